@@ -1,0 +1,134 @@
+/**
+ * Every way Hearth can fail. Codes are API: add freely, never rename or reuse.
+ * `status` is the HTTP answer; `exit` is the exit code of a command that failed with it (design: 0, 1,
+ * and 2 for usage; `run` and `exec` turn both into 125, because lower codes belong to the guest command).
+ */
+export const ERROR_CODES = {
+  "input.invalid": { status: 400, exit: 2 },
+  "name.taken": { status: 409, exit: 1 },
+  "vm.not_found": { status: 404, exit: 1 },
+  "vm.wrong_phase": { status: 409, exit: 1 },
+  "vm.busy": { status: 409, exit: 1 },
+  "vm.boot_failed": { status: 500, exit: 1 },
+  "vm.gone": { status: 410, exit: 1 },
+  "vmm.failed": { status: 500, exit: 1 },
+  "vmm.missing": { status: 500, exit: 1 },
+  "vmm.unresponsive": { status: 504, exit: 1 },
+  "agent.unreachable": { status: 503, exit: 1 },
+  "agent.failed": { status: 500, exit: 1 },
+  "exec.not_found": { status: 422, exit: 127 },
+  "exec.not_executable": { status: 422, exit: 126 },
+  "exec.bad_user": { status: 422, exit: 1 },
+  "file.not_found": { status: 404, exit: 1 },
+  "file.refused": { status: 422, exit: 1 },
+  "image.not_found": { status: 404, exit: 1 },
+  "image.build_failed": { status: 500, exit: 1 },
+  "image.corrupt": { status: 500, exit: 1 },
+  "image.in_use": { status: 409, exit: 1 },
+  "feature.missing": { status: 422, exit: 1 },
+  "host.tool_missing": { status: 500, exit: 1 },
+  "host.tool_failed": { status: 500, exit: 1 },
+  "host.disk_full": { status: 507, exit: 1 },
+  "host.read_only": { status: 500, exit: 1 },
+  "host.path_too_long": { status: 500, exit: 1 },
+  "host.lock_held": { status: 409, exit: 1 },
+  "path.unmanaged": { status: 500, exit: 1 },
+  "store.corrupt": { status: 500, exit: 1 },
+  "store.too_new": { status: 500, exit: 1 },
+  "config.invalid": { status: 500, exit: 2 },
+  "daemon.unreachable": { status: 503, exit: 1 },
+  "daemon.start_failed": { status: 500, exit: 1 },
+  "daemon.version": { status: 409, exit: 1 },
+  "api.not_found": { status: 404, exit: 1 },
+  "operation.cancelled": { status: 499, exit: 130 },
+  "operation.timed_out": { status: 504, exit: 124 },
+  "internal.bug": { status: 500, exit: 1 },
+} as const satisfies Record<string, { status: number; exit: number }>;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export type ErrorMore = { readonly hint?: string | undefined; readonly cause?: unknown };
+
+export class HearthError extends Error {
+  override readonly name = "HearthError";
+  readonly code: ErrorCode;
+  /** What the person can do next, as one imperative sentence. */
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, more: ErrorMore = {}) {
+    super(message, more.cause === undefined ? undefined : { cause: more.cause });
+    this.code = code;
+    this.hint = more.hint;
+  }
+}
+
+/** How an error looks on the wire and under `--json`. */
+export type ErrorBody = {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  /** The operation that failed, as in hearthd's log. */
+  readonly operation?: string | undefined;
+};
+
+/** Anything that was thrown, as an Error. VS-012. */
+export function toError(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown;
+  if (typeof thrown === "string") return new Error(thrown);
+  return new Error(`Something that is not an error was thrown: ${describeThrown(thrown)}`);
+}
+
+function describeThrown(thrown: unknown): string {
+  try {
+    return JSON.stringify(thrown) ?? String(thrown);
+  } catch {
+    return String(thrown); // Cyclic, or a BigInt: JSON has no form for it.
+  }
+}
+
+/** Anything that was thrown, with a code. What nobody foresaw is a bug of Hearth, and says so. */
+export function toHearthError(thrown: unknown): HearthError {
+  if (thrown instanceof HearthError) return thrown;
+  const error = toError(thrown);
+  return (
+    systemError(error) ??
+    new HearthError("internal.bug", "Hearth met an error that it did not foresee.", {
+      hint: "Run `hearth daemon logs` for the details, and report them.",
+      cause: error,
+    })
+  );
+}
+
+/** Errors of the operating system that a person can do something about, wherever they come up. */
+function systemError(error: Error): HearthError | undefined {
+  const { code, path } = error as NodeJS.ErrnoException;
+  const where = path === undefined ? "" : ` at ${path}`;
+  if (code === "ENOSPC" || code === "EDQUOT") {
+    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
+    return new HearthError("host.disk_full", `The disk is full${where}.`, { hint, cause: error });
+  }
+  if (code === "EROFS") {
+    const hint = "Make the folder writable, or set HEARTH_HOME to one that is.";
+    return new HearthError("host.read_only", `The file system is read-only${where}.`, { hint, cause: error });
+  }
+  return undefined;
+}
+
+/** The only place where a chain becomes text. A message never repeats its cause. */
+export function errorChain(error: unknown): string {
+  const links: string[] = [];
+  for (let e = error; e !== undefined; e = e instanceof Error ? e.cause : undefined) {
+    links.push(e instanceof Error ? e.message : String(e));
+  }
+  return links.join(": ");
+}
+
+export function errorBody(thrown: unknown, operation?: string): ErrorBody {
+  const error = toHearthError(thrown);
+  return { code: error.code, message: errorChain(error), hint: error.hint, operation };
+}
+
+/** For what cannot happen. A failure here is a bug, and is reported as one. */
+export function invariant(condition: unknown, sentence: string): asserts condition {
+  if (!condition) throw new HearthError("internal.bug", `Broken invariant: ${sentence}.`);
+}

@@ -1,0 +1,31 @@
+/** Every line that hearthd may write. Grep for the name to find both the line and its readers. */
+export type LogEvent = {
+  "daemon.started": { version: string; pid: number; vms: number };
+  "daemon.stopping": { reason: string };
+  "daemon.bug": { where: string; error: unknown };
+  "api.failed": { route: string; code: string; error: unknown };
+  "flow.started": { flow: string; vm: string };
+  "flow.step": { flow: string; step: string; tookMs: number };
+  "flow.done": { flow: string; vm: string; tookMs: number };
+  "flow.failed": { flow: string; vm: string; error: unknown };
+  "flow.undo_failed": { flow: string; step: string; error: unknown };
+  "flow.recovered": { flow: string; vm: string; how: "unwound" | "finished" };
+  "vm.phase": { from: string; to: string };
+  "vm.adopted": { pid: number };
+  "vm.lost": { pid: number };
+  "vm.unhealthy": { silentMs: number };
+  "vm.killed": { reason: string };
+  "vm.boot_retried": { error: unknown };
+  "agent.disconnected": { error: unknown };
+  "image.built": { ref: string; digest: string; tookMs: number };
+  "clean.left_over": { path: string; error: unknown };
+};
+
+/** Passed in, never global. A child says who is speaking, once, so that no call site has to. */
+export type Log = {
+  event<Name extends keyof LogEvent>(name: Name, fields: LogEvent[Name]): void;
+  child(fields: Readonly<Record<string, string>>): Log;
+};
+
+/** Says nothing; for the places where nobody reads. */
+export const SILENT: Log = { event() {}, child: () => SILENT };

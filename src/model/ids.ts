@@ -1,0 +1,59 @@
+import type { Brand } from "#base/brand.ts";
+import { HearthError } from "#base/error.ts";
+
+export type VmId = Brand<string, "VmId">;
+export type VmName = Brand<string, "VmName">;
+export type OperationId = Brand<string, "OperationId">;
+export type ImageDigest = Brand<string, "ImageDigest">;
+
+const VM_ID = /^vm-[a-z2-7]{12}$/;
+const OPERATION_ID = /^op-[0-9a-f]{12}$/;
+const IMAGE_DIGEST = /^sha256:[0-9a-f]{64}$/;
+const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
+
+/** RFC 1123 labels. Never normalised: "MyVM" is refused, not lower-cased. BG-033. */
+const VM_NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** The only way to get a VmId. After this it may be trusted in paths. */
+export function parseVmId(text: string): VmId {
+  if (!VM_ID.test(text)) throw invalid(`${quote(text)} is not a VM id`, "`hearth ls` shows the VMs.");
+  return text as VmId;
+}
+
+/** The only way to get a VmName. After this it may be trusted as a host name and on a command line. */
+export function parseVmName(text: string): VmName {
+  if (VM_NAME.test(text)) return text as VmName;
+  const hint = "Use 1 to 63 of a-z, 0-9 and -, with no - at either end, such as web-1.";
+  throw invalid(`name: ${quote(text)} is not a VM name`, hint);
+}
+
+export function parseOperationId(text: string): OperationId {
+  if (!OPERATION_ID.test(text)) throw invalid(`${quote(text)} is not an operation id`, "Leave it out.");
+  return text as OperationId;
+}
+
+export function parseImageDigest(text: string): ImageDigest {
+  if (!IMAGE_DIGEST.test(text)) throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` shows them.");
+  return text as ImageDigest;
+}
+
+/** 60 bits of `random` (at least 12 bytes). Short, because socket paths hold 107 bytes. */
+export function vmIdFrom(random: Uint8Array): VmId {
+  let text = "vm-";
+  for (const byte of random.subarray(0, 12)) text += BASE32[byte & 31];
+  return parseVmId(text);
+}
+
+/** `random` holds at least 6 bytes. */
+export function operationIdFrom(random: Uint8Array): OperationId {
+  return parseOperationId(`op-${Buffer.from(random.subarray(0, 6)).toString("hex")}`);
+}
+
+/** Text from outside, safe and short enough to print. */
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}
+
+function invalid(message: string, hint: string): HearthError {
+  return new HearthError("input.invalid", `${message}.`, { hint });
+}

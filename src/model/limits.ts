@@ -1,0 +1,33 @@
+import { GIB, MIB } from "#base/sizes.ts";
+
+/** Every number that bounds Hearth, with its reason. */
+export const LIMITS = {
+  /** Firecracker's own limit, MAX_SUPPORTED_VCPUS; kept for all drivers, so that a VM may move. */
+  cpusMax: 32,
+  /** Debian's cloud kernel with our initramfs does not unpack in less. */
+  memoryMinBytes: 128 * MIB,
+  memoryMaxBytes: 1024 * GIB,
+  /** ext4 with a journal and room for a file. */
+  diskMinBytes: 64 * MIB,
+  /** BG-002: banger's MaxDiskBytes. */
+  diskMaxBytes: 128 * GIB,
+  lifetimeMinMs: 1_000,
+  lifetimeMaxMs: 365 * 86_400_000,
+  /** Linux' MAX_ARG_STRLEN: one argument or variable, with its end. */
+  argumentMaxBytes: 128 * 1024,
+  /** All arguments and variables of one exec; a quarter of Linux' usual stack limit of 8 MiB. */
+  argumentsMaxBytes: 2 * MIB,
+  /** COMMAND_LINE_SIZE of x86 is 2048; the rest is Hearth's own part. */
+  bootArgsMaxBytes: 1024,
+  /** `sun_path` is 108 bytes with its end; Node cuts longer ones silently. */
+  socketPathMaxBytes: 107,
+  /** What one VM's console or VMM log may take on disk; as much again is kept of what came before. */
+  logFileMaxBytes: 4 * MIB,
+} as const;
+
+/** What a VM gets when nobody says otherwise. BG-002, BG-003. */
+export const DEFAULTS = {
+  cpus: 2,
+  memoryBytes: 2 * GIB,
+  diskBytes: 8 * GIB,
+} as const;
