@@ -1,0 +1,74 @@
+import type { OnProgress } from "#base/progress.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { VmId, VmName } from "#model/ids.ts";
+import type { Init, Network } from "#model/vm-spec.ts";
+
+/** A disk as the guest sees it: its place in the list is its letter (vda, vdb, …). */
+export type DiskPlan = { readonly path: string; readonly format: "raw" | "qcow2"; readonly readOnly: boolean };
+
+/** Everything that a VMM is given. Absolute paths; nothing in here is looked up again. */
+export type BootPlan = {
+  readonly id: VmId;
+  readonly name: VmName;
+  /** Where the VMM writes what is kept: `vmm.log`. Exists. */
+  readonly stateDir: string;
+  /** Where the VMM makes its sockets. Exists, mode 0700; short enough for socket paths. */
+  readonly runDir: string;
+  readonly kernel: string;
+  readonly initramfs: string;
+  /** Words of the kernel command line that are ours or the user's; the driver adds its own. */
+  readonly kernelArgs: readonly string[];
+  readonly disks: readonly DiskPlan[];
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly network: Network;
+  readonly init: Init;
+};
+
+/** What a driver can do on this host. Callers branch on this, never on the driver's name. */
+export type DriverFeatures = {
+  /** False with a reason and a cure: nothing else in here counts then. */
+  readonly available: { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly hint: string };
+  /** Of the VMM, such as "7.2.22". */
+  readonly version?: string | undefined;
+  readonly accel: "kvm" | "tcg";
+  readonly pause: boolean;
+  readonly networks: readonly Network[];
+  /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
+  readonly weaknesses: readonly string[];
+  /** From boot to the agent's answer, longer is a hang. Emulation needs more than hardware. */
+  readonly agentDeadlineMs: number;
+  /** How often a boot that hung may be tried again, because the driver knows such hangs. */
+  readonly bootRetries: number;
+};
+
+/** `terminate`: SIGTERM to the VMM, which ends at once without asking the guest. `kill`: SIGKILL. */
+export type StopMode = "terminate" | "kill";
+
+export interface VmDriver {
+  readonly name: string;
+  features(signal: AbortSignal): Promise<DriverFeatures>;
+  /**
+   * Resolves once the VMM runs the guest's kernel; the agent comes later. The VMM is in its own session
+   * and outlives hearthd. On failure nothing of this VM is left on the host.
+   * @throws HearthError `vmm.missing`, `vmm.failed` with the VMM's exit code and last words.
+   */
+  boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle>;
+  /** After hearthd restarted: true while this very VMM runs. A pid that was used again counts as gone. */
+  recover(handle: VmHandle): Promise<boolean>;
+  /**
+   * Follows a VMM that runs, ours or recovered: its end, and whether it answers. Ends with `signal`, or
+   * with the VMM. One watch a VM.
+   */
+  watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void;
+  pause(handle: VmHandle, signal: AbortSignal): Promise<void>;
+  resume(handle: VmHandle, signal: AbortSignal): Promise<void>;
+  /** Idempotent: stopping a VMM that is gone resolves. Resolves when the process is gone. */
+  stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit>;
+}
+
+export type VmmWatcher = {
+  exited(exit: VmExit): void;
+  /** The VMM did not answer for this long; 0 says that it answers again. */
+  silent(silentMs: number): void;
+};

@@ -1,0 +1,91 @@
+/** Processes, as /proc shows them. */
+import { readFileSync, readdirSync } from "node:fs";
+import { HearthError } from "#base/error.ts";
+
+/** A pid alone may be used again; with its start time and the boot it is one process for ever. */
+export type ProcessRef = { readonly pid: number; readonly startTicks: number; readonly hostBootId: string };
+
+export type ProcessUsage = {
+  /** User and system time, in clock ticks (100 a second on Linux). */
+  readonly cpuTicks: number;
+  readonly rssBytes: number;
+  readonly vszBytes: number;
+};
+
+const PAGE_BYTES = 4096;
+/** USER_HZ, fixed at 100 on every Linux architecture that Hearth runs on. */
+export const TICKS_PER_SECOND = 100;
+
+let bootId: string | undefined;
+
+export function hostBootId(): string {
+  bootId ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  return bootId;
+}
+
+/** Undefined when there is no such process, or only its zombie. */
+export function findProcess(pid: number): ProcessRef | undefined {
+  const stat = readStat(pid);
+  if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
+  return { pid, startTicks: stat.startTicks, hostBootId: hostBootId() };
+}
+
+export function isAlive(ref: ProcessRef): boolean {
+  const now = findProcess(ref.pid);
+  return now !== undefined && now.startTicks === ref.startTicks && ref.hostBootId === now.hostBootId;
+}
+
+/** Idempotent: a process that is gone, or whose pid is another's now, is left alone. */
+export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
+  if (!isAlive(ref)) return;
+  try {
+    process.kill(ref.pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return;
+    throw new HearthError("host.tool_failed", `Process ${ref.pid} could not be sent ${signal}`, { cause: error });
+  }
+}
+
+export function readUsage(ref: ProcessRef): ProcessUsage | undefined {
+  const stat = readStat(ref.pid);
+  if (stat === undefined || stat.startTicks !== ref.startTicks) return undefined;
+  return { cpuTicks: stat.cpuTicks, rssBytes: stat.rssPages * PAGE_BYTES, vszBytes: stat.vszBytes };
+}
+
+/** The argument vectors of all processes that we may see, for finding what a crash left behind. */
+export function listCommands(): { pid: number; argv: string[] }[] {
+  const commands: { pid: number; argv: string[] }[] = [];
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const text = readProc(`/proc/${entry}/cmdline`);
+    if (text) commands.push({ pid: Number(entry), argv: text.replace(/\0$/, "").split("\0") });
+  }
+  return commands;
+}
+
+type Stat = { state: string; cpuTicks: number; startTicks: number; vszBytes: number; rssPages: number };
+
+/** proc_pid_stat(5). The name in field 2 may hold blanks and brackets, so counting starts after the last `)`. */
+function readStat(pid: number): Stat | undefined {
+  const text = readProc(`/proc/${pid}/stat`);
+  if (text === undefined) return undefined;
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const field = (number: number): number => Number(fields[number - 3]);
+  return {
+    state: fields[0] ?? "",
+    cpuTicks: field(14) + field(15),
+    startTicks: field(22),
+    vszBytes: field(23),
+    rssPages: field(24),
+  };
+}
+
+function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined; // It has ended, or is another's.
+    throw error;
+  }
+}

@@ -1,0 +1,53 @@
+import { HearthError } from "#base/error.ts";
+import { LIMITS } from "#model/limits.ts";
+
+export type TtySize = { readonly rows: number; readonly cols: number };
+
+/** A command in a guest. Nothing in it passes through a shell: the guest gets `argv` byte for byte. */
+export type ExecSpec = {
+  /** Empty: the image's own command, or a login shell when there is a terminal or no command. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly user?: string | undefined;
+  readonly workdir?: string | undefined;
+  /** A pseudo terminal with this size; stdout and stderr are one stream then. */
+  readonly tty?: (TtySize & { readonly term: string }) | undefined;
+  /** Whether anything will come on stdin; otherwise it is at its end from the start. */
+  readonly stdin: boolean;
+  /** Keep the command running when nobody listens any more. */
+  readonly detach: boolean;
+  /** SIGTERM, then SIGKILL, after this time; the exit code is 124 then. */
+  readonly timeoutMs?: number | undefined;
+};
+
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+/**
+ * @throws HearthError `input.invalid` for what no exec could take: NUL bytes, an argument over 128 KiB,
+ * names of variables that no shell knows.
+ */
+export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
+  let total = 0;
+  const words = [...spec.argv, ...Object.entries(spec.env).map(([name, value]) => `${name}=${value}`)];
+  for (const word of words) {
+    const bytes = Buffer.byteLength(word);
+    total += bytes + 1;
+    if (word.includes("\0")) throw invalid("argv: an argument holds a NUL byte", "No program can take one; pass it on stdin.");
+    if (bytes >= LIMITS.argumentMaxBytes) {
+      throw invalid(`argv: an argument has ${bytes} bytes; Linux takes at most ${LIMITS.argumentMaxBytes - 1}`, "Pass it on stdin.");
+    }
+  }
+  if (total > LIMITS.argumentsMaxBytes) {
+    throw invalid(`argv: ${total} bytes together; at most ${LIMITS.argumentsMaxBytes} are taken`, "Pass them on stdin.");
+  }
+  for (const name of Object.keys(spec.env)) checkEnvName(name);
+}
+
+export function checkEnvName(name: string): void {
+  if (ENV_NAME.test(name)) return;
+  throw invalid(`env: ${JSON.stringify(name.slice(0, 80))} is not a variable's name`, "Write NAME=VALUE, with letters, digits and _.");
+}
+
+function invalid(message: string, hint: string): HearthError {
+  return new HearthError("input.invalid", `${message}.`, { hint });
+}

@@ -1,0 +1,29 @@
+/** Names one process for ever: a pid alone may be used again, and again after a reboot of the host. */
+export type ProcessId = {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks from the host's boot to the process' start. */
+  readonly startTicks: number;
+  /** /proc/sys/kernel/random/boot_id of the host. */
+  readonly hostBootId: string;
+};
+
+/** How hearthd finds a VMM again. Plain data: it is stored, and outlives hearthd. */
+export type VmHandle = {
+  readonly driver: string;
+  /** What runs the guest's instructions: `kvm`, or `tcg` for emulation. */
+  readonly accel: "kvm" | "tcg";
+  readonly process: ProcessId;
+  /** Unix sockets of the VMM, absolute. */
+  readonly agentSocket: string;
+  readonly monitorSocket: string;
+  readonly consoleSocket: string;
+};
+
+/** How a VMM ended, as far as anybody saw it. */
+export type VmExit = {
+  /** `guest`: powered off from inside. `asked`: by us. `died`: neither asked for it. */
+  readonly reason: "guest" | "asked" | "died";
+  readonly code?: number | undefined;
+  readonly signal?: string | undefined;
+  readonly atMs: number;
+};

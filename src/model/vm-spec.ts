@@ -1,0 +1,35 @@
+import type { ImageRef } from "#model/image-ref.ts";
+
+export const NETWORKS = ["none", "user"] as const;
+export const INITS = ["agent", "systemd"] as const;
+
+/** `none`: no network card. `user`: the VMM's own user-mode network; out only. */
+export type Network = (typeof NETWORKS)[number];
+
+/** Who is PID 1 in the guest: the agent itself, or the image's systemd with the agent as a service. */
+export type Init = (typeof INITS)[number];
+
+/** What was asked for, complete with defaults. A restart uses the same. */
+export type VmSpec = {
+  readonly image: ImageRef;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Size of the writable disk. Sparse: it takes what the guest writes. */
+  readonly diskBytes: number;
+  readonly network: Network;
+  readonly init: Init;
+  /** A driver's name; undefined lets hearthd choose when the VM starts. */
+  readonly driver?: string | undefined;
+  /** A kernel release from `hearth kernel ls`; undefined takes the image's own. */
+  readonly kernel?: string | undefined;
+  /** Words added to the kernel command line. */
+  readonly bootArgs: readonly string[];
+  /** Defaults for every command in the VM, over the image's own. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly user?: string | undefined;
+  readonly workdir?: string | undefined;
+  /** Stopped after this time from each start. */
+  readonly lifetimeMs?: number | undefined;
+  /** Removed as soon as it does not run any more, for whatever reason. */
+  readonly autoRemove: boolean;
+};

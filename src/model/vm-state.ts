@@ -1,0 +1,88 @@
+import { HearthError, invariant } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/**
+ *  created ─┐
+ *  stopped ─┼─start─▶ starting ─booted─▶ running ⇄ paused
+ *  failed  ─┘            │                  │        │
+ *     ▲                  │                  ├─ stop ─┴─▶ stopping ─exited─▶ stopped
+ *     └──── it broke ────┴──────────────────┘
+ *
+ *  A guest may also power itself off: running ─exited─▶ stopped. A state carries exactly what exists in it.
+ */
+export type VmState =
+  | { readonly phase: "created" }
+  | { readonly phase: "starting"; readonly sinceMs: number }
+  | { readonly phase: "running"; readonly handle: VmHandle; readonly startedAtMs: number }
+  | { readonly phase: "paused"; readonly handle: VmHandle; readonly startedAtMs: number }
+  | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
+  | { readonly phase: "stopped"; readonly exit: VmExit }
+  | { readonly phase: "failed"; readonly code: ErrorCode; readonly message: string; readonly atMs: number };
+
+export type VmPhase = VmState["phase"];
+
+export const VM_PHASES = ["created", "starting", "running", "paused", "stopping", "stopped", "failed"] as const;
+
+const NEXT = {
+  created: ["starting"],
+  // Back to where it came from when a start is taken back after a crash of hearthd.
+  starting: ["running", "failed", "stopped", "created"],
+  running: ["paused", "stopping", "stopped", "failed"],
+  paused: ["running", "stopping", "stopped", "failed"],
+  stopping: ["stopped", "failed"],
+  stopped: ["starting"],
+  failed: ["starting"],
+} as const satisfies Record<VmPhase, readonly VmPhase[]>;
+
+export function moveTo(from: VmState, to: VmState): VmState {
+  const allowed: readonly VmPhase[] = NEXT[from.phase];
+  invariant(allowed.includes(to.phase), `a VM never goes from ${from.phase} to ${to.phase}`);
+  return to;
+}
+
+const ALLOWED = {
+  start: ["created", "stopped", "failed"],
+  stop: ["running", "paused"],
+  restart: ["created", "running", "paused", "stopped", "failed"],
+  kill: ["running", "paused", "stopping"],
+  pause: ["running"],
+  resume: ["paused"],
+  exec: ["running"],
+  copy: ["running"],
+  set: ["created", "stopped", "failed"],
+  remove: ["created", "stopped", "failed"],
+} as const satisfies Record<string, readonly VmPhase[]>;
+
+export type VmAction = keyof typeof ALLOWED;
+
+export const VM_ACTIONS = Object.keys(ALLOWED) as VmAction[];
+
+const CURE: Partial<Record<VmPhase, string>> = {
+  created: "Start it first: `hearth start NAME`.",
+  stopped: "Start it first: `hearth start NAME`.",
+  failed: "Look at `hearth logs NAME`, then start it again.",
+  running: "Stop it first: `hearth stop NAME`.",
+  paused: "Resume it first: `hearth resume NAME`.",
+  starting: "Wait until it runs: `hearth ls` shows it.",
+  stopping: "Wait until it has stopped: `hearth ls` shows it.",
+};
+
+/** Why `action` is not possible now, or undefined when it is. API, CLI and dashboard all ask here. */
+export function denial(action: VmAction, phase: VmPhase): string | undefined {
+  const allowed: readonly VmPhase[] = ALLOWED[action];
+  if (allowed.includes(phase)) return undefined;
+  return `A VM that is ${phase} cannot ${action}; it must be ${allowed.join(" or ")}.`;
+}
+
+/** @throws HearthError `vm.wrong_phase` with what to do about it. */
+export function assertCan(action: VmAction, phase: VmPhase, name: string): void {
+  const reason = denial(action, phase);
+  if (reason === undefined) return;
+  throw new HearthError("vm.wrong_phase", `${name}: ${reason}`, { hint: CURE[phase]?.replace("NAME", name) });
+}
+
+/** The handle of the VMM, in the phases that have one. */
+export function handleOf(state: VmState): VmHandle | undefined {
+  return "handle" in state ? state.handle : undefined;
+}

@@ -1,0 +1,19 @@
+import type { ErrorCode } from "#base/error.ts";
+import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+/** One row of the store. */
+export type VmRecord = {
+  readonly id: VmId;
+  readonly name: VmName;
+  readonly spec: VmSpec;
+  /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
+  readonly imageDigest: ImageDigest;
+  readonly state: VmState;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+  /** The last exec, copy or start. BG-014. */
+  readonly lastUsedAtMs: number;
+  readonly lastError?: { readonly code: ErrorCode; readonly message: string; readonly atMs: number } | undefined;
+};
