@@ -1,7 +1,8 @@
 import { HearthError } from "#base/error.ts";
 
 /** The one grammar for durations: `500ms`, `90s`, `2h30m`, `1d`. Units run from large to small, once each. */
-const DURATION = /^(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?$/;
+const DURATION =
+  /^(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?$/;
 const UNIT_MS = [86_400_000, 3_600_000, 60_000, 1_000, 1] as const;
 const EXAMPLE = "Write a number and a unit, such as 90s, 10m or 2h30m.";
 

@@ -32,20 +32,30 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
   for (const word of words) {
     const bytes = Buffer.byteLength(word);
     total += bytes + 1;
-    if (word.includes("\0")) throw invalid("argv: an argument holds a NUL byte", "No program can take one; pass it on stdin.");
+    if (word.includes("\0"))
+      throw invalid("argv: an argument holds a NUL byte", "No program can take one; pass it on stdin.");
     if (bytes >= LIMITS.argumentMaxBytes) {
-      throw invalid(`argv: an argument has ${bytes} bytes; Linux takes at most ${LIMITS.argumentMaxBytes - 1}`, "Pass it on stdin.");
+      throw invalid(
+        `argv: an argument has ${bytes} bytes; Linux takes at most ${LIMITS.argumentMaxBytes - 1}`,
+        "Pass it on stdin.",
+      );
     }
   }
   if (total > LIMITS.argumentsMaxBytes) {
-    throw invalid(`argv: ${total} bytes together; at most ${LIMITS.argumentsMaxBytes} are taken`, "Pass them on stdin.");
+    throw invalid(
+      `argv: ${total} bytes together; at most ${LIMITS.argumentsMaxBytes} are taken`,
+      "Pass them on stdin.",
+    );
   }
   for (const name of Object.keys(spec.env)) checkEnvName(name);
 }
 
 export function checkEnvName(name: string): void {
   if (ENV_NAME.test(name)) return;
-  throw invalid(`env: ${JSON.stringify(name.slice(0, 80))} is not a variable's name`, "Write NAME=VALUE, with letters, digits and _.");
+  throw invalid(
+    `env: ${JSON.stringify(name.slice(0, 80))} is not a variable's name`,
+    "Write NAME=VALUE, with letters, digits and _.",
+  );
 }
 
 function invalid(message: string, hint: string): HearthError {

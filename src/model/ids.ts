@@ -33,7 +33,8 @@ export function parseOperationId(text: string): OperationId {
 }
 
 export function parseImageDigest(text: string): ImageDigest {
-  if (!IMAGE_DIGEST.test(text)) throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` shows them.");
+  if (!IMAGE_DIGEST.test(text))
+    throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` shows them.");
   return text as ImageDigest;
 }
 

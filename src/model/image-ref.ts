@@ -4,11 +4,16 @@ import { HearthError } from "#base/error.ts";
 /** How people name an image: `debian`, `debian:trixie`. Without a tag, the image's own default is meant. */
 export type ImageRef = Brand<string, "ImageRef">;
 
-const IMAGE_REF = /^[a-z0-9]+(?:[._-][a-z0-9]+)*(?:\/[a-z0-9]+(?:[._-][a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$/;
+const IMAGE_REF =
+  /^[a-z0-9]+(?:[._-][a-z0-9]+)*(?:\/[a-z0-9]+(?:[._-][a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$/;
 
 export function parseImageRef(text: string): ImageRef {
   if (text.length <= 255 && IMAGE_REF.test(text)) return text as ImageRef;
-  throw new HearthError("input.invalid", `image: ${JSON.stringify(text.slice(0, 80))} is not an image name.`, {
-    hint: "Write a name and perhaps a tag, such as debian or debian:trixie.",
-  });
+  throw new HearthError(
+    "input.invalid",
+    `image: ${JSON.stringify(text.slice(0, 80))} is not an image name.`,
+    {
+      hint: "Write a name and perhaps a tag, such as debian or debian:trixie.",
+    },
+  );
 }

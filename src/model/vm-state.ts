@@ -22,7 +22,15 @@ export type VmState =
 
 export type VmPhase = VmState["phase"];
 
-export const VM_PHASES = ["created", "starting", "running", "paused", "stopping", "stopped", "failed"] as const;
+export const VM_PHASES = [
+  "created",
+  "starting",
+  "running",
+  "paused",
+  "stopping",
+  "stopped",
+  "failed",
+] as const;
 
 const NEXT = {
   created: ["starting"],

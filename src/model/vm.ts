@@ -15,5 +15,6 @@ export type VmRecord = {
   readonly updatedAtMs: number;
   /** The last exec, copy or start. BG-014. */
   readonly lastUsedAtMs: number;
-  readonly lastError?: { readonly code: ErrorCode; readonly message: string; readonly atMs: number } | undefined;
+  readonly lastError?:
+    { readonly code: ErrorCode; readonly message: string; readonly atMs: number } | undefined;
 };

@@ -1,0 +1,42 @@
+/** The event stream, `GET /v1/events`: server-sent events whose data is one `ApiEvent` as JSON. */
+import type { ErrorBody } from "#base/error.ts";
+import type { Progress } from "#base/progress.ts";
+import type { VmPhase } from "#model/vm-state.ts";
+
+export type ApiEvent =
+  | {
+      readonly type: "vm.phase";
+      readonly atMs: number;
+      readonly id: string;
+      readonly name: string;
+      readonly phase: VmPhase;
+    }
+  | { readonly type: "vm.created"; readonly atMs: number; readonly id: string; readonly name: string }
+  | { readonly type: "vm.removed"; readonly atMs: number; readonly id: string; readonly name: string }
+  | {
+      readonly type: "vm.error";
+      readonly atMs: number;
+      readonly id: string;
+      readonly name: string;
+      readonly action: string;
+      readonly error: ErrorBody;
+    }
+  | {
+      readonly type: "vm.responsive";
+      readonly atMs: number;
+      readonly id: string;
+      readonly name: string;
+      readonly responsive: boolean;
+    }
+  /** Only for those who ask for the operation: `?operation=op-…`. */
+  | {
+      readonly type: "progress";
+      readonly atMs: number;
+      readonly operation: string;
+      readonly progress: Progress;
+    };
+
+/** The request header that names an operation; its progress, errors and log lines carry it. BG-091. */
+export const OPERATION_HEADER = "hearth-operation";
+/** The answer's header with hearthd's version, so that a client of another version says so. */
+export const VERSION_HEADER = "hearth-version";

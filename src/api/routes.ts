@@ -1,0 +1,197 @@
+/** Every route of the API. The server implements them, the OpenAPI document lists them. */
+import { createRoute, z } from "@hono/zod-openapi";
+import * as s from "#api/schemas.ts";
+
+const vmParam = z.object({
+  vm: z
+    .string()
+    .openapi({ param: { name: "vm", in: "path" }, description: "A VM's name or id", example: "web-1" }),
+});
+const refParam = z.object({
+  ref: z
+    .string()
+    .openapi({
+      param: { name: "ref", in: "path" },
+      description: "An image's name or digest",
+      example: "debian:bookworm",
+    }),
+});
+const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
+const body = <Schema extends z.ZodType>(schema: Schema) => ({
+  body: { content: json(schema), required: true },
+});
+const fails = { default: { description: "What went wrong", content: json(s.errorSchema) } };
+const answers = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
+  200: { description, content: json(schema) },
+  ...fails,
+});
+const done = { 204: { description: "Done" }, ...fails };
+const tar = z.string().openapi({ type: "string", format: "binary", description: "A tar stream (POSIX pax)" });
+const flag = z.enum(["true", "false"]).optional();
+
+const vmAction = (action: string, summary: string, schema?: z.ZodType) =>
+  createRoute({
+    method: "post",
+    path: `/v1/vms/{vm}/${action}`,
+    operationId: `${action}Vm`,
+    summary,
+    request: schema === undefined ? { params: vmParam } : { params: vmParam, ...body(schema) },
+    responses: answers(s.vmSchema, "The VM afterwards"),
+  });
+
+export const ROUTES = {
+  listVms: createRoute({
+    method: "get",
+    path: "/v1/vms",
+    operationId: "listVms",
+    summary: "All VMs, newest first",
+    responses: answers(z.array(s.vmSchema), "The VMs"),
+  }),
+  createVm: createRoute({
+    method: "post",
+    path: "/v1/vms",
+    operationId: "createVm",
+    summary: "Create a VM; it is not started",
+    request: body(s.createVmSchema),
+    responses: answers(s.vmSchema, "The new VM"),
+  }),
+  showVm: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}",
+    operationId: "showVm",
+    summary: "One VM",
+    request: { params: vmParam },
+    responses: answers(s.vmSchema, "The VM"),
+  }),
+  setVm: createRoute({
+    method: "patch",
+    path: "/v1/vms/{vm}",
+    operationId: "setVm",
+    summary: "Change CPUs, memory or disk size of a VM that does not run",
+    request: { params: vmParam, ...body(s.setVmSchema) },
+    responses: answers(s.vmSchema, "The VM afterwards"),
+  }),
+  removeVm: createRoute({
+    method: "delete",
+    path: "/v1/vms/{vm}",
+    operationId: "removeVm",
+    summary: "Remove a VM with its disk; with force, also one that runs",
+    request: { params: vmParam, query: z.object({ force: flag }) },
+    responses: done,
+  }),
+  startVm: vmAction("start", "Boot a VM; answers when its agent does"),
+  stopVm: vmAction("stop", "Flush and power off the guest; after the time, end the VMM", s.stopSchema),
+  restartVm: vmAction("restart", "Stop, if it runs, and start", s.stopSchema),
+  killVm: vmAction("kill", "End the VMM without asking the guest", s.killSchema),
+  pauseVm: vmAction("pause", "Halt the vCPUs"),
+  resumeVm: vmAction("resume", "Let the vCPUs go on"),
+  vmStats: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}/stats",
+    operationId: "vmStats",
+    summary: "What a VM uses of the host",
+    request: { params: vmParam },
+    responses: answers(s.vmStatsSchema, "One reading"),
+  }),
+  vmLogs: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}/logs",
+    operationId: "vmLogs",
+    summary: "The guest's console or the VMM's own log",
+    request: {
+      params: vmParam,
+      query: z.object({
+        source: z.enum(["console", "vmm"]).optional(),
+        follow: flag,
+        lines: z
+          .string()
+          .regex(/^\d{1,7}$/)
+          .optional(),
+      }),
+    },
+    responses: { 200: { description: "Text", content: { "text/plain": { schema: z.string() } } }, ...fails },
+  }),
+  readFiles: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}/files",
+    operationId: "readFiles",
+    summary: "A file or folder of the guest as tar",
+    request: { params: vmParam, query: z.object({ path: z.string() }) },
+    responses: {
+      200: { description: "A tar stream", content: { "application/x-tar": { schema: tar } } },
+      ...fails,
+    },
+  }),
+  writeFiles: createRoute({
+    method: "put",
+    path: "/v1/vms/{vm}/files",
+    operationId: "writeFiles",
+    summary: "Unpack a tar stream into a folder of the guest",
+    request: {
+      params: vmParam,
+      query: z.object({ path: z.string(), parents: flag }),
+      body: { content: { "application/x-tar": { schema: tar } }, required: true },
+    },
+    responses: answers(z.object({ entries: z.int(), bytes: z.int() }), "What was unpacked"),
+  }),
+  listImages: createRoute({
+    method: "get",
+    path: "/v1/images",
+    operationId: "listImages",
+    summary: "The images in the cache",
+    responses: answers(z.array(s.imageSchema), "The images"),
+  }),
+  buildImage: createRoute({
+    method: "post",
+    path: "/v1/images",
+    operationId: "buildImage",
+    summary: "Build an image, or find it built",
+    request: body(z.strictObject({ ref: s.imageRef, fresh: z.boolean().optional() })),
+    responses: answers(s.imageSchema, "The image"),
+  }),
+  showImage: createRoute({
+    method: "get",
+    path: "/v1/images/{ref}",
+    operationId: "showImage",
+    summary: "One image",
+    request: { params: refParam },
+    responses: answers(s.imageSchema, "The image"),
+  }),
+  removeImage: createRoute({
+    method: "delete",
+    path: "/v1/images/{ref}",
+    operationId: "removeImage",
+    summary: "Remove an image that no VM uses",
+    request: { params: refParam },
+    responses: done,
+  }),
+  listKernels: createRoute({
+    method: "get",
+    path: "/v1/kernels",
+    operationId: "listKernels",
+    summary: "The kernels in the cache",
+    responses: answers(z.array(s.kernelSchema), "The kernels"),
+  }),
+  doctor: createRoute({
+    method: "get",
+    path: "/v1/doctor",
+    operationId: "doctor",
+    summary: "What this host can do, with a cure for what it cannot",
+    request: { query: z.object({ fresh: flag }) },
+    responses: answers(s.doctorSchema, "The checks"),
+  }),
+  daemon: createRoute({
+    method: "get",
+    path: "/v1/daemon",
+    operationId: "daemon",
+    summary: "hearthd itself",
+    responses: answers(s.daemonSchema, "Its state"),
+  }),
+  stopDaemon: createRoute({
+    method: "post",
+    path: "/v1/daemon/stop",
+    operationId: "stopDaemon",
+    summary: "End hearthd; VMs keep running",
+    responses: done,
+  }),
+} as const;

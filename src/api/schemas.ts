@@ -1,0 +1,219 @@
+/** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
+import { z } from "@hono/zod-openapi";
+import { checkEnvName } from "#model/exec-spec.ts";
+import { parseVmName } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import { INITS, NETWORKS } from "#model/vm-spec.ts";
+import { VM_PHASES } from "#model/vm-state.ts";
+
+const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
+  LIMITS;
+
+/** A string that the model's own parser takes; its sentence and hint become the issue. */
+function parsed(parse: (text: string) => unknown) {
+  return z.string().superRefine((text, context) => {
+    try {
+      parse(text);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: error instanceof Error ? error.message : String(error) });
+    }
+  });
+}
+
+const bytes = (min: number, max: number) => z.int().min(min).max(max);
+const env = z.record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes));
+const bootArg = z.string().regex(/^[\x21-\x7e]+$/, "must be printable ASCII without blanks");
+const word = z
+  .string()
+  .max(255)
+  .regex(/^[^\0-\x1f]+$/, "must not hold control characters");
+const path = z
+  .string()
+  .max(4096)
+  .regex(/^[^\0]+$/, "must not hold a NUL byte");
+
+export const vmName = parsed(parseVmName);
+export const imageRef = parsed(parseImageRef);
+
+export const createVmSchema = z
+  .strictObject({
+    name: vmName.optional(),
+    image: imageRef,
+    cpus: z.int().min(1).max(cpusMax).optional(),
+    memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
+    diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
+    network: z.enum(NETWORKS).optional(),
+    init: z.enum(INITS).optional(),
+    driver: word.optional(),
+    kernel: word.optional(),
+    bootArgs: z.array(bootArg).max(64).optional(),
+    env: env.optional(),
+    user: word.optional(),
+    workdir: path.optional(),
+    lifetimeMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
+    autoRemove: z.boolean().optional(),
+  })
+  .openapi("CreateVm");
+
+export const setVmSchema = z
+  .strictObject({
+    cpus: z.int().min(1).max(cpusMax).optional(),
+    memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
+    diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
+  })
+  .openapi("SetVm");
+
+const exitSchema = z.object({
+  reason: z.enum(["guest", "asked", "died"]),
+  code: z.int().optional(),
+  signal: z.string().optional(),
+  atMs: z.int(),
+});
+
+export const vmSchema = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    image: z.string(),
+    imageDigest: z.string(),
+    phase: z.enum(VM_PHASES),
+    /** False while the VMM does not answer; undefined when none runs. */
+    responsive: z.boolean().optional(),
+    cpus: z.int(),
+    memoryBytes: z.int(),
+    diskBytes: z.int(),
+    network: z.enum(NETWORKS),
+    init: z.enum(INITS),
+    driver: z.string().optional(),
+    accel: z.enum(["kvm", "tcg"]).optional(),
+    kernel: z.string().optional(),
+    bootArgs: z.array(z.string()),
+    env: z.record(z.string(), z.string()),
+    user: z.string().optional(),
+    workdir: z.string().optional(),
+    lifetimeMs: z.int().optional(),
+    autoRemove: z.boolean(),
+    /** What this host does not guarantee for this VM, in sentences. */
+    weaknesses: z.array(z.string()),
+    createdAtMs: z.int(),
+    updatedAtMs: z.int(),
+    lastUsedAtMs: z.int(),
+    startedAtMs: z.int().optional(),
+    pid: z.int().optional(),
+    paths: z.object({
+      disk: z.string(),
+      console: z.string(),
+      vmmLog: z.string(),
+      state: z.string(),
+      sockets: z.string(),
+    }),
+    exit: exitSchema.optional(),
+    lastError: z.object({ code: z.string(), message: z.string(), atMs: z.int() }).optional(),
+  })
+  .openapi("Vm");
+
+export const vmStatsSchema = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    phase: z.enum(VM_PHASES),
+    collectedAtMs: z.int(),
+    /** Of one host CPU, since the last reading or the VMM's start: 200 is two whole CPUs. */
+    cpuPercent: z.number(),
+    rssBytes: z.int(),
+    vszBytes: z.int(),
+    /** Blocks that the VM's writable disk takes on the host, and what it could take. */
+    diskAllocatedBytes: z.int(),
+    diskBytes: z.int(),
+  })
+  .openapi("VmStats");
+
+export const stopSchema = z
+  .strictObject({ timeoutMs: z.int().min(0).max(3_600_000).optional() })
+  .openapi("StopVm");
+export const killSchema = z
+  .strictObject({ signal: z.enum(["SIGKILL", "SIGTERM"]).optional() })
+  .openapi("KillVm");
+
+export const ttySizeSchema = z.strictObject({
+  rows: z.int().min(1).max(10_000),
+  cols: z.int().min(1).max(10_000),
+});
+
+export const execSchema = z
+  .strictObject({
+    argv: z.array(z.string()),
+    env: env.optional(),
+    user: word.optional(),
+    workdir: path.optional(),
+    tty: ttySizeSchema.extend({ term: word }).optional(),
+    stdin: z.boolean().optional(),
+    detach: z.boolean().optional(),
+    timeoutMs: z.int().min(1).max(lifetimeMaxMs).optional(),
+  })
+  .openapi("Exec");
+
+export const runSchema = z
+  .strictObject({ vm: createVmSchema, exec: execSchema, operation: z.string().optional() })
+  .openapi("Run");
+
+export const errorSchema = z
+  .object({
+    error: z.object({
+      code: z.string(),
+      message: z.string(),
+      hint: z.string().optional(),
+      operation: z.string().optional(),
+    }),
+  })
+  .openapi("Error");
+
+export const imageSchema = z
+  .object({
+    ref: z.string(),
+    digest: z.string(),
+    kernel: z.string(),
+    inits: z.array(z.enum(INITS)),
+    sizeBytes: z.int(),
+    allocatedBytes: z.int(),
+    builtAtMs: z.int(),
+    files: z.array(z.object({ name: z.string(), sha256: z.string(), sizeBytes: z.int() })),
+    usedBy: z.array(z.string()),
+  })
+  .openapi("Image");
+
+export const kernelSchema = z
+  .object({
+    release: z.string(),
+    digest: z.string(),
+    sizeBytes: z.int(),
+    usedBy: z.array(z.string()),
+  })
+  .openapi("Kernel");
+
+export const doctorSchema = z
+  .object({
+    ok: z.boolean(),
+    checks: z.array(
+      z.object({
+        name: z.string(),
+        verdict: z.enum(["pass", "warn", "fail"]),
+        found: z.string(),
+        cure: z.string().optional(),
+      }),
+    ),
+  })
+  .openapi("Doctor");
+
+export const daemonSchema = z
+  .object({
+    version: z.string(),
+    pid: z.int(),
+    startedAtMs: z.int(),
+    rssBytes: z.int(),
+    vms: z.int(),
+    running: z.int(),
+    folders: z.object({ config: z.string(), state: z.string(), cache: z.string(), run: z.string() }),
+  })
+  .openapi("Daemon");
