@@ -1,0 +1,176 @@
+/**
+ * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|test|bench|fmt`. make, npm scripts and CI call it.
+ *
+ * A failing group does not stop the ones after it: one run tells everything that is wrong.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { run } from "node:test";
+import { spec } from "node:test/reporters";
+
+type Counts = { tests: number; passed: number; failed: number; skipped: number };
+type Outcome = { group: string; ok: boolean; seconds: number; counts: Counts | undefined };
+type Group = () => Promise<{ ok: boolean; counts?: Counts }>;
+
+const ROOT = join(import.meta.dirname, "..");
+const UNIT_TIMEOUT_MS = 120_000;
+/** Under emulation a boot takes seconds, and the first one builds an image. */
+const E2E_TIMEOUT_MS = 900_000;
+const GO_SOURCES = "agent/**/*.go";
+
+const GROUPS: Readonly<Record<string, Group>> = {
+  check: async () => allOf([types, lint, format, goLint]),
+  unit: () => testFiles(["src/**/*.test.ts", "tools/**/*.test.ts"], availableParallelism(), UNIT_TIMEOUT_MS),
+  go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
+  // One file after the other: they share the machine's cores and memory with the VMs that they boot.
+  e2e: () => testFiles(["e2e/**/*.test.ts"], 1, E2E_TIMEOUT_MS),
+  bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
+  fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
+};
+const TEST_GROUPS = ["check", "unit", "go", "e2e"];
+
+process.chdir(ROOT);
+process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goFolder(), process.env["PATH"] ?? ""].join(
+  delimiter,
+);
+// The toolchain that was set up, never one fetched on the way.
+process.env["GOTOOLCHAIN"] = "local";
+process.exitCode = await main(process.argv[2] ?? "");
+
+async function main(task: string): Promise<number> {
+  const names = task === "test" ? TEST_GROUPS : [task];
+  const outcomes: Outcome[] = [];
+  for (const name of names) {
+    const group = GROUPS[name];
+    if (group === undefined) {
+      console.error(`error: "${task}" is not a task.\nhint: one of test, ${Object.keys(GROUPS).join(", ")}`);
+      return 2;
+    }
+    outcomes.push(await timed(name, group));
+  }
+  report(outcomes);
+  return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+async function timed(name: string, group: Group): Promise<Outcome> {
+  console.log(`\n=== ${name}`);
+  const startedMs = performance.now();
+  const { ok, counts } = await group();
+  return { group: name, ok, counts, seconds: (performance.now() - startedMs) / 1000 };
+}
+
+/** The last line is the one that CI reads. */
+function report(outcomes: readonly Outcome[]): void {
+  console.log("");
+  for (const { group, ok, seconds, counts } of outcomes) {
+    const tests = counts === undefined ? "" : `  ${describeCounts(counts)}`;
+    console.log(
+      `${ok ? "ok    " : "FAILED"}  ${group.padEnd(6)} ${seconds.toFixed(1).padStart(7)} s${tests}`,
+    );
+  }
+  const total = outcomes.map(({ counts }) => counts).filter((counts) => counts !== undefined);
+  if (total.length === 0) return;
+  const sum = (key: keyof Counts): number => total.reduce((all, counts) => all + counts[key], 0);
+  const counts = {
+    tests: sum("tests"),
+    passed: sum("passed"),
+    failed: sum("failed"),
+    skipped: sum("skipped"),
+  };
+  console.log(`total: ${describeCounts(counts)}`);
+}
+
+function describeCounts({ tests, passed, failed, skipped }: Counts): string {
+  return `${tests} tests, ${passed} passed, ${failed} failed, ${skipped} skipped`;
+}
+
+async function allOf(steps: readonly (() => Promise<boolean>)[]): Promise<{ ok: boolean }> {
+  let ok = true;
+  for (const step of steps) ok = (await step()) && ok;
+  return { ok };
+}
+
+function types(): Promise<boolean> {
+  return tool("tsc", ["-p", "."]);
+}
+
+function lint(): Promise<boolean> {
+  return tool("oxlint", ["--deny-warnings"]);
+}
+
+function format(): Promise<boolean> {
+  return tool("prettier", ["--check", "--log-level", "warn", "."]);
+}
+
+function goFormat(): Promise<boolean> {
+  const sources = globSync(GO_SOURCES);
+  return sources.length === 0 ? Promise.resolve(true) : command("gofmt", ["-w", ...sources]);
+}
+
+/** `gofmt -l` prints what is not formatted and still exits with 0, so its output is the verdict. */
+async function goLint(): Promise<boolean> {
+  const sources = globSync(GO_SOURCES);
+  if (sources.length === 0) return true;
+  const unformatted = await outputOf("gofmt", ["-l", ...sources]);
+  if (unformatted.trim() !== "") console.log(`gofmt would change:\n${unformatted}`);
+  return (await inAgent("go", ["vet", "./..."])) && unformatted.trim() === "";
+}
+
+/** Runs test files each in its own process, and prints the runner's own closing lines. */
+async function testFiles(patterns: readonly string[], concurrency: number, timeoutMs: number) {
+  const wanted = process.argv.slice(3);
+  const files = globSync([...patterns]).filter(
+    (file) => wanted.length === 0 || wanted.some((word) => file.includes(word)),
+  );
+  const counts: Counts = { tests: 0, passed: 0, failed: 0, skipped: 0 };
+  let ok = true;
+  const stream = run({ files: files.toSorted(), concurrency, timeout: timeoutMs });
+  stream.on("test:summary", (summary) => {
+    // The one without a file is about all files together.
+    if (summary.file !== undefined) return;
+    const { tests, passed, skipped, todo } = summary.counts;
+    Object.assign(counts, { tests, passed, skipped, failed: tests - passed - skipped - todo });
+    ok = summary.success;
+  });
+  await pipeline(stream.compose(spec), process.stdout, { end: false });
+  return { ok, counts };
+}
+
+function tool(name: string, args: readonly string[]): Promise<boolean> {
+  return command(join(ROOT, "node_modules/.bin", name), args);
+}
+
+function inAgent(file: string, args: readonly string[]): Promise<boolean> {
+  return command(file, args, join(ROOT, "agent"));
+}
+
+function command(file: string, args: readonly string[], cwd = ROOT): Promise<boolean> {
+  return ending(spawn(file, args, { cwd, stdio: ["ignore", "inherit", "inherit"] }), file);
+}
+
+async function outputOf(file: string, args: readonly string[]): Promise<string> {
+  const child = spawn(file, args, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  await ending(child, file);
+  return output;
+}
+
+function ending(child: ChildProcess, file: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    child.once("error", (error) => {
+      console.error(`error: \`${file}\` could not be started: ${error.message}`);
+      resolve(false);
+    });
+    child.once("close", (code) => resolve(code === 0));
+  });
+}
+
+/** Where set-up found the Go that builds the agent; empty when it was never asked. */
+function goFolder(): string {
+  const stamp = join(ROOT, ".setup/go");
+  return existsSync(stamp) ? dirname(readFileSync(stamp, "utf8").trim()) : "";
+}

