@@ -65,7 +65,7 @@ export const setVmSchema = z
   .openapi("SetVm");
 
 const exitSchema = z.object({
-  reason: z.enum(["guest", "asked", "died"]),
+  reason: z.enum(["guest", "asked", "died", "unseen"]),
   code: z.int().optional(),
   signal: z.string().optional(),
   atMs: z.int(),

@@ -21,8 +21,11 @@ export type VmHandle = {
 
 /** How a VMM ended, as far as anybody saw it. */
 export type VmExit = {
-  /** `guest`: powered off from inside. `asked`: by us. `died`: neither asked for it. */
-  readonly reason: "guest" | "asked" | "died";
+  /**
+   * `guest`: powered off from inside. `asked`: by us. `died`: neither asked for it. `unseen`: it was gone when
+   * hearthd came back, so nobody knows.
+   */
+  readonly reason: "guest" | "asked" | "died" | "unseen";
   readonly code?: number | undefined;
   readonly signal?: string | undefined;
   readonly atMs: number;

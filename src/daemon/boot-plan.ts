@@ -1,0 +1,55 @@
+import { createHash } from "node:crypto";
+import type { Host } from "#daemon/host.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { GuestIdentity } from "#guest/agent-client.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What the VMM is given for this VM. The image's files are verified on the way. */
+export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): Promise<BootPlan> {
+  const { spec } = vm;
+  const paths = vmPaths(host.folders, vm.id);
+  const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
+  return {
+    id: vm.id,
+    name: vm.name,
+    stateDir: paths.stateDir,
+    runDir: paths.runDir,
+    kernel: boot.kernel,
+    initramfs: boot.initramfs,
+    kernelArgs: ["hearth.root=overlay", `hearth.init=${spec.init}`, `hearth.vm=${vm.name}`, ...spec.bootArgs],
+    disks: [
+      { path: boot.base, format: "raw", readOnly: true },
+      { path: paths.disk, format: "raw", readOnly: false },
+    ],
+    cpus: spec.cpus,
+    memoryBytes: spec.memoryBytes,
+    network: spec.network,
+    init: spec.init,
+  };
+}
+
+/** Mixed into the guest's generator, so that no two guests begin alike. */
+const ENTROPY_BYTES = 64;
+
+export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSignal): Promise<GuestIdentity> {
+  const { config } = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
+  const { spec } = vm;
+  return {
+    hostname: vm.name,
+    unixTimeMs: host.now(),
+    entropy: host.random(ENTROPY_BYTES),
+    machineId: machineId(vm.id),
+    network: spec.network,
+    env: { ...config.env, ...spec.env },
+    user: spec.user ?? config.user,
+    workdir: spec.workdir ?? config.workdir,
+    command: [...(config.entrypoint ?? []), ...(config.cmd ?? [])],
+  };
+}
+
+/** machine-id(5): 32 hex digits, the same at every start of one VM and at no other's. */
+function machineId(id: VmId): string {
+  return createHash("sha256").update(`machine-id of ${id}`).digest("hex").slice(0, 32);
+}

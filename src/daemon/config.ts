@@ -1,0 +1,140 @@
+/** config.toml: every key optional, unknown keys refused with the nearest known one. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse } from "smol-toml";
+import { parseDuration } from "#base/durations.ts";
+import { errorChain, HearthError, toError } from "#base/error.ts";
+import { nearest } from "#base/nearest.ts";
+import { parseSize } from "#base/sizes.ts";
+import { DEFAULTS, LIMITS } from "#model/limits.ts";
+import { NETWORKS } from "#model/vm-spec.ts";
+import type { Network } from "#model/vm-spec.ts";
+
+export type Config = {
+  readonly defaults: {
+    readonly cpus: number;
+    readonly memoryBytes: number;
+    readonly diskBytes: number;
+    readonly network: Network;
+    readonly driver: string | undefined;
+  };
+  readonly health: {
+    /** How often a VMM is asked whether it answers. */
+    readonly intervalMs: number;
+    /** A VMM that did not answer for this long is killed. */
+    readonly killAfterMs: number;
+  };
+};
+
+const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
+const DISK = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
+const HEALTH = { minMs: 100, maxMs: 3_600_000 };
+
+/** What each key takes, and how it is read. */
+const KEYS = {
+  defaults: {
+    cpus: (key: string, value: unknown) => wholeNumber(key, value, 1, LIMITS.cpusMax),
+    memory: (key: string, value: unknown) => parseSize(key, text(key, value), MEMORY),
+    disk: (key: string, value: unknown) => parseSize(key, text(key, value), DISK),
+    network: (key: string, value: unknown) => oneOf(key, value, NETWORKS),
+    driver: (key: string, value: unknown) => text(key, value),
+  },
+  health: {
+    interval: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
+    kill_after: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
+  },
+} as const;
+
+/** @throws HearthError `config.invalid` with the file, the key, the value and the rule. */
+export function readConfig(configDir: string): Config {
+  const path = join(configDir, "config.toml");
+  let source: string;
+  try {
+    source = readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return parseConfig(path, "");
+    throw new HearthError("config.invalid", `${path} cannot be read.`, { hint: "Check its owner and mode.", cause: error });
+  }
+  return parseConfig(path, source);
+}
+
+export function parseConfig(path: string, source: string): Config {
+  const given = readDocument(path, source);
+  const value = <Table extends keyof typeof KEYS, Key extends keyof (typeof KEYS)[Table] & string>(
+    table: Table,
+    key: Key,
+  ): unknown => given.get(`${table}.${key}`);
+  return {
+    defaults: {
+      cpus: (value("defaults", "cpus") as number | undefined) ?? DEFAULTS.cpus,
+      memoryBytes: (value("defaults", "memory") as number | undefined) ?? DEFAULTS.memoryBytes,
+      diskBytes: (value("defaults", "disk") as number | undefined) ?? DEFAULTS.diskBytes,
+      network: (value("defaults", "network") as Network | undefined) ?? "none",
+      driver: value("defaults", "driver") as string | undefined,
+    },
+    health: {
+      intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
+      killAfterMs: (value("health", "kill_after") as number | undefined) ?? 120_000,
+    },
+  };
+}
+
+function readDocument(path: string, source: string): Map<string, unknown> {
+  const values = new Map<string, unknown>();
+  let document: Record<string, unknown>;
+  try {
+    document = parse(source);
+  } catch (error) {
+    throw invalid(path, toError(error).message.split("\n", 1)[0] ?? "", "Mend the TOML; docs/configuration.md lists the keys.");
+  }
+  for (const [table, content] of Object.entries(document)) {
+    const keys = ownEntry(KEYS, table);
+    if (keys === undefined) throw unknownKey(path, table, Object.keys(KEYS));
+    if (typeof content !== "object" || content === null) throw invalid(path, `${table} must be a table`, `Write [${table}].`);
+    for (const [key, value] of Object.entries(content)) {
+      const read = ownEntry(keys as Record<string, (key: string, value: unknown) => unknown>, key);
+      if (read === undefined) throw unknownKey(path, `${table}.${key}`, Object.keys(keys).map((known) => `${table}.${known}`));
+      values.set(`${table}.${key}`, readValue(path, `${table}.${key}`, value, read));
+    }
+  }
+  return values;
+}
+
+function readValue(path: string, key: string, value: unknown, read: (key: string, value: unknown) => unknown): unknown {
+  try {
+    return read(key, value);
+  } catch (error) {
+    throw invalid(path, errorChain(error).replace(/\.$/, ""), error instanceof HearthError ? (error.hint ?? "") : "");
+  }
+}
+
+function ownEntry<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined;
+}
+
+function unknownKey(path: string, key: string, known: readonly string[]): HearthError {
+  const near = nearest(key, known);
+  const hint = near === undefined ? `Known are: ${known.join(", ")}.` : `Did you mean ${near}?`;
+  return invalid(path, `there is no key ${key}`, hint);
+}
+
+function invalid(path: string, what: string, hint: string): HearthError {
+  return new HearthError("config.invalid", `${path}: ${what}.`, { hint });
+}
+
+function text(key: string, value: unknown): string {
+  if (typeof value === "string") return value;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be text in quotes.`, {
+    hint: `Write ${key.split(".").at(-1)} = "…".`,
+  });
+}
+
+function wholeNumber(key: string, value: unknown, min: number, max: number): number {
+  if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return Number(value);
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be a whole number from ${min} to ${max}.`);
+}
+
+function oneOf(key: string, value: unknown, choices: readonly string[]): string {
+  if (typeof value === "string" && choices.includes(value)) return value;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be one of ${choices.join(", ")}.`);
+}

@@ -1,0 +1,38 @@
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Host } from "#daemon/host.ts";
+import type { NewVm } from "#daemon/store.ts";
+import { vmPaths, vmsDir } from "#daemon/vm-paths.ts";
+import type { VmId } from "#model/ids.ts";
+
+export type CreateContext = {
+  readonly host: Host;
+  readonly id: VmId;
+  /** Not there after a crash: taking back needs only the id. */
+  readonly vm?: NewVm | undefined;
+  readonly signal: AbortSignal;
+};
+
+/** Makes a VM's row, folder and disk. Nothing is copied: the base image is shared, the disk is sparse. */
+export const CREATE_VM: Flow<CreateContext> = {
+  kind: "create",
+  afterCrash: "unwind",
+  steps: [
+    {
+      name: "take the name",
+      run: async ({ host, vm }) => void (vm && host.store.insertVm(vm)),
+      undo: async ({ host, id }) => host.store.deleteVm(id),
+    },
+    {
+      name: "make the folder",
+      run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).stateDir),
+      undo: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),
+    },
+    {
+      name: "make the disk",
+      // Its undo is the folder's.
+      run: async ({ host, id, vm, signal }) => {
+        if (vm) await host.disks.create(vmPaths(host.folders, id).disk, vm.spec.diskBytes, signal);
+      },
+    },
+  ],
+};

@@ -1,0 +1,140 @@
+import { HearthError, invariant, toHearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import { bootPlan, guestIdentity } from "#daemon/boot-plan.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Guest, Host } from "#daemon/host.ts";
+import { readTail } from "#daemon/log-tail.ts";
+import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What the flow works on while hearthd lives; after a crash only `host` and `id` are there. */
+export type StartContext = {
+  readonly host: Host;
+  readonly id: VmId;
+  readonly start?: Start | undefined;
+};
+
+export type Start = {
+  readonly vm: VmRecord;
+  readonly driver: VmDriver;
+  readonly onProgress: OnProgress;
+  readonly signal: AbortSignal;
+  /** Stores that it runs, in the same moment as the flow ends. */
+  readonly commit: (handle: VmHandle) => void;
+  handle?: VmHandle;
+  guest?: Guest;
+};
+
+const KILL_DEADLINE_MS = 10_000;
+/** Of the console in the error of a boot that failed. */
+const CONSOLE_LINES = 12;
+
+export const START_VM: Flow<StartContext> = {
+  kind: "start",
+  afterCrash: "unwind",
+  steps: [
+    {
+      name: "make the run folder",
+      run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).runDir),
+      undo: ({ host, id }) => host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
+    },
+    {
+      name: "boot",
+      run: ({ host, start }) => boot(host, need(start)),
+      undo: async ({ host, id, start }) => {
+        start?.guest?.close();
+        await endVmm(host, id, start);
+      },
+    },
+    {
+      name: "give the identity",
+      run: async ({ host, start }) => {
+        const { vm, guest, signal, onProgress } = need(start);
+        onProgress({ stage: "boot", text: "agent answers" });
+        await guest?.configure(await guestIdentity(host, vm, signal), signal);
+      },
+    },
+    {
+      name: "commit",
+      run: async ({ start }) => {
+        const { handle, commit } = need(start);
+        if (handle) commit(handle);
+      },
+    },
+  ],
+};
+
+function need(start: Start | undefined): Start {
+  invariant(start, "a start runs only with its VM");
+  return start;
+}
+
+/** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
+async function boot(host: Host, start: Start): Promise<void> {
+  const { driver, vm, signal } = start;
+  const features = await driver.features(signal);
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await bootOnce(host, start, features.agentDeadlineMs);
+    } catch (error) {
+      const failure = toHearthError(error);
+      if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
+        throw await bootError(host, vm, failure);
+      }
+      host.log.child({ vm: vm.id }).event("vm.boot_retried", { error });
+      start.onProgress({ stage: "boot", text: "the guest hung; booting once more" });
+      await endVmm(host, vm.id, start);
+    }
+  }
+}
+
+async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Promise<void> {
+  const { driver, vm, onProgress, signal } = start;
+  const plan = await bootPlan(host, vm, signal);
+  onProgress({ stage: "boot", text: "starting the VMM" });
+  const handle = await driver.boot(plan, onProgress, signal);
+  start.handle = handle;
+  onProgress({ stage: "boot", text: "waiting for the guest" });
+  // The VMM's own end is the sooner and better reason than a deadline.
+  const ended = new AbortController();
+  driver.watch(
+    handle,
+    { exited: (exit) => ended.abort(vmmEnded(exit.code, exit.signal)), silent() {} },
+    AbortSignal.any([signal, ended.signal]),
+  );
+  try {
+    start.guest = await host.guests.waitFor(handle.agentSocket, agentDeadlineMs, AbortSignal.any([signal, ended.signal]));
+  } catch (error) {
+    throw ended.signal.aborted ? ended.signal.reason : error;
+  }
+  ended.abort();
+}
+
+function vmmEnded(code: number | undefined, signal: string | undefined): HearthError {
+  const how = signal === undefined ? `exit code ${code ?? "unknown"}` : signal;
+  return new HearthError("vmm.failed", `The VMM ended before the guest's agent answered (${how}).`);
+}
+
+async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promise<HearthError> {
+  const told = ["agent.unreachable", "vmm.failed"].includes(failure.code);
+  if (!told) return failure;
+  const paths = vmPaths(host.folders, vm.id);
+  const lines = (await readTail(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
+  const console = lines.length === 0 ? "The console is empty." : `The console's last lines:\n${lines.join("\n")}`;
+  return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {
+    hint: failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
+    cause: failure,
+  });
+}
+
+/** Idempotent; also for a VMM that was started just before hearthd was killed, so that no handle was kept. */
+export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void> {
+  const deadline = AbortSignal.timeout(KILL_DEADLINE_MS); // Not the caller's: it may be the reason for this.
+  if (start?.handle) await start.driver.stop(start.handle, "kill", deadline);
+  for (const stray of host.processes.strays(vmPaths(host.folders, id).runDir)) {
+    await host.processes.kill(stray, deadline);
+  }
+}

@@ -1,0 +1,78 @@
+import { endVmm } from "#daemon/flows/start-vm.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Guest, Host } from "#daemon/host.ts";
+import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** What is journalled: `graceful` asks the guest first; the others end the VMM at once. */
+export type StopPlan = { readonly mode: "graceful" | "terminate" | "kill"; readonly timeoutMs: number };
+
+export type StopContext = {
+  readonly host: Host;
+  readonly id: VmId;
+  readonly plan: StopPlan;
+  readonly driver: VmDriver;
+  readonly handle: VmHandle;
+  /** The agent's open connection, if there is one. */
+  readonly guest?: Guest | undefined;
+  /** Resolves when the VMM has ended by itself. */
+  readonly ended: Promise<VmExit>;
+  /** Stores that it has stopped. */
+  readonly commit: (exit: VmExit) => void;
+  exit?: VmExit;
+};
+
+/** For the VMM to end after SIGTERM, before SIGKILL. SV-026. */
+const TERMINATE_MS = 5_000;
+/** For the kernel to take a killed process away, also under load. */
+const KILL_MS = 15_000;
+
+/** Agent, SIGTERM, SIGKILL: each with a deadline. Goes on after a crash: the VMM may be gone by then. */
+export const STOP_VM: Flow<StopContext> = {
+  kind: "stop",
+  afterCrash: "finish",
+  steps: [
+    { name: "ask the guest", run: askGuest },
+    { name: "end the VMM", run: endTheVmm },
+    {
+      name: "remove the run folder",
+      run: async ({ host, id, guest }) => {
+        guest?.close();
+        await host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir);
+      },
+    },
+    {
+      name: "commit",
+      run: async ({ host, commit, exit }) => commit(exit ?? { reason: "unseen", atMs: host.now() }),
+    },
+  ],
+};
+
+/** A guest that was asked to power off has flushed its disks when the VMM ends. BG-093. */
+async function askGuest(context: StopContext): Promise<void> {
+  const { plan, guest, ended } = context;
+  if (plan.mode !== "graceful" || guest === undefined) return;
+  const deadline = AbortSignal.timeout(Math.max(plan.timeoutMs, 1));
+  const expired = new Promise<undefined>((resolve) => {
+    deadline.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
+  try {
+    await guest.shutdown({ timeoutMs: Math.round(plan.timeoutMs * 0.8) }, deadline);
+  } catch (error) {
+    // The power may go before the answer comes; else the next step ends it without the guest.
+    context.host.log.child({ vm: context.id }).event("agent.disconnected", { error });
+  }
+  const exit = await Promise.race([ended, expired]);
+  if (exit) context.exit = { ...exit, reason: "asked" };
+}
+
+async function endTheVmm(context: StopContext): Promise<void> {
+  const { host, id, plan, driver, handle } = context;
+  if (context.exit === undefined && (await driver.recover(handle))) {
+    const [mode, deadlineMs] = plan.mode === "kill" ? (["kill", KILL_MS] as const) : (["terminate", TERMINATE_MS + KILL_MS] as const);
+    context.exit = { ...(await driver.stop(handle, mode, AbortSignal.timeout(deadlineMs))), reason: "asked" };
+  }
+  await endVmm(host, id);
+}

@@ -1,0 +1,82 @@
+/**
+ * What the flows work with: one object made by `runDaemon`, or by a test with fakes. The parts beside each
+ * other in the layers (drivers, images, storage, guest) meet here and nowhere else.
+ */
+import type { Folders } from "#base/folders.ts";
+import type { Log } from "#base/log.ts";
+import type { OnProgress } from "#base/progress.ts";
+import type { Config } from "#daemon/config.ts";
+import type { EventBus } from "#daemon/event-bus.ts";
+import type { Journals } from "#daemon/journal.ts";
+import type { Store } from "#daemon/store.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { AgentClient } from "#guest/agent-client.ts";
+import type { ImageCache } from "#images/image-cache.ts";
+import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
+
+export type Host = {
+  readonly folders: Folders;
+  readonly config: Config;
+  readonly store: Store;
+  readonly journals: Journals;
+  readonly bus: EventBus;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
+  readonly images: Images;
+  readonly disks: Disks;
+  readonly files: ManagedFiles;
+  readonly guests: Guests;
+  readonly processes: Processes;
+  readonly log: Log;
+  now(): number;
+  random(bytes: number): Uint8Array;
+};
+
+export type Images = Pick<
+  ImageCache,
+  "ensure" | "list" | "find" | "get" | "remove" | "bootSet" | "listKernels"
+>;
+
+export type Disks = {
+  create(path: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  /** Makes it larger, never smaller. */
+  grow(path: string, sizeBytes: number): Promise<void>;
+  usage(path: string): Promise<{ readonly allocatedBytes: number; readonly sizeBytes: number }>;
+};
+
+/** Folders inside the managed roots. */
+export type ManagedFiles = {
+  /** Mode 0700. Idempotent. */
+  makeFolder(path: string): Promise<void>;
+  /** Idempotent. @throws HearthError `path.unmanaged` unless `path` really lies inside `root`. */
+  removeTree(root: string, path: string): Promise<void>;
+  listFolders(root: string): Promise<string[]>;
+};
+
+/** The part of an agent's client that hearthd uses. */
+export type Guest = Pick<
+  AgentClient,
+  | "info"
+  | "configure"
+  | "exec"
+  | "signalExec"
+  | "resizeExec"
+  | "readTar"
+  | "writeTar"
+  | "shutdown"
+  | "close"
+  | "closed"
+>;
+
+export type Guests = {
+  /** Resolves when the agent at this socket answers. @throws HearthError `agent.unreachable` */
+  waitFor(socketPath: string, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
+};
+
+export type Processes = {
+  usage(process: ProcessRef): ProcessUsage | undefined;
+  /** VMMs whose command line names this folder, for what a crash left behind. */
+  strays(runDir: string): ProcessRef[];
+  kill(process: ProcessRef, signal: AbortSignal): Promise<void>;
+};
+
+export type { OnProgress };

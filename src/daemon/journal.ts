@@ -1,0 +1,75 @@
+/**
+ * What flows have begun and done, so that a hearthd that was killed can take it back or go on.
+ * "started" is written before the work: after a crash it means "may have happened".
+ */
+import type { OperationId, VmId } from "#model/ids.ts";
+import type { Store } from "#daemon/store.ts";
+
+export type FlowKind = "create" | "start" | "stop" | "remove";
+export type StepEvent = "started" | "done" | "undone";
+
+export type Journal = { write(step: string, event: StepEvent): void };
+
+/** A flow that had not ended when hearthd did. */
+export type OpenFlow = {
+  readonly id: OperationId;
+  readonly kind: FlowKind;
+  readonly vmId: VmId;
+  /** What the flow needs beside the VM's row; see each flow. */
+  readonly context: unknown;
+  /** The last event of each step, in the order of their first. */
+  readonly steps: ReadonlyMap<string, StepEvent>;
+};
+
+/** Called after each write; crash tests end the process in here. */
+export type OnJournal = (kind: FlowKind, step: string, event: StepEvent) => void;
+
+export class Journals {
+  readonly #store: Store;
+  readonly #onWrite: OnJournal;
+
+  constructor(store: Store, onWrite: OnJournal = () => {}) {
+    this.#store = store;
+    this.#onWrite = onWrite;
+  }
+
+  /** Opens the journal of a flow. One VM has one flow at a time. */
+  open(id: OperationId, kind: FlowKind, vmId: VmId, context: unknown): Journal & Disposable {
+    const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
+    this.#store.transaction(() => this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()));
+    return this.#journal(id, kind, 0);
+  }
+
+  /** The journal of a flow that an earlier hearthd had opened. */
+  reopen(flow: OpenFlow): Journal & Disposable {
+    const row = this.#store.statement("SELECT max(seq) AS seq FROM flow_steps WHERE flow_id = ?").get(flow.id);
+    return this.#journal(flow.id, flow.kind, Number(row?.["seq"] ?? 0));
+  }
+
+  listOpen(): OpenFlow[] {
+    const flows = this.#store.statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms").all();
+    const steps = this.#store.statement("SELECT step, event FROM flow_steps WHERE flow_id = ? ORDER BY seq");
+    return flows.map((row) => ({
+      id: row["id"] as OperationId,
+      kind: row["kind"] as FlowKind,
+      vmId: row["vm_id"] as VmId,
+      context: JSON.parse(String(row["context"])) as unknown,
+      steps: new Map(steps.all(String(row["id"])).map((step) => [String(step["step"]), step["event"] as StepEvent])),
+    }));
+  }
+
+  #journal(id: OperationId, kind: FlowKind, lastSeq: number): Journal & Disposable {
+    let seq = lastSeq;
+    const insert = "INSERT INTO flow_steps (flow_id, seq, step, event, at_ms) VALUES (?, ?, ?, ?, ?)";
+    return {
+      write: (step, event) => {
+        this.#store.transaction(() => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()));
+        this.#onWrite(kind, step, event);
+      },
+      // The flow has ended, one way or the other: nothing is open any more.
+      [Symbol.dispose]: () => {
+        this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id));
+      },
+    };
+  }
+}

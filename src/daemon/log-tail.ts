@@ -1,0 +1,24 @@
+import { open } from "node:fs/promises";
+
+/** Enough for the last lines that a person wants to see. */
+const TAIL_BYTES = 64 * 1024;
+// eslint-disable-next-line no-control-regex -- these are what is taken out
+const CONTROL = /\u001b\[[0-9;?]*[ -/]*[@-~]|[\u0000-\u0008\u000b-\u001f\u007f]/g;
+
+/** The last lines of a log that a guest wrote, without what could move a terminal's cursor. */
+export async function readTail(path: string, lines: number): Promise<string[]> {
+  let file;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+  await using handle = file;
+  const { size } = await handle.stat();
+  const start = Math.max(0, size - TAIL_BYTES);
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.min(size, TAIL_BYTES)), 0, undefined, start);
+  const text = buffer.subarray(0, bytesRead).toString("utf8");
+  const all = text.split("\n").map((line) => line.replaceAll(CONTROL, "").trimEnd());
+  return all.filter((line) => line !== "").slice(-lines);
+}

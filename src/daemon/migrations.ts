@@ -1,0 +1,36 @@
+/**
+ * The store's schema, step by step. A released step is never changed: a new one is added. Each runs in one
+ * transaction with the version, so a crash leaves the step before or the step after. BG-092.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE vms (
+     id TEXT PRIMARY KEY,
+     name TEXT NOT NULL UNIQUE,
+     spec TEXT NOT NULL,
+     image_digest TEXT NOT NULL,
+     state TEXT NOT NULL,
+     bound INTEGER NOT NULL DEFAULT 0,
+     created_at_ms INTEGER NOT NULL,
+     updated_at_ms INTEGER NOT NULL,
+     last_used_at_ms INTEGER NOT NULL,
+     last_error TEXT
+   ) STRICT;
+   CREATE INDEX vms_by_age ON vms (created_at_ms DESC, id);
+
+   CREATE TABLE flows (
+     id TEXT PRIMARY KEY,
+     kind TEXT NOT NULL,
+     vm_id TEXT NOT NULL,
+     context TEXT NOT NULL,
+     started_at_ms INTEGER NOT NULL
+   ) STRICT;
+
+   CREATE TABLE flow_steps (
+     flow_id TEXT NOT NULL REFERENCES flows (id) ON DELETE CASCADE,
+     seq INTEGER NOT NULL,
+     step TEXT NOT NULL,
+     event TEXT NOT NULL CHECK (event IN ('started', 'done', 'undone')),
+     at_ms INTEGER NOT NULL,
+     PRIMARY KEY (flow_id, seq)
+   ) STRICT;`,
+];

@@ -1,0 +1,165 @@
+/** What hearthd knows, on disk. Readers get copies; nobody else writes the file. */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { errorChain, HearthError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
+import { MIGRATIONS } from "#daemon/migrations.ts";
+import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "state"> & {
+  /** Its life is tied to a client's connection: a hearthd that restarts takes it away. */
+  readonly bound: boolean;
+};
+
+type VmRow = {
+  id: string;
+  name: string;
+  spec: string;
+  image_digest: string;
+  state: string;
+  bound: number;
+  created_at_ms: number;
+  updated_at_ms: number;
+  last_used_at_ms: number;
+  last_error: string | null;
+};
+
+export class Store {
+  readonly path: string;
+  readonly #database: DatabaseSync;
+  readonly #now: () => number;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(path: string, now: () => number = Date.now) {
+    this.path = path;
+    this.#now = now;
+    this.#database = openDatabase(path, MIGRATIONS);
+  }
+
+  /** @throws HearthError `name.taken` when a VM has the name already. */
+  insertVm(vm: NewVm): VmRecord {
+    const now = this.#now();
+    this.#guard(() => {
+      if (this.#one("SELECT 1 FROM vms WHERE name = ?", vm.name) !== undefined) throw nameTaken(vm.name);
+      this.#run(
+        `INSERT INTO vms (id, name, spec, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        [vm.id, vm.name, JSON.stringify(vm.spec), vm.imageDigest, JSON.stringify(vm.state), Number(vm.bound), now, now, now],
+      );
+    });
+    return this.getVm(vm.id);
+  }
+
+  /** Newest first. */
+  listVms(): VmRecord[] {
+    return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toRecord));
+  }
+
+  findVm(nameOrId: string): VmRecord | undefined {
+    const row = this.#guard(() => this.#one("SELECT * FROM vms WHERE id = ?1 OR name = ?1", nameOrId));
+    return row === undefined ? undefined : toRecord(row);
+  }
+
+  /** @throws HearthError `vm.not_found` */
+  getVm(nameOrId: string): VmRecord {
+    const found = this.findVm(nameOrId);
+    if (found !== undefined) return found;
+    const shown = JSON.stringify(nameOrId.slice(0, 80));
+    throw new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
+  }
+
+  setState(id: VmId, state: VmState): void {
+    this.#update(id, "state = ?", JSON.stringify(state));
+  }
+
+  setSpec(id: VmId, spec: VmSpec): void {
+    this.#update(id, "spec = ?", JSON.stringify(spec));
+  }
+
+  setError(id: VmId, code: ErrorCode, error: unknown): void {
+    const lastError = { code, message: errorChain(error), atMs: this.#now() };
+    this.#update(id, "last_error = ?", JSON.stringify(lastError));
+  }
+
+  touch(id: VmId): void {
+    this.#guard(() => this.#run("UPDATE vms SET last_used_at_ms = ? WHERE id = ?", [this.#now(), id]));
+  }
+
+  /** VMs that lived for one client's connection. */
+  listBound(): VmRecord[] {
+    return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toRecord));
+  }
+
+  /** The client is done with it, and wants it kept. */
+  unbind(id: VmId): void {
+    this.#update(id, "bound = ?", 0);
+  }
+
+  /** Idempotent. */
+  deleteVm(id: VmId): void {
+    this.#guard(() => this.#run("DELETE FROM vms WHERE id = ?", [id]));
+  }
+
+  /** For the journal, which lives in the same file. */
+  transaction<Result>(work: () => Result): Result {
+    return this.#guard(() => transaction(this.#database, work));
+  }
+
+  statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
+    return statement;
+  }
+
+  close(): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #update(id: VmId, assignment: string, value: string | number): void {
+    this.#guard(() => this.#run(`UPDATE vms SET ${assignment}, updated_at_ms = ? WHERE id = ?`, [value, this.#now(), id]));
+  }
+
+  #run(sql: string, values: readonly (string | number)[]): void {
+    this.statement(sql).run(...values);
+  }
+
+  #one(sql: string, value: string): VmRow | undefined {
+    return this.statement(sql).get(value) as VmRow | undefined;
+  }
+
+  #all(sql: string): VmRow[] {
+    return this.statement(sql).all() as VmRow[];
+  }
+
+  #guard<Result>(work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      throw databaseError(this.path, error);
+    }
+  }
+}
+
+function nameTaken(name: VmName): HearthError {
+  return new HearthError("name.taken", `There is a VM named ${name} already.`, {
+    hint: `Choose another name, or remove that one: hearth rm ${name}`,
+  });
+}
+
+function toRecord(row: VmRow): VmRecord {
+  return {
+    id: row.id as VmId,
+    name: row.name as VmName,
+    spec: JSON.parse(row.spec) as VmSpec,
+    imageDigest: row.image_digest as ImageDigest,
+    state: JSON.parse(row.state) as VmState,
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+    lastUsedAtMs: row.last_used_at_ms,
+    lastError: row.last_error === null ? undefined : (JSON.parse(row.last_error) as VmRecord["lastError"]),
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * One loop owns one VM: its state, and the one action that may be under way. The decision what an event
+ * means is a pure function; everybody else sends events and reads snapshots.
+ */
+import { HearthError, invariant } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { handleOf, moveTo } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+export type VmEvent =
+  | { readonly type: "start-asked"; readonly atMs: number }
+  | { readonly type: "agent-ready"; readonly handle: VmHandle; readonly atMs: number }
+  | { readonly type: "start-failed"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
+  | { readonly type: "start-cancelled"; readonly back: VmState }
+  | { readonly type: "paused" }
+  | { readonly type: "resumed" }
+  | { readonly type: "stop-asked" }
+  | { readonly type: "vmm-exited"; readonly exit: VmExit };
+
+/** Pure: the whole lifecycle policy, testable without a VM, a clock or a socket. */
+export function decide(state: VmState, event: VmEvent): VmState {
+  switch (event.type) {
+    case "start-asked":
+      return { phase: "starting", sinceMs: event.atMs };
+    case "agent-ready":
+      return { phase: "running", handle: event.handle, startedAtMs: event.atMs };
+    case "start-failed":
+      return { phase: "failed", code: event.code, message: event.message, atMs: event.atMs };
+    case "start-cancelled":
+      // A VM that had failed before has not become better by a start that was taken back.
+      return state.phase === "starting" ? event.back : state;
+    case "paused":
+      return state.phase === "running" ? { ...state, phase: "paused" } : state;
+    case "resumed":
+      return state.phase === "paused" ? { ...state, phase: "running" } : state;
+    case "stop-asked":
+      return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
+    case "vmm-exited":
+      return afterExit(state, event.exit);
+  }
+}
+
+function afterExit(state: VmState, exit: VmExit): VmState {
+  // While it starts, the start flow sees the end itself, and may boot again.
+  if (handleOf(state) === undefined) return state;
+  if (state.phase === "stopping" || exit.reason !== "died") return { phase: "stopped", exit };
+  const how = exit.signal ?? (exit.code === undefined ? undefined : `exit code ${exit.code}`);
+  const message = `The VMM ended unexpectedly${how === undefined ? "" : ` (${how})`}.`;
+  return { phase: "failed", code: "vm.gone", message, atMs: exit.atMs };
+}
+
+type Busy = { readonly action: string; readonly abort: AbortController; readonly done: Promise<void> };
+
+export class VmLoop {
+  #state: VmState;
+  #busy: Busy | undefined;
+  #responsive = true;
+  #removed = false;
+  readonly #publish: (state: VmState, before: VmState) => void;
+
+  /** `publish` stores the state and tells everybody; it is called before anybody can read the new one. */
+  constructor(state: VmState, publish: (state: VmState, before: VmState) => void) {
+    this.#state = state;
+    this.#publish = publish;
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  /** False while the VMM does not answer. */
+  get responsive(): boolean {
+    return this.#responsive;
+  }
+
+  setResponsive(responsive: boolean): void {
+    this.#responsive = responsive;
+  }
+
+  send(event: VmEvent): void {
+    if (this.#removed) return; // The end of a VMM may be heard of after its VM is gone.
+    const before = this.#state;
+    const next = decide(before, event);
+    if (next === before) return;
+    this.#publish(moveTo(before, next), before);
+    this.#state = next;
+  }
+
+  /**
+   * Runs one action at a time. `signal` of the action is the caller's, or aborts when a stronger action
+   * (kill, a forced removal) takes over.
+   * @throws HearthError `vm.busy` while another action is under way.
+   */
+  async exclusive<Result>(
+    action: string,
+    name: string,
+    work: (signal: AbortSignal) => Promise<Result>,
+    signal: AbortSignal,
+  ): Promise<Result> {
+    if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);
+    if (this.#busy !== undefined) {
+      throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is under way.`, {
+        hint: "Wait until it is done, or use `hearth rm -f` to end it.",
+      });
+    }
+    const abort = new AbortController();
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    this.#busy = { action, abort, done };
+    try {
+      return await work(AbortSignal.any([signal, abort.signal]));
+    } finally {
+      this.#busy = undefined;
+      resolve();
+    }
+  }
+
+  /** Ends the action under way, if any, and waits until it has taken back what it did. */
+  async preempt(reason: string): Promise<void> {
+    const busy = this.#busy;
+    if (busy === undefined) return;
+    busy.abort.abort(new HearthError("operation.cancelled", reason));
+    await busy.done;
+  }
+
+  /** Resolves when no action is under way. */
+  async idle(): Promise<void> {
+    while (this.#busy !== undefined) await this.#busy.done;
+  }
+
+  /** The VM's row is gone; nothing may happen to it any more. */
+  remove(): void {
+    invariant(!this.#removed, "a VM is removed once");
+    this.#removed = true;
+  }
+}
