@@ -13,6 +13,8 @@ export type VmHandle = {
   /** What runs the guest's instructions: `kvm`, or `tcg` for emulation. */
   readonly accel: "kvm" | "tcg";
   readonly process: ProcessId;
+  /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
+  readonly stateDir: string;
   /** Unix sockets of the VMM, absolute. */
   readonly agentSocket: string;
   readonly monitorSocket: string;

@@ -1,0 +1,18 @@
+import { endProcess, findProcessesNaming } from "#host/process-end.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+
+/** The programs of all drivers. */
+const VMMS = /^(qemu-system-|firecracker)/;
+
+/**
+ * VMMs whose command line names a file in `runDir`. A hearthd that was killed between starting a VMM and
+ * journalling its pid finds it with this. L1.
+ */
+export function findStrayVmms(runDir: string): ProcessRef[] {
+  return findProcessesNaming(runDir, VMMS);
+}
+
+/** Resolves when the process is gone. Idempotent. */
+export async function killStrayVmm(stray: ProcessRef, signal: AbortSignal): Promise<void> {
+  await endProcess(stray, 0, signal);
+}

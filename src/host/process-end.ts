@@ -1,0 +1,59 @@
+/** Ending processes that are not our children, and waiting until they are gone. */
+import { setTimeout as delay } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import { findProcess, isAlive, listCommands, signalProcess } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+
+const POLL_FIRST_MS = 1;
+const POLL_MAX_MS = 50;
+/** A process that SIGKILL does not end in this time hangs in the kernel. */
+const KILL_DEADLINE_MS = 10_000;
+
+/** True once the process is gone; false when it still is there after `deadlineMs`. */
+export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: AbortSignal): Promise<boolean> {
+  const end = performance.now() + deadlineMs;
+  for (let waitMs = POLL_FIRST_MS; isAlive(ref); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
+    signal.throwIfAborted();
+    if (performance.now() >= end) return false;
+    await delay(waitMs);
+  }
+  return true;
+}
+
+/**
+ * SIGTERM, and SIGKILL when the process is still there after `graceMs`: it ignores SIGTERM, or is stopped.
+ * With `graceMs` 0 SIGKILL at once. Idempotent; resolves when the process is gone. SV-026.
+ * @returns the signal that ended it, or undefined when it was gone already.
+ * @throws HearthError `host.tool_failed` when even SIGKILL did not end it in ten seconds.
+ */
+export async function endProcess(
+  ref: ProcessRef,
+  graceMs: number,
+  signal: AbortSignal,
+): Promise<"SIGTERM" | "SIGKILL" | undefined> {
+  if (!isAlive(ref)) return undefined;
+  if (graceMs > 0) {
+    signalProcess(ref, "SIGTERM");
+    if (await waitForEnd(ref, graceMs, signal)) return "SIGTERM";
+  }
+  signalProcess(ref, "SIGKILL");
+  if (await waitForEnd(ref, KILL_DEADLINE_MS, signal)) return "SIGKILL";
+  throw new HearthError("host.tool_failed", `Process ${ref.pid} did not end after SIGKILL.`, {
+    hint: "It hangs in the kernel, usually on a disk or a network file system that does not answer.",
+  });
+}
+
+/**
+ * Processes of `program` (the file name of argv[0]) with a file in `folder` on their command line. Finds
+ * what was started by a predecessor that died before it could write the pid down.
+ */
+export function findProcessesNaming(folder: string, program: RegExp): ProcessRef[] {
+  const found: ProcessRef[] = [];
+  for (const { pid, argv } of listCommands()) {
+    const name = (argv[0] ?? "").replace(/^.*\//, "");
+    if (!program.test(name) || !argv.some((argument) => argument.includes(`${folder}/`))) continue;
+    const ref = findProcess(pid);
+    if (ref !== undefined) found.push(ref);
+  }
+  return found;
+}
