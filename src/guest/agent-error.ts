@@ -1,0 +1,87 @@
+/** What went wrong in talking with an agent, as errors that a person can act on. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { HearthError, toError, type ErrorCode } from "#base/error.ts";
+import { guestText } from "#guest/guest-text.ts";
+
+/** The codes that an agent may name in the header `hearth-code`. It has no say about anything else. */
+const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
+  "exec.not_found",
+  "exec.not_executable",
+  "exec.bad_user",
+  "file.not_found",
+  "file.refused",
+  "input.invalid",
+  "feature.missing",
+]);
+const MESSAGE_MAX_CHARS = 1_000;
+const UNREACHABLE_HINT = "Run `hearth show VM` for its state and `hearth logs VM` for its console.";
+
+/** The agent does not answer, or the connection to it is gone. */
+export function unreachable(cause?: unknown): HearthError {
+  return new HearthError("agent.unreachable", "The guest's agent cannot be reached.", {
+    hint: UNREACHABLE_HINT,
+    cause,
+  });
+}
+
+/** Why `signal` was aborted: its own HearthError, or that time was up, or that somebody cancelled. */
+export function abortError(signal: AbortSignal): HearthError {
+  const reason: unknown = signal.reason;
+  if (reason instanceof HearthError) return reason;
+  if (reason instanceof Error && reason.name === "TimeoutError") {
+    return new HearthError("operation.timed_out", "The guest's agent did not answer in time.", {
+      hint: UNREACHABLE_HINT,
+      cause: reason,
+    });
+  }
+  return new HearthError("operation.cancelled", "The operation was cancelled.", { cause: reason });
+}
+
+/**
+ * Anything that a call to the agent threw. `lost` is why the connection is gone, when it is: every call
+ * that was under way then fails with its own symptom, and this is the reason of them all.
+ */
+export function agentError(thrown: unknown, lost: Error | undefined, signal: AbortSignal): HearthError {
+  if (signal.aborted) return abortError(signal);
+  if (thrown instanceof HearthError) return thrown;
+  if (lost !== undefined) return unreachable(lost);
+  if (!(thrown instanceof ConnectError)) return failed(toError(thrown).message, thrown);
+  // The guest chose this text: it is shown, never trusted.
+  const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
+  const named = thrown.metadata.get("hearth-code") ?? "";
+  if (GUEST_CODES.has(named)) return new HearthError(named as ErrorCode, sentence(message));
+  return byConnectCode(thrown.code, message, thrown);
+}
+
+function byConnectCode(code: Code, message: string, cause: ConnectError): HearthError {
+  switch (code) {
+    case Code.DeadlineExceeded:
+      return new HearthError("operation.timed_out", "The guest's agent did not finish in time.", { cause });
+    case Code.InvalidArgument:
+      return new HearthError("input.invalid", sentence(message));
+    case Code.Unimplemented:
+      return new HearthError("feature.missing", "The agent in this guest does not know this request.", {
+        hint: "Build the image again: its agent is older than hearthd.",
+      });
+    case Code.Unavailable:
+    case Code.Aborted:
+      return unreachable(new Error(message));
+    default:
+      return failed(message);
+  }
+}
+
+function failed(message: string, cause?: unknown): HearthError {
+  const told = guestText(message, MESSAGE_MAX_CHARS);
+  return new HearthError("agent.failed", `The guest's agent failed: ${sentence(told)}`, {
+    hint: UNREACHABLE_HINT,
+    // The cause's own message is in ours already.
+    cause: cause instanceof Error ? cause.cause : undefined,
+  });
+}
+
+function sentence(text: string): string {
+  if (text === "") return "It gave no reason.";
+  const upper = text[0]?.toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(upper) ? upper : `${upper}.`;
+}

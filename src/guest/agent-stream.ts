@@ -1,0 +1,77 @@
+/**
+ * The byte stream to an agent: the Unix socket that a VMM offers, and on it the handshake that tells this
+ * connection's bytes from those of earlier ones (docs/agent-channel.md).
+ */
+import { randomBytes } from "node:crypto";
+import { connect, type Socket } from "node:net";
+import { HearthError } from "#base/error.ts";
+import { AnswerScanner, helloLine } from "#guest/answer-scanner.ts";
+import { abortError, unreachable } from "#guest/agent-error.ts";
+import { LIMITS } from "#model/limits.ts";
+
+/** The agent may open its end at any time, and drops what came while it was not listening. */
+const HELLO_EVERY_MS = 50;
+
+/**
+ * Resolves with a socket on which the agent's HTTP/2 starts with the next byte. A VMM's socket takes one
+ * client at a time and lets a second one wait without a word, so `signal` should carry a deadline.
+ * @throws HearthError `agent.unreachable` when nobody listens or the stream ends before the answer,
+ * `host.path_too_long`, and what `signal` says.
+ */
+export async function openAgentStream(socketPath: string, signal: AbortSignal): Promise<Socket> {
+  checkSocketPath(socketPath);
+  if (signal.aborted) throw abortError(signal);
+  const socket = connect({ path: socketPath });
+  try {
+    await shakeHands(socket, signal);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= LIMITS.socketPathMaxBytes) return;
+  throw new HearthError("host.path_too_long", `The socket path ${path} has ${bytes} bytes.`, {
+    hint: `Linux takes ${LIMITS.socketPathMaxBytes}: set HEARTH_HOME to a shorter folder.`,
+  });
+}
+
+function shakeHands(socket: Socket, signal: AbortSignal): Promise<void> {
+  const nonce = randomBytes(16).toString("hex");
+  const scanner = new AnswerScanner(nonce);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const hello = (): void => {
+    // While the guest's end is closed nothing drains; one line that waits is as good as a thousand.
+    if (socket.writableLength === 0) socket.write(helloLine(nonce), "latin1");
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const onConnect = (): void => {
+    hello();
+    timer = setInterval(hello, HELLO_EVERY_MS);
+  };
+  // Read by hand: with `data` handlers, bytes between the answer and HTTP/2's own reading would be lost.
+  const onReadable = (): void => {
+    for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
+      const rest = scanner.push(chunk);
+      if (rest === undefined) continue;
+      if (rest.length > 0) socket.unshift(rest);
+      return resolve();
+    }
+  };
+  const onError = (cause: Error): void => reject(unreachable(cause));
+  const onEnd = (): void => reject(unreachable(new Error("The stream ended before the agent answered.")));
+  const onAbort = (): void => reject(abortError(signal));
+  const handlers = { connect: onConnect, readable: onReadable, error: onError, end: onEnd, close: onEnd };
+  for (const [event, handler] of Object.entries(handlers)) socket.on(event, handler);
+  signal.addEventListener("abort", onAbort, { once: true });
+  return promise.finally(() => {
+    clearInterval(timer);
+    signal.removeEventListener("abort", onAbort);
+    for (const [event, handler] of Object.entries(handlers)) socket.off(event, handler);
+    // A failed socket may report once more while it is torn down; the first report was passed on.
+    socket.on("error", () => undefined);
+  });
+}

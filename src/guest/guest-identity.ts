@@ -1,0 +1,56 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ConfigureRequestSchema } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
+
+/** Who a guest is. Sent after every boot, before anything of the user's runs. */
+export type GuestIdentity = {
+  readonly hostname: string;
+  /** The host's wall clock. Undefined leaves the guest's. */
+  readonly unixTimeMs?: number | undefined;
+  /** Mixed into the guest's random generator. */
+  readonly entropy: Uint8Array;
+  /** 32 hex digits. Undefined leaves the image's. */
+  readonly machineId?: string | undefined;
+  /** Undefined: nothing but the loopback. */
+  readonly network?: GuestNetwork | undefined;
+  /** Defaults for every exec. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Undefined is root. */
+  readonly user?: string | undefined;
+  /** Undefined is the user's home. */
+  readonly workdir?: string | undefined;
+  /** What an exec with no words of its own runs. Empty is a login shell. */
+  readonly command: readonly string[];
+};
+
+export type GuestNetwork = {
+  /** In the guest, such as eth0. */
+  readonly interface: string;
+  /** CIDR. */
+  readonly addresses: readonly string[];
+  readonly gateway: string;
+  readonly nameservers: readonly string[];
+};
+
+export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
+  const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command } = identity;
+  return {
+    hostname,
+    unixTimeNs: BigInt(Math.round((unixTimeMs ?? 0) * 1_000)) * 1_000n,
+    entropy: new Uint8Array(entropy),
+    machineId: machineId ?? "",
+    env: { ...env },
+    user: user ?? "",
+    workdir: workdir ?? "",
+    command: [...command],
+    ...(network === undefined
+      ? {}
+      : {
+          network: {
+            interface: network.interface,
+            addresses: [...network.addresses],
+            gateway: network.gateway,
+            nameservers: [...network.nameservers],
+          },
+        }),
+  };
+}

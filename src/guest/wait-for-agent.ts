@@ -1,0 +1,57 @@
+/** From the start of a VMM to the agent's first answer. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError, toHearthError } from "#base/error.ts";
+import { connectAgent, type AgentClient, type GuestReport } from "#guest/agent-client.ts";
+import { abortError, unreachable } from "#guest/agent-error.ts";
+
+/** Between attempts that failed at once: the socket is not there yet, or the agent's end was just closed. */
+const RETRY_AFTER_MS = 20;
+
+export type WaitOptions = {
+  /** From now until the agent's answer. */
+  readonly deadlineMs: number;
+  /** What an attempt failed with, for progress and logs. */
+  readonly onAttempt?: ((error: HearthError) => void) | undefined;
+};
+
+export type ReadyAgent = { readonly agent: AgentClient; readonly report: GuestReport };
+
+/**
+ * Connects and asks for `info`, as often as it takes. A virtio-serial port holds back what the host sends
+ * until the guest opens its end, so the first hello of a long wait arrives as soon as there is somebody to
+ * read it: one connection that waits is quicker than many that are tried.
+ * @throws HearthError `agent.unreachable` at the deadline, with what the last attempt failed with
+ */
+export async function waitForAgent(
+  socketPath: string,
+  options: WaitOptions,
+  signal: AbortSignal,
+): Promise<ReadyAgent> {
+  const deadline = AbortSignal.timeout(options.deadlineMs);
+  const either = AbortSignal.any([signal, deadline]);
+  let last: HearthError | undefined;
+  while (!either.aborted) {
+    try {
+      return await askOnce(socketPath, either);
+    } catch (error) {
+      if (either.aborted) break;
+      last = toHearthError(error);
+      if (last.code !== "agent.unreachable" && last.code !== "agent.failed") throw last;
+      options.onAttempt?.(last);
+      // An abort ends the wait early; the loop's condition sees it.
+      await sleep(RETRY_AFTER_MS, undefined, { signal: either }).catch(() => undefined);
+    }
+  }
+  if (signal.aborted) throw abortError(signal);
+  throw unreachable(last?.cause ?? new Error(`It gave no answer in ${options.deadlineMs} ms.`));
+}
+
+async function askOnce(socketPath: string, signal: AbortSignal): Promise<ReadyAgent> {
+  const agent = await connectAgent(socketPath, signal);
+  try {
+    return { agent, report: await agent.info(signal) };
+  } catch (error) {
+    agent.close();
+    throw error;
+  }
+}
