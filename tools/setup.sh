@@ -161,7 +161,8 @@ set_up_agent() {
 # Prints what a person would type for what is missing.
 print_commands() {
   packages=$(missing_packages "$1")
-  [ -z "$packages" ] || echo "  sudo apt-get install --no-install-recommends $packages"
+  sudo=$(become_root || echo sudo)
+  [ -z "$packages" ] || echo "  ${sudo:+$sudo }apt-get install --no-install-recommends $packages"
   node_is_set_up || echo "  npm ci && mkdir -p .setup && touch .setup/npm"
   [ "$1" = all ] || return 0
   path=

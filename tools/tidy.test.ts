@@ -1,0 +1,205 @@
+/** The style, as far as a program can tell. Exceptions are listed by name, with the reason. */
+import assert from "node:assert/strict";
+import { basename } from "node:path";
+import { test } from "node:test";
+import { type Node, type SourceFile, SyntaxKind } from "typescript/unstable/ast";
+import {
+  importsOf,
+  isForTests,
+  parseTypeScript,
+  readSources,
+  readTypeScript,
+  type Source,
+} from "./source-files.ts";
+
+const FILE_MAX_LINES = 400;
+const FUNCTION_MAX_LINES = 60;
+const SRC_MEDIAN_MAX_LINES = 100;
+const SRC_P90_MAX_LINES = 250;
+const DOCUMENTED_MIN_SHARE = 0.8;
+
+/** Who may start programs besides src/host/run.ts. */
+const MAY_START_PROGRAMS: Readonly<Record<string, string>> = {
+  "src/host/run.ts": "the one door: no shell, a fixed environment, a deadline, bounded output",
+  "tools/dev.ts": "hands the terminal to the tools that it runs, which the door never does",
+};
+/** Folders whose files start programs because that is what they are about. */
+const FOLDERS_THAT_START_PROGRAMS = [
+  "bench/", // Measures whole programs, and the door would be part of the time.
+  "e2e/", // Uses the command as a person does: with pipes, terminals and signals.
+];
+/** Names that say nothing of what is inside, and so collect everything. */
+const EMPTY_NAMES = /^(utils?|helpers?|common|misc|shared|manager|types|index|constants|lib)(\.|-|$)/;
+
+const all = readTypeScript();
+const trees = parseTypeScript();
+const goSources = readSources(["agent/**/*.go"]);
+
+function* nodesOf(node: Node): Generator<Node> {
+  yield node;
+  const children: Node[] = [];
+  node.forEachChild((child) => void children.push(child));
+  for (const child of children) yield* nodesOf(child);
+}
+
+function lineOf(tree: SourceFile, position: number): number {
+  return tree.getLineAndCharacterOfPosition(position).line + 1;
+}
+
+function isFunction({ kind }: Node): boolean {
+  return (
+    kind === SyntaxKind.FunctionDeclaration ||
+    kind === SyntaxKind.FunctionExpression ||
+    kind === SyntaxKind.ArrowFunction ||
+    kind === SyntaxKind.MethodDeclaration ||
+    kind === SyntaxKind.Constructor
+  );
+}
+
+/** Where a pattern is found, as `file:line: text`. */
+function findLines(sources: readonly Source[], pattern: RegExp): string[] {
+  return sources.flatMap(({ path, text }) =>
+    text.split("\n").flatMap((line, at) => (pattern.test(line) ? [`${path}:${at + 1}: ${line.trim()}`] : [])),
+  );
+}
+
+/** The body of `describe` is a list of tests, each with its own length. */
+function isSuite(tree: SourceFile, node: Node): boolean {
+  const { parent } = node;
+  return parent.kind === SyntaxKind.CallExpression && /^(describe|suite)\b/.test(parent.getText(tree));
+}
+
+test("every file of ours is parsed, so that no rule is skipped", () => {
+  const missing = all.filter(({ path }) => !trees.has(path)).map(({ path }) => path);
+  assert.deepEqual(missing, []);
+});
+
+test(`a file has at most ${FILE_MAX_LINES} lines`, () => {
+  const long = [...all, ...goSources].filter(({ lines }) => lines > FILE_MAX_LINES);
+  assert.deepEqual(
+    long.map(({ path, lines }) => `${path}: ${lines}`),
+    [],
+  );
+});
+
+test(`a function has at most ${FUNCTION_MAX_LINES} lines`, () => {
+  const long: string[] = [];
+  for (const [path, tree] of trees) {
+    for (const node of nodesOf(tree)) {
+      if (!isFunction(node) || isSuite(tree, node)) continue;
+      const start = lineOf(tree, node.getStart(tree));
+      const lines = lineOf(tree, node.end) - start + 1;
+      if (lines > FUNCTION_MAX_LINES) long.push(`${path}:${start}: ${lines}`);
+    }
+  }
+  for (const { path, text } of goSources) {
+    // gofmt puts the end of a function, and of nothing else in it, into the first column.
+    for (const { 0: body, index } of text.matchAll(/^func [^\n]*\{\n[\s\S]*?^\}/gm)) {
+      const lines = body.split("\n").length;
+      if (lines > FUNCTION_MAX_LINES)
+        long.push(`${path}:${text.slice(0, index).split("\n").length}: ${lines}`);
+    }
+  }
+  assert.deepEqual(long, []);
+});
+
+test(`half of the files in src have at most ${SRC_MEDIAN_MAX_LINES} lines, nine of ten ${SRC_P90_MAX_LINES}`, () => {
+  const files = all.filter(({ path }) => path.startsWith("src/") && !isForTests(path));
+  const lines = files.map((file) => file.lines).toSorted((a, b) => a - b);
+  const quantile = (share: number): number => lines[Math.ceil(lines.length * share) - 1] ?? 0;
+  assert.ok(quantile(0.5) <= SRC_MEDIAN_MAX_LINES, `the median is ${quantile(0.5)}`);
+  assert.ok(quantile(0.9) <= SRC_P90_MAX_LINES, `the ninth decile is ${quantile(0.9)}`);
+});
+
+test("only one file starts programs (SV-037, BG-049)", () => {
+  for (const source of all) {
+    const starts = importsOf(source).some(
+      ({ from, typeOnly }) => !typeOnly && /child_process|^execa$/.test(from),
+    );
+    if (!starts || FOLDERS_THAT_START_PROGRAMS.some((folder) => source.path.startsWith(folder))) continue;
+    assert.ok(source.path in MAY_START_PROGRAMS, `${source.path} starts programs: use #host/run.ts`);
+  }
+});
+
+test("an error that is caught is handled, or a comment says why not", () => {
+  const silent: string[] = [];
+  for (const { path, text } of all) {
+    const lines = text.split("\n");
+    for (const [at, line] of lines.entries()) {
+      if (!/\.catch\(\(\w*\) => (undefined|null|\{\s*\})\)/.test(line)) continue;
+      if (!/\/\/|^\s*\*/.test(`${lines[at - 1]}\n${line}`)) silent.push(`${path}:${at + 1}: ${line.trim()}`);
+    }
+  }
+  for (const [path, tree] of trees) {
+    for (const node of nodesOf(tree)) {
+      if (node.kind !== SyntaxKind.CatchClause) continue;
+      if (/^catch\s*(\([^)]*\))?\s*\{\s*\}$/.test(node.getText(tree))) {
+        silent.push(`${path}:${lineOf(tree, node.getStart(tree))}`);
+      }
+    }
+  }
+  assert.deepEqual(silent, []);
+});
+
+test("a file's name says what is inside, in kebab-case", () => {
+  for (const { path } of all) {
+    const name = basename(path);
+    assert.doesNotMatch(name, EMPTY_NAMES, path);
+    assert.match(name, /^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.e2e)?\.ts$/, path);
+  }
+});
+
+/** Functions, classes and constants that are functions; types often say all with their name. */
+function exportedWithComment(tree: SourceFile): { name: string; documented: boolean }[] {
+  return tree.statements.flatMap((statement) => {
+    const text = statement.getText(tree);
+    const [, name] =
+      /^export (?:default )?(?:async )?(?:abstract )?(?:function\*?|class) (\w+)/.exec(text) ??
+      /^export const (\w+)[^=]*=\s*(?:async )?(?:\(|function)/.exec(text) ??
+      [];
+    if (name === undefined) return [];
+    return [{ name, documented: statement.jsDoc !== undefined && statement.jsDoc.length > 0 }];
+  });
+}
+
+test(`of the exported functions and classes ${DOCUMENTED_MIN_SHARE * 100} % say what they promise (VS-025)`, () => {
+  const layers = new Map<string, { documented: number; bare: string[] }>();
+  for (const [path, tree] of trees) {
+    if (path.endsWith(".test.ts")) continue;
+    const folder = path
+      .split("/")
+      .slice(0, path.startsWith("src/") ? 2 : 1)
+      .join("/");
+    const layer = layers.get(folder) ?? { documented: 0, bare: [] };
+    layers.set(folder, layer);
+    for (const { name, documented } of exportedWithComment(tree)) {
+      if (documented) layer.documented++;
+      else layer.bare.push(`${path}: ${name}`);
+    }
+  }
+  for (const [folder, { documented, bare }] of layers) {
+    const share = documented / (documented + bare.length);
+    const why = `${folder}: ${Math.floor(share * 100)} %; without a comment:\n  ${bare.join("\n  ")}`;
+    assert.ok(bare.length === 0 || share >= DOCUMENTED_MIN_SHARE, why);
+  }
+});
+
+test("nothing is left for later in a comment", () => {
+  // In parts, so that this file passes its own test.
+  const marks = [
+    ["TO", "DO"],
+    ["FIX", "ME"],
+    ["XX", "X"],
+  ].map((parts) => parts.join(""));
+  assert.deepEqual(findLines([...all, ...goSources], new RegExp(`\\b(${marks.join("|")})\\b`)), []);
+});
+
+test("no path of somebody's machine is in the code", () => {
+  const shipped = [...all, ...goSources].filter(({ path }) => !path.endsWith(".test.ts"));
+  assert.deepEqual(findLines(shipped, /["'`](file:\/\/)?\/(home|Users|work)\/[a-z]/), []);
+});
+
+test("output speaks in words, without emoji", () => {
+  const shipped = [...all, ...goSources].filter(({ path }) => !isForTests(path));
+  assert.deepEqual(findLines(shipped, /\p{Emoji_Presentation}/u), []);
+});
