@@ -46,6 +46,8 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
   if (thrown instanceof HearthError) return thrown;
   if (lost !== undefined) return unreachable(lost);
   if (!(thrown instanceof ConnectError)) return failed(toError(thrown).message, thrown);
+  // ConnectRPC wraps what the session and the request's source threw.
+  if (thrown.cause instanceof HearthError) return thrown.cause;
   // The guest chose this text: it is shown, never trusted.
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
   const named = thrown.metadata.get("hearth-code") ?? "";

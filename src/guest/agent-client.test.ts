@@ -1,0 +1,241 @@
+/** What a hostile or broken agent may do to hearthd: nothing. The real agent's part: real-agent.test.ts. */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { HearthError, type ErrorCode } from "#base/error.ts";
+import { connectAgent, type ExecEvent } from "#guest/agent-client.ts";
+import { waitForAgent } from "#guest/wait-for-agent.ts";
+import { startScriptedAgent, type AgentScript } from "#testing/scripted-agent.ts";
+
+const SPEC = { argv: ["x"], env: {}, stdin: true, detach: false };
+
+function socketIn(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-guest-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  return join(folder, "agent.sock");
+}
+
+/** A test that hangs fails with its own name, long before the runner's. */
+const soon = (): AbortSignal => AbortSignal.timeout(20_000);
+
+async function connected(t: TestContext, script: AgentScript) {
+  const scripted = await startScriptedAgent(socketIn(t), script);
+  t.after(() => scripted[Symbol.asyncDispose]());
+  const agent = await connectAgent(scripted.socketPath, soon());
+  t.after(() => agent.close());
+  return { scripted, agent };
+}
+
+async function* broken(): AsyncGenerator<Uint8Array> {
+  yield Buffer.from("one");
+  throw new HearthError("host.tool_failed", "The source broke.");
+}
+
+function failsWith(code: ErrorCode): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof HearthError, String(error));
+    assert.equal(error.code, code, error.message);
+    return true;
+  };
+}
+
+test("20 MB of an earlier connection's bytes do not disturb the handshake", async (t) => {
+  const staleBytes = Array.from({ length: 20 }, () => Buffer.alloc(1_000_000, "HEARTH-OK/1 0"));
+  const { agent } = await connected(t, { staleBytes, answers: { info: () => ({ version: "1" }) } });
+  assert.equal((await agent.info(soon())).agentVersion, "1");
+});
+
+test("an agent that answers a later hello, byte by byte, is connected to", async (t) => {
+  const { agent, scripted } = await connected(t, {
+    answerHello: 3,
+    bytewise: true,
+    answers: { info: () => ({ version: "1" }) },
+  });
+  assert.equal((await agent.info(soon())).agentVersion, "1");
+  assert.ok(scripted.hellos.length >= 3);
+  assert.equal(new Set(scripted.hellos).size, 1, "one connection has one nonce");
+});
+
+test("an agent that never answers holds nobody beyond the deadline", async (t) => {
+  const path = socketIn(t);
+  await using scripted = await startScriptedAgent(path, { answerHello: 0 });
+  await assert.rejects(connectAgent(scripted.socketPath, AbortSignal.timeout(200)), failsWith("operation.timed_out"));
+});
+
+test("a socket path that the kernel would cut is refused", async () => {
+  await assert.rejects(connectAgent(`/tmp/${"x".repeat(110)}`, soon()), failsWith("host.path_too_long"));
+});
+
+test("a socket that is not there is an unreachable agent", async (t) => {
+  await assert.rejects(connectAgent(socketIn(t), soon()), failsWith("agent.unreachable"));
+});
+
+test("an agent names only errors that are a guest's to name, in text that is safe to print", async (t) => {
+  const answer = { code: "exec.not_found" };
+  const { agent } = await connected(t, {
+    answers: {
+      signalExec: () => {
+        throw new ConnectError("no \x1b[31m such", Code.Internal, { "hearth-code": answer.code });
+      },
+    },
+  });
+  const call = () => agent.signalExec("1", 15, soon());
+  await assert.rejects(call(), (error: HearthError) => {
+    assert.equal(error.code, "exec.not_found");
+    assert.equal(error.message, "No \\u{1b}[31m such.");
+    return true;
+  });
+  answer.code = "store.corrupt";
+  await assert.rejects(call(), failsWith("agent.failed"));
+});
+
+test("a message that is too large is refused, not stored", async (t) => {
+  const { agent } = await connected(t, {
+    answers: { info: () => ({ version: "x".repeat(5_000_000) }) },
+  });
+  await assert.rejects(agent.info(soon()), failsWith("agent.failed"));
+});
+
+test("texts of a report are bounded and safe", async (t) => {
+  const { agent } = await connected(t, {
+    answers: { info: () => ({ version: "\x1b[2J", kernel: "k".repeat(500_000) }) },
+  });
+  const report = await agent.info(soon());
+  assert.equal(report.agentVersion, "\\u{1b}[2J");
+  assert.equal(report.kernel.length, 101);
+});
+
+test("a stream that ends without an exit is an error, and so is what comes after the connection", async (t) => {
+  const { agent } = await connected(t, {
+    answers: {
+      async *exec() {
+        yield { response: { case: "started" as const, value: { pid: 1 } } };
+      },
+    },
+  });
+  await assert.rejects(Array.fromAsync(agent.exec(SPEC, { id: "1" }, soon())), failsWith("agent.failed"));
+  agent.close();
+  assert.equal(await agent.closed, undefined);
+  await assert.rejects(agent.info(soon()), failsWith("agent.unreachable"));
+  await assert.rejects(agent.pingMs(soon()), failsWith("agent.unreachable"));
+});
+
+test("when the stream is lost, every call under way says so, and `closed` says why", async (t) => {
+  const { agent, scripted } = await connected(t, {
+    answers: {
+      async *exec(_requests, { signal }) {
+        yield { response: { case: "started" as const, value: { pid: 1 } } };
+        await once(signal, "abort");
+      },
+    },
+  });
+  const execs = ["1", "2"].map((id) => agent.exec(SPEC, { id }, soon()));
+  for (const exec of execs) assert.equal((await exec.next()).value?.type, "started");
+  const ends = Promise.allSettled(execs.map((exec) => exec.next()));
+  scripted.connections[0]?.destroy();
+  assert.ok((await agent.closed) instanceof Error);
+  for (const end of await ends) {
+    assert.equal(end.status, "rejected");
+    failsWith("agent.unreachable")(end.reason);
+  }
+  assert.equal(scripted.connections.length, 1, "nobody opened a second connection");
+  await assert.rejects(agent.info(soon()), failsWith("agent.unreachable"));
+  assert.equal(scripted.connections.length, 1);
+});
+
+test("a reader that leaves early resets the stream", async (t) => {
+  const cancelled = Promise.withResolvers<void>();
+  const { agent } = await connected(t, {
+    answers: {
+      async *exec(_requests, { signal }) {
+        signal.addEventListener("abort", () => cancelled.resolve());
+        yield { response: { case: "started" as const, value: { pid: 1 } } };
+        await once(signal, "abort");
+      },
+    },
+  });
+  for await (const event of agent.exec(SPEC, { id: "1" }, soon())) {
+    assert.equal(event.type, "started");
+    break;
+  }
+  await cancelled.promise;
+});
+
+test("a cancelled exec fails with the reason that its signal carries", async (t) => {
+  const { agent } = await connected(t, {
+    answers: {
+      async *exec(_requests, { signal }) {
+        yield { response: { case: "started" as const, value: { pid: 1 } } };
+        await once(signal, "abort");
+      },
+    },
+  });
+  const cancel = new AbortController();
+  const exec = agent.exec(SPEC, { id: "1" }, cancel.signal);
+  await exec.next();
+  const end = exec.next();
+  cancel.abort(new HearthError("vm.gone", "The VM was removed."));
+  await assert.rejects(end, failsWith("vm.gone"));
+});
+
+test("a command that exits does not wait for stdin that never ends", async (t) => {
+  const { agent } = await connected(t, {
+    answers: {
+      async *exec() {
+        yield { response: { case: "exited" as const, value: { code: 7 } } };
+      },
+    },
+  });
+  const returned = Promise.withResolvers<void>();
+  const silent = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise<IteratorResult<Uint8Array>>(() => undefined),
+      return: () => {
+        returned.resolve();
+        return Promise.resolve({ done: true as const, value: undefined });
+      },
+    }),
+  };
+  const events: ExecEvent[] = await Array.fromAsync(agent.exec(SPEC, { id: "1", stdin: silent }, soon()));
+  assert.deepEqual(events, [{ type: "exited", code: 7, timedOut: false }]);
+  await returned.promise;
+});
+
+test("a stdin that fails is what the exec fails with", async (t) => {
+  const { agent } = await connected(t, {
+    answers: {
+      async *exec(_requests, { signal }) {
+        yield { response: { case: "started" as const, value: { pid: 1 } } };
+        await once(signal, "abort");
+      },
+    },
+  });
+  const exec = Array.fromAsync(agent.exec(SPEC, { id: "1", stdin: broken() }, soon()));
+  await assert.rejects(exec, failsWith("host.tool_failed"));
+});
+
+test("waiting for an agent starts before its socket is there", async (t) => {
+  const path = socketIn(t);
+  const tried = Promise.withResolvers<void>();
+  const ready = waitForAgent(path, { deadlineMs: 20_000, onAttempt: () => tried.resolve() }, soon());
+  await tried.promise;
+  await using scripted = await startScriptedAgent(path, { answers: { info: () => ({ version: "1" }) } });
+  const { agent, report } = await ready;
+  assert.equal(scripted.connections.length, 1);
+  assert.equal(report.agentVersion, "1");
+  agent.close();
+});
+
+test("waiting for an agent ends at its deadline, unreachable", async (t) => {
+  const path = socketIn(t);
+  const silent = createServer().listen(path);
+  t.after(() => silent.close());
+  await once(silent, "listening");
+  silent.on("connection", (socket) => t.after(() => socket.destroy()));
+  await assert.rejects(waitForAgent(path, { deadlineMs: 150 }, soon()), failsWith("agent.unreachable"));
+});
