@@ -64,7 +64,10 @@ test("an agent that answers a later hello, byte by byte, is connected to", async
 test("an agent that never answers holds nobody beyond the deadline", async (t) => {
   const path = socketIn(t);
   await using scripted = await startScriptedAgent(path, { answerHello: 0 });
-  await assert.rejects(connectAgent(scripted.socketPath, AbortSignal.timeout(200)), failsWith("operation.timed_out"));
+  await assert.rejects(
+    connectAgent(scripted.socketPath, AbortSignal.timeout(200)),
+    failsWith("operation.timed_out"),
+  );
 });
 
 test("a socket path that the kernel would cut is refused", async () => {
