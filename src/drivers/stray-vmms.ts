@@ -9,7 +9,8 @@ const VMMS = /^(qemu-system-|firecracker)/;
  * journalling its pid finds it with this. L1.
  */
 export function findStrayVmms(runDir: string): ProcessRef[] {
-  return findProcessesNaming(runDir, VMMS);
+  // QEMU doubles commas in the values of its options.
+  return findProcessesNaming([runDir, runDir.replaceAll(",", ",,")], VMMS);
 }
 
 /** Resolves when the process is gone. Idempotent. */

@@ -4,7 +4,11 @@ import type { VmId, VmName } from "#model/ids.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
 
 /** A disk as the guest sees it: its place in the list is its letter (vda, vdb, …). */
-export type DiskPlan = { readonly path: string; readonly format: "raw" | "qcow2"; readonly readOnly: boolean };
+export type DiskPlan = {
+  readonly path: string;
+  readonly format: "raw" | "qcow2";
+  readonly readOnly: boolean;
+};
 
 /** Everything that a VMM is given. Absolute paths; nothing in here is looked up again. */
 export type BootPlan = {
@@ -28,7 +32,8 @@ export type BootPlan = {
 /** What a driver can do on this host. Callers branch on this, never on the driver's name. */
 export type DriverFeatures = {
   /** False with a reason and a cure: nothing else in here counts then. */
-  readonly available: { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly hint: string };
+  readonly available:
+    { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly hint: string };
   /** Of the VMM, such as "7.2.22". */
   readonly version?: string | undefined;
   readonly accel: "kvm" | "tcg";

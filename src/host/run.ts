@@ -7,7 +7,7 @@ import { closeSync, openSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 
 /** What programs get as their environment; callers may add to it. */
-const PROGRAM_ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
+export const PROGRAM_ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 const ERROR_TAIL_CHARS = 2_000;
 /** A program that ignores SIGTERM gets SIGKILL after this. */

@@ -17,9 +17,13 @@ const RETRY_MAX_MS = 50;
 export function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes <= PATH_MAX_BYTES) return;
-  throw new HearthError("host.path_too_long", `The socket path ${path} has ${bytes} bytes; ${PATH_MAX_BYTES} fit.`, {
-    hint: "Set HEARTH_HOME to a folder with a shorter path.",
-  });
+  throw new HearthError(
+    "host.path_too_long",
+    `The socket path ${path} has ${bytes} bytes; ${PATH_MAX_BYTES} fit.`,
+    {
+      hint: "Set HEARTH_HOME to a folder with a shorter path.",
+    },
+  );
 }
 
 /** Idempotent. A socket that a dead program left would refuse its successor. */

@@ -1,0 +1,105 @@
+/** QEMU's command line, decided in one pure function. Nothing secret goes on it: others can read it. */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+import { invariant } from "#base/error.ts";
+
+/** What the command line depends on besides the plan. */
+export type QemuMachine = {
+  readonly accel: "kvm" | "tcg";
+  /** Of the host's time stamp counter, which an emulated guest sees as its own. */
+  readonly tscKhz: number | undefined;
+};
+
+export type QemuSockets = { readonly monitor: string; readonly console: string; readonly agent: string };
+
+/** The name that the agent looks for under /sys/class/virtio-ports. */
+export const AGENT_PORT = "hearth.agent";
+
+export function qemuSockets(runDir: string): QemuSockets {
+  return {
+    monitor: join(runDir, "qmp.sock"),
+    console: join(runDir, "console.sock"),
+    agent: join(runDir, "agent.sock"),
+  };
+}
+
+/** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
+export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
+  const sockets = qemuSockets(plan.runDir);
+  return [
+    ["-name", `guest=${escapeValue(plan.id)}`],
+    ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"],
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    machineArguments(plan, machine),
+    ["-kernel", plan.kernel, "-initrd", plan.initramfs],
+    ["-append", kernelCommandLine(plan.kernelArgs, machine)],
+    socketArguments("qmp", sockets.monitor),
+    ["-mon", "chardev=qmp,mode=control"],
+    socketArguments("console", sockets.console),
+    ["-serial", "chardev:console"],
+    socketArguments("agent", sockets.agent),
+    ["-device", "virtio-serial-device", "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...plan.disks.map(diskArguments),
+    ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"],
+    networkArguments(plan),
+  ].flat();
+}
+
+function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
+  return [
+    // Virtio devices are announced through ACPI: Debian's cloud kernel does not read them from its command line.
+    // Without pit and pic that kernel finds no timer in emulation.
+    ["-M", "microvm,acpi=on,pit=on,pic=on,rtc=on"],
+    ["-accel", machine.accel === "kvm" ? "kvm" : "tcg,thread=multi"],
+    ["-cpu", machine.accel === "kvm" ? "host" : "max"],
+    ["-m", `size=${plan.memoryBytes}B`, "-smp", String(plan.cpus)],
+    ["-global", "virtio-mmio.force-legacy=false"],
+  ].flat();
+}
+
+/** Words of the user come last: the kernel takes the last of two that contradict each other. */
+export function kernelCommandLine(words: readonly string[], machine: QemuMachine): string {
+  const ours = ["console=ttyS0", "quiet", "reboot=t", "panic=-1", "random.trust_cpu=on"];
+  // Emulated, the kernel's own measuring of the counter fails at times and the boot hangs after it.
+  if (machine.accel === "tcg" && machine.tscKhz !== undefined) ours.push(`tsc_early_khz=${machine.tscKhz}`);
+  return [...ours, ...words].join(" ");
+}
+
+function socketArguments(id: string, path: string): string[] {
+  return ["-chardev", `socket,id=${id},path=${escapeValue(path)},server=on,wait=off`];
+}
+
+/**
+ * Written to the page cache, and to the disk itself when the guest flushes: what the guest has synced is safe.
+ * A write that the host cannot do is an error in the guest; QEMU's default would silently pause it on a full disk.
+ */
+function diskArguments(disk: DiskPlan, index: number): string[] {
+  const access = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
+  const node = {
+    driver: disk.format,
+    "node-name": `disk${index}`,
+    ...access,
+    file: { driver: "file", filename: disk.path, ...access },
+  };
+  const device = `virtio-blk-device,drive=disk${index},werror=report,rerror=report`;
+  return ["-blockdev", JSON.stringify(node), "-device", device];
+}
+
+function networkArguments(plan: BootPlan): string[] {
+  if (plan.network === "none") return [];
+  const device = `virtio-net-device,netdev=net,mac=${macAddress(plan.id)}`;
+  return ["-netdev", "user,id=net,ipv6=off", "-device", device];
+}
+
+/** The same for the VM at every start; locally administered. */
+function macAddress(id: string): string {
+  const hash = createHash("sha256").update(id).digest();
+  return ["02", ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
+}
+
+/** QEMU splits option lists at commas; a doubled one stands for itself. */
+function escapeValue(text: string): string {
+  invariant(!text.includes("\0"), "nothing on a command line holds a zero byte");
+  return text.replaceAll(",", ",,");
+}

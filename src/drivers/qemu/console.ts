@@ -1,0 +1,62 @@
+/**
+ * The guest's serial console. QEMU offers it on a socket and drops what nobody reads; hearthd reads it into
+ * a bounded file. A guest may print as fast as it can: chunks are written at once and never kept. H2.
+ */
+import { BoundedFile } from "#host/bounded-file.ts";
+import { connectUnix } from "#host/unix-socket.ts";
+
+export type ConsoleRecorder = {
+  /** Resolves when the VMM closed the console, or `stop` was called. Never rejects. */
+  readonly ended: Promise<void>;
+  /** Takes what has already arrived; the file is closed afterwards. Idempotent. */
+  stop(): void;
+  /** Why the recording ended before its time, such as a full disk. */
+  failure(): unknown;
+};
+
+export type ConsoleOptions = {
+  readonly maxBytes: number;
+  /** The guest has run before without a reader: a line in the file says that output may be missing. */
+  readonly resumed: boolean;
+};
+
+const GAP = "\n[hearth: the console was not recorded for a while; lines may be missing here]\n";
+
+/**
+ * Resolves once the console is connected, so that nothing printed from then on is lost.
+ * @throws the system's error when nothing listens at `socketPath`.
+ */
+export async function recordConsole(
+  socketPath: string,
+  path: string,
+  options: ConsoleOptions,
+  signal: AbortSignal,
+): Promise<ConsoleRecorder> {
+  const socket = await connectUnix(socketPath, signal);
+  let failure: unknown;
+  let file: BoundedFile;
+  try {
+    file = new BoundedFile(path, options.maxBytes);
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+  const write = (chunk: Uint8Array): void => {
+    if (failure !== undefined) return; // Goes on reading, so that the guest never waits for our disk.
+    try {
+      file.append(chunk);
+    } catch (error) {
+      failure = error;
+    }
+  };
+  if (options.resumed) write(Buffer.from(GAP));
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
+  socket.on("data", write);
+  socket.on("error", () => {}); // "close" follows; a VMM that was killed resets the connection.
+  socket.once("close", () => {
+    file[Symbol.dispose]();
+    resolve();
+  });
+  socket.unref();
+  return { ended, stop: () => void socket.destroy(), failure: () => failure };
+}

@@ -1,0 +1,84 @@
+import { statSync } from "node:fs";
+import { delimiter, isAbsolute, join } from "node:path";
+import type { DriverFeatures } from "#drivers/vm-driver.ts";
+import { missingTool, PROGRAM_ENV, run } from "#host/run.ts";
+import { NETWORKS } from "#model/vm-spec.ts";
+
+/** The first with `-sandbox`'s words, JSON for -blockdev and microvm with ACPI. */
+const VERSION_MIN = [6, 2] as const;
+const ASK_TIMEOUT_MS = 10_000;
+
+const EMULATED =
+  "The CPU is emulated, because this host has no working KVM: QEMU's emulation is not a security boundary.";
+const USER_NETWORK_REACH =
+  "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches.";
+
+type Installed = { readonly version: string; readonly userNetwork: boolean };
+const asked = new Map<string, Promise<Installed | Error>>();
+
+/** Asks QEMU once per installed program; a program that was upgraded is another one. */
+export async function qemuFeatures(
+  program: string,
+  accel: "kvm" | "tcg",
+  signal: AbortSignal,
+): Promise<DriverFeatures> {
+  const path = findProgram(program);
+  if (path === undefined) return describeFeatures(missingTool(program), accel);
+  const key = `${path} ${statSync(path).mtimeMs}`;
+  let asking = asked.get(key);
+  if (asking === undefined) {
+    asking = askQemu(path, signal);
+    asked.set(key, asking);
+  }
+  const installed = await asking;
+  if (installed instanceof Error) asked.delete(key); // The next caller may have more luck.
+  return describeFeatures(installed, accel);
+}
+
+/** Pure. */
+export function describeFeatures(installed: Installed | Error, accel: "kvm" | "tcg"): DriverFeatures {
+  const userNetwork = installed instanceof Error || installed.userNetwork;
+  return {
+    available: availability(installed),
+    version: installed instanceof Error ? undefined : installed.version,
+    accel,
+    pause: true,
+    networks: userNetwork ? NETWORKS : ["none"],
+    weaknesses: [...(accel === "tcg" ? [EMULATED] : []), ...(userNetwork ? [USER_NETWORK_REACH] : [])],
+    // Emulated boots take 3 s on an idle machine, and eight at once on two cores took 16 s.
+    agentDeadlineMs: accel === "tcg" ? 60_000 : 20_000,
+    // Emulated kernels have been seen to hang while they calibrate their clock.
+    bootRetries: accel === "tcg" ? 1 : 0,
+  };
+}
+
+function availability(installed: Installed | Error): DriverFeatures["available"] {
+  const hint = "Install it: apt-get install qemu-system-x86";
+  if (installed instanceof Error) return { ok: false, reason: installed.message, hint };
+  const [major = 0, minor = 0] = installed.version.split(".").map(Number);
+  if (major > VERSION_MIN[0] || (major === VERSION_MIN[0] && minor >= VERSION_MIN[1])) return { ok: true };
+  const reason = `QEMU ${installed.version} is too old; Hearth needs ${VERSION_MIN.join(".")}.`;
+  return { ok: false, reason, hint: "Upgrade the package qemu-system-x86." };
+}
+
+async function askQemu(path: string, signal: AbortSignal): Promise<Installed | Error> {
+  const options = { timeoutMs: ASK_TIMEOUT_MS, signal };
+  const version = await run(path, ["--version"], options);
+  signal.throwIfAborted();
+  if (!version.ok) return version.error;
+  const number = /version (\d+\.\d+(?:\.\d+)?)/.exec(version.stdout)?.[1];
+  if (number === undefined) return new Error(`${path} --version does not look like QEMU's.`);
+  const networks = await run(path, ["-M", "none", "-netdev", "help"], options);
+  signal.throwIfAborted();
+  return { version: number, userNetwork: networks.ok && /^user$/m.test(networks.stdout) };
+}
+
+function findProgram(program: string): string | undefined {
+  if (isAbsolute(program)) return isFile(program) ? program : undefined;
+  const folders = PROGRAM_ENV.PATH.split(delimiter);
+  return folders.map((folder) => join(folder, program)).find(isFile);
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}

@@ -1,0 +1,241 @@
+import { openSync, closeSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { SILENT } from "#base/log.ts";
+import type { Log } from "#base/log.ts";
+import type { OnProgress } from "#base/progress.ts";
+import { Undo } from "#base/undo.ts";
+import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
+import { qemuFeatures } from "#drivers/qemu/features.ts";
+import { readTscKhz } from "#drivers/qemu/host-clock.ts";
+import { QemuSession } from "#drivers/qemu/qemu-session.ts";
+import type { ChildExit, QemuTiming } from "#drivers/qemu/qemu-session.ts";
+import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import { sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess, isAlive } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
+import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+import { LIMITS } from "#model/limits.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+export type Accel = "kvm" | "tcg";
+
+export type QemuDriverOptions = {
+  /** A name on PATH, or an absolute path. */
+  readonly program?: string | undefined;
+  /** Whether KVM really works here; emulation when nobody has asked. See `probeKvm`. */
+  readonly chooseAccel?: ((signal: AbortSignal) => Promise<Accel>) | undefined;
+  readonly timing?: Partial<QemuTiming> | undefined;
+  /** For the console's and the VMM's log, each. */
+  readonly logMaxBytes?: number | undefined;
+  readonly log?: Log | undefined;
+};
+
+const TIMING: QemuTiming = {
+  heartbeatMs: 5_000,
+  answerDeadlineMs: 4_000,
+  commandDeadlineMs: 10_000,
+  // 60 ms on an idle machine; a loaded one with slow disks took 100 times that.
+  startDeadlineMs: 30_000,
+  terminateMs: 5_000,
+};
+const LAST_WORDS_MAX_BYTES = 2_000;
+
+export class QemuDriver implements VmDriver {
+  readonly name = "qemu";
+  readonly #program: string;
+  readonly #chooseAccel: (signal: AbortSignal) => Promise<Accel>;
+  readonly #timing: QemuTiming;
+  readonly #logMaxBytes: number;
+  readonly #log: Log;
+  /** By process, so that a VM that was started again is another one. */
+  readonly #sessions = new Map<string, QemuSession>();
+
+  constructor(options: QemuDriverOptions = {}) {
+    this.#program = options.program ?? "qemu-system-x86_64";
+    this.#chooseAccel = options.chooseAccel ?? (() => Promise.resolve("tcg"));
+    this.#timing = { ...TIMING, ...options.timing };
+    this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
+    this.#log = options.log ?? SILENT;
+  }
+
+  async features(signal: AbortSignal): Promise<DriverFeatures> {
+    return qemuFeatures(this.#program, await this.#chooseAccel(signal), signal);
+  }
+
+  async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
+    signal.throwIfAborted();
+    const sockets = qemuSockets(plan.runDir);
+    for (const path of Object.values(sockets)) {
+      checkSocketPath(path);
+      removeStaleSocket(path);
+    }
+    const accel = await this.#chooseAccel(signal);
+    const args = qemuArguments(plan, { accel, tscKhz: readTscKhz() });
+    onProgress({ stage: "boot", text: "starting QEMU" });
+
+    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    undo.add(plan.runDir, () => Object.values(sockets).forEach(removeStaleSocket));
+    const starting = await this.#start(plan, args);
+    undo.add(`process ${starting.pid}`, () => starting.kill());
+    const handle: VmHandle = {
+      driver: this.name,
+      accel,
+      process: starting.process(),
+      stateDir: plan.stateDir,
+      agentSocket: sockets.agent,
+      monitorSocket: sockets.monitor,
+      consoleSocket: sockets.console,
+    };
+    const session = this.#newSession(handle, starting.exit);
+    undo.add("session", () => this.#drop(session));
+    await starting.guard(this.#letRun(session, starting, signal), signal);
+    onProgress({ stage: "boot", text: "the kernel starts" });
+    undo.keep();
+    return handle;
+  }
+
+  recover(handle: VmHandle): Promise<boolean> {
+    return Promise.resolve(handle.driver === this.name && isAlive(handle.process));
+  }
+
+  watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
+    this.#session(handle).watch(on, signal);
+  }
+
+  async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    const monitor = await this.#session(handle).monitor(signal);
+    await monitor.send("stop", undefined, this.#timing.commandDeadlineMs);
+  }
+
+  async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    const monitor = await this.#session(handle).monitor(signal);
+    await monitor.send("cont", undefined, this.#timing.commandDeadlineMs);
+  }
+
+  async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
+    const session = this.#session(handle);
+    if (isAlive(handle.process)) session.askedToEnd();
+    await endProcess(handle.process, mode === "kill" ? 0 : this.#timing.terminateMs, signal);
+    return session.finish();
+  }
+
+  /** Starts the process with its log; nothing of it answers yet. */
+  async #start(plan: BootPlan, args: readonly string[]): Promise<StartingQemu> {
+    const logFile = join(plan.stateDir, "vmm.log");
+    truncateWhenOver(logFile, this.#logMaxBytes);
+    const logStart = sizeOf(logFile);
+    const exit = Promise.withResolvers<ChildExit>();
+    const onExit = (code: number | null, killedBy: NodeJS.Signals | null): void =>
+      exit.resolve({ code, signal: killedBy });
+    try {
+      const pid = await startDetached(this.#program, args, { cwd: "/", logFile, onExit });
+      return new StartingQemu(pid, exit.promise, () => readFrom(logFile, logStart));
+    } catch (cause) {
+      if (!(cause instanceof HearthError) || cause.code !== "host.tool_missing") throw cause;
+      throw new HearthError("vmm.missing", `${this.#program} is not installed.`, { hint: cause.hint });
+    }
+  }
+
+  async #letRun(session: QemuSession, starting: StartingQemu, signal: AbortSignal): Promise<void> {
+    const { startDeadlineMs, commandDeadlineMs } = this.#timing;
+    const late = AbortSignal.timeout(startDeadlineMs);
+    try {
+      const either = AbortSignal.any([signal, late]);
+      const monitor = await session.firstMonitor(() => starting.ended, either);
+      await session.record(false, either);
+      await monitor.send("cont", undefined, commandDeadlineMs);
+    } catch (error) {
+      if (!late.aborted || signal.aborted) throw error;
+      throw new HearthError(
+        "vmm.unresponsive",
+        `QEMU did not answer in ${startDeadlineMs} ms after its start.`,
+      );
+    }
+  }
+
+  #session(handle: VmHandle): QemuSession {
+    return this.#sessions.get(keyOf(handle)) ?? this.#newSession(handle);
+  }
+
+  #newSession(handle: VmHandle, childExit?: Promise<ChildExit>): QemuSession {
+    const session = new QemuSession(handle, {
+      timing: this.#timing,
+      logMaxBytes: this.#logMaxBytes,
+      childExit,
+      onTrouble: (path, error) => this.#log.event("clean.left_over", { path, error }),
+      onEnd: () => this.#sessions.delete(keyOf(handle)),
+    });
+    this.#sessions.set(keyOf(handle), session);
+    return session;
+  }
+
+  #drop(session: QemuSession): void {
+    session.release();
+    this.#sessions.delete(keyOf(session.handle));
+  }
+}
+
+/** A QEMU that was started and does not answer yet. */
+class StartingQemu {
+  readonly pid: number;
+  readonly exit: Promise<ChildExit>;
+  /** Why it ended, once it has. */
+  ended: HearthError | undefined;
+  readonly #lastWords: () => string;
+
+  constructor(pid: number, exit: Promise<ChildExit>, lastWords: () => string) {
+    this.pid = pid;
+    this.exit = exit;
+    this.#lastWords = lastWords;
+    void exit.then((how) => (this.ended = this.#describeEnd(how)));
+  }
+
+  /** A zombie has no start time that we read; its end is reported all the same. */
+  process(): VmHandle["process"] {
+    return findProcess(this.pid) ?? { pid: this.pid, startTicks: 0, hostBootId: "ended" };
+  }
+
+  async kill(): Promise<void> {
+    const alive = this.ended === undefined ? findProcess(this.pid) : undefined;
+    if (alive !== undefined) await endProcess(alive, 0, new AbortController().signal);
+    await this.exit;
+  }
+
+  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
+  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const gone = findProcess(this.pid) === undefined;
+      if (gone) await this.exit;
+      throw this.ended ?? error;
+    }
+  }
+
+  #describeEnd({ code, signal }: ChildExit): HearthError {
+    const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
+    const words = this.#lastWords();
+    return new HearthError("vmm.failed", `QEMU ${how} before the VM ran`, {
+      hint: "`hearth doctor` checks what this host can do.",
+      cause: new Error(words === "" ? "it said nothing" : words),
+    });
+  }
+}
+
+function keyOf(handle: VmHandle): string {
+  return `${handle.process.pid}:${handle.process.startTicks}`;
+}
+
+function readFrom(path: string, start: number): string {
+  const fd = openSync(path, "r");
+  try {
+    const buffer = Buffer.alloc(LAST_WORDS_MAX_BYTES);
+    const from = Math.max(start, sizeOf(path) - LAST_WORDS_MAX_BYTES);
+    return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, from)).trim();
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * What hearthd keeps for one QEMU process that runs, whether it started it or found it again: the one monitor
+ * connection that QEMU serves, the console's recorder, a heartbeat, and how it ended.
+ *
+ *   heartbeat ─▶ query-status ─▶ answered: fine │ late: silent │ closed: look whether the process is gone
+ */
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import { recordConsole } from "#drivers/qemu/console.ts";
+import type { ConsoleRecorder } from "#drivers/qemu/console.ts";
+import { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import type { QmpEvent } from "#drivers/qemu/qmp.ts";
+import { truncateWhenOver } from "#host/bounded-file.ts";
+import { waitForEnd } from "#host/process-end.ts";
+import { isAlive } from "#host/procfs.ts";
+import { connectUnix, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+export type QemuTiming = {
+  /** Between two heartbeats. */
+  readonly heartbeatMs: number;
+  /** An answer that takes longer is a missed heartbeat; less than `heartbeatMs`. */
+  readonly answerDeadlineMs: number;
+  /** For commands that somebody waits for. */
+  readonly commandDeadlineMs: number;
+  /** From the start of the process until its monitor greets. */
+  readonly startDeadlineMs: number;
+  /** SIGTERM gets this long before SIGKILL. SV-026. */
+  readonly terminateMs: number;
+};
+
+export type ChildExit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
+
+export type SessionOptions = {
+  readonly timing: QemuTiming;
+  readonly logMaxBytes: number;
+  /** When the process is our child: how it ended. */
+  readonly childExit?: Promise<ChildExit> | undefined;
+  readonly onTrouble: (path: string, error: unknown) => void;
+  readonly onEnd: () => void;
+};
+
+/** The time between the end of a process and our knowing its exit code. */
+const EXIT_CODE_DEADLINE_MS = 1_000;
+/** QEMU closes its monitor first and then gives the guest's memory back. */
+const EXIT_AFTER_CLOSE_MS = 2_000;
+
+export class QemuSession {
+  readonly handle: VmHandle;
+  readonly #options: SessionOptions;
+  #monitor: Promise<QmpMonitor> | undefined;
+  #recorder: ConsoleRecorder | undefined;
+  #watcher: VmmWatcher | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #beating = false;
+  #missedBeats = 0;
+  #shutdownReason: string | undefined;
+  #asked = false;
+  #finishing: Promise<VmExit> | undefined;
+
+  constructor(handle: VmHandle, options: SessionOptions) {
+    this.handle = handle;
+    this.#options = options;
+  }
+
+  /** The one connection to QEMU, opened when it is first needed. */
+  monitor(signal: AbortSignal): Promise<QmpMonitor> {
+    return this.#monitor ?? this.#keepMonitor(this.#openMonitor(signal));
+  }
+
+  /** For a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */
+  firstMonitor(givenUp: () => Error | undefined, signal: AbortSignal): Promise<QmpMonitor> {
+    const open = async (): Promise<QmpMonitor> => {
+      const socket = await connectWhenReady(this.handle.monitorSocket, givenUp, signal);
+      return QmpMonitor.open(socket, (event) => this.#onEvent(event), this.#options.timing.startDeadlineMs);
+    };
+    return this.#keepMonitor(open());
+  }
+
+  #keepMonitor(opening: Promise<QmpMonitor>): Promise<QmpMonitor> {
+    this.#monitor = opening;
+    void this.#forgetWhenClosed(opening);
+    return opening;
+  }
+
+  async #forgetWhenClosed(opening: Promise<QmpMonitor>): Promise<void> {
+    try {
+      await (
+        await opening
+      ).closed;
+    } catch {
+      // Whoever asked for the monitor was told why there is none.
+    }
+    if (this.#monitor === opening) this.#monitor = undefined;
+    await this.#afterClose();
+  }
+
+  async #openMonitor(signal: AbortSignal): Promise<QmpMonitor> {
+    try {
+      const socket = await connectUnix(this.handle.monitorSocket, signal);
+      return await QmpMonitor.open(
+        socket,
+        (event) => this.#onEvent(event),
+        this.#options.timing.answerDeadlineMs,
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isAlive(this.handle.process)) throw new HearthError("vm.gone", "The VM is not running any more.");
+      if (error instanceof HearthError) throw error;
+      throw new HearthError("vmm.failed", "QEMU's monitor cannot be reached", { cause: error });
+    }
+  }
+
+  /** @throws the system's error when QEMU's console cannot be reached or the file not be written. */
+  async record(resumed: boolean, signal: AbortSignal): Promise<void> {
+    if (this.#recorder !== undefined) return;
+    const path = join(this.handle.stateDir, "console.log");
+    const options = { maxBytes: this.#options.logMaxBytes, resumed };
+    const recorder = await recordConsole(this.handle.consoleSocket, path, options, signal);
+    this.#recorder = recorder;
+    void this.#forgetWhenEnded(recorder, path);
+  }
+
+  async #forgetWhenEnded(recorder: ConsoleRecorder, path: string): Promise<void> {
+    await recorder.ended;
+    if (recorder.failure() !== undefined) this.#options.onTrouble(path, recorder.failure());
+    if (this.#recorder === recorder) this.#recorder = undefined;
+  }
+
+  /** Follows the process until it ends or `signal` aborts. */
+  watch(watcher: VmmWatcher, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    this.#watcher = watcher;
+    signal.addEventListener("abort", () => this.#unwatch(), { once: true });
+    this.#timer ??= setInterval(() => void this.#beat(), this.#options.timing.heartbeatMs).unref();
+    void this.#beat();
+  }
+
+  /** Whatever ends the process from now on was asked for. */
+  askedToEnd(): void {
+    this.#asked = true;
+  }
+
+  /** The process is gone: tells the watcher, lets go of everything. Idempotent. */
+  finish(): Promise<VmExit> {
+    this.#finishing ??= this.#finish();
+    return this.#finishing;
+  }
+
+  /** Lets go of the process without ending it. */
+  release(): void {
+    this.#unwatch();
+    this.#recorder?.stop();
+    void this.#closeMonitor();
+  }
+
+  async #closeMonitor(): Promise<void> {
+    try {
+      (await this.#monitor)?.close();
+    } catch {
+      // It never opened, so there is nothing to close.
+    }
+  }
+
+  async #finish(): Promise<VmExit> {
+    // What QEMU said last may still be on its way.
+    await within(this.#monitorClosed(), EXIT_CODE_DEADLINE_MS);
+    if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
+    const childExit = await within(this.#options.childExit, EXIT_CODE_DEADLINE_MS);
+    const watcher = this.#watcher;
+    this.release();
+    this.#options.onEnd();
+    for (const socket of [this.handle.monitorSocket, this.handle.consoleSocket, this.handle.agentSocket]) {
+      removeStaleSocket(socket);
+    }
+    const exit: VmExit = {
+      reason: this.#reason(),
+      code: childExit?.code ?? undefined,
+      signal: childExit?.signal ?? undefined,
+      atMs: Date.now(),
+    };
+    watcher?.exited(exit);
+    return exit;
+  }
+
+  async #monitorClosed(): Promise<void> {
+    try {
+      await (
+        await this.#monitor
+      )?.closed;
+    } catch {
+      // It never opened.
+    }
+  }
+
+  /** A guest that powers off after we asked QEMU to end was faster; either way it was asked for. */
+  #reason(): VmExit["reason"] {
+    if (this.#asked) return "asked";
+    return this.#shutdownReason?.startsWith("guest-") ? "guest" : "died";
+  }
+
+  #unwatch(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#watcher = undefined;
+  }
+
+  #onEvent({ event, data }: QmpEvent): void {
+    if (event === "SHUTDOWN") this.#shutdownReason = String(data?.["reason"]);
+  }
+
+  async #afterClose(): Promise<void> {
+    if (this.#timer === undefined) return; // Nobody watches; boot and stop look for themselves.
+    const { signal } = new AbortController();
+    if (await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal)) await this.finish();
+  }
+
+  /** One heartbeat. A slow one is not overtaken by the next. */
+  async #beat(): Promise<void> {
+    if (this.#beating) return;
+    this.#beating = true;
+    try {
+      if (!isAlive(this.handle.process)) return void (await this.finish());
+      const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
+      const monitor = await this.monitor(signal);
+      await monitor.send("query-status", undefined, this.#options.timing.answerDeadlineMs);
+      this.#answered();
+      await this.#keepLogs(signal);
+    } catch {
+      // Late, refused or closed: all the same to the watcher, who hears how long it lasts.
+      if (!isAlive(this.handle.process)) await this.finish();
+      else this.#missed();
+    } finally {
+      this.#beating = false;
+    }
+  }
+
+  #answered(): void {
+    if (this.#missedBeats > 0) this.#watcher?.silent(0);
+    this.#missedBeats = 0;
+  }
+
+  /** Counted in heartbeats, not by the clock: when hearthd itself was asleep, QEMU was not silent. H6. */
+  #missed(): void {
+    this.#missedBeats += 1;
+    this.#watcher?.silent(this.#missedBeats * this.#options.timing.heartbeatMs);
+  }
+
+  async #keepLogs(signal: AbortSignal): Promise<void> {
+    const vmmLog = join(this.handle.stateDir, "vmm.log");
+    try {
+      truncateWhenOver(vmmLog, this.#options.logMaxBytes);
+      await this.record(true, signal);
+    } catch (error) {
+      this.#options.onTrouble(this.handle.stateDir, error); // The VM runs all the same.
+    }
+  }
+}
+
+/** Undefined when it takes longer. */
+async function within<Value>(
+  promise: Promise<Value> | undefined,
+  deadlineMs: number,
+): Promise<Value | undefined> {
+  if (promise === undefined) return undefined;
+  const late = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => late.resolve(undefined), deadlineMs);
+  try {
+    return await Promise.race([promise, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,144 @@
+/** QEMU's monitor protocol: JSON lines on a Unix socket. QEMU serves one client at a time. */
+import type { Socket } from "node:net";
+import { HearthError } from "#base/error.ts";
+
+/** Commands that Hearth uses, with what they take and give. */
+export type QmpCommands = {
+  qmp_capabilities: { take: undefined; give: unknown };
+  "query-status": { take: undefined; give: { running: boolean; status: string } };
+  stop: { take: undefined; give: unknown };
+  cont: { take: undefined; give: unknown };
+};
+
+export type QmpEvent = {
+  readonly event: string;
+  readonly data?: Readonly<Record<string, unknown>> | undefined;
+};
+
+type Reply = {
+  readonly return?: unknown;
+  readonly error?: { readonly class: string; readonly desc: string };
+};
+type Waiting = { readonly resolve: (reply: Reply) => void; readonly reject: (error: Error) => void };
+
+/** One line of QEMU's is a few kB at most; more is not QEMU. */
+const LINE_MAX_CHARS = 1024 * 1024;
+
+export class QmpMonitor {
+  readonly #socket: Socket;
+  readonly #onEvent: (event: QmpEvent) => void;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #greeted = Promise.withResolvers<void>();
+  /** Resolves when the connection is gone: QEMU ended, or `close` was called. Never rejects. */
+  readonly closed: Promise<void>;
+  #nextId = 1;
+  #partial = "";
+  #gone = false;
+
+  private constructor(socket: Socket, onEvent: (event: QmpEvent) => void) {
+    this.#socket = socket;
+    this.#onEvent = onEvent;
+    this.#greeted.promise.catch(() => {}); // Whoever opens the monitor awaits it; nobody else needs to know.
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.closed = promise;
+    socket.setEncoding("utf8");
+    socket.on("data", (text: string) => this.#read(text));
+    socket.on("error", () => {}); // "close" follows.
+    socket.once("close", () => {
+      this.#end(new HearthError("vmm.failed", "QEMU closed its monitor."));
+      resolve();
+    });
+    socket.unref();
+  }
+
+  /**
+   * Waits for the greeting and leaves negotiation mode.
+   * @throws HearthError `vmm.unresponsive` after `deadlineMs`, `vmm.failed` when QEMU went away.
+   */
+  static async open(
+    socket: Socket,
+    onEvent: (event: QmpEvent) => void,
+    deadlineMs: number,
+  ): Promise<QmpMonitor> {
+    const monitor = new QmpMonitor(socket, onEvent);
+    try {
+      await withDeadline(monitor.#greeted.promise, "greet", deadlineMs);
+      await monitor.send("qmp_capabilities", undefined, deadlineMs);
+    } catch (error) {
+      monitor.close();
+      throw error;
+    }
+    return monitor;
+  }
+
+  /** @throws HearthError `vmm.failed` with QEMU's reason, `vmm.unresponsive` after `deadlineMs`. */
+  async send<Name extends keyof QmpCommands>(
+    command: Name,
+    take: QmpCommands[Name]["take"],
+    deadlineMs: number,
+  ): Promise<QmpCommands[Name]["give"]> {
+    if (this.#gone) throw new HearthError("vmm.failed", "QEMU closed its monitor.");
+    const id = this.#nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<Reply>();
+    this.#waiting.set(id, { resolve, reject });
+    this.#socket.write(`${JSON.stringify({ execute: command, arguments: take, id })}\n`);
+    try {
+      const reply = await withDeadline(promise, command, deadlineMs);
+      if (reply.error === undefined) return reply.return as QmpCommands[Name]["give"];
+      throw new HearthError("vmm.failed", `QEMU refused ${command}`, { cause: new Error(reply.error.desc) });
+    } finally {
+      this.#waiting.delete(id);
+    }
+  }
+
+  /** Idempotent. */
+  close(): void {
+    this.#end(new HearthError("vmm.failed", "The connection to QEMU was closed."));
+    this.#socket.destroy();
+  }
+
+  #end(error: HearthError): void {
+    this.#gone = true;
+    this.#greeted.reject(error);
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+
+  #read(text: string): void {
+    const lines = (this.#partial + text).split("\n");
+    this.#partial = lines.pop() ?? "";
+    if (this.#partial.length > LINE_MAX_CHARS) this.close();
+    for (const line of lines) if (line.trim() !== "") this.#take(line);
+  }
+
+  #take(line: string): void {
+    let message: { QMP?: unknown; event?: string; id?: number } & Reply & QmpEvent;
+    try {
+      message = JSON.parse(line);
+    } catch {
+      this.close(); // Whatever this is, it does not speak QMP; those who wait are told.
+      return;
+    }
+    if (message.QMP !== undefined) this.#greeted.resolve();
+    else if (message.event !== undefined) this.#onEvent(message);
+    else if (message.id !== undefined) this.#waiting.get(message.id)?.resolve(message);
+  }
+}
+
+async function withDeadline<Value>(
+  promise: Promise<Value>,
+  what: string,
+  deadlineMs: number,
+): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new HearthError("vmm.unresponsive", `QEMU did not answer ${what} in ${deadlineMs} ms.`));
+    }, deadlineMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

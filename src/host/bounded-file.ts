@@ -1,0 +1,94 @@
+/** Files that others fill and we bound: what they write never takes more than twice the limit on disk. */
+import { closeSync, fstatSync, openSync, renameSync, rmSync, truncateSync, writeSync } from "node:fs";
+import { HearthError } from "#base/error.ts";
+
+/**
+ * Appends. When the file would grow over `maxBytes` it becomes `PATH.1`, in place of the older one. Writes
+ * are synchronous: a writer that is faster than the disk waits, and nothing piles up in memory. H2.
+ */
+export class BoundedFile implements Disposable {
+  readonly path: string;
+  readonly #maxBytes: number;
+  #fd: number | undefined;
+  #sizeBytes: number;
+  /** Of the file beside, which the next rotation drops. */
+  #olderBytes: number;
+  #droppedBytes = 0;
+
+  /** Created with mode 0600 when missing; otherwise goes on at its end. */
+  constructor(path: string, maxBytes: number) {
+    this.path = path;
+    this.#maxBytes = maxBytes;
+    this.#fd = openSync(path, "a", 0o600);
+    this.#sizeBytes = fstatSync(this.#fd).size;
+    this.#olderBytes = sizeOf(`${path}.1`);
+  }
+
+  /** What was written and is not on disk any more, since this object was made. */
+  get droppedBytes(): number {
+    return this.#droppedBytes;
+  }
+
+  append(chunk: Uint8Array): void {
+    let rest = chunk;
+    while (rest.length > 0) {
+      if (this.#sizeBytes >= this.#maxBytes) this.#rotate();
+      const part = rest.subarray(0, this.#maxBytes - this.#sizeBytes);
+      const written = writeSync(this.#open(), part);
+      this.#sizeBytes += written;
+      rest = rest.subarray(written);
+    }
+  }
+
+  /** Idempotent. */
+  [Symbol.dispose](): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #open(): number {
+    if (this.#fd === undefined) throw new HearthError("internal.bug", `${this.path} is closed.`);
+    return this.#fd;
+  }
+
+  #rotate(): void {
+    closeSync(this.#open());
+    this.#fd = undefined;
+    renameSync(this.path, `${this.path}.1`);
+    this.#droppedBytes += this.#olderBytes;
+    this.#olderBytes = this.#sizeBytes;
+    this.#fd = openSync(this.path, "a", 0o600);
+    this.#sizeBytes = 0;
+  }
+}
+
+/**
+ * For a file that another process keeps open with O_APPEND, so that it cannot be renamed away: empties it
+ * when it is over `maxBytes`. True when it did.
+ */
+export function truncateWhenOver(path: string, maxBytes: number): boolean {
+  if (sizeOf(path) <= maxBytes) return false;
+  truncateSync(path, 0);
+  return true;
+}
+
+/** The file and what was rotated away. Idempotent. */
+export function removeBoundedFile(path: string): void {
+  rmSync(path, { force: true });
+  rmSync(`${path}.1`, { force: true });
+}
+
+/** 0 when there is no such file. */
+export function sizeOf(path: string): number {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      return fstatSync(fd).size;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    throw error;
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * A driver in memory that keeps the promises of the real ones. "Processes" outlive the object that started
+ * them, as real ones outlive hearthd: give two drivers one `FakeVmms` and the second finds what the first began.
+ */
+import { HearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+const BOOT_ID = "00000000-0000-4000-8000-00000000fa4e";
+/** Beyond Linux' largest pid, so that nobody ever sends a real process a signal. */
+const FIRST_PID = 5_000_000;
+
+export type FakeVmm = {
+  readonly pid: number;
+  readonly plan: BootPlan;
+  phase: "running" | "paused" | "gone";
+  exit: VmExit | undefined;
+  watchers: Set<VmmWatcher>;
+};
+
+/** The processes of a fake host. */
+export class FakeVmms {
+  readonly #vmms = new Map<number, FakeVmm>();
+  #nextPid = FIRST_PID;
+
+  start(plan: BootPlan): FakeVmm {
+    const vmm: FakeVmm = {
+      pid: this.#nextPid++,
+      plan,
+      phase: "running",
+      exit: undefined,
+      watchers: new Set(),
+    };
+    this.#vmms.set(vmm.pid, vmm);
+    return vmm;
+  }
+  find(pid: number): FakeVmm | undefined {
+    return this.#vmms.get(pid);
+  }
+  /** Idempotent: the first end counts. */
+  end(vmm: FakeVmm, exit: VmExit): VmExit {
+    if (vmm.exit !== undefined) return vmm.exit;
+    vmm.phase = "gone";
+    vmm.exit = exit;
+    for (const watcher of vmm.watchers) watcher.exited(exit);
+    vmm.watchers.clear();
+    return exit;
+  }
+  running(): FakeVmm[] {
+    return [...this.#vmms.values()].filter((vmm) => vmm.phase !== "gone");
+  }
+}
+
+/** What goes wrong next. Each is used up by the boot or stop that it spoils. */
+export type FakeFaults = {
+  /** The boot throws this, and leaves nothing. */
+  bootError?: Error | undefined;
+  /** The boot waits until its signal aborts. */
+  bootHangs?: boolean | undefined;
+  /** The VMM dies right after its boot, before anybody watches it. */
+  diesAtOnce?: boolean | undefined;
+  stopError?: Error | undefined;
+};
+
+export class FakeDriver implements VmDriver {
+  readonly name: string;
+  readonly vmms: FakeVmms;
+  readonly faults: FakeFaults = {};
+  /** Change it to make the host less able. */
+  description: DriverFeatures = {
+    available: { ok: true },
+    version: "1.0.0",
+    accel: "tcg",
+    pause: true,
+    networks: ["none", "user"],
+    weaknesses: ["nothing runs: this driver is a fake"],
+    agentDeadlineMs: 1_000,
+    bootRetries: 1,
+  };
+  /** Names of what was called, in order. */
+  readonly calls: string[] = [];
+
+  constructor(options: { readonly name?: string; readonly vmms?: FakeVmms } = {}) {
+    this.name = options.name ?? "fake";
+    this.vmms = options.vmms ?? new FakeVmms();
+  }
+
+  features(signal: AbortSignal): Promise<DriverFeatures> {
+    signal.throwIfAborted();
+    return Promise.resolve(this.description);
+  }
+
+  async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
+    this.calls.push(`boot ${plan.name}`);
+    signal.throwIfAborted();
+    const { available } = this.description;
+    if (!available.ok) throw new HearthError("vmm.missing", available.reason, { hint: available.hint });
+    const { bootError, bootHangs, diesAtOnce } = this.faults;
+    delete this.faults.bootError;
+    delete this.faults.bootHangs;
+    delete this.faults.diesAtOnce;
+    onProgress({ stage: "boot", text: "starting the fake" });
+    if (bootHangs) await untilAborted(signal);
+    if (bootError !== undefined) throw bootError;
+    const vmm = this.vmms.start(plan);
+    if (diesAtOnce) this.vmms.end(vmm, { reason: "died", code: 1, atMs: Date.now() });
+    return this.#handle(vmm);
+  }
+
+  recover(handle: VmHandle): Promise<boolean> {
+    this.calls.push("recover");
+    return Promise.resolve(this.#find(handle) !== undefined);
+  }
+
+  watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    const vmm = this.vmms.find(handle.process.pid);
+    if (vmm === undefined || vmm.exit !== undefined) {
+      const exit = vmm?.exit ?? ({ reason: "died", atMs: Date.now() } as const);
+      queueMicrotask(() => void (signal.aborted || on.exited(exit)));
+      return;
+    }
+    vmm.watchers.add(on);
+    signal.addEventListener("abort", () => vmm.watchers.delete(on), { once: true });
+  }
+
+  async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    this.calls.push("pause");
+    signal.throwIfAborted();
+    this.#get(handle).phase = "paused";
+  }
+
+  async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    this.calls.push("resume");
+    signal.throwIfAborted();
+    this.#get(handle).phase = "running";
+  }
+
+  async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
+    this.calls.push(`stop ${mode}`);
+    signal.throwIfAborted();
+    const { stopError } = this.faults;
+    delete this.faults.stopError;
+    if (stopError !== undefined) throw stopError;
+    const vmm = this.vmms.find(handle.process.pid);
+    if (vmm === undefined) return { reason: "died", atMs: Date.now() };
+    const signalName = mode === "kill" ? "SIGKILL" : "SIGTERM";
+    return this.vmms.end(vmm, { reason: "asked", signal: signalName, atMs: Date.now() });
+  }
+
+  /** The guest powers itself off. */
+  powerOff(handle: VmHandle): void {
+    this.vmms.end(this.#get(handle), { reason: "guest", code: 0, atMs: Date.now() });
+  }
+  /** The VMM dies, as after kill -9. */
+  crash(handle: VmHandle): void {
+    this.vmms.end(this.#get(handle), { reason: "died", signal: "SIGKILL", atMs: Date.now() });
+  }
+  /** The VMM has not answered for this long; 0: it answers again. */
+  beSilent(handle: VmHandle, silentMs: number): void {
+    for (const watcher of this.#get(handle).watchers) watcher.silent(silentMs);
+  }
+  /** What is still there; nothing after every VM was stopped. */
+  leftovers(): string[] {
+    return this.vmms.running().map((vmm) => `VMM ${vmm.pid} of ${vmm.plan.name}`);
+  }
+
+  #handle(vmm: FakeVmm): VmHandle {
+    const { runDir, stateDir } = vmm.plan;
+    return {
+      driver: this.name,
+      accel: this.description.accel,
+      process: { pid: vmm.pid, startTicks: vmm.pid, hostBootId: BOOT_ID },
+      stateDir,
+      agentSocket: `${runDir}/agent.sock`,
+      monitorSocket: `${runDir}/monitor.sock`,
+      consoleSocket: `${runDir}/console.sock`,
+    };
+  }
+  #find({ driver, process: ref }: VmHandle): FakeVmm | undefined {
+    const vmm = this.vmms.find(ref.pid);
+    const same = driver === this.name && ref.startTicks === ref.pid && ref.hostBootId === BOOT_ID;
+    return same && vmm !== undefined && vmm.phase !== "gone" ? vmm : undefined;
+  }
+  #get(handle: VmHandle): FakeVmm {
+    const vmm = this.#find(handle);
+    if (vmm === undefined) throw new HearthError("vm.gone", "The VM is not running any more.");
+    return vmm;
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
