@@ -8,13 +8,11 @@ const vmParam = z.object({
     .openapi({ param: { name: "vm", in: "path" }, description: "A VM's name or id", example: "web-1" }),
 });
 const refParam = z.object({
-  ref: z
-    .string()
-    .openapi({
-      param: { name: "ref", in: "path" },
-      description: "An image's name or digest",
-      example: "debian:bookworm",
-    }),
+  ref: z.string().openapi({
+    param: { name: "ref", in: "path" },
+    description: "An image's name or digest",
+    example: "debian:bookworm",
+  }),
 });
 const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
 const body = <Schema extends z.ZodType>(schema: Schema) => ({
@@ -29,13 +27,23 @@ const done = { 204: { description: "Done" }, ...fails };
 const tar = z.string().openapi({ type: "string", format: "binary", description: "A tar stream (POSIX pax)" });
 const flag = z.enum(["true", "false"]).optional();
 
-const vmAction = (action: string, summary: string, schema?: z.ZodType) =>
+const vmAction = (action: string, summary: string) =>
   createRoute({
     method: "post",
     path: `/v1/vms/{vm}/${action}`,
     operationId: `${action}Vm`,
     summary,
-    request: schema === undefined ? { params: vmParam } : { params: vmParam, ...body(schema) },
+    request: { params: vmParam },
+    responses: answers(s.vmSchema, "The VM afterwards"),
+  });
+
+const vmActionWith = <Schema extends z.ZodType>(action: string, summary: string, schema: Schema) =>
+  createRoute({
+    method: "post",
+    path: `/v1/vms/{vm}/${action}`,
+    operationId: `${action}Vm`,
+    summary,
+    request: { params: vmParam, body: { content: json(schema), required: true } },
     responses: answers(s.vmSchema, "The VM afterwards"),
   });
 
@@ -80,9 +88,9 @@ export const ROUTES = {
     responses: done,
   }),
   startVm: vmAction("start", "Boot a VM; answers when its agent does"),
-  stopVm: vmAction("stop", "Flush and power off the guest; after the time, end the VMM", s.stopSchema),
-  restartVm: vmAction("restart", "Stop, if it runs, and start", s.stopSchema),
-  killVm: vmAction("kill", "End the VMM without asking the guest", s.killSchema),
+  stopVm: vmActionWith("stop", "Flush and power off the guest; after the time, end the VMM", s.stopSchema),
+  restartVm: vmActionWith("restart", "Stop, if it runs, and start", s.stopSchema),
+  killVm: vmActionWith("kill", "End the VMM without asking the guest", s.killSchema),
   pauseVm: vmAction("pause", "Halt the vCPUs"),
   resumeVm: vmAction("resume", "Let the vCPUs go on"),
   vmStats: createRoute({

@@ -40,7 +40,7 @@ export const ERROR_CODES = {
   "daemon.start_failed": { status: 500, exit: 1 },
   "daemon.version": { status: 409, exit: 1 },
   "api.not_found": { status: 404, exit: 1 },
-  "operation.cancelled": { status: 499, exit: 130 },
+  "operation.cancelled": { status: 503, exit: 130 },
   "operation.timed_out": { status: 504, exit: 124 },
   "internal.bug": { status: 500, exit: 1 },
 } as const satisfies Record<string, { status: number; exit: number }>;

@@ -2,9 +2,12 @@ import { createHash } from "node:crypto";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
+import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
+import type { GuestNetwork } from "#guest/guest-identity.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
+import type { Network } from "#model/vm-spec.ts";
 
 /** What the VMM is given for this VM. The image's files are verified on the way. */
 export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): Promise<BootPlan> {
@@ -41,7 +44,7 @@ export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSigna
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),
-    network: spec.network,
+    network: guestNetwork(spec.network),
     env: { ...config.env, ...spec.env },
     user: spec.user ?? config.user,
     workdir: spec.workdir ?? config.workdir,
@@ -52,4 +55,11 @@ export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSigna
 /** machine-id(5): 32 hex digits, the same at every start of one VM and at no other's. */
 function machineId(id: VmId): string {
   return createHash("sha256").update(`machine-id of ${id}`).digest("hex").slice(0, 32);
+}
+
+/** The guest's end of a network. QEMU's user-mode network has fixed addresses; none needs nothing. */
+function guestNetwork(network: Network): GuestNetwork | undefined {
+  if (network === "none") return undefined;
+  const { interface: name, address, gateway, nameserver } = USER_NETWORK;
+  return { interface: name, addresses: [address], gateway, nameservers: [nameserver] };
 }

@@ -53,7 +53,10 @@ export function readConfig(configDir: string): Config {
     source = readFileSync(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return parseConfig(path, "");
-    throw new HearthError("config.invalid", `${path} cannot be read.`, { hint: "Check its owner and mode.", cause: error });
+    throw new HearthError("config.invalid", `${path} cannot be read.`, {
+      hint: "Check its owner and mode.",
+      cause: error,
+    });
   }
   return parseConfig(path, source);
 }
@@ -85,26 +88,45 @@ function readDocument(path: string, source: string): Map<string, unknown> {
   try {
     document = parse(source);
   } catch (error) {
-    throw invalid(path, toError(error).message.split("\n", 1)[0] ?? "", "Mend the TOML; docs/configuration.md lists the keys.");
+    throw invalid(
+      path,
+      toError(error).message.split("\n", 1)[0] ?? "",
+      "Mend the TOML; docs/configuration.md lists the keys.",
+    );
   }
   for (const [table, content] of Object.entries(document)) {
     const keys = ownEntry(KEYS, table);
     if (keys === undefined) throw unknownKey(path, table, Object.keys(KEYS));
-    if (typeof content !== "object" || content === null) throw invalid(path, `${table} must be a table`, `Write [${table}].`);
+    if (typeof content !== "object" || content === null)
+      throw invalid(path, `${table} must be a table`, `Write [${table}].`);
     for (const [key, value] of Object.entries(content)) {
       const read = ownEntry(keys as Record<string, (key: string, value: unknown) => unknown>, key);
-      if (read === undefined) throw unknownKey(path, `${table}.${key}`, Object.keys(keys).map((known) => `${table}.${known}`));
+      if (read === undefined)
+        throw unknownKey(
+          path,
+          `${table}.${key}`,
+          Object.keys(keys).map((known) => `${table}.${known}`),
+        );
       values.set(`${table}.${key}`, readValue(path, `${table}.${key}`, value, read));
     }
   }
   return values;
 }
 
-function readValue(path: string, key: string, value: unknown, read: (key: string, value: unknown) => unknown): unknown {
+function readValue(
+  path: string,
+  key: string,
+  value: unknown,
+  read: (key: string, value: unknown) => unknown,
+): unknown {
   try {
     return read(key, value);
   } catch (error) {
-    throw invalid(path, errorChain(error).replace(/\.$/, ""), error instanceof HearthError ? (error.hint ?? "") : "");
+    throw invalid(
+      path,
+      errorChain(error).replace(/\.$/, ""),
+      error instanceof HearthError ? (error.hint ?? "") : "",
+    );
   }
 }
 
@@ -131,10 +153,16 @@ function text(key: string, value: unknown): string {
 
 function wholeNumber(key: string, value: unknown, min: number, max: number): number {
   if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return Number(value);
-  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be a whole number from ${min} to ${max}.`);
+  throw new HearthError(
+    "input.invalid",
+    `${key}: ${JSON.stringify(value)} must be a whole number from ${min} to ${max}.`,
+  );
 }
 
 function oneOf(key: string, value: unknown, choices: readonly string[]): string {
   if (typeof value === "string" && choices.includes(value)) return value;
-  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be one of ${choices.join(", ")}.`);
+  throw new HearthError(
+    "input.invalid",
+    `${key}: ${JSON.stringify(value)} must be one of ${choices.join(", ")}.`,
+  );
 }

@@ -32,9 +32,13 @@ export function openDatabase(path: string, migrations: readonly string[]): Datab
 function migrate(database: DatabaseSync, path: string, migrations: readonly string[]): void {
   const { user_version: version } = database.prepare("PRAGMA user_version").get() as { user_version: number };
   if (version > migrations.length) {
-    throw new HearthError("store.too_new", `${path} has version ${version}; this hearthd knows ${migrations.length}.`, {
-      hint: "Run the newer Hearth that wrote it, or set HEARTH_HOME to another folder.",
-    });
+    throw new HearthError(
+      "store.too_new",
+      `${path} has version ${version}; this hearthd knows ${migrations.length}.`,
+      {
+        hint: "Run the newer Hearth that wrote it, or set HEARTH_HOME to another folder.",
+      },
+    );
   }
   for (const [index, sql] of migrations.entries()) {
     if (index < version) continue;
@@ -68,7 +72,11 @@ export function databaseError(path: string, error: unknown): HearthError {
       cause: error,
     });
   }
-  if (primary === SQLITE.readOnly || primary === SQLITE.cannotOpen || (primary === SQLITE.ioError && code !== undefined)) {
+  if (
+    primary === SQLITE.readOnly ||
+    primary === SQLITE.cannotOpen ||
+    (primary === SQLITE.ioError && code !== undefined)
+  ) {
     return new HearthError("host.read_only", `${path} cannot be opened for writing.`, {
       hint: "Make its folder exist and be writable, or set HEARTH_HOME to another folder.",
       cause: error,

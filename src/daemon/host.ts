@@ -4,7 +4,6 @@
  */
 import type { Folders } from "#base/folders.ts";
 import type { Log } from "#base/log.ts";
-import type { OnProgress } from "#base/progress.ts";
 import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
 import type { Journals } from "#daemon/journal.ts";
@@ -78,5 +77,3 @@ export type Processes = {
   strays(runDir: string): ProcessRef[];
   kill(process: ProcessRef, signal: AbortSignal): Promise<void>;
 };
-
-export type { OnProgress };

@@ -36,25 +36,33 @@ export class Journals {
   /** Opens the journal of a flow. One VM has one flow at a time. */
   open(id: OperationId, kind: FlowKind, vmId: VmId, context: unknown): Journal & Disposable {
     const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
-    this.#store.transaction(() => this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()));
+    this.#store.transaction(() =>
+      this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()),
+    );
     return this.#journal(id, kind, 0);
   }
 
   /** The journal of a flow that an earlier hearthd had opened. */
   reopen(flow: OpenFlow): Journal & Disposable {
-    const row = this.#store.statement("SELECT max(seq) AS seq FROM flow_steps WHERE flow_id = ?").get(flow.id);
+    const row = this.#store
+      .statement("SELECT max(seq) AS seq FROM flow_steps WHERE flow_id = ?")
+      .get(flow.id);
     return this.#journal(flow.id, flow.kind, Number(row?.["seq"] ?? 0));
   }
 
   listOpen(): OpenFlow[] {
-    const flows = this.#store.statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms").all();
+    const flows = this.#store
+      .statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms")
+      .all();
     const steps = this.#store.statement("SELECT step, event FROM flow_steps WHERE flow_id = ? ORDER BY seq");
     return flows.map((row) => ({
       id: row["id"] as OperationId,
       kind: row["kind"] as FlowKind,
       vmId: row["vm_id"] as VmId,
       context: JSON.parse(String(row["context"])) as unknown,
-      steps: new Map(steps.all(String(row["id"])).map((step) => [String(step["step"]), step["event"] as StepEvent])),
+      steps: new Map(
+        steps.all(String(row["id"])).map((step) => [String(step["step"]), step["event"] as StepEvent]),
+      ),
     }));
   }
 

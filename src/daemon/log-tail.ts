@@ -17,7 +17,12 @@ export async function readTail(path: string, lines: number): Promise<string[]> {
   await using handle = file;
   const { size } = await handle.stat();
   const start = Math.max(0, size - TAIL_BYTES);
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(Math.min(size, TAIL_BYTES)), 0, undefined, start);
+  const { buffer, bytesRead } = await handle.read(
+    Buffer.alloc(Math.min(size, TAIL_BYTES)),
+    0,
+    undefined,
+    start,
+  );
   const text = buffer.subarray(0, bytesRead).toString("utf8");
   const all = text.split("\n").map((line) => line.replaceAll(CONTROL, "").trimEnd());
   return all.filter((line) => line !== "").slice(-lines);

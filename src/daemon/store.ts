@@ -47,7 +47,17 @@ export class Store {
       this.#run(
         `INSERT INTO vms (id, name, spec, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-        [vm.id, vm.name, JSON.stringify(vm.spec), vm.imageDigest, JSON.stringify(vm.state), Number(vm.bound), now, now, now],
+        [
+          vm.id,
+          vm.name,
+          JSON.stringify(vm.spec),
+          vm.imageDigest,
+          JSON.stringify(vm.state),
+          Number(vm.bound),
+          now,
+          now,
+          now,
+        ],
       );
     });
     return this.getVm(vm.id);
@@ -120,7 +130,9 @@ export class Store {
   }
 
   #update(id: VmId, assignment: string, value: string | number): void {
-    this.#guard(() => this.#run(`UPDATE vms SET ${assignment}, updated_at_ms = ? WHERE id = ?`, [value, this.#now(), id]));
+    this.#guard(() =>
+      this.#run(`UPDATE vms SET ${assignment}, updated_at_ms = ? WHERE id = ?`, [value, this.#now(), id]),
+    );
   }
 
   #run(sql: string, values: readonly (string | number)[]): void {

@@ -11,7 +11,12 @@ import type { VmState } from "#model/vm-state.ts";
 export type VmEvent =
   | { readonly type: "start-asked"; readonly atMs: number }
   | { readonly type: "agent-ready"; readonly handle: VmHandle; readonly atMs: number }
-  | { readonly type: "start-failed"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
+  | {
+      readonly type: "start-failed";
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly atMs: number;
+    }
   | { readonly type: "start-cancelled"; readonly back: VmState }
   | { readonly type: "paused" }
   | { readonly type: "resumed" }

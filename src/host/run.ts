@@ -6,8 +6,11 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 
-/** What programs get as their environment; callers may add to it. */
-export const PROGRAM_ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" };
+/** Where programs are looked for, and what they get as their environment; callers may add to it. */
+export const PROGRAM_ENV = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  LC_ALL: "C.UTF-8",
+} as const;
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 const ERROR_TAIL_CHARS = 2_000;
 /** A program that ignores SIGTERM gets SIGKILL after this. */
@@ -52,16 +55,27 @@ export const run: Run = async (file, args, options) => {
     maxBuffer: OUTPUT_MAX_BYTES,
     stripFinalNewline: false,
   });
-  if (options.onStderrLine !== undefined) void followLines(child.iterable({ from: "stderr" }), options.onStderrLine);
+  if (options.onStderrLine !== undefined)
+    void followLines(child.iterable({ from: "stderr" }), options.onStderrLine);
   const result = await child;
   const stdout = String(result.stdout ?? "");
   const stderr = String(result.stderr ?? "");
   if (!result.failed) return { ok: true, stdout, stderr };
-  return { ok: false, stdout, stderr, code: result.exitCode, error: runError(file, args, stderr, result, options) };
+  return {
+    ok: false,
+    stdout,
+    stderr,
+    code: result.exitCode,
+    error: runError(file, args, stderr, result, options),
+  };
 };
 
 /** For callers with nothing of their own to say about a failure. */
-export async function runOrThrow(file: string, args: readonly string[], options: RunOptions): Promise<string> {
+export async function runOrThrow(
+  file: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<string> {
   const result = await run(file, args, options);
   if (!result.ok) throw result.error;
   return result.stdout;
@@ -92,15 +106,21 @@ function runError(
   options: RunOptions,
 ): HearthError {
   if (failure.isCanceled) {
-    return new HearthError("operation.cancelled", `\`${file}\` was cancelled.`, { cause: options.signal.reason });
+    return new HearthError("operation.cancelled", `\`${file}\` was cancelled.`, {
+      cause: options.signal.reason,
+    });
   }
   if (failure.code === "ENOENT") return missingTool(file);
   const words = [file, ...args].map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word)));
   const command = words.join(" ").slice(0, 1_000);
   const tail = stderr.trim().slice(-ERROR_TAIL_CHARS);
-  return new HearthError("host.tool_failed", `\`${command}\` ${describeFailure(failure, options.timeoutMs)}`, {
-    cause: tail === "" ? undefined : new Error(tail),
-  });
+  return new HearthError(
+    "host.tool_failed",
+    `\`${command}\` ${describeFailure(failure, options.timeoutMs)}`,
+    {
+      cause: tail === "" ? undefined : new Error(tail),
+    },
+  );
 }
 
 function describeFailure(failure: Failure, timeoutMs: number): string {
@@ -115,7 +135,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   "qemu-system-x86_64": "qemu-system-x86",
   "qemu-img": "qemu-utils",
   mmdebstrap: "mmdebstrap",
-  "mke2fs": "e2fsprogs",
+  mke2fs: "e2fsprogs",
   debugfs: "e2fsprogs",
   cpio: "cpio",
   xz: "xz-utils",
@@ -152,7 +172,11 @@ export type DetachedOptions = {
  * Starts a program that outlives us: a session of its own, no stdin, no pipe to us that could break.
  * Resolves with the pid once the program was executed.
  */
-export function startDetached(file: string, args: readonly string[], options: DetachedOptions): Promise<number> {
+export function startDetached(
+  file: string,
+  args: readonly string[],
+  options: DetachedOptions,
+): Promise<number> {
   const log = openSync(options.logFile, "a", 0o600);
   try {
     const child = spawn(file, args, {

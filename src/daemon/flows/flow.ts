@@ -18,8 +18,15 @@ export type Flow<Context> = {
 };
 
 /** Runs all steps, or takes back those that began, the failing one too, and throws what it failed with. */
-export async function runFlow<Context>(flow: Flow<Context>, context: Context, journal: Journal, log: Log): Promise<void> {
-  await using undo = new Undo((step, error) => log.event("flow.undo_failed", { flow: flow.kind, step, error }));
+export async function runFlow<Context>(
+  flow: Flow<Context>,
+  context: Context,
+  journal: Journal,
+  log: Log,
+): Promise<void> {
+  await using undo = new Undo((step, error) =>
+    log.event("flow.undo_failed", { flow: flow.kind, step, error }),
+  );
   for (const step of flow.steps) {
     journal.write(step.name, "started");
     if (flow.afterCrash === "unwind") {
@@ -31,7 +38,11 @@ export async function runFlow<Context>(flow: Flow<Context>, context: Context, jo
     const startedAt = performance.now();
     await step.run(context);
     journal.write(step.name, "done");
-    log.event("flow.step", { flow: flow.kind, step: step.name, tookMs: Math.round(performance.now() - startedAt) });
+    log.event("flow.step", {
+      flow: flow.kind,
+      step: step.name,
+      tookMs: Math.round(performance.now() - startedAt),
+    });
   }
   undo.keep();
 }

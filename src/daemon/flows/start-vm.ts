@@ -2,7 +2,8 @@ import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/boot-plan.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
-import type { Guest, Host } from "#daemon/host.ts";
+import type { Attachment } from "#daemon/attachment.ts";
+import type { Host } from "#daemon/host.ts";
 import { readTail } from "#daemon/log-tail.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
@@ -22,10 +23,11 @@ export type Start = {
   readonly driver: VmDriver;
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
-  /** Stores that it runs, in the same moment as the flow ends. */
-  readonly commit: (handle: VmHandle) => void;
-  handle?: VmHandle;
-  guest?: Guest;
+  readonly attach: (handle: VmHandle) => Attachment;
+  /** Stores that it runs, as the last step. */
+  readonly commit: (attachment: Attachment) => void;
+  /** The VMM that was booted last. */
+  attachment?: Attachment;
 };
 
 const KILL_DEADLINE_MS = 10_000;
@@ -39,29 +41,27 @@ export const START_VM: Flow<StartContext> = {
     {
       name: "make the run folder",
       run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).runDir),
-      undo: ({ host, id }) => host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
+      undo: ({ host, id }) =>
+        host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
     },
     {
       name: "boot",
       run: ({ host, start }) => boot(host, need(start)),
-      undo: async ({ host, id, start }) => {
-        start?.guest?.close();
-        await endVmm(host, id, start);
-      },
+      undo: ({ host, id, start }) => endVmm(host, id, start),
     },
     {
       name: "give the identity",
       run: async ({ host, start }) => {
-        const { vm, guest, signal, onProgress } = need(start);
-        onProgress({ stage: "boot", text: "agent answers" });
+        const { vm, attachment, signal } = need(start);
+        const guest = await attachment?.guest(signal);
         await guest?.configure(await guestIdentity(host, vm, signal), signal);
       },
     },
     {
       name: "commit",
       run: async ({ start }) => {
-        const { handle, commit } = need(start);
-        if (handle) commit(handle);
+        const { attachment, commit } = need(start);
+        if (attachment) commit(attachment);
       },
     },
   ],
@@ -96,21 +96,18 @@ async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Prom
   const plan = await bootPlan(host, vm, signal);
   onProgress({ stage: "boot", text: "starting the VMM" });
   const handle = await driver.boot(plan, onProgress, signal);
-  start.handle = handle;
+  const attachment = start.attach(handle);
+  start.attachment = attachment;
   onProgress({ stage: "boot", text: "waiting for the guest" });
   // The VMM's own end is the sooner and better reason than a deadline.
   const ended = new AbortController();
-  driver.watch(
-    handle,
-    { exited: (exit) => ended.abort(vmmEnded(exit.code, exit.signal)), silent() {} },
-    AbortSignal.any([signal, ended.signal]),
-  );
+  void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
+  const either = AbortSignal.any([signal, ended.signal]);
   try {
-    start.guest = await host.guests.waitFor(handle.agentSocket, agentDeadlineMs, AbortSignal.any([signal, ended.signal]));
+    attachment.keepGuest(await host.guests.waitFor(handle.agentSocket, agentDeadlineMs, either));
   } catch (error) {
     throw ended.signal.aborted ? ended.signal.reason : error;
   }
-  ended.abort();
 }
 
 function vmmEnded(code: number | undefined, signal: string | undefined): HearthError {
@@ -123,9 +120,11 @@ async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promis
   if (!told) return failure;
   const paths = vmPaths(host.folders, vm.id);
   const lines = (await readTail(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
-  const console = lines.length === 0 ? "The console is empty." : `The console's last lines:\n${lines.join("\n")}`;
+  const console =
+    lines.length === 0 ? "The console is empty." : `The console's last lines:\n${lines.join("\n")}`;
   return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {
-    hint: failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
+    hint:
+      failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
     cause: failure,
   });
 }
@@ -133,7 +132,10 @@ async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promis
 /** Idempotent; also for a VMM that was started just before hearthd was killed, so that no handle was kept. */
 export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void> {
   const deadline = AbortSignal.timeout(KILL_DEADLINE_MS); // Not the caller's: it may be the reason for this.
-  if (start?.handle) await start.driver.stop(start.handle, "kill", deadline);
+  if (start?.attachment) {
+    start.attachment.detach();
+    await start.driver.stop(start.attachment.handle, "kill", deadline);
+  }
   for (const stray of host.processes.strays(vmPaths(host.folders, id).runDir)) {
     await host.processes.kill(stray, deadline);
   }

@@ -71,7 +71,8 @@ async function askGuest(context: StopContext): Promise<void> {
 async function endTheVmm(context: StopContext): Promise<void> {
   const { host, id, plan, driver, handle } = context;
   if (context.exit === undefined && (await driver.recover(handle))) {
-    const [mode, deadlineMs] = plan.mode === "kill" ? (["kill", KILL_MS] as const) : (["terminate", TERMINATE_MS + KILL_MS] as const);
+    const [mode, deadlineMs] =
+      plan.mode === "kill" ? (["kill", KILL_MS] as const) : (["terminate", TERMINATE_MS + KILL_MS] as const);
     context.exit = { ...(await driver.stop(handle, mode, AbortSignal.timeout(deadlineMs))), reason: "asked" };
   }
   await endVmm(host, id);

@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/** hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. */
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { errorBody } from "#base/error.ts";
+import { hearthFolders } from "#base/folders.ts";
+import { makePrivateFolder } from "#daemon/managed-files.ts";
+import { pinoLog } from "#daemon/pino-log.ts";
+import { runDaemon } from "#daemon/run-daemon.ts";
+import { BoundedFile } from "#host/bounded-file.ts";
+import { LIMITS } from "#model/limits.ts";
+
+const folders = hearthFolders(process.env, homedir());
+const stop = new AbortController();
+for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop.abort());
+process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and we do not.
+
+try {
+  await makePrivateFolder(folders.state);
+  const file = new BoundedFile(join(folders.state, "hearthd.log"), LIMITS.logFileMaxBytes);
+  const log = pinoLog({ write: (line) => file.append(Buffer.from(line)) });
+  // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
+  process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
+  const agentDir = process.env["HEARTH_AGENT_DIR"] ?? join(import.meta.dirname, "../build/agent");
+  await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
+} catch (error) {
+  // For whoever started us, see src/sdk/start-daemon.ts.
+  process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,140 @@
+/**
+ * What hearthd holds of one VMM while it runs: the watch, the agent's connection, the clock of its lifetime.
+ * It can be let go without a trace; the VMM does not notice.
+ */
+import { HearthError } from "#base/error.ts";
+import type { Log } from "#base/log.ts";
+import type { Guest, Guests } from "#daemon/host.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** How long a caller waits for an agent that is not connected. */
+const GUEST_WAIT_MS = 10_000;
+/** Between tries to reach an agent that went away; doubles up to the last. */
+const RECONNECT_MS = { first: 100, last: 5_000 };
+/** setTimeout's own limit is 2^31-1 ms. */
+const TIMER_MAX_MS = 2_000_000_000;
+
+export type AttachmentEvents = {
+  exited(exit: VmExit): void;
+  silent(silentMs: number): void;
+};
+
+export class Attachment {
+  readonly handle: VmHandle;
+  /** Resolves when the VMM has ended. Never, when we let go before. */
+  readonly ended: Promise<VmExit>;
+  readonly #guests: Guests;
+  readonly #log: Log;
+  readonly #detached = new AbortController();
+  #guest: Promise<Guest> | undefined;
+  #connected: Guest | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(driver: VmDriver, handle: VmHandle, guests: Guests, on: AttachmentEvents, log: Log) {
+    this.handle = handle;
+    this.#guests = guests;
+    this.#log = log;
+    const { promise, resolve } = Promise.withResolvers<VmExit>();
+    this.ended = promise;
+    const exited = (exit: VmExit): void => {
+      this.detach();
+      resolve(exit);
+      on.exited(exit);
+    };
+    driver.watch(handle, { exited, silent: (silentMs) => on.silent(silentMs) }, this.#detached.signal);
+  }
+
+  /** Aborts when we have let go, or the VMM has ended. */
+  get signal(): AbortSignal {
+    return this.#detached.signal;
+  }
+
+  /** Keeps this connection, and makes a new one when it breaks. */
+  keepGuest(guest: Guest): void {
+    this.#connected = guest;
+    this.#guest = Promise.resolve(guest);
+    void guest.closed.then((error) => {
+      if (this.#connected !== guest) return;
+      this.#connected = undefined;
+      this.#guest = undefined;
+      if (this.#detached.signal.aborted) return;
+      this.#log.event("agent.disconnected", { error });
+      this.connectGuest();
+    });
+  }
+
+  /** Reaches for the agent in the background until it answers or we let go. */
+  connectGuest(): void {
+    if (this.#guest !== undefined || this.#detached.signal.aborted) return;
+    const guest = this.#reach();
+    this.#guest = guest;
+    guest.then(
+      (connected) => this.keepGuest(connected),
+      () => (this.#guest = undefined), // We have let go; whoever waited has got the error.
+    );
+  }
+
+  /** The connection as it is now, without waiting. */
+  get connectedGuest(): Guest | undefined {
+    return this.#connected;
+  }
+
+  /** @throws HearthError `agent.unreachable` when the agent does not answer in time. */
+  async guest(signal: AbortSignal): Promise<Guest> {
+    if (this.#connected) return this.#connected;
+    this.connectGuest();
+    const wait = AbortSignal.any([signal, this.#detached.signal, AbortSignal.timeout(GUEST_WAIT_MS)]);
+    const given = Promise.withResolvers<never>();
+    const refuse = (): void => given.reject(unreachable(wait.reason));
+    wait.addEventListener("abort", refuse, { once: true });
+    if (wait.aborted) refuse();
+    try {
+      return await Promise.race([this.#guest ?? given.promise, given.promise]);
+    } finally {
+      wait.removeEventListener("abort", refuse);
+    }
+  }
+
+  /** Calls `expired` at this time, unless we have let go by then. */
+  expireAt(atMs: number, expired: () => void): void {
+    clearTimeout(this.#timer);
+    const leftMs = Math.max(0, atMs - Date.now());
+    const next = leftMs > TIMER_MAX_MS ? () => this.expireAt(atMs, expired) : expired;
+    this.#timer = setTimeout(next, Math.min(leftMs, TIMER_MAX_MS)).unref();
+  }
+
+  /** Lets go. Idempotent. */
+  detach(): void {
+    clearTimeout(this.#timer);
+    this.#detached.abort(unreachable(new Error("the VMM has ended, or hearthd let it go")));
+    this.#connected?.close();
+    this.#connected = undefined;
+    this.#guest = undefined;
+  }
+
+  async #reach(): Promise<Guest> {
+    for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS.last)) {
+      try {
+        return await this.#guests.waitFor(this.handle.agentSocket, GUEST_WAIT_MS, this.#detached.signal);
+      } catch (error) {
+        if (this.#detached.signal.aborted) throw error;
+        await pause(pauseMs, this.#detached.signal);
+      }
+    }
+  }
+}
+
+function unreachable(cause: unknown): HearthError {
+  return new HearthError("agent.unreachable", "The guest's agent does not answer.", {
+    hint: "Look at `hearth logs NAME`; `hearth restart NAME` boots the VM anew.",
+    cause,
+  });
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}

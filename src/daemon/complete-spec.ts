@@ -1,0 +1,76 @@
+import { HearthError } from "#base/error.ts";
+import type { CreateVm } from "#api/wire.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Call } from "#daemon/vms.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+/** A request with the configured defaults, checked against what the image and the host offer. */
+export async function completeSpec(
+  host: Host,
+  request: CreateVm,
+  call: Pick<Call, "onProgress" | "signal">,
+): Promise<{ spec: VmSpec; imageDigest: ImageDigest }> {
+  const { defaults } = host.config;
+  const bootArgs = request.bootArgs ?? [];
+  checkBootArgs(bootArgs);
+  if (request.driver !== undefined) driverOf(host, request.driver);
+  const image = await host.images.ensure(parseImageRef(request.image), call.onProgress, call.signal);
+  const init = request.init ?? image.inits[0] ?? "agent";
+  if (!image.inits.includes(init)) {
+    throw new HearthError("feature.missing", `The image ${request.image} has no ${init} to start as init.`, {
+      hint:
+        init === "systemd"
+          ? "Use the image debian-systemd, or leave --init out."
+          : `It has: ${image.inits.join(", ")}.`,
+    });
+  }
+  if (request.kernel !== undefined) await checkKernel(host, request.kernel);
+  const spec: VmSpec = {
+    image: parseImageRef(request.image),
+    cpus: request.cpus ?? defaults.cpus,
+    memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
+    diskBytes: request.diskBytes ?? defaults.diskBytes,
+    network: request.network ?? defaults.network,
+    init,
+    driver: request.driver ?? defaults.driver,
+    kernel: request.kernel,
+    bootArgs,
+    env: request.env ?? {},
+    user: request.user,
+    workdir: request.workdir,
+    lifetimeMs: request.lifetimeMs,
+    autoRemove: request.autoRemove ?? false,
+  };
+  return { spec, imageDigest: image.digest };
+}
+
+/** Words of the kernel command line that Hearth sets itself; a second one would break the boot or the channel. */
+const OURS = /^(hearth\.|init=|rdinit=|root=|panic=|reboot=)/;
+
+function checkBootArgs(words: readonly string[]): void {
+  const bytes = words.join(" ").length;
+  if (bytes > LIMITS.bootArgsMaxBytes) {
+    throw new HearthError(
+      "input.invalid",
+      `boot-args: ${bytes} bytes; at most ${LIMITS.bootArgsMaxBytes} are taken.`,
+    );
+  }
+  const ours = words.find((word) => OURS.test(word));
+  if (ours === undefined) return;
+  throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(ours)} is set by Hearth itself.`, {
+    hint: "Leave it out; --init chooses the init.",
+  });
+}
+
+async function checkKernel(host: Host, release: string): Promise<void> {
+  const kernels = await host.images.listKernels();
+  if (kernels.some((kernel) => kernel.release === release)) return;
+  const known = kernels.map((kernel) => kernel.release).join(", ");
+  throw new HearthError("input.invalid", `kernel: there is no kernel ${JSON.stringify(release)}.`, {
+    hint: known === "" ? "Leave it out: the image brings one." : `Choose one of ${known}.`,
+  });
+}

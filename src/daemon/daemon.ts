@@ -1,0 +1,17 @@
+import type { DoctorCheck } from "#api/wire.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Vms } from "#daemon/vms.ts";
+import type { StatsReader } from "#daemon/vm-stats.ts";
+
+/** hearthd, as its HTTP side sees it. */
+export type Daemon = {
+  readonly host: Host;
+  readonly vms: Vms;
+  readonly stats: StatsReader;
+  readonly version: string;
+  readonly startedAtMs: number;
+  /** Whether KVM really boots a guest here; remembered unless `fresh`. */
+  checkKvm(fresh: boolean, signal: AbortSignal): Promise<DoctorCheck>;
+  /** Ends hearthd after the answers under way; VMs keep running. */
+  stop(reason: string): void;
+};

@@ -1,0 +1,80 @@
+/** Whether this host can do what Hearth needs, and the cure where it cannot. Changes nothing. */
+import { constants, existsSync } from "node:fs";
+import { access, statfs } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import type { Doctor, DoctorCheck } from "#api/wire.ts";
+import { formatSizeRounded, GIB } from "#base/sizes.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { packageOf, PROGRAM_ENV } from "#host/run.ts";
+
+/** What builds images. */
+const TOOLS = ["mmdebstrap", "mke2fs", "dpkg-deb", "apt-get", "xz"] as const;
+/** One image, its kernel and a VM with a few packages. */
+const SPACE_MIN_BYTES = 2 * GIB;
+
+/** `fresh`: asks again what is otherwise remembered, such as whether KVM works. */
+export async function runChecks(daemon: Daemon, fresh: boolean, signal: AbortSignal): Promise<Doctor> {
+  const { folders } = daemon.host;
+  const checks: DoctorCheck[] = [
+    { name: "hearthd", verdict: "pass", found: `version ${daemon.version}, pid ${process.pid}` },
+    checkStore(daemon),
+    await checkSpace("state", folders.state),
+    await checkSpace("cache", folders.cache),
+    ...(await Promise.all(TOOLS.map(checkTool))),
+    ...(await checkDrivers(daemon, signal)),
+    await daemon.checkKvm(fresh, signal),
+    ...(await checkImages(daemon)),
+  ];
+  return { ok: checks.every((check) => check.verdict !== "fail"), checks };
+}
+
+function checkStore(daemon: Daemon): DoctorCheck {
+  const { path } = daemon.host.store;
+  return { name: "store", verdict: "pass", found: `${daemon.host.store.listVms().length} VMs in ${path}` };
+}
+
+async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  const found = `${formatSizeRounded(free)} free in ${folder}`;
+  if (free >= SPACE_MIN_BYTES) return { name: `${name} folder`, verdict: "pass", found };
+  const cure = "Free some space: hearth prune removes VMs that do not run, hearth image rm images.";
+  return { name: `${name} folder`, verdict: "warn", found, cure };
+}
+
+async function checkTool(tool: string): Promise<DoctorCheck> {
+  for (const folder of PROGRAM_ENV.PATH.split(delimiter)) {
+    const path = join(folder, tool);
+    if (!existsSync(path)) continue;
+    try {
+      await access(path, constants.X_OK);
+      return { name: tool, verdict: "pass", found: path };
+    } catch {
+      continue; // There, but not for us; the next folder may have another.
+    }
+  }
+  const cure = `apt-get install ${packageOf(tool) ?? tool}`;
+  return { name: tool, verdict: "fail", found: "not installed; images cannot be built", cure };
+}
+
+async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck[]> {
+  const checks: DoctorCheck[] = [];
+  for (const driver of daemon.host.drivers.values()) {
+    const { available, version, accel, weaknesses } = await driver.features(signal);
+    if (!available.ok) {
+      checks.push({ name: driver.name, verdict: "fail", found: available.reason, cure: available.hint });
+      continue;
+    }
+    checks.push({ name: driver.name, verdict: "pass", found: `version ${version ?? "unknown"}, ${accel}` });
+    for (const weakness of weaknesses)
+      checks.push({ name: `${driver.name} guarantees`, verdict: "warn", found: weakness });
+  }
+  return checks;
+}
+
+async function checkImages(daemon: Daemon): Promise<DoctorCheck[]> {
+  const images = await daemon.host.images.list();
+  const found =
+    images.length === 0 ? "none yet; the first run builds one" : images.map((image) => image.ref).join(", ");
+  return [{ name: "images", verdict: "pass", found }];
+}

@@ -1,0 +1,88 @@
+/** The HTTP side of hearthd: every route, its errors, and the OpenAPI document. */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
+import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
+import { addEventRoute } from "#daemon/http/event-route.ts";
+import { addFileRoutes } from "#daemon/http/file-routes.ts";
+import { addImageRoutes } from "#daemon/http/image-routes.ts";
+import { addVmRoutes } from "#daemon/http/vm-routes.ts";
+import type { Call } from "#daemon/vms.ts";
+import { operationIdFrom, parseOperationId } from "#model/ids.ts";
+import type { OperationId } from "#model/ids.ts";
+
+export type Api = OpenAPIHono<{ Variables: { operation: OperationId } }>;
+export type ApiContext = Context<{ Variables: { operation: OperationId } }>;
+
+export function makeApi(daemon: Daemon): Api {
+  const api: Api = new OpenAPIHono({
+    // All that is wrong with a request at once, each with its field.
+    defaultHook: (result) => {
+      if (result.success) return;
+      const problems = result.error.issues.map(
+        (issue) => `${issue.path.join(".") || result.target}: ${issue.message}`,
+      );
+      throw new HearthError("input.invalid", problems.join("; ").slice(0, 4_000), {
+        hint: "GET /openapi.json describes every request.",
+      });
+    },
+  });
+  api.use(async (context, next) => {
+    const given = context.req.header(OPERATION_HEADER);
+    const operation = given === undefined ? operationIdFrom(daemon.host.random(6)) : parseOperationId(given);
+    context.set("operation", operation);
+    context.header(OPERATION_HEADER, operation);
+    context.header(VERSION_HEADER, daemon.version);
+    await next();
+  });
+  api.onError((error, context) => answerError(daemon, error, context));
+  api.notFound((context) => {
+    const what = `${context.req.method} ${context.req.path}`;
+    return answerError(daemon, new HearthError("api.not_found", `The API has no ${what}.`), context);
+  });
+  addVmRoutes(api, daemon);
+  addFileRoutes(api, daemon);
+  addImageRoutes(api, daemon);
+  addDaemonRoutes(api, daemon);
+  addEventRoute(api, daemon);
+  api.doc31("/openapi.json", {
+    openapi: "3.1.0",
+    info: {
+      title: "Hearth",
+      version: "1",
+      description:
+        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages src/api/exec-stream.ts describes.",
+      license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+    },
+  });
+  return api;
+}
+
+function answerError(daemon: Daemon, thrown: unknown, context: ApiContext): Response {
+  // Hono's own errors (malformed JSON) carry a status of the client's making.
+  const status = (thrown as { status?: number }).status;
+  const error =
+    status !== undefined && status >= 400 && status < 500 && !(thrown instanceof HearthError)
+      ? new HearthError("input.invalid", "The request cannot be read.", { hint: "Send JSON.", cause: thrown })
+      : toHearthError(thrown);
+  const operation = context.get("operation") as OperationId | undefined;
+  const route = `${context.req.method} ${context.req.path}`;
+  daemon.host.log
+    .child({ operation: operation ?? "none" })
+    .event("api.failed", { route, code: error.code, error: thrown });
+  return context.json({ error: errorBody(error, operation) }, ERROR_CODES[error.code].status);
+}
+
+/** The call behind a request: cancelled with it, its progress published under its operation. */
+export function callOf(context: ApiContext, daemon: Daemon): Call {
+  const operation = context.get("operation");
+  return {
+    operation,
+    signal: context.req.raw.signal,
+    onProgress: (progress) => {
+      daemon.host.bus.publish({ type: "progress", atMs: daemon.host.now(), operation, progress });
+    },
+  };
+}

@@ -1,0 +1,31 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { runChecks } from "#daemon/doctor.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { handleOf } from "#model/vm-state.ts";
+
+export function addDaemonRoutes(api: Api, daemon: Daemon): void {
+  const { host } = daemon;
+  api.openapi(ROUTES.daemon, (c) => {
+    const vms = host.store.listVms();
+    return c.json(
+      {
+        version: daemon.version,
+        pid: process.pid,
+        startedAtMs: daemon.startedAtMs,
+        rssBytes: process.memoryUsage.rss(),
+        vms: vms.length,
+        running: vms.filter((vm) => handleOf(vm.state) !== undefined).length,
+        folders: host.folders,
+      },
+      200,
+    );
+  });
+  api.openapi(ROUTES.stopDaemon, (c) => {
+    daemon.stop("asked over the API");
+    return c.body(null, 204);
+  });
+  api.openapi(ROUTES.doctor, async (c) => {
+    return c.json(await runChecks(daemon, c.req.valid("query").fresh === "true", c.req.raw.signal), 200);
+  });
+}

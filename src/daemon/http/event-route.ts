@@ -1,0 +1,38 @@
+import { streamSSE } from "hono/streaming";
+import type { ApiEvent } from "#api/events.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import type { Api } from "#daemon/http/api.ts";
+
+/** A comment line this often tells both ends that the stream lives. */
+const KEEPALIVE_MS = 30_000;
+/** Events that a client has not read yet; one that is slower than this is cut off, and comes again. */
+const QUEUE_MAX = 1_000;
+
+/** `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. */
+export function addEventRoute(api: Api, daemon: Daemon): void {
+  api.get("/v1/events", (c) =>
+    streamSSE(c, async (stream) => {
+      const operation = c.req.query("operation");
+      const queue: ApiEvent[] = [];
+      let wake = Promise.withResolvers<void>();
+      using _subscription = daemon.host.bus.subscribe((event) => {
+        if (event.type === "progress" && event.operation !== operation) return;
+        if (queue.push(event) > QUEUE_MAX) stream.abort();
+        wake.resolve();
+      });
+      stream.onAbort(() => wake.resolve());
+      const timer = setInterval(() => void stream.write(": alive\n\n"), KEEPALIVE_MS);
+      try {
+        await stream.write(": listening\n\n");
+        while (!stream.aborted) {
+          await wake.promise;
+          wake = Promise.withResolvers<void>();
+          for (const event of queue.splice(0))
+            await stream.writeSSE({ event: event.type, data: JSON.stringify(event) });
+        }
+      } finally {
+        clearInterval(timer);
+      }
+    }),
+  );
+}

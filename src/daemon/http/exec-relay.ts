@@ -1,0 +1,197 @@
+/** Carries one command between a client's WebSocket and the agent in the guest; see src/api/exec-stream.ts. */
+import { constants } from "node:os";
+import type { WebSocket } from "ws";
+import { CHANNEL } from "#api/exec-stream.ts";
+import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
+import type { Exec } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import type { Guest } from "#daemon/host.ts";
+import { checkExec } from "#model/exec-spec.ts";
+import type { ExecSpec } from "#model/exec-spec.ts";
+
+/** Bytes that the socket may hold before output waits in the guest. */
+const SOCKET_BUFFER_MAX_BYTES = 1024 * 1024;
+/** What a client that keeps to its stdin window never reaches. */
+const STDIN_QUEUE_MAX_BYTES = 4 * 1024 * 1024;
+const FIRST_MESSAGE_MS = 10_000;
+
+/** Sends one message; a client that has gone is noticed by the socket's close. */
+export function sendMessage(socket: WebSocket, message: ServerMessage): void {
+  socket.send(JSON.stringify(message));
+}
+
+export function toExecSpec(exec: Exec): ExecSpec {
+  const spec = {
+    argv: exec.argv,
+    env: exec.env ?? {},
+    user: exec.user,
+    workdir: exec.workdir,
+    tty: exec.tty,
+    stdin: exec.stdin ?? false,
+    detach: exec.detach ?? false,
+    timeoutMs: exec.timeoutMs,
+  };
+  checkExec(spec);
+  return spec;
+}
+
+/** What the client sends: the request, then stdin, signals and window sizes. */
+export class ClientInput {
+  readonly #socket: WebSocket;
+  readonly #chunks: Uint8Array[] = [];
+  #queuedBytes = 0;
+  #ended = false;
+  #wake = Promise.withResolvers<void>();
+  /** Set when there is a command to control; until then, signals wait. */
+  #control: ((message: ClientMessage) => void) | undefined;
+  readonly #early: ClientMessage[] = [];
+  readonly #first = Promise.withResolvers<unknown>();
+  #hasFirst = false;
+
+  /** Made as soon as the socket is open: several messages may come in one turn. */
+  constructor(socket: WebSocket) {
+    this.#socket = socket;
+    const timer = setTimeout(
+      () => this.#first.reject(unreadable("It did not come in time.")),
+      FIRST_MESSAGE_MS,
+    );
+    socket.on("message", (payload: Buffer, isBinary) => {
+      clearTimeout(timer);
+      if (this.#hasFirst) return this.#take(payload, isBinary);
+      this.#hasFirst = true;
+      this.#takeFirst(payload);
+    });
+    socket.on("close", () => {
+      clearTimeout(timer);
+      this.#first.reject(unreadable("The client has gone."));
+      this.#end();
+    });
+  }
+
+  /** The request. @throws HearthError `input.invalid` when it is no JSON, or does not come. */
+  first(): Promise<unknown> {
+    return this.#first.promise;
+  }
+
+  /** Acknowledges what the command has taken, so that the client may send more. */
+  async *stdin(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const chunk = this.#chunks.shift();
+      if (chunk !== undefined) {
+        yield chunk;
+        this.#queuedBytes -= chunk.length;
+        sendMessage(this.#socket, { type: "ack", bytes: chunk.length });
+        continue;
+      }
+      if (this.#ended) return;
+      await this.#wake.promise;
+      this.#wake = Promise.withResolvers<void>();
+    }
+  }
+
+  onControl(control: (message: ClientMessage) => void): void {
+    this.#control = control;
+    for (const message of this.#early.splice(0)) control(message);
+  }
+
+  #takeFirst(payload: Buffer): void {
+    try {
+      this.#first.resolve(JSON.parse(payload.toString()));
+    } catch (error) {
+      this.#first.reject(unreadable(error));
+    }
+  }
+
+  #take(payload: Buffer, isBinary: boolean): void {
+    if (!isBinary) {
+      const message = readClientMessage(payload.toString());
+      if (message === undefined) return this.#socket.close(1007, "not a message of this API");
+      if (this.#control) this.#control(message);
+      else if (this.#early.length < 100) this.#early.push(message);
+      return;
+    }
+    if (payload[0] !== CHANNEL.stdin) return this.#socket.close(1007, "only stdin comes from a client");
+    if (payload.length === 1) return this.#end();
+    const chunk = payload.subarray(1);
+    this.#queuedBytes += chunk.length;
+    if (this.#queuedBytes > STDIN_QUEUE_MAX_BYTES)
+      return this.#socket.close(1009, "more stdin than the window allows");
+    this.#chunks.push(chunk);
+    this.#wake.resolve();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#wake.resolve();
+  }
+}
+
+/** Resolves with the exit code once the client has been sent everything but the exit itself. */
+export async function relayExec(
+  socket: WebSocket,
+  input: ClientInput,
+  guest: Guest,
+  spec: ExecSpec,
+  id: string,
+  signal: AbortSignal,
+): Promise<Extract<ServerMessage, { type: "exit" }>> {
+  const events = guest.exec(spec, { id, stdin: input.stdin() }, signal);
+  for await (const event of events) {
+    switch (event.type) {
+      case "started":
+        sendMessage(socket, { type: "started", pid: event.pid });
+        input.onControl((message) => void control(guest, id, message, signal));
+        break;
+      case "stdout":
+      case "stderr":
+        await sendBytes(socket, CHANNEL[event.type], event.bytes);
+        break;
+      case "exited":
+        return {
+          type: "exit",
+          code: event.code,
+          ...(event.signal ? { signal: event.signal } : {}),
+          timedOut: event.timedOut,
+        };
+    }
+  }
+  throw new HearthError("agent.failed", "The agent ended the command's stream without its exit.");
+}
+
+/** A command that has just ended cannot be signalled; its exit is on the way and says so. */
+async function control(guest: Guest, id: string, message: ClientMessage, signal: AbortSignal): Promise<void> {
+  try {
+    if (message.type === "resize") await guest.resizeExec(id, message, signal);
+    else await guest.signalExec(id, constants.signals[message.signal as NodeJS.Signals], signal);
+  } catch (error) {
+    if (error instanceof HearthError && !signal.aborted && error.code === "internal.bug") throw error;
+  }
+}
+
+async function sendBytes(socket: WebSocket, channel: number, bytes: Uint8Array): Promise<void> {
+  if (socket.readyState !== socket.OPEN) return;
+  const message = Buffer.allocUnsafe(bytes.length + 1);
+  message[0] = channel;
+  message.set(bytes, 1);
+  if (socket.bufferedAmount < SOCKET_BUFFER_MAX_BYTES) return socket.send(message);
+  await new Promise<void>((resolve) => socket.send(message, () => resolve()));
+}
+
+function unreadable(cause: unknown): HearthError {
+  return new HearthError("input.invalid", "The first message of an exec cannot be read.", { cause });
+}
+
+function readClientMessage(text: string): ClientMessage | undefined {
+  try {
+    const message = JSON.parse(text) as ClientMessage;
+    if (message.type === "resize" && isSide(message.rows) && isSide(message.cols)) return message;
+    if (message.type === "signal" && Object.hasOwn(constants.signals, message.signal)) return message;
+    return undefined;
+  } catch {
+    return undefined; // Not JSON: refused by the caller.
+  }
+}
+
+function isSide(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) > 0 && Number(value) <= 10_000;
+}

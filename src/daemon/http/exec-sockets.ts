@@ -1,0 +1,136 @@
+/** The WebSockets `/v1/vms/{vm}/exec` and `/v1/run`. */
+import type { IncomingMessage, Server } from "node:http";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import type { WebSocket } from "ws";
+import { execSchema, runSchema } from "#api/schemas.ts";
+import type { Run } from "#api/wire.ts";
+import { errorBody, HearthError } from "#base/error.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { ClientInput, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
+import type { Call } from "#daemon/vms.ts";
+import { operationIdFrom, parseOperationId } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** The first message holds the argv; the others at most one chunk of stdin. */
+const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
+/** What a VM that outlives its command gets to flush. */
+const STOP_TIMEOUT_MS = 10_000;
+
+export function serveExecSockets(server: Server, daemon: Daemon): void {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MESSAGE_MAX_BYTES,
+    perMessageDeflate: false,
+    skipUTF8Validation: true,
+  });
+  server.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    const path = new URL(request.url ?? "/", "http://hearthd").pathname;
+    const vm = /^\/v1\/vms\/([^/]+)\/exec$/.exec(path)?.[1];
+    if (vm === undefined && path !== "/v1/run") {
+      stream.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+      return;
+    }
+    sockets.handleUpgrade(request, stream, head, (socket) => {
+      void serve(socket, daemon, (first, input, signal) =>
+        vm === undefined
+          ? serveRun(socket, daemon, first, input, signal)
+          : serveExec(socket, daemon, decodeURIComponent(vm), first, input, signal),
+      );
+    });
+  });
+}
+
+type Work = (first: unknown, input: ClientInput, signal: AbortSignal) => Promise<void>;
+
+/** One connection: its first message, the work, and an error as the last message if it comes to that. */
+async function serve(socket: WebSocket, daemon: Daemon, work: Work): Promise<void> {
+  const gone = new AbortController();
+  const input = new ClientInput(socket);
+  socket.on("close", () => gone.abort(new HearthError("operation.cancelled", "The client has gone.")));
+  socket.on("error", () => socket.terminate());
+  try {
+    await work(await input.first(), input, gone.signal);
+  } catch (error) {
+    if (!gone.signal.aborted) sendMessage(socket, { type: "error", error: errorBody(error) });
+    daemon.host.log.event("api.failed", { route: "exec", code: errorBody(error).code, error });
+  }
+  socket.close();
+}
+
+function parseFirst<Value>(schema: { safeParse(first: unknown): ParseResult<Value> }, first: unknown): Value {
+  const parsed = schema.safeParse(first);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  throw new HearthError("input.invalid", problems.join("; ").slice(0, 4_000));
+}
+
+type Issue = { readonly path: readonly PropertyKey[]; readonly message: string };
+type ParseResult<Value> =
+  { success: true; data: Value } | { success: false; error: { readonly issues: readonly Issue[] } };
+
+async function serveExec(
+  socket: WebSocket,
+  daemon: Daemon,
+  vm: string,
+  first: unknown,
+  input: ClientInput,
+  signal: AbortSignal,
+): Promise<void> {
+  const spec = toExecSpec(parseFirst(execSchema, first));
+  const { guest } = await daemon.vms.guest(vm, "exec", signal);
+  sendMessage(socket, await relayExec(socket, input, guest, spec, execId(daemon), signal));
+}
+
+/**
+ * create → start → exec → stop or remove, as one request: a client that goes away at any moment leaves what
+ * it would have left by waiting. BG-051.
+ */
+async function serveRun(
+  socket: WebSocket,
+  daemon: Daemon,
+  first: unknown,
+  input: ClientInput,
+  signal: AbortSignal,
+): Promise<void> {
+  const run = parseFirst(runSchema, first);
+  const spec = toExecSpec(run.exec);
+  const call = runCall(socket, daemon, run, signal);
+  const vm = await daemon.vms.create(run.vm, !spec.detach, call);
+  sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
+  let exit;
+  try {
+    await daemon.vms.start(vm.id, call);
+    const { guest } = await daemon.vms.guest(vm.id, "exec", signal);
+    const isCommand = !spec.detach || spec.argv.length > 0;
+    exit = isCommand
+      ? await relayExec(socket, input, guest, spec, execId(daemon), signal)
+      : ({ type: "exit", code: 0, timedOut: false } as const);
+  } catch (error) {
+    await endOfRun(daemon, vm, spec.detach && !run.vm.autoRemove ? "keep" : "end", call);
+    throw error;
+  }
+  if (!spec.detach) await endOfRun(daemon, vm, "end", call);
+  sendMessage(socket, exit);
+}
+
+/** The command was the VM's purpose: with it, the VM ends. Also when the client has gone, so not by its signal. */
+async function endOfRun(daemon: Daemon, vm: VmRecord, how: "end" | "keep", call: Call): Promise<void> {
+  const { host, vms } = daemon;
+  const lasting = { ...call, signal: new AbortController().signal };
+  if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
+  if (how === "end" && vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
+  if (how === "end") await vms.stop(vm.id, { mode: "graceful", timeoutMs: STOP_TIMEOUT_MS }, lasting);
+  host.store.unbind(vm.id);
+}
+
+function runCall(socket: WebSocket, daemon: Daemon, run: Run, signal: AbortSignal): Call {
+  const { random } = daemon.host;
+  const operation =
+    run.operation === undefined ? operationIdFrom(random(6)) : parseOperationId(run.operation);
+  return { operation, signal, onProgress: (progress) => sendMessage(socket, { type: "progress", progress }) };
+}
+
+function execId(daemon: Daemon): string {
+  return Buffer.from(daemon.host.random(8)).toString("hex");
+}

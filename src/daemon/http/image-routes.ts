@@ -1,0 +1,50 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Image } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+
+export function addImageRoutes(api: Api, daemon: Daemon): void {
+  const { host } = daemon;
+  const usersOf = (digest: string): string[] =>
+    host.store
+      .listVms()
+      .filter((vm) => vm.imageDigest === digest)
+      .map((vm) => vm.name);
+  const view = (image: Omit<Image, "usedBy">): Image => ({ ...image, usedBy: usersOf(image.digest) });
+
+  api.openapi(ROUTES.listImages, async (c) => c.json((await host.images.list()).map(view), 200));
+  api.openapi(ROUTES.showImage, async (c) =>
+    c.json(view(await host.images.get(c.req.valid("param").ref)), 200),
+  );
+  api.openapi(ROUTES.buildImage, async (c) => {
+    const { ref } = c.req.valid("json");
+    const { onProgress, signal } = callOf(c, daemon);
+    return c.json(view(await host.images.ensure(parseImageRef(ref), onProgress, signal)), 200);
+  });
+  api.openapi(ROUTES.removeImage, async (c) => {
+    const { ref } = c.req.valid("param");
+    const image = await host.images.get(ref);
+    const users = usersOf(image.digest);
+    if (users.length > 0) {
+      throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
+        hint: `Remove them first: hearth rm ${users.join(" ")}`,
+      });
+    }
+    await host.images.remove(ref);
+    return c.body(null, 204);
+  });
+  api.openapi(ROUTES.listKernels, async (c) => {
+    const images = await host.images.list();
+    const kernels = await host.images.listKernels();
+    return c.json(
+      kernels.map((kernel) => ({
+        ...kernel,
+        usedBy: images.filter((image) => image.kernel === kernel.release).map((image) => image.ref),
+      })),
+      200,
+    );
+  });
+}

@@ -1,0 +1,63 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Vm } from "#api/wire.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api, ApiContext } from "#daemon/http/api.ts";
+import { vmView } from "#daemon/vm-view.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What `stop` gives the guest when nobody says otherwise. */
+const STOP_TIMEOUT_MS = 10_000;
+
+export function addVmRoutes(api: Api, daemon: Daemon): void {
+  const { host, vms } = daemon;
+  const view = (vm: VmRecord, context: ApiContext): Promise<Vm> =>
+    vmView(host, vms, vm, context.req.raw.signal);
+
+  api.openapi(ROUTES.listVms, async (c) => {
+    return c.json(await Promise.all(host.store.listVms().map((vm) => view(vm, c))), 200);
+  });
+  api.openapi(ROUTES.createVm, async (c) => {
+    return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.showVm, async (c) =>
+    c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200),
+  );
+  api.openapi(ROUTES.setVm, async (c) => {
+    const vm = await vms.set(c.req.valid("param").vm, c.req.valid("json"), callOf(c, daemon));
+    return c.json(await view(vm, c), 200);
+  });
+  api.openapi(ROUTES.removeVm, async (c) => {
+    await vms.remove(c.req.valid("param").vm, c.req.valid("query").force === "true", callOf(c, daemon));
+    return c.body(null, 204);
+  });
+  api.openapi(ROUTES.startVm, async (c) => {
+    return c.json(await view(await vms.start(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.stopVm, async (c) => {
+    const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
+    return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, lasting(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.restartVm, async (c) => {
+    const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
+    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.killVm, async (c) => {
+    const mode = c.req.valid("json").signal === "SIGTERM" ? "terminate" : "kill";
+    return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, lasting(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.pauseVm, async (c) => {
+    return c.json(await view(await vms.pause(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.resumeVm, async (c) => {
+    return c.json(await view(await vms.resume(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.vmStats, async (c) => {
+    return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);
+  });
+}
+
+/** A stop that began is finished, also when nobody waits for it any more. */
+function lasting(context: ApiContext, daemon: Daemon) {
+  return { ...callOf(context, daemon), signal: new AbortController().signal };
+}

@@ -1,0 +1,32 @@
+import { pino } from "pino";
+import type { DestinationStream, Logger } from "pino";
+import { errorChain } from "#base/error.ts";
+import type { Log, LogEvent } from "#base/log.ts";
+
+/** What a person should look at, and what tells only how things went. */
+const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
+  "daemon.bug": "error",
+  "flow.undo_failed": "error",
+  "clean.left_over": "warn",
+  "flow.failed": "warn",
+  "vm.unhealthy": "warn",
+  "vm.killed": "warn",
+  "vm.boot_retried": "warn",
+  "vm.lost": "warn",
+  "agent.disconnected": "warn",
+};
+
+/** hearthd's log: one JSON object a line. */
+export function pinoLog(destination: DestinationStream): Log {
+  return wrap(pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination));
+}
+
+function wrap(logger: Logger): Log {
+  return {
+    event(name, fields) {
+      const safe = "error" in fields ? { ...fields, error: errorChain(fields.error) } : fields;
+      logger[LEVELS[name] ?? "info"](safe, name as string);
+    },
+    child: (fields) => wrap(logger.child(fields)),
+  };
+}

@@ -1,0 +1,156 @@
+/**
+ * What hearthd does before it listens: it makes the host be as the journal says. Flows that were under way
+ * are taken back or finished, VMMs that still run are adopted, and what belongs to nobody is taken away.
+ */
+import { join } from "node:path";
+import { driverOf } from "#daemon/choose-driver.ts";
+import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import { finishFlow, unwindFlow } from "#daemon/flows/flow.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
+import { endVmm, START_VM } from "#daemon/flows/start-vm.ts";
+import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import type { StopPlan } from "#daemon/flows/stop-vm.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Journal, OpenFlow } from "#daemon/journal.ts";
+import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import type { Vms } from "#daemon/vms.ts";
+import { parseVmId } from "#model/ids.ts";
+import type { VmExit } from "#model/vm-handle.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+export async function recover(host: Host, vms: Vms): Promise<void> {
+  for (const flow of host.journals.listOpen()) await recoverFlow(host, flow);
+  await adoptVmms(host, vms);
+  await removeBound(host, vms);
+  await sweep(host);
+}
+
+async function recoverFlow(host: Host, flow: OpenFlow): Promise<void> {
+  const log = host.log.child({ vm: flow.vmId });
+  try {
+    using journal = host.journals.reopen(flow);
+    const how = await settle(host, flow, journal);
+    log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
+  } catch (error) {
+    // The VM's own row tells what is known; the sweep takes what is left. One VM must not hold up the others.
+    log.event("flow.failed", { flow: flow.kind, vm: flow.vmId, error });
+  }
+}
+
+async function settle(host: Host, flow: OpenFlow, journal: Journal): Promise<"unwound" | "finished"> {
+  const { vmId: id, steps } = flow;
+  switch (flow.kind) {
+    case "create":
+      if (isDone(CREATE_VM.steps, steps)) return "finished";
+      await unwindFlow(CREATE_VM, { host, id, signal: new AbortController().signal }, steps, journal);
+      return "unwound";
+    case "start":
+      if (isDone(START_VM.steps, steps)) return "finished";
+      await unwindFlow(START_VM, { host, id }, steps, journal);
+      restoreState(host, flow);
+      return "unwound";
+    case "stop":
+      await finishStop(host, flow, journal);
+      return "finished";
+    case "remove":
+      await finishFlow(REMOVE_VM, { host, id }, steps, journal);
+      return "finished";
+  }
+}
+
+function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): boolean {
+  return steps.every((step) => events.get(step.name) === "done");
+}
+
+/** Where the VM was before the start that is now taken back. */
+function restoreState(host: Host, flow: OpenFlow): void {
+  const vm = host.store.findVm(flow.vmId);
+  if (vm !== undefined) host.store.setState(vm.id, (flow.context as { back: VmState }).back);
+}
+
+async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise<void> {
+  const vm = host.store.findVm(flow.vmId);
+  const handle = vm === undefined ? undefined : handleOf(vm.state);
+  if (vm === undefined || handle === undefined) return;
+  const context = {
+    host,
+    id: vm.id,
+    plan: flow.context as StopPlan,
+    driver: driverOf(host, handle.driver),
+    handle,
+    guest: await connectForStop(host, handle.agentSocket, flow),
+    ended: new Promise<VmExit>(() => {}),
+    commit: (exit: VmExit) => host.store.setState(vm.id, { phase: "stopped", exit }),
+  };
+  await finishFlow(STOP_VM, context, flow.steps, journal);
+}
+
+/** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */
+async function connectForStop(host: Host, agentSocket: string, flow: OpenFlow) {
+  const plan = flow.context as StopPlan;
+  if (plan.mode !== "graceful" || flow.steps.get("ask the guest") === "done") return undefined;
+  try {
+    return await host.guests.waitFor(agentSocket, plan.timeoutMs, new AbortController().signal);
+  } catch {
+    return undefined; // It is powering off already, or is gone: the flow's next step sees to that.
+  }
+}
+
+async function adoptVmms(host: Host, vms: Vms): Promise<void> {
+  for (const vm of host.store.listVms()) {
+    const handle = handleOf(vm.state);
+    if (handle === undefined) {
+      // A start whose journal was lost in a power cut.
+      if (vm.state.phase === "starting") host.store.setState(vm.id, { phase: "created" });
+      continue;
+    }
+    const log = host.log.child({ vm: vm.id });
+    if (await driverOf(host, handle.driver).recover(handle)) {
+      vms.adopt(vm, handle);
+      log.event("vm.adopted", { pid: handle.process.pid });
+    } else {
+      vms.lost(vm);
+      log.event("vm.lost", { pid: handle.process.pid });
+    }
+  }
+}
+
+/** VMs of clients that went away with the last hearthd, and those that were to go when they do not run. */
+async function removeBound(host: Host, vms: Vms): Promise<void> {
+  for (const vm of host.store.listBound()) {
+    if (vm.spec.autoRemove) await vms.remove(vm.id, true, vms.background());
+    else {
+      await vms.stop(vm.id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
+      host.store.unbind(vm.id);
+    }
+  }
+  for (const vm of host.store.listVms()) {
+    const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
+    if (vm.spec.autoRemove && ended) await vms.remove(vm.id, false, vms.background());
+  }
+}
+
+/** Folders and VMMs that no row knows of. */
+async function sweep(host: Host): Promise<void> {
+  const rows = new Map(host.store.listVms().map((vm) => [vm.id as string, vm]));
+  for (const name of await host.files.listFolders(vmRunsDir(host.folders))) {
+    const vm = rows.get(name);
+    if (vm !== undefined && handleOf(vm.state) !== undefined) continue;
+    await removeOrphan(host, vmRunsDir(host.folders), name);
+  }
+  for (const name of await host.files.listFolders(vmsDir(host.folders))) {
+    if (!rows.has(name)) await removeOrphan(host, vmsDir(host.folders), name);
+  }
+}
+
+async function removeOrphan(host: Host, root: string, name: string): Promise<void> {
+  const path = join(root, name);
+  try {
+    await endVmm(host, parseVmId(name));
+    await host.files.removeTree(root, path);
+  } catch (error) {
+    // Something that is not ours lies in our folder, or cannot be deleted: said, and left alone.
+    host.log.event("clean.left_over", { path, error });
+  }
+}

@@ -1,0 +1,162 @@
+/** hearthd from start to end: folders, lock, store, recovery, API. */
+import { randomBytes } from "node:crypto";
+import { chmodSync } from "node:fs";
+import { createServer } from "node:http";
+import type { Server } from "node:http";
+import { join } from "node:path";
+import { getRequestListener } from "@hono/node-server";
+import { apiSocketPath } from "#base/folders.ts";
+import type { Folders } from "#base/folders.ts";
+import { HearthError } from "#base/error.ts";
+import type { Log } from "#base/log.ts";
+import { hearthVersion } from "#base/version.ts";
+import { readConfig } from "#daemon/config.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { EventBus } from "#daemon/event-bus.ts";
+import type { Host } from "#daemon/host.ts";
+import { makeApi } from "#daemon/http/api.ts";
+import { serveExecSockets } from "#daemon/http/exec-sockets.ts";
+import { Journals } from "#daemon/journal.ts";
+import type { OnJournal } from "#daemon/journal.ts";
+import { KvmCheck } from "#daemon/kvm-check.ts";
+import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
+import { recover } from "#daemon/recover.ts";
+import { Store } from "#daemon/store.ts";
+import { StatsReader } from "#daemon/vm-stats.ts";
+import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import { Vms } from "#daemon/vms.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import { waitForAgent } from "#guest/wait-for-agent.ts";
+import { tryFileLock } from "#host/file-lock.ts";
+import { endProcess, findProcessesNaming } from "#host/process-end.ts";
+import { readUsage } from "#host/procfs.ts";
+import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+import { ImageCache } from "#images/image-cache.ts";
+import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+
+export type DaemonOptions = {
+  readonly folders: Folders;
+  /** The agents' binaries, `hearth-agent-x86_64` and so on. */
+  readonly agentDir: string;
+  readonly log: Log;
+  /** Crash tests end the process in here. */
+  readonly onJournal?: OnJournal | undefined;
+};
+
+/** Every program that is a VMM of ours. */
+const VMM_PROGRAM = /^qemu-system-/;
+
+/**
+ * Resolves when hearthd has ended after `signal`. VMs keep running.
+ * @throws HearthError when it cannot start; nothing is changed then.
+ */
+export async function runDaemon(
+  options: DaemonOptions,
+  onReady: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { folders, log } = options;
+  const version = hearthVersion();
+  const socketPath = apiSocketPath(folders);
+  checkSocketPath(socketPath);
+  for (const folder of [folders.state, folders.cache, folders.run, vmsDir(folders), vmRunsDir(folders)]) {
+    await makePrivateFolder(folder);
+  }
+  using _lock = takeLock(join(folders.run, "hearthd.lock"));
+  const host = makeHost(options);
+  try {
+    const vms = new Vms(host);
+    const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
+    signal.addEventListener("abort", () => stop("a signal"), { once: true });
+    const kvm = new KvmCheck(host);
+    const daemon: Daemon = {
+      host,
+      vms,
+      stats: new StatsReader(host),
+      version,
+      startedAtMs: host.now(),
+      checkKvm: (fresh, checkSignal) => kvm.check(fresh, checkSignal),
+      stop,
+    };
+    await recover(host, vms);
+    const server = await listen(daemon, socketPath);
+    log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
+    onReady();
+    log.event("daemon.stopping", { reason: await stopped });
+    await close(server);
+    vms.detachAll();
+  } finally {
+    host.store.close();
+  }
+}
+
+function takeLock(path: string): Disposable {
+  const lock = tryFileLock(path);
+  if (lock !== undefined) return lock;
+  throw new HearthError("host.lock_held", "Another hearthd runs already.", {
+    hint: "`hearth daemon status` shows it; `hearth daemon stop` ends it.",
+  });
+}
+
+function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions): Host {
+  const config = readConfig(folders.config);
+  const store = new Store(join(folders.state, "hearth.db"));
+  const { intervalMs } = config.health;
+  const qemu = new QemuDriver({ log, timing: { heartbeatMs: intervalMs } });
+  return {
+    folders,
+    config,
+    store,
+    journals: new Journals(store, onJournal),
+    bus: new EventBus(),
+    drivers: new Map<string, VmDriver>([[qemu.name, qemu]]),
+    images: new ImageCache({
+      cacheDir: folders.cache,
+      agentPath: (arch) => join(agentDir, `hearth-agent-${arch}`),
+      log,
+    }),
+    disks: { create: createDisk, grow: growDisk, usage: diskUsage },
+    files: MANAGED_FILES,
+    guests: {
+      async waitFor(socketPath, deadlineMs, waitSignal) {
+        return (await waitForAgent(socketPath, { deadlineMs }, waitSignal)).agent;
+      },
+    },
+    processes: {
+      usage: readUsage,
+      strays: (runDir) => findProcessesNaming([runDir], VMM_PROGRAM),
+      kill: async (process, killSignal) => void (await endProcess(process, 0, killSignal)),
+    },
+    log,
+    now: Date.now,
+    random: randomBytes,
+  };
+}
+
+/** The lock is ours, so whatever lies at the socket's path is a dead hearthd's. */
+function listen(daemon: Daemon, socketPath: string): Promise<Server> {
+  const api = makeApi(daemon);
+  // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
+  const server = createServer({ requestTimeout: 0 }, getRequestListener(api.fetch));
+  serveExecSockets(server, daemon);
+  removeStaleSocket(socketPath);
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) => {
+      reject(new HearthError("daemon.start_failed", `hearthd cannot listen at ${socketPath}.`, { cause }));
+    });
+    server.listen(socketPath, () => {
+      chmodSync(socketPath, 0o600);
+      resolve(server);
+    });
+  });
+}
+
+/** Answers that are under way get a moment; streams that never end do not hold hearthd up. */
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), 1_000);
+  await closed;
+  clearTimeout(timer);
+}

@@ -1,0 +1,49 @@
+import type { VmStats } from "#api/wire.ts";
+import type { Host } from "#daemon/host.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
+import { TICKS_PER_SECOND } from "#host/procfs.ts";
+import type { VmId } from "#model/ids.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+type Reading = { readonly cpuTicks: number; readonly atMs: number };
+
+/** Readings of what VMs use of the host. CPU is a difference, so the last reading of each VM is kept. BG-013. */
+export class StatsReader {
+  readonly #host: Host;
+  readonly #last = new Map<VmId, Reading>();
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  async read(vm: VmRecord): Promise<VmStats> {
+    const host = this.#host;
+    const now = host.now();
+    const handle = handleOf(vm.state);
+    const usage = handle === undefined ? undefined : host.processes.usage(handle.process);
+    const startedAtMs = "startedAtMs" in vm.state ? vm.state.startedAtMs : now;
+    const before = this.#last.get(vm.id) ?? { cpuTicks: 0, atMs: startedAtMs };
+    if (usage === undefined) this.#last.delete(vm.id);
+    else this.#last.set(vm.id, { cpuTicks: usage.cpuTicks, atMs: now });
+    const disk = await host.disks.usage(vmPaths(host.folders, vm.id).disk);
+    return {
+      id: vm.id,
+      name: vm.name,
+      phase: vm.state.phase,
+      collectedAtMs: now,
+      cpuPercent: usage === undefined ? 0 : cpuPercent(before, { cpuTicks: usage.cpuTicks, atMs: now }),
+      rssBytes: usage?.rssBytes ?? 0,
+      vszBytes: usage?.vszBytes ?? 0,
+      diskAllocatedBytes: disk.allocatedBytes,
+      diskBytes: disk.sizeBytes,
+    };
+  }
+}
+
+function cpuPercent(before: Reading, now: Reading): number {
+  const seconds = (now.atMs - before.atMs) / 1000;
+  // A VMM that was started again has used less than the one before it.
+  if (seconds <= 0 || now.cpuTicks < before.cpuTicks) return 0;
+  return Math.round(((now.cpuTicks - before.cpuTicks) / TICKS_PER_SECOND / seconds) * 1000) / 10;
+}

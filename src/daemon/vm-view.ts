@@ -1,0 +1,53 @@
+import type { Vm } from "#api/wire.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
+import type { Vms } from "#daemon/vms.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** A VM as the API shows it. */
+export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSignal): Promise<Vm> {
+  const { spec, state } = vm;
+  const paths = vmPaths(host.folders, vm.id);
+  const handle = handleOf(state);
+  const driver = handle?.driver ?? spec.driver ?? host.drivers.keys().next().value;
+  const features = driver === undefined ? undefined : await driverOf(host, driver).features(signal);
+  return {
+    id: vm.id,
+    name: vm.name,
+    image: spec.image,
+    imageDigest: vm.imageDigest,
+    phase: state.phase,
+    responsive: handle === undefined ? undefined : vms.responsive(vm.id),
+    cpus: spec.cpus,
+    memoryBytes: spec.memoryBytes,
+    diskBytes: spec.diskBytes,
+    network: spec.network,
+    init: spec.init,
+    driver,
+    accel: handle?.accel,
+    kernel: spec.kernel,
+    bootArgs: [...spec.bootArgs],
+    env: { ...spec.env },
+    user: spec.user,
+    workdir: spec.workdir,
+    lifetimeMs: spec.lifetimeMs,
+    autoRemove: spec.autoRemove,
+    weaknesses: features === undefined ? [] : [...features.weaknesses],
+    createdAtMs: vm.createdAtMs,
+    updatedAtMs: vm.updatedAtMs,
+    lastUsedAtMs: vm.lastUsedAtMs,
+    startedAtMs: "startedAtMs" in state ? state.startedAtMs : undefined,
+    pid: handle?.process.pid,
+    paths: {
+      disk: paths.disk,
+      console: paths.console,
+      vmmLog: paths.vmmLog,
+      state: paths.stateDir,
+      sockets: paths.runDir,
+    },
+    exit: state.phase === "stopped" ? state.exit : undefined,
+    lastError: vm.lastError,
+  };
+}
