@@ -41,8 +41,8 @@ logged() {
     echo "--- $(date -u +%Y-%m-%dT%H:%M:%SZ) $*"
   } >>"$log"
   from=$(wc -l <"$log")
-  # 9 is the lock: a process that a tool leaves behind must not keep it.
-  if "$@" </dev/null >>"$log" 2>&1 9>&-; then return 0; fi
+  # The tool inherits the lock (9): should set-up be killed, the next one waits until the tool has ended too.
+  if "$@" </dev/null >>"$log" 2>&1; then return 0; fi
   tail -n "+$((from + 1))" "$log" | tail -n 20 | sed 's/^/  | /' >&2
   fail "$what failed; the last lines are above, all of them in $log." "$hint"
 }
@@ -105,15 +105,20 @@ set_up_packages() {
     "As root: apt-get install --no-install-recommends $packages"
   say "installing Debian packages $packages"
   # The lists may be old or not there at all: they are fetched only when installing without them fails.
-  apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600"
   # shellcheck disable=SC2086
-  if ! $apt install --no-install-recommends $packages </dev/null >>"$log" 2>&1 9>&-; then
-    logged "apt-get update" "Is there a way to the Debian mirrors in /etc/apt/sources.list?" $apt update
+  if ! apt_get install --no-install-recommends $packages </dev/null >>"$log" 2>&1; then
+    logged "apt-get update" "Is there a way to the Debian mirrors in /etc/apt/sources.list?" apt_get update
     logged "apt-get install" "Try it by hand: apt-get install --no-install-recommends $packages" \
-      $apt install --no-install-recommends $packages
+      apt_get install --no-install-recommends $packages
   fi
   packages=$(missing_packages "$1")
-  [ -z "$packages" ] || fail "apt-get installed the packages, but these still bring no program: $packages"
+  [ -z "$packages" ] || fail "apt-get installed the packages, but these still bring no program: $packages" \
+    "Were files of them deleted? apt-get install --reinstall $packages"
+}
+
+# A service that a package starts must not keep our lock (9); apt has its own, and waits for it.
+apt_get() {
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" 9>&-
 }
 
 # Prints the words that make a command run as root; none for root itself.
@@ -190,7 +195,7 @@ refuse() {
 }
 
 take_lock() {
-  mkdir -p "$stamps" 2>/dev/null && : 2>/dev/null >>"$log" ||
+  mkdir -p "$stamps" 2>/dev/null && touch "$log" 2>/dev/null ||
     fail "$root cannot be written, and it is not set up yet." "Set it up as a user who may: sh tools/setup.sh all"
   # The kernel drops this lock with the process that holds it: a killed set-up leaves no stale one.
   exec 9>"$stamps/lock"
@@ -221,22 +226,25 @@ shift
 if [ "$need" = for-command ]; then
   need=$1
   shift
-  # The exit codes of `run`, `exec` and `shell` are the command's; 125 says that it was Hearth that failed.
-  case ${1-} in run | exec | shell) failure_code=125 ;; esac
-  # `hearth VERB --help` explains, and needs no VM.
+  verb=
   for word; do
     case $word in
       --) break ;;
+      # `hearth VERB --help` explains, and needs no VM.
       -h | --help) need=npm ;;
+      -*) ;;
+      *) verb=${verb:-$word} ;;
     esac
   done
+  # The exit codes of these are their command's; 125 says that it was Hearth that failed.
+  case $verb in run | exec | shell) failure_code=125 ;; esac
 fi
 case $need in npm | all) ;; *) fail "\"$need\" is not known: npm or all." ;; esac
 
 if is_set_up "$need"; then exit 0; fi
 if [ "${HEARTH_SETUP-}" = no ]; then
   # `doctor` says what is missing; that is a reason to run it, not to refuse it.
-  if [ "${1-}" = doctor ] && node_is_set_up; then exit 0; fi
+  if [ "${verb-}" = doctor ] && node_is_set_up; then exit 0; fi
   refuse "$need"
 fi
 set_up "$need"
