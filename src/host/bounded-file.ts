@@ -1,5 +1,15 @@
 /** Files that others fill and we bound: what they write never takes more than twice the limit on disk. */
-import { closeSync, fstatSync, openSync, renameSync, rmSync, truncateSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from "node:fs";
 import { HearthError } from "#base/error.ts";
 
 /**
@@ -78,17 +88,24 @@ export function removeBoundedFile(path: string): void {
   rmSync(`${path}.1`, { force: true });
 }
 
-/** 0 when there is no such file. */
-export function sizeOf(path: string): number {
+/** The last `maxBytes` as text, or less: nothing from before `fromByte`. Empty when there is no such file. */
+export function readTail(path: string, maxBytes: number, fromByte = 0): string {
+  const start = Math.max(fromByte, sizeOf(path) - maxBytes);
+  const buffer = Buffer.alloc(maxBytes);
   try {
     const fd = openSync(path, "r");
     try {
-      return fstatSync(fd).size;
+      return buffer.toString("utf8", 0, readSync(fd, buffer, 0, maxBytes, start));
     } finally {
       closeSync(fd);
     }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
     throw error;
   }
+}
+
+/** 0 when there is no such file. */
+export function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }

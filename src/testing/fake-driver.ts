@@ -103,6 +103,7 @@ export class FakeDriver implements VmDriver {
     onProgress({ stage: "boot", text: "starting the fake" });
     if (bootHangs) await untilAborted(signal);
     if (bootError !== undefined) throw bootError;
+    signal.throwIfAborted();
     const vmm = this.vmms.start(plan);
     if (diesAtOnce) this.vmms.end(vmm, { reason: "died", code: 1, atMs: Date.now() });
     return this.#handle(vmm);
@@ -115,7 +116,7 @@ export class FakeDriver implements VmDriver {
 
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
     if (signal.aborted) return;
-    const vmm = this.vmms.find(handle.process.pid);
+    const vmm = this.#same(handle);
     if (vmm === undefined || vmm.exit !== undefined) {
       const exit = vmm?.exit ?? ({ reason: "died", atMs: Date.now() } as const);
       queueMicrotask(() => void (signal.aborted || on.exited(exit)));
@@ -143,7 +144,7 @@ export class FakeDriver implements VmDriver {
     const { stopError } = this.faults;
     delete this.faults.stopError;
     if (stopError !== undefined) throw stopError;
-    const vmm = this.vmms.find(handle.process.pid);
+    const vmm = this.#same(handle);
     if (vmm === undefined) return { reason: "died", atMs: Date.now() };
     const signalName = mode === "kill" ? "SIGKILL" : "SIGTERM";
     return this.vmms.end(vmm, { reason: "asked", signal: signalName, atMs: Date.now() });
@@ -178,10 +179,14 @@ export class FakeDriver implements VmDriver {
       consoleSocket: `${runDir}/console.sock`,
     };
   }
-  #find({ driver, process: ref }: VmHandle): FakeVmm | undefined {
-    const vmm = this.vmms.find(ref.pid);
+  /** Alive or not: the very process that the handle means. */
+  #same({ driver, process: ref }: VmHandle): FakeVmm | undefined {
     const same = driver === this.name && ref.startTicks === ref.pid && ref.hostBootId === BOOT_ID;
-    return same && vmm !== undefined && vmm.phase !== "gone" ? vmm : undefined;
+    return same ? this.vmms.find(ref.pid) : undefined;
+  }
+  #find(handle: VmHandle): FakeVmm | undefined {
+    const vmm = this.#same(handle);
+    return vmm?.phase === "gone" ? undefined : vmm;
   }
   #get(handle: VmHandle): FakeVmm {
     const vmm = this.#find(handle);

@@ -2,7 +2,7 @@
  * The guest's serial console. QEMU offers it on a socket and drops what nobody reads; hearthd reads it into
  * a bounded file. A guest may print as fast as it can: chunks are written at once and never kept. H2.
  */
-import { BoundedFile } from "#host/bounded-file.ts";
+import { BoundedFile, readTail } from "#host/bounded-file.ts";
 import { connectUnix } from "#host/unix-socket.ts";
 
 export type ConsoleRecorder = {
@@ -59,4 +59,11 @@ export async function recordConsole(
   });
   socket.unref();
   return { ended, stop: () => void socket.destroy(), failure: () => failure };
+}
+
+const PANIC_TAIL_BYTES = 8 * 1024;
+
+/** The guest's kernel gave up, by the last words of its console. A guest can lie about that, to its own harm. */
+export function endsInPanic(consoleLog: string): boolean {
+  return readTail(consoleLog, PANIC_TAIL_BYTES).includes("Kernel panic - not syncing");
 }

@@ -1,4 +1,3 @@
-import { openSync, closeSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
@@ -11,7 +10,7 @@ import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { ChildExit, QemuTiming } from "#drivers/qemu/qemu-session.ts";
 import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
-import { sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
+import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess, isAlive } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
@@ -131,7 +130,9 @@ export class QemuDriver implements VmDriver {
       exit.resolve({ code, signal: killedBy });
     try {
       const pid = await startDetached(this.#program, args, { cwd: "/", logFile, onExit });
-      return new StartingQemu(pid, exit.promise, () => readFrom(logFile, logStart));
+      return new StartingQemu(pid, exit.promise, () =>
+        readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim(),
+      );
     } catch (cause) {
       if (!(cause instanceof HearthError) || cause.code !== "host.tool_missing") throw cause;
       throw new HearthError("vmm.missing", `${this.#program} is not installed.`, { hint: cause.hint });
@@ -227,15 +228,4 @@ class StartingQemu {
 
 function keyOf(handle: VmHandle): string {
   return `${handle.process.pid}:${handle.process.startTicks}`;
-}
-
-function readFrom(path: string, start: number): string {
-  const fd = openSync(path, "r");
-  try {
-    const buffer = Buffer.alloc(LAST_WORDS_MAX_BYTES);
-    const from = Math.max(start, sizeOf(path) - LAST_WORDS_MAX_BYTES);
-    return buffer.toString("utf8", 0, readSync(fd, buffer, 0, buffer.length, from)).trim();
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
-import { recordConsole } from "#drivers/qemu/console.ts";
+import { endsInPanic, recordConsole } from "#drivers/qemu/console.ts";
 import type { ConsoleRecorder } from "#drivers/qemu/console.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
@@ -115,7 +115,7 @@ export class QemuSession {
   /** @throws the system's error when QEMU's console cannot be reached or the file not be written. */
   async record(resumed: boolean, signal: AbortSignal): Promise<void> {
     if (this.#recorder !== undefined) return;
-    const path = join(this.handle.stateDir, "console.log");
+    const path = this.#consoleLog();
     const options = { maxBytes: this.#options.logMaxBytes, resumed };
     const recorder = await recordConsole(this.handle.consoleSocket, path, options, signal);
     this.#recorder = recorder;
@@ -132,7 +132,7 @@ export class QemuSession {
   watch(watcher: VmmWatcher, signal: AbortSignal): void {
     if (signal.aborted) return;
     this.#watcher = watcher;
-    signal.addEventListener("abort", () => this.#unwatch(), { once: true });
+    signal.addEventListener("abort", () => this.release(), { once: true });
     this.#timer ??= setInterval(() => void this.#beat(), this.#options.timing.heartbeatMs).unref();
     void this.#beat();
   }
@@ -148,7 +148,7 @@ export class QemuSession {
     return this.#finishing;
   }
 
-  /** Lets go of the process without ending it. */
+  /** Lets go of the process without ending it: another hearthd may take over. Idempotent. */
   release(): void {
     this.#unwatch();
     this.#recorder?.stop();
@@ -197,7 +197,14 @@ export class QemuSession {
   /** A guest that powers off after we asked QEMU to end was faster; either way it was asked for. */
   #reason(): VmExit["reason"] {
     if (this.#asked) return "asked";
-    return this.#shutdownReason?.startsWith("guest-") ? "guest" : "died";
+    if (this.#shutdownReason === "guest-shutdown") return "guest";
+    // A kernel that panics resets the machine, as a reboot does; only its last words tell them apart.
+    if (this.#shutdownReason === "guest-reset" && !endsInPanic(this.#consoleLog())) return "guest";
+    return "died";
+  }
+
+  #consoleLog(): string {
+    return join(this.handle.stateDir, "console.log");
   }
 
   #unwatch(): void {

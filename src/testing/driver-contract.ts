@@ -1,0 +1,186 @@
+/** What every driver promises, the fake one too: one suite certifies them all. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { HearthError } from "#base/error.ts";
+import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** What the guest of a plan does once it runs: nothing, or power itself off. */
+export type GuestAct = "wait" | "power-off";
+
+/** Where a driver under test runs. */
+export type ContractHost = {
+  /** A driver as a hearthd that starts now makes it; each call is another hearthd on the same host. */
+  makeDriver(): VmDriver;
+  /** A VM of its own, with all that the plan names. */
+  makePlan(act: GuestAct): Promise<BootPlan>;
+  /** For a guest that cannot act by itself. */
+  act?(handle: VmHandle, act: GuestAct): void;
+  /** kill -9 to the VMM, from outside of the driver. */
+  crash(handle: VmHandle): void;
+  /** What is still on the host, in words. */
+  leftovers(): string[];
+};
+
+const never = new AbortController().signal;
+const quietly = (): void => {};
+
+type Check = (host: ContractHost) => Promise<void>;
+
+const PROMISES: Readonly<Record<string, Check>> = {
+  "a VM runs until it is stopped, and stopping it twice is fine": stopsTwice,
+  "killing a VM ends it too": killEnds,
+  "a guest that powers itself off is reported as such, once": reportsPowerOff,
+  "L2: a VMM that is killed is reported as died": reportsDeath,
+  "L1: the next hearthd finds the VM, follows it and stops it": isRecovered,
+  "L1: a pid that belongs to another process now counts as gone": noticesReusedPid,
+  "a VMM that ended before it was watched is reported all the same": reportsEarlierEnd,
+  "a paused VM is still there, and resumes": pausesAndResumes,
+  "a boot that is cancelled leaves nothing": cancelsBoot,
+  "a watch that was ended hears nothing more": watchEnds,
+};
+
+/** `open` makes the host of one test, which is closed after it. */
+export function driverContract(name: string, open: () => Promise<ContractHost & AsyncDisposable>): void {
+  describe(`the driver contract holds for ${name}`, { concurrency: false }, () => {
+    for (const [title, check] of Object.entries(PROMISES)) {
+      test(title, async () => {
+        await using host = await open();
+        await check(host);
+        assert.deepEqual(host.leftovers(), [], "nothing is left over");
+      });
+    }
+  });
+}
+
+async function boot(driver: VmDriver, host: ContractHost, act: GuestAct): Promise<VmHandle> {
+  const handle = await driver.boot(await host.makePlan(act), quietly, never);
+  host.act?.(handle, act);
+  return handle;
+}
+
+function watch(driver: VmDriver, handle: VmHandle, signal: AbortSignal) {
+  const { promise: exit, resolve } = Promise.withResolvers<VmExit>();
+  const exits: VmExit[] = [];
+  const exited = (how: VmExit): void => {
+    exits.push(how);
+    resolve(how);
+  };
+  driver.watch(handle, { exited, silent: quietly }, signal);
+  return { exit, exits };
+}
+
+async function stopsTwice(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  const { exit } = watch(driver, handle, never);
+  assert.equal(await driver.recover(handle), true);
+  assert.equal((await driver.stop(handle, "terminate", never)).reason, "asked");
+  assert.equal((await exit).reason, "asked");
+  assert.equal(await driver.recover(handle), false);
+  await driver.stop(handle, "terminate", never);
+  await driver.stop(handle, "kill", never);
+}
+
+async function killEnds(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  assert.equal((await driver.stop(handle, "kill", never)).reason, "asked");
+  assert.equal(await driver.recover(handle), false);
+}
+
+async function reportsPowerOff(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const plan = await host.makePlan("power-off");
+  const handle = await driver.boot(plan, quietly, never);
+  const { exit, exits } = watch(driver, handle, never);
+  host.act?.(handle, "power-off");
+  assert.equal((await exit).reason, "guest");
+  await driver.stop(handle, "terminate", never);
+  assert.equal(exits.length, 1);
+}
+
+async function reportsDeath(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  const { exit } = watch(driver, handle, never);
+  host.crash(handle);
+  const { reason, signal } = await exit;
+  assert.deepEqual({ reason, signal }, { reason: "died", signal: "SIGKILL" });
+}
+
+async function isRecovered(host: ContractHost): Promise<void> {
+  const first = host.makeDriver();
+  const stored = JSON.stringify(await boot(first, host, "wait"));
+  const leaving = new AbortController();
+  const before = watch(first, JSON.parse(stored), leaving.signal);
+  leaving.abort();
+  const second = host.makeDriver();
+  const handle: VmHandle = JSON.parse(stored);
+  assert.equal(await second.recover(handle), true);
+  const { exit } = watch(second, handle, never);
+  await second.pause(handle, never);
+  await second.resume(handle, never);
+  await second.stop(handle, "terminate", never);
+  assert.equal((await exit).reason, "asked");
+  assert.equal(before.exits.length, 0);
+}
+
+async function noticesReusedPid(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  const other = { ...handle, process: { ...handle.process, startTicks: handle.process.startTicks - 1 } };
+  const earlier = { ...handle, process: { ...handle.process, hostBootId: "another boot" } };
+  for (const gone of [other, earlier]) {
+    assert.equal(await driver.recover(gone), false);
+    await driver.stop(gone, "kill", never);
+  }
+  assert.equal(await driver.recover(handle), true, "the process that has the pid now lives on");
+  await driver.stop(handle, "kill", never);
+}
+
+async function reportsEarlierEnd(host: ContractHost): Promise<void> {
+  const handle = await boot(host.makeDriver(), host, "wait");
+  host.crash(handle);
+  const { exit } = watch(host.makeDriver(), handle, never);
+  assert.equal((await exit).reason, "died");
+}
+
+async function pausesAndResumes(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  await driver.pause(handle, never);
+  await driver.pause(handle, never);
+  assert.equal(await driver.recover(handle), true);
+  await driver.resume(handle, never);
+  await driver.stop(handle, "terminate", never);
+  await assert.rejects(driver.pause(handle, never), isCode("vm.gone"));
+}
+
+async function cancelsBoot(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const cancel = new AbortController();
+  const booting = driver.boot(
+    await host.makePlan("wait"),
+    () => cancel.abort(new Error("not wanted")),
+    cancel.signal,
+  );
+  await assert.rejects(booting, /not wanted/);
+  await assert.rejects(
+    driver.boot(await host.makePlan("wait"), quietly, AbortSignal.abort(new Error("too late"))),
+  );
+}
+
+async function watchEnds(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const handle = await boot(driver, host, "wait");
+  const leaving = new AbortController();
+  const { exits } = watch(driver, handle, leaving.signal);
+  leaving.abort();
+  await driver.stop(handle, "kill", never);
+  assert.deepEqual(exits, []);
+}
+
+function isCode(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof HearthError && error.code === code;
+}
