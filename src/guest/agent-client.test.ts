@@ -1,4 +1,4 @@
-/** What a hostile or broken agent may do to hearthd: nothing. The real agent's part: real-agent.test.ts. */
+/** What a hostile or broken agent may do to hearthd: nothing. The real agent is asked in exec-in-guest.test.ts. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
