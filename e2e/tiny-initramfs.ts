@@ -35,9 +35,9 @@ function codeOf(act: TinyInit): Buffer {
 
 /** mov eax, number; mov edi|esi|edx, argument; syscall */
 function call(number: number, ...args: number[]): Buffer {
-  const move = [0xbf, 0xbe, 0xba];
-  const code = [[0xb8, ...u32(number)], ...args.map((value, index) => [move[index] ?? 0, ...u32(value)])];
-  return Buffer.from([...code.flat(), 0x0f, 0x05]);
+  const code = [0xb8, ...u32(number)];
+  for (const [index, value] of args.entries()) code.push([0xbf, 0xbe, 0xba][index] ?? 0, ...u32(value));
+  return Buffer.from([...code, 0x0f, 0x05]);
 }
 
 /** write(1, text, length), with the text behind a jump over it. */

@@ -31,6 +31,18 @@ export function removeStaleSocket(path: string): void {
   rmSync(path, { force: true });
 }
 
+/** Whether a program accepts connections at `path`; a socket whose program has ended refuses them. */
+export async function isListening(path: string): Promise<boolean> {
+  try {
+    (await connectUnix(path, new AbortController().signal)).destroy();
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ECONNREFUSED") return false;
+    throw error;
+  }
+}
+
 /** One attempt. Rejects with the system's error, or with the reason of `signal`. */
 export function connectUnix(path: string, signal: AbortSignal): Promise<Socket> {
   checkSocketPath(path);

@@ -136,6 +136,7 @@ async function noticesReusedPid(host: ContractHost): Promise<void> {
     await driver.stop(gone, "kill", never);
   }
   assert.equal(await driver.recover(handle), true, "the process that has the pid now lives on");
+  await driver.pause(handle, never);
   await driver.stop(handle, "kill", never);
 }
 

@@ -226,6 +226,6 @@ class StartingQemu {
   }
 }
 
-function keyOf(handle: VmHandle): string {
-  return `${handle.process.pid}:${handle.process.startTicks}`;
+function keyOf({ process }: VmHandle): string {
+  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
 }

@@ -14,7 +14,7 @@ import type { QmpEvent } from "#drivers/qemu/qmp.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
-import { connectUnix, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
+import { connectUnix, connectWhenReady, isListening, removeStaleSocket } from "#host/unix-socket.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type QemuTiming = {
@@ -171,9 +171,7 @@ export class QemuSession {
     const watcher = this.#watcher;
     this.release();
     this.#options.onEnd();
-    for (const socket of [this.handle.monitorSocket, this.handle.consoleSocket, this.handle.agentSocket]) {
-      removeStaleSocket(socket);
-    }
+    await this.#removeSockets();
     const exit: VmExit = {
       reason: this.#reason(),
       code: childExit?.code ?? undefined,
@@ -182,6 +180,13 @@ export class QemuSession {
     };
     watcher?.exited(exit);
     return exit;
+  }
+
+  /** Unless a successor of this VM listens there already: a handle may be old. */
+  async #removeSockets(): Promise<void> {
+    const { monitorSocket, consoleSocket, agentSocket } = this.handle;
+    if (await isListening(monitorSocket)) return;
+    for (const socket of [monitorSocket, consoleSocket, agentSocket]) removeStaleSocket(socket);
   }
 
   async #monitorClosed(): Promise<void> {

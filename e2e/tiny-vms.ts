@@ -1,0 +1,57 @@
+/** VMs with nothing in them but a kernel and one system call, in a folder of their own. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { debianKernel } from "./debian-kernel.ts";
+import { tinyInitramfs } from "./tiny-initramfs.ts";
+import type { TinyInit } from "./tiny-initramfs.ts";
+
+const MIB = 1024 ** 2;
+
+export class TinyVms implements AsyncDisposable {
+  // The comma and the blank are there on purpose: QEMU's options split at commas. SV-023.
+  readonly folder = mkdtempSync(join(tmpdir(), "hearth e2e,"));
+  readonly #runDirs: string[] = [];
+
+  async plan(act: TinyInit, more: Partial<BootPlan> = {}): Promise<BootPlan> {
+    const number = this.#runDirs.length;
+    const stateDir = join(this.folder, `state-${number}`);
+    const runDir = join(this.folder, `run-${number}`);
+    for (const folder of [stateDir, runDir]) mkdirSync(folder, { mode: 0o700 });
+    this.#runDirs.push(runDir);
+    const initramfs = join(this.folder, `${act}.cpio`);
+    writeFileSync(initramfs, tinyInitramfs(act));
+    return {
+      id: vmIdFrom(Buffer.alloc(12, number)),
+      name: parseVmName("tiny"),
+      stateDir,
+      runDir,
+      kernel: await debianKernel(AbortSignal.timeout(300_000)),
+      initramfs,
+      kernelArgs: [],
+      disks: [],
+      cpus: 1,
+      memoryBytes: 256 * MIB,
+      network: "none",
+      init: "agent",
+      ...more,
+    };
+  }
+
+  /** Processes and sockets that are still there. */
+  leftovers(): string[] {
+    return this.#runDirs.flatMap((runDir) => [
+      ...findStrayVmms(runDir).map(({ pid }) => `process ${pid} of ${runDir}`),
+      ...readdirSync(runDir).map((name) => `${runDir}/${name}`),
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const stray of this.#runDirs.flatMap(findStrayVmms))
+      await killStrayVmm(stray, new AbortController().signal);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
