@@ -24,8 +24,8 @@ export function pinoLog(destination: DestinationStream): Log {
 function wrap(logger: Logger): Log {
   return {
     event(name, fields) {
-      const safe = "error" in fields ? { ...fields, error: errorChain(fields.error) } : fields;
-      logger[LEVELS[name] ?? "info"](safe, name as string);
+      const error = "error" in fields ? { error: errorChain(fields.error) } : {};
+      logger[LEVELS[name] ?? "info"]({ event: name, ...fields, ...error });
     },
     child: (fields) => wrap(logger.child(fields)),
   };

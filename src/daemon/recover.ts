@@ -14,8 +14,9 @@ import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/journal.ts";
 import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
 import { parseVmId } from "#model/ids.ts";
-import type { VmExit } from "#model/vm-handle.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
@@ -73,17 +74,35 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
   const vm = host.store.findVm(flow.vmId);
   const handle = vm === undefined ? undefined : handleOf(vm.state);
   if (vm === undefined || handle === undefined) return;
+  const driver = driverOf(host, handle.driver);
+  using watching = new Watching(driver, handle);
   const context = {
     host,
     id: vm.id,
     plan: flow.context as StopPlan,
-    driver: driverOf(host, handle.driver),
+    driver,
     handle,
     guest: await connectForStop(host, handle.agentSocket, flow),
-    ended: new Promise<VmExit>(() => {}),
+    ended: watching.ended,
     commit: (exit: VmExit) => host.store.setState(vm.id, { phase: "stopped", exit }),
   };
   await finishFlow(STOP_VM, context, flow.steps, journal);
+}
+
+/** A watch for as long as the stop takes. */
+class Watching implements Disposable {
+  readonly ended: Promise<VmExit>;
+  readonly #over = new AbortController();
+
+  constructor(driver: VmDriver, handle: VmHandle) {
+    this.ended = new Promise((resolve) =>
+      driver.watch(handle, { exited: resolve, silent() {} }, this.#over.signal),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+  }
 }
 
 /** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */

@@ -223,6 +223,7 @@ export class Vms {
       if (attachment) this.#armLifetime(host.store.getVm(vm.id), attachment);
     } catch (error) {
       const failure = toHearthError(error);
+      this.#attachments.delete(vm.id);
       if (call.signal.aborted) loop.send({ type: "start-cancelled", back });
       else
         loop.send({

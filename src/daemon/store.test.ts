@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { openDatabase } from "#daemon/database.ts";
+import { MIGRATIONS } from "#daemon/migrations.ts";
+import { Store } from "#daemon/store.ts";
+import { parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import { FAKE_DIGEST } from "#testing/fake-host.ts";
+
+const SPEC: VmSpec = {
+  image: parseImageRef("debian"),
+  cpus: 2,
+  memoryBytes: 2 ** 31,
+  diskBytes: 2 ** 33,
+  network: "none",
+  init: "agent",
+  bootArgs: [],
+  env: {},
+  autoRemove: false,
+};
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "hearth-store-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+function newVm(name: string, index: number) {
+  const id = vmIdFrom(new Uint8Array(12).fill(index));
+  const state = { phase: "created" } as const;
+  return { id, name: parseVmName(name), spec: SPEC, imageDigest: FAKE_DIGEST, state, bound: false };
+}
+
+test("L4: two VMs cannot have one name", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  assert.throws(() => store.insertVm(newVm("web", 2)), { code: "name.taken" });
+  assert.equal(store.listVms().length, 1);
+  store.close();
+});
+
+test("BG-011: a VM is the same after hearthd was restarted", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const before = new Store(path);
+  const vm = before.insertVm(newVm("web", 1));
+  before.close();
+  const after = new Store(path);
+  assert.deepEqual(after.getVm("web"), vm);
+  assert.deepEqual(after.getVm(vm.id), vm);
+  after.close();
+});
+
+test("VS-023: what a reader does to a record does not reach the store", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  (store.getVm("web").spec.env as Record<string, string>)["EVIL"] = "1";
+  assert.deepEqual(store.getVm("web").spec.env, {});
+  store.close();
+});
+
+test("VMs are listed newest first", (t) => {
+  let now = 1;
+  const store = new Store(join(folder(t), "hearth.db"), () => now++);
+  for (const [index, name] of ["one", "two", "three"].entries()) store.insertVm(newVm(name, index));
+  assert.deepEqual(
+    store.listVms().map((vm) => vm.name),
+    ["three", "two", "one"],
+  );
+  store.close();
+});
+
+test("a VM that is not there is named in the error", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  assert.throws(() => store.getVm("nobody"), { code: "vm.not_found", message: /nobody/ });
+  store.close();
+});
+
+test("a corrupt database is refused with a cure, and left as it is", (t) => {
+  const path = join(folder(t), "hearth.db");
+  writeFileSync(path, "this is not a database, and longer than its header of a hundred bytes".repeat(10));
+  const before = readFileSync(path);
+  assert.throws(() => new Store(path), { code: "store.corrupt", hint: /Move it away/ });
+  assert.deepEqual(readFileSync(path), before);
+});
+
+test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const newer = new DatabaseSync(path);
+  newer.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+  newer.close();
+  assert.throws(() => new Store(path), { code: "store.too_new", hint: /newer Hearth/ });
+});
+
+test("BG-092: a migration that fails half way leaves the version before it whole", (t) => {
+  const path = join(folder(t), "hearth.db");
+  openDatabase(path, MIGRATIONS).close();
+  const broken = [...MIGRATIONS, "CREATE TABLE half (a TEXT); SELECT no_such_function()"];
+  assert.throws(() => openDatabase(path, broken));
+  const again = openDatabase(path, [...MIGRATIONS, "CREATE TABLE half (a TEXT)"]);
+  assert.equal(again.prepare("PRAGMA user_version").get()?.["user_version"], MIGRATIONS.length + 1);
+  again.close();
+});
+
+test("the store is for its owner alone", (t) => {
+  const path = join(folder(t), "hearth.db");
+  new Store(path).close();
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test("BG-019: ten thousand ids are all different and all ids", () => {
+  const ids = new Set<string>();
+  for (let index = 0; index < 10_000; index++)
+    ids.add(parseVmId(vmIdFrom(crypto.getRandomValues(new Uint8Array(12)))));
+  assert.equal(ids.size, 10_000);
+});

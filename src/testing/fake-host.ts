@@ -1,0 +1,143 @@
+/** A whole host in memory, with a real store. Keeps the promises of the real one, and says what is left over. */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Log, LogEvent } from "#base/log.ts";
+import { parseConfig } from "#daemon/config.ts";
+import { EventBus } from "#daemon/event-bus.ts";
+import type { Disks, Guest, Guests, Host, Images, ManagedFiles } from "#daemon/host.ts";
+import { Journals } from "#daemon/journal.ts";
+import type { OnJournal } from "#daemon/journal.ts";
+import { Store } from "#daemon/store.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
+
+export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
+
+/** What a restart of hearthd does not change: the store's file, folders, disks, VMMs. */
+export class FakeMachine implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "hearth-fake-"));
+  readonly vmms = new FakeVmms();
+  readonly folders = new Set<string>();
+  readonly disks = new Map<string, number>();
+  readonly events: { name: string; fields: unknown }[] = [];
+
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** What a VM that is gone must not leave. */
+  leftovers(): string[] {
+    return [
+      ...[...this.folders].map((folder) => `folder ${folder}`),
+      ...[...this.disks.keys()].map((disk) => `disk ${disk}`),
+      ...this.vmms.running().map((vmm) => `VMM ${vmm.pid}`),
+    ];
+  }
+}
+
+export class FakeHost implements Host {
+  readonly machine: FakeMachine;
+  readonly driver: FakeDriver;
+  readonly config = parseConfig("config.toml", "");
+  readonly bus = new EventBus();
+  readonly folders;
+  readonly store;
+  readonly journals;
+  readonly drivers;
+  readonly guestFaults: { unreachable?: number } = {};
+  readonly log: Log = this.#log({});
+
+  constructor(machine: FakeMachine, onJournal?: OnJournal) {
+    this.machine = machine;
+    const at = (name: string): string => join(machine.folder, name);
+    this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
+    this.store = new Store(at("hearth.db"));
+    this.journals = new Journals(this.store, onJournal);
+    this.driver = new FakeDriver({ vmms: machine.vmms });
+    this.drivers = new Map([[this.driver.name, this.driver]]);
+  }
+
+  now = Date.now;
+  random = (bytes: number): Uint8Array => randomBytes(bytes);
+
+  readonly images = {
+    ensure: async () => ({ digest: FAKE_DIGEST, inits: ["agent"] }),
+    bootSet: async () => ({
+      kernel: "/kernel",
+      initramfs: "/initramfs",
+      base: "/base.ext4",
+      config: { env: {}, entrypoint: [], cmd: [] },
+    }),
+    listKernels: async () => [],
+  } as unknown as Images;
+
+  readonly disks: Disks = {
+    create: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),
+    grow: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),
+    usage: async (path) => ({ allocatedBytes: 0, sizeBytes: this.machine.disks.get(path) ?? 0 }),
+  };
+
+  readonly files: ManagedFiles = {
+    makeFolder: async (path) => void this.machine.folders.add(path),
+    removeTree: async (_root, path) => {
+      for (const folder of this.machine.folders) if (folder === path) this.machine.folders.delete(folder);
+      for (const disk of this.machine.disks.keys())
+        if (disk.startsWith(`${path}/`)) this.machine.disks.delete(disk);
+    },
+    listFolders: async (root) =>
+      [...this.machine.folders]
+        .filter((path) => path.startsWith(`${root}/`))
+        .map((path) => path.slice(root.length + 1)),
+  };
+
+  readonly guests: Guests = {
+    waitFor: async (socketPath, _deadlineMs, signal) => {
+      signal.throwIfAborted();
+      if ((this.guestFaults.unreachable ?? 0) > 0) {
+        this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
+        throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
+      }
+      return this.#guest(socketPath);
+    },
+  };
+
+  readonly processes = {
+    usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2 }),
+    strays: (runDir: string) =>
+      this.machine.vmms
+        .running()
+        .filter((vmm) => vmm.plan.runDir === runDir)
+        .map(({ pid }) => ({ pid, startTicks: pid, hostBootId: "" })),
+    kill: async ({ pid }: { pid: number }) => {
+      const vmm = this.machine.vmms.find(pid);
+      if (vmm) this.machine.vmms.end(vmm, { reason: "asked", atMs: 0 });
+    },
+  };
+
+  /** A guest that does as it is told, and powers off when asked. */
+  #guest(socketPath: string): Guest {
+    const closed = Promise.withResolvers<Error | undefined>();
+    const powerOff = async (): Promise<void> => {
+      const vmm = this.machine.vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === socketPath);
+      if (vmm) this.machine.vmms.end(vmm, { reason: "guest", code: 0, atMs: Date.now() });
+    };
+    const guest: Pick<Guest, "configure" | "shutdown" | "close" | "closed"> = {
+      configure: async () => [],
+      shutdown: powerOff,
+      close: () => closed.resolve(undefined),
+      closed: closed.promise,
+    };
+    return guest as Guest;
+  }
+
+  #log(fields: Readonly<Record<string, string>>): Log {
+    return {
+      event: <Name extends keyof LogEvent>(name: Name, more: LogEvent[Name]) =>
+        void this.machine.events.push({ name, fields: { ...fields, ...more } }),
+      child: (more) => this.#log({ ...fields, ...more }),
+    };
+  }
+}
