@@ -4,7 +4,8 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   let best: { word: string; distance: number } | undefined;
   for (const candidate of known) {
     const distance = candidate.startsWith(word) && word.length >= 2 ? 1 : editDistance(word, candidate);
-    if (distance <= limit && (best === undefined || distance < best.distance)) best = { word: candidate, distance };
+    if (distance <= limit && (best === undefined || distance < best.distance))
+      best = { word: candidate, distance };
   }
   return best?.word;
 }

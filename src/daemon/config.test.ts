@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseConfig } from "#daemon/config.ts";
+
+test("BG-002, BG-003: an empty config gives 2 CPUs, 2 GiB, a disk of exactly 8 GiB and no network", () => {
+  assert.deepEqual(parseConfig("config.toml", "").defaults, {
+    cpus: 2,
+    memoryBytes: 2147483648,
+    diskBytes: 8589934592,
+    network: "none",
+    driver: undefined,
+  });
+});
+
+test("a config changes what it names and nothing else", () => {
+  const config = parseConfig("config.toml", '[defaults]\nmemory = "512M"\n[health]\nkill_after = "30s"\n');
+  assert.equal(config.defaults.memoryBytes, 536870912);
+  assert.equal(config.defaults.cpus, 2);
+  assert.equal(config.health.killAfterMs, 30_000);
+});
+
+for (const [title, toml, problem, hint] of [
+  ["an unknown table", "[default]\ncpus = 1", /there is no key default/, /Did you mean defaults/],
+  ["an unknown key", "[defaults]\nmemroy = '1G'", /there is no key defaults.memroy/, /defaults.memory/],
+  [
+    "a key that objects inherit",
+    "[defaults]\nconstructor = 1",
+    /there is no key defaults.constructor/,
+    /Known are/,
+  ],
+  ["a number without a unit", '[defaults]\nmemory = "512"', /defaults.memory: "512" has no unit/, /512M/],
+  ["a number for a size", "[defaults]\nmemory = 512", /must be text/, /memory = "…"/],
+  ["too many CPUs", "[defaults]\ncpus = 33", /whole number from 1 to 32/, /^$/],
+  ["an unknown network", '[defaults]\nnetwork = "bridge"', /one of none, user/, /^$/],
+  ["broken TOML", "[defaults", /config.toml: Invalid TOML/, /Mend the TOML/],
+] as const) {
+  test(`a config with ${title} is refused with the file, the key and the rule`, () => {
+    assert.throws(() => parseConfig("config.toml", toml), { code: "config.invalid", message: problem, hint });
+  });
+}
