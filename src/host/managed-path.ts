@@ -1,0 +1,66 @@
+/** Deleting, the only way Hearth does it: what is deleted is first proven to lie inside its root. VS-018 */
+import { lstatSync, readFileSync, realpathSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { basename, dirname, isAbsolute, join, normalize, sep } from "node:path";
+import { HearthError } from "#base/error.ts";
+
+/**
+ * Removes the file, link or folder at `path`. Links are removed, never followed. Idempotent.
+ * @throws HearthError `path.unmanaged`, and nothing is removed, unless `path` lies strictly inside `root`
+ * with all links on the way resolved, and no file system is mounted at or below it.
+ */
+export async function removeTree(root: string, path: string): Promise<void> {
+  const real = resolveManaged(root, path);
+  if (real === undefined) return;
+  const mounted = mountPoints().find((point) => point === real || point.startsWith(real + sep));
+  if (mounted !== undefined) throw refusal(path, `a file system is mounted at ${mounted}`);
+  await rm(real, { recursive: true, force: true });
+}
+
+/** Where `path` really is, or undefined if nothing is there. Its own last part is not followed. */
+function resolveManaged(root: string, path: string): string | undefined {
+  if (!isAbsolute(root) || normalize(root) === sep) throw refusal(path, "its root is not one of Hearth's");
+  if (!isAbsolute(path)) throw refusal(path, "it is not an absolute path");
+  if (path.includes("\0") || path.split(sep).includes("..")) throw refusal(path, "it is not a plain path");
+  const realRoot = realpathIfThere(root);
+  const plain = normalize(path).replace(/\/+$/, "");
+  const parent = realpathIfThere(dirname(plain));
+  if (realRoot === undefined || parent === undefined) {
+    if (isInside(normalize(root), plain)) return undefined;
+    throw refusal(path, `it is not inside ${root}`);
+  }
+  const real = join(parent, basename(plain));
+  if (!isInside(realRoot, real)) throw refusal(path, `it is not inside ${root}`);
+  return lstatSync(real, { throwIfNoEntry: false }) === undefined ? undefined : real;
+}
+
+function isInside(root: string, path: string): boolean {
+  return path.startsWith(root.endsWith(sep) ? root : root + sep) && path.length > root.length + 1;
+}
+
+function realpathIfThere(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** proc_pid_mountinfo(5): blanks and the like are written in octal there. */
+function mountPoints(): string[] {
+  const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  return lines.flatMap((line) => {
+    const point = line.split(" ")[4];
+    if (point === undefined) return [];
+    return [
+      point.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    ];
+  });
+}
+
+function refusal(path: string, reason: string): HearthError {
+  return new HearthError("path.unmanaged", `${JSON.stringify(path)} is not removed: ${reason}.`, {
+    hint: "Nothing was removed. If this path is in Hearth's own state, please report it.",
+  });
+}

@@ -1,0 +1,113 @@
+/** ext4, written straight into files: no loop device and no root. */
+import { HearthError } from "#base/error.ts";
+import { run, runOrThrow } from "#host/run.ts";
+
+const TIMEOUT_MS = 300_000;
+const BLOCK_BYTES = 4096;
+
+/** What a tree takes, as `du` counts it. */
+type TreeSize = { readonly blocks: number; readonly inodes: number };
+
+/**
+ * A file system with the content of `tree`, to be mounted read-only: no journal, no reserve, little slack.
+ * Needs the right to read all of the tree, and keeps its owners.
+ * @param uuid of the file system; also seeds its hashed folders, so that equal trees give nearly equal files.
+ */
+export async function makeImageFromTree(
+  tree: string,
+  image: string,
+  uuid: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const options = { timeoutMs: TIMEOUT_MS, signal };
+  const blocks = await runOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
+  const inodes = await runOrThrow("du", ["-s", "--inodes", tree], options);
+  const size = { blocks: Number.parseInt(blocks, 10), inodes: Number.parseInt(inodes, 10) };
+  await mke2fs([...readOnlyArgs(size, uuid), "-d", tree, image, String(imageBlocks(size))], signal);
+}
+
+/**
+ * The same from a tar file, for users who are not root: unpacked with the user's own range of ids, in a
+ * name space of its own on a tmpfs, so that nothing of it is left however this ends. Needs `uidmap`.
+ */
+export async function makeImageFromTar(
+  tar: string,
+  image: string,
+  uuid: string,
+  signal: AbortSignal,
+): Promise<void> {
+  // The sizes are known in there only; `$0` to `$2` are tar, image and uuid.
+  const script = [
+    "set -e",
+    "mkdir -p /tmp && mount -t tmpfs -o mode=0755 tmpfs /mnt && cd /mnt && mkdir tree",
+    `tar -x --numeric-owner -p --xattrs --xattrs-include='*' -C tree -f "$0"`,
+    `blocks=$(du -s -B ${BLOCK_BYTES} tree | cut -f1); inodes=$(du -s --inodes tree | cut -f1)`,
+    `mke2fs ${readOnlyArgs({ blocks: 0, inodes: 0 }, "$2").join(" ").replace("-N 512", '-N "$((inodes + 512))"')} ` +
+      `-d tree "$1" "$((blocks + blocks / 16 + inodes / 8 + 2048))"`,
+  ].join("\n");
+  const args = ["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", script, tar, image, uuid];
+  const result = await run("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
+  if (!result.ok) throw describe(result.error, result.stderr, image);
+}
+
+/** Fast to make and small: tables and journal are written by the guest, when it needs them. */
+export async function makeEmptyDisk(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  const extended = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
+  const args = [
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-b",
+    String(BLOCK_BYTES),
+    "-m",
+    "0",
+    "-J",
+    "size=4",
+    "-i",
+    "32768",
+  ];
+  await mke2fs([...args, "-E", extended, path, `${Math.floor(sizeBytes / 1024)}k`], signal);
+}
+
+function readOnlyArgs(size: TreeSize, uuid: string): string[] {
+  const features = "^has_journal,^resize_inode,^huge_file";
+  const args = ["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-I", "256", "-m", "0"];
+  return [
+    ...args,
+    "-N",
+    String(size.inodes + 512),
+    "-O",
+    features,
+    "-U",
+    uuid,
+    "-E",
+    `nodiscard,hash_seed=${uuid}`,
+  ];
+}
+
+/** Inodes take 256 bytes; maps, folders that grow and the tree's own rounding take the rest. */
+function imageBlocks(size: TreeSize): number {
+  return size.blocks + Math.ceil(size.blocks / 16) + Math.ceil(size.inodes / 8) + 2_048;
+}
+
+async function mke2fs(args: readonly string[], signal: AbortSignal): Promise<void> {
+  const result = await run("mke2fs", args, { timeoutMs: TIMEOUT_MS, signal });
+  if (!result.ok) throw describe(result.error, result.stderr, args.at(-2) ?? "");
+}
+
+/** The two failures that a person can cure have codes of their own. */
+function describe(error: HearthError, stderr: string, path: string): HearthError {
+  if (/No space left on device/i.test(stderr)) {
+    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
+    return new HearthError("host.disk_full", `The disk is full at ${path}.`, { hint, cause: error });
+  }
+  if (/Read-only file system/i.test(stderr)) {
+    const hint = "Make the folder writable, or set HEARTH_HOME to one that is.";
+    return new HearthError("host.read_only", `The file system is read-only at ${path}.`, {
+      hint,
+      cause: error,
+    });
+  }
+  return error;
+}

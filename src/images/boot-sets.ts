@@ -1,0 +1,128 @@
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Init } from "#model/vm-spec.ts";
+import type { ImageStore } from "#images/image-store.ts";
+import { InitramfsCache } from "#images/initramfs-cache.ts";
+import type { KernelParts } from "#images/initramfs-cache.ts";
+import type { Architecture, ImageManifest, KernelManifest } from "#images/manifest.ts";
+import type { ImageConfig } from "#images/recipes.ts";
+import type { VerifiedFiles } from "#images/verified-files.ts";
+
+export type BootSetOptions = {
+  /** A release from `listKernels`; undefined takes the image's own kernel. */
+  readonly kernel?: string | undefined;
+};
+
+/** What a VMM boots. The paths are absolute if the cache's is, and the files are what their manifests say. */
+export type BootSet = {
+  readonly kernel: string;
+  readonly initramfs: string;
+  readonly base: string;
+  readonly config: ImageConfig;
+  readonly inits: readonly Init[];
+  readonly kernelRelease: string;
+  readonly kernelDigest: string;
+};
+
+const BASE = "base.ext4";
+const KERNEL = "vmlinuz";
+const MODULES = "modules/";
+
+/** Boot sets of images that are there, with every file verified when it is used. */
+export class BootSets {
+  readonly #store: ImageStore;
+  readonly #files: VerifiedFiles;
+  readonly #initramfs: InitramfsCache;
+  readonly #agentPath: (architecture: Architecture) => string;
+  /** Manifests that were verified against their digest. They never change under one digest. */
+  readonly #images = new Map<string, ImageManifest>();
+  readonly #kernels = new Map<string, KernelManifest>();
+
+  constructor(store: ImageStore, files: VerifiedFiles, agentPath: (architecture: Architecture) => string) {
+    this.#store = store;
+    this.#files = files;
+    this.#agentPath = agentPath;
+    this.#initramfs = new InitramfsCache((digest) => store.paths.kernelInitramfs(digest), files);
+  }
+
+  async get(digest: string, options: BootSetOptions, signal: AbortSignal): Promise<BootSet> {
+    const image = await this.#image(digest);
+    const kernelDigest = await this.#kernelFor(image, options.kernel);
+    const kernel = await this.#kernel(kernelDigest);
+    const kernelDir = this.#store.paths.kernel(kernelDigest);
+    const base = join(this.#store.paths.image(digest), BASE);
+    const vmlinuz = join(kernelDir, KERNEL);
+    await this.#check(base, BASE, image, image.ref, signal);
+    await this.#check(vmlinuz, KERNEL, kernel, image.ref, signal);
+    const prepare = (shared: AbortSignal): Promise<KernelParts> =>
+      this.#verifiedParts(kernelDigest, kernel, image.ref, shared);
+    const agent = this.#agentPath(image.architecture);
+    const initramfs = await this.#initramfs.ensure(kernelDigest, agent, image.ref, prepare, signal);
+    const { config, inits } = image;
+    return { kernel: vmlinuz, initramfs, base, config, inits, kernelRelease: kernel.release, kernelDigest };
+  }
+
+  /** The image is being removed. Its kernel may go with it. */
+  forget(digest: string): void {
+    this.#images.delete(digest);
+    this.#kernels.clear();
+  }
+
+  async #verifiedParts(
+    digest: string,
+    kernel: KernelManifest,
+    ref: string,
+    signal: AbortSignal,
+  ): Promise<KernelParts> {
+    const dir = this.#store.paths.kernel(digest);
+    const modules = kernel.files.filter((file) => file.name.startsWith(MODULES));
+    for (const file of modules) await this.#files.check(join(dir, file.name), file, ref, signal);
+    return {
+      digest,
+      modules: modules.map(({ name }) => ({ name: name.slice(MODULES.length), path: join(dir, name) })),
+    };
+  }
+
+  async #check(
+    path: string,
+    name: string,
+    manifest: ImageManifest | KernelManifest,
+    ref: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const file = manifest.files.find((one) => one.name === name);
+    if (file === undefined)
+      throw new HearthError("image.corrupt", `The manifest of ${ref} does not list ${name}.`);
+    await this.#files.check(path, file, ref, signal);
+  }
+
+  async #image(digest: string): Promise<ImageManifest> {
+    const known = this.#images.get(digest);
+    if (known !== undefined) return known;
+    if (!(await this.#store.hasImage(digest))) {
+      throw new HearthError("image.not_found", `The image ${digest} is not in the cache any more.`, {
+        hint: "Remove the VM and create it again from a new build of its image.",
+      });
+    }
+    const manifest = await this.#store.readImage(digest);
+    this.#images.set(digest, manifest);
+    return manifest;
+  }
+
+  async #kernel(digest: string): Promise<KernelManifest> {
+    const manifest = this.#kernels.get(digest) ?? (await this.#store.readKernel(digest));
+    this.#kernels.set(digest, manifest);
+    return manifest;
+  }
+
+  /** The image's own one if it is of that release: another suite's build may bear the same name. */
+  async #kernelFor(image: ImageManifest, release: string | undefined): Promise<string> {
+    if (release === undefined || (await this.#kernel(image.kernel)).release === release) return image.kernel;
+    for (const digest of (await this.#store.kernelDigests()).sort()) {
+      if ((await this.#kernel(digest)).release === release) return digest;
+    }
+    throw new HearthError("image.not_found", `There is no kernel ${JSON.stringify(release)}.`, {
+      hint: "`hearth kernel ls` shows the kernels that are there.",
+    });
+  }
+}

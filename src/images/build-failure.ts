@@ -1,0 +1,46 @@
+import { HearthError } from "#base/error.ts";
+
+/** The last words that a tool gives to a person. */
+const WORDS_MAX_LINES = 6;
+const NETWORK =
+  /Could not resolve|Temporary failure|Failed to fetch|Unable to connect|Could not connect|Connection (?:failed|refused|timed out)|Network is unreachable|404 {2}Not Found/i;
+const KEYS = /NO_PUBKEY|is not signed|signatures? couldn't be verified|InRelease.*not available/i;
+
+/**
+ * A tool's failure in the terms of the build: a full disk and a read-only cache have codes of their own, a
+ * missing tool and a cancelled build keep theirs, the rest is `image.build_failed` with the tool's last words.
+ */
+export function describeBuildFailure(ref: string, failed: HearthError, stderr: string): HearthError {
+  if (failed.code !== "host.tool_failed") return failed;
+  if (/No space left on device/i.test(stderr)) {
+    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
+    return new HearthError("host.disk_full", `The disk became full while ${ref} was built.`, {
+      hint,
+      cause: failed,
+    });
+  }
+  if (/Read-only file system/i.test(stderr)) {
+    const hint = "Make the cache's folder writable, or set HEARTH_HOME to one that is.";
+    return new HearthError("host.read_only", `The image ${ref} cannot be built: the cache is read-only.`, {
+      hint,
+      cause: failed,
+    });
+  }
+  return new HearthError("image.build_failed", `The image ${ref} could not be built.`, {
+    hint: hintFor(ref, stderr),
+    cause: new HearthError("host.tool_failed", failed.message, { cause: new Error(lastWords(stderr)) }),
+  });
+}
+
+function hintFor(ref: string, stderr: string): string {
+  if (KEYS.test(stderr)) return "Install Debian's keys: apt-get install debian-archive-keyring";
+  if (NETWORK.test(stderr)) return "Check the network and the mirror in /etc/apt, then build again.";
+  return `Build again with \`hearth image build ${ref}\`; if it fails again, please report it.`;
+}
+
+/** Errors if there are any, otherwise the end. */
+function lastWords(stderr: string): string {
+  const lines = stderr.split("\n").filter((line) => line.trim() !== "");
+  const errors = lines.filter((line) => /^(?:E|Err|dpkg: error|mke2fs)[:\s]/.test(line));
+  return (errors.length > 0 ? errors : lines).slice(-WORDS_MAX_LINES).join("\n") || "It said nothing.";
+}

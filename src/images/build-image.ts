@@ -1,0 +1,65 @@
+import { join } from "node:path";
+import type { OnProgress } from "#base/progress.ts";
+import { readAptSources } from "#host/apt-sources.ts";
+import { readAcquireOptions } from "#host/apt.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { hashFile, sha256 } from "#host/hash-file.ts";
+import { buildBase } from "#images/build-base.ts";
+import { buildKernel } from "#images/build-kernel.ts";
+import { planDebianSources } from "#images/debian-sources.ts";
+import type { Architecture, KernelManifest, ManifestFile } from "#images/manifest.ts";
+import type { Recipe } from "#images/recipes.ts";
+
+export type BuildInput = {
+  readonly recipe: Recipe;
+  readonly architecture: Architecture;
+  /** Empty, and ours alone. */
+  readonly dir: string;
+};
+
+/** In the folder: `base.ext4`, and `kernel/` with what its manifest lists. Whatever else is there is scrap. */
+export type BuiltImage = {
+  readonly base: ManifestFile;
+  readonly kernel: KernelManifest;
+  readonly packageCount: number;
+};
+
+export type BuildImage = (
+  input: BuildInput,
+  onProgress: OnProgress,
+  signal: AbortSignal,
+) => Promise<BuiltImage>;
+
+export const BASE_NAME = "base.ext4";
+
+/**
+ * Builds an image of Debian, base and kernel at the same time: one mostly computes, the other downloads.
+ * @throws HearthError `image.build_failed`, `host.tool_missing`, `host.disk_full`, `host.read_only`
+ */
+export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onProgress, signal) => {
+  const sources = planDebianSources(readAptSources(), recipe.suite);
+  const acquire = await readAcquireOptions(signal);
+  // Ended together: when one fails, nothing of the other may still write into the folder.
+  const other = new AbortController();
+  const both = AbortSignal.any([signal, other.signal]);
+  const input = { dir, sources, acquire };
+  const parts = [
+    buildBase({ ...input, recipe, uuid: uuidFor(recipe.ref) }, onProgress, both),
+    buildKernel({ ...input, ref: recipe.ref, architecture }, onProgress, both),
+  ] as const;
+  for (const part of parts) part.catch((error: unknown) => other.abort(error));
+  const [base, kernel] = await Promise.allSettled(parts);
+  if (other.signal.aborted) throw other.signal.reason;
+  if (base.status === "rejected") throw base.reason;
+  if (kernel.status === "rejected") throw kernel.reason;
+  const image = join(dir, BASE_NAME);
+  await syncPath(image);
+  const hash = await hashFile(image, signal);
+  return { base: { name: BASE_NAME, ...hash }, kernel: kernel.value, packageCount: base.value };
+};
+
+/** The same for every build of an image, so that builds differ only in what differs. A version 8 UUID. */
+function uuidFor(ref: string): string {
+  const hex = sha256(`file system of ${ref}`);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}

@@ -1,0 +1,88 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+
+/** Where things are in the cache; docs/on-disk.md says the same in words. */
+export class CachePaths {
+  readonly root: string;
+
+  constructor(cacheDir: string) {
+    this.root = cacheDir;
+  }
+
+  get images(): string {
+    return join(this.root, "images");
+  }
+
+  get kernels(): string {
+    return join(this.root, "kernels");
+  }
+
+  get initramfs(): string {
+    return join(this.root, "initramfs");
+  }
+
+  get refs(): string {
+    return join(this.root, "refs");
+  }
+
+  get locks(): string {
+    return join(this.root, "locks");
+  }
+
+  get tmp(): string {
+    return join(this.root, "tmp");
+  }
+
+  image(digest: string): string {
+    return join(this.images, hex(digest));
+  }
+
+  kernel(digest: string): string {
+    return join(this.kernels, hex(digest));
+  }
+
+  /** The initramfs of a kernel are together, so that they go with it. */
+  kernelInitramfs(digest: string): string {
+    return join(this.initramfs, hex(digest));
+  }
+
+  ref(ref: string): string {
+    return join(this.refs, `${fileName(ref)}.json`);
+  }
+
+  /** What is named after a lock in `tmp` is scrap while nobody holds that lock. */
+  lock(name: string): string {
+    return join(this.locks, `${fileName(name)}.lock`);
+  }
+
+  /** @param unique letters and digits */
+  scrap(lockName: string, unique: string): string {
+    return join(this.tmp, `${fileName(lockName)}~${unique}`);
+  }
+
+  /** @throws HearthError `host.read_only` */
+  async make(): Promise<void> {
+    try {
+      for (const dir of [this.images, this.kernels, this.initramfs, this.refs, this.locks, this.tmp]) {
+        await mkdir(dir, { recursive: true });
+      }
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "EROFS" && code !== "EACCES" && code !== "EPERM") throw error;
+      throw new HearthError("host.read_only", `The cache ${this.root} cannot be written.`, {
+        hint: "Make the folder writable, or set HEARTH_HOME to one that is.",
+        cause: error,
+      });
+    }
+  }
+}
+
+function hex(digest: string): string {
+  return digest.replace(/^sha256:/, "");
+}
+
+/** Known references only come here; a colon is a nuisance in file names. */
+function fileName(ref: string): string {
+  return ref.replaceAll(":", "@");
+}

@@ -1,0 +1,53 @@
+/** Which mirror an image is built from: the host's own, so that what works for its apt works here. */
+import { existsSync } from "node:fs";
+import type { AptSource } from "#host/apt-sources.ts";
+
+const DEFAULT_MIRROR = "http://deb.debian.org/debian";
+const DEFAULT_SECURITY_MIRROR = "http://deb.debian.org/debian-security";
+const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/** Suites by which a source is known to be Debian's, and not another distribution's or a vendor's. */
+const DEBIAN_SUITE =
+  /^(?:buster|bullseye|bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)(-updates|-security)?$/;
+const USABLE_URI = /^(?:https?|mirror\+https?):\/\//;
+
+/**
+ * Lines of sources.list(5) for a suite of Debian: itself, its updates and its security fixes.
+ * @param hasFile whether a keyring is there.
+ */
+export function planDebianSources(
+  host: readonly AptSource[],
+  suite: string,
+  hasFile: (path: string) => boolean = existsSync,
+): string[] {
+  const debian = host.filter((source) => source.components.includes("main"));
+  const main = choose(debian, suite, false) ?? { uri: DEFAULT_MIRROR, source: undefined };
+  const security = choose(debian, suite, true) ?? { uri: DEFAULT_SECURITY_MIRROR, source: main.source };
+  return [
+    `deb ${options(main.source, suite, hasFile)}${main.uri} ${suite} main`,
+    `deb ${options(main.source, suite, hasFile)}${main.uri} ${suite}-updates main`,
+    `deb ${options(security.source, suite, hasFile)}${security.uri} ${suite}-security main`,
+  ];
+}
+
+type Choice = { readonly uri: string; readonly source: AptSource | undefined };
+
+/** A source of this very suite, or one of another suite of Debian, whose mirror has this one too. */
+function choose(sources: readonly AptSource[], suite: string, security: boolean): Choice | undefined {
+  const wanted = security ? `${suite}-security` : suite;
+  const candidates = sources.filter(({ suites }) =>
+    suites.some((name) => DEBIAN_SUITE.test(name) && name.endsWith("-security") === security),
+  );
+  const source = candidates.find(({ suites }) => suites.includes(wanted)) ?? candidates[0];
+  const uri = source?.uris.find((name) => USABLE_URI.test(name));
+  return source === undefined || uri === undefined ? undefined : { uri: uri.replace(/\/+$/, ""), source };
+}
+
+/** A keyring of the host's own is kept for the host's own suite; others are signed by Debian's keys. */
+function options(source: AptSource | undefined, suite: string, hasFile: (path: string) => boolean): string {
+  if (source?.trusted === true) return "[trusted=yes] ";
+  const own = source?.signedBy;
+  const isOwnSuite =
+    source?.suites.some((name) => name.replace(/-(updates|security)$/, "") === suite) ?? false;
+  const keyring = own !== undefined && (isOwnSuite || !hasFile(DEBIAN_KEYRING)) ? own : DEBIAN_KEYRING;
+  return hasFile(keyring) ? `[signed-by=${keyring}] ` : "";
+}

@@ -1,0 +1,243 @@
+/**
+ * The images of this host: built when they are first asked for, verified whenever they are used.
+ *
+ *     ensure(ref) ─ there? ─ yes ──────────────────────────────┐
+ *          └ no ─ join the build that runs here, or start it:  │
+ *                 lock between processes ─ there now? ─ yes ───┤
+ *                      └ no ─ build in tmp ─ sync ─ rename ────┴─ image
+ */
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Log } from "#base/log.ts";
+import { nearest } from "#base/nearest.ts";
+import type { OnProgress } from "#base/progress.ts";
+import { waitFileLock } from "#host/file-lock.ts";
+import { removeTree } from "#host/managed-path.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import type { Init } from "#model/vm-spec.ts";
+import { BootSets } from "#images/boot-sets.ts";
+import type { BootSet, BootSetOptions } from "#images/boot-sets.ts";
+import { buildImage } from "#images/build-image.ts";
+import type { BuildImage } from "#images/build-image.ts";
+import { ImageStore } from "#images/image-store.ts";
+import { newImageManifest } from "#images/manifest.ts";
+import type { Architecture, ManifestFile } from "#images/manifest.ts";
+import { KNOWN_REFS, findRecipe, fullRef, getRecipe } from "#images/recipes.ts";
+import type { ImageConfig, Recipe } from "#images/recipes.ts";
+import { SharedWork } from "#images/shared-work.ts";
+import { throttleProgress } from "#images/throttle-progress.ts";
+import { VerifiedFiles } from "#images/verified-files.ts";
+
+export type ImageCacheOptions = {
+  readonly cacheDir: string;
+  /** The guest's agent for a CPU, such as `x86_64`. Need not exist before the first boot set. */
+  readonly agentPath: (architecture: Architecture) => string;
+  readonly log: Log;
+  /** Tests put a fast one here. */
+  readonly build?: BuildImage | undefined;
+};
+
+/** An image that was built. */
+export type Image = {
+  readonly ref: string;
+  readonly digest: ImageDigest;
+  /** False for a build that a newer one of the same name has replaced. */
+  readonly current: boolean;
+  /** The kernel's release. */
+  readonly kernel: string;
+  readonly inits: readonly Init[];
+  readonly config: ImageConfig;
+  readonly packageCount: number;
+  readonly sizeBytes: number;
+  readonly allocatedBytes: number;
+  readonly builtAtMs: number;
+  readonly files: readonly ManifestFile[];
+};
+
+export type Kernel = { readonly release: string; readonly digest: string; readonly sizeBytes: number };
+
+export class ImageCache {
+  readonly #options: ImageCacheOptions;
+  readonly #architecture = hostArchitecture();
+  readonly #store: ImageStore;
+  readonly #files = new VerifiedFiles();
+  readonly #bootSets: BootSets;
+  readonly #builds = new SharedWork<Image>();
+
+  constructor(options: ImageCacheOptions) {
+    this.#options = options;
+    this.#store = new ImageStore(options.cacheDir);
+    this.#bootSets = new BootSets(this.#store, this.#files, options.agentPath);
+  }
+
+  /** Removes what interrupted builds have left; for the start of hearthd. */
+  async cleanUp(): Promise<void> {
+    await this.#store.paths.make();
+    await this.#store.removeScraps();
+  }
+
+  /**
+   * The image, built if it is not there. Several who ask at once, also in other processes, wait for one build.
+   * @throws HearthError `image.not_found`, `image.build_failed`, `host.tool_missing`, `host.disk_full`,
+   * `host.read_only`
+   */
+  async ensure(ref: string, onProgress: OnProgress, signal: AbortSignal): Promise<Image> {
+    const recipe = getRecipe(ref);
+    const found = await this.find(recipe.ref);
+    if (found !== undefined) return found;
+    const work = (report: OnProgress, shared: AbortSignal): Promise<Image> =>
+      this.#build(recipe, false, report, shared);
+    return this.#builds.join(recipe.ref, work, throttleProgress(onProgress), signal);
+  }
+
+  /** Builds the image, whether it is there or not. VMs made from the older build keep that. */
+  async rebuild(ref: string, onProgress: OnProgress, signal: AbortSignal): Promise<Image> {
+    const recipe = getRecipe(ref);
+    const work = (report: OnProgress, shared: AbortSignal): Promise<Image> =>
+      this.#build(recipe, true, report, shared);
+    return this.#builds.join(`${recipe.ref} fresh`, work, throttleProgress(onProgress), signal);
+  }
+
+  /** Newest first. */
+  async list(): Promise<Image[]> {
+    const digests = await this.#store.imageDigests();
+    const images = await Promise.all(digests.map((digest) => this.#read(digest)));
+    return images.sort((a, b) => b.builtAtMs - a.builtAtMs);
+  }
+
+  /** By name or digest, without building it. */
+  async find(refOrDigest: string): Promise<Image | undefined> {
+    const digest = await this.#findDigest(refOrDigest);
+    return digest === undefined ? undefined : this.#read(digest);
+  }
+
+  /** @throws HearthError `image.not_found`, with what was probably meant. */
+  async get(refOrDigest: string): Promise<Image> {
+    return (await this.find(refOrDigest)) ?? this.#refuse(refOrDigest);
+  }
+
+  /** The caller knows that no VM uses it. Works on a damaged image too. */
+  async remove(refOrDigest: string, signal: AbortSignal): Promise<void> {
+    const digest = (await this.#findDigest(refOrDigest)) ?? (await this.#refuse(refOrDigest));
+    this.#bootSets.forget(digest);
+    await this.#store.remove(digest, signal);
+  }
+
+  /**
+   * What a VMM boots, all of it verified.
+   * @throws HearthError `image.not_found` when the image or the kernel is not there, `image.corrupt`
+   */
+  async bootSet(digest: ImageDigest, options: BootSetOptions, signal: AbortSignal): Promise<BootSet> {
+    return this.#bootSets.get(digest, options, signal);
+  }
+
+  async listKernels(): Promise<Kernel[]> {
+    const digests = await this.#store.kernelDigests();
+    return Promise.all(
+      digests.map(async (digest) => {
+        const { release, files } = await this.#store.readKernel(digest);
+        return { release, digest, sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0) };
+      }),
+    );
+  }
+
+  async #build(recipe: Recipe, fresh: boolean, report: OnProgress, signal: AbortSignal): Promise<Image> {
+    const startedAtMs = Date.now();
+    await this.#store.paths.make();
+    const onWait = (): void =>
+      report({ stage: "packages", text: `waiting for another build of ${recipe.ref}` });
+    using _lock = await waitFileLock(this.#store.paths.lock(recipe.ref), onWait, signal);
+    const found = fresh ? undefined : await this.find(recipe.ref);
+    if (found !== undefined) return found;
+    await this.#store.removeScrapsOf(recipe.ref);
+    const dir = await this.#store.makeScrap(recipe.ref);
+    try {
+      const digest = await this.#buildIn(dir, recipe, report, signal);
+      this.#options.log.event("image.built", { ref: recipe.ref, digest, tookMs: Date.now() - startedAtMs });
+      return await this.#read(digest);
+    } finally {
+      await this.#removeScrap(dir);
+    }
+  }
+
+  async #buildIn(dir: string, recipe: Recipe, report: OnProgress, signal: AbortSignal): Promise<string> {
+    const architecture = this.#architecture;
+    const build = this.#options.build ?? buildImage;
+    const built = await build({ recipe, architecture, dir }, report, signal);
+    const { ref, suite, config, inits } = recipe;
+    const manifestFor = (kernel: string): ReturnType<typeof newImageManifest> =>
+      newImageManifest({
+        ref,
+        suite,
+        architecture,
+        builtAtMs: Date.now(),
+        kernel,
+        files: [built.base],
+        config: { ...config, entrypoint: [...config.entrypoint], cmd: [...config.cmd] },
+        inits: [...inits],
+        packageCount: built.packageCount,
+      });
+    const digest = await this.#store.publish(dir, built, manifestFor, signal);
+    await this.#files.trust(join(this.#store.paths.image(digest), built.base.name), built.base.sha256);
+    return digest;
+  }
+
+  /** It never replaces the build's own failure; the next build tries again. */
+  async #removeScrap(dir: string): Promise<void> {
+    try {
+      await removeTree(this.#store.paths.tmp, dir);
+    } catch (error) {
+      this.#options.log.event("clean.left_over", { path: dir, error });
+    }
+  }
+
+  async #findDigest(refOrDigest: string): Promise<string | undefined> {
+    if (!refOrDigest.startsWith("sha256:")) return this.#store.resolve(fullRef(refOrDigest));
+    const all = await this.#store.imageDigests();
+    return all.find((digest) => digest === refOrDigest);
+  }
+
+  async #read(digest: string): Promise<Image> {
+    const manifest = await this.#store.readImage(digest);
+    const kernel = await this.#store.readKernel(manifest.kernel);
+    const dir = this.#store.paths.image(digest);
+    const { ref, inits, config, packageCount, builtAtMs, files } = manifest;
+    const stats = await Promise.all(files.map((file) => stat(join(dir, file.name)).catch(missing)));
+    return {
+      ref,
+      digest: digest as ImageDigest,
+      current: (await this.#store.resolve(ref)) === digest,
+      kernel: kernel.release,
+      inits,
+      config,
+      packageCount,
+      sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
+      allocatedBytes: stats.reduce((sum, one) => sum + (one?.blocks ?? 0) * 512, 0),
+      builtAtMs,
+      files,
+    };
+  }
+
+  async #refuse(refOrDigest: string): Promise<never> {
+    if (findRecipe(refOrDigest) !== undefined) {
+      const ref = fullRef(refOrDigest);
+      const hint = `Build it: hearth image build ${ref}`;
+      throw new HearthError("image.not_found", `The image ${ref} is not built.`, { hint });
+    }
+    const built = (await this.#store.imageDigests()).map(String);
+    const near = nearest(fullRef(refOrDigest), [...KNOWN_REFS, ...built]);
+    const hint = near === undefined ? `There are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
+    throw new HearthError("image.not_found", `There is no image ${JSON.stringify(refOrDigest)}.`, { hint });
+  }
+}
+
+/** A listing shows a damaged image too; using it says what is wrong. */
+function missing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== "ENOENT") throw error;
+  return undefined;
+}
+
+function hostArchitecture(): Architecture {
+  return process.arch === "arm64" ? "aarch64" : "x86_64";
+}

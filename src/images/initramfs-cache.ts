@@ -1,0 +1,84 @@
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { writeFileAtomic } from "#host/atomic-file.ts";
+import { buildInitramfs } from "#images/build-initramfs.ts";
+import { SharedWork } from "#images/shared-work.ts";
+import type { Expected, VerifiedFiles } from "#images/verified-files.ts";
+
+/** A verified kernel, as far as an initramfs is made of it. */
+export type KernelParts = {
+  readonly digest: string;
+  readonly modules: readonly { readonly name: string; readonly path: string }[];
+};
+
+type Made = Expected & { readonly path: string };
+
+/**
+ * One initramfs for each agent and kernel. It is made anew, in memory, when a hearthd first uses it: that
+ * takes no longer than reading it, and gives the hash by which the file is found and checked.
+ */
+export class InitramfsCache {
+  readonly #dirOf: (kernelDigest: string) => string;
+  readonly #files: VerifiedFiles;
+  readonly #making = new SharedWork<Made>();
+  /** By kernel and by what stat(2) says of the agent: a new agent gets a new initramfs. */
+  readonly #made = new Map<string, Made>();
+
+  constructor(dirOf: (kernelDigest: string) => string, files: VerifiedFiles) {
+    this.#dirOf = dirOf;
+    this.#files = files;
+  }
+
+  /**
+   * The path. `prepare` gives the kernel's parts, verified, and is called only when they are needed.
+   * @throws HearthError `host.tool_missing` without an agent, `image.corrupt`
+   */
+  async ensure(
+    kernelDigest: string,
+    agentPath: string,
+    ref: string,
+    prepare: (signal: AbortSignal) => Promise<KernelParts>,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const key = `${kernelDigest} ${await agentStamp(agentPath)}`;
+    let made = this.#made.get(key);
+    if (made === undefined) {
+      const work = async (_: unknown, shared: AbortSignal): Promise<Made> =>
+        this.#make(await prepare(shared), agentPath);
+      made = await this.#making.join(key, work, () => {}, signal);
+      this.#made.set(key, made);
+    }
+    await this.#files.check(made.path, made, ref, signal);
+    return made.path;
+  }
+
+  async #make(kernel: KernelParts, agentPath: string): Promise<Made> {
+    const pieces = await buildInitramfs({ agentPath, modules: kernel.modules });
+    const hash = createHash("sha256");
+    for (const piece of pieces) hash.update(piece);
+    const sha256 = hash.digest("hex");
+    const dir = this.#dirOf(kernel.digest);
+    const path = join(dir, `${sha256}.cpio`);
+    const sizeBytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (existsSync(path)) return { path, sha256, sizeBytes };
+    await mkdir(dir, { recursive: true });
+    await writeFileAtomic(path, Buffer.concat(pieces));
+    await this.#files.trust(path, sha256);
+    return { path, sha256, sizeBytes };
+  }
+}
+
+async function agentStamp(path: string): Promise<string> {
+  try {
+    const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    return `${path} ${ino} ${size} ${mtimeNs} ${ctimeNs}`;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new HearthError("host.tool_missing", `The guest's agent is not built: ${path} is missing.`, {
+      hint: "Build it: `make agent`.",
+    });
+  }
+}

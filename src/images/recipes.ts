@@ -1,0 +1,70 @@
+/** The images that Hearth knows how to build. */
+import { HearthError } from "#base/error.ts";
+import { nearest } from "#base/nearest.ts";
+import type { Init } from "#model/vm-spec.ts";
+
+/** What an image says about how commands run in it, after OCI's image configuration. */
+export type ImageConfig = {
+  readonly env: Readonly<Record<string, string>>;
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly user: string;
+  readonly workdir: string;
+};
+
+export type Recipe = {
+  /** With its tag: `debian:bookworm`. Safe as a file name but for the colon. */
+  readonly ref: string;
+  readonly suite: string;
+  /** On top of dpkg's and apt's own needs. */
+  readonly packages: readonly string[];
+  readonly inits: readonly Init[];
+  readonly config: ImageConfig;
+};
+
+const DEFAULT_SUITE = "bookworm";
+const SUITES = [DEFAULT_SUITE, "trixie"] as const;
+
+/** Small, but able to look at its network, and to fetch over TLS. */
+const BASE_PACKAGES = ["ca-certificates", "netbase", "iproute2"] as const;
+const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps"] as const;
+
+const CONFIG: ImageConfig = {
+  env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
+  entrypoint: [],
+  cmd: ["/bin/bash"],
+  user: "root",
+  workdir: "/",
+};
+
+const RECIPES: readonly Recipe[] = SUITES.flatMap((suite) => [
+  { ref: `debian:${suite}`, suite, packages: BASE_PACKAGES, inits: ["agent"], config: CONFIG },
+  {
+    ref: `debian-systemd:${suite}`,
+    suite,
+    packages: [...BASE_PACKAGES, ...SYSTEMD_PACKAGES],
+    inits: ["agent", "systemd"],
+    config: CONFIG,
+  },
+]);
+
+export const KNOWN_REFS: readonly string[] = RECIPES.map((recipe) => recipe.ref);
+
+/** With the tag that is meant when there is none. */
+export function fullRef(ref: string): string {
+  return ref.includes(":") ? ref : `${ref}:${DEFAULT_SUITE}`;
+}
+
+export function findRecipe(ref: string): Recipe | undefined {
+  const full = fullRef(ref);
+  return RECIPES.find((recipe) => recipe.ref === full);
+}
+
+/** @throws HearthError `image.not_found` that names the image most likely meant, or all there are. */
+export function getRecipe(ref: string): Recipe {
+  const recipe = findRecipe(ref);
+  if (recipe !== undefined) return recipe;
+  const near = nearest(fullRef(ref), KNOWN_REFS);
+  const hint = near === undefined ? `There are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
+  throw new HearthError("image.not_found", `There is no image ${JSON.stringify(ref)}.`, { hint });
+}

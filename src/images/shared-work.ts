@@ -1,0 +1,62 @@
+import type { OnProgress, Progress } from "#base/progress.ts";
+
+type Running<T> = {
+  readonly result: Promise<T>;
+  readonly listeners: Set<OnProgress>;
+  readonly controller: AbortController;
+  waiting: number;
+  last: Progress | undefined;
+};
+
+export type Work<T> = (onProgress: OnProgress, signal: AbortSignal) => Promise<T>;
+
+/**
+ * Does work once when several ask for it at the same time. Who aborts only leaves; the work itself is
+ * aborted when nobody waits for it any more.
+ */
+export class SharedWork<T> {
+  readonly #running = new Map<string, Running<T>>();
+
+  /** Joins the work that runs under this key, or starts it. Rejects with the signal's reason when aborted. */
+  async join(key: string, work: Work<T>, onProgress: OnProgress, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const running = this.#running.get(key) ?? this.#start(key, work);
+    running.waiting++;
+    running.listeners.add(onProgress);
+    if (running.last !== undefined) onProgress(running.last);
+    const left = Promise.withResolvers<never>();
+    const leave = (): void => left.reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    try {
+      return await Promise.race([running.result, left.promise]);
+    } finally {
+      signal.removeEventListener("abort", leave);
+      running.listeners.delete(onProgress);
+      if (--running.waiting === 0) this.#abandon(key, running, signal.reason);
+    }
+  }
+
+  #start(key: string, work: Work<T>): Running<T> {
+    const controller = new AbortController();
+    const listeners = new Set<OnProgress>();
+    const report: OnProgress = (progress) => {
+      running.last = progress;
+      for (const listener of listeners) listener(progress);
+    };
+    const forget = (): void => {
+      if (this.#running.get(key) === running) this.#running.delete(key);
+    };
+    // Begins in a later turn, when `running` is there for it to report to.
+    const result = Promise.resolve().then(() => work(report, controller.signal));
+    const running: Running<T> = { result, listeners, controller, waiting: 0, last: undefined };
+    this.#running.set(key, running);
+    result.then(forget, forget);
+    return running;
+  }
+
+  /** Work that has ended does not notice. Who asks from now on gets new work. */
+  #abandon(key: string, running: Running<T>, reason: unknown): void {
+    if (this.#running.get(key) === running) this.#running.delete(key);
+    running.controller.abort(reason);
+  }
+}

@@ -1,0 +1,48 @@
+/** VMs' writable disks: sparse files with an empty ext4, which take what their guest writes. */
+import { randomBytes } from "node:crypto";
+import { open, rename, rm, stat, truncate } from "node:fs/promises";
+import { HearthError } from "#base/error.ts";
+import { makeEmptyDisk } from "#host/mke2fs.ts";
+
+const STAT_BLOCK_BYTES = 512;
+
+export type DiskUsage = {
+  /** What it takes on the host's disk. */
+  readonly allocatedBytes: number;
+  /** What the guest sees. */
+  readonly sizeBytes: number;
+};
+
+/** At `path` there is a whole disk or none. An existing one is replaced: callers own their paths. */
+export async function createDisk(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
+  try {
+    // Made here, so that nobody else may ever read what guests write.
+    await using file = await open(temporary, "wx", 0o600);
+    await file.truncate(sizeBytes);
+    await makeEmptyDisk(temporary, sizeBytes, signal);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/**
+ * Makes the disk larger; its file system grows when the guest starts next. Equal sizes change nothing.
+ * @throws HearthError `input.invalid` for a smaller size: the guest's data would be cut off.
+ */
+export async function growDisk(path: string, sizeBytes: number): Promise<void> {
+  const { size } = await stat(path);
+  if (sizeBytes < size) {
+    throw new HearthError("input.invalid", `disk: it has ${size} bytes and cannot shrink to ${sizeBytes}.`, {
+      hint: "Choose a larger size, or create a new VM.",
+    });
+  }
+  if (sizeBytes > size) await truncate(path, sizeBytes);
+}
+
+export async function diskUsage(path: string): Promise<DiskUsage> {
+  const { blocks, size } = await stat(path);
+  return { allocatedBytes: blocks * STAT_BLOCK_BYTES, sizeBytes: size };
+}
