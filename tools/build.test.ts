@@ -10,9 +10,13 @@ import { buildPackage } from "./build.ts";
 import { ROOT } from "./source-files.ts";
 
 const STEP_TIMEOUT_MS = 90_000;
+/** Compiles only when the package brings its types: without them everything would be `any`. */
 const CONSUMER = `
-import { Hearth } from "hearthd";
-export type Client = InstanceType<typeof Hearth>;
+import { Hearth, type Vm } from "hearthd";
+export const client: Promise<Hearth> = Hearth.connect();
+export const nameOf = (vm: Vm): string => vm.name;
+// @ts-expect-error There is no such method.
+export const wrong = Hearth.disconnectAll();
 `;
 
 let scratch = "";
