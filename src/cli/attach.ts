@@ -1,0 +1,125 @@
+/** Joins a command in a guest to this terminal, or to the pipes that stand in its place. */
+import type { Readable } from "node:stream";
+import { HearthError } from "#base/error.ts";
+import type { TtySize } from "#model/exec-spec.ts";
+import type { Io } from "#cli/io.ts";
+import type { Out } from "#cli/output.ts";
+import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
+
+export type Attach = {
+  /** Opens the command; `signal` gives it up. */
+  readonly open: (signal: AbortSignal) => Promise<GuestProcess>;
+  readonly tty: boolean;
+  /** Whether our stdin goes to the command. */
+  readonly stdin: boolean;
+};
+
+/** What `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+const SIGNAL_NUMBERS: Readonly<Record<string, number>> = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 };
+/** Ctrl-C twice in this time, and we no longer wait for a command that ignores it. */
+const TWICE_MS = 1_000;
+
+/** Answers the exit code. @throws HearthError what hearthd failed with. */
+export async function attach(attachment: Attach, io: Io, out: Out): Promise<number> {
+  const exit = await withSignals(attachment, io, out, async (command) => {
+    const raw = attachment.tty && attachment.stdin && io.stdinIsTerminal;
+    const undoWindow = attachment.tty ? followWindow(command, io) : undefined;
+    try {
+      if (raw) io.stdin.setRawMode?.(true);
+      // The command may end with input left over: its stdin is destroyed then, and that is no error.
+      if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
+      command.stdout.pipe(io.stdout, { end: false });
+      command.stderr.pipe(io.stderr, { end: false });
+      const [how] = await Promise.all([command.exited, ended(command.stdout), ended(command.stderr)]);
+      return how;
+    } finally {
+      undoWindow?.();
+      if (raw) io.stdin.setRawMode?.(false);
+      if (attachment.stdin) io.stdin.unpipe(command.stdin).pause();
+    }
+  });
+  return exit.exitCode;
+}
+
+/** Runs the command and keeps what it says, for `--json`. */
+export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: number): Promise<number> {
+  let vm: GuestProcess["vm"];
+  let texts = ["", ""];
+  const exit = await withSignals(attachment, io, out, async (command) => {
+    vm = command.vm;
+    if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
+    const [stdout, stderr, how] = await Promise.all([
+      collect(command.stdout, maxBytes),
+      collect(command.stderr, maxBytes),
+      command.exited,
+    ]);
+    texts = [stdout, stderr];
+    if (attachment.stdin) io.stdin.unpipe(command.stdin).pause();
+    return how;
+  });
+  out.json({ ...exit, stdout: texts[0], stderr: texts[1], ...(vm !== undefined && { vm }) });
+  return exit.exitCode;
+}
+
+/** Before the command has started a signal gives up; afterwards it goes to the command. */
+async function withSignals(
+  { open, tty }: Attach,
+  io: Io,
+  out: Out,
+  use: (command: GuestProcess) => Promise<GuestExit>,
+): Promise<GuestExit> {
+  const controller = new AbortController();
+  let command: GuestProcess | undefined;
+  let givenUpBy: string | undefined;
+  let lastIntMs = -Infinity;
+  const onSignal = (name: string): void => {
+    const again = name === "SIGINT" && !tty && performance.now() - lastIntMs < TWICE_MS;
+    if (name === "SIGINT") lastIntMs = performance.now();
+    if (command !== undefined && !again) return command.signal(name);
+    givenUpBy = name;
+    controller.abort();
+  };
+  const undo = FORWARDED.map((name) => io.onSignal(name, () => onSignal(name)));
+  try {
+    command = await open(controller.signal);
+    out.clearProgress();
+    return await use(command);
+  } catch (error) {
+    if (givenUpBy === undefined) throw error;
+    return { exitCode: 128 + (SIGNAL_NUMBERS[givenUpBy] ?? 0), timedOut: false };
+  } finally {
+    for (const each of undo) each();
+  }
+}
+
+/** The window as it is, for a new terminal in the guest. */
+export function windowSize(io: Io): TtySize {
+  return { rows: io.stdout.rows || 24, cols: io.stdout.columns || 80 };
+}
+
+function followWindow(command: GuestProcess, io: Io): () => void {
+  const tell = (): void => command.resize(windowSize(io));
+  io.stdout.on("resize", tell);
+  return () => void io.stdout.removeListener("resize", tell);
+}
+
+function ended(stream: Readable): Promise<void> {
+  if (stream.readableEnded || stream.destroyed) return Promise.resolve();
+  return new Promise((resolve) => stream.once("end", resolve).once("close", resolve));
+}
+
+async function collect(stream: Readable, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) {
+      throw new HearthError("input.invalid", `The command wrote more than the ${maxBytes} bytes that --json holds.`, {
+        hint: "Leave out --json, and take its output from the pipe.",
+      });
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}

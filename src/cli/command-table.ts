@@ -1,0 +1,206 @@
+/** Every command with its one line; the file of a command is loaded when it is called. */
+import type { Command } from "#cli/command.ts";
+
+export type Row = {
+  readonly summary: string;
+  readonly group: "Virtual machines" | "Images and kernels" | "Hearth itself";
+  readonly load: () => Promise<{ readonly default: Command }>;
+  /** Other names for it, out of habit. */
+  readonly aliases?: readonly string[];
+};
+
+export const COMMANDS: Readonly<Record<string, Row>> = {
+  run: {
+    group: "Virtual machines",
+    summary: "Make a VM, boot it and run a command in it",
+    load: () => import("#cli/commands/vm/run.ts"),
+  },
+  create: {
+    group: "Virtual machines",
+    summary: "Make a VM and boot it",
+    load: () => import("#cli/commands/vm/create.ts"),
+  },
+  exec: {
+    group: "Virtual machines",
+    summary: "Run a command in a VM",
+    load: () => import("#cli/commands/vm/exec.ts"),
+  },
+  shell: {
+    group: "Virtual machines",
+    summary: "Open a shell in a VM",
+    load: () => import("#cli/commands/vm/shell.ts"),
+    aliases: ["ssh", "connect"],
+  },
+  cp: {
+    group: "Virtual machines",
+    summary: "Copy files between the host and a VM",
+    load: () => import("#cli/commands/vm/cp.ts"),
+  },
+  ls: {
+    group: "Virtual machines",
+    summary: "List VMs",
+    load: () => import("#cli/commands/vm/ls.ts"),
+    aliases: ["list", "ps"],
+  },
+  show: {
+    group: "Virtual machines",
+    summary: "Show everything about a VM",
+    load: () => import("#cli/commands/vm/show.ts"),
+    aliases: ["inspect"],
+  },
+  logs: {
+    group: "Virtual machines",
+    summary: "Print a VM's console, or its VMM's log",
+    load: () => import("#cli/commands/vm/logs.ts"),
+  },
+  stats: {
+    group: "Virtual machines",
+    summary: "Show what VMs use of the host",
+    load: () => import("#cli/commands/vm/stats.ts"),
+    aliases: ["top"],
+  },
+  start: {
+    group: "Virtual machines",
+    summary: "Boot VMs",
+    load: () => import("#cli/commands/vm/start.ts"),
+  },
+  stop: {
+    group: "Virtual machines",
+    summary: "Flush and power off VMs",
+    load: () => import("#cli/commands/vm/stop.ts"),
+  },
+  restart: {
+    group: "Virtual machines",
+    summary: "Stop VMs and boot them again",
+    load: () => import("#cli/commands/vm/restart.ts"),
+    aliases: ["reboot"],
+  },
+  kill: {
+    group: "Virtual machines",
+    summary: "End VMs without asking them",
+    load: () => import("#cli/commands/vm/kill.ts"),
+  },
+  pause: {
+    group: "Virtual machines",
+    summary: "Halt the CPUs of VMs",
+    load: () => import("#cli/commands/vm/pause.ts"),
+  },
+  resume: {
+    group: "Virtual machines",
+    summary: "Let paused VMs go on",
+    load: () => import("#cli/commands/vm/resume.ts"),
+    aliases: ["unpause"],
+  },
+  set: {
+    group: "Virtual machines",
+    summary: "Change CPUs, memory or disk of a VM that does not run",
+    load: () => import("#cli/commands/vm/set.ts"),
+  },
+  rm: {
+    group: "Virtual machines",
+    summary: "Remove VMs with their disks",
+    load: () => import("#cli/commands/vm/rm.ts"),
+    aliases: ["remove", "delete"],
+  },
+  prune: {
+    group: "Virtual machines",
+    summary: "Remove all VMs that do not run",
+    load: () => import("#cli/commands/vm/prune.ts"),
+  },
+  "image ls": {
+    group: "Images and kernels",
+    summary: "List the images in the cache",
+    load: () => import("#cli/commands/image/ls.ts"),
+    aliases: ["images", "image list"],
+  },
+  "image build": {
+    group: "Images and kernels",
+    summary: "Build an image",
+    load: () => import("#cli/commands/image/build.ts"),
+  },
+  "image show": {
+    group: "Images and kernels",
+    summary: "Show everything about an image",
+    load: () => import("#cli/commands/image/show.ts"),
+    aliases: ["image inspect"],
+  },
+  "image rm": {
+    group: "Images and kernels",
+    summary: "Remove images that no VM uses",
+    load: () => import("#cli/commands/image/rm.ts"),
+    aliases: ["image remove", "image delete"],
+  },
+  "kernel ls": {
+    group: "Images and kernels",
+    summary: "List the kernels in the cache",
+    load: () => import("#cli/commands/kernel/ls.ts"),
+    aliases: ["kernel list"],
+  },
+  "daemon start": {
+    group: "Hearth itself",
+    summary: "Start hearthd, if it does not run",
+    load: () => import("#cli/commands/daemon/start.ts"),
+  },
+  "daemon stop": {
+    group: "Hearth itself",
+    summary: "End hearthd; VMs keep running",
+    load: () => import("#cli/commands/daemon/stop.ts"),
+  },
+  "daemon status": {
+    group: "Hearth itself",
+    summary: "Say whether hearthd runs, and how it is",
+    load: () => import("#cli/commands/daemon/status.ts"),
+  },
+  "daemon logs": {
+    group: "Hearth itself",
+    summary: "Print hearthd's log",
+    load: () => import("#cli/commands/daemon/logs.ts"),
+  },
+  doctor: {
+    group: "Hearth itself",
+    summary: "Check what this host can do, with a cure for what it cannot",
+    load: () => import("#cli/commands/system/doctor.ts"),
+  },
+  version: {
+    group: "Hearth itself",
+    summary: "Print Hearth's version",
+    load: () => import("#cli/commands/system/version.ts"),
+  },
+  completion: {
+    group: "Hearth itself",
+    summary: "Print a script that completes commands in a shell",
+    load: () => import("#cli/commands/system/completion.ts"),
+  },
+  help: {
+    group: "Hearth itself",
+    summary: "Explain a command",
+    load: () => import("#cli/commands/system/help.ts"),
+  },
+};
+
+/** What the scripts of `completion` call; nobody types it. */
+const HIDDEN: Readonly<Record<string, Row["load"]>> = {
+  __complete: () => import("#cli/commands/system/complete.ts"),
+};
+
+/** Nouns that stand before a verb. */
+export const NOUNS = ["image", "kernel", "daemon"] as const;
+
+export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
+
+/** The command that `words` begin with; verbs of nouns take two words. */
+export function findCommand(words: readonly string[]): Found | undefined {
+  for (const count of [2, 1]) {
+    const name = words.slice(0, count).join(" ");
+    if (name === "" || words.length < count) continue;
+    const rest = words.slice(count);
+    const row = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+    if (row !== undefined) return { name, load: row.load, rest };
+    const hidden = Object.hasOwn(HIDDEN, name) ? HIDDEN[name] : undefined;
+    if (hidden !== undefined) return { name, load: hidden, rest };
+    for (const [real, { aliases = [], load }] of Object.entries(COMMANDS)) {
+      if (aliases.includes(name)) return { name: real, load, rest };
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,62 @@
+import { parseDuration } from "#base/durations.ts";
+import { HearthError } from "#base/error.ts";
+import { parseVmName } from "#model/ids.ts";
+import { attach, capture } from "#cli/attach.ts";
+import { command } from "#cli/command.ts";
+import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
+
+const COMMAND_MAX_MS = 365 * 86_400_000;
+const JSON_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
+
+export default command({
+  path: ["exec"],
+  summary: "Run a command in a VM",
+  about:
+    "The words arrive byte for byte: no shell reads them, unless you name one. The exit code is the command's own; " +
+    "125 says that Hearth failed, 126 that the command is not executable, 127 that it was not found, 128+n that " +
+    "signal n ended it, 124 that its time was up. A stdin that is a pipe or a file is passed on; a terminal's only " +
+    "with -i or -t. In a shell loop that reads a file, give `</dev/null`. With --json the output is captured and " +
+    "printed as { exitCode, stdout, stderr }.",
+  args: [
+    { name: "VM", help: "Name or id", completes: "vm" },
+    { name: "COMMAND", many: true, optional: true, help: "The command and its arguments" },
+  ],
+  flags: {
+    ...EXEC_FLAGS,
+    timeout: { value: "TIME", help: "End the command after this time, such as 90s; exits with 124" },
+  },
+  passThrough: true,
+  exitsLikeGuest: true,
+  examples: [
+    ["hearth exec web -- uname -a", "One command"],
+    ["hearth exec -it web -- bash", "A shell with a terminal"],
+    ["echo hi | hearth exec web -- cat", "stdin comes from the pipe"],
+    ["hearth exec -d -u www-data web -- /srv/worker", "In the background, as another user"],
+  ],
+  async run({ args, flags, io, out, hearth }) {
+    const [name = "", ...argv] = args;
+    const vmName = parseVmName(name);
+    if (argv.length === 0) {
+      throw new HearthError("input.invalid", "exec: COMMAND is missing.", {
+        hint: `Write \`hearth exec ${vmName} -- COMMAND\`, or \`hearth shell ${vmName}\`.`,
+      });
+    }
+    const range = { minMs: 1, maxMs: COMMAND_MAX_MS };
+    const stdio = planStdio(flags, io, { terminalByDefault: false, json: out.wantsJson });
+    const exec = {
+      ...execRequest(argv, readEnv(flags, io), flags, stdio, io),
+      ...(flags.timeout !== undefined && { timeoutMs: parseDuration("timeout", flags.timeout, range) }),
+    };
+    const vm = (await hearth()).vm(vmName);
+    if (flags.detach) {
+      const started = await vm.spawn(argv, exec);
+      if (out.wantsJson) out.json({ pid: started.pid });
+      else out.line(String(started.pid));
+      started.close();
+      return 0;
+    }
+    const open = (signal: AbortSignal) => vm.spawn(argv, { ...exec, signal });
+    if (out.wantsJson) return capture({ open, ...stdio }, io, out, JSON_OUTPUT_MAX_BYTES);
+    return attach({ open, ...stdio }, io, out);
+  },
+});

@@ -1,0 +1,43 @@
+import { HearthError } from "#base/error.ts";
+import { command } from "#cli/command.ts";
+import { confirm } from "#cli/confirm.ts";
+import { eachVm } from "#cli/each-vm.ts";
+
+export default command({
+  path: ["prune"],
+  summary: "Remove all VMs that do not run",
+  about: "Names them and asks first, unless -f is given. VMs that run or are paused stay.",
+  args: [],
+  flags: { force: { short: "f", help: "Do not ask" } },
+  examples: [
+    ["hearth prune", "Asks first"],
+    ["hearth prune -f", "For scripts"],
+  ],
+  async run({ flags, io, out, hearth }) {
+    const client = await hearth();
+    const idle = (await client.vms.list()).filter(({ phase }) => ["created", "stopped", "failed"].includes(phase));
+    if (idle.length === 0) {
+      if (out.wantsJson) out.json([]);
+      else out.note("Every VM runs; there is nothing to remove.");
+      return;
+    }
+    const names = idle.map(({ name }) => name);
+    if (!flags.force) {
+      if (!io.stdinIsTerminal) {
+        const hint = "Write `hearth prune -f` where nobody can be asked.";
+        throw new HearthError("input.invalid", "prune: it asks first, and there is no terminal.", { hint });
+      }
+      if (!(await confirm(io, `Remove ${names.join(", ")} with all that is in them? [y/N] `))) return 1;
+    }
+    const removed = async (name: string) => {
+      // It may have been started since the list was made: then it stays.
+      await client.vm(name).remove();
+      return { result: { name, removed: true } };
+    };
+    if (names.length === 1 && out.wantsJson) {
+      await removed(names[0] ?? "");
+      return out.json([{ name: names[0], removed: true }]);
+    }
+    return eachVm(names, out, removed);
+  },
+});

@@ -1,0 +1,75 @@
+import type { CreateVm, Exec } from "#api/wire.ts";
+import type { Hearth } from "#sdk/hearth.ts";
+import { attach, capture } from "#cli/attach.ts";
+import { command } from "#cli/command.ts";
+import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
+import type { Out } from "#cli/output.ts";
+import { parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
+
+const JSON_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
+
+export default command({
+  path: ["run"],
+  summary: "Make a VM, boot it and run a command in it",
+  about:
+    "Without a command, the image's own runs, or a shell when you are at a terminal. Everything after the image " +
+    "belongs to the command, flags included; the words arrive byte for byte. Flags of `run` stand before the image. " +
+    "The exit code is the command's own; 125 says that Hearth failed, 126 that the command is not executable, 127 " +
+    "that it was not found, 128+n that signal n ended it. A stdin that is a pipe or a file is passed on; a " +
+    "terminal's only with -i or -t, or when no command is given. An image that is not there yet is built first. " +
+    "With --json the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json the VM.",
+  args: [
+    { name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" },
+    { name: "COMMAND", many: true, optional: true, help: "The command and its arguments" },
+  ],
+  flags: {
+    rm: { help: "Remove the VM when the command ends, also on Ctrl-C" },
+    ...EXEC_FLAGS,
+    detach: { short: "d", help: "Leave the VM running, print its name and come back" },
+    ...VM_FLAGS,
+  },
+  passThrough: true,
+  exitsLikeGuest: true,
+  examples: [
+    ["hearth run --rm debian -- uname -a", "One command in a fresh VM"],
+    ["hearth run --rm -it debian", "A shell; the VM goes away with it"],
+    ["hearth run -d --name web --memory 1G --network user debian", "A VM that stays"],
+    ["tar c . | hearth run --rm debian -- tar tv", "stdin comes from the pipe"],
+  ],
+  async run({ args, flags, io, out, hearth }) {
+    const [image = "", ...argv] = args;
+    const vm: CreateVm = { ...parseVmFlags(image, flags), ...(flags.rm && { autoRemove: true }) };
+    const env = readEnv(flags, io);
+    const json = out.wantsJson;
+    const stdio = planStdio(flags, io, { terminalByDefault: argv.length === 0, json });
+    const exec = execRequest(argv, env, flags, stdio, io);
+    const client = await hearth();
+    if (flags.detach) return detached(client, vm, exec, out);
+    const open = (signal: AbortSignal) => client.run({ vm, exec }, { onProgress: out.onProgress, signal });
+    if (json) return capture({ open, ...stdio }, io, out, JSON_OUTPUT_MAX_BYTES);
+    return attach({ open, ...stdio }, io, out);
+  },
+});
+
+/** The VM stays; without a command there is nothing in it but its own services. */
+async function detached(client: Hearth, spec: CreateVm, exec: Exec, out: Out): ReturnType<typeof runResult> {
+  const { onProgress } = out;
+  if (exec.argv.length > 0) {
+    const started = await client.run({ vm: spec, exec }, { onProgress });
+    const name = started.vm?.name ?? spec.name ?? "";
+    started.close();
+    return runResult(client, name, out);
+  }
+  // As for the command's own variables: the VM's commands get them later.
+  const vm = await client.vms.create({ ...spec, env: exec.env, user: exec.user, workdir: exec.workdir }, { onProgress });
+  await vm.start({ onProgress });
+  return runResult(client, vm.name, out);
+}
+
+async function runResult(client: Hearth, name: string, out: Out): Promise<number> {
+  out.clearProgress();
+  if (out.wantsJson) out.json(await client.vm(name).show());
+  else out.line(name);
+  return 0;
+}
+

@@ -1,0 +1,87 @@
+import { formatDuration, formatDurationRounded } from "#base/durations.ts";
+import { formatSize } from "#base/sizes.ts";
+import type { Vm } from "#api/wire.ts";
+import { parseVmName } from "#model/ids.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["show"],
+  summary: "Show everything about a VM",
+  about: "With what this host does not guarantee for it, its files, and the last thing that went wrong.",
+  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+  flags: {},
+  examples: [
+    ["hearth show web", "For people"],
+    ["hearth show web --json | jq .pid", "For programs"],
+  ],
+  async run({ args, out, hearth }) {
+    const vm = await (await hearth()).vm(parseVmName(args[0] ?? "")).show();
+    if (out.wantsJson) return out.json(vm);
+    out.fields([...identity(vm), ...machine(vm), ...defaults(vm), ...story(vm), ...paths(vm)]);
+  },
+});
+
+type Pair = readonly [string, string | undefined];
+
+function identity(vm: Vm): readonly Pair[] {
+  const silent = vm.responsive === false ? ", but its VMM does not answer" : "";
+  return [
+    ["name", vm.name],
+    ["id", vm.id],
+    ["state", `${vm.phase}${silent}`],
+    ["image", `${vm.image} (${vm.imageDigest})`],
+  ];
+}
+
+function machine(vm: Vm): readonly Pair[] {
+  const emulated = vm.accel === "tcg" ? "emulated" : vm.accel;
+  return [
+    ["cpus", String(vm.cpus)],
+    ["memory", formatSize(vm.memoryBytes)],
+    ["disk", formatSize(vm.diskBytes)],
+    ["network", vm.network],
+    ["init", vm.init],
+    ["driver", vm.driver === undefined ? undefined : [vm.driver, emulated].filter(Boolean).join(", ")],
+    ["kernel", vm.kernel],
+    ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],
+    ...vm.weaknesses.map((sentence): Pair => ["beware", sentence]),
+  ];
+}
+
+function defaults(vm: Vm): readonly Pair[] {
+  return [
+    ["user", vm.user],
+    ["workdir", vm.workdir],
+    ...Object.entries(vm.env).map(([name, value]): Pair => ["env", `${name}=${value}`]),
+    ["timeout", vm.lifetimeMs === undefined ? undefined : formatDuration(vm.lifetimeMs)],
+    ["when it ends", vm.autoRemove ? "it is removed" : undefined],
+  ];
+}
+
+function story(vm: Vm): readonly Pair[] {
+  const { exit, lastError } = vm;
+  const how = exit && [exit.reason, exit.code === undefined ? undefined : `code ${exit.code}`, exit.signal];
+  return [
+    ["created", at(vm.createdAtMs)],
+    ["started", vm.startedAtMs === undefined ? undefined : at(vm.startedAtMs)],
+    ["last used", at(vm.lastUsedAtMs)],
+    ["ended", exit && `${at(exit.atMs)} (${how?.filter(Boolean).join(", ")})`],
+    ["last error", lastError && `${at(lastError.atMs)} ${lastError.code}: ${lastError.message}`],
+    ["pid", vm.pid === undefined ? undefined : String(vm.pid)],
+  ];
+}
+
+function paths(vm: Vm): readonly Pair[] {
+  return [
+    ["files", vm.paths.state],
+    ["disk file", vm.paths.disk],
+    ["console log", vm.paths.console],
+    ["vmm log", vm.paths.vmmLog],
+    ["sockets", vm.paths.sockets],
+  ];
+}
+
+function at(ms: number): string {
+  const ago = formatDurationRounded(Math.max(0, Date.now() - ms));
+  return `${new Date(ms).toISOString()} (${ago} ago)`;
+}

@@ -1,0 +1,31 @@
+import { parseStopTime, STOP_TIME } from "#cli/stop-time.ts";
+import { command } from "#cli/command.ts";
+import { eachVm, isWrongPhase } from "#cli/each-vm.ts";
+
+export default command({
+  path: ["stop"],
+  summary: "Flush and power off VMs",
+  about: "The guest stops its services and flushes its disks; after the time the VMM is ended. One that does not run is left as it is, and that is no error.",
+  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+  flags: { time: STOP_TIME },
+  examples: [
+    ["hearth stop web", "What was written is there after the next start"],
+    ["hearth stop --time 60s db", "For one that takes long"],
+    ["hearth stop web db cache", "Several at once"],
+  ],
+  async run({ args, flags, out, hearth }) {
+    const timeoutMs = parseStopTime(flags.time);
+    const client = await hearth();
+    return eachVm(args, out, async (name) => {
+      const vm = client.vm(name);
+      try {
+        return { result: await vm.stop({ timeoutMs, onProgress: out.onProgress }) };
+      } catch (error) {
+        if (!isWrongPhase(error)) throw error;
+        const now = await vm.show();
+        if (now.phase !== "stopped" && now.phase !== "created" && now.phase !== "failed") throw error;
+        return { result: now, note: `${now.name} does not run.` };
+      }
+    });
+  },
+});

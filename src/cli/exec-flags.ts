@@ -1,0 +1,83 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Exec } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import { checkEnvName, checkExec } from "#model/exec-spec.ts";
+import { windowSize } from "#cli/attach.ts";
+import type { Flags, FlagValues } from "#cli/command.ts";
+import type { Io } from "#cli/io.ts";
+
+/** What `run` and `exec` have in common. */
+export const EXEC_FLAGS = {
+  interactive: { short: "i", help: "Pass stdin on, also from a terminal" },
+  tty: { short: "t", help: "Give the command a terminal" },
+  detach: { short: "d", help: "Leave the command running and come back at once" },
+  env: { short: "e", value: "NAME[=VALUE]", many: true, help: "Set a variable; without a value, as it is here" },
+  envFile: { value: "FILE", many: true, help: "Read NAME=VALUE lines from a file", completes: "path" },
+  user: { short: "u", value: "USER", help: "Run as this user (name, or uid[:gid])" },
+  workdir: { short: "w", value: "FOLDER", help: "Start in this folder of the VM" },
+} as const satisfies Flags;
+
+type ExecFlagValues = Pick<FlagValues<typeof EXEC_FLAGS>, "interactive" | "tty" | "detach" | "user" | "workdir">;
+
+/** How stdin and the terminal are used; the rule is in the help of both commands. */
+export function planStdio(
+  flags: Pick<ExecFlagValues, "interactive" | "tty" | "detach">,
+  io: Io,
+  wants: { readonly terminalByDefault: boolean; readonly json: boolean },
+): { readonly tty: boolean; readonly stdin: boolean } {
+  if (flags.detach) return { tty: false, stdin: false };
+  const atTerminal = io.stdinIsTerminal && io.stdout.isTTY === true;
+  const tty = !wants.json && (flags.tty || (wants.terminalByDefault && atTerminal));
+  return { tty, stdin: flags.interactive || tty || !io.stdinIsTerminal };
+}
+
+/** @throws HearthError `input.invalid` for what no exec could take. */
+export function execRequest(
+  argv: readonly string[],
+  env: Readonly<Record<string, string>>,
+  flags: ExecFlagValues,
+  stdio: { readonly tty: boolean; readonly stdin: boolean },
+  io: Io,
+): Exec {
+  checkExec({ argv, env });
+  const term = io.env["TERM"] || "xterm";
+  return {
+    argv: [...argv],
+    env: { ...env },
+    ...(flags.user !== undefined && { user: flags.user }),
+    ...(flags.workdir !== undefined && { workdir: flags.workdir }),
+    ...(stdio.tty && { tty: { ...windowSize(io), term } }),
+    stdin: stdio.stdin,
+    ...(flags.detach && { detach: true }),
+  };
+}
+
+/** Files first, so that a flag wins over a line in a file. */
+export function readEnv(
+  flags: { readonly env: readonly string[]; readonly envFile: readonly string[] },
+  io: Io,
+): Readonly<Record<string, string>> {
+  const pairs = [...flags.envFile.flatMap((file) => envFileLines(file, io)), ...flags.env];
+  return Object.fromEntries(pairs.map((pair) => parsePair(pair, io)));
+}
+
+function parsePair(pair: string, io: Io): readonly [string, string] {
+  const at = pair.indexOf("=");
+  const name = at === -1 ? pair : pair.slice(0, at);
+  checkEnvName(name);
+  if (at !== -1) return [name, pair.slice(at + 1)];
+  const value = io.env[name];
+  if (value !== undefined) return [name, value];
+  throw new HearthError("input.invalid", `env: ${name} is not set here.`, { hint: `Give it a value: -e ${name}=VALUE.` });
+}
+
+function envFileLines(file: string, io: Io): readonly string[] {
+  let text: string;
+  try {
+    text = readFileSync(resolve(io.cwd, file), "utf8");
+  } catch (cause) {
+    throw new HearthError("input.invalid", `env-file: ${file} cannot be read`, { hint: "Give a file of NAME=VALUE lines.", cause });
+  }
+  return text.split(/\r?\n/).filter((line) => line.trim() !== "" && !line.trimStart().startsWith("#"));
+}

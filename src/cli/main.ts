@@ -1,0 +1,93 @@
+/** From words to an exit code. */
+import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
+import type { Command, Context } from "#cli/command.ts";
+import { findCommand } from "#cli/command-table.ts";
+import type { Found } from "#cli/command-table.ts";
+import type { Io } from "#cli/io.ts";
+import { Out, withDetails } from "#cli/output.ts";
+import { parseWords } from "#cli/parse.ts";
+import type { Hearth } from "#sdk/hearth.ts";
+
+/** Codes below this belong to the guest command in `run`, `exec` and `shell`. */
+const HEARTH_FAILED = 125;
+const USAGE = 2;
+
+/** Runs one command line. Never throws: what goes wrong is said, and is an exit code. */
+export async function main(io: Io): Promise<number> {
+  const words = normalised(io.argv);
+  let out = new Out(io, { json: asksForJson(words), quiet: false });
+  let command: Command | undefined;
+  try {
+    const found = findCommand(words);
+    if (found === undefined) return await withoutCommand(words, out);
+    command = (await found.load()).default;
+    const { args, flags, help } = parseWords(command, found.rest);
+    if (help) return await showHelp(found, out);
+    out = new Out(io, { json: flags["json"] === true, quiet: flags["quiet"] === true });
+    const context = { args, flags, io, out, hearth: connector(io) } as Context;
+    return (await command.run(context)) ?? 0;
+  } catch (thrown) {
+    const error = withDetails(thrown, io.env);
+    out.error(Object.is(error, thrown) ? error : Object.assign(error, {}));
+    return exitCodeOf(thrown, command);
+  } finally {
+    out.clearProgress();
+  }
+}
+
+/** `run` and `exec` keep 126, 127 and 130; all else that Hearth itself fails with is 125 there. */
+export function exitCodeOf(thrown: unknown, command: Command | undefined): number {
+  const { code } = toHearthError(thrown);
+  const { exit } = ERROR_CODES[code];
+  if (command?.exitsLikeGuest !== true) return exit;
+  return code === "exec.not_found" || code === "exec.not_executable" || code === "operation.cancelled"
+    ? exit
+    : HEARTH_FAILED;
+}
+
+/** Flags that stand before the command belong to it; `-h` and `-V` alone are commands. */
+function normalised(argv: readonly string[]): readonly string[] {
+  const first = argv.findIndex((word) => !word.startsWith("-"));
+  const before = first === -1 ? argv : argv.slice(0, first);
+  if (before.length === 0) return argv;
+  if (before.some((word) => word === "--version" || word === "-V")) return ["version"];
+  if (before.some((word) => word === "--help" || word === "-h")) return ["help", ...(first === -1 ? [] : argv.slice(first))];
+  if (first === -1) return argv;
+  const rest = argv.slice(first);
+  const count = findCommand(rest) === undefined ? 0 : rest.length - (findCommand(rest)?.rest.length ?? 0);
+  return [...rest.slice(0, count), ...before, ...rest.slice(count)];
+}
+
+function asksForJson(words: readonly string[]): boolean {
+  const end = words.indexOf("--");
+  return (end === -1 ? words : words.slice(0, end)).includes("--json");
+}
+
+async function withoutCommand(words: readonly string[], out: Out): Promise<number> {
+  const { overview, unknownCommand } = await import("#cli/help.ts");
+  if (words.length === 0) {
+    out.text(overview());
+    return 0;
+  }
+  out.error(unknownCommand(words));
+  return USAGE;
+}
+
+async function showHelp(found: Found, out: Out): Promise<number> {
+  const { commandHelp } = await import("#cli/help.ts");
+  out.text(commandHelp((await found.load()).default));
+  return 0;
+}
+
+function connector(io: Io): Context["hearth"] {
+  let connected: Promise<Hearth> | undefined;
+  return (options = {}) => {
+    connected ??= import("#sdk/hearth.ts").then(({ Hearth: Client }) => Client.connect({ env: io.env, ...options }));
+    return connected;
+  };
+}
+
+/** For commands that take what only another flag makes sensible. */
+export function usage(message: string, hint: string): HearthError {
+  return new HearthError("input.invalid", message, { hint });
+}

@@ -1,0 +1,111 @@
+import { errorBody, toHearthError } from "#base/error.ts";
+import type { HearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import type { Io } from "#cli/io.ts";
+import { printable, printableLines } from "#cli/printable.ts";
+import { ProgressView } from "#cli/progress.ts";
+import { renderTable } from "#cli/table.ts";
+import { operationOf } from "#sdk/transport.ts";
+
+export type OutOptions = { readonly json: boolean; readonly quiet: boolean };
+
+/** Where a table goes when nobody looks: files and pipes get whole words. */
+const DEFAULT_COLUMNS = 80;
+
+/** What a command says: results on stdout, everything else on stderr. */
+export class Out {
+  /** Results are JSON. */
+  readonly wantsJson: boolean;
+  readonly #io: Io;
+  readonly #quiet: boolean;
+  readonly #progress: ProgressView;
+
+  constructor(io: Io, options: OutOptions) {
+    this.#io = io;
+    this.wantsJson = options.json;
+    this.#quiet = options.quiet;
+    this.#progress = new ProgressView(io.stderr, io.stderr.isTTY === true && io.env["TERM"] !== "dumb");
+  }
+
+  /** A result for people. */
+  line(text: string): void {
+    this.#io.stdout.write(`${printable(text)}\n`);
+  }
+
+  /** Text of several lines that is ours, such as help. */
+  text(text: string): void {
+    this.#io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+  }
+
+  json(value: unknown): void {
+    this.#io.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  }
+
+  /** One line per value, for streams of results. */
+  jsonLine(value: unknown): void {
+    this.#io.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+
+  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    this.#io.stdout.write(renderTable(head, rows, this.#tableWidth()));
+  }
+
+  /** `key  value` lines. */
+  fields(pairs: readonly (readonly [string, string | undefined])[]): void {
+    const known = pairs.filter((pair): pair is readonly [string, string] => pair[1] !== undefined);
+    const width = Math.max(...known.map(([key]) => key.length));
+    for (const [key, value] of known) this.line(`${key.padEnd(width)}  ${value}`);
+  }
+
+  /** Something good to know, not a result. */
+  note(text: string): void {
+    if (this.#quiet) return;
+    this.#progress.clear();
+    this.#io.stderr.write(`${printableLines(text)}\n`);
+  }
+
+  /** For long work; undefined when nobody wants to see it, so that nobody asks hearthd for it. */
+  get onProgress(): OnProgress | undefined {
+    return this.#quiet ? undefined : this.#progress.show;
+  }
+
+  clearProgress(): void {
+    this.#progress.clear();
+  }
+
+  /** Says what went wrong; with JSON on stdout, where a program reads. */
+  error(thrown: unknown, about?: string): void {
+    this.#progress.clear();
+    const body = errorBody(thrown, operationOf(thrown));
+    if (this.wantsJson) return this.json({ ...(about !== undefined && { name: about }), error: body });
+    this.errorForPeople(thrown);
+  }
+
+  errorForPeople(thrown: unknown): void {
+    this.#progress.clear();
+    const { code, message, hint, operation } = errorBody(thrown, operationOf(thrown));
+    const say = (word: string, text: string): void => {
+      const label = this.#colors ? `\u001b[1;${word === "error" ? 31 : 36}m${word}:\u001b[0m` : `${word}:`;
+      this.#io.stderr.write(`${label} ${printableLines(text)}\n`);
+    };
+    say("error", message);
+    if (hint !== undefined) say("hint", hint);
+    if (operation !== undefined && code !== "input.invalid") say("operation", operation);
+  }
+
+  get #colors(): boolean {
+    return this.#io.stderr.isTTY === true && !this.#io.env["NO_COLOR"] && this.#io.env["TERM"] !== "dumb";
+  }
+
+  #tableWidth(): number | undefined {
+    if (this.#io.stdout.isTTY !== true) return undefined;
+    return this.#io.stdout.columns || DEFAULT_COLUMNS;
+  }
+}
+
+/** With the stack of a bug, for those who ask for it. */
+export function withDetails(thrown: unknown, env: Io["env"]): HearthError {
+  const error = toHearthError(thrown);
+  if (env["HEARTH_DEBUG"] && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
+  return error;
+}

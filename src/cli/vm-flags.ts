@@ -1,0 +1,67 @@
+import type { CreateVm } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import { parseDuration } from "#base/durations.ts";
+import { parseSize } from "#base/sizes.ts";
+import { parseVmName } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import { INITS, NETWORKS } from "#model/vm-spec.ts";
+import type { Init, Network } from "#model/vm-spec.ts";
+import type { Flags, FlagValues } from "#cli/command.ts";
+
+/** How big a VM is; `set` changes the same. */
+export const SIZE_FLAGS = {
+  cpus: { value: "NUMBER", help: `Virtual CPUs, 1 to ${LIMITS.cpusMax}` },
+  memory: { value: "SIZE", help: "Memory, such as 512M or 4G" },
+  disk: { value: "SIZE", help: "Size of the writable disk, such as 8G" },
+} as const satisfies Flags;
+
+/** What `run` and `create` make a VM from. */
+export const VM_FLAGS = {
+  name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
+  ...SIZE_FLAGS,
+  network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
+  init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
+  kernel: { value: "RELEASE", help: "A kernel of `hearth kernel ls`, not the image's own" },
+  bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
+  driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
+  timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },
+} as const satisfies Flags;
+
+/** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */
+export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
+  const { name, network, init, kernel, bootArgs, driver, timeout } = flags;
+  const lifetime = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
+  const words = bootArgs.flatMap((text) => text.split(/\s+/).filter((word) => word !== ""));
+  return {
+    image: parseImageRef(image),
+    ...(name !== undefined && { name: parseVmName(name) }),
+    ...parseSizes(flags),
+    // commander has checked both against their choices.
+    ...(network !== undefined && { network: network as Network }),
+    ...(init !== undefined && { init: init as Init }),
+    ...(kernel !== undefined && { kernel }),
+    ...(words.length > 0 && { bootArgs: words }),
+    ...(driver !== undefined && { driver }),
+    ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, lifetime) }),
+  };
+}
+
+export function parseSizes(flags: FlagValues<typeof SIZE_FLAGS>): Pick<CreateVm, "cpus" | "memoryBytes" | "diskBytes"> {
+  const { cpus, memory, disk } = flags;
+  const memoryRange = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
+  const diskRange = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
+  return {
+    ...(cpus !== undefined && { cpus: parseCpus(cpus) }),
+    ...(memory !== undefined && { memoryBytes: parseSize("memory", memory, memoryRange) }),
+    ...(disk !== undefined && { diskBytes: parseSize("disk", disk, diskRange) }),
+  };
+}
+
+function parseCpus(text: string): number {
+  const cpus = Number(text);
+  if (/^\d{1,4}$/.test(text) && cpus >= 1 && cpus <= LIMITS.cpusMax) return cpus;
+  throw new HearthError("input.invalid", `cpus: "${text}" is not a number of CPUs.`, {
+    hint: `Write a whole number from 1 to ${LIMITS.cpusMax}.`,
+  });
+}

@@ -1,0 +1,234 @@
+import { Readable, Writable } from "node:stream";
+import { CHANNEL, STDIN_WINDOW_BYTES } from "#api/exec-stream.ts";
+import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
+import type { Exec, Run } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import type { TtySize } from "#model/exec-spec.ts";
+import { errorFromBody } from "#sdk/transport.ts";
+import type { Transport } from "#sdk/transport.ts";
+import { openWebSocket } from "#sdk/websocket.ts";
+import type { WebSocketClient } from "#sdk/websocket.ts";
+
+/** How a command in a guest ended. */
+export type GuestExit = {
+  /** The command's own; 128+n when signal n ended it, 124 when its time was up. */
+  readonly exitCode: number;
+  /** The number of the signal that ended it. */
+  readonly signal?: number | undefined;
+  readonly timedOut: boolean;
+};
+
+export type GuestProcessOptions = {
+  /** What happens before a run's command starts: the image's build, the boot. */
+  readonly onProgress?: OnProgress | undefined;
+  /** Of a run: the VM is there. */
+  readonly onVm?: ((vm: { readonly id: string; readonly name: string }) => void) | undefined;
+};
+
+/** One message carries at most so much of stdin, so that a signal never waits behind more. */
+const STDIN_CHUNK_BYTES = 256 * 1024;
+const OUTPUT_BUFFER_BYTES = 256 * 1024;
+
+/**
+ * A command that runs in a guest, from `vm.spawn` or `hearth.run`.
+ *
+ * Memory is bounded both ways: output that nobody reads holds the command back (so read both streams, or call
+ * `resume()` on the one that you do not want), and `stdin` takes no more than the command does.
+ *
+ * @example
+ * const command = await vm.spawn(["sort"], { stdin: true });
+ * command.stdin.end("b\na\n");
+ * command.stdout.pipe(process.stdout);
+ * const { exitCode } = await command.exited;
+ */
+export class GuestProcess implements AsyncDisposable {
+  /** Takes bytes only if the command was started with `stdin: true`; otherwise it is closed. */
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  /** Empty for a command with a terminal: there is one stream then, stdout. */
+  readonly stderr: Readable;
+  /** Resolves when the command has ended; rejects when nobody can know any more how. */
+  readonly exited: Promise<GuestExit>;
+  /** Of a run: the VM that the command runs in. */
+  vm: { readonly id: string; readonly name: string } | undefined;
+  /** The command's process id in the guest. */
+  pid = 0;
+
+  readonly #options: GuestProcessOptions;
+  readonly #exit = Promise.withResolvers<GuestExit>();
+  readonly #started = Promise.withResolvers<void>();
+  /** Streams that are full; while there is one, the server is held back. */
+  readonly #full = new Set<Readable>();
+  #socket: WebSocketClient | undefined;
+  #windowBytes = STDIN_WINDOW_BYTES;
+  #onWindow: (() => void) | undefined;
+  #over = false;
+
+  private constructor(stdin: boolean, options: GuestProcessOptions) {
+    this.#options = options;
+    this.exited = this.#exit.promise;
+    // Nobody has to wait for the end, or for the start; whoever does gets the error all the same.
+    this.exited.catch(() => undefined);
+    this.#started.promise.catch(() => undefined);
+    this.stdout = this.#readable();
+    this.stderr = this.#readable();
+    this.stdin = new Writable({
+      highWaterMark: STDIN_CHUNK_BYTES,
+      write: (chunk: Buffer, _encoding, done) => this.#writeStdin(chunk, done),
+      final: (done) => this.#endStdin(done),
+    });
+    if (!stdin) this.stdin.destroy();
+  }
+
+  /** Resolves when the command has started. */
+  static async open(
+    transport: Transport,
+    path: string,
+    request: Exec | Run,
+    options: GuestProcessOptions,
+    signal?: AbortSignal,
+  ): Promise<GuestProcess> {
+    signal?.throwIfAborted();
+    const exec = "exec" in request ? request.exec : request;
+    const process = new GuestProcess(exec.stdin === true, options);
+    const socket = await openWebSocket(await transport.connect(), path, {
+      onText: (text) => process.#take(JSON.parse(text) as ServerMessage),
+      onBinary: (payload) => process.#takeOutput(payload),
+      onClose: (error) => process.#fail(lost(error)),
+    });
+    process.#socket = socket;
+    socket.sendText(JSON.stringify(request));
+    const cancel = (): void => process.#cancel(signal);
+    signal?.addEventListener("abort", cancel, { once: true });
+    process.exited.finally(() => signal?.removeEventListener("abort", cancel)).catch(() => undefined);
+    if (signal?.aborted === true) cancel();
+    await process.#started.promise;
+    return process;
+  }
+
+  /** @param name such as `SIGTERM`; it goes to the command's whole process group. */
+  signal(name: string): void {
+    this.#send({ type: "signal", signal: name });
+  }
+
+  /** Tells a command with a terminal that its window has another size. */
+  resize(size: TtySize): void {
+    this.#send({ type: "resize", rows: size.rows, cols: size.cols });
+  }
+
+  /** Goes away. A command that is not detached is ended. */
+  close(): void {
+    this.#fail(new HearthError("operation.cancelled", "The connection to the command was closed."));
+    this.#socket?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#over) this.close();
+    return Promise.resolve();
+  }
+
+  #send(message: ClientMessage): void {
+    if (!this.#over) this.#socket?.sendText(JSON.stringify(message));
+  }
+
+  #take(message: ServerMessage): void {
+    switch (message.type) {
+      case "progress":
+        return this.#options.onProgress?.(message.progress);
+      case "vm":
+        this.vm = { id: message.id, name: message.name };
+        return this.#options.onVm?.(this.vm);
+      case "started":
+        this.pid = message.pid;
+        return this.#started.resolve();
+      case "ack":
+        this.#windowBytes += message.bytes;
+        return this.#onWindow?.();
+      case "exit": {
+        const { code, signal, timedOut } = message;
+        this.#started.resolve();
+        this.#finish();
+        return this.#exit.resolve({ exitCode: code, timedOut, ...(signal !== undefined && { signal }) });
+      }
+      case "error":
+        return this.#fail(errorFromBody(message.error));
+    }
+  }
+
+  #takeOutput(message: Buffer): void {
+    const stream = message[0] === CHANNEL.stdout ? this.stdout : message[0] === CHANNEL.stderr ? this.stderr : undefined;
+    if (stream === undefined || stream.destroyed || message.byteLength < 2) return;
+    if (stream.push(message.subarray(1))) return;
+    this.#full.add(stream);
+    this.#socket?.pause();
+  }
+
+  #readable(): Readable {
+    const stream: Readable = new Readable({
+      highWaterMark: OUTPUT_BUFFER_BYTES,
+      read: () => this.#wantMore(stream),
+      destroy: (error, done) => {
+        this.#wantMore(stream);
+        done(error);
+      },
+    });
+    return stream;
+  }
+
+  #wantMore(stream: Readable): void {
+    if (this.#full.delete(stream) && this.#full.size === 0) this.#socket?.resume();
+  }
+
+  #writeStdin(chunk: Buffer, done: (error?: Error) => void): void {
+    if (this.#over) return done();
+    if (this.#windowBytes <= 0) {
+      this.#onWindow = () => {
+        this.#onWindow = undefined;
+        this.#writeStdin(chunk, done);
+      };
+      return;
+    }
+    const part = chunk.subarray(0, Math.min(this.#windowBytes, STDIN_CHUNK_BYTES));
+    const rest = chunk.subarray(part.byteLength);
+    this.#windowBytes -= part.byteLength;
+    this.#socket?.sendBinary([Uint8Array.of(CHANNEL.stdin), part], () => {
+      if (rest.byteLength === 0) done();
+      else this.#writeStdin(rest, done);
+    });
+  }
+
+  #endStdin(done: () => void): void {
+    if (!this.#over) this.#socket?.sendBinary([Uint8Array.of(CHANNEL.stdin)]);
+    done();
+  }
+
+  #cancel(signal: AbortSignal | undefined): void {
+    this.#fail(new HearthError("operation.cancelled", "The command was cancelled.", { cause: signal?.reason }));
+    this.#socket?.destroy();
+  }
+
+  #fail(error: HearthError): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#started.reject(error);
+    this.#exit.reject(error);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    // A write that waits for room must not wait for ever.
+    this.#onWindow?.();
+    this.stdin.destroy();
+    for (const stream of [this.stdout, this.stderr]) if (!stream.destroyed) stream.push(null);
+    this.#socket?.resume();
+    this.#socket?.close();
+  }
+}
+
+function lost(cause: Error | undefined): HearthError {
+  return new HearthError("daemon.unreachable", "The connection to hearthd broke before the command ended", {
+    hint: "Look at `hearth daemon status`; the VM itself may still run: `hearth ls`.",
+    cause,
+  });
+}

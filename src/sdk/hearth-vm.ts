@@ -1,0 +1,191 @@
+import type { Readable } from "node:stream";
+import type { Exec, SetVm, Vm, VmStats } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import { GuestProcess } from "#sdk/guest-process.ts";
+import type { GuestExit } from "#sdk/guest-process.ts";
+import { withProgress } from "#sdk/operation.ts";
+import type { LongOptions } from "#sdk/operation.ts";
+import type { Transport } from "#sdk/transport.ts";
+
+export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };
+
+export type ExecOptions = Omit<SpawnOptions, "stdin" | "detach" | "tty"> & {
+  /** What the command reads on stdin; otherwise its stdin is empty. */
+  readonly input?: string | Uint8Array | undefined;
+  /** Of stdout, and of stderr, each; 16 MiB unless told. More is an error, and ends the command. */
+  readonly maxOutputBytes?: number | undefined;
+};
+
+export type ExecResult = GuestExit & { readonly stdout: string; readonly stderr: string };
+
+const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
+
+/**
+ * One VM, by name or id. Making the object asks nothing: a VM that does not exist comes up at the first call.
+ *
+ * @example
+ * const vm = hearth.vm("web");
+ * await vm.start();
+ * const { stdout } = await vm.exec(["uname", "-r"]);
+ */
+export class HearthVm {
+  /** As it was given: the VM's name, or its id. */
+  readonly name: string;
+  readonly #transport: Transport;
+  readonly #path: string;
+
+  constructor(transport: Transport, name: string) {
+    this.name = name;
+    this.#transport = transport;
+    this.#path = `/v1/vms/${encodeURIComponent(name)}`;
+  }
+
+  /** Everything about the VM. @throws HearthError `vm.not_found`. */
+  show(signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("GET", this.#path, {}, signal);
+  }
+
+  /** Boots the VM; resolves when a command can run in it. */
+  start(options: LongOptions = {}): Promise<Vm> {
+    return withProgress(this.#transport, "POST", `${this.#path}/start`, {}, options);
+  }
+
+  /** Flushes and powers off the guest; after `timeoutMs` the VMM is ended. */
+  stop(options: LongOptions & { readonly timeoutMs?: number | undefined } = {}): Promise<Vm> {
+    const body = { timeoutMs: options.timeoutMs };
+    return withProgress(this.#transport, "POST", `${this.#path}/stop`, { body }, options);
+  }
+
+  /** Stops the VM, if it runs, and boots it. */
+  restart(options: LongOptions & { readonly timeoutMs?: number | undefined } = {}): Promise<Vm> {
+    const body = { timeoutMs: options.timeoutMs };
+    return withProgress(this.#transport, "POST", `${this.#path}/restart`, { body }, options);
+  }
+
+  /** Ends the VMM without asking the guest: what it had not flushed is lost. */
+  kill(options: { readonly killSignal?: "SIGKILL" | "SIGTERM" | undefined } = {}, signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("POST", `${this.#path}/kill`, { body: { signal: options.killSignal } }, signal);
+  }
+
+  /** Halts the virtual CPUs. Memory stays as it is. */
+  pause(signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("POST", `${this.#path}/pause`, {}, signal);
+  }
+
+  resume(signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("POST", `${this.#path}/resume`, {}, signal);
+  }
+
+  /** Changes a VM that does not run. A disk only grows. */
+  set(change: SetVm, signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("PATCH", this.#path, { body: change }, signal);
+  }
+
+  /** Removes the VM with its disk; with `force` also one that runs. */
+  remove(options: { readonly force?: boolean | undefined } = {}, signal?: AbortSignal): Promise<void> {
+    const query = { force: options.force === true ? true : undefined };
+    return this.#transport.json("DELETE", this.#path, { query }, signal);
+  }
+
+  /** What the VM uses of the host now. */
+  stats(signal?: AbortSignal): Promise<VmStats> {
+    return this.#transport.json("GET", `${this.#path}/stats`, {}, signal);
+  }
+
+  /**
+   * The guest's console, or the VMM's own log, as text. The bytes come from the guest: whoever prints them on a
+   * terminal cleans them first.
+   */
+  logs(
+    options: {
+      readonly source?: "console" | "vmm" | undefined;
+      readonly follow?: boolean | undefined;
+      readonly lines?: number | undefined;
+    } = {},
+    signal?: AbortSignal,
+  ): Promise<Readable> {
+    const query = {
+      source: options.source,
+      follow: options.follow === true ? true : undefined,
+      lines: options.lines === undefined ? undefined : String(options.lines),
+    };
+    return this.#transport.open("GET", `${this.#path}/logs`, { query }, signal);
+  }
+
+  /**
+   * Starts a command; `argv` arrives byte for byte, no shell reads it. With `stdin: true` the command's stdin is
+   * open. An empty `argv` is the image's own command, or a login shell when there is a terminal.
+   * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`, `vm.wrong_phase`.
+   */
+  spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<GuestProcess> {
+    const { signal, ...exec } = options;
+    return GuestProcess.open(this.#transport, `${this.#path}/exec`, { argv: [...argv], ...exec }, {}, signal);
+  }
+
+  /**
+   * Runs a command to its end. A command that fails is no error here: look at `exitCode`.
+   *
+   * @example
+   * const { exitCode, stdout } = await vm.exec(["wc", "-c"], { input: "four" });
+   */
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    const { input, maxOutputBytes = OUTPUT_MAX_BYTES, ...spawn } = options;
+    await using command = await this.spawn(argv, { ...spawn, stdin: input !== undefined });
+    if (input !== undefined) command.stdin.on("error", () => undefined).end(input);
+    const [stdout, stderr, exit] = await Promise.all([
+      textOf(command.stdout, "stdout", maxOutputBytes),
+      textOf(command.stderr, "stderr", maxOutputBytes),
+      command.exited,
+    ]);
+    return { ...exit, stdout, stderr };
+  }
+
+  /** A file or folder of the guest as a tar stream. @throws HearthError `file.not_found`. */
+  readTar(path: string, signal?: AbortSignal): Promise<Readable> {
+    return this.#transport.open("GET", `${this.#path}/files`, { query: { path } }, signal);
+  }
+
+  /** Unpacks a tar stream into the folder `path` of the guest; with `parents`, makes the folder first. */
+  writeTar(
+    path: string,
+    tar: Readable,
+    options: { readonly parents?: boolean | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<{ readonly entries: number; readonly bytes: number }> {
+    const query = { path, parents: options.parents === true ? true : undefined };
+    const stream = { from: tar, contentType: "application/x-tar" };
+    return this.#transport.json("PUT", `${this.#path}/files`, { query, stream }, signal);
+  }
+
+  /**
+   * Copies files or folders of the host into the guest, by the rules of `docker cp`.
+   *
+   * @example
+   * await vm.copyIn(["./src"], "/root/");
+   */
+  async copyIn(hostPaths: readonly string[], guestPath: string, signal?: AbortSignal): Promise<void> {
+    const { copyIn } = await import("#sdk/copy-in.ts");
+    await copyIn(this, hostPaths, guestPath, signal);
+  }
+
+  /** Copies a file or folder of the guest to the host, by the rules of `docker cp`. The guest is not trusted. */
+  async copyOut(guestPath: string, hostPath: string, signal?: AbortSignal): Promise<void> {
+    const { copyOut } = await import("#sdk/copy-out.ts");
+    await copyOut(this, guestPath, hostPath, signal);
+  }
+}
+
+async function textOf(stream: Readable, name: string, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) {
+      throw new HearthError("input.invalid", `${name}: the command wrote more than maxOutputBytes (${maxBytes}).`, {
+        hint: "Raise maxOutputBytes, or read the output as a stream with spawn().",
+      });
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}

@@ -1,0 +1,241 @@
+/**
+ * The client of hearthd, for programs. The command line uses the same one, and can do nothing that it cannot.
+ *
+ * @example
+ * import { Hearth } from "hearthd";
+ *
+ * const hearth = await Hearth.connect();
+ * const vm = await hearth.vms.create({ image: "debian", name: "web" });
+ * await vm.start();
+ * const { exitCode, stdout } = await vm.exec(["uname", "-a"]);
+ * await vm.remove({ force: true });
+ */
+import { homedir } from "node:os";
+import type { ApiEvent } from "#api/events.ts";
+import type { CreateVm, DaemonStatus, Doctor, Exec, Image, Kernel, Vm } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import type { Folders } from "#base/folders.ts";
+import { LIMITS } from "#model/limits.ts";
+import { GuestProcess } from "#sdk/guest-process.ts";
+import type { GuestProcessOptions } from "#sdk/guest-process.ts";
+import { HearthVm } from "#sdk/hearth-vm.ts";
+import { withProgress } from "#sdk/operation.ts";
+import type { LongOptions } from "#sdk/operation.ts";
+import { answers, startDaemon } from "#sdk/start-daemon.ts";
+import { Transport, unreachable } from "#sdk/transport.ts";
+
+export type { ApiEvent } from "#api/events.ts";
+export type {
+  CreateVm,
+  DaemonStatus,
+  Doctor,
+  DoctorCheck,
+  Exec,
+  Image,
+  Kernel,
+  SetVm,
+  Vm,
+  VmStats,
+} from "#api/wire.ts";
+export { HearthError } from "#base/error.ts";
+export type { ErrorCode } from "#base/error.ts";
+export type { Progress } from "#base/progress.ts";
+export { GuestProcess } from "#sdk/guest-process.ts";
+export type { GuestExit } from "#sdk/guest-process.ts";
+export { HearthVm } from "#sdk/hearth-vm.ts";
+export type { ExecOptions, ExecResult, SpawnOptions } from "#sdk/hearth-vm.ts";
+export type { LongOptions } from "#sdk/operation.ts";
+
+export type ConnectOptions = {
+  /** The user's home folder, below which Hearth's folders are unless the environment says otherwise. */
+  readonly home?: string | undefined;
+  /** hearthd's socket, when it is not where the folders say. */
+  readonly socketPath?: string | undefined;
+  /** Starts hearthd when it does not run; true unless told. */
+  readonly autostart?: boolean | undefined;
+  /** Where HEARTH_HOME and the XDG variables are read; the process' own unless told. */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** What to run: a VM to make, and the command in it. */
+export type RunRequest = { readonly vm: CreateVm; readonly exec: Exec };
+
+export class Hearth {
+  /** Where Hearth keeps what, on this machine. */
+  readonly folders: Folders;
+  readonly vms: Vms;
+  readonly images: Images;
+  readonly kernels: Kernels;
+  readonly daemon: Daemon;
+  readonly #transport: Transport;
+
+  private constructor(transport: Transport, folders: Folders) {
+    this.#transport = transport;
+    this.folders = folders;
+    this.vms = new Vms(transport);
+    this.images = new Images(transport);
+    this.kernels = new Kernels(transport);
+    this.daemon = new Daemon(transport);
+  }
+
+  /**
+   * Finds hearthd, and starts it where that is wanted.
+   * @throws HearthError `daemon.unreachable`, `daemon.start_failed`, `host.path_too_long`, or what hearthd said.
+   */
+  static async connect(options: ConnectOptions = {}): Promise<Hearth> {
+    const env = options.env ?? process.env;
+    const folders = hearthFolders(env, options.home ?? env["HOME"] ?? homedir());
+    const socketPath = options.socketPath ?? apiSocketPath(folders);
+    assertSocketPath(socketPath);
+    if (!(await answers(socketPath))) {
+      if (options.autostart === false || options.socketPath !== undefined) {
+        throw unreachable(socketPath, Object.assign(new Error("no answer"), { code: "ENOENT" }));
+      }
+      await startDaemon({ folders, env }, options.signal);
+    }
+    return new Hearth(new Transport(socketPath), folders);
+  }
+
+  /** One VM, by name or id. */
+  vm(name: string): HearthVm {
+    return new HearthVm(this.#transport, name);
+  }
+
+  /**
+   * Makes a VM, boots it and starts a command in it. The VM goes away with its command if `vm.autoRemove` is set.
+   *
+   * @example
+   * const request = { vm: { image: "debian", autoRemove: true }, exec: { argv: ["make", "test"] } };
+   * await using command = await hearth.run(request);
+   * command.stdout.pipe(process.stdout);
+   * command.stderr.pipe(process.stderr);
+   * const { exitCode } = await command.exited;
+   */
+  run(request: RunRequest, options: GuestProcessOptions & LongOptions = {}): Promise<GuestProcess> {
+    const { signal, ...more } = options;
+    return GuestProcess.open(this.#transport, "/v1/run", request, more, signal);
+  }
+
+  /** What this host can do, and a cure for what it cannot. `fresh` asks again what is cached. */
+  doctor(options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Doctor> {
+    const query = { fresh: options.fresh === true ? true : undefined };
+    return this.#transport.json("GET", "/v1/doctor", { query }, options.signal);
+  }
+
+  /**
+   * What happens to VMs, as it happens. Ends with hearthd or with `signal`.
+   *
+   * @example
+   * for await (const event of hearth.events()) console.log(event.type);
+   */
+  async *events(signal?: AbortSignal): AsyncGenerator<ApiEvent, void, undefined> {
+    const { readEvents } = await import("#sdk/events.ts");
+    const response = await this.#transport.open("GET", "/v1/events", {}, signal);
+    try {
+      yield* readEvents(response);
+    } finally {
+      response.destroy();
+    }
+  }
+
+  /** The version of the hearthd that answered last; undefined before the first answer. */
+  get daemonVersion(): string | undefined {
+    return this.#transport.daemonVersion;
+  }
+}
+
+class Vms {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Newest first. */
+  list(signal?: AbortSignal): Promise<readonly Vm[]> {
+    return this.#transport.json("GET", "/v1/vms", {}, signal);
+  }
+
+  /** Makes a VM and does not start it. An image that is not there is built first. */
+  async create(spec: CreateVm, options: LongOptions = {}): Promise<HearthVm> {
+    const vm = await withProgress<Vm>(this.#transport, "POST", "/v1/vms", { body: spec }, options);
+    return new HearthVm(this.#transport, vm.name);
+  }
+
+  /** @throws HearthError `vm.not_found`. */
+  async get(name: string, signal?: AbortSignal): Promise<HearthVm> {
+    const vm = new HearthVm(this.#transport, name);
+    await vm.show(signal);
+    return vm;
+  }
+}
+
+class Images {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  list(signal?: AbortSignal): Promise<readonly Image[]> {
+    return this.#transport.json("GET", "/v1/images", {}, signal);
+  }
+
+  /** Builds an image, or finds it built; `fresh` builds it again. Takes most of a minute. */
+  build(ref: string, options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Image> {
+    const body = { ref, fresh: options.fresh };
+    return withProgress(this.#transport, "POST", "/v1/images", { body }, options);
+  }
+
+  /** @param ref a name such as `debian:bookworm`, or a digest. */
+  show(ref: string, signal?: AbortSignal): Promise<Image> {
+    return this.#transport.json("GET", `/v1/images/${encodeURIComponent(ref)}`, {}, signal);
+  }
+
+  /** @throws HearthError `image.in_use` while a VM is made of it. */
+  remove(ref: string, signal?: AbortSignal): Promise<void> {
+    return this.#transport.json("DELETE", `/v1/images/${encodeURIComponent(ref)}`, {}, signal);
+  }
+}
+
+class Kernels {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  list(signal?: AbortSignal): Promise<readonly Kernel[]> {
+    return this.#transport.json("GET", "/v1/kernels", {}, signal);
+  }
+}
+
+class Daemon {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  status(signal?: AbortSignal): Promise<DaemonStatus> {
+    return this.#transport.json("GET", "/v1/daemon", {}, signal);
+  }
+
+  /** Ends hearthd. VMs keep running, and the next hearthd finds them. */
+  stop(signal?: AbortSignal): Promise<void> {
+    return this.#transport.json("POST", "/v1/daemon/stop", {}, signal);
+  }
+}
+
+/** Node cuts longer paths silently, and would then speak to another socket. */
+function assertSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= LIMITS.socketPathMaxBytes) return;
+  throw new HearthError(
+    "host.path_too_long",
+    `hearthd's socket path has ${bytes} bytes; Linux takes ${LIMITS.socketPathMaxBytes}: ${path}`,
+    { hint: "Set HEARTH_HOME to a shorter path." },
+  );
+}

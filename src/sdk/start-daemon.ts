@@ -1,0 +1,106 @@
+/** Starts hearthd when nobody has, and waits until it answers. */
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { extname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import type { ErrorBody } from "#base/error.ts";
+import { apiSocketPath } from "#base/folders.ts";
+import type { Folders } from "#base/folders.ts";
+import { errorFromBody } from "#sdk/transport.ts";
+
+export type StartDaemon = {
+  readonly folders: Folders;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** For tests: another program in place of hearthd. */
+  readonly entry?: string | undefined;
+  readonly timeoutMs?: number | undefined;
+};
+
+/** hearthd opens its store, adopts running VMs and listens: less than a second, but disks can be slow. */
+const START_TIMEOUT_MS = 60_000;
+const POLL_MS = 20;
+const LOG_TAIL_CHARS = 2_000;
+
+/** Whether something takes connections at `socketPath`. */
+export function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(socketPath);
+    const finish = (yes: boolean): void => {
+      socket.destroy();
+      resolve(yes);
+    };
+    socket.once("connect", () => finish(true));
+    // What went wrong comes up again, with words, at the first request.
+    socket.once("error", (error: NodeJS.ErrnoException) => finish(error.code === "EACCES"));
+  });
+}
+
+/**
+ * @throws HearthError what hearthd said when it could not start, or `daemon.start_failed`.
+ */
+export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Promise<void> {
+  const { startDetached } = await import("#host/run.ts");
+  const { folders } = start;
+  mkdirSync(folders.run, { recursive: true, mode: 0o700 });
+  const logFile = join(folders.run, `start-${process.pid}.log`);
+  rmSync(logFile, { force: true });
+  let ended: { readonly code: number | null } | undefined;
+  const args = ["--disable-warning=ExperimentalWarning", start.entry ?? daemonEntry()];
+  await startDetached(process.execPath, args, {
+    cwd: "/",
+    env: daemonEnv(start.env),
+    logFile,
+    onExit: (code) => (ended = { code }),
+  });
+  const deadlineMs = performance.now() + (start.timeoutMs ?? START_TIMEOUT_MS);
+  while (!(await answers(apiSocketPath(folders)))) {
+    signal?.throwIfAborted();
+    if (ended !== undefined) {
+      const error = failureIn(logFile, ended.code);
+      // Another one is on its way up: that will do as well.
+      if (error.code !== "host.lock_held") throw error;
+    }
+    if (performance.now() > deadlineMs) {
+      throw new HearthError("daemon.start_failed", "hearthd did not answer in time", { hint: `Its words are in ${logFile}.` });
+    }
+    await sleep(POLL_MS);
+  }
+  rmSync(logFile, { force: true });
+}
+
+/** The program lies beside this file's tree: `.ts` in a clone, `.js` where it was built. */
+function daemonEntry(): string {
+  return join(import.meta.dirname, "../../bin", `hearthd${extname(import.meta.filename)}`);
+}
+
+/** What says where Hearth's folders are, and no more: hearthd outlives the shell that started it. */
+function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
+  const passed = Object.entries(env).filter(([name]) => /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE)$/.test(name));
+  return Object.fromEntries(passed.filter((pair): pair is [string, string] => pair[1] !== undefined));
+}
+
+/** hearthd says in one line of JSON why it cannot start; anything else is a crash. */
+function failureIn(logFile: string, code: number | null): HearthError {
+  const text = existsSync(logFile) ? readFileSync(logFile, "utf8") : "";
+  const body = text.split("\n").map(errorLine).findLast((line) => line !== undefined);
+  if (body !== undefined) {
+    rmSync(logFile, { force: true });
+    return errorFromBody(body);
+  }
+  const tail = text.trim().slice(-LOG_TAIL_CHARS);
+  const how = code === null ? "was killed" : `ended with ${code}`;
+  return new HearthError("daemon.start_failed", `hearthd could not start: it ${how}`, {
+    hint: `Run \`hearth doctor\`; hearthd's words are in ${logFile}.`,
+    cause: tail === "" ? undefined : new Error(tail),
+  });
+}
+
+function errorLine(line: string): ErrorBody | undefined {
+  if (!line.startsWith('{"error"')) return undefined;
+  try {
+    return (JSON.parse(line) as { error: ErrorBody }).error;
+  } catch {
+    return undefined; // Cut off in the middle; the whole text is shown instead.
+  }
+}

@@ -1,0 +1,178 @@
+/** HTTP and raw connections to hearthd over its Unix socket. */
+import { connect } from "node:net";
+import type { ClientRequest, IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
+import { ERROR_CODES, HearthError, toError } from "#base/error.ts";
+import type { ErrorBody } from "#base/error.ts";
+
+export type Query = Readonly<Record<string, string | boolean | undefined>>;
+
+export type RequestMore = {
+  readonly query?: Query | undefined;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  /** Sent as it comes; instead of `body`. */
+  readonly stream?: { readonly from: Readable; readonly contentType: string } | undefined;
+  /** Names the operation, for its progress. */
+  readonly operation?: string | undefined;
+};
+
+/** Bodies of JSON answers; a list of 1,000 VMs takes about 1 MiB. */
+const JSON_MAX_BYTES = 64 * 1024 * 1024;
+
+export class Transport {
+  readonly socketPath: string;
+  /** hearthd's version, as its last answer said. */
+  daemonVersion: string | undefined;
+
+  constructor(socketPath: string) {
+    this.socketPath = socketPath;
+  }
+
+  /** The answer's JSON; undefined for 204. */
+  async json<Answer>(method: string, path: string, more: RequestMore, signal?: AbortSignal): Promise<Answer> {
+    const response = await this.open(method, path, more, signal);
+    const text = await readText(response);
+    return (text === "" ? undefined : JSON.parse(text)) as Answer;
+  }
+
+  /**
+   * The answer as a stream, once its status is known to be good.
+   * @throws HearthError what hearthd answered; `daemon.unreachable` when nobody did.
+   */
+  async open(method: string, path: string, more: RequestMore, signal?: AbortSignal): Promise<IncomingMessage> {
+    signal?.throwIfAborted();
+    // Static imports of node:http cost 50 ms, because its named exports load fetch.
+    const http = process.getBuiltinModule("node:http");
+    const body = more.body === undefined ? undefined : Buffer.from(JSON.stringify(more.body));
+    const request = http.request({
+      socketPath: this.socketPath,
+      method,
+      path: path + queryText(more.query),
+      agent: false,
+      headers: {
+        host: "hearthd",
+        ...(body && { "content-type": "application/json", "content-length": body.byteLength }),
+        ...(more.stream && { "content-type": more.stream.contentType }),
+        ...(more.operation !== undefined && { [OPERATION_HEADER]: more.operation }),
+      },
+      signal,
+    });
+    const response = await answerOf(request, this.socketPath, body, more.stream?.from);
+    const version = response.headers[VERSION_HEADER];
+    if (typeof version === "string") this.daemonVersion = version;
+    if (response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 300) return response;
+    throw errorFromText(await readText(response), response.statusCode ?? 0);
+  }
+
+  /** A connection for a protocol of its own. */
+  connect(): Promise<Socket> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(this.socketPath);
+      socket.once("error", (cause) => reject(unreachable(this.socketPath, cause)));
+      socket.once("connect", () => {
+        socket.removeAllListeners("error");
+        resolve(socket);
+      });
+    });
+  }
+}
+
+function answerOf(
+  request: ClientRequest,
+  socketPath: string,
+  body: Buffer | undefined,
+  from: Readable | undefined,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    request.once("error", (error: NodeJS.ErrnoException) => {
+      from?.destroy();
+      reject(error.name === "AbortError" ? error : unreachable(socketPath, error));
+    });
+    request.once("response", resolve);
+    if (from === undefined) request.end(body);
+    else {
+      // A source that breaks must break the request too; otherwise hearthd would take the part for the whole.
+      from.once("error", (error) => {
+        reject(error);
+        request.destroy();
+      });
+      from.pipe(request);
+    }
+  });
+}
+
+/** What hearthd said in an answer that is not 2xx, as the error it was there. */
+export function errorFromText(text: string, status: number): HearthError {
+  const body = parseErrorBody(text);
+  if (body !== undefined) return errorFromBody(body);
+  return new HearthError("internal.bug", `hearthd answered ${status} without saying why.`, {
+    hint: "Look at `hearth daemon logs`.",
+  });
+}
+
+/** An error as it was in hearthd. A code that this version does not know becomes `internal.bug`. */
+export function errorFromBody(body: ErrorBody): HearthError {
+  const code = Object.hasOwn(ERROR_CODES, body.code) ? body.code : "internal.bug";
+  const error = new HearthError(code, body.message, { hint: body.hint });
+  return body.operation === undefined ? error : Object.assign(error, { operation: body.operation });
+}
+
+/** The operation that failed, for errors that came from hearthd. */
+export function operationOf(error: unknown): string | undefined {
+  const operation: unknown = (error as { operation?: unknown }).operation;
+  return typeof operation === "string" ? operation : undefined;
+}
+
+function parseErrorBody(text: string): ErrorBody | undefined {
+  try {
+    const { error } = JSON.parse(text) as { error?: Partial<ErrorBody> };
+    return typeof error?.code === "string" && typeof error.message === "string" ? (error as ErrorBody) : undefined;
+  } catch {
+    return undefined; // Not JSON; the caller says so in words.
+  }
+}
+
+export function unreachable(socketPath: string, thrown: unknown): HearthError {
+  const cause = toError(thrown);
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === "ENOENT" || code === "ECONNREFUSED") {
+    return new HearthError("daemon.unreachable", `hearthd does not run: nothing listens at ${socketPath}`, {
+      hint: "Start it: `hearth daemon start`.",
+      cause,
+    });
+  }
+  if (code === "EACCES" || code === "EPERM") {
+    return new HearthError("daemon.unreachable", `hearthd's socket ${socketPath} belongs to another user`, {
+      hint: "Use the account that started hearthd, or set HEARTH_HOME to a folder of your own.",
+      cause,
+    });
+  }
+  return new HearthError("daemon.unreachable", "The connection to hearthd broke", {
+    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+    cause,
+  });
+}
+
+async function readText(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.byteLength;
+      if (bytes > JSON_MAX_BYTES) throw new HearthError("internal.bug", "hearthd's answer is too long.");
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof HearthError) throw error;
+    throw new HearthError("daemon.unreachable", "hearthd went away in the middle of its answer", { cause: error });
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function queryText(query: Query | undefined): string {
+  const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
+  return pairs.length === 0 ? "" : `?${pairs.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
+}
