@@ -173,6 +173,8 @@ export const imageSchema = z
   .object({
     ref: z.string(),
     digest: z.string(),
+    /** False for a build that a newer one of the same name has replaced. */
+    current: z.boolean(),
     kernel: z.string(),
     inits: z.array(z.enum(INITS)),
     sizeBytes: z.int(),

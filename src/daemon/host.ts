@@ -32,7 +32,7 @@ export type Host = {
 
 export type Images = Pick<
   ImageCache,
-  "ensure" | "list" | "find" | "get" | "remove" | "bootSet" | "listKernels"
+  "ensure" | "rebuild" | "list" | "find" | "get" | "remove" | "bootSet" | "listKernels" | "cleanUp"
 >;
 
 export type Disks = {

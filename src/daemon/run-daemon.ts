@@ -79,6 +79,7 @@ export async function runDaemon(
       checkKvm: (fresh, checkSignal) => kvm.check(fresh, checkSignal),
       stop,
     };
+    await host.images.cleanUp();
     await recover(host, vms);
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });

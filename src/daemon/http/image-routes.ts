@@ -1,5 +1,6 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Image } from "#api/wire.ts";
+import type { Image as BuiltImage } from "#images/image-cache.ts";
 import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
@@ -13,16 +14,22 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
       .listVms()
       .filter((vm) => vm.imageDigest === digest)
       .map((vm) => vm.name);
-  const view = (image: Omit<Image, "usedBy">): Image => ({ ...image, usedBy: usersOf(image.digest) });
+  const view = ({ config: _, packageCount: __, ...image }: BuiltImage): Image => ({
+    ...image,
+    inits: [...image.inits],
+    files: image.files.map(({ name, sha256, sizeBytes }) => ({ name, sha256, sizeBytes })),
+    usedBy: usersOf(image.digest),
+  });
 
   api.openapi(ROUTES.listImages, async (c) => c.json((await host.images.list()).map(view), 200));
   api.openapi(ROUTES.showImage, async (c) =>
     c.json(view(await host.images.get(c.req.valid("param").ref)), 200),
   );
   api.openapi(ROUTES.buildImage, async (c) => {
-    const { ref } = c.req.valid("json");
+    const { ref, fresh } = c.req.valid("json");
     const { onProgress, signal } = callOf(c, daemon);
-    return c.json(view(await host.images.ensure(parseImageRef(ref), onProgress, signal)), 200);
+    const build = fresh ? host.images.rebuild : host.images.ensure;
+    return c.json(view(await build.call(host.images, parseImageRef(ref), onProgress, signal)), 200);
   });
   api.openapi(ROUTES.removeImage, async (c) => {
     const { ref } = c.req.valid("param");
@@ -33,7 +40,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
         hint: `Remove them first: hearth rm ${users.join(" ")}`,
       });
     }
-    await host.images.remove(ref);
+    await host.images.remove(ref, callOf(c, daemon).signal);
     return c.body(null, 204);
   });
   api.openapi(ROUTES.listKernels, async (c) => {
