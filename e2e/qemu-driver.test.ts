@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
+import { probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { findStrayVmms } from "#drivers/stray-vmms.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
@@ -92,6 +93,8 @@ describe("QEMU, real", { concurrency: false }, () => {
     const driver = new QemuDriver({ timing });
     const { handle } = await bootTiny(vms, driver, "wait");
     process.kill(handle.process.pid, "SIGSTOP");
+    // Of two signals that wait, SIGTERM would come first.
+    await until(() => /^State:\s+T/m.test(readFileSync(`/proc/${handle.process.pid}/status`, "utf8")));
     const { reason, signal } = await driver.stop(handle, "terminate", never);
     assert.deepEqual({ reason, signal }, { reason: "asked", signal: "SIGKILL" });
     assert.equal(isAlive(handle.process), false);
@@ -167,3 +170,13 @@ describe("QEMU, real", { concurrency: false }, () => {
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
 }
+
+test("KVM is judged by a guest that boots with it, and the answer is kept", async () => {
+  await using vms = new TinyVms();
+  const { kernel, initramfs } = await vms.plan("wait");
+  const cacheFile = join(vms.folder, "kvm.json");
+  const probe = { cacheFile, kernel, initramfs, readyLine: new RegExp(TINY_READY), version: "test" };
+  const verdict = await probeKvm(probe, never);
+  assert.ok(verdict.booted || !existsSync("/dev/kvm"));
+  if (verdict.booted) assert.deepEqual(await probeKvm(probe, never), { ...verdict, booted: false });
+});

@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { kernelCommandLine, qemuArguments } from "#drivers/qemu/command-line.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+
+const EMULATED = { accel: "tcg", tscKhz: 2_445_426 } as const;
+const HARDWARE = { accel: "kvm", tscKhz: 2_445_426 } as const;
+
+function plan(more: Partial<BootPlan> = {}): BootPlan {
+  return {
+    id: vmIdFrom(new Uint8Array(12)),
+    name: parseVmName("web"),
+    stateDir: "/state/vms/one",
+    runDir: "/run/vms/one",
+    kernel: "/cache/vmlinuz",
+    initramfs: "/cache/initramfs",
+    kernelArgs: ["hearth.root=overlay"],
+    disks: [],
+    cpus: 2,
+    memoryBytes: 512 * 1024 ** 2,
+    network: "none",
+    init: "agent",
+    ...more,
+  };
+}
+
+/** The values that follow an option, in order. */
+function valuesOf(args: readonly string[], option: string): string[] {
+  return args.flatMap((word, index) => (word === option ? [args[index + 1] ?? ""] : []));
+}
+
+describe("QEMU's command line", () => {
+  test("is a microvm with what Debian's cloud kernel needs, and no device that nobody asked for", () => {
+    const args = qemuArguments(plan(), EMULATED);
+    assert.deepEqual(valuesOf(args, "-M"), ["microvm,acpi=on,pit=on,pic=on,rtc=on"]);
+    assert.deepEqual(valuesOf(args, "-accel"), ["tcg,thread=multi"]);
+    assert.deepEqual(valuesOf(args, "-cpu"), ["max"]);
+    assert.deepEqual(valuesOf(args, "-smp"), ["2"]);
+    assert.deepEqual(valuesOf(args, "-m"), ["size=536870912B"]);
+    for (const flag of ["-nodefaults", "-no-user-config", "-no-reboot", "-S"])
+      assert.ok(args.includes(flag), flag);
+    assert.match(valuesOf(args, "-sandbox")[0] ?? "", /^on,.*spawn=deny/);
+  });
+
+  test("uses the host's CPU where KVM works", () => {
+    const args = qemuArguments(plan(), HARDWARE);
+    assert.deepEqual(valuesOf(args, "-accel"), ["kvm"]);
+    assert.deepEqual(valuesOf(args, "-cpu"), ["host"]);
+    assert.doesNotMatch(valuesOf(args, "-append")[0] ?? "", /tsc_early_khz/);
+  });
+
+  test("names the run folder, so that a VMM that nobody wrote down is found", () => {
+    assert.ok(qemuArguments(plan(), EMULATED).some((word) => word.includes("/run/vms/one/")));
+  });
+
+  test("gives each disk its letter in the order of the plan", () => {
+    const disks = [
+      { path: "/cache/base.ext4", format: "raw", readOnly: true },
+      { path: "/state/disk.qcow2", format: "qcow2", readOnly: false },
+    ] as const;
+    const nodes = valuesOf(qemuArguments(plan({ disks }), EMULATED), "-blockdev").map((text) =>
+      JSON.parse(text),
+    );
+    assert.deepEqual(
+      nodes.map((node) => [node["node-name"], node.driver, node["read-only"] ?? false, node.file.filename]),
+      [
+        ["disk0", "raw", true, "/cache/base.ext4"],
+        ["disk1", "qcow2", false, "/state/disk.qcow2"],
+      ],
+    );
+  });
+
+  test("never lets a guest's flush stop at the host's page cache", () => {
+    const disks = [{ path: "/disk", format: "raw", readOnly: false }] as const;
+    const text = qemuArguments(plan({ disks }), EMULATED).join(" ");
+    assert.doesNotMatch(text, /no-flush|cache=unsafe/);
+  });
+
+  test("has a network card only when the plan has a network, with an address of the VM's own", () => {
+    assert.deepEqual(valuesOf(qemuArguments(plan(), EMULATED), "-netdev"), []);
+    const args = qemuArguments(plan({ network: "user" }), EMULATED);
+    assert.deepEqual(valuesOf(args, "-netdev"), ["user,id=net,ipv6=off"]);
+    const mac = (id: Uint8Array): string =>
+      /mac=(02(?::[0-9a-f]{2}){5})/.exec(
+        qemuArguments(plan({ network: "user", id: vmIdFrom(id) }), EMULATED).join(" "),
+      )?.[1] ?? "";
+    assert.notEqual(mac(new Uint8Array(12)), "");
+    assert.equal(mac(new Uint8Array(12)), mac(new Uint8Array(12)));
+    assert.notEqual(mac(new Uint8Array(12)), mac(new Uint8Array(12).fill(1)));
+  });
+});
+
+describe("paths on QEMU's command line", () => {
+  const CASES = [
+    { title: "with a comma", path: "/run/a,b" },
+    { title: "with a blank and quotes", path: `/run/a 'b' "c"` },
+    { title: "that look like a shell's words", path: "/run/$(id);`id`" },
+    { title: "with an equals sign", path: "/run/a=b" },
+    { title: "in another script", path: "/run/ведро" },
+  ];
+  for (const { title, path } of CASES) {
+    test(`SV-023: a folder ${title} arrives as it is`, () => {
+      const disks = [{ path: `${path}/disk`, format: "raw", readOnly: false }] as const;
+      const args = qemuArguments(plan({ runDir: path, disks }), EMULATED);
+      const node = JSON.parse(valuesOf(args, "-blockdev")[0] ?? "");
+      assert.equal(node.file.filename, `${path}/disk`);
+      const sockets = valuesOf(args, "-chardev").map((value) => optionsOf(value).get("path"));
+      assert.deepEqual(
+        sockets,
+        ["qmp.sock", "console.sock", "agent.sock"].map((name) => `${path}/${name}`),
+      );
+    });
+  }
+});
+
+test("the user's words come last on the kernel's command line, so that they win", () => {
+  const line = kernelCommandLine(["hearth.root=none", "loglevel=7"], EMULATED);
+  assert.match(line, /^console=ttyS0 .*tsc_early_khz=2445426.* hearth\.root=none loglevel=7$/);
+});
+
+test("a host that does not tell its clock's rate leaves it to the guest", () => {
+  assert.doesNotMatch(kernelCommandLine([], { accel: "tcg", tscKhz: undefined }), /tsc/);
+});
+
+/** Reads an option list as QEMU does: split at commas, doubled ones stand for themselves. */
+function optionsOf(value: string): Map<string, string> {
+  const parts = value.replaceAll(",,", "\0").split(",");
+  return new Map(
+    parts.map((part) => {
+      const [key = "", ...rest] = part.replaceAll("\0", ",").split("=");
+      return [key, rest.join("=")];
+    }),
+  );
+}

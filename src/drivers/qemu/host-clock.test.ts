@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseTscKhz } from "#drivers/qemu/host-clock.ts";
+
+const CASES: { title: string; base?: string; cpuinfo: string; khz: number | undefined }[] = [
+  {
+    title: "prefers the constant rate that cpufreq knows",
+    base: "2600000\n",
+    cpuinfo: "cpu MHz : 800.1",
+    khz: 2_600_000,
+  },
+  {
+    title: "takes the rate in the CPU's name before the present one",
+    cpuinfo: "model name\t: Intel(R) Xeon(R) CPU @ 2.60GHz\ncpu MHz\t\t: 3100.000\n",
+    khz: 2_600_000,
+  },
+  {
+    title: "takes the present rate otherwise",
+    cpuinfo: "model name\t: AMD EPYC\ncpu MHz\t\t: 2445.426\n",
+    khz: 2_445_426,
+  },
+  { title: "says nothing when nothing is known", cpuinfo: "processor : 0\n", khz: undefined },
+  { title: "does not believe a rate of nothing", cpuinfo: "cpu MHz\t\t: 0.000\n", khz: undefined },
+];
+for (const { title, base, cpuinfo, khz } of CASES) {
+  test(`the host's clock ${title}`, () => assert.equal(parseTscKhz(base, cpuinfo), khz));
+}

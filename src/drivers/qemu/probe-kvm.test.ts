@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
+import type { KvmProbe } from "#drivers/qemu/probe-kvm.ts";
+
+const never = new AbortController().signal;
+
+/** A host whose /dev/kvm is `device`, with a program in QEMU's place that counts its starts. */
+class Host implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "kvm-"));
+  readonly starts = join(this.folder, "started");
+
+  probe(script: string, more: Partial<KvmProbe> = {}): KvmProbe {
+    const program = join(this.folder, "qemu");
+    writeFileSync(program, `#!/bin/sh\necho x >> ${this.starts}\n${script}\n`, { mode: 0o755 });
+    const cacheFile = join(this.folder, "kvm.json");
+    const files = { kernel: "/none", initramfs: "/none", readyLine: /ready/, cacheFile, program };
+    return { ...files, version: "7.2.22", kvmDevice: "/dev/null", ...more };
+  }
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+describe("the probe of KVM", () => {
+  test("needs no boot where there is no device", async () => {
+    using host = new Host();
+    const verdict = await probeKvm(host.probe("exit 1", { kvmDevice: "/nowhere/kvm" }), never);
+    assert.deepEqual(verdict, { works: false, reason: "This host has no /nowhere/kvm.", booted: false });
+    assert.equal(existsSync(host.starts), false);
+  });
+
+  test("says no with QEMU's reason, and asks only once", async () => {
+    using host = new Host();
+    const probe = host.probe("echo 'failed to set MSR 0x10a' >&2; exit 1");
+    const first = await probeKvm(probe, never);
+    assert.equal(first.works, false);
+    assert.match(first.reason, /exited with code 1.*MSR 0x10a/);
+    rmSync(host.starts);
+    const second = await probeKvm(probe, never);
+    assert.deepEqual(second, { ...first, booted: false });
+    assert.deepEqual(findKvmVerdict(probe.cacheFile, probe.version), second);
+    assert.equal(existsSync(host.starts), false);
+  });
+
+  test("asks again after QEMU was upgraded, or when the kept answer is broken", async () => {
+    using host = new Host();
+    const probe = host.probe("exit 1");
+    await probeKvm(probe, never);
+    assert.equal((await probeKvm({ ...probe, version: "10.0.2" }, never)).booted, true);
+    writeFileSync(probe.cacheFile, "{");
+    assert.equal((await probeKvm(probe, never)).booted, true);
+  });
+
+  test("takes silence for no, after its deadline", async () => {
+    using host = new Host();
+    const verdict = await probeKvm(host.probe("exec sleep 600", { deadlineMs: 60 }), never);
+    assert.match(verdict.reason, /silent for 60 ms/);
+  });
+
+  test("keeps no answer when the caller gave up", async () => {
+    using host = new Host();
+    const probe = host.probe("exec sleep 600");
+    const cancel = new AbortController();
+    const probing = probeKvm(probe, cancel.signal);
+    cancel.abort(new Error("not wanted"));
+    await assert.rejects(probing, /not wanted/);
+    assert.equal(findKvmVerdict(probe.cacheFile, probe.version), undefined);
+  });
+});

@@ -1,0 +1,154 @@
+/**
+ * Whether KVM works, found out by booting a kernel with it. Opening /dev/kvm proves nothing: there are hosts
+ * whose /dev/kvm answers every question and runs no stock kernel. The answer is kept until the host's kernel,
+ * its CPU or QEMU change.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { errorChain } from "#base/error.ts";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import type { VmExit } from "#model/vm-handle.ts";
+import { readTail } from "#host/bounded-file.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+
+export type KvmVerdict = {
+  readonly works: boolean;
+  /** One sentence for `doctor`. */
+  readonly reason: string;
+  /** Written in the cache; false when the answer cost no boot. */
+  readonly booted: boolean;
+};
+
+export type KvmProbe = {
+  /** Where the answer is kept; made when missing is the caller's part. */
+  readonly cacheFile: string;
+  readonly kernel: string;
+  /** With the agent, or whatever prints `readyLine` on the console. */
+  readonly initramfs: string;
+  /** What proves on the console that programs run in the guest. */
+  readonly readyLine: RegExp;
+  /** Of QEMU; part of the cache's key. */
+  readonly version: string;
+  readonly program?: string | undefined;
+  readonly kvmDevice?: string | undefined;
+  readonly deadlineMs?: number | undefined;
+};
+
+/** Ten times what a boot takes where KVM works. */
+const DEADLINE_MS = 8_000;
+const LOOK_EVERY_MS = 20;
+const TAIL_BYTES = 64 * 1024;
+const MEMORY_BYTES = 256 * 1024 ** 2;
+
+/** Boots at most once per host; never throws for a KVM that does not work. @throws the reason of `signal`. */
+export async function probeKvm(probe: KvmProbe, signal: AbortSignal): Promise<KvmVerdict> {
+  const device = probe.kvmDevice ?? "/dev/kvm";
+  if (!existsSync(device)) return { works: false, reason: `This host has no ${device}.`, booted: false };
+  const key = kvmKey(probe.version);
+  const kept = readVerdict(probe.cacheFile, key);
+  if (kept !== undefined) return { ...kept, booted: false };
+  const failure = await bootWithKvm(probe, signal);
+  signal.throwIfAborted();
+  const works = failure === undefined;
+  const reason = works
+    ? `A guest booted with ${device}.`
+    : `${device} is there, but no guest boots with it: ${failure}`;
+  writeVerdict(probe.cacheFile, key, { works, reason });
+  return { works, reason, booted: true };
+}
+
+/** The kept answer, without a boot; undefined when nobody has asked on this host. */
+export function findKvmVerdict(cacheFile: string, version: string): KvmVerdict | undefined {
+  const kept = readVerdict(cacheFile, kvmKey(version));
+  return kept === undefined ? undefined : { ...kept, booted: false };
+}
+
+/** What the answer depends on. */
+function kvmKey(version: string): string {
+  const cpu = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+  return createHash("sha256")
+    .update(JSON.stringify([release(), cpu, version]))
+    .digest("hex");
+}
+
+type Kept = { readonly works: boolean; readonly reason: string };
+
+function readVerdict(path: string, key: string): Kept | undefined {
+  try {
+    const { key: ofKey, works, reason } = JSON.parse(readFileSync(path, "utf8"));
+    return ofKey === key && typeof works === "boolean" ? { works, reason: String(reason) } : undefined;
+  } catch {
+    return undefined; // Missing or broken: the worst is one boot more.
+  }
+}
+
+function writeVerdict(path: string, key: string, verdict: Kept): void {
+  const draft = `${path}.${process.pid}`;
+  writeFileSync(draft, `${JSON.stringify({ key, ...verdict })}\n`, { mode: 0o600 });
+  renameSync(draft, path);
+}
+
+/** Undefined when the guest's first line came; otherwise why it did not. */
+async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string | undefined> {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
+  const deadlineMs = probe.deadlineMs ?? DEADLINE_MS;
+  const either = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+  const driver = new QemuDriver({ program: probe.program, chooseAccel: () => Promise.resolve("kvm") });
+  try {
+    const handle = await driver.boot(probePlan(probe, folder), () => {}, either);
+    const ended = Promise.withResolvers<VmExit>();
+    driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
+    try {
+      const consoleLog = join(folder, "console.log");
+      return await firstLine(
+        () => probe.readyLine.test(readTail(consoleLog, TAIL_BYTES)),
+        ended.promise,
+        either,
+      );
+    } finally {
+      await driver.stop(handle, "kill", new AbortController().signal);
+    }
+  } catch (error) {
+    if (either.aborted) return `it was silent for ${deadlineMs} ms.`;
+    return `${errorChain(error)}.`;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function firstLine(
+  isThere: () => boolean,
+  ended: Promise<VmExit>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  let exit: VmExit | undefined;
+  void noteExit();
+  async function noteExit(): Promise<void> {
+    exit = await ended;
+  }
+  while (!isThere()) {
+    if (exit !== undefined) return `QEMU ended with ${exit.signal ?? `code ${exit.code}`}.`;
+    signal.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+  return undefined;
+}
+
+function probePlan(probe: KvmProbe, folder: string) {
+  return {
+    id: vmIdFrom(new Uint8Array(12)),
+    name: parseVmName("kvm-probe"),
+    stateDir: folder,
+    runDir: folder,
+    kernel: probe.kernel,
+    initramfs: probe.initramfs,
+    kernelArgs: ["hearth.root=none"],
+    disks: [],
+    cpus: 1,
+    memoryBytes: MEMORY_BYTES,
+    network: "none",
+    init: "agent",
+  } as const;
+}

@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { endProcess, findProcessesNaming, waitForEnd } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
+
+const never = new AbortController().signal;
+
+class Child implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "child-"));
+  #ref: ProcessRef | undefined;
+
+  async start(file: string, ...args: string[]): Promise<ProcessRef> {
+    const options = { cwd: this.folder, logFile: join(this.folder, "log"), onExit: () => {} };
+    this.#ref = findProcess(await startDetached(file, args, options));
+    assert.ok(this.#ref);
+    return this.#ref;
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ref !== undefined) await endProcess(this.#ref, 0, never);
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+describe("ending a process", () => {
+  test("takes SIGTERM where that is enough, and is done once", async () => {
+    await using child = new Child();
+    const ref = await child.start("sleep", "600");
+    assert.equal(await endProcess(ref, 60_000, never), "SIGTERM");
+    assert.equal(await endProcess(ref, 60_000, never), undefined);
+  });
+
+  test("SV-026: takes SIGKILL for one that was stopped", async () => {
+    await using child = new Child();
+    const ref = await child.start("sleep", "600");
+    process.kill(ref.pid, "SIGSTOP");
+    // Of two signals that wait, SIGTERM would come first.
+    while (!/^State:\s+T/m.test(readFileSync(`/proc/${ref.pid}/status`, "utf8"))) await setImmediate();
+    assert.equal(await endProcess(ref, 50, never), "SIGKILL");
+  });
+
+  test("L1: leaves a process alone that only has the same pid", async () => {
+    await using child = new Child();
+    const ref = await child.start("sleep", "600");
+    assert.equal(await endProcess({ ...ref, startTicks: ref.startTicks - 1 }, 0, never), undefined);
+    assert.equal(await waitForEnd(ref, 0, never), false);
+  });
+});
+
+test("L1: a process is found by a folder on its command line, and only if it is the right program", async () => {
+  await using child = new Child();
+  const ref = await child.start("tail", "-f", join(child.folder, "log"));
+  assert.deepEqual(findProcessesNaming([child.folder], /^tail$/), [ref]);
+  assert.deepEqual(findProcessesNaming([child.folder], /^sleep$/), []);
+  assert.deepEqual(findProcessesNaming([child.folder.slice(0, -1)], /^tail$/), []);
+});
