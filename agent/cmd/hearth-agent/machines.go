@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"hearth.dev/agent/internal/accounts"
+	"hearth.dev/agent/internal/boot"
+	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/identity"
+	"hearth.dev/agent/internal/power"
+	"hearth.dev/agent/internal/reaper"
+)
+
+const (
+	// The port's driver may look for its device after the agent is up.
+	portTimeout = 10 * time.Second
+	// The answer to Shutdown has left by then; ending the processes takes longer anyway.
+	answerTime = 50 * time.Millisecond
+)
+
+// giveUp is the end of a guest that cannot go on: the console says why, and the power goes off.
+func giveUp(console *boot.Console, err error) {
+	console.Say("cannot go on: %v", err)
+	power.Off(false)
+}
+
+// initMachine is a guest whose PID 1 is the agent.
+type initMachine struct {
+	identity.Guest
+	end  power.Init
+	once sync.Once
+}
+
+func newInitMachine(booted boot.Booted, runner *execs.Runner) *initMachine {
+	return &initMachine{
+		Guest: identity.Guest{Root: "/", Kernel: identity.Linux{}},
+		end: power.Init{
+			Console: booted.Console,
+			Reaper:  runner.Reaper(),
+			HangUp:  runner.HangUpTerminals,
+			Disks:   booted.Disks,
+			Root:    booted.Options.Root == "overlay",
+		},
+	}
+}
+
+func (m *initMachine) Shutdown(reboot bool, timeout time.Duration) {
+	go m.once.Do(func() {
+		time.Sleep(answerTime)
+		m.end.End(reboot, timeout)
+	})
+}
+
+// powerOffOnSignal obeys what people and programs send to PID 1 to end a system.
+func (m *initMachine) powerOffOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPWR)
+	go func() {
+		<-signals
+		m.Shutdown(false, 0)
+	}()
+}
+
+// serviceMachine is a guest with an init of its own.
+type serviceMachine struct{ identity.Guest }
+
+func newServiceMachine() serviceMachine {
+	return serviceMachine{identity.Guest{Root: "/", Kernel: identity.Linux{}}}
+}
+
+func (serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
+	time.AfterFunc(answerTime, func() { power.Systemd(os.Stderr, reboot, timeout) })
+}
+
+// pretendMachine is for tests on a host: it keeps the machine as it is, and ends itself instead.
+type pretendMachine struct{ end context.CancelFunc }
+
+func (pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
+
+func (m pretendMachine) Shutdown(bool, time.Duration) { time.AfterFunc(answerTime, m.end) }
+
+func runListener(path string) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	logger := log.New(os.Stderr, "hearth-agent: ", 0)
+	runner := execs.NewRunner(reaper.New(ctx, false), accounts.System)
+	defer runner.KillAll()
+	return newServer(logger, runner, pretendMachine{cancel}, "agent").Listen(ctx, listener)
+}

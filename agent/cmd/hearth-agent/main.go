@@ -1,0 +1,94 @@
+// hearth-agent is Hearth's end inside of a guest. It runs as:
+//
+//	/init of the initramfs, PID 1       boots the guest, then serves the host
+//	hearth-agent --service              a service of the image's own init
+//	hearth-agent --listen unix:PATH     on the host, for tests: serves a socket and leaves the machine alone
+//	hearth-agent --version
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"hearth.dev/agent/internal/accounts"
+	"hearth.dev/agent/internal/boot"
+	"hearth.dev/agent/internal/channel"
+	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/reaper"
+	"hearth.dev/agent/internal/rpc"
+)
+
+var version = "dev" // Set by tools/build-agent.sh.
+
+// The guest's memory is the user's. The agent's heap is small, and collecting it more often costs little.
+const gcPercent = 50
+
+func main() {
+	debug.SetGCPercent(gcPercent)
+	if os.Getpid() == 1 {
+		runInit()
+		return
+	}
+	if err := runProgram(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "hearth-agent: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage: hearth-agent --version | --service | --listen unix:PATH")
+
+func runProgram(args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "--version":
+		fmt.Println(version)
+		return nil
+	case len(args) == 1 && args[0] == "--service":
+		return runService()
+	case len(args) == 2 && args[0] == "--listen":
+		path, ok := strings.CutPrefix(args[1], "unix:")
+		if !ok || path == "" {
+			return errUsage
+		}
+		return runListener(path)
+	}
+	return errUsage
+}
+
+func runInit() {
+	booted, err := boot.Run()
+	if err != nil {
+		giveUp(booted.Console, err)
+	}
+	logger := log.New(booted.Console, "hearth: ", 0)
+	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
+	machine := newInitMachine(booted, runner)
+	machine.powerOffOnSignal()
+	giveUp(booted.Console, servePort(logger, runner, machine, "agent", booted.Console.Stage))
+}
+
+func runService() error {
+	logger := log.New(os.Stderr, "hearth-agent: ", 0)
+	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
+	return servePort(logger, runner, newServiceMachine(), "systemd", func(string) {})
+}
+
+func newServer(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, init string) *channel.Server {
+	service := &rpc.Service{Version: version, Init: init, Runner: runner, Machine: machine}
+	return channel.NewServer(service.Handler(), logger)
+}
+
+func servePort(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, init string, stage func(string)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), portTimeout)
+	defer cancel()
+	port, err := channel.OpenPort(ctx)
+	if err != nil {
+		return err
+	}
+	stage("ready")
+	return newServer(logger, runner, machine, init).ServePort(port)
+}

@@ -1,0 +1,73 @@
+package boot
+
+import (
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Booted is a guest whose PID 1 is the agent.
+type Booted struct {
+	Options Options
+	Console *Console
+	Disks   []string // For power.Init.
+}
+
+// What programs may open; Linux' own default is 1024, and 4096 at most, which no distribution leaves.
+var openFiles = syscall.Rlimit{Cur: 65536, Max: 524288}
+
+// Run boots. It does not return when the image's own init takes over. After an error the console has the
+// sentence already, and nothing is left to do but to turn the power off.
+func Run() (Booted, error) {
+	unix.Umask(0o022)
+	if err := mountAll(earlyMounts); err != nil {
+		return Booted{Console: OpenConsole()}, err
+	}
+	booted := Booted{Console: OpenConsole()}
+	booted.Console.Stage("started")
+	options, err := readCommandLine()
+	if err != nil {
+		return booted, fmt.Errorf("the kernel's command line: %w", err)
+	}
+	booted.Options = options
+	if err := loadModules(booted.Console, "/mods.txt"); err != nil {
+		return booted, err
+	}
+	booted.Console.Stage("modules")
+	if options.Root == "overlay" {
+		if booted.Disks, err = enterRoot(booted.Console, options.Init); err != nil {
+			return booted, err
+		}
+	}
+	if err := mountAll([]mount{runMount}); err != nil {
+		return booted, err
+	}
+	if err := furnish(); err != nil {
+		return booted, err
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &openFiles); err != nil {
+		booted.Console.Say("the limit of open files stays: %v", err)
+	}
+	return booted, nil
+}
+
+func enterRoot(console *Console, init string) ([]string, error) {
+	self, err := openSelf()
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	disk, err := mountRoot(console)
+	if err != nil {
+		return nil, err
+	}
+	if err := switchRoot(); err != nil {
+		return nil, err
+	}
+	console.Stage("rooted")
+	if init == "systemd" {
+		return nil, execInit(console, self)
+	}
+	return []string{disk}, nil
+}

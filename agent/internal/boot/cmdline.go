@@ -1,0 +1,42 @@
+// Package boot brings a guest from its initramfs to a root file system with everything that programs expect.
+//
+//	kernel ─► /init (the agent) ─► modules ─► disks ─► overlay ─► switch root ─┬─► agent stays PID 1
+//	                                 └── hearth.root=none: stays in there      └─► image's init, agent as a service
+//
+// Every step that fails says so on the console and turns the power off: a guest never hangs silently.
+package boot
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Options are what the host says on the kernel's command line.
+type Options struct {
+	Root string // "overlay" or "none".
+	Init string // "agent" or "systemd".
+	VM   string // The VM's name; for the console only.
+}
+
+// ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
+func ParseCommandLine(line string) (Options, error) {
+	options := Options{Root: "overlay", Init: "agent"}
+	for word := range strings.FieldsSeq(line) {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "hearth.root":
+			options.Root = value
+		case "hearth.init":
+			options.Init = value
+		case "hearth.vm":
+			options.VM = value
+		}
+	}
+	if options.Root != "overlay" && options.Root != "none" {
+		return options, fmt.Errorf("hearth.root has to be overlay or none, not %q", options.Root)
+	}
+	if options.Init != "agent" && options.Init != "systemd" {
+		return options, fmt.Errorf("hearth.init has to be agent or systemd, not %q", options.Init)
+	}
+	return options, nil
+}

@@ -1,0 +1,65 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ParseModuleList reads mods.txt: a path below /mod on each line, in the order of loading. Empty lines and
+// lines that begin with # mean nothing.
+func ParseModuleList(text string) ([]string, error) {
+	var paths []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if !filepath.IsLocal(line) {
+			return nil, fmt.Errorf("the module %q is not below /mod", line)
+		}
+		paths = append(paths, filepath.Join("/mod", line))
+	}
+	return paths, nil
+}
+
+// loadModules loads all that it can. One that fails may be one that nobody needs, so it is only named; what
+// is really missing shows when it is used.
+func loadModules(console *Console, list string) error {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return fmt.Errorf("the list of modules: %w", err)
+	}
+	paths, err := ParseModuleList(string(text))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := loadModule(path); err != nil {
+			console.Say("module %s: %v", path, err)
+		}
+	}
+	return nil
+}
+
+func loadModule(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	flags := 0
+	switch filepath.Ext(path) {
+	case ".xz", ".zst", ".gz":
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	err = unix.FinitModule(int(file.Fd()), "", flags)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,131 @@
+package execs
+
+import (
+	"sync"
+	"time"
+
+	"hearth.dev/agent/internal/accounts"
+	"hearth.dev/agent/internal/fault"
+	"hearth.dev/agent/internal/reaper"
+)
+
+// Runner starts commands and knows those that run.
+type Runner struct {
+	Settings Settings
+	reaper   *reaper.Reaper
+	accounts accounts.Files
+
+	mu      sync.Mutex
+	running map[string]*Command // Nil while the command is being started.
+	unnamed int
+}
+
+// NewRunner makes a runner that looks users up in the given files.
+func NewRunner(r *reaper.Reaper, files accounts.Files) *Runner {
+	return &Runner{reaper: r, accounts: files, running: map[string]*Command{}}
+}
+
+// Start runs a command. It is forgotten by itself once its main process has ended.
+func (r *Runner) Start(spec Spec) (*Command, error) {
+	p, err := makePlan(spec, r.Settings.Get(), r.accounts)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Detach {
+		spec.Tty = nil // Nobody would read it, and a full terminal holds its writers up for ever.
+	}
+	if err := r.reserve(spec.ID); err != nil {
+		return nil, err
+	}
+	c := &Command{ID: spec.ID}
+	if c.process, c.streams, err = start(r.reaper, p, spec); err != nil {
+		r.forget(spec.ID)
+		return nil, err
+	}
+	r.publish(c)
+	c.armTimeout(time.Duration(spec.TimeoutMs) * time.Millisecond)
+	go func() {
+		<-c.Done()
+		r.forget(c.ID)
+	}()
+	return c, nil
+}
+
+func (r *Runner) reserve(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id == "" {
+		r.unnamed++
+		return nil
+	}
+	if _, taken := r.running[id]; taken {
+		return fault.New(fault.InputInvalid, "a command with the id %q runs already", id)
+	}
+	r.running[id] = nil
+	return nil
+}
+
+func (r *Runner) publish(c *Command) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.ID != "" {
+		r.running[c.ID] = c
+	}
+}
+
+func (r *Runner) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id == "" {
+		r.unnamed--
+		return
+	}
+	delete(r.running, id)
+}
+
+// Find gives the running command with an id.
+func (r *Runner) Find(id string) (*Command, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.running[id]
+	return c, c != nil
+}
+
+// Count is how many commands run.
+func (r *Runner) Count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.running) + r.unnamed
+}
+
+// HangUpTerminals tells every command on a terminal that it is gone, which interactive shells obey while
+// they ignore SIGTERM.
+func (r *Runner) HangUpTerminals() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.running {
+		if c != nil {
+			c.HangUp()
+		}
+	}
+}
+
+// Home is the default user's.
+func (r *Runner) Home() (string, error) {
+	account, err := r.accounts.Find(r.Settings.Get().User)
+	return account.Home, err
+}
+
+// KillAll ends every command that has a name.
+func (r *Runner) KillAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.running {
+		if c != nil {
+			c.Kill()
+		}
+	}
+}
+
+// Reaper is the one that the runner starts with.
+func (r *Runner) Reaper() *reaper.Reaper { return r.reaper }

@@ -1,0 +1,44 @@
+package files
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/fault"
+)
+
+// writeFault explains a failure to write a path. What has a code already keeps it.
+func writeFault(err error, path string) error {
+	var f *fault.Fault
+	switch {
+	case errors.As(err, &f):
+		return err
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault.New(fault.DiskFull, "the guest's disk is full; %q was not written", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.FileNotFound, "there is no folder %q in the guest", path)
+	case errors.Is(err, unix.ENOTDIR):
+		return fault.New(fault.FileRefused, "%q needs a folder where the guest has a file", path)
+	case leadsOut(err):
+		return fault.New(fault.FileRefused, "%q leads out of the destination, through a symlink", path)
+	}
+	return fault.Because(err, fault.AgentFailed, "%q cannot be written", path)
+}
+
+// leadsOut knows os.Root's refusal, which has no value of its own.
+func leadsOut(err error) bool {
+	var pathError *fs.PathError
+	return errors.As(err, &pathError) && strings.Contains(pathError.Err.Error(), "escapes from parent")
+}
+
+// streamFault explains a failure while the archive was read or copied.
+func streamFault(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.Because(err, fault.InputInvalid, "the archive is broken")
+	}
+	return err
+}

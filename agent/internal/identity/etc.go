@@ -1,0 +1,100 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// hostsMark ends the one line of /etc/hosts that is ours; all others are the image's or the user's.
+const hostsMark = "# set by Hearth"
+
+func (g Guest) writeHostname(hostname string) error {
+	return g.writeEtc("hostname", hostname+"\n")
+}
+
+func (g Guest) writeHosts(hostname string) error {
+	old, err := os.ReadFile(g.etc("hosts"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var lines []string
+	hasLocalhost := false
+	for line := range strings.Lines(string(old)) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasSuffix(line, hostsMark) {
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) > 1 && fields[0] == "127.0.0.1" && fields[1] == "localhost" {
+			hasLocalhost = true
+		}
+		lines = append(lines, line)
+	}
+	if !hasLocalhost {
+		lines = append([]string{"127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"}, lines...)
+	}
+	if hostname != "localhost" {
+		lines = append(lines, "127.0.1.1 "+hostname+" "+hostsMark)
+	}
+	return g.writeEtc("hosts", strings.Join(lines, "\n")+"\n")
+}
+
+func (g Guest) writeResolvConf(nameservers []string) error {
+	var text strings.Builder
+	for _, server := range nameservers {
+		text.WriteString("nameserver " + server + "\n")
+	}
+	return g.writeEtc("resolv.conf", text.String())
+}
+
+// writeMachineID writes the host's choice, or a new id into an image that has none.
+func (g Guest) writeMachineID(id string) error {
+	old, err := os.ReadFile(g.etc("machine-id"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	have := string(bytes.TrimSpace(old))
+	if id == "" {
+		if have != "" && have != "uninitialized" {
+			return nil
+		}
+		var random [16]byte
+		rand.Read(random[:]) // Never fails: it ends the program instead.
+		random[6] = random[6]&0x0f | 0x40
+		random[8] = random[8]&0x3f | 0x80
+		id = hex.EncodeToString(random[:])
+	}
+	if have == id {
+		return nil
+	}
+	return g.writeEtc("machine-id", id+"\n")
+}
+
+// writeEtc replaces a file, also one that is a symlink: an image's link into another program's state, such
+// as /etc/resolv.conf, points at nothing here. A file that something is mounted on cannot be replaced and is
+// written in place.
+func (g Guest) writeEtc(name, text string) error {
+	path := g.etc(name)
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	fresh := path + ".hearth"
+	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil {
+		return err
+	}
+	if os.Rename(fresh, path) == nil {
+		return nil
+	}
+	return errors.Join(os.Remove(fresh), os.WriteFile(path, []byte(text), 0o644))
+}
+
+func (g Guest) etc(name string) string { return filepath.Join(g.Root, "etc", name) }

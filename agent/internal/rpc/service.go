@@ -1,0 +1,78 @@
+// Package rpc answers the host: one file per group of calls, each a thin layer over the package that does it.
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
+	"hearth.dev/agent/gen/hearth/agent/v1/agentv1connect"
+	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/identity"
+)
+
+// A message holds at most all arguments and variables of one exec (2 MiB on the host's side), with room.
+const messageMaxBytes = 8 << 20
+
+// Machine is what the agent changes about the guest as a whole. In tests it is a pretence.
+type Machine interface {
+	// Configure gives the guest its identity. What could not be done comes back in sentences.
+	Configure(ctx context.Context, id identity.Identity) (warnings []string)
+	// Shutdown begins to end the guest and returns at once.
+	Shutdown(reboot bool, timeout time.Duration)
+}
+
+// Service implements the contract in proto/.
+type Service struct {
+	Version string
+	Init    string // "agent" or "systemd".
+	Runner  *execs.Runner
+	Machine Machine
+
+	configured atomic.Bool
+}
+
+var _ agentv1connect.AgentServiceHandler = (*Service)(nil)
+
+// Handler serves the contract. Nothing is compressed: the stream is faster than any compressor.
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(agentv1connect.NewAgentServiceHandler(s,
+		connect.WithReadMaxBytes(messageMaxBytes),
+		connect.WithCompression("gzip", nil, nil),
+	))
+	return mux
+}
+
+// Configure gives the guest its identity.
+func (s *Service) Configure(
+	ctx context.Context, req *connect.Request[agentv1.ConfigureRequest],
+) (*connect.Response[agentv1.ConfigureResponse], error) {
+	m := req.Msg
+	s.Runner.Settings.Set(execs.Defaults{Env: m.Env, User: m.User, Workdir: m.Workdir, Command: m.Command})
+	warnings := s.Machine.Configure(ctx, identity.Identity{
+		Hostname:   m.Hostname,
+		UnixTimeNs: m.UnixTimeNs,
+		Entropy:    m.Entropy,
+		MachineID:  m.MachineId,
+		Network: identity.Network{
+			Interface:   m.GetNetwork().GetInterface(),
+			Addresses:   m.GetNetwork().GetAddresses(),
+			Gateway:     m.GetNetwork().GetGateway(),
+			Nameservers: m.GetNetwork().GetNameservers(),
+		},
+	})
+	s.configured.Store(true)
+	return connect.NewResponse(&agentv1.ConfigureResponse{Warnings: warnings}), nil
+}
+
+// Shutdown flushes and powers the guest off. The answer goes out while processes are still being ended.
+func (s *Service) Shutdown(
+	_ context.Context, req *connect.Request[agentv1.ShutdownRequest],
+) (*connect.Response[agentv1.ShutdownResponse], error) {
+	s.Machine.Shutdown(req.Msg.Reboot, time.Duration(req.Msg.TimeoutMs)*time.Millisecond)
+	return connect.NewResponse(&agentv1.ShutdownResponse{}), nil
+}
