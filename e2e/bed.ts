@@ -1,0 +1,107 @@
+/**
+ * A Hearth of its own for one test file: folders in a temporary place, the image cache shared by all of them
+ * so that the suite builds an image once. Real hearthd, real QEMU, real guests.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { hearthFolders } from "#base/folders.ts";
+import type { Folders } from "#base/folders.ts";
+import { endProcess, findProcessesNaming } from "#host/process-end.ts";
+import { findProcess, listCommands } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { Hearth } from "#sdk/hearth.ts";
+import { runCli } from "./run-cli.ts";
+import type { CliOptions, CliResult } from "./run-cli.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+/** Any VM of the suite boots in much less; this ends a test that hangs. */
+const COMMAND_MS = 180_000;
+
+export class Bed {
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly folders: Folders;
+
+  /** Cleaned up after the file's tests, whatever happened in them. */
+  constructor() {
+    // Short, because socket paths hold 107 bytes.
+    this.folder = mkdtempSync("/tmp/hb-");
+    const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
+    mkdirSync(cache, { recursive: true });
+    this.env = {
+      HOME: this.folder,
+      PATH: `${join(ROOT, "node_modules/node/bin")}:${process.env["PATH"] ?? ""}`,
+      XDG_CONFIG_HOME: join(this.folder, "config"),
+      XDG_STATE_HOME: join(this.folder, "state"),
+      XDG_RUNTIME_DIR: join(this.folder, "run"),
+      XDG_CACHE_HOME: cache,
+      NODE_COMPILE_CACHE: join(cache, "compile"),
+    };
+    this.folders = hearthFolders(this.env, this.folder);
+    after(() => this.clear());
+  }
+
+  /** Runs `hearth` with these words, as a user does. */
+  hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+    const { env, ...rest } = options;
+    return runCli(process.execPath, [join(ROOT, "bin/hearth.ts"), ...args], {
+      timeoutMs: COMMAND_MS,
+      ...rest,
+      env: { ...this.env, ...env },
+    });
+  }
+
+  /** The same, for what must succeed: its stdout. */
+  async ok(args: readonly string[], options: CliOptions = {}): Promise<string> {
+    const result = await this.hearth(args, options);
+    if (result.code === 0) return result.stdout;
+    throw new Error(`hearth ${args.join(" ")} ended with ${result.code}\n${result.stdout}\n${result.stderr}`);
+  }
+
+  /** The same Hearth for the SDK. */
+  connect(): Promise<Hearth> {
+    return Hearth.connect({ env: this.env });
+  }
+
+  /** The hearthd that runs now. */
+  daemon(): ProcessRef | undefined {
+    for (const { pid, argv } of listCommands()) {
+      if (argv.some((word) => word.endsWith("/hearthd.ts") || word.endsWith("/crashing-hearthd.ts"))) {
+        const ref = findProcess(pid);
+        if (ref !== undefined && environmentOf(pid).includes(`XDG_STATE_HOME=${this.env["XDG_STATE_HOME"]}`)) return ref;
+      }
+    }
+    return undefined;
+  }
+
+  vmms(): ProcessRef[] {
+    return findProcessesNaming([this.folders.run, this.folders.state], /^qemu-system-/);
+  }
+
+  /** What VMs leave when they are gone: nothing. */
+  leftovers(): string[] {
+    return [
+      ...this.vmms().map(({ pid }) => `VMM ${pid}`),
+      ...entries(join(this.folders.run, "vms")).map((name) => `run folder ${name}`),
+      ...entries(join(this.folders.state, "vms")).map((name) => `state folder ${name}`),
+    ];
+  }
+
+  async clear(): Promise<void> {
+    const deadline = AbortSignal.timeout(30_000);
+    const daemon = this.daemon();
+    if (daemon !== undefined) await endProcess(daemon, 0, deadline);
+    for (const vmm of this.vmms()) await endProcess(vmm, 0, deadline);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function entries(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+function environmentOf(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+}
