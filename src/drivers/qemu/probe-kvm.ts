@@ -112,7 +112,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string
     }
   } catch (error) {
     if (either.aborted) return `it was silent for ${deadlineMs} ms.`;
-    return `${errorChain(error)}.`;
+    return `${errorChain(error).replace(/\.$/, "")}.`;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

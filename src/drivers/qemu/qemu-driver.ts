@@ -5,9 +5,10 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
+import { within } from "#drivers/qemu/deadline.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
-import { QemuSession } from "#drivers/qemu/qemu-session.ts";
+import { EXIT_CODE_DEADLINE_MS, QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { ChildExit, QemuTiming } from "#drivers/qemu/qemu-session.ts";
 import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
@@ -201,7 +202,7 @@ class StartingQemu {
   async kill(): Promise<void> {
     const alive = this.ended === undefined ? findProcess(this.pid) : undefined;
     if (alive !== undefined) await endProcess(alive, 0, new AbortController().signal);
-    await this.exit;
+    await within(this.exit, EXIT_CODE_DEADLINE_MS);
   }
 
   /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
@@ -210,8 +211,9 @@ class StartingQemu {
       await work;
     } catch (error) {
       if (signal.aborted) throw error;
-      const gone = findProcess(this.pid) === undefined;
-      if (gone) await this.exit;
+      // A process that ends closes its sockets a moment before it is gone.
+      const closed = error instanceof HearthError && error.code === "vmm.failed";
+      if (closed || findProcess(this.pid) === undefined) await within(this.exit, EXIT_CODE_DEADLINE_MS);
       throw this.ended ?? error;
     }
   }

@@ -9,6 +9,7 @@ import { HearthError } from "#base/error.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
 import { endsInPanic, recordConsole } from "#drivers/qemu/console.ts";
 import type { ConsoleRecorder } from "#drivers/qemu/console.ts";
+import { within } from "#drivers/qemu/deadline.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
@@ -41,8 +42,8 @@ export type SessionOptions = {
   readonly onEnd: () => void;
 };
 
-/** The time between the end of a process and our knowing its exit code. */
-const EXIT_CODE_DEADLINE_MS = 1_000;
+/** The longest time between the end of a process and our knowing its exit code. */
+export const EXIT_CODE_DEADLINE_MS = 1_000;
 /** QEMU closes its monitor first and then gives the guest's memory back. */
 const EXIT_AFTER_CLOSE_MS = 2_000;
 
@@ -267,20 +268,5 @@ export class QemuSession {
     } catch (error) {
       this.#options.onTrouble(this.handle.stateDir, error); // The VM runs all the same.
     }
-  }
-}
-
-/** Undefined when it takes longer. */
-async function within<Value>(
-  promise: Promise<Value> | undefined,
-  deadlineMs: number,
-): Promise<Value | undefined> {
-  if (promise === undefined) return undefined;
-  const late = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => late.resolve(undefined), deadlineMs);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
   }
 }

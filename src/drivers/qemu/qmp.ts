@@ -1,6 +1,7 @@
 /** QEMU's monitor protocol: JSON lines on a Unix socket. QEMU serves one client at a time. */
 import type { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
+import { within } from "#drivers/qemu/deadline.ts";
 
 /** Commands that Hearth uses, with what they take and give. */
 export type QmpCommands = {
@@ -130,15 +131,10 @@ async function withDeadline<Value>(
   what: string,
   deadlineMs: number,
 ): Promise<Value> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new HearthError("vmm.unresponsive", `QEMU did not answer ${what} in ${deadlineMs} ms.`));
-    }, deadlineMs);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  const answer = await within(
+    promise.then((value) => ({ value })),
+    deadlineMs,
+  );
+  if (answer !== undefined) return answer.value;
+  throw new HearthError("vmm.unresponsive", `QEMU did not answer ${what} in ${deadlineMs} ms.`);
 }
