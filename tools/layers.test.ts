@@ -3,7 +3,15 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { importsOf, isForTests, readSources, readTypeScript, ROOT, type Source } from "./source-files.ts";
+import {
+  findLines,
+  importsOf,
+  isForTests,
+  readSources,
+  readTypeScript,
+  ROOT,
+  type Source,
+} from "./source-files.ts";
 
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   base: [], // Has no opinion about VMs.
@@ -120,9 +128,9 @@ test("the model does no I/O", () => {
 });
 
 test("the host layer never says VM", () => {
-  for (const { path, text } of sources.filter((source) => source.path.startsWith("src/host/"))) {
-    assert.doesNotMatch(text, /\bVMs?\b|\bVm[A-Z]|\bmicroVM/i, path);
-  }
+  const host = sources.filter(({ path }) => path.startsWith("src/host/"));
+  // /proc has fields such as VmSize and VmRSS, where Vm is virtual memory.
+  assert.deepEqual(findLines(host, /\b(vms?|VMs?|microVMs?|Vm(?!Size|Swap)[A-Z][a-z]\w*)\b/), []);
 });
 
 test("programs use only packages that are installed with them", () => {

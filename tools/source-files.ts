@@ -66,3 +66,10 @@ export function importsOf(source: Source): readonly { from: string; typeOnly: bo
   }
   return found;
 }
+
+/** Where a pattern is found, as `file:line: text`. */
+export function findLines(sources: readonly Source[], pattern: RegExp): string[] {
+  return sources.flatMap(({ path, text }) =>
+    text.split("\n").flatMap((line, at) => (pattern.test(line) ? [`${path}:${at + 1}: ${line.trim()}`] : [])),
+  );
+}

@@ -4,12 +4,12 @@ import { basename } from "node:path";
 import { test } from "node:test";
 import { type Node, type SourceFile, SyntaxKind } from "typescript/unstable/ast";
 import {
+  findLines,
   importsOf,
   isForTests,
   parseTypeScript,
   readSources,
   readTypeScript,
-  type Source,
 } from "./source-files.ts";
 
 const FILE_MAX_LINES = 400;
@@ -53,13 +53,6 @@ function isFunction({ kind }: Node): boolean {
     kind === SyntaxKind.ArrowFunction ||
     kind === SyntaxKind.MethodDeclaration ||
     kind === SyntaxKind.Constructor
-  );
-}
-
-/** Where a pattern is found, as `file:line: text`. */
-function findLines(sources: readonly Source[], pattern: RegExp): string[] {
-  return sources.flatMap(({ path, text }) =>
-    text.split("\n").flatMap((line, at) => (pattern.test(line) ? [`${path}:${at + 1}: ${line.trim()}`] : [])),
   );
 }
 
