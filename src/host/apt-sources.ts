@@ -19,7 +19,7 @@ export function readAptSources(aptDir = "/etc/apt"): AptSource[] {
   if (existsSync(parts))
     files.push(
       ...readdirSync(parts)
-        .sort()
+        .toSorted()
         .map((name) => join(parts, name)),
     );
   return files.flatMap((path) => {

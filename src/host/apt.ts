@@ -62,7 +62,7 @@ export async function makePrivateApt(
 export async function aptUpdate(apt: PrivateApt, signal: AbortSignal): Promise<void> {
   // Without this a mirror that cannot be reached is a warning, and the failure comes later and says less.
   const args = ["-o", "APT::Update::Error-Mode=any", "update"];
-  await runOrThrow("apt-get", args, options(apt, UPDATE_TIMEOUT_MS, signal));
+  await runOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
 }
 
 /** The first record of the package, by field; the candidate's, since there is one suite. */
@@ -72,13 +72,13 @@ export async function aptShow(
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
   const args = ["show", "--no-all-versions", name];
-  return parseRecord(await runOrThrow("apt-cache", args, options(apt, QUERY_TIMEOUT_MS, signal)));
+  return parseRecord(await runOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
 }
 
 /** Into the download folder. Verified by apt against the signed lists. */
 export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSignal): Promise<void> {
   await runOrThrow("apt-get", ["download", name], {
-    ...options(apt, DOWNLOAD_TIMEOUT_MS, signal),
+    ...runOptions(apt, DOWNLOAD_TIMEOUT_MS, signal),
     cwd: apt.downloadDir,
   });
 }
@@ -93,6 +93,6 @@ export function parseRecord(text: string): Map<string, string> {
   return fields;
 }
 
-function options(apt: PrivateApt, timeoutMs: number, signal: AbortSignal): RunOptions {
+function runOptions(apt: PrivateApt, timeoutMs: number, signal: AbortSignal): RunOptions {
   return { timeoutMs, signal, env: { APT_CONFIG: apt.configPath } };
 }

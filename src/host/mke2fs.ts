@@ -1,5 +1,7 @@
 /** ext4, written straight into files: no loop device and no root. */
+import { mkdir } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
+import { GIB } from "#base/sizes.ts";
 import { run, runOrThrow } from "#host/run.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -23,7 +25,10 @@ export async function makeImageFromTree(
   const blocks = await runOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
   const inodes = await runOrThrow("du", ["-s", "--inodes", tree], options);
   const size = { blocks: Number.parseInt(blocks, 10), inodes: Number.parseInt(inodes, 10) };
-  await mke2fs([...readOnlyArgs(size, uuid), "-d", tree, image, String(imageBlocks(size))], signal);
+  await mke2fs(
+    [...readOnlyArgs(String(size.inodes + 512), uuid), "-d", tree, image, String(imageBlocks(size))],
+    signal,
+  );
 }
 
 /**
@@ -36,54 +41,60 @@ export async function makeImageFromTar(
   uuid: string,
   signal: AbortSignal,
 ): Promise<void> {
-  // The sizes are known in there only; `$0` to `$2` are tar, image and uuid.
+  const mountPoint = `${tar}.tree`;
+  await mkdir(mountPoint);
+  // The sizes are known in there only. `$0` to `$3` are the tar, the image, the uuid and the mount point.
+  const mkfs = readOnlyArgs('"$((inodes + 512))"', '"$2"').join(" ");
   const script = [
     "set -e",
-    "mkdir -p /tmp && mount -t tmpfs -o mode=0755 tmpfs /mnt && cd /mnt && mkdir tree",
-    `tar -x --numeric-owner -p --xattrs --xattrs-include='*' -C tree -f "$0"`,
-    `blocks=$(du -s -B ${BLOCK_BYTES} tree | cut -f1); inodes=$(du -s --inodes tree | cut -f1)`,
-    `mke2fs ${readOnlyArgs({ blocks: 0, inodes: 0 }, "$2").join(" ").replace("-N 512", '-N "$((inodes + 512))"')} ` +
-      `-d tree "$1" "$((blocks + blocks / 16 + inodes / 8 + 2048))"`,
+    'mount -t tmpfs -o mode=0755 tmpfs "$3"',
+    `tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$3" -f "$0"`,
+    `blocks=$(du -s -B ${BLOCK_BYTES} "$3" | cut -f1); inodes=$(du -s --inodes "$3" | cut -f1)`,
+    `mke2fs ${mkfs} -d "$3" "$1" "$((blocks + blocks / 16 + inodes / 8 + 2048))"`,
   ].join("\n");
-  const args = ["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", script, tar, image, uuid];
+  const args = [
+    "--map-auto",
+    "--map-root-user",
+    "--mount",
+    "--",
+    "sh",
+    "-c",
+    script,
+    tar,
+    image,
+    uuid,
+    mountPoint,
+  ];
   const result = await run("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
   if (!result.ok) throw describe(result.error, result.stderr, image);
 }
 
-/** Fast to make and small: tables and journal are written by the guest, when it needs them. */
-export async function makeEmptyDisk(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+/**
+ * Fast to make and small: tables and journal are written by the guest, when it needs them.
+ * @param sizes in bytes; tables are reserved for growing online up to `maxBytes`, and no further, because
+ * mke2fs writes them out: its own default takes 4 MiB.
+ */
+export async function makeEmptyDisk(
+  path: string,
+  sizes: { readonly sizeBytes: number; readonly maxBytes: number },
+  signal: AbortSignal,
+): Promise<void> {
+  const { sizeBytes, maxBytes } = sizes;
   const extended = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
-  const args = [
-    "-q",
-    "-F",
-    "-t",
-    "ext4",
-    "-b",
-    String(BLOCK_BYTES),
-    "-m",
-    "0",
-    "-J",
-    "size=4",
-    "-i",
-    "32768",
-  ];
-  await mke2fs([...args, "-E", extended, path, `${Math.floor(sizeBytes / 1024)}k`], signal);
+  const growth =
+    sizeBytes < maxBytes
+      ? ["-E", `${extended},resize=${Math.floor(maxBytes / BLOCK_BYTES)}`]
+      : ["-E", extended, "-O", "^resize_inode"];
+  const journalMib = sizeBytes < GIB ? 4 : 16;
+  const args = ["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-m", "0", "-i", "32768"];
+  const size = `${Math.floor(sizeBytes / 1024)}k`;
+  await mke2fs([...args, "-J", `size=${journalMib}`, ...growth, path, size], signal);
 }
 
-function readOnlyArgs(size: TreeSize, uuid: string): string[] {
+function readOnlyArgs(inodes: string, uuid: string): string[] {
   const features = "^has_journal,^resize_inode,^huge_file";
   const args = ["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-I", "256", "-m", "0"];
-  return [
-    ...args,
-    "-N",
-    String(size.inodes + 512),
-    "-O",
-    features,
-    "-U",
-    uuid,
-    "-E",
-    `nodiscard,hash_seed=${uuid}`,
-  ];
+  return [...args, "-N", inodes, "-O", features, "-U", uuid, "-E", `nodiscard,hash_seed=${uuid}`];
 }
 
 /** Inodes take 256 bytes; maps, folders that grow and the tree's own rounding take the rest. */

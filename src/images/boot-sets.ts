@@ -118,7 +118,7 @@ export class BootSets {
   /** The image's own one if it is of that release: another suite's build may bear the same name. */
   async #kernelFor(image: ImageManifest, release: string | undefined): Promise<string> {
     if (release === undefined || (await this.#kernel(image.kernel)).release === release) return image.kernel;
-    for (const digest of (await this.#store.kernelDigests()).sort()) {
+    for (const digest of (await this.#store.kernelDigests()).toSorted()) {
       if ((await this.#kernel(digest)).release === release) return digest;
     }
     throw new HearthError("image.not_found", `There is no kernel ${JSON.stringify(release)}.`, {

@@ -78,9 +78,7 @@ async function bootstrap(
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<number> {
-  const { recipe, dir } = input;
-  const aptOptions = join(dir, "apt-options.conf");
-  await writeFile(aptOptions, `${input.acquire.join("\n")}\n`, { mode: 0o600 });
+  const { recipe } = input;
   const args = [
     `--mode=${isRoot ? "root" : "unshare"}`,
     `--format=${isRoot ? "directory" : "tar"}`,
@@ -89,7 +87,7 @@ async function bootstrap(
     // Device nodes would need root when the tar is unpacked; the guest mounts devtmpfs.
     "--skip=output/dev",
     `--include=${recipe.packages.join(",")}`,
-    `--aptopt=${aptOptions}`,
+    ...(await aptOptionArgs(input, isRoot)),
     // The image is synced as a whole when it is done.
     "--dpkgopt=force-unsafe-io",
     `--essential-hook=${ESSENTIAL_HOOK}`,
@@ -103,9 +101,23 @@ async function bootstrap(
   const result = await run("mmdebstrap", args, {
     timeoutMs: TIMEOUT_MS,
     signal,
+    // In a name space of its own the tool may not be allowed to see where we are.
+    cwd: "/",
     input: `${input.sources.join("\n")}\n`,
     onStderrLine: (line) => progress.line(line),
   });
   if (!result.ok) throw describeBuildFailure(recipe.ref, result.error, result.stderr);
   return Number(/^hearth-packages: (\d+)$/m.exec(result.stderr)?.[1] ?? 0);
+}
+
+/**
+ * As root through a file, because options may hold a proxy's password, and other users see command lines.
+ * In unshare mode the tool reads files as a user who may not enter the cache: there the lines themselves.
+ */
+async function aptOptionArgs(input: BaseInput, isRoot: boolean): Promise<string[]> {
+  if (!isRoot) return input.acquire.map((line) => `--aptopt=${line}`);
+  if (input.acquire.length === 0) return [];
+  const path = join(input.dir, "apt-options.conf");
+  await writeFile(path, `${input.acquire.join("\n")}\n`, { mode: 0o600 });
+  return [`--aptopt=${path}`];
 }

@@ -28,7 +28,9 @@ export function describeBuildFailure(ref: string, failed: HearthError, stderr: s
   }
   return new HearthError("image.build_failed", `The image ${ref} could not be built.`, {
     hint: hintFor(ref, stderr),
-    cause: new HearthError("host.tool_failed", failed.message, { cause: new Error(lastWords(stderr)) }),
+    cause: new HearthError("host.tool_failed", shorten(failed.message), {
+      cause: new Error(lastWords(stderr)),
+    }),
   });
 }
 
@@ -36,6 +38,11 @@ function hintFor(ref: string, stderr: string): string {
   if (KEYS.test(stderr)) return "Install Debian's keys: apt-get install debian-archive-keyring";
   if (NETWORK.test(stderr)) return "Check the network and the mirror in /etc/apt, then build again.";
   return `Build again with \`hearth image build ${ref}\`; if it fails again, please report it.`;
+}
+
+/** The arguments hold whole scripts; the program and how it ended is what a person can read. */
+function shorten(message: string): string {
+  return message.replace(/^`(\S+) .*` /s, "`$1` ");
 }
 
 /** Errors if there are any, otherwise the end. */

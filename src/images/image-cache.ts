@@ -103,7 +103,7 @@ export class ImageCache {
   async list(): Promise<Image[]> {
     const digests = await this.#store.imageDigests();
     const images = await Promise.all(digests.map((digest) => this.#read(digest)));
-    return images.sort((a, b) => b.builtAtMs - a.builtAtMs);
+    return images.toSorted((a, b) => b.builtAtMs - a.builtAtMs);
   }
 
   /** By name or digest, without building it. */
@@ -147,7 +147,8 @@ export class ImageCache {
     await this.#store.paths.make();
     const onWait = (): void =>
       report({ stage: "packages", text: `waiting for another build of ${recipe.ref}` });
-    using _lock = await waitFileLock(this.#store.paths.lock(recipe.ref), onWait, signal);
+    using held = new DisposableStack();
+    held.use(await waitFileLock(this.#store.paths.lock(recipe.ref), onWait, signal));
     const found = fresh ? undefined : await this.find(recipe.ref);
     if (found !== undefined) return found;
     await this.#store.removeScrapsOf(recipe.ref);

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { writeFileAtomic, syncPath } from "#host/atomic-file.ts";
 import { tryFileLock, waitFileLock } from "#host/file-lock.ts";
+import type { FileLock } from "#host/file-lock.ts";
 import { sha256 } from "#host/hash-file.ts";
 import { removeTree } from "#host/managed-path.ts";
 import type { BuiltImage } from "#images/build-image.ts";
@@ -74,7 +75,8 @@ export class ImageStore {
     for (const path of [...kernelFiles, join(dir, "kernel", MANIFEST), join(image, MANIFEST), ...folders]) {
       await syncPath(path);
     }
-    using _lock = await waitFileLock(this.paths.lock(PUBLISH_LOCK), () => {}, signal);
+    using held = new DisposableStack();
+    held.use(await this.#lockPublishing(signal));
     await renameUnlessThere(join(dir, "kernel"), this.paths.kernel(kernelDigest));
     await renameUnlessThere(image, this.paths.image(digest));
     for (const path of [this.paths.kernels, this.paths.images]) await syncPath(path);
@@ -84,7 +86,8 @@ export class ImageStore {
 
   /** Removes the image, and then what only it needed. Idempotent. */
   async remove(digest: string, signal: AbortSignal): Promise<void> {
-    using _lock = await waitFileLock(this.paths.lock(PUBLISH_LOCK), () => {}, signal);
+    using held = new DisposableStack();
+    held.use(await this.#lockPublishing(signal));
     for (const name of await namesIn(this.paths.refs)) {
       const path = join(this.paths.refs, name);
       if ((await readReference(path)) === digest) await rm(path, { force: true });
@@ -127,6 +130,10 @@ export class ImageStore {
   async readKernel(digest: string): Promise<KernelManifest> {
     const path = join(this.paths.kernel(digest), MANIFEST);
     return parseKernelManifest(await readVerified(path, digest), path);
+  }
+
+  #lockPublishing(signal: AbortSignal): Promise<FileLock> {
+    return waitFileLock(this.paths.lock(PUBLISH_LOCK), () => {}, signal);
   }
 
   /** Away at once by a rename, so that a removal that is interrupted leaves no half image behind. */

@@ -42,7 +42,7 @@ export function planModuleOrder(wanted: readonly string[], index: ModuleIndex): 
     const early = soft.get(moduleName(path)) ?? [];
     for (const name of early) for (const found of resolve(name, byName, index.alias)) visit(found);
     // depmod lists a module's needs with the one to load first last.
-    for (const needed of [...(dependencies.get(path) ?? [])].reverse()) visit(needed);
+    for (const needed of (dependencies.get(path) ?? []).toReversed()) visit(needed);
     order.push(path);
   };
   for (const name of wanted) {

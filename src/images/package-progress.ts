@@ -29,7 +29,8 @@ export class PackageProgress {
     const phase = /^I: (.*?)(?:\.\.\.)?$/.exec(line)?.[1];
     if (phase !== undefined && PHASES[phase] !== undefined) {
       this.#text = PHASES[phase];
-      return this.#report();
+      this.#totalBytes = undefined;
+      return this.#onProgress({ stage: STAGE, text: this.#text });
     }
     const need = /^Need to get (?:[\d.,]+ \w+\/)?([\d.,]+ [kMG]?B) of archives/.exec(line);
     if (need !== null) {
@@ -38,18 +39,16 @@ export class PackageProgress {
       return this.#report();
     }
     const got = /^Get:\d+ .*\[([\d.,]+ [kMG]?B)\]$/.exec(line);
-    if (got === null) return;
+    if (got === null || this.#totalBytes === undefined) return;
     this.#doneBytes += parseAptSize(got[1] ?? "") ?? 0;
     this.#report();
   }
 
   #report(): void {
-    const isDownload = this.#text.startsWith("downloading") || this.#text.startsWith("installing p");
-    if (!isDownload || this.#totalBytes === undefined)
-      return this.#onProgress({ stage: STAGE, text: this.#text });
+    const totalBytes = this.#totalBytes ?? 0;
     // apt rounds each size that it prints, so the sum may pass the total by a little.
-    const doneBytes = Math.min(this.#doneBytes, this.#totalBytes);
-    this.#onProgress({ stage: STAGE, text: this.#text, doneBytes, totalBytes: this.#totalBytes });
+    const doneBytes = Math.min(this.#doneBytes, totalBytes);
+    this.#onProgress({ stage: STAGE, text: this.#text, doneBytes, totalBytes });
   }
 }
 

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
 import { makeEmptyDisk } from "#host/mke2fs.ts";
+import { LIMITS } from "#model/limits.ts";
 
 const STAT_BLOCK_BYTES = 512;
 
@@ -20,7 +21,7 @@ export async function createDisk(path: string, sizeBytes: number, signal: AbortS
     // Made here, so that nobody else may ever read what guests write.
     await using file = await open(temporary, "wx", 0o600);
     await file.truncate(sizeBytes);
-    await makeEmptyDisk(temporary, sizeBytes, signal);
+    await makeEmptyDisk(temporary, { sizeBytes, maxBytes: LIMITS.diskMaxBytes }, signal);
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });

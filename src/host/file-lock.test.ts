@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { HearthError } from "#base/error.ts";
+import { tryFileLock, waitFileLock } from "#host/file-lock.ts";
+import { startLockHolder } from "#testing/lock-holder.ts";
+
+function lockPath(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-lock-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  return join(dir, "a.lock");
+}
+
+test("one at a time holds the lock, also within a process", (t) => {
+  const path = lockPath(t);
+  const first = tryFileLock(path);
+  assert.ok(first);
+  assert.equal(tryFileLock(path), undefined);
+  first[Symbol.dispose]();
+  const second = tryFileLock(path);
+  assert.ok(second);
+  second[Symbol.dispose]();
+});
+
+test("a holder in another process keeps the lock until it dies, even by SIGKILL", async (t) => {
+  const path = lockPath(t);
+  const holder = await startLockHolder(path, t.signal);
+  assert.equal(tryFileLock(path), undefined);
+  const waiting = Promise.withResolvers<void>();
+  const lock = waitFileLock(path, waiting.resolve, t.signal);
+  await waiting.promise;
+  await holder.kill();
+  (await lock)[Symbol.dispose]();
+});
+
+test("waiting ends when it is aborted, with the reason", async (t) => {
+  const path = lockPath(t);
+  using held = new DisposableStack();
+  held.use(tryFileLock(path));
+  const abort = new AbortController();
+  const lock = waitFileLock(path, () => abort.abort(new Error("not any more")), abort.signal);
+  await assert.rejects(lock, (error: Error) => /not any more/.test(String(error.cause ?? error)));
+});
+
+test("a folder that is not there is an error, not a lock that is held", () => {
+  const isReadOnly = (error: unknown): boolean =>
+    error instanceof HearthError && error.code === "host.read_only";
+  assert.throws(() => tryFileLock("/proc/hearth/none.lock"), isReadOnly);
+});
