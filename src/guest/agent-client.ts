@@ -2,7 +2,7 @@
  * hearthd's side of the agent in one guest: one connection, any number of calls at once. The guest is not
  * trusted: what it answers is bounded in size, and its text is made safe before anybody sees it.
  */
-import { createClient, type Client } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Client } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { agentError } from "#guest/agent-error.ts";
 import { AgentSession } from "#guest/agent-session.ts";
@@ -31,8 +31,9 @@ export interface AgentClient {
    * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`
    */
   exec(spec: ExecSpec, io: ExecIo, signal: AbortSignal): AsyncGenerator<ExecEvent, void, undefined>;
-  /** `signalNumber` is Linux' own, 1 to 64. */
+  /** `signalNumber` is Linux' own, 1 to 64. A command that has ended meanwhile needs none: that resolves. */
   signalExec(id: string, signalNumber: number, signal: AbortSignal): Promise<void>;
+  /** Resolves, too, for a command that has ended. */
   resizeExec(id: string, size: TtySize, signal: AbortSignal): Promise<void>;
   /** A file or folder as a tar stream. Leaving the loop early ends it. @throws HearthError `file.not_found` */
   readTar(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
@@ -108,9 +109,9 @@ function clientOf(session: AgentSession): AgentClient {
       }),
     exec: (spec, io, signal) => execInGuest(calls, spec, io, signal),
     signalExec: (id, signalNumber, signal) =>
-      ask(signal, async () => void (await rpc.signalExec({ id, signal: signalNumber }, { signal }))),
+      ask(signal, () => unlessEnded(rpc.signalExec({ id, signal: signalNumber }, { signal }))),
     resizeExec: (id, size, signal) =>
-      ask(signal, async () => void (await rpc.resizeExec({ id, ...size }, { signal }))),
+      ask(signal, () => unlessEnded(rpc.resizeExec({ id, rows: size.rows, cols: size.cols }, { signal }))),
     readTar: (path, signal) => readTar(calls, path, signal),
     writeTar: (target, source, signal) => writeTar(calls, target, source, signal),
     dial: (target, source, signal) => dialInGuest(calls, target, source, signal),
@@ -122,4 +123,14 @@ function clientOf(session: AgentSession): AgentClient {
     close: () => session.close(),
     closed: session.closed,
   };
+}
+
+/** A command may end while something is said to it; that is nobody's fault. The agent names no code then. */
+async function unlessEnded(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    const ended = error instanceof ConnectError && error.code === Code.NotFound;
+    if (!ended || error.metadata.has("hearth-code")) throw error;
+  }
 }

@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => real[Symbol.asyncDispose]());
 
-const soon = (): AbortSignal => AbortSignal.timeout(120_000);
+const soon = (): AbortSignal => AbortSignal.timeout(300_000);
 const CHUNK_BYTES = 256 * 1024;
 /** Windows and buffers on the way, and what the collector has not come to yet. */
 const GROWTH_MAX_BYTES = 160 * MIB;

@@ -16,7 +16,7 @@ before(async () => {
 });
 after(() => real[Symbol.asyncDispose]());
 
-const soon = (): AbortSignal => AbortSignal.timeout(60_000);
+const soon = (): AbortSignal => AbortSignal.timeout(120_000);
 let lastId = 0;
 const newId = (): string => `exec-${++lastId}`;
 
@@ -166,6 +166,11 @@ test("signals reach a command whose stdin is full", async () => {
   await agent.signalExec(id, 10, soon());
   const rest = await Array.fromAsync(events);
   assert.deepEqual(rest.at(-1), { type: "exited", code: 9, timedOut: false });
+});
+
+test("a signal for a command that has ended is nobody's fault", async () => {
+  await agent.signalExec("ended", 15, soon());
+  await agent.resizeExec("ended", { rows: 1, cols: 1 }, soon());
 });
 
 test("a terminal has the size it was given, and the one it gets later", async () => {
