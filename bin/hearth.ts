@@ -6,7 +6,9 @@ import { main } from "#cli/main.ts";
 const READER_GONE = 141;
 
 for (const stream of [process.stdout, process.stderr]) {
-  stream.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? READER_GONE : 1));
+  stream.on("error", (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === "EPIPE" ? READER_GONE : 1),
+  );
 }
 const code = await main(PROCESS_IO);
 // What was printed is on its way to a pipe; only then may the process end, whatever still waits for input.

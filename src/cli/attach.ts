@@ -16,7 +16,14 @@ export type Attach = {
 
 /** What `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
-const SIGNAL_NUMBERS: Readonly<Record<string, number>> = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 };
+const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
+  SIGINT: 2,
+  SIGTERM: 15,
+  SIGHUP: 1,
+  SIGQUIT: 3,
+  SIGUSR1: 10,
+  SIGUSR2: 12,
+};
 /** Ctrl-C twice in this time, and we no longer wait for a command that ignores it. */
 const TWICE_MS = 1_000;
 
@@ -115,9 +122,13 @@ async function collect(stream: Readable, maxBytes: number): Promise<string> {
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength;
     if (bytes > maxBytes) {
-      throw new HearthError("input.invalid", `The command wrote more than the ${maxBytes} bytes that --json holds.`, {
-        hint: "Leave out --json, and take its output from the pipe.",
-      });
+      throw new HearthError(
+        "input.invalid",
+        `The command wrote more than the ${maxBytes} bytes that --json holds.`,
+        {
+          hint: "Leave out --json, and take its output from the pipe.",
+        },
+      );
     }
     chunks.push(chunk);
   }

@@ -24,7 +24,9 @@ export async function eachVm(
   out.clearProgress();
   if (!many && outcomes[0]?.error !== undefined) throw outcomes[0].error;
   if (out.wantsJson) {
-    const results = outcomes.map(({ name, done, error }) => (error === undefined ? done?.result : { name, ...failure(error) }));
+    const results = outcomes.map(({ name, done, error }) =>
+      error === undefined ? done?.result : { name, ...failure(error) },
+    );
     out.json(many ? results : results[0]);
   } else {
     for (const { name, done, error } of outcomes) {
@@ -38,7 +40,10 @@ export async function eachVm(
 
 type Outcome = { readonly name: string; readonly done?: Done; readonly error?: unknown };
 
-async function settled(names: readonly string[], act: (name: string) => Promise<Done>): Promise<readonly Outcome[]> {
+async function settled(
+  names: readonly string[],
+  act: (name: string) => Promise<Done>,
+): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = [];
   let next = 0;
   const work = async (): Promise<void> => {
@@ -56,7 +61,8 @@ async function settled(names: readonly string[], act: (name: string) => Promise<
 }
 
 function failure(error: unknown): { readonly error: unknown } {
-  const { code, message, hint } = error instanceof HearthError ? error : new HearthError("internal.bug", String(error));
+  const { code, message, hint } =
+    error instanceof HearthError ? error : new HearthError("internal.bug", String(error));
   return { error: { code, message, hint } };
 }
 

@@ -12,13 +12,21 @@ export const EXEC_FLAGS = {
   interactive: { short: "i", help: "Pass stdin on, also from a terminal" },
   tty: { short: "t", help: "Give the command a terminal" },
   detach: { short: "d", help: "Leave the command running and come back at once" },
-  env: { short: "e", value: "NAME[=VALUE]", many: true, help: "Set a variable; without a value, as it is here" },
+  env: {
+    short: "e",
+    value: "NAME[=VALUE]",
+    many: true,
+    help: "Set a variable; without a value, as it is here",
+  },
   envFile: { value: "FILE", many: true, help: "Read NAME=VALUE lines from a file", completes: "path" },
   user: { short: "u", value: "USER", help: "Run as this user (name, or uid[:gid])" },
   workdir: { short: "w", value: "FOLDER", help: "Start in this folder of the VM" },
 } as const satisfies Flags;
 
-type ExecFlagValues = Pick<FlagValues<typeof EXEC_FLAGS>, "interactive" | "tty" | "detach" | "user" | "workdir">;
+type ExecFlagValues = Pick<
+  FlagValues<typeof EXEC_FLAGS>,
+  "interactive" | "tty" | "detach" | "user" | "workdir"
+>;
 
 /** How stdin and the terminal are used; the rule is in the help of both commands. */
 export function planStdio(
@@ -69,7 +77,9 @@ function parsePair(pair: string, io: Io): readonly [string, string] {
   if (at !== -1) return [name, pair.slice(at + 1)];
   const value = io.env[name];
   if (value !== undefined) return [name, value];
-  throw new HearthError("input.invalid", `env: ${name} is not set here.`, { hint: `Give it a value: -e ${name}=VALUE.` });
+  throw new HearthError("input.invalid", `env: ${name} is not set here.`, {
+    hint: `Give it a value: -e ${name}=VALUE.`,
+  });
 }
 
 function envFileLines(file: string, io: Io): readonly string[] {
@@ -77,7 +87,10 @@ function envFileLines(file: string, io: Io): readonly string[] {
   try {
     text = readFileSync(resolve(io.cwd, file), "utf8");
   } catch (cause) {
-    throw new HearthError("input.invalid", `env-file: ${file} cannot be read`, { hint: "Give a file of NAME=VALUE lines.", cause });
+    throw new HearthError("input.invalid", `env-file: ${file} cannot be read`, {
+      hint: "Give a file of NAME=VALUE lines.",
+      cause,
+    });
   }
   return text.split(/\r?\n/).filter((line) => line.trim() !== "" && !line.trimStart().startsWith("#"));
 }

@@ -39,7 +39,8 @@ export function commandHelp(command: Command): string {
 
 function passThroughUsage(command: Command): string {
   const [first, second] = command.args;
-  const rest = second === undefined ? "" : second.optional ? ` [--] [${second.name}...]` : ` [--] ${second.name}...`;
+  const rest =
+    second === undefined ? "" : second.optional ? ` [--] [${second.name}...]` : ` [--] ${second.name}...`;
   return `[options] ${first?.name ?? ""}${rest}`;
 }
 
@@ -59,13 +60,16 @@ export function nounHelp(noun: string): string {
 export function unknownCommand(words: readonly string[]): HearthError {
   const [first = "", second] = words;
   if ((NOUNS as readonly string[]).includes(first)) {
-    const verbs = Object.keys(COMMANDS).flatMap((name) => (name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : []));
+    const verbs = Object.keys(COMMANDS).flatMap((name) =>
+      name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],
+    );
     if (second === undefined || second.startsWith("-")) {
       const hint = `Say what to do: ${verbs.map((verb) => `hearth ${first} ${verb}`).join(", ")}.`;
       return new HearthError("input.invalid", `${first}: a command is missing.`, { hint });
     }
     const near = nearest(second, verbs);
-    const hint = near === undefined ? `There are ${verbs.join(", ")}.` : `Did you mean \`hearth ${first} ${near}\`?`;
+    const hint =
+      near === undefined ? `There are ${verbs.join(", ")}.` : `Did you mean \`hearth ${first} ${near}\`?`;
     return new HearthError("input.invalid", `"${first} ${second}" is not a command.`, { hint });
   }
   const names = Object.entries(COMMANDS).flatMap(([name, { aliases = [] }]) => [name, ...aliases]);

@@ -26,7 +26,9 @@ export function parseLineCount(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^\d{1,7}$/.test(text)) return Number(text);
   const hint = "Write a whole number, such as 100.";
-  throw new HearthError("input.invalid", `lines: ${JSON.stringify(text)} is not a number of lines.`, { hint });
+  throw new HearthError("input.invalid", `lines: ${JSON.stringify(text)} is not a number of lines.`, {
+    hint,
+  });
 }
 
 async function* linesOf(log: Readable): AsyncGenerator<string> {

@@ -51,7 +51,8 @@ function normalised(argv: readonly string[]): readonly string[] {
   const before = first === -1 ? argv : argv.slice(0, first);
   if (before.length === 0) return argv;
   if (before.some((word) => word === "--version" || word === "-V")) return ["version"];
-  if (before.some((word) => word === "--help" || word === "-h")) return ["help", ...(first === -1 ? [] : argv.slice(first))];
+  if (before.some((word) => word === "--help" || word === "-h"))
+    return ["help", ...(first === -1 ? [] : argv.slice(first))];
   if (first === -1) return argv;
   const rest = argv.slice(first);
   const count = findCommand(rest) === undefined ? 0 : rest.length - (findCommand(rest)?.rest.length ?? 0);
@@ -82,7 +83,9 @@ async function showHelp(found: Found, out: Out): Promise<number> {
 function connector(io: Io): Context["hearth"] {
   let connected: Promise<Hearth> | undefined;
   return (options = {}) => {
-    connected ??= import("#sdk/hearth.ts").then(({ Hearth: Client }) => Client.connect({ env: io.env, ...options }));
+    connected ??= import("#sdk/hearth.ts").then(({ Hearth: Client }) =>
+      Client.connect({ env: io.env, ...options }),
+    );
     return connected;
   };
 }

@@ -50,7 +50,8 @@ export function parserFor(command: Command): Parser {
     const dots = many ? "..." : "";
     parser.argument(optional ? `[${name}${dots}]` : `<${name}${dots}>`, help ?? "");
   }
-  for (const [name, flag] of Object.entries(allFlags(command))) parser.addOption(optionFor(parser, name, flag));
+  for (const [name, flag] of Object.entries(allFlags(command)))
+    parser.addOption(optionFor(parser, name, flag));
   if (command.passThrough) parser.passThroughOptions();
   return parser;
 }

@@ -47,7 +47,9 @@ export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>):
   };
 }
 
-export function parseSizes(flags: FlagValues<typeof SIZE_FLAGS>): Pick<CreateVm, "cpus" | "memoryBytes" | "diskBytes"> {
+export function parseSizes(
+  flags: FlagValues<typeof SIZE_FLAGS>,
+): Pick<CreateVm, "cpus" | "memoryBytes" | "diskBytes"> {
   const { cpus, memory, disk } = flags;
   const memoryRange = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
   const diskRange = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };

@@ -157,7 +157,8 @@ export class GuestProcess implements AsyncDisposable {
   }
 
   #takeOutput(message: Buffer): void {
-    const stream = message[0] === CHANNEL.stdout ? this.stdout : message[0] === CHANNEL.stderr ? this.stderr : undefined;
+    const stream =
+      message[0] === CHANNEL.stdout ? this.stdout : message[0] === CHANNEL.stderr ? this.stderr : undefined;
     if (stream === undefined || stream.destroyed || message.byteLength < 2) return;
     if (stream.push(message.subarray(1))) return;
     this.#full.add(stream);
@@ -204,7 +205,9 @@ export class GuestProcess implements AsyncDisposable {
   }
 
   #cancel(signal: AbortSignal | undefined): void {
-    this.#fail(new HearthError("operation.cancelled", "The command was cancelled.", { cause: signal?.reason }));
+    this.#fail(
+      new HearthError("operation.cancelled", "The command was cancelled.", { cause: signal?.reason }),
+    );
     this.#socket?.destroy();
   }
 

@@ -1,6 +1,8 @@
 import type { Readable } from "node:stream";
 import type { Exec, SetVm, Vm, VmStats } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
+import type { CopyInOptions } from "#sdk/copy-in.ts";
+import type { CopyOutOptions } from "#sdk/copy-out.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestExit } from "#sdk/guest-process.ts";
 import { withProgress } from "#sdk/operation.ts";
@@ -63,8 +65,16 @@ export class HearthVm {
   }
 
   /** Ends the VMM without asking the guest: what it had not flushed is lost. */
-  kill(options: { readonly killSignal?: "SIGKILL" | "SIGTERM" | undefined } = {}, signal?: AbortSignal): Promise<Vm> {
-    return this.#transport.json("POST", `${this.#path}/kill`, { body: { signal: options.killSignal } }, signal);
+  kill(
+    options: { readonly killSignal?: "SIGKILL" | "SIGTERM" | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<Vm> {
+    return this.#transport.json(
+      "POST",
+      `${this.#path}/kill`,
+      { body: { signal: options.killSignal } },
+      signal,
+    );
   }
 
   /** Halts the virtual CPUs. Memory stays as it is. */
@@ -163,15 +173,28 @@ export class HearthVm {
    * @example
    * await vm.copyIn(["./src"], "/root/");
    */
-  async copyIn(hostPaths: readonly string[], guestPath: string, signal?: AbortSignal): Promise<void> {
+  async copyIn(
+    hostPaths: readonly string[],
+    guestPath: string,
+    options: CopyInOptions = {},
+    signal?: AbortSignal,
+  ): Promise<void> {
     const { copyIn } = await import("#sdk/copy-in.ts");
-    await copyIn(this, hostPaths, guestPath, signal);
+    await copyIn(this, hostPaths, guestPath, options, signal);
   }
 
-  /** Copies a file or folder of the guest to the host, by the rules of `docker cp`. The guest is not trusted. */
-  async copyOut(guestPath: string, hostPath: string, signal?: AbortSignal): Promise<void> {
+  /**
+   * Copies a file or folder of the guest to the host, by the rules of `docker cp`. The guest is not trusted.
+   * @throws HearthError `file.not_found`, `file.refused`.
+   */
+  async copyOut(
+    guestPath: string,
+    hostPath: string,
+    options: CopyOutOptions = {},
+    signal?: AbortSignal,
+  ): Promise<void> {
     const { copyOut } = await import("#sdk/copy-out.ts");
-    await copyOut(this, guestPath, hostPath, signal);
+    await copyOut(this, guestPath, hostPath, options, signal);
   }
 }
 
@@ -181,9 +204,13 @@ async function textOf(stream: Readable, name: string, maxBytes: number): Promise
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength;
     if (bytes > maxBytes) {
-      throw new HearthError("input.invalid", `${name}: the command wrote more than maxOutputBytes (${maxBytes}).`, {
-        hint: "Raise maxOutputBytes, or read the output as a stream with spawn().",
-      });
+      throw new HearthError(
+        "input.invalid",
+        `${name}: the command wrote more than maxOutputBytes (${maxBytes}).`,
+        {
+          hint: "Raise maxOutputBytes, or read the output as a stream with spawn().",
+        },
+      );
     }
     chunks.push(chunk);
   }

@@ -62,7 +62,9 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
       if (error.code !== "host.lock_held") throw error;
     }
     if (performance.now() > deadlineMs) {
-      throw new HearthError("daemon.start_failed", "hearthd did not answer in time", { hint: `Its words are in ${logFile}.` });
+      throw new HearthError("daemon.start_failed", "hearthd did not answer in time", {
+        hint: `Its words are in ${logFile}.`,
+      });
     }
     await sleep(POLL_MS);
   }
@@ -76,14 +78,19 @@ function daemonEntry(): string {
 
 /** What says where Hearth's folders are, and no more: hearthd outlives the shell that started it. */
 function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
-  const passed = Object.entries(env).filter(([name]) => /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE)$/.test(name));
+  const passed = Object.entries(env).filter(([name]) =>
+    /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE)$/.test(name),
+  );
   return Object.fromEntries(passed.filter((pair): pair is [string, string] => pair[1] !== undefined));
 }
 
 /** hearthd says in one line of JSON why it cannot start; anything else is a crash. */
 function failureIn(logFile: string, code: number | null): HearthError {
   const text = existsSync(logFile) ? readFileSync(logFile, "utf8") : "";
-  const body = text.split("\n").map(errorLine).findLast((line) => line !== undefined);
+  const body = text
+    .split("\n")
+    .map(errorLine)
+    .findLast((line) => line !== undefined);
   if (body !== undefined) {
     rmSync(logFile, { force: true });
     return errorFromBody(body);

@@ -42,7 +42,12 @@ export class Transport {
    * The answer as a stream, once its status is known to be good.
    * @throws HearthError what hearthd answered; `daemon.unreachable` when nobody did.
    */
-  async open(method: string, path: string, more: RequestMore, signal?: AbortSignal): Promise<IncomingMessage> {
+  async open(
+    method: string,
+    path: string,
+    more: RequestMore,
+    signal?: AbortSignal,
+  ): Promise<IncomingMessage> {
     signal?.throwIfAborted();
     // Static imports of node:http cost 50 ms, because its named exports load fetch.
     const http = process.getBuiltinModule("node:http");
@@ -63,7 +68,8 @@ export class Transport {
     const response = await answerOf(request, this.socketPath, body, more.stream?.from);
     const version = response.headers[VERSION_HEADER];
     if (typeof version === "string") this.daemonVersion = version;
-    if (response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 300) return response;
+    if (response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 300)
+      return response;
     throw errorFromText(await readText(response), response.statusCode ?? 0);
   }
 
@@ -129,7 +135,9 @@ export function operationOf(error: unknown): string | undefined {
 function parseErrorBody(text: string): ErrorBody | undefined {
   try {
     const { error } = JSON.parse(text) as { error?: Partial<ErrorBody> };
-    return typeof error?.code === "string" && typeof error.message === "string" ? (error as ErrorBody) : undefined;
+    return typeof error?.code === "string" && typeof error.message === "string"
+      ? (error as ErrorBody)
+      : undefined;
   } catch {
     return undefined; // Not JSON; the caller says so in words.
   }
@@ -167,12 +175,16 @@ async function readText(response: IncomingMessage): Promise<string> {
     }
   } catch (error) {
     if (error instanceof HearthError) throw error;
-    throw new HearthError("daemon.unreachable", "hearthd went away in the middle of its answer", { cause: error });
+    throw new HearthError("daemon.unreachable", "hearthd went away in the middle of its answer", {
+      cause: error,
+    });
   }
   return Buffer.concat(chunks).toString();
 }
 
 function queryText(query: Query | undefined): string {
   const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
-  return pairs.length === 0 ? "" : `?${pairs.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
+  return pairs.length === 0
+    ? ""
+    : `?${pairs.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
 }

@@ -26,7 +26,11 @@ export type WebSocketHandlers = {
 };
 
 /** Resolves when the server has agreed; rejects with the HearthError that it answered otherwise. */
-export async function openWebSocket(socket: Socket, path: string, handlers: WebSocketHandlers): Promise<WebSocketClient> {
+export async function openWebSocket(
+  socket: Socket,
+  path: string,
+  handlers: WebSocketHandlers,
+): Promise<WebSocketClient> {
   socket.write(
     `GET ${path} HTTP/1.1\r\nHost: hearthd\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aGVhcnRoIGlzIGxvY2FsIQ==\r\n\r\n",
@@ -48,7 +52,8 @@ function readHandshake(socket: Socket): Promise<Buffer> {
       socket.destroy();
       const text = read.toString();
       const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
-      if (status !== 0) return reject(errorFromText(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), status));
+      if (status !== 0)
+        return reject(errorFromText(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), status));
       const hint = "Look at `hearth daemon logs`.";
       reject(new HearthError("daemon.unreachable", "hearthd closed the connection", { hint, cause: error }));
     };

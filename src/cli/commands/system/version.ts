@@ -6,7 +6,9 @@ export default command({
   summary: "Print Hearth's version",
   args: [],
   flags: {},
-  examples: [["hearth version", "Asks nobody: hearthd need not run; `hearth daemon status` tells its version"]],
+  examples: [
+    ["hearth version", "Asks nobody: hearthd need not run; `hearth daemon status` tells its version"],
+  ],
   run({ out }) {
     const version = hearthVersion();
     const { version: node, platform, arch } = process;

@@ -8,7 +8,14 @@ export default command({
   summary: "End VMs without asking them",
   about: "`hearth stop` asks the guest, and loses nothing.",
   args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
-  flags: { signal: { short: "s", value: "NAME", choices: Object.keys(SIGNALS), help: "What the VMM gets; KILL unless told" } },
+  flags: {
+    signal: {
+      short: "s",
+      value: "NAME",
+      choices: Object.keys(SIGNALS),
+      help: "What the VMM gets; KILL unless told",
+    },
+  },
   examples: [
     ["hearth kill web", "At once; what the guest had not flushed is lost"],
     ["hearth kill --signal TERM web", "The VMM may still tidy up"],

@@ -15,7 +15,9 @@ export default command({
   ],
   async run({ flags, io, out, hearth }) {
     const client = await hearth();
-    const idle = (await client.vms.list()).filter(({ phase }) => ["created", "stopped", "failed"].includes(phase));
+    const idle = (await client.vms.list()).filter(({ phase }) =>
+      ["created", "stopped", "failed"].includes(phase),
+    );
     if (idle.length === 0) {
       if (out.wantsJson) out.json([]);
       else out.note("Every VM runs; there is nothing to remove.");

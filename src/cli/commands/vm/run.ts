@@ -51,25 +51,16 @@ export default command({
   },
 });
 
-/** The VM stays; without a command there is nothing in it but its own services. */
-async function detached(client: Hearth, spec: CreateVm, exec: Exec, out: Out): ReturnType<typeof runResult> {
-  const { onProgress } = out;
-  if (exec.argv.length > 0) {
-    const started = await client.run({ vm: spec, exec }, { onProgress });
-    const name = started.vm?.name ?? spec.name ?? "";
-    started.close();
-    return runResult(client, name, out);
-  }
-  // As for the command's own variables: the VM's commands get them later.
-  const vm = await client.vms.create({ ...spec, env: exec.env, user: exec.user, workdir: exec.workdir }, { onProgress });
-  await vm.start({ onProgress });
-  return runResult(client, vm.name, out);
-}
-
-async function runResult(client: Hearth, name: string, out: Out): Promise<number> {
+/** hearthd makes and boots the VM in one request, so that nothing is left of one that fails; then comes the command. */
+async function detached(client: Hearth, spec: CreateVm, exec: Exec, out: Out): Promise<number> {
+  const { env, user, workdir } = exec;
+  const boot = { vm: { ...spec, env, user, workdir }, exec: { argv: [], detach: true } };
+  const booted = await client.run(boot, { onProgress: out.onProgress });
+  await booted.exited;
+  const vm = client.vm(booted.vm?.name ?? spec.name ?? "");
+  if (exec.argv.length > 0) (await vm.spawn(exec.argv, exec)).close();
   out.clearProgress();
-  if (out.wantsJson) out.json(await client.vm(name).show());
-  else out.line(name);
+  if (out.wantsJson) out.json(await vm.show());
+  else out.line(vm.name);
   return 0;
 }
-

@@ -23,6 +23,8 @@ export default command({
     }
     const vm = await (await hearth()).vm(name).set(change);
     if (out.wantsJson) return out.json(vm);
-    out.line(`${vm.name}: ${vm.cpus} CPUs, ${formatSize(vm.memoryBytes)} memory, ${formatSize(vm.diskBytes)} disk`);
+    out.line(
+      `${vm.name}: ${vm.cpus} CPUs, ${formatSize(vm.memoryBytes)} memory, ${formatSize(vm.diskBytes)} disk`,
+    );
   },
 });

@@ -9,7 +9,8 @@ const { env, envFile, user, workdir } = EXEC_FLAGS;
 export default command({
   path: ["shell"],
   summary: "Open a shell in a VM",
-  about: "A login shell with a terminal. Leaving it leaves the VM as it is. Through a pipe, sh reads its commands there.",
+  about:
+    "A login shell with a terminal. Leaving it leaves the VM as it is. Through a pipe, sh reads its commands there.",
   args: [{ name: "VM", help: "Name or id", completes: "vm" }],
   flags: { env, envFile, user, workdir },
   exitsLikeGuest: true,

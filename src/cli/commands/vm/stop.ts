@@ -5,7 +5,8 @@ import { eachVm, isWrongPhase } from "#cli/each-vm.ts";
 export default command({
   path: ["stop"],
   summary: "Flush and power off VMs",
-  about: "The guest stops its services and flushes its disks; after the time the VMM is ended. One that does not run is left as it is, and that is no error.",
+  about:
+    "The guest stops its services and flushes its disks; after the time the VMM is ended. One that does not run is left as it is, and that is no error.",
   args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
   flags: { time: STOP_TIME },
   examples: [

@@ -1,0 +1,38 @@
+import { formatDurationRounded } from "#base/durations.ts";
+import { HearthError } from "#base/error.ts";
+import { formatSizeRounded } from "#base/sizes.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["daemon", "status"],
+  summary: "Say whether hearthd runs, and how it is",
+  about: "Does not start it. Exits with 1 when it does not run.",
+  args: [],
+  flags: {},
+  examples: [
+    ["hearth daemon status", "For people"],
+    ["hearth daemon status --json", "For programs"],
+  ],
+  async run({ out, hearth }) {
+    try {
+      const status = await (await hearth({ autostart: false })).daemon.status();
+      if (out.wantsJson) return out.json({ alive: true, ...status });
+      out.fields([
+        ["hearthd", `${status.version}, pid ${status.pid}`],
+        ["since", formatDurationRounded(Math.max(0, Date.now() - status.startedAtMs))],
+        ["memory", formatSizeRounded(status.rssBytes)],
+        ["VMs", `${status.vms}, ${status.running} running`],
+        ["config", status.folders.config],
+        ["state", status.folders.state],
+        ["cache", status.folders.cache],
+        ["run", status.folders.run],
+      ]);
+      return;
+    } catch (error) {
+      if (!(error instanceof HearthError) || error.code !== "daemon.unreachable") throw error;
+      if (out.wantsJson) out.json({ alive: false });
+      else out.line("hearthd does not run. `hearth daemon start` starts it.");
+      return 1;
+    }
+  },
+});

@@ -1,0 +1,27 @@
+import { HearthError } from "#base/error.ts";
+import { command } from "#cli/command.ts";
+import { untilGone } from "#cli/until-gone.ts";
+
+export default command({
+  path: ["daemon", "stop"],
+  summary: "End hearthd; VMs keep running",
+  about:
+    "The next command that needs it starts it again, and it finds its VMs. That is also how it is upgraded.",
+  args: [],
+  flags: {},
+  examples: [["hearth daemon stop", "Back when it has ended"]],
+  async run({ out, hearth }) {
+    try {
+      const client = await hearth({ autostart: false });
+      const { pid } = await client.daemon.status();
+      await client.daemon.stop();
+      await untilGone(pid);
+      if (out.wantsJson) return out.json({ stopped: true, pid });
+      out.note("hearthd has ended.");
+    } catch (error) {
+      if (!(error instanceof HearthError) || error.code !== "daemon.unreachable") throw error;
+      if (out.wantsJson) return out.json({ stopped: false });
+      out.note("hearthd does not run.");
+    }
+  },
+});

@@ -1,0 +1,33 @@
+import { formatDurationRounded } from "#base/durations.ts";
+import { formatSizeRounded } from "#base/sizes.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["image", "ls"],
+  summary: "List the images in the cache",
+  args: [],
+  flags: { quiet: { short: "q", help: "Print names alone" } },
+  examples: [
+    ["hearth image ls", "With the VMs that use them"],
+    ["hearth image ls -q", "Names alone"],
+  ],
+  async run({ flags, out, hearth }) {
+    const images = await (await hearth()).images.list();
+    if (out.wantsJson) return out.json(images);
+    if (flags.quiet) {
+      for (const image of images) out.line(image.ref);
+      return;
+    }
+    if (images.length === 0)
+      return out.note("There are no images yet. `hearth image build debian` makes one.");
+    const rows = images.map((image) => [
+      image.ref,
+      image.digest.slice(7, 19),
+      formatSizeRounded(image.allocatedBytes),
+      image.kernel,
+      `${formatDurationRounded(Math.max(0, Date.now() - image.builtAtMs))} ago`,
+      String(image.usedBy.length),
+    ]);
+    out.table(["IMAGE", "DIGEST", "SIZE", "KERNEL", "BUILT", "VMS"], rows);
+  },
+});

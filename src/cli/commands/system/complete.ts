@@ -1,0 +1,16 @@
+import { command } from "#cli/command.ts";
+import { completionsFor } from "#cli/complete-words.ts";
+
+/** What the scripts of `hearth completion` call. Silent when something is wrong: a person is typing. */
+export default command({
+  path: ["__complete"],
+  summary: "Answer a shell's question for candidates",
+  args: [{ name: "WORD", many: true, optional: true }],
+  flags: {},
+  passThrough: true,
+  examples: [],
+  async run({ args, out, hearth }) {
+    const words = args[0] === "--" ? args.slice(1) : args;
+    for (const word of await completionsFor(words, hearth)) out.line(word);
+  },
+});

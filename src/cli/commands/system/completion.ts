@@ -1,0 +1,32 @@
+import { command } from "#cli/command.ts";
+import { HearthError } from "#base/error.ts";
+import { COMPLETION_SCRIPTS } from "#cli/completion-scripts.ts";
+
+const SHELLS = Object.keys(COMPLETION_SCRIPTS) as (keyof typeof COMPLETION_SCRIPTS)[];
+
+export default command({
+  path: ["completion"],
+  summary: "Print a script that completes commands in a shell",
+  about: "Commands, flags, the names of VMs and images, and paths.",
+  args: [{ name: "SHELL", help: SHELLS.join(", ") }],
+  flags: {},
+  examples: [
+    ['eval "$(hearth completion bash)"', "For this bash; in ~/.bashrc for all"],
+    ["hearth completion zsh > ~/.zfunc/_hearth", "In a folder of zsh's fpath"],
+    ["hearth completion fish > ~/.config/fish/completions/hearth.fish", "For fish"],
+  ],
+  run({ args, out }) {
+    const shell = SHELLS.find((name) => name === args[0]);
+    if (shell === undefined) {
+      const hint = `There are ${SHELLS.join(", ")}.`;
+      throw new HearthError(
+        "input.invalid",
+        `completion: ${JSON.stringify(args[0])} is not a shell that Hearth knows.`,
+        { hint },
+      );
+    }
+    if (out.wantsJson) out.json({ shell, script: COMPLETION_SCRIPTS[shell] });
+    else out.text(COMPLETION_SCRIPTS[shell]);
+    return Promise.resolve();
+  },
+});

@@ -1,0 +1,30 @@
+import { HearthError } from "#base/error.ts";
+import { command } from "#cli/command.ts";
+import { findCommand, NOUNS } from "#cli/command-table.ts";
+import { commandHelp, nounHelp, overview, unknownCommand } from "#cli/help.ts";
+
+export default command({
+  path: ["help"],
+  summary: "Explain a command",
+  args: [{ name: "COMMAND", many: true, optional: true, help: "One or two words", completes: "command" }],
+  flags: {},
+  examples: [
+    ["hearth help", "All commands"],
+    ["hearth help image build", "One of them"],
+  ],
+  async run({ args, out }) {
+    const text = await helpFor(args);
+    if (out.wantsJson) out.json({ help: text });
+    else out.text(text);
+  },
+});
+
+async function helpFor(words: readonly string[]): Promise<string> {
+  if (words.length === 0) return overview();
+  const found = findCommand(words);
+  if (found !== undefined && found.rest.length === 0) return commandHelp((await found.load()).default);
+  const [noun = ""] = words;
+  if (words.length === 1 && (NOUNS as readonly string[]).includes(noun)) return nounHelp(noun);
+  const error: HearthError = unknownCommand(words);
+  throw error;
+}
