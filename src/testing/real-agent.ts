@@ -49,7 +49,10 @@ export async function startRealAgent(): Promise<RealAgent> {
     async [Symbol.asyncDispose]() {
       for (const client of clients) client.close();
       killAgent(pid);
+      // The process was started to outlive us, so its end alone does not keep Node waiting.
+      const stay = setInterval(() => undefined, START_DEADLINE_MS);
       await exited.promise;
+      clearInterval(stay);
       rmSync(folder, { recursive: true, force: true });
     },
   };
