@@ -9,8 +9,8 @@ import (
 )
 
 // A host that died and came back faster than the guest could see it says hello in the middle of HTTP/2. At a
-// frame's edge the hello's first bytes are a frame that is too large, and HTTP/2 ends by itself; inside of a
-// frame they would be swallowed as its rest. So reads that bring nothing but the same hello, this many in a
+// frame's edge the hello's first bytes are a frame that is too large, which `frames` sees; inside of a frame
+// they would be swallowed as its rest. So reads that bring nothing but the same hello, this many in a
 // row, end the connection too. What a user sends is wrapped in frames and never looks like that.
 const hellosThatEnd = 3
 
@@ -23,6 +23,7 @@ type Conn struct {
 	reading sync.Mutex // Guards what follows, and each read.
 	buffer  []byte
 	pending []byte
+	frames  frames
 	hellos  int
 	hello   string
 
@@ -47,6 +48,9 @@ func (c *Conn) Read(out []byte) (int, error) {
 		}
 	}
 	n := copy(out, c.pending)
+	if c.frames.brokenBy(out[:n]) {
+		return 0, io.EOF // What is pending holds the hello, for the next handshake.
+	}
 	c.pending = c.pending[n:]
 	return n, nil
 }
