@@ -14,7 +14,7 @@ const USER_NETWORK_REACH =
   "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches.";
 
 type Installed = { readonly version: string; readonly userNetwork: boolean };
-const asked = new Map<string, Promise<Installed | Error>>();
+const asked = new Map<string, Installed>();
 
 /** Asks QEMU once per installed program; a program that was upgraded is another one. */
 export async function qemuFeatures(
@@ -22,17 +22,25 @@ export async function qemuFeatures(
   accel: "kvm" | "tcg",
   signal: AbortSignal,
 ): Promise<DriverFeatures> {
-  const path = findProgram(program);
-  if (path === undefined) return describeFeatures(missingTool(program), accel);
-  const key = `${path} ${statSync(path).mtimeMs}`;
-  let asking = asked.get(key);
-  if (asking === undefined) {
-    asking = askQemu(path, signal);
-    asked.set(key, asking);
-  }
-  const installed = await asking;
-  if (installed instanceof Error) asked.delete(key); // The next caller may have more luck.
+  const installed = await findInstalled(program, signal);
   return describeFeatures(installed, accel);
+}
+
+/** Of the QEMU that is installed, such as "7.2.22"; undefined when there is none that answers. */
+export async function findQemuVersion(program: string, signal: AbortSignal): Promise<string | undefined> {
+  const installed = await findInstalled(program, signal);
+  return installed instanceof Error ? undefined : installed.version;
+}
+
+async function findInstalled(program: string, signal: AbortSignal): Promise<Installed | Error> {
+  const path = findProgram(program);
+  if (path === undefined) return missingTool(program);
+  const key = `${path} ${statSync(path).mtimeMs}`;
+  const known = asked.get(key);
+  if (known !== undefined) return known;
+  const installed = await askQemu(path, signal);
+  if (!(installed instanceof Error)) asked.set(key, installed); // Otherwise the next caller may have more luck.
+  return installed;
 }
 
 /** Pure. */

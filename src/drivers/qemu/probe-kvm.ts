@@ -22,13 +22,13 @@ export type KvmVerdict = {
 };
 
 export type KvmProbe = {
-  /** Where the answer is kept; made when missing is the caller's part. */
+  /** Where the answer is kept, in a folder that exists. */
   readonly cacheFile: string;
   readonly kernel: string;
   /** With the agent, or whatever prints `readyLine` on the console. */
   readonly initramfs: string;
-  /** What proves on the console that programs run in the guest. */
-  readonly readyLine: RegExp;
+  /** What proves on the console that programs run in the guest; the agent's own words when left out. */
+  readonly readyLine?: RegExp | undefined;
   /** Of QEMU; part of the cache's key. */
   readonly version: string;
   readonly program?: string | undefined;
@@ -36,6 +36,8 @@ export type KvmProbe = {
   readonly deadlineMs?: number | undefined;
 };
 
+/** The agent begins all its lines on the console so. */
+const AGENT_LINE = /^hearth: /m;
 /** Ten times what a boot takes where KVM works. */
 const DEADLINE_MS = 8_000;
 const LOOK_EVERY_MS = 20;
@@ -95,7 +97,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string
   const folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
   const deadlineMs = probe.deadlineMs ?? DEADLINE_MS;
   const either = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
-  const driver = new QemuDriver({ program: probe.program, chooseAccel: () => Promise.resolve("kvm") });
+  const driver = new QemuDriver({ program: probe.program, accel: "kvm" });
   try {
     const handle = await driver.boot(probePlan(probe, folder), () => {}, either);
     const ended = Promise.withResolvers<VmExit>();
@@ -103,7 +105,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string
     try {
       const consoleLog = join(folder, "console.log");
       return await firstLine(
-        () => probe.readyLine.test(readTail(consoleLog, TAIL_BYTES)),
+        () => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES)),
         ended.promise,
         either,
       );

@@ -7,6 +7,7 @@ import { Undo } from "#base/undo.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
 import { within } from "#drivers/qemu/deadline.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
+import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { EXIT_CODE_DEADLINE_MS, QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { ChildExit, QemuTiming } from "#drivers/qemu/qemu-session.ts";
@@ -24,8 +25,8 @@ export type Accel = "kvm" | "tcg";
 export type QemuDriverOptions = {
   /** A name on PATH, or an absolute path. */
   readonly program?: string | undefined;
-  /** Whether KVM really works here; emulation when nobody has asked. See `probeKvm`. */
-  readonly chooseAccel?: ((signal: AbortSignal) => Promise<Accel>) | undefined;
+  /** What runs the guests; a judge finds out at the first boot. Emulation when left out. */
+  readonly accel?: Accel | KvmJudge | undefined;
   readonly timing?: Partial<QemuTiming> | undefined;
   /** For the console's and the VMM's log, each. */
   readonly logMaxBytes?: number | undefined;
@@ -45,7 +46,7 @@ const LAST_WORDS_MAX_BYTES = 2_000;
 export class QemuDriver implements VmDriver {
   readonly name = "qemu";
   readonly #program: string;
-  readonly #chooseAccel: (signal: AbortSignal) => Promise<Accel>;
+  readonly #accel: Accel | KvmJudge;
   readonly #timing: QemuTiming;
   readonly #logMaxBytes: number;
   readonly #log: Log;
@@ -54,14 +55,15 @@ export class QemuDriver implements VmDriver {
 
   constructor(options: QemuDriverOptions = {}) {
     this.#program = options.program ?? "qemu-system-x86_64";
-    this.#chooseAccel = options.chooseAccel ?? (() => Promise.resolve("tcg"));
-    this.#timing = { ...TIMING, ...options.timing };
+    this.#accel = options.accel ?? "tcg";
+    this.#timing = planTiming(options.timing ?? {});
     this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
     this.#log = options.log ?? SILENT;
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
-    return qemuFeatures(this.#program, await this.#chooseAccel(signal), signal);
+    const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelSoFar(signal);
+    return qemuFeatures(this.#program, accel, signal);
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
@@ -71,7 +73,7 @@ export class QemuDriver implements VmDriver {
       checkSocketPath(path);
       removeStaleSocket(path);
     }
-    const accel = await this.#chooseAccel(signal);
+    const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelFor(plan, signal);
     const args = qemuArguments(plan, { accel, tscKhz: readTscKhz() });
     onProgress({ stage: "boot", text: "starting QEMU" });
 
@@ -226,6 +228,12 @@ class StartingQemu {
       cause: new Error(words === "" ? "it said nothing" : words),
     });
   }
+}
+
+/** An answer is late before the next heartbeat is due, however often that is. */
+function planTiming(given: Partial<QemuTiming>): QemuTiming {
+  const timing = { ...TIMING, ...given };
+  return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };
 }
 
 function keyOf({ process }: VmHandle): string {

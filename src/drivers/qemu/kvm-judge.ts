@@ -1,0 +1,56 @@
+import { rmSync } from "node:fs";
+import type { Accel } from "#drivers/qemu/qemu-driver.ts";
+import { findQemuVersion } from "#drivers/qemu/features.ts";
+import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
+import type { KvmProbe, KvmVerdict } from "#drivers/qemu/probe-kvm.ts";
+
+/** What a guest needs to prove that it runs. */
+export type ProofBoot = Pick<KvmProbe, "kernel" | "initramfs">;
+
+export type KvmJudgeOptions = {
+  /** In the cache folder, which exists. */
+  readonly cacheFile: string;
+  readonly program?: string | undefined;
+} & Partial<Pick<KvmProbe, "kvmDevice" | "readyLine" | "deadlineMs">>;
+
+/** Knows whether KVM works on this host: asks once, with a boot, however many want to know at the same time. */
+export class KvmJudge {
+  readonly #options: KvmJudgeOptions;
+  #judging: Promise<KvmVerdict> | undefined;
+
+  constructor(options: KvmJudgeOptions) {
+    this.#options = options;
+  }
+
+  /** With `fresh` what is known counts no more. @throws the reason of `signal`. */
+  async judge(boot: ProofBoot, fresh: boolean, signal: AbortSignal): Promise<KvmVerdict> {
+    if (fresh && this.#judging === undefined) rmSync(this.#options.cacheFile, { force: true });
+    // Not the caller's signal: others wait for the same answer, which comes in seconds.
+    this.#judging ??= this.#probe(boot, new AbortController().signal);
+    try {
+      return await this.#judging;
+    } finally {
+      this.#judging = undefined;
+      signal.throwIfAborted();
+    }
+  }
+
+  /** For a VM that is about to boot: its own kernel is the proof, where nobody has asked before. */
+  async accelFor(boot: ProofBoot, signal: AbortSignal): Promise<Accel> {
+    return (await this.judge(boot, false, signal)).works ? "kvm" : "tcg";
+  }
+
+  /** Emulation as long as nobody has asked. */
+  async accelSoFar(signal: AbortSignal): Promise<Accel> {
+    const version = await this.#version(signal);
+    return findKvmVerdict(this.#options.cacheFile, version)?.works === true ? "kvm" : "tcg";
+  }
+
+  async #probe({ kernel, initramfs }: ProofBoot, signal: AbortSignal): Promise<KvmVerdict> {
+    return probeKvm({ ...this.#options, kernel, initramfs, version: await this.#version(signal) }, signal);
+  }
+
+  async #version(signal: AbortSignal): Promise<string> {
+    return (await findQemuVersion(this.#options.program ?? "qemu-system-x86_64", signal)) ?? "none";
+  }
+}
