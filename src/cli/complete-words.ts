@@ -22,10 +22,10 @@ export async function completionsFor(
 }
 
 function commandWords(before: readonly string[]): readonly string[] {
-  const names = Object.keys(COMMANDS);
-  if (before.length === 0) return [...names.filter((name) => !name.includes(" ")), ...NOUNS];
+  const commands = Object.keys(COMMANDS);
+  if (before.length === 0) return [...commands.filter((name) => !name.includes(" ")), ...NOUNS];
   const prefix = `${before.join(" ")} `;
-  return names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+  return commands.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
 }
 
 async function forCommand(
@@ -37,12 +37,12 @@ async function forCommand(
   const flags = allFlags(command);
   const previous = rest.at(-1) ?? "";
   const wanting = Object.entries(flags).find(
-    ([name, flag]) => flag.value !== undefined && names(name, flag).includes(previous),
+    ([name, flag]) => flag.value !== undefined && spellings(name, flag).includes(previous),
   );
   if (wanting !== undefined) return values(wanting[1].completes, hearth, wanting[1].choices);
   const operands = operandCount(rest, flags);
   if (command.passThrough && operands > 0) return [PATHS];
-  if (last.startsWith("-")) return Object.entries(flags).flatMap(([name, flag]) => names(name, flag));
+  if (last.startsWith("-")) return Object.entries(flags).flatMap(([name, flag]) => spellings(name, flag));
   const argument = command.args[Math.min(operands, command.args.length - 1)];
   if (argument === undefined || (operands >= command.args.length && !argument.many)) return [];
   const found = await values(argument.completes, hearth, undefined);
@@ -52,7 +52,7 @@ async function forCommand(
     : found;
 }
 
-function names(name: string, flag: Flag): readonly string[] {
+function spellings(name: string, flag: Flag): readonly string[] {
   return flag.short === undefined ? [longFlag(name)] : [longFlag(name), `-${flag.short}`];
 }
 
@@ -63,7 +63,7 @@ function operandCount(rest: readonly string[], flags: Readonly<Record<string, Fl
     if (!word.startsWith("-")) count++;
     else if (
       Object.entries(flags).some(
-        ([name, flag]) => flag.value !== undefined && names(name, flag).includes(word),
+        ([name, flag]) => flag.value !== undefined && spellings(name, flag).includes(word),
       )
     )
       at++;

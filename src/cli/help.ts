@@ -72,7 +72,7 @@ export function unknownCommand(words: readonly string[]): HearthError {
       near === undefined ? `There are ${verbs.join(", ")}.` : `Did you mean \`hearth ${first} ${near}\`?`;
     return new HearthError("input.invalid", `"${first} ${second}" is not a command.`, { hint });
   }
-  const names = Object.entries(COMMANDS).flatMap(([name, { aliases = [] }]) => [name, ...aliases]);
+  const names = Object.entries(COMMANDS).flatMap(([name, { aliases = [] }]) => [name].concat(aliases));
   const near = nearest(first, [...names, ...NOUNS]);
   const hint = near === undefined ? "`hearth help` lists the commands." : `Did you mean \`hearth ${near}\`?`;
   return new HearthError("input.invalid", `"${first}" is not a command.`, { hint });

@@ -1,5 +1,5 @@
 /** From words to an exit code. */
-import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
+import { ERROR_CODES, toHearthError } from "#base/error.ts";
 import type { Command, Context } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
 import type { Found } from "#cli/command-table.ts";
@@ -27,8 +27,7 @@ export async function main(io: Io): Promise<number> {
     const context = { args, flags, io, out, hearth: connector(io) } as Context;
     return (await command.run(context)) ?? 0;
   } catch (thrown) {
-    const error = withDetails(thrown, io.env);
-    out.error(Object.is(error, thrown) ? error : Object.assign(error, {}));
+    out.error(withDetails(thrown, io));
     return exitCodeOf(thrown, command);
   } finally {
     out.clearProgress();
@@ -88,9 +87,4 @@ function connector(io: Io): Context["hearth"] {
     );
     return connected;
   };
-}
-
-/** For commands that take what only another flag makes sensible. */
-export function usage(message: string, hint: string): HearthError {
-  return new HearthError("input.invalid", message, { hint });
 }

@@ -103,9 +103,12 @@ export class Out {
   }
 }
 
-/** With the stack of a bug, for those who ask for it. */
-export function withDetails(thrown: unknown, env: Io["env"]): HearthError {
+/** For those who look for a bug: HEARTH_DEBUG=1 prints where it was thrown. */
+export function withDetails(thrown: unknown, io: Io): HearthError {
   const error = toHearthError(thrown);
-  if (env["HEARTH_DEBUG"] && error.cause instanceof Error) process.stderr.write(`${error.cause.stack}\n`);
+  if (io.env["HEARTH_DEBUG"]) {
+    const { stack } = error.cause instanceof Error ? error.cause : error;
+    io.stderr.write(`${printableLines(stack ?? "")}\n`);
+  }
   return error;
 }

@@ -77,8 +77,12 @@ function operands(command: Command, args: readonly string[]): readonly string[] 
 }
 
 function defaults(flags: Flags): Record<string, boolean | readonly string[] | undefined> {
-  const value = (flag: Flag) => (flag.many ? [] : flag.value === undefined ? false : undefined);
-  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, value(flag)]));
+  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, defaultOf(flag)]));
+}
+
+function defaultOf(flag: Flag): boolean | readonly string[] | undefined {
+  if (flag.many) return [];
+  return flag.value === undefined ? false : undefined;
 }
 
 function without<F extends Flags>(flags: F, own: Flags): Partial<F> {

@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { runCli } from "#testing/cli-run.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+test("a word that is no command is refused with the nearest one and exit code 2", async () => {
+  const { code, stderr } = await runCli(undefined, ["runn", "debian"]);
+  assert.equal(code, 2);
+  assert.match(stderr, /"runn" is not a command/);
+  assert.match(stderr, /hearth run/);
+});
+
+test("a flag that is no flag is refused with the nearest one, before hearthd hears of it", async () => {
+  await using api = await FakeApi.start();
+  const { code, stderr } = await runCli(api, ["create", "--memry", "1G", "debian"]);
+  assert.equal(code, 2);
+  assert.match(stderr, /--memory/);
+  assert.equal(api.requests.length, 0);
+});
+
+test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035, BG-067, BG-079", async () => {
+  await using api = await FakeApi.start();
+  const wrong: readonly (readonly [readonly string[], RegExp])[] = [
+    [["--cpus", "0"], /whole number from 1 to 32/],
+    [["--cpus", "2.5"], /whole number/],
+    [["--cpus", "33"], /whole number/],
+    [["--memory", "512"], /512M or 512G/],
+    [["--memory", "1M"], /out of range/],
+    [["--disk", "999T"], /out of range/],
+    [["--timeout", "90"], /90s or 90m/],
+    [["--name", "MyVM"], /a-z, 0-9/],
+    [["--name", "box/../evil"], /a-z, 0-9/],
+    [["--name", "-a"], /a-z, 0-9/],
+    [["--name", ""], /a-z, 0-9/],
+    [["--network", "bridge"], /none, user/],
+    [["-e", "1X=2"], /variable/],
+    [["-e", "NOT_SET_HERE"], /is not set here/],
+  ];
+  for (const [flags, said] of wrong) {
+    const { code, stderr } = await runCli(api, ["create", ...flags, "debian"]);
+    assert.equal(code, 2, flags.join(" "));
+    assert.match(stderr, said);
+  }
+  assert.equal(api.requests.length + api.vms.size, 0);
+});
+
+test("a name that no VM can have is refused for every command that takes one, L8", async () => {
+  await using api = await FakeApi.start();
+  const names = [
+    "UPPER",
+    "a b",
+    "a\n",
+    "a\tb",
+    ".",
+    "..",
+    "a/b",
+    "a:b",
+    "a=b",
+    'a"b',
+    "\u001b[31m",
+    "ü",
+    "-a",
+    "a-",
+    "x".repeat(64),
+    "x".repeat(65_536),
+    "",
+  ];
+  for (const verb of [
+    "start",
+    "stop",
+    "restart",
+    "kill",
+    "pause",
+    "resume",
+    "rm",
+    "show",
+    "logs",
+    "stats",
+    "set",
+    "shell",
+  ]) {
+    for (const name of names) {
+      const { code, stderr } = await runCli(api, [verb, "--", name]);
+      assert.ok(
+        code === 2 || (verb === "shell" && code === 125),
+        `${verb} ${JSON.stringify(name.slice(0, 80))}: ${code}`,
+      );
+      assert.doesNotMatch(stderr, /\u001b/);
+    }
+  }
+  assert.equal(api.requests.length, 0);
+});
+
+test("with --json an error is an object on stdout, with the same exit code, VS-022", async () => {
+  await using api = await FakeApi.start();
+  const { code, stdout, stderr } = await runCli(api, ["show", "gone", "--json"]);
+  assert.equal(code, 1);
+  assert.equal(stderr, "");
+  const { error } = JSON.parse(stdout);
+  assert.equal(error.code, "vm.not_found");
+  assert.equal(error.operation, "op-0123456789ab");
+  assert.equal(JSON.parse((await runCli(api, ["--json", "nonsense"])).stdout).error.code, "input.invalid");
+  assert.equal(JSON.parse((await runCli(api, ["ls", "--jsn", "--json"])).stdout).error.code, "input.invalid");
+});
+
+test("an error names its operation, so that hearthd's log can be searched", async () => {
+  await using api = await FakeApi.start();
+  const { stderr } = await runCli(api, ["show", "gone"]);
+  assert.equal(
+    stderr,
+    "error: There is no VM gone.\nhint: `hearth ls` shows the VMs.\noperation: op-0123456789ab\n",
+  );
+});
+
+test("when hearthd cannot be reached, list says so in words and exits with 1, VS-021", async () => {
+  const home = `/tmp/${"x".repeat(120)}`;
+  const { code, stderr } = await runCli(undefined, ["ls"], { env: { HEARTH_HOME: home } });
+  assert.equal(code, 1);
+  assert.match(stderr, /HEARTH_HOME to a shorter path/);
+});
+
+test("flags before the command belong to it", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  assert.equal(JSON.parse((await runCli(api, ["--json", "ls"])).stdout)[0].name, "web");
+  assert.match((await runCli(api, ["--help"])).stdout, /Virtual machines/);
+  assert.match((await runCli(api, ["--help", "rm"])).stdout, /Remove VMs/);
+  assert.match((await runCli(api, ["rm", "--help"])).stdout, /Remove VMs/);
+  assert.match((await runCli(api, ["-V"])).stdout, /^hearth \d/);
+});
+
+test("colours are for terminals that want them", async () => {
+  await using api = await FakeApi.start();
+  const coloured = await runCli(api, ["show", "gone"], { terminalColumns: 80 });
+  assert.match(coloured.stderr, /\u001b\[1;31merror:/);
+  const plain = await runCli(api, ["show", "gone"], { terminalColumns: 80, env: { NO_COLOR: "1" } });
+  assert.doesNotMatch(plain.stderr, /\u001b\[1;31m/);
+});

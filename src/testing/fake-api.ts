@@ -1,0 +1,369 @@
+/**
+ * A hearthd with state and without VMs, on a Unix socket of its own: for tests of the SDK and the command line.
+ * Its commands are few: `cat`, `echo WORD…`, `exit N`, `kill N`, `wait`, `deaf`, `flood BYTES`, `size`, `missing`.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { WebSocketServer } from "ws";
+import type { WebSocket } from "ws";
+import { VERSION_HEADER } from "#api/events.ts";
+import type { ApiEvent } from "#api/events.ts";
+import { CHANNEL } from "#api/exec-stream.ts";
+import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
+import type { CreateVm, Exec, Run, Vm } from "#api/wire.ts";
+import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
+import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { hearthVersion } from "#base/version.ts";
+import { assertCan } from "#model/vm-state.ts";
+import type { VmAction, VmPhase } from "#model/vm-state.ts";
+
+export type FakeRequest = { readonly method: string; readonly path: string; readonly body: unknown };
+
+export class FakeApi implements AsyncDisposable {
+  readonly home = mkdtempSync(join(tmpdir(), "hearth-fake-"));
+  readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
+  readonly vms = new Map<string, Vm>();
+  readonly requests: FakeRequest[] = [];
+  /** The first messages of execs and runs. */
+  readonly execs: Exec[] = [];
+  readonly runs: Run[] = [];
+  readonly signals: string[] = [];
+  readonly resizes: { readonly rows: number; readonly cols: number }[] = [];
+  /** Tar streams by path of the guest, and what was written, by path. */
+  readonly files = new Map<string, Buffer>();
+  readonly written = new Map<string, Buffer>();
+  /** Commands whose client has gone before they ended. */
+  abandoned = 0;
+  stdinBytes = 0;
+  readonly #server: Server = createServer((request, response) => void this.#answer(request, response));
+  readonly #sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  readonly #progressListeners = new Map<string, (event: ApiEvent) => void>();
+  #onChange = Promise.withResolvers<void>();
+
+  static async start(): Promise<FakeApi> {
+    const fake = new FakeApi();
+    mkdirSync(join(fake.home, "run"), { recursive: true });
+    fake.#server.on("upgrade", (request, stream, head) => {
+      fake.#sockets.handleUpgrade(request, stream, head, (socket) => fake.#serve(socket, request.url ?? ""));
+    });
+    await new Promise<void>((resolve) => fake.#server.listen(fake.socketPath, resolve));
+    return fake;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+    rmSync(this.home, { recursive: true, force: true });
+  }
+
+  addVm(name: string, phase: VmPhase, more: Partial<CreateVm> = {}): Vm {
+    const vm = fakeVm(name, phase, this.vms.size, more);
+    this.vms.set(name, vm);
+    return vm;
+  }
+
+  /** Resolves when `holds` does; asked again after everything that happens here. */
+  async until(holds: () => boolean): Promise<void> {
+    while (!holds()) await this.#onChange.promise;
+  }
+
+  #changed(): void {
+    this.#onChange.resolve();
+    this.#onChange = Promise.withResolvers();
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? "/", "http://fake");
+    response.setHeader(VERSION_HEADER, hearthVersion());
+    try {
+      if (url.pathname === "/v1/events") return this.#subscribe(url, response);
+      const body = await readAll(request);
+      const isTar = request.headers["content-type"] === "application/x-tar";
+      const json: unknown = body.byteLength === 0 || isTar ? undefined : JSON.parse(body.toString());
+      this.requests.push({ method: request.method ?? "", path: url.pathname + url.search, body: json });
+      const result = this.#route(request, url, json, body);
+      if (Buffer.isBuffer(result)) response.end(result);
+      else if (result === undefined) response.writeHead(204).end();
+      else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(result));
+    } catch (error) {
+      const wire = errorBody(error, "op-0123456789ab");
+      response.writeHead(ERROR_CODES[wire.code].status).end(JSON.stringify({ error: wire }));
+    }
+    this.#changed();
+  }
+
+  #subscribe(url: URL, response: ServerResponse): void {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(": here\n\n");
+    this.#progressListeners.set(url.searchParams.get("operation") ?? "", (event) => {
+      response.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+    });
+  }
+
+  #route(request: IncomingMessage, url: URL, json: unknown, body: Buffer): unknown {
+    const [, , noun, name, action] = url.pathname.split("/").map(decodeURIComponent);
+    const { method } = request;
+    if (noun === "daemon") return this.#daemon(name);
+    if (noun === "doctor") return { ok: true, checks: [{ name: "qemu", verdict: "pass", found: "7.2" }] };
+    if (noun === "images" || noun === "kernels") return this.#images(name);
+    if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
+    if (name === undefined)
+      return method === "POST" ? this.#create(json as CreateVm) : [...this.vms.values()];
+    const vm = this.#get(name);
+    if (method === "DELETE") return this.#remove(vm, url.searchParams.get("force") === "true");
+    if (method === "PATCH") return this.#change(vm, json as Partial<Vm>);
+    if (action === undefined) return vm;
+    if (action === "files") return this.#files(method, url.searchParams.get("path") ?? "", body);
+    if (action === "stats")
+      return {
+        id: vm.id,
+        name,
+        phase: vm.phase,
+        collectedAtMs: 0,
+        cpuPercent: 12.5,
+        rssBytes: 2 ** 28,
+        vszBytes: 2 ** 30,
+        diskAllocatedBytes: 2 ** 20,
+        diskBytes: 2 ** 33,
+      };
+    if (action === "logs") return Buffer.from("[    0.000000] Linux\r\n\u001b[31mred\n");
+    this.#tellProgress(request);
+    return this.#act(vm, action as VmAction);
+  }
+
+  #daemon(action: string | undefined): unknown {
+    if (action === "stop") return undefined;
+    const folders = hearthFolders({ HEARTH_HOME: this.home }, "/");
+    return {
+      version: hearthVersion(),
+      pid: process.pid,
+      startedAtMs: 0,
+      rssBytes: 1,
+      vms: this.vms.size,
+      running: 0,
+      folders,
+    };
+  }
+
+  #images(ref: string | undefined): unknown {
+    if (ref === undefined) return [];
+    throw new HearthError("image.not_found", `There is no image ${ref}.`, {
+      hint: "`hearth image ls` shows them.",
+    });
+  }
+
+  #create(spec: CreateVm): Vm {
+    const name = spec.name ?? "quiet-otter-4f2a";
+    if (this.vms.has(name))
+      throw new HearthError("name.taken", `${name} is taken.`, { hint: "Choose another." });
+    return this.addVm(name, "created", spec);
+  }
+
+  #get(name: string): Vm {
+    const vm = this.vms.get(name);
+    if (vm === undefined)
+      throw new HearthError("vm.not_found", `There is no VM ${name}.`, {
+        hint: "`hearth ls` shows the VMs.",
+      });
+    return vm;
+  }
+
+  #remove(vm: Vm, force: boolean): undefined {
+    if (!force) assertCan("remove", vm.phase, vm.name);
+    this.vms.delete(vm.name);
+  }
+
+  #change(vm: Vm, change: Partial<Vm>): Vm {
+    const changed = { ...vm, ...change };
+    this.vms.set(vm.name, changed);
+    return changed;
+  }
+
+  #act(vm: Vm, action: VmAction): Vm {
+    assertCan(action, vm.phase, vm.name);
+    const after = {
+      start: "running",
+      restart: "running",
+      stop: "stopped",
+      kill: "stopped",
+      pause: "paused",
+      resume: "running",
+    } as const;
+    return this.#change(vm, { phase: after[action as keyof typeof after] });
+  }
+
+  #tellProgress(request: IncomingMessage): void {
+    const operation = request.headers["hearth-operation"];
+    if (typeof operation !== "string") return;
+    const progress = { stage: "boot", text: "waiting for the agent" };
+    this.#progressListeners.get(operation)?.({ type: "progress", atMs: 0, operation, progress });
+  }
+
+  #files(method: string | undefined, path: string, body: Buffer): unknown {
+    if (method === "PUT") {
+      this.written.set(path, body);
+      return { entries: 1, bytes: body.byteLength };
+    }
+    const tar = this.files.get(path);
+    if (tar === undefined) throw new HearthError("file.not_found", `There is no ${path} in the VM.`);
+    return tar;
+  }
+
+  #serve(socket: WebSocket, path: string): void {
+    socket.once("message", (first: Buffer) => {
+      const message = JSON.parse(first.toString()) as Exec | Run;
+      const isRun = "exec" in message;
+      if (isRun) this.runs.push(message);
+      const exec = isRun ? message.exec : message;
+      this.execs.push(exec);
+      const command = new FakeCommand(this, socket, exec, () => this.#changed());
+      try {
+        if (isRun) command.boot(this.#change(this.#create(message.vm), { phase: "running" }));
+        else assertCan("exec", this.#get(decodeURIComponent(path.split("/")[3] ?? "")).phase, "it");
+        command.start();
+      } catch (error) {
+        command.send({ type: "error", error: errorBody(error) });
+        socket.close();
+      }
+      this.#changed();
+    });
+  }
+}
+
+class FakeCommand {
+  readonly #api: FakeApi;
+  readonly #socket: WebSocket;
+  readonly #exec: Exec;
+  readonly #onChange: () => void;
+  #over = false;
+
+  constructor(api: FakeApi, socket: WebSocket, exec: Exec, onChange: () => void) {
+    this.#api = api;
+    this.#socket = socket;
+    this.#exec = exec;
+    this.#onChange = onChange;
+    socket.on("message", (payload: Buffer, isBinary: boolean) => this.#take(payload, isBinary));
+    socket.on("close", () => {
+      if (!this.#over) api.abandoned++;
+      onChange();
+    });
+  }
+
+  send(message: ServerMessage): void {
+    this.#socket.send(JSON.stringify(message));
+  }
+
+  boot(vm: Vm): void {
+    this.send({ type: "vm", id: vm.id, name: vm.name });
+    this.send({ type: "progress", progress: { stage: "boot", text: "waiting for the agent" } });
+    if (this.#exec.detach !== true) return;
+    this.send({ type: "exit", code: 0, timedOut: false });
+    this.#over = true;
+  }
+
+  start(): void {
+    if (this.#over) return this.#socket.close();
+    const [name = "", ...args] = this.#exec.argv;
+    if (name === "missing") {
+      this.send({
+        type: "error",
+        error: { code: "exec.not_found", message: "missing: not found in the VM." },
+      });
+      this.#over = true;
+      return this.#socket.close();
+    }
+    if (name === "never") return; // Boots for ever.
+    this.send({ type: "started", pid: 42 });
+    if (name === "echo") this.#say(CHANNEL.stdout, `${args.join(" ")}\n`);
+    if (name === "wait") this.#say(CHANNEL.stdout, "waiting\n");
+    if (name === "complain") this.#say(CHANNEL.stderr, `${args.join(" ")}\n`);
+    if (name === "flood") this.#flood(Number(args[0]));
+    if (name === "size") this.#say(CHANNEL.stdout, JSON.stringify(this.#exec.tty ?? null));
+    if (name === "kill") return this.exit(128 + Number(args[0]), Number(args[0]));
+    if (name === "cat" && this.#exec.stdin !== true) return this.exit(0);
+    if (this.#exec.detach !== true && !["cat", "wait", "deaf"].includes(name))
+      this.exit(name === "exit" ? Number(args[0]) : 0);
+  }
+
+  exit(code: number, signal?: number): void {
+    this.#over = true;
+    this.send({ type: "exit", code, timedOut: false, ...(signal !== undefined && { signal }) });
+    this.#socket.close();
+  }
+
+  #flood(bytes: number): void {
+    const chunk = Buffer.alloc(64 * 1024, "x");
+    chunk[0] = CHANNEL.stdout;
+    for (let left = bytes; left > 0; left -= chunk.byteLength - 1) {
+      this.#socket.send(chunk.subarray(0, Math.min(left + 1, chunk.byteLength)));
+    }
+  }
+
+  #take(payload: Buffer, isBinary: boolean): void {
+    if (!isBinary) this.#control(JSON.parse(payload.toString()) as ClientMessage);
+    else if (payload[0] === CHANNEL.stdin) this.#stdin(payload.subarray(1));
+    this.#onChange();
+  }
+
+  #control(message: ClientMessage): void {
+    if (message.type === "resize") this.#api.resizes.push({ rows: message.rows, cols: message.cols });
+    if (message.type !== "signal") return;
+    this.#api.signals.push(message.signal);
+    const numbers: Readonly<Record<string, number>> = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 };
+    const number = numbers[message.signal];
+    if (this.#exec.argv[0] === "wait" && number !== undefined) this.exit(128 + number, number);
+  }
+
+  #stdin(bytes: Buffer): void {
+    this.#api.stdinBytes += bytes.byteLength;
+    if (this.#exec.argv[0] === "deaf") return;
+    if (bytes.byteLength === 0) return this.exit(0);
+    if (this.#exec.argv[0] === "cat") this.#say(CHANNEL.stdout, bytes);
+    this.send({ type: "ack", bytes: bytes.byteLength });
+  }
+
+  #say(channel: number, bytes: string | Buffer): void {
+    this.#socket.send(Buffer.concat([Uint8Array.of(channel), Buffer.from(bytes)]));
+  }
+}
+
+async function readAll(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+function fakeVm(name: string, phase: VmPhase, number: number, spec: Partial<CreateVm>): Vm {
+  const runs = phase === "running" || phase === "paused";
+  return {
+    id: `vm-${"a".repeat(11)}${"abcdefghijklmnopqrstuvwxyz"[number % 26]}`,
+    name,
+    image: "debian:bookworm",
+    imageDigest: `sha256:${"0".repeat(64)}`,
+    phase,
+    cpus: spec.cpus ?? 2,
+    memoryBytes: spec.memoryBytes ?? 2 ** 31,
+    diskBytes: spec.diskBytes ?? 2 ** 33,
+    network: "none",
+    init: "agent",
+    bootArgs: [],
+    env: spec.env ?? {},
+    autoRemove: spec.autoRemove ?? false,
+    weaknesses: runs ? ["The CPU is emulated: not a security boundary."] : [],
+    createdAtMs: 0,
+    updatedAtMs: 0,
+    lastUsedAtMs: 0,
+    ...(runs && { startedAtMs: Date.now() - 3_700_000, driver: "qemu", accel: "tcg" as const, pid: 4711 }),
+    paths: {
+      disk: "/s/disk.raw",
+      console: "/s/console.log",
+      vmmLog: "/s/vmm.log",
+      state: "/s",
+      sockets: "/r",
+    },
+  };
+}
