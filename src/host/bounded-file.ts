@@ -10,7 +10,7 @@ import {
   truncateSync,
   writeSync,
 } from "node:fs";
-import { HearthError } from "#base/error.ts";
+import { invariant } from "#base/error.ts";
 
 /**
  * Appends. When the file would grow over `maxBytes` it becomes `PATH.1`, in place of the older one. Writes
@@ -24,6 +24,7 @@ export class BoundedFile implements Disposable {
   /** Of the file beside, which the next rotation drops. */
   #olderBytes: number;
   #droppedBytes = 0;
+  #closed = false;
 
   /** Created with mode 0600 when missing; otherwise goes on at its end. */
   constructor(path: string, maxBytes: number) {
@@ -54,10 +55,13 @@ export class BoundedFile implements Disposable {
   [Symbol.dispose](): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
+    this.#closed = true;
   }
 
+  /** Again, when a rotation could not make the new file: the disk may have room by now. */
   #open(): number {
-    if (this.#fd === undefined) throw new HearthError("internal.bug", `${this.path} is closed.`);
+    invariant(!this.#closed, `nothing is appended to ${this.path} after it was closed`);
+    this.#fd ??= openSync(this.path, "a", 0o600);
     return this.#fd;
   }
 
@@ -67,8 +71,8 @@ export class BoundedFile implements Disposable {
     renameSync(this.path, `${this.path}.1`);
     this.#droppedBytes += this.#olderBytes;
     this.#olderBytes = this.#sizeBytes;
-    this.#fd = openSync(this.path, "a", 0o600);
     this.#sizeBytes = 0;
+    this.#open();
   }
 }
 

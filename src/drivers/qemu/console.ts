@@ -8,23 +8,23 @@ import { connectUnix } from "#host/unix-socket.ts";
 export type ConsoleRecorder = {
   /** Resolves when the VMM closed the console, or `stop` was called. Never rejects. */
   readonly ended: Promise<void>;
-  /** Takes what has already arrived; the file is closed afterwards. Idempotent. */
+  /** Idempotent. */
   stop(): void;
-  /** Why the recording ended before its time, such as a full disk. */
-  failure(): unknown;
 };
 
 export type ConsoleOptions = {
   readonly maxBytes: number;
   /** The guest has run before without a reader: a line in the file says that output may be missing. */
   readonly resumed: boolean;
+  /** The file cannot be written, as on a full disk; said once until it can be again. */
+  readonly onTrouble: (path: string, error: unknown) => void;
 };
 
-const GAP = "\n[hearth: the console was not recorded for a while; lines may be missing here]\n";
+const GAP = Buffer.from("\n[hearth: the console was not recorded for a while; lines may be missing here]\n");
 
 /**
  * Resolves once the console is connected, so that nothing printed from then on is lost.
- * @throws the system's error when nothing listens at `socketPath`.
+ * @throws the system's error when nothing listens at `socketPath`, or the file cannot be made.
  */
 export async function recordConsole(
   socketPath: string,
@@ -33,7 +33,6 @@ export async function recordConsole(
   signal: AbortSignal,
 ): Promise<ConsoleRecorder> {
   const socket = await connectUnix(socketPath, signal);
-  let failure: unknown;
   let file: BoundedFile;
   try {
     file = new BoundedFile(path, options.maxBytes);
@@ -41,24 +40,29 @@ export async function recordConsole(
     socket.destroy();
     throw error;
   }
-  const write = (chunk: Uint8Array): void => {
-    if (failure !== undefined) return; // Goes on reading, so that the guest never waits for our disk.
-    try {
-      file.append(chunk);
-    } catch (error) {
-      failure = error;
-    }
-  };
-  if (options.resumed) write(Buffer.from(GAP));
+  let gap = options.resumed;
+  let troubled = false;
   const { promise: ended, resolve } = Promise.withResolvers<void>();
-  socket.on("data", write);
+  socket.on("data", (chunk: Buffer) => {
+    try {
+      if (gap) file.append(GAP);
+      gap = false;
+      file.append(chunk);
+      troubled = false;
+    } catch (error) {
+      // Goes on reading, so that the guest never waits for our disk.
+      gap = true;
+      if (!troubled) options.onTrouble(path, error);
+      troubled = true;
+    }
+  });
   socket.on("error", () => {}); // "close" follows; a VMM that was killed resets the connection.
   socket.once("close", () => {
     file[Symbol.dispose]();
     resolve();
   });
   socket.unref();
-  return { ended, stop: () => void socket.destroy(), failure: () => failure };
+  return { ended, stop: () => void socket.destroy() };
 }
 
 const PANIC_TAIL_BYTES = 8 * 1024;

@@ -53,8 +53,8 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     pause: true,
     networks: userNetwork ? NETWORKS : ["none"],
     weaknesses: [...(accel === "tcg" ? [EMULATED] : []), ...(userNetwork ? [USER_NETWORK_REACH] : [])],
-    // Emulated boots take 3 s on an idle machine, and eight at once on two cores took 16 s.
-    agentDeadlineMs: accel === "tcg" ? 60_000 : 20_000,
+    // Emulated boots take 3 s on an idle machine with two cores, and 25 s on one with a load of 15.
+    agentDeadlineMs: accel === "tcg" ? 90_000 : 20_000,
     // Emulated kernels have been seen to hang while they calibrate their clock.
     bootRetries: accel === "tcg" ? 1 : 0,
   };

@@ -116,16 +116,19 @@ export class QemuSession {
   /** @throws the system's error when QEMU's console cannot be reached or the file not be written. */
   async record(resumed: boolean, signal: AbortSignal): Promise<void> {
     if (this.#recorder !== undefined) return;
-    const path = this.#consoleLog();
-    const options = { maxBytes: this.#options.logMaxBytes, resumed };
-    const recorder = await recordConsole(this.handle.consoleSocket, path, options, signal);
+    const { logMaxBytes: maxBytes, onTrouble } = this.#options;
+    const recorder = await recordConsole(
+      this.handle.consoleSocket,
+      this.#consoleLog(),
+      { maxBytes, resumed, onTrouble },
+      signal,
+    );
     this.#recorder = recorder;
-    void this.#forgetWhenEnded(recorder, path);
+    void this.#forgetWhenEnded(recorder);
   }
 
-  async #forgetWhenEnded(recorder: ConsoleRecorder, path: string): Promise<void> {
+  async #forgetWhenEnded(recorder: ConsoleRecorder): Promise<void> {
     await recorder.ended;
-    if (recorder.failure() !== undefined) this.#options.onTrouble(path, recorder.failure());
     if (this.#recorder === recorder) this.#recorder = undefined;
   }
 

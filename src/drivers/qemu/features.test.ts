@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { describeFeatures } from "#drivers/qemu/features.ts";
+
+const installed = (version: string, userNetwork = true) => ({ version, userNetwork });
+
+describe("what the QEMU driver says of a host", () => {
+  const CASES = [
+    { version: "6.1.9", ok: false },
+    { version: "6.2", ok: true },
+    { version: "6.2.0", ok: true },
+    { version: "7.2.22", ok: true },
+    { version: "10.0.2", ok: true },
+  ];
+  for (const { version, ok } of CASES) {
+    test(`QEMU ${version} is ${ok ? "new enough" : "too old"}`, () => {
+      assert.equal(describeFeatures(installed(version), "tcg").available.ok, ok);
+    });
+  }
+
+  test("a QEMU that is missing comes with the command that installs it", () => {
+    const { available } = describeFeatures(new Error("`qemu-system-x86_64` is not installed."), "tcg");
+    assert.ok(!available.ok);
+    assert.match(available.hint, /apt-get install qemu-system-x86/);
+  });
+
+  test("emulation is said not to be a security boundary, and hardware is not", () => {
+    const emulated = describeFeatures(installed("7.2.22"), "tcg");
+    const hardware = describeFeatures(installed("7.2.22"), "kvm");
+    assert.match(emulated.weaknesses.join("\n"), /not a security boundary/);
+    assert.doesNotMatch(hardware.weaknesses.join("\n"), /not a security boundary/);
+    assert.ok(emulated.agentDeadlineMs > hardware.agentDeadlineMs);
+    assert.deepEqual([emulated.bootRetries, hardware.bootRetries], [1, 0]);
+  });
+
+  test("the way from a user network to the host's loopback is said, and a QEMU without it offers none", () => {
+    assert.match(describeFeatures(installed("7.2.22"), "kvm").weaknesses.join("\n"), /10\.0\.2\.2/);
+    assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none"]);
+  });
+});
