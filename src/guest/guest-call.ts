@@ -3,7 +3,7 @@ import type { AgentCalls } from "#guest/agent-client.ts";
 import { agentError } from "#guest/agent-error.ts";
 
 /** Large enough that a message's fixed cost is small, small enough that calls share the stream fairly. */
-const CHUNK_MAX_BYTES = 64 * 1024;
+const CHUNK_MAX_BYTES = 256 * 1024;
 
 /**
  * The answers of one call. However the reader leaves (end, error, an early `break`), the stream is reset if
