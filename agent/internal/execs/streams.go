@@ -16,7 +16,10 @@ type streams struct {
 	terminal              *os.File // Is stdin and stdout too.
 }
 
-const noDescriptor = -1
+const (
+	noDescriptor = -1
+	pipeBytes    = 256 << 10
+)
 
 func newStreams() *streams {
 	return &streams{child: [3]int{noDescriptor, noDescriptor, noDescriptor}}
@@ -66,6 +69,8 @@ func pipe(childEnd int) (int, *os.File, error) {
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return noDescriptor, nil, fmt.Errorf("pipe: %w", err)
 	}
+	// A larger pipe means fewer turns between the command and us. Without the privilege it stays as it is.
+	_, _ = unix.FcntlInt(uintptr(ends[0]), unix.F_SETPIPE_SZ, pipeBytes)
 	own := ends[1-childEnd]
 	if err := unix.SetNonblock(own, true); err != nil {
 		unix.Close(ends[0])

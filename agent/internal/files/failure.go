@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"strings"
 
 	"golang.org/x/sys/unix"
 	"hearth.dev/agent/internal/fault"
@@ -31,8 +30,10 @@ func writeFault(err error, path string) error {
 
 // leadsOut knows os.Root's refusal, which has no value of its own.
 func leadsOut(err error) bool {
-	var pathError *fs.PathError
-	return errors.As(err, &pathError) && strings.Contains(pathError.Err.Error(), "escapes from parent")
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return err.Error() == "path escapes from parent"
 }
 
 // streamFault explains a failure while the archive was read or copied.

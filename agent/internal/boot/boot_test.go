@@ -1,0 +1,62 @@
+package boot
+
+import (
+	"encoding/binary"
+	"reflect"
+	"testing"
+)
+
+func TestTheCommandLineGivesOptions(t *testing.T) {
+	for line, want := range map[string]Options{
+		"":                                    {Root: "overlay", Init: "agent"},
+		"console=ttyS0 quiet -- x":            {Root: "overlay", Init: "agent"},
+		"a hearth.root=none hearth.vm=web-1":  {Root: "none", Init: "agent", VM: "web-1"},
+		"hearth.init=systemd\thearth.other=1": {Root: "overlay", Init: "systemd"},
+	} {
+		if got, err := ParseCommandLine(line); err != nil || got != want {
+			t.Errorf("%q: got %+v, %v", line, got, err)
+		}
+	}
+}
+
+func TestUnknownWaysToBootAreRefused(t *testing.T) {
+	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc"} {
+		if got, err := ParseCommandLine(line); err == nil {
+			t.Errorf("%q: got %+v", line, got)
+		}
+	}
+}
+
+func TestTheModuleListKeepsItsOrder(t *testing.T) {
+	got, err := ParseModuleList("# first\nvirtio.ko\n\n  kernel/drivers/virtio_blk.ko.xz\n")
+	want := []string{"/mod/virtio.ko", "/mod/kernel/drivers/virtio_blk.ko.xz"}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestModulesOutsideOfTheirFolderAreRefused(t *testing.T) {
+	for _, list := range []string{"/etc/evil.ko", "../evil.ko"} {
+		if got, err := ParseModuleList(list); err == nil {
+			t.Errorf("%q: got %v", list, got)
+		}
+	}
+}
+
+func TestTheSizeOfAnExt4IsReadFromItsSuperblock(t *testing.T) {
+	super := make([]byte, 1024)
+	binary.LittleEndian.PutUint16(super[0x38:], ext4Magic)
+	binary.LittleEndian.PutUint32(super[0x4:], 7)
+	binary.LittleEndian.PutUint32(super[0x18:], 2)
+	binary.LittleEndian.PutUint32(super[0x150:], 1)
+	if blocks, size, err := parseExt4Size(super); err != nil || blocks != 7 || size != 4096 {
+		t.Errorf("got %d blocks of %d, %v", blocks, size, err)
+	}
+	binary.LittleEndian.PutUint32(super[0x60:], 0x80)
+	if blocks, _, err := parseExt4Size(super); err != nil || blocks != 1<<32+7 {
+		t.Errorf("got %d blocks, %v", blocks, err)
+	}
+	if _, _, err := parseExt4Size(make([]byte, 1024)); err == nil {
+		t.Error("zeros passed for an ext4")
+	}
+}
