@@ -1,0 +1,132 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fakeKernel keeps what it was told, and changes nothing.
+type fakeKernel struct {
+	calls  []string
+	failed error
+}
+
+func (k *fakeKernel) SetHostname(name string) error { return k.call("hostname " + name) }
+func (k *fakeKernel) SetClock(int64) error          { return k.call("clock") }
+func (k *fakeKernel) AddEntropy([]byte) error       { return k.call("entropy") }
+func (k *fakeKernel) SetUpNetwork(_ context.Context, n Network) error {
+	return k.call("network " + n.Interface)
+}
+
+func (k *fakeKernel) call(name string) error {
+	k.calls = append(k.calls, name)
+	return k.failed
+}
+
+func newGuest(t *testing.T, files map[string]string) (Guest, *fakeKernel) {
+	kernel := &fakeKernel{}
+	g := Guest{Root: t.TempDir(), Kernel: kernel}
+	for name, text := range files {
+		if err := errors.Join(os.MkdirAll(g.Root+"/etc", 0o755), os.WriteFile(g.etc(name), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g, kernel
+}
+
+func (g Guest) read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(g.etc(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var full = Identity{
+	Hostname: "web-1", UnixTimeNs: 1, Entropy: []byte("seed"), MachineID: strings.Repeat("ab", 16),
+	Network: Network{Interface: "eth0", Nameservers: []string{"10.0.2.3", "fec0::3"}},
+}
+
+func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
+	g, kernel := newGuest(t, nil)
+	if warnings := g.Configure(context.Background(), full); len(warnings) != 0 {
+		t.Fatal(warnings)
+	}
+	if want := []string{"entropy", "clock", "hostname web-1", "network eth0"}; !slices.Equal(kernel.calls, want) {
+		t.Errorf("got %v", kernel.calls)
+	}
+	for name, want := range map[string]string{
+		"hostname":    "web-1\n",
+		"machine-id":  full.MachineID + "\n",
+		"resolv.conf": "nameserver 10.0.2.3\nnameserver fec0::3\n",
+		"hosts":       "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 web-1 # set by Hearth\n",
+	} {
+		if got := g.read(t, name); got != want {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+func TestConfiguringAgainChangesNothing(t *testing.T) {
+	g, _ := newGuest(t, nil)
+	g.Configure(context.Background(), full)
+	before := g.read(t, "hosts")
+	g.Configure(context.Background(), full)
+	if got := g.read(t, "hosts"); got != before {
+		t.Errorf("got %q", got)
+	}
+	entries, err := os.ReadDir(filepath.Join(g.Root, "etc"))
+	if err != nil || len(entries) != 4 {
+		t.Errorf("got %v, %v", entries, err)
+	}
+}
+
+func TestLinesOfTheUserInHostsStay(t *testing.T) {
+	g, _ := newGuest(t, map[string]string{"hosts": "127.0.0.1 localhost\n10.1.1.1 db\n127.0.1.1 old # set by Hearth\n"})
+	g.Configure(context.Background(), Identity{Hostname: "new"})
+	if got := g.read(t, "hosts"); got != "127.0.0.1 localhost\n10.1.1.1 db\n127.0.1.1 new # set by Hearth\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnImageWithoutAMachineIDGetsOneAndAnotherKeepsIts(t *testing.T) {
+	own := strings.Repeat("c", 32) + "\n"
+	for _, old := range []string{"", "uninitialized\n", own} {
+		g, _ := newGuest(t, map[string]string{"machine-id": old})
+		g.Configure(context.Background(), Identity{})
+		got := g.read(t, "machine-id")
+		if !regexp.MustCompile(`^[0-9a-f]{32}\n$`).MatchString(got) || (old == own && got != own) {
+			t.Errorf("%q became %q", old, got)
+		}
+	}
+}
+
+func TestASymlinkInEtcIsReplacedAndNotWrittenThrough(t *testing.T) {
+	g, _ := newGuest(t, map[string]string{"target": "safe"})
+	if err := os.Symlink("target", g.etc("resolv.conf")); err != nil {
+		t.Fatal(err)
+	}
+	g.Configure(context.Background(), full)
+	if g.read(t, "target") != "safe" || !strings.HasPrefix(g.read(t, "resolv.conf"), "nameserver") {
+		t.Error("the link was written through")
+	}
+}
+
+func TestWhatFailsIsASentenceAndTheRestIsDone(t *testing.T) {
+	g, kernel := newGuest(t, nil)
+	kernel.failed = errors.New("no such luck")
+	warnings := g.Configure(context.Background(), full)
+	if len(warnings) != 4 || warnings[0] != "The entropy could not be added: no such luck" {
+		t.Errorf("got %q", warnings)
+	}
+	if g.read(t, "hostname") != "web-1\n" {
+		t.Error("the files were not written")
+	}
+}
