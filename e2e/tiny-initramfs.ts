@@ -2,6 +2,7 @@
  * An initramfs of 1 kB whose init does one thing, for tests of a driver alone: no agent, no image, no
  * compiler. The init is x86-64 machine code in the smallest ELF file that Linux runs.
  */
+/** What it does after its first line; `panic` ends init, and with it the kernel. */
 export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood";
 
 const SYS = { write: 1, pause: 34, exit: 60, reboot: 169 };
@@ -9,6 +10,7 @@ const REBOOT_MAGIC = [0xfee1dead, 672274793] as const;
 const POWER_OFF = 0x4321fedc;
 const RESTART = 0x01234567;
 
+/** An uncompressed cpio archive with that one `/init`. */
 export function tinyInitramfs(act: TinyInit): Buffer {
   const file = cpioEntry("init", 0o100755, elf(codeOf(act)));
   return Buffer.concat([file, cpioEntry("TRAILER!!!", 0, Buffer.alloc(0))]);

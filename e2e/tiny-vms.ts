@@ -11,6 +11,7 @@ import type { TinyInit } from "./tiny-initramfs.ts";
 
 const MIB = 1024 ** 2;
 
+/** Disposing of it ends what still runs and removes the folder. */
 export class TinyVms implements AsyncDisposable {
   // The comma and the blank are there on purpose: QEMU's options split at commas. SV-023.
   readonly folder = mkdtempSync(join(tmpdir(), "hearth e2e,"));
