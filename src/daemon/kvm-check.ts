@@ -1,14 +1,30 @@
 import type { DoctorCheck } from "#api/wire.ts";
-import type { Host } from "#daemon/host.ts";
+import type { Images } from "#daemon/host.ts";
+import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 
-/** Filled in with the driver's probe. */
-export class KvmCheck {
-  readonly #host: Host;
-  constructor(host: Host) {
-    this.#host = host;
+const CURE = "Use a host with hardware virtualization, and make /dev/kvm accessible to your user.";
+
+/**
+ * What `doctor` says of KVM: decided by booting a guest, never by opening the device. Before there is a
+ * kernel to boot, the question waits for the first run.
+ */
+export async function checkKvm(
+  judge: KvmJudge,
+  images: Images,
+  fresh: boolean,
+  signal: AbortSignal,
+): Promise<DoctorCheck> {
+  const [image] = await images.list();
+  if (image === undefined) {
+    return { name: "kvm", verdict: "pass", found: "not decided yet: the first run boots a guest with it" };
   }
-  async check(_fresh: boolean, signal: AbortSignal): Promise<DoctorCheck> {
-    const features = await this.#host.drivers.get("qemu")?.features(signal);
-    return { name: "kvm", verdict: "warn", found: `${features?.accel ?? "none"}` };
-  }
+  const { kernel, initramfs } = await images.bootSet(image.digest, {}, signal);
+  const verdict = await judge.judge({ kernel, initramfs }, fresh, signal);
+  if (verdict.works) return { name: "kvm", verdict: "pass", found: verdict.reason };
+  return {
+    name: "kvm",
+    verdict: "warn",
+    found: `${verdict.reason} Guests are emulated: slower.`,
+    cure: CURE,
+  };
 }

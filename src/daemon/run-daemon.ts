@@ -18,7 +18,7 @@ import { makeApi } from "#daemon/http/api.ts";
 import { serveExecSockets } from "#daemon/http/exec-sockets.ts";
 import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
-import { KvmCheck } from "#daemon/kvm-check.ts";
+import { checkKvm } from "#daemon/kvm-check.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
 import { Store } from "#daemon/store.ts";
@@ -26,6 +26,7 @@ import { StatsReader } from "#daemon/vm-stats.ts";
 import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
+import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { waitForAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
@@ -64,19 +65,19 @@ export async function runDaemon(
     await makePrivateFolder(folder);
   }
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
-  const host = makeHost(options);
+  const judge = new KvmJudge({ cacheFile: join(folders.state, "kvm.json") });
+  const host = makeHost(options, judge);
   try {
     const vms = new Vms(host);
     const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
     signal.addEventListener("abort", () => stop("a signal"), { once: true });
-    const kvm = new KvmCheck(host);
     const daemon: Daemon = {
       host,
       vms,
       stats: new StatsReader(host),
       version,
       startedAtMs: host.now(),
-      checkKvm: (fresh, checkSignal) => kvm.check(fresh, checkSignal),
+      checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
       stop,
     };
     await host.images.cleanUp();
@@ -100,11 +101,11 @@ function takeLock(path: string): Disposable {
   });
 }
 
-function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions): Host {
+function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: KvmJudge): Host {
   const config = readConfig(folders.config);
   const store = new Store(join(folders.state, "hearth.db"));
   const { intervalMs } = config.health;
-  const qemu = new QemuDriver({ log, timing: { heartbeatMs: intervalMs } });
+  const qemu = new QemuDriver({ log, accel: judge, timing: { heartbeatMs: intervalMs } });
   return {
     folders,
     config,
