@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { HearthError } from "#base/error.ts";
 import { tryFileLock, waitFileLock } from "#host/file-lock.ts";
 import { startLockHolder } from "#testing/lock-holder.ts";
 
@@ -46,7 +45,5 @@ test("waiting ends when it is aborted, with the reason", async (t) => {
 });
 
 test("a folder that is not there is an error, not a lock that is held", () => {
-  const isReadOnly = (error: unknown): boolean =>
-    error instanceof HearthError && error.code === "host.read_only";
-  assert.throws(() => tryFileLock("/proc/hearth/none.lock"), isReadOnly);
+  assert.throws(() => tryFileLock("/proc/hearth/none.lock"), { code: "host.read_only" });
 });

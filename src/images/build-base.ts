@@ -39,6 +39,24 @@ const CUSTOMIZE_HOOK = [
   `printf 'Acquire::Languages "none";\\n' > "$1/etc/apt/apt.conf.d/hearth"`,
 ].join("; ");
 
+/**
+ * If hearthd is killed, so is mmdebstrap with all that it has started, and what it has mounted goes too: the
+ * next build may remove the folder at once. Without root there is no process name space to be had for it;
+ * then only mmdebstrap's own name spaces end with it.
+ */
+const DIES_WITH_US = [
+  "setpriv",
+  "--pdeathsig",
+  "KILL",
+  "--",
+  "unshare",
+  "--pid",
+  "--fork",
+  "--kill-child=KILL",
+  "--mount-proc",
+  "--",
+] as const;
+
 export type BaseInput = {
   readonly recipe: Recipe;
   /** Lines of sources.list(5). */
@@ -98,7 +116,8 @@ async function bootstrap(
     "-",
   ];
   const progress = new PackageProgress(onProgress);
-  const result = await run("mmdebstrap", args, {
+  const [file, ...words] = isRoot ? [...DIES_WITH_US, "mmdebstrap", ...args] : ["mmdebstrap", ...args];
+  const result = await run(file, words, {
     timeoutMs: TIMEOUT_MS,
     signal,
     // In a name space of its own the tool may not be allowed to see where we are.

@@ -3,6 +3,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { readAptSources } from "#host/apt-sources.ts";
 import { readAcquireOptions } from "#host/apt.ts";
 import { syncPath } from "#host/atomic-file.ts";
+import { requirePrograms } from "#host/find-program.ts";
 import { hashFile, sha256 } from "#host/hash-file.ts";
 import { buildBase } from "#images/build-base.ts";
 import { buildKernel } from "#images/build-kernel.ts";
@@ -32,11 +33,26 @@ export type BuildImage = (
 
 export const BASE_NAME = "base.ext4";
 
+/** Asked for first: a build that is nearly done must not fail for want of the last tool. */
+const PROGRAMS = [
+  "mmdebstrap",
+  "apt-get",
+  "apt-cache",
+  "apt-config",
+  "dpkg-deb",
+  "depmod",
+  "xz",
+  "du",
+  "mke2fs",
+];
+
 /**
  * Builds an image of Debian, base and kernel at the same time: one mostly computes, the other downloads.
  * @throws HearthError `image.build_failed`, `host.tool_missing`, `host.disk_full`, `host.read_only`
  */
 export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onProgress, signal) => {
+  const isRoot = process.getuid?.() === 0;
+  requirePrograms([...PROGRAMS, ...(isRoot ? ["setpriv", "unshare"] : ["newuidmap", "unshare"])]);
   const sources = planDebianSources(readAptSources(), recipe.suite);
   const acquire = await readAcquireOptions(signal);
   // Ended together: when one fails, nothing of the other may still write into the folder.

@@ -45,7 +45,8 @@ export class InitramfsCache {
   ): Promise<string> {
     const key = `${kernelDigest} ${await agentStamp(agentPath)}`;
     let made = this.#made.get(key);
-    if (made === undefined) {
+    // One that is gone was removed with its kernel, and the kernel has been built again since.
+    if (made === undefined || !existsSync(made.path)) {
       const work = async (_: unknown, shared: AbortSignal): Promise<Made> =>
         this.#make(await prepare(shared), agentPath);
       made = await this.#making.join(key, work, () => {}, signal);

@@ -1,0 +1,24 @@
+import { accessSync, constants } from "node:fs";
+import { join } from "node:path";
+import { PROGRAM_ENV, missingTool } from "#host/run.ts";
+
+/** Where `run` finds the program, or undefined if it is not installed. */
+export function findProgram(name: string): string | undefined {
+  return PROGRAM_ENV.PATH.split(":")
+    .map((dir) => join(dir, name))
+    .find(isExecutable);
+}
+
+/** Before work that would need them late. @throws HearthError `host.tool_missing` for the first that is not there. */
+export function requirePrograms(names: readonly string[]): void {
+  for (const name of names) if (findProgram(name) === undefined) throw missingTool(name);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false; // Not there, or not for us: the next folder may have it.
+  }
+}
