@@ -118,7 +118,7 @@ export class QemuDriver implements VmDriver {
 
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     const session = this.#session(handle);
-    if (isAlive(handle.process)) session.askedToEnd();
+    if (isAlive(handle.process)) await session.askedToEnd();
     await endProcess(handle.process, mode === "kill" ? 0 : this.#timing.terminateMs, signal);
     return session.finish();
   }
