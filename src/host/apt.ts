@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import { runOrThrow } from "#host/run.ts";
+import { runBoundOrThrow } from "#host/run-bound.ts";
 import type { RunOptions } from "#host/run.ts";
 
 const UPDATE_TIMEOUT_MS = 300_000;
@@ -22,7 +22,7 @@ export type PrivateApt = {
 
 /** The host's own options for reaching mirrors, as lines of apt.conf(5). They may hold a proxy's password. */
 export async function readAcquireOptions(signal: AbortSignal): Promise<string[]> {
-  const dump = await runOrThrow("apt-config", ["dump"], { timeoutMs: QUERY_TIMEOUT_MS, signal });
+  const dump = await runBoundOrThrow("apt-config", ["dump"], { timeoutMs: QUERY_TIMEOUT_MS, signal });
   return dump.split("\n").filter((line) => KEPT.test(line) && !line.endsWith(' "";'));
 }
 
@@ -62,7 +62,7 @@ export async function makePrivateApt(
 export async function aptUpdate(apt: PrivateApt, signal: AbortSignal): Promise<void> {
   // Without this a mirror that cannot be reached is a warning, and the failure comes later and says less.
   const args = ["-o", "APT::Update::Error-Mode=any", "update"];
-  await runOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
+  await runBoundOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
 }
 
 /** The first record of the package, by field; the candidate's, since there is one suite. */
@@ -72,12 +72,12 @@ export async function aptShow(
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
   const args = ["show", "--no-all-versions", name];
-  return parseRecord(await runOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
+  return parseRecord(await runBoundOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
 }
 
 /** Into the download folder. Verified by apt against the signed lists. */
 export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSignal): Promise<void> {
-  await runOrThrow("apt-get", ["download", name], {
+  await runBoundOrThrow("apt-get", ["download", name], {
     ...runOptions(apt, DOWNLOAD_TIMEOUT_MS, signal),
     cwd: apt.downloadDir,
   });

@@ -14,7 +14,8 @@ export async function removeTree(root: string, path: string): Promise<void> {
   if (real === undefined) return;
   const mounted = mountPoints().find((point) => point === real || point.startsWith(real + sep));
   if (mounted !== undefined) throw refusal(path, `a file system is mounted at ${mounted}`);
-  await rm(real, { recursive: true, force: true });
+  // Programs that were just killed may still write a last file.
+  await rm(real, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
 
 /** Where `path` really is, or undefined if nothing is there. Its own last part is not followed. */

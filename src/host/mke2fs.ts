@@ -2,7 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
 import { GIB } from "#base/sizes.ts";
-import { run, runOrThrow } from "#host/run.ts";
+import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
+import { run } from "#host/run.ts";
 
 const TIMEOUT_MS = 300_000;
 const BLOCK_BYTES = 4096;
@@ -22,8 +23,8 @@ export async function makeImageFromTree(
   signal: AbortSignal,
 ): Promise<void> {
   const options = { timeoutMs: TIMEOUT_MS, signal };
-  const blocks = await runOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
-  const inodes = await runOrThrow("du", ["-s", "--inodes", tree], options);
+  const blocks = await runBoundOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
+  const inodes = await runBoundOrThrow("du", ["-s", "--inodes", tree], options);
   const size = { blocks: Number.parseInt(blocks, 10), inodes: Number.parseInt(inodes, 10) };
   await mke2fs(
     [...readOnlyArgs(String(size.inodes + 512), uuid), "-d", tree, image, String(imageBlocks(size))],
@@ -65,7 +66,7 @@ export async function makeImageFromTar(
     uuid,
     mountPoint,
   ];
-  const result = await run("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
+  const result = await runBound("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
   if (!result.ok) throw describe(result.error, result.stderr, image);
 }
 
@@ -102,8 +103,8 @@ function imageBlocks(size: TreeSize): number {
   return size.blocks + Math.ceil(size.blocks / 16) + Math.ceil(size.inodes / 8) + 2_048;
 }
 
-async function mke2fs(args: readonly string[], signal: AbortSignal): Promise<void> {
-  const result = await run("mke2fs", args, { timeoutMs: TIMEOUT_MS, signal });
+async function mke2fs(args: readonly string[], signal: AbortSignal, by = run): Promise<void> {
+  const result = await by("mke2fs", args, { timeoutMs: TIMEOUT_MS, signal });
   if (!result.ok) throw describe(result.error, result.stderr, args.at(-2) ?? "");
 }
 

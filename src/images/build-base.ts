@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OnProgress } from "#base/progress.ts";
 import { makeImageFromTar, makeImageFromTree } from "#host/mke2fs.ts";
-import { run } from "#host/run.ts";
+import { runBound } from "#host/run-bound.ts";
 import { HearthError } from "#base/error.ts";
 import { describeBuildFailure } from "#images/build-failure.ts";
 import { PackageProgress } from "#images/package-progress.ts";
@@ -38,24 +38,6 @@ const CUSTOMIZE_HOOK = [
   `printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > "$1/etc/hosts"`,
   `printf 'Acquire::Languages "none";\\n' > "$1/etc/apt/apt.conf.d/hearth"`,
 ].join("; ");
-
-/**
- * If hearthd is killed, so is mmdebstrap with all that it has started, and what it has mounted goes too: the
- * next build may remove the folder at once. Without root there is no process name space to be had for it;
- * then only mmdebstrap's own name spaces end with it.
- */
-const DIES_WITH_US = [
-  "setpriv",
-  "--pdeathsig",
-  "KILL",
-  "--",
-  "unshare",
-  "--pid",
-  "--fork",
-  "--kill-child=KILL",
-  "--mount-proc",
-  "--",
-] as const;
 
 export type BaseInput = {
   readonly recipe: Recipe;
@@ -116,8 +98,7 @@ async function bootstrap(
     "-",
   ];
   const progress = new PackageProgress(onProgress);
-  const [file, ...words] = isRoot ? [...DIES_WITH_US, "mmdebstrap", ...args] : ["mmdebstrap", ...args];
-  const result = await run(file, words, {
+  const result = await runBound("mmdebstrap", args, {
     timeoutMs: TIMEOUT_MS,
     signal,
     // In a name space of its own the tool may not be allowed to see where we are.

@@ -52,7 +52,7 @@ const PROGRAMS = [
  */
 export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onProgress, signal) => {
   const isRoot = process.getuid?.() === 0;
-  requirePrograms([...PROGRAMS, ...(isRoot ? ["setpriv", "unshare"] : ["newuidmap", "unshare"])]);
+  requirePrograms([...PROGRAMS, ...(isRoot ? [] : ["newuidmap", "tar"])]);
   const sources = planDebianSources(readAptSources(), recipe.suite);
   const acquire = await readAcquireOptions(signal);
   // Ended together: when one fails, nothing of the other may still write into the folder.

@@ -5,7 +5,7 @@ import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { aptDownload, aptShow, aptUpdate, makePrivateApt } from "#host/apt.ts";
 import { hashFile } from "#host/hash-file.ts";
-import { runOrThrow } from "#host/run.ts";
+import { runBoundOrThrow } from "#host/run-bound.ts";
 import { describeBuildFailure } from "#images/build-failure.ts";
 import { newKernelManifest } from "#images/manifest.ts";
 import type { Architecture, KernelManifest, ManifestFile } from "#images/manifest.ts";
@@ -59,7 +59,7 @@ export async function buildKernel(
     onProgress({ stage: "kernel", text: `unpacking ${found.package}` });
     const unpacked = join(dir, "kernel-package");
     const options = { timeoutMs: TIMEOUT_MS, signal };
-    await runOrThrow("dpkg-deb", ["-x", found.path, unpacked], options);
+    await runBoundOrThrow("dpkg-deb", ["-x", found.path, unpacked], options);
     const release = await findRelease(unpacked);
     const modules = await collectModules(unpacked, release, join(dir, "kernel", "modules"), signal);
     await copyFile(join(unpacked, "boot", `vmlinuz-${release}`), join(dir, "kernel", "vmlinuz"));
@@ -121,7 +121,7 @@ async function collectModules(
   const options = { timeoutMs: TIMEOUT_MS, signal };
   await mkdir(target, { recursive: true });
   const folder = await findModules(unpacked, release);
-  await runOrThrow("depmod", ["-b", folder.base, release], options);
+  await runBoundOrThrow("depmod", ["-b", folder.base, release], options);
   const read = (name: string): Promise<string> => readFile(join(folder.modules, name), "utf8");
   const [dep, softdep, alias] = await Promise.all(
     ["modules.dep", "modules.softdep", "modules.alias"].map(read),
@@ -130,8 +130,8 @@ async function collectModules(
   for (const path of order) {
     const copy = join(target, basename(path));
     await copyFile(join(folder.modules, path), copy);
-    if (path.endsWith(".xz")) await runOrThrow("xz", ["-d", copy], options);
-    if (path.endsWith(".zst")) await runOrThrow("zstd", ["-q", "-d", "--rm", copy], options);
+    if (path.endsWith(".xz")) await runBoundOrThrow("xz", ["-d", copy], options);
+    if (path.endsWith(".zst")) await runBoundOrThrow("zstd", ["-q", "-d", "--rm", copy], options);
   }
   return order.map((path) => basename(path).replace(/\.ko\.\w+$/, ".ko"));
 }
