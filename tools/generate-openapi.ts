@@ -1,0 +1,47 @@
+/** Writes docs/openapi.json and docs/errors.md from the code. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ERROR_CODES } from "#base/error.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { makeApi } from "#daemon/http/api.ts";
+
+const DOCS = join(import.meta.dirname, "../docs");
+
+/** What GET /openapi.json answers. The routes are only listed, so there need not be a hearthd behind them. */
+export async function openApiDocument(): Promise<string> {
+  const log = { event() {}, child: () => log };
+  const daemon = { host: { log, random: (bytes: number) => new Uint8Array(bytes) }, version: "" };
+  const answer = await makeApi(daemon as unknown as Daemon).request("/openapi.json");
+  return `${JSON.stringify(await answer.json(), undefined, 2)}\n`;
+}
+
+/** The table of codes as a page. */
+export function errorPage(): string {
+  const rows = Object.entries(ERROR_CODES).map(
+    ([code, { status, exit }]) => `| \`${code}\` | ${status} | ${exit} |`,
+  );
+  return `# Errors
+
+Generated from \`src/base/error.ts\`. An error has a code, a sentence and, where there is something to do, a hint. The CLI prints \`error: …\` and \`hint: …\` on stderr; with \`--json\` it prints \`{ "error": { "code", "message", "hint" } }\`; the API answers with the same object and the status below. \`run\` and \`exec\` exit with 125 when Hearth failed, 126 when the command cannot be executed and 127 when it is not there; every other exit code is the command's own.
+
+| code | HTTP status | exit code |
+|---|---|---|
+${rows.join("\n")}
+`;
+}
+
+export const GENERATED = [
+  { file: join(DOCS, "openapi.json"), make: openApiDocument },
+  { file: join(DOCS, "errors.md"), make: async () => errorPage() },
+] as const;
+
+if (process.argv[1] === import.meta.filename) {
+  for (const { file, make } of GENERATED) writeFileSync(file, await make());
+}
+
+/** The files in the checkout that are not what the code would write. */
+export async function staleFiles(): Promise<string[]> {
+  const stale: string[] = [];
+  for (const { file, make } of GENERATED) if (readFileSync(file, "utf8") !== (await make())) stale.push(file);
+  return stale;
+}
