@@ -29,17 +29,23 @@ export async function generateProto(out: { go: string; ts: string }, signal: Abo
   };
   const buf = join(ROOT, "node_modules/@bufbuild/buf/bin/buf");
   // The Go plugins are tools of the agent's module, so buf runs there.
-  await runOrThrow(process.execPath, [buf, "generate", join(ROOT, "proto"), "--template", JSON.stringify(template)], {
-    cwd: join(ROOT, "agent"),
-    env: goEnvironment(),
-    timeoutMs: GENERATE_TIMEOUT_MS,
-    signal,
-  });
+  await runOrThrow(
+    process.execPath,
+    [buf, "generate", join(ROOT, "proto"), "--template", JSON.stringify(template)],
+    {
+      cwd: join(ROOT, "agent"),
+      env: goEnvironment(),
+      timeoutMs: GENERATE_TIMEOUT_MS,
+      signal,
+    },
+  );
 }
 
 /** Go needs to be found, and to find its caches and its proxy where the caller has them. */
 function goEnvironment(): Record<string, string> {
-  const names = Object.keys(process.env).filter((name) => name === "PATH" || /^(GO|XDG_CACHE_HOME)/.test(name));
+  const names = Object.keys(process.env).filter(
+    (name) => name === "PATH" || /^(GO|XDG_CACHE_HOME)/.test(name),
+  );
   return Object.fromEntries(names.map((name) => [name, process.env[name] ?? ""]));
 }
 
