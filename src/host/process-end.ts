@@ -1,7 +1,8 @@
 /** Ending processes that are not our children, and waiting until they are gone. */
+import { readdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
-import { findProcess, isAlive, listCommands, signalProcess } from "#host/procfs.ts";
+import { findProcess, isAlive, listCommands, readUsage, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 
 const POLL_FIRST_MS = 1;
@@ -9,10 +10,27 @@ const POLL_MAX_MS = 50;
 /** A process that SIGKILL does not end in this time hangs in the kernel. */
 const KILL_DEADLINE_MS = 10_000;
 
-/** True once the process is gone; false when it still is there after `deadlineMs`. */
+/**
+ * The process is dead, but not all of its threads have gone yet: its sockets still listen, and its files are
+ * still locked.
+ */
+function isEnding(ref: ProcessRef): boolean {
+  if (readUsage(ref) === undefined) return false;
+  try {
+    return readdirSync(`/proc/${ref.pid}/task`).length > 1;
+  } catch {
+    return false; // It went meanwhile.
+  }
+}
+
+/** True once the process is gone with all it held; false when it still is there after `deadlineMs`. */
 export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
-  for (let waitMs = POLL_FIRST_MS; isAlive(ref); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
+  for (
+    let waitMs = POLL_FIRST_MS;
+    isAlive(ref) || isEnding(ref);
+    waitMs = Math.min(waitMs * 2, POLL_MAX_MS)
+  ) {
     signal.throwIfAborted();
     if (performance.now() >= end) return false;
     await delay(waitMs);
@@ -31,7 +49,10 @@ export async function endProcess(
   graceMs: number,
   signal: AbortSignal,
 ): Promise<"SIGTERM" | "SIGKILL" | undefined> {
-  if (!isAlive(ref)) return undefined;
+  if (!isAlive(ref)) {
+    await waitForEnd(ref, KILL_DEADLINE_MS, signal);
+    return undefined;
+  }
   if (graceMs > 0) {
     signalProcess(ref, "SIGTERM");
     if (await waitForEnd(ref, graceMs, signal)) return "SIGTERM";

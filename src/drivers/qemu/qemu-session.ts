@@ -176,6 +176,7 @@ export class QemuSession {
   }
 
   async #finish(): Promise<VmExit> {
+    await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, new AbortController().signal);
     // What QEMU said last may still be on its way.
     await within(this.#monitorClosed(), EXIT_CODE_DEADLINE_MS);
     if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
