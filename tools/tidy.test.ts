@@ -29,7 +29,7 @@ const FOLDERS_THAT_START_PROGRAMS = [
   "e2e/", // Uses the command as a person does: with pipes, terminals and signals.
 ];
 /** Names that say nothing of what is inside, and so collect everything. */
-const EMPTY_NAMES = /^(utils?|helpers?|common|misc|shared|manager|types|index|constants|lib)(\.|-|$)/;
+const EMPTY_NAMES = /^(utils?|helpers?|common|misc|shared|manager|types|index|constants|lib)(\.test)?\.ts$/;
 
 const all = readTypeScript();
 const trees = parseTypeScript();
