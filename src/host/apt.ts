@@ -59,6 +59,7 @@ export async function makePrivateApt(
   return { configPath, downloadDir: path("download") };
 }
 
+/** Fetches the lists of all sources. @throws HearthError `host.tool_failed` if one cannot be had. */
 export async function aptUpdate(apt: PrivateApt, signal: AbortSignal): Promise<void> {
   // Without this a mirror that cannot be reached is a warning, and the failure comes later and says less.
   const args = ["-o", "APT::Update::Error-Mode=any", "update"];
@@ -83,6 +84,7 @@ export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSi
   });
 }
 
+/** The fields of the first record; folded lines are left out. @throws HearthError when there is none. */
 export function parseRecord(text: string): Map<string, string> {
   const fields = new Map<string, string>();
   for (const line of (text.split(/\n\n/)[0] ?? "").split("\n")) {

@@ -30,7 +30,7 @@ export function tryFileLock(path: string): FileLock | undefined {
     const code = (error as { errcode?: number }).errcode ?? 0;
     if ((code & 0xff) === BUSY) return undefined;
     if (!READ_ONLY.has(code & 0xff)) throw error;
-    throw new HearthError("host.read_only", `The lock ${path} cannot be written.`, {
+    throw new HearthError("host.read_only", `The lock ${path} cannot be written`, {
       hint: "Make the folder writable, or set HEARTH_HOME to one that is.",
       cause: error,
     });

@@ -1,6 +1,7 @@
 /** ext4, written straight into files: no loop device and no root. */
 import { mkdir } from "node:fs/promises";
-import { HearthError } from "#base/error.ts";
+import { toHearthError } from "#base/error.ts";
+import type { HearthError } from "#base/error.ts";
 import { GIB } from "#base/sizes.ts";
 import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
 import { run } from "#host/run.ts";
@@ -108,18 +109,12 @@ async function mke2fs(args: readonly string[], signal: AbortSignal, by = run): P
   if (!result.ok) throw describe(result.error, result.stderr, args.at(-2) ?? "");
 }
 
-/** The two failures that a person can cure have codes of their own. */
+/** mke2fs says in words what a system call says by its code; both shall look alike to a person. */
 function describe(error: HearthError, stderr: string, path: string): HearthError {
-  if (/No space left on device/i.test(stderr)) {
-    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
-    return new HearthError("host.disk_full", `The disk is full at ${path}.`, { hint, cause: error });
-  }
-  if (/Read-only file system/i.test(stderr)) {
-    const hint = "Make the folder writable, or set HEARTH_HOME to one that is.";
-    return new HearthError("host.read_only", `The file system is read-only at ${path}.`, {
-      hint,
-      cause: error,
-    });
-  }
-  return error;
+  const code = /No space left on device/i.test(stderr)
+    ? "ENOSPC"
+    : /Read-only file system/i.test(stderr)
+      ? "EROFS"
+      : undefined;
+  return code === undefined ? error : toHearthError(Object.assign(new Error(error.message), { code, path }));
 }

@@ -14,19 +14,19 @@ export function describeBuildFailure(ref: string, failed: HearthError, stderr: s
   if (failed.code !== "host.tool_failed") return failed;
   if (/No space left on device/i.test(stderr)) {
     const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
-    return new HearthError("host.disk_full", `The disk became full while ${ref} was built.`, {
+    return new HearthError("host.disk_full", `The disk became full while ${ref} was built`, {
       hint,
       cause: failed,
     });
   }
   if (/Read-only file system/i.test(stderr)) {
     const hint = "Make the cache's folder writable, or set HEARTH_HOME to one that is.";
-    return new HearthError("host.read_only", `The image ${ref} cannot be built: the cache is read-only.`, {
+    return new HearthError("host.read_only", `The image ${ref} cannot be built: the cache is read-only`, {
       hint,
       cause: failed,
     });
   }
-  return new HearthError("image.build_failed", `The image ${ref} could not be built.`, {
+  return new HearthError("image.build_failed", `The image ${ref} could not be built`, {
     hint: hintFor(ref, stderr),
     cause: new HearthError("host.tool_failed", shorten(failed.message), {
       cause: new Error(lastWords(stderr)),
@@ -42,7 +42,7 @@ function hintFor(ref: string, stderr: string): string {
 
 /** The arguments hold whole scripts; the program and how it ended is what a person can read. */
 function shorten(message: string): string {
-  return message.replace(/^`(\S+) .*` /s, "`$1` ");
+  return message.replace(/^`(?:setpriv .*? -- )?(?:unshare .*? -- )?(\S+).*` /s, "`$1` ");
 }
 
 /** Errors if there are any, otherwise the end. */

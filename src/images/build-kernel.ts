@@ -48,6 +48,10 @@ export type KernelInput = {
   readonly dir: string;
 };
 
+/**
+ * Fills the folder `kernel`, and answers with its manifest.
+ * @throws HearthError `image.build_failed`, `host.disk_full`, `host.read_only`
+ */
 export async function buildKernel(
   input: KernelInput,
   onProgress: OnProgress,

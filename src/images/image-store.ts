@@ -22,6 +22,7 @@ const PUBLISH_LOCK = "publish";
 const MANIFEST = "manifest.json";
 const reference = z.strictObject({ digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) });
 
+/** What is in the cache. It neither builds nor looks into images; `ImageCache` does. */
 export class ImageStore {
   readonly paths: CachePaths;
 

@@ -77,7 +77,7 @@ function parse<T>(schema: z.ZodType<T>, text: string, path: string): T {
   try {
     return schema.parse(JSON.parse(text));
   } catch (error) {
-    throw new HearthError("image.corrupt", `The manifest ${path} cannot be read.`, {
+    throw new HearthError("image.corrupt", `The manifest ${path} cannot be read`, {
       hint: "Build the image again: `hearth image rm IMAGE && hearth image build IMAGE`.",
       cause: error instanceof z.ZodError ? new Error(z.prettifyError(error)) : error,
     });

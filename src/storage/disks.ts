@@ -43,6 +43,7 @@ export async function growDisk(path: string, sizeBytes: number): Promise<void> {
   if (sizeBytes > size) await truncate(path, sizeBytes);
 }
 
+/** What the disk takes now, and may take at most. */
 export async function diskUsage(path: string): Promise<DiskUsage> {
   const { blocks, size } = await stat(path);
   return { allocatedBytes: blocks * STAT_BLOCK_BYTES, sizeBytes: size };
