@@ -14,7 +14,7 @@ export function overview(): string {
     "",
     "Usage: hearth COMMAND [FLAGS] [ARGUMENTS]",
     "",
-    "  hearth run debian -- uname -a      boots a VM, runs the command, prints what it said",
+    "  hearth run debian -- uname -a      boots a VM and runs the command in it",
     "  hearth run --rm -it debian         a shell in a VM that goes away with it",
   ];
   for (const group of ["Virtual machines", "Images and kernels", "Hearth itself"] as const) {

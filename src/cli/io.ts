@@ -1,4 +1,3 @@
-import { isatty } from "node:tty";
 import type { Readable, Writable } from "node:stream";
 
 export type TerminalIn = Readable & { readonly isTTY?: boolean; setRawMode?(on: boolean): unknown };
@@ -22,6 +21,28 @@ export type Io = {
   onSignal(name: NodeJS.Signals, handler: () => void): () => void;
 };
 
+/** As a program that SIGPIPE ended: `hearth logs web | head -1` is no error. */
+const READER_GONE = 141;
+
+/** The streams that were asked for; making one loads what its kind needs, so the others are left alone. */
+const opened = new Set<TerminalOut>();
+
+function open(stream: TerminalOut): TerminalOut {
+  if (opened.has(stream)) return stream;
+  opened.add(stream);
+  stream.on("error", (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === "EPIPE" ? READER_GONE : 1),
+  );
+  return stream;
+}
+
+/** Resolves when what was printed is on its way to whoever reads it; only then may the process end. */
+export async function flushProcessIo(): Promise<void> {
+  for (const stream of opened) {
+    if (stream.writable) await new Promise((resolve) => stream.write("", resolve));
+  }
+}
+
 export const PROCESS_IO: Io = {
   argv: process.argv.slice(2),
   env: process.env,
@@ -33,13 +54,13 @@ export const PROCESS_IO: Io = {
     return process.stdin;
   },
   get stdinIsTerminal() {
-    return isatty(0);
+    return process.getBuiltinModule("node:tty").isatty(0);
   },
   get stdout() {
-    return process.stdout;
+    return open(process.stdout);
   },
   get stderr() {
-    return process.stderr;
+    return open(process.stderr);
   },
   onSignal(name, handler) {
     process.on(name, handler);

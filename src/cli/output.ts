@@ -5,7 +5,6 @@ import type { Io } from "#cli/io.ts";
 import { printable, printableLines } from "#cli/printable.ts";
 import { ProgressView } from "#cli/progress.ts";
 import { renderTable } from "#cli/table.ts";
-import { operationOf } from "#sdk/transport.ts";
 
 export type OutOptions = { readonly json: boolean; readonly quiet: boolean };
 
@@ -18,13 +17,12 @@ export class Out {
   readonly wantsJson: boolean;
   readonly #io: Io;
   readonly #quiet: boolean;
-  readonly #progress: ProgressView;
+  #progressView: ProgressView | undefined;
 
   constructor(io: Io, options: OutOptions) {
     this.#io = io;
     this.wantsJson = options.json;
     this.#quiet = options.quiet;
-    this.#progress = new ProgressView(io.stderr, io.stderr.isTTY === true && io.env["TERM"] !== "dumb");
   }
 
   /** A result for people. */
@@ -60,29 +58,32 @@ export class Out {
   /** Something good to know, not a result. */
   note(text: string): void {
     if (this.#quiet) return;
-    this.#progress.clear();
+    this.#progressView?.clear();
     this.#io.stderr.write(`${printableLines(text)}\n`);
   }
 
   /** For long work; undefined when nobody wants to see it, so that nobody asks hearthd for it. */
   get onProgress(): OnProgress | undefined {
-    return this.#quiet ? undefined : this.#progress.show;
+    if (this.#quiet) return undefined;
+    const { stderr, env } = this.#io;
+    this.#progressView ??= new ProgressView(stderr, stderr.isTTY === true && env["TERM"] !== "dumb");
+    return this.#progressView.show;
   }
 
   clearProgress(): void {
-    this.#progress.clear();
+    this.#progressView?.clear();
   }
 
   /** Says what went wrong; with JSON on stdout, where a program reads. */
   error(thrown: unknown, about?: string): void {
-    this.#progress.clear();
+    this.#progressView?.clear();
     const body = errorBody(thrown, operationOf(thrown));
     if (this.wantsJson) return this.json({ ...(about !== undefined && { name: about }), error: body });
     this.errorForPeople(thrown);
   }
 
   errorForPeople(thrown: unknown): void {
-    this.#progress.clear();
+    this.#progressView?.clear();
     const { code, message, hint, operation } = errorBody(thrown, operationOf(thrown));
     const say = (word: string, text: string): void => {
       const label = this.#colors ? `\u001b[1;${word === "error" ? 31 : 36}m${word}:\u001b[0m` : `${word}:`;
@@ -101,6 +102,12 @@ export class Out {
     if (this.#io.stdout.isTTY !== true) return undefined;
     return this.#io.stdout.columns || DEFAULT_COLUMNS;
   }
+}
+
+/** The operation that failed, on errors that came from hearthd. */
+function operationOf(error: unknown): string | undefined {
+  const { operation } = error as { readonly operation?: unknown };
+  return typeof operation === "string" ? operation : undefined;
 }
 
 /** For those who look for a bug: HEARTH_DEBUG=1 prints where it was thrown. */

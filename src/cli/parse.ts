@@ -20,9 +20,9 @@ export function allFlags(command: Command): Flags {
 /** @throws HearthError `input.invalid` with the nearest flag. */
 export function parseWords(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
-  // Nothing to parse: commander's loading time is a third of what `hearth ls` takes.
-  if (words.length === 0 && command.args.every(({ optional }) => optional)) {
-    return { args: [], flags: defaults(flags), help: false };
+  // Without a flag there is nothing to parse, and commander takes 10 ms to load: as long as all the rest of an exec.
+  if (isPlain(command, words)) {
+    return { args: operands(command, words), flags: defaults(flags), help: false };
   }
   if (words.length === 1 && (words[0] === "--help" || words[0] === "-h")) {
     return { args: [], flags: defaults(flags), help: true };
@@ -38,6 +38,14 @@ export function parseWords(command: Command, words: readonly string[]): Parsed {
   }
   const given = parser.opts<Record<string, string | boolean | string[]>>();
   return { args: operands(command, parser.args), flags: { ...defaults(flags), ...given }, help: false };
+}
+
+/** Words that are all operands, as many as the command takes. */
+function isPlain(command: Command, words: readonly string[]): boolean {
+  const least = command.args.filter(({ optional }) => !optional).length;
+  const own = command.passThrough ? words.slice(0, 1) : words;
+  if (words.length < least || own.some((word) => word.startsWith("-"))) return false;
+  return words.length <= command.args.length || command.args.at(-1)?.many === true;
 }
 
 export function parserFor(command: Command): Parser {

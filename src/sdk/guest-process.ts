@@ -92,7 +92,7 @@ export class GuestProcess implements AsyncDisposable {
     signal?.throwIfAborted();
     const exec = "exec" in request ? request.exec : request;
     const process = new GuestProcess(exec.stdin === true, options);
-    const socket = await openWebSocket(await transport.connect(), path, {
+    const socket = await openWebSocket(await transport.connect(signal), path, {
       onText: (text) => process.#take(JSON.parse(text) as ServerMessage),
       onBinary: (payload) => process.#takeOutput(payload),
       onClose: (error) => process.#fail(lost(error)),

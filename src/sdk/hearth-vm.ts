@@ -5,8 +5,8 @@ import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestExit } from "#sdk/guest-process.ts";
-import { withProgress } from "#sdk/operation.ts";
-import type { LongOptions } from "#sdk/operation.ts";
+import { withProgress } from "#sdk/long-request.ts";
+import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
 export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };

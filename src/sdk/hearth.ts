@@ -20,9 +20,8 @@ import { LIMITS } from "#model/limits.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestProcessOptions } from "#sdk/guest-process.ts";
 import { HearthVm } from "#sdk/hearth-vm.ts";
-import { withProgress } from "#sdk/operation.ts";
-import type { LongOptions } from "#sdk/operation.ts";
-import { answers, startDaemon } from "#sdk/start-daemon.ts";
+import { withProgress } from "#sdk/long-request.ts";
+import type { LongOptions } from "#sdk/long-request.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
 
 export type { ApiEvent } from "#api/events.ts";
@@ -45,7 +44,7 @@ export { GuestProcess } from "#sdk/guest-process.ts";
 export type { GuestExit } from "#sdk/guest-process.ts";
 export { HearthVm } from "#sdk/hearth-vm.ts";
 export type { ExecOptions, ExecResult, SpawnOptions } from "#sdk/hearth-vm.ts";
-export type { LongOptions } from "#sdk/operation.ts";
+export type { LongOptions } from "#sdk/long-request.ts";
 
 export type ConnectOptions = {
   /** The user's home folder, below which Hearth's folders are unless the environment says otherwise. */
@@ -89,13 +88,15 @@ export class Hearth {
     const folders = hearthFolders(env, options.home ?? env["HOME"] ?? homedir());
     const socketPath = options.socketPath ?? apiSocketPath(folders);
     assertSocketPath(socketPath);
-    if (!(await answers(socketPath))) {
+    const transport = new Transport(socketPath);
+    if (!(await transport.answers())) {
       if (options.autostart === false || options.socketPath !== undefined) {
         throw unreachable(socketPath, Object.assign(new Error("no answer"), { code: "ENOENT" }));
       }
+      const { startDaemon } = await import("#sdk/start-daemon.ts");
       await startDaemon({ folders, env }, options.signal);
     }
-    return new Hearth(new Transport(socketPath), folders);
+    return new Hearth(transport, folders);
   }
 
   /** One VM, by name or id. */

@@ -1,13 +1,12 @@
 /** Starts hearthd when nobody has, and waits until it answers. */
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
 import { extname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import type { ErrorBody } from "#base/error.ts";
 import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
-import { errorFromBody } from "#sdk/transport.ts";
+import { errorFromBody, Transport } from "#sdk/transport.ts";
 
 export type StartDaemon = {
   readonly folders: Folders;
@@ -21,20 +20,6 @@ export type StartDaemon = {
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 const LOG_TAIL_CHARS = 2_000;
-
-/** Whether something takes connections at `socketPath`. */
-export function answers(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(socketPath);
-    const finish = (yes: boolean): void => {
-      socket.destroy();
-      resolve(yes);
-    };
-    socket.once("connect", () => finish(true));
-    // What went wrong comes up again, with words, at the first request.
-    socket.once("error", (error: NodeJS.ErrnoException) => finish(error.code === "EACCES"));
-  });
-}
 
 /**
  * @throws HearthError what hearthd said when it could not start, or `daemon.start_failed`.
@@ -54,7 +39,8 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
     onExit: (code) => (ended = { code }),
   });
   const deadlineMs = performance.now() + (start.timeoutMs ?? START_TIMEOUT_MS);
-  while (!(await answers(apiSocketPath(folders)))) {
+  const transport = new Transport(apiSocketPath(folders));
+  while (!(await transport.answers())) {
     signal?.throwIfAborted();
     if (ended !== undefined) {
       const error = failureIn(logFile, ended.code);

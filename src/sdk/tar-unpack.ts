@@ -1,6 +1,6 @@
 /**
  * Unpacks a tar stream that a guest made. The guest is not trusted: every name is checked, nothing is written
- * through a link, links are made last, devices and set-uid bits are refused or dropped, and headers are bounded.
+ * through a link, links are made last, devices are refused and set-uid bits dropped. tar-stream bounds the headers.
  */
 import { constants } from "node:fs";
 import { link, lstat, mkdir, open, rm, symlink, utimes, lutimes, chmod } from "node:fs/promises";
@@ -18,39 +18,33 @@ export type Place = (kind: TreeKind, name: string) => Promise<string>;
 
 type Entry = AsyncIterable<Uint8Array> & { readonly header: Header };
 
-/** Long names and pax records; Linux' longest path has 4 KiB. */
-const HEADERS_MAX_BYTES = 1024 * 1024;
 const NAME_MAX_BYTES = 4096;
-const BLOCK = 512;
 
 type Later = { readonly path: string; readonly headers: Header };
 
 export async function unpackTree(tar: Readable, place: Place, signal?: AbortSignal): Promise<void> {
   const entries = extract();
   const tree = new Tree(place);
-  const fed = feed(tar, entries, tree, signal);
+  const fed = feed(tar, entries, signal);
   // Whoever breaks first is awaited below; the other must not be an unhandled rejection until then.
   fed.catch(() => undefined);
   try {
     for await (const entry of entries) {
-      tree.announce(entry.header);
       await tree.take(entry as unknown as Entry);
       entry.resume();
     }
     await fed;
   } catch (error) {
     entries.destroy(null);
-    throw tree.overrun ?? asRefusal(error);
+    throw asRefusal(error);
   }
   await tree.finish();
 }
 
-/** Counts what is fed against what headers have announced: a header that never ends is noticed by the difference. */
-async function feed(tar: Readable, entries: Extract, tree: Tree, signal?: AbortSignal): Promise<void> {
+async function feed(tar: Readable, entries: Extract, signal?: AbortSignal): Promise<void> {
   try {
     for await (const chunk of tar as AsyncIterable<Buffer>) {
       signal?.throwIfAborted();
-      tree.fed(chunk.byteLength);
       if (!entries.write(chunk)) await drained(entries);
     }
     entries.end(null);
@@ -61,15 +55,19 @@ async function feed(tar: Readable, entries: Extract, tree: Tree, signal?: AbortS
 }
 
 function drained(entries: Extract): Promise<void> {
-  return new Promise((resolve) => entries.once("drain", () => resolve()).once("close", () => resolve()));
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = (): void => {
+    entries.off("drain", done).off("close", done);
+    resolve();
+  };
+  entries.on("drain", done).on("close", done);
+  return promise;
 }
 
 class Tree {
   readonly #place: Place;
   #rootName: string | undefined;
   #target = "";
-  #aheadBytes = 0;
-  overrun: HearthError | undefined;
   /** Files that this stream made, by name: the only ones that a hard link may lead to. */
   readonly #files = new Set<string>();
   readonly #folders = new Map<string, Header>();
@@ -78,18 +76,6 @@ class Tree {
 
   constructor(place: Place) {
     this.#place = place;
-  }
-
-  fed(bytes: number): void {
-    this.#aheadBytes += bytes;
-    if (this.#aheadBytes <= HEADERS_MAX_BYTES) return;
-    this.overrun = refused("The VM sent a tar header that does not end");
-    throw this.overrun;
-  }
-
-  announce({ size }: Header): void {
-    // What was fed before this header is used up; the entry's own bytes are expected.
-    this.#aheadBytes = -Math.ceil(size / BLOCK) * BLOCK;
   }
 
   async take(entry: Entry): Promise<void> {
@@ -223,7 +209,10 @@ function modeOf({ mode }: Header, fallback: number): number {
 
 function asRefusal(error: unknown): unknown {
   const { message } = error as Error;
-  if (error instanceof HearthError || !/^(Invalid tar header|Unexpected end of data)/.test(message ?? ""))
+  if (
+    error instanceof HearthError ||
+    !/^(Invalid tar header|Unexpected end of data|Header exceeds)/.test(message ?? "")
+  )
     return error;
   return new HearthError("file.refused", "The VM sent what is not a whole tar stream", { cause: error });
 }

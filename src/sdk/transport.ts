@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import { ERROR_CODES, HearthError, toError } from "#base/error.ts";
 import type { ErrorBody } from "#base/error.ts";
@@ -21,6 +22,9 @@ export type RequestMore = {
 
 /** Bodies of JSON answers; a list of 1,000 VMs takes about 1 MiB. */
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
+
+const CONNECT_TRIES_MAX = 1_000;
+const CONNECT_AGAIN_MS = 10;
 
 export class Transport {
   readonly socketPath: string;
@@ -52,11 +56,11 @@ export class Transport {
     // Static imports of node:http cost 50 ms, because its named exports load fetch.
     const http = process.getBuiltinModule("node:http");
     const body = more.body === undefined ? undefined : Buffer.from(JSON.stringify(more.body));
+    const socket = await this.connect(signal);
     const request = http.request({
-      socketPath: this.socketPath,
+      createConnection: () => socket,
       method,
       path: path + queryText(more.query),
-      agent: false,
       headers: {
         host: "hearthd",
         ...(body && { "content-type": "application/json", "content-length": body.byteLength }),
@@ -73,13 +77,40 @@ export class Transport {
     throw errorFromText(await readText(response), response.statusCode ?? 0);
   }
 
+  /** Whether something takes connections there. */
+  answers(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const socket = connect(this.socketPath);
+      const finish = (yes: boolean): void => {
+        socket.destroy();
+        resolve(yes);
+      };
+      socket.once("connect", () => finish(true));
+      // A socket that is not ours is there all the same: what is wrong with it comes up at the first request.
+      socket.once("error", (error: NodeJS.ErrnoException) => finish(error.code === "EACCES"));
+    });
+  }
+
   /** A connection for a protocol of its own. */
-  connect(): Promise<Socket> {
+  async connect(signal?: AbortSignal): Promise<Socket> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#connectOnce();
+      } catch (error) {
+        // The line in front of hearthd's door is full; it moves on.
+        const isFull = (error as NodeJS.ErrnoException).code === "EAGAIN" && tries < CONNECT_TRIES_MAX;
+        if (!isFull) throw unreachable(this.socketPath, error);
+      }
+      await sleep(CONNECT_AGAIN_MS, undefined, { signal });
+    }
+  }
+
+  #connectOnce(): Promise<Socket> {
     return new Promise((resolve, reject) => {
       const socket = connect(this.socketPath);
-      socket.once("error", (cause) => reject(unreachable(this.socketPath, cause)));
+      socket.once("error", reject);
       socket.once("connect", () => {
-        socket.removeAllListeners("error");
+        socket.off("error", reject);
         resolve(socket);
       });
     });
@@ -124,12 +155,6 @@ export function errorFromBody(body: ErrorBody): HearthError {
   const code = Object.hasOwn(ERROR_CODES, body.code) ? body.code : "internal.bug";
   const error = new HearthError(code, body.message, { hint: body.hint });
   return body.operation === undefined ? error : Object.assign(error, { operation: body.operation });
-}
-
-/** The operation that failed, for errors that came from hearthd. */
-export function operationOf(error: unknown): string | undefined {
-  const operation: unknown = (error as { operation?: unknown }).operation;
-  return typeof operation === "string" ? operation : undefined;
 }
 
 function parseErrorBody(text: string): ErrorBody | undefined {

@@ -6,9 +6,7 @@ export default command({
   summary: "Print Hearth's version",
   args: [],
   flags: {},
-  examples: [
-    ["hearth version", "Asks nobody: hearthd need not run; `hearth daemon status` tells its version"],
-  ],
+  examples: [["hearth version", "Of this program; `hearth daemon status` tells hearthd's"]],
   run({ out }) {
     const version = hearthVersion();
     const { version: node, platform, arch } = process;

@@ -1,0 +1,32 @@
+import type { OnProgress } from "#base/progress.ts";
+import { operationIdFrom } from "#model/ids.ts";
+import { readEvents } from "#sdk/events.ts";
+import type { Transport } from "#sdk/transport.ts";
+
+export type FollowedOperation = AsyncDisposable & { readonly id: string };
+
+/** A new operation's name; the subscription to its progress stands before the work starts, so nothing is missed. */
+export async function followOperation(
+  transport: Transport,
+  onProgress: OnProgress,
+  signal?: AbortSignal,
+): Promise<FollowedOperation> {
+  const id = operationIdFrom(process.getBuiltinModule("node:crypto").randomBytes(6));
+  const events = await transport.open("GET", "/v1/events", { query: { operation: id } }, signal);
+  const told = tell(events, onProgress);
+  return {
+    id,
+    async [Symbol.asyncDispose]() {
+      events.destroy();
+      await told;
+    },
+  };
+}
+
+async function tell(events: Parameters<typeof readEvents>[0], onProgress: OnProgress): Promise<void> {
+  try {
+    for await (const event of readEvents(events)) if (event.type === "progress") onProgress(event.progress);
+  } catch {
+    // The stream is cut when the work is done. Progress that is lost before that costs nothing: the answer counts.
+  }
+}

@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hearthFolders } from "#base/folders.ts";
+import { Hearth } from "#sdk/hearth.ts";
+import { startDaemon } from "#sdk/start-daemon.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+async function withVm(api: FakeApi) {
+  api.addVm("web", "running");
+  return (await Hearth.connect({ socketPath: api.socketPath })).vm("web");
+}
+
+test("a program creates a VM, runs a command and removes the VM", async () => {
+  await using api = await FakeApi.start();
+  const hearth = await Hearth.connect({ env: { HEARTH_HOME: api.home } });
+  const vm = await hearth.vms.create({ image: "debian", name: "web" });
+  await vm.start();
+  assert.deepEqual(await vm.exec(["echo", "hi"]), {
+    exitCode: 0,
+    timedOut: false,
+    stdout: "hi\n",
+    stderr: "",
+  });
+  assert.deepEqual(
+    (await hearth.vms.list()).map(({ name }) => name),
+    ["web"],
+  );
+  await vm.remove({ force: true });
+  await assert.rejects(hearth.vms.get("web"), { code: "vm.not_found", hint: /hearth ls/ });
+});
+
+test("exec passes input, reports exit codes, and stops at its output's limit", async () => {
+  await using api = await FakeApi.start();
+  const vm = await withVm(api);
+  assert.equal((await vm.exec(["cat"], { input: "a\u0000b" })).stdout, "a\u0000b");
+  assert.equal((await vm.exec(["exit", "7"])).exitCode, 7);
+  assert.equal((await vm.exec(["kill", "9"])).signal, 9);
+  await assert.rejects(vm.exec(["missing"]), { code: "exec.not_found" });
+  await assert.rejects(vm.exec(["flood", "300000"], { maxOutputBytes: 100_000 }), { hint: /maxOutputBytes/ });
+});
+
+test("a command that is spawned takes input larger than its window, and its output comes back whole, L5", async () => {
+  await using api = await FakeApi.start();
+  const vm = await withVm(api);
+  await using command = await vm.spawn(["cat"], { stdin: true });
+  const bytes = 5 * 1024 * 1024 + 1;
+  command.stdin.end(Buffer.alloc(bytes, "x"));
+  let read = 0;
+  for await (const chunk of command.stdout as AsyncIterable<Buffer>) read += chunk.byteLength;
+  assert.equal(read, bytes);
+  assert.equal((await command.exited).exitCode, 0);
+});
+
+test("a thousand commands at once all come back, L5", async () => {
+  await using api = await FakeApi.start();
+  const vm = await withVm(api);
+  const results = await Promise.all(Array.from({ length: 1_000 }, (_, n) => vm.exec(["echo", String(n)])));
+  assert.deepEqual(
+    results.map(({ stdout }) => stdout.trim()),
+    Array.from({ length: 1_000 }, (_, n) => String(n)),
+  );
+});
+
+test("leaving a command takes it along, and an aborted one rejects", async () => {
+  await using api = await FakeApi.start();
+  const vm = await withVm(api);
+  {
+    await using command = await vm.spawn(["wait"]);
+    assert.equal(command.pid, 42);
+  }
+  await api.until(() => api.abandoned === 1);
+  const controller = new AbortController();
+  const command = await vm.spawn(["wait"], { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(command.exited, { code: "operation.cancelled" });
+  await api.until(() => api.abandoned === 2);
+});
+
+test("a run tells its VM and its progress before the command starts", async () => {
+  await using api = await FakeApi.start();
+  const hearth = await Hearth.connect({ socketPath: api.socketPath });
+  const told: string[] = [];
+  const request = { vm: { image: "debian", name: "web" }, exec: { argv: ["echo", "x"] } };
+  const onProgress = ({ text }: { text: string }) => void told.push(text);
+  await using command = await hearth.run(request, { onProgress, onVm: ({ name }) => void told.push(name) });
+  assert.equal(command.vm?.name, "web");
+  assert.deepEqual(told, ["web", "waiting for the agent"]);
+});
+
+test("without autostart, a hearthd that does not run is an error that says how to start it", async () => {
+  const env = { HEARTH_HOME: "/tmp/hearth-nowhere" };
+  await assert.rejects(Hearth.connect({ env, autostart: false }), {
+    code: "daemon.unreachable",
+    hint: /hearth daemon start/,
+  });
+  await assert.rejects(Hearth.connect({ env: { HEARTH_HOME: `/${"x".repeat(120)}` } }), {
+    code: "host.path_too_long",
+  });
+});
+
+/** A hearthd that is a few lines of JavaScript. */
+function daemonOf(source: string) {
+  const home = mkdtempSync(join(tmpdir(), "hearth-start-"));
+  const entry = join(home, "hearthd.mjs");
+  writeFileSync(entry, source);
+  const env = { HEARTH_HOME: home };
+  const folders = hearthFolders(env, "/");
+  return {
+    home,
+    folders,
+    env,
+    entry,
+    [Symbol.dispose]: () => rmSync(home, { recursive: true, force: true }),
+  };
+}
+
+const SERVER = `
+import { createServer } from "node:net";
+createServer((socket) => { socket.end(); setImmediate(() => process.exit(0)); }).listen(process.env.HEARTH_HOME + "/run/hearthd.sock");
+`;
+
+test("hearthd is started, waited for, and its start's log is gone when it worked", async () => {
+  using daemon = daemonOf(SERVER);
+  await startDaemon(daemon);
+  assert.deepEqual(
+    readdirSync(daemon.folders.run).filter((name) => name.endsWith(".log")),
+    [],
+  );
+});
+
+test("what hearthd says when it cannot start becomes the error", async () => {
+  const body = { error: { code: "store.too_new", message: "The store is newer.", hint: "Upgrade." } };
+  using daemon = daemonOf(`console.error(${JSON.stringify(JSON.stringify(body))}); process.exit(1);`);
+  await assert.rejects(startDaemon(daemon), { code: "store.too_new", hint: "Upgrade." });
+});
+
+test("a hearthd that crashes at its start leaves its last words in the error", async () => {
+  using daemon = daemonOf(`throw new Error("no such luck");`);
+  await assert.rejects(startDaemon(daemon), (error: Error) => {
+    assert.match(String((error.cause as Error).message), /no such luck/);
+    return true;
+  });
+});
+
+test(
+  "a folder that cannot be made is an error of the file system, in words",
+  { skip: process.getuid?.() === 0 },
+  async () => {
+    using daemon = daemonOf(SERVER);
+    chmodSync(daemon.home, 0o500);
+    await assert.rejects(startDaemon(daemon), /EACCES/);
+  },
+);
