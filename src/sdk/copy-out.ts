@@ -1,8 +1,9 @@
 /** A file or folder of a guest to the host, by the rules of `docker cp`. */
-import { lstat, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, dirname, join, posix, resolve } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
+import { lstatIfThere } from "#sdk/lstat-if-there.ts";
 import { unpackTree } from "#sdk/tar-unpack.ts";
 import type { TreeKind } from "#sdk/tar-unpack.ts";
 
@@ -70,7 +71,7 @@ async function findKind(path: string): Promise<"folder" | "file" | "missing"> {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
     // A link that leads nowhere is something all the same.
-    return (await lstat(path).catch(() => undefined)) === undefined ? "missing" : "file";
+    return (await lstatIfThere(path)) === undefined ? "missing" : "file";
   }
 }
 

@@ -69,8 +69,7 @@ export class GuestProcess implements AsyncDisposable {
     this.#options = options;
     this.exited = this.#exit.promise;
     // Nobody has to wait for the end, or for the start; whoever does gets the error all the same.
-    this.exited.catch(() => undefined);
-    this.#started.promise.catch(() => undefined);
+    for (const promise of [this.exited, this.#started.promise]) promise.catch(() => undefined); // As said above.
     this.stdout = this.#readable();
     this.stderr = this.#readable();
     this.stdin = new Writable({
@@ -101,7 +100,8 @@ export class GuestProcess implements AsyncDisposable {
     socket.sendText(JSON.stringify(request));
     const cancel = (): void => process.#cancel(signal);
     signal?.addEventListener("abort", cancel, { once: true });
-    process.exited.finally(() => signal?.removeEventListener("abort", cancel)).catch(() => undefined);
+    const forget = (): void => signal?.removeEventListener("abort", cancel);
+    process.exited.then(forget, forget);
     if (signal?.aborted === true) cancel();
     await process.#started.promise;
     return process;

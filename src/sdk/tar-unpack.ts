@@ -3,12 +3,13 @@
  * through a link, links are made last, devices are refused and set-uid bits dropped. tar-stream bounds the headers.
  */
 import { constants } from "node:fs";
-import { link, lstat, mkdir, open, rm, symlink, utimes, lutimes, chmod } from "node:fs/promises";
+import { link, mkdir, open, rm, symlink, utimes, lutimes, chmod } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { extract } from "tar-stream";
 import type { Extract, Header } from "tar-stream";
 import { HearthError } from "#base/error.ts";
+import { lstatIfThere } from "#sdk/lstat-if-there.ts";
 import { printableName } from "#sdk/printable-name.ts";
 
 export type TreeKind = "folder" | "file";
@@ -154,7 +155,7 @@ class Tree {
     const parent = dirname(path);
     if (this.#made.has(parent)) return;
     if (parent !== this.#target) await this.#requireFolders(parent);
-    const stats = await lstat(parent).catch(() => undefined);
+    const stats = await lstatIfThere(parent);
     if (stats === undefined) await mkdir(parent);
     else if (!stats.isDirectory() && !(parent === this.#target && this.#rootName === "")) {
       throw refused(`${printableName(parent)} is not a folder, and nothing is copied through it`);
@@ -164,7 +165,7 @@ class Tree {
 
   /** What is there is replaced, never written into: it may be a link, or a file with other names. */
   async #makeRoom(path: string): Promise<void> {
-    const stats = await lstat(path).catch(() => undefined);
+    const stats = await lstatIfThere(path);
     if (stats === undefined) return;
     if (stats.isDirectory())
       throw refused(`${printableName(path)} is a folder, and a file cannot take its place`);
@@ -185,7 +186,7 @@ function partsOf(name: string): readonly string[] {
 }
 
 async function makeFolder(path: string): Promise<void> {
-  const stats = await lstat(path).catch(() => undefined);
+  const stats = await lstatIfThere(path);
   if (stats?.isDirectory()) return;
   if (stats !== undefined) throw refused(`${printableName(path)} is there, and is not a folder`);
   // Its own mode comes last: a folder that may not be written could not be filled.
