@@ -40,7 +40,7 @@ export function parseSize(field: string, text: string, range: SizeRange): number
 
 /** The largest unit that says it exactly, so that what is printed can be typed again. BG-021. */
 export function formatSize(bytes: number): string {
-  for (const [index, unit] of [...UNITS.entries()].reverse()) {
+  for (const [index, unit] of [...UNITS.entries()].toReversed()) {
     const inUnit = bytes / 1024 ** (index + 1);
     if (inUnit >= 1 && Number.isInteger(inUnit)) return `${inUnit}${unit}`;
   }

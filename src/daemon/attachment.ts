@@ -20,6 +20,7 @@ export type AttachmentEvents = {
   silent(silentMs: number): void;
 };
 
+/** hearthd's hold on one VMM. The watch begins with it and ends with `detach`, or with the VMM. */
 export class Attachment {
   readonly handle: VmHandle;
   /** Resolves when the VMM has ended. Never, when we let go before. */
@@ -54,14 +55,7 @@ export class Attachment {
   keepGuest(guest: Guest): void {
     this.#connected = guest;
     this.#guest = Promise.resolve(guest);
-    void guest.closed.then((error) => {
-      if (this.#connected !== guest) return;
-      this.#connected = undefined;
-      this.#guest = undefined;
-      if (this.#detached.signal.aborted) return;
-      this.#log.event("agent.disconnected", { error });
-      this.connectGuest();
-    });
+    void this.#replaceWhenLost(guest);
   }
 
   /** Reaches for the agent in the background until it answers or we let go. */
@@ -111,6 +105,16 @@ export class Attachment {
     this.#connected?.close();
     this.#connected = undefined;
     this.#guest = undefined;
+  }
+
+  async #replaceWhenLost(guest: Guest): Promise<void> {
+    const error = await guest.closed;
+    if (this.#connected !== guest) return;
+    this.#connected = undefined;
+    this.#guest = undefined;
+    if (this.#detached.signal.aborted) return;
+    this.#log.event("agent.disconnected", { error });
+    this.connectGuest();
   }
 
   async #reach(): Promise<Guest> {

@@ -36,6 +36,7 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
 /** Mixed into the guest's generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
 
+/** Who the guest is to be: its name, clock, entropy, machine-id, network, and the defaults of its commands. */
 export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSignal): Promise<GuestIdentity> {
   const { config } = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
   const { spec } = vm;

@@ -61,6 +61,7 @@ export function readConfig(configDir: string): Config {
   return parseConfig(path, source);
 }
 
+/** `path` is named in errors. @throws HearthError `config.invalid` */
 export function parseConfig(path: string, source: string): Config {
   const given = readDocument(path, source);
   const value = <Table extends keyof typeof KEYS, Key extends keyof (typeof KEYS)[Table] & string>(

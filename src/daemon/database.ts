@@ -62,6 +62,7 @@ export function transaction<Result>(database: DatabaseSync, work: () => Result):
 /** SQLite's result codes that a person can do something about: sqlite.org/rescode.html. */
 const SQLITE = { readOnly: 8, ioError: 10, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 } as const;
 
+/** What SQLite threw, as what a person can do something about. */
 export function databaseError(path: string, error: unknown): HearthError {
   if (error instanceof HearthError) return error;
   const code = (error as { errcode?: number }).errcode;

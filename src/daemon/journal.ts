@@ -24,6 +24,7 @@ export type OpenFlow = {
 /** Called after each write; crash tests end the process in here. */
 export type OnJournal = (kind: FlowKind, step: string, event: StepEvent) => void;
 
+/** The journals of all flows, in the store's file. */
 export class Journals {
   readonly #store: Store;
   readonly #onWrite: OnJournal;

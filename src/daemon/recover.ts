@@ -20,6 +20,7 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
+/** One VM that cannot be put right is logged, and does not hold up the others. */
 export async function recover(host: Host, vms: Vms): Promise<void> {
   for (const flow of host.journals.listOpen()) await recoverFlow(host, flow);
   await adoptVmms(host, vms);

@@ -27,10 +27,10 @@ import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { waitForAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
-import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
@@ -44,9 +44,6 @@ export type DaemonOptions = {
   /** Crash tests end the process in here. */
   readonly onJournal?: OnJournal | undefined;
 };
-
-/** Every program that is a VMM of ours. */
-const VMM_PROGRAM = /^qemu-system-/;
 
 /**
  * Resolves when hearthd has ended after `signal`. VMs keep running.
@@ -127,8 +124,8 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     },
     processes: {
       usage: readUsage,
-      strays: (runDir) => findProcessesNaming([runDir], VMM_PROGRAM),
-      kill: async (process, killSignal) => void (await endProcess(process, 0, killSignal)),
+      strays: findStrayVmms,
+      kill: killStrayVmm,
     },
     log,
     now: Date.now,

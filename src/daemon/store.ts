@@ -27,6 +27,7 @@ type VmRow = {
   last_error: string | null;
 };
 
+/** All methods throw HearthError `host.disk_full`, `host.read_only` or `store.corrupt` when the file fails. */
 export class Store {
   readonly path: string;
   readonly #database: DatabaseSync;

@@ -57,6 +57,7 @@ function afterExit(state: VmState, exit: VmExit): VmState {
 
 type Busy = { readonly action: string; readonly abort: AbortController; readonly done: Promise<void> };
 
+/** The state of one VM, and its one action under way. */
 export class VmLoop {
   #state: VmState;
   #busy: Busy | undefined;

@@ -11,6 +11,7 @@ export type VmPaths = {
   readonly vmmLog: string;
 };
 
+/** Pure; nothing is made. */
 export function vmPaths(folders: Folders, id: VmId): VmPaths {
   const stateDir = join(vmsDir(folders), id);
   return {

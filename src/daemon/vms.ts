@@ -5,7 +5,7 @@
 import { HearthError, errorBody, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
-import { Attachment } from "#daemon/attachment.ts";
+import type { Attachment } from "#daemon/attachment.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { runFlow } from "#daemon/flows/flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
@@ -16,8 +16,9 @@ import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
-import { VmLoop } from "#daemon/vm-loop.ts";
-import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import { RunningVms } from "#daemon/running-vms.ts";
+import { VmLoops } from "#daemon/vm-loops.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -33,13 +34,22 @@ export type Call = {
   readonly signal: AbortSignal;
 };
 
+/** For the guest of a VM whose lifetime is over to flush. */
+const LAST_WORDS_MS = 10_000;
+
+/** What can be done with VMs. Every method but `background` throws HearthError. */
 export class Vms {
   readonly #host: Host;
-  readonly #loops = new Map<VmId, VmLoop>();
-  readonly #attachments = new Map<VmId, Attachment>();
+  readonly #loops: VmLoops;
+  readonly #running: RunningVms;
 
   constructor(host: Host) {
     this.#host = host;
+    this.#loops = new VmLoops(host);
+    this.#running = new RunningVms(host, this.#loops, {
+      stop: (id) => this.stop(id, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, this.background()),
+      remove: (id) => this.remove(id, false, this.background()),
+    });
   }
 
   /** A call that nobody waits for, such as the end of a lifetime. */
@@ -64,7 +74,7 @@ export class Vms {
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
     const state: VmState = { phase: "created" };
-    const loop = this.#loop(id, state);
+    const loop = this.#loops.make(id, state);
     await loop
       .exclusive(
         "create",
@@ -76,7 +86,7 @@ export class Vms {
         call.signal,
       )
       .catch((error: unknown) => {
-        this.#loops.delete(id);
+        this.#loops.drop(id);
         throw error;
       });
     host.bus.publish({ type: "vm.created", atMs: host.now(), id, name });
@@ -93,7 +103,7 @@ export class Vms {
   async stop(nameOrId: string, plan: StopPlan, call: Call): Promise<VmRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     if (vm.state.phase === "stopping") {
-      await this.loop(vm.id).idle();
+      await this.#loops.of(vm.id).idle();
       return this.#host.store.getVm(vm.id);
     }
     if (["created", "stopped", "failed"].includes(vm.state.phase)) return vm;
@@ -104,7 +114,7 @@ export class Vms {
   /** Takes over from an action that is under way. */
   async kill(nameOrId: string, mode: "terminate" | "kill", call: Call): Promise<VmRecord> {
     const host = this.#host;
-    await this.loop(host.store.getVm(nameOrId).id).preempt("The VM was killed.");
+    await this.#loops.of(host.store.getVm(nameOrId).id).preempt("The VM was killed.");
     const vm = host.store.getVm(nameOrId);
     assertCan("kill", vm.state.phase, vm.name);
     return this.#act(vm, "kill", call, () => this.#stop(vm, { mode, timeoutMs: 0 }, call));
@@ -131,10 +141,10 @@ export class Vms {
   async remove(nameOrId: string, force: boolean, call: Call): Promise<void> {
     const host = this.#host;
     const { id } = host.store.getVm(nameOrId);
-    if (force) await this.loop(id).preempt("The VM was removed.");
+    if (force) await this.#loops.of(id).preempt("The VM was removed.");
     const vm = host.store.getVm(id);
     if (!force) assertCan("remove", vm.state.phase, vm.name);
-    const loop = this.loop(id);
+    const loop = this.#loops.of(id);
     await loop.exclusive("remove", vm.name, () => this.#remove(vm, call), call.signal);
   }
 
@@ -162,7 +172,7 @@ export class Vms {
   ): Promise<{ vm: VmRecord; guest: Guest }> {
     const vm = this.#host.store.getVm(nameOrId);
     assertCan(action, vm.state.phase, vm.name);
-    const attachment = this.#attachments.get(vm.id);
+    const attachment = this.#running.find(vm.id);
     if (attachment === undefined)
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
     this.#host.store.touch(vm.id);
@@ -170,38 +180,29 @@ export class Vms {
   }
 
   responsive(id: VmId): boolean {
-    return this.#loops.get(id)?.responsive ?? true;
-  }
-
-  /** The loop of a VM in the store. */
-  loop(id: VmId): VmLoop {
-    return this.#loops.get(id) ?? this.#loop(id, this.#host.store.getVm(id).state);
+    return this.#loops.of(id).responsive;
   }
 
   /** After a restart of hearthd: follows a VMM that still runs. */
   adopt(vm: VmRecord, handle: VmHandle): void {
-    const attachment = this.#attach(vm.id, handle);
-    this.#attachments.set(vm.id, attachment);
-    this.#armLifetime(vm, attachment);
-    attachment.connectGuest();
+    this.#running.adopt(vm, handle);
   }
 
   /** After a restart of hearthd: the VMM is gone, and nobody saw how. */
   lost(vm: VmRecord): void {
-    this.loop(vm.id).send({ type: "vmm-exited", exit: { reason: "unseen", atMs: this.#host.now() } });
+    this.#loops.of(vm.id).send({ type: "vmm-exited", exit: { reason: "unseen", atMs: this.#host.now() } });
   }
 
   /** Lets go of all VMs; they keep running. */
   detachAll(): void {
-    for (const attachment of this.#attachments.values()) attachment.detach();
-    this.#attachments.clear();
+    this.#running.dropAll();
   }
 
   // What follows runs inside `exclusive`.
 
   async #start(vm: VmRecord, call: Call): Promise<void> {
     const host = this.#host;
-    const loop = this.loop(vm.id);
+    const loop = this.#loops.of(vm.id);
     const back = vm.state;
     loop.send({ type: "start-asked", atMs: host.now() });
     try {
@@ -211,19 +212,18 @@ export class Vms {
         driver,
         onProgress: call.onProgress,
         signal: call.signal,
-        attach: (handle: VmHandle) => this.#attach(vm.id, handle),
+        attach: (handle: VmHandle) => this.#running.attach(vm.id, handle),
         commit: (attachment: Attachment) => {
-          this.#attachments.set(vm.id, attachment);
+          this.#running.keep(vm.id, attachment);
           loop.send({ type: "agent-ready", handle: attachment.handle, atMs: host.now() });
         },
       };
       await this.#flow(START_VM, vm.id, { back }, { host, id: vm.id, start }, call);
       host.store.touch(vm.id);
-      const attachment = this.#attachments.get(vm.id);
-      if (attachment) this.#armLifetime(host.store.getVm(vm.id), attachment);
+      this.#running.armLifetime(host.store.getVm(vm.id));
     } catch (error) {
       const failure = toHearthError(error);
-      this.#attachments.delete(vm.id);
+      this.#running.drop(vm.id);
       if (call.signal.aborted) loop.send({ type: "start-cancelled", back });
       else
         loop.send({
@@ -238,10 +238,10 @@ export class Vms {
 
   async #stop(vm: VmRecord, plan: StopPlan, call: Call): Promise<void> {
     const host = this.#host;
-    const loop = this.loop(vm.id);
+    const loop = this.#loops.of(vm.id);
     const handle = handleOf(loop.state);
     if (handle === undefined) return; // It went down while the request was on its way.
-    const attachment = this.#attachments.get(vm.id);
+    const attachment = this.#running.find(vm.id);
     loop.send({ type: "stop-asked" });
     const driver = driverOf(host, handle.driver);
     // A paused guest cannot flush; it goes on for the time of its end.
@@ -255,22 +255,19 @@ export class Vms {
       guest: attachment?.connectedGuest,
       ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
       commit: (exit: VmExit) => {
-        attachment?.detach();
-        this.#attachments.delete(vm.id);
+        this.#running.drop(vm.id);
         loop.send({ type: "vmm-exited", exit });
       },
     };
     await this.#flow(STOP_VM, vm.id, plan, context, call);
-    this.#afterEnd(vm.id);
+    this.#running.afterEnd(vm.id);
   }
 
   async #remove(vm: VmRecord, call: Call): Promise<void> {
     const host = this.#host;
-    this.#attachments.get(vm.id)?.detach();
-    this.#attachments.delete(vm.id);
+    this.#running.drop(vm.id);
     await this.#flow(REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
-    this.loop(vm.id).remove();
-    this.#loops.delete(vm.id);
+    this.#loops.drop(vm.id);
     host.bus.publish({ type: "vm.removed", atMs: host.now(), id: vm.id, name: vm.name });
   }
 
@@ -281,7 +278,7 @@ export class Vms {
       const handle = handleOf(vm.state);
       if (handle === undefined) return;
       await driverOf(this.#host, handle.driver)[action](handle, signal);
-      this.loop(vm.id).send({ type: action === "pause" ? "paused" : "resumed" });
+      this.#loops.of(vm.id).send({ type: action === "pause" ? "paused" : "resumed" });
     });
   }
 
@@ -293,7 +290,7 @@ export class Vms {
   ): Promise<VmRecord> {
     const host = this.#host;
     try {
-      await this.loop(vm.id).exclusive(action, vm.name, work, call.signal);
+      await this.#loops.of(vm.id).exclusive(action, vm.name, work, call.signal);
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "vm.busy" && host.store.findVm(vm.id))
@@ -323,98 +320,6 @@ export class Vms {
       throw error;
     }
     log.event("flow.done", { flow: flow.kind, vm: id, tookMs: Math.round(performance.now() - startedAt) });
-  }
-
-  #loop(id: VmId, state: VmState): VmLoop {
-    const host = this.#host;
-    const loop = new VmLoop(state, (next, before) => {
-      host.store.setState(id, next);
-      const { name } = host.store.getVm(id);
-      host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
-      host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
-    });
-    this.#loops.set(id, loop);
-    return loop;
-  }
-
-  #attach(id: VmId, handle: VmHandle): Attachment {
-    const host = this.#host;
-    const events = {
-      exited: (exit: VmExit) => this.#onExit(id, exit),
-      silent: (silentMs: number) => this.#onSilent(id, handle, silentMs),
-    };
-    return new Attachment(
-      driverOf(host, handle.driver),
-      handle,
-      host.guests,
-      events,
-      host.log.child({ vm: id }),
-    );
-  }
-
-  /** The VMM ended and no stop flow asked for it. */
-  #onExit(id: VmId, exit: VmExit): void {
-    const loop = this.loop(id);
-    const { phase } = loop.state;
-    if (phase === "starting" || phase === "stopping") return; // The flow under way sees it, too.
-    this.#attachments.delete(id);
-    loop.send({ type: "vmm-exited", exit });
-    const host = this.#host;
-    if (loop.state.phase === "failed")
-      host.store.setError(id, loop.state.code, new Error(loop.state.message));
-    void host.files
-      .removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir)
-      .catch((error: unknown) => {
-        host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
-      });
-    this.#afterEnd(id);
-  }
-
-  /** A VM that is to be removed when it does not run any more goes now. */
-  #afterEnd(id: VmId): void {
-    const vm = this.#host.store.findVm(id);
-    if (vm === undefined || !vm.spec.autoRemove) return;
-    void this.loop(id)
-      .idle()
-      .then(() => this.remove(id, false, this.background()))
-      .catch((error: unknown) => {
-        // Somebody else removed it, or started it again, in between.
-        const { code } = toHearthError(error);
-        if (!["vm.not_found", "vm.wrong_phase", "vm.busy"].includes(code)) {
-          this.#host.log.event("daemon.bug", { where: "remove after end", error });
-        }
-      });
-  }
-
-  #onSilent(id: VmId, handle: VmHandle, silentMs: number): void {
-    const host = this.#host;
-    const loop = this.loop(id);
-    const responsive = silentMs === 0;
-    if (loop.responsive !== responsive) {
-      loop.setResponsive(responsive);
-      const { name } = host.store.getVm(id);
-      host.bus.publish({ type: "vm.responsive", atMs: host.now(), id, name, responsive });
-      if (!responsive) host.log.child({ vm: id }).event("vm.unhealthy", { silentMs });
-    }
-    if (silentMs < host.config.health.killAfterMs) return;
-    const reason = `The VMM did not answer for ${Math.round(silentMs / 1000)} s.`;
-    host.log.child({ vm: id }).event("vm.killed", { reason });
-    host.store.setError(id, "vmm.unresponsive", new Error(reason));
-    const deadline = AbortSignal.timeout(30_000);
-    driverOf(host, handle.driver)
-      .stop(handle, "kill", deadline)
-      .catch((error: unknown) => host.log.event("daemon.bug", { where: "kill of a silent VMM", error }));
-  }
-
-  #armLifetime(vm: VmRecord, attachment: Attachment): void {
-    const { lifetimeMs } = vm.spec;
-    if (lifetimeMs === undefined || !("startedAtMs" in vm.state)) return;
-    attachment.expireAt(vm.state.startedAtMs + lifetimeMs, () => {
-      this.#host.log.child({ vm: vm.id }).event("vm.killed", { reason: "Its lifetime is over." });
-      this.stop(vm.id, { mode: "graceful", timeoutMs: 10_000 }, this.background()).catch((error: unknown) => {
-        this.#host.log.event("daemon.bug", { where: "end of a lifetime", error });
-      });
-    });
   }
 }
 

@@ -68,6 +68,7 @@ async function shake(socket: Socket, script: AgentScript, hellos: string[]): Pro
     const chunk = socket.read() as Buffer | null;
     if (chunk === null) {
       if (socket.destroyed || socket.readableEnded) return false;
+      // A socket that breaks is read to its end all the same.
       await Promise.race([once(socket, "readable"), once(socket, "close")]).catch(() => undefined);
       continue;
     }

@@ -16,6 +16,7 @@ import type { OperationId } from "#model/ids.ts";
 export type Api = OpenAPIHono<{ Variables: { operation: OperationId } }>;
 export type ApiContext = Context<{ Variables: { operation: OperationId } }>;
 
+/** All routes of a hearthd. Making it changes nothing; nobody listens yet. */
 export function makeApi(daemon: Daemon): Api {
   const api: Api = new OpenAPIHono({
     // All that is wrong with a request at once, each with its field.

@@ -4,6 +4,7 @@ import { runChecks } from "#daemon/doctor.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { handleOf } from "#model/vm-state.ts";
 
+/** hearthd itself: status, stop, doctor. */
 export function addDaemonRoutes(api: Api, daemon: Daemon): void {
   const { host } = daemon;
   api.openapi(ROUTES.daemon, (c) => {

@@ -20,6 +20,7 @@ export function sendMessage(socket: WebSocket, message: ServerMessage): void {
   socket.send(JSON.stringify(message));
 }
 
+/** @throws HearthError `input.invalid` for what no exec could take. */
 export function toExecSpec(exec: Exec): ExecSpec {
   const spec = {
     argv: exec.argv,
@@ -140,7 +141,7 @@ export async function relayExec(
     switch (event.type) {
       case "started":
         sendMessage(socket, { type: "started", pid: event.pid });
-        input.onControl((message) => void control(guest, id, message, signal));
+        input.onControl((message) => void controlExec(guest, id, message, signal));
         break;
       case "stdout":
       case "stderr":
@@ -159,7 +160,12 @@ export async function relayExec(
 }
 
 /** A command that has just ended cannot be signalled; its exit is on the way and says so. */
-async function control(guest: Guest, id: string, message: ClientMessage, signal: AbortSignal): Promise<void> {
+async function controlExec(
+  guest: Guest,
+  id: string,
+  message: ClientMessage,
+  signal: AbortSignal,
+): Promise<void> {
   try {
     if (message.type === "resize") await guest.resizeExec(id, message, signal);
     else await guest.signalExec(id, constants.signals[message.signal as NodeJS.Signals], signal);

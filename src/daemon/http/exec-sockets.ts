@@ -17,6 +17,7 @@ const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
 /** What a VM that outlives its command gets to flush. */
 const STOP_TIMEOUT_MS = 10_000;
 
+/** Takes the upgrades of `server`; other paths are answered with 404. */
 export function serveExecSockets(server: Server, daemon: Daemon): void {
   const sockets = new WebSocketServer({
     noServer: true,

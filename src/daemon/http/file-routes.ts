@@ -6,6 +6,7 @@ import type { Api } from "#daemon/http/api.ts";
 import { followLog } from "#daemon/http/follow-log.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 
+/** What streams: files of the guest as tar, and logs. */
 export function addFileRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   api.openapi(ROUTES.readFiles, async (c) => {

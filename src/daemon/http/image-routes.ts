@@ -7,18 +7,26 @@ import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
+/** Images and kernels. */
 export function addImageRoutes(api: Api, daemon: Daemon): void {
   const { host } = daemon;
-  const usersOf = (digest: string): string[] =>
+  // A VM may also use the kernel that came with another image.
+  const usersOf = (image: { digest: string; kernel: string }): string[] =>
     host.store
       .listVms()
-      .filter((vm) => vm.imageDigest === digest)
+      .filter((vm) => vm.imageDigest === image.digest || vm.spec.kernel === image.kernel)
       .map((vm) => vm.name);
-  const view = ({ config: _, packageCount: __, ...image }: BuiltImage): Image => ({
-    ...image,
+  const view = (image: BuiltImage): Image => ({
+    ref: image.ref,
+    digest: image.digest,
+    current: image.current,
+    kernel: image.kernel,
     inits: [...image.inits],
+    sizeBytes: image.sizeBytes,
+    allocatedBytes: image.allocatedBytes,
+    builtAtMs: image.builtAtMs,
     files: image.files.map(({ name, sha256, sizeBytes }) => ({ name, sha256, sizeBytes })),
-    usedBy: usersOf(image.digest),
+    usedBy: usersOf(image),
   });
 
   api.openapi(ROUTES.listImages, async (c) => c.json((await host.images.list()).map(view), 200));
@@ -34,7 +42,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.removeImage, async (c) => {
     const { ref } = c.req.valid("param");
     const image = await host.images.get(ref);
-    const users = usersOf(image.digest);
+    const users = usersOf(image);
     if (users.length > 0) {
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
         hint: `Remove them first: hearth rm ${users.join(" ")}`,
@@ -47,9 +55,11 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
     const images = await host.images.list();
     const kernels = await host.images.listKernels();
     return c.json(
-      kernels.map((kernel) => ({
-        ...kernel,
-        usedBy: images.filter((image) => image.kernel === kernel.release).map((image) => image.ref),
+      kernels.map(({ release, digest, sizeBytes }) => ({
+        release,
+        digest,
+        sizeBytes,
+        usedBy: images.filter((image) => image.kernel === release).map((image) => image.ref),
       })),
       200,
     );

@@ -9,6 +9,7 @@ import type { VmRecord } from "#model/vm.ts";
 /** What `stop` gives the guest when nobody says otherwise. */
 const STOP_TIMEOUT_MS = 10_000;
 
+/** Everything about VMs that is one request and one answer. */
 export function addVmRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   const view = (vm: VmRecord, context: ApiContext): Promise<Vm> =>

@@ -16,6 +16,7 @@ export type QemuSockets = { readonly monitor: string; readonly console: string; 
 /** The name that the agent looks for under /sys/class/virtio-ports. */
 export const AGENT_PORT = "hearth.agent";
 
+/** Where a VMM in this run folder listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
     monitor: join(runDir, "qmp.sock"),

@@ -43,6 +43,7 @@ const TIMING: QemuTiming = {
 };
 const LAST_WORDS_MAX_BYTES = 2_000;
 
+/** QEMU's `microvm` machine, with KVM or in emulation. */
 export class QemuDriver implements VmDriver {
   readonly name = "qemu";
   readonly #program: string;

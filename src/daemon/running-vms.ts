@@ -1,0 +1,143 @@
+/** The VMs that run: what hearthd holds of each VMM, and what happens when one ends or falls silent by itself. */
+import { toHearthError } from "#base/error.ts";
+import { Attachment } from "#daemon/attachment.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import type { VmLoops } from "#daemon/vm-loops.ts";
+import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What is asked of the VMs' actions in turn. */
+export type EndActions = {
+  stop(id: VmId): Promise<unknown>;
+  remove(id: VmId): Promise<void>;
+};
+
+const KILL_MS = 30_000;
+
+/** Follows every VMM that runs, and acts when one ends or falls silent without being asked. */
+export class RunningVms {
+  readonly #host: Host;
+  readonly #loops: VmLoops;
+  readonly #actions: EndActions;
+  readonly #attachments = new Map<VmId, Attachment>();
+
+  constructor(host: Host, loops: VmLoops, actions: EndActions) {
+    this.#host = host;
+    this.#loops = loops;
+    this.#actions = actions;
+  }
+
+  find(id: VmId): Attachment | undefined {
+    return this.#attachments.get(id);
+  }
+
+  /** Follows a VMM that was just booted. It is not among the running ones until `keep`. */
+  attach(id: VmId, handle: VmHandle): Attachment {
+    const host = this.#host;
+    const events = {
+      exited: (exit: VmExit) => this.#onExit(id, exit),
+      silent: (silentMs: number) => this.#onSilent(id, handle, silentMs),
+    };
+    return new Attachment(
+      driverOf(host, handle.driver),
+      handle,
+      host.guests,
+      events,
+      host.log.child({ vm: id }),
+    );
+  }
+
+  keep(id: VmId, attachment: Attachment): void {
+    this.#attachments.set(id, attachment);
+  }
+
+  /** Lets go of one VM. Idempotent. */
+  drop(id: VmId): void {
+    this.#attachments.get(id)?.detach();
+    this.#attachments.delete(id);
+  }
+
+  /** Lets go of all VMs; they keep running. */
+  dropAll(): void {
+    for (const id of this.#attachments.keys()) this.drop(id);
+  }
+
+  /** After a restart of hearthd: follows a VMM that still runs. */
+  adopt(vm: VmRecord, handle: VmHandle): void {
+    const attachment = this.attach(vm.id, handle);
+    this.keep(vm.id, attachment);
+    this.armLifetime(vm);
+    attachment.connectGuest();
+  }
+
+  /** Stops the VM when its lifetime is over, if it has one. */
+  armLifetime(vm: VmRecord): void {
+    const { lifetimeMs } = vm.spec;
+    if (lifetimeMs === undefined || !("startedAtMs" in vm.state)) return;
+    this.#attachments.get(vm.id)?.expireAt(vm.state.startedAtMs + lifetimeMs, () => {
+      this.#host.log.child({ vm: vm.id }).event("vm.killed", { reason: "Its lifetime is over." });
+      this.#actions.stop(vm.id).catch((error: unknown) => {
+        this.#host.log.event("daemon.bug", { where: "end of a lifetime", error });
+      });
+    });
+  }
+
+  /** A VM that is to be removed when it does not run any more goes now. */
+  afterEnd(id: VmId): void {
+    const vm = this.#host.store.findVm(id);
+    if (vm !== undefined && vm.spec.autoRemove) void this.#removeWhenIdle(id);
+  }
+
+  /** The VMM ended and no flow asked for it. */
+  #onExit(id: VmId, exit: VmExit): void {
+    const host = this.#host;
+    const loop = this.#loops.of(id);
+    const { phase } = loop.state;
+    if (phase === "starting" || phase === "stopping") return; // The flow under way sees it, too.
+    this.drop(id);
+    loop.send({ type: "vmm-exited", exit });
+    if (loop.state.phase === "failed")
+      host.store.setError(id, loop.state.code, new Error(loop.state.message));
+    const { runDir } = vmPaths(host.folders, id);
+    host.files.removeTree(vmRunsDir(host.folders), runDir).catch((error: unknown) => {
+      host.log.event("clean.left_over", { path: runDir, error });
+    });
+    this.afterEnd(id);
+  }
+
+  async #removeWhenIdle(id: VmId): Promise<void> {
+    try {
+      await this.#loops.of(id).idle();
+      await this.#actions.remove(id);
+    } catch (error) {
+      // Somebody else removed it, or started it again, in between.
+      const { code } = toHearthError(error);
+      if (["vm.not_found", "vm.wrong_phase", "vm.busy"].includes(code)) return;
+      this.#host.log.event("daemon.bug", { where: "remove after end", error });
+    }
+  }
+
+  /** H6: a VMM that does not answer is shown so, and killed when it has not for too long. */
+  #onSilent(id: VmId, handle: VmHandle, silentMs: number): void {
+    const host = this.#host;
+    const loop = this.#loops.of(id);
+    const log = host.log.child({ vm: id });
+    const responsive = silentMs === 0;
+    if (loop.responsive !== responsive) {
+      loop.setResponsive(responsive);
+      const { name } = host.store.getVm(id);
+      host.bus.publish({ type: "vm.responsive", atMs: host.now(), id, name, responsive });
+      if (!responsive) log.event("vm.unhealthy", { silentMs });
+    }
+    if (silentMs < host.config.health.killAfterMs) return;
+    const reason = `The VMM did not answer for ${Math.round(silentMs / 1000)} s.`;
+    log.event("vm.killed", { reason });
+    host.store.setError(id, "vmm.unresponsive", new Error(reason));
+    driverOf(host, handle.driver)
+      .stop(handle, "kill", AbortSignal.timeout(KILL_MS))
+      .catch((error: unknown) => log.event("daemon.bug", { where: "kill of a silent VMM", error }));
+  }
+}

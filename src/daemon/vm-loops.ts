@@ -1,0 +1,38 @@
+import type { Host } from "#daemon/host.ts";
+import { VmLoop } from "#daemon/vm-loop.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+/** The loop of each VM, made when it is first needed. A new state is stored, logged and published. */
+export class VmLoops {
+  readonly #host: Host;
+  readonly #loops = new Map<VmId, VmLoop>();
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** The loop of a VM in the store. @throws HearthError `vm.not_found` */
+  of(id: VmId): VmLoop {
+    return this.#loops.get(id) ?? this.make(id, this.#host.store.getVm(id).state);
+  }
+
+  /** For a VM whose row is yet to come. */
+  make(id: VmId, state: VmState): VmLoop {
+    const host = this.#host;
+    const loop = new VmLoop(state, (next, before) => {
+      host.store.setState(id, next);
+      const { name } = host.store.getVm(id);
+      host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
+      host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
+    });
+    this.#loops.set(id, loop);
+    return loop;
+  }
+
+  /** The VM is gone, or was never made. */
+  drop(id: VmId): void {
+    this.#loops.get(id)?.remove();
+    this.#loops.delete(id);
+  }
+}
