@@ -14,6 +14,7 @@ const SESSION_WINDOW_BYTES = 16 * 1024 * 1024;
 /** nghttp2's memory for one session; the default of 10 MB refuses new streams at about 1,000 execs. */
 const SESSION_MEMORY_MAX_MB = 64;
 
+/** One HTTP/2 session for one socket; it never opens another. */
 export class AgentSession {
   readonly authority = "http://agent";
   /** Resolves when the session is over: undefined when `close` was called, otherwise why it was lost. */

@@ -23,10 +23,12 @@ export class AnswerScanner {
   }
 }
 
+/** What the host says first; see docs/agent-channel.md. */
 export function helloLine(nonce: string): string {
   return `HEARTH/1 ${nonce}\n`;
 }
 
+/** What the agent answers to it. */
 export function answerLine(nonce: string): string {
   return `HEARTH-OK/1 ${nonce}\n`;
 }

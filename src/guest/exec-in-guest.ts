@@ -27,6 +27,7 @@ export type ExecEvent =
 
 type Request = MessageInitShape<typeof ExecRequestSchema>;
 
+/** `AgentClient.exec`. */
 export async function* execInGuest(
   calls: AgentCalls,
   spec: ExecSpec,

@@ -31,6 +31,7 @@ export type GuestNetwork = {
   readonly nameservers: readonly string[];
 };
 
+/** As the agent takes it; what is undefined leaves the guest's own. */
 export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
   const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command } = identity;
   return {

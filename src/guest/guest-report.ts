@@ -20,6 +20,7 @@ export type GuestReport = {
 
 const WORD_MAX_CHARS = 100;
 
+/** The agent's answer, bounded and safe to print. */
 export function readGuestReport(answer: InfoResponse): GuestReport {
   return {
     agentVersion: guestText(answer.version, WORD_MAX_CHARS),

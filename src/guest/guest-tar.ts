@@ -13,6 +13,7 @@ export type TarTarget = {
 
 export type TarWritten = { readonly entries: number; readonly bytes: number };
 
+/** `AgentClient.readTar`. */
 export async function* readTar(
   calls: AgentCalls,
   path: string,
@@ -26,6 +27,7 @@ export async function* readTar(
   }
 }
 
+/** `AgentClient.writeTar`. */
 export async function writeTar(
   calls: AgentCalls,
   target: TarTarget,

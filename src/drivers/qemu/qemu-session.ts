@@ -51,6 +51,7 @@ const EXIT_AFTER_SHUTDOWN_MS = 10_000;
 /** QEMU closes its monitor first and then gives the guest's memory back. */
 const EXIT_AFTER_CLOSE_MS = 2_000;
 
+/** hearthd's side of one QEMU: monitor, watch and console. */
 export class QemuSession {
   readonly handle: VmHandle;
   readonly #options: SessionOptions;

@@ -25,6 +25,7 @@ type Waiting = { readonly resolve: (reply: Reply) => void; readonly reject: (err
 /** One line of QEMU's is a few kB at most; more is not QEMU. */
 const LINE_MAX_CHARS = 1024 * 1024;
 
+/** One QMP connection: commands in order, events as they come. */
 export class QmpMonitor {
   readonly #socket: Socket;
   readonly #onEvent: (event: QmpEvent) => void;
