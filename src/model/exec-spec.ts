@@ -50,6 +50,7 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
   for (const name of Object.keys(spec.env)) checkEnvName(name);
 }
 
+/** @throws HearthError `input.invalid` */
 export function checkEnvName(name: string): void {
   if (ENV_NAME.test(name)) return;
   throw invalid(

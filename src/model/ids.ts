@@ -27,11 +27,13 @@ export function parseVmName(text: string): VmName {
   throw invalid(`name: ${quote(text)} is not a VM name`, hint);
 }
 
+/** @throws HearthError `input.invalid` */
 export function parseOperationId(text: string): OperationId {
   if (!OPERATION_ID.test(text)) throw invalid(`${quote(text)} is not an operation id`, "Leave it out.");
   return text as OperationId;
 }
 
+/** @throws HearthError `input.invalid` */
 export function parseImageDigest(text: string): ImageDigest {
   if (!IMAGE_DIGEST.test(text))
     throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` shows them.");

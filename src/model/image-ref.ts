@@ -7,6 +7,7 @@ export type ImageRef = Brand<string, "ImageRef">;
 const IMAGE_REF =
   /^[a-z0-9]+(?:[._-][a-z0-9]+)*(?:\/[a-z0-9]+(?:[._-][a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$/;
 
+/** @throws HearthError `input.invalid` with an example. */
 export function parseImageRef(text: string): ImageRef {
   if (text.length <= 255 && IMAGE_REF.test(text)) return text as ImageRef;
   throw new HearthError(

@@ -43,6 +43,7 @@ const NEXT = {
   failed: ["starting"],
 } as const satisfies Record<VmPhase, readonly VmPhase[]>;
 
+/** The new state, if the table has that arrow; anything else is a bug of ours. */
 export function moveTo(from: VmState, to: VmState): VmState {
   const allowed: readonly VmPhase[] = NEXT[from.phase];
   invariant(allowed.includes(to.phase), `a VM never goes from ${from.phase} to ${to.phase}`);
