@@ -70,7 +70,8 @@ export class Bed {
     for (const { pid, argv } of listCommands()) {
       if (argv.some((word) => word.endsWith("/hearthd.ts") || word.endsWith("/crashing-hearthd.ts"))) {
         const ref = findProcess(pid);
-        if (ref !== undefined && environmentOf(pid).includes(`XDG_STATE_HOME=${this.env["XDG_STATE_HOME"]}`)) return ref;
+        if (ref !== undefined && environmentOf(pid).includes(`XDG_STATE_HOME=${this.env["XDG_STATE_HOME"]}`))
+          return ref;
       }
     }
     return undefined;

@@ -12,7 +12,9 @@ const TIMEOUT_MS = 300_000;
 const bed = new Bed();
 
 function blocks(language: string): string[] {
-  return [...README.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map(([, text = ""]) => text);
+  return [...README.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map(
+    ([, text = ""]) => text,
+  );
 }
 
 const COMMANDS = blocks("sh")
@@ -24,7 +26,11 @@ test("the README's commands do what it says, one after the other", async (t) => 
   assert.ok(COMMANDS.length > 10, "the commands were found");
   for (const line of COMMANDS) {
     await t.test(line, async () => {
-      const result = await runCli("/bin/sh", ["-c", line], { cwd: ROOT, env: bed.env, timeoutMs: TIMEOUT_MS });
+      const result = await runCli("/bin/sh", ["-c", line], {
+        cwd: ROOT,
+        env: bed.env,
+        timeoutMs: TIMEOUT_MS,
+      });
       const code = Number(/exit (\d+)/.exec(line)?.[1] ?? 0);
       assert.equal(result.code, code, result.stderr);
       if (line.includes("wc -w")) assert.equal(result.stdout, "3\n");

@@ -42,7 +42,9 @@ export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
     process.kill(ref.pid, signal);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return;
-    throw new HearthError("host.tool_failed", `Process ${ref.pid} could not be sent ${signal}`, { cause: error });
+    throw new HearthError("host.tool_failed", `Process ${ref.pid} could not be sent ${signal}`, {
+      cause: error,
+    });
   }
 }
 
