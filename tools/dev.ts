@@ -23,7 +23,12 @@ const GO_SOURCES = "agent/**/*.go";
 
 const GROUPS: Readonly<Record<string, Group>> = {
   check: async () => allOf([types, lint, format, goLint]),
-  unit: () => testFiles(["src/**/*.test.ts", "tools/**/*.test.ts"], availableParallelism(), UNIT_TIMEOUT_MS),
+  unit: () =>
+    testFiles(
+      ["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"],
+      availableParallelism(),
+      UNIT_TIMEOUT_MS,
+    ),
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
   // One file after the other: they share the machine's cores and memory with the VMs that they boot.
   e2e: () => testFiles(["e2e/**/*.test.ts"], 1, E2E_TIMEOUT_MS),

@@ -1,0 +1,109 @@
+/**
+ * A VM without Hearth around it: QEMU with the same kernel, initramfs, disks and arguments that hearthd gives
+ * it, and the agent's client in this process. It is what Hearth is measured against.
+ */
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
+import { readTscKhz } from "#drivers/qemu/host-clock.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { AgentClient } from "#guest/agent-client.ts";
+import { waitForAgent } from "#guest/wait-for-agent.ts";
+import { ImageCache } from "#images/image-cache.ts";
+import { SILENT } from "#base/log.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { createDisk } from "#storage/disks.ts";
+import type { HearthHome } from "./hearth-home.ts";
+
+const AGENT_DIR = join(import.meta.dirname, "../build/agent");
+const BOOT_MS = 300_000;
+/** hearthd starts it paused to record its console from the first byte; nobody does here. */
+const PAUSED = "-S";
+
+/** What hearthd makes of a VM's flags: learned from a VM of its own, so that both sides have the same. */
+export type VmShape = {
+  readonly digest: ImageDigest;
+  readonly accel: "kvm" | "tcg";
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+};
+
+/** A VM ready to be booted, its disk made. Disposing of it ends it and removes its folder. */
+export class BareVm implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #arguments: readonly string[];
+  readonly #socket: string;
+  #process: ChildProcess | undefined;
+  #agent: AgentClient | undefined;
+
+  private constructor(folder: string, plan: BootPlan, accel: VmShape["accel"]) {
+    this.#folder = folder;
+    this.#arguments = qemuArguments(plan, { accel, tscKhz: readTscKhz() }).filter((word) => word !== PAUSED);
+    this.#socket = qemuSockets(plan.runDir).agent;
+  }
+
+  /** Does all that is not booting. */
+  static async prepare(home: HearthHome, shape: VmShape): Promise<BareVm> {
+    const { signal } = new AbortController();
+    const cache = new ImageCache({
+      cacheDir: home.folders.cache,
+      agentPath: (arch) => join(AGENT_DIR, `hearth-agent-${arch}`),
+      log: SILENT,
+    });
+    const boot = await cache.bootSet(shape.digest, {}, signal);
+    const folder = mkdtempSync(join(home.folder, "bare-"));
+    const disk = join(folder, "disk.raw");
+    await createDisk(disk, shape.diskBytes, signal);
+    const plan: BootPlan = {
+      id: vmIdFrom(Buffer.alloc(12, 1)),
+      name: parseVmName("bare"),
+      stateDir: folder,
+      runDir: folder,
+      kernel: boot.kernel,
+      initramfs: boot.initramfs,
+      kernelArgs: ["hearth.root=overlay", "hearth.init=agent", "hearth.vm=bare"],
+      disks: [
+        { path: boot.base, format: "raw", readOnly: true },
+        { path: disk, format: "raw", readOnly: false },
+      ],
+      cpus: shape.cpus,
+      memoryBytes: shape.memoryBytes,
+      network: "none",
+      init: "agent",
+    };
+    return new BareVm(folder, plan, shape.accel);
+  }
+
+  /** Resolves with the milliseconds from the start of QEMU to the agent's first answer. */
+  async boot(): Promise<number> {
+    const startedMs = performance.now();
+    const vmm = spawn("qemu-system-x86_64", this.#arguments, { stdio: "ignore" });
+    this.#process = vmm;
+    const ended = new AbortController();
+    vmm.once("error", (error) => ended.abort(error));
+    vmm.once("exit", (code) => ended.abort(new Error(`QEMU ended with ${code}.`)));
+    this.#agent = (await waitForAgent(this.#socket, { deadlineMs: BOOT_MS }, ended.signal)).agent;
+    return performance.now() - startedMs;
+  }
+
+  /** Once it has booted. */
+  get agent(): AgentClient {
+    if (this.#agent === undefined) throw new Error("The bare VM has not booted.");
+    return this.#agent;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#agent?.close();
+    const vmm = this.#process;
+    if (vmm !== undefined && vmm.exitCode === null && vmm.signalCode === null) {
+      const gone = new Promise((resolve) => vmm.once("exit", resolve));
+      vmm.kill("SIGKILL");
+      await gone;
+    }
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}

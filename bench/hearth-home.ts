@@ -1,0 +1,112 @@
+/** A Hearth of its own for the measurements: fresh folders, the user's own image cache, a real hearthd. */
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { hearthFolders } from "#base/folders.ts";
+import type { Folders } from "#base/folders.ts";
+import { endProcess, findProcessesNaming } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { Hearth } from "#sdk/hearth.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const COMMAND_MS = 600_000;
+const STAT_BLOCK_BYTES = 512;
+
+/** Disposing of it ends hearthd and what VMs are left, and removes the folders. */
+export class HearthHome implements AsyncDisposable {
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly folders: Folders;
+
+  constructor() {
+    // Short, because socket paths hold 107 bytes.
+    this.folder = mkdtempSync("/tmp/hbench-");
+    this.env = {
+      PATH: process.env["PATH"] ?? "",
+      HOME: this.folder,
+      XDG_CONFIG_HOME: join(this.folder, "config"),
+      XDG_STATE_HOME: join(this.folder, "state"),
+      XDG_RUNTIME_DIR: join(this.folder, "run"),
+      XDG_CACHE_HOME: process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"),
+    };
+    this.folders = hearthFolders(this.env, this.folder);
+  }
+
+  /** Runs `./hearth` as a person does, without a terminal. Resolves with the milliseconds that it took. */
+  hearth(...args: readonly string[]): Promise<number> {
+    return this.#timed(join(ROOT, "hearth"), args);
+  }
+
+  /** The least that a program on this Node can take. */
+  emptyNode(): Promise<number> {
+    return this.#timed(process.execPath, ["-e", "0"]);
+  }
+
+  connect(): Promise<Hearth> {
+    return Hearth.connect({ env: this.env });
+  }
+
+  /** hearthd, started where it does not run. */
+  async daemon(): Promise<ProcessRef> {
+    const { pid } = await (await this.connect()).daemon.status();
+    const process = findProcess(pid);
+    if (process === undefined) throw new Error(`hearthd, process ${pid}, is gone.`);
+    return process;
+  }
+
+  /** What all of Hearth's files, the cache too, take of the disk. Shared blocks count for each file. */
+  diskBytes(): number {
+    return (
+      [this.folder, this.folders.cache].reduce((sum, folder) => sum + blocksIn(folder), 0) * STAT_BLOCK_BYTES
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const deadline = AbortSignal.timeout(60_000);
+    const daemon = await this.#runningDaemon();
+    if (daemon !== undefined) await endProcess(daemon, 5_000, deadline);
+    for (const vmm of findProcessesNaming([this.folder], /^qemu-system-/)) await endProcess(vmm, 0, deadline);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  async #runningDaemon(): Promise<ProcessRef | undefined> {
+    try {
+      const hearth = await Hearth.connect({ env: this.env, autostart: false });
+      return findProcess((await hearth.daemon.status()).pid);
+    } catch {
+      return undefined; // It was never started, or has ended.
+    }
+  }
+
+  #timed(file: string, args: readonly string[]): Promise<number> {
+    const startedMs = performance.now();
+    // What it prints is read, as a pipe's other end would, and shown if it fails.
+    const child = spawn(file, args, {
+      env: this.env,
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: COMMAND_MS,
+    });
+    let said = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.on("data", (chunk: Buffer) => (said += chunk.toString()));
+    return new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (code) => {
+        const tookMs = performance.now() - startedMs;
+        if (code === 0) resolve(tookMs);
+        else reject(new Error(`\`${[file, ...args].join(" ")}\` ended with ${code}:\n${said.slice(-2_000)}`));
+      });
+    });
+  }
+}
+
+function blocksIn(folder: string): number {
+  let blocks = 0;
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const stats = statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false });
+    blocks += stats?.blocks ?? 0;
+  }
+  return blocks;
+}

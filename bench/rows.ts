@@ -1,0 +1,21 @@
+import { AGENT } from "./rows/agent.ts";
+import { CP } from "./rows/cp.ts";
+import { CREATE } from "./rows/create.ts";
+import { EXEC } from "./rows/exec.ts";
+import { IDLE } from "./rows/idle.ts";
+import { LS } from "./rows/ls.ts";
+import { RUN } from "./rows/run.ts";
+import { VERSION } from "./rows/version.ts";
+import type { Row } from "./row.ts";
+
+/** In the order of the table. */
+export const ROWS: readonly Row[] = [RUN, EXEC, VERSION, IDLE, CREATE, AGENT, LS, CP];
+
+/** The rows of these names, in the table's order; all for none. @throws for a name that no row has. */
+export function chooseRows(names: readonly string[]): readonly Row[] {
+  const unknown = names.find((name) => !ROWS.some((row) => row.name === name));
+  if (unknown !== undefined) {
+    throw new Error(`"${unknown}" is not measured; there are ${ROWS.map(({ name }) => name).join(", ")}.`);
+  }
+  return names.length === 0 ? ROWS : ROWS.filter(({ name }) => names.includes(name));
+}

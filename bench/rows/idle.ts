@@ -1,0 +1,70 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { readUsage, TICKS_PER_SECOND } from "#host/procfs.ts";
+import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
+import { HearthHome } from "../hearth-home.ts";
+import type { Line } from "../line.ts";
+import type { Row } from "../row.ts";
+
+const MIB = 1024 ** 2;
+const RUNS = 20;
+const VMS = ["bench-a", "bench-b", "bench-c", "bench-d"];
+const IDLE_MS = 30_000;
+/** Garbage comes and goes: the smallest of several readings is what is held. */
+const READINGS = 20;
+const READING_EVERY_MS = 250;
+
+/** What a hearthd that nobody asks anything costs. It is a fresh one. */
+export const IDLE: Row = {
+  name: "idle",
+  async run({ say }) {
+    await using home = new HearthHome();
+    const daemon = await home.daemon();
+    const fresh = await restingMib(daemon);
+    say(`idle: ${RUNS} runs`);
+    for (let done = 0; done < RUNS; done++) await home.hearth("run", "--rm", "debian", "--", "true");
+    const used = await restingMib(daemon);
+    const cpuWithout = await idleCpuPercent(daemon);
+    say(`idle: ${VMS.length} VMs`);
+    for (const name of VMS) await home.hearth("create", "--memory", "256M", "--name", name, "debian");
+    const withVms = await restingMib(daemon);
+    const cpuWith = await idleCpuPercent(daemon);
+    const rss = { unit: "MiB", bound: { atMost: 120 } } as const;
+    const cpu = { unit: "%", bound: { atMost: 0.5 } } as const;
+    const lines: Line[] = [
+      { what: "hearthd RSS, just started", ours: [fresh], ...rss },
+      { what: `hearthd RSS after ${RUNS} runs`, ours: [used], ...rss },
+      { what: "hearthd CPU, no VM", ours: [cpuWithout], ...cpu },
+      { what: `hearthd CPU, ${VMS.length} VMs`, ours: [cpuWith], ...cpu },
+      {
+        what: "hearthd RSS per running VM",
+        unit: "MiB",
+        ours: [(withVms - used) / VMS.length],
+        bound: { atMost: 1 },
+      },
+    ];
+    return lines;
+  },
+};
+
+async function restingMib(daemon: ProcessRef): Promise<number> {
+  const readings: number[] = [];
+  for (let done = 0; done < READINGS; done++) {
+    await sleep(READING_EVERY_MS);
+    readings.push(usageOf(daemon).rssBytes / MIB);
+  }
+  return Math.min(...readings);
+}
+
+async function idleCpuPercent(daemon: ProcessRef): Promise<number> {
+  const before = usageOf(daemon).cpuTicks;
+  const startedMs = performance.now();
+  await sleep(IDLE_MS);
+  const seconds = (performance.now() - startedMs) / 1000;
+  return ((usageOf(daemon).cpuTicks - before) / TICKS_PER_SECOND / seconds) * 100;
+}
+
+function usageOf(daemon: ProcessRef): ProcessUsage {
+  const usage = readUsage(daemon);
+  if (usage === undefined) throw new Error("hearthd has ended.");
+  return usage;
+}

@@ -1,0 +1,61 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Store } from "#daemon/store.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import type { VmShape } from "../bare-vm.ts";
+import { HearthHome } from "../hearth-home.ts";
+import { interleave } from "../pairs.ts";
+import type { Row } from "../row.ts";
+
+const MANY = 1_000;
+const FEW = 10;
+const PAIRS_FACTOR = 3;
+
+/** `ls` of a hearthd with many VMs against one with few. The VMs are rows of the store that never ran. */
+export const LS: Row = {
+  name: "ls",
+  async run({ shape, pairs }) {
+    await using many = homeWith(MANY, shape);
+    await using few = homeWith(FEW, shape);
+    const ours = (): Promise<number> => many.hearth("ls");
+    const other = (): Promise<number> => few.hearth("ls");
+    // The first ones start the two hearthds.
+    await interleave(2, ours, other);
+    const measured = await interleave(pairs * PAIRS_FACTOR, ours, other);
+    return [{ what: `ls of ${MANY} VMs, against ${FEW}`, unit: "ms", ...measured, bound: { atMost: 2 } }];
+  },
+};
+
+function homeWith(count: number, shape: VmShape): HearthHome {
+  const home = new HearthHome();
+  mkdirSync(home.folders.state, { recursive: true, mode: 0o700 });
+  const store = new Store(join(home.folders.state, "hearth.db"));
+  const { digest, cpus, memoryBytes, diskBytes } = shape;
+  store.transaction(() => {
+    for (let at = 0; at < count; at++) {
+      const idBytes = Buffer.alloc(12);
+      idBytes.writeUInt32BE(at);
+      store.insertVm({
+        id: vmIdFrom(idBytes),
+        name: parseVmName(`row-${at}`),
+        imageDigest: digest,
+        state: { phase: "created" },
+        bound: false,
+        spec: {
+          image: parseImageRef("debian"),
+          cpus,
+          memoryBytes,
+          diskBytes,
+          network: "none",
+          init: "agent",
+          bootArgs: [],
+          env: {},
+          autoRemove: false,
+        },
+      });
+    }
+  });
+  store.close();
+  return home;
+}

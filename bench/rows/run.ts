@@ -1,0 +1,19 @@
+import { BareVm } from "../bare-vm.ts";
+import { interleave } from "../pairs.ts";
+import type { Row } from "../row.ts";
+
+/** A whole `run`, its VM made and removed, against QEMU alone until the agent in it answers. */
+export const RUN: Row = {
+  name: "run",
+  async run({ home, shape, pairs }) {
+    const bare = async (): Promise<number> => {
+      await using vm = await BareVm.prepare(home, shape);
+      return await vm.boot();
+    };
+    const ours = (): Promise<number> => home.hearth("run", "--rm", "debian", "--", "true");
+    // The first of each reads files and compiles code that all others find in memory.
+    await interleave(1, ours, bare);
+    const measured = await interleave(pairs, ours, bare);
+    return [{ what: "run --rm debian -- true", unit: "ms", ...measured, bound: { atMost: 1.2 } }];
+  },
+};
