@@ -65,8 +65,3 @@ function failure(error: unknown): { readonly error: unknown } {
     error instanceof HearthError ? error : new HearthError("internal.bug", String(error));
   return { error: { code, message, hint } };
 }
-
-/** Whether hearthd refused because the VM is not in a phase for this; what to make of it is the command's. */
-export function isWrongPhase(error: unknown): boolean {
-  return error instanceof HearthError && error.code === "vm.wrong_phase";
-}

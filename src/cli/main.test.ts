@@ -136,3 +136,15 @@ test("colours are for terminals that want them", async () => {
   const plain = await runCli(api, ["show", "gone"], { terminalColumns: 80, env: { NO_COLOR: "1" } });
   assert.doesNotMatch(plain.stderr, /\u001b\[1;31m/);
 });
+
+test("a hearthd of another version is a note, and no error", async () => {
+  await using api = await FakeApi.start();
+  api.version = "0.0.1";
+  const { code, stderr } = await runCli(api, ["ls", "-q"]);
+  assert.equal(code, 0);
+  assert.match(
+    (await runCli(api, ["image", "ls"])).stderr,
+    /note: hearthd 0\.0\.1 runs, .*hearth daemon stop/,
+  );
+  assert.equal(stderr, "");
+});

@@ -24,8 +24,11 @@ export async function main(io: Io): Promise<number> {
     const { args, flags, help } = parseWords(command, found.rest);
     if (help) return await showHelp(found, out);
     out = new Out(io, { json: flags["json"] === true, quiet: flags["quiet"] === true });
-    const context = { args, flags, io, out, hearth: connector(io) } as Context;
-    return (await command.run(context)) ?? 0;
+    const connector = new Connector(io);
+    const context = { args, flags, io, out, hearth: connector.connect } as Context;
+    const code = (await command.run(context)) ?? 0;
+    await connector.compareVersions(out);
+    return code;
   } catch (thrown) {
     out.error(withDetails(thrown, io));
     return exitCodeOf(thrown, command);
@@ -79,12 +82,34 @@ async function showHelp(found: Found, out: Out): Promise<number> {
   return 0;
 }
 
-function connector(io: Io): Context["hearth"] {
-  let connected: Promise<Hearth> | undefined;
-  return (options = {}) => {
-    connected ??= import("#sdk/hearth.ts").then(({ Hearth: Client }) =>
-      Client.connect({ env: io.env, ...options }),
+/** One connection for a command, made when it is first wanted. */
+class Connector {
+  readonly #io: Io;
+  #client: Promise<Hearth> | undefined;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  readonly connect: Context["hearth"] = (options = {}) => {
+    this.#client ??= import("#sdk/hearth.ts").then(({ Hearth: Client }) =>
+      Client.connect({ env: this.#io.env, ...options }),
     );
-    return connected;
+    return this.#client;
   };
+
+  /** After an upgrade the old hearthd still runs; that is worth a word, and no more. */
+  async compareVersions(out: Out): Promise<void> {
+    // A connection that failed was the command's to tell, or to do without.
+    const [client] = await Promise.allSettled([this.#client]);
+    const theirs = client.status === "fulfilled" ? client.value?.daemonVersion : undefined;
+    if (theirs === undefined) return;
+    const { hearthVersion } = await import("#base/version.ts");
+    const ours = hearthVersion();
+    if (theirs === ours) return;
+    out.note(
+      `note: hearthd ${theirs} runs, and this is hearth ${ours}. ` +
+        "`hearth daemon stop` ends it, not its VMs; the next command starts the new one.",
+    );
+  }
 }

@@ -27,7 +27,7 @@ const LOG_TAIL_CHARS = 2_000;
 export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Promise<void> {
   const { startDetached } = await import("#host/run.ts");
   const { folders } = start;
-  mkdirSync(folders.run, { recursive: true, mode: 0o700 });
+  makeRunFolder(folders.run);
   const logFile = join(folders.run, `start-${process.pid}.log`);
   rmSync(logFile, { force: true });
   let ended: { readonly code: number | null } | undefined;
@@ -55,6 +55,17 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
     await sleep(POLL_MS);
   }
   rmSync(logFile, { force: true });
+}
+
+function makeRunFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTDIR" && code !== "EEXIST") throw cause;
+    const hint = "Set HEARTH_HOME to a folder that you may write.";
+    throw new HearthError("daemon.start_failed", `The folder ${path} cannot be made`, { hint, cause });
+  }
 }
 
 /** The program lies beside this file's tree: `.ts` in a clone, `.js` where it was built. */

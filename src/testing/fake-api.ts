@@ -27,6 +27,7 @@ export class FakeApi implements AsyncDisposable {
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
   readonly vms = new Map<string, Vm>();
   readonly requests: FakeRequest[] = [];
+  version = hearthVersion();
   /** The first messages of execs and runs. */
   readonly execs: Exec[] = [];
   readonly runs: Run[] = [];
@@ -78,7 +79,7 @@ export class FakeApi implements AsyncDisposable {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://fake");
-    response.setHeader(VERSION_HEADER, hearthVersion());
+    response.setHeader(VERSION_HEADER, this.version);
     try {
       if (url.pathname === "/v1/events") return this.#subscribe(url, response);
       const body = await readAll(request);

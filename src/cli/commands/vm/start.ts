@@ -1,5 +1,5 @@
 import { command } from "#cli/command.ts";
-import { eachVm, isWrongPhase } from "#cli/each-vm.ts";
+import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["start"],
@@ -15,14 +15,9 @@ export default command({
     const client = await hearth();
     return eachVm(args, out, async (name) => {
       const vm = client.vm(name);
-      try {
-        return { result: await vm.start({ onProgress: out.onProgress }) };
-      } catch (error) {
-        if (!isWrongPhase(error)) throw error;
-        const now = await vm.show();
-        if (now.phase !== "running") throw error;
-        return { result: now, note: `${now.name} runs already.` };
-      }
+      const before = await vm.show();
+      if (before.phase === "running") return { result: before, note: `${before.name} runs already.` };
+      return { result: await vm.start({ onProgress: out.onProgress }) };
     });
   },
 });

@@ -1,6 +1,6 @@
 import { parseStopTime, STOP_TIME } from "#cli/stop-time.ts";
 import { command } from "#cli/command.ts";
-import { eachVm, isWrongPhase } from "#cli/each-vm.ts";
+import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["stop"],
@@ -19,14 +19,11 @@ export default command({
     const client = await hearth();
     return eachVm(args, out, async (name) => {
       const vm = client.vm(name);
-      try {
-        return { result: await vm.stop({ timeoutMs, onProgress: out.onProgress }) };
-      } catch (error) {
-        if (!isWrongPhase(error)) throw error;
-        const now = await vm.show();
-        if (now.phase !== "stopped" && now.phase !== "created" && now.phase !== "failed") throw error;
-        return { result: now, note: `${now.name} does not run.` };
+      const before = await vm.show();
+      if (["created", "stopped", "failed"].includes(before.phase)) {
+        return { result: before, note: `${before.name} does not run.` };
       }
+      return { result: await vm.stop({ timeoutMs, onProgress: out.onProgress }) };
     });
   },
 });
