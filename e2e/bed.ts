@@ -2,15 +2,19 @@
  * A Hearth of its own for one test file: folders in a temporary place, the image cache shared by all of them
  * so that the suite builds an image once. Real hearthd, real QEMU, real guests.
  */
+import { spawn } from "node:child_process";
+import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
+import type { Vm } from "#api/wire.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
@@ -19,10 +23,15 @@ const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
 const COMMAND_MS = 180_000;
 
+/** For VMs whose size does not matter. */
+export const SMALL = ["--memory", "256M", "--cpus", "1"];
+
 export class Bed {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
   readonly folders: Folders;
+  /** `hearth`, for Node to run. */
+  readonly program = join(ROOT, "bin/hearth.ts");
 
   /** Cleaned up after the file's tests, whatever happened in them. */
   constructor() {
@@ -46,11 +55,18 @@ export class Bed {
   /** Runs `hearth` with these words, as a user does. */
   hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
     const { env, ...rest } = options;
-    return runCli(process.execPath, [join(ROOT, "bin/hearth.ts"), ...args], {
+    return runCli(process.execPath, [this.program, ...args], {
       timeoutMs: COMMAND_MS,
       ...rest,
       env: { ...this.env, ...env },
     });
+  }
+
+  /** The same for a test that signals the program, or reads what it prints as it comes. */
+  start(args: readonly string[]): ChildProcessWithoutNullStreams {
+    const command = spawn(process.execPath, [this.program, ...args], { env: { ...this.env } });
+    command.stdin.on("error", () => {}); // It may end before it has read everything.
+    return command;
   }
 
   /** The same, for what must succeed: its stdout. */
@@ -58,6 +74,24 @@ export class Bed {
     const result = await this.hearth(args, options);
     if (result.code === 0) return result.stdout;
     throw new Error(`hearth ${args.join(" ")} ended with ${result.code}\n${result.stdout}\n${result.stderr}`);
+  }
+
+  async vms(): Promise<Vm[]> {
+    return JSON.parse(await this.ok(["ls", "--json"])) as Vm[];
+  }
+
+  async vm(name: string): Promise<Vm> {
+    return JSON.parse(await this.ok(["show", "--json", name])) as Vm;
+  }
+
+  /** What `sh -c script` prints in this VM. */
+  sh(name: string, script: string): Promise<string> {
+    return this.ok(["exec", name, "--", "sh", "-c", script]);
+  }
+
+  /** Resolves when this is so. For what no event tells; the test's own deadline bounds it. */
+  async until(is: () => boolean | Promise<boolean>): Promise<void> {
+    while (!(await is())) await sleep(100);
   }
 
   /** The same Hearth for the SDK. */
