@@ -18,6 +18,7 @@ export type CopyInOptions = {
 /** A tree of the host, and the name that it gets in the folder of the guest; empty: its contents go there. */
 type Root = { readonly path: string; readonly name: string };
 
+/** Local files into a guest, by the rules of `hearth cp`. */
 export async function copyIn(
   vm: HearthVm,
   hostPaths: readonly string[],

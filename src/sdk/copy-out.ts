@@ -12,6 +12,7 @@ export type CopyOutOptions = {
   readonly cwd?: string | undefined;
 };
 
+/** A guest's files onto this machine, by the rules of `hearth cp`. The guest is not trusted. */
 export async function copyOut(
   vm: HearthVm,
   guestPath: string,

@@ -61,6 +61,7 @@ export type ConnectOptions = {
 /** What to run: a VM to make, and the command in it. */
 export type RunRequest = { readonly vm: CreateVm; readonly exec: Exec };
 
+/** A connection to the hearthd of one user. It holds no socket open between requests. */
 export class Hearth {
   /** Where Hearth keeps what, on this machine. */
   readonly folders: Folders;

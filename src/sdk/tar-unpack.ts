@@ -23,6 +23,7 @@ const NAME_MAX_BYTES = 4096;
 
 type Later = { readonly path: string; readonly headers: Header };
 
+/** Unpacks what a guest sent, inside one folder and nowhere else. @throws HearthError `file.refused` */
 export async function unpackTree(tar: Readable, place: Place, signal?: AbortSignal): Promise<void> {
   const entries = extract();
   const tree = new Tree(place);

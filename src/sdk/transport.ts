@@ -26,6 +26,7 @@ const JSON_MAX_BYTES = 64 * 1024 * 1024;
 const CONNECT_TRIES_MAX = 1_000;
 const CONNECT_AGAIN_MS = 10;
 
+/** One request, one answer, on hearthd's socket. */
 export class Transport {
   readonly socketPath: string;
   /** hearthd's version, as its last answer said. */
@@ -168,6 +169,7 @@ function parseErrorBody(text: string): ErrorBody | undefined {
   }
 }
 
+/** Nobody answers on the socket. */
 export function unreachable(socketPath: string, thrown: unknown): HearthError {
   const cause = toError(thrown);
   const { code } = cause as NodeJS.ErrnoException;

@@ -79,6 +79,7 @@ function isWhole(read: Buffer, headersEnd: number): boolean {
   return read.subarray(-5).toString() === "0\r\n\r\n";
 }
 
+/** An open connection. Writing waits for the socket; reading can be paused. */
 export class WebSocketClient {
   readonly #socket: Socket;
   readonly #handlers: WebSocketHandlers;

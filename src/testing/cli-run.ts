@@ -13,6 +13,7 @@ export type CliOptions = {
   readonly cwd?: string;
 };
 
+/** One command line, run in this process against a fake hearthd. */
 export class CliRun {
   readonly stdin: PassThrough;
   /** What was asked of the terminal: raw or not. */

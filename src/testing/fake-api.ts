@@ -22,6 +22,7 @@ import type { VmAction, VmPhase } from "#model/vm-state.ts";
 
 export type FakeRequest = { readonly method: string; readonly path: string; readonly body: unknown };
 
+/** hearthd's API with state and without VMs, on a socket of its own. */
 export class FakeApi implements AsyncDisposable {
   readonly home = mkdtempSync(join(tmpdir(), "hearth-fake-"));
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));

@@ -63,6 +63,7 @@ export type FakeFaults = {
   stopError?: Error | undefined;
 };
 
+/** Boots nothing, and keeps every promise of `VmDriver` all the same. */
 export class FakeDriver implements VmDriver {
   readonly name: string;
   readonly vmms: FakeVmms;

@@ -38,6 +38,7 @@ export class FakeMachine implements Disposable {
   }
 }
 
+/** One life of hearthd on a `FakeMachine`. */
 export class FakeHost implements Host {
   readonly machine: FakeMachine;
   readonly driver: FakeDriver;

@@ -19,6 +19,7 @@ export type RealAgent = AsyncDisposable & {
 
 const START_DEADLINE_MS = 20_000;
 
+/** The agent's binary on this machine, listening on a Unix socket; ended with the test. */
 export async function startRealAgent(): Promise<RealAgent> {
   const binary = agentBinary();
   const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));

@@ -30,6 +30,7 @@ export type AgentScript = {
 const HELLO = /HEARTH\/1 ([0-9a-f]{32})\n/g;
 const PREFACE = "PRI * HTTP/2.0";
 
+/** An agent that says what the test tells it to, true or not. */
 export async function startScriptedAgent(socketPath: string, script: AgentScript): Promise<ScriptedAgent> {
   const http2 = createHttp2Server();
   const adapter = connectNodeAdapter({

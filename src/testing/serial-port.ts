@@ -11,6 +11,7 @@ export type SerialPort = AsyncDisposable & {
   cutHost(): void;
 };
 
+/** A port between two sockets, with the habits of a virtio-serial port. */
 export async function startSerialPort(socketPath: string, agentSocketPath: string): Promise<SerialPort> {
   const guest = connect(agentSocketPath);
   await once(guest, "connect");
