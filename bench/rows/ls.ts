@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Store } from "#daemon/store.ts";
@@ -34,10 +35,8 @@ function homeWith(count: number, shape: VmShape): HearthHome {
   const { digest, cpus, memoryBytes, diskBytes } = shape;
   store.transaction(() => {
     for (let at = 0; at < count; at++) {
-      const idBytes = Buffer.alloc(12);
-      idBytes.writeUInt32BE(at);
       store.insertVm({
-        id: vmIdFrom(idBytes),
+        id: vmIdFrom(randomBytes(12)),
         name: parseVmName(`row-${at}`),
         imageDigest: digest,
         state: { phase: "created" },
