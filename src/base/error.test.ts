@@ -22,7 +22,7 @@ test("a chain is printed once, from the outside in", () => {
   const error = new HearthError("vm.boot_failed", "web did not boot.", {
     cause: new Error("no kernel", { cause: new Error("ENOENT") }),
   });
-  assert.equal(errorChain(error), "web did not boot.: no kernel: ENOENT");
+  assert.equal(errorChain(error), "web did not boot: no kernel: ENOENT");
 });
 
 for (const [errno, code] of [

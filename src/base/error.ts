@@ -120,7 +120,8 @@ export function errorChain(error: unknown): string {
   for (let e = error; e !== undefined; e = e instanceof Error ? e.cause : undefined) {
     links.push(e instanceof Error ? e.message : String(e));
   }
-  return links.join(": ");
+  // A sentence goes on with its cause: its full stop moves to the end.
+  return links.map((link, index) => (index < links.length - 1 ? link.replace(/\.$/, "") : link)).join(": ");
 }
 
 export function errorBody(thrown: unknown, operation?: string): ErrorBody {

@@ -60,13 +60,13 @@ async function checkTool(tool: string): Promise<DoctorCheck> {
 async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck[]> {
   const checks: DoctorCheck[] = [];
   for (const driver of daemon.host.drivers.values()) {
-    const { available, version, accel, weaknesses } = await driver.features(signal);
+    const { available, version, accel, weaknesses, networkWeaknesses } = await driver.features(signal);
     if (!available.ok) {
       checks.push({ name: driver.name, verdict: "fail", found: available.reason, cure: available.hint });
       continue;
     }
     checks.push({ name: driver.name, verdict: "pass", found: `version ${version ?? "unknown"}, ${accel}` });
-    for (const weakness of weaknesses)
+    for (const weakness of [...weaknesses, ...Object.values(networkWeaknesses)])
       checks.push({ name: `${driver.name} guarantees`, verdict: "warn", found: weakness });
   }
   return checks;

@@ -3,7 +3,9 @@ import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
+import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { handleOf } from "#model/vm-state.ts";
+import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** A VM as the API shows it. */
@@ -34,7 +36,7 @@ export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSi
     workdir: spec.workdir,
     lifetimeMs: spec.lifetimeMs,
     autoRemove: spec.autoRemove,
-    weaknesses: features === undefined ? [] : [...features.weaknesses],
+    weaknesses: features === undefined ? [] : weaknessesOf(features, spec.network),
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
     lastUsedAtMs: vm.lastUsedAtMs,
@@ -50,4 +52,9 @@ export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSi
     exit: state.phase === "stopped" ? state.exit : undefined,
     lastError: vm.lastError,
   };
+}
+
+function weaknessesOf(features: DriverFeatures, network: Network): string[] {
+  const ofNetwork = features.networkWeaknesses[network];
+  return ofNetwork === undefined ? [...features.weaknesses] : [...features.weaknesses, ofNetwork];
 }

@@ -41,6 +41,8 @@ export type DriverFeatures = {
   readonly networks: readonly Network[];
   /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
   readonly weaknesses: readonly string[];
+  /** The same, for VMs with such a network. */
+  readonly networkWeaknesses: Readonly<Partial<Record<Network, string>>>;
   /** From boot to the agent's answer, longer is a hang. Emulation needs more than hardware. */
   readonly agentDeadlineMs: number;
   /** How often a boot that hung may be tried again, because the driver knows such hangs. */

@@ -76,6 +76,7 @@ export class FakeDriver implements VmDriver {
     pause: true,
     networks: ["none", "user"],
     weaknesses: ["nothing runs: this driver is a fake"],
+    networkWeaknesses: {},
     agentDeadlineMs: 1_000,
     bootRetries: 1,
   };

@@ -15,6 +15,9 @@ const SOCKET_BUFFER_MAX_BYTES = 1024 * 1024;
 const STDIN_QUEUE_MAX_BYTES = 4 * 1024 * 1024;
 const FIRST_MESSAGE_MS = 10_000;
 
+/** The last message of an exec that ran. */
+export type ExitMessage = Extract<ServerMessage, { type: "exit" }>;
+
 /** Sends one message; a client that has gone is noticed by the socket's close. */
 export function sendMessage(socket: WebSocket, message: ServerMessage): void {
   socket.send(JSON.stringify(message));
@@ -135,7 +138,7 @@ export async function relayExec(
   spec: ExecSpec,
   id: string,
   signal: AbortSignal,
-): Promise<Extract<ServerMessage, { type: "exit" }>> {
+): Promise<ExitMessage> {
   const events = guest.exec(spec, { id, stdin: input.stdin() }, signal);
   for await (const event of events) {
     switch (event.type) {

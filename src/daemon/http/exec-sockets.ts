@@ -7,6 +7,8 @@ import { execSchema, runSchema } from "#api/schemas.ts";
 import type { Run } from "#api/wire.ts";
 import { errorBody, HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import type { ExecSpec } from "#model/exec-spec.ts";
+import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { ClientInput, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import type { Call } from "#daemon/vms.ts";
 import { operationIdFrom, parseOperationId } from "#model/ids.ts";
@@ -99,30 +101,43 @@ async function serveRun(
   const call = runCall(socket, daemon, run, signal);
   const vm = await daemon.vms.create(run.vm, !spec.detach, call);
   sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
-  let exit;
+  let exit: ExitMessage | undefined;
   try {
     await daemon.vms.start(vm.id, call);
-    const { guest } = await daemon.vms.guest(vm.id, "exec", signal);
-    const isCommand = !spec.detach || spec.argv.length > 0;
-    exit = isCommand
-      ? await relayExec(socket, input, guest, spec, execId(daemon), signal)
-      : ({ type: "exit", code: 0, timedOut: false } as const);
+    if (!spec.detach) exit = await execIn(daemon, vm, spec, socket, input, signal);
   } catch (error) {
-    await endOfRun(daemon, vm, spec.detach && !run.vm.autoRemove ? "keep" : "end", call);
+    await endOfRun(daemon, vm, call);
     throw error;
   }
-  if (!spec.detach) await endOfRun(daemon, vm, "end", call);
-  sendMessage(socket, exit);
+  if (exit !== undefined) await endOfRun(daemon, vm, call);
+  // Detached: the VM runs and is nobody's; what becomes of the command does not touch it.
+  else if (spec.argv.length > 0) exit = await execIn(daemon, vm, spec, socket, input, signal);
+  sendMessage(socket, exit ?? NOTHING_RUN);
 }
 
+const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
+
 /** The command was the VM's purpose: with it, the VM ends. Also when the client has gone, so not by its signal. */
-async function endOfRun(daemon: Daemon, vm: VmRecord, how: "end" | "keep", call: Call): Promise<void> {
+async function endOfRun(daemon: Daemon, vm: VmRecord, call: Call): Promise<void> {
   const { host, vms } = daemon;
   const lasting = { ...call, signal: new AbortController().signal };
   if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
-  if (how === "end" && vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
-  if (how === "end") await vms.stop(vm.id, { mode: "graceful", timeoutMs: STOP_TIMEOUT_MS }, lasting);
+  if (vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
+  await vms.stop(vm.id, { mode: "graceful", timeoutMs: STOP_TIMEOUT_MS }, lasting);
   host.store.unbind(vm.id);
+}
+
+function execIn(
+  daemon: Daemon,
+  vm: VmRecord,
+  spec: ExecSpec,
+  socket: WebSocket,
+  input: ClientInput,
+  signal: AbortSignal,
+) {
+  return daemon.vms
+    .guest(vm.id, "exec", signal)
+    .then(({ guest }) => relayExec(socket, input, guest, spec, execId(daemon), signal));
 }
 
 function runCall(socket: WebSocket, daemon: Daemon, run: Run, signal: AbortSignal): Call {

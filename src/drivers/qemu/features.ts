@@ -52,7 +52,8 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     accel,
     pause: true,
     networks: userNetwork ? NETWORKS : ["none"],
-    weaknesses: [...(accel === "tcg" ? [EMULATED] : []), ...(userNetwork ? [USER_NETWORK_REACH] : [])],
+    weaknesses: accel === "tcg" ? [EMULATED] : [],
+    networkWeaknesses: userNetwork ? { user: USER_NETWORK_REACH } : {},
     // Emulated boots take 3 s on an idle machine with two cores, and 25 s on one with a load of 15.
     agentDeadlineMs: accel === "tcg" ? 90_000 : 20_000,
     // Emulated kernels have been seen to hang while they calibrate their clock.
