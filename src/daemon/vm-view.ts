@@ -10,11 +10,35 @@ import type { VmRecord } from "#model/vm.ts";
 
 /** A VM as the API shows it. */
 export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSignal): Promise<Vm> {
+  const driver = driverNameOf(host, vm);
+  const features = driver === undefined ? undefined : await driverOf(host, driver).features(signal);
+  return describeVm(host, vms, vm, features);
+}
+
+/** The same for many, with each driver asked once: it looks at files of the host for every answer. */
+export async function vmViews(
+  host: Host,
+  vms: Vms,
+  records: readonly VmRecord[],
+  signal: AbortSignal,
+): Promise<Vm[]> {
+  const features = new Map<string | undefined, DriverFeatures>();
+  for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
+    if (name !== undefined) features.set(name, await driverOf(host, name).features(signal));
+  }
+  return records.map((vm) => describeVm(host, vms, vm, features.get(driverNameOf(host, vm))));
+}
+
+/** The one that runs it, or would. */
+function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined {
+  return handleOf(state)?.driver ?? spec.driver ?? host.drivers.keys().next().value;
+}
+
+function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures | undefined): Vm {
   const { spec, state } = vm;
   const paths = vmPaths(host.folders, vm.id);
   const handle = handleOf(state);
-  const driver = handle?.driver ?? spec.driver ?? host.drivers.keys().next().value;
-  const features = driver === undefined ? undefined : await driverOf(host, driver).features(signal);
+  const driver = driverNameOf(host, vm);
   return {
     id: vm.id,
     name: vm.name,

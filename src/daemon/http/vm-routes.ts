@@ -3,7 +3,7 @@ import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
-import { vmView } from "#daemon/vm-view.ts";
+import { vmView, vmViews } from "#daemon/vm-view.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What `stop` gives the guest when nobody says otherwise. */
@@ -16,7 +16,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     vmView(host, vms, vm, context.req.raw.signal);
 
   api.openapi(ROUTES.listVms, async (c) => {
-    return c.json(await Promise.all(host.store.listVms().map((vm) => view(vm, c))), 200);
+    return c.json(await vmViews(host, vms, host.store.listVms(), c.req.raw.signal), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
     return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 200);

@@ -14,7 +14,8 @@ const USER_NETWORK_REACH =
   "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches.";
 
 type Installed = { readonly version: string; readonly userNetwork: boolean };
-const asked = new Map<string, Installed>();
+/** Answers, and those on their way: a hundred callers at once start one QEMU. */
+const asked = new Map<string, Promise<Installed | Error>>();
 
 /** Asks QEMU once per installed program; a program that was upgraded is another one. */
 export async function qemuFeatures(
@@ -38,8 +39,12 @@ async function findInstalled(program: string, signal: AbortSignal): Promise<Inst
   const key = `${path} ${statSync(path).mtimeMs}`;
   const known = asked.get(key);
   if (known !== undefined) return known;
-  const installed = await askQemu(path, signal);
-  if (!(installed instanceof Error)) asked.set(key, installed); // Otherwise the next caller may have more luck.
+  // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
+  const asking = askQemu(path, new AbortController().signal);
+  asked.set(key, asking);
+  const installed = await asking;
+  if (installed instanceof Error) asked.delete(key); // The next caller may have more luck.
+  signal.throwIfAborted();
   return installed;
 }
 
