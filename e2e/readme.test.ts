@@ -53,3 +53,11 @@ test("BB-010: the README's program runs as it stands there", async () => {
     rmSync(folder, { recursive: true });
   }
 });
+
+test("BB-012: the demo runs on a host without KVM or systemd, and says what it skipped", async () => {
+  const demo = join(ROOT, "examples", "demo.ts");
+  const result = await runCli(process.execPath, [demo], { env: bed.env, timeoutMs: TIMEOUT_MS });
+  assert.equal(result.code, 0, result.stderr);
+  assert.match(result.stdout, /after a restart the note says: kept/);
+  assert.match(result.stdout, /^skipped: /m);
+});

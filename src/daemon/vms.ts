@@ -144,8 +144,7 @@ export class Vms {
     if (force) await this.#loops.of(id).preempt("The VM was removed.");
     const vm = host.store.getVm(id);
     if (!force) assertCan("remove", vm.state.phase, vm.name);
-    const loop = this.#loops.of(id);
-    await loop.exclusive("remove", vm.name, () => this.#remove(vm, call), call.signal);
+    await this.#alone(vm, "remove", call, () => this.#remove(vm, call));
   }
 
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
@@ -288,6 +287,17 @@ export class Vms {
     call: Call,
     work: (signal: AbortSignal) => Promise<void>,
   ): Promise<VmRecord> {
+    await this.#alone(vm, action, call, work);
+    return this.#host.store.getVm(vm.id);
+  }
+
+  /** One action at a time; one that fails is kept with the VM and published. VS-020. */
+  async #alone(
+    vm: VmRecord,
+    action: string,
+    call: Call,
+    work: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
     const host = this.#host;
     try {
       await this.#loops.of(vm.id).exclusive(action, vm.name, work, call.signal);
@@ -299,7 +309,6 @@ export class Vms {
       host.bus.publish({ type: "vm.error", atMs: host.now(), id: vm.id, name: vm.name, action, error: body });
       throw failure;
     }
-    return host.store.getVm(vm.id);
   }
 
   async #flow<Context>(

@@ -1,0 +1,39 @@
+/**
+ * A tour of the SDK: `node examples/demo.ts`. It says what this host cannot do, and skips that. BB-012.
+ *
+ * A program of yours writes `from "hearthd"`, as here.
+ */
+import { Hearth } from "hearthd";
+
+const hearth = await Hearth.connect();
+
+const { checks } = await hearth.doctor();
+for (const { name, verdict, found } of checks)
+  if (verdict !== "pass") console.log(`${verdict}: ${name}: ${found}`);
+const kvm = checks.find(({ name }) => name === "kvm");
+if (kvm?.verdict !== "pass") console.log("skipped: KVM; the guest is emulated");
+
+const vm = await hearth.vms.create(
+  { image: "debian", cpus: 1, memoryBytes: 512 * 1024 ** 2 },
+  { onProgress: ({ stage, text }) => console.log(`${stage}: ${text}`) },
+);
+try {
+  await vm.start();
+  const { stdout } = await vm.exec(["sh", "-c", "echo $(hostname) runs $(uname -sr)"]);
+  console.log(stdout.trim());
+
+  const failing = await vm.exec(["sh", "-c", "exit 42"]);
+  console.log(`an exit code arrives as it is: ${failing.exitCode}`);
+
+  await vm.exec(["sh", "-c", "echo kept > /root/note"]);
+  await vm.restart();
+  console.log(`after a restart the note says: ${(await vm.exec(["cat", "/root/note"])).stdout.trim()}`);
+
+  const { rssBytes, diskAllocatedBytes } = await vm.stats();
+  console.log(
+    `it takes ${Math.round(rssBytes / 2 ** 20)} MiB of memory and ${Math.round(diskAllocatedBytes / 2 ** 10)} KiB of disk`,
+  );
+} finally {
+  await vm.remove({ force: true });
+}
+console.log("skipped: Firecracker, warm starts and tenants; this version has none");
