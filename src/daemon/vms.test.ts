@@ -47,8 +47,9 @@ test("L4: of two creates with one name at the same time, one is refused", async 
   const { host, create } = setUp(t);
   const results = await Promise.allSettled([create("web"), create("web")]);
   assert.deepEqual(results.map(({ status }) => status).toSorted(), ["fulfilled", "rejected"]);
-  const [refused] = results.filter((result) => result.status === "rejected");
-  assert.equal((refused?.reason as HearthError | undefined)?.code, "name.taken");
+  const refused = results.find((result) => result.status === "rejected");
+  const reason = refused?.reason as HearthError | undefined;
+  assert.equal(reason?.code, "name.taken");
   assert.equal(host.store.listVms().length, 1);
 });
 
