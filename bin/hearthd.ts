@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { errorBody } from "#base/error.ts";
 import { hearthFolders } from "#base/folders.ts";
+import { logDestination } from "#daemon/log-destination.ts";
 import { makePrivateFolder } from "#daemon/managed-files.ts";
 import { pinoLog } from "#daemon/pino-log.ts";
 import { runDaemon } from "#daemon/run-daemon.ts";
@@ -18,7 +19,7 @@ process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and 
 try {
   await makePrivateFolder(folders.state);
   const file = new BoundedFile(join(folders.state, "hearthd.log"), LIMITS.logFileMaxBytes);
-  const log = pinoLog({ write: (line) => file.append(Buffer.from(line)) });
+  const log = pinoLog(logDestination(file));
   // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
   const agentDir = process.env["HEARTH_AGENT_DIR"] ?? join(import.meta.dirname, "../build/agent");

@@ -16,6 +16,7 @@ export type LogEvent = {
   "vm.unhealthy": { silentMs: number };
   "vm.killed": { reason: string };
   "vm.boot_retried": { error: unknown };
+  "vm.use_not_kept": { error: unknown };
   "agent.disconnected": { error: unknown };
   "image.built": { ref: string; digest: string; tookMs: number };
   "clean.left_over": { path: string; error: unknown };

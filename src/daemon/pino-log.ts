@@ -13,6 +13,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "vm.killed": "warn",
   "vm.boot_retried": "warn",
   "vm.lost": "warn",
+  "vm.use_not_kept": "warn",
   "agent.disconnected": "warn",
 };
 

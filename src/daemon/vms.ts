@@ -174,7 +174,7 @@ export class Vms {
     const attachment = this.#running.find(vm.id);
     if (attachment === undefined)
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
-    this.#host.store.touch(vm.id);
+    this.#touch(vm.id);
     return { vm, guest: await attachment.guest(signal) };
   }
 
@@ -218,7 +218,7 @@ export class Vms {
         },
       };
       await this.#flow(START_VM, vm.id, { back }, { host, id: vm.id, start }, call);
-      host.store.touch(vm.id);
+      this.#touch(vm.id);
       this.#running.armLifetime(host.store.getVm(vm.id));
     } catch (error) {
       const failure = toHearthError(error);
@@ -268,6 +268,15 @@ export class Vms {
     await this.#flow(REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
     this.#loops.drop(vm.id);
     host.bus.publish({ type: "vm.removed", atMs: host.now(), id: vm.id, name: vm.name });
+  }
+
+  /** When a VM was last used is worth less than the use: on a full disk it stays as it was. L2. */
+  #touch(id: VmId): void {
+    try {
+      this.#host.store.touch(id);
+    } catch (error) {
+      this.#host.log.child({ vm: id }).event("vm.use_not_kept", { error });
+    }
   }
 
   async #switch(nameOrId: string, action: "pause" | "resume", call: Call): Promise<VmRecord> {
