@@ -32,14 +32,19 @@ export async function* feedChunks(
   source: AsyncIterable<Uint8Array>,
   done: AbortSignal,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
-  const over = Promise.withResolvers<undefined>();
-  const onDone = (): void => over.resolve(undefined);
-  if (done.aborted) onDone();
+  let stopWaiting: (() => void) | undefined;
+  const onDone = (): void => stopWaiting?.();
   done.addEventListener("abort", onDone, { once: true });
   const iterator = source[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const next = await Promise.race([iterator.next(), over.promise]);
+      // A promise for each chunk: in a race against one that lives as long as the call, that one would keep
+      // every chunk that ever won. L5.
+      const next = await new Promise<IteratorResult<Uint8Array> | undefined>((resolve, reject) => {
+        stopWaiting = () => resolve(undefined);
+        if (done.aborted) return resolve(undefined);
+        iterator.next().then(resolve, reject);
+      });
       if (next === undefined || next.done === true) return;
       for (let at = 0; at < next.value.length; at += CHUNK_MAX_BYTES) {
         // Bytes of a SharedArrayBuffer never come here; protobuf's types cannot know that.
