@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import type { ErrorBody } from "#base/error.ts";
+import type { Vm } from "#api/wire.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { makeApi } from "#daemon/http/api.ts";
+import { StatsReader } from "#daemon/vm-stats.ts";
+import { Vms } from "#daemon/vms.ts";
+import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+
+type Answer = { status: number; headers: Headers; body: unknown };
+
+function setUp(t: TestContext) {
+  const machine = new FakeMachine();
+  const host = new FakeHost(machine);
+  const vms = new Vms(host);
+  const daemon: Daemon = {
+    host,
+    vms,
+    stats: new StatsReader(host),
+    version: "1.2.3",
+    startedAtMs: 0,
+    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
+    stop() {},
+  };
+  const api = makeApi(daemon);
+  t.after(() => {
+    vms.detachAll();
+    host.store.close();
+    machine[Symbol.dispose]();
+  });
+  const ask = async (method: string, path: string, body?: unknown, headers: object = {}): Promise<Answer> => {
+    const text = typeof body === "string" ? body : JSON.stringify(body);
+    const init = body === undefined ? {} : { body: text };
+    const response = await api.request(path, {
+      method,
+      headers: { "content-type": "application/json", ...headers },
+      ...init,
+    });
+    const answer = await response.text();
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: answer === "" ? undefined : JSON.parse(answer),
+    };
+  };
+  return { machine, host, ask };
+}
+
+function errorOf({ body }: Answer): ErrorBody {
+  return (body as { error: ErrorBody }).error;
+}
+
+test("a VM goes through its life over the API", async (t) => {
+  const { machine, ask } = setUp(t);
+  const created = await ask("POST", "/v1/vms", { image: "debian", name: "web" });
+  assert.equal(created.status, 200);
+  assert.equal((created.body as Vm).phase, "created");
+  assert.equal(((await ask("POST", "/v1/vms/web/start")).body as Vm).phase, "running");
+  assert.equal(((await ask("POST", "/v1/vms/web/pause")).body as Vm).phase, "paused");
+  assert.equal(((await ask("POST", "/v1/vms/web/resume")).body as Vm).phase, "running");
+  assert.equal(((await ask("POST", "/v1/vms/web/stop", {})).body as Vm).phase, "stopped");
+  assert.equal((await ask("DELETE", "/v1/vms/web")).status, 204);
+  assert.deepEqual((await ask("GET", "/v1/vms")).body, []);
+  assert.deepEqual(machine.leftovers(), []);
+});
+
+const REFUSED: { title: string; body: unknown; problem: RegExp }[] = [
+  { title: "without an image", body: {}, problem: /image/ },
+  { title: "with a field that nobody knows", body: { image: "debian", cpu: 1 }, problem: /cpu/ },
+  { title: "with no CPU (BG-067)", body: { image: "debian", cpus: 0 }, problem: /cpus/ },
+  { title: "with half a CPU", body: { image: "debian", cpus: 1.5 }, problem: /cpus/ },
+  { title: "with CPUs as text", body: { image: "debian", cpus: "2" }, problem: /cpus/ },
+  {
+    title: "with 129 GiB of disk (BG-002)",
+    body: { image: "debian", diskBytes: 129 * 2 ** 30 },
+    problem: /diskBytes/,
+  },
+  {
+    title: "with a name that leaves a folder (BG-035)",
+    body: { image: "debian", name: "box/../evil" },
+    problem: /name/,
+  },
+  { title: "with an image that leaves a folder (L8)", body: { image: "../../etc" }, problem: /image/ },
+  { title: "with a NUL byte in a variable", body: { image: "debian", env: { "A\0": "1" } }, problem: /env/ },
+  {
+    title: "with an init of its own",
+    body: { image: "debian", bootArgs: ["rdinit=/bin/sh"] },
+    problem: /rdinit/,
+  },
+  {
+    title: "with two wrong fields names both",
+    body: { image: "debian", cpus: 0, memoryBytes: 1 },
+    problem: /cpus.*memoryBytes/,
+  },
+  { title: "as a list", body: [], problem: /./ },
+  { title: "as text", body: "not json", problem: /./ },
+];
+for (const { title, body, problem } of REFUSED) {
+  test(`a create ${title} is refused with the field, and leaves no row`, async (t) => {
+    const { host, ask } = setUp(t);
+    const answer = await ask("POST", "/v1/vms", body);
+    assert.equal(answer.status, 400);
+    assert.equal(errorOf(answer).code, "input.invalid");
+    assert.match(errorOf(answer).message, problem);
+    assert.deepEqual(host.store.listVms(), []);
+  });
+}
+
+test("BG-091: an operation id goes from the request into the answer, the error and the log", async (t) => {
+  const { machine, ask } = setUp(t);
+  const answer = await ask("GET", "/v1/vms/nobody", undefined, { "hearth-operation": "op-0123456789ab" });
+  assert.equal(answer.status, 404);
+  assert.equal(answer.headers.get("hearth-operation"), "op-0123456789ab");
+  assert.equal(answer.headers.get("hearth-version"), "1.2.3");
+  assert.equal(errorOf(answer).operation, "op-0123456789ab");
+  const logged = machine.events.find(({ name }) => name === "api.failed");
+  assert.equal((logged?.fields as { operation?: string }).operation, "op-0123456789ab");
+});
+
+test("an operation id that is none is refused, and not logged as one", async (t) => {
+  const { ask } = setUp(t);
+  const answer = await ask("GET", "/v1/vms", undefined, { "hearth-operation": "op-'; DROP TABLE vms" });
+  assert.equal(answer.status, 400);
+});
+
+for (const path of ["/v1/nothing", "/", "/v1/vms/a/b/c", "/v1/vms/..%2f..%2fetc/start"]) {
+  test(`${path} is answered with an error of the API`, async (t) => {
+    const { ask } = setUp(t);
+    const answer = await ask("POST", path);
+    assert.equal(answer.status, 404);
+    assert.ok(["api.not_found", "vm.not_found"].includes(errorOf(answer).code));
+  });
+}
+
+test("an action at the wrong time is refused with what to do first", async (t) => {
+  const { ask } = setUp(t);
+  await ask("POST", "/v1/vms", { image: "debian", name: "web" });
+  const answer = await ask("POST", "/v1/vms/web/pause");
+  assert.equal(answer.status, 409);
+  assert.equal(errorOf(answer).code, "vm.wrong_phase");
+  assert.match(errorOf(answer).hint ?? "", /hearth start web/);
+});
