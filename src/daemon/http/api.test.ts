@@ -116,7 +116,8 @@ test("BG-091: an operation id goes from the request into the answer, the error a
   assert.equal(answer.headers.get("hearth-version"), "1.2.3");
   assert.equal(errorOf(answer).operation, "op-0123456789ab");
   const logged = machine.events.find(({ name }) => name === "api.failed");
-  assert.equal((logged?.fields as { operation?: string }).operation, "op-0123456789ab");
+  const fields = logged?.fields as { operation?: string } | undefined;
+  assert.equal(fields?.operation, "op-0123456789ab");
 });
 
 test("an operation id that is none is refused, and not logged as one", async (t) => {
