@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";
 import { runCli } from "./run-cli.ts";
+import type { CliResult } from "./run-cli.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
@@ -122,16 +123,28 @@ for (const [signal, number] of [
 }
 
 describe("a terminal", () => {
-  test("has the size of the client's, and one stream", async () => {
+  /** `script` gives the client a terminal, and prints what it shows. */
+  const onTerminal = (script: string, flags: string): Promise<CliResult> => {
     const hearth = [process.execPath, bed.program, "exec", "-it", "box", "--"].join(" ");
-    const inner = `stty rows 33 cols 77; ${hearth} sh -c 'stty size; tty >&2; echo "$TERM"'`;
-    const result = await runCli("script", ["-qec", inner, "/dev/null"], {
+    return runCli("script", ["-qec", `${flags}; ${hearth} ${script}`, "/dev/null"], {
       env: { ...bed.env, TERM: "vt100", SHELL: "/bin/sh" },
       stdin: "",
       timeoutMs: 60_000,
     });
+  };
+
+  test("has the size of the client's, and one stream", async () => {
+    const script = `sh -c 'stty size; tty >&2; echo "$TERM"'`;
+    const result = await onTerminal(script, "stty rows 33 cols 77");
     assert.equal(result.code, 0, result.stdout);
-    assert.match(result.stdout, /33 77\r+\n\/dev\/pts\/\d+\r+\nvt100/);
+    assert.match(result.stdout, /33 77\r\n\/dev\/pts\/\d+\r\nvt100/);
+  });
+
+  test("gets every byte as the command wrote it, and the client's is as before at the end", async () => {
+    const result = await onTerminal("sh -c 'stty raw; printf \"<a\\nb>\"'; stty -a", "stty sane");
+    assert.match(result.stdout, /<a\nb>/);
+    assert.match(result.stdout, /(?<!-)\bopost\b/);
+    assert.match(result.stdout, /(?<!-)\bicanon\b/);
   });
 
   test("follows the window's size, takes control characters, and hangs up", async () => {

@@ -33,7 +33,10 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
     const raw = attachment.tty && attachment.stdin && io.stdinIsTerminal;
     const undoWindow = attachment.tty ? followWindow(command, io) : undefined;
     try {
-      if (raw) io.stdin.setRawMode?.(true);
+      if (raw) {
+        io.stdin.setRawMode?.(true);
+        await io.printAsIs?.();
+      }
       // The command may end with input left over: its stdin is destroyed then, and that is no error.
       if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
       command.stdout.pipe(io.stdout, { end: false });

@@ -17,6 +17,8 @@ export type Io = {
   readonly stdinIsTerminal: boolean;
   readonly stdout: TerminalOut;
   readonly stderr: TerminalOut;
+  /** In raw mode: what is printed gets to the terminal as it is, newlines too. */
+  readonly printAsIs?: () => Promise<void>;
   /** Answers what takes the handler away again. */
   onSignal(name: NodeJS.Signals, handler: () => void): () => void;
 };
