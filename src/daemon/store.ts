@@ -4,6 +4,7 @@ import { errorChain, HearthError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
 import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
+import { Reserve } from "#daemon/reserve.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -33,11 +34,14 @@ export class Store {
   readonly #database: DatabaseSync;
   readonly #now: () => number;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #reserve: Reserve;
 
   constructor(path: string, now: () => number = Date.now) {
     this.path = path;
     this.#now = now;
     this.#database = openDatabase(path, MIGRATIONS);
+    this.#reserve = new Reserve(`${path}-reserve`);
+    this.#reserve.fill();
   }
 
   /** @throws HearthError `name.taken` when a VM has the name already. */
@@ -112,6 +116,7 @@ export class Store {
   /** Idempotent. */
   deleteVm(id: VmId): void {
     this.#guard(() => this.#run("DELETE FROM vms WHERE id = ?", [id]));
+    this.#reserve.fill(); // Its disk has made room.
   }
 
   /** For the journal, which lives in the same file. */
@@ -148,11 +153,14 @@ export class Store {
     return this.statement(sql).all() as VmRow[];
   }
 
+  /** `work` is one statement or one transaction: where the disk was full nothing of it was done. */
   #guard<Result>(work: () => Result): Result {
     try {
       return work();
     } catch (error) {
-      throw databaseError(this.path, error);
+      const failure = databaseError(this.path, error);
+      if (failure.code !== "host.disk_full" || !this.#reserve.release()) throw failure;
+      return this.#guard(work);
     }
   }
 }
