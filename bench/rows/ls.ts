@@ -17,8 +17,10 @@ const PAIRS_FACTOR = 3;
 export const LS: Row = {
   name: "ls",
   async run({ shape, pairs }) {
-    await using many = homeWith(MANY, shape);
-    await using few = homeWith(FEW, shape);
+    await using many = new HearthHome();
+    await using few = new HearthHome();
+    fillStore(many, MANY, shape);
+    fillStore(few, FEW, shape);
     const ours = (): Promise<number> => many.hearth("ls");
     const other = (): Promise<number> => few.hearth("ls");
     // The first ones start the two hearthds.
@@ -28,8 +30,7 @@ export const LS: Row = {
   },
 };
 
-function homeWith(count: number, shape: VmShape): HearthHome {
-  const home = new HearthHome();
+function fillStore(home: HearthHome, count: number, shape: VmShape): void {
   mkdirSync(home.folders.state, { recursive: true, mode: 0o700 });
   const store = new Store(join(home.folders.state, "hearth.db"));
   const { digest, cpus, memoryBytes, diskBytes } = shape;
@@ -56,5 +57,4 @@ function homeWith(count: number, shape: VmShape): HearthHome {
     }
   });
   store.close();
-  return home;
 }
