@@ -3,6 +3,7 @@ import { toHearthError } from "#base/error.ts";
 import { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import type { VmFailure } from "#daemon/vm-loop.ts";
 import type { VmLoops } from "#daemon/vm-loops.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
 import type { VmId } from "#model/ids.ts";
@@ -23,6 +24,8 @@ export class RunningVms {
   readonly #loops: VmLoops;
   readonly #actions: EndActions;
   readonly #attachments = new Map<VmId, Attachment>();
+  /** Why we end a VMM that nobody asked to end. */
+  readonly #failures = new Map<VmId, VmFailure>();
 
   constructor(host: Host, loops: VmLoops, actions: EndActions) {
     this.#host = host;
@@ -37,6 +40,7 @@ export class RunningVms {
   /** Follows a VMM that was just booted. It is not among the running ones until `keep`. */
   attach(id: VmId, handle: VmHandle): Attachment {
     const host = this.#host;
+    this.#loops.of(id).setResponsive(true); // Whatever became of an earlier VMM of this VM.
     const events = {
       exited: (exit: VmExit) => this.#onExit(id, exit),
       silent: (silentMs: number) => this.#onSilent(id, handle, silentMs),
@@ -95,10 +99,12 @@ export class RunningVms {
   #onExit(id: VmId, exit: VmExit): void {
     const host = this.#host;
     const loop = this.#loops.of(id);
+    const failure = this.#failures.get(id);
+    this.#failures.delete(id);
     const { phase } = loop.state;
     if (phase === "starting" || phase === "stopping") return; // The flow under way sees it, too.
     this.drop(id);
-    loop.send({ type: "vmm-exited", exit });
+    loop.send({ type: "vmm-exited", exit, failure });
     if (loop.state.phase === "failed")
       host.store.setError(id, loop.state.code, new Error(loop.state.message));
     const { runDir } = vmPaths(host.folders, id);
@@ -135,7 +141,7 @@ export class RunningVms {
     if (silentMs < host.config.health.killAfterMs) return;
     const reason = `The VMM did not answer for ${Math.round(silentMs / 1000)} s.`;
     log.event("vm.killed", { reason });
-    host.store.setError(id, "vmm.unresponsive", new Error(reason));
+    this.#failures.set(id, { code: "vmm.unresponsive", message: reason });
     driverOf(host, handle.driver)
       .stop(handle, "kill", AbortSignal.timeout(KILL_MS))
       .catch((error: unknown) => log.event("daemon.bug", { where: "kill of a silent VMM", error }));

@@ -21,7 +21,10 @@ export type VmEvent =
   | { readonly type: "paused" }
   | { readonly type: "resumed" }
   | { readonly type: "stop-asked" }
-  | { readonly type: "vmm-exited"; readonly exit: VmExit };
+  /** `failure`: why we ended it, when the VM did not deserve better. */
+  | { readonly type: "vmm-exited"; readonly exit: VmExit; readonly failure?: VmFailure | undefined };
+
+export type VmFailure = { readonly code: ErrorCode; readonly message: string };
 
 /** Pure: the whole lifecycle policy, testable without a VM, a clock or a socket. */
 export function decide(state: VmState, event: VmEvent): VmState {
@@ -42,13 +45,14 @@ export function decide(state: VmState, event: VmEvent): VmState {
     case "stop-asked":
       return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
     case "vmm-exited":
-      return afterExit(state, event.exit);
+      return afterExit(state, event.exit, event.failure);
   }
 }
 
-function afterExit(state: VmState, exit: VmExit): VmState {
+function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {
   // While it starts, the start flow sees the end itself, and may boot again.
   if (handleOf(state) === undefined) return state;
+  if (failure !== undefined) return { phase: "failed", ...failure, atMs: exit.atMs };
   if (state.phase === "stopping" || exit.reason !== "died") return { phase: "stopped", exit };
   const how = exit.signal ?? (exit.code === undefined ? undefined : `exit code ${exit.code}`);
   const message = `The VMM ended unexpectedly${how === undefined ? "" : ` (${how})`}.`;

@@ -107,7 +107,7 @@ test("a boot that hangs is tried once more, and not a third time", async (t) => 
   assert.deepEqual(machine.vmms.running(), []);
 });
 
-test("H6: a VMM that stays silent is shown so, then killed", async (t) => {
+test("H6: a VMM that stays silent is shown so, then killed, and its VM has failed of that", async (t) => {
   const { machine, host, vms, events, create } = setUp(t);
   const { id } = await create("web");
   const handle = handleOf((await vms.start("web", vms.background())).state);
@@ -123,6 +123,11 @@ test("H6: a VMM that stays silent is shown so, then killed", async (t) => {
   host.driver.beSilent(handle, host.config.health.killAfterMs);
   await Promise.resolve();
   assert.deepEqual(machine.vmms.running(), []);
+  const { state, lastError } = host.store.getVm(id);
+  assert.equal(state.phase === "failed" && state.code, "vmm.unresponsive");
+  assert.equal(lastError?.code, "vmm.unresponsive");
+  await vms.start("web", vms.background());
+  assert.equal(vms.responsive(id), true, "another VMM");
 });
 
 test("a forced removal ends a start that is under way", async (t) => {
