@@ -1,0 +1,103 @@
+/** L2: what is wrong with the host is said in words, and damages nothing. */
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+import { Bed, SMALL } from "./bed.ts";
+import { cannotMount, runWithMounts } from "./private-mounts.ts";
+import type { CliResult } from "./run-cli.ts";
+
+const skip = await cannotMount();
+const QEMU = "qemu-system-x86_64";
+
+before(async () => void (await new Bed().ok(["image", "build", "debian"])));
+
+/** Commands of `sh -c script`, where `$H` is hearth and the mounts are in place. */
+function inside(bed: Bed, mounts: readonly string[], script: string): Promise<CliResult> {
+  mkdirSync(bed.folders.state, { recursive: true });
+  const words = `hearth() { "${process.execPath}" "${bed.program}" "$@"; }\n${script}`;
+  return runWithMounts(mounts, ["sh", "-c", words], { env: bed.env, timeoutMs: 300_000 });
+}
+
+/** A state folder that holds so much. */
+function stateOf(bed: Bed, size: string): string[] {
+  return [`mount -t tmpfs -o size=${size} none "${bed.folders.state}"`];
+}
+
+const CREATE = `create ${SMALL.join(" ")}`;
+
+describe("L2: a full disk", { skip }, () => {
+  test("while a VM is made: host.disk_full with the cure, no VM is left, and there is room for one after", async () => {
+    const bed = new Bed();
+    const script = `
+      hearth daemon start
+      fallocate -l 100M "$XDG_STATE_HOME/hearth/ballast" || head -c 100M /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
+      hearth --json ${CREATE} --no-start --name web debian; echo "code $?"
+      hearth ls --json
+      rm "$XDG_STATE_HOME/hearth/ballast"
+      hearth ${CREATE} --no-start --name web debian`;
+    const { code, stdout, stderr } = await inside(bed, stateOf(bed, "32M"), script);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /"code": ?"host\.disk_full"[^}]*"hint"/);
+    assert.match(stdout, /code 1\n\[\]\nweb\n$/);
+  });
+
+  test("the cure works on the full disk: VMs that do not run are removed, and make room", async () => {
+    const bed = new Bed();
+    const script = `
+      for name in one two three; do hearth ${CREATE} --no-start --name $name debian; done
+      head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
+      hearth rm one
+      hearth prune -f
+      hearth ls --json
+      hearth ${CREATE} --no-start --name four debian`;
+    const { code, stdout, stderr } = await inside(bed, stateOf(bed, "32M"), script);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^one\ntwo\nthree\none\n(two\nthree|three\ntwo)\n\[\]\nfour\n$/);
+  });
+
+  test("while a VM runs: the guest gets an error, the VM goes on, and can be stopped", async () => {
+    const bed = new Bed();
+    const script = `
+      hearth ${CREATE} --name web debian
+      fallocate -l 1G "$XDG_STATE_HOME/hearth/ballast" || head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
+      hearth exec web -- sh -c 'head -c 50000000 /dev/urandom > /root/big && sync /root/big'; echo "write $?"
+      hearth exec web -- echo alive
+      hearth show web --json | grep '"phase"'
+      hearth stop web
+      rm "$XDG_STATE_HOME/hearth/ballast"
+      hearth start web && hearth exec web -- echo back`;
+    const { code, stdout, stderr } = await inside(bed, stateOf(bed, "64M"), script);
+    assert.match(stdout, /write [1-9]\d*\nalive\n *"phase": "running",\nweb\nweb\nback\n$/, stderr);
+    assert.equal(code, 0, stderr);
+  });
+});
+
+test("L2: a read-only state folder: host.read_only with the cure", { skip }, async () => {
+  const bed = new Bed();
+  const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.folders.state}"`];
+  const { code, stdout, stderr } = await inside(bed, mounts, "hearth ls --json");
+  assert.equal(code, 1);
+  assert.match(stdout + stderr, /"code": ?"host\.read_only"[^}]*"hint"/);
+});
+
+test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is left", { skip }, async () => {
+  const bed = new Bed();
+  const layers = join(bed.folder, "layers");
+  mkdirSync(layers);
+  // Character device 0:0 in an overlay's upper layer means that the file is not there.
+  const hidden = ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map((folder, index) => [
+    `mkdir ${layers}/u${index} ${layers}/w${index}`,
+    `mknod ${layers}/u${index}/${QEMU} c 0 0`,
+    `mount -t overlay -o lowerdir=${folder},upperdir=${layers}/u${index},workdir=${layers}/w${index} none ${folder}`,
+  ]);
+  const mounts = [`mount -t tmpfs none ${layers}`, ...hidden.flat()];
+  const script = `
+    hearth doctor | grep -A2 qemu
+    hearth --json run --rm ${SMALL.join(" ")} debian -- true; echo "code $?"
+    hearth ls --json`;
+  const { stdout, stderr } = await inside(bed, mounts, script);
+  assert.match(stdout, /fail.*qemu|qemu.*fail/i, stderr);
+  assert.match(stdout + stderr, /"code": ?"vmm\.missing"[^}]*apt-get install qemu-system-x86/);
+  assert.match(stdout, /code 125\n\[\]\n$/);
+});
