@@ -67,7 +67,7 @@ export type Guest = Pick<
 >;
 
 export type Guests = {
-  /** Resolves when the agent at this socket answers. @throws HearthError `agent.unreachable` */
+  /** Resolves when the agent at this socket has answered the handshake. @throws HearthError `agent.unreachable` */
   waitFor(socketPath: string, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
 };
 

@@ -29,7 +29,7 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
-import { waitForAgent } from "#guest/wait-for-agent.ts";
+import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
 import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
@@ -118,9 +118,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
     files: MANAGED_FILES,
     guests: {
-      async waitFor(socketPath, deadlineMs, waitSignal) {
-        return (await waitForAgent(socketPath, { deadlineMs }, waitSignal)).agent;
-      },
+      waitFor: (agentSocket, deadlineMs, waitSignal) => reachAgent(agentSocket, { deadlineMs }, waitSignal),
     },
     processes: {
       usage: readUsage,

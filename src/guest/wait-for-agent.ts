@@ -17,22 +17,40 @@ export type WaitOptions = {
 export type ReadyAgent = { readonly agent: AgentClient; readonly report: GuestReport };
 
 /**
- * Connects and asks for `info`, as often as it takes. A virtio-serial port holds back what the host sends
- * until the guest opens its end, so the first hello of a long wait arrives as soon as there is somebody to
- * read it: one connection that waits is quicker than many that are tried.
+ * Connects and shakes hands, as often as it takes. A virtio-serial port holds back what the host sends until
+ * the guest opens its end, so the first hello of a long wait arrives as soon as there is somebody to read it:
+ * one connection that waits is quicker than many that are tried. Nothing is asked: in an emulated guest the
+ * first answer of each kind is slow, so the caller's own first question is the better one.
  * @throws HearthError `agent.unreachable` at the deadline, with what the last attempt failed with
  */
-export async function waitForAgent(
+export function reachAgent(
+  socketPath: string,
+  options: WaitOptions,
+  signal: AbortSignal,
+): Promise<AgentClient> {
+  return untilAnswered((either) => connectAgent(socketPath, either), options, signal);
+}
+
+/** The same, and asks for `info`. */
+export function waitForAgent(
   socketPath: string,
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<ReadyAgent> {
+  return untilAnswered((either) => askOnce(socketPath, either), options, signal);
+}
+
+async function untilAnswered<Answer>(
+  attempt: (signal: AbortSignal) => Promise<Answer>,
+  options: WaitOptions,
+  signal: AbortSignal,
+): Promise<Answer> {
   const deadline = AbortSignal.timeout(options.deadlineMs);
   const either = AbortSignal.any([signal, deadline]);
   let last: HearthError | undefined;
   while (!either.aborted) {
     try {
-      return await askOnce(socketPath, either);
+      return await attempt(either);
     } catch (error) {
       if (either.aborted) break;
       last = toHearthError(error);

@@ -31,6 +31,8 @@ export type Start = {
 };
 
 const KILL_DEADLINE_MS = 10_000;
+/** It takes 20 ms on a host with KVM, and seconds in an emulated guest on a host that is busy. */
+const IDENTITY_DEADLINE_MS = 60_000;
 /** Of the console in the error of a boot that failed. */
 const CONSOLE_LINES = 12;
 
@@ -53,8 +55,9 @@ export const START_VM: Flow<StartContext> = {
       name: "give the identity",
       run: async ({ host, start }) => {
         const { vm, attachment, signal } = need(start);
-        const guest = await attachment?.guest(signal);
-        await guest?.configure(await guestIdentity(host, vm, signal), signal);
+        const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
+        const guest = await attachment?.guest(inTime);
+        await guest?.configure(await guestIdentity(host, vm, signal), inTime);
       },
     },
     {
