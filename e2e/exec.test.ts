@@ -149,7 +149,7 @@ describe("a terminal", () => {
 
   test("follows the window's size, takes control characters, and hangs up", async () => {
     const vm = (await bed.connect()).vm("box");
-    const script = "stty size; trap 'stty size' WINCH; trap 'exit 5' INT; while :; do sleep 0.1; done";
+    const script = "trap 'stty size' WINCH; trap 'exit 5' INT; stty size; while :; do sleep 0.1; done";
     const command = await vm.spawn(["sh", "-c", script], {
       tty: { rows: 24, cols: 80, term: "xterm" },
       stdin: true,
@@ -170,7 +170,7 @@ test("shell through a pipe reads commands; leaving it leaves the VM", async () =
   assert.equal((await bed.vm("box")).phase, "running");
 });
 
-/** The command lines of everything that runs in the guest. */
+/** The words of everything that runs in the guest. */
 function commands(): Promise<string> {
-  return bed.sh("box", "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file; echo; done 2>/dev/null");
+  return bed.sh("box", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '");
 }

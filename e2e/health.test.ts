@@ -1,0 +1,52 @@
+/** H6: one VMM that does not answer, beside one that does. */
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { Bed, SMALL } from "./bed.ts";
+
+const bed = new Bed();
+
+before(async () => {
+  mkdirSync(bed.folders.config, { recursive: true });
+  const config = '[health]\ninterval = "1s"\nkill_after = "20s"\n';
+  writeFileSync(join(bed.folders.config, "config.toml"), config);
+  await bed.ok(["image", "build", "debian"]);
+  await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, ...SMALL, "debian"])));
+});
+
+test("H6: while a VMM is stopped it is shown so, all else answers, and after the bound it is killed", async () => {
+  const { pid } = await bed.vm("stuck");
+  assert.ok(pid);
+  process.kill(pid, "SIGSTOP");
+  await bed.until(async () => (await bed.vm("stuck")).responsive === false);
+  assert.match(await bed.ok(["ls"]), /^stuck .*running, silent/m);
+  assert.equal(await bed.sh("well", "echo alive"), "alive\n");
+  assert.equal((await bed.vm("well")).responsive, true);
+  await bed.ok(["stats", "well"]);
+  await bed.ok(["pause", "well"]);
+  await bed.ok(["resume", "well"]);
+  assert.equal(stateOf(pid), "T", "all of that was answered while the other was still stopped");
+  await bed.until(async () => (await bed.vm("stuck")).phase === "failed");
+  const { lastError } = await bed.vm("stuck");
+  assert.equal(lastError?.code, "vmm.unresponsive");
+  assert.match(lastError.message, /did not answer for \d+ s/);
+  await bed.ok(["start", "stuck"]);
+  assert.equal(await bed.sh("stuck", "echo alive"), "alive\n");
+});
+
+test("H6: a VMM that answers again in time goes on", async () => {
+  const { pid } = await bed.vm("stuck");
+  assert.ok(pid);
+  process.kill(pid, "SIGSTOP");
+  await bed.until(async () => (await bed.vm("stuck")).responsive === false);
+  process.kill(pid, "SIGCONT");
+  await bed.until(async () => (await bed.vm("stuck")).responsive === true);
+  assert.equal(await bed.sh("stuck", "echo alive"), "alive\n");
+  assert.equal((await bed.vm("stuck")).pid, pid);
+});
+
+/** As in /proc: T is stopped by a signal. */
+function stateOf(pid: number): string | undefined {
+  return /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+}
