@@ -3,6 +3,7 @@ package channel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -156,6 +157,23 @@ func TestAHelloInsideOfAFrameEndsTheConnectionToo(t *testing.T) {
 	h.repeatHello(nonceB)
 	<-h.cancelled
 	h.expectHello(h.http2())
+}
+
+// The frame that the dead agent had begun is filled, and what follows is none that HTTP/2 takes.
+func TestAnAgentThatComesAfterADeadOneEndsTheHostsConnection(t *testing.T) {
+	host, guest := net.Pipe()
+	defer host.Close()
+	go breakOff(guest)
+	cutOff := []byte{0, 0x40, 0, 0, 0, 0, 0, 0, 1, 'x'} // The header of 16 KiB of DATA, and one byte of them.
+	framer := http2.NewFramer(io.Discard, io.MultiReader(bytes.NewReader(cutOff), host))
+	framer.SetMaxReadFrameSize(16 << 10) // The host's, which is HTTP/2's own.
+	host.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := framer.ReadFrame(); err != nil {
+		t.Fatalf("the frame that was cut off: %v", err)
+	}
+	if _, err := framer.ReadFrame(); !errors.Is(err, http2.ErrFrameTooLarge) {
+		t.Fatalf("after it: %v", err)
+	}
 }
 
 // startWaiting begins a request that lasts as long as its connection, without a reader of the answers, so

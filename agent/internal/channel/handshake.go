@@ -4,7 +4,9 @@ package channel
 
 import (
 	"bytes"
+	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -116,6 +118,24 @@ func greet(raw net.Conn, pending []byte) (*Conn, error) {
 			}
 		}
 	}
+}
+
+// The host's HTTP/2 takes frames of up to this size, header and all.
+const hostFrameBytes = 9 + 16<<10
+
+// breakOff ends what the host may have under way with an agent that was here before and died: the port tells it
+// nothing of that. It fills the frame that was cut off, if there is one, and begins one that is too large, which
+// no HTTP/2 survives. A host that says hello drops it.
+func breakOff(raw net.Conn) error {
+	if err := raw.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return err
+	}
+	// A host that takes nothing has gone; then there is nothing to end.
+	_, err := raw.Write(bytes.Repeat([]byte{0xff}, 2*hostFrameBytes))
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return raw.SetWriteDeadline(time.Time{})
 }
 
 func answer(raw net.Conn, nonce string) error {

@@ -77,9 +77,14 @@ func openPortAt(path string) (*Port, error) {
 
 // ServePort serves the port for as long as it exists.
 func (s *Server) ServePort(p *Port) error {
-	for {
+	for first := true; ; first = false {
 		if err := p.waitForHost(); err != nil {
 			return err
+		}
+		if first {
+			if err := breakOff(p); err != nil {
+				return err
+			}
 		}
 		// A read of a port without a host is at its end at once; that is how a host that left shows.
 		err := s.Serve(p)
