@@ -48,9 +48,9 @@ test("H2: a guest that floods its console leaves disk and hearthd's memory flat,
   const line = "x".repeat(63);
   await bed.sh("loud", `yes ${line} | head -c ${FLOOD_BYTES} > /dev/console; echo THE END > /dev/console`);
   await bed.until(async () => (await bed.ok(["logs", "-n", "3", "loud"])).includes("THE END"));
-  const [now = 0, before = 0] = [paths.console, `${paths.console}.1`].map((path) => statSync(path).size);
+  const [now = 0, older = 0] = [paths.console, `${paths.console}.1`].map((path) => statSync(path).size);
   assert.ok(now > 0 && now < 2 * FLOOD_BYTES, `a new file was begun, of ${now} bytes by now`);
-  assert.equal(before, LIMITS.logFileMaxBytes, "the full one is kept beside it");
+  assert.equal(older, LIMITS.logFileMaxBytes, "the full one is kept beside it");
   const grownKb = daemonRssKb() - rssBefore;
   assert.ok(grownKb < 32 * 1024, `hearthd took ${grownKb} kB more`);
   assert.equal(await bed.sh("loud", "echo alive"), "alive\n");

@@ -42,18 +42,17 @@ describe("L2: a full disk", { skip }, () => {
     assert.match(stdout, /code 1\n\[\]\nweb\n$/);
   });
 
-  test("the cure works on the full disk: VMs that do not run are removed, and make room", async () => {
+  test("the cure works on the full disk: VMs that do not run are removed", async () => {
     const bed = new Bed();
     const script = `
       for name in one two three; do hearth ${CREATE} --no-start --name $name debian; done
       head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
       hearth rm one
       hearth prune -f
-      hearth ls --json
-      hearth ${CREATE} --no-start --name four debian`;
+      hearth ls --json`;
     const { code, stdout, stderr } = await inside(bed, stateOf(bed, "32M"), script);
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^one\ntwo\nthree\none\n(two\nthree|three\ntwo)\n\[\]\nfour\n$/);
+    assert.match(stdout, /^one\ntwo\nthree\none\n(two\nthree|three\ntwo)\n\[\]\n$/);
   });
 
   test("while a VM runs: the guest gets an error, the VM goes on, and can be stopped", async () => {

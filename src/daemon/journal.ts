@@ -37,8 +37,9 @@ export class Journals {
   /** Opens the journal of a flow. One VM has one flow at a time. */
   open(id: OperationId, kind: FlowKind, vmId: VmId, context: unknown): Journal & Disposable {
     const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
-    this.#store.transaction(() =>
-      this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()),
+    this.#store.transaction(
+      () => this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()),
+      makesRoom(kind),
     );
     return this.#journal(id, kind, 0);
   }
@@ -72,13 +73,21 @@ export class Journals {
     const insert = "INSERT INTO flow_steps (flow_id, seq, step, event, at_ms) VALUES (?, ?, ?, ?, ?)";
     return {
       write: (step, event) => {
-        this.#store.transaction(() => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()));
+        this.#store.transaction(
+          () => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()),
+          makesRoom(kind) || event === "undone",
+        );
         this.#onWrite(kind, step, event);
       },
       // The flow has ended, one way or the other: nothing is open any more.
       [Symbol.dispose]: () => {
-        this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id));
+        this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id), true);
       },
     };
   }
+}
+
+/** What may take the store's reserve on a full disk: the way out of it, never more of what filled it. */
+function makesRoom(kind: FlowKind): boolean {
+  return kind === "stop" || kind === "remove";
 }

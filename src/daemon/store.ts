@@ -115,13 +115,14 @@ export class Store {
 
   /** Idempotent. */
   deleteVm(id: VmId): void {
-    this.#guard(() => this.#run("DELETE FROM vms WHERE id = ?", [id]));
+    this.#guardWithReserve(() => this.#run("DELETE FROM vms WHERE id = ?", [id]));
     this.#reserve.fill(); // Its disk has made room.
   }
 
-  /** For the journal, which lives in the same file. */
-  transaction<Result>(work: () => Result): Result {
-    return this.#guard(() => transaction(this.#database, work));
+  /** For the journal, which lives in the same file. With `reserve`, also on a full disk. */
+  transaction<Result>(work: () => Result, reserve = false): Result {
+    const all = (): Result => transaction(this.#database, work);
+    return reserve ? this.#guardWithReserve(all) : this.#guard(all);
   }
 
   statement(sql: string): StatementSync {
@@ -136,7 +137,7 @@ export class Store {
   }
 
   #update(id: VmId, assignment: string, value: string | number): void {
-    this.#guard(() =>
+    this.#guardWithReserve(() =>
       this.#run(`UPDATE vms SET ${assignment}, updated_at_ms = ? WHERE id = ?`, [value, this.#now(), id]),
     );
   }
@@ -153,13 +154,24 @@ export class Store {
     return this.statement(sql).all() as VmRow[];
   }
 
-  /** `work` is one statement or one transaction: where the disk was full nothing of it was done. */
   #guard<Result>(work: () => Result): Result {
     try {
       return work();
     } catch (error) {
-      const failure = databaseError(this.path, error);
-      if (failure.code !== "host.disk_full" || !this.#reserve.release()) throw failure;
+      throw databaseError(this.path, error);
+    }
+  }
+
+  /**
+   * For what has to be written on a full disk, too: that a VM stops or goes. One statement or one transaction,
+   * of which nothing was done where the disk was full.
+   */
+  #guardWithReserve<Result>(work: () => Result): Result {
+    try {
+      return this.#guard(work);
+    } catch (error) {
+      const isFull = error instanceof HearthError && error.code === "host.disk_full";
+      if (!isFull || !this.#reserve.release()) throw error;
       return this.#guard(work);
     }
   }
