@@ -118,8 +118,10 @@ function daemonOf(source: string) {
 }
 
 const SERVER = `
-import { createServer } from "node:net";
-createServer((socket) => { socket.end(); setImmediate(() => process.exit(0)); }).listen(process.env.HEARTH_HOME + "/run/hearthd.sock");
+import { createServer } from "node:http";
+createServer((request, response) => {
+  response.end(JSON.stringify({ pid: process.pid }), () => setImmediate(() => process.exit(0)));
+}).listen(process.env.HEARTH_HOME + "/run/hearthd.sock");
 `;
 
 test("hearthd is started, waited for, and its start's log is gone when it worked", async () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
+import type { DaemonStatus } from "#api/wire.ts";
 import type { ErrorBody } from "#base/error.ts";
 import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
@@ -37,7 +38,7 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   rmSync(logFile, { force: true });
   let ended: { readonly code: number | null } | undefined;
   const args = [...DAEMON_FLAGS, start.entry ?? daemonEntry()];
-  await startDetached(process.execPath, args, {
+  const pid = await startDetached(process.execPath, args, {
     cwd: "/",
     env: daemonEnv(start.env),
     logFile,
@@ -59,6 +60,10 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
     }
     await sleep(POLL_MS);
   }
+  // Who answers may have been started by somebody else. Ours ends by itself then, and that is waited for: it
+  // must not come up later, when that other one has been told to stop.
+  const answering = await transport.json<DaemonStatus>("GET", "/v1/daemon", {}, signal);
+  while (answering.pid !== pid && ended === undefined && performance.now() < deadlineMs) await sleep(POLL_MS);
   rmSync(logFile, { force: true });
 }
 
