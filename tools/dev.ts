@@ -35,6 +35,8 @@ const GROUPS: Readonly<Record<string, Group>> = {
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
   fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
 };
+const FAILURE_CHARS = 1_500;
+const failures: string[] = [];
 const TEST_GROUPS = ["check", "unit", "go", "e2e"];
 
 process.chdir(ROOT);
@@ -67,8 +69,9 @@ async function timed(name: string, group: Group): Promise<Outcome> {
   return { group: name, ok, counts, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-/** The last line is the one that CI reads. */
+/** The last lines are the ones that CI reads: why something failed stands right above the verdict. */
 function report(outcomes: readonly Outcome[]): void {
+  for (const failure of failures) console.log(`\nfailed: ${failure}`);
   console.log("");
   for (const { group, ok, seconds, counts } of outcomes) {
     const tests = counts === undefined ? "" : `  ${describeCounts(counts)}`;
@@ -124,6 +127,16 @@ async function goLint(): Promise<boolean> {
   return (await inAgent("go", ["vet", "./..."])) && unformatted.trim() === "";
 }
 
+/** Of a failed test: its message, which a long diff or stack would push out of a log's tail. */
+function firstWords(error: Error & { cause?: unknown }): string {
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  return message
+    .slice(0, FAILURE_CHARS)
+    .split("\n")
+    .map((line) => `  ${line}`)
+    .join("\n");
+}
+
 /** Runs test files each in its own process, and prints the runner's own closing lines. */
 async function testFiles(patterns: readonly string[], concurrency: number, timeoutMs: number) {
   const wanted = process.argv.slice(3);
@@ -133,6 +146,9 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   const counts: Counts = { tests: 0, passed: 0, failed: 0, skipped: 0 };
   let ok = true;
   const stream = run({ files: files.toSorted(), concurrency, timeout: timeoutMs });
+  stream.on("test:fail", ({ name, file, details }) => {
+    if (details.type !== "suite") failures.push(`${file ?? ""}: ${name}\n${firstWords(details.error)}`);
+  });
   stream.on("test:summary", (summary) => {
     // The one without a file is about all files together.
     if (summary.file !== undefined) return;
