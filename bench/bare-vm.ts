@@ -74,6 +74,7 @@ export class BareVm implements AsyncDisposable {
       memoryBytes: shape.memoryBytes,
       network: "none",
       init: "agent",
+      nested: false,
     };
     return new BareVm(folder, plan, shape.accel);
   }

@@ -38,6 +38,7 @@ export class TinyVms implements AsyncDisposable {
       memoryBytes: 256 * MIB,
       network: "none",
       init: "agent",
+      nested: false,
       ...more,
     };
   }

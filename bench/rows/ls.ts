@@ -49,6 +49,7 @@ function fillStore(home: HearthHome, count: number, shape: VmShape): void {
           diskBytes,
           network: "none",
           init: "agent",
+          nested: false,
           bootArgs: [],
           env: {},
           autoRemove: false,

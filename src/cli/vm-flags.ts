@@ -22,6 +22,7 @@ export const VM_FLAGS = {
   ...SIZE_FLAGS,
   network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
   init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
+  nested: { help: "Let the guest run VMs itself: it gets a /dev/kvm" },
   kernel: { value: "RELEASE", help: "A kernel of `hearth kernel ls`, not the image's own" },
   bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
   driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
@@ -30,7 +31,7 @@ export const VM_FLAGS = {
 
 /** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */
 export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
-  const { name, network, init, kernel, bootArgs, driver, timeout } = flags;
+  const { name, network, init, nested, kernel, bootArgs, driver, timeout } = flags;
   const lifetime = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   const words = bootArgs.flatMap((text) => text.split(/\s+/).filter((word) => word !== ""));
   return {
@@ -40,6 +41,7 @@ export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>):
     // commander has checked both against their choices.
     ...(network !== undefined && { network: network as Network }),
     ...(init !== undefined && { init: init as Init }),
+    ...(nested && { nested }),
     ...(kernel !== undefined && { kernel }),
     ...(words.length > 0 && { bootArgs: words }),
     ...(driver !== undefined && { driver }),

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import type { GuestNetwork } from "#guest/guest-identity.ts";
@@ -9,11 +9,20 @@ import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { Network } from "#model/vm-spec.ts";
 
+/** The disk after the base and the VM's own. */
+const MODULES_DEVICE = "/dev/vdc";
+
 /** What the VMM is given for this VM. The image's files are verified on the way. */
 export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): Promise<BootPlan> {
   const { spec } = vm;
   const paths = vmPaths(host.folders, vm.id);
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
+  const disks: DiskPlan[] = [
+    { path: boot.base, format: "raw", readOnly: true },
+    { path: paths.disk, format: "raw", readOnly: false },
+  ];
+  if (boot.modules !== undefined) disks.push({ path: boot.modules, format: "raw", readOnly: true });
+  const modules = boot.modules === undefined ? [] : [`hearth.modules=${MODULES_DEVICE}`];
   return {
     id: vm.id,
     name: vm.name,
@@ -21,15 +30,19 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
     runDir: paths.runDir,
     kernel: boot.kernel,
     initramfs: boot.initramfs,
-    kernelArgs: ["hearth.root=overlay", `hearth.init=${spec.init}`, `hearth.vm=${vm.name}`, ...spec.bootArgs],
-    disks: [
-      { path: boot.base, format: "raw", readOnly: true },
-      { path: paths.disk, format: "raw", readOnly: false },
+    kernelArgs: [
+      "hearth.root=overlay",
+      `hearth.init=${spec.init}`,
+      `hearth.vm=${vm.name}`,
+      ...modules,
+      ...spec.bootArgs,
     ],
+    disks,
     cpus: spec.cpus,
     memoryBytes: spec.memoryBytes,
     network: spec.network,
     init: spec.init,
+    nested: spec.nested,
   };
 }
 

@@ -1,6 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
-import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /** @throws HearthError `input.invalid` for a name that no driver has. */
@@ -25,10 +25,26 @@ export async function chooseDriver(
   let why: HearthError | undefined;
   for (const driver of candidates) {
     const features = await driver.features(signal);
-    if (features.available.ok && features.networks.includes(spec.network)) return driver;
-    why ??= features.available.ok
-      ? new HearthError("feature.missing", `The driver ${driver.name} has no network "${spec.network}".`)
-      : new HearthError("vmm.missing", features.available.reason, { hint: features.available.hint });
+    const lacking = whatLacks(driver.name, features, spec);
+    if (lacking === undefined) return driver;
+    why ??= lacking;
   }
   throw why ?? new HearthError("vmm.missing", "This hearthd has no driver.");
+}
+
+/** Why this driver cannot run this VM, or undefined. */
+function whatLacks(name: string, features: DriverFeatures, spec: VmSpec): HearthError | undefined {
+  const { available, networks, nested } = features;
+  if (!available.ok) return new HearthError("vmm.missing", available.reason, { hint: available.hint });
+  if (!networks.includes(spec.network))
+    return new HearthError("feature.missing", `The driver ${name} has no network "${spec.network}".`);
+  if (!spec.nested) return undefined;
+  if (nested === undefined)
+    return new HearthError("feature.missing", `The driver ${name} runs no guests that run VMs themselves.`);
+  if (spec.cpus <= nested.cpusMax) return undefined;
+  return new HearthError(
+    "feature.missing",
+    `nested: on this host a guest that runs VMs itself can have ${nested.cpusMax} CPU, not ${spec.cpus}.`,
+    { hint: `Use --cpus ${nested.cpusMax}${nested.reason === undefined ? "" : `: ${nested.reason}`}.` },
+  );
 }

@@ -29,13 +29,16 @@ export async function completeSpec(
     });
   }
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
+  const nested = request.nested ?? false;
+  const cpusMax = nested ? await nestedCpusMax(host, request.driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
     image: parseImageRef(request.image),
-    cpus: request.cpus ?? defaults.cpus,
+    cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
     network: request.network ?? defaults.network,
     init,
+    nested,
     driver: request.driver ?? defaults.driver,
     kernel: request.kernel,
     bootArgs,
@@ -63,6 +66,18 @@ function checkBootArgs(words: readonly string[]): void {
   if (ours === undefined) return;
   throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(ours)} is set by Hearth itself.`, {
     hint: "Leave it out; --init chooses the init.",
+  });
+}
+
+/** What a host inside of a VM gets when nobody says how many; a driver refuses more at the start. */
+async function nestedCpusMax(host: Host, driver: string | undefined, signal: AbortSignal): Promise<number> {
+  const names = driver === undefined ? [...host.drivers.keys()] : [driver];
+  for (const name of names) {
+    const { available, nested } = await driverOf(host, name).features(signal);
+    if (available.ok && nested !== undefined) return nested.cpusMax;
+  }
+  throw new HearthError("feature.missing", "nested: no driver here runs guests that run VMs themselves.", {
+    hint: "The driver qemu does: apt-get install qemu-system-x86",
   });
 }
 

@@ -20,6 +20,7 @@ const SPEC: VmSpec = {
   diskBytes: 2 ** 33,
   network: "none",
   init: "agent",
+  nested: false,
   bootArgs: [],
   env: {},
   autoRemove: false,

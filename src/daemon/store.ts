@@ -6,6 +6,7 @@ import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Reserve } from "#daemon/reserve.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import { LATER_FIELDS } from "#model/vm-spec.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -187,7 +188,7 @@ function toRecord(row: VmRow): VmRecord {
   return {
     id: row.id as VmId,
     name: row.name as VmName,
-    spec: JSON.parse(row.spec) as VmSpec,
+    spec: { ...LATER_FIELDS, ...(JSON.parse(row.spec) as VmSpec) },
     imageDigest: row.image_digest as ImageDigest,
     state: JSON.parse(row.state) as VmState,
     createdAtMs: row.created_at_ms,

@@ -51,6 +51,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     diskBytes: spec.diskBytes,
     network: spec.network,
     init: spec.init,
+    nested: spec.nested,
     driver,
     accel: handle?.accel,
     kernel: spec.kernel,

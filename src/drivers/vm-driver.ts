@@ -27,6 +27,7 @@ export type BootPlan = {
   readonly memoryBytes: number;
   readonly network: Network;
   readonly init: Init;
+  readonly nested: boolean;
 };
 
 /** What a driver can do on this host. Callers branch on this, never on the driver's name. */
@@ -39,6 +40,8 @@ export type DriverFeatures = {
   readonly accel: "kvm" | "tcg";
   readonly pause: boolean;
   readonly networks: readonly Network[];
+  /** Guests that run VMs themselves: how many CPUs such a guest may have, and why no more. Undefined: none. */
+  readonly nested: { readonly cpusMax: number; readonly reason?: string } | undefined;
   /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
   readonly weaknesses: readonly string[];
   /** The same, for VMs with such a network. */

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Init } from "#model/vm-spec.ts";
+import { MODULES_DISK } from "#images/build-kernel.ts";
 import type { ImageStore } from "#images/image-store.ts";
 import { InitramfsCache } from "#images/initramfs-cache.ts";
 import type { KernelParts } from "#images/initramfs-cache.ts";
@@ -18,6 +19,8 @@ export type BootSet = {
   readonly kernel: string;
   readonly initramfs: string;
   readonly base: string;
+  /** A disk with the kernel's modules; undefined with kernels that were built before there was one. */
+  readonly modules: string | undefined;
   readonly config: ImageConfig;
   readonly inits: readonly Init[];
   readonly kernelRelease: string;
@@ -54,12 +57,17 @@ export class BootSets {
     const vmlinuz = join(kernelDir, KERNEL);
     await this.#check(base, BASE, image, image.ref, signal);
     await this.#check(vmlinuz, KERNEL, kernel, image.ref, signal);
+    const modules = kernel.files.some(({ name }) => name === MODULES_DISK)
+      ? join(kernelDir, MODULES_DISK)
+      : undefined;
+    if (modules !== undefined) await this.#check(modules, MODULES_DISK, kernel, image.ref, signal);
     const prepare = (shared: AbortSignal): Promise<KernelParts> =>
       this.#verifiedParts(kernelDigest, kernel, image.ref, shared);
     const agent = this.#agentPath(image.architecture);
     const initramfs = await this.#initramfs.ensure(kernelDigest, agent, image.ref, prepare, signal);
     const { config, inits } = image;
-    return { kernel: vmlinuz, initramfs, base, config, inits, kernelRelease: kernel.release, kernelDigest };
+    const kernelRelease = kernel.release;
+    return { kernel: vmlinuz, initramfs, base, modules, config, inits, kernelRelease, kernelDigest };
   }
 
   /** The image is being removed. Its kernel may go with it. */

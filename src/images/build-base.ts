@@ -92,6 +92,7 @@ async function bootstrap(
     "--dpkgopt=force-unsafe-io",
     `--essential-hook=${ESSENTIAL_HOOK}`,
     `--customize-hook=${CUSTOMIZE_HOOK}`,
+    ...maskArgs(recipe.maskedUnits ?? []),
     `--customize-hook=grep -c '^Package: ' "$1/var/lib/dpkg/status" | sed 's/^/hearth-packages: /' >&2`,
     recipe.suite,
     root,
@@ -108,6 +109,14 @@ async function bootstrap(
   });
   if (!result.ok) throw describeBuildFailure(recipe.ref, result.error, result.stderr);
   return Number(/^hearth-packages: (\d+)$/m.exec(result.stderr)?.[1] ?? 0);
+}
+
+/** As systemctl(1) masks units, which would have to run in there. The names are the recipe's own. */
+function maskArgs(units: readonly string[]): string[] {
+  return units.map(
+    (unit) =>
+      `--customize-hook=mkdir -p "$1/etc/systemd/system" && ln -sf /dev/null "$1/etc/systemd/system/${unit}"`,
+  );
 }
 
 /**

@@ -4,12 +4,13 @@ import { readAptSources } from "#host/apt-sources.ts";
 import { readAcquireOptions } from "#host/apt.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { requirePrograms } from "#host/find-program.ts";
-import { hashFile, sha256 } from "#host/hash-file.ts";
+import { hashFile } from "#host/hash-file.ts";
 import { buildBase } from "#images/build-base.ts";
 import { buildKernel } from "#images/build-kernel.ts";
 import { planDebianSources } from "#images/debian-sources.ts";
 import type { Architecture, KernelManifest, ManifestFile } from "#images/manifest.ts";
 import type { Recipe } from "#images/recipes.ts";
+import { uuidFor } from "#images/uuid-for.ts";
 
 export type BuildInput = {
   readonly recipe: Recipe;
@@ -60,7 +61,7 @@ export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onPr
   const both = AbortSignal.any([signal, other.signal]);
   const input = { dir, sources, acquire };
   const parts = [
-    buildBase({ ...input, recipe, uuid: uuidFor(recipe.ref) }, onProgress, both),
+    buildBase({ ...input, recipe, uuid: uuidFor(`file system of ${recipe.ref}`) }, onProgress, both),
     buildKernel({ ...input, ref: recipe.ref, architecture }, onProgress, both),
   ] as const;
   for (const part of parts) part.catch((error: unknown) => other.abort(error));
@@ -73,9 +74,3 @@ export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onPr
   const hash = await hashFile(image, signal);
   return { base: { name: BASE_NAME, ...hash }, kernel: kernel.value, packageCount: base.value };
 };
-
-/** The same for every build of an image, so that builds differ only in what differs. A version 8 UUID. */
-function uuidFor(ref: string): string {
-  const hex = sha256(`file system of ${ref}`);
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
-}

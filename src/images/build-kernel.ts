@@ -5,13 +5,18 @@ import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { aptDownload, aptShow, aptUpdate, makePrivateApt } from "#host/apt.ts";
 import { hashFile } from "#host/hash-file.ts";
+import { makeImageFromTree } from "#host/mke2fs.ts";
 import { runBoundOrThrow } from "#host/run-bound.ts";
 import { describeBuildFailure } from "#images/build-failure.ts";
 import { newKernelManifest } from "#images/manifest.ts";
 import type { Architecture, KernelManifest, ManifestFile } from "#images/manifest.ts";
 import { planModuleOrder } from "#images/module-order.ts";
+import { uuidFor } from "#images/uuid-for.ts";
 
 const TIMEOUT_MS = 120_000;
+
+/** All modules of a kernel, for guests to mount at /lib/modules/RELEASE: any image may boot with any kernel. */
+export const MODULES_DISK = "modules.ext4";
 
 /** Debian's kernels for virtual machines: no drivers for real hardware, so they are small. */
 const PACKAGES: Readonly<Record<Architecture, string>> = {
@@ -67,7 +72,15 @@ export async function buildKernel(
     const release = await findRelease(unpacked);
     const modules = await collectModules(unpacked, release, join(dir, "kernel", "modules"), signal);
     await copyFile(join(unpacked, "boot", `vmlinuz-${release}`), join(dir, "kernel", "vmlinuz"));
-    const names = ["vmlinuz", ...modules.map((name) => `modules/${name}`)];
+    onProgress({ stage: "kernel", text: "making the disk of its modules" });
+    const { modules: tree } = await findModules(unpacked, release);
+    await makeImageFromTree(
+      tree,
+      join(dir, "kernel", MODULES_DISK),
+      uuidFor(`modules of ${release}`),
+      signal,
+    );
+    const names = ["vmlinuz", MODULES_DISK, ...modules.map((name) => `modules/${name}`)];
     const files: ManifestFile[] = [];
     for (const name of names) files.push({ name, ...(await hashFile(join(dir, "kernel", name), signal)) });
     const { architecture } = input;

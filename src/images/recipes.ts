@@ -19,6 +19,8 @@ export type Recipe = {
   /** On top of dpkg's and apt's own needs. */
   readonly packages: readonly string[];
   readonly inits: readonly Init[];
+  /** Of its systemd, that never start. */
+  readonly maskedUnits?: readonly string[];
   readonly config: ImageConfig;
 };
 
@@ -27,6 +29,40 @@ const SUITES = [DEFAULT_SUITE, "trixie"] as const;
 
 /** Small, but able to look at its network, and to fetch over TLS. */
 const BASE_PACKAGES = ["ca-certificates", "netbase", "iproute2"] as const;
+/** What Hearth itself runs on, for a VM that is a host of VMs: VMMs, networks, file systems. */
+const HOST_PACKAGES = [
+  "bubblewrap",
+  "cpio",
+  "dmsetup",
+  "e2fsprogs",
+  "kmod",
+  "nftables",
+  "qemu-system-x86",
+  "qemu-utils",
+  "wireguard-tools",
+  "xz-utils",
+  "zstd",
+] as const;
+
+/**
+ * Units that a short-lived machine without a person at its console has no use for. A getty hangs up everybody
+ * else's open console; the others wake up to look for updates, or wait for a network that may never come.
+ */
+const IDLE_UNITS = [
+  "apt-daily-upgrade.timer",
+  "apt-daily.timer",
+  "console-getty.service",
+  "dpkg-db-backup.timer",
+  "e2scrub_all.timer",
+  "e2scrub_reap.service",
+  "fstrim.timer",
+  "getty@.service",
+  "getty.target",
+  "motd-news.timer",
+  "serial-getty@.service",
+  "systemd-tmpfiles-clean.timer",
+] as const;
+
 const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps"] as const;
 
 const CONFIG: ImageConfig = {
@@ -44,6 +80,14 @@ const RECIPES: readonly Recipe[] = SUITES.flatMap((suite) => [
     suite,
     packages: [...BASE_PACKAGES, ...SYSTEMD_PACKAGES],
     inits: ["agent", "systemd"],
+    config: CONFIG,
+  },
+  {
+    ref: `debian-host:${suite}`,
+    suite,
+    packages: [...BASE_PACKAGES, ...SYSTEMD_PACKAGES, ...HOST_PACKAGES],
+    inits: ["systemd", "agent"],
+    maskedUnits: IDLE_UNITS,
     config: CONFIG,
   },
 ]);

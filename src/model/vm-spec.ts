@@ -9,6 +9,9 @@ export type Network = (typeof NETWORKS)[number];
 /** Who is PID 1 in the guest: the agent itself, or the image's systemd with the agent as a service. */
 export type Init = (typeof INITS)[number];
 
+/** What VMs have that were stored before there was such a field. */
+export const LATER_FIELDS = { nested: false } as const satisfies Partial<VmSpec>;
+
 /** What was asked for, complete with defaults. A restart uses the same. */
 export type VmSpec = {
   readonly image: ImageRef;
@@ -18,6 +21,8 @@ export type VmSpec = {
   readonly diskBytes: number;
   readonly network: Network;
   readonly init: Init;
+  /** The guest can run VMs itself: it has a /dev/kvm that works. */
+  readonly nested: boolean;
   /** A driver's name; undefined lets hearthd choose when the VM starts. */
   readonly driver?: string | undefined;
   /** A kernel release from `hearth kernel ls`; undefined takes the image's own. */

@@ -352,6 +352,7 @@ function fakeVm(name: string, phase: VmPhase, number: number, spec: Partial<Crea
     diskBytes: spec.diskBytes ?? 2 ** 33,
     network: "none",
     init: "agent",
+    nested: false,
     bootArgs: [],
     env: spec.env ?? {},
     autoRemove: spec.autoRemove ?? false,

@@ -20,6 +20,7 @@ function fakePlan(): BootPlan {
     memoryBytes: 2 ** 29,
     network: "none",
     init: "agent",
+    nested: false,
   };
 }
 

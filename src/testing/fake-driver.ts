@@ -74,6 +74,7 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
+    nested: { cpusMax: 1 },
     networks: ["none", "user"],
     weaknesses: ["nothing runs: this driver is a fake"],
     networkWeaknesses: {},

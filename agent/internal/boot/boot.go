@@ -36,7 +36,7 @@ func Run() (Booted, error) {
 	}
 	booted.Console.Stage("modules")
 	if options.Root == "overlay" {
-		if booted.Disks, err = enterRoot(booted.Console, options.Init); err != nil {
+		if booted.Disks, err = enterRoot(booted.Console, options); err != nil {
 			return booted, err
 		}
 	}
@@ -52,7 +52,7 @@ func Run() (Booted, error) {
 	return booted, nil
 }
 
-func enterRoot(console *Console, init string) ([]string, error) {
+func enterRoot(console *Console, options Options) ([]string, error) {
 	self, err := openSelf()
 	if err != nil {
 		return nil, err
@@ -65,8 +65,11 @@ func enterRoot(console *Console, init string) ([]string, error) {
 	if err := switchRoot(); err != nil {
 		return nil, err
 	}
+	if err := mountModules(options.Modules); err != nil {
+		console.Say("the kernel's modules are not there: %v", err)
+	}
 	console.Stage("rooted")
-	if init == "systemd" {
+	if options.Init == "systemd" {
 		return nil, execInit(console, self)
 	}
 	return []string{disk}, nil

@@ -16,6 +16,8 @@ type Options struct {
 	Root string // "overlay" or "none".
 	Init string // "agent" or "systemd".
 	VM   string // The VM's name; for the console only.
+	// The device with the kernel's modules, or nothing.
+	Modules string
 }
 
 // ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
@@ -30,6 +32,8 @@ func ParseCommandLine(line string) (Options, error) {
 			options.Init = value
 		case "hearth.vm":
 			options.VM = value
+		case "hearth.modules":
+			options.Modules = value
 		}
 	}
 	if options.Root != "overlay" && options.Root != "none" {
@@ -37,6 +41,9 @@ func ParseCommandLine(line string) (Options, error) {
 	}
 	if options.Init != "agent" && options.Init != "systemd" {
 		return options, fmt.Errorf("hearth.init has to be agent or systemd, not %q", options.Init)
+	}
+	if options.Modules != "" && !strings.HasPrefix(options.Modules, "/dev/") {
+		return options, fmt.Errorf("hearth.modules has to be a device, not %q", options.Modules)
 	}
 	return options, nil
 }

@@ -63,3 +63,20 @@ func loadModule(path string) error {
 	}
 	return err
 }
+
+// mountModules puts the disk with the kernel's modules where modprobe looks for them. They fit this kernel and
+// no other, so the image has none of its own.
+func mountModules(device string) error {
+	if device == "" {
+		return nil
+	}
+	if err := waitForDevice(device); err != nil {
+		return err
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return fmt.Errorf("uname: %w", err)
+	}
+	target := "/lib/modules/" + unix.ByteSliceToString(name.Release[:])
+	return mountAll([]mount{{device, target, "ext4", unix.MS_RDONLY | quietly | unix.MS_NOEXEC, "noload"}})
+}

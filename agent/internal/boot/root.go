@@ -63,7 +63,7 @@ func waitForDevice(path string) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the disk %s did not appear in %s; the VM needs two disks and their drivers: %w",
+			return fmt.Errorf("the disk %s did not appear in %s; the VM needs its disks and their drivers: %w",
 				path, deviceTimeout, err)
 		}
 		time.Sleep(2 * time.Millisecond)

@@ -21,6 +21,7 @@ function plan(more: Partial<BootPlan> = {}): BootPlan {
     memoryBytes: 512 * 1024 ** 2,
     network: "none",
     init: "agent",
+    nested: false,
     ...more,
   };
 }

@@ -28,6 +28,7 @@ export function qemuSockets(runDir: string): QemuSockets {
 /** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
 export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const sockets = qemuSockets(plan.runDir);
+  const device: DeviceName = (kind) => `virtio-${kind}-${plan.nested ? "pci" : "device"}`;
   return [
     ["-name", `guest=${escapeValue(plan.id)}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"],
@@ -40,23 +41,36 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     socketArguments("console", sockets.console),
     ["-serial", "chardev:console"],
     socketArguments("agent", sockets.agent),
-    ["-device", "virtio-serial-device", "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
-    ...plan.disks.map(diskArguments),
-    ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"],
-    networkArguments(plan),
+    ["-device", device("serial"), "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...plan.disks.map((disk, index) => diskArguments(disk, index, device)),
+    ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", `${device("rng")},rng=rng`],
+    networkArguments(plan, device),
   ].flat();
 }
 
+/** Virtio devices are on the machine's PCI bus, or are plain memory on a machine that has none. */
+type DeviceName = (kind: "serial" | "blk" | "rng" | "net") => string;
+
 function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
+  const size = ["-m", `size=${plan.memoryBytes}B`, "-smp", String(plan.cpus)];
+  if (plan.nested) {
+    // The machine that KVM's nesting is used on. EPYC is the smallest model that QEMU emulates with SVM.
+    const cpu = machine.accel === "kvm" ? "host" : "EPYC,+svm,+npt";
+    return ["-M", "q35", "-accel", acceleratorOf(machine), "-cpu", cpu, ...size];
+  }
   return [
     // Virtio devices are announced through ACPI: Debian's cloud kernel does not read them from its command line.
     // Without pit and pic that kernel finds no timer in emulation.
     ["-M", "microvm,acpi=on,pit=on,pic=on,rtc=on"],
-    ["-accel", machine.accel === "kvm" ? "kvm" : "tcg,thread=multi"],
+    ["-accel", acceleratorOf(machine)],
     ["-cpu", machine.accel === "kvm" ? "host" : "max"],
-    ["-m", `size=${plan.memoryBytes}B`, "-smp", String(plan.cpus)],
+    size,
     ["-global", "virtio-mmio.force-legacy=false"],
   ].flat();
+}
+
+function acceleratorOf(machine: QemuMachine): string {
+  return machine.accel === "kvm" ? "kvm" : "tcg,thread=multi";
 }
 
 /** Words of the user come last: the kernel takes the last of two that contradict each other. */
@@ -75,7 +89,7 @@ function socketArguments(id: string, path: string): string[] {
  * Written to the page cache, and to the disk itself when the guest flushes: what the guest has synced is safe.
  * A write that the host cannot do is an error in the guest; QEMU's default would silently pause it on a full disk.
  */
-function diskArguments(disk: DiskPlan, index: number): string[] {
+function diskArguments(disk: DiskPlan, index: number, device: DeviceName): string[] {
   const access = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
   const node = {
     driver: disk.format,
@@ -83,14 +97,14 @@ function diskArguments(disk: DiskPlan, index: number): string[] {
     ...access,
     file: { driver: "file", filename: disk.path, ...access },
   };
-  const device = `virtio-blk-device,drive=disk${index},werror=report,rerror=report`;
-  return ["-blockdev", JSON.stringify(node), "-device", device];
+  const card = `${device("blk")},drive=disk${index},werror=report,rerror=report`;
+  return ["-blockdev", JSON.stringify(node), "-device", card];
 }
 
-function networkArguments(plan: BootPlan): string[] {
+function networkArguments(plan: BootPlan, device: DeviceName): string[] {
   if (plan.network === "none") return [];
-  const device = `virtio-net-device,netdev=net,mac=${macAddress(plan.id)}`;
-  return ["-netdev", "user,id=net,ipv6=off", "-device", device];
+  const card = `${device("net")},netdev=net,mac=${macAddress(plan.id)}`;
+  return ["-netdev", "user,id=net,ipv6=off", "-device", card];
 }
 
 /** The same for the VM at every start; locally administered. */

@@ -2,10 +2,12 @@ import { statSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { missingTool, PROGRAM_ENV, run } from "#host/run.ts";
+import { LIMITS } from "#model/limits.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 
 /** The first with `-sandbox`'s words, JSON for -blockdev and microvm with ACPI. */
 const VERSION_MIN = [6, 2] as const;
+const NESTED_SMP_VERSION_MIN = 9;
 const ASK_TIMEOUT_MS = 10_000;
 
 const EMULATED =
@@ -57,6 +59,7 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     accel,
     pause: true,
     networks: userNetwork ? NETWORKS : ["none"],
+    nested: nestedCpus(installed, accel),
     weaknesses: accel === "tcg" ? [EMULATED] : [],
     networkWeaknesses: userNetwork ? { user: USER_NETWORK_REACH } : {},
     // Emulated boots take 3 s on an idle machine with two cores, and 25 s on one with a load of 15.
@@ -64,6 +67,16 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     // Emulated kernels have been seen to hang while they calibrate their clock.
     bootRetries: accel === "tcg" ? 1 : 0,
   };
+}
+
+/**
+ * Emulated by a QEMU before 9, a guest with two CPUs dies in its kernel's text patching as soon as it uses KVM
+ * itself; 7.2 was seen to, 10.0 not.
+ */
+function nestedCpus(installed: Installed | Error, accel: "kvm" | "tcg"): DriverFeatures["nested"] {
+  const major = installed instanceof Error ? 0 : Number.parseInt(installed.version, 10);
+  if (accel === "kvm" || major >= NESTED_SMP_VERSION_MIN) return { cpusMax: LIMITS.cpusMax };
+  return { cpusMax: 1, reason: `an emulated one crashes with more before QEMU ${NESTED_SMP_VERSION_MIN}` };
 }
 
 function availability(installed: Installed | Error): DriverFeatures["available"] {

@@ -152,5 +152,6 @@ function probePlan(probe: KvmProbe, folder: string) {
     memoryBytes: MEMORY_BYTES,
     network: "none",
     init: "agent",
+    nested: false,
   } as const;
 }

@@ -30,6 +30,7 @@ class Place implements Disposable {
       memoryBytes: 2 ** 28,
       network: "none",
       init: "agent",
+      nested: false,
     };
   }
   program(script: string): string {

@@ -41,6 +41,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["disk", formatSize(vm.diskBytes)],
     ["network", vm.network],
     ["init", vm.init],
+    ["nested", vm.nested ? "the guest can run VMs" : undefined],
     ["driver", vm.driver === undefined ? undefined : [vm.driver, emulated].filter(Boolean).join(", ")],
     ["kernel", vm.kernel],
     ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],

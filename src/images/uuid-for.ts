@@ -1,0 +1,7 @@
+import { sha256 } from "#host/hash-file.ts";
+
+/** The same for every build of the same thing, so that builds differ only in what differs. A version 8 UUID. */
+export function uuidFor(what: string): string {
+  const hex = sha256(what);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
