@@ -68,13 +68,19 @@ func runInit() {
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
 	machine := newInitMachine(booted, runner)
 	machine.powerOffOnSignal()
-	giveUp(booted.Console, servePort(logger, runner, machine, "agent", booted.Console.Stage))
+	server := newServer(logger, runner, machine, "agent")
+	giveUp(booted.Console, serveHost(server, booted.Options.Channel, booted.Console.Stage))
 }
 
 func runService() error {
 	logger := log.New(os.Stderr, "hearth-agent: ", 0)
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
-	return servePort(logger, runner, newServiceMachine(), "systemd", func(string) {})
+	options, err := boot.ReadCommandLine()
+	if err != nil {
+		return fmt.Errorf("the kernel's command line: %w", err)
+	}
+	server := newServer(logger, runner, newServiceMachine(), "systemd")
+	return serveHost(server, options.Channel, func(string) {})
 }
 
 func newServer(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, init string) *channel.Server {
@@ -82,7 +88,12 @@ func newServer(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, in
 	return channel.NewServer(service.Handler(), logger)
 }
 
-func servePort(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, init string, stage func(string)) error {
+// serveHost serves where the host is, and returns only to fail.
+func serveHost(server *channel.Server, where string, stage func(string)) error {
+	if where == "vsock" {
+		stage("ready")
+		return server.ServeVsock(context.Background())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), portTimeout)
 	defer cancel()
 	port, err := channel.OpenPort(ctx)
@@ -90,5 +101,5 @@ func servePort(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, in
 		return err
 	}
 	stage("ready")
-	return newServer(logger, runner, machine, init).ServePort(port)
+	return server.ServePort(port)
 }

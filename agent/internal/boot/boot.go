@@ -26,7 +26,7 @@ func Run() (Booted, error) {
 	}
 	booted := Booted{Console: OpenConsole()}
 	booted.Console.Stage("started")
-	options, err := readCommandLine()
+	options, err := ReadCommandLine()
 	if err != nil {
 		return booted, fmt.Errorf("the kernel's command line: %w", err)
 	}

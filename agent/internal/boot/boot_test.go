@@ -8,10 +8,11 @@ import (
 
 func TestTheCommandLineGivesOptions(t *testing.T) {
 	for line, want := range map[string]Options{
-		"":                                    {Root: "overlay", Init: "agent"},
-		"console=ttyS0 quiet -- x":            {Root: "overlay", Init: "agent"},
-		"a hearth.root=none hearth.vm=web-1":  {Root: "none", Init: "agent", VM: "web-1"},
-		"hearth.init=systemd\thearth.other=1": {Root: "overlay", Init: "systemd"},
+		"":                                   {Root: "overlay", Init: "agent", Channel: "port"},
+		"console=ttyS0 quiet -- x":           {Root: "overlay", Init: "agent", Channel: "port"},
+		"a hearth.root=none hearth.vm=web-1": {Root: "none", Init: "agent", VM: "web-1", Channel: "port"},
+		"hearth.channel=vsock hearth.modules=/dev/vdc": {Root: "overlay", Init: "agent", Channel: "vsock", Modules: "/dev/vdc"},
+		"hearth.init=systemd\thearth.other=1":          {Root: "overlay", Init: "systemd", Channel: "port"},
 	} {
 		if got, err := ParseCommandLine(line); err != nil || got != want {
 			t.Errorf("%q: got %+v, %v", line, got, err)
@@ -20,7 +21,7 @@ func TestTheCommandLineGivesOptions(t *testing.T) {
 }
 
 func TestUnknownWaysToBootAreRefused(t *testing.T) {
-	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc"} {
+	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc", "hearth.channel=tcp", "hearth.modules=vdc"} {
 		if got, err := ParseCommandLine(line); err == nil {
 			t.Errorf("%q: got %+v", line, got)
 		}

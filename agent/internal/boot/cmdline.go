@@ -16,13 +16,15 @@ type Options struct {
 	Root string // "overlay" or "none".
 	Init string // "agent" or "systemd".
 	VM   string // The VM's name; for the console only.
+	// Channel is where the host is: a virtio-serial "port" or "vsock".
+	Channel string
 	// The device with the kernel's modules, or nothing.
 	Modules string
 }
 
 // ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
 func ParseCommandLine(line string) (Options, error) {
-	options := Options{Root: "overlay", Init: "agent"}
+	options := Options{Root: "overlay", Init: "agent", Channel: "port"}
 	for word := range strings.FieldsSeq(line) {
 		name, value, _ := strings.Cut(word, "=")
 		switch name {
@@ -32,6 +34,8 @@ func ParseCommandLine(line string) (Options, error) {
 			options.Init = value
 		case "hearth.vm":
 			options.VM = value
+		case "hearth.channel":
+			options.Channel = value
 		case "hearth.modules":
 			options.Modules = value
 		}
@@ -41,6 +45,9 @@ func ParseCommandLine(line string) (Options, error) {
 	}
 	if options.Init != "agent" && options.Init != "systemd" {
 		return options, fmt.Errorf("hearth.init has to be agent or systemd, not %q", options.Init)
+	}
+	if options.Channel != "port" && options.Channel != "vsock" {
+		return options, fmt.Errorf("hearth.channel has to be port or vsock, not %q", options.Channel)
 	}
 	if options.Modules != "" && !strings.HasPrefix(options.Modules, "/dev/") {
 		return options, fmt.Errorf("hearth.modules has to be a device, not %q", options.Modules)

@@ -141,7 +141,8 @@ func emptyFolder(dir int, dev uint64) {
 	}
 }
 
-func readCommandLine() (Options, error) {
+// ReadCommandLine reads the command line that this kernel was started with.
+func ReadCommandLine() (Options, error) {
 	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return Options{}, err
