@@ -87,7 +87,9 @@ export class BareVm implements AsyncDisposable {
     const ended = new AbortController();
     vmm.once("error", (error) => ended.abort(error));
     vmm.once("exit", (code) => ended.abort(new Error(`QEMU ended with ${code}.`)));
-    this.#agent = (await waitForAgent(this.#socket, { deadlineMs: BOOT_MS }, ended.signal)).agent;
+    this.#agent = (
+      await waitForAgent({ agentSocket: this.#socket }, { deadlineMs: BOOT_MS }, ended.signal)
+    ).agent;
     return performance.now() - startedMs;
   }
 

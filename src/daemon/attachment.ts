@@ -120,7 +120,7 @@ export class Attachment {
   async #reach(): Promise<Guest> {
     for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS.last)) {
       try {
-        return await this.#guests.waitFor(this.handle.agentSocket, GUEST_WAIT_MS, this.#detached.signal);
+        return await this.#guests.waitFor(this.handle, GUEST_WAIT_MS, this.#detached.signal);
       } catch (error) {
         if (this.#detached.signal.aborted) throw error;
         await pause(pauseMs, this.#detached.signal);

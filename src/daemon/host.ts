@@ -11,6 +11,7 @@ import type { Store } from "#daemon/store.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
 import type { ImageCache } from "#images/image-cache.ts";
+import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 
 export type Host = {
@@ -68,7 +69,7 @@ export type Guest = Pick<
 
 export type Guests = {
   /** Resolves when the agent at this socket has answered the handshake. @throws HearthError `agent.unreachable` */
-  waitFor(socketPath: string, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
+  waitFor(address: AgentAddress, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
 };
 
 export type Processes = {

@@ -16,7 +16,7 @@ import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { parseVmId } from "#model/ids.ts";
-import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
@@ -83,7 +83,7 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
     plan: flow.context as StopPlan,
     driver,
     handle,
-    guest: await connectForStop(host, handle.agentSocket, flow),
+    guest: await connectForStop(host, handle, flow),
     ended: watching.ended,
     commit: (exit: VmExit) => host.store.setState(vm.id, { phase: "stopped", exit }),
   };
@@ -107,11 +107,11 @@ class Watching implements Disposable {
 }
 
 /** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */
-async function connectForStop(host: Host, agentSocket: string, flow: OpenFlow) {
+async function connectForStop(host: Host, address: AgentAddress, flow: OpenFlow) {
   const plan = flow.context as StopPlan;
   if (plan.mode !== "graceful" || flow.steps.get("ask the guest") === "done") return undefined;
   try {
-    return await host.guests.waitFor(agentSocket, plan.timeoutMs, new AbortController().signal);
+    return await host.guests.waitFor(address, plan.timeoutMs, new AbortController().signal);
   } catch {
     return undefined; // It is powering off already, or is gone: the flow's next step sees to that.
   }

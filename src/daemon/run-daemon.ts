@@ -118,7 +118,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
     files: MANAGED_FILES,
     guests: {
-      waitFor: (agentSocket, deadlineMs, waitSignal) => reachAgent(agentSocket, { deadlineMs }, waitSignal),
+      waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
     processes: {
       usage: readUsage,

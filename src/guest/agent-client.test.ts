@@ -26,7 +26,7 @@ const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 async function connected(t: TestContext, script: AgentScript) {
   const scripted = await startScriptedAgent(socketIn(t), script);
   t.after(() => scripted[Symbol.asyncDispose]());
-  const agent = await connectAgent(scripted.socketPath, soon());
+  const agent = await connectAgent({ agentSocket: scripted.socketPath }, soon());
   t.after(() => agent.close());
   return { scripted, agent };
 }
@@ -65,17 +65,20 @@ test("an agent that never answers holds nobody beyond the deadline", async (t) =
   const path = socketIn(t);
   await using scripted = await startScriptedAgent(path, { answerHello: 0 });
   await assert.rejects(
-    connectAgent(scripted.socketPath, AbortSignal.timeout(200)),
+    connectAgent({ agentSocket: scripted.socketPath }, AbortSignal.timeout(200)),
     failsWith("operation.timed_out"),
   );
 });
 
 test("a socket path that the kernel would cut is refused", async () => {
-  await assert.rejects(connectAgent(`/tmp/${"x".repeat(110)}`, soon()), failsWith("host.path_too_long"));
+  await assert.rejects(
+    connectAgent({ agentSocket: `/tmp/${"x".repeat(110)}` }, soon()),
+    failsWith("host.path_too_long"),
+  );
 });
 
 test("a socket that is not there is an unreachable agent", async (t) => {
-  await assert.rejects(connectAgent(socketIn(t), soon()), failsWith("agent.unreachable"));
+  await assert.rejects(connectAgent({ agentSocket: socketIn(t) }, soon()), failsWith("agent.unreachable"));
 });
 
 test("an agent names only errors that are a guest's to name, in text that is safe to print", async (t) => {
@@ -225,7 +228,11 @@ test("a stdin that fails is what the exec fails with", async (t) => {
 test("waiting for an agent starts before its socket is there", async (t) => {
   const path = socketIn(t);
   const tried = Promise.withResolvers<void>();
-  const ready = waitForAgent(path, { deadlineMs: 20_000, onAttempt: () => tried.resolve() }, soon());
+  const ready = waitForAgent(
+    { agentSocket: path },
+    { deadlineMs: 20_000, onAttempt: () => tried.resolve() },
+    soon(),
+  );
   await tried.promise;
   await using scripted = await startScriptedAgent(path, { answers: { info: () => ({ version: "1" }) } });
   const { agent, report } = await ready;
@@ -240,5 +247,8 @@ test("waiting for an agent ends at its deadline, unreachable", async (t) => {
   t.after(() => silent.close());
   await once(silent, "listening");
   silent.on("connection", (socket) => t.after(() => socket.destroy()));
-  await assert.rejects(waitForAgent(path, { deadlineMs: 150 }, soon()), failsWith("agent.unreachable"));
+  await assert.rejects(
+    waitForAgent({ agentSocket: path }, { deadlineMs: 150 }, soon()),
+    failsWith("agent.unreachable"),
+  );
 });

@@ -14,6 +14,7 @@ import { configureRequest, type GuestIdentity } from "#guest/guest-identity.ts";
 import { readGuestReport, type GuestReport } from "#guest/guest-report.ts";
 import { guestText } from "#guest/guest-text.ts";
 import { readTar, writeTar, type TarTarget, type TarWritten } from "#guest/guest-tar.ts";
+import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ExecSpec, TtySize } from "#model/exec-spec.ts";
 
 export type { DialTarget, ExecEvent, ExecIo, GuestIdentity, GuestReport, TarTarget, TarWritten };
@@ -71,8 +72,8 @@ const WARNING_MAX_CHARS = 300;
  * should carry a deadline.
  * @throws HearthError `agent.unreachable`, `operation.timed_out`
  */
-export async function connectAgent(socketPath: string, signal: AbortSignal): Promise<AgentClient> {
-  return clientOf(new AgentSession(await openAgentStream(socketPath, signal)));
+export async function connectAgent(address: AgentAddress, signal: AbortSignal): Promise<AgentClient> {
+  return clientOf(new AgentSession(await openAgentStream(address, signal)));
 }
 
 /** What the parts of the client share. */

@@ -100,7 +100,11 @@ test("an agent that is killed in the middle of a command is an unreachable agent
 test("a host that is cut off in the middle of a flow comes back on the same port", async () => {
   await using port = await startSerialPort(join(real.folder, "port.sock"), real.socketPath);
   for (let round = 0; round < 5; round += 1) {
-    const { agent: first } = await waitForAgent(port.socketPath, { deadlineMs: 20_000 }, soon());
+    const { agent: first } = await waitForAgent(
+      { agentSocket: port.socketPath },
+      { deadlineMs: 20_000 },
+      soon(),
+    );
     const spec = { argv: ["cat"], env: {}, stdin: true, detach: false };
     async function* endless(): AsyncGenerator<Uint8Array> {
       for (;;) yield Buffer.alloc(50_000, round);
@@ -111,13 +115,17 @@ test("a host that is cut off in the middle of a flow comes back on the same port
     port.cutHost();
     await assert.rejects(end, (error: HearthError) => error.code === "agent.unreachable");
   }
-  const { agent: last } = await waitForAgent(port.socketPath, { deadlineMs: 20_000 }, soon());
+  const { agent: last } = await waitForAgent(
+    { agentSocket: port.socketPath },
+    { deadlineMs: 20_000 },
+    soon(),
+  );
   while ((await last.info(soon())).execs > 0) await last.pingMs(soon());
   last.close();
 });
 
 test("a second connection has its own life", async () => {
-  const second = await connectAgent(real.socketPath, soon());
+  const second = await connectAgent({ agentSocket: real.socketPath }, soon());
   second.close();
   assert.equal(await second.closed, undefined);
   assert.equal((await agent.info(soon())).execs, 0);

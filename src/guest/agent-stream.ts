@@ -7,6 +7,7 @@ import { connect, type Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { AnswerScanner, helloLine } from "#guest/answer-scanner.ts";
 import { abortError, unreachable } from "#guest/agent-error.ts";
+import type { AgentAddress } from "#model/vm-handle.ts";
 import { LIMITS } from "#model/limits.ts";
 
 /** The agent may open its end at any time, and drops what came while it was not listening. */
@@ -18,12 +19,12 @@ const HELLO_EVERY_MS = 50;
  * @throws HearthError `agent.unreachable` when nobody listens or the stream ends before the answer,
  * `host.path_too_long`, and what `signal` says.
  */
-export async function openAgentStream(socketPath: string, signal: AbortSignal): Promise<Socket> {
-  checkSocketPath(socketPath);
+export async function openAgentStream(address: AgentAddress, signal: AbortSignal): Promise<Socket> {
+  checkSocketPath(address.agentSocket);
   if (signal.aborted) throw abortError(signal);
-  const socket = connect({ path: socketPath });
+  const socket = connect({ path: address.agentSocket });
   try {
-    await shakeHands(socket, signal);
+    await shakeHands(socket, address.agentVsockPort, signal);
     return socket;
   } catch (error) {
     socket.destroy();
@@ -39,7 +40,7 @@ function checkSocketPath(path: string): void {
   });
 }
 
-function shakeHands(socket: Socket, signal: AbortSignal): Promise<void> {
+function shakeHands(socket: Socket, vsockPort: number | undefined, signal: AbortSignal): Promise<void> {
   const nonce = randomBytes(16).toString("hex");
   const scanner = new AnswerScanner(nonce);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -49,6 +50,8 @@ function shakeHands(socket: Socket, signal: AbortSignal): Promise<void> {
   };
   let timer: NodeJS.Timeout | undefined;
   const onConnect = (): void => {
+    // Firecracker's "hybrid vsock": its answer, `OK` and a number, is dropped like all that comes before ours.
+    if (vsockPort !== undefined) socket.write(`CONNECT ${vsockPort}\n`, "latin1");
     hello();
     timer = setInterval(hello, HELLO_EVERY_MS);
   };

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { connectAgent, type AgentClient, type GuestReport } from "#guest/agent-client.ts";
+import type { AgentAddress } from "#model/vm-handle.ts";
 import { abortError, unreachable } from "#guest/agent-error.ts";
 
 /** Between attempts that failed at once: the socket is not there yet, or the agent's end was just closed. */
@@ -24,20 +25,20 @@ export type ReadyAgent = { readonly agent: AgentClient; readonly report: GuestRe
  * @throws HearthError `agent.unreachable` at the deadline, with what the last attempt failed with
  */
 export function reachAgent(
-  socketPath: string,
+  address: AgentAddress,
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<AgentClient> {
-  return untilAnswered((either) => connectAgent(socketPath, either), options, signal);
+  return untilAnswered((either) => connectAgent(address, either), options, signal);
 }
 
 /** The same, and asks for `info`. */
 export function waitForAgent(
-  socketPath: string,
+  address: AgentAddress,
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<ReadyAgent> {
-  return untilAnswered((either) => askOnce(socketPath, either), options, signal);
+  return untilAnswered((either) => askOnce(address, either), options, signal);
 }
 
 async function untilAnswered<Answer>(
@@ -64,8 +65,8 @@ async function untilAnswered<Answer>(
   throw unreachable(last?.cause ?? new Error(`It gave no answer in ${options.deadlineMs} ms.`));
 }
 
-async function askOnce(socketPath: string, signal: AbortSignal): Promise<ReadyAgent> {
-  const agent = await connectAgent(socketPath, signal);
+async function askOnce(address: AgentAddress, signal: AbortSignal): Promise<ReadyAgent> {
+  const agent = await connectAgent(address, signal);
   try {
     return { agent, report: await agent.info(signal) };
   } catch (error) {

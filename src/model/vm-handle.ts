@@ -17,9 +17,14 @@ export type VmHandle = {
   readonly stateDir: string;
   /** Unix sockets of the VMM, absolute. */
   readonly agentSocket: string;
+  /** Where the agent listens when that socket is a vsock device's, which has many ports. */
+  readonly agentVsockPort?: number | undefined;
   readonly monitorSocket: string;
   readonly consoleSocket: string;
 };
+
+/** Where the agent of a VM is reached. */
+export type AgentAddress = Pick<VmHandle, "agentSocket" | "agentVsockPort">;
 
 /** How a VMM ended, as far as anybody saw it. */
 export type VmExit = {

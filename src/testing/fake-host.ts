@@ -95,13 +95,13 @@ export class FakeHost implements Host {
   };
 
   readonly guests: Guests = {
-    waitFor: async (socketPath, _deadlineMs, signal) => {
+    waitFor: async ({ agentSocket }, _deadlineMs, signal) => {
       signal.throwIfAborted();
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
       }
-      return this.#guest(socketPath);
+      return this.#guest(agentSocket);
     },
   };
 

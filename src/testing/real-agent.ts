@@ -37,7 +37,11 @@ export async function startRealAgent(): Promise<RealAgent> {
     dead.abort(new HearthError("host.tool_failed", `The agent ended: ${readFileSync(logFile, "utf8")}`)),
   );
   const connect = async (): Promise<AgentClient> => {
-    const { agent } = await waitForAgent(socketPath, { deadlineMs: START_DEADLINE_MS }, dead.signal);
+    const { agent } = await waitForAgent(
+      { agentSocket: socketPath },
+      { deadlineMs: START_DEADLINE_MS },
+      dead.signal,
+    );
     clients.push(agent);
     return agent;
   };

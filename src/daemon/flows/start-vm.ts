@@ -107,7 +107,7 @@ async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Prom
   void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
   const either = AbortSignal.any([signal, ended.signal]);
   try {
-    attachment.keepGuest(await host.guests.waitFor(handle.agentSocket, agentDeadlineMs, either));
+    attachment.keepGuest(await host.guests.waitFor(handle, agentDeadlineMs, either));
   } catch (error) {
     throw ended.signal.aborted ? ended.signal.reason : error;
   }
