@@ -1,0 +1,35 @@
+import { HearthError } from "#base/error.ts";
+
+export type FirecrackerVersion = {
+  readonly major: number;
+  readonly minor: number;
+  readonly patch: number;
+  /** As Firecracker said it, without the "v": "1.12.1", "1.17.0-dev". */
+  readonly text: string;
+};
+
+/** The oldest that Hearth was made for and tested with. */
+export const FIRECRACKER_VERSION_MIN = "1.12.0";
+
+const VERSION = /\bv?((\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:-[0-9A-Za-z.-]+)?)/;
+
+/**
+ * From `GET /version` ("1.12.1"), from `firecracker --version` ("Firecracker v1.12.1" and more lines), or
+ * from a tag. What comes after the three numbers ("-dev", git's description) does not count: such a build
+ * has what its numbers will have.
+ * @throws HearthError `vmm.failed` when there is no version in `text`.
+ */
+export function parseFirecrackerVersion(text: string): FirecrackerVersion {
+  const [, said, major, minor, patch] = VERSION.exec(text) ?? [];
+  if (said === undefined) {
+    const shown = JSON.stringify(text.trim().slice(0, 100));
+    throw new HearthError("vmm.failed", `Firecracker's version cannot be read from ${shown}.`);
+  }
+  return { major: Number(major), minor: Number(minor), patch: Number(patch), text: said };
+}
+
+/** Compares the three numbers. `least` is such as "1.14.0". */
+export function isAtLeast(version: FirecrackerVersion, least: string): boolean {
+  const { major, minor, patch } = parseFirecrackerVersion(least);
+  return (version.major - major || version.minor - minor || version.patch - patch) >= 0;
+}

@@ -1,0 +1,54 @@
+import { type Payload, payload } from "#drivers/firecracker/api/api-request.ts";
+import type { Problems } from "#drivers/firecracker/api/problems.ts";
+
+/**
+ * `size` tokens that come back evenly within `refillTime` ms: size / refillTime is the rate that lasts.
+ * A size or a refill time of 0 takes the limit away, which is how a PATCH lifts one.
+ */
+export type TokenBucket = {
+  /** Bytes for bandwidth, operations for ops. */
+  readonly size: number;
+  /** Spent once, before the bucket itself; it never comes back. */
+  readonly oneTimeBurst?: number | undefined;
+  /** Milliseconds. */
+  readonly refillTime: number;
+};
+
+/** Both limits hold together. In a PATCH an absent one stays as it is. */
+export type RateLimiter = {
+  readonly bandwidth?: TokenBucket | undefined;
+  readonly ops?: TokenBucket | undefined;
+};
+
+/** Pure. */
+export function tokenBucketPayload(bucket: TokenBucket): Payload {
+  return payload({
+    size: bucket.size,
+    one_time_burst: bucket.oneTimeBurst,
+    refill_time: bucket.refillTime,
+  });
+}
+
+/** Pure; undefined stays undefined, so that the field is left out. */
+export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | undefined {
+  if (limiter === undefined || limiter === null) return undefined;
+  return payload({
+    bandwidth: limiter.bandwidth && tokenBucketPayload(limiter.bandwidth),
+    ops: limiter.ops && tokenBucketPayload(limiter.ops),
+  });
+}
+
+/** Rules of one bucket. */
+export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBucket | undefined): void {
+  if (bucket === undefined || bucket === null) return;
+  if (problems.required(`${at}.size`, bucket.size)) problems.integer(`${at}.size`, bucket.size, 0);
+  if (problems.required(`${at}.refillTime`, bucket.refillTime))
+    problems.integer(`${at}.refillTime`, bucket.refillTime, 0);
+  problems.integer(`${at}.oneTimeBurst`, bucket.oneTimeBurst, 0);
+}
+
+/** Rules of both buckets. */
+export function checkRateLimiter(problems: Problems, at: string, limiter: RateLimiter | undefined): void {
+  checkTokenBucket(problems, `${at}.bandwidth`, limiter?.bandwidth);
+  checkTokenBucket(problems, `${at}.ops`, limiter?.ops);
+}

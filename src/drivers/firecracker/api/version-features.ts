@@ -1,0 +1,183 @@
+/** What which Firecracker can do, from 1.12 on, and which of them must not be asked to. */
+import { HearthError } from "#base/error.ts";
+import type { ApiRequest, Json } from "#drivers/firecracker/api/api-request.ts";
+import {
+  type FirecrackerVersion,
+  isAtLeast,
+  parseFirecrackerVersion,
+} from "#drivers/firecracker/api/firecracker-version.ts";
+
+type Feature = {
+  /** As it stands in a sentence: "Firecracker 1.12.1 has no …". */
+  readonly what: string;
+  readonly since: string;
+  /** Requests that need it: all with this path, or those with `field` in their body, or with `value` in it. */
+  readonly path: RegExp;
+  readonly field?: string;
+  readonly value?: Json;
+};
+
+/**
+ * Sources: Firecracker's CHANGELOG up to 1.16 and its release notes, with the number of the pull request;
+ * for 1.17 the pull requests that were merged after 1.16.0 was tagged, because 1.17 is not released.
+ */
+export const FEATURES = {
+  // #5310
+  "mmds-imds-compat": {
+    what: "IMDS compatibility of MMDS (imdsCompat)",
+    since: "1.13.0",
+    path: /^\/mmds\/config$/,
+    field: "imds_compat",
+  },
+  // #5350
+  serial: { what: "setting for the serial console's output", since: "1.14.0", path: /^\/serial$/ },
+  // #5463
+  pmem: { what: "pmem device", since: "1.14.0", path: /^\/pmem\// },
+  // #5534
+  "memory-hotplug": { what: "memory hotplug", since: "1.14.0", path: /^\/hotplug\/memory$/ },
+  // #5491
+  "balloon-hinting": {
+    what: "free page hinting",
+    since: "1.14.0",
+    path: /^\/balloon$/,
+    field: "free_page_hinting",
+  },
+  // #5491
+  "balloon-hinting-runs": { what: "free page hinting", since: "1.14.0", path: /^\/balloon\/hinting\// },
+  // #5491
+  "balloon-reporting": {
+    what: "free page reporting",
+    since: "1.14.0",
+    path: /^\/balloon$/,
+    field: "free_page_reporting",
+  },
+  // #5323
+  "vsock-override": {
+    what: "other vsock path for a restored VM (vsockOverride)",
+    since: "1.16.0",
+    path: /^\/snapshot\/load$/,
+    field: "vsock_override",
+  },
+  // #5809
+  "clock-realtime": {
+    what: "clock that a restore moves on (clockRealtime)",
+    since: "1.16.0",
+    path: /^\/snapshot\/load$/,
+    field: "clock_realtime",
+  },
+  // #5824
+  "serial-rate-limiter": {
+    what: "rate limit for the serial console",
+    since: "1.16.0",
+    path: /^\/serial$/,
+    field: "rate_limiter",
+  },
+  // #5828
+  "network-mtu": {
+    what: "MTU for network interfaces",
+    since: "1.16.0",
+    path: /^\/network-interfaces\//,
+    field: "mtu",
+  },
+  // #5789
+  "pmem-rate-limiter": {
+    what: "rate limit for pmem devices",
+    since: "1.16.0",
+    path: /^\/pmem\//,
+    field: "rate_limiter",
+  },
+  // #5983
+  "metrics-id": { what: "id in the metrics", since: "1.17.0", path: /^\/metrics$/, field: "emit_id" },
+  // #5983
+  "metrics-properties": {
+    what: "properties in the metrics",
+    since: "1.17.0",
+    path: /^\/metrics$/,
+    field: "properties",
+  },
+  // #6003
+  "transparent-huge-pages": {
+    what: "transparent huge pages",
+    since: "1.17.0",
+    path: /^\/machine-config$/,
+    field: "huge_pages",
+    value: "Transparent",
+  },
+  // #6064
+  "restore-huge-pages": {
+    what: "choice of huge pages for a restored VM",
+    since: "1.17.0",
+    path: /^\/snapshot\/load$/,
+    field: "huge_pages",
+  },
+} as const satisfies Record<string, Feature>;
+
+export type FeatureName = keyof typeof FEATURES;
+
+/** Pure. */
+export function hasFeature(version: FirecrackerVersion, name: FeatureName): boolean {
+  return isAtLeast(version, FEATURES[name].since);
+}
+
+/**
+ * Refuses what this version does not have, or has broken.
+ * @throws HearthError `feature.missing` with the version that has it.
+ */
+export function requireFeatures(request: ApiRequest, version: FirecrackerVersion): void {
+  for (const feature of Object.values<Feature>(FEATURES)) {
+    if (!isNeeded(feature, request) || isAtLeast(version, feature.since)) continue;
+    throw new HearthError("feature.missing", `Firecracker ${version.text} has no ${feature.what}.`, {
+      hint: `Use Firecracker ${feature.since} or newer.`,
+    });
+  }
+  const fault = request.path.startsWith("/snapshot/") ? findFault(version, "snapshot") : undefined;
+  if (fault !== undefined) throw fault;
+}
+
+function isNeeded({ path, field, value }: Feature, request: ApiRequest): boolean {
+  if (!path.test(request.path)) return false;
+  if (field === undefined) return true;
+  const given = request.body?.[field];
+  return value === undefined ? given !== undefined : given === value;
+}
+
+type Fault = {
+  readonly breaks: "snapshot" | "pause";
+  readonly from: string;
+  readonly fixedIn: string;
+  readonly why: string;
+};
+
+const FAULTS: readonly Fault[] = [
+  {
+    // #5872 brought it, #5958 fixed it.
+    breaks: "snapshot",
+    from: "1.16.0",
+    fixedIn: "1.16.1",
+    why: "loses the vsock after a restore, so that nothing in the VM can be reached",
+  },
+  {
+    // #5882 brought it, #6100 fixed it. With a snapshot between pause and resume it does not happen.
+    breaks: "pause",
+    from: "1.16.0",
+    fixedIn: "1.16.2",
+    why: "loses what the host sends by vsock after a pause and a resume",
+  },
+];
+
+/**
+ * Why this version must not be asked to do something that it offers; undefined when it may. `requireFeatures`
+ * refuses snapshots with it. `pause` is for whoever reaches the guest by vsock: a pause before a
+ * snapshot is fine, so the request alone does not tell.
+ */
+export function findFault(version: FirecrackerVersion, what: Fault["breaks"]): HearthError | undefined {
+  const fault = FAULTS.find(
+    ({ breaks, from, fixedIn }) =>
+      breaks === what && isAtLeast(version, from) && !isAtLeast(version, fixedIn),
+  );
+  if (fault === undefined) return undefined;
+  const fixed = parseFirecrackerVersion(fault.fixedIn).text;
+  return new HearthError("feature.missing", `Firecracker ${version.text} ${fault.why}.`, {
+    hint: `Use Firecracker ${fixed} or newer.`,
+  });
+}

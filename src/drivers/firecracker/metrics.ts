@@ -1,0 +1,193 @@
+/**
+ * Firecracker's metrics: a JSON line each minute, and one more at each `flushMetrics`. Counters tell what
+ * has happened since the line before, so whoever wants totals adds the lines up: `addMetrics`.
+ */
+import { HearthError } from "#base/error.ts";
+
+// Our name, and Firecracker's. All are counters since the last line.
+const VCPU = {
+  exitIoIn: "exit_io_in",
+  exitIoOut: "exit_io_out",
+  exitMmioRead: "exit_mmio_read",
+  exitMmioWrite: "exit_mmio_write",
+  failures: "failures",
+} as const;
+const BLOCK = {
+  readBytes: "read_bytes",
+  writeBytes: "write_bytes",
+  readCount: "read_count",
+  writeCount: "write_count",
+  flushCount: "flush_count",
+  throttledCount: "rate_limiter_throttled_events",
+  executeFails: "execute_fails",
+  eventFails: "event_fails",
+} as const;
+const NET = {
+  rxBytes: "rx_bytes_count",
+  txBytes: "tx_bytes_count",
+  rxPackets: "rx_packets_count",
+  txPackets: "tx_packets_count",
+  rxFails: "rx_fails",
+  txFails: "tx_fails",
+  rxThrottledCount: "rx_rate_limiter_throttled",
+  txThrottledCount: "tx_rate_limiter_throttled",
+} as const;
+const BALLOON = {
+  inflateCount: "inflate_count",
+  deflateCount: "deflate_count",
+  statsUpdatesCount: "stats_updates_count",
+  statsUpdateFails: "stats_update_fails",
+  eventFails: "event_fails",
+} as const;
+const VSOCK = {
+  rxBytes: "rx_bytes_count",
+  txBytes: "tx_bytes_count",
+  rxPackets: "rx_packets_count",
+  txPackets: "tx_packets_count",
+  connectionsAdded: "conns_added",
+  connectionsKilled: "conns_killed",
+  connectionsRemoved: "conns_removed",
+  rxReadFails: "rx_read_fails",
+  txWriteFails: "tx_write_fails",
+  txFlushFails: "tx_flush_fails",
+} as const;
+/** What did not reach the log or the metrics, because nobody read them fast enough. */
+const LOGGER = {
+  missedMetricsCount: "missed_metrics_count",
+  missedLogCount: "missed_log_count",
+  metricsFails: "metrics_fails",
+} as const;
+
+// Not counters: each line has the last value. Microseconds; `vmm…` without the way through the API.
+const LATENCIES = {
+  fullCreateSnapshot: "full_create_snapshot",
+  diffCreateSnapshot: "diff_create_snapshot",
+  loadSnapshot: "load_snapshot",
+  pauseVm: "pause_vm",
+  resumeVm: "resume_vm",
+  vmmFullCreateSnapshot: "vmm_full_create_snapshot",
+  vmmDiffCreateSnapshot: "vmm_diff_create_snapshot",
+  vmmLoadSnapshot: "vmm_load_snapshot",
+  vmmPauseVm: "vmm_pause_vm",
+  vmmResumeVm: "vmm_resume_vm",
+} as const;
+const STARTUP = {
+  processStartupTimeUs: "process_startup_time_us",
+  processStartupTimeCpuUs: "process_startup_time_cpu_us",
+} as const;
+
+type Names = Readonly<Record<string, string>>;
+type Numbers<Table extends Names> = { readonly [Name in keyof Table]: number };
+type PerDevice<Table extends Names> = Readonly<Record<string, Numbers<Table>>>;
+
+export type BlockMetrics = Numbers<typeof BLOCK>;
+export type NetMetrics = Numbers<typeof NET>;
+
+/** What `stats` shows. What a version does not tell is 0. */
+export type FirecrackerMetrics = {
+  /** Of the line; of the newest one in a sum. */
+  readonly utcTimestampMs: number;
+  readonly vcpu: Numbers<typeof VCPU>;
+  /** All drives together, and each by its id. */
+  readonly block: BlockMetrics;
+  readonly drives: PerDevice<typeof BLOCK>;
+  /** All interfaces together, and each by its id. */
+  readonly net: NetMetrics;
+  readonly interfaces: PerDevice<typeof NET>;
+  readonly balloon: Numbers<typeof BALLOON>;
+  readonly vsock: Numbers<typeof VSOCK>;
+  readonly logger: Numbers<typeof LOGGER>;
+  /** System calls that seccomp refused, of the whole process. One ends it. */
+  readonly seccompFaults: number;
+  readonly latenciesUs: Numbers<typeof LATENCIES>;
+  readonly startup: Numbers<typeof STARTUP>;
+};
+
+/**
+ * One line of the metrics file or FIFO. Fields that it does not know are passed over.
+ * @throws HearthError `vmm.failed` when it is not a JSON object.
+ */
+export function parseMetrics(line: string): FirecrackerMetrics {
+  const all = parseObject(line);
+  return {
+    utcTimestampMs: numberOf(all["utc_timestamp_ms"]),
+    vcpu: read(all["vcpu"], VCPU),
+    block: read(all["block"], BLOCK),
+    drives: readDevices(all, "block_", BLOCK),
+    net: read(all["net"], NET),
+    interfaces: readDevices(all, "net_", NET),
+    balloon: read(all["balloon"], BALLOON),
+    vsock: read(all["vsock"], VSOCK),
+    logger: read(all["logger"], LOGGER),
+    seccompFaults: numberOf(objectOf(all["seccomp"])["num_faults"]),
+    latenciesUs: read(all["latencies_us"], LATENCIES),
+    startup: read(all["api_server"], STARTUP),
+  };
+}
+
+/** Pure: counters are added; times, latencies and seccomp faults are those of `next`, the newer line. */
+export function addMetrics(total: FirecrackerMetrics, next: FirecrackerMetrics): FirecrackerMetrics {
+  return {
+    ...next,
+    vcpu: add(total.vcpu, next.vcpu),
+    block: add(total.block, next.block),
+    drives: addDevices(total.drives, next.drives),
+    net: add(total.net, next.net),
+    interfaces: addDevices(total.interfaces, next.interfaces),
+    balloon: add(total.balloon, next.balloon),
+    vsock: add(total.vsock, next.vsock),
+    logger: add(total.logger, next.logger),
+  };
+}
+
+function parseObject(line: string): Readonly<Record<string, unknown>> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(line);
+  } catch (cause) {
+    throw new HearthError("vmm.failed", "A line of Firecracker's metrics is not JSON.", { cause });
+  }
+  if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return objectOf(parsed);
+  throw new HearthError("vmm.failed", "A line of Firecracker's metrics is not an object.");
+}
+
+function objectOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function numberOf(value: unknown): number {
+  return typeof value === "number" ? value : 0;
+}
+
+function read<Table extends Names>(section: unknown, table: Table): Numbers<Table> {
+  const given = objectOf(section);
+  const entries = Object.entries(table).map(([ours, theirs]) => [ours, numberOf(given[theirs])]);
+  return Object.fromEntries(entries) as Numbers<Table>;
+}
+
+function readDevices<Table extends Names>(
+  all: Readonly<Record<string, unknown>>,
+  prefix: string,
+  table: Table,
+): PerDevice<Table> {
+  const devices = Object.entries(all).filter(([key]) => key.startsWith(prefix));
+  return Object.fromEntries(devices.map(([key, section]) => [key.slice(prefix.length), read(section, table)]));
+}
+
+function add<Counts extends Readonly<Record<string, number>>>(one: Counts, other: Counts): Counts {
+  const sums = Object.entries(one).map(([name, count]) => [name, count + (other[name] ?? 0)]);
+  return Object.fromEntries(sums) as Counts;
+}
+
+/** A device that is in one only has been plugged, or is gone; its counts stay in the sum. */
+function addDevices<Counts extends Readonly<Record<string, number>>>(
+  total: Readonly<Record<string, Counts>>,
+  next: Readonly<Record<string, Counts>>,
+): Readonly<Record<string, Counts>> {
+  const sums: Record<string, Counts> = { ...total };
+  for (const [id, counts] of Object.entries(next)) {
+    const before = sums[id];
+    sums[id] = before === undefined ? counts : add(before, counts);
+  }
+  return sums;
+}
