@@ -33,7 +33,16 @@ export type Host = {
 
 export type Images = Pick<
   ImageCache,
-  "ensure" | "rebuild" | "list" | "find" | "get" | "remove" | "bootSet" | "listKernels" | "cleanUp"
+  | "ensure"
+  | "rebuild"
+  | "list"
+  | "find"
+  | "get"
+  | "remove"
+  | "bootSet"
+  | "kernelElf"
+  | "listKernels"
+  | "cleanUp"
 >;
 
 export type Disks = {

@@ -5,6 +5,7 @@ import { MODULES_DISK } from "#images/build-kernel.ts";
 import type { ImageStore } from "#images/image-store.ts";
 import { InitramfsCache } from "#images/initramfs-cache.ts";
 import type { KernelParts } from "#images/initramfs-cache.ts";
+import { KernelElfs } from "#images/kernel-elfs.ts";
 import type { Architecture, ImageManifest, KernelManifest } from "#images/manifest.ts";
 import type { ImageConfig } from "#images/recipes.ts";
 import type { VerifiedFiles } from "#images/verified-files.ts";
@@ -36,6 +37,7 @@ export class BootSets {
   readonly #store: ImageStore;
   readonly #files: VerifiedFiles;
   readonly #initramfs: InitramfsCache;
+  readonly #elfs: KernelElfs;
   readonly #agentPath: (architecture: Architecture) => string;
   /** Manifests that were verified against their digest. They never change under one digest. */
   readonly #images = new Map<string, ImageManifest>();
@@ -46,6 +48,7 @@ export class BootSets {
     this.#files = files;
     this.#agentPath = agentPath;
     this.#initramfs = new InitramfsCache((digest) => store.paths.kernelInitramfs(digest), files);
+    this.#elfs = new KernelElfs(store, files);
   }
 
   async get(digest: string, options: BootSetOptions, signal: AbortSignal): Promise<BootSet> {
@@ -68,6 +71,16 @@ export class BootSets {
     const { config, inits } = image;
     const kernelRelease = kernel.release;
     return { kernel: vmlinuz, initramfs, base, modules, config, inits, kernelRelease, kernelDigest };
+  }
+
+  /** The same kernel as in `get`, as an ELF file. */
+  async kernelElf(digest: string, options: BootSetOptions, signal: AbortSignal): Promise<string> {
+    const image = await this.#image(digest);
+    const kernelDigest = await this.#kernelFor(image, options.kernel);
+    const kernel = await this.#kernel(kernelDigest);
+    const vmlinuz = join(this.#store.paths.kernel(kernelDigest), KERNEL);
+    await this.#check(vmlinuz, KERNEL, kernel, image.ref, signal);
+    return this.#elfs.ensure(kernelDigest, vmlinuz, image.ref, signal);
   }
 
   /** The image is being removed. Its kernel may go with it. */

@@ -22,6 +22,10 @@ export class CachePaths {
     return join(this.root, "initramfs");
   }
 
+  get elfs(): string {
+    return join(this.root, "kernel-elfs");
+  }
+
   get refs(): string {
     return join(this.root, "refs");
   }
@@ -47,6 +51,11 @@ export class CachePaths {
     return join(this.initramfs, hex(digest));
   }
 
+  /** So are its ELF files. */
+  kernelElfs(digest: string): string {
+    return join(this.elfs, hex(digest));
+  }
+
   ref(ref: string): string {
     return join(this.refs, `${fileName(ref)}.json`);
   }
@@ -64,9 +73,9 @@ export class CachePaths {
   /** @throws HearthError `host.read_only` */
   async make(): Promise<void> {
     try {
-      for (const dir of [this.images, this.kernels, this.initramfs, this.refs, this.locks, this.tmp]) {
+      const { images, kernels, initramfs, elfs, refs, locks, tmp } = this;
+      for (const dir of [images, kernels, initramfs, elfs, refs, locks, tmp])
         await mkdir(dir, { recursive: true });
-      }
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // Node says ENOENT when a folder cannot be made in a read-only file system.

@@ -10,13 +10,15 @@ import {
 } from "node:fs";
 import { truncate, utimes } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { SILENT } from "#base/log.ts";
+import { sha256 } from "#host/hash-file.ts";
 import { run } from "#host/run.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import type { BuildImage } from "#images/build-image.ts";
+import { fakeElf } from "#testing/fake-bzimage.ts";
 import { fakeBuild } from "#testing/fake-image-build.ts";
 import { startLockHolder } from "#testing/lock-holder.ts";
 
@@ -166,6 +168,49 @@ test("a file that changed is refused with the cure, at its first use and later, 
     writeFileSync(path, whole);
     await cache.bootSet(digest, {}, t.signal);
   }
+});
+
+test("a kernel is unpacked when an ELF file is first asked for, once for all, and goes with its image", async (t) => {
+  const bed = makeBed(t);
+  const caches = [bed.open(), bed.open()] as const;
+  const { digest } = await caches[0].ensure("debian", quiet, t.signal);
+  const elfs = join(bed.dir, "kernel-elfs");
+  assert.deepEqual(readdirSync(elfs), []);
+  const all = Array.from({ length: 8 }, (_, index) => caches[index % 2]!.kernelElf(digest, {}, t.signal));
+  const paths = new Set(await Promise.all(all));
+  assert.equal(paths.size, 1);
+  const [path = ""] = paths;
+  assert.deepEqual(readFileSync(path), fakeElf("the kernel"));
+  assert.equal(basename(path), `${sha256(fakeElf("the kernel"))}.elf`);
+  assert.equal(await bed.open().kernelElf(digest, { kernel: "6.1.0-fake" }, t.signal), path);
+  assert.deepEqual(scraps(bed.dir), []);
+  await caches[0].remove("debian", t.signal);
+  assert.deepEqual(readdirSync(elfs), []);
+  const again = await caches[0].ensure("debian", quiet, t.signal);
+  assert.equal(await caches[0].kernelElf(again.digest, {}, t.signal), path);
+});
+
+test("an unpacked kernel that changed is refused with the cure, and a kernel that cannot be unpacked leaves nothing", async (t) => {
+  const bed = makeBed(t);
+  const cache = bed.open();
+  const { digest } = await cache.ensure("debian", quiet, t.signal);
+  const path = await cache.kernelElf(digest, {}, t.signal);
+  writeFileSync(path, "something else");
+  const isCorrupt = { code: "image.corrupt", hint: /hearth image rm debian:bookworm && hearth image build/ };
+  await assert.rejects(cache.kernelElf(digest, {}, t.signal), isCorrupt);
+  await assert.rejects(bed.open().kernelElf(digest, {}, t.signal), isCorrupt);
+  const foreign = makeBed(t);
+  const build: BuildImage = async (input, onProgress, signal) => {
+    const built = await fakeBuild(input, onProgress, signal);
+    writeFileSync(join(input.dir, "kernel", "vmlinuz"), "no bzImage");
+    const { files, ...kernel } = built.kernel;
+    const hash = { sha256: sha256("no bzImage"), sizeBytes: 10 };
+    return { ...built, kernel: { ...kernel, files: files.with(0, { name: "vmlinuz", ...hash }) } };
+  };
+  const odd = await foreign.open(build).ensure("debian", quiet, t.signal);
+  await assert.rejects(foreign.open().kernelElf(odd.digest, {}, t.signal), { code: "kernel.unsupported" });
+  assert.deepEqual(scraps(foreign.dir), []);
+  assert.deepEqual(readdirSync(join(foreign.dir, "kernel-elfs")), []);
 });
 
 test("a manifest that changed, or is missing, is refused by the digest", async (t) => {

@@ -133,6 +133,15 @@ export class ImageCache {
     return this.#bootSets.get(digest, options, signal);
   }
 
+  /**
+   * The path of the kernel of this boot set as an ELF file, verified, for VMMs that load no bzImage; unpacked
+   * when first asked for. For x86-64: on others the boot set's own kernel is what such VMMs load.
+   * @throws HearthError as `bootSet`, and `kernel.unsupported`
+   */
+  async kernelElf(digest: ImageDigest, options: BootSetOptions, signal: AbortSignal): Promise<string> {
+    return this.#bootSets.kernelElf(digest, options, signal);
+  }
+
   async listKernels(): Promise<Kernel[]> {
     const digests = await this.#store.kernelDigests();
     return Promise.all(

@@ -4,8 +4,9 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { z } from "zod";
+import { HearthError } from "#base/error.ts";
 import { writeFileAtomic, syncPath } from "#host/atomic-file.ts";
 import { tryFileLock, waitFileLock } from "#host/file-lock.ts";
 import type { FileLock } from "#host/file-lock.ts";
@@ -85,6 +86,20 @@ export class ImageStore {
     return digest;
   }
 
+  /**
+   * Makes `from`, a synced file in a scrap, visible as `to`, in a folder that goes with the kernel.
+   * @throws HearthError `image.not_found` when the kernel was removed while the file was made.
+   */
+  async publishForKernel(kernelDigest: string, from: string, to: string, signal: AbortSignal): Promise<void> {
+    using held = new DisposableStack();
+    held.use(await this.#lockPublishing(signal));
+    if (!(await isThere(this.paths.kernel(kernelDigest))))
+      throw new HearthError("image.not_found", "The kernel was removed while it was unpacked.");
+    await mkdir(dirname(to), { recursive: true });
+    await rename(from, to);
+    for (const path of [dirname(to), dirname(dirname(to))]) await syncPath(path);
+  }
+
   /** Removes the image, and then what only it needed. Idempotent. */
   async remove(digest: string, signal: AbortSignal): Promise<void> {
     using held = new DisposableStack();
@@ -100,6 +115,7 @@ export class ImageStore {
       if (used.has(kernel)) continue;
       await this.#discard(this.paths.kernels, this.paths.kernel(kernel));
       await removeTree(this.paths.initramfs, this.paths.kernelInitramfs(kernel));
+      await removeTree(this.paths.elfs, this.paths.kernelElfs(kernel));
     }
   }
 

@@ -4,9 +4,10 @@ import { sha256 } from "#host/hash-file.ts";
 import type { BuildImage } from "#images/build-image.ts";
 import { newKernelManifest } from "#images/manifest.ts";
 import type { ManifestFile } from "#images/manifest.ts";
+import { fakeKernel } from "#testing/fake-bzimage.ts";
 
-const KERNEL_FILES: Readonly<Record<string, string>> = {
-  vmlinuz: "the kernel",
+const KERNEL_FILES: Readonly<Record<string, string | Buffer>> = {
+  vmlinuz: fakeKernel("the kernel"),
   "modules/virtio.ko": "first module",
   "modules/virtio_blk.ko": "second module",
 };
@@ -33,7 +34,7 @@ export const fakeBuild: BuildImage = async ({ architecture, dir }, onProgress) =
   };
 };
 
-function write(name: string, path: string, content: string): ManifestFile {
+function write(name: string, path: string, content: string | Buffer): ManifestFile {
   writeFileSync(path, content);
   return { name, sha256: sha256(content), sizeBytes: content.length };
 }

@@ -1,0 +1,76 @@
+/** The outer layer of an x86 kernel: a boot sector, a setup header, and the packed kernel as its payload. */
+import { HearthError } from "#base/error.ts";
+import { formatSize } from "#base/sizes.ts";
+import { LZ4_LEGACY_MAGIC } from "#images/lz4-legacy.ts";
+
+/** Offsets in the setup header, from the kernel's Documentation/arch/x86/boot.rst. */
+const SETUP_SECTORS = 0x1f1;
+const MAGIC = 0x202;
+const PROTOCOL = 0x206;
+const PAYLOAD_OFFSET = 0x248;
+const PAYLOAD_BYTES = 0x24c;
+const HEADER_END = 0x250;
+const SECTOR_BYTES = 512;
+/** Payload offset and length are there from boot protocol 2.08 on. */
+const PROTOCOL_MIN = 0x0208;
+/** What a header of 0 setup sectors means. */
+const SETUP_SECTORS_DEFAULT = 4;
+/** The largest distribution kernels unpack to a tenth of it; more is taken for a lie. */
+const UNPACKED_MAX_BYTES = 512 * 1024 * 1024;
+
+const ZSTD_MAGIC = 0xfd2fb528;
+
+export type Packing = "gzip" | "lz4" | "zstd";
+
+export type BzImagePayload = {
+  readonly packing: Packing;
+  /** The packed stream alone, as the packing's own decoder takes it. A view on the image. */
+  readonly packed: Uint8Array;
+  readonly unpackedBytes: number;
+};
+
+/**
+ * Where the kernel itself is, found by the header and not by a search for magic numbers, which also occur by
+ * chance. @throws HearthError `kernel.unsupported`
+ */
+export function findPayload(image: Buffer): BzImagePayload {
+  if (image.length < HEADER_END || image.toString("latin1", MAGIC, MAGIC + 4) !== "HdrS")
+    throw unsupported("it is not an x86 bzImage");
+  if (image.readUInt16LE(PROTOCOL) < PROTOCOL_MIN) throw unsupported("its boot protocol is older than 2.08");
+  const sectors = image.readUInt8(SETUP_SECTORS) || SETUP_SECTORS_DEFAULT;
+  const start = (sectors + 1) * SECTOR_BYTES + image.readUInt32LE(PAYLOAD_OFFSET);
+  const end = start + image.readUInt32LE(PAYLOAD_BYTES);
+  if (end > image.length || end - start < 8) throw unsupported("its payload is not inside of it");
+  const unpackedBytes = image.readUInt32LE(end - 4);
+  if (unpackedBytes === 0 || unpackedBytes > UNPACKED_MAX_BYTES)
+    throw unsupported(`it says that it unpacks to ${formatSize(unpackedBytes)}`);
+  const packing = packingOf(image.subarray(start, end));
+  // The size comes after the stream, except with gzip, whose stream ends with it anyway.
+  return { packing, packed: image.subarray(start, packing === "gzip" ? end : end - 4), unpackedBytes };
+}
+
+function packingOf(payload: Buffer): Packing {
+  const magic = payload.readUInt32LE(0);
+  if (magic === ZSTD_MAGIC) return "zstd";
+  if (magic === LZ4_LEGACY_MAGIC) return "lz4";
+  if ((magic & 0xffff) === 0x8b1f) return "gzip";
+  const hex = payload.toString("hex", 0, 6);
+  const name = REFUSED.find(([start]) => hex.startsWith(start))?.[1];
+  throw unsupported(
+    name === undefined ? `its payload begins with unknown bytes, ${hex}` : `it is packed with ${name}`,
+  );
+}
+
+/** What kernels can be packed with as well. No distribution that Hearth knows does for x86 any more. */
+const REFUSED: readonly (readonly [hex: string, name: string])[] = [
+  ["fd377a585a00", "xz"],
+  ["425a68", "bzip2"],
+  ["5d0000", "LZMA"],
+  ["894c5a4f", "LZO"],
+];
+
+/** @param reason goes on after "The kernel cannot be unpacked:". */
+export function unsupported(reason: string, cause?: unknown): HearthError {
+  const hint = "Take a kernel that is packed with zstd, LZ4 or gzip; Debian's and Ubuntu's are.";
+  return new HearthError("kernel.unsupported", `The kernel cannot be unpacked: ${reason}.`, { hint, cause });
+}

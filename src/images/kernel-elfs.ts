@@ -1,0 +1,83 @@
+import { existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { waitFileLock } from "#host/file-lock.ts";
+import { removeTree } from "#host/managed-path.ts";
+import { extractVmlinux } from "#images/extract-vmlinux.ts";
+import type { ImageStore } from "#images/image-store.ts";
+import { SharedWork } from "#images/shared-work.ts";
+import type { Expected, VerifiedFiles } from "#images/verified-files.ts";
+
+/** Extracting takes half a second, so one lock for all kernels is enough. */
+const LOCK = "kernel-elf";
+
+type Made = Expected & { readonly path: string };
+
+/**
+ * The ELF files of kernels, made when a VMM first needs one. A file's name is its sha256, by which it is
+ * checked like what manifests list; a kernel's files go with it.
+ */
+export class KernelElfs {
+  readonly #store: ImageStore;
+  readonly #files: VerifiedFiles;
+  readonly #making = new SharedWork<Made>();
+  readonly #made = new Map<string, Made>();
+
+  constructor(store: ImageStore, files: VerifiedFiles) {
+    this.#store = store;
+    this.#files = files;
+  }
+
+  /**
+   * The path. Those who ask at once, also in other processes, wait for one extraction.
+   * @param vmlinuz the kernel's bzImage, verified by the caller
+   * @param ref the image that it is for, for errors
+   * @throws HearthError `kernel.unsupported`, `image.corrupt`, `image.not_found` when it was removed meanwhile
+   */
+  async ensure(kernelDigest: string, vmlinuz: string, ref: string, signal: AbortSignal): Promise<string> {
+    let made = this.#made.get(kernelDigest);
+    // One that is gone was removed with its kernel, and the kernel has been built again since.
+    if (made === undefined || !existsSync(made.path)) {
+      const work = async (_: unknown, shared: AbortSignal): Promise<Made> =>
+        (await this.#find(kernelDigest)) ?? (await this.#make(kernelDigest, vmlinuz, shared));
+      made = await this.#making.join(kernelDigest, work, () => {}, signal);
+      this.#made.set(kernelDigest, made);
+    }
+    await this.#files.check(made.path, made, ref, signal);
+    return made.path;
+  }
+
+  async #make(kernelDigest: string, vmlinuz: string, signal: AbortSignal): Promise<Made> {
+    const { paths } = this.#store;
+    await paths.make();
+    using held = new DisposableStack();
+    held.use(await waitFileLock(paths.lock(LOCK), () => {}, signal));
+    const found = await this.#find(kernelDigest);
+    if (found !== undefined) return found;
+    await this.#store.removeScrapsOf(LOCK);
+    const dir = await this.#store.makeScrap(LOCK);
+    try {
+      const scrap = join(dir, "vmlinux");
+      const hash = await extractVmlinux(vmlinuz, scrap, signal);
+      const path = join(paths.kernelElfs(kernelDigest), `${hash.sha256}.elf`);
+      await this.#store.publishForKernel(kernelDigest, scrap, path, signal);
+      await this.#files.trust(path, hash.sha256);
+      return { ...hash, path };
+    } finally {
+      await removeTree(paths.tmp, dir);
+    }
+  }
+
+  async #find(kernelDigest: string): Promise<Made | undefined> {
+    const dir = this.#store.paths.kernelElfs(kernelDigest);
+    if (!existsSync(dir)) return undefined;
+    for (const name of await readdir(dir)) {
+      const hex = /^([0-9a-f]{64})\.elf$/.exec(name)?.[1];
+      if (hex === undefined) continue;
+      const path = join(dir, name);
+      // The hash speaks for the size as well: nothing else lists it.
+      return { path, sha256: hex, sizeBytes: (await stat(path)).size };
+    }
+    return undefined;
+  }
+}
