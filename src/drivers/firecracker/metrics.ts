@@ -171,7 +171,9 @@ function readDevices<Table extends Names>(
   table: Table,
 ): PerDevice<Table> {
   const devices = Object.entries(all).filter(([key]) => key.startsWith(prefix));
-  return Object.fromEntries(devices.map(([key, section]) => [key.slice(prefix.length), read(section, table)]));
+  return Object.fromEntries(
+    devices.map(([key, section]) => [key.slice(prefix.length), read(section, table)]),
+  );
 }
 
 function add<Counts extends Readonly<Record<string, number>>>(one: Counts, other: Counts): Counts {

@@ -4,7 +4,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { endsInPanic, recordConsole } from "#drivers/qemu/console.ts";
+import { recordConsole } from "#drivers/qemu/console.ts";
+import { endsInPanic } from "#drivers/record-stream.ts";
 
 const MIB = 1024 ** 2;
 const never = new AbortController().signal;

@@ -5,7 +5,7 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
-import { within } from "#drivers/qemu/deadline.ts";
+import { within } from "#drivers/deadline.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";

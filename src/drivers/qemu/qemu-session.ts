@@ -7,9 +7,10 @@
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
-import { endsInPanic, recordConsole } from "#drivers/qemu/console.ts";
-import type { ConsoleRecorder } from "#drivers/qemu/console.ts";
-import { within } from "#drivers/qemu/deadline.ts";
+import { recordConsole } from "#drivers/qemu/console.ts";
+import { endsInPanic } from "#drivers/record-stream.ts";
+import type { StreamRecorder } from "#drivers/record-stream.ts";
+import { within } from "#drivers/deadline.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
@@ -56,7 +57,7 @@ export class QemuSession {
   readonly handle: VmHandle;
   readonly #options: SessionOptions;
   #monitor: Promise<QmpMonitor> | undefined;
-  #recorder: ConsoleRecorder | undefined;
+  #recorder: StreamRecorder | undefined;
   #watcher: VmmWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
   #beat: Promise<void> | undefined;
@@ -132,7 +133,7 @@ export class QemuSession {
     void this.#forgetWhenEnded(recorder);
   }
 
-  async #forgetWhenEnded(recorder: ConsoleRecorder): Promise<void> {
+  async #forgetWhenEnded(recorder: StreamRecorder): Promise<void> {
     await recorder.ended;
     if (this.#recorder === recorder) this.#recorder = undefined;
   }

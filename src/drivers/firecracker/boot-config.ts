@@ -1,0 +1,91 @@
+/** What Firecracker is told of a VM, decided in one pure function. */
+import { join } from "node:path";
+import { MIB } from "#base/sizes.ts";
+import type { Drive } from "#drivers/firecracker/api/drive.ts";
+import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
+import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+
+/** What a VMM in this run folder listens on and writes to. */
+export type FirecrackerFiles = {
+  readonly api: string;
+  readonly vsock: string;
+  /** Named pipes. */
+  readonly console: string;
+  readonly log: string;
+  readonly metrics: string;
+};
+
+/** Of the agent in the guest; `VsockPort` in agent/internal/channel. */
+export const AGENT_VSOCK_PORT = 1024;
+/** Each VMM has a vsock device of its own, so all guests may have the first number that is free. */
+const GUEST_CID = 3;
+
+/** Paths inside of a VM's run folder. */
+export function firecrackerFiles(runDir: string): FirecrackerFiles {
+  return {
+    api: join(runDir, "api.sock"),
+    vsock: join(runDir, "vsock.sock"),
+    console: join(runDir, "console.fifo"),
+    log: join(runDir, "log.fifo"),
+    metrics: join(runDir, "metrics.fifo"),
+  };
+}
+
+/** The whole configuration before the start. */
+export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
+  const files = firecrackerFiles(plan.runDir);
+  return {
+    // Info, because its last line says how it ended, also to a hearthd that is not its parent.
+    logger: { logPath: files.log, level: "Info", showLevel: true },
+    metrics: { metricsPath: files.metrics },
+    machineConfig: { vcpuCount: plan.cpus, memSizeMib: Math.floor(plan.memoryBytes / MIB) },
+    bootSource: {
+      kernelImagePath: plan.kernel,
+      initrdPath: plan.initramfs,
+      bootArgs: kernelCommandLine(plan.kernelArgs),
+    },
+    drives: plan.disks.map(drive),
+    vsock: { guestCid: GUEST_CID, udsPath: files.vsock },
+    entropy: {},
+    balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
+  };
+}
+
+/** The guest writes them; once a minute costs nothing. */
+const BALLOON_STATISTICS_S = 60;
+
+/** None is the root device: the initramfs finds its disks by their letters, which follow the order in here. */
+function drive(disk: DiskPlan, index: number): Drive {
+  return {
+    driveId: driveId(index),
+    pathOnHost: disk.path,
+    isRootDevice: false,
+    isReadOnly: disk.readOnly,
+    // What the guest has synced is safe; Firecracker's default ignores its flushes.
+    ...(!disk.readOnly && { cacheType: "Writeback" as const }),
+  };
+}
+
+/** By its place in the plan. */
+export function driveId(index: number): string {
+  return `disk${index}`;
+}
+
+/** Words of the user come last: the kernel takes the last of two that contradict each other. */
+export function kernelCommandLine(words: readonly string[]): string {
+  return [
+    "console=ttyS0",
+    "quiet",
+    // Firecracker ends when the guest's keyboard controller resets it, and has no other way to be told.
+    "reboot=k",
+    "panic=-1",
+    "pci=off",
+    // Devices that Firecracker's keyboard controller does not have; looking for them takes half a second.
+    "i8042.noaux",
+    "i8042.nomux",
+    "i8042.dumbkbd",
+    "random.trust_cpu=on",
+    "hearth.channel=vsock",
+    ...words,
+  ].join(" ");
+}
