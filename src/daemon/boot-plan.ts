@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { bootIsolation } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
@@ -30,6 +31,7 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
     memoryBytes: spec.memoryBytes,
     network: spec.network,
     init: spec.init,
+    isolation: bootIsolation(host, vm),
   };
 }
 

@@ -10,6 +10,7 @@ import type { Journals } from "#daemon/journal.ts";
 import type { Store } from "#daemon/store.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
+import type { Helper } from "#helper/helper.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 
@@ -24,6 +25,7 @@ export type Host = {
   readonly disks: Disks;
   readonly files: ManagedFiles;
   readonly guests: Guests;
+  readonly helper: HelperVerbs;
   readonly processes: Processes;
   readonly log: Log;
   now(): number;
@@ -33,6 +35,24 @@ export type Host = {
 export type Images = Pick<
   ImageCache,
   "ensure" | "rebuild" | "list" | "find" | "get" | "remove" | "bootSet" | "listKernels" | "cleanUp"
+>;
+
+/** The privileged verbs that hearthd uses. */
+export type HelperVerbs = Pick<
+  Helper,
+  | "gaps"
+  | "leaseUid"
+  | "uidOf"
+  | "releaseUid"
+  | "giveFiles"
+  | "sealRunFolder"
+  | "takeFiles"
+  | "makeCgroup"
+  | "cgroupOf"
+  | "joinCgroup"
+  | "removeCgroup"
+  | "removeJail"
+  | "listConfined"
 >;
 
 export type Disks = {

@@ -6,6 +6,7 @@ import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Reserve } from "#daemon/reserve.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -187,7 +188,7 @@ function toRecord(row: VmRow): VmRecord {
   return {
     id: row.id as VmId,
     name: row.name as VmName,
-    spec: JSON.parse(row.spec) as VmSpec,
+    spec: readSpec(row.spec),
     imageDigest: row.image_digest as ImageDigest,
     state: JSON.parse(row.state) as VmState,
     createdAtMs: row.created_at_ms,
@@ -195,4 +196,10 @@ function toRecord(row: VmRow): VmRecord {
     lastUsedAtMs: row.last_used_at_ms,
     lastError: row.last_error === null ? undefined : (JSON.parse(row.last_error) as VmRecord["lastError"]),
   };
+}
+
+/** Rows of a hearthd before isolation say nothing of it; from its next start on such a VM gets all of it. */
+function readSpec(text: string): VmSpec {
+  const spec = JSON.parse(text) as Omit<VmSpec, "isolation"> & Partial<Pick<VmSpec, "isolation">>;
+  return { ...spec, isolation: spec.isolation ?? FULL_ISOLATION };
 }

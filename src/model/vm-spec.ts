@@ -1,4 +1,5 @@
 import type { ImageRef } from "#model/image-ref.ts";
+import type { Isolation } from "#model/isolation.ts";
 
 export const NETWORKS = ["none", "user"] as const;
 export const INITS = ["agent", "systemd"] as const;
@@ -30,6 +31,8 @@ export type VmSpec = {
   readonly workdir?: string | undefined;
   /** Stopped after this time from each start. */
   readonly lifetimeMs?: number | undefined;
+  /** The walls around the VMM. */
+  readonly isolation: Isolation;
   /** Removed as soon as it does not run any more, for whatever reason. */
   readonly autoRemove: boolean;
 };

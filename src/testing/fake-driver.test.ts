@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { driverContract } from "#testing/driver-contract.ts";
@@ -20,6 +21,7 @@ function fakePlan(): BootPlan {
     memoryBytes: 2 ** 29,
     network: "none",
     init: "agent",
+    isolation: UNCONFINED,
   };
 }
 
