@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
@@ -75,6 +76,7 @@ export class BareVm implements AsyncDisposable {
       network: "none",
       init: "agent",
       nested: false,
+      isolation: UNCONFINED,
     };
     return new BareVm(folder, plan, shape.accel);
   }

@@ -2,6 +2,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -39,6 +40,7 @@ export class TinyVms implements AsyncDisposable {
       network: "none",
       init: "agent",
       nested: false,
+      isolation: UNCONFINED,
       ...more,
     };
   }

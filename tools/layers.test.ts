@@ -26,7 +26,19 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   network: ["base", "model", "host"],
   drivers: ["base", "model", "host"],
   tenants: ["base", "model", "host"], // Plans, and never touches a VM.
-  daemon: ["base", "model", "api", "host", "guest", "images", "storage", "network", "drivers", "tenants"],
+  daemon: [
+    "base",
+    "model",
+    "api",
+    "host",
+    "helper",
+    "guest",
+    "images",
+    "storage",
+    "network",
+    "drivers",
+    "tenants",
+  ],
   sdk: ["base", "model", "api", "host/run.ts"], // What every program may use; it starts hearthd on first use.
   cli: ["base", "model", "api", "sdk"], // Can do nothing that the API cannot.
 };

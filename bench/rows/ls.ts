@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Store } from "#daemon/store.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import type { VmShape } from "../bare-vm.ts";
@@ -50,6 +51,7 @@ function fillStore(home: HearthHome, count: number, shape: VmShape): void {
           network: "none",
           init: "agent",
           nested: false,
+          isolation: FULL_ISOLATION,
           bootArgs: [],
           env: {},
           autoRemove: false,

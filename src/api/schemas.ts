@@ -36,6 +36,29 @@ const path = z
 export const vmName = parsed(parseVmName);
 export const imageRef = parsed(parseImageRef);
 
+/** True where it is left out. */
+const isolationChoice = z
+  .strictObject({
+    jail: z.boolean().optional(),
+    pidNamespace: z.boolean().optional(),
+    cgroup: z.boolean().optional(),
+    seccomp: z.boolean().optional(),
+  })
+  .openapi("IsolationChoice");
+
+/** What the VMM that runs really has. */
+const isolationInForceSchema = z
+  .object({
+    jail: z.boolean(),
+    uid: z.int().optional(),
+    pidNamespace: z.boolean(),
+    networkNamespace: z.boolean(),
+    seccomp: z.boolean(),
+    cgroup: z.string().optional(),
+    gaps: z.array(z.string()),
+  })
+  .openapi("IsolationInForce");
+
 export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
@@ -54,6 +77,7 @@ export const createVmSchema = z
     workdir: path.optional(),
     lifetimeMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     autoRemove: z.boolean().optional(),
+    isolation: isolationChoice.optional(),
   })
   .openapi("CreateVm");
 
@@ -96,6 +120,10 @@ export const vmSchema = z
     workdir: z.string().optional(),
     lifetimeMs: z.int().optional(),
     autoRemove: z.boolean(),
+    /** What was chosen; the same at every start. */
+    isolation: isolationChoice.required(),
+    /** Undefined when no VMM runs. */
+    isolationInForce: isolationInForceSchema.optional(),
     /** What this host does not guarantee for this VM, in sentences. */
     weaknesses: z.array(z.string()),
     createdAtMs: z.int(),

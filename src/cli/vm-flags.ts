@@ -26,6 +26,10 @@ export const VM_FLAGS = {
   kernel: { value: "RELEASE", help: "A kernel of `hearth kernel ls`, not the image's own" },
   bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
   driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
+  noJail: { help: "Do not confine the VMM to its own files, uid and namespaces" },
+  noPidNs: { help: "Let the VMM see the host's processes" },
+  noCgroup: { help: "Do not limit the VMM's CPU time, memory and tasks" },
+  noSeccomp: { help: "Do not filter the VMM's system calls" },
   timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },
 } as const satisfies Flags;
 
@@ -45,8 +49,20 @@ export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>):
     ...(kernel !== undefined && { kernel }),
     ...(words.length > 0 && { bootArgs: words }),
     ...(driver !== undefined && { driver }),
+    ...parseIsolation(flags),
     ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, lifetime) }),
   };
+}
+
+/** Each flag takes away its own part and nothing else. VS-030. */
+function parseIsolation(flags: FlagValues<typeof VM_FLAGS>): Pick<CreateVm, "isolation"> {
+  const isolation = {
+    ...(flags.noJail && { jail: false }),
+    ...(flags.noPidNs && { pidNamespace: false }),
+    ...(flags.noCgroup && { cgroup: false }),
+    ...(flags.noSeccomp && { seccomp: false }),
+  };
+  return Object.keys(isolation).length === 0 ? {} : { isolation };
 }
 
 export function parseSizes(

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { bootIsolation } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
@@ -43,6 +44,7 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
     network: spec.network,
     init: spec.init,
     nested: spec.nested,
+    isolation: bootIsolation(host, vm),
   };
 }
 

@@ -4,6 +4,7 @@ import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Call } from "#daemon/vms.ts";
 import type { ImageDigest } from "#model/ids.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -46,6 +47,7 @@ export async function completeSpec(
     user: request.user,
     workdir: request.workdir,
     lifetimeMs: request.lifetimeMs,
+    isolation: { ...FULL_ISOLATION, ...request.isolation },
     autoRemove: request.autoRemove ?? false,
   };
   return { spec, imageDigest: image.digest };

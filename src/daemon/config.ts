@@ -24,11 +24,22 @@ export type Config = {
     /** A VMM that did not answer for this long is killed. */
     readonly killAfterMs: number;
   };
+  readonly isolation: {
+    /** VMMs get uids (and gids of the same number) from here, one each. */
+    readonly uidFirst: number;
+    readonly uidCount: number;
+  };
 };
 
 const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
 const DISK = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
 const HEALTH = { minMs: 100, maxMs: 3_600_000 };
+
+/**
+ * Uids that nothing else hands out: systemd's containers end at 1879048191, and what follows is unused
+ * (UIDS-GIDS.md of systemd); Debian's subordinate ids end at 600100000.
+ */
+const UIDS = { first: 1_900_000_000, count: 65_536, min: 1_000, max: 2_147_352_575 };
 
 /** What each key takes, and how it is read. */
 const KEYS = {
@@ -42,6 +53,10 @@ const KEYS = {
   health: {
     interval: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
     kill_after: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
+  },
+  isolation: {
+    uid_first: (key: string, value: unknown) => wholeNumber(key, value, UIDS.min, UIDS.max),
+    uid_count: (key: string, value: unknown) => wholeNumber(key, value, 1, UIDS.count),
   },
 } as const;
 
@@ -79,6 +94,10 @@ export function parseConfig(path: string, source: string): Config {
     health: {
       intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
       killAfterMs: (value("health", "kill_after") as number | undefined) ?? 120_000,
+    },
+    isolation: {
+      uidFirst: (value("isolation", "uid_first") as number | undefined) ?? UIDS.first,
+      uidCount: (value("isolation", "uid_count") as number | undefined) ?? UIDS.count,
     },
   };
 }

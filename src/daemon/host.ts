@@ -10,6 +10,7 @@ import type { Journals } from "#daemon/journal.ts";
 import type { Store } from "#daemon/store.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
+import type { Helper } from "#helper/helper.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
@@ -25,6 +26,7 @@ export type Host = {
   readonly disks: Disks;
   readonly files: ManagedFiles;
   readonly guests: Guests;
+  readonly helper: HelperVerbs;
   readonly processes: Processes;
   readonly log: Log;
   now(): number;
@@ -43,6 +45,24 @@ export type Images = Pick<
   | "kernelElf"
   | "listKernels"
   | "cleanUp"
+>;
+
+/** The privileged verbs that hearthd uses. */
+export type HelperVerbs = Pick<
+  Helper,
+  | "gaps"
+  | "leaseUid"
+  | "uidOf"
+  | "releaseUid"
+  | "giveFiles"
+  | "sealRunFolder"
+  | "takeFiles"
+  | "makeCgroup"
+  | "cgroupOf"
+  | "joinCgroup"
+  | "removeCgroup"
+  | "removeJail"
+  | "listConfined"
 >;
 
 export type Disks = {

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { driverOf } from "#daemon/choose-driver.ts";
+import { liftWalls } from "#daemon/confinement.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { finishFlow, unwindFlow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
@@ -12,11 +13,12 @@ import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/journal.ts";
-import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import { vmPaths, vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { parseVmId } from "#model/ids.ts";
 import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
@@ -154,6 +156,10 @@ async function removeBound(host: Host, vms: Vms): Promise<void> {
 /** Folders and VMMs that no row knows of. */
 async function sweep(host: Host): Promise<void> {
   const rows = new Map(host.store.listVms().map((vm) => [vm.id as string, vm]));
+  for (const id of host.helper.listConfined()) {
+    const vm = rows.get(id);
+    if (vm === undefined || handleOf(vm.state) === undefined) await liftOrphan(host, id);
+  }
   for (const name of await host.files.listFolders(vmRunsDir(host.folders))) {
     const vm = rows.get(name);
     if (vm !== undefined && handleOf(vm.state) !== undefined) continue;
@@ -161,6 +167,15 @@ async function sweep(host: Host): Promise<void> {
   }
   for (const name of await host.files.listFolders(vmsDir(host.folders))) {
     if (!rows.has(name)) await removeOrphan(host, vmsDir(host.folders), name);
+  }
+}
+
+async function liftOrphan(host: Host, id: VmId): Promise<void> {
+  try {
+    await endVmm(host, id);
+    await liftWalls(host, id);
+  } catch (error) {
+    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).stateDir, error });
   }
 }
 

@@ -23,7 +23,7 @@ import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
 import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import { jailsDir, vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
@@ -31,10 +31,15 @@ import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
+import { Helper } from "#helper/helper.ts";
+import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+
+/** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
+const UID_LEASES = "/run/hearth/uids";
 
 export type DaemonOptions = {
   readonly folders: Folders;
@@ -58,7 +63,14 @@ export async function runDaemon(
   const version = hearthVersion();
   const socketPath = apiSocketPath(folders);
   checkSocketPath(socketPath);
-  for (const folder of [folders.state, folders.cache, folders.run, vmsDir(folders), vmRunsDir(folders)]) {
+  for (const folder of [
+    folders.state,
+    folders.cache,
+    folders.run,
+    vmsDir(folders),
+    vmRunsDir(folders),
+    jailsDir(folders),
+  ]) {
     await makePrivateFolder(folder);
   }
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
@@ -120,6 +132,16 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
+    helper: new Helper({
+      roots: {
+        vms: vmsDir(folders),
+        runs: vmRunsDir(folders),
+        jails: jailsDir(folders),
+        leases: UID_LEASES,
+        cgroups: CGROUP_ROOT,
+      },
+      uids: { first: config.isolation.uidFirst, count: config.isolation.uidCount },
+    }),
     processes: {
       usage: readUsage,
       strays: findStrayVmms,

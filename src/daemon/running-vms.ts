@@ -2,6 +2,7 @@
 import { toHearthError } from "#base/error.ts";
 import { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
+import { liftWalls } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
 import type { VmFailure } from "#daemon/vm-loop.ts";
 import type { VmLoops } from "#daemon/vm-loops.ts";
@@ -25,6 +26,7 @@ export class RunningVms {
   readonly #actions: EndActions;
   readonly #attachments = new Map<VmId, Attachment>();
   /** Why we end a VMM that nobody asked to end. */
+  readonly #cleaning = new Map<VmId, Promise<void>>();
   readonly #failures = new Map<VmId, VmFailure>();
 
   constructor(host: Host, loops: VmLoops, actions: EndActions) {
@@ -52,6 +54,11 @@ export class RunningVms {
       events,
       host.log.child({ vm: id }),
     );
+  }
+
+  /** Resolves when what a VMM has left that ended by itself is gone: the next one makes the same anew. */
+  async cleaned(id: VmId): Promise<void> {
+    await this.#cleaning.get(id);
   }
 
   keep(id: VmId, attachment: Attachment): void {
@@ -107,11 +114,20 @@ export class RunningVms {
     loop.send({ type: "vmm-exited", exit, failure });
     if (loop.state.phase === "failed")
       host.store.setError(id, loop.state.code, new Error(loop.state.message));
-    const { runDir } = vmPaths(host.folders, id);
-    host.files.removeTree(vmRunsDir(host.folders), runDir).catch((error: unknown) => {
-      host.log.event("clean.left_over", { path: runDir, error });
-    });
+    const cleaning = this.#cleanUp(id).finally(() => this.#cleaning.delete(id));
+    this.#cleaning.set(id, cleaning);
     this.afterEnd(id);
+  }
+
+  async #cleanUp(id: VmId): Promise<void> {
+    const host = this.#host;
+    const { runDir } = vmPaths(host.folders, id);
+    try {
+      await liftWalls(host, id);
+      await host.files.removeTree(vmRunsDir(host.folders), runDir);
+    } catch (error) {
+      host.log.event("clean.left_over", { path: runDir, error });
+    }
   }
 
   async #removeWhenIdle(id: VmId): Promise<void> {

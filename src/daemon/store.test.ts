@@ -8,6 +8,7 @@ import type { TestContext } from "node:test";
 import { openDatabase } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Store } from "#daemon/store.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -21,6 +22,7 @@ const SPEC: VmSpec = {
   network: "none",
   init: "agent",
   nested: false,
+  isolation: FULL_ISOLATION,
   bootArgs: [],
   env: {},
   autoRemove: false,

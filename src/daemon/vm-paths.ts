@@ -32,3 +32,8 @@ export function vmsDir(folders: Folders): string {
 export function vmRunsDir(folders: Folders): string {
   return join(folders.run, "vms");
 }
+
+/** The managed root of VMMs' own root folders, for those that have one. */
+export function jailsDir(folders: Folders): string {
+  return join(folders.state, "jails");
+}

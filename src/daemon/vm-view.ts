@@ -5,6 +5,7 @@ import { vmPaths } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { handleOf } from "#model/vm-state.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
@@ -61,7 +62,12 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     workdir: spec.workdir,
     lifetimeMs: spec.lifetimeMs,
     autoRemove: spec.autoRemove,
-    weaknesses: features === undefined ? [] : weaknessesOf(features, spec.network),
+    isolation: { ...spec.isolation },
+    isolationInForce: shownIsolation(handle),
+    weaknesses: [
+      ...(features === undefined ? [] : weaknessesOf(features, spec.network)),
+      ...(handle?.isolation?.gaps ?? []),
+    ],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
     lastUsedAtMs: vm.lastUsedAtMs,
@@ -77,6 +83,11 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     exit: state.phase === "stopped" ? state.exit : undefined,
     lastError: vm.lastError,
   };
+}
+
+function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
+  const inForce = handle?.isolation;
+  return inForce === undefined ? undefined : { ...inForce, gaps: [...inForce.gaps] };
 }
 
 function weaknessesOf(features: DriverFeatures, network: Network): string[] {

@@ -217,6 +217,7 @@ export class Vms {
           loop.send({ type: "agent-ready", handle: attachment.handle, atMs: host.now() });
         },
       };
+      await this.#running.cleaned(vm.id);
       await this.#flow(START_VM, vm.id, { back }, { host, id: vm.id, start }, call);
       this.#touch(vm.id);
       this.#running.armLifetime(host.store.getVm(vm.id));

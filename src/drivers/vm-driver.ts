@@ -1,3 +1,4 @@
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId, VmName } from "#model/ids.ts";
@@ -28,6 +29,8 @@ export type BootPlan = {
   readonly network: Network;
   readonly init: Init;
   readonly nested: boolean;
+  /** The walls around the VMM. */
+  readonly isolation: BootIsolation;
 };
 
 /** What a driver can do on this host. Callers branch on this, never on the driver's name. */
@@ -50,6 +53,8 @@ export type DriverFeatures = {
   readonly agentDeadlineMs: number;
   /** How often a boot that hung may be tried again, because the driver knows such hangs. */
   readonly bootRetries: number;
+  /** What the VMM takes besides the guest's memory, at most. */
+  readonly vmmOverheadBytes: number;
 };
 
 /** `terminate`: SIGTERM to the VMM, which ends at once without asking the guest. `kill`: SIGKILL. */

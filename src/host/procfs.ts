@@ -65,6 +65,18 @@ export function listCommands(): { pid: number; argv: string[] }[] {
   return commands;
 }
 
+/** The real, effective, saved and file system uids of all processes that we may see; the dead ones do not count. */
+export function listUids(): ReadonlySet<number> {
+  const uids = new Set<number>();
+  for (const entry of readdirSync("/proc")) {
+    const status = /^\d+$/.test(entry) ? readProc(`/proc/${entry}/status`) : undefined;
+    if (status === undefined || /^State:\t[ZX]/m.test(status)) continue;
+    const line = /^Uid:\t(.*)$/m.exec(status)?.[1];
+    for (const uid of line?.split("\t") ?? []) uids.add(Number(uid));
+  }
+  return uids;
+}
+
 type Stat = { state: string; cpuTicks: number; startTicks: number; vszBytes: number; rssPages: number };
 
 /** proc_pid_stat(5). The name in field 2 may hold blanks and brackets, so counting starts after the last `)`. */

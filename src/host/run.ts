@@ -3,7 +3,9 @@
  * `child_process` and execa are imported nowhere else; a test holds that. SV-037, BG-049.
  */
 import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
+import type { Readable, Writable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 
 /** Where programs are looked for, and what they get as their environment; callers may add to it. */
@@ -143,6 +145,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   depmod: "kmod",
   modinfo: "kmod",
   unshare: "util-linux",
+  setpriv: "util-linux",
+  prlimit: "util-linux",
+  bwrap: "bubblewrap",
   "dpkg-deb": "dpkg",
   "apt-get": "apt",
   newuidmap: "uidmap",
@@ -172,18 +177,71 @@ export type DetachedOptions = {
  * Starts a program that outlives us: a session of its own, no stdin, no pipe to us that could break.
  * Resolves with the pid once the program was executed.
  */
-export function startDetached(
+export async function startDetached(
   file: string,
   args: readonly string[],
   options: DetachedOptions,
 ): Promise<number> {
+  return (await spawnDetached(file, args, options, [])).pid ?? 0;
+}
+
+/** A program that was started with `startHeld`. */
+export type HeldProgram = {
+  readonly pid: number;
+  /** What it wrote on its fd 3 until it closed it, at most 64 KiB; empty where it ended before. */
+  readonly told: Promise<string>;
+  /** Lets it go on: it reads a byte, then the end, from its fd 4. Idempotent; what is left of the pipes goes too. */
+  letGo(): void;
+};
+
+/** What a held program may tell us. */
+const TOLD_MAX_CHARS = 64 * 1024;
+
+/** The same, for a launcher that says something on its fd 3 and waits on its fd 4 until it is let go. */
+export async function startHeld(
+  file: string,
+  args: readonly string[],
+  options: DetachedOptions,
+): Promise<HeldProgram> {
+  const child = await spawnDetached(file, args, options, ["pipe", "pipe"]);
+  const [, , , said, hold] = child.stdio as unknown as [null, null, null, Readable, Writable];
+  // Whoever ended with the pipe open is reported by its exit.
+  said.on("error", () => {});
+  hold.on("error", () => {});
+  return {
+    pid: child.pid ?? 0,
+    told: readAll(said),
+    letGo() {
+      if (!hold.writableEnded) hold.end("x", () => hold.destroy());
+    },
+  };
+}
+
+function readAll(stream: Readable): Promise<string> {
+  let text = "";
+  return new Promise((resolve) => {
+    stream.setEncoding("utf8");
+    stream.on("data", (chunk: string) => {
+      text += chunk;
+      if (text.length > TOLD_MAX_CHARS) stream.destroy();
+    });
+    stream.once("close", () => resolve(text));
+  });
+}
+
+function spawnDetached(
+  file: string,
+  args: readonly string[],
+  options: DetachedOptions,
+  more: readonly "pipe"[],
+): Promise<ChildProcess> {
   const log = openSync(options.logFile, "a", 0o600);
   try {
     const child = spawn(file, args, {
       cwd: options.cwd,
       env: { ...PROGRAM_ENV, ...options.env },
       detached: true,
-      stdio: ["ignore", log, log],
+      stdio: ["ignore", log, log, ...more],
     });
     return new Promise((resolve, reject) => {
       child.once("error", (cause: NodeJS.ErrnoException) => {
@@ -193,7 +251,7 @@ export function startDetached(
       child.once("exit", options.onExit);
       child.once("spawn", () => {
         child.unref();
-        resolve(child.pid ?? 0);
+        resolve(child);
       });
     });
   } finally {

@@ -1,3 +1,5 @@
+import type { IsolationInForce } from "#model/isolation.ts";
+
 /** Names one process for ever: a pid alone may be used again, and again after a reboot of the host. */
 export type ProcessId = {
   readonly pid: number;
@@ -12,7 +14,12 @@ export type VmHandle = {
   readonly driver: string;
   /** What runs the guest's instructions: `kvm`, or `tcg` for emulation. */
   readonly accel: "kvm" | "tcg";
+  /** The VMM itself, never what launched it. */
   readonly process: ProcessId;
+  /** What launched it and waits for its end; it ends with the VMM, which lives on without it. */
+  readonly launcher?: ProcessId | undefined;
+  /** Undefined for a VMM that a hearthd before isolation has started. */
+  readonly isolation?: IsolationInForce | undefined;
   /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
   readonly stateDir: string;
   /** Unix sockets of the VMM, absolute. */

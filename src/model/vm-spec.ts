@@ -1,4 +1,6 @@
 import type { ImageRef } from "#model/image-ref.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
+import type { Isolation } from "#model/isolation.ts";
 
 export const NETWORKS = ["none", "user"] as const;
 export const INITS = ["agent", "systemd"] as const;
@@ -10,7 +12,7 @@ export type Network = (typeof NETWORKS)[number];
 export type Init = (typeof INITS)[number];
 
 /** What VMs have that were stored before there was such a field. */
-export const LATER_FIELDS = { nested: false } as const satisfies Partial<VmSpec>;
+export const LATER_FIELDS = { nested: false, isolation: FULL_ISOLATION } as const satisfies Partial<VmSpec>;
 
 /** What was asked for, complete with defaults. A restart uses the same. */
 export type VmSpec = {
@@ -35,6 +37,8 @@ export type VmSpec = {
   readonly workdir?: string | undefined;
   /** Stopped after this time from each start. */
   readonly lifetimeMs?: number | undefined;
+  /** The walls around the VMM. */
+  readonly isolation: Isolation;
   /** Removed as soon as it does not run any more, for whatever reason. */
   readonly autoRemove: boolean;
 };

@@ -17,6 +17,7 @@ import type { CreateVm, Exec, Run, Vm } from "#api/wire.ts";
 import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
 import { assertCan } from "#model/vm-state.ts";
 import type { VmAction, VmPhase } from "#model/vm-state.ts";
 
@@ -355,6 +356,7 @@ function fakeVm(name: string, phase: VmPhase, number: number, spec: Partial<Crea
     nested: false,
     bootArgs: [],
     env: spec.env ?? {},
+    isolation: { ...FULL_ISOLATION, ...spec.isolation },
     autoRemove: spec.autoRemove ?? false,
     weaknesses: runs ? ["The CPU is emulated: not a security boundary."] : [],
     createdAtMs: 0,

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { driverContract } from "#testing/driver-contract.ts";
@@ -21,6 +22,7 @@ function fakePlan(): BootPlan {
     network: "none",
     init: "agent",
     nested: false,
+    isolation: UNCONFINED,
   };
 }
 

@@ -80,6 +80,7 @@ export class FakeDriver implements VmDriver {
     networkWeaknesses: {},
     agentDeadlineMs: 1_000,
     bootRetries: 1,
+    vmmOverheadBytes: 0,
   };
   /** Names of what was called, in order. */
   readonly calls: string[] = [];

@@ -7,12 +7,13 @@ import { HearthError } from "#base/error.ts";
 import type { Log, LogEvent } from "#base/log.ts";
 import { parseConfig } from "#daemon/config.ts";
 import { EventBus } from "#daemon/event-bus.ts";
-import type { Disks, Guest, Guests, Host, Images, ManagedFiles } from "#daemon/host.ts";
+import type { Disks, Guest, Guests, HelperVerbs, Host, Images, ManagedFiles } from "#daemon/host.ts";
 import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
 import { Store } from "#daemon/store.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
+import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 
@@ -22,6 +23,7 @@ export class FakeMachine implements Disposable {
   readonly vmms = new FakeVmms();
   readonly folders = new Set<string>();
   readonly disks = new Map<string, number>();
+  readonly walls = new FakeWalls();
   readonly events: { name: string; fields: unknown }[] = [];
 
   [Symbol.dispose](): void {
@@ -34,6 +36,7 @@ export class FakeMachine implements Disposable {
       ...[...this.folders].map((folder) => `folder ${folder}`),
       ...[...this.disks.keys()].map((disk) => `disk ${disk}`),
       ...this.vmms.running().map((vmm) => `VMM ${vmm.pid}`),
+      ...this.walls.leftovers(),
     ];
   }
 }
@@ -48,6 +51,7 @@ export class FakeHost implements Host {
   readonly store;
   readonly journals;
   readonly drivers;
+  readonly helper: HelperVerbs;
   readonly guestFaults: { unreachable?: number } = {};
   readonly log: Log = this.#log({});
 
@@ -58,6 +62,9 @@ export class FakeHost implements Host {
     this.store = new Store(at("hearth.db"));
     this.journals = new Journals(this.store, onJournal);
     this.driver = new FakeDriver({ vmms: machine.vmms });
+    this.helper = fakeHelper(machine.walls, (vm) =>
+      machine.vmms.running().some(({ plan }) => plan.id === vm),
+    );
     this.drivers = new Map([[this.driver.name, this.driver]]);
   }
 

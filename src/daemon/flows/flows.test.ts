@@ -78,6 +78,12 @@ function stopUndo(host: FakeHost, isDead: () => boolean): void {
   Object.assign(processes, {
     kill: async (process: { pid: number }) => void (isDead() || (await kill(process))),
   });
+  for (const name of ["releaseUid", "takeFiles", "removeCgroup"] as const) {
+    const original = host.helper[name] as (...args: unknown[]) => unknown;
+    Object.assign(host.helper, {
+      [name]: (...args: unknown[]) => (isDead() ? undefined : original(...args)),
+    });
+  }
   const stop = driver.stop.bind(driver);
   driver.stop = async (...args) => (isDead() ? { reason: "asked", atMs: 0 } : await stop(...args));
   for (const name of ["deleteVm", "setState", "setError"] as const) {

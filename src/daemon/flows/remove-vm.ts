@@ -1,3 +1,4 @@
+import { liftWalls } from "#daemon/confinement.ts";
 import { endVmm } from "#daemon/flows/start-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
@@ -12,10 +13,12 @@ export const REMOVE_VM: Flow<RemoveContext> = {
   afterCrash: "finish",
   steps: [
     { name: "end the VMM", run: ({ host, id }) => endVmm(host, id) },
+    { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
     {
       name: "remove the run folder",
       run: ({ host, id }) => host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
     },
+    { name: "remove the jail", run: ({ host, id }) => host.helper.removeJail(id) },
     {
       name: "remove the folder",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),

@@ -1,6 +1,7 @@
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/boot-plan.ts";
+import { leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/confinement.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import type { Host } from "#daemon/host.ts";
@@ -45,6 +46,16 @@ export const START_VM: Flow<StartContext> = {
       run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).runDir),
       undo: ({ host, id }) =>
         host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
+    },
+    {
+      name: "lease a uid",
+      run: async ({ host, start }) => leaseUid(host, need(start).vm),
+      undo: async ({ host, id }) => releaseUid(host, id),
+    },
+    {
+      name: "make the cgroup",
+      run: ({ host, start }) => makeCgroup(host, need(start).vm, need(start).driver, need(start).signal),
+      undo: ({ host, id }) => removeCgroup(host, id),
     },
     {
       name: "boot",
@@ -97,6 +108,7 @@ async function boot(host: Host, start: Start): Promise<void> {
 async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Promise<void> {
   const { driver, vm, onProgress, signal } = start;
   const plan = await bootPlan(host, vm, signal);
+  host.helper.giveFiles(vm.id);
   onProgress({ stage: "boot", text: "starting the VMM" });
   const handle = await driver.boot(plan, onProgress, signal);
   const attachment = start.attach(handle);

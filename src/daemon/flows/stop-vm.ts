@@ -1,3 +1,4 @@
+import { liftWalls } from "#daemon/confinement.ts";
 import { endVmm } from "#daemon/flows/start-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
@@ -36,6 +37,7 @@ export const STOP_VM: Flow<StopContext> = {
   steps: [
     { name: "ask the guest", run: askGuest },
     { name: "end the VMM", run: endTheVmm },
+    { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
     {
       name: "remove the run folder",
       run: async ({ host, id, guest }) => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { kernelCommandLine, qemuArguments } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -22,6 +23,7 @@ function plan(more: Partial<BootPlan> = {}): BootPlan {
     network: "none",
     init: "agent",
     nested: false,
+    isolation: UNCONFINED,
     ...more,
   };
 }

@@ -1,6 +1,7 @@
 /** QEMU's command line, decided in one pure function. Nothing secret goes on it: others can read it. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import type { JailFile } from "#drivers/jail/jail-command.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 import { invariant } from "#base/error.ts";
 
@@ -16,6 +17,9 @@ export type QemuSockets = { readonly monitor: string; readonly console: string; 
 /** The name that the agent looks for under /sys/class/virtio-ports. */
 export const AGENT_PORT = "hearth.agent";
 
+/** Every group of system calls that QEMU can do without. */
+const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /** Where a VMM in this run folder listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
@@ -25,6 +29,16 @@ export function qemuSockets(runDir: string): QemuSockets {
   };
 }
 
+/** What QEMU needs of the host to run this plan. */
+export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
+  return [
+    ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
+    ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
+    { path: plan.runDir, access: "write" },
+    ...(machine.accel === "kvm" ? [{ path: "/dev/kvm", access: "device" } as const] : []),
+  ];
+}
+
 /** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
 export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const sockets = qemuSockets(plan.runDir);
@@ -32,7 +46,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   return [
     ["-name", `guest=${escapeValue(plan.id)}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"],
-    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    plan.isolation.seccomp ? ["-sandbox", SANDBOX] : [],
     machineArguments(plan, machine),
     ["-kernel", plan.kernel, "-initrd", plan.initramfs],
     ["-append", kernelCommandLine(plan.kernelArgs, machine)],

@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
+import { GIB, MIB } from "#base/sizes.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { missingTool, PROGRAM_ENV, run } from "#host/run.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -14,6 +15,11 @@ const EMULATED =
   "The CPU is emulated, because this host has no working KVM: QEMU's emulation is not a security boundary.";
 const USER_NETWORK_REACH =
   "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches.";
+
+/** 57 MB were measured for QEMU 7.2 itself with one guest; its buffers and threads grow with the load. */
+const QEMU_BYTES = 128 * MIB;
+/** Emulating, it keeps translated code besides: up to 1 GiB, QEMU's own limit for it. */
+const EMULATOR_BYTES = QEMU_BYTES + GIB;
 
 type Installed = { readonly version: string; readonly userNetwork: boolean };
 /** Answers, and those on their way: a hundred callers at once start one QEMU. */
@@ -66,6 +72,7 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     agentDeadlineMs: accel === "tcg" ? 90_000 : 20_000,
     // Emulated kernels have been seen to hang while they calibrate their clock.
     bootRetries: accel === "tcg" ? 1 : 0,
+    vmmOverheadBytes: accel === "tcg" ? EMULATOR_BYTES : QEMU_BYTES,
   };
 }
 

@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { errorChain } from "#base/error.ts";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { readTail } from "#host/bounded-file.ts";
@@ -153,5 +154,6 @@ function probePlan(probe: KvmProbe, folder: string) {
     network: "none",
     init: "agent",
     nested: false,
+    isolation: UNCONFINED,
   } as const;
 }

@@ -4,18 +4,20 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
-import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
 import { within } from "#drivers/deadline.ts";
+import { launchVmm } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import { qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
+import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { EXIT_CODE_DEADLINE_MS, QemuSession } from "#drivers/qemu/qemu-session.ts";
-import type { ChildExit, QemuTiming } from "#drivers/qemu/qemu-session.ts";
+import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
 import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcess, isAlive } from "#host/procfs.ts";
-import { startDetached } from "#host/run.ts";
+import { isAlive } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -75,25 +77,27 @@ export class QemuDriver implements VmDriver {
       removeStaleSocket(path);
     }
     const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelFor(plan, signal);
-    const args = qemuArguments(plan, { accel, tscKhz: readTscKhz() });
+    const machine: QemuMachine = { accel, tscKhz: readTscKhz() };
     onProgress({ stage: "boot", text: "starting QEMU" });
 
     await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     undo.add(plan.runDir, () => Object.values(sockets).forEach(removeStaleSocket));
-    const starting = await this.#start(plan, args);
-    undo.add(`process ${starting.pid}`, () => starting.kill());
+    const starting = await this.#start(plan, machine, signal);
+    undo.add("process", () => starting.kill());
     const handle: VmHandle = {
       driver: this.name,
       accel,
-      process: starting.process(),
+      process: starting.process,
+      launcher: starting.launched.launcher,
+      isolation: starting.launched.inForce,
       stateDir: plan.stateDir,
       agentSocket: sockets.agent,
       monitorSocket: sockets.monitor,
       consoleSocket: sockets.console,
     };
-    const session = this.#newSession(handle, starting.exit);
+    const session = this.#newSession(handle, starting.launched.exit);
     undo.add("session", () => this.#drop(session));
-    await starting.guard(this.#letRun(session, starting, signal), signal);
+    await starting.guard(this.#letRun(session, starting, plan, signal), signal);
     onProgress({ stage: "boot", text: "the kernel starts" });
     undo.keep();
     return handle;
@@ -125,31 +129,36 @@ export class QemuDriver implements VmDriver {
   }
 
   /** Starts the process with its log; nothing of it answers yet. */
-  async #start(plan: BootPlan, args: readonly string[]): Promise<StartingQemu> {
+  async #start(plan: BootPlan, machine: QemuMachine, signal: AbortSignal): Promise<StartingQemu> {
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
     const logStart = sizeOf(logFile);
-    const exit = Promise.withResolvers<ChildExit>();
-    const onExit = (code: number | null, killedBy: NodeJS.Signals | null): void =>
-      exit.resolve({ code, signal: killedBy });
-    try {
-      const pid = await startDetached(this.#program, args, { cwd: "/", logFile, onExit });
-      return new StartingQemu(pid, exit.promise, () =>
-        readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim(),
-      );
-    } catch (cause) {
-      if (!(cause instanceof HearthError) || cause.code !== "host.tool_missing") throw cause;
-      throw new HearthError("vmm.missing", `${this.#program} is not installed.`, { hint: cause.hint });
-    }
+    const launch = {
+      program: this.#program,
+      args: qemuArguments(plan, machine),
+      files: qemuFiles(plan, machine),
+      fileMaxBytes: LIMITS.diskMaxBytes,
+      hostNetwork: plan.network !== "none",
+      isolation: plan.isolation,
+      logFile,
+    };
+    const launched = await launchVmm(launch, signal);
+    return new StartingQemu(launched, () => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim());
   }
 
-  async #letRun(session: QemuSession, starting: StartingQemu, signal: AbortSignal): Promise<void> {
+  async #letRun(
+    session: QemuSession,
+    starting: StartingQemu,
+    plan: BootPlan,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { startDeadlineMs, commandDeadlineMs } = this.#timing;
     const late = AbortSignal.timeout(startDeadlineMs);
     try {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
       await session.record(false, either);
+      plan.isolation.seal();
       await monitor.send("cont", undefined, commandDeadlineMs);
     } catch (error) {
       if (!late.aborted || signal.aborted) throw error;
@@ -184,28 +193,25 @@ export class QemuDriver implements VmDriver {
 
 /** A QEMU that was started and does not answer yet. */
 class StartingQemu {
-  readonly pid: number;
-  readonly exit: Promise<ChildExit>;
+  readonly launched: LaunchedVmm;
+  /** One that ended at once has none any more; its end is reported all the same. */
+  readonly process: VmHandle["process"];
   /** Why it ended, once it has. */
   ended: HearthError | undefined;
   readonly #lastWords: () => string;
 
-  constructor(pid: number, exit: Promise<ChildExit>, lastWords: () => string) {
-    this.pid = pid;
-    this.exit = exit;
+  constructor(launched: LaunchedVmm, lastWords: () => string) {
+    this.launched = launched;
+    this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
     this.#lastWords = lastWords;
-    void exit.then((how) => (this.ended = this.#describeEnd(how)));
-  }
-
-  /** A zombie has no start time that we read; its end is reported all the same. */
-  process(): VmHandle["process"] {
-    return findProcess(this.pid) ?? { pid: this.pid, startTicks: 0, hostBootId: "ended" };
+    void launched.exit.then((how) => (this.ended = this.#describeEnd(how)));
   }
 
   async kill(): Promise<void> {
-    const alive = this.ended === undefined ? findProcess(this.pid) : undefined;
-    if (alive !== undefined) await endProcess(alive, 0, new AbortController().signal);
-    await within(this.exit, EXIT_CODE_DEADLINE_MS);
+    const { signal } = new AbortController();
+    await endProcess(this.process, 0, signal);
+    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
+    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
   }
 
   /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
@@ -216,13 +222,18 @@ class StartingQemu {
       if (signal.aborted) throw error;
       // A process that ends closes its sockets a moment before it is gone.
       const closed = error instanceof HearthError && error.code === "vmm.failed";
-      if (closed || findProcess(this.pid) === undefined) await within(this.exit, EXIT_CODE_DEADLINE_MS);
+      if (closed || !isAlive(this.process)) await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
       throw this.ended ?? error;
     }
   }
 
   #describeEnd({ code, signal }: ChildExit): HearthError {
-    const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
+    const alone = code === null && signal === null;
+    const how = alone
+      ? "lost its launcher"
+      : signal === null
+        ? `exited with code ${code}`
+        : `was killed by ${signal}`;
     const words = this.#lastWords();
     return new HearthError("vmm.failed", `QEMU ${how} before the VM ran`, {
       hint: "`hearth doctor` checks what this host can do.",

@@ -13,6 +13,7 @@ import type { StreamRecorder } from "#drivers/record-stream.ts";
 import { within } from "#drivers/deadline.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
 import { isAlive, signalProcess } from "#host/procfs.ts";
@@ -31,8 +32,6 @@ export type QemuTiming = {
   /** SIGTERM gets this long before SIGKILL. SV-026. */
   readonly terminateMs: number;
 };
-
-export type ChildExit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 
 export type SessionOptions = {
   readonly timing: QemuTiming;
@@ -183,6 +182,7 @@ export class QemuSession {
     await within(this.#monitorClosed(), EXIT_CODE_DEADLINE_MS);
     if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.#options.childExit, EXIT_CODE_DEADLINE_MS);
+    await this.#launcherGone();
     const watcher = this.#watcher;
     this.release();
     this.#options.onEnd();
@@ -195,6 +195,15 @@ export class QemuSession {
     };
     watcher?.exited(exit);
     return exit;
+  }
+
+  /** It ends with the VMM, a moment later; where it does not, the VMM has ended all the same. */
+  async #launcherGone(): Promise<void> {
+    const { launcher } = this.handle;
+    if (launcher === undefined) return;
+    const { signal } = new AbortController();
+    if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, signal)) return;
+    this.#options.onTrouble(`process ${launcher.pid}`, new Error("The VMM's launcher did not end with it."));
   }
 
   /** Unless a successor of this VM listens there already: a handle may be old. */

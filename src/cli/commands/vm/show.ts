@@ -45,8 +45,31 @@ function machine(vm: Vm): readonly Pair[] {
     ["driver", vm.driver === undefined ? undefined : [vm.driver, emulated].filter(Boolean).join(", ")],
     ["kernel", vm.kernel],
     ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],
+    ["isolation", isolation(vm)],
     ...vm.weaknesses.map((sentence): Pair => ["beware", sentence]),
   ];
+}
+
+/** What is in force while a VMM runs; otherwise what the next one is to get. */
+function isolation({ isolation: chosen, isolationInForce: now }: Vm): string {
+  const yes = (is: boolean, what: string): string[] => (is ? [what] : []);
+  if (now === undefined) {
+    const parts = [
+      ...yes(chosen.jail, "jail"),
+      ...yes(chosen.pidNamespace, "pid namespace"),
+      ...yes(chosen.cgroup, "cgroup"),
+      ...yes(chosen.seccomp, "seccomp"),
+    ];
+    return parts.length === 0 ? "none" : parts.join(", ");
+  }
+  const parts = [
+    ...yes(now.jail, now.uid === undefined ? "jail" : `jail (uid ${now.uid})`),
+    ...yes(now.pidNamespace, "pid namespace"),
+    ...yes(now.networkNamespace, "net namespace"),
+    ...(now.cgroup === undefined ? [] : [`cgroup ${now.cgroup}`]),
+    ...yes(now.seccomp, "seccomp"),
+  ];
+  return parts.length === 0 ? "none" : parts.join(", ");
 }
 
 function defaults(vm: Vm): readonly Pair[] {

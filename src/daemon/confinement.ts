@@ -1,0 +1,82 @@
+/** A VM's walls, as far as hearthd makes them: its uid and its cgroup. The VMM's own part is the driver's. */
+import type { Host } from "#daemon/host.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmId } from "#model/ids.ts";
+import type { Isolation } from "#model/isolation.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** Threads besides the virtual CPUs: QEMU has up to 64 for its disks, and a handful of its own. */
+const OWN_TASKS = 128;
+/** For the kernel to take killed processes out of a cgroup. */
+const REMOVE_DEADLINE_MS = 15_000;
+
+/** What `show` says of a wall that the VM was made without. */
+const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
+  jail: "Made with --no-jail: the VMM runs as hearthd's user, with all that this user may do.",
+  pidNamespace: "Made with --no-pid-ns: the VMM sees the host's processes.",
+  cgroup: "Made with --no-cgroup: the VMM's CPU time, memory and tasks are not limited.",
+  seccomp: "Made with --no-seccomp: the VMM may make any system call.",
+};
+
+/** The VM's uid, if its jail is to have one. Idempotent. */
+export function leaseUid(host: Host, vm: VmRecord): void {
+  if (vm.spec.isolation.jail) host.helper.leaseUid(vm.id);
+}
+
+/** To be called when the VMM is gone. Idempotent. */
+export function releaseUid(host: Host, id: VmId): void {
+  host.helper.takeFiles(id);
+  host.helper.releaseUid(id);
+}
+
+/** Idempotent. */
+export async function makeCgroup(
+  host: Host,
+  vm: VmRecord,
+  driver: VmDriver,
+  signal: AbortSignal,
+): Promise<void> {
+  const { spec } = vm;
+  if (!spec.isolation.cgroup) return;
+  const { vmmOverheadBytes } = await driver.features(signal);
+  host.helper.makeCgroup(vm.id, {
+    cpus: spec.cpus,
+    memoryBytes: spec.memoryBytes + vmmOverheadBytes,
+    tasks: spec.cpus + OWN_TASKS,
+  });
+}
+
+/** Idempotent. */
+export async function removeCgroup(host: Host, id: VmId): Promise<void> {
+  await host.helper.removeCgroup(id, AbortSignal.timeout(REMOVE_DEADLINE_MS));
+}
+
+/** When the VMM is gone: nothing of its walls is left. Idempotent. */
+export async function liftWalls(host: Host, id: VmId): Promise<void> {
+  releaseUid(host, id);
+  await removeCgroup(host, id);
+}
+
+/** What a boot gets of what was chosen, with a sentence for all that it does not. */
+export function bootIsolation(host: Host, vm: VmRecord): BootIsolation {
+  const { helper } = host;
+  const { isolation } = vm.spec;
+  const { jail, pidNamespace, seccomp } = isolation;
+  const walls = Object.keys(LEFT_OUT) as (keyof Isolation)[];
+  const gaps = walls.filter((wall) => !isolation[wall]).map((wall) => LEFT_OUT[wall]);
+  if (jail && helper.gaps.uid !== undefined) gaps.push(helper.gaps.uid);
+  if (isolation.cgroup && helper.gaps.cgroup !== undefined) gaps.push(helper.gaps.cgroup);
+  return {
+    jail,
+    pidNamespace,
+    seccomp,
+    uid: jail ? helper.uidOf(vm.id) : undefined,
+    cgroup: isolation.cgroup ? helper.cgroupOf(vm.id) : undefined,
+    gaps,
+    join: (vmm) => {
+      if (isolation.cgroup) helper.joinCgroup(vm.id, vmm);
+    },
+    seal: () => helper.sealRunFolder(vm.id),
+  };
+}

@@ -1,0 +1,31 @@
+import type { ProcessRef } from "#host/procfs.ts";
+
+/**
+ * The walls that the VMM of one boot gets: what was chosen, as far as this host has it. What they take of
+ * privileged work is done already, or is done by the functions in here.
+ */
+export type BootIsolation = {
+  readonly jail: boolean;
+  readonly pidNamespace: boolean;
+  readonly seccomp: boolean;
+  /** The VMM's uid and gid, which its disk and run folder belong to; undefined: hearthd's own. Only with `jail`. */
+  readonly uid?: number | undefined;
+  /** The folder of the cgroup that is made for it. */
+  readonly cgroup?: string | undefined;
+  /** Sentences: what is not as chosen, or not as it should be, with the reason. */
+  readonly gaps: readonly string[];
+  /** Puts the VMM into its cgroup; to be called before it runs. Does nothing where there is none. */
+  join(vmm: ProcessRef): void;
+  /** Takes the run folder back, once the VMM has made its sockets and before the guest runs. */
+  seal(): void;
+};
+
+/** No walls at all: for a VMM that runs nothing of a user's. */
+export const UNCONFINED: BootIsolation = {
+  jail: false,
+  pidNamespace: false,
+  seccomp: true,
+  gaps: [],
+  join() {},
+  seal() {},
+};

@@ -1,0 +1,179 @@
+/** Starts a VMM behind the walls of its boot. Its process is known, and in its cgroup, before it runs. */
+import { realpathSync, statSync } from "node:fs";
+import { constants } from "node:os";
+import { basename, dirname, isAbsolute } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
+import { jailCommand } from "#drivers/jail/jail-command.ts";
+import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
+import { findJailHost } from "#drivers/jail/jail-host.ts";
+import { findProgram } from "#host/find-program.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess, isAlive } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { missingTool, startDetached, startHeld } from "#host/run.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
+
+export type VmmLaunch = {
+  /** A name on PATH, or an absolute path. */
+  readonly program: string;
+  readonly args: readonly string[];
+  /** All that the VMM needs of the host, besides programs and libraries. */
+  readonly files: readonly JailFile[];
+  /** Of the largest file that the VMM may write. */
+  readonly fileMaxBytes: number;
+  readonly hostNetwork: boolean;
+  readonly isolation: BootIsolation;
+  /** stdout and stderr are appended here. */
+  readonly logFile: string;
+};
+
+/** How the VMM ended; both null when only what launched it has ended, so that nobody saw it. */
+export type ChildExit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
+
+export type LaunchedVmm = {
+  /** Undefined when it has ended already. */
+  readonly process: ProcessRef | undefined;
+  readonly launcher: ProcessRef | undefined;
+  readonly exit: Promise<ChildExit>;
+  readonly inForce: IsolationInForce;
+};
+
+/** A launcher answers in 5 ms on an idle machine. */
+const LAUNCH_DEADLINE_MS = 30_000;
+
+/**
+ * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such walls; nothing of it is
+ * left then. A VMM that ends at once is no error here: its `exit` tells.
+ */
+export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
+  const { jail, pidNamespace } = launch.isolation;
+  const program = realProgram(launch.program);
+  if (!jail && !pidNamespace) return launchBare(launch);
+  const host = await findJailHost(signal);
+  const [file = "", ...args] = jailCommand(jailPlan(launch, program), host);
+  return launchHeld(launch, file, args);
+}
+
+async function launchBare(launch: VmmLaunch): Promise<LaunchedVmm> {
+  const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
+  const pid = await startDetached(launch.program, launch.args, {
+    cwd: "/",
+    logFile: launch.logFile,
+    onExit: (code, signal) => resolve({ code, signal }),
+  });
+  const vmm = findProcess(pid);
+  try {
+    if (vmm !== undefined) launch.isolation.join(vmm);
+  } catch (error) {
+    await endAll([vmm]);
+    throw error;
+  }
+  return { process: vmm, launcher: undefined, exit, inForce: inForce(launch) };
+}
+
+async function launchHeld(launch: VmmLaunch, file: string, args: readonly string[]): Promise<LaunchedVmm> {
+  const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
+  let vmm: ProcessRef | undefined;
+  const held = await startHeld(file, args, {
+    cwd: "/",
+    logFile: launch.logFile,
+    onExit: (code, signal) => {
+      const outlived = vmm !== undefined && isAlive(vmm);
+      resolve(outlived ? { code: null, signal: null } : childExit(code, signal));
+    },
+  });
+  const launcher = findProcess(held.pid);
+  try {
+    // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
+    vmm = childOf(await inTime(held.told));
+    if (vmm !== undefined) launch.isolation.join(vmm);
+  } catch (error) {
+    await endAll([vmm, launcher]);
+    throw error;
+  } finally {
+    held.letGo();
+  }
+  return { process: vmm, launcher, exit, inForce: inForce(launch) };
+}
+
+function inTime(told: Promise<string>): Promise<string> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const sentence = `The launcher of the VMM said nothing for ${LAUNCH_DEADLINE_MS} ms.`;
+  const timer = setTimeout(() => reject(new HearthError("vmm.unresponsive", sentence)), LAUNCH_DEADLINE_MS);
+  return Promise.race([told, late]).finally(() => clearTimeout(timer));
+}
+
+/** `{"child-pid": 4711, …}`; empty where the launcher has failed, which its exit and the log tell. */
+function childOf(told: string): ProcessRef | undefined {
+  const pid = Number(/"child-pid"\s*:\s*(\d+)/.exec(told)?.[1]);
+  return Number.isInteger(pid) ? findProcess(pid) : undefined;
+}
+
+async function endAll(processes: readonly (ProcessRef | undefined)[]): Promise<void> {
+  for (const one of processes) if (one !== undefined) await endProcess(one, 0, new AbortController().signal);
+}
+
+/** Launchers end as shells do: 128 and the number of the signal that ended their child. */
+function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExit {
+  if (code === null || code <= 128) return { code, signal };
+  const named = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
+  return named === undefined ? { code, signal } : { code: null, signal: named as NodeJS.Signals };
+}
+
+function jailPlan(launch: VmmLaunch, program: string): JailPlan {
+  const { jail, pidNamespace, uid } = launch.isolation;
+  return {
+    program,
+    args: launch.args,
+    files: [...programFiles(program), ...launch.files],
+    jail,
+    pidNamespace,
+    hostNetwork: launch.hostNetwork,
+    uid,
+    groups: deviceGroups(launch.files),
+    fileMaxBytes: launch.fileMaxBytes,
+  };
+}
+
+function realProgram(program: string): string {
+  const path = isAbsolute(program) ? program : findProgram(program);
+  try {
+    if (path !== undefined) return realpathSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+  const { message, hint } = missingTool(program);
+  throw new HearthError("vmm.missing", message.replaceAll("`", ""), { hint });
+}
+
+/** A program outside of /usr comes with its prefix, such as /opt/qemu; one that lies in no `bin` alone. */
+function programFiles(program: string): JailFile[] {
+  if (/^\/(usr|lib|lib64|bin|sbin)\//.test(program)) return [];
+  const folder = dirname(program);
+  const prefix = dirname(folder);
+  const path = basename(folder) === "bin" && prefix !== "/" ? prefix : program;
+  return [{ path, access: "read" }];
+}
+
+/** A uid of its own is in no group; it gets those of its devices, unless everybody may use them. */
+function deviceGroups(files: readonly JailFile[]): number[] {
+  const devices = files.filter(({ access }) => access === "device").map(({ path }) => statSync(path));
+  return [...new Set(devices.filter(({ mode }) => (mode & 0o006) !== 0o006).map(({ gid }) => gid))].filter(
+    (gid) => gid !== 0,
+  );
+}
+
+function inForce({ isolation, hostNetwork }: VmmLaunch): IsolationInForce {
+  const { jail, pidNamespace, seccomp, uid, cgroup, gaps } = isolation;
+  const shared = "The VMM keeps the host's network, because --network user is its own doing.";
+  return {
+    jail,
+    uid: jail ? uid : undefined,
+    pidNamespace,
+    networkNamespace: jail && !hostNetwork,
+    seccomp,
+    cgroup,
+    gaps: jail && hostNetwork ? [...gaps, shared] : gaps,
+  };
+}

@@ -1,0 +1,42 @@
+import { join } from "node:path";
+import type { VmId } from "#model/ids.ts";
+
+/** The folders that the helper works in; given once, by who starts it, and never with a request. */
+export type HelperRoots = {
+  /** Holds a folder for each VM, with its disk. */
+  readonly vms: string;
+  /** Holds a folder for each VM, with its sockets. */
+  readonly runs: string;
+  /** Holds a folder for each VM whose VMM has a root folder of its own. */
+  readonly jails: string;
+  /** Of the whole host: every hearthd has the same. */
+  readonly leases: string;
+  /** Where the kernel's cgroup v2 tree is. */
+  readonly cgroups: string;
+};
+
+/** Below the cgroups' root; of the whole host, too. */
+export const CGROUP_PARENT = "hearth";
+
+/** What the VMM writes of a VM's own files. */
+export const DISK_FILE = "disk.raw";
+
+export type HelperPaths = {
+  readonly stateDir: string;
+  readonly disk: string;
+  readonly runDir: string;
+  readonly jail: string;
+  readonly cgroup: string;
+};
+
+/** They follow from the id alone. */
+export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
+  const stateDir = join(roots.vms, id);
+  return {
+    stateDir,
+    disk: join(stateDir, DISK_FILE),
+    runDir: join(roots.runs, id),
+    jail: join(roots.jails, id),
+    cgroup: join(roots.cgroups, CGROUP_PARENT, id),
+  };
+}

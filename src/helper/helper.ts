@@ -1,0 +1,193 @@
+/**
+ * The privileged verbs: a closed list, each with a VM's id and numbers, never a path. What is done where follows
+ * from the id in here. In hearthd's own process for now; nothing in here trusts it, so that it can move out.
+ */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { errorChain, HearthError } from "#base/error.ts";
+import { claimFile } from "#helper/own-files.ts";
+import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
+import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
+import { UidLeases } from "#helper/uid-leases.ts";
+import type { UidRange } from "#helper/uid-leases.ts";
+import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
+import type { CgroupLimits } from "#host/cgroup.ts";
+import { removeTree } from "#host/managed-path.ts";
+import { isAlive } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import { parseVmId } from "#model/ids.ts";
+import type { VmId } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+
+export type HelperOptions = {
+  readonly roots: HelperRoots;
+  readonly uids: UidRange;
+  /** For tests; whether this process may change owners and cgroups. */
+  readonly isRoot?: boolean | undefined;
+};
+
+/** Sentences for what this host or this user does not have; undefined where it is there. */
+export type HelperGaps = { readonly uid: string | undefined; readonly cgroup: string | undefined };
+
+const NO_UID =
+  "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
+const NO_CGROUP_RIGHT = "hearthd does not run as root, so a VM's CPU time, memory and tasks are not limited.";
+const PRIVATE = 0o700;
+/** To pass through to the sockets, and nothing else: not to list, not to write. */
+const PASS = 0o711;
+
+/** Every verb parses what it gets, throws before it changes anything, and is the same twice. */
+export class Helper {
+  readonly gaps: HelperGaps;
+  readonly #roots: HelperRoots;
+  readonly #leases: UidLeases;
+  readonly #isRoot: boolean;
+
+  constructor(options: HelperOptions) {
+    this.#roots = options.roots;
+    this.#leases = new UidLeases(options.roots.leases, options.uids);
+    this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
+    this.gaps = {
+      uid: this.#isRoot ? undefined : NO_UID,
+      cgroup: this.#isRoot ? findCgroupGap(options.roots.cgroups) : NO_CGROUP_RIGHT,
+    };
+  }
+
+  /** A uid that no other VM of this host has, until `releaseUid`; undefined where `gaps.uid` says why. */
+  leaseUid(vm: string): number | undefined {
+    const { id, stateDir } = this.#paths(vm);
+    return this.#isRoot ? this.#leases.take(id, stateDir) : undefined;
+  }
+
+  /** The VM's lease, if it has one. */
+  uidOf(vm: string): number | undefined {
+    const { id, stateDir } = this.#paths(vm);
+    return this.#leases.find(id, stateDir);
+  }
+
+  /** To be called when the VMM is gone. @throws HearthError `host.uid_busy` */
+  releaseUid(vm: string): void {
+    const { id, stateDir } = this.#paths(vm);
+    this.#leases.release(id, stateDir);
+  }
+
+  /** The disk and the run folder belong to the VM's uid then; without a lease they are only checked. */
+  giveFiles(vm: string): void {
+    const uid = this.uidOf(vm);
+    this.#claim(vm, uid === undefined ? undefined : { disk: uid, run: uid, mode: PRIVATE });
+  }
+
+  /** The VMM has its sockets, and can make nothing more beside them: no link that would lead us elsewhere. */
+  sealRunFolder(vm: string): void {
+    const { runDir } = this.#paths(vm);
+    if (this.uidOf(vm) === undefined) return;
+    claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { id: 0, mode: PASS });
+  }
+
+  /** The disk is hearthd's again; the run folder is on its way out. Files that are gone are nobody's. */
+  takeFiles(vm: string): void {
+    const { disk } = this.#paths(vm);
+    if (this.uidOf(vm) === undefined) return;
+    try {
+      claimFile({ root: this.#roots.vms, path: disk, kind: "file" }, { id: 0 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+
+  /** Returns its folder; undefined where `gaps.cgroup` says why. @throws HearthError `input.invalid` */
+  makeCgroup(vm: string, limits: CgroupLimits): string | undefined {
+    const { cgroup } = this.#paths(vm);
+    checkLimits(limits);
+    if (this.gaps.cgroup !== undefined) return undefined;
+    makeCgroup(cgroup, limits);
+    return cgroup;
+  }
+
+  /** The VM's cgroup, if it has one. */
+  cgroupOf(vm: string): string | undefined {
+    const { cgroup } = this.#paths(vm);
+    return this.gaps.cgroup === undefined && existsSync(cgroup) ? cgroup : undefined;
+  }
+
+  /** VMs of these folders that have a uid or a cgroup, for what a crash left behind. */
+  listConfined(): VmId[] {
+    const { vms, cgroups } = this.#roots;
+    const leases = this.#isRoot ? this.#leases.list() : [];
+    const leased = leases.filter(({ vm, stateDir }) => stateDir === join(vms, vm)).map(({ vm }) => vm);
+    const groups = this.gaps.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
+    const grouped = groups.filter((name) => existsSync(join(vms, name)));
+    return [...new Set([...leased, ...grouped])].map(parseVmId);
+  }
+
+  /** @throws HearthError `input.invalid` for a process that is not this VM's. */
+  joinCgroup(vm: string, process: ProcessRef): void {
+    const { id, cgroup } = this.#paths(vm);
+    if (this.gaps.cgroup !== undefined) return;
+    if (!isAlive(process) || !namesVm(process.pid, id))
+      throw new HearthError("input.invalid", `Process ${process.pid} is not the VMM of ${id}.`);
+    joinCgroup(cgroup, process.pid);
+  }
+
+  /** Ends what is still in it. */
+  async removeCgroup(vm: string, signal: AbortSignal): Promise<void> {
+    const { cgroup } = this.#paths(vm);
+    if (this.gaps.cgroup === undefined) await removeCgroup(cgroup, signal);
+  }
+
+  /** Never through a link, never through a mount. VS-018, VS-059. @throws HearthError `path.unmanaged` */
+  async removeJail(vm: string): Promise<void> {
+    await removeTree(this.#roots.jails, this.#paths(vm).jail);
+  }
+
+  #claim(vm: string, owner: { disk: number; run: number; mode: number } | undefined): void {
+    const { disk, runDir } = this.#paths(vm);
+    const { vms, runs } = this.#roots;
+    // Both are checked before one is changed.
+    for (const to of owner === undefined ? [undefined] : [undefined, owner]) {
+      claimFile({ root: vms, path: disk, kind: "file" }, to && { id: to.disk });
+      claimFile({ root: runs, path: runDir, kind: "folder" }, to && { id: to.run, mode: to.mode });
+    }
+  }
+
+  #paths(vm: string): HelperPaths & { readonly id: VmId } {
+    const id = parseVmId(String(vm));
+    return { id, ...helperPaths(this.#roots, id) };
+  }
+}
+
+/** Tried at once: in a container the tree may be there and not be ours to write. */
+function findCgroupGap(root: string): string | undefined {
+  const gap = cgroupGap(root);
+  if (gap !== undefined) return gap;
+  try {
+    prepareCgroups(root, CGROUP_PARENT);
+    return undefined;
+  } catch (error) {
+    const why = errorChain(error).replace(/\.$/, "");
+    return `The kernel lets hearthd make no cgroups (${why}), so a VM's CPU time, memory and tasks are not limited.`;
+  }
+}
+
+function listFolders(path: string): string[] {
+  if (!existsSync(path)) return [];
+  const folders = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return folders.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
+}
+
+/** The launcher and the VMM both have the VM's run folder on their command line. */
+function namesVm(pid: number, id: VmId): boolean {
+  return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(id);
+}
+
+function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {
+  const isCount = (value: number, max: number): boolean =>
+    Number.isSafeInteger(value) && value >= 1 && value <= max;
+  if (
+    isCount(cpus, LIMITS.cpusMax) &&
+    isCount(memoryBytes, 2 * LIMITS.memoryMaxBytes) &&
+    isCount(tasks, 65_536)
+  )
+    return;
+  throw new HearthError("input.invalid", "A cgroup's limits must be whole numbers that a VM may have.");
+}

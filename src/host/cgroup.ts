@@ -1,0 +1,129 @@
+/** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst). Folders in, no opinion about names. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import { signalProcess, findProcess } from "#host/procfs.ts";
+
+/** Where the kernel's tree is mounted. */
+export const CGROUP_ROOT = "/sys/fs/cgroup";
+
+/** Without these a group limits nothing that matters; `io` is used where it is there. */
+const NEEDED = ["cpu", "memory", "pids"] as const;
+const OPTIONAL = ["io"] as const;
+
+export type CgroupLimits = {
+  /** Hundredths of a CPU do not matter here: whole CPUs. */
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Processes and threads. */
+  readonly tasks: number;
+};
+
+const CPU_PERIOD_US = 100_000;
+const POLL_FIRST_MS = 1;
+const POLL_MAX_MS = 50;
+
+/** Why limits cannot be set below `root`, in one sentence; undefined when they can. */
+export function cgroupGap(root: string): string | undefined {
+  const controllers = readWords(join(root, "cgroup.controllers"));
+  if (controllers === undefined)
+    return "This host has no cgroup v2 tree, so a VM's CPU time, memory and tasks are not limited.";
+  const missing = NEEDED.filter((name) => !controllers.includes(name));
+  if (missing.length === 0) return undefined;
+  return `This host's cgroup v2 tree lacks ${missing.join(", ")}, so a VM's CPU time, memory and tasks are not limited.`;
+}
+
+/**
+ * Makes `parent` below `root`, and hands the controllers down to what will be in it. Idempotent.
+ * @throws HearthError `host.tool_failed` where the kernel refuses, as in a container with processes at its root.
+ */
+export function prepareCgroups(root: string, parent: string): void {
+  const controllers = readWords(join(root, "cgroup.controllers")) ?? [];
+  const wanted = [...NEEDED, ...OPTIONAL].filter((name) => controllers.includes(name));
+  const folder = join(root, parent);
+  mkdirSync(folder, { recursive: true });
+  for (const level of [root, folder]) {
+    const control = join(level, "cgroup.subtree_control");
+    const on = readWords(control) ?? [];
+    const words = wanted.filter((name) => !on.includes(name)).map((name) => `+${name}`);
+    if (words.length > 0) set(control, words.join(" "));
+  }
+}
+
+/** Makes the group with its limits, or sets them anew. Idempotent. */
+export function makeCgroup(folder: string, limits: CgroupLimits): void {
+  mkdirSync(folder, { recursive: true });
+  set(join(folder, "cpu.max"), `${limits.cpus * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
+  set(join(folder, "memory.max"), String(limits.memoryBytes));
+  set(join(folder, "pids.max"), String(limits.tasks));
+  // One process is all there is: half of it is of no use to anybody.
+  if (existsSync(join(folder, "memory.oom.group"))) set(join(folder, "memory.oom.group"), "1");
+}
+
+/** The kernel takes the whole process with its threads, and whatever it starts later. */
+export function joinCgroup(folder: string, pid: number): void {
+  set(join(folder, "cgroup.procs"), String(pid));
+}
+
+export function cgroupPids(folder: string): number[] {
+  return (readWords(join(folder, "cgroup.procs")) ?? []).map(Number);
+}
+
+/** Kills what is in the group and the groups below, and removes them. Idempotent. */
+export async function removeCgroup(folder: string, signal: AbortSignal): Promise<void> {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) await removeCgroup(join(folder, entry.name), signal);
+  }
+  killMembers(folder);
+  // A process that was killed is in its group until its memory is given back.
+  for (let waitMs = POLL_FIRST_MS; !removed(folder); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
+    signal.throwIfAborted();
+    await delay(waitMs);
+  }
+}
+
+function killMembers(folder: string): void {
+  if (existsSync(join(folder, "cgroup.kill"))) return set(join(folder, "cgroup.kill"), "1"); // Linux 5.14
+  for (const pid of cgroupPids(folder)) {
+    const member = findProcess(pid);
+    if (member !== undefined) signalProcess(member, "SIGKILL");
+  }
+}
+
+function removed(folder: string): boolean {
+  try {
+    rmdirSync(folder);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return true;
+    if (code === "EBUSY") return false;
+    throw error;
+  }
+}
+
+function set(file: string, value: string): void {
+  try {
+    writeFileSync(file, value, { flag: "r+" });
+  } catch (cause) {
+    throw new HearthError(
+      "host.tool_failed",
+      `The kernel did not take ${JSON.stringify(value)} for ${file}`,
+      {
+        hint: "Make the VM with --no-cgroup to do without limits.",
+        cause,
+      },
+    );
+  }
+}
+
+function readWords(file: string): string[] | undefined {
+  try {
+    return readFileSync(file, "utf8").split(/\s+/).filter(Boolean);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}

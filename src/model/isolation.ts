@@ -1,0 +1,28 @@
+/** Which walls stand around a VM's VMM. Chosen when the VM is made, and the same at every start. VS-013, VS-017. */
+export type Isolation = {
+  /** A file system with only the VM's own files, an own uid, no capabilities, resource limits, own namespaces. */
+  readonly jail: boolean;
+  /** The VMM sees no other process, and cannot send one a signal. */
+  readonly pidNamespace: boolean;
+  /** Limits on CPU time, memory and tasks. */
+  readonly cgroup: boolean;
+  /** The VMM's own filter of system calls. */
+  readonly seccomp: boolean;
+};
+
+/** What a VM gets unless somebody says otherwise, and what VMs have that were stored without a choice. */
+export const FULL_ISOLATION: Isolation = { jail: true, pidNamespace: true, cgroup: true, seccomp: true };
+
+/** What a VMM that runs really has; stored when it started. `show` prints it and nothing else. */
+export type IsolationInForce = {
+  readonly jail: boolean;
+  /** Of the VMM, and its gid; undefined where it is hearthd's own. */
+  readonly uid?: number | undefined;
+  readonly pidNamespace: boolean;
+  readonly networkNamespace: boolean;
+  readonly seccomp: boolean;
+  /** The cgroup's folder; undefined where there is none. */
+  readonly cgroup?: string | undefined;
+  /** Sentences: what was asked for, or is usual, and is not in force on this host, with the reason. */
+  readonly gaps: readonly string[];
+};

@@ -1,0 +1,50 @@
+import { HearthError } from "#base/error.ts";
+import type { HelperVerbs } from "#daemon/host.ts";
+import { parseVmId } from "#model/ids.ts";
+
+const FIRST_UID = 1_900_000_000;
+
+/** What the helper's verbs leave on a fake host. */
+export class FakeWalls {
+  readonly uids = new Map<string, number>();
+  readonly cgroups = new Set<string>();
+  /** VMs whose files belong to their uid. */
+  readonly given = new Set<string>();
+
+  leftovers(): string[] {
+    return [
+      ...[...this.uids].map(([vm, uid]) => `uid ${uid} of ${vm}`),
+      ...[...this.cgroups].map((vm) => `cgroup of ${vm}`),
+      ...[...this.given].map((vm) => `files given to ${vm}`),
+    ];
+  }
+}
+
+/** `isRunning` tells whether a VMM of this VM is there: its uid is not given back then. */
+export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean): HelperVerbs {
+  return {
+    gaps: { uid: undefined, cgroup: undefined },
+    leaseUid(vm) {
+      const uid = walls.uids.get(vm) ?? FIRST_UID + walls.uids.size;
+      walls.uids.set(vm, uid);
+      return uid;
+    },
+    uidOf: (vm) => walls.uids.get(vm),
+    releaseUid(vm) {
+      if (isRunning(vm)) throw new HearthError("host.uid_busy", "A process still has the uid.");
+      walls.uids.delete(vm);
+    },
+    giveFiles: (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
+    sealRunFolder() {},
+    takeFiles: (vm) => void walls.given.delete(vm),
+    makeCgroup(vm) {
+      walls.cgroups.add(vm);
+      return `/sys/fs/cgroup/hearth/${vm}`;
+    },
+    cgroupOf: (vm) => (walls.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
+    joinCgroup() {},
+    removeCgroup: async (vm) => void walls.cgroups.delete(vm),
+    removeJail: async () => {},
+    listConfined: () => [...new Set([...walls.uids.keys(), ...walls.cgroups])].map(parseVmId),
+  };
+}
