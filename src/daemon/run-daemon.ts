@@ -23,7 +23,7 @@ import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
 import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import { vmRunsDir, vmsDir, volumesDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
@@ -35,6 +35,7 @@ import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+import { Volumes } from "#storage/volumes.ts";
 
 export type DaemonOptions = {
   readonly folders: Folders;
@@ -78,6 +79,7 @@ export async function runDaemon(
       stop,
     };
     await host.images.cleanUp();
+    await host.volumes.cleanUp();
     await recover(host, vms);
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
@@ -116,6 +118,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       log,
     }),
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
+    volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),

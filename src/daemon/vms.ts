@@ -19,6 +19,7 @@ import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import { RunningVms } from "#daemon/running-vms.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
+import { assertVolumesFree } from "#daemon/volume-users.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -203,6 +204,7 @@ export class Vms {
     const host = this.#host;
     const loop = this.#loops.of(vm.id);
     const back = vm.state;
+    assertVolumesFree(host, vm);
     loop.send({ type: "start-asked", atMs: host.now() });
     try {
       const driver = await chooseDriver(host, vm.spec, call.signal);

@@ -12,6 +12,7 @@ import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
 import { Store } from "#daemon/store.ts";
 import type { ImageDigest } from "#model/ids.ts";
+import { Volumes } from "#storage/volumes.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
@@ -46,6 +47,7 @@ export class FakeHost implements Host {
   readonly bus = new EventBus();
   readonly folders;
   readonly store;
+  readonly volumes;
   readonly journals;
   readonly drivers;
   readonly guestFaults: { unreachable?: number } = {};
@@ -56,6 +58,7 @@ export class FakeHost implements Host {
     const at = (name: string): string => join(machine.folder, name);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     this.store = new Store(at("hearth.db"));
+    this.volumes = new Volumes(at("volumes"));
     this.journals = new Journals(this.store, onJournal);
     this.driver = new FakeDriver({ vmms: machine.vmms });
     this.drivers = new Map([[this.driver.name, this.driver]]);
