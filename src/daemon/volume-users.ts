@@ -18,6 +18,11 @@ export function volumeUsers(host: Pick<Host, "store">, name: VolumeName): string
     .map((vm) => vm.name);
 }
 
+/** Whether something that outlives the VM may have unwritten data in its guest. */
+export function writesVolumes(vm: VmRecord): boolean {
+  return vm.spec.volumes.some(({ readOnly }) => !readOnly);
+}
+
 /** @throws HearthError `volume.not_found` for the first that is not there */
 export function assertVolumes(host: Pick<Host, "volumes">, mounts: readonly VolumeMount[]): void {
   const missing = mounts.find(({ name }) => !host.volumes.has(name));

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, renameSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, stat, writeFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
@@ -90,7 +90,7 @@ export class Volumes {
   async create(volume: NewVolume, signal: AbortSignal): Promise<Volume> {
     const { name, from } = volume;
     if (this.has(name)) throw nameTaken(name);
-    const tree = from === undefined ? undefined : await readFolder(from, signal);
+    const tree = from === undefined ? undefined : await this.#readFolder(from, signal);
     const sizeBytes = volume.sizeBytes ?? sizeFor(tree);
     const scrap = this.#scrap(name);
     try {
@@ -117,6 +117,17 @@ export class Volumes {
       throw (error as NodeJS.ErrnoException).code === "ENOENT" ? volumeNotFound(name) : error;
     }
     return removeTree(this.#root, scrap);
+  }
+
+  /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
+  async #readFolder(from: string, signal: AbortSignal): Promise<TreeSize> {
+    const real = await resolveFolder(from);
+    const root = await realpath(this.#root);
+    if (`${root}/`.startsWith(real === "/" ? real : `${real}/`))
+      throw new HearthError("input.invalid", `from: ${from} holds the volumes themselves.`, {
+        hint: "Choose a folder that does not: a copy would never end.",
+      });
+    return measureTree(from, signal);
   }
 
   #scrap(name: VolumeName): string {
@@ -173,7 +184,7 @@ function nameTaken(name: VolumeName): HearthError {
 }
 
 /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
-async function readFolder(from: string, signal: AbortSignal): Promise<TreeSize> {
+async function resolveFolder(from: string): Promise<string> {
   if (!isAbsolute(from))
     throw new HearthError("input.invalid", `from: ${from} is not an absolute path.`, {
       hint: "hearthd has no current folder; give the whole path.",
@@ -184,7 +195,7 @@ async function readFolder(from: string, signal: AbortSignal): Promise<TreeSize> 
     throw new HearthError("file.refused", `hearthd may not look at ${from}.`, { cause });
   });
   if (!found.isDirectory()) throw new HearthError("file.refused", `${from} is not a folder.`);
-  return measureTree(from, signal);
+  return realpath(from);
 }
 
 /** @throws HearthError `input.invalid` without a folder to measure */
