@@ -48,6 +48,7 @@ function fillStore(home: HearthHome, count: number, shape: VmShape): void {
           cpus,
           memoryBytes,
           diskBytes,
+          volumes: [],
           network: "none",
           init: "agent",
           nested: false,

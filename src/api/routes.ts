@@ -14,6 +14,11 @@ const refParam = z.object({
     example: "debian:bookworm",
   }),
 });
+const volumeParam = z.object({
+  volume: z
+    .string()
+    .openapi({ param: { name: "volume", in: "path" }, description: "A volume's name", example: "data" }),
+});
 const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
 const body = <Schema extends z.ZodType>(schema: Schema) => ({
   body: { content: json(schema), required: true },
@@ -179,6 +184,37 @@ export const ROUTES = {
     operationId: "listKernels",
     summary: "The kernels in the cache",
     responses: answers(z.array(s.kernelSchema), "The kernels"),
+  }),
+  listVolumes: createRoute({
+    method: "get",
+    path: "/v1/volumes",
+    operationId: "listVolumes",
+    summary: "The volumes, by name",
+    responses: answers(z.array(s.volumeSchema), "The volumes"),
+  }),
+  createVolume: createRoute({
+    method: "post",
+    path: "/v1/volumes",
+    operationId: "createVolume",
+    summary: "Make a volume: empty, or with the content of a folder that hearthd can read",
+    request: body(s.createVolumeSchema),
+    responses: answers(s.volumeSchema, "The new volume"),
+  }),
+  showVolume: createRoute({
+    method: "get",
+    path: "/v1/volumes/{volume}",
+    operationId: "showVolume",
+    summary: "One volume",
+    request: { params: volumeParam },
+    responses: answers(s.volumeSchema, "The volume"),
+  }),
+  removeVolume: createRoute({
+    method: "delete",
+    path: "/v1/volumes/{volume}",
+    operationId: "removeVolume",
+    summary: "Remove a volume that no VM names, with its data",
+    request: { params: volumeParam },
+    responses: done,
   }),
   doctor: createRoute({
     method: "get",

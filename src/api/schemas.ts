@@ -1,11 +1,12 @@
 /** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
 import { z } from "@hono/zod-openapi";
 import { checkEnvName } from "#model/exec-spec.ts";
-import { parseVmName } from "#model/ids.ts";
+import { parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { VM_PHASES } from "#model/vm-state.ts";
+import { parseMountPath } from "#model/volume.ts";
 
 const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
   LIMITS;
@@ -34,6 +35,7 @@ const path = z
   .regex(/^[^\0]+$/, "must not hold a NUL byte");
 
 export const vmName = parsed(parseVmName);
+export const volumeName = parsed(parseVolumeName);
 export const imageRef = parsed(parseImageRef);
 
 /** True where it is left out. */
@@ -66,6 +68,16 @@ export const createVmSchema = z
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
     diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
+    volumes: z
+      .array(
+        z.strictObject({
+          name: volumeName,
+          path: parsed(parseMountPath),
+          readOnly: z.boolean().optional(),
+        }),
+      )
+      .max(LIMITS.volumesMax)
+      .optional(),
     network: z.enum(NETWORKS).optional(),
     init: z.enum(INITS).optional(),
     nested: z.boolean().optional(),
@@ -108,6 +120,7 @@ export const vmSchema = z
     cpus: z.int(),
     memoryBytes: z.int(),
     diskBytes: z.int(),
+    volumes: z.array(z.object({ name: z.string(), path: z.string(), readOnly: z.boolean() })),
     network: z.enum(NETWORKS),
     init: z.enum(INITS),
     nested: z.boolean(),
@@ -214,6 +227,29 @@ export const imageSchema = z
     usedBy: z.array(z.string()),
   })
   .openapi("Image");
+
+export const createVolumeSchema = z
+  .strictObject({
+    name: volumeName,
+    /** Undefined takes what `from` needs, and room to work. */
+    sizeBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
+    /** A folder of the host whose content it begins with; hearthd reads it with its own rights. */
+    from: path.optional(),
+  })
+  .openapi("CreateVolume");
+
+export const volumeSchema = z
+  .object({
+    name: z.string(),
+    /** Of its disk, on the host. */
+    path: z.string(),
+    sizeBytes: z.int(),
+    allocatedBytes: z.int(),
+    createdAtMs: z.int(),
+    /** VMs that name it, running or not. */
+    usedBy: z.array(z.string()),
+  })
+  .openapi("Volume");
 
 export const kernelSchema = z
   .object({

@@ -26,6 +26,8 @@ export const ERROR_CODES = {
   "image.corrupt": { status: 500, exit: 1 },
   "image.in_use": { status: 409, exit: 1 },
   "kernel.unsupported": { status: 422, exit: 1 },
+  "volume.not_found": { status: 404, exit: 1 },
+  "volume.in_use": { status: 409, exit: 1 },
   "feature.missing": { status: 422, exit: 1 },
   "host.tool_missing": { status: 500, exit: 1 },
   "host.tool_failed": { status: 500, exit: 1 },

@@ -3,7 +3,7 @@ import type { Command } from "#cli/command.ts";
 
 export type Row = {
   readonly summary: string;
-  readonly group: "Virtual machines" | "Images and kernels" | "Hearth itself";
+  readonly group: "Virtual machines" | "Volumes" | "Images and kernels" | "Hearth itself";
   readonly load: () => Promise<{ readonly default: Command }>;
   /** Other names for it, out of habit. */
   readonly aliases?: readonly string[];
@@ -107,6 +107,29 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Remove all VMs that do not run",
     load: () => import("#cli/commands/vm/prune.ts"),
   },
+  "volume create": {
+    group: "Volumes",
+    summary: "Make a volume: a disk that outlives VMs",
+    load: () => import("#cli/commands/volume/create.ts"),
+  },
+  "volume ls": {
+    group: "Volumes",
+    summary: "List volumes",
+    load: () => import("#cli/commands/volume/ls.ts"),
+    aliases: ["volumes", "volume list"],
+  },
+  "volume show": {
+    group: "Volumes",
+    summary: "Show everything about a volume",
+    load: () => import("#cli/commands/volume/show.ts"),
+    aliases: ["volume inspect"],
+  },
+  "volume rm": {
+    group: "Volumes",
+    summary: "Remove volumes with their data",
+    load: () => import("#cli/commands/volume/rm.ts"),
+    aliases: ["volume remove", "volume delete"],
+  },
   "image ls": {
     group: "Images and kernels",
     summary: "List the images in the cache",
@@ -184,7 +207,7 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 };
 
 /** Nouns that stand before a verb. */
-export const NOUNS = ["image", "kernel", "daemon"] as const;
+export const NOUNS = ["volume", "image", "kernel", "daemon"] as const;
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 

@@ -84,6 +84,7 @@ async function values(
     // hearthd is not started for a key that was pressed.
     const client = await hearth({ autostart: false });
     if (completes === "vm") return (await client.vms.list()).map(({ name }) => name);
+    if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {
     return completes === "image" ? ["debian"] : []; // Nobody to ask: nothing to offer.

@@ -17,7 +17,7 @@ export function overview(): string {
     "  hearth run debian -- uname -a      boots a VM and runs the command in it",
     "  hearth run --rm -it debian         a shell in a VM that goes away with it",
   ];
-  for (const group of ["Virtual machines", "Images and kernels", "Hearth itself"] as const) {
+  for (const group of ["Virtual machines", "Volumes", "Images and kernels", "Hearth itself"] as const) {
     lines.push("", `${group}:`);
     for (const [name, row] of Object.entries(COMMANDS)) {
       if (row.group === group) lines.push(`  ${name.padEnd(14)}${row.summary}`);

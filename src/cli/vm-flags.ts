@@ -7,6 +7,7 @@ import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
+import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
 /** How big a VM is; `set` changes the same. */
@@ -20,6 +21,7 @@ export const SIZE_FLAGS = {
 export const VM_FLAGS = {
   name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
   ...SIZE_FLAGS,
+  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
   network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
   init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
   nested: { help: "Let the guest run VMs itself: it gets a /dev/kvm" },
@@ -35,13 +37,14 @@ export const VM_FLAGS = {
 
 /** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */
 export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
-  const { name, network, init, nested, kernel, bootArgs, driver, timeout } = flags;
+  const { name, volume, network, init, nested, kernel, bootArgs, driver, timeout } = flags;
   const lifetime = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   const words = bootArgs.flatMap((text) => text.split(/\s+/).filter((word) => word !== ""));
   return {
     image: parseImageRef(image),
     ...(name !== undefined && { name: parseVmName(name) }),
     ...parseSizes(flags),
+    ...parseVolumes(volume),
     // commander has checked both against their choices.
     ...(network !== undefined && { network: network as Network }),
     ...(init !== undefined && { init: init as Init }),
@@ -63,6 +66,12 @@ function parseIsolation(flags: FlagValues<typeof VM_FLAGS>): Pick<CreateVm, "iso
     ...(flags.noSeccomp && { seccomp: false }),
   };
   return Object.keys(isolation).length === 0 ? {} : { isolation };
+}
+
+function parseVolumes(texts: readonly string[]): Pick<CreateVm, "volumes"> {
+  const volumes = texts.map(parseVolumeMount);
+  checkMounts(volumes);
+  return volumes.length > 0 ? { volumes } : {};
 }
 
 export function parseSizes(

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { bootIsolation } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
+import { vmDisks } from "#daemon/vm-disks.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
-import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
 import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import type { GuestNetwork } from "#guest/guest-identity.ts";
@@ -10,20 +11,13 @@ import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { Network } from "#model/vm-spec.ts";
 
-/** The disk after the base and the VM's own. */
-const MODULES_DEVICE = "/dev/vdc";
-
 /** What the VMM is given for this VM. The image's files are verified on the way. */
 export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): Promise<BootPlan> {
   const { spec } = vm;
   const paths = vmPaths(host.folders, vm.id);
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
-  const disks: DiskPlan[] = [
-    { path: boot.base, format: "raw", readOnly: true },
-    { path: paths.disk, format: "raw", readOnly: false },
-  ];
-  if (boot.modules !== undefined) disks.push({ path: boot.modules, format: "raw", readOnly: true });
-  const modules = boot.modules === undefined ? [] : [`hearth.modules=${MODULES_DEVICE}`];
+  const { disks, modulesDevice } = vmDisks(host, vm, boot);
+  const modules = modulesDevice === undefined ? [] : [`hearth.modules=${modulesDevice}`];
   return {
     id: vm.id,
     name: vm.name,
@@ -51,9 +45,10 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
 /** Mixed into the guest's generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
 
-/** Who the guest is to be: its name, clock, entropy, machine-id, network, and the defaults of its commands. */
+/** Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands. */
 export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSignal): Promise<GuestIdentity> {
-  const { config } = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
+  const boot = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
+  const { config } = boot;
   const { spec } = vm;
   return {
     hostname: vm.name,
@@ -65,6 +60,7 @@ export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSigna
     user: spec.user ?? config.user,
     workdir: spec.workdir ?? config.workdir,
     command: [...(config.entrypoint ?? []), ...(config.cmd ?? [])],
+    mounts: vmDisks(host, vm, boot).mounts,
   };
 }
 

@@ -2,12 +2,16 @@ import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { assertVolumes } from "#daemon/volume-users.ts";
 import type { Call } from "#daemon/vms.ts";
+import { parseVolumeName } from "#model/ids.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
+import { checkMounts, parseMountPath } from "#model/volume.ts";
+import type { VolumeMount } from "#model/volume.ts";
 
 /** A request with the configured defaults, checked against what the image and the host offer. */
 export async function completeSpec(
@@ -19,6 +23,9 @@ export async function completeSpec(
   const bootArgs = request.bootArgs ?? [];
   checkBootArgs(bootArgs);
   if (request.driver !== undefined) driverOf(host, request.driver);
+  const volumes = readVolumes(request);
+  // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
+  assertVolumes(host, volumes);
   const image = await host.images.ensure(parseImageRef(request.image), call.onProgress, call.signal);
   const init = request.init ?? image.inits[0] ?? "agent";
   if (!image.inits.includes(init)) {
@@ -37,6 +44,7 @@ export async function completeSpec(
     cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
+    volumes,
     network: request.network ?? defaults.network,
     init,
     nested,
@@ -51,6 +59,16 @@ export async function completeSpec(
     autoRemove: request.autoRemove ?? false,
   };
   return { spec, imageDigest: image.digest };
+}
+
+function readVolumes({ volumes = [] }: CreateVm): readonly VolumeMount[] {
+  const mounts = volumes.map(({ name, path, readOnly = false }) => ({
+    name: parseVolumeName(name),
+    path: parseMountPath(path),
+    readOnly,
+  }));
+  checkMounts(mounts);
+  return mounts;
 }
 
 /** Words of the kernel command line that Hearth sets itself; a second one would break the boot or the channel. */

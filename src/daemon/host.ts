@@ -14,6 +14,7 @@ import type { Helper } from "#helper/helper.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
+import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
   readonly folders: Folders;
@@ -24,6 +25,7 @@ export type Host = {
   readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly images: Images;
   readonly disks: Disks;
+  readonly volumes: Pick<Volumes, keyof Volumes>;
   readonly files: ManagedFiles;
   readonly guests: Guests;
   readonly helper: HelperVerbs;

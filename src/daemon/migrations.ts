@@ -33,4 +33,5 @@ export const MIGRATIONS: readonly string[] = [
      at_ms INTEGER NOT NULL,
      PRIMARY KEY (flow_id, seq)
    ) STRICT;`,
+  `UPDATE vms SET spec = json_set(spec, '$.volumes', json('[]'));`,
 ];

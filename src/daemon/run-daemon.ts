@@ -23,7 +23,7 @@ import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
 import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { jailsDir, vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
+import { jailsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
@@ -37,6 +37,7 @@ import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+import { Volumes } from "#storage/volumes.ts";
 
 /** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
 const UID_LEASES = "/run/hearth/uids";
@@ -90,6 +91,7 @@ export async function runDaemon(
       stop,
     };
     await host.images.cleanUp();
+    await host.volumes.cleanUp();
     await recover(host, vms);
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
@@ -128,6 +130,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       log,
     }),
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
+    volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),

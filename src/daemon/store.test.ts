@@ -19,6 +19,7 @@ const SPEC: VmSpec = {
   cpus: 2,
   memoryBytes: 2 ** 31,
   diskBytes: 2 ** 33,
+  volumes: [],
   network: "none",
   init: "agent",
   nested: false,

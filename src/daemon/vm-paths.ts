@@ -28,6 +28,11 @@ export function vmsDir(folders: Folders): string {
   return join(folders.state, "vms");
 }
 
+/** The managed root of volumes. */
+export function volumesDir(folders: Folders): string {
+  return join(folders.state, "volumes");
+}
+
 /** The managed root of VMs' sockets. */
 export function vmRunsDir(folders: Folders): string {
   return join(folders.run, "vms");

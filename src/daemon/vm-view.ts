@@ -50,6 +50,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     cpus: spec.cpus,
     memoryBytes: spec.memoryBytes,
     diskBytes: spec.diskBytes,
+    volumes: [...spec.volumes],
     network: spec.network,
     init: spec.init,
     nested: spec.nested,

@@ -19,6 +19,7 @@ import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import { RunningVms } from "#daemon/running-vms.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
+import { assertVolumesFree, writesVolumes } from "#daemon/volume-users.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -137,14 +138,17 @@ export class Vms {
     return this.#switch(nameOrId, "resume", call);
   }
 
-  /** `force` also takes a VM that runs, starts or is busy. */
+  /** `force` also takes a VM that runs, starts or is busy; what outlives it is flushed first. */
   async remove(nameOrId: string, force: boolean, call: Call): Promise<void> {
     const host = this.#host;
     const { id } = host.store.getVm(nameOrId);
     if (force) await this.#loops.of(id).preempt("The VM was removed.");
     const vm = host.store.getVm(id);
     if (!force) assertCan("remove", vm.state.phase, vm.name);
-    await this.#alone(vm, "remove", call, () => this.#remove(vm, call));
+    await this.#alone(vm, "remove", call, async () => {
+      if (writesVolumes(vm)) await this.#closeVolumes(vm, call);
+      await this.#remove(vm, call);
+    });
   }
 
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
@@ -203,6 +207,7 @@ export class Vms {
     const host = this.#host;
     const loop = this.#loops.of(vm.id);
     const back = vm.state;
+    assertVolumesFree(host, vm);
     loop.send({ type: "start-asked", atMs: host.now() });
     try {
       const driver = await chooseDriver(host, vm.spec, call.signal);
@@ -261,6 +266,19 @@ export class Vms {
     };
     await this.#flow(STOP_VM, vm.id, plan, context, call);
     this.#running.afterEnd(vm.id);
+  }
+
+  /** The VM's own disk goes with it; what a command has written into a volume is there for the next VM. */
+  async #closeVolumes(vm: VmRecord, call: Call): Promise<void> {
+    const { phase } = this.#loops.of(vm.id).state;
+    if (phase !== "running" && phase !== "paused") return;
+    try {
+      // A hearthd that was just started may not have found the agent yet.
+      if (phase === "running") await this.#running.find(vm.id)?.guest(AbortSignal.timeout(LAST_WORDS_MS));
+    } catch (error) {
+      this.#host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+    }
+    await this.#stop(vm, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, call);
   }
 
   async #remove(vm: VmRecord, call: Call): Promise<void> {

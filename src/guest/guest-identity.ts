@@ -20,6 +20,17 @@ export type GuestIdentity = {
   readonly workdir?: string | undefined;
   /** What an exec with no words of its own runs. Empty is a login shell. */
   readonly command: readonly string[];
+  /** In the order of mounting. One that cannot be mounted makes `configure` fail. */
+  readonly mounts: readonly GuestMount[];
+};
+
+/** A disk of the guest with an ext4, and where its files are to be seen. */
+export type GuestMount = {
+  /** In the guest, such as /dev/vdc. */
+  readonly device: string;
+  /** Absolute; made when it is missing. */
+  readonly path: string;
+  readonly readOnly: boolean;
 };
 
 export type GuestNetwork = {
@@ -33,7 +44,7 @@ export type GuestNetwork = {
 
 /** As the agent takes it; what is undefined leaves the guest's own. */
 export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
-  const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command } = identity;
+  const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command, mounts } = identity;
   return {
     hostname,
     unixTimeNs: BigInt(Math.round((unixTimeMs ?? 0) * 1_000)) * 1_000n,
@@ -43,6 +54,7 @@ export function configureRequest(identity: GuestIdentity): MessageInitShape<type
     user: user ?? "",
     workdir: workdir ?? "",
     command: [...command],
+    mounts: mounts.map(({ device, path, readOnly }) => ({ device, path, readOnly })),
     ...(network === undefined
       ? {}
       : {

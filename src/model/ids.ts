@@ -3,6 +3,7 @@ import { HearthError } from "#base/error.ts";
 
 export type VmId = Brand<string, "VmId">;
 export type VmName = Brand<string, "VmName">;
+export type VolumeName = Brand<string, "VolumeName">;
 export type OperationId = Brand<string, "OperationId">;
 export type ImageDigest = Brand<string, "ImageDigest">;
 
@@ -12,7 +13,7 @@ const IMAGE_DIGEST = /^sha256:[0-9a-f]{64}$/;
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** RFC 1123 labels. Never normalised: "MyVM" is refused, not lower-cased. BG-033. */
-const VM_NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /** The only way to get a VmId. After this it may be trusted in paths. */
 export function parseVmId(text: string): VmId {
@@ -22,9 +23,18 @@ export function parseVmId(text: string): VmId {
 
 /** The only way to get a VmName. After this it may be trusted as a host name and on a command line. */
 export function parseVmName(text: string): VmName {
-  if (VM_NAME.test(text)) return text as VmName;
-  const hint = "Use 1 to 63 of a-z, 0-9 and -, with no - at either end, such as web-1.";
-  throw invalid(`name: ${quote(text)} is not a VM name`, hint);
+  if (NAME.test(text)) return text as VmName;
+  throw invalid(`name: ${quote(text)} is not a VM name`, nameRule("web-1"));
+}
+
+/** The only way to get a VolumeName: the rule of VM names. After this it may be trusted in paths. */
+export function parseVolumeName(text: string): VolumeName {
+  if (NAME.test(text)) return text as VolumeName;
+  throw invalid(`volume: ${quote(text)} is not a volume name`, nameRule("data-1"));
+}
+
+function nameRule(example: string): string {
+  return `Use 1 to 63 of a-z, 0-9 and -, with no - at either end, such as ${example}.`;
 }
 
 /** @throws HearthError `input.invalid` */

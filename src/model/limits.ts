@@ -11,6 +11,10 @@ export const LIMITS = {
   diskMinBytes: 64 * MIB,
   /** BG-002: banger's MaxDiskBytes. */
   diskMaxBytes: 128 * GIB,
+  /** A VM's machine has room for 24 devices at most (QEMU's microvm, Firecracker); the others are Hearth's own. */
+  volumesMax: 8,
+  /** Linux' PATH_MAX, with its end. */
+  mountPathMaxBytes: 4095,
   lifetimeMinMs: 1_000,
   lifetimeMaxMs: 365 * 86_400_000,
   /** Linux' MAX_ARG_STRLEN: one argument or variable, with its end. */

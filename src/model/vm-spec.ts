@@ -1,6 +1,7 @@
 import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
+import type { VolumeMount } from "#model/volume.ts";
 
 export const NETWORKS = ["none", "user"] as const;
 export const INITS = ["agent", "systemd"] as const;
@@ -21,6 +22,8 @@ export type VmSpec = {
   readonly memoryBytes: number;
   /** Size of the writable disk. Sparse: it takes what the guest writes. */
   readonly diskBytes: number;
+  /** Disks of their own, which outlive the VM. No volume and no path twice. */
+  readonly volumes: readonly VolumeMount[];
   readonly network: Network;
   readonly init: Init;
   /** The guest can run VMs itself: it has a /dev/kvm that works. */

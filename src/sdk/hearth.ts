@@ -23,6 +23,7 @@ import { HearthVm } from "#sdk/hearth-vm.ts";
 import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
+import { Volumes } from "#sdk/volumes.ts";
 
 export type { ApiEvent } from "#api/events.ts";
 export type {
@@ -68,6 +69,7 @@ export class Hearth {
   readonly vms: Vms;
   readonly images: Images;
   readonly kernels: Kernels;
+  readonly volumes: Volumes;
   readonly daemon: Daemon;
   readonly #transport: Transport;
 
@@ -77,6 +79,7 @@ export class Hearth {
     this.vms = new Vms(transport);
     this.images = new Images(transport);
     this.kernels = new Kernels(transport);
+    this.volumes = new Volumes(transport);
     this.daemon = new Daemon(transport);
   }
 

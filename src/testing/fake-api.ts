@@ -351,6 +351,11 @@ function fakeVm(name: string, phase: VmPhase, number: number, spec: Partial<Crea
     cpus: spec.cpus ?? 2,
     memoryBytes: spec.memoryBytes ?? 2 ** 31,
     diskBytes: spec.diskBytes ?? 2 ** 33,
+    volumes: (spec.volumes ?? []).map(({ name: volume, path, readOnly = false }) => ({
+      name: volume,
+      path,
+      readOnly,
+    })),
     network: "none",
     init: "agent",
     nested: false,

@@ -12,6 +12,7 @@ import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
 import { Store } from "#daemon/store.ts";
 import type { ImageDigest } from "#model/ids.ts";
+import { Volumes } from "#storage/volumes.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 
@@ -49,6 +50,7 @@ export class FakeHost implements Host {
   readonly bus = new EventBus();
   readonly folders;
   readonly store;
+  readonly volumes;
   readonly journals;
   readonly drivers;
   readonly helper: HelperVerbs;
@@ -60,6 +62,7 @@ export class FakeHost implements Host {
     const at = (name: string): string => join(machine.folder, name);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     this.store = new Store(at("hearth.db"));
+    this.volumes = new Volumes(at("volumes"));
     this.journals = new Journals(this.store, onJournal);
     this.driver = new FakeDriver({ vmms: machine.vmms });
     this.helper = fakeHelper(machine.walls, (vm) =>

@@ -18,6 +18,7 @@ import (
 	"hearth.dev/agent/internal/identity"
 	"hearth.dev/agent/internal/power"
 	"hearth.dev/agent/internal/reaper"
+	"hearth.dev/agent/internal/volumes"
 )
 
 const (
@@ -36,6 +37,7 @@ func giveUp(console *boot.Console, err error) {
 // initMachine is a guest whose PID 1 is the agent.
 type initMachine struct {
 	identity.Guest
+	volumes.Set
 	end  power.Init
 	once sync.Once
 }
@@ -43,6 +45,7 @@ type initMachine struct {
 func newInitMachine(booted boot.Booted, runner *execs.Runner) *initMachine {
 	return &initMachine{
 		Guest: identity.Guest{Root: "/", Kernel: identity.Linux{}},
+		Set:   volumes.Set{System: volumes.Linux{}},
 		end: power.Init{
 			Console: booted.Console,
 			Reaper:  runner.Reaper(),
@@ -56,6 +59,7 @@ func newInitMachine(booted boot.Booted, runner *execs.Runner) *initMachine {
 func (m *initMachine) Shutdown(reboot bool, timeout time.Duration) {
 	go m.once.Do(func() {
 		time.Sleep(answerTime)
+		m.end.Disks = append(m.Writable(), m.end.Disks...)
 		m.end.End(reboot, timeout)
 	})
 }
@@ -70,14 +74,20 @@ func (m *initMachine) powerOffOnSignal() {
 	}()
 }
 
-// serviceMachine is a guest with an init of its own.
-type serviceMachine struct{ identity.Guest }
-
-func newServiceMachine() serviceMachine {
-	return serviceMachine{identity.Guest{Root: "/", Kernel: identity.Linux{}}}
+// serviceMachine is a guest with an init of its own, which unmounts what is mounted when it ends.
+type serviceMachine struct {
+	identity.Guest
+	volumes.Set
 }
 
-func (serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
+func newServiceMachine() *serviceMachine {
+	return &serviceMachine{
+		Guest: identity.Guest{Root: "/", Kernel: identity.Linux{}},
+		Set:   volumes.Set{System: volumes.Linux{}},
+	}
+}
+
+func (*serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
 	time.AfterFunc(answerTime, func() { power.Systemd(os.Stderr, reboot, timeout) })
 }
 
@@ -85,6 +95,8 @@ func (serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
 type pretendMachine struct{ end context.CancelFunc }
 
 func (pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
+
+func (pretendMachine) Mount([]volumes.Mount) error { return nil }
 
 func (m pretendMachine) Shutdown(bool, time.Duration) { time.AfterFunc(answerTime, m.end) }
 

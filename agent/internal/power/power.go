@@ -24,7 +24,7 @@ type Init struct {
 	HangUp func()
 	// Root says whether the root is on a disk; an initramfs has nothing to make read only.
 	Root bool
-	// Disks are file systems under the root to make read only, by paths that stay valid; may be empty.
+	// Disks are file systems to make read only after the root, by paths that stay valid; may be empty.
 	Disks []string
 }
 

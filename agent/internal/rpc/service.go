@@ -12,6 +12,7 @@ import (
 	"hearth.dev/agent/gen/hearth/agent/v1/agentv1connect"
 	"hearth.dev/agent/internal/execs"
 	"hearth.dev/agent/internal/identity"
+	"hearth.dev/agent/internal/volumes"
 )
 
 // A message holds at most all arguments and variables of one exec (2 MiB on the host's side), with room.
@@ -21,6 +22,8 @@ const messageMaxBytes = 8 << 20
 type Machine interface {
 	// Configure gives the guest its identity. What could not be done comes back in sentences.
 	Configure(ctx context.Context, id identity.Identity) (warnings []string)
+	// Mount makes the volumes appear at their paths, in this order. Idempotent.
+	Mount(mounts []volumes.Mount) error
 	// Shutdown begins to end the guest and returns at once.
 	Shutdown(reboot bool, timeout time.Duration)
 }
@@ -65,8 +68,19 @@ func (s *Service) Configure(
 			Nameservers: m.GetNetwork().GetNameservers(),
 		},
 	})
+	if err := s.Machine.Mount(mountsOf(m)); err != nil {
+		return nil, failure(err)
+	}
 	s.configured.Store(true)
 	return connect.NewResponse(&agentv1.ConfigureResponse{Warnings: warnings}), nil
+}
+
+func mountsOf(m *agentv1.ConfigureRequest) []volumes.Mount {
+	var mounts []volumes.Mount
+	for _, mount := range m.Mounts {
+		mounts = append(mounts, volumes.Mount{Device: mount.Device, Path: mount.Path, ReadOnly: mount.ReadOnly})
+	}
+	return mounts
 }
 
 // Shutdown flushes and powers the guest off. The answer goes out while processes are still being ended.

@@ -2,6 +2,7 @@ import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewVm } from "#daemon/store.ts";
 import { vmPaths, vmsDir } from "#daemon/vm-paths.ts";
+import { assertVolumes } from "#daemon/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
 
 export type CreateContext = {
@@ -19,7 +20,11 @@ export const CREATE_VM: Flow<CreateContext> = {
   steps: [
     {
       name: "take the name",
-      run: async ({ host, vm }) => void (vm && host.store.insertVm(vm)),
+      run: async ({ host, vm }) => {
+        if (vm === undefined) return;
+        assertVolumes(host, vm.spec.volumes); // From the next line on, none of them can be removed.
+        host.store.insertVm(vm);
+      },
       undo: async ({ host, id }) => host.store.deleteVm(id),
     },
     {

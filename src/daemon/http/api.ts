@@ -9,6 +9,7 @@ import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addFileRoutes } from "#daemon/http/file-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
+import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
 import type { Call } from "#daemon/vms.ts";
 import { operationIdFrom, parseOperationId } from "#model/ids.ts";
 import type { OperationId } from "#model/ids.ts";
@@ -46,6 +47,7 @@ export function makeApi(daemon: Daemon): Api {
   addVmRoutes(api, daemon);
   addFileRoutes(api, daemon);
   addImageRoutes(api, daemon);
+  addVolumeRoutes(api, daemon);
   addDaemonRoutes(api, daemon);
   addEventRoute(api, daemon);
   api.doc31("/openapi.json", {

@@ -2,6 +2,7 @@ import { formatDuration, formatDurationRounded } from "#base/durations.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { Vm } from "#api/wire.ts";
 import { parseVmName } from "#model/ids.ts";
+import { formatVolumeMount } from "#model/volume.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
@@ -39,6 +40,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["cpus", String(vm.cpus)],
     ["memory", formatSize(vm.memoryBytes)],
     ["disk", formatSize(vm.diskBytes)],
+    ...vm.volumes.map((volume): Pair => ["volume", formatVolumeMount(volume)]),
     ["network", vm.network],
     ["init", vm.init],
     ["nested", vm.nested ? "the guest can run VMs" : undefined],

@@ -189,6 +189,7 @@ type ConfigureRequest struct {
 	User          string                 `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`                                                                         // default user of execs; empty is root
 	Workdir       string                 `protobuf:"bytes,8,opt,name=workdir,proto3" json:"workdir,omitempty"`                                                                   // default folder of execs; empty is the user's home
 	Command       []string               `protobuf:"bytes,9,rep,name=command,proto3" json:"command,omitempty"`                                                                   // of an exec with an empty argv; empty is a login shell
+	Mounts        []*Mount               `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`                                                                    // in this order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,6 +287,73 @@ func (x *ConfigureRequest) GetCommand() []string {
 	return nil
 }
 
+func (x *ConfigureRequest) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        string                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"` // such as /dev/vdc; ext4
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`     // absolute; made when it is missing
+	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Mount) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Mount) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Mount) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 type NetworkConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Interface     string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"` // such as eth0; empty: no network but lo
@@ -298,7 +366,7 @@ type NetworkConfig struct {
 
 func (x *NetworkConfig) Reset() {
 	*x = NetworkConfig{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +378,7 @@ func (x *NetworkConfig) String() string {
 func (*NetworkConfig) ProtoMessage() {}
 
 func (x *NetworkConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[3]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +391,7 @@ func (x *NetworkConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkConfig.ProtoReflect.Descriptor instead.
 func (*NetworkConfig) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NetworkConfig) GetInterface() string {
@@ -364,7 +432,7 @@ type ConfigureResponse struct {
 
 func (x *ConfigureResponse) Reset() {
 	*x = ConfigureResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +444,7 @@ func (x *ConfigureResponse) String() string {
 func (*ConfigureResponse) ProtoMessage() {}
 
 func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[4]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +457,7 @@ func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigureResponse) GetWarnings() []string {
@@ -413,7 +481,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +493,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[5]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +506,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExecRequest) GetRequest() isExecRequest_Request {
@@ -514,7 +582,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +594,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +607,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExecStart) GetId() string {
@@ -616,7 +684,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +696,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +709,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Tty) GetRows() uint32 {
@@ -680,7 +748,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +760,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +773,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExecResponse) GetResponse() isExecResponse_Response {
@@ -788,7 +856,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +868,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +881,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExecStarted) GetPid() uint32 {
@@ -834,7 +902,7 @@ type ExecExited struct {
 
 func (x *ExecExited) Reset() {
 	*x = ExecExited{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +914,7 @@ func (x *ExecExited) String() string {
 func (*ExecExited) ProtoMessage() {}
 
 func (x *ExecExited) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +927,7 @@ func (x *ExecExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecExited.ProtoReflect.Descriptor instead.
 func (*ExecExited) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExecExited) GetCode() uint32 {
@@ -893,7 +961,7 @@ type SignalExecRequest struct {
 
 func (x *SignalExecRequest) Reset() {
 	*x = SignalExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +973,7 @@ func (x *SignalExecRequest) String() string {
 func (*SignalExecRequest) ProtoMessage() {}
 
 func (x *SignalExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +986,7 @@ func (x *SignalExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SignalExecRequest) GetId() string {
@@ -943,7 +1011,7 @@ type SignalExecResponse struct {
 
 func (x *SignalExecResponse) Reset() {
 	*x = SignalExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1023,7 @@ func (x *SignalExecResponse) String() string {
 func (*SignalExecResponse) ProtoMessage() {}
 
 func (x *SignalExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1036,7 @@ func (x *SignalExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 type ResizeExecRequest struct {
@@ -982,7 +1050,7 @@ type ResizeExecRequest struct {
 
 func (x *ResizeExecRequest) Reset() {
 	*x = ResizeExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1062,7 @@ func (x *ResizeExecRequest) String() string {
 func (*ResizeExecRequest) ProtoMessage() {}
 
 func (x *ResizeExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1075,7 @@ func (x *ResizeExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeExecRequest.ProtoReflect.Descriptor instead.
 func (*ResizeExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResizeExecRequest) GetId() string {
@@ -1039,7 +1107,7 @@ type ResizeExecResponse struct {
 
 func (x *ResizeExecResponse) Reset() {
 	*x = ResizeExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1119,7 @@ func (x *ResizeExecResponse) String() string {
 func (*ResizeExecResponse) ProtoMessage() {}
 
 func (x *ResizeExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1132,7 @@ func (x *ResizeExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeExecResponse.ProtoReflect.Descriptor instead.
 func (*ResizeExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 type ReadTarRequest struct {
@@ -1077,7 +1145,7 @@ type ReadTarRequest struct {
 
 func (x *ReadTarRequest) Reset() {
 	*x = ReadTarRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1157,7 @@ func (x *ReadTarRequest) String() string {
 func (*ReadTarRequest) ProtoMessage() {}
 
 func (x *ReadTarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1170,7 @@ func (x *ReadTarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTarRequest.ProtoReflect.Descriptor instead.
 func (*ReadTarRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadTarRequest) GetPath() string {
@@ -1128,7 +1196,7 @@ type ReadTarResponse struct {
 
 func (x *ReadTarResponse) Reset() {
 	*x = ReadTarResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1208,7 @@ func (x *ReadTarResponse) String() string {
 func (*ReadTarResponse) ProtoMessage() {}
 
 func (x *ReadTarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1221,7 @@ func (x *ReadTarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTarResponse.ProtoReflect.Descriptor instead.
 func (*ReadTarResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReadTarResponse) GetData() []byte {
@@ -1176,7 +1244,7 @@ type WriteTarRequest struct {
 
 func (x *WriteTarRequest) Reset() {
 	*x = WriteTarRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1256,7 @@ func (x *WriteTarRequest) String() string {
 func (*WriteTarRequest) ProtoMessage() {}
 
 func (x *WriteTarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1269,7 @@ func (x *WriteTarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarRequest.ProtoReflect.Descriptor instead.
 func (*WriteTarRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteTarRequest) GetRequest() isWriteTarRequest_Request {
@@ -1255,7 +1323,7 @@ type WriteTarStart struct {
 
 func (x *WriteTarStart) Reset() {
 	*x = WriteTarStart{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1335,7 @@ func (x *WriteTarStart) String() string {
 func (*WriteTarStart) ProtoMessage() {}
 
 func (x *WriteTarStart) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1348,7 @@ func (x *WriteTarStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarStart.ProtoReflect.Descriptor instead.
 func (*WriteTarStart) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WriteTarStart) GetPath() string {
@@ -1307,7 +1375,7 @@ type WriteTarResponse struct {
 
 func (x *WriteTarResponse) Reset() {
 	*x = WriteTarResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1387,7 @@ func (x *WriteTarResponse) String() string {
 func (*WriteTarResponse) ProtoMessage() {}
 
 func (x *WriteTarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1400,7 @@ func (x *WriteTarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarResponse.ProtoReflect.Descriptor instead.
 func (*WriteTarResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WriteTarResponse) GetEntries() uint64 {
@@ -1363,7 +1431,7 @@ type DialRequest struct {
 
 func (x *DialRequest) Reset() {
 	*x = DialRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1443,7 @@ func (x *DialRequest) String() string {
 func (*DialRequest) ProtoMessage() {}
 
 func (x *DialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1456,7 @@ func (x *DialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialRequest.ProtoReflect.Descriptor instead.
 func (*DialRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DialRequest) GetRequest() isDialRequest_Request {
@@ -1457,7 +1525,7 @@ type DialTarget struct {
 
 func (x *DialTarget) Reset() {
 	*x = DialTarget{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1537,7 @@ func (x *DialTarget) String() string {
 func (*DialTarget) ProtoMessage() {}
 
 func (x *DialTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1550,7 @@ func (x *DialTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialTarget.ProtoReflect.Descriptor instead.
 func (*DialTarget) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DialTarget) GetNetwork() string {
@@ -1508,7 +1576,7 @@ type DialResponse struct {
 
 func (x *DialResponse) Reset() {
 	*x = DialResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1588,7 @@ func (x *DialResponse) String() string {
 func (*DialResponse) ProtoMessage() {}
 
 func (x *DialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1601,7 @@ func (x *DialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialResponse.ProtoReflect.Descriptor instead.
 func (*DialResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DialResponse) GetData() []byte {
@@ -1553,7 +1621,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1633,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1646,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ShutdownRequest) GetReboot() bool {
@@ -1603,7 +1671,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1683,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1696,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 var File_hearth_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1650,7 +1718,7 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"configured\x18\n" +
 	" \x01(\bR\n" +
-	"configured\"\x81\x03\n" +
+	"configured\"\xb1\x03\n" +
 	"\x10ConfigureRequest\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12 \n" +
 	"\funix_time_ns\x18\x02 \x01(\x03R\n" +
@@ -1662,10 +1730,16 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\x03env\x18\x06 \x03(\v2*.hearth.agent.v1.ConfigureRequest.EnvEntryR\x03env\x12\x12\n" +
 	"\x04user\x18\a \x01(\tR\x04user\x12\x18\n" +
 	"\aworkdir\x18\b \x01(\tR\aworkdir\x12\x18\n" +
-	"\acommand\x18\t \x03(\tR\acommand\x1a6\n" +
+	"\acommand\x18\t \x03(\tR\acommand\x12.\n" +
+	"\x06mounts\x18\n" +
+	" \x03(\v2\x16.hearth.agent.v1.MountR\x06mounts\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
+	"\x05Mount\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x87\x01\n" +
 	"\rNetworkConfig\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
@@ -1775,69 +1849,71 @@ func file_hearth_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_hearth_agent_v1_agent_proto_rawDescData
 }
 
-var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_hearth_agent_v1_agent_proto_goTypes = []any{
 	(*InfoRequest)(nil),        // 0: hearth.agent.v1.InfoRequest
 	(*InfoResponse)(nil),       // 1: hearth.agent.v1.InfoResponse
 	(*ConfigureRequest)(nil),   // 2: hearth.agent.v1.ConfigureRequest
-	(*NetworkConfig)(nil),      // 3: hearth.agent.v1.NetworkConfig
-	(*ConfigureResponse)(nil),  // 4: hearth.agent.v1.ConfigureResponse
-	(*ExecRequest)(nil),        // 5: hearth.agent.v1.ExecRequest
-	(*ExecStart)(nil),          // 6: hearth.agent.v1.ExecStart
-	(*Tty)(nil),                // 7: hearth.agent.v1.Tty
-	(*ExecResponse)(nil),       // 8: hearth.agent.v1.ExecResponse
-	(*ExecStarted)(nil),        // 9: hearth.agent.v1.ExecStarted
-	(*ExecExited)(nil),         // 10: hearth.agent.v1.ExecExited
-	(*SignalExecRequest)(nil),  // 11: hearth.agent.v1.SignalExecRequest
-	(*SignalExecResponse)(nil), // 12: hearth.agent.v1.SignalExecResponse
-	(*ResizeExecRequest)(nil),  // 13: hearth.agent.v1.ResizeExecRequest
-	(*ResizeExecResponse)(nil), // 14: hearth.agent.v1.ResizeExecResponse
-	(*ReadTarRequest)(nil),     // 15: hearth.agent.v1.ReadTarRequest
-	(*ReadTarResponse)(nil),    // 16: hearth.agent.v1.ReadTarResponse
-	(*WriteTarRequest)(nil),    // 17: hearth.agent.v1.WriteTarRequest
-	(*WriteTarStart)(nil),      // 18: hearth.agent.v1.WriteTarStart
-	(*WriteTarResponse)(nil),   // 19: hearth.agent.v1.WriteTarResponse
-	(*DialRequest)(nil),        // 20: hearth.agent.v1.DialRequest
-	(*DialTarget)(nil),         // 21: hearth.agent.v1.DialTarget
-	(*DialResponse)(nil),       // 22: hearth.agent.v1.DialResponse
-	(*ShutdownRequest)(nil),    // 23: hearth.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),   // 24: hearth.agent.v1.ShutdownResponse
-	nil,                        // 25: hearth.agent.v1.ConfigureRequest.EnvEntry
-	nil,                        // 26: hearth.agent.v1.ExecStart.EnvEntry
+	(*Mount)(nil),              // 3: hearth.agent.v1.Mount
+	(*NetworkConfig)(nil),      // 4: hearth.agent.v1.NetworkConfig
+	(*ConfigureResponse)(nil),  // 5: hearth.agent.v1.ConfigureResponse
+	(*ExecRequest)(nil),        // 6: hearth.agent.v1.ExecRequest
+	(*ExecStart)(nil),          // 7: hearth.agent.v1.ExecStart
+	(*Tty)(nil),                // 8: hearth.agent.v1.Tty
+	(*ExecResponse)(nil),       // 9: hearth.agent.v1.ExecResponse
+	(*ExecStarted)(nil),        // 10: hearth.agent.v1.ExecStarted
+	(*ExecExited)(nil),         // 11: hearth.agent.v1.ExecExited
+	(*SignalExecRequest)(nil),  // 12: hearth.agent.v1.SignalExecRequest
+	(*SignalExecResponse)(nil), // 13: hearth.agent.v1.SignalExecResponse
+	(*ResizeExecRequest)(nil),  // 14: hearth.agent.v1.ResizeExecRequest
+	(*ResizeExecResponse)(nil), // 15: hearth.agent.v1.ResizeExecResponse
+	(*ReadTarRequest)(nil),     // 16: hearth.agent.v1.ReadTarRequest
+	(*ReadTarResponse)(nil),    // 17: hearth.agent.v1.ReadTarResponse
+	(*WriteTarRequest)(nil),    // 18: hearth.agent.v1.WriteTarRequest
+	(*WriteTarStart)(nil),      // 19: hearth.agent.v1.WriteTarStart
+	(*WriteTarResponse)(nil),   // 20: hearth.agent.v1.WriteTarResponse
+	(*DialRequest)(nil),        // 21: hearth.agent.v1.DialRequest
+	(*DialTarget)(nil),         // 22: hearth.agent.v1.DialTarget
+	(*DialResponse)(nil),       // 23: hearth.agent.v1.DialResponse
+	(*ShutdownRequest)(nil),    // 24: hearth.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),   // 25: hearth.agent.v1.ShutdownResponse
+	nil,                        // 26: hearth.agent.v1.ConfigureRequest.EnvEntry
+	nil,                        // 27: hearth.agent.v1.ExecStart.EnvEntry
 }
 var file_hearth_agent_v1_agent_proto_depIdxs = []int32{
-	3,  // 0: hearth.agent.v1.ConfigureRequest.network:type_name -> hearth.agent.v1.NetworkConfig
-	25, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
-	6,  // 2: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
-	26, // 3: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
-	7,  // 4: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
-	9,  // 5: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
-	10, // 6: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
-	18, // 7: hearth.agent.v1.WriteTarRequest.start:type_name -> hearth.agent.v1.WriteTarStart
-	21, // 8: hearth.agent.v1.DialRequest.target:type_name -> hearth.agent.v1.DialTarget
-	0,  // 9: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
-	2,  // 10: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
-	5,  // 11: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
-	11, // 12: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
-	13, // 13: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
-	15, // 14: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
-	17, // 15: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
-	20, // 16: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
-	23, // 17: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
-	1,  // 18: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
-	4,  // 19: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
-	8,  // 20: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
-	12, // 21: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
-	14, // 22: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
-	16, // 23: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
-	19, // 24: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
-	22, // 25: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
-	24, // 26: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
-	18, // [18:27] is the sub-list for method output_type
-	9,  // [9:18] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	4,  // 0: hearth.agent.v1.ConfigureRequest.network:type_name -> hearth.agent.v1.NetworkConfig
+	26, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
+	3,  // 2: hearth.agent.v1.ConfigureRequest.mounts:type_name -> hearth.agent.v1.Mount
+	7,  // 3: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
+	27, // 4: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
+	8,  // 5: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
+	10, // 6: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
+	11, // 7: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
+	19, // 8: hearth.agent.v1.WriteTarRequest.start:type_name -> hearth.agent.v1.WriteTarStart
+	22, // 9: hearth.agent.v1.DialRequest.target:type_name -> hearth.agent.v1.DialTarget
+	0,  // 10: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
+	2,  // 11: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
+	6,  // 12: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
+	12, // 13: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
+	14, // 14: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
+	16, // 15: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
+	18, // 16: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
+	21, // 17: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
+	24, // 18: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
+	1,  // 19: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
+	5,  // 20: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
+	9,  // 21: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
+	13, // 22: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
+	15, // 23: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
+	17, // 24: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
+	20, // 25: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
+	23, // 26: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
+	25, // 27: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_hearth_agent_v1_agent_proto_init() }
@@ -1845,22 +1921,22 @@ func file_hearth_agent_v1_agent_proto_init() {
 	if File_hearth_agent_v1_agent_proto != nil {
 		return
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[5].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[6].OneofWrappers = []any{
 		(*ExecRequest_Start)(nil),
 		(*ExecRequest_Stdin)(nil),
 		(*ExecRequest_StdinClosed)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[8].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
 		(*ExecResponse_Started)(nil),
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_Exited)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[17].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[18].OneofWrappers = []any{
 		(*WriteTarRequest_Start)(nil),
 		(*WriteTarRequest_Data)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[20].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[21].OneofWrappers = []any{
 		(*DialRequest_Target)(nil),
 		(*DialRequest_Data)(nil),
 		(*DialRequest_Closed)(nil),
@@ -1871,7 +1947,7 @@ func file_hearth_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearth_agent_v1_agent_proto_rawDesc), len(file_hearth_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -62,7 +62,8 @@ const (
 type AgentServiceClient interface {
 	// Who answers. Costs nothing; also the health check.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
-	// Gives the guest its identity. Sent after every boot, before anything of the user's runs. Idempotent.
+	// Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
+	// runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
 	// Runs a command. The first request is `start`, then come `stdin` chunks and `stdin_closed`. The answers
 	// are one `started`, output in order per stream, and one `exited` as the last. If the stream is cancelled,
@@ -212,7 +213,8 @@ func (c *agentServiceClient) Shutdown(ctx context.Context, req *connect.Request[
 type AgentServiceHandler interface {
 	// Who answers. Costs nothing; also the health check.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
-	// Gives the guest its identity. Sent after every boot, before anything of the user's runs. Idempotent.
+	// Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
+	// runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
 	// Runs a command. The first request is `start`, then come `stdin` chunks and `stdin_closed`. The answers
 	// are one `started`, output in order per stream, and one `exited` as the last. If the stream is cancelled,

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hearth/agent/v1/agent.proto.
  */
 export const file_hearth_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLZAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgipQIKEENvbmZpZ3VyZVJlcXVlc3QSEAoIaG9zdG5hbWUYASABKAkSFAoMdW5peF90aW1lX25zGAIgASgDEg8KB2VudHJvcHkYAyABKAwSEgoKbWFjaGluZV9pZBgEIAEoCRIvCgduZXR3b3JrGAUgASgLMh4uaGVhcnRoLmFnZW50LnYxLk5ldHdvcmtDb25maWcSNwoDZW52GAYgAygLMiouaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlcXVlc3QuRW52RW50cnkSDAoEdXNlchgHIAEoCRIPCgd3b3JrZGlyGAggASgJEg8KB2NvbW1hbmQYCSADKAkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJbCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCSIlChFDb25maWd1cmVSZXNwb25zZRIQCgh3YXJuaW5ncxgBIAMoCSJuCgtFeGVjUmVxdWVzdBIrCgVzdGFydBgBIAEoCzIaLmhlYXJ0aC5hZ2VudC52MS5FeGVjU3RhcnRIABIPCgVzdGRpbhgCIAEoDEgAEhYKDHN0ZGluX2Nsb3NlZBgDIAEoCEgAQgkKB3JlcXVlc3Qi+AEKCUV4ZWNTdGFydBIKCgJpZBgBIAEoCRIMCgRhcmd2GAIgAygMEjAKA2VudhgDIAMoCzIjLmhlYXJ0aC5hZ2VudC52MS5FeGVjU3RhcnQuRW52RW50cnkSDAoEdXNlchgEIAEoCRIPCgd3b3JrZGlyGAUgASgJEiEKA3R0eRgGIAEoCzIULmhlYXJ0aC5hZ2VudC52MS5UdHkSDQoFc3RkaW4YByABKAgSDgoGZGV0YWNoGAggASgIEhIKCnRpbWVvdXRfbXMYCSABKAQaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIvCgNUdHkSDAoEcm93cxgBIAEoDRIMCgRjb2xzGAIgASgNEgwKBHRlcm0YAyABKAkingEKDEV4ZWNSZXNwb25zZRIvCgdzdGFydGVkGAEgASgLMhwuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLQoGZXhpdGVkGAQgASgLMhsuaGVhcnRoLmFnZW50LnYxLkV4ZWNFeGl0ZWRIAEIKCghyZXNwb25zZSIaCgtFeGVjU3RhcnRlZBILCgNwaWQYASABKA0iPQoKRXhlY0V4aXRlZBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRIRCgl0aW1lZF9vdXQYAyABKAgiLwoRU2lnbmFsRXhlY1JlcXVlc3QSCgoCaWQYASABKAkSDgoGc2lnbmFsGAIgASgNIhQKElNpZ25hbEV4ZWNSZXNwb25zZSI7ChFSZXNpemVFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIMCgRyb3dzGAIgASgNEgwKBGNvbHMYAyABKA0iFAoSUmVzaXplRXhlY1Jlc3BvbnNlIiwKDlJlYWRUYXJSZXF1ZXN0EgwKBHBhdGgYASABKAkSDAoEdXNlchgCIAEoCSIfCg9SZWFkVGFyUmVzcG9uc2USDAoEZGF0YRgBIAEoDCJdCg9Xcml0ZVRhclJlcXVlc3QSLwoFc3RhcnQYASABKAsyHi5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJTdGFydEgAEg4KBGRhdGEYAiABKAxIAEIJCgdyZXF1ZXN0IjUKDVdyaXRlVGFyU3RhcnQSDAoEcGF0aBgBIAEoCRIWCg5jcmVhdGVfcGFyZW50cxgCIAEoCCIyChBXcml0ZVRhclJlc3BvbnNlEg8KB2VudHJpZXMYASABKAQSDQoFYnl0ZXMYAiABKAQiaQoLRGlhbFJlcXVlc3QSLQoGdGFyZ2V0GAEgASgLMhsuaGVhcnRoLmFnZW50LnYxLkRpYWxUYXJnZXRIABIOCgRkYXRhGAIgASgMSAASEAoGY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCIuCgpEaWFsVGFyZ2V0Eg8KB25ldHdvcmsYASABKAkSDwoHYWRkcmVzcxgCIAEoCSIcCgxEaWFsUmVzcG9uc2USDAoEZGF0YRgBIAEoDCI1Cg9TaHV0ZG93blJlcXVlc3QSDgoGcmVib290GAEgASgIEhIKCnRpbWVvdXRfbXMYAiABKAQiEgoQU2h1dGRvd25SZXNwb25zZTLbBQoMQWdlbnRTZXJ2aWNlEkMKBEluZm8SHC5oZWFydGguYWdlbnQudjEuSW5mb1JlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuSW5mb1Jlc3BvbnNlElIKCUNvbmZpZ3VyZRIhLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0GiIuaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlc3BvbnNlEkcKBEV4ZWMSHC5oZWFydGguYWdlbnQudjEuRXhlY1JlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRXhlY1Jlc3BvbnNlKAEwARJVCgpTaWduYWxFeGVjEiIuaGVhcnRoLmFnZW50LnYxLlNpZ25hbEV4ZWNSZXF1ZXN0GiMuaGVhcnRoLmFnZW50LnYxLlNpZ25hbEV4ZWNSZXNwb25zZRJVCgpSZXNpemVFeGVjEiIuaGVhcnRoLmFnZW50LnYxLlJlc2l6ZUV4ZWNSZXF1ZXN0GiMuaGVhcnRoLmFnZW50LnYxLlJlc2l6ZUV4ZWNSZXNwb25zZRJOCgdSZWFkVGFyEh8uaGVhcnRoLmFnZW50LnYxLlJlYWRUYXJSZXF1ZXN0GiAuaGVhcnRoLmFnZW50LnYxLlJlYWRUYXJSZXNwb25zZTABElEKCFdyaXRlVGFyEiAuaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyUmVxdWVzdBohLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlc3BvbnNlKAESRwoERGlhbBIcLmhlYXJ0aC5hZ2VudC52MS5EaWFsUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5EaWFsUmVzcG9uc2UoATABEk8KCFNodXRkb3duEiAuaGVhcnRoLmFnZW50LnYxLlNodXRkb3duUmVxdWVzdBohLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlQi5aLGhlYXJ0aC5kZXYvYWdlbnQvZ2VuL2hlYXJ0aC9hZ2VudC92MTthZ2VudHYxYgZwcm90bzM");
+  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLZAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgizQIKEENvbmZpZ3VyZVJlcXVlc3QSEAoIaG9zdG5hbWUYASABKAkSFAoMdW5peF90aW1lX25zGAIgASgDEg8KB2VudHJvcHkYAyABKAwSEgoKbWFjaGluZV9pZBgEIAEoCRIvCgduZXR3b3JrGAUgASgLMh4uaGVhcnRoLmFnZW50LnYxLk5ldHdvcmtDb25maWcSNwoDZW52GAYgAygLMiouaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlcXVlc3QuRW52RW50cnkSDAoEdXNlchgHIAEoCRIPCgd3b3JrZGlyGAggASgJEg8KB2NvbW1hbmQYCSADKAkSJgoGbW91bnRzGAogAygLMhYuaGVhcnRoLmFnZW50LnYxLk1vdW50GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoFTW91bnQSDgoGZGV2aWNlGAEgASgJEgwKBHBhdGgYAiABKAkSEQoJcmVhZF9vbmx5GAMgASgIIlsKDU5ldHdvcmtDb25maWcSEQoJaW50ZXJmYWNlGAEgASgJEhEKCWFkZHJlc3NlcxgCIAMoCRIPCgdnYXRld2F5GAMgASgJEhMKC25hbWVzZXJ2ZXJzGAQgAygJIiUKEUNvbmZpZ3VyZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIm4KC0V4ZWNSZXF1ZXN0EisKBXN0YXJ0GAEgASgLMhouaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCL4AQoJRXhlY1N0YXJ0EgoKAmlkGAEgASgJEgwKBGFyZ3YYAiADKAwSMAoDZW52GAMgAygLMiMuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydC5FbnZFbnRyeRIMCgR1c2VyGAQgASgJEg8KB3dvcmtkaXIYBSABKAkSIQoDdHR5GAYgASgLMhQuaGVhcnRoLmFnZW50LnYxLlR0eRINCgVzdGRpbhgHIAEoCBIOCgZkZXRhY2gYCCABKAgSEgoKdGltZW91dF9tcxgJIAEoBBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KA1R0eRIMCgRyb3dzGAEgASgNEgwKBGNvbHMYAiABKA0SDAoEdGVybRgDIAEoCSKeAQoMRXhlY1Jlc3BvbnNlEi8KB3N0YXJ0ZWQYASABKAsyHC5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABItCgZleGl0ZWQYBCABKAsyGy5oZWFydGguYWdlbnQudjEuRXhlY0V4aXRlZEgAQgoKCHJlc3BvbnNlIhoKC0V4ZWNTdGFydGVkEgsKA3BpZBgBIAEoDSI9CgpFeGVjRXhpdGVkEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCCIvChFTaWduYWxFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iFAoSU2lnbmFsRXhlY1Jlc3BvbnNlIjsKEVJlc2l6ZUV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHJvd3MYAiABKA0SDAoEY29scxgDIAEoDSIUChJSZXNpemVFeGVjUmVzcG9uc2UiLAoOUmVhZFRhclJlcXVlc3QSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIh8KD1JlYWRUYXJSZXNwb25zZRIMCgRkYXRhGAEgASgMIl0KD1dyaXRlVGFyUmVxdWVzdBIvCgVzdGFydBgBIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiNQoNV3JpdGVUYXJTdGFydBIMCgRwYXRoGAEgASgJEhYKDmNyZWF0ZV9wYXJlbnRzGAIgASgIIjIKEFdyaXRlVGFyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBINCgVieXRlcxgCIAEoBCJpCgtEaWFsUmVxdWVzdBItCgZ0YXJnZXQYASABKAsyGy5oZWFydGguYWdlbnQudjEuRGlhbFRhcmdldEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0Ii4KCkRpYWxUYXJnZXQSDwoHbmV0d29yaxgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIhwKDERpYWxSZXNwb25zZRIMCgRkYXRhGAEgASgMIjUKD1NodXRkb3duUmVxdWVzdBIOCgZyZWJvb3QYASABKAgSEgoKdGltZW91dF9tcxgCIAEoBCISChBTaHV0ZG93blJlc3BvbnNlMtsFCgxBZ2VudFNlcnZpY2USQwoESW5mbxIcLmhlYXJ0aC5hZ2VudC52MS5JbmZvUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5JbmZvUmVzcG9uc2USUgoJQ29uZmlndXJlEiEuaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlcXVlc3QaIi5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVzcG9uc2USRwoERXhlYxIcLmhlYXJ0aC5hZ2VudC52MS5FeGVjUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5FeGVjUmVzcG9uc2UoATABElUKClNpZ25hbEV4ZWMSIi5oZWFydGguYWdlbnQudjEuU2lnbmFsRXhlY1JlcXVlc3QaIy5oZWFydGguYWdlbnQudjEuU2lnbmFsRXhlY1Jlc3BvbnNlElUKClJlc2l6ZUV4ZWMSIi5oZWFydGguYWdlbnQudjEuUmVzaXplRXhlY1JlcXVlc3QaIy5oZWFydGguYWdlbnQudjEuUmVzaXplRXhlY1Jlc3BvbnNlEk4KB1JlYWRUYXISHy5oZWFydGguYWdlbnQudjEuUmVhZFRhclJlcXVlc3QaIC5oZWFydGguYWdlbnQudjEuUmVhZFRhclJlc3BvbnNlMAESUQoIV3JpdGVUYXISIC5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXF1ZXN0GiEuaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyUmVzcG9uc2UoARJHCgREaWFsEhwuaGVhcnRoLmFnZW50LnYxLkRpYWxSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkRpYWxSZXNwb25zZSgBMAESTwoIU2h1dGRvd24SIC5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0GiEuaGVhcnRoLmFnZW50LnYxLlNodXRkb3duUmVzcG9uc2VCLlosaGVhcnRoLmRldi9hZ2VudC9nZW4vaGVhcnRoL2FnZW50L3YxO2FnZW50djFiBnByb3RvMw");
 
 /**
  * @generated from message hearth.agent.v1.InfoRequest
@@ -166,6 +166,13 @@ export type ConfigureRequest = Message<"hearth.agent.v1.ConfigureRequest"> & {
    * @generated from field: repeated string command = 9;
    */
   command: string[];
+
+  /**
+   * in this order
+   *
+   * @generated from field: repeated hearth.agent.v1.Mount mounts = 10;
+   */
+  mounts: Mount[];
 };
 
 /**
@@ -174,6 +181,37 @@ export type ConfigureRequest = Message<"hearth.agent.v1.ConfigureRequest"> & {
  */
 export const ConfigureRequestSchema: GenMessage<ConfigureRequest> = /*@__PURE__*/
   messageDesc(file_hearth_agent_v1_agent, 2);
+
+/**
+ * @generated from message hearth.agent.v1.Mount
+ */
+export type Mount = Message<"hearth.agent.v1.Mount"> & {
+  /**
+   * such as /dev/vdc; ext4
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * absolute; made when it is missing
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bool read_only = 3;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message hearth.agent.v1.Mount.
+ * Use `create(MountSchema)` to create a new message.
+ */
+export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 3);
 
 /**
  * @generated from message hearth.agent.v1.NetworkConfig
@@ -209,7 +247,7 @@ export type NetworkConfig = Message<"hearth.agent.v1.NetworkConfig"> & {
  * Use `create(NetworkConfigSchema)` to create a new message.
  */
 export const NetworkConfigSchema: GenMessage<NetworkConfig> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 3);
+  messageDesc(file_hearth_agent_v1_agent, 4);
 
 /**
  * @generated from message hearth.agent.v1.ConfigureResponse
@@ -228,7 +266,7 @@ export type ConfigureResponse = Message<"hearth.agent.v1.ConfigureResponse"> & {
  * Use `create(ConfigureResponseSchema)` to create a new message.
  */
 export const ConfigureResponseSchema: GenMessage<ConfigureResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 4);
+  messageDesc(file_hearth_agent_v1_agent, 5);
 
 /**
  * @generated from message hearth.agent.v1.ExecRequest
@@ -263,7 +301,7 @@ export type ExecRequest = Message<"hearth.agent.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 5);
+  messageDesc(file_hearth_agent_v1_agent, 6);
 
 /**
  * @generated from message hearth.agent.v1.ExecStart
@@ -338,7 +376,7 @@ export type ExecStart = Message<"hearth.agent.v1.ExecStart"> & {
  * Use `create(ExecStartSchema)` to create a new message.
  */
 export const ExecStartSchema: GenMessage<ExecStart> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 6);
+  messageDesc(file_hearth_agent_v1_agent, 7);
 
 /**
  * @generated from message hearth.agent.v1.Tty
@@ -365,7 +403,7 @@ export type Tty = Message<"hearth.agent.v1.Tty"> & {
  * Use `create(TtySchema)` to create a new message.
  */
 export const TtySchema: GenMessage<Tty> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 7);
+  messageDesc(file_hearth_agent_v1_agent, 8);
 
 /**
  * @generated from message hearth.agent.v1.ExecResponse
@@ -408,7 +446,7 @@ export type ExecResponse = Message<"hearth.agent.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 8);
+  messageDesc(file_hearth_agent_v1_agent, 9);
 
 /**
  * @generated from message hearth.agent.v1.ExecStarted
@@ -425,7 +463,7 @@ export type ExecStarted = Message<"hearth.agent.v1.ExecStarted"> & {
  * Use `create(ExecStartedSchema)` to create a new message.
  */
 export const ExecStartedSchema: GenMessage<ExecStarted> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 9);
+  messageDesc(file_hearth_agent_v1_agent, 10);
 
 /**
  * @generated from message hearth.agent.v1.ExecExited
@@ -456,7 +494,7 @@ export type ExecExited = Message<"hearth.agent.v1.ExecExited"> & {
  * Use `create(ExecExitedSchema)` to create a new message.
  */
 export const ExecExitedSchema: GenMessage<ExecExited> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 10);
+  messageDesc(file_hearth_agent_v1_agent, 11);
 
 /**
  * @generated from message hearth.agent.v1.SignalExecRequest
@@ -480,7 +518,7 @@ export type SignalExecRequest = Message<"hearth.agent.v1.SignalExecRequest"> & {
  * Use `create(SignalExecRequestSchema)` to create a new message.
  */
 export const SignalExecRequestSchema: GenMessage<SignalExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 11);
+  messageDesc(file_hearth_agent_v1_agent, 12);
 
 /**
  * @generated from message hearth.agent.v1.SignalExecResponse
@@ -493,7 +531,7 @@ export type SignalExecResponse = Message<"hearth.agent.v1.SignalExecResponse"> &
  * Use `create(SignalExecResponseSchema)` to create a new message.
  */
 export const SignalExecResponseSchema: GenMessage<SignalExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 12);
+  messageDesc(file_hearth_agent_v1_agent, 13);
 
 /**
  * @generated from message hearth.agent.v1.ResizeExecRequest
@@ -520,7 +558,7 @@ export type ResizeExecRequest = Message<"hearth.agent.v1.ResizeExecRequest"> & {
  * Use `create(ResizeExecRequestSchema)` to create a new message.
  */
 export const ResizeExecRequestSchema: GenMessage<ResizeExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 13);
+  messageDesc(file_hearth_agent_v1_agent, 14);
 
 /**
  * @generated from message hearth.agent.v1.ResizeExecResponse
@@ -533,7 +571,7 @@ export type ResizeExecResponse = Message<"hearth.agent.v1.ResizeExecResponse"> &
  * Use `create(ResizeExecResponseSchema)` to create a new message.
  */
 export const ResizeExecResponseSchema: GenMessage<ResizeExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 14);
+  messageDesc(file_hearth_agent_v1_agent, 15);
 
 /**
  * @generated from message hearth.agent.v1.ReadTarRequest
@@ -559,7 +597,7 @@ export type ReadTarRequest = Message<"hearth.agent.v1.ReadTarRequest"> & {
  * Use `create(ReadTarRequestSchema)` to create a new message.
  */
 export const ReadTarRequestSchema: GenMessage<ReadTarRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 15);
+  messageDesc(file_hearth_agent_v1_agent, 16);
 
 /**
  * @generated from message hearth.agent.v1.ReadTarResponse
@@ -576,7 +614,7 @@ export type ReadTarResponse = Message<"hearth.agent.v1.ReadTarResponse"> & {
  * Use `create(ReadTarResponseSchema)` to create a new message.
  */
 export const ReadTarResponseSchema: GenMessage<ReadTarResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 16);
+  messageDesc(file_hearth_agent_v1_agent, 17);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarRequest
@@ -605,7 +643,7 @@ export type WriteTarRequest = Message<"hearth.agent.v1.WriteTarRequest"> & {
  * Use `create(WriteTarRequestSchema)` to create a new message.
  */
 export const WriteTarRequestSchema: GenMessage<WriteTarRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 17);
+  messageDesc(file_hearth_agent_v1_agent, 18);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarStart
@@ -629,7 +667,7 @@ export type WriteTarStart = Message<"hearth.agent.v1.WriteTarStart"> & {
  * Use `create(WriteTarStartSchema)` to create a new message.
  */
 export const WriteTarStartSchema: GenMessage<WriteTarStart> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 18);
+  messageDesc(file_hearth_agent_v1_agent, 19);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarResponse
@@ -651,7 +689,7 @@ export type WriteTarResponse = Message<"hearth.agent.v1.WriteTarResponse"> & {
  * Use `create(WriteTarResponseSchema)` to create a new message.
  */
 export const WriteTarResponseSchema: GenMessage<WriteTarResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 19);
+  messageDesc(file_hearth_agent_v1_agent, 20);
 
 /**
  * @generated from message hearth.agent.v1.DialRequest
@@ -688,7 +726,7 @@ export type DialRequest = Message<"hearth.agent.v1.DialRequest"> & {
  * Use `create(DialRequestSchema)` to create a new message.
  */
 export const DialRequestSchema: GenMessage<DialRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 20);
+  messageDesc(file_hearth_agent_v1_agent, 21);
 
 /**
  * @generated from message hearth.agent.v1.DialTarget
@@ -714,7 +752,7 @@ export type DialTarget = Message<"hearth.agent.v1.DialTarget"> & {
  * Use `create(DialTargetSchema)` to create a new message.
  */
 export const DialTargetSchema: GenMessage<DialTarget> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 21);
+  messageDesc(file_hearth_agent_v1_agent, 22);
 
 /**
  * @generated from message hearth.agent.v1.DialResponse
@@ -731,7 +769,7 @@ export type DialResponse = Message<"hearth.agent.v1.DialResponse"> & {
  * Use `create(DialResponseSchema)` to create a new message.
  */
 export const DialResponseSchema: GenMessage<DialResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 22);
+  messageDesc(file_hearth_agent_v1_agent, 23);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownRequest
@@ -755,7 +793,7 @@ export type ShutdownRequest = Message<"hearth.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 23);
+  messageDesc(file_hearth_agent_v1_agent, 24);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownResponse
@@ -768,7 +806,7 @@ export type ShutdownResponse = Message<"hearth.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 24);
+  messageDesc(file_hearth_agent_v1_agent, 25);
 
 /**
  * @generated from service hearth.agent.v1.AgentService
@@ -785,7 +823,8 @@ export const AgentService: GenService<{
     output: typeof InfoResponseSchema;
   },
   /**
-   * Gives the guest its identity. Sent after every boot, before anything of the user's runs. Idempotent.
+   * Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
+   * runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
    *
    * @generated from rpc hearth.agent.v1.AgentService.Configure
    */

@@ -1,0 +1,22 @@
+import { formatSize, formatSizeRounded } from "#base/sizes.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["volume", "show"],
+  summary: "Show everything about a volume",
+  args: [{ name: "VOLUME", completes: "volume" }],
+  flags: {},
+  examples: [["hearth volume show data", "Its file, and the VMs that name it"]],
+  async run({ args, out, hearth }) {
+    const volume = await (await hearth()).volumes.show(parseVolumeName(args[0] ?? ""));
+    if (out.wantsJson) return out.json(volume);
+    out.fields([
+      ["volume", volume.name],
+      ["size", `${formatSize(volume.sizeBytes)}, ${formatSizeRounded(volume.allocatedBytes)} on disk`],
+      ["created", new Date(volume.createdAtMs).toISOString()],
+      ["used by", volume.usedBy.length === 0 ? "no VM" : volume.usedBy.join(", ")],
+      ["file", volume.path],
+    ]);
+  },
+});

@@ -1,0 +1,39 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Volume } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { volumeUsers } from "#daemon/volume-users.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import type { Volume as StoredVolume } from "#storage/volumes.ts";
+
+/** Volumes: disks that outlive VMs. */
+export function addVolumeRoutes(api: Api, daemon: Daemon): void {
+  const { host } = daemon;
+  const view = (volume: StoredVolume): Volume => ({ ...volume, usedBy: volumeUsers(host, volume.name) });
+
+  api.openapi(ROUTES.listVolumes, async (c) => c.json((await host.volumes.list()).map(view), 200));
+  api.openapi(ROUTES.createVolume, async (c) => {
+    const { name, sizeBytes, from } = c.req.valid("json");
+    const { onProgress, signal } = callOf(c, daemon);
+    if (from !== undefined) onProgress({ stage: "volume", text: `copying ${from}` });
+    const volume = { name: parseVolumeName(name), sizeBytes, from };
+    return c.json(view(await host.volumes.create(volume, signal)), 200);
+  });
+  api.openapi(ROUTES.showVolume, async (c) =>
+    c.json(view(await host.volumes.get(parseVolumeName(c.req.valid("param").volume))), 200),
+  );
+  api.openapi(ROUTES.removeVolume, async (c) => {
+    const name = parseVolumeName(c.req.valid("param").volume);
+    // Nothing is awaited between the question and the deed, so that no VM can name it in between.
+    const users = volumeUsers(host, name);
+    if (users.length > 0) {
+      throw new HearthError("volume.in_use", `The volume ${name} belongs to ${users.join(", ")}.`, {
+        hint: `Remove them first: hearth rm ${users.join(" ")}`,
+      });
+    }
+    await host.volumes.remove(name);
+    return c.body(null, 204);
+  });
+}

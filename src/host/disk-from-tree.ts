@@ -1,0 +1,94 @@
+/** A writable ext4 with the content of a folder, written straight into a file: no loop device and no root. */
+import { stat } from "node:fs/promises";
+import { HearthError, toHearthError } from "#base/error.ts";
+import { GIB, MIB } from "#base/sizes.ts";
+import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
+import type { RunResult } from "#host/run.ts";
+
+/** For as much as a person may want to copy from a slow disk. */
+const TIMEOUT_MS = 3_600_000;
+const BLOCK_BYTES = 4096;
+const INODE_BYTES = 256;
+/** Journal, tables, and folders that grow, beside what the files take. */
+const OWN_BYTES = 24 * MIB;
+/** mke2fs' own choice for such disks: one inode for so many bytes. */
+const BYTES_PER_INODE = 32_768;
+
+/** What a folder takes in an ext4, and how many files it holds. */
+export type TreeSize = { readonly bytes: number; readonly inodes: number };
+
+/** Holes count in full: the size is for choosing one, and costs nothing where the disk is sparse. */
+export async function measureTree(tree: string, signal: AbortSignal): Promise<TreeSize> {
+  const du = async (...args: string[]): Promise<number> =>
+    Number.parseInt(
+      await runBoundOrThrow("du", ["-s", ...args, "--", tree], { timeoutMs: TIMEOUT_MS, signal }),
+      10,
+    );
+  const inodes = await du("--inodes");
+  // Not what is allocated: a host's file system may compress, which ext4 does not. Each file fills its last block.
+  const content = (await du("-B", "1", "--apparent-size")) + inodes * BLOCK_BYTES;
+  return { bytes: content + Math.ceil(content / 16) + inodes * INODE_BYTES + OWN_BYTES, inodes };
+}
+
+/**
+ * Fills the file `disk`, which exists, with an ext4 that holds what is in `tree`: names, modes, owners, links, times and
+ * extended attributes as they are there. Links are kept and never followed.
+ * @throws HearthError `input.invalid` when the content does not fit, `file.refused` when some of it cannot be read
+ */
+export async function makeDiskFromTree(
+  disk: string,
+  tree: string,
+  sizes: { readonly sizeBytes: number; readonly maxBytes: number; readonly inodes: number },
+  signal: AbortSignal,
+): Promise<void> {
+  const { sizeBytes, maxBytes, inodes } = sizes;
+  const { uid, gid, mode } = await stat(tree);
+  const own = `lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=${uid}:${gid}`;
+  // Room in the tables for growing later; mke2fs writes them out, so no more than may ever be used.
+  const growth =
+    sizeBytes < maxBytes
+      ? ["-E", `${own},resize=${Math.floor(maxBytes / BLOCK_BYTES)}`]
+      : ["-E", own, "-O", "^resize_inode"];
+  const inodeCount = Math.max(Math.ceil(sizeBytes / BYTES_PER_INODE), Math.ceil(inodes * 1.25) + 1_024);
+  const journalMib = sizeBytes < GIB ? 4 : 16;
+  const args = ["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-m", "0", "-N", String(inodeCount)];
+  const size = `${Math.floor(sizeBytes / 1024)}k`;
+  const options = { timeoutMs: TIMEOUT_MS, signal };
+  const made = await runBound(
+    "mke2fs",
+    [...args, "-J", `size=${journalMib}`, ...growth, "-d", tree, disk, size],
+    options,
+  );
+  if (!made.ok) throw describe(made, tree);
+  // mke2fs gives the root its own mode, whatever the folder's.
+  const request = `set_inode_field / mode 0${((mode & 0o7777) | 0o40000).toString(8)}`;
+  const set = await runBound("debugfs", ["-w", "-R", request, disk], options);
+  if (!set.ok) throw set.error;
+  // Its exit code says nothing; after its version it has nothing to say when all is well.
+  const complaint = set.stderr.split("\n").slice(1).join(" ").trim();
+  if (complaint !== "")
+    throw new HearthError("host.tool_failed", "debugfs could not set the mode of the disk's root", {
+      cause: new Error(complaint),
+    });
+}
+
+/** mke2fs says in words what a person can do something about. */
+function describe(made: Extract<RunResult, { ok: false }>, tree: string): HearthError {
+  const { stderr, error } = made;
+  if (error.code !== "host.tool_failed") return error;
+  if (/Could not allocate (block|inode)/i.test(stderr))
+    return new HearthError("input.invalid", `size: the content of ${tree} does not fit.`, {
+      hint: "Choose a larger size, or leave it out.",
+    });
+  if (/Permission denied/i.test(stderr))
+    return new HearthError("file.refused", `hearthd may not read all of ${tree}.`, {
+      hint: "Make it readable for the user that runs hearthd.",
+      cause: error.cause,
+    });
+  const code = /No space left on device/i.test(stderr)
+    ? "ENOSPC"
+    : /Read-only file system/i.test(stderr)
+      ? "EROFS"
+      : undefined;
+  return code === undefined ? error : toHearthError(Object.assign(new Error(error.message), { code }));
+}

@@ -1,0 +1,75 @@
+import { HearthError } from "#base/error.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import type { VolumeName } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+
+/** A volume in a VM: which, where its files are seen, and whether they may be changed. */
+export type VolumeMount = {
+  readonly name: VolumeName;
+  /** In the guest; absolute and normalised. */
+  readonly path: string;
+  readonly readOnly: boolean;
+};
+
+const EXAMPLE = "Write NAME:/path, or NAME:/path:ro for one that is not to be changed.";
+/** What the kernel and the agent make at every boot; a volume there would hide it, or be hidden. */
+const RESERVED = ["/proc", "/sys", "/dev", "/run"];
+
+/** `NAME:/path`, `NAME:/path:ro` or `NAME:/path:rw`. @throws HearthError `input.invalid` */
+export function parseVolumeMount(text: string): VolumeMount {
+  const [name = "", path, mode, ...more] = text.split(":");
+  if (path === undefined || more.length > 0)
+    throw invalid(`volume: ${quote(text)} is not a volume and a path`, EXAMPLE);
+  if (mode !== undefined && mode !== "ro" && mode !== "rw")
+    throw invalid(`volume: ${quote(mode)} is neither ro nor rw`, EXAMPLE);
+  return { name: parseVolumeName(name), path: parseMountPath(path), readOnly: mode === "ro" };
+}
+
+/** As `parseVolumeMount` takes it. */
+export function formatVolumeMount(mount: Omit<VolumeMount, "name"> & { readonly name: string }): string {
+  const { name, path, readOnly } = mount;
+  return `${name}:${path}${readOnly ? ":ro" : ""}`;
+}
+
+/** Where a volume may be mounted in a guest. Never normalised: refused with the rule. @throws HearthError `input.invalid` */
+export function parseMountPath(text: string): string {
+  const problem = mountPathProblem(text);
+  if (problem === undefined) return text;
+  throw invalid(`volume: the path ${quote(text)} ${problem}`, "Write an absolute path such as /data.");
+}
+
+function mountPathProblem(text: string): string | undefined {
+  if (!text.startsWith("/")) return "is not absolute";
+  if (text === "/") return "is the root, which is the VM's own disk";
+  if (Buffer.byteLength(text) > LIMITS.mountPathMaxBytes) return "is too long";
+  // eslint-disable-next-line no-control-regex -- control characters are what is looked for
+  if (/[\u0000-\u001f\u007f:]/.test(text)) return "holds a colon or a control character";
+  const parts = text.slice(1).split("/");
+  if (parts.some((part) => part === "" || part === "." || part === ".."))
+    return "is not normalised: no empty parts, no . and no ..";
+  const reserved = RESERVED.find((folder) => text === folder || text.startsWith(`${folder}/`));
+  return reserved === undefined ? undefined : `is in ${reserved}, which the kernel fills`;
+}
+
+/** The rules between a VM's mounts: no path twice, no volume twice. @throws HearthError `input.invalid` */
+export function checkMounts(mounts: readonly VolumeMount[]): void {
+  const path = twice(mounts.map((mount) => mount.path));
+  if (path !== undefined)
+    throw invalid(`volume: two are to be mounted on ${path}`, "Give each a path of its own.");
+  const name = twice(mounts.map((mount) => mount.name));
+  if (name !== undefined)
+    throw invalid(`volume: ${name} is given twice`, "Mount it once, and use links in the VM.");
+}
+
+function twice(words: readonly string[]): string | undefined {
+  return words.find((word, index) => words.indexOf(word) !== index);
+}
+
+/** Text from outside, safe and short enough to print. */
+function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}
+
+function invalid(message: string, hint: string): HearthError {
+  return new HearthError("input.invalid", `${message}.`, { hint });
+}

@@ -1,0 +1,41 @@
+import type { CreateVolume, Volume } from "#api/wire.ts";
+import { withProgress } from "#sdk/long-request.ts";
+import type { LongOptions } from "#sdk/long-request.ts";
+import type { Transport } from "#sdk/transport.ts";
+
+/** Disks that outlive VMs: any VM may mount one, and find what the last one wrote. */
+export class Volumes {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** By name. */
+  list(signal?: AbortSignal): Promise<readonly Volume[]> {
+    return this.#transport.json("GET", "/v1/volumes", {}, signal);
+  }
+
+  /**
+   * Makes a volume: empty with `sizeBytes`, or with the content of the host's folder `from`, which hearthd reads
+   * with its own rights.
+   * @throws HearthError `name.taken`, `input.invalid`, `file.not_found`, `file.refused`.
+   *
+   * @example
+   * await hearth.volumes.create({ name: "data", sizeBytes: 4 * 2 ** 30 });
+   * await hearth.vms.create({ image: "debian", volumes: [{ name: "data", path: "/data" }] });
+   */
+  create(volume: CreateVolume, options: LongOptions = {}): Promise<Volume> {
+    return withProgress(this.#transport, "POST", "/v1/volumes", { body: volume }, options);
+  }
+
+  /** @throws HearthError `volume.not_found`. */
+  show(name: string, signal?: AbortSignal): Promise<Volume> {
+    return this.#transport.json("GET", `/v1/volumes/${encodeURIComponent(name)}`, {}, signal);
+  }
+
+  /** Removes the volume with its data. @throws HearthError `volume.in_use` while a VM names it. */
+  remove(name: string, signal?: AbortSignal): Promise<void> {
+    return this.#transport.json("DELETE", `/v1/volumes/${encodeURIComponent(name)}`, {}, signal);
+  }
+}

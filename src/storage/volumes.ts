@@ -1,0 +1,226 @@
+/**
+ * Volumes: disks that outlive VMs, in a folder each, named after the volume. A folder that has its name is whole:
+ * it was made under another name, synced, and renamed; it goes by a rename first, too. So a crash at any moment
+ * leaves a volume or none, and scrap that `cleanUp` takes.
+ */
+import { randomBytes } from "node:crypto";
+import { existsSync, renameSync } from "node:fs";
+import { mkdir, open, readdir, readFile, realpath, rename, stat, writeFile } from "node:fs/promises";
+import { isAbsolute, join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { GIB, MIB } from "#base/sizes.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { makeDiskFromTree, measureTree } from "#host/disk-from-tree.ts";
+import type { TreeSize } from "#host/disk-from-tree.ts";
+import { removeTree } from "#host/managed-path.ts";
+import { makeEmptyDisk } from "#host/mke2fs.ts";
+import type { VolumeName } from "#model/ids.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+import { diskUsage } from "#storage/disks.ts";
+
+export type Volume = {
+  readonly name: VolumeName;
+  /** The file of the disk. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly allocatedBytes: number;
+  readonly createdAtMs: number;
+};
+
+export type NewVolume = {
+  readonly name: VolumeName;
+  /** Undefined takes what `from` needs, and room to work. */
+  readonly sizeBytes?: number | undefined;
+  /** A folder of the host whose content it begins with; absolute. */
+  readonly from?: string | undefined;
+};
+
+const DISK = "volume.raw";
+const RECORD = "volume.json";
+/** No volume's name begins like this. */
+const SCRAP = ".";
+/** Beside the content of a folder. */
+const ROOM_MIN_BYTES = GIB;
+
+/** All volumes under one folder of hearthd's. One hearthd at a time. */
+export class Volumes {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** Takes away what a hearthd that was killed was making or removing. */
+  async cleanUp(): Promise<void> {
+    await mkdir(this.#root, { recursive: true, mode: 0o700 });
+    for (const entry of await readdir(this.#root))
+      if (entry.startsWith(SCRAP)) await removeTree(this.#root, join(this.#root, entry));
+  }
+
+  /** Its disk, whether or not it is there. */
+  diskPath(name: VolumeName): string {
+    return join(this.#root, name, DISK);
+  }
+
+  /** Asked and answered at once, so that nothing comes between the answer and what follows from it. */
+  has(name: VolumeName): boolean {
+    return existsSync(join(this.#root, name));
+  }
+
+  /** By name. */
+  async list(): Promise<Volume[]> {
+    const names = (await readdir(this.#root)).filter(isVolumeName).toSorted();
+    const found = await Promise.all(names.map((name) => this.#read(name)));
+    return found.filter((volume) => volume !== undefined);
+  }
+
+  /** @throws HearthError `volume.not_found` */
+  async get(name: VolumeName): Promise<Volume> {
+    const found = await this.#read(name);
+    if (found === undefined) throw volumeNotFound(name);
+    return found;
+  }
+
+  /**
+   * Makes a volume, whole or not at all.
+   * @throws HearthError `name.taken`, `input.invalid` for a size that `from` does not fit into, `file.not_found`,
+   * `file.refused`, `host.disk_full`
+   */
+  async create(volume: NewVolume, signal: AbortSignal): Promise<Volume> {
+    const { name, from } = volume;
+    if (this.has(name)) throw nameTaken(name);
+    const tree = from === undefined ? undefined : await this.#readFolder(from, signal);
+    const sizeBytes = volume.sizeBytes ?? sizeFor(tree);
+    const scrap = this.#scrap(name);
+    try {
+      await mkdir(scrap, { recursive: true, mode: 0o700 });
+      await fillDisk(join(scrap, DISK), { sizeBytes, from, inodes: tree?.inodes ?? 0 }, signal);
+      await writeFile(join(scrap, RECORD), `${JSON.stringify({ createdAtMs: Date.now() })}\n`, {
+        mode: 0o600,
+      });
+      for (const file of [join(scrap, DISK), join(scrap, RECORD), scrap]) await syncPath(file);
+      await this.#publish(scrap, name);
+    } catch (error) {
+      await removeTree(this.#root, scrap);
+      throw error;
+    }
+    return this.get(name);
+  }
+
+  /** The volume is gone when this returns; its blocks are given back by what it resolves with. */
+  remove(name: VolumeName): Promise<void> {
+    const scrap = this.#scrap(name);
+    try {
+      renameSync(join(this.#root, name), scrap);
+    } catch (error) {
+      throw (error as NodeJS.ErrnoException).code === "ENOENT" ? volumeNotFound(name) : error;
+    }
+    return removeTree(this.#root, scrap);
+  }
+
+  /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
+  async #readFolder(from: string, signal: AbortSignal): Promise<TreeSize> {
+    const real = await resolveFolder(from);
+    const root = await realpath(this.#root);
+    if (`${root}/`.startsWith(real === "/" ? real : `${real}/`))
+      throw new HearthError("input.invalid", `from: ${from} holds the volumes themselves.`, {
+        hint: "Choose a folder that does not: a copy would never end.",
+      });
+    return measureTree(from, signal);
+  }
+
+  #scrap(name: VolumeName): string {
+    return join(this.#root, `${SCRAP}${name}.${randomBytes(6).toString("hex")}`);
+  }
+
+  /** A folder that is not empty is never replaced by a rename: the first of two wins. */
+  async #publish(scrap: string, name: VolumeName): Promise<void> {
+    try {
+      await rename(scrap, join(this.#root, name));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw code === "ENOTEMPTY" || code === "EEXIST" ? nameTaken(name) : error;
+    }
+    await syncPath(this.#root);
+  }
+
+  async #read(name: VolumeName): Promise<Volume | undefined> {
+    const path = this.diskPath(name);
+    try {
+      const usage = await diskUsage(path);
+      const record = JSON.parse(await readFile(join(this.#root, name, RECORD), "utf8")) as Pick<
+        Volume,
+        "createdAtMs"
+      >;
+      return { name, path, ...usage, createdAtMs: record.createdAtMs };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Whatever else somebody put into the folder is not ours to judge. */
+function isVolumeName(entry: string): entry is VolumeName {
+  try {
+    return parseVolumeName(entry) === entry;
+  } catch {
+    return false; // The parser's sentence is for people who typed it.
+  }
+}
+
+/** What every place says about a volume that is not there. */
+export function volumeNotFound(name: string): HearthError {
+  return new HearthError("volume.not_found", `There is no volume ${name}.`, {
+    hint: `\`hearth volume ls\` shows the volumes; \`hearth volume create ${name} --size 4G\` makes it.`,
+  });
+}
+
+function nameTaken(name: VolumeName): HearthError {
+  return new HearthError("name.taken", `There is a volume named ${name} already.`, {
+    hint: `Choose another name, or remove that one: hearth volume rm ${name}`,
+  });
+}
+
+/** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
+async function resolveFolder(from: string): Promise<string> {
+  if (!isAbsolute(from))
+    throw new HearthError("input.invalid", `from: ${from} is not an absolute path.`, {
+      hint: "hearthd has no current folder; give the whole path.",
+    });
+  const found = await stat(from).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "ENOENT" || cause.code === "ENOTDIR")
+      throw new HearthError("file.not_found", `There is no folder ${from} on the host.`);
+    throw new HearthError("file.refused", `hearthd may not look at ${from}.`, { cause });
+  });
+  if (!found.isDirectory()) throw new HearthError("file.refused", `${from} is not a folder.`);
+  return realpath(from);
+}
+
+/** @throws HearthError `input.invalid` without a folder to measure */
+function sizeFor(tree: TreeSize | undefined): number {
+  if (tree === undefined)
+    throw new HearthError("input.invalid", "size: an empty volume needs one.", {
+      hint: "Add, for instance, --size 4G.",
+    });
+  const wanted = tree.bytes + Math.max(ROOM_MIN_BYTES, tree.bytes / 4);
+  const sizeBytes = Math.ceil(wanted / MIB) * MIB;
+  if (sizeBytes <= LIMITS.diskMaxBytes) return sizeBytes;
+  throw new HearthError("input.invalid", "from: the folder is too large for a volume.", {
+    hint: `A volume has at most ${LIMITS.diskMaxBytes / GIB}G.`,
+  });
+}
+
+async function fillDisk(
+  path: string,
+  { sizeBytes, from, inodes }: { sizeBytes: number; from: string | undefined; inodes: number },
+  signal: AbortSignal,
+): Promise<void> {
+  // Made here, so that nobody else may ever read what guests write.
+  await using file = await open(path, "wx", 0o600);
+  await file.truncate(sizeBytes);
+  const sizes = { sizeBytes, maxBytes: LIMITS.diskMaxBytes };
+  if (from === undefined) await makeEmptyDisk(path, sizes, signal);
+  else await makeDiskFromTree(path, from, { ...sizes, inodes }, signal);
+}
