@@ -24,8 +24,16 @@ export function leaseUid(host: Host, vm: VmRecord): void {
   if (vm.spec.isolation.jail) host.helper.leaseUid(vm.id);
 }
 
+/** What the VMM writes belongs to the VM's uid then. What it only reads may belong to several VMs at once. */
+export function giveFiles(host: Host, vm: VmRecord): void {
+  host.helper.giveFiles(vm.id);
+  for (const { name, readOnly } of vm.spec.volumes) if (!readOnly) host.helper.giveVolume(vm.id, name);
+}
+
 /** To be called when the VMM is gone. Idempotent. */
 export function releaseUid(host: Host, id: VmId): void {
+  for (const { name, readOnly } of host.store.findVm(id)?.spec.volumes ?? [])
+    if (!readOnly) host.helper.takeVolume(id, name);
   host.helper.takeFiles(id);
   host.helper.releaseUid(id);
 }

@@ -57,6 +57,8 @@ export type HelperVerbs = Pick<
   | "uidOf"
   | "releaseUid"
   | "giveFiles"
+  | "giveVolume"
+  | "takeVolume"
   | "sealRunFolder"
   | "takeFiles"
   | "makeCgroup"

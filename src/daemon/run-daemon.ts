@@ -138,6 +138,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     helper: new Helper({
       roots: {
         vms: vmsDir(folders),
+        volumes: volumesDir(folders),
         runs: vmRunsDir(folders),
         jails: jailsDir(folders),
         leases: UID_LEASES,

@@ -5,6 +5,8 @@ import type { VmId } from "#model/ids.ts";
 export type HelperRoots = {
   /** Holds a folder for each VM, with its disk. */
   readonly vms: string;
+  /** Holds a folder for each volume, with its disk. */
+  readonly volumes: string;
   /** Holds a folder for each VM, with its sockets. */
   readonly runs: string;
   /** Holds a folder for each VM whose VMM has a root folder of its own. */
@@ -20,6 +22,7 @@ export const CGROUP_PARENT = "hearth";
 
 /** What the VMM writes of a VM's own files. */
 export const DISK_FILE = "disk.raw";
+export const VOLUME_FILE = "volume.raw";
 
 export type HelperPaths = {
   readonly stateDir: string;

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
-import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
+import { CGROUP_PARENT, helperPaths, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
@@ -15,7 +15,7 @@ import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
-import { parseVmId } from "#model/ids.ts";
+import { parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -77,6 +77,18 @@ export class Helper {
     this.#claim(vm, uid === undefined ? undefined : { disk: uid, run: uid, mode: PRIVATE });
   }
 
+  /** A volume that the VM may write belongs to its uid then; without a lease it is only checked. */
+  giveVolume(vm: string, volume: string): void {
+    const uid = this.uidOf(vm);
+    this.#claimVolume(volume, uid === undefined ? undefined : { id: uid });
+  }
+
+  /** The volume is hearthd's again. One that is gone is nobody's. */
+  takeVolume(vm: string, volume: string): void {
+    if (this.uidOf(vm) === undefined) return;
+    ifThere(() => this.#claimVolume(volume, { id: 0 }));
+  }
+
   /** The VMM has its sockets, and can make nothing more beside them: no link that would lead us elsewhere. */
   sealRunFolder(vm: string): void {
     const { runDir } = this.#paths(vm);
@@ -88,11 +100,7 @@ export class Helper {
   takeFiles(vm: string): void {
     const { disk } = this.#paths(vm);
     if (this.uidOf(vm) === undefined) return;
-    try {
-      claimFile({ root: this.#roots.vms, path: disk, kind: "file" }, { id: 0 });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    }
+    ifThere(() => claimFile({ root: this.#roots.vms, path: disk, kind: "file" }, { id: 0 }));
   }
 
   /** Returns its folder; undefined where `gaps.cgroup` says why. @throws HearthError `input.invalid` */
@@ -150,9 +158,22 @@ export class Helper {
     }
   }
 
+  #claimVolume(volume: string, owner: { readonly id: number } | undefined): void {
+    const root = this.#roots.volumes;
+    claimFile({ root, path: join(root, parseVolumeName(String(volume)), VOLUME_FILE), kind: "file" }, owner);
+  }
+
   #paths(vm: string): HelperPaths & { readonly id: VmId } {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
+  }
+}
+
+function ifThere(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
 

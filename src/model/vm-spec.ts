@@ -13,7 +13,11 @@ export type Network = (typeof NETWORKS)[number];
 export type Init = (typeof INITS)[number];
 
 /** What VMs have that were stored before there was such a field. */
-export const LATER_FIELDS = { nested: false, isolation: FULL_ISOLATION } as const satisfies Partial<VmSpec>;
+export const LATER_FIELDS = {
+  nested: false,
+  isolation: FULL_ISOLATION,
+  volumes: [],
+} as const satisfies Partial<VmSpec>;
 
 /** What was asked for, complete with defaults. A restart uses the same. */
 export type VmSpec = {

@@ -217,8 +217,9 @@ async function fillDisk(
   { sizeBytes, from, inodes }: { sizeBytes: number; from: string | undefined; inodes: number },
   signal: AbortSignal,
 ): Promise<void> {
-  // Made here, so that nobody else may ever read what guests write.
-  await using file = await open(path, "wx", 0o600);
+  // The folder lets nobody else in. The file itself may be read by all: the uids of VMs that are shown it read-only.
+  await using file = await open(path, "wx", 0o644);
+  await file.chmod(0o644);
   await file.truncate(sizeBytes);
   const sizes = { sizeBytes, maxBytes: LIMITS.diskMaxBytes };
   if (from === undefined) await makeEmptyDisk(path, sizes, signal);

@@ -11,11 +11,14 @@ export class FakeWalls {
   /** VMs whose files belong to their uid. */
   readonly given = new Set<string>();
 
+  readonly givenVolumes = new Map<string, string>();
+
   leftovers(): string[] {
     return [
       ...[...this.uids].map(([vm, uid]) => `uid ${uid} of ${vm}`),
       ...[...this.cgroups].map((vm) => `cgroup of ${vm}`),
       ...[...this.given].map((vm) => `files given to ${vm}`),
+      ...[...this.givenVolumes].map(([volume, vm]) => `volume ${volume} given to ${vm}`),
     ];
   }
 }
@@ -35,6 +38,8 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
       walls.uids.delete(vm);
     },
     giveFiles: (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
+    giveVolume: (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
+    takeVolume: (_vm, volume) => void walls.givenVolumes.delete(volume),
     sealRunFolder() {},
     takeFiles: (vm) => void walls.given.delete(vm),
     makeCgroup(vm) {

@@ -1,7 +1,7 @@
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/boot-plan.ts";
-import { leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/confinement.ts";
+import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/confinement.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import type { Host } from "#daemon/host.ts";
@@ -108,7 +108,7 @@ async function boot(host: Host, start: Start): Promise<void> {
 async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Promise<void> {
   const { driver, vm, onProgress, signal } = start;
   const plan = await bootPlan(host, vm, signal);
-  host.helper.giveFiles(vm.id);
+  giveFiles(host, vm);
   onProgress({ stage: "boot", text: "starting the VMM" });
   const handle = await driver.boot(plan, onProgress, signal);
   const attachment = start.attach(handle);
