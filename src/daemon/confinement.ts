@@ -1,5 +1,6 @@
 /** A VM's walls, as far as hearthd makes them: its uid and its cgroup. The VMM's own part is the driver's. */
 import type { Host } from "#daemon/host.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
@@ -31,10 +32,11 @@ export function giveFiles(host: Host, vm: VmRecord): void {
 }
 
 /** To be called when the VMM is gone. Idempotent. */
-export function releaseUid(host: Host, id: VmId): void {
+export async function releaseUid(host: Host, id: VmId): Promise<void> {
   for (const { name, readOnly } of host.store.findVm(id)?.spec.volumes ?? [])
     if (!readOnly) host.helper.takeVolume(id, name);
   host.helper.takeFiles(id);
+  await host.helper.removeJail(id);
   host.helper.releaseUid(id);
 }
 
@@ -62,7 +64,7 @@ export async function removeCgroup(host: Host, id: VmId): Promise<void> {
 
 /** When the VMM is gone: nothing of its walls is left. Idempotent. */
 export async function liftWalls(host: Host, id: VmId): Promise<void> {
-  releaseUid(host, id);
+  await releaseUid(host, id);
   await removeCgroup(host, id);
 }
 
@@ -79,6 +81,7 @@ export function bootIsolation(host: Host, vm: VmRecord): BootIsolation {
     jail,
     pidNamespace,
     seccomp,
+    jailDir: vmPaths(host.folders, vm.id).jailDir,
     uid: jail ? helper.uidOf(vm.id) : undefined,
     cgroup: isolation.cgroup ? helper.cgroupOf(vm.id) : undefined,
     gaps,

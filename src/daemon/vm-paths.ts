@@ -6,6 +6,7 @@ import type { VmId } from "#model/ids.ts";
 export type VmPaths = {
   readonly stateDir: string;
   readonly runDir: string;
+  readonly jailDir: string;
   readonly disk: string;
   readonly console: string;
   readonly vmmLog: string;
@@ -17,6 +18,7 @@ export function vmPaths(folders: Folders, id: VmId): VmPaths {
   return {
     stateDir,
     runDir: join(vmRunsDir(folders), id),
+    jailDir: join(jailsDir(folders), id),
     disk: join(stateDir, "disk.raw"),
     console: join(stateDir, "console.log"),
     vmmLog: join(stateDir, "vmm.log"),

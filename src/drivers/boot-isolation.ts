@@ -10,6 +10,8 @@ export type BootIsolation = {
   readonly seccomp: boolean;
   /** The VMM's uid and gid, which its disk and run folder belong to; undefined: hearthd's own. Only with `jail`. */
   readonly uid?: number | undefined;
+  /** Of this VM alone, for a VMM whose launcher makes a root folder for it; removed when the VMM is gone. */
+  readonly jailDir: string;
   /** The folder of the cgroup that is made for it. */
   readonly cgroup?: string | undefined;
   /** Sentences: what is not as chosen, or not as it should be, with the reason. */
@@ -25,6 +27,7 @@ export const UNCONFINED: BootIsolation = {
   jail: false,
   pidNamespace: false,
   seccomp: true,
+  jailDir: "/nonexistent",
   gaps: [],
   join() {},
   seal() {},

@@ -169,6 +169,8 @@ export type DetachedOptions = {
   readonly cwd: string;
   /** stdout and stderr are appended here; created with mode 0600. */
   readonly logFile: string;
+  /** An open file for stdout in place of the log. It stays the caller's, to close when the program was started. */
+  readonly stdout?: number | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly onExit: (code: number | null, signal: NodeJS.Signals | null) => void;
 };
@@ -241,7 +243,7 @@ function spawnDetached(
       cwd: options.cwd,
       env: { ...PROGRAM_ENV, ...options.env },
       detached: true,
-      stdio: ["ignore", log, log, ...more],
+      stdio: ["ignore", options.stdout ?? log, log, ...more],
     });
     return new Promise((resolve, reject) => {
       child.once("error", (cause: NodeJS.ErrnoException) => {

@@ -6,7 +6,7 @@
  *
  * The VMM sees its files at the same paths as the host, so its own command line does not depend on the jail.
  */
-import { dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { invariant } from "#base/error.ts";
 
 export type JailFile = { readonly path: string; readonly access: "read" | "write" | "device" };
@@ -27,6 +27,17 @@ export type JailPlan = {
   readonly groups: readonly number[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
+  /** Firecracker's own launcher, which makes the root folder, drops the rights, and sets the limits. */
+  readonly jailer?: Jailer | undefined;
+};
+
+export type Jailer = {
+  /** Absolute, and no link. */
+  readonly program: string;
+  /** The VM's id: letters, digits and hyphens. */
+  readonly id: string;
+  /** Where it makes the VMM's root folder; there already, with a mount point for each of the plan's files. */
+  readonly baseDir: string;
 };
 
 /** What the system itself looks like. Of bwrap and the host, not of one VM. */
@@ -54,6 +65,18 @@ export function jailCommand(plan: JailPlan, host: JailHost): string[] {
   const pidNamespace = plan.pidNamespace ? ["--unshare-pid", "--as-pid-1"] : [];
   const fds = ["--info-fd", INFO_FD, "--block-fd", BLOCK_FD];
   const vmm = [plan.program, ...plan.args];
+  const { jailer } = plan;
+  if (plan.jail && jailer !== undefined)
+    return [
+      [host.bwrap, "--dev-bind", "/", "/", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"],
+      pidNamespace,
+      plan.hostNetwork ? [] : ["--unshare-net"],
+      ["--clearenv", "--new-session"],
+      // In this mount namespace only: nothing of it is left on the host, however the VMM ends.
+      plan.files.flatMap(({ path, access }) => [BIND[access], path, join(jailerRoot(plan, jailer), path)]),
+      [...fds, "--"],
+      jailerArguments(plan, jailer),
+    ].flat();
   if (!plan.jail) return [host.bwrap, "--dev-bind", "/", "/", ...pidNamespace, ...fds, "--", ...vmm];
   return [
     host.bwrap,
@@ -66,6 +89,25 @@ export function jailCommand(plan: JailPlan, host: JailHost): string[] {
     plan.uid === undefined ? [] : setprivArguments(host, plan.uid, plan.groups),
     [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, "--core=0", "--"],
     vmm,
+  ].flat();
+}
+
+/** The VMM's root folder, which the jailer names after the VMM's program and the VM. */
+export function jailerRoot(plan: Pick<JailPlan, "program">, { baseDir, id }: Jailer): string {
+  return join(baseDir, basename(plan.program), id, "root");
+}
+
+/**
+ * Without `--new-pid-ns`, `--netns` and `--cgroup`: namespaces and cgroup are there before it runs, the same for
+ * every VMM. BG-026: it would fork for the first, and its end would look like the VMM's.
+ */
+function jailerArguments(plan: JailPlan, jailer: Jailer): string[] {
+  const uid = String(plan.uid ?? 0);
+  return [
+    [jailer.program, "--id", jailer.id, "--exec-file", plan.program, "--uid", uid, "--gid", uid],
+    ["--chroot-base-dir", jailer.baseDir, "--cgroup-version", "2"],
+    ["--resource-limit", `fsize=${plan.fileMaxBytes}`, "--resource-limit", `no-file=${OPEN_FILES_MAX}`, "--"],
+    plan.args,
   ].flat();
 }
 

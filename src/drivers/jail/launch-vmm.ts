@@ -1,10 +1,10 @@
 /** Starts a VMM behind the walls of its boot. Its process is known, and in its cgroup, before it runs. */
-import { realpathSync, statSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
-import { basename, dirname, isAbsolute } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand } from "#drivers/jail/jail-command.ts";
+import { jailCommand, jailerRoot } from "#drivers/jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -26,6 +26,11 @@ export type VmmLaunch = {
   readonly isolation: BootIsolation;
   /** stdout and stderr are appended here. */
   readonly logFile: string;
+  /** An open file for stdout in its place. The caller closes it. */
+  readonly stdout?: number | undefined;
+  /** A name on PATH, or an absolute path: Firecracker's own launcher, for a jail. */
+  readonly jailer?: string | undefined;
+  readonly vmId: string;
 };
 
 /** How the VMM ended; both null when only what launched it has ended, so that nobody saw it. */
@@ -51,7 +56,9 @@ export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise
   const program = realProgram(launch.program);
   if (!jail && !pidNamespace) return launchBare(launch);
   const host = await findJailHost(signal);
-  const [file = "", ...args] = jailCommand(jailPlan(launch, program), host);
+  const plan = jailPlan(launch, program);
+  if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
+  const [file = "", ...args] = jailCommand(plan, host);
   return launchHeld(launch, file, args);
 }
 
@@ -60,6 +67,7 @@ async function launchBare(launch: VmmLaunch): Promise<LaunchedVmm> {
   const pid = await startDetached(launch.program, launch.args, {
     cwd: "/",
     logFile: launch.logFile,
+    stdout: launch.stdout,
     onExit: (code, signal) => resolve({ code, signal }),
   });
   const vmm = findProcess(pid);
@@ -78,6 +86,7 @@ async function launchHeld(launch: VmmLaunch, file: string, args: readonly string
   const held = await startHeld(file, args, {
     cwd: "/",
     logFile: launch.logFile,
+    stdout: launch.stdout,
     onExit: (code, signal) => {
       const outlived = vmm !== undefined && isAlive(vmm);
       resolve(outlived ? { code: null, signal: null } : childExit(code, signal));
@@ -122,18 +131,36 @@ function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExi
 }
 
 function jailPlan(launch: VmmLaunch, program: string): JailPlan {
-  const { jail, pidNamespace, uid } = launch.isolation;
+  const { jail, pidNamespace, uid, jailDir } = launch.isolation;
+  const jailer =
+    launch.jailer === undefined
+      ? undefined
+      : { program: realProgram(launch.jailer), id: launch.vmId, baseDir: jailDir };
   return {
     program,
     args: launch.args,
-    files: [...programFiles(program), ...launch.files],
+    files: jailer === undefined ? [...programFiles(program), ...launch.files] : launch.files,
     jail,
     pidNamespace,
     hostNetwork: launch.hostNetwork,
     uid,
     groups: deviceGroups(launch.files),
     fileMaxBytes: launch.fileMaxBytes,
+    jailer,
   };
+}
+
+/** Folders and empty files to mount on. The folder is new: the jailer refuses to find its own files there. */
+function makeMountPoints(root: string, files: readonly JailFile[]): void {
+  for (const { path } of files) {
+    const point = join(root, path);
+    const isFolder = statSync(path).isDirectory();
+    const folder = isFolder ? point : dirname(point);
+    mkdirSync(folder, { recursive: true });
+    // Whatever our umask is: the VMM has an own uid, and passes through them to its files.
+    for (let above = folder; above.startsWith(root); above = dirname(above)) chmodSync(above, 0o755);
+    if (!isFolder) closeSync(openSync(point, "a", 0o644));
+  }
 }
 
 function realProgram(program: string): string {

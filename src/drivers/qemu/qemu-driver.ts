@@ -140,6 +140,7 @@ export class QemuDriver implements VmDriver {
       fileMaxBytes: LIMITS.diskMaxBytes,
       hostNetwork: plan.network !== "none",
       isolation: plan.isolation,
+      vmId: plan.id,
       logFile,
     };
     const launched = await launchVmm(launch, signal);
