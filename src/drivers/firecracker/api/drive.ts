@@ -60,7 +60,7 @@ export function checkDrive(problems: Problems, at: string, drive: Drive): void {
   problems.oneOf(`${at}.cacheType`, drive.cacheType, CACHE_TYPES);
   problems.oneOf(`${at}.ioEngine`, drive.ioEngine, IO_ENGINES);
   checkRateLimiter(problems, `${at}.rateLimiter`, drive.rateLimiter);
-  const given = [drive.pathOnHost, drive.socket].filter((path) => path !== undefined && path !== null);
+  const given = [drive.pathOnHost, drive.socket].filter((path) => path !== undefined);
   problems.check(given.length === 1, at, "given exactly one of pathOnHost and socket", given);
   if (drive.socket === undefined) return;
   for (const field of ["isReadOnly", "rateLimiter", "ioEngine"] as const) {

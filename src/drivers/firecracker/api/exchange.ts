@@ -18,7 +18,7 @@ const FAULT_MAX_CHARS = 1_000;
  * @throws HearthError `vmm.failed` when there is no answer, or none that is HTTP; `vmm.unresponsive` after
  * `deadlineMs`; the reason of `signal`.
  */
-export function exchange(
+export async function exchange(
   socketPath: string,
   request: ApiRequest,
   deadlineMs: number,

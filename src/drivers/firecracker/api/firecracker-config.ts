@@ -66,18 +66,19 @@ export type FirecrackerConfig = {
 
 /** All that is wrong, one `input.invalid` each, with field, rule and value; empty when nothing is. SV-032. */
 export function validateConfig(config: FirecrackerConfig): readonly HearthError[] {
-  return findProblems(config).all;
+  return findProblems(withoutNulls(config)).all;
 }
 
 /**
  * The requests that make this VM, in the order that Firecracker wants: logger and metrics first, so that
  * they tell of the rest; the machine before what is measured against its memory; interfaces before MMDS,
- * which names them. They hold copies: later changes of `config` change nothing. SV-034.
+ * which names them. They hold copies: later changes of `given` change nothing. SV-034.
  * @throws HearthError `input.invalid` with all that is wrong.
  */
-export function planConfigure(config: FirecrackerConfig): readonly ApiRequest[] {
+export function planConfigure(given: FirecrackerConfig): readonly ApiRequest[] {
+  const config = withoutNulls(given);
   findProblems(config).throwIfAny();
-  const requests: (ApiRequest | undefined | null)[] = [
+  const requests: (ApiRequest | undefined)[] = [
     config.logger && putLogger(config.logger),
     config.metrics && putMetrics(config.metrics),
     config.serial && putSerial(config.serial),
@@ -94,7 +95,20 @@ export function planConfigure(config: FirecrackerConfig): readonly ApiRequest[] 
     config.balloon && putBalloon(config.balloon),
     config.memoryHotplug && putMemoryHotplug(config.memoryHotplug),
   ];
-  return requests.filter((request) => request !== undefined && request !== null);
+  return requests.filter((request) => request !== undefined);
+}
+
+/** A configuration that was read from JSON may say null for absent. In the guest's metadata it stays null. */
+function withoutNulls(config: FirecrackerConfig): FirecrackerConfig {
+  const { mmdsContents, ...rest } = config;
+  return { ...(absentForNull(rest) as typeof rest), mmdsContents: mmdsContents ?? undefined };
+}
+
+function absentForNull(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(absentForNull);
+  if (typeof value !== "object" || value === null) return value;
+  const given = Object.entries(value).filter(([, inner]) => inner !== null && inner !== undefined);
+  return Object.fromEntries(given.map(([key, inner]) => [key, absentForNull(inner)]));
 }
 
 function findProblems(config: FirecrackerConfig): Problems {

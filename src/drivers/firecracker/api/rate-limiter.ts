@@ -31,7 +31,7 @@ export function tokenBucketPayload(bucket: TokenBucket): Payload {
 
 /** Pure; undefined stays undefined, so that the field is left out. */
 export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | undefined {
-  if (limiter === undefined || limiter === null) return undefined;
+  if (limiter === undefined) return undefined;
   return payload({
     bandwidth: limiter.bandwidth && tokenBucketPayload(limiter.bandwidth),
     ops: limiter.ops && tokenBucketPayload(limiter.ops),
@@ -40,7 +40,7 @@ export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | 
 
 /** Rules of one bucket. */
 export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBucket | undefined): void {
-  if (bucket === undefined || bucket === null) return;
+  if (bucket === undefined) return;
   if (problems.required(`${at}.size`, bucket.size)) problems.integer(`${at}.size`, bucket.size, 0);
   if (problems.required(`${at}.refillTime`, bucket.refillTime))
     problems.integer(`${at}.refillTime`, bucket.refillTime, 0);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { apiRequest } from "#drivers/firecracker/api/api-request.ts";
-import { exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
+import { type ApiAnswer, exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
 import {
   type FirecrackerVersion,
   parseFirecrackerVersion,
@@ -43,15 +43,10 @@ export async function waitUntilReady(
     await Promise.resolve();
     for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 1.5, RETRY_MAX_MS)) {
       either.throwIfAborted();
-      try {
-        const answer = await exchange(socketPath, VERSION, deadlineMs, either);
-        if (answer.ok) return readVersion(answer.body);
-        last = refusal(VERSION, answer);
-      } catch (error) {
-        either.throwIfAborted();
-        if (!(error instanceof HearthError) || error.code === "host.path_too_long") throw error;
-        last = error;
-      }
+      const answer = await tryToAsk(socketPath, deadlineMs, either);
+      if (answer instanceof HearthError) last = answer;
+      else if (answer.ok) return readVersion(answer.body);
+      else last = refusal(VERSION, answer);
       await delay(waitMs, undefined, { signal: either });
     }
   } catch (error) {
@@ -60,6 +55,20 @@ export async function waitUntilReady(
     throw error;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** The error, where another attempt may have more luck. */
+async function tryToAsk(
+  socketPath: string,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<ApiAnswer | HearthError> {
+  try {
+    return await exchange(socketPath, VERSION, deadlineMs, signal);
+  } catch (error) {
+    if (signal.aborted || !(error instanceof HearthError) || error.code === "host.path_too_long") throw error;
+    return error;
   }
 }
 
