@@ -3,7 +3,7 @@ import { bootIsolation } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmDisks } from "#daemon/vm-disks.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, DriverFeatures } from "#drivers/vm-driver.ts";
 import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import type { GuestNetwork } from "#guest/guest-identity.ts";
@@ -12,7 +12,12 @@ import type { VmRecord } from "#model/vm.ts";
 import type { Network } from "#model/vm-spec.ts";
 
 /** What the VMM is given for this VM. The image's files are verified on the way. */
-export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): Promise<BootPlan> {
+export async function bootPlan(
+  host: Host,
+  vm: VmRecord,
+  { kernelFormat }: Pick<DriverFeatures, "kernelFormat">,
+  signal: AbortSignal,
+): Promise<BootPlan> {
   const { spec } = vm;
   const paths = vmPaths(host.folders, vm.id);
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
@@ -23,7 +28,10 @@ export async function bootPlan(host: Host, vm: VmRecord, signal: AbortSignal): P
     name: vm.name,
     stateDir: paths.stateDir,
     runDir: paths.runDir,
-    kernel: boot.kernel,
+    kernel:
+      kernelFormat === "elf"
+        ? await host.images.kernelElf(vm.imageDigest, { kernel: spec.kernel }, signal)
+        : boot.kernel,
     initramfs: boot.initramfs,
     kernelArgs: [
       "hearth.root=overlay",

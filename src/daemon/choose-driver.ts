@@ -13,7 +13,7 @@ export function driverOf(host: Pick<Host, "drivers">, name: string): VmDriver {
 }
 
 /**
- * The driver that was asked for, or the first that this host can use.
+ * The driver that was asked for, or the best that can run this VM on this host.
  * @throws HearthError `vmm.missing` with the reason and the cure.
  */
 export async function chooseDriver(
@@ -22,9 +22,13 @@ export async function chooseDriver(
   signal: AbortSignal,
 ): Promise<VmDriver> {
   const candidates = spec.driver === undefined ? [...host.drivers.values()] : [driverOf(host, spec.driver)];
+  const asked = await Promise.all(
+    candidates.map(async (driver) => ({ driver, features: await driver.features(signal) })),
+  );
   let why: HearthError | undefined;
-  for (const driver of candidates) {
-    const features = await driver.features(signal);
+  for (const { driver, features } of asked.toSorted(
+    (a, b) => b.features.preference - a.features.preference,
+  )) {
     const lacking = whatLacks(driver.name, features, spec);
     if (lacking === undefined) return driver;
     why ??= lacking;

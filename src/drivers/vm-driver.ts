@@ -41,6 +41,10 @@ export type DriverFeatures = {
   /** Of the VMM, such as "7.2.22". */
   readonly version?: string | undefined;
   readonly accel: "kvm" | "tcg";
+  /** What it boots: a distribution's compressed kernel, or the ELF file inside of it. */
+  readonly kernelFormat: "bzimage" | "elf";
+  /** Of those that can run a VM the one with the highest is taken. */
+  readonly preference: number;
   readonly pause: boolean;
   readonly networks: readonly Network[];
   /** Guests that run VMs themselves: how many CPUs such a guest may have, and why no more. Undefined: none. */

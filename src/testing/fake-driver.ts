@@ -74,6 +74,8 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
+    kernelFormat: "bzimage",
+    preference: 1,
     nested: { cpusMax: 1 },
     networks: ["none", "user"],
     weaknesses: ["nothing runs: this driver is a fake"],

@@ -7,7 +7,7 @@ import type { Attachment } from "#daemon/attachment.ts";
 import type { Host } from "#daemon/host.ts";
 import { readTail } from "#daemon/log-tail.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
-import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -92,7 +92,7 @@ async function boot(host: Host, start: Start): Promise<void> {
   const features = await driver.features(signal);
   for (let attempt = 0; ; attempt++) {
     try {
-      return await bootOnce(host, start, features.agentDeadlineMs);
+      return await bootOnce(host, start, features);
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
@@ -105,9 +105,9 @@ async function boot(host: Host, start: Start): Promise<void> {
   }
 }
 
-async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Promise<void> {
+async function bootOnce(host: Host, start: Start, features: DriverFeatures): Promise<void> {
   const { driver, vm, onProgress, signal } = start;
-  const plan = await bootPlan(host, vm, signal);
+  const plan = await bootPlan(host, vm, features, signal);
   giveFiles(host, vm);
   onProgress({ stage: "boot", text: "starting the VMM" });
   const handle = await driver.boot(plan, onProgress, signal);
@@ -119,7 +119,7 @@ async function bootOnce(host: Host, start: Start, agentDeadlineMs: number): Prom
   void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
   const either = AbortSignal.any([signal, ended.signal]);
   try {
-    attachment.keepGuest(await host.guests.waitFor(handle, agentDeadlineMs, either));
+    attachment.keepGuest(await host.guests.waitFor(handle, features.agentDeadlineMs, either));
   } catch (error) {
     throw ended.signal.aborted ? ended.signal.reason : error;
   }

@@ -63,6 +63,8 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     available: availability(installed),
     version: installed instanceof Error ? undefined : installed.version,
     accel,
+    kernelFormat: "bzimage",
+    preference: 1,
     pause: true,
     networks: userNetwork ? NETWORKS : ["none"],
     nested: nestedCpus(installed, accel),

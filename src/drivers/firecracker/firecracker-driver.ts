@@ -1,0 +1,271 @@
+import { closeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { SILENT } from "#base/log.ts";
+import type { Log } from "#base/log.ts";
+import type { OnProgress } from "#base/progress.ts";
+import { Undo } from "#base/undo.ts";
+import { within } from "#drivers/deadline.ts";
+import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { firecrackerFeatures } from "#drivers/firecracker/features.ts";
+import type { FirecrackerPrograms, KvmOpinion } from "#drivers/firecracker/features.ts";
+import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts";
+import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
+import { launchVmm } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import type { JailFile } from "#drivers/jail/jail-command.ts";
+import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
+import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
+import { endProcess } from "#host/process-end.ts";
+import { isAlive } from "#host/procfs.ts";
+import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+import { LIMITS } from "#model/limits.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+export type FirecrackerDriverOptions = {
+  readonly findPrograms: (signal: AbortSignal) => Promise<FirecrackerPrograms>;
+  /** What is known of this host's KVM. */
+  readonly kvm: (signal: AbortSignal) => Promise<KvmOpinion>;
+  readonly timing?: Partial<FirecrackerTiming> | undefined;
+  /** For the console's and the VMM's log, each. */
+  readonly logMaxBytes?: number | undefined;
+  readonly log?: Log | undefined;
+};
+
+const TIMING: FirecrackerTiming = {
+  heartbeatMs: 5_000,
+  answerDeadlineMs: 4_000,
+  // 40 ms on an idle machine; a nested one with emulated KVM is a hundred times slower.
+  startDeadlineMs: 30_000,
+};
+const LAST_WORDS_MAX_BYTES = 2_000;
+const EXIT_CODE_DEADLINE_MS = 1_000;
+
+/** Firecracker with KVM, in its own jailer. */
+export class FirecrackerDriver implements VmDriver {
+  readonly name = "firecracker";
+  readonly #options: FirecrackerDriverOptions;
+  readonly #timing: FirecrackerTiming;
+  readonly #logMaxBytes: number;
+  readonly #log: Log;
+  /** By process, so that a VM that was started again is another one. */
+  readonly #sessions = new Map<string, FirecrackerSession>();
+
+  constructor(options: FirecrackerDriverOptions) {
+    this.#options = options;
+    const timing = { ...TIMING, ...options.timing };
+    // An answer is late before the next heartbeat is due, however often that is.
+    this.#timing = {
+      ...timing,
+      answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs),
+    };
+    this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
+    this.#log = options.log ?? SILENT;
+  }
+
+  async features(signal: AbortSignal): Promise<DriverFeatures> {
+    return firecrackerFeatures(await this.#programs(signal), await this.#options.kvm(signal));
+  }
+
+  async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
+    signal.throwIfAborted();
+    const programs = await this.#programs(signal);
+    if (programs instanceof HearthError) throw programs;
+    const files = firecrackerFiles(plan.runDir);
+    for (const path of Object.values(files)) {
+      checkSocketPath(path);
+      removeStaleSocket(path);
+    }
+    onProgress({ stage: "boot", text: `starting Firecracker ${programs.version}` });
+    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    undo.add(plan.runDir, () => Object.values(files).forEach(removeStaleSocket));
+    await makeFifos([files.console, files.log, files.metrics], signal);
+    const starting = await this.#start(plan, programs, signal);
+    undo.add("process", () => starting.kill());
+    const { launched } = starting;
+    const handle: VmHandle = {
+      driver: this.name,
+      accel: "kvm",
+      process: starting.process,
+      launcher: launched.launcher,
+      isolation: launched.inForce,
+      stateDir: plan.stateDir,
+      agentSocket: files.vsock,
+      agentVsockPort: AGENT_VSOCK_PORT,
+      monitorSocket: files.api,
+      consoleSocket: files.console,
+    };
+    const session = this.#newSession(handle, launched.exit);
+    undo.add("session", () => this.#drop(session));
+    session.record(false);
+    await starting.guard(this.#letRun(session, starting, plan, signal), signal);
+    onProgress({ stage: "boot", text: "the kernel starts" });
+    undo.keep();
+    return handle;
+  }
+
+  recover(handle: VmHandle): Promise<boolean> {
+    return Promise.resolve(handle.driver === this.name && isAlive(handle.process));
+  }
+
+  watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
+    this.#session(handle).watch(on, signal);
+  }
+
+  async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    await (await this.#session(handle).client(signal)).pauseVm(signal);
+  }
+
+  async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
+    await (await this.#session(handle).client(signal)).resumeVm(signal);
+  }
+
+  /** Firecracker keeps nothing back that a signal to end would let it save, so both modes are the same. */
+  async stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {
+    const session = this.#session(handle);
+    if (isAlive(handle.process)) session.askedToEnd();
+    await endProcess(handle.process, 0, signal);
+    return session.finish();
+  }
+
+  async #programs(signal: AbortSignal): Promise<FirecrackerPrograms | HearthError> {
+    try {
+      return await this.#options.findPrograms(signal);
+    } catch (error) {
+      if (error instanceof HearthError) return error;
+      throw error;
+    }
+  }
+
+  /** Starts the process; nothing of it answers yet. */
+  async #start(
+    plan: BootPlan,
+    programs: FirecrackerPrograms,
+    signal: AbortSignal,
+  ): Promise<StartingFirecracker> {
+    const files = firecrackerFiles(plan.runDir);
+    const logFile = join(plan.stateDir, "vmm.log");
+    truncateWhenOver(logFile, this.#logMaxBytes);
+    const logStart = sizeOf(logFile);
+    const stdout = openFifoForProgram(files.console);
+    try {
+      const launched = await launchVmm(
+        {
+          program: programs.firecracker,
+          jailer: programs.jailer,
+          vmId: plan.id,
+          args: firecrackerArguments(plan, files.api),
+          files: jailFiles(plan),
+          fileMaxBytes: LIMITS.diskMaxBytes,
+          hostNetwork: plan.network !== "none",
+          isolation: plan.isolation,
+          logFile,
+          stdout,
+        },
+        signal,
+      );
+      const lastWords = (): string => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim();
+      return new StartingFirecracker(launched, lastWords);
+    } finally {
+      closeSync(stdout);
+    }
+  }
+
+  async #letRun(
+    session: FirecrackerSession,
+    starting: StartingFirecracker,
+    plan: BootPlan,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const client = await session.firstClient(starting.hasEnded, signal);
+    await client.configure(firecrackerConfig(plan), signal);
+    plan.isolation.seal();
+    await client.startInstance(signal);
+  }
+
+  #session(handle: VmHandle): FirecrackerSession {
+    return this.#sessions.get(keyOf(handle)) ?? this.#newSession(handle);
+  }
+
+  #newSession(handle: VmHandle, childExit?: Promise<ChildExit>): FirecrackerSession {
+    const session = new FirecrackerSession(handle, dirname(handle.monitorSocket), {
+      timing: this.#timing,
+      logMaxBytes: this.#logMaxBytes,
+      childExit,
+      onTrouble: (path, error) => this.#log.event("clean.left_over", { path, error }),
+      onEnd: () => this.#sessions.delete(keyOf(handle)),
+    });
+    this.#sessions.set(keyOf(handle), session);
+    return session;
+  }
+
+  #drop(session: FirecrackerSession): void {
+    session.release();
+    this.#sessions.delete(keyOf(session.handle));
+  }
+}
+
+/** SV-023. */
+function firecrackerArguments(plan: BootPlan, apiSocket: string): string[] {
+  // The jailer gives the id itself, and refuses a second one.
+  const id = plan.isolation.jail ? [] : ["--id", plan.id];
+  return [...id, "--api-sock", apiSocket, ...(plan.isolation.seccomp ? [] : ["--no-seccomp"])];
+}
+
+/** The jailer makes the devices itself. */
+function jailFiles(plan: BootPlan): JailFile[] {
+  return [
+    ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
+    ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
+    { path: plan.runDir, access: "write" },
+  ];
+}
+
+/** A Firecracker that was started and does not run a guest yet. */
+class StartingFirecracker {
+  readonly launched: LaunchedVmm;
+  /** One that ended at once has none any more; its end is reported all the same. */
+  readonly process: VmHandle["process"];
+  /** Resolves with the reason. */
+  readonly hasEnded: Promise<HearthError>;
+  readonly #lastWords: () => string;
+
+  constructor(launched: LaunchedVmm, lastWords: () => string) {
+    this.launched = launched;
+    this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
+    this.#lastWords = lastWords;
+    this.hasEnded = launched.exit.then((how) => this.#describeEnd(how));
+  }
+
+  async kill(): Promise<void> {
+    const { signal } = new AbortController();
+    await endProcess(this.process, 0, signal);
+    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
+    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
+  }
+
+  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
+  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const ended = isAlive(this.process) ? undefined : await within(this.hasEnded, EXIT_CODE_DEADLINE_MS);
+      throw ended ?? error;
+    }
+  }
+
+  #describeEnd({ code, signal }: ChildExit): HearthError {
+    const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
+    const words = this.#lastWords();
+    return new HearthError("vmm.failed", `Firecracker ${how} before the VM ran`, {
+      hint: "`hearth doctor` checks what this host can do.",
+      cause: new Error(words === "" ? "it said nothing" : words),
+    });
+  }
+}
+
+function keyOf({ process }: VmHandle): string {
+  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
+}

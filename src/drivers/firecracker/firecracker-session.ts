@@ -1,0 +1,221 @@
+/**
+ * What hearthd keeps for one Firecracker that runs, whether it started it or found it again: the recorder of
+ * what it writes, a heartbeat over its API, and how it ended.
+ */
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { within } from "#drivers/deadline.ts";
+import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import type { FirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
+import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
+import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
+import { Heartbeat } from "#drivers/heartbeat.ts";
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import { endsInPanic } from "#drivers/record-stream.ts";
+import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import { readTail } from "#host/bounded-file.ts";
+import { waitForEnd } from "#host/process-end.ts";
+import { isAlive } from "#host/procfs.ts";
+import { isListening, removeStaleSocket } from "#host/unix-socket.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+export type FirecrackerTiming = {
+  /** Between two heartbeats. */
+  readonly heartbeatMs: number;
+  /** An answer that takes longer is a missed heartbeat; less than `heartbeatMs`. */
+  readonly answerDeadlineMs: number;
+  /** From the start of the process until its API answers. */
+  readonly startDeadlineMs: number;
+};
+
+export type SessionOptions = {
+  readonly timing: FirecrackerTiming;
+  readonly logMaxBytes: number;
+  /** When the process is our child: how it ended. */
+  readonly childExit?: Promise<ChildExit> | undefined;
+  readonly onTrouble: (path: string, error: unknown) => void;
+  readonly onEnd: () => void;
+};
+
+/** The longest time between the end of a process and our knowing its exit code. */
+const EXIT_CODE_DEADLINE_MS = 1_000;
+/** Firecracker closes its console first and then gives the guest's memory back. */
+const EXIT_AFTER_CLOSE_MS = 10_000;
+const LOG_TAIL_BYTES = 4 * 1024;
+/** The log's last line but for the metrics'; the guest has reset itself, or shut down. */
+const ENDED_WELL = /Firecracker exiting successfully\. exit_code=0/;
+
+/** hearthd's side of one Firecracker. */
+export class FirecrackerSession {
+  readonly handle: VmHandle;
+  readonly files: FirecrackerFiles;
+  readonly #options: SessionOptions;
+  #recorder: FirecrackerRecorder | undefined;
+  #client: Promise<FirecrackerClient> | undefined;
+  #watcher: VmmWatcher | undefined;
+  #heartbeat: Heartbeat | undefined;
+  #asked = false;
+  #finishing: Promise<VmExit> | undefined;
+
+  constructor(handle: VmHandle, runDir: string, options: SessionOptions) {
+    this.handle = handle;
+    this.files = firecrackerFiles(runDir);
+    this.#options = options;
+  }
+
+  /** Reads what it writes from now on. @throws the system's error when its pipes cannot be opened. */
+  record(resumed: boolean): FirecrackerRecorder {
+    if (this.#recorder !== undefined) return this.#recorder;
+    const { logMaxBytes, onTrouble } = this.#options;
+    const { stateDir } = this.handle;
+    const recorder = new FirecrackerRecorder({
+      files: this.files,
+      stateDir,
+      logMaxBytes,
+      resumed,
+      onTrouble,
+    });
+    this.#recorder = recorder;
+    void this.#afterClose(recorder);
+    return recorder;
+  }
+
+  /** @throws HearthError `vm.gone` when the process has ended. */
+  client(signal: AbortSignal): Promise<FirecrackerClient> {
+    this.#client ??= this.#connect(this.#options.timing.answerDeadlineMs, signal);
+    return this.#client;
+  }
+
+  async #connect(deadlineMs: number, signal: AbortSignal): Promise<FirecrackerClient> {
+    try {
+      const hasEnded = new Promise<Error>(() => {}); // Looked for below: nobody tells us of an adopted process.
+      const version = await waitUntilReady({ socketPath: this.files.api, deadlineMs, hasEnded }, signal);
+      return this.#newClient(version);
+    } catch (error) {
+      this.#client = undefined;
+      signal.throwIfAborted();
+      if (!isAlive(this.handle.process)) throw new HearthError("vm.gone", "The VM is not running any more.");
+      throw error;
+    }
+  }
+
+  /** For a Firecracker that was started just now. */
+  async firstClient(hasEnded: Promise<Error>, signal: AbortSignal): Promise<FirecrackerClient> {
+    const { startDeadlineMs: deadlineMs } = this.#options.timing;
+    const client = this.#newClient(
+      await waitUntilReady({ socketPath: this.files.api, deadlineMs, hasEnded }, signal),
+    );
+    this.#client = Promise.resolve(client);
+    return client;
+  }
+
+  #newClient(version: FirecrackerVersion): FirecrackerClient {
+    return new FirecrackerClient({ socketPath: this.files.api, version });
+  }
+
+  /** Follows the process until it ends or `signal` aborts. */
+  watch(watcher: VmmWatcher, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    this.#watcher = watcher;
+    signal.addEventListener("abort", () => this.release(), { once: true });
+    this.#heartbeat ??= new Heartbeat({
+      everyMs: this.#options.timing.heartbeatMs,
+      ask: () => this.#ask(),
+      onSilent: (silentMs) => this.#watcher?.silent(silentMs),
+    });
+  }
+
+  /** Whatever ends the process from now on was asked for. */
+  askedToEnd(): void {
+    this.#asked = true;
+  }
+
+  /** The process is gone: tells the watcher, lets go of everything. Idempotent. */
+  finish(): Promise<VmExit> {
+    this.#finishing ??= this.#finish();
+    return this.#finishing;
+  }
+
+  /** Lets go of the process without ending it: another hearthd may take over. Idempotent. */
+  release(): void {
+    void this.#heartbeat?.stop();
+    this.#heartbeat = undefined;
+    this.#watcher = undefined;
+    this.#recorder?.stop();
+    this.#recorder = undefined;
+  }
+
+  async #finish(): Promise<VmExit> {
+    await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, new AbortController().signal);
+    if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
+    const childExit = await within(this.#options.childExit, EXIT_CODE_DEADLINE_MS);
+    const watcher = this.#watcher;
+    this.release();
+    this.#options.onEnd();
+    await this.#removeFiles();
+    const exit: VmExit = {
+      reason: this.#reason(childExit),
+      code: childExit?.code ?? undefined,
+      signal: childExit?.signal ?? undefined,
+      atMs: Date.now(),
+    };
+    watcher?.exited(exit);
+    return exit;
+  }
+
+  /** A guest that ends after we asked Firecracker to was faster; either way it was asked for. */
+  #reason(childExit: ChildExit | undefined): VmExit["reason"] {
+    if (this.#asked) return "asked";
+    const code = childExit?.code ?? undefined;
+    const endedWell = code === undefined ? ENDED_WELL.test(this.#tail("vmm.log")) : code === 0;
+    // A kernel that panics resets the machine, as a reboot does; only its last words tell them apart.
+    return endedWell && childExit?.signal == null && !endsInPanic(this.#path("console.log"))
+      ? "guest"
+      : "died";
+  }
+
+  #path(name: string): string {
+    return join(this.handle.stateDir, name);
+  }
+
+  #tail(name: string): string {
+    return readTail(this.#path(name), LOG_TAIL_BYTES);
+  }
+
+  /** Unless a successor of this VM listens there already: a handle may be old. */
+  async #removeFiles(): Promise<void> {
+    if (await isListening(this.files.api)) return;
+    for (const path of Object.values(this.files)) removeStaleSocket(path);
+  }
+
+  /** The console closes with the process, sooner than the next heartbeat. */
+  async #afterClose(recorder: FirecrackerRecorder): Promise<void> {
+    await recorder.ended;
+    if (this.#recorder !== recorder || this.#heartbeat === undefined) return; // We let go of it, or nobody watches.
+    const { signal } = new AbortController();
+    if (await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal)) await this.finish();
+  }
+
+  async #ask(): Promise<void> {
+    if (!isAlive(this.handle.process)) return void (await this.finish());
+    if (this.#asked) return;
+    try {
+      const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
+      await (await this.client(signal)).describeInstance(signal);
+      this.#keepRecording();
+    } catch (error) {
+      if (isAlive(this.handle.process)) throw error;
+      await this.finish();
+    }
+  }
+
+  #keepRecording(): void {
+    try {
+      this.record(true);
+    } catch (error) {
+      this.#options.onTrouble(this.handle.stateDir, error); // The VM runs all the same.
+    }
+  }
+}
