@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import type { Accel } from "#drivers/qemu/qemu-driver.ts";
 import { findQemuVersion } from "#drivers/qemu/features.ts";
 import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
@@ -11,7 +11,7 @@ export type KvmJudgeOptions = {
   /** In the cache folder, which exists. */
   readonly cacheFile: string;
   readonly program?: string | undefined;
-} & Partial<Pick<KvmProbe, "kvmDevice" | "readyLine" | "deadlineMs">>;
+} & Partial<Pick<KvmProbe, "kvmDevice" | "readyLine" | "silenceMs">>;
 
 /** Knows whether KVM works on this host: asks once, with a boot, however many want to know at the same time. */
 export class KvmJudge {
@@ -38,6 +38,14 @@ export class KvmJudge {
   /** For a VM that is about to boot: its own kernel is the proof, where nobody has asked before. */
   async accelFor(boot: ProofBoot, signal: AbortSignal): Promise<Accel> {
     return (await this.judge(boot, false, signal)).works ? "kvm" : "tcg";
+  }
+
+  /** What is known without a boot. */
+  async opinion(signal: AbortSignal): Promise<"works" | "fails" | "unknown"> {
+    if (!existsSync(this.#options.kvmDevice ?? "/dev/kvm")) return "fails";
+    const verdict = findKvmVerdict(this.#options.cacheFile, await this.#version(signal));
+    if (verdict === undefined) return "unknown";
+    return verdict.works ? "works" : "fails";
   }
 
   /** Emulation as long as nobody has asked. */

@@ -57,8 +57,8 @@ describe("the probe of KVM", () => {
 
   test("takes silence for no, after its deadline", async () => {
     using host = new Host();
-    const verdict = await probeKvm(host.probe("exec sleep 600", { deadlineMs: 60 }), never);
-    assert.match(verdict.reason, /silent for 60 ms/);
+    const verdict = await probeKvm(host.probe("exec sleep 600", { silenceMs: 60 }), never);
+    assert.match(verdict.reason, /did not answer in 60 ms/);
   });
 
   test("keeps no answer when the caller gave up", async () => {

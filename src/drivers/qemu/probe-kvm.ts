@@ -11,7 +11,7 @@ import { errorChain } from "#base/error.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
-import { readTail } from "#host/bounded-file.ts";
+import { readTail, sizeOf } from "#host/bounded-file.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
 export type KvmVerdict = {
@@ -34,13 +34,17 @@ export type KvmProbe = {
   readonly version: string;
   readonly program?: string | undefined;
   readonly kvmDevice?: string | undefined;
-  readonly deadlineMs?: number | undefined;
+  /** How long the guest may print nothing. */
+  readonly silenceMs?: number | undefined;
 };
 
 /** The agent begins all its lines on the console so. */
 const AGENT_LINE = /^hearth: /m;
-/** Ten times what a boot takes where KVM works. */
-const DEADLINE_MS = 8_000;
+/** A kernel that runs prints a line at least as often, also where KVM itself is emulated and a boot takes 15 s. */
+const SILENCE_MS = 8_000;
+const DEADLINE_MS = 120_000;
+/** Lines from the kernel's very first instructions on, so that a slow one is told from one that hangs. */
+const TALKATIVE = ["earlyprintk=ttyS0", "loglevel=7"];
 const LOOK_EVERY_MS = 20;
 const TAIL_BYTES = 64 * 1024;
 const MEMORY_BYTES = 256 * 1024 ** 2;
@@ -96,33 +100,38 @@ function writeVerdict(path: string, key: string, verdict: Kept): void {
 /** Undefined when the guest's first line came; otherwise why it did not. */
 async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string | undefined> {
   const folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
-  const deadlineMs = probe.deadlineMs ?? DEADLINE_MS;
-  const either = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
-  const driver = new QemuDriver({ program: probe.program, accel: "kvm" });
+  const silenceMs = probe.silenceMs ?? SILENCE_MS;
+  const either = AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]);
+  const timing = { startDeadlineMs: silenceMs };
+  const driver = new QemuDriver({ program: probe.program, accel: "kvm", timing });
   try {
     const handle = await driver.boot(probePlan(probe, folder), () => {}, either);
     const ended = Promise.withResolvers<VmExit>();
     driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
     try {
       const consoleLog = join(folder, "console.log");
-      return await firstLine(
-        () => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES)),
-        ended.promise,
-        either,
-      );
+      const isThere = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
+      return await firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
     } finally {
       await driver.stop(handle, "kill", new AbortController().signal);
     }
   } catch (error) {
-    if (either.aborted) return `it was silent for ${deadlineMs} ms.`;
+    if (either.aborted) return `it was not up after ${DEADLINE_MS} ms.`;
     return `${errorChain(error).replace(/\.$/, "")}.`;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+type Listening = {
+  readonly isThere: () => boolean;
+  /** Bytes on the console so far. */
+  readonly heard: () => number;
+  readonly silenceMs: number;
+};
+
 async function firstLine(
-  isThere: () => boolean,
+  { isThere, heard, silenceMs }: Listening,
   ended: Promise<VmExit>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -131,7 +140,11 @@ async function firstLine(
   async function noteExit(): Promise<void> {
     exit = await ended;
   }
+  let bytes = heard();
+  let heardMs = performance.now();
   while (!isThere()) {
+    if (heard() !== bytes) [bytes, heardMs] = [heard(), performance.now()];
+    if (performance.now() - heardMs > silenceMs) return `it was silent for ${silenceMs} ms.`;
     if (exit !== undefined) return `QEMU ended with ${exit.signal ?? `code ${exit.code}`}.`;
     signal.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
@@ -147,7 +160,7 @@ function probePlan(probe: KvmProbe, folder: string) {
     runDir: folder,
     kernel: probe.kernel,
     initramfs: probe.initramfs,
-    kernelArgs: ["hearth.root=none"],
+    kernelArgs: ["hearth.root=none", ...TALKATIVE],
     disks: [],
     cpus: 1,
     memoryBytes: MEMORY_BYTES,
