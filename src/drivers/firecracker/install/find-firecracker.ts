@@ -1,0 +1,137 @@
+import { accessSync, constants, existsSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { toError } from "#base/error.ts";
+import {
+  compareVersions,
+  FIRECRACKER_VERSION_MIN,
+} from "#drivers/firecracker/install/firecracker-release.ts";
+import { inspectProgram } from "#drivers/firecracker/install/inspect-program.ts";
+import { listInstalledReleases } from "#drivers/firecracker/install/installed-releases.ts";
+import type { ProgramSums } from "#drivers/firecracker/install/unpack-release.ts";
+import { PROGRAM_ENV } from "#host/run.ts";
+
+export type FirecrackerSource = "config" | "path" | "installed";
+
+export type FirecrackerOptions = {
+  readonly cacheDir: string;
+  /** From config.toml; absolute. */
+  readonly program?: string | undefined;
+  readonly jailer?: string | undefined;
+  /** Where programs are looked for, with colons between; the same as for all programs unless told. */
+  readonly path?: string | undefined;
+};
+
+export type Firecracker = {
+  /** Absolute, with links resolved. */
+  readonly program: string;
+  readonly jailer: string;
+  readonly version: string;
+  readonly source: FirecrackerSource;
+  /** Of the program; the jailer's are as safe. */
+  readonly ownerUid: number;
+  readonly mode: number;
+};
+
+export type FoundFirecracker =
+  | ({ readonly ok: true } & Firecracker)
+  | {
+      readonly ok: false;
+      /** Sentences for a person. */
+      readonly reason: string;
+      readonly hint: string;
+      /** What was refused; undefined when there is none at all. */
+      readonly refused: { readonly source: FirecrackerSource; readonly program: string } | undefined;
+    };
+
+const INSTALL = "Install one that is verified: hearth firecracker install";
+
+type Candidate = {
+  readonly source: FirecrackerSource;
+  readonly program: string;
+  readonly jailer: string | undefined;
+  readonly sums?: ProgramSums | undefined;
+};
+
+/**
+ * The Firecracker that hearthd uses: the configured one and no other, or else the first that is fit of the
+ * one in PATH and those in the cache, newest first.
+ */
+export async function findFirecracker(
+  options: FirecrackerOptions,
+  signal: AbortSignal,
+): Promise<FoundFirecracker> {
+  const all = await inspectAll(options, signal);
+  const [first = { ok: false, reason: "Firecracker is not installed.", hint: INSTALL, refused: undefined }] =
+    all;
+  return all.find((one) => one.ok) ?? first;
+}
+
+/** Every one that there is, in the order in which they are tried, those that are refused too. */
+export async function listFirecrackers(
+  options: FirecrackerOptions,
+  signal: AbortSignal,
+): Promise<FoundFirecracker[]> {
+  return inspectAll(options, signal);
+}
+
+async function inspectAll(options: FirecrackerOptions, signal: AbortSignal): Promise<FoundFirecracker[]> {
+  const candidates = await candidatesOf(options);
+  return Promise.all(candidates.map((candidate) => inspect(candidate, signal)));
+}
+
+async function candidatesOf(options: FirecrackerOptions): Promise<Candidate[]> {
+  const folders = (options.path ?? PROGRAM_ENV.PATH).split(delimiter);
+  const inPath = (name: string): string | undefined =>
+    folders.map((dir) => join(dir, name)).find(isExecutable);
+  if (options.program !== undefined) {
+    const beside = join(dirname(options.program), "jailer");
+    const jailer = options.jailer ?? (existsSync(beside) ? beside : inPath("jailer"));
+    return [{ source: "config", program: options.program, jailer }];
+  }
+  const program = inPath("firecracker");
+  const jailer = options.jailer ?? inPath("jailer");
+  const installed = await listInstalledReleases(options.cacheDir);
+  return [
+    ...(program === undefined ? [] : [{ source: "path", program, jailer } as const]),
+    ...installed.map(({ dir, sums }) => ({
+      source: "installed" as const,
+      program: join(dir, "firecracker"),
+      jailer: join(dir, "jailer"),
+      sums,
+    })),
+  ];
+}
+
+async function inspect(candidate: Candidate, signal: AbortSignal): Promise<FoundFirecracker> {
+  const { source, sums } = candidate;
+  try {
+    if (source === "installed" && sums === undefined)
+      throw new Error(`Nothing vouches for ${candidate.program}: its manifest is missing or damaged.`);
+    if (candidate.jailer === undefined) throw new Error(`${candidate.program} comes without its jailer.`);
+    const program = await inspectProgram(candidate.program, "Firecracker", sums?.firecracker, signal);
+    const jailer = await inspectProgram(candidate.jailer, "Jailer", sums?.jailer, signal);
+    const { version, ownerUid, mode } = program;
+    if (compareVersions(version, FIRECRACKER_VERSION_MIN) < 0)
+      throw new Error(`${program.path} is too old: ${version}; Hearth needs ${FIRECRACKER_VERSION_MIN}.`);
+    // A jailer knows the options of its own Firecracker only.
+    if (jailer.version !== version)
+      throw new Error(
+        `${program.path} is version ${version}, and ${jailer.path} is version ${jailer.version}.`,
+      );
+    return { ok: true, program: program.path, jailer: jailer.path, version, source, ownerUid, mode };
+  } catch (error) {
+    signal.throwIfAborted();
+    const hint = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
+    const refused = { source, program: candidate.program };
+    return { ok: false, reason: toError(error).message, hint, refused };
+  }
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false; // Not there, or not for us: the next folder may have it.
+  }
+}

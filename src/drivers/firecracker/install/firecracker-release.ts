@@ -1,0 +1,90 @@
+/** What a release of Firecracker is called, and what is known of it. Pure. */
+import { HearthError } from "#base/error.ts";
+
+/** The oldest that Hearth drives. */
+export const FIRECRACKER_VERSION_MIN = "1.12.0";
+/** GitHub's pages of the releases; `release_url` in config.toml names another place that is laid out like it. */
+export const RELEASE_URL = "https://github.com/firecracker-microvm/firecracker/releases";
+
+export const FIRECRACKER_PROGRAMS = ["firecracker", "jailer"] as const;
+export type FirecrackerProgram = (typeof FIRECRACKER_PROGRAMS)[number];
+export type FirecrackerArchitecture = "x86_64" | "aarch64";
+
+/** Sums that were seen, of the programs themselves; by version and CPU. */
+const PINNED: Readonly<Record<string, Readonly<Record<FirecrackerProgram, string>>>> = {
+  "1.12.1 x86_64": {
+    firecracker: "b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930",
+    jailer: "86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5",
+  },
+};
+
+export type FirecrackerRelease = {
+  readonly version: string;
+  readonly archiveName: string;
+  readonly archiveUrl: string;
+  readonly sumUrl: string;
+  /** Where in the archive the programs are. */
+  readonly members: Readonly<Record<FirecrackerProgram, string>>;
+  /** What the programs must hash to, where that is known. */
+  readonly pinned: Readonly<Record<FirecrackerProgram, string>> | undefined;
+};
+
+/** @param baseUrl as `RELEASE_URL` */
+export function firecrackerRelease(
+  version: string,
+  architecture: FirecrackerArchitecture,
+  baseUrl: string,
+): FirecrackerRelease {
+  const name = `v${version}-${architecture}`;
+  const archiveName = `firecracker-${name}.tgz`;
+  const archiveUrl = `${baseUrl.replace(/\/+$/, "")}/download/v${version}/${archiveName}`;
+  return {
+    version,
+    archiveName,
+    archiveUrl,
+    sumUrl: `${archiveUrl}.sha256.txt`,
+    members: {
+      firecracker: `release-${name}/firecracker-${name}`,
+      jailer: `release-${name}/jailer-${name}`,
+    },
+    pinned: PINNED[`${version} ${architecture}`],
+  };
+}
+
+/** `v1.12.1` or `1.12.1`; of at least `FIRECRACKER_VERSION_MIN`. @throws HearthError `input.invalid` */
+export function parseFirecrackerVersion(text: string): string {
+  const version = /^v?((?:0|[1-9]\d{0,4})(?:\.(?:0|[1-9]\d{0,4})){2})$/.exec(text)?.[1];
+  if (version === undefined) {
+    throw new HearthError("input.invalid", `version: ${JSON.stringify(text)} is not one of Firecracker's.`, {
+      hint: "Write three numbers, such as 1.12.1.",
+    });
+  }
+  if (compareVersions(version, FIRECRACKER_VERSION_MIN) >= 0) return version;
+  throw new HearthError("input.invalid", `version: Firecracker ${version} is too old.`, {
+    hint: `Hearth needs ${FIRECRACKER_VERSION_MIN} or newer.`,
+  });
+}
+
+/** Of the page `…/tag/v1.12.1`, to which `…/latest` redirects; undefined for any other. */
+export function versionOfTagPage(url: URL): string | undefined {
+  return /\/tag\/v(\d+\.\d+\.\d+)$/.exec(url.pathname)?.[1];
+}
+
+/** Negative when `a` is the older. */
+export function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((version) => version.split(".").map(Number));
+  for (let index = 0; index < 3; index++) {
+    const difference = (left?.[index] ?? 0) - (right?.[index] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+/** @returns the 64 hex digits that a `*.sha256.txt` says of the file. @throws Error when it says none. */
+export function readSumFile(text: string, fileName: string): string {
+  for (const line of text.split("\n")) {
+    const [, sum, name] = /^([0-9a-f]{64})[ \t]+\*?(?:\.\/)?(\S+)\s*$/i.exec(line) ?? [];
+    if (sum !== undefined && name === fileName) return sum.toLowerCase();
+  }
+  throw new Error(`the published checksums say nothing of ${fileName}`);
+}

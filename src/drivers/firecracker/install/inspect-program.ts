@@ -1,0 +1,106 @@
+/** Whether a program may be run as part of Hearth, and which version it says it is. */
+import { realpathSync, statSync } from "node:fs";
+import type { BigIntStats } from "node:fs";
+import { dirname } from "node:path";
+import { hashFile } from "#host/hash-file.ts";
+import { run } from "#host/run.ts";
+
+const ASK_TIMEOUT_MS = 10_000;
+/** Write permission of group and others. */
+const OTHERS_WRITE = 0o022n;
+const STICKY = 0o1000n;
+
+export type ProgramFile = {
+  /** With all links resolved. */
+  readonly path: string;
+  readonly ownerUid: number;
+  /** Permission bits, such as 0o755. */
+  readonly mode: number;
+};
+
+export type InspectedProgram = ProgramFile & { readonly version: string };
+
+/** What programs said, by what stat(2) says of them: one that was replaced is asked again. */
+const asked = new Map<string, Promise<string>>();
+
+/**
+ * @param sha256 what the file must be, where that is known; it is not run otherwise
+ * @throws Error with the reason, a sentence
+ */
+export async function inspectProgram(
+  path: string,
+  name: "Firecracker" | "Jailer",
+  sha256: string | undefined,
+  signal: AbortSignal,
+): Promise<InspectedProgram> {
+  const file = checkFile(path);
+  const key = `${stampOf(file.path)} ${sha256 ?? ""}`;
+  let asking = asked.get(key);
+  if (asking === undefined) {
+    // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
+    asking = verifyAndAsk(file.path, name, sha256, new AbortController().signal);
+    asked.set(key, asking);
+    // The next caller may have more luck.
+    asking.catch(() => asked.delete(key));
+  }
+  const version = await asking;
+  signal.throwIfAborted();
+  return { ...file, version };
+}
+
+async function verifyAndAsk(
+  path: string,
+  name: string,
+  sha256: string | undefined,
+  signal: AbortSignal,
+): Promise<string> {
+  if (sha256 !== undefined && (await hashFile(path, signal)).sha256 !== sha256)
+    throw new Error(`${path} has changed since it was installed.`);
+  const answer = await run(path, ["--version"], { timeoutMs: ASK_TIMEOUT_MS, signal });
+  if (!answer.ok) throw new Error(`${path} does not say its version: ${answer.error.message}`);
+  const version = new RegExp(`^${name} v(\\d+\\.\\d+\\.\\d+)`).exec(answer.stdout)?.[1];
+  if (version === undefined) throw new Error(`${path} --version does not look like ${name}'s.`);
+  return version;
+}
+
+/** Without running it. @throws Error when somebody else than its owner, root or us, could change it. */
+function checkFile(given: string): ProgramFile {
+  const path = realPath(given);
+  const { uid, mode } = statOf(path);
+  const bits = `${given} ${describe(uid, mode)}`;
+  const us = process.getuid?.() ?? 0;
+  if (uid !== 0n && uid !== BigInt(us)) throw new Error(`${bits}: it belongs neither to root nor to you.`);
+  if ((mode & 0o111n) === 0n) throw new Error(`${bits}: it cannot be executed.`);
+  if ((mode & OTHERS_WRITE) !== 0n) throw new Error(`${bits}: others than its owner may change it.`);
+  for (let dir = dirname(path); ; dir = dirname(dir)) {
+    const folder = statSync(dir, { bigint: true });
+    if ((folder.mode & 0o002n) !== 0n && (folder.mode & STICKY) === 0n)
+      throw new Error(`${given} lies in ${dir}, where everybody may replace it.`);
+    if (dir === dirname(dir)) break;
+  }
+  return { path, ownerUid: Number(uid), mode: Number(mode & 0o7777n) };
+}
+
+function describe(uid: bigint, mode: bigint): string {
+  return `(uid ${uid}, mode ${(mode & 0o7777n).toString(8).padStart(4, "0")})`;
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new Error(`${path} is missing.`);
+  }
+}
+
+function statOf(path: string): BigIntStats {
+  const stats = statSync(path, { bigint: true });
+  if (!stats.isFile()) throw new Error(`${path} is not a file.`);
+  return stats;
+}
+
+function stampOf(path: string): string {
+  const { dev, ino, size, mtimeNs, ctimeNs } = statOf(path);
+  return [path, dev, ino, size, mtimeNs, ctimeNs].join(" ");
+}

@@ -1,0 +1,100 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { createGunzip } from "node:zlib";
+import type { Header } from "tar-stream";
+import { FIRECRACKER_PROGRAMS } from "#drivers/firecracker/install/firecracker-release.ts";
+import type {
+  FirecrackerProgram,
+  FirecrackerRelease,
+} from "#drivers/firecracker/install/firecracker-release.ts";
+
+type Entry = AsyncIterable<Uint8Array> & { readonly header: Header; resume(): unknown };
+
+/** The programs have 3 MB each; with debug information, ten times that. */
+const PROGRAM_MAX_BYTES = 128 * 1024 * 1024;
+/** A release has some 30 files, the larger half of it debug information. */
+const UNPACKED_MAX_BYTES = 1024 * 1024 * 1024;
+const ENTRIES_MAX = 1_000;
+
+/** The sha256 of each program, in 64 hex digits. */
+export type ProgramSums = Readonly<Record<FirecrackerProgram, string>>;
+
+/**
+ * Makes `firecracker` and `jailer` in `dir`, mode 0755 and synced, and nothing else: what the archive holds
+ * besides them is passed over, and no name of it becomes a path.
+ * @throws Error with what is wrong with the archive; what is made by then is the caller's to remove.
+ */
+export async function unpackRelease(
+  archive: string,
+  release: FirecrackerRelease,
+  dir: string,
+  signal: AbortSignal,
+): Promise<ProgramSums> {
+  const { extract } = await import("tar-stream");
+  const entries = extract();
+  const sums = new Map<FirecrackerProgram, string>();
+  const feeding = pipeline(createReadStream(archive), createGunzip(), bounded, entries, { signal });
+  // Whoever breaks first is awaited below; the other must not be an unhandled rejection until then.
+  feeding.catch(() => undefined);
+  let count = 0;
+  try {
+    for await (const entry of entries) {
+      if (++count > ENTRIES_MAX) throw new Error(`it holds more than ${ENTRIES_MAX} files`);
+      const program = programOf(entry as unknown as Entry, release);
+      if (program === undefined) entry.resume();
+      else if (sums.has(program)) throw new Error(`it holds ${entry.header.name} twice`);
+      else sums.set(program, await writeProgram(entry as unknown as Entry, join(dir, program)));
+    }
+    await feeding;
+  } catch (error) {
+    entries.destroy();
+    signal.throwIfAborted();
+    throw error;
+  }
+  const { firecracker, jailer } = Object.fromEntries(sums);
+  if (firecracker === undefined || jailer === undefined)
+    throw new Error(
+      `it does not hold ${FIRECRACKER_PROGRAMS.filter((name) => !sums.has(name)).join(" and ")}`,
+    );
+  return { firecracker, jailer };
+}
+
+/** Which program this entry is, if it is one; what has no place in a release at all ends the work. */
+function programOf({ header }: Entry, release: FirecrackerRelease): FirecrackerProgram | undefined {
+  const { name, type } = header;
+  if (name.startsWith("/") || name.split("/").includes(".."))
+    throw new Error(`it holds a path that leads outside, ${JSON.stringify(name)}`);
+  const program = FIRECRACKER_PROGRAMS.find((one) => release.members[one] === name.replace(/^\.\//, ""));
+  if (program === undefined) return undefined;
+  if (type !== "file" && type !== "contiguous-file")
+    throw new Error(`${name} is not a file in it, but a ${type ?? "thing of unknown kind"}`);
+  const { size = 0 } = header;
+  if (size === 0 || size > PROGRAM_MAX_BYTES) throw new Error(`${name} has ${size} bytes in it`);
+  return program;
+}
+
+async function writeProgram(entry: Entry, path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await using file = await open(path, "wx", 0o755);
+  for await (const chunk of entry) {
+    hash.update(chunk);
+    await file.writeFile(chunk);
+  }
+  await file.chmod(0o755); // Whatever the umask.
+  await file.sync();
+  return hash.digest("hex");
+}
+
+/** A small file that unpacks to a full disk's worth is not read to its end. */
+async function* bounded(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let sizeBytes = 0;
+  for await (const chunk of chunks) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > UNPACKED_MAX_BYTES)
+      throw new Error(`it unpacks to more than ${UNPACKED_MAX_BYTES} bytes`);
+    yield chunk;
+  }
+}
