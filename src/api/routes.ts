@@ -216,6 +216,21 @@ export const ROUTES = {
     request: { params: volumeParam },
     responses: done,
   }),
+  listFirecrackers: createRoute({
+    method: "get",
+    path: "/v1/firecracker",
+    operationId: "listFirecrackers",
+    summary: "The Firecrackers that hearthd finds, in the order in which it tries them",
+    responses: answers(z.array(s.firecrackerSchema), "The Firecrackers"),
+  }),
+  installFirecracker: createRoute({
+    method: "post",
+    path: "/v1/firecracker",
+    operationId: "installFirecracker",
+    summary: "Install a release of Firecracker, the newest unless told, or find it installed",
+    request: body(z.strictObject({ version: z.string().max(32).optional() })),
+    responses: answers(s.installationSchema, "Where it is"),
+  }),
   doctor: createRoute({
     method: "get",
     path: "/v1/doctor",

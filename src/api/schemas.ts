@@ -260,6 +260,32 @@ export const kernelSchema = z
   })
   .openapi("Kernel");
 
+export const firecrackerSchema = z
+  .object({
+    /** Absent when it is refused. */
+    version: z.string().optional(),
+    source: z.enum(["config", "path", "installed"]),
+    program: z.string(),
+    jailer: z.string().optional(),
+    ownerUid: z.int().optional(),
+    /** Permission bits; 493 is 0755. */
+    mode: z.int().optional(),
+    /** Whether it is the one for new VMs. */
+    used: z.boolean(),
+    refused: z.object({ reason: z.string(), hint: z.string() }).optional(),
+  })
+  .openapi("Firecracker");
+
+export const installationSchema = z
+  .object({
+    version: z.string(),
+    program: z.string(),
+    jailer: z.string(),
+    /** False when it was there already. */
+    fresh: z.boolean(),
+  })
+  .openapi("Installation");
+
 export const doctorSchema = z
   .object({
     ok: z.boolean(),

@@ -159,6 +159,17 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     load: () => import("#cli/commands/kernel/ls.ts"),
     aliases: ["kernel list"],
   },
+  "firecracker install": {
+    group: "Hearth itself",
+    summary: "Install Firecracker and its jailer",
+    load: () => import("#cli/commands/firecracker/install.ts"),
+  },
+  "firecracker ls": {
+    group: "Hearth itself",
+    summary: "List the Firecrackers that Hearth finds",
+    load: () => import("#cli/commands/firecracker/ls.ts"),
+    aliases: ["firecracker list"],
+  },
   "daemon start": {
     group: "Hearth itself",
     summary: "Start hearthd, if it does not run",
@@ -207,7 +218,7 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 };
 
 /** Nouns that stand before a verb. */
-export const NOUNS = ["volume", "image", "kernel", "daemon"] as const;
+export const NOUNS = ["volume", "image", "kernel", "firecracker", "daemon"] as const;
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 

@@ -19,6 +19,16 @@ test("a config changes what it names and nothing else", () => {
   assert.equal(config.health.killAfterMs, 30_000);
 });
 
+test("Firecracker's programs and a mirror on this machine are taken as they are", () => {
+  const toml =
+    '[firecracker]\nprogram = "/opt/fc/firecracker"\nrelease_url = "http://127.0.0.1:8000/releases"';
+  assert.deepEqual(parseConfig("config.toml", toml).firecracker, {
+    program: "/opt/fc/firecracker",
+    jailer: undefined,
+    releaseUrl: "http://127.0.0.1:8000/releases",
+  });
+});
+
 for (const [title, toml, problem, hint] of [
   ["an unknown table", "[default]\ncpus = 1", /there is no key default/, /Did you mean defaults/],
   ["an unknown key", "[defaults]\nmemroy = '1G'", /there is no key defaults.memroy/, /defaults.memory/],
@@ -32,6 +42,14 @@ for (const [title, toml, problem, hint] of [
   ["a number for a size", "[defaults]\nmemory = 512", /must be text/, /memory = "…"/],
   ["too many CPUs", "[defaults]\ncpus = 33", /whole number from 1 to 32/, /^$/],
   ["an unknown network", '[defaults]\nnetwork = "bridge"', /one of none, user/, /^$/],
+  ["a relative program", '[firecracker]\nprogram = "firecracker"', /must be an absolute path/, /^$/],
+  [
+    "a mirror without TLS",
+    '[firecracker]\nrelease_url = "http://example.org"',
+    /https:\/\//,
+    /this machine alone/,
+  ],
+  ["a mirror that is a path", '[firecracker]\nrelease_url = "/srv/mirror"', /https:\/\//, /127\.0\.0\.1/],
   ["broken TOML", "[defaults", /config.toml: Invalid TOML/, /Mend the TOML/],
 ] as const) {
   test(`a config with ${title} is refused with the file, the key and the rule`, () => {

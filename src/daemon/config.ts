@@ -1,11 +1,12 @@
 /** config.toml: every key optional, unknown keys refused with the nearest known one. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { parse } from "smol-toml";
 import { parseDuration } from "#base/durations.ts";
 import { errorChain, HearthError, toError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { parseSize } from "#base/sizes.ts";
+import { isSafeSource } from "#host/download.ts";
 import { DEFAULTS, LIMITS } from "#model/limits.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 import type { Network } from "#model/vm-spec.ts";
@@ -17,6 +18,13 @@ export type Config = {
     readonly diskBytes: number;
     readonly network: Network;
     readonly driver: string | undefined;
+  };
+  readonly firecracker: {
+    /** Absolute paths of programs that are used instead of those that are found. */
+    readonly program: string | undefined;
+    readonly jailer: string | undefined;
+    /** A place that is laid out like the project's own releases. */
+    readonly releaseUrl: string | undefined;
   };
   readonly health: {
     /** How often a VMM is asked whether it answers. */
@@ -49,6 +57,11 @@ const KEYS = {
     disk: (key: string, value: unknown) => parseSize(key, text(key, value), DISK),
     network: (key: string, value: unknown) => oneOf(key, value, NETWORKS),
     driver: (key: string, value: unknown) => text(key, value),
+  },
+  firecracker: {
+    program: absolutePath,
+    jailer: absolutePath,
+    release_url: sourceUrl,
   },
   health: {
     interval: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
@@ -90,6 +103,11 @@ export function parseConfig(path: string, source: string): Config {
       diskBytes: (value("defaults", "disk") as number | undefined) ?? DEFAULTS.diskBytes,
       network: (value("defaults", "network") as Network | undefined) ?? "none",
       driver: value("defaults", "driver") as string | undefined,
+    },
+    firecracker: {
+      program: value("firecracker", "program") as string | undefined,
+      jailer: value("firecracker", "jailer") as string | undefined,
+      releaseUrl: value("firecracker", "release_url") as string | undefined,
     },
     health: {
       intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
@@ -168,6 +186,20 @@ function text(key: string, value: unknown): string {
   if (typeof value === "string") return value;
   throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be text in quotes.`, {
     hint: `Write ${key.split(".").at(-1)} = "…".`,
+  });
+}
+
+function absolutePath(key: string, value: unknown): string {
+  const path = text(key, value);
+  if (isAbsolute(path) && !path.includes("\0")) return path;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(path)} must be an absolute path.`);
+}
+
+function sourceUrl(key: string, value: unknown): string {
+  const url = text(key, value);
+  if (URL.canParse(url) && isSafeSource(new URL(url))) return url;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(url)} must be an https:// address.`, {
+    hint: "http:// is taken for this machine alone, such as http://127.0.0.1:8000.",
   });
 }
 

@@ -8,6 +8,7 @@ import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
 import type { Journals } from "#daemon/journal.ts";
 import type { Store } from "#daemon/store.ts";
+import type { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
 import type { Helper } from "#helper/helper.ts";
@@ -24,6 +25,7 @@ export type Host = {
   readonly bus: EventBus;
   readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly images: Images;
+  readonly firecrackers: Pick<Firecrackers, "find" | "list" | "install">;
   readonly disks: Disks;
   readonly volumes: Pick<Volumes, keyof Volumes>;
   readonly files: ManagedFiles;

@@ -25,6 +25,7 @@ import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
+import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
@@ -129,6 +130,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       agentPath: (arch) => join(agentDir, `hearth-agent-${arch}`),
       log,
     }),
+    firecrackers: new Firecrackers({ cacheDir: folders.cache, ...config.firecracker }),
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,

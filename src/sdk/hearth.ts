@@ -17,6 +17,7 @@ import { HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { LIMITS } from "#model/limits.ts";
+import { Firecrackers } from "#sdk/firecrackers.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestProcessOptions } from "#sdk/guest-process.ts";
 import { HearthVm } from "#sdk/hearth-vm.ts";
@@ -32,7 +33,9 @@ export type {
   Doctor,
   DoctorCheck,
   Exec,
+  Firecracker,
   Image,
+  Installation,
   Kernel,
   SetVm,
   Vm,
@@ -70,6 +73,7 @@ export class Hearth {
   readonly images: Images;
   readonly kernels: Kernels;
   readonly volumes: Volumes;
+  readonly firecracker: Firecrackers;
   readonly daemon: Daemon;
   readonly #transport: Transport;
 
@@ -80,6 +84,7 @@ export class Hearth {
     this.images = new Images(transport);
     this.kernels = new Kernels(transport);
     this.volumes = new Volumes(transport);
+    this.firecracker = new Firecrackers(transport);
     this.daemon = new Daemon(transport);
   }
 

@@ -83,10 +83,13 @@ function daemonEntry(): string {
   return join(import.meta.dirname, "../../bin", `hearthd${extname(import.meta.filename)}`);
 }
 
-/** What says where Hearth's folders are, and no more: hearthd outlives the shell that started it. */
+/**
+ * What says where Hearth's folders are and how the net is reached, and no more: hearthd outlives the shell
+ * that started it.
+ */
 function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
   const passed = Object.entries(env).filter(([name]) =>
-    /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE)$/.test(name),
+    /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE|NODE_USE_ENV_PROXY|(?:https?|no)_proxy)$/i.test(name),
   );
   return Object.fromEntries(passed.filter((pair): pair is [string, string] => pair[1] !== undefined));
 }

@@ -112,6 +112,7 @@ export class FakeApi implements AsyncDisposable {
     const { method } = request;
     if (noun === "daemon") return this.#daemon(name);
     if (noun === "doctor") return { ok: true, checks: [{ name: "qemu", verdict: "pass", found: "7.2" }] };
+    if (noun === "firecracker") return this.#firecracker(method, json);
     if (noun === "images" || noun === "kernels") return this.#images(name);
     if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
     if (name === undefined)
@@ -150,6 +151,22 @@ export class FakeApi implements AsyncDisposable {
       running: 0,
       folders,
     };
+  }
+
+  #firecracker(method: string | undefined, json: unknown): unknown {
+    const folder = "/cache/firecracker/1.12.1";
+    const program = `${folder}/firecracker`;
+    const jailer = `${folder}/jailer`;
+    if (method === "POST") {
+      const { version = "1.12.1" } = json as { version?: string };
+      return { version, program, jailer, fresh: true };
+    }
+    const hint = "Install one that is verified: hearth firecracker install";
+    const refused = { reason: "/usr/bin/firecracker is too old: 1.4.0.", hint };
+    return [
+      { source: "path", program: "/usr/bin/firecracker", used: false, refused },
+      { version: "1.12.1", source: "installed", program, jailer, ownerUid: 0, mode: 0o755, used: true },
+    ];
   }
 
   #images(ref: string | undefined): unknown {

@@ -85,6 +85,17 @@ export class FakeHost implements Host {
     listKernels: async () => [],
   } as unknown as Images;
 
+  readonly firecrackers: Host["firecrackers"] = {
+    find: async () => ({
+      ok: false,
+      reason: "Firecracker is not installed.",
+      hint: "Install it: hearth firecracker install",
+      refused: undefined,
+    }),
+    list: async () => [],
+    install: () => Promise.reject(new HearthError("download.failed", "There is no network here.")),
+  };
+
   readonly disks: Disks = {
     create: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),
     grow: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),

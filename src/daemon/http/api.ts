@@ -7,6 +7,7 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addFileRoutes } from "#daemon/http/file-routes.ts";
+import { addFirecrackerRoutes } from "#daemon/http/firecracker-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
@@ -48,6 +49,7 @@ export function makeApi(daemon: Daemon): Api {
   addFileRoutes(api, daemon);
   addImageRoutes(api, daemon);
   addVolumeRoutes(api, daemon);
+  addFirecrackerRoutes(api, daemon);
   addDaemonRoutes(api, daemon);
   addEventRoute(api, daemon);
   api.doc31("/openapi.json", {

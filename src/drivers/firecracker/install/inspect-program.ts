@@ -1,5 +1,5 @@
 /** Whether a program may be run as part of Hearth, and which version it says it is. */
-import { realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import type { BigIntStats } from "node:fs";
 import { dirname } from "node:path";
 import { hashFile } from "#host/hash-file.ts";
@@ -86,12 +86,8 @@ function describe(uid: bigint, mode: bigint): string {
 }
 
 function realPath(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw new Error(`${path} is missing.`);
-  }
+  if (!existsSync(path)) throw new Error(`${path} is missing.`);
+  return realpathSync(path);
 }
 
 function statOf(path: string): BigIntStats {
