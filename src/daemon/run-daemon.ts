@@ -25,6 +25,7 @@ import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
@@ -117,20 +118,28 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
   const config = readConfig(folders.config);
   const store = new Store(join(folders.state, "hearth.db"));
   const { intervalMs } = config.health;
-  const qemu = new QemuDriver({ log, accel: judge, timing: { heartbeatMs: intervalMs } });
+  const timing = { heartbeatMs: intervalMs };
+  const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
+  const qemu = new QemuDriver({ log, accel: judge, timing });
+  const firecracker = new FirecrackerDriver({
+    find: (signal) => firecrackers.find(signal),
+    kvm: (signal) => judge.opinion(signal),
+    timing,
+    log,
+  });
   return {
     folders,
     config,
     store,
     journals: new Journals(store, onJournal),
     bus: new EventBus(),
-    drivers: new Map<string, VmDriver>([[qemu.name, qemu]]),
+    drivers: new Map<string, VmDriver>([qemu, firecracker].map((driver) => [driver.name, driver])),
     images: new ImageCache({
       cacheDir: folders.cache,
       agentPath: (arch) => join(agentDir, `hearth-agent-${arch}`),
       log,
     }),
-    firecrackers: new Firecrackers({ cacheDir: folders.cache, ...config.firecracker }),
+    firecrackers,
     disks: { create: createDisk, grow: growDisk, usage: diskUsage },
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,

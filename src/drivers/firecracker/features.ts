@@ -1,16 +1,8 @@
-import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
+import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
-
-export type FirecrackerPrograms = {
-  /** Absolute. */
-  readonly firecracker: string;
-  readonly jailer: string;
-  /** Such as "1.12.1". */
-  readonly version: string;
-};
 
 /** Of this host's KVM; `unknown` until a guest has tried it. */
 export type KvmOpinion = "works" | "fails" | "unknown";
@@ -19,14 +11,11 @@ export type KvmOpinion = "works" | "fails" | "unknown";
 const OVERHEAD_BYTES = 64 * MIB;
 
 /** Pure. */
-export function firecrackerFeatures(
-  programs: FirecrackerPrograms | HearthError,
-  kvm: KvmOpinion,
-): DriverFeatures {
-  const version = programs instanceof HearthError ? undefined : programs.version;
+export function firecrackerFeatures(found: FoundFirecracker, kvm: KvmOpinion): DriverFeatures {
+  const version = found.ok ? found.version : undefined;
   const fault = version === undefined ? undefined : findFault(parseFirecrackerVersion(version), "pause");
   return {
-    available: availability(programs, kvm),
+    available: availability(found, kvm),
     version,
     accel: "kvm",
     kernelFormat: "elf",
@@ -44,12 +33,8 @@ export function firecrackerFeatures(
   };
 }
 
-function availability(
-  programs: FirecrackerPrograms | HearthError,
-  kvm: KvmOpinion,
-): DriverFeatures["available"] {
-  if (programs instanceof HearthError)
-    return { ok: false, reason: programs.message, hint: programs.hint ?? "hearth firecracker install" };
+function availability(found: FoundFirecracker, kvm: KvmOpinion): DriverFeatures["available"] {
+  if (!found.ok) return { ok: false, reason: found.reason, hint: found.hint };
   if (kvm !== "fails") return { ok: true };
   const hint = "`hearth doctor` says why; --driver qemu emulates.";
   return { ok: false, reason: "Firecracker needs KVM, and KVM runs no guest on this host.", hint };

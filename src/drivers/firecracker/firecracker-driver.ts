@@ -8,9 +8,10 @@ import { Undo } from "#base/undo.ts";
 import { within } from "#drivers/deadline.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { firecrackerFeatures } from "#drivers/firecracker/features.ts";
-import type { FirecrackerPrograms, KvmOpinion } from "#drivers/firecracker/features.ts";
+import type { KvmOpinion } from "#drivers/firecracker/features.ts";
 import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts";
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
+import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
@@ -24,7 +25,7 @@ import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type FirecrackerDriverOptions = {
-  readonly findPrograms: (signal: AbortSignal) => Promise<FirecrackerPrograms>;
+  readonly find: (signal: AbortSignal) => Promise<FoundFirecracker>;
   /** What is known of this host's KVM. */
   readonly kvm: (signal: AbortSignal) => Promise<KvmOpinion>;
   readonly timing?: Partial<FirecrackerTiming> | undefined;
@@ -65,23 +66,23 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
-    return firecrackerFeatures(await this.#programs(signal), await this.#options.kvm(signal));
+    return firecrackerFeatures(await this.#options.find(signal), await this.#options.kvm(signal));
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     signal.throwIfAborted();
-    const programs = await this.#programs(signal);
-    if (programs instanceof HearthError) throw programs;
+    const found = await this.#options.find(signal);
+    if (!found.ok) throw new HearthError("vmm.missing", found.reason, { hint: found.hint });
     const files = firecrackerFiles(plan.runDir);
     for (const path of Object.values(files)) {
       checkSocketPath(path);
       removeStaleSocket(path);
     }
-    onProgress({ stage: "boot", text: `starting Firecracker ${programs.version}` });
+    onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
     await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     undo.add(plan.runDir, () => Object.values(files).forEach(removeStaleSocket));
     await makeFifos([files.console, files.log, files.metrics], signal);
-    const starting = await this.#start(plan, programs, signal);
+    const starting = await this.#start(plan, found, signal);
     undo.add("process", () => starting.kill());
     const { launched } = starting;
     const handle: VmHandle = {
@@ -129,21 +130,8 @@ export class FirecrackerDriver implements VmDriver {
     return session.finish();
   }
 
-  async #programs(signal: AbortSignal): Promise<FirecrackerPrograms | HearthError> {
-    try {
-      return await this.#options.findPrograms(signal);
-    } catch (error) {
-      if (error instanceof HearthError) return error;
-      throw error;
-    }
-  }
-
   /** Starts the process; nothing of it answers yet. */
-  async #start(
-    plan: BootPlan,
-    programs: FirecrackerPrograms,
-    signal: AbortSignal,
-  ): Promise<StartingFirecracker> {
+  async #start(plan: BootPlan, found: Firecracker, signal: AbortSignal): Promise<StartingFirecracker> {
     const files = firecrackerFiles(plan.runDir);
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
@@ -152,8 +140,8 @@ export class FirecrackerDriver implements VmDriver {
     try {
       const launched = await launchVmm(
         {
-          program: programs.firecracker,
-          jailer: programs.jailer,
+          program: found.program,
+          jailer: found.jailer,
           vmId: plan.id,
           args: firecrackerArguments(plan, files.api),
           files: jailFiles(plan),
