@@ -77,7 +77,7 @@ export async function runDaemon(
     await makePrivateFolder(folder);
   }
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
-  const judge = new KvmJudge({ cacheFile: join(folders.state, "kvm.json") });
+  const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json") });
   const host = makeHost(options, judge);
   try {
     const vms = new Vms(host);

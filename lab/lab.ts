@@ -1,0 +1,168 @@
+/** A throw-away host with systemd and a working /dev/kvm: a VM of Hearth's own, with this checkout in it. */
+import { createHash, randomBytes } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { attached, command } from "./command.ts";
+import { ensureFirecracker } from "./firecracker-bin.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const IMAGE = "debian-host:trixie";
+/** What the VMs in the lab boot. */
+const GUEST_IMAGE = "debian:bookworm";
+const MEMORY = "4G";
+/** Longer than any command in there; a lab that was forgotten ends by itself. */
+const LIFETIME = "3h";
+const CACHE = process.env["HEARTH_LAB_CACHE"] ?? join(homedir(), ".cache", "hearth-lab");
+const HASH_CHARS = 12;
+
+/** Of the commands in the lab. */
+const INSIDE = {
+  HEARTH_LAB: "1",
+  HEARTH_LAB_OUT: "/srv/out",
+  HEARTH_E2E_CACHE: "/srv/cache",
+  NODE_COMPILE_CACHE: "/run/lab/compile",
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+} as const;
+
+export class Lab {
+  readonly name: string;
+
+  constructor(name = `lab-${randomBytes(4).toString("hex")}`) {
+    this.name = name;
+  }
+
+  /** Boots it, with what it needs built first; resolves when commands may run. */
+  async up(): Promise<void> {
+    const volumes = await ensureVolumes();
+    const flags = [
+      "--nested",
+      "--init",
+      "systemd",
+      "--memory",
+      MEMORY,
+      "--disk",
+      "32G",
+      "--timeout",
+      LIFETIME,
+    ];
+    const shared = volumes.flatMap(({ name, path }) => ["--volume", `${name}:${path}:ro`]);
+    const code = await hearthAttached(["create", "--rm", "--name", this.name, ...flags, ...shared, IMAGE]);
+    if (code !== 0) throw new Error(`The lab did not start: hearth create ended with ${code}.`);
+    await hearth(["exec", this.name, "--", "sh", "/lab/checkout/lab/set-up.sh"]);
+  }
+
+  /** Its exit code. */
+  run(argv: readonly string[]): Promise<number> {
+    const env = Object.entries(INSIDE).flatMap(([name, value]) => ["-e", `${name}=${value}`]);
+    const terminal = process.stdin.isTTY && process.stdout.isTTY ? ["-t"] : [];
+    return hearthAttached(["exec", "-i", ...terminal, "-w", "/srv/hearth", ...env, this.name, "--", ...argv]);
+  }
+
+  /** What commands left in /srv/out. */
+  async copyOut(folder: string): Promise<void> {
+    mkdirSync(folder, { recursive: true });
+    await hearth(["cp", `${this.name}:/srv/out/.`, folder]);
+  }
+
+  async down(): Promise<void> {
+    await hearth(["rm", "-f", this.name]);
+  }
+}
+
+function labEnv(): NodeJS.ProcessEnv {
+  return {
+    XDG_CONFIG_HOME: join(CACHE, "config"),
+    XDG_STATE_HOME: join(CACHE, "state"),
+    XDG_CACHE_HOME: CACHE,
+    // Short, because socket paths hold 107 bytes.
+    XDG_RUNTIME_DIR: join(tmpdir(), `hearth-lab-${process.getuid?.() ?? 0}`),
+  };
+}
+
+const PROGRAM = [process.execPath, join(ROOT, "bin/hearth.ts")] as const;
+
+function hearth(args: readonly string[], env = labEnv()): Promise<string> {
+  return command(PROGRAM[0], [PROGRAM[1], ...args], { env });
+}
+
+function hearthAttached(args: readonly string[]): Promise<number> {
+  return attached(PROGRAM[0], [PROGRAM[1], ...args], { env: labEnv() });
+}
+
+type Shared = { readonly name: string; readonly path: string };
+
+/** One disk each, made again when what is on it has changed. */
+async function ensureVolumes(): Promise<readonly Shared[]> {
+  for (const image of [IMAGE, GUEST_IMAGE])
+    if ((await hearthAttached(["image", "build", image])) !== 0)
+      throw new Error(`There is no image ${image}.`);
+  const modules = join(ROOT, "node_modules");
+  const programs = await ensureFirecracker(CACHE);
+  return [
+    {
+      name: await ensureVolume("modules", hashFiles([join(modules, ".package-lock.json")]), modules),
+      path: "/lab/modules",
+    },
+    { name: await ensureCheckout(), path: "/lab/checkout" },
+    { name: await ensureImages(), path: "/lab/cache" },
+    { name: await ensureVolume("programs", "firecracker-1-12-1", programs), path: "/lab/bin" },
+  ];
+}
+
+/** The files that git has or would take, and the agents that were built. */
+async function ensureCheckout(): Promise<string> {
+  const listed = await command("git", ["-C", ROOT, "ls-files", "-z", "-co", "--exclude-standard"]);
+  const agents = readdirSync(join(ROOT, "build/agent")).map((name) => join("build/agent", name));
+  const files = [...listed.split("\0"), ...agents].filter(
+    (name) => name !== "" && existsSync(join(ROOT, name)),
+  );
+  const fill = async (folder: string): Promise<void> => {
+    for (const name of files) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      cpSync(join(ROOT, name), join(folder, name));
+    }
+  };
+  return ensureVolume("checkout", hashFiles(files.map((name) => join(ROOT, name))), fill);
+}
+
+/** The images that VMs in the lab boot, and the programs that are no packages. */
+async function ensureImages(): Promise<string> {
+  const images = await hearth(["image", "ls", "--json"]);
+  return ensureVolume("images", hashText(images), join(CACHE, "hearth"));
+}
+
+/** The volume of this content; one that holds older content goes, unless a lab uses it. */
+async function ensureVolume(
+  kind: string,
+  hash: string,
+  fill: string | ((folder: string) => Promise<void>),
+): Promise<string> {
+  const name = `${kind}-${hash}`;
+  const there = JSON.parse(await hearth(["volume", "ls", "--json"])) as { name: string; usedBy: string[] }[];
+  if (there.some((volume) => volume.name === name)) return name;
+  for (const old of there)
+    if (old.name.startsWith(`${kind}-`) && old.usedBy.length === 0) await hearth(["volume", "rm", old.name]);
+  if (typeof fill === "string") {
+    await hearth(["volume", "create", name, "--from", fill]);
+    return name;
+  }
+  const folder = mkdtempSync(join(tmpdir(), "hearth-lab-"));
+  try {
+    await fill(folder);
+    await hearth(["volume", "create", name, "--from", folder]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  return name;
+}
+
+function hashFiles(paths: readonly string[]): string {
+  const hash = createHash("sha256");
+  for (const path of paths) hash.update(`${path}\0`).update(readFileSync(path)).update("\0");
+  return hash.digest("hex").slice(0, HASH_CHARS);
+}
+
+function hashText(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, HASH_CHARS);
+}
