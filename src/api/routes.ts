@@ -236,7 +236,7 @@ export const ROUTES = {
     path: "/v1/doctor",
     operationId: "doctor",
     summary: "What this host can do, with a cure for what it cannot",
-    request: { query: z.object({ fresh: flag }) },
+    request: { query: z.object({ fresh: flag, production: flag }) },
     responses: answers(s.doctorSchema, "The checks"),
   }),
   daemon: createRoute({

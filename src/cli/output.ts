@@ -5,10 +5,11 @@ import type { Io } from "#cli/io.ts";
 import { printable, printableLines } from "#cli/printable.ts";
 import { ProgressView } from "#cli/progress.ts";
 import { renderTable } from "#cli/table.ts";
+import { wrapText } from "#cli/wrap-text.ts";
 
 export type OutOptions = { readonly json: boolean; readonly quiet: boolean };
 
-/** Where a table goes when nobody looks: files and pipes get whole words. */
+/** Of a terminal that does not say its width. Files and pipes get whole lines. */
 const DEFAULT_COLUMNS = 80;
 
 /** What a command says: results on stdout, everything else on stderr. */
@@ -30,6 +31,12 @@ export class Out {
     this.#io.stdout.write(`${printable(text)}\n`);
   }
 
+  /** A result in words: on a terminal, further lines of it begin with `indent` blanks. */
+  wrapped(text: string, indent: number): void {
+    const width = this.#width() ?? Number.POSITIVE_INFINITY;
+    for (const line of wrapText(printable(text), indent, width)) this.line(line);
+  }
+
   /** Text of several lines that is ours, such as help. */
   text(text: string): void {
     this.#io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
@@ -45,7 +52,7 @@ export class Out {
   }
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
-    this.#io.stdout.write(renderTable(head, rows, this.#tableWidth()));
+    this.#io.stdout.write(renderTable(head, rows, this.#width()));
   }
 
   /** `key  value` lines. */
@@ -98,7 +105,7 @@ export class Out {
     return this.#io.stderr.isTTY === true && !this.#io.env["NO_COLOR"] && this.#io.env["TERM"] !== "dumb";
   }
 
-  #tableWidth(): number | undefined {
+  #width(): number | undefined {
     if (this.#io.stdout.isTTY !== true) return undefined;
     return this.#io.stdout.columns || DEFAULT_COLUMNS;
   }

@@ -5,6 +5,7 @@ import { delimiter, join } from "node:path";
 import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { formatSizeRounded, GIB } from "#base/sizes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { checkHost } from "#daemon/host-checks/check-host.ts";
 import { packageOf, PROGRAM_ENV } from "#host/run.ts";
 
 /** What builds images. */
@@ -12,8 +13,18 @@ const TOOLS = ["mmdebstrap", "mke2fs", "dpkg-deb", "apt-get", "xz"] as const;
 /** One image, its kernel and a VM with a few packages. */
 const SPACE_MIN_BYTES = 2 * GIB;
 
-/** `fresh`: asks again what is otherwise remembered, such as whether KVM works. */
-export async function runChecks(daemon: Daemon, fresh: boolean, signal: AbortSignal): Promise<Doctor> {
+export type DoctorOptions = {
+  /** Asks again what is otherwise remembered, such as whether KVM works. */
+  readonly fresh: boolean;
+  /** A risk between guests fails, which is a warning otherwise. */
+  readonly production: boolean;
+};
+
+export async function runChecks(
+  daemon: Daemon,
+  { fresh, production }: DoctorOptions,
+  signal: AbortSignal,
+): Promise<Doctor> {
   const { folders } = daemon.host;
   const checks: DoctorCheck[] = [
     { name: "hearthd", verdict: "pass", found: `version ${daemon.version}, pid ${process.pid}` },
@@ -22,8 +33,10 @@ export async function runChecks(daemon: Daemon, fresh: boolean, signal: AbortSig
     await checkSpace("cache", folders.cache),
     ...(await Promise.all(TOOLS.map(checkTool))),
     ...(await checkDrivers(daemon, signal)),
+    await checkFirecracker(daemon, signal),
     await daemon.checkKvm(fresh, signal),
     ...(await checkImages(daemon)),
+    ...checkHost(production),
   ];
   return { ok: checks.every((check) => check.verdict !== "fail"), checks };
 }
@@ -70,6 +83,17 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
       checks.push({ name: `${driver.name} guarantees`, verdict: "warn", found: weakness });
   }
   return checks;
+}
+
+/** Which one is used, and whose it is. No failure: hearthd does without, where it has another driver. */
+async function checkFirecracker(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck> {
+  const name = "firecracker program";
+  const found = await daemon.host.firecrackers.find(signal);
+  if (!found.ok) return { name, verdict: "warn", found: found.reason, cure: found.hint };
+  const { version, source, program, ownerUid, mode } = found;
+  const where = { config: "config.toml", path: "PATH", installed: "the cache" }[source];
+  const whose = `uid ${ownerUid}, mode ${mode.toString(8).padStart(4, "0")}`;
+  return { name, verdict: "pass", found: `${version} from ${where} (${whose}): ${program}` };
 }
 
 async function checkImages(daemon: Daemon): Promise<DoctorCheck[]> {

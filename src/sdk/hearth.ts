@@ -62,6 +62,14 @@ export type ConnectOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
+export type DoctorOptions = {
+  /** Asks again what is remembered, such as whether KVM works. */
+  readonly fresh?: boolean | undefined;
+  /** What is a risk between guests of different people fails, instead of being a warning. */
+  readonly production?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
 /** What to run: a VM to make, and the command in it. */
 export type RunRequest = { readonly vm: CreateVm; readonly exec: Exec };
 
@@ -128,9 +136,9 @@ export class Hearth {
     return GuestProcess.open(this.#transport, "/v1/run", request, more, signal);
   }
 
-  /** What this host can do, and a cure for what it cannot. `fresh` asks again what is cached. */
-  doctor(options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Doctor> {
-    const query = { fresh: options.fresh === true ? true : undefined };
+  /** What this host can do, and a cure for what it cannot. */
+  doctor(options: DoctorOptions = {}): Promise<Doctor> {
+    const query = { fresh: options.fresh || undefined, production: options.production || undefined };
     return this.#transport.json("GET", "/v1/doctor", { query }, options.signal);
   }
 

@@ -27,6 +27,8 @@ export function addDaemonRoutes(api: Api, daemon: Daemon): void {
     return c.body(null, 204);
   });
   api.openapi(ROUTES.doctor, async (c) => {
-    return c.json(await runChecks(daemon, c.req.valid("query").fresh === "true", c.req.raw.signal), 200);
+    const { fresh, production } = c.req.valid("query");
+    const options = { fresh: fresh === "true", production: production === "true" };
+    return c.json(await runChecks(daemon, options, c.req.raw.signal), 200);
   });
 }
