@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import type { DoctorCheck } from "#api/wire.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { runChecks } from "#daemon/doctor.ts";
+import { StatsReader } from "#daemon/vm-stats.ts";
+import { Vms } from "#daemon/vms.ts";
+import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
+import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
+import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+
+const MISSING = { ok: false, reason: "Firecracker is not installed.", hint: "Install it." } as const;
+const FOUND: FoundFirecracker = {
+  ok: true,
+  program: "/opt/fc/firecracker",
+  jailer: "/opt/fc/jailer",
+  version: "1.12.1",
+  source: "config",
+  ownerUid: 0,
+  mode: 0o755,
+};
+
+/** The checks on a host with the fake driver, if that works, and one that is called "firecracker". */
+async function check(
+  t: TestContext,
+  fakeWorks: boolean,
+  available: DriverFeatures["available"],
+  found: FoundFirecracker,
+): Promise<Map<string, DoctorCheck>> {
+  using machine = new FakeMachine();
+  const host = new FakeHost(machine);
+  t.after(() => host.store.close());
+  for (const folder of [host.folders.state, host.folders.cache]) mkdirSync(folder);
+  const features = await host.driver.features(t.signal);
+  const driver = (name: string, is: DriverFeatures["available"]): [string, VmDriver] => [
+    name,
+    Object.assign(Object.create(host.driver) as VmDriver, {
+      name,
+      features: async () => ({ ...features, available: is }),
+    }),
+  ];
+  const drivers = new Map([
+    driver("fake", fakeWorks ? { ok: true } : { ok: false, reason: "It is broken.", hint: "Mend it." }),
+    driver("firecracker", available),
+  ]);
+  const firecrackers = { ...host.firecrackers, find: async () => found };
+  const images = { ...host.images, list: async () => [] };
+  const daemon: Daemon = {
+    host: Object.assign(host, { drivers, firecrackers, images }),
+    vms: new Vms(host),
+    stats: new StatsReader(host),
+    version: "1.2.3",
+    startedAtMs: 0,
+    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
+    stop() {},
+  };
+  const { checks } = await runChecks(daemon, { fresh: false, production: false }, t.signal);
+  return new Map(checks.map((one) => [one.name, one]));
+}
+
+test("a driver that is missing is a warning beside one that works, and said once", async (t) => {
+  const checks = await check(t, true, MISSING, { ...MISSING, refused: undefined });
+  assert.equal(checks.get("fake")?.verdict, "pass");
+  assert.deepEqual(checks.get("firecracker"), {
+    name: "firecracker",
+    verdict: "warn",
+    found: "Firecracker is not installed.",
+    cure: "Install it.",
+  });
+  assert.equal(checks.has("firecracker program"), false);
+});
+
+test("without a driver that works, each that does not is a failure", async (t) => {
+  const checks = await check(t, false, MISSING, { ...MISSING, refused: undefined });
+  assert.deepEqual([checks.get("fake")?.verdict, checks.get("firecracker")?.verdict], ["fail", "fail"]);
+});
+
+test("BG-103: the Firecracker that is used comes with version, source, owner and mode", async (t) => {
+  const checks = await check(t, true, { ok: true }, FOUND);
+  const program = checks.get("firecracker program");
+  assert.equal(program?.verdict, "pass");
+  assert.equal(program.found, "1.12.1 from config.toml (uid 0, mode 0755): /opt/fc/firecracker");
+});
