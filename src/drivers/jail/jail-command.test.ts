@@ -1,0 +1,120 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { jailCommand } from "#drivers/jail/jail-command.ts";
+import type { JailHost, JailPlan } from "#drivers/jail/jail-command.ts";
+
+const HOST: JailHost = {
+  bwrap: "/usr/bin/bwrap",
+  setpriv: "/usr/bin/setpriv",
+  prlimit: "/usr/bin/prlimit",
+  links: [["/lib", "usr/lib"]],
+  systemFolders: ["/usr"],
+  isRoot: true,
+};
+
+function plan(more: Partial<JailPlan> = {}): JailPlan {
+  return {
+    program: "/usr/bin/qemu-system-x86_64",
+    args: ["-M", "microvm"],
+    files: [
+      { path: "/cache/base.ext4", access: "read" },
+      { path: "/state/vms/one/disk.raw", access: "write" },
+    ],
+    jail: true,
+    pidNamespace: true,
+    hostNetwork: false,
+    uid: 1_900_000_000,
+    groups: [],
+    fileMaxBytes: 1024,
+    ...more,
+  };
+}
+
+/** What is between bwrap and its `--`, and the programs that follow. */
+function parts(argv: readonly string[]): string[][] {
+  const all: string[][] = [[]];
+  for (const word of argv) word === "--" ? all.push([]) : all.at(-1)?.push(word);
+  return all;
+}
+
+test("the VMM gets its own words at the end, unchanged, as one process with those before it", () => {
+  const [bwrap = [], setpriv = [], prlimit = [], vmm] = parts(jailCommand(plan(), HOST));
+  assert.deepEqual([bwrap[0], setpriv[0], prlimit[0]], [HOST.bwrap, HOST.setpriv, HOST.prlimit]);
+  assert.deepEqual(vmm, ["/usr/bin/qemu-system-x86_64", "-M", "microvm"]);
+});
+
+test("of the host the jail shows the VM's files, the system's libraries, and nothing else", () => {
+  const [bwrap = []] = parts(jailCommand(plan(), HOST));
+  const binds = bwrap.flatMap((word, at) =>
+    /^--(ro-|dev-)?bind(-try)?$/.test(word) ? [[word, bwrap[at + 1]]] : [],
+  );
+  assert.deepEqual(binds, [
+    ["--ro-bind", "/usr"],
+    ["--ro-bind-try", "/etc/ld.so.cache"],
+    ["--ro-bind", "/cache/base.ext4"],
+    ["--bind", "/state/vms/one/disk.raw"],
+  ]);
+  assert.deepEqual(bwrap.slice(bwrap.indexOf("--remount-ro"), bwrap.indexOf("--info-fd")), [
+    "--remount-ro",
+    "/dev",
+    "--remount-ro",
+    "/",
+  ]);
+});
+
+test("folders on the way to a file can be passed by any uid", () => {
+  const [bwrap = []] = parts(jailCommand(plan(), HOST));
+  const made = bwrap.flatMap((word, at) => (word === "--dir" ? [[bwrap[at - 1], bwrap[at + 1]]] : []));
+  assert.deepEqual(made, [
+    ["0755", "/cache"],
+    ["0755", "/etc"],
+    ["0755", "/state"],
+    ["0755", "/state/vms"],
+    ["0755", "/state/vms/one"],
+  ]);
+});
+
+describe("VS-030: each choice changes its own part of the command and nothing else", () => {
+  const whole = jailCommand(plan(), HOST);
+
+  test("without the pid namespace", () => {
+    const argv = jailCommand(plan({ pidNamespace: false }), HOST);
+    assert.deepEqual(
+      whole.filter((word) => word !== "--unshare-pid" && word !== "--as-pid-1"),
+      argv,
+    );
+  });
+
+  test("without the jail the VMM sees the host as it is, and has a pid namespace all the same", () => {
+    const argv = jailCommand(plan({ jail: false }), HOST);
+    assert.deepEqual(argv.slice(0, 6), [HOST.bwrap, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1"]);
+    assert.deepEqual(parts(argv).at(-1), parts(whole).at(-1));
+    assert.equal(argv.includes(HOST.setpriv), false);
+  });
+
+  test("without a uid of its own no capability is kept, and setpriv is not called", () => {
+    const argv = jailCommand(plan({ uid: undefined }), HOST);
+    assert.equal(argv.includes("--cap-add"), false);
+    assert.equal(argv.includes(HOST.setpriv), false);
+  });
+
+  test("with the host's network, its name servers are readable", () => {
+    const argv = jailCommand(plan({ hostNetwork: true }), HOST);
+    assert.equal(argv.includes("--unshare-net"), false);
+    assert.ok(argv.includes("/etc/resolv.conf"));
+    assert.ok(whole.includes("--unshare-net") && !whole.includes("/etc/resolv.conf"));
+  });
+
+  test("groups of devices are the only ones", () => {
+    const argv = jailCommand(plan({ groups: [108] }), HOST);
+    assert.equal(argv[argv.indexOf("--groups") + 1], "108");
+    assert.ok(whole.includes("--clear-groups"));
+  });
+});
+
+test("a path that is not absolute, or holds a zero byte, is a bug", () => {
+  for (const path of ["disk.raw", "", "/a\0b"]) {
+    const files = [{ path, access: "read" }] as const;
+    assert.throws(() => jailCommand(plan({ files }), HOST), { code: "internal.bug" });
+  }
+});

@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { Helper } from "#helper/helper.ts";
+import { findProcess } from "#host/procfs.ts";
+
+const VM = "vm-aaaaaaaaaaaa";
+const UIDS = { first: 1_980_000_000, count: 100 };
+const LIMITS = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
+const never = new AbortController().signal;
+const isRoot = process.geteuid?.() === 0;
+
+/** Roots with one VM in them, a cgroup tree of plain files, and a folder that is none of the helper's business. */
+class Place implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "hearth-helper-"));
+  readonly outside = join(this.folder, "outside");
+  readonly roots = {
+    vms: join(this.folder, "vms"),
+    runs: join(this.folder, "runs"),
+    jails: join(this.folder, "jails"),
+    leases: join(this.folder, "uids"),
+    cgroups: join(this.folder, "cgroups"),
+  };
+  readonly disk = join(this.roots.vms, VM, "disk.raw");
+  readonly runDir = join(this.roots.runs, VM);
+
+  constructor() {
+    for (const folder of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(this.disk, "", { mode: 0o600 });
+    writeFileSync(join(this.outside, "precious"), "", { mode: 0o600 });
+    for (const group of ["", "hearth", `hearth/${VM}`]) {
+      mkdirSync(join(this.roots.cgroups, group), { recursive: true });
+      writeFileSync(join(this.roots.cgroups, group, "cgroup.controllers"), "cpu memory pids");
+      for (const name of ["cgroup.subtree_control", "cgroup.procs", "cpu.max", "memory.max", "pids.max"])
+        writeFileSync(join(this.roots.cgroups, group, name), "");
+    }
+  }
+  helper(isRootUser = true): Helper {
+    return new Helper({ roots: this.roots, uids: UIDS, isRoot: isRootUser });
+  }
+  /** All names below with owner, mode, size and time: what a side effect would change. */
+  snapshot(): string[] {
+    return readdirSync(this.folder, { recursive: true, encoding: "utf8" })
+      .map((name) => {
+        const { uid, gid, mode, size, mtimeMs } = lstatSync(join(this.folder, name));
+        return [name, uid, gid, mode.toString(8), size, mtimeMs].join(" ");
+      })
+      .toSorted();
+  }
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+type Verb = (helper: Helper, vm: string) => unknown;
+const VERBS: Readonly<Record<string, Verb>> = {
+  leaseUid: (helper, vm) => helper.leaseUid(vm),
+  uidOf: (helper, vm) => helper.uidOf(vm),
+  releaseUid: (helper, vm) => helper.releaseUid(vm),
+  giveFiles: (helper, vm) => helper.giveFiles(vm),
+  sealRunFolder: (helper, vm) => helper.sealRunFolder(vm),
+  takeFiles: (helper, vm) => helper.takeFiles(vm),
+  makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
+  cgroupOf: (helper, vm) => helper.cgroupOf(vm),
+  joinCgroup: (helper, vm) => helper.joinCgroup(vm, findProcess(process.pid) as never),
+  removeCgroup: (helper, vm) => helper.removeCgroup(vm, never),
+  removeJail: (helper, vm) => helper.removeJail(vm),
+};
+
+const FOREIGN: unknown[] = [
+  "",
+  "/",
+  "/etc",
+  "..",
+  "../outside",
+  `${VM}/..`,
+  `${VM}/../../outside`,
+  `./${VM}`,
+  `${VM}\0`,
+  `${VM}\n`,
+  "vm-",
+  "vm-AAAAAAAAAAAA",
+  "vm-aaaaaaaaaaa/",
+  "vm-aaaaaaaaaaaaa",
+  "*",
+  "x".repeat(65_536),
+  undefined,
+  null,
+  0,
+  {},
+  ["vm-aaaaaaaaaaaa", "x"],
+  { toString: () => "../outside" },
+];
+
+test("the fuzz below covers every verb there is", () => {
+  const all = Object.getOwnPropertyNames(Helper.prototype).filter((name) => name !== "constructor");
+  assert.deepEqual(all.filter((name) => name !== "listConfined").toSorted(), Object.keys(VERBS).toSorted());
+});
+
+for (const [name, verb] of Object.entries(VERBS)) {
+  test(`L8: ${name} refuses every id that is none, and changes nothing`, async () => {
+    using place = new Place();
+    const helper = place.helper();
+    const before = place.snapshot();
+    for (const vm of FOREIGN) {
+      await assert.rejects(
+        async () => verb(helper, vm as string),
+        { code: "input.invalid" },
+        JSON.stringify(vm),
+      );
+    }
+    assert.deepEqual(place.snapshot(), before);
+  });
+}
+
+describe("a VM's own files", { skip: !isRoot }, () => {
+  test("belong to its uid from giving to taking, and no other file does", () => {
+    using place = new Place();
+    const helper = place.helper();
+    const uid = helper.leaseUid(VM);
+    assert.ok(uid);
+    helper.giveFiles(VM);
+    assert.deepEqual([statSync(place.disk).uid, statSync(place.runDir).uid], [uid, uid]);
+    assert.equal(statSync(join(place.roots.vms, VM)).uid, 0);
+    helper.sealRunFolder(VM);
+    assert.deepEqual([statSync(place.runDir).uid, statSync(place.runDir).mode & 0o777], [0, 0o711]);
+    helper.takeFiles(VM);
+    assert.equal(statSync(place.disk).uid, 0);
+    helper.releaseUid(VM);
+    assert.equal(helper.uidOf(VM), undefined);
+  });
+
+  const TAMPERED: Readonly<Record<string, (place: Place) => void>> = {
+    "a disk that is a link": (place) => symlinkSync(join(place.outside, "precious"), remove(place.disk)),
+    "a disk with a second name": (place) => linkSync(join(place.outside, "precious"), remove(place.disk)),
+    "a disk that is a folder": (place) => mkdirSync(remove(place.disk)),
+    "a run folder that is a link": (place) => symlinkSync(place.outside, remove(place.runDir)),
+    "a state folder that is a link": (place) => {
+      symlinkSync(place.outside, remove(join(place.roots.vms, VM)));
+      writeFileSync(join(place.outside, "disk.raw"), "");
+    },
+  };
+  for (const [what, tamper] of Object.entries(TAMPERED)) {
+    test(`VS-018: ${what} is refused, with a lease and without, and nothing changes owner`, () => {
+      using place = new Place();
+      const helper = place.helper();
+      tamper(place);
+      const before = place.snapshot();
+      assert.throws(() => helper.giveFiles(VM), { code: "path.unmanaged" });
+      assert.deepEqual(place.snapshot(), before);
+      helper.leaseUid(VM);
+      assert.throws(() => helper.giveFiles(VM), { code: "path.unmanaged" });
+      assert.equal(statSync(join(place.outside, "precious")).uid, 0);
+      assert.equal(statSync(place.outside).uid, 0);
+    });
+  }
+});
+
+function remove(path: string): string {
+  rmSync(path, { recursive: true });
+  return path;
+}
+
+test("VS-018: a jail that is a link is removed, and what it points to stays", async () => {
+  using place = new Place();
+  const jail = join(place.roots.jails, VM);
+  symlinkSync(place.outside, remove(jail));
+  await place.helper().removeJail(VM);
+  assert.deepEqual(readdirSync(place.roots.jails), []);
+  assert.deepEqual(readdirSync(place.outside), ["precious"]);
+});
+
+test("VS-059: removing one VM's jail leaves the others'", async () => {
+  using place = new Place();
+  mkdirSync(join(place.roots.jails, "vm-bbbbbbbbbbbb"));
+  await place.helper().removeJail(VM);
+  await place.helper().removeJail(VM);
+  assert.deepEqual(readdirSync(place.roots.jails), ["vm-bbbbbbbbbbbb"]);
+});
+
+describe("a VM's cgroup", () => {
+  test("takes a process that has the VM's id on its command line, and no other", () => {
+    using place = new Place();
+    const helper = place.helper();
+    assert.equal(helper.makeCgroup(VM, LIMITS), join(place.roots.cgroups, "hearth", VM));
+    const before = place.snapshot();
+    const self = findProcess(process.pid);
+    const init = findProcess(1);
+    assert.ok(self && init);
+    for (const foreign of [self, init, { ...self, startTicks: 1 }, { ...self, pid: 2 ** 30 }])
+      assert.throws(() => helper.joinCgroup(VM, foreign), { code: "input.invalid" });
+    assert.deepEqual(place.snapshot(), before);
+  });
+
+  test("takes no limit that a VM cannot have", () => {
+    using place = new Place();
+    const helper = place.helper();
+    const before = place.snapshot();
+    const values = [0, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "1", undefined] as number[];
+    for (const key of ["cpus", "memoryBytes", "tasks"]) {
+      for (const value of values)
+        assert.throws(() => helper.makeCgroup(VM, { ...LIMITS, [key]: value }), { code: "input.invalid" });
+    }
+    assert.deepEqual(place.snapshot(), before);
+  });
+});
+
+test("who is not root changes nothing, and says what is missing", async () => {
+  using place = new Place();
+  const helper = place.helper(false);
+  const before = place.snapshot();
+  assert.match(helper.gaps.uid ?? "", /not run as root/);
+  assert.match(helper.gaps.cgroup ?? "", /not run as root/);
+  assert.equal(helper.leaseUid(VM), undefined);
+  helper.giveFiles(VM);
+  helper.sealRunFolder(VM);
+  helper.takeFiles(VM);
+  helper.releaseUid(VM);
+  assert.equal(helper.makeCgroup(VM, LIMITS), undefined);
+  await helper.removeCgroup(VM, never);
+  assert.deepEqual(helper.listConfined(), []);
+  assert.deepEqual(place.snapshot(), before);
+});
