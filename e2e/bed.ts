@@ -115,12 +115,38 @@ export class Bed {
     return findProcessesNaming([this.folders.run, this.folders.state], /^qemu-system-/);
   }
 
+  /** What waits for the ends of VMMs. */
+  launchers(): ProcessRef[] {
+    return findProcessesNaming([this.folders.run, this.folders.state], /^(bwrap|setpriv|prlimit)$/);
+  }
+
+  /** Uids that VMs of this Hearth have. */
+  uidLeases(): number[] {
+    const leases = "/run/hearth/uids";
+    const ours = entries(leases).filter((name) =>
+      readFileSync(join(leases, name), "utf8").includes(this.folder),
+    );
+    return ours.map(Number);
+  }
+
+  /** What is mounted in this Hearth's folders, as this process sees it. */
+  mounts(): string[] {
+    const points = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => line.split(" ")[4] ?? "");
+    return points.filter((point) => point.startsWith(this.folder));
+  }
+
   /** What VMs leave when they are gone: nothing. */
   leftovers(): string[] {
     return [
       ...this.vmms().map(({ pid }) => `VMM ${pid}`),
       ...entries(join(this.folders.run, "vms")).map((name) => `run folder ${name}`),
       ...entries(join(this.folders.state, "vms")).map((name) => `state folder ${name}`),
+      ...entries(join(this.folders.state, "jails")).map((name) => `jail ${name}`),
+      ...this.launchers().map(({ pid }) => `launcher ${pid}`),
+      ...this.uidLeases().map((uid) => `uid ${uid}`),
+      ...this.mounts().map((point) => `mount ${point}`),
     ];
   }
 
@@ -128,7 +154,7 @@ export class Bed {
     const deadline = AbortSignal.timeout(30_000);
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
-    for (const vmm of this.vmms()) await endProcess(vmm, 0, deadline);
+    for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

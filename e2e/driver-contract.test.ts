@@ -1,14 +1,26 @@
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { driverContract } from "#testing/driver-contract.ts";
 import { TinyVms } from "./tiny-vms.ts";
 
-driverContract("QEMU", async () => {
-  const vms = new TinyVms();
-  return {
-    makeDriver: () => new QemuDriver({ timing: { heartbeatMs: 200, answerDeadlineMs: 150 } }),
-    makePlan: (act) => vms.plan(act),
-    crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
-    leftovers: () => vms.leftovers(),
-    [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
-  };
-});
+/** Nothing else on a test host has it. */
+const UID = 1_999_000_000;
+const uid = process.geteuid?.() === 0 ? UID : undefined;
+
+const WALLS = {
+  QEMU: UNCONFINED,
+  "QEMU in its jail": { ...UNCONFINED, jail: true, pidNamespace: true, uid },
+} as const;
+
+for (const [name, isolation] of Object.entries(WALLS)) {
+  driverContract(name, async () => {
+    const vms = new TinyVms(isolation);
+    return {
+      makeDriver: () => new QemuDriver({ timing: { heartbeatMs: 200, answerDeadlineMs: 150 } }),
+      makePlan: (act) => vms.plan(act),
+      crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
+      leftovers: () => vms.leftovers(),
+      [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
+    };
+  });
+}

@@ -1,8 +1,9 @@
 /** VMs with nothing in them but a kernel and one system call, in a folder of their own. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -17,12 +18,20 @@ export class TinyVms implements AsyncDisposable {
   // The comma and the blank are there on purpose: QEMU's options split at commas. SV-023.
   readonly folder = mkdtempSync(join(tmpdir(), "hearth e2e,"));
   readonly #runDirs: string[] = [];
+  readonly #isolation: BootIsolation;
+
+  /** With a uid, run folders belong to it, as the helper would have it. */
+  constructor(isolation: BootIsolation = UNCONFINED) {
+    this.#isolation = isolation;
+  }
 
   async plan(act: TinyInit, more: Partial<BootPlan> = {}): Promise<BootPlan> {
     const number = this.#runDirs.length;
     const stateDir = join(this.folder, `state-${number}`);
     const runDir = join(this.folder, `run-${number}`);
     for (const folder of [stateDir, runDir]) mkdirSync(folder, { mode: 0o700 });
+    const { uid } = this.#isolation;
+    if (uid !== undefined) chownSync(runDir, uid, uid);
     this.#runDirs.push(runDir);
     const initramfs = join(this.folder, `${act}.cpio`);
     writeFileSync(initramfs, tinyInitramfs(act));
@@ -40,7 +49,7 @@ export class TinyVms implements AsyncDisposable {
       network: "none",
       init: "agent",
       nested: false,
-      isolation: UNCONFINED,
+      isolation: this.#isolation,
       ...more,
     };
   }

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { Helper } from "#helper/helper.ts";
 import { findProcess } from "#host/procfs.ts";
@@ -26,7 +26,9 @@ const isRoot = process.geteuid?.() === 0;
 class Place implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "hearth-helper-"));
   readonly outside = join(this.folder, "outside");
+  readonly volume = join(this.folder, "volumes", "data", "volume.raw");
   readonly roots = {
+    volumes: join(this.folder, "volumes"),
     vms: join(this.folder, "vms"),
     runs: join(this.folder, "runs"),
     jails: join(this.folder, "jails"),
@@ -39,6 +41,8 @@ class Place implements Disposable {
   constructor() {
     for (const folder of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
       mkdirSync(folder, { recursive: true, mode: 0o700 });
+    mkdirSync(dirname(this.volume), { recursive: true });
+    writeFileSync(this.volume, "", { mode: 0o644 });
     writeFileSync(this.disk, "", { mode: 0o600 });
     writeFileSync(join(this.outside, "precious"), "", { mode: 0o600 });
     for (const group of ["", "hearth", `hearth/${VM}`]) {
@@ -71,6 +75,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
   uidOf: (helper, vm) => helper.uidOf(vm),
   releaseUid: (helper, vm) => helper.releaseUid(vm),
   giveFiles: (helper, vm) => helper.giveFiles(vm),
+  giveVolume: (helper, vm) => helper.giveVolume(vm, "data"),
+  takeVolume: (helper, vm) => helper.takeVolume(vm, "data"),
   sealRunFolder: (helper, vm) => helper.sealRunFolder(vm),
   takeFiles: (helper, vm) => helper.takeFiles(vm),
   makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
@@ -165,6 +171,9 @@ describe("a VM's own files", { skip: !isRoot }, () => {
       assert.throws(() => helper.giveFiles(VM), { code: "path.unmanaged" });
       assert.equal(statSync(join(place.outside, "precious")).uid, 0);
       assert.equal(statSync(place.outside).uid, 0);
+      const given = place.snapshot();
+      helper.takeFiles(VM);
+      assert.deepEqual(place.snapshot(), given, "taking back changes nothing either, and does not fail");
     });
   }
 });

@@ -96,7 +96,7 @@ export class Helper {
     claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { id: 0, mode: PASS });
   }
 
-  /** The disk is hearthd's again; the run folder is on its way out. Files that are gone are nobody's. */
+  /** The disk is hearthd's again; the run folder is on its way out. A file that is gone or is none of ours stays as it is. */
   takeFiles(vm: string): void {
     const { disk } = this.#paths(vm);
     if (this.uidOf(vm) === undefined) return;
@@ -169,11 +169,13 @@ export class Helper {
   }
 }
 
+/** What lies there now and is none of ours was never given to the VM: it must not keep it from being removed. */
 function ifThere(act: () => void): void {
   try {
     act();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    const { code } = error as { code?: string };
+    if (code !== "ENOENT" && code !== "path.unmanaged") throw error;
   }
 }
 

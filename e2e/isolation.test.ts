@@ -1,0 +1,350 @@
+/** The walls around a VMM, read from outside: /proc, and what is on the host. VS-013, VS-017, VS-030, SV-076. */
+import assert from "node:assert/strict";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import type { Vm } from "#api/wire.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import { Bed, SMALL } from "./bed.ts";
+
+const bed = new Bed();
+const isRoot = process.geteuid?.() === 0;
+/** Where the uids that hearthd leases begin. */
+const UID_FIRST = 1_900_000_000;
+const NAMESPACES = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"] as const;
+
+before(async () => void (await bed.ok(["image", "build", "debian"])));
+
+type Walls = {
+  readonly uids: string;
+  readonly gids: string;
+  readonly groups: string;
+  readonly capabilities: string;
+  readonly noNewPrivs: string;
+  /** Of each thread. */
+  readonly seccomp: readonly string[];
+  /** Those that the VMM does not share with this process. */
+  readonly namespaces: readonly string[];
+  /** `path access` of all that is mounted for the VMM. */
+  readonly mounts: readonly string[];
+  readonly openFiles: string;
+  readonly fileBytes: string;
+  readonly pidInside: string;
+};
+
+async function create(name: string, ...flags: string[]): Promise<Vm> {
+  await bed.ok(["create", "--name", name, ...SMALL, ...flags, "debian"]);
+  return bed.vm(name);
+}
+
+/** All that /proc says about the walls of a process. */
+function wallsOf(pid: number): Walls {
+  const status = fieldsOf(`/proc/${pid}/status`, /^(\w+):[ \t]*(.*)$/gm);
+  const limits = fieldsOf(`/proc/${pid}/limits`, /^(Max [a-z ]+?) {2,}(\S+)/gm);
+  const field = (name: string): string => (status.get(name) ?? "").trim().replaceAll("\t", " ");
+  return {
+    uids: field("Uid"),
+    gids: field("Gid"),
+    groups: field("Groups"),
+    capabilities: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(field).join(" "),
+    noNewPrivs: field("NoNewPrivs"),
+    seccomp: readdirSync(`/proc/${pid}/task`).map(
+      (thread) => fieldsOf(`/proc/${pid}/task/${thread}/status`, /^(\w+):[ \t]*(.*)$/gm).get("Seccomp") ?? "",
+    ),
+    namespaces: NAMESPACES.filter(
+      (name) => readlinkSync(`/proc/${pid}/ns/${name}`) !== readlinkSync(`/proc/self/ns/${name}`),
+    ),
+    mounts: readFileSync(`/proc/${pid}/mountinfo`, "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => `${line.split(" ")[4]} ${line.split(" ")[5]?.split(",")[0]}`),
+    openFiles: limits.get("Max open files") ?? "",
+    fileBytes: limits.get("Max file size") ?? "",
+    pidInside: field("NSpid").split(" ").at(-1) ?? "",
+  };
+}
+
+function fieldsOf(file: string, line: RegExp): Map<string, string> {
+  const lines = readFileSync(file, "utf8").matchAll(line);
+  return new Map([...lines].map(([, name = "", value = ""]) => [name, value]));
+}
+
+function pidOf(vm: Vm): number {
+  assert.ok(vm.pid);
+  return vm.pid;
+}
+
+const NONE = "0000000000000000";
+
+function assertWhole(vm: Vm): void {
+  const walls = wallsOf(pidOf(vm));
+  const uid = vm.isolationInForce?.uid;
+  if (isRoot) {
+    assert.ok(uid !== undefined && uid >= UID_FIRST);
+    assert.equal(walls.uids, [uid, uid, uid, uid].join(" "));
+    assert.equal(walls.gids, walls.uids);
+    assert.equal(walls.groups, "");
+  }
+  assert.equal(walls.capabilities, [NONE, NONE, NONE, NONE, NONE].join(" "));
+  assert.equal(walls.noNewPrivs, "1");
+  assert.ok(walls.seccomp.length > 1);
+  assert.deepEqual([...new Set(walls.seccomp)], ["2"]);
+  assert.deepEqual(
+    walls.namespaces.filter((name) => name !== "user"),
+    ["mnt", "pid", "net", "ipc", "uts", "cgroup"],
+  );
+  assert.equal(walls.pidInside, "1");
+  assert.deepEqual([walls.openFiles, walls.fileBytes], ["4096", String(128 * 1024 ** 3)]);
+}
+
+describe("a VM that was made without a word about isolation", () => {
+  let vm: Vm;
+  before(() => create("web"));
+  beforeEach(async () => void (vm = await bed.vm("web")));
+  after(async () => void (await bed.ok(["rm", "-f", "web"])));
+
+  test("has every wall, on every thread", () => assertWhole(vm));
+
+  test("BG-022: sees the VM's own files, the system read-only, and nothing else of the host", () => {
+    const { mounts } = wallsOf(pidOf(vm));
+    const rw = mounts.filter((mount) => mount.endsWith(" rw") && !mount.startsWith("/dev/"));
+    assert.deepEqual(rw.toSorted(), [`${vm.paths.disk} rw`, `${vm.paths.sockets} rw`].toSorted());
+    const known = [
+      /^\/ ro$/,
+      /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|etc\/ld\.so\.cache) ro$/,
+      /^\/dev( ro|\/(null|zero|full|random|urandom|tty|pts|console|kvm) rw)$/,
+      new RegExp(`^${bed.folders.cache}/(kernels|initramfs|images)/\\S+ ro$`),
+    ];
+    const others = mounts.filter((mount) => !rw.includes(mount) && !known.some((one) => one.test(mount)));
+    assert.deepEqual(others, []);
+    const root = `/proc/${pidOf(vm)}/root`;
+    assert.ok(statSync(join(root, vm.paths.disk)).isFile(), "this way into the jail works");
+    const hidden = [
+      "/root/.ssh",
+      "/home",
+      "/proc",
+      "/sys",
+      "/var",
+      "/run/hearth",
+      "/etc/passwd",
+      vm.paths.vmmLog,
+    ];
+    for (const path of hidden) assert.equal(existsSync(join(root, path)), false, `${path} is not there`);
+    assert.deepEqual(readdirSync(join(root, dirname(vm.paths.disk))), ["disk.raw"]);
+    assert.deepEqual(readdirSync(join(root, bed.folders.run)), ["vms"]);
+  });
+
+  test("gives its uid the disk and the sockets, and nothing shared", { skip: !isRoot }, () => {
+    const uid = vm.isolationInForce?.uid;
+    assert.equal(statSync(vm.paths.disk).uid, uid);
+    const cached = readdirSync(bed.folders.cache, { recursive: true, encoding: "utf8" });
+    assert.ok(cached.length > 0);
+    for (const name of cached) {
+      const stats = statSync(join(bed.folders.cache, name), { throwIfNoEntry: false });
+      assert.notEqual(stats?.uid, uid, name);
+    }
+    const run = statSync(vm.paths.sockets);
+    assert.deepEqual(
+      [run.uid, run.mode & 0o777],
+      [0, 0o711],
+      "once it runs it can put nothing beside its sockets",
+    );
+  });
+
+  test("says in show what is in force, and no more", async () => {
+    const text = await bed.ok(["show", "web"]);
+    assert.match(text, /^isolation +jail.*, pid namespace, net namespace, (cgroup \S+, )?seccomp$/m);
+    const inForce = vm.isolationInForce;
+    assert.ok(inForce);
+    assert.deepEqual(
+      [inForce.jail, inForce.pidNamespace, inForce.networkNamespace, inForce.seccomp],
+      [true, true, true, true],
+    );
+    const limited = inForce.cgroup !== undefined;
+    assert.equal(
+      vm.weaknesses.some((sentence) => /not limited/.test(sentence)),
+      !limited,
+    );
+  });
+
+  test("VS-017: is the same after stop and start, and after restart", async () => {
+    await bed.ok(["stop", "web"]);
+    if (isRoot) assert.equal(statSync(vm.paths.disk).uid, 0, "a stopped VM's disk is hearthd's");
+    assert.deepEqual(bed.uidLeases(), []);
+    await bed.ok(["start", "web"]);
+    assertWhole(await bed.vm("web"));
+    await bed.ok(["restart", "web"]);
+    assertWhole(await bed.vm("web"));
+  });
+
+  test("two VMs never share a uid", { skip: !isRoot }, async () => {
+    const other = await create("other");
+    assert.notEqual(other.isolationInForce?.uid, vm.isolationInForce?.uid);
+    assert.equal(new Set(bed.uidLeases()).size, 2);
+    await bed.ok(["rm", "-f", "other"]);
+  });
+
+  test("kill -9 of its launcher is nothing to it; when it ends later, nothing is left", async () => {
+    const launchers = bed.launchers();
+    assert.equal(launchers.length, 1);
+    for (const launcher of launchers) await endProcess(launcher, 0, AbortSignal.timeout(10_000));
+    assert.equal(await bed.sh("web", "echo alive"), "alive\n");
+    assert.equal((await bed.vm("web")).pid, vm.pid);
+    await bed.ok(["stop", "web"]);
+    assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
+    assert.deepEqual(readdirSync(join(bed.folders.run, "vms")), []);
+    await bed.ok(["start", "web"]);
+  });
+
+  test("kill -9 of the VMM leaves no launcher, uid or run folder", async () => {
+    const vmm = findProcess(pidOf(vm));
+    assert.ok(vmm);
+    await endProcess(vmm, 0, AbortSignal.timeout(10_000));
+    await bed.until(async () => (await bed.vm("web")).phase === "failed");
+    await bed.until(() => readdirSync(join(bed.folders.run, "vms")).length === 0);
+    assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
+    await bed.ok(["start", "web"]);
+    assertWhole(await bed.vm("web"));
+  });
+
+  test("kill -9 of hearthd and of the VMM: the next hearthd gives back what they had", async () => {
+    const daemon = bed.daemon();
+    const vmm = findProcess(pidOf(vm));
+    assert.ok(daemon && vmm);
+    await endProcess(daemon, 0, AbortSignal.timeout(10_000));
+    await endProcess(vmm, 0, AbortSignal.timeout(10_000));
+    assert.equal((await bed.vm("web")).phase, "stopped");
+    assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
+    await bed.ok(["rm", "web"]);
+    assert.deepEqual(bed.leftovers(), []);
+    await create("web");
+  });
+});
+
+describe("VS-030: each flag takes its own wall away", () => {
+  let whole: Walls;
+  before(async () => {
+    whole = comparable(wallsOf(pidOf(await create("whole"))));
+    await bed.ok(["rm", "-f", "whole"]);
+  });
+
+  afterEach(async () => void (await bed.hearth(["rm", "-f", "less"])));
+
+  /** Without what differs between any two VMs. */
+  function comparable(walls: Walls): Walls {
+    const plain = (text: string): string => text.replaceAll(/vm-[a-z2-7]{12}/g, "ID");
+    const { uids, gids } = walls;
+    return {
+      ...walls,
+      uids: isRoot && !uids.startsWith("0 ") ? "own" : uids,
+      gids: isRoot && !gids.startsWith("0 ") ? "own" : gids,
+      seccomp: [...new Set(walls.seccomp)],
+      mounts: walls.mounts.map(plain),
+      pidInside: walls.pidInside === "1" ? "1" : "the host's",
+    };
+  }
+
+  async function wallsWith(...flags: string[]): Promise<{ vm: Vm; walls: Walls }> {
+    const vm = await create("less", ...flags);
+    const walls = comparable(wallsOf(pidOf(vm)));
+    await bed.ok(["restart", "less"]);
+    assert.deepEqual(comparable(wallsOf(pidOf(await bed.vm("less")))), walls, "a restart has the same walls");
+    await bed.ok(["rm", "-f", "less"]);
+    assert.deepEqual(bed.leftovers(), []);
+    return { vm, walls };
+  }
+
+  test("--no-seccomp", async () => {
+    const { vm, walls } = await wallsWith("--no-seccomp");
+    assert.deepEqual(walls, { ...whole, seccomp: ["0"] });
+    assert.deepEqual(vm.isolation, { jail: true, pidNamespace: true, cgroup: true, seccomp: false });
+    assert.ok(vm.weaknesses.some((sentence) => /--no-seccomp/.test(sentence)));
+  });
+
+  test("--no-pid-ns", async () => {
+    const { vm, walls } = await wallsWith("--no-pid-ns");
+    const namespaces = whole.namespaces.filter((name) => name !== "pid");
+    assert.deepEqual(walls, { ...whole, namespaces, pidInside: "the host's" });
+    assert.equal(vm.isolationInForce?.pidNamespace, false);
+  });
+
+  test("--no-cgroup", async () => {
+    const { vm, walls } = await wallsWith("--no-cgroup");
+    assert.deepEqual(walls, whole);
+    assert.equal(vm.isolationInForce?.cgroup, undefined);
+    assert.ok(vm.weaknesses.some((sentence) => /--no-cgroup/.test(sentence)));
+  });
+
+  test("--no-jail: the pid namespace and seccomp are there all the same", async () => {
+    const { vm, walls } = await wallsWith("--no-jail");
+    assert.deepEqual([walls.seccomp, walls.pidInside], [["2"], "1"]);
+    assert.deepEqual(
+      walls.namespaces.filter((name) => name !== "user"),
+      ["mnt", "pid"],
+    );
+    assert.equal(walls.uids.split(" ")[1], String(process.geteuid?.()));
+    assert.deepEqual([vm.isolationInForce?.jail, vm.isolationInForce?.uid], [false, undefined]);
+  });
+
+  test("--no-jail --no-pid-ns: QEMU is started as it is, by no launcher", async () => {
+    const { walls } = await wallsWith("--no-jail", "--no-pid-ns");
+    assert.deepEqual([walls.namespaces, walls.seccomp], [[], ["2"]]);
+  });
+
+  test("--network user keeps the host's network namespace, and show says so", async () => {
+    const { vm, walls } = await wallsWith("--network", "user");
+    assert.deepEqual(
+      walls.namespaces,
+      whole.namespaces.filter((name) => name !== "net"),
+    );
+    assert.equal(vm.isolationInForce?.networkNamespace, false);
+    assert.ok(vm.weaknesses.some((sentence) => /keeps the host's network/.test(sentence)));
+  });
+});
+
+describe("VS-018: state that somebody has tampered with", () => {
+  const precious = join(bed.folder, "precious");
+
+  before(async () => {
+    mkdirSync(precious);
+    writeFileSync(join(precious, "file"), "keep", { mode: 0o600 });
+    await bed.ok(["create", "--no-start", "--name", "web", ...SMALL, "debian"]);
+  });
+
+  test("a disk that is a link is not started, and what it points to keeps its owner and content", async () => {
+    const { paths } = await bed.vm("web");
+    renameSync(paths.disk, `${paths.disk}.real`);
+    symlinkSync(join(precious, "file"), paths.disk);
+    const { code, stderr } = await bed.hearth(["start", "web"]);
+    assert.equal(code, 1);
+    assert.match(stderr, /is not given to a VM: it is a link/);
+    const { uid, mode } = statSync(join(precious, "file"));
+    assert.deepEqual([uid, mode & 0o777], [process.geteuid?.(), 0o600]);
+    assert.equal(readFileSync(join(precious, "file"), "utf8"), "keep");
+    assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
+    rmSync(paths.disk);
+    renameSync(`${paths.disk}.real`, paths.disk);
+    await bed.ok(["start", "web"]);
+    await bed.ok(["stop", "web"]);
+  });
+
+  test("a jail folder that is a link goes with the VM, and what it points to stays", async () => {
+    const { id } = await bed.vm("web");
+    symlinkSync(precious, join(bed.folders.state, "jails", id));
+    await bed.ok(["rm", "web"]);
+    assert.deepEqual(readdirSync(precious), ["file"]);
+    assert.deepEqual(bed.leftovers(), []);
+  });
+});
