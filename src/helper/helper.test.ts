@@ -178,6 +178,41 @@ describe("a VM's own files", { skip: !isRoot }, () => {
   }
 });
 
+describe("a volume that a VM may write", { skip: !isRoot }, () => {
+  const OTHER = "vm-bbbbbbbbbbbb";
+
+  test("belongs to its uid from giving to taking, and never to two VMs", () => {
+    using place = new Place();
+    mkdirSync(join(place.roots.vms, OTHER));
+    const helper = place.helper();
+    const uid = helper.leaseUid(VM);
+    helper.leaseUid(OTHER);
+    helper.giveVolume(VM, "data");
+    assert.equal(statSync(place.volume).uid, uid);
+    assert.throws(() => helper.giveVolume(OTHER, "data"), { code: "path.unmanaged" });
+    helper.takeVolume(OTHER, "data");
+    assert.equal(statSync(place.volume).uid, uid, "who does not have it cannot give it back");
+    helper.takeVolume(VM, "data");
+    assert.equal(statSync(place.volume).uid, 0);
+    helper.giveVolume(OTHER, "data");
+  });
+
+  test("L8: is a name by the rule, and no link", () => {
+    using place = new Place();
+    const helper = place.helper();
+    helper.leaseUid(VM);
+    const before = place.snapshot();
+    for (const name of ["", "..", "../outside", "a/b", "/etc", "data\0", "DATA", "x".repeat(64)]) {
+      assert.throws(() => helper.giveVolume(VM, name), { code: "input.invalid" }, name);
+      assert.throws(() => helper.takeVolume(VM, name), { code: "input.invalid" }, name);
+    }
+    assert.deepEqual(place.snapshot(), before);
+    symlinkSync(join(place.outside, "precious"), remove(place.volume));
+    assert.throws(() => helper.giveVolume(VM, "data"), { code: "path.unmanaged" });
+    assert.equal(statSync(join(place.outside, "precious")).uid, 0);
+  });
+});
+
 function remove(path: string): string {
   rmSync(path, { recursive: true });
   return path;

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
+import type { Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
@@ -80,13 +81,16 @@ export class Helper {
   /** A volume that the VM may write belongs to its uid then; without a lease it is only checked. */
   giveVolume(vm: string, volume: string): void {
     const uid = this.uidOf(vm);
-    this.#claimVolume(volume, uid === undefined ? undefined : { id: uid });
+    const others = new Set(this.#leases.list().map((lease) => lease.uid));
+    const from = (owner: number): boolean => owner === uid || !others.has(owner);
+    this.#claimVolume(volume, uid === undefined ? undefined : { id: uid, from });
   }
 
   /** The volume is hearthd's again. One that is gone is nobody's. */
   takeVolume(vm: string, volume: string): void {
-    if (this.uidOf(vm) === undefined) return;
-    ifThere(() => this.#claimVolume(volume, { id: 0 }));
+    const uid = this.uidOf(vm);
+    if (uid === undefined) return;
+    ifThere(() => this.#claimVolume(volume, { id: 0, from: (owner) => owner === uid }));
   }
 
   /** The VMM has its sockets, and can make nothing more beside them: no link that would lead us elsewhere. */
@@ -158,7 +162,7 @@ export class Helper {
     }
   }
 
-  #claimVolume(volume: string, owner: { readonly id: number } | undefined): void {
+  #claimVolume(volume: string, owner: Owner | undefined): void {
     const root = this.#roots.volumes;
     claimFile({ root, path: join(root, parseVolumeName(String(volume)), VOLUME_FILE), kind: "file" }, owner);
   }

@@ -12,6 +12,8 @@ export type Owner = {
   readonly id: number;
   /** Left as it is when undefined. */
   readonly mode?: number | undefined;
+  /** Who may have it now; anybody when undefined. */
+  readonly from?: ((uid: number) => boolean) | undefined;
 };
 
 /**
@@ -26,6 +28,7 @@ export function claimFile(own: OwnFile, owner: Owner | undefined): void {
     const stats = fstatSync(fd);
     checkKind(own, stats);
     if (owner === undefined) return;
+    if (owner.from?.(stats.uid) === false) throw refusal(own, `it belongs to the uid ${stats.uid}`);
     fchownSync(fd, owner.id, owner.id);
     if (owner.mode !== undefined) fchmodSync(fd, owner.mode);
   } catch (error) {
