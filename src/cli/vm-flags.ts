@@ -29,7 +29,7 @@ export const VM_FLAGS = {
   bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
   driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
   noJail: { help: "Do not confine the VMM to its own files, uid and namespaces" },
-  noPidNs: { help: "Let the VMM see the host's processes" },
+  noPidNs: { help: "Leave the VMM in the host's pid namespace" },
   noCgroup: { help: "Do not limit the VMM's CPU time, memory and tasks" },
   noSeccomp: { help: "Do not filter the VMM's system calls" },
   timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },

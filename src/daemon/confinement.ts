@@ -15,7 +15,7 @@ const REMOVE_DEADLINE_MS = 15_000;
 /** What `show` says of a wall that the VM was made without. */
 const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
   jail: "Made with --no-jail: the VMM runs as hearthd's user, with all that this user may do.",
-  pidNamespace: "Made with --no-pid-ns: the VMM sees the host's processes.",
+  pidNamespace: "Made with --no-pid-ns: the VMM is in the host's pid namespace.",
   cgroup: "Made with --no-cgroup: the VMM's CPU time, memory and tasks are not limited.",
   seccomp: "Made with --no-seccomp: the VMM may make any system call.",
 };

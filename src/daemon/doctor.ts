@@ -6,6 +6,7 @@ import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { formatSizeRounded, GIB } from "#base/sizes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { checkHost } from "#daemon/host-checks/check-host.ts";
+import { checkIsolation } from "#daemon/isolation-checks.ts";
 import { packageOf, PROGRAM_ENV } from "#host/run.ts";
 
 /** What builds images. */
@@ -38,6 +39,7 @@ export async function runChecks(
     // The driver's own line may say the same already.
     ...(drivers.some(({ found }) => found === program.found) ? [] : [program]),
     await daemon.checkKvm(fresh, signal),
+    ...(await checkIsolation(daemon.host, signal)),
     ...(await checkImages(daemon)),
     ...checkHost(production),
   ];

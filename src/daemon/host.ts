@@ -11,7 +11,7 @@ import type { Store } from "#daemon/store.ts";
 import type { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
-import type { Helper } from "#helper/helper.ts";
+import type { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
@@ -53,7 +53,7 @@ export type Images = Pick<
 
 /** The privileged verbs that hearthd uses. */
 export type HelperVerbs = Pick<
-  Helper,
+  PrivilegedVerbs,
   | "gaps"
   | "leaseUid"
   | "uidOf"

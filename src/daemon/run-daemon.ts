@@ -33,7 +33,7 @@ import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
-import { Helper } from "#helper/helper.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
@@ -146,7 +146,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
-    helper: new Helper({
+    helper: new PrivilegedVerbs({
       roots: {
         vms: vmsDir(folders),
         volumes: volumesDir(folders),

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { UidLeases } from "#helper/uid-leases.ts";
+import { listUids } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
 
 const [A, B, C] = ["vm-aaaaaaaaaaaa", "vm-bbbbbbbbbbbb", "vm-cccccccccccc"].map(parseVmId) as [
@@ -80,13 +80,17 @@ test("a uid that a process has is neither handed out nor given back", { skip: !i
   const { folder, stateOf } = makePlace(t);
   const leases = new UidLeases(folder, RANGE);
   const uid = leases.take(A, stateOf("a"));
-  const holder = spawn("sleep", ["1000"], { uid, stdio: "ignore" });
-  await once(holder, "spawn");
+  const ended = Promise.withResolvers<void>();
+  const holder = await startDetached("setpriv", ["--reuid", String(uid), "--clear-groups", "sleep", "1000"], {
+    cwd: "/",
+    logFile: join(folder, "..", "log"),
+    onExit: () => ended.resolve(),
+  });
+  while (!listUids().has(uid)) await new Promise(setImmediate); // Until setpriv has done its work.
   assert.throws(() => leases.release(A, stateOf("a")), { code: "host.uid_busy" });
   rmSync(join(folder, String(uid)));
   assert.equal(leases.take(B, stateOf("b")), uid + 1);
-  const gone = once(holder, "exit");
-  holder.kill("SIGKILL");
-  await gone;
+  process.kill(holder, "SIGKILL");
+  await ended.promise;
   assert.equal(leases.take(A, stateOf("a")), uid);
 });

@@ -24,14 +24,13 @@ const CPU_PERIOD_US = 100_000;
 const POLL_FIRST_MS = 1;
 const POLL_MAX_MS = 50;
 
-/** Why limits cannot be set below `root`, in one sentence; undefined when they can. */
+/** Why limits cannot be set below `root`, as a clause of a sentence; undefined when they can. */
 export function cgroupGap(root: string): string | undefined {
   const controllers = readWords(join(root, "cgroup.controllers"));
-  if (controllers === undefined)
-    return "This host has no cgroup v2 tree, so a VM's CPU time, memory and tasks are not limited.";
+  if (controllers === undefined) return "this host has no cgroup v2 tree";
   const missing = NEEDED.filter((name) => !controllers.includes(name));
   if (missing.length === 0) return undefined;
-  return `This host's cgroup v2 tree lacks ${missing.join(", ")}, so a VM's CPU time, memory and tasks are not limited.`;
+  return `this host's cgroup v2 tree lacks ${missing.join(", ")}`;
 }
 
 /**
@@ -112,7 +111,7 @@ function set(file: string, value: string): void {
       "host.tool_failed",
       `The kernel did not take ${JSON.stringify(value)} for ${file}`,
       {
-        hint: "Make the VM with --no-cgroup to do without limits.",
+        hint: "Look at the group and its parents with `systemd-cgls`, or do without: --no-cgroup.",
         cause,
       },
     );

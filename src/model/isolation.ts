@@ -2,7 +2,7 @@
 export type Isolation = {
   /** A file system with only the VM's own files, an own uid, no capabilities, resource limits, own namespaces. */
   readonly jail: boolean;
-  /** The VMM sees no other process, and cannot send one a signal. */
+  /** The VMM is alone in its pid namespace: it can send no other process a signal. */
   readonly pidNamespace: boolean;
   /** Limits on CPU time, memory and tasks. */
   readonly cgroup: boolean;

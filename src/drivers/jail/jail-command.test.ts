@@ -33,7 +33,10 @@ function plan(more: Partial<JailPlan> = {}): JailPlan {
 /** What is between bwrap and its `--`, and the programs that follow. */
 function parts(argv: readonly string[]): string[][] {
   const all: string[][] = [[]];
-  for (const word of argv) word === "--" ? all.push([]) : all.at(-1)?.push(word);
+  for (const word of argv) {
+    if (word === "--") all.push([]);
+    else all.at(-1)?.push(word);
+  }
   return all;
 }
 

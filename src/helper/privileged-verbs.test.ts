@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { Helper } from "#helper/helper.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { findProcess } from "#host/procfs.ts";
 
 const VM = "vm-aaaaaaaaaaaa";
@@ -52,8 +52,8 @@ class Place implements Disposable {
         writeFileSync(join(this.roots.cgroups, group, name), "");
     }
   }
-  helper(isRootUser = true): Helper {
-    return new Helper({ roots: this.roots, uids: UIDS, isRoot: isRootUser });
+  helper(isRootUser = true): PrivilegedVerbs {
+    return new PrivilegedVerbs({ roots: this.roots, uids: UIDS, isRoot: isRootUser });
   }
   /** All names below with owner, mode, size and time: what a side effect would change. */
   snapshot(): string[] {
@@ -69,7 +69,7 @@ class Place implements Disposable {
   }
 }
 
-type Verb = (helper: Helper, vm: string) => unknown;
+type Verb = (helper: PrivilegedVerbs, vm: string) => unknown;
 const VERBS: Readonly<Record<string, Verb>> = {
   leaseUid: (helper, vm) => helper.leaseUid(vm),
   uidOf: (helper, vm) => helper.uidOf(vm),
@@ -112,7 +112,7 @@ const FOREIGN: unknown[] = [
 ];
 
 test("the fuzz below covers every verb there is", () => {
-  const all = Object.getOwnPropertyNames(Helper.prototype).filter((name) => name !== "constructor");
+  const all = Object.getOwnPropertyNames(PrivilegedVerbs.prototype).filter((name) => name !== "constructor");
   assert.deepEqual(all.filter((name) => name !== "listConfined").toSorted(), Object.keys(VERBS).toSorted());
 });
 
@@ -264,11 +264,13 @@ describe("a VM's cgroup", () => {
 
 test("who is not root changes nothing, and says what is missing", async () => {
   using place = new Place();
+  if (isRoot) place.helper().leaseUid(VM); // A root hearthd's: not ours to see.
   const helper = place.helper(false);
   const before = place.snapshot();
   assert.match(helper.gaps.uid ?? "", /not run as root/);
   assert.match(helper.gaps.cgroup ?? "", /not run as root/);
   assert.equal(helper.leaseUid(VM), undefined);
+  assert.equal(helper.uidOf(VM), undefined);
   helper.giveFiles(VM);
   helper.sealRunFolder(VM);
   helper.takeFiles(VM);

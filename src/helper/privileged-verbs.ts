@@ -20,7 +20,7 @@ import { parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 
-export type HelperOptions = {
+export type VerbOptions = {
   readonly roots: HelperRoots;
   readonly uids: UidRange;
   /** For tests; whether this process may change owners and cgroups. */
@@ -32,19 +32,19 @@ export type HelperGaps = { readonly uid: string | undefined; readonly cgroup: st
 
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
-const NO_CGROUP_RIGHT = "hearthd does not run as root, so a VM's CPU time, memory and tasks are not limited.";
+const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 const PRIVATE = 0o700;
 /** To pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o711;
 
 /** Every verb parses what it gets, throws before it changes anything, and is the same twice. */
-export class Helper {
+export class PrivilegedVerbs {
   readonly gaps: HelperGaps;
   readonly #roots: HelperRoots;
   readonly #leases: UidLeases;
   readonly #isRoot: boolean;
 
-  constructor(options: HelperOptions) {
+  constructor(options: VerbOptions) {
     this.#roots = options.roots;
     this.#leases = new UidLeases(options.roots.leases, options.uids);
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
@@ -63,13 +63,14 @@ export class Helper {
   /** The VM's lease, if it has one. */
   uidOf(vm: string): number | undefined {
     const { id, stateDir } = this.#paths(vm);
-    return this.#leases.find(id, stateDir);
+    // Who is not root has none, and may not look at those of a hearthd that is.
+    return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
   /** To be called when the VMM is gone. @throws HearthError `host.uid_busy` */
   releaseUid(vm: string): void {
     const { id, stateDir } = this.#paths(vm);
-    this.#leases.release(id, stateDir);
+    if (this.#isRoot) this.#leases.release(id, stateDir);
   }
 
   /** The disk and the run folder belong to the VM's uid then; without a lease they are only checked. */
@@ -186,14 +187,18 @@ function ifThere(act: () => void): void {
 /** Tried at once: in a container the tree may be there and not be ours to write. */
 function findCgroupGap(root: string): string | undefined {
   const gap = cgroupGap(root);
-  if (gap !== undefined) return gap;
+  if (gap !== undefined) return notLimited(gap);
   try {
     prepareCgroups(root, CGROUP_PARENT);
     return undefined;
   } catch (error) {
     const why = errorChain(error).replace(/\.$/, "");
-    return `The kernel lets hearthd make no cgroups (${why}), so a VM's CPU time, memory and tasks are not limited.`;
+    return notLimited(`the kernel lets hearthd make no cgroups (${why})`);
   }
+}
+
+function notLimited(reason: string): string {
+  return `The VMM's CPU time, memory and tasks are not limited, because ${reason}.`;
 }
 
 function listFolders(path: string): string[] {

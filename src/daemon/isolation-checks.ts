@@ -1,0 +1,41 @@
+import { toHearthError, errorChain } from "#base/error.ts";
+import type { DoctorCheck } from "#api/wire.ts";
+import type { Host } from "#daemon/host.ts";
+import { findJailHost } from "#drivers/jail/jail-host.ts";
+
+/** What `doctor` says of the walls around VMMs. */
+export async function checkIsolation(host: Host, signal: AbortSignal): Promise<DoctorCheck[]> {
+  return [await checkJail(signal), checkUids(host), checkCgroups(host)];
+}
+
+async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
+  try {
+    const { bwrap } = await findJailHost(signal);
+    return { name: "jail", verdict: "pass", found: `made by ${bwrap}` };
+  } catch (error) {
+    signal.throwIfAborted();
+    const { hint } = toHearthError(error);
+    return { name: "jail", verdict: "fail", found: errorChain(error), cure: hint };
+  }
+}
+
+function checkUids({ helper, config }: Host): DoctorCheck {
+  const { uidFirst, uidCount } = config.isolation;
+  const found = helper.gaps.uid ?? `one for each VM, from ${uidFirst} to ${uidFirst + uidCount - 1}`;
+  if (helper.gaps.uid === undefined) return { name: "uids", verdict: "pass", found };
+  return {
+    name: "uids",
+    verdict: "warn",
+    found,
+    cure: "Run hearthd as root to give each VM a uid of its own.",
+  };
+}
+
+function checkCgroups({ helper }: Host): DoctorCheck {
+  const gap = helper.gaps.cgroup;
+  if (gap === undefined)
+    return { name: "cgroups", verdict: "pass", found: "version 2, with cpu, memory and pids" };
+  const cure =
+    "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), and run hearthd as root outside of containers.";
+  return { name: "cgroups", verdict: "warn", found: gap, cure };
+}
