@@ -2,6 +2,7 @@ import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId, VmName } from "#model/ids.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
 
 /** A disk as the guest sees it: its place in the list is its letter (vda, vdb, …). */
@@ -9,7 +10,12 @@ export type DiskPlan = {
   readonly path: string;
   readonly format: "raw" | "qcow2";
   readonly readOnly: boolean;
+  /** The VM's own, and not shared: its disk limit holds for it. */
+  readonly limited?: boolean | undefined;
 };
+
+/** What a VM may take of the host's disks and network; undefined is without a limit. */
+export type VmLimits = { readonly disk?: RateLimit | undefined; readonly net?: RateLimit | undefined };
 
 /** Everything that a VMM is given. Absolute paths; nothing in here is looked up again. */
 export type BootPlan = {
@@ -29,6 +35,8 @@ export type BootPlan = {
   readonly network: Network;
   readonly init: Init;
   readonly nested: boolean;
+  /** In force before the guest runs. `net` only for drivers with that feature. */
+  readonly limits?: VmLimits | undefined;
   /** The walls around the VMM. */
   readonly isolation: BootIsolation;
 };
@@ -49,6 +57,12 @@ export type DriverFeatures = {
   readonly networks: readonly Network[];
   /** Guests that run VMs themselves: how many CPUs such a guest may have, and why no more. Undefined: none. */
   readonly nested: { readonly cpusMax: number; readonly reason?: string } | undefined;
+  /** What `VmLimits` can be set: at the boot, and on a VM that runs. */
+  readonly limits: { readonly disk: boolean; readonly net: boolean };
+  /** Whether a guest that runs can be made to give memory back, and get it again. */
+  readonly balloon: boolean;
+  /** What can be plugged into a VM that runs: nothing, with any driver so far. */
+  readonly hotplug: { readonly disk: false };
   /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
   readonly weaknesses: readonly string[];
   /** The same, for VMs with such a network. */
@@ -64,8 +78,34 @@ export type DriverFeatures = {
 /** `terminate`: SIGTERM to the VMM, which ends at once without asking the guest. `kill`: SIGKILL. */
 export type StopMode = "terminate" | "kill";
 
+/** An optional part of a driver, there when one of its features `limits` is. */
+export interface RateLimiter {
+  /**
+   * Replaces all limits of a VM that runs: what is undefined is not limited any more.
+   * @throws HearthError `vm.gone`
+   */
+  setLimits(handle: VmHandle, limits: VmLimits, signal: AbortSignal): Promise<void>;
+}
+
+/** What a guest has of its memory, and what it was started with: it never gets more. */
+export type GuestMemory = { readonly bytes: number; readonly maxBytes: number };
+
+/** An optional part of a driver, there when its feature `balloon` is. */
+export interface Ballooner {
+  /** @throws HearthError `vm.gone` */
+  readMemory(handle: VmHandle, signal: AbortSignal): Promise<GuestMemory>;
+  /**
+   * Asks the guest to make do with so much. Resolves when it does, or when it has stopped moving towards it: a guest
+   * gives only what it can spare. The wish stands after that.
+   * @throws HearthError `vm.gone`
+   */
+  setMemory(handle: VmHandle, bytes: number, signal: AbortSignal): Promise<GuestMemory>;
+}
+
 export interface VmDriver {
   readonly name: string;
+  readonly rateLimiter?: RateLimiter | undefined;
+  readonly ballooner?: Ballooner | undefined;
   features(signal: AbortSignal): Promise<DriverFeatures>;
   /**
    * Resolves once the VMM runs the guest's kernel; the agent comes later. The VMM is in its own session

@@ -13,6 +13,11 @@ export const LIMITS = {
   diskMaxBytes: 128 * GIB,
   /** A VM's machine has room for 24 devices at most (QEMU's microvm, Firecracker); the others are Hearth's own. */
   volumesMax: 8,
+  /** Less, and the guest's journal waits longer for its disk than Linux lets a task wait (120 s). */
+  bandwidthMinBytesPerS: 64 * 1024,
+  bandwidthMaxBytesPerS: 1024 * GIB,
+  opsMinPerS: 10,
+  opsMaxPerS: 10_000_000,
   /** Linux' PATH_MAX, with its end. */
   mountPathMaxBytes: 4095,
   lifetimeMinMs: 1_000,

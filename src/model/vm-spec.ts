@@ -1,6 +1,7 @@
 import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
 export const NETWORKS = ["none", "user"] as const;
@@ -32,6 +33,10 @@ export type VmSpec = {
   readonly init: Init;
   /** The guest can run VMs itself: it has a /dev/kvm that works. */
   readonly nested: boolean;
+  /** For the writable disk and each volume by itself; not for what VMs share. */
+  readonly diskLimit?: RateLimit | undefined;
+  /** For each direction of the network card by itself. */
+  readonly netLimit?: RateLimit | undefined;
   /** A driver's name; undefined lets hearthd choose when the VM starts. */
   readonly driver?: string | undefined;
   /** A kernel release from `hearth kernel ls`; undefined takes the image's own. */

@@ -60,6 +60,8 @@ const ALLOWED = {
   exec: ["running"],
   copy: ["running"],
   set: ["created", "stopped", "failed"],
+  /** What `set` can change while the guest runs, too. */
+  adjust: ["created", "running", "stopped", "failed"],
   remove: ["created", "stopped", "failed"],
 } as const satisfies Record<string, readonly VmPhase[]>;
 

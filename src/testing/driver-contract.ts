@@ -38,6 +38,8 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "a paused VM is still there, and resumes": pausesAndResumes,
   "a boot that is cancelled leaves nothing": cancelsBoot,
   "a watch that was ended hears nothing more": watchEnds,
+  "limits change and go while a VM runs, where the features say so": changesLimits,
+  "a guest has the memory that it was started with, until it is asked for some": readsMemory,
 };
 
 /** `open` makes the host of one test, which is closed after it. */
@@ -180,6 +182,44 @@ async function watchEnds(host: ContractHost): Promise<void> {
   leaving.abort();
   await driver.stop(handle, "kill", never);
   assert.deepEqual(exits, []);
+}
+
+async function changesLimits(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const { limits } = await driver.features(never);
+  const { rateLimiter } = driver;
+  assert.equal(
+    rateLimiter !== undefined,
+    limits.disk || limits.net,
+    "the features name the part, or its absence",
+  );
+  if (rateLimiter === undefined) return;
+  const handle = await boot(driver, host, "wait");
+  const limit = { bandwidthBytesPerS: 2 ** 20, bandwidthBurstBytes: 2 ** 21, opsPerS: 100, opsBurst: 200 };
+  await rateLimiter.setLimits(
+    handle,
+    { ...(limits.disk && { disk: limit }), ...(limits.net && { net: limit }) },
+    never,
+  );
+  await rateLimiter.setLimits(handle, {}, never);
+  await driver.stop(handle, "kill", never);
+  await assert.rejects(rateLimiter.setLimits(handle, {}, never), isCode("vm.gone"));
+}
+
+async function readsMemory(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const { balloon } = await driver.features(never);
+  const { ballooner } = driver;
+  assert.equal(ballooner !== undefined, balloon, "the feature names the part, or its absence");
+  if (ballooner === undefined) return;
+  const plan = await host.makePlan("wait");
+  const handle = await driver.boot(plan, quietly, never);
+  host.act?.(handle, "wait");
+  const all = { bytes: plan.memoryBytes, maxBytes: plan.memoryBytes };
+  assert.deepEqual(await ballooner.readMemory(handle, never), all);
+  assert.deepEqual(await ballooner.setMemory(handle, plan.memoryBytes, never), all);
+  await driver.stop(handle, "kill", never);
+  await assert.rejects(ballooner.readMemory(handle, never), isCode("vm.gone"));
 }
 
 function isCode(code: string): (error: unknown) => boolean {

@@ -4,7 +4,16 @@
  */
 import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
-import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import type {
+  Ballooner,
+  BootPlan,
+  DriverFeatures,
+  RateLimiter,
+  StopMode,
+  VmDriver,
+  VmLimits,
+  VmmWatcher,
+} from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 const BOOT_ID = "00000000-0000-4000-8000-00000000fa4e";
@@ -17,6 +26,8 @@ export type FakeVmm = {
   phase: "running" | "paused" | "gone";
   exit: VmExit | undefined;
   watchers: Set<VmmWatcher>;
+  limits: VmLimits;
+  memoryBytes: number;
 };
 
 /** The processes of a fake host. */
@@ -31,6 +42,8 @@ export class FakeVmms {
       phase: "running",
       exit: undefined,
       watchers: new Set(),
+      limits: plan.limits ?? {},
+      memoryBytes: plan.memoryBytes,
     };
     this.#vmms.set(vmm.pid, vmm);
     return vmm;
@@ -61,6 +74,8 @@ export type FakeFaults = {
   /** The VMM dies right after its boot, before anybody watches it. */
   diesAtOnce?: boolean | undefined;
   stopError?: Error | undefined;
+  /** For as long as it is set: the guest keeps all its memory. */
+  balloonStuck?: boolean | undefined;
 };
 
 /** Boots nothing, and keeps every promise of `VmDriver` all the same. */
@@ -78,6 +93,9 @@ export class FakeDriver implements VmDriver {
     preference: 1,
     nested: { cpusMax: 1 },
     networks: ["none", "user"],
+    limits: { disk: true, net: true },
+    balloon: true,
+    hotplug: { disk: false },
     weaknesses: ["nothing runs: this driver is a fake"],
     networkWeaknesses: {},
     agentDeadlineMs: 1_000,
@@ -143,6 +161,30 @@ export class FakeDriver implements VmDriver {
     signal.throwIfAborted();
     this.#get(handle).phase = "running";
   }
+
+  readonly rateLimiter: RateLimiter = {
+    setLimits: async (handle, limits, signal) => {
+      this.calls.push("set limits");
+      signal.throwIfAborted();
+      this.#get(handle).limits = limits;
+    },
+  };
+
+  readonly ballooner: Ballooner = {
+    readMemory: async (handle, signal) => {
+      signal.throwIfAborted();
+      const { memoryBytes, plan } = this.#get(handle);
+      return { bytes: memoryBytes, maxBytes: plan.memoryBytes };
+    },
+    setMemory: async (handle, bytes, signal) => {
+      this.calls.push(`set memory ${bytes}`);
+      signal.throwIfAborted();
+      const vmm = this.#get(handle);
+      // A guest that has no balloon driver never moves.
+      if (!this.faults.balloonStuck) vmm.memoryBytes = bytes;
+      return { bytes: vmm.memoryBytes, maxBytes: vmm.plan.memoryBytes };
+    },
+  };
 
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     this.calls.push(`stop ${mode}`);

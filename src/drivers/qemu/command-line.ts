@@ -20,6 +20,20 @@ export const AGENT_PORT = "hearth.agent";
 /** Every group of system calls that QEMU can do without. */
 const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
+export const BALLOON_ID = "balloon";
+
+/** The names of the disks that the VM's limits hold for, so that they are known again without the plan. */
+const LIMITED_DISK = /(?:^|\/)own\d+(?:$|\/)/;
+
+function limitedDiskId(index: number): string {
+  return `own${index}`;
+}
+
+/** `qdev` as QEMU's query-block gives it: the device's id, or the path of its part that has the disk. */
+export function isLimitedDisk(qdev: string): boolean {
+  return LIMITED_DISK.test(qdev);
+}
+
 /** Where a VMM in this run folder listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
@@ -58,12 +72,14 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-device", device("serial"), "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...plan.disks.map((disk, index) => diskArguments(disk, index, device)),
     ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", `${device("rng")},rng=rng`],
+    // A guest that runs out of memory takes back what it gave, before it kills a program.
+    ["-device", `${device("balloon")},id=${BALLOON_ID},deflate-on-oom=on`],
     networkArguments(plan, device),
   ].flat();
 }
 
 /** Virtio devices are on the machine's PCI bus, or are plain memory on a machine that has none. */
-type DeviceName = (kind: "serial" | "blk" | "rng" | "net") => string;
+type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
 function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const size = ["-m", `size=${plan.memoryBytes}B`, "-smp", String(plan.cpus)];
@@ -111,7 +127,8 @@ function diskArguments(disk: DiskPlan, index: number, device: DeviceName): strin
     ...access,
     file: { driver: "file", filename: disk.path, ...access },
   };
-  const card = `${device("blk")},drive=disk${index},werror=report,rerror=report`;
+  const id = disk.limited ? limitedDiskId(index) : `shared${index}`;
+  const card = `${device("blk")},id=${id},drive=disk${index},werror=report,rerror=report`;
   return ["-blockdev", JSON.stringify(node), "-device", card];
 }
 

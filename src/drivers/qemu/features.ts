@@ -68,6 +68,11 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     pause: true,
     networks: userNetwork ? NETWORKS : ["none"],
     nested: nestedCpus(installed, accel),
+    // Its user-mode network has no limits of its own.
+    limits: { disk: true, net: false },
+    balloon: true,
+    // microvm has no bus that a disk could be plugged into.
+    hotplug: { disk: false },
     weaknesses: accel === "tcg" ? [EMULATED] : [],
     networkWeaknesses: userNetwork ? { user: USER_NETWORK_REACH } : {},
     // Emulated boots take 3 s on an idle machine with two cores, and 25 s on one with a load of 15.

@@ -9,12 +9,22 @@ import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
 import { qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
+import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
+import { limitDisks } from "#drivers/qemu/disk-limits.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { EXIT_CODE_DEADLINE_MS, QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
-import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import type {
+  Ballooner,
+  BootPlan,
+  DriverFeatures,
+  RateLimiter,
+  StopMode,
+  VmDriver,
+  VmmWatcher,
+} from "#drivers/vm-driver.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
@@ -121,6 +131,24 @@ export class QemuDriver implements VmDriver {
     await monitor.send("cont", undefined, this.#timing.commandDeadlineMs);
   }
 
+  readonly rateLimiter: RateLimiter = {
+    setLimits: async (handle, limits, signal) => {
+      const monitor = await this.#session(handle).monitor(signal);
+      await limitDisks(monitor, limits, this.#timing.commandDeadlineMs);
+    },
+  };
+
+  readonly ballooner: Ballooner = {
+    readMemory: async (handle, signal) => {
+      const monitor = await this.#session(handle).monitor(signal);
+      return readMemory(monitor, this.#timing.commandDeadlineMs);
+    },
+    setMemory: async (handle, bytes, signal) => {
+      const monitor = await this.#session(handle).monitor(signal);
+      return inflateTo(monitor, bytes, this.#timing.commandDeadlineMs, signal);
+    },
+  };
+
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     const session = this.#session(handle);
     if (isAlive(handle.process)) await session.askedToEnd();
@@ -159,6 +187,7 @@ export class QemuDriver implements VmDriver {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
       await session.record(false, either);
+      if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
       plan.isolation.seal();
       await monitor.send("cont", undefined, commandDeadlineMs);
     } catch (error) {

@@ -9,6 +9,24 @@ export type QmpCommands = {
   "query-status": { take: undefined; give: { running: boolean; status: string } };
   stop: { take: undefined; give: unknown };
   cont: { take: undefined; give: unknown };
+  "query-block": { take: undefined; give: readonly { readonly qdev?: string }[] };
+  block_set_io_throttle: { take: IoThrottle; give: unknown };
+  balloon: { take: { readonly value: number }; give: unknown };
+  "query-balloon": { take: undefined; give: { readonly actual: number } };
+  "query-memory-size-summary": { take: undefined; give: { readonly "base-memory": number } };
+};
+
+/** Of one disk, per second; 0 is without a limit. `…_max` is a bucket that holds more than a tenth of a second. */
+export type IoThrottle = {
+  readonly id: string;
+  readonly bps: number;
+  readonly bps_rd: 0;
+  readonly bps_wr: 0;
+  readonly iops: number;
+  readonly iops_rd: 0;
+  readonly iops_wr: 0;
+  readonly bps_max?: number;
+  readonly iops_max?: number;
 };
 
 export type QmpEvent = {

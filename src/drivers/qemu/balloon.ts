@@ -1,0 +1,34 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import type { GuestMemory } from "#drivers/vm-driver.ts";
+
+/** QEMU tells of a change once a second at most; asking costs it nothing. */
+const ASK_EVERY_MS = 50;
+/** A guest that gives moves some MiB in this time, emulated and on a busy host too. */
+const STUCK_AFTER_MS = 5_000;
+
+/** What the guest has, and what QEMU was started with. */
+export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promise<GuestMemory> {
+  const { actual } = await monitor.send("query-balloon", undefined, deadlineMs);
+  const size = await monitor.send("query-memory-size-summary", undefined, deadlineMs);
+  return { bytes: actual, maxBytes: size["base-memory"] };
+}
+
+/** Resolves when the guest has so much, or has not moved for a while. */
+export async function inflateTo(
+  monitor: QmpMonitor,
+  bytes: number,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<GuestMemory> {
+  await monitor.send("balloon", { value: bytes }, deadlineMs);
+  let memory = await readMemory(monitor, deadlineMs);
+  let movedAt = performance.now();
+  while (memory.bytes !== bytes && performance.now() - movedAt < STUCK_AFTER_MS) {
+    await sleep(ASK_EVERY_MS, undefined, { signal });
+    const now = await readMemory(monitor, deadlineMs);
+    if (now.bytes !== memory.bytes) movedAt = performance.now();
+    memory = now;
+  }
+  return memory;
+}
