@@ -1,6 +1,7 @@
 /** A guest whose PID 1 is systemd, with the agent as one of its services. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
+import { runOrThrow } from "#host/run.ts";
 import { Bed } from "./bed.ts";
 
 const bed = new Bed();
@@ -40,6 +41,19 @@ test("stop ends the services in order, and what they wrote last is there after s
   assert.deepEqual([phase, exit?.signal], ["stopped", undefined], "the guest powered off by itself");
   await bed.ok(["start", "box"]);
   assert.equal(await bed.sh("box", "cat /root/last"), "stopped cleanly\n");
+});
+
+test("a volume is there under systemd, too, and is clean after stop", async () => {
+  await bed.ok(["volume", "create", "data", "--size", "64M"]);
+  await bed.ok(["stop", "--time", "60s", "box"]);
+  await bed.ok(["volume", "attach", "box", "data:/data"]);
+  await bed.ok(["start", "box"]);
+  await bed.sh("box", "mountpoint -q /data && echo kept > /data/file");
+  await bed.ok(["stop", "--time", "60s", "box"]);
+  const { path } = JSON.parse(await bed.ok(["volume", "show", "--json", "data"])) as { path: string };
+  const options = { timeoutMs: 60_000, signal: AbortSignal.timeout(60_000) };
+  assert.doesNotMatch(await runOrThrow("e2fsck", ["-f", "-n", path], options), /journal|recover/i);
+  assert.equal(await runOrThrow("debugfs", ["-R", "cat /file", path], options), "kept\n");
 });
 
 test("debian has no systemd, and --init systemd says which image has", async () => {

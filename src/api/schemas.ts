@@ -1,9 +1,11 @@
 /** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
 import { z } from "@hono/zod-openapi";
+import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
 import { parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
+import { checkRateLimit } from "#model/rate-limit.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { VM_PHASES } from "#model/vm-state.ts";
 import { parseMountPath } from "#model/volume.ts";
@@ -61,6 +63,29 @@ const isolationInForceSchema = z
   })
   .openapi("IsolationInForce");
 
+const bandwidth = z.int().min(LIMITS.bandwidthMinBytesPerS).max(LIMITS.bandwidthMaxBytesPerS);
+const operations = z.int().min(LIMITS.opsMinPerS).max(LIMITS.opsMaxPerS);
+/** Token buckets; a burst is at least one second's worth. */
+const rateLimitSchema = z
+  .strictObject({
+    bandwidthBytesPerS: bandwidth.optional(),
+    bandwidthBurstBytes: bandwidth.optional(),
+    opsPerS: operations.optional(),
+    opsBurst: operations.optional(),
+  })
+  .superRefine((limit, context) => {
+    try {
+      checkRateLimit("limit", limit);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: toError(error).message });
+    }
+  })
+  .openapi("RateLimit");
+
+export const volumeMountSchema = z
+  .strictObject({ name: volumeName, path: parsed(parseMountPath), readOnly: z.boolean().optional() })
+  .openapi("VolumeMount");
+
 export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
@@ -68,16 +93,9 @@ export const createVmSchema = z
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
     diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
-    volumes: z
-      .array(
-        z.strictObject({
-          name: volumeName,
-          path: parsed(parseMountPath),
-          readOnly: z.boolean().optional(),
-        }),
-      )
-      .max(LIMITS.volumesMax)
-      .optional(),
+    volumes: z.array(volumeMountSchema).max(LIMITS.volumesMax).optional(),
+    diskLimit: rateLimitSchema.optional(),
+    netLimit: rateLimitSchema.optional(),
     network: z.enum(NETWORKS).optional(),
     init: z.enum(INITS).optional(),
     nested: z.boolean().optional(),
@@ -98,6 +116,9 @@ export const setVmSchema = z
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
     diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
+    /** Null takes the limit away. */
+    diskLimit: rateLimitSchema.nullable().optional(),
+    netLimit: rateLimitSchema.nullable().optional(),
   })
   .openapi("SetVm");
 
@@ -121,6 +142,8 @@ export const vmSchema = z
     memoryBytes: z.int(),
     diskBytes: z.int(),
     volumes: z.array(z.object({ name: z.string(), path: z.string(), readOnly: z.boolean() })),
+    diskLimit: rateLimitSchema.optional(),
+    netLimit: rateLimitSchema.optional(),
     network: z.enum(NETWORKS),
     init: z.enum(INITS),
     nested: z.boolean(),
@@ -166,6 +189,8 @@ export const vmStatsSchema = z
     cpuPercent: z.number(),
     rssBytes: z.int(),
     vszBytes: z.int(),
+    /** What the guest has of its memory now; undefined where nobody can tell. */
+    memoryBytes: z.int().optional(),
     /** Blocks that the VM's writable disk takes on the host, and what it could take. */
     diskAllocatedBytes: z.int(),
     diskBytes: z.int(),

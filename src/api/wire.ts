@@ -12,6 +12,7 @@ export type Exec = z.infer<typeof schemas.execSchema>;
 export type Run = z.infer<typeof schemas.runSchema>;
 export type Image = z.infer<typeof schemas.imageSchema>;
 export type CreateVolume = z.infer<typeof schemas.createVolumeSchema>;
+export type AttachVolume = z.infer<typeof schemas.volumeMountSchema>;
 export type Volume = z.infer<typeof schemas.volumeSchema>;
 export type Kernel = z.infer<typeof schemas.kernelSchema>;
 export type Firecracker = z.infer<typeof schemas.firecrackerSchema>;

@@ -93,7 +93,7 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
   },
   set: {
     group: "Virtual machines",
-    summary: "Change CPUs, memory or disk of a VM that does not run",
+    summary: "Change CPUs, memory, disk or limits of a VM",
     load: () => import("#cli/commands/vm/set.ts"),
   },
   rm: {
@@ -123,6 +123,16 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Show everything about a volume",
     load: () => import("#cli/commands/volume/show.ts"),
     aliases: ["volume inspect"],
+  },
+  "volume attach": {
+    group: "Volumes",
+    summary: "Give a VM one volume more",
+    load: () => import("#cli/commands/volume/attach.ts"),
+  },
+  "volume detach": {
+    group: "Volumes",
+    summary: "Take a volume from a VM; its data stays",
+    load: () => import("#cli/commands/volume/detach.ts"),
   },
   "volume rm": {
     group: "Volumes",

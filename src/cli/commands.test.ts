@@ -123,6 +123,18 @@ test("set changes what is given, and refuses to change nothing", async () => {
   const { stdout } = await runCli(api, ["set", "a", "--cpus", "4", "--disk", "32G"]);
   assert.equal(stdout, "a: 4 CPUs, 2G memory, 32G disk\n");
   assert.deepEqual(api.requests.at(-1)?.body, { cpus: 4, diskBytes: 32 * 2 ** 30 });
+  const limited = await runCli(api, [
+    "set",
+    "a",
+    "--disk-limit",
+    "bw=10M/s,ops=500/s",
+    "--net-limit",
+    "none",
+  ]);
+  assert.equal(limited.stdout, "a: 4 CPUs, 2G memory, 32G disk, disk limit bw=10M/s,ops=500/s\n");
+  const diskLimit = { bandwidthBytesPerS: 10 * 2 ** 20, opsPerS: 500 };
+  assert.deepEqual(api.requests.at(-1)?.body, { diskLimit, netLimit: null });
+  assert.equal((await runCli(api, ["set", "a", "--disk-limit", "10M"])).code, 2);
 });
 
 test("prune asks on a terminal, needs -f elsewhere, and leaves what runs", async () => {
@@ -167,7 +179,7 @@ test("stats reads the VMs that run, or those that are named", async () => {
   api.addVm("off", "stopped");
   assert.match(
     (await runCli(api, ["stats"])).stdout,
-    /^NAME.*\non +running +12\.5% +256M +1\.0M \/ 8\.0G\n$/,
+    /^NAME.*\non +running +12\.5% +256M +- +1\.0M \/ 8\.0G\n$/,
   );
   assert.equal(JSON.parse((await runCli(api, ["stats", "--json", "off"])).stdout)[0].name, "off");
   assert.equal((await runCli(api, ["stats", "gone"])).code, 1);

@@ -1,4 +1,4 @@
-import type { CreateVm } from "#api/wire.ts";
+import type { CreateVm, SetVm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { parseDuration } from "#base/durations.ts";
 import { parseSize } from "#base/sizes.ts";
@@ -7,6 +7,7 @@ import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
+import { parseRateLimit } from "#model/rate-limit.ts";
 import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
@@ -17,11 +18,18 @@ export const SIZE_FLAGS = {
   disk: { value: "SIZE", help: "Size of the writable disk, such as 8G" },
 } as const satisfies Flags;
 
+/** What a VM may take of the host; `set` changes it while the VM runs, too. */
+export const LIMIT_FLAGS = {
+  diskLimit: { value: "LIMIT", help: "For each own disk: bw=10M/s,ops=500/s, or none" },
+  netLimit: { value: "LIMIT", help: "For each direction of the network, in the same way" },
+} as const satisfies Flags;
+
 /** What `run` and `create` make a VM from. */
 export const VM_FLAGS = {
   name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
   ...SIZE_FLAGS,
   volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
+  ...LIMIT_FLAGS,
   network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
   init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
   nested: { help: "Let the guest run VMs itself: it gets a /dev/kvm" },
@@ -45,6 +53,7 @@ export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>):
     ...(name !== undefined && { name: parseVmName(name) }),
     ...parseSizes(flags),
     ...parseVolumes(volume),
+    ...withoutNulls(parseLimits(flags)),
     // commander has checked both against their choices.
     ...(network !== undefined && { network: network as Network }),
     ...(init !== undefined && { init: init as Init }),
@@ -66,6 +75,23 @@ function parseIsolation(flags: FlagValues<typeof VM_FLAGS>): Pick<CreateVm, "iso
     ...(flags.noSeccomp && { seccomp: false }),
   };
   return Object.keys(isolation).length === 0 ? {} : { isolation };
+}
+
+/** Null says `none`: no limit. */
+export function parseLimits(flags: FlagValues<typeof LIMIT_FLAGS>): Pick<SetVm, "diskLimit" | "netLimit"> {
+  const { diskLimit, netLimit } = flags;
+  return {
+    ...(diskLimit !== undefined && { diskLimit: parseRateLimit("disk-limit", diskLimit) ?? null }),
+    ...(netLimit !== undefined && { netLimit: parseRateLimit("net-limit", netLimit) ?? null }),
+  };
+}
+
+/** A VM that is yet to be made has no limit to take away. */
+function withoutNulls(
+  limits: Pick<SetVm, "diskLimit" | "netLimit">,
+): Pick<CreateVm, "diskLimit" | "netLimit"> {
+  const { diskLimit, netLimit } = limits;
+  return { ...(diskLimit && { diskLimit }), ...(netLimit && { netLimit }) };
 }
 
 function parseVolumes(texts: readonly string[]): Pick<CreateVm, "volumes"> {

@@ -46,6 +46,7 @@ export async function bootPlan(
     network: spec.network,
     init: spec.init,
     nested: spec.nested,
+    limits: { disk: spec.diskLimit, net: spec.netLimit },
     isolation: bootIsolation(host, vm),
   };
 }

@@ -1,5 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
+import { missingLimit } from "#daemon/limit-features.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
@@ -42,6 +43,8 @@ function whatLacks(name: string, features: DriverFeatures, spec: VmSpec): Hearth
   if (!available.ok) return new HearthError("vmm.missing", available.reason, { hint: available.hint });
   if (!networks.includes(spec.network))
     return new HearthError("feature.missing", `The driver ${name} has no network "${spec.network}".`);
+  const limit = missingLimit(features, spec);
+  if (limit !== undefined) return new HearthError("feature.missing", `The driver ${name} has no ${limit}.`);
   if (!spec.nested) return undefined;
   if (nested === undefined)
     return new HearthError("feature.missing", `The driver ${name} runs no guests that run VMs themselves.`);

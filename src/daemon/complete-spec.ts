@@ -2,6 +2,7 @@ import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { assertLimits } from "#daemon/limit-features.ts";
 import { assertVolumes } from "#daemon/volume-users.ts";
 import type { Call } from "#daemon/vms.ts";
 import { parseVolumeName } from "#model/ids.ts";
@@ -26,6 +27,8 @@ export async function completeSpec(
   const volumes = readVolumes(request);
   // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
   assertVolumes(host, volumes);
+  const { diskLimit, netLimit } = request;
+  await assertLimits(host, { diskLimit, netLimit }, request.driver ?? defaults.driver, call.signal);
   const image = await host.images.ensure(parseImageRef(request.image), call.onProgress, call.signal);
   const init = request.init ?? image.inits[0] ?? "agent";
   if (!image.inits.includes(init)) {
@@ -48,6 +51,8 @@ export async function completeSpec(
     network: request.network ?? defaults.network,
     init,
     nested,
+    diskLimit,
+    netLimit,
     driver: request.driver ?? defaults.driver,
     kernel: request.kernel,
     bootArgs,

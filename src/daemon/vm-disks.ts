@@ -21,7 +21,7 @@ export function vmDisks(
 ): VmDisks {
   const disks: DiskPlan[] = [
     { path: boot.base, format: "raw", readOnly: true },
-    { path: vmPaths(host.folders, vm.id).disk, format: "raw", readOnly: false },
+    { path: vmPaths(host.folders, vm.id).disk, format: "raw", readOnly: false, limited: true },
   ];
   const modulesDevice = boot.modules === undefined ? undefined : guestDevice(disks.length);
   if (boot.modules !== undefined) disks.push({ path: boot.modules, format: "raw", readOnly: true });
@@ -29,7 +29,7 @@ export function vmDisks(
   // A folder before those that are in it.
   for (const { name, path, readOnly } of vm.spec.volumes.toSorted(byPath)) {
     mounts.push({ device: guestDevice(disks.length), path, readOnly });
-    disks.push({ path: host.volumes.diskPath(name), format: "raw", readOnly });
+    disks.push({ path: host.volumes.diskPath(name), format: "raw", readOnly, limited: true });
   }
   return { disks, modulesDevice, mounts };
 }

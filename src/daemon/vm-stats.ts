@@ -1,10 +1,14 @@
 import type { VmStats } from "#api/wire.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
+
+const GUEST_MEMORY_DEADLINE_MS = 1_000;
 
 type Reading = { readonly cpuTicks: number; readonly atMs: number };
 
@@ -26,6 +30,7 @@ export class StatsReader {
     const before = this.#last.get(vm.id) ?? { cpuTicks: 0, atMs: startedAtMs };
     if (usage === undefined) this.#last.delete(vm.id);
     else this.#last.set(vm.id, { cpuTicks: usage.cpuTicks, atMs: now });
+    const memoryBytes = handle === undefined ? undefined : await this.#guestMemory(vm, handle);
     const disk = await host.disks.usage(vmPaths(host.folders, vm.id).disk);
     return {
       id: vm.id,
@@ -35,9 +40,21 @@ export class StatsReader {
       cpuPercent: usage === undefined ? 0 : cpuPercent(before, { cpuTicks: usage.cpuTicks, atMs: now }),
       rssBytes: usage?.rssBytes ?? 0,
       vszBytes: usage?.vszBytes ?? 0,
+      memoryBytes,
       diskAllocatedBytes: disk.allocatedBytes,
       diskBytes: disk.sizeBytes,
     };
+  }
+
+  /** A VMM that does not answer must not hold up what the host knows of it. */
+  async #guestMemory(vm: VmRecord, handle: VmHandle): Promise<number | undefined> {
+    const { ballooner } = driverOf(this.#host, handle.driver);
+    if (ballooner === undefined || vm.state.phase !== "running") return undefined;
+    const reading = ballooner.readMemory(handle, AbortSignal.timeout(GUEST_MEMORY_DEADLINE_MS));
+    return reading.then(
+      ({ bytes }) => bytes,
+      () => undefined, // It ends, or hangs, which `show` says.
+    );
   }
 }
 

@@ -51,6 +51,8 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     memoryBytes: spec.memoryBytes,
     diskBytes: spec.diskBytes,
     volumes: [...spec.volumes],
+    diskLimit: spec.diskLimit,
+    netLimit: spec.netLimit,
     network: spec.network,
     init: spec.init,
     nested: spec.nested,

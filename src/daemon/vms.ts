@@ -5,6 +5,7 @@
 import { HearthError, errorBody, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
+import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { runFlow } from "#daemon/flows/flow.ts";
@@ -17,15 +18,16 @@ import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import { RunningVms } from "#daemon/running-vms.ts";
+import { actionOf, setVm } from "#daemon/set-vm.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
-import { vmPaths } from "#daemon/vm-paths.ts";
 import { assertVolumesFree, writesVolumes } from "#daemon/volume-users.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
-import type { OperationId, VmId } from "#model/ids.ts";
+import type { OperationId, VmId, VolumeName } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
-import type { VmState } from "#model/vm-state.ts";
+import type { VmAction, VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
+import type { VolumeMount } from "#model/volume.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
 
 /** Who asked, and where the answer goes meanwhile. */
@@ -152,19 +154,23 @@ export class Vms {
   }
 
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
-    const host = this.#host;
-    const vm = host.store.getVm(nameOrId);
-    assertCan("set", vm.state.phase, vm.name);
-    return this.#act(vm, "set", call, async () => {
-      const { diskBytes } = change;
-      if (diskBytes !== undefined && diskBytes < vm.spec.diskBytes) {
-        throw new HearthError("input.invalid", `disk: ${vm.name}'s disk cannot become smaller.`, {
-          hint: "Make a new VM with a smaller disk, and copy the files.",
-        });
-      }
-      if (diskBytes !== undefined) await host.disks.grow(vmPaths(host.folders, vm.id).disk, diskBytes);
-      host.store.setSpec(vm.id, { ...vm.spec, ...withoutUndefined(change) });
-    });
+    return this.#adjust(
+      nameOrId,
+      "set",
+      call,
+      (vm, signal) => setVm(this.#host, vm, change, signal),
+      actionOf(change),
+    );
+  }
+
+  /** From the VM's next start on. */
+  async attachVolume(nameOrId: string, mount: VolumeMount, call: Call): Promise<VmRecord> {
+    return this.#adjust(nameOrId, "attach", call, async (vm) => attachVolume(this.#host, vm, mount));
+  }
+
+  /** From the VM's next start on; the volume and its data stay. */
+  async detachVolume(nameOrId: string, name: VolumeName, call: Call): Promise<VmRecord> {
+    return this.#adjust(nameOrId, "detach", call, async (vm) => detachVolume(this.#host, vm, name));
   }
 
   /** The agent of a VM that runs. @throws HearthError `vm.wrong_phase`, `agent.unreachable` */
@@ -309,6 +315,20 @@ export class Vms {
     });
   }
 
+  /** Changes what a VM is; `work` gets it as it is when nothing else is done to it. */
+  async #adjust(
+    nameOrId: string,
+    action: string,
+    call: Call,
+    work: (vm: VmRecord, signal: AbortSignal) => Promise<void>,
+    allowed: VmAction = "adjust",
+  ): Promise<VmRecord> {
+    const { store } = this.#host;
+    const vm = store.getVm(nameOrId);
+    assertCan(allowed, vm.state.phase, vm.name);
+    return this.#act(vm, action, call, (signal) => work(store.getVm(vm.id), signal));
+  }
+
   async #act(
     vm: VmRecord,
     action: string,
@@ -358,10 +378,4 @@ export class Vms {
     }
     log.event("flow.done", { flow: flow.kind, vm: id, tookMs: Math.round(performance.now() - startedAt) });
   }
-}
-
-function withoutUndefined<Value extends object>(value: Value): Partial<Value> {
-  return Object.fromEntries(
-    Object.entries(value).filter(([, field]) => field !== undefined),
-  ) as Partial<Value>;
 }

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { Exec, SetVm, Vm, VmStats } from "#api/wire.ts";
+import type { AttachVolume, Exec, SetVm, Vm, VmStats } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
@@ -86,9 +86,22 @@ export class HearthVm {
     return this.#transport.json("POST", `${this.#path}/resume`, {}, signal);
   }
 
-  /** Changes a VM that does not run. A disk only grows. */
+  /**
+   * Changes a VM. Limits and memory also while it runs: memory down, and up to what it was started with. A disk only
+   * grows; null takes a limit away.
+   */
   set(change: SetVm, signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("PATCH", this.#path, { body: change }, signal);
+  }
+
+  /** Gives the VM one volume more, from its next start on. @throws HearthError `feature.missing` while it runs. */
+  attachVolume(mount: AttachVolume, signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("POST", `${this.#path}/volumes`, { body: mount }, signal);
+  }
+
+  /** Takes a volume from the VM, from its next start on; its data stays. */
+  detachVolume(name: string, signal?: AbortSignal): Promise<Vm> {
+    return this.#transport.json("DELETE", `${this.#path}/volumes/${encodeURIComponent(name)}`, {}, signal);
   }
 
   /** Removes the VM with its disk; with `force` also one that runs. */

@@ -4,13 +4,15 @@ import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
+import { vmView } from "#daemon/vm-view.ts";
 import { volumeUsers } from "#daemon/volume-users.ts";
 import { parseVolumeName } from "#model/ids.ts";
+import { parseMountPath } from "#model/volume.ts";
 import type { Volume as StoredVolume } from "#storage/volumes.ts";
 
 /** Volumes: disks that outlive VMs. */
 export function addVolumeRoutes(api: Api, daemon: Daemon): void {
-  const { host } = daemon;
+  const { host, vms } = daemon;
   const view = (volume: StoredVolume): Volume => ({ ...volume, usedBy: volumeUsers(host, volume.name) });
 
   api.openapi(ROUTES.listVolumes, async (c) => c.json((await host.volumes.list()).map(view), 200));
@@ -20,6 +22,17 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
     if (from !== undefined) onProgress({ stage: "volume", text: `copying ${from}` });
     const volume = { name: parseVolumeName(name), sizeBytes, from };
     return c.json(view(await host.volumes.create(volume, signal)), 200);
+  });
+  api.openapi(ROUTES.attachVolume, async (c) => {
+    const { name, path, readOnly = false } = c.req.valid("json");
+    const mount = { name: parseVolumeName(name), path: parseMountPath(path), readOnly };
+    const vm = await vms.attachVolume(c.req.valid("param").vm, mount, callOf(c, daemon));
+    return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
+  });
+  api.openapi(ROUTES.detachVolume, async (c) => {
+    const { vm: target, volume } = c.req.valid("param");
+    const vm = await vms.detachVolume(target, parseVolumeName(volume), callOf(c, daemon));
+    return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
   });
   api.openapi(ROUTES.showVolume, async (c) =>
     c.json(view(await host.volumes.get(parseVolumeName(c.req.valid("param").volume))), 200),

@@ -1,30 +1,47 @@
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
-import { formatSize } from "#base/sizes.ts";
+import { formatSize, formatSizeRounded } from "#base/sizes.ts";
+import { formatRateLimit } from "#model/rate-limit.ts";
 import { command } from "#cli/command.ts";
-import { parseSizes, SIZE_FLAGS } from "#cli/vm-flags.ts";
+import { LIMIT_FLAGS, parseLimits, parseSizes, SIZE_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["set"],
-  summary: "Change CPUs, memory or disk of a VM that does not run",
-  about: "A disk only grows; its file system grows at the next start.",
+  summary: "Change CPUs, memory, disk or limits of a VM",
+  about:
+    "Limits change at once, while the VM runs, too. So does memory, down and up again to what the VM was started " +
+    "with: the guest gives back what it can spare. CPUs, the disk and more memory need a VM that does not run. A disk " +
+    "only grows; its file system grows at the next start.",
   args: [{ name: "VM", help: "Name or id", completes: "vm" }],
-  flags: SIZE_FLAGS,
+  flags: { ...SIZE_FLAGS, ...LIMIT_FLAGS },
   examples: [
     ["hearth set web --memory 4G", "From the next start on"],
     ["hearth set web --cpus 4 --disk 32G", "Both at once"],
+    ["hearth set web --disk-limit bw=20M/s,ops=500/s", "At once; none takes it away"],
   ],
   async run({ args, flags, out, hearth }) {
     const name = parseVmName(args[0] ?? "");
-    const change = parseSizes(flags);
+    const change = { ...parseSizes(flags), ...parseLimits(flags) };
     if (Object.keys(change).length === 0) {
       const hint = `Write, for instance, \`hearth set ${name} --memory 4G\`.`;
       throw new HearthError("input.invalid", "set: nothing to change.", { hint });
     }
-    const vm = await (await hearth()).vm(name).set(change);
+    const client = (await hearth()).vm(name);
+    const vm = await client.set(change);
     if (out.wantsJson) return out.json(vm);
-    out.line(
-      `${vm.name}: ${vm.cpus} CPUs, ${formatSize(vm.memoryBytes)} memory, ${formatSize(vm.diskBytes)} disk`,
-    );
+    const limits = [
+      vm.diskLimit && `disk limit ${formatRateLimit(vm.diskLimit)}`,
+      vm.netLimit && `net limit ${formatRateLimit(vm.netLimit)}`,
+    ];
+    const sizes = [
+      `${vm.cpus} CPUs`,
+      `${formatSize(vm.memoryBytes)} memory`,
+      `${formatSize(vm.diskBytes)} disk`,
+    ];
+    out.line(`${vm.name}: ${[...sizes, ...limits].filter(Boolean).join(", ")}`);
+    if (change.memoryBytes === undefined || vm.phase !== "running") return;
+    const { memoryBytes } = await client.stats();
+    if (memoryBytes !== undefined && memoryBytes > vm.memoryBytes)
+      out.note(`The guest could spare no more so far: it has ${formatSizeRounded(memoryBytes)}.`);
   },
 });

@@ -2,6 +2,7 @@ import { formatDuration, formatDurationRounded } from "#base/durations.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { Vm } from "#api/wire.ts";
 import { parseVmName } from "#model/ids.ts";
+import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
 import { command } from "#cli/command.ts";
 
@@ -41,7 +42,9 @@ function machine(vm: Vm): readonly Pair[] {
     ["memory", formatSize(vm.memoryBytes)],
     ["disk", formatSize(vm.diskBytes)],
     ...vm.volumes.map((volume): Pair => ["volume", formatVolumeMount(volume)]),
+    ["disk limit", vm.diskLimit && formatRateLimit(vm.diskLimit)],
     ["network", vm.network],
+    ["net limit", vm.netLimit && formatRateLimit(vm.netLimit)],
     ["init", vm.init],
     ["nested", vm.nested ? "the guest can run VMs" : undefined],
     ["driver", vm.driver === undefined ? undefined : [vm.driver, emulated].filter(Boolean).join(", ")],

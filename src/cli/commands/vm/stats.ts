@@ -7,13 +7,13 @@ import type { Hearth } from "#sdk/hearth.ts";
 
 const EVERY_MS = 2_000;
 const HOME_AND_CLEAR = "\u001b[H\u001b[2J";
-const HEAD = ["NAME", "STATE", "CPU", "MEMORY", "DISK"];
+const HEAD = ["NAME", "STATE", "CPU", "MEMORY", "GUEST", "DISK"];
 
 export default command({
   path: ["stats"],
   summary: "Show what VMs use of the host",
   about:
-    "CPU in percent of one host CPU, so 200% is two whole ones; MEMORY is what is resident of the VMM; DISK the " +
+    "CPU in percent of one host CPU, so 200% is two whole ones; MEMORY is what is resident of the VMM; GUEST what the guest has of its memory; DISK the " +
     "blocks that the VM's writable disk takes, of what it could take. Without names, all VMs that run.",
   args: [{ name: "VM", many: true, optional: true, help: "Names or ids", completes: "vm" }],
   flags: { watch: { help: "Again every two seconds, until Ctrl-C; with --json a line each time" } },
@@ -54,6 +54,7 @@ function row(stats: VmStats): readonly string[] {
     stats.phase,
     `${stats.cpuPercent.toFixed(1)}%`,
     formatSizeRounded(stats.rssBytes),
+    stats.memoryBytes === undefined ? "-" : formatSizeRounded(stats.memoryBytes),
     disk,
   ];
 }
