@@ -77,10 +77,7 @@ describe("--disk-limit", { concurrency: false }, () => {
 test("--net-limit is refused before anything is made: QEMU's user network has none", async () => {
   const refused = await bed.hearth(["create", "--name", "other", "--net-limit", "bw=1M/s", "debian"]);
   assert.equal(refused.code, 1);
-  assert.match(
-    refused.stderr,
-    /error: net-limit: .*limit a network card/,
-  );
+  assert.match(refused.stderr, /error: net-limit: .*limit a network card/);
   assert.equal((await bed.hearth(["set", "web", "--net-limit", "bw=1M/s"])).code, 1);
   assert.deepEqual(
     (await bed.vms()).map(({ name }) => name),

@@ -24,6 +24,9 @@ export function firecrackerFeatures(found: FoundFirecracker, kvm: KvmOpinion): D
     pause: fault === undefined,
     networks: ["none"],
     nested: undefined,
+    limits: { disk: false, net: false },
+    balloon: false,
+    hotplug: { disk: false },
     weaknesses: [],
     networkWeaknesses: {},
     // A guest boots in less than a second with KVM; where KVM itself is emulated in 10, alone.
