@@ -17,8 +17,8 @@ export type StartDaemon = {
   readonly timeoutMs?: number | undefined;
 };
 
-/** hearthd opens its store, adopts running VMs and listens: less than a second, but disks can be slow. */
-const START_TIMEOUT_MS = 60_000;
+/** hearthd opens its store, adopts running VMs and listens: less than a second, a minute where the CPU is emulated. */
+const START_TIMEOUT_MS = 180_000;
 const POLL_MS = 20;
 const LOG_TAIL_CHARS = 2_000;
 /**
