@@ -78,12 +78,11 @@ async function checkTool(tool: string): Promise<DoctorCheck> {
 async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck[]> {
   const checks: DoctorCheck[] = [];
   const drivers = [...daemon.host.drivers.values()];
-  const all = await Promise.all(
-    drivers.map(async (driver) => ({ name: driver.name, ...(await driver.features(signal)) })),
-  );
+  const all = await Promise.all(drivers.map((driver) => driver.features(signal)));
   // One that works is enough.
   const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
-  for (const { name, available, version, accel, weaknesses, networkWeaknesses } of all) {
+  for (const [index, { available, version, accel, weaknesses, networkWeaknesses }] of all.entries()) {
+    const name = drivers[index]?.name ?? "";
     if (!available.ok) {
       checks.push({ name, verdict, found: available.reason, cure: available.hint });
       continue;
