@@ -82,15 +82,7 @@ test("L2: a read-only state folder: host.read_only with the cure", { skip }, asy
 
 test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is left", { skip }, async () => {
   const bed = new Bed();
-  const layers = join(bed.folder, "layers");
-  mkdirSync(layers);
-  // Character device 0:0 in an overlay's upper layer means that the file is not there.
-  const hidden = ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map((folder, index) => [
-    `mkdir ${layers}/u${index} ${layers}/w${index}`,
-    `mknod ${layers}/u${index}/${QEMU} c 0 0`,
-    `mount -t overlay -o lowerdir=${folder},upperdir=${layers}/u${index},workdir=${layers}/w${index} none ${folder}`,
-  ]);
-  const mounts = [`mount -t tmpfs none ${layers}`, ...hidden.flat()];
+  const mounts = without(bed, QEMU);
   const script = `
     hearth doctor | grep -A2 qemu
     hearth --json run --rm ${SMALL.join(" ")} debian -- true; echo "code $?"
@@ -100,3 +92,35 @@ test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is lef
   assert.match(stdout + stderr, /"code": ?"vmm\.missing"[^}]*apt-get install qemu-system-x86/);
   assert.match(stdout, /code 125\n\[\]\n$/);
 });
+
+test(
+  "L2: no bubblewrap: refused with its package and with the flags that do without, and those do",
+  { skip },
+  async () => {
+    const bed = new Bed();
+    const script = `
+    hearth doctor | grep jail
+    hearth --json run --rm ${SMALL.join(" ")} debian -- true; echo "code $?"
+    hearth ls --json
+    hearth run --rm ${SMALL.join(" ")} --no-jail --no-pid-ns debian -- echo without`;
+    const { code, stdout, stderr } = await inside(bed, without(bed, "bwrap"), script);
+    assert.match(stdout, /fail.*jail|jail.*fail/i, stderr);
+    assert.match(stdout + stderr, /"hint": ?"[^"]*apt-get install bubblewrap[^"]*--no-jail --no-pid-ns/);
+    assert.match(stdout, /code 125\n\[\]\nwithout\n$/);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(bed.uidLeases(), []);
+  },
+);
+
+/** Mounts with which this program is not there. */
+function without(bed: Bed, program: string): string[] {
+  const layers = join(bed.folder, "layers");
+  mkdirSync(layers);
+  // Character device 0:0 in an overlay's upper layer means that the file is not there.
+  const hidden = ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map((folder, index) => [
+    `mkdir ${layers}/u${index} ${layers}/w${index}`,
+    `mknod ${layers}/u${index}/${program} c 0 0`,
+    `mount -t overlay -o lowerdir=${folder},upperdir=${layers}/u${index},workdir=${layers}/w${index} none ${folder}`,
+  ]);
+  return [`mount -t tmpfs none ${layers}`, ...hidden.flat()];
+}
