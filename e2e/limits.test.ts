@@ -91,12 +91,12 @@ test("memory goes down and up again while the VM runs, and never above what it w
   const guestBytes = async (): Promise<number> =>
     (JSON.parse(await bed.ok(["stats", "--json", "web"])) as { memoryBytes: number }[])[0]?.memoryBytes ?? 0;
   const bootId = await bed.sh("web", "cat /proc/sys/kernel/random/boot_id");
-  const before = await freeKb();
+  const free = await freeKb();
   assert.equal(await guestBytes(), 512 * 1024 ** 2);
   await bed.ok(["set", "web", "--memory", "320M"]);
   const less = await freeKb();
   assert.equal(await guestBytes(), 320 * 1024 ** 2);
-  assert.ok(before - less > 150 * 1024, `${before} kB were free, then ${less} kB`);
+  assert.ok(free - less > 150 * 1024, `${free} kB were free, then ${less} kB`);
   await bed.ok(["set", "web", "--memory", "512M"]);
   const again = await freeKb();
   assert.ok(again - less > 150 * 1024, `${less} kB were free, then ${again} kB`);

@@ -13,13 +13,14 @@ import { VERSION_HEADER } from "#api/events.ts";
 import type { ApiEvent } from "#api/events.ts";
 import { CHANNEL } from "#api/exec-stream.ts";
 import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
-import type { CreateVm, CreateVolume, Exec, Run, Vm, Volume } from "#api/wire.ts";
+import type { CreateVm, CreateVolume, Exec, Run, Vm } from "#api/wire.ts";
 import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { assertCan } from "#model/vm-state.ts";
 import type { VmAction, VmPhase } from "#model/vm-state.ts";
+import { FakeVolumes } from "#testing/fake-volumes.ts";
 
 export type FakeRequest = { readonly method: string; readonly path: string; readonly body: unknown };
 
@@ -28,7 +29,7 @@ export class FakeApi implements AsyncDisposable {
   readonly home = mkdtempSync(join(tmpdir(), "hearth-fake-"));
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
   readonly vms = new Map<string, Vm>();
-  readonly volumes = new Map<string, Volume>();
+  readonly volumes = new FakeVolumes();
   readonly requests: FakeRequest[] = [];
   version = hearthVersion();
   /** The first messages of execs and runs. */
@@ -115,7 +116,7 @@ export class FakeApi implements AsyncDisposable {
     if (noun === "doctor") return { ok: true, checks: [{ name: "qemu", verdict: "pass", found: "7.2" }] };
     if (noun === "firecracker") return this.#firecracker(method, json);
     if (noun === "images" || noun === "kernels") return this.#images(name);
-    if (noun === "volumes") return this.#volumes(method, name, json as CreateVolume);
+    if (noun === "volumes") return this.volumes.answer(method, name, json as CreateVolume);
     if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
     if (name === undefined)
       return method === "POST" ? this.#create(json as CreateVm) : [...this.vms.values()];
@@ -176,21 +177,6 @@ export class FakeApi implements AsyncDisposable {
     throw new HearthError("image.not_found", `There is no image ${ref}.`, {
       hint: "`hearth image ls` shows them.",
     });
-  }
-
-  #volumes(method: string | undefined, name: string | undefined, request: CreateVolume): unknown {
-    if (method === "POST") {
-      const { sizeBytes = 2 ** 30 } = request;
-      const path = `/s/volumes/${request.name}/volume.raw`;
-      const volume = { name: request.name, path, sizeBytes, allocatedBytes: 0, createdAtMs: 0, usedBy: [] };
-      this.volumes.set(request.name, volume);
-      return volume;
-    }
-    if (name === undefined) return [...this.volumes.values()];
-    const volume = this.volumes.get(name);
-    if (volume === undefined) throw new HearthError("volume.not_found", `There is no volume ${name}.`);
-    if (method === "DELETE") return void this.volumes.delete(name);
-    return volume;
   }
 
   #create(spec: CreateVm): Vm {
