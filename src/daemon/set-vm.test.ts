@@ -63,10 +63,13 @@ test("memory of a VM that runs goes down, and up to what it was started with, al
 });
 
 test("a guest that has no driver for it is found out: the error names the module, and the wish is taken back", async (t) => {
-  const { host, vms, set, spec } = await setUp(t);
+  const { host, vms, set, spec, vmm } = await setUp(t);
   await vms.start("web", vms.background());
   host.driver.faults.balloonStuck = true;
-  await assert.rejects(set({ memoryBytes: 256 * MIB }), { code: "feature.missing", hint: /virtio_balloon/ });
+  const change = { memoryBytes: 256 * MIB, diskLimit: null };
+  await assert.rejects(set(change), { code: "feature.missing", hint: /virtio_balloon/ });
+  assert.deepEqual(vmm()?.limits.disk, LIMIT, "what was changed with it is as it was");
+  host.driver.calls.pop(); // The limits come last.
   assert.equal(host.driver.calls.at(-1), `set memory ${512 * MIB}`);
   assert.equal(spec().memoryBytes, 512 * MIB);
 });

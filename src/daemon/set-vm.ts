@@ -1,16 +1,21 @@
 /** Changing a VM: its sizes when it does not run, its limits always, its memory within what it was started with. */
 import { HearthError, invariant } from "#base/error.ts";
+import { Undo } from "#base/undo.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { SetVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { assertLimits } from "#daemon/limit-features.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
+import type { VmLimits } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
+
+/** For a VMM that answers at all, and a guest that takes its memory back. */
+const UNDO_DEADLINE_MS = 20_000;
 
 /** Which action of the table a change is: a guest that runs takes some of them. */
 export function actionOf(change: SetVm): VmAction {
@@ -27,16 +32,29 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
       hint: "Make a new VM with a smaller disk, and copy the files.",
     });
   }
+  const log = host.log.child({ vm: vm.id });
+  await using undo = new Undo((step, error) => log.event("flow.undo_failed", { flow: "set", step, error }));
   const handle = handleOf(vm.state);
-  if (handle !== undefined && memoryBytes !== undefined)
-    await moveMemory(host, vm, handle, memoryBytes, signal);
-  if (handle !== undefined && ("diskLimit" in change || "netLimit" in change)) {
+  if (handle !== undefined && (change.diskLimit !== undefined || change.netLimit !== undefined)) {
     const { rateLimiter } = driverOf(host, handle.driver);
     invariant(rateLimiter, "a driver with limits can change them");
-    await rateLimiter.setLimits(handle, { disk: spec.diskLimit, net: spec.netLimit }, signal);
+    undo.add("limits", () => rateLimiter.setLimits(handle, limitsOf(vm.spec), takingBack()));
+    await rateLimiter.setLimits(handle, limitsOf(spec), signal);
   }
+  if (handle !== undefined && memoryBytes !== undefined)
+    await moveMemory(host, vm, handle, memoryBytes, undo, signal);
   if (diskBytes !== undefined) await host.disks.grow(vmPaths(host.folders, vm.id).disk, diskBytes);
   host.store.setSpec(vm.id, spec);
+  undo.keep();
+}
+
+function limitsOf({ diskLimit, netLimit }: VmSpec): VmLimits {
+  return { disk: diskLimit, net: netLimit };
+}
+
+/** Not the caller's signal: that may be why something is taken back. */
+function takingBack(): AbortSignal {
+  return AbortSignal.timeout(UNDO_DEADLINE_MS);
 }
 
 /** Null takes a limit away; what is undefined stays. */
@@ -52,11 +70,13 @@ async function moveMemory(
   vm: VmRecord,
   handle: VmHandle,
   bytes: number,
+  undo: Undo,
   signal: AbortSignal,
 ): Promise<void> {
   const driver = driverOf(host, handle.driver);
+  const { ballooner } = driver;
   const { balloon } = await driver.features(signal);
-  if (!balloon || driver.ballooner === undefined) {
+  if (!balloon || ballooner === undefined) {
     throw new HearthError(
       "feature.missing",
       `The driver ${driver.name} cannot change memory while a VM runs.`,
@@ -65,17 +85,17 @@ async function moveMemory(
       },
     );
   }
-  const before = await driver.ballooner.readMemory(handle, signal);
+  const before = await ballooner.readMemory(handle, signal);
   if (bytes > before.maxBytes) {
     const had = formatSize(before.maxBytes);
     throw new HearthError("input.invalid", `memory: ${vm.name} was started with ${had}, and runs.`, {
       hint: `Stop it first, for more than that: \`hearth stop ${vm.name}\`.`,
     });
   }
-  const after = await driver.ballooner.setMemory(handle, bytes, signal);
+  // So that nothing happens later either, when a guest finds its driver after all.
+  undo.add("memory", () => ballooner.setMemory(handle, before.bytes, takingBack()));
+  const after = await ballooner.setMemory(handle, bytes, signal);
   if (after.bytes !== before.bytes || bytes === before.bytes) return;
-  // So that nothing happens later, when the guest finds its driver after all.
-  await driver.ballooner.setMemory(handle, before.bytes, signal);
   throw new HearthError("feature.missing", `${vm.name}'s guest gave no memory back.`, {
     hint: "Its kernel needs the module virtio_balloon. The kernels of `hearth image build --fresh` have it; or stop the VM first.",
   });
