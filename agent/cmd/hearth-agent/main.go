@@ -19,6 +19,7 @@ import (
 	"hearth.dev/agent/internal/boot"
 	"hearth.dev/agent/internal/channel"
 	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/power"
 	"hearth.dev/agent/internal/reaper"
 	"hearth.dev/agent/internal/rpc"
 )
@@ -61,6 +62,7 @@ func runProgram(args []string) error {
 
 func runInit() {
 	booted, err := boot.Run()
+	power.HasSwitch = booted.Options.Off != "restart"
 	if err != nil {
 		giveUp(booted.Console, err)
 	}
@@ -79,6 +81,7 @@ func runService() error {
 	if err != nil {
 		return fmt.Errorf("the kernel's command line: %w", err)
 	}
+	power.HasSwitch = options.Off != "restart"
 	server := newServer(logger, runner, newServiceMachine(), "systemd")
 	return serveHost(server, options.Channel, func(string) {})
 }

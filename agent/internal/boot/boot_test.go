@@ -8,11 +8,11 @@ import (
 
 func TestTheCommandLineGivesOptions(t *testing.T) {
 	for line, want := range map[string]Options{
-		"":                                   {Root: "overlay", Init: "agent", Channel: "port"},
-		"console=ttyS0 quiet -- x":           {Root: "overlay", Init: "agent", Channel: "port"},
-		"a hearth.root=none hearth.vm=web-1": {Root: "none", Init: "agent", VM: "web-1", Channel: "port"},
-		"hearth.channel=vsock hearth.modules=/dev/vdc": {Root: "overlay", Init: "agent", Channel: "vsock", Modules: "/dev/vdc"},
-		"hearth.init=systemd\thearth.other=1":          {Root: "overlay", Init: "systemd", Channel: "port"},
+		"":                                   {Root: "overlay", Init: "agent", Channel: "port", Off: "power"},
+		"console=ttyS0 quiet -- x":           {Root: "overlay", Init: "agent", Channel: "port", Off: "power"},
+		"a hearth.root=none hearth.vm=web-1": {Root: "none", Init: "agent", VM: "web-1", Channel: "port", Off: "power"},
+		"hearth.channel=vsock hearth.off=restart hearth.modules=/dev/vdc": {Root: "overlay", Init: "agent", Channel: "vsock", Off: "restart", Modules: "/dev/vdc"},
+		"hearth.init=systemd\thearth.other=1":                             {Root: "overlay", Init: "systemd", Channel: "port", Off: "power"},
 	} {
 		if got, err := ParseCommandLine(line); err != nil || got != want {
 			t.Errorf("%q: got %+v, %v", line, got, err)
@@ -21,7 +21,7 @@ func TestTheCommandLineGivesOptions(t *testing.T) {
 }
 
 func TestUnknownWaysToBootAreRefused(t *testing.T) {
-	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc", "hearth.channel=tcp", "hearth.modules=vdc"} {
+	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc", "hearth.channel=tcp", "hearth.off=never", "hearth.modules=vdc"} {
 		if got, err := ParseCommandLine(line); err == nil {
 			t.Errorf("%q: got %+v", line, got)
 		}

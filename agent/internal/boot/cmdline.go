@@ -18,13 +18,15 @@ type Options struct {
 	VM   string // The VM's name; for the console only.
 	// Channel is where the host is: a virtio-serial "port" or "vsock".
 	Channel string
+	// Off is what ends the VMM: turning the "power" off, or a "restart".
+	Off string
 	// The device with the kernel's modules, or nothing.
 	Modules string
 }
 
 // ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
 func ParseCommandLine(line string) (Options, error) {
-	options := Options{Root: "overlay", Init: "agent", Channel: "port"}
+	options := Options{Root: "overlay", Init: "agent", Channel: "port", Off: "power"}
 	for word := range strings.FieldsSeq(line) {
 		name, value, _ := strings.Cut(word, "=")
 		switch name {
@@ -36,6 +38,8 @@ func ParseCommandLine(line string) (Options, error) {
 			options.VM = value
 		case "hearth.channel":
 			options.Channel = value
+		case "hearth.off":
+			options.Off = value
 		case "hearth.modules":
 			options.Modules = value
 		}
@@ -48,6 +52,9 @@ func ParseCommandLine(line string) (Options, error) {
 	}
 	if options.Channel != "port" && options.Channel != "vsock" {
 		return options, fmt.Errorf("hearth.channel has to be port or vsock, not %q", options.Channel)
+	}
+	if options.Off != "power" && options.Off != "restart" {
+		return options, fmt.Errorf("hearth.off has to be power or restart, not %q", options.Off)
 	}
 	if options.Modules != "" && !strings.HasPrefix(options.Modules, "/dev/") {
 		return options, fmt.Errorf("hearth.modules has to be a device, not %q", options.Modules)

@@ -75,11 +75,15 @@ func (i Init) closeDisks() {
 	}
 }
 
+// HasSwitch says whether this machine can turn its power off. One that cannot halts for good when it tries, and
+// its VMM runs on; a restart ends it, because VMMs run without reboots. Set once, before anything else in here.
+var HasSwitch = true
+
 // Off flushes and turns the power off (or on again) at once. It does not return.
 func Off(reboot bool) {
 	unix.Sync()
 	command := unix.LINUX_REBOOT_CMD_POWER_OFF
-	if reboot {
+	if reboot || !HasSwitch {
 		command = unix.LINUX_REBOOT_CMD_RESTART
 	}
 	_ = unix.Reboot(command)
@@ -103,7 +107,7 @@ func Systemd(console io.Writer, reboot bool, timeout time.Duration) {
 		timeout = defaultTimeout
 	}
 	polite, force := signalPoweroff, signalForcePoweroff
-	if reboot {
+	if reboot || !HasSwitch {
 		polite, force = signalReboot, signalForceReboot
 	}
 	if err := unix.Kill(1, polite); err != nil {

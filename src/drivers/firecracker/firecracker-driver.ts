@@ -143,7 +143,7 @@ export class FirecrackerDriver implements VmDriver {
           program: found.program,
           jailer: found.jailer,
           vmId: plan.id,
-          args: firecrackerArguments(plan, files.api),
+          args: firecrackerArguments(plan),
           files: jailFiles(plan),
           fileMaxBytes: LIMITS.diskMaxBytes,
           hostNetwork: plan.network !== "none",
@@ -195,10 +195,14 @@ export class FirecrackerDriver implements VmDriver {
 }
 
 /** SV-023. */
-function firecrackerArguments(plan: BootPlan, apiSocket: string): string[] {
+function firecrackerArguments(plan: BootPlan): string[] {
+  const files = firecrackerFiles(plan.runDir);
   // The jailer gives the id itself, and refuses a second one.
   const id = plan.isolation.jail ? [] : ["--id", plan.id];
-  return [...id, "--api-sock", apiSocket, ...(plan.isolation.seccomp ? [] : ["--no-seccomp"])];
+  // Info, because the last line says how it ended, also to a hearthd that is not its parent. Not by the API: what
+  // comes before a request is logged on the console.
+  const log = ["--log-path", files.log, "--level", "Info", "--show-level"];
+  return [...id, "--api-sock", files.api, ...log, ...(plan.isolation.seccomp ? [] : ["--no-seccomp"])];
 }
 
 /** The jailer makes the devices itself. */

@@ -26,6 +26,9 @@ export type RecorderOptions = {
 /** Longer lines are a Firecracker that has gone mad. */
 const LINE_MAX_CHARS = 256 * 1024;
 
+/** Firecracker tells of each request that it got and has answered; ours are a heartbeat's, mostly. */
+const OF_OURS = /:fc_api:INFO\] The (API server received|request was executed successfully)/;
+
 export class FirecrackerRecorder {
   /** The sum of all lines of metrics since we read them. */
   metrics: FirecrackerMetrics | undefined;
@@ -52,9 +55,10 @@ export class FirecrackerRecorder {
     this.ended = this.#console.ended;
     opened.move();
     const vmmLog = join(stateDir, "vmm.log");
-    eachChunk(this.#log, (chunk) => {
+    eachLine(this.#log, (line) => {
+      if (OF_OURS.test(line)) return;
       try {
-        appendFileSync(vmmLog, chunk, { mode: 0o600 });
+        appendFileSync(vmmLog, `${line}\n`, { mode: 0o600 });
         truncateWhenOver(vmmLog, logMaxBytes);
       } catch (error) {
         onTrouble(vmmLog, error); // The VM runs all the same.
