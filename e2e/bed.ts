@@ -4,7 +4,15 @@
  */
 import { spawn } from "node:child_process";
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
@@ -33,8 +41,8 @@ export class Bed {
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
 
-  /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor() {
+  /** Cleaned up after the file's tests, whatever happened in them. `config` is its config.toml. */
+  constructor({ config }: { readonly config?: string } = {}) {
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
@@ -49,6 +57,10 @@ export class Bed {
       NODE_COMPILE_CACHE: join(cache, "compile"),
     };
     this.folders = hearthFolders(this.env, this.folder);
+    if (config !== undefined) {
+      mkdirSync(this.folders.config, { recursive: true });
+      writeFileSync(join(this.folders.config, "config.toml"), config);
+    }
     after(() => this.clear());
   }
 
@@ -112,7 +124,7 @@ export class Bed {
   }
 
   vmms(): ProcessRef[] {
-    return findProcessesNaming([this.folders.run, this.folders.state], /^qemu-system-/);
+    return findProcessesNaming([this.folders.run, this.folders.state], /^(qemu-system-|firecracker|jailer)/);
   }
 
   /** What waits for the ends of VMMs. */
@@ -135,6 +147,11 @@ export class Bed {
       .split("\n")
       .map((line) => line.split(" ")[4] ?? "");
     return points.filter((point) => point.startsWith(this.folder));
+  }
+
+  /** Of all hearthds of this host: cgroups bear the ids of VMs alone. */
+  cgroups(): string[] {
+    return entries("/sys/fs/cgroup/hearth").filter((name) => name.startsWith("vm-"));
   }
 
   /** What VMs leave when they are gone: nothing. */

@@ -40,7 +40,7 @@ export class TinyVms implements AsyncDisposable {
       name: parseVmName("tiny"),
       stateDir,
       runDir,
-      kernel: await debianKernel(AbortSignal.timeout(300_000)),
+      kernel: more.kernel ?? (await debianKernel(AbortSignal.timeout(300_000))),
       initramfs,
       kernelArgs: [],
       disks: [],

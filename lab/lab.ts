@@ -21,7 +21,7 @@ const INSIDE = {
   HEARTH_LAB: "1",
   HEARTH_LAB_OUT: "/srv/out",
   HEARTH_E2E_CACHE: "/srv/cache",
-  NODE_COMPILE_CACHE: "/run/lab/compile",
+  NODE_COMPILE_CACHE: "/srv/cache/compile",
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 } as const;
 

@@ -1,10 +1,10 @@
 /**
- * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|test|bench|fmt`. make, npm scripts and CI call it.
+ * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|lab|test|bench|fmt`. make, npm scripts and CI call it.
  *
  * A failing group does not stop the ones after it: one run tells everything that is wrong.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, globSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -19,6 +19,8 @@ const ROOT = join(import.meta.dirname, "..");
 const UNIT_TIMEOUT_MS = 120_000;
 /** Under emulation a boot takes seconds, and the first one builds an image. */
 const E2E_TIMEOUT_MS = 900_000;
+/** Under emulation of emulation. */
+const LAB_TIMEOUT_MS = 1_500_000;
 const GO_SOURCES = "agent/**/*.go";
 
 const GROUPS: Readonly<Record<string, Group>> = {
@@ -32,12 +34,13 @@ const GROUPS: Readonly<Record<string, Group>> = {
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
   // One file after the other: they share the machine's cores and memory with the VMs that they boot.
   e2e: () => testFiles(["e2e/**/*.test.ts"], 1, E2E_TIMEOUT_MS),
+  lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
   fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
 };
 const FAILURE_CHARS = 1_500;
 const failures: string[] = [];
-const TEST_GROUPS = ["check", "unit", "go", "e2e"];
+const TEST_GROUPS = ["check", "unit", "go", "e2e", "lab"];
 
 process.chdir(ROOT);
 process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goFolder(), process.env["PATH"] ?? ""].join(
@@ -158,6 +161,26 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   });
   await pipeline(stream.compose(spec), process.stdout, { end: false });
   return { ok, counts };
+}
+
+/** The tests of the nested host: this very task, in there. What it counted and why something failed comes back. */
+async function lab(): Promise<{ ok: boolean; counts?: Counts }> {
+  const out = join(ROOT, "build/lab");
+  rmSync(out, { recursive: true, force: true });
+  const inside = ["node", "tools/dev.ts", "lab", ...process.argv.slice(3)];
+  const ok = await command(process.execPath, ["lab/main.ts", "--out", out, ...inside]);
+  const report = join(out, "report.json");
+  if (!existsSync(report)) return { ok: false };
+  const { counts, why } = JSON.parse(readFileSync(report, "utf8")) as { counts: Counts; why: string[] };
+  failures.push(...why);
+  return { ok, counts };
+}
+
+async function testsInLab(): Promise<{ ok: boolean; counts: Counts }> {
+  const outcome = await testFiles(["lab/**/*.test.ts"], 1, LAB_TIMEOUT_MS);
+  const report = JSON.stringify({ counts: outcome.counts, why: failures });
+  writeFileSync(join(process.env["HEARTH_LAB_OUT"] ?? ".", "report.json"), report);
+  return outcome;
 }
 
 function tool(name: string, args: readonly string[]): Promise<boolean> {

@@ -61,6 +61,8 @@ const IDLE_UNITS = [
   "motd-news.timer",
   "serial-getty@.service",
   "systemd-tmpfiles-clean.timer",
+  // /tmp stays on the disk: memory is for the guests.
+  "tmp.mount",
 ] as const;
 
 const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps"] as const;

@@ -1,0 +1,80 @@
+/** What every driver promises, held against real Firecracker and real QEMU with KVM. L7. */
+import { globSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
+import { extractVmlinux } from "#images/extract-vmlinux.ts";
+import { driverContract } from "#testing/driver-contract.ts";
+import type { GuestAct } from "#testing/driver-contract.ts";
+import { TinyVms } from "../e2e/tiny-vms.ts";
+
+/** Nothing else in the lab has it. */
+const UID = 1_999_000_000;
+const [kernel = ""] = globSync("/srv/cache/hearth/kernels/*/vmlinuz");
+/** A heartbeat more often than in life, as far as emulated KVM answers in time. */
+const timing = { heartbeatMs: 2_000, answerDeadlineMs: 1_500 };
+
+const WALLS = {
+  "": UNCONFINED,
+  " in its jail": { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID },
+} as const;
+
+for (const [where, isolation] of Object.entries(WALLS)) {
+  contract(`Firecracker${where}`, isolation, firecracker, async (vms, act) => {
+    // It has no power switch: its guests end by a restart.
+    const plan = await vms.plan(act === "power-off" ? "reboot" : act, { kernel: await kernelElf() });
+    return { ...plan, isolation: { ...isolation, jailDir: join(vms.folder, `jail-${plan.id}`) } };
+  });
+  contract(
+    `QEMU with KVM${where}`,
+    isolation,
+    () => new QemuDriver({ accel: "kvm", timing }),
+    (vms, act) => vms.plan(act, { kernel }),
+  );
+}
+
+function contract(
+  name: string,
+  isolation: BootIsolation,
+  makeDriver: () => VmDriver,
+  makePlan: (vms: TinyVms, act: GuestAct) => Promise<BootPlan>,
+): void {
+  driverContract(name, async () => {
+    const vms = new TinyVms(isolation);
+    return {
+      makeDriver,
+      makePlan: (act) => makePlan(vms, act),
+      crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
+      leftovers: () => vms.leftovers(),
+      [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
+    };
+  });
+}
+
+let extracting: Promise<string> | undefined;
+
+/** Once for all tests: it takes seconds where the CPU is emulated. */
+function kernelElf(): Promise<string> {
+  extracting ??= (async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hearth-elf-"));
+    after(() => rmSync(folder, { recursive: true }));
+    const elf = join(folder, "vmlinux");
+    await extractVmlinux(kernel, elf, AbortSignal.timeout(300_000));
+    return elf;
+  })();
+  return extracting;
+}
+
+function firecracker(): VmDriver {
+  return new FirecrackerDriver({
+    find: (signal) => findFirecracker({ cacheDir: "/srv/cache/hearth" }, signal),
+    kvm: () => Promise.resolve("works"),
+    timing,
+  });
+}
