@@ -179,6 +179,23 @@ export const vmSchema = z
   })
   .openapi("Vm");
 
+/** As `VmmMetrics` of the drivers says; see docs/stats.md. */
+const vmmMetricsSchema = z
+  .object({
+    vcpuExits: z.int(),
+    blockReadBytes: z.int(),
+    blockWriteBytes: z.int(),
+    blockReadOps: z.int(),
+    blockWriteOps: z.int(),
+    blockThrottledCount: z.int(),
+    vsockToGuestBytes: z.int(),
+    vsockFromGuestBytes: z.int(),
+    missedLogCount: z.int(),
+    missedMetricsCount: z.int(),
+    seccompFaultCount: z.int(),
+  })
+  .openapi("VmmMetrics");
+
 export const vmStatsSchema = z
   .object({
     id: z.string(),
@@ -194,6 +211,8 @@ export const vmStatsSchema = z
     /** Blocks that the VM's writable disk takes on the host, and what it could take. */
     diskAllocatedBytes: z.int(),
     diskBytes: z.int(),
+    /** What the VMM has counted of its own work; undefined where it counts nothing, or does not answer. */
+    vmm: vmmMetricsSchema.optional(),
   })
   .openapi("VmStats");
 

@@ -2,14 +2,20 @@ import type { VmStats } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
+import type { VmmMetrics } from "#drivers/vm-driver.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-const GUEST_MEMORY_DEADLINE_MS = 1_000;
+/** For what only the VMM knows. */
+const VMM_DEADLINE_MS = 1_000;
 
+type FromVmm = {
+  readonly memoryBytes: number | undefined;
+  readonly metrics: VmmMetrics | undefined;
+};
 type Reading = { readonly cpuTicks: number; readonly atMs: number };
 
 /** Readings of what VMs use of the host. CPU is a difference, so the last reading of each VM is kept. BG-013. */
@@ -30,8 +36,10 @@ export class StatsReader {
     const before = this.#last.get(vm.id) ?? { cpuTicks: 0, atMs: startedAtMs };
     if (usage === undefined) this.#last.delete(vm.id);
     else this.#last.set(vm.id, { cpuTicks: usage.cpuTicks, atMs: now });
-    const memoryBytes = handle === undefined ? undefined : await this.#guestMemory(vm, handle);
-    const disk = await host.disks.usage(vmPaths(host.folders, vm.id).disk);
+    const [fromVmm, disk] = await Promise.all([
+      handle === undefined ? undefined : this.#askVmm(vm, handle),
+      host.disks.usage(vmPaths(host.folders, vm.id).disk),
+    ]);
     return {
       id: vm.id,
       name: vm.name,
@@ -40,22 +48,29 @@ export class StatsReader {
       cpuPercent: usage === undefined ? 0 : cpuPercent(before, { cpuTicks: usage.cpuTicks, atMs: now }),
       rssBytes: usage?.rssBytes ?? 0,
       vszBytes: usage?.vszBytes ?? 0,
-      memoryBytes,
+      memoryBytes: fromVmm?.memoryBytes,
       diskAllocatedBytes: disk.allocatedBytes,
       diskBytes: disk.sizeBytes,
+      vmm: fromVmm?.metrics,
     };
   }
 
   /** A VMM that does not answer must not hold up what the host knows of it. */
-  async #guestMemory(vm: VmRecord, handle: VmHandle): Promise<number | undefined> {
-    const { ballooner } = driverOf(this.#host, handle.driver);
-    if (ballooner === undefined || vm.state.phase !== "running") return undefined;
-    const reading = ballooner.readMemory(handle, AbortSignal.timeout(GUEST_MEMORY_DEADLINE_MS));
-    return reading.then(
-      ({ bytes }) => bytes,
-      () => undefined, // It ends, or hangs, which `show` says.
-    );
+  async #askVmm({ state }: VmRecord, handle: VmHandle): Promise<FromVmm> {
+    const { ballooner, meter } = driverOf(this.#host, handle.driver);
+    const isRunning = state.phase === "running";
+    const signal = AbortSignal.timeout(VMM_DEADLINE_MS);
+    const [memory, metrics] = await Promise.all([
+      isRunning ? orUnknown(ballooner?.readMemory(handle, signal)) : undefined,
+      isRunning || state.phase === "paused" ? orUnknown(meter?.readMetrics(handle, signal)) : undefined,
+    ]);
+    return { memoryBytes: memory?.bytes, metrics };
   }
+}
+
+/** Undefined when it ends or hangs, which \`show\` says. */
+function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | undefined> | undefined {
+  return asked?.catch(() => undefined);
 }
 
 function cpuPercent(before: Reading, now: Reading): number {

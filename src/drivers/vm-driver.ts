@@ -102,10 +102,39 @@ export interface Ballooner {
   setMemory(handle: VmHandle, bytes: number, signal: AbortSignal): Promise<GuestMemory>;
 }
 
+/**
+ * What a VMM counts of its own work, from the moment on when this hearthd began to follow it: a hearthd that
+ * finds the VM again begins with what nobody has read meanwhile. All disks are in one sum.
+ */
+export type VmmMetrics = {
+  /** How often the guest's CPUs waited for a device of the VMM. */
+  readonly vcpuExits: number;
+  readonly blockReadBytes: number;
+  readonly blockWriteBytes: number;
+  readonly blockReadOps: number;
+  readonly blockWriteOps: number;
+  /** How often a disk had to wait for its limit. */
+  readonly blockThrottledCount: number;
+  readonly vsockToGuestBytes: number;
+  readonly vsockFromGuestBytes: number;
+  /** What the VMM could not write down, because nobody read it in time. */
+  readonly missedLogCount: number;
+  readonly missedMetricsCount: number;
+  /** System calls that its filter refused. */
+  readonly seccompFaultCount: number;
+};
+
+/** An optional part of a driver, there when its VMM counts what it does. */
+export interface Meter {
+  /** As it is now. @throws HearthError `vm.gone`, `vmm.unresponsive` */
+  readMetrics(handle: VmHandle, signal: AbortSignal): Promise<VmmMetrics>;
+}
+
 export interface VmDriver {
   readonly name: string;
   readonly rateLimiter?: RateLimiter | undefined;
   readonly ballooner?: Ballooner | undefined;
+  readonly meter?: Meter | undefined;
   features(signal: AbortSignal): Promise<DriverFeatures>;
   /**
    * Resolves once the VMM runs the guest's kernel; the agent comes later. The VMM is in its own session

@@ -40,6 +40,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "a watch that was ended hears nothing more": watchEnds,
   "limits change and go while a VM runs, where the features say so": changesLimits,
   "a guest has the memory that it was started with, until it is asked for some": readsMemory,
+  "what a VMM counts can be read while it runs, and never goes down": readsMetrics,
 };
 
 /** `open` makes the host of one test, which is closed after it. */
@@ -220,6 +221,21 @@ async function readsMemory(host: ContractHost): Promise<void> {
   assert.deepEqual(await ballooner.setMemory(handle, plan.memoryBytes, never), all);
   await driver.stop(handle, "kill", never);
   await assert.rejects(ballooner.readMemory(handle, never), isCode("vm.gone"));
+}
+
+async function readsMetrics(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const { meter } = driver;
+  if (meter === undefined) return;
+  const handle = await boot(driver, host, "wait");
+  const before = await meter.readMetrics(handle, never);
+  const after = await meter.readMetrics(handle, never);
+  for (const [name, count] of Object.entries(before)) {
+    assert.ok(Number.isInteger(count) && count >= 0, `${name} is a count`);
+    assert.ok(after[name as keyof typeof after] >= count, `${name} goes up`);
+  }
+  await driver.stop(handle, "kill", never);
+  await assert.rejects(meter.readMetrics(handle, never), isCode("vm.gone"));
 }
 
 function isCode(code: string): (error: unknown) => boolean {

@@ -8,6 +8,7 @@ import type {
   Ballooner,
   BootPlan,
   DriverFeatures,
+  Meter,
   RateLimiter,
   StopMode,
   VmDriver,
@@ -104,6 +105,8 @@ export class FakeDriver implements VmDriver {
   };
   /** Names of what was called, in order. */
   readonly calls: string[] = [];
+  /** Most drivers have none. */
+  meter: Meter | undefined;
 
   constructor(options: { readonly name?: string; readonly vmms?: FakeVmms } = {}) {
     this.name = options.name ?? "fake";

@@ -3,7 +3,10 @@ import { join } from "node:path";
 import { MIB } from "#base/sizes.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
 import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
+import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
+import { driveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
 /** What a VMM in this run folder listens on and writes to. */
 export type FirecrackerFiles = {
@@ -42,7 +45,7 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
       initrdPath: plan.initramfs,
       bootArgs: kernelCommandLine(plan.kernelArgs),
     },
-    drives: plan.disks.map(drive),
+    drives: plan.disks.map((disk, index) => drive(disk, index, plan.limits?.disk)),
     vsock: { guestCid: GUEST_CID, udsPath: files.vsock },
     entropy: {},
     balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
@@ -53,20 +56,16 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
 const BALLOON_STATISTICS_S = 60;
 
 /** None is the root device: the initramfs finds its disks by their letters, which follow the order in here. */
-function drive(disk: DiskPlan, index: number): Drive {
+function drive(disk: DiskPlan, index: number, limit: RateLimit | undefined): Drive {
   return {
-    driveId: driveId(index),
+    driveId: driveId(disk, index),
     pathOnHost: disk.path,
     isRootDevice: false,
     isReadOnly: disk.readOnly,
     // What the guest has synced is safe; Firecracker's default ignores its flushes.
     ...(!disk.readOnly && { cacheType: "Writeback" as const }),
+    ...(disk.limited && { rateLimiter: bucketsOf(limit) }),
   };
-}
-
-/** By its place in the plan. */
-export function driveId(index: number): string {
-  return `disk${index}`;
 }
 
 /** Words of the user come last: the kernel takes the last of two that contradict each other. */

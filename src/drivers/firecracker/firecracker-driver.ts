@@ -6,16 +6,28 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { within } from "#drivers/deadline.ts";
+import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
 import { firecrackerFeatures } from "#drivers/firecracker/features.ts";
 import type { KvmOpinion } from "#drivers/firecracker/features.ts";
 import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts";
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
+import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
-import type { BootPlan, DriverFeatures, StopMode, VmDriver, VmmWatcher } from "#drivers/vm-driver.ts";
+import type {
+  Ballooner,
+  BootPlan,
+  DriverFeatures,
+  Meter,
+  RateLimiter,
+  StopMode,
+  VmDriver,
+  VmmWatcher,
+} from "#drivers/vm-driver.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
 import { endProcess } from "#host/process-end.ts";
@@ -115,12 +127,30 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await (await this.#session(handle).client(signal)).pauseVm(signal);
+    await this.#session(handle).ask((client) => client.pauseVm(signal), signal);
   }
 
   async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await (await this.#session(handle).client(signal)).resumeVm(signal);
+    await this.#session(handle).ask((client) => client.resumeVm(signal), signal);
   }
+
+  readonly rateLimiter: RateLimiter = {
+    setLimits: (handle, limits, signal) =>
+      this.#session(handle).ask((client) => limitDrives(client, limits, signal), signal),
+  };
+
+  readonly ballooner: Ballooner = {
+    readMemory: (handle, signal) => this.#session(handle).ask((client) => readMemory(client, signal), signal),
+    setMemory: (handle, bytes, signal) =>
+      this.#session(handle).ask((client) => inflateTo(client, bytes, signal), signal),
+  };
+
+  readonly meter: Meter = {
+    readMetrics: (handle, signal) => {
+      const session = this.#session(handle);
+      return session.ask((client) => readMetrics(session.record(true), client, signal), signal);
+    },
+  };
 
   /** Firecracker keeps nothing back that a signal to end would let it save, so both modes are the same. */
   async stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {

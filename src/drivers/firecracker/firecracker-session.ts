@@ -82,8 +82,28 @@ export class FirecrackerSession {
     return recorder;
   }
 
-  /** @throws HearthError `vm.gone` when the process has ended. */
-  client(signal: AbortSignal): Promise<FirecrackerClient> {
+  /** @throws HearthError `vm.gone` when the process has ended, or ends meanwhile; what `work` throws. */
+  async ask<Answer>(
+    work: (client: FirecrackerClient) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    if (!isAlive(this.handle.process)) throw gone();
+    try {
+      return await work(await this.#getClient(signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (await this.#hasGone(signal)) throw gone();
+      throw error;
+    }
+  }
+
+  /** A Firecracker that ends stops listening first, and is gone when it has given the guest's memory back. */
+  async #hasGone(signal: AbortSignal): Promise<boolean> {
+    if (isAlive(this.handle.process) && (await isListening(this.files.api))) return false;
+    return waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal);
+  }
+
+  #getClient(signal: AbortSignal): Promise<FirecrackerClient> {
     this.#client ??= this.#connect(this.#options.timing.answerDeadlineMs, signal);
     return this.#client;
   }
@@ -96,7 +116,7 @@ export class FirecrackerSession {
     } catch (error) {
       this.#client = undefined;
       signal.throwIfAborted();
-      if (!isAlive(this.handle.process)) throw new HearthError("vm.gone", "The VM is not running any more.");
+      if (!isAlive(this.handle.process)) throw gone();
       throw error;
     }
   }
@@ -203,7 +223,7 @@ export class FirecrackerSession {
     if (this.#asked) return;
     try {
       const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
-      await (await this.client(signal)).describeInstance(signal);
+      await (await this.#getClient(signal)).describeInstance(signal);
       this.#keepRecording();
     } catch (error) {
       if (isAlive(this.handle.process)) throw error;
@@ -218,4 +238,8 @@ export class FirecrackerSession {
       this.#options.onTrouble(this.handle.stateDir, error); // The VM runs all the same.
     }
   }
+}
+
+function gone(): HearthError {
+  return new HearthError("vm.gone", "The VM is not running any more.");
 }

@@ -28,6 +28,8 @@ const LINE_MAX_CHARS = 256 * 1024;
 
 /** Firecracker tells of each request that it got and has answered; ours are a heartbeat's, mostly. */
 const OF_OURS = /:fc_api:INFO\] The (API server received|request was executed successfully)/;
+/** What a rate limit does to a large request is no error, though Firecracker says so of each. */
+const OF_A_LIMIT = /Consumed \d+ tokens from bucket of size \d+/;
 
 export class FirecrackerRecorder {
   /** The sum of all lines of metrics since we read them. */
@@ -56,7 +58,7 @@ export class FirecrackerRecorder {
     opened.move();
     const vmmLog = join(stateDir, "vmm.log");
     eachLine(this.#log, (line) => {
-      if (OF_OURS.test(line)) return;
+      if (OF_OURS.test(line) || OF_A_LIMIT.test(line)) return;
       try {
         appendFileSync(vmmLog, `${line}\n`, { mode: 0o600 });
         truncateWhenOver(vmmLog, logMaxBytes);

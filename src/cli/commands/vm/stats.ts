@@ -14,7 +14,8 @@ export default command({
   summary: "Show what VMs use of the host",
   about:
     "CPU in percent of one host CPU, so 200% is two whole ones; MEMORY is what is resident of the VMM; GUEST what the guest has of its memory; DISK the " +
-    "blocks that the VM's writable disk takes, of what it could take. Without names, all VMs that run.",
+    "blocks that the VM's writable disk takes, of what it could take. With --json also what the VMM itself counts, as vmm, where it counts. " +
+    "Without names, all VMs that run.",
   args: [{ name: "VM", many: true, optional: true, help: "Names or ids", completes: "vm" }],
   flags: { watch: { help: "Again every two seconds, until Ctrl-C; with --json a line each time" } },
   examples: [
