@@ -61,9 +61,14 @@ export class FakeFirecracker implements AsyncDisposable {
     return new Promise((resolve) => this.#server.listen(this.socketPath, resolve));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Answers nobody any more, as one that has ended. Idempotent. */
+  async stopListening(): Promise<void> {
     this.#server.closeAllConnections();
     if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stopListening();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }

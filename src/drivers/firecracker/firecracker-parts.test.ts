@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { MIB } from "#base/sizes.ts";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { findProcess, signalProcess } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { answerJson } from "#testing/fake-firecracker.ts";
+import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
+
+const signal = AbortSignal.timeout(60_000);
+
+/** As a hearthd that starts now makes it: it knows nothing of the VMs that run. */
+function newDriver(): FirecrackerDriver {
+  return new FirecrackerDriver({
+    find: () => Promise.reject(new Error("Nobody boots anything here.")),
+    kvm: () => Promise.resolve("works"),
+  });
+}
+
+type Part = (driver: FirecrackerDriver, handle: VmHandle) => Promise<unknown>;
+const PARTS: Readonly<Record<string, Part>> = {
+  "setting limits": (driver, handle) => driver.rateLimiter.setLimits(handle, {}, signal),
+  "reading memory": (driver, handle) => driver.ballooner.readMemory(handle, signal),
+  "setting memory": (driver, handle) => driver.ballooner.setMemory(handle, 256 * MIB, signal),
+  "reading metrics": (driver, handle) => driver.meter.readMetrics(handle, signal),
+  pausing: (driver, handle) => driver.pause(handle, signal),
+  resuming: (driver, handle) => driver.resume(handle, signal),
+};
+
+describe("a hearthd that finds a Firecracker again", () => {
+  test("L1: limits its own disks, moves its memory and reads its metrics", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    vm.stepMib = 1_024;
+    const driver = newDriver();
+    const leaving = new AbortController();
+    driver.watch(vm.handle, { exited: () => {}, silent: () => {} }, leaving.signal);
+    await driver.rateLimiter.setLimits(vm.handle, { disk: { opsPerS: 100 } }, signal);
+    const memory = await driver.ballooner.setMemory(vm.handle, 256 * MIB, signal);
+    assert.deepEqual(memory, { bytes: 256 * MIB, maxBytes: 512 * MIB });
+    assert.deepEqual(await driver.ballooner.readMemory(vm.handle, signal), memory);
+    assert.equal((await driver.meter.readMetrics(vm.handle, signal)).vcpuExits, 1);
+    leaving.abort();
+    assert.deepEqual(
+      vm.changes.map(({ request }) => request),
+      ["PATCH /drives/own1", "PATCH /drives/own2", "PATCH /balloon", "PUT /actions"],
+    );
+  });
+});
+
+for (const [what, part] of Object.entries(PARTS)) {
+  describe(what, () => {
+    test("of a VM whose process is gone is vm.gone, and asks nobody", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const { process } = vm.handle;
+      const gone = { ...vm.handle, process: { ...process, startTicks: process.startTicks - 1 } };
+      await assert.rejects(part(newDriver(), gone), { code: "vm.gone" });
+      assert.deepEqual(vm.api.asked, []);
+    });
+
+    test("of a VM that ends meanwhile is vm.gone", async (t) => {
+      await using vm = await FakeFirecrackerVm.start();
+      const logFile = join(vm.handle.stateDir, "sleep.log");
+      const pid = await startDetached("sleep", ["600"], { cwd: "/", logFile, onExit: () => {} });
+      const process = findProcess(pid);
+      assert.ok(process !== undefined, "it runs");
+      t.after(() => signalProcess(process, "SIGKILL"));
+      const { answer } = vm.api;
+      vm.api.answer = (request, response) => {
+        if (request.path === "/version") return answer(request, response);
+        signalProcess(process, "SIGKILL");
+        void vm.api.stopListening();
+        response.destroy();
+      };
+      await assert.rejects(part(newDriver(), { ...vm.handle, process }), { code: "vm.gone" });
+    });
+
+    test("that Firecracker refuses is what it says, of a VM that runs", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const { answer } = vm.api;
+      vm.api.answer = (request, response) =>
+        request.path === "/version"
+          ? answer(request, response)
+          : answerJson(response, 400, { fault_message: "not now" });
+      await assert.rejects(part(newDriver(), vm.handle), { code: "vmm.failed", message: /not now/ });
+    });
+  });
+}

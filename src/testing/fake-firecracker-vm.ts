@@ -1,0 +1,119 @@
+/** A Firecracker whose VM runs, as far as its API tells: disks, a balloon in a guest, and metrics in a pipe. */
+import { closeSync, mkdirSync, writeSync } from "node:fs";
+import type { ServerResponse } from "node:http";
+import { dirname, join } from "node:path";
+import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { accept, answerJson, FakeFirecracker } from "#testing/fake-firecracker.ts";
+import type { AskedRequest } from "#testing/fake-firecracker.ts";
+
+const PAGES_PER_MIB = 256;
+
+/** As Firecracker has them open. */
+type Pipes = { readonly console: number; readonly log: number; readonly metrics: number };
+
+export class FakeFirecrackerVm implements AsyncDisposable {
+  readonly api: FakeFirecracker;
+  readonly files: FirecrackerFiles;
+  readonly handle: VmHandle;
+  memSizeMib = 512;
+  driveIds: readonly string[] = ["shared0", "own1", "own2"];
+  /** Whether the guest has a driver for the balloon; undefined: from the second request on. */
+  hasBalloonDriver: boolean | undefined = true;
+  /** As this version says that it has none. */
+  noDriverText = "Device is inactive, check if balloon driver is enabled in guest kernel.";
+  /** What the guest moves each time that somebody looks, and the most that it gives. */
+  stepMib = 32;
+  spareMib = 1_024;
+  /** What a FlushMetrics writes; undefined writes nothing. */
+  metricsLine: (() => string) | undefined = () => '{"vcpu": {"exit_io_in": 1}}';
+  readonly #pipes: Pipes;
+  #targetMib = 0;
+  #actualMib = 0;
+
+  private constructor(api: FakeFirecracker, pipes: Pipes, stateDir: string) {
+    this.api = api;
+    this.files = firecrackerFiles(dirname(api.socketPath));
+    this.#pipes = pipes;
+    const process = findProcess(globalThis.process.pid);
+    if (process === undefined) throw new Error("This very process runs.");
+    this.handle = {
+      driver: "firecracker",
+      accel: "kvm",
+      process,
+      stateDir,
+      agentSocket: this.files.vsock,
+      monitorSocket: this.files.api,
+      consoleSocket: this.files.console,
+    };
+    api.answer = (request, response) => this.#answer(request, response);
+  }
+
+  static async start(): Promise<FakeFirecrackerVm> {
+    const api = await FakeFirecracker.start();
+    const runDir = dirname(api.socketPath);
+    const { console, log, metrics } = firecrackerFiles(runDir);
+    await makeFifos([console, log, metrics], AbortSignal.timeout(60_000));
+    const stateDir = join(runDir, "state");
+    mkdirSync(stateDir);
+    const pipes = {
+      console: openFifoForProgram(console),
+      log: openFifoForProgram(log),
+      metrics: openFifoForProgram(metrics),
+    };
+    return new FakeFirecrackerVm(api, pipes, stateDir);
+  }
+
+  /** Requests but for those that only ask: "PATCH /balloon", with the body. */
+  get changes(): { readonly request: string; readonly body: unknown }[] {
+    return this.api.asked
+      .filter(({ method }) => method !== "GET")
+      .map(({ method, path, text }) => ({ request: `${method} ${path}`, body: JSON.parse(text) }));
+  }
+
+  /** A line of Firecracker's own log. */
+  log(line: string): void {
+    writeSync(this.#pipes.log, `${line}\n`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const pipe of Object.values(this.#pipes)) closeSync(pipe);
+    await this.api[Symbol.asyncDispose]();
+  }
+
+  #answer(request: AskedRequest, response: ServerResponse): void {
+    const { method, path, text } = request;
+    const drives = this.driveIds.map((id) => ({ drive_id: id, is_root_device: false, path_on_host: "/d" }));
+    if (path === "/vm/config") return answerJson(response, 200, { drives });
+    if (path === "/machine-config")
+      return answerJson(response, 200, { vcpu_count: 1, mem_size_mib: this.memSizeMib });
+    if (path === "/balloon/statistics") return answerJson(response, 200, this.#statistics());
+    if (method === "PATCH" && path === "/balloon" && !this.#takes(JSON.parse(text)))
+      return answerJson(response, 400, { fault_message: this.noDriverText });
+    if (text === '{"action_type":"FlushMetrics"}' && this.metricsLine !== undefined)
+      writeSync(this.#pipes.metrics, `${this.metricsLine()}\n`);
+    return accept(request, response);
+  }
+
+  #takes({ amount_mib }: { readonly amount_mib: number }): boolean {
+    const takes = this.hasBalloonDriver ?? false;
+    this.hasBalloonDriver ??= true;
+    if (takes) this.#targetMib = amount_mib;
+    return takes;
+  }
+
+  #statistics(): object {
+    const wantedMib = Math.min(this.#targetMib, this.spareMib);
+    const wayMib = wantedMib - this.#actualMib;
+    this.#actualMib += Math.sign(wayMib) * Math.min(this.stepMib, Math.abs(wayMib));
+    return {
+      target_pages: this.#targetMib * PAGES_PER_MIB,
+      actual_pages: this.#actualMib * PAGES_PER_MIB,
+      target_mib: this.#targetMib,
+      actual_mib: this.#actualMib,
+    };
+  }
+}
