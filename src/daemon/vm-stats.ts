@@ -68,9 +68,11 @@ export class StatsReader {
   }
 }
 
-/** Undefined when it ends or hangs, which \`show\` says. */
 function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | undefined> | undefined {
-  return asked?.catch(() => undefined);
+  return asked?.then(
+    (value) => value,
+    () => undefined, // It ends, or hangs, which `show` says.
+  );
 }
 
 function cpuPercent(before: Reading, now: Reading): number {
