@@ -5,7 +5,11 @@ import { isLimitedDrive } from "#drivers/firecracker/drive-id.ts";
 import type { VmLimits } from "#drivers/vm-driver.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-/** A bucket of which nobody said how much it holds has so much of its rate, as QEMU's has. */
+/**
+ * A bucket of which nobody said how much it holds has so much of its rate, as QEMU's has. Firecracker's are coarse for
+ * requests of about that size: it asks one that is not full enough again after 100 ms, when what does not fit any more
+ * is lost; and the time that a request larger than the bucket has to wait fills the bucket too (rate_limiter/mod.rs).
+ */
 const BUCKET_S = 0.1;
 const UNLIMITED: TokenBucket = { size: 0, refillTime: 0 };
 
