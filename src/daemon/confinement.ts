@@ -20,8 +20,9 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
   seccomp: "Made with --no-seccomp: the VMM may make any system call.",
 };
 
-/** The VM's uid, if its jail is to have one. Idempotent. */
-export function leaseUid(host: Host, vm: VmRecord): void {
+/** The VM's uid, if its jail is to have one, and an empty place for the jail: VS-015. Idempotent. */
+export async function leaseUid(host: Host, vm: VmRecord): Promise<void> {
+  await host.helper.removeJail(vm.id);
   if (vm.spec.isolation.jail) host.helper.leaseUid(vm.id);
 }
 

@@ -12,7 +12,11 @@ const { O_RDONLY, O_RDWR, O_NONBLOCK, O_NOFOLLOW } = constants;
 
 /** Nothing may be at these paths. Anybody may open them, so the folder decides who can. */
 export async function makeFifos(paths: readonly string[], signal: AbortSignal): Promise<void> {
-  await runOrThrow("mkfifo", ["-m", "0666", "--", ...paths], { timeoutMs: TIMEOUT_MS, signal });
+  signal.throwIfAborted();
+  // Too short to be cancelled: the caller gets its own reason, and finds all or none.
+  const { signal: never } = new AbortController();
+  await runOrThrow("mkfifo", ["-m", "0666", "--", ...paths], { timeoutMs: TIMEOUT_MS, signal: never });
+  signal.throwIfAborted();
 }
 
 /** For a program's stdout. The caller closes it once the program has it. */

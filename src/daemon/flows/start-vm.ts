@@ -49,7 +49,7 @@ export const START_VM: Flow<StartContext> = {
     },
     {
       name: "lease a uid",
-      run: async ({ host, start }) => leaseUid(host, need(start).vm),
+      run: ({ host, start }) => leaseUid(host, need(start).vm),
       undo: async ({ host, id }) => releaseUid(host, id),
     },
     {

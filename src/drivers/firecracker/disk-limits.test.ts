@@ -39,10 +39,10 @@ function clientOf({ files }: FakeFirecrackerVm): FirecrackerClient {
 }
 
 describe("a limit as token buckets", () => {
-  test("holds a tenth of its rate, and all of a burst", () => {
+  test("holds a second's worth of its rate, and all of a burst", () => {
     assert.deepEqual(bucketsOf({ bandwidthBytesPerS: 10 * MIB, opsPerS: 500 }), {
-      bandwidth: { size: MIB, refillTime: 100 },
-      ops: { size: 50, refillTime: 100 },
+      bandwidth: { size: 10 * MIB, refillTime: 1_000 },
+      ops: { size: 500, refillTime: 1_000 },
     });
     const bursts = { bandwidthBytesPerS: MIB, bandwidthBurstBytes: 4 * MIB, opsPerS: 100, opsBurst: 250 };
     assert.deepEqual(bucketsOf(bursts), {
@@ -71,7 +71,7 @@ describe("limits at the start", () => {
   test("hold for the VM's own disks, also one that is only read, and not for its image", () => {
     const disk = { bandwidthBytesPerS: 10 * MIB };
     const { drives = [] } = firecrackerConfig({ ...PLAN, limits: { disk } });
-    const limiter = { bandwidth: { size: MIB, refillTime: 100 }, ops: undefined };
+    const limiter = { bandwidth: { size: 10 * MIB, refillTime: 1_000 }, ops: undefined };
     assert.deepEqual(
       drives.map(({ driveId, rateLimiter }) => [driveId, isLimitedDrive(driveId), rateLimiter]),
       [
@@ -102,7 +102,7 @@ describe("limits of a VM that runs", () => {
     await limitDrives(clientOf(vm), limits, signal);
     const rate_limiter = {
       bandwidth: { size: 2 * MIB, refill_time: 2_000 },
-      ops: { size: 10, refill_time: 100 },
+      ops: { size: 100, refill_time: 1_000 },
     };
     assert.deepEqual(vm.changes, [
       { request: "PATCH /drives/own1", body: { drive_id: "own1", rate_limiter } },
@@ -120,7 +120,7 @@ describe("limits of a VM that runs", () => {
     assert.deepEqual(
       vm.changes.map(({ body }) => body),
       [
-        { drive_id: "own1", rate_limiter: { bandwidth: none, ops: { size: 10, refill_time: 100 } } },
+        { drive_id: "own1", rate_limiter: { bandwidth: none, ops: { size: 100, refill_time: 1_000 } } },
         { drive_id: "own1", rate_limiter: { bandwidth: none, ops: none } },
       ],
     );

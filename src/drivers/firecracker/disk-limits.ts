@@ -6,11 +6,11 @@ import type { VmLimits } from "#drivers/vm-driver.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
 /**
- * A bucket of which nobody said how much it holds has so much of its rate, as QEMU's has. Firecracker's are coarse for
- * requests of about that size: it asks one that is not full enough again after 100 ms, when what does not fit any more
- * is lost; and the time that a request larger than the bucket has to wait fills the bucket too (rate_limiter/mod.rs).
+ * A bucket of which nobody said how much it holds has so much of its rate. Firecracker's are coarse for requests of
+ * about the bucket's size: it asks one that is not full enough again after 100 ms, when what does not fit any more is
+ * lost; and the time that a request larger than the bucket has to wait fills the bucket too (rate_limiter/mod.rs).
  */
-const BUCKET_S = 0.1;
+const BUCKET_S = 1;
 const UNLIMITED: TokenBucket = { size: 0, refillTime: 0 };
 
 /** Before the start: nothing is said of what is not limited. Pure. */

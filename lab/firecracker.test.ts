@@ -1,0 +1,207 @@
+/** A VM on real Firecracker through hearthd, from its start to its end. Where a promise is cheap, one VM serves many. */
+import assert from "node:assert/strict";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { before, describe, test } from "node:test";
+import type { Vm } from "#api/wire.ts";
+import { MIB } from "#base/sizes.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { HearthVm } from "#sdk/hearth-vm.ts";
+import { Bed } from "../e2e/bed.ts";
+
+const bed = new Bed({ config: '[defaults]\ndriver = "firecracker"\ncpus = 1\nmemory = "256M"\n' });
+const NONE = "0000000000000000";
+let vm: HearthVm;
+
+before(async () => {
+  vm = await (await bed.connect()).vms.create({ image: "debian", name: "web" });
+  await vm.start();
+});
+
+async function sh(script: string): Promise<string> {
+  const { stdout, stderr, exitCode } = await vm.exec(["sh", "-c", script]);
+  assert.equal(exitCode, 0, stderr);
+  return stdout;
+}
+
+async function pidOf(shown: Promise<Vm> = vm.show()): Promise<number> {
+  const { pid } = await shown;
+  assert.ok(pid);
+  return pid;
+}
+
+describe("a VM on Firecracker", () => {
+  test("runs commands, and every byte of an argument and the exit code arrive", async () => {
+    const odd = ["a b", "$HOME", "", "*", "new\nline", "'\""];
+    const { stdout } = await vm.exec(["printf", "%s\\0", ...odd]);
+    assert.deepEqual(stdout.split("\0").slice(0, -1), odd);
+    assert.equal((await vm.exec(["sh", "-c", "exit 42"])).exitCode, 42);
+    assert.equal((await vm.show()).accel, "kvm");
+  });
+
+  test("takes files and gives them back", async () => {
+    const folder = join(bed.folder, "in");
+    mkdirSync(folder);
+    writeFileSync(join(folder, "ünï"), "content", { mode: 0o640 });
+    symlinkSync("ünï", join(folder, "link"));
+    await bed.ok(["cp", folder, "web:/root/"]);
+    assert.equal(await sh("stat -c '%a %F' /root/in/ünï; readlink /root/in/link"), "640 regular file\nünï\n");
+    await bed.ok(["cp", "web:/root/in", join(bed.folder, "out")]);
+    assert.equal(readFileSync(join(bed.folder, "out/ünï"), "utf8"), "content");
+  });
+
+  test("SV-016: stands still while it is paused", async () => {
+    await vm.pause();
+    assert.equal((await vm.show()).phase, "paused");
+    await vm.resume();
+    assert.equal(await sh("echo on"), "on\n");
+  });
+
+  test("gives memory back and gets it again while it runs", async () => {
+    const bytes = async (): Promise<number | undefined> => (await vm.stats()).memoryBytes;
+    assert.equal(await bytes(), 256 * MIB);
+    await vm.set({ memoryBytes: 192 * MIB });
+    assert.equal(await bytes(), 192 * MIB);
+    await vm.set({ memoryBytes: 256 * MIB });
+    assert.equal(await bytes(), 256 * MIB);
+  });
+
+  test("SV-020: its disk can be limited while it runs, and let go", async () => {
+    await vm.set({ diskLimit: { opsPerS: 500, opsBurst: 500 } });
+    assert.equal((await vm.show()).diskLimit?.opsPerS, 500);
+    await vm.set({ diskLimit: null });
+    assert.equal((await vm.show()).diskLimit, undefined);
+  });
+
+  test("counts what it reads and writes", async () => {
+    const before = (await vm.stats()).vmm;
+    assert.ok(before, "the metrics are there");
+    await sh("dd if=/dev/zero of=/root/zeros bs=64k count=16 conv=fsync 2>/dev/null");
+    const after = (await vm.stats()).vmm;
+    assert.ok(after && after.blockWriteBytes >= before.blockWriteBytes + MIB);
+  });
+
+  test("its console and its VMM's log are kept", async () => {
+    const { paths } = await vm.show();
+    assert.match(readFileSync(paths.console, "utf8"), /^hearth: ready/m);
+    assert.match(readFileSync(paths.vmmLog, "utf8"), /Listening on API socket/);
+  });
+});
+
+describe("the walls around Firecracker, read from outside", () => {
+  test("BG-022, VS-064, SV-076: an own uid, no capability, no new privileges, and a filter on every thread", async () => {
+    const pid = await pidOf();
+    const uid = (await vm.show()).isolationInForce?.uid;
+    assert.ok(uid !== undefined && uid > 0);
+    for (const name of ["Uid", "Gid"]) assert.equal(status(pid, name), Array(4).fill(uid).join("\t"));
+    for (const name of ["CapInh", "CapPrm", "CapEff", "CapAmb"]) assert.equal(status(pid, name), NONE, name);
+    assert.equal(status(pid, "NoNewPrivs"), "1");
+    const threads = readdirSync(`/proc/${pid}/task`);
+    assert.ok(threads.length > 2);
+    for (const thread of threads) assert.equal(status(`${pid}/task/${thread}`, "Seccomp"), "2", thread);
+  });
+
+  test("H1: a root of its own in which there is nothing of the host but the VM's files", async () => {
+    const pid = await pidOf();
+    const { paths } = await vm.show();
+    const root = `/proc/${pid}/root`;
+    assert.ok(existsSync(join(root, paths.disk)), "this way into the jail works");
+    for (const path of ["/etc", "/usr", "/root", "/proc/1", "/sys/fs", "/srv/hearth", paths.vmmLog])
+      assert.equal(existsSync(join(root, path)), false, `${path} is not there`);
+    for (const name of ["mnt", "pid", "net", "ipc", "uts"])
+      assert.notEqual(readlinkSync(`/proc/${pid}/ns/${name}`), readlinkSync(`/proc/self/ns/${name}`), name);
+    assert.deepEqual(bed.mounts(), [], "nothing is mounted where the host sees it");
+  });
+
+  test("VS-014: a cgroup with limits on CPU time, memory and tasks", async () => {
+    const pid = await pidOf();
+    const { cgroup } = (await vm.show()).isolationInForce ?? {};
+    assert.ok(cgroup);
+    assert.equal(
+      readFileSync(`/proc/${pid}/cgroup`, "utf8").trim(),
+      `0::${cgroup.replace("/sys/fs/cgroup", "")}`,
+    );
+    const limit = (name: string): string => readFileSync(join(cgroup, name), "utf8").trim();
+    assert.equal(limit("cpu.max"), "100000 100000");
+    assert.equal(limit("memory.max"), String((256 + 64) * MIB));
+    assert.match(limit("pids.max"), /^\d+$/);
+  });
+
+  for (const [flag, differs] of Object.entries<(pid: number, shown: Vm) => void>({
+    "--no-seccomp": (pid) => assert.equal(status(pid, "Seccomp"), "0"),
+    "--no-pid-ns": (pid) =>
+      assert.equal(readlinkSync(`/proc/${pid}/ns/pid`), readlinkSync("/proc/self/ns/pid")),
+    "--no-cgroup": (_, shown) => assert.equal(shown.isolationInForce?.cgroup, undefined),
+    "--no-jail": (pid) => assert.equal(status(pid, "Uid"), "0\t0\t0\t0"),
+  })) {
+    test(`VS-030: ${flag} takes its own wall away and leaves the others`, async () => {
+      await bed.ok(["create", "--name", "less", flag, "debian"]);
+      const shown = await bed.vm("less");
+      const pid = await pidOf(Promise.resolve(shown));
+      differs(pid, shown);
+      if (flag !== "--no-seccomp") assert.equal(status(pid, "Seccomp"), "2");
+      if (flag !== "--no-jail") assert.notEqual(status(pid, "Uid"), "0\t0\t0\t0");
+      if (flag !== "--no-pid-ns")
+        assert.notEqual(readlinkSync(`/proc/${pid}/ns/pid`), readlinkSync("/proc/self/ns/pid"));
+      if (flag !== "--no-cgroup") assert.ok(shown.isolationInForce?.cgroup);
+      await bed.ok(["rm", "-f", "less"]);
+    });
+  }
+});
+
+describe("after a crash", () => {
+  test("L1: kill -9 of hearthd leaves the VM running, and the next one has it", async () => {
+    const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
+    const daemon = bed.daemon();
+    assert.ok(daemon);
+    await endProcess(daemon, 0, AbortSignal.timeout(30_000));
+    assert.equal(await bed.sh("web", "cat /proc/sys/kernel/random/boot_id"), bootId);
+  });
+
+  test("L2: kill -9 of the VMM is told, and leaves no process, uid, cgroup, jail or mount", async () => {
+    const vmm = findProcess(await pidOf(bed.vm("web")));
+    assert.ok(vmm);
+    assert.equal(bed.cgroups().length, 1, "there is one while it runs");
+    await endProcess(vmm, 0, AbortSignal.timeout(30_000));
+    await bed.until(async () => (await bed.vm("web")).phase === "failed");
+    await bed.until(() => readdirSync(join(bed.folders.run, "vms")).length === 0);
+    assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases(), bed.cgroups()], [[], [], [], []]);
+    assert.deepEqual(readdirSync(join(bed.folders.state, "jails")), []);
+  });
+
+  test("VS-015: starts again over what an earlier jail has left, and what that points to outside stays", async () => {
+    const { id } = await bed.vm("web");
+    const precious = join(bed.folder, "precious");
+    mkdirSync(precious);
+    writeFileSync(join(precious, "file"), "keep");
+    const root = join(bed.folders.state, "jails", id, "firecracker", id, "root");
+    mkdirSync(join(root, "dev/net"), { recursive: true });
+    for (const name of ["firecracker", "firecracker.pid", "dev/kvm", "dev/net/tun", "dev/urandom"])
+      writeFileSync(join(root, name), "stale");
+    symlinkSync(precious, join(root, "dev/shm"));
+    await bed.ok(["start", "web"]);
+    assert.equal(await bed.sh("web", "cat /root/zeros | wc -c"), `${MIB}\n`, "the disk is as it was");
+    await bed.ok(["stop", "web"]);
+    assert.deepEqual([(await bed.vm("web")).exit?.reason, (await bed.vm("web")).exit?.code], ["asked", 0]);
+    assert.deepEqual(readdirSync(precious), ["file"]);
+  });
+
+  test("rm leaves nothing of it", async () => {
+    await bed.ok(["rm", "web"]);
+    assert.deepEqual([...bed.leftovers(), ...bed.cgroups()], []);
+  });
+});
+
+function status(pid: number | string, name: string): string {
+  const line = new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+  return line?.[1] ?? "";
+}
