@@ -63,10 +63,11 @@ missing_packages() {
   if ! node_is_set_up; then wanted="npm:npm node:nodejs"; fi
   if [ "$1" = all ]; then
     wanted="$wanted $qemu qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils zstd:zstd
-      cpio:cpio depmod:kmod newuidmap:uidmap mount:mount bwrap:bubblewrap"
+      cpio:cpio depmod:kmod newuidmap:uidmap mount:mount bwrap:bubblewrap git:git"
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || printf '%s ' debian-archive-keyring
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf '%s ' ca-certificates
-    if ! find_go >/dev/null && ! python3 -m pip --version >/dev/null 2>&1; then printf '%s ' python3-pip; fi
+    # For Go, and for the lab's Firecracker.
+    python3 -m pip --version >/dev/null 2>&1 || printf '%s ' python3-pip
   fi
   for pair in $wanted; do
     command -v "${pair%%:*}" >/dev/null || printf '%s ' "${pair#*:}"
@@ -141,6 +142,9 @@ set_up_npm() {
     : >"$stamps/npm"
     return 0
   fi
+  # npm ci empties the folder first, and follows a link to it: another checkout would lose its packages.
+  [ ! -L node_modules ] || fail "node_modules is a symbolic link, and the packages behind it are not those of package-lock.json." \
+    "Install them where the link leads to, or remove the link for a folder of this checkout's own: rm $root/node_modules"
   say "installing npm packages, Node 24 among them, into node_modules (npm ci)"
   rm -f "$stamps/npm"
   logged "npm ci" "Is there a way to the npm registry (npm config get registry)?" npm ci --no-audit --no-fund
@@ -178,7 +182,9 @@ print_commands() {
   packages=$(missing_packages "$1")
   sudo=$(become_root || echo sudo)
   [ -z "$packages" ] || echo "  ${sudo:+$sudo }apt-get install --no-install-recommends $packages"
-  node_is_set_up || echo "  npm ci && mkdir -p .setup && touch .setup/npm"
+  unlink=
+  if [ -L node_modules ]; then unlink="rm node_modules && "; fi
+  node_is_set_up || echo "  ${unlink}npm ci && mkdir -p .setup && touch .setup/npm"
   [ "$1" = all ] || return 0
   with=
   if ! find_go >/dev/null; then

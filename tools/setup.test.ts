@@ -3,7 +3,18 @@
  * they were called. On a bare machine the real ones are tried by CI.
  */
 import assert from "node:assert/strict";
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -120,6 +131,25 @@ test("packages are installed again when the lockfile has changed", async () => {
   await utimes(join(checkout, "package-lock.json"), later, later);
   await hearth(["version"]);
   assert.equal((await npmCalls()).length, 2);
+});
+
+test("packages behind a link are another checkout's: they are used as they are, and never installed again", async () => {
+  await hearth(["version"]);
+  const elsewhere = join(scratch, "elsewhere");
+  await rename(join(checkout, "node_modules"), elsewhere);
+  await symlink(elsewhere, join(checkout, "node_modules"));
+  assert.equal((await hearth(["version"])).code, 0);
+  const later = new Date(Date.now() + 5_000);
+  await utimes(join(checkout, "package-lock.json"), later, later);
+  const refused = await hearth(["version"]);
+  assert.equal(refused.code, 1);
+  assert.match(
+    refused.stderr,
+    /^error: set-up: node_modules is a symbolic link.*\nhint: .*rm .*\/node_modules$/m,
+  );
+  const told = await hearth(["version"], { HEARTH_SETUP: "no" });
+  assert.match(told.stderr, /^ {2}rm node_modules && npm ci && /m);
+  assert.equal((await npmCalls()).length, 1);
 });
 
 for (const { args, code } of [
