@@ -9,6 +9,7 @@ import { StatsReader } from "#daemon/vm-stats.ts";
 import { Vms } from "#daemon/vms.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
+import type { HelperGaps } from "#helper/privileged-verbs.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 const MISSING = { ok: false, reason: "Firecracker is not installed.", hint: "Install it." } as const;
@@ -28,6 +29,7 @@ async function check(
   fakeWorks: boolean,
   available: DriverFeatures["available"],
   found: FoundFirecracker,
+  { production = false, gaps = {} as Partial<HelperGaps> } = {},
 ): Promise<Map<string, DoctorCheck>> {
   using machine = new FakeMachine();
   const host = new FakeHost(machine);
@@ -48,7 +50,12 @@ async function check(
   const firecrackers = { ...host.firecrackers, find: async () => found };
   const images = { ...host.images, list: async () => [] };
   const daemon: Daemon = {
-    host: Object.assign(host, { drivers, firecrackers, images }),
+    host: Object.assign(host, {
+      drivers,
+      firecrackers,
+      images,
+      helper: { ...host.helper, gaps: { ...host.helper.gaps, ...gaps } },
+    }),
     vms: new Vms(host),
     stats: new StatsReader(host),
     version: "1.2.3",
@@ -56,7 +63,9 @@ async function check(
     checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
     stop() {},
   };
-  const { checks } = await runChecks(daemon, { fresh: false, production: false }, t.signal);
+  const { checks } = await runChecks(daemon, { fresh: false, production }, t.signal);
+  const names = checks.map(({ name }) => name).filter((name) => !name.endsWith(" guarantees"));
+  assert.deepEqual(names, [...new Set(names)], "each thing has one line");
   return new Map(checks.map((one) => [one.name, one]));
 }
 
@@ -83,3 +92,20 @@ test("BG-103: the Firecracker that is used comes with version, source, owner and
   assert.equal(program?.verdict, "pass");
   assert.equal(program.found, "1.12.1 from config.toml (uid 0, mode 0755): /opt/fc/firecracker");
 });
+
+for (const [name, gap] of [
+  ["uids", "uid"],
+  ["cgroups", "cgroup"],
+] as const) {
+  test(`H5: ${name} that are missing are a warning, and a failure where strangers' guests run`, async (t) => {
+    for (const [production, verdict] of [
+      [false, "warn"],
+      [true, "fail"],
+    ] as const) {
+      const there = await check(t, true, { ok: true }, FOUND, { production });
+      assert.equal(there.get(name)?.verdict, "pass");
+      const lacking = await check(t, true, { ok: true }, FOUND, { production, gaps: { [gap]: "Not here." } });
+      assert.deepEqual([lacking.get(name)?.verdict, lacking.get(name)?.found], [verdict, "Not here."]);
+    }
+  });
+}

@@ -1,13 +1,12 @@
 /** Whether this host can do what Hearth needs, and the cure where it cannot. Changes nothing. */
-import { constants, existsSync } from "node:fs";
-import { access, statfs } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { statfs } from "node:fs/promises";
 import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { formatSizeRounded, GIB } from "#base/sizes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { checkHost } from "#daemon/host-checks/check-host.ts";
 import { checkIsolation } from "#daemon/isolation-checks.ts";
-import { packageOf, PROGRAM_ENV } from "#host/run.ts";
+import { findProgram } from "#host/find-program.ts";
+import { packageOf } from "#host/run.ts";
 
 /** What builds images. */
 const TOOLS = ["mmdebstrap", "mke2fs", "dpkg-deb", "apt-get", "xz"] as const;
@@ -34,12 +33,12 @@ export async function runChecks(
     checkStore(daemon),
     await checkSpace("state", folders.state),
     await checkSpace("cache", folders.cache),
-    ...(await Promise.all(TOOLS.map(checkTool))),
+    ...TOOLS.map(checkTool),
     ...drivers,
     // The driver's own line may say the same already.
     ...(drivers.some(({ found }) => found === program.found) ? [] : [program]),
     await daemon.checkKvm(fresh, signal),
-    ...(await checkIsolation(daemon.host, signal)),
+    ...(await checkIsolation(daemon.host, production, signal)),
     ...(await checkImages(daemon)),
     ...checkHost(production),
   ];
@@ -60,17 +59,9 @@ async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {
   return { name: `${name} folder`, verdict: "warn", found, cure };
 }
 
-async function checkTool(tool: string): Promise<DoctorCheck> {
-  for (const folder of PROGRAM_ENV.PATH.split(delimiter)) {
-    const path = join(folder, tool);
-    if (!existsSync(path)) continue;
-    try {
-      await access(path, constants.X_OK);
-      return { name: tool, verdict: "pass", found: path };
-    } catch {
-      continue; // There, but not for us; the next folder may have another.
-    }
-  }
+function checkTool(tool: string): DoctorCheck {
+  const path = findProgram(tool);
+  if (path !== undefined) return { name: tool, verdict: "pass", found: path };
   const cure = `apt-get install ${packageOf(tool) ?? tool}`;
   return { name: tool, verdict: "fail", found: "not installed; images cannot be built", cure };
 }

@@ -3,9 +3,17 @@ import type { DoctorCheck } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 
-/** What `doctor` says of the walls around VMMs. */
-export async function checkIsolation(host: Host, signal: AbortSignal): Promise<DoctorCheck[]> {
-  return [await checkJail(signal), checkUids(host), checkCgroups(host)];
+/**
+ * What `doctor` says of the walls around VMMs.
+ * @param production turns what is a risk between guests from a warning into a failure
+ */
+export async function checkIsolation(
+  host: Host,
+  production: boolean,
+  signal: AbortSignal,
+): Promise<DoctorCheck[]> {
+  const lacks = production ? "fail" : "warn";
+  return [await checkJail(signal), checkUids(host, lacks), checkCgroups(host, lacks)];
 }
 
 async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
@@ -19,23 +27,23 @@ async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
   }
 }
 
-function checkUids({ helper, config }: Host): DoctorCheck {
+function checkUids({ helper, config }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
   const { uidFirst, uidCount } = config.isolation;
   const found = helper.gaps.uid ?? `one for each VM, from ${uidFirst} to ${uidFirst + uidCount - 1}`;
   if (helper.gaps.uid === undefined) return { name: "uids", verdict: "pass", found };
   return {
     name: "uids",
-    verdict: "warn",
+    verdict: lacks,
     found,
     cure: "Run hearthd as root to give each VM a uid of its own.",
   };
 }
 
-function checkCgroups({ helper }: Host): DoctorCheck {
+function checkCgroups({ helper }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
   const gap = helper.gaps.cgroup;
   if (gap === undefined)
     return { name: "cgroups", verdict: "pass", found: "version 2, with cpu, memory and pids" };
   const cure =
     "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), and run hearthd as root outside of containers.";
-  return { name: "cgroups", verdict: "warn", found: gap, cure };
+  return { name: "cgroups", verdict: lacks, found: gap, cure };
 }

@@ -1,10 +1,14 @@
-import { accessSync, constants } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, statSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { PROGRAM_ENV, missingTool } from "#host/run.ts";
 
-/** Where `run` finds the program, or undefined if it is not installed. */
-export function findProgram(name: string): string | undefined {
-  return PROGRAM_ENV.PATH.split(":")
+/**
+ * Where `run` finds the program, or undefined if it is not installed.
+ * @param path the folders to look in, with colons between; those of `run` unless told
+ */
+export function findProgram(name: string, path: string = PROGRAM_ENV.PATH): string | undefined {
+  return path
+    .split(delimiter)
     .map((dir) => join(dir, name))
     .find(isExecutable);
 }
@@ -17,7 +21,7 @@ export function requirePrograms(names: readonly string[]): void {
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
-    return true;
+    return statSync(path).isFile();
   } catch {
     return false; // Not there, or not for us: the next folder may have it.
   }

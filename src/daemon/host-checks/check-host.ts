@@ -3,7 +3,7 @@
  * each other. Hearth works without it, so these are warnings, unless the host is said to be for production.
  */
 import type { DoctorCheck } from "#api/wire.ts";
-import { checkCgroups, checkVmCreation } from "#daemon/host-checks/cgroup-checks.ts";
+import { checkVmCreation } from "#daemon/host-checks/check-vm-creation.ts";
 import { checkCpuFlaws, checkMicrocode, checkSmt } from "#daemon/host-checks/cpu-checks.ts";
 import { HostFiles } from "#daemon/host-checks/host-files.ts";
 import { checkConsoleLog, checkMounts } from "#daemon/host-checks/kernel-checks.ts";
@@ -15,7 +15,6 @@ const CHECKS = [
   checkSmt,
   checkMicrocode,
   checkCpuFlaws,
-  checkCgroups,
   checkVmCreation,
   checkMounts,
   checkConsoleLog,

@@ -1,24 +1,9 @@
 import type { DoctorCheck } from "#api/wire.ts";
 import type { HostFiles } from "#daemon/host-checks/host-files.ts";
 
-/** What a jail limits; io only where a limit is given, so its absence alone is no reason to warn. */
-const CONTROLLERS = ["cpu", "memory", "pids"] as const;
 const NX_HUGE_PAGES = "/sys/module/kvm/parameters/nx_huge_pages";
 
 type Cgroup2 = { readonly mountPoint: string; readonly options: readonly string[] };
-
-/** Limits of a VM's CPU, memory and processes are set through cgroup v2. */
-export function checkCgroups(files: HostFiles): DoctorCheck {
-  const name = "cgroups";
-  const mount = findCgroup2(files);
-  const cure = "boot with systemd.unified_cgroup_hierarchy=1";
-  if (mount === undefined)
-    return { name, verdict: "warn", found: "no cgroup v2: the limits of a jail cannot be set", cure };
-  const there = (files.text(`${mount.mountPoint}/cgroup.controllers`) ?? "").split(/\s+/);
-  const lacking = CONTROLLERS.filter((controller) => !there.includes(controller));
-  if (lacking.length === 0) return { name, verdict: "pass", found: `v2 at ${mount.mountPoint}` };
-  return { name, verdict: "warn", found: `v2 at ${mount.mountPoint} lacks ${lacking.join(", ")}`, cure };
-}
 
 /**
  * From Linux 6.1 on KVM_CREATE_VM waits for the lock of all cgroups, because of a thread that only the
