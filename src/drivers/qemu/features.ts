@@ -1,8 +1,9 @@
 import { statSync } from "node:fs";
-import { delimiter, isAbsolute, join } from "node:path";
+import { isAbsolute } from "node:path";
 import { GIB, MIB } from "#base/sizes.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
-import { missingTool, PROGRAM_ENV, run } from "#host/run.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool, run } from "#host/run.ts";
 import { LIMITS } from "#model/limits.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 
@@ -42,7 +43,7 @@ export async function findQemuVersion(program: string, signal: AbortSignal): Pro
 }
 
 async function findInstalled(program: string, signal: AbortSignal): Promise<Installed | Error> {
-  const path = findProgram(program);
+  const path = locate(program);
   if (path === undefined) return missingTool(program);
   const key = `${path} ${statSync(path).mtimeMs}`;
   const known = asked.get(key);
@@ -114,12 +115,7 @@ async function askQemu(path: string, signal: AbortSignal): Promise<Installed | E
   return { version: number, userNetwork: networks.ok && /^user$/m.test(networks.stdout) };
 }
 
-function findProgram(program: string): string | undefined {
-  if (isAbsolute(program)) return isFile(program) ? program : undefined;
-  const folders = PROGRAM_ENV.PATH.split(delimiter);
-  return folders.map((folder) => join(folder, program)).find(isFile);
-}
-
-function isFile(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+function locate(program: string): string | undefined {
+  if (!isAbsolute(program)) return findProgram(program);
+  return statSync(program, { throwIfNoEntry: false })?.isFile() === true ? program : undefined;
 }

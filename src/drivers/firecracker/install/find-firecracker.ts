@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { toError } from "#base/error.ts";
 import {
   compareVersions,
@@ -8,7 +8,7 @@ import {
 import { inspectProgram } from "#drivers/firecracker/install/inspect-program.ts";
 import { listInstalledReleases } from "#drivers/firecracker/install/installed-releases.ts";
 import type { ProgramSums } from "#drivers/firecracker/install/unpack-release.ts";
-import { PROGRAM_ENV } from "#host/run.ts";
+import { findProgram } from "#host/find-program.ts";
 
 export type FirecrackerSource = "config" | "path" | "installed";
 
@@ -80,9 +80,7 @@ async function inspectAll(options: FirecrackerOptions, signal: AbortSignal): Pro
 }
 
 async function candidatesOf(options: FirecrackerOptions): Promise<Candidate[]> {
-  const folders = (options.path ?? PROGRAM_ENV.PATH).split(delimiter);
-  const inPath = (name: string): string | undefined =>
-    folders.map((dir) => join(dir, name)).find(isExecutable);
+  const inPath = (name: string): string | undefined => findProgram(name, options.path);
   if (options.program !== undefined) {
     const beside = join(dirname(options.program), "jailer");
     const jailer = options.jailer ?? (existsSync(beside) ? beside : inPath("jailer"));
@@ -124,14 +122,5 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     const hint = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
     const refused = { source, program: candidate.program };
     return { ok: false, reason: toError(error).message, hint, refused };
-  }
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false; // Not there, or not for us: the next folder may have it.
   }
 }
