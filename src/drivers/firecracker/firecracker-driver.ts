@@ -5,7 +5,6 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
-import { within } from "#drivers/deadline.ts";
 import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
@@ -16,7 +15,7 @@ import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
 import type {
   Ballooner,
@@ -28,6 +27,7 @@ import type {
   VmDriver,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
+import { StartingVmm } from "#drivers/starting-vmm.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
 import { endProcess } from "#host/process-end.ts";
@@ -53,7 +53,6 @@ const TIMING: FirecrackerTiming = {
   startDeadlineMs: 30_000,
 };
 const LAST_WORDS_MAX_BYTES = 2_000;
-const EXIT_CODE_DEADLINE_MS = 1_000;
 
 /** Firecracker with KVM, in its own jailer. */
 export class FirecrackerDriver implements VmDriver {
@@ -161,7 +160,7 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   /** Starts the process; nothing of it answers yet. */
-  async #start(plan: BootPlan, found: Firecracker, signal: AbortSignal): Promise<StartingFirecracker> {
+  async #start(plan: BootPlan, found: Firecracker, signal: AbortSignal): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
@@ -184,7 +183,7 @@ export class FirecrackerDriver implements VmDriver {
         signal,
       );
       const lastWords = (): string => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim();
-      return new StartingFirecracker(launched, lastWords);
+      return new StartingVmm("Firecracker", launched, lastWords);
     } finally {
       closeSync(stdout);
     }
@@ -192,7 +191,7 @@ export class FirecrackerDriver implements VmDriver {
 
   async #letRun(
     session: FirecrackerSession,
-    starting: StartingFirecracker,
+    starting: StartingVmm,
     plan: BootPlan,
     signal: AbortSignal,
   ): Promise<void> {
@@ -242,50 +241,6 @@ function jailFiles(plan: BootPlan): JailFile[] {
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     { path: plan.runDir, access: "write" },
   ];
-}
-
-/** A Firecracker that was started and does not run a guest yet. */
-class StartingFirecracker {
-  readonly launched: LaunchedVmm;
-  /** One that ended at once has none any more; its end is reported all the same. */
-  readonly process: VmHandle["process"];
-  /** Resolves with the reason. */
-  readonly hasEnded: Promise<HearthError>;
-  readonly #lastWords: () => string;
-
-  constructor(launched: LaunchedVmm, lastWords: () => string) {
-    this.launched = launched;
-    this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
-    this.#lastWords = lastWords;
-    this.hasEnded = launched.exit.then((how) => this.#describeEnd(how));
-  }
-
-  async kill(): Promise<void> {
-    const { signal } = new AbortController();
-    await endProcess(this.process, 0, signal);
-    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
-    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
-  }
-
-  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
-  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
-    try {
-      await work;
-    } catch (error) {
-      if (signal.aborted) throw error;
-      const ended = isAlive(this.process) ? undefined : await within(this.hasEnded, EXIT_CODE_DEADLINE_MS);
-      throw ended ?? error;
-    }
-  }
-
-  #describeEnd({ code, signal }: ChildExit): HearthError {
-    const how = signal === null ? `exited with code ${code}` : `was killed by ${signal}`;
-    const words = this.#lastWords();
-    return new HearthError("vmm.failed", `Firecracker ${how} before the VM ran`, {
-      hint: "`hearth doctor` checks what this host can do.",
-      cause: new Error(words === "" ? "it said nothing" : words),
-    });
-  }
 }
 
 function keyOf({ process }: VmHandle): string {

@@ -4,9 +4,8 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
-import { within } from "#drivers/deadline.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
@@ -14,8 +13,9 @@ import { limitDisks } from "#drivers/qemu/disk-limits.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
-import { EXIT_CODE_DEADLINE_MS, QemuSession } from "#drivers/qemu/qemu-session.ts";
+import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
+import { StartingVmm } from "#drivers/starting-vmm.ts";
 import type {
   Ballooner,
   BootPlan,
@@ -157,7 +157,7 @@ export class QemuDriver implements VmDriver {
   }
 
   /** Starts the process with its log; nothing of it answers yet. */
-  async #start(plan: BootPlan, machine: QemuMachine, signal: AbortSignal): Promise<StartingQemu> {
+  async #start(plan: BootPlan, machine: QemuMachine, signal: AbortSignal): Promise<StartingVmm> {
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
     const logStart = sizeOf(logFile);
@@ -172,12 +172,12 @@ export class QemuDriver implements VmDriver {
       logFile,
     };
     const launched = await launchVmm(launch, signal);
-    return new StartingQemu(launched, () => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim());
+    return new StartingVmm("QEMU", launched, () => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim());
   }
 
   async #letRun(
     session: QemuSession,
-    starting: StartingQemu,
+    starting: StartingVmm,
     plan: BootPlan,
     signal: AbortSignal,
   ): Promise<void> {
@@ -218,57 +218,6 @@ export class QemuDriver implements VmDriver {
   #drop(session: QemuSession): void {
     session.release();
     this.#sessions.delete(keyOf(session.handle));
-  }
-}
-
-/** A QEMU that was started and does not answer yet. */
-class StartingQemu {
-  readonly launched: LaunchedVmm;
-  /** One that ended at once has none any more; its end is reported all the same. */
-  readonly process: VmHandle["process"];
-  /** Why it ended, once it has. */
-  ended: HearthError | undefined;
-  readonly #lastWords: () => string;
-
-  constructor(launched: LaunchedVmm, lastWords: () => string) {
-    this.launched = launched;
-    this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
-    this.#lastWords = lastWords;
-    void launched.exit.then((how) => (this.ended = this.#describeEnd(how)));
-  }
-
-  async kill(): Promise<void> {
-    const { signal } = new AbortController();
-    await endProcess(this.process, 0, signal);
-    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
-    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
-  }
-
-  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
-  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
-    try {
-      await work;
-    } catch (error) {
-      if (signal.aborted) throw error;
-      // A process that ends closes its sockets a moment before it is gone.
-      const closed = error instanceof HearthError && error.code === "vmm.failed";
-      if (closed || !isAlive(this.process)) await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
-      throw this.ended ?? error;
-    }
-  }
-
-  #describeEnd({ code, signal }: ChildExit): HearthError {
-    const alone = code === null && signal === null;
-    const how = alone
-      ? "lost its launcher"
-      : signal === null
-        ? `exited with code ${code}`
-        : `was killed by ${signal}`;
-    const words = this.#lastWords();
-    return new HearthError("vmm.failed", `QEMU ${how} before the VM ran`, {
-      hint: "`hearth doctor` checks what this host can do.",
-      cause: new Error(words === "" ? "it said nothing" : words),
-    });
   }
 }
 

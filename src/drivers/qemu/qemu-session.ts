@@ -11,8 +11,10 @@ import { recordConsole } from "#drivers/qemu/console.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import type { StreamRecorder } from "#drivers/record-stream.ts";
 import { within } from "#drivers/deadline.ts";
+import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
+import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
@@ -42,8 +44,6 @@ export type SessionOptions = {
   readonly onEnd: () => void;
 };
 
-/** The longest time between the end of a process and our knowing its exit code. */
-export const EXIT_CODE_DEADLINE_MS = 1_000;
 /** For the answer that is on its way when QEMU is to end; one that hangs gets SIGKILL anyway. */
 const LAST_ANSWER_MS = 500;
 /** From the guest's end to the process' own; QEMU flushes the disks in between. */
@@ -58,9 +58,7 @@ export class QemuSession {
   #monitor: Promise<QmpMonitor> | undefined;
   #recorder: StreamRecorder | undefined;
   #watcher: VmmWatcher | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #beat: Promise<void> | undefined;
-  #missedBeats = 0;
+  #heartbeat: Heartbeat | undefined;
   #shutdownReason: string | undefined;
   #asked = false;
   #finishing: Promise<VmExit> | undefined;
@@ -142,8 +140,11 @@ export class QemuSession {
     if (signal.aborted) return;
     this.#watcher = watcher;
     signal.addEventListener("abort", () => this.release(), { once: true });
-    this.#timer ??= setInterval(() => this.#startBeat(), this.#options.timing.heartbeatMs).unref();
-    this.#startBeat();
+    this.#heartbeat ??= new Heartbeat({
+      everyMs: this.#options.timing.heartbeatMs,
+      ask: () => this.#ask(),
+      onSilent: (silentMs) => this.#watcher?.silent(silentMs),
+    });
   }
 
   /**
@@ -152,7 +153,7 @@ export class QemuSession {
    */
   async askedToEnd(): Promise<void> {
     this.#asked = true;
-    await within(this.#beat, LAST_ANSWER_MS);
+    await within(this.#heartbeat?.stop(), LAST_ANSWER_MS);
   }
 
   /** The process is gone: tells the watcher, lets go of everything. Idempotent. */
@@ -237,8 +238,8 @@ export class QemuSession {
   }
 
   #unwatch(): void {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
+    void this.#heartbeat?.stop();
+    this.#heartbeat = undefined;
     this.#watcher = undefined;
   }
 
@@ -255,43 +256,25 @@ export class QemuSession {
   }
 
   async #afterClose(): Promise<void> {
-    if (this.#timer === undefined) return; // Nobody watches; boot and stop look for themselves.
+    if (this.#heartbeat === undefined) return; // Nobody watches; boot and stop look for themselves.
     const { signal } = new AbortController();
     if (await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal)) await this.finish();
   }
 
-  /** A slow heartbeat is not overtaken by the next, and a QEMU that ends is not disturbed. */
-  #startBeat(): void {
-    if (this.#beat !== undefined || this.#asked || this.#shutdownReason !== undefined) return;
-    this.#beat = this.#heartbeat();
-  }
-
-  async #heartbeat(): Promise<void> {
+  /** A QEMU that ends is not disturbed. */
+  async #ask(): Promise<void> {
+    if (!isAlive(this.handle.process)) return void (await this.finish());
+    if (this.#asked || this.#shutdownReason !== undefined) return;
     try {
-      if (!isAlive(this.handle.process)) return void (await this.finish());
-      const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
+      const { answerDeadlineMs } = this.#options.timing;
+      const signal = AbortSignal.timeout(answerDeadlineMs);
       const monitor = await this.monitor(signal);
-      await monitor.send("query-status", undefined, this.#options.timing.answerDeadlineMs);
-      this.#answered();
+      await monitor.send("query-status", undefined, answerDeadlineMs);
       await this.#keepLogs(signal);
-    } catch {
-      // Late, refused or closed: all the same to the watcher, who hears how long it lasts.
-      if (!isAlive(this.handle.process)) await this.finish();
-      else this.#missed();
-    } finally {
-      this.#beat = undefined;
+    } catch (error) {
+      if (isAlive(this.handle.process)) throw error;
+      await this.finish();
     }
-  }
-
-  #answered(): void {
-    if (this.#missedBeats > 0) this.#watcher?.silent(0);
-    this.#missedBeats = 0;
-  }
-
-  /** Counted in heartbeats, not by the clock: when hearthd itself was asleep, QEMU was not silent. H6. */
-  #missed(): void {
-    this.#missedBeats += 1;
-    this.#watcher?.silent(this.#missedBeats * this.#options.timing.heartbeatMs);
   }
 
   async #keepLogs(signal: AbortSignal): Promise<void> {

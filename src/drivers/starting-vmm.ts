@@ -1,0 +1,71 @@
+import { HearthError } from "#base/error.ts";
+import { within } from "#drivers/deadline.ts";
+import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import { endProcess } from "#host/process-end.ts";
+import { isAlive } from "#host/procfs.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+
+/** The longest time between the end of a process and our knowing its exit code. */
+export const EXIT_CODE_DEADLINE_MS = 1_000;
+
+/** A VMM that was started and does not run a guest yet. */
+export class StartingVmm {
+  readonly launched: LaunchedVmm;
+  /** One that ended at once has none any more; its end is reported all the same. */
+  readonly process: VmHandle["process"];
+  /** Resolves with the reason. */
+  readonly hasEnded: Promise<HearthError>;
+  readonly #name: string;
+  readonly #lastWords: () => string;
+  #ended: HearthError | undefined;
+
+  /**
+   * @param name of the VMM, as sentences have it
+   * @param lastWords what it has written on stderr since its start; asked for when it has ended
+   */
+  constructor(name: string, launched: LaunchedVmm, lastWords: () => string) {
+    this.launched = launched;
+    this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
+    this.#name = name;
+    this.#lastWords = lastWords;
+    this.hasEnded = launched.exit.then((how) => (this.#ended = this.#describeEnd(how)));
+  }
+
+  /** Why it ended, once it has. */
+  get ended(): HearthError | undefined {
+    return this.#ended;
+  }
+
+  async kill(): Promise<void> {
+    const { signal } = new AbortController();
+    await endProcess(this.process, 0, signal);
+    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
+    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
+  }
+
+  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
+  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      // A process that ends closes its sockets a moment before it is gone.
+      const closed = error instanceof HearthError && error.code === "vmm.failed";
+      const mayHaveEnded = closed || !isAlive(this.process);
+      throw (mayHaveEnded ? await within(this.hasEnded, EXIT_CODE_DEADLINE_MS) : this.#ended) ?? error;
+    }
+  }
+
+  #describeEnd({ code, signal }: ChildExit): HearthError {
+    const words = this.#lastWords();
+    return new HearthError("vmm.failed", `${this.#name} ${howItEnded(code, signal)} before the VM ran`, {
+      hint: "`hearth doctor` checks what this host can do.",
+      cause: new Error(words === "" ? "it said nothing" : words),
+    });
+  }
+}
+
+function howItEnded(code: ChildExit["code"], signal: ChildExit["signal"]): string {
+  if (signal !== null) return `was killed by ${signal}`;
+  return code === null ? "lost its launcher" : `exited with code ${code}`;
+}
