@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { endProcess, findProcessesNaming, waitForEnd } from "#host/process-end.ts";
-import { findProcess } from "#host/procfs.ts";
+import { findProcess, readUsage } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
 
@@ -47,7 +47,13 @@ describe("ending a process", () => {
   test("L1: leaves a process alone that only has the same pid", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
-    assert.equal(await endProcess({ ...ref, startTicks: ref.startTicks - 1 }, 0, never), undefined);
+    for (const gone of [
+      { ...ref, startTicks: ref.startTicks - 1 },
+      { ...ref, hostBootId: "another boot" },
+    ]) {
+      assert.equal(await endProcess(gone, 0, never), undefined);
+      assert.equal(readUsage(gone), undefined, "and so nobody waits for its end");
+    }
     assert.equal(await waitForEnd(ref, 0, never), false);
   });
 });

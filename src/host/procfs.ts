@@ -50,7 +50,8 @@ export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
 
 export function readUsage(ref: ProcessRef): ProcessUsage | undefined {
   const stat = readStat(ref.pid);
-  if (stat === undefined || stat.startTicks !== ref.startTicks) return undefined;
+  if (stat === undefined || stat.startTicks !== ref.startTicks || ref.hostBootId !== hostBootId())
+    return undefined;
   return { cpuTicks: stat.cpuTicks, rssBytes: stat.rssPages * PAGE_BYTES, vszBytes: stat.vszBytes };
 }
 
