@@ -1,8 +1,9 @@
 /** What every driver promises, the fake one too: one suite certifies them all. */
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
 import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
+import { ContractRecord } from "#testing/contract-record.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /** What the guest of a plan does once it runs: nothing, or power itself off. */
@@ -25,7 +26,9 @@ export type ContractHost = {
 const never = new AbortController().signal;
 const quietly = (): void => {};
 
-type Check = (host: ContractHost) => Promise<void>;
+/** The driver's features say that it has no such part, and it has none. */
+const NOT_OFFERED = "not offered";
+type Check = (host: ContractHost) => Promise<void | typeof NOT_OFFERED>;
 
 const PROMISES: Readonly<Record<string, Check>> = {
   "a VM runs until it is stopped, and stopping it twice is fine": stopsTwice,
@@ -43,14 +46,24 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "what a VMM counts can be read while it runs, and never goes down": readsMetrics,
 };
 
-/** `open` makes the host of one test, which is closed after it. */
+/** The sentences of the suite, in its order. */
+export const DRIVER_PROMISES: readonly string[] = Object.keys(PROMISES);
+
+/**
+ * `open` makes the host of one test, which is closed after it. Where `HEARTH_CONTRACT_OUT` names a folder, what came
+ * of each promise is left there for docs/drivers.md.
+ */
 export function driverContract(name: string, open: () => Promise<ContractHost & AsyncDisposable>): void {
   describe(`the driver contract holds for ${name}`, { concurrency: false }, () => {
+    const record = new ContractRecord(name);
+    after(() => record.write());
     for (const [title, check] of Object.entries(PROMISES)) {
       test(title, async () => {
         await using host = await open();
-        await check(host);
+        record.began(title, host.makeDriver());
+        const offered = await check(host);
         assert.deepEqual(host.leftovers(), [], "nothing is left over");
+        record.held(title, offered !== NOT_OFFERED);
       });
     }
   });
@@ -185,7 +198,7 @@ async function watchEnds(host: ContractHost): Promise<void> {
   assert.deepEqual(exits, []);
 }
 
-async function changesLimits(host: ContractHost): Promise<void> {
+async function changesLimits(host: ContractHost): Promise<void | typeof NOT_OFFERED> {
   const driver = host.makeDriver();
   const { limits } = await driver.features(never);
   const { rateLimiter } = driver;
@@ -194,7 +207,7 @@ async function changesLimits(host: ContractHost): Promise<void> {
     limits.disk || limits.net,
     "the features name the part, or its absence",
   );
-  if (rateLimiter === undefined) return;
+  if (rateLimiter === undefined) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
   const limit = { bandwidthBytesPerS: 2 ** 20, bandwidthBurstBytes: 2 ** 21, opsPerS: 100, opsBurst: 200 };
   await rateLimiter.setLimits(
@@ -207,12 +220,12 @@ async function changesLimits(host: ContractHost): Promise<void> {
   await assert.rejects(rateLimiter.setLimits(handle, {}, never), isCode("vm.gone"));
 }
 
-async function readsMemory(host: ContractHost): Promise<void> {
+async function readsMemory(host: ContractHost): Promise<void | typeof NOT_OFFERED> {
   const driver = host.makeDriver();
   const { balloon } = await driver.features(never);
   const { ballooner } = driver;
   assert.equal(ballooner !== undefined, balloon, "the feature names the part, or its absence");
-  if (ballooner === undefined) return;
+  if (ballooner === undefined) return NOT_OFFERED;
   const plan = await host.makePlan("wait");
   const handle = await driver.boot(plan, quietly, never);
   host.act?.(handle, "wait");

@@ -1,0 +1,62 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+
+/** `skip`: the driver says that it has no such part, and has none. */
+export type ContractResult = "pass" | "fail" | "skip";
+
+/** What one run of the contract's suite found out, as a file in JSON. */
+export type ContractResults = {
+  /** What was tested, in the suite's words: a driver can be there more than once, such as in its jail. */
+  readonly suite: string;
+  readonly driver: string;
+  readonly version?: string | undefined;
+  readonly accel: "kvm" | "tcg";
+  /** `lab` is a VM of Hearth's own, with KVM; `host` is any other. */
+  readonly host: "host" | "lab";
+  /** By promise. One that was never begun is not in here. */
+  readonly results: Readonly<Record<string, ContractResult>>;
+};
+
+/** Collects what came of each promise, and writes it where `HEARTH_CONTRACT_OUT` names a folder. */
+export class ContractRecord {
+  readonly #suite: string;
+  readonly #results: Record<string, ContractResult> = {};
+  #driver: VmDriver | undefined;
+
+  constructor(suite: string) {
+    this.#suite = suite;
+  }
+
+  /** It has failed, until it is said to hold. */
+  began(title: string, driver: VmDriver): void {
+    this.#results[title] = "fail";
+    this.#driver = driver;
+  }
+
+  held(title: string, offered: boolean): void {
+    this.#results[title] = offered ? "pass" : "skip";
+  }
+
+  async write(): Promise<void> {
+    const folder = process.env["HEARTH_CONTRACT_OUT"];
+    if (folder === undefined || this.#driver === undefined) return;
+    const { version, accel } = await this.#driver.features(new AbortController().signal);
+    const host = process.env["HEARTH_LAB"] === "1" ? "lab" : "host";
+    const { name: driver } = this.#driver;
+    const found: ContractResults = {
+      suite: this.#suite,
+      driver,
+      version,
+      accel,
+      host,
+      results: this.#results,
+    };
+    const words = `${this.#suite} ${accel} ${host}`.toLowerCase();
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(
+      join(folder, `${words.replaceAll(/[^a-z0-9]+/g, "-")}.json`),
+      JSON.stringify(found, null, 2),
+    );
+  }
+}
