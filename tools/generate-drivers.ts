@@ -1,7 +1,7 @@
 /**
- * Rewrites the two tables of docs/drivers.md: `node tools/generate-drivers.ts [FOLDER]`. What was tested comes from
- * FOLDER (build/contract when left out), which the driver contract fills where HEARTH_CONTRACT_OUT names it; a column
- * without new results stays as it is. What drivers offer comes from the drivers themselves.
+ * Rewrites the two tables of docs/drivers.md: `node tools/generate-drivers.ts [FOLDER…]`. What was tested comes from
+ * the folders (build/contract and below when left out), which the driver contract fills where HEARTH_CONTRACT_OUT
+ * names one; a column without new results stays as it is. What drivers offer comes from the drivers themselves.
  */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -141,12 +141,13 @@ function replaceTable(page: string, table: string, rows: Rows): string {
 }
 
 function readRuns(folder: string): ContractResults[] {
-  return globSync("*.json", { cwd: folder })
+  return globSync("**/*.json", { cwd: folder })
     .toSorted()
     .map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")) as ContractResults);
 }
 
 if (import.meta.main) {
-  const runs = readRuns(process.argv[2] ?? join(ROOT, "build/contract"));
+  const folders = process.argv.slice(2);
+  const runs = (folders.length === 0 ? [join(ROOT, "build/contract")] : folders).flatMap(readRuns);
   writeFileSync(DRIVERS_DOC, await driversDocument(readFileSync(DRIVERS_DOC, "utf8"), runs));
 }
