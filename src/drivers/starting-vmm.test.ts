@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { HearthError } from "#base/error.ts";
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import { StartingVmm } from "#drivers/starting-vmm.ts";
+import { findProcess } from "#host/procfs.ts";
+
+const never = new AbortController().signal;
+const REFUSED = new HearthError("input.invalid", "There is no such disk.");
+
+/** A VMM that this very process stands for: it lives on, whatever `exit` says. */
+function start(lastWords = "") {
+  const { promise: exit, resolve: ends } = Promise.withResolvers<ChildExit>();
+  const inForce = { jail: false, pidNamespace: false, networkNamespace: false, seccomp: true, gaps: [] };
+  const launched = { process: findProcess(process.pid), launcher: undefined, exit, inForce };
+  return { starting: new StartingVmm("Hearthfire", launched, () => lastWords), ends };
+}
+
+for (const [how, exit, words] of [
+  ["a code", { code: 3, signal: null }, /^Hearthfire exited with code 3 before the VM ran/],
+  ["a signal", { code: null, signal: "SIGSEGV" }, /^Hearthfire was killed by SIGSEGV/],
+  ["nobody who saw it", { code: null, signal: null }, /^Hearthfire lost its launcher/],
+] as const) {
+  test(`SV-025: an end with ${how} is told, with the last words`, async () => {
+    const { starting, ends } = start("out of luck");
+    assert.equal(starting.ended, undefined);
+    ends(exit);
+    const reason = await starting.hasEnded;
+    assert.match(reason.message, words);
+    assert.equal((reason.cause as Error).message, "out of luck");
+    assert.equal(starting.ended, reason);
+  });
+}
+
+test("what a VMM that lives on refuses is passed on as it is", async () => {
+  const { starting } = start();
+  await assert.rejects(starting.guard(Promise.reject(REFUSED), never), REFUSED);
+});
+
+test("SV-025: why a VMM ended says more than the socket that it closed", async () => {
+  const { starting, ends } = start();
+  const guarded = starting.guard(Promise.reject(new HearthError("vmm.failed", "Closed.")), never);
+  ends({ code: 1, signal: null });
+  await assert.rejects(guarded, /exited with code 1/);
+});
+
+test("a boot that was cancelled fails with that, also when the VMM has ended meanwhile", async () => {
+  const { starting, ends } = start();
+  ends({ code: 1, signal: null });
+  await starting.hasEnded;
+  const cancelled = AbortSignal.abort(new Error("not wanted"));
+  await assert.rejects(starting.guard(Promise.reject(cancelled.reason), cancelled), /not wanted/);
+});
