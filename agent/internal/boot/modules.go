@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/disks"
 )
 
 // ParseModuleList reads mods.txt: a path below /mod on each line, in the order of loading. Empty lines and
@@ -70,7 +71,7 @@ func mountModules(device string) error {
 	if device == "" {
 		return nil
 	}
-	if err := waitForDevice(device); err != nil {
+	if err := disks.WaitFor(device); err != nil {
 		return err
 	}
 	var name unix.Utsname

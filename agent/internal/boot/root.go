@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/disks"
 )
 
 const (
@@ -16,15 +16,13 @@ const (
 	newRoot    = "/newroot"
 	baseMount  = "/lower"
 	diskMount  = "/rw"
-
-	deviceTimeout = 10 * time.Second
 )
 
 // mountRoot puts the VM's disk over the image. It gives a path of the disk's mount that stays valid when the
 // mount is out of sight.
 func mountRoot(console *Console) (string, error) {
 	for _, device := range []string{baseDevice, diskDevice} {
-		if err := waitForDevice(device); err != nil {
+		if err := disks.WaitFor(device); err != nil {
 			return "", err
 		}
 	}
@@ -48,26 +46,7 @@ func mountRoot(console *Console) (string, error) {
 	if err := mountAll([]mount{{"overlay", newRoot, "overlay", 0, layers}}); err != nil {
 		return "", err
 	}
-	fd, err := unix.Open(diskMount, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", diskMount, err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
-}
-
-func waitForDevice(path string) error {
-	deadline := time.Now().Add(deviceTimeout)
-	for {
-		_, err := os.Stat(path)
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the disk %s did not appear in %s; the VM needs its disks and their drivers: %w",
-				path, deviceTimeout, err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	return disks.Hold(diskMount)
 }
 
 // switchRoot makes newRoot the root and frees the memory of the initramfs.

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/disks"
 	"hearth.dev/agent/internal/fault"
 )
-
-// The kernel finds its disks before it starts the agent; one that was just plugged in takes a moment.
-const deviceTimeout = 10 * time.Second
 
 // Mount is one volume: a device with an ext4 and the folder where it is to be seen.
 type Mount struct {
@@ -87,7 +84,7 @@ type Linux struct{}
 
 // IsMounted compares the device's number with that of the file system at the path.
 func (Linux) IsMounted(mount Mount) (bool, error) {
-	if err := waitForDevice(mount.Device); err != nil {
+	if err := disks.WaitFor(mount.Device); err != nil {
 		return false, err
 	}
 	var device, folder unix.Stat_t
@@ -126,23 +123,5 @@ func (Linux) Mount(mount Mount) error {
 
 // Hold keeps the folder open for the life of the agent, which is that of the guest.
 func (Linux) Hold(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", path, err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
-}
-
-func waitForDevice(path string) error {
-	deadline := time.Now().Add(deviceTimeout)
-	for {
-		_, err := os.Stat(path)
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the disk %s did not appear in %s: %w", path, deviceTimeout, err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	return disks.Hold(path)
 }
