@@ -83,11 +83,11 @@ describe("a VM on Firecracker", () => {
   });
 
   test("counts what it reads and writes", async () => {
-    const before = (await vm.stats()).vmm;
-    assert.ok(before, "the metrics are there");
+    const earlier = (await vm.stats()).vmm;
+    assert.ok(earlier, "the metrics are there");
     await sh("dd if=/dev/zero of=/root/zeros bs=64k count=16 conv=fsync 2>/dev/null");
-    const after = (await vm.stats()).vmm;
-    assert.ok(after && after.blockWriteBytes >= before.blockWriteBytes + MIB);
+    const later = (await vm.stats()).vmm;
+    assert.ok(later && later.blockWriteBytes >= earlier.blockWriteBytes + MIB);
   });
 
   test("its console and its VMM's log are kept", async () => {

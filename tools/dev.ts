@@ -21,6 +21,7 @@ const UNIT_TIMEOUT_MS = 120_000;
 const E2E_TIMEOUT_MS = 900_000;
 /** Under emulation of emulation. */
 const LAB_TIMEOUT_MS = 1_500_000;
+const LAB_REPORT = "report.json";
 const GO_SOURCES = "agent/**/*.go";
 
 const GROUPS: Readonly<Record<string, Group>> = {
@@ -169,17 +170,17 @@ async function lab(): Promise<{ ok: boolean; counts?: Counts }> {
   rmSync(out, { recursive: true, force: true });
   const inside = ["node", "tools/dev.ts", "lab", ...process.argv.slice(3)];
   const ok = await command(process.execPath, ["lab/main.ts", "--out", out, ...inside]);
-  const report = join(out, "report.json");
-  if (!existsSync(report)) return { ok: false };
-  const { counts, why } = JSON.parse(readFileSync(report, "utf8")) as { counts: Counts; why: string[] };
+  const file = join(out, LAB_REPORT);
+  if (!existsSync(file)) return { ok: false };
+  const { counts, why } = JSON.parse(readFileSync(file, "utf8")) as { counts: Counts; why: string[] };
   failures.push(...why);
   return { ok, counts };
 }
 
 async function testsInLab(): Promise<{ ok: boolean; counts: Counts }> {
   const outcome = await testFiles(["lab/**/*.test.ts"], 1, LAB_TIMEOUT_MS);
-  const report = JSON.stringify({ counts: outcome.counts, why: failures });
-  writeFileSync(join(process.env["HEARTH_LAB_OUT"] ?? ".", "report.json"), report);
+  const found = JSON.stringify({ counts: outcome.counts, why: failures });
+  writeFileSync(join(process.env["HEARTH_LAB_OUT"] ?? ".", LAB_REPORT), found);
   return outcome;
 }
 

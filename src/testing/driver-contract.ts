@@ -242,10 +242,10 @@ async function readsMetrics(host: ContractHost): Promise<void> {
   if (meter === undefined) return;
   const handle = await boot(driver, host, "wait");
   const before = await meter.readMetrics(handle, never);
-  const after = await meter.readMetrics(handle, never);
+  const later = await meter.readMetrics(handle, never);
   for (const [name, count] of Object.entries(before)) {
     assert.ok(Number.isInteger(count) && count >= 0, `${name} is a count`);
-    assert.ok(after[name as keyof typeof after] >= count, `${name} goes up`);
+    assert.ok(later[name as keyof typeof after] >= count, `${name} goes up`);
   }
   await driver.stop(handle, "kill", never);
   await assert.rejects(meter.readMetrics(handle, never), isCode("vm.gone"));
