@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import type { Server, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import { QemuSession } from "#drivers/qemu/qemu-session.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+
+const never = new AbortController().signal;
+const HEARTBEAT_MS = 20;
+const timing = {
+  heartbeatMs: HEARTBEAT_MS,
+  answerDeadlineMs: 60_000,
+  commandDeadlineMs: 60_000,
+  startDeadlineMs: 60_000,
+  terminateMs: 60_000,
+};
+
+/** A QEMU that this very process stands for: its monitor and its console. Its status it tells while `answers` is true. */
+class FakeQemu implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "session-"));
+  readonly #sockets = new Set<Socket>();
+  readonly #servers: Server[] = [];
+  readonly #asked = new EventTarget();
+  questions = 0;
+  answers = true;
+
+  readonly handle: VmHandle = {
+    driver: "qemu",
+    accel: "tcg",
+    process: findProcess(process.pid) ?? assert.fail("we run"),
+    stateDir: this.folder,
+    agentSocket: join(this.folder, "agent.sock"),
+    monitorSocket: join(this.folder, "monitor.sock"),
+    consoleSocket: join(this.folder, "console.sock"),
+  };
+
+  async listen(): Promise<void> {
+    await this.#serve(this.handle.consoleSocket, () => {});
+    await this.#serve(this.handle.monitorSocket, (socket) => {
+      socket.write(`{"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": []}}\r\n`);
+      socket.on("data", (bytes) => {
+        for (const line of String(bytes).trim().split("\n")) this.#answer(socket, JSON.parse(line));
+      });
+    });
+  }
+
+  /** Resolves at the next question after its status. */
+  async asked(): Promise<void> {
+    await once(this.#asked, "query-status");
+  }
+
+  #answer(socket: Socket, { execute, id }: { execute: string; id: number }): void {
+    if (execute === "query-status") this.questions += 1;
+    const refused = execute === "query-status" && !this.answers;
+    const answer = refused ? `"error": {"desc": "not now"}` : `"return": {}`;
+    socket.write(`{${answer}, "id": ${id}}\r\n`);
+    this.#asked.dispatchEvent(new Event(execute));
+  }
+
+  async #serve(path: string, talk: (socket: Socket) => void): Promise<void> {
+    const server = createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.on("error", () => {});
+      talk(socket);
+    });
+    this.#servers.push(server);
+    await once(server.listen(path), "listening");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    for (const server of this.#servers) await new Promise((resolve) => server.close(resolve));
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+/** What the watcher hears, and a way to wait for it. */
+function listener() {
+  const heard: number[] = [];
+  const events = new EventTarget();
+  const watcher: VmmWatcher = {
+    exited: () => {},
+    silent(silentMs) {
+      heard.push(silentMs);
+      events.dispatchEvent(new Event("silent"));
+    },
+  };
+  const until = async (is: () => boolean): Promise<void> => {
+    while (!is()) await once(events, "silent");
+  };
+  return { watcher, heard, until };
+}
+
+async function open(qemu: FakeQemu): Promise<QemuSession> {
+  await qemu.listen();
+  const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));
+  return new QemuSession(qemu.handle, { timing, logMaxBytes: 2 ** 20, onTrouble, onEnd: () => {} });
+}
+
+test("H6: silence is counted in heartbeats, and the first answer after it is told once", async () => {
+  await using qemu = new FakeQemu();
+  const session = await open(qemu);
+  const { watcher, heard, until } = listener();
+  qemu.answers = false;
+  session.watch(watcher, never);
+  await until(() => heard.length >= 3);
+  assert.deepEqual(heard.slice(0, 3), [HEARTBEAT_MS, 2 * HEARTBEAT_MS, 3 * HEARTBEAT_MS]);
+  qemu.answers = true;
+  await until(() => heard.at(-1) === 0);
+  await qemu.asked();
+  await qemu.asked();
+  assert.equal(heard.filter((silentMs) => silentMs === 0).length, 1);
+  session.release();
+});
+
+test("a QEMU that was told to end is asked nothing more", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  await using qemu = new FakeQemu();
+  const session = await open(qemu);
+  const answered = async (): Promise<void> => {
+    // Answers come in order: whatever was asked before has been seen then.
+    await (await session.monitor(never)).send("stop", undefined, timing.commandDeadlineMs);
+  };
+  session.watch(listener().watcher, never);
+  while (qemu.questions < 2) {
+    t.mock.timers.tick(HEARTBEAT_MS);
+    await answered();
+  }
+  await session.askedToEnd();
+  const before = qemu.questions;
+  t.mock.timers.tick(10 * HEARTBEAT_MS);
+  await answered();
+  assert.equal(qemu.questions, before);
+  session.release();
+});
+
+test("a slow answer is not overtaken by the next question", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  await using qemu = new FakeQemu();
+  const session = await open(qemu);
+  session.watch(listener().watcher, never);
+  t.mock.timers.tick(10 * HEARTBEAT_MS);
+  await qemu.asked();
+  await session.askedToEnd();
+  assert.equal(qemu.questions, 1);
+  session.release();
+});
