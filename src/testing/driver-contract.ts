@@ -236,10 +236,10 @@ async function readsMemory(host: ContractHost): Promise<void | typeof NOT_OFFERE
   await assert.rejects(ballooner.readMemory(handle, never), isCode("vm.gone"));
 }
 
-async function readsMetrics(host: ContractHost): Promise<void> {
+async function readsMetrics(host: ContractHost): Promise<void | typeof NOT_OFFERED> {
   const driver = host.makeDriver();
   const { meter } = driver;
-  if (meter === undefined) return;
+  if (meter === undefined) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
   const before = await meter.readMetrics(handle, never);
   const later = await meter.readMetrics(handle, never);
