@@ -20,10 +20,8 @@ const [kernel = ""] = globSync("/srv/cache/hearth/kernels/*/vmlinuz");
 /** A heartbeat more often than in life, as far as emulated KVM answers in time. */
 const timing = { heartbeatMs: 2_000, answerDeadlineMs: 1_500 };
 
-const WALLS = {
-  "": UNCONFINED,
-  " in its jail": { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID },
-} as const;
+const JAILED: BootIsolation = { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID };
+const WALLS = { "": UNCONFINED, " in its jail": JAILED } as const;
 
 for (const [where, isolation] of Object.entries(WALLS)) {
   contract(`Firecracker${where}`, isolation, firecracker, async (vms, act) => {
@@ -31,13 +29,14 @@ for (const [where, isolation] of Object.entries(WALLS)) {
     const plan = await vms.plan(act === "power-off" ? "reboot" : act, { kernel: await kernelElf() });
     return { ...plan, isolation: { ...isolation, jailDir: join(vms.folder, `jail-${plan.id}`) } };
   });
-  contract(
-    `QEMU with KVM${where}`,
-    isolation,
-    () => new QemuDriver({ accel: "kvm", timing }),
-    (vms, act) => vms.plan(act, { kernel }),
-  );
 }
+// Without a jail it is held to the contract on every host.
+contract(
+  "QEMU with KVM in its jail",
+  JAILED,
+  () => new QemuDriver({ accel: "kvm", timing }),
+  (vms, act) => vms.plan(act, { kernel }),
+);
 
 function contract(
   name: string,
