@@ -20,6 +20,7 @@ const HASH_CHARS = 12;
 const INSIDE = {
   HEARTH_LAB: "1",
   HEARTH_LAB_OUT: "/srv/out",
+  HEARTH_CONTRACT_OUT: "/srv/out/contract",
   HEARTH_E2E_CACHE: "/srv/cache",
   NODE_COMPILE_CACHE: "/srv/cache/compile",
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
