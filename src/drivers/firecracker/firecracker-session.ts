@@ -14,6 +14,7 @@ import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
+import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
@@ -39,8 +40,6 @@ export type SessionOptions = {
   readonly onEnd: () => void;
 };
 
-/** The longest time between the end of a process and our knowing its exit code. */
-const EXIT_CODE_DEADLINE_MS = 1_000;
 /** Firecracker closes its console first and then gives the guest's memory back. */
 const EXIT_AFTER_CLOSE_MS = 10_000;
 const LOG_TAIL_BYTES = 4 * 1024;
@@ -89,7 +88,7 @@ export class FirecrackerSession {
   ): Promise<Answer> {
     if (!isAlive(this.handle.process)) throw gone();
     try {
-      return await work(await this.#getClient(signal));
+      return await work(await this.#getClient());
     } catch (error) {
       signal.throwIfAborted();
       if (await this.#hasGone(signal)) throw gone();
@@ -103,19 +102,20 @@ export class FirecrackerSession {
     return waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal);
   }
 
-  #getClient(signal: AbortSignal): Promise<FirecrackerClient> {
-    this.#client ??= this.#connect(this.#options.timing.answerDeadlineMs, signal);
+  #getClient(): Promise<FirecrackerClient> {
+    this.#client ??= this.#connect(this.#options.timing.answerDeadlineMs);
     return this.#client;
   }
 
-  async #connect(deadlineMs: number, signal: AbortSignal): Promise<FirecrackerClient> {
+  async #connect(deadlineMs: number): Promise<FirecrackerClient> {
+    // Not a caller's: others wait for the same answer, which has a deadline of its own.
+    const { signal } = new AbortController();
     try {
       const hasEnded = new Promise<Error>(() => {}); // Looked for below: nobody tells us of an adopted process.
       const version = await waitUntilReady({ socketPath: this.files.api, deadlineMs, hasEnded }, signal);
       return this.#newClient(version);
     } catch (error) {
       this.#client = undefined;
-      signal.throwIfAborted();
       if (!isAlive(this.handle.process)) throw gone();
       throw error;
     }
@@ -223,7 +223,7 @@ export class FirecrackerSession {
     if (this.#asked) return;
     try {
       const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
-      await (await this.#getClient(signal)).describeInstance(signal);
+      await (await this.#getClient()).describeInstance(signal);
       this.#keepRecording();
     } catch (error) {
       if (isAlive(this.handle.process)) throw error;
