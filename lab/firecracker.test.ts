@@ -23,7 +23,9 @@ const NONE = "0000000000000000";
 let vm: HearthVm;
 
 before(async () => {
-  vm = await (await bed.connect()).vms.create({ image: "debian", name: "web" });
+  await bed.ok(["volume", "create", "data", "--size", "256M"]);
+  const volumes = [{ name: "data", path: "/data", readOnly: false }];
+  vm = await (await bed.connect()).vms.create({ image: "debian", name: "web", volumes });
   await vm.start();
 });
 
@@ -57,6 +59,10 @@ describe("a VM on Firecracker", () => {
     assert.equal(await sh("stat -c '%a %F' /root/in/ünï; readlink /root/in/link"), "640 regular file\nünï\n");
     await bed.ok(["cp", "web:/root/in", join(bed.folder, "out")]);
     assert.equal(readFileSync(join(bed.folder, "out/ünï"), "utf8"), "content");
+  });
+
+  test("has a volume that it may write, although its VMM has a uid of its own", async () => {
+    assert.equal(await sh("echo kept > /data/note; sync; cat /data/note"), "kept\n");
   });
 
   test("SV-016: stands still while it is paused", async () => {

@@ -23,8 +23,3 @@ mount --bind /lab/modules /srv/hearth/node_modules
 
 install -m 0755 /lab/bin/firecracker /lab/bin/jailer /usr/local/bin/
 ln -sf /srv/hearth/node_modules/node/bin/node /usr/local/bin/node
-
-# Compiled once: an emulated CPU takes half a minute for hearthd's modules. Only programs that end well keep theirs.
-export NODE_COMPILE_CACHE=/srv/cache/compile HEARTH_HOME=/run/lab/warm
-node /srv/hearth/bin/hearth.ts daemon start
-node /srv/hearth/bin/hearth.ts daemon stop

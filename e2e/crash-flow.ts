@@ -1,0 +1,83 @@
+/** Kills hearthd at one step of one flow of the VM `web`, and looks at what the next one makes of it. L1. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { StepEvent } from "#daemon/journal.ts";
+import type { Vm } from "#api/wire.ts";
+import { endProcess } from "#host/process-end.ts";
+import type { Bed } from "./bed.ts";
+
+type Kind = Flow<unknown>["kind"];
+export type CrashPoint = { readonly kind: Kind; readonly step: string; readonly event: StepEvent };
+
+const SMALL = ["--memory", "256M", "--cpus", "1"];
+
+/** What a user does so that each flow runs; the flow's VM is `web`. */
+const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {
+  create: { prepare: [], act: ["create", "--no-start", "--name", "web", ...SMALL, "debian"] },
+  start: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["start", "web"] },
+  stop: { prepare: [["create", "--name", "web", ...SMALL, "debian"]], act: ["stop", "web"] },
+  remove: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["rm", "web"] },
+};
+
+/** Nothing of `web` is left when this resolves. */
+export async function crashAndRecover(bed: Bed, point: CrashPoint): Promise<void> {
+  await crash(bed, point);
+  await checkTruth(bed);
+  await bed.hearth(["rm", "-f", "web"]);
+  assert.deepEqual(bed.leftovers(), []);
+}
+
+async function crash(bed: Bed, { kind, step, event }: CrashPoint): Promise<void> {
+  const { prepare, act } = ACTIONS[kind];
+  await endDaemon(bed);
+  await startCrashing(bed, "nowhere");
+  for (const words of prepare) await bed.ok(words);
+  await endDaemon(bed);
+  const daemon = await startCrashing(bed, `${kind}/${step}/${event}`);
+  const died = once(daemon, "exit");
+  const result = await bed.hearth(act);
+  const [, signal] = (await died) as [number | null, string | null];
+  assert.equal(signal, "SIGKILL", "it died where it was told to");
+  assert.notEqual(result.code, 0, "who asked is told");
+  assert.match(result.stderr, /^error: /m);
+}
+
+/** The next command starts a new hearthd, which puts things right before it answers. */
+async function checkTruth(bed: Bed): Promise<void> {
+  const vms = JSON.parse(await bed.ok(["ls", "--json"])) as Vm[];
+  assert.ok(vms.length <= 1);
+  const [vm] = vms;
+  if (vm === undefined) return assert.deepEqual(bed.leftovers(), []);
+  const running = vm.phase === "running";
+  assert.ok(["created", "stopped", "running"].includes(vm.phase), `${vm.phase} is where a VM rests`);
+  assert.deepEqual(
+    bed.vmms().map(({ pid }) => pid),
+    running ? [vm.pid] : [],
+  );
+  if (running) assert.equal(await bed.ok(["exec", "web", "--", "echo", "alive"]), "alive\n");
+  else await bed.ok(["set", "web", "--cpus", "2"]);
+}
+
+async function startCrashing(bed: Bed, at: string) {
+  const daemon = spawn(
+    process.execPath,
+    ["--disable-warning=ExperimentalWarning", join(import.meta.dirname, "crashing-hearthd.ts")],
+    {
+      env: { ...bed.env, HEARTH_CRASH_AT: at },
+      stdio: ["ignore", "pipe", "inherit"],
+      detached: true,
+    },
+  );
+  const [line] = (await once(createInterface(daemon.stdout), "line")) as [string];
+  assert.equal(line, "ready");
+  return daemon;
+}
+
+async function endDaemon(bed: Bed): Promise<void> {
+  const daemon = bed.daemon();
+  if (daemon !== undefined) await endProcess(daemon, 0, AbortSignal.timeout(10_000));
+}

@@ -1,0 +1,77 @@
+/** VMs of the lab's own image, for measuring a driver without hearthd around it. */
+import { chownSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { SILENT } from "#base/log.ts";
+import { GIB, MIB } from "#base/sizes.ts";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { ImageCache } from "#images/image-cache.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { createDisk } from "#storage/disks.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+/** Nothing else in the lab has it. */
+const UID = 1_999_000_000;
+
+/** As the commands that are measured beside it ask for. */
+export const SHAPE = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 8 * GIB } as const;
+
+/** A plan, and the folder that goes when it is disposed of. */
+export type PlannedVm = Disposable & { readonly plan: BootPlan };
+
+/** Plans of `debian`, each with a new disk. */
+export class FirecrackerPlans {
+  readonly #cache: ImageCache;
+  readonly #folder: string;
+
+  constructor(cacheDir: string, folder: string) {
+    this.#folder = folder;
+    this.#cache = new ImageCache({
+      cacheDir,
+      agentPath: (arch) => join(ROOT, "build/agent", `hearth-agent-${arch}`),
+      log: SILENT,
+    });
+  }
+
+  async make(jail: boolean): Promise<PlannedVm> {
+    const { signal } = new AbortController();
+    const { digest } = await this.#cache.ensure(parseImageRef("debian"), () => {}, signal);
+    const boot = await this.#cache.bootSet(digest, {}, signal);
+    const folder = mkdtempSync(join(this.#folder, "vm-"));
+    const runDir = join(folder, "run");
+    mkdirSync(runDir, { mode: 0o700 });
+    const disk = join(folder, "disk.raw");
+    await createDisk(disk, SHAPE.diskBytes, signal);
+    if (jail) for (const path of [runDir, disk]) chownSync(path, UID, UID);
+    const { modules } = boot;
+    const plan: BootPlan = {
+      id: vmIdFrom(Buffer.alloc(12, 1)),
+      name: parseVmName("bare"),
+      stateDir: folder,
+      runDir,
+      kernel: await this.#cache.kernelElf(digest, {}, signal),
+      initramfs: boot.initramfs,
+      kernelArgs: [
+        "hearth.root=overlay",
+        "hearth.init=agent",
+        "hearth.vm=bare",
+        ...(modules === undefined ? [] : ["hearth.modules=/dev/vdc"]),
+      ],
+      disks: [
+        { path: boot.base, format: "raw", readOnly: true },
+        { path: disk, format: "raw", readOnly: false },
+        ...(modules === undefined ? [] : [{ path: modules, format: "raw", readOnly: true } as const]),
+      ],
+      cpus: SHAPE.cpus,
+      memoryBytes: SHAPE.memoryBytes,
+      network: "none",
+      init: "agent",
+      nested: false,
+      isolation: jail
+        ? { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID, jailDir: join(folder, "jail") }
+        : UNCONFINED,
+    };
+    return { plan, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+  }
+}
