@@ -1,8 +1,9 @@
 /** Deleting, the only way Hearth does it: what is deleted is first proven to lie inside its root. VS-018 */
-import { lstatSync, readFileSync, realpathSync } from "node:fs";
+import { lstatSync, realpathSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize, sep } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { readMounts } from "#host/mounts.ts";
 
 /**
  * Removes the file, link or folder at `path`. Links are removed, never followed. Idempotent.
@@ -12,8 +13,8 @@ import { HearthError } from "#base/error.ts";
 export async function removeTree(root: string, path: string): Promise<void> {
   const real = resolveManaged(root, path);
   if (real === undefined) return;
-  const mounted = mountPoints().find((point) => point === real || point.startsWith(real + sep));
-  if (mounted !== undefined) throw refusal(path, `a file system is mounted at ${mounted}`);
+  const mounted = readMounts().find(({ point }) => point === real || point.startsWith(real + sep));
+  if (mounted !== undefined) throw refusal(path, `a file system is mounted at ${mounted.point}`);
   // Programs that were just killed may still write a last file.
   await rm(real, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
@@ -46,18 +47,6 @@ function realpathIfThere(path: string): string | undefined {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-}
-
-/** proc_pid_mountinfo(5): blanks and the like are written in octal there. */
-function mountPoints(): string[] {
-  const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-  return lines.flatMap((line) => {
-    const point = line.split(" ")[4];
-    if (point === undefined) return [];
-    return [
-      point.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
-    ];
-  });
 }
 
 function refusal(path: string, reason: string): HearthError {

@@ -9,6 +9,7 @@ import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
 import { endProcess } from "#host/process-end.ts";
+import { mountOf } from "#host/mounts.ts";
 import { findProcess, isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
@@ -150,8 +151,21 @@ function jailPlan(launch: VmmLaunch, program: string): JailPlan {
   };
 }
 
+/** The jailer makes device files there, which a file system may refuse to be. */
+function checkDevices(root: string): void {
+  const mount = mountOf(root);
+  if (mount === undefined || !mount.options.includes("nodev")) return;
+  throw new HearthError(
+    "feature.missing",
+    `The jailer cannot make devices in ${root}: ${mount.point} is mounted with nodev.`,
+    { hint: "Mount it without nodev, or set HEARTH_HOME to a folder elsewhere." },
+  );
+}
+
 /** Folders and empty files to mount on. The folder is new: the jailer refuses to find its own files there. */
 function makeMountPoints(root: string, files: readonly JailFile[]): void {
+  mkdirSync(root, { recursive: true });
+  checkDevices(root);
   for (const { path } of files) {
     const point = join(root, path);
     const isFolder = statSync(path).isDirectory();

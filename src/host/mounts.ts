@@ -1,0 +1,32 @@
+/** What is mounted where, as this process sees it. */
+import { readFileSync, realpathSync } from "node:fs";
+import { sep } from "node:path";
+
+export type Mount = { readonly point: string; readonly options: readonly string[] };
+
+/** In the order in which they were mounted: of two at one place the later one is seen. */
+export function readMounts(): Mount[] {
+  const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  return lines.flatMap((line) => {
+    const [, , , , point, options] = line.split(" ");
+    if (point === undefined || options === undefined) return [];
+    return [{ point: unescape(point), options: options.split(",") }];
+  });
+}
+
+/** The mount that a file or folder lies on. */
+export function mountOf(path: string): Mount | undefined {
+  const real = realpathSync(path);
+  const above = readMounts().filter(
+    ({ point }) => point === sep || real === point || real.startsWith(point + sep),
+  );
+  return above.reduce<Mount | undefined>(
+    (best, mount) => (best === undefined || mount.point.length >= best.point.length ? mount : best),
+    undefined,
+  );
+}
+
+/** proc_pid_mountinfo(5): blanks and the like are written in octal there. */
+function unescape(point: string): string {
+  return point.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
