@@ -165,15 +165,17 @@ export class FirecrackerDriver implements VmDriver {
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
     const logStart = sizeOf(logFile);
+    // The jailer takes root; without it the jail is made as for any other VMM, in a user namespace.
+    const jailer = plan.isolation.jail && process.geteuid?.() === 0 ? found.jailer : undefined;
     const stdout = openFifoForProgram(files.console);
     try {
       const launched = await launchVmm(
         {
           program: found.program,
-          jailer: found.jailer,
+          jailer,
           vmId: plan.id,
-          args: firecrackerArguments(plan),
-          files: jailFiles(plan),
+          args: firecrackerArguments(plan, jailer !== undefined),
+          files: jailFiles(plan, jailer !== undefined),
           fileMaxBytes: LIMITS.diskMaxBytes,
           hostNetwork: plan.network !== "none",
           isolation: plan.isolation,
@@ -224,10 +226,10 @@ export class FirecrackerDriver implements VmDriver {
 }
 
 /** SV-023. */
-function firecrackerArguments(plan: BootPlan): string[] {
+function firecrackerArguments(plan: BootPlan, byJailer: boolean): string[] {
   const files = firecrackerFiles(plan.runDir);
   // The jailer gives the id itself, and refuses a second one.
-  const id = plan.isolation.jail ? [] : ["--id", plan.id];
+  const id = byJailer ? [] : ["--id", plan.id];
   // Info, because the last line says how it ended, also to a hearthd that is not its parent. Not by the API: what
   // comes before a request is logged on the console.
   const log = ["--log-path", files.log, "--level", "Info", "--show-level"];
@@ -235,11 +237,12 @@ function firecrackerArguments(plan: BootPlan): string[] {
 }
 
 /** The jailer makes the devices itself. */
-function jailFiles(plan: BootPlan): JailFile[] {
+function jailFiles(plan: BootPlan, byJailer: boolean): JailFile[] {
   return [
     ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     { path: plan.runDir, access: "write" },
+    ...(byJailer ? [] : [{ path: "/dev/kvm", access: "device" } as const]),
   ];
 }
 
