@@ -21,10 +21,11 @@ test("a config changes what it names and nothing else", () => {
 
 test("Firecracker's programs and a mirror on this machine are taken as they are", () => {
   const toml =
-    '[firecracker]\nprogram = "/opt/fc/firecracker"\nrelease_url = "http://127.0.0.1:8000/releases"';
+    '[firecracker]\nprogram = "/opt/fc/firecracker"\nseccomp_filter = "/etc/fc.bpf"\nrelease_url = "http://127.0.0.1:8000/releases"';
   assert.deepEqual(parseConfig("config.toml", toml).firecracker, {
     program: "/opt/fc/firecracker",
     jailer: undefined,
+    seccompFilter: "/etc/fc.bpf",
     releaseUrl: "http://127.0.0.1:8000/releases",
   });
 });

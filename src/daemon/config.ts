@@ -23,6 +23,8 @@ export type Config = {
     /** Absolute paths of programs that are used instead of those that are found. */
     readonly program: string | undefined;
     readonly jailer: string | undefined;
+    /** A compiled filter of system calls in place of Firecracker's own. */
+    readonly seccompFilter: string | undefined;
     /** A place that is laid out like the project's own releases. */
     readonly releaseUrl: string | undefined;
   };
@@ -61,6 +63,7 @@ const KEYS = {
   firecracker: {
     program: absolutePath,
     jailer: absolutePath,
+    seccomp_filter: absolutePath,
     release_url: sourceUrl,
   },
   health: {
@@ -107,6 +110,7 @@ export function parseConfig(path: string, source: string): Config {
     firecracker: {
       program: value("firecracker", "program") as string | undefined,
       jailer: value("firecracker", "jailer") as string | undefined,
+      seccompFilter: value("firecracker", "seccomp_filter") as string | undefined,
       releaseUrl: value("firecracker", "release_url") as string | undefined,
     },
     health: {

@@ -124,6 +124,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
   const firecracker = new FirecrackerDriver({
     find: (signal) => firecrackers.find(signal),
     kvm: (signal) => judge.opinion(signal),
+    seccompFilter: config.firecracker.seccompFilter,
     timing,
     log,
   });

@@ -1,4 +1,4 @@
-import { closeSync } from "node:fs";
+import { closeSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
@@ -7,6 +7,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
 import { firecrackerFeatures } from "#drivers/firecracker/features.ts";
 import type { KvmOpinion } from "#drivers/firecracker/features.ts";
@@ -16,7 +17,6 @@ import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
-import type { JailFile } from "#drivers/jail/jail-command.ts";
 import type {
   Ballooner,
   BootPlan,
@@ -40,6 +40,8 @@ export type FirecrackerDriverOptions = {
   readonly find: (signal: AbortSignal) => Promise<FoundFirecracker>;
   /** What is known of this host's KVM. */
   readonly kvm: (signal: AbortSignal) => Promise<KvmOpinion>;
+  /** A compiled filter of system calls in place of Firecracker's own; absolute. */
+  readonly seccompFilter?: string | undefined;
   readonly timing?: Partial<FirecrackerTiming> | undefined;
   /** For the console's and the VMM's log, each. */
   readonly logMaxBytes?: number | undefined;
@@ -167,6 +169,9 @@ export class FirecrackerDriver implements VmDriver {
     const logStart = sizeOf(logFile);
     // The jailer takes root; without it the jail is made as for any other VMM, in a user namespace.
     const jailer = plan.isolation.jail && process.geteuid?.() === 0 ? found.jailer : undefined;
+    const { seccompFilter } = this.#options;
+    if (seccompFilter !== undefined && plan.isolation.seccomp) checkFilter(seccompFilter);
+    const start = { byJailer: jailer !== undefined, seccompFilter };
     const stdout = openFifoForProgram(files.console);
     try {
       const launched = await launchVmm(
@@ -174,8 +179,8 @@ export class FirecrackerDriver implements VmDriver {
           program: found.program,
           jailer,
           vmId: plan.id,
-          args: firecrackerArguments(plan, jailer !== undefined),
-          files: jailFiles(plan, jailer !== undefined),
+          args: firecrackerArguments(plan, start),
+          files: firecrackerJailFiles(plan, start),
           fileMaxBytes: LIMITS.diskMaxBytes,
           hostNetwork: plan.network !== "none",
           isolation: plan.isolation,
@@ -225,25 +230,12 @@ export class FirecrackerDriver implements VmDriver {
   }
 }
 
-/** SV-023. */
-function firecrackerArguments(plan: BootPlan, byJailer: boolean): string[] {
-  const files = firecrackerFiles(plan.runDir);
-  // The jailer gives the id itself, and refuses a second one.
-  const id = byJailer ? [] : ["--id", plan.id];
-  // Info, because the last line says how it ended, also to a hearthd that is not its parent. Not by the API: what
-  // comes before a request is logged on the console.
-  const log = ["--log-path", files.log, "--level", "Info", "--show-level"];
-  return [...id, "--api-sock", files.api, ...log, ...(plan.isolation.seccomp ? [] : ["--no-seccomp"])];
-}
-
-/** The jailer makes the devices itself. */
-function jailFiles(plan: BootPlan, byJailer: boolean): JailFile[] {
-  return [
-    ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
-    ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
-    { path: plan.runDir, access: "write" },
-    ...(byJailer ? [] : [{ path: "/dev/kvm", access: "device" } as const]),
-  ];
+/** VS-064: it fails closed. What is in the file Firecracker judges itself, and ends when it is no filter. */
+function checkFilter(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile()) return;
+  throw new HearthError("config.invalid", `firecracker.seccomp_filter: there is no file ${path}.`, {
+    hint: "Compile one with Firecracker's seccompiler-bin, or leave the key out for Firecracker's own filter.",
+  });
 }
 
 function keyOf({ process }: VmHandle): string {

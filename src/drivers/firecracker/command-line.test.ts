@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+
+const PLAN: BootPlan = {
+  id: vmIdFrom(new Uint8Array(12)),
+  name: parseVmName("web"),
+  stateDir: "/state",
+  runDir: "/run/with blank, $(and more)",
+  kernel: "/vmlinux",
+  initramfs: "/initrd",
+  kernelArgs: [],
+  disks: [
+    { path: "/base.ext4", format: "raw", readOnly: true },
+    { path: "/disk.raw", format: "raw", readOnly: false },
+  ],
+  cpus: 1,
+  memoryBytes: 2 ** 28,
+  network: "none",
+  init: "agent",
+  nested: false,
+  isolation: UNCONFINED,
+};
+
+function withSeccomp(seccomp: boolean): BootPlan {
+  return { ...PLAN, isolation: { ...UNCONFINED, seccomp } };
+}
+
+describe("Firecracker's command line", () => {
+  test("SV-023: each path is one word, whatever is in it", () => {
+    const words = firecrackerArguments(PLAN, { byJailer: true });
+    assert.equal(words[words.indexOf("--api-sock") + 1], "/run/with blank, $(and more)/api.sock");
+  });
+
+  test("gives the id itself unless the jailer does", () => {
+    assert.equal(firecrackerArguments(PLAN, { byJailer: true }).includes("--id"), false);
+    assert.deepEqual(firecrackerArguments(PLAN, { byJailer: false }).slice(0, 2), ["--id", PLAN.id]);
+  });
+
+  test("VS-064: has Firecracker's own filter unless another is named, and none only when asked to", () => {
+    const seccompWords = (seccomp: boolean, seccompFilter?: string): string[] =>
+      firecrackerArguments(withSeccomp(seccomp), { byJailer: true, seccompFilter }).filter((word) =>
+        /seccomp|bpf/.test(word),
+      );
+    assert.deepEqual(seccompWords(true), []);
+    assert.deepEqual(seccompWords(true, "/my.bpf"), ["--seccomp-filter", "/my.bpf"]);
+    assert.deepEqual(seccompWords(false, "/my.bpf"), ["--no-seccomp"]);
+  });
+});
+
+test("a jail shows Firecracker the VM's files, the filter, and KVM where the jailer does not make it", () => {
+  const shown = firecrackerJailFiles(PLAN, { byJailer: false, seccompFilter: "/my.bpf" });
+  assert.deepEqual(
+    shown.map(({ path, access }) => `${path} ${access}`),
+    [
+      "/vmlinux read",
+      "/initrd read",
+      "/my.bpf read",
+      "/base.ext4 read",
+      "/disk.raw write",
+      `${PLAN.runDir} write`,
+      "/dev/kvm device",
+    ],
+  );
+  assert.equal(
+    firecrackerJailFiles(PLAN, { byJailer: true }).some(({ access }) => access === "device"),
+    false,
+  );
+});
