@@ -1,8 +1,8 @@
 /** A throw-away host with systemd and a working /dev/kvm: a VM of Hearth's own, with this checkout in it. */
 import { createHash, randomBytes } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { attached, command } from "./command.ts";
 import { ensureFirecracker } from "./firecracker-bin.ts";
 
@@ -15,6 +15,8 @@ const MEMORY = "4G";
 const LIFETIME = "3h";
 const CACHE = process.env["HEARTH_LAB_CACHE"] ?? join(homedir(), ".cache", "hearth-lab");
 const HASH_CHARS = 12;
+/** Made here, or fetched. */
+const NOT_SOURCE = new Set([".git", ".setup", "build", "dist", "node_modules"]);
 
 /** Of the commands in the lab. */
 const INSIDE = {
@@ -111,13 +113,12 @@ async function ensureVolumes(): Promise<readonly Shared[]> {
   ];
 }
 
-/** The files that git has or would take, and the agents that were built. */
+/** The files of the checkout, and the agents that were built. Without git: a checkout may be an archive's. */
 async function ensureCheckout(): Promise<string> {
-  const listed = await command("git", ["-C", ROOT, "ls-files", "-z", "-co", "--exclude-standard"]);
-  const agents = readdirSync(join(ROOT, "build/agent")).map((name) => join("build/agent", name));
-  const files = [...listed.split("\0"), ...agents].filter(
-    (name) => name !== "" && existsSync(join(ROOT, name)),
-  );
+  const entries = readdirSync(ROOT, { withFileTypes: true }).filter(({ name }) => !NOT_SOURCE.has(name));
+  const top = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+  const folders = [...entries.filter((entry) => entry.isDirectory()).map(({ name }) => name), "build/agent"];
+  const files = [...top, ...folders.flatMap(filesIn)].toSorted();
   const fill = async (folder: string): Promise<void> => {
     for (const name of files) {
       mkdirSync(dirname(join(folder, name)), { recursive: true });
@@ -127,10 +128,17 @@ async function ensureCheckout(): Promise<string> {
   return ensureVolume("checkout", hashFiles(files.map((name) => join(ROOT, name))), fill);
 }
 
+function filesIn(folder: string): string[] {
+  const entries = readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  return files.map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
+}
+
 /** The images that VMs in the lab boot, and the programs that are no packages. */
 async function ensureImages(): Promise<string> {
-  const images = await hearth(["image", "ls", "--json"]);
-  return ensureVolume("images", hashText(images), join(CACHE, "hearth"));
+  const images = JSON.parse(await hearth(["image", "ls", "--json"])) as { ref: string; digest: string }[];
+  const content = images.map(({ ref, digest }) => `${ref} ${digest}`).toSorted();
+  return ensureVolume("images", hashText(content.join("\n")), join(CACHE, "hearth"));
 }
 
 /** The volume of this content; one that holds older content goes, unless a lab uses it. */
