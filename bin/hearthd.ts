@@ -22,6 +22,8 @@ try {
   const log = pinoLog(logDestination(file));
   // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
+  // It ends hearthd, which is safe at any moment; what it was must not be lost with it.
+  process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
   const agentDir = process.env["HEARTH_AGENT_DIR"] ?? join(import.meta.dirname, "../build/agent");
   await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
 } catch (error) {

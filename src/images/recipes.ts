@@ -35,7 +35,6 @@ const HOST_PACKAGES = [
   "cpio",
   "dmsetup",
   "e2fsprogs",
-  "kmod",
   "nftables",
   "qemu-system-x86",
   "qemu-utils",
@@ -65,7 +64,8 @@ const IDLE_UNITS = [
   "tmp.mount",
 ] as const;
 
-const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps"] as const;
+/** kmod: units of systemd call it where a kernel's modules are. */
+const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps", "kmod"] as const;
 
 const CONFIG: ImageConfig = {
   env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },

@@ -133,6 +133,24 @@ test("hearthd is started, waited for, and its start's log is gone when it worked
   );
 });
 
+test("one that gives way to another, which is not up yet, is no failure", async () => {
+  const body = { error: { code: "host.lock_held", message: "Another hearthd runs already." } };
+  // The other one listens several looks after this one has ended.
+  const other = `const left = setInterval(() => {
+    if (process.ppid === Number(process.env.PARENT)) return;
+    clearInterval(left);
+    setTimeout(() => { ${SERVER.replace(/^import.*$/m, 'const { createServer } = process.getBuiltinModule("node:http");')} }, 90);
+  }, 5);`;
+  using daemon = daemonOf(`
+    import { spawn } from "node:child_process";
+    const env = { ...process.env, PARENT: String(process.pid) };
+    spawn(process.execPath, ["-e", ${JSON.stringify(other)}], { env, detached: true, stdio: "ignore" }).unref();
+    console.error(${JSON.stringify(JSON.stringify(body))});
+    process.exit(1);
+  `);
+  await startDaemon(daemon);
+});
+
 test("what hearthd says when it cannot start becomes the error", async () => {
   const body = { error: { code: "store.too_new", message: "The store is newer.", hint: "Upgrade." } };
   using daemon = daemonOf(`console.error(${JSON.stringify(JSON.stringify(body))}); process.exit(1);`);

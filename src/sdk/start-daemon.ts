@@ -37,6 +37,7 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   const logFile = join(folders.run, `start-${process.pid}.log`);
   rmSync(logFile, { force: true });
   let ended: { readonly code: number | null } | undefined;
+  let failure: HearthError | undefined;
   const args = [...DAEMON_FLAGS, start.entry ?? daemonEntry()];
   const pid = await startDetached(process.execPath, args, {
     cwd: "/",
@@ -49,9 +50,10 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   while (!(await transport.answers())) {
     signal?.throwIfAborted();
     if (ended !== undefined) {
-      const error = failureIn(logFile, ended.code);
+      // Read once: the words of one that gave way are removed with the reading.
+      failure ??= failureIn(logFile, ended.code);
       // Another one is on its way up: that will do as well.
-      if (error.code !== "host.lock_held") throw error;
+      if (failure.code !== "host.lock_held") throw failure;
     }
     if (performance.now() > deadlineMs) {
       throw new HearthError("daemon.start_failed", "hearthd did not answer in time", {

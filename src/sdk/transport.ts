@@ -87,8 +87,9 @@ export class Transport {
         resolve(yes);
       };
       socket.once("connect", () => finish(true));
-      // A socket that is not ours is there all the same: what is wrong with it comes up at the first request.
-      socket.once("error", (error: NodeJS.ErrnoException) => finish(error.code === "EACCES"));
+      // A socket that is not ours, or with a full line in front of it, is there all the same.
+      const there = ["EACCES", "EAGAIN"];
+      socket.once("error", ({ code = "" }: NodeJS.ErrnoException) => finish(there.includes(code)));
     });
   }
 
