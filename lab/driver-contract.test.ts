@@ -56,14 +56,14 @@ function contract(
   });
 }
 
+const elfFolder = mkdtempSync(join(tmpdir(), "hearth-elf-"));
+after(() => rmSync(elfFolder, { recursive: true }));
 let extracting: Promise<string> | undefined;
 
 /** Once for all tests: it takes seconds where the CPU is emulated. */
 function kernelElf(): Promise<string> {
   extracting ??= (async () => {
-    const folder = mkdtempSync(join(tmpdir(), "hearth-elf-"));
-    after(() => rmSync(folder, { recursive: true }));
-    const elf = join(folder, "vmlinux");
+    const elf = join(elfFolder, "vmlinux");
     await extractVmlinux(kernel, elf, AbortSignal.timeout(300_000));
     return elf;
   })();
