@@ -88,8 +88,9 @@ export class Transport {
       };
       socket.once("connect", () => finish(true));
       // A socket that is not ours, or with a full line in front of it, is there all the same.
-      const there = ["EACCES", "EAGAIN"];
-      socket.once("error", ({ code = "" }: NodeJS.ErrnoException) => finish(there.includes(code)));
+      socket.once("error", ({ code }: NodeJS.ErrnoException) =>
+        finish(code === "EACCES" || code === "EAGAIN"),
+      );
     });
   }
 
