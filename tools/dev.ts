@@ -41,7 +41,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
 };
 const FAILURE_CHARS = 1_500;
 const failures: string[] = [];
-const TEST_GROUPS = ["check", "unit", "go", "e2e"];
+const TEST_GROUPS = ["check", "unit", "go", "e2e", "lab"];
 
 process.chdir(ROOT);
 process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goFolder(), process.env["PATH"] ?? ""].join(
