@@ -9,6 +9,8 @@ import type { Init, Network } from "#model/vm-spec.ts";
 export type DiskPlan = {
   readonly path: string;
   readonly format: "raw" | "qcow2";
+  /** The files that a qcow2 lies on, which are only read. */
+  readonly backing?: readonly string[] | undefined;
   readonly readOnly: boolean;
   /** The VM's own, and not shared: its disk limit holds for it. */
   readonly limited?: boolean | undefined;
@@ -39,6 +41,8 @@ export type BootPlan = {
   readonly limits?: VmLimits | undefined;
   /** The walls around the VMM. */
   readonly isolation: BootIsolation;
+  /** Where the VMM may write what is saved of it; exists, and belongs to the VMM. Undefined: it is never saved. */
+  readonly saveDir?: string | undefined;
 };
 
 /** What a driver can do on this host. Callers branch on this, never on the driver's name. */
@@ -54,6 +58,9 @@ export type DriverFeatures = {
   /** Of those that can run a VM the one with the highest is taken. */
   readonly preference: number;
   readonly pause: boolean;
+  /** How VMs can be saved with their memory; undefined where they cannot, with the reason in `snapshotsRefused`. */
+  readonly snapshots?: SnapshotFeatures | undefined;
+  readonly snapshotsRefused?: string | undefined;
   readonly networks: readonly Network[];
   /** Guests that run VMs themselves: how many CPUs such a guest may have, and why no more. Undefined: none. */
   readonly nested: { readonly cpusMax: number; readonly reason?: string } | undefined;
@@ -73,6 +80,18 @@ export type DriverFeatures = {
   readonly bootRetries: number;
   /** What the VMM takes besides the guest's memory, at most. */
   readonly vmmOverheadBytes: number;
+};
+
+export type SnapshotFeatures = {
+  /** What a disk of a VM that is restored has to be: an own layer over what was saved, or an own copy. */
+  readonly diskFormat: "qcow2" | "raw";
+  /**
+   * What a saved state fits, besides the VM's own shape: the VMM's version, its CPU model, its machine. Two that
+   * differ by one letter do not fit.
+   */
+  readonly fits: string;
+  /** Sentences: what a VM that was restored does not have that one that was booted has. */
+  readonly weaknesses: readonly string[];
 };
 
 /** `terminate`: SIGTERM to the VMM, which ends at once without asking the guest. `kill`: SIGKILL. */
@@ -130,11 +149,45 @@ export interface Meter {
   readMetrics(handle: VmHandle, signal: AbortSignal): Promise<VmmMetrics>;
 }
 
+/** What a driver saves of a VM, absolute paths: the guest's memory, as the file that is mapped, and all the rest. */
+export type SavedState = { readonly memory: string; readonly state: string };
+
+/** What others do to a VM while it is saved; each is called once, in this order. */
+export type SaveHooks = {
+  /** Just before the vCPUs halt: the guest is told to hold its processes. */
+  readonly quiesce: () => Promise<void>;
+  /** While they are halted: the disks are as the memory has them. */
+  readonly halted: () => Promise<void>;
+};
+
+/** An optional part of a driver, there when its feature `snapshots` is. */
+export interface Snapshotter {
+  /**
+   * Saves a VM that runs, or is paused, into files that are not there yet, and lets it go on as it was: also when
+   * this fails, and then nothing of the files is left. They can be restored once `settle` has resolved.
+   * @throws HearthError `vm.gone`, `snapshot.failed`
+   */
+  save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void>;
+  /**
+   * Loads what was saved into a VMM whose guest never runs, as proof that it can be; the files are final after that.
+   * `plan` is that of a VM to be restored: its disks are not written to.
+   * @throws HearthError `snapshot.failed` with the VMM's words
+   */
+  settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void>;
+  /**
+   * Like `boot`, but the guest goes on where it was saved. Files are mapped, and never written to; they have to stay
+   * while a VM has them. On failure nothing of this VM is left on the host.
+   * @throws HearthError `snapshot.failed` when the VMM refuses what was saved, and what `boot` throws.
+   */
+  restore(plan: BootPlan, saved: SavedState, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle>;
+}
+
 export interface VmDriver {
   readonly name: string;
   readonly rateLimiter?: RateLimiter | undefined;
   readonly ballooner?: Ballooner | undefined;
   readonly meter?: Meter | undefined;
+  readonly snapshotter?: Snapshotter | undefined;
   features(signal: AbortSignal): Promise<DriverFeatures>;
   /**
    * Resolves once the VMM runs the guest's kernel; the agent comes later. The VMM is in its own session

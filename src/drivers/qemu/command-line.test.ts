@@ -36,7 +36,7 @@ function valuesOf(args: readonly string[], option: string): string[] {
 describe("QEMU's command line", () => {
   test("is a microvm with what Debian's cloud kernel needs, and no device that nobody asked for", () => {
     const args = qemuArguments(plan(), EMULATED);
-    assert.deepEqual(valuesOf(args, "-M"), ["microvm,acpi=on,pit=on,pic=on,rtc=on"]);
+    assert.deepEqual(valuesOf(args, "-M"), ["microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=mem"]);
     assert.deepEqual(valuesOf(args, "-accel"), ["tcg,thread=multi"]);
     assert.deepEqual(valuesOf(args, "-cpu"), ["max"]);
     assert.deepEqual(valuesOf(args, "-smp"), ["2"]);

@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
+import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
+import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 import { invariant } from "#base/error.ts";
 
@@ -10,9 +12,20 @@ export type QemuMachine = {
   readonly accel: "kvm" | "tcg";
   /** Of the host's time stamp counter, which an emulated guest sees as its own. */
   readonly tscKhz: number | undefined;
+  /** A file for the guest's memory, which a VM that was saved is restored from, or saved to. */
+  readonly memory?: MemoryFile | undefined;
+  /** This QEMU maps such a file without the right to write to it. */
+  readonly mapsReadOnly?: boolean | undefined;
+  /** It waits for the rest of a saved VM. */
+  readonly incoming?: boolean | undefined;
 };
 
 export type QemuSockets = { readonly monitor: string; readonly console: string; readonly agent: string };
+
+/** Where a QEMU in this run folder takes a saved VM from us, and where it brings us one. */
+export function migrationSockets(runDir: string): { readonly incoming: string; readonly outgoing: string } {
+  return { incoming: join(runDir, "in.sock"), outgoing: join(runDir, "out.sock") };
+}
 
 /** The name that the agent looks for under /sys/class/virtio-ports. */
 export const AGENT_PORT = "hearth.agent";
@@ -48,9 +61,19 @@ export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   return [
     ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
+    ...plan.disks.flatMap(({ backing = [] }) => backing.map((path) => ({ path, access: "read" }) as const)),
     { path: plan.runDir, access: "write" },
+    ...memoryFiles(plan, machine),
     ...(machine.accel === "kvm" ? [{ path: "/dev/kvm", access: "device" } as const] : []),
   ];
+}
+
+/** A file that is to be made lies in the folder for what is saved. */
+function memoryFiles(plan: BootPlan, { memory, mapsReadOnly = false }: QemuMachine): JailFile[] {
+  if (memory === undefined) return [];
+  if (memory.map === "copy") return [{ path: memory.path, access: mapsReadOnly ? "read" : "write" }];
+  invariant(plan.saveDir !== undefined, "what is saved has a folder");
+  return [{ path: plan.saveDir, access: "write" }];
 }
 
 /** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
@@ -75,6 +98,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     // A guest that runs out of memory takes back what it gave, before it kills a program.
     ["-device", `${device("balloon")},id=${BALLOON_ID},deflate-on-oom=on`],
     networkArguments(plan, device),
+    machine.incoming ? ["-incoming", "defer"] : [],
   ].flat();
 }
 
@@ -82,16 +106,17 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
 type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
 function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
-  const size = ["-m", `size=${plan.memoryBytes}B`, "-smp", String(plan.cpus)];
+  const memory = memoryArguments(plan.memoryBytes, machine.memory, machine.mapsReadOnly ?? false);
+  const size = ["-m", `size=${plan.memoryBytes}B`, ...memory, "-smp", String(plan.cpus)];
   if (plan.nested) {
     // The machine that KVM's nesting is used on. EPYC is the smallest model that QEMU emulates with SVM.
     const cpu = machine.accel === "kvm" ? "host" : "EPYC,+svm,+npt";
-    return ["-M", "q35", "-accel", acceleratorOf(machine), "-cpu", cpu, ...size];
+    return ["-M", `q35,memory-backend=${MEMORY_ID}`, "-accel", acceleratorOf(machine), "-cpu", cpu, ...size];
   }
   return [
     // Virtio devices are announced through ACPI: Debian's cloud kernel does not read them from its command line.
     // Without pit and pic that kernel finds no timer in emulation.
-    ["-M", "microvm,acpi=on,pit=on,pic=on,rtc=on"],
+    ["-M", `microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=${MEMORY_ID}`],
     ["-accel", acceleratorOf(machine)],
     ["-cpu", machine.accel === "kvm" ? "host" : "max"],
     size,

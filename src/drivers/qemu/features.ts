@@ -1,7 +1,9 @@
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { GIB, MIB } from "#base/sizes.ts";
-import type { DriverFeatures } from "#drivers/vm-driver.ts";
+import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
+import type { DriverFeatures, SnapshotFeatures } from "#drivers/vm-driver.ts";
+import { sha256 } from "#host/hash-file.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -67,6 +69,7 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     kernelFormat: "bzimage",
     preference: 1,
     pause: true,
+    snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
     networks: userNetwork ? NETWORKS : ["none"],
     nested: nestedCpus(installed, accel),
     // Its user-mode network has no limits of its own.
@@ -82,6 +85,26 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     bootRetries: accel === "tcg" ? 1 : 0,
     vmmOverheadBytes: accel === "tcg" ? EMULATOR_BYTES : QEMU_BYTES,
   };
+}
+
+const MAPS_WRITABLE =
+  "QEMU before 8.2 maps what this VM was restored from with the right to write to it: a VMM that was broken into could change what other VMs start from.";
+
+function snapshotFeatures({ version }: Installed, accel: "kvm" | "tcg"): SnapshotFeatures {
+  // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
+  const cpu = accel === "kvm" ? hostCpu() : "emulated";
+  return {
+    diskFormat: "qcow2",
+    fits: `qemu ${version}, ${cpu}`,
+    weaknesses: mapsReadOnly(version) ? [] : [MAPS_WRITABLE],
+  };
+}
+
+/** Model and features of the first CPU, as far as a guest sees them. */
+function hostCpu(): string {
+  const first = readFileSync("/proc/cpuinfo", "utf8").split("\n\n", 1)[0] ?? "";
+  const kept = first.split("\n").filter((line) => /^(model name|stepping|microcode|flags)\s*:/.test(line));
+  return `${/^model name\s*:\s*(.*)$/m.exec(first)?.[1] ?? "unknown CPU"} ${sha256(kept.join("\n")).slice(0, 12)}`;
 }
 
 /**

@@ -1,5 +1,6 @@
-import { join } from "node:path";
-import { HearthError } from "#base/error.ts";
+import { open, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
@@ -10,6 +11,10 @@ import { qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-lin
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
 import { limitDisks } from "#drivers/qemu/disk-limits.ts";
+import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
+import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
+import { draftPath, loadVm, saveVm, settleVm, streamPath } from "#drivers/qemu/saved-vm.ts";
+import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { qemuFeatures } from "#drivers/qemu/features.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
@@ -21,6 +26,8 @@ import type {
   BootPlan,
   DriverFeatures,
   RateLimiter,
+  SavedState,
+  Snapshotter,
   StopMode,
   VmDriver,
   VmmWatcher,
@@ -81,22 +88,40 @@ export class QemuDriver implements VmDriver {
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     signal.throwIfAborted();
+    const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelFor(plan, signal);
+    onProgress({ stage: "boot", text: "starting QEMU" });
+    return this.#launch(plan, { accel, tscKhz: readTscKhz() }, onProgress, signal);
+  }
+
+  /** `saved`: the guest goes on where that was saved. Otherwise it boots. */
+  async #launch(
+    plan: BootPlan,
+    machine: QemuMachine,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+    saved?: SavedState,
+  ): Promise<VmHandle> {
+    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    const { handle, session, starting } = await this.#startSession(plan, machine, undo, signal);
+    await starting.guard(this.#letRun(session, starting, plan, signal, saved), signal);
+    onProgress({ stage: "boot", text: saved === undefined ? "the kernel starts" : "the guest goes on" });
+    undo.keep();
+    return handle;
+  }
+
+  /** What it has made is taken back by `undo`. */
+  async #startSession(plan: BootPlan, machine: QemuMachine, undo: Undo, signal: AbortSignal) {
     const sockets = qemuSockets(plan.runDir);
     for (const path of Object.values(sockets)) {
       checkSocketPath(path);
       removeStaleSocket(path);
     }
-    const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelFor(plan, signal);
-    const machine: QemuMachine = { accel, tscKhz: readTscKhz() };
-    onProgress({ stage: "boot", text: "starting QEMU" });
-
-    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     undo.add(plan.runDir, () => Object.values(sockets).forEach(removeStaleSocket));
     const starting = await this.#start(plan, machine, signal);
     undo.add("process", () => starting.kill());
     const handle: VmHandle = {
       driver: this.name,
-      accel,
+      accel: machine.accel,
       process: starting.process,
       launcher: starting.launched.launcher,
       isolation: starting.launched.inForce,
@@ -107,10 +132,7 @@ export class QemuDriver implements VmDriver {
     };
     const session = this.#newSession(handle, starting.launched.exit);
     undo.add("session", () => this.#drop(session));
-    await starting.guard(this.#letRun(session, starting, plan, signal), signal);
-    onProgress({ stage: "boot", text: "the kernel starts" });
-    undo.keep();
-    return handle;
+    return { handle, session, starting };
   }
 
   recover(handle: VmHandle): Promise<boolean> {
@@ -149,6 +171,48 @@ export class QemuDriver implements VmDriver {
     },
   };
 
+  readonly snapshotter: Snapshotter = {
+    save: async (handle, saved, hooks, signal) => {
+      const monitor = await this.#session(handle).monitor(signal);
+      const { commandDeadlineMs } = this.#timing;
+      await saveVm(monitor, dirname(handle.monitorSocket), saved, hooks, commandDeadlineMs, signal);
+    },
+    settle: (plan, saved, signal) => asSnapshotFailure(this.#settle(plan, saved, signal), signal),
+    restore: async (plan, saved, onProgress, signal) => {
+      signal.throwIfAborted();
+      const machine = await this.#machineFor({ path: saved.memory, map: "copy" }, signal);
+      onProgress({ stage: "boot", text: "restoring" });
+      return asSnapshotFailure(this.#launch(plan, machine, onProgress, signal, saved), signal);
+    },
+  };
+
+  /** The draft is QEMU's to write; what is final is nobody's. */
+  async #settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
+    invariant(plan.saveDir !== undefined, "what is saved has a folder");
+    const draft = draftPath(plan.saveDir);
+    await rm(draft, { force: true });
+    const machine = await this.#machineFor({ path: draft, map: "write" }, signal);
+    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    undo.add(draft, () => rm(draft, { force: true }));
+    const { session, starting } = await this.#startSession(plan, machine, undo, signal);
+    const load = async (): Promise<void> => {
+      const monitor = await this.#firstMonitor(session, starting, signal);
+      plan.isolation.seal();
+      await settleVm(monitor, plan.runDir, saved, this.#timing.commandDeadlineMs, signal);
+    };
+    await starting.guard(load(), signal);
+    await starting.kill();
+    await syncFile(draft);
+    await rename(draft, saved.memory);
+    await rm(streamPath(saved));
+  }
+
+  /** For a QEMU that takes what another one has saved. */
+  async #machineFor(memory: MemoryFile, signal: AbortSignal): Promise<QemuMachine> {
+    const { accel, version = "0" } = await this.features(signal);
+    return { accel, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming: true };
+  }
+
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     const session = this.#session(handle);
     if (isAlive(handle.process)) await session.askedToEnd();
@@ -180,16 +244,28 @@ export class QemuDriver implements VmDriver {
     starting: StartingVmm,
     plan: BootPlan,
     signal: AbortSignal,
+    saved?: SavedState,
   ): Promise<void> {
-    const { startDeadlineMs, commandDeadlineMs } = this.#timing;
+    const { commandDeadlineMs } = this.#timing;
+    const monitor = await this.#firstMonitor(session, starting, signal);
+    if (saved !== undefined) {
+      const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#timing.startDeadlineMs)]);
+      await loadVm(monitor, plan.runDir, saved, commandDeadlineMs, inTime);
+    }
+    if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
+    plan.isolation.seal();
+    await monitor.send("cont", undefined, commandDeadlineMs);
+  }
+
+  /** With the console recorded from its first byte on. */
+  async #firstMonitor(session: QemuSession, starting: StartingVmm, signal: AbortSignal): Promise<QmpMonitor> {
+    const { startDeadlineMs } = this.#timing;
     const late = AbortSignal.timeout(startDeadlineMs);
     try {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
       await session.record(false, either);
-      if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
-      plan.isolation.seal();
-      await monitor.send("cont", undefined, commandDeadlineMs);
+      return monitor;
     } catch (error) {
       if (!late.aborted || signal.aborted) throw error;
       throw new HearthError(
@@ -225,6 +301,21 @@ export class QemuDriver implements VmDriver {
 function planTiming(given: Partial<QemuTiming>): QemuTiming {
   const timing = { ...TIMING, ...given };
   return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };
+}
+
+/** QEMU ends when it does not take what was saved; its words say why. */
+async function asSnapshotFailure<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    if (signal.aborted || toHearthError(error).code !== "vmm.failed") throw error;
+    throw new HearthError("snapshot.failed", "QEMU does not take what was saved", { cause: error });
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  await using file = await open(path, "r");
+  await file.sync();
 }
 
 function keyOf({ process }: VmHandle): string {

@@ -13,7 +13,26 @@ export type QmpCommands = {
   block_set_io_throttle: { take: IoThrottle; give: unknown };
   balloon: { take: { readonly value: number }; give: unknown };
   "query-balloon": { take: undefined; give: { readonly actual: number } };
+  migrate: { take: { readonly uri: string }; give: unknown };
+  "migrate-incoming": { take: { readonly uri: string }; give: unknown };
+  migrate_cancel: { take: undefined; give: unknown };
+  "query-migrate": { take: undefined; give: MigrationStatus };
+  "migrate-set-parameters": {
+    take: { readonly "max-bandwidth": number; readonly "downtime-limit": number };
+    give: unknown;
+  };
+  "migrate-set-capabilities": {
+    take: { readonly capabilities: readonly { readonly capability: string; readonly state: boolean }[] };
+    give: unknown;
+  };
   "query-memory-size-summary": { take: undefined; give: { readonly "base-memory": number } };
+};
+
+/** `status` is undefined as long as nothing was migrated. */
+export type MigrationStatus = {
+  readonly status?: string;
+  readonly "error-desc"?: string;
+  readonly ram?: { readonly remaining: number };
 };
 
 /** Of one disk, per second; 0 is without a limit. `…_max` is a bucket that holds more than a tenth of a second. */

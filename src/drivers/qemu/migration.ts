@@ -1,0 +1,141 @@
+/** QEMU's migration, to a file and from one: over a Unix socket, because a jailed QEMU may open nothing else. */
+import { chmodSync, createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
+import { checkSocketPath, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
+
+/** QEMU's own default would be 128 MiB/s. */
+const BANDWIDTH_BYTES_PER_S = 2 ** 40;
+/**
+ * The rest of the memory is sent with the vCPUs halted as soon as it takes less than this. The least that is not "do
+ * not look again".
+ */
+const DOWNTIME_MS = 1;
+const ASK_EVERY_MS = 2;
+
+/** Asked after each piece of what arrives, before the next one is read: QEMU waits meanwhile. */
+export type OnPiece = () => Promise<void>;
+
+/**
+ * Sends all that QEMU would migrate to a new file at `path`. Resolves when QEMU is done, with the vCPUs halted;
+ * `written` is awaited for the file. The listening socket is removed in any case.
+ * @throws HearthError `snapshot.failed` with QEMU's reason
+ */
+export async function migrateToFile(
+  monitor: QmpMonitor,
+  to: { readonly socket: string; readonly path: string; readonly onPiece?: OnPiece | undefined },
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly written: Promise<void> }> {
+  checkSocketPath(to.socket);
+  removeStaleSocket(to.socket);
+  const receiving = await receive(to.socket);
+  try {
+    await monitor.send(
+      "migrate-set-parameters",
+      { "max-bandwidth": BANDWIDTH_BYTES_PER_S, "downtime-limit": DOWNTIME_MS },
+      deadlineMs,
+    );
+    await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
+    const written = receiving.arrived.then((socket) => writeFile(socket, to.path, to.onPiece));
+    written.catch(() => {}); // Whoever awaits it below, or gets it from us, is told.
+    await Promise.race([untilDone(monitor, deadlineMs, signal), failing(written)]);
+    return { written };
+  } catch (error) {
+    await cancel(monitor, deadlineMs);
+    throw error;
+  } finally {
+    receiving.close();
+  }
+}
+
+/** Feeds a QEMU that was started with `-incoming defer`. Resolves when it has all, with the vCPUs halted. */
+export async function migrateFromFile(
+  monitor: QmpMonitor,
+  from: { readonly socket: string; readonly path: string },
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  checkSocketPath(from.socket);
+  await monitor.send("migrate-incoming", { uri: `unix:${from.socket}` }, deadlineMs);
+  const socket = await connectWhenReady(from.socket, () => undefined, signal);
+  try {
+    // QEMU hangs up on what it does not take; its own words come with its status, or its end.
+    await Promise.all([
+      pipeline(createReadStream(from.path), socket).catch(() => undefined),
+      untilDone(monitor, deadlineMs, signal),
+    ]);
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Memory that is mapped from a file is left out of what is sent, and expected to be there by who receives. */
+export async function ignoreMappedMemory(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
+  const capabilities = [{ capability: "x-ignore-shared", state: true }] as const;
+  await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
+}
+
+async function untilDone(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const progress = await monitor.send("query-migrate", undefined, deadlineMs);
+    if (progress.status === "completed") return;
+    if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
+    await sleep(ASK_EVERY_MS, undefined, { signal });
+  }
+}
+
+function refused({ status, "error-desc": reason }: MigrationStatus): HearthError {
+  return new HearthError("snapshot.failed", "QEMU could not move the VM's memory", {
+    cause: new Error(reason ?? `it says ${status}`),
+  });
+}
+
+async function failing(written: Promise<void>): Promise<never> {
+  await written;
+  return new Promise(() => {}); // It ends well: QEMU's own word is what counts.
+}
+
+/** Whatever state it is in: QEMU takes no new migration before the last one has ended. */
+async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
+  try {
+    await monitor.send("migrate_cancel", undefined, deadlineMs);
+    const { signal } = new AbortController();
+    for (let waitedMs = 0; waitedMs < deadlineMs; waitedMs += ASK_EVERY_MS) {
+      const { status } = await monitor.send("query-migrate", undefined, deadlineMs);
+      if (status !== "cancelling" && status !== "active" && status !== "setup") return;
+      await sleep(ASK_EVERY_MS, undefined, { signal });
+    }
+  } catch {
+    // It is gone, or says nothing: why the caller's work has failed says more.
+  }
+}
+
+type Receiving = { readonly arrived: Promise<Socket>; close(): void };
+
+/** Listens where a QEMU with another uid may connect: its folder lets nobody else through. */
+function receive(path: string): Promise<Receiving> {
+  const { promise: arrived, resolve: arrive } = Promise.withResolvers<Socket>();
+  const server = createServer({ pauseOnConnect: true }, arrive);
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, () => {
+      chmodSync(path, 0o666);
+      resolve({ arrived, close: () => void server.close(() => removeStaleSocket(path)) });
+    });
+  });
+}
+
+async function writeFile(socket: Socket, path: string, onPiece: OnPiece | undefined): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  for await (const piece of socket as AsyncIterable<Buffer>) {
+    await file.write(piece);
+    await onPiece?.();
+  }
+  await file.sync();
+}
