@@ -8,12 +8,12 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
+import { makeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { waitForAgent } from "#guest/wait-for-agent.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
-import { makeFifos } from "#host/fifo.ts";
 import { describeLine, TABLE_HEAD } from "../bench/line.ts";
 import { interleave, median } from "../bench/pairs.ts";
 import { runCli } from "../e2e/run-cli.ts";
@@ -99,8 +99,8 @@ async function bareRun(): Promise<Bare> {
   const startMs = performance.now();
   using vm = await plans.make(false);
   const files = firecrackerFiles(vm.plan.runDir);
-  await makeFifos([files.metrics], signal);
-  const vmm = spawn("firecracker", ["--api-sock", files.api], { stdio: "ignore" });
+  await makeRunFiles(vm.plan, signal);
+  const vmm = spawn("firecracker", ["--api-sock", files.api], { cwd: vm.plan.runDir, stdio: "ignore" });
   const ended = once(vmm, "exit");
   try {
     const hasEnded = ended.then(([code]) => new Error(`Firecracker ended with ${code}.`));

@@ -40,16 +40,18 @@ export class FirecrackerPlans {
     const boot = await this.#cache.bootSet(digest, {}, signal);
     const folder = mkdtempSync(join(this.#folder, "vm-"));
     const runDir = join(folder, "run");
-    mkdirSync(runDir, { mode: 0o700 });
+    const saveDir = join(folder, "save");
+    for (const own of [runDir, saveDir]) mkdirSync(own, { mode: 0o700 });
     const disk = join(folder, "disk.raw");
     await createDisk(disk, SHAPE.diskBytes, signal);
-    if (jail) for (const path of [runDir, disk]) chownSync(path, UID, UID);
+    if (jail) for (const path of [runDir, saveDir, disk]) chownSync(path, UID, UID);
     const { modules } = boot;
     const plan: BootPlan = {
       id: vmIdFrom(Buffer.alloc(12, 1)),
       name: parseVmName("bare"),
       stateDir: folder,
       runDir,
+      saveDir,
       kernel: await this.#cache.kernelElf(digest, {}, signal),
       initramfs: boot.initramfs,
       kernelArgs: [

@@ -44,9 +44,9 @@ export class StartingVmm {
   }
 
   /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
-  async guard(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  async guard<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
     try {
-      await work;
+      return await work;
     } catch (error) {
       if (signal.aborted) throw error;
       // A process that ends closes its sockets a moment before it is gone.

@@ -22,6 +22,8 @@ export type VmHandle = {
   readonly isolation?: IsolationInForce | undefined;
   /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
   readonly stateDir: string;
+  /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */
+  readonly saveDir?: string | undefined;
   /** Unix sockets of the VMM, absolute. */
   readonly agentSocket: string;
   /** Where the agent listens when that socket is a vsock device's, which has many ports. */

@@ -16,7 +16,20 @@ export type FirecrackerFiles = {
   readonly console: string;
   readonly log: string;
   readonly metrics: string;
+  /** A link to the folder itself. */
+  readonly self: string;
 };
+
+/**
+ * What the VMM calls its run folder in all that it saves: a path that each VMM has, whatever its jail. In a jail the
+ * folder is shown there, below the root, which is where the VMM works; without one the VMM works in the folder, where
+ * there is a link of that name. A state that was saved in one VM fits another for this reason alone, because a
+ * Firecracker that loads it opens what was open.
+ */
+const SELF = "vm";
+/** `SELF` as a jail has it. */
+export const RUN_FOLDER_IN_JAIL = `/${SELF}`;
+const VSOCK = "vsock.sock";
 
 /** Of the agent in the guest; `VsockPort` in agent/internal/channel. */
 export const AGENT_VSOCK_PORT = 1024;
@@ -27,11 +40,17 @@ const GUEST_CID = 3;
 export function firecrackerFiles(runDir: string): FirecrackerFiles {
   return {
     api: join(runDir, "api.sock"),
-    vsock: join(runDir, "vsock.sock"),
+    vsock: join(runDir, VSOCK),
     console: join(runDir, "console.fifo"),
     log: join(runDir, "log.fifo"),
     metrics: join(runDir, "metrics.fifo"),
+    self: join(runDir, SELF),
   };
+}
+
+/** Links in the run folder, by which Firecracker finds its disks: where they are, and what they point to. */
+export function diskLinks(plan: Pick<BootPlan, "runDir" | "disks">): { at: string; to: string }[] {
+  return plan.disks.map((disk, index) => ({ at: join(plan.runDir, driveId(disk, index)), to: disk.path }));
 }
 
 /** The whole configuration before the start. */
@@ -46,7 +65,7 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
       bootArgs: kernelCommandLine(plan.kernelArgs),
     },
     drives: plan.disks.map((disk, index) => drive(disk, index, plan.limits?.disk)),
-    vsock: { guestCid: GUEST_CID, udsPath: files.vsock },
+    vsock: { guestCid: GUEST_CID, udsPath: join(SELF, VSOCK) },
     entropy: {},
     balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
   };
@@ -57,9 +76,10 @@ const BALLOON_STATISTICS_S = 60;
 
 /** None is the root device: the initramfs finds its disks by their letters, which follow the order in here. */
 function drive(disk: DiskPlan, index: number, limit: RateLimit | undefined): Drive {
+  const id = driveId(disk, index);
   return {
-    driveId: driveId(disk, index),
-    pathOnHost: disk.path,
+    driveId: id,
+    pathOnHost: join(SELF, id),
     isRootDevice: false,
     isReadOnly: disk.readOnly,
     // What the guest has synced is safe; Firecracker's default ignores its flushes.

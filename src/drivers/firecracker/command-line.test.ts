@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
+import type { FirecrackerStart } from "#drivers/firecracker/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
@@ -51,22 +53,49 @@ describe("Firecracker's command line", () => {
   });
 });
 
-test("a jail shows Firecracker the VM's files, the filter, and KVM where the jailer does not make it", () => {
-  const shown = firecrackerJailFiles(PLAN, { byJailer: false, seccompFilter: "/my.bpf" });
-  assert.deepEqual(
-    shown.map(({ path, access }) => `${path} ${access}`),
-    [
-      "/vmlinux read",
-      "/initrd read",
-      "/my.bpf read",
-      "/base.ext4 read",
-      "/disk.raw write",
-      `${PLAN.runDir} write`,
-      "/dev/kvm device",
-    ],
+function shown(plan: BootPlan, start: FirecrackerStart): string[] {
+  return firecrackerJailFiles(plan, start).map(({ path, access, at }) =>
+    [path, access, ...(at === undefined ? [] : [`at ${at}`])].join(" "),
   );
+}
+
+test("a jail shows Firecracker the VM's files, the filter, and KVM where the jailer does not make it", () => {
+  assert.deepEqual(shown(PLAN, { byJailer: false, seccompFilter: "/my.bpf" }), [
+    "/vmlinux read",
+    "/initrd read",
+    "/my.bpf read",
+    "/base.ext4 read",
+    "/disk.raw write",
+    `${PLAN.runDir} write`,
+    `${PLAN.runDir} write at /vm`,
+    "/dev/kvm device",
+  ]);
   assert.equal(
     firecrackerJailFiles(PLAN, { byJailer: true }).some(({ access }) => access === "device"),
     false,
   );
+});
+
+test("where it may be saved a jail shows for writing, and what it is restored from for reading only", () => {
+  const saved = { memory: "/saved/memory", state: "/saved/state" };
+  assert.deepEqual(shown({ ...PLAN, disks: [], saveDir: "/save" }, { byJailer: true, saved }), [
+    "/saved/memory read",
+    "/saved/state read",
+    `${PLAN.runDir} write`,
+    `${PLAN.runDir} write at /vm`,
+    "/save write",
+  ]);
+});
+
+test("what a snapshot remembers is the same for every VM: no path of the host is in it", () => {
+  const other: BootPlan = {
+    ...PLAN,
+    runDir: "/elsewhere",
+    disks: PLAN.disks.map((disk) => ({ ...disk, path: `/elsewhere${disk.path}` })),
+  };
+  const [one, two] = [PLAN, other].map((plan) => {
+    const { drives, vsock } = firecrackerConfig(plan);
+    return { drives, vsock };
+  });
+  assert.deepEqual(one, two);
 });

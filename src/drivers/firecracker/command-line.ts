@@ -1,13 +1,15 @@
 /** How a Firecracker is started: its words, and the files that it needs; decided in pure functions. */
-import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { firecrackerFiles, RUN_FOLDER_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 
 export type FirecrackerStart = {
   /** By its own jailer, which gives the id itself and refuses a second one, and makes the devices. */
   readonly byJailer: boolean;
   /** A compiled filter in place of Firecracker's own; absolute. */
   readonly seccompFilter?: string | undefined;
+  /** What the guest goes on from. Otherwise it boots. */
+  readonly saved?: SavedState | undefined;
 };
 
 /** Without the program's name. SV-023. */
@@ -28,13 +30,15 @@ function seccompArguments({ isolation }: BootPlan, { seccompFilter }: Firecracke
 
 /** All that it needs of the host. */
 export function firecrackerJailFiles(plan: BootPlan, start: FirecrackerStart): JailFile[] {
-  const { seccompFilter } = start;
-  const read = [plan.kernel, plan.initramfs];
+  const { seccompFilter, saved } = start;
+  const read = saved === undefined ? [plan.kernel, plan.initramfs] : [saved.memory, saved.state];
   if (seccompFilter !== undefined && plan.isolation.seccomp) read.push(seccompFilter);
   return [
     ...read.map((path) => ({ path, access: "read" }) as const),
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     { path: plan.runDir, access: "write" },
+    { path: plan.runDir, access: "write", at: RUN_FOLDER_IN_JAIL },
+    ...(plan.saveDir === undefined ? [] : [{ path: plan.saveDir, access: "write" } as const]),
     ...(start.byJailer ? [] : [{ path: "/dev/kvm", access: "device" } as const]),
   ];
 }

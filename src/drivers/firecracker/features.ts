@@ -10,10 +10,16 @@ export type KvmOpinion = "works" | "fails" | "unknown";
 /** VS-014: what vmsan allows Firecracker besides the guest's memory; 34 to 37 MB were measured. */
 const OVERHEAD_BYTES = 64 * MIB;
 
-/** Pure. */
-export function firecrackerFeatures(found: FoundFirecracker, kvm: KvmOpinion): DriverFeatures {
+const LAZY_MEMORY =
+  "A VM that was restored reads its memory from the snapshot when it first needs it, and is slower until then.";
+
+/** Pure. `cpu` is the host's, which a guest has seen when it is saved. */
+export function firecrackerFeatures(
+  found: FoundFirecracker,
+  kvm: KvmOpinion,
+  cpu = "unknown CPU",
+): DriverFeatures {
   const version = found.ok ? found.version : undefined;
-  const fault = version === undefined ? undefined : findFault(parseFirecrackerVersion(version), "pause");
   return {
     available: availability(found, kvm),
     version,
@@ -21,7 +27,8 @@ export function firecrackerFeatures(found: FoundFirecracker, kvm: KvmOpinion): D
     kernelFormat: "elf",
     // Better than any other where it is known to work, and worse where nobody knows.
     preference: kvm === "works" ? 2 : 0,
-    pause: fault === undefined,
+    pause: version === undefined || findFault(parseFirecrackerVersion(version), "pause") === undefined,
+    ...(version !== undefined && snapshotFeatures(version, cpu)),
     networks: ["none"],
     nested: undefined,
     limits: { disk: true, net: false },
@@ -33,6 +40,17 @@ export function firecrackerFeatures(found: FoundFirecracker, kvm: KvmOpinion): D
     agentDeadlineMs: 90_000,
     bootRetries: 0,
     vmmOverheadBytes: OVERHEAD_BYTES,
+  };
+}
+
+function snapshotFeatures(
+  version: string,
+  cpu: string,
+): Pick<DriverFeatures, "snapshots" | "snapshotsRefused"> {
+  const fault = findFault(parseFirecrackerVersion(version), "snapshot");
+  if (fault !== undefined) return { snapshotsRefused: `${fault.message} ${fault.hint ?? ""}`.trim() };
+  return {
+    snapshots: { diskFormat: "raw", fits: `firecracker ${version}, ${cpu}`, weaknesses: [LAZY_MEMORY] },
   };
 }
 

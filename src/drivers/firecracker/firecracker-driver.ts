@@ -5,6 +5,7 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
+import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
@@ -15,6 +16,9 @@ import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts"
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
+import { makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { asSnapshotFailure, checkThere, loadVm, saveVm } from "#drivers/firecracker/saved-vm.ts";
+import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import type {
@@ -23,16 +27,17 @@ import type {
   DriverFeatures,
   Meter,
   RateLimiter,
+  SavedState,
+  Snapshotter,
   StopMode,
   VmDriver,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
-import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
+import { openFifoForProgram } from "#host/fifo.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
-import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
@@ -55,6 +60,15 @@ const TIMING: FirecrackerTiming = {
   startDeadlineMs: 30_000,
 };
 const LAST_WORDS_MAX_BYTES = 2_000;
+const NOT_TAKEN = "Firecracker does not take what was saved";
+
+/** A Firecracker that has been started for what is to be loaded. */
+type Loading = {
+  readonly session: FirecrackerSession;
+  readonly starting: StartingVmm;
+  readonly plan: BootPlan;
+  readonly saved: SavedState;
+};
 
 /** Firecracker with KVM, in its own jailer. */
 export class FirecrackerDriver implements VmDriver {
@@ -79,41 +93,23 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
-    return firecrackerFeatures(await this.#options.find(signal), await this.#options.kvm(signal));
+    const [found, kvm] = [await this.#options.find(signal), await this.#options.kvm(signal)];
+    return firecrackerFeatures(found, kvm, describeHostCpu());
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     signal.throwIfAborted();
-    const found = await this.#options.find(signal);
-    if (!found.ok) throw new HearthError("vmm.missing", found.reason, { hint: found.hint });
-    const files = firecrackerFiles(plan.runDir);
-    for (const path of Object.values(files)) {
-      checkSocketPath(path);
-      removeStaleSocket(path);
-    }
+    const found = await this.#find(signal);
     onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
-    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
-    undo.add(plan.runDir, () => Object.values(files).forEach(removeStaleSocket));
-    await makeFifos([files.console, files.log, files.metrics], signal);
-    const starting = await this.#start(plan, found, signal);
-    undo.add("process", () => starting.kill());
-    const { launched } = starting;
-    const handle: VmHandle = {
-      driver: this.name,
-      accel: "kvm",
-      process: starting.process,
-      launcher: launched.launcher,
-      isolation: launched.inForce,
-      stateDir: plan.stateDir,
-      agentSocket: files.vsock,
-      agentVsockPort: AGENT_VSOCK_PORT,
-      monitorSocket: files.api,
-      consoleSocket: files.console,
+    await using undo = this.#newUndo();
+    const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
+    const boot = async (): Promise<void> => {
+      const client = await session.firstClient(starting.hasEnded, signal);
+      await client.configure(firecrackerConfig(plan), signal);
+      plan.isolation.seal();
+      await client.startInstance(signal);
     };
-    const session = this.#newSession(handle, launched.exit);
-    undo.add("session", () => this.#drop(session));
-    session.record(false);
-    await starting.guard(this.#letRun(session, starting, plan, signal), signal);
+    await starting.guard(boot(), signal);
     onProgress({ stage: "boot", text: "the kernel starts" });
     undo.keep();
     return handle;
@@ -153,6 +149,36 @@ export class FirecrackerDriver implements VmDriver {
     },
   };
 
+  readonly snapshotter: Snapshotter = {
+    save: (handle, saved, hooks, signal) => {
+      const { saveDir } = handle;
+      if (saveDir === undefined) return Promise.reject(notPrepared());
+      return this.#session(handle).occupy((client) => saveVm(client, saveDir, saved, hooks, signal), signal);
+    },
+    settle: async (plan, saved, signal) => {
+      signal.throwIfAborted();
+      checkThere(saved);
+      const found = await this.#find(signal);
+      await using undo = this.#newUndo();
+      const { session, starting } = await this.#startSession(plan, found, undo, signal, saved);
+      const client = await this.#load({ session, starting, plan, saved }, signal);
+      await client.describeInstance(signal);
+    },
+    restore: async (plan, saved, onProgress, signal) => {
+      signal.throwIfAborted();
+      checkThere(saved);
+      const found = await this.#find(signal);
+      onProgress({ stage: "boot", text: `restoring with Firecracker ${found.version}` });
+      await using undo = this.#newUndo();
+      const { handle, session, starting } = await this.#startSession(plan, found, undo, signal, saved);
+      const client = await this.#load({ session, starting, plan, saved }, signal);
+      await starting.guard(client.resumeVm(signal), signal);
+      onProgress({ stage: "boot", text: "the guest goes on" });
+      undo.keep();
+      return handle;
+    },
+  };
+
   /** Firecracker keeps nothing back that a signal to end would let it save, so both modes are the same. */
   async stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     const session = this.#session(handle);
@@ -161,8 +187,78 @@ export class FirecrackerDriver implements VmDriver {
     return session.finish();
   }
 
+  async #find(signal: AbortSignal): Promise<Firecracker> {
+    const found = await this.#options.find(signal);
+    if (found.ok) return found;
+    throw new HearthError("vmm.missing", found.reason, { hint: found.hint });
+  }
+
+  #newUndo(): Undo {
+    return new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+  }
+
+  /** A process with its console recorded; what it has made is taken back by `undo`. */
+  async #startSession(
+    plan: BootPlan,
+    found: Firecracker,
+    undo: Undo,
+    signal: AbortSignal,
+    saved?: SavedState,
+  ) {
+    const files = firecrackerFiles(plan.runDir);
+    undo.add(plan.runDir, () => removeRunFiles(plan.runDir));
+    await makeRunFiles(plan, signal);
+    const starting = await this.#start(plan, found, signal, saved);
+    undo.add("process", () => starting.kill());
+    const { launched } = starting;
+    const handle: VmHandle = {
+      driver: this.name,
+      accel: "kvm",
+      process: starting.process,
+      launcher: launched.launcher,
+      isolation: launched.inForce,
+      stateDir: plan.stateDir,
+      saveDir: plan.saveDir,
+      agentSocket: files.vsock,
+      agentVsockPort: AGENT_VSOCK_PORT,
+      monitorSocket: files.api,
+      consoleSocket: files.console,
+    };
+    const session = this.#newSession(handle, launched.exit);
+    undo.add("session", () => this.#drop(session));
+    session.record(false);
+    return { handle, session, starting };
+  }
+
+  /** Up to the moment before the guest goes on. What Firecracker said of the state comes before how it ended. */
+  async #load({ session, starting, plan, saved }: Loading, signal: AbortSignal): Promise<FirecrackerClient> {
+    const client = await starting.guard(session.firstClient(starting.hasEnded, signal), signal);
+    let refused: unknown;
+    const load = async (): Promise<void> => {
+      try {
+        await loadVm(client, plan, saved, signal);
+      } catch (error) {
+        refused = error;
+        throw error;
+      }
+    };
+    try {
+      await starting.guard(load(), signal);
+    } catch (ended) {
+      signal.throwIfAborted();
+      throw asSnapshotFailure(NOT_TAKEN, bothReasons(refused, ended));
+    }
+    plan.isolation.seal();
+    return client;
+  }
+
   /** Starts the process; nothing of it answers yet. */
-  async #start(plan: BootPlan, found: Firecracker, signal: AbortSignal): Promise<StartingVmm> {
+  async #start(
+    plan: BootPlan,
+    found: Firecracker,
+    signal: AbortSignal,
+    saved: SavedState | undefined,
+  ): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
     const logFile = join(plan.stateDir, "vmm.log");
     truncateWhenOver(logFile, this.#logMaxBytes);
@@ -171,7 +267,7 @@ export class FirecrackerDriver implements VmDriver {
     const jailer = plan.isolation.jail && process.geteuid?.() === 0 ? found.jailer : undefined;
     const { seccompFilter } = this.#options;
     if (seccompFilter !== undefined && plan.isolation.seccomp) checkFilter(seccompFilter);
-    const start = { byJailer: jailer !== undefined, seccompFilter };
+    const start = { byJailer: jailer !== undefined, seccompFilter, saved };
     const stdout = openFifoForProgram(files.console);
     try {
       const launched = await launchVmm(
@@ -184,6 +280,7 @@ export class FirecrackerDriver implements VmDriver {
           fileMaxBytes: LIMITS.diskMaxBytes,
           hostNetwork: plan.network !== "none",
           isolation: plan.isolation,
+          folder: plan.runDir,
           logFile,
           stdout,
         },
@@ -194,18 +291,6 @@ export class FirecrackerDriver implements VmDriver {
     } finally {
       closeSync(stdout);
     }
-  }
-
-  async #letRun(
-    session: FirecrackerSession,
-    starting: StartingVmm,
-    plan: BootPlan,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const client = await session.firstClient(starting.hasEnded, signal);
-    await client.configure(firecrackerConfig(plan), signal);
-    plan.isolation.seal();
-    await client.startInstance(signal);
   }
 
   #session(handle: VmHandle): FirecrackerSession {
@@ -236,6 +321,17 @@ function checkFilter(path: string): void {
   throw new HearthError("config.invalid", `firecracker.seccomp_filter: there is no file ${path}.`, {
     hint: "Compile one with Firecracker's seccompiler-bin, or leave the key out for Firecracker's own filter.",
   });
+}
+
+function notPrepared(): HearthError {
+  const hint = "Stop the VM and start it again.";
+  return new HearthError("snapshot.failed", "The VM was started with no folder to be saved into.", { hint });
+}
+
+/** Firecracker ends after it has refused a state; its last words may say more than its refusal. */
+function bothReasons(refused: unknown, ended: unknown): unknown {
+  if (refused === ended || !(refused instanceof HearthError)) return ended;
+  return new HearthError(refused.code, refused.message, { hint: refused.hint, cause: ended });
 }
 
 function keyOf({ process }: VmHandle): string {

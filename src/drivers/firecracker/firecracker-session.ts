@@ -2,7 +2,7 @@
  * What hearthd keeps for one Firecracker that runs, whether it started it or found it again: the recorder of
  * what it writes, a heartbeat over its API, and how it ended.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { within } from "#drivers/deadline.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
@@ -11,6 +11,7 @@ import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
+import { removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
@@ -19,7 +20,7 @@ import type { VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
-import { isListening, removeStaleSocket } from "#host/unix-socket.ts";
+import { isListening } from "#host/unix-socket.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type FirecrackerTiming = {
@@ -56,6 +57,7 @@ export class FirecrackerSession {
   #watcher: VmmWatcher | undefined;
   #heartbeat: Heartbeat | undefined;
   #asked = false;
+  #occupied = 0;
   #finishing: Promise<VmExit> | undefined;
 
   constructor(handle: VmHandle, runDir: string, options: SessionOptions) {
@@ -93,6 +95,19 @@ export class FirecrackerSession {
       signal.throwIfAborted();
       if (await this.#hasGone(signal)) throw gone();
       throw error;
+    }
+  }
+
+  /** The same for what makes it deaf to everybody else for as long as it takes; no heartbeat counts that. */
+  async occupy<Answer>(
+    work: (client: FirecrackerClient) => Promise<Answer>,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    this.#occupied += 1;
+    try {
+      return await this.ask(work, signal);
+    } finally {
+      this.#occupied -= 1;
     }
   }
 
@@ -207,7 +222,7 @@ export class FirecrackerSession {
   /** Unless a successor of this VM listens there already: a handle may be old. */
   async #removeFiles(): Promise<void> {
     if (await isListening(this.files.api)) return;
-    for (const path of Object.values(this.files)) removeStaleSocket(path);
+    removeRunFiles(dirname(this.files.api));
   }
 
   /** The console closes with the process, sooner than the next heartbeat. */
@@ -220,12 +235,13 @@ export class FirecrackerSession {
 
   async #ask(): Promise<void> {
     if (!isAlive(this.handle.process)) return void (await this.finish());
-    if (this.#asked) return;
+    if (this.#asked || this.#occupied > 0) return;
     try {
       const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
       await (await this.#getClient()).describeInstance(signal);
       this.#keepRecording();
     } catch (error) {
+      if (this.#occupied > 0) return; // It has become so meanwhile.
       if (isAlive(this.handle.process)) throw error;
       await this.finish();
     }

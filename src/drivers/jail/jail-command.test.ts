@@ -121,3 +121,29 @@ test("a path that is not absolute, or holds a zero byte, is a bug", () => {
     assert.throws(() => jailCommand(plan({ files }), HOST), { code: "internal.bug" });
   }
 });
+
+describe("a file that the jail has elsewhere than the host", () => {
+  const files = [{ path: "/run/one", access: "write", at: "/vm/here" }] as const;
+
+  test("is bound there, below folders that any uid can pass", () => {
+    const [bwrap = []] = parts(jailCommand(plan({ files }), HOST));
+    assert.deepEqual(bwrap.slice(bwrap.indexOf("--bind"), bwrap.indexOf("--bind") + 3), [
+      "--bind",
+      "/run/one",
+      "/vm/here",
+    ]);
+    const made = bwrap.flatMap((word, at) => (word === "--dir" ? [bwrap[at + 1]] : []));
+    assert.deepEqual(made, ["/etc", "/vm"]);
+  });
+
+  test("is bound there in the root that a jailer makes", () => {
+    const jailer = { program: "/usr/bin/jailer", id: "one", baseDir: "/jails" };
+    const [bwrap = []] = parts(jailCommand(plan({ program: "/usr/bin/firecracker", files, jailer }), HOST));
+    assert.equal(bwrap[bwrap.indexOf("--bind") + 2], "/jails/firecracker/one/root/vm/here");
+  });
+
+  test("has an absolute path there, or it is a bug", () => {
+    const relative = [{ path: "/run/one", access: "write", at: "vm" }] as const;
+    assert.throws(() => jailCommand(plan({ files: relative }), HOST), { code: "internal.bug" });
+  });
+});

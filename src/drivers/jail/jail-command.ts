@@ -4,12 +4,18 @@
  *   bwrap (namespaces, an own root, no capability but three) ─▶ setpriv (own uid, none at all)
  *     ─▶ prlimit (resource limits) ─▶ the VMM, in the same process
  *
- * The VMM sees its files at the same paths as the host, so its own command line does not depend on the jail.
+ * The VMM sees its files at the same paths as the host, so its own command line does not depend on the jail; what
+ * it has to find in any jail at one path, such as what it has saved elsewhere, is named with `at`.
  */
 import { basename, dirname, join } from "node:path";
 import { invariant } from "#base/error.ts";
 
-export type JailFile = { readonly path: string; readonly access: "read" | "write" | "device" };
+export type JailFile = {
+  readonly path: string;
+  readonly access: "read" | "write" | "device";
+  /** Where the VMM finds it in its jail, absolute; at the host's path when left out. */
+  readonly at?: string | undefined;
+};
 
 export type JailPlan = {
   /** Absolute, and no link. */
@@ -73,7 +79,7 @@ export function jailCommand(plan: JailPlan, host: JailHost): string[] {
       plan.hostNetwork ? [] : ["--unshare-net"],
       ["--clearenv", "--new-session"],
       // In this mount namespace only: nothing of it is left on the host, however the VMM ends.
-      plan.files.flatMap(({ path, access }) => [BIND[access], path, join(jailerRoot(plan, jailer), path)]),
+      plan.files.flatMap((file) => bind(file, jailerRoot(plan, jailer))),
       [...fds, "--"],
       jailerArguments(plan, jailer),
     ].flat();
@@ -90,6 +96,11 @@ export function jailCommand(plan: JailPlan, host: JailHost): string[] {
     [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, "--core=0", "--"],
     vmm,
   ].flat();
+}
+
+/** Where the VMM finds the file, seen from its own root. */
+export function pathInJail({ path, at }: JailFile): string {
+  return at ?? path;
 }
 
 /** The VMM's root folder, which the jailer names after the VMM's program and the VM. */
@@ -118,16 +129,18 @@ function rootArguments(plan: JailPlan, host: JailHost): string[] {
   const cache = ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"];
   const names = plan.hostNetwork ? ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"] : [];
   const dev = ["--dev", "/dev"];
-  const binds = plan.files.flatMap(({ path, access }) => [BIND[access], path, path]);
-  const folders = foldersAbove(
-    [...plan.files.map(({ path }) => path), "/etc/x"],
-    [...host.systemFolders, "/dev"],
-  );
+  const binds = plan.files.flatMap((file) => bind(file, "/"));
+  const folders = foldersAbove([...plan.files.map(pathInJail), "/etc/x"], [...host.systemFolders, "/dev"]);
   const makeFolders = folders.flatMap((path) => ["--perms", "0755", "--dir", path]);
   return [...system, ...links, ...dev, ...makeFolders, ...cache, ...names, ...binds, ...READ_ONLY];
 }
 
 const BIND = { read: "--ro-bind", write: "--bind", device: "--dev-bind" } as const;
+
+function bind(file: JailFile, root: string): string[] {
+  return [BIND[file.access], file.path, join(root, pathInJail(file))];
+}
+
 const READ_ONLY = ["--remount-ro", "/dev", "--remount-ro", "/"];
 
 /** Folders that bwrap would make by itself, but for root alone; the outer ones first. */

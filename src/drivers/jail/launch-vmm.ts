@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand, jailerRoot } from "#drivers/jail/jail-command.ts";
+import { jailCommand, jailerRoot, pathInJail } from "#drivers/jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -25,6 +25,8 @@ export type VmmLaunch = {
   readonly fileMaxBytes: number;
   readonly hostNetwork: boolean;
   readonly isolation: BootIsolation;
+  /** Where a VMM works that has no jail; in one it is the root. */
+  readonly folder?: string | undefined;
   /** stdout and stderr are appended here. */
   readonly logFile: string;
   /** An open file for stdout in its place. The caller closes it. */
@@ -66,7 +68,7 @@ export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise
 async function launchBare(launch: VmmLaunch): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   const pid = await startDetached(launch.program, launch.args, {
-    cwd: "/",
+    cwd: launch.folder ?? "/",
     logFile: launch.logFile,
     stdout: launch.stdout,
     onExit: (code, signal) => resolve({ code, signal }),
@@ -85,7 +87,7 @@ async function launchHeld(launch: VmmLaunch, file: string, args: readonly string
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
-    cwd: "/",
+    cwd: launch.isolation.jail ? "/" : (launch.folder ?? "/"),
     logFile: launch.logFile,
     stdout: launch.stdout,
     onExit: (code, signal) => {
@@ -166,9 +168,9 @@ function checkDevices(root: string): void {
 function makeMountPoints(root: string, files: readonly JailFile[]): void {
   mkdirSync(root, { recursive: true });
   checkDevices(root);
-  for (const { path } of files) {
-    const point = join(root, path);
-    const isFolder = statSync(path).isDirectory();
+  for (const file of files) {
+    const point = join(root, pathInJail(file));
+    const isFolder = statSync(file.path).isDirectory();
     const folder = isFolder ? point : dirname(point);
     mkdirSync(folder, { recursive: true });
     // Whatever our umask is: the VMM has an own uid, and passes through them to its files.

@@ -1,0 +1,202 @@
+import assert from "node:assert/strict";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { MIB } from "#base/sizes.ts";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { loadVm } from "#drivers/firecracker/saved-vm.ts";
+import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
+
+const signal = AbortSignal.timeout(60_000);
+const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+
+/** Of a hearthd that starts now: to it every VM of a test is the same process. */
+function newSnapshotter(): Snapshotter {
+  return new FirecrackerDriver({
+    find: () => Promise.reject(new Error("Nobody boots anything here.")),
+    kvm: () => Promise.resolve("works"),
+  }).snapshotter;
+}
+
+/** Goes with the VM's own folder. */
+function savedFiles(vm: FakeFirecrackerVm): SavedState {
+  const folder = join(vm.handle.stateDir, "saved");
+  mkdirSync(folder);
+  return { memory: join(folder, "memory"), state: join(folder, "state") };
+}
+
+function filesOf(vm: FakeFirecrackerVm): string[] {
+  return ["save", "saved"].flatMap((name) => readdirSync(join(vm.handle.stateDir, name)));
+}
+
+async function fail(): Promise<void> {
+  throw new Error("not now");
+}
+
+describe("saving a VM", () => {
+  test("halts it only for its files and its disks, and it goes on", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = savedFiles(vm);
+    const seen: string[] = [];
+    await newSnapshotter().save(
+      vm.handle,
+      saved,
+      {
+        quiesce: async () => void seen.push(`quiesce: ${vm.phase}`),
+        halted: async () => void seen.push(`halted: ${vm.phase}, ${filesOf(vm).join(" and ")}`),
+      },
+      signal,
+    );
+    assert.deepEqual(seen, ["quiesce: Running", "halted: Paused, memory and state"]);
+    assert.equal(vm.phase, "Running");
+    assert.deepEqual(filesOf(vm), ["memory", "state"]);
+    assert.equal(readFileSync(saved.memory, "utf8"), "memory");
+    assert.equal(statSync(saved.state).mode & 0o777, 0o444, "other VMMs read it, and nobody writes to it");
+  });
+
+  test("that is paused leaves it paused", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    vm.phase = "Paused";
+    const saved = savedFiles(vm);
+    await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
+    assert.equal(vm.phase, "Paused");
+    assert.ok(existsSync(saved.state));
+  });
+
+  for (const [what, spoil] of Object.entries<(vm: FakeFirecrackerVm) => Partial<SaveHooks>>({
+    "the guest does not hold still": () => ({ quiesce: fail }),
+    "its disks cannot be copied": () => ({ halted: fail }),
+    "Firecracker cannot write": (vm) => {
+      rmSync(join(vm.handle.stateDir, "save"), { recursive: true });
+      return {};
+    },
+    "there is no file but a link": (vm) => ({
+      halted: async () => {
+        const state = join(vm.handle.stateDir, "save/state");
+        rmSync(state);
+        symlinkSync("/etc/passwd", state);
+      },
+    }),
+  })) {
+    test(`leaves it as it was, and no file, when ${what}`, async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const saved = savedFiles(vm);
+      const hooks = { ...NO_HOOKS, ...spoil(vm) };
+      await assert.rejects(newSnapshotter().save(vm.handle, saved, hooks, signal));
+      assert.equal(vm.phase, "Running");
+      mkdirSync(join(vm.handle.stateDir, "save"), { recursive: true });
+      assert.deepEqual(filesOf(vm), []);
+    });
+  }
+
+  test("is refused when it was started with no folder for it", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saving = newSnapshotter().save(
+      { ...vm.handle, saveDir: undefined },
+      savedFiles(vm),
+      NO_HOOKS,
+      signal,
+    );
+    await assert.rejects(saving, { code: "snapshot.failed", hint: /start it again/ });
+    assert.deepEqual(vm.api.asked, []);
+  });
+});
+
+describe("loading what was saved", () => {
+  const plan = (vm: FakeFirecrackerVm, more: Partial<BootPlan> = {}): BootPlan => ({
+    id: vmIdFrom(new Uint8Array(12)),
+    name: parseVmName("web"),
+    stateDir: vm.handle.stateDir,
+    runDir: vm.handle.stateDir,
+    kernel: "/vmlinux",
+    initramfs: "/initrd",
+    kernelArgs: [],
+    disks: [
+      { path: "/base", format: "raw", readOnly: true },
+      { path: "/own", format: "raw", readOnly: false, limited: true },
+    ],
+    cpus: 1,
+    memoryBytes: 512 * MIB,
+    network: "none",
+    init: "agent",
+    nested: false,
+    isolation: UNCONFINED,
+    ...more,
+  });
+
+  async function saveAndEmpty(vm: FakeFirecrackerVm): Promise<SavedState> {
+    vm.driveIds = ["shared0", "own1"];
+    const saved = savedFiles(vm);
+    await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
+    vm.phase = "Not started";
+    return saved;
+  }
+
+  function load(vm: FakeFirecrackerVm, saved: SavedState, more: Partial<BootPlan> = {}): Promise<void> {
+    const version = parseFirecrackerVersion("1.12.1");
+    const client = new FirecrackerClient({ socketPath: vm.files.api, version });
+    return loadVm(client, plan(vm, more), saved, signal);
+  }
+
+  test("leaves the guest halted, with the limits of its own plan", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = await saveAndEmpty(vm);
+    await load(vm, saved, { limits: { disk: { opsPerS: 100 } } });
+    assert.equal(vm.phase, "Paused");
+    assert.deepEqual(vm.changes.at(-1), {
+      request: "PATCH /drives/own1",
+      body: {
+        drive_id: "own1",
+        rate_limiter: { bandwidth: { size: 0, refill_time: 0 }, ops: { size: 100, refill_time: 1_000 } },
+      },
+    });
+  });
+
+  for (const [what, more] of Object.entries<Partial<BootPlan>>({
+    "fewer disks": { disks: [{ path: "/base", format: "raw", readOnly: true }] },
+    "more memory": { memoryBytes: 513 * MIB },
+    "more CPUs": { cpus: 2 },
+  })) {
+    test(`is refused for a VM that is to have ${what}`, async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const saved = await saveAndEmpty(vm);
+      await assert.rejects(load(vm, saved, more), { code: "snapshot.failed" });
+      assert.equal(vm.phase, "Paused");
+    });
+  }
+
+  test("is Firecracker's to refuse", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = await saveAndEmpty(vm);
+    rmSync(saved.state);
+    writeFileSync(saved.state, "{");
+    await assert.rejects(load(vm, saved), { code: "vmm.failed", message: /CRC64/ });
+    assert.equal(vm.phase, "Not started");
+  });
+
+  test("is not tried when a file is missing", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = await saveAndEmpty(vm);
+    rmSync(saved.memory);
+    const failed = { code: "snapshot.failed", message: /there is no file/ };
+    await assert.rejects(newSnapshotter().settle(plan(vm), saved, signal), failed);
+    await assert.rejects(
+      newSnapshotter().restore(plan(vm), saved, () => {}, signal),
+      failed,
+    );
+  });
+});
