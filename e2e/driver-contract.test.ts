@@ -18,6 +18,8 @@ for (const [name, isolation] of Object.entries(WALLS)) {
     return {
       makeDriver: () => new QemuDriver({ timing: { heartbeatMs: 200, answerDeadlineMs: 150 } }),
       makePlan: (act) => vms.plan(act),
+      counted: (vm) => vms.counted(vm),
+      savedFiles: (called) => vms.savedFiles(called),
       crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),

@@ -3,9 +3,13 @@
  * compiler. The init is x86-64 machine code in the smallest ELF file that Linux runs.
  */
 /** What it does after its first line; `panic` ends init, and with it the kernel. */
-export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood";
+export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood" | "count";
 
-const SYS = { write: 1, pause: 34, exit: 60, reboot: 169 };
+/** A line of a guest that counts: a number of eight digits, which are A to P. */
+const COUNTED = /^([A-P]{8})\r?$/gm;
+const COUNT_EVERY_NS = 50_000_000;
+
+const SYS = { write: 1, pause: 34, nanosleep: 35, exit: 60, reboot: 169 };
 const REBOOT_MAGIC = [0xfee1dead, 672274793] as const;
 const POWER_OFF = 0x4321fedc;
 const RESTART = 0x01234567;
@@ -19,6 +23,13 @@ export function tinyInitramfs(act: TinyInit): Buffer {
 /** Every init says this first. */
 export const TINY_READY = "tiny init runs";
 
+/** What a guest that counts has said, of its console's log. */
+export function readCounts(console: string): number[] {
+  const valueOf = (digits: string): number =>
+    [...digits].reduce((value, digit) => value * 16 + digit.charCodeAt(0) - "A".charCodeAt(0), 0);
+  return [...console.matchAll(COUNTED)].map(([, digits = ""]) => valueOf(digits));
+}
+
 function codeOf(act: TinyInit): Buffer {
   const hello = print(`${TINY_READY}\n`);
   switch (act) {
@@ -30,10 +41,34 @@ function codeOf(act: TinyInit): Buffer {
       return Buffer.concat([hello, call(SYS.reboot, ...REBOOT_MAGIC, RESTART)]);
     case "panic":
       return Buffer.concat([hello, call(SYS.exit, 1)]); // The kernel does not go on without its init.
+    case "count":
+      return Buffer.concat([hello, COUNT]);
     case "flood":
       return Buffer.concat([hello, forever(print(`${"x".repeat(1023)}\n`))]);
   }
 }
+
+/** Counts in r12d, writes it at rsp with a line's end, and sleeps for the time at rsp+16; for ever. */
+const COUNT = Buffer.concat([
+  Buffer.from([0x48, 0x83, 0xec, 0x30]), // sub rsp, 48
+  Buffer.from([0x48, 0xc7, 0x44, 0x24, 0x10, ...u32(0)]), // mov qword [rsp+16], 0
+  Buffer.from([0x48, 0xc7, 0x44, 0x24, 0x18, ...u32(COUNT_EVERY_NS)]), // mov qword [rsp+24], nanoseconds
+  Buffer.from([0xc6, 0x44, 0x24, 0x08, 0x0a]), // mov byte [rsp+8], newline
+  Buffer.from([0x45, 0x31, 0xe4]), // xor r12d, r12d
+  forever(
+    Buffer.concat([
+      Buffer.from([0x41, 0xff, 0xc4, 0x44, 0x89, 0xe0]), // inc r12d; mov eax, r12d
+      Buffer.from([0xb9, ...u32(8)]), // mov ecx, 8: digits to go
+      // mov edx, eax; and edx, 15; add edx, 'A'; mov [rsp+rcx-1], dl; shr eax, 4; dec ecx; jnz back
+      Buffer.from([0x89, 0xc2, 0x83, 0xe2, 0x0f, 0x83, 0xc2, 0x41, 0x88, 0x54, 0x0c, 0xff]),
+      Buffer.from([0xc1, 0xe8, 0x04, 0xff, 0xc9, 0x75, 0xed]),
+      // write(1, rsp, 9)
+      Buffer.from([0xb8, ...u32(SYS.write), 0xbf, ...u32(1), 0x48, 0x89, 0xe6, 0xba, ...u32(9), 0x0f, 0x05]),
+      // nanosleep(rsp+16, 0)
+      Buffer.from([0xb8, ...u32(SYS.nanosleep), 0x48, 0x8d, 0x7c, 0x24, 0x10, 0x31, 0xf6, 0x0f, 0x05]),
+    ]),
+  ),
+]);
 
 /** mov eax, number; mov edi|esi|edx, argument; syscall */
 function call(number: number, ...args: number[]): Buffer {

@@ -1,14 +1,24 @@
 /** VMs with nothing in them but a kernel and one system call, in a folder of their own. */
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { debianKernel } from "./debian-kernel.ts";
-import { tinyInitramfs } from "./tiny-initramfs.ts";
+import { readCounts, tinyInitramfs } from "./tiny-initramfs.ts";
 import type { TinyInit } from "./tiny-initramfs.ts";
 
 const MIB = 1024 ** 2;
@@ -29,9 +39,9 @@ export class TinyVms implements AsyncDisposable {
     const number = this.#runDirs.length;
     const stateDir = join(this.folder, `state-${number}`);
     const runDir = join(this.folder, `run-${number}`);
-    for (const folder of [stateDir, runDir]) mkdirSync(folder, { mode: 0o700 });
-    const { uid } = this.#isolation;
-    if (uid !== undefined) chownSync(runDir, uid, uid);
+    mkdirSync(stateDir, { mode: 0o700 });
+    this.#makeFolder(runDir);
+    const saveDir = this.#makeFolder(join(this.folder, `save-${number}`));
     this.#runDirs.push(runDir);
     const initramfs = join(this.folder, `${act}.cpio`);
     writeFileSync(initramfs, tinyInitramfs(act));
@@ -40,6 +50,7 @@ export class TinyVms implements AsyncDisposable {
       name: parseVmName("tiny"),
       stateDir,
       runDir,
+      saveDir,
       kernel: more.kernel ?? (await debianKernel(AbortSignal.timeout(300_000))),
       initramfs,
       kernelArgs: [],
@@ -52,6 +63,25 @@ export class TinyVms implements AsyncDisposable {
       isolation: this.#isolation,
       ...more,
     };
+  }
+
+  /** What the guest of a plan `count` has said so far. */
+  counted({ stateDir }: Pick<VmHandle, "stateDir">): number[] {
+    const log = join(stateDir, "console.log");
+    return existsSync(log) ? readCounts(readFileSync(log, "latin1")) : [];
+  }
+
+  /** Paths in a new folder, where nothing is yet. */
+  savedFiles(name: string): SavedState {
+    const folder = this.#makeFolder(join(this.folder, `saved-${name}`));
+    return { memory: join(folder, "memory"), state: join(folder, "state") };
+  }
+
+  #makeFolder(path: string): string {
+    mkdirSync(path, { mode: 0o700 });
+    const { uid } = this.#isolation;
+    if (uid !== undefined) chownSync(path, uid, uid);
+    return path;
   }
 
   /** Processes and sockets that are still there. */

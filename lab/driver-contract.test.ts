@@ -11,7 +11,7 @@ import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
 import { extractVmlinux } from "#images/extract-vmlinux.ts";
 import { driverContract } from "#testing/driver-contract.ts";
-import type { GuestAct } from "#testing/driver-contract.ts";
+import type { GuestAct } from "#testing/contract-host.ts";
 import { TinyVms } from "../e2e/tiny-vms.ts";
 
 /** Nothing else in the lab has it. */
@@ -49,6 +49,8 @@ function contract(
     return {
       makeDriver,
       makePlan: (act) => makePlan(vms, act),
+      counted: (vm) => vms.counted(vm),
+      savedFiles: (called) => vms.savedFiles(called),
       crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),

@@ -2,33 +2,15 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
-import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
-import { ContractRecord } from "#testing/contract-record.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
-
-/** What the guest of a plan does once it runs: nothing, or power itself off. */
-export type GuestAct = "wait" | "power-off";
-
-/** Where a driver under test runs. */
-export type ContractHost = {
-  /** A driver as a hearthd that starts now makes it; each call is another hearthd on the same host. */
-  makeDriver(): VmDriver;
-  /** A VM of its own, with all that the plan names. */
-  makePlan(act: GuestAct): Promise<BootPlan>;
-  /** For a guest that cannot act by itself. */
-  act?(handle: VmHandle, act: GuestAct): void;
-  /** kill -9 to the VMM, from outside of the driver. */
-  crash(handle: VmHandle): void;
-  /** What is still on the host, in words. */
-  leftovers(): string[];
-};
+import { NOT_OFFERED } from "#testing/contract-host.ts";
+import type { Check, ContractHost, GuestAct } from "#testing/contract-host.ts";
+import { ContractRecord } from "#testing/contract-record.ts";
+import { SNAPSHOT_PROMISES } from "#testing/snapshot-contract.ts";
 
 const never = new AbortController().signal;
 const quietly = (): void => {};
-
-/** The driver's features say that it has no such part, and it has none. */
-const NOT_OFFERED = "not offered";
-type Check = (host: ContractHost) => Promise<void | typeof NOT_OFFERED>;
 
 const PROMISES: Readonly<Record<string, Check>> = {
   "a VM runs until it is stopped, and stopping it twice is fine": stopsTwice,
@@ -44,6 +26,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "limits change and go while a VM runs, where the features say so": changesLimits,
   "a guest has the memory that it was started with, until it is asked for some": readsMemory,
   "what a VMM counts can be read while it runs, and never goes down": readsMetrics,
+  ...SNAPSHOT_PROMISES,
 };
 
 /** The sentences of the suite, in its order. */

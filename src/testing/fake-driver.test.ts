@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { ContractHost } from "#testing/contract-host.ts";
 import { driverContract } from "#testing/driver-contract.ts";
-import type { ContractHost } from "#testing/driver-contract.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 
-function fakePlan(): BootPlan {
+function fakePlan(more: Partial<BootPlan> = {}): BootPlan {
   return {
     id: vmIdFrom(new Uint8Array(12)),
     name: parseVmName("web"),
@@ -23,21 +26,37 @@ function fakePlan(): BootPlan {
     init: "agent",
     nested: false,
     isolation: UNCONFINED,
+    ...more,
   };
 }
 
 driverContract("the fake driver", async (): Promise<ContractHost & AsyncDisposable> => {
   const vmms = new FakeVmms();
   const outside = new FakeDriver({ vmms });
+  const folder = mkdtempSync(join(tmpdir(), "fake-contract-"));
+  let plans = 0;
   return {
     makeDriver: () => new FakeDriver({ vmms }),
-    makePlan: async () => fakePlan(),
+    makePlan: async () => fakePlan({ stateDir: `/fake/state-${++plans}` }),
     act: (handle, act) => void (act === "power-off" && outside.powerOff(handle)),
+    // Its guest counts whenever somebody listens.
+    counted: ({ stateDir }) =>
+      vmms.running().flatMap((vmm) => {
+        if (vmm.plan.stateDir !== stateDir) return [];
+        if (vmm.phase === "running") vmm.count += 1;
+        return [vmm.count];
+      }),
+    savedFiles: (name) => savedFiles(join(folder, name)),
     crash: (handle) => outside.crash(handle),
     leftovers: () => outside.leftovers(),
-    [Symbol.asyncDispose]: async () => {},
+    [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true }),
   };
 });
+
+function savedFiles(folder: string): SavedState {
+  mkdirSync(folder);
+  return { memory: join(folder, "memory"), state: join(folder, "state") };
+}
 
 const never = new AbortController().signal;
 
@@ -51,4 +70,32 @@ test("a fault spoils one boot and no more", async () => {
   assert.deepEqual(driver.leftovers(), []);
   await driver.boot(fakePlan(), () => {}, never);
   assert.equal(driver.leftovers().length, 1);
+});
+
+const NO_HOOKS = { quiesce: async () => {}, halted: async () => {} };
+
+test("what a fake has saved only the same version takes, and only when it was settled", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "fake-driver-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const driver = new FakeDriver();
+  const { snapshotter } = driver;
+  assert.ok(snapshotter);
+  const handle = await driver.boot(fakePlan(), () => {}, never);
+  const saved = savedFiles(join(folder, "saved"));
+  driver.faults.saveError = new Error("no such luck");
+  await assert.rejects(snapshotter.save(handle, saved, NO_HOOKS, never), /no such luck/);
+  await driver.pause(handle, never);
+  await snapshotter.save(handle, saved, NO_HOOKS, never);
+  assert.equal(driver.vmms.running()[0]?.phase, "paused", "it goes on as it was");
+  const restored = (by: FakeDriver): Promise<unknown> | undefined =>
+    by.snapshotter?.restore(fakePlan(), saved, () => {}, never);
+  await assert.rejects(async () => restored(driver), { code: "snapshot.failed" });
+  await snapshotter.settle(fakePlan(), saved, never);
+  await restored(driver);
+  const other = new FakeDriver();
+  other.description = { ...other.description, version: "1.0.1" };
+  await assert.rejects(async () => restored(other), { code: "snapshot.failed" });
+  await assert.rejects(snapshotter.settle(fakePlan({ cpus: 2 }), saved, never), { code: "snapshot.failed" });
+  writeFileSync(saved.memory, readFileSync(saved.memory, "utf8").slice(1));
+  await assert.rejects(async () => restored(driver), { code: "snapshot.failed" });
 });

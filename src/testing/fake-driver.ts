@@ -10,12 +10,15 @@ import type {
   DriverFeatures,
   Meter,
   RateLimiter,
+  Snapshotter,
   StopMode,
   VmDriver,
   VmLimits,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { FakeSnapshotter } from "#testing/fake-snapshotter.ts";
+import type { Kept } from "#testing/fake-snapshotter.ts";
 
 const BOOT_ID = "00000000-0000-4000-8000-00000000fa4e";
 /** Beyond Linux' largest pid, so that nobody ever sends a real process a signal. */
@@ -29,6 +32,8 @@ export type FakeVmm = {
   watchers: Set<VmmWatcher>;
   limits: VmLimits;
   memoryBytes: number;
+  /** What its guest has in memory: how far it has counted. */
+  count: number;
 };
 
 /** The processes of a fake host. */
@@ -36,7 +41,7 @@ export class FakeVmms {
   readonly #vmms = new Map<number, FakeVmm>();
   #nextPid = FIRST_PID;
 
-  start(plan: BootPlan): FakeVmm {
+  start(plan: BootPlan, from: Kept = { count: 0, memoryBytes: plan.memoryBytes }): FakeVmm {
     const vmm: FakeVmm = {
       pid: this.#nextPid++,
       plan,
@@ -44,7 +49,7 @@ export class FakeVmms {
       exit: undefined,
       watchers: new Set(),
       limits: plan.limits ?? {},
-      memoryBytes: plan.memoryBytes,
+      ...from,
     };
     this.#vmms.set(vmm.pid, vmm);
     return vmm;
@@ -75,6 +80,10 @@ export type FakeFaults = {
   /** The VMM dies right after its boot, before anybody watches it. */
   diesAtOnce?: boolean | undefined;
   stopError?: Error | undefined;
+  /** Each spoils one call of that name; a save that fails has written a file by then. */
+  saveError?: Error | undefined;
+  settleError?: Error | undefined;
+  restoreError?: Error | undefined;
   /** For as long as it is set: the guest keeps all its memory. */
   balloonStuck?: boolean | undefined;
 };
@@ -90,6 +99,7 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
+    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", weaknesses: [] },
     kernelFormat: "bzimage",
     preference: 1,
     nested: { cpusMax: 1 },
@@ -120,6 +130,15 @@ export class FakeDriver implements VmDriver {
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     this.calls.push(`boot ${plan.name}`);
+    return this.#start(plan, undefined, onProgress, signal);
+  }
+
+  async #start(
+    plan: BootPlan,
+    from: Kept | undefined,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+  ): Promise<VmHandle> {
     signal.throwIfAborted();
     const { available } = this.description;
     if (!available.ok) throw new HearthError("vmm.missing", available.reason, { hint: available.hint });
@@ -131,7 +150,7 @@ export class FakeDriver implements VmDriver {
     if (bootHangs) await untilAborted(signal);
     if (bootError !== undefined) throw bootError;
     signal.throwIfAborted();
-    const vmm = this.vmms.start(plan);
+    const vmm = this.vmms.start(plan, from);
     if (diesAtOnce) this.vmms.end(vmm, { reason: "died", code: 1, atMs: Date.now() });
     return this.#handle(vmm);
   }
@@ -189,12 +208,19 @@ export class FakeDriver implements VmDriver {
     },
   };
 
+  /** Undefined when there is to be none: then its feature has to go as well. */
+  snapshotter: Snapshotter | undefined = new FakeSnapshotter({
+    version: () => this.description.version ?? "",
+    get: (handle) => this.#get(handle),
+    called: (what) => void this.calls.push(what),
+    spoil: (what) => this.#spoil(`${what}Error`),
+    start: (plan, from, onProgress, signal) => this.#start(plan, from, onProgress, signal),
+  });
+
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     this.calls.push(`stop ${mode}`);
     signal.throwIfAborted();
-    const { stopError } = this.faults;
-    delete this.faults.stopError;
-    if (stopError !== undefined) throw stopError;
+    this.#spoil("stopError");
     const vmm = this.#same(handle);
     if (vmm === undefined) return { reason: "died", atMs: Date.now() };
     const signalName = mode === "kill" ? "SIGKILL" : "SIGTERM";
@@ -218,6 +244,13 @@ export class FakeDriver implements VmDriver {
     return this.vmms.running().map((vmm) => `VMM ${vmm.pid} of ${vmm.plan.name}`);
   }
 
+  /** Throws what is to go wrong, once. */
+  #spoil(what: "stopError" | "saveError" | "settleError" | "restoreError"): void {
+    const error = this.faults[what];
+    delete this.faults[what];
+    if (error !== undefined) throw error;
+  }
+
   #handle(vmm: FakeVmm): VmHandle {
     const { runDir, stateDir } = vmm.plan;
     return {
@@ -225,6 +258,7 @@ export class FakeDriver implements VmDriver {
       accel: this.description.accel,
       process: { pid: vmm.pid, startTicks: vmm.pid, hostBootId: BOOT_ID },
       stateDir,
+      saveDir: vmm.plan.saveDir,
       agentSocket: `${runDir}/agent.sock`,
       monitorSocket: `${runDir}/monitor.sock`,
       consoleSocket: `${runDir}/console.sock`,

@@ -1,0 +1,29 @@
+import type { BootPlan, SavedState, VmDriver } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+
+/** What the guest of a plan does once it runs: nothing, power itself off, or count aloud. */
+export type GuestAct = "wait" | "power-off" | "count";
+
+/** Where a driver under test runs. */
+export type ContractHost = {
+  /** A driver as a hearthd that starts now makes it; each call is another hearthd on the same host. */
+  makeDriver(): VmDriver;
+  /** A VM of its own, with all that the plan names, and a folder to be saved into. */
+  makePlan(act: GuestAct): Promise<BootPlan>;
+  /** For a guest that cannot act by itself. */
+  act?(handle: VmHandle, act: GuestAct): void;
+  /** What a guest that counts has said so far in the VM with this state folder, from 1 on. */
+  counted(vm: Pick<VmHandle, "stateDir">): readonly number[];
+  /** In a new folder that the VMMs of all plans may read. Nothing is there yet. */
+  savedFiles(name: string): SavedState;
+  /** kill -9 to the VMM, from outside of the driver. */
+  crash(handle: VmHandle): void;
+  /** What is still on the host, in words. */
+  leftovers(): string[];
+};
+
+/** The driver's features say that it has no such part, and it has none. */
+export const NOT_OFFERED = "not offered";
+
+/** One promise, on a host of its own. @throws AssertionError when it is broken */
+export type Check = (host: ContractHost) => Promise<void | typeof NOT_OFFERED>;

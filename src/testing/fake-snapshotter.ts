@@ -1,0 +1,129 @@
+/** The part of the fake driver that saves: what it writes are small files, in which it knows its own again. */
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { HearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { FakeVmm } from "#testing/fake-driver.ts";
+
+/** What the fake driver lends it. */
+export type FakeSavingDriver = {
+  readonly version: () => string;
+  readonly get: (handle: VmHandle) => FakeVmm;
+  readonly called: (what: string) => void;
+  /** Throws what is to go wrong with this, once. */
+  readonly spoil: (what: "save" | "settle" | "restore") => void;
+  /** A VM that goes on where `from` says. */
+  readonly start: (
+    plan: BootPlan,
+    from: Kept,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+  ) => Promise<VmHandle>;
+};
+
+/** What a fake VM has in its memory. */
+export type Kept = { readonly count: number; readonly memoryBytes: number };
+
+const FORMAT = "hearth fake snapshot";
+type Memory = { readonly format: typeof FORMAT; readonly kept: Kept };
+type State = {
+  readonly format: typeof FORMAT;
+  readonly version: string;
+  readonly cpus: number;
+  readonly diskCount: number;
+  /** False until `settle` has looked at it. */
+  readonly settled: boolean;
+};
+
+/** Keeps the promises of `Snapshotter`. */
+export class FakeSnapshotter implements Snapshotter {
+  readonly #driver: FakeSavingDriver;
+
+  constructor(driver: FakeSavingDriver) {
+    this.#driver = driver;
+  }
+
+  async save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void> {
+    const { called, get, spoil, version } = this.#driver;
+    called("save");
+    signal.throwIfAborted();
+    const vmm = get(handle);
+    const before = vmm.phase;
+    try {
+      await hooks.quiesce();
+      signal.throwIfAborted();
+      get(handle).phase = "paused";
+      const { count, memoryBytes, plan } = vmm;
+      const memory: Memory = { format: FORMAT, kept: { count, memoryBytes } };
+      writeNew(saved.memory, memory);
+      spoil("save");
+      const shape = { cpus: plan.cpus, diskCount: plan.disks.length };
+      const state: State = { format: FORMAT, version: version(), ...shape, settled: false };
+      writeNew(saved.state, state);
+      await hooks.halted();
+      signal.throwIfAborted();
+      get(handle);
+    } catch (error) {
+      for (const path of Object.values(saved)) rmSync(path, { force: true });
+      throw error;
+    } finally {
+      if (vmm.phase !== "gone") vmm.phase = before;
+    }
+  }
+
+  async settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
+    const { called, spoil } = this.#driver;
+    called("settle");
+    signal.throwIfAborted();
+    spoil("settle");
+    const { state } = this.#read(saved, plan);
+    const settled: State = { ...state, settled: true };
+    writeFileSync(saved.state, JSON.stringify(settled));
+  }
+
+  async restore(
+    plan: BootPlan,
+    saved: SavedState,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+  ): Promise<VmHandle> {
+    const { called, spoil, start } = this.#driver;
+    called(`restore ${plan.name}`);
+    signal.throwIfAborted();
+    spoil("restore");
+    const { memory, state } = this.#read(saved, plan);
+    if (!state.settled) throw refused("nobody has settled it");
+    return start(plan, memory.kept, onProgress, signal);
+  }
+
+  #read(saved: SavedState, { cpus, disks }: BootPlan): { memory: Memory; state: State } {
+    const memory = readOwn<Memory>(saved.memory);
+    const state = readOwn<State>(saved.state);
+    const version = this.#driver.version();
+    if (state.version !== version) throw refused(`${state.version} has written it, and this is ${version}`);
+    if (state.cpus !== cpus || state.diskCount !== disks.length) throw refused("the VM has another shape");
+    return { memory, state };
+  }
+}
+
+function writeNew(path: string, content: Memory | State): void {
+  writeFileSync(path, JSON.stringify(content), { flag: "wx", mode: 0o600 });
+}
+
+function readOwn<Content extends Memory | State>(path: string): Content {
+  let content: Partial<Content>;
+  try {
+    content = JSON.parse(readFileSync(path, "utf8")) as Partial<Content>;
+  } catch (error) {
+    throw refused(`${path}: ${(error as Error).message}`);
+  }
+  if (content.format !== FORMAT) throw refused(`${path} is none of its own`);
+  return content as Content;
+}
+
+function refused(why: string): HearthError {
+  return new HearthError("snapshot.failed", "The fake does not take what was saved", {
+    cause: new Error(why),
+  });
+}

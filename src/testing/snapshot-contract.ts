@@ -1,0 +1,155 @@
+/** What every driver promises that can save VMs with their memory. */
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, statSync, truncateSync } from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { SavedState, SaveHooks, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { NOT_OFFERED } from "#testing/contract-host.ts";
+import type { Check, ContractHost } from "#testing/contract-host.ts";
+
+const never = new AbortController().signal;
+const quietly = (): void => {};
+const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+const COUNT_DEADLINE_MS = 120_000;
+const LOOK_EVERY_MS = 20;
+/** So far every guest counts before it is saved: one that was booted anew would begin before that. */
+const COUNTED = 5;
+
+/** By their sentences; a driver without such a part, that says so, keeps them all. */
+export const SNAPSHOT_PROMISES: Readonly<Record<string, Check>> = {
+  "a VM that is saved goes on, and what was saved runs again in another VM": offered(savesAndRestores),
+  "a save that fails leaves the VM running and no file": offered(failsCleanly),
+  "what was saved and is damaged is refused, before a guest runs": offered(refusesDamage),
+  "one saved state serves several VMs at once, and a VM that was restored is saved again":
+    offered(servesSeveral),
+};
+
+type Saving = { readonly driver: VmDriver; readonly snapshotter: Snapshotter; readonly host: ContractHost };
+
+function offered(check: (saving: Saving) => Promise<void>): Check {
+  return async (host) => {
+    const driver = host.makeDriver();
+    const { snapshots, snapshotsRefused } = await driver.features(never);
+    const { snapshotter } = driver;
+    if (snapshots === undefined) {
+      const denied = snapshotter === undefined || snapshotsRefused !== undefined;
+      assert.ok(denied, "the features say why a part that is there is not to be used");
+      return NOT_OFFERED;
+    }
+    assert.ok(snapshotter, "the feature names a part that is there");
+    return check({ driver, snapshotter, host });
+  };
+}
+
+async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<void> {
+  const source = await bootCounting(driver, host);
+  const saved = host.savedFiles("one");
+  const before = lastOf(host.counted(source));
+  const order: string[] = [];
+  const hooks = {
+    quiesce: async () => void order.push("quiesce"),
+    halted: async () => void order.push("halted"),
+  };
+  await snapshotter.save(source, saved, hooks, never);
+  assert.deepEqual(order, ["quiesce", "halted"]);
+  await counts(host, source, lastOf(host.counted(source)));
+  await snapshotter.settle(await host.makePlan("count"), saved, never);
+  const restored = await restore(snapshotter, host, saved);
+  const [first = 0] = await counts(host, restored, before);
+  assert.ok(first > before, `it goes on from ${before}, and does not begin at 1`);
+  assert.equal(await driver.recover(restored), true);
+  await driver.pause(restored, never);
+  await driver.resume(restored, never);
+  for (const vm of [source, restored]) await driver.stop(vm, "kill", never);
+  await assert.rejects(snapshotter.save(source, host.savedFiles("gone"), NO_HOOKS, never), {
+    code: "vm.gone",
+  });
+}
+
+async function failsCleanly({ driver, snapshotter, host }: Saving): Promise<void> {
+  const vm = await bootCounting(driver, host);
+  const saved = host.savedFiles("failing");
+  const fails = async (): Promise<void> => {
+    throw new Error("not now");
+  };
+  for (const name of ["quiesce", "halted"] as const) {
+    await assert.rejects(snapshotter.save(vm, saved, { ...NO_HOOKS, [name]: fails }, never), /not now/);
+    assert.deepEqual(readdirSync(dirname(saved.state)), [], `nothing is left when ${name} fails`);
+    await counts(host, vm, lastOf(host.counted(vm)));
+  }
+  const cancel = new AbortController();
+  const cancels = async (): Promise<void> => cancel.abort(new Error("not wanted"));
+  const saving = snapshotter.save(vm, saved, { ...NO_HOOKS, quiesce: cancels }, cancel.signal);
+  await assert.rejects(saving, /not wanted/);
+  assert.deepEqual(readdirSync(dirname(saved.state)), [], "nothing is left when nobody wants it any more");
+  await counts(host, vm, lastOf(host.counted(vm)));
+  await snapshotter.save(vm, saved, NO_HOOKS, never);
+  await driver.stop(vm, "kill", never);
+}
+
+async function refusesDamage({ driver, snapshotter, host }: Saving): Promise<void> {
+  const saved = await saveOne({ driver, snapshotter, host });
+  truncateSync(saved.state, Math.floor(statSync(saved.state).size / 2));
+  const plan = await host.makePlan("count");
+  await assert.rejects(snapshotter.restore(plan, saved, quietly, never), { code: "snapshot.failed" });
+  assert.deepEqual(host.counted(plan), [], "its guest did not run");
+  assert.ok(existsSync(saved.memory), "it is for others to remove");
+}
+
+async function servesSeveral({ driver, snapshotter, host }: Saving): Promise<void> {
+  const saved = await saveOne({ driver, snapshotter, host });
+  const first = await restore(snapshotter, host, saved);
+  const second = await restore(snapshotter, host, saved);
+  const said = await Promise.all([first, second].map((vm) => counts(host, vm, COUNTED)));
+  const again = host.savedFiles("again");
+  await snapshotter.save(second, again, NO_HOOKS, never);
+  await snapshotter.settle(await host.makePlan("count"), again, never);
+  const third = await restore(snapshotter, host, again);
+  await counts(host, third, lastOf(said[1] ?? []));
+  await counts(host, first, lastOf(host.counted(first)));
+  for (const vm of [first, second, third]) await driver.stop(vm, "kill", never);
+}
+
+/** Saved, settled, and the VM is gone. */
+async function saveOne({ driver, snapshotter, host }: Saving): Promise<SavedState> {
+  const source = await bootCounting(driver, host);
+  const saved = host.savedFiles("one");
+  await snapshotter.save(source, saved, NO_HOOKS, never);
+  await driver.stop(source, "kill", never);
+  await snapshotter.settle(await host.makePlan("count"), saved, never);
+  return saved;
+}
+
+async function bootCounting(driver: VmDriver, host: ContractHost): Promise<VmHandle> {
+  const handle = await driver.boot(await host.makePlan("count"), quietly, never);
+  host.act?.(handle, "count");
+  await counts(host, handle, COUNTED);
+  return handle;
+}
+
+async function restore(snapshotter: Snapshotter, host: ContractHost, saved: SavedState): Promise<VmHandle> {
+  const handle = await snapshotter.restore(await host.makePlan("count"), saved, quietly, never);
+  host.act?.(handle, "count");
+  return handle;
+}
+
+/** Waits until the VM has counted beyond that: all that it said. */
+async function counts(
+  host: ContractHost,
+  vm: Pick<VmHandle, "stateDir">,
+  beyond: number,
+): Promise<readonly number[]> {
+  const lateMs = performance.now() + COUNT_DEADLINE_MS;
+  for (;;) {
+    const said = host.counted(vm);
+    if (lastOf(said) > beyond) return said;
+    assert.ok(performance.now() < lateMs, `the guest counts beyond ${beyond}`);
+    // Nobody is told what a guest writes on its console.
+    await sleep(LOOK_EVERY_MS);
+  }
+}
+
+function lastOf(said: readonly number[]): number {
+  return said.at(-1) ?? 0;
+}
