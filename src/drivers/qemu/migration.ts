@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
+import { within } from "#drivers/deadline.ts";
 import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { checkSocketPath, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
 
@@ -17,6 +18,8 @@ const BANDWIDTH_BYTES_PER_S = 2 ** 40;
  */
 const DOWNTIME_MS = 1;
 const ASK_EVERY_MS = 2;
+/** For what had arrived to be written. */
+const HANG_UP_MS = 1_000;
 
 /** Asked after each piece of what arrives, before the next one is read: QEMU waits meanwhile. */
 export type OnPiece = () => Promise<void>;
@@ -35,6 +38,11 @@ export async function migrateToFile(
   checkSocketPath(to.socket);
   removeStaleSocket(to.socket);
   const receiving = await receive(to.socket);
+  const written = receiving.arrived.then((socket) => writeFile(socket, to.path, to.onPiece));
+  const failure = written.then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
   try {
     await monitor.send(
       "migrate-set-parameters",
@@ -42,13 +50,13 @@ export async function migrateToFile(
       deadlineMs,
     );
     await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
-    const written = receiving.arrived.then((socket) => writeFile(socket, to.path, to.onPiece));
-    written.catch(() => {}); // Whoever awaits it below, or gets it from us, is told.
     await Promise.race([untilDone(monitor, deadlineMs, signal), failing(written)]);
     return { written };
   } catch (error) {
     await cancel(monitor, deadlineMs);
-    throw error;
+    // Where we hung up on QEMU, that is all that it can say; why we did says more.
+    const ours = await within(failure, HANG_UP_MS);
+    throw ours === undefined ? error : ours.error;
   } finally {
     receiving.close();
   }
@@ -72,12 +80,16 @@ export async function migrateFromFile(
     ]);
   } finally {
     socket.destroy();
+    removeStaleSocket(from.socket);
   }
 }
 
-/** Memory that is mapped from a file is left out of what is sent, and expected to be there by who receives. */
-export async function ignoreMappedMemory(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
-  const capabilities = [{ capability: "x-ignore-shared", state: true }] as const;
+/**
+ * Whether memory that is mapped from a file is left out of what is sent, and expected to be there by who receives:
+ * both have to say the same.
+ */
+export async function leaveOutMemory(monitor: QmpMonitor, state: boolean, deadlineMs: number): Promise<void> {
+  const capabilities = [{ capability: "x-ignore-shared", state }] as const;
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }
 
@@ -86,7 +98,8 @@ async function untilDone(monitor: QmpMonitor, deadlineMs: number, signal: AbortS
     const progress = await monitor.send("query-migrate", undefined, deadlineMs);
     if (progress.status === "completed") return;
     if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
-    await sleep(ASK_EVERY_MS, undefined, { signal });
+    signal.throwIfAborted();
+    await sleep(ASK_EVERY_MS);
   }
 }
 
@@ -105,11 +118,10 @@ async function failing(written: Promise<void>): Promise<never> {
 async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   try {
     await monitor.send("migrate_cancel", undefined, deadlineMs);
-    const { signal } = new AbortController();
     for (let waitedMs = 0; waitedMs < deadlineMs; waitedMs += ASK_EVERY_MS) {
       const { status } = await monitor.send("query-migrate", undefined, deadlineMs);
       if (status !== "cancelling" && status !== "active" && status !== "setup") return;
-      await sleep(ASK_EVERY_MS, undefined, { signal });
+      await sleep(ASK_EVERY_MS);
     }
   } catch {
     // It is gone, or says nothing: why the caller's work has failed says more.

@@ -7,7 +7,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
-import { qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
+import { migrationSockets, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
 import { limitDisks } from "#drivers/qemu/disk-limits.ts";
@@ -112,11 +112,12 @@ export class QemuDriver implements VmDriver {
   /** What it has made is taken back by `undo`. */
   async #startSession(plan: BootPlan, machine: QemuMachine, undo: Undo, signal: AbortSignal) {
     const sockets = qemuSockets(plan.runDir);
-    for (const path of Object.values(sockets)) {
+    const all = [...Object.values(sockets), ...Object.values(migrationSockets(plan.runDir))];
+    for (const path of all) {
       checkSocketPath(path);
       removeStaleSocket(path);
     }
-    undo.add(plan.runDir, () => Object.values(sockets).forEach(removeStaleSocket));
+    undo.add(plan.runDir, () => all.forEach(removeStaleSocket));
     const starting = await this.#start(plan, machine, signal);
     undo.add("process", () => starting.kill());
     const handle: VmHandle = {

@@ -8,7 +8,7 @@
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ignoreMappedMemory, migrateFromFile, migrateToFile } from "#drivers/qemu/migration.ts";
+import { leaveOutMemory, migrateFromFile, migrateToFile } from "#drivers/qemu/migration.ts";
 import { migrationSockets } from "#drivers/qemu/command-line.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
@@ -45,6 +45,8 @@ export async function saveVm(
   });
   try {
     const socket = migrationSockets(runDir).outgoing;
+    // One that was restored still has it from then.
+    await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that stands still already has nothing to wait for.
     if (!ran) await halt();
     let { written } = await migrateToFile(
@@ -102,7 +104,7 @@ export async function settleVm(
 ): Promise<void> {
   const sockets = migrationSockets(runDir);
   await migrateFromFile(monitor, { socket: sockets.incoming, path: streamPath(saved) }, deadlineMs, signal);
-  await ignoreMappedMemory(monitor, deadlineMs);
+  await leaveOutMemory(monitor, true, deadlineMs);
   const to = { socket: sockets.outgoing, path: saved.state };
   await (
     await migrateToFile(monitor, to, deadlineMs, signal)
@@ -117,7 +119,7 @@ export async function loadVm(
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  await ignoreMappedMemory(monitor, deadlineMs);
+  await leaveOutMemory(monitor, true, deadlineMs);
   const from = { socket: migrationSockets(runDir).incoming, path: saved.state };
   await migrateFromFile(monitor, from, deadlineMs, signal);
 }
