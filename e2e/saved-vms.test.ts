@@ -1,0 +1,158 @@
+/**
+ * What the contract's tiny guests cannot show of a saved VM, on a whole guest: its agent is reached again, its disk
+ * fits its memory, and what was saved serves several.
+ */
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { SILENT } from "#base/log.ts";
+import { MIB } from "#base/sizes.ts";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import type { BootPlan, DiskPlan, SavedState } from "#drivers/vm-driver.ts";
+import { reachAgent } from "#guest/wait-for-agent.ts";
+import { runOrThrow } from "#host/run.ts";
+import { ImageCache } from "#images/image-cache.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { diskFromSnapshot, findDisk, finishLayers, freezeDisk } from "#storage/disk-layers.ts";
+import { createDisk } from "#storage/disks.ts";
+
+const ROOT = join(import.meta.dirname, "..");
+const AGENT_MS = 90_000;
+const signal = AbortSignal.timeout(600_000);
+const folder = mkdtempSync(join(tmpdir(), "hs-"));
+const driver = new QemuDriver({ accel: "tcg" });
+const running: VmHandle[] = [];
+
+after(async () => {
+  for (const vm of running) await driver.stop(vm, "kill", signal);
+  rmSync(folder, { recursive: true });
+});
+
+const cache = new ImageCache({
+  cacheDir: join(process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e"), "hearth"),
+  agentPath: (arch) => join(ROOT, "build/agent", `hearth-agent-${arch}`),
+  log: SILENT,
+});
+
+/** Of a VM with its folder, and a disk in there. */
+async function planOf(name: string): Promise<BootPlan> {
+  const { digest } = await cache.ensure(parseImageRef("debian"), () => {}, signal);
+  const boot = await cache.bootSet(digest, {}, signal);
+  const stateDir = join(folder, name);
+  const { path, format, layers } = findDisk(stateDir);
+  const shared = (shown: string): DiskPlan => ({ path: shown, format: "raw", readOnly: true });
+  const { modules } = boot;
+  return {
+    id: vmIdFrom(Buffer.alloc(12, running.length)),
+    name: parseVmName(name),
+    stateDir,
+    runDir: join(stateDir, "run"),
+    saveDir: join(stateDir, "save"),
+    kernel: boot.kernel,
+    initramfs: boot.initramfs,
+    kernelArgs: [
+      "hearth.root=overlay",
+      "hearth.init=agent",
+      ...(modules === undefined ? [] : ["hearth.modules=/dev/vdc"]),
+    ],
+    disks: [
+      shared(boot.base),
+      { path, format, backing: layers, readOnly: false },
+      ...(modules === undefined ? [] : [shared(modules)]),
+    ],
+    cpus: 1,
+    memoryBytes: 512 * MIB,
+    network: "none",
+    init: "agent",
+    nested: false,
+    isolation: UNCONFINED,
+  };
+}
+
+function makeFolders(name: string): string {
+  for (const part of ["run", "save"]) mkdirSync(join(folder, name, part), { recursive: true, mode: 0o700 });
+  return join(folder, name);
+}
+
+async function restored(name: string, saved: SavedState): Promise<VmHandle> {
+  await diskFromSnapshot(dirname(saved.memory), makeFolders(name), "qcow2", signal);
+  const vm = await driver.snapshotter.restore(await planOf(name), saved, () => {}, signal);
+  running.push(vm);
+  return vm;
+}
+
+/** On a connection of its own, as a hearthd that found the VM again. */
+async function sh(vm: VmHandle, script: string): Promise<string> {
+  const agent = await reachAgent(vm, { deadlineMs: AGENT_MS }, signal);
+  let out = "";
+  const command = { argv: ["sh", "-c", script], env: {}, stdin: false, detach: false };
+  for await (const event of agent.exec(command, { id: "test" }, signal))
+    if (event.type === "stdout") out += Buffer.from(event.bytes).toString();
+  agent.close();
+  return out;
+}
+
+/** In kB: what is its own, or shared with nobody, and its share of the rest. */
+function pssKb(vm: VmHandle): number {
+  const rollup = readFileSync(`/proc/${vm.process.pid}/smaps_rollup`, "utf8");
+  return Number(/^Pss:\s*(\d+)/m.exec(rollup)?.[1]);
+}
+
+let source: VmHandle;
+const saved = { memory: join(folder, "saved", "memory"), state: join(folder, "saved", "state") };
+
+before(async () => {
+  await createDisk(join(makeFolders("source"), "disk.raw"), 1024 * MIB, signal);
+  source = await driver.boot(await planOf("source"), () => {}, signal);
+  running.push(source);
+  await sh(source, "echo on disk > /root/note; sync; echo in memory > /run/note");
+  mkdirSync(dirname(saved.memory));
+});
+
+test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
+  let haltedAtMs = 0;
+  const hooks = {
+    quiesce: async () => void (haltedAtMs = performance.now()),
+    halted: () => freezeDisk(join(folder, "source"), dirname(saved.memory), signal),
+  };
+  const startMs = performance.now();
+  await driver.snapshotter.save(source, saved, hooks, signal);
+  const endMs = performance.now();
+  t.diagnostic(
+    `save ${Math.round(endMs - startMs)} ms, ${Math.round(endMs - haltedAtMs)} of them halted at most`,
+  );
+  await finishLayers(dirname(saved.memory), "qcow2", signal);
+  await diskFromSnapshot(dirname(saved.memory), makeFolders("trial"), "qcow2", signal);
+  await driver.snapshotter.settle(await planOf("trial"), saved, signal);
+  assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");
+});
+
+test("VS-069: what was saved goes on with its memory and its disk, as often as it is asked to", async (t) => {
+  const startMs = performance.now();
+  const one = await restored("one", saved);
+  const runsMs = performance.now();
+  assert.equal(await sh(one, "cat /root/note /run/note"), "on disk\nin memory\n");
+  t.diagnostic(
+    `restore ${Math.round(runsMs - startMs)} ms, first command after ${Math.round(performance.now() - startMs)}`,
+  );
+  const other = await restored("other", saved);
+  await sh(one, "echo its own > /root/note");
+  assert.equal(await sh(other, "cat /root/note /run/note"), "on disk\nin memory\n");
+  assert.equal(await sh(source, "cat /root/note"), "later\n");
+  t.diagnostic(`PSS: restored ${pssKb(one)} and ${pssKb(other)} kB, booted ${pssKb(source)} kB`);
+});
+
+test("R9: the file system that a VM was saved with is clean, or its journal makes it so", async () => {
+  const layer = findDisk(join(folder, "one")).layers[0] ?? "";
+  const replayed = join(folder, "replayed.raw");
+  await runOrThrow("cp", ["--sparse=always", layer, replayed], { timeoutMs: 60_000, signal });
+  await runOrThrow("chmod", ["600", replayed], { timeoutMs: 60_000, signal });
+  // As a guest's mount does; it fails on anything that the journal does not mend.
+  await runOrThrow("e2fsck", ["-p", replayed], { timeoutMs: 60_000, signal });
+  await runOrThrow("e2fsck", ["-fn", replayed], { timeoutMs: 60_000, signal });
+});
