@@ -94,6 +94,8 @@ const FEATURES: readonly (readonly [title: string, cell: (features: DriverFeatur
   ["`--net-limit`", ({ limits }) => yesOrNo(limits.net)],
   ["memory of a VM that runs", ({ balloon }) => yesOrNo(balloon)],
   ["disks into a VM that runs", ({ hotplug }) => yesOrNo(hotplug.disk)],
+  ["saved with its memory", ({ snapshots }) => yesOrNo(snapshots !== undefined)],
+  ["of what was restored, it does not guarantee", ({ snapshots }) => snapshots?.weaknesses.join(" ") || "–"],
   ["boot may take", ({ agentDeadlineMs }) => `${agentDeadlineMs / 1000} s`],
   ["besides the guest's memory", ({ vmmOverheadBytes }) => `${formatSize(vmmOverheadBytes)} at most`],
   ["what it does not guarantee", ({ weaknesses }) => weaknesses.join(" ") || "–"],
