@@ -73,14 +73,18 @@ export async function migrateFromFile(
   await monitor.send("migrate-incoming", { uri: `unix:${from.socket}` }, deadlineMs);
   const socket = await connectWhenReady(from.socket, () => undefined, signal);
   try {
-    // QEMU hangs up on what it does not take; its own words come with its status, or its end.
-    await Promise.all([
-      pipeline(createReadStream(from.path), socket).catch(() => undefined),
-      untilDone(monitor, deadlineMs, signal),
-    ]);
+    await Promise.all([feed(socket, from.path), untilDone(monitor, deadlineMs, signal)]);
   } finally {
     socket.destroy();
     removeStaleSocket(from.socket);
+  }
+}
+
+async function feed(socket: Socket, path: string): Promise<void> {
+  try {
+    await pipeline(createReadStream(path), socket);
+  } catch {
+    // QEMU hangs up on what it does not take; its own words come with its status, or its end.
   }
 }
 
