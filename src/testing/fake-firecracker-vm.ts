@@ -157,7 +157,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
         driveIds: string[];
         memSizeMib: number;
       };
-      this.driveIds = state.driveIds;
+      this.driveIds = state.driveIds.toReversed(); // Firecracker remembers them in no order.
       this.memSizeMib = state.memSizeMib;
     } catch {
       return "Load snapshot error: Failed to restore from snapshot: Failed to get snapshot state from file: Failed to load snapshot state from file: CRC64 validation failed: 1";

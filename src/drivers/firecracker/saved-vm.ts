@@ -88,9 +88,11 @@ export async function loadVm(
 /** What was loaded decides; a plan that says otherwise would be believed by everybody else. */
 function checkLoaded({ machineConfig, drives = [] }: VmConfig, plan: BootPlan): void {
   const wanted = firecrackerConfig(plan);
+  // In no order: which device is which the guest remembers, and each is named after its place.
   const disks = (list: VmConfig["drives"] = []): string =>
     list
       .map(({ driveId, isReadOnly }) => `${driveId}${isReadOnly === true ? " (read-only)" : ""}`)
+      .toSorted()
       .join(", ");
   const shapes = [machineConfig, wanted.machineConfig].map(
     (machine) => `${machine?.vcpuCount} CPUs and ${machine?.memSizeMib} MiB`,
