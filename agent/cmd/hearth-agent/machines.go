@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"hearth.dev/agent/internal/accounts"
 	"hearth.dev/agent/internal/boot"
 	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/freezer"
+	"hearth.dev/agent/internal/hostkeys"
 	"hearth.dev/agent/internal/identity"
 	"hearth.dev/agent/internal/power"
 	"hearth.dev/agent/internal/reaper"
@@ -38,14 +41,16 @@ func giveUp(console *boot.Console, err error) {
 type initMachine struct {
 	identity.Guest
 	volumes.Set
+	*freezer.Freezer
 	end  power.Init
 	once sync.Once
 }
 
-func newInitMachine(booted boot.Booted, runner *execs.Runner) *initMachine {
+func newInitMachine(booted boot.Booted, runner *execs.Runner, logger *log.Logger) *initMachine {
 	return &initMachine{
-		Guest: identity.Guest{Root: "/", Kernel: identity.Linux{}},
-		Set:   volumes.Set{System: volumes.Linux{}},
+		Guest:   newGuest(logger),
+		Set:     volumes.Set{System: volumes.Linux{}},
+		Freezer: newFreezer(runner, logger),
 		end: power.Init{
 			Console: booted.Console,
 			Reaper:  runner.Reaper(),
@@ -56,9 +61,20 @@ func newInitMachine(booted boot.Booted, runner *execs.Runner) *initMachine {
 	}
 }
 
+func newGuest(logger *log.Logger) identity.Guest {
+	return identity.Guest{Root: "/", Kernel: identity.Linux{}, Keys: hostkeys.New(logger)}
+}
+
+func newFreezer(runner *execs.Runner, logger *log.Logger) *freezer.Freezer {
+	f := freezer.New(logger)
+	runner.Cgroup = f.ExecCgroup
+	return f
+}
+
 func (m *initMachine) Shutdown(reboot bool, timeout time.Duration) {
 	go m.once.Do(func() {
 		time.Sleep(answerTime)
+		_ = m.Thaw() // Who is held gets no SIGTERM. SIGKILL reaches all the same what does not thaw.
 		m.end.Disks = append(m.Writable(), m.end.Disks...)
 		m.end.End(reboot, timeout)
 	})
@@ -78,27 +94,53 @@ func (m *initMachine) powerOffOnSignal() {
 type serviceMachine struct {
 	identity.Guest
 	volumes.Set
+	*freezer.Freezer
 }
 
-func newServiceMachine() *serviceMachine {
+func newServiceMachine(runner *execs.Runner, logger *log.Logger) *serviceMachine {
 	return &serviceMachine{
-		Guest: identity.Guest{Root: "/", Kernel: identity.Linux{}},
-		Set:   volumes.Set{System: volumes.Linux{}},
+		Guest:   newGuest(logger),
+		Set:     volumes.Set{System: volumes.Linux{}},
+		Freezer: newFreezer(runner, logger),
 	}
 }
 
-func (*serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
-	time.AfterFunc(answerTime, func() { power.Systemd(os.Stderr, reboot, timeout) })
+func (m *serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
+	time.AfterFunc(answerTime, func() {
+		_ = m.Thaw() // Services that are held could not end. Init kills in the end what does not thaw.
+		power.Systemd(os.Stderr, reboot, timeout)
+	})
 }
 
 // pretendMachine is for tests on a host: it keeps the machine as it is, and ends itself instead.
-type pretendMachine struct{ end context.CancelFunc }
+type pretendMachine struct {
+	end    context.CancelFunc
+	frozen atomic.Bool
+}
 
-func (pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
+func (*pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
 
-func (pretendMachine) Mount([]volumes.Mount) error { return nil }
+func (*pretendMachine) Mount([]volumes.Mount) error { return nil }
 
-func (m pretendMachine) Shutdown(bool, time.Duration) { time.AfterFunc(answerTime, m.end) }
+func (m *pretendMachine) Freeze(context.Context, bool, time.Duration) ([]string, error) {
+	m.frozen.Store(true)
+	return nil, nil
+}
+
+func (m *pretendMachine) Thaw() error {
+	m.frozen.Store(false)
+	return nil
+}
+
+func (m *pretendMachine) Frozen() bool { return m.frozen.Load() }
+
+func (*pretendMachine) Renew() {}
+
+func (*pretendMachine) Enter(context.Context) error { return nil }
+
+func (*pretendMachine) Leave() {}
+
+func (m *pretendMachine) Shutdown(bool, time.Duration) { time.AfterFunc(answerTime, m.end) }
 
 func runListener(path string) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -113,5 +155,5 @@ func runListener(path string) error {
 	logger := log.New(os.Stderr, "hearth-agent: ", 0)
 	runner := execs.NewRunner(reaper.New(ctx, false), accounts.System)
 	defer runner.KillAll()
-	return newServer(logger, runner, pretendMachine{cancel}, "agent").Listen(ctx, listener)
+	return newServer(logger, runner, &pretendMachine{end: cancel}, "agent").Listen(ctx, listener)
 }

@@ -68,7 +68,7 @@ func runInit() {
 	}
 	logger := log.New(booted.Console, "hearth: ", 0)
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
-	machine := newInitMachine(booted, runner)
+	machine := newInitMachine(booted, runner, logger)
 	machine.powerOffOnSignal()
 	server := newServer(logger, runner, machine, "agent")
 	giveUp(booted.Console, serveHost(server, booted.Options.Channel, booted.Console.Stage))
@@ -82,7 +82,7 @@ func runService() error {
 		return fmt.Errorf("the kernel's command line: %w", err)
 	}
 	power.HasSwitch = options.Off != "restart"
-	server := newServer(logger, runner, newServiceMachine(), "systemd")
+	server := newServer(logger, runner, newServiceMachine(runner, logger), "systemd")
 	return serveHost(server, options.Channel, func(string) {})
 }
 

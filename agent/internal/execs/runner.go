@@ -1,6 +1,7 @@
 package execs
 
 import (
+	"os"
 	"sync"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 // Runner starts commands and knows those that run.
 type Runner struct {
 	Settings Settings
+	// Cgroup opens the one that commands start in; nil, or an answer of nil, is the agent's own.
+	Cgroup   func() *os.File
 	reaper   *reaper.Reaper
 	accounts accounts.Files
 
@@ -38,7 +41,7 @@ func (r *Runner) Start(spec Spec) (*Command, error) {
 		return nil, err
 	}
 	c := &Command{ID: spec.ID}
-	if c.process, c.streams, err = start(r.reaper, p, spec); err != nil {
+	if c.process, c.streams, err = start(r.reaper, p, spec, r.openCgroup()); err != nil {
 		r.forget(spec.ID)
 		return nil, err
 	}
@@ -49,6 +52,13 @@ func (r *Runner) Start(spec Spec) (*Command, error) {
 		r.forget(c.ID)
 	}()
 	return c, nil
+}
+
+func (r *Runner) openCgroup() *os.File {
+	if r.Cgroup == nil {
+		return nil
+	}
+	return r.Cgroup()
 }
 
 func (r *Runner) reserve(id string) error {

@@ -9,8 +9,12 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// start executes the plan in a session of its own, whose group can be signalled as a whole.
-func start(r *reaper.Reaper, p plan, spec Spec) (*reaper.Process, *streams, error) {
+// start executes the plan in a session of its own, whose group can be signalled as a whole, and in the cgroup,
+// which it closes.
+func start(r *reaper.Reaper, p plan, spec Spec, cgroup *os.File) (*reaper.Process, *streams, error) {
+	if cgroup != nil {
+		defer cgroup.Close()
+	}
 	s, err := openStreams(spec, p.account.UID)
 	if err != nil {
 		return nil, nil, fault.Because(err, fault.AgentFailed, "the command's streams could not be made")
@@ -26,14 +30,32 @@ func start(r *reaper.Reaper, p plan, spec Spec) (*reaper.Process, *streams, erro
 		a := p.account
 		attr.Sys.Credential = &syscall.Credential{Uid: a.UID, Gid: a.GID, Groups: a.Groups}
 	}
-	process, err := r.Start(p.path, p.argv, attr)
+	if cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(cgroup.Fd())
+	}
+	process, err := startSomewhere(r, p.path, p.argv, attr)
 	if err == unix.ENOEXEC {
 		// A script without `#!`: every shell, and execvp, runs it by /bin/sh.
-		process, err = r.Start("/bin/sh", append([]string{"/bin/sh", p.path}, p.argv[1:]...), attr)
+		process, err = startSomewhere(r, "/bin/sh", append([]string{"/bin/sh", p.path}, p.argv[1:]...), attr)
 	}
 	if err != nil {
 		s.close()
 		return nil, nil, startFault(err, p)
 	}
 	return process, s, nil
+}
+
+// startSomewhere does without the cgroup if it takes nobody: the kernel may be too old to start in one, and root in
+// the guest may have made it one that holds only other cgroups. A command that runs is worth more than its place.
+func startSomewhere(r *reaper.Reaper, path string, argv []string, attr *syscall.ProcAttr) (*reaper.Process, error) {
+	process, err := r.Start(path, argv, attr)
+	switch err {
+	case unix.ENOSYS, unix.EBUSY, unix.EOPNOTSUPP, unix.ENOENT, unix.ENODEV:
+		// ENOENT is a cgroup that was removed, or a program that is missing: that says it a second time.
+		if attr.Sys.UseCgroupFD {
+			attr.Sys.UseCgroupFD = false
+			return r.Start(path, argv, attr)
+		}
+	}
+	return process, err
 }

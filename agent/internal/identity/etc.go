@@ -2,7 +2,6 @@ package identity
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -64,10 +63,7 @@ func (g Guest) writeMachineID(id string) error {
 		if have != "" && have != "uninitialized" {
 			return nil
 		}
-		var random [16]byte
-		rand.Read(random[:]) // Never fails: it ends the program instead.
-		random[6] = random[6]&0x0f | 0x40
-		random[8] = random[8]&0x3f | 0x80
+		random := randomID()
 		id = hex.EncodeToString(random[:])
 	}
 	if have == id {

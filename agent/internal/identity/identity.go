@@ -13,10 +13,13 @@ type Identity struct {
 	Entropy    []byte
 	MachineID  string // 32 hex digits.
 	Network    Network
+	// Restored says that the guest begins another life in the middle: what tells it from its copies is made anew.
+	Restored bool
 }
 
 // Network is the one interface that a guest may have beside lo.
 type Network struct {
+	MAC         string // Empty leaves the interface's.
 	Interface   string
 	Addresses   []string // CIDR.
 	Gateway     string
@@ -27,6 +30,13 @@ type Network struct {
 type Guest struct {
 	Root   string // Of the files in /etc; "/" in a guest.
 	Kernel Kernel
+	Keys   HostKeys
+}
+
+// HostKeys are those of the guest's SSH server; see hostkeys.Keys.
+type HostKeys interface {
+	Renew(comment string) error
+	Resume(comment string)
 }
 
 // Kernel is the part of an identity that the kernel keeps.
@@ -35,6 +45,10 @@ type Kernel interface {
 	SetClock(unixNs int64) error
 	AddEntropy(seed []byte) error
 	SetUpNetwork(ctx context.Context, network Network) error
+	// ForgetNeighbours drops what is known of who is at which address beside the interface.
+	ForgetNeighbours(ctx context.Context, network Network) error
+	// ShowBootID makes the file's text the kernel's boot id. Idempotent.
+	ShowBootID(path string) error
 }
 
 // Configure does all that it can, entropy first: what follows may draw from it. A guest without a part of its
@@ -51,13 +65,20 @@ func (g Guest) Configure(ctx context.Context, id Identity) []string {
 	}
 	try(len(id.Entropy) > 0, "The entropy could not be added", func() error { return g.Kernel.AddEntropy(id.Entropy) })
 	try(id.UnixTimeNs != 0, "The clock could not be set", func() error { return g.Kernel.SetClock(id.UnixTimeNs) })
+	try(id.Restored, "The boot id stays the snapshot's", g.renewBootID)
 	try(true, "The machine id could not be written", func() error { return g.writeMachineID(id.MachineID) })
 	if id.Hostname != "" {
 		try(true, "The hostname could not be set", func() error { return g.Kernel.SetHostname(id.Hostname) })
 		try(true, "/etc/hostname could not be written", func() error { return g.writeHostname(id.Hostname) })
 		try(true, "/etc/hosts could not be written", func() error { return g.writeHosts(id.Hostname) })
 	}
+	try(id.Restored, "The SSH host keys stay the snapshot's", func() error { return g.Keys.Renew("root@" + id.Hostname) })
+	if !id.Restored {
+		g.Keys.Resume("root@" + id.Hostname)
+	}
 	try(true, "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
+	try(id.Restored && id.Network.Interface != "", "The snapshot's neighbours are still known",
+		func() error { return g.Kernel.ForgetNeighbours(ctx, id.Network) })
 	nameservers := id.Network.Nameservers
 	try(len(nameservers) > 0, "/etc/resolv.conf could not be written", func() error { return g.writeResolvConf(nameservers) })
 	return warnings

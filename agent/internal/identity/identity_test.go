@@ -14,6 +14,7 @@ import (
 // fakeKernel keeps what it was told, and changes nothing.
 type fakeKernel struct {
 	calls  []string
+	bootID string // The file that is shown.
 	failed error
 }
 
@@ -24,6 +25,16 @@ func (k *fakeKernel) SetUpNetwork(_ context.Context, n Network) error {
 	return k.call("network " + n.Interface)
 }
 
+func (k *fakeKernel) ForgetNeighbours(_ context.Context, n Network) error {
+	return k.call("neighbours " + n.Interface)
+}
+func (k *fakeKernel) ShowBootID(path string) error {
+	k.bootID = path
+	return k.call("boot id")
+}
+func (k *fakeKernel) Renew(comment string) error { return k.call("keys of " + comment) }
+func (k *fakeKernel) Resume(string)              {}
+
 func (k *fakeKernel) call(name string) error {
 	k.calls = append(k.calls, name)
 	return k.failed
@@ -31,7 +42,7 @@ func (k *fakeKernel) call(name string) error {
 
 func newGuest(t *testing.T, files map[string]string) (Guest, *fakeKernel) {
 	kernel := &fakeKernel{}
-	g := Guest{Root: t.TempDir(), Kernel: kernel}
+	g := Guest{Root: t.TempDir(), Kernel: kernel, Keys: kernel}
 	for name, text := range files {
 		if err := errors.Join(os.MkdirAll(g.Root+"/etc", 0o755), os.WriteFile(g.etc(name), []byte(text), 0o644)); err != nil {
 			t.Fatal(err)

@@ -1,18 +1,21 @@
 package identity
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // The device may be found a moment after the agent is up.
 const linkTimeout = 3 * time.Second
 
-// SetUpNetwork brings lo up, and the interface with exactly the given addresses and gateway.
+// SetUpNetwork brings lo up, and the interface with exactly the given addresses, gateway and MAC.
 func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
 	if lo, err := netlink.LinkByName("lo"); err != nil {
 		return fmt.Errorf("lo: %w", err)
@@ -24,6 +27,9 @@ func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
 	}
 	link, err := waitForLink(ctx, network.Interface)
 	if err != nil {
+		return err
+	}
+	if err := setMAC(link, network.MAC); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
@@ -72,17 +78,63 @@ func waitForLink(ctx context.Context, name string) (netlink.Link, error) {
 	}
 }
 
+// setMAC tries it on the interface as it is: taking it down would lose the routes that the user made.
+func setMAC(link netlink.Link, text string) error {
+	if text == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil {
+		return fmt.Errorf("%q is not a MAC address", text)
+	}
+	if bytes.Equal(mac, link.Attrs().HardwareAddr) {
+		return nil
+	}
+	if netlink.LinkSetHardwareAddr(link, mac) == nil {
+		return nil
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		return fmt.Errorf("take %s down for its MAC address: %w", link.Attrs().Name, err)
+	}
+	if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
+		return fmt.Errorf("the MAC address %s: %w", text, errors.Join(err, netlink.LinkSetUp(link)))
+	}
+	return nil
+}
+
+// ForgetNeighbours keeps those that somebody entered by hand.
+func (Linux) ForgetNeighbours(ctx context.Context, network Network) error {
+	link, err := waitForLink(ctx, network.Interface)
+	if err != nil {
+		return err
+	}
+	neighbours, err := netlink.NeighList(link.Attrs().Index, 0)
+	if err != nil {
+		return fmt.Errorf("list neighbours: %w", err)
+	}
+	for _, neighbour := range neighbours {
+		if neighbour.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 {
+			continue
+		}
+		if err := netlink.NeighDel(&neighbour); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("forget the neighbour %s: %w", neighbour.IP, err)
+		}
+	}
+	return nil
+}
+
+// replaceAddresses removes before it adds: with the first address of a network the kernel removes every other one
+// in it, and a restored guest's new address is in the network of its old one.
 func replaceAddresses(link netlink.Link, wanted []string) error {
 	keep := map[string]bool{}
+	var addresses []*netlink.Addr
 	for _, text := range wanted {
 		address, err := netlink.ParseAddr(text)
 		if err != nil {
 			return fmt.Errorf("%q is not an address with a prefix length: %w", text, err)
 		}
 		keep[address.IPNet.String()] = true
-		if err := netlink.AddrReplace(link, address); err != nil {
-			return fmt.Errorf("the address %s: %w", text, err)
-		}
+		addresses = append(addresses, address)
 	}
 	old, err := netlink.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
@@ -92,8 +144,14 @@ func replaceAddresses(link netlink.Link, wanted []string) error {
 		if keep[address.IPNet.String()] {
 			continue
 		}
-		if err := netlink.AddrDel(link, &address); err != nil {
+		err := netlink.AddrDel(link, &address)
+		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("remove the address %s: %w", address.IPNet, err)
+		}
+	}
+	for _, address := range addresses {
+		if err := netlink.AddrReplace(link, address); err != nil {
+			return fmt.Errorf("the address %s: %w", address.IPNet, err)
 		}
 	}
 	return nil

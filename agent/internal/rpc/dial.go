@@ -31,6 +31,9 @@ func (s *Service) Dial(ctx context.Context, stream *dialStream) error {
 	if target == nil || (target.Network != "tcp" && target.Network != "unix") {
 		return failure(fault.New(fault.InputInvalid, "the first message of a dial has to name a tcp or unix target"))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer s.streams.add(cancel)()
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conn, err := dialer.DialContext(ctx, target.Network, target.Address)
 	if err != nil {

@@ -24,7 +24,10 @@ func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 	if start == nil {
 		return failure(fault.New(fault.InputInvalid, "the first message of an exec has to be `start`"))
 	}
-	command, err := s.Runner.Start(specOf(start))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer s.streams.add(cancel)()
+	command, err := s.startExec(ctx, start)
 	if err != nil {
 		return failure(err)
 	}
@@ -33,6 +36,7 @@ func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 		// Also when this function fails: a command without a reader would hang on its full pipes.
 		defer command.Kill()
 		defer context.AfterFunc(ctx, command.Kill)()
+		defer s.streams.add(command.Kill)()
 	}
 	started := &agentv1.ExecStarted{Pid: uint32(command.Pid())}
 	if err := stream.Send(&agentv1.ExecResponse{Response: &agentv1.ExecResponse_Started{Started: started}}); err != nil {
@@ -50,6 +54,15 @@ func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 	exit := command.Exit()
 	exited := &agentv1.ExecExited{Code: exit.Code, Signal: exit.Signal, TimedOut: exit.TimedOut}
 	return stream.Send(&agentv1.ExecResponse{Response: &agentv1.ExecResponse_Exited{Exited: exited}})
+}
+
+// startExec waits while the guest is held: a child that is born frozen would never come to its program.
+func (s *Service) startExec(ctx context.Context, start *agentv1.ExecStart) (*execs.Command, error) {
+	if err := s.Machine.Enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.Machine.Leave()
+	return s.Runner.Start(specOf(start))
 }
 
 func specOf(start *agentv1.ExecStart) execs.Spec {

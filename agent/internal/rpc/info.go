@@ -28,6 +28,7 @@ func (s *Service) Info(
 		MemoryAvailableBytes: memory["MemAvailable"],
 		Execs:                uint32(s.Runner.Count()),
 		Configured:           s.configured.Load(),
+		Frozen:               s.Machine.Frozen(),
 	}), nil
 }
 

@@ -24,6 +24,15 @@ type Machine interface {
 	Configure(ctx context.Context, id identity.Identity) (warnings []string)
 	// Mount makes the volumes appear at their paths, in this order. Idempotent.
 	Mount(mounts []volumes.Mount) error
+	// Freeze holds all processes but the agent's and PID 1; Thaw lets them go on, and so do 30 s without another
+	// Freeze or Renew.
+	Freeze(ctx context.Context, flush bool, timeout time.Duration) (warnings []string, err error)
+	Thaw() error
+	Renew()
+	Frozen() bool
+	// Enter waits while they are held, and keeps them from being held until Leave.
+	Enter(ctx context.Context) error
+	Leave()
 	// Shutdown begins to end the guest and returns at once.
 	Shutdown(reboot bool, timeout time.Duration)
 }
@@ -36,6 +45,7 @@ type Service struct {
 	Machine Machine
 
 	configured atomic.Bool
+	streams    streams
 }
 
 var _ agentv1connect.AgentServiceHandler = (*Service)(nil)
@@ -50,18 +60,25 @@ func (s *Service) Handler() http.Handler {
 	return mux
 }
 
-// Configure gives the guest its identity.
+// Configure gives the guest its identity, and lets go on what was held until it had one. It stays held when a volume
+// is missing, for as long as the freezer's own patience lasts.
 func (s *Service) Configure(
 	ctx context.Context, req *connect.Request[agentv1.ConfigureRequest],
 ) (*connect.Response[agentv1.ConfigureResponse], error) {
 	m := req.Msg
+	s.Machine.Renew()
+	if m.Restored {
+		s.streams.endAll()
+	}
 	s.Runner.Settings.Set(execs.Defaults{Env: m.Env, User: m.User, Workdir: m.Workdir, Command: m.Command})
 	warnings := s.Machine.Configure(ctx, identity.Identity{
 		Hostname:   m.Hostname,
 		UnixTimeNs: m.UnixTimeNs,
 		Entropy:    m.Entropy,
 		MachineID:  m.MachineId,
+		Restored:   m.Restored,
 		Network: identity.Network{
+			MAC:         m.GetNetwork().GetMac(),
 			Interface:   m.GetNetwork().GetInterface(),
 			Addresses:   m.GetNetwork().GetAddresses(),
 			Gateway:     m.GetNetwork().GetGateway(),
@@ -69,6 +86,9 @@ func (s *Service) Configure(
 		},
 	})
 	if err := s.Machine.Mount(mountsOf(m)); err != nil {
+		return nil, failure(err)
+	}
+	if err := s.Machine.Thaw(); err != nil {
 		return nil, failure(err)
 	}
 	s.configured.Store(true)

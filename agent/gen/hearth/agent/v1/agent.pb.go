@@ -74,6 +74,7 @@ type InfoResponse struct {
 	MemoryAvailableBytes uint64                 `protobuf:"varint,8,opt,name=memory_available_bytes,json=memoryAvailableBytes,proto3" json:"memory_available_bytes,omitempty"`
 	Execs                uint32                 `protobuf:"varint,9,opt,name=execs,proto3" json:"execs,omitempty"`            // commands that run now
 	Configured           bool                   `protobuf:"varint,10,opt,name=configured,proto3" json:"configured,omitempty"` // whether Configure was answered since boot
+	Frozen               bool                   `protobuf:"varint,11,opt,name=frozen,proto3" json:"frozen,omitempty"`         // see Freeze
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -178,18 +179,29 @@ func (x *InfoResponse) GetConfigured() bool {
 	return false
 }
 
+func (x *InfoResponse) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
 type ConfigureRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	UnixTimeNs    int64                  `protobuf:"varint,2,opt,name=unix_time_ns,json=unixTimeNs,proto3" json:"unix_time_ns,omitempty"` // the host's wall clock; 0 leaves the guest's
-	Entropy       []byte                 `protobuf:"bytes,3,opt,name=entropy,proto3" json:"entropy,omitempty"`                            // mixed into the kernel's generator and credited; may be empty
-	MachineId     string                 `protobuf:"bytes,4,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`       // 32 hex digits; empty leaves the image's
-	Network       *NetworkConfig         `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"`
-	Env           map[string]string      `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // defaults for every exec
-	User          string                 `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`                                                                         // default user of execs; empty is root
-	Workdir       string                 `protobuf:"bytes,8,opt,name=workdir,proto3" json:"workdir,omitempty"`                                                                   // default folder of execs; empty is the user's home
-	Command       []string               `protobuf:"bytes,9,rep,name=command,proto3" json:"command,omitempty"`                                                                   // of an exec with an empty argv; empty is a login shell
-	Mounts        []*Mount               `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`                                                                    // in this order
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Hostname   string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	UnixTimeNs int64                  `protobuf:"varint,2,opt,name=unix_time_ns,json=unixTimeNs,proto3" json:"unix_time_ns,omitempty"` // the host's wall clock; 0 leaves the guest's
+	Entropy    []byte                 `protobuf:"bytes,3,opt,name=entropy,proto3" json:"entropy,omitempty"`                            // mixed into the kernel's generator and credited; may be empty
+	MachineId  string                 `protobuf:"bytes,4,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`       // 32 hex digits; empty leaves the image's
+	Network    *NetworkConfig         `protobuf:"bytes,5,opt,name=network,proto3" json:"network,omitempty"`
+	Env        map[string]string      `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // defaults for every exec
+	User       string                 `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`                                                                         // default user of execs; empty is root
+	Workdir    string                 `protobuf:"bytes,8,opt,name=workdir,proto3" json:"workdir,omitempty"`                                                                   // default folder of execs; empty is the user's home
+	Command    []string               `protobuf:"bytes,9,rep,name=command,proto3" json:"command,omitempty"`                                                                   // of an exec with an empty argv; empty is a login shell
+	Mounts     []*Mount               `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`                                                                    // in this order
+	// The guest was restored from a snapshot, maybe as one of many copies, and this is the first Configure of its new
+	// life. What must not be shared with the others is made anew: boot id, SSH host keys, neighbours on the network.
+	// Streams that the saved guest had open end.
+	Restored      bool `protobuf:"varint,11,opt,name=restored,proto3" json:"restored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +306,13 @@ func (x *ConfigureRequest) GetMounts() []*Mount {
 	return nil
 }
 
+func (x *ConfigureRequest) GetRestored() bool {
+	if x != nil {
+		return x.Restored
+	}
+	return false
+}
+
 type Mount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Device        string                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"` // such as /dev/vdc; ext4
@@ -360,6 +379,7 @@ type NetworkConfig struct {
 	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // CIDR
 	Gateway       string                 `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	Nameservers   []string               `protobuf:"bytes,4,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
+	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"` // such as 02:00:00:00:00:01; empty leaves the interface's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +440,13 @@ func (x *NetworkConfig) GetNameservers() []string {
 		return x.Nameservers
 	}
 	return nil
+}
+
+func (x *NetworkConfig) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
 }
 
 type ConfigureResponse struct {
@@ -1611,6 +1638,175 @@ func (x *DialResponse) GetData() []byte {
 	return nil
 }
 
+type FreezeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flush         bool                   `protobuf:"varint,1,opt,name=flush,proto3" json:"flush,omitempty"`                          // write what programs have written to the disks first
+	TimeoutMs     uint64                 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // for the processes to stand still; 0: 2 s. After it nothing is held
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeRequest) Reset() {
+	*x = FreezeRequest{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeRequest) ProtoMessage() {}
+
+func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
+func (*FreezeRequest) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FreezeRequest) GetFlush() bool {
+	if x != nil {
+		return x.Flush
+	}
+	return false
+}
+
+func (x *FreezeRequest) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type FreezeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What could not be done, in sentences; the processes are held all the same.
+	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeResponse) Reset() {
+	*x = FreezeResponse{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeResponse) ProtoMessage() {}
+
+func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeResponse.ProtoReflect.Descriptor instead.
+func (*FreezeResponse) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FreezeResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type ThawRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThawRequest) Reset() {
+	*x = ThawRequest{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThawRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThawRequest) ProtoMessage() {}
+
+func (x *ThawRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
+func (*ThawRequest) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+type ThawResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ThawResponse) Reset() {
+	*x = ThawResponse{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ThawResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ThawResponse) ProtoMessage() {}
+
+func (x *ThawResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
+func (*ThawResponse) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
 type ShutdownRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reboot        bool                   `protobuf:"varint,1,opt,name=reboot,proto3" json:"reboot,omitempty"`
@@ -1621,7 +1817,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1829,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1842,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ShutdownRequest) GetReboot() bool {
@@ -1671,7 +1867,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1879,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1892,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 var File_hearth_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1704,7 +1900,7 @@ var File_hearth_agent_v1_agent_proto protoreflect.FileDescriptor
 const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x1bhearth/agent/v1/agent.proto\x12\x0fhearth.agent.v1\"\r\n" +
-	"\vInfoRequest\"\xcc\x02\n" +
+	"\vInfoRequest\"\xe4\x02\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x16\n" +
@@ -1718,7 +1914,8 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"configured\x18\n" +
 	" \x01(\bR\n" +
-	"configured\"\xb1\x03\n" +
+	"configured\x12\x16\n" +
+	"\x06frozen\x18\v \x01(\bR\x06frozen\"\xcd\x03\n" +
 	"\x10ConfigureRequest\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12 \n" +
 	"\funix_time_ns\x18\x02 \x01(\x03R\n" +
@@ -1732,19 +1929,21 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\aworkdir\x18\b \x01(\tR\aworkdir\x12\x18\n" +
 	"\acommand\x18\t \x03(\tR\acommand\x12.\n" +
 	"\x06mounts\x18\n" +
-	" \x03(\v2\x16.hearth.agent.v1.MountR\x06mounts\x1a6\n" +
+	" \x03(\v2\x16.hearth.agent.v1.MountR\x06mounts\x12\x1a\n" +
+	"\brestored\x18\v \x01(\bR\brestored\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"P\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x87\x01\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x99\x01\n" +
 	"\rNetworkConfig\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12 \n" +
-	"\vnameservers\x18\x04 \x03(\tR\vnameservers\"/\n" +
+	"\vnameservers\x18\x04 \x03(\tR\vnameservers\x12\x10\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\"/\n" +
 	"\x11ConfigureResponse\x12\x1a\n" +
 	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"\x89\x01\n" +
 	"\vExecRequest\x122\n" +
@@ -1818,12 +2017,20 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\"\n" +
 	"\fDialResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"H\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"D\n" +
+	"\rFreezeRequest\x12\x14\n" +
+	"\x05flush\x18\x01 \x01(\bR\x05flush\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\",\n" +
+	"\x0eFreezeResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"\r\n" +
+	"\vThawRequest\"\x0e\n" +
+	"\fThawResponse\"H\n" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reboot\x18\x01 \x01(\bR\x06reboot\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\x12\n" +
-	"\x10ShutdownResponse2\xdb\x05\n" +
+	"\x10ShutdownResponse2\xeb\x06\n" +
 	"\fAgentService\x12C\n" +
 	"\x04Info\x12\x1c.hearth.agent.v1.InfoRequest\x1a\x1d.hearth.agent.v1.InfoResponse\x12R\n" +
 	"\tConfigure\x12!.hearth.agent.v1.ConfigureRequest\x1a\".hearth.agent.v1.ConfigureResponse\x12G\n" +
@@ -1834,7 +2041,9 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"ResizeExec\x12\".hearth.agent.v1.ResizeExecRequest\x1a#.hearth.agent.v1.ResizeExecResponse\x12N\n" +
 	"\aReadTar\x12\x1f.hearth.agent.v1.ReadTarRequest\x1a .hearth.agent.v1.ReadTarResponse0\x01\x12Q\n" +
 	"\bWriteTar\x12 .hearth.agent.v1.WriteTarRequest\x1a!.hearth.agent.v1.WriteTarResponse(\x01\x12G\n" +
-	"\x04Dial\x12\x1c.hearth.agent.v1.DialRequest\x1a\x1d.hearth.agent.v1.DialResponse(\x010\x01\x12O\n" +
+	"\x04Dial\x12\x1c.hearth.agent.v1.DialRequest\x1a\x1d.hearth.agent.v1.DialResponse(\x010\x01\x12I\n" +
+	"\x06Freeze\x12\x1e.hearth.agent.v1.FreezeRequest\x1a\x1f.hearth.agent.v1.FreezeResponse\x12C\n" +
+	"\x04Thaw\x12\x1c.hearth.agent.v1.ThawRequest\x1a\x1d.hearth.agent.v1.ThawResponse\x12O\n" +
 	"\bShutdown\x12 .hearth.agent.v1.ShutdownRequest\x1a!.hearth.agent.v1.ShutdownResponseB.Z,hearth.dev/agent/gen/hearth/agent/v1;agentv1b\x06proto3"
 
 var (
@@ -1849,7 +2058,7 @@ func file_hearth_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_hearth_agent_v1_agent_proto_rawDescData
 }
 
-var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_hearth_agent_v1_agent_proto_goTypes = []any{
 	(*InfoRequest)(nil),        // 0: hearth.agent.v1.InfoRequest
 	(*InfoResponse)(nil),       // 1: hearth.agent.v1.InfoResponse
@@ -1875,17 +2084,21 @@ var file_hearth_agent_v1_agent_proto_goTypes = []any{
 	(*DialRequest)(nil),        // 21: hearth.agent.v1.DialRequest
 	(*DialTarget)(nil),         // 22: hearth.agent.v1.DialTarget
 	(*DialResponse)(nil),       // 23: hearth.agent.v1.DialResponse
-	(*ShutdownRequest)(nil),    // 24: hearth.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),   // 25: hearth.agent.v1.ShutdownResponse
-	nil,                        // 26: hearth.agent.v1.ConfigureRequest.EnvEntry
-	nil,                        // 27: hearth.agent.v1.ExecStart.EnvEntry
+	(*FreezeRequest)(nil),      // 24: hearth.agent.v1.FreezeRequest
+	(*FreezeResponse)(nil),     // 25: hearth.agent.v1.FreezeResponse
+	(*ThawRequest)(nil),        // 26: hearth.agent.v1.ThawRequest
+	(*ThawResponse)(nil),       // 27: hearth.agent.v1.ThawResponse
+	(*ShutdownRequest)(nil),    // 28: hearth.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),   // 29: hearth.agent.v1.ShutdownResponse
+	nil,                        // 30: hearth.agent.v1.ConfigureRequest.EnvEntry
+	nil,                        // 31: hearth.agent.v1.ExecStart.EnvEntry
 }
 var file_hearth_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: hearth.agent.v1.ConfigureRequest.network:type_name -> hearth.agent.v1.NetworkConfig
-	26, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
+	30, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
 	3,  // 2: hearth.agent.v1.ConfigureRequest.mounts:type_name -> hearth.agent.v1.Mount
 	7,  // 3: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
-	27, // 4: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
+	31, // 4: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
 	8,  // 5: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
 	10, // 6: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
 	11, // 7: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
@@ -1899,18 +2112,22 @@ var file_hearth_agent_v1_agent_proto_depIdxs = []int32{
 	16, // 15: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
 	18, // 16: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
 	21, // 17: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
-	24, // 18: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
-	1,  // 19: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
-	5,  // 20: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
-	9,  // 21: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
-	13, // 22: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
-	15, // 23: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
-	17, // 24: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
-	20, // 25: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
-	23, // 26: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
-	25, // 27: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
+	24, // 18: hearth.agent.v1.AgentService.Freeze:input_type -> hearth.agent.v1.FreezeRequest
+	26, // 19: hearth.agent.v1.AgentService.Thaw:input_type -> hearth.agent.v1.ThawRequest
+	28, // 20: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
+	1,  // 21: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
+	5,  // 22: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
+	9,  // 23: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
+	13, // 24: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
+	15, // 25: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
+	17, // 26: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
+	20, // 27: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
+	23, // 28: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
+	25, // 29: hearth.agent.v1.AgentService.Freeze:output_type -> hearth.agent.v1.FreezeResponse
+	27, // 30: hearth.agent.v1.AgentService.Thaw:output_type -> hearth.agent.v1.ThawResponse
+	29, // 31: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
+	21, // [21:32] is the sub-list for method output_type
+	10, // [10:21] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1947,7 +2164,7 @@ func file_hearth_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearth_agent_v1_agent_proto_rawDesc), len(file_hearth_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

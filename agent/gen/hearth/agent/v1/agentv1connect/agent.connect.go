@@ -54,6 +54,10 @@ const (
 	AgentServiceWriteTarProcedure = "/hearth.agent.v1.AgentService/WriteTar"
 	// AgentServiceDialProcedure is the fully-qualified name of the AgentService's Dial RPC.
 	AgentServiceDialProcedure = "/hearth.agent.v1.AgentService/Dial"
+	// AgentServiceFreezeProcedure is the fully-qualified name of the AgentService's Freeze RPC.
+	AgentServiceFreezeProcedure = "/hearth.agent.v1.AgentService/Freeze"
+	// AgentServiceThawProcedure is the fully-qualified name of the AgentService's Thaw RPC.
+	AgentServiceThawProcedure = "/hearth.agent.v1.AgentService/Thaw"
 	// AgentServiceShutdownProcedure is the fully-qualified name of the AgentService's Shutdown RPC.
 	AgentServiceShutdownProcedure = "/hearth.agent.v1.AgentService/Shutdown"
 )
@@ -79,6 +83,12 @@ type AgentServiceClient interface {
 	WriteTar(context.Context) *connect.ClientStreamForClient[v1.WriteTarRequest, v1.WriteTarResponse]
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow both ways.
 	Dial(context.Context) *connect.BidiStreamForClient[v1.DialRequest, v1.DialResponse]
+	// Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
+	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
+	// Lets them go on. Idempotent. Configure does the same at its end.
+	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)
 }
@@ -142,6 +152,18 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("Dial")),
 			connect.WithClientOptions(opts...),
 		),
+		freeze: connect.NewClient[v1.FreezeRequest, v1.FreezeResponse](
+			httpClient,
+			baseURL+AgentServiceFreezeProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Freeze")),
+			connect.WithClientOptions(opts...),
+		),
+		thaw: connect.NewClient[v1.ThawRequest, v1.ThawResponse](
+			httpClient,
+			baseURL+AgentServiceThawProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("Thaw")),
+			connect.WithClientOptions(opts...),
+		),
 		shutdown: connect.NewClient[v1.ShutdownRequest, v1.ShutdownResponse](
 			httpClient,
 			baseURL+AgentServiceShutdownProcedure,
@@ -161,6 +183,8 @@ type agentServiceClient struct {
 	readTar    *connect.Client[v1.ReadTarRequest, v1.ReadTarResponse]
 	writeTar   *connect.Client[v1.WriteTarRequest, v1.WriteTarResponse]
 	dial       *connect.Client[v1.DialRequest, v1.DialResponse]
+	freeze     *connect.Client[v1.FreezeRequest, v1.FreezeResponse]
+	thaw       *connect.Client[v1.ThawRequest, v1.ThawResponse]
 	shutdown   *connect.Client[v1.ShutdownRequest, v1.ShutdownResponse]
 }
 
@@ -204,6 +228,16 @@ func (c *agentServiceClient) Dial(ctx context.Context) *connect.BidiStreamForCli
 	return c.dial.CallBidiStream(ctx)
 }
 
+// Freeze calls hearth.agent.v1.AgentService.Freeze.
+func (c *agentServiceClient) Freeze(ctx context.Context, req *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error) {
+	return c.freeze.CallUnary(ctx, req)
+}
+
+// Thaw calls hearth.agent.v1.AgentService.Thaw.
+func (c *agentServiceClient) Thaw(ctx context.Context, req *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error) {
+	return c.thaw.CallUnary(ctx, req)
+}
+
 // Shutdown calls hearth.agent.v1.AgentService.Shutdown.
 func (c *agentServiceClient) Shutdown(ctx context.Context, req *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error) {
 	return c.shutdown.CallUnary(ctx, req)
@@ -230,6 +264,12 @@ type AgentServiceHandler interface {
 	WriteTar(context.Context, *connect.ClientStream[v1.WriteTarRequest]) (*connect.Response[v1.WriteTarResponse], error)
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow both ways.
 	Dial(context.Context, *connect.BidiStream[v1.DialRequest, v1.DialResponse]) error
+	// Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
+	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
+	// Lets them go on. Idempotent. Configure does the same at its end.
+	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)
 }
@@ -289,6 +329,18 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("Dial")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceFreezeHandler := connect.NewUnaryHandler(
+		AgentServiceFreezeProcedure,
+		svc.Freeze,
+		connect.WithSchema(agentServiceMethods.ByName("Freeze")),
+		connect.WithHandlerOptions(opts...),
+	)
+	agentServiceThawHandler := connect.NewUnaryHandler(
+		AgentServiceThawProcedure,
+		svc.Thaw,
+		connect.WithSchema(agentServiceMethods.ByName("Thaw")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceShutdownHandler := connect.NewUnaryHandler(
 		AgentServiceShutdownProcedure,
 		svc.Shutdown,
@@ -313,6 +365,10 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceWriteTarHandler.ServeHTTP(w, r)
 		case AgentServiceDialProcedure:
 			agentServiceDialHandler.ServeHTTP(w, r)
+		case AgentServiceFreezeProcedure:
+			agentServiceFreezeHandler.ServeHTTP(w, r)
+		case AgentServiceThawProcedure:
+			agentServiceThawHandler.ServeHTTP(w, r)
 		case AgentServiceShutdownProcedure:
 			agentServiceShutdownHandler.ServeHTTP(w, r)
 		default:
@@ -354,6 +410,14 @@ func (UnimplementedAgentServiceHandler) WriteTar(context.Context, *connect.Clien
 
 func (UnimplementedAgentServiceHandler) Dial(context.Context, *connect.BidiStream[v1.DialRequest, v1.DialResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("hearth.agent.v1.AgentService.Dial is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("hearth.agent.v1.AgentService.Freeze is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("hearth.agent.v1.AgentService.Thaw is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error) {

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hearth/agent/v1/agent.proto.
  */
 export const file_hearth_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLZAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgizQIKEENvbmZpZ3VyZVJlcXVlc3QSEAoIaG9zdG5hbWUYASABKAkSFAoMdW5peF90aW1lX25zGAIgASgDEg8KB2VudHJvcHkYAyABKAwSEgoKbWFjaGluZV9pZBgEIAEoCRIvCgduZXR3b3JrGAUgASgLMh4uaGVhcnRoLmFnZW50LnYxLk5ldHdvcmtDb25maWcSNwoDZW52GAYgAygLMiouaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlcXVlc3QuRW52RW50cnkSDAoEdXNlchgHIAEoCRIPCgd3b3JrZGlyGAggASgJEg8KB2NvbW1hbmQYCSADKAkSJgoGbW91bnRzGAogAygLMhYuaGVhcnRoLmFnZW50LnYxLk1vdW50GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoFTW91bnQSDgoGZGV2aWNlGAEgASgJEgwKBHBhdGgYAiABKAkSEQoJcmVhZF9vbmx5GAMgASgIIlsKDU5ldHdvcmtDb25maWcSEQoJaW50ZXJmYWNlGAEgASgJEhEKCWFkZHJlc3NlcxgCIAMoCRIPCgdnYXRld2F5GAMgASgJEhMKC25hbWVzZXJ2ZXJzGAQgAygJIiUKEUNvbmZpZ3VyZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIm4KC0V4ZWNSZXF1ZXN0EisKBXN0YXJ0GAEgASgLMhouaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCL4AQoJRXhlY1N0YXJ0EgoKAmlkGAEgASgJEgwKBGFyZ3YYAiADKAwSMAoDZW52GAMgAygLMiMuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydC5FbnZFbnRyeRIMCgR1c2VyGAQgASgJEg8KB3dvcmtkaXIYBSABKAkSIQoDdHR5GAYgASgLMhQuaGVhcnRoLmFnZW50LnYxLlR0eRINCgVzdGRpbhgHIAEoCBIOCgZkZXRhY2gYCCABKAgSEgoKdGltZW91dF9tcxgJIAEoBBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KA1R0eRIMCgRyb3dzGAEgASgNEgwKBGNvbHMYAiABKA0SDAoEdGVybRgDIAEoCSKeAQoMRXhlY1Jlc3BvbnNlEi8KB3N0YXJ0ZWQYASABKAsyHC5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABItCgZleGl0ZWQYBCABKAsyGy5oZWFydGguYWdlbnQudjEuRXhlY0V4aXRlZEgAQgoKCHJlc3BvbnNlIhoKC0V4ZWNTdGFydGVkEgsKA3BpZBgBIAEoDSI9CgpFeGVjRXhpdGVkEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCCIvChFTaWduYWxFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iFAoSU2lnbmFsRXhlY1Jlc3BvbnNlIjsKEVJlc2l6ZUV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHJvd3MYAiABKA0SDAoEY29scxgDIAEoDSIUChJSZXNpemVFeGVjUmVzcG9uc2UiLAoOUmVhZFRhclJlcXVlc3QSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIh8KD1JlYWRUYXJSZXNwb25zZRIMCgRkYXRhGAEgASgMIl0KD1dyaXRlVGFyUmVxdWVzdBIvCgVzdGFydBgBIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiNQoNV3JpdGVUYXJTdGFydBIMCgRwYXRoGAEgASgJEhYKDmNyZWF0ZV9wYXJlbnRzGAIgASgIIjIKEFdyaXRlVGFyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBINCgVieXRlcxgCIAEoBCJpCgtEaWFsUmVxdWVzdBItCgZ0YXJnZXQYASABKAsyGy5oZWFydGguYWdlbnQudjEuRGlhbFRhcmdldEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0Ii4KCkRpYWxUYXJnZXQSDwoHbmV0d29yaxgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIhwKDERpYWxSZXNwb25zZRIMCgRkYXRhGAEgASgMIjUKD1NodXRkb3duUmVxdWVzdBIOCgZyZWJvb3QYASABKAgSEgoKdGltZW91dF9tcxgCIAEoBCISChBTaHV0ZG93blJlc3BvbnNlMtsFCgxBZ2VudFNlcnZpY2USQwoESW5mbxIcLmhlYXJ0aC5hZ2VudC52MS5JbmZvUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5JbmZvUmVzcG9uc2USUgoJQ29uZmlndXJlEiEuaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlcXVlc3QaIi5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVzcG9uc2USRwoERXhlYxIcLmhlYXJ0aC5hZ2VudC52MS5FeGVjUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5FeGVjUmVzcG9uc2UoATABElUKClNpZ25hbEV4ZWMSIi5oZWFydGguYWdlbnQudjEuU2lnbmFsRXhlY1JlcXVlc3QaIy5oZWFydGguYWdlbnQudjEuU2lnbmFsRXhlY1Jlc3BvbnNlElUKClJlc2l6ZUV4ZWMSIi5oZWFydGguYWdlbnQudjEuUmVzaXplRXhlY1JlcXVlc3QaIy5oZWFydGguYWdlbnQudjEuUmVzaXplRXhlY1Jlc3BvbnNlEk4KB1JlYWRUYXISHy5oZWFydGguYWdlbnQudjEuUmVhZFRhclJlcXVlc3QaIC5oZWFydGguYWdlbnQudjEuUmVhZFRhclJlc3BvbnNlMAESUQoIV3JpdGVUYXISIC5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXF1ZXN0GiEuaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyUmVzcG9uc2UoARJHCgREaWFsEhwuaGVhcnRoLmFnZW50LnYxLkRpYWxSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkRpYWxSZXNwb25zZSgBMAESTwoIU2h1dGRvd24SIC5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0GiEuaGVhcnRoLmFnZW50LnYxLlNodXRkb3duUmVzcG9uc2VCLlosaGVhcnRoLmRldi9hZ2VudC9nZW4vaGVhcnRoL2FnZW50L3YxO2FnZW50djFiBnByb3RvMw");
+  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLpAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgSDgoGZnJvemVuGAsgASgIIt8CChBDb25maWd1cmVSZXF1ZXN0EhAKCGhvc3RuYW1lGAEgASgJEhQKDHVuaXhfdGltZV9ucxgCIAEoAxIPCgdlbnRyb3B5GAMgASgMEhIKCm1hY2hpbmVfaWQYBCABKAkSLwoHbmV0d29yaxgFIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEjcKA2VudhgGIAMoCzIqLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0LkVudkVudHJ5EgwKBHVzZXIYByABKAkSDwoHd29ya2RpchgIIAEoCRIPCgdjb21tYW5kGAkgAygJEiYKBm1vdW50cxgKIAMoCzIWLmhlYXJ0aC5hZ2VudC52MS5Nb3VudBIQCghyZXN0b3JlZBgLIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKBU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJoCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCRILCgNtYWMYBSABKAkiJQoRQ29uZmlndXJlUmVzcG9uc2USEAoId2FybmluZ3MYASADKAkibgoLRXhlY1JlcXVlc3QSKwoFc3RhcnQYASABKAsyGi5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0SAASDwoFc3RkaW4YAiABKAxIABIWCgxzdGRpbl9jbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0IvgBCglFeGVjU3RhcnQSCgoCaWQYASABKAkSDAoEYXJndhgCIAMoDBIwCgNlbnYYAyADKAsyIy5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0LkVudkVudHJ5EgwKBHVzZXIYBCABKAkSDwoHd29ya2RpchgFIAEoCRIhCgN0dHkYBiABKAsyFC5oZWFydGguYWdlbnQudjEuVHR5Eg0KBXN0ZGluGAcgASgIEg4KBmRldGFjaBgIIAEoCBISCgp0aW1lb3V0X21zGAkgASgEGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoDVHR5EgwKBHJvd3MYASABKA0SDAoEY29scxgCIAEoDRIMCgR0ZXJtGAMgASgJIp4BCgxFeGVjUmVzcG9uc2USLwoHc3RhcnRlZBgBIAEoCzIcLmhlYXJ0aC5hZ2VudC52MS5FeGVjU3RhcnRlZEgAEhAKBnN0ZG91dBgCIAEoDEgAEhAKBnN0ZGVychgDIAEoDEgAEi0KBmV4aXRlZBgEIAEoCzIbLmhlYXJ0aC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIj0KCkV4ZWNFeGl0ZWQSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEQoJdGltZWRfb3V0GAMgASgIIi8KEVNpZ25hbEV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEg4KBnNpZ25hbBgCIAEoDSIUChJTaWduYWxFeGVjUmVzcG9uc2UiOwoRUmVzaXplRXhlY1JlcXVlc3QSCgoCaWQYASABKAkSDAoEcm93cxgCIAEoDRIMCgRjb2xzGAMgASgNIhQKElJlc2l6ZUV4ZWNSZXNwb25zZSIsCg5SZWFkVGFyUmVxdWVzdBIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkiHwoPUmVhZFRhclJlc3BvbnNlEgwKBGRhdGEYASABKAwiXQoPV3JpdGVUYXJSZXF1ZXN0Ei8KBXN0YXJ0GAEgASgLMh4uaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyU3RhcnRIABIOCgRkYXRhGAIgASgMSABCCQoHcmVxdWVzdCI1Cg1Xcml0ZVRhclN0YXJ0EgwKBHBhdGgYASABKAkSFgoOY3JlYXRlX3BhcmVudHMYAiABKAgiMgoQV3JpdGVUYXJSZXNwb25zZRIPCgdlbnRyaWVzGAEgASgEEg0KBWJ5dGVzGAIgASgEImkKC0RpYWxSZXF1ZXN0Ei0KBnRhcmdldBgBIAEoCzIbLmhlYXJ0aC5hZ2VudC52MS5EaWFsVGFyZ2V0SAASDgoEZGF0YRgCIAEoDEgAEhAKBmNsb3NlZBgDIAEoCEgAQgkKB3JlcXVlc3QiLgoKRGlhbFRhcmdldBIPCgduZXR3b3JrGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiHAoMRGlhbFJlc3BvbnNlEgwKBGRhdGEYASABKAwiMgoNRnJlZXplUmVxdWVzdBINCgVmbHVzaBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIiIKDkZyZWV6ZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIg0KC1RoYXdSZXF1ZXN0Ig4KDFRoYXdSZXNwb25zZSI1Cg9TaHV0ZG93blJlcXVlc3QSDgoGcmVib290GAEgASgIEhIKCnRpbWVvdXRfbXMYAiABKAQiEgoQU2h1dGRvd25SZXNwb25zZTLrBgoMQWdlbnRTZXJ2aWNlEkMKBEluZm8SHC5oZWFydGguYWdlbnQudjEuSW5mb1JlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuSW5mb1Jlc3BvbnNlElIKCUNvbmZpZ3VyZRIhLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0GiIuaGVhcnRoLmFnZW50LnYxLkNvbmZpZ3VyZVJlc3BvbnNlEkcKBEV4ZWMSHC5oZWFydGguYWdlbnQudjEuRXhlY1JlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRXhlY1Jlc3BvbnNlKAEwARJVCgpTaWduYWxFeGVjEiIuaGVhcnRoLmFnZW50LnYxLlNpZ25hbEV4ZWNSZXF1ZXN0GiMuaGVhcnRoLmFnZW50LnYxLlNpZ25hbEV4ZWNSZXNwb25zZRJVCgpSZXNpemVFeGVjEiIuaGVhcnRoLmFnZW50LnYxLlJlc2l6ZUV4ZWNSZXF1ZXN0GiMuaGVhcnRoLmFnZW50LnYxLlJlc2l6ZUV4ZWNSZXNwb25zZRJOCgdSZWFkVGFyEh8uaGVhcnRoLmFnZW50LnYxLlJlYWRUYXJSZXF1ZXN0GiAuaGVhcnRoLmFnZW50LnYxLlJlYWRUYXJSZXNwb25zZTABElEKCFdyaXRlVGFyEiAuaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyUmVxdWVzdBohLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlc3BvbnNlKAESRwoERGlhbBIcLmhlYXJ0aC5hZ2VudC52MS5EaWFsUmVxdWVzdBodLmhlYXJ0aC5hZ2VudC52MS5EaWFsUmVzcG9uc2UoATABEkkKBkZyZWV6ZRIeLmhlYXJ0aC5hZ2VudC52MS5GcmVlemVSZXF1ZXN0Gh8uaGVhcnRoLmFnZW50LnYxLkZyZWV6ZVJlc3BvbnNlEkMKBFRoYXcSHC5oZWFydGguYWdlbnQudjEuVGhhd1JlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuVGhhd1Jlc3BvbnNlEk8KCFNodXRkb3duEiAuaGVhcnRoLmFnZW50LnYxLlNodXRkb3duUmVxdWVzdBohLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlQi5aLGhlYXJ0aC5kZXYvYWdlbnQvZ2VuL2hlYXJ0aC9hZ2VudC92MTthZ2VudHYxYgZwcm90bzM");
 
 /**
  * @generated from message hearth.agent.v1.InfoRequest
@@ -95,6 +95,13 @@ export type InfoResponse = Message<"hearth.agent.v1.InfoResponse"> & {
    * @generated from field: bool configured = 10;
    */
   configured: boolean;
+
+  /**
+   * see Freeze
+   *
+   * @generated from field: bool frozen = 11;
+   */
+  frozen: boolean;
 };
 
 /**
@@ -173,6 +180,15 @@ export type ConfigureRequest = Message<"hearth.agent.v1.ConfigureRequest"> & {
    * @generated from field: repeated hearth.agent.v1.Mount mounts = 10;
    */
   mounts: Mount[];
+
+  /**
+   * The guest was restored from a snapshot, maybe as one of many copies, and this is the first Configure of its new
+   * life. What must not be shared with the others is made anew: boot id, SSH host keys, neighbours on the network.
+   * Streams that the saved guest had open end.
+   *
+   * @generated from field: bool restored = 11;
+   */
+  restored: boolean;
 };
 
 /**
@@ -240,6 +256,13 @@ export type NetworkConfig = Message<"hearth.agent.v1.NetworkConfig"> & {
    * @generated from field: repeated string nameservers = 4;
    */
   nameservers: string[];
+
+  /**
+   * such as 02:00:00:00:00:01; empty leaves the interface's
+   *
+   * @generated from field: string mac = 5;
+   */
+  mac: string;
 };
 
 /**
@@ -772,6 +795,77 @@ export const DialResponseSchema: GenMessage<DialResponse> = /*@__PURE__*/
   messageDesc(file_hearth_agent_v1_agent, 23);
 
 /**
+ * @generated from message hearth.agent.v1.FreezeRequest
+ */
+export type FreezeRequest = Message<"hearth.agent.v1.FreezeRequest"> & {
+  /**
+   * write what programs have written to the disks first
+   *
+   * @generated from field: bool flush = 1;
+   */
+  flush: boolean;
+
+  /**
+   * for the processes to stand still; 0: 2 s. After it nothing is held
+   *
+   * @generated from field: uint64 timeout_ms = 2;
+   */
+  timeoutMs: bigint;
+};
+
+/**
+ * Describes the message hearth.agent.v1.FreezeRequest.
+ * Use `create(FreezeRequestSchema)` to create a new message.
+ */
+export const FreezeRequestSchema: GenMessage<FreezeRequest> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 24);
+
+/**
+ * @generated from message hearth.agent.v1.FreezeResponse
+ */
+export type FreezeResponse = Message<"hearth.agent.v1.FreezeResponse"> & {
+  /**
+   * What could not be done, in sentences; the processes are held all the same.
+   *
+   * @generated from field: repeated string warnings = 1;
+   */
+  warnings: string[];
+};
+
+/**
+ * Describes the message hearth.agent.v1.FreezeResponse.
+ * Use `create(FreezeResponseSchema)` to create a new message.
+ */
+export const FreezeResponseSchema: GenMessage<FreezeResponse> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 25);
+
+/**
+ * @generated from message hearth.agent.v1.ThawRequest
+ */
+export type ThawRequest = Message<"hearth.agent.v1.ThawRequest"> & {
+};
+
+/**
+ * Describes the message hearth.agent.v1.ThawRequest.
+ * Use `create(ThawRequestSchema)` to create a new message.
+ */
+export const ThawRequestSchema: GenMessage<ThawRequest> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 26);
+
+/**
+ * @generated from message hearth.agent.v1.ThawResponse
+ */
+export type ThawResponse = Message<"hearth.agent.v1.ThawResponse"> & {
+};
+
+/**
+ * Describes the message hearth.agent.v1.ThawResponse.
+ * Use `create(ThawResponseSchema)` to create a new message.
+ */
+export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 27);
+
+/**
  * @generated from message hearth.agent.v1.ShutdownRequest
  */
 export type ShutdownRequest = Message<"hearth.agent.v1.ShutdownRequest"> & {
@@ -793,7 +887,7 @@ export type ShutdownRequest = Message<"hearth.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 24);
+  messageDesc(file_hearth_agent_v1_agent, 28);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownResponse
@@ -806,7 +900,7 @@ export type ShutdownResponse = Message<"hearth.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 25);
+  messageDesc(file_hearth_agent_v1_agent, 29);
 
 /**
  * @generated from service hearth.agent.v1.AgentService
@@ -893,6 +987,28 @@ export const AgentService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof DialRequestSchema;
     output: typeof DialResponseSchema;
+  },
+  /**
+   * Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+   * as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
+   * that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+   *
+   * @generated from rpc hearth.agent.v1.AgentService.Freeze
+   */
+  freeze: {
+    methodKind: "unary";
+    input: typeof FreezeRequestSchema;
+    output: typeof FreezeResponseSchema;
+  },
+  /**
+   * Lets them go on. Idempotent. Configure does the same at its end.
+   *
+   * @generated from rpc hearth.agent.v1.AgentService.Thaw
+   */
+  thaw: {
+    methodKind: "unary";
+    input: typeof ThawRequestSchema;
+    output: typeof ThawResponseSchema;
   },
   /**
    * Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.

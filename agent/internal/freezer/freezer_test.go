@@ -1,0 +1,329 @@
+package freezer
+
+import (
+	"context"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth.dev/agent/internal/fault"
+)
+
+// fakeKernel is a clock, and cgroups in a folder that do what they were told whenever somebody sleeps.
+type fakeKernel struct {
+	t      *testing.T
+	root   string
+	now    time.Time
+	sleeps int
+	timers []*fakeTimer
+	stuck  string // A cgroup that never stands still.
+	asleep func() // Something that happens in the guest meanwhile.
+}
+
+type fakeTimer struct {
+	at time.Time
+	do func()
+}
+
+func (k *fakeKernel) Now() time.Time { return k.now }
+
+func (k *fakeKernel) Sleep(d time.Duration) {
+	k.sleeps++
+	k.now = k.now.Add(d)
+	k.work()
+	if k.asleep != nil {
+		k.asleep()
+	}
+}
+
+func (k *fakeKernel) AfterFunc(d time.Duration, do func()) func() bool {
+	timer := &fakeTimer{at: k.now.Add(d), do: do}
+	k.timers = append(k.timers, timer)
+	return func() bool {
+		at := slices.Index(k.timers, timer)
+		if at >= 0 {
+			k.timers = slices.Delete(k.timers, at, at+1)
+		}
+		return at >= 0
+	}
+}
+
+func (k *fakeKernel) advance(d time.Duration) {
+	k.now = k.now.Add(d)
+	for _, timer := range slices.Clone(k.timers) {
+		if !timer.at.After(k.now) {
+			k.timers = slices.DeleteFunc(k.timers, func(t *fakeTimer) bool { return t == timer })
+			timer.do()
+		}
+	}
+}
+
+func (k *fakeKernel) add(name string) {
+	k.t.Helper()
+	if err := os.MkdirAll(k.root+name, 0o755); err != nil {
+		k.t.Fatal(err)
+	}
+	k.write(name, "cgroup.freeze", "0\n")
+	k.write(name, "cgroup.events", "populated 1\nfrozen 0\n")
+}
+
+func (k *fakeKernel) write(name, file, text string) {
+	k.t.Helper()
+	if err := os.WriteFile(filepath.Join(k.root+name, file), []byte(text), 0o644); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// told lists the cgroups that were told to freeze.
+func (k *fakeKernel) told() []string {
+	names := []string{}
+	_ = filepath.WalkDir(k.root, func(path string, entry os.DirEntry, err error) error {
+		text, _ := os.ReadFile(filepath.Join(path, "cgroup.freeze"))
+		if err == nil && entry.IsDir() && strings.HasPrefix(string(text), "1") {
+			names = append(names, strings.TrimPrefix(path, k.root))
+		}
+		return err
+	})
+	return names
+}
+
+func (k *fakeKernel) work() {
+	for _, name := range k.told() {
+		if name != k.stuck {
+			k.write(name, "cgroup.events", "populated 1\nfrozen 1\n")
+		}
+	}
+}
+
+// newFreezer is that of a guest with systemd.
+func newFreezer(t *testing.T) (*Freezer, *fakeKernel) {
+	t.Helper()
+	k := &fakeKernel{t: t, root: t.TempDir(), now: time.Unix(1000, 0)}
+	k.write("", "cgroup.controllers", "\n")
+	for _, name := range []string{
+		"/init.scope", "/system.slice", "/system.slice/hearth-agent.service", "/system.slice/web.service",
+		"/system.slice/web.service/worker", "/user.slice", "/user.slice/init.scope", "/hearth.exec",
+	} {
+		k.add(name)
+	}
+	return k.newFreezer(), k
+}
+
+func (k *fakeKernel) newFreezer() *Freezer {
+	state := k.t.TempDir()
+	return &Freezer{
+		Log:    log.New(io.Discard, "", 0),
+		tree:   cgroups(k.root),
+		keep:   func() ([]string, error) { return []string{"/system.slice/hearth-agent.service", "/init.scope"}, nil },
+		clock:  k,
+		sync:   func() {},
+		seed:   filepath.Join(state, "random-seed"),
+		record: filepath.Join(state, "hearth/frozen"),
+	}
+}
+
+func (f *Freezer) mustFreeze(t *testing.T) {
+	t.Helper()
+	if warnings, err := f.Freeze(context.Background(), false, 0); err != nil || len(warnings) > 0 {
+		t.Fatal(warnings, err)
+	}
+}
+
+var everything = []string{"/hearth.exec", "/system.slice/web.service", "/user.slice"}
+
+func TestAllButTheAgentAndInitStandsStillUntilTheThaw(t *testing.T) {
+	f, k := newFreezer(t)
+	for range 2 {
+		f.mustFreeze(t)
+		if got := k.told(); !slices.Equal(got, everything) || !f.Frozen() {
+			t.Errorf("got %v, frozen: %t", got, f.Frozen())
+		}
+	}
+	for range 2 {
+		if err := f.Thaw(); err != nil {
+			t.Fatal(err)
+		}
+		if got := k.told(); len(got) != 0 || f.Frozen() || len(k.timers) != 0 {
+			t.Errorf("got %v, frozen: %t, %d timers", got, f.Frozen(), len(k.timers))
+		}
+	}
+}
+
+func TestAnAgentThatIsInitHoldsEveryCgroupAtTheTop(t *testing.T) {
+	f, k := newFreezer(t)
+	f.keep = func() ([]string, error) { return []string{"/", "/"}, nil }
+	f.mustFreeze(t)
+	want := []string{"/hearth.exec", "/init.scope", "/system.slice", "/user.slice"}
+	if got := k.told(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWhatStandsStillAtOnceIsNotWaitedFor(t *testing.T) {
+	f, k := newFreezer(t)
+	for _, name := range everything {
+		k.write(name, "cgroup.events", "populated 0\nfrozen 1\n")
+	}
+	f.mustFreeze(t)
+	if k.sleeps != 0 {
+		t.Errorf("slept %d times", k.sleeps)
+	}
+}
+
+func TestACgroupThatIsMadeMeanwhileIsHeldToo(t *testing.T) {
+	f, k := newFreezer(t)
+	k.asleep = func() {
+		if k.asleep = nil; k.sleeps == 1 {
+			k.add("/late.slice")
+		}
+	}
+	f.mustFreeze(t)
+	if got := k.told(); !slices.Contains(got, "/late.slice") {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWhatDoesNotStandStillIsNamedAndAllGoesOn(t *testing.T) {
+	f, k := newFreezer(t)
+	k.stuck = "/user.slice"
+	began := k.now
+	_, err := f.Freeze(context.Background(), false, time.Second)
+	want := "the guest's processes could not be held within 1s, and go on: something in /user.slice does not stand still"
+	if err == nil || err.Error() != want || fault.CodeOf(err) != fault.AgentFailed {
+		t.Errorf("got %v", err)
+	}
+	if got := k.told(); len(got) != 0 || f.Frozen() || len(k.timers) != 0 {
+		t.Errorf("got %v, frozen: %t", got, f.Frozen())
+	}
+	if waited := k.now.Sub(began); waited > time.Second+longPause {
+		t.Errorf("waited %s", waited)
+	}
+	if err := f.Enter(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWithoutCgroupV2NothingIsHeldAndThatIsSaid(t *testing.T) {
+	f, k := newFreezer(t)
+	if err := os.Remove(k.root + "/cgroup.controllers"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Freeze(context.Background(), false, 0); err == nil || !strings.Contains(err.Error(), "there is no cgroup v2 at") {
+		t.Errorf("got %v", err)
+	}
+	if folder := f.ExecCgroup(); folder != nil {
+		t.Error("there is a cgroup for commands")
+	}
+}
+
+func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
+	f, k := newFreezer(t)
+	f.mustFreeze(t)
+	k.advance(heldMax - time.Second)
+	f.Renew()
+	k.advance(heldMax - time.Second)
+	if !f.Frozen() || len(k.told()) == 0 {
+		t.Error("it went on too early")
+	}
+	k.advance(time.Second)
+	if got := k.told(); len(got) != 0 || f.Frozen() {
+		t.Errorf("got %v, frozen: %t", got, f.Frozen())
+	}
+	if f.Renew(); len(k.timers) != 0 {
+		t.Error("a timer runs for a guest that is not held")
+	}
+}
+
+func TestAnAgentThatDiedLeavesNothingHeld(t *testing.T) {
+	f, k := newFreezer(t)
+	f.mustFreeze(t)
+	next := k.newFreezer()
+	next.record = f.record
+	next.recover()
+	if got := k.told(); len(got) != 0 || next.Frozen() {
+		t.Errorf("got %v", got)
+	}
+	if _, err := os.Stat(f.record); err == nil {
+		t.Error("the record is still there")
+	}
+}
+
+func TestWhatTheUserHasFrozenStaysFrozen(t *testing.T) {
+	f, k := newFreezer(t)
+	k.write("/user.slice", "cgroup.freeze", "1\n")
+	f.mustFreeze(t)
+	if err := f.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.told(); !slices.Equal(got, []string{"/user.slice"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestACgroupThatGoesAwayMeanwhileIsNoFailure(t *testing.T) {
+	f, k := newFreezer(t)
+	k.stuck = "/user.slice"
+	k.asleep = func() { os.RemoveAll(k.root + "/user.slice") }
+	f.mustFreeze(t)
+	if err := f.Thaw(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheSeedOfTheNextBootIsRemovedAndFlushingComesFirst(t *testing.T) {
+	f, k := newFreezer(t)
+	if err := os.WriteFile(f.seed, []byte("seed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var heldAtFlush []string
+	f.sync = func() { heldAtFlush = k.told() }
+	if _, err := f.Freeze(context.Background(), true, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(f.seed); err == nil || heldAtFlush == nil || len(heldAtFlush) != 0 {
+		t.Errorf("the seed: %v, held: %v", err, heldAtFlush)
+	}
+}
+
+func TestNothingIsStartedInAGuestThatIsHeld(t *testing.T) {
+	f, _ := newFreezer(t)
+	f.mustFreeze(t)
+	gone, leave := context.WithCancel(context.Background())
+	entered, refused := make(chan error), make(chan error)
+	go func() { entered <- f.Enter(context.Background()) }()
+	go func() { refused <- f.Enter(gone) }()
+	leave()
+	if err := <-refused; err == nil {
+		t.Error("a caller that left may start a program")
+	}
+	select {
+	case <-entered:
+		t.Error("a program is started in a guest that is held")
+	default:
+	}
+	if err := f.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-entered; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAGuestIsNotHeldWhileAProgramIsBeingStarted(t *testing.T) {
+	f, k := newFreezer(t)
+	if err := f.Enter(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := f.Freeze(ctx, false, 0); err == nil || len(k.told()) != 0 {
+		t.Errorf("got %v, %v", err, k.told())
+	}
+	f.Leave()
+	f.mustFreeze(t)
+}

@@ -1,0 +1,67 @@
+package freezer
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// realCgroup makes a cgroup on this machine, for a test alone.
+func realCgroup(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if !cgroups(root).mounted() {
+			continue
+		}
+		path, err := os.MkdirTemp(root, "hearth-test-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.Remove(path) })
+		if _, err := os.Stat(filepath.Join(path, "cgroup.freeze")); err == nil {
+			return path
+		}
+	}
+	t.Skip("this machine lets nobody make a cgroup v2")
+	return ""
+}
+
+func TestTheKernelHoldsACommandInItsCgroupAndLetsItGoOn(t *testing.T) {
+	root := realCgroup(t)
+	f, _ := newFreezer(t)
+	f.tree, f.clock = cgroups(root), linuxClock{}
+	folder := f.ExecCgroup()
+	if folder == nil {
+		t.Fatal("there is no cgroup for commands")
+	}
+	t.Cleanup(func() { os.Remove(folder.Name()) })
+	defer folder.Close()
+	command := exec.Command("cat")
+	command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(folder.Fd())}
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var output bytes.Buffer
+	command.Stdout = &output
+	if err := command.Start(); err != nil {
+		t.Skipf("the kernel of this machine starts nothing in a cgroup: %v", err)
+	}
+	f.mustFreeze(t)
+	if frozen, err := f.tree.isFrozen("/" + execCgroup); !frozen || err != nil {
+		t.Errorf("it is not held: %v", err)
+	}
+	if err := f.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := input.Write([]byte("on")); err != nil {
+		t.Fatal(err)
+	}
+	input.Close()
+	if err := command.Wait(); err != nil || output.String() != "on" {
+		t.Errorf("got %q, %v", output.String(), err)
+	}
+}

@@ -1,0 +1,42 @@
+package identity
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// renewBootID makes the kernel show another boot id, which programs take for the name of this life of the guest. The
+// file is written in place, without being emptied first: it may be mounted already, and be read right now.
+func (g Guest) renewBootID() error {
+	path := filepath.Join(g.Root, "run/hearth/boot_id")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o444)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt([]byte(newUUID()+"\n"), 0)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return g.Kernel.ShowBootID(path)
+}
+
+// newUUID is a random one (RFC 9562, version 4).
+func newUUID() string {
+	b := randomID()
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+func randomID() (id [16]byte) {
+	rand.Read(id[:]) // Never fails: it ends the program instead.
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}

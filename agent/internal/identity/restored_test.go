@@ -1,0 +1,154 @@
+package identity
+
+import (
+	"context"
+	"net"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func TestARestoredGuestIsMadeAnotherEntropyFirst(t *testing.T) {
+	g, kernel := newGuest(t, nil)
+	restored := full
+	restored.Restored = true
+	if warnings := g.Configure(context.Background(), restored); len(warnings) != 0 {
+		t.Fatal(warnings)
+	}
+	want := []string{"entropy", "clock", "boot id", "hostname web-1", "keys of root@web-1", "network eth0", "neighbours eth0"}
+	if !slices.Equal(kernel.calls, want) {
+		t.Errorf("got %v", kernel.calls)
+	}
+}
+
+func TestEachRestoreShowsAnotherBootIDInTheSameFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may write a file that is read only; CI is root")
+	}
+	g, kernel := newGuest(t, nil)
+	var texts []string
+	var files []os.FileInfo
+	for range 2 {
+		g.Configure(context.Background(), Identity{Restored: true})
+		text, err := os.ReadFile(kernel.bootID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.Stat(kernel.bootID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts, files = append(texts, string(text)), append(files, file)
+		uuid := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\n$`)
+		if !uuid.Match(text) || file.Mode() != 0o444 {
+			t.Errorf("got %q, %s", text, file.Mode())
+		}
+	}
+	if texts[0] == texts[1] || !os.SameFile(files[0], files[1]) {
+		t.Errorf("got %q, the same file: %t", texts, os.SameFile(files[0], files[1]))
+	}
+}
+
+// inNewNetwork gives the test a network of its own with an interface eth0. Its thread is thrown away afterwards.
+func inNewNetwork(t *testing.T) netlink.Link {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("this machine gives nobody a network of one's own: %v", err)
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Skipf("the kernel of this machine has no veth: %v", err)
+	}
+	return veth
+}
+
+func TestARestoredGuestGetsItsOwnAddressesInTheNetworkOfTheOldOnes(t *testing.T) {
+	link := inNewNetwork(t)
+	ctx := context.Background()
+	for _, network := range []Network{
+		{Interface: "eth0", MAC: "02:00:00:00:00:01", Addresses: []string{"10.9.0.2/24"}, Gateway: "10.9.0.1"},
+		{Interface: "eth0", MAC: "02:00:00:00:00:02", Addresses: []string{"10.9.0.3/24"}, Gateway: "10.9.0.1"},
+	} {
+		if err := (Linux{}).SetUpNetwork(ctx, network); err != nil {
+			t.Fatal(err)
+		}
+		now, err := netlink.LinkByName("eth0")
+		if err != nil || now.Attrs().HardwareAddr.String() != network.MAC {
+			t.Errorf("got %v, %v", now, err)
+		}
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err != nil || len(addresses) != 1 || addresses[0].IPNet.String() != network.Addresses[0] {
+			t.Errorf("got %v, %v", addresses, err)
+		}
+		routes, err := netlink.RouteGet(net.ParseIP("192.0.2.1"))
+		if err != nil || len(routes) != 1 || routes[0].Gw.String() != network.Gateway {
+			t.Errorf("got %v, %v", routes, err)
+		}
+	}
+}
+
+func TestNeighboursAreForgottenButThoseEnteredByHand(t *testing.T) {
+	link := inNewNetwork(t)
+	if err := netlink.LinkSetUp(link); err != nil {
+		t.Fatal(err)
+	}
+	for ip, state := range map[string]int{"10.9.0.1": netlink.NUD_STALE, "10.9.0.9": netlink.NUD_PERMANENT} {
+		err := netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: link.Attrs().Index, State: state, IP: net.ParseIP(ip),
+			HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (Linux{}).ForgetNeighbours(context.Background(), Network{Interface: "eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, neighbour := range left {
+		known := neighbour.State&(netlink.NUD_FAILED|netlink.NUD_NONE) == 0
+		if known != neighbour.IP.Equal(net.ParseIP("10.9.0.9")) {
+			t.Errorf("got %v, in state %d", neighbour, neighbour.State)
+		}
+	}
+}
+
+func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
+	runtime.LockOSThread() // Its mounts are gone with the thread.
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err != nil {
+		t.Skipf("this machine gives nobody mounts of one's own: %v", err)
+	}
+	g := Guest{Root: t.TempDir(), Kernel: Linux{}}
+	seen := map[string]bool{}
+	for range 3 {
+		if err := g.renewBootID(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(text)] = true
+	}
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if count := strings.Count(string(mounts), "/proc/sys/kernel/random/boot_id"); len(seen) != 3 || count != 1 || err != nil {
+		t.Errorf("got %v with %d mounts, %v", seen, count, err)
+	}
+	if err := unix.Unmount("/proc/sys/kernel/random/boot_id", unix.MNT_DETACH); err != nil {
+		t.Error(err) // Otherwise the folder could not be removed.
+	}
+}

@@ -1,0 +1,30 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
+)
+
+// Freeze holds the guest's processes.
+func (s *Service) Freeze(
+	ctx context.Context, req *connect.Request[agentv1.FreezeRequest],
+) (*connect.Response[agentv1.FreezeResponse], error) {
+	warnings, err := s.Machine.Freeze(ctx, req.Msg.Flush, time.Duration(req.Msg.TimeoutMs)*time.Millisecond)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&agentv1.FreezeResponse{Warnings: warnings}), nil
+}
+
+// Thaw lets them go on.
+func (s *Service) Thaw(
+	context.Context, *connect.Request[agentv1.ThawRequest],
+) (*connect.Response[agentv1.ThawResponse], error) {
+	if err := s.Machine.Thaw(); err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&agentv1.ThawResponse{}), nil
+}

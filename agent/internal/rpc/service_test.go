@@ -1,0 +1,135 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
+	"hearth.dev/agent/gen/hearth/agent/v1/agentv1connect"
+	"hearth.dev/agent/internal/accounts"
+	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/identity"
+	"hearth.dev/agent/internal/reaper"
+	"hearth.dev/agent/internal/volumes"
+)
+
+// fakeMachine is held or not, and remembers what was done to it.
+type fakeMachine struct {
+	frozen  bool
+	done    []string
+	noMount error
+}
+
+func (m *fakeMachine) Configure(context.Context, identity.Identity) []string {
+	m.done = append(m.done, "identity")
+	return nil
+}
+
+func (m *fakeMachine) Mount([]volumes.Mount) error {
+	m.done = append(m.done, "mounts")
+	return m.noMount
+}
+
+func (m *fakeMachine) Freeze(context.Context, bool, time.Duration) ([]string, error) {
+	m.frozen = true
+	return []string{"one warning"}, nil
+}
+
+func (m *fakeMachine) Thaw() error {
+	m.frozen = false
+	m.done = append(m.done, "thaw")
+	return nil
+}
+
+func (m *fakeMachine) Renew()                       { m.done = append(m.done, "renew") }
+func (m *fakeMachine) Frozen() bool                 { return m.frozen }
+func (*fakeMachine) Enter(context.Context) error    { return nil }
+func (*fakeMachine) Leave()                         {}
+func (m *fakeMachine) Shutdown(bool, time.Duration) {}
+
+func newService(t *testing.T) (*Service, *fakeMachine) {
+	t.Helper()
+	machine := &fakeMachine{}
+	runner := execs.NewRunner(reaper.New(t.Context(), false), accounts.System)
+	return &Service{Runner: runner, Machine: machine}, machine
+}
+
+func freeze(t *testing.T, s *Service) {
+	t.Helper()
+	answer, err := s.Freeze(t.Context(), connect.NewRequest(&agentv1.FreezeRequest{}))
+	if err != nil || !slices.Equal(answer.Msg.Warnings, []string{"one warning"}) {
+		t.Fatal(answer, err)
+	}
+}
+
+func (s *Service) saysFrozen(t *testing.T) bool {
+	t.Helper()
+	answer, err := s.Info(t.Context(), connect.NewRequest(&agentv1.InfoRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Msg.Frozen
+}
+
+func TestConfigureThawsWhenAllElseIsDone(t *testing.T) {
+	s, machine := newService(t)
+	freeze(t, s)
+	if !s.saysFrozen(t) {
+		t.Error("a guest that is held does not say so")
+	}
+	if _, err := s.Configure(t.Context(), connect.NewRequest(&agentv1.ConfigureRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"renew", "identity", "mounts", "thaw"}; !slices.Equal(machine.done, want) || s.saysFrozen(t) {
+		t.Errorf("got %v", machine.done)
+	}
+}
+
+func TestAGuestWithoutOneOfItsVolumesStaysHeld(t *testing.T) {
+	s, machine := newService(t)
+	freeze(t, s)
+	machine.noMount = errors.New("no such device")
+	if _, err := s.Configure(t.Context(), connect.NewRequest(&agentv1.ConfigureRequest{})); err == nil {
+		t.Error("the volume is not missed")
+	}
+	if !s.saysFrozen(t) {
+		t.Error("it goes on without the volume")
+	}
+}
+
+func TestARestoreEndsTheCommandsOfTheConnectionBeforeIt(t *testing.T) {
+	s, _ := newService(t)
+	server := httptest.NewUnstartedServer(s.Handler())
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	client := agentv1connect.NewAgentServiceClient(server.Client(), server.URL)
+	stream := client.Exec(t.Context())
+	start := &agentv1.ExecStart{Id: "1", Argv: [][]byte{[]byte("sleep"), []byte("100")}}
+	if err := stream.Send(&agentv1.ExecRequest{Request: &agentv1.ExecRequest_Start{Start: start}}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := stream.Receive(); err != nil || answer.GetStarted() == nil {
+		t.Fatal(answer, err)
+	}
+	command, ok := s.Runner.Find("1")
+	if !ok {
+		t.Fatal("the command was not found")
+	}
+	if _, err := client.Configure(t.Context(), connect.NewRequest(&agentv1.ConfigureRequest{Restored: true})); err != nil {
+		t.Fatal(err)
+	}
+	<-command.Done()
+	for {
+		answer, err := stream.Receive()
+		if err != nil || strings.Contains(answer.String(), "signal:9") {
+			return
+		}
+	}
+}
