@@ -116,6 +116,62 @@ test("texts of a report are bounded and safe", async (t) => {
   assert.equal(report.kernel.length, 101);
 });
 
+test("warnings of a guest that is held are bounded and safe, and it says that it is held", async (t) => {
+  const asked: unknown[] = [];
+  const { agent } = await connected(t, {
+    answers: {
+      freeze: ({ flush, timeoutMs }) => {
+        asked.push({ flush, timeoutMs });
+        return { warnings: Array.from({ length: 60 }, () => "\x1b".repeat(400)) };
+      },
+      info: () => ({ frozen: true }),
+    },
+  });
+  const warnings = await agent.freeze({ flush: true, timeoutMs: 1_500.4 }, soon());
+  assert.equal(warnings.length, 50);
+  assert.match(warnings[0] ?? "", /^(\\u\{1b\})+/);
+  assert.deepEqual(asked, [{ flush: true, timeoutMs: 1_500n }]);
+  assert.equal((await agent.info(soon())).frozen, true);
+});
+
+test("a guest that cannot be held fails with the agent's own sentence", async (t) => {
+  const { agent } = await connected(t, {
+    answers: {
+      freeze: () => {
+        throw new ConnectError("something in /a does not stand still", Code.Internal, {
+          "hearth-code": "agent.failed",
+        });
+      },
+    },
+  });
+  await assert.rejects(agent.freeze({ flush: false, timeoutMs: 1 }, soon()), (error: HearthError) => {
+    failsWith("agent.failed")(error);
+    assert.match(error.message, /does not stand still/);
+    return true;
+  });
+});
+
+test("a restored guest is told so, with its network card's address", async (t) => {
+  const asked: unknown[] = [];
+  const { agent } = await connected(t, {
+    answers: {
+      configure: ({ restored, network }) => {
+        asked.push({ restored, mac: network?.mac });
+        return {};
+      },
+    },
+  });
+  const identity = { hostname: "a", entropy: new Uint8Array(), env: {}, command: [], mounts: [] };
+  const network = { interface: "eth0", addresses: [], gateway: "", nameservers: [] };
+  await agent.configure({ ...identity, network }, soon());
+  const mac = "02:00:00:00:00:01";
+  await agent.configure({ ...identity, restored: true, network: { ...network, mac } }, soon());
+  assert.deepEqual(asked, [
+    { restored: false, mac: "" },
+    { restored: true, mac },
+  ]);
+});
+
 test("a stream that ends without an exit is an error, and so is what comes after the connection", async (t) => {
   const { agent } = await connected(t, {
     answers: {

@@ -23,7 +23,10 @@ export type { DialTarget, ExecEvent, ExecIo, GuestIdentity, GuestReport, TarTarg
 export interface AgentClient {
   /** Who answers, and how the guest is. Also the health check. */
   info(signal: AbortSignal): Promise<GuestReport>;
-  /** Idempotent. Resolves with what could not be done, as sentences; the guest runs all the same. */
+  /**
+   * Idempotent. Resolves with what could not be done, as sentences; the guest runs all the same. At its end, what
+   * `freeze` held goes on.
+   */
   configure(identity: GuestIdentity, signal: AbortSignal): Promise<readonly string[]>;
   /**
    * Runs a command: `started`, output in order per stream, `exited` as the last. Nothing starts before the
@@ -46,6 +49,13 @@ export interface AgentClient {
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, undefined>;
+  /**
+   * Holds every process of the guest but the agent and PID 1; when it fails, none. Idempotent. The guest goes on by
+   * itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as sentences.
+   */
+  freeze(how: FreezeHow, signal: AbortSignal): Promise<readonly string[]>;
+  /** Lets them go on. Idempotent. */
+  thaw(signal: AbortSignal): Promise<void>;
   /** Asks the guest to flush and power off. That the VMM ends is the proof, not this answer. */
   shutdown(how: ShutdownHow, signal: AbortSignal): Promise<void>;
   /** One HTTP/2 round trip. */
@@ -55,6 +65,13 @@ export interface AgentClient {
   /** Resolves when the connection is over: undefined after `close`, otherwise why it was lost. */
   readonly closed: Promise<Error | undefined>;
 }
+
+export type FreezeHow = {
+  /** Write to the disks what programs have written, before they are held. Takes as long as it takes. */
+  readonly flush: boolean;
+  /** For the processes to stand still. */
+  readonly timeoutMs: number;
+};
 
 export type ShutdownHow = {
   /** For services and processes to end before they are killed. */
@@ -106,7 +123,7 @@ function clientOf(session: AgentSession): AgentClient {
     configure: (identity, signal) =>
       ask(signal, async () => {
         const { warnings } = await rpc.configure(configureRequest(identity), { signal });
-        return warnings.slice(0, WARNINGS_MAX).map((warning) => guestText(warning, WARNING_MAX_CHARS));
+        return safeWarnings(warnings);
       }),
     exec: (spec, io, signal) => execInGuest(calls, spec, io, signal),
     signalExec: (id, signalNumber, signal) =>
@@ -116,6 +133,18 @@ function clientOf(session: AgentSession): AgentClient {
     readTar: (path, signal) => readTar(calls, path, signal),
     writeTar: (target, source, signal) => writeTar(calls, target, source, signal),
     dial: (target, source, signal) => dialInGuest(calls, target, source, signal),
+    freeze: ({ flush, timeoutMs }, signal) =>
+      ask(signal, async () => {
+        const { warnings } = await rpc.freeze(
+          { flush, timeoutMs: BigInt(Math.round(timeoutMs)) },
+          { signal },
+        );
+        return safeWarnings(warnings);
+      }),
+    thaw: (signal) =>
+      ask(signal, async () => {
+        await rpc.thaw({}, { signal });
+      }),
     shutdown: ({ timeoutMs, reboot }, signal) =>
       ask(signal, async () => {
         await rpc.shutdown({ timeoutMs: BigInt(Math.round(timeoutMs)), reboot: reboot ?? false }, { signal });
@@ -124,6 +153,10 @@ function clientOf(session: AgentSession): AgentClient {
     close: () => session.close(),
     closed: session.closed,
   };
+}
+
+function safeWarnings(warnings: readonly string[]): readonly string[] {
+  return warnings.slice(0, WARNINGS_MAX).map((warning) => guestText(warning, WARNING_MAX_CHARS));
 }
 
 /** A command may end while something is said to it; that is nobody's fault. The agent names no code then. */

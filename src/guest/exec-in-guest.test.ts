@@ -196,3 +196,17 @@ test("1,000 commands at once all answer with their own code", async () => {
     assert.equal(stdout.toString(), `${n}\n`);
   }
 });
+
+test("the real agent says whether its guest is held, until a thaw or the next identity", async () => {
+  const frozen = async (): Promise<boolean> => (await agent.info(soon())).frozen;
+  assert.equal(await frozen(), false);
+  assert.deepEqual(await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon()), []);
+  assert.equal(await frozen(), true);
+  await agent.thaw(soon());
+  await agent.thaw(soon());
+  assert.equal(await frozen(), false);
+  await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon());
+  const identity = { hostname: "a", entropy: new Uint8Array(), env: {}, command: [], mounts: [] };
+  assert.deepEqual(await agent.configure({ ...identity, restored: true }, soon()), []);
+  assert.equal(await frozen(), false);
+});

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ConfigureRequestSchema } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
 
-/** Who a guest is. Sent after every boot, before anything of the user's runs. */
+/** Who a guest is. Sent after every boot and restore, before anything of the user's runs. */
 export type GuestIdentity = {
   readonly hostname: string;
   /** The host's wall clock. Undefined leaves the guest's. */
@@ -22,6 +22,11 @@ export type GuestIdentity = {
   readonly command: readonly string[];
   /** In the order of mounting. One that cannot be mounted makes `configure` fail. */
   readonly mounts: readonly GuestMount[];
+  /**
+   * The guest was restored from a snapshot, maybe as one of many copies, and this is the first `configure` of its new
+   * life: it also gets a boot id, SSH host keys and neighbours of its own.
+   */
+  readonly restored?: boolean | undefined;
 };
 
 /** A disk of the guest with an ext4, and where its files are to be seen. */
@@ -40,11 +45,14 @@ export type GuestNetwork = {
   readonly addresses: readonly string[];
   readonly gateway: string;
   readonly nameservers: readonly string[];
+  /** Such as 02:00:00:00:00:01. Undefined leaves the interface's. */
+  readonly mac?: string | undefined;
 };
 
 /** As the agent takes it; what is undefined leaves the guest's own. */
 export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
-  const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command, mounts } = identity;
+  const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command, mounts, restored } =
+    identity;
   return {
     hostname,
     unixTimeNs: BigInt(Math.round((unixTimeMs ?? 0) * 1_000)) * 1_000n,
@@ -55,6 +63,7 @@ export function configureRequest(identity: GuestIdentity): MessageInitShape<type
     workdir: workdir ?? "",
     command: [...command],
     mounts: mounts.map(({ device, path, readOnly }) => ({ device, path, readOnly })),
+    restored: restored ?? false,
     ...(network === undefined
       ? {}
       : {
@@ -63,6 +72,7 @@ export function configureRequest(identity: GuestIdentity): MessageInitShape<type
             addresses: [...network.addresses],
             gateway: network.gateway,
             nameservers: [...network.nameservers],
+            mac: network.mac ?? "",
           },
         }),
   };

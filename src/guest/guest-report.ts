@@ -4,7 +4,7 @@ import { guestText } from "#guest/guest-text.ts";
 /** What an agent says about itself and its guest. It may lie; nothing on the host rests on it. */
 export type GuestReport = {
   readonly agentVersion: string;
-  /** New with every boot of the guest's kernel. */
+  /** New with every boot of the guest's kernel, and every restore. */
   readonly bootId: string;
   readonly kernel: string;
   /** "agent" or "systemd". */
@@ -16,6 +16,8 @@ export type GuestReport = {
   /** Commands that run now. */
   readonly execs: number;
   readonly configured: boolean;
+  /** Whether its processes are held, by `freeze`. */
+  readonly frozen: boolean;
 };
 
 const WORD_MAX_CHARS = 100;
@@ -34,5 +36,6 @@ export function readGuestReport(answer: InfoResponse): GuestReport {
     memoryAvailableBytes: Number(answer.memoryAvailableBytes),
     execs: answer.execs,
     configured: answer.configured,
+    frozen: answer.frozen,
   };
 }
