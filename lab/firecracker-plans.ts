@@ -20,6 +20,13 @@ export const SHAPE = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 8 * GIB } as 
 /** A plan, and the folder that goes when it is disposed of. */
 export type PlannedVm = Disposable & { readonly plan: BootPlan };
 
+/** The same, with its disks given to the VMM again after somebody has replaced them. */
+export function ownedByVmm(plan: BootPlan): BootPlan {
+  const { uid } = plan.isolation;
+  for (const { path, readOnly } of plan.disks) if (!readOnly && uid !== undefined) chownSync(path, uid, uid);
+  return plan;
+}
+
 /** Plans of `debian`, each with a new disk. */
 export class FirecrackerPlans {
   readonly #cache: ImageCache;

@@ -1,0 +1,94 @@
+/** What the contract's tiny guests cannot show of a saved VM: its agent is reached again, and its disk fits its memory. */
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { reachAgent } from "#guest/wait-for-agent.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { command } from "./command.ts";
+import { FirecrackerPlans, ownedByVmm } from "./firecracker-plans.ts";
+
+const CACHE = join(process.env["HEARTH_E2E_CACHE"] ?? "/srv/cache", "hearth");
+const AGENT_MS = 180_000;
+const signal = AbortSignal.timeout(600_000);
+
+const folder = mkdtempSync(join(tmpdir(), "hearth-saved-"));
+after(() => rmSync(folder, { recursive: true }));
+const plans = new FirecrackerPlans(CACHE, folder);
+const driver = new FirecrackerDriver({
+  find: () => findFirecracker({ cacheDir: CACHE }, signal),
+  kvm: () => Promise.resolve("works"),
+});
+
+/** On a connection of its own. */
+async function sh(handle: VmHandle, script: string): Promise<string> {
+  const agent = await reachAgent(handle, { deadlineMs: AGENT_MS }, signal);
+  const spec = { argv: ["sh", "-c", script], env: {}, stdin: false, detach: false };
+  let out = "";
+  for await (const event of agent.exec(spec, { id: "test" }, signal))
+    if (event.type === "stdout") out += Buffer.from(event.bytes).toString();
+  agent.close();
+  return out;
+}
+
+/** Of another VM, with a copy of the disk as it was. */
+async function onCopy(plan: BootPlan, saved: string): Promise<BootPlan> {
+  for (const { path, readOnly } of plan.disks) if (!readOnly) await copyDisk(saved, path);
+  return ownedByVmm(plan);
+}
+
+/** Its holes take no room in the lab, whose disk is memory. */
+async function copyDisk(from: string, to: string): Promise<void> {
+  await command("cp", ["--sparse=always", from, to]);
+}
+
+for (const jail of [false, true]) {
+  test(`a guest ${jail ? "in a jail" : "without a jail"} goes on with its processes, its disk and its agent`, async (t) => {
+    const lasted = async <Answer>(what: string, work: Promise<Answer>): Promise<Answer> => {
+      const startMs = performance.now();
+      const answer = await work;
+      t.diagnostic(`${what}: ${Math.round(performance.now() - startMs)} ms`);
+      return answer;
+    };
+    using source = await plans.make(jail);
+    const vm = await driver.boot(source.plan, () => {}, signal);
+    t.after(() => driver.stop(vm, "kill", signal));
+    await lasted("agent after the boot", sh(vm, "true"));
+    await sh(vm, "echo on disk > /root/note; sync; echo in memory > /run/note; sleep 9999 >/dev/null 2>&1 &");
+    const kept = join(folder, `saved-${String(jail)}`);
+    mkdirSync(kept);
+    const [saved, disk] = [{ memory: join(kept, "memory"), state: join(kept, "state") }, join(kept, "disk")];
+    const own = source.plan.disks.find(({ readOnly }) => !readOnly);
+    let haltedMs = 0;
+    const hooks = {
+      quiesce: async () => void (haltedMs = performance.now()),
+      halted: async () => {
+        t.diagnostic(`halted until the disks' turn: ${Math.round(performance.now() - haltedMs)} ms`);
+        await copyDisk(own?.path ?? "", disk);
+      },
+    };
+    await lasted("save", driver.snapshotter.save(vm, saved, hooks, signal));
+    await lasted("the source's agent after the save", sh(vm, "echo later > /root/note; sync"));
+    using trial = await plans.make(jail);
+    await lasted("settle", driver.snapshotter.settle(await onCopy(trial.plan, disk), saved, signal));
+    using other = await plans.make(jail);
+    const plan = await onCopy(other.plan, disk);
+    const restored = await lasted(
+      "restore",
+      driver.snapshotter.restore(plan, saved, () => {}, signal),
+    );
+    t.after(() => driver.stop(restored, "kill", signal));
+    const said = await lasted(
+      "its agent after that",
+      sh(restored, "cat /root/note /run/note; cat /proc/[0-9]*/comm | grep -cx sleep"),
+    );
+    assert.equal(said, "on disk\nin memory\n1\n");
+    assert.equal(await sh(vm, "cat /root/note"), "later\n");
+    await sh(restored, "echo its own > /root/note; sync");
+    assert.equal(await sh(vm, "cat /root/note"), "later\n");
+  });
+}
