@@ -1,9 +1,9 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { GIB, MIB } from "#base/sizes.ts";
+import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
 import type { DriverFeatures, SnapshotFeatures } from "#drivers/vm-driver.ts";
-import { sha256 } from "#host/hash-file.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -92,19 +92,12 @@ const MAPS_WRITABLE =
 
 function snapshotFeatures({ version }: Installed, accel: "kvm" | "tcg"): SnapshotFeatures {
   // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
-  const cpu = accel === "kvm" ? hostCpu() : "emulated";
+  const cpu = accel === "kvm" ? describeHostCpu() : "emulated";
   return {
     diskFormat: "qcow2",
     fits: `qemu ${version}, ${cpu}`,
     weaknesses: mapsReadOnly(version) ? [] : [MAPS_WRITABLE],
   };
-}
-
-/** Model and features of the first CPU, as far as a guest sees them. */
-function hostCpu(): string {
-  const first = readFileSync("/proc/cpuinfo", "utf8").split("\n\n", 1)[0] ?? "";
-  const kept = first.split("\n").filter((line) => /^(model name|stepping|microcode|flags)\s*:/.test(line));
-  return `${/^model name\s*:\s*(.*)$/m.exec(first)?.[1] ?? "unknown CPU"} ${sha256(kept.join("\n")).slice(0, 12)}`;
 }
 
 /**
