@@ -15,9 +15,14 @@ export type LogEvent = {
   "vm.lost": { pid: number };
   "vm.unhealthy": { silentMs: number };
   "vm.killed": { reason: string };
+  "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
+  "vm.freeze_warned": { warning: string };
   "vm.use_not_kept": { error: unknown };
   "agent.disconnected": { error: unknown };
+  "warm.made": { snapshot: string; image: string; tookMs: number };
+  "warm.failed": { error: unknown };
+  "warm.evicted": { snapshot: string };
   "image.built": { ref: string; digest: string; tookMs: number };
   "clean.left_over": { path: string; error: unknown };
 };

@@ -69,6 +69,14 @@ export class Attachment {
     );
   }
 
+  /** Gives up the connection for a new one; calls on it end with an error. */
+  renewGuest(): void {
+    this.#connected?.close();
+    this.#connected = undefined;
+    this.#guest = undefined;
+    this.connectGuest();
+  }
+
   /** The connection as it is now, without waiting. */
   get connectedGuest(): Guest | undefined {
     return this.#connected;

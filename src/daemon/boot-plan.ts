@@ -48,14 +48,23 @@ export async function bootPlan(
     nested: spec.nested,
     limits: { disk: spec.diskLimit, net: spec.netLimit },
     isolation: bootIsolation(host, vm),
+    saveDir: paths.saveDir,
   };
 }
 
 /** Mixed into the guest's generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
 
-/** Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands. */
-export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSignal): Promise<GuestIdentity> {
+/**
+ * Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands.
+ * @param restored it goes on as somebody else, and becomes this VM now
+ */
+export async function guestIdentity(
+  host: Host,
+  vm: VmRecord,
+  restored: boolean,
+  signal: AbortSignal,
+): Promise<GuestIdentity> {
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
   const { config } = boot;
   const { spec } = vm;
@@ -70,6 +79,7 @@ export async function guestIdentity(host: Host, vm: VmRecord, signal: AbortSigna
     workdir: spec.workdir ?? config.workdir,
     command: [...(config.entrypoint ?? []), ...(config.cmd ?? [])],
     mounts: vmDisks(host, vm, boot).mounts,
+    restored,
   };
 }
 

@@ -34,6 +34,12 @@ export type Config = {
     /** A VMM that did not answer for this long is killed. */
     readonly killAfterMs: number;
   };
+  readonly warm: {
+    /** Whether VMs start from templates, and make them. */
+    readonly enabled: boolean;
+    /** What all templates may take on the disk. */
+    readonly budgetBytes: number;
+  };
   readonly isolation: {
     /** VMMs get uids (and gids of the same number) from here, one each. */
     readonly uidFirst: number;
@@ -43,6 +49,7 @@ export type Config = {
 
 const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
 const DISK = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
+const BUDGET = { minBytes: 0, maxBytes: LIMITS.diskMaxBytes };
 const HEALTH = { minMs: 100, maxMs: 3_600_000 };
 
 /**
@@ -69,6 +76,10 @@ const KEYS = {
   health: {
     interval: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
     kill_after: (key: string, value: unknown) => parseDuration(key, text(key, value), HEALTH),
+  },
+  warm: {
+    enabled: yesOrNo,
+    budget: (key: string, value: unknown) => parseSize(key, text(key, value), BUDGET),
   },
   isolation: {
     uid_first: (key: string, value: unknown) => wholeNumber(key, value, UIDS.min, UIDS.max),
@@ -116,6 +127,10 @@ export function parseConfig(path: string, source: string): Config {
     health: {
       intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
       killAfterMs: (value("health", "kill_after") as number | undefined) ?? 120_000,
+    },
+    warm: {
+      enabled: (value("warm", "enabled") as boolean | undefined) ?? true,
+      budgetBytes: (value("warm", "budget") as number | undefined) ?? DEFAULTS.warmBudgetBytes,
     },
     isolation: {
       uidFirst: (value("isolation", "uid_first") as number | undefined) ?? UIDS.first,
@@ -191,6 +206,11 @@ function text(key: string, value: unknown): string {
   throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be text in quotes.`, {
     hint: `Write ${key.split(".").at(-1)} = "…".`,
   });
+}
+
+function yesOrNo(key: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(value)} must be true or false.`);
 }
 
 function absolutePath(key: string, value: unknown): string {

@@ -1,4 +1,5 @@
 /** A VM's walls, as far as hearthd makes them: its uid and its cgroup. The VMM's own part is the driver's. */
+import { constants, setPriority } from "node:os";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
@@ -87,6 +88,7 @@ export function bootIsolation(host: Host, vm: VmRecord): BootIsolation {
     cgroup: isolation.cgroup ? helper.cgroupOf(vm.id) : undefined,
     gaps,
     join: (vmm) => {
+      if (vm.spec.hidden === true) setPriority(vmm.pid, constants.priority.PRIORITY_LOW);
       if (isolation.cgroup) helper.joinCgroup(vm.id, vmm);
     },
     seal: () => helper.sealRunFolder(vm.id),

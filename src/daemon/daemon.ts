@@ -1,5 +1,7 @@
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
+import type { Snapshots } from "#daemon/snapshots.ts";
+import type { WarmTemplates } from "#daemon/warm-templates.ts";
 import type { Vms } from "#daemon/vms.ts";
 import type { StatsReader } from "#daemon/vm-stats.ts";
 
@@ -7,6 +9,8 @@ import type { StatsReader } from "#daemon/vm-stats.ts";
 export type Daemon = {
   readonly host: Host;
   readonly vms: Vms;
+  readonly snapshots: Snapshots;
+  readonly warm: WarmTemplates;
   readonly stats: StatsReader;
   readonly version: string;
   readonly startedAtMs: number;

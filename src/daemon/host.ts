@@ -7,6 +7,7 @@ import type { Log } from "#base/log.ts";
 import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
 import type { Journals } from "#daemon/journal.ts";
+import type { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import type { Store } from "#daemon/store.ts";
 import type { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
@@ -15,12 +16,17 @@ import type { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
+import type { VerifiedFiles } from "#host/verified-files.ts";
+import type { DiskFormat } from "#storage/disk-layers.ts";
 import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
   readonly folders: Folders;
   readonly config: Config;
   readonly store: Store;
+  readonly snapshots: SnapshotRows;
+  /** Proves that the files of snapshots are as they were written. */
+  readonly snapshotFiles: Pick<VerifiedFiles, "check">;
   readonly journals: Journals;
   readonly bus: EventBus;
   readonly drivers: ReadonlyMap<string, VmDriver>;
@@ -63,6 +69,7 @@ export type HelperVerbs = Pick<
   | "takeVolume"
   | "sealRunFolder"
   | "takeFiles"
+  | "sealMemory"
   | "makeCgroup"
   | "cgroupOf"
   | "joinCgroup"
@@ -71,11 +78,22 @@ export type HelperVerbs = Pick<
   | "listConfined"
 >;
 
+/** The disks in VMs' folders; see `src/storage/disk-layers.ts`. */
 export type Disks = {
-  create(path: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  create(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  fromSnapshot(
+    snapshotFolder: string,
+    vmFolder: string,
+    format: DiskFormat,
+    signal: AbortSignal,
+  ): Promise<void>;
+  freeze(vmFolder: string, snapshotFolder: string, signal: AbortSignal): Promise<void>;
+  finishLayers(snapshotFolder: string, format: DiskFormat, signal: AbortSignal): Promise<void>;
+  /** Idempotent. */
+  remove(vmFolder: string): Promise<void>;
   /** Makes it larger, never smaller. */
-  grow(path: string, sizeBytes: number): Promise<void>;
-  usage(path: string): Promise<{ readonly allocatedBytes: number; readonly sizeBytes: number }>;
+  grow(vmFolder: string, sizeBytes: number): Promise<void>;
+  usage(vmFolder: string): Promise<{ readonly allocatedBytes: number; readonly sizeBytes: number }>;
 };
 
 /** Folders inside the managed roots. */
@@ -97,6 +115,8 @@ export type Guest = Pick<
   | "resizeExec"
   | "readTar"
   | "writeTar"
+  | "freeze"
+  | "thaw"
   | "shutdown"
   | "close"
   | "closed"

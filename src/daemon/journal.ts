@@ -5,7 +5,7 @@
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { Store } from "#daemon/store.ts";
 
-export type FlowKind = "create" | "start" | "stop" | "remove";
+export type FlowKind = "create" | "start" | "stop" | "remove" | "snapshot" | "settle";
 export type StepEvent = "started" | "done" | "undone";
 
 export type Journal = { write(step: string, event: StepEvent): void };

@@ -34,4 +34,15 @@ export const MIGRATIONS: readonly string[] = [
      PRIMARY KEY (flow_id, seq)
    ) STRICT;`,
   `UPDATE vms SET spec = json_set(spec, '$.volumes', json('[]'));`,
+  `CREATE TABLE snapshots (
+     id TEXT PRIMARY KEY,
+     kind TEXT NOT NULL,
+     name TEXT UNIQUE,
+     shape TEXT,
+     ready INTEGER NOT NULL DEFAULT 0,
+     record TEXT NOT NULL,
+     created_at_ms INTEGER NOT NULL,
+     last_used_at_ms INTEGER NOT NULL
+   ) STRICT;
+   CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
 ];

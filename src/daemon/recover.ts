@@ -8,7 +8,11 @@ import { liftWalls } from "#daemon/confinement.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { finishFlow, unwindFlow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
+import type { SnapshotPlan } from "#daemon/flows/snapshot-vm.ts";
 import { endVmm, START_VM } from "#daemon/flows/start-vm.ts";
+import type { StartPlan } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Host } from "#daemon/host.ts";
@@ -20,7 +24,6 @@ import { parseVmId } from "#model/ids.ts";
 import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
-import type { VmState } from "#model/vm-state.ts";
 
 /** One VM that cannot be put right is logged, and does not hold up the others. */
 export async function recover(host: Host, vms: Vms): Promise<void> {
@@ -49,17 +52,28 @@ async function settle(host: Host, flow: OpenFlow, journal: Journal): Promise<"un
       if (isDone(CREATE_VM.steps, steps)) return "finished";
       await unwindFlow(CREATE_VM, { host, id, signal: new AbortController().signal }, steps, journal);
       return "unwound";
-    case "start":
+    case "start": {
       if (isDone(START_VM.steps, steps)) return "finished";
-      await unwindFlow(START_VM, { host, id }, steps, journal);
+      const { diskIsNew } = flow.context as StartPlan;
+      await unwindFlow(START_VM, { host, id, diskIsNew }, steps, journal);
       restoreState(host, flow);
       return "unwound";
+    }
     case "stop":
       await finishStop(host, flow, journal);
       return "finished";
     case "remove":
       await finishFlow(REMOVE_VM, { host, id }, steps, journal);
       return "finished";
+    case "snapshot": {
+      if (isDone(SNAPSHOT_VM.steps, steps)) return "finished";
+      const { snapshotId } = flow.context as SnapshotPlan;
+      await unwindFlow(SNAPSHOT_VM, { host, id, snapshotId }, steps, journal);
+      return "unwound";
+    }
+    case "settle":
+      await unwindFlow(SETTLE_SNAPSHOT, { host, id }, steps, journal);
+      return "unwound";
   }
 }
 
@@ -70,7 +84,7 @@ function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): 
 /** Where the VM was before the start that is now taken back. */
 function restoreState(host: Host, flow: OpenFlow): void {
   const vm = host.store.findVm(flow.vmId);
-  if (vm !== undefined) host.store.setState(vm.id, (flow.context as { back: VmState }).back);
+  if (vm !== undefined) host.store.setState(vm.id, (flow.context as StartPlan).back);
 }
 
 async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise<void> {

@@ -21,9 +21,13 @@ import type { OnJournal } from "#daemon/journal.ts";
 import { checkKvm } from "#daemon/kvm-check.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
+import { corruptSnapshot } from "#daemon/snapshot-files.ts";
+import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { jailsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/vm-paths.ts";
+import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/vm-paths.ts";
+import { Snapshots } from "#daemon/snapshots.ts";
+import { WarmTemplates } from "#daemon/warm-templates.ts";
 import { Vms } from "#daemon/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
@@ -36,9 +40,18 @@ import { tryFileLock } from "#host/file-lock.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
+import { VerifiedFiles } from "#host/verified-files.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
-import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+import {
+  diskFromSnapshot,
+  finishLayers,
+  freezeDisk,
+  growLayeredDisk,
+  layeredDiskUsage,
+  newDisk,
+  removeDisk,
+} from "#storage/disk-layers.ts";
 import { Volumes } from "#storage/volumes.ts";
 
 /** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
@@ -73,6 +86,7 @@ export async function runDaemon(
     vmsDir(folders),
     vmRunsDir(folders),
     jailsDir(folders),
+    snapshotsDir(folders),
   ]) {
     await makePrivateFolder(folder);
   }
@@ -81,11 +95,15 @@ export async function runDaemon(
   const host = makeHost(options, judge);
   try {
     const vms = new Vms(host);
+    const snapshots = new Snapshots(host, vms);
+    const warm = new WarmTemplates(host, vms, snapshots);
     const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
     signal.addEventListener("abort", () => stop("a signal"), { once: true });
     const daemon: Daemon = {
       host,
       vms,
+      snapshots,
+      warm,
       stats: new StatsReader(host),
       version,
       startedAtMs: host.now(),
@@ -95,11 +113,14 @@ export async function runDaemon(
     await host.images.cleanUp();
     await host.volumes.cleanUp();
     await recover(host, vms);
+    await snapshots.sweep();
+    vms.whenBooted((vm) => warm.booted(vm));
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();
     log.event("daemon.stopping", { reason: await stopped });
     await close(server);
+    await warm.end();
     vms.detachAll();
   } finally {
     host.store.close();
@@ -132,6 +153,8 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     folders,
     config,
     store,
+    snapshots: new SnapshotRows(store),
+    snapshotFiles: new VerifiedFiles(corruptSnapshot),
     journals: new Journals(store, onJournal),
     bus: new EventBus(),
     drivers: new Map<string, VmDriver>([qemu, firecracker].map((driver) => [driver.name, driver])),
@@ -141,7 +164,15 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       log,
     }),
     firecrackers,
-    disks: { create: createDisk, grow: growDisk, usage: diskUsage },
+    disks: {
+      create: newDisk,
+      fromSnapshot: diskFromSnapshot,
+      freeze: freezeDisk,
+      finishLayers,
+      remove: removeDisk,
+      grow: growLayeredDisk,
+      usage: layeredDiskUsage,
+    },
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
@@ -151,6 +182,7 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       roots: {
         vms: vmsDir(folders),
         volumes: volumesDir(folders),
+        snapshots: snapshotsDir(folders),
         runs: vmRunsDir(folders),
         jails: jailsDir(folders),
         leases: UID_LEASES,

@@ -1,9 +1,11 @@
 import type { Host } from "#daemon/host.ts";
-import { vmPaths } from "#daemon/vm-paths.ts";
+import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { DiskPlan } from "#drivers/vm-driver.ts";
 import type { GuestMount } from "#guest/guest-identity.ts";
 import type { BootSet } from "#images/boot-sets.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
+import { findDisk } from "#storage/disk-layers.ts";
 
 /** The disks of a VM, in the order of their letters in the guest, and what its agent mounts of them. */
 export type VmDisks = {
@@ -13,7 +15,6 @@ export type VmDisks = {
   readonly mounts: readonly GuestMount[];
 };
 
-/** Pure. */
 export function vmDisks(
   host: Pick<Host, "folders" | "volumes">,
   vm: VmRecord,
@@ -21,7 +22,7 @@ export function vmDisks(
 ): VmDisks {
   const disks: DiskPlan[] = [
     { path: boot.base, format: "raw", readOnly: true },
-    { path: vmPaths(host.folders, vm.id).disk, format: "raw", readOnly: false, limited: true },
+    { ...ownDisk(host, vm), readOnly: false, limited: true },
   ];
   const modulesDevice = boot.modules === undefined ? undefined : guestDevice(disks.length);
   if (boot.modules !== undefined) disks.push({ path: boot.modules, format: "raw", readOnly: true });
@@ -32,6 +33,22 @@ export function vmDisks(
     disks.push({ path: host.volumes.diskPath(name), format: "raw", readOnly, limited: true });
   }
   return { disks, modulesDevice, mounts };
+}
+
+/** The disk of a VM that begins as this snapshot was. Idempotent. */
+export function diskFrom(
+  host: Pick<Host, "folders" | "disks">,
+  vmFolder: string,
+  { id, diskFormat }: SnapshotRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  return host.disks.fromSnapshot(snapshotPaths(host.folders, id).dir, vmFolder, diskFormat, signal);
+}
+
+/** Of whichever format it is now. */
+function ownDisk(host: Pick<Host, "folders">, { id }: VmRecord): Pick<DiskPlan, "path" | "format" | "backing"> {
+  const { path, format, layers } = findDisk(vmPaths(host.folders, id).stateDir);
+  return { path, format, backing: layers };
 }
 
 /** 2 is /dev/vdc. A machine has no room for so many that they would need two letters. */

@@ -79,6 +79,11 @@ export class VmLoop {
     return this.#state;
   }
 
+  /** Whether an action is under way. */
+  get busy(): boolean {
+    return this.#busy !== undefined;
+  }
+
   /** False while the VMM does not answer. */
   get responsive(): boolean {
     return this.#responsive;

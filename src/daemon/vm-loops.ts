@@ -7,6 +7,7 @@ import type { VmState } from "#model/vm-state.ts";
 export class VmLoops {
   readonly #host: Host;
   readonly #loops = new Map<VmId, VmLoop>();
+  #lastBusyAt = performance.now();
 
   constructor(host: Host) {
     this.#host = host;
@@ -22,12 +23,21 @@ export class VmLoops {
     const host = this.#host;
     const loop = new VmLoop(state, (next, before) => {
       host.store.setState(id, next);
-      const { name } = host.store.getVm(id);
+      this.#lastBusyAt = performance.now();
+      const { name, spec } = host.store.getVm(id);
       host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
-      host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
+      // What hearthd does for itself is nobody's news.
+      if (spec.hidden !== true) host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
     });
     this.#loops.set(id, loop);
     return loop;
+  }
+
+  /** How long nothing has been done to any VM. */
+  quietMs(): number {
+    const now = performance.now();
+    if ([...this.#loops.values()].some((loop) => loop.busy)) this.#lastBusyAt = now;
+    return now - this.#lastBusyAt;
   }
 
   /** The VM is gone, or was never made. */

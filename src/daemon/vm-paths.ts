@@ -1,25 +1,32 @@
 import { join } from "node:path";
 import type { Folders } from "#base/folders.ts";
-import type { VmId } from "#model/ids.ts";
+import type { SavedState } from "#drivers/vm-driver.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
+import { findDisk } from "#storage/disk-layers.ts";
 
 /** Where a VM's files are. They follow from its id alone, so a crash cannot lose them. */
 export type VmPaths = {
   readonly stateDir: string;
   readonly runDir: string;
   readonly jailDir: string;
+  /** Of whichever format it is. */
   readonly disk: string;
+  readonly saveDir: string;
   readonly console: string;
   readonly vmmLog: string;
 };
 
-/** Pure; nothing is made. */
+export type SnapshotPaths = SavedState & { readonly dir: string };
+
+/** Nothing is made; which disk it has is looked up. */
 export function vmPaths(folders: Folders, id: VmId): VmPaths {
   const stateDir = join(vmsDir(folders), id);
   return {
     stateDir,
     runDir: join(vmRunsDir(folders), id),
     jailDir: join(jailsDir(folders), id),
-    disk: join(stateDir, "disk.raw"),
+    disk: findDisk(stateDir).path,
+    saveDir: join(stateDir, "save"),
     console: join(stateDir, "console.log"),
     vmmLog: join(stateDir, "vmm.log"),
   };
@@ -33,6 +40,17 @@ export function vmsDir(folders: Folders): string {
 /** The managed root of volumes. */
 export function volumesDir(folders: Folders): string {
   return join(folders.state, "volumes");
+}
+
+/** The managed root of snapshots. */
+export function snapshotsDir(folders: Folders): string {
+  return join(folders.state, "snapshots");
+}
+
+/** Where a snapshot's files are; they follow from its id alone. */
+export function snapshotPaths(folders: Folders, id: SnapshotId): SnapshotPaths {
+  const dir = join(snapshotsDir(folders), id);
+  return { dir, memory: join(dir, "memory"), state: join(dir, "state") };
 }
 
 /** The managed root of VMs' sockets. */

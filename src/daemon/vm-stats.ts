@@ -38,7 +38,7 @@ export class StatsReader {
     else this.#last.set(vm.id, { cpuTicks: usage.cpuTicks, atMs: now });
     const [fromVmm, disk] = await Promise.all([
       handle === undefined ? undefined : this.#askVmm(vm, handle),
-      host.disks.usage(vmPaths(host.folders, vm.id).disk),
+      host.disks.usage(vmPaths(host.folders, vm.id).stateDir),
     ]);
     return {
       id: vm.id,

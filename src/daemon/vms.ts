@@ -4,28 +4,32 @@
  */
 import { HearthError, errorBody, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
+import type { ApiEvent } from "#api/events.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
-import type { Attachment } from "#daemon/attachment.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
-import { runFlow } from "#daemon/flows/flow.ts";
-import type { Flow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
-import { START_VM } from "#daemon/flows/start-vm.ts";
+import { runJournaled } from "#daemon/flows/run-journaled.ts";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
+import type { HeldVm } from "#daemon/hold-vm.ts";
 import { RunningVms } from "#daemon/running-vms.ts";
 import { actionOf, setVm } from "#daemon/set-vm.ts";
+import { startVm } from "#daemon/start-vm.ts";
+import type { NewVm } from "#daemon/store.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
-import { assertVolumesFree, writesVolumes } from "#daemon/volume-users.ts";
+import type { StartHow } from "#daemon/vm-origin.ts";
+import { writesVolumes } from "#daemon/volume-users.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { OperationId, VmId, VolumeName } from "#model/ids.ts";
+import type { SavedState } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
-import type { VmAction, VmState } from "#model/vm-state.ts";
+import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VolumeMount } from "#model/volume.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
@@ -45,6 +49,7 @@ export class Vms {
   readonly #host: Host;
   readonly #loops: VmLoops;
   readonly #running: RunningVms;
+  #onBooted: (vm: VmRecord) => void = () => {};
 
   constructor(host: Host) {
     this.#host = host;
@@ -76,30 +81,57 @@ export class Vms {
     const { spec, imageDigest } = await completeSpec(host, request, call);
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
-    const state: VmState = { phase: "created" };
-    const loop = this.#loops.make(id, state);
-    await loop
-      .exclusive(
-        "create",
-        name,
-        async (signal) => {
-          const vm = { id, name, spec, imageDigest, state, bound };
-          await this.#flow(CREATE_VM, id, {}, { host, id, vm, signal }, call);
-        },
-        call.signal,
-      )
-      .catch((error: unknown) => {
-        this.#loops.drop(id);
-        throw error;
-      });
-    host.bus.publish({ type: "vm.created", atMs: host.now(), id, name });
+    return this.make({ id, name, spec, imageDigest, state: { phase: "created" }, bound }, call);
+  }
+
+  /** A VM whose spec is complete. */
+  async make(vm: NewVm, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const { id, name } = vm;
+    const work = async (signal: AbortSignal): Promise<void> => {
+      await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, signal }, call);
+    };
+    try {
+      await this.#loops.make(id, vm.state).exclusive("create", name, work, call.signal);
+    } catch (error) {
+      this.#loops.drop(id);
+      throw error;
+    }
+    this.#publish(vm, { type: "vm.created", atMs: host.now(), id, name });
     return host.store.getVm(id);
   }
 
-  async start(nameOrId: string, call: Call): Promise<VmRecord> {
+  async start(nameOrId: string, call: Call, how: StartHow = {}): Promise<VmRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     assertCan("start", vm.state.phase, vm.name);
-    return this.#act(vm, "start", call, (signal) => this.#start(vm, { ...call, signal }));
+    return this.#act(vm, "start", call, (signal) => this.#start(vm, { ...call, signal }, how));
+  }
+
+  /** Has a VM that never ran load what was saved of another one, as proof that it can be. */
+  async settle(vm: VmRecord, saved: SavedState, call: Call): Promise<void> {
+    const host = this.#host;
+    await this.#alone(vm, "settle", call, async (signal) => {
+      const driver = await chooseDriver(host, vm.spec, signal);
+      const context = { host, id: vm.id, settle: { vm, driver, saved, signal } };
+      await runJournaled(host, SETTLE_SNAPSHOT, vm.id, {}, context, call);
+    });
+  }
+
+  /** Does `work` while nothing else is done to the VM; with the VMM, where it has one. */
+  async hold(
+    nameOrId: string,
+    call: Call,
+    work: (vm: VmRecord, held: HeldVm | undefined, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const host = this.#host;
+    const asked = host.store.getVm(nameOrId);
+    assertCan("snapshot", asked.state.phase, asked.name);
+    await this.#alone(asked, "snapshot", call, async (signal) => {
+      const vm = host.store.getVm(asked.id);
+      assertCan("snapshot", vm.state.phase, vm.name);
+      const attachment = this.#running.find(vm.id);
+      await work(vm, attachment && { host, vm, attachment }, signal);
+    });
   }
 
   /** Idempotent: stopping a VM that does not run answers with the VM as it is. */
@@ -153,6 +185,15 @@ export class Vms {
     });
   }
 
+  /** Takes away what hearthd has made for itself. Idempotent, and not cancelled. */
+  async discard(id: VmId): Promise<void> {
+    try {
+      await this.remove(id, true, this.background());
+    } catch (error) {
+      if (toHearthError(error).code !== "vm.not_found") throw error;
+    }
+  }
+
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
     return this.#adjust(
       nameOrId,
@@ -188,6 +229,16 @@ export class Vms {
     return { vm, guest: await attachment.guest(signal) };
   }
 
+  /** How long nothing has been done to any VM. */
+  quietMs(): number {
+    return this.#loops.quietMs();
+  }
+
+  /** `listener` is told of each VM that has booted, and was not restored. */
+  whenBooted(listener: (vm: VmRecord) => void): void {
+    this.#onBooted = listener;
+  }
+
   responsive(id: VmId): boolean {
     return this.#loops.of(id).responsive;
   }
@@ -209,42 +260,12 @@ export class Vms {
 
   // What follows runs inside `exclusive`.
 
-  async #start(vm: VmRecord, call: Call): Promise<void> {
-    const host = this.#host;
-    const loop = this.#loops.of(vm.id);
-    const back = vm.state;
-    assertVolumesFree(host, vm);
-    loop.send({ type: "start-asked", atMs: host.now() });
-    try {
-      const driver = await chooseDriver(host, vm.spec, call.signal);
-      const start = {
-        vm,
-        driver,
-        onProgress: call.onProgress,
-        signal: call.signal,
-        attach: (handle: VmHandle) => this.#running.attach(vm.id, handle),
-        commit: (attachment: Attachment) => {
-          this.#running.keep(vm.id, attachment);
-          loop.send({ type: "agent-ready", handle: attachment.handle, atMs: host.now() });
-        },
-      };
-      await this.#running.cleaned(vm.id);
-      await this.#flow(START_VM, vm.id, { back }, { host, id: vm.id, start }, call);
-      this.#touch(vm.id);
-      this.#running.armLifetime(host.store.getVm(vm.id));
-    } catch (error) {
-      const failure = toHearthError(error);
-      this.#running.drop(vm.id);
-      if (call.signal.aborted) loop.send({ type: "start-cancelled", back });
-      else
-        loop.send({
-          type: "start-failed",
-          code: failure.code,
-          message: errorBody(failure).message,
-          atMs: host.now(),
-        });
-      throw failure;
-    }
+  async #start(vm: VmRecord, call: Call, how: StartHow = {}): Promise<void> {
+    await startVm({ host: this.#host, running: this.#running, loop: this.#loops.of(vm.id) }, vm, how, call);
+    this.#touch(vm.id);
+    const started = this.#host.store.getVm(vm.id);
+    this.#running.armLifetime(started);
+    if (handleOf(started.state)?.snapshot === undefined) this.#onBooted(started);
   }
 
   async #stop(vm: VmRecord, plan: StopPlan, call: Call): Promise<void> {
@@ -270,7 +291,7 @@ export class Vms {
         loop.send({ type: "vmm-exited", exit });
       },
     };
-    await this.#flow(STOP_VM, vm.id, plan, context, call);
+    await runJournaled(host, STOP_VM, vm.id, plan, context, call);
     this.#running.afterEnd(vm.id);
   }
 
@@ -290,9 +311,9 @@ export class Vms {
   async #remove(vm: VmRecord, call: Call): Promise<void> {
     const host = this.#host;
     this.#running.drop(vm.id);
-    await this.#flow(REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
+    await runJournaled(host, REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
     this.#loops.drop(vm.id);
-    host.bus.publish({ type: "vm.removed", atMs: host.now(), id: vm.id, name: vm.name });
+    this.#publish(vm, { type: "vm.removed", atMs: host.now(), id: vm.id, name: vm.name });
   }
 
   /** When a VM was last used is worth less than the use: on a full disk it stays as it was. L2. */
@@ -354,28 +375,13 @@ export class Vms {
       if (failure.code !== "vm.busy" && host.store.findVm(vm.id))
         host.store.setError(vm.id, failure.code, failure);
       const body = errorBody(failure, call.operation);
-      host.bus.publish({ type: "vm.error", atMs: host.now(), id: vm.id, name: vm.name, action, error: body });
+      this.#publish(vm, { type: "vm.error", atMs: host.now(), id: vm.id, name: vm.name, action, error: body });
       throw failure;
     }
   }
 
-  async #flow<Context>(
-    flow: Flow<Context>,
-    id: VmId,
-    plan: unknown,
-    context: Context,
-    call: Call,
-  ): Promise<void> {
-    const log = this.#host.log.child({ operation: call.operation });
-    const startedAt = performance.now();
-    log.event("flow.started", { flow: flow.kind, vm: id });
-    using journal = this.#host.journals.open(operationIdFrom(this.#host.random(6)), flow.kind, id, plan);
-    try {
-      await runFlow(flow, context, journal, log);
-    } catch (error) {
-      log.event("flow.failed", { flow: flow.kind, vm: id, error });
-      throw error;
-    }
-    log.event("flow.done", { flow: flow.kind, vm: id, tookMs: Math.round(performance.now() - startedAt) });
+  /** What hearthd does for itself is nobody's news. */
+  #publish({ spec }: Pick<VmRecord, "spec">, event: ApiEvent): void {
+    if (spec.hidden !== true) this.#host.bus.publish(event);
   }
 }

@@ -90,6 +90,8 @@ export type SnapshotFeatures = {
    * differ by one letter do not fit.
    */
   readonly fits: string;
+  /** What a VMM needs of a saved memory to map it: old QEMUs insist on the right to write, and do not. */
+  readonly memoryAccess: "read" | "write";
   /** Sentences: what a VM that was restored does not have that one that was booted has. */
   readonly weaknesses: readonly string[];
 };

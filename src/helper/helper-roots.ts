@@ -7,6 +7,8 @@ export type HelperRoots = {
   readonly vms: string;
   /** Holds a folder for each volume, with its disk. */
   readonly volumes: string;
+  /** Holds a folder for each snapshot, with its files. */
+  readonly snapshots: string;
   /** Holds a folder for each VM, with its sockets. */
   readonly runs: string;
   /** Holds a folder for each VM whose VMM has a root folder of its own. */
@@ -21,12 +23,17 @@ export type HelperRoots = {
 export const CGROUP_PARENT = "hearth";
 
 /** What the VMM writes of a VM's own files. */
-export const DISK_FILE = "disk.raw";
+export const DISK_FILES = ["disk.qcow2", "disk.raw"] as const;
+export const SAVE_FOLDER = "save";
+export const MEMORY_FILE = "memory";
 export const VOLUME_FILE = "volume.raw";
 
 export type HelperPaths = {
   readonly stateDir: string;
-  readonly disk: string;
+  /** One of them is there. */
+  readonly disks: readonly string[];
+  /** Where its VMM writes what is saved of it. */
+  readonly saveDir: string;
   readonly runDir: string;
   readonly jail: string;
   readonly cgroup: string;
@@ -37,7 +44,8 @@ export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
   const stateDir = join(roots.vms, id);
   return {
     stateDir,
-    disk: join(stateDir, DISK_FILE),
+    disks: DISK_FILES.map((name) => join(stateDir, name)),
+    saveDir: join(stateDir, SAVE_FOLDER),
     runDir: join(roots.runs, id),
     jail: join(roots.jails, id),
     cgroup: join(roots.cgroups, CGROUP_PARENT, id),

@@ -29,6 +29,7 @@ class Place implements Disposable {
   readonly volume = join(this.folder, "volumes", "data", "volume.raw");
   readonly roots = {
     volumes: join(this.folder, "volumes"),
+    snapshots: join(this.folder, "snapshots"),
     vms: join(this.folder, "vms"),
     runs: join(this.folder, "runs"),
     jails: join(this.folder, "jails"),

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
 import type { Owner } from "#helper/own-files.ts";
-import { CGROUP_PARENT, helperPaths, VOLUME_FILE } from "#helper/helper-roots.ts";
+import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
@@ -16,7 +16,7 @@ import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
-import { parseVmId, parseVolumeName } from "#model/ids.ts";
+import { parseSnapshotId, parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -103,9 +103,21 @@ export class PrivilegedVerbs {
 
   /** The disk is hearthd's again; the run folder is on its way out. A file that is gone or is none of ours stays as it is. */
   takeFiles(vm: string): void {
-    const { disk } = this.#paths(vm);
+    const { disks, saveDir } = this.#paths(vm);
     if (this.uidOf(vm) === undefined) return;
-    ifThere(() => claimFile({ root: this.#roots.vms, path: disk, kind: "file" }, { id: 0 }));
+    const root = this.#roots.vms;
+    for (const path of disks) ifThere(() => claimFile({ root, path, kind: "file" }, { id: 0 }));
+    ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { id: 0, mode: PRIVATE }));
+  }
+
+  /**
+   * A saved memory is hearthd's, and VMMs may read it. `writable`: they may open it for writing, too, which old ones
+   * insist on.
+   */
+  sealMemory(snapshot: string, writable: boolean): void {
+    const root = this.#roots.snapshots;
+    const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
+    claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: writable ? 0o666 : 0o444 });
   }
 
   /** Returns its folder; undefined where `gaps.cgroup` says why. @throws HearthError `input.invalid` */
@@ -154,11 +166,14 @@ export class PrivilegedVerbs {
   }
 
   #claim(vm: string, owner: { disk: number; run: number; mode: number } | undefined): void {
-    const { disk, runDir } = this.#paths(vm);
+    const { disks, saveDir, runDir } = this.#paths(vm);
     const { vms, runs } = this.#roots;
-    // Both are checked before one is changed.
+    const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
+    // All are checked before one is changed.
     for (const to of owner === undefined ? [undefined] : [undefined, owner]) {
       claimFile({ root: vms, path: disk, kind: "file" }, to && { id: to.disk });
+      if (existsSync(saveDir))
+        claimFile({ root: vms, path: saveDir, kind: "folder" }, to && { id: to.disk, mode: PRIVATE });
       claimFile({ root: runs, path: runDir, kind: "folder" }, to && { id: to.run, mode: to.mode });
     }
   }

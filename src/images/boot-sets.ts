@@ -8,7 +8,7 @@ import type { KernelParts } from "#images/initramfs-cache.ts";
 import { KernelElfs } from "#images/kernel-elfs.ts";
 import type { Architecture, ImageManifest, KernelManifest } from "#images/manifest.ts";
 import type { ImageConfig } from "#images/recipes.ts";
-import type { VerifiedFiles } from "#images/verified-files.ts";
+import type { VerifiedFiles } from "#host/verified-files.ts";
 
 export type BootSetOptions = {
   /** A release from `listKernels`; undefined takes the image's own kernel. */

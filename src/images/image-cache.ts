@@ -25,9 +25,10 @@ import { newImageManifest } from "#images/manifest.ts";
 import type { Architecture, ManifestFile } from "#images/manifest.ts";
 import { KNOWN_REFS, findRecipe, fullRef, getRecipe } from "#images/recipes.ts";
 import type { ImageConfig, Recipe } from "#images/recipes.ts";
-import { SharedWork } from "#images/shared-work.ts";
+import { SharedWork } from "#base/shared-work.ts";
 import { throttleProgress } from "#images/throttle-progress.ts";
-import { VerifiedFiles } from "#images/verified-files.ts";
+import { VerifiedFiles } from "#host/verified-files.ts";
+import { corruptImage } from "#images/corrupt-image.ts";
 
 export type ImageCacheOptions = {
   readonly cacheDir: string;
@@ -62,7 +63,7 @@ export class ImageCache {
   readonly #options: ImageCacheOptions;
   readonly #architecture = hostArchitecture();
   readonly #store: ImageStore;
-  readonly #files = new VerifiedFiles();
+  readonly #files = new VerifiedFiles(corruptImage);
   readonly #bootSets: BootSets;
   readonly #builds = new SharedWork<Image>();
 

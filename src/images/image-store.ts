@@ -14,7 +14,7 @@ import { sha256 } from "#host/hash-file.ts";
 import { removeTree } from "#host/managed-path.ts";
 import type { BuiltImage } from "#images/build-image.ts";
 import { CachePaths } from "#images/cache-paths.ts";
-import { corrupt } from "#images/verified-files.ts";
+import { corruptImage } from "#images/corrupt-image.ts";
 import { formatManifest, parseImageManifest, parseKernelManifest } from "#images/manifest.ts";
 import type { ImageManifest, KernelManifest } from "#images/manifest.ts";
 
@@ -169,9 +169,9 @@ async function readVerified(path: string, digest: string): Promise<string> {
     text = await readFile(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw corrupt(path, digest, "it is missing");
+    throw corruptImage(path, digest, "it is missing");
   }
-  if (`sha256:${sha256(text)}` !== digest) throw corrupt(path, digest, "it has changed since it was built");
+  if (`sha256:${sha256(text)}` !== digest) throw corruptImage(path, digest, "it has changed since it was built");
   return text;
 }
 

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { writeFileAtomic } from "#host/atomic-file.ts";
 import { buildInitramfs } from "#images/build-initramfs.ts";
-import { SharedWork } from "#images/shared-work.ts";
-import type { Expected, VerifiedFiles } from "#images/verified-files.ts";
+import { SharedWork } from "#base/shared-work.ts";
+import type { Expected, VerifiedFiles } from "#host/verified-files.ts";
 
 /** A verified kernel, as far as an initramfs is made of it. */
 export type KernelParts = {

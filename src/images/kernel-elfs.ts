@@ -5,8 +5,8 @@ import { waitFileLock } from "#host/file-lock.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { extractVmlinux } from "#images/extract-vmlinux.ts";
 import type { ImageStore } from "#images/image-store.ts";
-import { SharedWork } from "#images/shared-work.ts";
-import type { Expected, VerifiedFiles } from "#images/verified-files.ts";
+import { SharedWork } from "#base/shared-work.ts";
+import type { Expected, VerifiedFiles } from "#host/verified-files.ts";
 
 /** Extracting takes half a second, so one lock for all kernels is enough. */
 const LOCK = "kernel-elf";

@@ -4,10 +4,13 @@ import { HearthError } from "#base/error.ts";
 export type VmId = Brand<string, "VmId">;
 export type VmName = Brand<string, "VmName">;
 export type VolumeName = Brand<string, "VolumeName">;
+export type SnapshotId = Brand<string, "SnapshotId">;
+export type SnapshotName = Brand<string, "SnapshotName">;
 export type OperationId = Brand<string, "OperationId">;
 export type ImageDigest = Brand<string, "ImageDigest">;
 
 const VM_ID = /^vm-[a-z2-7]{12}$/;
+const SNAPSHOT_ID = /^sn-[a-z2-7]{12}$/;
 const OPERATION_ID = /^op-[0-9a-f]{12}$/;
 const IMAGE_DIGEST = /^sha256:[0-9a-f]{64}$/;
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
@@ -33,6 +36,19 @@ export function parseVolumeName(text: string): VolumeName {
   throw invalid(`volume: ${quote(text)} is not a volume name`, nameRule("data-1"));
 }
 
+/** The only way to get a SnapshotName: the rule of VM names. */
+export function parseSnapshotName(text: string): SnapshotName {
+  if (NAME.test(text)) return text as SnapshotName;
+  throw invalid(`snapshot: ${quote(text)} is not a snapshot name`, nameRule("before-upgrade"));
+}
+
+/** The only way to get a SnapshotId. After this it may be trusted in paths. */
+export function parseSnapshotId(text: string): SnapshotId {
+  if (!SNAPSHOT_ID.test(text))
+    throw invalid(`${quote(text)} is not a snapshot id`, "`hearth snapshot ls` shows them.");
+  return text as SnapshotId;
+}
+
 function nameRule(example: string): string {
   return `Use 1 to 63 of a-z, 0-9 and -, with no - at either end, such as ${example}.`;
 }
@@ -52,9 +68,18 @@ export function parseImageDigest(text: string): ImageDigest {
 
 /** 60 bits of `random` (at least 12 bytes). Short, because socket paths hold 107 bytes. */
 export function vmIdFrom(random: Uint8Array): VmId {
-  let text = "vm-";
+  return parseVmId(`vm-${base32(random)}`);
+}
+
+/** As for VMs. */
+export function snapshotIdFrom(random: Uint8Array): SnapshotId {
+  return parseSnapshotId(`sn-${base32(random)}`);
+}
+
+function base32(random: Uint8Array): string {
+  let text = "";
   for (const byte of random.subarray(0, 12)) text += BASE32[byte & 31];
-  return parseVmId(text);
+  return text;
 }
 
 /** `random` holds at least 6 bytes. */

@@ -1,3 +1,4 @@
+import type { SnapshotId } from "#model/ids.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 
 /** Names one process for ever: a pid alone may be used again, and again after a reboot of the host. */
@@ -20,6 +21,8 @@ export type VmHandle = {
   readonly launcher?: ProcessId | undefined;
   /** Undefined for a VMM that a hearthd before isolation has started. */
   readonly isolation?: IsolationInForce | undefined;
+  /** What it was restored from, and maps. */
+  readonly snapshot?: SnapshotId | undefined;
   /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
   readonly stateDir: string;
   /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */

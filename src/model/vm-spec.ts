@@ -1,3 +1,4 @@
+import type { SnapshotId } from "#model/ids.ts";
 import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
@@ -53,4 +54,12 @@ export type VmSpec = {
   readonly isolation: Isolation;
   /** Removed as soon as it does not run any more, for whatever reason. */
   readonly autoRemove: boolean;
+  /** What its first start goes on from; its disk lies on that snapshot's. Undefined once it has run. */
+  readonly origin?: SnapshotId | undefined;
+  /** Boots, where it could start from a warm template. */
+  readonly cold?: boolean | undefined;
+  /** No warm template is made because of it. */
+  readonly noWarm?: boolean | undefined;
+  /** Made by hearthd for work of its own: not listed, and behind everybody else. */
+  readonly hidden?: boolean | undefined;
 };

@@ -62,6 +62,7 @@ const ALLOWED = {
   set: ["created", "stopped", "failed"],
   /** What `set` can change while the guest runs, too. */
   adjust: ["created", "running", "stopped", "failed"],
+  snapshot: ["created", "running", "paused", "stopped", "failed"],
   remove: ["created", "stopped", "failed"],
 } as const satisfies Record<string, readonly VmPhase[]>;
 

@@ -7,11 +7,13 @@
  * Frozen layers are the same files in the folders of all VMs and snapshots that have them (hard links), so none of
  * them loses anything when another one is removed. A layer names the one below by its name alone.
  */
-import { chmod, link, readdir, rename, rm } from "node:fs/promises";
-import { existsSync, readdirSync } from "node:fs";
+import { constants, existsSync, readdirSync } from "node:fs";
+import { chmod, copyFile, link, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { runOrThrow } from "#host/run.ts";
+import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+import type { DiskUsage } from "#storage/disks.ts";
 
 export type DiskFormat = "raw" | "qcow2";
 
@@ -116,12 +118,54 @@ export async function diskFromSnapshot(
   for (const [index, layer] of layers.entries()) await link(layer, join(vmFolder, layerName(index, layer)));
   // Last, because a folder with it has a disk.
   const own = join(vmFolder, "disk.qcow2");
-  await copySparse(join(snapshotFolder, EMPTY), own, signal);
+  // 200 kB: a program to copy it would take longer to start.
+  await copyFile(join(snapshotFolder, EMPTY), own, constants.COPYFILE_FICLONE);
   await chmod(own, 0o600);
 }
 
+/** A VM's new, empty disk; what the folder had of a disk goes. */
+export async function newDisk(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  await removeDisk(vmFolder);
+  await createDisk(join(vmFolder, "disk.raw"), sizeBytes, signal);
+}
+
+/** As `growDisk`, for the disk of a VM that does not run. */
+export async function growLayeredDisk(vmFolder: string, sizeBytes: number): Promise<void> {
+  const { path, format } = findDisk(vmFolder);
+  if (!existsSync(path)) return; // The next start makes it.
+  if (format === "raw") return growDisk(path, sizeBytes);
+  // It refuses to shrink by itself.
+  await runOrThrow("qemu-img", ["resize", "-q", "-f", "qcow2", path, String(sizeBytes)], {
+    timeoutMs: TOOL_TIMEOUT_MS,
+    signal: new AbortController().signal,
+  });
+}
+
+/** What a VM's disk takes by itself, without the layers that it may share, and what the guest sees. */
+export async function layeredDiskUsage(vmFolder: string): Promise<DiskUsage> {
+  const { path, format } = findDisk(vmFolder);
+  // A first start that failed has left none.
+  if (!existsSync(path)) return { allocatedBytes: 0, sizeBytes: 0 };
+  const usage = await diskUsage(path);
+  return format === "raw" ? usage : { ...usage, sizeBytes: await qcow2SizeBytes(path) };
+}
+
+/** From the header: bytes 24 to 31, big-endian (docs/interop/qcow2.txt of QEMU). */
+async function qcow2SizeBytes(path: string): Promise<number> {
+  await using file = await open(path, "r");
+  const { buffer } = await file.read(Buffer.alloc(8), 0, 8, 24);
+  return Number(buffer.readBigUInt64BE());
+}
+
+/** What the files in a folder take on the host's disk; a file with several names is counted in each. */
+export async function folderBytes(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(folder)) bytes += (await diskUsage(join(folder, name))).allocatedBytes;
+  return bytes;
+}
+
 /** Idempotent. */
-async function removeDisk(vmFolder: string): Promise<void> {
+export async function removeDisk(vmFolder: string): Promise<void> {
   for (const name of ["disk.qcow2", "disk.raw"]) await rm(join(vmFolder, name), { force: true });
   for (const name of await readdir(vmFolder)) if (LAYER.test(name)) await rm(join(vmFolder, name));
 }

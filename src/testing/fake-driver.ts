@@ -99,7 +99,7 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
-    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", weaknesses: [] },
+    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", memoryAccess: "read", weaknesses: [] },
     kernelFormat: "bzimage",
     preference: 1,
     nested: { cpusMax: 1 },

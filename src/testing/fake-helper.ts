@@ -41,6 +41,7 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     giveVolume: (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
     takeVolume: (_vm, volume) => void walls.givenVolumes.delete(volume),
     sealRunFolder() {},
+    sealMemory() {},
     takeFiles: (vm) => void walls.given.delete(vm),
     makeCgroup(vm) {
       walls.cgroups.add(vm);

@@ -1,8 +1,8 @@
 /** A whole host in memory, with a real store. Keeps the promises of the real one, and says what is left over. */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Log, LogEvent } from "#base/log.ts";
 import { parseConfig } from "#daemon/config.ts";
@@ -10,7 +10,10 @@ import { EventBus } from "#daemon/event-bus.ts";
 import type { Disks, Guest, Guests, HelperVerbs, Host, Images, ManagedFiles } from "#daemon/host.ts";
 import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
+import { corruptSnapshot } from "#daemon/snapshot-files.ts";
+import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
+import { VerifiedFiles } from "#host/verified-files.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import { Volumes } from "#storage/volumes.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
@@ -46,10 +49,12 @@ export class FakeMachine implements Disposable {
 export class FakeHost implements Host {
   readonly machine: FakeMachine;
   readonly driver: FakeDriver;
-  readonly config = parseConfig("config.toml", "");
+  readonly config = parseConfig("config.toml", "warm.enabled = false");
   readonly bus = new EventBus();
   readonly folders;
   readonly store;
+  readonly snapshots;
+  readonly snapshotFiles = new VerifiedFiles(corruptSnapshot);
   readonly volumes;
   readonly journals;
   readonly drivers;
@@ -62,6 +67,7 @@ export class FakeHost implements Host {
     const at = (name: string): string => join(machine.folder, name);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     this.store = new Store(at("hearth.db"));
+    this.snapshots = new SnapshotRows(this.store);
     this.volumes = new Volumes(at("volumes"));
     this.journals = new Journals(this.store, onJournal);
     this.driver = new FakeDriver({ vmms: machine.vmms });
@@ -97,21 +103,35 @@ export class FakeHost implements Host {
   };
 
   readonly disks: Disks = {
-    create: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),
-    grow: async (path, sizeBytes) => void this.machine.disks.set(path, sizeBytes),
-    usage: async (path) => ({ allocatedBytes: 0, sizeBytes: this.machine.disks.get(path) ?? 0 }),
+    create: async (folder, sizeBytes) => this.#setDisk(folder, sizeBytes),
+    fromSnapshot: async (snapshotFolder, folder) =>
+      this.#setDisk(folder, this.machine.disks.get(join(snapshotFolder, "layer-0.raw")) ?? 0),
+    freeze: async (folder, snapshotFolder) =>
+      void this.machine.disks.set(join(snapshotFolder, "layer-0.raw"), this.#diskOf(folder)),
+    finishLayers: async () => {},
+    remove: async (folder) => {
+      rmSync(join(folder, "disk.raw"), { force: true });
+      this.machine.disks.delete(join(folder, "disk.raw"));
+    },
+    grow: async (folder, sizeBytes) => this.#setDisk(folder, sizeBytes),
+    usage: async (folder) => ({ allocatedBytes: 0, sizeBytes: this.#diskOf(folder) }),
   };
 
   readonly files: ManagedFiles = {
-    makeFolder: async (path) => void this.machine.folders.add(path),
+    makeFolder: async (path) => {
+      mkdirSync(path, { recursive: true });
+      this.machine.folders.add(path);
+    },
     removeTree: async (_root, path) => {
-      for (const folder of this.machine.folders) if (folder === path) this.machine.folders.delete(folder);
+      rmSync(path, { recursive: true, force: true });
+      for (const folder of this.machine.folders)
+        if (folder === path || folder.startsWith(`${path}/`)) this.machine.folders.delete(folder);
       for (const disk of this.machine.disks.keys())
         if (disk.startsWith(`${path}/`)) this.machine.disks.delete(disk);
     },
     listFolders: async (root) =>
       [...this.machine.folders]
-        .filter((path) => path.startsWith(`${root}/`))
+        .filter((path) => dirname(path) === root)
         .map((path) => path.slice(root.length + 1)),
   };
 
@@ -139,6 +159,15 @@ export class FakeHost implements Host {
     },
   };
 
+  #diskOf(folder: string): number {
+    return this.machine.disks.get(join(folder, "disk.raw")) ?? 0;
+  }
+
+  #setDisk(folder: string, sizeBytes: number): void {
+    writeFileSync(join(folder, "disk.raw"), "");
+    this.machine.disks.set(join(folder, "disk.raw"), sizeBytes);
+  }
+
   /** A guest that does as it is told, and powers off when asked. */
   #guest(socketPath: string): Guest {
     const closed = Promise.withResolvers<Error | undefined>();
@@ -146,8 +175,14 @@ export class FakeHost implements Host {
       const vmm = this.machine.vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === socketPath);
       if (vmm) this.machine.vmms.end(vmm, { reason: "guest", code: 0, atMs: Date.now() });
     };
-    const guest: Pick<Guest, "configure" | "shutdown" | "close" | "closed"> = {
+    type Part = Pick<Guest, "configure" | "exec" | "freeze" | "thaw" | "shutdown" | "close" | "closed">;
+    const guest: Part = {
       configure: async () => [],
+      exec: async function* () {
+        yield { type: "exited", code: 0, timedOut: false };
+      },
+      freeze: async () => [],
+      thaw: async () => {},
       shutdown: powerOff,
       close: () => closed.resolve(undefined),
       closed: closed.promise,

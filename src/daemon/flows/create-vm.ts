@@ -1,6 +1,7 @@
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewVm } from "#daemon/store.ts";
+import { diskFrom } from "#daemon/vm-disks.ts";
 import { vmPaths, vmsDir } from "#daemon/vm-paths.ts";
 import { assertVolumes } from "#daemon/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
@@ -13,7 +14,7 @@ export type CreateContext = {
   readonly signal: AbortSignal;
 };
 
-/** Makes a VM's row, folder and disk. Nothing is copied: the base image is shared, the disk is sparse. */
+/** Makes a VM's row, folder and disk. Little is copied: the base image is shared, the disk sparse or in layers. */
 export const CREATE_VM: Flow<CreateContext> = {
   kind: "create",
   afterCrash: "unwind",
@@ -36,7 +37,14 @@ export const CREATE_VM: Flow<CreateContext> = {
       name: "make the disk",
       // Its undo is the folder's.
       run: async ({ host, id, vm, signal }) => {
-        if (vm) await host.disks.create(vmPaths(host.folders, id).disk, vm.spec.diskBytes, signal);
+        if (vm === undefined) return;
+        const { stateDir } = vmPaths(host.folders, id);
+        const { origin, diskBytes } = vm.spec;
+        if (origin === undefined) return host.disks.create(stateDir, diskBytes, signal);
+        const snapshot = host.snapshots.known(origin);
+        // The disk of a VM that sleeps is its own.
+        if (snapshot.kind === "suspended") return host.disks.create(stateDir, diskBytes, signal);
+        await diskFrom(host, stateDir, snapshot, signal);
       },
     },
   ],

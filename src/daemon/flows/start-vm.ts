@@ -6,18 +6,28 @@ import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import type { Host } from "#daemon/host.ts";
 import { readTail } from "#daemon/log-tail.ts";
-import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
-import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
+import type { Origin, VmOrigin } from "#daemon/vm-origin.ts";
+import { checkParts } from "#daemon/snapshot-files.ts";
+import { diskFrom } from "#daemon/vm-disks.ts";
+import { snapshotPaths, vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What the flow works on while hearthd lives; after a crash only `host` and `id` are there. */
 export type StartContext = {
   readonly host: Host;
   readonly id: VmId;
+  /** Its disk is made anew for this start, and of no use after one that failed. */
+  readonly diskIsNew?: boolean | undefined;
   readonly start?: Start | undefined;
 };
+
+/** What is journalled. */
+export type StartPlan = { readonly back: VmState; readonly diskIsNew: boolean };
 
 export type Start = {
   readonly vm: VmRecord;
@@ -27,6 +37,11 @@ export type Start = {
   readonly attach: (handle: VmHandle) => Attachment;
   /** Stores that it runs, as the last step. */
   readonly commit: (attachment: Attachment) => void;
+  /** What it goes on from, in place of a boot. */
+  memory: Origin | undefined;
+  readonly disk: VmOrigin["disk"];
+  /** A template did not work: nobody is to try it again. */
+  readonly retire: (template: SnapshotRecord) => void;
   /** The VMM that was booted last. */
   attachment?: Attachment;
 };
@@ -43,7 +58,11 @@ export const START_VM: Flow<StartContext> = {
   steps: [
     {
       name: "make the run folder",
-      run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).runDir),
+      run: async ({ host, id }) => {
+        const { runDir, saveDir } = vmPaths(host.folders, id);
+        await host.files.makeFolder(saveDir); // It stays, with the VM's own folder.
+        await host.files.makeFolder(runDir);
+      },
       undo: ({ host, id }) =>
         host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
     },
@@ -58,17 +77,23 @@ export const START_VM: Flow<StartContext> = {
       undo: ({ host, id }) => removeCgroup(host, id),
     },
     {
+      name: "make the disk",
+      run: ({ host, start }) => makeDisk(host, need(start)),
+      undo: async ({ host, id, diskIsNew }) => {
+        if (diskIsNew === true) await host.disks.remove(vmPaths(host.folders, id).stateDir);
+      },
+    },
+    {
       name: "boot",
       run: ({ host, start }) => boot(host, need(start)),
       undo: ({ host, id, start }) => endVmm(host, id, start),
     },
     {
       name: "give the identity",
+      // A guest that goes on as somebody else got it already: one that does not take it is booted instead.
       run: async ({ host, start }) => {
-        const { vm, attachment, signal } = need(start);
-        const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
-        const guest = await attachment?.guest(inTime);
-        await guest?.configure(await guestIdentity(host, vm, signal), inTime);
+        const { memory, disk } = need(start);
+        if (memory === undefined) await giveIdentity(host, need(start), typeof disk === "object");
       },
     },
     {
@@ -86,32 +111,80 @@ function need(start: Start | undefined): Start {
   return start;
 }
 
-/** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
+async function makeDisk(host: Host, { vm, disk, signal }: Start): Promise<void> {
+  const { stateDir } = vmPaths(host.folders, vm.id);
+  if (disk === "keep") return;
+  if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
+  else await diskFrom(host, stateDir, disk, signal);
+}
+
+async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<void> {
+  const { vm, attachment, signal } = start;
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
+  const guest = await attachment?.guest(inTime);
+  await guest?.configure(await guestIdentity(host, vm, restored, signal), inTime);
+}
+
 async function boot(host: Host, start: Start): Promise<void> {
-  const { driver, vm, signal } = start;
+  const { memory, vm, signal } = start;
+  if (memory === undefined) return bootCold(host, start);
+  const { snapshot, required } = memory;
+  try {
+    const { snapshotter } = start.driver;
+    invariant(snapshotter, "a driver that has snapshots can restore them");
+    const { id } = snapshot;
+    await checkParts(host, snapshot, signal);
+    await startVmm(host, start, "restoring", async (plan) => {
+      const saved = snapshotPaths(host.folders, id);
+      return { ...(await snapshotter.restore(plan, saved, start.onProgress, signal)), snapshot: id };
+    });
+    return await giveIdentity(host, start, true);
+  } catch (error) {
+    if (required || signal.aborted) throw error;
+    host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: snapshot.id, error });
+    start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
+    await endVmm(host, vm.id, start);
+    start.retire(snapshot);
+    start.memory = undefined;
+    await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
+    await bootCold(host, start);
+  }
+}
+
+/** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
+async function bootCold(host: Host, start: Start): Promise<void> {
+  const { driver, vm, onProgress, signal } = start;
   const features = await driver.features(signal);
   for (let attempt = 0; ; attempt++) {
     try {
-      return await bootOnce(host, start, features);
+      return await startVmm(host, start, "starting the VMM", (plan) =>
+        driver.boot(plan, onProgress, signal),
+      );
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
         throw await bootError(host, vm, failure);
       }
       host.log.child({ vm: vm.id }).event("vm.boot_retried", { error });
-      start.onProgress({ stage: "boot", text: "the guest hung; booting once more" });
+      onProgress({ stage: "boot", text: "the guest hung; booting once more" });
       await endVmm(host, vm.id, start);
     }
   }
 }
 
-async function bootOnce(host: Host, start: Start, features: DriverFeatures): Promise<void> {
+/** Until the agent answers, or the VMM ends. */
+async function startVmm(
+  host: Host,
+  start: Start,
+  text: string,
+  run: (plan: BootPlan) => Promise<VmHandle>,
+): Promise<void> {
   const { driver, vm, onProgress, signal } = start;
+  const features = await driver.features(signal);
   const plan = await bootPlan(host, vm, features, signal);
   giveFiles(host, vm);
-  onProgress({ stage: "boot", text: "starting the VMM" });
-  const handle = await driver.boot(plan, onProgress, signal);
-  const attachment = start.attach(handle);
+  onProgress({ stage: "boot", text });
+  const attachment = start.attach(await run(plan));
   start.attachment = attachment;
   onProgress({ stage: "boot", text: "waiting for the guest" });
   // The VMM's own end is the sooner and better reason than a deadline.
@@ -119,7 +192,7 @@ async function bootOnce(host: Host, start: Start, features: DriverFeatures): Pro
   void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
   const either = AbortSignal.any([signal, ended.signal]);
   try {
-    attachment.keepGuest(await host.guests.waitFor(handle, features.agentDeadlineMs, either));
+    attachment.keepGuest(await host.guests.waitFor(attachment.handle, features.agentDeadlineMs, either));
   } catch (error) {
     throw ended.signal.aborted ? ended.signal.reason : error;
   }

@@ -16,7 +16,8 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     vmView(host, vms, vm, context.req.raw.signal);
 
   api.openapi(ROUTES.listVms, async (c) => {
-    return c.json(await vmViews(host, vms, host.store.listVms(), c.req.raw.signal), 200);
+    const shown = host.store.listVms().filter(({ spec }) => spec.hidden !== true);
+    return c.json(await vmViews(host, vms, shown, c.req.raw.signal), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
     return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 200);

@@ -50,7 +50,12 @@ function snapshotFeatures(
   const fault = findFault(parseFirecrackerVersion(version), "snapshot");
   if (fault !== undefined) return { snapshotsRefused: `${fault.message} ${fault.hint ?? ""}`.trim() };
   return {
-    snapshots: { diskFormat: "raw", fits: `firecracker ${version}, ${cpu}`, weaknesses: [LAZY_MEMORY] },
+    snapshots: {
+      diskFormat: "raw",
+      fits: `firecracker ${version}, ${cpu}`,
+      memoryAccess: "read",
+      weaknesses: [LAZY_MEMORY],
+    },
   };
 }
 

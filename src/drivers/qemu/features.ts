@@ -96,6 +96,7 @@ function snapshotFeatures({ version }: Installed, accel: "kvm" | "tcg"): Snapsho
   return {
     diskFormat: "qcow2",
     fits: `qemu ${version}, ${cpu}`,
+    memoryAccess: mapsReadOnly(version) ? "read" : "write",
     weaknesses: mapsReadOnly(version) ? [] : [MAPS_WRITABLE],
   };
 }

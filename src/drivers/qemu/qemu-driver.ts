@@ -198,8 +198,9 @@ export class QemuDriver implements VmDriver {
     const { session, starting } = await this.#startSession(plan, machine, undo, signal);
     const load = async (): Promise<void> => {
       const monitor = await this.#firstMonitor(session, starting, signal);
-      plan.isolation.seal();
-      await settleVm(monitor, plan.runDir, saved, this.#timing.commandDeadlineMs, signal);
+      const { commandDeadlineMs } = this.#timing;
+      // It makes a socket for what comes in.
+      await settleVm(monitor, plan.runDir, saved, () => plan.isolation.seal(), commandDeadlineMs, signal);
     };
     await starting.guard(load(), signal);
     await starting.kill();

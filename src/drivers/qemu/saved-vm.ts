@@ -94,16 +94,21 @@ async function letGoOn(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   }
 }
 
-/** For a QEMU that was started with the draft as its memory, and waits: loads the stream and writes the rest. */
+/**
+ * For a QEMU that was started with the draft as its memory, and waits: loads the stream and writes the rest.
+ * @param loaded is called when it makes nothing more in its run folder
+ */
 export async function settleVm(
   monitor: QmpMonitor,
   runDir: string,
   saved: SavedState,
+  loaded: () => void,
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<void> {
   const sockets = migrationSockets(runDir);
   await migrateFromFile(monitor, { socket: sockets.incoming, path: streamPath(saved) }, deadlineMs, signal);
+  loaded();
   await leaveOutMemory(monitor, true, deadlineMs);
   const to = { socket: sockets.outgoing, path: saved.state };
   await (

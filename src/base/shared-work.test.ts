@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { SharedWork } from "#images/shared-work.ts";
-import type { Work } from "#images/shared-work.ts";
+import { SharedWork } from "#base/shared-work.ts";
+import type { Work } from "#base/shared-work.ts";
 
 const quiet = (): void => {};
 const fail: Work<string> = () => Promise.reject(new Error("no mirror"));

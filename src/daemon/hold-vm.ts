@@ -1,0 +1,120 @@
+/** Saving a VM that runs: its processes are held and its vCPUs halted for as long as its disk is looked at. */
+import { HearthError } from "#base/error.ts";
+import type { Attachment } from "#daemon/attachment.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
+import type { Guest, Host } from "#daemon/host.ts";
+import type { SavedState } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** For processes to stand still, and for the guest to say so. */
+const FREEZE_MS = 10_000;
+/** A guest that writes what it has in memory waits for the host's disk. */
+const FLUSH_MS = 120_000;
+const THAW_MS = 10_000;
+
+/** A VM that runs or is paused, to `work` on. */
+export type HeldVm = {
+  readonly host: Host;
+  readonly vm: VmRecord;
+  readonly attachment: Attachment;
+};
+
+/**
+ * Saves its memory; `halted` is called while nothing in it moves. It goes on as it was, however this ends.
+ * @throws HearthError `snapshot.failed`, `agent.unreachable`
+ */
+export async function saveMemory(
+  held: HeldVm,
+  saved: SavedState,
+  halted: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { host, vm, attachment } = held;
+  const { handle } = attachment;
+  const driver = driverOf(host, handle.driver);
+  if (driver.snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
+  const paused = vm.state.phase === "paused";
+  // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
+  if (paused) await driver.resume(handle, signal);
+  try {
+    const guest = await attachment.guest(signal);
+    const quiesce = (): Promise<void> => freeze(held, guest, false, signal);
+    if (paused) {
+      await quiesce();
+      await driver.pause(handle, signal);
+    }
+    const hooks = { quiesce: paused ? async () => {} : quiesce, halted };
+    await driver.snapshotter.save(handle, saved, hooks, signal);
+  } finally {
+    // A vsock device is reset when it is saved, and its connections do not notice.
+    if (handle.agentVsockPort !== undefined) attachment.renewGuest();
+    if (!paused) await thaw(held);
+  }
+}
+
+/** The same without memory: what programs have written is on the disk before. */
+export async function holdForDisk(
+  held: HeldVm,
+  work: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { host, vm, attachment } = held;
+  const { handle } = attachment;
+  const driver = driverOf(host, handle.driver);
+  // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
+  if (vm.state.phase === "paused") return work();
+  await freeze(held, await attachment.guest(signal), true, signal);
+  try {
+    await driver.pause(handle, signal);
+    await work();
+  } finally {
+    await driver.resume(handle, AbortSignal.timeout(THAW_MS));
+    await thaw(held);
+  }
+}
+
+/** After a crash of hearthd: a VM that was being saved runs. Idempotent. */
+export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
+  const handle = handleOf(vm.state);
+  if (handle === undefined || vm.state.phase !== "running") return;
+  const driver = driverOf(host, handle.driver);
+  if (!(await driver.recover(handle))) return;
+  const signal = AbortSignal.timeout(THAW_MS);
+  await driver.resume(handle, signal);
+  const guest = await host.guests.waitFor(handle, THAW_MS, signal);
+  try {
+    await guest.thaw(signal);
+  } finally {
+    guest.close();
+  }
+}
+
+async function freeze({ host, vm }: HeldVm, guest: Guest, flush: boolean, signal: AbortSignal) {
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(flush ? FLUSH_MS : FREEZE_MS)]);
+  const warnings = await guest.freeze({ flush, timeoutMs: FREEZE_MS / 2 }, inTime);
+  for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.freeze_warned", { warning });
+}
+
+/** The agent lets go by itself in half a minute, so that one that is not heard is no reason to fail. */
+async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
+  const signal = AbortSignal.timeout(THAW_MS);
+  try {
+    await (await attachment.guest(signal)).thaw(signal);
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+  }
+}
+
+/** What this driver says to who wants to save or restore with it. */
+export function noSnapshots(driver: string, reason: string | undefined): HearthError {
+  return new HearthError("feature.missing", `The driver ${driver} cannot save VMs with their memory.`, {
+    hint: reason ?? "Use --disk-only, or a driver that can: `hearth doctor` shows them.",
+  });
+}
+
+/** Undefined when it does not run. */
+export function runningHandle(vm: VmRecord): VmHandle | undefined {
+  return vm.state.phase === "running" || vm.state.phase === "paused" ? vm.state.handle : undefined;
+}

@@ -1,0 +1,46 @@
+/** The files of a snapshot's memory: sealed and hashed when they are written, checked before each use. R4. */
+import { chmod } from "node:fs/promises";
+import { HearthError, invariant } from "#base/error.ts";
+import type { Host } from "#daemon/host.ts";
+import { snapshotPaths } from "#daemon/vm-paths.ts";
+import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
+import { hashFile } from "#host/hash-file.ts";
+import { fileStamp } from "#host/verified-files.ts";
+import type { SnapshotId } from "#model/ids.ts";
+import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
+
+const PARTS = ["memory", "state"] as const;
+
+/** Nobody writes to them from now on. */
+export async function sealParts(
+  host: Host,
+  id: SnapshotId,
+  { memoryAccess }: SnapshotFeatures,
+  signal: AbortSignal,
+): Promise<SnapshotPart[]> {
+  const paths = snapshotPaths(host.folders, id);
+  host.helper.sealMemory(id, memoryAccess === "write");
+  await chmod(paths.state, 0o444);
+  const parts: SnapshotPart[] = [];
+  for (const name of PARTS) {
+    // Taken first: a change while we read then shows at the next use.
+    const stamp = await fileStamp(paths[name]);
+    invariant(stamp !== undefined, `a snapshot has its ${name}`);
+    parts.push({ name, stamp, ...(await hashFile(paths[name], signal)) });
+  }
+  return parts;
+}
+
+/** @throws HearthError `snapshot.corrupt` */
+export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: AbortSignal): Promise<void> {
+  const paths = snapshotPaths(host.folders, snapshot.id);
+  for (const part of snapshot.parts)
+    await host.snapshotFiles.check(paths[part.name], part, snapshot.name ?? snapshot.id, signal);
+}
+
+/** For `VerifiedFiles`. */
+export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
+  return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
+    hint: `Nothing was started. Remove it: hearth snapshot rm ${name}`,
+  });
+}

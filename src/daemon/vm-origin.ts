@@ -1,0 +1,84 @@
+/** What a start goes on from, and which disk it begins with. */
+import { existsSync } from "node:fs";
+import type { Host } from "#daemon/host.ts";
+import { noSnapshots } from "#daemon/hold-vm.ts";
+import { assertFits, shapeOf } from "#daemon/snapshot-shape.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
+import type { SnapshotFeatures, VmDriver } from "#drivers/vm-driver.ts";
+import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What was asked of a start, beside what the VM is. */
+export type StartHow = {
+  /** Nothing that is on its disk is to be kept. */
+  readonly fresh?: boolean | undefined;
+  /** What it goes on from. Its memory when it was suspended goes with the disk that it has. */
+  readonly from?: SnapshotRecord | undefined;
+};
+
+export type Origin = {
+  readonly snapshot: SnapshotRecord;
+  /** Undefined: without it the VM boots, when it does not work. */
+  readonly required: boolean;
+};
+
+export type VmOrigin = {
+  readonly memory: Origin | undefined;
+  /** `keep`: as the VM left it. `empty`: a new one. Otherwise as that snapshot has it. */
+  readonly disk: "keep" | "empty" | SnapshotRecord;
+};
+
+/** @throws HearthError `snapshot.mismatch`, `feature.missing` for a snapshot that this VM was made from. */
+export async function chooseOrigin(
+  host: Host,
+  vm: VmRecord,
+  driver: VmDriver,
+  how: StartHow,
+  signal: AbortSignal,
+): Promise<VmOrigin> {
+  const pristine = vm.state.phase === "created" || how.fresh === true;
+  const given = how.from ?? originOf(host, vm);
+  const { snapshots, snapshotsRefused } = await driver.features(signal);
+  if (given !== undefined) {
+    const disk = given.kind === "suspended" ? "keep" : given;
+    if (given.shape === undefined || vm.spec.cold === true) return { memory: undefined, disk };
+    if (snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
+    assertFits(given, await shapeOf(host, vm, driver.name, snapshots, signal));
+    return { memory: { snapshot: given, required: true }, disk };
+  }
+  const template = pristine ? await findTemplate(host, vm, driver, signal) : undefined;
+  if (template !== undefined) return { memory: { snapshot: template, required: false }, disk: template };
+  const isThere = existsSync(vmPaths(host.folders, vm.id).disk);
+  return { memory: undefined, disk: how.fresh === true || !isThere ? "empty" : "keep" };
+}
+
+function originOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
+  if (spec.origin === undefined || state.phase === "stopped") return undefined;
+  return host.snapshots.known(spec.origin);
+}
+
+/** The shape of VMs that share templates, or undefined when this one neither uses nor makes one. */
+export async function templateShape(
+  host: Host,
+  { spec, imageDigest }: Pick<VmRecord, "spec" | "imageDigest">,
+  driver: VmDriver,
+  signal: AbortSignal,
+): Promise<{ readonly shape: Shape; readonly snapshots: SnapshotFeatures } | undefined> {
+  // What a volume has in it may have changed since.
+  if (!host.config.warm.enabled || spec.volumes.length > 0) return undefined;
+  const { snapshots } = await driver.features(signal);
+  if (snapshots === undefined) return undefined;
+  const shape = await shapeOf(host, { spec, imageDigest }, driver.name, snapshots, signal);
+  return { shape, snapshots };
+}
+
+async function findTemplate(
+  host: Host,
+  vm: VmRecord,
+  driver: VmDriver,
+  signal: AbortSignal,
+): Promise<SnapshotRecord | undefined> {
+  if (vm.spec.cold === true) return undefined;
+  const found = await templateShape(host, vm, driver, signal);
+  return found === undefined ? undefined : host.snapshots.findByShape("warm", found.shape.key);
+}

@@ -1,0 +1,178 @@
+/**
+ * Warm templates: VMs that were saved when their agent was ready and nothing had run in them. The first VM of a
+ * shape boots; behind it hearthd makes a template of that shape, from which all later ones are restored.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { chooseDriver } from "#daemon/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Snapshots } from "#daemon/snapshots.ts";
+import { templateShape } from "#daemon/vm-origin.ts";
+import { snapshotPaths } from "#daemon/vm-paths.ts";
+import type { Call, Vms } from "#daemon/vms.ts";
+import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import { folderBytes } from "#storage/disk-layers.ts";
+
+type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readonly key: string };
+
+/** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
+const IDLE_MS = 1_500;
+/** A busy host gets its template at last, because the template is what makes it less busy. */
+const PATIENCE_MS = 60_000;
+
+/** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
+export class WarmTemplates {
+  readonly #host: Host;
+  readonly #vms: Vms;
+  readonly #snapshots: Snapshots;
+  readonly #ended = new AbortController();
+  readonly #queue = new Map<string, Wanted>();
+  /** Shapes that could not be made; tried again by the next hearthd, or when somebody asks. */
+  readonly #failed = new Set<string>();
+  #work: Promise<void> | undefined;
+
+  constructor(host: Host, vms: Vms, snapshots: Snapshots) {
+    this.#host = host;
+    this.#vms = vms;
+    this.#snapshots = snapshots;
+  }
+
+  /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
+  booted(vm: VmRecord): void {
+    if (vm.spec.hidden === true || vm.spec.noWarm === true || vm.spec.cold === true) return;
+    this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
+  }
+
+  /** Makes the template of this shape, or finds it made. Undefined where VMs of that shape are not saved. */
+  async build(
+    vm: Pick<VmRecord, "spec" | "imageDigest">,
+    call: Call,
+  ): Promise<SnapshotRecord | undefined> {
+    const driver = await chooseDriver(this.#host, vm.spec, call.signal);
+    const found = await templateShape(this.#host, vm, driver, call.signal);
+    if (found === undefined) return undefined;
+    const { key } = found.shape;
+    const there = this.#host.snapshots.findByShape("warm", key);
+    if (there !== undefined) return there;
+    this.#queue.delete(key);
+    return this.#make({ spec: templateSpec(vm.spec), imageDigest: vm.imageDigest, key }, call);
+  }
+
+  list(): SnapshotRecord[] {
+    return this.#host.snapshots.list().filter(({ kind, ready }) => kind === "warm" && ready);
+  }
+
+  /** Removes those that no VM maps, all or only those of an image. Returns how many. */
+  async prune(imageDigest?: string): Promise<number> {
+    let count = 0;
+    for (const template of this.list()) {
+      if (imageDigest !== undefined && template.imageDigest !== imageDigest) continue;
+      if (this.#snapshots.usersOf(template).length > 0) continue;
+      await this.#snapshots.drop(template.id);
+      count += 1;
+    }
+    return count;
+  }
+
+  /** Resolves when nothing is being made any more. */
+  async idle(): Promise<void> {
+    while (this.#work !== undefined) await this.#work;
+  }
+
+  /** Gives up what is being made, and leaves nothing of it. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    this.#queue.clear();
+    await this.idle();
+  }
+
+  async #want(vm: VmRecord): Promise<void> {
+    const { signal } = this.#ended;
+    const driver = await chooseDriver(this.#host, vm.spec, signal);
+    const found = await templateShape(this.#host, vm, driver, signal);
+    if (found === undefined) return;
+    const { key } = found.shape;
+    if (this.#failed.has(key) || this.#host.snapshots.findByShape("warm", key) !== undefined) return;
+    // With the driver that it has, whatever is best by then.
+    const spec = templateSpec({ ...vm.spec, driver: driver.name });
+    this.#queue.set(key, { spec, imageDigest: vm.imageDigest, key });
+    this.#work ??= this.#makeAll().finally(() => (this.#work = undefined));
+  }
+
+  async #makeAll(): Promise<void> {
+    for (const [key, wanted] of this.#queue) {
+      await this.#untilIdle();
+      this.#queue.delete(key);
+      if (this.#ended.signal.aborted) return;
+      if (this.#host.snapshots.findByShape("warm", key) !== undefined) continue;
+      try {
+        await this.#make(wanted, this.#background());
+      } catch (error) {
+        if (this.#ended.signal.aborted) return;
+        this.#failed.add(key);
+        this.#host.log.event("warm.failed", { error });
+      }
+    }
+  }
+
+  /** Boots a VM in which nothing runs, and saves it. */
+  async #make({ spec, imageDigest }: Wanted, call: Call): Promise<SnapshotRecord> {
+    const host = this.#host;
+    const startedAt = performance.now();
+    const id = vmIdFrom(host.random(12));
+    const name = parseVmName(`hearth-${id.slice(3)}`);
+    const source = { id, name, spec, imageDigest, state: { phase: "created" }, bound: true } as const;
+    await this.#vms.make(source, call);
+    try {
+      await this.#vms.start(id, call);
+      const made = await this.#snapshots.create(id, { kind: "warm", verify: true }, call);
+      const tookMs = Math.round(performance.now() - startedAt);
+      host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
+      await this.#evict(made);
+      return made;
+    } finally {
+      await this.#vms.discard(id);
+    }
+  }
+
+  /** The least recently used go first, and never one that a VM maps. */
+  async #evict(newest: SnapshotRecord): Promise<void> {
+    const { config, folders, log } = this.#host;
+    const byUse = this.list().toSorted((one, other) => one.lastUsedAtMs - other.lastUsedAtMs);
+    const sizes = new Map<string, number>();
+    for (const { id } of byUse) sizes.set(id, await folderBytes(snapshotPaths(folders, id).dir));
+    let total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+    for (const template of byUse) {
+      if (total <= config.warm.budgetBytes) return;
+      if (template.id === newest.id || this.#snapshots.usersOf(template).length > 0) continue;
+      await this.#snapshots.drop(template.id);
+      total -= sizes.get(template.id) ?? 0;
+      log.event("warm.evicted", { snapshot: template.id });
+    }
+  }
+
+  async #untilIdle(): Promise<void> {
+    const { signal } = this.#ended;
+    const patienceEnds = performance.now() + PATIENCE_MS;
+    while (!signal.aborted && performance.now() < patienceEnds) {
+      const quietMs = this.#vms.quietMs();
+      if (quietMs >= IDLE_MS) return;
+      await sleep(IDLE_MS - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
+    }
+  }
+
+  #background(): Call {
+    const { signal } = this.#ended;
+    return { operation: operationIdFrom(this.#host.random(6)), onProgress() {}, signal };
+  }
+}
+
+/** Nothing of the user's: only what the shape and the walls are made of. */
+function templateSpec(spec: VmSpec): VmSpec {
+  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, origin: _origin, ...kept } = spec;
+  return { ...kept, env: {}, volumes: [], autoRemove: true, cold: true, hidden: true };
+}
+
