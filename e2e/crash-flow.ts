@@ -20,8 +20,14 @@ const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {
   create: { prepare: [], act: ["create", "--no-start", "--name", "web", ...SMALL, "debian"] },
   start: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["start", "web"] },
   stop: { prepare: [["create", "--name", "web", ...SMALL, "debian"]], act: ["stop", "web"] },
-  snapshot: { prepare: [["create", "--name", "web", ...SMALL, "debian"]], act: ["snapshot", "create", "web", "s1"] },
-  settle: { prepare: [["create", "--name", "web", ...SMALL, "debian"]], act: ["snapshot", "create", "web", "s1"] },
+  snapshot: {
+    prepare: [["create", "--name", "web", ...SMALL, "debian"]],
+    act: ["snapshot", "create", "web", "s1"],
+  },
+  settle: {
+    prepare: [["create", "--name", "web", ...SMALL, "debian"]],
+    act: ["snapshot", "create", "web", "s1"],
+  },
   remove: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["rm", "web"] },
 };
 

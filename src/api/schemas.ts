@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
-import { parseVmName, parseVolumeName } from "#model/ids.ts";
+import { parseSnapshotName, parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
@@ -89,7 +89,16 @@ export const volumeMountSchema = z
 export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
-    image: imageRef,
+    /** Left out with `snapshot`. */
+    image: imageRef.optional(),
+    /** What the VM begins as: its disk, and its memory if that was saved. */
+    snapshot: z.string().max(63).optional(),
+    /** Boots, where it could go on from what was saved. */
+    cold: z.boolean().optional(),
+    /** No warm template is made because of it. */
+    noWarm: z.boolean().optional(),
+    /** Suspended when it has done nothing for so long. */
+    idleTimeoutMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
     diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
@@ -110,6 +119,48 @@ export const createVmSchema = z
     isolation: isolationChoice.optional(),
   })
   .openapi("CreateVm");
+
+export const forkSchema = z
+  .strictObject({
+    count: z.int().min(1).max(LIMITS.forksMax).optional(),
+    name: vmName.optional(),
+    autoRemove: z.boolean().optional(),
+  })
+  .openapi("ForkVm");
+
+export const snapshotName = parsed(parseSnapshotName);
+
+export const createSnapshotSchema = z
+  .strictObject({ vm: z.string(), name: snapshotName.optional(), diskOnly: z.boolean().optional() })
+  .openapi("CreateSnapshot");
+
+/** A saved VM; see docs/snapshots.md. */
+export const snapshotSchema = z
+  .object({
+    id: z.string(),
+    name: z.string().optional(),
+    vm: z.string(),
+    image: z.string(),
+    imageDigest: z.string(),
+    /** False: the disk alone. */
+    hasMemory: z.boolean(),
+    driver: z.string().optional(),
+    /** The VMM that it fits. */
+    vmm: z.string().optional(),
+    cpus: z.int(),
+    memoryBytes: z.int(),
+    diskBytes: z.int(),
+    network: z.enum(NETWORKS),
+    init: z.enum(INITS),
+    /** What its files take; layers of disks may be shared with others. */
+    allocatedBytes: z.int(),
+    parts: z.array(z.object({ name: z.string(), sizeBytes: z.int(), sha256: z.string() })),
+    /** The VMs that map its memory, or are yet to start from it. */
+    usedBy: z.array(z.string()),
+    createdAtMs: z.int(),
+    lastUsedAtMs: z.int(),
+  })
+  .openapi("Snapshot");
 
 export const setVmSchema = z
   .strictObject({
@@ -155,7 +206,10 @@ export const vmSchema = z
     user: z.string().optional(),
     workdir: z.string().optional(),
     lifetimeMs: z.int().optional(),
+    idleTimeoutMs: z.int().optional(),
     autoRemove: z.boolean(),
+    /** What it was restored from, while it runs. */
+    restoredFrom: z.string().optional(),
     /** What was chosen; the same at every start. */
     isolation: isolationChoice.required(),
     /** Undefined when no VMM runs. */

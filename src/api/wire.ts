@@ -20,3 +20,6 @@ export type Installation = z.infer<typeof schemas.installationSchema>;
 export type Doctor = z.infer<typeof schemas.doctorSchema>;
 export type DoctorCheck = Doctor["checks"][number];
 export type DaemonStatus = z.infer<typeof schemas.daemonSchema>;
+export type Snapshot = z.infer<typeof schemas.snapshotSchema>;
+export type CreateSnapshot = z.infer<typeof schemas.createSnapshotSchema>;
+export type ForkVm = z.infer<typeof schemas.forkSchema>;

@@ -2,6 +2,7 @@ import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { specFromSnapshot } from "#daemon/snapshot-spec.ts";
 import { assertLimits } from "#daemon/limit-features.ts";
 import { assertVolumes } from "#daemon/volume-users.ts";
 import type { Call } from "#daemon/vms.ts";
@@ -20,7 +21,9 @@ export async function completeSpec(
   request: CreateVm,
   call: Pick<Call, "onProgress" | "signal">,
 ): Promise<{ spec: VmSpec; imageDigest: ImageDigest }> {
+  if (request.snapshot !== undefined) return specFromSnapshot(host, request, request.snapshot);
   const { defaults } = host.config;
+  const asked = parseImageRef(imageOf(request));
   const bootArgs = request.bootArgs ?? [];
   checkBootArgs(bootArgs);
   if (request.driver !== undefined) driverOf(host, request.driver);
@@ -29,10 +32,10 @@ export async function completeSpec(
   assertVolumes(host, volumes);
   const { diskLimit, netLimit } = request;
   await assertLimits(host, { diskLimit, netLimit }, request.driver ?? defaults.driver, call.signal);
-  const image = await host.images.ensure(parseImageRef(request.image), call.onProgress, call.signal);
+  const image = await host.images.ensure(asked, call.onProgress, call.signal);
   const init = request.init ?? image.inits[0] ?? "agent";
   if (!image.inits.includes(init)) {
-    throw new HearthError("feature.missing", `The image ${request.image} has no ${init} to start as init.`, {
+    throw new HearthError("feature.missing", `The image ${asked} has no ${init} to start as init.`, {
       hint:
         init === "systemd"
           ? "Use the image debian-systemd, or leave --init out."
@@ -43,7 +46,7 @@ export async function completeSpec(
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, request.driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
-    image: parseImageRef(request.image),
+    image: asked,
     cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
@@ -60,10 +63,20 @@ export async function completeSpec(
     user: request.user,
     workdir: request.workdir,
     lifetimeMs: request.lifetimeMs,
+    idleTimeoutMs: request.idleTimeoutMs,
     isolation: { ...FULL_ISOLATION, ...request.isolation },
     autoRemove: request.autoRemove ?? false,
+    cold: request.cold,
+    noWarm: request.noWarm,
   };
   return { spec, imageDigest: image.digest };
+}
+
+function imageOf({ image }: CreateVm): string {
+  if (image !== undefined) return image;
+  throw new HearthError("input.invalid", "image: neither an image nor a snapshot is given.", {
+    hint: "Name an image such as debian, or a snapshot of `hearth snapshot ls`.",
+  });
 }
 
 function readVolumes({ volumes = [] }: CreateVm): readonly VolumeMount[] {

@@ -6,10 +6,10 @@ import type { DoctorCheck } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { runChecks } from "#daemon/doctor.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { Vms } from "#daemon/vms.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { HelperGaps } from "#helper/privileged-verbs.ts";
+import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 const MISSING = { ok: false, reason: "Firecracker is not installed.", hint: "Install it." } as const;
@@ -56,7 +56,7 @@ async function check(
       images,
       helper: { ...host.helper, gaps: { ...host.helper.gaps, ...gaps } },
     }),
-    vms: new Vms(host),
+    ...fakeDaemonParts(host),
     stats: new StatsReader(host),
     version: "1.2.3",
     startedAtMs: 0,

@@ -21,14 +21,18 @@ export type HeldVm = {
   readonly attachment: Attachment;
 };
 
+/** What becomes of a VM when its memory is saved: it goes on as it was, or is left halted for its end. */
+export type After = "go on" | "halt";
+
 /**
- * Saves its memory; `halted` is called while nothing in it moves. It goes on as it was, however this ends.
+ * Saves its memory; `halted` is called while nothing in it moves. One that is to go on does, however this ends.
  * @throws HearthError `snapshot.failed`, `agent.unreachable`
  */
 export async function saveMemory(
   held: HeldVm,
   saved: SavedState,
   halted: () => Promise<void>,
+  after: After,
   signal: AbortSignal,
 ): Promise<void> {
   const { host, vm, attachment } = held;
@@ -36,22 +40,31 @@ export async function saveMemory(
   const driver = driverOf(host, handle.driver);
   if (driver.snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
   const paused = vm.state.phase === "paused";
+  const early = paused || after === "halt";
   // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
   if (paused) await driver.resume(handle, signal);
   try {
     const guest = await attachment.guest(signal);
     const quiesce = (): Promise<void> => freeze(held, guest, false, signal);
-    if (paused) {
+    if (early) {
       await quiesce();
       await driver.pause(handle, signal);
     }
-    const hooks = { quiesce: paused ? async () => {} : quiesce, halted };
+    const hooks = { quiesce: early ? async () => {} : quiesce, halted };
     await driver.snapshotter.save(handle, saved, hooks, signal);
   } finally {
     // A vsock device is reset when it is saved, and its connections do not notice.
     if (handle.agentVsockPort !== undefined) attachment.renewGuest();
-    if (!paused) await thaw(held);
+    if (!early) await thaw(held);
   }
+}
+
+/** It was halted for its end, which did not come. */
+export async function wakeHeld(held: HeldVm): Promise<void> {
+  const { host, vm, attachment } = held;
+  if (vm.state.phase === "paused") return;
+  await driverOf(host, attachment.handle.driver).resume(attachment.handle, AbortSignal.timeout(THAW_MS));
+  await thaw(held);
 }
 
 /** The same without memory: what programs have written is on the disk before. */

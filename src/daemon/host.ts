@@ -89,10 +89,14 @@ export type Disks = {
   ): Promise<void>;
   freeze(vmFolder: string, snapshotFolder: string, signal: AbortSignal): Promise<void>;
   finishLayers(snapshotFolder: string, format: DiskFormat, signal: AbortSignal): Promise<void>;
+  overlay(vmFolder: string, signal: AbortSignal): Promise<void>;
+  fallAsleep(vmFolder: string): Promise<void>;
   /** Idempotent. */
   remove(vmFolder: string): Promise<void>;
   /** Makes it larger, never smaller. */
   grow(vmFolder: string, sizeBytes: number): Promise<void>;
+  /** What the files of a snapshot take. */
+  folderBytes(snapshotFolder: string): Promise<number>;
   usage(vmFolder: string): Promise<{ readonly allocatedBytes: number; readonly sizeBytes: number }>;
 };
 

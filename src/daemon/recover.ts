@@ -17,6 +17,7 @@ import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/journal.ts";
+import { hasLayers, wokenHalf } from "#daemon/wake-vm.ts";
 import { vmPaths, vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
@@ -24,6 +25,7 @@ import { parseVmId } from "#model/ids.ts";
 import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
 
 /** One VM that cannot be put right is logged, and does not hold up the others. */
 export async function recover(host: Host, vms: Vms): Promise<void> {
@@ -84,7 +86,11 @@ function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): 
 /** Where the VM was before the start that is now taken back. */
 function restoreState(host: Host, flow: OpenFlow): void {
   const vm = host.store.findVm(flow.vmId);
-  if (vm !== undefined) host.store.setState(vm.id, (flow.context as StartPlan).back);
+  if (vm === undefined) return;
+  const { back } = flow.context as StartPlan;
+  const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
+  if (back.phase === "suspended" && mayHaveRun) host.store.setState(vm.id, wokenHalf(host.now()));
+  else host.store.setState(vm.id, back);
 }
 
 async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise<void> {
@@ -101,9 +107,14 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
     handle,
     guest: await connectForStop(host, handle, flow),
     ended: watching.ended,
-    commit: (exit: VmExit) => host.store.setState(vm.id, { phase: "stopped", exit }),
+    commit: (exit: VmExit) => host.store.setState(vm.id, afterStop(flow.context as StopPlan, exit)),
   };
   await finishFlow(STOP_VM, context, flow.steps, journal);
+}
+
+function afterStop({ suspendedTo }: StopPlan, exit: VmExit): VmState {
+  if (suspendedTo === undefined) return { phase: "stopped", exit };
+  return { phase: "suspended", snapshot: suspendedTo, sinceMs: exit.atMs };
 }
 
 /** A watch for as long as the stop takes. */
@@ -155,7 +166,8 @@ async function adoptVmms(host: Host, vms: Vms): Promise<void> {
 /** VMs of clients that went away with the last hearthd, and those that were to go when they do not run. */
 async function removeBound(host: Host, vms: Vms): Promise<void> {
   for (const vm of host.store.listBound()) {
-    if (vm.spec.autoRemove) await vms.remove(vm.id, true, vms.background());
+    // A fork that has never run is nothing without the others.
+    if (vm.spec.autoRemove || vm.spec.origin !== undefined) await vms.remove(vm.id, true, vms.background());
     else {
       await vms.stop(vm.id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
       host.store.unbind(vm.id);

@@ -21,6 +21,7 @@ import type { OnJournal } from "#daemon/journal.ts";
 import { checkKvm } from "#daemon/kvm-check.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
+import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
@@ -45,11 +46,14 @@ import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import {
   diskFromSnapshot,
+  fallAsleep,
   finishLayers,
+  folderBytes,
   freezeDisk,
   growLayeredDisk,
   layeredDiskUsage,
   newDisk,
+  overlayDisk,
   removeDisk,
 } from "#storage/disk-layers.ts";
 import { Volumes } from "#storage/volumes.ts";
@@ -113,7 +117,7 @@ export async function runDaemon(
     await host.images.cleanUp();
     await host.volumes.cleanUp();
     await recover(host, vms);
-    await snapshots.sweep();
+    await sweepSnapshots(host);
     vms.whenBooted((vm) => warm.booted(vm));
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
@@ -169,6 +173,9 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       fromSnapshot: diskFromSnapshot,
       freeze: freezeDisk,
       finishLayers,
+      overlay: overlayDisk,
+      fallAsleep,
+      folderBytes,
       remove: removeDisk,
       grow: growLayeredDisk,
       usage: layeredDiskUsage,

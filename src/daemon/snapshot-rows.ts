@@ -30,15 +30,7 @@ export class SnapshotRows {
           `INSERT INTO snapshots (id, kind, name, shape, record, created_at_ms, last_used_at_ms)
            VALUES (?, ?, ?, ?, ?, ?, ?)`,
         )
-        .run(
-          id,
-          kind,
-          name ?? null,
-          shape?.key ?? null,
-          JSON.stringify(snapshot),
-          createdAtMs,
-          this.#now(),
-        );
+        .run(id, kind, name ?? null, shape?.key ?? null, JSON.stringify(snapshot), createdAtMs, this.#now());
     });
   }
 
@@ -48,7 +40,9 @@ export class SnapshotRows {
     this.#store.transaction(() => this.#store.statement(sql).run(JSON.stringify(parts), id));
   }
 
-  touch(id: SnapshotId): void {
+  /** It was used just now, if it is there at all. */
+  touchIfThere(id: SnapshotId | undefined): void {
+    if (id === undefined) return;
     const sql = "UPDATE snapshots SET last_used_at_ms = ? WHERE id = ?";
     this.#store.transaction(() => this.#store.statement(sql).run(this.#now(), id));
   }

@@ -4,20 +4,21 @@ import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-vm.ts";
-import { holdForDisk, noSnapshots, runningHandle, saveMemory } from "#daemon/hold-vm.ts";
+import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#daemon/hold-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
-import { sealParts } from "#daemon/snapshot-files.ts";
+import { checkParts, sealParts } from "#daemon/snapshot-files.ts";
+import { specOfCopies } from "#daemon/snapshot-spec.ts";
 import { shapeOf } from "#daemon/snapshot-shape.ts";
-import { snapshotPaths, snapshotsDir, vmPaths } from "#daemon/vm-paths.ts";
+import { dropSnapshot } from "#daemon/drop-snapshot.ts";
+import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { parseVmName, snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
-import type { SnapshotId, SnapshotName } from "#model/ids.ts";
+import type { SnapshotName } from "#model/ids.ts";
 import type { SnapshotKind, SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
-import type { VmSpec } from "#model/vm-spec.ts";
 
 export type SnapshotHow = {
   readonly kind: SnapshotKind;
@@ -40,32 +41,87 @@ export class Snapshots {
 
   /** A VM that runs goes on as it was, also when this fails; nothing is left then. */
   async create(nameOrId: string, how: SnapshotHow, call: Call): Promise<SnapshotRecord> {
-    const host = this.#host;
-    const vm = host.store.getVm(nameOrId);
+    const vm = this.#host.store.getVm(nameOrId);
     const { snapshot, features } = await this.#plan(vm, how, call.signal);
+    const freeze = this.#freezer(snapshot, call);
+    const paths = snapshotPaths(this.#host.folders, snapshot.id);
+    const save = (): Promise<void> =>
+      this.#vms.hold(vm.id, "snapshot", call, async (_vm, held, signal) => {
+        call.onProgress({ stage: "snapshot", text: "saving" });
+        if (held === undefined) return freeze();
+        if (snapshot.shape !== undefined) return saveMemory(held, paths, freeze, "go on", signal);
+        return holdForDisk(held, freeze, signal);
+      });
+    return this.#take(snapshot, features, how, save, call);
+  }
+
+  /** Its memory goes to the disk, and its VMM ends. It runs as before when this fails. */
+  async suspend(nameOrId: string, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const { id } = host.store.getVm(nameOrId);
+    await this.#vms.hold(id, "suspend", call, async (vm, held, signal) => {
+      invariant(held, "a VM that can be suspended has a VMM");
+      const how = { kind: "suspended" } as const;
+      const { snapshot, features } = await this.#plan(vm, how, signal);
+      const paths = snapshotPaths(host.folders, snapshot.id);
+      const save = (): Promise<void> => {
+        call.onProgress({ stage: "suspend", text: "saving" });
+        return saveMemory(held, paths, async () => {}, "halt", signal);
+      };
+      try {
+        await this.#take(snapshot, features, how, save, { ...call, signal });
+      } catch (error) {
+        await wakeHeld(held);
+        throw error;
+      }
+      await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
+      await this.#vms.endSuspended(vm, snapshot.id, call);
+    });
+    return host.store.getVm(id);
+  }
+
+  /** The VM as the snapshot has it: its disk, its sizes, and its memory if that was saved. */
+  async restore(nameOrId: string, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const snapshot = host.snapshots.get(nameOrId);
+    const vm = host.store.findVm(snapshot.vmId);
+    const shown = snapshot.name ?? snapshot.id;
+    if (vm === undefined)
+      throw new HearthError("vm.not_found", `The VM of ${shown}, ${snapshot.vmName}, is gone.`, {
+        hint: `Make another one from it: hearth create --snapshot ${shown}`,
+      });
+    await checkParts(host, snapshot, call.signal);
+    return this.#vms.goBack(vm.id, snapshot, call);
+  }
+
+  #freezer({ id, kind, vmId }: NewSnapshot, { signal }: Call): () => Promise<void> {
+    const { disks, folders } = this.#host;
+    if (kind === "suspended") return async () => {};
+    return () => disks.freeze(vmPaths(folders, vmId).stateDir, snapshotPaths(folders, id).dir, signal);
+  }
+
+  async #take(
+    snapshot: NewSnapshot,
+    features: SnapshotFeatures | undefined,
+    how: SnapshotHow,
+    save: () => Promise<void>,
+    call: Call,
+  ): Promise<SnapshotRecord> {
+    const host = this.#host;
     const { id } = snapshot;
     const paths = snapshotPaths(host.folders, id);
-    const { stateDir } = vmPaths(host.folders, vm.id);
-    const hasDisk = how.kind !== "suspended";
-    const hasMemory = snapshot.shape !== undefined;
-    const freeze = (): Promise<void> =>
-      hasDisk ? host.disks.freeze(stateDir, paths.dir, call.signal) : Promise.resolve();
     const take: Take = {
       snapshot,
       parts: [],
-      save: () =>
-        this.#vms.hold(vm.id, call, async (_vm, held, signal) => {
-          call.onProgress({ stage: "snapshot", text: "saving" });
-          if (held === undefined) return freeze();
-          if (hasMemory) return saveMemory(held, paths, freeze, signal);
-          return holdForDisk(held, freeze, signal);
-        }),
+      save,
       finishLayers: async () => {
-        if (hasDisk) await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal);
+        if (snapshot.kind !== "suspended")
+          await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal);
       },
       settle: async () => {
+        if (features === undefined) return;
         call.onProgress({ stage: "snapshot", text: "checking what was saved" });
-        if (hasMemory) await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
+        await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
       },
       seal: async () => (features === undefined ? [] : sealParts(host, id, features, call.signal)),
       verify: async () => {
@@ -73,8 +129,8 @@ export class Snapshots {
       },
     };
     const plan: SnapshotPlan = { snapshotId: id };
-    const context = { host, id: vm.id, snapshotId: id, take };
-    await runJournaled(host, SNAPSHOT_VM, vm.id, plan, context, call);
+    const context = { host, id: snapshot.vmId, snapshotId: id, take };
+    await runJournaled(host, SNAPSHOT_VM, snapshot.vmId, plan, context, call);
     return host.snapshots.get(id);
   }
 
@@ -95,30 +151,7 @@ export class Snapshots {
         hint: `Stop or remove them first: hearth rm -f ${users.join(" ")}`,
       });
     }
-    await this.drop(snapshot.id);
-  }
-
-  /** Whoever maps it keeps what it maps. Its row last: until then a hearthd that comes back can go on. */
-  async drop(id: SnapshotId): Promise<void> {
-    const { folders, files, snapshots } = this.#host;
-    snapshots.retire(id);
-    await files.removeTree(snapshotsDir(folders), snapshotPaths(folders, id).dir);
-    snapshots.delete(id);
-  }
-
-  /** After a crash of hearthd: what is not whole goes. */
-  async sweep(): Promise<void> {
-    const { folders, files, log, snapshots } = this.#host;
-    for (const { id, ready } of snapshots.list()) if (!ready) await this.drop(id);
-    for (const name of await files.listFolders(snapshotsDir(folders))) {
-      if (snapshots.find(name) !== undefined) continue;
-      const path = `${snapshotsDir(folders)}/${name}`;
-      try {
-        await files.removeTree(snapshotsDir(folders), path);
-      } catch (error) {
-        log.event("clean.left_over", { path, error });
-      }
-    }
+    await dropSnapshot(this.#host, snapshot.id);
   }
 
   async #plan(
@@ -186,17 +219,15 @@ export class Snapshots {
   }
 }
 
-/** What VMs that are made from a snapshot have of the one that was saved. */
-function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
-  const { lifetimeMs: _lifetime, origin: _origin, cold: _cold, hidden: _hidden, ...kept } = spec;
-  return { ...kept, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
-}
-
 function hasVolumes(vm: VmRecord): HearthError {
   const names = vm.spec.volumes.map(({ name }) => name).join(", ");
-  return new HearthError("feature.missing", `${vm.name} has volumes (${names}), which are not in a snapshot.`, {
-    hint: "Others may change them meanwhile, and the saved memory would not fit. Use --disk-only.",
-  });
+  return new HearthError(
+    "feature.missing",
+    `${vm.name} has volumes (${names}), which are not in a snapshot.`,
+    {
+      hint: "Others may change them meanwhile, and the saved memory would not fit. Use --disk-only.",
+    },
+  );
 }
 
 /** The first command in a guest that was restored: if there is one, there is another. */

@@ -10,6 +10,7 @@ import type { VmLoop } from "#daemon/vm-loop.ts";
 import { chooseOrigin } from "#daemon/vm-origin.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
 import type { Call } from "#daemon/vms.ts";
+import { hasLayers } from "#daemon/wake-vm.ts";
 import { assertVolumesFree } from "#daemon/volume-users.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -31,9 +32,10 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
     const failure = toHearthError(error);
     running.drop(vm.id);
     const { code } = failure;
-    if (call.signal.aborted) loop.send({ type: "start-cancelled", back });
-    else
-      loop.send({ type: "start-failed", code, message: errorBody(failure).message, atMs: host.now() });
+    // A VM that was asleep sleeps on, if its guest has left no traces.
+    const asleep = back.phase === "suspended" && hasLayers(host, vm.id);
+    if (call.signal.aborted || asleep) loop.send({ type: "start-cancelled", back });
+    else loop.send({ type: "start-failed", code, message: errorBody(failure).message, atMs: host.now() });
     throw failure;
   }
 }
@@ -56,6 +58,7 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
       // From now on its disk is its own, and what it came from is history.
       if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
       loop.send({ type: "agent-ready", handle: attachment.handle, atMs: host.now() });
+      host.snapshots.touchIfThere(attachment.handle.snapshot);
     },
   };
 }

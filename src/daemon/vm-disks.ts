@@ -46,7 +46,10 @@ export function diskFrom(
 }
 
 /** Of whichever format it is now. */
-function ownDisk(host: Pick<Host, "folders">, { id }: VmRecord): Pick<DiskPlan, "path" | "format" | "backing"> {
+function ownDisk(
+  host: Pick<Host, "folders">,
+  { id }: VmRecord,
+): Pick<DiskPlan, "path" | "format" | "backing"> {
   const { path, format, layers } = findDisk(vmPaths(host.folders, id).stateDir);
   return { path, format, backing: layers };
 }

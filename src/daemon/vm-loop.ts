@@ -4,6 +4,7 @@
  */
 import { HearthError, invariant } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
+import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf, moveTo } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -21,6 +22,10 @@ export type VmEvent =
   | { readonly type: "paused" }
   | { readonly type: "resumed" }
   | { readonly type: "stop-asked" }
+  /** The VMM is gone; its guest's memory is in that snapshot. */
+  | { readonly type: "suspended"; readonly snapshot: SnapshotId; readonly atMs: number }
+  /** The memory of a VM that sleeps is given up. */
+  | { readonly type: "forgotten"; readonly exit: VmExit }
   /** `failure`: why we ended it, when the VM did not deserve better. */
   | { readonly type: "vmm-exited"; readonly exit: VmExit; readonly failure?: VmFailure | undefined };
 
@@ -44,6 +49,12 @@ export function decide(state: VmState, event: VmEvent): VmState {
       return state.phase === "paused" ? { ...state, phase: "running" } : state;
     case "stop-asked":
       return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
+    case "suspended":
+      return state.phase === "stopping"
+        ? { phase: "suspended", snapshot: event.snapshot, sinceMs: event.atMs }
+        : state;
+    case "forgotten":
+      return state.phase === "suspended" ? { phase: "stopped", exit: event.exit } : state;
     case "vmm-exited":
       return afterExit(state, event.exit, event.failure);
   }
@@ -58,6 +69,8 @@ function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined)
   const message = `The VMM ended unexpectedly${how === undefined ? "" : ` (${how})`}.`;
   return { phase: "failed", code: "vm.gone", message, atMs: exit.atMs };
 }
+
+const SLEEPY: ReadonlySet<string> = new Set(["suspend", "wake"]);
 
 type Busy = { readonly action: string; readonly abort: AbortController; readonly done: Promise<void> };
 
@@ -82,6 +95,11 @@ export class VmLoop {
   /** Whether an action is under way. */
   get busy(): boolean {
     return this.#busy !== undefined;
+  }
+
+  /** Whether it is suspended, or about to be, or waking: who wants it to run has to wait. */
+  get sleepy(): boolean {
+    return this.#state.phase === "suspended" || (this.#busy !== undefined && SLEEPY.has(this.#busy.action));
   }
 
   /** False while the VMM does not answer. */

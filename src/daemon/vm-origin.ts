@@ -24,8 +24,11 @@ export type Origin = {
 
 export type VmOrigin = {
   readonly memory: Origin | undefined;
-  /** `keep`: as the VM left it. `empty`: a new one. Otherwise as that snapshot has it. */
-  readonly disk: "keep" | "empty" | SnapshotRecord;
+  /**
+   * `keep`: as the VM left it. `overlay`: the same, and what is written can be taken back. `empty`: a new one.
+   * Otherwise as that snapshot has it.
+   */
+  readonly disk: "keep" | "overlay" | "empty" | SnapshotRecord;
 };
 
 /** @throws HearthError `snapshot.mismatch`, `feature.missing` for a snapshot that this VM was made from. */
@@ -37,10 +40,12 @@ export async function chooseOrigin(
   signal: AbortSignal,
 ): Promise<VmOrigin> {
   const pristine = vm.state.phase === "created" || how.fresh === true;
-  const given = how.from ?? originOf(host, vm);
+  const given = how.from ?? savedOf(host, vm);
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
-    const disk = given.kind === "suspended" ? "keep" : given;
+    // A driver that knows one file alone goes on with that.
+    const own = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
+    const disk = given.kind === "suspended" ? own : given;
     if (given.shape === undefined || vm.spec.cold === true) return { memory: undefined, disk };
     if (snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
     assertFits(given, await shapeOf(host, vm, driver.name, snapshots, signal));
@@ -52,7 +57,9 @@ export async function chooseOrigin(
   return { memory: undefined, disk: how.fresh === true || !isThere ? "empty" : "keep" };
 }
 
-function originOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
+/** What it was suspended to, or is to begin with. */
+function savedOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
+  if (state.phase === "suspended") return host.snapshots.get(state.snapshot);
   if (spec.origin === undefined || state.phase === "stopped") return undefined;
   return host.snapshots.known(spec.origin);
 }

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/choose-driver.ts";
+import { dropSnapshot } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
@@ -14,7 +15,6 @@ import type { ImageDigest } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
-import { folderBytes } from "#storage/disk-layers.ts";
 
 type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readonly key: string };
 
@@ -47,10 +47,7 @@ export class WarmTemplates {
   }
 
   /** Makes the template of this shape, or finds it made. Undefined where VMs of that shape are not saved. */
-  async build(
-    vm: Pick<VmRecord, "spec" | "imageDigest">,
-    call: Call,
-  ): Promise<SnapshotRecord | undefined> {
+  async build(vm: Pick<VmRecord, "spec" | "imageDigest">, call: Call): Promise<SnapshotRecord | undefined> {
     const driver = await chooseDriver(this.#host, vm.spec, call.signal);
     const found = await templateShape(this.#host, vm, driver, call.signal);
     if (found === undefined) return undefined;
@@ -71,7 +68,7 @@ export class WarmTemplates {
     for (const template of this.list()) {
       if (imageDigest !== undefined && template.imageDigest !== imageDigest) continue;
       if (this.#snapshots.usersOf(template).length > 0) continue;
-      await this.#snapshots.drop(template.id);
+      await dropSnapshot(this.#host, template.id);
       count += 1;
     }
     return count;
@@ -140,15 +137,15 @@ export class WarmTemplates {
 
   /** The least recently used go first, and never one that a VM maps. */
   async #evict(newest: SnapshotRecord): Promise<void> {
-    const { config, folders, log } = this.#host;
+    const { config, disks, folders, log } = this.#host;
     const byUse = this.list().toSorted((one, other) => one.lastUsedAtMs - other.lastUsedAtMs);
     const sizes = new Map<string, number>();
-    for (const { id } of byUse) sizes.set(id, await folderBytes(snapshotPaths(folders, id).dir));
+    for (const { id } of byUse) sizes.set(id, await disks.folderBytes(snapshotPaths(folders, id).dir));
     let total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
     for (const template of byUse) {
       if (total <= config.warm.budgetBytes) return;
       if (template.id === newest.id || this.#snapshots.usersOf(template).length > 0) continue;
-      await this.#snapshots.drop(template.id);
+      await dropSnapshot(this.#host, template.id);
       total -= sizes.get(template.id) ?? 0;
       log.event("warm.evicted", { snapshot: template.id });
     }
@@ -175,4 +172,3 @@ function templateSpec(spec: VmSpec): VmSpec {
   const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, origin: _origin, ...kept } = spec;
   return { ...kept, env: {}, volumes: [], autoRemove: true, cold: true, hidden: true };
 }
-

@@ -60,6 +60,8 @@ export type VmSpec = {
   readonly cold?: boolean | undefined;
   /** No warm template is made because of it. */
   readonly noWarm?: boolean | undefined;
+  /** Suspended when it has done nothing for so long; whoever needs it wakes it. */
+  readonly idleTimeoutMs?: number | undefined;
   /** Made by hearthd for work of its own: not listed, and behind everybody else. */
   readonly hidden?: boolean | undefined;
 };

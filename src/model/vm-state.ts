@@ -1,5 +1,6 @@
 import { HearthError, invariant } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
+import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /**
@@ -8,6 +9,8 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
  *  failed  ─┘            │                  │        │
  *     ▲                  │                  ├─ stop ─┴─▶ stopping ─exited─▶ stopped
  *     └──── it broke ────┴──────────────────┘
+ *
+ *  running, paused ─suspend─▶ stopping ─exited─▶ suspended ─start─▶ starting: its memory is on the disk meanwhile.
  *
  *  A guest may also power itself off: running ─exited─▶ stopped. A state carries exactly what exists in it.
  */
@@ -18,6 +21,7 @@ export type VmState =
   | { readonly phase: "paused"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopped"; readonly exit: VmExit }
+  | { readonly phase: "suspended"; readonly snapshot: SnapshotId; readonly sinceMs: number }
   | { readonly phase: "failed"; readonly code: ErrorCode; readonly message: string; readonly atMs: number };
 
 export type VmPhase = VmState["phase"];
@@ -29,17 +33,19 @@ export const VM_PHASES = [
   "paused",
   "stopping",
   "stopped",
+  "suspended",
   "failed",
 ] as const;
 
 const NEXT = {
   created: ["starting"],
   // Back to where it came from when a start is taken back after a crash of hearthd.
-  starting: ["running", "failed", "stopped", "created"],
+  starting: ["running", "failed", "stopped", "suspended", "created"],
   running: ["paused", "stopping", "stopped", "failed"],
   paused: ["running", "stopping", "stopped", "failed"],
-  stopping: ["stopped", "failed"],
+  stopping: ["stopped", "suspended", "failed"],
   stopped: ["starting"],
+  suspended: ["starting", "stopped"],
   failed: ["starting"],
 } as const satisfies Record<VmPhase, readonly VmPhase[]>;
 
@@ -51,19 +57,24 @@ export function moveTo(from: VmState, to: VmState): VmState {
 }
 
 const ALLOWED = {
-  start: ["created", "stopped", "failed"],
+  start: ["created", "stopped", "suspended", "failed"],
   stop: ["running", "paused"],
   restart: ["created", "running", "paused", "stopped", "failed"],
-  kill: ["running", "paused", "stopping"],
+  kill: ["running", "paused", "stopping", "suspended"],
   pause: ["running"],
-  resume: ["paused"],
-  exec: ["running"],
-  copy: ["running"],
+  resume: ["paused", "suspended"],
+  suspend: ["running", "paused"],
+  fork: ["running", "paused"],
+  // One that is suspended wakes.
+  exec: ["running", "suspended"],
+  copy: ["running", "suspended"],
   set: ["created", "stopped", "failed"],
   /** What `set` can change while the guest runs, too. */
   adjust: ["created", "running", "stopped", "failed"],
   snapshot: ["created", "running", "paused", "stopped", "failed"],
-  remove: ["created", "stopped", "failed"],
+  /** To what a snapshot has. */
+  restore: ["created", "running", "paused", "stopped", "suspended", "failed"],
+  remove: ["created", "stopped", "suspended", "failed"],
 } as const satisfies Record<string, readonly VmPhase[]>;
 
 export type VmAction = keyof typeof ALLOWED;
@@ -76,6 +87,7 @@ const CURE: Partial<Record<VmPhase, string>> = {
   failed: "Look at `hearth logs NAME`, then start it again.",
   running: "Stop it first: `hearth stop NAME`.",
   paused: "Resume it first: `hearth resume NAME`.",
+  suspended: "Wake it first: `hearth resume NAME`.",
   starting: "Wait until it runs: `hearth ls` shows it.",
   stopping: "Wait until it has stopped: `hearth ls` shows it.",
 };

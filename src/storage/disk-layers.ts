@@ -8,8 +8,8 @@
  * them loses anything when another one is removed. A layer names the one below by its name alone.
  */
 import { constants, existsSync, readdirSync } from "node:fs";
-import { chmod, copyFile, link, open, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, copyFile, link, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { runOrThrow } from "#host/run.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
@@ -28,6 +28,8 @@ export type LayeredDisk = {
 const LAYER = /^layer-(\d{1,2})\.(raw|qcow2)$/;
 /** An empty layer over all that a snapshot has; copied for each VM. */
 const EMPTY = "empty.qcow2";
+/** There while the top layer holds only what was written since the VM was woken. */
+const WOKEN = "woken";
 /** QEMU looks through all of them for what was not written; more are made into one. */
 export const LAYERS_MAX = 4;
 /** Of programs that copy: as long as a disk may take. */
@@ -75,15 +77,20 @@ export async function finishLayers(
 ): Promise<void> {
   if (layersIn(snapshotFolder).length > LAYERS_MAX) await flatten(snapshotFolder, signal);
   if (format === "raw") return;
-  const top = layersIn(snapshotFolder).at(-1);
-  if (top === undefined) throw new HearthError("snapshot.corrupt", `There is no disk in ${snapshotFolder}.`);
-  const name = top.slice(snapshotFolder.length + 1);
+  await createLayer(snapshotFolder, EMPTY, signal);
+  await chmod(join(snapshotFolder, EMPTY), 0o400);
+}
+
+/** An empty layer over all others of the folder. */
+async function createLayer(folder: string, name: string, signal: AbortSignal): Promise<void> {
+  const top = layersIn(folder).at(-1);
+  if (top === undefined) throw new HearthError("snapshot.corrupt", `There is no disk in ${folder}.`);
+  const below = basename(top);
   await runOrThrow(
     "qemu-img",
-    ["create", "-q", "-f", "qcow2", "-b", name, "-F", name.endsWith(".raw") ? "raw" : "qcow2", EMPTY],
-    { cwd: snapshotFolder, timeoutMs: TOOL_TIMEOUT_MS, signal },
+    ["create", "-q", "-f", "qcow2", "-b", below, "-F", below.endsWith(".raw") ? "raw" : "qcow2", name],
+    { cwd: folder, timeoutMs: TOOL_TIMEOUT_MS, signal },
   );
-  await chmod(join(snapshotFolder, EMPTY), 0o400);
 }
 
 async function flatten(folder: string, signal: AbortSignal): Promise<void> {
@@ -162,6 +169,30 @@ export async function folderBytes(folder: string): Promise<number> {
   let bytes = 0;
   for (const name of await readdir(folder)) bytes += (await diskUsage(join(folder, name))).allocatedBytes;
   return bytes;
+}
+
+/**
+ * Gives a VM that was suspended a new layer over the disk that it had then, so that what its guest writes can be taken
+ * back: called again, the disk is again as it was. `fallAsleep` ends that.
+ */
+export async function overlayDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
+  const marker = join(vmFolder, WOKEN);
+  const { path, format, layers } = findDisk(vmFolder);
+  if (!existsSync(marker) && existsSync(path)) {
+    await chmod(path, 0o444);
+    await rename(path, join(vmFolder, `layer-${layers.length}.${format}`));
+    if (layers.length >= LAYERS_MAX) await flatten(vmFolder, signal);
+  }
+  await writeFile(marker, "");
+  const own = join(vmFolder, "disk.qcow2");
+  await rm(own, { force: true });
+  await createLayer(vmFolder, "disk.qcow2", signal);
+  await chmod(own, 0o600);
+}
+
+/** The disk as it is now is the one to go on with. Idempotent. */
+export async function fallAsleep(vmFolder: string): Promise<void> {
+  await rm(join(vmFolder, WOKEN), { force: true });
 }
 
 /** Idempotent. */

@@ -109,6 +109,9 @@ export class FakeHost implements Host {
     freeze: async (folder, snapshotFolder) =>
       void this.machine.disks.set(join(snapshotFolder, "layer-0.raw"), this.#diskOf(folder)),
     finishLayers: async () => {},
+    overlay: async () => {},
+    fallAsleep: async () => {},
+    folderBytes: async () => 0,
     remove: async (folder) => {
       rmSync(join(folder, "disk.raw"), { force: true });
       this.machine.disks.delete(join(folder, "disk.raw"));

@@ -2,6 +2,7 @@ import { liftWalls } from "#daemon/confinement.ts";
 import { endVmm } from "#daemon/flows/start-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
+import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { vmPaths, vmRunsDir, vmsDir } from "#daemon/vm-paths.ts";
 import type { VmId } from "#model/ids.ts";
 
@@ -23,6 +24,7 @@ export const REMOVE_VM: Flow<RemoveContext> = {
       name: "remove the folder",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),
     },
+    { name: "forget the saved memory", run: ({ host, id }) => forgetMemory(host, id) },
     { name: "give the name back", run: async ({ host, id }) => host.store.deleteVm(id) },
   ],
 };

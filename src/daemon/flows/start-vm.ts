@@ -114,7 +114,8 @@ function need(start: Start | undefined): Start {
 async function makeDisk(host: Host, { vm, disk, signal }: Start): Promise<void> {
   const { stateDir } = vmPaths(host.folders, vm.id);
   if (disk === "keep") return;
-  if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
+  if (disk === "overlay") await host.disks.overlay(stateDir, signal);
+  else if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
   else await diskFrom(host, stateDir, disk, signal);
 }
 
@@ -138,7 +139,8 @@ async function boot(host: Host, start: Start): Promise<void> {
       const saved = snapshotPaths(host.folders, id);
       return { ...(await snapshotter.restore(plan, saved, start.onProgress, signal)), snapshot: id };
     });
-    return await giveIdentity(host, start, true);
+    await giveIdentity(host, start, true);
+    return;
   } catch (error) {
     if (required || signal.aborted) throw error;
     host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: snapshot.id, error });
@@ -157,9 +159,7 @@ async function bootCold(host: Host, start: Start): Promise<void> {
   const features = await driver.features(signal);
   for (let attempt = 0; ; attempt++) {
     try {
-      return await startVmm(host, start, "starting the VMM", (plan) =>
-        driver.boot(plan, onProgress, signal),
-      );
+      return await startVmm(host, start, "starting the VMM", (plan) => driver.boot(plan, onProgress, signal));
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {

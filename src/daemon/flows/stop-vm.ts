@@ -4,11 +4,16 @@ import type { Flow } from "#daemon/flows/flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
-import type { VmId } from "#model/ids.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /** What is journalled: `graceful` asks the guest first; the others end the VMM at once. */
-export type StopPlan = { readonly mode: "graceful" | "terminate" | "kill"; readonly timeoutMs: number };
+export type StopPlan = {
+  readonly mode: "graceful" | "terminate" | "kill";
+  readonly timeoutMs: number;
+  /** Where its memory is: it is suspended then, not stopped. */
+  readonly suspendedTo?: SnapshotId | undefined;
+};
 
 export type StopContext = {
   readonly host: Host;

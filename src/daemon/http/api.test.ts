@@ -7,6 +7,7 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { Vms } from "#daemon/vms.ts";
+import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 type Answer = { status: number; headers: Headers; body: unknown };
@@ -17,7 +18,7 @@ function setUp(t: TestContext) {
   const vms = new Vms(host);
   const daemon: Daemon = {
     host,
-    vms,
+    ...fakeDaemonParts(host, vms),
     stats: new StatsReader(host),
     version: "1.2.3",
     startedAtMs: 0,

@@ -9,6 +9,8 @@ import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addFileRoutes } from "#daemon/http/file-routes.ts";
 import { addFirecrackerRoutes } from "#daemon/http/firecracker-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
+import { addSnapshotRoutes } from "#daemon/http/snapshot-routes.ts";
+import { addWarmRoutes } from "#daemon/http/warm-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
 import type { Call } from "#daemon/vms.ts";
@@ -49,6 +51,8 @@ export function makeApi(daemon: Daemon): Api {
   addFileRoutes(api, daemon);
   addImageRoutes(api, daemon);
   addVolumeRoutes(api, daemon);
+  addSnapshotRoutes(api, daemon);
+  addWarmRoutes(api, daemon);
   addFirecrackerRoutes(api, daemon);
   addDaemonRoutes(api, daemon);
   addEventRoute(api, daemon);

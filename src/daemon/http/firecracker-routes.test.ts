@@ -5,8 +5,8 @@ import type { ApiEvent } from "#api/events.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
-import { Vms } from "#daemon/vms.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
+import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import { releaseMembers, ReleaseServer } from "#testing/release-server.ts";
 
@@ -22,7 +22,7 @@ test(
     const options = { cacheDir, releaseUrl: site.url, path: "" };
     const daemon: Daemon = {
       host: Object.assign(host, { firecrackers: new Firecrackers(options) }),
-      vms: new Vms(host),
+      ...fakeDaemonParts(host),
       stats: new StatsReader(host),
       version: "1.2.3",
       startedAtMs: 0,

@@ -3,7 +3,9 @@ import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
+import { forkVm } from "#daemon/fork-vm.ts";
 import { vmView, vmViews } from "#daemon/vm-view.ts";
+import { parseVmName } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What `stop` gives the guest when nobody says otherwise. */
@@ -34,7 +36,9 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     return c.body(null, 204);
   });
   api.openapi(ROUTES.startVm, async (c) => {
-    return c.json(await view(await vms.start(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+    const fresh = c.req.valid("query").fresh === "true";
+    const vm = await vms.start(c.req.valid("param").vm, callOf(c, daemon), { fresh });
+    return c.json(await view(vm, c), 200);
   });
   api.openapi(ROUTES.stopVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
@@ -53,6 +57,16 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.resumeVm, async (c) => {
     return c.json(await view(await vms.resume(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+  });
+  api.openapi(ROUTES.suspendVm, async (c) => {
+    const vm = await daemon.snapshots.suspend(c.req.valid("param").vm, callOf(c, daemon));
+    return c.json(await view(vm, c), 200);
+  });
+  api.openapi(ROUTES.forkVm, async (c) => {
+    const { count = 1, name, autoRemove } = c.req.valid("json");
+    const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
+    const forks = await forkVm(daemon, c.req.valid("param").vm, how, callOf(c, daemon));
+    return c.json(await vmViews(host, vms, forks, c.req.raw.signal), 200);
   });
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);

@@ -1,0 +1,45 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { snapshotView } from "#daemon/snapshot-view.ts";
+import { vmView } from "#daemon/vm-view.ts";
+import { parseSnapshotName } from "#model/ids.ts";
+import type { SnapshotName, VmName } from "#model/ids.ts";
+
+/** Snapshots that users have made. */
+export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
+  const { host, vms, snapshots } = daemon;
+
+  api.openapi(ROUTES.listSnapshots, async (c) => {
+    const named = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
+    return c.json(await Promise.all(named.map((one) => snapshotView(host, snapshots, one))), 200);
+  });
+  api.openapi(ROUTES.createSnapshot, async (c) => {
+    const { vm, name, diskOnly } = c.req.valid("json");
+    const source = host.store.getVm(vm);
+    const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
+    const how = { kind: "named", name: snapshotName, diskOnly } as const;
+    const made = await snapshots.create(source.id, how, callOf(c, daemon));
+    return c.json(await snapshotView(host, snapshots, made), 200);
+  });
+  api.openapi(ROUTES.showSnapshot, async (c) =>
+    c.json(await snapshotView(host, snapshots, host.snapshots.get(c.req.valid("param").snapshot)), 200),
+  );
+  api.openapi(ROUTES.removeSnapshot, async (c) => {
+    await snapshots.remove(c.req.valid("param").snapshot);
+    return c.body(null, 204);
+  });
+  api.openapi(ROUTES.restoreSnapshot, async (c) => {
+    const vm = await snapshots.restore(c.req.valid("param").snapshot, callOf(c, daemon));
+    return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
+  });
+}
+
+const NAME_MAX_CHARS = 63;
+
+/** Such as web-20261125-094512: of the VM, and when, in UTC. */
+function defaultName(vm: VmName, nowMs: number): SnapshotName {
+  const time = new Date(nowMs).toISOString().replaceAll(/[-:]/g, "").slice(0, 15).replace("T", "-");
+  return parseSnapshotName(`${vm.slice(0, NAME_MAX_CHARS - time.length - 1).replace(/-+$/, "")}-${time}`);
+}

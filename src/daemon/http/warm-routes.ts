@@ -1,0 +1,35 @@
+import { ROUTES } from "#api/routes.ts";
+import { HearthError } from "#base/error.ts";
+import { completeSpec } from "#daemon/complete-spec.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { snapshotView } from "#daemon/snapshot-view.ts";
+
+/** Warm templates, which hearthd makes by itself. */
+export function addWarmRoutes(api: Api, daemon: Daemon): void {
+  const { host, snapshots, warm } = daemon;
+
+  api.openapi(ROUTES.listWarm, async (c) =>
+    c.json(await Promise.all(warm.list().map((one) => snapshotView(host, snapshots, one))), 200),
+  );
+  api.openapi(ROUTES.buildWarm, async (c) => {
+    const call = callOf(c, daemon);
+    const made = await warm.build(await completeSpec(host, c.req.valid("json"), call), call);
+    if (made === undefined)
+      throw new HearthError("feature.missing", "VMs like that do not start from templates.", {
+        hint: "warm.enabled may be false in config.toml; docs/snapshots.md says what else it takes.",
+      });
+    return c.json(await snapshotView(host, snapshots, made), 200);
+  });
+  api.openapi(ROUTES.removeWarm, async (c) => {
+    const { id, kind } = host.snapshots.get(c.req.valid("param").snapshot);
+    if (kind !== "warm")
+      throw new HearthError("snapshot.not_found", `${id} is not a warm template.`, {
+        hint: "`hearth warm ls` shows them; `hearth snapshot rm` removes a snapshot.",
+      });
+    await snapshots.remove(id);
+    return c.body(null, 204);
+  });
+  api.openapi(ROUTES.pruneWarm, async (c) => c.json({ removed: await warm.prune() }, 200));
+}

@@ -1,0 +1,93 @@
+/** What a VM has of a snapshot's. */
+import { HearthError } from "#base/error.ts";
+import type { CreateVm } from "#api/wire.ts";
+import type { Host } from "#daemon/host.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+/**
+ * Of one that was saved, what every VM has that is made from the snapshot.
+ * @param memoryBytes what it was started with, if it runs
+ */
+export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
+  const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, origin: _origin, cold: _cold, ...kept } = spec;
+  const { hidden: _hidden, noWarm: _noWarm, ...copied } = kept;
+  return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
+}
+
+/** Of a VM that goes back to it: what its memory and its disk are made for. */
+export function specBack(now: VmSpec, then: VmSpec): VmSpec {
+  const {
+    cpus,
+    memoryBytes,
+    diskBytes,
+    network,
+    init,
+    nested,
+    driver,
+    kernel,
+    bootArgs,
+    diskLimit,
+    netLimit,
+  } = then;
+  return {
+    ...now,
+    cpus,
+    memoryBytes,
+    diskBytes,
+    network,
+    init,
+    nested,
+    driver,
+    kernel,
+    bootArgs,
+    diskLimit,
+    netLimit,
+  };
+}
+
+/** What a saved memory was made with, so that nobody can have it otherwise. */
+const FIXED = [
+  "cpus",
+  "memoryBytes",
+  "diskBytes",
+  "network",
+  "init",
+  "nested",
+  "driver",
+  "kernel",
+  "bootArgs",
+  "volumes",
+  "diskLimit",
+  "netLimit",
+] as const satisfies readonly (keyof CreateVm)[];
+
+/** A new VM that begins as a snapshot. @throws HearthError `input.invalid`, `snapshot.not_found` */
+export function specFromSnapshot(
+  host: Pick<Host, "snapshots">,
+  request: CreateVm,
+  name: string,
+): { spec: VmSpec; imageDigest: ImageDigest } {
+  const { id, spec, imageDigest } = host.snapshots.get(name);
+  const refused = request.image === undefined ? FIXED.find((field) => request[field] !== undefined) : "image";
+  if (refused !== undefined)
+    throw new HearthError("input.invalid", `${refused}: a VM from a snapshot has the snapshot's own.`, {
+      hint: `Leave it out; \`hearth snapshot show ${name}\` says what it is.`,
+    });
+  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, cold } = request;
+  return {
+    imageDigest,
+    spec: {
+      ...spec,
+      origin: id,
+      env: { ...spec.env, ...env },
+      user: user ?? spec.user,
+      workdir: workdir ?? spec.workdir,
+      lifetimeMs,
+      idleTimeoutMs,
+      isolation: { ...spec.isolation, ...isolation },
+      autoRemove: autoRemove ?? false,
+      cold,
+    },
+  };
+}
