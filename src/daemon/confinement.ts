@@ -88,7 +88,7 @@ export function bootIsolation(host: Host, vm: VmRecord): BootIsolation {
     cgroup: isolation.cgroup ? helper.cgroupOf(vm.id) : undefined,
     gaps,
     join: (vmm) => {
-      if (vm.spec.hidden === true) setPriority(vmm.pid, constants.priority.PRIORITY_LOW);
+      if (vm.spec.hidden === "idle") setPriority(vmm.pid, constants.priority.PRIORITY_LOW);
       if (isolation.cgroup) helper.joinCgroup(vm.id, vmm);
     },
     seal: () => helper.sealRunFolder(vm.id),

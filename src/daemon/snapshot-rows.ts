@@ -20,11 +20,12 @@ export class SnapshotRows {
   /** Not ready yet. @throws HearthError `name.taken` */
   insert(snapshot: NewSnapshot): void {
     const { id, kind, name, shape, createdAtMs } = snapshot;
+    // Nothing is awaited between the question and the deed.
+    if (name !== undefined && this.find(name) !== undefined)
+      throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
+        hint: `Choose another name, or remove that one: hearth snapshot rm ${name}`,
+      });
     this.#store.transaction(() => {
-      if (name !== undefined && this.find(name) !== undefined)
-        throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
-          hint: `Choose another name, or remove that one: hearth snapshot rm ${name}`,
-        });
       this.#store
         .statement(
           `INSERT INTO snapshots (id, kind, name, shape, record, created_at_ms, last_used_at_ms)

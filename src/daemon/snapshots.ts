@@ -123,7 +123,9 @@ export class Snapshots {
         call.onProgress({ stage: "snapshot", text: "checking what was saved" });
         await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
       },
-      seal: async () => (features === undefined ? [] : sealParts(host, id, features, call.signal)),
+      // A fork's memory is gone before anybody could change it.
+      seal: async () =>
+        features === undefined || how.kind === "fork" ? [] : sealParts(host, id, features, call.signal),
       verify: async () => {
         if (how.verify === true) await this.#trial(snapshot, call, (trial) => this.#verify(trial, call));
       },
@@ -198,7 +200,12 @@ export class Snapshots {
       {
         id,
         name: parseVmName(`hearth-${id.slice(3)}`),
-        spec: { ...snapshot.spec, origin: snapshot.id, hidden: true, autoRemove: true },
+        spec: {
+          ...snapshot.spec,
+          origin: snapshot.id,
+          hidden: snapshot.kind === "warm" ? "idle" : "urgent",
+          autoRemove: true,
+        },
         imageDigest: snapshot.imageDigest,
         state: { phase: "created" },
         bound: true,

@@ -127,6 +127,6 @@ export class VmActions {
 
   /** What hearthd does for itself is nobody's news. */
   publish({ spec }: Pick<VmRecord, "spec">, event: ApiEvent): void {
-    if (spec.hidden !== true) this.host.bus.publish(event);
+    if (spec.hidden === undefined) this.host.bus.publish(event);
   }
 }

@@ -1,3 +1,5 @@
+import { open } from "node:fs/promises";
+import { join } from "node:path";
 import type { Host } from "#daemon/host.ts";
 import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { DiskPlan } from "#drivers/vm-driver.ts";
@@ -5,6 +7,7 @@ import type { GuestMount } from "#guest/guest-identity.ts";
 import type { BootSet } from "#images/boot-sets.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
+import type { Blank, VmSpec } from "#model/vm-spec.ts";
 import { findDisk } from "#storage/disk-layers.ts";
 
 /** The disks of a VM, in the order of their letters in the guest, and what its agent mounts of them. */
@@ -32,7 +35,38 @@ export function vmDisks(
     mounts.push({ device: guestDevice(disks.length), path, readOnly });
     disks.push({ path: host.volumes.diskPath(name), format: "raw", readOnly, limited: true });
   }
+  for (const [index, { readOnly }] of (vm.spec.blanks ?? []).entries())
+    disks.push({ path: blankPath(host, vm, index), format: "raw", readOnly });
   return { disks, modulesDevice, mounts };
+}
+
+/** Whatever their size, they take nothing. The folder that they are in is hearthd's alone. */
+export async function makeBlanks(
+  host: Pick<Host, "folders">,
+  vm: Pick<VmRecord, "id" | "spec">,
+): Promise<void> {
+  for (const [index, { sizeBytes }] of (vm.spec.blanks ?? []).entries()) {
+    await using file = await open(blankPath(host, vm, index), "wx");
+    await file.truncate(sizeBytes);
+    await file.chmod(0o666); // The VMM's uid is known when it starts.
+  }
+}
+
+function blankPath(host: Pick<Host, "folders">, { id }: Pick<VmRecord, "id">, index: number): string {
+  return join(vmPaths(host.folders, id).stateDir, `blank-${index}.raw`);
+}
+
+/** What of a VM's volumes a saved memory has seen when nothing was mounted yet, in the order of their letters. */
+export async function blanksOf(
+  host: Pick<Host, "volumes">,
+  { volumes, blanks }: Pick<VmSpec, "volumes" | "blanks">,
+): Promise<readonly Blank[]> {
+  if (blanks !== undefined) return blanks;
+  const found = volumes.toSorted(byPath).map(async ({ name, readOnly }) => {
+    const { sizeBytes } = await host.volumes.get(name);
+    return { sizeBytes, readOnly };
+  });
+  return Promise.all(found);
 }
 
 /** The disk of a VM that begins as this snapshot was. Idempotent. */

@@ -27,7 +27,7 @@ export class VmLoops {
       const { name, spec } = host.store.getVm(id);
       host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
       // What hearthd does for itself is nobody's news.
-      if (spec.hidden !== true)
+      if (spec.hidden === undefined)
         host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
     });
     this.#loops.set(id, loop);

@@ -71,8 +71,7 @@ export async function templateShape(
   driver: VmDriver,
   signal: AbortSignal,
 ): Promise<{ readonly shape: Shape; readonly snapshots: SnapshotFeatures } | undefined> {
-  // What a volume has in it may have changed since.
-  if (!host.config.warm.enabled || spec.volumes.length > 0) return undefined;
+  if (!host.config.warm.enabled) return undefined;
   const { snapshots } = await driver.features(signal);
   if (snapshots === undefined) return undefined;
   const shape = await shapeOf(host, { spec, imageDigest }, driver.name, snapshots, signal);

@@ -8,6 +8,7 @@ import { dropSnapshot } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
+import { blanksOf } from "#daemon/vm-disks.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -42,7 +43,7 @@ export class WarmTemplates {
 
   /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
   booted(vm: VmRecord): void {
-    if (vm.spec.hidden === true || vm.spec.noWarm === true || vm.spec.cold === true) return;
+    if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
     this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
   }
 
@@ -55,7 +56,10 @@ export class WarmTemplates {
     const there = this.#host.snapshots.findByShape("warm", key);
     if (there !== undefined) return there;
     this.#queue.delete(key);
-    return this.#make({ spec: templateSpec(vm.spec), imageDigest: vm.imageDigest, key }, call);
+    return this.#make(
+      { spec: await templateSpec(this.#host, vm.spec), imageDigest: vm.imageDigest, key },
+      call,
+    );
   }
 
   list(): SnapshotRecord[] {
@@ -94,7 +98,7 @@ export class WarmTemplates {
     const { key } = found.shape;
     if (this.#failed.has(key) || this.#host.snapshots.findByShape("warm", key) !== undefined) return;
     // With the driver that it has, whatever is best by then.
-    const spec = templateSpec({ ...vm.spec, driver: driver.name });
+    const spec = await templateSpec(this.#host, { ...vm.spec, driver: driver.name });
     this.#queue.set(key, { spec, imageDigest: vm.imageDigest, key });
     this.#work ??= this.#makeAll().finally(() => (this.#work = undefined));
   }
@@ -167,8 +171,18 @@ export class WarmTemplates {
   }
 }
 
-/** Nothing of the user's: only what the shape and the walls are made of. */
-function templateSpec(spec: VmSpec): VmSpec {
-  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, origin: _origin, ...kept } = spec;
-  return { ...kept, env: {}, volumes: [], autoRemove: true, cold: true, hidden: true };
+/** Nothing of the user's: only what the shape and the walls are made of. Volumes are not mounted before it is saved. */
+async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
+  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...kept } = spec;
+  const blanks = await blanksOf(host, spec);
+  return {
+    ...kept,
+    origin: undefined,
+    env: {},
+    volumes: [],
+    blanks,
+    autoRemove: true,
+    cold: true,
+    hidden: "idle",
+  };
 }

@@ -21,6 +21,9 @@ export const LATER_FIELDS = {
   volumes: [],
 } as const satisfies Partial<VmSpec>;
 
+/** What of a volume is in a saved memory, as long as nobody has looked at its content. */
+export type Blank = { readonly sizeBytes: number; readonly readOnly: boolean };
+
 /** What was asked for, complete with defaults. A restart uses the same. */
 export type VmSpec = {
   readonly image: ImageRef;
@@ -62,6 +65,8 @@ export type VmSpec = {
   readonly noWarm?: boolean | undefined;
   /** Suspended when it has done nothing for so long; whoever needs it wakes it. */
   readonly idleTimeoutMs?: number | undefined;
-  /** Made by hearthd for work of its own: not listed, and behind everybody else. */
-  readonly hidden?: boolean | undefined;
+  /** Made by hearthd for work of its own, and not listed. `idle`: behind everybody else. */
+  readonly hidden?: "urgent" | "idle" | undefined;
+  /** Of a template: empty disks in the places of volumes, which VMs that start from it have there. */
+  readonly blanks?: readonly Blank[] | undefined;
 };

@@ -1,7 +1,7 @@
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewVm } from "#daemon/store.ts";
-import { diskFrom } from "#daemon/vm-disks.ts";
+import { diskFrom, makeBlanks } from "#daemon/vm-disks.ts";
 import { vmPaths, vmsDir } from "#daemon/vm-paths.ts";
 import { assertVolumes } from "#daemon/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
@@ -39,6 +39,7 @@ export const CREATE_VM: Flow<CreateContext> = {
       run: async ({ host, id, vm, signal }) => {
         if (vm === undefined) return;
         const { stateDir } = vmPaths(host.folders, id);
+        await makeBlanks(host, vm);
         const { origin, diskBytes } = vm.spec;
         if (origin === undefined) return host.disks.create(stateDir, diskBytes, signal);
         const snapshot = host.snapshots.known(origin);

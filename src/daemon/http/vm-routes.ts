@@ -18,7 +18,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     vmView(host, vms, vm, context.req.raw.signal);
 
   api.openapi(ROUTES.listVms, async (c) => {
-    const shown = host.store.listVms().filter(({ spec }) => spec.hidden !== true);
+    const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
     return c.json(await vmViews(host, vms, shown, c.req.raw.signal), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
