@@ -33,10 +33,15 @@ export async function shapeOf(
     "disk-limit": JSON.stringify(spec.diskLimit ?? null),
     "net-limit": JSON.stringify(spec.netLimit ?? null),
   };
+  return withKey({ driver, vmm: fits, vm });
+}
+
+/** Whoever has the same key has the same shape, with its fields in the same order. */
+export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
   const key = createHash("sha256")
-    .update(JSON.stringify([driver, fits, vm]))
+    .update(JSON.stringify([driver, vmm, vm]))
     .digest("hex");
-  return { driver, vmm: fits, vm, key };
+  return { driver, vmm, vm, key };
 }
 
 /** @throws HearthError `snapshot.mismatch` with the first thing that differs. */
