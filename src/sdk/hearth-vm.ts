@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import type { AttachVolume, Exec, SetVm, Vm, VmStats } from "#api/wire.ts";
+import type { AttachVolume, Exec, ForkVm, SetVm, Vm, VmStats } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
@@ -47,9 +47,13 @@ export class HearthVm {
     return this.#transport.json("GET", this.#path, {}, signal);
   }
 
-  /** Boots the VM; resolves when a command can run in it. */
-  start(options: LongOptions = {}): Promise<Vm> {
-    return withProgress(this.#transport, "POST", `${this.#path}/start`, {}, options);
+  /**
+   * Boots the VM, or lets it go on where it was saved; resolves when a command can run in it. With `fresh` it starts
+   * as if it had never run: what was written to its disk is gone.
+   */
+  start(options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Vm> {
+    const query = { fresh: options.fresh === true ? true : undefined };
+    return withProgress(this.#transport, "POST", `${this.#path}/start`, { query }, options);
   }
 
   /** Flushes and powers off the guest; after `timeoutMs` the VMM is ended. */
@@ -82,8 +86,27 @@ export class HearthVm {
     return this.#transport.json("POST", `${this.#path}/pause`, {}, signal);
   }
 
-  resume(signal?: AbortSignal): Promise<Vm> {
-    return this.#transport.json("POST", `${this.#path}/resume`, {}, signal);
+  /** Lets a VM go on that is paused or suspended. A suspended one also wakes when a command is to run in it. */
+  resume(options: LongOptions = {}): Promise<Vm> {
+    return withProgress(this.#transport, "POST", `${this.#path}/resume`, {}, options);
+  }
+
+  /** Saves the memory to the disk and ends the VMM, until the VM is resumed. @throws HearthError `feature.missing`. */
+  suspend(options: LongOptions = {}): Promise<Vm> {
+    return withProgress(this.#transport, "POST", `${this.#path}/suspend`, {}, options);
+  }
+
+  /**
+   * Makes running copies of a VM that runs, each with its own identity: all of `count`, or none. They are called
+   * `name`-1, `name`-2, …, after this VM unless told; a single one has just the `name`.
+   *
+   * @example
+   * const workers = await vm.fork({ count: 4, name: "worker", autoRemove: true });
+   */
+  async fork(how: ForkVm = {}, options: LongOptions = {}): Promise<HearthVm[]> {
+    const path = `${this.#path}/fork`;
+    const forks = await withProgress<readonly Vm[]>(this.#transport, "POST", path, { body: how }, options);
+    return forks.map(({ name }) => new HearthVm(this.#transport, name));
   }
 
   /**

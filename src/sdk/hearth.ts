@@ -23,21 +23,26 @@ import type { GuestProcessOptions } from "#sdk/guest-process.ts";
 import { HearthVm } from "#sdk/hearth-vm.ts";
 import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
+import { Snapshots } from "#sdk/snapshots.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
 import { Volumes } from "#sdk/volumes.ts";
+import { WarmTemplates } from "#sdk/warm-templates.ts";
 
 export type { ApiEvent } from "#api/events.ts";
 export type {
+  CreateSnapshot,
   CreateVm,
   DaemonStatus,
   Doctor,
   DoctorCheck,
   Exec,
   Firecracker,
+  ForkVm,
   Image,
   Installation,
   Kernel,
   SetVm,
+  Snapshot,
   Vm,
   VmStats,
 } from "#api/wire.ts";
@@ -81,6 +86,8 @@ export class Hearth {
   readonly images: Images;
   readonly kernels: Kernels;
   readonly volumes: Volumes;
+  readonly snapshots: Snapshots;
+  readonly warm: WarmTemplates;
   readonly firecracker: Firecrackers;
   readonly daemon: Daemon;
   readonly #transport: Transport;
@@ -92,6 +99,8 @@ export class Hearth {
     this.images = new Images(transport);
     this.kernels = new Kernels(transport);
     this.volumes = new Volumes(transport);
+    this.snapshots = new Snapshots(transport);
+    this.warm = new WarmTemplates(transport);
     this.firecracker = new Firecrackers(transport);
     this.daemon = new Daemon(transport);
   }
@@ -176,7 +185,10 @@ class Vms {
     return this.#transport.json("GET", "/v1/vms", {}, signal);
   }
 
-  /** Makes a VM and does not start it. An image that is not there is built first. */
+  /**
+   * Makes a VM of an image or of a snapshot, and does not start it. An image that is not there is built first; a VM
+   * of a snapshot begins where that was saved, unless `cold` says that it boots from the disk.
+   */
   async create(spec: CreateVm, options: LongOptions = {}): Promise<HearthVm> {
     const vm = await withProgress<Vm>(this.#transport, "POST", "/v1/vms", { body: spec }, options);
     return new HearthVm(this.#transport, vm.name);

@@ -1,6 +1,6 @@
 /**
  * A hearthd with state and without VMs, on a Unix socket of its own: for tests of the SDK and the command line.
- * Its commands are few: `cat`, `echo WORD…`, `exit N`, `kill N`, `wait`, `deaf`, `flood BYTES`, `size`, `missing`.
+ * Its commands are few, and fake-command.ts has them.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -11,15 +11,15 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import { VERSION_HEADER } from "#api/events.ts";
 import type { ApiEvent } from "#api/events.ts";
-import { CHANNEL } from "#api/exec-stream.ts";
-import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
-import type { CreateVm, CreateVolume, Exec, Run, Vm } from "#api/wire.ts";
+import type { CreateVm, CreateVolume, Exec, ForkVm, Run, Vm } from "#api/wire.ts";
 import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
-import { FULL_ISOLATION } from "#model/isolation.ts";
 import { assertCan } from "#model/vm-state.ts";
 import type { VmAction, VmPhase } from "#model/vm-state.ts";
+import { FakeCommand } from "#testing/fake-command.ts";
+import { FakeSnapshots } from "#testing/fake-snapshots.ts";
+import { fakeVm } from "#testing/fake-vm.ts";
 import { FakeVolumes } from "#testing/fake-volumes.ts";
 
 export type FakeRequest = { readonly method: string; readonly path: string; readonly body: unknown };
@@ -30,6 +30,7 @@ export class FakeApi implements AsyncDisposable {
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
   readonly vms = new Map<string, Vm>();
   readonly volumes = new FakeVolumes();
+  readonly snapshots = new FakeSnapshots(this.vms);
   readonly requests: FakeRequest[] = [];
   version = hearthVersion();
   /** The first messages of execs and runs. */
@@ -117,6 +118,10 @@ export class FakeApi implements AsyncDisposable {
     if (noun === "firecracker") return this.#firecracker(method, json);
     if (noun === "images" || noun === "kernels") return this.#images(name);
     if (noun === "volumes") return this.volumes.answer(method, name, json as CreateVolume);
+    if (noun === "snapshots" || noun === "warm") {
+      this.#tellProgress(request);
+      return this.snapshots[noun](method, name, action, json);
+    }
     if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
     if (name === undefined)
       return method === "POST" ? this.#create(json as CreateVm) : [...this.vms.values()];
@@ -139,6 +144,7 @@ export class FakeApi implements AsyncDisposable {
       };
     if (action === "logs") return Buffer.from("[    0.000000] Linux\r\n\u001b[31mred\n");
     this.#tellProgress(request);
+    if (action === "fork") return this.#fork(vm, json as ForkVm);
     return this.#act(vm, action as VmAction);
   }
 
@@ -183,7 +189,15 @@ export class FakeApi implements AsyncDisposable {
     const name = spec.name ?? "quiet-otter-4f2a";
     if (this.vms.has(name))
       throw new HearthError("name.taken", `${name} is taken.`, { hint: "Choose another." });
-    return this.addVm(name, "created", spec);
+    const snapshot = spec.snapshot === undefined ? undefined : this.snapshots.get(spec.snapshot);
+    return this.addVm(name, "created", { ...spec, image: spec.image ?? snapshot?.image });
+  }
+
+  #fork(vm: Vm, { count = 1, name, autoRemove }: ForkVm): Vm[] {
+    assertCan("fork", vm.phase, vm.name);
+    const names = Array.from({ length: count }, (_, index) => `${name ?? vm.name}-${index + 1}`);
+    if (name !== undefined && count === 1) names[0] = name;
+    return names.map((each) => this.addVm(each, "running", { autoRemove }));
   }
 
   #get(name: string): Vm {
@@ -215,6 +229,7 @@ export class FakeApi implements AsyncDisposable {
       kill: "stopped",
       pause: "paused",
       resume: "running",
+      suspend: "suspended",
     } as const;
     return this.#change(vm, { phase: after[action as keyof typeof after] });
   }
@@ -257,143 +272,8 @@ export class FakeApi implements AsyncDisposable {
   }
 }
 
-class FakeCommand {
-  readonly #api: FakeApi;
-  readonly #socket: WebSocket;
-  readonly #exec: Exec;
-  readonly #onChange: () => void;
-  #over = false;
-
-  constructor(api: FakeApi, socket: WebSocket, exec: Exec, onChange: () => void) {
-    this.#api = api;
-    this.#socket = socket;
-    this.#exec = exec;
-    this.#onChange = onChange;
-    socket.on("message", (payload: Buffer, isBinary: boolean) => this.#take(payload, isBinary));
-    socket.on("close", () => {
-      if (!this.#over) api.abandoned++;
-      onChange();
-    });
-  }
-
-  send(message: ServerMessage): void {
-    this.#socket.send(JSON.stringify(message));
-  }
-
-  boot(vm: Vm): void {
-    this.send({ type: "vm", id: vm.id, name: vm.name });
-    this.send({ type: "progress", progress: { stage: "boot", text: "waiting for the agent" } });
-    if (this.#exec.detach !== true) return;
-    this.send({ type: "exit", code: 0, timedOut: false });
-    this.#over = true;
-  }
-
-  start(): void {
-    if (this.#over) return this.#socket.close();
-    const [name = "", ...args] = this.#exec.argv;
-    if (name === "missing") {
-      this.send({
-        type: "error",
-        error: { code: "exec.not_found", message: "missing: not found in the VM." },
-      });
-      this.#over = true;
-      return this.#socket.close();
-    }
-    if (name === "never") return; // Boots for ever.
-    this.send({ type: "started", pid: 42 });
-    if (name === "echo") this.#say(CHANNEL.stdout, `${args.join(" ")}\n`);
-    if (name === "wait") this.#say(CHANNEL.stdout, "waiting\n");
-    if (name === "complain") this.#say(CHANNEL.stderr, `${args.join(" ")}\n`);
-    if (name === "flood") this.#flood(Number(args[0]));
-    if (name === "size") this.#say(CHANNEL.stdout, JSON.stringify(this.#exec.tty ?? null));
-    if (name === "kill") return this.exit(128 + Number(args[0]), Number(args[0]));
-    if (name === "cat" && this.#exec.stdin !== true) return this.exit(0);
-    if (this.#exec.detach !== true && !["cat", "wait", "deaf"].includes(name))
-      this.exit(name === "exit" ? Number(args[0]) : 0);
-  }
-
-  exit(code: number, signal?: number): void {
-    this.#over = true;
-    this.send({ type: "exit", code, timedOut: false, ...(signal !== undefined && { signal }) });
-    this.#socket.close();
-  }
-
-  #flood(bytes: number): void {
-    const chunk = Buffer.alloc(64 * 1024, "x");
-    chunk[0] = CHANNEL.stdout;
-    for (let left = bytes; left > 0; left -= chunk.byteLength - 1) {
-      this.#socket.send(chunk.subarray(0, Math.min(left + 1, chunk.byteLength)));
-    }
-  }
-
-  #take(payload: Buffer, isBinary: boolean): void {
-    if (!isBinary) this.#control(JSON.parse(payload.toString()) as ClientMessage);
-    else if (payload[0] === CHANNEL.stdin) this.#stdin(payload.subarray(1));
-    this.#onChange();
-  }
-
-  #control(message: ClientMessage): void {
-    if (message.type === "resize") this.#api.resizes.push({ rows: message.rows, cols: message.cols });
-    if (message.type !== "signal") return;
-    this.#api.signals.push(message.signal);
-    const numbers: Readonly<Record<string, number>> = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 };
-    const number = numbers[message.signal];
-    if (this.#exec.argv[0] === "wait" && number !== undefined) this.exit(128 + number, number);
-  }
-
-  #stdin(bytes: Buffer): void {
-    this.#api.stdinBytes += bytes.byteLength;
-    if (this.#exec.argv[0] === "deaf") return;
-    if (bytes.byteLength === 0) return this.exit(0);
-    if (this.#exec.argv[0] === "cat") this.#say(CHANNEL.stdout, bytes);
-    this.send({ type: "ack", bytes: bytes.byteLength });
-  }
-
-  #say(channel: number, bytes: string | Buffer): void {
-    this.#socket.send(Buffer.concat([Uint8Array.of(channel), Buffer.from(bytes)]));
-  }
-}
-
 async function readAll(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
   return Buffer.concat(chunks);
-}
-
-function fakeVm(name: string, phase: VmPhase, number: number, spec: Partial<CreateVm>): Vm {
-  const runs = phase === "running" || phase === "paused";
-  return {
-    id: `vm-${"a".repeat(11)}${"abcdefghijklmnopqrstuvwxyz"[number % 26]}`,
-    name,
-    image: "debian:bookworm",
-    imageDigest: `sha256:${"0".repeat(64)}`,
-    phase,
-    cpus: spec.cpus ?? 2,
-    memoryBytes: spec.memoryBytes ?? 2 ** 31,
-    diskBytes: spec.diskBytes ?? 2 ** 33,
-    volumes: (spec.volumes ?? []).map(({ name: volume, path, readOnly = false }) => ({
-      name: volume,
-      path,
-      readOnly,
-    })),
-    network: "none",
-    init: "agent",
-    nested: false,
-    bootArgs: [],
-    env: spec.env ?? {},
-    isolation: { ...FULL_ISOLATION, ...spec.isolation },
-    autoRemove: spec.autoRemove ?? false,
-    weaknesses: runs ? ["The CPU is emulated: not a security boundary."] : [],
-    createdAtMs: 0,
-    updatedAtMs: 0,
-    lastUsedAtMs: 0,
-    ...(runs && { startedAtMs: Date.now() - 3_700_000, driver: "qemu", accel: "tcg" as const, pid: 4711 }),
-    paths: {
-      disk: "/s/disk.raw",
-      console: "/s/console.log",
-      vmmLog: "/s/vmm.log",
-      state: "/s",
-      sockets: "/r",
-    },
-  };
 }
