@@ -18,6 +18,8 @@ export type LogEvent = {
   "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
   "vm.freeze_warned": { warning: string };
+  "vm.idle": Record<never, never>;
+  "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };
   "agent.disconnected": { error: unknown };
   "warm.made": { snapshot: string; image: string; tookMs: number };

@@ -30,6 +30,7 @@ export async function completeSpec(
   const volumes = readVolumes(request);
   // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
   assertVolumes(host, volumes);
+  if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { diskLimit, netLimit } = request;
   await assertLimits(host, { diskLimit, netLimit }, request.driver ?? defaults.driver, call.signal);
   const image = await host.images.ensure(asked, call.onProgress, call.signal);
@@ -70,6 +71,12 @@ export async function completeSpec(
     noWarm: request.noWarm,
   };
   return { spec, imageDigest: image.digest };
+}
+
+function idleWithVolumes(): HearthError {
+  return new HearthError("input.invalid", "idle-timeout: a VM with volumes cannot be suspended.", {
+    hint: "Others may change the volumes meanwhile. Leave one of both out.",
+  });
 }
 
 function imageOf({ image }: CreateVm): string {

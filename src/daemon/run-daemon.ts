@@ -27,6 +27,7 @@ import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/vm-paths.ts";
+import { IdleVms } from "#daemon/idle-vms.ts";
 import { Snapshots } from "#daemon/snapshots.ts";
 import { WarmTemplates } from "#daemon/warm-templates.ts";
 import { Vms } from "#daemon/vms.ts";
@@ -118,12 +119,14 @@ export async function runDaemon(
     await host.volumes.cleanUp();
     await recover(host, vms);
     await sweepSnapshots(host);
+    const idle = new IdleVms(host, vms, snapshots);
     vms.whenBooted((vm) => warm.booted(vm));
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();
     log.event("daemon.stopping", { reason: await stopped });
     await close(server);
+    idle.end();
     await warm.end();
     vms.detachAll();
   } finally {

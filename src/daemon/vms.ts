@@ -257,6 +257,11 @@ export class Vms {
     return { vm, guest: await attachment.guest(signal) };
   }
 
+  /** The agent's connection as it is now; asking for it is no use of the VM. */
+  connectedGuest(id: VmId): Guest | undefined {
+    return this.#actions.running.find(id)?.connectedGuest;
+  }
+
   /** How long nothing has been done to any VM. */
   quietMs(): number {
     return this.#actions.loops.quietMs();

@@ -12,13 +12,15 @@ import { blanksOf } from "#daemon/vm-disks.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
-import type { ImageDigest } from "#model/ids.ts";
+import type { ImageDigest, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readonly key: string };
 
+/** A unit that never comes up must not keep the others from being saved. */
+const SYSTEMD_MS = 120_000;
 /** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
 const IDLE_MS = 1_500;
 /** A busy host gets its template at last, because the template is what makes it less busy. */
@@ -129,6 +131,7 @@ export class WarmTemplates {
     await this.#vms.make(source, call);
     try {
       await this.#vms.start(id, call);
+      if (spec.init === "systemd") await this.#untilBooted(id, call);
       const made = await this.#snapshots.create(id, { kind: "warm", verify: true }, call);
       const tookMs = Math.round(performance.now() - startedAt);
       host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
@@ -137,6 +140,16 @@ export class WarmTemplates {
     } finally {
       await this.#vms.discard(id);
     }
+  }
+
+  /** The agent answers long before systemd has started all that it is to start. */
+  async #untilBooted(id: VmId, call: Call): Promise<void> {
+    const { guest } = await this.#vms.guest(id, "exec", call.signal);
+    const spec = { argv: ["systemctl", "is-system-running", "--wait"], timeoutMs: SYSTEMD_MS };
+    const io = { id: "booted" };
+    const plain = { env: {}, stdin: false, detach: false };
+    // Whatever it says: a unit that failed here fails in every VM of that image.
+    for await (const _event of guest.exec({ ...plain, ...spec }, io, call.signal));
   }
 
   /** The least recently used go first, and never one that a VM maps. */

@@ -1,0 +1,96 @@
+/** Suspends VMs that have done nothing for as long as they were made to wait. */
+import { toHearthError } from "#base/error.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Snapshots } from "#daemon/snapshots.ts";
+import type { Vms } from "#daemon/vms.ts";
+import { TICKS_PER_SECOND } from "#host/procfs.ts";
+import type { VmId } from "#model/ids.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+type Seen = { readonly atMs: number; readonly cpuTicks: number; readonly quietSinceMs: number };
+
+/** An emulated guest that waits takes 1 to 5 % of a CPU for its timers. */
+const IDLE_CPU_SHARE = 0.1;
+/** Between two looks at a VM: a tenth of its time, within these. */
+const LOOK_MS = { min: 1_000, max: 30_000 };
+const ASK_MS = 5_000;
+
+/** Looks at each VM that has an idle timeout, until `end`. */
+export class IdleVms {
+  readonly #host: Host;
+  readonly #vms: Vms;
+  readonly #snapshots: Snapshots;
+  readonly #seen = new Map<VmId, Seen>();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(host: Host, vms: Vms, snapshots: Snapshots) {
+    this.#host = host;
+    this.#vms = vms;
+    this.#snapshots = snapshots;
+    this.#timer = setInterval(() => void this.#look(), LOOK_MS.min).unref();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    for (const vm of this.#host.store.listVms()) {
+      const { idleTimeoutMs } = vm.spec;
+      if (idleTimeoutMs === undefined || vm.state.phase !== "running") this.#seen.delete(vm.id);
+      else if (this.#isDue(vm.id, idleTimeoutMs)) await this.#lookAt(vm, idleTimeoutMs);
+    }
+  }
+
+  #isDue(id: VmId, idleTimeoutMs: number): boolean {
+    const everyMs = Math.min(Math.max(idleTimeoutMs / 10, LOOK_MS.min), LOOK_MS.max);
+    const seen = this.#seen.get(id);
+    return seen === undefined || this.#host.now() - seen.atMs >= everyMs;
+  }
+
+  async #lookAt(vm: VmRecord, idleTimeoutMs: number): Promise<void> {
+    const handle = handleOf(vm.state);
+    const usage = handle && this.#host.processes.usage(handle.process);
+    if (usage === undefined) return;
+    const { cpuTicks } = usage;
+    const atMs = this.#host.now();
+    const before = this.#seen.get(vm.id);
+    // Seen for the first time, also by a hearthd that has just begun, it is as if it had worked until now.
+    const worked = before === undefined || usedMuch(before, { atMs, cpuTicks }) || (await this.#isUsed(vm));
+    const quietSinceMs = worked ? atMs : Math.max(before.quietSinceMs, vm.lastUsedAtMs);
+    this.#seen.set(vm.id, { atMs, cpuTicks, quietSinceMs });
+    if (atMs - quietSinceMs < idleTimeoutMs) return;
+    await this.#suspend(vm);
+  }
+
+  /** Whether a command runs in it, somebody's or one that was left to itself. */
+  async #isUsed({ id }: VmRecord): Promise<boolean> {
+    const guest = this.#vms.connectedGuest(id);
+    if (guest === undefined) return true; // It cannot be asked, nor saved.
+    try {
+      return (await guest.info(AbortSignal.timeout(ASK_MS))).execs > 0;
+    } catch (error) {
+      this.#host.log.child({ vm: id }).event("agent.disconnected", { error });
+      return true;
+    }
+  }
+
+  async #suspend(vm: VmRecord): Promise<void> {
+    const log = this.#host.log.child({ vm: vm.id });
+    this.#seen.delete(vm.id);
+    try {
+      await this.#snapshots.suspend(vm.id, this.#vms.background());
+      log.event("vm.idle", {});
+    } catch (error) {
+      // Somebody does something with it right now; it is looked at again.
+      const { code } = toHearthError(error);
+      if (code !== "vm.busy" && code !== "vm.wrong_phase") log.event("vm.not_suspended", { error });
+    }
+  }
+}
+
+function usedMuch(before: Pick<Seen, "atMs" | "cpuTicks">, now: Pick<Seen, "atMs" | "cpuTicks">): boolean {
+  const seconds = Math.max(now.atMs - before.atMs, 1) / 1000;
+  return (now.cpuTicks - before.cpuTicks) / TICKS_PER_SECOND / seconds > IDLE_CPU_SHARE;
+}
