@@ -85,6 +85,8 @@ async function values(
     const client = await hearth({ autostart: false });
     if (completes === "vm") return (await client.vms.list()).map(({ name }) => name);
     if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
+    if (completes === "snapshot") return (await client.snapshots.list()).map(({ name, id }) => name ?? id);
+    if (completes === "warm") return (await client.warm.list()).map(({ id }) => id);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {
     return completes === "image" ? ["debian"] : []; // Nobody to ask: nothing to offer.

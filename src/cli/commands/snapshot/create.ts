@@ -1,0 +1,37 @@
+import { formatSizeRounded } from "#base/sizes.ts";
+import { parseSnapshotName, parseVmName } from "#model/ids.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["snapshot", "create"],
+  summary: "Save a VM: its disk, and its memory if it runs",
+  about:
+    "One that runs is halted for a moment and goes on. `hearth snapshot restore` puts it back to this moment; `hearth " +
+    "create --snapshot` makes another VM of it. Disks are shared until somebody writes. Volumes are not saved: a VM " +
+    "that has some can be saved with --disk-only. Prints the snapshot's name, which is made of the VM's and the time " +
+    "unless it is given.",
+  args: [
+    { name: "VM", help: "Name or id", completes: "vm" },
+    { name: "NAME", optional: true, help: "The snapshot's name" },
+  ],
+  flags: { diskOnly: { help: "Leave the memory of a VM that runs out: what is made of it boots" } },
+  examples: [
+    ["hearth snapshot create web before-upgrade", "Then: hearth snapshot restore before-upgrade"],
+    ["hearth snapshot create --disk-only web", "Smaller, and it fits every host"],
+  ],
+  async run({ args, flags, out, hearth }) {
+    const request = {
+      vm: parseVmName(args[0] ?? ""),
+      ...(args[1] !== undefined && { name: parseSnapshotName(args[1]) }),
+      ...(flags.diskOnly && { diskOnly: true }),
+    };
+    const made = await (await hearth()).snapshots.create(request, { onProgress: out.onProgress });
+    out.clearProgress();
+    if (out.wantsJson) return out.json(made);
+    const name = made.name ?? made.id;
+    out.line(name);
+    const saved = made.hasMemory ? "Disk and memory" : "The disk";
+    const size = formatSizeRounded(made.allocatedBytes);
+    out.note(`${saved}: ${size} on disk. Next: hearth create --snapshot ${name}`);
+  },
+});

@@ -1,0 +1,55 @@
+import type { Snapshot } from "#api/wire.ts";
+import { formatSize, formatSizeRounded } from "#base/sizes.ts";
+import { parseSnapshotName } from "#model/ids.ts";
+import { command } from "#cli/command.ts";
+
+export default command({
+  path: ["snapshot", "show"],
+  summary: "Show everything about a snapshot",
+  args: [{ name: "NAME", help: "Name or id", completes: "snapshot" }],
+  flags: {},
+  examples: [["hearth snapshot show before-upgrade", "What it holds, where it fits, and who uses it"]],
+  async run({ args, out, hearth }) {
+    const snapshot = await (await hearth()).snapshots.show(parseSnapshotName(args[0] ?? ""));
+    if (out.wantsJson) return out.json(snapshot);
+    out.fields([...story(snapshot), ...machine(snapshot), ...files(snapshot)]);
+  },
+});
+
+type Pair = readonly [string, string | undefined];
+
+function story(snapshot: Snapshot): readonly Pair[] {
+  return [
+    ["snapshot", snapshot.name],
+    ["id", snapshot.id],
+    ["of", snapshot.vm],
+    ["holds", snapshot.hasMemory ? "disk and memory" : "the disk alone"],
+    ["created", new Date(snapshot.createdAtMs).toISOString()],
+    ["last used", new Date(snapshot.lastUsedAtMs).toISOString()],
+    ["used by", snapshot.usedBy.length === 0 ? "no VM" : snapshot.usedBy.join(", ")],
+  ];
+}
+
+/** What a VM that begins as this one has. */
+function machine(snapshot: Snapshot): readonly Pair[] {
+  return [
+    ["image", `${snapshot.image} (${snapshot.imageDigest})`],
+    ["cpus", String(snapshot.cpus)],
+    ["memory", formatSize(snapshot.memoryBytes)],
+    ["disk", formatSize(snapshot.diskBytes)],
+    ["network", snapshot.network],
+    ["init", snapshot.init],
+    ["driver", snapshot.driver],
+    ["fits", snapshot.vmm],
+  ];
+}
+
+function files({ allocatedBytes, parts }: Snapshot): readonly Pair[] {
+  return [
+    ["on disk", formatSizeRounded(allocatedBytes)],
+    ...parts.map(({ name, sizeBytes, sha256 }): Pair => [
+      "file",
+      `${name}  ${formatSizeRounded(sizeBytes)}  ${sha256}`,
+    ]),
+  ];
+}
