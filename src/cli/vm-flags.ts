@@ -2,13 +2,14 @@ import type { CreateVm, SetVm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { parseDuration } from "#base/durations.ts";
 import { parseSize } from "#base/sizes.ts";
-import { parseVmName } from "#model/ids.ts";
+import { parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
 import { parseRateLimit } from "#model/rate-limit.ts";
 import { checkMounts, parseVolumeMount } from "#model/volume.ts";
+import { longFlag } from "#cli/command.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
 /** How big a VM is; `set` changes the same. */
@@ -24,11 +25,9 @@ export const LIMIT_FLAGS = {
   netLimit: { value: "LIMIT", help: "For each direction of the network, in the same way" },
 } as const satisfies Flags;
 
-/** What `run` and `create` make a VM from. */
-export const VM_FLAGS = {
-  name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
+/** What a memory is saved with, so that it fits there alone. */
+const FIXED_FLAGS = {
   ...SIZE_FLAGS,
-  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
   ...LIMIT_FLAGS,
   network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
   init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
@@ -36,23 +35,73 @@ export const VM_FLAGS = {
   kernel: { value: "RELEASE", help: "A kernel of `hearth kernel ls`, not the image's own" },
   bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
   driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
+} as const satisfies Flags;
+
+/** What VMs that start from one warm template have in common. */
+export const SHAPE_FLAGS = {
+  ...FIXED_FLAGS,
   noJail: { help: "Do not confine the VMM to its own files, uid and namespaces" },
   noPidNs: { help: "Leave the VMM in the host's pid namespace" },
   noCgroup: { help: "Do not limit the VMM's CPU time, memory and tasks" },
   noSeccomp: { help: "Do not filter the VMM's system calls" },
+} as const satisfies Flags;
+
+/** What `run` and `create` make a VM from. */
+export const VM_FLAGS = {
+  name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
+  ...SHAPE_FLAGS,
+  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
+  cold: { help: "Boot, and do not go on from a warm template or a saved memory" },
+  noWarm: { help: "Make no warm template because of this VM" },
   timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },
+  idleTimeout: { value: "TIME", help: "Suspend the VM when it has done nothing for so long" },
 } as const satisfies Flags;
 
 /** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */
 export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
-  const { name, volume, network, init, nested, kernel, bootArgs, driver, timeout } = flags;
-  const lifetime = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
+  return { image: parseImageRef(image), ...parseShape(flags), ...parseOwn(flags) };
+}
+
+/** For a VM that begins as a snapshot, whose shape is the snapshot's. @throws HearthError `input.invalid` */
+export function parseFromSnapshot(snapshot: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
+  const from = parseSnapshotName(snapshot);
+  const fixed = [...Object.keys(FIXED_FLAGS), "volume"] as readonly (keyof typeof VM_FLAGS)[];
+  const given = fixed.find((name) => isGiven(flags[name]));
+  if (given !== undefined) {
+    const hint = `Leave it out: the VM has what was saved. \`hearth snapshot show ${from}\` says what that is.`;
+    throw new HearthError("input.invalid", `${longFlag(given)} cannot be given with --snapshot.`, { hint });
+  }
+  return { snapshot: from, ...parseShape(flags), ...parseOwn(flags) };
+}
+
+/** For a warm template: a VM with nothing of its own. */
+export function parseShapeFlags(image: string, flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
+  return { image: parseImageRef(image), ...parseShape(flags) };
+}
+
+function isGiven(value: boolean | string | readonly string[] | undefined): boolean {
+  return typeof value === "object" ? value.length > 0 : value !== undefined && value !== false;
+}
+
+/** What no other VM has from this one's template. */
+function parseOwn({ name, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
+  const { cold, noWarm, timeout, idleTimeout } = flags;
+  const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
+  return {
+    ...(name !== undefined && { name: parseVmName(name) }),
+    ...parseVolumes(volume),
+    ...(cold && { cold }),
+    ...(noWarm && { noWarm }),
+    ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, range) }),
+    ...(idleTimeout !== undefined && { idleTimeoutMs: parseDuration("idle-timeout", idleTimeout, range) }),
+  };
+}
+
+function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
+  const { network, init, nested, kernel, bootArgs, driver } = flags;
   const words = bootArgs.flatMap((text) => text.split(/\s+/).filter((word) => word !== ""));
   return {
-    image: parseImageRef(image),
-    ...(name !== undefined && { name: parseVmName(name) }),
     ...parseSizes(flags),
-    ...parseVolumes(volume),
     ...withoutNulls(parseLimits(flags)),
     // commander has checked both against their choices.
     ...(network !== undefined && { network: network as Network }),
@@ -62,12 +111,11 @@ export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>):
     ...(words.length > 0 && { bootArgs: words }),
     ...(driver !== undefined && { driver }),
     ...parseIsolation(flags),
-    ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, lifetime) }),
   };
 }
 
 /** Each flag takes away its own part and nothing else. VS-030. */
-function parseIsolation(flags: FlagValues<typeof VM_FLAGS>): Pick<CreateVm, "isolation"> {
+function parseIsolation(flags: FlagValues<typeof SHAPE_FLAGS>): Pick<CreateVm, "isolation"> {
   const isolation = {
     ...(flags.noJail && { jail: false }),
     ...(flags.noPidNs && { pidNamespace: false }),

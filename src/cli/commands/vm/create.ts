@@ -1,6 +1,9 @@
+import type { CreateVm } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
+import type { FlagValues } from "#cli/command.ts";
 import { EXEC_FLAGS, readEnv } from "#cli/exec-flags.ts";
-import { parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
+import { parseFromSnapshot, parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
 const { env, envFile, user, workdir } = EXEC_FLAGS;
 
@@ -9,9 +12,11 @@ export default command({
   summary: "Make a VM and boot it",
   about:
     "As `run` without a command: prints the VM's name when commands can run in it. Variables, user and folder are " +
-    "what its commands get unless they say otherwise.",
-  args: [{ name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" }],
+    "what its commands get unless they say otherwise. With --snapshot instead of an image, the VM begins as what was " +
+    "saved, in memory too if that was saved and --cold is not given; its sizes and devices are the snapshot's then.",
+  args: [{ name: "IMAGE", optional: true, help: "Such as debian or debian:trixie", completes: "image" }],
   flags: {
+    snapshot: { value: "NAME", help: "Begin as this snapshot, not as an image", completes: "snapshot" },
     noStart: { help: "Do not boot it" },
     rm: { help: "Remove the VM as soon as it does not run any more" },
     ...VM_FLAGS,
@@ -23,12 +28,13 @@ export default command({
   examples: [
     ["hearth create --name web --cpus 4 --memory 4G debian", "A bigger one"],
     ["hearth create --no-start --disk 32G debian:trixie", "Made, not booted"],
+    ["hearth create --snapshot before-upgrade --name web-2", "Goes on where another one was saved"],
+    ["hearth create --idle-timeout 10m debian", "Suspended when idle; the next command wakes it"],
   ],
   async run({ args, flags, io, out, hearth }) {
-    const [image = ""] = args;
     const variables = readEnv(flags, io);
     const spec = {
-      ...parseVmFlags(image, flags),
+      ...parseOrigin(args[0], flags.snapshot, flags),
       ...(Object.keys(variables).length > 0 && { env: { ...variables } }),
       ...(flags.user !== undefined && { user: flags.user }),
       ...(flags.workdir !== undefined && { workdir: flags.workdir }),
@@ -43,3 +49,20 @@ export default command({
     out.note(flags.noStart ? `Next: hearth start ${vm.name}` : `Next: hearth shell ${vm.name}`);
   },
 });
+
+/** What it begins as: one image, or one snapshot. */
+function parseOrigin(
+  image: string | undefined,
+  snapshot: string | undefined,
+  flags: FlagValues<typeof VM_FLAGS>,
+): CreateVm {
+  if (image !== undefined && snapshot === undefined) return parseVmFlags(image, flags);
+  if (image === undefined && snapshot !== undefined) return parseFromSnapshot(snapshot, flags);
+  if (image === undefined)
+    throw new HearthError("input.invalid", "create: IMAGE is missing.", {
+      hint: "Write `hearth create debian`, or `hearth create --snapshot NAME`.",
+    });
+  throw new HearthError("input.invalid", "create: an image and a snapshot are given; a VM begins as one.", {
+    hint: "Leave one out: the snapshot has an image already.",
+  });
+}
