@@ -3,7 +3,8 @@ import type { Command } from "#cli/command.ts";
 
 export type Row = {
   readonly summary: string;
-  readonly group: "Virtual machines" | "Volumes" | "Images and kernels" | "Hearth itself";
+  readonly group:
+    "Virtual machines" | "Snapshots and templates" | "Volumes" | "Images and kernels" | "Hearth itself";
   readonly load: () => Promise<{ readonly default: Command }>;
   /** Other names for it, out of habit. */
   readonly aliases?: readonly string[];
@@ -87,9 +88,19 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
   },
   resume: {
     group: "Virtual machines",
-    summary: "Let paused VMs go on",
+    summary: "Let VMs go on that are paused or suspended",
     load: () => import("#cli/commands/vm/resume.ts"),
-    aliases: ["unpause"],
+    aliases: ["unpause", "wake"],
+  },
+  suspend: {
+    group: "Virtual machines",
+    summary: "Save the memory of VMs to the disk and end their VMMs",
+    load: () => import("#cli/commands/vm/suspend.ts"),
+  },
+  fork: {
+    group: "Virtual machines",
+    summary: "Make running copies of a VM that runs",
+    load: () => import("#cli/commands/vm/fork.ts"),
   },
   set: {
     group: "Virtual machines",
@@ -106,6 +117,56 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     group: "Virtual machines",
     summary: "Remove all VMs that do not run",
     load: () => import("#cli/commands/vm/prune.ts"),
+  },
+  "snapshot create": {
+    group: "Snapshots and templates",
+    summary: "Save a VM: its disk, and its memory if it runs",
+    load: () => import("#cli/commands/snapshot/create.ts"),
+  },
+  "snapshot ls": {
+    group: "Snapshots and templates",
+    summary: "List snapshots",
+    load: () => import("#cli/commands/snapshot/ls.ts"),
+    aliases: ["snapshots", "snapshot list"],
+  },
+  "snapshot show": {
+    group: "Snapshots and templates",
+    summary: "Show everything about a snapshot",
+    load: () => import("#cli/commands/snapshot/show.ts"),
+    aliases: ["snapshot inspect"],
+  },
+  "snapshot restore": {
+    group: "Snapshots and templates",
+    summary: "Put a VM back to where it was saved",
+    load: () => import("#cli/commands/snapshot/restore.ts"),
+  },
+  "snapshot rm": {
+    group: "Snapshots and templates",
+    summary: "Remove snapshots",
+    load: () => import("#cli/commands/snapshot/rm.ts"),
+    aliases: ["snapshot remove", "snapshot delete"],
+  },
+  "warm ls": {
+    group: "Snapshots and templates",
+    summary: "List the warm templates, from which VMs start",
+    load: () => import("#cli/commands/warm/ls.ts"),
+    aliases: ["warm list"],
+  },
+  "warm build": {
+    group: "Snapshots and templates",
+    summary: "Make a warm template before it is needed",
+    load: () => import("#cli/commands/warm/build.ts"),
+  },
+  "warm rm": {
+    group: "Snapshots and templates",
+    summary: "Remove warm templates",
+    load: () => import("#cli/commands/warm/rm.ts"),
+    aliases: ["warm remove", "warm delete"],
+  },
+  "warm prune": {
+    group: "Snapshots and templates",
+    summary: "Remove all warm templates that no VM uses",
+    load: () => import("#cli/commands/warm/prune.ts"),
   },
   "volume create": {
     group: "Volumes",
@@ -202,7 +263,7 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
   },
   doctor: {
     group: "Hearth itself",
-    summary: "Check what this host can do, with a cure for what it cannot",
+    summary: "Check what this host can do, with cures for what it cannot",
     load: () => import("#cli/commands/system/doctor.ts"),
   },
   version: {
@@ -228,7 +289,7 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 };
 
 /** Nouns that stand before a verb. */
-export const NOUNS = ["volume", "image", "kernel", "firecracker", "daemon"] as const;
+export const NOUNS = ["snapshot", "warm", "volume", "image", "kernel", "firecracker", "daemon"] as const;
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 

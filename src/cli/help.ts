@@ -6,6 +6,8 @@ import { COMMANDS, NOUNS } from "#cli/command-table.ts";
 import { parserFor } from "#cli/parse.ts";
 
 const WIDTH = 80;
+/** Of the commands' names in lists, with a gap. */
+const NAME_COLUMN = Math.max(...Object.keys(COMMANDS).map(({ length }) => length)) + 1;
 
 /** All commands, by group. */
 export function overview(): string {
@@ -17,10 +19,10 @@ export function overview(): string {
     "  hearth run debian -- uname -a      boots a VM and runs the command in it",
     "  hearth run --rm -it debian         a shell in a VM that goes away with it",
   ];
-  for (const group of ["Virtual machines", "Volumes", "Images and kernels", "Hearth itself"] as const) {
+  for (const group of new Set(Object.values(COMMANDS).map((row) => row.group))) {
     lines.push("", `${group}:`);
     for (const [name, row] of Object.entries(COMMANDS)) {
-      if (row.group === group) lines.push(`  ${name.padEnd(14)}${row.summary}`);
+      if (row.group === group) lines.push(`  ${name.padEnd(NAME_COLUMN)}${row.summary}`);
     }
   }
   lines.push("", "`hearth help COMMAND` explains one. --json prints JSON, --quiet no progress.");
@@ -52,7 +54,7 @@ function paragraphs(command: Command): string {
 /** Help for a noun such as `image`: its commands. */
 export function nounHelp(noun: string): string {
   const rows = Object.entries(COMMANDS).filter(([name]) => name.startsWith(`${noun} `));
-  const lines = rows.map(([name, row]) => `  ${name.padEnd(16)}${row.summary}`);
+  const lines = rows.map(([name, row]) => `  ${name.padEnd(NAME_COLUMN)}${row.summary}`);
   return `Usage: hearth ${noun} COMMAND\n\nCommands:\n${lines.join("\n")}\n`;
 }
 

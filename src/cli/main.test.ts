@@ -72,6 +72,8 @@ test("a name that no VM can have is refused for every command that takes one, L8
     "kill",
     "pause",
     "resume",
+    "suspend",
+    "fork",
     "rm",
     "show",
     "logs",

@@ -8,7 +8,7 @@ const INDENT = 6;
 
 export default command({
   path: ["doctor"],
-  summary: "Check what this host can do, with a cure for what it cannot",
+  summary: "Check what this host can do, with cures for what it cannot",
   about:
     "Exits with 1 when something fails; a warning is none. That hearthd cannot start is a check as well. From ksm on the checks are about hosts on which guests of different people run.",
   args: [],

@@ -6,7 +6,7 @@ import { eachVm } from "#cli/each-vm.ts";
 export default command({
   path: ["prune"],
   summary: "Remove all VMs that do not run",
-  about: "Names them and asks first, unless -f is given. VMs that run or are paused stay.",
+  about: "Names them and asks first, unless -f is given. VMs that run, are paused or are suspended stay.",
   args: [],
   flags: { force: { short: "f", help: "Do not ask" } },
   examples: [
@@ -20,7 +20,7 @@ export default command({
     );
     if (idle.length === 0) {
       if (out.wantsJson) out.json([]);
-      else out.note("Every VM runs; there is nothing to remove.");
+      else out.note("There is nothing to remove: every VM runs, or is paused or suspended.");
       return;
     }
     const names = idle.map(({ name }) => name);

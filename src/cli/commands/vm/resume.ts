@@ -3,12 +3,17 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["resume"],
-  summary: "Let paused VMs go on",
+  summary: "Let VMs go on that are paused or suspended",
+  about:
+    "One that is suspended gets a VMM and its memory back. It wakes by itself when a command is to run in it, or a file " +
+    "is copied.",
   args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
   flags: {},
-  examples: [["hearth resume web", "From where it was paused"]],
+  examples: [["hearth resume web", "From where it was"]],
   async run({ args, out, hearth }) {
     const client = await hearth();
-    return eachVm(args, out, async (name) => ({ result: await client.vm(name).resume() }));
+    return eachVm(args, out, async (name) => ({
+      result: await client.vm(name).resume({ onProgress: out.onProgress }),
+    }));
   },
 });

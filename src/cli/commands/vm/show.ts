@@ -83,6 +83,7 @@ function defaults(vm: Vm): readonly Pair[] {
     ["workdir", vm.workdir],
     ...Object.entries(vm.env).map(([name, value]): Pair => ["env", `${name}=${value}`]),
     ["timeout", vm.lifetimeMs === undefined ? undefined : formatDuration(vm.lifetimeMs)],
+    ["idle timeout", vm.idleTimeoutMs === undefined ? undefined : formatDuration(vm.idleTimeoutMs)],
     ["when it ends", vm.autoRemove ? "it is removed" : undefined],
   ];
 }
@@ -93,6 +94,7 @@ function story(vm: Vm): readonly Pair[] {
   return [
     ["created", at(vm.createdAtMs)],
     ["started", vm.startedAtMs === undefined ? undefined : at(vm.startedAtMs)],
+    ["restored from", vm.restoredFrom],
     ["last used", at(vm.lastUsedAtMs)],
     ["ended", exit && `${at(exit.atMs)} (${how?.filter(Boolean).join(", ")})`],
     ["last error", lastError && `${at(lastError.atMs)} ${lastError.code}: ${lastError.message}`],

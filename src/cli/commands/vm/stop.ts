@@ -23,6 +23,10 @@ export default command({
       if (["created", "stopped", "failed"].includes(before.phase)) {
         return { result: before, note: `${before.name} does not run.` };
       }
+      if (before.phase === "suspended") {
+        const note = `${before.name} is suspended, and does not run. \`hearth kill ${before.name}\` drops its memory.`;
+        return { result: before, note };
+      }
       return { result: await vm.stop({ timeoutMs, onProgress: out.onProgress }) };
     });
   },
