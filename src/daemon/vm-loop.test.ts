@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decide, VmLoop } from "#daemon/vm-loop.ts";
 import type { VmEvent } from "#daemon/vm-loop.ts";
+import { snapshotIdFrom } from "#model/ids.ts";
 import { denial, moveTo, VM_ACTIONS, VM_PHASES } from "#model/vm-state.ts";
 import type { VmPhase, VmState } from "#model/vm-state.ts";
 
@@ -15,6 +16,8 @@ const handle = {
   consoleSocket: "/c",
 } as const;
 
+const snapshot = snapshotIdFrom(new Uint8Array(12));
+
 const STATES: Record<VmPhase, VmState> = {
   created: { phase: "created" },
   starting: { phase: "starting", sinceMs: 1 },
@@ -22,6 +25,7 @@ const STATES: Record<VmPhase, VmState> = {
   paused: { phase: "paused", handle, startedAtMs: 1 },
   stopping: { phase: "stopping", handle, startedAtMs: 1 },
   stopped: { phase: "stopped", exit: { reason: "asked", atMs: 1 } },
+  suspended: { phase: "suspended", snapshot, sinceMs: 1 },
   failed: { phase: "failed", code: "vm.gone", message: "gone", atMs: 1 },
 };
 
@@ -57,6 +61,31 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
     event: exited("died"),
     from: "starting",
     to: "starting",
+  },
+  {
+    title: "the end of a suspension",
+    event: { type: "suspended", snapshot, atMs: 2 },
+    from: "stopping",
+    to: "suspended",
+  },
+  { title: "a wake-up", event: { type: "start-asked", atMs: 2 }, from: "suspended", to: "starting" },
+  {
+    title: "a wake-up that left no traces",
+    event: { type: "start-cancelled", back: STATES.suspended },
+    from: "starting",
+    to: "suspended",
+  },
+  {
+    title: "a memory that is given up",
+    event: { type: "forgotten", exit: { reason: "asked", atMs: 2 } },
+    from: "suspended",
+    to: "stopped",
+  },
+  {
+    title: "a suspension of what went down meanwhile",
+    event: { type: "suspended", snapshot, atMs: 2 },
+    from: "failed",
+    to: "failed",
   },
   { title: "a pause that comes too late", event: { type: "paused" }, from: "stopping", to: "stopping" },
 ];
