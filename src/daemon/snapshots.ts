@@ -5,7 +5,8 @@ import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-vm.ts";
 import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#daemon/hold-vm.ts";
-import type { Guest, Host } from "#daemon/host.ts";
+import { runInGuest } from "#daemon/first-command.ts";
+import type { Host } from "#daemon/host.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { checkParts, sealParts } from "#daemon/snapshot-files.ts";
 import { specOfCopies } from "#daemon/snapshot-spec.ts";
@@ -222,7 +223,8 @@ export class Snapshots {
   async #verify(trial: VmRecord, call: Call): Promise<void> {
     await this.#vms.start(trial.id, call);
     const { guest } = await this.#vms.guest(trial.id, "exec", call.signal);
-    await runTrue(guest, call.signal);
+    const code = await runInGuest(guest, ["true"], call);
+    invariant(code === 0 || code === undefined, `a restored guest runs \`true\`, and not with ${code}`);
   }
 }
 
@@ -235,13 +237,4 @@ function hasVolumes(vm: VmRecord): HearthError {
       hint: "Others may change them meanwhile, and the saved memory would not fit. Use --disk-only.",
     },
   );
-}
-
-/** The first command in a guest that was restored: if there is one, there is another. */
-async function runTrue(guest: Guest, signal: AbortSignal): Promise<void> {
-  const command = { argv: ["true"], env: {}, stdin: false, detach: false };
-  let code: number | undefined;
-  for await (const event of guest.exec(command, { id: "verify" }, signal))
-    if (event.type === "exited") code = event.code;
-  invariant(code === 0, `a restored guest runs \`true\`, and not with ${code}`);
 }

@@ -65,8 +65,11 @@ export class Vms {
     };
   }
 
-  /** `bound`: the VM lives for one client's connection, and not longer. */
-  async create(request: CreateVm, bound: boolean, call: Call): Promise<VmRecord> {
+  /**
+   * `bound`: the VM lives for one client's connection, and not longer. `startsNow`: its start follows, and makes its
+   * disk.
+   */
+  async create(request: CreateVm, bound: boolean, call: Call, startsNow = false): Promise<VmRecord> {
     const host = this.#host;
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
       // Asked early, so that nobody waits for an image in vain; the store decides.
@@ -77,15 +80,16 @@ export class Vms {
     const { spec, imageDigest } = await completeSpec(host, request, call);
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
-    return this.make({ id, name, spec, imageDigest, state: { phase: "created" }, bound }, call);
+    const vm = { id, name, spec, imageDigest, state: { phase: "created" }, bound } as const;
+    return this.make(vm, call, startsNow);
   }
 
   /** A VM whose spec is complete. */
-  async make(vm: NewVm, call: Call): Promise<VmRecord> {
+  async make(vm: NewVm, call: Call, startsNow = false): Promise<VmRecord> {
     const host = this.#host;
     const { id, name } = vm;
     const work = async (signal: AbortSignal): Promise<void> => {
-      await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, signal }, call);
+      await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, startsNow, signal }, call);
     };
     try {
       await this.#actions.loops.make(id, vm.state).exclusive("create", name, work, call.signal);

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/choose-driver.ts";
 import { dropSnapshot } from "#daemon/drop-snapshot.ts";
+import { runInGuest } from "#daemon/first-command.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
@@ -132,6 +133,7 @@ export class WarmTemplates {
     try {
       await this.#vms.start(id, call);
       if (spec.init === "systemd") await this.#untilBooted(id, call);
+      await this.#runOnce(id, call);
       const made = await this.#snapshots.create(id, { kind: "warm", verify: true }, call);
       const tookMs = Math.round(performance.now() - startedAt);
       host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
@@ -142,14 +144,18 @@ export class WarmTemplates {
     }
   }
 
+  /** What starting a program takes of the guest's disks is in its memory then; so are the agent's own pages. */
+  async #runOnce(id: VmId, call: Call): Promise<void> {
+    const { guest } = await this.#vms.guest(id, "exec", call.signal);
+    await runInGuest(guest, ["sh", "-c", "exec true"], call);
+  }
+
   /** The agent answers long before systemd has started all that it is to start. */
   async #untilBooted(id: VmId, call: Call): Promise<void> {
     const { guest } = await this.#vms.guest(id, "exec", call.signal);
-    const spec = { argv: ["systemctl", "is-system-running", "--wait"], timeoutMs: SYSTEMD_MS };
-    const io = { id: "booted" };
-    const plain = { env: {}, stdin: false, detach: false };
     // Whatever it says: a unit that failed here fails in every VM of that image.
-    for await (const _event of guest.exec({ ...plain, ...spec }, io, call.signal));
+    const how = { timeoutMs: SYSTEMD_MS, signal: call.signal };
+    await runInGuest(guest, ["systemctl", "is-system-running", "--wait"], how);
   }
 
   /** The least recently used go first, and never one that a VM maps. */

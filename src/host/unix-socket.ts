@@ -9,6 +9,8 @@ import { HearthError } from "#base/error.ts";
 const PATH_MAX_BYTES = 107;
 const RETRY_FIRST_MS = 2;
 const RETRY_MAX_MS = 50;
+/** A VMM listens 15 to 40 ms after its start: whoever waits much longer each time misses that moment by far. */
+const RETRY_GROWTH = 1.1;
 
 /**
  * Node cuts longer paths silently, and would connect to another socket. BG-025.
@@ -76,7 +78,7 @@ export async function connectWhenReady(
   givenUp: () => Error | undefined,
   signal: AbortSignal,
 ): Promise<Socket> {
-  for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 1.5, RETRY_MAX_MS)) {
+  for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * RETRY_GROWTH, RETRY_MAX_MS)) {
     try {
       return await connectUnix(path, signal);
     } catch (error) {

@@ -10,7 +10,26 @@ import (
 // renewBootID makes the kernel show another boot id, which programs take for the name of this life of the guest. The
 // file is written in place, without being emptied first: it may be mounted already, and be read right now.
 func (g Guest) renewBootID() error {
-	path := filepath.Join(g.Root, "run/hearth/boot_id")
+	return g.showBootID(newUUID() + "\n")
+}
+
+// lendBootID shows the kernel's own by way of that file. A guest that is restored later has only to write it then,
+// where a mount would take longer than all the rest.
+func (g Guest) lendBootID() error {
+	if _, err := os.Stat(g.bootIDFile()); err == nil {
+		return g.Kernel.ShowBootID(g.bootIDFile())
+	}
+	text, err := g.Kernel.BootID()
+	if err != nil {
+		return err
+	}
+	return g.showBootID(text)
+}
+
+func (g Guest) bootIDFile() string { return filepath.Join(g.Root, "run/hearth/boot_id") }
+
+func (g Guest) showBootID(text string) error {
+	path := g.bootIDFile()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -18,7 +37,7 @@ func (g Guest) renewBootID() error {
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteAt([]byte(newUUID()+"\n"), 0)
+	_, err = file.WriteAt([]byte(text), 0)
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}

@@ -72,7 +72,7 @@ func (g Guest) writeMachineID(id string) error {
 	return g.writeEtc("machine-id", id+"\n")
 }
 
-// writeEtc replaces a file, also one that is a symlink: an image's link into another program's state, such
+// writeEtc writes a file, and replaces one that is a symlink: an image's link into another program's state, such
 // as /etc/resolv.conf, points at nothing here. A file that something is mounted on cannot be replaced and is
 // written in place.
 func (g Guest) writeEtc(name, text string) error {
@@ -83,6 +83,9 @@ func (g Guest) writeEtc(name, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+		return overwrite(path, text)
+	}
 	fresh := path + ".hearth"
 	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil {
 		return err
@@ -91,6 +94,17 @@ func (g Guest) writeEtc(name, text string) error {
 		return nil
 	}
 	return errors.Join(os.Remove(fresh), os.WriteFile(path, []byte(text), 0o644))
+}
+
+// overwrite changes a file in place: one write of less than a block. Another file in its place would take a guest that
+// has just been restored, with nothing translated or cached yet, three times as long.
+func overwrite(path, text string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Truncate(int64(len(text))), file.Close())
 }
 
 func (g Guest) etc(name string) string { return filepath.Join(g.Root, "etc", name) }

@@ -47,6 +47,7 @@ type Kernel interface {
 	SetUpNetwork(ctx context.Context, network Network) error
 	// ForgetNeighbours drops what is known of who is at which address beside the interface.
 	ForgetNeighbours(ctx context.Context, network Network) error
+	BootID() (text string, err error)
 	// ShowBootID makes the file's text the kernel's boot id. Idempotent.
 	ShowBootID(path string) error
 }
@@ -66,6 +67,7 @@ func (g Guest) Configure(ctx context.Context, id Identity) []string {
 	try(len(id.Entropy) > 0, "The entropy could not be added", func() error { return g.Kernel.AddEntropy(id.Entropy) })
 	try(id.UnixTimeNs != 0, "The clock could not be set", func() error { return g.Kernel.SetClock(id.UnixTimeNs) })
 	try(id.Restored, "The boot id stays the snapshot's", g.renewBootID)
+	try(!id.Restored, "The boot id could not be made ready to change", g.lendBootID)
 	try(true, "The machine id could not be written", func() error { return g.writeMachineID(id.MachineID) })
 	if id.Hostname != "" {
 		try(true, "The hostname could not be set", func() error { return g.Kernel.SetHostname(id.Hostname) })
@@ -76,7 +78,8 @@ func (g Guest) Configure(ctx context.Context, id Identity) []string {
 	if !id.Restored {
 		g.Keys.Resume("root@" + id.Hostname)
 	}
-	try(true, "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
+	// One that goes on without an interface has its lo as it was.
+	try(!id.Restored || id.Network.Interface != "", "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
 	try(id.Restored && id.Network.Interface != "", "The snapshot's neighbours are still known",
 		func() error { return g.Kernel.ForgetNeighbours(ctx, id.Network) })
 	nameservers := id.Network.Nameservers

@@ -18,6 +18,8 @@ type fakeKernel struct {
 	failed error
 }
 
+const kernelsBootID = "11111111-2222-4333-8444-555555555555\n"
+
 func (k *fakeKernel) SetHostname(name string) error { return k.call("hostname " + name) }
 func (k *fakeKernel) SetClock(int64) error          { return k.call("clock") }
 func (k *fakeKernel) AddEntropy([]byte) error       { return k.call("entropy") }
@@ -28,6 +30,7 @@ func (k *fakeKernel) SetUpNetwork(_ context.Context, n Network) error {
 func (k *fakeKernel) ForgetNeighbours(_ context.Context, n Network) error {
 	return k.call("neighbours " + n.Interface)
 }
+func (k *fakeKernel) BootID() (string, error) { return kernelsBootID, nil }
 func (k *fakeKernel) ShowBootID(path string) error {
 	k.bootID = path
 	return k.call("boot id")
@@ -70,7 +73,7 @@ func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
 	if warnings := g.Configure(context.Background(), full); len(warnings) != 0 {
 		t.Fatal(warnings)
 	}
-	if want := []string{"entropy", "clock", "hostname web-1", "network eth0"}; !slices.Equal(kernel.calls, want) {
+	if want := []string{"entropy", "clock", "boot id", "hostname web-1", "network eth0"}; !slices.Equal(kernel.calls, want) {
 		t.Errorf("got %v", kernel.calls)
 	}
 	for name, want := range map[string]string{
@@ -82,6 +85,32 @@ func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
 		if got := g.read(t, name); got != want {
 			t.Errorf("%s: got %q", name, got)
 		}
+	}
+}
+
+func TestAGuestThatBootedShowsTheKernelsBootIDAndARestoredOneAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may write a file that is read only; CI is root")
+	}
+	g, kernel := newGuest(t, nil)
+	shown := func() string {
+		text, err := os.ReadFile(kernel.bootID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	g.Configure(context.Background(), full)
+	if got := shown(); got != kernelsBootID {
+		t.Errorf("booted: got %q", got)
+	}
+	restored := full
+	restored.Restored = true
+	g.Configure(context.Background(), restored)
+	life := shown()
+	g.Configure(context.Background(), full)
+	if life == kernelsBootID || shown() != life {
+		t.Errorf("restored: got %q, and after the agent's own restart %q", life, shown())
 	}
 }
 

@@ -29,19 +29,26 @@ func (Linux) SetClock(unixNs int64) error {
 	return unix.Settimeofday(&now)
 }
 
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// BootID is what the kernel shows, with its line's end.
+func (Linux) BootID() (string, error) {
+	text, err := os.ReadFile(bootIDFile)
+	return string(text), err
+}
+
 // ShowBootID mounts the file over the kernel's own, which cannot be written.
 func (Linux) ShowBootID(path string) error {
-	const kernels = "/proc/sys/kernel/random/boot_id"
 	ours, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	shown, err := os.Stat(kernels)
+	shown, err := os.Stat(bootIDFile)
 	if err != nil || os.SameFile(ours, shown) {
 		return err
 	}
-	if err := unix.Mount(path, kernels, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount over %s: %w", kernels, err)
+	if err := unix.Mount(path, bootIDFile, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount over %s: %w", bootIDFile, err)
 	}
 	return nil
 }

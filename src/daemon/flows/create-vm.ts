@@ -11,6 +11,8 @@ export type CreateContext = {
   readonly id: VmId;
   /** Not there after a crash: taking back needs only the id. */
   readonly vm?: NewVm | undefined;
+  /** The start that follows makes the disk: it knows what the VM begins as. */
+  readonly startsNow?: boolean | undefined;
   readonly signal: AbortSignal;
 };
 
@@ -36,10 +38,11 @@ export const CREATE_VM: Flow<CreateContext> = {
     {
       name: "make the disk",
       // Its undo is the folder's.
-      run: async ({ host, id, vm, signal }) => {
+      run: async ({ host, id, vm, startsNow, signal }) => {
         if (vm === undefined) return;
         const { stateDir } = vmPaths(host.folders, id);
         await makeBlanks(host, vm);
+        if (startsNow === true) return;
         const { origin, diskBytes } = vm.spec;
         if (origin === undefined) return host.disks.create(stateDir, diskBytes, signal);
         const snapshot = host.snapshots.known(origin);

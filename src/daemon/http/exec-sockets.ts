@@ -99,7 +99,7 @@ async function serveRun(
   const run = parseFirst(runSchema, first);
   const spec = toExecSpec(run.exec);
   const call = runCall(socket, daemon, run, signal);
-  const vm = await daemon.vms.create(run.vm, !spec.detach, call);
+  const vm = await daemon.vms.create(run.vm, !spec.detach, call, true);
   sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
   let exit: ExitMessage | undefined;
   try {
