@@ -167,7 +167,11 @@ test("a VM that is suspended is shown as such, is left alone by stop and prune, 
   assert.match((await runCli(api, ["prune", "-f"])).stderr, /nothing to remove/);
   assert.equal(api.vms.get("web")?.phase, "suspended");
   assert.equal((await runCli(api, ["resume", "web", "--quiet"])).stdout, "web\n");
-  assert.equal((await runCli(api, ["wake", "web"])).code, 1);
+  assert.deepEqual(await runCli(api, ["wake", "web"]), {
+    code: 0,
+    stdout: "",
+    stderr: "web runs already.\n",
+  });
   assert.equal(JSON.parse((await runCli(api, ["suspend", "--json", "web"])).stdout).phase, "suspended");
 });
 

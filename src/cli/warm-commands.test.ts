@@ -45,7 +45,10 @@ test("warm rm and prune remove what no VM uses, and say what stays", async () =>
     stderr: "One template is removed.\n",
   });
   assert.deepEqual(JSON.parse((await runCli(api, ["warm", "prune", "--json"])).stdout), { removed: 0 });
-  assert.match((await runCli(api, ["warm", "rm", "web"])).stderr, /hint: `hearth warm ls`/);
+  assert.match(
+    (await runCli(api, ["warm", "rm", "web"])).stderr,
+    /^error: "web" is not a template.s id\.\nhint: `hearth warm ls`/,
+  );
 });
 
 test("the completion offers snapshots, templates and VMs, each where they belong", async () => {

@@ -41,8 +41,8 @@ export class Snapshots {
   }
 
   /**
-   * Puts the VM that was saved back to where it was: what it has done since is gone. It runs afterwards if its memory
-   * was saved.
+   * Puts the VM that was saved back to where it was: what it has done since is gone. It goes on if its memory was
+   * saved, and otherwise boots if it ran.
    * @throws HearthError `vm.not_found` when that VM is gone, `snapshot.mismatch`, `snapshot.corrupt`.
    */
   async restore(name: string, options: LongOptions = {}): Promise<HearthVm> {

@@ -5,8 +5,9 @@ export default command({
   path: ["snapshot", "restore"],
   summary: "Put a VM back to where it was saved",
   about:
-    "The VM that was saved, whether it runs or not: what it has done since is gone, its sizes are the snapshot's, and " +
-    "it goes on if its memory was saved. The snapshot stays. Prints the VM's name.",
+    "The VM that was saved, whether it runs or not: what it has done since is gone, and its sizes are the snapshot's. It " +
+    "goes on if its memory was saved; otherwise it boots if it ran, and is left alone if not. The snapshot stays. " +
+    "Prints the VM's name.",
   args: [{ name: "NAME", help: "Name or id", completes: "snapshot" }],
   flags: {},
   examples: [

@@ -23,9 +23,9 @@ export default command({
 function parseTemplateId(text: string): string {
   try {
     return parseSnapshotId(text);
-  } catch (cause) {
+  } catch {
     const shown = JSON.stringify(text.slice(0, 80));
     const hint = "`hearth warm ls` shows the templates and their ids.";
-    throw new HearthError("input.invalid", `${shown} is not a template's id.`, { hint, cause });
+    throw new HearthError("input.invalid", `${shown} is not a template's id.`, { hint });
   }
 }
