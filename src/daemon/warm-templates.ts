@@ -22,10 +22,15 @@ type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readon
 
 /** A unit that never comes up must not keep the others from being saved. */
 const SYSTEMD_MS = 120_000;
-/** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
-const IDLE_MS = 1_500;
-/** A busy host gets its template at last, because the template is what makes it less busy. */
-const PATIENCE_MS = 60_000;
+
+export type WarmTiming = {
+  /** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
+  readonly idleMs: number;
+  /** A busy host gets its template at last, because the template is what makes it less busy. */
+  readonly patienceMs: number;
+};
+
+const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000 };
 
 /** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
 export class WarmTemplates {
@@ -36,12 +41,14 @@ export class WarmTemplates {
   readonly #queue = new Map<string, Wanted>();
   /** Shapes that could not be made; tried again by the next hearthd, or when somebody asks. */
   readonly #failed = new Set<string>();
+  readonly #timing: WarmTiming;
   #work: Promise<void> | undefined;
 
-  constructor(host: Host, vms: Vms, snapshots: Snapshots) {
+  constructor(host: Host, vms: Vms, snapshots: Snapshots, timing = TIMING) {
     this.#host = host;
     this.#vms = vms;
     this.#snapshots = snapshots;
+    this.#timing = timing;
   }
 
   /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
@@ -176,11 +183,12 @@ export class WarmTemplates {
 
   async #untilIdle(): Promise<void> {
     const { signal } = this.#ended;
-    const patienceEnds = performance.now() + PATIENCE_MS;
+    const { idleMs, patienceMs } = this.#timing;
+    const patienceEnds = performance.now() + patienceMs;
     while (!signal.aborted && performance.now() < patienceEnds) {
       const quietMs = this.#vms.quietMs();
-      if (quietMs >= IDLE_MS) return;
-      await sleep(IDLE_MS - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
+      if (quietMs >= idleMs) return;
+      await sleep(idleMs - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
     }
   }
 
