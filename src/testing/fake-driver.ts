@@ -17,6 +17,7 @@ import type {
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { writtenOn } from "#testing/fake-guest.ts";
 import { FakeSnapshotter } from "#testing/fake-snapshotter.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
 
@@ -34,6 +35,20 @@ export type FakeVmm = {
   memoryBytes: number;
   /** What its guest has in memory: how far it has counted. */
   count: number;
+  readonly guest: FakeGuestState;
+  /** How often its vsock device was reset, which connections do not notice. */
+  resets: number;
+};
+
+/** What else a guest has in memory, and what it was told in this life of its VMM. */
+export type FakeGuestState = {
+  /** Who it believes to be. */
+  hostname: string;
+  /** Whether its processes are held. */
+  frozen: boolean;
+  /** What it knows its disk to have, as in `FakeDisk`. */
+  written: number;
+  readonly calls: string[];
 };
 
 /** The processes of a fake host. */
@@ -41,15 +56,19 @@ export class FakeVmms {
   readonly #vmms = new Map<number, FakeVmm>();
   #nextPid = FIRST_PID;
 
-  start(plan: BootPlan, from: Kept = { count: 0, memoryBytes: plan.memoryBytes }): FakeVmm {
+  start(plan: BootPlan, from: Kept = booted(plan), phase: FakeVmm["phase"] = "running"): FakeVmm {
+    const { count, memoryBytes, guest } = from;
     const vmm: FakeVmm = {
       pid: this.#nextPid++,
       plan,
-      phase: "running",
+      phase,
       exit: undefined,
       watchers: new Set(),
       limits: plan.limits ?? {},
-      ...from,
+      memoryBytes,
+      count,
+      guest: { ...guest, calls: [] },
+      resets: 0,
     };
     this.#vmms.set(vmm.pid, vmm);
     return vmm;
@@ -71,6 +90,11 @@ export class FakeVmms {
   }
 }
 
+function booted(plan: BootPlan): Kept {
+  const guest = { hostname: "", frozen: false, written: writtenOn({ plan }) };
+  return { count: 0, memoryBytes: plan.memoryBytes, guest };
+}
+
 /** What goes wrong next. Each is used up by the boot or stop that it spoils. */
 export type FakeFaults = {
   /** The boot throws this, and leaves nothing. */
@@ -86,6 +110,13 @@ export type FakeFaults = {
   restoreError?: Error | undefined;
   /** For as long as it is set: the guest keeps all its memory. */
   balloonStuck?: boolean | undefined;
+};
+
+export type FakeDriverOptions = {
+  readonly name?: string;
+  readonly vmms?: FakeVmms;
+  /** Called between what is more than one step for a real driver, too. */
+  readonly did?: (effect: string) => Promise<void>;
 };
 
 /** Boots nothing, and keeps every promise of `VmDriver` all the same. */
@@ -117,10 +148,14 @@ export class FakeDriver implements VmDriver {
   readonly calls: string[] = [];
   /** Most drivers have none. */
   meter: Meter | undefined;
+  /** Whether its VMs' agents listen on vsock. */
+  vsock = false;
+  readonly #did: (effect: string) => Promise<void>;
 
-  constructor(options: { readonly name?: string; readonly vmms?: FakeVmms } = {}) {
-    this.name = options.name ?? "fake";
-    this.vmms = options.vmms ?? new FakeVmms();
+  constructor({ name = "fake", vmms = new FakeVmms(), did = async () => {} }: FakeDriverOptions = {}) {
+    this.name = name;
+    this.vmms = vmms;
+    this.#did = did;
   }
 
   features(signal: AbortSignal): Promise<DriverFeatures> {
@@ -214,6 +249,11 @@ export class FakeDriver implements VmDriver {
     get: (handle) => this.#get(handle),
     called: (what) => void this.calls.push(what),
     spoil: (what) => this.#spoil(`${what}Error`),
+    did: (what) => this.#did(what),
+    load: (plan, from) => {
+      const vmm = this.vmms.start(plan, from, "paused");
+      return () => void this.vmms.end(vmm, { reason: "asked", atMs: Date.now() });
+    },
     start: (plan, from, onProgress, signal) => this.#start(plan, from, onProgress, signal),
   });
 
@@ -260,6 +300,7 @@ export class FakeDriver implements VmDriver {
       stateDir,
       saveDir: vmm.plan.saveDir,
       agentSocket: `${runDir}/agent.sock`,
+      ...(this.vsock && { agentVsockPort: 1024 }),
       monitorSocket: `${runDir}/monitor.sock`,
       consoleSocket: `${runDir}/console.sock`,
     };

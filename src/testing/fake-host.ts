@@ -1,23 +1,30 @@
 /** A whole host in memory, with a real store. Keeps the promises of the real one, and says what is left over. */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Log, LogEvent } from "#base/log.ts";
 import { parseConfig } from "#daemon/config.ts";
 import { EventBus } from "#daemon/event-bus.ts";
-import type { Disks, Guest, Guests, HelperVerbs, Host, Images, ManagedFiles } from "#daemon/host.ts";
+import type { Disks, Guests, HelperVerbs, Host, Images, ManagedFiles, Processes } from "#daemon/host.ts";
 import { Journals } from "#daemon/journal.ts";
-import type { OnJournal } from "#daemon/journal.ts";
+import type { FlowKind, Journal, StepEvent } from "#daemon/journal.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
+import type { DriverFeatures, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
 import type { ImageDigest } from "#model/ids.ts";
+import type { VmExit } from "#model/vm-handle.ts";
 import { Volumes } from "#storage/volumes.ts";
+import { fakeDisks } from "#testing/fake-disks.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
+import type { FakeVmm } from "#testing/fake-driver.ts";
+import { fakeGuest } from "#testing/fake-guest.ts";
+import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
+import { Life, mortal } from "#testing/life.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 
@@ -25,31 +32,60 @@ export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 export class FakeMachine implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "hearth-fake-"));
   readonly vmms = new FakeVmms();
-  readonly folders = new Set<string>();
-  readonly disks = new Map<string, number>();
   readonly walls = new FakeWalls();
   readonly events: { name: string; fields: unknown }[] = [];
+  /** What the files of any snapshot take. */
+  snapshotBytes = 0;
 
   [Symbol.dispose](): void {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** What a VM that is gone must not leave. */
+  /** The VMM that runs for the VM of this name. */
+  vmm(name: string): FakeVmm {
+    const [vmm, ...others] = this.vmms.running().filter(({ plan }) => plan.name === name);
+    if (vmm === undefined || others.length > 0)
+      throw new Error(`${name} has ${others.length} VMMs too many.`);
+    return vmm;
+  }
+
+  /** What VMs and snapshots that are gone must not leave. */
   leftovers(): string[] {
     return [
-      ...[...this.folders].map((folder) => `folder ${folder}`),
-      ...[...this.disks.keys()].map((disk) => `disk ${disk}`),
+      ...MANAGED.flatMap((root) => namesIn(join(this.folder, root)).map((name) => join(root, name))),
       ...this.vmms.running().map((vmm) => `VMM ${vmm.pid}`),
       ...this.walls.leftovers(),
     ];
   }
 }
 
+/** All that is in these belongs to a VM or a snapshot. */
+const MANAGED = ["state/vms", "state/snapshots", "state/jails", "run/vms"];
+
+function namesIn(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+}
+
+export type FakeHostOptions = {
+  /** When it ends. */
+  readonly life?: Life;
+  /** config.toml. */
+  readonly config?: string;
+  /** What its driver has otherwise. */
+  readonly features?: Partial<DriverFeatures>;
+};
+
+/** The features of a driver whose disks are in layers. */
+export const LAYERED: Partial<DriverFeatures> = {
+  snapshots: { diskFormat: "qcow2", fits: "fake 1.0.0", memoryAccess: "read", weaknesses: [] },
+};
+
 /** One life of hearthd on a `FakeMachine`. */
 export class FakeHost implements Host {
   readonly machine: FakeMachine;
   readonly driver: FakeDriver;
-  readonly config = parseConfig("config.toml", "warm.enabled = false");
+  readonly config;
   readonly bus = new EventBus();
   readonly folders;
   readonly store;
@@ -57,24 +93,47 @@ export class FakeHost implements Host {
   readonly snapshotFiles = new VerifiedFiles(corruptSnapshot);
   readonly volumes;
   readonly journals;
-  readonly drivers;
+  readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly helper: HelperVerbs;
-  readonly guestFaults: { unreachable?: number } = {};
+  readonly disks: Disks;
+  readonly files: ManagedFiles;
+  readonly processes;
+  readonly guestFaults: GuestFaults = {};
+  /** Of every image. */
+  bootFiles = { kernelDigest: "sha256:kernel", initramfs: "/initramfs-1" };
   readonly log: Log = this.#log({});
+  readonly #life: Life;
 
-  constructor(machine: FakeMachine, onJournal?: OnJournal) {
-    this.machine = machine;
+  constructor(machine: FakeMachine, options: FakeHostOptions = {}) {
+    const { life = new Life(), config = "warm.enabled = false", features } = options;
     const at = (name: string): string => join(machine.folder, name);
+    this.machine = machine;
+    this.#life = life;
+    this.config = parseConfig("config.toml", config);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
-    this.store = new Store(at("hearth.db"));
-    this.snapshots = new SnapshotRows(this.store);
+    const store = new Store(at("hearth.db"));
+    this.store = mortal(life, "store", store, STORE_EFFECTS);
+    // What these write has names of its own.
+    const rowsIn = mortal(life, "store", store, []);
+    this.snapshots = mortal(life, "snapshots", new SnapshotRows(rowsIn), ROW_EFFECTS);
+    this.journals = new MortalJournals(life, rowsIn);
     this.volumes = new Volumes(at("volumes"));
-    this.journals = new Journals(this.store, onJournal);
-    this.driver = new FakeDriver({ vmms: machine.vmms });
-    this.helper = fakeHelper(machine.walls, (vm) =>
-      machine.vmms.running().some(({ plan }) => plan.id === vm),
-    );
-    this.drivers = new Map([[this.driver.name, this.driver]]);
+    this.driver = new FakeDriver({
+      vmms: machine.vmms,
+      did: (what) => life.unlessDead(Promise.try(() => life.did(`driver, ${what}`))),
+    });
+    this.driver.description = { ...this.driver.description, ...features };
+    this.drivers = new Map([[this.driver.name, mortalDriver(life, this.driver)]]);
+    const isRunning = (vm: string): boolean => machine.vmms.running().some(({ plan }) => plan.id === vm);
+    this.helper = mortal(life, "helper", fakeHelper(machine.walls, isRunning), HELPER_EFFECTS);
+    const disks = {
+      vmms: machine.vmms,
+      did: (what: string) => life.did(what),
+      snapshotBytes: () => machine.snapshotBytes,
+    };
+    this.disks = mortal(life, "disks", fakeDisks(disks), DISK_EFFECTS);
+    this.files = mortal(life, "files", FAKE_FILES, ["makeFolder", "removeTree"]);
+    this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
   }
 
   now = Date.now;
@@ -83,8 +142,8 @@ export class FakeHost implements Host {
   readonly images = {
     ensure: async () => ({ digest: FAKE_DIGEST, inits: ["agent"] }),
     bootSet: async () => ({
+      ...this.bootFiles,
       kernel: "/kernel",
-      initramfs: "/initramfs",
       base: "/base.ext4",
       config: { env: {}, entrypoint: [], cmd: [] },
     }),
@@ -102,96 +161,17 @@ export class FakeHost implements Host {
     install: () => Promise.reject(new HearthError("download.failed", "There is no network here.")),
   };
 
-  readonly disks: Disks = {
-    create: async (folder, sizeBytes) => this.#setDisk(folder, sizeBytes),
-    fromSnapshot: async (snapshotFolder, folder) =>
-      this.#setDisk(folder, this.machine.disks.get(join(snapshotFolder, "layer-0.raw")) ?? 0),
-    freeze: async (folder, snapshotFolder) =>
-      void this.machine.disks.set(join(snapshotFolder, "layer-0.raw"), this.#diskOf(folder)),
-    finishLayers: async () => {},
-    overlay: async () => {},
-    fallAsleep: async () => {},
-    folderBytes: async () => 0,
-    remove: async (folder) => {
-      rmSync(join(folder, "disk.raw"), { force: true });
-      this.machine.disks.delete(join(folder, "disk.raw"));
-    },
-    grow: async (folder, sizeBytes) => this.#setDisk(folder, sizeBytes),
-    usage: async (folder) => ({ allocatedBytes: 0, sizeBytes: this.#diskOf(folder) }),
-  };
-
-  readonly files: ManagedFiles = {
-    makeFolder: async (path) => {
-      mkdirSync(path, { recursive: true });
-      this.machine.folders.add(path);
-    },
-    removeTree: async (_root, path) => {
-      rmSync(path, { recursive: true, force: true });
-      for (const folder of this.machine.folders)
-        if (folder === path || folder.startsWith(`${path}/`)) this.machine.folders.delete(folder);
-      for (const disk of this.machine.disks.keys())
-        if (disk.startsWith(`${path}/`)) this.machine.disks.delete(disk);
-    },
-    listFolders: async (root) =>
-      [...this.machine.folders]
-        .filter((path) => dirname(path) === root)
-        .map((path) => path.slice(root.length + 1)),
-  };
-
   readonly guests: Guests = {
-    waitFor: async ({ agentSocket }, _deadlineMs, signal) => {
+    waitFor: async (address, _deadlineMs, signal) => {
+      this.#life.assertAlive();
       signal.throwIfAborted();
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
       }
-      return this.#guest(agentSocket);
+      return fakeGuest(this.machine.vmms, address, this.guestFaults, this.#life);
     },
   };
-
-  readonly processes = {
-    usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2 }),
-    strays: (runDir: string) =>
-      this.machine.vmms
-        .running()
-        .filter((vmm) => vmm.plan.runDir === runDir)
-        .map(({ pid }) => ({ pid, startTicks: pid, hostBootId: "" })),
-    kill: async ({ pid }: { pid: number }) => {
-      const vmm = this.machine.vmms.find(pid);
-      if (vmm) this.machine.vmms.end(vmm, { reason: "asked", atMs: 0 });
-    },
-  };
-
-  #diskOf(folder: string): number {
-    return this.machine.disks.get(join(folder, "disk.raw")) ?? 0;
-  }
-
-  #setDisk(folder: string, sizeBytes: number): void {
-    writeFileSync(join(folder, "disk.raw"), "");
-    this.machine.disks.set(join(folder, "disk.raw"), sizeBytes);
-  }
-
-  /** A guest that does as it is told, and powers off when asked. */
-  #guest(socketPath: string): Guest {
-    const closed = Promise.withResolvers<Error | undefined>();
-    const powerOff = async (): Promise<void> => {
-      const vmm = this.machine.vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === socketPath);
-      if (vmm) this.machine.vmms.end(vmm, { reason: "guest", code: 0, atMs: Date.now() });
-    };
-    type Part = Pick<Guest, "configure" | "exec" | "freeze" | "thaw" | "shutdown" | "close" | "closed">;
-    const guest: Part = {
-      configure: async () => [],
-      exec: async function* () {
-        yield { type: "exited", code: 0, timedOut: false };
-      },
-      freeze: async () => [],
-      thaw: async () => {},
-      shutdown: powerOff,
-      close: () => closed.resolve(undefined),
-      closed: closed.promise,
-    };
-    return guest as Guest;
-  }
 
   #log(fields: Readonly<Record<string, string>>): Log {
     return {
@@ -200,4 +180,113 @@ export class FakeHost implements Host {
       child: (more) => this.#log({ ...fields, ...more }),
     };
   }
+}
+
+const STORE_EFFECTS = [
+  "insertVm",
+  "setState",
+  "setSpec",
+  "setError",
+  "unbind",
+  "deleteVm",
+  "transaction",
+] as const;
+const ROW_EFFECTS = ["insert", "setReady", "touchIfThere", "retire", "delete"] as const;
+const HELPER_EFFECTS = [
+  "leaseUid",
+  "releaseUid",
+  "giveFiles",
+  "takeFiles",
+  "sealMemory",
+  "makeCgroup",
+  "removeCgroup",
+  "removeJail",
+] as const;
+const DISK_EFFECTS = [
+  "create",
+  "fromSnapshot",
+  "freeze",
+  "finishLayers",
+  "overlay",
+  "fallAsleep",
+  "remove",
+] as const;
+
+/** Every line of a journal is an effect: `journalled` is its name. */
+class MortalJournals extends Journals {
+  readonly #life: Life;
+
+  constructor(life: Life, store: Store) {
+    super(store, (kind, step, event) => life.did(journalled(kind, step, event)));
+    this.#life = life;
+  }
+
+  override open(...args: Parameters<Journals["open"]>): Journal & Disposable {
+    const journal = super.open(...args);
+    this.#life.did(`journal: ${args[1]} begins`);
+    return {
+      write: (step, event) => journal.write(step, event),
+      [Symbol.dispose]: () => {
+        journal[Symbol.dispose]();
+        this.#life.did(`journal: ${args[1]} ends`);
+      },
+    };
+  }
+}
+
+export function journalled(kind: FlowKind, step: string, event: StepEvent): string {
+  return `journal: ${kind}, "${step}" ${event}`;
+}
+
+/** A VMM that a dead hearthd had followed does not call it back. */
+function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
+  const guarded = mortal<VmDriver>(life, "driver", driver, ["boot", "pause", "resume", "stop"]);
+  const watch: VmDriver["watch"] = (handle, on, signal) => {
+    const exited = (exit: VmExit): void => void (life.isOver || on.exited(exit));
+    const silent = (silentMs: number): void => void (life.isOver || on.silent(silentMs));
+    driver.watch(handle, { exited, silent }, signal);
+  };
+  return new Proxy(guarded, {
+    get(target, key) {
+      if (key === "watch") return watch;
+      if (key === "snapshotter") return driver.snapshotter && mortalSnapshotter(life, driver.snapshotter);
+      return Reflect.get(target, key);
+    },
+  });
+}
+
+/** What a save does when it fails is not done by one whose hearthd has died. */
+function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
+  const guarded = mortal(life, "driver", snapshotter, ["save", "settle", "restore"]);
+  const save: Snapshotter["save"] = (handle, saved, { quiesce, halted }, signal) => {
+    const hooks = { quiesce: () => life.unlessDead(quiesce()), halted: () => life.unlessDead(halted()) };
+    return guarded.save(handle, saved, hooks, signal);
+  };
+  return new Proxy(guarded, {
+    get: (target, key) => (key === "save" ? save : Reflect.get(target, key)),
+  });
+}
+
+const FAKE_FILES: ManagedFiles = {
+  makeFolder: async (path) => void mkdirSync(path, { recursive: true }),
+  removeTree: async (root, path) => {
+    if (dirname(path) !== root) throw new HearthError("path.unmanaged", `${path} is not in ${root}.`);
+    rmSync(path, { recursive: true, force: true });
+  },
+  listFolders: async (root) => (existsSync(root) ? readdirSync(root) : []),
+};
+
+function fakeProcesses(vmms: FakeVmms): Processes {
+  return {
+    usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2 }),
+    strays: (runDir) =>
+      vmms
+        .running()
+        .filter((vmm) => vmm.plan.runDir === runDir)
+        .map(({ pid }) => ({ pid, startTicks: pid, hostBootId: "" })),
+    kill: async ({ pid }) => {
+      const vmm = vmms.find(pid);
+      if (vmm) vmms.end(vmm, { reason: "asked", atMs: 0 });
+    },
+  };
 }

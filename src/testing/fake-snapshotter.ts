@@ -4,7 +4,7 @@ import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import type { FakeVmm } from "#testing/fake-driver.ts";
+import type { FakeGuestState, FakeVmm } from "#testing/fake-driver.ts";
 
 /** What the fake driver lends it. */
 export type FakeSavingDriver = {
@@ -13,6 +13,10 @@ export type FakeSavingDriver = {
   readonly called: (what: string) => void;
   /** Throws what is to go wrong with this, once. */
   readonly spoil: (what: "save" | "settle" | "restore") => void;
+  /** Something has happened that a hearthd that dies in the middle leaves behind. Does not resolve then. */
+  readonly did: (what: string) => Promise<void>;
+  /** A VMM that never runs, and how it ends. */
+  readonly load: (plan: BootPlan, from: Kept) => () => void;
   /** A VM that goes on where `from` says. */
   readonly start: (
     plan: BootPlan,
@@ -23,7 +27,11 @@ export type FakeSavingDriver = {
 };
 
 /** What a fake VM has in its memory. */
-export type Kept = { readonly count: number; readonly memoryBytes: number };
+export type Kept = {
+  readonly count: number;
+  readonly memoryBytes: number;
+  readonly guest: Omit<FakeGuestState, "calls">;
+};
 
 const FORMAT = "hearth fake snapshot";
 type Memory = { readonly format: typeof FORMAT; readonly kept: Kept };
@@ -45,7 +53,7 @@ export class FakeSnapshotter implements Snapshotter {
   }
 
   async save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void> {
-    const { called, get, spoil, version } = this.#driver;
+    const { called, did, get, spoil, version } = this.#driver;
     called("save");
     signal.throwIfAborted();
     const vmm = get(handle);
@@ -54,9 +62,12 @@ export class FakeSnapshotter implements Snapshotter {
       await hooks.quiesce();
       signal.throwIfAborted();
       get(handle).phase = "paused";
-      const { count, memoryBytes, plan } = vmm;
-      const memory: Memory = { format: FORMAT, kept: { count, memoryBytes } };
+      await did("save: paused");
+      const { count, memoryBytes, plan, guest } = vmm;
+      const { calls: _calls, ...inMemory } = guest;
+      const memory: Memory = { format: FORMAT, kept: { count, memoryBytes, guest: inMemory } };
       writeNew(saved.memory, memory);
+      await did("save: memory written");
       spoil("save");
       const shape = { cpus: plan.cpus, diskCount: plan.disks.length };
       const state: State = { format: FORMAT, version: version(), ...shape, settled: false };
@@ -64,6 +75,7 @@ export class FakeSnapshotter implements Snapshotter {
       await hooks.halted();
       signal.throwIfAborted();
       get(handle);
+      vmm.resets += 1;
     } catch (error) {
       for (const path of Object.values(saved)) rmSync(path, { force: true });
       throw error;
@@ -73,13 +85,17 @@ export class FakeSnapshotter implements Snapshotter {
   }
 
   async settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
-    const { called, spoil } = this.#driver;
+    const { called, did, load, spoil } = this.#driver;
     called("settle");
     signal.throwIfAborted();
     spoil("settle");
-    const { state } = this.#read(saved, plan);
+    const { memory, state } = this.#read(saved, plan);
+    const end = load(plan, memory.kept);
+    await did("settle: loaded");
     const settled: State = { ...state, settled: true };
     writeFileSync(saved.state, JSON.stringify(settled));
+    await did("settle: written");
+    end();
   }
 
   async restore(

@@ -1,0 +1,117 @@
+/** The guest of a fake VMM: it does as it is told, and keeps in its memory what a real one would. */
+import { HearthError } from "#base/error.ts";
+import type { Guest } from "#daemon/host.ts";
+import type { AgentAddress } from "#model/vm-handle.ts";
+import { findDisk } from "#storage/disk-layers.ts";
+import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
+import type { FakeVmm, FakeVmms } from "#testing/fake-driver.ts";
+import type { Life } from "#testing/life.ts";
+
+/** What goes wrong next in any guest; each is used up by the call that it spoils. */
+export type GuestFaults = {
+  /** So many tries to reach an agent fail. */
+  unreachable?: number;
+  freezeError?: Error | undefined;
+  configureError?: Error | undefined;
+  /** Of the next command. */
+  exitCode?: number | undefined;
+  /** Commands that run, as `info` has it. */
+  execs?: number | undefined;
+};
+
+type Part = Pick<Guest, "info" | "configure" | "exec" | "freeze" | "thaw" | "shutdown" | "close" | "closed">;
+
+/** The agent behind this socket. What does not run does not answer; here that is an error at once. */
+export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFaults, life: Life): Guest {
+  const closed = Promise.withResolvers<Error | undefined>();
+  const { resets } = answeringVmm(vmms, address);
+  const find = (): FakeVmm => {
+    const vmm = answeringVmm(vmms, address);
+    // Nobody is there any more who would answer on this connection.
+    if (address.agentVsockPort !== undefined && vmm.resets !== resets) throw unreachable();
+    return vmm;
+  };
+  const call = (what: string): FakeVmm => {
+    life.assertAlive();
+    const vmm = find();
+    vmm.guest.calls.push(what);
+    return vmm;
+  };
+  const spoil = (what: "freezeError" | "configureError"): void => {
+    const error = faults[what];
+    delete faults[what];
+    if (error !== undefined) throw error;
+  };
+  const part: Part = {
+    info: async () => {
+      find();
+      return { execs: faults.execs ?? 0 } as Awaited<ReturnType<Guest["info"]>>;
+    },
+    configure: async ({ hostname, restored }) => {
+      const vmm = call(restored ? "configure restored" : "configure");
+      spoil("configureError");
+      const { guest } = vmm;
+      if (writtenOn(vmm) !== guest.written)
+        throw new HearthError("agent.failed", "The guest's memory does not fit its disk.");
+      Object.assign(guest, { hostname, frozen: false });
+      life.did("guest.configure");
+      return [];
+    },
+    exec: async function* (spec) {
+      const { guest } = call(`exec ${spec.argv.join(" ")}`);
+      if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
+      const code = faults.exitCode ?? 0;
+      delete faults.exitCode;
+      yield { type: "exited", code, timedOut: false };
+    },
+    freeze: async ({ flush }) => {
+      const { guest } = call(flush ? "freeze flush" : "freeze");
+      spoil("freezeError"); // When it fails, nothing is held.
+      guest.frozen = true;
+      life.did("guest.freeze");
+      return [];
+    },
+    thaw: async () => {
+      call("thaw").guest.frozen = false;
+      life.did("guest.thaw");
+    },
+    shutdown: async () => {
+      vmms.end(call("shutdown"), { reason: "guest", code: 0, atMs: Date.now() });
+      life.did("guest.shutdown");
+    },
+    close: () => closed.resolve(undefined),
+    closed: closed.promise,
+  };
+  return part as Guest;
+}
+
+/** @throws HearthError `agent.unreachable` also where a real one would only not answer */
+function answeringVmm(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm {
+  const vmm = vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === agentSocket);
+  if (vmm?.phase === "running") return vmm;
+  throw unreachable();
+}
+
+function unreachable(): HearthError {
+  return new HearthError("agent.unreachable", "The guest's agent does not answer.");
+}
+
+/** Its guest does something: it remembers that, and writes it to its disk. */
+export function letWork(vmm: FakeVmm): void {
+  if (vmm.phase !== "running" || vmm.guest.frozen) throw new Error("This guest stands still.");
+  const path = ownDisk(vmm);
+  const disk = readFakeDisk(path);
+  if (disk === undefined) throw new Error(`There is no disk ${path}.`);
+  vmm.count += 1;
+  vmm.guest.written = disk.written + 1;
+  writeFakeDisk(path, { ...disk, written: vmm.guest.written });
+}
+
+/** What is on the disk that the VMM writes. */
+export function writtenOn(vmm: Pick<FakeVmm, "plan">): number {
+  return readFakeDisk(ownDisk(vmm))?.written ?? 0;
+}
+
+function ownDisk({ plan }: Pick<FakeVmm, "plan">): string {
+  return plan.disks.find(({ readOnly }) => !readOnly)?.path ?? findDisk(plan.stateDir).path;
+}

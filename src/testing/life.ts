@@ -1,0 +1,92 @@
+/**
+ * How a hearthd dies in tests: right after any of its effects on the host, and nothing of it happens later.
+ *
+ * The parts of a fake host are `mortal`: an effect counts when it has happened, and a dead hearthd has none.
+ */
+
+/** What every call of a dead hearthd throws. */
+export class Dead extends Error {
+  constructor() {
+    super("This hearthd is dead.");
+  }
+}
+
+export class Life {
+  /** What it has done to the host since `watchEffects`, in order. */
+  readonly effects: string[] = [];
+  /** Resolves when it is over. */
+  readonly over: Promise<void>;
+  readonly #end: () => void;
+  #isOver = false;
+  #isLast: ((effect: string, index: number) => boolean) | undefined;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.over = promise;
+    this.#end = resolve;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** From now on effects are noted, and the first for which `isLast` says so is the last one. */
+  watchEffects(isLast: (effect: string, index: number) => boolean): void {
+    this.#isLast = isLast;
+  }
+
+  did(effect: string): void {
+    this.assertAlive();
+    if (this.#isLast === undefined) return;
+    this.effects.push(effect);
+    if (this.#isLast(effect, this.effects.length - 1)) this.end();
+  }
+
+  /** @throws Dead */
+  end(): never {
+    this.#isOver = true;
+    this.#end();
+    throw new Dead();
+  }
+
+  assertAlive(): void {
+    if (this.#isOver) throw new Dead();
+  }
+
+  /** For who waits for a hearthd that dies meanwhile: never hears of it. */
+  async unlessDead<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (error) {
+      if (this.#isOver) return new Promise<never>(() => {});
+      throw error;
+    }
+  }
+}
+
+/** What the dead may still do: let go of what only this process has. */
+const ALWAYS: ReadonlySet<PropertyKey> = new Set(["close"]);
+
+/** A part of a host that counts its effects, and refuses itself to a hearthd that is dead. */
+export function mortal<Part extends object>(
+  life: Life,
+  name: string,
+  part: Part,
+  effects: readonly (keyof Part & string)[],
+): Part {
+  const isEffect: ReadonlySet<PropertyKey> = new Set(effects);
+  return new Proxy(part, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]): unknown => {
+        if (!ALWAYS.has(key)) life.assertAlive();
+        const result: unknown = Reflect.apply(value, target, args);
+        if (!isEffect.has(key)) return result;
+        const did = `${name}.${String(key)}`;
+        if (!(result instanceof Promise)) return (life.did(did), result);
+        return result.then((answer: unknown) => (life.did(did), answer));
+      };
+    },
+  });
+}
