@@ -25,6 +25,7 @@ export type LogEvent = {
   "warm.made": { snapshot: string; image: string; tookMs: number };
   "warm.failed": { error: unknown };
   "warm.evicted": { snapshot: string };
+  "pool.failed": { pool: string; error: unknown };
   "image.built": { ref: string; digest: string; tookMs: number };
   "clean.left_over": { path: string; error: unknown };
 };

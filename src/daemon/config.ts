@@ -8,8 +8,9 @@ import { nearest } from "#base/nearest.ts";
 import { parseSize } from "#base/sizes.ts";
 import { isSafeSource } from "#host/download.ts";
 import { DEFAULTS, LIMITS } from "#model/limits.ts";
-import { NETWORKS } from "#model/vm-spec.ts";
-import type { Network } from "#model/vm-spec.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { INITS, NETWORKS } from "#model/vm-spec.ts";
+import type { Init, Network } from "#model/vm-spec.ts";
 
 export type Config = {
   readonly defaults: {
@@ -34,6 +35,8 @@ export type Config = {
     /** A VMM that did not answer for this long is killed. */
     readonly killAfterMs: number;
   };
+  /** VMs that are kept ready, by the pool's name. */
+  readonly pools: readonly PoolConfig[];
   readonly warm: {
     /** Whether VMs start from templates, and make them. */
     readonly enabled: boolean;
@@ -45,6 +48,18 @@ export type Config = {
     readonly uidFirst: number;
     readonly uidCount: number;
   };
+};
+
+/** A shape of VMs, and how many of them wait. */
+export type PoolConfig = {
+  readonly name: string;
+  readonly image: string;
+  readonly count: number;
+  readonly cpus?: number | undefined;
+  readonly memoryBytes?: number | undefined;
+  readonly diskBytes?: number | undefined;
+  readonly network?: Network | undefined;
+  readonly init?: Init | undefined;
 };
 
 const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
@@ -85,6 +100,17 @@ const KEYS = {
     uid_first: (key: string, value: unknown) => wholeNumber(key, value, UIDS.min, UIDS.max),
     uid_count: (key: string, value: unknown) => wholeNumber(key, value, 1, UIDS.count),
   },
+} as const;
+
+/** Of each `[pool.NAME]`. */
+const POOL_KEYS = {
+  image: (key: string, value: unknown) => parseImageRef(text(key, value)),
+  count: (key: string, value: unknown) => wholeNumber(key, value, 0, LIMITS.poolMax),
+  cpus: KEYS.defaults.cpus,
+  memory: KEYS.defaults.memory,
+  disk: KEYS.defaults.disk,
+  network: KEYS.defaults.network,
+  init: (key: string, value: unknown) => oneOf(key, value, INITS),
 } as const;
 
 /** @throws HearthError `config.invalid` with the file, the key, the value and the rule. */
@@ -128,6 +154,7 @@ export function parseConfig(path: string, source: string): Config {
       intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
       killAfterMs: (value("health", "kill_after") as number | undefined) ?? 120_000,
     },
+    pools: readPools(path, given),
     warm: {
       enabled: (value("warm", "enabled") as boolean | undefined) ?? true,
       budgetBytes: (value("warm", "budget") as number | undefined) ?? DEFAULTS.warmBudgetBytes,
@@ -152,30 +179,62 @@ function readDocument(path: string, source: string): Map<string, unknown> {
     );
   }
   for (const [table, content] of Object.entries(document)) {
-    const keys = ownEntry(KEYS, table);
-    if (keys === undefined) throw unknownKey(path, table, Object.keys(KEYS));
-    if (typeof content !== "object" || content === null)
-      throw invalid(path, `${table} must be a table`, `Write [${table}].`);
-    for (const [key, value] of Object.entries(content)) {
-      const read = ownEntry(keys as Record<string, (key: string, value: unknown) => unknown>, key);
-      if (read === undefined)
-        throw unknownKey(
-          path,
-          `${table}.${key}`,
-          Object.keys(keys).map((known) => `${table}.${known}`),
-        );
-      values.set(`${table}.${key}`, readValue(path, `${table}.${key}`, value, read));
+    if (table === "pool") {
+      for (const [name, pool] of Object.entries(asTable(path, table, content)))
+        readTable(path, `pool.${name}`, pool, POOL_KEYS, values);
+      continue;
     }
+    const keys = ownEntry(KEYS, table);
+    if (keys === undefined) throw unknownKey(path, table, [...Object.keys(KEYS), "pool"]);
+    readTable(path, table, content, keys, values);
   }
   return values;
 }
 
-function readValue(
+type Read = (key: string, value: unknown) => unknown;
+
+function readTable(
   path: string,
-  key: string,
-  value: unknown,
-  read: (key: string, value: unknown) => unknown,
-): unknown {
+  table: string,
+  content: unknown,
+  keys: Readonly<Record<string, Read>>,
+  values: Map<string, unknown>,
+): void {
+  for (const [key, value] of Object.entries(asTable(path, table, content))) {
+    const read = ownEntry(keys, key);
+    const known = Object.keys(keys).map((name) => `${table}.${name}`);
+    if (read === undefined) throw unknownKey(path, `${table}.${key}`, known);
+    values.set(`${table}.${key}`, readValue(path, `${table}.${key}`, value, read));
+  }
+}
+
+function asTable(path: string, table: string, content: unknown): Record<string, unknown> {
+  if (typeof content === "object" && content !== null) return content as Record<string, unknown>;
+  throw invalid(path, `${table} must be a table`, `Write [${table}].`);
+}
+
+/** `[pool.NAME]`, in the order of the file. */
+function readPools(path: string, given: ReadonlyMap<string, unknown>): PoolConfig[] {
+  const names = new Set([...given.keys()].flatMap((key) => /^pool\.(.*)\.[a-z]+$/.exec(key)?.[1] ?? []));
+  return [...names].map((name) => {
+    const value = (key: string): unknown => given.get(`pool.${name}.${key}`);
+    const image = value("image") as string | undefined;
+    if (image === undefined)
+      throw invalid(path, `pool.${name}.image is missing`, 'Write image = "debian", for one.');
+    return {
+      name,
+      image,
+      count: (value("count") as number | undefined) ?? 1,
+      cpus: value("cpus") as number | undefined,
+      memoryBytes: value("memory") as number | undefined,
+      diskBytes: value("disk") as number | undefined,
+      network: value("network") as Network | undefined,
+      init: value("init") as Init | undefined,
+    };
+  });
+}
+
+function readValue(path: string, key: string, value: unknown, read: Read): unknown {
   try {
     return read(key, value);
   } catch (error) {

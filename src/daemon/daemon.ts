@@ -1,5 +1,6 @@
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
+import type { Pools } from "#daemon/pools.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
 import type { WarmTemplates } from "#daemon/warm-templates.ts";
 import type { Vms } from "#daemon/vms.ts";
@@ -11,6 +12,7 @@ export type Daemon = {
   readonly vms: Vms;
   readonly snapshots: Snapshots;
   readonly warm: WarmTemplates;
+  readonly pools: Pools;
   readonly stats: StatsReader;
   readonly version: string;
   readonly startedAtMs: number;

@@ -28,6 +28,7 @@ import { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/vm-paths.ts";
 import { IdleVms } from "#daemon/idle-vms.ts";
+import { Pools } from "#daemon/pools.ts";
 import { Snapshots } from "#daemon/snapshots.ts";
 import { WarmTemplates } from "#daemon/warm-templates.ts";
 import { Vms } from "#daemon/vms.ts";
@@ -102,6 +103,7 @@ export async function runDaemon(
     const vms = new Vms(host);
     const snapshots = new Snapshots(host, vms);
     const warm = new WarmTemplates(host, vms, snapshots);
+    const pools = new Pools(host, vms, warm);
     const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
     signal.addEventListener("abort", () => stop("a signal"), { once: true });
     const daemon: Daemon = {
@@ -109,6 +111,7 @@ export async function runDaemon(
       vms,
       snapshots,
       warm,
+      pools,
       stats: new StatsReader(host),
       version,
       startedAtMs: host.now(),
@@ -124,9 +127,11 @@ export async function runDaemon(
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();
+    pools.fill();
     log.event("daemon.stopping", { reason: await stopped });
     await close(server);
     idle.end();
+    await pools.end();
     await warm.end();
     vms.detachAll();
   } finally {

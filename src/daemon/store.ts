@@ -87,6 +87,19 @@ export class Store {
     throw new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
   }
 
+  /** Gives a VM another name and spec, as one that was just made. @throws HearthError `name.taken` */
+  claimVm(id: VmId, { name, spec, bound }: Pick<NewVm, "name" | "spec" | "bound">): void {
+    const now = this.#now();
+    this.#guard(() => {
+      if (this.#one("SELECT 1 FROM vms WHERE name = ?", name) !== undefined) throw nameTaken(name);
+      this.#run(
+        `UPDATE vms SET name = ?, spec = ?, bound = ?, created_at_ms = ?, updated_at_ms = ?, last_used_at_ms = ?
+         WHERE id = ?`,
+        [name, JSON.stringify(spec), Number(bound), now, now, now, id],
+      );
+    });
+  }
+
   setState(id: VmId, state: VmState): void {
     this.#update(id, "state = ?", JSON.stringify(state));
   }

@@ -13,6 +13,7 @@ import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
+import { guestIdentity } from "#daemon/boot-plan.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import type { HeldVm } from "#daemon/hold-vm.ts";
 import { LAST_WORDS_MS, VmActions } from "#daemon/vm-actions.ts";
@@ -41,6 +42,9 @@ export type Call = {
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
 };
+
+/** What a VM of a pool becomes. */
+export type Claim = Pick<NewVm, "name" | "spec" | "bound">;
 
 /** What can be done with VMs. Every method but `background` throws HearthError. */
 export class Vms {
@@ -190,6 +194,26 @@ export class Vms {
       if (writesVolumes(vm)) await this.#actions.closeVolumes(vm, call);
       await this.#actions.remove(vm, call);
     });
+  }
+
+  /** Makes a VM that waited in a pool the caller's: it goes on as another one. */
+  async claim(id: VmId, as: Claim, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const waiting = host.store.getVm(id);
+    await this.#actions.alone(waiting, "claim", call, async (signal) => {
+      host.store.claimVm(id, as);
+      const vm = host.store.getVm(id);
+      const handle = handleOf(vm.state);
+      const attachment = this.#actions.running.find(id);
+      if (handle === undefined || attachment === undefined)
+        throw new HearthError("vm.gone", "The VM that waited is gone.");
+      await driverOf(host, handle.driver).resume(handle, signal);
+      await (await attachment.guest(signal)).configure(await guestIdentity(host, vm, true, signal), signal);
+      this.#actions.publish(vm, { type: "vm.created", atMs: host.now(), id, name: vm.name });
+      this.#actions.loops.of(id).send({ type: "resumed" });
+      this.#actions.running.armLifetime(vm);
+    });
+    return host.store.getVm(id);
   }
 
   /** The end of a suspension, inside of `hold`: its memory is in that snapshot. */

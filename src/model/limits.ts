@@ -18,6 +18,8 @@ export const LIMITS = {
   bandwidthMaxBytesPerS: 1024 * GIB,
   opsMinPerS: 10,
   opsMaxPerS: 10_000_000,
+  /** Of one pool: each waits with its memory. */
+  poolMax: 100,
   /** Of one request; who wants more asks again. */
   forksMax: 100,
   /** Linux' PATH_MAX, with its end. */

@@ -163,7 +163,7 @@ func TestWhatFailsIsASentenceAndTheRestIsDone(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	kernel.failed = errors.New("no such luck")
 	warnings := g.Configure(context.Background(), full)
-	if len(warnings) != 4 || warnings[0] != "The entropy could not be added: no such luck" {
+	if len(warnings) != 5 || warnings[0] != "The entropy could not be added: no such luck" {
 		t.Errorf("got %q", warnings)
 	}
 	if g.read(t, "hostname") != "web-1\n" {

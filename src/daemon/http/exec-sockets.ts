@@ -99,11 +99,12 @@ async function serveRun(
   const run = parseFirst(runSchema, first);
   const spec = toExecSpec(run.exec);
   const call = runCall(socket, daemon, run, signal);
-  const vm = await daemon.vms.create(run.vm, !spec.detach, call, true);
+  const ready = await daemon.pools.take(run.vm, !spec.detach, call);
+  const vm = ready ?? (await daemon.vms.create(run.vm, !spec.detach, call, true));
   sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
   let exit: ExitMessage | undefined;
   try {
-    await daemon.vms.start(vm.id, call);
+    if (ready === undefined) await daemon.vms.start(vm.id, call);
     if (!spec.detach) exit = await execIn(daemon, vm, spec, socket, input, signal);
   } catch (error) {
     await endOfRun(daemon, vm, call);

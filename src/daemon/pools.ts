@@ -1,0 +1,143 @@
+/** VMs that are restored before anybody asks for them, and wait: `run` takes one of its shape. */
+import { HearthError, toHearthError } from "#base/error.ts";
+import type { CreateVm } from "#api/wire.ts";
+import { chooseDriver } from "#daemon/choose-driver.ts";
+import { completeSpec } from "#daemon/complete-spec.ts";
+import type { PoolConfig } from "#daemon/config.ts";
+import { runInGuest } from "#daemon/first-command.ts";
+import type { Host } from "#daemon/host.ts";
+import { templateShape } from "#daemon/vm-origin.ts";
+import type { Call, Vms } from "#daemon/vms.ts";
+import type { WarmTemplates } from "#daemon/warm-templates.ts";
+import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { ImageDigest, VmId } from "#model/ids.ts";
+import { vmNameFrom } from "#model/vm-names.ts";
+import type { VmRecord } from "#model/vm.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+type Waiting = { readonly id: VmId; readonly pool: string; readonly key: string };
+type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest };
+
+/** After a failure: the image may be missing, or the host full. */
+const RETRY_MS = 60_000;
+
+/** Keeps as many VMs of each pool ready as config.toml says. */
+export class Pools {
+  readonly #host: Host;
+  readonly #vms: Vms;
+  readonly #warm: WarmTemplates;
+  readonly #ended = new AbortController();
+  #waiting: Waiting[] = [];
+  #filling: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(host: Host, vms: Vms, warm: WarmTemplates) {
+    this.#host = host;
+    this.#vms = vms;
+    this.#warm = warm;
+  }
+
+  /** Fills what is not full, in the background. */
+  fill(): void {
+    if (this.#host.config.pools.length === 0 || this.#ended.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#filling ??= this.#fillAll().finally(() => (this.#filling = undefined));
+  }
+
+  /** A VM of that shape which runs already, under the name that was asked for; undefined when there is none. */
+  async take(request: CreateVm, bound: boolean, call: Call): Promise<VmRecord | undefined> {
+    if (this.#waiting.length === 0 || request.cold === true || request.snapshot !== undefined)
+      return undefined;
+    const wanted = await completeSpec(this.#host, request, call);
+    const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // Such a VM is never among them.
+    // Nothing is awaited between the choice and its removal: nobody else gets the same.
+    const found = this.#waiting.find((waiting) => waiting.key === key);
+    if (found === undefined) return undefined;
+    this.#waiting = this.#waiting.filter((waiting) => waiting !== found);
+    const name = request.name === undefined ? vmNameFrom(this.#host.random(4)) : parseVmName(request.name);
+    try {
+      return await this.#vms.claim(found.id, { name, spec: wanted.spec, bound }, call);
+    } catch (error) {
+      await this.#vms.discard(found.id);
+      // A name that is taken is the caller's; a VM that died while it waited is not.
+      if (call.signal.aborted || toHearthError(error).code === "name.taken") throw error;
+      this.#host.log.event("pool.failed", { pool: found.pool, error });
+      return undefined;
+    } finally {
+      this.fill();
+    }
+  }
+
+  /** How many wait now. */
+  ready(pool: string): number {
+    return this.#waiting.filter((waiting) => waiting.pool === pool).length;
+  }
+
+  /** Resolves when nothing is being filled any more. */
+  async idle(): Promise<void> {
+    while (this.#filling !== undefined) await this.#filling;
+  }
+
+  /** Takes all that wait away. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    clearTimeout(this.#timer);
+    await this.idle();
+    for (const { id } of this.#waiting) await this.#vms.discard(id);
+    this.#waiting = [];
+  }
+
+  async #fillAll(): Promise<void> {
+    for (const pool of this.#host.config.pools) {
+      try {
+        while (!this.#ended.signal.aborted && this.ready(pool.name) < pool.count)
+          this.#waiting.push(await this.#add(pool));
+      } catch (error) {
+        if (this.#ended.signal.aborted) return;
+        this.#host.log.event("pool.failed", { pool: pool.name, error });
+        this.#timer = setTimeout(() => this.fill(), RETRY_MS).unref();
+      }
+    }
+  }
+
+  /** Restored, with its code run once, and paused. */
+  async #add({ name: pool, count: _count, ...shape }: PoolConfig): Promise<Waiting> {
+    const host = this.#host;
+    const call = this.#background();
+    const wanted = await completeSpec(host, shape, call);
+    await this.#warm.build(wanted, call);
+    const key = await this.#keyOf(wanted, call.signal);
+    const id = vmIdFrom(host.random(12));
+    const name = parseVmName(`hearth-${id.slice(3)}`);
+    const spec: VmSpec = { ...wanted.spec, hidden: "urgent", autoRemove: true };
+    await this.#vms.make(
+      { id, name, spec, imageDigest: wanted.imageDigest, state: { phase: "created" }, bound: true },
+      call,
+      true,
+    );
+    try {
+      await this.#vms.start(id, call);
+      const { guest } = await this.#vms.guest(id, "exec", call.signal);
+      await runInGuest(guest, ["true"], call);
+      await this.#vms.pause(id, call);
+      return { id, pool, key };
+    } catch (error) {
+      await this.#vms.discard(id);
+      throw error;
+    }
+  }
+
+  /** What has to be the same: all that a template is for, and the walls. */
+  async #keyOf(wanted: Wanted, signal: AbortSignal): Promise<string> {
+    const driver = await chooseDriver(this.#host, wanted.spec, signal);
+    const found = await templateShape(this.#host, wanted, driver, signal);
+    if (found === undefined || wanted.spec.volumes.length > 0)
+      throw new HearthError("feature.missing", "VMs like that do not start from templates.");
+    return JSON.stringify([found.shape.key, wanted.spec.isolation]);
+  }
+
+  #background(): Call {
+    const { signal } = this.#ended;
+    return { operation: operationIdFrom(this.#host.random(6)), onProgress() {}, signal };
+  }
+}
