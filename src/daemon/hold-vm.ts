@@ -123,7 +123,7 @@ async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
 /** What this driver says to who wants to save or restore with it. */
 export function noSnapshots(driver: string, reason: string | undefined): HearthError {
   return new HearthError("feature.missing", `The driver ${driver} cannot save VMs with their memory.`, {
-    hint: reason ?? "Use --disk-only, or a driver that can: `hearth doctor` shows them.",
+    hint: reason ?? "Use a driver that can: `hearth doctor` shows them.",
   });
 }
 

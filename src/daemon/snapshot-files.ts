@@ -11,16 +11,19 @@ import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
 const PARTS = ["memory", "state"] as const;
 
-/** Nobody writes to them from now on. */
+/** Nobody writes to them from now on, and VMMs may read them. */
 export async function sealParts(
   host: Host,
   id: SnapshotId,
-  { memoryAccess }: SnapshotFeatures,
-  signal: AbortSignal,
-): Promise<SnapshotPart[]> {
-  const paths = snapshotPaths(host.folders, id);
+  { memoryAccess }: Pick<SnapshotFeatures, "memoryAccess">,
+): Promise<void> {
   host.helper.sealMemory(id, memoryAccess === "write");
-  await chmod(paths.state, 0o444);
+  await chmod(snapshotPaths(host.folders, id).state, 0o444);
+}
+
+/** Of sealed files: what they are to be whenever they are used. */
+export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal): Promise<SnapshotPart[]> {
+  const paths = snapshotPaths(host.folders, id);
   const parts: SnapshotPart[] = [];
   for (const name of PARTS) {
     // Taken first: a change while we read then shows at the next use.

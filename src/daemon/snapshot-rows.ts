@@ -68,13 +68,17 @@ export class SnapshotRows {
     return this.#all("SELECT * FROM snapshots WHERE id = ?1 OR name = ?1", nameOrId)[0];
   }
 
-  /** @throws HearthError `snapshot.not_found` also for one that is not ready */
-  get(nameOrId: string): SnapshotRecord {
+  /**
+   * @param kind of no other kind, for who has a name or an id from outside
+   * @throws HearthError `snapshot.not_found` also for one that is not ready
+   */
+  get(nameOrId: string, kind?: "named" | "warm"): SnapshotRecord {
     const found = this.find(nameOrId);
-    if (found?.ready) return found;
+    if (found?.ready && (kind === undefined || found.kind === kind)) return found;
     const shown = JSON.stringify(nameOrId.slice(0, 80));
-    throw new HearthError("snapshot.not_found", `There is no snapshot ${shown}.`, {
-      hint: "`hearth snapshot ls` shows the snapshots.",
+    const [what, list] = kind === "warm" ? ["warm template", "warm"] : ["snapshot", "snapshot"];
+    throw new HearthError("snapshot.not_found", `There is no ${what} ${shown}.`, {
+      hint: `\`hearth ${list} ls\` shows them.`,
     });
   }
 

@@ -68,7 +68,7 @@ export function specFromSnapshot(
   request: CreateVm,
   name: string,
 ): { spec: VmSpec; imageDigest: ImageDigest } {
-  const { id, spec, imageDigest } = host.snapshots.get(name);
+  const { id, spec, imageDigest } = host.snapshots.get(name, "named");
   const refused = request.image === undefined ? FIXED.find((field) => request[field] !== undefined) : "image";
   if (refused !== undefined)
     throw new HearthError("input.invalid", `${refused}: a VM from a snapshot has the snapshot's own.`, {

@@ -8,7 +8,7 @@ import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#
 import { runInGuest } from "#daemon/first-command.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
-import { checkParts, sealParts } from "#daemon/snapshot-files.ts";
+import { checkParts, hashParts, sealParts } from "#daemon/snapshot-files.ts";
 import { specOfCopies } from "#daemon/snapshot-spec.ts";
 import { shapeOf } from "#daemon/snapshot-shape.ts";
 import { dropSnapshot } from "#daemon/drop-snapshot.ts";
@@ -16,9 +16,10 @@ import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { parseVmName, snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
-import type { SnapshotName } from "#model/ids.ts";
+import type { SnapshotId, SnapshotName } from "#model/ids.ts";
 import type { SnapshotKind, SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 export type SnapshotHow = {
@@ -84,7 +85,7 @@ export class Snapshots {
   /** The VM as the snapshot has it: its disk, its sizes, and its memory if that was saved. */
   async restore(nameOrId: string, call: Call): Promise<VmRecord> {
     const host = this.#host;
-    const snapshot = host.snapshots.get(nameOrId);
+    const snapshot = host.snapshots.get(nameOrId, "named");
     const vm = host.store.findVm(snapshot.vmId);
     const shown = snapshot.name ?? snapshot.id;
     if (vm === undefined)
@@ -124,9 +125,12 @@ export class Snapshots {
         call.onProgress({ stage: "snapshot", text: "checking what was saved" });
         await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
       },
-      // A fork's memory is gone before anybody could change it.
-      seal: async () =>
-        features === undefined || how.kind === "fork" ? [] : sealParts(host, id, features, call.signal),
+      seal: async () => {
+        if (features === undefined) return [];
+        await sealParts(host, id, features);
+        // A fork's memory is gone before anybody could change it.
+        return how.kind === "fork" ? [] : hashParts(host, id, call.signal);
+      },
       verify: async () => {
         if (how.verify === true) await this.#trial(snapshot, call, (trial) => this.#verify(trial, call));
       },
@@ -141,12 +145,12 @@ export class Snapshots {
   usersOf({ id }: Pick<SnapshotRecord, "id">): VmRecord[] {
     return this.#host.store
       .listVms()
-      .filter(({ spec, state }) => spec.origin === id || handleOf(state)?.snapshot === id);
+      .filter(({ spec, state }) => spec.origin === id || snapshotOf(state) === id);
   }
 
   /** @throws HearthError `snapshot.in_use` with the names */
-  async remove(nameOrId: string): Promise<void> {
-    const snapshot = this.#host.snapshots.get(nameOrId);
+  async remove(nameOrId: string, kind: "named" | "warm" = "named"): Promise<void> {
+    const snapshot = this.#host.snapshots.get(nameOrId, kind);
     const users = this.usersOf(snapshot).map(({ name }) => name);
     if (users.length > 0) {
       const shown = snapshot.name ?? snapshot.id;
@@ -169,7 +173,7 @@ export class Snapshots {
     const { snapshots, snapshotsRefused } = await driver.features(signal);
     const hasMemory = handle !== undefined && how.diskOnly !== true;
     if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
-    if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm);
+    if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, how.kind);
     // What it was started with, whatever it has been made to do with since.
     const memory = handle && (await driver.ballooner?.readMemory(handle, signal));
     const spec = specOfCopies(vm.spec, driver.name, memory?.maxBytes);
@@ -228,13 +232,18 @@ export class Snapshots {
   }
 }
 
-function hasVolumes(vm: VmRecord): HearthError {
+/** What it goes on from, or maps. */
+function snapshotOf(state: VmState): SnapshotId | undefined {
+  return state.phase === "suspended" ? state.snapshot : handleOf(state)?.snapshot;
+}
+
+function hasVolumes(vm: VmRecord, kind: SnapshotKind): HearthError {
   const names = vm.spec.volumes.map(({ name }) => name).join(", ");
   return new HearthError(
     "feature.missing",
     `${vm.name} has volumes (${names}), which are not in a snapshot.`,
     {
-      hint: "Others may change them meanwhile, and the saved memory would not fit. Use --disk-only.",
+      hint: `Others may change them meanwhile, and the saved memory would not fit.${kind === "named" ? " Use --disk-only." : ""}`,
     },
   );
 }

@@ -40,7 +40,7 @@ export async function chooseOrigin(
   signal: AbortSignal,
 ): Promise<VmOrigin> {
   const pristine = vm.state.phase === "created" || how.fresh === true;
-  const given = how.from ?? savedOf(host, vm);
+  const given = how.from ?? (how.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
     // A driver that knows one file alone goes on with that.

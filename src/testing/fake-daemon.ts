@@ -2,6 +2,7 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
 import { recover } from "#daemon/recover.ts";
+import { Pools } from "#daemon/pools.ts";
 import { Snapshots } from "#daemon/snapshots.ts";
 import { Vms } from "#daemon/vms.ts";
 import { WarmTemplates } from "#daemon/warm-templates.ts";
@@ -17,9 +18,10 @@ export function fakeDaemonParts(
   host: Host,
   vms = new Vms(host),
   timing = AT_ONCE,
-): Pick<Daemon, "vms" | "snapshots" | "warm"> {
+): Pick<Daemon, "vms" | "snapshots" | "warm" | "pools"> {
   const snapshots = new Snapshots(host, vms);
-  return { vms, snapshots, warm: new WarmTemplates(host, vms, snapshots, timing) };
+  const warm = new WarmTemplates(host, vms, snapshots, timing);
+  return { vms, snapshots, warm, pools: new Pools(host, vms, warm) };
 }
 
 /** One hearthd on a fake machine, from its start to its end, without an API. */

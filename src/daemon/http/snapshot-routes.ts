@@ -24,7 +24,10 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     return c.json(await snapshotView(host, snapshots, made), 200);
   });
   api.openapi(ROUTES.showSnapshot, async (c) =>
-    c.json(await snapshotView(host, snapshots, host.snapshots.get(c.req.valid("param").snapshot)), 200),
+    c.json(
+      await snapshotView(host, snapshots, host.snapshots.get(c.req.valid("param").snapshot, "named")),
+      200,
+    ),
   );
   api.openapi(ROUTES.removeSnapshot, async (c) => {
     await snapshots.remove(c.req.valid("param").snapshot);

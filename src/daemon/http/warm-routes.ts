@@ -23,12 +23,7 @@ export function addWarmRoutes(api: Api, daemon: Daemon): void {
     return c.json(await snapshotView(host, snapshots, made), 200);
   });
   api.openapi(ROUTES.removeWarm, async (c) => {
-    const { id, kind } = host.snapshots.get(c.req.valid("param").snapshot);
-    if (kind !== "warm")
-      throw new HearthError("snapshot.not_found", `${id} is not a warm template.`, {
-        hint: "`hearth warm ls` shows them; `hearth snapshot rm` removes a snapshot.",
-      });
-    await snapshots.remove(id);
+    await snapshots.remove(c.req.valid("param").snapshot, "warm");
     return c.body(null, 204);
   });
   api.openapi(ROUTES.pruneWarm, async (c) => c.json({ removed: await warm.prune() }, 200));
