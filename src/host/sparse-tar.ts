@@ -1,0 +1,212 @@
+/**
+ * Files with holes as members of a tar, as `tar --sparse --format=posix` makes them (GNU's sparse format 1.0): the
+ * member's bytes begin with a map of its extents in decimal lines, padded to a record, and go on with what is in them.
+ *
+ *     count ⏎  offset ⏎  size ⏎  offset ⏎  size ⏎ …  0 0 0   extent, extent, …
+ *
+ * GNU tar reads what is written here, and the other way round. It is not run: what is read is not trusted, a program
+ * would have to be held to one file, one kind and one size, and the holes are known from hashing.
+ */
+import { open } from "node:fs/promises";
+import type { Header, Pack } from "tar-stream";
+import { EXTENTS_MAX, SparseWriter } from "#host/sparse-file.ts";
+import type { FileScan } from "#host/sparse-file.ts";
+import type { Extent } from "#host/file-extents.ts";
+import type { FileHash } from "#host/hash-file.ts";
+
+/** A member as tar-stream gives it. */
+export type TarMember = AsyncIterable<Uint8Array> & { readonly header: Header };
+type Pax = Readonly<Record<string, string>>;
+
+const RECORD_BYTES = 512;
+const CHUNK_BYTES = 512 * 1024;
+/** 15 digits are a petabyte. */
+const NUMBER = /^\d{1,15}$/;
+
+/** Packs a file that nobody writes to, as it was scanned. */
+export async function packSparse(
+  tar: Pack,
+  name: string,
+  path: string,
+  scan: FileScan,
+  mtime: Date,
+  signal: AbortSignal,
+): Promise<void> {
+  const map = encodeMap(scan);
+  const size = scan.extents.reduce((sum, { sizeBytes }) => sum + sizeBytes, map.length);
+  const pax = {
+    "GNU.sparse.major": "1",
+    "GNU.sparse.minor": "0",
+    "GNU.sparse.name": name,
+    "GNU.sparse.realsize": String(scan.sizeBytes),
+  };
+  const { promise: packed, resolve, reject } = Promise.withResolvers<void>();
+  // The name is for programs that do not know of holes: what they unpack is not the file.
+  const header = { name: `GNUSparseFile.0/${name}`, mode: 0o600, size, mtime, pax };
+  const sink = tar.entry(header, (error) => (error ? reject(error) : resolve()));
+  // Awaited below, if nothing else breaks first; then it is not to be an unhandled rejection.
+  packed.catch(() => undefined);
+  const write = async (bytes: Uint8Array): Promise<void> => {
+    // The callback of `packed` also fires when the tar breaks, so this never waits for ever.
+    if (!sink.write(bytes))
+      await Promise.race([new Promise<void>((done) => sink.once("drain", () => done())), packed]);
+  };
+  await write(map);
+  await using file = await open(path, "r");
+  for (const extent of scan.extents) {
+    for (let done = 0; done < extent.sizeBytes;) {
+      signal.throwIfAborted();
+      const want = Math.min(CHUNK_BYTES, extent.sizeBytes - done);
+      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(want), 0, want, extent.offset + done);
+      if (bytesRead === 0) throw new Error(`${path} became shorter while it was read`);
+      await write(buffer.subarray(0, bytesRead));
+      done += bytesRead;
+    }
+  }
+  sink.end(null);
+  await packed;
+}
+
+function encodeMap({ extents, sizeBytes }: FileScan): Buffer {
+  // An extent without bytes tells GNU tar that the file goes on to there.
+  const all = [...extents, { offset: sizeBytes, sizeBytes: 0 }];
+  const numbers = [all.length, ...all.flatMap((extent) => [extent.offset, extent.sizeBytes])];
+  const text = Buffer.from(`${numbers.join("\n")}\n`);
+  return Buffer.concat([text, Buffer.alloc(padding(text.length))]);
+}
+
+function padding(bytes: number): number {
+  return (RECORD_BYTES - (bytes % RECORD_BYTES)) % RECORD_BYTES;
+}
+
+/** What a member is called: of one with holes, the header has a name that stands in for it. */
+export function memberName({ header }: TarMember): string {
+  return paxOf(header)["GNU.sparse.name"] ?? header.name;
+}
+
+function paxOf({ pax }: Header): Pax {
+  return (pax ?? {}) as Pax;
+}
+
+/**
+ * Writes a member, with holes or without, to `path`, where nothing may be. It is not trusted: what is not a plain
+ * file of this size is refused before anything is written, and no name in it is used.
+ * @throws Error that begins with "it", and what writing throws
+ */
+export async function unpackSparse(
+  member: TarMember,
+  path: string,
+  expectedBytes: number,
+  onBytes: (position: number) => void,
+  signal: AbortSignal,
+): Promise<FileHash> {
+  const { type, size = 0 } = member.header;
+  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "thing of unknown kind"}`);
+  const chunks = new Chunks(member);
+  const { sizeBytes, extents } = await readLayout(chunks, size, paxOf(member.header));
+  if (sizeBytes !== expectedBytes) throw new Error(`it has ${sizeBytes} bytes, and not ${expectedBytes}`);
+  await using writer = await SparseWriter.create(path, signal);
+  for (const extent of extents) {
+    await writer.skipTo(extent.offset);
+    for (let left = extent.sizeBytes; left > 0;) {
+      const bytes = await chunks.take(left);
+      await writer.write(bytes);
+      left -= bytes.length;
+      onBytes(writer.sizeBytes);
+    }
+  }
+  await writer.skipTo(sizeBytes);
+  await chunks.end();
+  onBytes(sizeBytes);
+  return await writer.finish(); // While it is open.
+}
+
+type Layout = { readonly sizeBytes: number; readonly extents: readonly Extent[] };
+
+async function readLayout(chunks: Chunks, storedBytes: number, pax: Pax): Promise<Layout> {
+  const isSparse = Object.keys(pax).some((key) => key.startsWith("GNU.sparse."));
+  if (!isSparse) return { sizeBytes: storedBytes, extents: [{ offset: 0, sizeBytes: storedBytes }] };
+  if (pax["GNU.sparse.major"] !== "1" || pax["GNU.sparse.minor"] !== "0")
+    throw new Error("its holes are written in another way than GNU's 1.0");
+  const sizeBytes = parseNumber(pax["GNU.sparse.realsize"] ?? "");
+  const extents = await readMap(chunks, sizeBytes);
+  const dataBytes = extents.reduce((sum, extent) => sum + extent.sizeBytes, 0);
+  if (chunks.takenBytes + dataBytes !== storedBytes)
+    throw new Error("its map of holes does not fit what is stored");
+  return { sizeBytes, extents };
+}
+
+async function readMap(chunks: Chunks, fileBytes: number): Promise<Extent[]> {
+  const count = parseNumber(await chunks.line());
+  if (count > EXTENTS_MAX) throw new Error(`it has ${count} parts between holes; ${EXTENTS_MAX} are taken`);
+  const extents: Extent[] = [];
+  let end = 0;
+  for (let index = 0; index < count; index += 1) {
+    const offset = parseNumber(await chunks.line());
+    const sizeBytes = parseNumber(await chunks.line());
+    if (offset < end || offset + sizeBytes > fileBytes) throw new Error("its map of holes is not in order");
+    end = offset + sizeBytes;
+    extents.push({ offset, sizeBytes });
+  }
+  await chunks.skip(padding(chunks.takenBytes));
+  return extents;
+}
+
+function parseNumber(text: string): number {
+  if (!NUMBER.test(text)) throw new Error("its map of holes has something else than numbers");
+  return Number(text);
+}
+
+/** A member's bytes, as they are asked for. */
+class Chunks {
+  readonly #iterator: AsyncIterator<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array();
+  #takenBytes = 0;
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#iterator = source[Symbol.asyncIterator]();
+  }
+
+  get takenBytes(): number {
+    return this.#takenBytes;
+  }
+
+  /** At least one byte, and at most so many. */
+  async take(maxBytes: number): Promise<Uint8Array> {
+    if (this.#rest.length === 0 && !(await this.#more())) throw new Error("it ends too early");
+    const taken = this.#rest.subarray(0, maxBytes);
+    this.#rest = this.#rest.subarray(taken.length);
+    this.#takenBytes += taken.length;
+    return taken;
+  }
+
+  async skip(bytes: number): Promise<void> {
+    for (let left = bytes; left > 0;) left -= (await this.take(left)).length;
+  }
+
+  /** Without its end. A number that is too long is one line. */
+  async line(): Promise<string> {
+    let text = "";
+    while (text.length < 20) {
+      const [byte = 0] = await this.take(1);
+      if (byte === 0x0a) return text;
+      text += String.fromCharCode(byte);
+    }
+    return text;
+  }
+
+  /** Reads on to the end, which has to be here. */
+  async end(): Promise<void> {
+    if (this.#rest.length > 0 || (await this.#more())) throw new Error("it goes on after its end");
+  }
+
+  async #more(): Promise<boolean> {
+    for (;;) {
+      const { done, value } = await this.#iterator.next();
+      if (done === true) return false;
+      if (value.length === 0) continue;
+      this.#rest = value;
+      return true;
+    }
+  }
+}
