@@ -1,6 +1,7 @@
 /** Every route of the API. The server implements them, the OpenAPI document lists them. */
 import { createRoute, z } from "@hono/zod-openapi";
 import * as s from "#api/schemas.ts";
+import { createSnapshotSchema, snapshotSchema } from "#api/snapshot-schemas.ts";
 
 const vmParam = z.object({
   vm: z
@@ -260,15 +261,15 @@ export const ROUTES = {
     path: "/v1/snapshots",
     operationId: "listSnapshots",
     summary: "The snapshots, newest first",
-    responses: answers(z.array(s.snapshotSchema), "The snapshots"),
+    responses: answers(z.array(snapshotSchema), "The snapshots"),
   }),
   createSnapshot: createRoute({
     method: "post",
     path: "/v1/snapshots",
     operationId: "createSnapshot",
     summary: "Save a VM: its disk, and its memory if it runs",
-    request: body(s.createSnapshotSchema),
-    responses: answers(s.snapshotSchema, "The new snapshot"),
+    request: body(createSnapshotSchema),
+    responses: answers(snapshotSchema, "The new snapshot"),
   }),
   showSnapshot: createRoute({
     method: "get",
@@ -276,7 +277,7 @@ export const ROUTES = {
     operationId: "showSnapshot",
     summary: "One snapshot",
     request: { params: snapshotParam },
-    responses: answers(s.snapshotSchema, "The snapshot"),
+    responses: answers(snapshotSchema, "The snapshot"),
   }),
   removeSnapshot: createRoute({
     method: "delete",
@@ -299,7 +300,7 @@ export const ROUTES = {
     path: "/v1/warm",
     operationId: "listWarm",
     summary: "The warm templates, newest first",
-    responses: answers(z.array(s.snapshotSchema), "The templates"),
+    responses: answers(z.array(snapshotSchema), "The templates"),
   }),
   buildWarm: createRoute({
     method: "post",
@@ -307,7 +308,7 @@ export const ROUTES = {
     operationId: "buildWarm",
     summary: "Make the warm template from which such a VM would start, or find it made",
     request: body(s.createVmSchema),
-    responses: answers(s.snapshotSchema, "The template"),
+    responses: answers(snapshotSchema, "The template"),
   }),
   removeWarm: createRoute({
     method: "delete",

@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
-import { parseSnapshotName, parseVmName, parseVolumeName } from "#model/ids.ts";
+import { parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
@@ -14,7 +14,7 @@ const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lif
   LIMITS;
 
 /** A string that the model's own parser takes; its sentence and hint become the issue. */
-function parsed(parse: (text: string) => unknown) {
+export function parsed(parse: (text: string) => unknown) {
   return z.string().superRefine((text, context) => {
     try {
       parse(text);
@@ -127,40 +127,6 @@ export const forkSchema = z
     autoRemove: z.boolean().optional(),
   })
   .openapi("ForkVm");
-
-export const snapshotName = parsed(parseSnapshotName);
-
-export const createSnapshotSchema = z
-  .strictObject({ vm: z.string(), name: snapshotName.optional(), diskOnly: z.boolean().optional() })
-  .openapi("CreateSnapshot");
-
-/** A saved VM; see docs/snapshots.md. */
-export const snapshotSchema = z
-  .object({
-    id: z.string(),
-    name: z.string().optional(),
-    vm: z.string(),
-    image: z.string(),
-    imageDigest: z.string(),
-    /** False: the disk alone. */
-    hasMemory: z.boolean(),
-    driver: z.string().optional(),
-    /** The VMM that it fits. */
-    vmm: z.string().optional(),
-    cpus: z.int(),
-    memoryBytes: z.int(),
-    diskBytes: z.int(),
-    network: z.enum(NETWORKS),
-    init: z.enum(INITS),
-    /** What its files take; layers of disks may be shared with others. */
-    allocatedBytes: z.int(),
-    parts: z.array(z.object({ name: z.string(), sizeBytes: z.int(), sha256: z.string() })),
-    /** The VMs that map its memory, or are yet to start from it. */
-    usedBy: z.array(z.string()),
-    createdAtMs: z.int(),
-    lastUsedAtMs: z.int(),
-  })
-  .openapi("Snapshot");
 
 export const setVmSchema = z
   .strictObject({

@@ -1,6 +1,7 @@
 /** The wire's types, without the schemas' code: what the SDK and the CLI import. */
 import type { z } from "@hono/zod-openapi";
 import type * as schemas from "#api/schemas.ts";
+import type * as snapshots from "#api/snapshot-schemas.ts";
 
 export type CreateVm = z.infer<typeof schemas.createVmSchema>;
 export type SetVm = z.infer<typeof schemas.setVmSchema>;
@@ -20,6 +21,6 @@ export type Installation = z.infer<typeof schemas.installationSchema>;
 export type Doctor = z.infer<typeof schemas.doctorSchema>;
 export type DoctorCheck = Doctor["checks"][number];
 export type DaemonStatus = z.infer<typeof schemas.daemonSchema>;
-export type Snapshot = z.infer<typeof schemas.snapshotSchema>;
-export type CreateSnapshot = z.infer<typeof schemas.createSnapshotSchema>;
+export type Snapshot = z.infer<typeof snapshots.snapshotSchema>;
+export type CreateSnapshot = z.infer<typeof snapshots.createSnapshotSchema>;
 export type ForkVm = z.infer<typeof schemas.forkSchema>;

@@ -4,6 +4,7 @@ import type { Host } from "#daemon/host.ts";
 import { vmDisks } from "#daemon/vm-disks.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { BootPlan, DriverFeatures } from "#drivers/vm-driver.ts";
+import { macAddress } from "#drivers/qemu/command-line.ts";
 import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import type { GuestNetwork } from "#guest/guest-identity.ts";
@@ -73,7 +74,7 @@ export async function guestIdentity(
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),
-    network: guestNetwork(spec.network),
+    network: guestNetwork(spec.network, restored ? macAddress(vm.id) : undefined),
     env: { ...config.env, ...spec.env },
     user: spec.user ?? config.user,
     workdir: spec.workdir ?? config.workdir,
@@ -89,8 +90,8 @@ function machineId(id: VmId): string {
 }
 
 /** The guest's end of a network. QEMU's user-mode network has fixed addresses; none needs nothing. */
-function guestNetwork(network: Network): GuestNetwork | undefined {
+function guestNetwork(network: Network, mac: string | undefined): GuestNetwork | undefined {
   if (network === "none") return undefined;
   const { interface: name, address, gateway, nameserver } = USER_NETWORK;
-  return { interface: name, addresses: [address], gateway, nameservers: [nameserver] };
+  return { interface: name, addresses: [address], gateway, nameservers: [nameserver], mac };
 }

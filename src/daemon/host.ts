@@ -17,7 +17,7 @@ import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 import type { VerifiedFiles } from "#host/verified-files.ts";
-import type { DiskFormat } from "#storage/disk-layers.ts";
+import type { VM_DISKS } from "#storage/vm-disks.ts";
 import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
@@ -78,27 +78,8 @@ export type HelperVerbs = Pick<
   | "listConfined"
 >;
 
-/** The disks in VMs' folders; see `src/storage/disk-layers.ts`. */
-export type Disks = {
-  create(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
-  fromSnapshot(
-    snapshotFolder: string,
-    vmFolder: string,
-    format: DiskFormat,
-    signal: AbortSignal,
-  ): Promise<void>;
-  freeze(vmFolder: string, snapshotFolder: string, signal: AbortSignal): Promise<void>;
-  finishLayers(snapshotFolder: string, format: DiskFormat, signal: AbortSignal): Promise<void>;
-  overlay(vmFolder: string, signal: AbortSignal): Promise<void>;
-  fallAsleep(vmFolder: string): Promise<void>;
-  /** Idempotent. */
-  remove(vmFolder: string): Promise<void>;
-  /** Makes it larger, never smaller. */
-  grow(vmFolder: string, sizeBytes: number): Promise<void>;
-  /** What the files of a snapshot take. */
-  folderBytes(snapshotFolder: string): Promise<number>;
-  usage(vmFolder: string): Promise<{ readonly allocatedBytes: number; readonly sizeBytes: number }>;
-};
+/** The disks in VMs' folders. */
+export type Disks = typeof VM_DISKS;
 
 /** Folders inside the managed roots. */
 export type ManagedFiles = {

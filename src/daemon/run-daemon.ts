@@ -11,6 +11,7 @@ import { HearthError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
 import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
+import type { Config } from "#daemon/config.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Host } from "#daemon/host.ts";
@@ -46,18 +47,7 @@ import { readUsage } from "#host/procfs.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
-import {
-  diskFromSnapshot,
-  fallAsleep,
-  finishLayers,
-  folderBytes,
-  freezeDisk,
-  growLayeredDisk,
-  layeredDiskUsage,
-  newDisk,
-  overlayDisk,
-  removeDisk,
-} from "#storage/disk-layers.ts";
+import { VM_DISKS } from "#storage/vm-disks.ts";
 import { Volumes } from "#storage/volumes.ts";
 
 /** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
@@ -176,35 +166,13 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
       log,
     }),
     firecrackers,
-    disks: {
-      create: newDisk,
-      fromSnapshot: diskFromSnapshot,
-      freeze: freezeDisk,
-      finishLayers,
-      overlay: overlayDisk,
-      fallAsleep,
-      folderBytes,
-      remove: removeDisk,
-      grow: growLayeredDisk,
-      usage: layeredDiskUsage,
-    },
+    disks: VM_DISKS,
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
-    helper: new PrivilegedVerbs({
-      roots: {
-        vms: vmsDir(folders),
-        volumes: volumesDir(folders),
-        snapshots: snapshotsDir(folders),
-        runs: vmRunsDir(folders),
-        jails: jailsDir(folders),
-        leases: UID_LEASES,
-        cgroups: CGROUP_ROOT,
-      },
-      uids: { first: config.isolation.uidFirst, count: config.isolation.uidCount },
-    }),
+    helper: makeHelper(folders, config),
     processes: {
       usage: readUsage,
       strays: findStrayVmms,
@@ -214,6 +182,21 @@ function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: K
     now: Date.now,
     random: randomBytes,
   };
+}
+
+function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
+  return new PrivilegedVerbs({
+    roots: {
+      vms: vmsDir(folders),
+      volumes: volumesDir(folders),
+      snapshots: snapshotsDir(folders),
+      runs: vmRunsDir(folders),
+      jails: jailsDir(folders),
+      leases: UID_LEASES,
+      cgroups: CGROUP_ROOT,
+    },
+    uids: { first: isolation.uidFirst, count: isolation.uidCount },
+  });
 }
 
 /** The lock is ours, so whatever lies at the socket's path is a dead hearthd's. */

@@ -1,6 +1,7 @@
 /** What is done to a VM once it is known to be allowed: by `Vms`, alone on its VM. */
 import { errorBody, toHearthError } from "#base/error.ts";
 import type { ApiEvent } from "#api/events.ts";
+import { guestIdentity } from "#daemon/boot-plan.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
@@ -20,6 +21,8 @@ import { handleOf } from "#model/vm-state.ts";
 
 /** For the guest of a VM whose lifetime is over to flush. */
 export const LAST_WORDS_MS = 10_000;
+
+const TELL_MS = 10_000;
 
 /** `alone` and `act` run their work alone on the VM; all others are to be called inside of that. */
 export class VmActions {
@@ -49,6 +52,18 @@ export class VmActions {
 
   parts(id: VmId): StartParts {
     return { host: this.host, running: this.running, loop: this.loops.of(id) };
+  }
+
+  /** A guest that stood still does not know for how long. One that does not answer is told at its next start. */
+  async tellTime(vm: VmRecord, signal: AbortSignal): Promise<void> {
+    const inTime = AbortSignal.any([signal, AbortSignal.timeout(TELL_MS)]);
+    try {
+      const guest = await this.running.find(vm.id)?.guest(inTime);
+      await guest?.configure(await guestIdentity(this.host, vm, false, inTime), inTime);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+    }
   }
 
   /** What a VM that sleeps had in memory is given up. */

@@ -328,6 +328,7 @@ export class Vms {
       const handle = handleOf(vm.state);
       if (handle === undefined) return;
       await driverOf(this.#host, handle.driver)[action](handle, signal);
+      if (action === "resume") await this.#actions.tellTime(vm, signal);
       this.#actions.loops.of(vm.id).send({ type: action === "pause" ? "paused" : "resumed" });
     });
   }

@@ -58,6 +58,8 @@ export type DriverFeatures = {
   /** Of those that can run a VM the one with the highest is taken. */
   readonly preference: number;
   readonly pause: boolean;
+  /** Whether a disk may be a qcow2 over others; otherwise it is one raw file. */
+  readonly layeredDisks: boolean;
   /** How VMs can be saved with their memory; undefined where they cannot, with the reason in `snapshotsRefused`. */
   readonly snapshots?: SnapshotFeatures | undefined;
   readonly snapshotsRefused?: string | undefined;

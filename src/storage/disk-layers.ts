@@ -190,6 +190,22 @@ export async function overlayDisk(vmFolder: string, signal: AbortSignal): Promis
   await chmod(own, 0o600);
 }
 
+/** One file out of all layers, for a VMM that knows nothing else. */
+export async function flattenDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
+  const { path, format } = findDisk(vmFolder);
+  if (format === "raw") return;
+  const flat = join(vmFolder, "flat.raw");
+  await runOrThrow("qemu-img", ["convert", "-q", "-O", "raw", path, flat], {
+    timeoutMs: COPY_TIMEOUT_MS,
+    signal,
+  });
+  await chmod(flat, 0o600);
+  await rename(flat, join(vmFolder, "disk.raw"));
+  // From here on the folder has the new disk alone, and layers that nobody names.
+  await rm(path);
+  for (const layer of layersIn(vmFolder)) await rm(layer);
+}
+
 /** The disk as it is now is the one to go on with. Idempotent. */
 export async function fallAsleep(vmFolder: string): Promise<void> {
   await rm(join(vmFolder, WOKEN), { force: true });

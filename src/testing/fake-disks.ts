@@ -68,6 +68,7 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       writeFakeDisk(join(folder, "disk.qcow2"), diskAt(join(folder, ASLEEP)));
     },
     fallAsleep: async (folder) => rmSync(join(folder, WOKEN), { force: true }),
+    flatten: async () => {},
     folderBytes: async () => snapshotBytes(),
     remove: async (folder) => remove(folder),
     grow: async (folder, sizeBytes) => {

@@ -130,6 +130,7 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
+    layeredDisks: true,
     snapshots: { diskFormat: "raw", fits: "fake 1.0.0", memoryAccess: "read", weaknesses: [] },
     kernelFormat: "bzimage",
     preference: 1,

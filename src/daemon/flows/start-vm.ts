@@ -111,9 +111,12 @@ function need(start: Start | undefined): Start {
   return start;
 }
 
-async function makeDisk(host: Host, { vm, disk, signal }: Start): Promise<void> {
+async function makeDisk(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
   const { stateDir } = vmPaths(host.folders, vm.id);
-  if (disk === "keep") return;
+  if (disk === "keep") {
+    const { layeredDisks } = await driver.features(signal);
+    return layeredDisks ? undefined : host.disks.flatten(stateDir, signal);
+  }
   if (disk === "overlay") await host.disks.overlay(stateDir, signal);
   else if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
   else await diskFrom(host, stateDir, disk, signal);

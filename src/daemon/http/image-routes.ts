@@ -5,17 +5,25 @@ import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
+import type { VmRecord } from "#model/vm.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
 /** Images and kernels. */
 export function addImageRoutes(api: Api, daemon: Daemon): void {
-  const { host } = daemon;
+  const { host, warm } = daemon;
   // A VM may also use the kernel that came with another image.
-  const usersOf = (image: { digest: string; kernel: string }): string[] =>
-    host.store
-      .listVms()
-      .filter((vm) => vm.imageDigest === image.digest || vm.spec.kernel === image.kernel)
-      .map((vm) => vm.name);
+  const usersOf = (image: { digest: string; kernel: string }): string[] => {
+    const uses = ({ imageDigest, spec }: Pick<VmRecord, "imageDigest" | "spec">): boolean =>
+      imageDigest === image.digest || spec.kernel === image.kernel;
+    const snapshots = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
+    return [
+      ...host.store
+        .listVms()
+        .filter(uses)
+        .map(({ name }) => name),
+      ...snapshots.filter(uses).map(({ id, name }) => `snapshot ${name ?? id}`),
+    ];
+  };
   const view = (image: BuiltImage): Image => ({
     ref: image.ref,
     digest: image.digest,
@@ -45,9 +53,10 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
     const users = usersOf(image);
     if (users.length > 0) {
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
-        hint: `Remove them first: hearth rm ${users.join(" ")}`,
+        hint: "Remove them first, with `hearth rm` and `hearth snapshot rm`.",
       });
     }
+    await warm.prune(image.digest);
     await host.images.remove(ref, callOf(c, daemon).signal);
     return c.body(null, 204);
   });

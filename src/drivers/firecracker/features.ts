@@ -27,6 +27,7 @@ export function firecrackerFeatures(
     kernelFormat: "elf",
     // Better than any other where it is known to work, and worse where nobody knows.
     preference: kvm === "works" ? 2 : 0,
+    layeredDisks: false,
     pause: version === undefined || findFault(parseFirecrackerVersion(version), "pause") === undefined,
     ...(version !== undefined && snapshotFeatures(version, cpu)),
     networks: ["none"],

@@ -1,11 +1,13 @@
 /** QEMU's command line, decided in one pure function. Nothing secret goes on it: others can read it. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 import { invariant } from "#base/error.ts";
+import { parseVmId, parseVmName } from "#model/ids.ts";
 
 /** What the command line depends on besides the plan. */
 export type QemuMachine = {
@@ -102,6 +104,33 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   ].flat();
 }
 
+/**
+ * Changes with every change of the machine that Hearth builds: a state that was saved in one does not fit another,
+ * and QEMU would not always notice.
+ */
+export function machineRevision(accel: QemuMachine["accel"]): string {
+  const machine: QemuMachine = { accel, tscKhz: undefined };
+  const both = [false, true].map((nested) => qemuArguments({ ...ANY_PLAN, nested }, machine));
+  return createHash("sha256").update(JSON.stringify(both)).digest("hex").slice(0, 8);
+}
+
+const ANY_PLAN: BootPlan = {
+  id: parseVmId("vm-aaaaaaaaaaaa"),
+  name: parseVmName("any"),
+  stateDir: "/",
+  runDir: "/",
+  kernel: "/kernel",
+  initramfs: "/initramfs",
+  kernelArgs: [],
+  disks: [{ path: "/disk", format: "qcow2", readOnly: false, limited: true }],
+  cpus: 1,
+  memoryBytes: 1,
+  network: "user",
+  init: "agent",
+  nested: false,
+  isolation: UNCONFINED,
+};
+
 /** Virtio devices are on the machine's PCI bus, or are plain memory on a machine that has none. */
 type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
@@ -164,7 +193,7 @@ function networkArguments(plan: BootPlan, device: DeviceName): string[] {
 }
 
 /** The same for the VM at every start; locally administered. */
-function macAddress(id: string): string {
+export function macAddress(id: string): string {
   const hash = createHash("sha256").update(id).digest();
   return ["02", ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
 }

@@ -2,7 +2,9 @@ import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { GIB, MIB } from "#base/sizes.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
+import { machineRevision } from "#drivers/qemu/command-line.ts";
 import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
+import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import type { DriverFeatures, SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
@@ -69,6 +71,7 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
     kernelFormat: "bzimage",
     preference: 1,
     pause: true,
+    layeredDisks: true,
     snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
     networks: userNetwork ? NETWORKS : ["none"],
     nested: nestedCpus(installed, accel),
@@ -92,13 +95,18 @@ const MAPS_WRITABLE =
 
 function snapshotFeatures({ version }: Installed, accel: "kvm" | "tcg"): SnapshotFeatures {
   // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
-  const cpu = accel === "kvm" ? describeHostCpu() : "emulated";
+  const cpu = accel === "kvm" ? describeHostCpu() : `emulated at ${describeClock(readTscKhz())}`;
   return {
     diskFormat: "qcow2",
-    fits: `qemu ${version}, ${cpu}`,
+    fits: `qemu ${version}, ${cpu}, machine ${machineRevision(accel)}`,
     memoryAccess: mapsReadOnly(version) ? "read" : "write",
     weaknesses: mapsReadOnly(version) ? [] : [MAPS_WRITABLE],
   };
+}
+
+/** A guest that was calibrated for one host's counter tells the time wrong on another. */
+function describeClock(khz: number | undefined): string {
+  return khz === undefined ? "an unknown clock" : `${(khz / 1_000_000).toFixed(1)} GHz`;
 }
 
 /**
