@@ -17,6 +17,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parse, stringify } from "smol-toml";
 import { hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
@@ -34,15 +35,36 @@ const COMMAND_MS = 180_000;
 /** For VMs whose size does not matter. */
 export const SMALL = ["--memory", "256M", "--cpus", "1"];
 
+/** Nearly all VMs of the suite have one of these shapes. */
+const TEMPLATES = [
+  ["warm", "build", ...SMALL, "debian"],
+  ["warm", "build", "debian"],
+];
+
+export type BedOptions = {
+  /** Its config.toml. */
+  readonly config?: string | undefined;
+  /**
+   * Whether VMs start from warm templates, and make them. Unless told they boot: what was made in the background would
+   * be among what tests count. With HEARTH_E2E_WARM=1 they start from templates that the bed has made before its first
+   * command, so that every test that does not say `false` shows that such a VM is like any other.
+   */
+  readonly warm?: boolean | undefined;
+};
+
 export class Bed {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
   readonly folders: Folders;
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
+  readonly #usesTemplates: boolean;
+  #templates: Promise<readonly string[]> | undefined;
+  #templateIds: readonly string[] = [];
 
-  /** Cleaned up after the file's tests, whatever happened in them. `config` is its config.toml. */
-  constructor({ config }: { readonly config?: string } = {}) {
+  /** Cleaned up after the file's tests, whatever happened in them. */
+  constructor({ config = "", warm }: BedOptions = {}) {
+    this.#usesTemplates = warm === undefined && process.env["HEARTH_E2E_WARM"] === "1";
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
@@ -57,35 +79,42 @@ export class Bed {
       NODE_COMPILE_CACHE: join(cache, "compile"),
     };
     this.folders = hearthFolders(this.env, this.folder);
-    if (config !== undefined) {
-      mkdirSync(this.folders.config, { recursive: true });
-      writeFileSync(join(this.folders.config, "config.toml"), config);
-    }
+    this.configure(config, warm === true || this.#usesTemplates);
     after(() => this.clear());
   }
 
-  /** Runs `hearth` with these words, as a user does. */
-  hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-    const { env, ...rest } = options;
-    return runCli(process.execPath, [this.program, ...args], {
-      timeoutMs: COMMAND_MS,
-      ...rest,
-      env: { ...this.env, ...env },
-    });
+  /** For the next hearthd. `config` has the last word. */
+  configure(config: string, warm: boolean): void {
+    const { warm: given, ...others } = parse(config);
+    mkdirSync(this.folders.config, { recursive: true });
+    const document = { ...others, warm: { enabled: warm, ...(given as object | undefined) } };
+    writeFileSync(join(this.folders.config, "config.toml"), stringify(document));
   }
 
-  /** The same for a test that signals the program, or reads what it prints as it comes. */
+  /** Runs `hearth` with these words, as a user does. */
+  async hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+    await this.ready();
+    return this.#run(this.#words(args), options);
+  }
+
+  /** Resolves when the templates are there that this Hearth's VMs start from, if any. */
+  async ready(): Promise<void> {
+    if (!this.#usesTemplates) return;
+    this.#templates ??= this.#makeTemplates();
+    this.#templateIds = await this.#templates;
+  }
+
+  /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
   start(args: readonly string[]): ChildProcessWithoutNullStreams {
-    const command = spawn(process.execPath, [this.program, ...args], { env: { ...this.env } });
+    const words = [this.program, ...this.#words(args)];
+    const command = spawn(process.execPath, words, { env: { ...this.env } });
     command.stdin.on("error", () => {}); // It may end before it has read everything.
     return command;
   }
 
   /** The same, for what must succeed: its stdout. */
   async ok(args: readonly string[], options: CliOptions = {}): Promise<string> {
-    const result = await this.hearth(args, options);
-    if (result.code === 0) return result.stdout;
-    throw new Error(`hearth ${args.join(" ")} ended with ${result.code}\n${result.stdout}\n${result.stderr}`);
+    return told(args, await this.hearth(args, options));
   }
 
   async vms(): Promise<Vm[]> {
@@ -107,7 +136,8 @@ export class Bed {
   }
 
   /** The same Hearth for the SDK. */
-  connect(): Promise<Hearth> {
+  async connect(): Promise<Hearth> {
+    await this.ready();
     return Hearth.connect({ env: this.env });
   }
 
@@ -164,7 +194,13 @@ export class Bed {
       ...this.launchers().map(({ pid }) => `launcher ${pid}`),
       ...this.uidLeases().map((uid) => `uid ${uid}`),
       ...this.mounts().map((point) => `mount ${point}`),
+      ...this.snapshotFolders().map((name) => `snapshot ${name}`),
     ];
+  }
+
+  /** Of snapshots and of templates that were made on the way; those that the bed has made are not among them. */
+  snapshotFolders(): string[] {
+    return entries(join(this.folders.state, "snapshots")).filter((name) => !this.#templateIds.includes(name));
   }
 
   async clear(): Promise<void> {
@@ -174,6 +210,30 @@ export class Bed {
     for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
     rmSync(this.folder, { recursive: true, force: true });
   }
+
+  #run(args: readonly string[], { env, ...options }: CliOptions): Promise<CliResult> {
+    return runCli(process.execPath, [this.program, ...args], {
+      timeoutMs: COMMAND_MS,
+      ...options,
+      env: { ...this.env, ...env },
+    });
+  }
+
+  async #makeTemplates(): Promise<string[]> {
+    return Promise.all(TEMPLATES.map(async (words) => told(words, await this.#run(words, {})).trim()));
+  }
+
+  /** A VM of another shape makes none behind a test that counts VMMs. */
+  #words([verb = "", ...more]: readonly string[]): string[] {
+    const noWarm = this.#usesTemplates && (verb === "create" || verb === "run") ? ["--no-warm"] : [];
+    return [verb, ...noWarm, ...more];
+  }
+}
+
+/** The stdout of a command that must have succeeded. */
+function told(args: readonly string[], { code, stdout, stderr }: CliResult): string {
+  if (code === 0) return stdout;
+  throw new Error(`hearth ${args.join(" ")} ended with ${code}\n${stdout}\n${stderr}`);
 }
 
 function entries(folder: string): string[] {

@@ -1,16 +1,12 @@
 /** H6: one VMM that does not answer, beside one that does. */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
 import { Bed, SMALL } from "./bed.ts";
 
-const bed = new Bed();
+const bed = new Bed({ config: '[health]\ninterval = "1s"\nkill_after = "20s"\n' });
 
 before(async () => {
-  mkdirSync(bed.folders.config, { recursive: true });
-  const config = '[health]\ninterval = "1s"\nkill_after = "20s"\n';
-  writeFileSync(join(bed.folders.config, "config.toml"), config);
   await bed.ok(["image", "build", "debian"]);
   await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, ...SMALL, "debian"])));
 });
