@@ -9,7 +9,7 @@ import type { VmName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
-import { assertCan } from "#model/vm-state.ts";
+import { assertCan, handleOf } from "#model/vm-state.ts";
 
 export type ForkHow = {
   /** How many, 1 to `LIMITS.forksMax`. */
@@ -39,9 +39,9 @@ export async function forkVm(
   const snapshot = await snapshots.create(source.id, { kind: "fork" }, call);
   const made: VmRecord[] = [];
   try {
-    for (const name of names) made.push(await vms.make(newFork(host, name, snapshot, how), call));
+    for (const name of names) made.push(await vms.make(newFork(host, name, snapshot), call));
     await eachOf(made, AT_ONCE, async (fork) => void (await vms.start(fork.id, call)));
-    for (const { id } of made) host.store.unbind(id);
+    keepAll(host, made, how);
     return made.map(({ id }) => host.store.getVm(id));
   } catch (error) {
     for (const { id } of made) await vms.discard(id);
@@ -52,16 +52,30 @@ export async function forkVm(
   }
 }
 
-function newFork(host: Host, name: VmName, { id, spec, imageDigest }: SnapshotRecord, how: ForkHow) {
+function newFork(host: Host, name: VmName, { id, spec, imageDigest }: SnapshotRecord) {
   return {
     id: vmIdFrom(host.random(12)),
     name,
-    spec: { ...spec, origin: id, autoRemove: how.autoRemove ?? false },
+    // Until all of them run, none of them counts: a hearthd that comes back takes them away.
+    spec: { ...spec, origin: id, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
-    // Until all of them run, none of them counts.
     bound: true,
   } as const;
+}
+
+/** They are the caller's, at one moment. @throws HearthError `vm.gone` when one of them has ended already */
+function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: ForkHow): void {
+  const { store } = host;
+  store.transaction(() => {
+    for (const { id, name } of made) {
+      const vm = store.findVm(id);
+      if (vm === undefined || handleOf(vm.state) === undefined)
+        throw new HearthError("vm.gone", `${name} ended before all ran.`);
+      store.setSpec(id, { ...vm.spec, autoRemove });
+      store.unbind(id);
+    }
+  });
 }
 
 function forkNames(host: Host, source: VmName, { count, name }: ForkHow): VmName[] {
