@@ -41,9 +41,9 @@ export async function saveMemory(
   if (driver.snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
   const paused = vm.state.phase === "paused";
   const early = paused || after === "halt";
-  // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
-  if (paused) await driver.resume(handle, signal);
   try {
+    // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
+    if (paused) await driver.resume(handle, signal);
     const guest = await attachment.guest(signal);
     const quiesce = (): Promise<void> => freeze(held, guest, false, signal);
     if (early) {
@@ -56,15 +56,18 @@ export async function saveMemory(
     // A vsock device is reset when it is saved, and its connections do not notice.
     if (handle.agentVsockPort !== undefined) attachment.renewGuest();
     if (!early) await thaw(held);
+    else if (after === "go on") await wakeHeld(held);
   }
 }
 
-/** It was halted for its end, which did not come. */
+/** One that was halted goes on as it was; whose vCPUs stood still before has nothing held, and stands still again. */
 export async function wakeHeld(held: HeldVm): Promise<void> {
   const { host, vm, attachment } = held;
-  if (vm.state.phase === "paused") return;
-  await driverOf(host, attachment.handle.driver).resume(attachment.handle, AbortSignal.timeout(THAW_MS));
+  const { handle } = attachment;
+  const driver = driverOf(host, handle.driver);
+  await driver.resume(handle, AbortSignal.timeout(THAW_MS));
   await thaw(held);
+  if (vm.state.phase === "paused") await driver.pause(handle, AbortSignal.timeout(THAW_MS));
 }
 
 /** The same without memory: what programs have written is on the disk before. */
@@ -78,29 +81,29 @@ export async function holdForDisk(
   const driver = driverOf(host, handle.driver);
   // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
   if (vm.state.phase === "paused") return work();
-  await freeze(held, await attachment.guest(signal), true, signal);
   try {
+    await freeze(held, await attachment.guest(signal), true, signal);
     await driver.pause(handle, signal);
     await work();
   } finally {
-    await driver.resume(handle, AbortSignal.timeout(THAW_MS));
-    await thaw(held);
+    await wakeHeld(held);
   }
 }
 
-/** After a crash of hearthd: a VM that was being saved runs. Idempotent. */
+/** After a crash of hearthd: a VM that was being saved goes on as it was. Idempotent. */
 export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   const handle = handleOf(vm.state);
-  if (handle === undefined || vm.state.phase !== "running") return;
+  const { phase } = vm.state;
+  if (handle === undefined || (phase !== "running" && phase !== "paused")) return;
   const driver = driverOf(host, handle.driver);
   if (!(await driver.recover(handle))) return;
   const signal = AbortSignal.timeout(THAW_MS);
   await driver.resume(handle, signal);
-  const guest = await host.guests.waitFor(handle, THAW_MS, signal);
   try {
-    await guest.thaw(signal);
+    const guest = await host.guests.waitFor(handle, THAW_MS, signal);
+    await guest.thaw(signal).finally(() => guest.close());
   } finally {
-    guest.close();
+    if (phase === "paused") await driver.pause(handle, AbortSignal.timeout(THAW_MS));
   }
 }
 
