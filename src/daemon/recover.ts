@@ -3,6 +3,7 @@
  * are taken back or finished, VMMs that still run are adopted, and what belongs to nobody is taken away.
  */
 import { join } from "node:path";
+import { invariant } from "#base/error.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import { liftWalls } from "#daemon/confinement.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
@@ -15,6 +16,7 @@ import { endVmm, START_VM } from "#daemon/flows/start-vm.ts";
 import type { StartPlan } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
+import { letGoOn } from "#daemon/hold-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/journal.ts";
 import { hasLayers, wokenHalf } from "#daemon/wake-vm.ts";
@@ -26,6 +28,7 @@ import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
 
 /** One VM that cannot be put right is logged, and does not hold up the others. */
 export async function recover(host: Host, vms: Vms): Promise<void> {
@@ -57,8 +60,11 @@ async function settle(host: Host, flow: OpenFlow, journal: Journal): Promise<"un
     case "start": {
       if (isDone(START_VM.steps, steps)) return "finished";
       const { diskIsNew } = flow.context as StartPlan;
-      await unwindFlow(START_VM, { host, id, diskIsNew }, steps, journal);
-      restoreState(host, flow);
+      try {
+        await unwindFlow(START_VM, { host, id, diskIsNew }, steps, journal);
+      } finally {
+        restoreState(host, flow); // Only this journal knows whether a guest that slept may have run.
+      }
       return "unwound";
     }
     case "stop":
@@ -148,13 +154,14 @@ async function adoptVmms(host: Host, vms: Vms): Promise<void> {
   for (const vm of host.store.listVms()) {
     const handle = handleOf(vm.state);
     if (handle === undefined) {
-      // A start whose journal was lost in a power cut.
-      if (vm.state.phase === "starting") host.store.setState(vm.id, { phase: "created" });
+      // A start that was not journalled yet, or whose journal was lost in a power cut.
+      if (vm.state.phase === "starting") host.store.setState(vm.id, vm.state.back ?? unseen(host));
       continue;
     }
     const log = host.log.child({ vm: vm.id });
     if (await driverOf(host, handle.driver).recover(handle)) {
-      vms.adopt(vm, handle);
+      if (vm.state.phase === "stopping") await takeBackStop(host, vm);
+      vms.adopt(host.store.getVm(vm.id), handle);
       log.event("vm.adopted", { pid: handle.process.pid });
     } else {
       vms.lost(vm);
@@ -163,19 +170,49 @@ async function adoptVmms(host: Host, vms: Vms): Promise<void> {
   }
 }
 
+/** Never `created`: the disk of such a VM is replaced by a template's. */
+function unseen(host: Host): VmState {
+  return { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } };
+}
+
+/** One that was not journalled, so that nothing has happened; the VMM was halted when it was to sleep. */
+async function takeBackStop(host: Host, vm: VmRecord): Promise<void> {
+  invariant(vm.state.phase === "stopping", "the stop of a VM that stops");
+  host.store.setState(vm.id, { ...vm.state, phase: "running" });
+  try {
+    await letGoOn(host, host.store.getVm(vm.id));
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+  }
+}
+
 /** VMs of clients that went away with the last hearthd, and those that were to go when they do not run. */
 async function removeBound(host: Host, vms: Vms): Promise<void> {
   for (const vm of host.store.listBound()) {
     // A fork that has never run is nothing without the others.
-    if (vm.spec.autoRemove || vm.spec.origin !== undefined) await vms.remove(vm.id, true, vms.background());
-    else {
-      await vms.stop(vm.id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
-      host.store.unbind(vm.id);
-    }
+    if (vm.spec.autoRemove || vm.spec.origin !== undefined) await removeOne(host, vms, vm);
+    else await stopBound(host, vms, vm);
   }
   for (const vm of host.store.listVms()) {
     const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
-    if (vm.spec.autoRemove && ended) await vms.remove(vm.id, false, vms.background());
+    if (vm.spec.autoRemove && ended) await removeOne(host, vms, vm);
+  }
+}
+
+async function removeOne(host: Host, vms: Vms, { id }: VmRecord): Promise<void> {
+  try {
+    await vms.remove(id, true, vms.background());
+  } catch (error) {
+    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).stateDir, error });
+  }
+}
+
+async function stopBound(host: Host, vms: Vms, { id }: VmRecord): Promise<void> {
+  try {
+    await vms.stop(id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
+    host.store.unbind(id);
+  } catch (error) {
+    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
   }
 }
 

@@ -35,7 +35,7 @@ export type VmFailure = { readonly code: ErrorCode; readonly message: string };
 export function decide(state: VmState, event: VmEvent): VmState {
   switch (event.type) {
     case "start-asked":
-      return { phase: "starting", sinceMs: event.atMs };
+      return { phase: "starting", sinceMs: event.atMs, back: state };
     case "agent-ready":
       return { phase: "running", handle: event.handle, startedAtMs: event.atMs };
     case "start-failed":

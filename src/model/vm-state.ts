@@ -16,7 +16,8 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
  */
 export type VmState =
   | { readonly phase: "created" }
-  | { readonly phase: "starting"; readonly sinceMs: number }
+  /** `back`: where it is again when the start is taken back; undefined in rows of before there was such a field. */
+  | { readonly phase: "starting"; readonly sinceMs: number; readonly back?: VmState | undefined }
   | { readonly phase: "running"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "paused"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
