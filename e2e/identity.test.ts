@@ -1,0 +1,173 @@
+/** R1, R2, R3: what goes on as another VM is another one, before any process of the user's runs. */
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+import { Bed } from "./bed.ts";
+import { drawsOf, startDrawing } from "./draws.ts";
+import type { Draw } from "./draws.ts";
+
+const bed = new Bed();
+/** Two CPUs, because each has a random generator of its own in the kernel. */
+const TWO_CPUS = ["--memory", "256M", "--cpus", "2"];
+const PAIRS = 100;
+const OFF_MAX_MS = 500;
+
+type Life = { readonly before: readonly Draw[]; readonly after: readonly Draw[] };
+
+/**
+ * What this VM has from the one that it was made of, and what it drew itself. The last line of before may have been
+ * begun by one, and ended by the other.
+ */
+async function livesOf(names: readonly string[]): Promise<Life[]> {
+  const draws = await Promise.all(names.map((name) => drawsOf(bed, name, PAIRS)));
+  return draws.map((all, index) => {
+    const first = all.findIndex(({ host }) => host === names[index]);
+    return { before: all.slice(0, first), after: all.slice(first) };
+  });
+}
+
+function randomsOf(draws: readonly Draw[]): string[] {
+  return draws.flatMap(({ randoms }) => randoms);
+}
+
+function assertSameBefore(lives: readonly Life[]): void {
+  const [one, ...others] = lives.map((life) => life.before.slice(0, -1));
+  assert.ok(one !== undefined && one.length >= 20, "they have drawn the same for a while");
+  for (const other of others) assert.deepEqual(other, one);
+}
+
+function assertOthersAfter(lives: readonly Life[]): void {
+  for (const { after } of lives)
+    assert.equal(new Set(after.map(({ host }) => host)).size, 1, "the name does not change once it is there");
+  const all = randomsOf(lives.flatMap(({ after }) => after.slice(0, PAIRS)));
+  assert.equal(all.length, 4 * PAIRS * lives.length);
+  assert.equal(new Set(all).size, all.length, "nothing was drawn twice");
+}
+
+/** A moment at which the host's clock was between two others. */
+function assertBetween(fromMs: number, wallMs: number, toMs: number): void {
+  const isRight = wallMs >= fromMs - OFF_MAX_MS && wallMs <= toMs + OFF_MAX_MS;
+  assert.ok(isRight, `${wallMs} is not from ${fromMs} to ${toMs}`);
+}
+
+function assertForward(draws: readonly Draw[]): void {
+  for (const [index, { monotonicS }] of draws.entries())
+    assert.ok(index === 0 || monotonicS >= (draws[index - 1]?.monotonicS ?? Infinity));
+}
+
+let forkedFromMs = 0;
+let forkedToMs = 0;
+
+before(async () => {
+  await bed.ok(["create", "--name", "source", ...TWO_CPUS, "debian"]);
+  const files = "mkdir -p /etc/ssh /var/lib/systemd; openssl genpkey -algorithm ed25519 -out";
+  await bed.sh("source", `${files} /etc/ssh/ssh_host_ed25519_key; echo seed > /var/lib/systemd/random-seed`);
+  await startDrawing(bed, "source");
+  await drawsOf(bed, "source", 20);
+  forkedFromMs = Date.now();
+  await bed.ok(["fork", "-n", "2", "source"]);
+  forkedToMs = Date.now();
+});
+
+describe("two forks of a VM in which a program draws random numbers all the time", () => {
+  test(`R1: never draw the same: of ${PAIRS} draws of getrandom, /dev/urandom and UUIDs each, none is in both, nor in the source`, async () => {
+    const lives = await livesOf(["source-1", "source-2"]);
+    assertSameBefore(lives);
+    assertOthersAfter(lives);
+    const source = await drawsOf(bed, "source", (lives[0]?.before.length ?? 0) + PAIRS);
+    const shared = lives[0]?.before.slice(0, -1) ?? [];
+    assert.deepEqual(source.slice(0, shared.length), shared, "the source drew that, too");
+    const later = new Set(randomsOf(source.slice(shared.length + 1)));
+    for (const { after } of lives)
+      assert.deepEqual(
+        randomsOf(after).filter((random) => later.has(random)),
+        [],
+      );
+  });
+
+  test(`R3: know the time to ${OFF_MAX_MS} ms when the first of their programs goes on, and no clock goes back`, async () => {
+    for (const { before: shared, after } of await livesOf(["source-1", "source-2"])) {
+      assertBetween(forkedFromMs, after[0]?.wallMs ?? 0, forkedToMs);
+      assertForward([...shared, ...after]);
+    }
+  });
+
+  test("R2: have a host name, a machine id, a boot id and SSH host keys of their own, and no seed of the source's", async () => {
+    const names = ["source", "source-1", "source-2"];
+    for (const [what, path] of [
+      ["boot id", "/proc/sys/kernel/random/boot_id"],
+      ["machine id", "/etc/machine-id"],
+      ["host key", "/etc/ssh/ssh_host_ed25519_key"],
+    ] as const) {
+      const found = await Promise.all(names.map((name) => bed.sh(name, `cat ${path}`)));
+      assert.ok(
+        found.every((text) => text.length > 20),
+        what,
+      );
+      assert.equal(new Set(found).size, names.length, `each has its own ${what}`);
+    }
+    for (const name of names) {
+      const script = 'hostname; cat /etc/hostname; grep -c "\\b$(hostname)\\b" /etc/hosts; hostname -f';
+      assert.equal(await bed.sh(name, script), `${name}\n${name}\n1\n${name}\n`);
+      assert.equal((await bed.hearth(["exec", name, "--", "cat", "/var/lib/systemd/random-seed"])).code, 1);
+    }
+  });
+});
+
+describe("two VMs that are made of one snapshot, seconds later", () => {
+  let startedFromMs = 0;
+  let startedToMs = 0;
+
+  before(async () => {
+    await bed.ok(["rm", "-f", "source-1", "source-2"]);
+    await bed.ok(["snapshot", "create", "source", "old"]);
+    const savedAt = performance.now();
+    await bed.until(() => performance.now() - savedAt > 5_000); // What was saved gets old.
+    startedFromMs = Date.now();
+    for (const name of ["one", "two"]) await bed.ok(["create", "--name", name, "--snapshot", "old"]);
+    startedToMs = Date.now();
+  });
+
+  test(`R1: never draw the same, ${PAIRS} times of ${PAIRS}`, async () => {
+    const lives = await livesOf(["one", "two"]);
+    assertSameBefore(lives);
+    assertOthersAfter(lives);
+  });
+
+  test(`R3: know the time to ${OFF_MAX_MS} ms when the first of their programs goes on`, async () => {
+    for (const { before: shared, after } of await livesOf(["one", "two"])) {
+      const last = shared.at(-2)?.wallMs ?? 0;
+      assert.ok(startedFromMs - last > 5_000, "the clock that was saved is far off");
+      assertBetween(startedFromMs, after[0]?.wallMs ?? 0, startedToMs);
+      assertForward([...shared, ...after]);
+    }
+  });
+
+  test("R2: that goes back to it keeps its own name and machine id, and draws what it never drew", async () => {
+    const machineId = await bed.sh("source", "cat /etc/machine-id");
+    const drawn = new Set(randomsOf(await drawsOf(bed, "source", PAIRS)));
+    const [saved] = await livesOf(["one"]);
+    await bed.ok(["snapshot", "restore", "old"]);
+    assert.equal(await bed.sh("source", "hostname; cat /etc/machine-id"), `source\n${machineId}`);
+    const again = await drawsOf(bed, "source", (saved?.before.length ?? 0) + PAIRS);
+    const since = again.slice(saved?.before.length ?? 0);
+    const twice = randomsOf(since).filter((random) => drawn.has(random));
+    assert.deepEqual(twice, []);
+  });
+});
+
+test("R3: a VM that was suspended for seconds knows the time to half a second in its first command", async () => {
+  const dateMs = async (): Promise<readonly [number, number, number]> => {
+    const fromMs = Date.now();
+    const wall = await bed.sh("source", "date +%s.%N");
+    return [fromMs, 1000 * Number(wall), Date.now()];
+  };
+  assertBetween(...(await dateMs()));
+  await bed.ok(["suspend", "source"]);
+  const suspendedAt = performance.now();
+  await bed.until(() => performance.now() - suspendedAt > 5_000);
+  assertBetween(...(await dateMs()));
+  const draws = await drawsOf(bed, "source", PAIRS);
+  const gaps = draws.map(({ wallMs }, index) => wallMs - (draws[index - 1]?.wallMs ?? wallMs));
+  assert.ok(Math.max(...gaps) > 5_000, "its program slept with it");
+  assertForward(draws);
+});
