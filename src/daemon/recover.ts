@@ -93,7 +93,8 @@ function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): 
 function restoreState(host: Host, flow: OpenFlow): void {
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
-  const { back } = flow.context as StartPlan;
+  const { back, origin } = flow.context as StartPlan;
+  if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
   const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
   if (back.phase === "suspended" && mayHaveRun) host.store.setState(vm.id, wokenHalf(host.now()));
   else host.store.setState(vm.id, back);

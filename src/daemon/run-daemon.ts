@@ -113,7 +113,7 @@ export async function runDaemon(
     await recover(host, vms);
     await sweepSnapshots(host);
     const idle = new IdleVms(host, vms, snapshots);
-    vms.whenBooted((vm) => warm.booted(vm));
+    vms.whenBooted((vm, started) => warm.booted(vm, started));
     const server = await listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();

@@ -10,7 +10,7 @@ import type { Host } from "#daemon/host.ts";
 import { RunningVms } from "#daemon/running-vms.ts";
 import type { EndActions } from "#daemon/running-vms.ts";
 import { startVm } from "#daemon/start-vm.ts";
-import type { StartParts } from "#daemon/start-vm.ts";
+import type { Started, StartParts } from "#daemon/start-vm.ts";
 import { stopVm } from "#daemon/stop-vm.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
@@ -29,7 +29,7 @@ export class VmActions {
   readonly host: Host;
   readonly loops: VmLoops;
   readonly running: RunningVms;
-  onBooted: (vm: VmRecord) => void = () => {};
+  onBooted: (vm: VmRecord, started: Started) => void = () => {};
 
   constructor(host: Host, ends: EndActions) {
     this.host = host;
@@ -38,11 +38,11 @@ export class VmActions {
   }
 
   async start(vm: VmRecord, call: Call, how: StartHow = {}): Promise<void> {
-    await startVm(this.parts(vm.id), vm, how, call);
+    const started = await startVm(this.parts(vm.id), vm, how, call);
     this.touch(vm.id);
-    const started = this.host.store.getVm(vm.id);
-    this.running.armLifetime(started);
-    if (handleOf(started.state)?.snapshot === undefined) this.onBooted(started);
+    const now = this.host.store.getVm(vm.id);
+    this.running.armLifetime(now);
+    if (handleOf(now.state)?.snapshot === undefined) this.onBooted(now, started);
     if (vm.state.phase === "suspended") await forgetMemory(this.host, vm.id);
   }
 

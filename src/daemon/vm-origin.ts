@@ -46,7 +46,9 @@ export async function chooseOrigin(
     // A driver that knows one file alone goes on with that.
     const own = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
     const disk = given.kind === "suspended" ? own : given;
-    if (given.shape === undefined || vm.spec.cold === true) return { memory: undefined, disk };
+    // What was asked for at its making is about what it begins as.
+    const cold = vm.spec.cold === true && how.from === undefined && given.kind !== "suspended";
+    if (given.shape === undefined || cold) return { memory: undefined, disk };
     if (snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
     assertFits(given, await shapeOf(host, vm, driver.name, snapshots, signal));
     return { memory: { snapshot: given, required: true }, disk };
@@ -60,8 +62,7 @@ export async function chooseOrigin(
 /** What it was suspended to, or is to begin with. */
 function savedOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
   if (state.phase === "suspended") return host.snapshots.get(state.snapshot);
-  if (spec.origin === undefined || state.phase === "stopped") return undefined;
-  return host.snapshots.known(spec.origin);
+  return spec.origin === undefined ? undefined : host.snapshots.known(spec.origin);
 }
 
 /** The shape of VMs that share templates, or undefined when this one neither uses nor makes one. */

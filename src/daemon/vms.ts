@@ -2,6 +2,7 @@
  * The VMs: every action that the API offers on them. Each action is checked against the table of allowed
  * actions, runs alone on its VM, and is a flow where it changes the host.
  */
+import { existsSync } from "node:fs";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
@@ -108,9 +109,11 @@ export class Vms {
   async start(nameOrId: string, call: Call, how: StartHow = {}): Promise<VmRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     assertCan("start", vm.state.phase, vm.name);
-    return this.#actions.act(vm, "start", call, (signal) =>
-      this.#actions.start(vm, { ...call, signal }, how),
-    );
+    const action = vm.state.phase === "suspended" ? "wake" : "start";
+    return this.#actions.act(vm, action, call, async (signal) => {
+      if (how.fresh === true) await this.#actions.forget(vm);
+      await this.#actions.start(this.#host.store.getVm(vm.id), { ...call, signal }, how);
+    });
   }
 
   /** Has a VM that never ran load what was saved of another one, as proof that it can be. */
@@ -227,18 +230,23 @@ export class Vms {
     const asked = host.store.getVm(nameOrId);
     assertCan("restore", asked.state.phase, asked.name);
     return this.#actions.act(asked, "restore", call, async (signal) => {
-      const spec = specBack(host.store.getVm(asked.id).spec, snapshot.spec);
+      const spec = { ...specBack(host.store.getVm(asked.id).spec, snapshot.spec), origin: undefined };
       const before = { ...host.store.getVm(asked.id), spec };
       // Refused before anything is ended.
       await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
       const ran = handleOf(before.state) !== undefined;
       if (ran) await this.#actions.stop(before, { mode: "kill", timeoutMs: 0 }, call);
       await this.#actions.forget(before);
-      host.store.setSpec(before.id, spec);
+      // Until its disk is there, its next start makes it: also that of a hearthd that comes back.
+      host.store.setSpec(before.id, { ...spec, origin: snapshot.id });
       const vm = host.store.getVm(before.id);
-      if (snapshot.shape !== undefined || ran)
-        return this.#actions.start(vm, { ...call, signal }, { from: snapshot });
-      await diskFrom(host, vmPaths(host.folders, vm.id).stateDir, snapshot, signal);
+      try {
+        if (snapshot.shape !== undefined || ran)
+          await this.#actions.start(vm, { ...call, signal }, { from: snapshot });
+        else await diskFrom(host, vmPaths(host.folders, vm.id).stateDir, snapshot, signal);
+      } finally {
+        if (existsSync(vmPaths(host.folders, vm.id).disk)) host.store.setSpec(vm.id, spec);
+      }
     });
   }
 
@@ -296,7 +304,7 @@ export class Vms {
   }
 
   /** `listener` is told of each VM that has booted, and was not restored. */
-  whenBooted(listener: (vm: VmRecord) => void): void {
+  whenBooted(listener: VmActions["onBooted"]): void {
     this.#actions.onBooted = listener;
   }
 

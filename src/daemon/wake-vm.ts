@@ -14,7 +14,7 @@ export function hasLayers(host: Pick<Host, "folders">, id: VmId): boolean {
 }
 
 /** Of a VM whose memory does not fit its disk any more. */
-export function wokenHalf(atMs: number): VmState {
+export function wokenHalf(atMs: number): Extract<VmState, { phase: "failed" }> {
   const message =
     "It was woken and did not come back; what it had in memory is lost, its disk is as after a power cut.";
   return { phase: "failed", code: "snapshot.failed", message, atMs };

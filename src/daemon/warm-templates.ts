@@ -8,6 +8,7 @@ import { dropSnapshot } from "#daemon/drop-snapshot.ts";
 import { runInGuest } from "#daemon/first-command.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
+import type { Started } from "#daemon/start-vm.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
 import { blanksOf } from "#daemon/vm-disks.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
@@ -30,6 +31,8 @@ export type WarmTiming = {
   readonly patienceMs: number;
 };
 
+/** One may have been removed while a VM was starting; two are no accident. */
+const GIVEN_UP_MAX = 2;
 const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000 };
 
 /** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
@@ -41,6 +44,9 @@ export class WarmTemplates {
   readonly #queue = new Map<string, Wanted>();
   /** Shapes that could not be made; tried again by the next hearthd, or when somebody asks. */
   readonly #failed = new Set<string>();
+  /** How often a template of this shape was made, and did not work when it was needed. R6. */
+  readonly #givenUp = new Map<string, number>();
+  readonly #making = new Map<string, Promise<SnapshotRecord>>();
   readonly #timing: WarmTiming;
   #work: Promise<void> | undefined;
 
@@ -52,7 +58,8 @@ export class WarmTemplates {
   }
 
   /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
-  booted(vm: VmRecord): void {
+  booted(vm: VmRecord, { gaveUp }: Started = { gaveUp: undefined }): void {
+    if (gaveUp?.shape !== undefined) this.#countGivenUp(gaveUp.shape.key);
     if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
     this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
   }
@@ -66,10 +73,8 @@ export class WarmTemplates {
     const there = this.#host.snapshots.findByShape("warm", key);
     if (there !== undefined) return there;
     this.#queue.delete(key);
-    return this.#make(
-      { spec: await templateSpec(this.#host, vm.spec), imageDigest: vm.imageDigest, key },
-      call,
-    );
+    const spec = await templateSpec(this.#host, vm.spec);
+    return this.#makeOnce({ spec, imageDigest: vm.imageDigest, key }, call);
   }
 
   list(): SnapshotRecord[] {
@@ -100,6 +105,13 @@ export class WarmTemplates {
     await this.idle();
   }
 
+  /** Made over and over, it would only keep the host busy. */
+  #countGivenUp(key: string): void {
+    const times = (this.#givenUp.get(key) ?? 0) + 1;
+    this.#givenUp.set(key, times);
+    if (times >= GIVEN_UP_MAX) this.#failed.add(key);
+  }
+
   async #want(vm: VmRecord): Promise<void> {
     const { signal } = this.#ended;
     const driver = await chooseDriver(this.#host, vm.spec, signal);
@@ -120,13 +132,27 @@ export class WarmTemplates {
       if (this.#ended.signal.aborted) return;
       if (this.#host.snapshots.findByShape("warm", key) !== undefined) continue;
       try {
-        await this.#make(wanted, this.#background());
+        await this.#makeOnce(wanted, this.#background());
       } catch (error) {
         if (this.#ended.signal.aborted) return;
         this.#failed.add(key);
         this.#host.log.event("warm.failed", { error });
       }
     }
+  }
+
+  /** Who comes while it is being made gets the same. */
+  async #makeOnce(wanted: Wanted, call: Call): Promise<SnapshotRecord> {
+    const { key } = wanted;
+    for (let other = this.#making.get(key); other !== undefined; other = this.#making.get(key)) {
+      await other.catch(() => {}); // Whoever makes it is told.
+      const there = this.#host.snapshots.findByShape("warm", key);
+      if (there !== undefined) return there;
+    }
+    call.signal.throwIfAborted();
+    const work = this.#make(wanted, call).finally(() => this.#making.delete(key));
+    this.#making.set(key, work);
+    return work;
   }
 
   /** Boots a VM in which nothing runs, and saves it. */

@@ -11,7 +11,7 @@ import { checkParts } from "#daemon/snapshot-files.ts";
 import { diskFrom } from "#daemon/vm-disks.ts";
 import { snapshotPaths, vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
 import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
-import type { VmId } from "#model/ids.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -27,7 +27,12 @@ export type StartContext = {
 };
 
 /** What is journalled. */
-export type StartPlan = { readonly back: VmState; readonly diskIsNew: boolean };
+export type StartPlan = {
+  readonly back: VmState;
+  readonly diskIsNew: boolean;
+  /** What the VM is to begin as: it is in its row until the VM has begun. */
+  readonly origin?: SnapshotId | undefined;
+};
 
 export type Start = {
   readonly vm: VmRecord;
@@ -39,11 +44,15 @@ export type Start = {
   readonly commit: (attachment: Attachment) => void;
   /** What it goes on from, in place of a boot. */
   memory: Origin | undefined;
-  readonly disk: VmOrigin["disk"];
+  disk: VmOrigin["disk"];
   /** A template did not work: nobody is to try it again. */
-  readonly retire: (template: SnapshotRecord) => void;
+  readonly retire: (template: SnapshotRecord) => Promise<void>;
   /** The VMM that was booted last. */
   attachment?: Attachment;
+  /** Its guest may have written to its disk. */
+  mayHaveRun?: boolean;
+  /** A template that did not work. */
+  gaveUp?: SnapshotRecord;
 };
 
 const KILL_DEADLINE_MS = 10_000;
@@ -111,7 +120,17 @@ function need(start: Start | undefined): Start {
   return start;
 }
 
-async function makeDisk(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
+async function makeDisk(host: Host, start: Start): Promise<void> {
+  const { memory, signal } = start;
+  try {
+    await makeDiskOf(host, start);
+  } catch (error) {
+    if (memory === undefined || memory.required || signal.aborted) throw error;
+    await giveUpTemplate(host, start, memory.snapshot, error); // It may have been removed a moment ago.
+  }
+}
+
+async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
   const { stateDir } = vmPaths(host.folders, vm.id);
   if (disk === "keep") {
     const { layeredDisks } = await driver.features(signal);
@@ -130,7 +149,7 @@ async function giveIdentity(host: Host, start: Start, restored: boolean): Promis
 }
 
 async function boot(host: Host, start: Start): Promise<void> {
-  const { memory, vm, signal } = start;
+  const { memory, signal } = start;
   if (memory === undefined) return bootCold(host, start);
   const { snapshot, required } = memory;
   try {
@@ -146,14 +165,22 @@ async function boot(host: Host, start: Start): Promise<void> {
     return;
   } catch (error) {
     if (required || signal.aborted) throw error;
-    host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: snapshot.id, error });
-    start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
-    await endVmm(host, vm.id, start);
-    start.retire(snapshot);
-    start.memory = undefined;
-    await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
+    await giveUpTemplate(host, start, snapshot, error);
     await bootCold(host, start);
   }
+}
+
+/** The VM boots instead, with a disk of its own. */
+async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
+  const { vm, signal } = start;
+  host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
+  start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
+  await endVmm(host, vm.id, start);
+  await start.retire(template);
+  start.gaveUp = template;
+  start.memory = undefined;
+  start.disk = "empty";
+  await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
 }
 
 /** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
@@ -187,6 +214,7 @@ async function startVmm(
   const plan = await bootPlan(host, vm, features, signal);
   giveFiles(host, vm);
   onProgress({ stage: "boot", text });
+  start.mayHaveRun = true;
   const attachment = start.attach(await run(plan));
   start.attachment = attachment;
   onProgress({ stage: "boot", text: "waiting for the guest" });
