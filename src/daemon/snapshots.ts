@@ -11,7 +11,7 @@ import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { checkParts, hashParts, sealParts } from "#daemon/snapshot-files.ts";
 import { specOfCopies } from "#daemon/snapshot-spec.ts";
 import { shapeOf } from "#daemon/snapshot-shape.ts";
-import { dropSnapshot } from "#daemon/drop-snapshot.ts";
+import { dropSnapshot, forgetMemory } from "#daemon/drop-snapshot.ts";
 import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
@@ -72,12 +72,15 @@ export class Snapshots {
       };
       try {
         await this.#take(snapshot, features, how, save, { ...call, signal });
+        await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
       } catch (error) {
-        await wakeHeld(held);
+        await wakeHeld(held).finally(() => forgetMemory(host, id));
         throw error;
       }
-      await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
       await this.#vms.endSuspended(vm, snapshot.id, call);
+      if (host.store.getVm(id).state.phase === "suspended") return;
+      await forgetMemory(host, id);
+      throw new HearthError("vm.gone", `${vm.name} ended while its memory was saved.`);
     });
     return host.store.getVm(id);
   }
