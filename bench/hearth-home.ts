@@ -1,6 +1,6 @@
 /** A Hearth of its own for the measurements: fresh folders, the user's own image cache, a real hearthd. */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { hearthFolders } from "#base/folders.ts";
@@ -11,6 +11,7 @@ import type { ProcessRef } from "#host/procfs.ts";
 import { Hearth } from "#sdk/hearth.ts";
 
 const ROOT = join(import.meta.dirname, "..");
+const HEARTH = join(ROOT, "hearth");
 const COMMAND_MS = 600_000;
 const STAT_BLOCK_BYTES = 512;
 
@@ -35,13 +36,24 @@ export class HearthHome implements AsyncDisposable {
   }
 
   /** Runs `./hearth` as a person does, without a terminal. Resolves with the milliseconds that it took. */
-  hearth(...args: readonly string[]): Promise<number> {
-    return this.#timed(join(ROOT, "hearth"), args);
+  async hearth(...args: readonly string[]): Promise<number> {
+    return (await this.#run(HEARTH, args)).tookMs;
+  }
+
+  /** The same; resolves with what it printed. */
+  async ask(...args: readonly string[]): Promise<string> {
+    return (await this.#run(HEARTH, args)).stdout;
   }
 
   /** The least that a program on this Node can take. */
-  emptyNode(): Promise<number> {
-    return this.#timed(process.execPath, ["-e", "0"]);
+  async emptyNode(): Promise<number> {
+    return (await this.#run(process.execPath, ["-e", "0"])).tookMs;
+  }
+
+  /** For the hearthd that is yet to start. */
+  configure(toml: string): void {
+    mkdirSync(this.folders.config, { recursive: true });
+    writeFileSync(join(this.folders.config, "config.toml"), toml);
   }
 
   connect(): Promise<Hearth> {
@@ -80,7 +92,7 @@ export class HearthHome implements AsyncDisposable {
     }
   }
 
-  #timed(file: string, args: readonly string[]): Promise<number> {
+  #run(file: string, args: readonly string[]): Promise<{ tookMs: number; stdout: string }> {
     const startedMs = performance.now();
     // What it prints is read, as a pipe's other end would, and shown if it fails.
     const child = spawn(file, args, {
@@ -89,13 +101,17 @@ export class HearthHome implements AsyncDisposable {
       timeout: COMMAND_MS,
     });
     let said = "";
+    let stdout = "";
     for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk: Buffer) => (said += chunk.toString()));
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        said += text;
+        if (stream === child.stdout) stdout += text;
+      });
     return new Promise((resolve, reject) => {
       child.once("error", reject);
       child.once("close", (code) => {
         const tookMs = performance.now() - startedMs;
-        if (code === 0) resolve(tookMs);
+        if (code === 0) resolve({ tookMs, stdout });
         else reject(new Error(`\`${[file, ...args].join(" ")}\` ended with ${code}:\n${said.slice(-2_000)}`));
       });
     });

@@ -12,6 +12,7 @@ import type { Line } from "./line.ts";
 import { describeMachine, loadNow } from "./machine.ts";
 import type { Bench, Row } from "./row.ts";
 import { chooseRows } from "./rows.ts";
+import { COLD } from "./template.ts";
 
 const PAIRS = 10;
 
@@ -47,7 +48,7 @@ async function main(rows: readonly Row[], pairs: number): Promise<number> {
 async function learnShape(home: HearthHome, say: Bench["say"]): Promise<VmShape> {
   say("the image, and one VM to see what hearthd makes of it");
   await home.hearth("image", "build", "debian");
-  await home.hearth("create", "--name", "bench-shape", "debian");
+  await home.hearth("create", "--name", "bench-shape", ...COLD, "debian");
   const vm = (await home.connect()).vm("bench-shape");
   const { imageDigest, accel = "tcg", cpus, memoryBytes, diskBytes } = await vm.show();
   await vm.remove({ force: true });

@@ -4,6 +4,7 @@ import { BareVm } from "../bare-vm.ts";
 import { interleave } from "../pairs.ts";
 import type { Pairs } from "../pairs.ts";
 import type { Row } from "../row.ts";
+import { COLD } from "../template.ts";
 import { execThrough, zeros } from "../transfer.ts";
 
 const MIB = 1024 ** 2;
@@ -20,7 +21,7 @@ export const CP: Row = {
     try {
       const file = join(folder, "file");
       writeFileSync(file, Buffer.alloc(FILE_MIB * MIB));
-      await home.hearth("create", "--name", "bench-cp", "debian");
+      await home.hearth("create", "--name", "bench-cp", ...COLD, "debian");
       await using bare = await BareVm.prepare(home, shape);
       await bare.boot();
       const copyIn = (): Promise<number> => home.hearth("cp", file, `bench-cp:${GUEST_FILE}`);

@@ -1,6 +1,7 @@
 import { BareVm } from "../bare-vm.ts";
 import { interleave } from "../pairs.ts";
 import type { Row } from "../row.ts";
+import { COLD } from "../template.ts";
 
 /** Starts are short: this many more pairs cost little, and even out what the VMs' own timers do. */
 const PAIRS_FACTOR = 3;
@@ -9,7 +10,7 @@ const PAIRS_FACTOR = 3;
 export const EXEC: Row = {
   name: "exec",
   async run({ home, shape, pairs }) {
-    await home.hearth("create", "--name", "bench-exec", "debian");
+    await home.hearth("create", "--name", "bench-exec", ...COLD, "debian");
     await using bare = await BareVm.prepare(home, shape);
     await bare.boot();
     const { signal } = new AbortController();

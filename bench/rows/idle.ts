@@ -4,6 +4,7 @@ import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 import { HearthHome } from "../hearth-home.ts";
 import type { Line } from "../line.ts";
 import type { Row } from "../row.ts";
+import { COLD, Template } from "../template.ts";
 
 const MIB = 1024 ** 2;
 const RUNS = 20;
@@ -20,12 +21,15 @@ export const IDLE: Row = {
     await using home = new HearthHome();
     const daemon = await home.daemon();
     const fresh = await restingMib(daemon);
-    say(`idle: ${RUNS} runs`);
+    say(`idle: a template, and ${RUNS} runs from it`);
+    const template = await Template.build(home, []);
     for (let done = 0; done < RUNS; done++) await home.hearth("run", "--rm", "debian", "--", "true");
+    await template.assertUsed();
     const used = await restingMib(daemon);
     const cpuWithout = await idleCpuPercent(daemon);
     say(`idle: ${VMS.length} VMs`);
-    for (const name of VMS) await home.hearth("create", "--memory", "256M", "--name", name, "debian");
+    for (const name of VMS)
+      await home.hearth("create", ...COLD, "--memory", "256M", "--name", name, "debian");
     const withVms = await restingMib(daemon);
     const cpuWith = await idleCpuPercent(daemon);
     const rss = { unit: "MiB", bound: { atMost: 120 } } as const;
