@@ -2,8 +2,6 @@
  * A VM without Hearth around it: QEMU with the same kernel, initramfs, disks and arguments that hearthd gives
  * it, and the agent's client in this process. It is what Hearth is measured against.
  */
-import { spawn } from "node:child_process";
-import type { ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
@@ -18,6 +16,7 @@ import type { ImageDigest } from "#model/ids.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { createDisk } from "#storage/disks.ts";
 import type { HearthHome } from "./hearth-home.ts";
+import { QemuProcess } from "./qemu-process.ts";
 
 const AGENT_DIR = join(import.meta.dirname, "../build/agent");
 const BOOT_MS = 300_000;
@@ -38,7 +37,7 @@ export class BareVm implements AsyncDisposable {
   readonly #folder: string;
   readonly #arguments: readonly string[];
   readonly #socket: string;
-  #process: ChildProcess | undefined;
+  #process: QemuProcess | undefined;
   #agent: AgentClient | undefined;
 
   private constructor(folder: string, plan: BootPlan, accel: VmShape["accel"]) {
@@ -84,13 +83,9 @@ export class BareVm implements AsyncDisposable {
   /** Resolves with the milliseconds from the start of QEMU to the agent's first answer. */
   async boot(): Promise<number> {
     const startedMs = performance.now();
-    const vmm = spawn("qemu-system-x86_64", this.#arguments, { stdio: "ignore" });
-    this.#process = vmm;
-    const ended = new AbortController();
-    vmm.once("error", (error) => ended.abort(error));
-    vmm.once("exit", (code) => ended.abort(new Error(`QEMU ended with ${code}.`)));
+    this.#process = new QemuProcess(this.#arguments);
     this.#agent = (
-      await waitForAgent({ agentSocket: this.#socket }, { deadlineMs: BOOT_MS }, ended.signal)
+      await waitForAgent({ agentSocket: this.#socket }, { deadlineMs: BOOT_MS }, this.#process.ended)
     ).agent;
     return performance.now() - startedMs;
   }
@@ -103,12 +98,7 @@ export class BareVm implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#agent?.close();
-    const vmm = this.#process;
-    if (vmm !== undefined && vmm.exitCode === null && vmm.signalCode === null) {
-      const gone = new Promise((resolve) => vmm.once("exit", resolve));
-      vmm.kill("SIGKILL");
-      await gone;
-    }
+    await this.#process?.[Symbol.asyncDispose]();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
