@@ -1,3 +1,5 @@
+import type { TestContext } from "node:test";
+import type { CreateVm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
@@ -7,8 +9,10 @@ import { Snapshots } from "#daemon/snapshots.ts";
 import { Vms } from "#daemon/vms.ts";
 import { WarmTemplates } from "#daemon/warm-templates.ts";
 import type { WarmTiming } from "#daemon/warm-templates.ts";
-import { FakeHost } from "#testing/fake-host.ts";
-import type { FakeHostOptions, FakeMachine } from "#testing/fake-host.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { letWork } from "#testing/fake-guest.ts";
+import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+import type { FakeHostOptions } from "#testing/fake-host.ts";
 
 /** For tests: nobody waits for a host that is quiet. */
 const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0 };
@@ -22,6 +26,20 @@ export function fakeDaemonParts(
   const snapshots = new Snapshots(host, vms);
   const warm = new WarmTemplates(host, vms, snapshots, timing);
   return { vms, snapshots, warm, pools: new Pools(host, vms, warm) };
+}
+
+/** A machine with a hearthd that has begun, until the end of the test. */
+export async function useFakeDaemon(
+  t: TestContext,
+  options: ConstructorParameters<typeof FakeDaemon>[1] = {},
+): Promise<FakeDaemon> {
+  const machine = new FakeMachine();
+  const daemon = await new FakeDaemon(machine, options).begin();
+  t.after(async () => {
+    await daemon.end();
+    machine[Symbol.dispose]();
+  });
+  return daemon;
 }
 
 /** One hearthd on a fake machine, from its start to its end, without an API. */
@@ -43,8 +61,20 @@ export class FakeDaemon {
   async begin(): Promise<this> {
     await recover(this.host, this.vms);
     await sweepSnapshots(this.host);
-    this.vms.whenBooted((vm) => this.warm.booted(vm));
+    this.vms.whenBooted((vm, started) => this.warm.booted(vm, started));
     return this;
+  }
+
+  /** A VM that runs and whose guest has written to its disk so often. */
+  async run(name: string, times = 0, more: Omit<CreateVm, "name"> = { image: "debian" }): Promise<VmRecord> {
+    await this.vms.create({ ...more, name }, false, this.vms.background());
+    const vm = await this.vms.start(name, this.vms.background());
+    this.work(name, times);
+    return vm;
+  }
+
+  work(name: string, times = 1): void {
+    for (let done = 0; done < times; done++) letWork(this.host.machine.vmm(name));
   }
 
   /** VMs go on. */

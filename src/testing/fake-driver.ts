@@ -17,6 +17,7 @@ import type {
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { Gate } from "#testing/gate.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import { FakeSnapshotter } from "#testing/fake-snapshotter.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
@@ -54,14 +55,23 @@ export type FakeGuestState = {
 /** The processes of a fake host. */
 export class FakeVmms {
   readonly #vmms = new Map<number, FakeVmm>();
+  readonly #waiting = new Set<() => void>();
   #nextPid = FIRST_PID;
 
   start(plan: BootPlan, from: Kept = booted(plan), phase: FakeVmm["phase"] = "running"): FakeVmm {
     const { count, memoryBytes, guest } = from;
+    const moved = (): void => this.#moved();
+    let now = phase;
     const vmm: FakeVmm = {
       pid: this.#nextPid++,
       plan,
-      phase,
+      get phase() {
+        return now;
+      },
+      set phase(next) {
+        now = next;
+        moved();
+      },
       exit: undefined,
       watchers: new Set(),
       limits: plan.limits ?? {},
@@ -84,6 +94,22 @@ export class FakeVmms {
     for (const watcher of vmm.watchers) watcher.exited(exit);
     vmm.watchers.clear();
     return exit;
+  }
+  /** Resolves when any VMM has gone from one phase to another. */
+  async change(signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const leave = (): void => reject(signal.reason);
+    this.#waiting.add(resolve);
+    signal.addEventListener("abort", leave, { once: true });
+    try {
+      await promise;
+    } finally {
+      this.#waiting.delete(resolve);
+      signal.removeEventListener("abort", leave);
+    }
+  }
+  #moved(): void {
+    for (const resolve of this.#waiting) resolve();
   }
   running(): FakeVmm[] {
     return [...this.#vmms.values()].filter((vmm) => vmm.phase !== "gone");
@@ -108,6 +134,10 @@ export type FakeFaults = {
   saveError?: Error | undefined;
   settleError?: Error | undefined;
   restoreError?: Error | undefined;
+  /** Hold up one call of that name, before it has done anything. */
+  saveGate?: Gate | undefined;
+  settleGate?: Gate | undefined;
+  restoreGate?: Gate | undefined;
   /** For as long as it is set: the guest keeps all its memory. */
   balloonStuck?: boolean | undefined;
 };
@@ -251,6 +281,7 @@ export class FakeDriver implements VmDriver {
     called: (what) => void this.calls.push(what),
     spoil: (what) => this.#spoil(`${what}Error`),
     did: (what) => this.#did(what),
+    wait: (what, signal) => this.#wait(`${what}Gate`, signal),
     load: (plan, from) => {
       const vmm = this.vmms.start(plan, from, "paused");
       return () => void this.vmms.end(vmm, { reason: "asked", atMs: Date.now() });
@@ -283,6 +314,12 @@ export class FakeDriver implements VmDriver {
   /** What is still there; nothing after every VM was stopped. */
   leftovers(): string[] {
     return this.vmms.running().map((vmm) => `VMM ${vmm.pid} of ${vmm.plan.name}`);
+  }
+
+  async #wait(what: "saveGate" | "settleGate" | "restoreGate", signal: AbortSignal): Promise<void> {
+    const gate = this.faults[what];
+    delete this.faults[what];
+    await gate?.pass(signal);
   }
 
   /** Throws what is to go wrong, once. */

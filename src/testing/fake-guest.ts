@@ -86,19 +86,33 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
 }
 
 /** @throws HearthError `agent.unreachable` also where a real one would only not answer */
-function answeringVmm(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm {
-  const vmm = vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === agentSocket);
+function answeringVmm(vmms: FakeVmms, address: AgentAddress): FakeVmm {
+  const vmm = vmmAt(vmms, address);
   if (vmm?.phase === "running") return vmm;
   throw unreachable();
+}
+
+/** A guest whose vCPUs are halted answers when they go on. */
+export async function untilItAnswers(
+  vmms: FakeVmms,
+  address: AgentAddress,
+  signal: AbortSignal,
+): Promise<void> {
+  while (vmmAt(vmms, address)?.phase === "paused") await vmms.change(signal);
+}
+
+function vmmAt(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm | undefined {
+  return vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === agentSocket);
 }
 
 function unreachable(): HearthError {
   return new HearthError("agent.unreachable", "The guest's agent does not answer.");
 }
 
-/** Its guest does something: it remembers that, and writes it to its disk. */
-export function letWork(vmm: FakeVmm): void {
-  if (vmm.phase !== "running" || vmm.guest.frozen) throw new Error("This guest stands still.");
+/** Its guest does something: it remembers that, and writes it to its disk. Only its kernel does while it is held. */
+export function letWork(vmm: FakeVmm, who: "a program" | "the kernel" = "a program"): void {
+  const isHeld = vmm.guest.frozen && who === "a program";
+  if (vmm.phase !== "running" || isHeld) throw new Error("This guest stands still.");
   const path = ownDisk(vmm);
   const disk = readFakeDisk(path);
   if (disk === undefined) throw new Error(`There is no disk ${path}.`);

@@ -21,16 +21,19 @@ import { Volumes } from "#storage/volumes.ts";
 import { fakeDisks } from "#testing/fake-disks.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 import type { FakeVmm } from "#testing/fake-driver.ts";
-import { fakeGuest } from "#testing/fake-guest.ts";
+import { fakeGuest, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 import { Life, mortal } from "#testing/life.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 
+/** A disk would be most of the time of a test that starts hundreds of hearthds. */
+const IN_MEMORY = "/dev/shm";
+
 /** What a restart of hearthd does not change: the store's file, folders, disks, VMMs. */
 export class FakeMachine implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "hearth-fake-"));
+  readonly folder = mkdtempSync(join(existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir(), "hearth-fake-"));
   readonly vmms = new FakeVmms();
   readonly walls = new FakeWalls();
   readonly events: { name: string; fields: unknown }[] = [];
@@ -162,9 +165,11 @@ export class FakeHost implements Host {
   };
 
   readonly guests: Guests = {
-    waitFor: async (address, _deadlineMs, signal) => {
+    waitFor: async (address, deadlineMs, signal) => {
       this.#life.assertAlive();
       signal.throwIfAborted();
+      const inTime = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
+      await untilItAnswers(this.machine.vmms, address, inTime);
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest's agent does not answer.");

@@ -15,6 +15,8 @@ export type FakeSavingDriver = {
   readonly spoil: (what: "save" | "settle" | "restore") => void;
   /** Something has happened that a hearthd that dies in the middle leaves behind. Does not resolve then. */
   readonly did: (what: string) => Promise<void>;
+  /** Waits where a test wants it to wait. */
+  readonly wait: (what: "save" | "settle" | "restore", signal: AbortSignal) => Promise<void>;
   /** A VMM that never runs, and how it ends. */
   readonly load: (plan: BootPlan, from: Kept) => () => void;
   /** A VM that goes on where `from` says. */
@@ -53,9 +55,10 @@ export class FakeSnapshotter implements Snapshotter {
   }
 
   async save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void> {
-    const { called, did, get, spoil, version } = this.#driver;
+    const { called, did, get, spoil, version, wait } = this.#driver;
     called("save");
     signal.throwIfAborted();
+    await wait("save", signal);
     const vmm = get(handle);
     const before = vmm.phase;
     try {
@@ -85,9 +88,10 @@ export class FakeSnapshotter implements Snapshotter {
   }
 
   async settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
-    const { called, did, load, spoil } = this.#driver;
+    const { called, did, load, spoil, wait } = this.#driver;
     called("settle");
     signal.throwIfAborted();
+    await wait("settle", signal);
     spoil("settle");
     const { memory, state } = this.#read(saved, plan);
     const end = load(plan, memory.kept);
@@ -104,9 +108,10 @@ export class FakeSnapshotter implements Snapshotter {
     onProgress: OnProgress,
     signal: AbortSignal,
   ): Promise<VmHandle> {
-    const { called, spoil, start } = this.#driver;
+    const { called, spoil, start, wait } = this.#driver;
     called(`restore ${plan.name}`);
     signal.throwIfAborted();
+    await wait("restore", signal);
     spoil("restore");
     const { memory, state } = this.#read(saved, plan);
     if (!state.settled) throw refused("nobody has settled it");

@@ -1,0 +1,166 @@
+/** Stories in which hearthd dies: after each of its effects once, and what the next one makes of that. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { errorChain } from "#base/error.ts";
+import { snapshotsDir } from "#daemon/vm-paths.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { FakeDaemon } from "#testing/fake-daemon.ts";
+import { FakeMachine } from "#testing/fake-host.ts";
+import type { FakeHostOptions } from "#testing/fake-host.ts";
+import { Life } from "#testing/life.ts";
+
+export type CrashStory = {
+  /** Of every hearthd of this machine. */
+  readonly options?: Omit<FakeHostOptions, "life"> | undefined;
+  /** What is there before anything goes wrong. */
+  readonly before: (daemon: FakeDaemon) => Promise<unknown>;
+  /** What hearthd does when it dies. */
+  readonly act: (daemon: FakeDaemon) => Promise<unknown>;
+  /** What guests do when hearthd has had this effect. */
+  readonly meanwhile?: ((effect: string, machine: FakeMachine) => void) | undefined;
+  /** Some of the effects that it dies after, so that the story is known to tell what it says. */
+  readonly includes: readonly string[];
+  /** What is so whenever it died, beside what is always so; before any VM is woken. */
+  readonly after?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
+  /** What is so when all VMs run again. */
+  readonly awake?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
+};
+
+/** One test: hearthd dies after each effect of `act`, and each time the next hearthd finds all in order. */
+export function crashTest(promise: string, story: CrashStory): void {
+  test(promise, async () => {
+    const effects = await effectsOf(story);
+    for (const effect of story.includes)
+      assert.ok(effects.includes(effect), `${effect} is none of ${effects.join("\n")}`);
+    const broken: string[] = [];
+    for (const [index, effect] of effects.entries()) {
+      try {
+        await dieAfter(story, index);
+      } catch (error) {
+        broken.push(`${index}, after ${effect}: ${errorChain(error)}`);
+      }
+    }
+    assert.deepEqual(broken, []);
+  });
+}
+
+async function effectsOf(story: CrashStory): Promise<readonly string[]> {
+  using machine = new FakeMachine();
+  const life = new Life();
+  const daemon = await new FakeDaemon(machine, { ...story.options, life }).begin();
+  await story.before(daemon);
+  life.watchEffects((effect) => {
+    story.meanwhile?.(effect, machine);
+    return false;
+  });
+  await story.act(daemon);
+  await daemon.end();
+  return life.effects;
+}
+
+async function dieAfter(story: CrashStory, last: number): Promise<void> {
+  using machine = new FakeMachine();
+  const life = new Life();
+  const dying = await new FakeDaemon(machine, { ...story.options, life }).begin();
+  await story.before(dying);
+  life.watchEffects((effect, index) => {
+    story.meanwhile?.(effect, machine);
+    return index === last;
+  });
+  const act = story.act(dying).catch(() => {}); // It may wait for ever, or fail of being dead.
+  await Promise.race([act, life.over]);
+  assert.ok(life.isOver, "it dies");
+  dying.drop();
+  const daemon = await new FakeDaemon(machine, story.options).begin();
+  try {
+    await assertInOrder(daemon);
+    await story.after?.(daemon);
+    await assertAllRun(daemon);
+    await story.awake?.(daemon);
+    await assertAllGo(daemon);
+  } finally {
+    await daemon.end();
+  }
+}
+
+/** Rows, VMMs, walls and folders tell one story. */
+async function assertInOrder({ host }: FakeDaemon): Promise<void> {
+  const { machine, store, snapshots } = host;
+  assert.deepEqual(host.journals.listOpen(), [], "no flow is open");
+  const vms = store.listVms();
+  assert.deepEqual(
+    vms.filter(({ spec }) => spec.hidden !== undefined).map(({ name }) => name),
+    [],
+    "nothing that hearthd made for itself is left",
+  );
+  for (const vm of vms) assertRests(host, vm);
+  const running = new Set(machine.vmms.running().map(({ plan }) => plan.id as string));
+  assert.equal(machine.vmms.running().length, running.size, "no VM has two VMMs");
+  assert.deepEqual([...machine.walls.uids.keys()].toSorted(), [...running].toSorted(), "uids");
+  assert.deepEqual([...machine.walls.cgroups].toSorted(), [...running].toSorted(), "cgroups");
+  const rows = snapshots.list();
+  assert.deepEqual(
+    rows.filter(({ ready, kind }) => !ready || kind === "fork"),
+    [],
+    "no snapshot is left half",
+  );
+  const folders = await host.files.listFolders(snapshotsDir(host.folders));
+  assert.deepEqual(folders.toSorted(), rows.map(({ id }) => id as string).toSorted());
+  for (const { kind, vmId, id } of rows) {
+    if (kind !== "suspended") continue;
+    const { state } = store.getVm(vmId);
+    assert.ok(state.phase === "suspended" && state.snapshot === id, "a memory is there for who sleeps");
+  }
+}
+
+/** It runs, or can be made to, and its VMM is as its row says. */
+function assertRests({ machine, snapshots }: FakeDaemon["host"], { id, name, state }: VmRecord): void {
+  const vmms = machine.vmms.running().filter(({ plan }) => plan.id === id);
+  const { phase } = state;
+  const expected = phase === "running" || phase === "paused" ? [phase] : [];
+  assert.deepEqual(
+    vmms.map((vmm) => vmm.phase),
+    expected,
+    `the VMM of ${name}, which is ${phase}`,
+  );
+  if (phase === "running") assert.equal(vmms[0]?.guest.frozen, false, `nothing of ${name} is held`);
+  if (phase === "suspended") assert.ok(snapshots.get(state.snapshot), `the memory of ${name} is there`);
+  assert.ok(phase !== "starting" && phase !== "stopping", `${name} is ${phase}`);
+}
+
+async function assertAllRun(daemon: FakeDaemon): Promise<void> {
+  const { host, vms } = daemon;
+  const call = vms.background();
+  for (const vm of host.store.listVms()) {
+    const { phase } = vm.state;
+    if (phase === "paused") await vms.resume(vm.id, call);
+    else if (phase !== "running") await vms.start(vm.id, call);
+    await assertRuns(daemon, vm.name);
+  }
+  for (const { id, kind } of host.snapshots.list()) {
+    if (kind !== "named") continue;
+    await vms.create({ name: "copy", snapshot: id }, false, call);
+    await vms.start("copy", call);
+    await assertRuns(daemon, "copy");
+    await vms.remove("copy", true, call);
+  }
+}
+
+/** A command runs in it, and it is who it is to be. */
+export async function assertRuns({ host, vms }: FakeDaemon, name: string): Promise<void> {
+  const { guest } = await vms.guest(name, "exec", new AbortController().signal);
+  const command = { argv: ["true"], env: {}, stdin: false, detach: false };
+  for await (const event of guest.exec(command, { id: "t" }, new AbortController().signal))
+    assert.equal(event.type, "exited");
+  const { guest: state, phase } = host.machine.vmm(name);
+  assert.deepEqual([phase, state.frozen, state.hostname], ["running", false, name]);
+}
+
+async function assertAllGo(daemon: FakeDaemon): Promise<void> {
+  const { host, vms, snapshots, warm } = daemon;
+  for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
+  await warm.idle();
+  await warm.prune();
+  for (const { id } of host.snapshots.list()) await snapshots.remove(id);
+  assert.deepEqual(host.machine.leftovers(), [], "all that was there can be removed");
+}
