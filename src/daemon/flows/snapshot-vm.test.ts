@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { parseSnapshotName } from "#model/ids.ts";
+import { crashTest } from "#testing/crash-story.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { writtenOn } from "#testing/fake-guest.ts";
+
+const NAME = parseSnapshotName("s1");
+
+const webRuns = (daemon: FakeDaemon): Promise<unknown> => daemon.run("web", 2);
+
+async function webIsPaused(daemon: FakeDaemon): Promise<void> {
+  await webRuns(daemon);
+  await daemon.vms.pause("web", daemon.vms.background());
+}
+
+async function webHasStopped(daemon: FakeDaemon): Promise<void> {
+  await webRuns(daemon);
+  await daemon.vms.stop("web", { mode: "kill", timeoutMs: 0 }, daemon.vms.background());
+}
+
+function takes(more: { diskOnly?: boolean; verify?: boolean }) {
+  return async ({ snapshots, vms }: FakeDaemon): Promise<void> => {
+    const how = { kind: "named", name: NAME, ...more } as const;
+    await snapshots.create("web", how, vms.background());
+  };
+}
+
+function webIs(phase: string) {
+  return ({ host }: FakeDaemon): void => {
+    assert.equal(host.store.getVm("web").state.phase, phase);
+    const [snapshot, ...others] = host.snapshots.list();
+    assert.deepEqual(others, []);
+    if (snapshot !== undefined) assert.equal(snapshot.name, NAME);
+    if (phase !== "stopped") assert.equal(writtenOn(host.machine.vmm("web")), 2);
+  };
+}
+
+crashTest(
+  "R5: a hearthd killed at any moment of a snapshot finds the VM running, and it whole or not at all",
+  {
+    before: webRuns,
+    act: takes({ verify: true }),
+    includes: [
+      'journal: snapshot, "save" started',
+      "guest.freeze",
+      "driver, save: paused",
+      "driver, save: memory written",
+      "disks.freeze",
+      "driver.save",
+      "guest.thaw",
+      "driver, settle: loaded",
+      "driver.settle",
+      "helper.sealMemory",
+      "driver.restore",
+      "snapshots.setReady",
+      "journal: snapshot ends",
+    ],
+    after: webIs("running"),
+  },
+);
+
+crashTest(
+  "R5: a hearthd killed at any moment of a snapshot of a paused VM finds it paused, with nothing held",
+  {
+    before: webIsPaused,
+    act: takes({}),
+    includes: ["driver.resume", "guest.freeze", "driver.pause", "driver.save"],
+    after: webIs("paused"),
+  },
+);
+
+crashTest("R5: a hearthd killed at any moment of a snapshot of the disk alone finds the VM running", {
+  before: webRuns,
+  act: takes({ diskOnly: true }),
+  includes: ["guest.freeze", "driver.pause", "disks.freeze", "driver.resume", "guest.thaw"],
+  after: webIs("running"),
+});
+
+crashTest("R5: a hearthd killed at any moment of a snapshot of a stopped VM finds it stopped", {
+  before: webHasStopped,
+  act: takes({}),
+  includes: ["disks.freeze"],
+  after: webIs("stopped"),
+});
+
+crashTest("R5: a hearthd killed while it removes a snapshot finds it whole or not at all", {
+  before: async (daemon) => {
+    await webRuns(daemon);
+    await takes({})(daemon);
+  },
+  act: async ({ snapshots }) => snapshots.remove(NAME),
+  includes: ["snapshots.retire", "files.removeTree", "snapshots.delete"],
+  after: webIs("running"),
+});

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { crashTest } from "#testing/crash-story.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { LAYERED } from "#testing/fake-host.ts";
+
+const config = "warm.enabled = true";
+
+async function makesTemplate(daemon: FakeDaemon): Promise<void> {
+  await daemon.run("web");
+  // What asks for it goes on behind the start.
+  while (daemon.warm.list().length === 0) {
+    await daemon.warm.idle();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await daemon.warm.idle();
+}
+
+const isThere =
+  (name: string) =>
+  ({ host, warm }: FakeDaemon): void => {
+    assert.ok(warm.list().length <= 1);
+    const vm = host.store.findVm(name);
+    if (vm !== undefined) assert.ok(["created", "running"].includes(vm.state.phase), vm.state.phase);
+  };
+
+for (const features of [undefined, LAYERED]) {
+  const disk = features === undefined ? "one file" : "layers";
+  const options = { config, features };
+
+  crashTest(
+    `R5: a hearthd killed while it makes a warm template with a disk in ${disk} has it whole or not at all`,
+    {
+      options,
+      before: async () => {},
+      act: makesTemplate,
+      includes: ["driver.boot", "driver.save", "driver.settle", "driver.restore", "snapshots.setReady"],
+      after: isThere("web"),
+    },
+  );
+
+  crashTest(
+    `R5: a hearthd killed while a VM starts from a warm template with a disk in ${disk} has not started it, or has`,
+    {
+      options,
+      before: makesTemplate,
+      act: (daemon) => daemon.run("next"),
+      includes: ["disks.fromSnapshot", "driver.restore", "guest.configure"],
+      after: isThere("next"),
+    },
+  );
+}
