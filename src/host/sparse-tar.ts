@@ -44,8 +44,9 @@ export async function packSparse(
   // The name is for programs that do not know of holes: what they unpack is not the file.
   const header = { name: `GNUSparseFile.0/${name}`, mode: 0o600, size, mtime, pax };
   const sink = tar.entry(header, (error) => (error ? reject(error) : resolve()));
-  // Awaited below, if nothing else breaks first; then it is not to be an unhandled rejection.
+  // Awaited below, if nothing else breaks first; then it is not to be an unhandled rejection, and the event no crash.
   packed.catch(() => undefined);
+  sink.on("error", () => undefined);
   const write = async (bytes: Uint8Array): Promise<void> => {
     // The callback of `packed` also fires when the tar breaks, so this never waits for ever.
     if (!sink.write(bytes))
