@@ -65,17 +65,22 @@ export class Transport {
       headers: {
         host: "hearthd",
         ...(body && { "content-type": "application/json", "content-length": body.byteLength }),
-        ...(more.stream && { "content-type": more.stream.contentType }),
+        // An answer may come before all was sent. hearthd would close after it, and what is written then breaks it.
+        ...(more.stream && { "content-type": more.stream.contentType, connection: "keep-alive" }),
         ...(more.operation !== undefined && { [OPERATION_HEADER]: more.operation }),
       },
       signal,
     });
     const response = await answerOf(request, this.socketPath, body, more.stream?.from);
+    // Nobody else uses the connection.
+    response.once("close", () => socket.destroy());
     const version = response.headers[VERSION_HEADER];
     if (typeof version === "string") this.daemonVersion = version;
     if (response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 300)
       return response;
-    throw errorFromText(await readText(response), response.statusCode ?? 0);
+    more.stream?.from.unpipe(request).destroy();
+    const text = await readText(response);
+    throw errorFromText(text, response.statusCode ?? 0);
   }
 
   /** Whether something takes connections there. */
@@ -127,20 +132,27 @@ function answerOf(
   from: Readable | undefined,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    request.once("error", (error: NodeJS.ErrnoException) => {
+    let isAnswered = false;
+    request.on("error", (error: NodeJS.ErrnoException) => {
       from?.destroy();
       reject(error.name === "AbortError" ? error : unreachable(socketPath, error));
     });
-    request.once("response", resolve);
-    if (from === undefined) request.end(body);
-    else {
-      // A source that breaks must break the request too; otherwise hearthd would take the part for the whole.
-      from.once("error", (error) => {
-        reject(error);
-        request.destroy();
-      });
-      from.pipe(request);
-    }
+    request.once("response", (response) => {
+      isAnswered = true;
+      resolve(response);
+    });
+    if (from === undefined) return void request.end(body);
+    // A source that breaks must break the request too; otherwise hearthd would take the part for the whole.
+    const fail = (): void => {
+      reject(from.errored ?? new HearthError("input.invalid", "What is sent was closed before its end."));
+      request.destroy();
+    };
+    const broke = (): void => {
+      if (!isAnswered && !from.readableEnded) fail();
+    };
+    if (!from.readable) return fail();
+    from.on("error", broke).once("close", broke);
+    from.pipe(request);
   });
 }
 
