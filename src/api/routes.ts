@@ -38,6 +38,11 @@ const answers = <Schema extends z.ZodType>(schema: Schema, description: string) 
 });
 const done = { 204: { description: "Done" }, ...fails };
 const tar = z.string().openapi({ type: "string", format: "binary", description: "A tar stream (POSIX pax)" });
+const archive = z.string().openapi({
+  type: "string",
+  format: "binary",
+  description: "A tar stream, compressed with zstd: what `hearth snapshot export` writes",
+});
 const flag = z.enum(["true", "false"]).optional();
 
 const vmAction = (action: string, summary: string) =>
@@ -294,6 +299,28 @@ export const ROUTES = {
     summary: "Put the VM that was saved back to where it was",
     request: { params: snapshotParam },
     responses: answers(s.vmSchema, "The VM afterwards"),
+  }),
+  exportSnapshot: createRoute({
+    method: "get",
+    path: "/v1/snapshots/{snapshot}/archive",
+    operationId: "exportSnapshot",
+    summary: "A snapshot as one file, which another host takes",
+    request: { params: snapshotParam },
+    responses: {
+      200: { description: "The archive", content: { "application/zstd": { schema: archive } } },
+      ...fails,
+    },
+  }),
+  importSnapshot: createRoute({
+    method: "post",
+    path: "/v1/snapshots/import",
+    operationId: "importSnapshot",
+    summary: "A snapshot from an archive, under the name that it had or another one",
+    request: {
+      query: z.object({ name: z.string().optional().openapi({ description: "What to call it, instead" }) }),
+      body: { content: { "application/zstd": { schema: archive } }, required: true },
+    },
+    responses: answers(snapshotSchema, "The new snapshot"),
   }),
   listWarm: createRoute({
     method: "get",

@@ -54,6 +54,7 @@ export type { GuestExit } from "#sdk/guest-process.ts";
 export { HearthVm } from "#sdk/hearth-vm.ts";
 export type { ExecOptions, ExecResult, SpawnOptions } from "#sdk/hearth-vm.ts";
 export type { LongOptions } from "#sdk/long-request.ts";
+export type { ImportOptions } from "#sdk/snapshots.ts";
 
 export type ConnectOptions = {
   /** The user's home folder, below which Hearth's folders are unless the environment says otherwise. */

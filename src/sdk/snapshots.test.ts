@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { PassThrough, Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { test } from "node:test";
 import { Hearth } from "#sdk/hearth.ts";
 import { FakeApi } from "#testing/fake-api.ts";
@@ -64,4 +66,50 @@ test("warm templates are made, listed, removed and pruned, and those in use stay
   assert.deepEqual(await warm.prune(), { removed: 1 });
   await assert.rejects(warm.remove(one.id), { code: "snapshot.in_use" });
   await assert.rejects(warm.remove(other.id), { code: "snapshot.not_found" });
+});
+
+test("a snapshot is exported as a stream and imported from one, under its name or another", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  const { snapshots } = await connect(api);
+  await snapshots.create({ vm: "web", name: "before" });
+  const archive = await buffer(await snapshots.export("before"));
+  const options = { name: "after", onProgress: () => {} };
+  assert.equal((await snapshots.import(Readable.from([archive]), options)).name, "after");
+  await snapshots.remove("before");
+  assert.equal((await snapshots.import(Readable.from([archive]))).name, "before");
+  assert.deepEqual(
+    api.requests.filter(({ path }) => path.includes("/import")).map(({ path }) => path),
+    ["/v1/snapshots/import?name=after", "/v1/snapshots/import"],
+  );
+});
+
+test("an export says what is wrong before its first byte, and when it is cut off", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  const { snapshots } = await connect(api);
+  await assert.rejects(snapshots.export("gone"), { code: "snapshot.not_found" });
+  await snapshots.create({ vm: "web", name: "before" });
+  api.snapshots.breakOff = true;
+  const cut = { code: "daemon.unreachable", hint: /hearth daemon logs/ };
+  await assert.rejects(buffer(await snapshots.export("before")), cut);
+  const given = await snapshots.export("before");
+  given.destroy(new Error("mine"));
+  await assert.rejects(buffer(given), { message: "mine" });
+});
+
+test("an import whose stream breaks, or has broken, ends with the stream's error", async () => {
+  await using api = await FakeApi.start();
+  const { snapshots } = await connect(api);
+  const broken = { message: "the disk is gone" };
+  async function* breaking(): AsyncGenerator<Buffer> {
+    yield Buffer.from("archive:");
+    throw new Error("the disk is gone");
+  }
+  await assert.rejects(snapshots.import(Readable.from(breaking())), broken);
+  const early = new PassThrough();
+  early.destroy(new Error("the disk is gone"));
+  await assert.rejects(snapshots.import(early), broken);
+  await assert.rejects(snapshots.import(new PassThrough().destroy()), { code: "input.invalid" });
+  assert.deepEqual(await snapshots.list(), []);
 });

@@ -88,11 +88,14 @@ export class FakeApi implements AsyncDisposable {
     try {
       if (url.pathname === "/v1/events") return this.#subscribe(url, response);
       const body = await readAll(request);
-      const isTar = request.headers["content-type"] === "application/x-tar";
-      const json: unknown = body.byteLength === 0 || isTar ? undefined : JSON.parse(body.toString());
+      const isJson = request.headers["content-type"] === "application/json";
+      const json: unknown = body.byteLength === 0 || !isJson ? undefined : JSON.parse(body.toString());
       this.requests.push({ method: request.method ?? "", path: url.pathname + url.search, body: json });
       const result = this.#route(request, url, json, body);
-      if (Buffer.isBuffer(result)) response.end(result);
+      const { breakOff, stall } = this.snapshots;
+      if (Buffer.isBuffer(result) && (breakOff || stall))
+        response.write(result.subarray(0, result.length / 2), () => breakOff && response.destroy());
+      else if (Buffer.isBuffer(result)) response.end(result);
       else if (result === undefined) response.writeHead(204).end();
       else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(result));
     } catch (error) {
@@ -120,7 +123,7 @@ export class FakeApi implements AsyncDisposable {
     if (noun === "volumes") return this.volumes.answer(method, name, json as CreateVolume);
     if (noun === "snapshots" || noun === "warm") {
       this.#tellProgress(request);
-      return this.snapshots[noun](method, name, action, json);
+      return this.snapshots[noun](method, name, action, json ?? body, url.searchParams);
     }
     if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
     if (name === undefined)

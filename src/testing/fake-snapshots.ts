@@ -4,6 +4,8 @@ import { DEFAULTS } from "#model/limits.ts";
 import { assertCan } from "#model/vm-state.ts";
 import { fakeVm } from "#testing/fake-vm.ts";
 
+/** What the archives here begin with; the rest is the snapshot as JSON. */
+const ARCHIVE = "archive:";
 const IDS = "abcdefghijklmnopqrstuvwxyz";
 
 /** The snapshots and warm templates of a fake hearthd. */
@@ -12,9 +14,16 @@ export class FakeSnapshots {
   readonly #named: Snapshot[] = [];
   readonly #templates: Snapshot[] = [];
   #made = 0;
+  /** Archives break off in their middle, or stop there. */
+  breakOff = false;
+  stall = false;
 
   constructor(vms: Map<string, Vm>) {
     this.#vms = vms;
+  }
+
+  names(): readonly (string | undefined)[] {
+    return this.#named.map(({ name }) => name);
   }
 
   /** By name or id. */
@@ -33,11 +42,14 @@ export class FakeSnapshots {
     name: string | undefined,
     action: string | undefined,
     request: unknown,
+    query: URLSearchParams,
   ): unknown {
+    if (method === "POST" && name === "import") return this.#import(request, query.get("name"));
     if (method === "POST" && name === undefined) return this.#create(request as CreateSnapshot);
     if (name === undefined) return this.#named;
     const snapshot = this.get(name);
     if (action === "restore") return this.#restore(snapshot);
+    if (action === "archive") return Buffer.from(`${ARCHIVE}${JSON.stringify(snapshot)}`);
     return method === "DELETE" ? remove(this.#named, snapshot) : snapshot;
   }
 
@@ -63,6 +75,25 @@ export class FakeSnapshots {
     return snapshot;
   }
 
+  #import(archive: unknown, given: string | null): Snapshot {
+    const text = Buffer.isBuffer(archive) ? archive.toString() : "";
+    if (!text.startsWith(ARCHIVE))
+      throw new HearthError("snapshot.corrupt", "The archive is damaged at hearth.json.", {
+        hint: "Nothing of it was kept.",
+      });
+    const there = JSON.parse(text.slice(ARCHIVE.length)) as Snapshot;
+    const name = given ?? there.name;
+    if (this.#named.some((one) => one.name === name))
+      throw new HearthError("name.taken", `There is a snapshot named ${name} already.`);
+    const snapshot = { ...there, id: this.#newId(), name };
+    this.#named.unshift(snapshot);
+    return snapshot;
+  }
+
+  #newId(): string {
+    return `sn-${"a".repeat(11)}${IDS[this.#made++ % IDS.length]}`;
+  }
+
   #restore({ vm: name, hasMemory }: Snapshot): Vm {
     const vm = this.#vms.get(name);
     if (vm === undefined) throw new HearthError("vm.not_found", `The VM ${name} is gone.`);
@@ -85,7 +116,7 @@ export class FakeSnapshots {
 
   #saved({ name, image, imageDigest, cpus, memoryBytes, network, init }: Vm, hasMemory: boolean): Snapshot {
     return {
-      id: `sn-${"a".repeat(11)}${IDS[this.#made++ % IDS.length]}`,
+      id: this.#newId(),
       vm: name,
       image,
       imageDigest,

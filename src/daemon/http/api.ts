@@ -2,6 +2,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
 import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
@@ -69,6 +70,15 @@ export function makeApi(daemon: Daemon): Api {
   return api;
 }
 
+/** What went wrong with a request, for whoever looks in hearthd's log. */
+export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext, code: ErrorCode): void {
+  const operation = context.get("operation") as OperationId | undefined;
+  const route = `${context.req.method} ${context.req.path}`;
+  daemon.host.log
+    .child({ operation: operation ?? "none" })
+    .event("api.failed", { route, code, error: thrown });
+}
+
 function answerError(daemon: Daemon, thrown: unknown, context: ApiContext): Response {
   // Hono's own errors (malformed JSON) carry a status of the client's making.
   const status = (thrown as { status?: number }).status;
@@ -76,11 +86,8 @@ function answerError(daemon: Daemon, thrown: unknown, context: ApiContext): Resp
     status !== undefined && status >= 400 && status < 500 && !(thrown instanceof HearthError)
       ? new HearthError("input.invalid", "The request cannot be read.", { hint: "Send JSON.", cause: thrown })
       : toHearthError(thrown);
+  logFailure(daemon, thrown, context, error.code);
   const operation = context.get("operation") as OperationId | undefined;
-  const route = `${context.req.method} ${context.req.path}`;
-  daemon.host.log
-    .child({ operation: operation ?? "none" })
-    .event("api.failed", { route, code: error.code, error: thrown });
   return context.json({ error: errorBody(error, operation) }, ERROR_CODES[error.code].status);
 }
 

@@ -2,6 +2,8 @@ import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
+import { emptyStream, startedStream } from "#daemon/http/started-stream.ts";
+import { exportSnapshot, importSnapshot } from "#daemon/snapshot-archive.ts";
 import { snapshotView } from "#daemon/snapshot-view.ts";
 import { vmView } from "#daemon/vm-view.ts";
 import { parseSnapshotName } from "#model/ids.ts";
@@ -36,6 +38,19 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.restoreSnapshot, async (c) => {
     const vm = await snapshots.restore(c.req.valid("param").snapshot, callOf(c, daemon));
     return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
+  });
+  api.openapi(ROUTES.exportSnapshot, async (c) => {
+    const snapshot = host.snapshots.get(c.req.valid("param").snapshot, "named");
+    const archive = exportSnapshot(host, snapshot, callOf(c, daemon).signal);
+    const body = await startedStream(archive, c, daemon);
+    return c.body(body, 200, { "content-type": "application/zstd" }) as never;
+  });
+  api.openapi(ROUTES.importSnapshot, async (c) => {
+    const { name } = c.req.valid("query");
+    const given = name === undefined ? undefined : parseSnapshotName(name);
+    const archive = c.req.raw.body ?? emptyStream();
+    const made = await importSnapshot(host, archive, given, callOf(c, daemon));
+    return c.json(await snapshotView(host, snapshots, made), 200);
   });
 }
 

@@ -1,0 +1,25 @@
+import type { IncomingMessage } from "node:http";
+import { Readable } from "node:stream";
+import { HearthError } from "#base/error.ts";
+
+/** The body of an answer, for whoever must know whether all of it came: what is cut off ends in an error of ours. */
+export function answerStream(answer: IncomingMessage, signal?: AbortSignal): Readable {
+  const stream = Readable.from(chunksOf(answer, signal), { objectMode: false });
+  // Also when nobody has begun to read.
+  return stream.once("close", () => answer.destroy());
+}
+
+async function* chunksOf(answer: IncomingMessage, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  const chunks = answer[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  for (;;) {
+    const next = await chunks.next().catch((cause: unknown) => {
+      signal?.throwIfAborted();
+      throw new HearthError("daemon.unreachable", "hearthd broke off in the middle of its answer", {
+        hint: "`hearth daemon logs` says why, unless hearthd ended.",
+        cause,
+      });
+    });
+    if (next.done === true) return;
+    yield next.value;
+  }
+}
