@@ -140,6 +140,16 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Put a VM back to where it was saved",
     load: () => import("#cli/commands/snapshot/restore.ts"),
   },
+  "snapshot export": {
+    group: "Snapshots and templates",
+    summary: "Write a snapshot to one file, which another host takes",
+    load: () => import("#cli/commands/snapshot/export.ts"),
+  },
+  "snapshot import": {
+    group: "Snapshots and templates",
+    summary: "Take a snapshot from a file that `snapshot export` wrote",
+    load: () => import("#cli/commands/snapshot/import.ts"),
+  },
   "snapshot rm": {
     group: "Snapshots and templates",
     summary: "Remove snapshots",

@@ -58,13 +58,23 @@ test("the completion offers snapshots, templates and VMs, each where they belong
   await runCli(api, ["warm", "build", "debian"]);
   const offers = async (...words: string[]) =>
     (await runCli(api, ["__complete", "--", ...words])).stdout.trim().split("\n");
-  assert.deepEqual(await offers("snapshot", ""), ["create", "ls", "show", "restore", "rm"]);
+  assert.deepEqual(await offers("snapshot", ""), [
+    "create",
+    "ls",
+    "show",
+    "restore",
+    "export",
+    "import",
+    "rm",
+  ]);
   assert.deepEqual(await offers("warm", ""), ["ls", "build", "rm", "prune"]);
-  for (const verb of ["show", "restore", "rm"])
+  for (const verb of ["show", "restore", "export", "rm"])
     assert.deepEqual(await offers("snapshot", verb, ""), ["before"]);
   for (const words of [["snapshot", "create"], ["fork"], ["suspend"], ["resume"]])
     assert.deepEqual(await offers(...words, ""), ["web"]);
   assert.deepEqual(await offers("snapshot", "create", "web", ""), [""]);
+  assert.deepEqual(await offers("snapshot", "export", "before", ""), [":path"]);
+  assert.deepEqual(await offers("snapshot", "import", ""), [":path"]);
   assert.deepEqual(await offers("warm", "rm", ""), ["sn-aaaaaaaaaaab"]);
   assert.deepEqual(await offers("create", "--snapshot", ""), ["before"]);
   assert.deepEqual(await offers("start", "--fr"), ["--fresh"]);

@@ -1,0 +1,62 @@
+import { open } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { Readable } from "node:stream";
+import { HearthError } from "#base/error.ts";
+import { formatSizeRounded } from "#base/sizes.ts";
+import { command } from "#cli/command.ts";
+import type { Io } from "#cli/io.ts";
+import { parseSnapshotName } from "#model/ids.ts";
+
+export default command({
+  path: ["snapshot", "import"],
+  summary: "Take a snapshot from a file that `snapshot export` wrote",
+  about:
+    "`-` is stdin. The file is checked to its last byte, and nothing is kept of one that is damaged. The snapshot's image " +
+    "has to be here. A memory goes on only where CPU, VMM and Hearth are alike; elsewhere `hearth create --snapshot` " +
+    "says so, and `--cold` boots the disk. Take files only from those whose VMs you would run. Prints the name.",
+  args: [{ name: "FILE", help: "The archive, or -", completes: "path" }],
+  flags: { name: { value: "NAME", help: "Call it this, and not as it was" } },
+  examples: [
+    ["hearth snapshot import before-upgrade.tar.zst", "Then: hearth create --snapshot before-upgrade"],
+    ["curl -s https://example.org/ci.tar.zst | hearth snapshot import - --name ci", "From a stream"],
+  ],
+  async run({ args, flags, io, out, hearth }) {
+    const [shown = ""] = args;
+    const name = flags.name === undefined ? undefined : parseSnapshotName(flags.name);
+    const archive = shown === "-" ? pipedStdin(io) : await openFile(resolve(io.cwd, shown), shown);
+    const made = await (await hearth()).snapshots.import(archive, { name, onProgress: out.onProgress });
+    out.clearProgress();
+    if (out.wantsJson) return out.json(made);
+    const called = made.name ?? made.id;
+    out.line(called);
+    const saved = made.hasMemory ? "Disk and memory" : "The disk";
+    const size = formatSizeRounded(made.allocatedBytes);
+    out.note(`${saved}: ${size} on disk. Next: hearth create --snapshot ${called}`);
+  },
+});
+
+function pipedStdin(io: Io): Readable {
+  if (!io.stdinIsTerminal) return io.stdin;
+  throw new HearthError("input.invalid", "snapshot import: stdin is a terminal, and no archive.", {
+    hint: "Name a file, or pipe one in.",
+  });
+}
+
+async function openFile(path: string, shown: string): Promise<Readable> {
+  try {
+    const file = await open(path);
+    if (!(await file.stat()).isDirectory()) return file.createReadStream();
+    await file.close();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new HearthError("file.not_found", `There is no ${shown} on this host.`, {
+        hint: "Name what `hearth snapshot export` wrote.",
+      });
+    if (code !== "EACCES") throw error;
+    throw new HearthError("file.refused", `${shown} is not yours to read.`, {
+      hint: "Use the account that it belongs to, or pipe it in.",
+    });
+  }
+  throw new HearthError("file.refused", `${shown} is a folder.`, { hint: "Name the file in it." });
+}

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { HearthError } from "#base/error.ts";
+import { checkPlace, writeWholeFile } from "#cli/whole-file.ts";
+import { CliRun, runCli } from "#testing/cli-run.ts";
+import type { CliOptions } from "#testing/cli-run.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+/** A fake hearthd with the snapshot `before`, and a folder to be in. */
+async function setUp(t: TestContext) {
+  const api = await FakeApi.start();
+  const cwd = mkdtempSync(join(tmpdir(), "hearth-export-"));
+  t.after(async () => {
+    rmSync(cwd, { recursive: true });
+    await api[Symbol.asyncDispose]();
+  });
+  api.addVm("web", "running");
+  await runCli(api, ["snapshot", "create", "web", "before"]);
+  const run = (words: readonly string[], options: CliOptions = {}) =>
+    runCli(api, ["snapshot", ...words], { cwd, ...options });
+  return { api, cwd, run };
+}
+
+test("snapshot export writes a file that snapshot import takes, and both print names", async (t) => {
+  const { cwd, run } = await setUp(t);
+  const { code, stdout, stderr } = await run(["export", "before"]);
+  assert.deepEqual([code, stdout], [0, "before.tar.zst\n"]);
+  assert.match(
+    stderr,
+    /^snapshot: exporting before\n\S+B?\. Next, on another host: hearth snapshot import before\.tar/,
+  );
+  assert.deepEqual(readdirSync(cwd), ["before.tar.zst"]);
+  assert.equal(statSync(join(cwd, "before.tar.zst")).mode & 0o777, 0o600);
+  const other = await run(["import", "before.tar.zst", "--name", "after"]);
+  assert.deepEqual([other.code, other.stdout], [0, "after\n"]);
+  assert.match(other.stderr, /Disk and memory: 120M on disk\. Next: hearth create --snapshot after\n$/);
+  await run(["rm", "before"]);
+  const quiet = await run(["import", "--quiet", join(cwd, "before.tar.zst")]);
+  assert.deepEqual(quiet, { code: 0, stdout: "before\n", stderr: "" });
+});
+
+test("snapshot export and import answer in JSON", async (t) => {
+  const { cwd, run } = await setUp(t);
+  const made = JSON.parse((await run(["export", "--json", "before", "a.zst"])).stdout);
+  const file = join(cwd, "a.zst");
+  assert.deepEqual(made, { name: "before", file, sizeBytes: statSync(file).size });
+  const taken = JSON.parse((await run(["import", "--json", "a.zst"])).stdout);
+  assert.equal(taken.error.code, "name.taken");
+  const shown = JSON.parse((await run(["import", "--json", "a.zst", "--name", "after"])).stdout);
+  assert.deepEqual([shown.name, shown.hasMemory], ["after", true]);
+});
+
+test("an archive goes through pipes, and not to or from a terminal", async (t) => {
+  const { api, cwd, run } = await setUp(t);
+  const { code, stdout } = await run(["export", "before", "-"]);
+  assert.equal(code, 0);
+  const taken = await run(["import", "-", "--name", "after"], { stdin: stdout });
+  assert.deepEqual([taken.code, taken.stdout], [0, "after\n"]);
+  const asked = api.requests.length;
+  for (const [words, said] of [
+    [["export", "before", "-"], /nothing for a terminal\.\nhint: Name a file/],
+    [["import", "-"], /stdin is a terminal.*\nhint: Name a file/],
+  ] as const) {
+    const wrong = await run(words, { terminalColumns: 80, env: { NO_COLOR: "1" } });
+    assert.deepEqual([wrong.code, wrong.stdout], [2, ""]);
+    assert.match(wrong.stderr, said);
+  }
+  assert.equal(
+    JSON.parse((await run(["export", "--json", "before", "-"])).stdout).error.code,
+    "input.invalid",
+  );
+  assert.equal(api.requests.length, asked);
+  assert.deepEqual(readdirSync(cwd), []);
+});
+
+test("snapshot export leaves a file that is there alone, unless it is told to replace it", async (t) => {
+  const { api, cwd, run } = await setUp(t);
+  const file = join(cwd, "before.tar.zst");
+  writeFileSync(file, "mine");
+  mkdirSync(join(cwd, "folder"));
+  symlinkSync("before.tar.zst", join(cwd, "link"));
+  const asked = api.requests.length;
+  for (const [words, said] of [
+    [["before"], /before\.tar\.zst is there already\.\nhint: .*--force/],
+    [["before", "folder", "--force"], /not a plain file\.\nhint: Name a file in it/],
+    [["before", "link", "-f"], /not a plain file\.\nhint: Name another file/],
+    [["before", "/dev/null", "-f"], /not a plain file/],
+    [["before", "no/such"], /There is no folder \S+\/no on this host\.\nhint: Make it first/],
+    [["before", "before.tar.zst/in"], /There is no folder/],
+  ] as const) {
+    const { code, stdout, stderr } = await run(["export", ...words]);
+    assert.deepEqual([code, stdout], [1, ""], words.join(" "));
+    assert.match(stderr, said);
+  }
+  assert.equal(api.requests.length, asked);
+  assert.equal(readFileSync(file, "utf8"), "mine");
+  assert.equal((await run(["export", "--force", "before"])).code, 0);
+  assert.match(readFileSync(file, "utf8"), /^archive:/);
+  assert.deepEqual(readdirSync(cwd).toSorted(), ["before.tar.zst", "folder", "link"]);
+});
+
+test("an export that breaks off, or is refused, leaves no file and the old one", async (t) => {
+  const { api, cwd, run } = await setUp(t);
+  assert.match((await run(["export", "gone"])).stderr, /There is no snapshot "gone"/);
+  writeFileSync(join(cwd, "old"), "mine");
+  api.snapshots.breakOff = true;
+  for (const words of [["before"], ["before", "old", "--force"], ["before", "-"]]) {
+    const { code, stderr } = await run(["export", ...words]);
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /error: hearthd broke off in the middle of its answer.*\nhint: `hearth daemon logs`/,
+    );
+  }
+  assert.deepEqual(readdirSync(cwd), ["old"]);
+  assert.equal(readFileSync(join(cwd, "old"), "utf8"), "mine");
+});
+
+for (const [name, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)
+  test(`${name} ends an export, and nothing is left of it`, async (t) => {
+    const { api, cwd } = await setUp(t);
+    api.snapshots.stall = true;
+    const cli = new CliRun(api, ["snapshot", "export", "before"], { cwd });
+    while (readdirSync(cwd).length === 0) await new Promise((resolve) => setImmediate(resolve));
+    cli.signal(name);
+    assert.equal(await cli.code, code);
+    assert.deepEqual([readdirSync(cwd), cli.stdout], [[], ""]);
+  });
+
+test("snapshot import says what is wrong with the file that was named, and keeps nothing of it", async (t) => {
+  const { api, cwd, run } = await setUp(t);
+  writeFileSync(join(cwd, "text"), "no archive");
+  const damaged = await run(["import", "text"]);
+  assert.deepEqual([damaged.code, damaged.stdout], [1, ""]);
+  assert.match(damaged.stderr, /The archive is damaged/);
+  for (const [words, said] of [
+    [["gone.zst"], /There is no gone\.zst on this host\.\nhint: /],
+    [["text/in"], /There is no text\/in/],
+    [["."], /\. is a folder\.\nhint: Name the file in it/],
+  ] as const) {
+    const { code, stderr } = await run(["import", ...words]);
+    assert.equal(code, 1);
+    assert.match(stderr, said);
+  }
+  assert.deepEqual([...api.snapshots.names()], ["before"]);
+});
+
+test("flags and names of archives that are wrong are refused before hearthd hears of them", async (t) => {
+  const { api, run } = await setUp(t);
+  const asked = api.requests.length;
+  for (const words of [
+    ["export"],
+    ["export", "Before"],
+    ["export", "../etc"],
+    ["export", "before", "a", "b"],
+    ["export", "before", "--forec"],
+    ["import"],
+    ["import", "a", "b"],
+    ["import", "a", "--name"],
+    ["import", "a", "--name", "A b"],
+    ["import", "a", "--force"],
+  ]) {
+    const { code, stderr } = await run(words);
+    assert.equal(code, 2, words.join(" "));
+    assert.match(stderr, /^error: .*\nhint: /, words.join(" "));
+  }
+  assert.equal(api.requests.length, asked);
+});
+
+test("a file that comes while the whole one is written is not replaced", async (t) => {
+  const { cwd } = await setUp(t);
+  const path = join(cwd, "file");
+  const content = new PassThrough();
+  await checkPlace({ path, replace: false });
+  const work = writeWholeFile({ path, replace: false }, content, () => {}, t.signal);
+  writeFileSync(path, "theirs");
+  content.end("ours");
+  await assert.rejects(work, (error) => error instanceof HearthError && error.code === "file.refused");
+  assert.equal(readFileSync(path, "utf8"), "theirs");
+  assert.deepEqual(readdirSync(cwd), ["file"]);
+});

@@ -1,0 +1,112 @@
+/** Files of the host that are there when they are whole, and not before. */
+import { randomBytes } from "node:crypto";
+import { link, lstat, open, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
+import { HearthError } from "#base/error.ts";
+
+export type WholeFile = {
+  readonly path: string;
+  /** Instead of a file that is there. */
+  readonly replace: boolean;
+};
+
+/**
+ * Nothing is made yet: for whoever wants to know before long work.
+ * @throws HearthError `file.refused` for what is there and may not be replaced, `file.not_found` without the folder
+ */
+export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
+  const there = await explained(path, async () => {
+    await stat(dirname(path));
+    return lstat(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+      return undefined;
+    });
+  });
+  if (there === undefined) return;
+  // A device or a link would be gone, and a file in its place.
+  if (!there.isFile())
+    throw new HearthError("file.refused", `${path} is there, and is not a plain file.`, {
+      hint: there.isDirectory() ? "Name a file in it." : "Name another file, or - for stdout.",
+    });
+  if (!replace) throw isThere(path);
+}
+
+/**
+ * All of `content`, for nobody else to read. Nothing is left when this fails, and what was there before stays.
+ * @returns how many bytes
+ */
+export async function writeWholeFile(
+  file: WholeFile,
+  content: Readable,
+  onBytes: (written: number) => void,
+  signal: AbortSignal,
+): Promise<number> {
+  const draft = join(dirname(file.path), `.hearth-${randomBytes(6).toString("hex")}.part`);
+  try {
+    const bytes = await explained(file.path, () => fill(draft, content, onBytes, signal));
+    signal.throwIfAborted();
+    await putInPlace(draft, file);
+    return bytes;
+  } finally {
+    content.destroy();
+    await rm(draft, { force: true });
+  }
+}
+
+async function fill(
+  draft: string,
+  content: Readable,
+  onBytes: (written: number) => void,
+  signal: AbortSignal,
+): Promise<number> {
+  await using handle = await open(draft, "wx", 0o600);
+  let bytes = 0;
+  for await (const chunk of content as AsyncIterable<Buffer>) {
+    signal.throwIfAborted();
+    await handle.writeFile(chunk);
+    bytes += chunk.byteLength;
+    onBytes(bytes);
+  }
+  await handle.sync();
+  return bytes;
+}
+
+async function putInPlace(draft: string, { path, replace }: WholeFile): Promise<void> {
+  if (replace) return rename(draft, path);
+  try {
+    // A rename would take the place of a file that came meanwhile.
+    await link(draft, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST") throw isThere(path);
+    // Not every file system has links.
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw error;
+    await checkPlace({ path, replace });
+    await rename(draft, path);
+  }
+}
+
+function isThere(path: string): HearthError {
+  return new HearthError("file.refused", `${path} is there already.`, {
+    hint: "Name another file, or replace it: --force",
+  });
+}
+
+/** What a person can do something about is said in words. */
+async function explained<Result>(path: string, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR")
+      throw new HearthError("file.not_found", `There is no folder ${dirname(path)} on this host.`, {
+        hint: "Make it first.",
+      });
+    if (code === "EACCES" || code === "EPERM")
+      throw new HearthError("file.refused", `${dirname(path)} is not yours to write to.`, {
+        hint: "Name a file elsewhere.",
+      });
+    throw error;
+  }
+}
