@@ -1,6 +1,6 @@
 /** Disks that VMs and snapshots share in layers, with the real qemu-img; what a guest would write, qemu-io writes. */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -125,6 +125,22 @@ describe("a disk in layers", () => {
     await expect(plain, 1);
     const layered = await snapshot(await vmFrom(await snapshot(source)));
     await assert.rejects(diskFromSnapshot(layered, folder(), "raw", signal), { code: "snapshot.mismatch" });
+  });
+
+  test("R6: is not begun from a snapshot with a file missing, and what was there before stays", async () => {
+    const source = await newVm();
+    await write(source, 1);
+    const saved = await snapshot(await vmFrom(await snapshot(source)));
+    const vm = await newVm();
+    await write(vm, 4);
+    for (const name of readdirSync(saved)) {
+      renameSync(join(saved, name), `${saved}.away`);
+      await assert.rejects(diskFromSnapshot(saved, vm, "qcow2", signal), { code: "snapshot.corrupt" }, name);
+      await expect(vm, 4);
+      renameSync(`${saved}.away`, join(saved, name));
+    }
+    await diskFromSnapshot(saved, vm, "qcow2", signal);
+    await expect(vm, 1);
   });
 
   test("is put in place again over what a crash has left of it", async () => {

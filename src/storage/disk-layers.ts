@@ -14,6 +14,7 @@ import { HearthError } from "#base/error.ts";
 import { runOrThrow } from "#host/run.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
 import type { DiskUsage } from "#storage/disks.ts";
+import { checkForeignLayer } from "#storage/qcow2-header.ts";
 
 export type DiskFormat = "raw" | "qcow2";
 
@@ -25,7 +26,7 @@ export type LayeredDisk = {
   readonly layers: readonly string[];
 };
 
-const LAYER = /^layer-(\d{1,2})\.(raw|qcow2)$/;
+const LAYER = /^layer-(\d{1,6})\.(raw|qcow2)$/;
 /** An empty layer over all that a snapshot has; copied for each VM. */
 const EMPTY = "empty.qcow2";
 /** There while the top layer holds only what was written since the VM was woken. */
@@ -43,9 +44,23 @@ export function findDisk(folder: string): LayeredDisk {
   return { path: layered, format: "qcow2", layers: layersIn(folder) };
 }
 
+/** A raw layer lies on nothing: what is below it was made into it, and is on its way out. */
 function layersIn(folder: string): string[] {
   const found = readdirSync(folder).filter((name) => LAYER.test(name));
-  return found.toSorted((a, b) => indexOf(a) - indexOf(b)).map((name) => join(folder, name));
+  const sorted = found.toSorted((a, b) => indexOf(a) - indexOf(b));
+  const lowest = sorted.findLastIndex((name) => name.endsWith(".raw"));
+  return sorted.slice(Math.max(lowest, 0)).map((name) => join(folder, name));
+}
+
+/** The next one above all that are there. Layers know those below by name, so none is ever renamed. */
+function nextLayer(folder: string, format: DiskFormat): string {
+  const indexes = readdirSync(folder).flatMap((name) => (LAYER.test(name) ? [indexOf(name)] : []));
+  return join(folder, `layer-${Math.max(-1, ...indexes) + 1}.${format}`);
+}
+
+/** Whether there is a disk in the folder, or the layers of one that a crash has left without its top. */
+export function hasDisk(folder: string): boolean {
+  return existsSync(findDisk(folder).path) || layersIn(folder).length > 0;
 }
 
 function indexOf(name: string): number {
@@ -53,8 +68,8 @@ function indexOf(name: string): number {
 }
 
 /**
- * Freezes the disk in the folder of a VM that stands still, as layers in the folder of a snapshot. Copies what the
- * VM has written since its last snapshot was made, by reference where the file system can.
+ * Freezes the disk in the folder of a VM that stands still, as layers in the folder of a snapshot. What the VM has
+ * written into its own layer is copied, by reference where the file system can: the VM waits for that.
  */
 export async function freezeDisk(
   vmFolder: string,
@@ -62,9 +77,8 @@ export async function freezeDisk(
   signal: AbortSignal,
 ): Promise<void> {
   const { path, format, layers } = findDisk(vmFolder);
-  for (const [index, layer] of layers.entries())
-    await link(layer, join(snapshotFolder, layerName(index, layer)));
-  const top = join(snapshotFolder, `layer-${layers.length}.${format}`);
+  for (const layer of layers) await link(layer, join(snapshotFolder, basename(layer)));
+  const top = nextLayer(snapshotFolder, format);
   await copySparse(path, top, signal);
   await chmod(top, 0o444);
 }
@@ -76,9 +90,18 @@ export async function finishLayers(
   signal: AbortSignal,
 ): Promise<void> {
   if (layersIn(snapshotFolder).length > LAYERS_MAX) await flatten(snapshotFolder, signal);
-  if (format === "raw") return;
-  await createLayer(snapshotFolder, EMPTY, signal);
-  await chmod(join(snapshotFolder, EMPTY), 0o400);
+  if (format === "qcow2") {
+    await createLayer(snapshotFolder, EMPTY, signal);
+    await chmod(join(snapshotFolder, EMPTY), 0o400);
+  }
+  // Nothing counts as saved that a power cut would take away.
+  for (const name of await readdir(snapshotFolder)) await sync(join(snapshotFolder, name));
+  await sync(snapshotFolder);
+}
+
+async function sync(path: string): Promise<void> {
+  await using file = await open(path, "r");
+  await file.sync();
 }
 
 /** An empty layer over all others of the folder. */
@@ -93,28 +116,36 @@ async function createLayer(folder: string, name: string, signal: AbortSignal): P
   );
 }
 
+/** One layer out of all; at every moment there is a whole disk in the folder. */
 async function flatten(folder: string, signal: AbortSignal): Promise<void> {
   const layers = layersIn(folder);
-  const top = layers.at(-1) ?? "";
-  const flat = join(folder, "flat.raw");
-  await runOrThrow("qemu-img", ["convert", "-q", "-O", "raw", top, flat], {
-    timeoutMs: COPY_TIMEOUT_MS,
-    signal,
-  });
+  const flat = await convert(layers.at(-1) ?? "", folder, signal);
   await chmod(flat, 0o444);
+  await rename(flat, nextLayer(folder, "raw"));
   for (const layer of layers) await rm(layer);
-  await rename(flat, join(folder, "layer-0.raw"));
 }
 
-/** The disk of a VM that begins as the snapshot was; what the folder had of a disk goes. Idempotent. */
+/** With all layers below it, as one file on the disk itself. */
+async function convert(top: string, folder: string, signal: AbortSignal): Promise<string> {
+  const flat = join(folder, "flat.raw");
+  const options = { timeoutMs: COPY_TIMEOUT_MS, signal };
+  await runOrThrow("qemu-img", ["convert", "-q", "-O", "raw", top, flat], options);
+  await sync(flat);
+  return flat;
+}
+
+/**
+ * The disk of a VM that begins as the snapshot was; what the folder had of a disk goes. Idempotent.
+ * @throws HearthError `snapshot.corrupt` when a file of it is missing; the folder is as before then
+ */
 export async function diskFromSnapshot(
   snapshotFolder: string,
   vmFolder: string,
   format: DiskFormat,
   signal: AbortSignal,
 ): Promise<void> {
+  const layers = await wholeLayers(snapshotFolder, format);
   await removeDisk(vmFolder);
-  const layers = layersIn(snapshotFolder);
   if (format === "raw") {
     const [only] = layers;
     if (layers.length !== 1 || only === undefined)
@@ -122,12 +153,30 @@ export async function diskFromSnapshot(
     await copySparse(only, join(vmFolder, "disk.raw"), signal);
     return chmod(join(vmFolder, "disk.raw"), 0o600);
   }
-  for (const [index, layer] of layers.entries()) await link(layer, join(vmFolder, layerName(index, layer)));
+  for (const layer of layers) await link(layer, join(vmFolder, basename(layer)));
   // Last, because a folder with it has a disk.
   const own = join(vmFolder, "disk.qcow2");
   // 200 kB: a program to copy it would take longer to start.
   await copyFile(join(snapshotFolder, EMPTY), own, constants.COPYFILE_FICLONE);
   await chmod(own, 0o600);
+}
+
+async function wholeLayers(folder: string, format: DiskFormat): Promise<string[]> {
+  const layers = layersIn(folder);
+  const top = basename(layers.at(-1) ?? "");
+  try {
+    if (layers.length === 0 || layers.some((layer, index) => indexOf(basename(layer)) !== index))
+      throw new Error("a layer is missing");
+    const belowFormat = top.endsWith(".raw") ? "raw" : "qcow2";
+    const rule = { below: top, belowFormat, maxBytes: Number.MAX_SAFE_INTEGER } as const;
+    if (format === "qcow2") await checkForeignLayer(join(folder, EMPTY), rule);
+    return layers;
+  } catch (cause) {
+    throw new HearthError("snapshot.corrupt", `The disk that was saved in ${folder} is not whole.`, {
+      hint: "Nothing was started. Remove the snapshot, and make another one.",
+      cause,
+    });
+  }
 }
 
 /** A VM's new, empty disk; what the folder had of a disk goes. */
@@ -177,33 +226,42 @@ export async function folderBytes(folder: string): Promise<number> {
  */
 export async function overlayDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
   const marker = join(vmFolder, WOKEN);
-  const { path, format, layers } = findDisk(vmFolder);
+  const { path, format } = findDisk(vmFolder);
   if (!existsSync(marker) && existsSync(path)) {
     await chmod(path, 0o444);
-    await rename(path, join(vmFolder, `layer-${layers.length}.${format}`));
-    if (layers.length >= LAYERS_MAX) await flatten(vmFolder, signal);
+    await rename(path, nextLayer(vmFolder, format));
   }
+  if (layersIn(vmFolder).length > LAYERS_MAX) await flatten(vmFolder, signal);
   await writeFile(marker, "");
+  await putLayerOnTop(vmFolder, signal);
+}
+
+/** What a crash has left without its top gets an empty one: what was written is all in the layers below. */
+export async function repairDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
+  if (!existsSync(findDisk(vmFolder).path) && hasDisk(vmFolder)) await putLayerOnTop(vmFolder, signal);
+}
+
+async function putLayerOnTop(vmFolder: string, signal: AbortSignal): Promise<void> {
   const own = join(vmFolder, "disk.qcow2");
   await rm(own, { force: true });
-  await createLayer(vmFolder, "disk.qcow2", signal);
-  await chmod(own, 0o600);
+  const fresh = "disk.new";
+  await rm(join(vmFolder, fresh), { force: true });
+  await createLayer(vmFolder, fresh, signal);
+  await chmod(join(vmFolder, fresh), 0o600);
+  await rename(join(vmFolder, fresh), own);
 }
 
 /** One file out of all layers, for a VMM that knows nothing else. */
 export async function flattenDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
   const { path, format } = findDisk(vmFolder);
   if (format === "raw") return;
-  const flat = join(vmFolder, "flat.raw");
-  await runOrThrow("qemu-img", ["convert", "-q", "-O", "raw", path, flat], {
-    timeoutMs: COPY_TIMEOUT_MS,
-    signal,
-  });
+  const layers = layersIn(vmFolder);
+  const flat = await convert(path, vmFolder, signal);
   await chmod(flat, 0o600);
   await rename(flat, join(vmFolder, "disk.raw"));
   // From here on the folder has the new disk alone, and layers that nobody names.
   await rm(path);
-  for (const layer of layersIn(vmFolder)) await rm(layer);
+  for (const layer of layers) await rm(layer);
 }
 
 /** The disk as it is now is the one to go on with. Idempotent. */
@@ -215,10 +273,6 @@ export async function fallAsleep(vmFolder: string): Promise<void> {
 export async function removeDisk(vmFolder: string): Promise<void> {
   for (const name of ["disk.qcow2", "disk.raw"]) await rm(join(vmFolder, name), { force: true });
   for (const name of await readdir(vmFolder)) if (LAYER.test(name)) await rm(join(vmFolder, name));
-}
-
-function layerName(index: number, path: string): string {
-  return `layer-${index}.${path.endsWith(".raw") ? "raw" : "qcow2"}`;
 }
 
 async function copySparse(from: string, to: string, signal: AbortSignal): Promise<void> {
