@@ -5,10 +5,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { runOrThrow } from "#host/run.ts";
-import { diskFromSnapshot, findDisk, finishLayers, freezeDisk, LAYERS_MAX } from "#storage/disk-layers.ts";
+import {
+  diskFromSnapshot,
+  fallAsleep,
+  findDisk,
+  finishLayers,
+  flattenDisk,
+  freezeDisk,
+  hasDisk,
+  LAYERS_MAX,
+  overlayDisk,
+  repairDisk,
+} from "#storage/disk-layers.ts";
 import { createDisk } from "#storage/disks.ts";
 
 const { signal } = new AbortController();
+const TOOL = { timeoutMs: 60_000, signal };
 const SIZE_BYTES = 64 * 1024 ** 2;
 /** Beyond the file system's own structures. */
 const AT = "32M";
@@ -150,5 +162,71 @@ describe("a disk in layers", () => {
     await diskFromSnapshot(saved, vm, "qcow2", signal);
     await expect(vm, 0);
     assert.ok(existsSync(findDisk(vm).path));
+  });
+});
+
+describe("the disk of a VM that was suspended", () => {
+  test("is again as it was, as often as it is woken, until it falls asleep", async () => {
+    const vm = await newVm();
+    await write(vm, 1);
+    for (const byte of [2, 3]) {
+      await overlayDisk(vm, signal);
+      await expect(vm, 1);
+      await write(vm, byte);
+    }
+    await fallAsleep(vm);
+    await overlayDisk(vm, signal);
+    await expect(vm, 3);
+  });
+
+  test("R7: has a bounded number of layers, however often it is woken, and all of what was written", async () => {
+    const vm = await newVm();
+    for (let time = 1; time <= 2 * LAYERS_MAX + 3; time += 1) {
+      await overlayDisk(vm, signal);
+      await qemuIo(vm, [`write -P ${time} ${time}M 64k`]);
+      await fallAsleep(vm);
+      assert.ok(findDisk(vm).layers.length <= LAYERS_MAX);
+      const said = await qemuIo(
+        vm,
+        Array.from({ length: time }, (_, index) => `read -P ${index + 1} ${index + 1}M 64k`),
+      );
+      assert.doesNotMatch(said, /Pattern verification failed/);
+    }
+    const saved = await snapshot(vm);
+    await expect(await vmFrom(saved), 0);
+  });
+
+  test("R5: is whole when a crash came between its layer and the one on top", async () => {
+    const vm = await newVm();
+    await write(vm, 1);
+    renameSync(join(vm, "disk.raw"), join(vm, "layer-0.raw"));
+    assert.ok(hasDisk(vm), "a disk without its top is a disk");
+    await repairDisk(vm, signal);
+    await expect(vm, 1);
+  });
+
+  test("R5: is whole when a crash came while its layers were made into one", async () => {
+    const vm = await newVm();
+    await write(vm, 1);
+    await overlayDisk(vm, signal);
+    await fallAsleep(vm);
+    await write(vm, 2);
+    await overlayDisk(vm, signal);
+    // As `flatten` leaves it when it is killed before the layers below go.
+    const top = findDisk(vm).layers.at(-1) ?? "";
+    await runOrThrow("qemu-img", ["convert", "-O", "raw", top, join(vm, "layer-2.raw")], TOOL);
+    await overlayDisk(vm, signal);
+    assert.deepEqual(findDisk(vm).layers, [join(vm, "layer-2.raw")]);
+    await expect(vm, 2);
+  });
+
+  test("is one file for a driver that takes no other", async () => {
+    const vm = await newVm();
+    await write(vm, 1);
+    await overlayDisk(vm, signal);
+    await write(vm, 2);
+    await flattenDisk(vm, signal);
+    assert.equal(findDisk(vm).format, "raw");
+    await expect(vm, 2);
   });
 });

@@ -1,7 +1,7 @@
 /** Which volumes a VM has: from its next start on, because no driver plugs a disk into one that runs. */
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
-import { assertVolumes } from "#daemon/volume-users.ts";
+import { assertVolumes, idleWithVolumes } from "#daemon/volume-users.ts";
 import type { VolumeName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -19,6 +19,7 @@ export function attachVolume(host: Host, vm: VmRecord, mount: VolumeMount): void
       "input.invalid",
       `volume: ${vm.name} has ${LIMITS.volumesMax}, and no room for more.`,
     );
+  if (vm.spec.idleTimeoutMs !== undefined) throw idleWithVolumes();
   assertVolumes(host, [mount]); // From the next line on, it cannot be removed.
   host.store.setSpec(vm.id, { ...vm.spec, volumes });
 }

@@ -4,7 +4,7 @@ import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { specFromSnapshot } from "#daemon/snapshot-spec.ts";
 import { assertLimits } from "#daemon/limit-features.ts";
-import { assertVolumes } from "#daemon/volume-users.ts";
+import { assertVolumes, idleWithVolumes } from "#daemon/volume-users.ts";
 import type { Call } from "#daemon/vms.ts";
 import { parseVolumeName } from "#model/ids.ts";
 import type { ImageDigest } from "#model/ids.ts";
@@ -71,12 +71,6 @@ export async function completeSpec(
     noWarm: request.noWarm,
   };
   return { spec, imageDigest: image.digest };
-}
-
-function idleWithVolumes(): HearthError {
-  return new HearthError("input.invalid", "idle-timeout: a VM with volumes cannot be suspended.", {
-    hint: "Others may change the volumes meanwhile. Leave one of both out.",
-  });
 }
 
 function imageOf({ image }: CreateVm): string {

@@ -38,12 +38,16 @@ export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal)
 export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: AbortSignal): Promise<void> {
   const paths = snapshotPaths(host.folders, snapshot.id);
   for (const part of snapshot.parts)
-    await host.snapshotFiles.check(paths[part.name], part, snapshot.name ?? snapshot.id, signal);
+    await host.snapshotFiles.check(paths[part.name], part, shownAs(snapshot), signal);
+}
+
+function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
+  return name ?? (kind === "suspended" ? `of ${vmName}'s memory` : id);
 }
 
 /** For `VerifiedFiles`. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
-    hint: `Nothing was started. Remove it: hearth snapshot rm ${name}`,
+    hint: "Nothing was started. `hearth snapshot rm` removes a snapshot; `hearth kill VM` gives a suspended VM's memory up.",
   });
 }

@@ -48,10 +48,13 @@ export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
 export function assertFits(snapshot: SnapshotRecord, now: Shape): void {
   const { shape } = snapshot;
   if (shape === undefined || shape.key === now.key) return;
-  const shown = snapshot.name ?? snapshot.id;
+  const shown = snapshot.name ?? `The memory of ${snapshot.vmName}`;
   const [what, was, is] = difference(shape, now);
   throw new HearthError("snapshot.mismatch", `${shown} was saved with ${what} ${was}; here it is ${is}.`, {
-    hint: "Memory fits only where everything is the same. Its disk can be used: hearth create --snapshot NAME --cold",
+    hint:
+      snapshot.kind === "suspended"
+        ? `Give its memory up with \`hearth kill ${snapshot.vmName}\`, and start it.`
+        : `Memory fits only where everything is the same. Its disk can be used: hearth create --snapshot ${shown} --cold`,
   });
 }
 

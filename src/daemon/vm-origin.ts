@@ -1,5 +1,4 @@
 /** What a start goes on from, and which disk it begins with. */
-import { existsSync } from "node:fs";
 import type { Host } from "#daemon/host.ts";
 import { noSnapshots } from "#daemon/hold-vm.ts";
 import { assertFits, shapeOf } from "#daemon/snapshot-shape.ts";
@@ -7,6 +6,7 @@ import { vmPaths } from "#daemon/vm-paths.ts";
 import type { SnapshotFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
+import { hasDisk } from "#storage/disk-layers.ts";
 
 /** What was asked of a start, beside what the VM is. */
 export type StartHow = {
@@ -55,7 +55,7 @@ export async function chooseOrigin(
   }
   const template = pristine ? await findTemplate(host, vm, driver, signal) : undefined;
   if (template !== undefined) return { memory: { snapshot: template, required: false }, disk: template };
-  const isThere = existsSync(vmPaths(host.folders, vm.id).disk);
+  const isThere = hasDisk(vmPaths(host.folders, vm.id).stateDir);
   return { memory: undefined, disk: how.fresh === true || !isThere ? "empty" : "keep" };
 }
 

@@ -47,3 +47,10 @@ export function assertVolumesFree(host: Pick<Host, "store">, vm: VmRecord): void
     }
   }
 }
+
+/** A VM that sleeps could not be sure of its volumes. */
+export function idleWithVolumes(): HearthError {
+  return new HearthError("input.invalid", "idle-timeout: a VM with volumes cannot be suspended.", {
+    hint: "Others may change the volumes meanwhile. Leave one of both out.",
+  });
+}

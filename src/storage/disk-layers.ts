@@ -52,7 +52,7 @@ function layersIn(folder: string): string[] {
   return sorted.slice(Math.max(lowest, 0)).map((name) => join(folder, name));
 }
 
-/** The next one above all that are there. Layers know those below by name, so none is ever renamed. */
+/** The next one above all that are there. Layers know those below by name, so none is renamed that has one on it. */
 function nextLayer(folder: string, format: DiskFormat): string {
   const indexes = readdirSync(folder).flatMap((name) => (LAYER.test(name) ? [indexOf(name)] : []));
   return join(folder, `layer-${Math.max(-1, ...indexes) + 1}.${format}`);
@@ -121,8 +121,11 @@ async function flatten(folder: string, signal: AbortSignal): Promise<void> {
   const layers = layersIn(folder);
   const flat = await convert(layers.at(-1) ?? "", folder, signal);
   await chmod(flat, 0o444);
-  await rename(flat, nextLayer(folder, "raw"));
+  const only = nextLayer(folder, "raw");
+  await rename(flat, only);
   for (const layer of layers) await rm(layer);
+  // Nothing lies on it yet, so that it may still get the lowest name.
+  await rename(only, join(folder, "layer-0.raw"));
 }
 
 /** With all layers below it, as one file on the disk itself. */

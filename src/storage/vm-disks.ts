@@ -10,6 +10,7 @@ import {
   newDisk,
   overlayDisk,
   removeDisk,
+  repairDisk,
 } from "#storage/disk-layers.ts";
 
 /** All that is done to the disks in the folders of VMs and snapshots. */
@@ -23,6 +24,7 @@ export const VM_DISKS = {
   flatten: flattenDisk,
   folderBytes,
   remove: removeDisk,
+  repair: repairDisk,
   grow: growLayeredDisk,
   usage: layeredDiskUsage,
 };

@@ -69,6 +69,7 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
     },
     fallAsleep: async (folder) => rmSync(join(folder, WOKEN), { force: true }),
     flatten: async () => {},
+    repair: async () => {},
     folderBytes: async () => snapshotBytes(),
     remove: async (folder) => remove(folder),
     grow: async (folder, sizeBytes) => {

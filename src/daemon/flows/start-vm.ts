@@ -133,6 +133,7 @@ async function makeDisk(host: Host, start: Start): Promise<void> {
 async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
   const { stateDir } = vmPaths(host.folders, vm.id);
   if (disk === "keep") {
+    await host.disks.repair(stateDir, signal);
     const { layeredDisks } = await driver.features(signal);
     return layeredDisks ? undefined : host.disks.flatten(stateDir, signal);
   }
