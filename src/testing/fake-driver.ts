@@ -45,8 +45,11 @@ export type FakeVmm = {
 export type FakeGuestState = {
   /** Who it believes to be. */
   hostname: string;
+  machineId: string;
   /** Whether its processes are held. */
   frozen: boolean;
+  /** What was mixed into its random generator last. */
+  entropy: string;
   /** What it knows its disk to have, as in `FakeDisk`. */
   written: number;
   readonly calls: string[];
@@ -117,7 +120,7 @@ export class FakeVmms {
 }
 
 function booted(plan: BootPlan): Kept {
-  const guest = { hostname: "", frozen: false, written: writtenOn({ plan }) };
+  const guest = { hostname: "", machineId: "", frozen: false, written: writtenOn({ plan }), entropy: "" };
   return { count: 0, memoryBytes: plan.memoryBytes, guest };
 }
 

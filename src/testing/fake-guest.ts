@@ -47,13 +47,13 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
       find();
       return { execs: faults.execs ?? 0 } as Awaited<ReturnType<Guest["info"]>>;
     },
-    configure: async ({ hostname, restored }) => {
+    configure: async ({ hostname, machineId, entropy, restored }) => {
       const vmm = call(restored ? "configure restored" : "configure");
       spoil("configureError");
       const { guest } = vmm;
       if (writtenOn(vmm) !== guest.written)
         throw new HearthError("agent.failed", "The guest's memory does not fit its disk.");
-      Object.assign(guest, { hostname, frozen: false });
+      Object.assign(guest, { hostname, machineId, entropy: entropy.join(), frozen: false });
       life.did("guest.configure");
       return [];
     },

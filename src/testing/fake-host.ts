@@ -106,6 +106,7 @@ export class FakeHost implements Host {
   bootFiles = { kernelDigest: "sha256:kernel", initramfs: "/initramfs-1" };
   readonly log: Log = this.#log({});
   readonly #life: Life;
+  #lastMs = 0;
 
   constructor(machine: FakeMachine, options: FakeHostOptions = {}) {
     const { life = new Life(), config = "warm.enabled = false", features } = options;
@@ -118,7 +119,7 @@ export class FakeHost implements Host {
     this.store = mortal(life, "store", store, STORE_EFFECTS);
     // What these write has names of its own.
     const rowsIn = mortal(life, "store", store, []);
-    this.snapshots = mortal(life, "snapshots", new SnapshotRows(rowsIn), ROW_EFFECTS);
+    this.snapshots = mortal(life, "snapshots", new SnapshotRows(rowsIn, () => this.now()), ROW_EFFECTS);
     this.journals = new MortalJournals(life, rowsIn);
     this.volumes = new Volumes(at("volumes"));
     this.driver = new FakeDriver({
@@ -139,7 +140,8 @@ export class FakeHost implements Host {
     this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
   }
 
-  now = Date.now;
+  /** Later at each look: what was done first is known. */
+  now = (): number => (this.#lastMs = Math.max(Date.now(), this.#lastMs + 1));
   random = (bytes: number): Uint8Array => randomBytes(bytes);
 
   readonly images = {
