@@ -124,7 +124,11 @@ for (const part of ["memory", "state"] as const) {
       const { daemon, host, vms, snapshots, snapshot, call } = await saved(t);
       await vms.create({ name: "copy", snapshot: NAME }, false, call);
       spoil(daemon, snapshot.id, part, damage);
-      const corrupt = { code: "snapshot.corrupt", message: /s1 is damaged/, hint: /snapshot rm s1/ } as const;
+      const corrupt = {
+        code: "snapshot.corrupt",
+        message: /s1 is damaged/,
+        hint: /hearth snapshot rm/,
+      } as const;
       await assert.rejects(vms.start("copy", call), corrupt);
       await assert.rejects(snapshots.restore(NAME, call), corrupt);
       assert.deepEqual(host.driver.calls, []);

@@ -105,6 +105,21 @@ for (const [format, features] of [
   );
 
   crashTest(
+    `R5: a hearthd killed while a VM with a disk in ${format} wakes leaves its disk whole, also when its memory is given up then`,
+    {
+      options,
+      before: webSleeps,
+      act: starts,
+      includes: ["driver.restore"],
+      after: async ({ host, vms }) => {
+        const { phase } = host.store.getVm("web").state;
+        if (phase === "suspended") await vms.kill("web", "kill", vms.background());
+      },
+      awake: diskIsWhole,
+    },
+  );
+
+  crashTest(
     `R5: a hearthd killed while a VM with a disk in ${format} sleeps again finds it awake or asleep`,
     {
       options,

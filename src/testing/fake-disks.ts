@@ -1,5 +1,5 @@
 /** Disks of a fake host: small files that say how large the disk is, and how often a guest has written to it. */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Disks } from "#daemon/host.ts";
 import { findDisk } from "#storage/disk-layers.ts";
@@ -48,10 +48,10 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       writeFakeDisk(join(folder, "disk.raw"), { sizeBytes, written: 0 });
     },
     fromSnapshot: async (snapshotFolder, folder, format) => {
+      const saved = diskAt(join(snapshotFolder, SAVED)); // One that is not whole costs a VM nothing.
       remove(folder);
       did("disks: removed the old one");
-      readdirSync(snapshotFolder);
-      writeFakeDisk(join(folder, `disk.${format}`), diskAt(join(snapshotFolder, SAVED)));
+      writeFakeDisk(join(folder, `disk.${format}`), saved);
     },
     freeze: async (folder, snapshotFolder) => {
       const runs = vmms.running().some(({ phase, plan }) => phase === "running" && plan.stateDir === folder);
@@ -68,8 +68,17 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       writeFakeDisk(join(folder, "disk.qcow2"), diskAt(join(folder, ASLEEP)));
     },
     fallAsleep: async (folder) => rmSync(join(folder, WOKEN), { force: true }),
-    flatten: async () => {},
-    repair: async () => {},
+    flatten: async (folder) => {
+      if (findDisk(folder).format === "raw") return;
+      const disk = own(folder);
+      remove(folder);
+      writeFakeDisk(join(folder, "disk.raw"), disk);
+    },
+    repair: async (folder) => {
+      const asleep = join(folder, ASLEEP);
+      if (!existsSync(findDisk(folder).path) && existsSync(asleep))
+        writeFakeDisk(join(folder, "disk.qcow2"), diskAt(asleep));
+    },
     folderBytes: async () => snapshotBytes(),
     remove: async (folder) => remove(folder),
     grow: async (folder, sizeBytes) => {
