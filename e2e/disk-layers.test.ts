@@ -213,8 +213,8 @@ describe("the disk of a VM that was suspended", () => {
     await write(vm, 2);
     await overlayDisk(vm, signal);
     // As `flatten` leaves it when it is killed before the layers below go.
-    const top = findDisk(vm).layers.at(-1) ?? "";
-    await runOrThrow("qemu-img", ["convert", "-O", "raw", top, join(vm, "layer-2.raw")], TOOL);
+    const highest = findDisk(vm).layers.at(-1) ?? "";
+    await runOrThrow("qemu-img", ["convert", "-O", "raw", highest, join(vm, "layer-2.raw")], TOOL);
     await overlayDisk(vm, signal);
     assert.deepEqual(findDisk(vm).layers, [join(vm, "layer-2.raw")]);
     await expect(vm, 2);

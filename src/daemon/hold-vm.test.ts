@@ -146,10 +146,7 @@ for (const [what, act] of Object.entries(ACTS)) {
       await daemon.run("web");
       const gate = new Gate();
       host.driver.faults[`${step}Gate`] = gate;
-      const acting = act(daemon).then(
-        () => {},
-        () => {},
-      );
+      const acting = Promise.allSettled([act(daemon)]);
       await gate.reached;
       const removed = vms.remove("web", true, vms.background());
       gate.open();

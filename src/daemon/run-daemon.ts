@@ -75,17 +75,7 @@ export async function runDaemon(
   const version = hearthVersion();
   const socketPath = apiSocketPath(folders);
   checkSocketPath(socketPath);
-  for (const folder of [
-    folders.state,
-    folders.cache,
-    folders.run,
-    vmsDir(folders),
-    vmRunsDir(folders),
-    jailsDir(folders),
-    snapshotsDir(folders),
-  ]) {
-    await makePrivateFolder(folder);
-  }
+  await makeFolders(folders);
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
   const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json") });
   const host = makeHost(options, judge);
@@ -127,6 +117,12 @@ export async function runDaemon(
   } finally {
     host.store.close();
   }
+}
+
+async function makeFolders(folders: Folders): Promise<void> {
+  const { state, cache, run } = folders;
+  const managed = [vmsDir(folders), vmRunsDir(folders), jailsDir(folders), snapshotsDir(folders)];
+  for (const folder of [state, cache, run, ...managed]) await makePrivateFolder(folder);
 }
 
 function takeLock(path: string): Disposable {

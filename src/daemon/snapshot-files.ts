@@ -9,6 +9,8 @@ import { fileStamp } from "#host/verified-files.ts";
 import type { SnapshotId } from "#model/ids.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
+/** No name of a snapshot begins so. */
+const ASLEEP = "of the sleeping ";
 const PARTS = ["memory", "state"] as const;
 
 /** Nobody writes to them from now on, and VMMs may read them. */
@@ -42,12 +44,15 @@ export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: A
 }
 
 function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
-  return name ?? (kind === "suspended" ? `of ${vmName}'s memory` : id);
+  return name ?? (kind === "suspended" ? `${ASLEEP}${vmName}` : id);
 }
 
 /** For `VerifiedFiles`. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
+  const cure = name.startsWith(ASLEEP)
+    ? "Give it up with `hearth kill`, and start the VM with the disk that it has."
+    : `Remove it: hearth snapshot rm ${name}`;
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
-    hint: "Nothing was started. `hearth snapshot rm` removes a snapshot; `hearth kill VM` gives a suspended VM's memory up.",
+    hint: `Nothing was started. ${cure}`,
   });
 }

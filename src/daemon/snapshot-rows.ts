@@ -96,10 +96,10 @@ export class SnapshotRows {
 
   #all(sql: string, ...values: string[]): SnapshotRecord[] {
     const rows = this.#store.transaction(() => this.#store.statement(sql).all(...values)) as Row[];
-    return rows.map((row) => ({
-      ...(JSON.parse(row.record) as NewSnapshot),
-      ready: row.ready === 1,
-      lastUsedAtMs: row.last_used_at_ms,
-    }));
+    return rows.map(toRecord);
   }
+}
+
+function toRecord({ record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord {
+  return { ...(JSON.parse(record) as NewSnapshot), ready: ready === 1, lastUsedAtMs };
 }

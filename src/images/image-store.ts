@@ -171,7 +171,8 @@ async function readVerified(path: string, digest: string): Promise<string> {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     throw corruptImage(path, digest, "it is missing");
   }
-  if (`sha256:${sha256(text)}` !== digest) throw corruptImage(path, digest, "it has changed since it was built");
+  if (`sha256:${sha256(text)}` !== digest)
+    throw corruptImage(path, digest, "it has changed since it was built");
   return text;
 }
 

@@ -43,10 +43,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     if (error !== undefined) throw error;
   };
   const part: Part = {
-    info: async () => {
-      find();
-      return { execs: faults.execs ?? 0 } as Awaited<ReturnType<Guest["info"]>>;
-    },
+    info: async () => infoOf(find(), faults),
     configure: async ({ hostname, machineId, entropy, restored }) => {
       const vmm = call(restored ? "configure restored" : "configure");
       spoil("configureError");
@@ -83,6 +80,11 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     closed: closed.promise,
   };
   return part as Guest;
+}
+
+/** Of one that answers. */
+function infoOf(_vmm: FakeVmm, { execs = 0 }: GuestFaults) {
+  return { execs } as Awaited<ReturnType<Guest["info"]>>;
 }
 
 /** @throws HearthError `agent.unreachable` also where a real one would only not answer */

@@ -31,7 +31,7 @@ for (const flow of FLOWS) {
         life.watchEffects((effect) => effect === last);
         const dyingHost = new FakeHost(machine, { life });
         const dying = new Vms(dyingHost);
-        await Promise.race([wholeLife(dying), life.over]).catch(() => {});
+        await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // It has died: what it said then is nobody's.
         assert.ok(life.isOver);
         dying.detachAll();
         dyingHost.store.close();

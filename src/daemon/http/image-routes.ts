@@ -3,27 +3,30 @@ import type { Image } from "#api/wire.ts";
 import type { Image as BuiltImage } from "#images/image-cache.ts";
 import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import type { Host } from "#daemon/host.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
+/** VMs, and what users have saved of them. A VM may also use the kernel that came with another image. */
+function imageUsers(
+  host: Pick<Host, "store" | "snapshots">,
+  image: { readonly digest: string; readonly kernel: string },
+): string[] {
+  const uses = ({ imageDigest, spec }: Pick<VmRecord, "imageDigest" | "spec">): boolean =>
+    imageDigest === image.digest || spec.kernel === image.kernel;
+  const vms = host.store.listVms().filter(uses);
+  const snapshots = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
+  return [
+    ...vms.map(({ name }) => name),
+    ...snapshots.filter(uses).map(({ id, name }) => `snapshot ${name ?? id}`),
+  ];
+}
+
 /** Images and kernels. */
 export function addImageRoutes(api: Api, daemon: Daemon): void {
   const { host, warm } = daemon;
-  // A VM may also use the kernel that came with another image.
-  const usersOf = (image: { digest: string; kernel: string }): string[] => {
-    const uses = ({ imageDigest, spec }: Pick<VmRecord, "imageDigest" | "spec">): boolean =>
-      imageDigest === image.digest || spec.kernel === image.kernel;
-    const snapshots = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
-    return [
-      ...host.store
-        .listVms()
-        .filter(uses)
-        .map(({ name }) => name),
-      ...snapshots.filter(uses).map(({ id, name }) => `snapshot ${name ?? id}`),
-    ];
-  };
   const view = (image: BuiltImage): Image => ({
     ref: image.ref,
     digest: image.digest,
@@ -34,7 +37,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
     allocatedBytes: image.allocatedBytes,
     builtAtMs: image.builtAtMs,
     files: image.files.map(({ name, sha256, sizeBytes }) => ({ name, sha256, sizeBytes })),
-    usedBy: usersOf(image),
+    usedBy: imageUsers(host, image),
   });
 
   api.openapi(ROUTES.listImages, async (c) => c.json((await host.images.list()).map(view), 200));
@@ -50,7 +53,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.removeImage, async (c) => {
     const { ref } = c.req.valid("param");
     const image = await host.images.get(ref);
-    const users = usersOf(image);
+    const users = imageUsers(host, image);
     if (users.length > 0) {
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
         hint: "Remove them first, with `hearth rm` and `hearth snapshot rm`.",
