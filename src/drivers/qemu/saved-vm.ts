@@ -13,8 +13,8 @@ import { migrationSockets } from "#drivers/qemu/command-line.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 
-/** The vCPUs are halted for good when there is less than this left to send: some tens of milliseconds. */
-const REST_BYTES = 48 * 1024 * 1024;
+/** The vCPUs are halted for good when there is less than this left to send: some milliseconds. */
+const REST_BYTES = 8 * 1024 * 1024;
 /** How much may arrive between two questions how much is left. */
 const ASK_EVERY_BYTES = 1024 * 1024;
 
