@@ -1,0 +1,202 @@
+/** R8: what is open while a VM is saved goes on in the source; elsewhere it has an end, and the agent answers. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
+import { createInterface } from "node:readline";
+import { after, before, describe, test } from "node:test";
+import { HearthError } from "#sdk/hearth.ts";
+import type { GuestProcess, Hearth } from "#sdk/hearth.ts";
+import { Bed, SMALL } from "./bed.ts";
+
+const bed = new Bed();
+/** For an end, or an answer, that must not need a person. */
+const BOUND_MS = 30_000;
+const STORM = 50;
+const COUNT = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.02; done";
+let hearth: Hearth;
+let server: Server;
+const peers: Socket[] = [];
+
+before(async () => {
+  server = createServer((socket) => void peers.push(socket.on("error", () => {})));
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  await bed.ok(["create", "--name", "web", "--network", "user", ...SMALL, "debian"]);
+  hearth = await bed.connect();
+});
+
+after(() => {
+  for (const peer of peers) peer.destroy();
+  server.close();
+});
+
+/** What `within` does not come to an end in time is said to hang. */
+async function within<Result>(what: string, work: Promise<Result>): Promise<Result> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`${what} hangs`)), BOUND_MS);
+  return Promise.race([work, promise]).finally(() => clearTimeout(timer));
+}
+
+/** Numbers that come, one a line. */
+class Counted {
+  readonly numbers: number[] = [];
+  #wanted = 0;
+  #reached = Promise.withResolvers<void>();
+
+  constructor(command: GuestProcess) {
+    command.stderr.resume();
+    createInterface(command.stdout).on("line", (line) => {
+      this.numbers.push(Number(line));
+      if (this.numbers.length >= this.#wanted) this.#reached.resolve();
+    });
+  }
+
+  async more(count: number): Promise<void> {
+    this.#wanted = this.numbers.length + count;
+    this.#reached = Promise.withResolvers();
+    await within("a command's output", this.#reached.promise);
+  }
+}
+
+/** How many programs count in there. The pattern is none that finds itself. */
+async function counting(name: string): Promise<number> {
+  const script = "grep -la '[i]=0; while' /proc/[0-9]*/cmdline 2>/dev/null | wc -l";
+  return Number(await bed.sh(name, script));
+}
+
+/** Each gets its own answer. */
+async function assertServesStorm(name: string): Promise<void> {
+  const script = 'read -r line; echo "$line $1 $(hostname)"';
+  const answers = await within(
+    "a storm of commands",
+    Promise.all(
+      Array.from({ length: STORM }, (_, index) =>
+        hearth.vm(name).exec(["sh", "-c", script, "sh", String(index)], { input: `line ${index}\n` }),
+      ),
+    ),
+  );
+  assert.deepEqual(
+    answers.map(({ stdout }) => stdout),
+    answers.map((_, index) => `line ${index} ${index} ${name}\n`),
+  );
+}
+
+describe("R8: while a VM is saved", { concurrency: false }, () => {
+  test("the output of its commands goes on, with nothing missing and nothing twice", async () => {
+    await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
+    const counted = new Counted(command);
+    await counted.more(20);
+    assert.equal(await counting("web"), 1);
+    for (const name of ["one", "two"]) {
+      await hearth.snapshots.create({ vm: "web", name });
+      await counted.more(20);
+    }
+    assert.deepEqual(
+      counted.numbers,
+      counted.numbers.map((_, index) => index),
+    );
+    await hearth.snapshots.remove("two");
+  });
+
+  test("what is written to their stdin arrives, before and after", async () => {
+    await using command = await hearth.vm("web").spawn(["cat"], { stdin: true });
+    const answers = createInterface(command.stdout)[Symbol.asyncIterator]();
+    for (const word of ["before", "after", "again"]) {
+      command.stdin.write(`${word}\n`);
+      assert.equal((await within("cat", answers.next())).value, word);
+      await hearth.snapshots.create({ vm: "web", name: word });
+      await hearth.snapshots.remove(word);
+    }
+    command.stdin.end();
+    assert.equal((await within("cat", command.exited)).exitCode, 0);
+  });
+
+  test("commands that come meanwhile run, all of them", async () => {
+    const saving = hearth.snapshots.create({ vm: "web", name: "busy" });
+    await assertServesStorm("web");
+    await saving;
+    await assertServesStorm("web");
+    await hearth.snapshots.remove("busy");
+  });
+
+  test("a file that is being copied arrives whole", async () => {
+    const bytes = 48 * 1024 * 1024;
+    const script = `head -c ${bytes} /dev/zero | tr '\\0' x | tee /root/big | sha256sum`;
+    const sum = await bed.sh("web", script);
+    const saving = hearth.snapshots.create({ vm: "web", name: "copying" });
+    await bed.ok(["cp", "web:/root/big", `${bed.folder}/big`]);
+    await bed.ok(["cp", `${bed.folder}/big`, "web:/root/back"]);
+    await saving;
+    assert.equal(await bed.sh("web", "sha256sum < /root/back; rm /root/big /root/back"), sum);
+    await hearth.snapshots.remove("copying");
+  });
+});
+
+describe("R8: in a VM that goes on from there", { concurrency: false }, () => {
+  test(`the agent answers at once, to a storm of ${STORM} commands, and what nobody reads any more is ended`, async () => {
+    await bed.ok(["create", "--name", "copy", "--snapshot", "one"]);
+    await assertServesStorm("copy");
+    await within(
+      "what nobody reads",
+      bed.until(async () => (await counting("copy")) === 0),
+    );
+    await bed.ok(["rm", "-f", "copy"]);
+  });
+
+  test(`a storm of ${STORM} commands right after a fork is served, in all copies at once`, async () => {
+    const copies = await hearth.vm("web").fork({ count: 2 });
+    await Promise.all(copies.map(({ name }) => assertServesStorm(name)));
+    await Promise.all(copies.map((copy) => copy.remove({ force: true })));
+  });
+
+  test("a TCP connection of the source's goes on there, and has an end in the copy, where it is used", async () => {
+    const { port } = server.address() as AddressInfo;
+    // It says something all the time; what it hears is an echo.
+    const script =
+      `exec 3<>/dev/tcp/10.0.2.2/${port}; echo open > /run/tcp; ` +
+      "while echo tick >&3 && read -r line <&3; do echo $line >> /run/tcp; sleep 0.1; done; echo ended >> /run/tcp";
+    await bed.ok(["exec", "-d", "web", "--", "bash", "-c", script]);
+    const [peer] = (await once(server, "connection")) as [Socket];
+    peer.pipe(peer);
+    const heard = async (name: string): Promise<string[]> =>
+      (await bed.sh(name, "cat /run/tcp")).trim().split("\n");
+    await within(
+      "the connection",
+      bed.until(async () => (await heard("web")).length > 3),
+    );
+    await bed.ok(["fork", "--name", "copy", "web"]);
+    const heardBefore = (await heard("web")).length;
+    await within(
+      "the copy's end",
+      bed.until(async () => (await heard("copy")).at(-1) === "ended"),
+    );
+    await within(
+      "the source's end",
+      bed.until(async () => (await heard("web")).length > heardBefore + 3),
+    );
+    assert.equal((await heard("web")).at(-1), "tick");
+    await bed.ok(["rm", "-f", "copy"]);
+  });
+});
+
+describe("R8: when a VM is suspended", { concurrency: false }, () => {
+  test(`a command that is under way ends with an error, a storm of ${STORM} wakes the VM, and what nobody reads is ended`, async () => {
+    await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
+    await new Counted(command).more(5);
+    await hearth.vm("web").suspend();
+    const error = await within(
+      "the command",
+      command.exited.then(
+        () => undefined,
+        (reason: unknown) => reason,
+      ),
+    );
+    assert.ok(error instanceof HearthError);
+    assert.equal(error.code, "agent.unreachable");
+    await assertServesStorm("web");
+    await within(
+      "what nobody reads",
+      bed.until(async () => (await counting("web")) === 0),
+    );
+  });
+});
