@@ -132,7 +132,12 @@ describe("start --fresh of a VM that sleeps", () => {
 
   test("never wakes it with another disk when it fails", async (t) => {
     const { host, vms, call } = await sleeps(await useFakeDaemon(t, { features: LAYERED }));
-    host.driver.faults.bootError = new Error("no such luck");
+    const { giveFiles } = host.helper;
+    // Its disk is a new one by then, and nothing has run.
+    host.helper.giveFiles = () => {
+      host.helper.giveFiles = giveFiles;
+      throw new Error("no such luck");
+    };
     await assert.rejects(vms.start("web", call, { fresh: true }));
     assert.equal(host.store.getVm("web").state.phase, "failed");
     assert.deepEqual(host.snapshots.list(), []);
