@@ -204,17 +204,20 @@ export class Vms {
     const host = this.#host;
     const waiting = host.store.getVm(id);
     await this.#actions.alone(waiting, "claim", call, async (signal) => {
-      host.store.claimVm(id, as);
-      const vm = host.store.getVm(id);
-      const handle = handleOf(vm.state);
+      const vm = { ...waiting, name: as.name, spec: as.spec };
+      const handle = handleOf(waiting.state);
       const attachment = this.#actions.running.find(id);
       if (handle === undefined || attachment === undefined)
         throw new HearthError("vm.gone", "The VM that waited is gone.");
       await driverOf(host, handle.driver).resume(handle, signal);
       await (await attachment.guest(signal)).configure(await guestIdentity(host, vm, true, signal), signal);
-      this.#actions.publish(vm, { type: "vm.created", atMs: host.now(), id, name: vm.name });
-      this.#actions.loops.of(id).send({ type: "resumed" });
-      this.#actions.running.armLifetime(vm);
+      // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
+      host.store.transaction(() => {
+        host.store.claimVm(id, as);
+        this.#actions.publish(vm, { type: "vm.created", atMs: host.now(), id, name: vm.name });
+        this.#actions.loops.of(id).send({ type: "resumed" });
+      });
+      this.#actions.running.armLifetime(host.store.getVm(id));
     });
     return host.store.getVm(id);
   }
