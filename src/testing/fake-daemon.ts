@@ -48,13 +48,15 @@ export class FakeDaemon {
   readonly vms: Vms;
   readonly snapshots: Snapshots;
   readonly warm: WarmTemplates;
+  readonly pools: Pools;
 
   constructor(machine: FakeMachine, options: FakeHostOptions & { readonly timing?: WarmTiming } = {}) {
     this.host = new FakeHost(machine, options);
-    const { vms, snapshots, warm } = fakeDaemonParts(this.host, undefined, options.timing);
+    const { vms, snapshots, warm, pools } = fakeDaemonParts(this.host, undefined, options.timing);
     this.vms = vms;
     this.snapshots = snapshots;
     this.warm = warm;
+    this.pools = pools;
   }
 
   /** As `runDaemon` does before it listens. */
@@ -79,6 +81,7 @@ export class FakeDaemon {
 
   /** VMs go on. */
   async end(): Promise<void> {
+    await this.pools.end();
     await this.warm.end();
     this.drop();
   }

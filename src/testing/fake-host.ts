@@ -44,9 +44,12 @@ export class FakeMachine implements Disposable {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** The VMM that runs for the VM of this name. */
+  /** The VMM that runs for the VM of this name, or whose guest believes to be that VM. */
   vmm(name: string): FakeVmm {
-    const [vmm, ...others] = this.vmms.running().filter(({ plan }) => plan.name === name);
+    const running = this.vmms.running();
+    const named = running.filter(({ plan }) => plan.name === name);
+    const [vmm, ...others] =
+      named.length > 0 ? named : running.filter(({ guest }) => guest.hostname === name);
     if (vmm === undefined || others.length > 0)
       throw new Error(`${name} has ${others.length} VMMs too many.`);
     return vmm;
@@ -191,6 +194,7 @@ export class FakeHost implements Host {
 
 const STORE_EFFECTS = [
   "insertVm",
+  "claimVm",
   "setState",
   "setSpec",
   "setError",

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import type { ApiEvent } from "#api/events.ts";
+import type { CreateVm } from "#api/wire.ts";
+import { handleOf } from "#model/vm-state.ts";
+import { assertRuns, crashTest } from "#testing/crash-story.ts";
+import { useFakeDaemon } from "#testing/fake-daemon.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+
+const config = `
+[warm]
+enabled = true
+[pool.web]
+image = "debian"
+count = 2
+`;
+
+async function fill({ pools }: FakeDaemon): Promise<void> {
+  pools.fill();
+  await pools.idle();
+}
+
+/** A pool with two VMs that wait. */
+async function setUp(t: TestContext) {
+  const daemon = await useFakeDaemon(t, { config });
+  const { host, vms, pools } = daemon;
+  await fill(daemon);
+  assert.equal(pools.ready("web"), 2);
+  const take = (request: CreateVm) => pools.take(request, false, vms.background());
+  return { daemon, pools, host, vms, take };
+}
+
+test("VMs of a pool wait, paused and listed by nobody; who takes one gets it under his name, as if it had started", async (t) => {
+  const { daemon, pools, host, take } = await setUp(t);
+  const events: ApiEvent[] = [];
+  host.bus.subscribe((event) => events.push(event));
+  assert.deepEqual(
+    host.machine.vmms.running().map(({ phase }) => phase),
+    ["paused", "paused"],
+  );
+  const vm = await take({ name: "web", image: "debian", env: { A: "1" } });
+  assert.deepEqual(
+    [vm?.name, vm?.state.phase, vm?.spec.hidden, vm?.spec.env],
+    ["web", "running", undefined, { A: "1" }],
+  );
+  await assertRuns(daemon, "web");
+  assert.equal(host.machine.vmm("web").guest.calls.at(-2), "configure restored");
+  assert.deepEqual(
+    events.map(({ type }) => type),
+    ["vm.created", "vm.phase"],
+  );
+  await pools.idle();
+  assert.equal(pools.ready("web"), 2, "another one waits in its place");
+});
+
+test("a request of another shape, of a snapshot, or for a boot gets none of them", async (t) => {
+  const { pools, take } = await setUp(t);
+  for (const request of [
+    { image: "debian", cpus: 4 },
+    { image: "debian", cold: true },
+    { image: "debian", isolation: { jail: false } },
+  ])
+    assert.equal(await take(request), undefined);
+  assert.equal(pools.ready("web"), 2);
+});
+
+test("L4: three who ask at once get two VMs, and never the same", async (t) => {
+  const { take } = await setUp(t);
+  const taken = await Promise.all([1, 2, 3].map(() => take({ image: "debian" })));
+  const ids = taken.flatMap((vm) => (vm === undefined ? [] : [vm.id]));
+  assert.deepEqual([ids.length, new Set(ids).size], [2, 2]);
+});
+
+test("one that died while it waited is given to nobody, and another one waits", async (t) => {
+  const { pools, host, vms, take } = await setUp(t);
+  const [first] = host.machine.vmms.running();
+  const handle = handleOf(host.store.getVm(first?.plan.id ?? "").state);
+  assert.ok(handle);
+  host.driver.crash(handle);
+  const names = ["one", "two"];
+  const taken = await Promise.all(names.map((name) => take({ name, image: "debian" })));
+  assert.deepEqual(taken.map((vm) => vm?.state.phase).toSorted(), ["running", undefined]);
+  await pools.idle();
+  assert.equal(pools.ready("web"), 2);
+  for (const name of names) if (host.store.findVm(name)) await vms.remove(name, true, vms.background());
+});
+
+test("a name that is taken is the caller's to mend, and a hearthd that ends takes all that wait away", async (t) => {
+  const { daemon, pools, host, vms, take } = await setUp(t);
+  await vms.create({ name: "web", image: "debian", cold: true }, false, vms.background());
+  await assert.rejects(take({ name: "web", image: "debian" }), { code: "name.taken" });
+  await pools.idle();
+  await pools.end();
+  assert.deepEqual(
+    host.store.listVms().map(({ name }) => name),
+    ["web"],
+  );
+  await vms.remove("web", true, vms.background());
+  await daemon.warm.prune();
+  assert.deepEqual(host.machine.leftovers(), []);
+});
+
+crashTest("R5: a hearthd killed while a VM of a pool is taken has given it altogether, or not at all", {
+  options: { config },
+  before: fill,
+  act: async ({ pools, vms }) => {
+    await pools.take({ name: "web", image: "debian" }, false, vms.background());
+    await pools.end();
+  },
+  includes: ["driver.resume", "guest.configure", "store.claimVm", "store.transaction"],
+  after: ({ host }) => {
+    for (const { name, state } of host.store.listVms())
+      assert.deepEqual([name, state.phase], ["web", "running"]);
+  },
+});
