@@ -23,19 +23,36 @@ export class IdleVms {
   readonly #snapshots: Snapshots;
   readonly #seen = new Map<VmId, Seen>();
   readonly #timer: NodeJS.Timeout;
+  readonly #ended = new AbortController();
+  #looking: Promise<void> | undefined;
 
   constructor(host: Host, vms: Vms, snapshots: Snapshots) {
     this.#host = host;
     this.#vms = vms;
     this.#snapshots = snapshots;
-    this.#timer = setInterval(() => void this.#look(), LOOK_MS.min).unref();
+    this.#timer = setInterval(() => {
+      // A suspension takes longer than that.
+      this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
+    }, LOOK_MS.min).unref();
   }
 
-  end(): void {
+  /** Gives up what it is about: a VM that was falling asleep goes on. */
+  async end(): Promise<void> {
     clearInterval(this.#timer);
+    this.#ended.abort();
+    await this.#looking;
   }
 
   async #look(): Promise<void> {
+    try {
+      await this.#lookAtAll();
+    } catch (error) {
+      // The store fails, for example; nobody waits for an answer.
+      this.#host.log.event("daemon.bug", { where: "a look at idle VMs", error });
+    }
+  }
+
+  async #lookAtAll(): Promise<void> {
     for (const vm of this.#host.store.listVms()) {
       const { idleTimeoutMs } = vm.spec;
       if (idleTimeoutMs === undefined || vm.state.phase !== "running") this.#seen.delete(vm.id);
@@ -80,9 +97,10 @@ export class IdleVms {
     const log = this.#host.log.child({ vm: vm.id });
     this.#seen.delete(vm.id);
     try {
-      await this.#snapshots.suspend(vm.id, this.#vms.background());
+      await this.#snapshots.suspend(vm.id, { ...this.#vms.background(), signal: this.#ended.signal });
       log.event("vm.idle", {});
     } catch (error) {
+      if (this.#ended.signal.aborted) return;
       // Somebody does something with it right now; it is looked at again.
       const { code } = toHearthError(error);
       if (code !== "vm.busy" && code !== "vm.wrong_phase") log.event("vm.not_suspended", { error });

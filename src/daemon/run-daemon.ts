@@ -110,7 +110,7 @@ export async function runDaemon(
     pools.fill();
     log.event("daemon.stopping", { reason: await stopped });
     await close(server);
-    idle.end();
+    await idle.end();
     await pools.end();
     await warm.end();
     vms.detachAll();

@@ -118,7 +118,7 @@ export class FakeHost implements Host {
     this.#life = life;
     this.config = parseConfig("config.toml", config);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
-    const store = new Store(at("hearth.db"));
+    const store = new Store(at("hearth.db"), () => this.now());
     this.store = mortal(life, "store", store, STORE_EFFECTS);
     // What these write has names of its own.
     const rowsIn = mortal(life, "store", store, []);
