@@ -116,7 +116,8 @@ test("R5: a VM that was about to sleep goes on, also where its agent is not hear
   await dying.run("web", 1);
   life.watchEffects((effect) => effect === "snapshots.setReady");
   const { snapshots, vms } = dying;
-  await Promise.race([snapshots.suspend("web", vms.background()).catch(() => {}), life.over]);
+  const suspended = snapshots.suspend("web", vms.background()).catch(() => {}); // Of being dead.
+  await Promise.race([suspended, life.over]);
   assert.deepEqual([machine.vmm("web").phase, machine.vmm("web").guest.frozen], ["paused", true]);
   const daemon = open();
   daemon.host.guestFaults.unreachable = 1;
