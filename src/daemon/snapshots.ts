@@ -114,14 +114,15 @@ export class Snapshots {
   ): Promise<SnapshotRecord> {
     const host = this.#host;
     const { id } = snapshot;
-    const paths = snapshotPaths(host.folders, id);
+    const temporary = snapshot.kind === "fork";
+    const paths = { ...snapshotPaths(host.folders, id), temporary };
     const take: Take = {
       snapshot,
       parts: [],
       save,
       finishLayers: async () => {
         if (snapshot.kind !== "suspended")
-          await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal);
+          await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal, !temporary);
       },
       settle: async () => {
         if (features === undefined) return;

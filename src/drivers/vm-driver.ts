@@ -154,7 +154,12 @@ export interface Meter {
 }
 
 /** What a driver saves of a VM, absolute paths: the guest's memory, as the file that is mapped, and all the rest. */
-export type SavedState = { readonly memory: string; readonly state: string };
+export type SavedState = {
+  readonly memory: string;
+  readonly state: string;
+  /** It is gone before a power cut could matter: nothing waits for the disk. */
+  readonly temporary?: boolean | undefined;
+};
 
 /** What others do to a VM while it is saved; each is called once, in this order. */
 export type SaveHooks = {

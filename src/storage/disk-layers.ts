@@ -79,7 +79,9 @@ export async function freezeDisk(
   const { path, format, layers } = findDisk(vmFolder);
   for (const layer of layers) await link(layer, join(snapshotFolder, basename(layer)));
   const top = nextLayer(snapshotFolder, format);
-  await copySparse(path, top, signal);
+  // Most have written little: a program to copy it would take longer to start, and the VM waits.
+  if (format === "qcow2") await copyFile(path, top, constants.COPYFILE_FICLONE);
+  else await copySparse(path, top, signal);
   await chmod(top, 0o444);
 }
 
@@ -88,6 +90,7 @@ export async function finishLayers(
   snapshotFolder: string,
   format: DiskFormat,
   signal: AbortSignal,
+  durable = true,
 ): Promise<void> {
   if (layersIn(snapshotFolder).length > LAYERS_MAX) await flatten(snapshotFolder, signal);
   if (format === "qcow2") {
@@ -95,6 +98,7 @@ export async function finishLayers(
     await chmod(join(snapshotFolder, EMPTY), 0o400);
   }
   // Nothing counts as saved that a power cut would take away.
+  if (!durable) return;
   for (const name of await readdir(snapshotFolder)) await sync(join(snapshotFolder, name));
   await sync(snapshotFolder);
 }

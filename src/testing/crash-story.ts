@@ -35,9 +35,32 @@ export function crashTest(promise: string, story: CrashStory): void {
     const broken: string[] = [];
     for (const [index, effect] of effects.entries()) {
       try {
-        await dieAfter(story, index);
+        using machine = new FakeMachine();
+        await dieIn(story, machine, index);
+        await assertNextIsFine(story, machine);
       } catch (error) {
         broken.push(`${index}, after ${effect}: ${errorChain(error)}`);
+      }
+    }
+    assert.deepEqual(broken, []);
+  });
+}
+
+/** The same, and the next hearthd dies, too: after each effect that it has while it puts right what the first one left. */
+export function crashTwiceTest(promise: string, story: CrashStory): void {
+  test(promise, async () => {
+    const effects = await effectsOf(story);
+    const broken: string[] = [];
+    for (const effect of story.includes) {
+      for (let second = 0, isOver = false; !isOver; second++) {
+        try {
+          using machine = new FakeMachine();
+          await dieIn(story, machine, effects.indexOf(effect));
+          isOver = !(await dieAtBegin(story, machine, second));
+          await assertNextIsFine(story, machine);
+        } catch (error) {
+          broken.push(`after ${effect}, and then ${second}: ${errorChain(error)}`);
+        }
       }
     }
     assert.deepEqual(broken, []);
@@ -58,8 +81,7 @@ async function effectsOf(story: CrashStory): Promise<readonly string[]> {
   return life.effects;
 }
 
-async function dieAfter(story: CrashStory, last: number): Promise<void> {
-  using machine = new FakeMachine();
+async function dieIn(story: CrashStory, machine: FakeMachine, last: number): Promise<void> {
   const life = new Life();
   const dying = await new FakeDaemon(machine, { ...story.options, life }).begin();
   await story.before(dying);
@@ -67,10 +89,30 @@ async function dieAfter(story: CrashStory, last: number): Promise<void> {
     story.meanwhile?.(effect, machine);
     return index === last;
   });
-  const act = story.act(dying).catch(() => {}); // It may wait for ever, or fail of being dead.
-  await Promise.race([act, life.over]);
+  await untilDead(life, story.act(dying));
   assert.ok(life.isOver, "it dies");
   dying.drop();
+}
+
+/** False when it has begun before it came to that. */
+async function dieAtBegin(story: CrashStory, machine: FakeMachine, last: number): Promise<boolean> {
+  const life = new Life();
+  const dying = new FakeDaemon(machine, { ...story.options, life });
+  life.watchEffects((_effect, index) => index === last);
+  await untilDead(life, dying.begin());
+  dying.drop();
+  return life.isOver;
+}
+
+/** What a hearthd does that dies may wait for ever, or fail of that. */
+async function untilDead(life: Life, work: Promise<unknown>): Promise<void> {
+  const either = Promise.race([work, life.over]);
+  await either.catch((error: unknown) => {
+    if (!life.isOver) throw error;
+  });
+}
+
+async function assertNextIsFine(story: CrashStory, machine: FakeMachine): Promise<void> {
   const daemon = await new FakeDaemon(machine, story.options).begin();
   try {
     await assertInOrder(daemon);

@@ -80,7 +80,7 @@ export class FakeSnapshotter implements Snapshotter {
       get(handle);
       vmm.resets += 1;
     } catch (error) {
-      for (const path of Object.values(saved)) rmSync(path, { force: true });
+      for (const path of [saved.memory, saved.state]) rmSync(path, { force: true });
       throw error;
     } finally {
       if (vmm.phase !== "gone") vmm.phase = before;

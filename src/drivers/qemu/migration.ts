@@ -24,6 +24,14 @@ const HANG_UP_MS = 1_000;
 /** Asked after each piece of what arrives, before the next one is read: QEMU waits meanwhile. */
 export type OnPiece = () => Promise<void>;
 
+export type Destination = {
+  readonly socket: string;
+  readonly path: string;
+  readonly onPiece?: OnPiece | undefined;
+  /** Whether `written` waits until a power cut cannot take it away. */
+  readonly durable: boolean;
+};
+
 /**
  * Sends all that QEMU would migrate to a new file at `path`. Resolves when QEMU is done, with the vCPUs halted;
  * `written` is awaited for the file. The listening socket is removed in any case.
@@ -31,14 +39,14 @@ export type OnPiece = () => Promise<void>;
  */
 export async function migrateToFile(
   monitor: QmpMonitor,
-  to: { readonly socket: string; readonly path: string; readonly onPiece?: OnPiece | undefined },
+  to: Destination,
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<{ readonly written: Promise<void> }> {
   checkSocketPath(to.socket);
   removeStaleSocket(to.socket);
   const receiving = await receive(to.socket);
-  const written = receiving.arrived.then((socket) => writeFile(socket, to.path, to.onPiece));
+  const written = receiving.arrived.then((socket) => writeFile(socket, to));
   const failure = written.then(
     () => undefined,
     (error: unknown) => ({ error }),
@@ -147,11 +155,11 @@ function receive(path: string): Promise<Receiving> {
   });
 }
 
-async function writeFile(socket: Socket, path: string, onPiece: OnPiece | undefined): Promise<void> {
+async function writeFile(socket: Socket, { path, onPiece, durable }: Destination): Promise<void> {
   await using file = await open(path, "wx", 0o600);
   for await (const piece of socket as AsyncIterable<Buffer>) {
     await file.write(piece);
     await onPiece?.();
   }
-  await file.sync();
+  if (durable) await file.sync();
 }

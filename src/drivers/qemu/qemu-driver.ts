@@ -204,7 +204,7 @@ export class QemuDriver implements VmDriver {
     };
     await starting.guard(load(), signal);
     await starting.kill();
-    await syncFile(draft);
+    if (saved.temporary !== true) await syncFile(draft);
     await rename(draft, saved.memory);
     await rm(streamPath(saved));
   }

@@ -51,7 +51,7 @@ export async function saveVm(
     if (!ran) await halt();
     let { written } = await migrateToFile(
       monitor,
-      { socket, path, onPiece: haltNearTheEnd(monitor, halt, deadlineMs) },
+      { socket, path, onPiece: haltNearTheEnd(monitor, halt, deadlineMs), durable: false },
       deadlineMs,
       signal,
     );
@@ -61,7 +61,7 @@ export async function saveVm(
       await rm(path);
       await monitor.send("cont", undefined, deadlineMs);
       await halt();
-      ({ written } = await migrateToFile(monitor, { socket, path }, deadlineMs, signal));
+      ({ written } = await migrateToFile(monitor, { socket, path, durable: false }, deadlineMs, signal));
     }
     await hooks.halted();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
@@ -110,7 +110,7 @@ export async function settleVm(
   await migrateFromFile(monitor, { socket: sockets.incoming, path: streamPath(saved) }, deadlineMs, signal);
   loaded();
   await leaveOutMemory(monitor, true, deadlineMs);
-  const to = { socket: sockets.outgoing, path: saved.state };
+  const to = { socket: sockets.outgoing, path: saved.state, durable: saved.temporary !== true };
   await (
     await migrateToFile(monitor, to, deadlineMs, signal)
   ).written;
