@@ -23,25 +23,21 @@ const isThere =
     if (vm !== undefined) assert.ok(["created", "running"].includes(vm.state.phase), vm.state.phase);
   };
 
+crashTest("R5: a hearthd killed while it makes a warm template has it whole or not at all", {
+  options: { config, features: LAYERED },
+  before: async () => {},
+  act: makesTemplate,
+  includes: ["driver.boot", "driver.save", "driver.settle", "driver.restore", "snapshots.setReady"],
+  after: isThere("web"),
+});
+
 for (const features of [undefined, LAYERED]) {
   const disk = features === undefined ? "one file" : "layers";
-  const options = { config, features };
-
-  crashTest(
-    `R5: a hearthd killed while it makes a warm template with a disk in ${disk} has it whole or not at all`,
-    {
-      options,
-      before: async () => {},
-      act: makesTemplate,
-      includes: ["driver.boot", "driver.save", "driver.settle", "driver.restore", "snapshots.setReady"],
-      after: isThere("web"),
-    },
-  );
 
   crashTest(
     `R5: a hearthd killed while a VM starts from a warm template with a disk in ${disk} has not started it, or has`,
     {
-      options,
+      options: { config, features },
       before: makesTemplate,
       act: (daemon) => daemon.run("next"),
       includes: ["disks.fromSnapshot", "driver.restore", "guest.configure"],
