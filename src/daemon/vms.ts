@@ -8,6 +8,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
+import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
@@ -164,7 +165,10 @@ export class Vms {
     assertCan("kill", vm.state.phase, vm.name);
     if (vm.state.phase === "suspended")
       return this.#actions.act(vm, "kill", call, () => this.#actions.forget(vm));
-    return this.#actions.act(vm, "kill", call, () => this.#actions.stop(vm, { mode, timeoutMs: 0 }, call));
+    return this.#actions.act(vm, "kill", call, async () => {
+      await this.#actions.stop(vm, { mode, timeoutMs: 0 }, call);
+      await forgetMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
+    });
   }
 
   async restart(nameOrId: string, plan: StopPlan, call: Call): Promise<VmRecord> {
