@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import type { Hearth } from "#sdk/hearth.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 import { Bed } from "../e2e/bed.ts";
@@ -24,11 +24,6 @@ for (const driver of ["firecracker", "qemu"] as const) {
     before(async () => {
       hearth = await bed.connect();
       await bed.ok(["warm", "build", "debian"]);
-    });
-
-    after(async () => {
-      for (const vm of await hearth.vms.list()) await bed.ok(["rm", "-f", vm.name]);
-      assert.deepEqual(bed.leftovers(), []);
     });
 
     const sh = async (vm: HearthVm, script: string): Promise<string> => {
@@ -134,6 +129,11 @@ for (const driver of ["firecracker", "qemu"] as const) {
         answers,
         answers.map((_, index) => String(index)),
       );
+    });
+
+    test("nothing is left of all that", async () => {
+      for (const vm of await hearth.vms.list()) await bed.ok(["rm", "-f", vm.name]);
+      assert.deepEqual(bed.vmms(), []);
     });
   });
 }

@@ -20,18 +20,22 @@ type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest };
 
 /** After a failure: the image may be missing, or the host full. */
 const RETRY_MS = 60_000;
+const REFILL_MS = 300;
 
 /** Keeps as many VMs of each pool ready as config.toml says. */
 export class Pools {
   readonly #host: Host;
   readonly #vms: Vms;
   readonly #warm: WarmTemplates;
+  readonly #refillMs: number;
   readonly #ended = new AbortController();
   #waiting: Waiting[] = [];
   #filling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(host: Host, vms: Vms, warm: WarmTemplates) {
+  /** @param refillMs from one that is taken to the making of the next */
+  constructor(host: Host, vms: Vms, warm: WarmTemplates, refillMs = REFILL_MS) {
+    this.#refillMs = refillMs;
     this.#host = host;
     this.#vms = vms;
     this.#warm = warm;
@@ -64,7 +68,10 @@ export class Pools {
       this.#host.log.event("pool.failed", { pool: found.pool, error });
       return undefined;
     } finally {
-      this.fill();
+      // Whoever was served runs its command now, and needs the CPU more.
+      clearTimeout(this.#timer);
+      if (this.#refillMs === 0) this.fill();
+      else this.#timer = setTimeout(() => this.fill(), this.#refillMs).unref();
     }
   }
 

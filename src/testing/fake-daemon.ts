@@ -25,7 +25,7 @@ export function fakeDaemonParts(
 ): Pick<Daemon, "vms" | "snapshots" | "warm" | "pools"> {
   const snapshots = new Snapshots(host, vms);
   const warm = new WarmTemplates(host, vms, snapshots, timing);
-  return { vms, snapshots, warm, pools: new Pools(host, vms, warm) };
+  return { vms, snapshots, warm, pools: new Pools(host, vms, warm, 0) };
 }
 
 /** A machine with a hearthd that has begun, until the end of the test. */
