@@ -25,7 +25,7 @@ export async function forgetMemory(host: Host, id: VmId): Promise<void> {
 export async function sweepSnapshots(host: Host): Promise<void> {
   for (const snapshot of host.snapshots.list()) {
     try {
-      if (await isOver(host, snapshot)) await dropSnapshot(host, snapshot.id);
+      if (isOver(host, snapshot)) await dropSnapshot(host, snapshot.id);
     } catch (error) {
       // One that cannot be removed must not hold up the others.
       const { dir: path } = snapshotPaths(host.folders, snapshot.id);
@@ -43,14 +43,23 @@ export async function sweepSnapshots(host: Host): Promise<void> {
   }
 }
 
-async function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): Promise<boolean> {
+/**
+ * After a crash of hearthd: a VM whose memory was saved so that it can sleep, and whose VMM was not ended yet, waits.
+ * To be called before anybody else holds the connection to its agent, of which there is one.
+ */
+export async function letSleeplessGoOn(host: Host): Promise<void> {
+  for (const snapshot of host.snapshots.list()) {
+    const vm = host.store.findVm(snapshot.vmId);
+    if (snapshot.kind !== "suspended" || vm === undefined || !isOver(host, snapshot)) continue;
+    await letGoOn(host, vm).catch((error: unknown) => notReached(host, vm.id, error));
+  }
+}
+
+function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): boolean {
   if (!ready || kind === "fork") return true;
   if (kind !== "suspended") return false;
-  const vm = host.store.findVm(vmId);
-  if (vm?.state.phase === "suspended" && vm.state.snapshot === id) return false;
-  // Its VMM was not ended yet, and waits.
-  if (vm !== undefined) await letGoOn(host, vm).catch((error: unknown) => notReached(host, vmId, error));
-  return true;
+  const state = host.store.findVm(vmId)?.state;
+  return state?.phase !== "suspended" || state.snapshot !== id;
 }
 
 /** Its heartbeat, or the next command in it, will tell. */

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { invariant } from "#base/error.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import { liftWalls } from "#daemon/confinement.ts";
+import { letSleeplessGoOn } from "#daemon/drop-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { finishFlow, unwindFlow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
@@ -33,6 +34,7 @@ import type { VmRecord } from "#model/vm.ts";
 /** One VM that cannot be put right is logged, and does not hold up the others. */
 export async function recover(host: Host, vms: Vms): Promise<void> {
   for (const flow of host.journals.listOpen()) await recoverFlow(host, flow);
+  await letSleeplessGoOn(host);
   await adoptVmms(host, vms);
   await removeBound(host, vms);
   await sweep(host);
