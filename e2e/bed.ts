@@ -32,6 +32,10 @@ const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
 const COMMAND_MS = 180_000;
 
+const VMMS = /^(qemu-system-|firecracker|jailer)/;
+const LAUNCHERS = /^(bwrap|setpriv|prlimit)$/;
+const PROGRAMS = new RegExp(`${VMMS.source}|${LAUNCHERS.source}`);
+
 /** For VMs whose size does not matter. */
 export const SMALL = ["--memory", "256M", "--cpus", "1"];
 
@@ -154,20 +158,21 @@ export class Bed {
   }
 
   vmms(): ProcessRef[] {
-    return findProcessesNaming([this.folders.run, this.folders.state], /^(qemu-system-|firecracker|jailer)/);
+    return findProcessesNaming([this.folders.run, this.folders.state], VMMS);
   }
 
   /** What waits for the ends of VMMs. */
   launchers(): ProcessRef[] {
-    return findProcessesNaming([this.folders.run, this.folders.state], /^(bwrap|setpriv|prlimit)$/);
+    return findProcessesNaming([this.folders.run, this.folders.state], LAUNCHERS);
   }
 
-  /** Uids that VMs of this Hearth have. */
-  uidLeases(): number[] {
+  /** Uids that VMs of this Hearth have, but for these. */
+  uidLeases(ids: readonly string[] = []): number[] {
     const leases = "/run/hearth/uids";
-    const ours = entries(leases).filter((name) =>
-      readFileSync(join(leases, name), "utf8").includes(this.folder),
-    );
+    const ours = entries(leases).filter((name) => {
+      const holder = readFileSync(join(leases, name), "utf8");
+      return holder.includes(this.folder) && !ids.some((id) => holder.includes(id));
+    });
     return ours.map(Number);
   }
 
@@ -184,18 +189,22 @@ export class Bed {
     return entries("/sys/fs/cgroup/hearth").filter((name) => name.startsWith("vm-"));
   }
 
-  /** What VMs leave when they are gone: nothing. */
-  leftovers(): string[] {
+  /** What VMs leave when they are gone: nothing. `ids` are those that are there. */
+  leftovers(ids: readonly string[] = []): string[] {
+    const own = ids.flatMap((id) => [join(this.folders.run, "vms", id), join(this.folders.state, "vms", id)]);
+    const isOwn = (path: string): boolean => own.some((folder) => path.startsWith(folder));
+    const theirs = new Set(findProcessesNaming(own, PROGRAMS).map(({ pid }) => pid));
+    const others = [...this.vmms(), ...this.launchers()].filter(({ pid }) => !theirs.has(pid));
+    const folders = (path: string): string[] => entries(path).filter((name) => !ids.includes(name));
     return [
-      ...this.vmms().map(({ pid }) => `VMM ${pid}`),
-      ...entries(join(this.folders.run, "vms")).map((name) => `run folder ${name}`),
-      ...entries(join(this.folders.state, "vms")).map((name) => `state folder ${name}`),
-      ...entries(join(this.folders.state, "jails")).map((name) => `jail ${name}`),
-      ...this.launchers().map(({ pid }) => `launcher ${pid}`),
-      ...this.uidLeases().map((uid) => `uid ${uid}`),
+      ...others.map(({ pid }) => `process ${pid}`),
+      ...folders(join(this.folders.run, "vms")).map((name) => `run folder ${name}`),
+      ...folders(join(this.folders.state, "vms")).map((name) => `state folder ${name}`),
+      ...folders(join(this.folders.state, "jails")).map((name) => `jail ${name}`),
+      ...this.uidLeases(ids).map((uid) => `uid ${uid}`),
       ...this.mounts().map((point) => `mount ${point}`),
       ...this.snapshotFolders().map((name) => `snapshot ${name}`),
-    ];
+    ].filter((found) => !isOwn(found.replace("mount ", "")));
   }
 
   /** Of snapshots and of templates that were made on the way; those that the bed has made are not among them. */

@@ -9,6 +9,7 @@ import type { StepEvent } from "#daemon/journal.ts";
 import type { Vm } from "#api/wire.ts";
 import { endProcess } from "#host/process-end.ts";
 import type { Bed } from "./bed.ts";
+import type { CliResult } from "./run-cli.ts";
 
 type Kind = Flow<unknown>["kind"];
 export type CrashPoint = { readonly kind: Kind; readonly step: string; readonly event: StepEvent };
@@ -42,16 +43,28 @@ export async function crashAndRecover(bed: Bed, point: CrashPoint): Promise<void
 async function crash(bed: Bed, { kind, step, event }: CrashPoint): Promise<void> {
   const { prepare, act } = ACTIONS[kind];
   await endDaemon(bed);
-  await startCrashing(bed, "nowhere");
+  await startCrashing(bed, { HEARTH_CRASH_AT: "nowhere" });
   for (const words of prepare) await bed.ok(words);
+  await crashIn(bed, `${kind}/${step}/${event}`, act);
+}
+
+/** hearthd ends at that moment of what these words ask for. @param at as in crashing-hearthd.ts */
+export async function crashIn(bed: Bed, at: string, act: readonly string[]): Promise<void> {
   await endDaemon(bed);
-  const daemon = await startCrashing(bed, `${kind}/${step}/${event}`);
+  const daemon = await startCrashing(bed, { HEARTH_CRASH_AT: at });
   const died = once(daemon, "exit");
   const result = await bed.hearth(act);
   const [, signal] = (await died) as [number | null, string | null];
   assert.equal(signal, "SIGKILL", "it died where it was told to");
   assert.notEqual(result.code, 0, "who asked is told");
   assert.match(result.stderr, /^error: /m);
+}
+
+/** The same for the VMMs that run at that moment; hearthd goes on. */
+export async function killVmmsIn(bed: Bed, at: string, act: readonly string[]): Promise<CliResult> {
+  await endDaemon(bed);
+  await startCrashing(bed, { HEARTH_KILL_VMMS_AT: at });
+  return bed.hearth(act);
 }
 
 /** The next command starts a new hearthd, which puts things right before it answers. */
@@ -70,12 +83,12 @@ async function checkTruth(bed: Bed): Promise<void> {
   else await bed.ok(["set", "web", "--cpus", "2"]);
 }
 
-async function startCrashing(bed: Bed, at: string) {
+async function startCrashing(bed: Bed, env: Readonly<Record<string, string>>) {
   const daemon = spawn(
     process.execPath,
     ["--disable-warning=ExperimentalWarning", join(import.meta.dirname, "crashing-hearthd.ts")],
     {
-      env: { ...bed.env, HEARTH_CRASH_AT: at },
+      env: { ...bed.env, ...env },
       stdio: ["ignore", "pipe", "inherit"],
       detached: true,
     },
@@ -85,7 +98,8 @@ async function startCrashing(bed: Bed, at: string) {
   return daemon;
 }
 
-async function endDaemon(bed: Bed): Promise<void> {
+/** As by `kill -9`. */
+export async function endDaemon(bed: Bed): Promise<void> {
   const daemon = bed.daemon();
   if (daemon !== undefined) await endProcess(daemon, 0, AbortSignal.timeout(10_000));
 }

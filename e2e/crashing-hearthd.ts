@@ -1,6 +1,7 @@
 /**
- * hearthd, with one difference: it kills itself, as by `kill -9`, at one moment of one flow.
- * HEARTH_CRASH_AT is `flow/step/event`, such as `start/boot/started`.
+ * hearthd, with one difference: at one moment of one flow it kills itself, as by `kill -9`, or the VMMs that run.
+ * HEARTH_CRASH_AT and HEARTH_KILL_VMMS_AT are `flow/step/event`, such as `start/boot/started`; with `#2` at its end it
+ * is the second such moment.
  */
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -9,20 +10,36 @@ import { pinoLog } from "#daemon/pino-log.ts";
 import { makePrivateFolder } from "#daemon/managed-files.ts";
 import { runDaemon } from "#daemon/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
+import { findProcessesNaming } from "#host/process-end.ts";
 
 const folders = hearthFolders(process.env, homedir());
 await makePrivateFolder(folders.state);
 const file = new BoundedFile(join(folders.state, "hearthd.log"), 4 * 1024 * 1024);
 const log = pinoLog({ write: (line) => file.append(Buffer.from(line)) });
+const crash = moment("HEARTH_CRASH_AT", () => process.kill(process.pid, "SIGKILL"));
+const killVmms = moment("HEARTH_KILL_VMMS_AT", () => {
+  for (const { pid } of findProcessesNaming([folders.run, folders.state], /^(qemu-system-|firecracker)/))
+    process.kill(pid, "SIGKILL");
+});
 await runDaemon(
   {
     folders,
     agentDir: join(import.meta.dirname, "../build/agent"),
     log,
     onJournal: (kind, step, event) => {
-      if (`${kind}/${step}/${event}` === process.env["HEARTH_CRASH_AT"]) process.kill(process.pid, "SIGKILL");
+      killVmms(`${kind}/${step}/${event}`);
+      crash(`${kind}/${step}/${event}`);
     },
   },
   () => process.stdout.write("ready\n"),
   new AbortController().signal,
 );
+
+/** Does it when that moment has come as often as the variable says. */
+function moment(variable: string, act: () => void): (now: string) => void {
+  const [at, number = "1"] = (process.env[variable] ?? "never").split("#");
+  let left = Number(number);
+  return (now) => {
+    if (now === at && --left === 0) act();
+  };
+}

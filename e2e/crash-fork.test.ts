@@ -1,0 +1,78 @@
+/** R5: hearthd and VMMs are killed while a VM is forked: it runs on, and its copies are all there, or none. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
+import { START_VM } from "#daemon/flows/start-vm.ts";
+import { Bed } from "./bed.ts";
+import { crashIn, endDaemon } from "./crash-flow.ts";
+import { assertLives, assertNothingElse, makeWeb, momentsOf } from "./saved-crash.ts";
+
+const bed = new Bed();
+const COPIES = ["copy-1", "copy-2"];
+const FORK = ["fork", "-n", "2", "--name", "copy", "web"];
+
+before(() => makeWeb(bed));
+
+after(async () => {
+  await endDaemon(bed);
+  await bed.hearth(["rm", "-f", "web"]);
+  assert.deepEqual(bed.leftovers(), []);
+});
+
+async function assertAllOrNone(): Promise<void> {
+  const vms = (await bed.vms()).filter(({ name }) => name !== "web");
+  if (vms.length === 0) return;
+  assert.deepEqual(
+    vms.map(({ name, phase }) => `${name} ${phase}`).toSorted(),
+    COPIES.map((name) => `${name} running`),
+  );
+  for (const name of COPIES) await assertLives(bed, name);
+  await bed.ok(["rm", "-f", ...COPIES]);
+}
+
+describe("R5: kill -9 of hearthd during fork leaves the source running, and all copies or none:", () => {
+  const moments = [
+    ...momentsOf(SNAPSHOT_VM),
+    ...momentsOf(CREATE_VM, 2), // The first is the trial's, in which what was saved is loaded.
+    ...momentsOf(CREATE_VM, 3),
+    ...momentsOf(START_VM),
+    ...momentsOf(START_VM, 2),
+  ];
+  for (const at of moments) {
+    test(at, async () => {
+      const { pid } = await bed.vm("web");
+      await crashIn(bed, at, FORK);
+      assert.equal((await assertLives(bed)).pid, pid);
+      await assertNothingElse(bed);
+      await assertAllOrNone();
+      await assertNothingElse(bed);
+    });
+  }
+
+  test("and the next fork makes them all", async () => {
+    await endDaemon(bed);
+    await bed.ok(FORK);
+    assert.equal((await bed.vms()).length, 3);
+    await assertAllOrNone();
+  });
+});
+
+test("R5: kill -9 of the VMM of a copy that starts is an error; no copy is left, and the source runs on", async () => {
+  const { pid } = await bed.vm("web");
+  const forking = bed.hearth(FORK);
+  // The first that comes loads what was saved; those that follow are copies, and have not loaded it yet.
+  const seen = new Set<number>();
+  while (seen.size < 2) {
+    for (const vmm of bed.vmms()) if (vmm.pid !== pid) seen.add(vmm.pid);
+    await setImmediate();
+  }
+  process.kill([...seen].at(-1) ?? 0, "SIGKILL");
+  const { code, stderr } = await forking;
+  assert.equal(code, 1);
+  assert.match(stderr, /^error: /m);
+  assert.equal((await assertLives(bed)).pid, pid);
+  assert.equal((await bed.vms()).length, 1);
+  await assertNothingElse(bed);
+});

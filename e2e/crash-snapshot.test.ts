@@ -1,0 +1,133 @@
+/** R5: hearthd and VMMs are killed while a VM is saved, and while it goes back. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, before, describe, test } from "node:test";
+import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
+import { START_VM } from "#daemon/flows/start-vm.ts";
+import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import { Bed } from "./bed.ts";
+import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
+import { assertLives, assertNothingElse, makeWeb, momentsOf } from "./saved-crash.ts";
+import { said } from "./said.ts";
+
+const bed = new Bed();
+const SAVE = ["snapshot", "create", "web", "s1"];
+
+before(() => makeWeb(bed));
+
+after(async () => {
+  await bed.hearth(["rm", "-f", "web"]);
+  assert.deepEqual(bed.leftovers(), []);
+});
+
+/** Whole, so that a VM goes on from it; or not at all. */
+async function assertWholeOrNothing(): Promise<void> {
+  const saved = await bed.ok(["snapshot", "ls", "-q"]);
+  if (saved === "") return;
+  assert.equal(saved, "s1\n");
+  await bed.ok(["create", "--name", "copy", "--snapshot", "s1"]);
+  await assertLives(bed, "copy");
+  await bed.ok(["rm", "-f", "copy"]);
+  await bed.ok(["snapshot", "rm", "s1"]);
+}
+
+describe("R5: kill -9 of hearthd during snapshot create leaves the VM running, and a whole snapshot or none:", () => {
+  // The trial in which it is loaded is a VM of its own, made and removed on the way.
+  for (const at of [SNAPSHOT_VM, CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM].flatMap((flow) => momentsOf(flow))) {
+    test(at, async () => {
+      const { pid } = await bed.vm("web");
+      await crashIn(bed, at, SAVE);
+      const vm = await assertLives(bed);
+      assert.deepEqual([vm.phase, vm.pid], ["running", pid], "it is the same one");
+      await assertNothingElse(bed);
+      await assertWholeOrNothing();
+      await assertNothingElse(bed);
+    });
+  }
+});
+
+describe("R5: kill -9 of hearthd during snapshot restore leaves the VM as it was, or stopped and restorable:", () => {
+  before(async () => {
+    await bed.ok(SAVE);
+    await bed.sh("web", "echo later > /run/note; echo later > /root/note; sync");
+  });
+
+  for (const at of [STOP_VM, START_VM].flatMap((flow) => momentsOf(flow))) {
+    test(at, async () => {
+      await crashIn(bed, at, ["snapshot", "restore", "s1"]);
+      const { phase } = await bed.vm("web");
+      assert.ok(["running", "stopped", "failed"].includes(phase), phase);
+      await assertNothingElse(bed);
+      assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "s1\n");
+      if (phase === "running") assert.match(await bed.sh("web", "cat /root/note"), /^(later|on disk)\n$/);
+      await bed.ok(["snapshot", "restore", "s1"]);
+      await assertLives(bed);
+      await assertNothingElse(bed);
+    });
+  }
+
+  after(async () => {
+    await endDaemon(bed); // One that is not to die any more.
+    await bed.ok(["rm", "-f", "web"]);
+    await bed.ok(["snapshot", "rm", "s1"]);
+    await makeWeb(bed);
+  });
+});
+
+describe(
+  "R5: kill -9 of a VMM during snapshot create is an error, and leaves no snapshot:",
+  { concurrency: false },
+  () => {
+    async function assertFailed(code: number, stderr: string): Promise<void> {
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, /^error: /m);
+      await bed.until(async () => (await bed.vm("web")).phase === "failed");
+      await bed.until(() => bed.launchers().length === 0);
+      await assertNothingElse(bed);
+      assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "");
+      await bed.ok(["start", "web"]);
+      assert.equal(await bed.sh("web", "cat /root/note"), "on disk\n");
+    }
+
+    test("the VM's own, before its memory is saved", async () => {
+      const { code, stderr } = await killVmmsIn(bed, "snapshot/save/started", SAVE);
+      await assertFailed(code, stderr);
+    });
+
+    test("the VM's own, while its memory is saved", async () => {
+      const command = bed.start(SAVE);
+      let stderr = "";
+      command.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+      const exit = once(command, "exit");
+      await said(command.stderr, /saving/);
+      const { pid } = await bed.vm("web");
+      assert.ok(pid);
+      process.kill(pid, "SIGKILL");
+      const [code] = (await exit) as [number];
+      await assertFailed(code, stderr);
+    });
+
+    test("the one that loads what was saved: the VM goes on", async () => {
+      await bed.ok(["rm", "-f", "web"]);
+      await makeWeb(bed);
+      const { pid } = await bed.vm("web");
+      const command = bed.start(SAVE);
+      const exit = once(command, "exit");
+      const told = said(command.stderr, /^error: /m);
+      const hidden = (): number | undefined => bed.vmms().find((vmm) => vmm.pid !== pid)?.pid;
+      await bed.until(() => hidden() !== undefined);
+      process.kill(hidden() ?? 0, "SIGKILL");
+      await told;
+      assert.deepEqual(await exit, [1, null]);
+      const vm = await assertLives(bed);
+      assert.equal(vm.pid, pid);
+      await assertNothingElse(bed);
+      assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "");
+      await bed.ok(SAVE); // The next one is well.
+      await assertWholeOrNothing();
+    });
+  },
+);

@@ -1,0 +1,133 @@
+/** R5: hearthd and VMMs are killed while a VM falls asleep, and while it wakes. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
+import { START_VM } from "#daemon/flows/start-vm.ts";
+import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import { Bed } from "./bed.ts";
+import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
+import { assertLives, assertNothingElse, makeWeb, momentsOf } from "./saved-crash.ts";
+
+const bed = new Bed();
+const WAKERS = [
+  ["resume", "web"],
+  ["exec", "web", "--", "true"],
+] as const;
+
+before(() => makeWeb(bed));
+
+after(async () => {
+  await endDaemon(bed);
+  await bed.hearth(["rm", "-f", "web"]);
+  assert.deepEqual(bed.leftovers(), []);
+});
+
+/** The guest lets go by itself in half a minute; nobody is to wait for that. */
+function assertNobodyWaited(): void {
+  const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
+  assert.doesNotMatch(log, /did not answer in time/);
+}
+
+describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
+  for (const at of [SNAPSHOT_VM, SETTLE_SNAPSHOT, STOP_VM].flatMap((flow) => momentsOf(flow))) {
+    test(at, async () => {
+      await crashIn(bed, at, ["suspend", "web"]);
+      const { phase } = await bed.vm("web");
+      assert.ok(phase === "running" || phase === "suspended", phase);
+      assert.equal(bed.vmms().length, phase === "running" ? 1 : 0);
+      assert.equal(bed.snapshotFolders().length, phase === "running" ? 0 : 1);
+      await assertLives(bed);
+      await assertNothingElse(bed);
+      assertNobodyWaited();
+    });
+  }
+});
+
+describe("R5: kill -9 of hearthd while a VM wakes leaves it running or asleep, with all that it had:", () => {
+  for (const [index, at] of momentsOf(START_VM).entries()) {
+    const waker = WAKERS[index % WAKERS.length] ?? WAKERS[0];
+    test(`${at}, by ${waker[0]}`, async () => {
+      await bed.ok(["suspend", "web"]);
+      await crashIn(bed, at, waker);
+      const { phase } = await bed.vm("web");
+      assert.ok(phase === "running" || phase === "suspended", phase);
+      assert.equal(bed.vmms().length, phase === "running" ? 1 : 0);
+      await assertLives(bed);
+      await assertNothingElse(bed);
+      assertNobodyWaited();
+    });
+  }
+
+  test("again and again: what it wrote before the first sleep and after the last is on its disk", async () => {
+    await bed.sh("web", "echo once > /root/once; sync");
+    await bed.ok(["suspend", "web"]);
+    for (let time = 0; time < 3; time++) {
+      await crashIn(bed, "start/boot/done", ["resume", "web"]);
+      assert.equal((await bed.vm("web")).phase, "suspended");
+    }
+    await assertLives(bed);
+    await bed.sh("web", "echo twice > /root/twice; sync");
+    await endDaemon(bed);
+    await bed.ok(["restart", "web"]);
+    assert.equal(await bed.sh("web", "cat /root/once /root/twice /root/note"), "once\ntwice\non disk\n");
+    await assertNothingElse(bed);
+  });
+});
+
+describe("R5: kill -9 of the VMM", { concurrency: false }, () => {
+  before(async () => {
+    await bed.ok(["rm", "-f", "web"]);
+    await makeWeb(bed);
+  });
+
+  test("while the VM wakes: whoever woke it is told, it sleeps on, and wakes", async () => {
+    for (const words of WAKERS) {
+      await bed.ok(["suspend", "web"]);
+      const waking = bed.hearth(words);
+      // As soon as there is one: it has not loaded its memory by then.
+      while (bed.vmms().length === 0) await setImmediate();
+      for (const { pid } of bed.vmms()) process.kill(pid, "SIGKILL");
+      const { code, stderr } = await waking;
+      assert.notEqual(code, 0);
+      assert.match(stderr, /^error: /m);
+      assert.equal((await bed.vm("web")).phase, "suspended");
+      assert.deepEqual([bed.vmms(), bed.snapshotFolders().length], [[], 1]);
+      await assertLives(bed);
+      await assertNothingElse(bed);
+    }
+  });
+
+  test("when its memory is saved and it is about to be ended: the VM sleeps, and wakes", async () => {
+    await killVmmsIn(bed, "stop/end the VMM/started", ["suspend", "web"]);
+    assert.equal((await bed.vm("web")).phase, "suspended");
+    await assertLives(bed);
+    await assertNothingElse(bed);
+  });
+
+  for (const at of ["snapshot/save/started", "settle/load/done"]) {
+    test(`while the VM falls asleep (${at}): an error, and either its memory is there or nothing of it`, async () => {
+      const { code, stderr } = await killVmmsIn(bed, at, ["suspend", "web"]);
+      await bed.until(async () => (await bed.vm("web")).phase !== "running");
+      const { phase } = await bed.vm("web");
+      if (phase === "suspended") {
+        assert.equal(code, 0, stderr);
+        await assertLives(bed);
+      } else {
+        assert.equal(code, 1);
+        assert.match(stderr, /^error: /m);
+        assert.equal(phase, "failed");
+        await bed.until(() => bed.launchers().length === 0);
+        assert.deepEqual(bed.snapshotFolders(), []);
+        await bed.ok(["start", "web"]);
+        assert.equal(await bed.sh("web", "cat /root/note"), "on disk\n");
+      }
+      await assertNothingElse(bed);
+      await bed.ok(["rm", "-f", "web"]);
+      await makeWeb(bed);
+    });
+  }
+});

@@ -1,0 +1,61 @@
+/**
+ * hearthd, or a VMM, is killed while a VM is saved, copied, put to sleep or woken. The VM is `web`, the same one from
+ * crash to crash: what one of them spoils, the next one shows. R5.
+ */
+import assert from "node:assert/strict";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Vm } from "#api/wire.ts";
+import { SMALL } from "./bed.ts";
+import type { Bed } from "./bed.ts";
+
+/** In memory, and on the disk. */
+const NOTES = "cat /run/note /root/note";
+/** Goes on as long as nothing holds it. */
+const COUNTER =
+  "i=0; while :; do i=$((i + 1)); echo $i > /run/count.new; mv /run/count.new /run/count; sleep 0.05; done";
+
+/** Each moment of a flow, for the `number`th time that there is such a flow. */
+export function momentsOf({ kind, steps }: Flow<never>, number = 1): string[] {
+  return steps.flatMap(({ name }) =>
+    ["started", "done"].map((event) => `${kind}/${name}/${event}${number === 1 ? "" : `#${number}`}`),
+  );
+}
+
+/** A VM with something in its memory and on its disk, and a program that goes on. */
+export async function makeWeb(bed: Bed): Promise<void> {
+  await bed.ok(["create", "--name", "web", ...SMALL, "debian"]);
+  await bed.sh("web", "echo in memory > /run/note; echo on disk > /root/note; sync");
+  await bed.ok(["exec", "-d", "web", "--", "bash", "-c", COUNTER]);
+}
+
+/** It runs, or goes on with the next command: with its memory, its disk, and its program, which nobody holds. */
+export async function assertLives(bed: Bed, name = "web"): Promise<Vm> {
+  const { phase } = await bed.vm(name);
+  assert.ok(phase === "running" || phase === "suspended", `${name} is ${phase}`);
+  assert.equal(await bed.sh(name, NOTES), "in memory\non disk\n");
+  const count = async (): Promise<number> => Number(await bed.sh(name, "cat /run/count"));
+  const before = await count();
+  await bed.until(async () => (await count()) > before);
+  return bed.vm(name);
+}
+
+/** Beside VMs that are there, and what users have saved, nothing is. */
+export async function assertNothingElse(bed: Bed): Promise<void> {
+  const vms = await bed.vms();
+  const saved = JSON.parse(await bed.ok(["snapshot", "ls", "--json"])) as { readonly id: string }[];
+  const known = new Set(saved.map(({ id }) => `snapshot ${id}`));
+  const left = bed.leftovers(vms.map(({ id }) => id));
+  assert.deepEqual(
+    left.filter((found) => !known.delete(found)),
+    [],
+  );
+  assert.deepEqual([...known], [], "what is listed is there");
+  const running = vms.filter(({ phase }) => phase === "running");
+  assert.deepEqual(
+    bed
+      .vmms()
+      .map(({ pid }) => pid)
+      .toSorted(),
+    running.map(({ pid }) => pid).toSorted(),
+  );
+}
