@@ -2,7 +2,6 @@
  * What a program in the guest draws, with who it was at that moment: a VM that is saved and restored meanwhile shows
  * by it what was drawn before, and what after.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Bed } from "./bed.ts";
 
 /** One look of the program. Its host name was read before anything else. */
@@ -42,11 +41,12 @@ export async function startDrawing(bed: Bed, name: string): Promise<void> {
 
 /** All that was drawn in this VM's life, and in those that it goes on from: at least `count` under its own name. */
 export async function drawsOf(bed: Bed, name: string, count: number): Promise<Draw[]> {
-  for (;;) {
-    const draws = parse(await bed.sh(name, `cat ${FILE} 2>/dev/null || true`));
-    if (draws.filter(({ host }) => host === name).length >= count) return draws;
-    await sleep(100); // The program goes on meanwhile; nothing tells of its lines.
-  }
+  let draws: Draw[] = [];
+  await bed.until(async () => {
+    draws = parse(await bed.sh(name, `cat ${FILE} 2>/dev/null || true`));
+    return draws.filter(({ host }) => host === name).length >= count;
+  });
+  return draws;
 }
 
 /** The last line may be one that is just being written. */

@@ -97,7 +97,7 @@ export class IdleVms {
     const log = this.#host.log.child({ vm: vm.id });
     this.#seen.delete(vm.id);
     try {
-      await this.#snapshots.suspend(vm.id, { ...this.#vms.background(), signal: this.#ended.signal });
+      await this.#snapshots.suspend(vm.id, this.#vms.background(this.#ended.signal));
       log.event("vm.idle", {});
     } catch (error) {
       if (this.#ended.signal.aborted) return;

@@ -5,11 +5,12 @@ import { chooseDriver } from "#daemon/choose-driver.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
 import type { PoolConfig } from "#daemon/config.ts";
 import { runInGuest } from "#daemon/first-command.ts";
+import { hiddenVm } from "#daemon/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { WarmTemplates } from "#daemon/warm-templates.ts";
-import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
+import { parseVmName } from "#model/ids.ts";
 import type { ImageDigest, VmId } from "#model/ids.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -110,15 +111,12 @@ export class Pools {
   /** Restored, with its code run once, and paused. */
   async #add({ name: pool, count: _count, ...shape }: PoolConfig): Promise<Waiting> {
     const host = this.#host;
-    const call = this.#background();
+    const call = this.#vms.background(this.#ended.signal);
     const wanted = await completeSpec(host, shape, call);
     await this.#warm.build(wanted, call);
     const key = await this.#keyOf(wanted, call.signal);
-    const id = vmIdFrom(host.random(12));
-    const name = parseVmName(`hearth-${id.slice(3)}`);
-    const spec: VmSpec = { ...wanted.spec, hidden: "urgent", autoRemove: true };
-    await this.#vms.make(
-      { id, name, spec, imageDigest: wanted.imageDigest, state: { phase: "created" }, bound: true },
+    const { id } = await this.#vms.make(
+      hiddenVm(host, wanted.spec, wanted.imageDigest, "urgent"),
       call,
       true,
     );
@@ -141,10 +139,5 @@ export class Pools {
     if (found === undefined || wanted.spec.volumes.length > 0)
       throw new HearthError("feature.missing", "VMs like that do not start from templates.");
     return JSON.stringify([found.shape.key, wanted.spec.isolation]);
-  }
-
-  #background(): Call {
-    const { signal } = this.#ended;
-    return { operation: operationIdFrom(this.#host.random(6)), onProgress() {}, signal };
   }
 }

@@ -2,6 +2,7 @@
 import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
+import { idleWithVolumes } from "#daemon/volume-users.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
@@ -15,38 +16,7 @@ export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number |
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
-/** Of a VM that goes back to it: what its memory and its disk are made for. */
-export function specBack(now: VmSpec, then: VmSpec): VmSpec {
-  const {
-    cpus,
-    memoryBytes,
-    diskBytes,
-    network,
-    init,
-    nested,
-    driver,
-    kernel,
-    bootArgs,
-    diskLimit,
-    netLimit,
-  } = then;
-  return {
-    ...now,
-    cpus,
-    memoryBytes,
-    diskBytes,
-    network,
-    init,
-    nested,
-    driver,
-    kernel,
-    bootArgs,
-    diskLimit,
-    netLimit,
-  };
-}
-
-/** What a saved memory was made with, so that nobody can have it otherwise. */
+/** What a saved memory and its disk were made with, so that nobody can have them otherwise. */
 const FIXED = [
   "cpus",
   "memoryBytes",
@@ -57,10 +27,14 @@ const FIXED = [
   "driver",
   "kernel",
   "bootArgs",
-  "volumes",
   "diskLimit",
   "netLimit",
-] as const satisfies readonly (keyof CreateVm)[];
+] as const satisfies readonly (keyof CreateVm & keyof VmSpec)[];
+
+/** Of a VM that goes back to it. */
+export function specBack(now: VmSpec, then: VmSpec): VmSpec {
+  return { ...now, ...Object.fromEntries(FIXED.map((field) => [field, then[field]])) };
+}
 
 /** A new VM that begins as a snapshot. @throws HearthError `input.invalid`, `snapshot.not_found` */
 export function specFromSnapshot(
@@ -69,11 +43,12 @@ export function specFromSnapshot(
   name: string,
 ): { spec: VmSpec; imageDigest: ImageDigest } {
   const { id, spec, imageDigest } = host.snapshots.get(name, "named");
-  const refused = request.image === undefined ? FIXED.find((field) => request[field] !== undefined) : "image";
+  const refused = (["image", "volumes", ...FIXED] as const).find((field) => request[field] !== undefined);
   if (refused !== undefined)
     throw new HearthError("input.invalid", `${refused}: a VM from a snapshot has the snapshot's own.`, {
       hint: `Leave it out; \`hearth snapshot show ${name}\` says what it is.`,
     });
+  if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, cold } = request;
   return {
     imageDigest,

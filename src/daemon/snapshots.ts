@@ -6,6 +6,7 @@ import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-vm.ts";
 import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#daemon/hold-vm.ts";
 import { runInGuest } from "#daemon/first-command.ts";
+import { hiddenVm } from "#daemon/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { checkParts, hashParts, sealParts } from "#daemon/snapshot-files.ts";
@@ -15,7 +16,7 @@ import { dropSnapshot, forgetMemory } from "#daemon/drop-snapshot.ts";
 import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
-import { parseVmName, snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
+import { snapshotIdFrom } from "#model/ids.ts";
 import type { SnapshotId, SnapshotName } from "#model/ids.ts";
 import type { SnapshotKind, SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -203,24 +204,9 @@ export class Snapshots {
 
   /** A VM of hearthd's own, from this snapshot, for as long as `work` takes. */
   async #trial(snapshot: NewSnapshot, call: Call, work: (trial: VmRecord) => Promise<void>): Promise<void> {
-    const host = this.#host;
-    const id = vmIdFrom(host.random(12));
-    const trial = await this.#vms.make(
-      {
-        id,
-        name: parseVmName(`hearth-${id.slice(3)}`),
-        spec: {
-          ...snapshot.spec,
-          origin: snapshot.id,
-          hidden: snapshot.kind === "warm" ? "idle" : "urgent",
-          autoRemove: true,
-        },
-        imageDigest: snapshot.imageDigest,
-        state: { phase: "created" },
-        bound: true,
-      },
-      call,
-    );
+    const spec = { ...snapshot.spec, origin: snapshot.id };
+    const hurry = snapshot.kind === "warm" ? "idle" : "urgent";
+    const trial = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
     try {
       await work(trial);
     } finally {

@@ -18,7 +18,7 @@ export type StartHow = {
 
 export type Origin = {
   readonly snapshot: SnapshotRecord;
-  /** Undefined: without it the VM boots, when it does not work. */
+  /** False: without it the VM boots, when it does not work. */
   readonly required: boolean;
 };
 

@@ -63,12 +63,8 @@ export class Vms {
   }
 
   /** A call that nobody waits for, such as the end of a lifetime. */
-  background(): Call {
-    return {
-      operation: operationIdFrom(this.#host.random(6)),
-      onProgress() {},
-      signal: new AbortController().signal,
-    };
+  background(signal: AbortSignal = new AbortController().signal): Call {
+    return { operation: operationIdFrom(this.#host.random(6)), onProgress() {}, signal };
   }
 
   /**

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/choose-driver.ts";
 import { dropSnapshot } from "#daemon/drop-snapshot.ts";
 import { runInGuest } from "#daemon/first-command.ts";
+import { hiddenVm } from "#daemon/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
 import type { Started } from "#daemon/start-vm.ts";
@@ -13,7 +14,6 @@ import { templateShape } from "#daemon/vm-origin.ts";
 import { blanksOf } from "#daemon/vm-disks.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
-import { operationIdFrom, parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { ImageDigest, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -132,7 +132,7 @@ export class WarmTemplates {
       if (this.#ended.signal.aborted) return;
       if (this.#host.snapshots.findByShape("warm", key) !== undefined) continue;
       try {
-        await this.#makeOnce(wanted, this.#background());
+        await this.#makeOnce(wanted, this.#vms.background(this.#ended.signal));
       } catch (error) {
         if (this.#ended.signal.aborted) return;
         this.#failed.add(key);
@@ -159,10 +159,7 @@ export class WarmTemplates {
   async #make({ spec, imageDigest }: Wanted, call: Call): Promise<SnapshotRecord> {
     const host = this.#host;
     const startedAt = performance.now();
-    const id = vmIdFrom(host.random(12));
-    const name = parseVmName(`hearth-${id.slice(3)}`);
-    const source = { id, name, spec, imageDigest, state: { phase: "created" }, bound: true } as const;
-    await this.#vms.make(source, call);
+    const { id } = await this.#vms.make(hiddenVm(host, spec, imageDigest, "idle"), call);
     try {
       await this.#vms.start(id, call);
       if (spec.init === "systemd") await this.#untilBooted(id, call);
@@ -217,11 +214,6 @@ export class WarmTemplates {
       await sleep(idleMs - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
     }
   }
-
-  #background(): Call {
-    const { signal } = this.#ended;
-    return { operation: operationIdFrom(this.#host.random(6)), onProgress() {}, signal };
-  }
 }
 
 /** Nothing of the user's: only what the shape and the walls are made of. Volumes are not mounted before it is saved. */
@@ -234,8 +226,6 @@ async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
     env: {},
     volumes: [],
     blanks,
-    autoRemove: true,
     cold: true,
-    hidden: "idle",
   };
 }

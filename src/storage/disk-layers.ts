@@ -77,6 +77,10 @@ export async function freezeDisk(
   signal: AbortSignal,
 ): Promise<void> {
   const { path, format, layers } = findDisk(vmFolder);
+  if (!existsSync(path))
+    throw new HearthError("snapshot.failed", "The VM has no disk yet.", {
+      hint: "Start it once: hearth start",
+    });
   for (const layer of layers) await link(layer, join(snapshotFolder, basename(layer)));
   const top = nextLayer(snapshotFolder, format);
   // Most have written little: a program to copy it would take longer to start, and the VM waits.

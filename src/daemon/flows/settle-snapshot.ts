@@ -23,7 +23,7 @@ export type Settle = {
   readonly signal: AbortSignal;
 };
 
-/** Has a VMM load what was saved, behind the walls of a VM of its own. All of it is taken back, after success too. */
+/** Has a VMM load what was saved, behind the walls of a VM of its own. What it leaves goes with that VM. */
 export const SETTLE_SNAPSHOT: Flow<SettleContext> = {
   kind: "settle",
   afterCrash: "unwind",

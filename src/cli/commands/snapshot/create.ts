@@ -1,6 +1,6 @@
-import { formatSizeRounded } from "#base/sizes.ts";
 import { parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { command } from "#cli/command.ts";
+import { sayMade } from "#cli/snapshot-made.ts";
 
 export default command({
   path: ["snapshot", "create"],
@@ -26,12 +26,6 @@ export default command({
       ...(flags.diskOnly && { diskOnly: true }),
     };
     const made = await (await hearth()).snapshots.create(request, { onProgress: out.onProgress });
-    out.clearProgress();
-    if (out.wantsJson) return out.json(made);
-    const name = made.name ?? made.id;
-    out.line(name);
-    const saved = made.hasMemory ? "Disk and memory" : "The disk";
-    const size = formatSizeRounded(made.allocatedBytes);
-    out.note(`${saved}: ${size} on disk. Next: hearth create --snapshot ${name}`);
+    sayMade(out, made);
   },
 });

@@ -2,8 +2,8 @@ import { open } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
-import { formatSizeRounded } from "#base/sizes.ts";
 import { command } from "#cli/command.ts";
+import { sayMade } from "#cli/snapshot-made.ts";
 import type { Io } from "#cli/io.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 
@@ -25,13 +25,7 @@ export default command({
     const name = flags.name === undefined ? undefined : parseSnapshotName(flags.name);
     const archive = shown === "-" ? pipedStdin(io) : await openFile(resolve(io.cwd, shown), shown);
     const made = await (await hearth()).snapshots.import(archive, { name, onProgress: out.onProgress });
-    out.clearProgress();
-    if (out.wantsJson) return out.json(made);
-    const called = made.name ?? made.id;
-    out.line(called);
-    const saved = made.hasMemory ? "Disk and memory" : "The disk";
-    const size = formatSizeRounded(made.allocatedBytes);
-    out.note(`${saved}: ${size} on disk. Next: hearth create --snapshot ${called}`);
+    sayMade(out, made);
   },
 });
 
