@@ -12,7 +12,7 @@ before(async () => void (await bed.ok(["image", "build", "debian"])));
 
 describe("a boot that does not reach the agent", () => {
   test("ends with the console's last lines, and leaves the VM failed with that error and no VMM", async () => {
-    const words = ["create", "--name", "poor", "--boot-args", "mem=40M", ...SMALL, "debian"];
+    const words = ["create", "--name", "poor", "--boot-args", "mem=64M", ...SMALL, "debian"];
     const { code, stderr } = await bed.hearth(words);
     assert.equal(code, 1);
     assert.match(stderr, /^error: poor did not boot\. The console's last lines:\n(  .*\n){3,}/m);
@@ -27,7 +27,7 @@ describe("a boot that does not reach the agent", () => {
   });
 
   test("of a run --rm leaves nothing", async () => {
-    const words = ["run", "--rm", "--boot-args", "mem=40M", ...SMALL, "debian", "--", "true"];
+    const words = ["run", "--rm", "--boot-args", "mem=64M", ...SMALL, "debian", "--", "true"];
     const { code, stderr } = await bed.hearth(words);
     assert.equal(code, 125);
     assert.match(stderr, /did not boot/);

@@ -10,6 +10,7 @@ import { MANIFEST_MAX_BYTES, MANIFEST_NAME, parseManifest } from "#daemon/snapsh
 import type { SnapshotManifest } from "#daemon/snapshot-manifest.ts";
 import { memberName } from "#host/sparse-tar.ts";
 import type { TarMember } from "#host/sparse-tar.ts";
+import { ZstdFrames } from "#host/zstd-frames.ts";
 
 const CHUNK_BYTES = MIB;
 /** Headers, and maps of holes: of a member, and of the end. */
@@ -96,8 +97,13 @@ export class ArchiveReader implements Disposable {
 }
 
 async function* received(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const frames = new ZstdFrames();
   try {
-    yield* body;
+    for await (const piece of body) {
+      frames.follow(piece);
+      yield piece;
+    }
+    frames.end();
   } catch (cause) {
     // Of a socket, say: it is no error of this host's files.
     throw new Error("the archive broke off", { cause });

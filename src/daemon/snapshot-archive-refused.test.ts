@@ -36,6 +36,10 @@ describe("an archive that is damaged", () => {
     const archive = await exported(here, await makeSnapshot(here, SMALL));
     for (let bytes = 0; bytes < archive.length; bytes += Math.ceil(archive.length / 40))
       await refused(there, imported(there, archive.subarray(0, bytes)), "snapshot.corrupt", /damaged at/);
+    // All of the content is there without the last bytes: a checksum, and a frame with nothing in it.
+    const last = archive.length - archive.lastIndexOf(Buffer.from("28b52ffd", "hex"));
+    for (let bytes = 1; bytes < last + 8; bytes += bytes === last - 1 ? 2 : 1)
+      await refused(there, imported(there, archive.subarray(0, -bytes)), "snapshot.corrupt", /damaged at/);
     const members = await membersOf(archive);
     for (const [index, name] of ["manifest.json", "memory", "state", "layer-0.raw"].entries()) {
       const cut = await archiveOf(members.slice(0, index));
@@ -45,6 +49,15 @@ describe("an archive that is damaged", () => {
         "snapshot.corrupt",
         new RegExp(`at ${name}.*ends before it`),
       );
+    }
+  });
+
+  test("is refused for what comes behind its end", async (t) => {
+    const [here, there] = [makeHost(t), makeHost(t)];
+    const archive = await exported(here, await makeSnapshot(here, SMALL));
+    for (const bytes of [1, 4096]) {
+      const longer = Buffer.concat([archive, Buffer.alloc(bytes)]);
+      await refused(there, imported(there, longer), "snapshot.corrupt", /damaged at/);
     }
   });
 
