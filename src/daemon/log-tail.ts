@@ -2,6 +2,8 @@ import { open } from "node:fs/promises";
 
 /** Enough for the last lines that a person wants to see. */
 const TAIL_BYTES = 64 * 1024;
+/** A panic's registers, and the stacks of what failed before it. */
+const PANIC_WITHIN_LINES = 100;
 // eslint-disable-next-line no-control-regex -- these are what is taken out
 const CONTROL = /\u001b\[[0-9;?]*[ -/]*[@-~]|[\u0000-\u0008\u000b-\u001f\u007f]/g;
 
@@ -26,4 +28,16 @@ export async function readTail(path: string, lines: number): Promise<string[]> {
   const text = buffer.subarray(0, bytesRead).toString("utf8");
   const all = text.split("\n").map((line) => line.replaceAll(CONTROL, "").trimEnd());
   return all.filter((line) => line !== "").slice(-lines);
+}
+
+/**
+ * What a guest's console says of its end: where the kernel panicked, because many lines of its stack follow, or else
+ * the last lines.
+ */
+export async function consoleEnd(path: string, lines: number): Promise<string[]> {
+  const tail = await readTail(path, PANIC_WITHIN_LINES);
+  const panic = tail.findLastIndex((line) => line.includes("Kernel panic"));
+  if (panic < 0 || tail.length <= lines) return tail.slice(-lines);
+  const start = Math.max(0, panic - Math.ceil(lines / 2));
+  return tail.slice(start, start + lines);
 }

@@ -5,7 +5,7 @@ import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daem
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import type { Host } from "#daemon/host.ts";
-import { readTail } from "#daemon/log-tail.ts";
+import { consoleEnd } from "#daemon/log-tail.ts";
 import type { Origin, VmOrigin } from "#daemon/vm-origin.ts";
 import { checkParts } from "#daemon/snapshot-files.ts";
 import { diskFrom } from "#daemon/vm-disks.ts";
@@ -239,9 +239,9 @@ async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promis
   const told = ["agent.unreachable", "vmm.failed"].includes(failure.code);
   if (!told) return failure;
   const paths = vmPaths(host.folders, vm.id);
-  const lines = (await readTail(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
+  const lines = (await consoleEnd(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
   const console =
-    lines.length === 0 ? "The console is empty." : `The console's last lines:\n${lines.join("\n")}`;
+    lines.length === 0 ? "The console is empty." : `The end of its console:\n${lines.join("\n")}`;
   return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {
     hint:
       failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
