@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
@@ -19,6 +19,8 @@ const ROOT = join(import.meta.dirname, "..");
 const UNIT_TIMEOUT_MS = 120_000;
 /** Under emulation a boot takes seconds, and the first one builds an image. */
 const E2E_TIMEOUT_MS = 900_000;
+/** Each waits for its VM about half of the time. More would make VMs wait for each other, and need more memory. */
+const E2E_AT_ONCE = 2;
 /** Under emulation of emulation. */
 const LAB_TIMEOUT_MS = 1_500_000;
 const LAB_REPORT = "report.json";
@@ -36,14 +38,14 @@ const GROUPS: Readonly<Record<string, Group>> = {
       UNIT_TIMEOUT_MS,
     ),
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
-  // One file after the other: they share the machine's cores and memory with the VMs that they boot.
-  e2e: () => testFiles([E2E_TESTS], 1, E2E_TIMEOUT_MS),
+  e2e: () => testFiles([E2E_TESTS], E2E_AT_ONCE, E2E_TIMEOUT_MS),
   "e2e-warm": e2eWarm,
   lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
   fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
 };
 const FAILURE_CHARS = 1_500;
+const SLOWEST_SHOWN = 12;
 const failures: string[] = [];
 const TEST_GROUPS = ["check", "unit", "go", "e2e", "lab"];
 
@@ -152,6 +154,7 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
     (file) => wanted.length === 0 || wanted.some((word) => file.includes(word)),
   );
   const counts: Counts = { tests: 0, passed: 0, failed: 0, skipped: 0 };
+  const took: { file: string; seconds: number }[] = [];
   let ok = true;
   const stream = run({ files: files.toSorted(), concurrency, timeout: timeoutMs });
   stream.on("test:fail", ({ name, file, details }) => {
@@ -159,12 +162,17 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   });
   stream.on("test:summary", (summary) => {
     // The one without a file is about all files together.
-    if (summary.file !== undefined) return;
+    if (summary.file !== undefined) {
+      took.push({ file: relative(ROOT, summary.file), seconds: summary.duration_ms / 1000 });
+      return;
+    }
     const { tests, passed, skipped, todo } = summary.counts;
     Object.assign(counts, { tests, passed, skipped, failed: tests - passed - skipped - todo });
     ok = summary.success;
   });
   await pipeline(stream.compose(spec), process.stdout, { end: false });
+  const slowest = took.toSorted((one, other) => other.seconds - one.seconds).slice(0, SLOWEST_SHOWN);
+  for (const { file, seconds } of slowest) console.log(`${seconds.toFixed(1).padStart(8)} s  ${file}`);
   return { ok, counts };
 }
 
@@ -173,7 +181,7 @@ async function e2eWarm() {
   const files = globSync(E2E_TESTS).filter((file) => OPEN_BED.test(readFileSync(file, "utf8")));
   process.env["HEARTH_E2E_WARM"] = "1";
   try {
-    return await testFiles(files, 1, E2E_TIMEOUT_MS);
+    return await testFiles(files, E2E_AT_ONCE, E2E_TIMEOUT_MS);
   } finally {
     delete process.env["HEARTH_E2E_WARM"];
   }
