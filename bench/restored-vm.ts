@@ -87,7 +87,7 @@ export class RestoredVm implements AsyncDisposable {
     await monitor.send("cont", undefined, DEADLINE_MS);
     const agent = await reachAgent({ agentSocket: sockets.agent }, { deadlineMs: DEADLINE_MS }, ended);
     // It was saved with its processes held. This is the least that lets a command run; the guest stays who it was.
-    await agent.thaw(ended);
+    await agent.thaw(Date.now(), ended);
     await execThrough(agent, ["true"]);
     const tookMs = performance.now() - startedMs;
     agent.close();

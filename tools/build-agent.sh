@@ -14,6 +14,8 @@ if ! command -v "$go" >/dev/null 2>&1; then
   exit 1
 fi
 version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$root/package.json")
+# An emulated CPU is so slow that Go's runtime finds every goroutine to run for too long, and would send it signals.
+godebug=asyncpreemptoff=1,updatemaxprocs=0
 mkdir -p "$root/build/agent"
 for arch in ${*:-x86_64 aarch64}; do
   case $arch in
@@ -24,6 +26,6 @@ for arch in ${*:-x86_64 aarch64}; do
   out=$root/build/agent/hearth-agent-$arch
   # Into a new file that is then renamed: an agent that runs keeps its own, and nobody sees half of one.
   (cd "$root/agent" && CGO_ENABLED=0 GOOS=linux GOARCH=$goarch "$go" build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=$version" -o "$out.$$" ./cmd/hearth-agent)
+    -ldflags "-s -w -X main.version=$version -X runtime.godebugDefault=$godebug" -o "$out.$$" ./cmd/hearth-agent)
   mv "$out.$$" "$out"
 done

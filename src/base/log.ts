@@ -18,6 +18,7 @@ export type LogEvent = {
   "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
   "vm.freeze_warned": { warning: string };
+  "vm.thaw_warned": { warning: string };
   "vm.idle": Record<never, never>;
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };

@@ -55,6 +55,8 @@ export async function bootPlan(
 
 /** Mixed into the guest's generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
+/** No name is shorter, so that the files in which the next one is written never have to be truncated. */
+const HIDDEN_HOSTNAME = "h";
 
 /**
  * Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands.
@@ -70,7 +72,7 @@ export async function guestIdentity(
   const { config } = boot;
   const { spec } = vm;
   return {
-    hostname: vm.name,
+    hostname: spec.hidden === undefined ? vm.name : HIDDEN_HOSTNAME,
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),

@@ -101,7 +101,7 @@ export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   await driver.resume(handle, signal);
   try {
     const guest = await host.guests.waitFor(handle, THAW_MS, signal);
-    await guest.thaw(signal).finally(() => guest.close());
+    await guest.thaw(host.now(), signal).finally(() => guest.close());
   } finally {
     if (phase === "paused") await driver.pause(handle, AbortSignal.timeout(THAW_MS));
   }
@@ -117,7 +117,9 @@ async function freeze({ host, vm }: HeldVm, guest: Guest, flush: boolean, signal
 async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
   const signal = AbortSignal.timeout(THAW_MS);
   try {
-    await (await attachment.guest(signal)).thaw(signal);
+    const guest = await attachment.guest(signal);
+    const warnings = await guest.thaw(host.now(), signal);
+    for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
   }

@@ -10,7 +10,7 @@ import { openAgentStream } from "#guest/agent-stream.ts";
 import { dialInGuest, type DialTarget } from "#guest/dial-in-guest.ts";
 import { execInGuest, type ExecEvent, type ExecIo } from "#guest/exec-in-guest.ts";
 import { AgentService } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
-import { configureRequest, type GuestIdentity } from "#guest/guest-identity.ts";
+import { configureRequest, nanoseconds, type GuestIdentity } from "#guest/guest-identity.ts";
 import { readGuestReport, type GuestReport } from "#guest/guest-report.ts";
 import { guestText } from "#guest/guest-text.ts";
 import { readTar, writeTar, type TarTarget, type TarWritten } from "#guest/guest-tar.ts";
@@ -54,8 +54,11 @@ export interface AgentClient {
    * itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as sentences.
    */
   freeze(how: FreezeHow, signal: AbortSignal): Promise<readonly string[]>;
-  /** Lets them go on. Idempotent. */
-  thaw(signal: AbortSignal): Promise<void>;
+  /**
+   * Lets them go on, with a wall clock that is right again: it stood still with the guest. Idempotent. Resolves with
+   * what could not be done, as sentences.
+   */
+  thaw(unixTimeMs: number, signal: AbortSignal): Promise<readonly string[]>;
   /** Asks the guest to flush and power off. That the VMM ends is the proof, not this answer. */
   shutdown(how: ShutdownHow, signal: AbortSignal): Promise<void>;
   /** One HTTP/2 round trip. */
@@ -141,9 +144,10 @@ function clientOf(session: AgentSession): AgentClient {
         );
         return safeWarnings(warnings);
       }),
-    thaw: (signal) =>
+    thaw: (unixTimeMs, signal) =>
       ask(signal, async () => {
-        await rpc.thaw({}, { signal });
+        const { warnings } = await rpc.thaw({ unixTimeNs: nanoseconds(unixTimeMs) }, { signal });
+        return safeWarnings(warnings);
       }),
     shutdown: ({ timeoutMs, reboot }, signal) =>
       ask(signal, async () => {

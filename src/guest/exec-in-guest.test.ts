@@ -202,8 +202,8 @@ test("the real agent says whether its guest is held, until a thaw or the next id
   assert.equal(await frozen(), false);
   assert.deepEqual(await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon()), []);
   assert.equal(await frozen(), true);
-  await agent.thaw(soon());
-  await agent.thaw(soon());
+  await agent.thaw(Date.now(), soon());
+  await agent.thaw(Date.now(), soon());
   assert.equal(await frozen(), false);
   await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon());
   const identity = { hostname: "a", entropy: new Uint8Array(), env: {}, command: [], mounts: [] };

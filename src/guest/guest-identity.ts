@@ -49,13 +49,18 @@ export type GuestNetwork = {
   readonly mac?: string | undefined;
 };
 
+/** Of a time that may have parts of milliseconds. */
+export function nanoseconds(milliseconds: number): bigint {
+  return BigInt(Math.round(milliseconds * 1_000)) * 1_000n;
+}
+
 /** As the agent takes it; what is undefined leaves the guest's own. */
 export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
   const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command, mounts, restored } =
     identity;
   return {
     hostname,
-    unixTimeNs: BigInt(Math.round((unixTimeMs ?? 0) * 1_000)) * 1_000n,
+    unixTimeNs: nanoseconds(unixTimeMs ?? 0),
     entropy: new Uint8Array(entropy),
     machineId: machineId ?? "",
     env: { ...env },

@@ -71,6 +71,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     thaw: async () => {
       call("thaw").guest.frozen = false;
       life.did("guest.thaw");
+      return [];
     },
     shutdown: async () => {
       vmms.end(call("shutdown"), { reason: "guest", code: 0, atMs: Date.now() });

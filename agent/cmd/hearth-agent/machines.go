@@ -120,6 +120,8 @@ type pretendMachine struct {
 
 func (*pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
 
+func (*pretendMachine) SetClock(int64) error { return nil }
+
 func (*pretendMachine) Mount([]volumes.Mount) error { return nil }
 
 func (m *pretendMachine) Freeze(context.Context, bool, time.Duration) ([]string, error) {

@@ -53,17 +53,28 @@ func (f *Freezer) recover() {
 		f.Log.Printf("what is held is not known: %v", err)
 		return
 	}
+	held, ok := strings.CutPrefix(string(text), somethingHeld)
+	if !ok {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.held = strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
+	f.held = strings.FieldsFunc(held, func(r rune) bool { return r == '\n' })
 	if err := f.release(); err != nil {
 		f.Log.Printf("some of the guest's processes are still held: %v", err)
 	}
 }
 
+// The first line of a record says whether the others count. Both are as long, so that one is written over the other:
+// to remove the file takes a guest that goes on longer.
+const (
+	somethingHeld = "held\n"
+	nothingHeld   = "none\n"
+)
+
 func writeRecord(path string, held []string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(strings.Join(held, "\n")+"\n"), 0o600)
+	return os.WriteFile(path, []byte(somethingHeld+strings.Join(held, "\n")+"\n"), 0o600)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/smallfile"
 )
 
 // execCgroup is where everything that the host starts runs, and so what is held of it: beside the agent's own
@@ -28,6 +29,10 @@ func (c cgroups) mounted() bool {
 // openExecs makes the cgroup of execs again if somebody in the guest removed it while it was empty.
 func (c cgroups) openExecs() (*os.File, error) {
 	path := filepath.Join(string(c), execCgroup)
+	folder, err := os.Open(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return folder, err
+	}
 	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -81,11 +86,7 @@ func (c cgroups) setFrozen(name string, frozen bool) error {
 	if frozen {
 		text = "1"
 	}
-	file, err := os.OpenFile(filepath.Join(string(c), name, "cgroup.freeze"), os.O_WRONLY, 0)
-	if err == nil {
-		_, err = file.WriteString(text)
-		err = errors.Join(err, file.Close())
-	}
+	err := smallfile.Set(string(c)+name+"/cgroup.freeze", text)
 	if gone(err) {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"log"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"hearth.dev/agent/internal/fault"
+	"hearth.dev/agent/internal/smallfile"
 )
 
 const (
@@ -50,6 +52,7 @@ type Freezer struct {
 	keep   func() ([]string, error)
 	clock  Clock
 	sync   func()
+	tidy   func() // The agent's own memory.
 	seed   string // What the next boot would seed the kernel's generator with: the same in each copy.
 	record string // Names what is held, for an agent that is started again meanwhile.
 
@@ -69,6 +72,7 @@ func New(logger *log.Logger) *Freezer {
 		keep:   agentAndInit,
 		clock:  linuxClock{},
 		sync:   unix.Sync,
+		tidy:   runtime.GC,
 		seed:   "/var/lib/systemd/random-seed",
 		record: "/run/hearth/frozen",
 	}
@@ -115,6 +119,8 @@ func (f *Freezer) Freeze(ctx context.Context, flush bool, timeout time.Duration)
 	if flush {
 		f.sync()
 	}
+	// Or else each guest that is restored from here would do it, with a CPU that has nothing translated yet.
+	f.tidy()
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
@@ -257,7 +263,7 @@ func (f *Freezer) release() error {
 	f.disarm()
 	f.frozen.Store(false)
 	f.gate.open()
-	if err := os.Remove(f.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := smallfile.Set(f.record, nothingHeld); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.Log.Printf("%v", err)
 	}
 	return nil

@@ -2,9 +2,13 @@ package identity
 
 import (
 	"crypto/rand"
-	"fmt"
+	"encoding/hex"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"hearth.dev/agent/internal/smallfile"
 )
 
 // renewBootID makes the kernel show another boot id, which programs take for the name of this life of the guest. The
@@ -30,16 +34,12 @@ func (g Guest) bootIDFile() string { return filepath.Join(g.Root, "run/hearth/bo
 
 func (g Guest) showBootID(text string) error {
 	path := g.bootIDFile()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o444)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteAt([]byte(text), 0)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
+	err := smallfile.Set(path, text)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		err = smallfile.Put(path, text, 0o444)
 	}
 	if err != nil {
 		return err
@@ -49,8 +49,9 @@ func (g Guest) showBootID(text string) error {
 
 // newUUID is a random one (RFC 9562, version 4).
 func newUUID() string {
-	b := randomID()
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	id := randomID()
+	digits := hex.EncodeToString(id[:])
+	return digits[:8] + "-" + digits[8:12] + "-" + digits[12:16] + "-" + digits[16:20] + "-" + digits[20:]
 }
 
 func randomID() (id [16]byte) {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"hearth.dev/agent/internal/smallfile"
 )
 
 // hostsMark ends the one line of /etc/hosts that is ours; all others are the image's or the user's.
@@ -18,7 +20,7 @@ func (g Guest) writeHostname(hostname string) error {
 }
 
 func (g Guest) writeHosts(hostname string) error {
-	old, err := os.ReadFile(g.etc("hosts"))
+	old, err := smallfile.Read(g.etc("hosts"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -54,7 +56,7 @@ func (g Guest) writeResolvConf(nameservers []string) error {
 
 // writeMachineID writes the host's choice, or a new id into an image that has none.
 func (g Guest) writeMachineID(id string) error {
-	old, err := os.ReadFile(g.etc("machine-id"))
+	old, err := smallfile.Read(g.etc("machine-id"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -77,14 +79,17 @@ func (g Guest) writeMachineID(id string) error {
 // written in place.
 func (g Guest) writeEtc(name, text string) error {
 	path := g.etc(name)
-	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+	old, err := smallfile.Read(path)
+	if err == nil && string(old) == text {
 		return nil
+	}
+	if info, statErr := os.Lstat(path); err == nil && statErr == nil && info.Mode().IsRegular() {
+		// In place, with one write of less than a block. Another file in its place would take a guest that has just
+		// been restored, with nothing translated or cached yet, three times as long.
+		return smallfile.Replace(path, text, len(old))
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
-		return overwrite(path, text)
 	}
 	fresh := path + ".hearth"
 	if err := os.WriteFile(fresh, []byte(text), 0o644); err != nil {
@@ -96,15 +101,4 @@ func (g Guest) writeEtc(name, text string) error {
 	return errors.Join(os.Remove(fresh), os.WriteFile(path, []byte(text), 0o644))
 }
 
-// overwrite changes a file in place: one write of less than a block. Another file in its place would take a guest that
-// has just been restored, with nothing translated or cached yet, three times as long.
-func overwrite(path, text string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(text)
-	return errors.Join(err, file.Truncate(int64(len(text))), file.Close())
-}
-
-func (g Guest) etc(name string) string { return filepath.Join(g.Root, "etc", name) }
+func (g Guest) etc(name string) string { return g.Root + "/etc/" + name }

@@ -52,6 +52,9 @@ type Kernel interface {
 	ShowBootID(path string) error
 }
 
+// SetClock sets the wall clock, when it is off.
+func (g Guest) SetClock(unixNs int64) error { return g.Kernel.SetClock(unixNs) }
+
 // Configure does all that it can, entropy first: what follows may draw from it. A guest without a part of its
 // identity still runs, so failures are sentences for the host and not the end.
 func (g Guest) Configure(ctx context.Context, id Identity) []string {

@@ -56,21 +56,21 @@ func (Linux) ShowBootID(path string) error {
 // AddEntropy mixes the seed into the kernel's generator, credits it, and reseeds from it at once: two guests
 // that were restored from one snapshot must not draw the same numbers.
 func (Linux) AddEntropy(seed []byte) error {
-	random, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
-	defer random.Close()
+	defer unix.Close(random)
 	// struct rand_pool_info: entropy_count in bits, buf_size in bytes, then the bytes.
 	info := make([]byte, 8, 8+len(seed))
 	binary.NativeEndian.PutUint32(info[0:], uint32(len(seed)*8))
 	binary.NativeEndian.PutUint32(info[4:], uint32(len(seed)))
 	info = append(info, seed...)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, random.Fd(), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info[0])))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(random), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info[0])))
 	if errno != 0 {
 		return fmt.Errorf("RNDADDENTROPY: %w", errno)
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, random.Fd(), unix.RNDRESEEDCRNG, 0); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(random), unix.RNDRESEEDCRNG, 0); errno != 0 {
 		return fmt.Errorf("RNDRESEEDCRNG: %w", errno)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	"hearth.dev/agent/internal/smallfile"
 )
 
 // Reaper owns the children of this process.
@@ -130,5 +131,5 @@ const (
 
 // setOOMScore does what it can: without the privilege, the agent is as killable as everything else.
 func setOOMScore(score string) {
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(score), 0)
+	_ = smallfile.Set("/proc/self/oom_score_adj", score)
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
@@ -19,12 +20,18 @@ func (s *Service) Freeze(
 	return connect.NewResponse(&agentv1.FreezeResponse{Warnings: warnings}), nil
 }
 
-// Thaw lets them go on.
+// Thaw lets them go on. Their clock is right before: it stood still while the guest was saved.
 func (s *Service) Thaw(
-	context.Context, *connect.Request[agentv1.ThawRequest],
+	_ context.Context, req *connect.Request[agentv1.ThawRequest],
 ) (*connect.Response[agentv1.ThawResponse], error) {
+	var warnings []string
+	if req.Msg.UnixTimeNs != 0 {
+		if err := s.Machine.SetClock(req.Msg.UnixTimeNs); err != nil {
+			warnings = append(warnings, fmt.Sprintf("The clock could not be set: %v", err))
+		}
+	}
 	if err := s.Machine.Thaw(); err != nil {
 		return nil, failure(err)
 	}
-	return connect.NewResponse(&agentv1.ThawResponse{}), nil
+	return connect.NewResponse(&agentv1.ThawResponse{Warnings: warnings}), nil
 }

@@ -22,6 +22,8 @@ const messageMaxBytes = 8 << 20
 type Machine interface {
 	// Configure gives the guest its identity. What could not be done comes back in sentences.
 	Configure(ctx context.Context, id identity.Identity) (warnings []string)
+	// SetClock sets the wall clock, when it is off.
+	SetClock(unixNs int64) error
 	// Mount makes the volumes appear at their paths, in this order. Idempotent.
 	Mount(mounts []volumes.Mount) error
 	// Freeze holds all processes but the agent's and PID 1; Thaw lets them go on, and so do 30 s without another

@@ -24,11 +24,17 @@ type fakeMachine struct {
 	frozen  bool
 	done    []string
 	noMount error
+	noClock error
 }
 
 func (m *fakeMachine) Configure(context.Context, identity.Identity) []string {
 	m.done = append(m.done, "identity")
 	return nil
+}
+
+func (m *fakeMachine) SetClock(int64) error {
+	m.done = append(m.done, "clock")
+	return m.noClock
 }
 
 func (m *fakeMachine) Mount([]volumes.Mount) error {
@@ -88,6 +94,26 @@ func TestConfigureThawsWhenAllElseIsDone(t *testing.T) {
 	}
 	if want := []string{"renew", "identity", "mounts", "thaw"}; !slices.Equal(machine.done, want) || s.saysFrozen(t) {
 		t.Errorf("got %v", machine.done)
+	}
+}
+
+func TestThawSetsTheClockBeforeProcessesGoOn(t *testing.T) {
+	s, machine := newService(t)
+	machine.noClock = errors.New("no")
+	for _, c := range []struct {
+		unixTimeNs int64
+		done       []string
+		warnings   []string
+	}{
+		{1, []string{"clock", "thaw"}, []string{"The clock could not be set: no"}},
+		{0, []string{"thaw"}, nil},
+	} {
+		machine.done = nil
+		freeze(t, s)
+		answer, err := s.Thaw(t.Context(), connect.NewRequest(&agentv1.ThawRequest{UnixTimeNs: c.unixTimeNs}))
+		if err != nil || !slices.Equal(answer.Msg.Warnings, c.warnings) || !slices.Equal(machine.done, c.done) {
+			t.Errorf("got %v, %v, %v", answer, err, machine.done)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ export function qemuSockets(runDir: string): QemuSockets {
 /** What QEMU needs of the host to run this plan. */
 export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   return [
-    ...[plan.kernel, plan.initramfs].map((path) => ({ path, access: "read" }) as const),
+    ...kernelFiles(plan, machine).map(([, path]) => ({ path, access: "read" }) as const),
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     ...plan.disks.flatMap(({ backing = [] }) => backing.map((path) => ({ path, access: "read" }) as const)),
     { path: plan.runDir, access: "write" },
@@ -78,6 +78,23 @@ function memoryFiles(plan: BootPlan, { memory, mapsReadOnly = false }: QemuMachi
   return [{ path: plan.saveDir, access: "write" }];
 }
 
+/**
+ * A guest that was saved has its kernel in its memory, and never boots again: `-no-reboot`. QEMU would read the files
+ * all the same. A machine with a PCI bus keeps what loads them as a part of itself, so that one without does not fit.
+ */
+function bootsKernel(plan: BootPlan, { incoming = false }: QemuMachine): boolean {
+  return !incoming || plan.nested;
+}
+
+/** By their options. */
+function kernelFiles(plan: BootPlan, machine: QemuMachine): (readonly [option: string, path: string])[] {
+  if (!bootsKernel(plan, machine)) return [];
+  return [
+    ["-kernel", plan.kernel],
+    ["-initrd", plan.initramfs],
+  ];
+}
+
 /** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
 export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const sockets = qemuSockets(plan.runDir);
@@ -87,8 +104,8 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"],
     plan.isolation.seccomp ? ["-sandbox", SANDBOX] : [],
     machineArguments(plan, machine),
-    ["-kernel", plan.kernel, "-initrd", plan.initramfs],
-    ["-append", kernelCommandLine(plan.kernelArgs, machine)],
+    ...kernelFiles(plan, machine).map(([option, path]) => [option, path]),
+    bootsKernel(plan, machine) ? ["-append", kernelCommandLine(plan.kernelArgs, machine)] : [],
     socketArguments("qmp", sockets.monitor),
     ["-mon", "chardev=qmp,mode=control"],
     socketArguments("console", sockets.console),

@@ -1737,6 +1737,7 @@ func (x *FreezeResponse) GetWarnings() []string {
 
 type ThawRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	UnixTimeNs    int64                  `protobuf:"varint,1,opt,name=unix_time_ns,json=unixTimeNs,proto3" json:"unix_time_ns,omitempty"` // the wall clock, set if it is off: it stood still with the guest. 0 leaves it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1771,8 +1772,17 @@ func (*ThawRequest) Descriptor() ([]byte, []int) {
 	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
+func (x *ThawRequest) GetUnixTimeNs() int64 {
+	if x != nil {
+		return x.UnixTimeNs
+	}
+	return 0
+}
+
 type ThawResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What could not be done, in sentences; the processes go on all the same.
+	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1805,6 +1815,13 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
 	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ThawResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
 }
 
 type ShutdownRequest struct {
@@ -2023,9 +2040,12 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\",\n" +
 	"\x0eFreezeResponse\x12\x1a\n" +
-	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"\r\n" +
-	"\vThawRequest\"\x0e\n" +
-	"\fThawResponse\"H\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"/\n" +
+	"\vThawRequest\x12 \n" +
+	"\funix_time_ns\x18\x01 \x01(\x03R\n" +
+	"unixTimeNs\"*\n" +
+	"\fThawResponse\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"H\n" +
 	"\x0fShutdownRequest\x12\x16\n" +
 	"\x06reboot\x18\x01 \x01(\bR\x06reboot\x12\x1d\n" +
 	"\n" +

@@ -87,7 +87,7 @@ type AgentServiceClient interface {
 	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
 	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
 	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
-	// Lets them go on. Idempotent. Configure does the same at its end.
+	// Lets them go on, with the right time. Idempotent. Configure does the same at its end.
 	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)
@@ -268,7 +268,7 @@ type AgentServiceHandler interface {
 	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
 	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
 	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
-	// Lets them go on. Idempotent. Configure does the same at its end.
+	// Lets them go on, with the right time. Idempotent. Configure does the same at its end.
 	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)
