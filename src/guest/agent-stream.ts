@@ -44,24 +44,33 @@ function shakeHands(socket: Socket, vsockPort: number | undefined, signal: Abort
   const nonce = randomBytes(16).toString("hex");
   const scanner = new AnswerScanner(nonce);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let answered = false;
+  const finish = (): void => {
+    // HTTP/2 takes the end of a write that is not its own for a fault of Node's, and ends the process.
+    if (answered && socket.writableLength === 0) resolve();
+  };
+  const send = (line: string): void => void socket.write(line, "latin1", finish);
   const hello = (): void => {
     // While the guest's end is closed nothing drains; one line that waits is as good as a thousand.
-    if (socket.writableLength === 0) socket.write(helloLine(nonce), "latin1");
+    if (!answered && socket.writableLength === 0) send(helloLine(nonce));
   };
   let timer: NodeJS.Timeout | undefined;
   const onConnect = (): void => {
     // Firecracker's "hybrid vsock": its answer, `OK` and a number, is dropped like all that comes before ours.
-    if (vsockPort !== undefined) socket.write(`CONNECT ${vsockPort}\n`, "latin1");
+    if (vsockPort !== undefined) send(`CONNECT ${vsockPort}\n`);
     hello();
     timer = setInterval(hello, HELLO_EVERY_MS);
   };
   // Read by hand: with `data` handlers, bytes between the answer and HTTP/2's own reading would be lost.
   const onReadable = (): void => {
-    for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
+    while (!answered) {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
       const rest = scanner.push(chunk);
       if (rest === undefined) continue;
+      answered = true;
       if (rest.length > 0) socket.unshift(rest);
-      return resolve();
+      finish();
     }
   };
   const onError = (cause: Error): void => reject(unreachable(cause));
