@@ -3,10 +3,10 @@ NODE = node_modules/node/bin/node
 SETUP = @sh tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check unit go e2e lab bench fmt build clean
+.PHONY: help setup test check unit go e2e e2e-warm lab bench fmt build clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## set up what is missing, and nothing else
 	$(SETUP) all
@@ -30,6 +30,10 @@ go: ## tests of the guest agent
 e2e: ## tests with real VMs
 	$(SETUP) all
 	@$(NODE) tools/dev.ts e2e
+
+e2e-warm: ## the same with VMs that start from templates
+	$(SETUP) all
+	@$(NODE) tools/dev.ts e2e-warm
 
 lab: ## tests in a nested host with KVM
 	$(SETUP) all

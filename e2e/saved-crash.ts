@@ -22,13 +22,13 @@ export function momentsOf({ kind, steps }: Flow<never>, number = 1): string[] {
 }
 
 /**
- * One moment of each step, before and after it in turns; with HEARTH_E2E_CRASHES=all each. The tests without VMs have
+ * One moment of each step, before and after it in turns; with HEARTH_E2E=all each. The tests without VMs have
  * hearthd die at all of them: what these add is real memory, disks and processes, for the flows that others have in
  * them.
  */
 export function someMomentsOf(flow: Flow<never>, number = 1): string[] {
   const all = momentsOf(flow, number);
-  if (process.env["HEARTH_E2E_CRASHES"] === "all") return all;
+  if (process.env["HEARTH_E2E"] === "all") return all;
   return all.filter((_, index) => index % 2 === Math.floor(index / 2) % 2);
 }
 

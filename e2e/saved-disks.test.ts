@@ -175,7 +175,8 @@ describe("R7: snapshots of one VM one after the other", { concurrency: false }, 
     const script = "tr '\\n' ' ' < /root/generations; sha256sum --quiet -c /root/sum";
     assert.equal(await bed.sh("web", script), "1 2 3 4 5 6 7 8 9 10 ");
     const [least, most] = [Math.min(...sizes.slice(1)), Math.max(...sizes)];
-    assert.ok(most - least < 128 * MIB, `from ${least} to ${most} bytes`);
+    // One memory more or less; ten of them would be more than a GiB.
+    assert.ok(most - least < 256 * MIB, `from ${least} to ${most} bytes`);
     await bed.ok(["rm", "-f", "web"]);
     await bed.ok(["snapshot", "rm", "g10"]);
     assert.deepEqual(bed.leftovers(), []);

@@ -236,7 +236,7 @@ describe("the budget for templates", () => {
   });
 
   test("of nothing, or a config that switches templates off: VMs boot, and nothing is made", async () => {
-    const off = new Bed();
+    const off = new Bed({ warm: false });
     await off.ok(["create", "--name", "boots", ...SMALL, "debian"]);
     assert.equal((await off.vm("boots")).restoredFrom, undefined);
     const refused = await off.hearth(["warm", "build", ...SMALL, "debian"]);

@@ -18,6 +18,7 @@ import { describeLine, TABLE_HEAD } from "../bench/line.ts";
 import { interleave, median } from "../bench/pairs.ts";
 import { runCli } from "../e2e/run-cli.ts";
 import { FirecrackerPlans } from "./firecracker-plans.ts";
+import { SavedGuest } from "./saved-guest.ts";
 
 const PAIRS = 6;
 const BOOT_MS = 180_000;
@@ -38,13 +39,13 @@ async function main(pairs: number): Promise<void> {
   const env = hearthEnv();
   await interleave(
     1,
-    () => hearthRun(env),
+    () => hearth(env, "no"),
     async () => (await bareRun()).readyMs,
   );
   console.log(TABLE_HEAD);
   const runs = await interleave(
     pairs,
-    () => hearthRun(env),
+    () => hearth(env, "no"),
     async () => (await bareRun()).readyMs,
   );
   console.log(describeLine({ what: "run --rm debian -- true", unit: "ms", ...runs, bound: { atMost: 1.2 } }));
@@ -56,10 +57,28 @@ async function main(pairs: number): Promise<void> {
   console.log(
     describeLine({ what: "jailed start, to its agent", unit: "ms", ...jailed, bound: { atMost: 1.1 } }),
   );
+  await compareRestores(env, pairs);
   const parts: Bare[] = [];
   for (let n = 0; n < pairs; n += 1) parts.push(await bareRun());
   console.log(`\nFirecracker alone: ${ms(parts.map(({ apiMs }) => apiMs))} to its API, then`);
   console.log(`${ms(parts.map(({ apiMs, startedMs }) => startedMs - apiMs))} of API calls to InstanceStart`);
+}
+
+async function compareRestores(env: Record<string, string>, pairs: number): Promise<void> {
+  const guest = await SavedGuest.make(plans, driver, join(folder, "saved"));
+  const ours = (): Promise<number> => guest.restoreByDriver();
+  const compare = async (what: string, one: typeof ours, other: typeof ours, atMost: number): Promise<void> =>
+    console.log(
+      describeLine({ what, unit: "ms", ...(await interleave(pairs, one, other)), bound: { atMost } }),
+    );
+  await interleave(1, ours, () => guest.restoreBare());
+  await compare("restore, first exec; to a boot", ours, () => guest.bootByDriver(), 1);
+  // As for QEMU on the host: bench/rows/warm-bare.ts.
+  await compare("the same; to bare API calls", ours, () => guest.restoreBare(), 1.35);
+  await hearth(env, "build");
+  await hearth(env, "yes");
+  const cold = (): Promise<number> => hearth(env, "no");
+  await compare("warm run; to a cold one", () => hearth(env, "yes"), cold, 1);
 }
 
 function ms(values: readonly number[]): string {
@@ -80,16 +99,15 @@ function hearthEnv(): Record<string, string> {
   };
 }
 
-/** As a person runs it, the whole command. */
-async function hearthRun(env: Record<string, string>): Promise<number> {
+/** As a person runs it, the whole command; or what makes the template for the next one. */
+async function hearth(env: Record<string, string>, warm: "yes" | "no" | "build"): Promise<number> {
   const startedMs = performance.now();
   const program = join(import.meta.dirname, "../bin/hearth.ts");
-  const flags = ["--rm", "--driver", "firecracker", "--cpus", "1", "--memory", "256M"];
-  const { code, stderr } = await runCli(
-    process.execPath,
-    [program, "run", ...flags, "debian", "--", "true"],
-    { env },
-  );
+  const shape = ["--driver", "firecracker", "--cpus", "1", "--memory", "256M"];
+  const words = warm === "build" ? ["warm", "build", ...shape, "debian"] : ["run", "--rm", ...shape];
+  const flags = warm === "no" ? ["--cold", "--no-warm"] : [];
+  const command = warm === "build" ? [] : [...flags, "debian", "--", "true"];
+  const { code, stderr } = await runCli(process.execPath, [program, ...words, ...command], { env });
   if (code !== 0) throw new Error(stderr);
   return performance.now() - startedMs;
 }

@@ -12,7 +12,7 @@ import type { VmSpec } from "#model/vm-spec.ts";
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, origin: _origin, cold: _cold, ...kept } = spec;
-  const { hidden: _hidden, noWarm: _noWarm, ...copied } = kept;
+  const { hidden: _hidden, ...copied } = kept;
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
