@@ -6,6 +6,7 @@ import { findProcess, isAlive, listCommands, readUsage, signalProcess } from "#h
 import type { ProcessRef } from "#host/procfs.ts";
 
 const POLL_FIRST_MS = 1;
+const POLL_GROWTH = 1.4;
 const POLL_MAX_MS = 50;
 /** A process that SIGKILL does not end in this time hangs in the kernel. */
 const KILL_DEADLINE_MS = 10_000;
@@ -29,7 +30,7 @@ export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: Ab
   for (
     let waitMs = POLL_FIRST_MS;
     isAlive(ref) || isEnding(ref);
-    waitMs = Math.min(waitMs * 2, POLL_MAX_MS)
+    waitMs = Math.min(waitMs * POLL_GROWTH, POLL_MAX_MS)
   ) {
     signal.throwIfAborted();
     if (performance.now() >= end) return false;

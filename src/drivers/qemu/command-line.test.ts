@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
-import { kernelCommandLine, qemuArguments } from "#drivers/qemu/command-line.ts";
+import { kernelCommandLine, qemuArguments, qemuFiles } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
@@ -51,6 +51,25 @@ describe("QEMU's command line", () => {
     assert.deepEqual(valuesOf(args, "-accel"), ["kvm"]);
     assert.deepEqual(valuesOf(args, "-cpu"), ["host"]);
     assert.doesNotMatch(valuesOf(args, "-append")[0] ?? "", /tsc_early_khz/);
+  });
+
+  test("reads no kernel for a guest that has one in its memory, but where the machine would not fit then", () => {
+    const files = ["/cache/vmlinuz", "/cache/initramfs"];
+    for (const [nested, incoming, booted] of [
+      [false, false, true],
+      [false, true, false],
+      [true, true, true],
+    ] as const) {
+      const machine = { ...EMULATED, incoming };
+      const args = qemuArguments(plan({ nested }), machine);
+      assert.deepEqual(valuesOf(args, "-kernel"), booted ? ["/cache/vmlinuz"] : []);
+      assert.equal(args.includes("-append"), booted);
+      const shown = qemuFiles(plan({ nested }), machine).map(({ path }) => path);
+      assert.deepEqual(
+        files.filter((path) => shown.includes(path)),
+        booted ? files : [],
+      );
+    }
   });
 
   test("names the run folder, so that a VMM that nobody wrote down is found", () => {
