@@ -171,12 +171,14 @@ export type DetachedOptions = {
   readonly logFile: string;
   /** An open file for stdout in place of the log. It stays the caller's, to close when the program was started. */
   readonly stdout?: number | undefined;
+  /** The same for stdin, which is empty otherwise. */
+  readonly stdin?: number | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly onExit: (code: number | null, signal: NodeJS.Signals | null) => void;
 };
 
 /**
- * Starts a program that outlives us: a session of its own, no stdin, no pipe to us that could break.
+ * Starts a program that outlives us: a session of its own, no pipe to us that could break.
  * Resolves with the pid once the program was executed.
  */
 export async function startDetached(
@@ -243,7 +245,7 @@ function spawnDetached(
       cwd: options.cwd,
       env: { ...PROGRAM_ENV, ...options.env },
       detached: true,
-      stdio: ["ignore", options.stdout ?? log, log, ...more],
+      stdio: [options.stdin ?? "ignore", options.stdout ?? log, log, ...more],
     });
     return new Promise((resolve, reject) => {
       child.once("error", (cause: NodeJS.ErrnoException) => {

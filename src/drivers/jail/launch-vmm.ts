@@ -31,6 +31,8 @@ export type VmmLaunch = {
   readonly logFile: string;
   /** An open file for stdout in its place. The caller closes it. */
   readonly stdout?: number | undefined;
+  /** The same for stdin. */
+  readonly stdin?: number | undefined;
   /** A name on PATH, or an absolute path: Firecracker's own launcher, for a jail. */
   readonly jailer?: string | undefined;
   readonly vmId: string;
@@ -71,6 +73,7 @@ async function launchBare(launch: VmmLaunch): Promise<LaunchedVmm> {
     cwd: launch.folder ?? "/",
     logFile: launch.logFile,
     stdout: launch.stdout,
+    stdin: launch.stdin,
     onExit: (code, signal) => resolve({ code, signal }),
   });
   const vmm = findProcess(pid);
@@ -90,6 +93,7 @@ async function launchHeld(launch: VmmLaunch, file: string, args: readonly string
     cwd: launch.isolation.jail ? "/" : (launch.folder ?? "/"),
     logFile: launch.logFile,
     stdout: launch.stdout,
+    stdin: launch.stdin,
     onExit: (code, signal) => {
       const outlived = vmm !== undefined && isAlive(vmm);
       resolve(outlived ? { code: null, signal: null } : childExit(code, signal));

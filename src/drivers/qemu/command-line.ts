@@ -18,15 +18,15 @@ export type QemuMachine = {
   readonly memory?: MemoryFile | undefined;
   /** This QEMU maps such a file without the right to write to it. */
   readonly mapsReadOnly?: boolean | undefined;
-  /** It waits for the rest of a saved VM. */
-  readonly incoming?: boolean | undefined;
+  /** The file that a saved VM is loaded from: it is its stdin. */
+  readonly incoming?: string | undefined;
 };
 
 export type QemuSockets = { readonly monitor: string; readonly console: string; readonly agent: string };
 
-/** Where a QEMU in this run folder takes a saved VM from us, and where it brings us one. */
-export function migrationSockets(runDir: string): { readonly incoming: string; readonly outgoing: string } {
-  return { incoming: join(runDir, "in.sock"), outgoing: join(runDir, "out.sock") };
+/** Where a QEMU in this run folder brings us a VM that is saved. */
+export function migrationSocket(runDir: string): string {
+  return join(runDir, "out.sock");
 }
 
 /** The name that the agent looks for under /sys/class/virtio-ports. */
@@ -82,8 +82,8 @@ function memoryFiles(plan: BootPlan, { memory, mapsReadOnly = false }: QemuMachi
  * A guest that was saved has its kernel in its memory, and never boots again: `-no-reboot`. QEMU would read the files
  * all the same. A machine with a PCI bus keeps what loads them as a part of itself, so that one without does not fit.
  */
-function bootsKernel(plan: BootPlan, { incoming = false }: QemuMachine): boolean {
-  return !incoming || plan.nested;
+function bootsKernel(plan: BootPlan, { incoming }: QemuMachine): boolean {
+  return incoming === undefined || plan.nested;
 }
 
 /** By their options. */
@@ -117,7 +117,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     // A guest that runs out of memory takes back what it gave, before it kills a program.
     ["-device", `${device("balloon")},id=${BALLOON_ID},deflate-on-oom=on`],
     networkArguments(plan, device),
-    machine.incoming ? ["-incoming", "defer"] : [],
+    machine.incoming === undefined ? [] : ["-incoming", "defer"],
   ].flat();
 }
 

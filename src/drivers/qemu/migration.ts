@@ -1,14 +1,13 @@
-/** QEMU's migration, to a file and from one: over a Unix socket, because a jailed QEMU may open nothing else. */
-import { chmodSync, createReadStream } from "node:fs";
+/** QEMU's migration, to a file and from one. A jailed QEMU may open neither, so one comes by a Unix socket. */
+import { chmodSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { Socket } from "node:net";
-import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { within } from "#drivers/deadline.ts";
 import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
-import { checkSocketPath, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
+import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 
 /** QEMU's own default would be 128 MiB/s. */
 const BANDWIDTH_BYTES_PER_S = 2 ** 40;
@@ -18,7 +17,7 @@ const BANDWIDTH_BYTES_PER_S = 2 ** 40;
  */
 const DOWNTIME_MS = 1;
 const ASK_EVERY_MS = 2;
-/** Read and written at once: a call for each piece of 64 KiB takes longer than the bytes. */
+/** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
 const BATCH_BYTES = 1024 * 1024;
 /** For what had arrived to be written. */
 const HANG_UP_MS = 1_000;
@@ -72,30 +71,17 @@ export async function migrateToFile(
   }
 }
 
-/** Feeds a QEMU that was started with `-incoming defer`. Resolves when it has all, with the vCPUs halted. */
-export async function migrateFromFile(
+/**
+ * Loads what a QEMU that was started with `-incoming defer` has as its stdin: it reads the file itself, which it could
+ * not open in its jail. Resolves with the vCPUs halted.
+ */
+export async function migrateFromStdin(
   monitor: QmpMonitor,
-  from: { readonly socket: string; readonly path: string },
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  checkSocketPath(from.socket);
-  await monitor.send("migrate-incoming", { uri: `unix:${from.socket}` }, deadlineMs);
-  const socket = await connectWhenReady(from.socket, () => undefined, signal);
-  try {
-    await Promise.all([feed(socket, from.path), untilDone(monitor, deadlineMs, signal)]);
-  } finally {
-    socket.destroy();
-    removeStaleSocket(from.socket);
-  }
-}
-
-async function feed(socket: Socket, path: string): Promise<void> {
-  try {
-    await pipeline(createReadStream(path, { highWaterMark: BATCH_BYTES }), socket);
-  } catch {
-    // QEMU hangs up on what it does not take; its own words come with its status, or its end.
-  }
+  await monitor.send("migrate-incoming", { uri: "fd:0" }, deadlineMs);
+  await untilDone(monitor, deadlineMs, signal);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
@@ -7,7 +8,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
-import { migrationSockets, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
+import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
 import { limitDisks } from "#drivers/qemu/disk-limits.ts";
@@ -93,18 +94,20 @@ export class QemuDriver implements VmDriver {
     return this.#launch(plan, { accel, tscKhz: readTscKhz() }, onProgress, signal);
   }
 
-  /** `saved`: the guest goes on where that was saved. Otherwise it boots. */
+  /** The guest boots, or goes on where it was saved. */
   async #launch(
     plan: BootPlan,
     machine: QemuMachine,
     onProgress: OnProgress,
     signal: AbortSignal,
-    saved?: SavedState,
   ): Promise<VmHandle> {
     await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     const { handle, session, starting } = await this.#startSession(plan, machine, undo, signal);
-    await starting.guard(this.#letRun(session, starting, plan, signal, saved), signal);
-    onProgress({ stage: "boot", text: saved === undefined ? "the kernel starts" : "the guest goes on" });
+    await starting.guard(this.#letRun(session, starting, plan, machine, signal), signal);
+    onProgress({
+      stage: "boot",
+      text: machine.incoming === undefined ? "the kernel starts" : "the guest goes on",
+    });
     undo.keep();
     return handle;
   }
@@ -112,7 +115,7 @@ export class QemuDriver implements VmDriver {
   /** What it has made is taken back by `undo`. */
   async #startSession(plan: BootPlan, machine: QemuMachine, undo: Undo, signal: AbortSignal) {
     const sockets = qemuSockets(plan.runDir);
-    const all = [...Object.values(sockets), ...Object.values(migrationSockets(plan.runDir))];
+    const all = [...Object.values(sockets), migrationSocket(plan.runDir)];
     for (const path of all) {
       checkSocketPath(path);
       removeStaleSocket(path);
@@ -181,9 +184,9 @@ export class QemuDriver implements VmDriver {
     settle: (plan, saved, signal) => asSnapshotFailure(this.#settle(plan, saved, signal), signal),
     restore: async (plan, saved, onProgress, signal) => {
       signal.throwIfAborted();
-      const machine = await this.#machineFor({ path: saved.memory, map: "copy" }, signal);
+      const machine = await this.#machineFor({ path: saved.memory, map: "copy" }, saved.state, signal);
       onProgress({ stage: "boot", text: "restoring" });
-      return asSnapshotFailure(this.#launch(plan, machine, onProgress, signal, saved), signal);
+      return asSnapshotFailure(this.#launch(plan, machine, onProgress, signal), signal);
     },
   };
 
@@ -192,7 +195,7 @@ export class QemuDriver implements VmDriver {
     invariant(plan.saveDir !== undefined, "what is saved has a folder");
     const draft = draftPath(plan.saveDir);
     await rm(draft, { force: true });
-    const machine = await this.#machineFor({ path: draft, map: "write" }, signal);
+    const machine = await this.#machineFor({ path: draft, map: "write" }, streamPath(saved), signal);
     await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     undo.add(draft, () => rm(draft, { force: true }));
     const { session, starting } = await this.#startSession(plan, machine, undo, signal);
@@ -210,9 +213,9 @@ export class QemuDriver implements VmDriver {
   }
 
   /** For a QEMU that takes what another one has saved. */
-  async #machineFor(memory: MemoryFile, signal: AbortSignal): Promise<QemuMachine> {
+  async #machineFor(memory: MemoryFile, incoming: string, signal: AbortSignal): Promise<QemuMachine> {
     const { accel, version = "0" } = await this.features(signal);
-    return { accel, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming: true };
+    return { accel, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming };
   }
 
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
@@ -237,22 +240,30 @@ export class QemuDriver implements VmDriver {
       vmId: plan.id,
       logFile,
     };
-    const launched = await launchVmm(launch, signal);
-    return new StartingVmm("QEMU", launched, () => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim());
+    const { incoming } = machine;
+    const stdin = incoming === undefined ? undefined : openSaved(incoming);
+    try {
+      const launched = await launchVmm({ ...launch, stdin }, signal);
+      return new StartingVmm("QEMU", launched, () =>
+        readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim(),
+      );
+    } finally {
+      if (stdin !== undefined) closeSync(stdin);
+    }
   }
 
   async #letRun(
     session: QemuSession,
     starting: StartingVmm,
     plan: BootPlan,
+    machine: QemuMachine,
     signal: AbortSignal,
-    saved?: SavedState,
   ): Promise<void> {
     const { commandDeadlineMs } = this.#timing;
     const monitor = await this.#firstMonitor(session, starting, signal);
-    if (saved !== undefined) {
+    if (machine.incoming !== undefined) {
       const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#timing.startDeadlineMs)]);
-      await loadVm(monitor, plan.runDir, saved, commandDeadlineMs, inTime);
+      await loadVm(monitor, commandDeadlineMs, inTime);
     }
     if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
     plan.isolation.seal();
@@ -303,6 +314,16 @@ export class QemuDriver implements VmDriver {
 function planTiming(given: Partial<QemuTiming>): QemuTiming {
   const timing = { ...TIMING, ...given };
   return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };
+}
+
+function openSaved(path: string): number {
+  try {
+    return openSync(path, "r");
+  } catch (cause) {
+    throw new HearthError("snapshot.failed", `What was saved is not whole: ${path} cannot be read`, {
+      cause,
+    });
+  }
 }
 
 /** QEMU ends when it does not take what was saved; its words say why. */

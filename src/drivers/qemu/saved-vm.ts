@@ -8,8 +8,8 @@
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { leaveOutMemory, migrateFromFile, migrateToFile } from "#drivers/qemu/migration.ts";
-import { migrationSockets } from "#drivers/qemu/command-line.ts";
+import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
+import { migrationSocket } from "#drivers/qemu/command-line.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 
@@ -44,7 +44,7 @@ export async function saveVm(
     await monitor.send("stop", undefined, deadlineMs);
   });
   try {
-    const socket = migrationSockets(runDir).outgoing;
+    const socket = migrationSocket(runDir);
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that stands still already has nothing to wait for.
@@ -95,7 +95,7 @@ async function letGoOn(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
 }
 
 /**
- * For a QEMU that was started with the draft as its memory, and waits: loads the stream and writes the rest.
+ * For a QEMU that was started with the draft as its memory and the stream as its stdin: loads that and writes the rest.
  * @param loaded is called when it makes nothing more in its run folder
  */
 export async function settleVm(
@@ -106,27 +106,19 @@ export async function settleVm(
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const sockets = migrationSockets(runDir);
-  await migrateFromFile(monitor, { socket: sockets.incoming, path: streamPath(saved) }, deadlineMs, signal);
+  await migrateFromStdin(monitor, deadlineMs, signal);
   loaded();
   await leaveOutMemory(monitor, true, deadlineMs);
-  const to = { socket: sockets.outgoing, path: saved.state, durable: saved.temporary !== true };
+  const to = { socket: migrationSocket(runDir), path: saved.state, durable: saved.temporary !== true };
   await (
     await migrateToFile(monitor, to, deadlineMs, signal)
   ).written;
 }
 
-/** For a QEMU that maps the memory, and waits for the rest. */
-export async function loadVm(
-  monitor: QmpMonitor,
-  runDir: string,
-  saved: SavedState,
-  deadlineMs: number,
-  signal: AbortSignal,
-): Promise<void> {
+/** For a QEMU that maps the memory, and has the rest as its stdin. */
+export async function loadVm(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
   await leaveOutMemory(monitor, true, deadlineMs);
-  const from = { socket: migrationSockets(runDir).incoming, path: saved.state };
-  await migrateFromFile(monitor, from, deadlineMs, signal);
+  await migrateFromStdin(monitor, deadlineMs, signal);
 }
 
 type Once = (() => Promise<void>) & { readonly called: boolean };
