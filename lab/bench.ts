@@ -13,12 +13,11 @@ import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { waitForAgent } from "#guest/wait-for-agent.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
 import { describeLine, TABLE_HEAD } from "../bench/line.ts";
 import { interleave, median } from "../bench/pairs.ts";
 import { runCli } from "../e2e/run-cli.ts";
 import { FirecrackerPlans } from "./firecracker-plans.ts";
-import { SavedGuest } from "./saved-guest.ts";
+import { execTrue, SavedGuest } from "./saved-guest.ts";
 
 const PAIRS = 6;
 const BOOT_MS = 180_000;
@@ -128,7 +127,7 @@ async function bareRun(): Promise<Bare> {
     await client.configure(firecrackerConfig(vm.plan), signal);
     await client.startInstance(signal);
     const startedMs = performance.now() - startMs;
-    await execTrue(vm.plan);
+    await execTrue({ agentSocket: files.vsock, agentVsockPort: AGENT_VSOCK_PORT }, async () => {});
     return { apiMs, startedMs, readyMs: performance.now() - startMs };
   } finally {
     vmm.kill("SIGKILL");
@@ -147,12 +146,4 @@ async function driverBoot(jail: boolean): Promise<number> {
   } finally {
     await driver.stop(handle, "kill", signal);
   }
-}
-
-async function execTrue(plan: BootPlan): Promise<void> {
-  const address = { agentSocket: firecrackerFiles(plan.runDir).vsock, agentVsockPort: AGENT_VSOCK_PORT };
-  const { agent } = await waitForAgent(address, { deadlineMs: BOOT_MS }, signal);
-  const command = { argv: ["true"], env: {}, stdin: false, detach: false };
-  for await (const event of agent.exec(command, { id: "bench" }, signal)) void event;
-  agent.close();
 }
