@@ -1,36 +1,22 @@
 /** BB-011, VS-071: every command of the README is run, as it stands there. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Bed } from "./bed.ts";
+import { blocksOf, commandsOf, DOC_TIMEOUT_MS, ROOT, typeIn } from "./doc-commands.ts";
 import { runCli } from "./run-cli.ts";
 
-const ROOT = join(import.meta.dirname, "..");
-const README = readFileSync(join(ROOT, "README.md"), "utf8");
-const TIMEOUT_MS = 300_000;
+const PAGE = "README.md";
 const bed = new Bed();
-
-function blocks(language: string): string[] {
-  return [...README.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map(
-    ([, text = ""]) => text,
-  );
-}
-
-const COMMANDS = blocks("sh")
-  .flatMap((block) => block.split("\n"))
-  .filter((line) => line !== "" && !line.startsWith("#"))
-  .filter((line) => line !== "make test"); // What runs this test.
+// What runs this test is left out.
+const COMMANDS = commandsOf(PAGE).filter((line) => line !== "make test");
 
 test("the README's commands do what it says, one after the other", async (t) => {
   assert.ok(COMMANDS.length > 10, "the commands were found");
   for (const line of COMMANDS) {
     await t.test(line, async () => {
-      const result = await runCli("/bin/sh", ["-c", line], {
-        cwd: ROOT,
-        env: bed.env,
-        timeoutMs: TIMEOUT_MS,
-      });
+      const result = await typeIn(bed, line);
       const code = Number(/exit (\d+)/.exec(line)?.[1] ?? 0);
       assert.equal(result.code, code, result.stderr);
       if (line.includes("wc -w")) assert.equal(result.stdout, "3\n");
@@ -40,13 +26,13 @@ test("the README's commands do what it says, one after the other", async (t) => 
 });
 
 test("BB-010: the README's program runs as it stands there", async () => {
-  const [program = ""] = blocks("ts");
+  const [program = ""] = blocksOf(PAGE, "ts");
   // Inside the package, so that it finds itself by its own name.
   const folder = mkdtempSync(join(ROOT, "build", "readme-"));
   try {
     const file = join(folder, "program.ts");
     writeFileSync(file, program);
-    const result = await runCli(process.execPath, [file], { env: bed.env, timeoutMs: TIMEOUT_MS });
+    const result = await runCli(process.execPath, [file], { env: bed.env, timeoutMs: DOC_TIMEOUT_MS });
     assert.equal(result.code, 0, result.stderr);
     assert.match(result.stdout, /^0 Linux \d/);
   } finally {
@@ -56,7 +42,7 @@ test("BB-010: the README's program runs as it stands there", async () => {
 
 test("BB-012: the demo runs on a host without KVM or systemd, and says what it skipped", async () => {
   const demo = join(ROOT, "examples", "demo.ts");
-  const result = await runCli(process.execPath, [demo], { env: bed.env, timeoutMs: TIMEOUT_MS });
+  const result = await runCli(process.execPath, [demo], { env: bed.env, timeoutMs: DOC_TIMEOUT_MS });
   assert.equal(result.code, 0, result.stderr);
   assert.match(result.stdout, /after a restart the note says: kept/);
   assert.match(result.stdout, /^skipped: /m);

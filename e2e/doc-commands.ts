@@ -1,0 +1,30 @@
+/** What a page of the docs tells people to type. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Bed } from "./bed.ts";
+import { runCli } from "./run-cli.ts";
+import type { CliResult } from "./run-cli.ts";
+
+/** Where the commands are to be typed. */
+export const ROOT = join(import.meta.dirname, "..");
+export const DOC_TIMEOUT_MS = 300_000;
+
+/** The texts of the blocks of code in this language. @param page its path from the root of the checkout */
+export function blocksOf(page: string, language: string): string[] {
+  const text = readFileSync(join(ROOT, page), "utf8");
+  return [...text.matchAll(new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, "gs"))].map(
+    ([, block = ""]) => block,
+  );
+}
+
+/** Line by line, without comments. */
+export function commandsOf(page: string): string[] {
+  return blocksOf(page, "sh")
+    .flatMap((block) => block.split("\n"))
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+/** As it stands there. */
+export function typeIn(bed: Bed, line: string): Promise<CliResult> {
+  return runCli("/bin/sh", ["-c", line], { cwd: ROOT, env: bed.env, timeoutMs: DOC_TIMEOUT_MS });
+}
