@@ -7,6 +7,7 @@ import type { Snapshot } from "#api/wire.ts";
 import { runOrThrow } from "#host/run.ts";
 import { LAYERS_MAX } from "#storage/disk-layers.ts";
 import { Bed, SMALL } from "./bed.ts";
+import { CHECK, NOTED, WRITER } from "./synced-writer.ts";
 
 const bed = new Bed();
 const MIB = 1024 ** 2;
@@ -15,15 +16,6 @@ const TOOL_MS = 120_000;
 /** Of `--disk 1G`, so that a file system is looked through in no time. */
 const WORDS = [...SMALL, "--disk", "1G", "debian"];
 
-/** Notes each file with its hash once it is on the disk, and the note is, too. */
-const WRITER = `mkdir -p /root/files; i=0
-while :; do
-  i=$((i + 1)); head -c 200000 /dev/urandom > /root/files/$i; sync /root/files/$i
-  echo "$i $(sha256sum < /root/files/$i)" >> /root/synced; sync /root/synced
-done`;
-/** Prints how many files were noted, and each one that is not what was noted. */
-const CHECK = `n=0; while read -r i sum rest; do n=$((n + 1))
-  [ "$(sha256sum < /root/files/$i)" = "$sum  -" ] || echo "$i is wrong"; done < /root/synced; echo $n`;
 /** Names come and go, and blocks that nobody waits for. */
 const CHURN = "while :; do cp -r /etc /root/etc.new; rm -rf /root/etc; mv /root/etc.new /root/etc; done";
 const DIRT = "while :; do dd if=/dev/zero of=/root/dirt bs=1M count=24 conv=notrunc 2>/dev/null; done";
@@ -55,9 +47,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
     for (const script of [WRITER, CHURN, DIRT])
       await bed.ok(["exec", "-d", "busy", "--", "bash", "-c", script]);
     for (const [index, name] of names.entries()) {
-      await bed.until(
-        async () => Number(await bed.sh("busy", "cat /root/synced 2>/dev/null | wc -l")) > 5 * (index + 1),
-      );
+      await bed.until(async () => Number(await bed.sh("busy", NOTED)) > 5 * (index + 1));
       const kind = name.startsWith("disk") ? ["--disk-only"] : [];
       await bed.ok(["snapshot", "create", ...kind, "busy", name]);
     }

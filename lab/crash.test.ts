@@ -14,6 +14,10 @@ const POINTS: readonly CrashPoint[] = [
   { kind: "start", step: "make the cgroup", event: "done" },
   { kind: "start", step: "boot", event: "done" },
   { kind: "stop", step: "lift the walls", event: "started" },
+  // Firecracker is halted while it writes its memory, and has to go on.
+  { kind: "snapshot", step: "save", event: "started" },
+  { kind: "snapshot", step: "save", event: "done" },
+  { kind: "settle", step: "load", event: "done" },
 ];
 
 for (const point of POINTS) {

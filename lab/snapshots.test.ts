@@ -9,6 +9,7 @@ import { before, describe, test } from "node:test";
 import type { Hearth } from "#sdk/hearth.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 import { Bed } from "../e2e/bed.ts";
+import { CHECK, NOTED, WRITER } from "../e2e/synced-writer.ts";
 
 /** A guest's clock may be off by so much when its first command runs. */
 const CLOCK_MS = 500;
@@ -109,6 +110,21 @@ for (const driver of ["firecracker", "qemu"] as const) {
       assert.equal(new Set(lines).size, lines.length, "no line is equal to another one");
       for (const fork of forks) assert.equal(await sh(fork, "cat /run/note"), "forked");
       await bed.ok(["rm", "-f", ...forks.map(({ name }) => name)]);
+    });
+
+    test("R9: of a VM that is saved while it writes, everything that was synced is whole in its copy", async () => {
+      await bed.ok(["exec", "-d", SOURCE, "--", "bash", "-c", WRITER]);
+      await bed.until(async () => Number(await sh(source, NOTED)) > 5);
+      await hearth.snapshots.create({ vm: SOURCE, name: "busy" });
+      const copy = await hearth.vms.create({ snapshot: "busy" });
+      await copy.start();
+      const [noted, ...wrong] = (await sh(copy, CHECK)).split("\n").toReversed();
+      assert.deepEqual(wrong, []);
+      assert.ok(Number(noted) > 5, `${noted} files were noted`);
+      assert.doesNotMatch(await sh(copy, "dmesg"), /EXT4-fs (error|warning)|I\/O error/);
+      await copy.remove({ force: true });
+      await bed.ok(["snapshot", "rm", "busy"]);
+      await sh(source, "kill $(cat /run/writer)");
     });
 
     test("a VM that is suspended has no VMM, and wakes for a command with all that it had", async () => {
