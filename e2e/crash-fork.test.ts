@@ -1,25 +1,19 @@
 /** R5: hearthd and VMMs are killed while a VM is forked: it runs on, and its copies are all there, or none. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, someMomentsOf } from "./saved-crash.ts";
+import { assertLives, assertNothingElse, makeWeb, someMomentsOf, testNothingIsLeft } from "./saved-crash.ts";
 
 const bed = new Bed();
 const COPIES = ["copy-1", "copy-2"];
 const FORK = ["fork", "-n", "2", "--name", "copy", "web"];
 
 before(() => makeWeb(bed));
-
-after(async () => {
-  await endDaemon(bed);
-  await bed.hearth(["rm", "-f", "web"]);
-  assert.deepEqual(bed.leftovers(), []);
-});
 
 async function assertAllOrNone(): Promise<void> {
   const vms = (await bed.vms()).filter(({ name }) => name !== "web");
@@ -76,3 +70,5 @@ test("R5: kill -9 of the VMM of a copy that starts is an error; no copy is left,
   assert.equal((await bed.vms()).length, 1);
   await assertNothingElse(bed);
 });
+
+testNothingIsLeft(bed);

@@ -10,18 +10,20 @@ import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, momentsOf, someMomentsOf } from "./saved-crash.ts";
+import {
+  assertLives,
+  assertNothingElse,
+  makeWeb,
+  momentsOf,
+  someMomentsOf,
+  testNothingIsLeft,
+} from "./saved-crash.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
 const SAVE = ["snapshot", "create", "web", "s1"];
 
 before(() => makeWeb(bed));
-
-after(async () => {
-  await bed.hearth(["rm", "-f", "web"]);
-  assert.deepEqual(bed.leftovers(), []);
-});
 
 /** Whole, so that a VM goes on from it; or not at all. */
 async function assertWholeOrNothing(): Promise<void> {
@@ -132,3 +134,5 @@ describe(
     });
   },
 );
+
+testNothingIsLeft(bed);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
@@ -10,7 +10,14 @@ import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, momentsOf, someMomentsOf } from "./saved-crash.ts";
+import {
+  assertLives,
+  assertNothingElse,
+  makeWeb,
+  momentsOf,
+  someMomentsOf,
+  testNothingIsLeft,
+} from "./saved-crash.ts";
 
 const bed = new Bed();
 const WAKERS = [
@@ -19,12 +26,6 @@ const WAKERS = [
 ] as const;
 
 before(() => makeWeb(bed));
-
-after(async () => {
-  await endDaemon(bed);
-  await bed.hearth(["rm", "-f", "web"]);
-  assert.deepEqual(bed.leftovers(), []);
-});
 
 /** The guest lets go by itself in half a minute; nobody is to wait for that. */
 function assertNobodyWaited(): void {
@@ -131,3 +132,5 @@ describe("R5: kill -9 of the VMM", { concurrency: false }, () => {
     });
   }
 });
+
+testNothingIsLeft(bed);

@@ -3,10 +3,12 @@
  * crash to crash: what one of them spoils, the next one shows. R5.
  */
 import assert from "node:assert/strict";
+import { test } from "node:test";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Vm } from "#api/wire.ts";
 import { SMALL } from "./bed.ts";
 import type { Bed } from "./bed.ts";
+import { endDaemon } from "./crash-flow.ts";
 
 /** In memory, and on the disk. */
 const NOTES = "cat /run/note /root/note";
@@ -48,6 +50,15 @@ export async function assertLives(bed: Bed, name = "web"): Promise<Vm> {
   const before = await count();
   await bed.until(async () => (await count()) > before);
   return bed.vm(name);
+}
+
+/** To be called last: what runs after all tests finds no bed any more. */
+export function testNothingIsLeft(bed: Bed): void {
+  test("nothing is left of all that", async () => {
+    await endDaemon(bed); // One that is not to die any more.
+    await bed.hearth(["rm", "-f", "web"]);
+    assert.deepEqual(bed.leftovers(), []);
+  });
 }
 
 /** Beside VMs that are there, and what users have saved, nothing is. */
