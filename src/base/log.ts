@@ -17,6 +17,7 @@ export type LogEvent = {
   "vm.killed": { reason: string };
   "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
+  "vm.restore_retried": { snapshot: string; error: unknown };
   "vm.freeze_warned": { warning: string };
   "vm.thaw_warned": { warning: string };
   "vm.idle": Record<never, never>;

@@ -12,6 +12,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "vm.unhealthy": "warn",
   "vm.killed": "warn",
   "vm.boot_retried": "warn",
+  "vm.restore_retried": "warn",
   "vm.lost": "warn",
   "vm.use_not_kept": "warn",
   "agent.disconnected": "warn",

@@ -38,6 +38,20 @@ test("a VM made from a snapshot goes on where that one was, with its sizes, and 
   await assertRuns(daemon, "web");
 });
 
+test("a guest that is not heard of when it was restored is restored once more, and not a third time", async (t) => {
+  const { daemon, host, vms, call } = await saved(t);
+  host.guestFaults.unreachable = 1;
+  await daemon.run("copy", 0, { snapshot: NAME });
+  assert.deepEqual(host.driver.calls, ["restore copy", "stop kill", "restore copy"]);
+  assert.equal(writtenOn(host.machine.vmm("copy")), 1);
+  await assertRuns(daemon, "copy");
+  const running = host.machine.vmms.running().length;
+  host.guestFaults.unreachable = 2;
+  await vms.create({ name: "other", snapshot: NAME }, false, call);
+  await assert.rejects(vms.start("other", call), { code: "agent.unreachable" });
+  assert.equal(host.machine.vmms.running().length, running);
+});
+
 test("--cold takes the disk of a snapshot and not its memory; once it has run, it sleeps and wakes like any other", async (t) => {
   const { daemon, host, vms, snapshots, call } = await saved(t);
   await daemon.run("copy", 0, { snapshot: NAME, cold: true });
