@@ -10,6 +10,7 @@ import type { TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { AgentSession } from "#guest/agent-session.ts";
 import { openAgentStream } from "#guest/agent-stream.ts";
+import { reachAgent } from "#guest/wait-for-agent.ts";
 
 const HELLO_EVERY_MS = 50;
 /** Linux lets some hundred lines lie in a socket that nobody reads. */
@@ -77,4 +78,33 @@ test("bytes of HTTP/2 that come with the answer are not lost", async (t) => {
   t.after(() => socket.destroy());
   const [rest] = (await once(socket, "data")) as [Buffer];
   assert.equal(rest.toString(), "and more");
+});
+
+test("a vsock connection that nobody answers is given up for another one", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));
+  const agentSocket = join(folder, "vsock.sock");
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    if (sockets.length === 1) return; // Lost, as behind a restore.
+    let said = "";
+    let answered = false;
+    socket.on("data", (chunk: Buffer) => {
+      said += chunk.toString("latin1");
+      const nonce = /HEARTH\/1 ([0-9a-f]{32})\n/.exec(said)?.[1];
+      if (nonce === undefined || answered) return;
+      answered = true;
+      socket.write(`OK 1073741824\nHEARTH-OK/1 ${nonce}\n`);
+    });
+  });
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    rmSync(folder, { recursive: true });
+  });
+  await once(server.listen(agentSocket), "listening");
+  const address = { agentSocket, agentVsockPort: 1024 };
+  const agent = await reachAgent(address, { deadlineMs: 60_000, vsockAttemptMs: 200 }, t.signal);
+  assert.equal(sockets.length, 2);
+  agent.close();
 });

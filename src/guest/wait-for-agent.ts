@@ -7,10 +7,17 @@ import { abortError, unreachable } from "#guest/agent-error.ts";
 
 /** Between attempts that failed at once: the socket is not there yet, or the agent's end was just closed. */
 const RETRY_AFTER_MS = 20;
+/**
+ * How long the first attempt by vsock may take; after one that was not answered twice as long. What is sent to a guest
+ * that was just restored can be lost: nobody sends it again, and the connection would wait for good.
+ */
+const VSOCK_ATTEMPT_MS = 3_000;
 
 export type WaitOptions = {
   /** From now until the agent's answer. */
   readonly deadlineMs: number;
+  /** Of the first attempt by vsock; 3 s when left out. */
+  readonly vsockAttemptMs?: number | undefined;
   /** What an attempt failed with, for progress and logs. */
   readonly onAttempt?: ((error: HearthError) => void) | undefined;
 };
@@ -29,7 +36,7 @@ export function reachAgent(
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<AgentClient> {
-  return untilAnswered((either) => connectAgent(address, either), options, signal);
+  return untilAnswered(address, (either) => connectAgent(address, either), options, signal);
 }
 
 /** The same, and asks for `info`. */
@@ -38,10 +45,11 @@ export function waitForAgent(
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<ReadyAgent> {
-  return untilAnswered((either) => askOnce(address, either), options, signal);
+  return untilAnswered(address, (either) => askOnce(address, either), options, signal);
 }
 
 async function untilAnswered<Answer>(
+  { agentVsockPort }: AgentAddress,
   attempt: (signal: AbortSignal) => Promise<Answer>,
   options: WaitOptions,
   signal: AbortSignal,
@@ -49,12 +57,15 @@ async function untilAnswered<Answer>(
   const deadline = AbortSignal.timeout(options.deadlineMs);
   const either = AbortSignal.any([signal, deadline]);
   let last: HearthError | undefined;
+  let attemptMs = options.vsockAttemptMs ?? VSOCK_ATTEMPT_MS;
   while (!either.aborted) {
+    const late = agentVsockPort === undefined ? undefined : AbortSignal.timeout(attemptMs);
     try {
-      return await attempt(either);
+      return await attempt(late === undefined ? either : AbortSignal.any([either, late]));
     } catch (error) {
       if (either.aborted) break;
-      last = toHearthError(error);
+      last = late?.aborted === true ? unreachable(error) : toHearthError(error);
+      if (late?.aborted === true) attemptMs *= 2;
       if (last.code !== "agent.unreachable" && last.code !== "agent.failed") throw last;
       options.onAttempt?.(last);
       // An abort ends the wait early; the loop's condition sees it.
