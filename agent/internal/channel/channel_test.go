@@ -195,7 +195,9 @@ var waitHeaders = append([]byte{0x82, 0x86, 0x04, 5}, "/wait\x01\x01a"...)
 func (h *host) repeatHello(nonce string) {
 	h.Helper()
 	answered := make(chan struct{})
+	written := make(chan struct{})
 	go func() {
+		defer close(written)
 		for {
 			io.WriteString(h.Conn, helloWord+nonce+"\n")
 			select {
@@ -207,7 +209,7 @@ func (h *host) repeatHello(nonce string) {
 	}()
 	h.awaitAnswer(nonce)
 	close(answered)
-	time.Sleep(60 * time.Millisecond) // The last hello is written whole before HTTP/2 begins.
+	<-written // The last hello is there, whole, before HTTP/2 begins.
 }
 
 func TestInputThatLooksLikeAHelloIsInputInsideOfHTTP2(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"hearth.dev/agent/internal/accounts"
 	"hearth.dev/agent/internal/fault"
 	"hearth.dev/agent/internal/reaper"
@@ -170,13 +171,26 @@ func TestKillReachesTheWholeGroupAndSession(t *testing.T) {
 // awaitGone waits until a process is gone or waits for its parent, who need not be us.
 func awaitGone(t *testing.T, pid string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		stat, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
-			return
-		}
+	number, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("the process %s lives on", pid)
+	process, err := unix.PidfdOpen(number, 0)
+	if err == unix.ESRCH {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(process)
+	ended := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
+	n, err := unix.Poll(ended, 10_000)
+	for err == unix.EINTR {
+		n, err = unix.Poll(ended, 10_000)
+	}
+	if n != 1 || err != nil {
+		t.Errorf("the process %s lives on: %v", pid, err)
+	}
 }
 
 func TestATimeoutTerminatesAndThenKills(t *testing.T) {
