@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
+import { Worker } from "node:worker_threads";
 import { tryFileLock, waitFileLock } from "#host/file-lock.ts";
+import { LOCK_RACE_WORDS, LOCK_RACER } from "#testing/lock-racer.ts";
 import { startLockHolder } from "#testing/lock-holder.ts";
 
 function lockPath(t: TestContext): string {
@@ -33,6 +36,21 @@ test("a holder in another process keeps the lock until it dies, even by SIGKILL"
   await waiting.promise;
   await holder.kill();
   (await lock)[Symbol.dispose]();
+});
+
+test("of two that ask at the same moment one gets the lock, each of 100 times", async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-lock-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const rounds = 100;
+  const shared = new SharedArrayBuffer(rounds * LOCK_RACE_WORDS * 4);
+  const racers = [0, 1].map(() => new Worker(LOCK_RACER, { workerData: { shared, dir, rounds } }));
+  await Promise.all(racers.map((racer) => once(racer, "exit")));
+  const words = new Int32Array(shared);
+  const holders = Array.from({ length: rounds }, (_, round) => words[round * LOCK_RACE_WORDS]);
+  assert.deepEqual(
+    holders.filter((count) => count !== 1),
+    [],
+  );
 });
 
 test("waiting ends when it is aborted, with the reason", async (t) => {

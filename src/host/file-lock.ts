@@ -10,6 +10,11 @@ import { HearthError } from "#base/error.ts";
 const BUSY = 5;
 /** SQLITE_READONLY and SQLITE_CANTOPEN: the folder cannot be written. */
 const READ_ONLY = new Set([8, 14]);
+/**
+ * Of two that begin at once, each can find the other in the middle, and neither would have the lock. SQLite looks
+ * again after 1, 2, 5 and 10 ms.
+ */
+const SETTLE_MS = 20;
 /** Waiting costs little, and what is waited for takes seconds. */
 const POLL_MS = 100;
 
@@ -23,7 +28,7 @@ export type FileLock = Disposable;
 export function tryFileLock(path: string): FileLock | undefined {
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(path, { timeout: 0 });
+    database = new DatabaseSync(path, { timeout: SETTLE_MS });
     database.exec("BEGIN EXCLUSIVE");
   } catch (error) {
     database?.close();

@@ -151,6 +151,21 @@ test("one that gives way to another, which is not up yet, is no failure", async 
   await startDaemon(daemon);
 });
 
+test("one that gives way to another, which never comes up, is started again", async () => {
+  const body = { error: { code: "host.lock_held", message: "Another hearthd runs already." } };
+  using daemon = daemonOf(`
+    import { existsSync, writeFileSync } from "node:fs";
+    const been = process.env.HEARTH_HOME + "/been";
+    if (!existsSync(been)) {
+      writeFileSync(been, "");
+      console.error(${JSON.stringify(JSON.stringify(body))});
+      process.exit(1);
+    }
+    ${SERVER}
+  `);
+  await startDaemon(daemon);
+});
+
 test("what hearthd says when it cannot start becomes the error", async () => {
   const body = { error: { code: "store.too_new", message: "The store is newer.", hint: "Upgrade." } };
   using daemon = daemonOf(`console.error(${JSON.stringify(JSON.stringify(body))}); process.exit(1);`);

@@ -20,6 +20,8 @@ export type StartDaemon = {
 /** hearthd opens its store, adopts running VMs and listens: less than a second, a minute where the CPU is emulated. */
 const START_TIMEOUT_MS = 180_000;
 const POLL_MS = 20;
+/** The least that another hearthd has to come up; it may have died since it was met. */
+const OTHER_MS = 1_000;
 const LOG_TAIL_CHARS = 2_000;
 /**
  * hearthd lives for weeks and is idle for most of them. V8 otherwise keeps up to 48 MiB for young objects;
@@ -27,46 +29,67 @@ const LOG_TAIL_CHARS = 2_000;
  */
 const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2"];
 
+/** A hearthd that was started, and what became of it. */
+type Attempt = {
+  pid: number;
+  readonly startedMs: number;
+  end: { readonly code: number | null; readonly atMs: number } | undefined;
+  failure: HearthError | undefined;
+};
+
 /**
  * @throws HearthError what hearthd said when it could not start, or `daemon.start_failed`.
  */
 export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Promise<void> {
-  const { startDetached } = await import("#host/run.ts");
   const { folders } = start;
   makeRunFolder(folders.run);
   const logFile = join(folders.run, `start-${process.pid}.log`);
-  rmSync(logFile, { force: true });
-  let ended: { readonly code: number | null } | undefined;
-  let failure: HearthError | undefined;
-  const args = [...DAEMON_FLAGS, start.entry ?? daemonEntry()];
-  const pid = await startDetached(process.execPath, args, {
-    cwd: "/",
-    env: daemonEnv(start.env),
-    logFile,
-    onExit: (code) => (ended = { code }),
-  });
   const deadlineMs = performance.now() + (start.timeoutMs ?? START_TIMEOUT_MS);
   const transport = new Transport(apiSocketPath(folders));
+  let attempt = await launch(start, logFile);
   while (!(await transport.answers())) {
     signal?.throwIfAborted();
-    if (ended !== undefined) {
-      // Read once: the words of one that gave way are removed with the reading.
-      failure ??= failureIn(logFile, ended.code);
-      // Another one is on its way up: that will do as well.
-      if (failure.code !== "host.lock_held") throw failure;
-    }
     if (performance.now() > deadlineMs) {
       throw new HearthError("daemon.start_failed", "hearthd did not answer in time", {
         hint: `Its words are in ${logFile}.`,
       });
     }
+    // Another one is on its way up: that will do as well, unless it has gone the same way.
+    if (gaveWayUntilMs(attempt, logFile) < performance.now()) attempt = await launch(start, logFile);
     await sleep(POLL_MS);
   }
   // Who answers may have been started by somebody else. Ours ends by itself then, and that is waited for: it
   // must not come up later, when that other one has been told to stop.
   const answering = await transport.json<DaemonStatus>("GET", "/v1/daemon", {}, signal);
-  while (answering.pid !== pid && ended === undefined && performance.now() < deadlineMs) await sleep(POLL_MS);
+  const isOurs = answering.pid === attempt.pid;
+  while (!isOurs && attempt.end === undefined && performance.now() < deadlineMs) await sleep(POLL_MS);
   rmSync(logFile, { force: true });
+}
+
+async function launch({ entry, env }: StartDaemon, logFile: string): Promise<Attempt> {
+  const { startDetached } = await import("#host/run.ts");
+  rmSync(logFile, { force: true });
+  const attempt: Attempt = { pid: 0, startedMs: performance.now(), end: undefined, failure: undefined };
+  attempt.pid = await startDetached(process.execPath, [...DAEMON_FLAGS, entry ?? daemonEntry()], {
+    cwd: "/",
+    env: daemonEnv(env),
+    logFile,
+    onExit: (code) => (attempt.end = { code, atMs: performance.now() }),
+  });
+  return attempt;
+}
+
+/**
+ * How long the other one may take for which this one has given way: as long as this one took to find it.
+ * @throws what a hearthd said that could not start for another reason
+ */
+function gaveWayUntilMs(attempt: Attempt, logFile: string): number {
+  const { startedMs, end } = attempt;
+  if (end === undefined) return Infinity;
+  // Read once: the words of one that gave way are removed with the reading.
+  attempt.failure ??= failureIn(logFile, end.code);
+  if (attempt.failure.code !== "host.lock_held") throw attempt.failure;
+  return end.atMs + Math.max(OTHER_MS, end.atMs - startedMs);
 }
 
 function makeRunFolder(path: string): void {
