@@ -39,13 +39,12 @@ driverContract("the fake driver", async (): Promise<ContractHost & AsyncDisposab
     makeDriver: () => new FakeDriver({ vmms }),
     makePlan: async () => fakePlan({ stateDir: `/fake/state-${++plans}` }),
     act: (handle, act) => void (act === "power-off" && outside.powerOff(handle)),
-    // Its guest counts whenever somebody listens.
-    counted: ({ stateDir }) =>
-      vmms.running().flatMap((vmm) => {
-        if (vmm.plan.stateDir !== stateDir) return [];
-        if (vmm.phase === "running") vmm.count += 1;
-        return [vmm.count];
-      }),
+    // Its guests count whenever somebody listens to one.
+    counted: ({ stateDir }) => {
+      const all = vmms.running();
+      for (const vmm of all) if (vmm.phase === "running") vmm.count += 1;
+      return all.filter(({ plan }) => plan.stateDir === stateDir).map(({ count }) => count);
+    },
     savedFiles: (name) => savedFiles(join(folder, name)),
     crash: (handle) => outside.crash(handle),
     leftovers: () => outside.leftovers(),

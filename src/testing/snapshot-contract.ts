@@ -15,6 +15,8 @@ const COUNT_DEADLINE_MS = 120_000;
 const LOOK_EVERY_MS = 20;
 /** So far every guest counts before it is saved: one that was booted anew would begin before that. */
 const COUNTED = 5;
+/** Two seconds at least, on a host that is not busy. */
+const MEANWHILE = 40;
 
 /** By their sentences; a driver without such a part, that says so, keeps them all. */
 export const SNAPSHOT_PROMISES: Readonly<Record<string, Check>> = {
@@ -56,6 +58,7 @@ async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<
   await counts(host, source, lastOf(host.counted(source)));
   await snapshotter.settle(await host.makePlan("count"), saved, never);
   const restored = await restore(snapshotter, host, saved);
+  await assertClockGoesOn(host, source, restored);
   const [first = 0] = await counts(host, restored, before);
   assert.ok(first > before, `it goes on from ${before}, and does not begin at 1`);
   assert.equal(await driver.recover(restored), true);
@@ -109,6 +112,14 @@ async function servesSeveral({ driver, snapshotter, host }: Saving): Promise<voi
   await counts(host, third, lastOf(said[1] ?? []));
   await counts(host, first, lastOf(host.counted(first)));
   for (const vm of [first, second, third]) await driver.stop(vm, "kill", never);
+}
+
+/** Between two numbers it sleeps: a guest whose clock stands still says one at most, however long it is waited for. */
+async function assertClockGoesOn(host: ContractHost, source: VmHandle, restored: VmHandle): Promise<void> {
+  const said = lastOf(host.counted(restored));
+  await counts(host, source, lastOf(host.counted(source)) + MEANWHILE);
+  const more = lastOf(host.counted(restored)) - said;
+  assert.ok(more > 1, `its clock goes on: it counts ${more} while its source counts ${MEANWHILE}`);
 }
 
 /** Saved, settled, and the VM is gone. */

@@ -9,6 +9,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
+import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
@@ -109,10 +110,12 @@ export async function settleVm(
   await migrateFromStdin(monitor, deadlineMs, signal);
   loaded();
   await leaveOutMemory(monitor, true, deadlineMs);
-  const to = { socket: migrationSocket(runDir), path: saved.state, durable: saved.temporary !== true };
+  const durable = saved.temporary !== true;
+  const to = { socket: migrationSocket(runDir), path: saved.state, durable };
   await (
     await migrateToFile(monitor, to, deadlineMs, signal)
   ).written;
+  await keepClock(streamPath(saved), saved.state, durable);
 }
 
 /** For a QEMU that maps the memory, and has the rest as its stdin. */

@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { keepClock } from "#drivers/qemu/kvm-clock.ts";
+
+/** As QEMU 10.0 writes it, between the sections of other devices. */
+function section(nanoseconds: bigint): Buffer {
+  const clock = Buffer.alloc(8);
+  clock.writeBigUInt64BE(nanoseconds);
+  const name = Buffer.from("\x04\0\0\0\x0a\x08kvmclock\0\0\0\0\0\0\0\x01", "latin1");
+  const reliable = Buffer.from("\x05\x1akvmclock/clock_is_reliable\0\0\0\x01\x01\x7e\0\0\0\x0a", "latin1");
+  return Buffer.concat([Buffer.from("before"), name, clock, reliable, Buffer.from("behind")]);
+}
+
+function filesOf(t: TestContext, stream: Buffer, state: Buffer): readonly [string, string] {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-clock-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const paths = [join(dir, "memory.stream"), join(dir, "state")] as const;
+  writeFileSync(paths[0], stream);
+  writeFileSync(paths[1], state);
+  return paths;
+}
+
+test("the state gets the clock that the stream has, and is the same in all else", async (t) => {
+  const [stream, state] = filesOf(t, section(6_845_897_749n), section(1_132_513_070n));
+  await keepClock(stream, state, true);
+  assert.deepEqual(readFileSync(state), section(6_845_897_749n));
+});
+
+test("what looks like a clock in the guest's memory is none", async (t) => {
+  const memory = Buffer.concat([section(1n), Buffer.alloc(1024 * 1024), section(6_845_897_749n)]);
+  const [stream, state] = filesOf(t, memory, section(1_132_513_070n));
+  await keepClock(stream, state, false);
+  assert.deepEqual(readFileSync(state), section(6_845_897_749n));
+});
+
+test("a VM without KVM has no such clock, and its state stays as it is", async (t) => {
+  const [stream, state] = filesOf(t, section(1n), Buffer.from("devices of an emulated VM"));
+  await keepClock(stream, state, true);
+  assert.equal(readFileSync(state, "utf8"), "devices of an emulated VM");
+});
+
+test("a stream without the clock that its state has is refused", async (t) => {
+  const [stream, state] = filesOf(t, Buffer.alloc(1024), section(1_132_513_070n));
+  await assert.rejects(keepClock(stream, state, true), { code: "snapshot.failed" });
+});
