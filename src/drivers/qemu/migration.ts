@@ -17,6 +17,8 @@ const BANDWIDTH_BYTES_PER_S = 2 ** 40;
  */
 const DOWNTIME_MS = 1;
 const ASK_EVERY_MS = 2;
+/** QEMU answers nothing while it writes the last of a VM, or reads one: for as long as the host's disk takes. */
+const BUSY_MS = 120_000;
 /** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
 const BATCH_BYTES = 1024 * 1024;
 /** For what had arrived to be written. */
@@ -59,7 +61,7 @@ export async function migrateToFile(
       deadlineMs,
     );
     await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
-    await Promise.race([untilDone(monitor, deadlineMs, signal), failing(written)]);
+    await Promise.race([untilDone(monitor, signal), failing(written)]);
     return { written };
   } catch (error) {
     await cancel(monitor, deadlineMs);
@@ -81,7 +83,7 @@ export async function migrateFromStdin(
   signal: AbortSignal,
 ): Promise<void> {
   await monitor.send("migrate-incoming", { uri: "fd:0" }, deadlineMs);
-  await untilDone(monitor, deadlineMs, signal);
+  await untilDone(monitor, signal);
 }
 
 /**
@@ -93,9 +95,9 @@ export async function leaveOutMemory(monitor: QmpMonitor, state: boolean, deadli
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }
 
-async function untilDone(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
+async function untilDone(monitor: QmpMonitor, signal: AbortSignal): Promise<void> {
   for (;;) {
-    const progress = await monitor.send("query-migrate", undefined, deadlineMs);
+    const progress = await monitor.send("query-migrate", undefined, BUSY_MS);
     if (progress.status === "completed") return;
     if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
     signal.throwIfAborted();

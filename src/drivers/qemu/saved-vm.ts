@@ -8,10 +8,11 @@
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { within } from "#drivers/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
-import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 
 /** The vCPUs are halted for good when there is less than this left to send: some milliseconds. */
@@ -39,51 +40,96 @@ export async function saveVm(
   signal: AbortSignal,
 ): Promise<void> {
   const ran = (await monitor.send("query-status", undefined, deadlineMs)).running;
-  const path = streamPath(saved);
-  const halt = once(async () => {
-    await hooks.quiesce();
-    await monitor.send("stop", undefined, deadlineMs);
-  });
+  const to = { socket: migrationSocket(runDir), path: streamPath(saved), durable: false };
+  const halt = new Halt(hooks, async () => void (await monitor.send("stop", undefined, deadlineMs)));
   try {
-    const socket = migrationSocket(runDir);
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that stands still already has nothing to wait for.
-    if (!ran) await halt();
-    let { written } = await migrateToFile(
-      monitor,
-      { socket, path, onPiece: haltNearTheEnd(monitor, halt, deadlineMs), durable: false },
-      deadlineMs,
-      signal,
-    );
-    if (!halt.called) {
-      // The rest went faster than we looked: the guest was halted without having been told.
+    if (!ran) await halt.done();
+    const onPiece = haltNearTheEnd(monitor, halt, deadlineMs);
+    let { written } = await migrateToFile(monitor, { ...to, onPiece }, deadlineMs, signal);
+    if (!halt.quiesced) {
+      // The rest went faster than we looked, or than the guest did as it was told: QEMU has halted it too early.
       await written;
-      await rm(path);
+      await rm(to.path);
       await monitor.send("cont", undefined, deadlineMs);
-      await halt();
-      ({ written } = await migrateToFile(monitor, { socket, path, durable: false }, deadlineMs, signal));
+      await halt.done();
+      ({ written } = await migrateToFile(monitor, to, deadlineMs, signal));
     }
+    await halt.done();
     await hooks.halted();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
     await written;
   } catch (error) {
-    await rm(path, { force: true });
+    await rm(to.path, { force: true });
+    const over = halt.giveUp();
     if (ran) await letGoOn(monitor, deadlineMs);
+    await over;
     throw error;
   }
 }
 
-/** QEMU waits while we ask, so it cannot come to the end in between, but for what lies in the socket's buffer. */
-function haltNearTheEnd(monitor: QmpMonitor, halt: Once, deadlineMs: number) {
+/**
+ * QEMU waits while nobody reads, so it does not come to the end meanwhile. It may be there already: then it halts the
+ * guest itself and answers nothing until everything is read. So nobody is waited for longer than this.
+ */
+const UNREAD_MS = 500;
+
+function haltNearTheEnd(monitor: QmpMonitor, halt: Halt, deadlineMs: number) {
   let pieces = 0;
   const everyPieces = ASK_EVERY_BYTES / (64 * 1024);
+  let asked: Promise<MigrationStatus> | undefined;
   return async (): Promise<void> => {
     pieces += 1;
-    if (halt.called || pieces % everyPieces !== 0) return;
-    const { ram } = await monitor.send("query-migrate", undefined, deadlineMs);
-    if (ram !== undefined && ram.remaining < REST_BYTES) await halt();
+    if (halt.begun || pieces % everyPieces !== 0) return;
+    asked ??= monitor.send("query-migrate", undefined, deadlineMs);
+    const progress = await within(asked, UNREAD_MS);
+    if (progress === undefined) return;
+    asked = undefined;
+    if (progress.ram !== undefined && progress.ram.remaining < REST_BYTES)
+      await within(halt.done(), UNREAD_MS);
   };
+}
+
+/** The guest is told, holds its processes, and its vCPUs are halted: once, whoever asks for it. */
+class Halt {
+  readonly #hooks: SaveHooks;
+  readonly #stop: () => Promise<void>;
+  #work: Promise<void> | undefined;
+  #quiesced = false;
+  #givenUp = false;
+
+  constructor(hooks: SaveHooks, stop: () => Promise<void>) {
+    this.#hooks = hooks;
+    this.#stop = stop;
+  }
+
+  get begun(): boolean {
+    return this.#work !== undefined;
+  }
+
+  /** What was saved after this has the processes held. */
+  get quiesced(): boolean {
+    return this.#quiesced;
+  }
+
+  done(): Promise<void> {
+    this.#work ??= this.#run();
+    return this.#work;
+  }
+
+  /** Halts nothing from now on. Resolves when it tells the guest nothing more; never rejects. */
+  async giveUp(): Promise<void> {
+    this.#givenUp = true;
+    await this.#work?.catch(() => {}); // The save has failed already, and says why.
+  }
+
+  async #run(): Promise<void> {
+    await this.#hooks.quiesce();
+    this.#quiesced = true;
+    if (!this.#givenUp) await this.#stop();
+  }
 }
 
 /** A VM that does not go on is worse than what went wrong before; that it does not is seen by its heartbeat. */
@@ -122,16 +168,4 @@ export async function settleVm(
 export async function loadVm(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
   await leaveOutMemory(monitor, true, deadlineMs);
   await migrateFromStdin(monitor, deadlineMs, signal);
-}
-
-type Once = (() => Promise<void>) & { readonly called: boolean };
-
-function once(work: () => Promise<void>): Once {
-  let called = false;
-  const call = async (): Promise<void> => {
-    if (called) return;
-    called = true;
-    await work();
-  };
-  return Object.defineProperty(call, "called", { get: () => called }) as Once;
 }
