@@ -1,12 +1,14 @@
 /** What the contract's tiny guests cannot show of a saved VM: its agent is reached again, and its disk fits its memory. */
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import type { TestContext } from "node:test";
+import { MIB } from "#base/sizes.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
-import type { BootPlan } from "#drivers/vm-driver.ts";
+import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { command } from "./command.ts";
@@ -91,4 +93,61 @@ for (const jail of [false, true]) {
     await sh(restored, "echo its own > /root/note; sync");
     assert.equal(await sh(vm, "cat /root/note"), "later\n");
   });
+}
+
+test("a restored guest is saved by what has changed, time and again, and is whole when it is restored", async (t) => {
+  using source = await plans.make(true);
+  const vm = await driver.boot(source.plan, () => {}, signal);
+  const disk = join(folder, "changed-disk");
+  const own = source.plan.disks.find(({ readOnly }) => !readOnly);
+  await sh(vm, "true");
+  const template = await save(t, "everything", vm, () => copyDisk(own?.path ?? "", disk));
+  await driver.stop(vm, "kill", signal);
+  using trial = await plans.make(true);
+  await driver.snapshotter.settle(await onCopy(trial.plan, disk), template, signal);
+
+  using one = await plans.make(true);
+  const plan = await onCopy(one.plan, disk);
+  const restored = await driver.snapshotter.restore(plan, template, () => {}, signal);
+  t.after(() => driver.stop(restored, "kill", signal));
+  const copied = (): Promise<void> =>
+    copyDisk(plan.disks.find(({ readOnly }) => !readOnly)?.path ?? "", disk);
+  await sh(restored, "head -c 8M /dev/urandom > /run/blob");
+  await save(t, "changes", restored, copied);
+  // Other pages than before; what was saved before must not be missing now.
+  await sh(restored, "head -c 64k /dev/urandom >> /run/blob; echo on disk > /root/note; sync");
+  const last = await save(t, "more changes", restored, copied);
+  const said = await sh(restored, "md5sum /run/blob");
+
+  using two = await plans.make(true);
+  const again = await driver.snapshotter.restore(await onCopy(two.plan, disk), last, () => {}, signal);
+  t.after(() => driver.stop(again, "kill", signal));
+  assert.equal(await sh(again, "md5sum /run/blob"), said);
+  assert.equal(await sh(again, "cat /root/note"), "on disk\n");
+});
+
+let savedCount = 0;
+
+/** And says how long the guest stood still for its memory. */
+async function save(
+  t: TestContext,
+  what: string,
+  vm: VmHandle,
+  halted: () => Promise<void>,
+): Promise<SavedState> {
+  const kept = join(folder, `changed-${savedCount++}`);
+  mkdirSync(kept);
+  const saved = { memory: join(kept, "memory"), state: join(kept, "state") };
+  let atMs = 0;
+  const hooks = {
+    quiesce: async () => void (atMs = performance.now()),
+    halted: async () => {
+      t.diagnostic(`${what}: halted for ${Math.round(performance.now() - atMs)} ms`);
+      await halted();
+    },
+  };
+  await driver.snapshotter.save(vm, saved, hooks, signal);
+  const { blocks, size } = statSync(saved.memory);
+  t.diagnostic(`${what}: ${Math.round((blocks * 512) / MIB)} of ${size / MIB} MiB on the disk`);
+  return saved;
 }

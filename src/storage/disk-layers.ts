@@ -11,6 +11,7 @@ import { constants, existsSync, readdirSync } from "node:fs";
 import { chmod, copyFile, link, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { copySparse } from "#host/copy-sparse.ts";
 import { runOrThrow } from "#host/run.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
 import type { DiskUsage } from "#storage/disks.ts";
@@ -284,11 +285,4 @@ export async function fallAsleep(vmFolder: string): Promise<void> {
 export async function removeDisk(vmFolder: string): Promise<void> {
   for (const name of ["disk.qcow2", "disk.raw"]) await rm(join(vmFolder, name), { force: true });
   for (const name of await readdir(vmFolder)) if (LAYER.test(name)) await rm(join(vmFolder, name));
-}
-
-async function copySparse(from: string, to: string, signal: AbortSignal): Promise<void> {
-  await runOrThrow("cp", ["--sparse=always", "--reflink=auto", "--", from, to], {
-    timeoutMs: COPY_TIMEOUT_MS,
-    signal,
-  });
 }

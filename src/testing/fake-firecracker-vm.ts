@@ -130,12 +130,15 @@ export class FakeFirecrackerVm implements AsyncDisposable {
     }
   }
 
-  #create({ mem_file_path = "", snapshot_path = "" }: Readonly<Record<string, string>>): string | undefined {
+  #create(asked: Readonly<Record<string, string>>): string | undefined {
+    const { mem_file_path = "", snapshot_path = "", snapshot_type } = asked;
     if (this.phase !== "Paused")
       return "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running";
     const { driveIds, memSizeMib } = this;
     try {
-      writeFileSync(mem_file_path, "memory");
+      // Into the file that is there, as it does where the file has the memory's size.
+      const changes = snapshot_type === "Diff" ? `${readFileSync(mem_file_path, "utf8")}, changed` : "memory";
+      writeFileSync(mem_file_path, changes);
       writeFileSync(snapshot_path, JSON.stringify({ driveIds, memSizeMib }));
     } catch (error) {
       return `Create snapshot error: ${(error as Error).message}`;

@@ -17,6 +17,7 @@ import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { asSnapshotFailure, checkThere, loadVm, saveVm } from "#drivers/firecracker/saved-vm.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
@@ -68,6 +69,7 @@ type Loading = {
   readonly starting: StartingVmm;
   readonly plan: BootPlan;
   readonly saved: SavedState;
+  readonly trackDirtyPages: boolean;
 };
 
 /** Firecracker with KVM, in its own jailer. */
@@ -101,6 +103,7 @@ export class FirecrackerDriver implements VmDriver {
     signal.throwIfAborted();
     const found = await this.#find(signal);
     onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
+    await new MemoryBase(plan.stateDir).forget(); // Of a VMM before this one.
     await using undo = this.#newUndo();
     const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
     const boot = async (): Promise<void> => {
@@ -151,9 +154,10 @@ export class FirecrackerDriver implements VmDriver {
 
   readonly snapshotter: Snapshotter = {
     save: (handle, saved, hooks, signal) => {
-      const { saveDir } = handle;
+      const { saveDir, stateDir } = handle;
       if (saveDir === undefined) return Promise.reject(notPrepared());
-      return this.#session(handle).occupy((client) => saveVm(client, saveDir, saved, hooks, signal), signal);
+      const place = { saveDir, base: new MemoryBase(stateDir) };
+      return this.#session(handle).occupy((client) => saveVm(client, place, saved, hooks, signal), signal);
     },
     settle: async (plan, saved, signal) => {
       signal.throwIfAborted();
@@ -161,7 +165,7 @@ export class FirecrackerDriver implements VmDriver {
       const found = await this.#find(signal);
       await using undo = this.#newUndo();
       const { session, starting } = await this.#startSession(plan, found, undo, signal, saved);
-      const client = await this.#load({ session, starting, plan, saved }, signal);
+      const client = await this.#load({ session, starting, plan, saved, trackDirtyPages: false }, signal);
       await client.describeInstance(signal);
     },
     restore: async (plan, saved, onProgress, signal) => {
@@ -171,7 +175,11 @@ export class FirecrackerDriver implements VmDriver {
       onProgress({ stage: "boot", text: `restoring with Firecracker ${found.version}` });
       await using undo = this.#newUndo();
       const { handle, session, starting } = await this.#startSession(plan, found, undo, signal, saved);
-      const client = await this.#load({ session, starting, plan, saved }, signal);
+      const base = new MemoryBase(plan.stateDir);
+      undo.add(plan.stateDir, () => base.forget());
+      const trackDirtyPages = plan.saveDir !== undefined;
+      const client = await this.#load({ session, starting, plan, saved, trackDirtyPages }, signal);
+      if (trackDirtyPages) await base.keep(saved.memory);
       await starting.guard(client.resumeVm(signal), signal);
       onProgress({ stage: "boot", text: "the guest goes on" });
       undo.keep();
@@ -231,12 +239,13 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   /** Up to the moment before the guest goes on. What Firecracker said of the state comes before how it ended. */
-  async #load({ session, starting, plan, saved }: Loading, signal: AbortSignal): Promise<FirecrackerClient> {
+  async #load(loading: Loading, signal: AbortSignal): Promise<FirecrackerClient> {
+    const { session, starting, plan, saved, trackDirtyPages } = loading;
     const client = await starting.guard(session.firstClient(starting.hasEnded, signal), signal);
     let refused: unknown;
     const load = async (): Promise<void> => {
       try {
-        await loadVm(client, plan, saved, signal);
+        await loadVm(client, plan, saved, signal, trackDirtyPages);
       } catch (error) {
         refused = error;
         throw error;

@@ -10,6 +10,7 @@ import type { FirecrackerVersion } from "#drivers/firecracker/api/firecracker-ve
 import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
 import { removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
@@ -223,6 +224,7 @@ export class FirecrackerSession {
   async #removeFiles(): Promise<void> {
     if (await isListening(this.files.api)) return;
     removeRunFiles(dirname(this.files.api));
+    await new MemoryBase(this.handle.stateDir).forget();
   }
 
   /** The console closes with the process, sooner than the next heartbeat. */

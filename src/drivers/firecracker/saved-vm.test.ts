@@ -16,6 +16,7 @@ import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { loadVm } from "#drivers/firecracker/saved-vm.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -102,6 +103,57 @@ describe("saving a VM", () => {
       assert.deepEqual(filesOf(vm), []);
     });
   }
+
+  describe("that was restored", () => {
+    async function restoredVm(vm: FakeFirecrackerVm): Promise<void> {
+      const memory = join(vm.handle.stateDir, "template");
+      writeFileSync(memory, "template");
+      await new MemoryBase(vm.handle.stateDir).keep(memory);
+    }
+    const typesAsked = (vm: FakeFirecrackerVm): unknown[] =>
+      vm.changes.flatMap(({ request, body }) =>
+        request === "PUT /snapshot/create" ? [(body as { snapshot_type: string }).snapshot_type] : [],
+      );
+    const another = (vm: FakeFirecrackerVm, name: string): SavedState => ({
+      memory: join(vm.handle.stateDir, "saved", `${name}-memory`),
+      state: join(vm.handle.stateDir, "saved", `${name}-state`),
+    });
+
+    test("writes what has changed into a copy of what it was restored from, and of what was saved last", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      await restoredVm(vm);
+      const first = savedFiles(vm);
+      await newSnapshotter().save(vm.handle, first, NO_HOOKS, signal);
+      assert.equal(readFileSync(first.memory, "utf8"), "template, changed");
+      rmSync(first.memory); // Somebody removes that snapshot; what the VM needs of it stays.
+      const second = another(vm, "second");
+      await newSnapshotter().save(vm.handle, second, NO_HOOKS, signal);
+      assert.equal(readFileSync(second.memory, "utf8"), "template, changed, changed");
+      assert.deepEqual(typesAsked(vm), ["Diff", "Diff"]);
+      assert.equal(readFileSync(join(vm.handle.stateDir, "template"), "utf8"), "template");
+      assert.equal(statSync(second.memory).mode & 0o777, 0o444);
+    });
+
+    test("writes everything after a save that failed, because Firecracker counts anew", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      await restoredVm(vm);
+      const saved = savedFiles(vm);
+      await assert.rejects(newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, halted: fail }, signal));
+      await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
+      assert.equal(readFileSync(saved.memory, "utf8"), "memory");
+      assert.deepEqual(typesAsked(vm), ["Diff", "Full"]);
+    });
+
+    test("has no base while Firecracker saves: a hearthd that dies then finds none", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      await restoredVm(vm);
+      const seen: string[] = [];
+      const halted = async (): Promise<void> => void seen.push(...readdirSync(vm.handle.stateDir));
+      await newSnapshotter().save(vm.handle, savedFiles(vm), { ...NO_HOOKS, halted }, signal);
+      assert.deepEqual(seen.toSorted(), ["save", "saved", "template"]);
+      assert.ok(readdirSync(vm.handle.stateDir).includes("memory.base"));
+    });
+  });
 
   test("is refused when it was started with no folder for it", async () => {
     await using vm = await FakeFirecrackerVm.start();

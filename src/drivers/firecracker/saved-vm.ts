@@ -2,7 +2,8 @@
  * Saving a VM and loading it again. Firecracker writes both files by itself while the guest's CPUs are halted, into
  * the one folder that it may write to; they become the caller's, and nobody's to change, when the VM goes on:
  *
- *   save:    quiesce, pause, saveDir/memory + saveDir/state, halted, resume, then moved to `saved`
+ *   save:    copy of what it was restored from, quiesce, pause, what has changed into that + saveDir/state, halted,
+ *            resume, then moved to `saved`
  *   restore: state loaded, memory mapped; what was loaded is held against the plan before the guest runs
  */
 import { constants, statSync } from "node:fs";
@@ -12,8 +13,10 @@ import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import type { SnapshotCreate } from "#drivers/firecracker/api/snapshot.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
+import type { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import type { BootPlan, SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, COPYFILE_EXCL } = constants;
@@ -25,7 +28,7 @@ const { signal: never } = new AbortController();
 /** See `Snapshotter.save`. */
 export async function saveVm(
   client: FirecrackerClient,
-  saveDir: string,
+  { saveDir, base }: { readonly saveDir: string; readonly base: MemoryBase },
   saved: SavedState,
   hooks: SaveHooks,
   signal: AbortSignal,
@@ -33,11 +36,14 @@ export async function saveVm(
   const drafts: SavedState = { memory: join(saveDir, "memory"), state: join(saveDir, "state") };
   try {
     await removeSaved(drafts);
-    await writeHalted(client, drafts, hooks, signal);
+    const counted = await base.copyTo(drafts.memory, signal);
+    await base.forget();
+    await writeHalted(client, { ...drafts, snapshotType: counted ? "Diff" : "Full" }, hooks, signal);
     await keep(drafts.memory, saved.memory);
     await keep(drafts.state, saved.state);
     await syncFolder(dirname(saved.state));
     signal.throwIfAborted();
+    if (counted) await base.keep(saved.memory);
   } catch (error) {
     await removeSaved(drafts);
     await removeSaved(saved);
@@ -48,7 +54,7 @@ export async function saveVm(
 /** The VM stands still for this long, and goes on as it was. */
 async function writeHalted(
   client: FirecrackerClient,
-  drafts: SavedState,
+  { memory, state, snapshotType }: SavedState & Pick<SnapshotCreate, "snapshotType">,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
@@ -59,7 +65,7 @@ async function writeHalted(
   try {
     if (ran) await client.pauseVm(never);
     // Not the caller's signal: Firecracker writes on, and could not be resumed before it is done.
-    await client.createSnapshot({ memFilePath: drafts.memory, snapshotPath: drafts.state }, never);
+    await client.createSnapshot({ memFilePath: memory, snapshotPath: state, snapshotType }, never);
     signal.throwIfAborted();
     await hooks.halted();
     failed = false;
@@ -69,18 +75,23 @@ async function writeHalted(
   }
 }
 
-/** See `Snapshotter.restore`: all but letting it run. */
+/**
+ * See `Snapshotter.restore`: all but letting it run.
+ * @param trackDirtyPages whether Firecracker counts what changes, so that a save may write no more than that
+ */
 export async function loadVm(
   client: FirecrackerClient,
   plan: BootPlan,
   saved: SavedState,
   signal: AbortSignal,
+  trackDirtyPages = false,
 ): Promise<void> {
   const { metrics } = firecrackerConfig(plan);
   // Neither metrics nor log are part of what is saved.
   if (metrics !== undefined) await client.putMetrics(metrics, signal);
   const memBackend = { backendType: "File", backendPath: saved.memory } as const;
-  await client.loadSnapshot({ snapshotPath: saved.state, memBackend, resumeVm: false }, signal);
+  const load = { snapshotPath: saved.state, memBackend, trackDirtyPages, resumeVm: false };
+  await client.loadSnapshot(load, signal);
   checkLoaded(await client.getVmConfig(signal), plan);
   await limitDrives(client, plan.limits ?? {}, signal);
 }

@@ -121,6 +121,9 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   ].flat();
 }
 
+/** What Hearth makes of what QEMU has saved; 2: with the clock that KVM gave the guest. */
+const SAVED_REVISION = 2;
+
 /**
  * Changes with every change of the machine that Hearth builds: a state that was saved in one does not fit another,
  * and QEMU would not always notice.
@@ -128,7 +131,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
 export function machineRevision(accel: QemuMachine["accel"]): string {
   const machine: QemuMachine = { accel, tscKhz: undefined };
   const both = [false, true].map((nested) => qemuArguments({ ...ANY_PLAN, nested }, machine));
-  return createHash("sha256").update(JSON.stringify(both)).digest("hex").slice(0, 8);
+  return createHash("sha256").update(JSON.stringify([SAVED_REVISION, both])).digest("hex").slice(0, 8);
 }
 
 const ANY_PLAN: BootPlan = {
