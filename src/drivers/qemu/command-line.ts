@@ -131,7 +131,10 @@ const SAVED_REVISION = 2;
 export function machineRevision(accel: QemuMachine["accel"]): string {
   const machine: QemuMachine = { accel, tscKhz: undefined };
   const both = [false, true].map((nested) => qemuArguments({ ...ANY_PLAN, nested }, machine));
-  return createHash("sha256").update(JSON.stringify([SAVED_REVISION, both])).digest("hex").slice(0, 8);
+  return createHash("sha256")
+    .update(JSON.stringify([SAVED_REVISION, both]))
+    .digest("hex")
+    .slice(0, 8);
 }
 
 const ANY_PLAN: BootPlan = {
