@@ -9,16 +9,43 @@ export type Draw = {
   readonly host: string;
   readonly monotonicS: number;
   readonly wallMs: number;
-  /** Of getrandom(2), of /dev/urandom that was open before, of one that was opened now, and a UUID of the kernel's. */
+  /**
+   * Of getrandom(2), of /dev/urandom that was open before, of one that was opened now, and a UUID of the kernel's; or
+   * of one client's hello.
+   */
   readonly randoms: readonly string[];
 };
 
-const FILE = "/run/draws";
+/** What is drawn: by the kernel, or by a TLS library for a connection. */
+export type Source = keyof typeof PROGRAMS;
+
+const TLS_PID = "/run/draws-tls.pid";
+
+/** Finds the first message of TLS that a client sends in a connection to itself: 32 random bytes behind 11 others. */
+const TLS_PROGRAM = `
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC CLOCK_REALTIME);
+use IO::Socket::INET;
+open my $pid, ">", "${TLS_PID}" or die; print $pid $$; close $pid;
+open my $out, ">>", "/run/draws-tls" or die; select $out; $| = 1;
+my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1) or die;
+for (;;) {
+  open my $in, "<", "/proc/sys/kernel/hostname" or die; my $host = <$in>; chomp $host;
+  my ($monotonic, $wall) = (clock_gettime(CLOCK_MONOTONIC), clock_gettime(CLOCK_REALTIME));
+  my $pid = fork();
+  if ($pid == 0) {
+    open STDIN, "<", "/dev/null"; open STDOUT, ">", "/dev/null"; open STDERR, ">", "/dev/null";
+    exec "openssl", "s_client", "-connect", "127.0.0.1:" . $server->sockport or die;
+  }
+  my $client = $server->accept or die;
+  read($client, my $hello, 43) == 43 or die;
+  close $client; waitpid $pid, 0;
+  printf "%s %.6f %.6f %s\\n", $host, $monotonic, $wall, unpack "H*", substr $hello, 11;
+}`;
 
 /** getrandom is system call 318 on x86-64. Pauses, so that it leaves the CPU to others. */
-const PROGRAM = `
+const KERNEL_PROGRAM = `
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC CLOCK_REALTIME usleep);
-open my $out, ">>", "${FILE}" or die; select $out; $| = 1;
+open my $out, ">>", "/run/draws-kernel" or die; select $out; $| = 1;
 open my $old, "<:raw", "/dev/urandom" or die;
 sub line { open my $in, "<", $_[0] or die; my $line = <$in>; chomp $line; $line }
 for (;;) {
@@ -34,16 +61,28 @@ for (;;) {
   usleep 5000;
 }`;
 
+const PROGRAMS = { kernel: KERNEL_PROGRAM, tls: TLS_PROGRAM } as const;
+
 /** Begins to draw in this VM, until it ends. */
-export async function startDrawing(bed: Bed, name: string): Promise<void> {
-  await bed.ok(["exec", "-d", name, "--", "perl", "-e", PROGRAM]);
+export async function startDrawing(bed: Bed, name: string, source: Source = "kernel"): Promise<void> {
+  await bed.ok(["exec", "-d", name, "--", "perl", "-e", PROGRAMS[source]]);
+}
+
+/** For those that start programs: they leave little of an emulated CPU to others. */
+export async function stopDrawingTls(bed: Bed, name: string): Promise<void> {
+  await bed.sh(name, `kill "$(cat ${TLS_PID})"`);
 }
 
 /** All that was drawn in this VM's life, and in those that it goes on from: at least `count` under its own name. */
-export async function drawsOf(bed: Bed, name: string, count: number): Promise<Draw[]> {
+export async function drawsOf(
+  bed: Bed,
+  name: string,
+  count: number,
+  source: Source = "kernel",
+): Promise<Draw[]> {
   let draws: Draw[] = [];
   await bed.until(async () => {
-    draws = parse(await bed.sh(name, `cat ${FILE} 2>/dev/null || true`));
+    draws = parse(await bed.sh(name, `cat /run/draws-${source} 2>/dev/null || true`));
     return draws.filter(({ host }) => host === name).length >= count;
   });
   return draws;

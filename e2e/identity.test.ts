@@ -2,14 +2,17 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";
-import { drawsOf, startDrawing } from "./draws.ts";
-import type { Draw } from "./draws.ts";
+import { drawsOf, startDrawing, stopDrawingTls } from "./draws.ts";
+import type { Draw, Source } from "./draws.ts";
 
 const bed = new Bed();
 /** Two CPUs, because each has a random generator of its own in the kernel. */
 const TWO_CPUS = ["--memory", "256M", "--cpus", "2"];
 const PAIRS = 100;
+/** Each takes an emulated CPU half a second: a library that a program has loaded before would know nothing anew. */
+const TLS_PAIRS = process.env["HEARTH_E2E"] === "all" ? PAIRS : 20;
 const OFF_MAX_MS = 500;
+const BUSY_MS = 8_000;
 
 type Life = { readonly before: readonly Draw[]; readonly after: readonly Draw[] };
 
@@ -17,8 +20,8 @@ type Life = { readonly before: readonly Draw[]; readonly after: readonly Draw[] 
  * What this VM has from the one that it was made of, and what it drew itself. The last line of before may have been
  * begun by one, and ended by the other.
  */
-async function livesOf(names: readonly string[]): Promise<Life[]> {
-  const draws = await Promise.all(names.map((name) => drawsOf(bed, name, PAIRS)));
+async function livesOf(names: readonly string[], count = PAIRS, source?: Source): Promise<Life[]> {
+  const draws = await Promise.all(names.map((name) => drawsOf(bed, name, count, source)));
   return draws.map((all, index) => {
     const first = all.findIndex(({ host }) => host === names[index]);
     return { before: all.slice(0, first), after: all.slice(first) };
@@ -61,11 +64,14 @@ before(async () => {
   await bed.ok(["create", "--name", "source", ...TWO_CPUS, "debian"]);
   const files = "mkdir -p /etc/ssh /var/lib/systemd; openssl genpkey -algorithm ed25519 -out";
   await bed.sh("source", `${files} /etc/ssh/ssh_host_ed25519_key; echo seed > /var/lib/systemd/random-seed`);
+  await startDrawing(bed, "source", "tls");
+  await drawsOf(bed, "source", 2, "tls");
   await startDrawing(bed, "source");
   await drawsOf(bed, "source", 20);
   forkedFromMs = Date.now();
   await bed.ok(["fork", "-n", "2", "source"]);
   forkedToMs = Date.now();
+  await stopDrawingTls(bed, "source");
 });
 
 describe("two forks of a VM in which a program draws random numbers all the time", () => {
@@ -82,6 +88,16 @@ describe("two forks of a VM in which a program draws random numbers all the time
         randomsOf(after).filter((random) => later.has(random)),
         [],
       );
+  });
+
+  test(`R1: never begin a TLS connection with the same random: of ${TLS_PAIRS} each, none is in both`, async () => {
+    const lives = await livesOf(["source-1", "source-2"], TLS_PAIRS, "tls");
+    const [one, two] = lives.map((life) => randomsOf(life.before.slice(0, -1)));
+    assert.ok(one !== undefined && one.length > 0, "they have drawn the same for a while");
+    assert.deepEqual(one, two);
+    const drawn = lives.flatMap((life) => randomsOf(life.after.slice(0, TLS_PAIRS)));
+    assert.ok(drawn.every((random) => /^[0-9a-f]{64}$/.test(random)));
+    assert.equal(new Set(drawn).size, 2 * TLS_PAIRS);
   });
 
   test(`R3: know the time to ${OFF_MAX_MS} ms when the first of their programs goes on, and no clock goes back`, async () => {
@@ -155,12 +171,22 @@ describe("two VMs that are made of one snapshot, seconds later", () => {
   });
 });
 
+async function dateMs(): Promise<readonly [number, number, number]> {
+  const fromMs = Date.now();
+  const wall = await bed.sh("source", "date +%s.%N");
+  return [fromMs, 1000 * Number(wall), Date.now()];
+}
+
+test("R3: a guest whose CPUs are all busy does not fall behind the time", async () => {
+  const busy = "for n in 1 2 3; do (while :; do date > /dev/null; done) & done; wait";
+  await bed.ok(["exec", "-d", "source", "--", "timeout", "60", "sh", "-c", busy]);
+  const startedAt = performance.now();
+  await bed.until(() => performance.now() - startedAt > BUSY_MS);
+  assertBetween(...(await dateMs()));
+  await bed.sh("source", "kill $(pidof timeout)");
+});
+
 test("R3: a VM that was suspended for seconds knows the time to half a second in its first command", async () => {
-  const dateMs = async (): Promise<readonly [number, number, number]> => {
-    const fromMs = Date.now();
-    const wall = await bed.sh("source", "date +%s.%N");
-    return [fromMs, 1000 * Number(wall), Date.now()];
-  };
   assertBetween(...(await dateMs()));
   await bed.ok(["suspend", "source"]);
   const suspendedAt = performance.now();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { kernelCommandLine, qemuArguments, qemuFiles } from "#drivers/qemu/command-line.ts";
+import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
@@ -137,12 +138,20 @@ describe("paths on QEMU's command line", () => {
 });
 
 test("the user's words come last on the kernel's command line, so that they win", () => {
-  const line = kernelCommandLine(["hearth.root=none", "loglevel=7"], EMULATED);
+  const line = kernelCommandLine(plan({ kernelArgs: ["hearth.root=none", "loglevel=7"] }), EMULATED);
   assert.match(line, /^console=ttyS0 .*tsc_early_khz=2445426.* hearth\.root=none loglevel=7$/);
 });
 
 test("a host that does not tell its clock's rate leaves it to the guest", () => {
-  assert.doesNotMatch(kernelCommandLine([], { accel: "tcg", tscKhz: undefined }), /tsc/);
+  assert.doesNotMatch(kernelCommandLine(plan(), { accel: "tcg", tscKhz: undefined }), /tsc/);
+});
+
+test("an emulated guest goes by the host's counter, which no tick that is late sets back; with KVM by KVM's clock", () => {
+  const words = (machine: QemuMachine, nested = false): string[] =>
+    kernelCommandLine(plan({ nested }), machine).split(" ");
+  assert.ok(words(EMULATED).includes("tsc=reliable"));
+  assert.ok(!words(EMULATED, true).includes("highres=off"), "a host of VMs needs finer timers");
+  assert.ok(!words(HARDWARE).includes("tsc=reliable"));
 });
 
 /** Reads an option list as QEMU does: split at commas, doubled ones stand for themselves. */
