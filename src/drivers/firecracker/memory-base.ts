@@ -40,19 +40,23 @@ export class MemoryBase {
 
   /** Moves a copy, on the disk and the VMM's own, to where the VMM writes. False where there is no base. */
   async copyTo(draft: string, signal: AbortSignal): Promise<boolean> {
-    await rm(this.#copy, { force: true });
+    await rm(this.#copy, { force: true }); // Of a hearthd that died.
     const there = await stat(this.#path).catch(() => undefined); // Then everything is written.
     if (there === undefined) return false;
-    // Made where the VMM cannot put a link in its place.
-    await copySparse(this.#path, this.#copy, signal);
-    await chmod(this.#copy, 0o600);
-    if (process.geteuid?.() === 0) {
-      const { uid, gid } = await stat(dirname(draft));
-      await chown(this.#copy, uid, gid);
+    try {
+      // Made where the VMM cannot put a link in its place.
+      await copySparse(this.#path, this.#copy, signal);
+      await chmod(this.#copy, 0o600);
+      if (process.geteuid?.() === 0) {
+        const { uid, gid } = await stat(dirname(draft));
+        await chown(this.#copy, uid, gid);
+      }
+      // Firecracker waits for the disk while the guest stands still: for what it has written itself, then.
+      await syncPath(this.#copy);
+      await rename(this.#copy, draft);
+      return true;
+    } finally {
+      await rm(this.#copy, { force: true });
     }
-    // Firecracker waits for the disk while the guest stands still: for what it has written itself, then.
-    await syncPath(this.#copy);
-    await rename(this.#copy, draft);
-    return true;
   }
 }
