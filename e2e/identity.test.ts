@@ -197,3 +197,15 @@ test("R3: a VM that was suspended for seconds knows the time to half a second in
   assert.ok(Math.max(...gaps) > 5_000, "its program slept with it");
   assertForward(draws);
 });
+
+for (const pause of ["suspend", "pause"]) {
+  test(`R3: after a ${pause} for an hour it knows the time in its first command`, async () => {
+    // An hour of the host's is an hour that the guest is behind.
+    await bed.sh("source", 'date --set="1 hour ago"');
+    const [, wallMs, nowMs] = await dateMs();
+    assert.ok(nowMs - wallMs > 3_500_000, "its clock can be wrong");
+    await bed.ok([pause, "source"]);
+    await bed.ok(["resume", "source"]);
+    assertBetween(...(await dateMs()));
+  });
+}

@@ -128,7 +128,8 @@ for (const driver of ["firecracker", "qemu"] as const) {
     });
 
     test("a VM that is suspended has no VMM, and wakes for a command with all that it had", async () => {
-      await sh(source, "echo asleep > /run/note");
+      // R3: as after an hour of sleep.
+      await sh(source, "echo asleep > /run/note; date --set='1 hour ago'");
       await source.suspend();
       assert.equal((await source.show()).phase, "suspended");
       assert.deepEqual(bed.vmms(), []);
