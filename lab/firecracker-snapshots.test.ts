@@ -148,6 +148,7 @@ async function save(
   };
   await driver.snapshotter.save(vm, saved, hooks, signal);
   const { blocks, size } = statSync(saved.memory);
+  assert.ok(blocks * 512 < size / 2, "zeros take no room");
   t.diagnostic(`${what}: ${Math.round((blocks * 512) / MIB)} of ${size / MIB} MiB on the disk`);
   return saved;
 }

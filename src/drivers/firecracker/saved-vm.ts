@@ -7,7 +7,7 @@
  *   restore: state loaded, memory mapped; what was loaded is held against the plan before the guest runs
  */
 import { constants, statSync } from "node:fs";
-import { copyFile, lstat, open, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, lstat, open, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -18,6 +18,8 @@ import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
 import type { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import type { BootPlan, SavedState, SaveHooks } from "#drivers/vm-driver.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { copySparse } from "#host/copy-sparse.ts";
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, COPYFILE_EXCL } = constants;
 /** VMMs with other uids are shown the files; from everybody else the folder keeps them. */
@@ -40,8 +42,9 @@ export async function saveVm(
     await base.forget();
     await writeHalted(client, { ...drafts, snapshotType: counted ? "Diff" : "Full" }, hooks, signal);
     await keep(drafts.memory, saved.memory);
+    if (!counted) await leaveOutZeros(saved.memory, signal);
     await keep(drafts.state, saved.state);
-    await syncFolder(dirname(saved.state));
+    await syncPath(dirname(saved.state));
     signal.throwIfAborted();
     if (counted) await base.keep(saved.memory);
   } catch (error) {
@@ -164,11 +167,19 @@ async function copy(from: FileHandle, draft: string, path: string): Promise<void
   await rm(draft);
 }
 
-async function removeSaved({ memory, state }: SavedState): Promise<void> {
-  for (const path of [memory, state]) await rm(path, { force: true, recursive: true });
+/** A full snapshot has all of the memory in it, of which a guest has seldom used half. */
+async function leaveOutZeros(path: string, signal: AbortSignal): Promise<void> {
+  const sparse = `${path}.new`;
+  try {
+    await copySparse(path, sparse, signal);
+    await chmod(sparse, MODE);
+    await syncPath(sparse);
+    await rename(sparse, path);
+  } finally {
+    await rm(sparse, { force: true });
+  }
 }
 
-async function syncFolder(path: string): Promise<void> {
-  await using folder = await open(path, O_RDONLY);
-  await folder.sync();
+async function removeSaved({ memory, state }: SavedState): Promise<void> {
+  for (const path of [memory, state]) await rm(path, { force: true, recursive: true });
 }
