@@ -179,7 +179,7 @@ export class FirecrackerDriver implements VmDriver {
       undo.add(plan.stateDir, () => base.forget());
       const trackDirtyPages = plan.saveDir !== undefined;
       const client = await this.#load({ session, starting, plan, saved, trackDirtyPages }, signal);
-      if (trackDirtyPages) await base.keep(saved.memory);
+      if (trackDirtyPages) await base.keepMapped(saved.memory);
       await starting.guard(client.resumeVm(signal), signal);
       onProgress({ stage: "boot", text: "the guest goes on" });
       undo.keep();

@@ -1,13 +1,16 @@
 /**
- * The memory that a restored VM had when its Firecracker last began to count which pages change: a hard link in the
- * VM's own folder, where its VMM has no access, to what it was restored from or what was saved of it last. A save
- * writes no more than what has changed since, into a copy that is made while the guest still runs; without a base it
- * writes everything while the guest stands still.
+ * The memory that a restored VM had when its Firecracker last began to count which pages change. A save writes no more
+ * than what has changed since, into a copy that is made while the guest still runs; without a base it writes everything
+ * while the guest stands still.
  *
- * Saving begins the count anew, whether it succeeds or not. So the link is gone before Firecracker is asked to, and
+ * Until the first save that is the file that the VM maps, which nobody removes while it does. Later it is a copy of
+ * what was saved last, because that may be removed at any time; not a hard link, which would change the file's times,
+ * by which it is known to be whole.
+ *
+ * Saving begins the count anew, whether it succeeds or not. So the base is gone before Firecracker is asked to, and
  * there again when all was saved: after a crash in between there is none.
  */
-import { chmod, chown, link, rename, rm, stat } from "node:fs/promises";
+import { chmod, chown, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
@@ -26,16 +29,17 @@ export class MemoryBase {
     for (const path of [this.#path, this.#copy]) await rm(path, { force: true });
   }
 
-  /** From now on what Firecracker counts is what has changed since `memory`. */
-  async keep(memory: string): Promise<void> {
+  /** Of a VM that maps this. */
+  async keepMapped(memory: string): Promise<void> {
     await this.forget();
-    try {
-      await link(memory, this.#path);
-    } catch (error) {
-      // On another file system, or where links are not to be had: its saves are whole.
-      const { code = "" } = error as NodeJS.ErrnoException;
-      if (!["EXDEV", "EPERM", "EMLINK"].includes(code)) throw error;
-    }
+    await symlink(memory, this.#path);
+  }
+
+  /** Of a VM of which this was saved. */
+  async keepCopy(memory: string, signal: AbortSignal): Promise<void> {
+    await this.forget();
+    await copySparse(memory, this.#copy, signal);
+    await rename(this.#copy, this.#path);
   }
 
   /** Moves a copy, on the disk and the VMM's own, to where the VMM writes. False where there is no base. */

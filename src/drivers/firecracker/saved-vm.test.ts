@@ -108,7 +108,7 @@ describe("saving a VM", () => {
     async function restoredVm(vm: FakeFirecrackerVm): Promise<void> {
       const memory = join(vm.handle.stateDir, "template");
       writeFileSync(memory, "template");
-      await new MemoryBase(vm.handle.stateDir).keep(memory);
+      await new MemoryBase(vm.handle.stateDir).keepMapped(memory);
     }
     const typesAsked = (vm: FakeFirecrackerVm): unknown[] =>
       vm.changes.flatMap(({ request, body }) =>

@@ -40,13 +40,14 @@ export async function saveVm(
     await removeSaved(drafts);
     const counted = await base.copyTo(drafts.memory, signal);
     await base.forget();
-    await writeHalted(client, { ...drafts, snapshotType: counted ? "Diff" : "Full" }, hooks, signal);
+    const type = counted ? "Diff" : "Full";
+    const goesOn = await writeHalted(client, { ...drafts, snapshotType: type }, hooks, signal);
     await keep(drafts.memory, saved.memory);
     if (!counted) await leaveOutZeros(saved.memory, signal);
     await keep(drafts.state, saved.state);
     await syncPath(dirname(saved.state));
     signal.throwIfAborted();
-    if (counted) await base.keep(saved.memory);
+    if (counted && goesOn) await base.keepCopy(saved.memory, signal);
   } catch (error) {
     await removeSaved(drafts);
     await removeSaved(saved);
@@ -54,13 +55,13 @@ export async function saveVm(
   }
 }
 
-/** The VM stands still for this long, and goes on as it was. */
+/** The VM stands still for this long, and goes on as it was: running, or halted if false. */
 async function writeHalted(
   client: FirecrackerClient,
   { memory, state, snapshotType }: SavedState & Pick<SnapshotCreate, "snapshotType">,
   hooks: SaveHooks,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const ran = (await client.describeInstance(signal)).state === "Running";
   await hooks.quiesce();
   signal.throwIfAborted();
@@ -76,6 +77,7 @@ async function writeHalted(
     // Where it fails after something else has, that one says more; that the VM stands still is seen.
     if (ran) await client.resumeVm(never).catch((error: unknown) => failed || Promise.reject(error));
   }
+  return ran;
 }
 
 /**
