@@ -3,6 +3,7 @@
  * do not depend on is in e2e/, on emulated VMs.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
@@ -137,8 +138,12 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await assertOnTime(source);
     });
 
-    test("R8: fifty commands at once are served right after a restore", async () => {
+    test("R8: a command under way ends with an error, and fifty at once are served right after a restore", async () => {
+      await using command = await source.spawn(["sh", "-c", "echo runs; exec sleep 1000"]);
+      await once(command.stdout, "data");
+      const ended = assert.rejects(command.exited, { code: "agent.unreachable" });
       await source.suspend();
+      await ended;
       const answers = await Promise.all(
         Array.from({ length: 50 }, (_, index) => sh(source, `echo ${index}`)),
       );
@@ -146,6 +151,8 @@ for (const driver of ["firecracker", "qemu"] as const) {
         answers,
         answers.map((_, index) => String(index)),
       );
+      // Nobody reads what that command says.
+      await bed.until(async () => (await sh(source, "pidof sleep || true")) === "");
     });
 
     test("nothing is left of all that", async () => {

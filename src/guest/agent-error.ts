@@ -14,6 +14,8 @@ const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "feature.missing",
 ]);
 const MESSAGE_MAX_CHARS = 1_000;
+/** What ConnectRPC throws, as an invalid argument, for an answer that broke off between two messages. */
+const BROKEN_OFF = /missing EndStreamResponse/;
 const UNREACHABLE_HINT = "Run `hearth show VM` for its state and `hearth logs VM` for its console.";
 
 /** The agent does not answer, or the connection to it is gone. */
@@ -52,6 +54,7 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
   const named = thrown.metadata.get("hearth-code") ?? "";
   if (GUEST_CODES.has(named)) return new HearthError(named as ErrorCode, sentence(message));
+  if (BROKEN_OFF.test(message)) return unreachable(new Error("Its answer broke off."));
   return byConnectCode(thrown.code, message, thrown);
 }
 
