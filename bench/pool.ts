@@ -1,9 +1,7 @@
-/** A pool of one VM in a hearthd of its own. Nobody but hearthd's database tells whether one waits. */
-import { existsSync } from "node:fs";
+/** A pool of one VM in a hearthd of its own. Nobody but hearthd's log tells whether one waits. */
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { VmState } from "#model/vm-state.ts";
 import type { HearthHome } from "./hearth-home.ts";
 
 /** The shape of `MEMORY`. */
@@ -15,12 +13,12 @@ const POLL_MS = 50;
 const TAKEN_MS = 200;
 
 export class Pool {
-  readonly #database: string;
+  readonly #log: string;
 
   /** For a home whose hearthd is yet to start. */
   constructor(home: HearthHome) {
     home.configure(CONFIG);
-    this.#database = join(home.folders.state, "hearth.db");
+    this.#log = join(home.folders.state, "hearthd.log");
   }
 
   /** Resolves when a VM waits, with its id. */
@@ -37,14 +35,15 @@ export class Pool {
     }
   }
 
+  /** The last VM that was paused, as hearthd's log tells: nobody else can read its store. */
   #waiting(): string | undefined {
-    if (!existsSync(this.#database)) return undefined;
-    const database = new DatabaseSync(this.#database, { readOnly: true });
-    try {
-      const rows = database.prepare("SELECT id, state FROM vms").all() as { id: string; state: string }[];
-      return rows.find(({ state }) => (JSON.parse(state) as VmState).phase === "paused")?.id;
-    } finally {
-      database.close();
+    if (!existsSync(this.#log)) return undefined;
+    const phases = new Map<string, string>();
+    for (const line of readFileSync(this.#log, "utf8").split("\n").slice(0, -1)) {
+      if (!line.includes('"vm.phase"')) continue;
+      const { vm, to } = JSON.parse(line) as { vm: string; to: string };
+      phases.set(vm, to);
     }
+    return [...phases].find(([, phase]) => phase === "paused")?.[0];
   }
 }

@@ -46,6 +46,7 @@ export const ERROR_CODES = {
   "host.uid_unmapped": { status: 500, exit: 1 },
   "host.lock_held": { status: 409, exit: 1 },
   "path.unmanaged": { status: 500, exit: 1 },
+  "store.busy": { status: 503, exit: 1 },
   "store.corrupt": { status: 500, exit: 1 },
   "store.too_new": { status: 500, exit: 1 },
   "config.invalid": { status: 500, exit: 2 },

@@ -3,24 +3,25 @@ import { chmodSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { HearthError, toHearthError } from "#base/error.ts";
 
-const BUSY_TIMEOUT_MS = 5_000;
-
 /**
- * @throws HearthError `store.corrupt`, `store.too_new`, `host.disk_full` or `host.read_only`; the file is
- * left as it is in every case.
+ * Opens the file for hearthd alone: no other program reads or writes it until it is closed, so that none can hold
+ * a lock when hearthd has to write (decision 0018).
+ * @throws HearthError `store.corrupt`, `store.busy`, `store.too_new`, `host.disk_full` or `host.read_only`; the file
+ * is left as it is in every case.
  */
 export function openDatabase(path: string, migrations: readonly string[]): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(path);
+    // Whoever can wait does so without holding up everything else: SQLite itself does not wait.
+    database = new DatabaseSync(path, { timeout: 0 });
     chmodSync(path, 0o600);
     // NORMAL with WAL: a killed process loses nothing; a power cut may lose the last transactions, never
     // the file. What they had made on the host is swept at the next start.
     database.exec(
-      `PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;`,
+      `PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;`,
     );
     const check = database.prepare("PRAGMA quick_check(1)").get() as { quick_check: string };
-    if (check.quick_check !== "ok") throw new Error(check.quick_check);
+    if (check.quick_check !== "ok") throw corruptStore(path, new Error(check.quick_check));
     migrate(database, path, migrations);
     return database;
   } catch (error) {
@@ -60,33 +61,55 @@ export function transaction<Result>(database: DatabaseSync, work: () => Result):
 }
 
 /** SQLite's result codes that a person can do something about: sqlite.org/rescode.html. */
-const SQLITE = { readOnly: 8, ioError: 10, corrupt: 11, full: 13, cannotOpen: 14, notADatabase: 26 } as const;
+const SQLITE = {
+  busy: 5,
+  readOnly: 8,
+  ioError: 10,
+  corrupt: 11,
+  full: 13,
+  cannotOpen: 14,
+  notADatabase: 26,
+} as const;
 
-/** What SQLite threw, as what a person can do something about. */
+/**
+ * Names what SQLite threw by what a person can do about it. Only what SQLite itself calls corrupt is `store.corrupt`;
+ * what is left, such as a constraint or a closed database, is a bug of Hearth's.
+ */
 export function databaseError(path: string, error: unknown): HearthError {
   if (error instanceof HearthError) return error;
-  const code = (error as { errcode?: number }).errcode;
-  const primary = code === undefined ? undefined : code & 0xff;
-  if (primary === SQLITE.full) {
-    return new HearthError("host.disk_full", `The disk is full at ${path}.`, {
-      hint: "Free some space, then try again; nothing was lost.",
-      cause: error,
-    });
+  const code = (error as { errcode?: number } | undefined)?.errcode;
+  switch (code === undefined ? undefined : code & 0xff) {
+    case SQLITE.full:
+      return new HearthError("host.disk_full", `The disk is full at ${path}.`, {
+        hint: "Free some space, then try again; nothing was lost.",
+        cause: error,
+      });
+    case SQLITE.readOnly:
+    case SQLITE.cannotOpen:
+    case SQLITE.ioError:
+      return new HearthError("host.read_only", `${path} cannot be opened for writing.`, {
+        hint: "Make its folder exist and be writable, or set HEARTH_HOME to another folder.",
+        cause: error,
+      });
+    case SQLITE.busy:
+      return new HearthError("store.busy", `Cannot open ${path}: another program has it open.`, {
+        hint: `Close that program, such as sqlite3 or a backup tool, then try again. \`fuser -v ${path}\` shows it.`,
+        cause: error,
+      });
+    case SQLITE.corrupt:
+    case SQLITE.notADatabase:
+      return corruptStore(path, error);
+    default:
+      return toHearthError(error);
   }
-  if (
-    primary === SQLITE.readOnly ||
-    primary === SQLITE.cannotOpen ||
-    (primary === SQLITE.ioError && code !== undefined)
-  ) {
-    return new HearthError("host.read_only", `${path} cannot be opened for writing.`, {
-      hint: "Make its folder exist and be writable, or set HEARTH_HOME to another folder.",
-      cause: error,
-    });
-  }
-  const system = toHearthError(error);
-  if (system.code !== "internal.bug" && primary === undefined) return system;
+}
+
+function corruptStore(path: string, cause: unknown): HearthError {
   return new HearthError("store.corrupt", `${path} is not a sound database.`, {
-    hint: `Move it away and its VMs' folders with it (mv ${path} ${path}.broken), or restore it from a backup.`,
-    cause: error,
+    hint:
+      `Nothing was changed. Restore it from a backup. Without one, move ${path} and the files beside it that begin ` +
+      "with its name to another folder, together: hearthd then begins with an empty store, deletes no disk, and " +
+      "`hearth system recover` lists what can be taken back.",
+    cause,
   });
 }

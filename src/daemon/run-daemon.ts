@@ -25,7 +25,8 @@ import { recover } from "#daemon/recover.ts";
 import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
-import { Store } from "#daemon/store.ts";
+import { openStore } from "#daemon/store.ts";
+import type { Store } from "#daemon/store.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/vm-paths.ts";
 import { IdleVms } from "#daemon/idle-vms.ts";
@@ -78,7 +79,8 @@ export async function runDaemon(
   await makeFolders(folders);
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
   const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json") });
-  const host = makeHost(options, judge);
+  const config = readConfig(folders.config);
+  const host = makeHost(options, config, await openStore(join(folders.state, "hearth.db")), judge);
   try {
     const vms = new Vms(host);
     const snapshots = new Snapshots(host, vms);
@@ -133,9 +135,12 @@ function takeLock(path: string): Disposable {
   });
 }
 
-function makeHost({ folders, agentDir, log, onJournal }: DaemonOptions, judge: KvmJudge): Host {
-  const config = readConfig(folders.config);
-  const store = new Store(join(folders.state, "hearth.db"));
+function makeHost(
+  { folders, agentDir, log, onJournal }: DaemonOptions,
+  config: Config,
+  store: Store,
+  judge: KvmJudge,
+): Host {
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });

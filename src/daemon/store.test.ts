@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { openDatabase } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
-import { Store } from "#daemon/store.ts";
+import { openStore, Store } from "#daemon/store.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
@@ -85,11 +85,60 @@ test("a VM that is not there is named in the error", (t) => {
   store.close();
 });
 
-test("a corrupt database is refused with a cure, and left as it is", (t) => {
+test("no other program can open the store while hearthd has it, and so none can lock hearthd out", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const store = new Store(path);
+  store.insertVm(newVm("web", 1));
+  using other = new DatabaseSync(path, { timeout: 0 });
+  assert.throws(() => other.exec("BEGIN IMMEDIATE"), { errcode: 5 });
+  store.insertVm(newVm("db", 2));
+  store.close();
+  other.exec("BEGIN IMMEDIATE"); // It would have got the lock.
+});
+
+test("hearthd waits for a program that has the store open, and does other things meanwhile", async (t) => {
+  const path = join(folder(t), "hearth.db");
+  new Store(path).close();
+  const other = new DatabaseSync(path);
+  other.exec("BEGIN IMMEDIATE");
+  assert.throws(() => new Store(path), { code: "store.busy", hint: /fuser -v/ });
+  await assert.rejects(openStore(path, 0), { code: "store.busy" });
+  // Only an event loop that is not held up comes to this.
+  setTimeout(() => other.close(), 50);
+  (await openStore(path, 60_000)).close();
+});
+
+test("a bug of Hearth's is called a bug, and not a corrupt store", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  const bugs: Record<string, () => unknown> = {
+    "a TypeError": () =>
+      store.transaction(() => {
+        throw new TypeError("x is not a function");
+      }),
+    "a transaction in a transaction": () => store.transaction(() => store.transaction(() => 1)),
+    "an id that is there already": () => store.insertVm(newVm("db", 1)),
+  };
+  for (const [what, bug] of Object.entries(bugs)) assert.throws(bug, { code: "internal.bug" }, what);
+  store.close();
+  assert.throws(() => store.getVm("web"), { code: "internal.bug" }, "a store that was closed");
+});
+
+test("a store whose pages are damaged is refused", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const store = new Store(path);
+  for (let index = 0; index < 30; index++) store.insertVm(newVm(`vm-${index}`, index));
+  store.close();
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.fill(0xff, 4096, 8192));
+  assert.throws(() => new Store(path), { code: "store.corrupt" });
+});
+
+test("a corrupt database is refused with a cure that loses nothing, and left as it is", (t) => {
   const path = join(folder(t), "hearth.db");
   writeFileSync(path, "this is not a database, and longer than its header of a hundred bytes".repeat(10));
   const before = readFileSync(path);
-  assert.throws(() => new Store(path), { code: "store.corrupt", hint: /Move it away/ });
+  assert.throws(() => new Store(path), { code: "store.corrupt", hint: /system recover/ });
   assert.deepEqual(readFileSync(path), before);
 });
 

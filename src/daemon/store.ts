@@ -1,5 +1,6 @@
 /** What hearthd knows, on disk. Readers get copies; nobody else writes the file. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
 import { errorChain, HearthError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
 import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
@@ -29,7 +30,31 @@ type VmRow = {
   last_error: string | null;
 };
 
-/** All methods throw HearthError `host.disk_full`, `host.read_only` or `store.corrupt` when the file fails. */
+/** For another program, such as sqlite3 or a backup tool, to be done with the file. */
+const BUSY_WAIT_MS = 5_000;
+const BUSY_POLL_MS = 100;
+
+/**
+ * Opens the store. Waits, without holding up anything else, while another program has its file open.
+ * @throws HearthError `store.busy` when it still has after five seconds, and what `openDatabase` throws
+ */
+export async function openStore(path: string, waitMs = BUSY_WAIT_MS): Promise<Store> {
+  const end = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return new Store(path);
+    } catch (error) {
+      const isBusy = error instanceof HearthError && error.code === "store.busy";
+      if (!isBusy || performance.now() >= end) throw error;
+    }
+    await delay(BUSY_POLL_MS);
+  }
+}
+
+/**
+ * The store's file, which nobody else has open. All methods throw HearthError `host.disk_full`, `host.read_only` or
+ * `store.corrupt` when the file fails, and `internal.bug` for a fault of ours.
+ */
 export class Store {
   readonly path: string;
   readonly #database: DatabaseSync;
