@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// tick is the most that a jump of the clock can take from heldMax.
+const tick = time.Second
+
 // linuxClock is CLOCK_MONOTONIC, on which Go's own timers run.
 type linuxClock struct{}
 
@@ -18,19 +21,30 @@ func (linuxClock) AfterFunc(d time.Duration, do func()) func() bool {
 	return time.AfterFunc(d, do).Stop
 }
 
-// arm thaws the guest when nobody else has in time.
+// arm thaws the guest when the host has not done so in heldMax. That time is counted in ticks, each of which begins
+// when the one before has ended, because CLOCK_MONOTONIC cannot be trusted in a guest that is restored: several
+// releases of Firecracker (their issue 5809) move it on by the time for which the guest was saved. One timer for all
+// of heldMax would then be due at once, and processes would run before the guest has its new identity.
 func (f *Freezer) arm() {
 	f.disarm()
-	turn := f.turn
-	f.stop = f.clock.AfterFunc(heldMax, func() {
+	f.await(f.turn, heldMax)
+}
+
+// await thaws after left, unless another turn has begun by then.
+func (f *Freezer) await(turn int, left time.Duration) {
+	f.stop = f.clock.AfterFunc(min(tick, left), func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if turn != f.turn {
 			return
 		}
-		f.Log.Printf("nobody thawed the guest in %s; it goes on by itself", heldMax)
+		if left > tick {
+			f.await(turn, left-tick)
+			return
+		}
+		f.Log.Printf("nobody thawed the guest in %s; it thaws by itself", heldMax)
 		if err := f.release(); err != nil {
-			f.Log.Printf("some of the guest's processes are still held: %v", err)
+			f.Log.Printf("some of the guest's processes are still frozen: %v", err)
 		}
 	})
 }

@@ -5,7 +5,7 @@
 //	                                        30 s without a host ─┘
 //
 // A guest that is restored wakes up in the middle, with everything held, and is given its new identity before the
-// first of the user's instructions runs. The 30 s are monotonic time, which stands still while the guest is saved.
+// first of the user's instructions runs. The 30 s are time for which the guest runs: see arm.
 package freezer
 
 import (

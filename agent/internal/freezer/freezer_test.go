@@ -53,7 +53,21 @@ func (k *fakeKernel) AfterFunc(d time.Duration, do func()) func() bool {
 	}
 }
 
+// advance lets time go by, one timer after the other.
 func (k *fakeKernel) advance(d time.Duration) {
+	for end := k.now.Add(d); k.now.Before(end); {
+		next := end
+		for _, timer := range k.timers {
+			if timer.at.Before(next) {
+				next = timer.at
+			}
+		}
+		k.jump(next.Sub(k.now))
+	}
+}
+
+// jump moves the clock on at once, as a VMM may that restores the guest: what is due by then is due now.
+func (k *fakeKernel) jump(d time.Duration) {
 	k.now = k.now.Add(d)
 	for _, timer := range slices.Clone(k.timers) {
 		if !timer.at.After(k.now) {
@@ -237,6 +251,40 @@ func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
 	}
 	if f.Renew(); len(k.timers) != 0 {
 		t.Error("a timer runs for a guest that is not held")
+	}
+}
+
+func TestAClockThatJumpsAtARestoreDoesNotThawTheGuest(t *testing.T) {
+	f, k := newFreezer(t)
+	f.mustFreeze(t)
+	k.advance(2 * time.Second)
+	k.jump(24 * time.Hour) // It was saved here, and is restored the next day.
+	if got := k.told(); !slices.Equal(got, everything) || !f.Frozen() {
+		t.Fatalf("processes run before the guest has its identity: %v are frozen", got)
+	}
+	f.Renew() // As the host does that gives it its identity.
+	k.jump(24 * time.Hour)
+	k.advance(heldMax - 2*tick)
+	if !f.Frozen() {
+		t.Error("the host was not given its time")
+	}
+	k.advance(2 * tick)
+	if f.Frozen() || len(k.told()) != 0 {
+		t.Error("a guest whose host has died stays frozen")
+	}
+}
+
+func TestJumpsOfTheClockTakeOneTickEachFromTheHostsTime(t *testing.T) {
+	f, k := newFreezer(t)
+	f.mustFreeze(t)
+	for range int(heldMax/tick) - 1 {
+		k.jump(time.Hour)
+	}
+	if !f.Frozen() || len(k.timers) != 1 {
+		t.Errorf("frozen: %t, %d timers", f.Frozen(), len(k.timers))
+	}
+	if err := f.Thaw(); err != nil || len(k.timers) != 0 {
+		t.Errorf("%v, %d timers run for a guest that is not frozen", err, len(k.timers))
 	}
 }
 
