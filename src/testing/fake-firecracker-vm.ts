@@ -7,7 +7,7 @@ import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { makeFifos, openFifoForProgram } from "#host/fifo.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import { accept, answerJson, FakeFirecracker } from "#testing/fake-firecracker.ts";
+import { accept, answerJson, FakeFirecracker, versionAnswer } from "#testing/fake-firecracker.ts";
 import type { AskedRequest } from "#testing/fake-firecracker.ts";
 
 const PAGES_PER_MIB = 256;
@@ -19,6 +19,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   readonly api: FakeFirecracker;
   readonly files: FirecrackerFiles;
   readonly handle: VmHandle;
+  version = "1.17.0";
   memSizeMib = 512;
   /** As its API has it. A snapshot is made of one that is paused, and loaded into one that was not started. */
   phase: "Not started" | "Running" | "Paused" = "Running";
@@ -93,6 +94,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
       const is_read_only = id.startsWith("shared");
       return { drive_id: id, is_root_device: false, is_read_only, path_on_host: "/d" };
     });
+    if (path === "/version") return answerJson(response, 200, versionAnswer(this.version));
     if (path === "/vm/config")
       return answerJson(response, 200, { drives, "machine-config": this.#machine() });
     if (method === "GET" && path === "/") return answerJson(response, 200, this.#instance());
@@ -112,7 +114,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   }
 
   #instance(): object {
-    return { app_name: "Firecracker", id: "fake", state: this.phase, vmm_version: "1.17.0" };
+    return { app_name: "Firecracker", id: "fake", state: this.phase, vmm_version: this.version };
   }
 
   /** What the request does to the VM as a whole; why not, in Firecracker 1.12's words. */

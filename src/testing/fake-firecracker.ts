@@ -17,9 +17,12 @@ export type FakeAnswer = (request: AskedRequest, response: ServerResponse) => vo
 /** What Firecracker says to what it took: 204 without a body, and an object to each GET. */
 export const accept: FakeAnswer = ({ method, path }, response) => {
   if (method !== "GET") return void response.writeHead(204).end();
-  const body = path === "/version" ? { firecracker_version: "1.17.0" } : {};
-  answerJson(response, 200, body);
+  answerJson(response, 200, path === "/version" ? versionAnswer("1.17.0") : {});
 };
+
+export function versionAnswer(version: string): object {
+  return { firecracker_version: version };
+}
 
 /** With a length, as Firecracker answers. */
 export function answerJson(response: ServerResponse, status: number, body: unknown): void {

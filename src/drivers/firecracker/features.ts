@@ -1,3 +1,4 @@
+import type { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
@@ -28,7 +29,7 @@ export function firecrackerFeatures(
     // Better than any other where it is known to work, and worse where nobody knows.
     preference: kvm === "works" ? 2 : 0,
     layeredDisks: false,
-    pause: version === undefined || findFault(parseFirecrackerVersion(version), "pause") === undefined,
+    pause: true,
     ...(version !== undefined && snapshotFeatures(version, cpu)),
     networks: ["none"],
     nested: undefined,
@@ -49,15 +50,20 @@ function snapshotFeatures(
   cpu: string,
 ): Pick<DriverFeatures, "snapshots" | "snapshotsRefused"> {
   const fault = findFault(parseFirecrackerVersion(version), "snapshot");
-  if (fault !== undefined) return { snapshotsRefused: `${fault.message} ${fault.hint ?? ""}`.trim() };
+  if (fault !== undefined) return { snapshotsRefused: asSentences(fault) };
+  const clock = findFault(parseFirecrackerVersion(version), "guest-clock");
   return {
     snapshots: {
       diskFormat: "raw",
       fits: `firecracker ${version}, ${cpu}`,
       memoryAccess: "read",
-      weaknesses: [LAZY_MEMORY],
+      weaknesses: clock === undefined ? [LAZY_MEMORY] : [LAZY_MEMORY, asSentences(clock)],
     },
   };
+}
+
+function asSentences({ message, hint = "" }: HearthError): string {
+  return `${message} ${hint}`.trim();
 }
 
 function availability(found: FoundFirecracker, kvm: KvmOpinion): DriverFeatures["available"] {

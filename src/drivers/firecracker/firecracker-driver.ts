@@ -6,6 +6,7 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
@@ -18,7 +19,13 @@ import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
-import { asSnapshotFailure, checkThere, loadVm, saveVm } from "#drivers/firecracker/saved-vm.ts";
+import {
+  asSnapshotFailure,
+  checkThere,
+  loadVm,
+  resumeIfPaused,
+  saveVm,
+} from "#drivers/firecracker/saved-vm.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
@@ -127,11 +134,16 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await this.#session(handle).ask((client) => client.pauseVm(signal), signal);
+    await this.#session(handle).ask(async (client) => {
+      // Found again after an upgrade of Hearth: none of these is started any more.
+      const fault = findFault(client.version, "vm");
+      if (fault !== undefined) throw fault;
+      await client.pauseVm(signal);
+    }, signal);
   }
 
   async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await this.#session(handle).ask((client) => client.resumeVm(signal), signal);
+    await this.#session(handle).ask((client) => resumeIfPaused(client, signal), signal);
   }
 
   readonly rateLimiter: RateLimiter = {

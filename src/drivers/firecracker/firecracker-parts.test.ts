@@ -49,6 +49,34 @@ describe("a hearthd that finds a Firecracker again", () => {
   });
 });
 
+describe("resuming", () => {
+  const requests = (vm: FakeFirecrackerVm): string[] => vm.changes.map(({ request }) => request);
+
+  test("sends a VM that is paused one request, and a VM that runs none", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const driver = newDriver();
+    await driver.pause(vm.handle, signal);
+    assert.equal(vm.phase, "Paused");
+    for (let time = 0; time < 3; time += 1) await driver.resume(vm.handle, signal);
+    assert.equal(vm.phase, "Running");
+    assert.deepEqual(requests(vm), ["PATCH /vm", "PATCH /vm"]);
+  });
+
+  for (const version of ["1.16.0", "1.16.1"]) {
+    test(`does no harm to a VM of ${version} that an older Hearth has left: it is not paused`, async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      vm.version = version;
+      const driver = newDriver();
+      await assert.rejects(driver.pause(vm.handle, signal), {
+        code: "feature.missing",
+        hint: "Use Firecracker 1.16.2 or newer, or 1.15.1.",
+      });
+      await driver.resume(vm.handle, signal);
+      assert.deepEqual(requests(vm), []);
+    });
+  }
+});
+
 for (const [what, part] of Object.entries(PARTS)) {
   describe(what, () => {
     test("of a VM whose process is gone is vm.gone, and asks nobody", async () => {

@@ -20,6 +20,7 @@ import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { loadVm } from "#drivers/firecracker/saved-vm.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { answerJson } from "#testing/fake-firecracker.ts";
 import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
@@ -104,6 +105,22 @@ describe("saving a VM", () => {
     });
   }
 
+  test("that could not be paused does not resume it", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const { answer } = vm.api;
+    vm.api.answer = (request, response) =>
+      request.path === "/vm" && request.text.includes("Paused")
+        ? answerJson(response, 400, { fault_message: "not now" })
+        : answer(request, response);
+    await assert.rejects(newSnapshotter().save(vm.handle, savedFiles(vm), NO_HOOKS, signal), {
+      code: "snapshot.failed",
+    });
+    assert.deepEqual(
+      vm.changes.map(({ body }) => body),
+      [{ state: "Paused" }],
+    );
+  });
+
   describe("that was restored", () => {
     async function restoredVm(vm: FakeFirecrackerVm): Promise<void> {
       const memory = join(vm.handle.stateDir, "template");
@@ -133,6 +150,19 @@ describe("saving a VM", () => {
       assert.equal(readFileSync(join(vm.handle.stateDir, "template"), "utf8"), "template");
       assert.equal(statSync(second.memory).mode & 0o777, 0o444);
     });
+
+    for (const version of ["1.14.0", "1.14.1"]) {
+      test(`writes everything, each time, with ${version}, whose diffs are corrupt`, async () => {
+        await using vm = await FakeFirecrackerVm.start();
+        vm.version = version;
+        await restoredVm(vm);
+        const first = savedFiles(vm);
+        await newSnapshotter().save(vm.handle, first, NO_HOOKS, signal);
+        await newSnapshotter().save(vm.handle, another(vm, "second"), NO_HOOKS, signal);
+        assert.deepEqual(typesAsked(vm), ["Full", "Full"]);
+        assert.equal(readFileSync(first.memory, "utf8"), "memory");
+      });
+    }
 
     test("writes everything after a save that failed, because Firecracker counts anew", async () => {
       await using vm = await FakeFirecrackerVm.start();

@@ -13,6 +13,7 @@ import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import type { SnapshotCreate } from "#drivers/firecracker/api/snapshot.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
@@ -38,7 +39,9 @@ export async function saveVm(
   const drafts: SavedState = { memory: join(saveDir, "memory"), state: join(saveDir, "state") };
   try {
     await removeSaved(drafts);
-    const counted = await base.copyTo(drafts.memory, signal);
+    // A version that writes wrong diffs writes everything instead: that takes longer, and is right.
+    const canDiff = findFault(client.version, "diff-snapshot") === undefined;
+    const counted = canDiff && (await base.copyTo(drafts.memory, signal));
     await base.forget();
     const type = counted ? "Diff" : "Full";
     const goesOn = await writeHalted(client, { ...drafts, snapshotType: type }, hooks, signal);
@@ -75,9 +78,18 @@ async function writeHalted(
     failed = false;
   } finally {
     // Where it fails after something else has, that one says more; that the VM stands still is seen.
-    if (ran) await client.resumeVm(never).catch((error: unknown) => failed || Promise.reject(error));
+    if (ran) await resumeIfPaused(client, never).catch((error: unknown) => failed || Promise.reject(error));
   }
   return ran;
+}
+
+/**
+ * Resumes the VM unless it runs. Firecracker takes a resume of a running VM for one of a paused VM: it interrupts all
+ * of its devices, and 1.16.1 loses the vsock by that.
+ */
+export async function resumeIfPaused(client: FirecrackerClient, signal: AbortSignal): Promise<void> {
+  const { state } = await client.describeInstance(signal);
+  if (state === "Paused") await client.resumeVm(signal);
 }
 
 /**

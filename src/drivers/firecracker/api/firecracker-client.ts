@@ -88,7 +88,7 @@ export class FirecrackerClient {
   async flushMetrics(signal: AbortSignal): Promise<void> {
     return this.#act("FlushMetrics", signal);
   }
-  /** Ask `findFault(version, "pause")` first where the guest is reached by vsock. */
+  /** Ask `findFault(version, "vm")` first where the guest is reached by vsock. */
   async pauseVm(signal: AbortSignal): Promise<void> {
     return this.#do(patchVm("Paused"), signal);
   }

@@ -33,3 +33,9 @@ export function isAtLeast(version: FirecrackerVersion, least: string): boolean {
   const { major, minor, patch } = parseFirecrackerVersion(least);
   return (version.major - major || version.minor - minor || version.patch - patch) >= 0;
 }
+
+/** Whether it is `patch`, such as "1.14.4", or a later patch release of the same minor version. */
+export function isOfBranch(version: FirecrackerVersion, patch: string): boolean {
+  const { major, minor } = parseFirecrackerVersion(patch);
+  return version.major === major && version.minor === minor && isAtLeast(version, patch);
+}

@@ -4,6 +4,7 @@ import { HearthError } from "#base/error.ts";
 import { apiRequest, type Payload } from "#drivers/firecracker/api/api-request.ts";
 import { isAtLeast, parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import {
+  type Broken,
   type FeatureName,
   FEATURES,
   findFault,
@@ -75,10 +76,10 @@ describe("a version", () => {
       const [major = 0, minor = 0] = feature.since.split(".").map(Number);
       const has = (text: string): boolean => hasFeature(parseFirecrackerVersion(text), name as FeatureName);
       assert.equal(has(feature.since), true);
-      assert.equal(has(`${major}.${minor - 1}.9`), false);
+      assert.equal(has(`${major}.${minor - 1}.0`), false);
       assert.equal(has("2.0.0"), true);
       const users = FIRECRACKER_CALLS.filter(
-        (call) => refusalOf(call, `${major}.${minor - 1}.9`) && !refusalOf(call, "1.17.0"),
+        (call) => refusalOf(call, `${major}.${minor - 1}.0`) && !refusalOf(call, "1.17.0"),
       );
       assert.ok(users.length > 0);
     });
@@ -99,7 +100,7 @@ describe("1.16.0", () => {
     for (const call of [snapshot, load]) {
       const error = refusalOf(call, "1.16.0");
       assert.match(error?.message ?? "", /^Firecracker 1\.16\.0 loses the vsock after a restore/);
-      assert.equal(error?.hint, "Use Firecracker 1.16.1 or newer.");
+      assert.equal(error?.hint, "Use Firecracker 1.16.2 or newer, or 1.15.1.");
     }
   });
 
@@ -108,15 +109,49 @@ describe("1.16.0", () => {
       for (const call of [snapshot, load]) assert.equal(refusalOf(call, version), undefined, version);
     }
   });
+});
 
-  test("and 1.16.1 lose the vsock by a pause, others do not", () => {
-    const fault = (text: string) => findFault(parseFirecrackerVersion(text), "pause");
-    for (const version of ["1.16.0", "1.16.1"]) {
-      assert.equal(fault(version)?.code, "feature.missing");
-      assert.equal(fault(version)?.hint, "Use Firecracker 1.16.2 or newer.");
-    }
-    for (const version of ["1.12.1", "1.15.9", "1.16.2", "1.17.0"]) assert.equal(fault(version), undefined);
+describe("a fault", () => {
+  const brokenIn = (what: Broken): string[] =>
+    VERSIONS.filter((text) => findFault(parseFirecrackerVersion(text), what) !== undefined);
+  // Each release in which one of them begins or ends, with its neighbours.
+  const VERSIONS = (
+    "1.12.0 1.12.1 1.13.2 1.14.0 1.14.1 1.14.2 1.14.3 1.14.4 1.14.5 " +
+    "1.15.0 1.15.1 1.15.2 1.16.0 1.16.1 1.16.2 1.17.0-dev 1.17.0"
+  ).split(" ");
+
+  test("that makes VMs unreachable is in 1.16.0 and 1.16.1", () => {
+    assert.deepEqual(brokenIn("vm"), ["1.16.0", "1.16.1"]);
+    const fault = findFault(parseFirecrackerVersion("1.16.1"), "vm");
+    assert.equal(
+      fault?.message,
+      "Firecracker 1.16.1 makes a VM that was paused unreachable for good when it is resumed.",
+    );
+    assert.equal(fault?.hint, "Use Firecracker 1.16.2 or newer, or 1.15.1.");
   });
+
+  test("that corrupts diff snapshots is in 1.14.0 and 1.14.1, which are asked for full ones alone", () => {
+    assert.deepEqual(brokenIn("diff-snapshot"), ["1.14.0", "1.14.1"]);
+    const create = (type: string): Call => ({
+      request: "PUT /snapshot/create",
+      body: { mem_file_path: "m", snapshot_path: "s", snapshot_type: type },
+    });
+    assert.equal(refusalOf(create("Full"), "1.14.1"), undefined);
+    assert.match(refusalOf(create("Diff"), "1.14.1")?.message ?? "", /more than 3 GiB .* corrupt/);
+    assert.equal(refusalOf(create("Diff"), "1.14.2"), undefined);
+  });
+
+  test("that moves a restored guest's clock is in all before 1.14.4, and in 1.15.0", () => {
+    const jumping = ["1.12.0", "1.12.1", "1.13.2", "1.14.0", "1.14.1", "1.14.2", "1.14.3", "1.15.0"];
+    assert.deepEqual(brokenIn("guest-clock"), jumping);
+  });
+});
+
+test("a feature that came to older branches, too, is in their patch releases from that one on", () => {
+  const having = ["1.13.9", "1.14.3", "1.14.4", "1.14.5", "1.15.0", "1.15.1", "1.16.0"].filter((text) =>
+    hasFeature(parseFirecrackerVersion(text), "clock-realtime"),
+  );
+  assert.deepEqual(having, ["1.14.4", "1.14.5", "1.15.1", "1.16.0"]);
 });
 
 describe("a version's text", () => {

@@ -4,13 +4,15 @@ import type { ApiRequest, Json } from "#drivers/firecracker/api/api-request.ts";
 import {
   type FirecrackerVersion,
   isAtLeast,
-  parseFirecrackerVersion,
+  isOfBranch,
 } from "#drivers/firecracker/api/firecracker-version.ts";
 
 type Feature = {
   /** As it stands in a sentence: "Firecracker 1.12.1 has no …". */
   readonly what: string;
   readonly since: string;
+  /** Patch releases of older branches that have it, too, as do later ones of the same branch. */
+  readonly backports?: readonly string[];
   /** Requests that need it: all with this path, or those with `field` in their body, or with `value` in it. */
   readonly path: RegExp;
   readonly field?: string;
@@ -62,6 +64,7 @@ export const FEATURES = {
   "clock-realtime": {
     what: "clock that a restore moves on (clockRealtime)",
     since: "1.16.0",
+    backports: ["1.14.4", "1.15.1"],
     path: /^\/snapshot\/load$/,
     field: "clock_realtime",
   },
@@ -116,7 +119,11 @@ export type FeatureName = keyof typeof FEATURES;
 
 /** Pure. */
 export function hasFeature(version: FirecrackerVersion, name: FeatureName): boolean {
-  return isAtLeast(version, FEATURES[name].since);
+  return has(version, FEATURES[name]);
+}
+
+function has(version: FirecrackerVersion, { since, backports = [] }: Feature): boolean {
+  return isAtLeast(version, since) || backports.some((patch) => isOfBranch(version, patch));
 }
 
 /**
@@ -125,13 +132,19 @@ export function hasFeature(version: FirecrackerVersion, name: FeatureName): bool
  */
 export function requireFeatures(request: ApiRequest, version: FirecrackerVersion): void {
   for (const feature of Object.values<Feature>(FEATURES)) {
-    if (!isNeeded(feature, request) || isAtLeast(version, feature.since)) continue;
+    if (!isNeeded(feature, request) || has(version, feature)) continue;
     throw new HearthError("feature.missing", `Firecracker ${version.text} has no ${feature.what}.`, {
       hint: `Use Firecracker ${feature.since} or newer.`,
     });
   }
-  const fault = request.path.startsWith("/snapshot/") ? findFault(version, "snapshot") : undefined;
+  const fault = faultOf(request, version);
   if (fault !== undefined) throw fault;
+}
+
+function faultOf({ path, body }: ApiRequest, version: FirecrackerVersion): HearthError | undefined {
+  if (!path.startsWith("/snapshot/")) return undefined;
+  const isDiff = body?.["snapshot_type"] === "Diff";
+  return findFault(version, "snapshot") ?? (isDiff ? findFault(version, "diff-snapshot") : undefined);
 }
 
 function isNeeded({ path, field, value }: Feature, request: ApiRequest): boolean {
@@ -141,43 +154,80 @@ function isNeeded({ path, field, value }: Feature, request: ApiRequest): boolean
   return value === undefined ? given !== undefined : given === value;
 }
 
+/**
+ * What a version must not be trusted with: `vm`: running VMs at all; `snapshot`: saving and restoring them;
+ * `diff-snapshot`: saving only what has changed; `guest-clock`: the time that a restored guest sees.
+ */
+export type Broken = "vm" | "snapshot" | "diff-snapshot" | "guest-clock";
+
 type Fault = {
-  readonly breaks: "snapshot" | "pause";
+  readonly breaks: Broken;
   readonly from: string;
   readonly fixedIn: string;
+  /** As it stands in a sentence: "Firecracker 1.16.0 …". */
   readonly why: string;
+  /** Versions to use instead, as they stand after "Use Firecracker". */
+  readonly instead: string;
 };
 
+const JUMPS = "moves the monotonic clock of a restored guest on by the time for which it was saved";
+const WRONG_OFFSETS =
+  "writes wrong diff snapshots of VMs with more than 3 GiB of memory, so that what is restored from them is corrupt";
+
+/** Sources: as for `FEATURES`; each entry names the issue or pull request that brought or fixed the fault. */
 const FAULTS: readonly Fault[] = [
   {
-    // #5872 brought it, #5958 fixed it.
+    // #5872 brought it, #5958 fixed it. Only VMs that an older Hearth has started are still asked.
     breaks: "snapshot",
     from: "1.16.0",
     fixedIn: "1.16.1",
     why: "loses the vsock after a restore, so that nothing in the VM can be reached",
+    instead: "1.16.2 or newer, or 1.15.1",
   },
   {
-    // #5882 brought it, #6100 fixed it. With a snapshot between pause and resume it does not happen.
-    breaks: "pause",
+    // #5882 brought it, #6074 reports it, #6100 fixed it. A snapshot between pause and resume hides it.
+    breaks: "vm",
     from: "1.16.0",
     fixedIn: "1.16.2",
-    why: "loses what the host sends by vsock after a pause and a resume",
+    why: "makes a VM that was paused unreachable for good when it is resumed",
+    instead: "1.16.2 or newer, or 1.15.1",
+  },
+  {
+    // #5705: the second memory slot of such a VM is written at the wrong offset.
+    breaks: "diff-snapshot",
+    from: "1.14.0",
+    fixedIn: "1.14.2",
+    why: WRONG_OFFSETS,
+    instead: "1.14.2 or newer",
+  },
+  // #5809 fixed it on three branches.
+  {
+    breaks: "guest-clock",
+    from: "1.12.0",
+    fixedIn: "1.14.4",
+    why: JUMPS,
+    instead: "1.14.4, 1.15.1, 1.16.2 or newer",
+  },
+  {
+    breaks: "guest-clock",
+    from: "1.15.0",
+    fixedIn: "1.15.1",
+    why: JUMPS,
+    instead: "1.15.1, 1.16.2 or newer",
   },
 ];
 
 /**
- * Why this version must not be asked to do something that it offers; undefined when it may. `requireFeatures`
- * refuses snapshots with it. `pause` is for whoever reaches the guest by vsock: a pause before a
- * snapshot is fine, so the request alone does not tell.
+ * Why this version must not be asked to do something that it offers; undefined when it may. `requireFeatures` refuses
+ * snapshots with it, and whoever looks for a Firecracker refuses one that breaks a `vm`.
  */
-export function findFault(version: FirecrackerVersion, what: Fault["breaks"]): HearthError | undefined {
+export function findFault(version: FirecrackerVersion, what: Broken): HearthError | undefined {
   const fault = FAULTS.find(
     ({ breaks, from, fixedIn }) =>
       breaks === what && isAtLeast(version, from) && !isAtLeast(version, fixedIn),
   );
   if (fault === undefined) return undefined;
-  const fixed = parseFirecrackerVersion(fault.fixedIn).text;
   return new HearthError("feature.missing", `Firecracker ${version.text} ${fault.why}.`, {
-    hint: `Use Firecracker ${fixed} or newer.`,
+    hint: `Use Firecracker ${fault.instead}.`,
   });
 }

@@ -75,7 +75,7 @@ test("the configured one comes before PATH, PATH before the cache, and there the
   const all = await listFirecrackers({ cacheDir, path }, t.signal);
   assert.deepEqual(
     all.map((one) => (one.ok ? one.version : one.reason.split(": ")[1])),
-    ["1.12.0", "1.13.10", "1.13.2", "1.9.0; Hearth needs 1.12.0."],
+    ["1.12.0", "1.13.10", "1.13.2", "Firecracker 1.9.0 is too old."],
   );
 });
 
@@ -88,8 +88,30 @@ test("one in PATH that is unfit gives way to one that is installed, a configured
   const program = join(path, "firecracker");
   const refused = await findFirecracker({ cacheDir, path, program }, t.signal);
   assert.ok(!refused.ok);
-  assert.match(refused.reason, /too old: 1\.11\.0; Hearth needs 1\.12\.0/);
-  assert.match(refused.hint, /config\.toml/);
+  assert.match(refused.reason, /bin\/firecracker: Firecracker 1\.11\.0 is too old/);
+  assert.match(refused.hint, /Hearth needs 1\.12\.0 or newer.*config\.toml/);
+});
+
+for (const version of ["1.16.0", "1.16.1", "1.16.1-dev"]) {
+  test(`${version}, which makes VMs unreachable, is refused by name with the versions to use`, async (t) => {
+    const cacheDir = makeDir(t);
+    const path = put(join(cacheDir, "bin"), version);
+    const refused = await findFirecracker({ cacheDir, path }, t.signal);
+    assert.ok(!refused.ok);
+    assert.match(refused.reason, new RegExp(`: Firecracker ${version} makes a VM .* unreachable for good`));
+    assert.match(refused.hint, /^Use Firecracker 1\.16\.2 or newer, or 1\.15\.1\. Install one/);
+    put(join(cacheDir, "firecracker", "1.15.1"), "1.15.1");
+    const found = await findFirecracker({ cacheDir, path }, t.signal);
+    assert.equal(found.ok && found.version, "1.15.1", "the next one is taken");
+  });
+}
+
+test("the neighbours of the versions that are refused are used", async (t) => {
+  for (const version of ["1.12.0", "1.12.1", "1.14.1", "1.15.1", "1.16.2", "1.17.0-dev"]) {
+    const cacheDir = makeDir(t);
+    const found = await findFirecracker({ cacheDir, path: put(join(cacheDir, "bin"), version) }, t.signal);
+    assert.equal(found.ok && found.version, version);
+  }
 });
 
 const UNFIT: readonly (readonly [what: string, spoil: (dir: string) => void, reason: RegExp])[] = [

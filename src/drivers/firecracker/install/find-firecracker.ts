@@ -1,10 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { toError } from "#base/error.ts";
-import {
-  compareVersions,
-  FIRECRACKER_VERSION_MIN,
-} from "#drivers/firecracker/install/firecracker-release.ts";
+import { HearthError, toError } from "#base/error.ts";
+import { refusalOf } from "#drivers/firecracker/install/firecracker-release.ts";
 import { inspectProgram } from "#drivers/firecracker/install/inspect-program.ts";
 import { listInstalledReleases } from "#drivers/firecracker/install/installed-releases.ts";
 import type { ProgramSums } from "#drivers/firecracker/install/unpack-release.ts";
@@ -109,8 +106,9 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     const program = await inspectProgram(candidate.program, "Firecracker", sums?.firecracker, signal);
     const jailer = await inspectProgram(candidate.jailer, "Jailer", sums?.jailer, signal);
     const { version, ownerUid, mode } = program;
-    if (compareVersions(version, FIRECRACKER_VERSION_MIN) < 0)
-      throw new Error(`${program.path} is too old: ${version}; Hearth needs ${FIRECRACKER_VERSION_MIN}.`);
+    const refusal = refusalOf(version);
+    if (refusal !== undefined)
+      throw new HearthError(refusal.code, `${program.path}: ${refusal.message}`, { hint: refusal.hint });
     // A jailer knows the options of its own Firecracker only.
     if (jailer.version !== version)
       throw new Error(
@@ -119,7 +117,9 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     return { ok: true, program: program.path, jailer: jailer.path, version, source, ownerUid, mode };
   } catch (error) {
     signal.throwIfAborted();
-    const hint = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
+    const cure = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
+    const which = error instanceof HearthError ? error.hint : undefined;
+    const hint = which === undefined ? cure : `${which} ${cure}`;
     const refused = { source, program: candidate.program };
     return { ok: false, reason: toError(error).message, hint, refused };
   }

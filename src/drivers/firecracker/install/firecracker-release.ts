@@ -1,5 +1,7 @@
 /** What a release of Firecracker is called, and what is known of it. Pure. */
 import { HearthError } from "#base/error.ts";
+import { parseFirecrackerVersion as parseVersion } from "#drivers/firecracker/api/firecracker-version.ts";
+import { findFault } from "#drivers/firecracker/api/version-features.ts";
 
 /** The oldest that Hearth drives. */
 export const FIRECRACKER_VERSION_MIN = "1.12.0";
@@ -51,7 +53,10 @@ export function firecrackerRelease(
   };
 }
 
-/** `v1.12.1` or `1.12.1`; of at least `FIRECRACKER_VERSION_MIN`. @throws HearthError `input.invalid` */
+/**
+ * `v1.12.1` or `1.12.1`; of at least `FIRECRACKER_VERSION_MIN`, and none that breaks VMs.
+ * @throws HearthError `input.invalid`
+ */
 export function parseFirecrackerVersion(text: string): string {
   const version = /^v?((?:0|[1-9]\d{0,4})(?:\.(?:0|[1-9]\d{0,4})){2})$/.exec(text)?.[1];
   if (version === undefined) {
@@ -59,10 +64,19 @@ export function parseFirecrackerVersion(text: string): string {
       hint: "Write three numbers, such as 1.12.1.",
     });
   }
-  if (compareVersions(version, FIRECRACKER_VERSION_MIN) >= 0) return version;
-  throw new HearthError("input.invalid", `version: Firecracker ${version} is too old.`, {
-    hint: `Hearth needs ${FIRECRACKER_VERSION_MIN} or newer.`,
-  });
+  const refusal = refusalOf(version);
+  if (refusal === undefined) return version;
+  throw new HearthError("input.invalid", `version: ${refusal.message}`, { hint: refusal.hint });
+}
+
+/** Why Hearth does not drive this version, with the versions to use instead; undefined when it does. */
+export function refusalOf(version: string): HearthError | undefined {
+  if (compareVersions(version, FIRECRACKER_VERSION_MIN) < 0) {
+    return new HearthError("feature.missing", `Firecracker ${version} is too old.`, {
+      hint: `Hearth needs ${FIRECRACKER_VERSION_MIN} or newer.`,
+    });
+  }
+  return findFault(parseVersion(version), "vm");
 }
 
 /** Of the page `…/tag/v1.12.1`, to which `…/latest` redirects; undefined for any other. */
@@ -70,9 +84,9 @@ export function versionOfTagPage(url: URL): string | undefined {
   return /\/tag\/v(\d+\.\d+\.\d+)$/.exec(url.pathname)?.[1];
 }
 
-/** Negative when `a` is the older. */
+/** Negative when `a` is the older. A development build counts as the release that its numbers name. */
 export function compareVersions(a: string, b: string): number {
-  const [left, right] = [a, b].map((version) => version.split(".").map(Number));
+  const [left, right] = [a, b].map((version) => version.replace(/-.*$/, "").split(".").map(Number));
   for (let index = 0; index < 3; index++) {
     const difference = (left?.[index] ?? 0) - (right?.[index] ?? 0);
     if (difference !== 0) return difference;

@@ -58,7 +58,8 @@ async function verifyAndAsk(
     throw new Error(`${path} has changed since it was installed.`);
   const answer = await run(path, ["--version"], { timeoutMs: ASK_TIMEOUT_MS, signal });
   if (!answer.ok) throw new Error(`${path} does not say its version: ${answer.error.message}`);
-  const version = new RegExp(`^${name} v(\\d+\\.\\d+\\.\\d+)`).exec(answer.stdout)?.[1];
+  // With what comes after the numbers: a development build ("1.17.0-dev") is not its release.
+  const version = new RegExp(`^${name} v(\\d+\\.\\d+\\.\\d+(?:-[0-9A-Za-z.-]+)?)`).exec(answer.stdout)?.[1];
   if (version === undefined) throw new Error(`${path} --version does not look like ${name}'s.`);
   return version;
 }

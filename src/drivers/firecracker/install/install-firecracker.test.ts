@@ -129,6 +129,25 @@ describe("installing Firecracker", () => {
       assert.deepEqual(site.asked, []);
     });
   }
+
+  for (const version of ["1.16.0", "v1.16.1"]) {
+    test(`version ${version}, which makes VMs unreachable, is refused with the versions to use`, async (t) => {
+      const { site, install } = await makeBed(t);
+      await assert.rejects(install(version), {
+        code: "input.invalid",
+        message: /^version: Firecracker 1\.16\.[01] makes a VM .* unreachable for good/,
+        hint: "Use Firecracker 1.16.2 or newer, or 1.15.1.",
+      });
+      assert.deepEqual(site.asked, []);
+    });
+  }
+
+  test("a newest release that makes VMs unreachable is not installed", async (t) => {
+    const { site, install, left } = await makeBed(t);
+    await site.publish("1.16.1");
+    await assert.rejects(install(), { code: "input.invalid", hint: /1\.16\.2 or newer, or 1\.15\.1/ });
+    assert.deepEqual(left(), { versions: [], scraps: [] });
+  });
 });
 
 type Fault = {
