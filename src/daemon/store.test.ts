@@ -172,3 +172,8 @@ test("BG-019: ten thousand ids are all different and all ids", () => {
     ids.add(parseVmId(vmIdFrom(crypto.getRandomValues(new Uint8Array(12)))));
   assert.equal(ids.size, 10_000);
 });
+
+test("a commit is on the disk when it returns", (t) => {
+  using database = openDatabase(join(folder(t), "hearth.db"), MIGRATIONS);
+  assert.deepEqual({ ...database.prepare("PRAGMA synchronous").get() }, { synchronous: 2 }, "FULL");
+});
