@@ -94,6 +94,22 @@ describe("QEMU's command line", () => {
     );
   });
 
+  test("names every layer of a disk itself, so that no header decides what QEMU opens", () => {
+    const nodeOf = (backing: readonly string[]) => {
+      const disks = [{ path: "/vm/disk.qcow2", format: "qcow2", readOnly: false, backing }] as const;
+      return JSON.parse(valuesOf(qemuArguments(plan({ disks }), EMULATED), "-blockdev")[0] ?? "");
+    };
+    const readOnly = { "read-only": true };
+    const file = (filename: string) => ({ driver: "file", filename, ...readOnly });
+    assert.deepEqual(nodeOf(["/vm/layer-0.raw", "/vm/layer-1.qcow2"]).backing, {
+      driver: "qcow2",
+      ...readOnly,
+      file: file("/vm/layer-1.qcow2"),
+      backing: { driver: "raw", ...readOnly, file: file("/vm/layer-0.raw") },
+    });
+    assert.equal(nodeOf([]).backing, null, "a header that names one is not followed");
+  });
+
   test("never lets a guest's flush stop at the host's page cache", () => {
     const disks = [{ path: "/disk", format: "raw", readOnly: false }] as const;
     const text = qemuArguments(plan({ disks }), EMULATED).join(" ");

@@ -6,6 +6,8 @@ import type { JailFile } from "#drivers/jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+import { blockNode } from "#host/block-node.ts";
+import type { BlockAccess, BlockLayer } from "#host/block-node.ts";
 import { invariant } from "#base/error.ts";
 import { parseVmId, parseVmName } from "#model/ids.ts";
 
@@ -207,16 +209,17 @@ function socketArguments(id: string, path: string): string[] {
  * A write that the host cannot do is an error in the guest; QEMU's default would silently pause it on a full disk.
  */
 function diskArguments(disk: DiskPlan, index: number, device: DeviceName): string[] {
-  const access = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
-  const node = {
-    driver: disk.format,
-    "node-name": `disk${index}`,
-    ...access,
-    file: { driver: "file", filename: disk.path, ...access },
-  };
+  const access: BlockAccess = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
+  const chain = [...backingOf(disk), { path: disk.path, format: disk.format }];
+  const node = { "node-name": `disk${index}`, ...blockNode(chain, access) };
   const id = disk.limited ? limitedDiskId(index) : `shared${index}`;
   const card = `${device("blk")},id=${id},drive=disk${index},werror=report,rerror=report`;
   return ["-blockdev", JSON.stringify(node), "-device", card];
+}
+
+/** The format of a layer is part of its name. */
+function backingOf({ backing = [] }: DiskPlan): BlockLayer[] {
+  return backing.map((path) => ({ path, format: path.endsWith(".raw") ? "raw" : "qcow2" }));
 }
 
 function networkArguments(plan: BootPlan, device: DeviceName): string[] {
