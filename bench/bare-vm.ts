@@ -6,6 +6,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
+import type { QemuMachine } from "#drivers/qemu/command-line.ts";
+import { findFirmware } from "#drivers/qemu/features.ts";
+import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
@@ -40,9 +43,9 @@ export class BareVm implements AsyncDisposable {
   #process: QemuProcess | undefined;
   #agent: AgentClient | undefined;
 
-  private constructor(folder: string, plan: BootPlan, accel: VmShape["accel"]) {
+  private constructor(folder: string, plan: BootPlan, machine: QemuMachine) {
     this.#folder = folder;
-    this.#arguments = qemuArguments(plan, { accel, tscKhz: readTscKhz() }).filter((word) => word !== PAUSED);
+    this.#arguments = qemuArguments(plan, machine).filter((word) => word !== PAUSED);
     this.#socket = qemuSockets(plan.runDir).agent;
   }
 
@@ -77,7 +80,8 @@ export class BareVm implements AsyncDisposable {
       nested: false,
       isolation: UNCONFINED,
     };
-    return new BareVm(folder, plan, shape.accel);
+    const firmware = await findFirmware(DEFAULT_QEMU, signal);
+    return new BareVm(folder, plan, { accel: shape.accel, firmware, tscKhz: readTscKhz() });
   }
 
   /** Resolves with the milliseconds from the start of QEMU to the agent's first answer. */

@@ -30,6 +30,13 @@ test("Firecracker's programs and a mirror on this machine are taken as they are"
   });
 });
 
+test("QEMU's program is a name or an absolute path, and hearthd's own choice when it is left out", () => {
+  const program = (toml: string) => parseConfig("config.toml", toml).drivers.qemu.program;
+  assert.equal(program(""), undefined);
+  for (const given of ["qemu-system-x86_64", "qemu-kvm", "/opt/qemu/bin/qemu-system-x86_64"])
+    assert.equal(program(`[drivers.qemu]\nprogram = ${JSON.stringify(given)}`), given);
+});
+
 for (const [title, toml, problem, hint] of [
   ["an unknown table", "[default]\ncpus = 1", /there is no key default/, /Did you mean defaults/],
   ["an unknown key", "[defaults]\nmemroy = '1G'", /there is no key defaults.memroy/, /defaults.memory/],
@@ -43,6 +50,21 @@ for (const [title, toml, problem, hint] of [
   ["a number for a size", "[defaults]\nmemory = 512", /must be text/, /memory = "…"/],
   ["too many CPUs", "[defaults]\ncpus = 33", /whole number from 1 to 32/, /^$/],
   ["an unknown network", '[defaults]\nnetwork = "bridge"', /one of none, user/, /^$/],
+  [
+    "a relative QEMU",
+    '[drivers.qemu]\nprogram = "bin/qemu-kvm"',
+    /name on PATH, or an absolute/,
+    /program = /,
+  ],
+  ["another program for QEMU", '[drivers.qemu]\nprogram = "/bin/sh"', /begins with qemu-/, /program = /],
+  ["an unknown driver", '[drivers.qmeu]\nprogram = "qemu-kvm"', /no key drivers.qmeu/, /drivers.qemu/],
+  [
+    "an unknown key of a driver",
+    "[drivers.qemu]\nprogam = 'qemu-kvm'",
+    /no key drivers.qemu.progam/,
+    /program/,
+  ],
+  ["a driver that is no table", 'drivers = "qemu"', /drivers must be a table/, /\[drivers\]/],
   ["a relative program", '[firecracker]\nprogram = "firecracker"', /must be an absolute path/, /^$/],
   [
     "a mirror without TLS",

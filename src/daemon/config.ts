@@ -6,6 +6,7 @@ import { parseDuration } from "#base/durations.ts";
 import { errorChain, HearthError, toError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { parseSize } from "#base/sizes.ts";
+import { qemuProgramDenial } from "#drivers/qemu/installed-qemu.ts";
 import { isSafeSource } from "#host/download.ts";
 import { DEFAULTS, LIMITS } from "#model/limits.ts";
 import { parseImageRef } from "#model/image-ref.ts";
@@ -19,6 +20,12 @@ export type Config = {
     readonly diskBytes: number;
     readonly network: Network;
     readonly driver: string | undefined;
+  };
+  readonly drivers: {
+    readonly qemu: {
+      /** A name on PATH or an absolute path; undefined: qemu-system-x86_64 on PATH. */
+      readonly program: string | undefined;
+    };
   };
   readonly firecracker: {
     /** Absolute paths of programs that are used instead of those that are found. */
@@ -102,6 +109,11 @@ const KEYS = {
   },
 } as const;
 
+/** Of each `[drivers.NAME]`. */
+const DRIVER_KEYS = {
+  qemu: { program: qemuProgram },
+} as const;
+
 /** Of each `[pool.NAME]`. */
 const POOL_KEYS = {
   image: (key: string, value: unknown) => parseImageRef(text(key, value)),
@@ -144,6 +156,7 @@ export function parseConfig(path: string, source: string): Config {
       network: (value("defaults", "network") as Network | undefined) ?? "none",
       driver: value("defaults", "driver") as string | undefined,
     },
+    drivers: { qemu: { program: given.get("drivers.qemu.program") as string | undefined } },
     firecracker: {
       program: value("firecracker", "program") as string | undefined,
       jailer: value("firecracker", "jailer") as string | undefined,
@@ -184,11 +197,23 @@ function readDocument(path: string, source: string): Map<string, unknown> {
         readTable(path, `pool.${name}`, pool, POOL_KEYS, values);
       continue;
     }
+    if (table === "drivers") {
+      for (const [name, driver] of Object.entries(asTable(path, table, content)))
+        readTable(path, `drivers.${name}`, driver, driverKeys(path, name), values);
+      continue;
+    }
     const keys = ownEntry(KEYS, table);
-    if (keys === undefined) throw unknownKey(path, table, [...Object.keys(KEYS), "pool"]);
+    if (keys === undefined) throw unknownKey(path, table, [...Object.keys(KEYS), "drivers", "pool"]);
     readTable(path, table, content, keys, values);
   }
   return values;
+}
+
+function driverKeys(path: string, name: string): Readonly<Record<string, Read>> {
+  const keys = ownEntry<Readonly<Record<string, Read>>>(DRIVER_KEYS, name);
+  if (keys !== undefined) return keys;
+  const known = Object.keys(DRIVER_KEYS).map((driver) => `drivers.${driver}`);
+  throw unknownKey(path, `drivers.${name}`, known);
 }
 
 type Read = (key: string, value: unknown) => unknown;
@@ -276,6 +301,15 @@ function absolutePath(key: string, value: unknown): string {
   const path = text(key, value);
   if (isAbsolute(path) && !path.includes("\0")) return path;
   throw new HearthError("input.invalid", `${key}: ${JSON.stringify(path)} must be an absolute path.`);
+}
+
+function qemuProgram(key: string, value: unknown): string {
+  const program = text(key, value);
+  const denial = qemuProgramDenial(program);
+  if (denial === undefined) return program;
+  throw new HearthError("input.invalid", `${key}: ${JSON.stringify(program)} ${denial}.`, {
+    hint: 'Write program = "/opt/qemu/bin/qemu-system-x86_64", for one.',
+  });
 }
 
 function sourceUrl(key: string, value: unknown): string {

@@ -78,8 +78,9 @@ export async function runDaemon(
   checkSocketPath(socketPath);
   await makeFolders(folders);
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
-  const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json") });
   const config = readConfig(folders.config);
+  const { program } = config.drivers.qemu;
+  const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
   const host = makeHost(options, config, await openStore(join(folders.state, "hearth.db")), judge);
   try {
     const vms = new Vms(host);
@@ -144,7 +145,7 @@ function makeHost(
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
-  const qemu = new QemuDriver({ log, accel: judge, timing });
+  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: judge, timing });
   const firecracker = new FirecrackerDriver({
     find: (signal) => firecrackers.find(signal),
     kvm: (signal) => judge.opinion(signal),

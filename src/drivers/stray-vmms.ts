@@ -2,7 +2,7 @@ import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 
 /** The programs of all drivers, and those that launch them: the VMM may not have been executed yet. */
-const VMMS = /^(qemu-system-|firecracker|jailer$|bwrap$|setpriv$|prlimit$)/;
+const VMMS = /^(qemu(-|$)|firecracker|jailer$|bwrap$|setpriv$|prlimit$)/;
 
 /**
  * VMMs whose command line names a file in `runDir`. A hearthd that was killed between starting a VMM and

@@ -6,8 +6,9 @@ import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
-const EMULATED = { accel: "tcg", tscKhz: 2_445_426 } as const;
-const HARDWARE = { accel: "kvm", tscKhz: 2_445_426 } as const;
+const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
+const EMULATED = { accel: "tcg", tscKhz: 2_445_426, firmware } as const;
+const HARDWARE = { accel: "kvm", tscKhz: 2_445_426, firmware } as const;
 
 function plan(more: Partial<BootPlan> = {}): BootPlan {
   return {
@@ -45,6 +46,24 @@ describe("QEMU's command line", () => {
     for (const flag of ["-nodefaults", "-no-user-config", "-no-reboot", "-S"])
       assert.ok(args.includes(flag), flag);
     assert.match(valuesOf(args, "-sandbox")[0] ?? "", /^on,.*spawn=deny/);
+  });
+
+  test("boots a microvm with qboot, which the jail shows, and a nested host with what QEMU has for it", () => {
+    const args = qemuArguments(plan(), EMULATED);
+    assert.deepEqual(valuesOf(args, "-bios"), ["/usr/share/qemu/qboot.rom"]);
+    assert.ok(
+      qemuFiles(plan(), EMULATED).some(
+        ({ path, access }) => path === "/usr/share/qemu/qboot.rom" && access === "read",
+      ),
+    );
+    assert.deepEqual(valuesOf(qemuArguments(plan({ nested: true }), EMULATED), "-bios"), []);
+  });
+
+  test("names the directories of a QEMU with a prefix of its own, and saved states do not depend on them", () => {
+    const dataDirs = ["/opt/qemu/share/qemu", "/opt/qemu/share/seabios"];
+    const other = { ...EMULATED, firmware: { qboot: "/opt/qemu/share/qemu/qboot.rom", dataDirs } };
+    assert.deepEqual(valuesOf(qemuArguments(plan(), other), "-L"), dataDirs);
+    assert.deepEqual(valuesOf(qemuArguments(plan(), EMULATED), "-L"), []);
   });
 
   test("uses the host's CPU where KVM works", () => {
@@ -159,7 +178,7 @@ test("the user's words come last on the kernel's command line, so that they win"
 });
 
 test("a host that does not tell its clock's rate leaves it to the guest", () => {
-  assert.doesNotMatch(kernelCommandLine(plan(), { accel: "tcg", tscKhz: undefined }), /tsc/);
+  assert.doesNotMatch(kernelCommandLine(plan(), { ...EMULATED, tscKhz: undefined }), /tsc/);
 });
 
 test("an emulated guest goes by the host's counter, which no tick that is late sets back; with KVM by KVM's clock", () => {

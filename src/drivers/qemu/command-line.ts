@@ -5,6 +5,7 @@ import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { JailFile } from "#drivers/jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
+import type { QemuFirmware } from "#drivers/qemu/installed-qemu.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 import { blockNode } from "#host/block-node.ts";
 import type { BlockAccess, BlockLayer } from "#host/block-node.ts";
@@ -14,6 +15,7 @@ import { parseVmId, parseVmName } from "#model/ids.ts";
 /** What the command line depends on besides the plan. */
 export type QemuMachine = {
   readonly accel: "kvm" | "tcg";
+  readonly firmware: QemuFirmware;
   /** Of the host's time stamp counter, which an emulated guest sees as its own. */
   readonly tscKhz: number | undefined;
   /** A file for the guest's memory, which a VM that was saved is restored from, or saved to. */
@@ -64,6 +66,7 @@ export function qemuSockets(runDir: string): QemuSockets {
 export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   return [
     ...kernelFiles(plan, machine).map(([, path]) => ({ path, access: "read" }) as const),
+    { path: machine.firmware.qboot, access: "read" },
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     ...plan.disks.flatMap(({ backing = [] }) => backing.map((path) => ({ path, access: "read" }) as const)),
     { path: plan.runDir, access: "write" },
@@ -105,6 +108,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-name", `guest=${escapeValue(plan.id)}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"],
     plan.isolation.seccomp ? ["-sandbox", SANDBOX] : [],
+    machine.firmware.dataDirs.flatMap((dir) => ["-L", dir]),
     machineArguments(plan, machine),
     ...kernelFiles(plan, machine).map(([option, path]) => [option, path]),
     bootsKernel(plan, machine) ? ["-append", kernelCommandLine(plan, machine)] : [],
@@ -131,7 +135,7 @@ const SAVED_REVISION = 2;
  * and QEMU would not always notice.
  */
 export function machineRevision(accel: QemuMachine["accel"]): string {
-  const machine: QemuMachine = { accel, tscKhz: ANY_KHZ };
+  const machine: QemuMachine = { accel, tscKhz: ANY_KHZ, firmware: ANY_FIRMWARE };
   const both = [false, true].map((nested) => qemuArguments({ ...ANY_PLAN, nested }, machine));
   return createHash("sha256")
     .update(JSON.stringify([SAVED_REVISION, both]))
@@ -140,6 +144,7 @@ export function machineRevision(accel: QemuMachine["accel"]): string {
 }
 
 const ANY_KHZ = 1;
+const ANY_FIRMWARE: QemuFirmware = { qboot: "/qboot.rom", dataDirs: [] };
 const ANY_PLAN: BootPlan = {
   id: parseVmId("vm-aaaaaaaaaaaa"),
   name: parseVmName("any"),
@@ -172,6 +177,7 @@ function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
     // Virtio devices are announced through ACPI: Debian's cloud kernel does not read them from its command line.
     // Without pit and pic that kernel finds no timer in emulation.
     ["-M", `microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=${MEMORY_ID}`],
+    ["-bios", machine.firmware.qboot],
     ["-accel", acceleratorOf(machine)],
     ["-cpu", machine.accel === "kvm" ? "host" : "max"],
     size,

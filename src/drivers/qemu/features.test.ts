@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { describeFeatures } from "#drivers/qemu/features.ts";
 
-const installed = (version: string, userNetwork = true) => ({ version, userNetwork });
+const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
+const installed = (version: string, userNetwork = true) => ({ version, userNetwork, firmware });
 
 describe("what the QEMU driver says of a host", () => {
   const CASES = [
@@ -22,6 +23,13 @@ describe("what the QEMU driver says of a host", () => {
     const { available } = describeFeatures(new Error("`qemu-system-x86_64` is not installed."), "tcg");
     assert.ok(!available.ok);
     assert.match(available.hint, /apt-get install qemu-system-x86/);
+  });
+
+  test("a QEMU without the firmware of microvms is not available, and the package that has it is named", () => {
+    const { available } = describeFeatures({ ...installed("10.0.2"), firmware: undefined }, "tcg");
+    assert.ok(!available.ok);
+    assert.match(available.reason, /without qboot\.rom/);
+    assert.match(available.hint, /apt-get install qemu-system-data/);
   });
 
   test("emulation is said not to be a security boundary, and hardware is not", () => {

@@ -1,20 +1,18 @@
-import { statSync } from "node:fs";
-import { isAbsolute } from "node:path";
+import { HearthError, invariant } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { machineRevision } from "#drivers/qemu/command-line.ts";
 import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
+import { findInstalledQemu } from "#drivers/qemu/installed-qemu.ts";
+import type { InstalledQemu, QemuFirmware } from "#drivers/qemu/installed-qemu.ts";
 import type { DriverFeatures, SnapshotFeatures } from "#drivers/vm-driver.ts";
-import { findProgram } from "#host/find-program.ts";
-import { missingTool, run } from "#host/run.ts";
 import { LIMITS } from "#model/limits.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 
 /** The first with `-sandbox`'s words, JSON for -blockdev and microvm with ACPI. */
 const VERSION_MIN = [6, 2] as const;
 const NESTED_SMP_VERSION_MIN = 9;
-const ASK_TIMEOUT_MS = 10_000;
 
 const EMULATED =
   "The CPU is emulated, because this host has no working KVM: QEMU's emulation is not a security boundary.";
@@ -26,43 +24,29 @@ const QEMU_BYTES = 128 * MIB;
 /** Emulating, it keeps translated code besides: up to 1 GiB, QEMU's own limit for it. */
 const EMULATOR_BYTES = QEMU_BYTES + GIB;
 
-type Installed = { readonly version: string; readonly userNetwork: boolean };
-/** Answers, and those on their way: a hundred callers at once start one QEMU. */
-const asked = new Map<string, Promise<Installed | Error>>();
-
-/** Asks QEMU once per installed program; a program that was upgraded is another one. */
 export async function qemuFeatures(
   program: string,
   accel: "kvm" | "tcg",
   signal: AbortSignal,
 ): Promise<DriverFeatures> {
-  const installed = await findInstalled(program, signal);
+  const installed = await findInstalledQemu(program, signal);
   return describeFeatures(installed, accel);
 }
 
-/** Of the QEMU that is installed, such as "7.2.22"; undefined when there is none that answers. */
-export async function findQemuVersion(program: string, signal: AbortSignal): Promise<string | undefined> {
-  const installed = await findInstalled(program, signal);
-  return installed instanceof Error ? undefined : installed.version;
-}
-
-async function findInstalled(program: string, signal: AbortSignal): Promise<Installed | Error> {
-  const path = locate(program);
-  if (path === undefined) return missingTool(program);
-  const key = `${path} ${statSync(path).mtimeMs}`;
-  const known = asked.get(key);
-  if (known !== undefined) return known;
-  // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
-  const asking = askQemu(path, new AbortController().signal);
-  asked.set(key, asking);
-  const installed = await asking;
-  if (installed instanceof Error) asked.delete(key); // The next caller may have more luck.
-  signal.throwIfAborted();
-  return installed;
+/** @throws HearthError `vmm.missing` when no VM can boot with this QEMU. */
+export async function findFirmware(program: string, signal: AbortSignal): Promise<QemuFirmware> {
+  const installed = await findInstalledQemu(program, signal);
+  const available = availability(installed);
+  if (!available.ok) throw new HearthError("vmm.missing", available.reason, { hint: available.hint });
+  invariant(
+    !(installed instanceof Error) && installed.firmware !== undefined,
+    "an available QEMU has firmware",
+  );
+  return installed.firmware;
 }
 
 /** Pure. */
-export function describeFeatures(installed: Installed | Error, accel: "kvm" | "tcg"): DriverFeatures {
+export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" | "tcg"): DriverFeatures {
   const userNetwork = installed instanceof Error || installed.userNetwork;
   return {
     available: availability(installed),
@@ -93,7 +77,7 @@ export function describeFeatures(installed: Installed | Error, accel: "kvm" | "t
 const MAPS_WRITABLE =
   "QEMU before 8.2 maps what this VM was restored from with the right to write to it: a VMM that was broken into could change what other VMs start from.";
 
-function snapshotFeatures({ version }: Installed, accel: "kvm" | "tcg"): SnapshotFeatures {
+function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): SnapshotFeatures {
   // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
   const cpu = accel === "kvm" ? describeHostCpu() : `emulated at ${describeClock(readTscKhz())}`;
   return {
@@ -113,34 +97,28 @@ function describeClock(khz: number | undefined): string {
  * Emulated by a QEMU before 9, a guest with two CPUs dies in its kernel's text patching as soon as it uses KVM
  * itself; 7.2 was seen to, 10.0 not.
  */
-function nestedCpus(installed: Installed | Error, accel: "kvm" | "tcg"): DriverFeatures["nested"] {
+function nestedCpus(installed: InstalledQemu | Error, accel: "kvm" | "tcg"): DriverFeatures["nested"] {
   const major = installed instanceof Error ? 0 : Number.parseInt(installed.version, 10);
   if (accel === "kvm" || major >= NESTED_SMP_VERSION_MIN) return { cpusMax: LIMITS.cpusMax };
   return { cpusMax: 1, reason: `an emulated one crashes with more before QEMU ${NESTED_SMP_VERSION_MIN}` };
 }
 
-function availability(installed: Installed | Error): DriverFeatures["available"] {
-  const hint = "Install it: apt-get install qemu-system-x86";
-  if (installed instanceof Error) return { ok: false, reason: installed.message, hint };
-  const [major = 0, minor = 0] = installed.version.split(".").map(Number);
-  if (major > VERSION_MIN[0] || (major === VERSION_MIN[0] && minor >= VERSION_MIN[1])) return { ok: true };
-  const reason = `QEMU ${installed.version} is too old; Hearth needs ${VERSION_MIN.join(".")}.`;
-  return { ok: false, reason, hint: "Upgrade the package qemu-system-x86." };
-}
-
-async function askQemu(path: string, signal: AbortSignal): Promise<Installed | Error> {
-  const options = { timeoutMs: ASK_TIMEOUT_MS, signal };
-  const version = await run(path, ["--version"], options);
-  signal.throwIfAborted();
-  if (!version.ok) return version.error;
-  const number = /version (\d+\.\d+(?:\.\d+)?)/.exec(version.stdout)?.[1];
-  if (number === undefined) return new Error(`${path} --version does not look like QEMU's.`);
-  const networks = await run(path, ["-M", "none", "-netdev", "help"], options);
-  signal.throwIfAborted();
-  return { version: number, userNetwork: networks.ok && /^user$/m.test(networks.stdout) };
-}
-
-function locate(program: string): string | undefined {
-  if (!isAbsolute(program)) return findProgram(program);
-  return statSync(program, { throwIfNoEntry: false })?.isFile() === true ? program : undefined;
+function availability(installed: InstalledQemu | Error): DriverFeatures["available"] {
+  if (installed instanceof Error) {
+    const hint = installed instanceof HearthError ? installed.hint : undefined;
+    return {
+      ok: false,
+      reason: installed.message,
+      hint: hint ?? "Install it: apt-get install qemu-system-x86",
+    };
+  }
+  const { version, firmware } = installed;
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major < VERSION_MIN[0] || (major === VERSION_MIN[0] && minor < VERSION_MIN[1])) {
+    const reason = `QEMU ${version} is too old; Hearth needs ${VERSION_MIN.join(".")}.`;
+    return { ok: false, reason, hint: "Upgrade the package qemu-system-x86." };
+  }
+  if (firmware !== undefined) return { ok: true };
+  const reason = `QEMU ${version} is installed without qboot.rom, the firmware that microvms boot with.`;
+  return { ok: false, reason, hint: "Install it: apt-get install qemu-system-data" };
 }

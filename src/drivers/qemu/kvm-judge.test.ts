@@ -1,23 +1,18 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
 const BOOT = { kernel: "/none", initramfs: "/none" };
 
 test("many who ask at the same time wait for one boot, and later ones for none", async () => {
   const folder = mkdtempSync(join(tmpdir(), "judge-"));
-  const program = join(folder, "qemu");
   const starts = join(folder, "starts");
-  const script = `case "$*" in
-    --version) echo "QEMU emulator version 9.9.9" ;;
-    *netdev*) ;;
-    *) echo x >> ${starts}; exit 1 ;;
-  esac`;
-  writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const program = writeFakeQemu(folder, `echo x >> ${starts}; exit 1`, "9.9.9");
   const boots = (): number => readFileSync(starts, "utf8").trim().split("\n").length;
   const judge = new KvmJudge({ cacheFile: join(folder, "kvm.json"), program, kvmDevice: "/dev/null" });
 

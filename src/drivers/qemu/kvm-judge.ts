@@ -1,6 +1,6 @@
 import { existsSync, rmSync } from "node:fs";
 import type { Accel } from "#drivers/qemu/qemu-driver.ts";
-import { findQemuVersion } from "#drivers/qemu/features.ts";
+import { DEFAULT_QEMU, findQemuVersion } from "#drivers/qemu/installed-qemu.ts";
 import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe, KvmVerdict } from "#drivers/qemu/probe-kvm.ts";
 
@@ -59,6 +59,6 @@ export class KvmJudge {
   }
 
   async #version(signal: AbortSignal): Promise<string> {
-    return (await findQemuVersion(this.#options.program ?? "qemu-system-x86_64", signal)) ?? "none";
+    return (await findQemuVersion(this.#options.program ?? DEFAULT_QEMU, signal)) ?? "none";
   }
 }

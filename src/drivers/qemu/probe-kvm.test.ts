@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe } from "#drivers/qemu/probe-kvm.ts";
+import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
 
@@ -14,8 +15,7 @@ class Host implements Disposable {
   readonly starts = join(this.folder, "started");
 
   probe(script: string, more: Partial<KvmProbe> = {}): KvmProbe {
-    const program = join(this.folder, "qemu");
-    writeFileSync(program, `#!/bin/sh\necho x >> ${this.starts}\n${script}\n`, { mode: 0o755 });
+    const program = writeFakeQemu(this.folder, `echo x >> ${this.starts}\n${script}`);
     const cacheFile = join(this.folder, "kvm.json");
     const files = { kernel: "/none", initramfs: "/none", readyLine: /ready/, cacheFile, program };
     return { ...files, version: "7.2.22", kvmDevice: "/dev/null", ...more };

@@ -8,6 +8,7 @@ import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
 
@@ -36,9 +37,7 @@ class Place implements Disposable {
     };
   }
   program(script: string): string {
-    const path = join(this.folder, "qemu");
-    writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    return path;
+    return writeFakeQemu(this.folder, script);
   }
   [Symbol.dispose](): void {
     rmSync(this.folder, { recursive: true });
@@ -61,7 +60,7 @@ function failure(place: Place, program: string, plan = place.plan()): Promise<He
 describe("a boot that cannot succeed", () => {
   test("SV-024: fails at once when the VMM ends at once, and leaves nothing", async () => {
     using place = new Place();
-    const error = await failure(place, "/bin/false");
+    const error = await failure(place, place.program("exit 1"));
     assert.equal(error.code, "vmm.failed");
     assert.match(error.message, /exited with code 1/);
     assert.deepEqual(readdirSync(place.plan().runDir), []);
@@ -90,7 +89,11 @@ describe("a boot that cannot succeed", () => {
 
   test("BG-025: refuses a run folder that is too long for sockets, before anything starts", async () => {
     using place = new Place();
-    const error = await failure(place, "/bin/true", place.plan(join(place.folder, "r".repeat(90))));
+    const error = await failure(
+      place,
+      place.program("exit 0"),
+      place.plan(join(place.folder, "r".repeat(90))),
+    );
     assert.equal(error.code, "host.path_too_long");
   });
 

@@ -16,7 +16,8 @@ import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import { draftPath, loadVm, saveVm, settleVm, streamPath } from "#drivers/qemu/saved-vm.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
-import { qemuFeatures } from "#drivers/qemu/features.ts";
+import { findFirmware, qemuFeatures } from "#drivers/qemu/features.ts";
+import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
@@ -75,7 +76,7 @@ export class QemuDriver implements VmDriver {
   readonly #sessions = new Map<string, QemuSession>();
 
   constructor(options: QemuDriverOptions = {}) {
-    this.#program = options.program ?? "qemu-system-x86_64";
+    this.#program = options.program ?? DEFAULT_QEMU;
     this.#accel = options.accel ?? "tcg";
     this.#timing = planTiming(options.timing ?? {});
     this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
@@ -90,8 +91,9 @@ export class QemuDriver implements VmDriver {
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     signal.throwIfAborted();
     const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelFor(plan, signal);
+    const firmware = await findFirmware(this.#program, signal);
     onProgress({ stage: "boot", text: "starting QEMU" });
-    return this.#launch(plan, { accel, tscKhz: readTscKhz() }, onProgress, signal);
+    return this.#launch(plan, { accel, firmware, tscKhz: readTscKhz() }, onProgress, signal);
   }
 
   /** The guest boots, or goes on where it was saved. */
@@ -215,7 +217,8 @@ export class QemuDriver implements VmDriver {
   /** For a QEMU that takes what another one has saved. */
   async #machineFor(memory: MemoryFile, incoming: string, signal: AbortSignal): Promise<QemuMachine> {
     const { accel, version = "0" } = await this.features(signal);
-    return { accel, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming };
+    const firmware = await findFirmware(this.#program, signal);
+    return { accel, firmware, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming };
   }
 
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {

@@ -1,0 +1,130 @@
+/** Finds out what the QEMU on this host is: its version, what it was built with, and where its firmware lies. */
+import { realpathSync, statSync } from "node:fs";
+import { basename, dirname, isAbsolute, join } from "node:path";
+import { HearthError, toError } from "#base/error.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool, run } from "#host/run.ts";
+
+export const DEFAULT_QEMU = "qemu-system-x86_64";
+
+export type InstalledQemu = {
+  /** Such as "7.2.22". */
+  readonly version: string;
+  readonly userNetwork: boolean;
+  /** Undefined where QEMU's data directories have no qboot.rom. */
+  readonly firmware: QemuFirmware | undefined;
+};
+
+export type QemuFirmware = {
+  /** Absolute path of the firmware of a microvm. */
+  readonly qboot: string;
+  /** Directories that are to be searched before those that QEMU was built with. */
+  readonly dataDirs: readonly string[];
+};
+
+/**
+ * The firmware that microvms boot with. SeaBIOS 1.16.3 hangs in a microvm with virtio-blk and exactly 2048 MiB; this one
+ * boots all sizes.
+ */
+const QBOOT = "qboot.rom";
+/** hearthd finds VMMs again by the names of their programs. */
+const PROGRAM_NAME = /^qemu(?:-|$)/;
+const ASK_TIMEOUT_MS = 10_000;
+/** Below the prefix that a QEMU is installed in; Debian has a second one for SeaBIOS. */
+const DATA_DIRS = ["share/qemu", "share/seabios"];
+
+/** Answers, and those on their way: a hundred callers at once start one QEMU. */
+const asked = new Map<string, Promise<InstalledQemu | Error>>();
+
+/** Asks QEMU once per installed program; a program that was upgraded is another one. @throws the reason of `signal` */
+export async function findInstalledQemu(
+  program: string,
+  signal: AbortSignal,
+): Promise<InstalledQemu | Error> {
+  const path = locate(program);
+  if (path instanceof Error) return path;
+  const key = `${path} ${statSync(path).mtimeMs}`;
+  const known = asked.get(key);
+  if (known !== undefined) return known;
+  // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
+  const asking = askQemu(path, new AbortController().signal);
+  asked.set(key, asking);
+  const installed = await asking;
+  // The next caller may have more luck, or has installed what was missing.
+  if (installed instanceof Error || installed.firmware === undefined) asked.delete(key);
+  signal.throwIfAborted();
+  return installed;
+}
+
+/** The version of the QEMU that is installed; undefined when there is none that answers. */
+export async function findQemuVersion(program: string, signal: AbortSignal): Promise<string | undefined> {
+  const installed = await findInstalledQemu(program, signal);
+  return installed instanceof Error ? undefined : installed.version;
+}
+
+/** Says what is wrong with the name of a QEMU program; undefined when nothing is. */
+export function qemuProgramDenial(program: string): string | undefined {
+  if (program.includes("\0") || (program.includes("/") && !isAbsolute(program)))
+    return "must be a name on PATH, or an absolute path";
+  if (PROGRAM_NAME.test(basename(program))) return undefined;
+  return "must be a program whose name begins with qemu-, as hearthd finds its processes by it";
+}
+
+async function askQemu(path: string, signal: AbortSignal): Promise<InstalledQemu | Error> {
+  const options = { timeoutMs: ASK_TIMEOUT_MS, signal };
+  const version = await run(path, ["--version"], options);
+  signal.throwIfAborted();
+  if (!version.ok) return version.error;
+  const number = /version (\d+\.\d+(?:\.\d+)?)/.exec(version.stdout)?.[1];
+  if (number === undefined) return new Error(`${path} --version does not look like QEMU's.`);
+  const networks = await run(path, ["-M", "none", "-netdev", "help"], options);
+  const builtIn = await run(path, ["-L", "help"], options);
+  signal.throwIfAborted();
+  return {
+    version: number,
+    userNetwork: networks.ok && /^user$/m.test(networks.stdout),
+    firmware: findFirmware(path, builtIn.ok ? builtIn.stdout.split("\n") : []),
+  };
+}
+
+/**
+ * A QEMU that was built for /usr and unpacked elsewhere finds its firmware in /usr, which may be that of another
+ * version: what lies beside the program comes first.
+ */
+function findFirmware(program: string, builtIn: readonly string[]): QemuFirmware | undefined {
+  const prefix = dirname(dirname(program));
+  const beside = DATA_DIRS.map((name) => join(prefix, name)).filter(isDirectory);
+  const all = [...beside, ...builtIn.map((line) => line.trim()).filter(isAbsolute)];
+  const qboot = all.map((dir) => join(dir, QBOOT)).find(isFile);
+  // The jail shows no links on the way.
+  return qboot === undefined ? undefined : { qboot: realpathSync(qboot), dataDirs: beside };
+}
+
+/** The path of the program itself, links followed. */
+function locate(program: string): string | Error {
+  const path = isAbsolute(program) ? program : findProgram(program);
+  if (path === undefined || !isFile(path)) return notThere(program);
+  let real: string;
+  try {
+    real = realpathSync(path);
+  } catch (error) {
+    return toError(error);
+  }
+  const denial = qemuProgramDenial(real);
+  return denial === undefined ? real : new Error(`QEMU's program ${real} ${denial}.`);
+}
+
+function notThere(program: string): HearthError {
+  if (program === DEFAULT_QEMU) return missingTool(program);
+  return new HearthError("host.tool_missing", `\`${program}\` is not installed.`, {
+    hint: "Correct drivers.qemu.program in config.toml, or leave it out for the QEMU on PATH.",
+  });
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
