@@ -151,7 +151,7 @@ export async function importSnapshot(
   await receiveParts(archive, manifest.parts, dir, call);
   await archive.end();
   await host.disks.finishLayers(dir, snapshot.diskFormat, call.signal);
-  host.snapshots.setReady(id, await sealReceived(host, snapshot, manifest.parts, call.signal));
+  host.snapshots.setReady(id, await sealReceived(host, snapshot, manifest.parts));
   undo.keep();
   return host.snapshots.get(id);
 }
@@ -240,13 +240,11 @@ async function sealReceived(
   host: Host,
   { id, shape }: NewSnapshot,
   parts: readonly ArchivedPart[],
-  signal: AbortSignal,
 ): Promise<SnapshotPart[]> {
   const paths = snapshotPaths(host.folders, id);
   for (const { name } of parts) if (name !== "memory") await chmod(join(paths.dir, name), 0o444);
   if (shape === undefined) return [];
-  const features = await host.drivers.get(shape.driver)?.features(signal);
-  host.helper.sealMemory(id, features?.snapshots?.memoryAccess === "write");
+  host.helper.sealMemory(id);
   const sealed: SnapshotPart[] = [];
   for (const { name, sizeBytes, sha256 } of parts) {
     if (name !== "memory" && name !== "state") continue;

@@ -3,7 +3,6 @@ import { chmod } from "node:fs/promises";
 import { HearthError, invariant } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
-import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { hashFile } from "#host/hash-file.ts";
 import { fileStamp } from "#host/verified-files.ts";
 import type { SnapshotId } from "#model/ids.ts";
@@ -14,12 +13,8 @@ const ASLEEP = "of the sleeping ";
 const PARTS = ["memory", "state"] as const;
 
 /** Nobody writes to them from now on, and VMMs may read them. */
-export async function sealParts(
-  host: Host,
-  id: SnapshotId,
-  { memoryAccess }: Pick<SnapshotFeatures, "memoryAccess">,
-): Promise<void> {
-  host.helper.sealMemory(id, memoryAccess === "write");
+export async function sealParts(host: Host, id: SnapshotId): Promise<void> {
+  host.helper.sealMemory(id);
   await chmod(snapshotPaths(host.folders, id).state, 0o444);
 }
 

@@ -132,7 +132,7 @@ export class Snapshots {
       },
       seal: async () => {
         if (features === undefined) return [];
-        await sealParts(host, id, features);
+        await sealParts(host, id);
         // A fork's memory is gone before anybody could change it.
         return how.kind === "fork" ? [] : hashParts(host, id, call.signal);
       },

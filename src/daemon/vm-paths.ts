@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Folders } from "#base/folders.ts";
+import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import { findDisk } from "#storage/disk-layers.ts";
@@ -12,6 +13,8 @@ export type VmPaths = {
   /** Of whichever format it is. */
   readonly disk: string;
   readonly saveDir: string;
+  /** Left by a hearthd that was killed while it restored this VM. */
+  readonly memoryCopy: string;
   readonly console: string;
   readonly vmmLog: string;
 };
@@ -27,6 +30,7 @@ export function vmPaths(folders: Folders, id: VmId): VmPaths {
     jailDir: join(jailsDir(folders), id),
     disk: findDisk(stateDir).path,
     saveDir: join(stateDir, "save"),
+    memoryCopy: join(stateDir, MEMORY_COPY_FILE),
     console: join(stateDir, "console.log"),
     vmmLog: join(stateDir, "vmm.log"),
   };

@@ -92,8 +92,6 @@ export type SnapshotFeatures = {
    * differ by one letter do not fit.
    */
   readonly fits: string;
-  /** What a VMM needs of a saved memory to map it: old QEMUs insist on the right to write, and do not. */
-  readonly memoryAccess: "read" | "write";
   /** Sentences: what a VM that was restored does not have that one that was booted has. */
   readonly weaknesses: readonly string[];
 };
@@ -120,7 +118,8 @@ export interface Ballooner {
   /**
    * Asks the guest to make do with so much. Resolves when it does, or when it has stopped moving towards it: a guest
    * gives only what it can spare. The wish stands after that.
-   * @throws HearthError `vm.gone`
+   * @throws HearthError `vm.gone`; `feature.missing` for less than it has, where the VMM could not free the memory of
+   * this VM; nothing is asked of the guest then
    */
   setMemory(handle: VmHandle, bytes: number, signal: AbortSignal): Promise<GuestMemory>;
 }
@@ -169,6 +168,12 @@ export type SaveHooks = {
   readonly halted: () => Promise<void>;
 };
 
+/**
+ * A VM's own copy of a guest memory file, in its state directory, for a VMM that cannot map it read-only. A driver
+ * removes the name as soon as the VMM has the file; a hearthd that is killed before that leaves it.
+ */
+export const MEMORY_COPY_FILE = "memory.own";
+
 /** An optional part of a driver, there when its feature `snapshots` is. */
 export interface Snapshotter {
   /**
@@ -184,7 +189,7 @@ export interface Snapshotter {
    */
   settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void>;
   /**
-   * Like `boot`, but the guest goes on where it was saved. Files are mapped, and never written to; they have to stay
+   * Like `boot`, but the guest goes on where it was saved. No VMM has the files open for writing; they have to stay
    * while a VM has them. On failure nothing of this VM is left on the host.
    * @throws HearthError `snapshot.failed` when the VMM refuses what was saved, and what `boot` throws.
    */

@@ -110,14 +110,11 @@ export class PrivilegedVerbs {
     ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { id: 0, mode: PRIVATE }));
   }
 
-  /**
-   * A saved memory is hearthd's, and VMMs may read it. `writable`: they may open it for writing, too, which old ones
-   * insist on.
-   */
-  sealMemory(snapshot: string, writable: boolean): void {
+  /** Makes a guest memory file hearthd's: VMMs may read it, and none may write to it. */
+  sealMemory(snapshot: string): void {
     const root = this.#roots.snapshots;
     const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
-    claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: writable ? 0o666 : 0o444 });
+    claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: 0o444 });
   }
 
   /** Returns its folder; undefined where `gaps.cgroup` says why. @throws HearthError `input.invalid` */

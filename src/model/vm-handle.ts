@@ -23,6 +23,11 @@ export type VmHandle = {
   readonly isolation?: IsolationInForce | undefined;
   /** What it was restored from, and maps. */
   readonly snapshot?: SnapshotId | undefined;
+  /**
+   * Whether the guest's memory is a file that other VMs map, so that the VMM can free none of it. Undefined: a VMM
+   * that an earlier hearthd has started, where one that was restored does.
+   */
+  readonly sharesMemory?: boolean | undefined;
   /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
   readonly stateDir: string;
   /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */

@@ -164,7 +164,7 @@ export class FakeDriver implements VmDriver {
     accel: "tcg",
     pause: true,
     layeredDisks: true,
-    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", memoryAccess: "read", weaknesses: [] },
+    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", weaknesses: [] },
     kernelFormat: "bzimage",
     preference: 1,
     nested: { cpusMax: 1 },

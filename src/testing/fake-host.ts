@@ -84,7 +84,7 @@ export type FakeHostOptions = {
 
 /** The features of a driver whose disks are in layers. */
 export const LAYERED: Partial<DriverFeatures> = {
-  snapshots: { diskFormat: "qcow2", fits: "fake 1.0.0", memoryAccess: "read", weaknesses: [] },
+  snapshots: { diskFormat: "qcow2", fits: "fake 1.0.0", weaknesses: [] },
 };
 
 /** One life of hearthd on a `FakeMachine`. */

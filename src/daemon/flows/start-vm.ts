@@ -97,7 +97,11 @@ export const START_VM: Flow<StartContext> = {
     {
       name: "boot",
       run: ({ host, start }) => boot(host, need(start)),
-      undo: ({ host, id, start }) => endVmm(host, id, start),
+      undo: async ({ host, id, start }) => {
+        const { stateDir, memoryCopy } = vmPaths(host.folders, id);
+        await endVmm(host, id, start);
+        await host.files.removeTree(stateDir, memoryCopy);
+      },
     },
     {
       name: "give the identity",

@@ -56,7 +56,6 @@ function snapshotFeatures(
     snapshots: {
       diskFormat: "raw",
       fits: `firecracker ${version}, ${cpu}`,
-      memoryAccess: "read",
       weaknesses: clock === undefined ? [LAZY_MEMORY] : [LAZY_MEMORY, asSentences(clock)],
     },
   };

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { GuestMemory } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 
 /** QEMU tells of a change once a second at most; asking costs it nothing. */
 const ASK_EVERY_MS = 50;
@@ -12,6 +14,27 @@ export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promi
   const { actual } = await monitor.send("query-balloon", undefined, deadlineMs);
   const size = await monitor.send("query-memory-size-summary", undefined, deadlineMs);
   return { bytes: actual, maxBytes: size["base-memory"] };
+}
+
+/**
+ * Refuses to ask a guest for memory that QEMU could not free, because the guest's memory is a file that it may only
+ * read: it would count the pages as free, and write a line into its log for each of them.
+ * @throws HearthError `feature.missing`
+ */
+export async function assertFrees(
+  monitor: QmpMonitor,
+  { sharesMemory, snapshot }: Pick<VmHandle, "sharesMemory" | "snapshot">,
+  bytes: number,
+  deadlineMs: number,
+): Promise<void> {
+  // One of an earlier hearthd, which did not say: where it was restored, it maps a file that is not its own.
+  if (!(sharesMemory ?? snapshot !== undefined)) return;
+  if (bytes >= (await readMemory(monitor, deadlineMs)).bytes) return;
+  throw new HearthError(
+    "feature.missing",
+    "QEMU cannot free memory of this VM while it runs: it was restored, and shares a guest memory file with other VMs.",
+    { hint: "Stop the VM and start it: it boots then. VMs that are made with --cold give memory back, too." },
+  );
 }
 
 /** Resolves when the guest has so much, or has not moved for a while. */

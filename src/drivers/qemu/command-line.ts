@@ -20,8 +20,6 @@ export type QemuMachine = {
   readonly tscKhz: number | undefined;
   /** A file for the guest's memory, which a VM that was saved is restored from, or saved to. */
   readonly memory?: MemoryFile | undefined;
-  /** This QEMU maps such a file without the right to write to it. */
-  readonly mapsReadOnly?: boolean | undefined;
   /** The file that a saved VM is loaded from: it is its stdin. */
   readonly incoming?: string | undefined;
 };
@@ -75,10 +73,11 @@ export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   ];
 }
 
-/** A file that is to be made lies in the folder for what is saved. */
-function memoryFiles(plan: BootPlan, { memory, mapsReadOnly = false }: QemuMachine): JailFile[] {
+/** A file that is to be made lies in the folder for what is saved. One that others read is shown read-only. */
+function memoryFiles(plan: BootPlan, { memory }: QemuMachine): JailFile[] {
   if (memory === undefined) return [];
-  if (memory.map === "copy") return [{ path: memory.path, access: mapsReadOnly ? "read" : "write" }];
+  if (memory.map === "shared") return [{ path: memory.path, access: "read" }];
+  if (memory.map === "own") return [{ path: memory.path, access: "write" }];
   invariant(plan.saveDir !== undefined, "what is saved has a folder");
   return [{ path: plan.saveDir, access: "write" }];
 }
@@ -165,21 +164,27 @@ const ANY_PLAN: BootPlan = {
 /** Virtio devices are on the machine's PCI bus, or are plain memory on a machine that has none. */
 type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
+/** Keeps the host's kernel from merging equal pages of several guests, and core dumps from holding guest memory. */
+const PRIVATE_MEMORY = "mem-merge=off,dump-guest-core=off";
+/** A guest that runs no VMs does not reach the code of KVM's nesting; both `host` and `max` would offer it. */
+const NO_NESTING = "vmx=off,svm=off";
+
 function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
-  const memory = memoryArguments(plan.memoryBytes, machine.memory, machine.mapsReadOnly ?? false);
+  const memory = memoryArguments(plan.memoryBytes, machine.memory);
   const size = ["-m", `size=${plan.memoryBytes}B`, ...memory, "-smp", String(plan.cpus)];
   if (plan.nested) {
     // The machine that KVM's nesting is used on. EPYC is the smallest model that QEMU emulates with SVM.
     const cpu = machine.accel === "kvm" ? "host" : "EPYC,+svm,+npt";
-    return ["-M", `q35,memory-backend=${MEMORY_ID}`, "-accel", acceleratorOf(machine), "-cpu", cpu, ...size];
+    const q35 = `q35,memory-backend=${MEMORY_ID},${PRIVATE_MEMORY}`;
+    return ["-M", q35, "-accel", acceleratorOf(machine), "-cpu", cpu, ...size];
   }
   return [
     // Virtio devices are announced through ACPI: Debian's cloud kernel does not read them from its command line.
     // Without pit and pic that kernel finds no timer in emulation.
-    ["-M", `microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=${MEMORY_ID}`],
+    ["-M", `microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=${MEMORY_ID},${PRIVATE_MEMORY}`],
     ["-bios", machine.firmware.qboot],
     ["-accel", acceleratorOf(machine)],
-    ["-cpu", machine.accel === "kvm" ? "host" : "max"],
+    ["-cpu", `${machine.accel === "kvm" ? "host" : "max"},${NO_NESTING}`],
     size,
     ["-global", "virtio-mmio.force-legacy=false"],
   ].flat();

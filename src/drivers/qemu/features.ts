@@ -74,8 +74,10 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
   };
 }
 
-const MAPS_WRITABLE =
-  "QEMU before 8.2 maps what this VM was restored from with the right to write to it: a VMM that was broken into could change what other VMs start from.";
+const COPIES_MEMORY =
+  "QEMU before 8.2 opens a guest memory file for writing, so each restored VM begins with its own copy of it: restoring takes longer, and takes disk space and memory that newer versions share between VMs.";
+const SHARES_MEMORY =
+  "A restored VM cannot give memory back while it runs, because it shares its guest memory file with other VMs.";
 
 function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): SnapshotFeatures {
   // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
@@ -83,8 +85,7 @@ function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): Sna
   return {
     diskFormat: "qcow2",
     fits: `qemu ${version}, ${cpu}, machine ${machineRevision(accel)}`,
-    memoryAccess: mapsReadOnly(version) ? "read" : "write",
-    weaknesses: mapsReadOnly(version) ? [] : [MAPS_WRITABLE],
+    weaknesses: [mapsReadOnly(version) ? SHARES_MEMORY : COPIES_MEMORY],
   };
 }
 

@@ -1,32 +1,42 @@
-/** Where a guest's memory lies: QEMU's own, or a file that was saved, which is mapped. */
+/**
+ * Where a guest's memory lies: QEMU's own, or a file.
+ *
+ * A file that several VMs map is never open for writing in any of their VMMs. A private mapping alone does not
+ * protect it: a balloon that inflates punches holes into the file, and a VMM that was broken into has its descriptor.
+ * QEMU maps a read-only file copy-on-write since 8.2. An older one gets a copy that belongs to its VM alone.
+ */
 
-/** `write`: the guest's memory is the file. `copy`: it begins as the file is, and what is written stays with the VM. */
-export type MemoryFile = { readonly path: string; readonly map: "write" | "copy" };
+export type MemoryFile = {
+  readonly path: string;
+  /**
+   * `draft`: guest memory is written to the file, which becomes a guest memory file. `shared`: a file that other VMs
+   * map as well; opened read-only, and writes stay with the VM. `own`: a copy for this VM; writes to memory stay out
+   * of it, and memory that the guest gives back becomes a hole in it.
+   */
+  readonly map: "draft" | "shared" | "own";
+};
 
 /** The name under which QEMU saves it: the same for all that a saved memory is to fit. */
 export const MEMORY_ID = "mem";
 
-/** The first QEMU that maps a file which it may only read, and lets the guest write all the same. */
+/** The first QEMU that maps a file copy-on-write that it may only read. */
 const READ_ONLY_VERSION_MIN = [8, 2] as const;
 
+const MODES: Readonly<Record<MemoryFile["map"], string>> = {
+  draft: "share=on",
+  shared: "share=off,readonly=on,rom=off",
+  own: "share=off",
+};
+
 /** Pure. */
-export function memoryArguments(
-  memoryBytes: number,
-  file: MemoryFile | undefined,
-  readOnly: boolean,
-): string[] {
+export function memoryArguments(memoryBytes: number, file: MemoryFile | undefined): string[] {
   const common = `id=${MEMORY_ID},size=${memoryBytes}B`;
   if (file === undefined) return ["-object", `memory-backend-ram,${common}`];
   const path = `mem-path=${file.path.replaceAll(",", ",,")}`;
-  const share = file.map === "write" ? "share=on" : "share=off";
-  const mode = readOnly && file.map === "copy" ? ",readonly=on,rom=off" : "";
-  return ["-object", `memory-backend-file,${common},${path},${share}${mode}`];
+  return ["-object", `memory-backend-file,${common},${path},${MODES[file.map]}`];
 }
 
-/**
- * Whether this QEMU maps a saved memory without the right to write to it. Older ones open the file for writing, so
- * that a VMM that was broken into could change what other VMs start from.
- */
+/** Whether this QEMU can map a guest memory file that it has open for reading only. */
 export function mapsReadOnly(version: string): boolean {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   const [first, second] = READ_ONLY_VERSION_MIN;

@@ -10,10 +10,11 @@ import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
-import { inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
+import { assertFrees, inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
 import { limitDisks } from "#drivers/qemu/disk-limits.ts";
 import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
+import { MemoryCopy } from "#drivers/qemu/memory-copy.ts";
 import { draftPath, loadVm, saveVm, settleVm, streamPath } from "#drivers/qemu/saved-vm.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { findFirmware, qemuFeatures } from "#drivers/qemu/features.ts";
@@ -135,6 +136,7 @@ export class QemuDriver implements VmDriver {
       agentSocket: sockets.agent,
       monitorSocket: sockets.monitor,
       consoleSocket: sockets.console,
+      sharesMemory: machine.memory?.map === "shared",
     };
     const session = this.#newSession(handle, starting.launched.exit);
     undo.add("session", () => this.#drop(session));
@@ -173,6 +175,7 @@ export class QemuDriver implements VmDriver {
     },
     setMemory: async (handle, bytes, signal) => {
       const monitor = await this.#session(handle).monitor(signal);
+      await assertFrees(monitor, handle, bytes, this.#timing.commandDeadlineMs);
       return inflateTo(monitor, bytes, this.#timing.commandDeadlineMs, signal);
     },
   };
@@ -186,18 +189,32 @@ export class QemuDriver implements VmDriver {
     settle: (plan, saved, signal) => asSnapshotFailure(this.#settle(plan, saved, signal), signal),
     restore: async (plan, saved, onProgress, signal) => {
       signal.throwIfAborted();
-      const machine = await this.#machineFor({ path: saved.memory, map: "copy" }, saved.state, signal);
       onProgress({ stage: "boot", text: "restoring" });
-      return asSnapshotFailure(this.#launch(plan, machine, onProgress, signal), signal);
+      return asSnapshotFailure(this.#restore(plan, saved, onProgress, signal), signal);
     },
   };
+
+  /** From the file itself where QEMU only reads it; otherwise from a copy that this VM alone has. */
+  async #restore(
+    plan: BootPlan,
+    saved: SavedState,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+  ): Promise<VmHandle> {
+    const { version = "0" } = await this.features(signal);
+    const start = async (memory: MemoryFile): Promise<VmHandle> =>
+      this.#launch(plan, await this.#machineFor(memory, saved.state, signal), onProgress, signal);
+    if (mapsReadOnly(version)) return start({ path: saved.memory, map: "shared" });
+    await using copy = await MemoryCopy.make(plan, saved.memory, signal);
+    return await start({ path: copy.path, map: "own" });
+  }
 
   /** The draft is QEMU's to write; what is final is nobody's. */
   async #settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
     invariant(plan.saveDir !== undefined, "what is saved has a folder");
     const draft = draftPath(plan.saveDir);
     await rm(draft, { force: true });
-    const machine = await this.#machineFor({ path: draft, map: "write" }, streamPath(saved), signal);
+    const machine = await this.#machineFor({ path: draft, map: "draft" }, streamPath(saved), signal);
     await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
     undo.add(draft, () => rm(draft, { force: true }));
     const { session, starting } = await this.#startSession(plan, machine, undo, signal);
@@ -216,9 +233,9 @@ export class QemuDriver implements VmDriver {
 
   /** For a QEMU that takes what another one has saved. */
   async #machineFor(memory: MemoryFile, incoming: string, signal: AbortSignal): Promise<QemuMachine> {
-    const { accel, version = "0" } = await this.features(signal);
+    const { accel } = await this.features(signal);
     const firmware = await findFirmware(this.#program, signal);
-    return { accel, firmware, tscKhz: readTscKhz(), memory, mapsReadOnly: mapsReadOnly(version), incoming };
+    return { accel, firmware, tscKhz: readTscKhz(), memory, incoming };
   }
 
   async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {

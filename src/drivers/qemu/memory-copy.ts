@@ -1,0 +1,64 @@
+/** A guest memory file for one VM alone, for a QEMU that opens what it maps for writing. */
+import { chmod, chown, rm, stat, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { HearthError, toHearthError } from "#base/error.ts";
+import { formatSizeRounded } from "#base/sizes.ts";
+import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
+import { copySparse } from "#host/copy-sparse.ts";
+
+const STAT_BLOCK_BYTES = 512;
+
+/**
+ * Copies `memory` into the VM's state directory: by reference where the file system can, otherwise the blocks that
+ * are no holes. Disposing of it removes the name. A QEMU that has mapped the file keeps it, and its blocks are freed
+ * when that QEMU ends, however it ends.
+ */
+export class MemoryCopy implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** @throws HearthError `host.disk_full`; `snapshot.failed` when it cannot be read. Nothing is left then. */
+  static async make(
+    { stateDir, isolation }: Pick<BootPlan, "stateDir" | "isolation">,
+    memory: string,
+    signal: AbortSignal,
+  ): Promise<MemoryCopy> {
+    const path = join(stateDir, MEMORY_COPY_FILE);
+    await rm(path, { force: true }); // A hearthd that was killed has left it.
+    try {
+      await assertRoom(memory, path);
+      await copySparse(memory, path, signal);
+      await chmod(path, 0o600);
+      if (isolation.uid !== undefined) await chown(path, isolation.uid, isolation.uid);
+      return new MemoryCopy(path);
+    } catch (error) {
+      await rm(path, { force: true });
+      signal.throwIfAborted();
+      if (toHearthError(error).code === "host.disk_full") throw error;
+      throw new HearthError("snapshot.failed", `Cannot copy the guest memory file ${memory}`, {
+        cause: error,
+      });
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return rm(this.path, { force: true });
+  }
+}
+
+async function assertRoom(memory: string, path: string): Promise<void> {
+  const { blocks } = await stat(memory);
+  const { bavail, bsize } = await statfs(dirname(path));
+  const needed = blocks * STAT_BLOCK_BYTES;
+  const free = bavail * bsize;
+  if (needed <= free) return;
+  throw new HearthError(
+    "host.disk_full",
+    `Cannot copy the guest memory file for this VM: it takes ${formatSizeRounded(needed)}, and ${dirname(path)} has ${formatSizeRounded(free)} left.`,
+    { hint: "Free some space with `hearth prune`, or install QEMU 8.2 or newer, which needs no copy." },
+  );
+}
