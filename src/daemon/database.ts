@@ -60,6 +60,16 @@ export function transaction<Result>(database: DatabaseSync, work: () => Result):
   }
 }
 
+/** Commits `work` without waiting for the disk; the next commit that waits takes it along. */
+export function withoutSync<Result>(database: DatabaseSync, work: () => Result): Result {
+  database.exec("PRAGMA synchronous = NORMAL");
+  try {
+    return work();
+  } finally {
+    database.exec("PRAGMA synchronous = FULL");
+  }
+}
+
 /** SQLite's result codes that a person can do something about: sqlite.org/rescode.html. */
 const SQLITE = {
   busy: 5,

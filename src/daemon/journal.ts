@@ -1,6 +1,8 @@
 /**
  * What flows have begun and done, so that a hearthd that was killed can take it back or go on.
- * "started" is written before the work: after a crash it means "may have happened".
+ * "started" is written before the work: after a crash it means "may have happened". It is on the disk before the work
+ * begins, and the end of a flow is before anybody hears of it. "done" and "undone" do not wait for the disk: where a
+ * power cut takes one, the step is undone or finished once more, and both may be done twice.
  */
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { Store } from "#daemon/store.ts";
@@ -39,7 +41,7 @@ export class Journals {
     const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
     this.#store.transaction(
       () => this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()),
-      makesRoom(kind),
+      { reserve: makesRoom(kind) },
     );
     return this.#journal(id, kind, 0);
   }
@@ -73,15 +75,17 @@ export class Journals {
     const insert = "INSERT INTO flow_steps (flow_id, seq, step, event, at_ms) VALUES (?, ?, ?, ?, ?)";
     return {
       write: (step, event) => {
-        this.#store.transaction(
-          () => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()),
-          makesRoom(kind) || event === "undone",
-        );
+        this.#store.transaction(() => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()), {
+          reserve: makesRoom(kind) || event === "undone",
+          synced: event === "started",
+        });
         this.#onWrite(kind, step, event);
       },
       // The flow has ended, one way or the other: nothing is open any more.
       [Symbol.dispose]: () => {
-        this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id), true);
+        this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id), {
+          reserve: true,
+        });
       },
     };
   }

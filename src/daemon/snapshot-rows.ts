@@ -45,18 +45,20 @@ export class SnapshotRows {
   touchIfThere(id: SnapshotId | undefined): void {
     if (id === undefined) return;
     const sql = "UPDATE snapshots SET last_used_at_ms = ? WHERE id = ?";
-    this.#store.transaction(() => this.#store.statement(sql).run(this.#now(), id));
+    this.#store.transaction(() => this.#store.statement(sql).run(this.#now(), id), { synced: false });
   }
 
   /** Nobody starts from it any more, and it is not listed. Idempotent. */
   retire(id: SnapshotId): void {
     const sql = "UPDATE snapshots SET ready = 0, name = NULL WHERE id = ?";
-    this.#store.transaction(() => this.#store.statement(sql).run(id), true);
+    this.#store.transaction(() => this.#store.statement(sql).run(id), { reserve: true });
   }
 
   /** Idempotent. */
   delete(id: SnapshotId): void {
-    this.#store.transaction(() => this.#store.statement("DELETE FROM snapshots WHERE id = ?").run(id), true);
+    this.#store.transaction(() => this.#store.statement("DELETE FROM snapshots WHERE id = ?").run(id), {
+      reserve: true,
+    });
   }
 
   /** Newest first; those that are not ready, too. */

@@ -177,3 +177,17 @@ test("a commit is on the disk when it returns", (t) => {
   using database = openDatabase(join(folder(t), "hearth.db"), MIGRATIONS);
   assert.deepEqual({ ...database.prepare("PRAGMA synchronous").get() }, { synchronous: 2 }, "FULL");
 });
+
+test("a commit that does not wait for the disk leaves the next ones waiting, also when it fails", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  const level = (): unknown => store.statement("PRAGMA synchronous").get()?.["synchronous"];
+  const levels: unknown[] = [];
+  store.transaction(() => levels.push(level()), { synced: false });
+  const fails = (): never => {
+    throw new TypeError("no");
+  };
+  assert.throws(() => store.transaction(fails, { synced: false }));
+  store.transaction(() => levels.push(level()));
+  assert.deepEqual(levels, [1, 2], "NORMAL, then FULL");
+  store.close();
+});

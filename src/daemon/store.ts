@@ -3,7 +3,7 @@ import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorChain, HearthError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
-import { databaseError, openDatabase, transaction } from "#daemon/database.ts";
+import { databaseError, openDatabase, transaction, withoutSync } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Reserve } from "#daemon/reserve.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
@@ -15,6 +15,16 @@ import type { VmRecord } from "#model/vm.ts";
 export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "state"> & {
   /** Its life is tied to a client's connection: a hearthd that restarts takes it away. */
   readonly bound: boolean;
+};
+
+export type CommitOptions = {
+  /** Whether the commit may use the space that is kept for a full disk. False when left out. */
+  readonly reserve?: boolean;
+  /**
+   * Whether the commit is on the disk when it returns. True when left out. False saves the fdatasync(2): a crash of
+   * hearthd loses nothing, and a power cut may lose the commit unless a synced one came after it.
+   */
+  readonly synced?: boolean;
 };
 
 type VmRow = {
@@ -139,7 +149,8 @@ export class Store {
   }
 
   touch(id: VmId): void {
-    this.#guard(() => this.#run("UPDATE vms SET last_used_at_ms = ? WHERE id = ?", [this.#now(), id]));
+    const sql = "UPDATE vms SET last_used_at_ms = ? WHERE id = ?";
+    this.transaction(() => this.#run(sql, [this.#now(), id]), { synced: false });
   }
 
   /** VMs that lived for one client's connection. */
@@ -158,9 +169,10 @@ export class Store {
     this.#reserve.fill(); // Its disk has made room.
   }
 
-  /** For the journal, which lives in the same file. With `reserve`, also on a full disk. */
-  transaction<Result>(work: () => Result, reserve = false): Result {
-    const all = (): Result => transaction(this.#database, work);
+  /** Runs `work` as one transaction, for the rows of others that live in the same file. */
+  transaction<Result>(work: () => Result, { reserve = false, synced = true }: CommitOptions = {}): Result {
+    const commit = (): Result => transaction(this.#database, work);
+    const all = (): Result => (synced ? commit() : withoutSync(this.#database, commit));
     return reserve ? this.#guardWithReserve(all) : this.#guard(all);
   }
 
