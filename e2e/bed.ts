@@ -27,6 +27,7 @@ import type { Vm } from "#api/wire.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
+import { testedQemu } from "./tested-qemu.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
@@ -54,6 +55,8 @@ export type BedOptions = {
    * command, so that every test that does not say `false` shows that such a VM is like any other.
    */
   readonly warm?: boolean | undefined;
+  /** VMs have the QEMU on PATH, whichever is tested. */
+  readonly hostQemu?: boolean | undefined;
 };
 
 export class Bed {
@@ -63,11 +66,13 @@ export class Bed {
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
   readonly #usesTemplates: boolean;
+  readonly #hostQemu: boolean;
   #templates: Promise<readonly string[]> | undefined;
   #templateIds: readonly string[] = [];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor({ config = "", warm }: BedOptions = {}) {
+  constructor({ config = "", warm, hostQemu = false }: BedOptions = {}) {
+    this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && process.env["HEARTH_E2E_WARM"] === "1";
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hb-");
@@ -91,7 +96,9 @@ export class Bed {
   configure(config: string, warm: boolean): void {
     const { warm: given, ...others } = parse(config);
     mkdirSync(this.folders.config, { recursive: true });
-    const document = { ...others, warm: { enabled: warm, ...(given as object | undefined) } };
+    const program = this.#hostQemu ? undefined : testedQemu();
+    const drivers = program === undefined ? {} : { drivers: { qemu: { program } } };
+    const document = { ...drivers, ...others, warm: { enabled: warm, ...(given as object | undefined) } };
     writeFileSync(join(this.folders.config, "config.toml"), stringify(document));
   }
 

@@ -1,11 +1,14 @@
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { driverContract } from "#testing/driver-contract.ts";
+import { testedQemu } from "./tested-qemu.ts";
 import { TinyVms } from "./tiny-vms.ts";
 
 /** Nothing else on a test host has it. */
 const UID = 1_999_000_000;
 const uid = process.geteuid?.() === 0 ? UID : undefined;
+
+const timing = { heartbeatMs: 200, answerDeadlineMs: 150 };
 
 const WALLS = {
   QEMU: UNCONFINED,
@@ -16,7 +19,7 @@ for (const [name, isolation] of Object.entries(WALLS)) {
   driverContract(name, async () => {
     const vms = new TinyVms(isolation);
     return {
-      makeDriver: () => new QemuDriver({ timing: { heartbeatMs: 200, answerDeadlineMs: 150 } }),
+      makeDriver: () => new QemuDriver({ program: testedQemu(), timing }),
       makePlan: (act) => vms.plan(act),
       counted: (vm) => vms.counted(vm),
       savedFiles: (called) => vms.savedFiles(called),

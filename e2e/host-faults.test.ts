@@ -81,7 +81,7 @@ test("L2: a read-only state folder: host.read_only with the cure", { skip }, asy
 });
 
 test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is left", { skip }, async () => {
-  const bed = new Bed();
+  const bed = new Bed({ hostQemu: true });
   const mounts = without(bed, QEMU);
   const script = `
     hearth doctor | grep -A2 qemu

@@ -20,12 +20,13 @@ import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { diskFromSnapshot, findDisk, finishLayers, freezeDisk } from "#storage/disk-layers.ts";
 import { createDisk } from "#storage/disks.ts";
+import { testedQemu } from "./tested-qemu.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const AGENT_MS = 90_000;
 const signal = AbortSignal.timeout(600_000);
 const folder = mkdtempSync(join(tmpdir(), "hs-"));
-const driver = new QemuDriver({ accel: "tcg" });
+const driver = new QemuDriver({ program: testedQemu(), accel: "tcg" });
 const running: VmHandle[] = [];
 
 after(async () => {

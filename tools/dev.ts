@@ -10,6 +10,7 @@ import { delimiter, dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
+import { errorChain } from "#base/error.ts";
 
 type Counts = { tests: number; passed: number; failed: number; skipped: number };
 type Outcome = { group: string; ok: boolean; seconds: number; counts: Counts | undefined };
@@ -31,6 +32,12 @@ const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
 
 /** Files whose VMs are saved and go on anyway; in the time that CI has, they run once. HEARTH_E2E=all runs them, too. */
 const ABOUT_SAVED_VMS = /\/(crash|damaged|forks|identity|pools|saved|snapshot|suspend|warm)[^/]*$/;
+
+/** Files that start QEMU without hearthd. */
+const OF_EACH_QEMU = /\/(driver-contract|sizes)\.test/;
+/** The QEMU of e2e tests, or "host" for the one on PATH: e2e/tested-qemu.ts. */
+const TESTED_QEMU = "HEARTH_E2E_QEMU";
+const SECOND_QEMU_MS = 900_000;
 
 const GROUPS: Readonly<Record<string, Group>> = {
   check: async () => allOf([types, lint, format, goLint]),
@@ -179,12 +186,31 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   return { ok, counts };
 }
 
-/** The same tests with VMs that go on from warm templates: e2e/bed.ts makes them. L7. */
+/**
+ * The same tests with VMs that start from warm templates, which e2e/bed.ts makes, and with the second QEMU, if the host
+ * can run one: so both are tested in one run.
+ */
 async function e2eWarm() {
+  if (process.env[TESTED_QEMU] !== undefined) return testsOfWarmVms();
+  const { e2eCacheDir, findSecondQemu } = await import("./second-qemu.ts");
+  try {
+    const found = await findSecondQemu(e2eCacheDir(), AbortSignal.timeout(SECOND_QEMU_MS));
+    console.log(found.ok ? `QEMU ${found.version}: ${found.program}` : `The host's QEMU: ${found.reason}`);
+    if (found.ok) process.env[TESTED_QEMU] = found.program;
+    return await testsOfWarmVms();
+  } catch (error) {
+    failures.push(errorChain(error));
+    return { ok: false };
+  } finally {
+    delete process.env[TESTED_QEMU];
+  }
+}
+
+async function testsOfWarmVms() {
   const all = process.env["HEARTH_E2E"] === "all";
   const files = globSync(E2E_TESTS)
     .filter((file) => all || !ABOUT_SAVED_VMS.test(file))
-    .filter((file) => OPEN_BED.test(readFileSync(file, "utf8")));
+    .filter((file) => OF_EACH_QEMU.test(file) || OPEN_BED.test(readFileSync(file, "utf8")));
   process.env["HEARTH_E2E_WARM"] = "1";
   try {
     return await testFiles(files, E2E_AT_ONCE, E2E_TIMEOUT_MS);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseSourcesLines } from "#host/apt-sources.ts";
-import { planDebianSources } from "#images/debian-sources.ts";
+import { planBackportsSource, planDebianSources } from "#images/debian-sources.ts";
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const hasAll = (): boolean => true;
@@ -28,6 +28,13 @@ test("an image of another suite comes from the same mirrors, with Debian's keys"
     `deb [signed-by=${KEYRING}] https://mirror.example/debian trixie-updates main`,
     `deb [signed-by=${KEYRING}] https://mirror.example/debian-security trixie-security main`,
   ]);
+});
+
+test("backports come from the mirror of their suite, with its keys", () => {
+  assert.equal(
+    planBackportsSource(HOST, "bookworm", hasAll),
+    "deb [signed-by=/etc/apt/ours.gpg] https://mirror.example/debian bookworm-backports main",
+  );
 });
 
 test("a host without Debian's sources takes Debian's own mirrors", () => {

@@ -29,6 +29,16 @@ export function planDebianSources(
   ];
 }
 
+/** Plans the line of sources.list(5) for the backports of a suite of Debian, from where the suite itself comes. */
+export function planBackportsSource(
+  host: readonly AptSource[],
+  suite: string,
+  hasFile: (path: string) => boolean = existsSync,
+): string {
+  const [main = ""] = planDebianSources(host, suite, hasFile);
+  return main.replace(` ${suite} `, ` ${suite}-backports `);
+}
+
 type Choice = { readonly uri: string; readonly source: AptSource | undefined };
 
 /** A source of this very suite, or one of another suite of Debian, whose mirror has this one too. */

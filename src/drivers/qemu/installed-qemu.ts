@@ -30,8 +30,8 @@ const QBOOT = "qboot.rom";
 /** hearthd finds VMMs again by the names of their programs. */
 const PROGRAM_NAME = /^qemu(?:-|$)/;
 const ASK_TIMEOUT_MS = 10_000;
-/** Below the prefix that a QEMU is installed in; Debian has a second one for SeaBIOS. */
-const DATA_DIRS = ["share/qemu", "share/seabios"];
+/** Below the prefix that a QEMU is installed in; the last two are Debian's. */
+const DATA_DIRS = ["share/qemu", "share/seabios", "lib/ipxe/qemu"];
 
 /** Answers, and those on their way: a hundred callers at once start one QEMU. */
 const asked = new Map<string, Promise<InstalledQemu | Error>>();

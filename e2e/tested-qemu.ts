@@ -1,0 +1,11 @@
+/** What HEARTH_E2E_QEMU is when the host's own QEMU is meant. */
+const HOST = "host";
+
+/**
+ * The QEMU that VMs of this run have, where it is not the one on PATH. tools/dev.ts sets it for `e2e-warm`, so that two
+ * QEMUs are tested in one run.
+ */
+export function testedQemu(): string | undefined {
+  const program = process.env["HEARTH_E2E_QEMU"];
+  return program === HOST ? undefined : program;
+}
