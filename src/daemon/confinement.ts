@@ -24,7 +24,7 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
 /** The VM's uid, if its jail is to have one, and an empty place for the jail: VS-015. Idempotent. */
 export async function leaseUid(host: Host, vm: VmRecord): Promise<void> {
   await host.helper.removeJail(vm.id);
-  if (vm.spec.isolation.jail) host.helper.leaseUid(vm.id);
+  if (vm.spec.isolation.jail) await host.helper.leaseUid(vm.id);
 }
 
 /** What the VMM writes belongs to the VM's uid then. What it only reads may belong to several VMs at once. */
@@ -33,13 +33,13 @@ export function giveFiles(host: Host, vm: VmRecord): void {
   for (const { name, readOnly } of vm.spec.volumes) if (!readOnly) host.helper.giveVolume(vm.id, name);
 }
 
-/** To be called when the VMM is gone. Idempotent. */
+/** Gives the VM's uid and files back, once its VMM has ended and its cgroup is removed. Idempotent. */
 export async function releaseUid(host: Host, id: VmId): Promise<void> {
   for (const { name, readOnly } of host.store.findVm(id)?.spec.volumes ?? [])
     if (!readOnly) host.helper.takeVolume(id, name);
   host.helper.takeFiles(id);
   await host.helper.removeJail(id);
-  host.helper.releaseUid(id);
+  await host.helper.releaseUid(id, AbortSignal.timeout(REMOVE_DEADLINE_MS));
 }
 
 /** Idempotent. */
@@ -64,10 +64,13 @@ export async function removeCgroup(host: Host, id: VmId): Promise<void> {
   await host.helper.removeCgroup(id, AbortSignal.timeout(REMOVE_DEADLINE_MS));
 }
 
-/** When the VMM is gone: nothing of its walls is left. Idempotent. */
+/**
+ * Removes the isolation of a VMM that has ended: first its cgroup, with every process in it, and then its uid, which
+ * the next VM may get. Idempotent.
+ */
 export async function liftWalls(host: Host, id: VmId): Promise<void> {
-  await releaseUid(host, id);
   await removeCgroup(host, id);
+  await releaseUid(host, id);
 }
 
 /** What a boot gets of what was chosen, with a sentence for all that it does not. */

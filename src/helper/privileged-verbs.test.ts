@@ -15,7 +15,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
-import { findProcess } from "#host/procfs.ts";
+import { findProcess, listUids } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
 
 const VM = "vm-aaaaaaaaaaaa";
 const UIDS = { first: 1_980_000_000, count: 100 };
@@ -75,7 +76,7 @@ type Verb = (helper: PrivilegedVerbs, vm: string) => unknown;
 const VERBS: Readonly<Record<string, Verb>> = {
   leaseUid: (helper, vm) => helper.leaseUid(vm),
   uidOf: (helper, vm) => helper.uidOf(vm),
-  releaseUid: (helper, vm) => helper.releaseUid(vm),
+  releaseUid: (helper, vm) => helper.releaseUid(vm, never),
   giveFiles: (helper, vm) => helper.giveFiles(vm),
   giveVolume: (helper, vm) => helper.giveVolume(vm, "data"),
   takeVolume: (helper, vm) => helper.takeVolume(vm, "data"),
@@ -136,10 +137,10 @@ for (const [name, verb] of Object.entries(VERBS)) {
 }
 
 describe("a VM's own files", { skip: !isRoot }, () => {
-  test("belong to its uid from giving to taking, and no other file does", () => {
+  test("belong to its uid from giving to taking, and no other file does", async () => {
     using place = new Place();
     const helper = place.helper();
-    const uid = helper.leaseUid(VM);
+    const uid = await helper.leaseUid(VM);
     assert.ok(uid);
     helper.giveFiles(VM);
     assert.deepEqual([statSync(place.disk).uid, statSync(place.runDir).uid], [uid, uid]);
@@ -148,7 +149,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     assert.deepEqual([statSync(place.runDir).uid, statSync(place.runDir).mode & 0o777], [0, 0o711]);
     helper.takeFiles(VM);
     assert.equal(statSync(place.disk).uid, 0);
-    helper.releaseUid(VM);
+    await helper.releaseUid(VM, never);
     assert.equal(helper.uidOf(VM), undefined);
   });
 
@@ -163,14 +164,14 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     },
   };
   for (const [what, tamper] of Object.entries(TAMPERED)) {
-    test(`VS-018: ${what} is refused, with a lease and without, and nothing changes owner`, () => {
+    test(`VS-018: ${what} is refused, with a lease and without, and nothing changes owner`, async () => {
       using place = new Place();
       const helper = place.helper();
       tamper(place);
       const before = place.snapshot();
       assert.throws(() => helper.giveFiles(VM), { code: "path.unmanaged" });
       assert.deepEqual(place.snapshot(), before);
-      helper.leaseUid(VM);
+      await helper.leaseUid(VM);
       assert.throws(() => helper.giveFiles(VM), { code: "path.unmanaged" });
       assert.equal(statSync(join(place.outside, "precious")).uid, 0);
       assert.equal(statSync(place.outside).uid, 0);
@@ -181,15 +182,32 @@ describe("a VM's own files", { skip: !isRoot }, () => {
   }
 });
 
+test("releasing a uid first ends a process that the VMM left behind with it", { skip: !isRoot }, async () => {
+  using place = new Place();
+  const helper = place.helper();
+  const uid = await helper.leaseUid(VM);
+  assert.ok(uid);
+  const ended = Promise.withResolvers<NodeJS.Signals | null>();
+  await startDetached("setpriv", ["--reuid", String(uid), "--clear-groups", "sleep", "1000"], {
+    cwd: "/",
+    logFile: join(place.folder, "log"),
+    onExit: (_, signal) => ended.resolve(signal),
+  });
+  while (!listUids().has(uid)) await new Promise(setImmediate); // Until setpriv has changed the uid.
+  await helper.releaseUid(VM, never);
+  assert.equal(await ended.promise, "SIGKILL");
+  assert.equal(helper.uidOf(VM), undefined);
+});
+
 describe("a volume that a VM may write", { skip: !isRoot }, () => {
   const OTHER = "vm-bbbbbbbbbbbb";
 
-  test("belongs to its uid from giving to taking, and never to two VMs", () => {
+  test("belongs to its uid from giving to taking, and never to two VMs", async () => {
     using place = new Place();
     mkdirSync(join(place.roots.vms, OTHER));
     const helper = place.helper();
-    const uid = helper.leaseUid(VM);
-    helper.leaseUid(OTHER);
+    const uid = await helper.leaseUid(VM);
+    await helper.leaseUid(OTHER);
     helper.giveVolume(VM, "data");
     assert.equal(statSync(place.volume).uid, uid);
     assert.throws(() => helper.giveVolume(OTHER, "data"), { code: "path.unmanaged" });
@@ -200,10 +218,10 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
     helper.giveVolume(OTHER, "data");
   });
 
-  test("L8: is a name by the rule, and no link", () => {
+  test("L8: is a name by the rule, and no link", async () => {
     using place = new Place();
     const helper = place.helper();
-    helper.leaseUid(VM);
+    await helper.leaseUid(VM);
     const before = place.snapshot();
     for (const name of ["", "..", "../outside", "a/b", "/etc", "data\0", "DATA", "x".repeat(64)]) {
       assert.throws(() => helper.giveVolume(VM, name), { code: "input.invalid" }, name);
@@ -284,17 +302,17 @@ describe("a VM's cgroup", () => {
 
 test("who is not root changes nothing, and says what is missing", async () => {
   using place = new Place();
-  if (isRoot) place.helper().leaseUid(VM); // A root hearthd's: not ours to see.
+  if (isRoot) await place.helper().leaseUid(VM); // A root hearthd's: not ours to see.
   const helper = place.helper(false);
   const before = place.snapshot();
   assert.match(helper.gaps.uid ?? "", /not run as root/);
   assert.match(helper.gaps.cgroup ?? "", /not run as root/);
-  assert.equal(helper.leaseUid(VM), undefined);
+  assert.equal(await helper.leaseUid(VM), undefined);
   assert.equal(helper.uidOf(VM), undefined);
   helper.giveFiles(VM);
   helper.sealRunFolder(VM);
   helper.takeFiles(VM);
-  helper.releaseUid(VM);
+  await helper.releaseUid(VM, never);
   assert.equal(helper.makeCgroup(VM, LIMITS), undefined);
   await helper.removeCgroup(VM, never);
   assert.deepEqual(helper.listConfined(), []);

@@ -14,7 +14,8 @@ import type { UidRange } from "#helper/uid-leases.ts";
 import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
-import { isAlive } from "#host/procfs.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcessesOf, isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -55,9 +56,9 @@ export class PrivilegedVerbs {
   }
 
   /** A uid that no other VM of this host has, until `releaseUid`; undefined where `gaps.uid` says why. */
-  leaseUid(vm: string): number | undefined {
+  async leaseUid(vm: string): Promise<number | undefined> {
     const { id, stateDir } = this.#paths(vm);
-    return this.#isRoot ? this.#leases.take(id, stateDir) : undefined;
+    return this.#isRoot ? await this.#leases.take(id, stateDir) : undefined;
   }
 
   /** The VM's lease, if it has one. */
@@ -67,10 +68,17 @@ export class PrivilegedVerbs {
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
-  /** To be called when the VMM is gone. @throws HearthError `host.uid_busy` */
-  releaseUid(vm: string): void {
+  /**
+   * Gives the VM's uid back, to be called when its VMM has ended and its cgroup is removed. Ends what still has the
+   * uid: it can only be a process that the VMM left behind where no cgroup holds it.
+   * @throws HearthError `host.uid_busy` when such a process does not end
+   */
+  async releaseUid(vm: string, signal: AbortSignal): Promise<void> {
     const { id, stateDir } = this.#paths(vm);
-    if (this.#isRoot) this.#leases.release(id, stateDir);
+    const uid = this.uidOf(vm);
+    if (uid === undefined) return;
+    for (const process of findProcessesOf(uid)) await endProcess(process, 0, signal);
+    await this.#leases.release(id, stateDir);
   }
 
   /** The disk and the run folder belong to the VM's uid then; without a lease they are only checked. */

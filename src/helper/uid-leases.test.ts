@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { UidLeases } from "#helper/uid-leases.ts";
 import { listUids } from "#host/procfs.ts";
-import { startDetached } from "#host/run.ts";
+import { runOrThrow, startDetached } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
+import { startLockHolder } from "#testing/lock-holder.ts";
+import { UID_RACER } from "#testing/uid-racer.ts";
 
 const [A, B, C] = ["vm-aaaaaaaaaaaa", "vm-bbbbbbbbbbbb", "vm-cccccccccccc"].map(parseVmId) as [
   never,
@@ -26,52 +28,89 @@ function makePlace(t: TestContext) {
   return { folder: join(folder, "uids"), stateOf };
 }
 
-test("a VM keeps its uid, two never share one, and one that was given back can be had again", (t) => {
+test("a VM keeps its uid, two never share one, and one that was given back can be had again", async (t) => {
   const { folder, stateOf } = makePlace(t);
   const ours = new UidLeases(folder, RANGE);
   const theirs = new UidLeases(folder, RANGE); // Another hearthd.
-  assert.equal(ours.take(A, stateOf("a")), RANGE.first);
-  assert.equal(ours.take(A, stateOf("a")), RANGE.first);
-  assert.equal(theirs.take(B, stateOf("b")), RANGE.first + 1);
-  ours.release(A, stateOf("a"));
-  ours.release(A, stateOf("a"));
-  assert.equal(theirs.take(C, stateOf("c")), RANGE.first);
+  assert.equal(await ours.take(A, stateOf("a")), RANGE.first);
+  assert.equal(await ours.take(A, stateOf("a")), RANGE.first);
+  assert.equal(await theirs.take(B, stateOf("b")), RANGE.first + 1);
+  await ours.release(A, stateOf("a"));
+  await ours.release(A, stateOf("a"));
+  assert.equal(await theirs.take(C, stateOf("c")), RANGE.first);
 });
 
-test("the same id with another state folder is another VM", (t) => {
+test("the same id with another state folder is another VM", async (t) => {
   const { folder, stateOf } = makePlace(t);
   const leases = new UidLeases(folder, RANGE);
-  assert.notEqual(leases.take(A, stateOf("a")), leases.take(A, stateOf("other")));
+  assert.notEqual(await leases.take(A, stateOf("a")), await leases.take(A, stateOf("other")));
 });
 
-test("when all are in use, that is said with the key that gives more", (t) => {
+test("when all are in use, that is said with the key that gives more", async (t) => {
   const { folder, stateOf } = makePlace(t);
   const leases = new UidLeases(folder, { ...RANGE, count: 1 });
-  leases.take(A, stateOf("a"));
-  assert.throws(() => leases.take(B, stateOf("b")), { code: "host.uids_used_up", hint: /uid_count/ });
+  await leases.take(A, stateOf("a"));
+  await assert.rejects(leases.take(B, stateOf("b")), { code: "host.uids_used_up", hint: /uid_count/ });
 });
 
-test("the lease of a VM whose folder is gone is nobody's any more", (t) => {
+test("the lease of a VM whose folder is gone is nobody's any more", async (t) => {
   const { folder, stateOf } = makePlace(t);
   const leases = new UidLeases(folder, { ...RANGE, count: 1 });
-  rmSync(leases.take(A, stateOf("a")) > 0 ? stateOf("a") : "", { recursive: true });
-  assert.equal(leases.take(B, stateOf("b")), RANGE.first);
+  await leases.take(A, stateOf("a"));
+  rmSync(stateOf("a"), { recursive: true });
+  assert.equal(await leases.take(B, stateOf("b")), RANGE.first);
 });
 
-test("a file that is no lease keeps its uid from being handed out", (t) => {
+test("a file that is no lease keeps its uid from being handed out", async (t) => {
   const { folder, stateOf } = makePlace(t);
   mkdirSync(folder, { mode: 0o755 });
   writeFileSync(join(folder, String(RANGE.first)), "{ broken");
   const leases = new UidLeases(folder, RANGE);
-  assert.equal(leases.take(A, stateOf("a")), RANGE.first + 1);
-  assert.deepEqual(readdirSync(folder).toSorted(), [String(RANGE.first), String(RANGE.first + 1)]);
+  assert.equal(await leases.take(A, stateOf("a")), RANGE.first + 1);
+  assert.deepEqual(readdirSync(folder).toSorted(), [".lock", String(RANGE.first), String(RANGE.first + 1)]);
 });
 
-test("a folder that others may write to is not trusted", (t) => {
+test("a folder that others may write to is not trusted", async (t) => {
   const { folder, stateOf } = makePlace(t);
   mkdirSync(folder);
   chmodSync(folder, 0o777);
-  assert.throws(() => new UidLeases(folder, RANGE).take(A, stateOf("a")), { code: "path.unmanaged" });
+  await assert.rejects(new UidLeases(folder, RANGE).take(A, stateOf("a")), { code: "path.unmanaged" });
+});
+
+test("hearthds that take uids at the same moment never share one, where each finds the same stale lease", async (t) => {
+  const { folder, stateOf } = makePlace(t);
+  const rounds = 20;
+  const racers = ["a", "b", "c"];
+  for (let round = 0; round < rounds; round++) {
+    mkdirSync(join(folder, String(round)), { recursive: true, mode: 0o755 });
+    const stale = JSON.stringify({ vm: A, stateDir: join(folder, "gone") });
+    writeFileSync(join(folder, String(round), String(RANGE.first)), stale);
+  }
+  const { first } = RANGE;
+  const results = await Promise.all(
+    racers.map(async (name) => {
+      const race = { folder, name, racers: racers.length, rounds, stateDir: stateOf(name), first };
+      const argv = [UID_RACER, JSON.stringify(race)];
+      return JSON.parse(await runOrThrow(process.execPath, argv, { timeoutMs: 60_000, signal: t.signal }));
+    }),
+  );
+  const taken = Array.from({ length: rounds }, (_, round) => results.map((uids) => uids[round]).toSorted());
+  assert.deepEqual(
+    taken,
+    taken.map(() => [first, first + 1, first + 2]),
+  );
+});
+
+test("whoever waits for the lock of the leases changes nothing meanwhile, and gets a uid after it", async (t) => {
+  const { folder, stateOf } = makePlace(t);
+  mkdirSync(folder, { mode: 0o755 });
+  const holder = await startLockHolder(join(folder, ".lock"), t.signal);
+  const uid = new UidLeases(folder, RANGE).take(A, stateOf("a"));
+  await new Promise(setImmediate);
+  const leased = existsSync(join(folder, String(RANGE.first)));
+  await holder.kill();
+  assert.equal(leased, false);
+  assert.equal(await uid, RANGE.first);
 });
 
 const isRoot = process.geteuid?.() === 0;
@@ -79,7 +118,7 @@ const isRoot = process.geteuid?.() === 0;
 test("a uid that a process has is neither handed out nor given back", { skip: !isRoot }, async (t) => {
   const { folder, stateOf } = makePlace(t);
   const leases = new UidLeases(folder, RANGE);
-  const uid = leases.take(A, stateOf("a"));
+  const uid = await leases.take(A, stateOf("a"));
   const ended = Promise.withResolvers<void>();
   const holder = await startDetached("setpriv", ["--reuid", String(uid), "--clear-groups", "sleep", "1000"], {
     cwd: "/",
@@ -87,10 +126,10 @@ test("a uid that a process has is neither handed out nor given back", { skip: !i
     onExit: () => ended.resolve(),
   });
   while (!listUids().has(uid)) await new Promise(setImmediate); // Until setpriv has done its work.
-  assert.throws(() => leases.release(A, stateOf("a")), { code: "host.uid_busy" });
+  await assert.rejects(leases.release(A, stateOf("a")), { code: "host.uid_busy" });
   rmSync(join(folder, String(uid)));
-  assert.equal(leases.take(B, stateOf("b")), uid + 1);
+  assert.equal(await leases.take(B, stateOf("b")), uid + 1);
   process.kill(holder, "SIGKILL");
   await ended.promise;
-  assert.equal(leases.take(A, stateOf("a")), uid);
+  assert.equal(await leases.take(A, stateOf("a")), uid);
 });

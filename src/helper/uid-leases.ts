@@ -1,6 +1,9 @@
 /**
  * Uids for VMMs. A lease is a file named after the uid, so the file system decides who has it: never two VMs, and
- * never two hearthds. It names the VM and its folder; where that is gone, nobody needs the uid any more.
+ * never two hearthds. It names the VM and its state directory; when that is gone, the lease is stale.
+ *
+ * Leases change under a lock that every hearthd of the host takes: whoever looks at a lease and removes it must not
+ * be overtaken by another that has removed it and claimed the uid in between.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -15,6 +18,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { waitFileLock } from "#host/file-lock.ts";
+import type { FileLock } from "#host/file-lock.ts";
 import { listUids } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
 
@@ -26,7 +31,11 @@ export type Lease = {
   readonly stateDir: string;
 };
 
-/** The leases of this host, in one folder that only root writes to. */
+const LOCK_FILE = ".lock";
+/** A change takes a few milliseconds; whoever holds the lock for this long has been stopped. */
+const LOCK_DEADLINE_MS = 30_000;
+
+/** The leases of this host, in one directory that only root writes to. */
 export class UidLeases {
   readonly #folder: string;
   readonly #range: UidRange;
@@ -36,10 +45,11 @@ export class UidLeases {
     this.#range = range;
   }
 
-  /** The VM's own one, or the first that is free. @throws HearthError `host.uids_used_up` */
-  take(vm: VmId, stateDir: string): number {
+  /** Returns the VM's own uid, or leases the first that is free. @throws HearthError `host.uids_used_up` */
+  async take(vm: VmId, stateDir: string): Promise<number> {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     this.#checkFolder();
+    using _lock = await this.#lock();
     const mine = this.find(vm, stateDir);
     if (mine !== undefined) return mine;
     const taken = new Map(this.list().map((lease) => [lease.uid, lease]));
@@ -59,19 +69,25 @@ export class UidLeases {
     return this.list().find((lease) => lease.vm === vm && lease.stateDir === stateDir)?.uid;
   }
 
-  /** Idempotent. @throws HearthError `host.uid_busy` while a process has the uid: it would be another VM's next. */
-  release(vm: VmId, stateDir: string): void {
+  /**
+   * Gives the VM's uid back. Idempotent.
+   * @throws HearthError `host.uid_busy` while a process has the uid: the next VM would share it with that process.
+   */
+  async release(vm: VmId, stateDir: string): Promise<void> {
+    if (this.find(vm, stateDir) === undefined) return;
+    using _lock = await this.#lock();
     const uid = this.find(vm, stateDir);
     if (uid === undefined) return;
     if (listUids().has(uid))
       throw new HearthError(
         "host.uid_busy",
-        `The uid ${uid} of ${vm} is not given back: a process still has it.`,
+        `Cannot release the uid ${uid} of ${vm}: a process still has it.`,
+        { hint: `See which one: ps -U ${uid}` },
       );
     this.#drop(uid);
   }
 
-  /** What cannot be read is nobody's lease, and its uid is left alone. */
+  /** Skips files that are no leases; their uids stay blocked. */
   list(): Lease[] {
     if (!existsSync(this.#folder)) return [];
     return readdirSync(this.#folder).flatMap((name) => {
@@ -80,7 +96,21 @@ export class UidLeases {
     });
   }
 
-  /** Whole or not at all, and for one only: link(2) refuses a name that is there. */
+  async #lock(): Promise<FileLock> {
+    const late = AbortSignal.timeout(LOCK_DEADLINE_MS);
+    try {
+      return await waitFileLock(join(this.#folder, LOCK_FILE), () => {}, late);
+    } catch (cause) {
+      if (!late.aborted) throw cause;
+      throw new HearthError(
+        "host.lock_held",
+        `Cannot change the uid leases in ${this.#folder}: another hearthd has held their lock for ${LOCK_DEADLINE_MS / 1000} s.`,
+        { hint: "Continue or end the hearthd that is stopped: ps -C node -o pid,stat,args", cause },
+      );
+    }
+  }
+
+  /** Writes the lease whole or not at all: link(2) refuses a name that exists. */
   #claim(lease: Lease): boolean {
     const draft = join(this.#folder, `.${process.pid}-${randomBytes(4).toString("hex")}`);
     const { uid, vm, stateDir } = lease;

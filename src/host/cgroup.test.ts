@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -49,6 +49,16 @@ test("VS-014: cpu.max is whole CPUs of 100 ms, memory.max and pids.max are as gi
   assert.equal(read(root, "one", "pids.max"), "77");
   joinCgroup(join(root, "one"), 4711);
   assert.equal(read(root, "one", "cgroup.procs"), "4711");
+});
+
+test("a group may swap nothing, and a kernel that does not account for swap has no such limit", (t) => {
+  const root = makeTree(t, "cpu memory pids");
+  makeGroup(join(root, "one"), "");
+  makeCgroup(join(root, "one"), { cpus: 1, memoryBytes: 1, tasks: 1 });
+  assert.equal(existsSync(join(root, "one", "memory.swap.max")), false);
+  writeFileSync(join(root, "one", "memory.swap.max"), "");
+  makeCgroup(join(root, "one"), { cpus: 1, memoryBytes: 1, tasks: 1 });
+  assert.equal(read(root, "one", "memory.swap.max"), "0");
 });
 
 test("a limit that the kernel does not take is an error with the flag that does without", (t) => {

@@ -56,7 +56,10 @@ export function makeCgroup(folder: string, limits: CgroupLimits): void {
   set(join(folder, "cpu.max"), `${limits.cpus * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
   set(join(folder, "memory.max"), String(limits.memoryBytes));
   set(join(folder, "pids.max"), String(limits.tasks));
-  // One process is all there is: half of it is of no use to anybody.
+  // What a guest holds in memory never reaches a disk. Missing where the kernel does not account for swap.
+  const swapMax = join(folder, "memory.swap.max");
+  if (existsSync(swapMax)) set(swapMax, "0");
+  // The group holds one process: there is no use in killing a part of it.
   if (existsSync(join(folder, "memory.oom.group"))) set(join(folder, "memory.oom.group"), "1");
 }
 

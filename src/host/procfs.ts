@@ -68,14 +68,24 @@ export function listCommands(): { pid: number; argv: string[] }[] {
 
 /** The real, effective, saved and file system uids of all processes that we may see; the dead ones do not count. */
 export function listUids(): ReadonlySet<number> {
-  const uids = new Set<number>();
+  return new Set(uidsByPid().flatMap(({ uids }) => uids));
+}
+
+/** The processes that have this uid as one of their four. */
+export function findProcessesOf(uid: number): ProcessRef[] {
+  const pids = uidsByPid().filter(({ uids }) => uids.includes(uid));
+  return pids.flatMap(({ pid }) => findProcess(pid) ?? []);
+}
+
+function uidsByPid(): { pid: number; uids: number[] }[] {
+  const found: { pid: number; uids: number[] }[] = [];
   for (const entry of readdirSync("/proc")) {
     const status = /^\d+$/.test(entry) ? readProc(`/proc/${entry}/status`) : undefined;
     if (status === undefined || /^State:\t[ZX]/m.test(status)) continue;
-    const line = /^Uid:\t(.*)$/m.exec(status)?.[1];
-    for (const uid of line?.split("\t") ?? []) uids.add(Number(uid));
+    const line = /^Uid:\t(.*)$/m.exec(status)?.[1] ?? "";
+    found.push({ pid: Number(entry), uids: line.split("\t").map(Number) });
   }
-  return uids;
+  return found;
 }
 
 type Stat = { state: string; cpuTicks: number; startTicks: number; vszBytes: number; rssPages: number };

@@ -27,14 +27,16 @@ export class FakeWalls {
 export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean): HelperVerbs {
   return {
     gaps: { uid: undefined, cgroup: undefined },
-    leaseUid(vm) {
+    async leaseUid(vm) {
       const uid = walls.uids.get(vm) ?? FIRST_UID + walls.uids.size;
       walls.uids.set(vm, uid);
       return uid;
     },
     uidOf: (vm) => walls.uids.get(vm),
-    releaseUid(vm) {
+    async releaseUid(vm) {
       if (isRunning(vm)) throw new HearthError("host.uid_busy", "A process still has the uid.");
+      if (walls.cgroups.has(vm))
+        throw new HearthError("host.uid_busy", "Its cgroup may still hold a process.");
       walls.uids.delete(vm);
     },
     giveFiles: (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
