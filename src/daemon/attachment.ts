@@ -2,14 +2,13 @@
  * What hearthd holds of one VMM while it runs: the watch, the agent's connection, the clock of its lifetime.
  * It can be let go without a trace; the VMM does not notice.
  */
-import { HearthError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
+import { AGENT_PATIENCE, agentUnreachable, isAnswering, watchGuest } from "#daemon/answering-guest.ts";
+import type { AgentPatience } from "#daemon/answering-guest.ts";
 import type { Guest, Guests } from "#daemon/host.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
-/** How long a caller waits for an agent that is not connected. */
-const GUEST_WAIT_MS = 10_000;
 /** Between tries to reach an agent that went away; doubles up to the last. */
 const RECONNECT_MS = { first: 100, last: 5_000 };
 /** setTimeout's own limit is 2^31-1 ms. */
@@ -26,6 +25,7 @@ export class Attachment {
   /** Resolves when the VMM has ended. Never, when we let go before. */
   readonly ended: Promise<VmExit>;
   readonly #guests: Guests;
+  readonly #patience: AgentPatience;
   readonly #log: Log;
   readonly #detached = new AbortController();
   #guest: Promise<Guest> | undefined;
@@ -35,6 +35,7 @@ export class Attachment {
   constructor(driver: VmDriver, handle: VmHandle, guests: Guests, on: AttachmentEvents, log: Log) {
     this.handle = handle;
     this.#guests = guests;
+    this.#patience = guests.patience ?? AGENT_PATIENCE;
     this.#log = log;
     const { promise, resolve } = Promise.withResolvers<VmExit>();
     this.ended = promise;
@@ -86,9 +87,13 @@ export class Attachment {
   async guest(signal: AbortSignal): Promise<Guest> {
     if (this.#connected) return this.#connected;
     this.connectGuest();
-    const wait = AbortSignal.any([signal, this.#detached.signal, AbortSignal.timeout(GUEST_WAIT_MS)]);
+    const wait = AbortSignal.any([
+      signal,
+      this.#detached.signal,
+      AbortSignal.timeout(this.#patience.connectMs),
+    ]);
     const given = Promise.withResolvers<never>();
-    const refuse = (): void => given.reject(unreachable(wait.reason));
+    const refuse = (): void => given.reject(agentUnreachable(wait.reason));
     wait.addEventListener("abort", refuse, { once: true });
     if (wait.aborted) refuse();
     try {
@@ -96,6 +101,41 @@ export class Attachment {
     } finally {
       wait.removeEventListener("abort", refuse);
     }
+  }
+
+  /**
+   * A short call of hearthd's own, which has to be idempotent, and ends in time. When the agent does not answer even
+   * a look at it, the connection is replaced, and the call is made once more on the new one.
+   * @throws HearthError `agent.unreachable`, and what the call throws
+   */
+  async ask<Answer>(
+    call: (guest: Guest, signal: AbortSignal) => Promise<Answer>,
+    signal: AbortSignal,
+    deadlineMs = this.#patience.answerMs,
+  ): Promise<Answer> {
+    for (let isLast = false; ; isLast = true) {
+      const late = AbortSignal.timeout(deadlineMs);
+      const inTime = AbortSignal.any([signal, late]);
+      const guest = await this.guest(inTime);
+      try {
+        return await call(guest, inTime);
+      } catch (error) {
+        if (!late.aborted || signal.aborted || (await isAnswering(guest, this.#patience))) throw error;
+        this.#giveUp(guest, error);
+        if (isLast) throw agentUnreachable(error);
+      }
+    }
+  }
+
+  /**
+   * The connection for what takes as long as it takes: see `watchGuest`.
+   * @param expected false while the VM is paused, or something else keeps the agent from answering
+   * @throws HearthError `agent.unreachable` when the agent does not answer in time
+   */
+  async watchedGuest(expected: () => boolean, signal: AbortSignal): Promise<Guest> {
+    const guest = await this.guest(signal);
+    const onSilent = (): void => this.#giveUp(guest, new Error("It does not answer."));
+    return watchGuest({ guest, patience: this.#patience, expected, onSilent });
   }
 
   /** Calls `expired` at this time, unless we have let go by then. */
@@ -109,10 +149,17 @@ export class Attachment {
   /** Lets go. Idempotent. */
   detach(): void {
     clearTimeout(this.#timer);
-    this.#detached.abort(unreachable(new Error("the VMM has ended, or hearthd let it go")));
+    this.#detached.abort(agentUnreachable(new Error("the VMM has ended, or hearthd let it go")));
     this.#connected?.close();
     this.#connected = undefined;
     this.#guest = undefined;
+  }
+
+  /** Replaces the connection, unless somebody else has. */
+  #giveUp(guest: Guest, error: unknown): void {
+    if (this.#connected !== guest) return;
+    this.#log.event("agent.disconnected", { error });
+    this.renewGuest();
   }
 
   async #replaceWhenLost(guest: Guest): Promise<void> {
@@ -128,20 +175,13 @@ export class Attachment {
   async #reach(): Promise<Guest> {
     for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS.last)) {
       try {
-        return await this.#guests.waitFor(this.handle, GUEST_WAIT_MS, this.#detached.signal);
+        return await this.#guests.waitFor(this.handle, this.#patience.connectMs, this.#detached.signal);
       } catch (error) {
         if (this.#detached.signal.aborted) throw error;
         await pause(pauseMs, this.#detached.signal);
       }
     }
   }
-}
-
-function unreachable(cause: unknown): HearthError {
-  return new HearthError("agent.unreachable", "The guest's agent does not answer.", {
-    hint: "Look at `hearth logs NAME`; `hearth restart NAME` boots the VM anew.",
-    cause,
-  });
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -2,13 +2,13 @@
 import { HearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
-import type { Guest, Host } from "#daemon/host.ts";
+import type { Host } from "#daemon/host.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** For processes to stand still, and for the guest to say so. */
+/** For processes to stand still: half of it, and the rest for the guest to say so. */
 const FREEZE_MS = 10_000;
 /** A guest that writes what it has in memory waits for the host's disk. */
 const FLUSH_MS = 120_000;
@@ -44,8 +44,8 @@ export async function saveMemory(
   try {
     // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
     if (paused) await driver.resume(handle, signal);
-    const guest = await attachment.guest(signal);
-    const quiesce = (): Promise<void> => freeze(held, guest, false, signal);
+    await attachment.guest(signal); // Before anything is saved.
+    const quiesce = (): Promise<void> => freeze(held, false, signal);
     if (early) {
       await quiesce();
       await driver.pause(handle, signal);
@@ -82,7 +82,7 @@ export async function holdForDisk(
   // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
   if (vm.state.phase === "paused") return work();
   try {
-    await freeze(held, await attachment.guest(signal), true, signal);
+    await freeze(held, true, signal);
     await driver.pause(handle, signal);
     await work();
   } finally {
@@ -107,18 +107,20 @@ export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   }
 }
 
-async function freeze({ host, vm }: HeldVm, guest: Guest, flush: boolean, signal: AbortSignal) {
-  const inTime = AbortSignal.any([signal, AbortSignal.timeout(flush ? FLUSH_MS : FREEZE_MS)]);
-  const warnings = await guest.freeze({ flush, timeoutMs: FREEZE_MS / 2 }, inTime);
+async function freeze({ host, vm, attachment }: HeldVm, flush: boolean, signal: AbortSignal) {
+  const warnings = await attachment.ask(
+    (guest, inTime) => guest.freeze({ flush, timeoutMs: FREEZE_MS / 2 }, inTime),
+    signal,
+    flush ? FLUSH_MS : undefined,
+  );
   for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.freeze_warned", { warning });
 }
 
 /** The agent lets go by itself in half a minute, so that one that is not heard is no reason to fail. */
 async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
-  const signal = AbortSignal.timeout(THAW_MS);
+  const { signal } = new AbortController(); // Also for a caller that has left.
   try {
-    const guest = await attachment.guest(signal);
-    const warnings = await guest.thaw(host.now(), signal);
+    const warnings = await attachment.ask((guest, inTime) => guest.thaw(host.now(), inTime), signal);
     for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });

@@ -4,6 +4,7 @@
  */
 import type { Folders } from "#base/folders.ts";
 import type { Log } from "#base/log.ts";
+import type { AgentPatience } from "#daemon/answering-guest.ts";
 import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
 import type { Journals } from "#daemon/journal.ts";
@@ -110,6 +111,8 @@ export type Guest = Pick<
 export type Guests = {
   /** Resolves when the agent at this socket has answered the handshake. @throws HearthError `agent.unreachable` */
   waitFor(address: AgentAddress, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
+  /** How long they are waited for; `AGENT_PATIENCE` when left out. */
+  readonly patience?: AgentPatience | undefined;
 };
 
 export type Processes = {

@@ -3,7 +3,7 @@ import { toHearthError } from "#base/error.ts";
 import { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import { liftWalls } from "#daemon/confinement.ts";
-import type { Host } from "#daemon/host.ts";
+import type { Guest, Host } from "#daemon/host.ts";
 import type { VmFailure } from "#daemon/vm-loop.ts";
 import type { VmLoops } from "#daemon/vm-loops.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
@@ -37,6 +37,14 @@ export class RunningVms {
 
   find(id: VmId): Attachment | undefined {
     return this.#attachments.get(id);
+  }
+
+  /** The agent of a VM that runs, for commands and copies. @throws HearthError `agent.unreachable` */
+  guest(id: VmId, attachment: Attachment, signal: AbortSignal): Promise<Guest> {
+    const loop = this.#loops.of(id);
+    // Whoever pauses, saves or stops it, or tells it something, has a deadline of its own.
+    const expected = (): boolean => loop.state.phase === "running" && !loop.busy;
+    return attachment.watchedGuest(expected, signal);
   }
 
   /** Follows a VMM that was just booted. It is not among the running ones until `keep`. */

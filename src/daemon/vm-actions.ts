@@ -22,8 +22,6 @@ import { handleOf } from "#model/vm-state.ts";
 /** For the guest of a VM whose lifetime is over to flush. */
 export const LAST_WORDS_MS = 10_000;
 
-const TELL_MS = 10_000;
-
 /** `alone` and `act` run their work alone on the VM; all others are to be called inside of that. */
 export class VmActions {
   readonly host: Host;
@@ -56,10 +54,9 @@ export class VmActions {
 
   /** A guest that stood still does not know for how long. One that does not answer is told at its next start. */
   async tellTime(vm: VmRecord, signal: AbortSignal): Promise<void> {
-    const inTime = AbortSignal.any([signal, AbortSignal.timeout(TELL_MS)]);
     try {
-      const guest = await this.running.find(vm.id)?.guest(inTime);
-      await guest?.configure(await guestIdentity(this.host, vm, false, inTime), inTime);
+      const identity = await guestIdentity(this.host, vm, false, signal);
+      await this.running.find(vm.id)?.ask((guest, inTime) => guest.configure(identity, inTime), signal);
     } catch (error) {
       signal.throwIfAborted();
       this.host.log.child({ vm: vm.id }).event("agent.disconnected", { error });

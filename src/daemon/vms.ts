@@ -210,7 +210,8 @@ export class Vms {
       if (handle === undefined || attachment === undefined)
         throw new HearthError("vm.gone", "The VM that waited is gone.");
       await driverOf(host, handle.driver).resume(handle, signal);
-      await (await attachment.guest(signal)).configure(await guestIdentity(host, vm, true, signal), signal);
+      const identity = await guestIdentity(host, vm, true, signal);
+      await attachment.ask((guest, inTime) => guest.configure(identity, inTime), signal);
       // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
       host.store.transaction(() => {
         host.store.claimVm(id, as);
@@ -293,7 +294,7 @@ export class Vms {
     if (attachment === undefined)
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
     this.#actions.touch(vm.id);
-    return { vm, guest: await attachment.guest(signal) };
+    return { vm, guest: await this.#actions.running.guest(vm.id, attachment, signal) };
   }
 
   /** The agent's connection as it is now; asking for it is no use of the VM. */

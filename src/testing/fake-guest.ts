@@ -2,6 +2,7 @@
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
+import { abortError } from "#guest/agent-error.ts";
 import { findDisk } from "#storage/disk-layers.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
 import type { FakeVmm, FakeVmms } from "#testing/fake-driver.ts";
@@ -15,11 +16,21 @@ export type GuestFaults = {
   configureError?: Error | undefined;
   /** Of the next command. */
   exitCode?: number | undefined;
+  /**
+   * From now on no call on a connection that is there is answered; `guest`: nor is a new connection. Nothing tells:
+   * whoever asks waits until it gives up.
+   */
+  silent?: "connection" | "guest" | undefined;
+  /** A command that is asked for never starts, in a guest that answers all the rest. */
+  neverStarts?: boolean | undefined;
   /** Commands that run, as `info` has it. */
   execs?: number | undefined;
 };
 
-type Part = Pick<Guest, "info" | "configure" | "exec" | "freeze" | "thaw" | "shutdown" | "close" | "closed">;
+type Part = Pick<
+  Guest,
+  "info" | "configure" | "exec" | "readTar" | "writeTar" | "freeze" | "thaw" | "shutdown" | "close" | "closed"
+>;
 
 /** The agent behind this socket. What does not run does not answer; here that is an error at once. */
 export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFaults, life: Life): Guest {
@@ -37,16 +48,16 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     vmm.guest.calls.push(what);
     return vmm;
   };
-  const spoil = (what: "freezeError" | "configureError"): void => {
-    const error = faults[what];
-    delete faults[what];
-    if (error !== undefined) throw error;
-  };
+  const answers = voiceOf(faults);
   const part: Part = {
-    info: async () => infoOf(find(), faults),
-    configure: async ({ hostname, machineId, entropy, restored }) => {
+    info: async (signal) => {
+      await answers(signal);
+      return infoOf(find(), faults);
+    },
+    configure: async ({ hostname, machineId, entropy, restored }, signal) => {
+      await answers(signal);
       const vmm = call(restored ? "configure restored" : "configure");
-      spoil("configureError");
+      spoil(faults, "configureError");
       const { guest } = vmm;
       if (writtenOn(vmm) !== guest.written)
         throw new HearthError("agent.failed", "The guest's memory does not fit its disk.");
@@ -54,26 +65,23 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
       life.did("guest.configure");
       return [];
     },
-    exec: async function* (spec) {
-      const { guest } = call(`exec ${spec.argv.join(" ")}`);
-      if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
-      const code = faults.exitCode ?? 0;
-      delete faults.exitCode;
-      yield { type: "exited", code, timedOut: false };
-    },
-    freeze: async ({ flush }) => {
+    ...streams(call, answers, faults),
+    freeze: async ({ flush }, signal) => {
+      await answers(signal);
       const { guest } = call(flush ? "freeze flush" : "freeze");
-      spoil("freezeError"); // When it fails, nothing is held.
+      spoil(faults, "freezeError"); // When it fails, nothing is held.
       guest.frozen = true;
       life.did("guest.freeze");
       return [];
     },
-    thaw: async () => {
+    thaw: async (_unixTimeMs, signal) => {
+      await answers(signal);
       call("thaw").guest.frozen = false;
       life.did("guest.thaw");
       return [];
     },
-    shutdown: async () => {
+    shutdown: async (_how, signal) => {
+      await answers(signal);
       vmms.end(call("shutdown"), { reason: "guest", code: 0, atMs: Date.now() });
       life.did("guest.shutdown");
     },
@@ -81,6 +89,48 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     closed: closed.promise,
   };
   return part as Guest;
+}
+
+function spoil(faults: GuestFaults, what: "freezeError" | "configureError"): void {
+  const error = faults[what];
+  delete faults[what];
+  if (error !== undefined) throw error;
+}
+
+/** Of one connection: once it is silent, it stays so. Resolves when the agent answers. */
+function voiceOf(faults: GuestFaults): (signal: AbortSignal) => Promise<void> {
+  let isSilent = false;
+  return async (signal) => {
+    isSilent ||= faults.silent !== undefined;
+    if (isSilent) await untilAborted(signal);
+  };
+}
+
+/** Commands and copies. */
+function streams(
+  call: (what: string) => FakeVmm,
+  answers: (signal: AbortSignal) => Promise<void>,
+  faults: GuestFaults,
+): Pick<Guest, "exec" | "readTar" | "writeTar"> {
+  return {
+    exec: async function* (spec, _io, signal) {
+      await answers(signal);
+      if (faults.neverStarts === true) await untilAborted(signal);
+      const { guest } = call(`exec ${spec.argv.join(" ")}`);
+      if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
+      const code = faults.exitCode ?? 0;
+      delete faults.exitCode;
+      yield { type: "exited", code, timedOut: false };
+    },
+    readTar: async function* (_path, signal) {
+      await answers(signal);
+      yield new Uint8Array(1);
+    },
+    writeTar: async (_target, _source, signal) => {
+      await answers(signal);
+      return { entries: 0, bytes: 0 } as unknown as Awaited<ReturnType<Guest["writeTar"]>>;
+    },
+  };
 }
 
 /** Of one that answers. */
@@ -106,6 +156,15 @@ export async function untilItAnswers(
 
 function vmmAt(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm | undefined {
   return vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === agentSocket);
+}
+
+/** As the real one: a call that nobody answers ends with its signal. */
+export function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const leave = (): void => reject(abortError(signal));
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave, { once: true });
+  });
 }
 
 function unreachable(): HearthError {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Log, LogEvent } from "#base/log.ts";
+import { AGENT_PATIENCE } from "#daemon/answering-guest.ts";
 import { parseConfig } from "#daemon/config.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Disks, Guests, HelperVerbs, Host, Images, ManagedFiles, Processes } from "#daemon/host.ts";
@@ -21,7 +22,7 @@ import { Volumes } from "#storage/volumes.ts";
 import { fakeDisks } from "#testing/fake-disks.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 import type { FakeVmm } from "#testing/fake-driver.ts";
-import { fakeGuest, untilItAnswers } from "#testing/fake-guest.ts";
+import { fakeGuest, untilAborted, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 import { Life, mortal } from "#testing/life.ts";
@@ -169,12 +170,17 @@ export class FakeHost implements Host {
     install: () => Promise.reject(new HearthError("download.failed", "There is no network here.")),
   };
 
+  /** hearthd's own, unless a test changes it before it starts a VM. */
+  readonly patience = { ...AGENT_PATIENCE };
   readonly guests: Guests = {
+    patience: this.patience,
     waitFor: async (address, deadlineMs, signal) => {
       this.#life.assertAlive();
       signal.throwIfAborted();
       const inTime = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
       await untilItAnswers(this.machine.vmms, address, inTime);
+      if (this.guestFaults.silent === "guest") await untilAborted(inTime);
+      delete this.guestFaults.silent; // The connections before this one stay silent.
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest's agent does not answer.");

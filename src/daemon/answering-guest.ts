@@ -1,0 +1,152 @@
+/**
+ * Finds out whether an agent still answers. A guest can stop answering while the connection to it stays open: its
+ * kernel hangs, or its VMM has lost the channel. A call on such a connection would wait without end. So:
+ *
+ * 1. A call that has not begun to answer is watched: every few seconds the agent is asked for `info`, which it
+ *    answers at once whatever else it does.
+ * 2. A guest that is paused, saved or frozen is not expected to answer, and is waited for.
+ * 3. After two silences in a row the call ends with `agent.unreachable`, and the connection is replaced.
+ *
+ * A command that has started is not watched: it may take, and be silent for, any time.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import type { Guest } from "#daemon/host.ts";
+
+/** How long agents are waited for. */
+export type AgentPatience = {
+  /** For an agent that is not connected, and for each try to connect. */
+  readonly connectMs: number;
+  /** For the answer to a short call of hearthd's own. */
+  readonly answerMs: number;
+  /** Between two looks at an agent that was asked for something and does not begin to answer. */
+  readonly lookEveryMs: number;
+  /** For the answer to such a look. */
+  readonly lookMs: number;
+  /** For a command to start. Longer than the 30 s after which a frozen guest thaws by itself. */
+  readonly startMs: number;
+};
+
+export const AGENT_PATIENCE: AgentPatience = {
+  connectMs: 10_000,
+  answerMs: 10_000,
+  lookEveryMs: 5_000,
+  // An answer takes 6 to 9 ms in an emulated guest; this is for a host that is busy with something else.
+  lookMs: 5_000,
+  startMs: 60_000,
+};
+
+const SILENCES = 2;
+
+/** A guest that is watched, and what to do when it is silent. */
+export type GuestWatch = {
+  readonly guest: Guest;
+  readonly patience: AgentPatience;
+  /** False while nobody can expect an answer, such as while the VM is paused. */
+  readonly expected: () => boolean;
+  /** The agent does not answer on this connection. */
+  readonly onSilent: () => void;
+};
+
+/** The same guest, whose commands and copies end with `agent.unreachable` when the agent does not answer. */
+export function watchGuest(watch: GuestWatch): Guest {
+  const { guest } = watch;
+  return {
+    ...guest,
+    exec: (spec, io, signal) => startInTime(watch, (inTime) => guest.exec(spec, io, inTime), signal),
+    readTar: (path, signal) => startInTime(watch, (inTime) => guest.readTar(path, inTime), signal),
+    writeTar: (target, source, signal) => {
+      const left = new AbortController();
+      const written = guest.writeTar(target, source, AbortSignal.any([signal, left.signal]));
+      // It answers when all is written, so that only silence ends it.
+      return whileAnswering(watch, written, Number.POSITIVE_INFINITY, left);
+    },
+  };
+}
+
+/** Whether the agent answers `info` in time. */
+export async function isAnswering(guest: Guest, patience: AgentPatience): Promise<boolean> {
+  const over = new AbortController();
+  const late = sleep(patience.lookMs, false, { signal: over.signal });
+  try {
+    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(patience.lookMs)]);
+    const answer = guest.info(signal).then(
+      () => true,
+      () => false, // Why it does not answer is the connection's to tell.
+    );
+    return await Promise.race([answer, late]);
+  } finally {
+    over.abort();
+    late.catch(() => {}); // Nobody waits any more.
+  }
+}
+
+export function agentUnreachable(cause: unknown): HearthError {
+  return new HearthError("agent.unreachable", "The guest's agent does not answer.", {
+    hint: "Look at `hearth logs NAME`; `hearth restart NAME` boots the VM anew.",
+    cause,
+  });
+}
+
+/** Watches until the first event; what comes later takes as long as it takes. */
+async function* startInTime<Event>(
+  watch: GuestWatch,
+  start: (signal: AbortSignal) => AsyncGenerator<Event, void, undefined>,
+  signal: AbortSignal,
+): AsyncGenerator<Event, void, undefined> {
+  const left = new AbortController();
+  const events = start(AbortSignal.any([signal, left.signal]));
+  const first = await whileAnswering(watch, events.next(), watch.patience.startMs, left);
+  if (first.done === true) return;
+  try {
+    yield first.value;
+    yield* events;
+  } finally {
+    await events.return();
+  }
+}
+
+/** What `work` resolves with; `left` aborts when the agent is not waited for any more. */
+async function whileAnswering<Result>(
+  watch: GuestWatch,
+  work: Promise<Result>,
+  limitMs: number,
+  left: AbortController,
+): Promise<Result> {
+  const over = new AbortController();
+  const silence = untilSilent(watch, limitMs, over.signal);
+  try {
+    return await Promise.race([work, silence]);
+  } catch (error) {
+    left.abort(error);
+    throw error;
+  } finally {
+    over.abort();
+    silence.catch(() => {}); // Aborted just now.
+    work.catch(() => {}); // It was given up, or has told already.
+  }
+}
+
+async function untilSilent(watch: GuestWatch, limitMs: number, signal: AbortSignal): Promise<never> {
+  const { guest, patience, expected, onSilent } = watch;
+  let waitedMs = 0;
+  let silences = 0;
+  for (;;) {
+    await sleep(patience.lookEveryMs, undefined, { signal, ref: false });
+    const answers = expected() && (await isAnswering(guest, patience));
+    signal.throwIfAborted();
+    if (!expected()) {
+      waitedMs = 0;
+      silences = 0;
+      continue;
+    }
+    waitedMs += patience.lookEveryMs;
+    silences = answers ? 0 : silences + 1;
+    if (silences >= SILENCES) {
+      onSilent();
+      throw agentUnreachable(new Error("It was asked twice how it is, and gave no answer."));
+    }
+    if (waitedMs >= limitMs)
+      throw agentUnreachable(new Error(`It did not begin with what it was asked for in ${limitMs} ms.`));
+  }
+}
