@@ -81,7 +81,7 @@ export class RestoredVm implements AsyncDisposable {
     const sockets = qemuSockets(this.#folder);
     this.#process = new QemuProcess(this.#args);
     const { ended } = this.#process;
-    const socket = await connectWhenReady(sockets.monitor, () => undefined, ended);
+    const socket = await connectWhenReady(sockets.monitor, undefined, () => undefined, ended);
     const monitor = await QmpMonitor.open(socket, () => {}, DEADLINE_MS);
     await load(monitor, this.#state);
     await monitor.send("cont", undefined, DEADLINE_MS);

@@ -16,7 +16,7 @@ async function throttles(name: string): Promise<Throttle[]> {
   const { paths } = await bed.vm(name);
   await bed.ok(["daemon", "stop"]);
   await bed.until(() => bed.daemon() === undefined);
-  const socket = await connectUnix(join(paths.sockets, "qmp.sock"), AbortSignal.timeout(QMP_MS));
+  const socket = await connectUnix(join(paths.sockets, "qmp.sock"), "anyone", AbortSignal.timeout(QMP_MS));
   const monitor = await QmpMonitor.open(socket, () => {}, QMP_MS);
   try {
     const blocks = await monitor.send("query-block", undefined, QMP_MS);

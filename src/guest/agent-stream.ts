@@ -3,12 +3,12 @@
  * connection's bytes from those of earlier ones (docs/agent-channel.md).
  */
 import { randomBytes } from "node:crypto";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { AnswerScanner, helloLine } from "#guest/answer-scanner.ts";
 import { abortError, unreachable } from "#guest/agent-error.ts";
+import { dialUnix } from "#host/unix-socket.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
-import { LIMITS } from "#model/limits.ts";
 
 /** The agent may open its end at any time, and drops what came while it was not listening. */
 const HELLO_EVERY_MS = 50;
@@ -17,12 +17,11 @@ const HELLO_EVERY_MS = 50;
  * Resolves with a socket on which the agent's HTTP/2 starts with the next byte. A VMM's socket takes one
  * client at a time and lets a second one wait without a word, so `signal` should carry a deadline.
  * @throws HearthError `agent.unreachable` when nobody listens or the stream ends before the answer,
- * `host.path_too_long`, and what `signal` says.
+ * `host.path_too_long`, `path.unmanaged` when something else is in the socket's place, and what `signal` says.
  */
 export async function openAgentStream(address: AgentAddress, signal: AbortSignal): Promise<Socket> {
-  checkSocketPath(address.agentSocket);
   if (signal.aborted) throw abortError(signal);
-  const socket = connect({ path: address.agentSocket });
+  const socket = dial(address);
   try {
     await shakeHands(socket, address.agentVsockPort, signal);
     return socket;
@@ -32,12 +31,14 @@ export async function openAgentStream(address: AgentAddress, signal: AbortSignal
   }
 }
 
-function checkSocketPath(path: string): void {
-  const bytes = Buffer.byteLength(path);
-  if (bytes <= LIMITS.socketPathMaxBytes) return;
-  throw new HearthError("host.path_too_long", `The socket path ${path} has ${bytes} bytes.`, {
-    hint: `Linux takes ${LIMITS.socketPathMaxBytes}: set HEARTH_HOME to a shorter folder.`,
-  });
+/** A VMM that was taken over may have put something else in the place of its socket: that is refused by name. */
+function dial({ agentSocket, isolation }: AgentAddress): Socket {
+  try {
+    return dialUnix(agentSocket, isolation?.uid);
+  } catch (error) {
+    if (error instanceof HearthError) throw error;
+    throw unreachable(error);
+  }
 }
 
 function shakeHands(socket: Socket, vsockPort: number | undefined, signal: AbortSignal): Promise<void> {

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chownSync, linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { TestContext } from "node:test";
 import { HearthError } from "#base/error.ts";
-import { checkSocketPath, connectWhenReady, isListening } from "#host/unix-socket.ts";
+import { checkSocketPath, connectUnix, connectWhenReady, isListening } from "#host/unix-socket.ts";
 
 const never = new AbortController().signal;
 
@@ -30,7 +31,12 @@ describe("connecting to a program that only just started", () => {
     const path = join(folder, "s");
     let tries = 0;
     const server = createServer((socket) => socket.end());
-    const socket = await connectWhenReady(path, () => void (++tries === 3 && server.listen(path)), never);
+    const socket = await connectWhenReady(
+      path,
+      undefined,
+      () => void (++tries === 3 && server.listen(path)),
+      never,
+    );
     assert.equal(await isListening(path), true);
     socket.destroy();
     await new Promise((resolve) => server.close(resolve));
@@ -41,7 +47,7 @@ describe("connecting to a program that only just started", () => {
   test("SV-024: ends with the reason when the program has died", async () => {
     const died = new Error("exit code 1");
     await assert.rejects(
-      connectWhenReady("/nowhere/socket", () => died, never),
+      connectWhenReady("/nowhere/socket", undefined, () => died, never),
       died,
     );
   });
@@ -49,7 +55,89 @@ describe("connecting to a program that only just started", () => {
   test("ends with the caller's reason when the caller gives up", async () => {
     const cancel = new AbortController();
     const reason = new Error("not wanted");
-    const connecting = connectWhenReady("/nowhere/socket", () => void cancel.abort(reason), cancel.signal);
+    const connecting = connectWhenReady(
+      "/nowhere/socket",
+      undefined,
+      () => void cancel.abort(reason),
+      cancel.signal,
+    );
     await assert.rejects(connecting, reason);
+  });
+});
+
+describe("a socket that a hostile program may have replaced", () => {
+  /** Another program's socket, and where ours should be. */
+  async function twoPaths(t: TestContext) {
+    const folder = mkdtempSync(join(tmpdir(), "socket-"));
+    const [other, ours] = [join(folder, "other"), join(folder, "ours")];
+    const greeted: string[] = [];
+    const server = createServer((socket) => {
+      greeted.push("somebody");
+      socket.end();
+    });
+    await new Promise<void>((resolve) => server.listen(other, resolve));
+    t.after(() => {
+      server.close();
+      rmSync(folder, { recursive: true });
+    });
+    return { other, ours, greeted };
+  }
+
+  test("is connected to as long as it is one", async (t) => {
+    const { other, greeted } = await twoPaths(t);
+    const socket = await connectUnix(other, undefined, never);
+    await new Promise((resolve) => socket.resume().once("close", resolve));
+    assert.deepEqual(greeted, ["somebody"]);
+  });
+
+  test("by a link to another one is refused, and nobody is connected to", async (t) => {
+    const { other, ours, greeted } = await twoPaths(t);
+    symlinkSync(other, ours);
+    const isLink = { code: "path.unmanaged", message: /symbolic link/ };
+    await assert.rejects(connectUnix(ours, undefined, never), isLink);
+    await assert.rejects(
+      connectWhenReady(ours, undefined, () => undefined, never),
+      isLink,
+    );
+    assert.equal(await isListening(ours), false);
+    assert.deepEqual(greeted, []);
+  });
+
+  test("by a file is refused", async (t) => {
+    const { ours } = await twoPaths(t);
+    writeFileSync(ours, "");
+    await assert.rejects(connectUnix(ours, undefined, never), {
+      code: "path.unmanaged",
+      message: /not a socket/,
+    });
+  });
+
+  test("that belongs to another uid is refused", async (t) => {
+    const { other } = await twoPaths(t);
+    await assert.rejects(connectUnix(other, 1_950_000_000, never), {
+      code: "path.unmanaged",
+      message: /belongs to uid \d+, and not to 1950000000/,
+    });
+    if (process.geteuid?.() !== 0) return;
+    chownSync(other, 1_950_000_000, 1_950_000_000);
+    (await connectUnix(other, 1_950_000_000, never)).destroy();
+    await assert.rejects(connectUnix(other, undefined, never), { code: "path.unmanaged" });
+  });
+
+  test("is named by its own path when nobody listens", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "socket-"));
+    const path = join(folder, "s");
+    const server = createServer().listen(path);
+    await new Promise((resolve) => server.once("listening", resolve));
+    // The name stays where a program is killed.
+    const kept = join(folder, "kept");
+    linkSync(path, kept);
+    await new Promise((resolve) => server.close(resolve));
+    await assert.rejects(connectUnix(kept, undefined, never), (error: NodeJS.ErrnoException) => {
+      assert.equal(error.code, "ECONNREFUSED");
+      assert.ok(error.message.includes(kept));
+      return true;
+    });
+    rmSync(folder, { recursive: true });
   });
 });

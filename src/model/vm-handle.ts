@@ -38,10 +38,12 @@ export type VmHandle = {
   readonly agentVsockPort?: number | undefined;
   readonly monitorSocket: string;
   readonly consoleSocket: string;
+  /** Of the guest at its start, which bounds what may be saved of it. Undefined for a VMM of an older hearthd. */
+  readonly memoryBytes?: number | undefined;
 };
 
 /** Where the agent of a VM is reached. */
-export type AgentAddress = Pick<VmHandle, "agentSocket" | "agentVsockPort">;
+export type AgentAddress = Pick<VmHandle, "agentSocket" | "agentVsockPort" | "isolation">;
 
 /** How a VMM ended, as far as anybody saw it. */
 export type VmExit = {

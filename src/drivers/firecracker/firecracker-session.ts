@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { within } from "#drivers/deadline.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
+import type { ApiSocket } from "#drivers/firecracker/api/exchange.ts";
 import type { FirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
@@ -118,6 +119,10 @@ export class FirecrackerSession {
     return waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, signal);
   }
 
+  get #socket(): ApiSocket {
+    return { socketPath: this.files.api, socketOwner: this.handle.isolation?.uid };
+  }
+
   #getClient(): Promise<FirecrackerClient> {
     this.#client ??= this.#connect(this.#options.timing.answerDeadlineMs);
     return this.#client;
@@ -128,7 +133,7 @@ export class FirecrackerSession {
     const { signal } = new AbortController();
     try {
       const hasEnded = new Promise<Error>(() => {}); // Looked for below: nobody tells us of an adopted process.
-      const version = await waitUntilReady({ socketPath: this.files.api, deadlineMs, hasEnded }, signal);
+      const version = await waitUntilReady({ ...this.#socket, deadlineMs, hasEnded }, signal);
       return this.#newClient(version);
     } catch (error) {
       this.#client = undefined;
@@ -140,15 +145,13 @@ export class FirecrackerSession {
   /** For a Firecracker that was started just now. */
   async firstClient(hasEnded: Promise<Error>, signal: AbortSignal): Promise<FirecrackerClient> {
     const { startDeadlineMs: deadlineMs } = this.#options.timing;
-    const client = this.#newClient(
-      await waitUntilReady({ socketPath: this.files.api, deadlineMs, hasEnded }, signal),
-    );
+    const client = this.#newClient(await waitUntilReady({ ...this.#socket, deadlineMs, hasEnded }, signal));
     this.#client = Promise.resolve(client);
     return client;
   }
 
   #newClient(version: FirecrackerVersion): FirecrackerClient {
-    return new FirecrackerClient({ socketPath: this.files.api, version });
+    return new FirecrackerClient({ ...this.#socket, version });
   }
 
   /** Follows the process until it ends or `signal` aborts. */

@@ -39,7 +39,7 @@ test("what the guest says is in the file, byte for byte", async () => {
   const words = [Buffer.from("one\r\n"), Buffer.from([0, 0xff, 0x1b]), Buffer.from("two\n")];
   await using guest = new Guest(() => words);
   const recorder = await recordConsole(
-    guest.path,
+    { path: guest.path, owner: undefined },
     guest.log,
     { maxBytes: MIB, resumed: false, onTrouble: unexpected },
     never,
@@ -52,7 +52,7 @@ test("what the guest says is in the file, byte for byte", async () => {
 test("a recorder that comes late says that lines may be missing", async () => {
   await using guest = new Guest(() => [Buffer.from("later\n")]);
   const recorder = await recordConsole(
-    guest.path,
+    { path: guest.path, owner: undefined },
     guest.log,
     { maxBytes: MIB, resumed: true, onTrouble: unexpected },
     never,
@@ -70,7 +70,7 @@ test("H2: a guest that prints 1 GiB leaves disk and memory flat", async () => {
   let peak = 0;
   const sampling = setInterval(() => (peak = Math.max(peak, process.memoryUsage().rss)), 20);
   const recorder = await recordConsole(
-    guest.path,
+    { path: guest.path, owner: undefined },
     guest.log,
     { maxBytes: MIB, resumed: false, onTrouble: unexpected },
     never,
@@ -88,7 +88,7 @@ test("L2: a console that cannot be written is read all the same, so that the gue
   const troubles: unknown[] = [];
   const onTrouble = (_: string, error: unknown): void => void troubles.push(error);
   const recorder = await recordConsole(
-    guest.path,
+    { path: guest.path, owner: undefined },
     "/dev/full",
     { maxBytes: MIB, resumed: false, onTrouble },
     never,
@@ -106,7 +106,7 @@ test("a panic is told from the console's last words", async () => {
   ]);
   assert.equal(endsInPanic(guest.log), false, "there is no console yet");
   const recorder = await recordConsole(
-    guest.path,
+    { path: guest.path, owner: undefined },
     guest.log,
     { maxBytes: MIB, resumed: false, onTrouble: unexpected },
     never,

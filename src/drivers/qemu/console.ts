@@ -5,13 +5,13 @@ import { connectUnix } from "#host/unix-socket.ts";
 
 /**
  * Resolves once the console is connected, so that nothing printed from then on is lost.
- * @throws the system's error when nothing listens at `socketPath`, or the file cannot be made.
+ * @throws the system's error when nothing listens at the socket, or the file cannot be made.
  */
 export async function recordConsole(
-  socketPath: string,
+  socket: { readonly path: string; readonly owner: number | undefined },
   path: string,
   options: RecordOptions,
   signal: AbortSignal,
 ): Promise<StreamRecorder> {
-  return recordStream(await connectUnix(socketPath, signal), path, options);
+  return recordStream(await connectUnix(socket.path, socket.owner, signal), path, options);
 }

@@ -68,6 +68,11 @@ export class QemuSession {
     this.#options = options;
   }
 
+  /** Of the VMM, and so of its sockets; undefined: the own one. */
+  get #uid(): number | undefined {
+    return this.handle.isolation?.uid;
+  }
+
   /** The one connection to QEMU, opened when it is first needed. */
   monitor(signal: AbortSignal): Promise<QmpMonitor> {
     return this.#monitor ?? this.#keepMonitor(this.#openMonitor(signal));
@@ -76,7 +81,7 @@ export class QemuSession {
   /** For a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */
   firstMonitor(givenUp: () => Error | undefined, signal: AbortSignal): Promise<QmpMonitor> {
     const open = async (): Promise<QmpMonitor> => {
-      const socket = await connectWhenReady(this.handle.monitorSocket, givenUp, signal);
+      const socket = await connectWhenReady(this.handle.monitorSocket, this.#uid, givenUp, signal);
       return QmpMonitor.open(socket, (event) => this.#onEvent(event), this.#options.timing.startDeadlineMs);
     };
     return this.#keepMonitor(open());
@@ -102,7 +107,7 @@ export class QemuSession {
 
   async #openMonitor(signal: AbortSignal): Promise<QmpMonitor> {
     try {
-      const socket = await connectUnix(this.handle.monitorSocket, signal);
+      const socket = await connectUnix(this.handle.monitorSocket, this.#uid, signal);
       return await QmpMonitor.open(
         socket,
         (event) => this.#onEvent(event),
@@ -121,7 +126,7 @@ export class QemuSession {
     if (this.#recorder !== undefined) return;
     const { logMaxBytes: maxBytes, onTrouble } = this.#options;
     const recorder = await recordConsole(
-      this.handle.consoleSocket,
+      { path: this.handle.consoleSocket, owner: this.#uid },
       this.#consoleLog(),
       { maxBytes, resumed, onTrouble },
       signal,

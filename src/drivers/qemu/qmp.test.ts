@@ -39,7 +39,11 @@ class FakeMonitor implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
   }
   async open(deadlineMs: number, onEvent: (event: QmpEvent) => void = () => {}): Promise<QmpMonitor> {
-    return QmpMonitor.open(await connectUnix(this.path, new AbortController().signal), onEvent, deadlineMs);
+    return QmpMonitor.open(
+      await connectUnix(this.path, undefined, new AbortController().signal),
+      onEvent,
+      deadlineMs,
+    );
   }
   async [Symbol.asyncDispose](): Promise<void> {
     this.hangUp();

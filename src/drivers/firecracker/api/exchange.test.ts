@@ -13,13 +13,13 @@ const PUT = apiRequest("PUT", "/vsock", { guest_cid: 3, uds_path: "größer" });
 
 async function answerTo(answer: FakeAnswer, request = ASK) {
   await using fake = await FakeFirecracker.start(answer);
-  return await exchange(fake.socketPath, request, DEADLINE_MS, never);
+  return await exchange(fake, request, DEADLINE_MS, never);
 }
 
 async function failureOf(answer: FakeAnswer, request = ASK, deadlineMs = DEADLINE_MS): Promise<HearthError> {
   await using fake = await FakeFirecracker.start(answer);
   try {
-    await exchange(fake.socketPath, request, deadlineMs, never);
+    await exchange(fake, request, deadlineMs, never);
   } catch (error) {
     assert.ok(error instanceof HearthError, String(error));
     return error;
@@ -31,7 +31,7 @@ describe("SV-029: a request", () => {
   for (const request of [PUT, { ...PUT, method: "PATCH" as const }]) {
     test(`${request.method} has the length of its body in bytes, and no chunks`, async () => {
       await using fake = await FakeFirecracker.start();
-      await exchange(fake.socketPath, request, DEADLINE_MS, never);
+      await exchange(fake, request, DEADLINE_MS, never);
       const [asked] = fake.asked;
       assert.equal(asked?.headers["content-length"], String(Buffer.byteLength(asked?.text ?? "")));
       assert.equal(asked?.headers["transfer-encoding"], undefined);
@@ -42,14 +42,14 @@ describe("SV-029: a request", () => {
 
   test("PATCH without a body says that its length is 0", async () => {
     await using fake = await FakeFirecracker.start();
-    await exchange(fake.socketPath, apiRequest("PATCH", "/balloon/hinting/stop"), DEADLINE_MS, never);
+    await exchange(fake, apiRequest("PATCH", "/balloon/hinting/stop"), DEADLINE_MS, never);
     assert.equal(fake.asked[0]?.headers["content-length"], "0");
     assert.equal(fake.asked[0]?.headers["transfer-encoding"], undefined);
   });
 
   test("GET has no body and no length", async () => {
     await using fake = await FakeFirecracker.start();
-    await exchange(fake.socketPath, ASK, DEADLINE_MS, never);
+    await exchange(fake, ASK, DEADLINE_MS, never);
     assert.equal(fake.asked[0]?.headers["content-length"], undefined);
     assert.equal(fake.asked[0]?.text, "");
   });
@@ -113,16 +113,16 @@ describe("a refusal", () => {
 
 describe("a connection that fails is an error with a code", () => {
   test("where no socket is", async () => {
-    const asking = exchange("/nowhere/api.sock", ASK, DEADLINE_MS, never);
+    const asking = exchange({ socketPath: "/nowhere/api.sock" }, ASK, DEADLINE_MS, never);
     await assert.rejects(asking, { code: "vmm.failed", message: /does not listen at \/nowhere\/api\.sock/ });
   });
 
   test("where the program behind the socket is gone", async () => {
     const fake = await FakeFirecracker.start();
     const { socketPath } = fake;
-    await exchange(socketPath, ASK, DEADLINE_MS, never);
+    await exchange({ socketPath }, ASK, DEADLINE_MS, never);
     await fake[Symbol.asyncDispose]();
-    await assert.rejects(exchange(socketPath, ASK, DEADLINE_MS, never), { code: "vmm.failed" });
+    await assert.rejects(exchange({ socketPath }, ASK, DEADLINE_MS, never), { code: "vmm.failed" });
   });
 
   test("when it ends before the answer", async () => {
@@ -168,7 +168,7 @@ describe("a connection that fails is an error with a code", () => {
   });
 
   test("when its path does not fit into a socket's name", async () => {
-    const asking = exchange("/".padEnd(200, "a"), ASK, DEADLINE_MS, never);
+    const asking = exchange({ socketPath: "/".padEnd(200, "a") }, ASK, DEADLINE_MS, never);
     await assert.rejects(asking, { code: "host.path_too_long" });
   });
 });
@@ -178,13 +178,13 @@ describe("a caller that gives up", () => {
     const cancel = new AbortController();
     const reason = new Error("not wanted");
     await using fake = await FakeFirecracker.start(() => cancel.abort(reason));
-    await assert.rejects(exchange(fake.socketPath, ASK, DEADLINE_MS, cancel.signal), reason);
+    await assert.rejects(exchange(fake, ASK, DEADLINE_MS, cancel.signal), reason);
   });
 
   test("before it asked asks nothing", async () => {
     await using fake = await FakeFirecracker.start();
     const reason = new Error("not wanted");
-    await assert.rejects(exchange(fake.socketPath, ASK, DEADLINE_MS, AbortSignal.abort(reason)), reason);
+    await assert.rejects(exchange(fake, ASK, DEADLINE_MS, AbortSignal.abort(reason)), reason);
     assert.equal(fake.asked.length, 0);
   });
 });

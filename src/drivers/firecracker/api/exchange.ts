@@ -1,11 +1,15 @@
 /** One HTTP request over the API socket, and what became of it. SV-028, SV-029. */
 import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import type { ApiRequest } from "#drivers/firecracker/api/api-request.ts";
-import { checkSocketPath } from "#host/unix-socket.ts";
+import { dialUnix } from "#host/unix-socket.ts";
 
 /** `body` is JSON where the text is JSON, the text where it is not, undefined where there is none. */
 export type ApiAnswer = { readonly status: number; readonly ok: boolean; readonly body: unknown };
+
+/** Where Firecracker's API listens, and the uid that its socket must belong to; undefined: the own one. */
+export type ApiSocket = { readonly socketPath: string; readonly socketOwner?: number | undefined };
 
 /** The largest answer is the MMDS contents, whose default limit is 50 KiB. */
 const ANSWER_MAX_BYTES = 4 * 1024 * 1024;
@@ -15,20 +19,20 @@ const FAULT_MAX_CHARS = 1_000;
  * Each request has a connection of its own. That costs 0.3 ms more than one that is kept (0.7 against 0.4,
  * measured with 1.12.1), three in a start; for that nothing has to be closed, and no request waits behind
  * one that hangs or meets a connection that went stale. Firecracker serves ten at a time.
- * @throws HearthError `vmm.failed` when there is no answer, or none that is HTTP; `vmm.unresponsive` after
+ * @throws HearthError `path.unmanaged` when the socket is none or not its owner's; `vmm.failed` when there is no answer, or none that is HTTP; `vmm.unresponsive` after
  * `deadlineMs`; the reason of `signal`.
  */
 export async function exchange(
-  socketPath: string,
+  apiSocket: ApiSocket,
   request: ApiRequest,
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<ApiAnswer> {
-  checkSocketPath(socketPath);
+  const { socketPath } = apiSocket;
   const what = describeRequest(request);
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    const sent = openRequest(socketPath, request);
+    const sent = openRequest(dial(apiSocket), request);
     const settle = (finish: () => void): void => {
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
@@ -73,13 +77,22 @@ function faultOf(body: unknown): string {
   return text.replace(/\s+/g, " ").trim().slice(0, FAULT_MAX_CHARS);
 }
 
-function openRequest(socketPath: string, { method, path, body }: ApiRequest) {
+/** @throws HearthError `host.path_too_long`, `path.unmanaged`, and `vmm.failed` when there is no socket */
+function dial({ socketPath, socketOwner }: ApiSocket): Socket {
+  try {
+    return dialUnix(socketPath, socketOwner);
+  } catch (error) {
+    if (error instanceof HearthError) throw error;
+    throw connectionError("", socketPath, error);
+  }
+}
+
+function openRequest(socket: Socket, { method, path, body }: ApiRequest) {
   // Static imports of node:http cost 50 ms, because its named exports load fetch.
   const http = process.getBuiltinModule("node:http");
   const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
   const sent = http.request({
-    socketPath,
-    agent: false,
+    createConnection: () => socket,
     method,
     path,
     headers: {

@@ -4,7 +4,13 @@ import * as balloons from "#drivers/firecracker/api/balloon.ts";
 import { type CpuConfig, putCpuConfig } from "#drivers/firecracker/api/cpu-config.ts";
 import { type Drive, type DrivePatch, patchDrive, putDrive } from "#drivers/firecracker/api/drive.ts";
 import { type Entropy, putEntropy } from "#drivers/firecracker/api/entropy.ts";
-import { type ApiAnswer, describeRequest, exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
+import {
+  type ApiAnswer,
+  type ApiSocket,
+  describeRequest,
+  exchange,
+  refusal,
+} from "#drivers/firecracker/api/exchange.ts";
 import { type FirecrackerConfig, planConfigure } from "#drivers/firecracker/api/firecracker-config.ts";
 import type { FirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { fromWire } from "#drivers/firecracker/api/from-wire.ts";
@@ -32,6 +38,8 @@ const SNAPSHOT_DEADLINE_MS = 300_000;
 
 export type FirecrackerClientOptions = {
   readonly socketPath: string;
+  /** The uid that the socket must belong to; undefined: the own one. */
+  readonly socketOwner?: number | undefined;
   /** Decides what may be asked: of `firecracker --version`, or what `waitUntilReady` resolved with. */
   readonly version: FirecrackerVersion;
   /** For each request. Default 30 s. */
@@ -49,11 +57,13 @@ export type FirecrackerClientOptions = {
 export class FirecrackerClient {
   readonly socketPath: string;
   readonly version: FirecrackerVersion;
+  readonly #socket: ApiSocket;
   readonly #deadlineMs: number;
   readonly #snapshotDeadlineMs: number;
 
   constructor(options: FirecrackerClientOptions) {
     this.socketPath = options.socketPath;
+    this.#socket = { socketPath: options.socketPath, socketOwner: options.socketOwner };
     this.version = options.version;
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
     this.#snapshotDeadlineMs = options.snapshotDeadlineMs ?? SNAPSHOT_DEADLINE_MS;
@@ -225,7 +235,7 @@ export class FirecrackerClient {
     requireFeatures(request, this.version);
     const isSnapshot = request.path.startsWith("/snapshot/");
     const deadlineMs = isSnapshot ? this.#snapshotDeadlineMs : this.#deadlineMs;
-    const answer = await exchange(this.socketPath, request, deadlineMs, signal);
+    const answer = await exchange(this.#socket, request, deadlineMs, signal);
     if (!answer.ok) throw refusal(request, answer);
     return answer;
   }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { apiRequest } from "#drivers/firecracker/api/api-request.ts";
-import { type ApiAnswer, exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
+import { type ApiAnswer, type ApiSocket, exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
 import {
   type FirecrackerVersion,
   parseFirecrackerVersion,
@@ -15,6 +15,8 @@ const VERSION = apiRequest("GET", "/version");
 
 export type Readiness = {
   readonly socketPath: string;
+  /** The uid that the socket must belong to; undefined: the own one. */
+  readonly socketOwner?: number | undefined;
   readonly deadlineMs: number;
   /** Resolves with the reason when the VMM's process has ended; nobody will ever answer then. */
   readonly hasEnded: Promise<Error>;
@@ -26,7 +28,7 @@ export type Readiness = {
  * last failure as its cause; the reason of `signal`.
  */
 export async function waitUntilReady(
-  { socketPath, deadlineMs, hasEnded }: Readiness,
+  { socketPath, socketOwner, deadlineMs, hasEnded }: Readiness,
   signal: AbortSignal,
 ): Promise<FirecrackerVersion> {
   const gaveUp = new AbortController();
@@ -43,7 +45,7 @@ export async function waitUntilReady(
     await Promise.resolve();
     for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 1.5, RETRY_MAX_MS)) {
       either.throwIfAborted();
-      const answer = await tryToAsk(socketPath, deadlineMs, either);
+      const answer = await tryToAsk({ socketPath, socketOwner }, deadlineMs, either);
       if (answer instanceof HearthError) last = answer;
       else if (answer.ok) return readVersion(answer.body);
       else last = refusal(VERSION, answer);
@@ -58,16 +60,18 @@ export async function waitUntilReady(
   }
 }
 
+const FOR_GOOD: ReadonlySet<string> = new Set(["host.path_too_long", "path.unmanaged"]);
+
 /** The error, where another attempt may have more luck. */
 async function tryToAsk(
-  socketPath: string,
+  socket: ApiSocket,
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<ApiAnswer | HearthError> {
   try {
-    return await exchange(socketPath, VERSION, deadlineMs, signal);
+    return await exchange(socket, VERSION, deadlineMs, signal);
   } catch (error) {
-    if (signal.aborted || !(error instanceof HearthError) || error.code === "host.path_too_long") throw error;
+    if (signal.aborted || !(error instanceof HearthError) || FOR_GOOD.has(error.code)) throw error;
     return error;
   }
 }
