@@ -8,38 +8,63 @@ import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
 
-/** How a full section begins behind its id: name with its length, instance 0, version 1; nanoseconds follow. */
-const SECTION = Buffer.from("\x08kvmclock\0\0\0\0\0\0\0\x01", "latin1");
+/** How a full section of the clock begins: the length of its name, and the name. */
+const NAME = Buffer.from("\x08kvmclock", "latin1");
+/** Behind the name: instance and version, 32 bits each; then the clock's nanoseconds. */
+const HEADER_BYTES = 8;
 const CLOCK_BYTES = 8;
+/** The only instance and version that a QEMU has written so far. */
+const KNOWN = "0000000000000001";
 /** Devices come behind the memory, and take some hundred KiB. */
 const TAIL_BYTES = 16 * 1024 * 1024;
 
+export type ClockOptions = {
+  /** What runs the guest: only KVM gives it such a clock. */
+  readonly accel: "kvm" | "tcg";
+  /** Whether to wait until a power cut cannot take it away. */
+  readonly durable: boolean;
+};
+
 /**
- * Gives the state that was made of a stream the clock of the stream. A VM without KVM has none.
- * @param durable whether it is waited until a power cut cannot take it away
- * @throws HearthError `snapshot.failed` when the stream has no clock and the state has one
+ * Gives the state that was made of a stream the clock of the stream. An emulated guest has no such clock.
+ * @throws HearthError `snapshot.failed` when a guest that KVM runs has none that is known in both of them: restored with
+ * another clock its timers would not end
  */
-export async function keepClock(stream: string, state: string, durable: boolean): Promise<void> {
-  await using made = await open(state, "r+");
-  const to = await findClock(made);
-  if (to === undefined) return;
+export async function keepClock(stream: string, state: string, options: ClockOptions): Promise<void> {
+  if (options.accel === "tcg") return;
   await using saved = await open(stream, "r");
-  const from = await findClock(saved);
-  if (from === undefined) throw new HearthError("snapshot.failed", "QEMU has not saved the guest's clock");
+  await using made = await open(state, "r+");
+  const from = await findClock(saved, stream);
+  const to = await findClock(made, state);
   await made.write(from.clock, 0, CLOCK_BYTES, to.position);
-  if (durable) await made.sync();
+  if (options.durable) await made.sync();
 }
 
 type Clock = { readonly position: number; readonly clock: Buffer };
 
-/** The last one: what looks like one before that is the guest's memory. */
-async function findClock(file: FileHandle): Promise<Clock | undefined> {
+/** Finds the last one that is known: what looks like one before that is the guest's memory. */
+async function findClock(file: FileHandle, path: string): Promise<Clock> {
   const { size } = await file.stat();
   const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
   const start = size - tail.length;
   await file.read(tail, 0, tail.length, start);
-  const found = tail.lastIndexOf(SECTION);
-  if (found === -1) return undefined;
-  const at = found + SECTION.length;
-  return { position: start + at, clock: tail.subarray(at, at + CLOCK_BYTES) };
+  const found = tail.lastIndexOf(NAME);
+  if (found === -1) throw noClock(`there is no section kvmclock in ${path}`);
+  const header = tail.subarray(found + NAME.length, found + NAME.length + HEADER_BYTES).toString("hex");
+  if (header !== KNOWN) throw noClock(`its section kvmclock in ${path} has instance and version ${header}`);
+  const at = found + NAME.length + HEADER_BYTES;
+  const clock = tail.subarray(at, at + CLOCK_BYTES);
+  if (clock.length < CLOCK_BYTES) throw noClock(`its section kvmclock in ${path} is cut off`);
+  return { position: start + at, clock };
+}
+
+function noClock(reason: string): HearthError {
+  return new HearthError(
+    "snapshot.failed",
+    "Cannot save the guest's clock: this QEMU writes it in a form that Hearth does not know",
+    {
+      cause: new Error(reason),
+      hint: "Use a QEMU that Hearth is tested with, as `hearth doctor` shows, or `--disk-only`.",
+    },
+  );
 }
