@@ -1,5 +1,6 @@
 /** VMs with nothing in them but a kernel and one system call, in a folder of their own. */
 import {
+  chmodSync,
   chownSync,
   existsSync,
   mkdirSync,
@@ -60,7 +61,7 @@ export class TinyVms implements AsyncDisposable {
       network: "none",
       init: "agent",
       nested: false,
-      isolation: this.#isolation,
+      isolation: { ...this.#isolation, seal: () => this.#seal(runDir) },
       ...more,
     };
   }
@@ -75,6 +76,13 @@ export class TinyVms implements AsyncDisposable {
   savedFiles(name: string): SavedState {
     const folder = this.#makeFolder(join(this.folder, `saved-${name}`));
     return { memory: join(folder, "memory"), state: join(folder, "state") };
+  }
+
+  /** As the helper does it: a VMM with a uid makes and replaces nothing in there from then on. */
+  #seal(runDir: string): void {
+    if (this.#isolation.uid === undefined) return;
+    chownSync(runDir, 0, 0);
+    chmodSync(runDir, 0o711);
   }
 
   #makeFolder(path: string): string {

@@ -243,6 +243,7 @@ export class FirecrackerDriver implements VmDriver {
       agentVsockPort: AGENT_VSOCK_PORT,
       monitorSocket: files.api,
       consoleSocket: files.console,
+      memoryBytes: plan.memoryBytes,
     };
     const session = this.#newSession(handle, launched.exit);
     undo.add("session", () => this.#drop(session));

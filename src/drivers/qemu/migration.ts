@@ -1,13 +1,10 @@
 /** QEMU's migration, to a file and from one. A jailed QEMU may open neither, so one comes by a Unix socket. */
-import { chmodSync } from "node:fs";
-import { open } from "node:fs/promises";
-import { createServer } from "node:net";
-import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { HearthError } from "#base/error.ts";
-import { within } from "#drivers/deadline.ts";
+import { HearthError, toError } from "#base/error.ts";
+import { unlessAborted, within } from "#drivers/deadline.ts";
 import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
-import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+import { StreamReceiver } from "#drivers/qemu/receive-stream.ts";
+import type { StreamTarget } from "#drivers/qemu/receive-stream.ts";
 
 /** QEMU's own default would be 128 MiB/s. */
 const BANDWIDTH_BYTES_PER_S = 2 ** 40;
@@ -19,38 +16,30 @@ const DOWNTIME_MS = 1;
 const ASK_EVERY_MS = 2;
 /** QEMU answers nothing while it writes the last of a VM, or reads one: for as long as the host's disk takes. */
 const BUSY_MS = 120_000;
-/** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
-const BATCH_BYTES = 1024 * 1024;
 /** For what had arrived to be written. */
 const HANG_UP_MS = 1_000;
 
-/** Asked after each piece of what arrives, before the next one is read: QEMU waits meanwhile. */
-export type OnPiece = () => Promise<void>;
+export type Destination = StreamTarget & { readonly socket: string };
 
-export type Destination = {
-  readonly socket: string;
-  readonly path: string;
-  readonly onPiece?: OnPiece | undefined;
-  /** Whether `written` waits until a power cut cannot take it away. */
-  readonly durable: boolean;
+/** What `migrateToFile` leaves to be waited for. */
+export type Written = {
+  /** Resolves when the file has everything, and bounds the time that QEMU takes to hang up. */
+  written(): Promise<void>;
 };
 
 /**
- * Sends all that QEMU would migrate to a new file at `path`. Resolves when QEMU is done, with the vCPUs halted;
+ * Sends all that QEMU would migrate to a new file at `to.path`. Resolves when QEMU is done, with the vCPUs halted;
  * `written` is awaited for the file. The listening socket is removed in any case.
- * @throws HearthError `snapshot.failed` with QEMU's reason
+ * @throws HearthError `snapshot.failed` with QEMU's reason, and what `to.checkRoom` throws
  */
 export async function migrateToFile(
   monitor: QmpMonitor,
   to: Destination,
   deadlineMs: number,
   signal: AbortSignal,
-): Promise<{ readonly written: Promise<void> }> {
-  checkSocketPath(to.socket);
-  removeStaleSocket(to.socket);
-  const receiving = await receive(to.socket);
-  const written = receiving.arrived.then((socket) => writeFile(socket, to));
-  const failure = written.then(
+): Promise<Written> {
+  const receiver = await StreamReceiver.listen(to.socket, to);
+  const failure = receiver.written.then(
     () => undefined,
     (error: unknown) => ({ error }),
   );
@@ -61,16 +50,31 @@ export async function migrateToFile(
       deadlineMs,
     );
     await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
-    await Promise.race([untilDone(monitor, signal), failing(written)]);
-    return { written };
+    const sends = (): void => checkSends(receiver);
+    await Promise.race([untilDone(monitor, sends, signal), failing(receiver.written)]);
+    return { written: () => endOf(receiver, deadlineMs, signal) };
   } catch (error) {
     await cancel(monitor, deadlineMs);
     // Where we hung up on QEMU, that is all that it can say; why we did says more.
-    const ours = await within(failure, HANG_UP_MS);
+    const ours = signal.aborted ? undefined : await within(failure, HANG_UP_MS);
+    receiver.close(toError(error));
     throw ours === undefined ? error : ours.error;
-  } finally {
-    receiving.close();
   }
+}
+
+async function endOf(receiver: StreamReceiver, silenceMs: number, signal: AbortSignal): Promise<void> {
+  try {
+    await unlessAborted(receiver.end(silenceMs), signal);
+  } catch (error) {
+    receiver.close(toError(error));
+    throw error;
+  }
+}
+
+/** A QEMU that is not done sends, or it hangs. */
+function checkSends(receiver: StreamReceiver): void {
+  if (receiver.silentMs < BUSY_MS) return;
+  throw new HearthError("vmm.unresponsive", `QEMU has sent nothing of the VM's memory for ${BUSY_MS} ms.`);
 }
 
 /**
@@ -83,7 +87,7 @@ export async function migrateFromStdin(
   signal: AbortSignal,
 ): Promise<void> {
   await monitor.send("migrate-incoming", { uri: "fd:0" }, deadlineMs);
-  await untilDone(monitor, signal);
+  await untilDone(monitor, () => {}, signal);
 }
 
 /**
@@ -95,12 +99,13 @@ export async function leaveOutMemory(monitor: QmpMonitor, state: boolean, deadli
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }
 
-async function untilDone(monitor: QmpMonitor, signal: AbortSignal): Promise<void> {
+/** @param check is called each time that QEMU is not done yet */
+async function untilDone(monitor: QmpMonitor, check: () => void, signal: AbortSignal): Promise<void> {
   for (;;) {
-    const progress = await monitor.send("query-migrate", undefined, BUSY_MS);
+    const progress = await unlessAborted(monitor.send("query-migrate", undefined, BUSY_MS), signal);
     if (progress.status === "completed") return;
     if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
-    signal.throwIfAborted();
+    check();
     await sleep(ASK_EVERY_MS);
   }
 }
@@ -118,9 +123,10 @@ async function failing(written: Promise<void>): Promise<never> {
 
 /** Whatever state it is in: QEMU takes no new migration before the last one has ended. */
 async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
+  const lateMs = performance.now() + deadlineMs;
   try {
     await monitor.send("migrate_cancel", undefined, deadlineMs);
-    for (let waitedMs = 0; waitedMs < deadlineMs; waitedMs += ASK_EVERY_MS) {
+    while (performance.now() < lateMs) {
       const { status } = await monitor.send("query-migrate", undefined, deadlineMs);
       if (status !== "cancelling" && status !== "active" && status !== "setup") return;
       await sleep(ASK_EVERY_MS);
@@ -128,36 +134,4 @@ async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   } catch {
     // It is gone, or says nothing: why the caller's work has failed says more.
   }
-}
-
-type Receiving = { readonly arrived: Promise<Socket>; close(): void };
-
-/** Listens where a QEMU with another uid may connect: its folder lets nobody else through. */
-function receive(path: string): Promise<Receiving> {
-  const { promise: arrived, resolve: arrive } = Promise.withResolvers<Socket>();
-  const server = createServer({ pauseOnConnect: true }, arrive);
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, () => {
-      chmodSync(path, 0o666);
-      resolve({ arrived, close: () => void server.close(() => removeStaleSocket(path)) });
-    });
-  });
-}
-
-async function writeFile(socket: Socket, { path, onPiece, durable }: Destination): Promise<void> {
-  await using file = await open(path, "wx", 0o600);
-  let batch: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of socket as AsyncIterable<Buffer>) {
-    batch.push(piece);
-    bytes += piece.length;
-    if (bytes >= BATCH_BYTES) {
-      await file.writev(batch);
-      [batch, bytes] = [[], 0];
-    }
-    await onPiece?.();
-  }
-  if (bytes > 0) await file.writev(batch);
-  if (durable) await file.sync();
 }

@@ -1,5 +1,5 @@
 import { closeSync, openSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
@@ -23,6 +23,7 @@ import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
+import { memoryOf } from "#drivers/save-bounds.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
 import type {
   Ballooner,
@@ -37,6 +38,7 @@ import type {
 } from "#drivers/vm-driver.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { endProcess } from "#host/process-end.ts";
+import { moveFile } from "#host/move-file.ts";
 import { isAlive } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -137,6 +139,7 @@ export class QemuDriver implements VmDriver {
       monitorSocket: sockets.monitor,
       consoleSocket: sockets.console,
       sharesMemory: machine.memory?.map === "shared",
+      memoryBytes: plan.memoryBytes,
     };
     const session = this.#newSession(handle, starting.launched.exit);
     undo.add("session", () => this.#drop(session));
@@ -183,8 +186,11 @@ export class QemuDriver implements VmDriver {
   readonly snapshotter: Snapshotter = {
     save: async (handle, saved, hooks, signal) => {
       const monitor = await this.#session(handle).monitor(signal);
-      const { commandDeadlineMs } = this.#timing;
-      await saveVm(monitor, dirname(handle.monitorSocket), saved, hooks, commandDeadlineMs, signal);
+      const { commandDeadlineMs: deadlineMs } = this.#timing;
+      const ask = async (): Promise<number> => (await readMemory(monitor, deadlineMs)).maxBytes;
+      const memoryBytes = await memoryOf(handle.memoryBytes, ask);
+      const qemu = { monitor, runDir: dirname(handle.monitorSocket), memoryBytes, deadlineMs };
+      await saveVm(qemu, saved, hooks, signal);
     },
     settle: (plan, saved, signal) => asSnapshotFailure(this.#settle(plan, saved, signal), signal),
     restore: async (plan, saved, onProgress, signal) => {
@@ -219,16 +225,17 @@ export class QemuDriver implements VmDriver {
     undo.add(draft, () => rm(draft, { force: true }));
     const { session, starting } = await this.#startSession(plan, machine, undo, signal);
     const load = async (): Promise<void> => {
-      const monitor = await this.#firstMonitor(session, starting, signal);
-      const { commandDeadlineMs } = this.#timing;
-      // It makes a socket for what comes in.
-      await settleVm(monitor, plan.runDir, saved, () => plan.isolation.seal(), commandDeadlineMs, signal);
+      const monitor = await this.#firstMonitor(session, starting, plan, signal);
+      const { commandDeadlineMs: deadlineMs } = this.#timing;
+      const { runDir, memoryBytes } = plan;
+      const { accel } = machine;
+      await settleVm({ monitor, runDir, memoryBytes, deadlineMs, accel }, saved, signal);
     };
     await starting.guard(load(), signal);
     await starting.kill();
-    if (saved.temporary !== true) await syncFile(draft);
-    await rename(draft, saved.memory);
     await rm(streamPath(saved));
+    // Last, because with this move everything in the directory is on the disk.
+    await moveFile(draft, saved.memory, saved.temporary !== true, signal);
   }
 
   /** For a QEMU that takes what another one has saved. */
@@ -280,24 +287,32 @@ export class QemuDriver implements VmDriver {
     signal: AbortSignal,
   ): Promise<void> {
     const { commandDeadlineMs } = this.#timing;
-    const monitor = await this.#firstMonitor(session, starting, signal);
+    const monitor = await this.#firstMonitor(session, starting, plan, signal);
     if (machine.incoming !== undefined) {
       const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#timing.startDeadlineMs)]);
       await loadVm(monitor, commandDeadlineMs, inTime);
     }
     if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
-    plan.isolation.seal();
     await monitor.send("cont", undefined, commandDeadlineMs);
   }
 
-  /** With the console recorded from its first byte on. */
-  async #firstMonitor(session: QemuSession, starting: StartingVmm, signal: AbortSignal): Promise<QmpMonitor> {
+  /**
+   * With the console recorded from its first byte on. The run directory is sealed: a QEMU whose monitor answers has made
+   * all of its sockets, and what it loads after this may take it over.
+   */
+  async #firstMonitor(
+    session: QemuSession,
+    starting: StartingVmm,
+    plan: BootPlan,
+    signal: AbortSignal,
+  ): Promise<QmpMonitor> {
     const { startDeadlineMs } = this.#timing;
     const late = AbortSignal.timeout(startDeadlineMs);
     try {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
       await session.record(false, either);
+      plan.isolation.seal();
       return monitor;
     } catch (error) {
       if (!late.aborted || signal.aborted) throw error;
@@ -354,11 +369,6 @@ async function asSnapshotFailure<Result>(work: Promise<Result>, signal: AbortSig
     if (signal.aborted || toHearthError(error).code !== "vmm.failed") throw error;
     throw new HearthError("snapshot.failed", "QEMU does not take what was saved", { cause: error });
   }
-}
-
-async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, "r");
-  await file.sync();
 }
 
 function keyOf({ process }: VmHandle): string {

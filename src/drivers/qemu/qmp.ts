@@ -32,7 +32,8 @@ export type QmpCommands = {
 export type MigrationStatus = {
   readonly status?: string;
   readonly "error-desc"?: string;
-  readonly ram?: { readonly remaining: number };
+  /** The rounds over the memory so far are `dirty-sync-count`. */
+  readonly ram?: { readonly remaining: number; readonly "dirty-sync-count"?: number };
 };
 
 /** Of one disk, per second; 0 is without a limit. `…_max` is a bucket that holds more than a tenth of a second. */

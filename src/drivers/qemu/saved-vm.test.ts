@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,11 +9,24 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { saveVm } from "#drivers/qemu/saved-vm.ts";
+import type { SavingQemu } from "#drivers/qemu/saved-vm.ts";
 
 const MEMORY = Buffer.alloc(4 * 1024 * 1024, "m");
 const never = new AbortController().signal;
 
 type Command = { readonly execute: string; readonly id: number; readonly arguments?: { uri?: string } };
+
+/** How a QEMU sends that is not its honest self, or whose guest is not. */
+type Manner =
+  | "honest"
+  /** The guest changes its memory as fast as it is sent: there is no end before it is paused. */
+  | "dirtied"
+  /** It sends without end, also when it is told to pause the guest. */
+  | "endless"
+  /** It says that it is done, and does not hang up. */
+  | "lingering"
+  /** It connects and sends nothing, for ever. */
+  | "silent";
 
 /** QEMU as far as it saves VMs: while it comes to the end, with its lock held, it answers nothing. */
 class FakeQemu {
@@ -23,6 +36,11 @@ class FakeQemu {
   remaining = 0;
   /** Whether its first migration comes to the end as soon as it is asked how far it is. */
   hurries = false;
+  manner: Manner = "honest";
+  rounds = 1;
+  sentBytes = 0;
+  /** Of each connection that it made to who saves: whether that one is still open. */
+  readonly connections: Socket[] = [];
   #socket: Socket | undefined;
   #status = "none";
   #running = true;
@@ -66,21 +84,40 @@ class FakeQemu {
     if (execute === "stop" || execute === "cont") this.#running = execute === "cont";
     if (execute === "cont") this.toldToGoOn.resolve();
     if (execute === "migrate") this.#migrate(String(take?.uri).replace("unix:", ""));
-    const state = { running: this.#running, status: this.#status, ram: { remaining: this.remaining } };
+    const ram = { remaining: this.remaining, "dirty-sync-count": this.rounds };
+    const state = { running: this.#running, status: this.#status, ram };
     this.#socket?.write(`${JSON.stringify({ id, return: state })}\n`);
   }
 
   #migrate(path: string): void {
     this.#status = "active";
     const to = connect(path);
+    this.connections.push(to);
     to.on("error", () => {}); // Who saves may hang up.
-    to.end(MEMORY, () => {
-      this.#status = "completed";
-      this.#running = false;
-      const held = this.#held ?? [];
-      this.#held = undefined;
-      for (const command of held) this.#answer(command);
+    if (this.manner === "dirtied" || this.manner === "endless") return void this.#sendAgain(to);
+    if (this.manner === "silent") return;
+    this.sentBytes += MEMORY.length;
+    if (this.manner === "lingering") to.write(MEMORY, () => this.#complete());
+    else to.end(MEMORY, () => this.#complete());
+  }
+
+  #sendAgain(to: Socket): void {
+    if (to.destroyed) return;
+    this.sentBytes += MEMORY.length;
+    const last = this.manner === "dirtied" && !this.#running;
+    to.write(MEMORY, (error) => {
+      if (error) this.#status = "failed";
+      else if (!last) return this.#sendAgain(to);
+      else to.end(() => this.#complete());
     });
+  }
+
+  #complete(): void {
+    this.#status = "completed";
+    this.#running = false;
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const command of held) this.#answer(command);
   }
 }
 
@@ -97,9 +134,16 @@ async function setUp(t: TestContext) {
     },
     halted: async () => void qemu.done.push("halted"),
   };
-  const save = () => saveVm(monitor, folder, saved, hooks, 5_000, never);
+  const save = (more: Partial<SavingQemu> = {}, signal = never) =>
+    saveVm(
+      { monitor, runDir: folder, memoryBytes: MEMORY.length, deadlineMs: 5_000, ...more },
+      saved,
+      hooks,
+      signal,
+    );
+  const files = () => readdirSync(folder).filter((name) => name !== "qmp");
   const steps = () => qemu.done.filter((step) => /^(quiesce|stop|cont|halted|migrate)$/.test(step));
-  return { folder, qemu, hooks, save, steps };
+  return { folder, files, qemu, hooks, save, steps };
 }
 
 test("the guest is halted when little is left, and goes on before all is written", async (t) => {
@@ -130,14 +174,88 @@ test("a guest that was halted before it had held its processes is let go on for 
 });
 
 test("a guest that does not hold its processes goes on, is not halted later, and nothing is left", async (t) => {
-  const { folder, hooks, save, steps } = await setUp(t);
+  const { files, hooks, save, steps } = await setUp(t);
   hooks.quiesce = async () => {
     throw new Error("not now");
   };
   await assert.rejects(save(), /not now/);
   assert.deepEqual(steps(), ["migrate", "cont"]);
-  assert.deepEqual(
-    readdirSync(folder).filter((name) => name !== "qmp"),
-    [],
-  );
+  assert.deepEqual(files(), []);
+});
+
+/** What the guest's pages, sent anew and anew, may come to: see save-bounds.ts. */
+const LIVE_BYTES = 1.5 * MEMORY.length;
+/** In buffers on the way, and until the pause has its effect. */
+const ON_THE_WAY_BYTES = 3 * MEMORY.length;
+
+test("a guest that changes its memory as fast as it is sent is paused, and its save ends", async (t) => {
+  const { folder, qemu, save, steps } = await setUp(t);
+  qemu.manner = "dirtied";
+  qemu.remaining = MEMORY.length;
+  await save();
+  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
+  const { size } = statSync(join(folder, "memory.stream"));
+  assert.ok(size <= LIVE_BYTES + ON_THE_WAY_BYTES, `${size} bytes were written`);
+});
+
+test("a guest is paused although QEMU says that much is left, and few bytes have come", async (t) => {
+  const { qemu, hooks, save } = await setUp(t);
+  qemu.manner = "dirtied";
+  qemu.remaining = 2 ** 40;
+  let sentBytes = 0;
+  hooks.quiesce = async () => void (sentBytes = qemu.sentBytes);
+  await save();
+  assert.ok(sentBytes < LIVE_BYTES, `${sentBytes} bytes were sent before`);
+});
+
+test("a guest that changes a little in each of many rounds is paused in the end", async (t) => {
+  const { qemu, save, steps } = await setUp(t);
+  qemu.manner = "dirtied";
+  qemu.remaining = 9 * 1024 * 1024;
+  qemu.rounds = 11;
+  // So that it is not the bytes.
+  await save({ memoryBytes: 2 ** 40 });
+  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
+});
+
+test("a QEMU that sends without end is cut off at a number of bytes, and nothing is left", async (t) => {
+  const { files, qemu, save, steps } = await setUp(t);
+  qemu.manner = "endless";
+  await assert.rejects(save(), { code: "snapshot.failed", message: /sent more than/ });
+  assert.ok(qemu.sentBytes < 64 * MEMORY.length, `${qemu.sentBytes} bytes were sent`);
+  assert.deepEqual(files(), []);
+  assert.equal(steps().at(-1), "cont");
+});
+
+test("a QEMU that says that it is done, and keeps its connection open, fails the save by a deadline", async (t) => {
+  const { files, qemu, save } = await setUp(t);
+  qemu.manner = "lingering";
+  await assert.rejects(save({ deadlineMs: 300 }), { code: "vmm.unresponsive", message: /did not close/ });
+  assert.deepEqual(files(), []);
+  assert.equal(qemu.done.at(-1), "cont");
+});
+
+test("a save of a QEMU that never sends ends by its deadline, and by the caller's signal", async (t) => {
+  const { files, qemu, save, steps } = await setUp(t);
+  qemu.manner = "silent";
+  const short = { deadlineMs: 200 };
+  await assert.rejects(save({ ...short, saveDeadlineMs: 100 }), {
+    code: "snapshot.failed",
+    message: /was not done/,
+  });
+  const reason = new Error("killed");
+  const cancel = new AbortController();
+  const saving = assert.rejects(save(short, cancel.signal), reason);
+  cancel.abort(reason);
+  await saving;
+  assert.deepEqual(files(), []);
+  assert.equal(steps().at(-1), "cont");
+});
+
+test("a save that was cut off leaves no connection to QEMU behind", async (t) => {
+  const { qemu, save } = await setUp(t);
+  qemu.manner = "silent";
+  await assert.rejects(save({ deadlineMs: 200, saveDeadlineMs: 50 }));
+  const [connection = assert.fail("it has connected")] = qemu.connections;
+  if (!connection.destroyed) await once(connection, "close");
 });

@@ -6,19 +6,17 @@
  *   settle:  FILE.stream ──▶ QEMU, its memory is the file ──▶ memory, state
  *   restore: memory (mapped) + state ──▶ VM
  */
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { within } from "#drivers/deadline.ts";
+import { HearthError } from "#base/error.ts";
+import { abortAfter } from "#drivers/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
-import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
+import { GuestPause, pauseInTime } from "#drivers/qemu/pause-for-save.ts";
+import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import { checkRoom, saveDeadlineMs, stateMaxBytes, streamMaxBytes } from "#drivers/save-bounds.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
-
-/** The vCPUs are halted for good when there is less than this left to send: some milliseconds. */
-const REST_BYTES = 8 * 1024 * 1024;
-/** How much may arrive between two questions how much is left. */
-const ASK_EVERY_BYTES = 1024 * 1024;
 
 /** The saved memory before `settle`. */
 export function streamPath(saved: SavedState): string {
@@ -30,106 +28,92 @@ export function draftPath(saveDir: string): string {
   return join(saveDir, "memory");
 }
 
-/** See `Snapshotter.save`. */
+/** A QEMU, and what bounds its saves. */
+export type SavingQemu = {
+  readonly monitor: QmpMonitor;
+  readonly runDir: string;
+  /** Of the guest at its start, by somebody who is trusted. */
+  readonly memoryBytes: number;
+  /** For each command. */
+  readonly deadlineMs: number;
+  /** For a whole save; by the memory's size if undefined. */
+  readonly saveDeadlineMs?: number | undefined;
+};
+
+/**
+ * Saves a VM, see `Snapshotter.save`:
+ *   1. QEMU sends the memory while the guest runs, for a bounded number of bytes.
+ *   2. The guest is quiesced and its vCPUs are paused; QEMU sends the rest.
+ *   3. `hooks.halted` is called, and the guest goes on.
+ * Whatever QEMU and the guest do, it ends within bounds of bytes and of time.
+ * @throws HearthError `host.disk_full`, `snapshot.failed`, `vmm.unresponsive`, and what the hooks throw
+ */
 export async function saveVm(
-  monitor: QmpMonitor,
-  runDir: string,
+  qemu: SavingQemu,
   saved: SavedState,
   hooks: SaveHooks,
-  deadlineMs: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const ms = qemu.saveDeadlineMs ?? saveDeadlineMs(qemu.memoryBytes);
+  using bounded = abortAfter(ms, () => tooLate(ms), signal);
+  await saveInTime(qemu, saved, hooks, bounded.signal);
+}
+
+async function saveInTime(
+  { monitor, runDir, memoryBytes, deadlineMs }: SavingQemu,
+  saved: SavedState,
+  hooks: SaveHooks,
+  signal: AbortSignal,
+): Promise<void> {
+  const to = {
+    socket: migrationSocket(runDir),
+    path: streamPath(saved),
+    durable: false,
+    maxBytes: streamMaxBytes(memoryBytes),
+    checkRoom,
+  };
   const ran = (await monitor.send("query-status", undefined, deadlineMs)).running;
-  const to = { socket: migrationSocket(runDir), path: streamPath(saved), durable: false };
-  const halt = new Halt(hooks, async () => void (await monitor.send("stop", undefined, deadlineMs)));
+  const pause = new GuestPause(
+    hooks,
+    async () => void (await monitor.send("stop", undefined, deadlineMs)),
+    signal,
+  );
   try {
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
-    // A VM that stands still already has nothing to wait for.
-    if (!ran) await halt.done();
-    const onPiece = haltNearTheEnd(monitor, halt, deadlineMs);
-    let { written } = await migrateToFile(monitor, { ...to, onPiece }, deadlineMs, signal);
-    if (!halt.quiesced) {
-      // The rest went faster than we looked, or than the guest did as it was told: QEMU has halted it too early.
-      await written;
+    // A VM that is paused already has nothing to wait for.
+    if (!ran) await pause.done();
+    const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
+    let sent = await migrateToFile(monitor, { ...to, onPiece }, deadlineMs, signal);
+    if (!pause.quiesced) {
+      // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
+      await sent.written();
       await rm(to.path);
       await monitor.send("cont", undefined, deadlineMs);
-      await halt.done();
-      ({ written } = await migrateToFile(monitor, to, deadlineMs, signal));
+      await pause.done();
+      sent = await migrateToFile(monitor, to, deadlineMs, signal);
     }
-    await halt.done();
+    await pause.done();
     await hooks.halted();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
-    await written;
+    await sent.written();
   } catch (error) {
     await rm(to.path, { force: true });
-    const over = halt.giveUp();
+    const over = pause.giveUp();
     if (ran) await letGoOn(monitor, deadlineMs);
     await over;
     throw error;
   }
 }
 
-/**
- * QEMU waits while nobody reads, so it does not come to the end meanwhile. It may be there already: then it halts the
- * guest itself and answers nothing until everything is read. So nobody is waited for longer than this.
- */
-const UNREAD_MS = 500;
-
-function haltNearTheEnd(monitor: QmpMonitor, halt: Halt, deadlineMs: number) {
-  let pieces = 0;
-  const everyPieces = ASK_EVERY_BYTES / (64 * 1024);
-  let asked: Promise<MigrationStatus> | undefined;
-  return async (): Promise<void> => {
-    pieces += 1;
-    if (halt.begun || pieces % everyPieces !== 0) return;
-    asked ??= monitor.send("query-migrate", undefined, deadlineMs);
-    const progress = await within(asked, UNREAD_MS);
-    if (progress === undefined) return;
-    asked = undefined;
-    if (progress.ram !== undefined && progress.ram.remaining < REST_BYTES)
-      await within(halt.done(), UNREAD_MS);
-  };
-}
-
-/** The guest is told, holds its processes, and its vCPUs are halted: once, whoever asks for it. */
-class Halt {
-  readonly #hooks: SaveHooks;
-  readonly #stop: () => Promise<void>;
-  #work: Promise<void> | undefined;
-  #quiesced = false;
-  #givenUp = false;
-
-  constructor(hooks: SaveHooks, stop: () => Promise<void>) {
-    this.#hooks = hooks;
-    this.#stop = stop;
-  }
-
-  get begun(): boolean {
-    return this.#work !== undefined;
-  }
-
-  /** What was saved after this has the processes held. */
-  get quiesced(): boolean {
-    return this.#quiesced;
-  }
-
-  done(): Promise<void> {
-    this.#work ??= this.#run();
-    return this.#work;
-  }
-
-  /** Halts nothing from now on. Resolves when it tells the guest nothing more; never rejects. */
-  async giveUp(): Promise<void> {
-    this.#givenUp = true;
-    await this.#work?.catch(() => {}); // The save has failed already, and says why.
-  }
-
-  async #run(): Promise<void> {
-    await this.#hooks.quiesce();
-    this.#quiesced = true;
-    if (!this.#givenUp) await this.#stop();
-  }
+function tooLate(ms: number): HearthError {
+  return new HearthError(
+    "snapshot.failed",
+    `Cannot save the VM: QEMU was not done in ${Math.round(ms / 1_000)} s.`,
+    {
+      hint: "Look at `hearth logs --vmm NAME`; a slow disk or a busy host may be why.",
+    },
+  );
 }
 
 /** A VM that does not go on is worse than what went wrong before; that it does not is seen by its heartbeat. */
@@ -141,27 +125,33 @@ async function letGoOn(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   }
 }
 
+/** A QEMU that loads what another one has saved, and what runs its guests. */
+export type LoadingQemu = Pick<SavingQemu, "monitor" | "runDir" | "memoryBytes" | "deadlineMs"> & {
+  readonly accel: "kvm" | "tcg";
+};
+
 /**
- * For a QEMU that was started with the draft as its memory and the stream as its stdin: loads that and writes the rest.
- * @param loaded is called when it makes nothing more in its run folder
+ * Verifies what was saved, in a QEMU that was started with the draft as its memory and the stream as its stdin, and
+ * whose run directory is sealed: loads the stream and writes the state.
  */
-export async function settleVm(
-  monitor: QmpMonitor,
-  runDir: string,
-  saved: SavedState,
-  loaded: () => void,
-  deadlineMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  await migrateFromStdin(monitor, deadlineMs, signal);
-  loaded();
+export async function settleVm(qemu: LoadingQemu, saved: SavedState, signal: AbortSignal): Promise<void> {
+  const { monitor, runDir, memoryBytes, deadlineMs, accel } = qemu;
+  const ms = saveDeadlineMs(memoryBytes);
+  using bounded = abortAfter(ms, () => tooLate(ms), signal);
+  // The memory becomes a file beside the stream, and is no larger.
+  await checkRoom(saved.memory, (await stat(streamPath(saved))).size);
+  await migrateFromStdin(monitor, deadlineMs, bounded.signal);
   await leaveOutMemory(monitor, true, deadlineMs);
   const durable = saved.temporary !== true;
-  const to = { socket: migrationSocket(runDir), path: saved.state, durable };
-  await (
-    await migrateToFile(monitor, to, deadlineMs, signal)
-  ).written;
-  await keepClock(streamPath(saved), saved.state, durable);
+  const to = {
+    socket: migrationSocket(runDir),
+    path: saved.state,
+    durable,
+    maxBytes: stateMaxBytes(),
+    checkRoom,
+  };
+  await (await migrateToFile(monitor, to, deadlineMs, bounded.signal)).written();
+  await keepClock(streamPath(saved), saved.state, { accel, durable });
 }
 
 /** For a QEMU that maps the memory, and has the rest as its stdin. */

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { HearthError } from "#base/error.ts";
+import { MIB } from "#base/sizes.ts";
+import { StreamReceiver } from "#drivers/qemu/receive-stream.ts";
+import type { StreamTarget } from "#drivers/qemu/receive-stream.ts";
+import { checkRoom } from "#drivers/save-bounds.ts";
+
+async function listen(t: TestContext, more: Partial<StreamTarget> = {}) {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-receive-"));
+  const socket = join(dir, "out.sock");
+  const to = { path: join(dir, "file"), durable: false, maxBytes: MIB, checkRoom: async () => {}, ...more };
+  const receiver = await StreamReceiver.listen(socket, to);
+  t.after(() => {
+    receiver.close(new Error("the test is over"));
+    rmSync(dir, { recursive: true });
+  });
+  return { dir, socket, path: to.path, receiver };
+}
+
+test("what comes is in the file, and the socket is gone as soon as somebody has connected", async (t) => {
+  const { dir, socket, path, receiver } = await listen(t);
+  const sender = connect(socket);
+  sender.end("all of it");
+  await receiver.written;
+  assert.equal(readFileSync(path, "utf8"), "all of it");
+  assert.deepEqual(readdirSync(dir), ["file"]);
+});
+
+test("the first connection is served, and all others are closed", async (t) => {
+  const { socket, path, receiver } = await listen(t);
+  const senders = Array.from({ length: 20 }, () => connect(socket));
+  // A connection that was refused has an error, one that was closed has none.
+  const closed = senders.slice(1).map((sender) => {
+    sender.on("error", () => {});
+    return new Promise((resolve) => sender.resume().once("close", resolve));
+  });
+  await Promise.all(closed);
+  senders[0]?.end("of the first");
+  await receiver.written;
+  assert.equal(readFileSync(path, "utf8"), "of the first");
+});
+
+test("a sender is cut off when it has sent more than it may", async (t) => {
+  const { socket, path, receiver } = await listen(t);
+  const sender = connect(socket);
+  sender.on("error", () => {});
+  const cut = new Promise((resolve) => sender.once("close", resolve));
+  sender.write(Buffer.alloc(4 * MIB));
+  await assert.rejects(receiver.written, { code: "snapshot.failed" });
+  await cut;
+  assert.ok(readFileSync(path).length <= MIB);
+});
+
+test("a sender is cut off when the host has no room any more", async (t) => {
+  const full = new HearthError("host.disk_full", "no room");
+  let asked = 0;
+  const noRoom = async (): Promise<void> => {
+    asked += 1;
+    if (asked > 1) throw full;
+  };
+  const { socket, path, receiver } = await listen(t, { maxBytes: 1024 * MIB, checkRoom: noRoom });
+  const sender = connect(socket);
+  sender.on("error", () => {});
+  sender.write(Buffer.alloc(256 * MIB));
+  await assert.rejects(receiver.written, full);
+  assert.ok(readFileSync(path).length <= 64 * MIB);
+});
+
+test("nobody who connects is waited for no longer than the caller says", async (t) => {
+  const { receiver } = await listen(t);
+  await assert.rejects(receiver.end(20), { code: "vmm.unresponsive" });
+});
+
+test("there is room, or it is said how much is free and how much it takes", async () => {
+  const path = join(tmpdir(), "file");
+  await checkRoom(path, 1);
+  await assert.rejects(checkRoom(path, 2 ** 60), {
+    code: "host.disk_full",
+    message: /are free in .*, and it takes \d+T/,
+    hint: /hearth snapshot ls/,
+  });
+});

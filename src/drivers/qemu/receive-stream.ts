@@ -1,0 +1,170 @@
+/**
+ * Receives what QEMU sends of a VM that is saved, over a Unix socket, into a new file. QEMU is not trusted: it gets one
+ * connection, a number of bytes, and some time without a byte; beyond these the connection is destroyed.
+ */
+import { chmodSync } from "node:fs";
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { Server, Socket } from "node:net";
+import { HearthError } from "#base/error.ts";
+import { formatSizeRounded, MIB } from "#base/sizes.ts";
+import { within } from "#drivers/deadline.ts";
+import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+
+export type StreamTarget = {
+  /** Of the file, which does not exist yet. */
+  readonly path: string;
+  /** Whether `written` waits until a power cut cannot take the file away. */
+  readonly durable: boolean;
+  /** A sender of more than this is cut off. */
+  readonly maxBytes: number;
+  /** Asked before each so many bytes are written to `path`: throws when the host has no room for them. */
+  readonly checkRoom: (path: string, bytes: number) => Promise<void>;
+  /** Called after each piece with all bytes so far, before the next one is read: QEMU waits meanwhile. */
+  readonly onPiece?: ((bytes: number) => Promise<void>) | undefined;
+};
+
+/** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
+const BATCH_BYTES = MIB;
+/** Between two looks at the room that the host has. */
+const ROOM_BYTES = 64 * MIB;
+
+export class StreamReceiver {
+  /** Resolves when all is in the file, rejects with the reason why it is not. Nobody has to wait for it. */
+  readonly written: Promise<void>;
+  readonly #server: Server;
+  readonly #socketPath: string;
+  readonly #arrived = Promise.withResolvers<Socket>();
+  #socket: Socket | undefined;
+  #bytes = 0;
+  /** Since when nothing has come although it was waited for; undefined while we are at work ourselves. */
+  #quietSinceMs: number | undefined = performance.now();
+
+  private constructor(socketPath: string, to: StreamTarget) {
+    this.#socketPath = socketPath;
+    // Paused: nobody reads before the file is there.
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#take(socket));
+    this.written = this.#arrived.promise.then((socket) => this.#write(socket, to));
+    this.written.catch(() => {});
+  }
+
+  /** Listens where a QEMU with another uid may connect: its directory lets nobody else through. */
+  static async listen(socketPath: string, to: StreamTarget): Promise<StreamReceiver> {
+    checkSocketPath(socketPath);
+    removeStaleSocket(socketPath);
+    const receiver = new StreamReceiver(socketPath, to);
+    await receiver.#listen();
+    return receiver;
+  }
+
+  /** For how long QEMU has sent nothing while it was waited for. */
+  get silentMs(): number {
+    return this.#quietSinceMs === undefined ? 0 : performance.now() - this.#quietSinceMs;
+  }
+
+  /**
+   * Waits for `written` from a QEMU that says that it has sent everything: it has nothing to do but to hang up.
+   * @throws HearthError `vmm.unresponsive` when it sends nothing for `silenceMs` and does not, and what `written` throws
+   */
+  async end(silenceMs: number): Promise<void> {
+    const done = this.written.then(() => true);
+    while ((await within(done, silenceMs)) === undefined) {
+      if (this.silentMs < silenceMs) continue;
+      this.close(
+        new HearthError(
+          "vmm.unresponsive",
+          `QEMU has saved the VM and did not close its connection in ${silenceMs} ms.`,
+        ),
+      );
+    }
+  }
+
+  /** Ends the connection for `reason`, unless everything is in the file. Idempotent. */
+  close(reason: Error): void {
+    this.#stopListening();
+    this.#arrived.reject(reason);
+    this.#socket?.destroy(reason);
+  }
+
+  #listen(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#socketPath, () => {
+        chmodSync(this.#socketPath, 0o666);
+        resolve();
+      });
+    });
+  }
+
+  /** The first connection is QEMU's; whoever makes more gets nothing and keeps nothing open here. */
+  #take(socket: Socket): void {
+    this.#stopListening();
+    if (this.#socket !== undefined) return void socket.destroy();
+    this.#socket = socket;
+    this.#arrived.resolve(socket);
+  }
+
+  #stopListening(): void {
+    if (!this.#server.listening) return;
+    this.#server.close();
+    removeStaleSocket(this.#socketPath);
+  }
+
+  async #write(socket: Socket, to: StreamTarget): Promise<void> {
+    await using file = await open(to.path, "wx", 0o600);
+    const batch = new Batch(file, to);
+    this.#quietSinceMs = performance.now();
+    for await (const piece of socket as AsyncIterable<Buffer>) {
+      this.#quietSinceMs = undefined;
+      this.#bytes += piece.length;
+      if (this.#bytes > to.maxBytes) throw tooMuch(to.maxBytes);
+      await batch.add(piece);
+      await to.onPiece?.(this.#bytes);
+      this.#quietSinceMs = performance.now();
+    }
+    this.#quietSinceMs = undefined;
+    await batch.flush();
+    if (to.durable) await file.sync();
+  }
+}
+
+/** Pieces that are written together. */
+class Batch {
+  readonly #file: FileHandle;
+  readonly #to: StreamTarget;
+  #pieces: Buffer[] = [];
+  #bytes = 0;
+  /** What the host was found to have room for. */
+  #roomBytes = 0;
+
+  constructor(file: FileHandle, to: StreamTarget) {
+    this.#file = file;
+    this.#to = to;
+  }
+
+  async add(piece: Buffer): Promise<void> {
+    this.#pieces.push(piece);
+    this.#bytes += piece.length;
+    if (this.#bytes >= BATCH_BYTES) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.#bytes === 0) return;
+    if (this.#roomBytes < this.#bytes) {
+      await this.#to.checkRoom(this.#to.path, ROOM_BYTES);
+      this.#roomBytes = ROOM_BYTES;
+    }
+    this.#roomBytes -= this.#bytes;
+    const pieces = this.#pieces;
+    [this.#pieces, this.#bytes] = [[], 0];
+    await this.#file.writev(pieces);
+  }
+}
+
+function tooMuch(maxBytes: number): HearthError {
+  const text = `Cannot save the VM: QEMU has sent more than ${formatSizeRounded(maxBytes)}, which is more than a VM of its size has.`;
+  return new HearthError("snapshot.failed", text, {
+    hint: "Its QEMU may have been taken over: stop the VM with `hearth kill`.",
+  });
+}

@@ -1,0 +1,42 @@
+import { lstat, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { HearthError } from "#base/error.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { copySparse } from "#host/copy-sparse.ts";
+
+/**
+ * Moves a file, also to another file system, where it is copied first. `to` is the old file or the whole new one at any
+ * time. Nobody else may change the directory of `from` any more; what is there is not trusted.
+ * @param durable whether to wait until a power cut cannot take the file or its name away
+ * @throws HearthError `path.unmanaged` for a link and all else that is no file
+ */
+export async function moveFile(
+  from: string,
+  to: string,
+  durable: boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!(await lstat(from)).isFile())
+    throw new HearthError("path.unmanaged", `Cannot move ${from}: it is not a regular file.`);
+  if (durable) await syncPath(from);
+  try {
+    await rename(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+    await copyOver(from, to, durable, signal);
+  }
+  if (durable) await syncPath(dirname(to));
+}
+
+async function copyOver(from: string, to: string, durable: boolean, signal: AbortSignal): Promise<void> {
+  const copy = `${to}.new`;
+  await rm(copy, { force: true });
+  try {
+    await copySparse(from, copy, signal);
+    if (durable) await syncPath(copy);
+    await rename(copy, to);
+  } finally {
+    await rm(copy, { force: true });
+  }
+  await rm(from);
+}
