@@ -2,14 +2,17 @@
  * An initramfs of 1 kB whose init does one thing, for tests of a driver alone: no agent, no image, no
  * compiler. The init is x86-64 machine code in the smallest ELF file that Linux runs.
  */
-/** What it does after its first line; `panic` ends init, and with it the kernel. */
-export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood" | "count";
+/** What it does after its first line; `panic` ends init, and with it the kernel; `dirty` counts as well. */
+export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood" | "count" | "dirty";
+
+/** What a guest that is to `dirty` its memory changes of it, over and over, as fast as it can. */
+export const DIRTIED_BYTES = 128 * 1024 * 1024;
 
 /** A line of a guest that counts: a number of eight digits, which are A to P. */
 const COUNTED = /^([A-P]{8})\r?$/gm;
 const COUNT_EVERY_NS = 50_000_000;
 
-const SYS = { write: 1, pause: 34, nanosleep: 35, exit: 60, reboot: 169 };
+const SYS = { write: 1, mmap: 9, pause: 34, nanosleep: 35, fork: 57, exit: 60, reboot: 169 };
 const REBOOT_MAGIC = [0xfee1dead, 672274793] as const;
 const POWER_OFF = 0x4321fedc;
 const RESTART = 0x01234567;
@@ -43,6 +46,8 @@ function codeOf(act: TinyInit): Buffer {
       return Buffer.concat([hello, call(SYS.exit, 1)]); // The kernel does not go on without its init.
     case "count":
       return Buffer.concat([hello, COUNT]);
+    case "dirty":
+      return Buffer.concat([hello, inChild(COUNT), DIRTY]);
     case "flood":
       return Buffer.concat([hello, forever(print(`${"x".repeat(1023)}\n`))]);
   }
@@ -69,6 +74,29 @@ const COUNT = Buffer.concat([
     ]),
   ),
 ]);
+
+/** Maps DIRTIED_BYTES, and writes the number of the round into each page; for ever. */
+const DIRTY = Buffer.concat([
+  // mmap(0, DIRTIED_BYTES, read and write, private and anonymous, -1, 0)
+  Buffer.from([0x31, 0xff, 0xbe, ...u32(DIRTIED_BYTES), 0xba, ...u32(3), 0x41, 0xba, ...u32(0x22)]),
+  Buffer.from([0x4d, 0x31, 0xc0, 0x49, 0xff, 0xc8, 0x45, 0x31, 0xc9, 0xb8, ...u32(SYS.mmap), 0x0f, 0x05]),
+  Buffer.from([0x48, 0x89, 0xc3, 0x45, 0x31, 0xe4]), // mov rbx, rax; xor r12d, r12d
+  forever(
+    Buffer.concat([
+      Buffer.from([0x41, 0xff, 0xc4, 0x31, 0xc9]), // inc r12d; xor ecx, ecx
+      // mov [rbx+rcx], r12d; add ecx, 4096; cmp ecx, DIRTIED_BYTES; jb back
+      Buffer.from([0x44, 0x89, 0x24, 0x0b, 0x81, 0xc1, ...u32(4096)]),
+      Buffer.from([0x81, 0xf9, ...u32(DIRTIED_BYTES), 0x72, 0xee]),
+    ]),
+  ),
+]);
+
+/** fork(), of which the child runs `code`, and the parent what follows. */
+function inChild(code: Buffer): Buffer {
+  // test eax, eax; jnz behind the code
+  const jump = [0x85, 0xc0, 0x0f, 0x85, ...u32(code.length)];
+  return Buffer.concat([call(SYS.fork), Buffer.from(jump), code]);
+}
 
 /** mov eax, number; mov edi|esi|edx, argument; syscall */
 function call(number: number, ...args: number[]): Buffer {

@@ -46,7 +46,7 @@ export class StreamReceiver {
     // Paused: nobody reads before the file is there.
     this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#take(socket));
     this.written = this.#arrived.promise.then((socket) => this.#write(socket, to));
-    this.written.catch(() => {});
+    this.written.catch(() => {}); // Who waits for it is told.
   }
 
   /** Listens where a QEMU with another uid may connect: its directory lets nobody else through. */

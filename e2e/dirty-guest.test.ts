@@ -1,0 +1,43 @@
+/** A guest that changes its memory as fast as it can is saved all the same, and within bounds. */
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import { DIRTIED_BYTES } from "./tiny-initramfs.ts";
+import { TinyVms } from "./tiny-vms.ts";
+
+const MIB = 1024 ** 2;
+/** Nobody is told what a guest writes on its console. */
+const LOOK_EVERY_MS = 50;
+
+test("a guest that changes its memory as fast as it can is saved within 1.6 times its memory, and goes on", async (t) => {
+  await using vms = new TinyVms();
+  const driver = new QemuDriver();
+  const signal = AbortSignal.timeout(120_000);
+  const plan = await vms.plan("dirty");
+  const vm = await driver.boot(plan, () => {}, signal);
+  const countsBeyond = async (number: number): Promise<void> => {
+    while ((vms.counted(vm).at(-1) ?? 0) <= number) await sleep(LOOK_EVERY_MS, undefined, { signal });
+  };
+  await countsBeyond(5);
+
+  const saved = vms.savedFiles("dirty");
+  let pausedAtBytes = 0;
+  const size = (): number => statSync(`${saved.memory}.stream`).size;
+  const hooks = { quiesce: async () => void (pausedAtBytes = size()), halted: async () => {} };
+  await driver.snapshotter.save(vm, saved, hooks, signal);
+  const bytes = size();
+  t.diagnostic(
+    `${pausedAtBytes / MIB} MiB while it ran, ${bytes / MIB} MiB in all, of ${plan.memoryBytes / MIB}`,
+  );
+  assert.ok(pausedAtBytes > DIRTIED_BYTES, "it was changed faster than it was sent: more than once round");
+  assert.ok(bytes <= 1.6 * plan.memoryBytes + 32 * MIB, `${bytes / MIB} MiB were written`);
+  await countsBeyond(vms.counted(vm).at(-1) ?? 0);
+
+  await driver.snapshotter.settle(await vms.plan("dirty"), saved, signal);
+  const restored = await driver.snapshotter.restore(await vms.plan("dirty"), saved, () => {}, signal);
+  while (vms.counted(restored).length === 0) await sleep(LOOK_EVERY_MS, undefined, { signal });
+  assert.ok((vms.counted(restored)[0] ?? 0) > 5, "it goes on where it was saved");
+  for (const one of [vm, restored]) await driver.stop(one, "kill", signal);
+});
