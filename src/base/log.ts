@@ -9,9 +9,11 @@ export type LogEvent = {
   "flow.done": { flow: string; vm: string; tookMs: number };
   "flow.failed": { flow: string; vm: string; error: unknown };
   "flow.undo_failed": { flow: string; step: string; error: unknown };
+  "flow.journal_left": { flow: string; error: unknown };
   "flow.recovered": { flow: string; vm: string; how: "unwound" | "finished" };
   "vm.phase": { from: string; to: string };
   "vm.adopted": { pid: number };
+  "vm.not_recovered": { error: unknown };
   "vm.lost": { pid: number };
   "vm.unhealthy": { silentMs: number };
   "vm.killed": { reason: string };
@@ -29,6 +31,8 @@ export type LogEvent = {
   "warm.evicted": { snapshot: string };
   "pool.failed": { pool: string; error: unknown };
   "image.built": { ref: string; digest: string; tookMs: number };
+  "lost.found": { path: string; movedTo: string };
+  "store.older": { vms: number; flows: number };
   "clean.left_over": { path: string; error: unknown };
 };
 

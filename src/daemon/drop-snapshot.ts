@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { toHearthError } from "#base/error.ts";
 import { letGoOn } from "#daemon/hold-vm.ts";
 import type { Host } from "#daemon/host.ts";
+import { moveToLostFound } from "#daemon/lost-found.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/vm-paths.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
@@ -21,11 +22,16 @@ export async function forgetMemory(host: Host, id: VmId): Promise<void> {
     if (kind === "suspended" && vmId === id) await dropSnapshot(host, snapshot);
 }
 
-/** After a crash of hearthd, when the VMs are put right: what is not whole goes, and what was only for a moment. */
+/**
+ * After a crash of hearthd, when the VMs are recovered: what is not whole goes, and what was only for a moment.
+ * A directory that no row knows of is moved to `lost+found`, and so is all that an older store would remove.
+ */
 export async function sweepSnapshots(host: Host): Promise<void> {
   for (const snapshot of host.snapshots.list()) {
     try {
-      if (isOver(host, snapshot)) await dropSnapshot(host, snapshot.id);
+      if (!isOver(host, snapshot)) continue;
+      if (host.store.isOlder) host.snapshots.delete(snapshot.id);
+      else await dropSnapshot(host, snapshot.id);
     } catch (error) {
       // One that cannot be removed must not hold up the others.
       const { dir: path } = snapshotPaths(host.folders, snapshot.id);
@@ -36,7 +42,7 @@ export async function sweepSnapshots(host: Host): Promise<void> {
   for (const name of await host.files.listFolders(root)) {
     if (host.snapshots.find(name) !== undefined) continue;
     try {
-      await host.files.removeTree(root, join(root, name));
+      await moveToLostFound(host, "snapshots", name);
     } catch (error) {
       host.log.event("clean.left_over", { path: join(root, name), error });
     }
@@ -58,6 +64,9 @@ export async function letSleeplessGoOn(host: Host): Promise<void> {
 function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): boolean {
   if (!ready || kind === "fork") return true;
   if (kind !== "suspended") return false;
+  // A flow that could not be undone or finished may make the VM suspended again.
+  const unfinished = host.journals.listOpen().filter((flow) => flow.vmId === vmId);
+  if (unfinished.some(({ kind: flow }) => flow === "start" || flow === "stop")) return false;
   const state = host.store.findVm(vmId)?.state;
   return state?.phase !== "suspended" || state.snapshot !== id;
 }

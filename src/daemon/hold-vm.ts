@@ -90,7 +90,10 @@ export async function holdForDisk(
   }
 }
 
-/** After a crash of hearthd: a VM that was being saved goes on as it was. Idempotent. */
+/**
+ * After a crash of hearthd: resumes a VM that was being saved, as it was before. An agent that is not heard is no reason
+ * to fail, as in `thaw`. Idempotent.
+ */
 export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   const handle = handleOf(vm.state);
   const { phase } = vm.state;
@@ -102,6 +105,8 @@ export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   try {
     const guest = await host.guests.waitFor(handle, THAW_MS, signal);
     await guest.thaw(host.now(), signal).finally(() => guest.close());
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
   } finally {
     if (phase === "paused") await driver.pause(handle, AbortSignal.timeout(THAW_MS));
   }

@@ -89,6 +89,11 @@ export type ManagedFiles = {
   /** Idempotent. @throws HearthError `path.unmanaged` unless `path` really lies inside `root`. */
   removeTree(root: string, path: string): Promise<void>;
   listFolders(root: string): Promise<string[]>;
+  /**
+   * Moves a directory into another one, which is made; with a number behind its name if that is taken.
+   * @returns where it is
+   */
+  moveAside(path: string, into: string): Promise<string>;
 };
 
 /** The part of an agent's client that hearthd uses. */

@@ -10,7 +10,10 @@ import type { Store } from "#daemon/store.ts";
 export type FlowKind = "create" | "start" | "stop" | "remove" | "snapshot" | "settle";
 export type StepEvent = "started" | "done" | "undone";
 
-export type Journal = { write(step: string, event: StepEvent): void };
+export type Journal = {
+  /** Nothing is written once the journal has ended. */
+  write(step: string, event: StepEvent): void;
+};
 
 /** A flow that had not ended when hearthd did. */
 export type OpenFlow = {
@@ -39,10 +42,9 @@ export class Journals {
   /** Opens the journal of a flow. One VM has one flow at a time. */
   open(id: OperationId, kind: FlowKind, vmId: VmId, context: unknown): Journal & Disposable {
     const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
-    this.#store.transaction(
-      () => this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now()),
-      { reserve: makesRoom(kind) },
-    );
+    this.#store.beginFlow(() => {
+      this.#store.statement(sql).run(id, kind, vmId, JSON.stringify(context), Date.now());
+    }, makesRoom(kind));
     return this.#journal(id, kind, 0);
   }
 
@@ -52,6 +54,11 @@ export class Journals {
       .statement("SELECT max(seq) AS seq FROM flow_steps WHERE flow_id = ?")
       .get(flow.id);
     return this.#journal(flow.id, flow.kind, Number(row?.["seq"] ?? 0));
+  }
+
+  /** Ends the journal of this VM's flow in the transaction of its commit: both are true, or neither. */
+  end(kind: FlowKind, vmId: VmId): void {
+    this.#store.statement("DELETE FROM flows WHERE kind = ? AND vm_id = ?").run(kind, vmId);
   }
 
   listOpen(): OpenFlow[] {
@@ -72,10 +79,11 @@ export class Journals {
 
   #journal(id: OperationId, kind: FlowKind, lastSeq: number): Journal & Disposable {
     let seq = lastSeq;
-    const insert = "INSERT INTO flow_steps (flow_id, seq, step, event, at_ms) VALUES (?, ?, ?, ?, ?)";
+    const insert =
+      "INSERT INTO flow_steps (flow_id, seq, step, event, at_ms) SELECT id, ?, ?, ?, ? FROM flows WHERE id = ?";
     return {
       write: (step, event) => {
-        this.#store.transaction(() => this.#store.statement(insert).run(id, ++seq, step, event, Date.now()), {
+        this.#store.transaction(() => this.#store.statement(insert).run(++seq, step, event, Date.now(), id), {
           reserve: makesRoom(kind) || event === "undone",
           synced: event === "started",
         });

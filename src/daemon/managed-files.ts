@@ -1,5 +1,8 @@
-import { chmod, mkdir, readdir } from "node:fs/promises";
+import { lstatSync } from "node:fs";
+import { chmod, mkdir, readdir, rename } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { ManagedFiles } from "#daemon/host.ts";
+import { syncPath } from "#host/atomic-file.ts";
 import { removeTree } from "#host/managed-path.ts";
 
 export const MANAGED_FILES: ManagedFiles = {
@@ -9,7 +12,21 @@ export const MANAGED_FILES: ManagedFiles = {
     const entries = await readdir(root, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   },
+  moveAside,
 };
+
+/** Nothing in `path` is followed or copied: it stays on its file system. One hearthd at a time. */
+async function moveAside(path: string, into: string): Promise<string> {
+  await makePrivateFolder(into);
+  const name = basename(path);
+  for (let number = 0; ; number++) {
+    const to = join(into, number === 0 ? name : `${name}.${number}`);
+    if (lstatSync(to, { throwIfNoEntry: false }) !== undefined) continue;
+    await rename(path, to);
+    for (const folder of [into, dirname(path)]) await syncPath(folder);
+    return to;
+  }
+}
 
 /** For the owner alone, whatever the umask. Idempotent. */
 export async function makePrivateFolder(path: string): Promise<void> {

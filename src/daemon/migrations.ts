@@ -45,4 +45,6 @@ export const MIGRATIONS: readonly string[] = [
      last_used_at_ms INTEGER NOT NULL
    ) STRICT;
    CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
+  `CREATE TABLE progress (flows INTEGER NOT NULL) STRICT;
+   INSERT INTO progress VALUES (0);`,
 ];

@@ -76,7 +76,7 @@ test("a VM that cannot be taken away does not keep hearthd from beginning, nor t
   await daemon.vms.remove("stuck", true, daemon.vms.background());
 });
 
-test("what lies among the snapshots and belongs to none is removed; one that cannot be is told, and holds up nobody", async (t) => {
+test("a snapshot whose removal had begun is removed at the next start; one that cannot be is logged, and holds up no other", async (t) => {
   const { machine, open } = setUp(t);
   const before = await open().begin();
   const { host, snapshots, vms } = before;

@@ -22,7 +22,6 @@ import type { OnJournal } from "#daemon/journal.ts";
 import { checkKvm } from "#daemon/kvm-check.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
-import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { openStore } from "#daemon/store.ts";
@@ -104,7 +103,6 @@ export async function runDaemon(
     await host.images.cleanUp();
     await host.volumes.cleanUp();
     await recover(host, vms);
-    await sweepSnapshots(host);
     const idle = new IdleVms(host, vms, snapshots);
     vms.whenBooted((vm, started) => warm.booted(vm, started));
     const server = await listen(daemon, socketPath);

@@ -13,11 +13,13 @@ import { chooseOrigin } from "#daemon/vm-origin.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import type { Call } from "#daemon/vms.ts";
-import { hasLayers, wokenHalf } from "#daemon/wake-vm.ts";
+import { hasLayers, stateBefore, wokenHalf } from "#daemon/wake-vm.ts";
 import { assertVolumesFree } from "#daemon/volume-users.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
+import { neverRan } from "#model/vm-state.ts";
 
 export type StartParts = { readonly host: Host; readonly running: RunningVms; readonly loop: VmLoop };
 
@@ -36,16 +38,20 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
   let start: Start | undefined;
   try {
     start = await planStart(parts, vm, how, call);
-    const diskIsNew = back.phase === "created" && start.disk !== "keep";
-    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin };
+    const diskIsNew = neverRan(back) && start.disk !== "keep";
+    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
     await running.cleaned(vm.id);
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
     return { gaveUp: start.gaveUp };
   } catch (error) {
     const failure = toHearthError(error);
     running.drop(vm.id);
-    loop.send(afterFailure(parts, vm, start, failure, call));
-    if (back.phase === "suspended" && loop.state.phase === "failed") await forgetMemory(host, vm.id);
+    const before = { ...vm, state: stateBefore(host, vm.id, back, how.fresh) };
+    loop.send(afterFailure(parts, before, start, failure, call));
+    const { state } = loop;
+    // As long as the start is not undone, nobody knows what its memory is worth.
+    const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";
+    if (isLost) await forgetMemory(host, vm.id);
     throw failure;
   }
 }
@@ -59,12 +65,24 @@ function afterFailure(
   { signal }: Call,
 ): VmEvent {
   const atMs = host.now();
+  const { code } = failure;
+  const failed = { type: "start-failed", code, message: errorBody(failure).message, atMs } as const;
+  if (code === "vm.unclean") return failed;
   // A VMM that refuses what was saved has run nothing of it.
   const refused = failure.code === "snapshot.failed" && start?.attachment === undefined;
   const leftTraces = start?.mayHaveRun === true && !refused && !hasLayers(host, id);
   if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...wokenHalf(atMs) };
   if (back.phase === "suspended" || signal.aborted) return { type: "start-cancelled", back };
-  return { type: "start-failed", code: failure.code, message: errorBody(failure).message, atMs };
+  return { ...failed, ...(neverRan(back) && { neverRan: true }) };
+}
+
+/** When a snapshot was last used is worth less than a VM that runs. */
+function touchSnapshot(host: Host, vm: VmId, id: SnapshotId | undefined): void {
+  try {
+    host.snapshots.touchIfThere(id);
+  } catch (error) {
+    host.log.child({ vm }).event("vm.use_not_kept", { error });
+  }
 }
 
 /** It may have gone already, and whoever maps it keeps what it maps. */
@@ -90,11 +108,14 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
     retire: (template) => dropTemplate(host, template),
     attach: (handle: VmHandle) => running.attach(vm.id, handle),
     commit: (attachment: Attachment) => {
+      const { handle } = attachment;
       running.keep(vm.id, attachment);
-      // From now on its disk is its own, and what it came from is history.
-      if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
-      loop.send({ type: "agent-ready", handle: attachment.handle, atMs: host.now() });
-      host.snapshots.touchIfThere(attachment.handle.snapshot);
+      // From now on its disk is its own, what it came from is history, and nothing is to be undone.
+      loop.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
+        if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
+        host.journals.end("start", vm.id);
+      });
+      touchSnapshot(host, vm.id, handle.snapshot);
     },
   };
 }

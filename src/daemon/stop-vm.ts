@@ -23,8 +23,7 @@ export async function stopVm(parts: StartParts, vm: VmRecord, plan: StopPlan, ca
     host,
     id: vm.id,
     plan,
-    driver,
-    handle,
+    vmm: { driver, handle },
     guest: attachment?.connectedGuest,
     ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
     commit: (exit: VmExit) => {

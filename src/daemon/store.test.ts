@@ -116,12 +116,23 @@ test("a bug of Hearth's is called a bug, and not a corrupt store", (t) => {
       store.transaction(() => {
         throw new TypeError("x is not a function");
       }),
-    "a transaction in a transaction": () => store.transaction(() => store.transaction(() => 1)),
     "an id that is there already": () => store.insertVm(newVm("db", 1)),
   };
   for (const [what, bug] of Object.entries(bugs)) assert.throws(bug, { code: "internal.bug" }, what);
   store.close();
   assert.throws(() => store.getVm("web"), { code: "internal.bug" }, "a store that was closed");
+});
+
+test("a transaction in a transaction is part of it", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  const both = (): void =>
+    store.transaction(() => {
+      store.transaction(() => store.insertVm(newVm("web", 1)));
+      throw new Error("injected");
+    });
+  assert.throws(both);
+  assert.deepEqual(store.listVms(), []);
+  store.close();
 });
 
 test("a store whose pages are damaged is refused", (t) => {

@@ -6,6 +6,7 @@ import type { ErrorCode } from "#base/error.ts";
 import { databaseError, openDatabase, transaction, withoutSync } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Reserve } from "#daemon/reserve.ts";
+import { StoreAge } from "#daemon/store-age.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
 import { LATER_FIELDS } from "#model/vm-spec.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -71,6 +72,7 @@ export class Store {
   readonly #now: () => number;
   readonly #statements = new Map<string, StatementSync>();
   readonly #reserve: Reserve;
+  readonly #age: StoreAge;
 
   constructor(path: string, now: () => number = Date.now) {
     this.path = path;
@@ -78,6 +80,29 @@ export class Store {
     this.#database = openDatabase(path, MIGRATIONS);
     this.#reserve = new Reserve(`${path}-reserve`);
     this.#reserve.fill();
+    this.#age = new StoreAge(this);
+  }
+
+  /** Whether the directories beside it are from later than its rows; until `acceptAge`. */
+  get isOlder(): boolean {
+    return this.#age.isOlder;
+  }
+
+  /** The rows were compared with the directories. */
+  acceptAge(): void {
+    this.#age.accept(this);
+  }
+
+  /** Runs `work`, which begins a flow, in a transaction; with `reserve`, also on a full disk. */
+  beginFlow(work: () => void, reserve: boolean): void {
+    this.transaction(
+      () => {
+        work();
+        this.#age.count(this);
+      },
+      { reserve },
+    );
+    this.#age.write(this);
   }
 
   /** @throws HearthError `name.taken` when a VM has the name already. */
@@ -165,12 +190,23 @@ export class Store {
 
   /** Idempotent. */
   deleteVm(id: VmId): void {
-    this.#guardWithReserve(() => this.#run("DELETE FROM vms WHERE id = ?", [id]));
+    this.transaction(
+      () => {
+        this.#run("DELETE FROM vms WHERE id = ?", [id]);
+        // Whatever was left to undo of the VM is gone with it.
+        this.#run("DELETE FROM flows WHERE vm_id = ?", [id]);
+      },
+      { reserve: true },
+    );
     this.#reserve.fill(); // Its disk has made room.
   }
 
-  /** Runs `work` as one transaction, for the rows of others that live in the same file. */
+  /**
+   * Runs `work` as one transaction, for the rows of others that live in the same file, or in the transaction that is
+   * under way. An error of `work` is to be let through: it takes all back.
+   */
   transaction<Result>(work: () => Result, { reserve = false, synced = true }: CommitOptions = {}): Result {
+    if (this.#database.isTransaction) return this.#guard(work);
     const commit = (): Result => transaction(this.#database, work);
     const all = (): Result => (synced ? commit() : withoutSync(this.#database, commit));
     return reserve ? this.#guardWithReserve(all) : this.#guard(all);
@@ -218,6 +254,7 @@ export class Store {
    * of which nothing was done where the disk was full.
    */
   #guardWithReserve<Result>(work: () => Result): Result {
+    if (this.#database.isTransaction) return this.#guard(work); // The whole of it is done again.
     try {
       return this.#guard(work);
     } catch (error) {

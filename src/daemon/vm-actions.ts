@@ -15,7 +15,9 @@ import { stopVm } from "#daemon/stop-vm.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
 import type { Call } from "#daemon/vms.ts";
+import { recoverFlowsOf } from "#daemon/recover-flow.ts";
 import type { VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { handleOf } from "#model/vm-state.ts";
 
@@ -63,11 +65,25 @@ export class VmActions {
     }
   }
 
-  /** What a VM that sleeps had in memory is given up. */
-  async forget(vm: VmRecord): Promise<void> {
-    if (vm.state.phase !== "suspended") return;
-    this.loops.of(vm.id).send({ type: "forgotten", exit: { reason: "asked", atMs: this.host.now() } });
+  /**
+   * Drops what a suspended VM had in memory: it is stopped then. `alongside` writes to the store in the same
+   * transaction, also for a VM that was not suspended.
+   */
+  async forget(vm: VmRecord, alongside: () => void = () => {}): Promise<void> {
+    if (vm.state.phase !== "suspended") return alongside();
+    const exit = { reason: "asked", atMs: this.host.now() } as const;
+    this.loops.of(vm.id).send({ type: "forgotten", exit }, alongside);
     await forgetMemory(this.host, vm.id);
+  }
+
+  /** Says of a VM that a restore of it has failed, and what comes of that. */
+  restorePending(id: VmId, { name, id: snapshot }: SnapshotRecord, error: unknown): void {
+    const failure = toHearthError(error);
+    if (failure.code === "vm.unclean") return;
+    const message =
+      `The restore of snapshot ${name ?? snapshot} did not finish, and the next start goes on with it: ` +
+      errorBody(failure).message;
+    this.loops.of(id).send({ type: "broke", code: failure.code, message, atMs: this.host.now() });
   }
 
   /** The VM's own disk goes with it; what a command has written into a volume is there for the next VM. */
@@ -118,8 +134,12 @@ export class VmActions {
     work: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const host = this.host;
+    const cleanWork = async (signal: AbortSignal): Promise<void> => {
+      if (action !== "remove") await this.#cleanUp(vm.id);
+      await work(signal);
+    };
     try {
-      await this.loops.of(vm.id).exclusive(action, vm.name, work, call.signal);
+      await this.loops.of(vm.id).exclusive(action, vm.name, cleanWork, call.signal);
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "vm.busy" && host.store.findVm(vm.id))
@@ -135,6 +155,19 @@ export class VmActions {
       });
       throw failure;
     }
+  }
+
+  /**
+   * Tries again what could not be undone of the VM's last flow; it may not be there any more after that.
+   * @throws HearthError `vm.unclean`, `vm.not_found`
+   */
+  async #cleanUp(id: VmId): Promise<void> {
+    const { state } = this.loops.of(id);
+    if (state.phase !== "failed" || state.code !== "vm.unclean") return;
+    await recoverFlowsOf(this.host, id);
+    // A VM that was never wholly created is gone now.
+    if (this.host.store.findVm(id) === undefined) this.loops.drop(id);
+    this.loops.of(id).reload(this.host.store.getVm(id).state);
   }
 
   /** What hearthd does for itself is nobody's news. */

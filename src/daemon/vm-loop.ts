@@ -6,7 +6,7 @@ import { HearthError, invariant } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
 import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
-import { handleOf, moveTo } from "#model/vm-state.ts";
+import { handleOf, moveTo, neverRan } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
 export type VmEvent =
@@ -17,8 +17,11 @@ export type VmEvent =
       readonly code: ErrorCode;
       readonly message: string;
       readonly atMs: number;
+      readonly neverRan?: true | undefined;
     }
   | { readonly type: "start-cancelled"; readonly back: VmState }
+  /** A VM without a VMM is not as it should be, and says why. */
+  | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
   | { readonly type: "paused" }
   | { readonly type: "resumed" }
   | { readonly type: "stop-asked" }
@@ -39,10 +42,13 @@ export function decide(state: VmState, event: VmEvent): VmState {
     case "agent-ready":
       return { phase: "running", handle: event.handle, startedAtMs: event.atMs };
     case "start-failed":
-      return { phase: "failed", code: event.code, message: event.message, atMs: event.atMs };
+      return failed(event, event.neverRan === true);
     case "start-cancelled":
       // A VM that had failed before has not become better by a start that was taken back.
       return state.phase === "starting" ? event.back : state;
+    case "broke":
+      if (handleOf(state) !== undefined) return state;
+      return failed(event, neverRan(state));
     case "paused":
       return state.phase === "running" ? { ...state, phase: "paused" } : state;
     case "resumed":
@@ -60,6 +66,11 @@ export function decide(state: VmState, event: VmEvent): VmState {
   }
 }
 
+function failed(why: VmFailure & { readonly atMs: number }, hasNeverRun: boolean): VmState {
+  const { code, message, atMs } = why;
+  return { phase: "failed", code, message, atMs, ...(hasNeverRun && { neverRan: true }) };
+}
+
 function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {
   // While it starts, the start flow sees the end itself, and may boot again.
   if (handleOf(state) === undefined) return state;
@@ -72,6 +83,9 @@ function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined)
 
 const SLEEPY: ReadonlySet<string> = new Set(["suspend", "wake"]);
 
+/** Stores a state, together with what `alongside` writes, and tells everybody. */
+type Publish = (state: VmState, before: VmState, alongside: () => void) => void;
+
 type Busy = { readonly action: string; readonly abort: AbortController; readonly done: Promise<void> };
 
 /** The state of one VM, and its one action under way. */
@@ -80,10 +94,10 @@ export class VmLoop {
   #busy: Busy | undefined;
   #responsive = true;
   #removed = false;
-  readonly #publish: (state: VmState, before: VmState) => void;
+  readonly #publish: Publish;
 
   /** `publish` stores the state and tells everybody; it is called before anybody can read the new one. */
-  constructor(state: VmState, publish: (state: VmState, before: VmState) => void) {
+  constructor(state: VmState, publish: Publish) {
     this.#state = state;
     this.#publish = publish;
   }
@@ -111,13 +125,19 @@ export class VmLoop {
     this.#responsive = responsive;
   }
 
-  send(event: VmEvent): void {
+  /** `alongside` writes to the store in the same transaction as the new state. */
+  send(event: VmEvent, alongside: () => void = () => {}): void {
     if (this.#removed) return; // The end of a VMM may be heard of after its VM is gone.
     const before = this.#state;
     const next = decide(before, event);
     if (next === before) return;
-    this.#publish(moveTo(before, next), before);
+    this.#publish(moveTo(before, next), before, alongside);
     this.#state = next;
+  }
+
+  /** Takes over the state that recovery has stored. */
+  reload(state: VmState): void {
+    this.#state = state;
   }
 
   /**

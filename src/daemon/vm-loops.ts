@@ -21,10 +21,16 @@ export class VmLoops {
   /** For a VM whose row is yet to come. */
   make(id: VmId, state: VmState): VmLoop {
     const host = this.#host;
-    const loop = new VmLoop(state, (next, before) => {
-      host.store.setState(id, next);
-      this.#lastBusyAt = performance.now();
+    const loop = new VmLoop(state, (next, before, alongside) => {
       const { name, spec } = host.store.getVm(id);
+      host.store.transaction(
+        () => {
+          alongside();
+          host.store.setState(id, next);
+        },
+        { reserve: true },
+      );
+      this.#lastBusyAt = performance.now();
       host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
       // What hearthd does for itself is nobody's news.
       if (spec.hidden === undefined)

@@ -52,8 +52,16 @@ const CASES: readonly Case[] = [
   { title: "one that has stopped keeps its disk", state: STOPPED, memory: undefined, disk: "keep" },
   { title: "one that failed keeps its disk", state: FAILED, memory: undefined, disk: "keep" },
   {
-    title: "one whose first start failed gets a disk",
-    state: FAILED,
+    title: "one whose first start failed starts as one that never ran",
+    state: { ...FAILED, neverRan: true },
+    noDisk: true,
+    memory: "template",
+    disk: "template",
+  },
+  {
+    title: "without a template it gets a disk",
+    state: { ...FAILED, neverRan: true },
+    more: { cold: true },
     noDisk: true,
     memory: undefined,
     disk: "empty",

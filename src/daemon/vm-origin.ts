@@ -1,4 +1,5 @@
 /** What a start goes on from, and which disk it begins with. */
+import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { noSnapshots } from "#daemon/hold-vm.ts";
 import { assertFits, shapeOf } from "#daemon/snapshot-shape.ts";
@@ -6,6 +7,7 @@ import { vmPaths } from "#daemon/vm-paths.ts";
 import type { SnapshotFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
+import { neverRan } from "#model/vm-state.ts";
 import { hasDisk } from "#storage/disk-layers.ts";
 
 /** What was asked of a start, beside what the VM is. */
@@ -31,7 +33,10 @@ export type VmOrigin = {
   readonly disk: "keep" | "overlay" | "empty" | SnapshotRecord;
 };
 
-/** @throws HearthError `snapshot.mismatch`, `feature.missing` for a snapshot that this VM was made from. */
+/**
+ * @throws HearthError `snapshot.mismatch`, `feature.missing` for a snapshot that this VM was made from, and
+ * `disk.missing` for a VM that has run and has no disk any more
+ */
 export async function chooseOrigin(
   host: Host,
   vm: VmRecord,
@@ -39,13 +44,15 @@ export async function chooseOrigin(
   how: StartHow,
   signal: AbortSignal,
 ): Promise<VmOrigin> {
-  const pristine = vm.state.phase === "created" || how.fresh === true;
+  const pristine = neverRan(vm.state) || how.fresh === true;
+  const isThere = hasDisk(vmPaths(host.folders, vm.id).stateDir);
   const given = how.from ?? (how.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
     // A driver that knows one file alone goes on with that.
     const own = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
     const disk = given.kind === "suspended" ? own : given;
+    if (given.kind === "suspended" && !isThere) throw diskMissing(host, vm);
     // What was asked for at its making is about what it begins as.
     const cold = vm.spec.cold === true && how.from === undefined && given.kind !== "suspended";
     if (given.shape === undefined || cold) return { memory: undefined, disk };
@@ -55,8 +62,18 @@ export async function chooseOrigin(
   }
   const template = pristine ? await findTemplate(host, vm, driver, signal) : undefined;
   if (template !== undefined) return { memory: { snapshot: template, required: false }, disk: template };
-  const isThere = hasDisk(vmPaths(host.folders, vm.id).stateDir);
+  if (!isThere && !pristine) throw diskMissing(host, vm);
   return { memory: undefined, disk: how.fresh === true || !isThere ? "empty" : "keep" };
+}
+
+/** An empty disk in place of the one that is missing would look like a VM that has lost everything. */
+function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
+  const { disk } = vmPaths(host.folders, id);
+  return new HearthError("disk.missing", `Cannot start ${name}: its disk ${disk} does not exist.`, {
+    hint:
+      "Mount the file system that it is on, or restore it from a backup. With `hearth start --fresh` the VM begins " +
+      "with an empty disk.",
+  });
 }
 
 /** What it was suspended to, or is to begin with. */

@@ -2,7 +2,6 @@
  * The VMs: every action that the API offers on them. Each action is checked against the table of allowed
  * actions, runs alone on its VM, and is a flow where it changes the host.
  */
-import { existsSync } from "node:fs";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
@@ -11,6 +10,7 @@ import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
+import { markUnclean } from "#daemon/recover-flow.ts";
 import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
@@ -21,6 +21,7 @@ import type { HeldVm } from "#daemon/hold-vm.ts";
 import { LAST_WORDS_MS, VmActions } from "#daemon/vm-actions.ts";
 import { actionOf, setVm } from "#daemon/set-vm.ts";
 import type { NewVm } from "#daemon/store.ts";
+import type { VmFailure } from "#daemon/vm-loop.ts";
 import { diskFrom } from "#daemon/vm-disks.ts";
 import { chooseOrigin } from "#daemon/vm-origin.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
@@ -97,6 +98,7 @@ export class Vms {
       await this.#actions.loops.make(id, vm.state).exclusive("create", name, work, call.signal);
     } catch (error) {
       this.#actions.loops.drop(id);
+      markUnclean(host, id, error);
       throw error;
     }
     this.#actions.publish(vm, { type: "vm.created", atMs: host.now(), id, name });
@@ -240,16 +242,18 @@ export class Vms {
       await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
       const ran = handleOf(before.state) !== undefined;
       if (ran) await this.#actions.stop(before, { mode: "kill", timeoutMs: 0 }, call);
-      await this.#actions.forget(before);
-      // Until its disk is there, its next start makes it: also that of a hearthd that comes back.
-      host.store.setSpec(before.id, { ...spec, origin: snapshot.id });
+      // From here on the restore is pending: each start goes on with it, until one has succeeded.
+      const pending = { ...spec, origin: snapshot.id };
+      await this.#actions.forget(before, () => host.store.setSpec(before.id, pending));
       const vm = host.store.getVm(before.id);
       try {
         if (snapshot.shape !== undefined || ran)
-          await this.#actions.start(vm, { ...call, signal }, { from: snapshot });
-        else await diskFrom(host, vmPaths(host.folders, vm.id).stateDir, snapshot, signal);
-      } finally {
-        if (existsSync(vmPaths(host.folders, vm.id).disk)) host.store.setSpec(vm.id, spec);
+          return await this.#actions.start(vm, { ...call, signal }, { from: snapshot });
+        await diskFrom(host, vmPaths(host.folders, vm.id).stateDir, snapshot, signal);
+        host.store.setSpec(vm.id, spec);
+      } catch (error) {
+        this.#actions.restorePending(vm.id, snapshot, error);
+        throw error;
       }
     });
   }
@@ -321,11 +325,10 @@ export class Vms {
     this.#actions.running.adopt(vm, handle);
   }
 
-  /** After a restart of hearthd: the VMM is gone, and nobody saw how. */
-  lost(vm: VmRecord): void {
-    this.#actions.loops
-      .of(vm.id)
-      .send({ type: "vmm-exited", exit: { reason: "unseen", atMs: this.#host.now() } });
+  /** After a restart of hearthd: the VMM is gone, and nobody saw how; with `failure`, it is not known what is left. */
+  lost(vm: VmRecord, failure?: VmFailure): void {
+    const exit = { reason: "unseen", atMs: this.#host.now() } as const;
+    this.#actions.loops.of(vm.id).send({ type: "vmm-exited", exit, failure });
   }
 
   /** Lets go of all VMs; they keep running. */

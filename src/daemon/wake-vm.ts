@@ -3,7 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmState } from "#model/vm-state.ts";
-import { findDisk } from "#storage/disk-layers.ts";
+import { findDisk, hasDisk } from "#storage/disk-layers.ts";
 
 /**
  * Whether what a guest writes after it woke can be taken back, because it goes into a layer of its own. With a disk in
@@ -11,6 +11,16 @@ import { findDisk } from "#storage/disk-layers.ts";
  */
 export function hasLayers(host: Pick<Host, "folders">, id: VmId): boolean {
   return findDisk(vmPaths(host.folders, id).stateDir).format === "qcow2";
+}
+
+/** Where a VM is when its start was undone: one that was to begin anew may have lost its old disk already. */
+export function stateBefore(
+  host: Pick<Host, "folders">,
+  id: VmId,
+  back: VmState,
+  fresh: boolean | undefined,
+): VmState {
+  return fresh === true && !hasDisk(vmPaths(host.folders, id).stateDir) ? { phase: "created" } : back;
 }
 
 /** Of a VM whose memory does not fit its disk any more. */

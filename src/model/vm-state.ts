@@ -23,7 +23,14 @@ export type VmState =
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopped"; readonly exit: VmExit }
   | { readonly phase: "suspended"; readonly snapshot: SnapshotId; readonly sinceMs: number }
-  | { readonly phase: "failed"; readonly code: ErrorCode; readonly message: string; readonly atMs: number };
+  | {
+      readonly phase: "failed";
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly atMs: number;
+      /** No start of it has succeeded yet, so that there is nothing on its disk to keep. */
+      readonly neverRan?: true | undefined;
+    };
 
 export type VmPhase = VmState["phase"];
 
@@ -39,15 +46,15 @@ export const VM_PHASES = [
 ] as const;
 
 const NEXT = {
-  created: ["starting"],
+  created: ["starting", "failed"],
   // Back to where it came from when a start is taken back after a crash of hearthd.
   starting: ["running", "failed", "stopped", "suspended", "created"],
   running: ["paused", "stopping", "stopped", "failed"],
   paused: ["running", "stopping", "stopped", "failed"],
   stopping: ["stopped", "suspended", "failed"],
-  stopped: ["starting"],
-  suspended: ["starting", "stopped"],
-  failed: ["starting"],
+  stopped: ["starting", "failed"],
+  suspended: ["starting", "stopped", "failed"],
+  failed: ["starting", "failed"],
 } as const satisfies Record<VmPhase, readonly VmPhase[]>;
 
 /** The new state, if the table has that arrow; anything else is a bug of ours. */
@@ -105,6 +112,11 @@ export function assertCan(action: VmAction, phase: VmPhase, name: string): void 
   const reason = denial(action, phase);
   if (reason === undefined) return;
   throw new HearthError("vm.wrong_phase", `${name}: ${reason}`, { hint: CURE[phase]?.replace("NAME", name) });
+}
+
+/** Whether no start of the VM has succeeded yet, so that there is nothing on its disk to keep. */
+export function neverRan(state: VmState): boolean {
+  return state.phase === "created" || (state.phase === "failed" && state.neverRan === true);
 }
 
 /** The handle of the VMM, in the phases that have one. */

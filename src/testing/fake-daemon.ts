@@ -1,7 +1,6 @@
 import type { TestContext } from "node:test";
 import type { CreateVm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { sweepSnapshots } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
 import { recover } from "#daemon/recover.ts";
 import { Pools } from "#daemon/pools.ts";
@@ -62,7 +61,6 @@ export class FakeDaemon {
   /** As `runDaemon` does before it listens. */
   async begin(): Promise<this> {
     await recover(this.host, this.vms);
-    await sweepSnapshots(this.host);
     this.vms.whenBooted((vm, started) => this.warm.booted(vm, started));
     return this;
   }

@@ -10,6 +10,7 @@ import { parseConfig } from "#daemon/config.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Disks, Guests, HelperVerbs, Host, Images, ManagedFiles, Processes } from "#daemon/host.ts";
 import { Journals } from "#daemon/journal.ts";
+import { MANAGED_FILES } from "#daemon/managed-files.ts";
 import type { FlowKind, Journal, StepEvent } from "#daemon/journal.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
@@ -140,7 +141,7 @@ export class FakeHost implements Host {
       snapshotBytes: () => machine.snapshotBytes,
     };
     this.disks = mortal(life, "disks", fakeDisks(disks), DISK_EFFECTS);
-    this.files = mortal(life, "files", FAKE_FILES, ["makeFolder", "removeTree"]);
+    this.files = mortal(life, "files", FAKE_FILES, ["makeFolder", "removeTree", "moveAside"]);
     this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
   }
 
@@ -291,6 +292,7 @@ const FAKE_FILES: ManagedFiles = {
     rmSync(path, { recursive: true, force: true });
   },
   listFolders: async (root) => (existsSync(root) ? readdirSync(root) : []),
+  moveAside: MANAGED_FILES.moveAside,
 };
 
 function fakeProcesses(vmms: FakeVmms): Processes {

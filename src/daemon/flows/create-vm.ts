@@ -29,6 +29,7 @@ export const CREATE_VM: Flow<CreateContext> = {
         host.store.insertVm(vm);
       },
       undo: async ({ host, id }) => host.store.deleteVm(id),
+      undoLast: true,
     },
     {
       name: "make the folder",

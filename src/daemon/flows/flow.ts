@@ -1,4 +1,5 @@
 /** Flows are lists of steps with undo; this runs them, takes them back, and goes on with them. */
+import { errorChain, HearthError } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
 import type { Log } from "#base/log.ts";
 import type { FlowKind, Journal, StepEvent } from "#daemon/journal.ts";
@@ -8,6 +9,10 @@ export type Step<Context> = {
   run(context: Context): Promise<void>;
   /** Idempotent, and safe when `run` got only half way or never began. Without one, there is nothing to undo. */
   undo?(context: Context): Promise<void>;
+  /** The undo waits until all later steps are undone: it gives up what says that there is something to undo. */
+  readonly undoLast?: true;
+  /** The step ends the journal by itself, in the transaction of its commit: the flow has succeeded then. */
+  readonly endsJournal?: true;
 };
 
 export type Flow<Context> = {
@@ -17,27 +22,43 @@ export type Flow<Context> = {
   readonly steps: readonly Step<Context>[];
 };
 
-/** Runs all steps, or takes back those that began, the failing one too, and throws what it failed with. */
+/** A step whose undo failed. */
+export type UndoFailure = { readonly step: string; readonly error: unknown };
+
+/**
+ * Runs all steps, or undoes those that began, the failing one too, and throws what it failed with. An undo that fails
+ * is added to `left`, and does not keep the others from running.
+ */
 export async function runFlow<Context>(
   flow: Flow<Context>,
   context: Context,
   journal: Journal,
   log: Log,
+  left: UndoFailure[],
 ): Promise<void> {
-  await using undo = new Undo((step, error) =>
-    log.event("flow.undo_failed", { flow: flow.kind, step, error }),
-  );
+  const failed = (step: string, error: unknown): void => {
+    left.push({ step, error });
+    log.event("flow.undo_failed", { flow: flow.kind, step, error });
+  };
+  await using undo = new Undo(failed);
   for (const step of flow.steps) {
     journal.write(step.name, "started");
     if (flow.afterCrash === "unwind") {
       undo.add(step.name, async () => {
+        if (step.undoLast && left.length > 0) return;
         await step.undo?.(context);
         journal.write(step.name, "undone");
       });
     }
     const startedAt = performance.now();
     await step.run(context);
-    journal.write(step.name, "done");
+    if (step.endsJournal) undo.keep();
+    try {
+      journal.write(step.name, "done");
+    } catch (error) {
+      if (!step.endsJournal) throw error;
+      log.event("flow.journal_left", { flow: flow.kind, error });
+    }
     log.event("flow.step", {
       flow: flow.kind,
       step: step.name,
@@ -47,19 +68,40 @@ export async function runFlow<Context>(
   undo.keep();
 }
 
-/** After a crash: takes back every step that may have happened, the last first. */
+/**
+ * After a crash: undoes every step that may have happened, the last first, also after an undo that failed.
+ * @returns the steps whose undo failed
+ */
 export async function unwindFlow<Context>(
   flow: Flow<Context>,
   context: Context,
   done: ReadonlyMap<string, StepEvent>,
   journal: Journal,
-): Promise<void> {
+  log: Log,
+): Promise<readonly UndoFailure[]> {
+  const left: UndoFailure[] = [];
   for (const step of flow.steps.toReversed()) {
     const event = done.get(step.name);
     if (event === undefined || event === "undone") continue;
-    await step.undo?.(context);
-    journal.write(step.name, "undone");
+    if (step.undoLast && left.length > 0) continue;
+    try {
+      await step.undo?.(context);
+      journal.write(step.name, "undone");
+    } catch (error) {
+      left.push({ step: step.name, error });
+      log.event("flow.undo_failed", { flow: flow.kind, step: step.name, error });
+    }
   }
+  return left;
+}
+
+/** Says what is left of a flow that was to be undone; its journal stays open, so that this is tried again. */
+export function uncleanError(kind: FlowKind, left: readonly UndoFailure[], cause?: unknown): HearthError {
+  const steps = left.map(({ step, error }) => `"${step}" (${errorChain(error)})`).join(", ");
+  return new HearthError("vm.unclean", `Cannot undo a ${kind} that failed: ${steps}.`, {
+    hint: "The next start of the VM, or of hearthd, tries again. `hearth daemon logs` has the details.",
+    cause,
+  });
 }
 
 /** After a crash: does every step that is not known to be done. Steps of such flows are idempotent. */

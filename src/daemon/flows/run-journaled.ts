@@ -1,11 +1,17 @@
-import { runFlow } from "#daemon/flows/flow.ts";
-import type { Flow } from "#daemon/flows/flow.ts";
+import { runFlow, uncleanError } from "#daemon/flows/flow.ts";
+import type { Flow, UndoFailure } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Call } from "#daemon/vms.ts";
 import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** Runs a flow with its journal and its lines in the log. `plan` is what the flow needs after a crash. */
+/**
+ * Runs a flow with its journal and its lines in the log. `plan` is what the flow needs after a crash.
+ *
+ * A flow that has done all of its steps has succeeded: a journal that cannot be closed then is logged, and closed by
+ * the next hearthd. The journal of a flow that could not be undone stays open on purpose.
+ * @throws HearthError `vm.unclean` when it could not be undone; what it failed with is the cause
+ */
 export async function runJournaled<Context>(
   host: Host,
   flow: Flow<Context>,
@@ -17,12 +23,23 @@ export async function runJournaled<Context>(
   const log = host.log.child({ operation: call.operation });
   const startedAt = performance.now();
   log.event("flow.started", { flow: flow.kind, vm: id });
-  using journal = host.journals.open(operationIdFrom(host.random(6)), flow.kind, id, plan);
+  const journal = host.journals.open(operationIdFrom(host.random(6)), flow.kind, id, plan);
+  const close = (): void => {
+    try {
+      journal[Symbol.dispose]();
+    } catch (error) {
+      log.event("flow.journal_left", { flow: flow.kind, error });
+    }
+  };
+  const left: UndoFailure[] = [];
   try {
-    await runFlow(flow, context, journal, log);
+    await runFlow(flow, context, journal, log, left);
   } catch (error) {
     log.event("flow.failed", { flow: flow.kind, vm: id, error });
+    if (left.length > 0) throw uncleanError(flow.kind, left, error);
+    close();
     throw error;
   }
+  close();
   log.event("flow.done", { flow: flow.kind, vm: id, tookMs: Math.round(performance.now() - startedAt) });
 }

@@ -43,6 +43,7 @@ export const SNAPSHOT_VM: Flow<SnapshotContext> = {
         if (take) host.snapshots.insert(take.snapshot);
       },
       undo: async ({ host, snapshotId }) => host.snapshots.delete(snapshotId),
+      undoLast: true,
     },
     {
       name: "make the folder",

@@ -32,6 +32,8 @@ export type StartPlan = {
   readonly diskIsNew: boolean;
   /** What the VM is to begin as: it is in its row until the VM has begun. */
   readonly origin?: SnapshotId | undefined;
+  /** What was on its disk is of no use to anybody. */
+  readonly fresh?: boolean | undefined;
 };
 
 export type Start = {
@@ -71,6 +73,8 @@ export const START_VM: Flow<StartContext> = {
       name: "make the run folder",
       run: async ({ host, id }) => {
         const { runDir, saveDir } = vmPaths(host.folders, id);
+        // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
+        await endVmm(host, id);
         await host.files.makeFolder(saveDir); // It stays, with the VM's own folder.
         await host.files.makeFolder(runDir);
       },
@@ -113,6 +117,7 @@ export const START_VM: Flow<StartContext> = {
     },
     {
       name: "commit",
+      endsJournal: true,
       run: async ({ start }) => {
         const { attachment, commit } = need(start);
         if (attachment) commit(attachment);

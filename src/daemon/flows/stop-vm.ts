@@ -19,8 +19,8 @@ export type StopContext = {
   readonly host: Host;
   readonly id: VmId;
   readonly plan: StopPlan;
-  readonly driver: VmDriver;
-  readonly handle: VmHandle;
+  /** Undefined in a recovery that finds the VMM gone. */
+  readonly vmm: { readonly driver: VmDriver; readonly handle: VmHandle } | undefined;
   /** The agent's open connection, if there is one. */
   readonly guest?: Guest | undefined;
   /** Resolves when the VMM has ended by itself. */
@@ -76,11 +76,14 @@ async function askGuest(context: StopContext): Promise<void> {
 }
 
 async function endTheVmm(context: StopContext): Promise<void> {
-  const { host, id, plan, driver, handle } = context;
-  if (context.exit === undefined && (await driver.recover(handle))) {
+  const { host, id, plan, vmm } = context;
+  if (context.exit === undefined && vmm !== undefined && (await vmm.driver.recover(vmm.handle))) {
     const [mode, deadlineMs] =
       plan.mode === "kill" ? (["kill", KILL_MS] as const) : (["terminate", TERMINATE_MS + KILL_MS] as const);
-    context.exit = { ...(await driver.stop(handle, mode, AbortSignal.timeout(deadlineMs))), reason: "asked" };
+    context.exit = {
+      ...(await vmm.driver.stop(vmm.handle, mode, AbortSignal.timeout(deadlineMs))),
+      reason: "asked",
+    };
   }
   await endVmm(host, id);
 }

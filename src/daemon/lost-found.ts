@@ -1,0 +1,85 @@
+/**
+ * `lost+found` in the state directory: what hearthd found in its directories and no row of its store knows of.
+ *
+ *   lost+found/2026-11-27/vms/vm-…          a VM's directory, with its disk
+ *   lost+found/2026-11-27/snapshots/sn-….1  the second one of that name on that day
+ *
+ * Nothing in there is ever changed or removed by hearthd, but for a VM's disk that is taken back
+ * (`recover-lost-vm.ts`).
+ */
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Folders } from "#base/folders.ts";
+import type { Host } from "#daemon/host.ts";
+import { hasDisk } from "#storage/disk-layers.ts";
+
+/** Also the names of the managed directories in the state directory. */
+export const LOST_KINDS = ["vms", "snapshots", "volumes"] as const;
+export type LostKind = (typeof LOST_KINDS)[number];
+
+export type LostEntry = {
+  readonly kind: LostKind;
+  /** As its directory was called, with a number if there was one of that name already. */
+  readonly name: string;
+  /** The day on which it was found, such as 2026-11-27. */
+  readonly day: string;
+  readonly path: string;
+  /** Whether it has a VM's disk, which can be taken back. */
+  readonly hasDisk: boolean;
+};
+
+/** On the file system of the managed directories, unless one of these is a mount point. */
+export function lostFoundDir(folders: Folders): string {
+  return join(folders.state, "lost+found");
+}
+
+/** Moves a directory that no row knows of out of the way, and says so in the log. */
+export async function moveToLostFound(
+  host: Pick<Host, "folders" | "files" | "log" | "now">,
+  kind: LostKind,
+  name: string,
+): Promise<void> {
+  const day = new Date(host.now()).toISOString().slice(0, 10);
+  const from = join(host.folders.state, kind, name);
+  const to = await host.files.moveAside(from, join(lostFoundDir(host.folders), day, kind));
+  host.log.event("lost.found", { path: from, movedTo: to });
+}
+
+/** The newest day first. */
+export async function listLostFound({
+  folders,
+  files,
+}: Pick<Host, "folders" | "files">): Promise<LostEntry[]> {
+  const root = lostFoundDir(folders);
+  const entries: LostEntry[] = [];
+  for (const day of (await foldersIn(files, root)).toSorted().toReversed()) {
+    for (const kind of LOST_KINDS) {
+      for (const name of (await foldersIn(files, join(root, day, kind))).toSorted()) {
+        const path = join(root, day, kind, name);
+        entries.push({ kind, name, day, path, hasDisk: kind === "vms" && hasDisk(path) });
+      }
+    }
+  }
+  return entries;
+}
+
+/** A directory that does not exist has no entries. */
+async function foldersIn(files: Host["files"], path: string): Promise<string[]> {
+  try {
+    return await files.listFolders(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** The newest VM of this name. @throws HearthError `vm.not_found` */
+export async function findLostVm(host: Pick<Host, "folders" | "files">, name: string): Promise<LostEntry> {
+  const vms = (await listLostFound(host)).filter(({ kind }) => kind === "vms");
+  const found = vms.find((entry) => entry.name === name);
+  if (found !== undefined) return found;
+  const shown = JSON.stringify(name.slice(0, 80));
+  throw new HearthError("vm.not_found", `There is no VM ${shown} in ${lostFoundDir(host.folders)}.`, {
+    hint: "`hearth system recover` lists what is there.",
+  });
+}
