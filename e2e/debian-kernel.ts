@@ -1,17 +1,28 @@
 /** A Debian cloud kernel for tests that need no image: downloaded once, unpacked, never installed. */
-import { existsSync, globSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
 import { runOrThrow } from "#host/run.ts";
 
 const FOLDER = join(import.meta.dirname, "../build/e2e");
 const DOWNLOAD_TIMEOUT_MS = 300_000;
+const MODULES = "modules";
+/** What a guest needs to give memory back, in the order in which it loads. */
+const BALLOON = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_balloon.ko"];
+
+/** The modules that drive a balloon, in load order, from a folder with uncompressed ones. */
+export function balloonModules(folder: string): Buffer[] {
+  return BALLOON.map((name) => readFileSync(join(folder, name)));
+}
+
+/** Modules of the kernel that `debianKernel` returns; there once it has. */
+export const DEBIAN_MODULES = join(FOLDER, MODULES);
 
 /** The path of the kernel as it lies in the package (a bzImage). */
 export async function debianKernel(signal: AbortSignal): Promise<string> {
   const given = process.env["HEARTH_E2E_KERNEL"];
   if (given !== undefined) return given;
   const kernel = join(FOLDER, "vmlinuz");
-  if (existsSync(kernel)) return kernel;
+  if (existsSync(kernel) && existsSync(DEBIAN_MODULES)) return kernel;
   mkdirSync(FOLDER, { recursive: true });
   const work = mkdtempSync(join(FOLDER, "kernel-"));
   try {
@@ -24,9 +35,25 @@ export async function debianKernel(signal: AbortSignal): Promise<string> {
     const [archive = ""] = globSync("*.deb", { cwd: work });
     await runOrThrow("dpkg-deb", ["-x", archive, "root"], options);
     const [unpacked = ""] = globSync("root/boot/vmlinuz-*", { cwd: work });
+    await keepModules(join(work, "root"), signal);
     renameSync(join(work, unpacked), kernel);
     return kernel;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** Uncompressed: the guest that loads them has no tool for it. */
+async function keepModules(root: string, signal: AbortSignal): Promise<void> {
+  const made = join(root, MODULES);
+  mkdirSync(made);
+  for (const name of BALLOON) {
+    const [path = ""] = globSync(`**/drivers/virtio/${name}*`, { cwd: root });
+    const copy = join(made, basename(path));
+    renameSync(join(root, path), copy);
+    if (copy.endsWith(".xz"))
+      await runOrThrow("xz", ["-d", copy], { timeoutMs: DOWNLOAD_TIMEOUT_MS, signal });
+  }
+  rmSync(DEBIAN_MODULES, { recursive: true, force: true });
+  renameSync(made, DEBIAN_MODULES);
 }

@@ -1,6 +1,7 @@
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { driverContract } from "#testing/driver-contract.ts";
+import { OpenFiles } from "#testing/open-files.ts";
 import { testedQemu } from "./tested-qemu.ts";
 import { TinyVms } from "./tiny-vms.ts";
 
@@ -23,6 +24,7 @@ for (const [name, isolation] of Object.entries(WALLS)) {
       makePlan: (act) => vms.plan(act),
       counted: (vm) => vms.counted(vm),
       savedFiles: (called) => vms.savedFiles(called),
+      openFiles: ({ process }) => new OpenFiles(process.pid),
       crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),

@@ -12,15 +12,34 @@ export const DIRTIED_BYTES = 128 * 1024 * 1024;
 const COUNTED = /^([A-P]{8})\r?$/gm;
 const COUNT_EVERY_NS = 50_000_000;
 
-const SYS = { write: 1, mmap: 9, pause: 34, nanosleep: 35, fork: 57, exit: 60, reboot: 169 };
+const SYS = {
+  write: 1,
+  open: 2,
+  mmap: 9,
+  pause: 34,
+  nanosleep: 35,
+  fork: 57,
+  exit: 60,
+  reboot: 169,
+  finitModule: 313,
+};
 const REBOOT_MAGIC = [0xfee1dead, 672274793] as const;
 const POWER_OFF = 0x4321fedc;
 const RESTART = 0x01234567;
 
-/** An uncompressed cpio archive with that one `/init`. */
-export function tinyInitramfs(act: TinyInit): Buffer {
-  const file = cpioEntry("init", 0o100755, elf(codeOf(act)));
-  return Buffer.concat([file, cpioEntry("TRAILER!!!", 0, Buffer.alloc(0))]);
+/**
+ * An uncompressed cpio archive with one `/init`.
+ * @param modules kernel modules, uncompressed, that it loads in this order before it acts
+ */
+export function tinyInitramfs(act: TinyInit, modules: readonly Buffer[] = []): Buffer {
+  const files = modules.map((content, index) => cpioEntry(moduleFile(index), 0o100644, content));
+  const loads = modules.map((_, index) => loadModule(`/${moduleFile(index)}`));
+  const init = cpioEntry("init", 0o100755, elf(Buffer.concat([...loads, codeOf(act)])));
+  return Buffer.concat([init, ...files, cpioEntry("TRAILER!!!", 0, Buffer.alloc(0))]);
+}
+
+function moduleFile(index: number): string {
+  return `module-${index}`;
 }
 
 /** Every init says this first. */
@@ -105,13 +124,28 @@ function call(number: number, ...args: number[]): Buffer {
   return Buffer.from([...code, 0x0f, 0x05]);
 }
 
+/** finit_module(open(path, O_RDONLY), "", 0), with the path behind a jump over it. */
+function loadModule(path: string): Buffer {
+  const bytes = Buffer.from(`${path}\0`);
+  return Buffer.concat([
+    Buffer.from([0x48, 0x8d, 0x3d, ...u32(5)]), // lea rdi, [rip+5]: behind the jump
+    jumpOver(bytes),
+    Buffer.from([0x31, 0xf6, 0xb8, ...u32(SYS.open), 0x0f, 0x05]), // xor esi, esi
+    Buffer.from([0x89, 0xc7, 0x6a, 0x00, 0x48, 0x89, 0xe6, 0x31, 0xd2]), // mov edi, eax; push 0; mov rsi, rsp; xor edx, edx
+    Buffer.from([0xb8, ...u32(SYS.finitModule), 0x0f, 0x05, 0x58]), // pop rax
+  ]);
+}
+
+function jumpOver(bytes: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([0xe9, ...u32(bytes.length)]), bytes]);
+}
+
 /** write(1, text, length), with the text behind a jump over it. */
 function print(text: string): Buffer {
   const bytes = Buffer.from(text);
   const address = Buffer.from([0x48, 0x8d, 0x35, ...u32(5)]); // lea rsi, [rip+5]: behind the jump
-  const jump = Buffer.from([0xe9, ...u32(bytes.length)]);
   const set = Buffer.from([0xb8, ...u32(SYS.write), 0xbf, ...u32(1), 0xba, ...u32(bytes.length)]);
-  return Buffer.concat([set, address, jump, bytes, Buffer.from([0x0f, 0x05])]);
+  return Buffer.concat([set, address, jumpOver(bytes), Buffer.from([0x0f, 0x05])]);
 }
 
 function forever(code: Buffer): Buffer {

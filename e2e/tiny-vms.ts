@@ -18,7 +18,7 @@ import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
-import { debianKernel } from "./debian-kernel.ts";
+import { balloonModules, DEBIAN_MODULES, debianKernel } from "./debian-kernel.ts";
 import { readCounts, tinyInitramfs } from "./tiny-initramfs.ts";
 import type { TinyInit } from "./tiny-initramfs.ts";
 
@@ -30,13 +30,19 @@ export class TinyVms implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "hearth e2e,"));
   readonly #runDirs: string[] = [];
   readonly #isolation: BootIsolation;
+  readonly #modulesDir: string;
 
-  /** With a uid, run folders belong to it, as the helper would have it. */
-  constructor(isolation: BootIsolation = UNCONFINED) {
+  /**
+   * With a uid, run folders belong to it, as the helper would have it.
+   * @param modulesDir modules of the kernel that plans name; left out when they name none
+   */
+  constructor(isolation: BootIsolation = UNCONFINED, modulesDir: string = DEBIAN_MODULES) {
     this.#isolation = isolation;
+    this.#modulesDir = modulesDir;
   }
 
-  async plan(act: TinyInit, more: Partial<BootPlan> = {}): Promise<BootPlan> {
+  /** `give` counts, too, and has loaded its balloon's driver before: it gives memory back when it is asked. */
+  async plan(act: TinyInit | "give", more: Partial<BootPlan> = {}): Promise<BootPlan> {
     const number = this.#runDirs.length;
     const stateDir = join(this.folder, `state-${number}`);
     const runDir = join(this.folder, `run-${number}`);
@@ -45,14 +51,16 @@ export class TinyVms implements AsyncDisposable {
     const saveDir = this.#makeFolder(join(this.folder, `save-${number}`));
     this.#runDirs.push(runDir);
     const initramfs = join(this.folder, `${act}.cpio`);
-    writeFileSync(initramfs, tinyInitramfs(act));
+    const kernel = more.kernel ?? (await debianKernel(AbortSignal.timeout(300_000)));
+    const modules = act === "give" ? balloonModules(this.#modulesDir) : [];
+    writeFileSync(initramfs, tinyInitramfs(act === "give" ? "count" : act, modules));
     return {
       id: vmIdFrom(Buffer.alloc(12, number)),
       name: parseVmName("tiny"),
       stateDir,
       runDir,
       saveDir,
-      kernel: more.kernel ?? (await debianKernel(AbortSignal.timeout(300_000))),
+      kernel,
       initramfs,
       kernelArgs: [],
       disks: [],

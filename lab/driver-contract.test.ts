@@ -1,7 +1,7 @@
 /** What every driver promises, held against real Firecracker and real QEMU with KVM. L7. */
 import { globSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
@@ -12,6 +12,7 @@ import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
 import { extractVmlinux } from "#images/extract-vmlinux.ts";
 import { driverContract } from "#testing/driver-contract.ts";
 import type { GuestAct } from "#testing/contract-host.ts";
+import { OpenFiles } from "#testing/open-files.ts";
 import { TinyVms } from "../e2e/tiny-vms.ts";
 
 /** Nothing else in the lab has it. */
@@ -45,12 +46,13 @@ function contract(
   makePlan: (vms: TinyVms, act: GuestAct) => Promise<BootPlan>,
 ): void {
   driverContract(name, async () => {
-    const vms = new TinyVms(isolation);
+    const vms = new TinyVms(isolation, join(dirname(kernel), "modules"));
     return {
       makeDriver,
       makePlan: (act) => makePlan(vms, act),
       counted: (vm) => vms.counted(vm),
       savedFiles: (called) => vms.savedFiles(called),
+      openFiles: ({ process }) => new OpenFiles(process.pid),
       crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),

@@ -5,8 +5,8 @@ import { sep } from "node:path";
 export type Mount = { readonly point: string; readonly options: readonly string[] };
 
 /** In the order in which they were mounted: of two at one place the later one is seen. */
-export function readMounts(): Mount[] {
-  const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+export function readMounts(mountinfo = "/proc/self/mountinfo"): Mount[] {
+  const lines = readFileSync(mountinfo, "utf8").split("\n");
   return lines.flatMap((line) => {
     const [, , , , point, options] = line.split(" ");
     if (point === undefined || options === undefined) return [];

@@ -1,8 +1,12 @@
 import type { BootPlan, SavedState, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
+import type { OpenFiles } from "#testing/open-files.ts";
 
-/** What the guest of a plan does once it runs: nothing, power itself off, or count aloud. */
-export type GuestAct = "wait" | "power-off" | "count";
+/**
+ * What the guest of a plan does once it runs: nothing, power itself off, count aloud, or give memory back when it is
+ * asked, counting aloud as well.
+ */
+export type GuestAct = "wait" | "power-off" | "count" | "give";
 
 /** Where a driver under test runs. */
 export type ContractHost = {
@@ -16,6 +20,8 @@ export type ContractHost = {
   counted(vm: Pick<VmHandle, "stateDir">): readonly number[];
   /** In a new folder that the VMMs of all plans may read. Nothing is there yet. */
   savedFiles(name: string): SavedState;
+  /** How the VMM's process has files open. Undefined: there is no process. */
+  openFiles?(handle: VmHandle): OpenFiles;
   /** kill -9 to the VMM, from outside of the driver. */
   crash(handle: VmHandle): void;
   /** What is still on the host, in words. */

@@ -7,6 +7,7 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
 import type { Check, ContractHost, GuestAct } from "#testing/contract-host.ts";
 import { ContractRecord } from "#testing/contract-record.ts";
+import { SHARED_MEMORY_PROMISES } from "#testing/shared-memory-contract.ts";
 import { SNAPSHOT_PROMISES } from "#testing/snapshot-contract.ts";
 
 const never = new AbortController().signal;
@@ -27,6 +28,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "a guest has the memory that it was started with, until it is asked for some": readsMemory,
   "what a VMM counts can be read while it runs, and never goes down": readsMetrics,
   ...SNAPSHOT_PROMISES,
+  ...SHARED_MEMORY_PROMISES,
 };
 
 /** The sentences of the suite, in its order. */

@@ -2,19 +2,22 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync, truncateSync } from "node:fs";
 import { dirname } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import type { SavedState, SaveHooks, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import { NOT_OFFERED } from "#testing/contract-host.ts";
 import type { Check, ContractHost } from "#testing/contract-host.ts";
+import {
+  bootCounting,
+  COUNTED,
+  counts,
+  lastOf,
+  NO_HOOKS,
+  offered,
+  restore,
+  saveOne,
+} from "#testing/saved-in-contract.ts";
+import type { Saving } from "#testing/saved-in-contract.ts";
 
 const never = new AbortController().signal;
 const quietly = (): void => {};
-const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
-const COUNT_DEADLINE_MS = 120_000;
-const LOOK_EVERY_MS = 20;
-/** So far every guest counts before it is saved: one that was booted anew would begin before that. */
-const COUNTED = 5;
 /** Two seconds at least, on a host that is not busy. */
 const MEANWHILE = 40;
 
@@ -26,23 +29,6 @@ export const SNAPSHOT_PROMISES: Readonly<Record<string, Check>> = {
   "one saved state serves several VMs at once, and a VM that was restored is saved again":
     offered(servesSeveral),
 };
-
-type Saving = { readonly driver: VmDriver; readonly snapshotter: Snapshotter; readonly host: ContractHost };
-
-function offered(check: (saving: Saving) => Promise<void>): Check {
-  return async (host) => {
-    const driver = host.makeDriver();
-    const { snapshots, snapshotsRefused } = await driver.features(never);
-    const { snapshotter } = driver;
-    if (snapshots === undefined) {
-      const denied = snapshotter === undefined || snapshotsRefused !== undefined;
-      assert.ok(denied, "the features say why a part that is there is not to be used");
-      return NOT_OFFERED;
-    }
-    assert.ok(snapshotter, "the feature names a part that is there");
-    return check({ driver, snapshotter, host });
-  };
-}
 
 async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<void> {
   const source = await bootCounting(driver, host);
@@ -120,47 +106,4 @@ async function assertClockGoesOn(host: ContractHost, source: VmHandle, restored:
   await counts(host, source, lastOf(host.counted(source)) + MEANWHILE);
   const more = lastOf(host.counted(restored)) - said;
   assert.ok(more > 1, `its clock goes on: it counts ${more} while its source counts ${MEANWHILE}`);
-}
-
-/** Saved, settled, and the VM is gone. */
-async function saveOne({ driver, snapshotter, host }: Saving): Promise<SavedState> {
-  const source = await bootCounting(driver, host);
-  const saved = host.savedFiles("one");
-  await snapshotter.save(source, saved, NO_HOOKS, never);
-  await driver.stop(source, "kill", never);
-  await snapshotter.settle(await host.makePlan("count"), saved, never);
-  return saved;
-}
-
-async function bootCounting(driver: VmDriver, host: ContractHost): Promise<VmHandle> {
-  const handle = await driver.boot(await host.makePlan("count"), quietly, never);
-  host.act?.(handle, "count");
-  await counts(host, handle, COUNTED);
-  return handle;
-}
-
-async function restore(snapshotter: Snapshotter, host: ContractHost, saved: SavedState): Promise<VmHandle> {
-  const handle = await snapshotter.restore(await host.makePlan("count"), saved, quietly, never);
-  host.act?.(handle, "count");
-  return handle;
-}
-
-/** Waits until the VM has counted beyond that: all that it said. */
-async function counts(
-  host: ContractHost,
-  vm: Pick<VmHandle, "stateDir">,
-  beyond: number,
-): Promise<readonly number[]> {
-  const lateMs = performance.now() + COUNT_DEADLINE_MS;
-  for (;;) {
-    const said = host.counted(vm);
-    if (lastOf(said) > beyond) return said;
-    assert.ok(performance.now() < lateMs, `the guest counts beyond ${beyond}`);
-    // Nobody is told what a guest writes on its console.
-    await sleep(LOOK_EVERY_MS);
-  }
-}
-
-function lastOf(said: readonly number[]): number {
-  return said.at(-1) ?? 0;
 }
