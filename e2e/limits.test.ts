@@ -93,6 +93,17 @@ test("memory goes down and up again while the VM runs, and never above what it w
   const bootId = await bed.sh("web", "cat /proc/sys/kernel/random/boot_id");
   const free = await freeKb();
   assert.equal(await guestBytes(), 512 * 1024 ** 2);
+  const { weaknesses } = await bed.vm("web");
+  if (weaknesses.some((sentence) => sentence.startsWith("A restored VM cannot give memory back"))) {
+    const refused = await bed.hearth(["set", "web", "--memory", "320M"]);
+    assert.equal(refused.code, 1);
+    assert.match(
+      refused.stderr,
+      /error: QEMU cannot free memory of this VM while it runs.*\nhint: Stop the VM/,
+    );
+    assert.equal(await guestBytes(), 512 * 1024 ** 2);
+    return;
+  }
   await bed.ok(["set", "web", "--memory", "320M"]);
   const less = await freeKb();
   assert.equal(await guestBytes(), 320 * 1024 ** 2);

@@ -72,7 +72,8 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
   const all = await Promise.all(drivers.map((driver) => driver.features(signal)));
   // One that works is enough.
   const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
-  for (const [index, { available, version, accel, weaknesses, networkWeaknesses }] of all.entries()) {
+  for (const [index, features] of all.entries()) {
+    const { available, version, accel, weaknesses, networkWeaknesses, snapshots } = features;
     const name = drivers[index]?.name ?? "";
     if (!available.ok) {
       checks.push({ name, verdict, found: available.reason, cure: available.hint });
@@ -81,6 +82,8 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
     checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${accel}` });
     for (const weakness of [...weaknesses, ...Object.values(networkWeaknesses)])
       checks.push({ name: `${name} guarantees`, verdict: "warn", found: weakness });
+    for (const weakness of snapshots?.weaknesses ?? [])
+      checks.push({ name: `${name} restored VMs`, verdict: "warn", found: weakness });
   }
   return checks;
 }
