@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
 import { runOrThrow } from "#host/run.ts";
-import { LAYERS_MAX } from "#storage/disk-layers.ts";
+import { LAYERS_MAX } from "#storage/disk-layout.ts";
 import { Bed, SMALL } from "./bed.ts";
 import { CHECK, NOTED, WRITER } from "./synced-writer.ts";
 

@@ -18,9 +18,11 @@ import { ImageCache } from "#images/image-cache.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import { diskFromSnapshot, findDisk, finishLayers, freezeDisk } from "#storage/disk-layers.ts";
+import { diskFromSnapshot, finishLayers, freezeDisk } from "#storage/disk-layers.ts";
+import { findDisk } from "#storage/disk-layout.ts";
 import { createDisk } from "#storage/disks.ts";
 import { testedQemu } from "./tested-qemu.ts";
+import { QEMU_IMG } from "#testing/tools.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const AGENT_MS = 90_000;
@@ -127,7 +129,7 @@ test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
   t.diagnostic(
     `save ${Math.round(endMs - startMs)} ms, ${Math.round(endMs - haltedAtMs)} of them halted at most`,
   );
-  await finishLayers(dirname(saved.memory), "qcow2", signal);
+  await finishLayers(dirname(saved.memory), "qcow2", QEMU_IMG, signal);
   await diskFromSnapshot(dirname(saved.memory), makeFolders("trial"), "qcow2", signal);
   await driver.snapshotter.settle(await planOf("trial"), saved, signal);
   assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
 import type { Hearth, HearthError } from "#sdk/hearth.ts";
-import { LAYERS_MAX } from "#storage/disk-layers.ts";
+import { LAYERS_MAX } from "#storage/disk-layout.ts";
 import { Bed, SMALL } from "./bed.ts";
 
 const bed = new Bed();

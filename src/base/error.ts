@@ -31,6 +31,7 @@ export const ERROR_CODES = {
   "disk.missing": { status: 500, exit: 1 },
   "volume.not_found": { status: 404, exit: 1 },
   "volume.in_use": { status: 409, exit: 1 },
+  "disk.corrupt": { status: 500, exit: 1 },
   "snapshot.not_found": { status: 404, exit: 1 },
   "snapshot.in_use": { status: 409, exit: 1 },
   "snapshot.failed": { status: 500, exit: 1 },

@@ -18,7 +18,7 @@ import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 import type { VerifiedFiles } from "#host/verified-files.ts";
-import type { VM_DISKS } from "#storage/vm-disks.ts";
+import type { vmDisks } from "#storage/vm-disks.ts";
 import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
@@ -80,7 +80,7 @@ export type HelperVerbs = Pick<
 >;
 
 /** The disks in VMs' folders. */
-export type Disks = typeof VM_DISKS;
+export type Disks = ReturnType<typeof vmDisks>;
 
 /** Folders inside the managed roots. */
 export type ManagedFiles = {

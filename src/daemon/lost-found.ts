@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Folders } from "#base/folders.ts";
 import type { Host } from "#daemon/host.ts";
-import { hasDisk } from "#storage/disk-layers.ts";
+import { hasDisk } from "#storage/disk-layout.ts";
 
 /** Also the names of the managed directories in the state directory. */
 export const LOST_KINDS = ["vms", "snapshots", "volumes"] as const;

@@ -9,7 +9,7 @@ import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import { neverRan } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
-import { hasDisk } from "#storage/disk-layers.ts";
+import { hasDisk } from "#storage/disk-layout.ts";
 
 /** In place of the recovery of flows. Idempotent. */
 export async function acceptOlderStore(host: Host): Promise<void> {

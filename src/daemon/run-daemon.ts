@@ -44,14 +44,20 @@ import { tryFileLock } from "#host/file-lock.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
+import { QemuImg } from "#host/qemu-img.ts";
+import { ToolSandbox } from "#host/tool-sandbox.ts";
+import type { ToolUid } from "#host/tool-sandbox.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
+import { vmIdFrom } from "#model/ids.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
-import { VM_DISKS } from "#storage/vm-disks.ts";
+import { vmDisks } from "#storage/vm-disks.ts";
 import { Volumes } from "#storage/volumes.ts";
 
 /** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
 const UID_LEASES = "/run/hearth/uids";
+/** For what is left of a tool to end when it was killed. */
+const TOOL_END_MS = 10_000;
 
 export type DaemonOptions = {
   readonly folders: Folders;
@@ -140,6 +146,7 @@ function makeHost(
   store: Store,
   judge: KvmJudge,
 ): Host {
+  const helper = makeHelper(folders, config);
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
@@ -166,13 +173,13 @@ function makeHost(
       log,
     }),
     firecrackers,
-    disks: VM_DISKS,
+    disks: vmDisks(new QemuImg(new ToolSandbox(() => leaseToolUid(helper)))),
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
-    helper: makeHelper(folders, config),
+    helper,
     processes: {
       usage: readUsage,
       strays: findStrayVmms,
@@ -197,6 +204,14 @@ function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
     },
     uids: { first: isolation.uidFirst, count: isolation.uidCount },
   });
+}
+
+/** Leases a uid for one run of a tool, which has an id of its own, as VMs have. */
+async function leaseToolUid(helper: PrivilegedVerbs): Promise<ToolUid | undefined> {
+  const run = vmIdFrom(randomBytes(12));
+  const uid = await helper.leaseToolUid(run);
+  const release = (): Promise<void> => helper.releaseToolUid(run, AbortSignal.timeout(TOOL_END_MS));
+  return uid === undefined ? undefined : { uid, [Symbol.asyncDispose]: release };
 }
 
 /** The lock is ours, so whatever lies at the socket's path is a dead hearthd's. */

@@ -43,7 +43,8 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
   }
   if (handle !== undefined && memoryBytes !== undefined)
     await moveMemory(host, vm, handle, memoryBytes, undo, signal);
-  if (diskBytes !== undefined) await host.disks.grow(vmPaths(host.folders, vm.id).stateDir, diskBytes);
+  if (diskBytes !== undefined)
+    await host.disks.grow(vmPaths(host.folders, vm.id).stateDir, diskBytes, signal);
   host.store.setSpec(vm.id, spec);
   undo.keep();
 }

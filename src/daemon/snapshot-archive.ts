@@ -24,7 +24,6 @@ import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { withKey } from "#daemon/snapshot-shape.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/vm-paths.ts";
 import type { Call } from "#daemon/vms.ts";
-import { scanFile } from "#host/sparse-file.ts";
 import type { FileScan } from "#host/sparse-file.ts";
 import { packSparse, unpackSparse } from "#host/sparse-tar.ts";
 import { fileStamp } from "#host/verified-files.ts";
@@ -95,7 +94,7 @@ async function scanParts(
     const path = join(dir, name);
     const shown = snapshot.name ?? snapshot.id;
     if (!files.includes(name)) throw corruptSnapshot(path, shown, "it is missing");
-    const scan = await scanFile(path, signal);
+    const scan = await host.disks.scan(path, signal);
     const saved = snapshot.parts.find((part) => part.name === name);
     if (saved !== undefined && saved.sha256 !== scan.sha256)
       throw corruptSnapshot(path, shown, "its content has changed since it was saved");

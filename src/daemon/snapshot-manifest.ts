@@ -14,7 +14,7 @@ import { FULL_ISOLATION } from "#model/isolation.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
-import { LAYERS_MAX } from "#storage/disk-layers.ts";
+import { LAYERS_MAX } from "#storage/disk-layout.ts";
 
 const FORMAT = "hearth-snapshot";
 const VERSION = 1;

@@ -8,7 +8,7 @@ import type { BootSet } from "#images/boot-sets.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { Blank, VmSpec } from "#model/vm-spec.ts";
-import { findDisk } from "#storage/disk-layers.ts";
+import { findDisk } from "#storage/disk-layout.ts";
 
 /** The disks of a VM, in the order of their letters in the guest, and what its agent mounts of them. */
 export type VmDisks = {

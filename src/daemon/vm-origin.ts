@@ -8,7 +8,7 @@ import type { SnapshotFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { neverRan } from "#model/vm-state.ts";
-import { hasDisk } from "#storage/disk-layers.ts";
+import { hasDisk } from "#storage/disk-layout.ts";
 
 /** What was asked of a start, beside what the VM is. */
 export type StartHow = {

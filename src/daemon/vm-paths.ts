@@ -3,7 +3,7 @@ import type { Folders } from "#base/folders.ts";
 import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
-import { findDisk } from "#storage/disk-layers.ts";
+import { findDisk } from "#storage/disk-layout.ts";
 
 /** Where a VM's files are. They follow from its id alone, so a crash cannot lose them. */
 export type VmPaths = {

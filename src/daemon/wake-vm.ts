@@ -3,7 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmState } from "#model/vm-state.ts";
-import { findDisk, hasDisk } from "#storage/disk-layers.ts";
+import { findDisk, hasDisk } from "#storage/disk-layout.ts";
 
 /**
  * Whether what a guest writes after it woke can be taken back, because it goes into a layer of its own. With a disk in

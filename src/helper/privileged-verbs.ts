@@ -2,7 +2,7 @@
  * The privileged verbs: a closed list, each with a VM's id and numbers, never a path. What is done where follows
  * from the id in here. In hearthd's own process for now; nothing in here trusts it, so that it can move out.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
@@ -79,6 +79,27 @@ export class PrivilegedVerbs {
     if (uid === undefined) return;
     for (const process of findProcessesOf(uid)) await endProcess(process, 0, signal);
     await this.#leases.release(id, stateDir);
+  }
+
+  /**
+   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `gaps.uid` says why. The id has a
+   * run directory until `releaseToolUid`: what a crash leaves of it is removed with those of VMs that no row knows.
+   */
+  async leaseToolUid(run: string): Promise<number | undefined> {
+    const { id, runDir } = this.#paths(run);
+    if (!this.#isRoot) return undefined;
+    mkdirSync(runDir, { recursive: true, mode: PRIVATE });
+    return this.#leases.take(id, runDir);
+  }
+
+  /** Gives the run's uid back, and ends what still has it. Idempotent. @throws HearthError `host.uid_busy` */
+  async releaseToolUid(run: string, signal: AbortSignal): Promise<void> {
+    const { id, runDir } = this.#paths(run);
+    const uid = this.#isRoot ? this.#leases.find(id, runDir) : undefined;
+    if (uid === undefined) return;
+    for (const process of findProcessesOf(uid)) await endProcess(process, 0, signal);
+    await this.#leases.release(id, runDir);
+    rmSync(runDir, { recursive: true, force: true });
   }
 
   /** The disk and the run folder belong to the VM's uid then; without a lease they are only checked. */

@@ -7,9 +7,12 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { findExtents } from "#host/file-extents.ts";
+import type { MapFile } from "#host/file-extents.ts";
 import { hashFile } from "#host/hash-file.ts";
 import { scanFile, SparseWriter } from "#host/sparse-file.ts";
+import { QEMU_IMG } from "#testing/tools.ts";
 
+const map: MapFile = (file, signal) => QEMU_IMG.mapRaw(file, signal);
 const SIZE_BYTES = 20 * MIB + 3;
 
 /** Large enough that holes are looked for, with a size that no block has. */
@@ -21,12 +24,13 @@ async function makeFile(t: TestContext): Promise<string> {
   await file.truncate(SIZE_BYTES);
   await file.write("middle", 7 * MIB - 3);
   await file.write("end", SIZE_BYTES - 3);
+  await file.chmod(0o444);
   return path;
 }
 
 test("a file is hashed as it is read, and its extents are what is not zeros", async (t) => {
   const path = await makeFile(t);
-  const { extents, ...hash } = await scanFile(path, t.signal);
+  const { extents, ...hash } = await scanFile(path, map, t.signal);
   assert.deepEqual(hash, await hashFile(path, t.signal));
   const content = readFileSync(path);
   const rebuilt = Buffer.alloc(SIZE_BYTES);
@@ -38,7 +42,7 @@ test("a file is hashed as it is read, and its extents are what is not zeros", as
 test("holes are found in order, and never reach beyond the file", async (t) => {
   const path = await makeFile(t);
   let end = 0;
-  for (const { offset, sizeBytes } of await findExtents(path, SIZE_BYTES, t.signal)) {
+  for (const { offset, sizeBytes } of await findExtents(path, SIZE_BYTES, map, t.signal)) {
     assert.ok(offset >= end && sizeBytes > 0);
     end = offset + sizeBytes;
   }
@@ -67,5 +71,5 @@ test("a file that is there is never written to", async (t) => {
 
 test("nothing is hashed on when nobody waits", async (t) => {
   const cancel = AbortSignal.abort(new Error("enough"));
-  await assert.rejects(scanFile(await makeFile(t), cancel), /enough/);
+  await assert.rejects(scanFile(await makeFile(t), map, cancel), /enough/);
 });

@@ -4,7 +4,7 @@ import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { findExtents } from "#host/file-extents.ts";
-import type { Extent } from "#host/file-extents.ts";
+import type { Extent, MapFile } from "#host/file-extents.ts";
 import type { FileHash } from "#host/hash-file.ts";
 
 export type FileScan = FileHash & {
@@ -24,14 +24,14 @@ const ZEROS = Buffer.alloc(CHUNK_BYTES);
 const TURN_BYTES = 4 * CHUNK_BYTES;
 
 /** Reads what is no hole, in bounded memory. Rejects with the signal's reason when aborted. */
-export async function scanFile(path: string, signal: AbortSignal): Promise<FileScan> {
+export async function scanFile(path: string, map: MapFile, signal: AbortSignal): Promise<FileScan> {
   await using file = await open(path, "r");
   const { size: sizeBytes } = await file.stat();
   const hash = new ContentHash(signal);
   const extents: Extent[] = [];
   const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
   const stepBytes = stepFor(sizeBytes);
-  for (const found of await findExtents(path, sizeBytes, signal)) {
+  for (const found of await findExtents(path, sizeBytes, map, signal)) {
     await hash.zerosTo(found.offset);
     for (const end = found.offset + found.sizeBytes; hash.sizeBytes < end;) {
       const want = Math.min(CHUNK_BYTES, end - hash.sizeBytes);

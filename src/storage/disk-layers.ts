@@ -1,72 +1,25 @@
 /**
- * A VM's writable disk in its folder: one file, or an own layer over frozen ones.
+ * Layers of disks: frozen for a snapshot, begun from one, made into one. See disk-layout.ts for the files.
  *
- *   disk.raw                                    a disk of its own
- *   layer-0.raw ◀ layer-1.qcow2 ◀ disk.qcow2    what a snapshot has frozen, and what was written since
- *
- * Frozen layers are the same files in the folders of all VMs and snapshots that have them (hard links), so none of
- * them loses anything when another one is removed. A layer names the one below by its name alone.
+ * Every function may be killed at any moment, and the power may fail: what the folder has then is the disk as it was
+ * before or as it is to be, and `settleLayers` completes the rest. So each change of names is synced before the next
+ * one that relies on it.
  */
-import { constants, existsSync, readdirSync } from "node:fs";
-import { chmod, copyFile, link, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { constants, existsSync } from "node:fs";
+import { chmod, copyFile, link, open, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
-import { runOrThrow } from "#host/run.ts";
-import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
-import type { DiskUsage } from "#storage/disks.ts";
-import { checkForeignLayer } from "#storage/qcow2-header.ts";
+import type { QemuImg } from "#host/qemu-img.ts";
+import { allLayersIn, DISK_NAMES, EMPTY, findDisk, layerIndex } from "#storage/disk-layout.ts";
+import { LAYERS_MAX, layersIn, nextLayer, scrapIn, staleLayersIn } from "#storage/disk-layout.ts";
+import type { DiskFormat } from "#storage/disk-layout.ts";
+import { proveDisk } from "#storage/proven-disk.ts";
+import type { ProvenDisk } from "#storage/proven-disk.ts";
 
-export type DiskFormat = "raw" | "qcow2";
-
-/** Absolute paths. */
-export type LayeredDisk = {
-  readonly path: string;
-  readonly format: DiskFormat;
-  /** The lowest first. */
-  readonly layers: readonly string[];
-};
-
-const LAYER = /^layer-(\d{1,6})\.(raw|qcow2)$/;
-/** An empty layer over all that a snapshot has; copied for each VM. */
-const EMPTY = "empty.qcow2";
-/** There while the top layer holds only what was written since the VM was woken. */
-const WOKEN = "woken";
-/** QEMU looks through all of them for what was not written; more are made into one. */
-export const LAYERS_MAX = 4;
-/** Of programs that copy: as long as a disk may take. */
-const COPY_TIMEOUT_MS = 3_600_000;
-const TOOL_TIMEOUT_MS = 60_000;
-
-/** The disk in a VM's folder, or where a new one would be. Reads the folder. */
-export function findDisk(folder: string): LayeredDisk {
-  const layered = join(folder, "disk.qcow2");
-  if (!existsSync(layered)) return { path: join(folder, "disk.raw"), format: "raw", layers: [] };
-  return { path: layered, format: "qcow2", layers: layersIn(folder) };
-}
-
-/** A raw layer lies on nothing: what is below it was made into it, and is on its way out. */
-function layersIn(folder: string): string[] {
-  const found = readdirSync(folder).filter((name) => LAYER.test(name));
-  const sorted = found.toSorted((a, b) => indexOf(a) - indexOf(b));
-  const lowest = sorted.findLastIndex((name) => name.endsWith(".raw"));
-  return sorted.slice(Math.max(lowest, 0)).map((name) => join(folder, name));
-}
-
-/** The next one above all that are there. Layers know those below by name, so none is renamed that has one on it. */
-function nextLayer(folder: string, format: DiskFormat): string {
-  const indexes = readdirSync(folder).flatMap((name) => (LAYER.test(name) ? [indexOf(name)] : []));
-  return join(folder, `layer-${Math.max(-1, ...indexes) + 1}.${format}`);
-}
-
-/** Whether there is a disk in the folder, or the layers of one that a crash has left without its top. */
-export function hasDisk(folder: string): boolean {
-  return existsSync(findDisk(folder).path) || layersIn(folder).length > 0;
-}
-
-function indexOf(name: string): number {
-  return Number(LAYER.exec(name)?.[1]);
-}
+/** Nobody writes to a layer, and the uids of tools and VMMs may read it; its folder keeps everybody else out. */
+export const FROZEN_MODE = 0o444;
 
 /**
  * Freezes the disk in the folder of a VM that stands still, as layers in the folder of a snapshot. What the VM has
@@ -87,67 +40,115 @@ export async function freezeDisk(
   // Most have written little: a program to copy it would take longer to start, and the VM waits.
   if (format === "qcow2") await copyFile(path, top, constants.COPYFILE_FICLONE);
   else await copySparse(path, top, signal);
-  await chmod(top, 0o444);
+  await chmod(top, FROZEN_MODE);
 }
 
-/** For VMs to come: fewer layers where there are too many, and an empty one for them. Not while the VM waits. */
+/**
+ * Proves the layers of a snapshot, makes one of them where there are too many, and adds an empty one for VMs to come.
+ * Not while the VM waits. With `durable` all of it is on the disk when this returns.
+ */
 export async function finishLayers(
   snapshotFolder: string,
   format: DiskFormat,
+  tools: QemuImg,
   signal: AbortSignal,
   durable = true,
 ): Promise<void> {
-  if (layersIn(snapshotFolder).length > LAYERS_MAX) await flatten(snapshotFolder, signal);
+  const disk = await proveFewLayers(snapshotFolder, tools, signal);
   if (format === "qcow2") {
-    await createLayer(snapshotFolder, EMPTY, signal);
-    await chmod(join(snapshotFolder, EMPTY), 0o400);
+    const empty = join(snapshotFolder, EMPTY);
+    await makeLayer(empty, disk, tools, signal);
+    await chmod(empty, 0o400);
   }
-  // Nothing counts as saved that a power cut would take away.
   if (!durable) return;
-  for (const name of await readdir(snapshotFolder)) await sync(join(snapshotFolder, name));
-  await sync(snapshotFolder);
+  for (const layer of layersIn(snapshotFolder)) await syncPath(layer);
+  await syncPath(snapshotFolder);
 }
 
-async function sync(path: string): Promise<void> {
-  await using file = await open(path, "r");
-  await file.sync();
+/** Makes the file of an empty layer over all of a disk. Its content is synced, its name is not. */
+export async function makeLayer(
+  path: string,
+  below: ProvenDisk,
+  tools: QemuImg,
+  signal: AbortSignal,
+): Promise<void> {
+  const top = below.layers.at(-1);
+  if (top === undefined) throw new HearthError("disk.corrupt", `There is no disk below ${path}.`);
+  await makeFile(path, 0);
+  await tools.createLayer(path, top, below.sizeBytes, signal);
+  await proveDisk([...below.layers.map((layer) => layer.path), path]);
 }
 
-/** An empty layer over all others of the folder. */
-async function createLayer(folder: string, name: string, signal: AbortSignal): Promise<void> {
-  const top = layersIn(folder).at(-1);
-  if (top === undefined) throw new HearthError("snapshot.corrupt", `There is no disk in ${folder}.`);
-  const below = basename(top);
-  await runOrThrow(
-    "qemu-img",
-    ["create", "-q", "-f", "qcow2", "-b", below, "-F", below.endsWith(".raw") ? "raw" : "qcow2", name],
-    { cwd: folder, timeoutMs: TOOL_TIMEOUT_MS, signal },
-  );
+/** A new, empty file of this size that is hearthd's alone, in the place of what a crash has left. */
+async function makeFile(path: string, sizeBytes: number): Promise<void> {
+  await rm(path, { force: true });
+  await using file = await open(path, "wx", 0o600);
+  await file.truncate(sizeBytes);
 }
 
-/** One layer out of all; at every moment there is a whole disk in the folder. */
-async function flatten(folder: string, signal: AbortSignal): Promise<void> {
+/** The frozen layers of the folder, at most LAYERS_MAX, numbered from 0 as archives have them. */
+export async function proveFewLayers(
+  folder: string,
+  tools: QemuImg,
+  signal: AbortSignal,
+): Promise<ProvenDisk> {
   const layers = layersIn(folder);
-  const flat = await convert(layers.at(-1) ?? "", folder, signal);
-  await chmod(flat, 0o444);
-  const only = nextLayer(folder, "raw");
-  await rename(flat, only);
-  for (const layer of layers) await rm(layer);
-  // Nothing lies on it yet, so that it may still get the lowest name.
-  await rename(only, join(folder, "layer-0.raw"));
+  const disk = await proveDisk(layers);
+  if (layers.length <= LAYERS_MAX && layerIndex(layers[0] ?? "") === 0) return disk;
+  await flatten(folder, disk, tools, signal);
+  return proveDisk(layersIn(folder));
 }
 
-/** With all layers below it, as one file on the disk itself. */
-async function convert(top: string, folder: string, signal: AbortSignal): Promise<string> {
+/** Makes one layer of all; at every moment there is a whole disk in the folder. */
+async function flatten(folder: string, disk: ProvenDisk, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  const flat = await copyFlat(folder, disk, tools, signal);
+  await chmod(flat, FROZEN_MODE);
+  await syncPath(flat);
+  // From here on the layers below are stale.
+  await rename(flat, nextLayer(folder, "raw"));
+  await syncPath(folder);
+  await settleLayers(folder);
+}
+
+/** All that a disk has, as a file of the folder; synced. */
+export async function copyFlat(
+  folder: string,
+  disk: ProvenDisk,
+  tools: QemuImg,
+  signal: AbortSignal,
+): Promise<string> {
   const flat = join(folder, "flat.raw");
-  const options = { timeoutMs: COPY_TIMEOUT_MS, signal };
-  await runOrThrow("qemu-img", ["convert", "-q", "-O", "raw", top, flat], options);
-  await sync(flat);
+  await makeFile(flat, disk.sizeBytes);
+  await tools.flatten(disk, flat, signal);
   return flat;
 }
 
 /**
- * The disk of a VM that begins as the snapshot was; what the folder had of a disk goes. Idempotent.
+ * Completes what a crash has interrupted: scrap goes, and layers that were made into one; that one gets the lowest
+ * name, if nothing lies on it. Idempotent; for a folder whose disk no VMM has open.
+ */
+export async function settleLayers(folder: string): Promise<void> {
+  for (const path of scrapIn(folder)) await rm(path, { force: true });
+  const { path: disk, format } = findDisk(folder);
+  const isOneFile = format === "raw" && existsSync(disk);
+  const stale = isOneFile ? allLayersIn(folder) : staleLayersIn(folder);
+  // Hearth once made one file of a layered disk beside it: until the layers go, they are the disk.
+  if (format === "qcow2") stale.push(join(folder, "disk.raw"));
+  for (const path of stale) await rm(path, { force: true });
+  if (isOneFile) return;
+  const [lowest, ...above] = layersIn(folder);
+  if (lowest === undefined || above.length > 0 || format === "qcow2") return;
+  if (!lowest.endsWith(".raw") || layerIndex(lowest) === 0) return;
+  // A stale layer that a power cut brings back must not lie on it.
+  await syncPath(folder);
+  await rename(lowest, join(folder, "layer-0.raw"));
+  await syncPath(folder);
+}
+
+/**
+ * Makes the disk of a VM that begins as the snapshot was; what the folder had of a disk goes. Idempotent, and durable
+ * when it returns. A crash leaves no disk, or one that is refused, or all of it: the lowest layer comes last, and
+ * without it there is none.
  * @throws HearthError `snapshot.corrupt` when a file of it is missing; the folder is as before then
  */
 export async function diskFromSnapshot(
@@ -157,31 +158,31 @@ export async function diskFromSnapshot(
   signal: AbortSignal,
 ): Promise<void> {
   const layers = await wholeLayers(snapshotFolder, format);
+  if (format === "raw" && layers.length !== 1)
+    throw new HearthError("snapshot.mismatch", "A disk in layers is of no use to this driver.");
   await removeDisk(vmFolder);
-  if (format === "raw") {
-    const [only] = layers;
-    if (layers.length !== 1 || only === undefined)
-      throw new HearthError("snapshot.mismatch", "A disk in layers is of no use to this driver.");
-    await copySparse(only, join(vmFolder, "disk.raw"), signal);
-    return chmod(join(vmFolder, "disk.raw"), 0o600);
+  const fresh = join(vmFolder, "disk.new");
+  if (format === "raw") await copySparse(layers[0] ?? "", fresh, signal);
+  else {
+    for (const layer of layers.toReversed()) await link(layer, join(vmFolder, basename(layer)));
+    // 200 kB: a program to copy it would take longer to start.
+    await copyFile(join(snapshotFolder, EMPTY), fresh, constants.COPYFILE_FICLONE);
   }
-  for (const layer of layers) await link(layer, join(vmFolder, basename(layer)));
-  // Last, because a folder with it has a disk.
-  const own = join(vmFolder, "disk.qcow2");
-  // 200 kB: a program to copy it would take longer to start.
-  await copyFile(join(snapshotFolder, EMPTY), own, constants.COPYFILE_FICLONE);
-  await chmod(own, 0o600);
+  await publishDisk(fresh, join(vmFolder, `disk.${format}`), vmFolder);
+}
+
+/** Gives a file that was made the name of the VM's disk. A folder with that name has a whole disk. */
+export async function publishDisk(fresh: string, path: string, folder: string): Promise<void> {
+  await chmod(fresh, 0o600);
+  await syncPath(fresh);
+  await rename(fresh, path);
+  await syncPath(folder);
 }
 
 async function wholeLayers(folder: string, format: DiskFormat): Promise<string[]> {
   const layers = layersIn(folder);
-  const top = basename(layers.at(-1) ?? "");
   try {
-    if (layers.length === 0 || layers.some((layer, index) => indexOf(basename(layer)) !== index))
-      throw new Error("a layer is missing");
-    const belowFormat = top.endsWith(".raw") ? "raw" : "qcow2";
-    const rule = { below: top, belowFormat, maxBytes: Number.MAX_SAFE_INTEGER } as const;
-    if (format === "qcow2") await checkForeignLayer(join(folder, EMPTY), rule);
+    await proveDisk(format === "qcow2" ? [...layers, join(folder, EMPTY)] : layers);
     return layers;
   } catch (cause) {
     throw new HearthError("snapshot.corrupt", `The disk that was saved in ${folder} is not whole.`, {
@@ -191,98 +192,9 @@ async function wholeLayers(folder: string, format: DiskFormat): Promise<string[]
   }
 }
 
-/** A VM's new, empty disk; what the folder had of a disk goes. */
-export async function newDisk(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-  await removeDisk(vmFolder);
-  await createDisk(join(vmFolder, "disk.raw"), sizeBytes, signal);
-}
-
-/** As `growDisk`, for the disk of a VM that does not run. */
-export async function growLayeredDisk(vmFolder: string, sizeBytes: number): Promise<void> {
-  const { path, format } = findDisk(vmFolder);
-  if (!existsSync(path)) return; // The next start makes it.
-  if (format === "raw") return growDisk(path, sizeBytes);
-  // It refuses to shrink by itself.
-  await runOrThrow("qemu-img", ["resize", "-q", "-f", "qcow2", path, String(sizeBytes)], {
-    timeoutMs: TOOL_TIMEOUT_MS,
-    signal: new AbortController().signal,
-  });
-}
-
-/** What a VM's disk takes by itself, without the layers that it may share, and what the guest sees. */
-export async function layeredDiskUsage(vmFolder: string): Promise<DiskUsage> {
-  const { path, format } = findDisk(vmFolder);
-  // A first start that failed has left none.
-  if (!existsSync(path)) return { allocatedBytes: 0, sizeBytes: 0 };
-  const usage = await diskUsage(path);
-  return format === "raw" ? usage : { ...usage, sizeBytes: await qcow2SizeBytes(path) };
-}
-
-/** From the header: bytes 24 to 31, big-endian (docs/interop/qcow2.txt of QEMU). */
-async function qcow2SizeBytes(path: string): Promise<number> {
-  await using file = await open(path, "r");
-  const { buffer } = await file.read(Buffer.alloc(8), 0, 8, 24);
-  return Number(buffer.readBigUInt64BE());
-}
-
-/** What the files in a folder take on the host's disk; a file with several names is counted in each. */
-export async function folderBytes(folder: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await readdir(folder)) bytes += (await diskUsage(join(folder, name))).allocatedBytes;
-  return bytes;
-}
-
-/**
- * Gives a VM that was suspended a new layer over the disk that it had then, so that what its guest writes can be taken
- * back: called again, the disk is again as it was. `fallAsleep` ends that.
- */
-export async function overlayDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
-  const marker = join(vmFolder, WOKEN);
-  const { path, format } = findDisk(vmFolder);
-  if (!existsSync(marker) && existsSync(path)) {
-    await chmod(path, 0o444);
-    await rename(path, nextLayer(vmFolder, format));
-  }
-  if (layersIn(vmFolder).length > LAYERS_MAX) await flatten(vmFolder, signal);
-  await writeFile(marker, "");
-  await putLayerOnTop(vmFolder, signal);
-}
-
-/** What a crash has left without its top gets an empty one: what was written is all in the layers below. */
-export async function repairDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
-  if (!existsSync(findDisk(vmFolder).path) && hasDisk(vmFolder)) await putLayerOnTop(vmFolder, signal);
-}
-
-async function putLayerOnTop(vmFolder: string, signal: AbortSignal): Promise<void> {
-  const own = join(vmFolder, "disk.qcow2");
-  await rm(own, { force: true });
-  const fresh = "disk.new";
-  await rm(join(vmFolder, fresh), { force: true });
-  await createLayer(vmFolder, fresh, signal);
-  await chmod(join(vmFolder, fresh), 0o600);
-  await rename(join(vmFolder, fresh), own);
-}
-
-/** One file out of all layers, for a VMM that knows nothing else. */
-export async function flattenDisk(vmFolder: string, signal: AbortSignal): Promise<void> {
-  const { path, format } = findDisk(vmFolder);
-  if (format === "raw") return;
-  const layers = layersIn(vmFolder);
-  const flat = await convert(path, vmFolder, signal);
-  await chmod(flat, 0o600);
-  await rename(flat, join(vmFolder, "disk.raw"));
-  // From here on the folder has the new disk alone, and layers that nobody names.
-  await rm(path);
-  for (const layer of layers) await rm(layer);
-}
-
-/** The disk as it is now is the one to go on with. Idempotent. */
-export async function fallAsleep(vmFolder: string): Promise<void> {
-  await rm(join(vmFolder, WOKEN), { force: true });
-}
-
-/** Idempotent. */
+/** Removes all of a disk. Idempotent. The lowest layer goes first, so that what is left of a disk is refused. */
 export async function removeDisk(vmFolder: string): Promise<void> {
-  for (const name of ["disk.qcow2", "disk.raw"]) await rm(join(vmFolder, name), { force: true });
-  for (const name of await readdir(vmFolder)) if (LAYER.test(name)) await rm(join(vmFolder, name));
+  for (const path of allLayersIn(vmFolder)) await rm(path, { force: true });
+  for (const name of DISK_NAMES) await rm(join(vmFolder, name), { force: true });
+  for (const path of scrapIn(vmFolder)) await rm(path, { force: true });
 }

@@ -1,7 +1,9 @@
 /** VMs' writable disks: sparse files with an empty ext4, which take what their guest writes. */
 import { randomBytes } from "node:crypto";
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
+import { dirname } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { syncPath } from "#host/atomic-file.ts";
 import { makeEmptyDisk } from "#host/mke2fs.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -14,7 +16,7 @@ export type DiskUsage = {
   readonly sizeBytes: number;
 };
 
-/** At `path` there is a whole disk or none. An existing one is replaced: callers own their paths. */
+/** Makes a disk, whole or not at all, and durable when it returns. An existing one is replaced: callers own their paths. */
 export async function createDisk(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
   try {
@@ -22,7 +24,9 @@ export async function createDisk(path: string, sizeBytes: number, signal: AbortS
     await using file = await open(temporary, "wx", 0o600);
     await file.truncate(sizeBytes);
     await makeEmptyDisk(temporary, { sizeBytes, maxBytes: LIMITS.diskMaxBytes }, signal);
+    await file.sync();
     await rename(temporary, path);
+    await syncPath(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -40,7 +44,9 @@ export async function growDisk(path: string, sizeBytes: number): Promise<void> {
       hint: "Choose a larger size, or create a new VM.",
     });
   }
-  if (sizeBytes > size) await truncate(path, sizeBytes);
+  if (sizeBytes === size) return;
+  await truncate(path, sizeBytes);
+  await syncPath(path);
 }
 
 /** What the disk takes now, and may take at most. */

@@ -1,5 +1,10 @@
 /** The header of a qcow2 file, docs/interop/qcow2.txt of QEMU: what it lies on, and what else it could reach. */
+import { constants } from "node:fs";
 import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { GIB } from "#base/sizes.ts";
+import { checkTables, CLUSTER_BITS } from "#storage/qcow2-tables.ts";
+import type { TableHead } from "#storage/qcow2-tables.ts";
 
 const MAGIC = 0x514649fb;
 /** What QEMU writes into the headers of our layers: the format of the one below, and names of its features. */
@@ -8,38 +13,69 @@ const FEATURE_NAMES = 0x6803f857;
 const HEADER_BYTES = 104;
 /** Headers of ours have some 600 bytes. */
 const HEAD_MAX_BYTES = 64 * 1024;
+/** A qcow2 has its tables besides what a guest wrote: less than a hundredth. */
+const TABLES_MAX_BYTES = 2 * GIB;
 
-/** What a layer that was made elsewhere has to be. */
+/** What a layer has to be, whoever wrote it. */
 export type LayerRule = {
   /** The name of the layer below, in the same folder, and its format. */
   readonly below: string;
   readonly belowFormat: "raw" | "qcow2";
+  /** Of the disk as a guest sees it: that of the layer below, which never shrinks. */
+  readonly minBytes?: number | undefined;
   readonly maxBytes: number;
 };
 
+/** What a header that was checked says of the disk and of the tables. */
+export type LayerHead = TableHead;
+
 /**
- * Proves that a layer from elsewhere lies on nothing but the one below. QEMU opens whatever a header names: any
- * file that it can read, in any format, a file for the data, or a server.
+ * Proves that a layer lies on nothing but the one below. QEMU opens whatever a header names: any file that it can
+ * read, in any format, a file for the data, or a server.
  * @throws Error that begins with "it"
  */
-export async function checkForeignLayer(path: string, rule: LayerRule): Promise<void> {
-  const head = await readHead(path);
+export async function checkForeignLayer(path: string, rule: LayerRule): Promise<LayerHead> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  return checkHead(await readHead(file), rule);
+}
+
+/** The same, and that a copy of the layer takes no more than the layer: no two places share a cluster. */
+export async function proveLayer(path: string, rule: LayerRule): Promise<LayerHead> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const head = checkHead(await readHead(file), rule);
+  await checkTables(file, head, rule.maxBytes + TABLES_MAX_BYTES);
+  return head;
+}
+
+/** The size that a header gives, which its VMM could have written; 0 where it is none that a disk can have. */
+export async function claimedSizeBytes(path: string, maxBytes: number): Promise<number> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const head = await readHead(file);
+  if (head.length < HEADER_BYTES || head.readUInt32BE(0) !== MAGIC) return 0;
+  const sizeBytes = head.readBigUInt64BE(24);
+  return sizeBytes > BigInt(maxBytes) ? 0 : Number(sizeBytes);
+}
+
+function checkHead(head: Buffer, { below, belowFormat, minBytes = 0, maxBytes }: LayerRule): LayerHead {
   if (head.length < HEADER_BYTES || head.readUInt32BE(0) !== MAGIC || head.readUInt32BE(4) !== 3)
     throw new Error("it is not a qcow2 file of version 3");
-  if (head.readBigUInt64BE(24) > BigInt(rule.maxBytes)) throw new Error("its disk is too large");
+  const sizeBytes = head.readBigUInt64BE(24);
+  if (sizeBytes > BigInt(maxBytes)) throw new Error("its disk is too large");
+  if (sizeBytes < BigInt(minBytes)) throw new Error("its disk is smaller than that of the layer below");
   const isPlain =
     head.readUInt32BE(32) === 0 && head.readUInt32BE(60) === 0 && head.readBigUInt64BE(72) === 0n;
   if (!isPlain) throw new Error("it is encrypted, has snapshots in it, or needs features that ours do not");
   const nameAt = Number(head.readBigUInt64BE(8));
   const name = slice(head, nameAt, head.readUInt32BE(16)).toString("utf8");
-  if (name !== rule.below)
-    throw new Error(`it lies on ${JSON.stringify(name.slice(0, 80))}, not on ${rule.below}`);
+  if (name !== below) throw new Error(`it lies on ${JSON.stringify(name.slice(0, 80))}, not on ${below}`);
   const format = readBackingFormat(head, head.readUInt32BE(100));
-  if (format !== rule.belowFormat) throw new Error("it does not say which format it lies on");
+  if (format !== belowFormat) throw new Error("it does not say which format it lies on");
+  if (head.readUInt32BE(20) !== CLUSTER_BITS) throw new Error("its clusters have another size than ours");
+  const l1Offset = Number(head.readBigUInt64BE(40));
+  return { sizeBytes: Number(sizeBytes), l1Entries: head.readUInt32BE(36), l1Offset };
 }
 
-async function readHead(path: string): Promise<Buffer> {
-  await using file = await open(path, "r");
+async function readHead(file: FileHandle): Promise<Buffer> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_MAX_BYTES), 0, HEAD_MAX_BYTES, 0);
   return buffer.subarray(0, bytesRead);
 }

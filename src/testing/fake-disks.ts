@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Disks } from "#daemon/host.ts";
-import { findDisk } from "#storage/disk-layers.ts";
+import { scanFile } from "#host/sparse-file.ts";
+import { findDisk } from "#storage/disk-layout.ts";
 import type { FakeVmms } from "#testing/fake-driver.ts";
 
 /** `written` stands for the content: two disks are the same when it is. */
@@ -85,11 +86,17 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       const { path } = findDisk(folder);
       if (existsSync(path)) writeFakeDisk(path, { ...diskAt(path), sizeBytes });
     },
+    scan: (path, signal) => scanFile(path, noMap, signal),
     usage: async (folder) => ({
       allocatedBytes: 0,
       sizeBytes: readFakeDisk(findDisk(folder).path)?.sizeBytes ?? 0,
     }),
   };
+}
+
+/** Without a tool every byte is read. */
+async function noMap(): Promise<string> {
+  return "null";
 }
 
 function diskAt(path: string): FakeDisk {

@@ -3,7 +3,7 @@ import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import { abortError } from "#guest/agent-error.ts";
-import { findDisk } from "#storage/disk-layers.ts";
+import { findDisk } from "#storage/disk-layout.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
 import type { FakeVmm, FakeVmms } from "#testing/fake-driver.ts";
 import type { Life } from "#testing/life.ts";

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { jailCommand } from "#drivers/jail/jail-command.ts";
-import type { JailHost, JailPlan } from "#drivers/jail/jail-command.ts";
+import type { JailPlan } from "#drivers/jail/jail-command.ts";
+import type { SandboxHost } from "#host/sandbox-host.ts";
 
-const HOST: JailHost = {
+const HOST: SandboxHost = {
   bwrap: "/usr/bin/bwrap",
   setpriv: "/usr/bin/setpriv",
   prlimit: "/usr/bin/prlimit",

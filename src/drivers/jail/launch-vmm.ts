@@ -1,10 +1,10 @@
 /** Starts a VMM behind the walls of its boot. Its process is known, and in its cgroup, before it runs. */
 import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand, jailerRoot, pathInJail } from "#drivers/jail/jail-command.ts";
+import { jailCommand, jailerRoot } from "#drivers/jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -13,6 +13,7 @@ import { mountOf } from "#host/mounts.ts";
 import { findProcess, isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
+import { pathInside, programFiles } from "#host/sandbox-root.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 
 export type VmmLaunch = {
@@ -173,7 +174,7 @@ function makeMountPoints(root: string, files: readonly JailFile[]): void {
   mkdirSync(root, { recursive: true });
   checkDevices(root);
   for (const file of files) {
-    const point = join(root, pathInJail(file));
+    const point = join(root, pathInside(file));
     const isFolder = statSync(file.path).isDirectory();
     const folder = isFolder ? point : dirname(point);
     mkdirSync(folder, { recursive: true });
@@ -192,15 +193,6 @@ function realProgram(program: string): string {
   }
   const { message, hint } = missingTool(program);
   throw new HearthError("vmm.missing", message.replaceAll("`", ""), { hint });
-}
-
-/** A program outside of /usr comes with its prefix, such as /opt/qemu; one that lies in no `bin` alone. */
-function programFiles(program: string): JailFile[] {
-  if (/^\/(usr|lib|lib64|bin|sbin)\//.test(program)) return [];
-  const folder = dirname(program);
-  const prefix = dirname(folder);
-  const path = basename(folder) === "bin" && prefix !== "/" ? prefix : program;
-  return [{ path, access: "read" }];
 }
 
 /** A uid of its own is in no group; it gets those of its devices, unless everybody may use them. */

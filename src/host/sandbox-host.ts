@@ -1,0 +1,116 @@
+/** What this host's sandboxes are made of, and whether it can make one at all. Asked once in hearthd's life. */
+import { lstatSync, readlinkSync } from "node:fs";
+import { HearthError } from "#base/error.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool, run } from "#host/run.ts";
+
+const TOP_FOLDERS = ["/lib", "/lib64", "/lib32", "/libx32", "/bin", "/sbin"];
+/** Making a jail takes 5 ms on an idle machine. */
+const TRY_TIMEOUT_MS = 20_000;
+
+/** The programs and folders that every sandbox is made of. Of bwrap and the host, not of one program. */
+export type SandboxHost = {
+  readonly bwrap: string;
+  readonly setpriv: string;
+  readonly prlimit: string;
+  /** Absolute links such as /lib with what they point to, such as usr/lib. */
+  readonly links: readonly (readonly [path: string, target: string])[];
+  /** Folders that hold programs and libraries: /usr, and /lib where that is no link. */
+  readonly systemFolders: readonly string[];
+  readonly isRoot: boolean;
+};
+
+/** How the errors of a caller name what it confines, and how a user does without the sandbox, if that is possible. */
+export type SandboxUse = { readonly confines: string; readonly otherwise?: string | undefined };
+
+/** Why there is no sandbox: a program that is not installed, or what bwrap said. */
+type Refusal = { readonly missing: string } | { readonly said: string; readonly isRoot: boolean };
+
+let known: Promise<SandboxHost | Refusal> | undefined;
+
+/**
+ * Finds out once whether this host can make sandboxes.
+ * @throws HearthError `host.tool_missing` without bubblewrap or util-linux, `feature.missing` where the kernel
+ * lets hearthd make no namespaces. Both say what to install or to allow.
+ */
+export async function findSandboxHost(use: SandboxUse, signal: AbortSignal): Promise<SandboxHost> {
+  // Not the caller's signal: others wait for the same answer.
+  known ??= trySandbox(new AbortController().signal);
+  const found = await known;
+  signal.throwIfAborted();
+  if ("bwrap" in found) return found;
+  known = undefined; // It may have been mended.
+  throw "missing" in found ? notInstalled(found.missing, use) : refused(found, use);
+}
+
+async function trySandbox(signal: AbortSignal): Promise<SandboxHost | Refusal> {
+  const programs = {
+    bwrap: findProgram("bwrap"),
+    setpriv: findProgram("setpriv"),
+    prlimit: findProgram("prlimit"),
+  };
+  for (const [name, path] of Object.entries(programs)) if (path === undefined) return { missing: name };
+  const { bwrap = "", setpriv = "", prlimit = "" } = programs;
+  const host: SandboxHost = { bwrap, setpriv, prlimit, ...readSystem(), isRoot: process.geteuid?.() === 0 };
+  const tried = await run(bwrap, trialArguments(host), { timeoutMs: TRY_TIMEOUT_MS, signal });
+  return tried.ok ? host : { said: tried.stderr, isRoot: host.isRoot };
+}
+
+/** All kinds of namespaces that a jail takes, around a program that does nothing. */
+function trialArguments(host: SandboxHost): string[] {
+  return [
+    ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--unshare-pid", "--unshare-net", "--as-pid-1"],
+    ["--clearenv", "--new-session", "--cap-drop", "ALL"],
+    host.systemFolders.flatMap((path) => ["--ro-bind", path, path]),
+    host.links.flatMap(([path, target]) => ["--symlink", target, path]),
+    [
+      "--dev",
+      "/dev",
+      "--perms",
+      "0755",
+      "--dir",
+      "/run",
+      "--remount-ro",
+      "/",
+      "--",
+      host.prlimit,
+      "--version",
+    ],
+  ].flat();
+}
+
+function notInstalled(name: string, { confines, otherwise }: SandboxUse): HearthError {
+  const install = missingTool(name).hint?.replace(/\.$/, "") ?? "";
+  const sentence = `${confines} are confined with \`${name}\`, which is not installed.`;
+  return new HearthError("host.tool_missing", sentence, { hint: `${install}${or(otherwise)}.` });
+}
+
+function refused({ said, isRoot }: { said: string; isRoot: boolean }, use: SandboxUse): HearthError {
+  const allow = isRoot
+    ? "Let hearthd make namespaces (CAP_SYS_ADMIN; in a container: --privileged)"
+    : "Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)";
+  return new HearthError(
+    "feature.missing",
+    `This host lets hearthd make no sandbox: ${use.confines} are not confined`,
+    {
+      hint: `${allow}${or(use.otherwise)}.`,
+      cause: new Error(said.trim().slice(-500) || "bwrap said nothing"),
+    },
+  );
+}
+
+function or(otherwise: string | undefined): string {
+  return otherwise === undefined ? "" : `, ${otherwise}`;
+}
+
+/** Merged-usr systems have links at the top; on others the folders themselves are shown. */
+function readSystem(): Pick<SandboxHost, "links" | "systemFolders"> {
+  const links: [string, string][] = [];
+  const systemFolders = ["/usr"];
+  for (const path of TOP_FOLDERS) {
+    const entry = lstatSync(path, { throwIfNoEntry: false });
+    if (entry?.isSymbolicLink()) links.push([path, readlinkSync(path)]);
+    else if (entry?.isDirectory()) systemFolders.push(path);
+  }
+  return { links, systemFolders };
+}

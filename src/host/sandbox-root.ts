@@ -1,0 +1,76 @@
+/** The parts of a sandbox's command line that VMMs and tools share: what it shows of the host, and whose rights it has. */
+import { basename, dirname, join } from "node:path";
+import { invariant } from "#base/error.ts";
+import type { SandboxHost } from "#host/sandbox-host.ts";
+
+export type SandboxFile = {
+  readonly path: string;
+  readonly access: "read" | "write" | "device";
+  /** Where the program finds it in its sandbox, absolute; at the host's path when left out. */
+  readonly at?: string | undefined;
+};
+
+/** For changing the uid and emptying the bounding set; setpriv ends with none of them. */
+export const SETPRIV_NEEDS = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
+
+const BIND = { read: "--ro-bind", write: "--bind", device: "--dev-bind" } as const;
+/** Made by bwrap's `--dev`. */
+const DEV_FOLDERS = new Set(["/dev", "/dev/pts", "/dev/shm"]);
+const READ_ONLY = ["--remount-ro", "/dev", "--remount-ro", "/"];
+
+/** Where the program finds the file, seen from its own root. */
+export function pathInside({ path, at }: SandboxFile): string {
+  return at ?? path;
+}
+
+/** Arguments of bwrap that mount one file below a root that is made elsewhere. */
+export function bindArguments(file: SandboxFile, root: string): string[] {
+  return [BIND[file.access], file.path, join(root, pathInside(file))];
+}
+
+/** Arguments of bwrap for an empty root with the system's libraries, these files, and nothing else to write to. */
+export function rootArguments(
+  files: readonly SandboxFile[],
+  { hostNetwork }: { readonly hostNetwork: boolean },
+  host: SandboxHost,
+): string[] {
+  const system = host.systemFolders.flatMap((path) => ["--ro-bind", path, path]);
+  const links = host.links.flatMap(([path, target]) => ["--symlink", target, path]);
+  const cache = ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"];
+  const names = hostNetwork ? ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"] : [];
+  const dev = ["--dev", "/dev"];
+  const binds = files.flatMap((file) => bindArguments(file, "/"));
+  const folders = foldersAbove([...files.map(pathInside), "/etc/x"], host.systemFolders);
+  const makeFolders = folders.flatMap((path) => ["--perms", "0755", "--dir", path]);
+  return [...system, ...links, ...dev, ...makeFolders, ...cache, ...names, ...binds, ...READ_ONLY];
+}
+
+/** Folders that bwrap would make by itself, but for root alone; the outer ones first. */
+function foldersAbove(paths: readonly string[], there: readonly string[]): string[] {
+  const folders = new Set<string>();
+  for (const path of paths) {
+    invariant(path.startsWith("/") && !path.includes("\0"), "what a jail shows is an absolute path");
+    for (let folder = dirname(path); folder !== "/"; folder = dirname(folder)) folders.add(folder);
+  }
+  const isThere = (folder: string): boolean =>
+    DEV_FOLDERS.has(folder) || there.some((root) => folder === root || folder.startsWith(`${root}/`));
+  return [...folders].filter((folder) => !isThere(folder)).toSorted();
+}
+
+/** The command that gives up every right but those of this uid, and executes what follows. */
+export function setprivArguments(host: SandboxHost, uid: number, groups: readonly number[]): string[] {
+  return [
+    [host.setpriv, "--reuid", String(uid), "--regid", String(uid)],
+    groups.length === 0 ? ["--clear-groups"] : ["--groups", groups.join(",")],
+    ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"],
+  ].flat();
+}
+
+/** A program outside of /usr comes with its prefix, such as /opt/qemu; one that lies in no `bin` alone. */
+export function programFiles(program: string): SandboxFile[] {
+  if (/^\/(usr|lib|lib64|bin|sbin)\//.test(program)) return [];
+  const folder = dirname(program);
+  const prefix = dirname(folder);
+  const path = basename(folder) === "bin" && prefix !== "/" ? prefix : program;
+  return [{ path, access: "read" }];
+}

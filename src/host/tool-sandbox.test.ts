@@ -1,0 +1,156 @@
+/** The sandbox of tools, with real ones: what works outside of it and must not work inside. */
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  linkSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { TestContext } from "node:test";
+import { runOrThrow } from "#host/run.ts";
+import { findSandboxHost } from "#host/sandbox-host.ts";
+import { ToolSandbox } from "#host/tool-sandbox.ts";
+import type { ToolRun } from "#host/tool-sandbox.ts";
+import { TOOL_SANDBOX, TOOL_UID } from "#testing/tools.ts";
+
+const skip = await findSandboxHost({ confines: "tools" }, new AbortController().signal).then(
+  () => false,
+  (error: Error) => `no sandbox here: ${error.message}`,
+);
+const isRoot = process.geteuid?.() === 0;
+
+function newFolder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "hearth-tools-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+function shell(script: string, more: Partial<ToolRun> = {}): ToolRun {
+  return {
+    program: "sh",
+    args: ["-c", script],
+    reads: [],
+    writes: [],
+    fileMaxBytes: 4096,
+    timeoutMs: 20_000,
+    ...more,
+  };
+}
+
+describe("a tool in its sandbox", { skip }, () => {
+  test("reads the files that it is given, and no other one of the host", async (t) => {
+    const folder = newFolder(t);
+    const [given, other] = [join(folder, "given"), join(folder, "other")];
+    for (const path of [given, other]) writeFileSync(path, "words", { mode: 0o444 });
+    const script = `cat ${given}; cat ${other} || echo none; ls -A ${folder} /etc /proc 2>&1 | wc -l`;
+    assert.equal(
+      (
+        await runOrThrow("sh", ["-c", `cat ${given} ${other}`], { timeoutMs: 20_000, signal: t.signal })
+      ).trim(),
+      "wordswords",
+    );
+    const said = await TOOL_SANDBOX.run(shell(script, { reads: [given] }), t.signal);
+    assert.match(said, /^wordsnone\n/);
+    await assert.rejects(TOOL_SANDBOX.run(shell(`echo x > ${given}`, { reads: [given] }), t.signal), {
+      code: "host.tool_failed",
+      message: /^`sh -c` failed with/,
+    });
+  });
+
+  test("writes the files that it is given, up to their bound, and nothing else; they are hearthd's again then", async (t) => {
+    const folder = newFolder(t);
+    const out = join(folder, "out");
+    writeFileSync(out, "", { mode: 0o600 });
+    await TOOL_SANDBOX.run(shell(`id -u > ${out}`, { writes: [out] }), t.signal);
+    assert.equal(readFileSync(out, "utf8"), `${isRoot ? TOOL_UID : process.geteuid?.()}\n`);
+    assert.equal(statSync(out).uid, process.geteuid?.());
+    const tooMuch = shell(`head -c 8192 /dev/zero > ${out}`, { writes: [out] });
+    await assert.rejects(TOOL_SANDBOX.run(tooMuch, t.signal), { code: "host.tool_failed" });
+    assert.ok(statSync(out).size <= 4096);
+    await assert.rejects(TOOL_SANDBOX.run(shell("echo > /new"), t.signal), { code: "host.tool_failed" });
+    await assert.rejects(TOOL_SANDBOX.run(shell(`echo > ${folder}/new`, { writes: [out] }), t.signal));
+    assert.equal(statSync(out).uid, process.geteuid?.(), "also after one that failed");
+  });
+
+  test("reaches no server, also none on the host itself", async (t) => {
+    const server = createServer((socket) => socket.end("hello")).listen(0, "127.0.0.1");
+    t.after(() => server.close());
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    const script = `exec 3<>/dev/tcp/127.0.0.1/${port} && cat <&3`;
+    const outside = await runOrThrow("bash", ["-c", script], { timeoutMs: 20_000, signal: t.signal });
+    assert.equal(outside, "hello", "the probe works");
+    const inside = { ...shell(script), program: "bash" };
+    await assert.rejects(TOOL_SANDBOX.run(inside, t.signal), (error: Error) =>
+      /Connection refused|unreachable/.test(String((error.cause as Error).message)),
+    );
+  });
+
+  test("takes no more memory than it may, and no more time", async (t) => {
+    const much = shell("head -c 3G /dev/zero | tail -c 3G | wc -c", { fileMaxBytes: 0 });
+    await assert.rejects(
+      TOOL_SANDBOX.run(
+        {
+          ...much,
+          args: ["-c", "set -o pipefail; head -c 3G /dev/zero | tail -c 3G > /dev/null"],
+          program: "bash",
+        },
+        t.signal,
+      ),
+      (error: Error) => /exhausted|allocate/.test(String((error.cause as Error).message)),
+    );
+    await assert.rejects(TOOL_SANDBOX.run(shell("sleep 1000", { timeoutMs: 500 }), t.signal), {
+      message: /`sh -c` did not finish in 500 ms/,
+    });
+  });
+
+  test("is given no link, and no file with a second name", async (t) => {
+    const folder = newFolder(t);
+    const [secret, link, second] = ["secret", "link", "second"].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(secret, "secret", { mode: 0o600 });
+    symlinkSync(secret, link);
+    await assert.rejects(TOOL_SANDBOX.run(shell("true", { writes: [link] }), t.signal), { code: "ELOOP" });
+    linkSync(secret, second);
+    await assert.rejects(TOOL_SANDBOX.run(shell("true", { writes: [second] }), t.signal), {
+      code: "path.unmanaged",
+    });
+    assert.equal(statSync(secret).uid, process.geteuid?.());
+    if (isRoot)
+      await assert.rejects(TOOL_SANDBOX.run(shell("true", { reads: [secret] }), t.signal), {
+        code: "internal.bug",
+      });
+    chmodSync(secret, 0o444);
+    await TOOL_SANDBOX.run(shell("true", { reads: [secret] }), t.signal);
+  });
+
+  test("has a uid that is given back however it ends", async (t) => {
+    let leases = 0;
+    const sandbox = new ToolSandbox(async () => {
+      if (!isRoot) return undefined;
+      leases += 1;
+      return { uid: TOOL_UID, [Symbol.asyncDispose]: async () => void (leases -= 1) };
+    });
+    await sandbox.run(shell("true"), t.signal);
+    await assert.rejects(sandbox.run(shell("false"), t.signal), { code: "host.tool_failed" });
+    await assert.rejects(sandbox.run(shell("true"), AbortSignal.abort()), Error);
+    assert.equal(leases, 0);
+  });
+});
+
+test("a tool that is not installed is named with the package that brings it", async (t) => {
+  const tool = { ...shell("true"), program: "no-such-tool" };
+  await assert.rejects(TOOL_SANDBOX.run(tool, t.signal), { code: "host.tool_missing", hint: /no-such-tool/ });
+});

@@ -1,0 +1,146 @@
+/** Runs tools on files that a VMM could have written, with no more rights than a VMM has. */
+import { constants, realpathSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { HearthError, invariant } from "#base/error.ts";
+import { GIB } from "#base/sizes.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool, run } from "#host/run.ts";
+import { findSandboxHost } from "#host/sandbox-host.ts";
+import { programFiles } from "#host/sandbox-root.ts";
+import type { SandboxFile } from "#host/sandbox-root.ts";
+import { toolCommand } from "#host/tool-command.ts";
+
+/** A uid that nobody else has until it is disposed of. */
+export type ToolUid = AsyncDisposable & { readonly uid: number };
+
+export type ToolRun = {
+  /** A name on PATH. */
+  readonly program: string;
+  readonly args: readonly string[];
+  /** Files that every uid may read: frozen ones. Absolute paths, as all here. */
+  readonly reads: readonly string[];
+  /** Files that are there, have one name, and nobody else has open. */
+  readonly writes: readonly string[];
+  /** Of the largest file that the tool may write. */
+  readonly fileMaxBytes: number;
+  readonly timeoutMs: number;
+};
+
+/** qemu-img takes 0.7 GiB of addresses for a copy with eight threads; of memory it takes a tenth of that. */
+const MEMORY_MAX_BYTES = 2 * GIB;
+const USE = { confines: "tools that read disks" };
+
+/** One for a hearthd. There is no way around the sandbox: where the host has none, tools are refused. */
+export class ToolSandbox {
+  readonly #leaseUid: () => Promise<ToolUid | undefined>;
+
+  /** @param leaseUid where hearthd is root, a uid for one run; otherwise undefined */
+  constructor(leaseUid: () => Promise<ToolUid | undefined>) {
+    this.#leaseUid = leaseUid;
+  }
+
+  /**
+   * Runs the tool and returns its stdout.
+   * @throws HearthError `host.tool_missing`, `feature.missing` where there is no sandbox, `host.tool_failed`,
+   * `path.unmanaged` for a file to write that is a link, is no file, or has a second name
+   */
+  async run(tool: ToolRun, signal: AbortSignal): Promise<string> {
+    const found = findProgram(tool.program);
+    if (found === undefined) throw missingTool(tool.program);
+    const program = realpathSync(found);
+    const host = await findSandboxHost(USE, signal);
+    await using lease = await this.#leaseUid();
+    for (const path of tool.reads) checkReadable(path, lease);
+    await using written = await WrittenFiles.hand(tool.writes, lease?.uid);
+    const files: SandboxFile[] = [
+      ...programFiles(program),
+      ...tool.reads.map((path) => ({ path, access: "read" }) as const),
+      ...tool.writes.map((path) => ({ path, access: "write" }) as const),
+    ];
+    const limits = {
+      fileMaxBytes: tool.fileMaxBytes,
+      memoryMaxBytes: MEMORY_MAX_BYTES,
+      cpuMaxSeconds: Math.ceil(tool.timeoutMs / 1000),
+    };
+    const [file = "", ...args] = toolCommand(
+      { program, args: tool.args, files, uid: lease?.uid, limits },
+      host,
+    );
+    const result = await run(file, args, { timeoutMs: tool.timeoutMs, signal });
+    if (!result.ok) throw ofTool(tool, result.error);
+    await written.sync();
+    return result.stdout;
+  }
+}
+
+/** Says which tool failed: the command is its sandbox's. */
+function ofTool({ program, args: [verb = ""] }: ToolRun, error: HearthError): HearthError {
+  if (error.code !== "host.tool_failed") return error;
+  const message = error.message.replace(/^`.*` /s, `\`${program} ${verb}\` `);
+  return new HearthError("host.tool_failed", message, { cause: error.cause });
+}
+
+function checkReadable(path: string, lease: ToolUid | undefined): void {
+  const isForAll = (statSync(path).mode & 0o004) !== 0;
+  invariant(
+    lease === undefined || isForAll,
+    `a tool is shown frozen files, and ${path} is not for all to read`,
+  );
+}
+
+/** Files that belong to a tool's uid while it runs. Their folders stay hearthd's, so that no name can be exchanged. */
+class WrittenFiles implements AsyncDisposable {
+  readonly #files: FileHandle[] = [];
+  readonly #uid: number | undefined;
+
+  private constructor(uid: number | undefined) {
+    this.#uid = uid;
+  }
+
+  static async hand(paths: readonly string[], uid: number | undefined): Promise<WrittenFiles> {
+    const handed = new WrittenFiles(uid);
+    try {
+      for (const path of paths) await handed.#give(path);
+      return handed;
+    } catch (error) {
+      await handed[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async #give(path: string): Promise<void> {
+    const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    this.#files.push(file);
+    const stats = await file.stat();
+    if (!stats.isFile() || stats.nlink !== 1)
+      throw new HearthError(
+        "path.unmanaged",
+        `${JSON.stringify(path)} is not given to a tool: it is shared.`,
+      );
+    if (this.#uid !== undefined) await chown(file, this.#uid);
+  }
+
+  async sync(): Promise<void> {
+    for (const file of this.#files) await file.sync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const file of this.#files) {
+      if (this.#uid !== undefined) await file.chown(process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+      await file.close();
+    }
+  }
+}
+
+async function chown(file: FileHandle, uid: number): Promise<void> {
+  try {
+    await file.chown(uid, uid);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
+    throw new HearthError("host.uid_unmapped", `This host knows no uid ${uid}.`, {
+      hint: "Set [isolation] uid_first in config.toml to a range that /proc/self/uid_map has.",
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,231 @@
+/** Every operation on a disk, killed after each of its effects on files: the guest's bytes are all there at the next start. */
+import assert from "node:assert/strict";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { MIB } from "#base/sizes.ts";
+import { findSandboxHost } from "#host/sandbox-host.ts";
+import { runOrThrow } from "#host/run.ts";
+import { findDisk, hasDisk, layerIndex, LAYERS_MAX } from "#storage/disk-layout.ts";
+import { createDisk } from "#storage/disks.ts";
+import { vmDisks } from "#storage/vm-disks.ts";
+import { crashAtEachEffect } from "#testing/crash-points.ts";
+import { QEMU_IMG } from "#testing/tools.ts";
+
+const { signal } = new AbortController();
+const SIZE_BYTES = 64 * MIB;
+const disks = vmDisks(QEMU_IMG);
+/** In memory: what is killed here are programs, not the power, and each of a thousand syncs would take milliseconds. */
+const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-crash-"));
+after(() => rmSync(top, { recursive: true }));
+const skip = await findSandboxHost({ confines: "tools" }, signal).then(
+  () => false,
+  (error: Error) => `no sandbox here: ${error.message}`,
+);
+
+let made = 0;
+function newFolder(): string {
+  const path = join(top, String((made += 1)));
+  mkdirSync(path);
+  return path;
+}
+
+async function qemuIo(vm: string, ...commands: readonly string[]): Promise<string> {
+  const { path, format } = findDisk(vm);
+  const args = commands.flatMap((command) => ["-c", command]);
+  return runOrThrow("qemu-io", ["-f", format, ...args, path], { timeoutMs: 60_000, signal });
+}
+
+/** Megabyte n has the byte n, for each generation of layers. */
+function write(vm: string, byte: number): Promise<string> {
+  return qemuIo(vm, `write -P ${byte} ${32 + byte}M 64k`);
+}
+
+async function assertBytes(vm: string, bytes: number): Promise<void> {
+  const reads = Array.from({ length: bytes }, (_, index) => `read -P ${index + 1} ${33 + index}M 64k`);
+  assert.doesNotMatch(await qemuIo(vm, ...reads), /Pattern verification failed/, vm);
+}
+
+/** A VM's folder with so many layers below its own; in each is a byte. */
+async function layeredVm(layers: number): Promise<string> {
+  const vm = newFolder();
+  await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
+  for (let layer = 0; layer < layers; layer++) {
+    await write(vm, layer + 1);
+    await disks.overlay(vm, signal);
+    await disks.fallAsleep(vm);
+  }
+  await write(vm, layers + 1);
+  return vm;
+}
+
+/** Hard links become files, which changes nothing of what is tested. */
+function copyOf(folder: string): string {
+  const copy = newFolder();
+  cpSync(folder, copy, { recursive: true });
+  return copy;
+}
+
+async function snapshotOf(vm: string, format: "qcow2" | "raw" = "qcow2"): Promise<string> {
+  const to = newFolder();
+  await disks.freeze(vm, to, signal);
+  await disks.finishLayers(to, format, signal);
+  return to;
+}
+
+/** As a VM can be saved and begun again after whatever happened. */
+async function assertSaves(vm: string, bytes: number): Promise<void> {
+  const saved = await snapshotOf(vm);
+  const copy = newFolder();
+  await disks.fromSnapshot(saved, copy, "qcow2", signal);
+  await assertBytes(copy, bytes);
+  assert.ok(findDisk(copy).layers.every((layer, index) => layerIndex(layer) === index));
+}
+
+/** What the next start does with a disk that it keeps. */
+async function start(vm: string): Promise<void> {
+  assert.ok(hasDisk(vm), `there is a disk in ${readdirSync(vm).join(" ")}`);
+  await disks.repair(vm, signal);
+}
+
+describe("a kill after each effect", { skip }, () => {
+  for (const [title, layers] of [
+    ["of a wake", 1],
+    ["of a wake that makes one layer of many", LAYERS_MAX],
+  ] as const) {
+    test(`${title} leaves the disk as it was, for a start, another wake and a snapshot`, async (t) => {
+      const source = await layeredVm(layers);
+      const places = await crashAtEachEffect({
+        prepare: async () => copyOf(source),
+        operation: (vm) => disks.overlay(vm, signal),
+        check: async (vm) => {
+          const other = copyOf(vm);
+          await start(vm);
+          await assertBytes(vm, layers + 1);
+          await disks.overlay(other, signal);
+          await assertBytes(other, layers + 1);
+          await assertSaves(other, layers + 1);
+        },
+      });
+      t.diagnostic(`${places} places`);
+      assert.ok(places > 4);
+    });
+  }
+
+  test("of a suspend leaves what the guest has written", async () => {
+    const source = await layeredVm(1);
+    await disks.overlay(source, signal);
+    await write(source, 3);
+    await crashAtEachEffect({
+      prepare: async () => copyOf(source),
+      operation: (vm) => disks.fallAsleep(vm),
+      check: async (vm) => {
+        await start(vm);
+        await assertBytes(vm, 3);
+      },
+    });
+  });
+
+  test("of making one file of a disk leaves the disk, in one form or the other", async () => {
+    const source = await layeredVm(2);
+    await crashAtEachEffect({
+      prepare: async () => copyOf(source),
+      operation: (vm) => disks.flatten(vm, signal),
+      check: async (vm) => {
+        await start(vm);
+        await assertBytes(vm, 3);
+        await assertSaves(vm, 3);
+        await disks.flatten(vm, signal);
+        assert.deepEqual(readdirSync(vm), ["disk.raw"]);
+        await assertBytes(vm, 3);
+      },
+    });
+  });
+
+  test("of growing a disk leaves one of the old size or the new one", async () => {
+    const source = await layeredVm(1);
+    await crashAtEachEffect({
+      prepare: async () => copyOf(source),
+      operation: (vm) => disks.grow(vm, 2 * SIZE_BYTES, signal),
+      check: async (vm) => {
+        await start(vm);
+        await assertBytes(vm, 2);
+        await disks.grow(vm, 2 * SIZE_BYTES, signal);
+        assert.equal((await disks.usage(vm)).sizeBytes, 2 * SIZE_BYTES);
+        await assertBytes(vm, 2);
+      },
+    });
+  });
+
+  for (const format of ["qcow2", "raw"] as const) {
+    test(`of going back to a snapshot (${format}) leaves no disk that is half of it`, async () => {
+      const saved = await snapshotOf(await layeredVm(format === "raw" ? 0 : 2), format);
+      const bytes = format === "raw" ? 1 : 3;
+      const before = await layeredVm(1);
+      await crashAtEachEffect({
+        prepare: async () => copyOf(before),
+        operation: (vm) => disks.fromSnapshot(saved, vm, format, signal),
+        check: async (vm) => {
+          const kept = copyOf(vm);
+          // The start is taken up again, because its origin is in the row.
+          await disks.fromSnapshot(saved, vm, format, signal);
+          await assertBytes(vm, bytes);
+          if (!hasDisk(kept)) return;
+          // And if it was not: a disk that starts is the old one, or the new one.
+          const refusal = await disks
+            .repair(kept, signal)
+            .catch((error: unknown) => error as { code: string });
+          if (refusal !== undefined) return assert.equal(refusal.code, "disk.corrupt");
+          await assertBytes(kept, existsSync(join(kept, "layer-2.qcow2")) || format === "raw" ? bytes : 2);
+        },
+      });
+    });
+  }
+
+  test("of making layers for a snapshot leaves nothing that a second try would mind", async () => {
+    const source = await layeredVm(LAYERS_MAX);
+    const frozen = newFolder();
+    await disks.freeze(source, frozen, signal);
+    await crashAtEachEffect({
+      prepare: async () => copyOf(frozen),
+      operation: (folder) => disks.finishLayers(folder, "qcow2", signal),
+      check: async (folder) => {
+        await disks.finishLayers(folder, "qcow2", signal);
+        const vm = newFolder();
+        await disks.fromSnapshot(folder, vm, "qcow2", signal);
+        await assertBytes(vm, LAYERS_MAX + 1);
+      },
+    });
+  });
+
+  test("of making a new disk leaves a whole one or none, and no scrap after the next", async () => {
+    await crashAtEachEffect({
+      prepare: async () => newFolder(),
+      operation: (vm) => disks.create(vm, SIZE_BYTES, signal),
+      check: async (vm) => {
+        if (existsSync(join(vm, "disk.raw")))
+          await runOrThrow("e2fsck", ["-fn", join(vm, "disk.raw")], { timeoutMs: 60_000, signal });
+        await disks.create(vm, SIZE_BYTES, signal);
+        assert.deepEqual(readdirSync(vm), ["disk.raw"]);
+      },
+    });
+  });
+});
+
+test(
+  "a disk whose layers begin above the lowest name, as a crash once left it, is saved like any other",
+  { skip },
+  async () => {
+    const vm = newFolder();
+    await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
+    await write(vm, 1);
+    await runOrThrow("mv", [join(vm, "disk.raw"), join(vm, "layer-5.raw")], { timeoutMs: 60_000, signal });
+    const overlay = ["create", "-q", "-f", "qcow2", "-b", "layer-5.raw", "-F", "raw", "disk.qcow2"];
+    await runOrThrow("qemu-img", overlay, { cwd: vm, timeoutMs: 60_000, signal });
+    await write(vm, 2);
+    await start(vm);
+    await runOrThrow("chmod", ["0444", join(vm, "layer-5.raw")], { timeoutMs: 60_000, signal });
+    await assertSaves(vm, 2);
+  },
+);

@@ -1,0 +1,90 @@
+/**
+ * The files of a VM's writable disk in its folder: one file, or an own layer over frozen ones.
+ *
+ *   disk.raw                                    a disk of its own
+ *   layer-0.raw ◀ layer-1.qcow2 ◀ disk.qcow2    what a snapshot has frozen, and what was written since
+ *
+ * Frozen layers are the same files in the folders of all VMs and snapshots that have them (hard links), so none of
+ * them loses anything when another one is removed. A layer names the one below by its name alone.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+import type { BlockLayer } from "#host/block-node.ts";
+
+export type DiskFormat = BlockLayer["format"];
+
+/** Absolute paths. */
+export type LayeredDisk = {
+  readonly path: string;
+  readonly format: DiskFormat;
+  /** The lowest first. */
+  readonly layers: readonly string[];
+};
+
+const LAYER = /^layer-(\d{1,6})\.(raw|qcow2)$/;
+/** Files that are whole only under another name. */
+const SCRAP = /^(?:disk\.new|flat\.raw|disk\.raw\.[0-9a-f]{12}\.new)$/;
+export const DISK_NAMES = ["disk.qcow2", "disk.raw"] as const;
+/** An empty layer over all that a snapshot has; copied for each VM. */
+export const EMPTY = "empty.qcow2";
+/** QEMU looks through all of them for what was not written; more are made into one. */
+export const LAYERS_MAX = 4;
+
+/** The disk in a VM's folder, or where a new one would be. Reads the folder. */
+export function findDisk(folder: string): LayeredDisk {
+  const layered = join(folder, "disk.qcow2");
+  if (!existsSync(layered)) return { path: join(folder, "disk.raw"), format: "raw", layers: [] };
+  return { path: layered, format: "qcow2", layers: layersIn(folder) };
+}
+
+/** Whether there is a disk in the folder, or the layers of one that a crash has left without its top. */
+export function hasDisk(folder: string): boolean {
+  return existsSync(findDisk(folder).path) || layersIn(folder).length > 0;
+}
+
+/** Frozen layers that are in use. A raw layer lies on nothing: what is below it was made into it, and is on its way out. */
+export function layersIn(folder: string): string[] {
+  const all = allLayersIn(folder);
+  return all.slice(lowestOf(all));
+}
+
+/** Frozen layers that a crash has left behind when they had been made into one. */
+export function staleLayersIn(folder: string): string[] {
+  const all = allLayersIn(folder);
+  return all.slice(0, lowestOf(all));
+}
+
+/** The next one above all that are there. Layers know those below by name, so none is renamed that has one on it. */
+export function nextLayer(folder: string, format: DiskFormat): string {
+  const highest = allLayersIn(folder).at(-1);
+  return join(folder, `layer-${highest === undefined ? 0 : layerIndex(highest) + 1}.${format}`);
+}
+
+/** What a crash has left of files that were being made. */
+export function scrapIn(folder: string): string[] {
+  const found = readdirSync(folder).filter((name) => SCRAP.test(name));
+  return found.map((name) => join(folder, name));
+}
+
+/** All files of the name of a layer, the lowest first. */
+export function allLayersIn(folder: string): string[] {
+  const found = readdirSync(folder).filter((name) => LAYER.test(name));
+  return found.toSorted((a, b) => layerIndex(a) - layerIndex(b)).map((name) => join(folder, name));
+}
+
+/** The place of a layer in its chain; NaN for another file. */
+export function layerIndex(path: string): number {
+  return Number(LAYER.exec(basename(path))?.[1]);
+}
+
+/** The format is a part of the name, and of nothing that a VMM could have written. */
+export function layerAt(path: string): BlockLayer {
+  return { path, format: path.endsWith(".raw") ? "raw" : "qcow2" };
+}
+
+function lowestOf(sorted: readonly string[]): number {
+  return Math.max(
+    sorted.findLastIndex((path) => path.endsWith(".raw")),
+    0,
+  );
+}

@@ -1,0 +1,153 @@
+/** The disk of one VM: made, suspended and woken, repaired, made one file, grown. No VMM has it open meanwhile. */
+import { existsSync } from "node:fs";
+import { chmod, open, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { MIB } from "#base/sizes.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import type { QemuImg } from "#host/qemu-img.ts";
+import { LIMITS } from "#model/limits.ts";
+import { FROZEN_MODE, publishDisk, removeDisk } from "#storage/disk-layers.ts";
+import { copyFlat, makeLayer, proveFewLayers, settleLayers } from "#storage/disk-layers.ts";
+import { findDisk, hasDisk, layersIn, nextLayer } from "#storage/disk-layout.ts";
+import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
+import type { DiskUsage } from "#storage/disks.ts";
+import { proveDisk } from "#storage/proven-disk.ts";
+import type { ProvenDisk } from "#storage/proven-disk.ts";
+import { claimedSizeBytes } from "#storage/qcow2-header.ts";
+
+/** There while the top layer holds only what was written since the VM was woken. */
+const WOKEN = "woken";
+/** What a qcow2 may grow by when its disk does: a larger table. */
+const GROWTH_MAX_BYTES = 16 * MIB;
+
+/** Makes a VM's new, empty disk; what the folder had of a disk goes. Durable when it returns. */
+export async function newDisk(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  await removeDisk(vmFolder);
+  await createDisk(join(vmFolder, "disk.raw"), sizeBytes, signal);
+}
+
+/** As `growDisk`, for the disk of a VM that does not run. */
+export async function growLayeredDisk(
+  vmFolder: string,
+  sizeBytes: number,
+  tools: QemuImg,
+  signal: AbortSignal,
+): Promise<void> {
+  const { path, format } = findDisk(vmFolder);
+  if (!existsSync(path)) return; // The next start makes it.
+  if (format === "raw") return growDisk(path, sizeBytes);
+  const disk = await proveOwnDisk(vmFolder);
+  if (disk.sizeBytes === sizeBytes) return;
+  const maxBytes = (await diskUsage(path)).sizeBytes + GROWTH_MAX_BYTES;
+  await tools.growLayer(path, sizeBytes, maxBytes, signal);
+  await proveOwnDisk(vmFolder);
+}
+
+/** Proves the disk of a VM with its own layer. */
+function proveOwnDisk(vmFolder: string): Promise<ProvenDisk> {
+  const { path, layers } = findDisk(vmFolder);
+  return proveDisk([...layers, path]);
+}
+
+/**
+ * Says what a VM's disk takes by itself, without the layers that it may share, and how large it is for the guest: that
+ * is what its VMM says while it runs, or 0 where that cannot be.
+ */
+export async function layeredDiskUsage(vmFolder: string): Promise<DiskUsage> {
+  const { path, format } = findDisk(vmFolder);
+  // A first start that failed has left none.
+  if (!existsSync(path)) return { allocatedBytes: 0, sizeBytes: 0 };
+  const usage = await diskUsage(path);
+  if (format === "raw") return usage;
+  return { ...usage, sizeBytes: await claimedSizeBytes(path, LIMITS.diskMaxBytes) };
+}
+
+/** What the files in a folder take on the host's disk; a file with several names is counted in each. */
+export async function folderBytes(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(folder)) bytes += (await diskUsage(join(folder, name))).allocatedBytes;
+  return bytes;
+}
+
+/**
+ * Gives a VM that was suspended a new layer over the disk that it had then, so that what its guest writes can be taken
+ * back: called again, the disk is again as it was. `fallAsleep` ends that.
+ *
+ *   1. The VM's own layer is frozen; with the marker it is what an earlier wake has written, and goes.
+ *   2. Too many layers are made into one.
+ *   3. The marker is set.
+ *   4. An empty layer takes the place of the own one.
+ *
+ * Each is on the disk before the next begins: with the marker and without the frozen layer, the next wake would take
+ * the VM's data for what an earlier one has written.
+ */
+export async function overlayDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  const marker = join(vmFolder, WOKEN);
+  if (existsSync(marker)) await rm(join(vmFolder, "disk.qcow2"), { force: true });
+  await settleLayers(vmFolder);
+  if (findDisk(vmFolder).format === "qcow2") await proveOwnDisk(vmFolder); // One that is refused stays as it is.
+  await freezeTop(vmFolder);
+  const disk = await proveFewLayers(vmFolder, tools, signal);
+  await touch(marker);
+  await syncPath(vmFolder);
+  await putLayerOnTop(vmFolder, disk, tools, signal);
+}
+
+/** Makes a layer of the VM's own file, if there is one. */
+async function freezeTop(vmFolder: string): Promise<void> {
+  const { path, format } = findDisk(vmFolder);
+  if (!existsSync(path)) return;
+  await chmod(path, FROZEN_MODE);
+  await syncPath(path);
+  await rename(path, nextLayer(vmFolder, format));
+  await syncPath(vmFolder);
+}
+
+async function touch(path: string): Promise<void> {
+  await using file = await open(path, "a", 0o600);
+  await file.sync();
+}
+
+/**
+ * Makes the disk of a VM that is to start whole again, and proves it. What a crash has left without its top gets an
+ * empty one: what was written is all in the layers below.
+ * @throws HearthError `disk.corrupt` for one that its VMM, or somebody else, has changed
+ */
+export async function repairDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  if (!hasDisk(vmFolder)) return;
+  await settleLayers(vmFolder);
+  const { path, format } = findDisk(vmFolder);
+  if (!existsSync(path)) await putLayerOnTop(vmFolder, await proveDisk(layersIn(vmFolder)), tools, signal);
+  else if (format === "qcow2") await proveOwnDisk(vmFolder);
+}
+
+async function putLayerOnTop(
+  vmFolder: string,
+  below: ProvenDisk,
+  tools: QemuImg,
+  signal: AbortSignal,
+): Promise<void> {
+  const fresh = join(vmFolder, "disk.new");
+  await makeLayer(fresh, below, tools, signal);
+  await publishDisk(fresh, join(vmFolder, "disk.qcow2"), vmFolder);
+}
+
+/** Makes one file of all layers, for a VMM that knows nothing else. */
+export async function flattenDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  await settleLayers(vmFolder);
+  if (findDisk(vmFolder).format === "raw") return;
+  await proveOwnDisk(vmFolder);
+  await freezeTop(vmFolder); // So that the tool's uid may read it.
+  const flat = await copyFlat(vmFolder, await proveDisk(layersIn(vmFolder)), tools, signal);
+  await publishDisk(flat, join(vmFolder, "disk.raw"), vmFolder);
+  await settleLayers(vmFolder);
+}
+
+/** Makes the disk as it is now the one that the suspended VM goes on with. Idempotent, and durable when it returns. */
+export async function fallAsleep(vmFolder: string): Promise<void> {
+  const { path } = findDisk(vmFolder);
+  // The guest counts on what it has written, and may have flushed none of it.
+  if (existsSync(path)) await syncPath(path);
+  await rm(join(vmFolder, WOKEN), { force: true });
+  await syncPath(vmFolder);
+}
