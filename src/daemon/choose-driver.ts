@@ -1,6 +1,7 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { missingLimit } from "#daemon/limit-features.ts";
+import { OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
@@ -41,13 +42,14 @@ export async function chooseDriver(
 function whatLacks(name: string, features: DriverFeatures, spec: VmSpec): HearthError | undefined {
   const { available, networks, nested } = features;
   if (!available.ok) return new HearthError("vmm.missing", available.reason, { hint: available.hint });
+  const lacks = (what: string, hint: string): HearthError =>
+    new HearthError("feature.missing", `The driver ${name} ${what}.`, { hint });
   if (!networks.includes(spec.network))
-    return new HearthError("feature.missing", `The driver ${name} has no network "${spec.network}".`);
+    return lacks(`has no network "${spec.network}"`, `It has ${networks.join(" and ")}. ${OTHER_DRIVER}`);
   const limit = missingLimit(features, spec);
-  if (limit !== undefined) return new HearthError("feature.missing", `The driver ${name} has no ${limit}.`);
+  if (limit !== undefined) return lacks(`has no ${limit}`, `Leave --${limit} out. ${OTHER_DRIVER}`);
   if (!spec.nested) return undefined;
-  if (nested === undefined)
-    return new HearthError("feature.missing", `The driver ${name} runs no guests that run VMs themselves.`);
+  if (nested === undefined) return lacks("runs no guests that run VMs themselves", OTHER_DRIVER);
   if (spec.cpus <= nested.cpusMax) return undefined;
   return new HearthError(
     "feature.missing",

@@ -3,6 +3,7 @@ import { HearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { assertSaves, OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -39,6 +40,7 @@ export async function saveMemory(
   const { handle } = attachment;
   const driver = driverOf(host, handle.driver);
   if (driver.snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
+  await assertSaves(driver, vm, { kind: after === "halt" ? "suspended" : "named" }, signal);
   const paused = vm.state.phase === "paused";
   const early = paused || after === "halt";
   try {
@@ -81,6 +83,7 @@ export async function holdForDisk(
   const driver = driverOf(host, handle.driver);
   // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
   if (vm.state.phase === "paused") return work();
+  await assertSaves(driver, vm, { kind: "named", diskOnly: true }, signal);
   try {
     await freeze(held, true, signal);
     await driver.pause(handle, signal);
@@ -92,7 +95,7 @@ export async function holdForDisk(
 
 /**
  * After a crash of hearthd: resumes a VM that was being saved, as it was before. An agent that is not heard is no reason
- * to fail, as in `thaw`. Idempotent.
+ * to fail, as in `thaw`. Idempotent. A VM that could not be paused again stays paused: `resume` thaws it.
  */
 export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   const handle = handleOf(vm.state);
@@ -101,6 +104,10 @@ export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
   const driver = driverOf(host, handle.driver);
   if (!(await driver.recover(handle))) return;
   const signal = AbortSignal.timeout(THAW_MS);
+  if (phase === "paused" && !(await driver.features(signal)).pause) {
+    const warning = `${vm.name} stays paused: the driver ${driver.name} could not pause it again.`;
+    return host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
+  }
   await driver.resume(handle, signal);
   try {
     const guest = await host.guests.waitFor(handle, THAW_MS, signal);
@@ -135,7 +142,7 @@ async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
 /** What this driver says to who wants to save or restore with it. */
 export function noSnapshots(driver: string, reason: string | undefined): HearthError {
   return new HearthError("feature.missing", `The driver ${driver} cannot save VMs with their memory.`, {
-    hint: reason ?? "Use a driver that can: `hearth doctor` shows them.",
+    hint: reason ?? OTHER_DRIVER,
   });
 }
 

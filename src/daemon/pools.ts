@@ -7,6 +7,7 @@ import type { PoolConfig } from "#daemon/config.ts";
 import { runInGuest } from "#daemon/first-command.ts";
 import { hiddenVm } from "#daemon/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
+import { assertPause, OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import { templateShape } from "#daemon/vm-origin.ts";
 import type { Call, Vms } from "#daemon/vms.ts";
 import type { WarmTemplates } from "#daemon/warm-templates.ts";
@@ -113,6 +114,8 @@ export class Pools {
     const host = this.#host;
     const call = this.#vms.background(this.#ended.signal);
     const wanted = await completeSpec(host, shape, call);
+    const driver = await chooseDriver(host, wanted.spec, call.signal);
+    await assertPause(driver, `Cannot fill the pool ${pool}`, OTHER_DRIVER, call.signal);
     await this.#warm.build(wanted, call);
     const key = await this.#keyOf(wanted, call.signal);
     const { id } = await this.#vms.make(

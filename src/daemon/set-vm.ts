@@ -1,4 +1,5 @@
 /** Changing a VM: its sizes when it does not run, its limits always, its memory within what it was started with. */
+import { isDeepStrictEqual } from "node:util";
 import { HearthError, invariant } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
 import { formatSize } from "#base/sizes.ts";
@@ -35,7 +36,9 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
   const log = host.log.child({ vm: vm.id });
   await using undo = new Undo((step, error) => log.event("flow.undo_failed", { flow: "set", step, error }));
   const handle = handleOf(vm.state);
-  if (handle !== undefined && (change.diskLimit !== undefined || change.netLimit !== undefined)) {
+  if (handle !== undefined && changesLimits(vm.spec, spec)) {
+    // Also what is to be taken away has to be set.
+    await assertLimits(host, vm.spec, handle.driver, signal);
     const { rateLimiter } = driverOf(host, handle.driver);
     invariant(rateLimiter, "a driver with limits can change them");
     undo.add("limits", () => rateLimiter.setLimits(handle, limitsOf(vm.spec), takingBack()));
@@ -47,6 +50,11 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
     await host.disks.grow(vmPaths(host.folders, vm.id).stateDir, diskBytes, signal);
   host.store.setSpec(vm.id, spec);
   undo.keep();
+}
+
+/** A limit that is not there needs no driver to be taken away. */
+function changesLimits(before: VmSpec, after: VmSpec): boolean {
+  return !isDeepStrictEqual(limitsOf(before), limitsOf(after));
 }
 
 function limitsOf({ diskLimit, netLimit }: VmSpec): VmLimits {

@@ -8,6 +8,7 @@ import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#
 import { runInGuest } from "#daemon/first-command.ts";
 import { hiddenVm } from "#daemon/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
+import { assertSaves, readMemoryOf } from "#daemon/lacking-features.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { checkParts, hashParts, sealParts } from "#daemon/snapshot-files.ts";
 import { specOfCopies } from "#daemon/snapshot-spec.ts";
@@ -177,10 +178,11 @@ export class Snapshots {
       handle === undefined ? await chooseDriver(host, vm.spec, signal) : driverOf(host, handle.driver);
     const { snapshots, snapshotsRefused } = await driver.features(signal);
     const hasMemory = handle !== undefined && how.diskOnly !== true;
+    await assertSaves(driver, vm, how, signal);
     if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
     if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, how.kind);
     // What it was started with, whatever it has been made to do with since.
-    const memory = handle && (await driver.ballooner?.readMemory(handle, signal));
+    const memory = handle && (await readMemoryOf(driver, handle, signal));
     const spec = specOfCopies(vm.spec, driver.name, memory?.maxBytes);
     const shape =
       hasMemory && snapshots !== undefined

@@ -1,6 +1,7 @@
 import type { VmStats } from "#api/wire.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { readMemoryOf } from "#daemon/lacking-features.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { VmmMetrics } from "#drivers/vm-driver.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
@@ -57,12 +58,14 @@ export class StatsReader {
 
   /** A VMM that does not answer must not hold up what the host knows of it. */
   async #askVmm({ state }: VmRecord, handle: VmHandle): Promise<FromVmm> {
-    const { ballooner, meter } = driverOf(this.#host, handle.driver);
+    const driver = driverOf(this.#host, handle.driver);
     const isRunning = state.phase === "running";
     const signal = AbortSignal.timeout(VMM_DEADLINE_MS);
     const [memory, metrics] = await Promise.all([
-      isRunning ? orUnknown(ballooner?.readMemory(handle, signal)) : undefined,
-      isRunning || state.phase === "paused" ? orUnknown(meter?.readMetrics(handle, signal)) : undefined,
+      isRunning ? orUnknown(readMemoryOf(driver, handle, signal)) : undefined,
+      isRunning || state.phase === "paused"
+        ? orUnknown(driver.meter?.readMetrics(handle, signal))
+        : undefined,
     ]);
     return { memoryBytes: memory?.bytes, metrics };
   }

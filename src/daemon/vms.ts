@@ -18,6 +18,7 @@ import { completeSpec } from "#daemon/complete-spec.ts";
 import { guestIdentity } from "#daemon/boot-plan.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import type { HeldVm } from "#daemon/hold-vm.ts";
+import { assertPause, OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import { LAST_WORDS_MS, VmActions } from "#daemon/vm-actions.ts";
 import { actionOf, setVm } from "#daemon/set-vm.ts";
 import type { NewVm } from "#daemon/store.ts";
@@ -339,10 +340,12 @@ export class Vms {
   async #switch(nameOrId: string, action: "pause" | "resume", call: Call): Promise<VmRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     assertCan(action, vm.state.phase, vm.name);
+    const handle = handleOf(vm.state);
+    if (handle === undefined) return vm;
+    const driver = driverOf(this.#host, handle.driver);
+    if (action === "pause") await assertPause(driver, `Cannot pause ${vm.name}`, OTHER_DRIVER, call.signal);
     return this.#actions.act(vm, action, call, async (signal) => {
-      const handle = handleOf(vm.state);
-      if (handle === undefined) return;
-      await driverOf(this.#host, handle.driver)[action](handle, signal);
+      await driver[action](handle, signal);
       if (action === "resume") await this.#actions.tellTime(vm, signal);
       this.#actions.loops.of(vm.id).send({ type: action === "pause" ? "paused" : "resumed" });
     });

@@ -46,12 +46,29 @@ export function driverContract(name: string, open: () => Promise<ContractHost & 
       test(title, async () => {
         await using host = await open();
         record.began(title, host.makeDriver());
+        await assertFeatures(host.makeDriver());
         const offered = await check(host);
         assert.deepEqual(host.leftovers(), [], "nothing is left over");
         record.held(title, offered !== NOT_OFFERED);
       });
     }
   });
+}
+
+/** Callers ask the features and nothing else: what these deny is not there, or they say why it must not be used. */
+async function assertFeatures(driver: VmDriver): Promise<void> {
+  const { balloon, limits, nested, networks, ...features } = await driver.features(never);
+  const { layeredDisks, snapshots, snapshotsRefused } = features;
+  assert.equal(driver.ballooner !== undefined, balloon, "a part that moves memory");
+  assert.equal(driver.rateLimiter !== undefined, limits.disk || limits.net, "a part that sets limits");
+  const isDenied = driver.snapshotter === undefined || snapshotsRefused !== undefined;
+  assert.ok(snapshots === undefined ? isDenied : driver.snapshotter, "a part that saves");
+  assert.ok(networks.includes("none"), "a VM needs no network");
+  assert.ok(nested === undefined || nested.cpusMax >= 1, "a guest that runs VMs has a CPU");
+  assert.ok(
+    layeredDisks || snapshots?.diskFormat !== "qcow2",
+    "what is restored has a disk that can be used",
+  );
 }
 
 async function boot(driver: VmDriver, host: ContractHost, act: GuestAct): Promise<VmHandle> {
@@ -120,7 +137,7 @@ async function isRecovered(host: ContractHost): Promise<void> {
   const handle: VmHandle = JSON.parse(stored);
   assert.equal(await second.recover(handle), true);
   const { exit } = watch(second, handle, never);
-  await second.pause(handle, never);
+  if ((await second.features(never)).pause) await second.pause(handle, never);
   await second.resume(handle, never);
   await second.stop(handle, "terminate", never);
   assert.equal((await exit).reason, "asked");
@@ -137,7 +154,7 @@ async function noticesReusedPid(host: ContractHost): Promise<void> {
     await driver.stop(gone, "kill", never);
   }
   assert.equal(await driver.recover(handle), true, "the process that has the pid now lives on");
-  await driver.pause(handle, never);
+  await driver.resume(handle, never);
   await driver.stop(handle, "kill", never);
 }
 
@@ -148,13 +165,14 @@ async function reportsEarlierEnd(host: ContractHost): Promise<void> {
   assert.equal((await exit).reason, "died");
 }
 
-async function pausesAndResumes(host: ContractHost): Promise<void> {
+async function pausesAndResumes(host: ContractHost): Promise<void | typeof NOT_OFFERED> {
   const driver = host.makeDriver();
+  if (!(await driver.features(never)).pause) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
   await driver.pause(handle, never);
   await driver.pause(handle, never);
   assert.equal(await driver.recover(handle), true);
-  await driver.resume(handle, never);
+  for (let time = 0; time < 2; time += 1) await driver.resume(handle, never);
   await driver.stop(handle, "terminate", never);
   await assert.rejects(driver.pause(handle, never), isCode("vm.gone"));
 }

@@ -19,6 +19,7 @@ import type {
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { Gate } from "#testing/gate.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
+import { lackingFor, lackingLimits } from "#testing/lacking.ts";
 import { FakeSnapshotter } from "#testing/fake-snapshotter.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
 
@@ -180,6 +181,8 @@ export class FakeDriver implements VmDriver {
   };
   /** Names of what was called, in order. */
   readonly calls: string[] = [];
+  /** What it was asked for although `description` denies it; each time, the caller has got an error. */
+  readonly askedInVain: string[] = [];
   /** Most drivers have none. */
   meter: Meter | undefined;
   /** Whether its VMs' agents listen on vsock. */
@@ -215,6 +218,7 @@ export class FakeDriver implements VmDriver {
     delete this.faults.bootError;
     delete this.faults.bootHangs;
     delete this.faults.diesAtOnce;
+    this.#refuse(lackingFor(this.description, plan));
     onProgress({ stage: "boot", text: "starting the fake" });
     if (bootHangs) await untilAborted(signal);
     if (bootError !== undefined) throw bootError;
@@ -244,6 +248,7 @@ export class FakeDriver implements VmDriver {
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
     this.calls.push("pause");
     signal.throwIfAborted();
+    this.#refuse(this.description.pause ? [] : ["a pause"]);
     this.#get(handle).phase = "paused";
   }
 
@@ -257,6 +262,8 @@ export class FakeDriver implements VmDriver {
     setLimits: async (handle, limits, signal) => {
       this.calls.push("set limits");
       signal.throwIfAborted();
+      const { limits: can } = this.description;
+      this.#refuse(can.disk || can.net ? lackingLimits(this.description, limits) : ["limits"]);
       this.#get(handle).limits = limits;
     },
   };
@@ -264,12 +271,14 @@ export class FakeDriver implements VmDriver {
   readonly ballooner: Ballooner = {
     readMemory: async (handle, signal) => {
       signal.throwIfAborted();
+      this.#refuse(this.description.balloon ? [] : ["the guest's memory"]);
       const { memoryBytes, plan } = this.#get(handle);
       return { bytes: memoryBytes, maxBytes: plan.memoryBytes };
     },
     setMemory: async (handle, bytes, signal) => {
       this.calls.push(`set memory ${bytes}`);
       signal.throwIfAborted();
+      this.#refuse(this.description.balloon ? [] : ["a balloon"]);
       const vmm = this.#get(handle);
       // A guest that has no balloon driver never moves.
       if (!this.faults.balloonStuck) vmm.memoryBytes = bytes;
@@ -281,7 +290,10 @@ export class FakeDriver implements VmDriver {
   snapshotter: Snapshotter | undefined = new FakeSnapshotter({
     version: () => this.description.version ?? "",
     get: (handle) => this.#get(handle),
-    called: (what) => void this.calls.push(what),
+    called: (what) => {
+      this.calls.push(what);
+      this.#refuse(this.description.snapshots === undefined ? [`a ${what}`] : []);
+    },
     spoil: (what) => this.#spoil(`${what}Error`),
     did: (what) => this.#did(what),
     wait: (what, signal) => this.#wait(`${what}Gate`, signal),
@@ -323,6 +335,13 @@ export class FakeDriver implements VmDriver {
     const gate = this.faults[what];
     delete this.faults[what];
     await gate?.pass(signal);
+  }
+
+  /** A real driver may do something worse. */
+  #refuse(lacking: readonly string[]): void {
+    if (lacking.length === 0) return;
+    this.askedInVain.push(...lacking);
+    throw new Error(`${this.name} was asked for ${lacking.join(" and ")}, and its features deny that.`);
   }
 
   /** Throws what is to go wrong, once. */

@@ -145,12 +145,24 @@ async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Prom
   const { stateDir } = vmPaths(host.folders, vm.id);
   if (disk === "keep") {
     await host.disks.repair(stateDir, signal);
-    const { layeredDisks } = await driver.features(signal);
-    return layeredDisks ? undefined : host.disks.flatten(stateDir, signal);
+    return flattenUnlessLayered(host, stateDir, driver, signal);
   }
   if (disk === "overlay") await host.disks.overlay(stateDir, signal);
   else if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
-  else await diskFrom(host, stateDir, disk, signal);
+  else {
+    await diskFrom(host, stateDir, disk, signal);
+    await flattenUnlessLayered(host, stateDir, driver, signal); // Another driver may have saved it.
+  }
+}
+
+async function flattenUnlessLayered(
+  host: Host,
+  stateDir: string,
+  driver: VmDriver,
+  signal: AbortSignal,
+): Promise<void> {
+  const { layeredDisks } = await driver.features(signal);
+  if (!layeredDisks) await host.disks.flatten(stateDir, signal);
 }
 
 async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<void> {
