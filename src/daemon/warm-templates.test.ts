@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
 import type { Progress } from "#base/progress.ts";
+import { HearthError } from "#base/error.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import { parseVolumeName } from "#model/ids.ts";
 import type { VolumeName } from "#model/ids.ts";
@@ -256,6 +257,21 @@ describe("a template that is of no use", () => {
       assert.deepEqual(host.machine.leftovers(), []);
     });
   }
+
+  test("because the host's disk is full stays for later, and the VM boots", async (t) => {
+    const daemon = await withTemplate(t);
+    const { host, warm } = daemon;
+    const [template] = warm.list();
+    host.driver.faults.restoreError = new HearthError("host.disk_full", "The disk is full.");
+    await daemon.run("two");
+    assert.equal(host.driver.calls.at(-1), "boot two");
+    await daemon.run("three");
+    assert.equal(host.driver.calls.at(-1), "restore three");
+    assert.deepEqual(
+      warm.list().map(({ id }) => id),
+      [template?.id],
+    );
+  });
 
   test("R6: is made once more, and not a third time", async (t) => {
     const daemon = await withTemplate(t);

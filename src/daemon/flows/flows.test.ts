@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import type { Flow } from "#daemon/flows/flow.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
@@ -7,6 +8,7 @@ import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import type { StepEvent } from "#daemon/journal.ts";
 import { recover } from "#daemon/recover.ts";
+import { vmPaths } from "#daemon/vm-paths.ts";
 import { Vms } from "#daemon/vms.ts";
 import { FakeHost, FakeMachine, journalled } from "#testing/fake-host.ts";
 import { Life } from "#testing/life.ts";
@@ -114,3 +116,24 @@ for (const flow of [CREATE_VM, START_VM] as Flow<unknown>[]) {
     });
   }
 }
+
+test("a copy of guest memory that a killed hearthd has left goes when its start is undone", async () => {
+  using machine = new FakeMachine();
+  const life = new Life();
+  const last = journalled("start", "boot", "started");
+  life.watchEffects((effect) => effect === last);
+  const dyingHost = new FakeHost(machine, { life });
+  const dying = new Vms(dyingHost);
+  await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // It has died: what it said then is nobody's.
+  dying.detachAll();
+  dyingHost.store.close();
+  const host = new FakeHost(machine);
+  const { stateDir, memoryCopy } = vmPaths(host.folders, host.store.getVm("web").id);
+  mkdirSync(stateDir, { recursive: true });
+  writeFileSync(memoryCopy, "guest memory");
+  const vms = new Vms(host);
+  await recover(host, vms);
+  assert.equal(existsSync(memoryCopy), false);
+  vms.detachAll();
+  host.store.close();
+});

@@ -226,8 +226,11 @@ async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord
   host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
   start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
   await endVmm(host, vm.id, start);
-  await start.retire(template);
-  start.gaveUp = template;
+  // A driver that has to copy the memory may find no room for it, which says nothing about the template.
+  if (toHearthError(error).code !== "host.disk_full") {
+    await start.retire(template);
+    start.gaveUp = template;
+  }
   start.memory = undefined;
   start.disk = "empty";
   await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);

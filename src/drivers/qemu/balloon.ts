@@ -21,15 +21,14 @@ export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promi
  * read: it would count the pages as free, and write a line into its log for each of them.
  * @throws HearthError `feature.missing`
  */
-export async function assertFrees(
-  monitor: QmpMonitor,
+export function assertFrees(
   { sharesMemory, snapshot }: Pick<VmHandle, "sharesMemory" | "snapshot">,
+  now: GuestMemory,
   bytes: number,
-  deadlineMs: number,
-): Promise<void> {
-  // One of an earlier hearthd, which did not say: where it was restored, it maps a file that is not its own.
-  if (!(sharesMemory ?? snapshot !== undefined)) return;
-  if (bytes >= (await readMemory(monitor, deadlineMs)).bytes) return;
+): void {
+  // A VMM that an earlier hearthd has started: where it was restored, it maps a file that is not its own.
+  const shares = sharesMemory ?? snapshot !== undefined;
+  if (!shares || bytes >= now.bytes) return;
   throw new HearthError(
     "feature.missing",
     "QEMU cannot free memory of this VM while it runs: it was restored, and shares a guest memory file with other VMs.",

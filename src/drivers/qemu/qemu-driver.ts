@@ -178,8 +178,9 @@ export class QemuDriver implements VmDriver {
     },
     setMemory: async (handle, bytes, signal) => {
       const monitor = await this.#session(handle).monitor(signal);
-      await assertFrees(monitor, handle, bytes, this.#timing.commandDeadlineMs);
-      return inflateTo(monitor, bytes, this.#timing.commandDeadlineMs, signal);
+      const { commandDeadlineMs } = this.#timing;
+      assertFrees(handle, await readMemory(monitor, commandDeadlineMs), bytes);
+      return inflateTo(monitor, bytes, commandDeadlineMs, signal);
     },
   };
 

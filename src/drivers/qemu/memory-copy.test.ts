@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { MIB } from "#base/sizes.ts";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { MemoryCopy } from "#drivers/qemu/memory-copy.ts";
+
+const never = new AbortController().signal;
+const isRoot = process.geteuid?.() === 0;
+const UID = 1_999_000_000;
+
+/** A guest memory file of 64 MiB with 1 MiB in it, as hearthd seals it, and a VM that is to begin with it. */
+function place(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), "memory-copy-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const memory = join(folder, "memory");
+  writeFileSync(memory, Buffer.alloc(MIB, "guest"));
+  truncateSync(memory, 64 * MIB);
+  const plan = { stateDir: folder, isolation: { ...UNCONFINED, uid: isRoot ? UID : undefined } };
+  return { memory, plan, copy: join(folder, "memory.own") };
+}
+
+test("a copy is the same and the VM's alone, and its holes take no room; its name goes while it is open", async (t) => {
+  const { memory, plan, copy } = place(t);
+  {
+    await using made = await MemoryCopy.make(plan, memory, never);
+    assert.equal(made.path, copy);
+    const { mode, uid, blocks, ino } = statSync(copy);
+    assert.equal(mode & 0o777, 0o600);
+    if (isRoot) assert.equal(uid, UID);
+    assert.notEqual(ino, statSync(memory).ino);
+    assert.ok(blocks * 512 < 4 * MIB, `${blocks} blocks`);
+    assert.deepEqual(readFileSync(copy), readFileSync(memory));
+  }
+  assert.equal(existsSync(copy), false);
+});
+
+test("what a hearthd that was killed has left is replaced", async (t) => {
+  const { memory, plan, copy } = place(t);
+  writeFileSync(copy, "scrap");
+  await using made = await MemoryCopy.make(plan, memory, never);
+  assert.equal(statSync(made.path).size, 64 * MIB);
+});
+
+test("a copy that cannot be made leaves nothing, and says why", async (t) => {
+  const { memory, plan, copy } = place(t);
+  rmSync(memory);
+  await assert.rejects(MemoryCopy.make(plan, memory, never), { code: "snapshot.failed" });
+  assert.equal(existsSync(copy), false);
+});
+
+test("a copy that nobody wants any more leaves nothing", async (t) => {
+  const { memory, plan, copy } = place(t);
+  await assert.rejects(
+    MemoryCopy.make(plan, memory, AbortSignal.abort(new Error("not wanted"))),
+    /not wanted/,
+  );
+  assert.equal(existsSync(copy), false);
+});
