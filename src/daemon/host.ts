@@ -94,6 +94,8 @@ export type ManagedFiles = {
    * @returns where it is
    */
   moveAside(path: string, into: string): Promise<string>;
+  /** @throws HearthError `host.disk_full` unless so much can be written to `path`, and the disks of VMs have room left. */
+  checkRoom(path: string, bytes: number): Promise<void>;
 };
 
 /** The part of an agent's client that hearthd uses. */

@@ -3,11 +3,13 @@ import { chmod, mkdir, readdir, rename } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { ManagedFiles } from "#daemon/host.ts";
 import { syncPath } from "#host/atomic-file.ts";
+import { checkRoom } from "#drivers/save-bounds.ts";
 import { removeTree } from "#host/managed-path.ts";
 
 export const MANAGED_FILES: ManagedFiles = {
   makeFolder: makePrivateFolder,
   removeTree,
+  checkRoom,
   async listFolders(root) {
     const entries = await readdir(root, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);

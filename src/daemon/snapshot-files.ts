@@ -3,6 +3,7 @@ import { chmod } from "node:fs/promises";
 import { HearthError, invariant } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
+import { syncPath } from "#host/atomic-file.ts";
 import { hashFile } from "#host/hash-file.ts";
 import { fileStamp } from "#host/verified-files.ts";
 import type { SnapshotId } from "#model/ids.ts";
@@ -12,10 +13,15 @@ import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 const ASLEEP = "of the sleeping ";
 const PARTS = ["memory", "state"] as const;
 
-/** Nobody writes to them from now on, and VMMs may read them. */
-export async function sealParts(host: Host, id: SnapshotId): Promise<void> {
+/**
+ * Seals the files: nobody writes to them from now on, and VMMs may read them.
+ * @param durable whether to wait until a power cut takes neither the files nor their names and modes
+ */
+export async function sealParts(host: Host, id: SnapshotId, durable: boolean): Promise<void> {
+  const paths = snapshotPaths(host.folders, id);
   host.helper.sealMemory(id);
-  await chmod(snapshotPaths(host.folders, id).state, 0o444);
+  await chmod(paths.state, 0o444);
+  if (durable) for (const path of [paths.memory, paths.state, paths.dir]) await syncPath(path);
 }
 
 /** Of sealed files: what they are to be whenever they are used. */

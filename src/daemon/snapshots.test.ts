@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { chmodSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
+import { forkVm } from "#daemon/fork-vm.ts";
 import { snapshotPaths } from "#daemon/vm-paths.ts";
 import { parseSnapshotName, parseVolumeName } from "#model/ids.ts";
 import type { SnapshotId } from "#model/ids.ts";
@@ -250,4 +251,18 @@ test("a driver that cannot save says why, and its VMs' disks are saved all the s
   await snapshots.create("web", { kind: "named", name: NAME, diskOnly: true }, call);
   await daemon.run("copy", 0, { snapshot: NAME });
   await assertRuns(daemon, "copy");
+});
+
+test("a VM is not saved where its memory has no room: it is not even paused, and its disk alone is", async (t) => {
+  const { host, vms, snapshots, call } = await saved(t);
+  host.machine.freeBytes = 1;
+  const leftovers = host.machine.leftovers();
+  const full = { code: "host.disk_full" };
+  await assert.rejects(snapshots.create("web", { kind: "named" }, call), full);
+  await assert.rejects(snapshots.suspend("web", call), full);
+  await assert.rejects(forkVm({ host, vms, snapshots }, "web", { count: 1 }, call), full);
+  assert.deepEqual(host.driver.calls, []);
+  assert.equal(host.machine.vmm("web").phase, "running");
+  assert.deepEqual(host.machine.leftovers(), leftovers);
+  await snapshots.create("web", { kind: "named", diskOnly: true }, call);
 });

@@ -11,6 +11,7 @@ import type { Host } from "#daemon/host.ts";
 import { assertSaves, readMemoryOf } from "#daemon/lacking-features.ts";
 import type { NewSnapshot } from "#daemon/snapshot-rows.ts";
 import { checkParts, hashParts, sealParts } from "#daemon/snapshot-files.ts";
+import { checkMemoryRoom } from "#daemon/snapshot-room.ts";
 import { specOfCopies } from "#daemon/snapshot-spec.ts";
 import { shapeOf } from "#daemon/snapshot-shape.ts";
 import { dropSnapshot, forgetMemory } from "#daemon/drop-snapshot.ts";
@@ -133,7 +134,7 @@ export class Snapshots {
       },
       seal: async () => {
         if (features === undefined) return [];
-        await sealParts(host, id);
+        await sealParts(host, id, !temporary);
         // A fork's memory is gone before anybody could change it.
         return how.kind === "fork" ? [] : hashParts(host, id, call.signal);
       },
@@ -181,6 +182,7 @@ export class Snapshots {
     await assertSaves(driver, vm, how, signal);
     if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
     if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, how.kind);
+    if (hasMemory) await checkMemoryRoom(host, vm, handle);
     // What it was started with, whatever it has been made to do with since.
     const memory = handle && (await readMemoryOf(driver, handle, signal));
     const spec = specOfCopies(vm.spec, driver.name, memory?.maxBytes);

@@ -41,6 +41,8 @@ export class FakeMachine implements Disposable {
   readonly events: { name: string; fields: unknown }[] = [];
   /** What the files of any snapshot take. */
   snapshotBytes = 0;
+  /** What can still be written. */
+  freeBytes = Infinity;
 
   [Symbol.dispose](): void {
     rmSync(this.folder, { recursive: true, force: true });
@@ -141,7 +143,7 @@ export class FakeHost implements Host {
       snapshotBytes: () => machine.snapshotBytes,
     };
     this.disks = mortal(life, "disks", fakeDisks(disks), DISK_EFFECTS);
-    this.files = mortal(life, "files", FAKE_FILES, ["makeFolder", "removeTree", "moveAside"]);
+    this.files = mortal(life, "files", fakeFiles(machine), ["makeFolder", "removeTree", "moveAside"]);
     this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
   }
 
@@ -285,15 +287,20 @@ function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
   });
 }
 
-const FAKE_FILES: ManagedFiles = {
-  makeFolder: async (path) => void mkdirSync(path, { recursive: true }),
-  removeTree: async (root, path) => {
-    if (dirname(path) !== root) throw new HearthError("path.unmanaged", `${path} is not in ${root}.`);
-    rmSync(path, { recursive: true, force: true });
-  },
-  listFolders: async (root) => (existsSync(root) ? readdirSync(root) : []),
-  moveAside: MANAGED_FILES.moveAside,
-};
+function fakeFiles(machine: FakeMachine): ManagedFiles {
+  return {
+    makeFolder: async (path) => void mkdirSync(path, { recursive: true }),
+    removeTree: async (root, path) => {
+      if (dirname(path) !== root) throw new HearthError("path.unmanaged", `${path} is not in ${root}.`);
+      rmSync(path, { recursive: true, force: true });
+    },
+    listFolders: async (root) => (existsSync(root) ? readdirSync(root) : []),
+    moveAside: MANAGED_FILES.moveAside,
+    checkRoom: async (path, bytes) => {
+      if (bytes > machine.freeBytes) throw new HearthError("host.disk_full", `There is no room for ${path}.`);
+    },
+  };
+}
 
 function fakeProcesses(vmms: FakeVmms): Processes {
   return {
