@@ -23,13 +23,21 @@ const FOUND: FoundFirecracker = {
   mode: 0o755,
 };
 
+type CheckOptions = {
+  readonly production?: boolean;
+  readonly gaps?: Partial<HelperGaps>;
+  /** Asked each time that a driver is. */
+  readonly features?: () => Partial<DriverFeatures>;
+  readonly checkKvm?: Daemon["checkKvm"];
+};
+
 /** The checks on a host with the fake driver, if that works, and one that is called "firecracker". */
 async function check(
   t: TestContext,
   fakeWorks: boolean,
   available: DriverFeatures["available"],
   found: FoundFirecracker,
-  { production = false, gaps = {} as Partial<HelperGaps> } = {},
+  { production = false, gaps = {} as Partial<HelperGaps>, features: more, checkKvm }: CheckOptions = {},
 ): Promise<Map<string, DoctorCheck>> {
   using machine = new FakeMachine();
   const host = new FakeHost(machine);
@@ -40,7 +48,7 @@ async function check(
     name,
     Object.assign(Object.create(host.driver) as VmDriver, {
       name,
-      features: async () => ({ ...features, available: is }),
+      features: async () => ({ ...features, ...more?.(), available: is }),
     }),
   ];
   const drivers = new Map([
@@ -60,7 +68,7 @@ async function check(
     stats: new StatsReader(host),
     version: "1.2.3",
     startedAtMs: 0,
-    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
+    checkKvm: checkKvm ?? (async () => ({ name: "kvm", verdict: "pass", found: "" })),
     stop() {},
   };
   const { checks } = await runChecks(daemon, { fresh: false, production }, t.signal);
@@ -68,6 +76,22 @@ async function check(
   assert.deepEqual(names, [...new Set(names)], "each thing has one line");
   return new Map(checks.map((one) => [one.name, one]));
 }
+
+test("the accelerator is the one that the check of KVM has found, and open as long as nobody has asked", async (t) => {
+  for (const [asked, line] of [
+    [true, "version 1.0, kvm"],
+    [false, "version 1.0, kvm or tcg, as the first run finds out"],
+  ] as const) {
+    let found = false;
+    const features = () => ({ version: "1.0", accel: found ? "kvm" : "tcg", accelAssumed: !found }) as const;
+    const checkKvm = async () => {
+      found = asked;
+      return { name: "kvm", verdict: "pass", found: "" } as const;
+    };
+    const checks = await check(t, true, MISSING, { ...MISSING, refused: undefined }, { features, checkKvm });
+    assert.equal(checks.get("fake")?.found, line);
+  }
+});
 
 test("a driver that is missing is a warning beside one that works, and said once", async (t) => {
   const checks = await check(t, true, MISSING, { ...MISSING, refused: undefined });

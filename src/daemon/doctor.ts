@@ -26,6 +26,8 @@ export async function runChecks(
   signal: AbortSignal,
 ): Promise<Doctor> {
   const { folders } = daemon.host;
+  // It may boot a guest to find out, and decides what the drivers use.
+  const kvm = await daemon.checkKvm(fresh, signal);
   const drivers = await checkDrivers(daemon, signal);
   const program = await checkFirecracker(daemon, signal);
   const checks: DoctorCheck[] = [
@@ -37,7 +39,7 @@ export async function runChecks(
     ...drivers,
     // The driver's own line may say the same already.
     ...(drivers.some(({ found }) => found === program.found) ? [] : [program]),
-    await daemon.checkKvm(fresh, signal),
+    kvm,
     ...(await checkIsolation(daemon.host, production, signal)),
     ...(await checkImages(daemon)),
     ...checkHost(production),
@@ -79,7 +81,8 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
       checks.push({ name, verdict, found: available.reason, cure: available.hint });
       continue;
     }
-    checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${accel}` });
+    const decided = features.accelAssumed === true ? "kvm or tcg, as the first run finds out" : accel;
+    checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${decided}` });
     for (const weakness of [...weaknesses, ...Object.values(networkWeaknesses)])
       checks.push({ name: `${name} guarantees`, verdict: "warn", found: weakness });
     for (const weakness of snapshots?.weaknesses ?? [])

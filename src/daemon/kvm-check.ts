@@ -2,7 +2,8 @@ import type { DoctorCheck } from "#api/wire.ts";
 import type { Images } from "#daemon/host.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 
-const CURE = "Use a host with hardware virtualization, and make /dev/kvm accessible to your user.";
+const CURE =
+  "Use a host with hardware virtualization, and make /dev/kvm accessible to your user: usermod -aG kvm USER, then log in again.";
 
 /**
  * What `doctor` says of KVM: decided by booting a guest, never by opening the device. Before there is a
@@ -15,11 +16,12 @@ export async function checkKvm(
   signal: AbortSignal,
 ): Promise<DoctorCheck> {
   const [image] = await images.list();
-  if (image === undefined) {
+  const verdict =
+    image === undefined
+      ? await judge.known(signal)
+      : await judge.judge(await images.bootSet(image.digest, {}, signal), fresh, signal);
+  if (verdict === undefined)
     return { name: "kvm", verdict: "pass", found: "not decided yet: the first run boots a guest with it" };
-  }
-  const { kernel, initramfs } = await images.bootSet(image.digest, {}, signal);
-  const verdict = await judge.judge({ kernel, initramfs }, fresh, signal);
   if (verdict.works) return { name: "kvm", verdict: "pass", found: verdict.reason };
   return {
     name: "kvm",

@@ -53,6 +53,8 @@ export type DriverFeatures = {
   /** Of the VMM, such as "7.2.22". */
   readonly version?: string | undefined;
   readonly accel: "kvm" | "tcg";
+  /** Nobody has asked yet whether KVM works, so that the first VM may get another `accel`. */
+  readonly accelAssumed?: boolean | undefined;
   /** What it boots: a distribution's compressed kernel, or the ELF file inside of it. */
   readonly kernelFormat: "bzimage" | "elf";
   /** Of those that can run a VM the one with the highest is taken. */

@@ -12,16 +12,18 @@ const BOOT = { kernel: "/none", initramfs: "/none" };
 test("many who ask at the same time wait for one boot, and later ones for none", async () => {
   const folder = mkdtempSync(join(tmpdir(), "judge-"));
   const starts = join(folder, "starts");
-  const program = writeFakeQemu(folder, `echo x >> ${starts}; exit 1`, "9.9.9");
+  const program = writeFakeQemu(folder, `echo x >> ${starts}; echo 'kvm: it is broken' >&2; exit 1`, "9.9.9");
   const boots = (): number => readFileSync(starts, "utf8").trim().split("\n").length;
   const judge = new KvmJudge({ cacheFile: join(folder, "kvm.json"), program, kvmDevice: "/dev/null" });
 
-  assert.equal(await judge.accelSoFar(never), "tcg");
+  assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: true });
+  assert.equal(await judge.known(never), undefined);
   const answers = await Promise.all([1, 2, 3].map(() => judge.accelFor(BOOT, never)));
   assert.deepEqual(answers, ["tcg", "tcg", "tcg"]);
   assert.equal(boots(), 1);
   await judge.accelFor(BOOT, never);
   assert.equal(boots(), 1);
+  assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: false });
   assert.equal((await judge.judge(BOOT, true, never)).booted, true);
   assert.equal(boots(), 2);
   rmSync(folder, { recursive: true });

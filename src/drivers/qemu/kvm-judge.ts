@@ -1,7 +1,7 @@
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import type { Accel } from "#drivers/qemu/qemu-driver.ts";
 import { DEFAULT_QEMU, findQemuVersion } from "#drivers/qemu/installed-qemu.ts";
-import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
+import { findKvmVerdict, kvmDeviceDenial, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe, KvmVerdict } from "#drivers/qemu/probe-kvm.ts";
 
 /** What a guest needs to prove that it runs. */
@@ -40,18 +40,23 @@ export class KvmJudge {
     return (await this.judge(boot, false, signal)).works ? "kvm" : "tcg";
   }
 
-  /** What is known without a boot. */
+  /** What is known without a boot; undefined as long as nobody has asked. */
+  async known(signal: AbortSignal): Promise<KvmVerdict | undefined> {
+    const denial = kvmDeviceDenial(this.#options.kvmDevice ?? "/dev/kvm");
+    if (denial !== undefined) return { works: false, reason: denial, booted: false };
+    return findKvmVerdict(this.#options.cacheFile, await this.#version(signal));
+  }
+
   async opinion(signal: AbortSignal): Promise<"works" | "fails" | "unknown"> {
-    if (!existsSync(this.#options.kvmDevice ?? "/dev/kvm")) return "fails";
-    const verdict = findKvmVerdict(this.#options.cacheFile, await this.#version(signal));
+    const verdict = await this.known(signal);
     if (verdict === undefined) return "unknown";
     return verdict.works ? "works" : "fails";
   }
 
-  /** Emulation as long as nobody has asked. */
-  async accelSoFar(signal: AbortSignal): Promise<Accel> {
-    const version = await this.#version(signal);
-    return findKvmVerdict(this.#options.cacheFile, version)?.works === true ? "kvm" : "tcg";
+  /** What a VM would run with now: emulation as long as nobody has asked, which is then only assumed. */
+  async accelSoFar(signal: AbortSignal): Promise<{ readonly accel: Accel; readonly assumed: boolean }> {
+    const opinion = await this.opinion(signal);
+    return { accel: opinion === "works" ? "kvm" : "tcg", assumed: opinion === "unknown" };
   }
 
   async #probe({ kernel, initramfs }: ProofBoot, signal: AbortSignal): Promise<KvmVerdict> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -7,6 +7,8 @@ import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe } from "#drivers/qemu/probe-kvm.ts";
 import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
+/** Root may open everything. */
+const IS_ROOT = process.geteuid?.() === 0 && "root may open any device";
 const never = new AbortController().signal;
 
 /** A host whose /dev/kvm is `device`, with a program in QEMU's place that counts its starts. */
@@ -48,10 +50,61 @@ describe("the probe of KVM", () => {
 
   test("asks again after QEMU was upgraded, or when the kept answer is broken", async () => {
     using host = new Host();
-    const probe = host.probe("exit 1");
+    const probe = host.probe("echo 'no kvm' >&2; exit 1");
     await probeKvm(probe, never);
     assert.equal((await probeKvm({ ...probe, version: "10.0.2" }, never)).booted, true);
     writeFileSync(probe.cacheFile, "{");
+    assert.equal((await probeKvm(probe, never)).booted, true);
+  });
+
+  for (const [title, script] of [
+    ["has no room for its files", "echo 'kvm: /tmp/x: No space left on device' >&2; exit 1"],
+    ["may not use KVM yet", "echo 'Could not access KVM kernel module: Permission denied' >&2; exit 1"],
+    ["has no memory for a VM", "echo 'cannot set up guest memory: Cannot allocate memory' >&2; exit 1"],
+    ["was killed by the host", "kill -KILL $$"],
+    ["misses a library", "echo 'error while loading shared libraries: libaio.so.1' >&2; exit 127"],
+  ] as const) {
+    test(`a QEMU that ${title} is no verdict about KVM: the next boot asks again`, async () => {
+      using host = new Host();
+      const probe = host.probe(script);
+      assert.equal((await probeKvm(probe, never)).works, false);
+      assert.equal(findKvmVerdict(probe.cacheFile, probe.version), undefined);
+      assert.equal((await probeKvm(probe, never)).booted, true);
+    });
+  }
+
+  test(
+    "needs no boot where hearthd may not open the device, and keeps no answer",
+    { skip: IS_ROOT },
+    async () => {
+      using host = new Host();
+      const kvmDevice = join(host.folder, "device");
+      writeFileSync(kvmDevice, "", { mode: 0o000 });
+      const probe = host.probe("exit 1", { kvmDevice });
+      const { works, reason, booted } = await probeKvm(probe, never);
+      assert.deepEqual({ works, booted }, { works: false, booted: false });
+      assert.match(reason, /may not open .*device \(EACCES\)/);
+      assert.equal(existsSync(probe.cacheFile), false);
+    },
+  );
+
+  test("asks again a day after a no, as the host may have been overloaded", async () => {
+    using host = new Host();
+    let now = 1_000_000;
+    const probe = host.probe("echo 'no kvm' >&2; exit 1", { now: () => now });
+    assert.equal((await probeKvm(probe, never)).booted, true);
+    now += 23 * 3_600_000;
+    assert.equal((await probeKvm(probe, never)).booted, false);
+    now += 2 * 3_600_000;
+    assert.equal((await probeKvm(probe, never)).booted, true);
+  });
+
+  test("asks again after a reboot that followed a no", async () => {
+    using host = new Host();
+    const probe = host.probe("echo 'no kvm' >&2; exit 1");
+    await probeKvm(probe, never);
+    const kept = JSON.parse(readFileSync(probe.cacheFile, "utf8")) as object;
+    writeFileSync(probe.cacheFile, JSON.stringify({ ...kept, bootId: "another" }));
     assert.equal((await probeKvm(probe, never)).booted, true);
   });
 

@@ -1,16 +1,30 @@
 /**
  * Whether KVM works, found out by booting a kernel with it. Opening /dev/kvm proves nothing: there are hosts
  * whose /dev/kvm answers every question and runs no stock kernel. The answer is kept until the host's kernel,
- * its CPU or QEMU change.
+ * its CPU, KVM's nesting or QEMU change.
+ *
+ * A "no" is kept only when it is KVM's: QEMU ran the guest in vain, or named KVM as the reason. A device that hearthd
+ * may not open, a full disk or a QEMU that was killed are passing, and asked about again. As a host that is overloaded
+ * looks like a guest that hangs, a "no" is kept for a day, and not beyond a reboot.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
-import { errorChain } from "#base/error.ts";
+import { errorChain, toHearthError } from "#base/error.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
+import { hostBootId } from "#host/procfs.ts";
 import { readTail, sizeOf } from "#host/bounded-file.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
@@ -36,7 +50,11 @@ export type KvmProbe = {
   readonly kvmDevice?: string | undefined;
   /** How long the guest may print nothing. */
   readonly silenceMs?: number | undefined;
+  readonly now?: (() => number) | undefined;
 };
+
+/** Why no guest booted, and whether that was KVM. */
+type Failure = { readonly why: string; readonly ofKvm: boolean };
 
 /** The agent begins all its lines on the console so. */
 const AGENT_LINE = /^hearth: /m;
@@ -46,46 +64,73 @@ const DEADLINE_MS = 120_000;
 /** Lines from the kernel's very first instructions on, so that a slow one is told from one that hangs. */
 const TALKATIVE = ["earlyprintk=ttyS0", "loglevel=7"];
 const LOOK_EVERY_MS = 20;
+const REFUSAL_KEPT_MS = 24 * 3_600_000;
+/** What QEMU says when KVM is the reason; with the words after it the reason is another. */
+const NAMES_KVM = /\bkvm\b|\bMSR\b/i;
+const PASSING =
+  /permission denied|not permitted|no space left|cannot allocate|out of memory|too many open|temporarily|busy/i;
+/** KVM's modules, and whether each lets guests have KVM themselves. */
+const NESTING = ["kvm_intel", "kvm_amd"].map((module) => `/sys/module/${module}/parameters/nested`);
 const TAIL_BYTES = 64 * 1024;
 const MEMORY_BYTES = 256 * 1024 ** 2;
 
-/** Boots at most once per host; never throws for a KVM that does not work. @throws the reason of `signal`. */
+/**
+ * Boots at most once per host and day; never throws for a KVM that does not work.
+ * @throws the reason of `signal`
+ */
 export async function probeKvm(probe: KvmProbe, signal: AbortSignal): Promise<KvmVerdict> {
   const device = probe.kvmDevice ?? "/dev/kvm";
-  if (!existsSync(device)) return { works: false, reason: `This host has no ${device}.`, booted: false };
+  const denial = kvmDeviceDenial(device);
+  if (denial !== undefined) return { works: false, reason: denial, booted: false };
   const key = kvmKey(probe.version);
-  const kept = readVerdict(probe.cacheFile, key);
-  if (kept !== undefined) return { ...kept, booted: false };
+  const nowMs = (probe.now ?? Date.now)();
+  const kept = readVerdict(probe.cacheFile, key, nowMs);
+  if (kept !== undefined) return { works: kept.works, reason: kept.reason, booted: false };
   const failure = await bootWithKvm(probe, signal);
   signal.throwIfAborted();
   const works = failure === undefined;
   const reason = works
     ? `A guest booted with ${device}.`
-    : `${device} is there, but no guest boots with it: ${failure}`;
-  writeVerdict(probe.cacheFile, key, { works, reason });
+    : `${device} is there, but no guest boots with it: ${failure.why}`;
+  if (works || failure.ofKvm) writeVerdict(probe.cacheFile, key, { works, reason, atMs: nowMs });
   return { works, reason, booted: true };
+}
+
+/** Why hearthd cannot use the device; undefined when it can open it, which proves nothing yet. */
+export function kvmDeviceDenial(device: string): string | undefined {
+  if (!existsSync(device)) return `This host has no ${device}.`;
+  try {
+    accessSync(device, constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `hearthd may not open ${device} (${(error as NodeJS.ErrnoException).code}).`;
+  }
 }
 
 /** The kept answer, without a boot; undefined when nobody has asked on this host. */
 export function findKvmVerdict(cacheFile: string, version: string): KvmVerdict | undefined {
-  const kept = readVerdict(cacheFile, kvmKey(version));
-  return kept === undefined ? undefined : { ...kept, booted: false };
+  const kept = readVerdict(cacheFile, kvmKey(version), Date.now());
+  return kept === undefined ? undefined : { works: kept.works, reason: kept.reason, booted: false };
 }
 
 /** What the answer depends on. */
 function kvmKey(version: string): string {
   const cpu = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
+  const nesting = NESTING.map((path) => (existsSync(path) ? readFileSync(path, "utf8").trim() : ""));
   return createHash("sha256")
-    .update(JSON.stringify([release(), cpu, version]))
+    .update(JSON.stringify([release(), cpu, version, nesting]))
     .digest("hex");
 }
 
-type Kept = { readonly works: boolean; readonly reason: string };
+type Kept = { readonly works: boolean; readonly reason: string; readonly atMs: number };
 
-function readVerdict(path: string, key: string): Kept | undefined {
+function readVerdict(path: string, key: string, nowMs: number): Kept | undefined {
   try {
-    const { key: ofKey, works, reason } = JSON.parse(readFileSync(path, "utf8"));
-    return ofKey === key && typeof works === "boolean" ? { works, reason: String(reason) } : undefined;
+    const { key: ofKey, works, reason, atMs, bootId } = JSON.parse(readFileSync(path, "utf8"));
+    if (ofKey !== key || typeof works !== "boolean") return undefined;
+    const ageMs = nowMs - Number(atMs);
+    const holds = works || (bootId === hostBootId() && ageMs >= 0 && ageMs < REFUSAL_KEPT_MS);
+    return holds ? { works, reason: String(reason), atMs: Number(atMs) } : undefined;
   } catch {
     return undefined; // Missing or broken: the worst is one boot more.
   }
@@ -93,13 +138,18 @@ function readVerdict(path: string, key: string): Kept | undefined {
 
 function writeVerdict(path: string, key: string, verdict: Kept): void {
   const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, `${JSON.stringify({ key, ...verdict })}\n`, { mode: 0o600 });
+  writeFileSync(draft, `${JSON.stringify({ key, ...verdict, bootId: hostBootId() })}\n`, { mode: 0o600 });
   renameSync(draft, path);
 }
 
 /** Undefined when the guest's first line came; otherwise why it did not. */
-async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string | undefined> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
+async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failure | undefined> {
+  let folder: string;
+  try {
+    folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
+  } catch (error) {
+    return { why: `${errorChain(error).replace(/\.$/, "")}.`, ofKvm: false };
+  }
   const silenceMs = probe.silenceMs ?? SILENCE_MS;
   const either = AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]);
   const timing = { startDeadlineMs: silenceMs };
@@ -116,8 +166,11 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<string
       await driver.stop(handle, "kill", new AbortController().signal);
     }
   } catch (error) {
-    if (either.aborted) return `it was not up after ${DEADLINE_MS} ms.`;
-    return `${errorChain(error).replace(/\.$/, "")}.`;
+    if (either.aborted) return { why: `it was not up after ${DEADLINE_MS} ms.`, ofKvm: true };
+    const why = errorChain(error);
+    const { code } = toHearthError(error);
+    const named = code === "vmm.failed" && NAMES_KVM.test(withoutPaths(why)) && !PASSING.test(why);
+    return { why: `${why.replace(/\.$/, "")}.`, ofKvm: named || code === "vmm.unresponsive" };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -134,7 +187,7 @@ async function firstLine(
   { isThere, heard, silenceMs }: Listening,
   ended: Promise<VmExit>,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<Failure | undefined> {
   let exit: VmExit | undefined;
   void noteExit();
   async function noteExit(): Promise<void> {
@@ -144,12 +197,23 @@ async function firstLine(
   let heardMs = performance.now();
   while (!isThere()) {
     if (heard() !== bytes) [bytes, heardMs] = [heard(), performance.now()];
-    if (performance.now() - heardMs > silenceMs) return `it was silent for ${silenceMs} ms.`;
-    if (exit !== undefined) return `QEMU ended with ${exit.signal ?? `code ${exit.code}`}.`;
+    if (performance.now() - heardMs > silenceMs)
+      return { why: `it was silent for ${silenceMs} ms.`, ofKvm: true };
+    // Nobody but the host kills it: it had no memory left, for one.
+    if (exit !== undefined)
+      return {
+        why: `QEMU ended with ${exit.signal ?? `code ${exit.code}`}.`,
+        ofKvm: exit.signal !== "SIGKILL" && exit.signal !== "SIGTERM",
+      };
     signal.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
   return undefined;
+}
+
+/** Names of our own files do not speak of KVM. */
+function withoutPaths(text: string): string {
+  return text.replace(/\S*\/\S*/g, "");
 }
 
 function probePlan(probe: KvmProbe, folder: string) {

@@ -87,8 +87,11 @@ export class QemuDriver implements VmDriver {
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
-    const accel = typeof this.#accel === "string" ? this.#accel : await this.#accel.accelSoFar(signal);
-    return qemuFeatures(this.#program, accel, signal);
+    if (typeof this.#accel === "string") return qemuFeatures(this.#program, this.#accel, signal);
+    const { accel, assumed } = await this.#accel.accelSoFar(signal);
+    const features = await qemuFeatures(this.#program, accel, signal);
+    // What emulation lacks is said when a guest has shown that there is no other way.
+    return assumed ? { ...features, accelAssumed: true, weaknesses: [] } : features;
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
