@@ -151,7 +151,11 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
     vmm: driver && handle && { driver, handle },
     guest: handle && (await connectForStop(host, handle, flow)),
     ended: watching.ended,
-    commit: (exit: VmExit) => host.store.setState(vm.id, afterStop(plan, exit)),
+    commit: (exit: VmExit) =>
+      host.store.transaction(() => {
+        host.store.setState(vm.id, afterStop(plan, exit));
+        host.journals.end("stop", vm.id);
+      }),
   };
   await finishFlow(STOP_VM, context, flow.steps, journal);
 }

@@ -92,7 +92,8 @@ async function takeBackStop(host: Host, vm: VmRecord): Promise<void> {
 
 /** VMs of clients that went away with the last hearthd, and those that were to go when they do not run. */
 async function removeBound(host: Host, vms: Vms): Promise<void> {
-  for (const vm of host.store.listBound()) {
+  const bound = host.store.listBound();
+  for (const vm of bound) {
     // A fork that has never run is nothing without the others.
     const isHalf = vm.spec.origin !== undefined && neverRan(vm.state);
     if (vm.spec.autoRemove || isHalf) await removeOne(host, vms, vm);
@@ -100,7 +101,8 @@ async function removeBound(host: Host, vms: Vms): Promise<void> {
   }
   for (const vm of host.store.listVms()) {
     const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
-    if (vm.spec.autoRemove && ended) await removeOne(host, vms, vm);
+    const isNew = bound.every(({ id }) => id !== vm.id);
+    if (vm.spec.autoRemove && ended && isNew) await removeOne(host, vms, vm);
   }
 }
 

@@ -47,7 +47,10 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
     const failure = toHearthError(error);
     running.drop(vm.id);
     const before = { ...vm, state: stateBefore(host, vm.id, back, how.fresh) };
-    loop.send(afterFailure(parts, before, start, failure, call));
+    loop.send(afterFailure(parts, before, start, failure, call), () => {
+      // A commit that failed may have been done all the same.
+      if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
+    });
     const { state } = loop;
     // As long as the start is not undone, nobody knows what its memory is worth.
     const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";

@@ -28,8 +28,10 @@ export async function stopVm(parts: StartParts, vm: VmRecord, plan: StopPlan, ca
     ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
     commit: (exit: VmExit) => {
       running.drop(vm.id);
-      if (suspendedTo === undefined) loop.send({ type: "vmm-exited", exit });
-      else loop.send({ type: "suspended", snapshot: suspendedTo, atMs: host.now() });
+      // Also of an earlier stop that had failed.
+      const end = (): void => host.journals.end("stop", vm.id);
+      if (suspendedTo === undefined) loop.send({ type: "vmm-exited", exit }, end);
+      else loop.send({ type: "suspended", snapshot: suspendedTo, atMs: host.now() }, end);
     },
   };
   await runJournaled(host, STOP_VM, vm.id, plan, context, call);

@@ -102,9 +102,24 @@ export class VmActions {
   async remove(vm: VmRecord, call: Call): Promise<void> {
     const host = this.host;
     this.running.drop(vm.id);
-    await runJournaled(host, REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
+    try {
+      await runJournaled(host, REMOVE_VM, vm.id, {}, { host, id: vm.id }, call);
+    } catch (error) {
+      this.#notRemoved(vm, error);
+      throw error;
+    }
     this.loops.drop(vm.id);
     this.publish(vm, { type: "vm.removed", atMs: host.now(), id: vm.id, name: vm.name });
+  }
+
+  /** Its disk may be gone already: nothing is to be done to it but to remove the rest. */
+  #notRemoved({ id, name }: VmRecord, error: unknown): void {
+    const message = `The removal of ${name} did not finish: ${errorBody(error).message}`;
+    const failure = { code: "vm.unclean", message } as const;
+    const atMs = this.host.now();
+    const loop = this.loops.of(id);
+    if (handleOf(loop.state) === undefined) loop.send({ type: "broke", ...failure, atMs });
+    else loop.send({ type: "vmm-exited", exit: { reason: "unseen", atMs }, failure });
   }
 
   /** When a VM was last used is worth less than the use: on a full disk it stays as it was. L2. */

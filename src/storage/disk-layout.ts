@@ -39,7 +39,7 @@ export function findDisk(folder: string): LayeredDisk {
 
 /** Whether there is a disk in the folder, or the layers of one that a crash has left without its top. */
 export function hasDisk(folder: string): boolean {
-  return existsSync(findDisk(folder).path) || layersIn(folder).length > 0;
+  return existsSync(folder) && (existsSync(findDisk(folder).path) || layersIn(folder).length > 0);
 }
 
 /** Frozen layers that are in use. A raw layer lies on nothing: what is below it was made into it, and is on its way out. */

@@ -8,6 +8,7 @@ import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 import { Life } from "#testing/life.ts";
+import type { When } from "#testing/life.ts";
 
 export type CrashStory = {
   /** Of every hearthd of this machine. */
@@ -65,6 +66,49 @@ export function crashTwiceTest(promise: string, story: CrashStory): void {
     }
     assert.deepEqual(broken, []);
   });
+}
+
+/**
+ * The same without a death: each effect of `act` fails once, before it happens and after, in a hearthd that lives on
+ * and ends in order. No VM has two VMMs then, and the next hearthd finds all in order.
+ */
+export function failTest(promise: string, story: CrashStory): void {
+  test(promise, async () => {
+    const effects = await effectsOf(story);
+    const broken: string[] = [];
+    for (const [index, effect] of effects.entries()) {
+      for (const when of ["before", "after"] as const) {
+        try {
+          using machine = new FakeMachine();
+          await failIn(story, machine, index, when);
+          await assertNextIsFine(story, machine);
+        } catch (error) {
+          broken.push(`${index}, ${when} ${effect}: ${errorChain(error)}`);
+        }
+      }
+    }
+    assert.deepEqual(broken, []);
+  });
+}
+
+async function failIn(story: CrashStory, machine: FakeMachine, index: number, when: When): Promise<void> {
+  const life = new Life();
+  const daemon = await new FakeDaemon(machine, { ...story.options, life }).begin();
+  await story.before(daemon);
+  life.watchEffects((effect) => {
+    story.meanwhile?.(effect, machine);
+    return false;
+  });
+  life.failAt(index, when);
+  try {
+    await story.act(daemon);
+  } catch (error) {
+    assert.ok(life.hasFailed, `it fails of nothing but the fault, and not of ${errorChain(error)}`);
+  }
+  // What another effect is a part of has begun before that was done: there is no fault before it.
+  assert.ok(life.hasFailed || when === "before", "it comes to the fault");
+  assertNoSecondVmm(machine);
+  await daemon.end();
 }
 
 async function effectsOf(story: CrashStory): Promise<readonly string[]> {
@@ -136,8 +180,7 @@ async function assertInOrder({ host }: FakeDaemon): Promise<void> {
     "nothing that hearthd made for itself is left",
   );
   for (const vm of vms) assertRests(host, vm);
-  const running = new Set(machine.vmms.running().map(({ plan }) => plan.id as string));
-  assert.equal(machine.vmms.running().length, running.size, "no VM has two VMMs");
+  const running = assertNoSecondVmm(machine);
   assert.deepEqual([...machine.walls.uids.keys()].toSorted(), [...running].toSorted(), "uids");
   assert.deepEqual([...machine.walls.cgroups].toSorted(), [...running].toSorted(), "cgroups");
   const rows = snapshots.list();
@@ -153,6 +196,13 @@ async function assertInOrder({ host }: FakeDaemon): Promise<void> {
     const { state } = store.getVm(vmId);
     assert.ok(state.phase === "suspended" && state.snapshot === id, "a memory is there for who sleeps");
   }
+}
+
+/** @returns the ids of the VMs that have a VMM */
+function assertNoSecondVmm({ vmms }: FakeMachine): ReadonlySet<string> {
+  const running = new Set(vmms.running().map(({ plan }) => plan.id as string));
+  assert.equal(vmms.running().length, running.size, "no VM has two VMMs");
+  return running;
 }
 
 /** It runs, or can be made to, and its VMM is as its row says. */

@@ -242,11 +242,16 @@ class MortalJournals extends Journals {
   }
 
   override open(...args: Parameters<Journals["open"]>): Journal & Disposable {
+    this.#life.will(`journal: ${args[1]} begins`);
     const journal = super.open(...args);
     this.#life.did(`journal: ${args[1]} begins`);
     return {
-      write: (step, event) => journal.write(step, event),
+      write: (step, event) => {
+        this.#life.will(journalled(args[1], step, event));
+        journal.write(step, event);
+      },
       [Symbol.dispose]: () => {
+        this.#life.will(`journal: ${args[1]} ends`);
         journal[Symbol.dispose]();
         this.#life.did(`journal: ${args[1]} ends`);
       },

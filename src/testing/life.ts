@@ -11,6 +11,8 @@ export class Dead extends Error {
   }
 }
 
+export type When = "before" | "after";
+
 export class Life {
   /** What it has done to the host since `watchEffects`, in order. */
   readonly effects: string[] = [];
@@ -19,6 +21,7 @@ export class Life {
   readonly #end: () => void;
   #isOver = false;
   #isLast: ((effect: string, index: number) => boolean) | undefined;
+  #fault: { readonly index: number; readonly when: When } | undefined;
 
   constructor() {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -35,11 +38,33 @@ export class Life {
     this.#isLast = isLast;
   }
 
+  /** The effect of this index, counted since `watchEffects`, fails once: it throws before it happens, or after. */
+  failAt(index: number, when: When): void {
+    this.#fault = { index, when };
+  }
+
+  /** Whether the fault of `failAt` is over. */
+  get hasFailed(): boolean {
+    return this.#fault === undefined;
+  }
+
+  /** Called before an effect. */
+  will(effect: string): void {
+    if (this.#isLast !== undefined) this.#throwIf(this.effects.length, "before", effect);
+  }
+
   did(effect: string): void {
     this.assertAlive();
     if (this.#isLast === undefined) return;
     this.effects.push(effect);
     if (this.#isLast(effect, this.effects.length - 1)) this.end();
+    this.#throwIf(this.effects.length - 1, "after", effect);
+  }
+
+  #throwIf(index: number, when: When, effect: string): void {
+    if (this.#fault?.index !== index || this.#fault.when !== when) return;
+    this.#fault = undefined;
+    throw new Error(`injected ${when} ${effect}`);
   }
 
   /** @throws Dead */
@@ -81,9 +106,10 @@ export function mortal<Part extends object>(
       if (typeof value !== "function") return value;
       return (...args: unknown[]): unknown => {
         if (!ALWAYS.has(key)) life.assertAlive();
+        const did = `${name}.${String(key)}`;
+        if (isEffect.has(key)) life.will(did);
         const result: unknown = Reflect.apply(value, target, args);
         if (!isEffect.has(key)) return result;
-        const did = `${name}.${String(key)}`;
         if (!(result instanceof Promise)) return (life.did(did), result);
         return result.then((answer: unknown) => (life.did(did), answer));
       };

@@ -37,7 +37,8 @@ export async function runJournaled<Context>(
   } catch (error) {
     log.event("flow.failed", { flow: flow.kind, vm: id, error });
     if (left.length > 0) throw uncleanError(flow.kind, left, error);
-    close();
+    // What cannot be undone is finished by the next hearthd, if nobody asks for it again.
+    if (flow.afterCrash === "unwind") close();
     throw error;
   }
   close();

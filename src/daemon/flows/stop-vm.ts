@@ -52,6 +52,7 @@ export const STOP_VM: Flow<StopContext> = {
     },
     {
       name: "commit",
+      endsJournal: true,
       run: async ({ host, commit, exit }) => commit(exit ?? { reason: "unseen", atMs: host.now() }),
     },
   ],
