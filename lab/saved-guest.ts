@@ -78,7 +78,8 @@ export class SavedGuest {
     const agent = await reachAgent(handle, { deadlineMs: DEADLINE_MS }, signal);
     const own = plan.disks.find(({ readOnly }) => !readOnly)?.path ?? "";
     const hooks = {
-      quiesce: async () => void (await agent.freeze({ flush: false, timeoutMs: FREEZE_MS }, signal)),
+      quiesce: async () =>
+        void (await agent.freeze({ flush: false, timeoutMs: FREEZE_MS, untilThaw: true }, signal)),
       halted: () => copyDisk(own, this.#disk),
     };
     await this.#driver.snapshotter.save(handle, this.#saved, hooks, signal);

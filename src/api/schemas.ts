@@ -182,6 +182,8 @@ export const vmSchema = z
     isolationInForce: isolationInForceSchema.optional(),
     /** What this host does not guarantee for this VM, in sentences. */
     weaknesses: z.array(z.string()),
+    /** What the guest could not set of its identity when it started, in its own words. */
+    guestWarnings: z.array(z.string()),
     createdAtMs: z.int(),
     updatedAtMs: z.int(),
     lastUsedAtMs: z.int(),

@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   "vm.busy": { status: 409, exit: 1 },
   "vm.boot_failed": { status: 500, exit: 1 },
   "vm.unclean": { status: 500, exit: 1 },
+  "vm.identity_failed": { status: 500, exit: 1 },
   "vm.gone": { status: 410, exit: 1 },
   "vmm.failed": { status: 500, exit: 1 },
   "vmm.install_failed": { status: 500, exit: 1 },

@@ -22,6 +22,7 @@ export type LogEvent = {
   "vm.restore_retried": { snapshot: string; error: unknown };
   "vm.freeze_warned": { warning: string };
   "vm.thaw_warned": { warning: string };
+  "vm.identity_warned": { warning: string };
   "vm.idle": Record<never, never>;
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };

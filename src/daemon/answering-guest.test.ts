@@ -75,7 +75,7 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
     await vms.pause("web", vms.background());
     host.guestFaults.silent = "connection";
     assert.equal((await vms.resume("web", vms.background())).state.phase, "running");
-    assert.equal(host.machine.vmm("web").guest.calls.at(-1), "configure", "it was told the time");
+    assert.equal(host.machine.vmm("web").guest.calls.at(-1), "thaw", "it was told the time");
     assert.equal(await exec(daemon), 0);
   });
 

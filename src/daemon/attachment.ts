@@ -2,6 +2,7 @@
  * What hearthd holds of one VMM while it runs: the watch, the agent's connection, the clock of its lifetime.
  * It can be let go without a trace; the VMM does not notice.
  */
+import { toHearthError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
 import { AGENT_PATIENCE, agentUnreachable, isAnswering, watchGuest } from "#daemon/answering-guest.ts";
 import type { AgentPatience } from "#daemon/answering-guest.ts";
@@ -31,6 +32,7 @@ export class Attachment {
   #guest: Promise<Guest> | undefined;
   #connected: Guest | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #owed: ((guest: Guest, signal: AbortSignal) => Promise<void>) | undefined;
 
   constructor(driver: VmDriver, handle: VmHandle, guests: Guests, on: AttachmentEvents, log: Log) {
     this.handle = handle;
@@ -68,6 +70,13 @@ export class Attachment {
       (connected) => this.keepGuest(connected),
       () => (this.#guest = undefined), // We have let go; whoever waited has got the error.
     );
+  }
+
+  /**
+   * Has `act` done on the next connection to the agent, before anybody else gets it, and on the one after if it fails.
+   */
+  owe(act: (guest: Guest, signal: AbortSignal) => Promise<void>): void {
+    this.#owed = act;
   }
 
   /** Gives up the connection for a new one; calls on it end with an error. */
@@ -172,10 +181,35 @@ export class Attachment {
     this.connectGuest();
   }
 
+  async #payTo(guest: Guest): Promise<void> {
+    const act = this.#owed;
+    if (act === undefined) return;
+    try {
+      await act(
+        guest,
+        AbortSignal.any([this.#detached.signal, AbortSignal.timeout(this.#patience.answerMs)]),
+      );
+      if (this.#owed === act) this.#owed = undefined;
+    } catch (error) {
+      const { code } = toHearthError(error);
+      if (code !== "agent.failed") {
+        guest.close();
+        throw error;
+      }
+      this.#log.event("agent.disconnected", { error }); // An agent that refuses is still of use for other calls.
+    }
+  }
+
   async #reach(): Promise<Guest> {
     for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS.last)) {
       try {
-        return await this.#guests.waitFor(this.handle, this.#patience.connectMs, this.#detached.signal);
+        const guest = await this.#guests.waitFor(
+          this.handle,
+          this.#patience.connectMs,
+          this.#detached.signal,
+        );
+        await this.#payTo(guest);
+        return guest;
       } catch (error) {
         if (this.#detached.signal.aborted) throw error;
         await pause(pauseMs, this.#detached.signal);

@@ -2,7 +2,7 @@
 import { HearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
-import type { Host } from "#daemon/host.ts";
+import type { Guest, Host } from "#daemon/host.ts";
 import { assertSaves, OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -121,21 +121,29 @@ export async function letGoOn(host: Host, vm: VmRecord): Promise<void> {
 
 async function freeze({ host, vm, attachment }: HeldVm, flush: boolean, signal: AbortSignal) {
   const warnings = await attachment.ask(
-    (guest, inTime) => guest.freeze({ flush, timeoutMs: FREEZE_MS / 2 }, inTime),
+    (guest, inTime) => guest.freeze({ flush, timeoutMs: FREEZE_MS / 2, untilThaw: !flush }, inTime),
     signal,
     flush ? FLUSH_MS : undefined,
   );
   for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.freeze_warned", { warning });
 }
 
-/** The agent lets go by itself in half a minute, so that one that is not heard is no reason to fail. */
+/**
+ * Thaws the guest. It does not thaw by itself while memory is saved, so an agent that is not heard now is told as soon
+ * as it is connected again; that is no reason to fail.
+ */
 async function thaw({ host, vm, attachment }: HeldVm): Promise<void> {
+  const thawOn = async (guest: Guest, inTime: AbortSignal): Promise<void> => {
+    const warnings = await guest.thaw(host.now(), inTime);
+    for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
+  };
   const { signal } = new AbortController(); // Also for a caller that has left.
   try {
-    const warnings = await attachment.ask((guest, inTime) => guest.thaw(host.now(), inTime), signal);
-    for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
+    await attachment.ask(thawOn, signal);
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+    attachment.owe(thawOn);
+    attachment.renewGuest();
   }
 }
 

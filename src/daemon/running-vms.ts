@@ -89,6 +89,8 @@ export class RunningVms {
     const attachment = this.attach(vm.id, handle);
     this.keep(vm.id, attachment);
     this.armLifetime(vm);
+    // The last hearthd may have ended while it saved this VM: a guest that was frozen for that waits for a host.
+    attachment.owe(async (guest, signal) => void (await guest.thaw(this.#host.now(), signal)));
     attachment.connectGuest();
   }
 

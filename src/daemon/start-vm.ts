@@ -102,7 +102,7 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
   const { onProgress, signal } = call;
   const driver = await chooseDriver(host, vm.spec, signal);
   const origin = await chooseOrigin(host, vm, driver, how, signal);
-  return {
+  const start: Start = {
     vm,
     driver,
     onProgress,
@@ -111,7 +111,7 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
     retire: (template) => dropTemplate(host, template),
     attach: (handle: VmHandle) => running.attach(vm.id, handle),
     commit: (attachment: Attachment) => {
-      const { handle } = attachment;
+      const handle = { ...attachment.handle, guestWarnings: start.guestWarnings ?? [] };
       running.keep(vm.id, attachment);
       // From now on its disk is its own, what it came from is history, and nothing is to be undone.
       loop.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
@@ -121,4 +121,5 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
       touchSnapshot(host, vm.id, handle.snapshot);
     },
   };
+  return start;
 }

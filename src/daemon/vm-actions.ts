@@ -1,9 +1,9 @@
 /** What is done to a VM once it is known to be allowed: by `Vms`, alone on its VM. */
 import { errorBody, toHearthError } from "#base/error.ts";
 import type { ApiEvent } from "#api/events.ts";
-import { guestIdentity } from "#daemon/boot-plan.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
+import { logWarnings } from "#daemon/guest-warnings.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Host } from "#daemon/host.ts";
@@ -54,11 +54,13 @@ export class VmActions {
     return { host: this.host, running: this.running, loop: this.loops.of(id) };
   }
 
-  /** A guest that stood still does not know for how long. One that does not answer is told at its next start. */
+  /** Sets the clock of a guest that was paused. A guest that does not answer is told the time at its next start. */
   async tellTime(vm: VmRecord, signal: AbortSignal): Promise<void> {
     try {
-      const identity = await guestIdentity(this.host, vm, false, signal);
-      await this.running.find(vm.id)?.ask((guest, inTime) => guest.configure(identity, inTime), signal);
+      const warnings = await this.running
+        .find(vm.id)
+        ?.ask((guest, inTime) => guest.thaw(this.host.now(), inTime), signal);
+      logWarnings(this.host, vm.id, warnings ?? []);
     } catch (error) {
       signal.throwIfAborted();
       this.host.log.child({ vm: vm.id }).event("agent.disconnected", { error });

@@ -23,7 +23,8 @@ export type VmEvent =
   /** A VM without a VMM is not as it should be, and says why. */
   | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
   | { readonly type: "paused" }
-  | { readonly type: "resumed" }
+  /** `guestWarnings`: the guest was given another identity on the way. */
+  | { readonly type: "resumed"; readonly guestWarnings?: readonly string[] | undefined }
   | { readonly type: "stop-asked" }
   /** The VMM is gone; its guest's memory is in that snapshot. */
   | { readonly type: "suspended"; readonly snapshot: SnapshotId; readonly atMs: number }
@@ -52,7 +53,7 @@ export function decide(state: VmState, event: VmEvent): VmState {
     case "paused":
       return state.phase === "running" ? { ...state, phase: "paused" } : state;
     case "resumed":
-      return state.phase === "paused" ? { ...state, phase: "running" } : state;
+      return state.phase === "paused" ? resumed(state, event.guestWarnings) : state;
     case "stop-asked":
       return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
     case "suspended":
@@ -69,6 +70,11 @@ export function decide(state: VmState, event: VmEvent): VmState {
 function failed(why: VmFailure & { readonly atMs: number }, hasNeverRun: boolean): VmState {
   const { code, message, atMs } = why;
   return { phase: "failed", code, message, atMs, ...(hasNeverRun && { neverRan: true }) };
+}
+
+function resumed(state: VmState & { phase: "paused" }, guestWarnings?: readonly string[]): VmState {
+  const handle = guestWarnings === undefined ? state.handle : { ...state.handle, guestWarnings };
+  return { ...state, phase: "running", handle };
 }
 
 function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {

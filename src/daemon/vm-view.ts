@@ -74,6 +74,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
       ...(handle?.snapshot === undefined ? [] : (features?.snapshots?.weaknesses ?? [])),
       ...(handle?.isolation?.gaps ?? []),
     ],
+    guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
     lastUsedAtMs: vm.lastUsedAtMs,

@@ -16,6 +16,7 @@ import type { StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/complete-spec.ts";
 import { guestIdentity } from "#daemon/boot-plan.ts";
+import { logWarnings } from "#daemon/guest-warnings.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import type { HeldVm } from "#daemon/hold-vm.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/lacking-features.ts";
@@ -214,12 +215,13 @@ export class Vms {
         throw new HearthError("vm.gone", "The VM that waited is gone.");
       await driverOf(host, handle.driver).resume(handle, signal);
       const identity = await guestIdentity(host, vm, true, signal);
-      await attachment.ask((guest, inTime) => guest.configure(identity, inTime), signal);
+      const { warnings } = await attachment.ask((guest, inTime) => guest.configure(identity, inTime), signal);
+      logWarnings(host, id, warnings);
       // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
       host.store.transaction(() => {
         host.store.claimVm(id, as);
         this.#actions.publish(vm, { type: "vm.created", atMs: host.now(), id, name: vm.name });
-        this.#actions.loops.of(id).send({ type: "resumed" });
+        this.#actions.loops.of(id).send({ type: "resumed", guestWarnings: warnings });
       });
       this.#actions.running.armLifetime(host.store.getVm(id));
     });

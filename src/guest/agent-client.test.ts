@@ -9,6 +9,7 @@ import { test, type TestContext } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { HearthError, type ErrorCode } from "#base/error.ts";
 import { connectAgent, type ExecEvent } from "#guest/agent-client.ts";
+import { IdentityNotRenewedSchema } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
 import { waitForAgent } from "#guest/wait-for-agent.ts";
 import { startScriptedAgent, type AgentScript } from "#testing/scripted-agent.ts";
 
@@ -120,17 +121,17 @@ test("warnings of a guest that is held are bounded and safe, and it says that it
   const asked: unknown[] = [];
   const { agent } = await connected(t, {
     answers: {
-      freeze: ({ flush, timeoutMs }) => {
-        asked.push({ flush, timeoutMs });
+      freeze: ({ flush, timeoutMs, untilThaw }) => {
+        asked.push({ flush, timeoutMs, untilThaw });
         return { warnings: Array.from({ length: 60 }, () => "\x1b".repeat(400)) };
       },
       info: () => ({ frozen: true }),
     },
   });
-  const warnings = await agent.freeze({ flush: true, timeoutMs: 1_500.4 }, soon());
+  const warnings = await agent.freeze({ flush: true, timeoutMs: 1_500.4, untilThaw: true }, soon());
   assert.equal(warnings.length, 50);
   assert.match(warnings[0] ?? "", /^(\\u\{1b\})+/);
-  assert.deepEqual(asked, [{ flush: true, timeoutMs: 1_500n }]);
+  assert.deepEqual(asked, [{ flush: true, timeoutMs: 1_500n, untilThaw: true }]);
   assert.equal((await agent.info(soon())).frozen, true);
 });
 
@@ -144,11 +145,14 @@ test("a guest that cannot be held fails with the agent's own sentence", async (t
       },
     },
   });
-  await assert.rejects(agent.freeze({ flush: false, timeoutMs: 1 }, soon()), (error: HearthError) => {
-    failsWith("agent.failed")(error);
-    assert.match(error.message, /does not stand still/);
-    return true;
-  });
+  await assert.rejects(
+    agent.freeze({ flush: false, timeoutMs: 1, untilThaw: false }, soon()),
+    (error: HearthError) => {
+      failsWith("agent.failed")(error);
+      assert.match(error.message, /does not stand still/);
+      return true;
+    },
+  );
 });
 
 test("a restored guest is told so, with its network card's address", async (t) => {
@@ -170,6 +174,56 @@ test("a restored guest is told so, with its network card's address", async (t) =
     { restored: false, mac: "" },
     { restored: true, mac },
   ]);
+});
+
+const RESTORED = {
+  hostname: "a",
+  entropy: new Uint8Array(),
+  env: {},
+  command: [],
+  mounts: [],
+  restored: true,
+};
+
+test("what a restored guest could not renew is an error that names the parts, bounded and safe to print", async (t) => {
+  const failures = [
+    { part: "entropy", reason: "RNDADDENTROPY: \x1b[2J" },
+    { part: "\x1b[31m", reason: "x".repeat(10_000) },
+    ...Array.from({ length: 1_000 }, () => ({ part: "more", reason: "" })),
+  ];
+  const { agent } = await connected(t, {
+    answers: {
+      configure: () => {
+        const error = new ConnectError("no", Code.FailedPrecondition, {
+          "hearth-code": "vm.identity_failed",
+        });
+        error.details.push({ desc: IdentityNotRenewedSchema, value: { failures } });
+        throw error;
+      },
+    },
+  });
+  await assert.rejects(agent.configure(RESTORED, soon()), (error: HearthError) => {
+    failsWith("vm.identity_failed")(error);
+    assert.match(
+      error.message,
+      /could not renew its entropy \(RNDADDENTROPY: \\u\{1b\}\[2J\), \\u\{1b\}\[31m \(x+…\), more/,
+    );
+    assert.ok(error.message.length < 1_000);
+    return true;
+  });
+});
+
+test("an agent of an older hearthd, which only warns, does not make a guest another one either", async (t) => {
+  const answer = { warnings: ["The network could not be set up: no eth0"] };
+  const { agent } = await connected(t, { answers: { configure: () => answer } });
+  assert.deepEqual(await agent.configure(RESTORED, soon()), { ...answer, initFollows: false });
+  answer.warnings.push("The entropy could not be added: RNDADDENTROPY: not permitted");
+  await assert.rejects(agent.configure(RESTORED, soon()), {
+    code: "vm.identity_failed",
+    message: /its entropy \(RNDADDENTROPY: not permitted\)/,
+  });
+  const booted = await agent.configure({ ...RESTORED, restored: false }, soon());
+  assert.equal(booted.warnings.length, 2, "one that booted runs all the same");
 });
 
 test("a stream that ends without an exit is an error, and so is what comes after the connection", async (t) => {

@@ -11,6 +11,7 @@ import { dialInGuest, type DialTarget } from "#guest/dial-in-guest.ts";
 import { execInGuest, type ExecEvent, type ExecIo } from "#guest/exec-in-guest.ts";
 import { AgentService } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
 import { configureRequest, nanoseconds, type GuestIdentity } from "#guest/guest-identity.ts";
+import { identityFailureIn } from "#guest/identity-failure.ts";
 import { readGuestReport, type GuestReport } from "#guest/guest-report.ts";
 import { guestText } from "#guest/guest-text.ts";
 import { readTar, writeTar, type TarTarget, type TarWritten } from "#guest/guest-tar.ts";
@@ -24,10 +25,11 @@ export interface AgentClient {
   /** Who answers, and how the guest is. Also the health check. */
   info(signal: AbortSignal): Promise<GuestReport>;
   /**
-   * Idempotent. Resolves with what could not be done, as sentences; the guest runs all the same. At its end, what
-   * `freeze` held goes on.
+   * Gives the guest its identity, mounts its volumes, and thaws what `freeze` froze. Idempotent.
+   * @throws HearthError `vm.identity_failed` when a restored guest could not renew what no two guests may share: its
+   * processes stay frozen, and the caller ends its VMM
    */
-  configure(identity: GuestIdentity, signal: AbortSignal): Promise<readonly string[]>;
+  configure(identity: GuestIdentity, signal: AbortSignal): Promise<Configured>;
   /**
    * Runs a command: `started`, output in order per stream, `exited` as the last. Nothing starts before the
    * first `next()`. Output waits in the guest while nobody asks for the next event. `signal`, and a reader
@@ -50,8 +52,9 @@ export interface AgentClient {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, undefined>;
   /**
-   * Holds every process of the guest but the agent and PID 1; when it fails, none. Idempotent. The guest goes on by
-   * itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as sentences.
+   * Freezes every process of the guest but the agent and PID 1; when it fails, none. Idempotent. Without `untilThaw`
+   * the guest thaws by itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as
+   * sentences.
    */
   freeze(how: FreezeHow, signal: AbortSignal): Promise<readonly string[]>;
   /**
@@ -69,11 +72,23 @@ export interface AgentClient {
   readonly closed: Promise<Error | undefined>;
 }
 
+export type Configured = {
+  /** What could not be done, as sentences; the guest runs all the same. */
+  readonly warnings: readonly string[];
+  /**
+   * The guest's own init starts when this connection is closed. Whoever answers the next one is a service of that init
+   * and is to be configured again.
+   */
+  readonly initFollows: boolean;
+};
+
 export type FreezeHow = {
   /** Write to the disks what programs have written, before they are held. Takes as long as it takes. */
   readonly flush: boolean;
   /** For the processes to stand still. */
   readonly timeoutMs: number;
+  /** Memory is saved meanwhile: the guest does not thaw by itself, because what wakes up may be a copy. */
+  readonly untilThaw: boolean;
 };
 
 export type ShutdownHow = {
@@ -125,8 +140,11 @@ function clientOf(session: AgentSession): AgentClient {
     info: (signal) => ask(signal, async () => readGuestReport(await rpc.info({}, { signal }))),
     configure: (identity, signal) =>
       ask(signal, async () => {
-        const { warnings } = await rpc.configure(configureRequest(identity), { signal });
-        return safeWarnings(warnings);
+        const answer = await rpc.configure(configureRequest(identity), { signal });
+        const warnings = safeWarnings(answer.warnings);
+        const failure = identity.restored === true ? identityFailureIn(warnings) : undefined;
+        if (failure !== undefined) throw failure;
+        return { warnings, initFollows: answer.initFollows };
       }),
     exec: (spec, io, signal) => execInGuest(calls, spec, io, signal),
     signalExec: (id, signalNumber, signal) =>
@@ -136,10 +154,10 @@ function clientOf(session: AgentSession): AgentClient {
     readTar: (path, signal) => readTar(calls, path, signal),
     writeTar: (target, source, signal) => writeTar(calls, target, source, signal),
     dial: (target, source, signal) => dialInGuest(calls, target, source, signal),
-    freeze: ({ flush, timeoutMs }, signal) =>
+    freeze: ({ flush, timeoutMs, untilThaw }, signal) =>
       ask(signal, async () => {
         const { warnings } = await rpc.freeze(
-          { flush, timeoutMs: BigInt(Math.round(timeoutMs)) },
+          { flush, timeoutMs: BigInt(Math.round(timeoutMs)), untilThaw },
           { signal },
         );
         return safeWarnings(warnings);

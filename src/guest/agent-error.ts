@@ -1,6 +1,7 @@
 /** What went wrong in talking with an agent, as errors that a person can act on. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { HearthError, toError, type ErrorCode } from "#base/error.ts";
+import { identityFailure } from "#guest/identity-failure.ts";
 import { guestText } from "#guest/guest-text.ts";
 
 /** The codes that an agent may name in the header `hearth-code`. It has no say about anything else. */
@@ -11,7 +12,7 @@ const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "file.not_found",
   "file.refused",
   "input.invalid",
-  "feature.missing",
+  "vm.identity_failed",
 ]);
 const MESSAGE_MAX_CHARS = 1_000;
 /** What ConnectRPC throws, as an invalid argument, for an answer that broke off between two messages. */
@@ -53,6 +54,10 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
   // The guest chose this text: it is shown, never trusted.
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
   const named = thrown.metadata.get("hearth-code") ?? "";
+  if (named === "vm.identity_failed") {
+    const failure = identityFailure(thrown);
+    if (failure !== undefined) return failure;
+  }
   if (GUEST_CODES.has(named)) return new HearthError(named as ErrorCode, sentence(message));
   if (BROKEN_OFF.test(message)) return unreachable(new Error("Its answer broke off."));
   return byConnectCode(thrown.code, message, thrown);

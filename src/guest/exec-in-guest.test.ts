@@ -200,13 +200,16 @@ test("1,000 commands at once all answer with their own code", async () => {
 test("the real agent says whether its guest is held, until a thaw or the next identity", async () => {
   const frozen = async (): Promise<boolean> => (await agent.info(soon())).frozen;
   assert.equal(await frozen(), false);
-  assert.deepEqual(await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon()), []);
+  assert.deepEqual(await agent.freeze({ flush: false, timeoutMs: 1_000, untilThaw: false }, soon()), []);
   assert.equal(await frozen(), true);
   await agent.thaw(Date.now(), soon());
   await agent.thaw(Date.now(), soon());
   assert.equal(await frozen(), false);
-  await agent.freeze({ flush: false, timeoutMs: 1_000 }, soon());
+  await agent.freeze({ flush: false, timeoutMs: 1_000, untilThaw: false }, soon());
   const identity = { hostname: "a", entropy: new Uint8Array(), env: {}, command: [], mounts: [] };
-  assert.deepEqual(await agent.configure({ ...identity, restored: true }, soon()), []);
+  assert.deepEqual(await agent.configure({ ...identity, restored: true }, soon()), {
+    warnings: [],
+    initFollows: false,
+  });
   assert.equal(await frozen(), false);
 });

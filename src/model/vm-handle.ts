@@ -32,6 +32,8 @@ export type VmHandle = {
   readonly stateDir: string;
   /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */
   readonly saveDir?: string | undefined;
+  /** What the guest could not do of its identity, in its own words, made safe to print. */
+  readonly guestWarnings?: readonly string[] | undefined;
   /** Unix sockets of the VMM, absolute. */
   readonly agentSocket: string;
   /** Where the agent listens when that socket is a vsock device's, which has many ports. */

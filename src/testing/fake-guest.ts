@@ -13,7 +13,10 @@ export type GuestFaults = {
   /** So many tries to reach an agent fail. */
   unreachable?: number;
   freezeError?: Error | undefined;
+  thawError?: Error | undefined;
   configureError?: Error | undefined;
+  /** With which every `configure` answers. */
+  warnings?: readonly string[] | undefined;
   /** Of the next command. */
   exitCode?: number | undefined;
   /**
@@ -63,7 +66,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
         throw new HearthError("agent.failed", "The guest's memory does not fit its disk.");
       Object.assign(guest, { hostname, machineId, entropy: entropy.join(), frozen: false });
       life.did("guest.configure");
-      return [];
+      return { warnings: faults.warnings ?? [], initFollows: false };
     },
     ...streams(call, answers, faults),
     freeze: async ({ flush }, signal) => {
@@ -76,7 +79,9 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     },
     thaw: async (_unixTimeMs, signal) => {
       await answers(signal);
-      call("thaw").guest.frozen = false;
+      const { guest } = call("thaw");
+      spoil(faults, "thawError");
+      guest.frozen = false;
       life.did("guest.thaw");
       return [];
     },
@@ -91,7 +96,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
   return part as Guest;
 }
 
-function spoil(faults: GuestFaults, what: "freezeError" | "configureError"): void {
+function spoil(faults: GuestFaults, what: "freezeError" | "thawError" | "configureError"): void {
   const error = faults[what];
   delete faults[what];
   if (error !== undefined) throw error;

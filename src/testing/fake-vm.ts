@@ -29,6 +29,7 @@ export function fakeVm(name: string, phase: VmPhase, number: number, spec: Parti
     idleTimeoutMs: spec.idleTimeoutMs,
     restoredFrom: runs ? spec.snapshot : undefined,
     weaknesses: runs ? ["The CPU is emulated: not a security boundary."] : [],
+    guestWarnings: [],
     createdAtMs: 0,
     updatedAtMs: 0,
     lastUsedAtMs: 0,

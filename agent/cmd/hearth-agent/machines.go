@@ -118,13 +118,15 @@ type pretendMachine struct {
 	frozen atomic.Bool
 }
 
-func (*pretendMachine) Configure(context.Context, identity.Identity) []string { return nil }
+func (*pretendMachine) Configure(context.Context, identity.Identity) identity.Outcome {
+	return identity.Outcome{}
+}
 
 func (*pretendMachine) SetClock(int64) error { return nil }
 
 func (*pretendMachine) Mount([]volumes.Mount) error { return nil }
 
-func (m *pretendMachine) Freeze(context.Context, bool, time.Duration) ([]string, error) {
+func (m *pretendMachine) Freeze(context.Context, freezer.Options) ([]string, error) {
 	m.frozen.Store(true)
 	return nil, nil
 }
@@ -136,7 +138,7 @@ func (m *pretendMachine) Thaw() error {
 
 func (m *pretendMachine) Frozen() bool { return m.frozen.Load() }
 
-func (*pretendMachine) Renew() {}
+func (*pretendMachine) Renew(bool) {}
 
 func (*pretendMachine) Enter(context.Context) error { return nil }
 

@@ -17,6 +17,7 @@ const (
 	FileRefused       Code = "file.refused"
 	InputInvalid      Code = "input.invalid"
 	DiskFull          Code = "host.disk_full"
+	IdentityFailed    Code = "vm.identity_failed"
 	AgentFailed       Code = "agent.failed"
 )
 

@@ -25,8 +25,12 @@ func (linuxClock) AfterFunc(d time.Duration, do func()) func() bool {
 // when the one before has ended, because CLOCK_MONOTONIC cannot be trusted in a guest that is restored: several
 // releases of Firecracker (their issue 5809) move it on by the time for which the guest was saved. One timer for all
 // of heldMax would then be due at once, and processes would run before the guest has its new identity.
+// While memory is saved, only the host thaws.
 func (f *Freezer) arm() {
 	f.disarm()
+	if f.untilThaw {
+		return
+	}
 	f.await(f.turn, heldMax)
 }
 
@@ -57,38 +61,50 @@ func (f *Freezer) disarm() {
 	}
 }
 
-// recover lets go on what an agent held that is no more. Nobody knows how long it was held already.
+// recover takes over what an agent had frozen that is no more. What waits for the host alone stays frozen; the rest
+// thaws, for nobody knows how long it was frozen already.
 func (f *Freezer) recover() {
 	text, err := os.ReadFile(f.record)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err != nil {
-		f.Log.Printf("what is held is not known: %v", err)
+		f.Log.Printf("what is frozen is not known: %v", err)
 		return
 	}
-	held, ok := strings.CutPrefix(string(text), somethingHeld)
-	if !ok {
+	state, names, _ := strings.Cut(string(text), "\n")
+	if state != somethingHeld && state != heldUntilThaw {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.held = strings.FieldsFunc(held, func(r rune) bool { return r == '\n' })
+	f.held = strings.FieldsFunc(names, func(r rune) bool { return r == '\n' })
+	if state == heldUntilThaw {
+		f.untilThaw = true
+		f.frozen.Store(true)
+		f.gate.shut()
+		return
+	}
 	if err := f.release(); err != nil {
-		f.Log.Printf("some of the guest's processes are still held: %v", err)
+		f.Log.Printf("some of the guest's processes are still frozen: %v", err)
 	}
 }
 
-// The first line of a record says whether the others count. Both are as long, so that one is written over the other:
-// to remove the file takes a guest that goes on longer.
+// The first line of a record says what the others mean. All are as long, so that one is written over the other: to
+// remove the file takes a guest that was just restored longer.
 const (
-	somethingHeld = "held\n"
-	nothingHeld   = "none\n"
+	somethingHeld = "held"
+	heldUntilThaw = "kept"
+	nothingHeld   = "none"
 )
 
-func writeRecord(path string, held []string) error {
+func writeRecord(path string, held []string, untilThaw bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(somethingHeld+strings.Join(held, "\n")+"\n"), 0o600)
+	state := somethingHeld
+	if untilThaw {
+		state = heldUntilThaw
+	}
+	return os.WriteFile(path, []byte(state+"\n"+strings.Join(held, "\n")+"\n"), 0o600)
 }

@@ -2,10 +2,11 @@
 //
 //	Freeze ─ no more starts ─ cgroup.freeze=1 ─ all stand still ─┐
 //	                                                             ├─► Thaw (host, end of Configure, Shutdown)
-//	                                        30 s without a host ─┘
+//	                30 s without a host, unless memory is saved ─┘
 //
-// A guest that is restored wakes up in the middle, with everything held, and is given its new identity before the
-// first of the user's instructions runs. The 30 s are time for which the guest runs: see arm.
+// A guest that is restored wakes up in the middle, with everything frozen, and is given its new identity before the
+// first of the user's instructions runs. It cannot tell by itself that it was restored: a copy has the connections,
+// timers and clocks of the guest that was saved. So while memory is saved, only the host thaws.
 package freezer
 
 import (
@@ -60,8 +61,10 @@ type Freezer struct {
 	frozen atomic.Bool
 	mu     sync.Mutex // One Freeze or Thaw at a time. Guards what follows.
 	held   []string
-	stop   func() bool
-	turn   int // Which timer counts.
+	// Nobody but the host may thaw: what wakes up may be a copy without an identity of its own.
+	untilThaw bool
+	stop      func() bool
+	turn      int // Which timer counts.
 }
 
 // New makes the freezer of this guest, with the cgroup for execs. What an agent that died had held goes on.
@@ -114,9 +117,17 @@ func (f *Freezer) ExecCgroup() *os.File {
 // Frozen says whether the guest is held now.
 func (f *Freezer) Frozen() bool { return f.frozen.Load() }
 
-// Freeze returns when all stands still, or fails and holds nothing. Doing it again begins the 30 s anew.
-func (f *Freezer) Freeze(ctx context.Context, flush bool, timeout time.Duration) (warnings []string, err error) {
-	if flush {
+// Options of a Freeze.
+type Options struct {
+	Flush     bool          // Write what programs have written to the disks first.
+	Timeout   time.Duration // For the processes to stand still; 0 is 2 s.
+	UntilThaw bool          // Memory is saved: only the host thaws.
+}
+
+// Freeze returns when all stands still, or fails and freezes nothing. Doing it again begins the 30 s anew.
+func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []string, err error) {
+	timeout := options.Timeout
+	if options.Flush {
 		f.sync()
 	}
 	// Or else each guest that is restored from here would do it, with a CPU that has nothing translated yet.
@@ -126,12 +137,17 @@ func (f *Freezer) Freeze(ctx context.Context, flush bool, timeout time.Duration)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	alone := !f.untilThaw
+	f.untilThaw = f.untilThaw || options.UntilThaw
 	deadline := f.clock.Now().Add(timeout)
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err = f.gate.close(limited)
 	if err == nil {
 		err = f.holdAll(ctx, deadline)
+	}
+	if err == nil && alone && f.untilThaw {
+		err = writeRecord(f.record, f.held, f.untilThaw)
 	}
 	if err != nil {
 		return nil, fault.Because(errors.Join(err, f.release()), fault.AgentFailed,
@@ -155,13 +171,21 @@ func (f *Freezer) Thaw() error {
 	return nil
 }
 
-// Renew begins the 30 s anew, if the guest is held: who gives it its identity may take a while.
-func (f *Freezer) Renew() {
+// Renew begins the 30 s anew, if the guest is frozen: who gives it its identity may take a while. A restored guest
+// then waits for the host without an end.
+func (f *Freezer) Renew(restored bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.frozen.Load() {
-		f.arm()
+	if !f.frozen.Load() {
+		return
 	}
+	if restored && !f.untilThaw {
+		f.untilThaw = true
+		if err := writeRecord(f.record, f.held, f.untilThaw); err != nil {
+			f.Log.Printf("%v", err)
+		}
+	}
+	f.arm()
 }
 
 // holdAll goes on until it finds nothing new: what runs while it looks may make cgroups. All are told before one
@@ -176,7 +200,7 @@ func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
 			return err
 		}
 		f.held = append(f.held, found...)
-		if err := writeRecord(f.record, f.held); err != nil {
+		if err := writeRecord(f.record, f.held, f.untilThaw); err != nil {
 			return err
 		}
 		for _, name := range found {
@@ -185,6 +209,13 @@ func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
 			}
 		}
 		if err := f.awaitFrozen(ctx, found, deadline); err != nil {
+			return err
+		}
+		// A program outside of all that is frozen may make cgroups as fast as they are found.
+		if !f.clock.Now().Before(deadline) {
+			return errors.New("new cgroups are made all the time")
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
@@ -255,6 +286,7 @@ func (f *Freezer) release() error {
 		}
 	}
 	f.held = left
+	f.untilThaw = false // The host has asked for it, or nothing was frozen for it to save.
 	if len(left) > 0 {
 		f.frozen.Store(true)
 		f.arm()

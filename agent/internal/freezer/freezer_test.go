@@ -2,6 +2,8 @@ package freezer
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"os"
@@ -144,7 +146,7 @@ func (k *fakeKernel) newFreezer() *Freezer {
 
 func (f *Freezer) mustFreeze(t *testing.T) {
 	t.Helper()
-	if warnings, err := f.Freeze(context.Background(), false, 0); err != nil || len(warnings) > 0 {
+	if warnings, err := f.Freeze(context.Background(), Options{}); err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
 	}
 }
@@ -207,7 +209,7 @@ func TestWhatDoesNotStandStillIsNamedAndAllGoesOn(t *testing.T) {
 	f, k := newFreezer(t)
 	k.stuck = "/user.slice"
 	began := k.now
-	_, err := f.Freeze(context.Background(), false, time.Second)
+	_, err := f.Freeze(context.Background(), Options{Timeout: time.Second})
 	want := "the guest's processes could not be held within 1s, and go on: something in /user.slice does not stand still"
 	if err == nil || err.Error() != want || fault.CodeOf(err) != fault.AgentFailed {
 		t.Errorf("got %v", err)
@@ -228,7 +230,7 @@ func TestWithoutCgroupV2NothingIsHeldAndThatIsSaid(t *testing.T) {
 	if err := os.Remove(k.root + "/cgroup.controllers"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Freeze(context.Background(), false, 0); err == nil || !strings.Contains(err.Error(), "there is no cgroup v2 at") {
+	if _, err := f.Freeze(context.Background(), Options{}); err == nil || !strings.Contains(err.Error(), "there is no cgroup v2 at") {
 		t.Errorf("got %v", err)
 	}
 	if folder := f.ExecCgroup(); folder != nil {
@@ -240,7 +242,7 @@ func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
 	f, k := newFreezer(t)
 	f.mustFreeze(t)
 	k.advance(heldMax - time.Second)
-	f.Renew()
+	f.Renew(false)
 	k.advance(heldMax - time.Second)
 	if !f.Frozen() || len(k.told()) == 0 {
 		t.Error("it went on too early")
@@ -249,7 +251,7 @@ func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
 	if got := k.told(); len(got) != 0 || f.Frozen() {
 		t.Errorf("got %v, frozen: %t", got, f.Frozen())
 	}
-	if f.Renew(); len(k.timers) != 0 {
+	if f.Renew(false); len(k.timers) != 0 {
 		t.Error("a timer runs for a guest that is not held")
 	}
 }
@@ -262,7 +264,7 @@ func TestAClockThatJumpsAtARestoreDoesNotThawTheGuest(t *testing.T) {
 	if got := k.told(); !slices.Equal(got, everything) || !f.Frozen() {
 		t.Fatalf("processes run before the guest has its identity: %v are frozen", got)
 	}
-	f.Renew() // As the host does that gives it its identity.
+	f.Renew(false) // As the host does that gives it its identity.
 	k.jump(24 * time.Hour)
 	k.advance(heldMax - 2*tick)
 	if !f.Frozen() {
@@ -285,6 +287,73 @@ func TestJumpsOfTheClockTakeOneTickEachFromTheHostsTime(t *testing.T) {
 	}
 	if err := f.Thaw(); err != nil || len(k.timers) != 0 {
 		t.Errorf("%v, %d timers run for a guest that is not frozen", err, len(k.timers))
+	}
+}
+
+func TestWhileMemoryIsSavedNoAgentThawsTheGuestByItself(t *testing.T) {
+	for name, begin := range map[string]func(*Freezer) error{
+		"frozen for a save": func(f *Freezer) error {
+			_, err := f.Freeze(context.Background(), Options{UntilThaw: true})
+			return err
+		},
+		"frozen for a save after another freeze": func(f *Freezer) error {
+			_, first := f.Freeze(context.Background(), Options{})
+			_, second := f.Freeze(context.Background(), Options{UntilThaw: true})
+			_, third := f.Freeze(context.Background(), Options{})
+			return errors.Join(first, second, third)
+		},
+		"found to be restored": func(f *Freezer) error {
+			_, err := f.Freeze(context.Background(), Options{})
+			f.Renew(true)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, k := newFreezer(t)
+			if err := begin(f); err != nil {
+				t.Fatal(err)
+			}
+			k.advance(100 * heldMax)
+			next := k.newFreezer() // Another agent, in place of one that died.
+			next.record = f.record
+			next.recover()
+			k.advance(100 * heldMax)
+			if len(k.told()) == 0 || !next.Frozen() {
+				t.Fatalf("it thawed: %v", k.told())
+			}
+			soon, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			if next.Enter(soon) == nil {
+				t.Error("a program may be started in a guest that is frozen")
+			}
+			if err := next.Thaw(); err != nil || len(k.told()) != 0 || next.Frozen() {
+				t.Fatalf("the host cannot thaw it: %v, %v", k.told(), err)
+			}
+			// The next one is not for a save.
+			next.mustFreeze(t)
+			k.advance(heldMax)
+			if len(k.told()) != 0 {
+				t.Error("it stays frozen although nothing is saved")
+			}
+		})
+	}
+}
+
+func TestAGuestThatMakesCgroupsAllTheTimeDoesNotKeepTheAgentBusyForEver(t *testing.T) {
+	f, k := newFreezer(t)
+	made := 0
+	k.asleep = func() {
+		made++
+		k.now = k.now.Add(50 * time.Millisecond)
+		k.add(fmt.Sprintf("/user.slice/new-%d", made))
+		k.add(fmt.Sprintf("/new-%d", made))
+	}
+	_, err := f.Freeze(context.Background(), Options{Timeout: time.Second})
+	if err == nil || !strings.Contains(err.Error(), "new cgroups are made all the time") {
+		t.Errorf("got %v", err)
+	}
+	if len(k.told()) != 0 || f.Frozen() {
+		t.Errorf("some stay frozen: %v", k.told())
 	}
 }
 
@@ -335,7 +404,7 @@ func TestTheSeedOfTheNextBootIsRemovedAndFlushingComesFirst(t *testing.T) {
 	}
 	var heldAtFlush []string
 	f.sync = func() { heldAtFlush = k.told() }
-	if _, err := f.Freeze(context.Background(), true, 0); err != nil {
+	if _, err := f.Freeze(context.Background(), Options{Flush: true}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(f.seed); err == nil || heldAtFlush == nil || len(heldAtFlush) != 0 {
@@ -374,7 +443,7 @@ func TestAGuestIsNotHeldWhileAProgramIsBeingStarted(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := f.Freeze(ctx, false, 0); err == nil || len(k.told()) != 0 {
+	if _, err := f.Freeze(ctx, Options{}); err == nil || len(k.told()) != 0 {
 		t.Errorf("got %v, %v", err, k.told())
 	}
 	f.Leave()

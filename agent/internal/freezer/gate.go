@@ -23,9 +23,12 @@ func (g *gate) leave() { g.change(func() { g.starting-- }) }
 
 // close lets nobody in any more, and waits until those that were in have left.
 func (g *gate) close(ctx context.Context) error {
-	g.change(func() { g.closed = true })
+	g.shut()
 	return g.when(ctx, func() bool { return g.starting == 0 }, func() {})
 }
+
+// shut lets nobody in any more.
+func (g *gate) shut() { g.change(func() { g.closed = true }) }
 
 func (g *gate) open() { g.change(func() { g.closed = false }) }
 

@@ -3,6 +3,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -55,37 +56,101 @@ type Kernel interface {
 // SetClock sets the wall clock, when it is off.
 func (g Guest) SetClock(unixNs int64) error { return g.Kernel.SetClock(unixNs) }
 
-// Configure does all that it can, entropy first: what follows may draw from it. A guest without a part of its
-// identity still runs, so failures are sentences for the host and not the end.
-func (g Guest) Configure(ctx context.Context, id Identity) []string {
-	var warnings []string
+// Part names a part of an identity that no two lives of one guest may share.
+type Part string
+
+const (
+	PartEntropy   Part = "entropy"
+	PartClock     Part = "clock"
+	PartBootID    Part = "boot id"
+	PartMachineID Part = "machine id"
+	PartHostKeys  Part = "SSH host keys"
+)
+
+// NotRenewed says that a restored guest still has a part of the snapshot's identity, and why.
+type NotRenewed struct {
+	Part  Part
+	Cause error
+}
+
+func (n NotRenewed) Error() string { return fmt.Sprintf("%s: %v", n.Part, n.Cause) }
+
+func (n NotRenewed) Unwrap() error { return n.Cause }
+
+// Outcome is what Configure could not do.
+type Outcome struct {
+	// Warnings are sentences about parts without which the guest can run.
+	Warnings []string
+	// NotRenewed is about restored guests alone: with any of these, the guest must not run.
+	NotRenewed []NotRenewed
+}
+
+// Configure does all that it can, entropy first: what follows may draw from it. A guest that booted shares nothing
+// with another one and runs without a part of its identity, so its failures are warnings. A restored guest may be one
+// of many copies: what it could not renew of the parts that tell copies apart is in NotRenewed.
+func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
+	var out Outcome
 	try := func(wanted bool, sentence string, do func() error) {
 		if !wanted {
 			return
 		}
 		if err := do(); err != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: %v", sentence, err))
+			out.Warnings = append(out.Warnings, fmt.Sprintf("%s: %v", sentence, err))
 		}
 	}
-	try(len(id.Entropy) > 0, "The entropy could not be added", func() error { return g.Kernel.AddEntropy(id.Entropy) })
-	try(id.UnixTimeNs != 0, "The clock could not be set", func() error { return g.Kernel.SetClock(id.UnixTimeNs) })
-	try(id.Restored, "The boot id stays the snapshot's", g.renewBootID)
-	try(!id.Restored, "The boot id could not be made ready to change", g.lendBootID)
-	try(true, "The machine id could not be written", func() error { return g.writeMachineID(id.MachineID) })
+	renew := func(part Part, sentence string, do func() error) {
+		if !id.Restored {
+			try(true, sentence, do)
+		} else if err := do(); err != nil {
+			out.NotRenewed = append(out.NotRenewed, NotRenewed{part, err})
+		}
+	}
+	renew(PartEntropy, "The entropy could not be added", func() error { return g.addEntropy(id) })
+	renew(PartClock, "The clock could not be set", func() error { return g.setClock(id) })
+	if id.Restored {
+		renew(PartBootID, "", g.renewBootID)
+	} else {
+		try(true, "The boot id could not be made ready to change", g.lendBootID)
+	}
+	renew(PartMachineID, "The machine id could not be written", func() error { return g.writeMachineID(id.MachineID) })
 	if id.Hostname != "" {
 		try(true, "The hostname could not be set", func() error { return g.Kernel.SetHostname(id.Hostname) })
 		try(true, "/etc/hostname could not be written", func() error { return g.writeHostname(id.Hostname) })
 		try(true, "/etc/hosts could not be written", func() error { return g.writeHosts(id.Hostname) })
 	}
-	try(id.Restored, "The SSH host keys stay the snapshot's", func() error { return g.Keys.Renew("root@" + id.Hostname) })
-	if !id.Restored {
+	if id.Restored {
+		renew(PartHostKeys, "", func() error { return g.Keys.Renew("root@" + id.Hostname) })
+	} else {
 		g.Keys.Resume("root@" + id.Hostname)
 	}
-	// One that goes on without an interface has its lo as it was.
+	// A restored guest without an interface keeps its lo as it was.
 	try(!id.Restored || id.Network.Interface != "", "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
 	try(id.Restored && id.Network.Interface != "", "The snapshot's neighbours are still known",
 		func() error { return g.Kernel.ForgetNeighbours(ctx, id.Network) })
 	nameservers := id.Network.Nameservers
 	try(len(nameservers) > 0, "/etc/resolv.conf could not be written", func() error { return g.writeResolvConf(nameservers) })
-	return warnings
+	return out
+}
+
+var errNoneGiven = errors.New("the host gave none")
+
+// addEntropy refuses to restore a guest for which the host has sent no entropy: it would draw what its copies draw.
+func (g Guest) addEntropy(id Identity) error {
+	if len(id.Entropy) > 0 {
+		return g.Kernel.AddEntropy(id.Entropy)
+	}
+	if id.Restored {
+		return errNoneGiven
+	}
+	return nil
+}
+
+func (g Guest) setClock(id Identity) error {
+	if id.UnixTimeNs != 0 {
+		return g.Kernel.SetClock(id.UnixTimeNs)
+	}
+	if id.Restored {
+		return errNoneGiven
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ type fakeKernel struct {
 	calls  []string
 	bootID string // The file that is shown.
 	failed error
+	fails  string // The one call that fails; empty: all do.
 }
 
 const kernelsBootID = "11111111-2222-4333-8444-555555555555\n"
@@ -40,6 +41,9 @@ func (k *fakeKernel) Resume(string)              {}
 
 func (k *fakeKernel) call(name string) error {
 	k.calls = append(k.calls, name)
+	if k.fails != "" && k.fails != name {
+		return nil
+	}
 	return k.failed
 }
 
@@ -70,8 +74,8 @@ var full = Identity{
 
 func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
 	g, kernel := newGuest(t, nil)
-	if warnings := g.Configure(context.Background(), full); len(warnings) != 0 {
-		t.Fatal(warnings)
+	if out := g.Configure(context.Background(), full); len(out.Warnings)+len(out.NotRenewed) != 0 {
+		t.Fatal(out)
 	}
 	if want := []string{"entropy", "clock", "boot id", "hostname web-1", "network eth0"}; !slices.Equal(kernel.calls, want) {
 		t.Errorf("got %v", kernel.calls)
@@ -162,8 +166,9 @@ func TestASymlinkInEtcIsReplacedAndNotWrittenThrough(t *testing.T) {
 func TestWhatFailsIsASentenceAndTheRestIsDone(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	kernel.failed = errors.New("no such luck")
-	warnings := g.Configure(context.Background(), full)
-	if len(warnings) != 5 || warnings[0] != "The entropy could not be added: no such luck" {
+	out := g.Configure(context.Background(), full)
+	warnings := out.Warnings
+	if len(out.NotRenewed) != 0 || len(warnings) != 5 || warnings[0] != "The entropy could not be added: no such luck" {
 		t.Errorf("got %q", warnings)
 	}
 	if g.read(t, "hostname") != "web-1\n" {

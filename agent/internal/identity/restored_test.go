@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"regexp"
@@ -18,12 +19,58 @@ func TestARestoredGuestIsMadeAnotherEntropyFirst(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	restored := full
 	restored.Restored = true
-	if warnings := g.Configure(context.Background(), restored); len(warnings) != 0 {
-		t.Fatal(warnings)
+	if out := g.Configure(context.Background(), restored); len(out.Warnings)+len(out.NotRenewed) != 0 {
+		t.Fatal(out)
 	}
 	want := []string{"entropy", "clock", "boot id", "hostname web-1", "keys of root@web-1", "network eth0", "neighbours eth0"}
 	if !slices.Equal(kernel.calls, want) {
 		t.Errorf("got %v", kernel.calls)
+	}
+}
+
+func TestWhatARestoredGuestCannotRenewIsNoWarning(t *testing.T) {
+	cause := errors.New("no such luck")
+	for _, c := range []struct {
+		fails string
+		part  Part
+	}{
+		{"entropy", PartEntropy},
+		{"clock", PartClock},
+		{"boot id", PartBootID},
+		{"keys of root@web-1", PartHostKeys},
+	} {
+		g, kernel := newGuest(t, nil)
+		kernel.failed, kernel.fails = cause, c.fails
+		restored := full
+		restored.Restored = true
+		out := g.Configure(context.Background(), restored)
+		if len(out.NotRenewed) != 1 || out.NotRenewed[0].Part != c.part || !errors.Is(out.NotRenewed[0], cause) || len(out.Warnings) != 0 {
+			t.Errorf("%s: got %v", c.fails, out)
+		}
+		if out := g.Configure(context.Background(), full); len(out.NotRenewed) != 0 {
+			t.Errorf("%s, booted: got %v", c.fails, out)
+		}
+	}
+}
+
+func TestARestoredGuestWithoutItsMachineIDIsNotRenewed(t *testing.T) {
+	g, _ := newGuest(t, nil)
+	if err := os.MkdirAll(g.etc("machine-id"), 0o755); err != nil { // A folder cannot be written.
+		t.Fatal(err)
+	}
+	restored := full
+	restored.Restored = true
+	out := g.Configure(context.Background(), restored)
+	if len(out.NotRenewed) != 1 || out.NotRenewed[0].Part != PartMachineID {
+		t.Errorf("got %v", out)
+	}
+}
+
+func TestARestoredGuestNeedsEntropyAndTheTimeFromTheHost(t *testing.T) {
+	g, _ := newGuest(t, nil)
+	out := g.Configure(context.Background(), Identity{Restored: true, MachineID: full.MachineID})
+	if len(out.NotRenewed) != 2 || out.NotRenewed[0].Part != PartEntropy || out.NotRenewed[1].Part != PartClock {
+		t.Errorf("got %v", out)
 	}
 }
 

@@ -1,8 +1,13 @@
 package rpc
 
 import (
+	"errors"
+	"strings"
+
 	"connectrpc.com/connect"
+	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
 	"hearth.dev/agent/internal/fault"
+	"hearth.dev/agent/internal/identity"
 )
 
 // codeHeader tells the host which of its error codes an error is; it comes as metadata of the RPC's error.
@@ -16,6 +21,7 @@ var rpcCodes = map[fault.Code]connect.Code{
 	fault.FileRefused:       connect.CodeInvalidArgument,
 	fault.InputInvalid:      connect.CodeInvalidArgument,
 	fault.DiskFull:          connect.CodeResourceExhausted,
+	fault.IdentityFailed:    connect.CodeFailedPrecondition,
 	fault.AgentFailed:       connect.CodeInternal,
 }
 
@@ -24,4 +30,23 @@ func failure(err error) error {
 	answer := connect.NewError(rpcCodes[code], err)
 	answer.Meta().Set(codeHeader, string(code))
 	return answer
+}
+
+// notRenewed is the error of a restored guest that is to be ended by the host, with the parts as its detail.
+func notRenewed(failed []identity.NotRenewed) error {
+	detail := &agentv1.IdentityNotRenewed{}
+	var sentences []string
+	for _, one := range failed {
+		sentences = append(sentences, one.Error())
+		detail.Failures = append(detail.Failures, &agentv1.IdentityNotRenewed_Failure{
+			Part: string(one.Part), Reason: one.Cause.Error(),
+		})
+	}
+	var answer *connect.Error
+	err := failure(fault.New(fault.IdentityFailed, "the restored guest stays frozen, because its identity was not renewed: %s",
+		strings.Join(sentences, "; ")))
+	if made, detailErr := connect.NewErrorDetail(detail); detailErr == nil && errors.As(err, &answer) {
+		answer.AddDetail(made)
+	}
+	return err
 }

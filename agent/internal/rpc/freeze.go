@@ -7,20 +7,25 @@ import (
 
 	"connectrpc.com/connect"
 	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
+	"hearth.dev/agent/internal/freezer"
 )
 
-// Freeze holds the guest's processes.
+// Freeze freezes the guest's processes.
 func (s *Service) Freeze(
 	ctx context.Context, req *connect.Request[agentv1.FreezeRequest],
 ) (*connect.Response[agentv1.FreezeResponse], error) {
-	warnings, err := s.Machine.Freeze(ctx, req.Msg.Flush, time.Duration(req.Msg.TimeoutMs)*time.Millisecond)
+	warnings, err := s.Machine.Freeze(ctx, freezer.Options{
+		Flush:     req.Msg.Flush,
+		Timeout:   time.Duration(req.Msg.TimeoutMs) * time.Millisecond,
+		UntilThaw: req.Msg.UntilThaw,
+	})
 	if err != nil {
 		return nil, failure(err)
 	}
 	return connect.NewResponse(&agentv1.FreezeResponse{Warnings: warnings}), nil
 }
 
-// Thaw lets them go on. Their clock is right before: it stood still while the guest was saved.
+// Thaw thaws them. Their clock is set first: it stood still while the guest was saved.
 func (s *Service) Thaw(
 	_ context.Context, req *connect.Request[agentv1.ThawRequest],
 ) (*connect.Response[agentv1.ThawResponse], error) {

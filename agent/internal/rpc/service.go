@@ -11,6 +11,7 @@ import (
 	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
 	"hearth.dev/agent/gen/hearth/agent/v1/agentv1connect"
 	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/freezer"
 	"hearth.dev/agent/internal/identity"
 	"hearth.dev/agent/internal/volumes"
 )
@@ -20,17 +21,17 @@ const messageMaxBytes = 8 << 20
 
 // Machine is what the agent changes about the guest as a whole. In tests it is a pretence.
 type Machine interface {
-	// Configure gives the guest its identity. What could not be done comes back in sentences.
-	Configure(ctx context.Context, id identity.Identity) (warnings []string)
+	// Configure gives the guest its identity.
+	Configure(ctx context.Context, id identity.Identity) identity.Outcome
 	// SetClock sets the wall clock, when it is off.
 	SetClock(unixNs int64) error
 	// Mount makes the volumes appear at their paths, in this order. Idempotent.
 	Mount(mounts []volumes.Mount) error
-	// Freeze holds all processes but the agent's and PID 1; Thaw lets them go on, and so do 30 s without another
-	// Freeze or Renew.
-	Freeze(ctx context.Context, flush bool, timeout time.Duration) (warnings []string, err error)
+	// Freeze freezes all processes but the agent's and PID 1. Thaw thaws them, and so do 30 s without another Freeze
+	// or Renew, unless Freeze or Renew said that only the host may.
+	Freeze(ctx context.Context, options freezer.Options) (warnings []string, err error)
 	Thaw() error
-	Renew()
+	Renew(restored bool)
 	Frozen() bool
 	// Enter waits while they are held, and keeps them from being held until Leave.
 	Enter(ctx context.Context) error
@@ -45,6 +46,8 @@ type Service struct {
 	Init    string // "agent" or "systemd".
 	Runner  *execs.Runner
 	Machine Machine
+	// InitFollows says that the image's init is executed once the guest is configured and the host has left.
+	InitFollows bool
 
 	configured atomic.Bool
 	streams    streams
@@ -62,18 +65,24 @@ func (s *Service) Handler() http.Handler {
 	return mux
 }
 
-// Configure gives the guest its identity, and lets go on what was held until it had one. It stays held when a volume
-// is missing, for as long as the freezer's own patience lasts.
+// Configure gives the guest its identity, and then thaws what was frozen until it had one:
+//
+//  1. streams of the saved guest end
+//  2. entropy, clock, ids, name, keys and network (identity.Guest)
+//  3. volumes
+//  4. thaw
+//
+// A restored guest whose identity could not be renewed stays frozen, and so does a guest without one of its volumes.
 func (s *Service) Configure(
 	ctx context.Context, req *connect.Request[agentv1.ConfigureRequest],
 ) (*connect.Response[agentv1.ConfigureResponse], error) {
 	m := req.Msg
-	s.Machine.Renew()
+	s.Machine.Renew(m.Restored)
 	if m.Restored {
 		s.streams.endAll()
 	}
 	s.Runner.Settings.Set(execs.Defaults{Env: m.Env, User: m.User, Workdir: m.Workdir, Command: m.Command})
-	warnings := s.Machine.Configure(ctx, identity.Identity{
+	outcome := s.Machine.Configure(ctx, identity.Identity{
 		Hostname:   m.Hostname,
 		UnixTimeNs: m.UnixTimeNs,
 		Entropy:    m.Entropy,
@@ -87,6 +96,9 @@ func (s *Service) Configure(
 			Nameservers: m.GetNetwork().GetNameservers(),
 		},
 	})
+	if len(outcome.NotRenewed) > 0 {
+		return nil, notRenewed(outcome.NotRenewed)
+	}
 	if err := s.Machine.Mount(mountsOf(m)); err != nil {
 		return nil, failure(err)
 	}
@@ -94,8 +106,12 @@ func (s *Service) Configure(
 		return nil, failure(err)
 	}
 	s.configured.Store(true)
-	return connect.NewResponse(&agentv1.ConfigureResponse{Warnings: warnings}), nil
+	answer := &agentv1.ConfigureResponse{Warnings: outcome.Warnings, InitFollows: s.InitFollows}
+	return connect.NewResponse(answer), nil
 }
+
+// Configured says whether Configure has succeeded since the agent started.
+func (s *Service) Configured() bool { return s.configured.Load() }
 
 func mountsOf(m *agentv1.ConfigureRequest) []volumes.Mount {
 	var mounts []volumes.Mount

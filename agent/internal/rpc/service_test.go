@@ -14,6 +14,7 @@ import (
 	"hearth.dev/agent/gen/hearth/agent/v1/agentv1connect"
 	"hearth.dev/agent/internal/accounts"
 	"hearth.dev/agent/internal/execs"
+	"hearth.dev/agent/internal/freezer"
 	"hearth.dev/agent/internal/identity"
 	"hearth.dev/agent/internal/reaper"
 	"hearth.dev/agent/internal/volumes"
@@ -25,11 +26,12 @@ type fakeMachine struct {
 	done    []string
 	noMount error
 	noClock error
+	outcome identity.Outcome
 }
 
-func (m *fakeMachine) Configure(context.Context, identity.Identity) []string {
+func (m *fakeMachine) Configure(context.Context, identity.Identity) identity.Outcome {
 	m.done = append(m.done, "identity")
-	return nil
+	return m.outcome
 }
 
 func (m *fakeMachine) SetClock(int64) error {
@@ -42,7 +44,7 @@ func (m *fakeMachine) Mount([]volumes.Mount) error {
 	return m.noMount
 }
 
-func (m *fakeMachine) Freeze(context.Context, bool, time.Duration) ([]string, error) {
+func (m *fakeMachine) Freeze(context.Context, freezer.Options) ([]string, error) {
 	m.frozen = true
 	return []string{"one warning"}, nil
 }
@@ -53,7 +55,7 @@ func (m *fakeMachine) Thaw() error {
 	return nil
 }
 
-func (m *fakeMachine) Renew()                       { m.done = append(m.done, "renew") }
+func (m *fakeMachine) Renew(bool)                   { m.done = append(m.done, "renew") }
 func (m *fakeMachine) Frozen() bool                 { return m.frozen }
 func (*fakeMachine) Enter(context.Context) error    { return nil }
 func (*fakeMachine) Leave()                         {}
@@ -126,6 +128,29 @@ func TestAGuestWithoutOneOfItsVolumesStaysHeld(t *testing.T) {
 	}
 	if !s.saysFrozen(t) {
 		t.Error("it goes on without the volume")
+	}
+}
+
+func TestARestoredGuestWhoseIdentityWasNotRenewedStaysFrozenAndNamesThePart(t *testing.T) {
+	s, machine := newService(t)
+	freeze(t, s)
+	machine.outcome.NotRenewed = []identity.NotRenewed{{Part: identity.PartMachineID, Cause: errors.New("read-only file system")}}
+	_, err := s.Configure(t.Context(), connect.NewRequest(&agentv1.ConfigureRequest{Restored: true}))
+	var answer *connect.Error
+	if !errors.As(err, &answer) || answer.Meta().Get(codeHeader) != "vm.identity_failed" || len(answer.Details()) != 1 {
+		t.Fatalf("got %v", err)
+	}
+	value, err := answer.Details()[0].Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	detail, ok := value.(*agentv1.IdentityNotRenewed)
+	if !ok || len(detail.Failures) != 1 || detail.Failures[0].Part != "machine id" ||
+		detail.Failures[0].Reason != "read-only file system" {
+		t.Errorf("got %v", value)
+	}
+	if !s.saysFrozen(t) || s.Configured() || slices.Contains(machine.done, "mounts") {
+		t.Errorf("it runs all the same: %v", machine.done)
 	}
 }
 

@@ -4,6 +4,7 @@ import { bootPlan, guestIdentity } from "#daemon/boot-plan.ts";
 import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/confinement.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
+import { logWarnings } from "#daemon/guest-warnings.ts";
 import type { Host } from "#daemon/host.ts";
 import { consoleEnd } from "#daemon/log-tail.ts";
 import type { Origin, VmOrigin } from "#daemon/vm-origin.ts";
@@ -53,6 +54,8 @@ export type Start = {
   attachment?: Attachment;
   /** Its guest may have written to its disk. */
   mayHaveRun?: boolean;
+  /** What its guest could not do of its identity. */
+  guestWarnings?: readonly string[];
   /** A template that did not work. */
   gaveUp?: SnapshotRecord;
 };
@@ -165,11 +168,29 @@ async function flattenUnlessLayered(
   if (!layeredDisks) await host.disks.flatten(stateDir, signal);
 }
 
+/** @throws HearthError `vm.identity_failed` for a restored guest, which must not run then: the caller ends its VMM. */
 async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<void> {
   const { vm, attachment, signal } = start;
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
   const guest = await attachment?.guest(inTime);
-  await guest?.configure(await guestIdentity(host, vm, restored, signal), inTime);
+  if (guest === undefined) return;
+  try {
+    const { warnings } = await guest.configure(await guestIdentity(host, vm, restored, signal), inTime);
+    logWarnings(host, vm.id, warnings);
+    start.guestWarnings = warnings;
+  } catch (error) {
+    throw identityError(vm, toHearthError(error));
+  }
+}
+
+function identityError(vm: VmRecord, failure: HearthError): HearthError {
+  if (failure.code !== "vm.identity_failed") return failure;
+  const asItWas =
+    vm.state.phase === "suspended" ? "its memory and its disk are kept" : "the snapshot is kept";
+  return new HearthError("vm.identity_failed", `Cannot start ${vm.name}. ${failure.message}`, {
+    hint: `Nothing of it has run, and ${asItWas}: try again, and see \`hearth logs ${vm.name}\` for its console.`,
+    cause: failure.cause,
+  });
 }
 
 async function boot(host: Host, start: Start): Promise<void> {

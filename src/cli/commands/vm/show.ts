@@ -52,6 +52,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],
     ["isolation", isolation(vm)],
     ...vm.weaknesses.map((sentence): Pair => ["beware", sentence]),
+    ...vm.guestWarnings.map((sentence): Pair => ["guest warns", sentence]),
   ];
 }
 

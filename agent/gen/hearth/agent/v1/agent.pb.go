@@ -199,8 +199,8 @@ type ConfigureRequest struct {
 	Command    []string               `protobuf:"bytes,9,rep,name=command,proto3" json:"command,omitempty"`                                                                   // of an exec with an empty argv; empty is a login shell
 	Mounts     []*Mount               `protobuf:"bytes,10,rep,name=mounts,proto3" json:"mounts,omitempty"`                                                                    // in this order
 	// The guest was restored from a snapshot, maybe as one of many copies, and this is the first Configure of its new
-	// life. What must not be shared with the others is made anew: boot id, SSH host keys, neighbours on the network.
-	// Streams that the saved guest had open end.
+	// life. What must not be shared with the others is renewed: entropy, clock, boot id, machine id, SSH host keys,
+	// neighbours on the network. Streams that the saved guest had open end.
 	Restored      bool `protobuf:"varint,11,opt,name=restored,proto3" json:"restored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -452,7 +452,10 @@ func (x *NetworkConfig) GetMac() string {
 type ConfigureResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What could not be done, in sentences; the VM runs all the same.
-	Warnings      []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The guest's own init has not started, and starts when this connection has ended. The host closes it, and connects
+	// to the agent that is a service of that init, which is configured again.
+	InitFollows   bool `protobuf:"varint,2,opt,name=init_follows,json=initFollows,proto3" json:"init_follows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +497,58 @@ func (x *ConfigureResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *ConfigureResponse) GetInitFollows() bool {
+	if x != nil {
+		return x.InitFollows
+	}
+	return false
+}
+
+// The detail of the error with which Configure with `restored` fails.
+type IdentityNotRenewed struct {
+	state         protoimpl.MessageState        `protogen:"open.v1"`
+	Failures      []*IdentityNotRenewed_Failure `protobuf:"bytes,1,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityNotRenewed) Reset() {
+	*x = IdentityNotRenewed{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityNotRenewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityNotRenewed) ProtoMessage() {}
+
+func (x *IdentityNotRenewed) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityNotRenewed.ProtoReflect.Descriptor instead.
+func (*IdentityNotRenewed) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *IdentityNotRenewed) GetFailures() []*IdentityNotRenewed_Failure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 type ExecRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Request:
@@ -508,7 +563,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -520,7 +575,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[6]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -533,7 +588,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExecRequest) GetRequest() isExecRequest_Request {
@@ -609,7 +664,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +676,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[7]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +689,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExecStart) GetId() string {
@@ -711,7 +766,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +778,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[8]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +791,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Tty) GetRows() uint32 {
@@ -775,7 +830,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +842,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[9]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +855,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExecResponse) GetResponse() isExecResponse_Response {
@@ -883,7 +938,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +950,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[10]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +963,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExecStarted) GetPid() uint32 {
@@ -929,7 +984,7 @@ type ExecExited struct {
 
 func (x *ExecExited) Reset() {
 	*x = ExecExited{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +996,7 @@ func (x *ExecExited) String() string {
 func (*ExecExited) ProtoMessage() {}
 
 func (x *ExecExited) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[11]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1009,7 @@ func (x *ExecExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecExited.ProtoReflect.Descriptor instead.
 func (*ExecExited) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExecExited) GetCode() uint32 {
@@ -988,7 +1043,7 @@ type SignalExecRequest struct {
 
 func (x *SignalExecRequest) Reset() {
 	*x = SignalExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1055,7 @@ func (x *SignalExecRequest) String() string {
 func (*SignalExecRequest) ProtoMessage() {}
 
 func (x *SignalExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[12]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1068,7 @@ func (x *SignalExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SignalExecRequest) GetId() string {
@@ -1038,7 +1093,7 @@ type SignalExecResponse struct {
 
 func (x *SignalExecResponse) Reset() {
 	*x = SignalExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1105,7 @@ func (x *SignalExecResponse) String() string {
 func (*SignalExecResponse) ProtoMessage() {}
 
 func (x *SignalExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1118,7 @@ func (x *SignalExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 type ResizeExecRequest struct {
@@ -1077,7 +1132,7 @@ type ResizeExecRequest struct {
 
 func (x *ResizeExecRequest) Reset() {
 	*x = ResizeExecRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1144,7 @@ func (x *ResizeExecRequest) String() string {
 func (*ResizeExecRequest) ProtoMessage() {}
 
 func (x *ResizeExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1157,7 @@ func (x *ResizeExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeExecRequest.ProtoReflect.Descriptor instead.
 func (*ResizeExecRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResizeExecRequest) GetId() string {
@@ -1134,7 +1189,7 @@ type ResizeExecResponse struct {
 
 func (x *ResizeExecResponse) Reset() {
 	*x = ResizeExecResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1201,7 @@ func (x *ResizeExecResponse) String() string {
 func (*ResizeExecResponse) ProtoMessage() {}
 
 func (x *ResizeExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1214,7 @@ func (x *ResizeExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeExecResponse.ProtoReflect.Descriptor instead.
 func (*ResizeExecResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type ReadTarRequest struct {
@@ -1172,7 +1227,7 @@ type ReadTarRequest struct {
 
 func (x *ReadTarRequest) Reset() {
 	*x = ReadTarRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1239,7 @@ func (x *ReadTarRequest) String() string {
 func (*ReadTarRequest) ProtoMessage() {}
 
 func (x *ReadTarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1252,7 @@ func (x *ReadTarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTarRequest.ProtoReflect.Descriptor instead.
 func (*ReadTarRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReadTarRequest) GetPath() string {
@@ -1223,7 +1278,7 @@ type ReadTarResponse struct {
 
 func (x *ReadTarResponse) Reset() {
 	*x = ReadTarResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1290,7 @@ func (x *ReadTarResponse) String() string {
 func (*ReadTarResponse) ProtoMessage() {}
 
 func (x *ReadTarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1303,7 @@ func (x *ReadTarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTarResponse.ProtoReflect.Descriptor instead.
 func (*ReadTarResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadTarResponse) GetData() []byte {
@@ -1271,7 +1326,7 @@ type WriteTarRequest struct {
 
 func (x *WriteTarRequest) Reset() {
 	*x = WriteTarRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1338,7 @@ func (x *WriteTarRequest) String() string {
 func (*WriteTarRequest) ProtoMessage() {}
 
 func (x *WriteTarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1351,7 @@ func (x *WriteTarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarRequest.ProtoReflect.Descriptor instead.
 func (*WriteTarRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WriteTarRequest) GetRequest() isWriteTarRequest_Request {
@@ -1350,7 +1405,7 @@ type WriteTarStart struct {
 
 func (x *WriteTarStart) Reset() {
 	*x = WriteTarStart{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1417,7 @@ func (x *WriteTarStart) String() string {
 func (*WriteTarStart) ProtoMessage() {}
 
 func (x *WriteTarStart) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1430,7 @@ func (x *WriteTarStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarStart.ProtoReflect.Descriptor instead.
 func (*WriteTarStart) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WriteTarStart) GetPath() string {
@@ -1402,7 +1457,7 @@ type WriteTarResponse struct {
 
 func (x *WriteTarResponse) Reset() {
 	*x = WriteTarResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1469,7 @@ func (x *WriteTarResponse) String() string {
 func (*WriteTarResponse) ProtoMessage() {}
 
 func (x *WriteTarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1482,7 @@ func (x *WriteTarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteTarResponse.ProtoReflect.Descriptor instead.
 func (*WriteTarResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WriteTarResponse) GetEntries() uint64 {
@@ -1458,7 +1513,7 @@ type DialRequest struct {
 
 func (x *DialRequest) Reset() {
 	*x = DialRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1525,7 @@ func (x *DialRequest) String() string {
 func (*DialRequest) ProtoMessage() {}
 
 func (x *DialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1538,7 @@ func (x *DialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialRequest.ProtoReflect.Descriptor instead.
 func (*DialRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DialRequest) GetRequest() isDialRequest_Request {
@@ -1552,7 +1607,7 @@ type DialTarget struct {
 
 func (x *DialTarget) Reset() {
 	*x = DialTarget{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1619,7 @@ func (x *DialTarget) String() string {
 func (*DialTarget) ProtoMessage() {}
 
 func (x *DialTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1632,7 @@ func (x *DialTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialTarget.ProtoReflect.Descriptor instead.
 func (*DialTarget) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DialTarget) GetNetwork() string {
@@ -1603,7 +1658,7 @@ type DialResponse struct {
 
 func (x *DialResponse) Reset() {
 	*x = DialResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1670,7 @@ func (x *DialResponse) String() string {
 func (*DialResponse) ProtoMessage() {}
 
 func (x *DialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[23]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1683,7 @@ func (x *DialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DialResponse.ProtoReflect.Descriptor instead.
 func (*DialResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DialResponse) GetData() []byte {
@@ -1639,16 +1694,19 @@ func (x *DialResponse) GetData() []byte {
 }
 
 type FreezeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flush         bool                   `protobuf:"varint,1,opt,name=flush,proto3" json:"flush,omitempty"`                          // write what programs have written to the disks first
-	TimeoutMs     uint64                 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // for the processes to stand still; 0: 2 s. After it nothing is held
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Flush     bool                   `protobuf:"varint,1,opt,name=flush,proto3" json:"flush,omitempty"`                          // write what programs have written to the disks first
+	TimeoutMs uint64                 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"` // for the processes to stand still; 0: 2 s. After it nothing is frozen
+	// The guest's memory is saved while it is frozen. Only Thaw, Configure and Shutdown thaw it then, and no agent does
+	// so by itself: what wakes up may be a copy, in which nothing may run before Configure has made it another guest.
+	UntilThaw     bool `protobuf:"varint,3,opt,name=until_thaw,json=untilThaw,proto3" json:"until_thaw,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FreezeRequest) Reset() {
 	*x = FreezeRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1718,7 @@ func (x *FreezeRequest) String() string {
 func (*FreezeRequest) ProtoMessage() {}
 
 func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[24]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1731,7 @@ func (x *FreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeRequest.ProtoReflect.Descriptor instead.
 func (*FreezeRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FreezeRequest) GetFlush() bool {
@@ -1690,6 +1748,13 @@ func (x *FreezeRequest) GetTimeoutMs() uint64 {
 	return 0
 }
 
+func (x *FreezeRequest) GetUntilThaw() bool {
+	if x != nil {
+		return x.UntilThaw
+	}
+	return false
+}
+
 type FreezeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What could not be done, in sentences; the processes are held all the same.
@@ -1700,7 +1765,7 @@ type FreezeResponse struct {
 
 func (x *FreezeResponse) Reset() {
 	*x = FreezeResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1777,7 @@ func (x *FreezeResponse) String() string {
 func (*FreezeResponse) ProtoMessage() {}
 
 func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1790,7 @@ func (x *FreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeResponse.ProtoReflect.Descriptor instead.
 func (*FreezeResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FreezeResponse) GetWarnings() []string {
@@ -1744,7 +1809,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1821,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1834,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ThawRequest) GetUnixTimeNs() int64 {
@@ -1789,7 +1854,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1866,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1879,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ThawResponse) GetWarnings() []string {
@@ -1834,7 +1899,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1911,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1924,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ShutdownRequest) GetReboot() bool {
@@ -1884,7 +1949,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +1961,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hearth_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +1974,59 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+}
+
+type IdentityNotRenewed_Failure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          string                 `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"` // "entropy", "clock", "boot id", "machine id" or "SSH host keys"
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityNotRenewed_Failure) Reset() {
+	*x = IdentityNotRenewed_Failure{}
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityNotRenewed_Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityNotRenewed_Failure) ProtoMessage() {}
+
+func (x *IdentityNotRenewed_Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_hearth_agent_v1_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityNotRenewed_Failure.ProtoReflect.Descriptor instead.
+func (*IdentityNotRenewed_Failure) Descriptor() ([]byte, []int) {
+	return file_hearth_agent_v1_agent_proto_rawDescGZIP(), []int{6, 0}
+}
+
+func (x *IdentityNotRenewed_Failure) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *IdentityNotRenewed_Failure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 var File_hearth_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1960,9 +2077,15 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12 \n" +
 	"\vnameservers\x18\x04 \x03(\tR\vnameservers\x12\x10\n" +
-	"\x03mac\x18\x05 \x01(\tR\x03mac\"/\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\"R\n" +
 	"\x11ConfigureResponse\x12\x1a\n" +
-	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"\x89\x01\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\x12!\n" +
+	"\finit_follows\x18\x02 \x01(\bR\vinitFollows\"\x94\x01\n" +
+	"\x12IdentityNotRenewed\x12G\n" +
+	"\bfailures\x18\x01 \x03(\v2+.hearth.agent.v1.IdentityNotRenewed.FailureR\bfailures\x1a5\n" +
+	"\aFailure\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\tR\x04part\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x89\x01\n" +
 	"\vExecRequest\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.hearth.agent.v1.ExecStartH\x00R\x05start\x12\x16\n" +
 	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdin\x12#\n" +
@@ -2034,11 +2157,13 @@ const file_hearth_agent_v1_agent_proto_rawDesc = "" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"\"\n" +
 	"\fDialResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"D\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"c\n" +
 	"\rFreezeRequest\x12\x14\n" +
 	"\x05flush\x18\x01 \x01(\bR\x05flush\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\",\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\x12\x1d\n" +
+	"\n" +
+	"until_thaw\x18\x03 \x01(\bR\tuntilThaw\",\n" +
 	"\x0eFreezeResponse\x12\x1a\n" +
 	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"/\n" +
 	"\vThawRequest\x12 \n" +
@@ -2078,79 +2203,82 @@ func file_hearth_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_hearth_agent_v1_agent_proto_rawDescData
 }
 
-var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_hearth_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_hearth_agent_v1_agent_proto_goTypes = []any{
-	(*InfoRequest)(nil),        // 0: hearth.agent.v1.InfoRequest
-	(*InfoResponse)(nil),       // 1: hearth.agent.v1.InfoResponse
-	(*ConfigureRequest)(nil),   // 2: hearth.agent.v1.ConfigureRequest
-	(*Mount)(nil),              // 3: hearth.agent.v1.Mount
-	(*NetworkConfig)(nil),      // 4: hearth.agent.v1.NetworkConfig
-	(*ConfigureResponse)(nil),  // 5: hearth.agent.v1.ConfigureResponse
-	(*ExecRequest)(nil),        // 6: hearth.agent.v1.ExecRequest
-	(*ExecStart)(nil),          // 7: hearth.agent.v1.ExecStart
-	(*Tty)(nil),                // 8: hearth.agent.v1.Tty
-	(*ExecResponse)(nil),       // 9: hearth.agent.v1.ExecResponse
-	(*ExecStarted)(nil),        // 10: hearth.agent.v1.ExecStarted
-	(*ExecExited)(nil),         // 11: hearth.agent.v1.ExecExited
-	(*SignalExecRequest)(nil),  // 12: hearth.agent.v1.SignalExecRequest
-	(*SignalExecResponse)(nil), // 13: hearth.agent.v1.SignalExecResponse
-	(*ResizeExecRequest)(nil),  // 14: hearth.agent.v1.ResizeExecRequest
-	(*ResizeExecResponse)(nil), // 15: hearth.agent.v1.ResizeExecResponse
-	(*ReadTarRequest)(nil),     // 16: hearth.agent.v1.ReadTarRequest
-	(*ReadTarResponse)(nil),    // 17: hearth.agent.v1.ReadTarResponse
-	(*WriteTarRequest)(nil),    // 18: hearth.agent.v1.WriteTarRequest
-	(*WriteTarStart)(nil),      // 19: hearth.agent.v1.WriteTarStart
-	(*WriteTarResponse)(nil),   // 20: hearth.agent.v1.WriteTarResponse
-	(*DialRequest)(nil),        // 21: hearth.agent.v1.DialRequest
-	(*DialTarget)(nil),         // 22: hearth.agent.v1.DialTarget
-	(*DialResponse)(nil),       // 23: hearth.agent.v1.DialResponse
-	(*FreezeRequest)(nil),      // 24: hearth.agent.v1.FreezeRequest
-	(*FreezeResponse)(nil),     // 25: hearth.agent.v1.FreezeResponse
-	(*ThawRequest)(nil),        // 26: hearth.agent.v1.ThawRequest
-	(*ThawResponse)(nil),       // 27: hearth.agent.v1.ThawResponse
-	(*ShutdownRequest)(nil),    // 28: hearth.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),   // 29: hearth.agent.v1.ShutdownResponse
-	nil,                        // 30: hearth.agent.v1.ConfigureRequest.EnvEntry
-	nil,                        // 31: hearth.agent.v1.ExecStart.EnvEntry
+	(*InfoRequest)(nil),                // 0: hearth.agent.v1.InfoRequest
+	(*InfoResponse)(nil),               // 1: hearth.agent.v1.InfoResponse
+	(*ConfigureRequest)(nil),           // 2: hearth.agent.v1.ConfigureRequest
+	(*Mount)(nil),                      // 3: hearth.agent.v1.Mount
+	(*NetworkConfig)(nil),              // 4: hearth.agent.v1.NetworkConfig
+	(*ConfigureResponse)(nil),          // 5: hearth.agent.v1.ConfigureResponse
+	(*IdentityNotRenewed)(nil),         // 6: hearth.agent.v1.IdentityNotRenewed
+	(*ExecRequest)(nil),                // 7: hearth.agent.v1.ExecRequest
+	(*ExecStart)(nil),                  // 8: hearth.agent.v1.ExecStart
+	(*Tty)(nil),                        // 9: hearth.agent.v1.Tty
+	(*ExecResponse)(nil),               // 10: hearth.agent.v1.ExecResponse
+	(*ExecStarted)(nil),                // 11: hearth.agent.v1.ExecStarted
+	(*ExecExited)(nil),                 // 12: hearth.agent.v1.ExecExited
+	(*SignalExecRequest)(nil),          // 13: hearth.agent.v1.SignalExecRequest
+	(*SignalExecResponse)(nil),         // 14: hearth.agent.v1.SignalExecResponse
+	(*ResizeExecRequest)(nil),          // 15: hearth.agent.v1.ResizeExecRequest
+	(*ResizeExecResponse)(nil),         // 16: hearth.agent.v1.ResizeExecResponse
+	(*ReadTarRequest)(nil),             // 17: hearth.agent.v1.ReadTarRequest
+	(*ReadTarResponse)(nil),            // 18: hearth.agent.v1.ReadTarResponse
+	(*WriteTarRequest)(nil),            // 19: hearth.agent.v1.WriteTarRequest
+	(*WriteTarStart)(nil),              // 20: hearth.agent.v1.WriteTarStart
+	(*WriteTarResponse)(nil),           // 21: hearth.agent.v1.WriteTarResponse
+	(*DialRequest)(nil),                // 22: hearth.agent.v1.DialRequest
+	(*DialTarget)(nil),                 // 23: hearth.agent.v1.DialTarget
+	(*DialResponse)(nil),               // 24: hearth.agent.v1.DialResponse
+	(*FreezeRequest)(nil),              // 25: hearth.agent.v1.FreezeRequest
+	(*FreezeResponse)(nil),             // 26: hearth.agent.v1.FreezeResponse
+	(*ThawRequest)(nil),                // 27: hearth.agent.v1.ThawRequest
+	(*ThawResponse)(nil),               // 28: hearth.agent.v1.ThawResponse
+	(*ShutdownRequest)(nil),            // 29: hearth.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),           // 30: hearth.agent.v1.ShutdownResponse
+	nil,                                // 31: hearth.agent.v1.ConfigureRequest.EnvEntry
+	(*IdentityNotRenewed_Failure)(nil), // 32: hearth.agent.v1.IdentityNotRenewed.Failure
+	nil,                                // 33: hearth.agent.v1.ExecStart.EnvEntry
 }
 var file_hearth_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: hearth.agent.v1.ConfigureRequest.network:type_name -> hearth.agent.v1.NetworkConfig
-	30, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
+	31, // 1: hearth.agent.v1.ConfigureRequest.env:type_name -> hearth.agent.v1.ConfigureRequest.EnvEntry
 	3,  // 2: hearth.agent.v1.ConfigureRequest.mounts:type_name -> hearth.agent.v1.Mount
-	7,  // 3: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
-	31, // 4: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
-	8,  // 5: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
-	10, // 6: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
-	11, // 7: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
-	19, // 8: hearth.agent.v1.WriteTarRequest.start:type_name -> hearth.agent.v1.WriteTarStart
-	22, // 9: hearth.agent.v1.DialRequest.target:type_name -> hearth.agent.v1.DialTarget
-	0,  // 10: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
-	2,  // 11: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
-	6,  // 12: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
-	12, // 13: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
-	14, // 14: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
-	16, // 15: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
-	18, // 16: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
-	21, // 17: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
-	24, // 18: hearth.agent.v1.AgentService.Freeze:input_type -> hearth.agent.v1.FreezeRequest
-	26, // 19: hearth.agent.v1.AgentService.Thaw:input_type -> hearth.agent.v1.ThawRequest
-	28, // 20: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
-	1,  // 21: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
-	5,  // 22: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
-	9,  // 23: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
-	13, // 24: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
-	15, // 25: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
-	17, // 26: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
-	20, // 27: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
-	23, // 28: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
-	25, // 29: hearth.agent.v1.AgentService.Freeze:output_type -> hearth.agent.v1.FreezeResponse
-	27, // 30: hearth.agent.v1.AgentService.Thaw:output_type -> hearth.agent.v1.ThawResponse
-	29, // 31: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
-	21, // [21:32] is the sub-list for method output_type
-	10, // [10:21] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	32, // 3: hearth.agent.v1.IdentityNotRenewed.failures:type_name -> hearth.agent.v1.IdentityNotRenewed.Failure
+	8,  // 4: hearth.agent.v1.ExecRequest.start:type_name -> hearth.agent.v1.ExecStart
+	33, // 5: hearth.agent.v1.ExecStart.env:type_name -> hearth.agent.v1.ExecStart.EnvEntry
+	9,  // 6: hearth.agent.v1.ExecStart.tty:type_name -> hearth.agent.v1.Tty
+	11, // 7: hearth.agent.v1.ExecResponse.started:type_name -> hearth.agent.v1.ExecStarted
+	12, // 8: hearth.agent.v1.ExecResponse.exited:type_name -> hearth.agent.v1.ExecExited
+	20, // 9: hearth.agent.v1.WriteTarRequest.start:type_name -> hearth.agent.v1.WriteTarStart
+	23, // 10: hearth.agent.v1.DialRequest.target:type_name -> hearth.agent.v1.DialTarget
+	0,  // 11: hearth.agent.v1.AgentService.Info:input_type -> hearth.agent.v1.InfoRequest
+	2,  // 12: hearth.agent.v1.AgentService.Configure:input_type -> hearth.agent.v1.ConfigureRequest
+	7,  // 13: hearth.agent.v1.AgentService.Exec:input_type -> hearth.agent.v1.ExecRequest
+	13, // 14: hearth.agent.v1.AgentService.SignalExec:input_type -> hearth.agent.v1.SignalExecRequest
+	15, // 15: hearth.agent.v1.AgentService.ResizeExec:input_type -> hearth.agent.v1.ResizeExecRequest
+	17, // 16: hearth.agent.v1.AgentService.ReadTar:input_type -> hearth.agent.v1.ReadTarRequest
+	19, // 17: hearth.agent.v1.AgentService.WriteTar:input_type -> hearth.agent.v1.WriteTarRequest
+	22, // 18: hearth.agent.v1.AgentService.Dial:input_type -> hearth.agent.v1.DialRequest
+	25, // 19: hearth.agent.v1.AgentService.Freeze:input_type -> hearth.agent.v1.FreezeRequest
+	27, // 20: hearth.agent.v1.AgentService.Thaw:input_type -> hearth.agent.v1.ThawRequest
+	29, // 21: hearth.agent.v1.AgentService.Shutdown:input_type -> hearth.agent.v1.ShutdownRequest
+	1,  // 22: hearth.agent.v1.AgentService.Info:output_type -> hearth.agent.v1.InfoResponse
+	5,  // 23: hearth.agent.v1.AgentService.Configure:output_type -> hearth.agent.v1.ConfigureResponse
+	10, // 24: hearth.agent.v1.AgentService.Exec:output_type -> hearth.agent.v1.ExecResponse
+	14, // 25: hearth.agent.v1.AgentService.SignalExec:output_type -> hearth.agent.v1.SignalExecResponse
+	16, // 26: hearth.agent.v1.AgentService.ResizeExec:output_type -> hearth.agent.v1.ResizeExecResponse
+	18, // 27: hearth.agent.v1.AgentService.ReadTar:output_type -> hearth.agent.v1.ReadTarResponse
+	21, // 28: hearth.agent.v1.AgentService.WriteTar:output_type -> hearth.agent.v1.WriteTarResponse
+	24, // 29: hearth.agent.v1.AgentService.Dial:output_type -> hearth.agent.v1.DialResponse
+	26, // 30: hearth.agent.v1.AgentService.Freeze:output_type -> hearth.agent.v1.FreezeResponse
+	28, // 31: hearth.agent.v1.AgentService.Thaw:output_type -> hearth.agent.v1.ThawResponse
+	30, // 32: hearth.agent.v1.AgentService.Shutdown:output_type -> hearth.agent.v1.ShutdownResponse
+	22, // [22:33] is the sub-list for method output_type
+	11, // [11:22] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_hearth_agent_v1_agent_proto_init() }
@@ -2158,22 +2286,22 @@ func file_hearth_agent_v1_agent_proto_init() {
 	if File_hearth_agent_v1_agent_proto != nil {
 		return
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[6].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[7].OneofWrappers = []any{
 		(*ExecRequest_Start)(nil),
 		(*ExecRequest_Stdin)(nil),
 		(*ExecRequest_StdinClosed)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[9].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
 		(*ExecResponse_Started)(nil),
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_Exited)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[18].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[19].OneofWrappers = []any{
 		(*WriteTarRequest_Start)(nil),
 		(*WriteTarRequest_Data)(nil),
 	}
-	file_hearth_agent_v1_agent_proto_msgTypes[21].OneofWrappers = []any{
+	file_hearth_agent_v1_agent_proto_msgTypes[22].OneofWrappers = []any{
 		(*DialRequest_Target)(nil),
 		(*DialRequest_Data)(nil),
 		(*DialRequest_Closed)(nil),
@@ -2184,7 +2312,7 @@ func file_hearth_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hearth_agent_v1_agent_proto_rawDesc), len(file_hearth_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

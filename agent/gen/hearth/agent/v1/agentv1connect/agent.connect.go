@@ -66,8 +66,11 @@ const (
 type AgentServiceClient interface {
 	// Who answers. Costs nothing; also the health check.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
-	// Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
-	// runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
+	// Gives the guest its identity and mounts its volumes, before anything of the user's runs: a guest with an init of
+	// its own starts that init afterwards (`init_follows`), and a restored guest stays frozen until it has succeeded.
+	// Sent after every boot and restore. Idempotent. A volume that cannot be mounted is an error: what is meant for it
+	// must not go elsewhere. With `restored`, so is a part of the identity that could not be renewed: the error has the
+	// code `vm.identity_failed` and the detail IdentityNotRenewed, the processes stay frozen, and the host ends the VM.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
 	// Runs a command. The first request is `start`, then come `stdin` chunks and `stdin_closed`. The answers
 	// are one `started`, output in order per stream, and one `exited` as the last. If the stream is cancelled,
@@ -83,11 +86,11 @@ type AgentServiceClient interface {
 	WriteTar(context.Context) *connect.ClientStreamForClient[v1.WriteTarRequest, v1.WriteTarResponse]
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow both ways.
 	Dial(context.Context) *connect.BidiStreamForClient[v1.DialRequest, v1.DialResponse]
-	// Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
-	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
-	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+	// Freezes every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+	// as of one moment. Idempotent. Without `until_thaw`, each call begins the 30 s anew after which the agent thaws by
+	// itself: a host that died must not leave a guest frozen. Execs that are asked for meanwhile start after the thaw.
 	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
-	// Lets them go on, with the right time. Idempotent. Configure does the same at its end.
+	// Thaws them, with the right time. Idempotent. Configure does the same at its end.
 	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)
@@ -247,8 +250,11 @@ func (c *agentServiceClient) Shutdown(ctx context.Context, req *connect.Request[
 type AgentServiceHandler interface {
 	// Who answers. Costs nothing; also the health check.
 	Info(context.Context, *connect.Request[v1.InfoRequest]) (*connect.Response[v1.InfoResponse], error)
-	// Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
-	// runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
+	// Gives the guest its identity and mounts its volumes, before anything of the user's runs: a guest with an init of
+	// its own starts that init afterwards (`init_follows`), and a restored guest stays frozen until it has succeeded.
+	// Sent after every boot and restore. Idempotent. A volume that cannot be mounted is an error: what is meant for it
+	// must not go elsewhere. With `restored`, so is a part of the identity that could not be renewed: the error has the
+	// code `vm.identity_failed` and the detail IdentityNotRenewed, the processes stay frozen, and the host ends the VM.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
 	// Runs a command. The first request is `start`, then come `stdin` chunks and `stdin_closed`. The answers
 	// are one `started`, output in order per stream, and one `exited` as the last. If the stream is cancelled,
@@ -264,11 +270,11 @@ type AgentServiceHandler interface {
 	WriteTar(context.Context, *connect.ClientStream[v1.WriteTarRequest]) (*connect.Response[v1.WriteTarResponse], error)
 	// Opens a connection inside the guest. The first request is `target`; then bytes flow both ways.
 	Dial(context.Context, *connect.BidiStream[v1.DialRequest, v1.DialResponse]) error
-	// Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
-	// as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
-	// that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+	// Freezes every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+	// as of one moment. Idempotent. Without `until_thaw`, each call begins the 30 s anew after which the agent thaws by
+	// itself: a host that died must not leave a guest frozen. Execs that are asked for meanwhile start after the thaw.
 	Freeze(context.Context, *connect.Request[v1.FreezeRequest]) (*connect.Response[v1.FreezeResponse], error)
-	// Lets them go on, with the right time. Idempotent. Configure does the same at its end.
+	// Thaws them, with the right time. Idempotent. Configure does the same at its end.
 	Thaw(context.Context, *connect.Request[v1.ThawRequest]) (*connect.Response[v1.ThawResponse], error)
 	// Flushes and powers the guest off. Answers before the power goes; the VMM's end is the proof.
 	Shutdown(context.Context, *connect.Request[v1.ShutdownRequest]) (*connect.Response[v1.ShutdownResponse], error)

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hearth/agent/v1/agent.proto.
  */
 export const file_hearth_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLpAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgSDgoGZnJvemVuGAsgASgIIt8CChBDb25maWd1cmVSZXF1ZXN0EhAKCGhvc3RuYW1lGAEgASgJEhQKDHVuaXhfdGltZV9ucxgCIAEoAxIPCgdlbnRyb3B5GAMgASgMEhIKCm1hY2hpbmVfaWQYBCABKAkSLwoHbmV0d29yaxgFIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEjcKA2VudhgGIAMoCzIqLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0LkVudkVudHJ5EgwKBHVzZXIYByABKAkSDwoHd29ya2RpchgIIAEoCRIPCgdjb21tYW5kGAkgAygJEiYKBm1vdW50cxgKIAMoCzIWLmhlYXJ0aC5hZ2VudC52MS5Nb3VudBIQCghyZXN0b3JlZBgLIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKBU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJoCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCRILCgNtYWMYBSABKAkiJQoRQ29uZmlndXJlUmVzcG9uc2USEAoId2FybmluZ3MYASADKAkibgoLRXhlY1JlcXVlc3QSKwoFc3RhcnQYASABKAsyGi5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0SAASDwoFc3RkaW4YAiABKAxIABIWCgxzdGRpbl9jbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0IvgBCglFeGVjU3RhcnQSCgoCaWQYASABKAkSDAoEYXJndhgCIAMoDBIwCgNlbnYYAyADKAsyIy5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0LkVudkVudHJ5EgwKBHVzZXIYBCABKAkSDwoHd29ya2RpchgFIAEoCRIhCgN0dHkYBiABKAsyFC5oZWFydGguYWdlbnQudjEuVHR5Eg0KBXN0ZGluGAcgASgIEg4KBmRldGFjaBgIIAEoCBISCgp0aW1lb3V0X21zGAkgASgEGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoDVHR5EgwKBHJvd3MYASABKA0SDAoEY29scxgCIAEoDRIMCgR0ZXJtGAMgASgJIp4BCgxFeGVjUmVzcG9uc2USLwoHc3RhcnRlZBgBIAEoCzIcLmhlYXJ0aC5hZ2VudC52MS5FeGVjU3RhcnRlZEgAEhAKBnN0ZG91dBgCIAEoDEgAEhAKBnN0ZGVychgDIAEoDEgAEi0KBmV4aXRlZBgEIAEoCzIbLmhlYXJ0aC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIj0KCkV4ZWNFeGl0ZWQSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEQoJdGltZWRfb3V0GAMgASgIIi8KEVNpZ25hbEV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEg4KBnNpZ25hbBgCIAEoDSIUChJTaWduYWxFeGVjUmVzcG9uc2UiOwoRUmVzaXplRXhlY1JlcXVlc3QSCgoCaWQYASABKAkSDAoEcm93cxgCIAEoDRIMCgRjb2xzGAMgASgNIhQKElJlc2l6ZUV4ZWNSZXNwb25zZSIsCg5SZWFkVGFyUmVxdWVzdBIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkiHwoPUmVhZFRhclJlc3BvbnNlEgwKBGRhdGEYASABKAwiXQoPV3JpdGVUYXJSZXF1ZXN0Ei8KBXN0YXJ0GAEgASgLMh4uaGVhcnRoLmFnZW50LnYxLldyaXRlVGFyU3RhcnRIABIOCgRkYXRhGAIgASgMSABCCQoHcmVxdWVzdCI1Cg1Xcml0ZVRhclN0YXJ0EgwKBHBhdGgYASABKAkSFgoOY3JlYXRlX3BhcmVudHMYAiABKAgiMgoQV3JpdGVUYXJSZXNwb25zZRIPCgdlbnRyaWVzGAEgASgEEg0KBWJ5dGVzGAIgASgEImkKC0RpYWxSZXF1ZXN0Ei0KBnRhcmdldBgBIAEoCzIbLmhlYXJ0aC5hZ2VudC52MS5EaWFsVGFyZ2V0SAASDgoEZGF0YRgCIAEoDEgAEhAKBmNsb3NlZBgDIAEoCEgAQgkKB3JlcXVlc3QiLgoKRGlhbFRhcmdldBIPCgduZXR3b3JrGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiHAoMRGlhbFJlc3BvbnNlEgwKBGRhdGEYASABKAwiMgoNRnJlZXplUmVxdWVzdBINCgVmbHVzaBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIiIKDkZyZWV6ZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIiMKC1RoYXdSZXF1ZXN0EhQKDHVuaXhfdGltZV9ucxgBIAEoAyIgCgxUaGF3UmVzcG9uc2USEAoId2FybmluZ3MYASADKAkiNQoPU2h1dGRvd25SZXF1ZXN0Eg4KBnJlYm9vdBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2Uy6wYKDEFnZW50U2VydmljZRJDCgRJbmZvEhwuaGVhcnRoLmFnZW50LnYxLkluZm9SZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkluZm9SZXNwb25zZRJSCglDb25maWd1cmUSIS5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVxdWVzdBoiLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXNwb25zZRJHCgRFeGVjEhwuaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXNwb25zZSgBMAESVQoKU2lnbmFsRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVzcG9uc2USVQoKUmVzaXplRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVzcG9uc2USTgoHUmVhZFRhchIfLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVxdWVzdBogLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVzcG9uc2UwARJRCghXcml0ZVRhchIgLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXNwb25zZSgBEkcKBERpYWwSHC5oZWFydGguYWdlbnQudjEuRGlhbFJlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRGlhbFJlc3BvbnNlKAEwARJJCgZGcmVlemUSHi5oZWFydGguYWdlbnQudjEuRnJlZXplUmVxdWVzdBofLmhlYXJ0aC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJDCgRUaGF3EhwuaGVhcnRoLmFnZW50LnYxLlRoYXdSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLlRoYXdSZXNwb25zZRJPCghTaHV0ZG93bhIgLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZUIuWixoZWFydGguZGV2L2FnZW50L2dlbi9oZWFydGgvYWdlbnQvdjE7YWdlbnR2MWIGcHJvdG8z");
+  fileDesc("ChtoZWFydGgvYWdlbnQvdjEvYWdlbnQucHJvdG8SD2hlYXJ0aC5hZ2VudC52MSINCgtJbmZvUmVxdWVzdCLpAQoMSW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYm9vdF9pZBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEaW5pdBgEIAEoCRIRCgl1cHRpbWVfbXMYBSABKAQSFwoPYWdlbnRfcnNzX2J5dGVzGAYgASgEEhoKEm1lbW9yeV90b3RhbF9ieXRlcxgHIAEoBBIeChZtZW1vcnlfYXZhaWxhYmxlX2J5dGVzGAggASgEEg0KBWV4ZWNzGAkgASgNEhIKCmNvbmZpZ3VyZWQYCiABKAgSDgoGZnJvemVuGAsgASgIIt8CChBDb25maWd1cmVSZXF1ZXN0EhAKCGhvc3RuYW1lGAEgASgJEhQKDHVuaXhfdGltZV9ucxgCIAEoAxIPCgdlbnRyb3B5GAMgASgMEhIKCm1hY2hpbmVfaWQYBCABKAkSLwoHbmV0d29yaxgFIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEjcKA2VudhgGIAMoCzIqLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXF1ZXN0LkVudkVudHJ5EgwKBHVzZXIYByABKAkSDwoHd29ya2RpchgIIAEoCRIPCgdjb21tYW5kGAkgAygJEiYKBm1vdW50cxgKIAMoCzIWLmhlYXJ0aC5hZ2VudC52MS5Nb3VudBIQCghyZXN0b3JlZBgLIAEoCBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKBU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRwYXRoGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCJoCg1OZXR3b3JrQ29uZmlnEhEKCWludGVyZmFjZRgBIAEoCRIRCglhZGRyZXNzZXMYAiADKAkSDwoHZ2F0ZXdheRgDIAEoCRITCgtuYW1lc2VydmVycxgEIAMoCRILCgNtYWMYBSABKAkiOwoRQ29uZmlndXJlUmVzcG9uc2USEAoId2FybmluZ3MYASADKAkSFAoMaW5pdF9mb2xsb3dzGAIgASgIInwKEklkZW50aXR5Tm90UmVuZXdlZBI9CghmYWlsdXJlcxgBIAMoCzIrLmhlYXJ0aC5hZ2VudC52MS5JZGVudGl0eU5vdFJlbmV3ZWQuRmFpbHVyZRonCgdGYWlsdXJlEgwKBHBhcnQYASABKAkSDgoGcmVhc29uGAIgASgJIm4KC0V4ZWNSZXF1ZXN0EisKBXN0YXJ0GAEgASgLMhouaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydEgAEg8KBXN0ZGluGAIgASgMSAASFgoMc3RkaW5fY2xvc2VkGAMgASgISABCCQoHcmVxdWVzdCL4AQoJRXhlY1N0YXJ0EgoKAmlkGAEgASgJEgwKBGFyZ3YYAiADKAwSMAoDZW52GAMgAygLMiMuaGVhcnRoLmFnZW50LnYxLkV4ZWNTdGFydC5FbnZFbnRyeRIMCgR1c2VyGAQgASgJEg8KB3dvcmtkaXIYBSABKAkSIQoDdHR5GAYgASgLMhQuaGVhcnRoLmFnZW50LnYxLlR0eRINCgVzdGRpbhgHIAEoCBIOCgZkZXRhY2gYCCABKAgSEgoKdGltZW91dF9tcxgJIAEoBBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KA1R0eRIMCgRyb3dzGAEgASgNEgwKBGNvbHMYAiABKA0SDAoEdGVybRgDIAEoCSKeAQoMRXhlY1Jlc3BvbnNlEi8KB3N0YXJ0ZWQYASABKAsyHC5oZWFydGguYWdlbnQudjEuRXhlY1N0YXJ0ZWRIABIQCgZzdGRvdXQYAiABKAxIABIQCgZzdGRlcnIYAyABKAxIABItCgZleGl0ZWQYBCABKAsyGy5oZWFydGguYWdlbnQudjEuRXhlY0V4aXRlZEgAQgoKCHJlc3BvbnNlIhoKC0V4ZWNTdGFydGVkEgsKA3BpZBgBIAEoDSI9CgpFeGVjRXhpdGVkEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCCIvChFTaWduYWxFeGVjUmVxdWVzdBIKCgJpZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iFAoSU2lnbmFsRXhlY1Jlc3BvbnNlIjsKEVJlc2l6ZUV4ZWNSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBHJvd3MYAiABKA0SDAoEY29scxgDIAEoDSIUChJSZXNpemVFeGVjUmVzcG9uc2UiLAoOUmVhZFRhclJlcXVlc3QSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIh8KD1JlYWRUYXJSZXNwb25zZRIMCgRkYXRhGAEgASgMIl0KD1dyaXRlVGFyUmVxdWVzdBIvCgVzdGFydBgBIAEoCzIeLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclN0YXJ0SAASDgoEZGF0YRgCIAEoDEgAQgkKB3JlcXVlc3QiNQoNV3JpdGVUYXJTdGFydBIMCgRwYXRoGAEgASgJEhYKDmNyZWF0ZV9wYXJlbnRzGAIgASgIIjIKEFdyaXRlVGFyUmVzcG9uc2USDwoHZW50cmllcxgBIAEoBBINCgVieXRlcxgCIAEoBCJpCgtEaWFsUmVxdWVzdBItCgZ0YXJnZXQYASABKAsyGy5oZWFydGguYWdlbnQudjEuRGlhbFRhcmdldEgAEg4KBGRhdGEYAiABKAxIABIQCgZjbG9zZWQYAyABKAhIAEIJCgdyZXF1ZXN0Ii4KCkRpYWxUYXJnZXQSDwoHbmV0d29yaxgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIhwKDERpYWxSZXNwb25zZRIMCgRkYXRhGAEgASgMIkYKDUZyZWV6ZVJlcXVlc3QSDQoFZmx1c2gYASABKAgSEgoKdGltZW91dF9tcxgCIAEoBBISCgp1bnRpbF90aGF3GAMgASgIIiIKDkZyZWV6ZVJlc3BvbnNlEhAKCHdhcm5pbmdzGAEgAygJIiMKC1RoYXdSZXF1ZXN0EhQKDHVuaXhfdGltZV9ucxgBIAEoAyIgCgxUaGF3UmVzcG9uc2USEAoId2FybmluZ3MYASADKAkiNQoPU2h1dGRvd25SZXF1ZXN0Eg4KBnJlYm9vdBgBIAEoCBISCgp0aW1lb3V0X21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2Uy6wYKDEFnZW50U2VydmljZRJDCgRJbmZvEhwuaGVhcnRoLmFnZW50LnYxLkluZm9SZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkluZm9SZXNwb25zZRJSCglDb25maWd1cmUSIS5oZWFydGguYWdlbnQudjEuQ29uZmlndXJlUmVxdWVzdBoiLmhlYXJ0aC5hZ2VudC52MS5Db25maWd1cmVSZXNwb25zZRJHCgRFeGVjEhwuaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLkV4ZWNSZXNwb25zZSgBMAESVQoKU2lnbmFsRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5TaWduYWxFeGVjUmVzcG9uc2USVQoKUmVzaXplRXhlYxIiLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVxdWVzdBojLmhlYXJ0aC5hZ2VudC52MS5SZXNpemVFeGVjUmVzcG9uc2USTgoHUmVhZFRhchIfLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVxdWVzdBogLmhlYXJ0aC5hZ2VudC52MS5SZWFkVGFyUmVzcG9uc2UwARJRCghXcml0ZVRhchIgLmhlYXJ0aC5hZ2VudC52MS5Xcml0ZVRhclJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuV3JpdGVUYXJSZXNwb25zZSgBEkcKBERpYWwSHC5oZWFydGguYWdlbnQudjEuRGlhbFJlcXVlc3QaHS5oZWFydGguYWdlbnQudjEuRGlhbFJlc3BvbnNlKAEwARJJCgZGcmVlemUSHi5oZWFydGguYWdlbnQudjEuRnJlZXplUmVxdWVzdBofLmhlYXJ0aC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJDCgRUaGF3EhwuaGVhcnRoLmFnZW50LnYxLlRoYXdSZXF1ZXN0Gh0uaGVhcnRoLmFnZW50LnYxLlRoYXdSZXNwb25zZRJPCghTaHV0ZG93bhIgLmhlYXJ0aC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIS5oZWFydGguYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZUIuWixoZWFydGguZGV2L2FnZW50L2dlbi9oZWFydGgvYWdlbnQvdjE7YWdlbnR2MWIGcHJvdG8z");
 
 /**
  * @generated from message hearth.agent.v1.InfoRequest
@@ -183,8 +183,8 @@ export type ConfigureRequest = Message<"hearth.agent.v1.ConfigureRequest"> & {
 
   /**
    * The guest was restored from a snapshot, maybe as one of many copies, and this is the first Configure of its new
-   * life. What must not be shared with the others is made anew: boot id, SSH host keys, neighbours on the network.
-   * Streams that the saved guest had open end.
+   * life. What must not be shared with the others is renewed: entropy, clock, boot id, machine id, SSH host keys,
+   * neighbours on the network. Streams that the saved guest had open end.
    *
    * @generated from field: bool restored = 11;
    */
@@ -282,6 +282,14 @@ export type ConfigureResponse = Message<"hearth.agent.v1.ConfigureResponse"> & {
    * @generated from field: repeated string warnings = 1;
    */
   warnings: string[];
+
+  /**
+   * The guest's own init has not started, and starts when this connection has ended. The host closes it, and connects
+   * to the agent that is a service of that init, which is configured again.
+   *
+   * @generated from field: bool init_follows = 2;
+   */
+  initFollows: boolean;
 };
 
 /**
@@ -290,6 +298,49 @@ export type ConfigureResponse = Message<"hearth.agent.v1.ConfigureResponse"> & {
  */
 export const ConfigureResponseSchema: GenMessage<ConfigureResponse> = /*@__PURE__*/
   messageDesc(file_hearth_agent_v1_agent, 5);
+
+/**
+ * The detail of the error with which Configure with `restored` fails.
+ *
+ * @generated from message hearth.agent.v1.IdentityNotRenewed
+ */
+export type IdentityNotRenewed = Message<"hearth.agent.v1.IdentityNotRenewed"> & {
+  /**
+   * @generated from field: repeated hearth.agent.v1.IdentityNotRenewed.Failure failures = 1;
+   */
+  failures: IdentityNotRenewed_Failure[];
+};
+
+/**
+ * Describes the message hearth.agent.v1.IdentityNotRenewed.
+ * Use `create(IdentityNotRenewedSchema)` to create a new message.
+ */
+export const IdentityNotRenewedSchema: GenMessage<IdentityNotRenewed> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 6);
+
+/**
+ * @generated from message hearth.agent.v1.IdentityNotRenewed.Failure
+ */
+export type IdentityNotRenewed_Failure = Message<"hearth.agent.v1.IdentityNotRenewed.Failure"> & {
+  /**
+   * "entropy", "clock", "boot id", "machine id" or "SSH host keys"
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message hearth.agent.v1.IdentityNotRenewed.Failure.
+ * Use `create(IdentityNotRenewed_FailureSchema)` to create a new message.
+ */
+export const IdentityNotRenewed_FailureSchema: GenMessage<IdentityNotRenewed_Failure> = /*@__PURE__*/
+  messageDesc(file_hearth_agent_v1_agent, 6, 0);
 
 /**
  * @generated from message hearth.agent.v1.ExecRequest
@@ -324,7 +375,7 @@ export type ExecRequest = Message<"hearth.agent.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 6);
+  messageDesc(file_hearth_agent_v1_agent, 7);
 
 /**
  * @generated from message hearth.agent.v1.ExecStart
@@ -399,7 +450,7 @@ export type ExecStart = Message<"hearth.agent.v1.ExecStart"> & {
  * Use `create(ExecStartSchema)` to create a new message.
  */
 export const ExecStartSchema: GenMessage<ExecStart> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 7);
+  messageDesc(file_hearth_agent_v1_agent, 8);
 
 /**
  * @generated from message hearth.agent.v1.Tty
@@ -426,7 +477,7 @@ export type Tty = Message<"hearth.agent.v1.Tty"> & {
  * Use `create(TtySchema)` to create a new message.
  */
 export const TtySchema: GenMessage<Tty> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 8);
+  messageDesc(file_hearth_agent_v1_agent, 9);
 
 /**
  * @generated from message hearth.agent.v1.ExecResponse
@@ -469,7 +520,7 @@ export type ExecResponse = Message<"hearth.agent.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 9);
+  messageDesc(file_hearth_agent_v1_agent, 10);
 
 /**
  * @generated from message hearth.agent.v1.ExecStarted
@@ -486,7 +537,7 @@ export type ExecStarted = Message<"hearth.agent.v1.ExecStarted"> & {
  * Use `create(ExecStartedSchema)` to create a new message.
  */
 export const ExecStartedSchema: GenMessage<ExecStarted> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 10);
+  messageDesc(file_hearth_agent_v1_agent, 11);
 
 /**
  * @generated from message hearth.agent.v1.ExecExited
@@ -517,7 +568,7 @@ export type ExecExited = Message<"hearth.agent.v1.ExecExited"> & {
  * Use `create(ExecExitedSchema)` to create a new message.
  */
 export const ExecExitedSchema: GenMessage<ExecExited> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 11);
+  messageDesc(file_hearth_agent_v1_agent, 12);
 
 /**
  * @generated from message hearth.agent.v1.SignalExecRequest
@@ -541,7 +592,7 @@ export type SignalExecRequest = Message<"hearth.agent.v1.SignalExecRequest"> & {
  * Use `create(SignalExecRequestSchema)` to create a new message.
  */
 export const SignalExecRequestSchema: GenMessage<SignalExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 12);
+  messageDesc(file_hearth_agent_v1_agent, 13);
 
 /**
  * @generated from message hearth.agent.v1.SignalExecResponse
@@ -554,7 +605,7 @@ export type SignalExecResponse = Message<"hearth.agent.v1.SignalExecResponse"> &
  * Use `create(SignalExecResponseSchema)` to create a new message.
  */
 export const SignalExecResponseSchema: GenMessage<SignalExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 13);
+  messageDesc(file_hearth_agent_v1_agent, 14);
 
 /**
  * @generated from message hearth.agent.v1.ResizeExecRequest
@@ -581,7 +632,7 @@ export type ResizeExecRequest = Message<"hearth.agent.v1.ResizeExecRequest"> & {
  * Use `create(ResizeExecRequestSchema)` to create a new message.
  */
 export const ResizeExecRequestSchema: GenMessage<ResizeExecRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 14);
+  messageDesc(file_hearth_agent_v1_agent, 15);
 
 /**
  * @generated from message hearth.agent.v1.ResizeExecResponse
@@ -594,7 +645,7 @@ export type ResizeExecResponse = Message<"hearth.agent.v1.ResizeExecResponse"> &
  * Use `create(ResizeExecResponseSchema)` to create a new message.
  */
 export const ResizeExecResponseSchema: GenMessage<ResizeExecResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 15);
+  messageDesc(file_hearth_agent_v1_agent, 16);
 
 /**
  * @generated from message hearth.agent.v1.ReadTarRequest
@@ -620,7 +671,7 @@ export type ReadTarRequest = Message<"hearth.agent.v1.ReadTarRequest"> & {
  * Use `create(ReadTarRequestSchema)` to create a new message.
  */
 export const ReadTarRequestSchema: GenMessage<ReadTarRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 16);
+  messageDesc(file_hearth_agent_v1_agent, 17);
 
 /**
  * @generated from message hearth.agent.v1.ReadTarResponse
@@ -637,7 +688,7 @@ export type ReadTarResponse = Message<"hearth.agent.v1.ReadTarResponse"> & {
  * Use `create(ReadTarResponseSchema)` to create a new message.
  */
 export const ReadTarResponseSchema: GenMessage<ReadTarResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 17);
+  messageDesc(file_hearth_agent_v1_agent, 18);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarRequest
@@ -666,7 +717,7 @@ export type WriteTarRequest = Message<"hearth.agent.v1.WriteTarRequest"> & {
  * Use `create(WriteTarRequestSchema)` to create a new message.
  */
 export const WriteTarRequestSchema: GenMessage<WriteTarRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 18);
+  messageDesc(file_hearth_agent_v1_agent, 19);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarStart
@@ -690,7 +741,7 @@ export type WriteTarStart = Message<"hearth.agent.v1.WriteTarStart"> & {
  * Use `create(WriteTarStartSchema)` to create a new message.
  */
 export const WriteTarStartSchema: GenMessage<WriteTarStart> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 19);
+  messageDesc(file_hearth_agent_v1_agent, 20);
 
 /**
  * @generated from message hearth.agent.v1.WriteTarResponse
@@ -712,7 +763,7 @@ export type WriteTarResponse = Message<"hearth.agent.v1.WriteTarResponse"> & {
  * Use `create(WriteTarResponseSchema)` to create a new message.
  */
 export const WriteTarResponseSchema: GenMessage<WriteTarResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 20);
+  messageDesc(file_hearth_agent_v1_agent, 21);
 
 /**
  * @generated from message hearth.agent.v1.DialRequest
@@ -749,7 +800,7 @@ export type DialRequest = Message<"hearth.agent.v1.DialRequest"> & {
  * Use `create(DialRequestSchema)` to create a new message.
  */
 export const DialRequestSchema: GenMessage<DialRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 21);
+  messageDesc(file_hearth_agent_v1_agent, 22);
 
 /**
  * @generated from message hearth.agent.v1.DialTarget
@@ -775,7 +826,7 @@ export type DialTarget = Message<"hearth.agent.v1.DialTarget"> & {
  * Use `create(DialTargetSchema)` to create a new message.
  */
 export const DialTargetSchema: GenMessage<DialTarget> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 22);
+  messageDesc(file_hearth_agent_v1_agent, 23);
 
 /**
  * @generated from message hearth.agent.v1.DialResponse
@@ -792,7 +843,7 @@ export type DialResponse = Message<"hearth.agent.v1.DialResponse"> & {
  * Use `create(DialResponseSchema)` to create a new message.
  */
 export const DialResponseSchema: GenMessage<DialResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 23);
+  messageDesc(file_hearth_agent_v1_agent, 24);
 
 /**
  * @generated from message hearth.agent.v1.FreezeRequest
@@ -806,11 +857,19 @@ export type FreezeRequest = Message<"hearth.agent.v1.FreezeRequest"> & {
   flush: boolean;
 
   /**
-   * for the processes to stand still; 0: 2 s. After it nothing is held
+   * for the processes to stand still; 0: 2 s. After it nothing is frozen
    *
    * @generated from field: uint64 timeout_ms = 2;
    */
   timeoutMs: bigint;
+
+  /**
+   * The guest's memory is saved while it is frozen. Only Thaw, Configure and Shutdown thaw it then, and no agent does
+   * so by itself: what wakes up may be a copy, in which nothing may run before Configure has made it another guest.
+   *
+   * @generated from field: bool until_thaw = 3;
+   */
+  untilThaw: boolean;
 };
 
 /**
@@ -818,7 +877,7 @@ export type FreezeRequest = Message<"hearth.agent.v1.FreezeRequest"> & {
  * Use `create(FreezeRequestSchema)` to create a new message.
  */
 export const FreezeRequestSchema: GenMessage<FreezeRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 24);
+  messageDesc(file_hearth_agent_v1_agent, 25);
 
 /**
  * @generated from message hearth.agent.v1.FreezeResponse
@@ -837,7 +896,7 @@ export type FreezeResponse = Message<"hearth.agent.v1.FreezeResponse"> & {
  * Use `create(FreezeResponseSchema)` to create a new message.
  */
 export const FreezeResponseSchema: GenMessage<FreezeResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 25);
+  messageDesc(file_hearth_agent_v1_agent, 26);
 
 /**
  * @generated from message hearth.agent.v1.ThawRequest
@@ -856,7 +915,7 @@ export type ThawRequest = Message<"hearth.agent.v1.ThawRequest"> & {
  * Use `create(ThawRequestSchema)` to create a new message.
  */
 export const ThawRequestSchema: GenMessage<ThawRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 26);
+  messageDesc(file_hearth_agent_v1_agent, 27);
 
 /**
  * @generated from message hearth.agent.v1.ThawResponse
@@ -875,7 +934,7 @@ export type ThawResponse = Message<"hearth.agent.v1.ThawResponse"> & {
  * Use `create(ThawResponseSchema)` to create a new message.
  */
 export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 27);
+  messageDesc(file_hearth_agent_v1_agent, 28);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownRequest
@@ -899,7 +958,7 @@ export type ShutdownRequest = Message<"hearth.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 28);
+  messageDesc(file_hearth_agent_v1_agent, 29);
 
 /**
  * @generated from message hearth.agent.v1.ShutdownResponse
@@ -912,7 +971,7 @@ export type ShutdownResponse = Message<"hearth.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_hearth_agent_v1_agent, 29);
+  messageDesc(file_hearth_agent_v1_agent, 30);
 
 /**
  * @generated from service hearth.agent.v1.AgentService
@@ -929,8 +988,11 @@ export const AgentService: GenService<{
     output: typeof InfoResponseSchema;
   },
   /**
-   * Gives the guest its identity and mounts its volumes. Sent after every boot, before anything of the user's
-   * runs. Idempotent. A volume that cannot be mounted is an error: what is meant for it must not go elsewhere.
+   * Gives the guest its identity and mounts its volumes, before anything of the user's runs: a guest with an init of
+   * its own starts that init afterwards (`init_follows`), and a restored guest stays frozen until it has succeeded.
+   * Sent after every boot and restore. Idempotent. A volume that cannot be mounted is an error: what is meant for it
+   * must not go elsewhere. With `restored`, so is a part of the identity that could not be renewed: the error has the
+   * code `vm.identity_failed` and the detail IdentityNotRenewed, the processes stay frozen, and the host ends the VM.
    *
    * @generated from rpc hearth.agent.v1.AgentService.Configure
    */
@@ -1001,9 +1063,9 @@ export const AgentService: GenService<{
     output: typeof DialResponseSchema;
   },
   /**
-   * Holds every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
-   * as of one moment. Idempotent; each call begins the 30 s anew after which the agent thaws by itself, for a host
-   * that died must not leave a guest that stands still. Execs that are asked for meanwhile start after the thaw.
+   * Freezes every process of the guest but the agent, PID 1 and the kernel's own, so that memory and disks are saved
+   * as of one moment. Idempotent. Without `until_thaw`, each call begins the 30 s anew after which the agent thaws by
+   * itself: a host that died must not leave a guest frozen. Execs that are asked for meanwhile start after the thaw.
    *
    * @generated from rpc hearth.agent.v1.AgentService.Freeze
    */
@@ -1013,7 +1075,7 @@ export const AgentService: GenService<{
     output: typeof FreezeResponseSchema;
   },
   /**
-   * Lets them go on, with the right time. Idempotent. Configure does the same at its end.
+   * Thaws them, with the right time. Idempotent. Configure does the same at its end.
    *
    * @generated from rpc hearth.agent.v1.AgentService.Thaw
    */
