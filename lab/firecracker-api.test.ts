@@ -81,7 +81,7 @@ test("a real Firecracker takes every section that may be set before the start", 
   assert.deepEqual(config.vsock, { guestCid: 3, udsPath: "v.sock" });
   assert.deepEqual(config.entropy, { rateLimiter: LIMITER });
   const [line = ""] = (await firecracker.end()).split("\n");
-  assert.deepEqual(Object.keys(parseMetrics(line).drives), ["rootfs"]);
+  assert.ok(parseMetrics(line).utcTimestampMs > 0);
 });
 
 test("a real Firecracker refuses with a reason, which is told", async () => {

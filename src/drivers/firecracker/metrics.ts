@@ -78,22 +78,16 @@ const STARTUP = {
 
 type Names = Readonly<Record<string, string>>;
 type Numbers<Table extends Names> = { readonly [Name in keyof Table]: number };
-type PerDevice<Table extends Names> = Readonly<Record<string, Numbers<Table>>>;
-
-export type BlockMetrics = Numbers<typeof BLOCK>;
-export type NetMetrics = Numbers<typeof NET>;
 
 /** What `stats` shows. What a version does not tell is 0. */
 export type FirecrackerMetrics = {
   /** Of the line; of the newest one in a sum. */
   readonly utcTimestampMs: number;
   readonly vcpu: Numbers<typeof VCPU>;
-  /** All drives together, and each by its id. */
-  readonly block: BlockMetrics;
-  readonly drives: PerDevice<typeof BLOCK>;
-  /** All interfaces together, and each by its id. */
-  readonly net: NetMetrics;
-  readonly interfaces: PerDevice<typeof NET>;
+  /** All drives together. Nothing is kept by a name out of the line: a VMM that was taken over makes up new ones. */
+  readonly block: Numbers<typeof BLOCK>;
+  /** All interfaces together. */
+  readonly net: Numbers<typeof NET>;
   readonly balloon: Numbers<typeof BALLOON>;
   readonly vsock: Numbers<typeof VSOCK>;
   readonly logger: Numbers<typeof LOGGER>;
@@ -113,9 +107,7 @@ export function parseMetrics(line: string): FirecrackerMetrics {
     utcTimestampMs: numberOf(all["utc_timestamp_ms"]),
     vcpu: read(all["vcpu"], VCPU),
     block: read(all["block"], BLOCK),
-    drives: readDevices(all, "block_", BLOCK),
     net: read(all["net"], NET),
-    interfaces: readDevices(all, "net_", NET),
     balloon: read(all["balloon"], BALLOON),
     vsock: read(all["vsock"], VSOCK),
     logger: read(all["logger"], LOGGER),
@@ -131,9 +123,7 @@ export function addMetrics(total: FirecrackerMetrics, next: FirecrackerMetrics):
     ...next,
     vcpu: add(total.vcpu, next.vcpu),
     block: add(total.block, next.block),
-    drives: addDevices(total.drives, next.drives),
     net: add(total.net, next.net),
-    interfaces: addDevices(total.interfaces, next.interfaces),
     balloon: add(total.balloon, next.balloon),
     vsock: add(total.vsock, next.vsock),
     logger: add(total.logger, next.logger),
@@ -165,31 +155,7 @@ function read<Table extends Names>(section: unknown, table: Table): Numbers<Tabl
   return Object.fromEntries(entries) as Numbers<Table>;
 }
 
-function readDevices<Table extends Names>(
-  all: Readonly<Record<string, unknown>>,
-  prefix: string,
-  table: Table,
-): PerDevice<Table> {
-  const devices = Object.entries(all).filter(([key]) => key.startsWith(prefix));
-  return Object.fromEntries(
-    devices.map(([key, section]) => [key.slice(prefix.length), read(section, table)]),
-  );
-}
-
 function add<Counts extends Readonly<Record<string, number>>>(one: Counts, other: Counts): Counts {
   const sums = Object.entries(one).map(([name, count]) => [name, count + (other[name] ?? 0)]);
   return Object.fromEntries(sums) as Counts;
-}
-
-/** A device that is in one only has been plugged, or is gone; its counts stay in the sum. */
-function addDevices<Counts extends Readonly<Record<string, number>>>(
-  total: Readonly<Record<string, Counts>>,
-  next: Readonly<Record<string, Counts>>,
-): Readonly<Record<string, Counts>> {
-  const sums: Record<string, Counts> = { ...total };
-  for (const [id, counts] of Object.entries(next)) {
-    const before = sums[id];
-    sums[id] = before === undefined ? counts : add(before, counts);
-  }
-  return sums;
 }

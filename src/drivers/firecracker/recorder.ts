@@ -1,16 +1,16 @@
 /**
- * What a Firecracker writes: the guest's console into a bounded file, its log beside the words of its launcher,
- * its metrics into sums. It never waits for us, and we never keep what it wrote in memory. H2.
+ * Records what a Firecracker writes: the guest's console in a bounded file, its log in `vmm.log` beside the words of
+ * its launcher, its metrics as sums. It never waits for hearthd, and hearthd keeps nothing of it in memory.
  */
-import { appendFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
+import { TokenBucket } from "#base/token-bucket.ts";
 import { addMetrics, parseMetrics } from "#drivers/firecracker/metrics.ts";
 import type { FirecrackerMetrics } from "#drivers/firecracker/metrics.ts";
 import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
+import { VmmLog } from "#drivers/firecracker/vmm-log.ts";
 import { recordStream } from "#drivers/record-stream.ts";
 import type { StreamRecorder } from "#drivers/record-stream.ts";
-import { truncateWhenOver } from "#host/bounded-file.ts";
 import { readFifo } from "#host/fifo.ts";
 
 export type RecorderOptions = {
@@ -23,13 +23,10 @@ export type RecorderOptions = {
   readonly onTrouble: (path: string, error: unknown) => void;
 };
 
-/** Longer lines are a Firecracker that has gone mad. */
-const LINE_MAX_CHARS = 256 * 1024;
-
-/** Firecracker tells of each request that it got and has answered; ours are a heartbeat's, mostly. */
-const OF_OURS = /:fc_api:INFO\] The (API server received|request was executed successfully)/;
-/** What a rate limit does to a large request is no error, though Firecracker says so of each. */
-const OF_A_LIMIT = /Consumed \d+ tokens from bucket of size \d+/;
+/** A line of metrics has some 10 kB. A longer one, and what comes more often, is a VMM that was taken over. */
+const METRICS_MAX_CHARS = 256 * 1024;
+const METRICS_PER_S = 20;
+const METRICS_BURST = 200;
 
 export class FirecrackerRecorder {
   /** The sum of all lines of metrics since we read them. */
@@ -38,8 +35,11 @@ export class FirecrackerRecorder {
   readonly ended: Promise<void>;
   readonly #console: StreamRecorder;
   readonly #log: Socket;
+  readonly #vmmLog: VmmLog;
   readonly #metricsPipe: Socket;
+  readonly #metricsBucket = new TokenBucket({ perS: METRICS_PER_S, burst: METRICS_BURST });
   #nextMetrics = Promise.withResolvers<void>();
+  #troubled = false;
 
   /** @throws the system's error when a pipe or file cannot be opened; nothing stays open then. */
   constructor(options: RecorderOptions) {
@@ -56,16 +56,8 @@ export class FirecrackerRecorder {
     });
     this.ended = this.#console.ended;
     opened.move();
-    const vmmLog = join(stateDir, "vmm.log");
-    eachLine(this.#log, (line) => {
-      if (OF_OURS.test(line) || OF_A_LIMIT.test(line)) return;
-      try {
-        appendFileSync(vmmLog, `${line}\n`, { mode: 0o600 });
-        truncateWhenOver(vmmLog, logMaxBytes);
-      } catch (error) {
-        onTrouble(vmmLog, error); // The VM runs all the same.
-      }
-    });
+    this.#vmmLog = new VmmLog(join(stateDir, "vmm.log"), { maxBytes: logMaxBytes, onTrouble });
+    eachChunk(this.#log, (chunk) => this.#vmmLog.append(chunk));
     eachLine(this.#metricsPipe, (line) => this.#take(line, onTrouble));
   }
 
@@ -78,15 +70,19 @@ export class FirecrackerRecorder {
   stop(): void {
     this.#console.stop();
     this.#log.destroy();
+    this.#vmmLog.end();
     this.#metricsPipe.destroy();
   }
 
   #take(line: string, onTrouble: RecorderOptions["onTrouble"]): void {
+    if (!this.#metricsBucket.take()) return;
     try {
       const metrics = parseMetrics(line);
       this.metrics = this.metrics === undefined ? metrics : addMetrics(this.metrics, metrics);
+      this.#troubled = false;
     } catch (error) {
-      onTrouble("metrics.fifo", error);
+      if (!this.#troubled) onTrouble("metrics.fifo", error);
+      this.#troubled = true;
     }
     this.#nextMetrics.resolve();
     this.#nextMetrics = Promise.withResolvers();
@@ -103,7 +99,7 @@ function eachLine(pipe: Socket, take: (line: string) => void): void {
   let waiting = "";
   eachChunk(pipe, (chunk) => {
     const lines = (waiting + chunk.toString("utf8")).split("\n");
-    waiting = (lines.pop() ?? "").slice(-LINE_MAX_CHARS);
+    waiting = (lines.pop() ?? "").slice(-METRICS_MAX_CHARS);
     for (const line of lines) if (line !== "") take(line);
   });
 }
