@@ -6,6 +6,7 @@ import { specFromSnapshot } from "#daemon/snapshot-spec.ts";
 import { assertLimits } from "#daemon/limit-features.ts";
 import { assertVolumes, idleWithVolumes } from "#daemon/volume-users.ts";
 import type { Call } from "#daemon/vms.ts";
+import { checkBootArgs } from "#model/boot-args.ts";
 import { parseVolumeName } from "#model/ids.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
@@ -88,24 +89,6 @@ function readVolumes({ volumes = [] }: CreateVm): readonly VolumeMount[] {
   }));
   checkMounts(mounts);
   return mounts;
-}
-
-/** Words of the kernel command line that Hearth sets itself; a second one would break the boot or the channel. */
-const OURS = /^(hearth\.|init=|rdinit=|root=|panic=|reboot=)/;
-
-function checkBootArgs(words: readonly string[]): void {
-  const bytes = words.join(" ").length;
-  if (bytes > LIMITS.bootArgsMaxBytes) {
-    throw new HearthError(
-      "input.invalid",
-      `boot-args: ${bytes} bytes; at most ${LIMITS.bootArgsMaxBytes} are taken.`,
-    );
-  }
-  const ours = words.find((word) => OURS.test(word));
-  if (ours === undefined) return;
-  throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(ours)} is set by Hearth itself.`, {
-    hint: "Leave it out; --init chooses the init.",
-  });
 }
 
 /** What a host inside of a VM gets when nobody says how many; a driver refuses more at the start. */

@@ -197,6 +197,16 @@ describe("an archive that somebody made up", () => {
       ({ snapshot: { spec } }) => (spec["firmware"] = "/etc/shadow"),
       ({ snapshot: { spec } }) => (spec["bootArgs"] = ["a b"]),
       ({ snapshot: { spec } }) => (spec["bootArgs"] = Array.from({ length: 64 }, () => "x".repeat(64))),
+      ...["init=/bin/sh", '"init=/bin/sh"', "rdinit=/x", "hearth.root=none", "root=/dev/vdb"].map(
+        (arg) =>
+          ({ snapshot: { spec } }: Manifest) =>
+            (spec["bootArgs"] = ["quiet", arg]),
+      ),
+      ({ snapshot: { spec } }) => (spec["network"] = "host"),
+      ({ snapshot: { spec } }) => (spec["init"] = "/bin/sh"),
+      ({ snapshot: { spec } }) => (spec["nested"] = "yes"),
+      ({ snapshot: { spec } }) => (spec["diskLimit"] = { opsPerS: -1 }),
+      ({ snapshot: { spec } }) => (spec["kernel"] = "a\nb"),
       ({ snapshot: { spec } }) => (spec["env"] = { "A=B": "x" }),
       ({ snapshot: { spec } }) => delete spec["network"],
       (manifest) => (manifest.parts = manifest.parts.toReversed()),

@@ -7,6 +7,7 @@ import { createVmSchema } from "#api/schemas.ts";
 import { HearthError, toError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { hearthVersion } from "#base/version.ts";
+import { checkBootArgs } from "#model/boot-args.ts";
 import { checkExec } from "#model/exec-spec.ts";
 import { parseImageDigest, parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
@@ -92,12 +93,12 @@ const spec = z
   .transform(withoutLocal)
   .pipe(travellingSpec)
   .superRefine(({ bootArgs, env }, context) => {
-    if (bootArgs.join(" ").length > LIMITS.bootArgsMaxBytes)
-      context.addIssue({ code: "custom", message: "boot-args: too long" });
-    try {
-      checkExec({ argv: [], env });
-    } catch (error) {
-      context.addIssue({ code: "custom", message: toError(error).message });
+    for (const check of [() => checkBootArgs(bootArgs), () => checkExec({ argv: [], env })]) {
+      try {
+        check();
+      } catch (error) {
+        context.addIssue({ code: "custom", message: toError(error).message });
+      }
     }
   })
   .transform((travelled): VmSpec => ({ ...travelled, isolation: FULL_ISOLATION }));
