@@ -41,6 +41,8 @@ type Walls = {
   readonly mounts: readonly string[];
   readonly openFiles: string;
   readonly fileBytes: string;
+  /** The limit, and the kinds of memory that a dump would have. */
+  readonly coreDumps: string;
   readonly pidInside: string;
 };
 
@@ -72,6 +74,7 @@ function wallsOf(pid: number): Walls {
       .map((line) => `${line.split(" ")[4]} ${line.split(" ")[5]?.split(",")[0]}`),
     openFiles: limits.get("Max open files") ?? "",
     fileBytes: limits.get("Max file size") ?? "",
+    coreDumps: `${limits.get("Max core file size")} ${readFileSync(`/proc/${pid}/coredump_filter`, "utf8").trim()}`,
     pidInside: field("NSpid").split(" ").at(-1) ?? "",
   };
 }
@@ -97,6 +100,7 @@ function pidOf(vm: Vm): number {
 }
 
 const NONE = "0000000000000000";
+const NO_DUMPS = "0 00000000";
 
 function assertWhole(vm: Vm): void {
   const walls = wallsOf(pidOf(vm));
@@ -116,7 +120,9 @@ function assertWhole(vm: Vm): void {
     ["mnt", "pid", "net", "ipc", "uts", "cgroup"],
   );
   assert.equal(walls.pidInside, "1");
-  assert.deepEqual([walls.openFiles, walls.fileBytes], ["4096", String(128 * 1024 ** 3)]);
+  assert.deepEqual([walls.openFiles, walls.coreDumps], ["4096", NO_DUMPS]);
+  const fileBytes = Number(walls.fileBytes);
+  assert.ok(fileBytes > vm.diskBytes && fileBytes < 2 * vm.diskBytes, walls.fileBytes);
 }
 
 describe("a VM that was made without a word about isolation", () => {
@@ -302,7 +308,7 @@ describe("VS-030: each flag takes its own wall away", () => {
 
   test("--no-jail: the pid namespace and seccomp are there all the same", async () => {
     const { vm, walls } = await wallsWith("--no-jail");
-    assert.deepEqual([walls.seccomp, walls.pidInside], [["2"], "1"]);
+    assert.deepEqual([walls.seccomp, walls.pidInside, walls.coreDumps], [["2"], "1", NO_DUMPS]);
     assert.deepEqual(
       walls.namespaces.filter((name) => name !== "user"),
       ["mnt", "pid"],
@@ -313,7 +319,7 @@ describe("VS-030: each flag takes its own wall away", () => {
 
   test("--no-jail --no-pid-ns: QEMU is started as it is, by no launcher", async () => {
     const { walls } = await wallsWith("--no-jail", "--no-pid-ns");
-    assert.deepEqual([walls.namespaces, walls.seccomp], [[], ["2"]]);
+    assert.deepEqual([walls.namespaces, walls.seccomp, walls.coreDumps], [[], ["2"], NO_DUMPS]);
   });
 
   test("--network user keeps the host's network namespace, and show says so", async () => {

@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   "vm.gone": { status: 410, exit: 1 },
   "vmm.failed": { status: 500, exit: 1 },
   "vmm.install_failed": { status: 500, exit: 1 },
+  "vmm.not_isolated": { status: 500, exit: 1 },
   "vmm.missing": { status: 500, exit: 1 },
   "vmm.unresponsive": { status: 504, exit: 1 },
   "agent.unreachable": { status: 503, exit: 1 },

@@ -1,16 +1,18 @@
 import { createHash } from "node:crypto";
+import { GIB } from "#base/sizes.ts";
 import { bootIsolation } from "#daemon/confinement.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmDisks } from "#daemon/vm-disks.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
-import type { BootPlan, DriverFeatures } from "#drivers/vm-driver.ts";
+import type { BootPlan, DiskPlan, DriverFeatures } from "#drivers/vm-driver.ts";
 import { macAddress } from "#drivers/qemu/command-line.ts";
 import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
 import type { GuestNetwork } from "#guest/guest-identity.ts";
+import { sizeOf } from "#host/bounded-file.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
-import type { Network } from "#model/vm-spec.ts";
+import type { Network, VmSpec } from "#model/vm-spec.ts";
 
 /** What the VMM is given for this VM. The image's files are verified on the way. */
 export async function bootPlan(
@@ -48,9 +50,17 @@ export async function bootPlan(
     init: spec.init,
     nested: spec.nested,
     limits: { disk: spec.diskLimit, net: spec.netLimit },
+    fileMaxBytes: fileMaxBytes(spec, disks),
     isolation: bootIsolation(host, vm),
     saveDir: paths.saveDir,
   };
+}
+
+/** Disks that the VMM writes, and the guest memory file of a snapshot. A qcow2 adds its tables, below a thousandth. */
+function fileMaxBytes({ diskBytes, memoryBytes }: VmSpec, disks: readonly DiskPlan[]): number {
+  const sizes = disks.filter(({ readOnly }) => !readOnly).map(({ path }) => sizeOf(path));
+  const largest = Math.max(diskBytes, memoryBytes, ...sizes);
+  return largest + Math.ceil(largest / 64) + GIB;
 }
 
 /** Mixed into the guest's generator, so that no two guests begin alike. */

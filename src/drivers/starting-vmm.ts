@@ -1,6 +1,8 @@
 import { HearthError } from "#base/error.ts";
 import { within } from "#drivers/deadline.ts";
+import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -41,6 +43,22 @@ export class StartingVmm {
     await endProcess(this.process, 0, signal);
     await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
     if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
+  }
+
+  /**
+   * Checks that the VMM is isolated as it was started: to be called when it answers and before the guest runs, and
+   * with `seccomp` once it has loaded its filter.
+   * @throws HearthError `vmm.not_isolated`
+   */
+  confirmIsolation({ seccomp }: { readonly seccomp: boolean }): void {
+    excludeMemoryFromDumps(this.process);
+    const faults = isolationFaults(this.process, this.launched.inForce, { seccomp });
+    if (faults.length === 0) return;
+    throw new HearthError(
+      "vmm.not_isolated",
+      `Cannot run the VM: ${this.#name} is not isolated as it should be: ${faults.join("; ")}.`,
+      { hint: "Look for what moves or changes processes on this host, and run `hearth doctor`." },
+    );
   }
 
   /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */

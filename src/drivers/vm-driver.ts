@@ -39,6 +39,8 @@ export type BootPlan = {
   readonly nested: boolean;
   /** In force before the guest runs. `net` only for drivers with that feature. */
   readonly limits?: VmLimits | undefined;
+  /** The size of the largest file that the VMM may write. Undefined: what the largest disk of any VM may have. */
+  readonly fileMaxBytes?: number | undefined;
   /** The walls around the VMM. */
   readonly isolation: BootIsolation;
   /** Where the VMM may write what is saved of it; exists, and belongs to the VMM. Undefined: it is never saved. */

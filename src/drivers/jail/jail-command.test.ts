@@ -92,6 +92,7 @@ describe("VS-030: each choice changes its own part of the command and nothing el
   test("without the jail the VMM sees the host as it is, and has a pid namespace all the same", () => {
     const argv = jailCommand(plan({ jail: false }), HOST);
     assert.deepEqual(argv.slice(0, 6), [HOST.bwrap, "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1"]);
+    assert.deepEqual(parts(argv)[1], [HOST.prlimit, "--core=0"]);
     assert.deepEqual(parts(argv).at(-1), parts(whole).at(-1));
     assert.equal(argv.includes(HOST.setpriv), false);
   });
@@ -113,6 +114,24 @@ describe("VS-030: each choice changes its own part of the command and nothing el
     const argv = jailCommand(plan({ groups: [108] }), HOST);
     assert.equal(argv[argv.indexOf("--groups") + 1], "108");
     assert.ok(whole.includes("--clear-groups"));
+  });
+});
+
+describe("Firecracker's jailer", () => {
+  const jailer = { program: "/usr/bin/jailer", id: "vm-one", baseDir: "/jails" };
+  const [, prlimit = [], own = []] = parts(
+    jailCommand(plan({ program: "/usr/bin/firecracker", jailer }), HOST),
+  );
+
+  test("runs with a core limit of 0, which it has no option for", () => {
+    assert.deepEqual(prlimit, [HOST.prlimit, "--core=0"]);
+    assert.equal(own[0], jailer.program);
+  });
+
+  test("is given a parent cgroup that is neither its own default nor a VM's, so that it moves nowhere", () => {
+    assert.equal(own[own.indexOf("--cgroup-version") + 1], "2");
+    assert.equal(own[own.indexOf("--parent-cgroup") + 1], "hearth/none");
+    assert.equal(own.includes("--cgroup"), false);
   });
 });
 

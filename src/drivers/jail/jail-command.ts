@@ -47,6 +47,18 @@ export type Jailer = {
 /** fd 3 says which process the VMM is; fd 4 holds it back until its cgroup has it. */
 const INFO_FD = "3";
 const BLOCK_FD = "4";
+/**
+ * A crash never leaves the guest's memory on the host's disk. Set before the VMM's program runs; the jailer has no
+ * such limit of its own.
+ */
+const NO_CORE_DUMPS = "--core=0";
+/**
+ * A cgroup that is never there. The jailer moves itself into `--parent-cgroup` if that exists, and into one named
+ * after its program, such as `firecracker`, when it is given none: out of the cgroup that holds the VM's limits. The
+ * VM's own cgroup cannot be named: where the tree is mounted with `nsdelegate`, as systemd does, the kernel refuses
+ * the move with ENOENT, because neither end lies in the cgroup namespace that the jailer is in.
+ */
+const NO_CGROUP = "hearth/none";
 /** Disks, sockets, and a connection each for what goes through user-mode networking. */
 const OPEN_FILES_MAX = 4096;
 
@@ -65,9 +77,14 @@ export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
       // In this mount namespace only: nothing of it is left on the host, however the VMM ends.
       plan.files.flatMap((file) => bindArguments(file, jailerRoot(plan, jailer))),
       [...fds, "--"],
+      withoutCoreDumps(host),
       jailerArguments(plan, jailer),
     ].flat();
-  if (!plan.jail) return [host.bwrap, "--dev-bind", "/", "/", ...pidNamespace, ...fds, "--", ...vmm];
+  if (!plan.jail)
+    return [
+      [host.bwrap, "--dev-bind", "/", "/", ...pidNamespace, ...fds, "--"],
+      [...withoutCoreDumps(host), ...vmm],
+    ].flat();
   return [
     host.bwrap,
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", ...pidNamespace],
@@ -78,9 +95,14 @@ export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
     rootArguments(plan.files, plan, host),
     [...fds, "--"],
     plan.uid === undefined ? [] : setprivArguments(host, plan.uid, plan.groups),
-    [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, "--core=0", "--"],
+    [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, NO_CORE_DUMPS, "--"],
     vmm,
   ].flat();
+}
+
+/** What stands before a command that must leave no core dump; prlimit becomes the command, in the same process. */
+export function withoutCoreDumps({ prlimit }: Pick<SandboxHost, "prlimit">): string[] {
+  return [prlimit, NO_CORE_DUMPS, "--"];
 }
 
 /** The VMM's root folder, which the jailer names after the VMM's program and the VM. */
@@ -96,7 +118,7 @@ function jailerArguments(plan: JailPlan, jailer: Jailer): string[] {
   const uid = String(plan.uid ?? 0);
   return [
     [jailer.program, "--id", jailer.id, "--exec-file", plan.program, "--uid", uid, "--gid", uid],
-    ["--chroot-base-dir", jailer.baseDir, "--cgroup-version", "2"],
+    ["--chroot-base-dir", jailer.baseDir, "--cgroup-version", "2", "--parent-cgroup", NO_CGROUP],
     ["--resource-limit", `fsize=${plan.fileMaxBytes}`, "--resource-limit", `no-file=${OPEN_FILES_MAX}`, "--"],
     plan.args,
   ].flat();

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand, jailerRoot } from "#drivers/jail/jail-command.ts";
+import { jailCommand, jailerRoot, withoutCoreDumps } from "#drivers/jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -47,6 +47,7 @@ export type LaunchedVmm = {
   readonly process: ProcessRef | undefined;
   readonly launcher: ProcessRef | undefined;
   readonly exit: Promise<ChildExit>;
+  /** What it was started with. `isolation-faults.ts` compares it with what the kernel says. */
   readonly inForce: IsolationInForce;
 };
 
@@ -60,7 +61,7 @@ const LAUNCH_DEADLINE_MS = 30_000;
 export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
   const { jail, pidNamespace } = launch.isolation;
   const program = realProgram(launch.program);
-  if (!jail && !pidNamespace) return launchBare(launch);
+  if (!jail && !pidNamespace) return launchBare(launch, program);
   const host = await findJailHost(signal);
   const plan = jailPlan(launch, program);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
@@ -68,9 +69,12 @@ export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise
   return launchHeld(launch, file, args);
 }
 
-async function launchBare(launch: VmmLaunch): Promise<LaunchedVmm> {
+async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
-  const pid = await startDetached(launch.program, launch.args, {
+  const prlimit = findProgram("prlimit");
+  if (prlimit === undefined) throw missingTool("prlimit");
+  const [file = "", ...args] = [...withoutCoreDumps({ prlimit }), program, ...launch.args];
+  const pid = await startDetached(file, args, {
     cwd: launch.folder ?? "/",
     logFile: launch.logFile,
     stdout: launch.stdout,

@@ -265,7 +265,7 @@ export class QemuDriver implements VmDriver {
       program: this.#program,
       args: qemuArguments(plan, machine),
       files: qemuFiles(plan, machine),
-      fileMaxBytes: LIMITS.diskMaxBytes,
+      fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
       hostNetwork: plan.network !== "none",
       isolation: plan.isolation,
       vmId: plan.id,
@@ -315,6 +315,7 @@ export class QemuDriver implements VmDriver {
     try {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
+      starting.confirmIsolation({ seccomp: true });
       await session.record(false, either);
       plan.isolation.seal();
       return monitor;

@@ -1,0 +1,100 @@
+/**
+ * Compares the isolation that a VMM was started with to what the kernel enforces on it, as /proc and the cgroup tree
+ * tell. The programs that start a VMM are not believed: Firecracker's jailer, for one, may move it to another cgroup.
+ */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { cgroupPids } from "#host/cgroup.ts";
+import { isAlive } from "#host/procfs.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
+
+/** Namespaces that every jail has, whatever was chosen for pids and the network. */
+const JAIL_NAMESPACES = ["mnt", "ipc", "uts", "cgroup"] as const;
+/** SECCOMP_MODE_FILTER in /proc/PID/status. */
+const FILTERED = "2";
+const NO_CAPABILITIES = /^0+$/;
+
+/**
+ * Returns clauses such as "it is in the cgroup /firecracker, not in /hearth/vm-…"; none when all is as it should be,
+ * or the VMM has ended meanwhile.
+ * @param seccomp false while the VMM has not loaded its filter yet
+ * @throws the system's error when /proc cannot be read
+ */
+export function isolationFaults(
+  vmm: ProcessRef,
+  wanted: IsolationInForce,
+  { seccomp }: { readonly seccomp: boolean },
+): string[] {
+  try {
+    const faults = [
+      ...cgroupFaults(vmm.pid, wanted),
+      ...idFaults(vmm.pid, wanted),
+      ...rightFaults(vmm.pid, wanted),
+      ...namespaceFaults(vmm.pid, wanted),
+      ...(seccomp && wanted.seccomp ? seccompFaults(vmm.pid) : []),
+    ];
+    return isAlive(vmm) ? faults : [];
+  } catch (error) {
+    if (!isAlive(vmm)) return [];
+    throw error;
+  }
+}
+
+/** Asks the cgroup for its members, since the path in /proc depends on the reader's cgroup namespace. */
+function cgroupFaults(pid: number, { cgroup }: IsolationInForce): string[] {
+  if (cgroup === undefined || cgroupPids(cgroup).includes(pid)) return [];
+  const line = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"));
+  return [`it is in the cgroup ${line?.[1] ?? "/"}, not in ${cgroup}`];
+}
+
+function idFaults(pid: number, { uid }: IsolationInForce): string[] {
+  if (uid === undefined) return [];
+  return (["Uid", "Gid"] as const).flatMap((name) => {
+    const ids = statusField(`/proc/${pid}/status`, name).split(/\s+/);
+    return ids.every((id) => id === String(uid)) ? [] : [`its ${name} is ${ids.join(" ")}, not ${uid}`];
+  });
+}
+
+function rightFaults(pid: number, { jail }: IsolationInForce): string[] {
+  if (!jail) return [];
+  const status = `/proc/${pid}/status`;
+  const held = ["CapPrm", "CapEff"].filter((name) => !NO_CAPABILITIES.test(statusField(status, name)));
+  return [
+    ...held.map((name) => `it has capabilities (${name} ${statusField(status, name)})`),
+    ...(statusField(status, "NoNewPrivs") === "1" ? [] : ["it may gain privileges (NoNewPrivs is not set)"]),
+  ];
+}
+
+function namespaceFaults(pid: number, wanted: IsolationInForce): string[] {
+  const own = [
+    ...(wanted.jail ? JAIL_NAMESPACES : []),
+    ...(wanted.pidNamespace ? ["pid"] : []),
+    ...(wanted.networkNamespace ? ["net"] : []),
+  ];
+  const of = (process: string, name: string): string => readlinkSync(`/proc/${process}/ns/${name}`);
+  const shared = own.filter((name) => of(String(pid), name) === of("self", name));
+  return shared.map((name) => `it shares hearthd's ${name} namespace`);
+}
+
+function seccompFaults(pid: number): string[] {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const open = threads.filter((thread) => statusOfThread(pid, thread) !== FILTERED);
+  return open.length === 0
+    ? []
+    : [`${open.length} of its ${threads.length} threads may make any system call`];
+}
+
+/** A thread that has ended between the listing and the reading has nothing to filter. */
+function statusOfThread(pid: number, thread: string): string {
+  try {
+    return statusField(`/proc/${pid}/task/${thread}/status`, "Seccomp");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH") return FILTERED;
+    throw error;
+  }
+}
+
+function statusField(file: string, name: string): string {
+  return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(readFileSync(file, "utf8"))?.[1]?.trim() ?? "";
+}

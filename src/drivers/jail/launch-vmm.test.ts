@@ -1,0 +1,115 @@
+/** Real processes behind the isolation of a VMM, and what the kernel says of them. */
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { TestContext } from "node:test";
+import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
+import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
+import { launchVmm } from "#drivers/jail/launch-vmm.ts";
+import { StartingVmm } from "#drivers/starting-vmm.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
+
+const UID = 1_970_000_000;
+const isRoot = process.geteuid?.() === 0;
+const JAILED: BootIsolation = {
+  ...UNCONFINED,
+  jail: true,
+  pidNamespace: true,
+  seccomp: false,
+  uid: isRoot ? UID : undefined,
+};
+const CHOICES: Readonly<Record<string, BootIsolation>> = {
+  "in a jail": JAILED,
+  "in a pid namespace alone": { ...JAILED, jail: false, uid: undefined },
+  "without a launcher": { ...UNCONFINED, seccomp: false },
+};
+
+/** A program that waits, in place of a VMM; it runs when this resolves. */
+async function launch(t: TestContext, isolation: BootIsolation) {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
+  const options = {
+    program: "sleep",
+    args: ["1000"],
+    files: [],
+    fileMaxBytes: 1024 ** 3,
+    hostNetwork: false,
+    isolation,
+    logFile: join(folder, "log"),
+    vmId: "vm-aaaaaaaaaaaa",
+  };
+  const launched = await launchVmm(options, t.signal);
+  const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
+  t.after(async () => {
+    await vmm.kill();
+    rmSync(folder, { recursive: true });
+  });
+  const { pid } = vmm.process;
+  while (readFileSync(`/proc/${pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
+  return { vmm, pid, folder, inForce: launched.inForce };
+}
+
+for (const [how, isolation] of Object.entries(CHOICES)) {
+  test(`a VMM ${how} is isolated as it was started, and a core dump of it holds no memory`, async (t) => {
+    const { vmm, pid, inForce } = await launch(t, isolation);
+    vmm.confirmIsolation({ seccomp: true });
+    assert.deepEqual(isolationFaults(vmm.process, inForce, { seccomp: true }), []);
+    assert.match(readFileSync(`/proc/${pid}/limits`, "utf8"), /^Max core file size +0 +0 /m);
+    assert.match(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), /^0+\n$/);
+  });
+}
+
+describe("a VMM that is not isolated as it should be", () => {
+  const all: IsolationInForce = {
+    jail: true,
+    uid: UID,
+    pidNamespace: true,
+    networkNamespace: true,
+    seccomp: true,
+    gaps: [],
+  };
+
+  test("is told with everything that it lacks", async (t) => {
+    const { vmm } = await launch(t, CHOICES["without a launcher"] ?? UNCONFINED);
+    const faults = isolationFaults(vmm.process, all, { seccomp: true });
+    const shared = ["mnt", "ipc", "uts", "cgroup", "pid", "net"];
+    assert.match(faults.join("\n"), new RegExp(`its Uid is .*, not ${UID}\n.*its Gid is`));
+    for (const name of shared) assert.ok(faults.includes(`it shares hearthd's ${name} namespace`), name);
+    assert.ok(faults.includes("1 of its 1 threads may make any system call"));
+    assert.ok(faults.includes("it may gain privileges (NoNewPrivs is not set)"));
+    if (isRoot) assert.match(faults.join("\n"), /it has capabilities \(CapEff /);
+  });
+
+  test("is not judged by a filter of system calls that it has not loaded yet", async (t) => {
+    const { vmm, inForce } = await launch(t, JAILED);
+    const wanted = { ...inForce, seccomp: true };
+    assert.deepEqual(isolationFaults(vmm.process, wanted, { seccomp: false }), []);
+    // bubblewrap loads none: the program has to.
+    assert.equal(isolationFaults(vmm.process, wanted, { seccomp: true }).length, 1);
+  });
+
+  test("does not run a guest where it has left its cgroup, and the error says where it is", async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "hearth-cgroup-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const cgroup = join(folder, "vm-aaaaaaaaaaaa");
+    mkdirSync(cgroup);
+    const procs = join(cgroup, "cgroup.procs");
+    const joined: BootIsolation = {
+      ...JAILED,
+      cgroup,
+      join: (process) => writeFileSync(procs, `1\n${process.pid}\n`),
+    };
+    const { vmm, pid } = await launch(t, joined);
+    vmm.confirmIsolation({ seccomp: true });
+    writeFileSync(procs, `1\n${pid}0\n`);
+    assert.throws(() => vmm.confirmIsolation({ seccomp: true }), {
+      code: "vmm.not_isolated",
+      message:
+        /The program is not isolated as it should be: it is in the cgroup \/\S*, not in \S+\/vm-aaaaaaaaaaaa\./,
+    });
+    await vmm.kill();
+    vmm.confirmIsolation({ seccomp: true }); // How it ended is told elsewhere.
+  });
+});
