@@ -16,6 +16,7 @@ import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
 import { removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
@@ -171,7 +172,7 @@ export class FirecrackerSession {
     this.#asked = true;
   }
 
-  /** The process is gone: tells the watcher, lets go of everything. Idempotent. */
+  /** Tells the watcher that the process has ended, and lets go of everything. Never rejects. Idempotent. */
   finish(): Promise<VmExit> {
     this.#finishing ??= this.#finish();
     return this.#finishing;
@@ -190,12 +191,13 @@ export class FirecrackerSession {
     await waitForEnd(this.handle.process, EXIT_AFTER_CLOSE_MS, new AbortController().signal);
     if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.#options.childExit, EXIT_CODE_DEADLINE_MS);
+    await waitForLauncher(this.handle.launcher, this.#options.onTrouble);
     const watcher = this.#watcher;
     this.release();
     this.#options.onEnd();
-    await this.#removeFiles();
+    await this.#cleanUp();
     const exit: VmExit = {
-      reason: this.#reason(childExit),
+      reason: this.#readReason(childExit),
       code: childExit?.code ?? undefined,
       signal: childExit?.signal ?? undefined,
       atMs: Date.now(),
@@ -221,6 +223,25 @@ export class FirecrackerSession {
 
   #tail(name: string): string {
     return readTail(this.#path(name), LOG_TAIL_BYTES);
+  }
+
+  /** A log that cannot be read, as on a disk that fails, does not keep the end from being told. */
+  #readReason(childExit: ChildExit | undefined): VmExit["reason"] {
+    try {
+      return this.#reason(childExit);
+    } catch (error) {
+      this.#options.onTrouble(this.handle.stateDir, error);
+      return "died";
+    }
+  }
+
+  /** Before the end is told, so that a VMM that is started after it finds nothing; what fails is only reported. */
+  async #cleanUp(): Promise<void> {
+    try {
+      await this.#removeFiles();
+    } catch (error) {
+      this.#options.onTrouble(dirname(this.files.api), error);
+    }
   }
 
   /** Unless a successor of this VM listens there already: a handle may be old. */

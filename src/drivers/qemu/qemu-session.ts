@@ -4,10 +4,11 @@
  *
  *   heartbeat ─▶ query-status ─▶ answered: fine │ late: silent │ closed: look whether the process is gone
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
 import { recordConsole } from "#drivers/qemu/console.ts";
+import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import type { StreamRecorder } from "#drivers/record-stream.ts";
 import { within } from "#drivers/deadline.ts";
@@ -161,7 +162,7 @@ export class QemuSession {
     await within(this.#heartbeat?.stop(), LAST_ANSWER_MS);
   }
 
-  /** The process is gone: tells the watcher, lets go of everything. Idempotent. */
+  /** Tells the watcher that the process has ended, and lets go of everything. Never rejects. Idempotent. */
   finish(): Promise<VmExit> {
     this.#finishing ??= this.#finish();
     return this.#finishing;
@@ -188,13 +189,13 @@ export class QemuSession {
     await within(this.#monitorClosed(), EXIT_CODE_DEADLINE_MS);
     if (this.#recorder !== undefined) await within(this.#recorder.ended, EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.#options.childExit, EXIT_CODE_DEADLINE_MS);
-    await this.#launcherGone();
+    await waitForLauncher(this.handle.launcher, this.#options.onTrouble);
     const watcher = this.#watcher;
     this.release();
     this.#options.onEnd();
-    await this.#removeSockets();
+    await this.#cleanUp();
     const exit: VmExit = {
-      reason: this.#reason(),
+      reason: this.#readReason(),
       code: childExit?.code ?? undefined,
       signal: childExit?.signal ?? undefined,
       atMs: Date.now(),
@@ -203,13 +204,23 @@ export class QemuSession {
     return exit;
   }
 
-  /** It ends with the VMM, a moment later; where it does not, the VMM has ended all the same. */
-  async #launcherGone(): Promise<void> {
-    const { launcher } = this.handle;
-    if (launcher === undefined) return;
-    const { signal } = new AbortController();
-    if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, signal)) return;
-    this.#options.onTrouble(`process ${launcher.pid}`, new Error("The VMM's launcher did not end with it."));
+  /** A log that cannot be read, as on a disk that fails, does not keep the end from being told. */
+  #readReason(): VmExit["reason"] {
+    try {
+      return this.#reason();
+    } catch (error) {
+      this.#options.onTrouble(this.handle.stateDir, error);
+      return "died";
+    }
+  }
+
+  /** Before the end is told, so that a VMM that is started after it finds nothing; what fails is only reported. */
+  async #cleanUp(): Promise<void> {
+    try {
+      await this.#removeSockets();
+    } catch (error) {
+      this.#options.onTrouble(dirname(this.handle.monitorSocket), error);
+    }
   }
 
   /** Unless a successor of this VM listens there already: a handle may be old. */
