@@ -8,9 +8,9 @@ import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
 /** For guests that get there. */
-const PATIENT = { askEveryMs: 1, stuckAfterMs: 60_000 };
+const PATIENT = { askEveryMs: 1, stuckAfterMs: 60_000, totalMs: 60_000 };
 /** For guests that never do. */
-const HASTY = { askEveryMs: 1, stuckAfterMs: 20 };
+const HASTY = { askEveryMs: 1, stuckAfterMs: 20, totalMs: 60_000 };
 const NO_DRIVER_TEXTS = [
   "Device is inactive, check if balloon driver is enabled in guest kernel.",
   "Error updating the balloon device: Device not activated yet.",

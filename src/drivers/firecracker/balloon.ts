@@ -1,18 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
+import { BALLOON_PATIENCE, BalloonProgress } from "#drivers/balloon-progress.ts";
+import type { BalloonPatience } from "#drivers/balloon-progress.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { GuestMemory } from "#drivers/vm-driver.ts";
 
-export type BalloonTiming = {
+export type BalloonTiming = BalloonPatience & {
   /** Between two questions. Firecracker knows what the guest has given at any time. */
   readonly askEveryMs: number;
-  /** Of a guest that does not move. */
-  readonly stuckAfterMs: number;
 };
 
-/** A guest that gives moves some MiB in this time, where KVM is emulated too. */
-const TIMING: BalloonTiming = { askEveryMs: 50, stuckAfterMs: 5_000 };
+const TIMING: BalloonTiming = { ...BALLOON_PATIENCE, askEveryMs: 50 };
 /** Of the virtio standard, whatever the guest's own are. */
 const PAGE_BYTES = 4_096;
 /** How the versions say that no driver in the guest has taken the device. */
@@ -27,14 +26,14 @@ export async function readMemory(client: FirecrackerClient, signal: AbortSignal)
 }
 
 /**
- * Resolves when the guest has so much, or has not moved for a while. Firecracker takes no wish while the guest has
+ * Resolves when the guest has so much, or is not waited for any longer. Firecracker takes no wish while the guest has
  * no driver for the balloon, so one that is about to load it is asked again; one that never does is not asked later.
  */
 export async function inflateTo(
   client: FirecrackerClient,
   bytes: number,
   signal: AbortSignal,
-  { askEveryMs, stuckAfterMs }: BalloonTiming = TIMING,
+  { askEveryMs, ...patience }: BalloonTiming = TIMING,
 ): Promise<GuestMemory> {
   let memory = await readMemory(client, signal);
   const totalMib = memory.maxBytes / MIB;
@@ -42,13 +41,11 @@ export async function inflateTo(
   const wantedMib = Math.min(Math.floor(bytes / MIB), totalMib);
   const amountMib = totalMib - wantedMib;
   let asked = await tryToAsk(client, amountMib, signal);
-  let movedAt = performance.now();
-  while (memory.bytes !== wantedMib * MIB && performance.now() - movedAt < stuckAfterMs) {
+  const progress = new BalloonProgress(wantedMib * MIB, patience);
+  while (progress.isUnderWay(memory.bytes)) {
     await sleep(askEveryMs, undefined, { signal });
     asked ||= await tryToAsk(client, amountMib, signal);
-    const now = await readMemory(client, signal);
-    if (now.bytes !== memory.bytes) movedAt = performance.now();
-    memory = now;
+    memory = await readMemory(client, signal);
   }
   return memory;
 }

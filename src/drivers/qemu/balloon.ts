@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
+import { BALLOON_PATIENCE, BalloonProgress } from "#drivers/balloon-progress.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { GuestMemory } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
 /** QEMU tells of a change once a second at most; asking costs it nothing. */
 const ASK_EVERY_MS = 50;
-/** A guest that gives moves some MiB in this time, emulated and on a busy host too. */
-const STUCK_AFTER_MS = 5_000;
 
 /** What the guest has, and what QEMU was started with. */
 export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promise<GuestMemory> {
@@ -36,7 +35,7 @@ export function assertFrees(
   );
 }
 
-/** Resolves when the guest has so much, or has not moved for a while. */
+/** Resolves when the guest has so much, or is not waited for any longer. */
 export async function inflateTo(
   monitor: QmpMonitor,
   bytes: number,
@@ -45,12 +44,10 @@ export async function inflateTo(
 ): Promise<GuestMemory> {
   await monitor.send("balloon", { value: bytes }, deadlineMs);
   let memory = await readMemory(monitor, deadlineMs);
-  let movedAt = performance.now();
-  while (memory.bytes !== bytes && performance.now() - movedAt < STUCK_AFTER_MS) {
+  const progress = new BalloonProgress(bytes, BALLOON_PATIENCE);
+  while (progress.isUnderWay(memory.bytes)) {
     await sleep(ASK_EVERY_MS, undefined, { signal });
-    const now = await readMemory(monitor, deadlineMs);
-    if (now.bytes !== memory.bytes) movedAt = performance.now();
-    memory = now;
+    memory = await readMemory(monitor, deadlineMs);
   }
   return memory;
 }
