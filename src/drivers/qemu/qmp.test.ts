@@ -113,6 +113,17 @@ describe("the QMP client", () => {
     await assert.rejects(monitor.send("stop", undefined, DEADLINE_MS), code("vmm.failed"));
   });
 
+  for (const line of ["null", "7", '"text"', "true"]) {
+    test(`a QEMU that says ${line} in place of a message is hung up on, and hearthd goes on`, async () => {
+      await using qemu = new FakeMonitor(GREETING, ({ execute, id }, say) => {
+        say(execute === "qmp_capabilities" ? `{"return": {}, "id": ${id}}\n` : `${line}\n`);
+      });
+      const monitor = await qemu.open(DEADLINE_MS);
+      await assert.rejects(monitor.send("stop", undefined, DEADLINE_MS), code("vmm.failed"));
+      await monitor.closed;
+    });
+  }
+
   for (const [title, greeting] of [
     ["speaks something else", "SSH-2.0-OpenSSH_9.2\r\n"],
     ["never ends its line", "x".repeat(2 * 1024 * 1024)],

@@ -152,16 +152,23 @@ export class QmpMonitor {
   }
 
   #take(line: string): void {
-    let message: { QMP?: unknown; event?: string; id?: number } & Reply & QmpEvent;
-    try {
-      message = JSON.parse(line);
-    } catch {
-      this.close(); // Whatever this is, it does not speak QMP; those who wait are told.
-      return;
-    }
+    const message = parseMessage(line);
+    if (message === undefined) return this.close(); // Whatever this is, it does not speak QMP; those who wait are told.
     if (message.QMP !== undefined) this.#greeted.resolve();
     else if (message.event !== undefined) this.#onEvent(message);
     else if (message.id !== undefined) this.#waiting.get(message.id)?.resolve(message);
+  }
+}
+
+type Message = { QMP?: unknown; event?: string; id?: number } & Reply & QmpEvent;
+
+/** Undefined for what is no object: a VMM that was taken over may write anything here. */
+function parseMessage(line: string): Message | undefined {
+  try {
+    const parsed: unknown = JSON.parse(line);
+    return typeof parsed === "object" && parsed !== null ? (parsed as Message) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
