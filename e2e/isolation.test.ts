@@ -141,6 +141,7 @@ describe("a VM that was made without a word about isolation", () => {
     const known = [
       /^\/ ro$/,
       /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|etc\/ld\.so\.cache) ro$/,
+      /^\/usr\/share\/\S+\/qboot\.rom ro$/,
       /^\/dev( ro|\/(null|zero|full|random|urandom|tty|pts|console|kvm) rw)$/,
       new RegExp(`^${bed.folders.cache}/(kernels|initramfs|images)/\\S+ ro$`),
       new RegExp(`^${vm.paths.state}/layer-\\d+\\.(raw|qcow2) ro$`),
