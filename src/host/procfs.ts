@@ -77,6 +77,22 @@ export function findProcessesOf(uid: number): ProcessRef[] {
   return pids.flatMap(({ pid }) => findProcess(pid) ?? []);
 }
 
+/** The children of a process, their children and so on; none of what has lost its parent. */
+export function findDescendants({ pid }: ProcessRef): ProcessRef[] {
+  const parents = readdirSync("/proc").flatMap((entry) => {
+    const stat = /^\d+$/.test(entry) ? readStat(Number(entry)) : undefined;
+    return stat === undefined ? [] : [{ pid: Number(entry), parent: stat.parentPid }];
+  });
+  const found = new Set([pid]);
+  // A child may have a lower pid than its parent, so one pass is not enough.
+  for (let before = 0; before !== found.size;) {
+    before = found.size;
+    for (const one of parents) if (found.has(one.parent)) found.add(one.pid);
+  }
+  found.delete(pid);
+  return [...found].flatMap((one) => findProcess(one) ?? []);
+}
+
 function uidsByPid(): { pid: number; uids: number[] }[] {
   const found: { pid: number; uids: number[] }[] = [];
   for (const entry of readdirSync("/proc")) {
@@ -88,7 +104,14 @@ function uidsByPid(): { pid: number; uids: number[] }[] {
   return found;
 }
 
-type Stat = { state: string; cpuTicks: number; startTicks: number; vszBytes: number; rssPages: number };
+type Stat = {
+  state: string;
+  parentPid: number;
+  cpuTicks: number;
+  startTicks: number;
+  vszBytes: number;
+  rssPages: number;
+};
 
 /** proc_pid_stat(5). The name in field 2 may hold blanks and brackets, so counting starts after the last `)`. */
 function readStat(pid: number): Stat | undefined {
@@ -98,6 +121,7 @@ function readStat(pid: number): Stat | undefined {
   const field = (number: number): number => Number(fields[number - 3]);
   return {
     state: fields[0] ?? "",
+    parentPid: field(4),
     cpuTicks: field(14) + field(15),
     startTicks: field(22),
     vszBytes: field(23),

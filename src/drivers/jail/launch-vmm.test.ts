@@ -8,8 +8,11 @@ import type { TestContext } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
-import { launchVmm } from "#drivers/jail/launch-vmm.ts";
+import { launchHeld, launchVmm } from "#drivers/jail/launch-vmm.ts";
+import type { VmmLaunch } from "#drivers/jail/launch-vmm.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
+import { readTail } from "#host/bounded-file.ts";
+import { findProcess } from "#host/procfs.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 
 const UID = 1_970_000_000;
@@ -27,10 +30,8 @@ const CHOICES: Readonly<Record<string, BootIsolation>> = {
   "without a launcher": { ...UNCONFINED, seccomp: false },
 };
 
-/** A program that waits, in place of a VMM; it runs when this resolves. */
-async function launch(t: TestContext, isolation: BootIsolation) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
-  const options = {
+function optionsIn(folder: string, isolation: BootIsolation): VmmLaunch {
+  return {
     program: "sleep",
     args: ["1000"],
     files: [],
@@ -40,6 +41,12 @@ async function launch(t: TestContext, isolation: BootIsolation) {
     logFile: join(folder, "log"),
     vmId: "vm-aaaaaaaaaaaa",
   };
+}
+
+/** A program that waits, in place of a VMM; it runs when this resolves. */
+async function launch(t: TestContext, isolation: BootIsolation) {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
+  const options = optionsIn(folder, isolation);
   const launched = await launchVmm(options, t.signal);
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
@@ -60,6 +67,21 @@ for (const [how, isolation] of Object.entries(CHOICES)) {
     assert.match(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), /^0+\n$/);
   });
 }
+
+test("a launcher that does not tell the VMM's pid in time is ended, with all its children", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const script = `sh -c 'trap "" TERM HUP; echo $$ > ${folder}/child; sleep 1000' & wait`;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const launched = launchHeld(optionsIn(folder, UNCONFINED), "sh", ["-c", script]);
+  const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(folder, "child"), 100))?.[0]);
+  while (!(child() > 1)) await new Promise(setImmediate);
+  assert.ok(findProcess(child()), "there is a child");
+  t.mock.timers.tick(30_000);
+  t.mock.timers.reset();
+  await assert.rejects(launched, { code: "vmm.unresponsive" });
+  assert.equal(findProcess(child()), undefined);
+});
 
 describe("a VMM that is not isolated as it should be", () => {
   const all: IsolationInForce = {

@@ -10,7 +10,7 @@ import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
 import { endProcess } from "#host/process-end.ts";
 import { mountOf } from "#host/mounts.ts";
-import { findProcess, isAlive } from "#host/procfs.ts";
+import { findDescendants, findProcess, isAlive, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
 import { pathInside, programFiles } from "#host/sandbox-root.ts";
@@ -91,7 +91,15 @@ async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedV
   return { process: vmm, launcher: undefined, exit, inForce: inForce(launch) };
 }
 
-async function launchHeld(launch: VmmLaunch, file: string, args: readonly string[]): Promise<LaunchedVmm> {
+/**
+ * Starts a launcher that tells the VMM's pid on its fd 3 and holds it back until its fd 4 has something to read.
+ * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
+ */
+export async function launchHeld(
+  launch: VmmLaunch,
+  file: string,
+  args: readonly string[],
+): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
@@ -110,10 +118,10 @@ async function launchHeld(launch: VmmLaunch, file: string, args: readonly string
     vmm = childOf(await inTime(held.told));
     if (vmm !== undefined) launch.isolation.join(vmm);
   } catch (error) {
-    await endAll([vmm, launcher]);
+    await endAll([vmm, ...stopFamily(launcher)]);
     throw error;
   } finally {
-    held.letGo();
+    held.letGo(); // Not before: it would let a VMM run that nobody has put into its cgroup.
   }
   return { process: vmm, launcher, exit, inForce: inForce(launch) };
 }
@@ -129,6 +137,13 @@ function inTime(told: Promise<string>): Promise<string> {
 function childOf(told: string): ProcessRef | undefined {
   const pid = Number(/"child-pid"\s*:\s*(\d+)/.exec(told)?.[1]);
   return Number.isInteger(pid) ? findProcess(pid) : undefined;
+}
+
+/** The launcher and its children: those of a launcher that is killed would live on, held back for ever. */
+function stopFamily(launcher: ProcessRef | undefined): ProcessRef[] {
+  if (launcher === undefined) return [];
+  signalProcess(launcher, "SIGSTOP"); // It makes no more of them.
+  return [...findDescendants(launcher), launcher];
 }
 
 async function endAll(processes: readonly (ProcessRef | undefined)[]): Promise<void> {
