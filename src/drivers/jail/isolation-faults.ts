@@ -12,6 +12,8 @@ import type { IsolationInForce } from "#model/isolation.ts";
 const JAIL_NAMESPACES = ["mnt", "ipc", "uts", "cgroup"] as const;
 /** SECCOMP_MODE_FILTER in /proc/PID/status. */
 const FILTERED = "2";
+/** PF_USER_WORKER and PF_IO_WORKER of include/linux/sched.h. */
+const KERNEL_WORKER = 0x4000 | 0x10;
 const NO_CAPABILITIES = /^0+$/;
 
 /**
@@ -77,24 +79,39 @@ function namespaceFaults(pid: number, wanted: IsolationInForce): string[] {
 }
 
 function seccompFaults(pid: number): string[] {
-  const threads = readdirSync(`/proc/${pid}/task`);
-  const open = threads.filter((thread) => statusOfThread(pid, thread) !== FILTERED);
+  const threads = readdirSync(`/proc/${pid}/task`).filter((thread) => runsProgram(pid, thread));
+  const open = threads.filter((thread) => {
+    const status = readThread(pid, thread, "status");
+    return status !== undefined && fieldOf(status, "Seccomp") !== FILTERED;
+  });
   return open.length === 0
     ? []
     : [`${open.length} of its ${threads.length} threads may make any system call`];
 }
 
-/** A thread that has ended between the listing and the reading has nothing to filter. */
-function statusOfThread(pid: number, thread: string): string {
+/** False for a thread that the kernel has made in the process, as KVM does: it makes no system calls. */
+function runsProgram(pid: number, thread: string): boolean {
+  const stat = readThread(pid, thread, "stat") ?? "";
+  // proc_pid_stat(5), field 9; the name in field 2 may hold blanks.
+  const flags = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[6]);
+  return (flags & KERNEL_WORKER) === 0;
+}
+
+/** Undefined for a thread that has ended meanwhile. */
+function readThread(pid: number, thread: string, file: "stat" | "status"): string | undefined {
   try {
-    return statusField(`/proc/${pid}/task/${thread}/status`, "Seccomp");
+    return readFileSync(`/proc/${pid}/task/${thread}/${file}`, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ESRCH") return FILTERED;
+    if (code === "ENOENT" || code === "ESRCH") return undefined;
     throw error;
   }
 }
 
 function statusField(file: string, name: string): string {
-  return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(readFileSync(file, "utf8"))?.[1]?.trim() ?? "";
+  return fieldOf(readFileSync(file, "utf8"), name);
+}
+
+function fieldOf(status: string, name: string): string {
+  return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1]?.trim() ?? "";
 }
