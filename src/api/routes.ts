@@ -1,5 +1,7 @@
 /** Every route of the API. The server implements them, the OpenAPI document lists them. */
 import { createRoute, z } from "@hono/zod-openapi";
+import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
+import { answers, body, done, fails, json } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
 import { createSnapshotSchema, snapshotSchema } from "#api/snapshot-schemas.ts";
 
@@ -27,16 +29,6 @@ const snapshotParam = z.object({
     example: "before-upgrade",
   }),
 });
-const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
-const body = <Schema extends z.ZodType>(schema: Schema) => ({
-  body: { content: json(schema), required: true },
-});
-const fails = { default: { description: "What went wrong", content: json(s.errorSchema) } };
-const answers = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
-  200: { description, content: json(schema) },
-  ...fails,
-});
-const done = { 204: { description: "Done" }, ...fails };
 const tar = z.string().openapi({ type: "string", format: "binary", description: "A tar stream (POSIX pax)" });
 const archive = z.string().openapi({
   type: "string",
@@ -367,6 +359,7 @@ export const ROUTES = {
     request: body(z.strictObject({ version: z.string().max(32).optional() })),
     responses: answers(s.installationSchema, "Where it is"),
   }),
+  ...LOST_FOUND_ROUTES,
   doctor: createRoute({
     method: "get",
     path: "/v1/doctor",

@@ -1,6 +1,7 @@
 /** The wire's types, without the schemas' code: what the SDK and the CLI import. */
 import type { z } from "@hono/zod-openapi";
 import type * as schemas from "#api/schemas.ts";
+import type * as lostFound from "#api/lost-found-routes.ts";
 import type * as snapshots from "#api/snapshot-schemas.ts";
 
 export type CreateVm = z.infer<typeof schemas.createVmSchema>;
@@ -24,3 +25,5 @@ export type DaemonStatus = z.infer<typeof schemas.daemonSchema>;
 export type Snapshot = z.infer<typeof snapshots.snapshotSchema>;
 export type CreateSnapshot = z.infer<typeof snapshots.createSnapshotSchema>;
 export type ForkVm = z.infer<typeof schemas.forkSchema>;
+export type LostEntry = z.infer<typeof lostFound.lostEntrySchema>;
+export type RecoverVm = z.infer<typeof lostFound.recoverVmSchema>;

@@ -33,6 +33,7 @@ export type LogEvent = {
   "pool.failed": { pool: string; error: unknown };
   "image.built": { ref: string; digest: string; tookMs: number };
   "lost.found": { path: string; movedTo: string };
+  "lost.recovered": { path: string };
   "store.older": { vms: number; flows: number };
   "clean.left_over": { path: string; error: unknown };
 };

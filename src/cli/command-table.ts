@@ -276,6 +276,11 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Check what this host can do, with cures for what it cannot",
     load: () => import("#cli/commands/system/doctor.ts"),
   },
+  "system recover": {
+    group: "Hearth itself",
+    summary: "List lost+found, or make a VM with a disk in there",
+    load: () => import("#cli/commands/system/recover.ts"),
+  },
   version: {
     group: "Hearth itself",
     summary: "Print Hearth's version",

@@ -4,6 +4,7 @@ import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { formatSizeRounded, GIB } from "#base/sizes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { checkHost } from "#daemon/host-checks/check-host.ts";
+import { listLostFound, lostFoundDir } from "#daemon/lost-found.ts";
 import { checkIsolation } from "#daemon/isolation-checks.ts";
 import { findProgram } from "#host/find-program.ts";
 import { packageOf } from "#host/run.ts";
@@ -33,6 +34,7 @@ export async function runChecks(
   const checks: DoctorCheck[] = [
     { name: "hearthd", verdict: "pass", found: `version ${daemon.version}, pid ${process.pid}` },
     checkStore(daemon),
+    ...(await checkLostFound(daemon)),
     await checkSpace("state", folders.state),
     await checkSpace("cache", folders.cache),
     ...TOOLS.map(checkTool),
@@ -50,6 +52,15 @@ export async function runChecks(
 function checkStore(daemon: Daemon): DoctorCheck {
   const { path } = daemon.host.store;
   return { name: "store", verdict: "pass", found: `${daemon.host.store.listVms().length} VMs in ${path}` };
+}
+
+/** Said only when there is something: it is about data that nobody asked for. */
+async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
+  const entries = await listLostFound(host);
+  if (entries.length === 0) return [];
+  const found = `${entries.length} directories in ${lostFoundDir(host.folders)} that the store does not know`;
+  const cure = "hearth system recover lists them, and makes a new VM with a disk of theirs";
+  return [{ name: "lost+found", verdict: "warn", found, cure }];
 }
 
 async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {

@@ -118,11 +118,9 @@ export class Pools {
     await assertPause(driver, `Cannot fill the pool ${pool}`, OTHER_DRIVER, call.signal);
     await this.#warm.build(wanted, call);
     const key = await this.#keyOf(wanted, call.signal);
-    const { id } = await this.#vms.make(
-      hiddenVm(host, wanted.spec, wanted.imageDigest, "urgent"),
-      call,
-      true,
-    );
+    const { id } = await this.#vms.make(hiddenVm(host, wanted.spec, wanted.imageDigest, "urgent"), call, {
+      startsNow: true,
+    });
     try {
       await this.#vms.start(id, call);
       const { guest } = await this.#vms.guest(id, "exec", call.signal);

@@ -9,6 +9,7 @@ import type { CreateVm, SetVm } from "#api/wire.ts";
 import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import type { CreateContext } from "#daemon/flows/create-vm.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { markUnclean } from "#daemon/recover-flow.ts";
 import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
@@ -48,6 +49,9 @@ export type Call = {
   readonly signal: AbortSignal;
 };
 
+/** How the VM that is made gets its disk; by itself, it gets an empty one. */
+export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
+
 /** What a VM of a pool becomes. */
 export type Claim = Pick<NewVm, "name" | "spec" | "bound">;
 
@@ -86,15 +90,15 @@ export class Vms {
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
     const vm = { id, name, spec, imageDigest, state: { phase: "created" }, bound } as const;
-    return this.make(vm, call, startsNow);
+    return this.make(vm, call, { startsNow });
   }
 
   /** A VM whose spec is complete. */
-  async make(vm: NewVm, call: Call, startsNow = false): Promise<VmRecord> {
+  async make(vm: NewVm, call: Call, options: MakeOptions = {}): Promise<VmRecord> {
     const host = this.#host;
     const { id, name } = vm;
     const work = async (signal: AbortSignal): Promise<void> => {
-      await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, startsNow, signal }, call);
+      await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, ...options, signal }, call);
     };
     try {
       await this.#actions.loops.make(id, vm.state).exclusive("create", name, work, call.signal);

@@ -23,6 +23,7 @@ import type { GuestProcessOptions } from "#sdk/guest-process.ts";
 import { HearthVm } from "#sdk/hearth-vm.ts";
 import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
+import { LostFound } from "#sdk/lost-found.ts";
 import { Snapshots } from "#sdk/snapshots.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
 import { Volumes } from "#sdk/volumes.ts";
@@ -41,6 +42,8 @@ export type {
   Image,
   Installation,
   Kernel,
+  LostEntry,
+  RecoverVm,
   SetVm,
   Snapshot,
   Vm,
@@ -90,6 +93,7 @@ export class Hearth {
   readonly snapshots: Snapshots;
   readonly warm: WarmTemplates;
   readonly firecracker: Firecrackers;
+  readonly lostFound: LostFound;
   readonly daemon: Daemon;
   readonly #transport: Transport;
 
@@ -103,6 +107,7 @@ export class Hearth {
     this.snapshots = new Snapshots(transport);
     this.warm = new WarmTemplates(transport);
     this.firecracker = new Firecrackers(transport);
+    this.lostFound = new LostFound(transport);
     this.daemon = new Daemon(transport);
   }
 

@@ -11,7 +11,7 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import { VERSION_HEADER } from "#api/events.ts";
 import type { ApiEvent } from "#api/events.ts";
-import type { CreateVm, CreateVolume, Exec, ForkVm, Run, Vm } from "#api/wire.ts";
+import type { CreateVm, CreateVolume, Exec, ForkVm, LostEntry, Run, Vm } from "#api/wire.ts";
 import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
@@ -30,6 +30,7 @@ export class FakeApi implements AsyncDisposable {
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
   readonly vms = new Map<string, Vm>();
   readonly volumes = new FakeVolumes();
+  lostFound: LostEntry[] = [];
   readonly snapshots = new FakeSnapshots(this.vms);
   readonly requests: FakeRequest[] = [];
   version = hearthVersion();
@@ -120,6 +121,7 @@ export class FakeApi implements AsyncDisposable {
     if (noun === "doctor") return { ok: true, checks: [{ name: "qemu", verdict: "pass", found: "7.2" }] };
     if (noun === "firecracker") return this.#firecracker(method, json);
     if (noun === "images" || noun === "kernels") return this.#images(name);
+    if (noun === "lost-found") return method === "POST" ? this.#create(json as CreateVm) : this.lostFound;
     if (noun === "volumes") return this.volumes.answer(method, name, json as CreateVolume);
     if (noun === "snapshots" || noun === "warm") {
       this.#tellProgress(request);

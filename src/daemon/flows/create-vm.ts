@@ -13,6 +13,8 @@ export type CreateContext = {
   readonly vm?: NewVm | undefined;
   /** The start that follows makes the disk: it knows what the VM begins as. */
   readonly startsNow?: boolean | undefined;
+  /** Puts a disk that is there already into the VM's directory. */
+  readonly takeDisk?: ((stateDir: string) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
 };
 
@@ -39,9 +41,10 @@ export const CREATE_VM: Flow<CreateContext> = {
     {
       name: "make the disk",
       // Its undo is the folder's.
-      run: async ({ host, id, vm, startsNow, signal }) => {
+      run: async ({ host, id, vm, startsNow, takeDisk, signal }) => {
         if (vm === undefined) return;
         const { stateDir } = vmPaths(host.folders, id);
+        if (takeDisk !== undefined) return takeDisk(stateDir);
         await makeBlanks(host, vm);
         if (startsNow === true) return;
         const { origin, diskBytes } = vm.spec;

@@ -7,6 +7,7 @@ import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
+import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
 import { addFileRoutes } from "#daemon/http/file-routes.ts";
 import { addFirecrackerRoutes } from "#daemon/http/firecracker-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
@@ -55,6 +56,7 @@ export function makeApi(daemon: Daemon): Api {
   addSnapshotRoutes(api, daemon);
   addWarmRoutes(api, daemon);
   addFirecrackerRoutes(api, daemon);
+  addLostFoundRoutes(api, daemon);
   addDaemonRoutes(api, daemon);
   addEventRoute(api, daemon);
   api.doc31("/openapi.json", {

@@ -1,0 +1,45 @@
+/** What hearthd found in its directories and its store does not know; see docs/lost-and-found.md. */
+import { createRoute, z } from "@hono/zod-openapi";
+import { answers, body } from "#api/route-parts.ts";
+import { imageRef, vmName, vmSchema } from "#api/schemas.ts";
+
+export const lostEntrySchema = z
+  .object({
+    kind: z.enum(["vms", "snapshots", "volumes"]),
+    /** As its directory was called; of VMs and snapshots that is their id. */
+    name: z.string(),
+    /** When it was found, such as 2026-11-27. */
+    day: z.string(),
+    path: z.string(),
+    /** Whether a VM can be made with its disk. */
+    hasDisk: z.boolean(),
+  })
+  .openapi("LostEntry");
+
+export const recoverVmSchema = z.strictObject({ name: vmName, image: imageRef }).openapi("RecoverVm");
+
+const lostParam = z.object({
+  lost: z.string().openapi({
+    param: { name: "lost", in: "path" },
+    description: "The name of a VM's directory in lost+found",
+    example: "vm-ns27z2jmddvf",
+  }),
+});
+
+export const LOST_FOUND_ROUTES = {
+  listLostFound: createRoute({
+    method: "get",
+    path: "/v1/lost-found",
+    operationId: "listLostFound",
+    summary: "What hearthd has moved to lost+found, newest first",
+    responses: answers(z.array(lostEntrySchema), "The directories"),
+  }),
+  recoverLostVm: createRoute({
+    method: "post",
+    path: "/v1/lost-found/{lost}/recover",
+    operationId: "recoverLostVm",
+    summary: "Make a new VM with the disk of one in lost+found; it is not started",
+    request: { params: lostParam, ...body(recoverVmSchema) },
+    responses: answers(vmSchema, "The new VM"),
+  }),
+} as const;

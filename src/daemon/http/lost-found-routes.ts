@@ -1,0 +1,17 @@
+import { ROUTES } from "#api/routes.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { callOf } from "#daemon/http/api.ts";
+import type { Api } from "#daemon/http/api.ts";
+import { listLostFound } from "#daemon/lost-found.ts";
+import { recoverLostVm } from "#daemon/recover-lost-vm.ts";
+import { vmView } from "#daemon/vm-view.ts";
+
+/** What hearthd found in its directories and its store does not know. */
+export function addLostFoundRoutes(api: Api, daemon: Daemon): void {
+  const { host, vms } = daemon;
+  api.openapi(ROUTES.listLostFound, async (c) => c.json(await listLostFound(host), 200));
+  api.openapi(ROUTES.recoverLostVm, async (c) => {
+    const vm = await recoverLostVm(daemon, c.req.valid("param").lost, c.req.valid("json"), callOf(c, daemon));
+    return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
+  });
+}
