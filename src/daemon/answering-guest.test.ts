@@ -14,9 +14,9 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import { useFakeDaemon } from "#testing/fake-daemon.ts";
-import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { FakeDaemon, useFakeDaemon } from "#testing/fake-daemon.ts";
 import { untilAborted } from "#testing/fake-guest.ts";
+import { FakeMachine } from "#testing/fake-host.ts";
 import { startScriptedAgent } from "#testing/scripted-agent.ts";
 
 const UNREACHABLE = { code: "agent.unreachable" };
@@ -98,6 +98,42 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
       assert.equal(await exec(daemon), 0);
     });
   }
+
+  test("is asked over a new connection to shut down, so that nothing is lost by a stop", async (t) => {
+    const daemon = await useImpatientDaemon(t);
+    const { host, vms } = daemon;
+    const { id } = await daemon.run("web");
+    host.guestFaults.silent = "connection";
+    const { state } = await vms.stop(id, { mode: "graceful", timeoutMs: 300 }, vms.background());
+    assert.equal(state.phase === "stopped" && state.exit.code, 0, "the guest has powered itself off");
+    assert.deepEqual(host.driver.calls, ["boot web"], "and was not ended by a signal");
+  });
+
+  test("does not keep its VM from being stopped", async (t) => {
+    const daemon = await useImpatientDaemon(t);
+    const { host, vms } = daemon;
+    await daemon.run("web");
+    host.guestFaults.silent = "guest";
+    await vms.stop("web", { mode: "graceful", timeoutMs: 300 }, vms.background());
+    assert.equal(host.driver.calls.at(-1), "stop terminate");
+  });
+
+  test("is waited for by the stop of a hearthd that has not found it yet", async (t) => {
+    const machine = new FakeMachine();
+    t.after(() => machine[Symbol.dispose]());
+    const first = await new FakeDaemon(machine).begin();
+    await first.run("web");
+    first.drop();
+    const next = new FakeDaemon(machine);
+    t.after(() => next.end());
+    next.host.guestFaults.unreachable = 1;
+    await next.begin();
+    const { id } = next.host.store.getVm("web");
+    assert.equal(next.vms.connectedGuest(id), undefined, "it is not found yet");
+    const plan = { mode: "graceful", timeoutMs: 10_000 } as const;
+    const { state } = await next.vms.stop(id, plan, next.vms.background());
+    assert.equal(state.phase === "stopped" && state.exit.code, 0, "the guest has powered itself off");
+  });
 
   test("does not hold up whoever wants a VM of its pool", async (t) => {
     const config = '[pool.web]\nimage = "debian"\ncount = 1\n';

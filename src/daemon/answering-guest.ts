@@ -64,12 +64,12 @@ export function watchGuest(watch: GuestWatch): Guest {
   };
 }
 
-/** Whether the agent answers `info` in time. */
-export async function isAnswering(guest: Guest, patience: AgentPatience): Promise<boolean> {
+/** Whether the agent answers `info` in so many ms. */
+export async function isAnswering(guest: Guest, lookMs: number): Promise<boolean> {
   const over = new AbortController();
-  const late = sleep(patience.lookMs, false, { signal: over.signal });
+  const late = sleep(lookMs, false, { signal: over.signal });
   try {
-    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(patience.lookMs)]);
+    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(lookMs)]);
     const answer = guest.info(signal).then(
       () => true,
       () => false, // Why it does not answer is the connection's to tell.
@@ -133,7 +133,7 @@ async function untilSilent(watch: GuestWatch, limitMs: number, signal: AbortSign
   let silences = 0;
   for (;;) {
     await sleep(patience.lookEveryMs, undefined, { signal, ref: false });
-    const answers = expected() && (await isAnswering(guest, patience));
+    const answers = expected() && (await isAnswering(guest, patience.lookMs));
     signal.throwIfAborted();
     if (!expected()) {
       waitedMs = 0;

@@ -129,7 +129,8 @@ export class Attachment {
       try {
         return await call(guest, inTime);
       } catch (error) {
-        if (!late.aborted || signal.aborted || (await isAnswering(guest, this.#patience))) throw error;
+        const lookMs = Math.min(deadlineMs, this.#patience.lookMs);
+        if (!late.aborted || signal.aborted || (await isAnswering(guest, lookMs))) throw error;
         this.#giveUp(guest, error);
         if (isLast) throw agentUnreachable(error);
       }

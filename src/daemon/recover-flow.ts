@@ -15,7 +15,7 @@ import type { SnapshotPlan } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import type { StartPlan } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
-import type { StopPlan } from "#daemon/flows/stop-vm.ts";
+import type { AskedAgent, StopPlan } from "#daemon/flows/stop-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/journal.ts";
 import { hasLayers, stateBefore, wokenHalf } from "#daemon/wake-vm.ts";
@@ -149,7 +149,7 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
     id: vm.id,
     plan,
     vmm: driver && handle && { driver, handle },
-    guest: handle && (await connectForStop(host, handle, flow)),
+    agent: handle && (await connectForStop(host, handle, flow)),
     ended: watching.ended,
     commit: (exit: VmExit) =>
       host.store.transaction(() => {
@@ -182,12 +182,17 @@ class Watching implements Disposable {
 }
 
 /** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */
-async function connectForStop(host: Host, address: AgentAddress, flow: OpenFlow) {
+async function connectForStop(
+  host: Host,
+  address: AgentAddress,
+  flow: OpenFlow,
+): Promise<AskedAgent | undefined> {
   const plan = flow.context as StopPlan;
   if (plan.mode !== "graceful" || flow.steps.get("ask the guest") === "done") return undefined;
   const deadlineMs = Math.min(plan.timeoutMs, AGENT_MS);
   try {
-    return await host.guests.waitFor(address, deadlineMs, new AbortController().signal);
+    const guest = await host.guests.waitFor(address, deadlineMs, new AbortController().signal);
+    return { ask: (call, signal) => call(guest, signal), close: () => guest.close() };
   } catch (error) {
     // It is powering off already, or is gone: the flow's next step sees to that.
     host.log.child({ vm: flow.vmId }).event("agent.disconnected", { error });

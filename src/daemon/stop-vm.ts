@@ -24,7 +24,10 @@ export async function stopVm(parts: StartParts, vm: VmRecord, plan: StopPlan, ca
     id: vm.id,
     plan,
     vmm: { driver, handle },
-    guest: attachment?.connectedGuest,
+    agent: attachment && {
+      ask: attachment.ask.bind(attachment),
+      close: () => attachment.connectedGuest?.close(),
+    },
     ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
     commit: (exit: VmExit) => {
       running.drop(vm.id);

@@ -220,7 +220,9 @@ export interface VmDriver {
    * with the VMM. One watch a VM.
    */
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void;
+  /** Stops the vCPUs; a VM that is paused stays so. Never asked for where the feature `pause` is false. */
   pause(handle: VmHandle, signal: AbortSignal): Promise<void>;
+  /** Lets the vCPUs run again. A VM that runs already is not disturbed: a recovery resumes without knowing. */
   resume(handle: VmHandle, signal: AbortSignal): Promise<void>;
   /** Idempotent: stopping a VMM that is gone resolves. Resolves when the process is gone. */
   stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit>;

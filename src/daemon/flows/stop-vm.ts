@@ -21,13 +21,25 @@ export type StopContext = {
   readonly plan: StopPlan;
   /** Undefined in a recovery that finds the VMM gone. */
   readonly vmm: { readonly driver: VmDriver; readonly handle: VmHandle } | undefined;
-  /** The agent's open connection, if there is one. */
-  readonly guest?: Guest | undefined;
+  /** The guest's agent, if it may be there. */
+  readonly agent?: AskedAgent | undefined;
   /** Resolves when the VMM has ended by itself. */
   readonly ended: Promise<VmExit>;
   /** Stores that it has stopped. */
   readonly commit: (exit: VmExit) => void;
   exit?: VmExit;
+};
+
+/** An agent that is asked in bounded time; over a new connection, too, where the one that is there is dead. */
+export type AskedAgent = {
+  /** @throws HearthError `agent.unreachable`, and what `call` throws */
+  ask(
+    call: (guest: Guest, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+    deadlineMs: number,
+  ): Promise<void>;
+  /** Idempotent. */
+  close(): void;
 };
 
 /** For the VMM to end after SIGTERM, before SIGKILL. SV-026. */
@@ -45,8 +57,8 @@ export const STOP_VM: Flow<StopContext> = {
     { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
     {
       name: "remove the run folder",
-      run: async ({ host, id, guest }) => {
-        guest?.close();
+      run: async ({ host, id, agent }) => {
+        agent?.close();
         await host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir);
       },
     },
@@ -60,18 +72,25 @@ export const STOP_VM: Flow<StopContext> = {
 
 /** A guest that was asked to power off has flushed its disks when the VMM ends. BG-093. */
 async function askGuest(context: StopContext): Promise<void> {
-  const { plan, guest, ended } = context;
-  if (plan.mode !== "graceful" || guest === undefined) return;
+  const { plan, agent, ended } = context;
+  if (plan.mode !== "graceful" || agent === undefined) return;
   const deadline = AbortSignal.timeout(Math.max(plan.timeoutMs, 1));
   const expired = new Promise<undefined>((resolve) => {
     deadline.addEventListener("abort", () => resolve(undefined), { once: true });
   });
+  let isAsked = false;
+  const shutdown = async (guest: Guest, signal: AbortSignal): Promise<void> => {
+    isAsked = true;
+    await guest.shutdown({ timeoutMs: Math.round(plan.timeoutMs * 0.8) }, signal);
+  };
   try {
-    await guest.shutdown({ timeoutMs: Math.round(plan.timeoutMs * 0.8) }, deadline);
+    // A third each for an answer, for a look at why there is none, and for a new connection.
+    await agent.ask(shutdown, deadline, Math.max(Math.ceil(plan.timeoutMs / 3), 1));
   } catch (error) {
     // The power may go before the answer comes; else the next step ends it without the guest.
     context.host.log.child({ vm: context.id }).event("agent.disconnected", { error });
   }
+  if (!isAsked) return;
   const exit = await Promise.race([ended, expired]);
   if (exit) context.exit = { ...exit, reason: "asked" };
 }
