@@ -7,7 +7,11 @@ import { checkRoom } from "#drivers/save-bounds.ts";
 import { removeTree } from "#host/managed-path.ts";
 
 export const MANAGED_FILES: ManagedFiles = {
-  makeFolder: makePrivateFolder,
+  /** Its name is on the disk when this returns, so that what is synced in it can be found. */
+  async makeFolder(path) {
+    await makePrivateFolder(path);
+    await syncPath(dirname(path));
+  },
   removeTree,
   checkRoom,
   async listFolders(root) {

@@ -26,6 +26,7 @@ import { snapshotPaths, snapshotsDir } from "#daemon/vm-paths.ts";
 import type { Call } from "#daemon/vms.ts";
 import type { FileScan } from "#host/sparse-file.ts";
 import { packSparse, unpackSparse } from "#host/sparse-tar.ts";
+import { syncPath } from "#host/atomic-file.ts";
 import { fileStamp } from "#host/verified-files.ts";
 import { snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotName } from "#model/ids.ts";
@@ -242,8 +243,10 @@ async function sealReceived(
 ): Promise<SnapshotPart[]> {
   const paths = snapshotPaths(host.folders, id);
   for (const { name } of parts) if (name !== "memory") await chmod(join(paths.dir, name), 0o444);
+  if (shape !== undefined) host.helper.sealMemory(id);
+  for (const { name } of parts) await syncPath(join(paths.dir, name));
+  await syncPath(paths.dir);
   if (shape === undefined) return [];
-  host.helper.sealMemory(id);
   const sealed: SnapshotPart[] = [];
   for (const { name, sizeBytes, sha256 } of parts) {
     if (name !== "memory" && name !== "state") continue;

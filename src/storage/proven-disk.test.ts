@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -32,7 +33,7 @@ import { QEMU_IMG } from "#testing/tools.ts";
 const { signal } = new AbortController();
 const SECRET = "root:$6$A-SECRET-OF-THE-HOST";
 const disks = vmDisks(QEMU_IMG);
-const top = mkdtempSync(join(tmpdir(), "hearth-proven-"));
+const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-proven-"));
 const secret = join(top, "shadow");
 after(() => rmSync(top, { recursive: true }));
 const skip = await findSandboxHost({ confines: "tools" }, signal).then(
