@@ -33,7 +33,7 @@ test("L4: of two creates of one name at once, one wins and the other is told", a
   assert.equal((await bed.vms()).length, 1);
   const third = await bed.hearth([...CREATE, "--name", "twin", "debian"]);
   assert.equal(third.code, 1);
-  assert.match(third.stderr, /hint: .*hearth rm twin/);
+  assert.match(third.stderr, /hint: .*another name/);
 });
 
 test("L4: of two removals at once, one wins and the other finds nothing to do; nothing is left", async () => {

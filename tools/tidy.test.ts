@@ -196,3 +196,11 @@ test("output speaks in words, without emoji", () => {
   const shipped = [...all, ...goSources].filter(({ path }) => !isForTests(path));
   assert.deepEqual(findLines(shipped, /\p{Emoji_Presentation}/u), []);
 });
+
+test("no hint names a command that removes or moves what somebody may want to keep", () => {
+  const shipped = all.filter(({ path }) => !isForTests(path) && !path.endsWith(".test.ts"));
+  // An image can be built again. The one that asks for it names the flag for where nobody can be asked.
+  const others = shipped.filter(({ path }) => path !== "src/cli/commands/vm/prune.ts");
+  const named = /\b(hint|cure)\b.*(hearth (rm|prune|snapshot rm|volume rm)\b|\b(mv|(?<!image )rm) -?[\w/$])/;
+  assert.deepEqual(findLines(others, named), []);
+});

@@ -123,7 +123,7 @@ function systemError(error: Error): HearthError | undefined {
   const { code, path } = error as NodeJS.ErrnoException;
   const where = path === undefined ? "" : ` at ${path}`;
   if (code === "ENOSPC" || code === "EDQUOT") {
-    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
+    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what takes it.";
     return new HearthError("host.disk_full", `The disk is full${where}.`, { hint, cause: error });
   }
   if (code === "EROFS") {

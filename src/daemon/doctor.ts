@@ -68,7 +68,7 @@ async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {
   const free = bavail * bsize;
   const found = `${formatSizeRounded(free)} free in ${folder}`;
   if (free >= SPACE_MIN_BYTES) return { name: `${name} folder`, verdict: "pass", found };
-  const cure = "Free some space: hearth prune removes VMs that do not run, hearth image rm images.";
+  const cure = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
   return { name: `${name} folder`, verdict: "warn", found, cure };
 }
 

@@ -97,7 +97,7 @@ function forkNames(host: Host, source: VmName, { count, name }: ForkHow): VmName
 function free(host: Host, name: VmName): VmName {
   if (host.store.findVm(name) === undefined) return name;
   throw new HearthError("name.taken", `There is a VM named ${name} already.`, {
-    hint: `Choose another name, or remove that one: hearth rm ${name}`,
+    hint: "Choose another name: `hearth ls` shows those that are taken.",
   });
 }
 

@@ -52,7 +52,7 @@ function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
   const cure = name.startsWith(ASLEEP)
     ? "Give it up with `hearth kill`, and start the VM with the disk that it has."
-    : `Remove it: hearth snapshot rm ${name}`;
+    : `Restore its files from a backup, or take another snapshot. With --cold a VM is made of its disk alone.`;
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
     hint: `Nothing was started. ${cure}`,
   });

@@ -23,7 +23,7 @@ export class SnapshotRows {
     // Nothing is awaited between the question and the deed.
     if (name !== undefined && this.find(name) !== undefined)
       throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
-        hint: `Choose another name, or remove that one: hearth snapshot rm ${name}`,
+        hint: "Choose another name: `hearth snapshot ls` shows those that are taken.",
       });
     this.#store.transaction(() => {
       this.#store

@@ -80,7 +80,7 @@ test("R4: a snapshot that VMs map or are to begin with is not removed, and says 
   const { daemon, host, vms, snapshots, call } = await saved(t);
   await daemon.run("maps", 0, { snapshot: NAME });
   await vms.create({ name: "begins", snapshot: NAME }, false, call);
-  const refused = { code: "snapshot.in_use", message: /maps/, hint: /hearth rm -f/ } as const;
+  const refused = { code: "snapshot.in_use", message: /maps/, hint: /hearth stop/ } as const;
   await assert.rejects(snapshots.remove(NAME), { ...refused, message: /begins, maps|maps, begins/ });
   await vms.remove("begins", false, call);
   await assert.rejects(snapshots.remove(NAME), refused);
@@ -142,7 +142,7 @@ for (const part of ["memory", "state"] as const) {
       const corrupt = {
         code: "snapshot.corrupt",
         message: /s1 is damaged/,
-        hint: /hearth snapshot rm/,
+        hint: /take another snapshot/,
       } as const;
       await assert.rejects(vms.start("copy", call), corrupt);
       await assert.rejects(snapshots.restore(NAME, call), corrupt);

@@ -162,7 +162,7 @@ export class Snapshots {
     if (users.length > 0) {
       const shown = snapshot.name ?? snapshot.id;
       throw new HearthError("snapshot.in_use", `${shown} is used by ${users.join(", ")}.`, {
-        hint: `Stop or remove them first: hearth rm -f ${users.join(" ")}`,
+        hint: `Stop them first: hearth stop ${users.join(" ")}. A VM that has never run needs it for its first start.`,
       });
     }
     await dropSnapshot(this.#host, snapshot.id);

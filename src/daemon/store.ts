@@ -267,7 +267,7 @@ export class Store {
 
 function nameTaken(name: VmName): HearthError {
   return new HearthError("name.taken", `There is a VM named ${name} already.`, {
-    hint: `Choose another name, or remove that one: hearth rm ${name}`,
+    hint: "Choose another name: `hearth ls` shows those that are taken.",
   });
 }
 

@@ -160,7 +160,7 @@ export class VmLoop {
     if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);
     if (this.#busy !== undefined) {
       throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is under way.`, {
-        hint: "Wait until it is done, or use `hearth rm -f` to end it.",
+        hint: "Wait until it is done: `hearth ls` shows it.",
       });
     }
     const abort = new AbortController();

@@ -83,7 +83,7 @@ export class Vms {
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
       // Asked early, so that nobody waits for an image in vain; the store decides.
       throw new HearthError("name.taken", `There is a VM named ${request.name} already.`, {
-        hint: `Choose another name, or remove that one: hearth rm ${request.name}`,
+        hint: "Choose another name: `hearth ls` shows those that are taken.",
       });
     }
     const { spec, imageDigest } = await completeSpec(host, request, call);

@@ -69,7 +69,7 @@ export async function checkRoom(path: string, needed: number): Promise<void> {
     "host.disk_full",
     `${text}, of which ${formatSizeRounded(RESERVE_BYTES)} stay free for disks.`,
     {
-      hint: "Free some space: `hearth snapshot ls` shows snapshots, `hearth prune` removes VMs that do not run.",
+      hint: "Free some space: `hearth ls`, `hearth snapshot ls` and `hearth image ls` show what takes it.",
     },
   );
 }

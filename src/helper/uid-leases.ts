@@ -152,7 +152,7 @@ export class UidLeases {
     const { uid, mode } = lstatSync(this.#folder);
     if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
     throw new HearthError("path.unmanaged", `${this.#folder} is not trusted: others may write to it.`, {
-      hint: "Remove it: it is made anew.",
+      hint: "Take these rights away: chmod go-w, and chown root if it is another user's.",
     });
   }
 }

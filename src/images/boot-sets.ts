@@ -122,7 +122,7 @@ export class BootSets {
     if (known !== undefined) return known;
     if (!(await this.#store.hasImage(digest))) {
       throw new HearthError("image.not_found", `The image ${digest} is not in the cache any more.`, {
-        hint: "Remove the VM and create it again from a new build of its image.",
+        hint: "The VM cannot run without this very build. Put it back into the cache from a backup; the VM's disk is kept.",
       });
     }
     const manifest = await this.#store.readImage(digest);

@@ -13,7 +13,7 @@ const KEYS = /NO_PUBKEY|is not signed|signatures? couldn't be verified|InRelease
 export function describeBuildFailure(ref: string, failed: HearthError, stderr: string): HearthError {
   if (failed.code !== "host.tool_failed") return failed;
   if (/No space left on device/i.test(stderr)) {
-    const hint = "Free some space: `hearth prune` removes VMs that do not run, `hearth image rm` images.";
+    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what takes it.";
     return new HearthError("host.disk_full", `The disk became full while ${ref} was built`, {
       hint,
       cause: failed,

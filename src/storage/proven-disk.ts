@@ -66,7 +66,7 @@ function notProven(path: string, cause: unknown): HearthError {
     "disk.corrupt",
     `The disk in ${dirname(path)} is not opened: ${name} is not as Hearth makes it.`,
     {
-      hint: "Nothing was changed. The VMM of this VM, or something else on this host, has written to it: restore a snapshot, or remove the VM.",
+      hint: "Nothing was changed. The VMM of this VM, or something else on this host, has written to it: `hearth snapshot restore` puts an earlier one in its place.",
       cause,
     },
   );

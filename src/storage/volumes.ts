@@ -179,7 +179,7 @@ export function volumeNotFound(name: string): HearthError {
 
 function nameTaken(name: VolumeName): HearthError {
   return new HearthError("name.taken", `There is a volume named ${name} already.`, {
-    hint: `Choose another name, or remove that one: hearth volume rm ${name}`,
+    hint: "Choose another name: `hearth volume ls` shows those that are taken.",
   });
 }
 

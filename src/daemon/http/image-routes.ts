@@ -56,7 +56,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
     const users = imageUsers(host, image);
     if (users.length > 0) {
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
-        hint: "Remove them first, with `hearth rm` and `hearth snapshot rm`.",
+        hint: "They cannot run without it. `hearth ls` and `hearth snapshot ls` show them.",
       });
     }
     await warm.prune(image.digest);

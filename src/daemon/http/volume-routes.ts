@@ -43,7 +43,7 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
     const users = volumeUsers(host, name);
     if (users.length > 0) {
       throw new HearthError("volume.in_use", `The volume ${name} belongs to ${users.join(", ")}.`, {
-        hint: `Remove them first: hearth rm ${users.join(" ")}`,
+        hint: `\`hearth volume detach VM ${name}\` takes it from a VM, which keeps its own disk.`,
       });
     }
     await host.volumes.remove(name);
