@@ -4,6 +4,7 @@
  */
 import { toHearthError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
+import { TokenBucket } from "#base/token-bucket.ts";
 import { AGENT_PATIENCE, agentUnreachable, isAnswering, watchGuest } from "#daemon/answering-guest.ts";
 import type { AgentPatience } from "#daemon/answering-guest.ts";
 import type { Guest, Guests } from "#daemon/host.ts";
@@ -12,6 +13,11 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /** Between tries to reach an agent that went away; doubles up to the last. */
 const RECONNECT_MS = { first: 100, last: 5_000 };
+/**
+ * Connections that break: after some at once, the next is made, and told in the log, every few seconds. A guest that
+ * answers and hangs up again and again would take a whole CPU and the log otherwise.
+ */
+const BREAKS = { perS: 0.2, burst: 5 };
 /** setTimeout's own limit is 2^31-1 ms. */
 const TIMER_MAX_MS = 2_000_000_000;
 
@@ -29,6 +35,7 @@ export class Attachment {
   readonly #patience: AgentPatience;
   readonly #log: Log;
   readonly #detached = new AbortController();
+  readonly #breaks = new TokenBucket(BREAKS);
   #guest: Promise<Guest> | undefined;
   #connected: Guest | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -61,10 +68,10 @@ export class Attachment {
     void this.#replaceWhenLost(guest);
   }
 
-  /** Reaches for the agent in the background until it answers or we let go. */
-  connectGuest(): void {
+  /** Reaches for the agent in the background until it answers or we let go; begins after `delayMs`. */
+  connectGuest(delayMs = 0): void {
     if (this.#guest !== undefined || this.#detached.signal.aborted) return;
-    const guest = this.#reach();
+    const guest = this.#reach(delayMs);
     this.#guest = guest;
     guest.then(
       (connected) => this.keepGuest(connected),
@@ -178,6 +185,7 @@ export class Attachment {
     this.#connected = undefined;
     this.#guest = undefined;
     if (this.#detached.signal.aborted) return;
+    if (!this.#breaks.take()) return this.connectGuest(RECONNECT_MS.last);
     this.#log.event("agent.disconnected", { error });
     this.connectGuest();
   }
@@ -201,7 +209,8 @@ export class Attachment {
     }
   }
 
-  async #reach(): Promise<Guest> {
+  async #reach(delayMs: number): Promise<Guest> {
+    if (delayMs > 0) await pause(delayMs, this.#detached.signal);
     for (let pauseMs = RECONNECT_MS.first; ; pauseMs = Math.min(pauseMs * 2, RECONNECT_MS.last)) {
       try {
         const guest = await this.#guests.waitFor(
