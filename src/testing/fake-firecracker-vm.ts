@@ -24,6 +24,10 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   /** As its API has it. A snapshot is made of one that is paused, and loaded into one that was not started. */
   phase: "Not started" | "Running" | "Paused" = "Running";
   driveIds: readonly string[] = ["shared0", "own1", "own2"];
+  /** What it says and saves otherwise than a Firecracker that does as it is told; by drive, and of the vsock. */
+  lies: { readonly drive?: object; readonly vsock?: object; readonly more?: object } = {};
+  /** While it writes a snapshot it answers nobody, until this resolves. */
+  writing: Promise<void> | undefined;
   /** Whether the guest has a driver for the balloon; undefined: from the second request on. */
   hasBalloonDriver: boolean | undefined = true;
   /** As this version says that it has none. */
@@ -34,6 +38,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   /** What a FlushMetrics writes; undefined writes nothing. */
   metricsLine: (() => string) | undefined = () => '{"vcpu": {"exit_io_in": 1}}';
   readonly #pipes: Pipes;
+  #busy: Promise<void> | undefined;
   #targetMib = 0;
   #actualMib = 0;
 
@@ -53,7 +58,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
       monitorSocket: this.files.api,
       consoleSocket: this.files.console,
     };
-    api.answer = (request, response) => this.#answer(request, response);
+    api.answer = (request, response) => void this.#serve(request, response);
   }
 
   static async start(): Promise<FakeFirecrackerVm> {
@@ -88,15 +93,34 @@ export class FakeFirecrackerVm implements AsyncDisposable {
     await this.api[Symbol.asyncDispose]();
   }
 
-  #answer(request: AskedRequest, response: ServerResponse): void {
-    const { method, path, text } = request;
+  /** It has one thread, which writes, too. */
+  async #serve(request: AskedRequest, response: ServerResponse): Promise<void> {
+    if (request.path === "/snapshot/create") this.#busy ??= this.writing;
+    await this.#busy;
+    this.#answer(request, response);
+  }
+
+  #config(): object {
     const drives = this.driveIds.map((id) => {
       const is_read_only = id.startsWith("shared");
-      return { drive_id: id, is_root_device: false, is_read_only, path_on_host: "/d" };
+      const cache_type = is_read_only ? "Unsafe" : "Writeback";
+      const drive = {
+        drive_id: id,
+        is_root_device: false,
+        is_read_only,
+        cache_type,
+        path_on_host: `vm/${id}`,
+      };
+      return { ...drive, ...this.lies.drive };
     });
+    const vsock = { guest_cid: 3, uds_path: "vm/vsock.sock", ...this.lies.vsock };
+    return { drives, vsock, "machine-config": this.#machine(), ...this.lies.more };
+  }
+
+  #answer(request: AskedRequest, response: ServerResponse): void {
+    const { method, path, text } = request;
     if (path === "/version") return answerJson(response, 200, versionAnswer(this.version));
-    if (path === "/vm/config")
-      return answerJson(response, 200, { drives, "machine-config": this.#machine() });
+    if (path === "/vm/config") return answerJson(response, 200, this.#config());
     if (method === "GET" && path === "/") return answerJson(response, 200, this.#instance());
     const refused = this.#movePhase(method === "GET" ? "" : path, text);
     if (refused !== undefined) return answerJson(response, 400, { fault_message: refused });

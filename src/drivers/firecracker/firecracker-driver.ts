@@ -17,7 +17,7 @@ import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts"
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
-import { makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import {
   asSnapshotFailure,
@@ -26,6 +26,7 @@ import {
   resumeIfPaused,
   saveVm,
 } from "#drivers/firecracker/saved-vm.ts";
+import { memoryOf } from "#drivers/save-bounds.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
 import { launchVmm } from "#drivers/jail/launch-vmm.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
@@ -171,7 +172,21 @@ export class FirecrackerDriver implements VmDriver {
       const { saveDir, stateDir } = handle;
       if (saveDir === undefined) return Promise.reject(notPrepared());
       const place = { saveDir, base: new MemoryBase(stateDir) };
-      return this.#session(handle).occupy((client) => saveVm(client, place, saved, hooks, signal), signal);
+      const session = this.#session(handle);
+      return session.occupy(async (client) => {
+        const ask = async (): Promise<number> => (await readMemory(client, signal)).maxBytes;
+        const memoryBytes = await memoryOf(handle.memoryBytes, ask);
+        const alive = (): boolean => isAlive(handle.process);
+        const onTrouble = (path: string, error: unknown): void =>
+          this.#log.event("clean.left_over", { path, error });
+        const { late } = session;
+        await saveVm(
+          { client, ...place, memoryBytes, isAlive: alive, late, onTrouble },
+          saved,
+          hooks,
+          signal,
+        );
+      }, signal);
     },
     settle: async (plan, saved, signal) => {
       signal.throwIfAborted();
@@ -275,6 +290,7 @@ export class FirecrackerDriver implements VmDriver {
       throw asSnapshotFailure(NOT_TAKEN, bothReasons(refused, ended));
     }
     plan.isolation.seal();
+    checkRunFiles(plan);
     return client;
   }
 

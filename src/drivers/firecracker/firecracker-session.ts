@@ -4,6 +4,7 @@
  */
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { GIB } from "#base/sizes.ts";
 import { within } from "#drivers/deadline.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { ApiSocket } from "#drivers/firecracker/api/exchange.ts";
@@ -19,6 +20,7 @@ import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
+import { saveDeadlineMs } from "#drivers/save-bounds.ts";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
@@ -33,6 +35,8 @@ export type FirecrackerTiming = {
   readonly answerDeadlineMs: number;
   /** From the start of the process until its API answers. */
   readonly startDeadlineMs: number;
+  /** For a snapshot to be written or loaded; by the size of the memory if undefined. */
+  readonly saveDeadlineMs?: number | undefined;
 };
 
 export type SessionOptions = {
@@ -46,6 +50,8 @@ export type SessionOptions = {
 
 /** Firecracker closes its console first and then gives the guest's memory back. */
 const EXIT_AFTER_CLOSE_MS = 10_000;
+/** Of a VM that an older hearthd has started, which did not note its memory. */
+const MEMORY_MAX_BYTES = 64 * GIB;
 const LOG_TAIL_BYTES = 4 * 1024;
 /** The log's last line but for the metrics'; the guest has reset itself, or shut down. */
 const ENDED_WELL = /Firecracker exiting successfully\. exit_code=0/;
@@ -54,6 +60,8 @@ const ENDED_WELL = /Firecracker exiting successfully\. exit_code=0/;
 export class FirecrackerSession {
   readonly handle: VmHandle;
   readonly files: FirecrackerFiles;
+  /** Of its saves, see `saveVm`. */
+  readonly late: { until: Promise<unknown> } = { until: Promise.resolve() };
   readonly #options: SessionOptions;
   #recorder: FirecrackerRecorder | undefined;
   #client: Promise<FirecrackerClient> | undefined;
@@ -152,7 +160,9 @@ export class FirecrackerSession {
   }
 
   #newClient(version: FirecrackerVersion): FirecrackerClient {
-    return new FirecrackerClient({ ...this.#socket, version });
+    const { memoryBytes = MEMORY_MAX_BYTES } = this.handle;
+    const snapshotDeadlineMs = this.#options.timing.saveDeadlineMs ?? saveDeadlineMs(memoryBytes);
+    return new FirecrackerClient({ ...this.#socket, version, snapshotDeadlineMs });
   }
 
   /** Follows the process until it ends or `signal` aborts. */

@@ -1,6 +1,7 @@
 /** What a Firecracker finds in its run folder when it starts, and what is left there when it has ended. */
-import { readdirSync, symlinkSync } from "node:fs";
+import { lstatSync, readdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
 import { diskLinks, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { isDriveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
@@ -21,6 +22,29 @@ export async function makeRunFiles(
   await makeFifos([files.console, files.log, files.metrics], signal);
   symlinkSync(".", files.self);
   for (const { at, to } of diskLinks(plan)) symlinkSync(to, at);
+}
+
+/**
+ * Proves that what a VMM has loaded did not put something else in the place of its sockets and pipes. To be called when
+ * it can change the directory no more.
+ * @throws HearthError `path.unmanaged`
+ */
+export function checkRunFiles({ runDir, isolation }: Pick<BootPlan, "runDir" | "isolation">): void {
+  const files = firecrackerFiles(runDir);
+  for (const path of [files.api, files.vsock]) {
+    const stats = lstatSync(path);
+    if (!stats.isSocket()) throw replaced(path, "a socket");
+    const owner = isolation.uid ?? process.geteuid?.();
+    if (stats.uid !== owner) throw replaced(path, `a socket of uid ${owner}`);
+  }
+  for (const path of [files.console, files.log, files.metrics])
+    if (!lstatSync(path).isFIFO()) throw replaced(path, "a pipe");
+}
+
+function replaced(path: string, what: string): HearthError {
+  return new HearthError("path.unmanaged", `Firecracker has replaced ${path}: it is not ${what}.`, {
+    hint: "What was restored may be forged; use another snapshot.",
+  });
 }
 
 /** What links point to stays. Idempotent. */

@@ -7,15 +7,18 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { loadVm } from "#drivers/firecracker/saved-vm.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
@@ -27,8 +30,9 @@ const signal = AbortSignal.timeout(60_000);
 const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
 
 /** Of a hearthd that starts now: to it every VM of a test is the same process. */
-function newSnapshotter(): Snapshotter {
+function newSnapshotter(timing: Partial<FirecrackerTiming> = {}): Snapshotter {
   return new FirecrackerDriver({
+    timing,
     find: () => Promise.reject(new Error("Nobody boots anything here.")),
     kvm: () => Promise.resolve("works"),
   }).snapshotter;
@@ -43,6 +47,12 @@ function savedFiles(vm: FakeFirecrackerVm): SavedState {
 
 function filesOf(vm: FakeFirecrackerVm): string[] {
   return ["save", "saved"].flatMap((name) => readdirSync(join(vm.handle.stateDir, name)));
+}
+
+/** Until Firecracker was asked that so often, whether it has answered or not. */
+async function untilAsked(vm: FakeFirecrackerVm, what: string, times: number): Promise<void> {
+  const asked = (): number => vm.api.asked.filter(({ method, path }) => `${method} ${path}` === what).length;
+  while (asked() < times) await new Promise((resolve) => setImmediate(resolve));
 }
 
 async function fail(): Promise<void> {
@@ -119,6 +129,97 @@ describe("saving a VM", () => {
       vm.changes.map(({ body }) => body),
       [{ state: "Paused" }],
     );
+  });
+
+  test("leaves files that the VMM has no longer open: nobody can change what others map", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = savedFiles(vm);
+    const held = ["memory", "state"].map((name) => join(vm.handle.stateDir, "save", name));
+    const inodes: number[] = [];
+    const halted = async (): Promise<void> => void inodes.push(...held.map((path) => statSync(path).ino));
+    await newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, halted }, signal);
+    assert.equal(inodes.length, 2);
+    for (const path of [saved.memory, saved.state]) assert.ok(!inodes.includes(statSync(path).ino), path);
+  });
+
+  test("that has written more than its memory is refused, and nothing is left", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saved = savedFiles(vm);
+    const halted = async (): Promise<void> =>
+      truncateSync(join(vm.handle.stateDir, "save", "memory"), 1024 * MIB);
+    const handle = { ...vm.handle, memoryBytes: 512 * MIB };
+    await assert.rejects(
+      newSnapshotter().save(handle, saved, { ...NO_HOOKS, halted }, signal),
+      (error: HearthError) => error.code === "snapshot.failed" && /may write/.test(String(error.cause)),
+    );
+    assert.deepEqual(filesOf(vm), []);
+  });
+
+  test("where its memory has no room is refused before it is paused", async () => {
+    await using vm = await FakeFirecrackerVm.start();
+    const saving = newSnapshotter().save(
+      { ...vm.handle, memoryBytes: 2 ** 60 },
+      savedFiles(vm),
+      NO_HOOKS,
+      signal,
+    );
+    await assert.rejects(saving, { code: "host.disk_full" });
+    assert.deepEqual(vm.changes, []);
+  });
+
+  describe("that takes longer than it may", () => {
+    async function lateSave(vm: FakeFirecrackerVm) {
+      const written = Promise.withResolvers<void>();
+      vm.writing = written.promise;
+      const saved = savedFiles(vm);
+      const snapshotter = newSnapshotter({ saveDeadlineMs: 50 });
+      return {
+        written,
+        saved,
+        snapshotter,
+        save: () => snapshotter.save(vm.handle, saved, NO_HOOKS, signal),
+      };
+    }
+
+    test("fails, and the VM is resumed as soon as Firecracker is done; nothing is left then", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const { written, save } = await lateSave(vm);
+      const failing = assert.rejects(save(), { code: "snapshot.failed" });
+      await untilAsked(vm, "GET /", 2);
+      assert.equal(vm.phase, "Paused");
+      written.resolve();
+      await failing;
+      assert.equal(vm.phase, "Running");
+      assert.deepEqual(filesOf(vm), []);
+    });
+
+    test("and is cancelled resumes the VM all the same", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const { written, saved } = await lateSave(vm);
+      const cancel = new AbortController();
+      const reason = new Error("not wanted");
+      const saving = newSnapshotter().save(vm.handle, saved, NO_HOOKS, cancel.signal);
+      const failing = assert.rejects(saving, reason);
+      await untilAsked(vm, "PUT /snapshot/create", 1);
+      cancel.abort(reason);
+      await untilAsked(vm, "GET /", 2);
+      written.resolve();
+      await failing;
+      assert.equal(vm.phase, "Running");
+      assert.deepEqual(filesOf(vm), []);
+    });
+
+    test("leaves a VM that was paused before as it was", async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      vm.phase = "Paused";
+      const { written, save } = await lateSave(vm);
+      const failing = assert.rejects(save(), { code: "snapshot.failed" });
+      await untilAsked(vm, "GET /", 2);
+      written.resolve();
+      await failing;
+      assert.equal(vm.phase, "Paused");
+      assert.deepEqual(filesOf(vm), []);
+    });
   });
 
   describe("that was restored", () => {
@@ -257,6 +358,27 @@ describe("loading what was saved", () => {
       await using vm = await FakeFirecrackerVm.start();
       const saved = await saveAndEmpty(vm);
       await assert.rejects(load(vm, saved, more), { code: "snapshot.failed" });
+      assert.equal(vm.phase, "Paused");
+    });
+  }
+
+  for (const [what, lies] of Object.entries<FakeFirecrackerVm["lies"]>({
+    "whose disk is another file": { drive: { path_on_host: "/etc/shadow" } },
+    "whose disk is served by a socket": { drive: { socket: "/run/other.sock" } },
+    "whose disk ignores flushes": { drive: { cache_type: "Unsafe" } },
+    "whose shared disk is written to": { drive: { is_read_only: false } },
+    "whose disk is the root": { drive: { is_root_device: true } },
+    "whose vsock is elsewhere": { vsock: { uds_path: "/run/hearth/vms/other/agent.sock" } },
+    "whose vsock has another number": { vsock: { guest_cid: 4 } },
+    "that has a network": { more: { "network-interfaces": [{ iface_id: "eth0", host_dev_name: "tap0" }] } },
+    "that has persistent memory": { more: { pmem: [{ id: "pmem0", path_on_host: "/etc/shadow" }] } },
+    "that has no vsock": { more: { vsock: null } },
+  })) {
+    test(`is refused for a state ${what}, before a guest runs`, async () => {
+      await using vm = await FakeFirecrackerVm.start();
+      const saved = await saveAndEmpty(vm);
+      vm.lies = lies;
+      await assert.rejects(load(vm, saved), { code: "snapshot.failed", message: /^Cannot restore the VM/ });
       assert.equal(vm.phase, "Paused");
     });
   }

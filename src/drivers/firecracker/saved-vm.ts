@@ -1,86 +1,162 @@
 /**
  * Saving a VM and loading it again. Firecracker writes both files by itself while the guest's CPUs are halted, into
- * the one folder that it may write to; they become the caller's, and nobody's to change, when the VM goes on:
+ * the one folder that it may write to; when the VM goes on they are copied to where nobody else can change them:
  *
  *   save:    copy of what it was restored from, quiesce, pause, what has changed into that + saveDir/state, halted,
- *            resume, then moved to `saved`
+ *            resume, then copied to `saved`
  *   restore: state loaded, memory mapped; what was loaded is held against the plan before the guest runs
  */
-import { constants, statSync } from "node:fs";
-import { chmod, copyFile, lstat, open, rename, rm } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
+import { statSync } from "node:fs";
+import { rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
-import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
+import { MIB } from "#base/sizes.ts";
+import { unlessAborted, within } from "#drivers/deadline.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import type { SnapshotCreate } from "#drivers/firecracker/api/snapshot.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
+import { checkLoaded } from "#drivers/firecracker/loaded-config.ts";
 import type { MemoryBase } from "#drivers/firecracker/memory-base.ts";
+import { takeFile } from "#drivers/firecracker/take-file.ts";
+import { checkRoom, stateMaxBytes } from "#drivers/save-bounds.ts";
 import type { BootPlan, SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 import { syncPath } from "#host/atomic-file.ts";
-import { copySparse } from "#host/copy-sparse.ts";
 
-const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, COPYFILE_EXCL } = constants;
-/** VMMs with other uids are shown the files; from everybody else the folder keeps them. */
-const MODE = 0o444;
 /** For what must be done although the caller does not wait any more. */
 const { signal: never } = new AbortController();
+/** A failed save waits this long for Firecracker to resume the VM; after that it is resumed in the background. */
+const RESUME_MS = 10_000;
+const RETRY_MS = 200;
+/** Firecracker rounds the memory up to what it maps. */
+const MEMORY_MARGIN_BYTES = 2 * MIB;
 
-/** See `Snapshotter.save`. */
+/** A Firecracker whose VM is saved. */
+export type SavingFirecracker = {
+  readonly client: FirecrackerClient;
+  /** Where it may write. */
+  readonly saveDir: string;
+  readonly base: MemoryBase;
+  /** Of the guest at its start. */
+  readonly memoryBytes: number;
+  /** Whether its process runs. */
+  readonly isAlive: () => boolean;
+  /** Resolves when nothing is left to do of the last save that failed. */
+  readonly late: { until: Promise<unknown> };
+  /** Told when something could not be cleaned up in the background. */
+  readonly onTrouble: (path: string, error: unknown) => void;
+};
+
+/**
+ * Saves a VM, see `Snapshotter.save`. It ends by the deadline of its client. A Firecracker that is later goes on writing
+ * and answers nothing meanwhile: it is asked until the VM is resumed, and its drafts are removed then.
+ */
 export async function saveVm(
-  client: FirecrackerClient,
-  { saveDir, base }: { readonly saveDir: string; readonly base: MemoryBase },
+  vmm: SavingFirecracker,
   saved: SavedState,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
+  const { client, saveDir, base, memoryBytes } = vmm;
   const drafts: SavedState = { memory: join(saveDir, "memory"), state: join(saveDir, "state") };
+  /** Resolves when Firecracker writes nothing any more. */
+  let resumed: Promise<unknown> = Promise.resolve();
+  await noneIsLate(vmm);
   try {
     await removeSaved(drafts);
     // A version that writes wrong diffs writes everything instead: that takes longer, and is right.
     const canDiff = findFault(client.version, "diff-snapshot") === undefined;
     const counted = canDiff && (await base.copyTo(drafts.memory, signal));
+    // A full snapshot has all of the memory in it; a diff writes into a file that is there.
+    await checkRoom(drafts.memory, counted ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
     await base.forget();
     const type = counted ? "Diff" : "Full";
-    const goesOn = await writeHalted(client, { ...drafts, snapshotType: type }, hooks, signal);
-    await keep(drafts.memory, saved.memory);
-    if (!counted) await leaveOutZeros(saved.memory, signal);
-    await keep(drafts.state, saved.state);
+    const goesOn = await writeHalted(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
+      resumed = until;
+    });
+    await takeFile(drafts.memory, saved.memory, memoryBytes + MEMORY_MARGIN_BYTES, signal);
+    await takeFile(drafts.state, saved.state, stateMaxBytes(), signal);
     await syncPath(dirname(saved.state));
     signal.throwIfAborted();
     if (counted && goesOn) await base.keepCopy(saved.memory, signal);
   } catch (error) {
-    await removeSaved(drafts);
     await removeSaved(saved);
+    const cleaned = resumed
+      .then(() => removeSaved(drafts))
+      .catch((trouble: unknown) => vmm.onTrouble(saveDir, trouble));
+    vmm.late.until = cleaned;
+    await within(cleaned, RESUME_MS);
     throw asSnapshotFailure("Firecracker could not save the VM", error);
   }
 }
 
-/** The VM stands still for this long, and goes on as it was: running, or halted if false. */
+/** @throws HearthError `snapshot.failed` while Firecracker still writes what nobody waits for any more */
+async function noneIsLate({ late }: SavingFirecracker): Promise<void> {
+  if (
+    (await within(
+      late.until.then(() => true),
+      RESUME_MS,
+    )) === true
+  )
+    return;
+  throw new HearthError(
+    "snapshot.failed",
+    "Cannot save the VM: Firecracker still writes a save that has failed.",
+    {
+      hint: "Try again later; the VM is resumed when it is done.",
+    },
+  );
+}
+
+/**
+ * Saves while the vCPUs are paused, and resumes the VM if it ran before: however this ends, unless the process does.
+ * @param resuming is called with what resolves when it was resumed
+ * @returns whether it ran before
+ */
 async function writeHalted(
-  client: FirecrackerClient,
+  vmm: SavingFirecracker,
   { memory, state, snapshotType }: SavedState & Pick<SnapshotCreate, "snapshotType">,
   hooks: SaveHooks,
   signal: AbortSignal,
+  resuming: (until: Promise<unknown>) => void,
 ): Promise<boolean> {
+  const { client } = vmm;
   const ran = (await client.describeInstance(signal)).state === "Running";
   await hooks.quiesce();
   signal.throwIfAborted();
-  let failed = true;
   try {
     if (ran) await client.pauseVm(never);
-    // Not the caller's signal: Firecracker writes on, and could not be resumed before it is done.
-    await client.createSnapshot({ memFilePath: memory, snapshotPath: state, snapshotType }, never);
-    signal.throwIfAborted();
+    const create = { memFilePath: memory, snapshotPath: state, snapshotType };
+    // Firecracker writes on when nobody waits any more, and cannot be resumed before it is done.
+    await unlessAborted(client.createSnapshot(create, never), signal);
     await hooks.halted();
-    failed = false;
-  } finally {
-    // Where it fails after something else has, that one says more; that the VM stands still is seen.
-    if (ran) await resumeIfPaused(client, never).catch((error: unknown) => failed || Promise.reject(error));
+    signal.throwIfAborted();
+  } catch (error) {
+    resuming(resumeWhenDone(vmm, ran));
+    throw error;
+  }
+  if (ran) {
+    const resumed = resumeWhenDone(vmm, true);
+    resuming(resumed);
+    await unlessAborted(resumed, signal);
   }
   return ran;
+}
+
+/** Asks until Firecracker answers, and resumes a VM that ran; or until the process has ended. Never gives up before. */
+async function resumeWhenDone({ client, isAlive }: SavingFirecracker, ran: boolean): Promise<void> {
+  while (isAlive()) {
+    try {
+      await (ran ? resumeIfPaused(client, never) : client.describeInstance(never));
+      return;
+    } catch (error) {
+      // It is busy, or it ends: the next look tells.
+      if (!(error instanceof HearthError)) throw error;
+    }
+    await sleep(RETRY_MS);
+  }
 }
 
 /**
@@ -109,32 +185,8 @@ export async function loadVm(
   const memBackend = { backendType: "File", backendPath: saved.memory } as const;
   const load = { snapshotPath: saved.state, memBackend, trackDirtyPages, resumeVm: false };
   await client.loadSnapshot(load, signal);
-  checkLoaded(await client.getVmConfig(signal), plan);
+  checkLoaded(await client.getVmConfig(signal), firecrackerConfig(plan));
   await limitDrives(client, plan.limits ?? {}, signal);
-}
-
-/** What was loaded decides; a plan that says otherwise would be believed by everybody else. */
-function checkLoaded({ machineConfig, drives = [] }: VmConfig, plan: BootPlan): void {
-  const wanted = firecrackerConfig(plan);
-  // In no order: which device is which the guest remembers, and each is named after its place.
-  const disks = (list: VmConfig["drives"] = []): string =>
-    list
-      .map(({ driveId, isReadOnly }) => `${driveId}${isReadOnly === true ? " (read-only)" : ""}`)
-      .toSorted()
-      .join(", ");
-  const shapes = [machineConfig, wanted.machineConfig].map(
-    (machine) => `${machine?.vcpuCount} CPUs and ${machine?.memSizeMib} MiB`,
-  );
-  const [was = "", asked = ""] = shapes;
-  const problem =
-    was === asked
-      ? describeDifference("disks", disks(drives), disks(wanted.drives))
-      : describeDifference("shape", was, asked);
-  if (problem !== undefined) throw new HearthError("snapshot.failed", problem);
-}
-
-function describeDifference(what: string, was: string, asked: string): string | undefined {
-  return was === asked ? undefined : `The ${what} of what was saved: ${was}; asked for: ${asked}.`;
 }
 
 /** A jail could not show what is not there. @throws HearthError `snapshot.failed` */
@@ -148,50 +200,6 @@ export function checkThere({ memory, state }: SavedState): void {
 export function asSnapshotFailure(sentence: string, error: unknown): unknown {
   const ofFirecracker = error instanceof HearthError && error.code.startsWith("vmm.");
   return ofFirecracker ? new HearthError("snapshot.failed", sentence, { cause: error }) : error;
-}
-
-/**
- * Takes a file out of a folder where the VMM may do what it likes: only what is a file, and the one that was looked
- * at, which the VMM may not open for writing any more.
- */
-async function keep(draft: string, path: string): Promise<void> {
-  await using file = await open(draft, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  const seen = await file.stat();
-  if (!seen.isFile()) throw new HearthError("vmm.failed", `Firecracker left no file at ${draft}.`);
-  if (process.geteuid?.() === 0) await file.chown(0, 0);
-  await file.chmod(MODE);
-  await file.sync();
-  try {
-    await rename(draft, path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
-    return copy(file, draft, path);
-  }
-  const kept = await lstat(path);
-  if (kept.ino !== seen.ino || kept.dev !== seen.dev)
-    throw new HearthError("vmm.failed", `Firecracker has exchanged ${draft}.`);
-}
-
-/** From the file that is open, whatever its folder shows by now. */
-async function copy(from: FileHandle, draft: string, path: string): Promise<void> {
-  await copyFile(`/proc/self/fd/${from.fd}`, path, COPYFILE_EXCL);
-  await using copied = await open(path, O_RDONLY | O_NOFOLLOW);
-  await copied.chmod(MODE);
-  await copied.sync();
-  await rm(draft);
-}
-
-/** A full snapshot has all of the memory in it, of which a guest has seldom used half. */
-async function leaveOutZeros(path: string, signal: AbortSignal): Promise<void> {
-  const sparse = `${path}.new`;
-  try {
-    await copySparse(path, sparse, signal);
-    await chmod(sparse, MODE);
-    await syncPath(sparse);
-    await rename(sparse, path);
-  } finally {
-    await rm(sparse, { force: true });
-  }
 }
 
 async function removeSaved({ memory, state }: SavedState): Promise<void> {

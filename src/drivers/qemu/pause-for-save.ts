@@ -21,7 +21,7 @@ const ASK_EVERY_BYTES = MIB;
  */
 const UNREAD_MS = 500;
 /** and as much is read then as QEMU may have left at its end: what it sends in a millisecond, and the devices. */
-const UNPAUSED_MAX_BYTES = 64 * MIB;
+const UNPAUSED_MAX_BYTES = 32 * MIB;
 
 /** Quiesces the guest and pauses its vCPUs: once, whoever asks for it. */
 export class GuestPause {

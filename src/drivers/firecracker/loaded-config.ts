@@ -1,0 +1,55 @@
+/**
+ * What a Firecracker that has loaded a state says that it is, against what the plan says that it should be. The state
+ * decides which files the VMM opens and where its socket is; it may come from anybody, and is believed in nothing.
+ */
+import { HearthError } from "#base/error.ts";
+import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
+import type { Drive } from "#drivers/firecracker/api/drive.ts";
+import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
+
+/** Of both kinds of configuration: what has a size, or a place on the host. */
+type Compared = Pick<
+  VmConfig & FirecrackerConfig,
+  "machineConfig" | "drives" | "vsock" | "networkInterfaces" | "pmem" | "memoryHotplug"
+>;
+
+/** In sentences, by what is compared. Each has to be the same text for both. */
+const DESCRIBED: Readonly<Record<string, (config: Partial<Compared>) => string>> = {
+  shape: ({ machineConfig }) => `${machineConfig?.vcpuCount} CPUs and ${machineConfig?.memSizeMib} MiB`,
+  // In no order: which device is which the guest remembers, and each is named after its place.
+  disks: ({ drives = [] }) => drives.map(describeDrive).toSorted().join(", "),
+  vsock: ({ vsock }) => (vsock === undefined ? "none" : `${vsock.guestCid} at ${vsock.udsPath}`),
+  network: ({ networkInterfaces = [] }) =>
+    networkInterfaces.map(({ ifaceId, hostDevName }) => `${ifaceId} on ${hostDevName}`).join(", "),
+  "persistent memory": ({ pmem = [] }) =>
+    pmem.map(({ id, pathOnHost }) => `${id} at ${pathOnHost}`).join(", "),
+  "memory hotplug": ({ memoryHotplug }) => (memoryHotplug === undefined ? "none" : "some"),
+};
+
+/** @throws HearthError `snapshot.failed` with what differs; nothing of the guest has run */
+export function checkLoaded(loaded: VmConfig, wanted: FirecrackerConfig): void {
+  for (const [what, describe] of Object.entries(DESCRIBED)) {
+    const [was, asked] = [describe(loaded), describe(wanted)];
+    if (was === asked) continue;
+    const text = `Cannot restore the VM: the ${what} of what was saved is not that of the VM (${shown(was)}, and not ${shown(asked)}).`;
+    throw new HearthError("snapshot.failed", text, {
+      hint: "Restore it into a VM of the same shape; a snapshot that says otherwise may be forged.",
+    });
+  }
+}
+
+function describeDrive(drive: Drive): string {
+  const { driveId, pathOnHost, socket, isReadOnly = false, isRootDevice, cacheType = "Unsafe" } = drive;
+  const at = socket === undefined ? String(pathOnHost) : `socket ${socket}`;
+  const mode = isReadOnly ? "read-only" : `written, ${cacheType}`;
+  return `${driveId} at ${at} (${mode}${isRootDevice ? ", root" : ""})`;
+}
+
+const SHOWN_MAX_CHARS = 500;
+
+/** Written by the VMM, so bounded and on one line. */
+function shown(text: string): string {
+  // eslint-disable-next-line no-control-regex -- what a VMM writes is made safe for a terminal
+  const line = text.replace(/[\x00-\x1f\x7f]/g, "?");
+  return line === "" ? "none" : line.slice(0, SHOWN_MAX_CHARS);
+}
