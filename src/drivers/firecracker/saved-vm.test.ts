@@ -18,7 +18,6 @@ import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
-import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { loadVm } from "#drivers/firecracker/saved-vm.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
@@ -30,9 +29,8 @@ const signal = AbortSignal.timeout(60_000);
 const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
 
 /** Of a hearthd that starts now: to it every VM of a test is the same process. */
-function newSnapshotter(timing: Partial<FirecrackerTiming> = {}): Snapshotter {
+function newSnapshotter(): Snapshotter {
   return new FirecrackerDriver({
-    timing,
     find: () => Promise.reject(new Error("Nobody boots anything here.")),
     kvm: () => Promise.resolve("works"),
   }).snapshotter;
@@ -47,12 +45,6 @@ function savedFiles(vm: FakeFirecrackerVm): SavedState {
 
 function filesOf(vm: FakeFirecrackerVm): string[] {
   return ["save", "saved"].flatMap((name) => readdirSync(join(vm.handle.stateDir, name)));
-}
-
-/** Until Firecracker was asked that so often, whether it has answered or not. */
-async function untilAsked(vm: FakeFirecrackerVm, what: string, times: number): Promise<void> {
-  const asked = (): number => vm.api.asked.filter(({ method, path }) => `${method} ${path}` === what).length;
-  while (asked() < times) await new Promise((resolve) => setImmediate(resolve));
 }
 
 async function fail(): Promise<void> {
@@ -165,61 +157,6 @@ describe("saving a VM", () => {
     );
     await assert.rejects(saving, { code: "host.disk_full" });
     assert.deepEqual(vm.changes, []);
-  });
-
-  describe("that takes longer than it may", () => {
-    async function lateSave(vm: FakeFirecrackerVm) {
-      const written = Promise.withResolvers<void>();
-      vm.writing = written.promise;
-      const saved = savedFiles(vm);
-      const snapshotter = newSnapshotter({ saveDeadlineMs: 50 });
-      return {
-        written,
-        saved,
-        snapshotter,
-        save: () => snapshotter.save(vm.handle, saved, NO_HOOKS, signal),
-      };
-    }
-
-    test("fails, and the VM is resumed as soon as Firecracker is done; nothing is left then", async () => {
-      await using vm = await FakeFirecrackerVm.start();
-      const { written, save } = await lateSave(vm);
-      const failing = assert.rejects(save(), { code: "snapshot.failed" });
-      await untilAsked(vm, "GET /", 2);
-      assert.equal(vm.phase, "Paused");
-      written.resolve();
-      await failing;
-      assert.equal(vm.phase, "Running");
-      assert.deepEqual(filesOf(vm), []);
-    });
-
-    test("and is cancelled resumes the VM all the same", async () => {
-      await using vm = await FakeFirecrackerVm.start();
-      const { written, saved } = await lateSave(vm);
-      const cancel = new AbortController();
-      const reason = new Error("not wanted");
-      const saving = newSnapshotter().save(vm.handle, saved, NO_HOOKS, cancel.signal);
-      const failing = assert.rejects(saving, reason);
-      await untilAsked(vm, "PUT /snapshot/create", 1);
-      cancel.abort(reason);
-      await untilAsked(vm, "GET /", 2);
-      written.resolve();
-      await failing;
-      assert.equal(vm.phase, "Running");
-      assert.deepEqual(filesOf(vm), []);
-    });
-
-    test("leaves a VM that was paused before as it was", async () => {
-      await using vm = await FakeFirecrackerVm.start();
-      vm.phase = "Paused";
-      const { written, save } = await lateSave(vm);
-      const failing = assert.rejects(save(), { code: "snapshot.failed" });
-      await untilAsked(vm, "GET /", 2);
-      written.resolve();
-      await failing;
-      assert.equal(vm.phase, "Paused");
-      assert.deepEqual(filesOf(vm), []);
-    });
   });
 
   describe("that was restored", () => {
