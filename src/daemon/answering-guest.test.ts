@@ -209,6 +209,23 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     assert.deepEqual(seen, { looks: 1, silent: 0 });
   });
 
+  test("is looked at once for all who wait for it", async () => {
+    const { watch, seen } = watchOf({
+      info: () => ANSWERED,
+      readTar: async function* (_path, signal) {
+        await untilAborted(signal);
+        yield new Uint8Array();
+      },
+    });
+    const guest = watchGuest({ ...watch, patience: { ...SHORT, lookEveryMs: 100, startMs: 300 } });
+    const waiting = Array.from({ length: 20 }, () =>
+      assert.rejects(guest.readTar("/", never).next(), UNREACHABLE),
+    );
+    await Promise.all(waiting);
+    assert.ok(seen.looks < 20, `${seen.looks} looks`);
+    assert.equal(seen.silent, 0);
+  });
+
   test("is given up after the second look in a row, and not after one", async () => {
     const { watch, seen } = watchOf({
       // Every second look is answered, until the sixth.

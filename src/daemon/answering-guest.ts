@@ -23,7 +23,7 @@ export type AgentPatience = {
   readonly lookEveryMs: number;
   /** For the answer to such a look. */
   readonly lookMs: number;
-  /** For a command to start. Longer than the 30 s after which a frozen guest thaws by itself. */
+  /** For a command to start in a guest that answers: one that is busy, or frozen, starts it later. */
   readonly startMs: number;
 };
 
@@ -32,11 +32,14 @@ export const AGENT_PATIENCE: AgentPatience = {
   answerMs: 10_000,
   lookEveryMs: 5_000,
   // An answer takes 6 to 9 ms in an emulated guest; this is for a host that is busy with something else.
-  lookMs: 5_000,
-  startMs: 60_000,
+  lookMs: 10_000,
+  startMs: 300_000,
 };
 
 const SILENCES = 2;
+
+/** Many commands may wait for one guest, which has enough to do. */
+const looks = new WeakMap<Guest, { readonly atMs: number; readonly answers: Promise<boolean> }>();
 
 /** A guest that is watched, and what to do when it is silent. */
 export type GuestWatch = {
@@ -127,13 +130,23 @@ async function whileAnswering<Result>(
   }
 }
 
+/** Shared by all who want to know at about the same time; never so old that one caller gets the same one twice. */
+function look(guest: Guest, { lookMs, lookEveryMs }: AgentPatience): Promise<boolean> {
+  const known = looks.get(guest);
+  const atMs = performance.now();
+  if (known !== undefined && atMs - known.atMs < lookEveryMs / 2) return known.answers;
+  const answers = isAnswering(guest, lookMs);
+  looks.set(guest, { atMs, answers });
+  return answers;
+}
+
 async function untilSilent(watch: GuestWatch, limitMs: number, signal: AbortSignal): Promise<never> {
   const { guest, patience, expected, onSilent } = watch;
   let waitedMs = 0;
   let silences = 0;
   for (;;) {
     await sleep(patience.lookEveryMs, undefined, { signal, ref: false });
-    const answers = expected() && (await isAnswering(guest, patience.lookMs));
+    const answers = expected() && (await look(guest, patience));
     signal.throwIfAborted();
     if (!expected()) {
       waitedMs = 0;
