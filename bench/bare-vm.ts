@@ -8,7 +8,6 @@ import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { findFirmware } from "#drivers/qemu/features.ts";
-import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
@@ -20,6 +19,7 @@ import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { createDisk } from "#storage/disks.ts";
 import type { HearthHome } from "./hearth-home.ts";
 import { QemuProcess } from "./qemu-process.ts";
+import { qemuProgram } from "./qemu-program.ts";
 
 const AGENT_DIR = join(import.meta.dirname, "../build/agent");
 const BOOT_MS = 300_000;
@@ -80,7 +80,7 @@ export class BareVm implements AsyncDisposable {
       nested: false,
       isolation: UNCONFINED,
     };
-    const firmware = await findFirmware(DEFAULT_QEMU, signal);
+    const firmware = await findFirmware(qemuProgram(), signal);
     return new BareVm(folder, plan, { accel: shape.accel, firmware, tscKhz: readTscKhz() });
   }
 

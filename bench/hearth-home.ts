@@ -9,9 +9,9 @@ import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { Hearth } from "#sdk/hearth.ts";
+import { givenQemu } from "./qemu-program.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const HEARTH = join(ROOT, "hearth");
 const COMMAND_MS = 600_000;
 const STAT_BLOCK_BYTES = 512;
 
@@ -20,8 +20,11 @@ export class HearthHome implements AsyncDisposable {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
   readonly folders: Folders;
+  readonly #checkout: string;
 
-  constructor() {
+  /** @param checkout of the Hearth that is measured: this one, or an earlier one, which takes no `--qemu` */
+  constructor(checkout: string = ROOT) {
+    this.#checkout = checkout;
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hbench-");
     this.env = {
@@ -33,16 +36,17 @@ export class HearthHome implements AsyncDisposable {
       XDG_CACHE_HOME: process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"),
     };
     this.folders = hearthFolders(this.env, this.folder);
+    this.configure("");
   }
 
   /** Runs `./hearth` as a person does, without a terminal. Resolves with the milliseconds that it took. */
   async hearth(...args: readonly string[]): Promise<number> {
-    return (await this.#run(HEARTH, args)).tookMs;
+    return (await this.#run(join(this.#checkout, "hearth"), args)).tookMs;
   }
 
   /** The same; resolves with what it printed. */
   async ask(...args: readonly string[]): Promise<string> {
-    return (await this.#run(HEARTH, args)).stdout;
+    return (await this.#run(join(this.#checkout, "hearth"), args)).stdout;
   }
 
   /** The least that a program on this Node can take. */
@@ -52,8 +56,10 @@ export class HearthHome implements AsyncDisposable {
 
   /** For the hearthd that is yet to start. */
   configure(toml: string): void {
+    const qemu = this.#checkout === ROOT ? givenQemu() : undefined;
+    const program = qemu === undefined ? "" : `[drivers.qemu]\nprogram = ${JSON.stringify(qemu)}\n`;
     mkdirSync(this.folders.config, { recursive: true });
-    writeFileSync(join(this.folders.config, "config.toml"), toml);
+    writeFileSync(join(this.folders.config, "config.toml"), `${program}${toml}`);
   }
 
   connect(): Promise<Hearth> {

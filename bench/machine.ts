@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { join } from "node:path";
+import { qemuProgram } from "./qemu-program.ts";
 
 /** What the numbers were measured on. */
 export type Machine = {
@@ -24,7 +25,7 @@ export function describeMachine(): Machine {
     cores: cpus().length,
     memoryMib: Math.round(totalmem() / 1024 ** 2),
     kernel: release(),
-    qemu: /version ([\w.]+)/.exec(firstLine("qemu-system-x86_64", ["--version"]))?.[1] ?? "unknown",
+    qemu: /version ([\w.]+)/.exec(firstLine(qemuProgram(), ["--version"]))?.[1] ?? "unknown",
     node: process.version,
     commit: changes === "" ? commit : `${commit}+`,
   };

@@ -1,6 +1,7 @@
 /**
- * `npm run bench [-- [--pairs N] [names]]`: the table of what Hearth promises to cost, and a file with every
- * number in bench/results/. Exits with 1 when a bound is missed.
+ * `npm run bench [-- [--pairs N] [--qemu PROGRAM] [--before CHECKOUT] [names]]`: the table of what Hearth promises to
+ * cost, and a file with every number in bench/results/. Exits with 1 when a bound is missed. `--qemu` is an absolute
+ * path; `--before` an earlier checkout that is set up, for the row `before`.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,6 +12,7 @@ import { describeLine, judge, TABLE_HEAD } from "./line.ts";
 import type { Line } from "./line.ts";
 import { describeMachine, loadNow } from "./machine.ts";
 import type { Bench, Row } from "./row.ts";
+import { useQemu } from "./qemu-program.ts";
 import { chooseRows } from "./rows.ts";
 import { COLD } from "./template.ts";
 
@@ -18,18 +20,25 @@ const PAIRS = 10;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { pairs: { type: "string", default: String(PAIRS) } },
+  options: {
+    pairs: { type: "string", default: String(PAIRS) },
+    qemu: { type: "string" },
+    before: { type: "string" },
+  },
 });
+useQemu(values.qemu);
 process.exitCode = await main(chooseRows(positionals), Number(values.pairs));
 
 async function main(rows: readonly Row[], pairs: number): Promise<number> {
   const startedAt = new Date();
   const machine = describeMachine();
   const load = [loadNow()];
-  console.log(`${machine.cpu}, ${machine.cores} cores, load ${load[0]}, ${pairs} pairs\n`);
+  console.log(
+    `${machine.cpu}, ${machine.cores} cores, QEMU ${machine.qemu}, load ${load[0]}, ${pairs} pairs\n`,
+  );
   const say = (text: string): void => console.error(`  … ${text}`);
   await using home = new HearthHome();
-  const bench: Bench = { home, shape: await learnShape(home, say), pairs, say };
+  const bench: Bench = { home, shape: await learnShape(home, say), pairs, say, before: values.before };
   console.log(TABLE_HEAD);
   const lines: Line[] = [];
   for (const row of rows) {

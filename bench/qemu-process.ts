@@ -1,8 +1,7 @@
 /** A QEMU of our own, with nothing of Hearth around it. */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-
-const PROGRAM = "qemu-system-x86_64";
+import { qemuProgram } from "./qemu-program.ts";
 
 /** Disposing of it kills it, and resolves when it is gone. */
 export class QemuProcess implements AsyncDisposable {
@@ -11,7 +10,7 @@ export class QemuProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
 
   constructor(args: readonly string[]) {
-    this.#child = spawn(PROGRAM, args, { stdio: "ignore" });
+    this.#child = spawn(qemuProgram(), args, { stdio: "ignore" });
     const ended = new AbortController();
     this.#child.once("error", (error) => ended.abort(error));
     this.#child.once("exit", (code) => ended.abort(new Error(`QEMU ended with ${code}.`)));

@@ -8,6 +8,8 @@ export type Bench = {
   readonly shape: VmShape;
   /** How many pairs a median is taken of. */
   readonly pairs: number;
+  /** An earlier checkout that is set up; undefined: none was given. */
+  readonly before?: string | undefined;
   /** Says what is under way. */
   readonly say: (text: string) => void;
 };

@@ -1,4 +1,5 @@
 import { AGENT } from "./rows/agent.ts";
+import { BEFORE } from "./rows/before.ts";
 import { CP } from "./rows/cp.ts";
 import { CREATE } from "./rows/create.ts";
 import { EXEC } from "./rows/exec.ts";
@@ -33,6 +34,7 @@ export const ROWS: readonly Row[] = [
   PAUSE,
   SHARED_MEMORY,
   SHARED_DISK,
+  BEFORE,
   WARM_LAB,
 ];
 
