@@ -19,6 +19,7 @@ import { GIB, MIB } from "#base/sizes.ts";
 import { runOrThrow } from "#host/run.ts";
 import { parseVolumeName } from "#model/ids.ts";
 import { Volumes } from "#storage/volumes.ts";
+import { crashAtEachEffect } from "#testing/crash-points.ts";
 
 const NAME = parseVolumeName("data");
 
@@ -125,4 +126,27 @@ test("a volume that was cancelled while it was made leaves nothing", async (t) =
   await assert.rejects(volumes.create({ name: NAME, sizeBytes: GIB }, cancelled));
   assert.deepEqual(readdirSync(root), []);
   assert.equal(existsSync(join(root, "data")), false);
+});
+
+test("a kill while a volume is made or removed leaves a whole volume or none, and no scrap for the next hearthd", async (t) => {
+  for (const removes of [false, true]) {
+    await crashAtEachEffect({
+      prepare: async () => {
+        const made = await place(t);
+        if (removes) await made.volumes.create({ name: NAME, sizeBytes: GIB }, t.signal);
+        return made;
+      },
+      operation: ({ volumes }) =>
+        removes ? volumes.remove(NAME) : volumes.create({ name: NAME, sizeBytes: GIB }, t.signal),
+      check: async ({ root }) => {
+        const next = new Volumes(root);
+        await next.cleanUp();
+        const left = readdirSync(root);
+        assert.ok(left.length === 0 || left.join() === NAME, left.join());
+        if (left.length === 0) await next.create({ name: NAME, sizeBytes: GIB }, t.signal);
+        const { path } = await next.get(NAME);
+        await runOrThrow("e2fsck", ["-f", "-n", path], { timeoutMs: 60_000, signal: t.signal });
+      },
+    });
+  }
 });

@@ -108,7 +108,7 @@ export class Volumes {
     return this.get(name);
   }
 
-  /** The volume is gone when this returns; its blocks are given back by what it resolves with. */
+  /** The volume is gone when this returns, for good and with its blocks when it resolves. */
   remove(name: VolumeName): Promise<void> {
     const scrap = this.#scrap(name);
     try {
@@ -116,7 +116,13 @@ export class Volumes {
     } catch (error) {
       throw (error as NodeJS.ErrnoException).code === "ENOENT" ? volumeNotFound(name) : error;
     }
-    return removeTree(this.#root, scrap);
+    return this.#discard(scrap);
+  }
+
+  /** Its old name first: a power cut must not bring it back when its removal was answered. */
+  async #discard(scrap: string): Promise<void> {
+    await syncPath(this.#root);
+    await removeTree(this.#root, scrap);
   }
 
   /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */

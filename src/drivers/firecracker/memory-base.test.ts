@@ -1,0 +1,69 @@
+/** What a save of Firecracker's writes its changes into: the memory of the last save, or nothing. */
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
+import { crashAtEachEffect } from "#testing/crash-points.ts";
+
+type Place = {
+  readonly stateDir: string;
+  readonly memory: string;
+  readonly draft: string;
+  readonly base: MemoryBase;
+};
+
+function placesIn(t: TestContext): () => Place {
+  const top = mkdtempSync(join(tmpdir(), "hearth-base-"));
+  t.after(() => rmSync(top, { recursive: true }));
+  let made = 0;
+  return () => {
+    const stateDir = join(top, String((made += 1)));
+    mkdirSync(join(stateDir, "save"), { recursive: true });
+    const memory = join(stateDir, "saved");
+    writeFileSync(memory, "the memory of the last save");
+    return { stateDir, memory, draft: join(stateDir, "save/memory"), base: new MemoryBase(stateDir) };
+  };
+}
+
+/** What the next save would write into: whole, or none. */
+async function baseOf({ stateDir, draft }: Place, t: TestContext): Promise<string | undefined> {
+  rmSync(draft, { force: true });
+  const counted = await new MemoryBase(stateDir).copyTo(draft, t.signal);
+  assert.equal(counted, existsSync(draft));
+  return counted ? readFileSync(draft, "utf8") : undefined;
+}
+
+test("a kill while a base is kept leaves the whole one or none", async (t) => {
+  const newPlace = placesIn(t);
+  for (const keep of [
+    (place: Place) => place.base.keepCopy(place.memory, t.signal),
+    (place: Place) => place.base.keepMapped(place.memory),
+  ]) {
+    await crashAtEachEffect({
+      prepare: async () => {
+        const place = newPlace();
+        writeFileSync(join(place.stateDir, "memory.base"), "an older one");
+        return place;
+      },
+      operation: keep,
+      check: async (place) =>
+        assert.ok([undefined, "the memory of the last save"].includes(await baseOf(place, t))),
+    });
+  }
+});
+
+test("a kill while a save begins leaves the base for the next one, which counts on", async (t) => {
+  const newPlace = placesIn(t);
+  await crashAtEachEffect({
+    prepare: async () => {
+      const place = newPlace();
+      await place.base.keepCopy(place.memory, t.signal);
+      return place;
+    },
+    operation: ({ base, draft }) => base.copyTo(draft, t.signal),
+    check: async (place) => assert.equal(await baseOf(place, t), "the memory of the last save"),
+  });
+});
