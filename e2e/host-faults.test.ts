@@ -72,6 +72,25 @@ describe("L2: a full disk", { skip }, () => {
   });
 });
 
+test(
+  "a VM is not saved on a disk without room: it runs on, and the disk of another VM gets no error",
+  { skip },
+  async () => {
+    const bed = new Bed();
+    const script = `
+    for name in web other; do hearth ${CREATE} --name $name debian; done
+    hearth --json snapshot create web one; echo "snapshot $?"
+    hearth --json fork web; echo "fork $?"
+    hearth --json suspend web; echo "suspend $?"
+    hearth snapshot ls -q
+    for name in web other; do hearth exec $name -- sh -c 'head -c 8000000 /dev/urandom > /root/big && sync /root/big'; echo "write $?"; done`;
+    const { stdout, stderr } = await inside(bed, stateOf(bed, "300M"), script);
+    const failed = (what: string): string => `[^]*"code": ?"host\\.disk_full"[^]*${what} 1\n`;
+    const all = ["snapshot", "fork", "suspend"].map(failed).join("");
+    assert.match(stdout, new RegExp(`${all}write 0\nwrite 0\n$`), stderr);
+  },
+);
+
 test("L2: a read-only state folder: host.read_only with the cure", { skip }, async () => {
   const bed = new Bed();
   const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.folders.state}"`];

@@ -89,7 +89,8 @@ export class StreamReceiver {
 
   #listen(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.once("error", reject);
+      // Stays: a connection that could not be accepted later is nobody's loss.
+      this.#server.on("error", reject);
       this.#server.listen(this.#socketPath, () => {
         chmodSync(this.#socketPath, 0o666);
         resolve();
