@@ -129,7 +129,7 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
     next.host.guestFaults.unreachable = 1;
     await next.begin();
     const { id } = next.host.store.getVm("web");
-    assert.equal(next.vms.connectedGuest(id), undefined, "it is not found yet");
+    assert.equal(next.vms.connected(id)?.connectedGuest, undefined, "it is not found yet");
     const plan = { mode: "graceful", timeoutMs: 10_000 } as const;
     const { state } = await next.vms.stop(id, plan, next.vms.background());
     assert.equal(state.phase === "stopped" && state.exit.code, 0, "the guest has powered itself off");
@@ -155,10 +155,10 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     const daemon = await useImpatientDaemon(t);
     Object.assign(daemon.host.patience, { startMs: 30 });
     const { id } = await daemon.run("web");
-    const before = daemon.vms.connectedGuest(id);
+    const before = daemon.vms.connected(id)?.connectedGuest;
     daemon.host.guestFaults.neverStarts = true;
     await assert.rejects(exec(daemon), UNREACHABLE);
-    assert.equal(daemon.vms.connectedGuest(id), before);
+    assert.equal(daemon.vms.connected(id)?.connectedGuest, before);
   });
 
   test("is not looked at any more when a command has started, however long it is silent", async () => {

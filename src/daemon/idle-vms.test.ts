@@ -55,6 +55,22 @@ test("a VM that does nothing sleeps when its time is over, and not sooner; whoev
   await idle.end();
 });
 
+test(
+  "a VM whose agent does not answer on its connection is asked on a new one, and sleeps",
+  { timeout: 30_000 },
+  async (t) => {
+    const { daemon, host, idle, pass, falls } = await setUp(t);
+    Object.assign(host.patience, { answerMs: 20, lookMs: 20 });
+    host.guestFaults.silent = "connection";
+    await pass(70);
+    while (host.guestFaults.silent !== undefined) await pass(1); // Until it has a new connection.
+    await pass(70);
+    await falls();
+    await assertRuns(daemon, "web");
+    await idle.end();
+  },
+);
+
 test("a VM that computes, runs a command, or was just used does not sleep; a minute after that it does", async (t) => {
   const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
   await pass(120, 0.5);

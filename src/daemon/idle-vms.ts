@@ -14,7 +14,6 @@ type Seen = { readonly atMs: number; readonly cpuTicks: number; readonly quietSi
 const IDLE_CPU_SHARE = 0.1;
 /** Between two looks at a VM: a tenth of its time, within these. */
 const LOOK_MS = { min: 1_000, max: 30_000 };
-const ASK_MS = 5_000;
 
 /** Looks at each VM that has an idle timeout, until `end`. */
 export class IdleVms {
@@ -83,10 +82,11 @@ export class IdleVms {
 
   /** Whether a command runs in it, somebody's or one that was left to itself. */
   async #isUsed({ id }: VmRecord): Promise<boolean> {
-    const guest = this.#vms.connectedGuest(id);
-    if (guest === undefined) return true; // It cannot be asked, nor saved.
+    const agent = this.#vms.connected(id);
+    if (agent === undefined) return true; // It cannot be asked, nor saved.
     try {
-      return (await guest.info(AbortSignal.timeout(ASK_MS))).execs > 0;
+      const { execs } = await agent.ask((guest, inTime) => guest.info(inTime), this.#ended.signal);
+      return execs > 0;
     } catch (error) {
       this.#host.log.child({ vm: id }).event("agent.disconnected", { error });
       return true;

@@ -6,6 +6,7 @@ import { HearthError, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
+import type { Attachment } from "#daemon/attachment.ts";
 import { attachVolume, detachVolume } from "#daemon/attach-volume.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
@@ -308,9 +309,10 @@ export class Vms {
     return { vm, guest: await this.#actions.running.guest(vm.id, attachment, signal) };
   }
 
-  /** The agent's connection as it is now; asking for it is no use of the VM. */
-  connectedGuest(id: VmId): Guest | undefined {
-    return this.#actions.running.find(id)?.connectedGuest;
+  /** What has the agent's connection, where there is one now; asking for it is no use of the VM. */
+  connected(id: VmId): Attachment | undefined {
+    const attachment = this.#actions.running.find(id);
+    return attachment?.connectedGuest === undefined ? undefined : attachment;
   }
 
   /** How long nothing has been done to any VM. */
