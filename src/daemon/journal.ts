@@ -70,7 +70,7 @@ export class Journals {
       id: row["id"] as OperationId,
       kind: row["kind"] as FlowKind,
       vmId: row["vm_id"] as VmId,
-      context: JSON.parse(String(row["context"])) as unknown,
+      context: parseContext(String(row["context"])),
       steps: new Map(
         steps.all(String(row["id"])).map((step) => [String(step["step"]), step["event"] as StepEvent]),
       ),
@@ -96,6 +96,15 @@ export class Journals {
         });
       },
     };
+  }
+}
+
+/** Undefined for one that is damaged: that flow cannot be recovered, and does not hold up the others. */
+function parseContext(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 

@@ -17,7 +17,7 @@ export async function acceptOlderStore(host: Host): Promise<void> {
   const vms = host.store.listVms();
   host.log.event("store.older", { vms: vms.length, flows: flows.length });
   for (const flow of flows) host.journals.reopen(flow)[Symbol.dispose]();
-  for (const vm of vms) acceptVm(host, vm);
+  for (const vm of vms) if (!vm.unreadable) acceptVm(host, vm);
 }
 
 /** An internal VM may have become a user's since, and one that was to be removed may be kept. */

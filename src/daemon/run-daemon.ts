@@ -20,6 +20,7 @@ import { serveExecSockets } from "#daemon/http/exec-sockets.ts";
 import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
 import { checkKvm } from "#daemon/kvm-check.ts";
+import { moveToLostFound } from "#daemon/lost-found.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/managed-files.ts";
 import { recover } from "#daemon/recover.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
@@ -107,7 +108,7 @@ export async function runDaemon(
       stop,
     };
     await host.images.cleanUp();
-    await host.volumes.cleanUp();
+    await cleanUpVolumes(host);
     await recover(host, vms);
     const idle = new IdleVms(host, vms, snapshots);
     vms.whenBooted((vm, started) => warm.booted(vm, started));
@@ -130,6 +131,13 @@ async function makeFolders(folders: Folders): Promise<void> {
   const { state, cache, run } = folders;
   const managed = [vmsDir(folders), vmRunsDir(folders), jailsDir(folders), snapshotsDir(folders)];
   for (const folder of [state, cache, run, ...managed]) await makePrivateFolder(folder);
+}
+
+async function cleanUpVolumes(host: Host): Promise<void> {
+  const onLeft = (path: string, error: unknown): void => host.log.event("clean.left_over", { path, error });
+  for (const name of await host.volumes.cleanUp(onLeft)) {
+    await moveToLostFound(host, "volumes", name).catch((error: unknown) => onLeft(name, error));
+  }
 }
 
 function takeLock(path: string): Disposable {

@@ -98,10 +98,15 @@ export class SnapshotRows {
 
   #all(sql: string, ...values: string[]): SnapshotRecord[] {
     const rows = this.#store.transaction(() => this.#store.statement(sql).all(...values)) as Row[];
-    return rows.map(toRecord);
+    return rows.flatMap(toRecord);
   }
 }
 
-function toRecord({ record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord {
-  return { ...(JSON.parse(record) as NewSnapshot), ready: ready === 1, lastUsedAtMs };
+/** None for a row that is damaged: no VM can start from it, and the others can be read. */
+function toRecord({ record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord[] {
+  try {
+    return [{ ...(JSON.parse(record) as NewSnapshot), ready: ready === 1, lastUsedAtMs }];
+  } catch {
+    return []; // Its directory is moved to lost+found at the next start.
+  }
 }

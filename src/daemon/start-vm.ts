@@ -1,5 +1,4 @@
-import { errorBody, toHearthError } from "#base/error.ts";
-import type { HearthError } from "#base/error.ts";
+import { errorBody, HearthError, toHearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { chooseDriver } from "#daemon/choose-driver.ts";
 import { dropSnapshot, forgetMemory } from "#daemon/drop-snapshot.ts";
@@ -11,7 +10,7 @@ import type { RunningVms } from "#daemon/running-vms.ts";
 import type { VmEvent, VmLoop } from "#daemon/vm-loop.ts";
 import { chooseOrigin } from "#daemon/vm-origin.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
-import { snapshotPaths } from "#daemon/vm-paths.ts";
+import { snapshotPaths, vmPaths } from "#daemon/vm-paths.ts";
 import type { Call } from "#daemon/vms.ts";
 import { hasLayers, stateBefore, wokenHalf } from "#daemon/wake-vm.ts";
 import { assertVolumesFree } from "#daemon/volume-users.ts";
@@ -33,6 +32,7 @@ export type Started = {
 export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, call: Call): Promise<Started> {
   const { host, running, loop } = parts;
   const back = vm.state;
+  if (vm.unreadable) throw damagedRow(host, vm);
   assertVolumesFree(host, vm);
   loop.send({ type: "start-asked", atMs: host.now() });
   let start: Start | undefined;
@@ -77,6 +77,13 @@ function afterFailure(
   if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...wokenHalf(atMs) };
   if (back.phase === "suspended" || signal.aborted) return { type: "start-cancelled", back };
   return { ...failed, ...(neverRan(back) && { neverRan: true }) };
+}
+
+function damagedRow(host: Host, { name, id }: VmRecord): HearthError {
+  const { stateDir } = vmPaths(host.folders, id);
+  return new HearthError("store.corrupt", `Cannot start ${name}: its row in ${host.store.path} is damaged.`, {
+    hint: `Restore the store from a backup. Its disk is in ${stateDir}, and was not changed.`,
+  });
 }
 
 /** When a snapshot was last used is worth less than a VM that runs. */

@@ -6,9 +6,10 @@ import type { ErrorCode } from "#base/error.ts";
 import { databaseError, openDatabase, transaction, withoutSync } from "#daemon/database.ts";
 import { MIGRATIONS } from "#daemon/migrations.ts";
 import { Reserve } from "#daemon/reserve.ts";
+import { toVmRecord } from "#daemon/vm-rows.ts";
+import type { VmRow } from "#daemon/vm-rows.ts";
 import { StoreAge } from "#daemon/store-age.ts";
-import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
-import { LATER_FIELDS } from "#model/vm-spec.ts";
+import type { VmId, VmName } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -26,19 +27,6 @@ export type CommitOptions = {
    * hearthd loses nothing, and a power cut may lose the commit unless a synced one came after it.
    */
   readonly synced?: boolean;
-};
-
-type VmRow = {
-  id: string;
-  name: string;
-  spec: string;
-  image_digest: string;
-  state: string;
-  bound: number;
-  created_at_ms: number;
-  updated_at_ms: number;
-  last_used_at_ms: number;
-  last_error: string | null;
 };
 
 /** For another program, such as sqlite3 or a backup tool, to be done with the file. */
@@ -131,12 +119,12 @@ export class Store {
 
   /** Newest first. */
   listVms(): VmRecord[] {
-    return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toRecord));
+    return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toVmRecord));
   }
 
   findVm(nameOrId: string): VmRecord | undefined {
     const row = this.#guard(() => this.#one("SELECT * FROM vms WHERE id = ?1 OR name = ?1", nameOrId));
-    return row === undefined ? undefined : toRecord(row);
+    return row === undefined ? undefined : toVmRecord(row);
   }
 
   /** @throws HearthError `vm.not_found` */
@@ -180,7 +168,7 @@ export class Store {
 
   /** VMs that lived for one client's connection. */
   listBound(): VmRecord[] {
-    return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toRecord));
+    return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toVmRecord));
   }
 
   /** The client is done with it, and wants it kept. */
@@ -269,18 +257,4 @@ function nameTaken(name: VmName): HearthError {
   return new HearthError("name.taken", `There is a VM named ${name} already.`, {
     hint: "Choose another name: `hearth ls` shows those that are taken.",
   });
-}
-
-function toRecord(row: VmRow): VmRecord {
-  return {
-    id: row.id as VmId,
-    name: row.name as VmName,
-    spec: { ...LATER_FIELDS, ...(JSON.parse(row.spec) as VmSpec) },
-    imageDigest: row.image_digest as ImageDigest,
-    state: JSON.parse(row.state) as VmState,
-    createdAtMs: row.created_at_ms,
-    updatedAtMs: row.updated_at_ms,
-    lastUsedAtMs: row.last_used_at_ms,
-    lastError: row.last_error === null ? undefined : (JSON.parse(row.last_error) as VmRecord["lastError"]),
-  };
 }

@@ -1,5 +1,4 @@
 import type { Vm } from "#api/wire.ts";
-import { driverOf } from "#daemon/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 import type { Vms } from "#daemon/vms.ts";
@@ -12,7 +11,7 @@ import type { VmRecord } from "#model/vm.ts";
 /** A VM as the API shows it. */
 export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSignal): Promise<Vm> {
   const driver = driverNameOf(host, vm);
-  const features = driver === undefined ? undefined : await driverOf(host, driver).features(signal);
+  const features = driver === undefined ? undefined : await host.drivers.get(driver)?.features(signal);
   return describeVm(host, vms, vm, features);
 }
 
@@ -25,7 +24,8 @@ export async function vmViews(
 ): Promise<Vm[]> {
   const features = new Map<string | undefined, DriverFeatures>();
   for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
-    if (name !== undefined) features.set(name, await driverOf(host, name).features(signal));
+    const found = name === undefined ? undefined : await host.drivers.get(name)?.features(signal);
+    if (found !== undefined) features.set(name, found);
   }
   return records.map((vm) => describeVm(host, vms, vm, features.get(driverNameOf(host, vm))));
 }

@@ -11,6 +11,8 @@ export type VmRecord = {
   /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
   readonly imageDigest: ImageDigest;
   readonly state: VmState;
+  /** Its spec in the store is damaged: it is shown and can be removed, and never started. */
+  readonly unreadable?: true | undefined;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
   /** The last exec, copy or start. BG-014. */

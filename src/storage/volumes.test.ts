@@ -120,6 +120,15 @@ test("L1: what a hearthd that was killed left half made or half removed is gone 
   assert.deepEqual(readdirSync(root), ["data"]);
 });
 
+test("what was not made here is neither removed nor taken for a volume", async (t) => {
+  const { root, volumes } = await place(t);
+  mkdirSync(join(root, ".data.0123456789ab"));
+  mkdirSync(join(root, ".snapshots"));
+  writeFileSync(join(root, ".note"), "");
+  assert.deepEqual(await volumes.cleanUp(), [".snapshots"]);
+  assert.deepEqual(readdirSync(root).toSorted(), [".note", ".snapshots"]);
+});
+
 test("a volume that was cancelled while it was made leaves nothing", async (t) => {
   const { root, volumes } = await place(t);
   const cancelled = AbortSignal.abort(new Error("the user left"));

@@ -40,6 +40,8 @@ const DISK = "volume.raw";
 const RECORD = "volume.json";
 /** No volume's name begins like this. */
 const SCRAP = ".";
+/** What `#scrap` makes. */
+const OURS = /^\.[a-z0-9-]+\.[0-9a-f]{12}$/;
 /** Beside the content of a folder. */
 const ROOM_MIN_BYTES = GIB;
 
@@ -51,11 +53,25 @@ export class Volumes {
     this.#root = root;
   }
 
-  /** Takes away what a hearthd that was killed was making or removing. */
-  async cleanUp(): Promise<void> {
+  /**
+   * Removes what a hearthd that was killed was making or removing. What cannot be removed is told to `onLeft`, or thrown.
+   * @returns the names of directories that begin as those do, and are none of them
+   */
+  async cleanUp(
+    onLeft: (path: string, error: unknown) => void = (_path, error) => {
+      throw error;
+    },
+  ): Promise<string[]> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 });
-    for (const entry of await readdir(this.#root))
-      if (entry.startsWith(SCRAP)) await removeTree(this.#root, join(this.#root, entry));
+    const entries = await readdir(this.#root, { withFileTypes: true });
+    const strange: string[] = [];
+    for (const entry of entries.filter(({ name }) => name.startsWith(SCRAP))) {
+      const path = join(this.#root, entry.name);
+      if (OURS.test(entry.name))
+        await removeTree(this.#root, path).catch((error: unknown) => onLeft(path, error));
+      else if (entry.isDirectory()) strange.push(entry.name);
+    }
+    return strange;
   }
 
   /** Its disk, whether or not it is there. */

@@ -1,0 +1,79 @@
+/** The rows of VMs in the store, and what is made of one that cannot be read. */
+import { errorChain } from "#base/error.ts";
+import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
+import { LATER_FIELDS } from "#model/vm-spec.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+export type VmRow = {
+  id: string;
+  name: string;
+  spec: string;
+  image_digest: string;
+  state: string;
+  bound: number;
+  created_at_ms: number;
+  updated_at_ms: number;
+  last_used_at_ms: number;
+  last_error: string | null;
+};
+
+/** In place of a spec that cannot be read: nothing is ever started with it. */
+const UNKNOWN_SPEC: VmSpec = {
+  ...LATER_FIELDS,
+  image: parseImageRef("unknown"),
+  cpus: 1,
+  memoryBytes: 0,
+  diskBytes: 0,
+  network: "none",
+  init: "agent",
+  isolation: FULL_ISOLATION,
+  bootArgs: [],
+  env: {},
+  autoRemove: false,
+};
+
+/** A VM whose row is damaged is shown as failed, and does not keep others from being read. */
+export function toVmRecord(row: VmRow): VmRecord {
+  const spec = parse<VmSpec>(row.spec);
+  const state = parse<VmState>(row.state);
+  const lastError = row.last_error === null ? undefined : parse<VmRecord["lastError"]>(row.last_error);
+  const damage =
+    "damage" in spec ? `spec: ${spec.damage}` : "damage" in state ? `state: ${state.damage}` : "";
+  return {
+    id: row.id as VmId,
+    name: row.name as VmName,
+    spec: "damage" in spec ? UNKNOWN_SPEC : { ...LATER_FIELDS, ...spec.value },
+    imageDigest: row.image_digest as ImageDigest,
+    state: "value" in state && damage === "" ? state.value : damaged(damage, row.updated_at_ms),
+    createdAtMs: row.created_at_ms,
+    updatedAtMs: row.updated_at_ms,
+    lastUsedAtMs: row.last_used_at_ms,
+    lastError: lastError !== undefined && "value" in lastError ? lastError.value : undefined,
+    ...("damage" in spec && { unreadable: true }),
+  };
+}
+
+function damaged(damage: string, atMs: number): VmState {
+  return {
+    phase: "failed",
+    code: "store.corrupt",
+    message: `Its row in the store is damaged: ${damage}.`,
+    atMs,
+  };
+}
+
+function parse<Value extends object | undefined>(
+  text: string,
+): { readonly value: Value } | { readonly damage: string } {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return { value: value as Value };
+    return { damage: "it is no object" };
+  } catch (error) {
+    return { damage: errorChain(error) };
+  }
+}
