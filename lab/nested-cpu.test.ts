@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Bed, SMALL } from "../e2e/bed.ts";
 
-const bed = new Bed({ config: '[defaults]\ndriver = "qemu"\n' });
+const bed = new Bed();
 /** Prints how many CPUs have a flag of virtualization. */
 const COUNT = "grep -c -w -E 'vmx|svm' /proc/cpuinfo || true";
 
@@ -17,6 +17,7 @@ async function cpusThatNest(name: string, ...flags: readonly string[]): Promise<
 
 test("with KVM a guest sees neither vmx nor svm, and one that was made with --nested does", async () => {
   // The probe first: the host's CPU has it, and hands it on when it is asked to.
-  assert.ok((await cpusThatNest("nested", "--nested")) > 0);
-  assert.equal(await cpusThatNest("plain"), 0);
+  assert.ok((await cpusThatNest("nested", "--nested", "--driver", "qemu")) > 0);
+  assert.equal(await cpusThatNest("plain", "--driver", "qemu"), 0);
+  assert.equal(await cpusThatNest("fire", "--driver", "firecracker"), 0);
 });

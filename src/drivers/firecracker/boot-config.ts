@@ -1,6 +1,7 @@
 /** What Firecracker is told of a VM, decided in one pure function. */
 import { join } from "node:path";
 import { MIB } from "#base/sizes.ts";
+import type { CpuConfig, CpuidModifier } from "#drivers/firecracker/api/cpu-config.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
 import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
 import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
@@ -58,6 +59,7 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
   const files = firecrackerFiles(plan.runDir);
   return {
     metrics: { metricsPath: files.metrics },
+    cpuConfig: NO_NESTING,
     machineConfig: { vcpuCount: plan.cpus, memSizeMib: Math.floor(plan.memoryBytes / MIB) },
     bootSource: {
       kernelImagePath: plan.kernel,
@@ -70,6 +72,15 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
     balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
   };
 }
+
+/** Clears a bit of what CPUID tells the guest in ecx. */
+function clear(leaf: string, bit: number): CpuidModifier {
+  const bitmap = `0b${"x".repeat(31 - bit)}0${"x".repeat(bit)}`;
+  return { leaf, subleaf: "0x0", flags: 0, modifiers: [{ register: "ecx", bitmap }] };
+}
+
+/** Hides VMX and SVM: no guest of Firecracker's is to run VMs itself, and reach the code of KVM's nesting. */
+const NO_NESTING: CpuConfig = { cpuidModifiers: [clear("0x1", 5), clear("0x80000001", 2)] };
 
 /** The guest writes them; once a minute costs nothing. */
 const BALLOON_STATISTICS_S = 60;

@@ -99,3 +99,15 @@ test("what a snapshot remembers is the same for every VM: no path of the host is
   });
   assert.deepEqual(one, two);
 });
+
+test("a guest of Firecracker's sees no hardware virtualization", () => {
+  const bits = (firecrackerConfig(PLAN).cpuConfig?.cpuidModifiers ?? []).map(({ leaf, modifiers }) => {
+    const [{ register, bitmap } = { register: "", bitmap: "" }] = modifiers;
+    assert.equal(bitmap.length, "0b".length + 32);
+    return [leaf, register, bitmap.length - 1 - bitmap.lastIndexOf("0")];
+  });
+  assert.deepEqual(bits, [
+    ["0x1", "ecx", 5], // VMX
+    ["0x80000001", "ecx", 2], // SVM
+  ]);
+});

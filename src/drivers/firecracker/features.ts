@@ -11,6 +11,9 @@ export type KvmOpinion = "works" | "fails" | "unknown";
 /** VS-014: what vmsan allows Firecracker besides the guest's memory; 34 to 37 MB were measured. */
 const OVERHEAD_BYTES = 64 * MIB;
 
+/** Changes with every change of the machine that Hearth configures. 2: without hardware virtualization. */
+const MACHINE_REVISION = 2;
+
 const LAZY_MEMORY =
   "A VM that was restored reads its memory from the snapshot when it first needs it, and is slower until then.";
 
@@ -55,7 +58,7 @@ function snapshotFeatures(
   return {
     snapshots: {
       diskFormat: "raw",
-      fits: `firecracker ${version}, ${cpu}`,
+      fits: `firecracker ${version}, ${cpu}, machine ${MACHINE_REVISION}`,
       weaknesses: clock === undefined ? [LAZY_MEMORY] : [LAZY_MEMORY, asSentences(clock)],
     },
   };
