@@ -8,7 +8,7 @@ import type { QemuImg } from "#host/qemu-img.ts";
 import { LIMITS } from "#model/limits.ts";
 import { FROZEN_MODE, publishDisk, removeDisk } from "#storage/disk-layers.ts";
 import { copyFlat, makeLayer, proveFewLayers, settleLayers } from "#storage/disk-layers.ts";
-import { findDisk, hasDisk, layersIn, nextLayer } from "#storage/disk-layout.ts";
+import { DISK_NAMES, findDisk, hasDisk, layersIn, nextLayer } from "#storage/disk-layout.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
 import type { DiskUsage } from "#storage/disks.ts";
 import { proveDisk } from "#storage/proven-disk.ts";
@@ -83,7 +83,9 @@ export async function folderBytes(folder: string): Promise<number> {
  */
 export async function overlayDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
   const marker = join(vmFolder, WOKEN);
-  if (existsSync(marker)) await rm(join(vmFolder, "disk.qcow2"), { force: true });
+  // The marker comes after the layers, so that with both nothing else is the disk.
+  if (existsSync(marker) && layersIn(vmFolder).length > 0)
+    for (const name of DISK_NAMES) await rm(join(vmFolder, name), { force: true });
   await settleLayers(vmFolder);
   if (findDisk(vmFolder).format === "qcow2") await proveOwnDisk(vmFolder); // One that is refused stays as it is.
   await freezeTop(vmFolder);
