@@ -32,7 +32,7 @@ import { snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
-import { checkForeignLayer } from "#storage/qcow2-header.ts";
+import { proveLayer } from "#storage/qcow2-header.ts";
 
 /** So that a byte that changed on the way is seen wherever it is, also between the files. */
 const COMPRESSION = { [constants.ZSTD_c_checksumFlag]: 1, [constants.ZSTD_c_compressionLevel]: 3 };
@@ -232,7 +232,7 @@ async function checkLayer(dir: string, name: string): Promise<void> {
   const below = LAYER_NAMES[LAYER_NAMES.indexOf(name) - 1];
   invariant(below, "the lowest layer is raw");
   const belowFormat = below.endsWith(".raw") ? "raw" : "qcow2";
-  await checkForeignLayer(join(dir, name), { below, belowFormat, maxBytes: LIMITS.diskMaxBytes });
+  await proveLayer(join(dir, name), { below, belowFormat, maxBytes: LIMITS.diskMaxBytes });
 }
 
 /** Nobody writes to them from now on. They were hashed as they were written. */

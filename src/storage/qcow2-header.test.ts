@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { GIB } from "#base/sizes.ts";
+import { GIB, MIB } from "#base/sizes.ts";
 import { findProgram } from "#host/find-program.ts";
 import { runOrThrow } from "#host/run.ts";
-import { checkForeignLayer } from "#storage/qcow2-header.ts";
+import { proveLayer } from "#storage/qcow2-header.ts";
 import type { LayerRule } from "#storage/qcow2-header.ts";
 
 const RULE: LayerRule = { below: "layer-0.raw", belowFormat: "raw", maxBytes: 8 * GIB };
@@ -28,6 +28,8 @@ function header(
   head.writeUInt32BE(3, 4);
   head.writeUInt32BE(16, 20);
   head.writeBigUInt64BE(BigInt(GIB), 24);
+  head.writeUInt32BE(GIB / (512 * MIB), 36);
+  head.writeBigUInt64BE(65_536n, 40);
   head.writeUInt32BE(112, 100);
   let at = 112;
   for (const [type, text] of extensions) {
@@ -52,16 +54,16 @@ test("a layer as QEMU makes it is taken, also when it was written to and has gro
   await qemuImg("create", "-q", "-f", "qcow2", "-b", "layer-1.qcow2", "-F", "qcow2", "layer-2.qcow2");
   await qemuImg("resize", "-q", "-f", "qcow2", "layer-2.qcow2", "128M");
   await qemuImg("bench", "-w", "-c", "10", "-f", "qcow2", "layer-2.qcow2");
-  await checkForeignLayer(join(cwd, "layer-1.qcow2"), RULE);
+  await proveLayer(join(cwd, "layer-1.qcow2"), RULE);
   const above = { ...RULE, below: "layer-1.qcow2", belowFormat: "qcow2" } as const;
-  await checkForeignLayer(join(cwd, "layer-2.qcow2"), above);
+  await proveLayer(join(cwd, "layer-2.qcow2"), above);
 });
 
 test("a layer that could reach for anything but the layer below is refused", async (t) => {
   const path = join(folder(t), "layer-1.qcow2");
   const refused = async (content: Buffer, reason: RegExp): Promise<void> => {
     writeFileSync(path, content);
-    await assert.rejects(checkForeignLayer(path, RULE), reason);
+    await assert.rejects(proveLayer(path, RULE), reason);
   };
   const changed = (change: (head: Buffer) => unknown): Buffer => {
     const head = header();
@@ -69,7 +71,7 @@ test("a layer that could reach for anything but the layer below is refused", asy
     return head;
   };
   writeFileSync(path, header());
-  await checkForeignLayer(path, RULE);
+  await proveLayer(path, RULE);
   assert.equal(readFileSync(path).length, 4096);
   for (const below of ["/etc/shadow", "../layer-0.raw", "json:{}", "nbd://host", "", "layer-0.raw\0"])
     await refused(header(below), /it lies on/);

@@ -30,16 +30,10 @@ export type LayerRule = {
 export type LayerHead = TableHead;
 
 /**
- * Proves that a layer lies on nothing but the one below. QEMU opens whatever a header names: any file that it can
- * read, in any format, a file for the data, or a server.
- * @throws Error that begins with "it"
+ * Proves that a layer lies on nothing but the one below, and that a copy of it takes no more than the layer has. QEMU
+ * opens whatever a header names: any file that it can read, in any format, a file for the data, or a server.
+ * @throws Error that begins with "it" or "its"
  */
-export async function checkForeignLayer(path: string, rule: LayerRule): Promise<LayerHead> {
-  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  return checkHead(await readHead(file), rule);
-}
-
-/** The same, and that a copy of the layer takes no more than the layer: no two places share a cluster. */
 export async function proveLayer(path: string, rule: LayerRule): Promise<LayerHead> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   const head = checkHead(await readHead(file), rule);
