@@ -74,6 +74,19 @@ const isSaved = (path: string): boolean =>
     dirname(dirname(path)) === snapshots);
 const ofGuest = ({ kind, by }: FileEvent): boolean => kind === "written" && by.startsWith("qemu-system");
 
+/** Where the layer is frozen, the marker set and the new layer put on top: each is on the disk before the next. */
+function assertOrder(events: readonly FileEvent[]): void {
+  const names = events.flatMap((event) => {
+    if (event.kind === "synced" && event.path === disk) return ["sync"];
+    if (event.kind === "created" && event.path === join(disk, "woken")) return ["marker"];
+    if (event.kind !== "renamed" || dirname(event.to) !== disk) return [];
+    return [basename(event.to).startsWith("layer-") ? "layer" : "top"];
+  });
+  const steps = names.filter((name, index) => name !== "sync" || names[index - 1] !== "sync");
+  const from = steps.indexOf("layer");
+  assert.deepEqual(steps.slice(from, from + 6), ["layer", "sync", "marker", "sync", "top", "sync"]);
+}
+
 describe("a power cut after the answer", { skip, concurrency: false }, () => {
   test("takes nothing of a VM that was created", async () => {
     await bed.ok(["create", "--no-start", "--name", "web", ...SMALL, "debian"]);
@@ -113,6 +126,7 @@ describe("a power cut after the answer", { skip, concurrency: false }, () => {
     const from = eventsSoFar().length;
     await bed.ok(["resume", "web"]);
     const woken = eventsSoFar();
+    assertOrder(woken.slice(from));
     assert.ok(woken.slice(from).some(({ kind, path }) => kind === "created" && path.endsWith("/woken")));
     assert.deepEqual(
       lostByPowerCut(
