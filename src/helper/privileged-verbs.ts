@@ -15,7 +15,7 @@ import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from 
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesOf, isAlive } from "#host/procfs.ts";
+import { findProcessesOf, isAlive, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -71,13 +71,13 @@ export class PrivilegedVerbs {
   /**
    * Gives the VM's uid back, to be called when its VMM has ended and its cgroup is removed. Ends what still has the
    * uid: it can only be a process that the VMM left behind where no cgroup holds it.
-   * @throws HearthError `host.uid_busy` when such a process does not end
+   * @throws HearthError `host.tool_failed` when such a process does not end, and the signal's reason
    */
   async releaseUid(vm: string, signal: AbortSignal): Promise<void> {
     const { id, stateDir } = this.#paths(vm);
     const uid = this.uidOf(vm);
     if (uid === undefined) return;
-    for (const process of findProcessesOf(uid)) await endProcess(process, 0, signal);
+    await endProcessesOf(uid, signal);
     await this.#leases.release(id, stateDir);
   }
 
@@ -97,7 +97,7 @@ export class PrivilegedVerbs {
     const { id, runDir } = this.#paths(run);
     const uid = this.#isRoot ? this.#leases.find(id, runDir) : undefined;
     if (uid === undefined) return;
-    for (const process of findProcessesOf(uid)) await endProcess(process, 0, signal);
+    await endProcessesOf(uid, signal);
     await this.#leases.release(id, runDir);
     rmSync(runDir, { recursive: true, force: true });
   }
@@ -212,6 +212,14 @@ export class PrivilegedVerbs {
   #paths(vm: string): HelperPaths & { readonly id: VmId } {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
+  }
+}
+
+/** Until none is left: one may have made another before it was killed. */
+async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
+  for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
+    for (const process of left) signalProcess(process, "SIGKILL");
+    for (const process of left) await endProcess(process, 0, signal);
   }
 }
 
