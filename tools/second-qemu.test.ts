@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { secondBuild } from "./second-qemu.ts";
+import { isSuite, secondBuild } from "./second-qemu.ts";
 
 test("an old QEMU is tested together with a new one, and a new one with an old one", () => {
   for (const [first, second] of [
@@ -10,4 +10,9 @@ test("an old QEMU is tested together with a new one, and a new one with an old o
     ["10.0.13", "bookworm"],
   ] as const)
     assert.equal(secondBuild(first).name, second, first);
+});
+
+test("the release that the second QEMU was built for is known by its name", () => {
+  assert.equal(isSuite("ID=debian\nVERSION_CODENAME=bookworm\n"), true);
+  assert.equal(isSuite("ID=debian\nVERSION_CODENAME=trixie\n"), false);
 });

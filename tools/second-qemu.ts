@@ -8,7 +8,7 @@
  *
  * `node tools/second-qemu.ts` prints the program's path.
  */
-import { existsSync, globSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -38,7 +38,8 @@ const VERSION_TIMEOUT_MS = 20_000;
 
 /**
  * Finds the second QEMU, or fetches it once.
- * @throws HearthError when the mirrors cannot be reached, or have no such package
+ * @throws HearthError when the mirrors cannot be reached or have no such package, or when it does not run on the release
+ * that it was built for
  */
 export async function findSecondQemu(cacheDir: string, signal: AbortSignal): Promise<SecondQemu> {
   const first = await findQemuVersion(DEFAULT_QEMU, signal);
@@ -49,8 +50,12 @@ export async function findSecondQemu(cacheDir: string, signal: AbortSignal): Pro
   if (!existsSync(prefix)) await fetchQemu(build, cacheDir, prefix, signal);
   const program = join(prefix, "usr/bin", DEFAULT_QEMU);
   const answer = await run(program, ["--version"], { timeoutMs: VERSION_TIMEOUT_MS, signal });
-  if (!answer.ok)
-    return { ok: false, reason: `That of ${build.name} does not run here: ${answer.stderr.trim()}` };
+  if (!answer.ok) {
+    const reason = `The QEMU of ${build.name} does not run on this host: ${answer.stderr.trim()}`;
+    // It was built for this very release; elsewhere the libraries may differ.
+    if (isSuite(readFileSync("/etc/os-release", "utf8"))) throw new HearthError("host.tool_failed", reason);
+    return { ok: false, reason };
+  }
   const version = await findQemuVersion(program, signal);
   if (version !== undefined) return { ok: true, program, version };
   return { ok: false, reason: `${program} does not answer.` };
@@ -59,6 +64,11 @@ export async function findSecondQemu(cacheDir: string, signal: AbortSignal): Pro
 /** Pure. @param first the version of the host's own QEMU */
 export function secondBuild(first: string): Build {
   return mapsReadOnly(first) ? OLDER : NEWER;
+}
+
+/** Pure. @param osRelease the text of os-release(5) */
+export function isSuite(osRelease: string): boolean {
+  return new RegExp(`^VERSION_CODENAME="?${SUITE}"?$`, "m").test(osRelease);
 }
 
 async function fetchQemu(
