@@ -37,7 +37,8 @@ describe("what the QEMU driver says of a host", () => {
     const hardware = describeFeatures(installed("7.2.22"), "kvm");
     assert.match(emulated.weaknesses.join("\n"), /not a security boundary/);
     assert.doesNotMatch(hardware.weaknesses.join("\n"), /not a security boundary/);
-    assert.ok(emulated.agentDeadlineMs > hardware.agentDeadlineMs);
+    // KVM may be emulated itself, which is as slow.
+    assert.equal(emulated.agentDeadlineMs, hardware.agentDeadlineMs);
     assert.deepEqual([emulated.bootRetries, hardware.bootRetries], [1, 0]);
   });
 
