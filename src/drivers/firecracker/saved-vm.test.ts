@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import {
+  closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -126,12 +129,18 @@ describe("saving a VM", () => {
   test("leaves files that the VMM has no longer open: nobody can change what others map", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = savedFiles(vm);
-    const held = ["memory", "state"].map((name) => join(vm.handle.stateDir, "save", name));
+    const drafts = ["memory", "state"].map((name) => join(vm.handle.stateDir, "save", name));
     const inodes: number[] = [];
-    const halted = async (): Promise<void> => void inodes.push(...held.map((path) => statSync(path).ino));
+    // Held open, so that no other file gets their numbers.
+    const held: number[] = [];
+    const halted = async (): Promise<void> => {
+      held.push(...drafts.map((path) => openSync(path, "r")));
+      inodes.push(...held.map((fd) => fstatSync(fd).ino));
+    };
     await newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, halted }, signal);
     assert.equal(inodes.length, 2);
     for (const path of [saved.memory, saved.state]) assert.ok(!inodes.includes(statSync(path).ino), path);
+    for (const fd of held) closeSync(fd);
   });
 
   test("that has written more than its memory is refused, and nothing is left", async () => {
