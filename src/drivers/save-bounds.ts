@@ -10,8 +10,8 @@ import { LIMITS } from "#model/limits.ts";
 
 /** The vCPUs are paused for the rest when this share of the memory was sent, or is known to have to be. */
 const LIVE_SHARE = 1.5;
-/** What is sent after that: each page once, with its header. */
-const REST_SHARE = 1.05;
+/** What is sent after that: the round that QEMU is in, and all that was changed during it; each page with a header. */
+const REST_SHARE = 2.05;
 /** Sent while the guest quiesces, and the state of the devices: some hundred KiB. */
 const REST_MARGIN_BYTES = 192 * MIB;
 /** The state without the memory. */

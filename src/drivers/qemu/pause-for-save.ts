@@ -16,11 +16,12 @@ const LITTLE_BYTES = 8 * MIB;
 /** How much may arrive between two questions how much is left. */
 const ASK_EVERY_BYTES = MIB;
 /**
- * QEMU waits while nobody reads, so it does not come to the end meanwhile. It may be there already: then it pauses the
- * guest itself and answers nothing until everything is read. So nobody is waited for longer than this,
+ * QEMU waits while nobody reads, so it sends no more than before until the guest is paused. It may have come to its own
+ * end: then it has paused the guest itself, and answers nothing until everything is read. So it is asked, and read from
+ * when it does not answer within this time.
  */
 const UNREAD_MS = 500;
-/** and as much is read then as QEMU may have left at its end: what it sends in a millisecond, and the devices. */
+/** As much is read then as QEMU may have left at its end: what it sends in a millisecond, and the devices. */
 const UNPAUSED_MAX_BYTES = 32 * MIB;
 
 /** Quiesces the guest and pauses its vCPUs: once, whoever asks for it. */
@@ -76,6 +77,13 @@ export function pauseInTime(
   let askAtBytes = ASK_EVERY_BYTES;
   let begunAtBytes = 0;
   let asked: Promise<MigrationStatus> | undefined;
+  /** Undefined when QEMU does not answer. */
+  const ask = async (): Promise<MigrationStatus | undefined> => {
+    asked ??= monitor.send("query-migrate", undefined, deadlineMs);
+    const progress = await within(asked, UNREAD_MS);
+    if (progress !== undefined) asked = undefined;
+    return progress;
+  };
   return async (bytes) => {
     if (pause.begun) {
       if (bytes > begunAtBytes + UNPAUSED_MAX_BYTES) await pause.done();
@@ -83,12 +91,10 @@ export function pauseInTime(
     }
     if (bytes < askAtBytes) return;
     askAtBytes = bytes + ASK_EVERY_BYTES;
-    asked ??= monitor.send("query-migrate", undefined, deadlineMs);
-    const progress = await within(asked, UNREAD_MS);
-    if (progress !== undefined) asked = undefined;
-    if (!isTime(bytes, progress, memoryBytes)) return;
+    if (!isTime(bytes, await ask(), memoryBytes)) return;
     begunAtBytes = bytes;
-    await within(pause.done(), UNREAD_MS);
+    const paused = pause.done().then(() => true);
+    while ((await within(paused, UNREAD_MS)) === undefined) if ((await ask())?.status !== "active") return;
   };
 }
 

@@ -64,6 +64,12 @@ class FakeQemu {
     return monitor;
   }
 
+  /** It has paused the guest, and answers nothing before it has sent everything. */
+  comeToTheEnd(): void {
+    this.#held = [];
+    this.#running = false;
+  }
+
   /** Resolves when the guest runs. */
   async running(): Promise<void> {
     while (!this.#running) await new Promise((resolve) => setImmediate(resolve));
@@ -72,8 +78,7 @@ class FakeQemu {
   #take(command: Command): void {
     if (this.hurries && command.execute === "query-migrate" && this.#status === "active") {
       this.hurries = false;
-      this.#held = [];
-      this.#running = false;
+      this.comeToTheEnd();
     }
     if (this.#held === undefined) this.#answer(command);
     else this.#held.push(command);
@@ -165,6 +170,7 @@ test("a guest that was halted before it had held its processes is let go on for 
   const { folder, qemu, hooks, save, steps } = await setUp(t);
   const { quiesce } = hooks;
   hooks.quiesce = async () => {
+    if (steps().length === 1) qemu.comeToTheEnd();
     await qemu.toldToGoOn.promise;
     await quiesce();
   };
