@@ -209,3 +209,18 @@ for (const pause of ["suspend", "pause"]) {
     assertBetween(...(await dateMs()));
   });
 }
+
+test("a guest that cannot renew its SSH host keys never runs as a copy: a fork fails, and a suspended VM stays suspended", async () => {
+  await bed.sh("source", "mount --bind /etc/ssh /etc/ssh && mount -o remount,bind,ro /etc/ssh");
+  const why = /^error: .*could not renew its SSH host keys \(ed25519: .*read-only file system/im;
+  const fork = await bed.hearth(["fork", "--name", "copy", "source"]);
+  assert.equal(fork.code, 1);
+  assert.match(fork.stderr, why);
+  assert.ok((await bed.vms()).every(({ name }) => name !== "copy"));
+  assert.equal(await bed.sh("source", "hostname"), "source\n");
+  await bed.ok(["suspend", "source"]);
+  const resumed = await bed.hearth(["resume", "source"]);
+  assert.equal(resumed.code, 1);
+  assert.match(resumed.stderr, why);
+  assert.equal((await bed.vm("source")).phase, "suspended");
+});

@@ -23,6 +23,7 @@ export const ERROR_CODES = {
   "exec.not_found": { status: 422, exit: 127 },
   "exec.not_executable": { status: 422, exit: 126 },
   "exec.bad_user": { status: 422, exit: 1 },
+  "guest.disk_full": { status: 507, exit: 1 },
   "file.not_found": { status: 404, exit: 1 },
   "file.refused": { status: 422, exit: 1 },
   "image.not_found": { status: 404, exit: 1 },

@@ -97,6 +97,8 @@ test("an agent names only errors that are a guest's to name, in text that is saf
     assert.equal(error.message, "No \\u{1b}[31m such.");
     return true;
   });
+  for (answer.code of ["guest.disk_full", "host.disk_full"])
+    await assert.rejects(call(), failsWith("guest.disk_full"));
   answer.code = "store.corrupt";
   await assert.rejects(call(), failsWith("agent.failed"));
 });

@@ -12,8 +12,11 @@ const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "file.not_found",
   "file.refused",
   "input.invalid",
+  "guest.disk_full",
   "vm.identity_failed",
 ]);
+/** What an agent of an older hearthd said: that the host's disk is full is not a guest's to say. */
+const OLD_DISK_FULL = "host.disk_full";
 const MESSAGE_MAX_CHARS = 1_000;
 /** What ConnectRPC throws, as an invalid argument, for an answer that broke off between two messages. */
 const BROKEN_OFF = /missing EndStreamResponse/;
@@ -53,7 +56,8 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
   if (thrown.cause instanceof HearthError) return thrown.cause;
   // The guest chose this text: it is shown, never trusted.
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
-  const named = thrown.metadata.get("hearth-code") ?? "";
+  const told = thrown.metadata.get("hearth-code") ?? "";
+  const named = told === OLD_DISK_FULL ? "guest.disk_full" : told;
   if (named === "vm.identity_failed") {
     const failure = identityFailure(thrown);
     if (failure !== undefined) return failure;

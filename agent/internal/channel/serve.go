@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 )
 
 // Windows are large, because the stream between host and guest is fast and a round trip on it is not.
@@ -59,18 +60,33 @@ func (s *Server) Serve(raw net.Conn) error {
 	}
 }
 
-// Listen serves a Unix socket, for programs on the same machine: tests of the host's side. Ends with ctx.
+// Between tries to accept a connection, after one that failed for want of memory or files; doubles up to the last.
+const (
+	firstAcceptPause = 10 * time.Millisecond
+	lastAcceptPause  = time.Second
+)
+
+// Listen serves every connection to a listener, each on its own. Ends with ctx.
 func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
+	pause := firstAcceptPause
 	for {
 		raw, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
+		if err != nil && isPassing(err) {
+			// A user of the guest may open all files that its kernel has: the agent outlasts that.
+			s.base.ErrorLog.Printf("channel: accept: %v; again in %s", err, pause)
+			time.Sleep(pause)
+			pause = min(2*pause, lastAcceptPause)
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		pause = firstAcceptPause
 		go func() {
 			defer raw.Close()
 			if err := s.Serve(raw); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
@@ -78,4 +94,16 @@ func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 			}
 		}()
 	}
+}
+
+// isPassing says whether another try may succeed: the kernel lacks something now, or the peer has left already.
+func isPassing(err error) bool {
+	for _, passing := range []error{
+		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.EINTR, unix.EAGAIN, unix.EPROTO,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }

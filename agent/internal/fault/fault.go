@@ -16,7 +16,7 @@ const (
 	FileNotFound      Code = "file.not_found"
 	FileRefused       Code = "file.refused"
 	InputInvalid      Code = "input.invalid"
-	DiskFull          Code = "host.disk_full"
+	DiskFull          Code = "guest.disk_full"
 	IdentityFailed    Code = "vm.identity_failed"
 	AgentFailed       Code = "agent.failed"
 )

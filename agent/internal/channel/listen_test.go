@@ -1,0 +1,74 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fullListener fails as often as it is to, as one in a guest all of whose files are open, and then accepts.
+type fullListener struct {
+	net.Listener
+	fails  atomic.Int32
+	failed error
+}
+
+func (l *fullListener) Accept() (net.Conn, error) {
+	if l.fails.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", l.failed)}
+	}
+	return l.Listener.Accept()
+}
+
+func newListener(t *testing.T, fails int32, failed error) *fullListener {
+	t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	full := &fullListener{Listener: listener, failed: failed}
+	full.fails.Store(fails)
+	return full
+}
+
+func say(t *testing.T, listener net.Listener) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{T: t, Conn: conn}
+	h.SetDeadline(time.Now().Add(20 * time.Second))
+	h.handshake(nonceA)
+	return conn
+}
+
+func TestAGuestWhoseUsersOpenAllFilesIsServedWhenTheyCloseThem(t *testing.T) {
+	listener := newListener(t, 3, syscall.ENFILE)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- NewServer(http.NewServeMux(), log.New(io.Discard, "", 0)).Listen(ctx, listener) }()
+	say(t, listener).Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAListenerThatIsBrokenEndsTheServer(t *testing.T) {
+	listener := newListener(t, 1, syscall.EINVAL)
+	err := NewServer(http.NewServeMux(), log.New(io.Discard, "", 0)).Listen(context.Background(), listener)
+	if !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("got %v", err)
+	}
+}
