@@ -1,7 +1,7 @@
 /** Stories in which hearthd dies: after each of its effects once, and what the next one makes of that. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { errorChain } from "#base/error.ts";
+import { errorChain, toHearthError } from "#base/error.ts";
 import { snapshotsDir } from "#daemon/vm-paths.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
@@ -89,6 +89,49 @@ export function failTest(promise: string, story: CrashStory): void {
     }
     assert.deepEqual(broken, []);
   });
+}
+
+/** The same with a second action, which begins after each effect of the first: neither meets a bug of ours. */
+export function contendTest(
+  promise: string,
+  story: CrashStory,
+  contend: (daemon: FakeDaemon) => Promise<unknown>,
+): void {
+  test(promise, async () => {
+    const effects = await effectsOf(story);
+    const broken: string[] = [];
+    for (const [index, effect] of effects.entries()) {
+      try {
+        using machine = new FakeMachine();
+        await contendIn(story, machine, index, contend);
+        await assertNextIsFine(story, machine);
+      } catch (error) {
+        broken.push(`${index}, after ${effect}: ${errorChain(error)}`);
+      }
+    }
+    assert.deepEqual(broken, []);
+  });
+}
+
+async function contendIn(
+  story: CrashStory,
+  machine: FakeMachine,
+  at: number,
+  contend: (daemon: FakeDaemon) => Promise<unknown>,
+): Promise<void> {
+  const life = new Life();
+  const daemon = await new FakeDaemon(machine, { ...story.options, life }).begin();
+  await story.before(daemon);
+  const { promise: reached, resolve } = Promise.withResolvers<void>();
+  life.watchEffects((_effect, index) => {
+    if (index === at) resolve();
+    return false;
+  });
+  const both = [story.act(daemon), reached.then(() => contend(daemon))];
+  for (const outcome of await Promise.allSettled(both))
+    if (outcome.status === "rejected") assert.notEqual(toHearthError(outcome.reason).code, "internal.bug");
+  assertNoSecondVmm(machine);
+  await daemon.end();
 }
 
 async function failIn(story: CrashStory, machine: FakeMachine, index: number, when: When): Promise<void> {
