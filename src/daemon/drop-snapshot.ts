@@ -1,6 +1,5 @@
 /** Taking snapshots away: asked for, or found by a hearthd that comes back. */
 import { join } from "node:path";
-import { toHearthError } from "#base/error.ts";
 import { letGoOn } from "#daemon/hold-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { moveToLostFound } from "#daemon/lost-found.ts";
@@ -25,11 +24,12 @@ export async function forgetMemory(host: Host, id: VmId): Promise<void> {
 /**
  * After a crash of hearthd, when the VMs are recovered: what is not whole goes, and what was only for a moment.
  * A directory that no row knows of is moved to `lost+found`, and so is all that an older store would remove.
+ * Nothing of the VMs in `halted` goes: it says that they are yet to be resumed.
  */
-export async function sweepSnapshots(host: Host): Promise<void> {
+export async function sweepSnapshots(host: Host, halted: ReadonlySet<VmId>): Promise<void> {
   for (const snapshot of host.snapshots.list()) {
     try {
-      if (!isOver(host, snapshot)) continue;
+      if (!isOver(host, snapshot) || halted.has(snapshot.vmId)) continue;
       if (host.store.isOlder) host.snapshots.delete(snapshot.id);
       else await dropSnapshot(host, snapshot.id);
     } catch (error) {
@@ -52,13 +52,19 @@ export async function sweepSnapshots(host: Host): Promise<void> {
 /**
  * After a crash of hearthd: a VM whose memory was saved so that it can sleep, and whose VMM was not ended yet, waits.
  * To be called before anybody else holds the connection to its agent, of which there is one.
+ * @returns the VMs that could not be resumed, and still wait
  */
-export async function letSleeplessGoOn(host: Host): Promise<void> {
+export async function letSleeplessGoOn(host: Host): Promise<ReadonlySet<VmId>> {
+  const halted = new Set<VmId>();
   for (const snapshot of host.snapshots.list()) {
     const vm = host.store.findVm(snapshot.vmId);
     if (snapshot.kind !== "suspended" || vm === undefined || !isOver(host, snapshot)) continue;
-    await letGoOn(host, vm).catch((error: unknown) => notReached(host, vm.id, error));
+    await letGoOn(host, vm).catch((error: unknown) => {
+      halted.add(vm.id);
+      host.log.child({ vm: vm.id }).event("vm.not_recovered", { error });
+    });
   }
+  return halted;
 }
 
 function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): boolean {
@@ -69,9 +75,4 @@ function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): boolean 
   if (unfinished.some(({ kind: flow }) => flow === "start" || flow === "stop")) return false;
   const state = host.store.findVm(vmId)?.state;
   return state?.phase !== "suspended" || state.snapshot !== id;
-}
-
-/** Its heartbeat, or the next command in it, will tell. */
-function notReached(host: Host, vm: VmId, error: unknown): void {
-  host.log.child({ vm }).event("agent.disconnected", { error: toHearthError(error) });
 }

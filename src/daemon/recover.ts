@@ -29,11 +29,11 @@ import type { VmRecord } from "#model/vm.ts";
 export async function recover(host: Host, vms: Vms): Promise<void> {
   if (host.store.isOlder) await acceptOlderStore(host);
   else await recoverFlows(host);
-  await letSleeplessGoOn(host);
+  const halted = await letSleeplessGoOn(host);
   const failed = await adoptVmms(host, vms);
   await removeBound(host, vms);
   await sweepVms(host, failed);
-  await sweepSnapshots(host);
+  await sweepSnapshots(host, halted);
   host.store.acceptAge();
 }
 

@@ -154,6 +154,53 @@ async function failIn(story: CrashStory, machine: FakeMachine, index: number, wh
   await daemon.end();
 }
 
+/**
+ * hearthd dies after each of the story's `includes`, and one effect of the next hearthd's recovery fails once: that one
+ * begins all the same, and the hearthd after it finds all in order.
+ */
+export function failRecoveryTest(promise: string, story: CrashStory): void {
+  test(promise, async () => {
+    const effects = await effectsOf(story);
+    const broken: string[] = [];
+    for (const effect of story.includes) {
+      for (const when of ["before", "after"] as const) {
+        for (let index = 0, count = Infinity; index < count; index++) {
+          const life = new Life();
+          try {
+            using machine = new FakeMachine();
+            await dieIn(story, machine, effects.indexOf(effect));
+            await failAtBegin(story, machine, life, { index, when });
+            count = Math.max(index, life.effects.length);
+            await assertNextIsFine(story, machine);
+          } catch (error) {
+            const at = life.effects[index] ?? index;
+            broken.push(`after ${effect}, and then ${when} ${at}: ${errorChain(error)}`);
+            if (broken.length > 5) count = 0; // They all fail of one thing.
+          }
+        }
+      }
+    }
+    assert.deepEqual(broken, []);
+  });
+}
+
+async function failAtBegin(
+  story: CrashStory,
+  machine: FakeMachine,
+  life: Life,
+  { index, when }: { readonly index: number; readonly when: When },
+): Promise<void> {
+  const daemon = new FakeDaemon(machine, { ...story.options, life });
+  life.watchEffects(() => false);
+  life.failAt(index, when);
+  try {
+    await daemon.begin();
+    assertNoSecondVmm(machine);
+  } finally {
+    await daemon.end();
+  }
+}
+
 async function effectsOf(story: CrashStory): Promise<readonly string[]> {
   using machine = new FakeMachine();
   const life = new Life();
