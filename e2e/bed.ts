@@ -37,14 +37,14 @@ const VMMS = /^(qemu-system-|firecracker|jailer)/;
 const LAUNCHERS = /^(bwrap|setpriv|prlimit)$/;
 const PROGRAMS = new RegExp(`${VMMS.source}|${LAUNCHERS.source}`);
 
-/** For VMs whose size does not matter. */
+/**
+ * For tests that save VMs, or have many at once: a smaller memory is saved, verified and restored in less time. All other
+ * tests use the defaults, as most users do.
+ */
 export const SMALL = ["--memory", "256M", "--cpus", "1"];
 
-/** Nearly all VMs of the suite have one of these shapes. */
-const TEMPLATES = [
-  ["warm", "build", ...SMALL, "debian"],
-  ["warm", "build", "debian"],
-];
+/** Nearly all VMs of the suite have one of these shapes: the defaults, or SMALL. */
+const DEFAULTS: readonly string[] = [];
 
 export type BedOptions = {
   /** Its config.toml. */
@@ -67,8 +67,9 @@ export class Bed {
   readonly program = join(ROOT, "bin/hearth.ts");
   readonly #usesTemplates: boolean;
   readonly #hostQemu: boolean;
-  #templates: Promise<readonly string[]> | undefined;
-  #templateIds: readonly string[] = [];
+  /** Those that the bed makes, by their shape. */
+  readonly #templates = new Map<readonly string[], Promise<string>>();
+  readonly #templateIds: string[] = [];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
   constructor({ config = "", warm, hostQemu = false }: BedOptions = {}) {
@@ -104,15 +105,17 @@ export class Bed {
 
   /** Runs `hearth` with these words, as a user does. */
   async hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-    await this.ready();
+    if (args[0] === "create" || args[0] === "run") await this.ready(args);
     return this.#run(this.#words(args), options);
   }
 
-  /** Resolves when the templates are there that this Hearth's VMs start from, if any. */
-  async ready(): Promise<void> {
+  /** Resolves when the template is there that a VM with these arguments starts from, if any. */
+  async ready(args: readonly string[] = DEFAULTS): Promise<void> {
     if (!this.#usesTemplates) return;
-    this.#templates ??= this.#makeTemplates();
-    this.#templateIds = await this.#templates;
+    const shape = SMALL.every((word) => args.includes(word)) ? SMALL : DEFAULTS;
+    const making = this.#templates.get(shape) ?? this.#makeTemplate(shape);
+    this.#templates.set(shape, making);
+    await making;
   }
 
   /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
@@ -235,8 +238,11 @@ export class Bed {
     });
   }
 
-  async #makeTemplates(): Promise<string[]> {
-    return Promise.all(TEMPLATES.map(async (words) => told(words, await this.#run(words, {})).trim()));
+  async #makeTemplate(shape: readonly string[]): Promise<string> {
+    const words = ["warm", "build", ...shape, "debian"];
+    const id = told(words, await this.#run(words, {})).trim();
+    this.#templateIds.push(id);
+    return id;
   }
 
   /** A VM of another shape makes none behind a test that counts VMMs. */

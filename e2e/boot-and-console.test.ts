@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { LIMITS } from "#model/limits.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 const FLOOD_BYTES = 512 * 1024;
@@ -12,7 +12,7 @@ before(async () => void (await bed.ok(["image", "build", "debian"])));
 
 describe("a boot that does not reach the agent", () => {
   test("says where on the console the kernel panicked, and leaves the VM failed with that error and no VMM", async () => {
-    const words = ["create", "--name", "poor", "--boot-args", "mem=64M", ...SMALL, "debian"];
+    const words = ["create", "--name", "poor", "--boot-args", "mem=64M", "debian"];
     const { code, stderr } = await bed.hearth(words);
     assert.equal(code, 1);
     assert.match(stderr, /^error: poor did not boot\. The end of its console:\n(  .*\n){3,}/m);
@@ -27,7 +27,7 @@ describe("a boot that does not reach the agent", () => {
   });
 
   test("of a run --rm leaves nothing", async () => {
-    const words = ["run", "--rm", "--boot-args", "mem=64M", ...SMALL, "debian", "--", "true"];
+    const words = ["run", "--rm", "--boot-args", "mem=64M", "debian", "--", "true"];
     const { code, stderr } = await bed.hearth(words);
     assert.equal(code, 125);
     assert.match(stderr, /did not boot/);
@@ -37,7 +37,7 @@ describe("a boot that does not reach the agent", () => {
 });
 
 test("H2: a guest that floods its console leaves disk and hearthd's memory flat, and its last words are kept", async () => {
-  await bed.ok(["create", "--no-start", "--name", "loud", ...SMALL, "debian"]);
+  await bed.ok(["create", "--no-start", "--name", "loud", "debian"]);
   const { paths } = await bed.vm("loud");
   // As after a long flood: an emulated serial port takes a minute for what a full log holds.
   const old = Buffer.alloc(LIMITS.logFileMaxBytes, "an old line\n");

@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { runOrThrow } from "#host/run.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 const store = join(bed.folders.state, "hearth.db");
@@ -39,8 +39,8 @@ before(async () => {
 
 test("a corrupt image: nothing is started on it, the error has the cure, and a VM that runs goes on", async () => {
   const env = OWN_CACHE;
-  await bed.ok(["create", "--name", "runs", ...SMALL, "debian"], { env });
-  await bed.ok(["create", "--no-start", "--name", "waits", ...SMALL, "debian"], { env });
+  await bed.ok(["create", "--name", "runs", "debian"], { env });
+  await bed.ok(["create", "--no-start", "--name", "waits", "debian"], { env });
   const { imageDigest } = await bed.vm("runs");
   const [base = ""] = globSync(
     join(env.XDG_CACHE_HOME, `hearth/images/${imageDigest.replace("sha256:", "")}/base.ext4`),
@@ -62,7 +62,7 @@ test("a corrupt image: nothing is started on it, the error has the cure, and a V
 });
 
 test("a corrupt store: store.corrupt with the cure, and the file stays as it is", async () => {
-  await bed.ok(["create", "--no-start", "--name", "kept", ...SMALL, "debian"]);
+  await bed.ok(["create", "--no-start", "--name", "kept", "debian"]);
   await bed.ok(["daemon", "stop"]);
   const sound = readFileSync(store);
   const broken = Buffer.from(sound);

@@ -12,7 +12,7 @@ const EXEC = ["exec", "box", "--"];
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
-  await bed.ok(["create", "--name", "box", "--memory", "512M", "--cpus", "2", "debian"]);
+  await bed.ok(["create", "--name", "box", "debian"]);
 });
 
 describe("BG-044: argv arrives byte for byte", () => {

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed({ config: '[health]\ninterval = "1s"\nkill_after = "20s"\n' });
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
-  await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, ...SMALL, "debian"])));
+  await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, "debian"])));
 });
 
 test("H6: while a VMM is stopped it is shown so, all else answers, and after the bound it is killed", async () => {

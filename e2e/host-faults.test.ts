@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 import { cannotMount, runWithMounts } from "./private-mounts.ts";
 import type { CliResult } from "./run-cli.ts";
 
@@ -24,18 +24,16 @@ function stateOf(bed: Bed, size: string): string[] {
   return [`mount -t tmpfs -o size=${size} none "${bed.folders.state}"`];
 }
 
-const CREATE = `create ${SMALL.join(" ")}`;
-
 describe("L2: a full disk", { skip }, () => {
   test("while a VM is made: host.disk_full with the cure, no VM is left, and there is room for one after", async () => {
     const bed = new Bed();
     const script = `
       hearth daemon start
       fallocate -l 100M "$XDG_STATE_HOME/hearth/ballast" || head -c 100M /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
-      hearth --json ${CREATE} --no-start --name web debian; echo "code $?"
+      hearth --json create --no-start --name web debian; echo "code $?"
       hearth ls --json
       rm "$XDG_STATE_HOME/hearth/ballast"
-      hearth ${CREATE} --no-start --name web debian`;
+      hearth create --no-start --name web debian`;
     const { code, stdout, stderr } = await inside(bed, stateOf(bed, "32M"), script);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /"code": ?"host\.disk_full"[^}]*"hint"/);
@@ -45,7 +43,7 @@ describe("L2: a full disk", { skip }, () => {
   test("the cure works on the full disk: VMs that do not run are removed", async () => {
     const bed = new Bed();
     const script = `
-      for name in one two three; do hearth ${CREATE} --no-start --name $name debian; done
+      for name in one two three; do hearth create --no-start --name $name debian; done
       head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
       hearth rm one
       hearth prune -f
@@ -58,7 +56,7 @@ describe("L2: a full disk", { skip }, () => {
   test("while a VM runs: the guest gets an error, the VM goes on, and can be stopped", async () => {
     const bed = new Bed();
     const script = `
-      hearth ${CREATE} --name web debian
+      hearth create --name web debian
       fallocate -l 1G "$XDG_STATE_HOME/hearth/ballast" || head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
       hearth exec web -- sh -c 'head -c 50000000 /dev/urandom > /root/big && sync /root/big'; echo "write $?"
       hearth exec web -- echo alive
@@ -104,7 +102,7 @@ test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is lef
   const mounts = without(bed, QEMU);
   const script = `
     hearth doctor | grep -A2 qemu
-    hearth --json run --rm ${SMALL.join(" ")} debian -- true; echo "code $?"
+    hearth --json run --rm debian -- true; echo "code $?"
     hearth ls --json`;
   const { stdout, stderr } = await inside(bed, mounts, script);
   assert.match(stdout, /fail.*qemu|qemu.*fail/i, stderr);
@@ -119,9 +117,9 @@ test(
     const bed = new Bed();
     const script = `
     hearth doctor | grep jail
-    hearth --json run --rm ${SMALL.join(" ")} debian -- true; echo "code $?"
+    hearth --json run --rm debian -- true; echo "code $?"
     hearth ls --json
-    hearth run --rm ${SMALL.join(" ")} --no-jail --no-pid-ns debian -- echo without`;
+    hearth run --rm --no-jail --no-pid-ns debian -- echo without`;
     const { code, stdout, stderr } = await inside(bed, without(bed, "bwrap"), script);
     assert.match(stdout, /fail.*jail|jail.*fail/i, stderr);
     assert.match(stdout + stderr, /"hint": ?"[^"]*apt-get install bubblewrap[^"]*--no-jail --no-pid-ns/);

@@ -17,7 +17,7 @@ import { after, afterEach, before, beforeEach, describe, test } from "node:test"
 import type { Vm } from "#api/wire.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 const isRoot = process.geteuid?.() === 0;
@@ -47,7 +47,7 @@ type Walls = {
 };
 
 async function create(name: string, ...flags: string[]): Promise<Vm> {
-  await bed.ok(["create", "--name", name, ...SMALL, ...flags, "debian"]);
+  await bed.ok(["create", "--name", name, ...flags, "debian"]);
   return bed.vm(name);
 }
 
@@ -352,7 +352,7 @@ describe("VS-018: state that somebody has tampered with", () => {
   before(async () => {
     mkdirSync(precious);
     writeFileSync(join(precious, "file"), "keep", { mode: 0o600 });
-    await bed.ok(["create", "--name", "web", ...SMALL, "debian"]);
+    await bed.ok(["create", "--name", "web", "debian"]);
     await bed.ok(["stop", "web"]);
   });
 

@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 let server: Server;
@@ -15,8 +15,8 @@ before(async () => {
   await once(server.listen(0, "127.0.0.1"), "listening");
   await bed.ok(["image", "build", "debian"]);
   await Promise.all([
-    bed.ok(["create", "--name", "open", "--network", "user", ...SMALL, "debian"]),
-    bed.ok(["create", "--name", "shut", "--network", "none", ...SMALL, "debian"]),
+    bed.ok(["create", "--name", "open", "--network", "user", "debian"]),
+    bed.ok(["create", "--name", "shut", "--network", "none", "debian"]),
   ]);
 });
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
@@ -11,7 +11,7 @@ const BOOT_ID = "cat /proc/sys/kernel/random/boot_id";
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
-  await bed.ok(["create", "--name", "web", ...SMALL, "debian"]);
+  await bed.ok(["create", "--name", "web", "debian"]);
 });
 
 /** As by a crash, or by the kernel when memory is short. */
@@ -50,7 +50,7 @@ for (const [how, end] of [
 
 describe("a foreground run when hearthd is killed", () => {
   test("ends with 125 and a clear error; its --rm VM is gone after the next start", async () => {
-    const run = bed.start(["run", "--rm", ...SMALL, "debian", "--", "sh", "-c", "echo ready; sleep 1000"]);
+    const run = bed.start(["run", "--rm", "debian", "--", "sh", "-c", "echo ready; sleep 1000"]);
     await said(run.stdout, /ready/);
     const told = said(run.stderr, /^error: .*\n(.*\n)*hint: /m);
     const exit = once(run, "exit");
@@ -87,7 +87,7 @@ test("a VM whose QEMU died while no hearthd ran is failed, with the reason, and 
 });
 
 test("a VM's lifetime goes on while hearthd is away, and ends on time or at the next start", async () => {
-  await bed.ok(["create", "--name", "short", "--timeout", "6s", ...SMALL, "debian"]);
+  await bed.ok(["create", "--name", "short", "--timeout", "6s", "debian"]);
   await killDaemon();
   await bed.until(async () => (await bed.vm("short")).phase === "stopped");
   await bed.ok(["rm", "short"]);

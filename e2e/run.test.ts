@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { before, describe, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
-const TINY = ["run", "--rm", ...SMALL];
+const RUN = ["run", "--rm"];
 
 before(async () => void (await bed.ok(["image", "build", "debian"])));
 
@@ -20,7 +20,7 @@ test("BG-061: run --rm prints what the command prints and nothing else, and leav
 test("BG-063: stdin, environment, folder and user arrive, both streams and the exit code come back", async () => {
   const script = 'cat; id -un; pwd; echo "$GREETING"; echo to-stderr >&2; exit 42';
   const flags = ["-e", "GREETING=hello  there", "-w", "/tmp", "-u", "nobody", "--quiet"];
-  const words = [...TINY, ...flags, "debian", "--", "sh", "-c", script];
+  const words = [...RUN, ...flags, "debian", "--", "sh", "-c", script];
   const { code, stdout, stderr } = await bed.hearth(words, { stdin: "from the pipe\n" });
   assert.equal(stdout, "from the pipe\nnobody\n/tmp\nhello  there\n");
   assert.equal(stderr, "to-stderr\n");
@@ -38,7 +38,7 @@ test("BG-066: eight parallel runs each end with their own command's code, and le
     [["sh", "-c", "kill -TERM $$"], 128 + 15],
     [["sh", "-c", "kill -KILL $$"], 128 + 9],
   ];
-  const results = await Promise.all(cases.map(([argv]) => bed.hearth([...TINY, "debian", "--", ...argv])));
+  const results = await Promise.all(cases.map(([argv]) => bed.hearth([...RUN, "debian", "--", ...argv])));
   assert.deepEqual(
     results.map(({ code }) => code),
     cases.map(([, code]) => code),
@@ -50,7 +50,7 @@ test("BG-066: eight parallel runs each end with their own command's code, and le
 
 describe("BG-051: --rm leaves nothing", () => {
   test("after Ctrl-C during the boot; the exit code is 130", async () => {
-    const command = bed.start([...TINY, "debian", "--", "true"]);
+    const command = bed.start([...RUN, "debian", "--", "true"]);
     await said(command.stderr, /waiting for the guest/);
     command.kill("SIGINT");
     assert.deepEqual(await once(command, "exit"), [130, null]);
@@ -59,7 +59,7 @@ describe("BG-051: --rm leaves nothing", () => {
 
   test("after Ctrl-C during the command, which gets the signal and whose code comes back", async () => {
     const script = "trap 'echo caught; exit 7' INT; echo ready; while :; do sleep 0.1; done";
-    const command = bed.start([...TINY, "debian", "--", "sh", "-c", script]);
+    const command = bed.start([...RUN, "debian", "--", "sh", "-c", script]);
     await said(command.stdout, /ready/);
     const rest = said(command.stdout, /caught/);
     command.kill("SIGINT");
@@ -69,14 +69,14 @@ describe("BG-051: --rm leaves nothing", () => {
   });
 
   test("after kill -9 of the command line during the command", async () => {
-    const command = bed.start([...TINY, "debian", "--", "sh", "-c", "echo ready; sleep 1000"]);
+    const command = bed.start([...RUN, "debian", "--", "sh", "-c", "echo ready; sleep 1000"]);
     await said(command.stdout, /ready/);
     command.kill("SIGKILL");
     await nothingLeft();
   });
 
   test("after kill -9 of the command line during the boot", async () => {
-    const command = bed.start([...TINY, "debian", "--", "true"]);
+    const command = bed.start([...RUN, "debian", "--", "true"]);
     await said(command.stderr, /waiting for the guest/);
     command.kill("SIGKILL");
     await nothingLeft();
@@ -84,7 +84,7 @@ describe("BG-051: --rm leaves nothing", () => {
 
   test("after the guest has powered itself off under its command", async () => {
     const { code, stderr } = await bed.hearth([
-      ...TINY,
+      ...RUN,
       "debian",
       "--",
       "sh",
@@ -98,9 +98,9 @@ describe("BG-051: --rm leaves nothing", () => {
 });
 
 test("without --rm the VM stays, stopped, and a run -d leaves it running with its command", async () => {
-  await bed.ok(["run", "--name", "stays", ...SMALL, "debian", "--", "touch", "/root/mark"]);
+  await bed.ok(["run", "--name", "stays", "debian", "--", "touch", "/root/mark"]);
   assert.equal((await bed.vm("stays")).phase, "stopped");
-  const name = await bed.ok(["run", "-d", "--name", "goes-on", ...SMALL, "debian", "--", "sleep", "4242"]);
+  const name = await bed.ok(["run", "-d", "--name", "goes-on", "debian", "--", "sleep", "4242"]);
   assert.equal(name, "goes-on\n");
   assert.match(await bed.sh("goes-on", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"), /sleep 4242/);
   await bed.ok(["rm", "-f", "stays", "goes-on"]);
@@ -108,14 +108,14 @@ test("without --rm the VM stays, stopped, and a run -d leaves it running with it
 });
 
 test("--timeout stops the VM when its lifetime is over", async () => {
-  const name = (await bed.ok(["run", "-d", "--timeout", "8s", ...SMALL, "debian"])).trim();
+  const name = (await bed.ok(["run", "-d", "--timeout", "8s", "debian"])).trim();
   await bed.until(async () => (await bed.vm(name)).phase === "stopped");
   assert.equal((await bed.vm(name)).exit?.reason, "asked");
   await bed.ok(["rm", name]);
 });
 
 test("a foreground run that is still busy ends with its VM's lifetime, by SIGTERM", async () => {
-  const { code } = await bed.hearth([...TINY, "--timeout", "8s", "debian", "--", "sleep", "1000"]);
+  const { code } = await bed.hearth([...RUN, "--timeout", "8s", "debian", "--", "sleep", "1000"]);
   assert.equal(code, 128 + 15, "the guest ends what runs before it powers off");
   await nothingLeft();
 });

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { before, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 const GIB = 1024 ** 3;
@@ -14,7 +14,7 @@ const MEMORY_MAX_KB = 128 * 1024;
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
-  await bed.ok(["create", "--name", "box", ...SMALL, "debian"]);
+  await bed.ok(["create", "--name", "box", "debian"]);
 });
 
 test("L5: 1 GiB of stdin reaches the command, and hearthd's memory stays bounded", async () => {

@@ -9,7 +9,7 @@ const BOOT_ID = "cat /proc/sys/kernel/random/boot_id";
 
 before(async () => {
   await bed.ok(["image", "build", "debian-systemd"], { timeoutMs: 600_000 });
-  await bed.ok(["create", "--name", "box", "--init", "systemd", "--memory", "512M", "debian-systemd"]);
+  await bed.ok(["create", "--name", "box", "--init", "systemd", "debian-systemd"]);
 });
 
 test("systemd is PID 1, reaches its target, and nothing of it failed", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Volume } from "#api/wire.ts";
 import { runOrThrow } from "#host/run.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
 
 const bed = new Bed();
 
@@ -33,7 +33,7 @@ test("a missing volume is refused before anything is made, and its sentence name
 
 test("what a VM wrote outlives its removal, clean, and the next VM sees it", async () => {
   await bed.ok(["volume", "create", "data", "--size", "512M"]);
-  const words = [...SMALL, "--volume", "data:/mnt/new/data"];
+  const words = ["--volume", "data:/mnt/new/data"];
   await bed.ok(["run", "--rm", ...words, "debian", "--", "sh", "-c", "echo kept > /mnt/new/data/file"]);
   assert.deepEqual(await bed.vms(), []);
   await assertClean("data");
@@ -44,10 +44,10 @@ test("what a VM wrote outlives its removal, clean, and the next VM sees it", asy
 });
 
 test("one writer, or many readers: the error names the VM, and read-only holds for root in the guest", async () => {
-  await bed.ok(["create", "--name", "writer", ...SMALL, "--volume", "data:/data", "debian"]);
+  await bed.ok(["create", "--name", "writer", "--volume", "data:/data", "debian"]);
   const readers = ["reader-1", "reader-2"];
   for (const name of readers)
-    await bed.ok(["create", "--no-start", "--name", name, ...SMALL, "--volume", "data:/data:ro", "debian"]);
+    await bed.ok(["create", "--no-start", "--name", name, "--volume", "data:/data:ro", "debian"]);
   const writes =
     "echo w > /data/w; mount -o remount,rw /data; echo x > /data/x; dd if=/dev/zero of=/dev/vdc count=1";
   const refused = await bed.hearth(["start", "reader-1"]);
@@ -74,7 +74,7 @@ test("SV-024, L2: after kill -9 of the VMM what was synced is there, once a writ
   await bed.ok(["start", "writer"]);
   await bed.sh("writer", "for n in 1 2 3 4 5; do echo $n > /data/synced-$n; done; sync");
   await bed.ok(["kill", "writer"]);
-  await bed.ok(["create", "--no-start", "--name", "reader", ...SMALL, "--volume", "data:/data:ro", "debian"]);
+  await bed.ok(["create", "--no-start", "--name", "reader", "--volume", "data:/data:ro", "debian"]);
   const half = await bed.hearth(["start", "reader"]);
   assert.equal(half.code, 1);
   assert.match(half.stderr, /volume for \/data cannot be mounted: .*without :ro once/);
@@ -99,7 +99,7 @@ test("--from: modes, symlinks, unicode names and content arrive as they are in t
   await bed.ok(["volume", "create", "site", "--from", tree]);
   const script =
     "cd /site; ./tool; cat link; readlink link; stat -c '%a %n' tool ünï*/file; touch more; df /site >/dev/null";
-  const words = ["run", "--rm", ...SMALL, "--volume", "site:/site", "debian", "--", "sh", "-c", script];
+  const words = ["run", "--rm", "--volume", "site:/site", "debian", "--", "sh", "-c", script];
   assert.equal(await bed.ok(words), "runs\ncontent\nünï 日本/file\n755 tool\n640 ünï 日本/file\n");
   await assertClean("site");
 });
@@ -108,10 +108,7 @@ test("a folder in a volume is another volume's place, in whatever order they are
   await bed.ok(["volume", "create", "inner", "--size", "64M"]);
   const words = ["--volume", "inner:/data/in", "--volume", "data:/data"];
   const script = "mountpoint -q /data/in && echo in > /data/in/f && cat /data/file";
-  assert.equal(
-    await bed.ok(["run", "--rm", ...SMALL, ...words, "debian", "--", "sh", "-c", script]),
-    "kept\n",
-  );
+  assert.equal(await bed.ok(["run", "--rm", ...words, "debian", "--", "sh", "-c", script]), "kept\n");
   for (const name of ["data", "inner"]) await assertClean(name);
 });
 
