@@ -76,7 +76,7 @@ test(
   async () => {
     const bed = new Bed();
     const script = `
-    for name in web other; do hearth ${CREATE} --name $name debian; done
+    for name in web other; do hearth create --name $name debian; done
     hearth --json snapshot create web one; echo "snapshot $?"
     hearth --json fork web; echo "fork $?"
     hearth --json suspend web; echo "suspend $?"
