@@ -77,10 +77,14 @@ describe("QEMU's command line", () => {
     for (const machine of [EMULATED, HARDWARE]) {
       const cpu = (nested: boolean): string =>
         valuesOf(qemuArguments(plan({ nested }), machine), "-cpu")[0] ?? "";
-      assert.match(cpu(false), /,vmx=off,svm=off$/);
+      assert.match(cpu(false), /,vmx=off,svm=off(,|$)/);
       assert.doesNotMatch(cpu(true), /off/);
     }
     assert.deepEqual(valuesOf(qemuArguments(plan({ nested: true }), HARDWARE), "-cpu"), ["host"]);
+  });
+
+  test("tells an emulated guest how long its addresses are, also without SVM", () => {
+    assert.match(valuesOf(qemuArguments(plan(), EMULATED), "-cpu")[0] ?? "", /^max,.*,xlevel=0x80000008$/);
   });
 
   test("keeps guest memory out of the host's page merging and out of core dumps", () => {

@@ -168,6 +168,12 @@ type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string
 const PRIVATE_MEMORY = "mem-merge=off,dump-guest-core=off";
 /** A guest that runs no VMs does not reach the code of KVM's nesting; both `host` and `max` would offer it. */
 const NO_NESTING = "vmx=off,svm=off";
+/**
+ * Without SVM, QEMU 7.2 announces so few of an emulated CPU's functions that the guest cannot read how long its addresses
+ * are (function 0x80000008). Debian's kernel 6.1 then takes its own for invalid: /proc/self/mounts shows x's for names,
+ * and systemd believes that none of its mounts succeeded.
+ */
+const ADDRESS_SIZES = "xlevel=0x80000008";
 
 function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const memory = memoryArguments(plan.memoryBytes, machine.memory);
@@ -184,7 +190,7 @@ function machineArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-M", `microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=${MEMORY_ID},${PRIVATE_MEMORY}`],
     ["-bios", machine.firmware.qboot],
     ["-accel", acceleratorOf(machine)],
-    ["-cpu", `${machine.accel === "kvm" ? "host" : "max"},${NO_NESTING}`],
+    ["-cpu", machine.accel === "kvm" ? `host,${NO_NESTING}` : `max,${NO_NESTING},${ADDRESS_SIZES}`],
     size,
     ["-global", "virtio-mmio.force-legacy=false"],
   ].flat();
