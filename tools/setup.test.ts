@@ -67,7 +67,9 @@ async function call(
   env: Record<string, string> = {},
 ): Promise<Called> {
   const path = `${join(scratch, "bin")}:${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`;
-  const environment = { PATH: path, HEARTH_HOME: join(scratch, "home"), ...env };
+  // Whatever Debian this host is.
+  const etc = { HEARTH_SETUP_ETC: join(scratch, "etc") };
+  const environment = { PATH: path, HEARTH_HOME: join(scratch, "home"), ...etc, ...env };
   const options = {
     env: environment,
     cwd: scratch,
@@ -199,4 +201,156 @@ test("a changed source of the agent is noticed", async () => {
   const refused = await hearth(["run", "debian"], { HEARTH_SETUP: "no" });
   assert.equal(refused.code, 125);
   assert.match(refused.stderr, /tools\/build-agent\.sh/);
+});
+
+/** Programs that set-up looks for, and that only have to be there. */
+const TOOLS = [
+  "qemu-img",
+  "mmdebstrap",
+  "mke2fs",
+  "xz",
+  "zstd",
+  "cpio",
+  "depmod",
+  "newuidmap",
+  "bwrap",
+  "git",
+];
+/** What apt was asked for goes to a file; what it installs is a QEMU whose version is in another. */
+const FAKE_APT = `#!/bin/sh
+here=$(dirname "$0")
+case "$*" in
+  *indextargets*) cat "$here/targets" ;;
+  *update*) echo update >> "$here/apt-calls"; [ ! -e "$here/no-backports" ] ;;
+  *install*) echo "\${*##*--no-install-recommends }" >> "$here/apt-calls"; cp "$here/qemu-to-come" "$here/qemu-version" ;;
+esac
+`;
+const PIN = "apt/preferences.d/hearth-qemu";
+const LIST = "apt/sources.list.d/hearth-backports.list";
+
+/** A Debian with this QEMU, and one that comes with the next installation. */
+async function pretendDebian(codename: string, qemu: string, toCome = "10.0.2"): Promise<string> {
+  const bin = join(scratch, "bin");
+  const etc = join(scratch, "etc");
+  const program = async (name: string, script: string): Promise<void> => {
+    await writeFile(join(bin, name), script);
+    await chmod(join(bin, name), 0o755);
+  };
+  for (const name of TOOLS) await program(name, "#!/bin/sh\n");
+  for (const name of ["qemu-system-x86_64", "qemu-system-aarch64"])
+    await program(name, `#!/bin/sh\necho "QEMU emulator version $(cat ${join(bin, "qemu-version")})"\n`);
+  await program("apt-get", FAKE_APT);
+  await program("id", "#!/bin/sh\necho 1000\n");
+  await program("sudo", '#!/bin/sh\n[ "$1" != -n ] || shift\nexec "$@"\n');
+  await program("python3", "#!/bin/sh\n");
+  await program("go", "#!/bin/sh\necho go version go99.0 linux\n");
+  await writeFile(join(checkout, "tools/build-agent.sh"), "");
+  await writeFile(join(bin, "targets"), "bookworm main http://mirror.example/debian/\n");
+  await writeFile(join(bin, "qemu-version"), qemu);
+  await writeFile(join(bin, "qemu-to-come"), toCome);
+  await mkdir(etc);
+  await writeFile(join(etc, "os-release"), `ID=debian\nVERSION_CODENAME=${codename}\n`);
+  return etc;
+}
+
+function setUp(etc: string, env: Record<string, string> = {}): Promise<Called> {
+  return call("sh", [join(checkout, "tools/setup.sh"), "all"], { HEARTH_SETUP_ETC: etc, ...env });
+}
+
+async function aptCalls(): Promise<string> {
+  return readFile(join(scratch, "bin/apt-calls"), "utf8").catch(() => "");
+}
+
+test("on Debian 12 QEMU comes from backports, which is named first, and nothing else may come from there", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  const { code, stderr } = await setUp(etc);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /^hearth set-up: installing QEMU from bookworm-backports.*HEARTH_SETUP_BACKPORTS=no/m);
+  const source = await readFile(join(etc, LIST), "utf8");
+  assert.match(
+    source,
+    /^deb (\[signed-by=\S+\] )?http:\/\/mirror\.example\/debian\/ bookworm-backports main\n$/,
+  );
+  const pin = await readFile(join(etc, PIN), "utf8");
+  assert.match(pin, /^Package: src:qemu src:seabios\nPin: release n=bookworm-backports\nPin-Priority: 990$/m);
+  assert.match(pin, /^Package: \*\nPin: release n=bookworm-backports\nPin-Priority: -1$/m);
+  assert.match(await aptCalls(), /^update\nqemu-system-(x86|arm) qemu-utils\n$/);
+  await rm(join(checkout, ".setup/all"));
+  await setUp(etc);
+  assert.doesNotMatch(await aptCalls(), /(qemu[^]*){3}/, "a second set-up has nothing to do");
+});
+
+test("a set-up that was interrupted after it had added backports still bars all else from there", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  await setUp(etc);
+  await rm(join(etc, PIN));
+  await rm(join(checkout, ".setup/all"));
+  await writeFile(join(scratch, "bin/qemu-version"), "7.2.22");
+  const targets = ["bookworm", "bookworm-backports"].map(
+    (name) => `${name} main http://mirror.example/debian/\n`,
+  );
+  await writeFile(join(scratch, "bin/targets"), targets.join(""));
+  await setUp(etc);
+  assert.match(await readFile(join(etc, PIN), "utf8"), /^Pin-Priority: -1$/m);
+});
+
+test("where the administrator has backports, only QEMU is pinned, and no source is added", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  await writeFile(join(scratch, "bin/targets"), "bookworm-backports main http://mirror.example/debian/\n");
+  assert.equal((await setUp(etc)).code, 0);
+  await assert.rejects(readFile(join(etc, LIST)), { code: "ENOENT" });
+  assert.doesNotMatch(await readFile(join(etc, PIN), "utf8"), /-1/);
+});
+
+for (const [title, codename, qemu, env] of [
+  ["HEARTH_SETUP_BACKPORTS=no", "bookworm", "7.2.22", { HEARTH_SETUP_BACKPORTS: "no" }],
+  ["a QEMU that is new enough", "bookworm", "8.2.0", {}],
+  ["another Debian", "trixie", "7.2.22", {}],
+] as const) {
+  test(`with ${title} nothing comes from backports`, async () => {
+    const etc = await pretendDebian(codename, qemu);
+    const { code, stderr } = await setUp(etc, env);
+    assert.equal(code, 0, stderr);
+    assert.doesNotMatch(stderr, /backports/);
+    assert.equal(await aptCalls(), "");
+    await assert.rejects(readFile(join(etc, PIN)), { code: "ENOENT" });
+  });
+}
+
+test("a mirror without backports leaves apt as it was, and set-up goes on with Debian 12's QEMU", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  await writeFile(join(scratch, "bin/no-backports"), "");
+  const { code, stderr } = await setUp(etc);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /no bookworm-backports that can be verified.*uses Debian 12's own QEMU/);
+  for (const path of [PIN, LIST]) await assert.rejects(readFile(join(etc, path)), { code: "ENOENT" });
+});
+
+test("without root, Debian 12's QEMU stays, and set-up says so", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  await writeFile(join(scratch, "bin/sudo"), "#!/bin/sh\nexit 1\n");
+  const { code, stderr } = await setUp(etc);
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /neither root nor sudo/);
+  assert.equal(await aptCalls(), "");
+});
+
+test("with HEARTH_SETUP=no the commands for backports are printed, and they make the same files", async () => {
+  const etc = await pretendDebian("bookworm", "7.2.22");
+  const { code, stderr } = await setUp(etc, { HEARTH_SETUP: "no" });
+  assert.equal(code, 1);
+  assert.equal(await aptCalls(), "");
+  const commands = stderr.split("\n").filter((line) => / tee | apt-get /.test(line));
+  await mkdir(join(etc, "apt/preferences.d"), { recursive: true });
+  await mkdir(join(etc, "apt/sources.list.d"));
+  for (const command of commands) assert.equal((await call("sh", ["-c", command])).code, 0, command);
+  const printed = await Promise.all([PIN, LIST].map((path) => readFile(join(etc, path), "utf8")));
+  assert.match(await aptCalls(), /^update\nqemu-system-(x86|arm) qemu-utils\n$/);
+  await rm(join(etc, "apt"), { recursive: true });
+  await writeFile(join(scratch, "bin/qemu-version"), "7.2.22");
+  assert.equal((await setUp(etc)).code, 0);
+  const made = await Promise.all(
+    [PIN, LIST].map((path) => readFile(join(etc, path), "utf8").catch(() => "")),
+  );
+  assert.deepEqual(made, printed);
 });
