@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -278,7 +279,7 @@ describe("over a real connection", { timeout: 30_000 }, () => {
       },
     });
     const guests = {
-      patience: { ...SHORT, connectMs: 5_000 },
+      patience: { ...SHORT, connectMs: 5_000, answerMs: 300 }, // The connection is a part of it.
       waitFor: (address: { agentSocket: string }, deadlineMs: number, signal: AbortSignal) =>
         reachAgent(address, { deadlineMs }, signal),
     };
@@ -298,11 +299,11 @@ describe("over a real connection", { timeout: 30_000 }, () => {
     const guest = await attachment.watchedGuest(() => true, never);
     await assert.rejects(runInGuest(guest, ["true"], { signal: never }), UNREACHABLE);
     await attachment.guest(never);
-    // Two for the call, one for the command, and the one that is there now.
-    assert.deepEqual(
-      agent.connections.map(({ destroyed }) => destroyed),
-      [true, true, true, false],
-    );
+    // At least one for the call, one for the command, and the one that is there now.
+    const [last, ...before] = agent.connections.toReversed();
+    assert.ok(before.length >= 2, `${before.length}`);
+    for (const socket of before) if (!socket.destroyed) await once(socket, "close");
+    assert.equal(last?.destroyed, false);
   });
 
   test("hearthd's patience with a frozen guest is longer than the guest stays frozen by itself", () => {
