@@ -158,7 +158,7 @@ export class Bed {
   /** The hearthd that runs now. */
   daemon(): ProcessRef | undefined {
     for (const { pid, argv } of listCommands()) {
-      if (argv.some((word) => word.endsWith("/hearthd.ts") || word.endsWith("/crashing-hearthd.ts"))) {
+      if (argv.some((word) => /[/-]hearthd\.ts$/.test(word))) {
         const ref = findProcess(pid);
         if (ref !== undefined && environmentOf(pid).includes(`XDG_STATE_HOME=${this.env["XDG_STATE_HOME"]}`))
           return ref;

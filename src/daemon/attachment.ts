@@ -94,6 +94,14 @@ export class Attachment {
     this.connectGuest();
   }
 
+  /** Closes the connection and makes no new one: the caller reaches for the agent and keeps what it gets. */
+  releaseGuest(): void {
+    const guest = this.#connected;
+    this.#connected = undefined;
+    this.#guest = undefined;
+    guest?.close();
+  }
+
   /** The connection as it is now, without waiting. */
   get connectedGuest(): Guest | undefined {
     return this.#connected;

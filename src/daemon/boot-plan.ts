@@ -41,6 +41,8 @@ export async function bootPlan(
       `hearth.init=${spec.init}`,
       `hearth.vm=${vm.name}`,
       ...modules,
+      // For an image without a machine id: systemd makes one up before any program of the guest could write this one.
+      ...(spec.init === "systemd" ? [`systemd.machine_id=${machineId(vm.id)}`] : []),
       ...spec.bootArgs,
     ],
     disks,

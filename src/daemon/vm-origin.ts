@@ -90,6 +90,9 @@ export async function templateShape(
   signal: AbortSignal,
 ): Promise<{ readonly shape: Shape; readonly snapshots: SnapshotFeatures } | undefined> {
   if (!host.config.warm.enabled) return undefined;
+  // The services of a template run already when its volumes are mounted, and have opened what lies below them.
+  if (spec.init === "systemd" && (spec.volumes.length > 0 || (spec.blanks ?? []).length > 0))
+    return undefined;
   const { snapshots } = await driver.features(signal);
   if (snapshots === undefined) return undefined;
   const shape = await shapeOf(host, { spec, imageDigest }, driver.name, snapshots, signal);

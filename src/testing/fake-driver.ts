@@ -47,6 +47,8 @@ export type FakeGuestState = {
   /** Who it believes to be. */
   hostname: string;
   machineId: string;
+  /** Its own init, of a guest that has one: it starts when the host has configured the guest and left. */
+  init: "none" | "starts" | "runs";
   /** Whether its processes are held. */
   frozen: boolean;
   /** What was mixed into its random generator last. */
@@ -121,7 +123,8 @@ export class FakeVmms {
 }
 
 function booted(plan: BootPlan): Kept {
-  const guest = { hostname: "", machineId: "", frozen: false, written: writtenOn({ plan }), entropy: "" };
+  const written = writtenOn({ plan });
+  const guest = { hostname: "", machineId: "", init: "none" as const, frozen: false, written, entropy: "" };
   return { count: 0, memoryBytes: plan.memoryBytes, guest };
 }
 

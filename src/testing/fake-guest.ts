@@ -12,6 +12,8 @@ import type { Life } from "#testing/life.ts";
 export type GuestFaults = {
   /** So many tries to reach an agent fail. */
   unreachable?: number;
+  /** The same for the agent of a guest whose own init runs. */
+  unreachableAfterInit?: number;
   freezeError?: Error | undefined;
   thawError?: Error | undefined;
   configureError?: Error | undefined;
@@ -66,7 +68,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
         throw new HearthError("agent.failed", "The guest's memory does not fit its disk.");
       Object.assign(guest, { hostname, machineId, entropy: entropy.join(), frozen: false });
       life.did("guest.configure");
-      return { warnings: faults.warnings ?? [], initFollows: false };
+      return { warnings: faults.warnings ?? [], initFollows: initFollows(vmm) };
     },
     ...streams(call, answers, faults),
     freeze: async ({ flush }, signal) => {
@@ -90,7 +92,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
       vmms.end(call("shutdown"), { reason: "guest", code: 0, atMs: Date.now() });
       life.did("guest.shutdown");
     },
-    close: () => closed.resolve(undefined),
+    close: () => hangUp(vmmAt(vmms, address), closed.resolve),
     closed: closed.promise,
   };
   return part as Guest;
@@ -121,7 +123,9 @@ function streams(
     exec: async function* (spec, _io, signal) {
       await answers(signal);
       if (faults.neverStarts === true) await untilAborted(signal);
-      const { guest } = call(`exec ${spec.argv.join(" ")}`);
+      const { guest, plan } = call(`exec ${spec.argv.join(" ")}`);
+      if (plan.init === "systemd" && guest.init !== "runs")
+        throw new HearthError("agent.failed", "The guest's init has not started yet.");
       if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
       const code = faults.exitCode ?? 0;
       delete faults.exitCode;
@@ -148,6 +152,24 @@ function answeringVmm(vmms: FakeVmms, address: AgentAddress): FakeVmm {
   const vmm = vmmAt(vmms, address);
   if (vmm?.phase === "running") return vmm;
   throw unreachable();
+}
+
+/** Whether this guest's own init starts when the host has left. */
+function initFollows({ plan, guest }: FakeVmm): boolean {
+  if (plan.init !== "systemd" || guest.init !== "none") return false;
+  guest.init = "starts";
+  return true;
+}
+
+/** The host closes a connection. */
+function hangUp(vmm: FakeVmm | undefined, closed: (error: undefined) => void): void {
+  closed(undefined);
+  if (vmm?.guest.init === "starts") vmm.guest.init = "runs";
+}
+
+/** Whether this guest's own init has started. */
+export function initRuns(vmms: FakeVmms, address: AgentAddress): boolean {
+  return vmmAt(vmms, address)?.guest.init === "runs";
 }
 
 /** A guest whose vCPUs are halted answers when they go on. */

@@ -23,7 +23,7 @@ import { Volumes } from "#storage/volumes.ts";
 import { fakeDisks } from "#testing/fake-disks.ts";
 import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
 import type { FakeVmm } from "#testing/fake-driver.ts";
-import { fakeGuest, untilAborted, untilItAnswers } from "#testing/fake-guest.ts";
+import { fakeGuest, initRuns, untilAborted, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 import { Life, mortal } from "#testing/life.ts";
@@ -152,7 +152,7 @@ export class FakeHost implements Host {
   random = (bytes: number): Uint8Array => randomBytes(bytes);
 
   readonly images = {
-    ensure: async () => ({ digest: FAKE_DIGEST, inits: ["agent"] }),
+    ensure: async () => ({ digest: FAKE_DIGEST, inits: ["agent", "systemd"] }),
     bootSet: async () => ({
       ...this.bootFiles,
       kernel: "/kernel",
@@ -184,6 +184,10 @@ export class FakeHost implements Host {
       await untilItAnswers(this.machine.vmms, address, inTime);
       if (this.guestFaults.silent === "guest") await untilAborted(inTime);
       delete this.guestFaults.silent; // The connections before this one stay silent.
+      if ((this.guestFaults.unreachableAfterInit ?? 0) > 0 && initRuns(this.machine.vmms, address)) {
+        this.guestFaults.unreachableAfterInit = (this.guestFaults.unreachableAfterInit ?? 0) - 1;
+        throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
+      }
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest's agent does not answer.");

@@ -1,6 +1,7 @@
 // hearth-agent is Hearth's end inside of a guest. It runs as:
 //
-//	/init of the initramfs, PID 1       boots the guest, then serves the host
+//	/init of the initramfs, PID 1       boots the guest, then serves the host; under an init of the image's own it
+//	                                    does so until the guest is configured, and then executes that init
 //	hearth-agent --service              a service of the image's own init
 //	hearth-agent --listen unix:PATH     on the host, for tests: serves a socket and leaves the machine alone
 //	hearth-agent --version
@@ -65,6 +66,9 @@ func runInit() {
 	power.HasSwitch = booted.Options.Off != "restart"
 	if err != nil {
 		giveUp(booted.Console, err)
+	}
+	if booted.Options.Init == "systemd" {
+		giveUp(booted.Console, startInit(booted))
 	}
 	logger := log.New(booted.Console, "hearth: ", 0)
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)

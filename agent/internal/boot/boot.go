@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Booted is a guest whose PID 1 is the agent.
+// Booted is a guest whose PID 1 is the agent: for good, or until the host has configured the guest and ExecInit leaves
+// PID 1 to the image's own init.
 type Booted struct {
 	Options Options
 	Console *Console
@@ -17,8 +18,7 @@ type Booted struct {
 // What programs may open; Linux' own default is 1024, and 4096 at most, which no distribution leaves.
 var openFiles = syscall.Rlimit{Cur: 65536, Max: 524288}
 
-// Run boots. It does not return when the image's own init takes over. After an error the console has the
-// sentence already, and nothing is left to do but to turn the power off.
+// Run boots. After an error the console has the sentence already, and nothing is left to do but to turn the power off.
 func Run() (Booted, error) {
 	unix.Umask(0o022)
 	if err := mountAll(earlyMounts); err != nil {
@@ -39,6 +39,9 @@ func Run() (Booted, error) {
 		if booted.Disks, err = enterRoot(booted.Console, options); err != nil {
 			return booted, err
 		}
+	}
+	if options.Init == "systemd" {
+		return booted, nil // Its init does the rest, once it starts.
 	}
 	if err := mountAll([]mount{runMount}); err != nil {
 		return booted, err
@@ -70,7 +73,7 @@ func enterRoot(console *Console, options Options) ([]string, error) {
 	}
 	console.Stage("rooted")
 	if options.Init == "systemd" {
-		return nil, execInit(console, self)
+		return nil, prepareInit(self)
 	}
 	return []string{disk}, nil
 }

@@ -12,6 +12,7 @@ func TestTheCommandLineGivesOptions(t *testing.T) {
 		"console=ttyS0 quiet -- x":           {Root: "overlay", Init: "agent", Channel: "port", Off: "power"},
 		"a hearth.root=none hearth.vm=web-1": {Root: "none", Init: "agent", VM: "web-1", Channel: "port", Off: "power"},
 		"hearth.channel=vsock hearth.off=restart hearth.modules=/dev/vdc": {Root: "overlay", Init: "agent", Channel: "vsock", Off: "restart", Modules: "/dev/vdc"},
+		"systemd.machine_id=ab hearth.init=systemd":                       {Root: "overlay", Init: "systemd", Channel: "port", Off: "power", MachineID: "ab"},
 		"hearth.init=systemd\thearth.other=1":                             {Root: "overlay", Init: "systemd", Channel: "port", Off: "power"},
 	} {
 		if got, err := ParseCommandLine(line); err != nil || got != want {

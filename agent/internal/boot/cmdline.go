@@ -1,7 +1,8 @@
 // Package boot brings a guest from its initramfs to a root file system with everything that programs expect.
 //
 //	kernel ─► /init (the agent) ─► modules ─► disks ─► overlay ─► switch root ─┬─► agent stays PID 1
-//	                                 └── hearth.root=none: stays in there      └─► image's init, agent as a service
+//	                                 └── hearth.root=none: stays in there      └─► the host configures the guest
+//	                                                                               └─► image's init, agent as a service
 //
 // Every step that fails says so on the console and turns the power off: a guest never hangs silently.
 package boot
@@ -22,6 +23,8 @@ type Options struct {
 	Off string
 	// The device with the kernel's modules, or nothing.
 	Modules string
+	// MachineID is systemd's to use in an image that has none, or nothing.
+	MachineID string
 }
 
 // ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
@@ -42,6 +45,8 @@ func ParseCommandLine(line string) (Options, error) {
 			options.Off = value
 		case "hearth.modules":
 			options.Modules = value
+		case "systemd.machine_id":
+			options.MachineID = value
 		}
 	}
 	if options.Root != "overlay" && options.Root != "none" {

@@ -39,9 +39,8 @@ StandardError=kmsg
 // openSelf has to come before the initramfs is emptied.
 func openSelf() (*os.File, error) { return os.Open("/proc/self/exe") }
 
-// execInit leaves PID 1 to the image's own init, with the agent as one of its services. It returns only to
-// fail.
-func execInit(console *Console, self *os.File) error {
+// prepareInit makes everything ready for the image's own init, with the agent as one of its services.
+func prepareInit(self *os.File) error {
 	if _, err := os.Stat(imageInit); err != nil {
 		return fmt.Errorf("the image has no %s of its own, which hearth.init=systemd needs: %w", imageInit, err)
 	}
@@ -51,7 +50,12 @@ func execInit(console *Console, self *os.File) error {
 	if err := installService(self); err != nil {
 		return fmt.Errorf("install the agent as a service: %w", err)
 	}
-	console.Stage("init")
+	return nil
+}
+
+// ExecInit leaves PID 1 to the image's own init. It returns only to fail.
+func (b Booted) ExecInit() error {
+	b.Console.Stage("init")
 	err := syscall.Exec(imageInit, []string{imageInit}, []string{"TERM=linux"})
 	return fmt.Errorf("execute %s: %w", imageInit, err)
 }

@@ -72,3 +72,28 @@ func TestAListenerThatIsBrokenEndsTheServer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAfterTheLastConnectionNoOtherIsServed(t *testing.T) {
+	listener := newListener(t, 0, nil)
+	server := NewServer(http.NewServeMux(), log.New(io.Discard, "", 0))
+	var last atomic.Bool
+	server.Last = last.Load
+	ended := make(chan error, 1)
+	go func() { ended <- server.Listen(context.Background(), listener) }()
+	for _, isLast := range []bool{false, true} {
+		conn := say(t, listener)
+		if _, err := io.WriteString(conn, preface); err != nil {
+			t.Fatal(err)
+		}
+		last.Store(isLast)
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended while the host was there: %v", err)
+		default:
+		}
+		conn.Close()
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

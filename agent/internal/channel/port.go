@@ -75,7 +75,7 @@ func openPortAt(path string) (*Port, error) {
 	return &Port{File: os.NewFile(uintptr(fd), path), fd: fd, events: events}, nil
 }
 
-// ServePort serves the port for as long as it exists.
+// ServePort serves the port for as long as it exists, or until its last connection has ended.
 func (s *Server) ServePort(p *Port) error {
 	for first := true; ; first = false {
 		if err := p.waitForHost(); err != nil {
@@ -88,7 +88,10 @@ func (s *Server) ServePort(p *Port) error {
 		}
 		// A read of a port without a host is at its end at once; that is how a host that left shows.
 		err := s.Serve(p)
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}

@@ -27,6 +27,8 @@ type Server struct {
 	handler http.Handler
 	http2   *http2.Server
 	base    *http.Server
+	// Last says that the connection that has just ended was the last one to serve. Undefined, there is none.
+	Last func() bool
 }
 
 // NewServer makes a server for the handler. What goes wrong inside of HTTP/2 is written to log.
@@ -44,7 +46,7 @@ func NewServer(handler http.Handler, log *log.Logger) *Server {
 }
 
 // Serve handles one connection after the other on raw, until the stream ends. Every connection begins with a
-// handshake. When one ends, the contexts of its requests are cancelled.
+// handshake. When one ends, the contexts of its requests are cancelled. Returns nil after the last one.
 func (s *Server) Serve(raw net.Conn) error {
 	var pending []byte
 	for {
@@ -57,6 +59,9 @@ func (s *Server) Serve(raw net.Conn) error {
 		}
 		s.http2.ServeConn(conn, &http2.ServeConnOpts{Handler: s.handler, BaseConfig: s.base})
 		pending = conn.finish()
+		if s.Last != nil && s.Last() {
+			return nil
+		}
 	}
 }
 
@@ -66,7 +71,7 @@ const (
 	lastAcceptPause  = time.Second
 )
 
-// Listen serves every connection to a listener, each on its own. Ends with ctx.
+// Listen serves every connection to a listener, each on its own. Ends with ctx, and after the last connection.
 func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
@@ -89,7 +94,11 @@ func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 		pause = firstAcceptPause
 		go func() {
 			defer raw.Close()
-			if err := s.Serve(raw); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			err := s.Serve(raw)
+			if err == nil {
+				listener.Close()
+			}
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.base.ErrorLog.Printf("channel: %v", err)
 			}
 		}()

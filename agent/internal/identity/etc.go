@@ -61,6 +61,10 @@ func (g Guest) writeMachineID(id string) error {
 		return err
 	}
 	have := string(bytes.TrimSpace(old))
+	isFirstBoot := err != nil || have == "uninitialized"
+	if isFirstBoot && id != "" && id == g.InitsMachineID {
+		return nil
+	}
 	if id == "" {
 		if have != "" && have != "uninitialized" {
 			return nil

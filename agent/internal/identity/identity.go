@@ -32,6 +32,9 @@ type Guest struct {
 	Root   string // Of the files in /etc; "/" in a guest.
 	Kernel Kernel
 	Keys   HostKeys
+	// InitsMachineID is what the image's init, which has not started, writes itself where there is no machine id: it
+	// takes the missing file for its first boot (machine-id(5)), which it is. Empty: it writes none.
+	InitsMachineID string
 }
 
 // HostKeys are those of the guest's SSH server; see hostkeys.Keys.

@@ -152,6 +152,28 @@ func TestAnImageWithoutAMachineIDGetsOneAndAnotherKeepsIts(t *testing.T) {
 	}
 }
 
+func TestTheFirstBootOfAnImageIsLeftToItsInit(t *testing.T) {
+	for _, c := range []struct{ old, given, want string }{
+		{"uninitialized\n", full.MachineID, "uninitialized\n"},
+		{"uninitialized\n", "another", full.MachineID + "\n"},
+		{"", full.MachineID, full.MachineID + "\n"}, // An empty file means that this is not the first boot.
+		{strings.Repeat("c", 32) + "\n", full.MachineID, full.MachineID + "\n"},
+	} {
+		g, _ := newGuest(t, map[string]string{"machine-id": c.old})
+		g.InitsMachineID = c.given
+		g.Configure(context.Background(), full)
+		if got := g.read(t, "machine-id"); got != c.want {
+			t.Errorf("%q became %q", c.old, got)
+		}
+	}
+	g, _ := newGuest(t, nil)
+	g.InitsMachineID = full.MachineID
+	g.Configure(context.Background(), full)
+	if _, err := os.Stat(g.etc("machine-id")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a machine id was made in place of the init: %v", err)
+	}
+}
+
 func TestASymlinkInEtcIsReplacedAndNotWrittenThrough(t *testing.T) {
 	g, _ := newGuest(t, map[string]string{"target": "safe"})
 	if err := os.Symlink("target", g.etc("resolv.conf")); err != nil {

@@ -48,6 +48,8 @@ type Service struct {
 	Machine Machine
 	// InitFollows says that the image's init is executed once the guest is configured and the host has left.
 	InitFollows bool
+	// OnConfigured is told of each Configure that has succeeded, before it is answered; may be nil.
+	OnConfigured func()
 
 	configured atomic.Bool
 	streams    streams
@@ -106,6 +108,9 @@ func (s *Service) Configure(
 		return nil, failure(err)
 	}
 	s.configured.Store(true)
+	if s.OnConfigured != nil {
+		s.OnConfigured()
+	}
 	answer := &agentv1.ConfigureResponse{Warnings: outcome.Warnings, InitFollows: s.InitFollows}
 	return connect.NewResponse(answer), nil
 }

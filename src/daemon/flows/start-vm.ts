@@ -6,6 +6,7 @@ import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { logWarnings } from "#daemon/guest-warnings.ts";
 import type { Host } from "#daemon/host.ts";
+import type { Configured } from "#guest/agent-client.ts";
 import { consoleEnd } from "#daemon/log-tail.ts";
 import type { Origin, VmOrigin } from "#daemon/vm-origin.ts";
 import { checkParts } from "#daemon/snapshot-files.ts";
@@ -54,6 +55,8 @@ export type Start = {
   attachment?: Attachment;
   /** Its guest may have written to its disk. */
   mayHaveRun?: boolean;
+  /** A guest that began with another one's disk was made this VM before its init started. */
+  hasOwnIdentity?: boolean;
   /** What its guest could not do of its identity. */
   guestWarnings?: readonly string[];
   /** A template that did not work. */
@@ -115,7 +118,8 @@ export const START_VM: Flow<StartContext> = {
       // A guest that goes on as somebody else got it already: one that does not take it is booted instead.
       run: async ({ host, start }) => {
         const { memory, disk } = need(start);
-        if (memory === undefined) await giveIdentity(host, need(start), typeof disk === "object");
+        const isAnother = typeof disk === "object" && start?.hasOwnIdentity !== true;
+        if (memory === undefined) await giveIdentity(host, need(start), isAnother);
       },
     },
     {
@@ -169,15 +173,16 @@ async function flattenUnlessLayered(
 }
 
 /** @throws HearthError `vm.identity_failed` for a restored guest, which must not run then: the caller ends its VMM. */
-async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<void> {
+async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<Configured | undefined> {
   const { vm, attachment, signal } = start;
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
   const guest = await attachment?.guest(inTime);
-  if (guest === undefined) return;
+  if (guest === undefined) return undefined;
   try {
-    const { warnings } = await guest.configure(await guestIdentity(host, vm, restored, signal), inTime);
-    logWarnings(host, vm.id, warnings);
-    start.guestWarnings = warnings;
+    const configured = await guest.configure(await guestIdentity(host, vm, restored, signal), inTime);
+    logWarnings(host, vm.id, configured.warnings);
+    start.guestWarnings = configured.warnings;
+    return configured;
   } catch (error) {
     throw identityError(vm, toHearthError(error));
   }
@@ -263,7 +268,8 @@ async function bootCold(host: Host, start: Start): Promise<void> {
   const features = await driver.features(signal);
   for (let attempt = 0; ; attempt++) {
     try {
-      return await startVmm(host, start, "starting the VMM", (plan) => driver.boot(plan, onProgress, signal));
+      await startVmm(host, start, "starting the VMM", (plan) => driver.boot(plan, onProgress, signal));
+      return await startInit(host, start);
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
@@ -294,6 +300,27 @@ async function startVmm(
   const attachment = start.attach(await run(plan));
   start.attachment = attachment;
   onProgress({ stage: "boot", text: "waiting for the guest" });
+  await awaitGuest(host, attachment, agentMs, signal);
+}
+
+/**
+ * Has the guest's own init started, where it has one. The agent answers before that init runs, and starts it when the
+ * guest has its identity and its volumes, so that no service runs without them; the agent that answers next is one of
+ * its services. An agent of an older hearthd is that from the start.
+ */
+async function startInit(host: Host, start: Start): Promise<void> {
+  const { vm, driver, disk, attachment, onProgress, signal } = start;
+  if (vm.spec.init !== "systemd" || attachment === undefined) return;
+  const { agentDeadlineMs } = await driver.features(signal);
+  const configured = await giveIdentity(host, start, typeof disk === "object");
+  if (configured?.initFollows !== true) return;
+  start.hasOwnIdentity = true;
+  onProgress({ stage: "boot", text: "starting the guest's init" });
+  attachment.releaseGuest();
+  await awaitGuest(host, attachment, agentDeadlineMs, signal);
+}
+
+async function awaitGuest(host: Host, attachment: Attachment, agentMs: number, signal: AbortSignal) {
   // The VMM's own end is the sooner and better reason than a deadline.
   const ended = new AbortController();
   void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
