@@ -5,6 +5,7 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { endProcess } from "#host/process-end.ts";
 import { Bed, SMALL } from "./bed.ts";
 import { lostByPowerCut, parseTrace, TRACED } from "./file-trace.ts";
 import type { FileEvent } from "./file-trace.ts";
@@ -34,7 +35,12 @@ before(async () => {
   await bed.until(() => existsSync(join(bed.folders.run, "hearthd.sock")));
 });
 
-after(() => traced?.kill());
+/** The tracer has the words of a hearthd, too, and lets it live when it ends. */
+after(async () => {
+  traced?.kill();
+  for (let left = bed.daemon(); left !== undefined; left = bed.daemon())
+    await endProcess(left, 0, AbortSignal.timeout(30_000));
+});
 
 /** All events so far. */
 function eventsSoFar(): FileEvent[] {
