@@ -95,12 +95,12 @@ for (let round = 1; round <= RESTARTS; round += 1) {
   });
 }
 
-test("name, machine id and volume were there before any service started, and nothing failed", async () => {
+test("name and machine id were there before the first service started, and nothing failed", async () => {
   await bed.ok(["start", "box"]);
   assert.equal(await bed.sh("box", "systemctl is-system-running --wait"), "running\n");
   const id = await bed.sh("box", "cat /etc/machine-id");
   assert.equal(
-    await bed.sh("box", "ls /run/log/journal /var/log/journal 2>/dev/null | grep -x '[0-9a-f]*'"),
+    await bed.sh("box", "ls /run/log/journal /var/log/journal 2>/dev/null | grep -xE '[0-9a-f]{32}'"),
     id,
   );
   const names = await bed.sh(
@@ -108,11 +108,4 @@ test("name, machine id and volume were there before any service started, and not
     'journalctl -b -o json --no-pager | grep -o \'"_HOSTNAME":"[^"]*"\' | sort -u',
   );
   assert.equal(names, '"_HOSTNAME":"box"\n');
-  const mount = "systemctl show -P ActiveEnterTimestampMonotonic";
-  const [volume = 0, local = 0] = (
-    await bed.sh("box", `${mount} var-lib-redis.mount; ${mount} local-fs.target`)
-  )
-    .split("\n")
-    .map(Number);
-  assert.ok(volume > 0 && volume <= local, `the volume at ${volume} us, local-fs.target at ${local} us`);
 });
