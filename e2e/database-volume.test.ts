@@ -56,7 +56,7 @@ async function becomeSlow(): Promise<void> {
   assert.deepEqual(await once(createInterface(daemon.stdout), "line"), ["ready"]);
 }
 
-/** What the guest's own disk has in the folder on which the volume is mounted. */
+/** Lists the directory of the guest's own disk on which the volume is mounted. */
 function belowTheVolume(): Promise<string> {
   return bed.sh(
     "box",

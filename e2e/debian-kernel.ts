@@ -6,7 +6,7 @@ import { runOrThrow } from "#host/run.ts";
 const FOLDER = join(import.meta.dirname, "../build/e2e");
 const DOWNLOAD_TIMEOUT_MS = 300_000;
 const MODULES = "modules";
-/** What a guest needs to give memory back, in the order in which it loads. */
+/** The modules of a guest that gives memory back, in load order. */
 const BALLOON = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_balloon.ko"];
 
 /** The modules that drive a balloon, in load order, from a folder with uncompressed ones. */

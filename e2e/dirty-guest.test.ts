@@ -8,7 +8,7 @@ import { DIRTIED_BYTES } from "./tiny-initramfs.ts";
 import { TinyVms } from "./tiny-vms.ts";
 
 const MIB = 1024 ** 2;
-/** What comes within so much time is of a stream that is not held back. */
+/** A stream in which nothing arrives for so long is held back. */
 const STILL_MS = 1_500;
 /** Nobody is told what a guest writes on its console. */
 const LOOK_EVERY_MS = 50;

@@ -1,6 +1,6 @@
 /**
- * What hearthd and its tools do to files, as strace saw it, and whether it would outlive a power cut. The model: what
- * was written to a file is on the disk after an fsync of the file, and a name is there after an fsync of its directory.
+ * Reads what hearthd and its tools do to files from a log of strace, and tells what a power cut could take. The model:
+ * data is on the disk after an fsync of its file, and a name is there after an fsync of its directory.
  * File systems promise more; POSIX does not.
  */
 import { basename, dirname, resolve } from "node:path";
@@ -90,7 +90,7 @@ function descriptorOf(args: string): string {
 }
 
 /**
- * What a power cut after these events could take, in words; empty when all of it is on the disk.
+ * Describes what a power cut after these events could take; empty when all of it is on the disk.
  * @param counts the paths that must be there, and whose names must not come back
  */
 export function lostByPowerCut(events: readonly FileEvent[], counts: (path: string) => boolean): string[] {

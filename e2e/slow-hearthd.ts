@@ -29,7 +29,7 @@ Socket.prototype.connect = function (this: Socket, ...args: unknown[]): Socket {
   return this;
 } as unknown as typeof Socket.prototype.connect;
 
-/** Of `connect(options)`, and of what Node makes of it before it calls this method. */
+/** Finds the options of `connect(options)`, also in the form that Node passes on to this method. */
 function optionsOf([first]: unknown[]): { path?: string } | undefined {
   const options: unknown = Array.isArray(first) ? first[0] : first;
   return typeof options === "object" && options !== null ? options : undefined;

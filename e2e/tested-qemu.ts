@@ -1,4 +1,4 @@
-/** What HEARTH_E2E_QEMU is when the host's own QEMU is meant. */
+/** The value of HEARTH_E2E_QEMU that stands for the host's own QEMU. */
 const HOST = "host";
 
 /**

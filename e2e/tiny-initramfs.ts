@@ -2,10 +2,10 @@
  * An initramfs of 1 kB whose init does one thing, for tests of a driver alone: no agent, no image, no
  * compiler. The init is x86-64 machine code in the smallest ELF file that Linux runs.
  */
-/** What it does after its first line; `panic` ends init, and with it the kernel; `dirty` counts as well. */
+/** The work of init after its first line; `panic` ends init, and with it the kernel; `dirty` counts as well. */
 export type TinyInit = "wait" | "power-off" | "reboot" | "panic" | "flood" | "count" | "dirty";
 
-/** What a guest that is to `dirty` its memory changes of it, over and over, as fast as it can. */
+/** The memory that a guest with `dirty` changes over and over, as fast as it can. */
 export const DIRTIED_BYTES = 128 * 1024 * 1024;
 
 /** A line of a guest that counts: a number of eight digits, which are A to P. */

@@ -86,7 +86,7 @@ export class TinyVms implements AsyncDisposable {
     return { memory: join(folder, "memory"), state: join(folder, "state") };
   }
 
-  /** As the helper does it: a VMM with a uid makes and replaces nothing in there from then on. */
+  /** Seals as the helper does: a VMM with a uid makes and replaces nothing in the run directory from then on. */
   #seal(runDir: string): void {
     if (this.#isolation.uid === undefined) return;
     chownSync(runDir, 0, 0);

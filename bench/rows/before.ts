@@ -13,7 +13,7 @@ const VMS = 20;
 /** One takes minutes, and memory hardly differs from one time to the next. */
 const PAIRS_PART = 10;
 const NAMES = Array.from({ length: VMS }, (_, index) => `bench-before-${index + 1}`);
-/** Of a QEMU that shares memory. An older one copies it for each VM, which an earlier Hearth did not. */
+/** The bound for a QEMU that shares memory. An older one copies it for each VM, which an earlier Hearth did not. */
 const SHARED_AT_MOST = 1.3;
 
 /** Warm starts, and the memory of many restored VMs, against an earlier checkout. */
@@ -46,7 +46,7 @@ export const BEFORE: Row = {
   },
 };
 
-/** Of as many VMs that were restored and have run a command. */
+/** Resolves with the memory of all VMs in MiB, after each was restored and has run a command. */
 async function memoryOf(home: HearthHome): Promise<number> {
   for (const name of NAMES) {
     await home.hearth("create", "--name", name, ...MEMORY, "debian");

@@ -4,7 +4,7 @@
 //	                                                             ├─► Thaw (host, end of Configure, Shutdown)
 //	                30 s without a host, unless memory is saved ─┘
 //
-// A guest that is restored wakes up in the middle, with everything frozen, and is given its new identity before the
+// A restored guest continues in the middle, with everything frozen, and is given its new identity before the
 // first of the user's instructions runs. It cannot tell by itself that it was restored: a copy has the connections,
 // timers and clocks of the guest that was saved. So while memory is saved, only the host thaws.
 package freezer
@@ -61,7 +61,7 @@ type Freezer struct {
 	frozen atomic.Bool
 	mu     sync.Mutex // One Freeze or Thaw at a time. Guards what follows.
 	held   []string
-	// Nobody but the host may thaw: what wakes up may be a copy without an identity of its own.
+	// Nobody but the host may thaw: what runs next may be a restored copy without an identity of its own.
 	untilThaw bool
 	stop      func() bool
 	turn      int // Which timer counts.
@@ -120,11 +120,11 @@ func (f *Freezer) Frozen() bool { return f.frozen.Load() }
 // Options of a Freeze.
 type Options struct {
 	Flush     bool          // Write what programs have written to the disks first.
-	Timeout   time.Duration // For the processes to stand still; 0 is 2 s.
+	Timeout   time.Duration // For all processes to be frozen; 0 is 2 s.
 	UntilThaw bool          // Memory is saved: only the host thaws.
 }
 
-// Freeze returns when all stands still, or fails and freezes nothing. Doing it again begins the 30 s anew.
+// Freeze returns when all processes are frozen, or fails and freezes nothing. Doing it again begins the 30 s anew.
 func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []string, err error) {
 	timeout := options.Timeout
 	if options.Flush {
