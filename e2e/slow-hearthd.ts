@@ -1,6 +1,6 @@
 /**
- * hearthd, with one difference: it is late. The first connection to the agent of each VMM, which is the one on which the
- * guest is configured, is made HEARTH_LATE_MS after hearthd asked for it.
+ * hearthd, with one difference: it is late. The first answer of each VMM's agent reaches it HEARTH_LATE_MS after it was
+ * given, so that the guest is configured so much later.
  */
 import { readlinkSync, statSync } from "node:fs";
 import { Socket } from "node:net";
@@ -14,20 +14,35 @@ import { BoundedFile } from "#host/bounded-file.ts";
 
 const lateMs = Number(process.env["HEARTH_LATE_MS"]);
 const AGENT_SOCKET = /\/(agent|vsock)\.sock$/;
-/** Agent sockets that were connected to, by device and inode: each VMM has another one. */
-const seen = new Set<string>();
+/** When hearthd may hear of each agent, by its socket. */
+const lateUntilMs = new Map<string, number>();
 
 type Connect = (this: Socket, ...args: unknown[]) => Socket;
 // oxlint-disable-next-line typescript/unbound-method -- called with its own `this` below
 const connect = Socket.prototype.connect as unknown as Connect;
 Socket.prototype.connect = function (this: Socket, ...args: unknown[]): Socket {
-  const options = optionsOf(args);
-  const path = options?.path === undefined ? "" : nameOf(options.path);
-  if (options === undefined || !isFirst(path)) return connect.apply(this, args);
-  options.path = path; // The descriptor that it was given by will be closed.
-  setTimeout(() => connect.apply(this, args), lateMs);
-  return this;
+  const path = nameOf(optionsOf(args)?.path ?? "");
+  if (AGENT_SOCKET.test(path)) delayFirstAnswer(this, idOf(path));
+  return connect.apply(this, args);
 } as unknown as typeof Socket.prototype.connect;
+
+/** Holds back what arrives before the agent's first answer is late enough, in its order. */
+function delayFirstAnswer(socket: Socket, id: string): void {
+  const push = socket.push.bind(socket);
+  const held: unknown[] = [];
+  const release = (): void => {
+    socket.push = push;
+    for (const chunk of held) push(chunk);
+  };
+  socket.push = (chunk: unknown) => {
+    if (!lateUntilMs.has(id)) lateUntilMs.set(id, performance.now() + lateMs);
+    const restMs = (lateUntilMs.get(id) ?? 0) - performance.now();
+    if (held.length === 0 && restMs <= 0) return push(chunk);
+    if (held.length === 0) setTimeout(release, restMs);
+    held.push(chunk);
+    return true;
+  };
+}
 
 /** Finds the options of `connect(options)`, also in the form that Node passes on to this method. */
 function optionsOf([first]: unknown[]): { path?: string } | undefined {
@@ -40,12 +55,10 @@ function nameOf(path: string): string {
   return path.startsWith("/proc/self/fd/") ? readlinkSync(path) : path;
 }
 
-/** Whether this is the socket of an agent that was never connected to. */
-function isFirst(path: string): boolean {
-  const at = AGENT_SOCKET.test(path) ? statSync(path, { throwIfNoEntry: false }) : undefined;
-  if (at === undefined || seen.has(`${at.dev}:${at.ino}`)) return false;
-  seen.add(`${at.dev}:${at.ino}`);
-  return true;
+/** Each VMM has another socket. */
+function idOf(path: string): string {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  return `${stats?.dev}:${stats?.ino}`;
 }
 
 const folders = hearthFolders(process.env, homedir());
