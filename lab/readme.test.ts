@@ -8,7 +8,7 @@
  * say that it was done.
  */
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
@@ -132,9 +132,15 @@ for (const [user, commands] of [
     });
 
     test("removing the VMs leaves no process and no directory of theirs", async () => {
-      assert.equal((await newcomer.type(REMOVE_ALL)).code, 0);
+      const listed = JSON.parse((await newcomer.type("./hearth ls --json")).stdout) as { id: string }[];
+      assert.ok(listed.length > 0, "there are VMs to remove");
+      // hearthd may be making a template by now, in a VM of its own.
       const state = join(newcomer.home, ".local/state/hearth/vms");
-      assert.deepEqual(readdirSync(state), []);
+      const left = (): string[] => listed.map(({ id }) => id).filter((id) => existsSync(join(state, id)));
+      assert.equal(left().length, listed.length, "their directories are looked for in the right place");
+      assert.equal((await newcomer.type(REMOVE_ALL)).code, 0);
+      assert.deepEqual(left(), []);
+      for (const { id } of listed) assert.deepEqual(findProcessesNaming([id], /./), []);
     });
   });
 }
