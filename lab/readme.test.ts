@@ -29,7 +29,7 @@ const OF_ROOT = [
 ];
 /** The isolation of a VMM differs; what is left does not. */
 const OF_USER = OF_ROOT.slice(0, 2);
-/** Of a test that ran before: an emulated CPU takes half a minute to compile hearthd. */
+/** Compiled by a test that ran before: an emulated CPU takes half a minute to compile hearthd. */
 const COMPILED = "/srv/cache/compile";
 const REMOVE_ALL = "./hearth rm -f $(./hearth ls -q)";
 const README = commandsOf("README.md");
@@ -37,7 +37,7 @@ const README = commandsOf("README.md");
 /** Somebody with a home of his own. The images are those of the lab, which has no network to build them. */
 class Newcomer {
   readonly home = mkdtempSync("/run/lab/nc-");
-  /** What is written to the images. */
+  /** Takes what is written to the images. */
   readonly #layer = mkdtempSync("/run/lab/layer-");
   readonly #user: string;
 

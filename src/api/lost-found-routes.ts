@@ -1,4 +1,4 @@
-/** What hearthd found in its directories and its store does not know; see docs/lost-and-found.md. */
+/** Lists directories that hearthd's store does not know; see docs/lost-and-found.md. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { answers, body } from "#api/route-parts.ts";
 import { imageRef, vmName, vmSchema } from "#api/schemas.ts";
@@ -6,7 +6,7 @@ import { imageRef, vmName, vmSchema } from "#api/schemas.ts";
 export const lostEntrySchema = z
   .object({
     kind: z.enum(["vms", "snapshots", "volumes"]),
-    /** As its directory was called; of VMs and snapshots that is their id. */
+    /** The name of its directory; VMs and snapshots have their id there. */
     name: z.string(),
     /** When it was found, such as 2026-11-27. */
     day: z.string(),

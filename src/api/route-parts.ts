@@ -1,11 +1,11 @@
-/** What the routes are made of. */
+/** Parts that all routes share. */
 import { z } from "@hono/zod-openapi";
 import * as s from "#api/schemas.ts";
 
 /** A body in JSON. */
 export const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
 
-/** What a request has to bring. */
+/** Parameters and bodies of requests. */
 export const body = <Schema extends z.ZodType>(schema: Schema) => ({
   body: { content: json(schema), required: true },
 });

@@ -182,7 +182,7 @@ export const vmSchema = z
     isolationInForce: isolationInForceSchema.optional(),
     /** What this host does not guarantee for this VM, in sentences. */
     weaknesses: z.array(z.string()),
-    /** What the guest could not set of its identity when it started, in its own words. */
+    /** Parts of its identity that the guest could not set when it started, in its own words. */
     guestWarnings: z.array(z.string()),
     createdAtMs: z.int(),
     updatedAtMs: z.int(),

@@ -51,7 +51,7 @@ export type GuestWatch = {
   readonly onSilent: () => void;
 };
 
-/** The same guest, whose commands and copies end with `agent.unreachable` when the agent does not answer. */
+/** Wraps a guest, so that its commands and copies end with `agent.unreachable` when the agent does not answer. */
 export function watchGuest(watch: GuestWatch): Guest {
   const { guest } = watch;
   return {
@@ -109,7 +109,7 @@ async function* startInTime<Event>(
   }
 }
 
-/** What `work` resolves with; `left` aborts when the agent is not waited for any more. */
+/** Resolves as `work` does; `left` aborts when the agent is not waited for any more. */
 async function whileAnswering<Result>(
   watch: GuestWatch,
   work: Promise<Result>,

@@ -109,7 +109,7 @@ const KEYS = {
   },
 } as const;
 
-/** Of each `[drivers.NAME]`. */
+/** The keys of each `[drivers.NAME]`. */
 const DRIVER_KEYS = {
   qemu: { program: qemuProgram },
 } as const;
