@@ -3,21 +3,15 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
 import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
-import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
-import {
-  assertLives,
-  assertNothingElse,
-  makeWeb,
-  momentsOf,
-  someMomentsOf,
-  testNothingIsLeft,
-} from "./saved-crash.ts";
+import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
+import { assertLives, assertNothingElse, makeWeb, testNothingIsLeft } from "./saved-crash.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
@@ -37,9 +31,9 @@ async function assertWholeOrNothing(): Promise<void> {
 }
 
 describe("R5: kill -9 of hearthd during snapshot create leaves the VM running, and a whole snapshot or none:", () => {
-  // The trial in which it is loaded is a VM of its own, made and removed on the way.
-  const ofTheTrial = [CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM].flatMap((flow) => someMomentsOf(flow));
-  for (const at of [...momentsOf(SNAPSHOT_VM), ...ofTheTrial]) {
+  // The VM that verifies what was saved is created and removed on the way.
+  const flows: Flow<never>[] = [SNAPSHOT_VM, CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM];
+  for (const at of flows.flatMap(someMomentsOf)) {
     test(at, async () => {
       const { pid } = await bed.vm("web");
       await crashIn(bed, at, SAVE);
@@ -58,7 +52,7 @@ describe("R5: kill -9 of hearthd during snapshot restore leaves the VM as it was
     await bed.sh("web", "echo later > /run/note; echo later > /root/note; sync");
   });
 
-  for (const at of [STOP_VM, START_VM].flatMap((flow) => someMomentsOf(flow))) {
+  for (const at of [STOP_VM, START_VM].flatMap(someMomentsOf)) {
     test(at, async () => {
       await crashIn(bed, at, ["snapshot", "restore", "s1"]);
       const { phase } = await bed.vm("web");

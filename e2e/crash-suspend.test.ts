@@ -9,15 +9,8 @@ import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
-import { crashIn, endDaemon, killVmmsIn } from "./crash-flow.ts";
-import {
-  assertLives,
-  assertNothingElse,
-  makeWeb,
-  momentsOf,
-  someMomentsOf,
-  testNothingIsLeft,
-} from "./saved-crash.ts";
+import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
+import { assertLives, assertNothingElse, makeWeb, testNothingIsLeft } from "./saved-crash.ts";
 
 const bed = new Bed();
 const WAKERS = [
@@ -34,7 +27,7 @@ function assertNobodyWaited(): void {
 }
 
 describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
-  for (const at of [SNAPSHOT_VM, SETTLE_SNAPSHOT, STOP_VM].flatMap((flow) => someMomentsOf(flow))) {
+  for (const at of [SNAPSHOT_VM, SETTLE_SNAPSHOT, STOP_VM].flatMap(someMomentsOf)) {
     test(at, async () => {
       await crashIn(bed, at, ["suspend", "web"]);
       const { phase } = await bed.vm("web");
@@ -49,7 +42,7 @@ describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep,
 });
 
 describe("R5: kill -9 of hearthd while a VM wakes leaves it running or asleep, with all that it had:", () => {
-  for (const [index, at] of momentsOf(START_VM).entries()) {
+  for (const [index, at] of someMomentsOf(START_VM).entries()) {
     const waker = WAKERS[index % WAKERS.length] ?? WAKERS[0];
     test(`${at}, by ${waker[0]}`, async () => {
       await bed.ok(["suspend", "web"]);

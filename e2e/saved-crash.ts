@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Flow } from "#daemon/flows/flow.ts";
 import type { Vm } from "#api/wire.ts";
 import { SMALL } from "./bed.ts";
 import type { Bed } from "./bed.ts";
@@ -14,25 +13,7 @@ import { endDaemon } from "./crash-flow.ts";
 const NOTES = "cat /run/note /root/note";
 /** Goes on as long as nothing holds it. */
 const COUNTER =
-  "i=0; while :; do i=$((i + 1)); echo $i > /run/count.new; mv /run/count.new /run/count; sleep 0.05; done";
-
-/** Each moment of a flow, for the `number`th time that there is such a flow. */
-export function momentsOf({ kind, steps }: Flow<never>, number = 1): string[] {
-  return steps.flatMap(({ name }) =>
-    ["started", "done"].map((event) => `${kind}/${name}/${event}${number === 1 ? "" : `#${number}`}`),
-  );
-}
-
-/**
- * One moment of each step, before and after it in turns; with HEARTH_E2E=all each. The tests without VMs have
- * hearthd die at all of them: what these add is real memory, disks and processes, for the flows that others have in
- * them.
- */
-export function someMomentsOf(flow: Flow<never>, number = 1): string[] {
-  const all = momentsOf(flow, number);
-  if (process.env["HEARTH_E2E"] === "all") return all;
-  return all.filter((_, index) => index % 2 === Math.floor(index / 2) % 2);
-}
+  "i=0; while :; do i=$((i + 1)); echo $i > /run/count.new; mv /run/count.new /run/count; sleep 0.2; done";
 
 /** A VM with something in its memory and on its disk, and a program that goes on. */
 export async function makeWeb(bed: Bed): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * L1 on Firecracker, with cgroups: hearthd is killed where a VM has got something that a crash could leave on the
- * host. All steps of all flows are killed at on every host, in e2e/crash.test.ts.
+ * hearthd is killed where a VM on Firecracker, with a cgroup, has something that a crash could leave on the host. Every
+ * step of every flow is killed at on every host, in e2e/crash.test.ts.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,18 +11,14 @@ import type { CrashPoint } from "../e2e/crash-flow.ts";
 const bed = new Bed({ config: '[defaults]\ndriver = "firecracker"\n' });
 
 const POINTS: readonly CrashPoint[] = [
-  { kind: "start", step: "make the cgroup", event: "done" },
-  { kind: "start", step: "boot", event: "done" },
-  { kind: "stop", step: "lift the walls", event: "started" },
-  // Firecracker is halted while it writes its memory, and has to go on.
-  { kind: "snapshot", step: "save", event: "started" },
-  { kind: "snapshot", step: "save", event: "done" },
-  { kind: "settle", step: "load", event: "done" },
+  "start/boot/done",
+  // Firecracker is paused while it writes its memory, and has to be resumed.
+  "snapshot/save/started",
+  "settle/load/done",
 ];
 
 for (const point of POINTS) {
-  const { kind, step, event } = point;
-  test(`after kill -9 of hearthd in ${kind}, "${step}" ${event}, no process, uid, cgroup, jail or mount is left`, async () => {
+  test(`after kill -9 of hearthd at ${point}, no process, uid, cgroup, jail or mount is left`, async () => {
     await crashAndRecover(bed, point);
     assert.deepEqual(bed.cgroups(), []);
   });
