@@ -6,28 +6,38 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmdirSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { before, describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import type { Vm } from "#api/wire.ts";
-import { MIB } from "#base/sizes.ts";
+import { GIB, MIB } from "#base/sizes.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 import { Bed } from "../e2e/bed.ts";
 
-const bed = new Bed({ config: '[defaults]\ndriver = "firecracker"\ncpus = 1\nmemory = "256M"\n' });
+const bed = new Bed({
+  config: '[defaults]\ndriver = "firecracker"\ncpus = 1\nmemory = "256M"\ndisk = "2G"\n',
+});
+const DISK_BYTES = 2 * GIB;
 const NONE = "0000000000000000";
+const CGROUPS = "/sys/fs/cgroup";
+/** The jailer moves itself into this cgroup unless it is told otherwise; any other user of it on the host makes it. */
+const FOREIGN_CGROUP = join(CGROUPS, "firecracker");
 let vm: HearthVm;
 
 before(async () => {
+  mkdirSync(FOREIGN_CGROUP, { recursive: true });
   await bed.ok(["volume", "create", "data", "--size", "256M"]);
   const volumes = [{ name: "data", path: "/data", readOnly: false }];
   vm = await (await bed.connect()).vms.create({ image: "debian", name: "web", volumes });
   await vm.start();
 });
+
+after(() => rmdirSync(FOREIGN_CGROUP));
 
 async function sh(script: string): Promise<string> {
   const { stdout, stderr, exitCode } = await vm.exec(["sh", "-c", script]);
@@ -128,18 +138,27 @@ describe("the walls around Firecracker, read from outside", () => {
     assert.deepEqual(bed.mounts(), [], "nothing is mounted where the host sees it");
   });
 
-  test("VS-014: a cgroup with limits on CPU time, memory and tasks", async () => {
+  test("a cgroup with limits on CPU time, memory and tasks, without swap, although the jailer's own is there", async () => {
+    assert.ok(existsSync(join(FOREIGN_CGROUP, "cgroup.procs")), "the cgroup that it could go to is there");
     const pid = await pidOf();
-    const { cgroup } = (await vm.show()).isolationInForce ?? {};
-    assert.ok(cgroup);
-    assert.equal(
-      readFileSync(`/proc/${pid}/cgroup`, "utf8").trim(),
-      `0::${cgroup.replace("/sys/fs/cgroup", "")}`,
-    );
+    const { id, isolationInForce } = await vm.show();
+    const cgroup = join(CGROUPS, "hearth", id);
+    assert.equal(isolationInForce?.cgroup, cgroup);
+    assert.equal(readFileSync(`/proc/${pid}/cgroup`, "utf8"), `0::/hearth/${id}\n`);
     const limit = (name: string): string => readFileSync(join(cgroup, name), "utf8").trim();
     assert.equal(limit("cpu.max"), "100000 100000");
     assert.equal(limit("memory.max"), String((256 + 64) * MIB));
+    assert.equal(limit("memory.swap.max"), "0");
     assert.match(limit("pids.max"), /^\d+$/);
+  });
+
+  test("no core dumps, and a bound on the size of its files", async () => {
+    const pid = await pidOf();
+    const limits = readFileSync(`/proc/${pid}/limits`, "utf8");
+    assert.match(limits, /^Max core file size +0 +0 /m);
+    assert.match(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), /^0+\n$/);
+    const fileMaxBytes = Number(/^Max file size +(\d+) /m.exec(limits)?.[1]);
+    assert.ok(fileMaxBytes >= DISK_BYTES && fileMaxBytes < 2 * DISK_BYTES, String(fileMaxBytes));
   });
 
   for (const [flag, differs] of Object.entries<(pid: number, shown: Vm) => void>({

@@ -17,18 +17,26 @@ import { runCli } from "../e2e/run-cli.ts";
 import type { CliResult } from "../e2e/run-cli.ts";
 import { command } from "./command.ts";
 
-/** Each is one line of the README; what it prints, and its exit code. */
-const OF_ROOT = [
-  { line: /^\.\/hearth run debian -- uname -a$/, prints: /^Linux \S+ .* x86_64 GNU\/Linux\n$/ },
-  { line: /^\.\/hearth run --rm debian -- sh -c .*exit 3/, prints: /^hello from \S+\n$/, code: 3 },
+/** What one line of the README prints, and its exit code, which is 0 when left out. */
+type Expected = { readonly line: RegExp; readonly prints: RegExp; readonly code?: number };
+
+const RUN: Expected = {
+  line: /^\.\/hearth run debian -- uname -a$/,
+  prints: /^Linux \S+ .* x86_64 GNU\/Linux\n$/,
+};
+const OF_ROOT: readonly Expected[] = [
+  RUN,
   { line: /^\.\/hearth create --name box/, prints: /^box\n$/ },
   { line: /^\.\/hearth exec box -- sh -c/, prints: /^$/ },
   { line: /^\.\/hearth stop box$/, prints: /./ },
   { line: /^\.\/hearth start box$/, prints: /./ },
   { line: /^\.\/hearth exec box -- cat \/root\/note$/, prints: /^kept\n$/ },
 ];
-/** The isolation of a VMM differs; what is left does not. */
-const OF_USER = OF_ROOT.slice(0, 2);
+/** What a user lacks is rights, and the isolation that needs them; the rest does not differ. */
+const OF_USER: readonly Expected[] = [
+  RUN,
+  { line: /^\.\/hearth run --rm debian -- sh -c .*exit 3/, prints: /^hello from \S+\n$/, code: 3 },
+];
 /** Compiled by a test that ran before: an emulated CPU takes half a minute to compile hearthd. */
 const COMPILED = "/srv/cache/compile";
 const REMOVE_ALL = "./hearth rm -f $(./hearth ls -q)";
