@@ -85,6 +85,57 @@ test("what is not there is an error with exit code 1, and makes nothing", async 
   assert.equal(readdirSync(bed.folder).includes("never"), false);
 });
 
+test("a file goes into the directory behind a link, and takes the place of a plain file only", async () => {
+  const script = join(TREE, "script");
+  for (const guest of ["box:/bin", "box:/bin/"]) await bed.ok(["cp", script, guest]);
+  await bed.sh(
+    "box",
+    "mkfifo /root/fifo; ln -s /bin /root/link; ln -s fifo /root/to-fifo; ln -s nowhere /root/none; ln -s loop /root/loop",
+  );
+  assert.equal(await bed.sh("box", "/bin/script; readlink /bin"), "it runs\nusr/bin\n");
+  for (const guest of ["/dev/null", "/root/fifo", "/root/to-fifo", "/root/none", "/root/loop"]) {
+    const refused = await bed.hearth(["cp", script, `box:${guest}`]);
+    assert.equal(refused.code, 1, guest);
+    assert.match(refused.stderr, /not replaced|leads nowhere|too many symlinks/);
+  }
+  // A tree with a file where the guest has a link to a directory.
+  mkdirSync(join(bed.folder, "root"));
+  writeFileSync(join(bed.folder, "root/link"), "x");
+  const tree = await bed.hearth(["cp", `${join(bed.folder, "root")}/.`, "box:/root"]);
+  assert.match(tree.stderr, /link to a directory/);
+  const kinds = await bed.sh("box", "stat -c %F /bin /dev/null /root/fifo /root/link /root/none");
+  assert.equal(kinds, `symbolic link\ncharacter special file\nfifo\n${"symbolic link\n".repeat(2)}`);
+});
+
+test("a tree goes through the links of a system, absolute ones too", async () => {
+  await bed.sh("box", "ln -sfn /run /var/absolute");
+  for (const name of ["var/run", "var/absolute", "lib"])
+    mkdirSync(join(bed.folder, "system", name), { recursive: true });
+  for (const name of ["var/run/xx", "var/absolute/yy", "lib/zz"])
+    writeFileSync(join(bed.folder, "system", name), name);
+  await bed.ok(["cp", `${join(bed.folder, "system")}/.`, "box:/"]);
+  assert.equal(await bed.sh("box", "cat /run/xx /run/yy /usr/lib/zz"), "var/run/xxvar/absolute/yylib/zz");
+  assert.equal(await bed.sh("box", "readlink /var/absolute; readlink /lib"), "/run\nusr/lib\n");
+});
+
+test("out of a VM come names that are no UTF-8, files of /proc, and all that can be copied", async () => {
+  await bed.sh(
+    "box",
+    "mkdir /root/odd; cd /root/odd; printf 1 > \"$(printf 'a\\350')\"; printf 2 > \"$(printf 'a\\351')\"; mkfifo pipe",
+  );
+  const odd = await bed.hearth(["cp", "box:/root/odd", bed.folder]);
+  assert.equal(odd.code, 1);
+  assert.match(odd.stderr, /not copied: .*pipe.*FIFO/);
+  const names = readdirSync(join(bed.folder, "odd"), { encoding: "latin1" });
+  assert.deepEqual(names.toSorted(), ["a\u00e8", "a\u00e9"]);
+  await bed.ok(["cp", join(bed.folder, "odd"), "box:/root/again"]);
+  assert.equal(await bed.sh("box", "cat /root/again/a*"), "12");
+  await bed.ok(["cp", "box:/proc/version", join(bed.folder, "version")]);
+  assert.equal(readFileSync(join(bed.folder, "version"), "utf8"), await bed.sh("box", "cat /proc/version"));
+  await bed.ok(["cp", "box:/root/link/", join(bed.folder, "behind")]);
+  assert.ok(readdirSync(join(bed.folder, "behind")).includes("script"));
+});
+
 describe("L8: an archive that would leave its destination is refused in the guest", () => {
   for (const [what, entries] of [
     ["..", [{ name: "../escaped" }]],

@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   "guest.disk_full": { status: 507, exit: 1 },
   "file.not_found": { status: 404, exit: 1 },
   "file.refused": { status: 422, exit: 1 },
+  "file.skipped": { status: 422, exit: 1 },
   "image.not_found": { status: 404, exit: 1 },
   "image.build_failed": { status: 500, exit: 1 },
   "image.corrupt": { status: 500, exit: 1 },

@@ -1,24 +1,36 @@
-/** Files and folders of the host into a guest, by the rules of `docker cp`. */
-import { stat } from "node:fs/promises";
+/** Copies files and directories of the host into a guest, by the rules of `docker cp`. */
+import { lstat, realpath, stat } from "node:fs/promises";
 import { basename, posix, resolve } from "node:path";
 import { Readable } from "node:stream";
-import { pack } from "tar-stream";
-import { HearthError, toError } from "#base/error.ts";
-import { findGuestKind } from "#sdk/guest-path.ts";
+import { HearthError } from "#base/error.ts";
+import { bytePath, bytePathOf } from "#sdk/byte-path.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
+import { findGuestPlace } from "#sdk/guest-path.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
-import { packTree } from "#sdk/tar-pack.ts";
+import { SkippedFiles } from "#sdk/skipped-files.ts";
+import type { OnSkip } from "#sdk/skipped-files.ts";
+import { packTrees } from "#sdk/tar-pack.ts";
+import type { Root } from "#sdk/tar-pack.ts";
 
 export type CopyInOptions = {
-  /** Make the destination folder, with those above it. */
+  /** Make the destination directory, with those above it. */
   readonly parents?: boolean | undefined;
-  /** Where relative paths of the host start; the process' own folder unless told. */
+  /** Where relative paths of the host start; the process' own directory unless told. */
   readonly cwd?: string | undefined;
+  /** Called for each file that is left out: devices, FIFOs, sockets, and what cannot be read. */
+  readonly onSkip?: OnSkip | undefined;
 };
 
-/** A tree of the host, and the name that it gets in the folder of the guest; empty: its contents go there. */
-type Root = { readonly path: string; readonly name: string };
+type Source = Root & {
+  readonly isDirectory: boolean;
+  /** Whether what is in the directory is copied, and not the directory itself. */
+  readonly contents: boolean;
+};
 
-/** Local files into a guest, by the rules of `hearth cp`. */
+/**
+ * Copies local files into a guest, by the rules of `hearth cp`. What cannot be copied is left out.
+ * @throws HearthError `file.skipped` when all else was copied.
+ */
 export async function copyIn(
   vm: HearthVm,
   hostPaths: readonly string[],
@@ -26,28 +38,11 @@ export async function copyIn(
   options: CopyInOptions = {},
   signal?: AbortSignal,
 ): Promise<void> {
-  const { folder, roots } = await plan(vm, hostPaths, guestPath, options, signal);
-  const tar = pack();
-  const packed = (async () => {
-    try {
-      for (const { path, name } of roots) await packTree(tar, path, name, signal);
-      tar.finalize();
-    } catch (error) {
-      tar.destroy(toError(error));
-      throw error;
-    }
-  })();
-  const sent = vm.writeTar(
-    folder,
-    Readable.from(tar, { objectMode: false }),
-    { parents: options.parents },
-    signal,
-  );
-  const [first, second] = await Promise.allSettled([packed, sent]);
-  // A guest that refuses breaks the packing as well: what it said comes first, unless the host's files were at fault.
-  if (first.status === "rejected" && first.reason instanceof HearthError) throw first.reason;
-  if (second.status === "rejected") throw second.reason;
-  if (first.status === "rejected") throw first.reason;
+  const { directory, roots } = await plan(vm, hostPaths, guestPath, options, signal);
+  const skipped = new SkippedFiles(options.onSkip);
+  const tar = Readable.from(packTrees(roots, skipped, signal), { objectMode: false });
+  await vm.writeTar(directory, tar, { parents: options.parents }, signal);
+  skipped.throwIfAny();
 }
 
 async function plan(
@@ -56,40 +51,47 @@ async function plan(
   guestPath: string,
   { parents = false, cwd = process.cwd() }: CopyInOptions,
   signal?: AbortSignal,
-): Promise<{ readonly folder: string; readonly roots: readonly Root[] }> {
+): Promise<{ readonly directory: string; readonly roots: readonly Root[] }> {
   const sources = await Promise.all(hostPaths.map((path) => readSource(path, cwd)));
   const inside = {
-    folder: guestPath,
-    roots: sources.map(({ path, name, contents }) => ({ path, name: contents ? "" : name })),
+    directory: guestPath,
+    roots: sources.map(({ path, name, contents }) => ({ path, name: contents ? bytePath("") : name })),
   };
-  const meansFolder = guestPath.endsWith("/") || sources.length > 1;
-  if (meansFolder && parents) return inside;
-  const kind = await findGuestKind(vm, guestPath, signal);
-  if (kind === "folder") return inside;
+  const meansDirectory = guestPath.endsWith("/") || sources.length > 1;
+  if (meansDirectory && parents) return inside;
+  const { kind, path } = await findGuestPlace(vm, guestPath, signal);
+  if (kind === "directory") return inside;
   const [only] = sources;
-  if (only === undefined || sources.length > 1) throw refused(`${guestPath} is not a folder of the VM`);
-  if (kind === "file" && (only.isFolder || guestPath.endsWith("/"))) {
+  if (only === undefined || sources.length > 1) throw refused(`${guestPath} is not a directory of the VM`);
+  if (kind === "file" && (only.isDirectory || guestPath.endsWith("/"))) {
     throw refused(`${guestPath} is a file in the VM`);
   }
-  if (meansFolder && !only.isFolder) {
+  if (meansDirectory && !only.isDirectory) {
     const hint = "Make it with --parents, or leave out the slash at the end.";
-    throw new HearthError("file.not_found", `There is no folder ${guestPath} in the VM.`, { hint });
+    throw new HearthError("file.not_found", `There is no directory ${guestPath} in the VM.`, { hint });
   }
-  const target = posix.normalize(guestPath).replace(/(?<=.)\/$/, "");
-  return { folder: posix.dirname(target), roots: [{ path: only.path, name: posix.basename(target) }] };
+  const target = path.replace(/(?<=.)\/+$/, "");
+  return {
+    directory: posix.dirname(target),
+    roots: [{ path: only.path, name: bytePath(posix.basename(target)) }],
+  };
 }
 
-async function readSource(given: string, cwd: string) {
+/** A link is copied as one, wherever it leads; with a slash behind it, the directory that it leads to is copied. */
+async function readSource(given: string, cwd: string): Promise<Source> {
   const path = resolve(cwd, given);
+  const name = bytePath(basename(path));
   const contents = /(^|\/)\.\/?$/.test(given);
+  const follows = contents || given.endsWith("/");
   try {
-    const isFolder = (await stat(path)).isDirectory();
-    if (!isFolder && given.endsWith("/")) throw refused(`${given} is not a folder`);
-    return { path, name: basename(path), isFolder, contents: contents && isFolder };
+    const isDirectory = (await (follows ? stat(path) : lstat(path))).isDirectory();
+    if (follows && !isDirectory) throw refused(`${given} is not a directory`);
+    const real: BytePath = follows ? bytePathOf(await realpath(path, "buffer")) : bytePath(path);
+    return { path: real, name, isDirectory, contents };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
-    const hint = "Paths of the host are relative to the folder that you are in.";
+    const hint = "Paths of the host are relative to the directory that you are in.";
     throw new HearthError("file.not_found", `There is no ${given} on this host.`, { hint });
   }
 }

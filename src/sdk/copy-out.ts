@@ -1,83 +1,98 @@
-/** A file or folder of a guest to the host, by the rules of `docker cp`. */
-import { stat } from "node:fs/promises";
-import { basename, dirname, join, posix, resolve } from "node:path";
+/** Copies a file or directory of a guest to the host, by the rules of `docker cp`. */
+import { realpath, stat } from "node:fs/promises";
+import { basename, dirname, posix, resolve } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { bytePath, bytePathOf, joinBytes, kindOf, lstatBytes } from "#sdk/byte-path.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
-import { lstatIfThere } from "#sdk/lstat-if-there.ts";
+import { SkippedFiles } from "#sdk/skipped-files.ts";
+import type { OnSkip } from "#sdk/skipped-files.ts";
 import { unpackTree } from "#sdk/tar-unpack.ts";
 import type { TreeKind } from "#sdk/tar-unpack.ts";
 
 export type CopyOutOptions = {
-  /** Where a relative path of the host starts; the process' own folder unless told. */
+  /** Where a relative path of the host starts; the process' own directory unless told. */
   readonly cwd?: string | undefined;
+  /** Called for each file that is left out: devices, FIFOs, sockets, and what cannot be read. */
+  readonly onSkip?: OnSkip | undefined;
 };
 
-/** A guest's files onto this machine, by the rules of `hearth cp`. The guest is not trusted. */
+/**
+ * Copies a guest's files onto this machine, by the rules of `hearth cp`. The guest is not trusted. What cannot be
+ * copied is left out.
+ * @throws HearthError `file.skipped` when all else was copied.
+ */
 export async function copyOut(
   vm: HearthVm,
   guestPath: string,
   hostPath: string,
-  { cwd = process.cwd() }: CopyOutOptions = {},
+  { cwd = process.cwd(), onSkip }: CopyOutOptions = {},
   signal?: AbortSignal,
 ): Promise<void> {
   const destination = resolve(cwd, hostPath);
-  const meansFolder = hostPath.endsWith("/") || /(^|\/)\.\.?$/.test(hostPath);
+  const meansDirectory = hostPath.endsWith("/") || /(^|\/)\.\.?$/.test(hostPath);
+  const skipped = new SkippedFiles(onSkip);
   const tar = await vm.readTar(guestPath, signal);
   try {
-    await unpackTree(
-      tar,
-      (kind, sentName) => place(kind, sentName, guestPath, destination, meansFolder),
-      signal,
-    );
+    const find = (kind: TreeKind, sentName: BytePath): Promise<BytePath> =>
+      place(kind, sentName, { guestPath, destination, meansDirectory });
+    await unpackTree(tar, find, skipped, signal);
   } finally {
     tar.on("error", () => undefined); // What is left of it is cut off.
     tar.destroy();
   }
+  skipped.throwIfAny();
 }
+
+type Asked = { readonly guestPath: string; readonly destination: string; readonly meansDirectory: boolean };
 
 /** Where the tree's root goes. Its name is the one that was asked for; the guest has no say in it if we know it. */
 async function place(
   kind: TreeKind,
-  sentName: string,
-  guestPath: string,
-  destination: string,
-  meansFolder: boolean,
-): Promise<string> {
+  sentName: BytePath,
+  { guestPath, destination, meansDirectory }: Asked,
+): Promise<BytePath> {
   const asked = posix.basename(posix.normalize(guestPath));
-  const name = asked === "." || asked === ".." || asked === "" ? sentName : asked;
+  const name = asked === "." || asked === ".." || asked === "" ? sentName : bytePath(asked);
   const there = await findKind(destination);
-  if (there === "folder") {
-    const contents = kind === "folder" && /(^|\/)\.\/?$/.test(guestPath) && guestPath !== ".";
-    if (contents || name === "") return destination;
-    return join(destination, name);
+  if (there === "directory") {
+    const contents = kind === "directory" && /(^|\/)\.\/?$/.test(guestPath) && guestPath !== ".";
+    if (contents || name === "") return bytePath(destination);
+    return joinBytes(bytePath(destination), name);
   }
   if (there === "missing") {
-    if (kind !== "folder" && meansFolder) throw missing(destination);
-    if ((await findKind(dirname(destination))) !== "folder") throw missing(dirname(destination));
-    return destination;
+    if (kind !== "directory" && meansDirectory) throw missing(destination);
+    if ((await findKind(dirname(destination))) !== "directory") throw missing(dirname(destination));
+    return bytePath(destination);
   }
-  if (kind === "folder" || meansFolder) {
-    const hint = "Choose another destination, or remove it first.";
-    throw new HearthError("file.refused", `${basename(destination)} is a file, and cannot hold a folder.`, {
-      hint,
-    });
-  }
-  return destination;
+  if (kind === "directory" || meansDirectory)
+    throw refused(`${basename(destination)} is a file, and cannot hold a directory`);
+  // A link that was named is followed, as cp does: what it leads to is what the person means.
+  return bytePathOf(await realpath(destination, "buffer"));
 }
 
-async function findKind(path: string): Promise<"folder" | "file" | "missing"> {
+async function findKind(path: string): Promise<"directory" | "file" | "missing"> {
   try {
-    return (await stat(path)).isDirectory() ? "folder" : "file";
+    const stats = await stat(path);
+    if (stats.isDirectory()) return "directory";
+    if (stats.isFile()) return "file";
+    throw refused(`${path} is ${kindOf(stats)}, and is not replaced`);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
-    // A link that leads nowhere is something all the same.
-    return (await lstatIfThere(path)) === undefined ? "missing" : "file";
+    if ((await lstatBytes(bytePath(path))) === undefined) return "missing";
+    throw refused(`${path} is a link that leads nowhere`);
   }
 }
 
+function refused(what: string): HearthError {
+  return new HearthError("file.refused", `${what}.`, {
+    hint: "Choose another destination, or remove it first. - is a tar stream on stdout.",
+  });
+}
+
 function missing(path: string): HearthError {
-  return new HearthError("file.not_found", `There is no folder ${path} on this host.`, {
+  return new HearthError("file.not_found", `There is no directory ${path} on this host.`, {
     hint: "Make it first.",
   });
 }

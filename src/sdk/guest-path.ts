@@ -1,44 +1,72 @@
 import { posix } from "node:path";
-import { extract } from "tar-stream";
 import { HearthError } from "#base/error.ts";
+import { rawPath } from "#sdk/byte-path.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
+import type { TarHeader } from "#sdk/tar-format.ts";
+import { readTarMembers } from "#sdk/tar-read.ts";
 
-export type GuestKind = "folder" | "file" | "missing";
+/** Where a copy into a guest goes: through links, as far as they lead. */
+export type GuestPlace = { readonly kind: "directory" | "file" | "missing"; readonly path: string };
+
+const LINKS_MAX = 8;
 
 /**
- * What lies at a path of the guest, through links. The API has no call of its own for that; the first header of a
- * path's tar stream says it, and the rest is not read.
+ * Finds what lies at a path of the guest, through links. The API has no call of its own for that; the first header
+ * of a path's tar stream says it, and the rest is not read.
+ * @throws HearthError `file.refused` for what no file may replace: a device, a FIFO, a link that leads nowhere.
  */
-export async function findGuestKind(vm: HearthVm, path: string, signal?: AbortSignal): Promise<GuestKind> {
-  const kind = await firstEntry(vm, path, signal);
-  if (kind !== "symlink") return kind;
-  // A link is a folder when what it leads to has something inside, even if that is only itself.
-  return (await firstEntry(vm, posix.join(path, "."), signal)) === "folder" ? "folder" : "file";
+export async function findGuestPlace(vm: HearthVm, given: string, signal?: AbortSignal): Promise<GuestPlace> {
+  let path = given;
+  for (let links = 0; links <= LINKS_MAX; links++) {
+    const entry = await firstEntry(vm, path, signal);
+    if (entry === undefined) {
+      if (links > 0) throw refused(`${given} is a link that leads nowhere in the VM`);
+      return { kind: "missing", path };
+    }
+    const { type } = entry;
+    if (type === "directory" || type === "file") return { kind: type, path };
+    if (type !== "symlink") throw refused(`${given} is a ${type} in the VM, and is not replaced`);
+    const behind = await firstEntry(vm, `${path}/.`, signal);
+    if (behind?.type === "directory") return { kind: "directory", path: given };
+    if (behind !== undefined) {
+      const hint = `Restart the VM: its agent is of an older Hearth. Or write \`${given}/NAME\`.`;
+      throw refused(`${given} is a link in the VM, which may lead to a directory`, hint);
+    }
+    path = posix.isAbsolute(entry.linkname) ? textOf(entry, given) : besides(path, textOf(entry, given));
+  }
+  throw refused(`${given} leads through too many links in the VM`);
 }
 
-async function firstEntry(vm: HearthVm, path: string, signal?: AbortSignal): Promise<GuestKind | "symlink"> {
+async function firstEntry(vm: HearthVm, path: string, signal?: AbortSignal): Promise<TarHeader | undefined> {
   let tar;
   try {
     tar = await vm.readTar(path, signal);
   } catch (error) {
-    if (error instanceof HearthError && error.code === "file.not_found") return "missing";
+    if (error instanceof HearthError && error.code === "file.not_found") return undefined;
     throw error;
   }
-  const entries = extract();
   try {
-    return await new Promise((resolve, reject) => {
-      entries.on("entry", ({ type }) =>
-        resolve(type === "directory" ? "folder" : type === "symlink" ? "symlink" : "file"),
-      );
-      entries.on("error", reject);
-      entries.on("finish", () => resolve("missing"));
-      tar.on("error", reject);
-      tar.on("data", (chunk: Buffer) => entries.write(chunk));
-      tar.on("end", () => entries.end(null));
-    });
+    for await (const { header } of readTarMembers(tar, {}, signal)) return header;
+    return undefined;
   } finally {
     tar.on("error", () => undefined); // The rest is cut off.
     tar.destroy();
-    entries.destroy();
   }
+}
+
+/** The guest resolves `..` itself: behind a link it leads elsewhere than the text says. */
+function besides(path: string, linkname: string): string {
+  return path.slice(0, path.lastIndexOf("/") + 1) + linkname;
+}
+
+function textOf({ linkname }: TarHeader, given: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(rawPath(linkname));
+  } catch (cause) {
+    throw Object.assign(refused(`${given} is a link in the VM to a name that is not UTF-8`), { cause });
+  }
+}
+
+function refused(what: string, hint = "Name another destination, or what the link leads to."): HearthError {
+  return new HearthError("file.refused", `${what}.`, { hint });
 }

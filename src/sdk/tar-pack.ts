@@ -1,83 +1,158 @@
+/** Packs trees of the host as a tar stream. */
+import { constants } from "node:fs";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import type { Stats } from "node:fs";
-import { join } from "node:path";
-import type { Header, Pack } from "tar-stream";
-import { HearthError } from "#base/error.ts";
+import { bytePathOf, joinBytes, kindOf, rawPath } from "#sdk/byte-path.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
+import type { SkippedFiles } from "#sdk/skipped-files.ts";
+import { TAR_END, tarHeader, tarPadding } from "#sdk/tar-format.ts";
+import type { TarHeader } from "#sdk/tar-format.ts";
 
-type HeaderOf = Partial<Header> & Pick<Header, "name">;
+/** A tree of the host, and the name that it gets in the archive; an empty name packs what is in the directory. */
+export type Root = { readonly path: BytePath; readonly name: BytePath };
 
 /** Big enough that neither the disk nor the socket waits for us. */
 const CHUNK_BYTES = 512 * 1024;
+/** Files for which the kernel names no size, as those of /proc, are read into memory. */
+const SIZELESS_MAX_BYTES = 16 * 1024 * 1024;
 
-/** Packs a file or a folder with all below it under `name`; an empty `name` packs what is in the folder. */
-export async function packTree(tar: Pack, path: string, name: string, signal?: AbortSignal): Promise<void> {
-  await packPath(tar, path, name, new Map(), signal);
+/** Packs files and directories with all below them. What cannot be packed is added to `skipped`. */
+export async function* packTrees(
+  roots: readonly Root[],
+  skipped: SkippedFiles,
+  signal?: AbortSignal,
+): AsyncGenerator<Buffer, void, undefined> {
+  const packer = new Packer(skipped, signal);
+  for (const { path, name } of roots) yield* packer.path(path, name);
+  yield TAR_END;
 }
 
-/** `linked` has the first name of each file that has several: the others become links to it, as on the host. */
-async function packPath(
-  tar: Pack,
-  path: string,
-  name: string,
-  linked: Map<string, string>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  signal?.throwIfAborted();
-  const stats = await lstat(path);
-  if (stats.isDirectory()) {
-    if (name !== "") await entry(tar, { ...header(stats, `${name}/`), type: "directory" });
-    const children = (await readdir(path)).toSorted();
-    for (const child of children) {
-      await packPath(tar, join(path, child), name === "" ? child : `${name}/${child}`, linked, signal);
+class Packer {
+  readonly #skipped: SkippedFiles;
+  readonly #signal: AbortSignal | undefined;
+  /** The first name of each file that has several: the others become links to it, as on the host. */
+  readonly #linked = new Map<string, BytePath>();
+
+  constructor(skipped: SkippedFiles, signal: AbortSignal | undefined) {
+    this.#skipped = skipped;
+    this.#signal = signal;
+  }
+
+  async *path(path: BytePath, name: BytePath): AsyncGenerator<Buffer, void, undefined> {
+    this.#signal?.throwIfAborted();
+    const stats = await this.#try(path, () => lstat(rawPath(path)));
+    if (stats === undefined) return;
+    if (stats.isDirectory()) yield* this.#directory(path, name, stats);
+    else if (stats.isSymbolicLink()) {
+      const target = await this.#try(path, () => readlink(rawPath(path), { encoding: "buffer" }));
+      if (target !== undefined)
+        yield tarHeader({ ...headerOf(stats, name), type: "symlink", linkname: bytePathOf(target) });
+    } else if (stats.isFile()) yield* this.#file(path, name, stats);
+    else this.#skipped.add(path, kindOf(stats));
+  }
+
+  async *#directory(path: BytePath, name: BytePath, stats: Stats): AsyncGenerator<Buffer, void, undefined> {
+    if (name !== "")
+      yield tarHeader({ ...headerOf(stats, `${name}/` as BytePath), type: "directory", size: 0 });
+    const children = await this.#try(path, () => readdir(rawPath(path), { encoding: "buffer" }));
+    for (const child of (children ?? []).map(bytePathOf).toSorted()) {
+      yield* this.path(joinBytes(path, child), name === "" ? child : joinBytes(name, child));
     }
-  } else if (stats.isSymbolicLink()) {
-    await entry(tar, { ...header(stats, name), type: "symlink", linkname: await readlink(path) });
-  } else if (stats.isFile()) {
-    const first = stats.nlink > 1 ? linked.get(`${stats.dev}:${stats.ino}`) : undefined;
-    if (first !== undefined) return entry(tar, { ...header(stats, name), type: "link", linkname: first });
-    if (stats.nlink > 1) linked.set(`${stats.dev}:${stats.ino}`, name);
-    await packFile(tar, path, { ...header(stats, name), type: "file", size: stats.size });
-  } else {
-    throw new HearthError("file.refused", `${path} is neither a file, a folder nor a link.`, {
-      hint: "Copy what is beside it by name, or pass a tar stream on stdin.",
-    });
+  }
+
+  async *#file(path: BytePath, name: BytePath, stats: Stats): AsyncGenerator<Buffer, void, undefined> {
+    const identity = `${stats.dev}:${stats.ino}`;
+    const first = stats.nlink > 1 ? this.#linked.get(identity) : undefined;
+    if (first !== undefined)
+      return yield tarHeader({ ...headerOf(stats, name), type: "link", linkname: first });
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
+    await using file = await this.#try(path, () => open(rawPath(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+    // Read before it is announced: a header without its content breaks the archive.
+    const head = file && (await this.#try(path, () => readHead(file)));
+    if (file === undefined || head === undefined) return;
+    const size = head.isWhole ? head.bytes.byteLength : head.size;
+    yield tarHeader({ ...headerOf(stats, name), type: "file", size });
+    yield head.bytes;
+    yield* this.#rest(file, path, size - head.bytes.byteLength);
+    yield tarPadding(size);
+    if (stats.nlink > 1) this.#linked.set(identity, name);
+  }
+
+  /** A file that grew is cut at its announced size; one that shrank is filled up with zeros, and is no whole copy. */
+  async *#rest(file: FileHandle, path: BytePath, size: number): AsyncGenerator<Buffer, void, undefined> {
+    let isCut = false;
+    for (let left = size; left > 0;) {
+      this.#signal?.throwIfAborted();
+      const count = Math.min(CHUNK_BYTES, left);
+      let part = isCut ? Buffer.alloc(count) : await this.#try(path, () => readFull(file, count));
+      if (part === undefined || part.byteLength === 0) {
+        if (part !== undefined)
+          this.#skipped.add(path, "became shorter while it was copied, and ends in zeros");
+        isCut = true;
+        part = Buffer.alloc(count);
+      }
+      left -= part.byteLength;
+      yield part;
+    }
+  }
+
+  /** Files that are not ours to read are left out; so is what was removed meanwhile, without a word. */
+  async #try<Result>(path: BytePath, read: () => Promise<Result>): Promise<Result | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === undefined) throw error;
+      if (code !== "ENOENT") this.#skipped.add(path, reasonOf(error, code));
+      return undefined;
+    }
   }
 }
 
-/** In the guest the files belong to root, whoever has them here. */
-function header(stats: Stats, name: string): HeaderOf {
-  return { name, mode: stats.mode & 0o7777, mtime: stats.mtime, uid: 0, gid: 0 };
+function headerOf(stats: Stats, name: BytePath): Omit<TarHeader, "type"> {
+  return {
+    name,
+    size: 0,
+    mode: stats.mode & 0o7777,
+    mtimeS: Math.floor(stats.mtimeMs / 1000),
+    linkname: "" as BytePath,
+  };
 }
 
-function entry(tar: Pack, headers: HeaderOf): Promise<void> {
-  return new Promise((resolve, reject) => {
-    tar.entry(headers, "", (error) => (error ? reject(error) : resolve()));
-  });
-}
+type Head = { readonly bytes: Buffer; readonly size: number; readonly isWhole: boolean };
 
-async function packFile(tar: Pack, path: string, headers: HeaderOf): Promise<void> {
-  if (headers.size === 0) return entry(tar, headers);
-  await using file = await open(path, "r");
-  const { promise: written, resolve, reject } = Promise.withResolvers<void>();
-  const sink = tar.entry(headers, (error) => (error ? reject(error) : resolve()));
-  let left = headers.size ?? 0;
-  while (left > 0) {
-    const { bytesRead, buffer } = await file.read(
-      Buffer.allocUnsafe(Math.min(CHUNK_BYTES, left)),
-      0,
-      Math.min(CHUNK_BYTES, left),
-    );
-    if (bytesRead === 0) {
-      throw new HearthError("file.refused", `${path} became shorter while it was copied.`, {
-        hint: "Copy it again.",
-      });
-    }
-    left -= bytesRead;
-    // The callback of `written` also fires when the tar stream breaks, so this never waits for ever.
-    if (!sink.write(buffer.subarray(0, bytesRead))) {
-      await Promise.race([new Promise<void>((done) => sink.once("drain", () => done())), written]);
-    }
+/** A small file has the bytes that it has, whatever its size says: files of /proc say 0, and those of /sys 4096. */
+async function readHead(file: FileHandle): Promise<Head> {
+  const stats = await file.stat();
+  if (!stats.isFile()) throw Object.assign(new Error("it is no regular file any more"), { code: "EINVAL" });
+  const { size } = stats;
+  const parts = [await readFull(file, CHUNK_BYTES)];
+  let bytes = parts[0]?.byteLength ?? 0;
+  if (bytes < CHUNK_BYTES || size > bytes)
+    return { bytes: Buffer.concat(parts), size, isWhole: bytes < CHUNK_BYTES };
+  for (let last = bytes; last > 0; bytes += last) {
+    const part = await readFull(file, CHUNK_BYTES);
+    last = part.byteLength;
+    parts.push(part);
+    if (bytes > SIZELESS_MAX_BYTES)
+      throw Object.assign(new Error("it has no size, and more than 16 MiB"), { code: "EFBIG" });
   }
-  sink.end(null);
-  await written;
+  return { bytes: Buffer.concat(parts), size, isWhole: true };
+}
+
+async function readFull(file: FileHandle, count: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(count);
+  let filled = 0;
+  while (filled < count) {
+    const { bytesRead } = await file.read(buffer, filled, count - filled, null);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return buffer.subarray(0, filled);
+}
+
+function reasonOf(error: unknown, code: string): string {
+  if (code === "EACCES" || code === "EPERM") return "may not be read by you";
+  return (error as Error).message;
 }

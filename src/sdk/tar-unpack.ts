@@ -1,222 +1,215 @@
 /**
  * Unpacks a tar stream that a guest made. The guest is not trusted: every name is checked, nothing is written
- * through a link, links are made last, devices are refused and set-uid bits dropped. tar-stream bounds the headers.
+ * through a link, links are made last, devices are left out and set-uid bits dropped. A file is written under another
+ * name and renamed when it is whole, so that an old one stays until then.
  */
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { link, mkdir, open, rm, symlink, utimes, lutimes, chmod } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import type { Readable } from "node:stream";
-import { extract } from "tar-stream";
-import type { Extract, Header } from "tar-stream";
+import { chmod, link, lutimes, mkdir, open, rename, rm, stat, symlink, utimes } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
-import { lstatIfThere } from "#sdk/lstat-if-there.ts";
-import { printableName } from "#sdk/printable-name.ts";
+import { dirnameBytes, joinBytes, kindOf, lstatBytes, rawPath, shownPath } from "#sdk/byte-path.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
+import type { SkippedFiles } from "#sdk/skipped-files.ts";
+import type { TarHeader } from "#sdk/tar-format.ts";
+import { readTarMembers } from "#sdk/tar-read.ts";
+import type { TarMember } from "#sdk/tar-read.ts";
 
-export type TreeKind = "folder" | "file";
+export type TreeKind = "directory" | "file";
 
-/** Answers where on the host the root of the tree goes. */
-export type Place = (kind: TreeKind, name: string) => Promise<string>;
-
-type Entry = AsyncIterable<Uint8Array> & { readonly header: Header };
+/** Answers where on the host the root of the tree goes, as an absolute path. */
+export type Place = (kind: TreeKind, name: BytePath) => Promise<BytePath>;
 
 const NAME_MAX_BYTES = 4096;
+/** No file system of Linux keeps later times. */
+const TIME_MAX_S = 2 ** 34;
+/** The agent's name for a global pax record that says what is missing in the archive, and why. */
+const SKIPPED_RECORD = "HEARTH.skipped";
 
-type Later = { readonly path: string; readonly headers: Header };
-
-/** Unpacks what a guest sent, inside one folder and nowhere else. @throws HearthError `file.refused` */
-export async function unpackTree(tar: Readable, place: Place, signal?: AbortSignal): Promise<void> {
-  const entries = extract();
-  const tree = new Tree(place);
-  const fed = feed(tar, entries, signal);
-  // Whoever breaks first is awaited below; the other must not be an unhandled rejection until then.
-  fed.catch(() => undefined);
-  try {
-    for await (const entry of entries) {
-      await tree.take(entry as unknown as Entry);
-      entry.resume();
-    }
-    await fed;
-  } catch (error) {
-    entries.destroy(null);
-    throw asRefusal(error);
-  }
-  await tree.finish();
-}
-
-async function feed(tar: Readable, entries: Extract, signal?: AbortSignal): Promise<void> {
-  try {
-    for await (const chunk of tar as AsyncIterable<Buffer>) {
-      signal?.throwIfAborted();
-      if (!entries.write(chunk)) await drained(entries);
-    }
-    entries.end(null);
-  } catch (error) {
-    entries.destroy(error as Error);
-    throw error;
-  }
-}
-
-function drained(entries: Extract): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = (): void => {
-    entries.off("drain", done).off("close", done);
-    resolve();
+/** Unpacks what a guest sent, inside one directory and nowhere else. @throws HearthError `file.refused` */
+export async function unpackTree(
+  tar: AsyncIterable<Uint8Array>,
+  place: Place,
+  skipped: SkippedFiles,
+  signal?: AbortSignal,
+): Promise<void> {
+  const tree = new Tree(place, skipped);
+  const onGlobal = (key: string, value: BytePath): void => {
+    if (key === SKIPPED_RECORD) skipped.addText(shownPath(value));
   };
-  entries.on("drain", done).on("close", done);
-  return promise;
+  for await (const member of readTarMembers(tar, { onGlobal }, signal)) await tree.take(member);
+  await tree.finish();
 }
 
 class Tree {
   readonly #place: Place;
-  #rootName: string | undefined;
-  #target = "";
+  readonly #skipped: SkippedFiles;
+  #rootName: BytePath | undefined;
+  #target = "" as BytePath;
   /** Files that this stream made, by name: the only ones that a hard link may lead to. */
-  readonly #files = new Set<string>();
-  readonly #folders = new Map<string, Header>();
-  readonly #made = new Set<string>();
-  readonly #links: Later[] = [];
+  readonly #files = new Set<BytePath>();
+  readonly #directories = new Map<BytePath, TarHeader>();
+  readonly #made = new Set<BytePath>();
+  readonly #links: { readonly path: BytePath; readonly header: TarHeader }[] = [];
 
-  constructor(place: Place) {
+  constructor(place: Place, skipped: SkippedFiles) {
     this.#place = place;
+    this.#skipped = skipped;
   }
 
-  async take(entry: Entry): Promise<void> {
-    const { header } = entry;
+  async take({ header, content }: TarMember): Promise<void> {
+    const { type } = header;
+    const isRoot = this.#rootName === undefined;
+    if (type !== "directory" && type !== "file" && type !== "symlink" && type !== "link") {
+      if (isRoot) throw refused(`${shownPath(header.name)} is a ${type}, which is not copied out of a VM`);
+      return this.#skipped.add(header.name, `a ${type}`);
+    }
     const path = await this.#pathFor(header);
-    switch (header.type) {
-      case "directory":
-        await makeFolder(path);
-        this.#made.add(path);
-        this.#folders.set(path, header);
-        return;
-      case "file":
-      case "contiguous-file":
-        await this.#makeRoom(path);
-        await writeFile(path, entry, header);
-        this.#files.add(path);
-        return;
-      case "symlink":
-      case "link":
-        // Made when everything else is there, so that no later entry can go through one.
-        if (Buffer.byteLength(header.linkname ?? "") > NAME_MAX_BYTES)
-          throw refused("The VM sent a link that is too long");
-        this.#links.push({ path, headers: header });
-        return;
-      default:
-        throw refused(
-          `${printableName(header.name)} is a ${header.type ?? "thing"}, which is not copied out of a VM`,
-        );
+    if (type === "directory") {
+      await makeDirectory(path);
+      this.#made.add(path);
+      this.#directories.set(path, header);
+    } else if (type === "file") {
+      await this.#takePlace(path, header, (draft) => writeFile(draft, content, header));
+      this.#files.add(path);
+    } else {
+      // Made when everything else is there, so that no later entry can go through one.
+      if (header.linkname.length > NAME_MAX_BYTES) throw refused("The VM sent a link that is too long");
+      this.#links.push({ path, header });
     }
   }
 
-  /** Links, and then what writing into a folder would have changed. */
+  /** Makes links, and then sets what writing into a directory would have changed. */
   async finish(): Promise<void> {
     if (this.#rootName === undefined)
       throw new HearthError("file.not_found", "The VM sent an empty tar stream.");
-    for (const { path, headers } of this.#links) {
-      await this.#makeRoom(path);
-      if (headers.type === "link") {
-        const source = this.#resolve(partsOf(headers.linkname ?? ""));
+    for (const { path, header } of this.#links) {
+      await this.#takePlace(path, header, async (draft) => {
+        if (header.type === "symlink") {
+          await symlink(rawPath(header.linkname), rawPath(draft));
+          const time = timeOf(header);
+          if (time !== undefined) await lutimes(rawPath(draft), time, time);
+          return;
+        }
+        const source = this.#resolve(partsOf(header.linkname));
         if (!this.#files.has(source))
-          throw refused(`${printableName(headers.name)} is a link to a file outside of what is copied`);
-        await link(source, path);
-      } else {
-        await symlink(headers.linkname ?? "", path);
-        if (headers.mtime) await lutimes(path, headers.mtime, headers.mtime);
-      }
+          throw refused(`${shownPath(header.name)} is a link to a file outside of what is copied`);
+        await link(rawPath(source), rawPath(draft));
+      });
     }
-    for (const [path, headers] of [...this.#folders].toReversed()) {
-      await chmod(path, modeOf(headers, 0o755));
-      if (headers.mtime) await utimes(path, headers.mtime, headers.mtime);
+    for (const [path, header] of [...this.#directories].toReversed()) {
+      await chmod(rawPath(path), modeOf(header));
+      const time = timeOf(header);
+      if (time !== undefined) await utimes(rawPath(path), time, time);
     }
   }
 
-  async #pathFor(header: Header): Promise<string> {
+  async #pathFor(header: TarHeader): Promise<BytePath> {
     const parts = partsOf(header.name);
     if (this.#rootName === undefined) {
       if (parts.length > 1) throw refused("The VM sent a tar stream whose first entry is not its root");
-      this.#rootName = parts[0] ?? "";
-      this.#target = await this.#place(header.type === "directory" ? "folder" : "file", this.#rootName);
+      this.#rootName = parts[0] ?? ("" as BytePath);
+      this.#target = await this.#place(header.type === "directory" ? "directory" : "file", this.#rootName);
     }
     const path = this.#resolve(parts);
-    await this.#requireFolders(path);
+    await this.#requireDirectories(path);
     return path;
   }
 
-  #resolve(parts: readonly string[]): string {
-    if (this.#rootName === "") return join(this.#target, ...parts);
+  #resolve(parts: readonly BytePath[]): BytePath {
+    if (this.#rootName === "") return joinBytes(this.#target, ...parts);
     if (parts[0] !== this.#rootName)
-      throw refused(`The VM sent ${printableName(parts.join("/"))}, which was not asked for`);
-    return join(this.#target, ...parts.slice(1));
+      throw refused(`The VM sent ${shownPath(parts.join("/") as BytePath)}, which was not asked for`);
+    return joinBytes(this.#target, ...parts.slice(1));
   }
 
-  /** Every folder between the root and `path` is a real one, never a link. */
-  async #requireFolders(path: string): Promise<void> {
+  /** Every directory between the root and `path` is a real one, never a link. */
+  async #requireDirectories(path: BytePath): Promise<void> {
     if (path === this.#target) return;
-    const parent = dirname(path);
+    const parent = dirnameBytes(path);
     if (this.#made.has(parent)) return;
-    if (parent !== this.#target) await this.#requireFolders(parent);
-    const stats = await lstatIfThere(parent);
-    if (stats === undefined) await mkdir(parent);
+    if (parent !== this.#target) await this.#requireDirectories(parent);
+    const stats = await lstatBytes(parent);
+    if (stats === undefined) await mkdir(rawPath(parent));
     else if (!stats.isDirectory() && !(parent === this.#target && this.#rootName === "")) {
-      throw refused(`${printableName(parent)} is not a folder, and nothing is copied through it`);
+      throw refused(`${shownPath(parent)} is not a directory, and nothing is copied through it`);
     }
     this.#made.add(parent);
   }
 
-  /** What is there is replaced, never written into: it may be a link, or a file with other names. */
-  async #makeRoom(path: string): Promise<void> {
-    const stats = await lstatIfThere(path);
-    if (stats === undefined) return;
-    if (stats.isDirectory())
-      throw refused(`${printableName(path)} is a folder, and a file cannot take its place`);
-    await rm(path);
-    this.#files.delete(path);
+  /** What is there is replaced by a rename, never written into: it may be a link, or a file with other names. */
+  async #takePlace(
+    path: BytePath,
+    header: TarHeader,
+    create: (draft: BytePath) => Promise<void>,
+  ): Promise<void> {
+    await requireReplaceable(path, header);
+    const draft = joinBytes(dirnameBytes(path), `.hearth-${randomBytes(8).toString("hex")}.part`);
+    try {
+      await create(draft);
+      await rename(rawPath(draft), rawPath(path));
+      this.#files.delete(path);
+    } finally {
+      // Also after success: a rename of one hard link to another of the same file leaves both.
+      await rm(rawPath(draft), { force: true });
+    }
   }
+}
+
+/** @throws HearthError `file.refused` for all but regular files and links; a link replaces a link to a directory. */
+async function requireReplaceable(path: BytePath, { type }: TarHeader): Promise<void> {
+  const stats = await lstatBytes(path);
+  if (stats === undefined || stats.isFile()) return;
+  if (stats.isDirectory())
+    throw refused(`${shownPath(path)} is a directory, and a file cannot take its place`);
+  if (!stats.isSymbolicLink())
+    throw refused(`${shownPath(path)} is ${kindOf(stats)} on this host, and is not replaced`);
+  if (type === "symlink") return;
+  const behind = await stat(rawPath(path)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT" && error.code !== "ELOOP" && error.code !== "ENOTDIR") throw error;
+    return undefined; // A link that leads nowhere is a link to no directory.
+  });
+  if (behind?.isDirectory() === true)
+    throw refused(`${shownPath(path)} is a link to a directory, and a file cannot take its place`);
 }
 
 /** @throws HearthError `file.refused` for a name that leads elsewhere. */
-function partsOf(name: string): readonly string[] {
-  if (Buffer.byteLength(name) > NAME_MAX_BYTES || name.includes("\0"))
+function partsOf(name: BytePath): readonly BytePath[] {
+  if (name.length > NAME_MAX_BYTES || name.includes("\0"))
     throw refused("The VM sent a name that no file can have");
-  if (name.startsWith("/")) throw refused(`The VM sent an absolute name: ${printableName(name)}`);
+  if (name.startsWith("/")) throw refused(`The VM sent an absolute name: ${shownPath(name)}`);
   const parts = name.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes(".."))
-    throw refused(`The VM sent a name that leads out of the folder: ${printableName(name)}`);
-  return parts;
+    throw refused(`The VM sent a name that leads out of the directory: ${shownPath(name)}`);
+  return parts as BytePath[];
 }
 
-async function makeFolder(path: string): Promise<void> {
-  const stats = await lstatIfThere(path);
-  if (stats?.isDirectory()) return;
-  if (stats !== undefined) throw refused(`${printableName(path)} is there, and is not a folder`);
-  // Its own mode comes last: a folder that may not be written could not be filled.
-  await mkdir(path, { mode: 0o700 });
+async function makeDirectory(path: BytePath): Promise<void> {
+  const stats = await lstatBytes(path);
+  if (stats?.isDirectory() === true) return;
+  if (stats !== undefined) throw refused(`${shownPath(path)} is there, and is not a directory`);
+  // Its own mode comes last: a directory that may not be written could not be filled.
+  await mkdir(rawPath(path), { mode: 0o700 });
 }
 
-async function writeFile(path: string, entry: Entry, headers: Header): Promise<void> {
+async function writeFile(path: BytePath, content: AsyncIterable<Buffer>, header: TarHeader): Promise<void> {
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-  await using file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  for await (const chunk of entry) {
+  await using file = await open(rawPath(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  for await (const chunk of content) {
     for (let at = 0; at < chunk.byteLength;) at += (await file.write(chunk, at)).bytesWritten;
   }
-  await file.chmod(modeOf(headers, 0o644));
-  if (headers.mtime) await file.utimes(headers.mtime, headers.mtime);
+  await file.chmod(modeOf(header));
+  const time = timeOf(header);
+  if (time !== undefined) await file.utimes(time, time);
 }
 
 /** Without set-uid, set-gid and sticky. */
-function modeOf({ mode }: Header, fallback: number): number {
-  return (Number.isInteger(mode) ? mode : fallback) & 0o777;
+function modeOf({ mode, type }: TarHeader): number {
+  return (Number.isInteger(mode) ? mode : type === "directory" ? 0o755 : 0o644) & 0o777;
 }
 
-function asRefusal(error: unknown): unknown {
-  const { message } = error as Error;
-  if (
-    error instanceof HearthError ||
-    !/^(Invalid tar header|Unexpected end of data|Header exceeds)/.test(message ?? "")
-  )
-    return error;
-  return new HearthError("file.refused", "The VM sent what is not a whole tar stream", { cause: error });
+/** In seconds; undefined for what the guest sent instead of a time. */
+function timeOf({ mtimeS }: TarHeader): number | undefined {
+  return Math.abs(mtimeS) < TIME_MAX_S ? mtimeS : undefined;
 }
 
 function refused(what: string): HearthError {

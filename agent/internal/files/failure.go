@@ -19,9 +19,9 @@ func writeFault(err error, path string) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fault.New(fault.DiskFull, "the guest's disk is full; %q was not written", path)
 	case errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.FileNotFound, "there is no folder %q in the guest", path)
+		return fault.New(fault.FileNotFound, "there is no directory %q in the guest", path)
 	case errors.Is(err, unix.ENOTDIR):
-		return fault.New(fault.FileRefused, "%q needs a folder where the guest has a file", path)
+		return fault.New(fault.FileRefused, "%q needs a directory where the guest has a file", path)
 	case leadsOut(err):
 		return fault.New(fault.FileRefused, "%q leads out of the destination, through a symlink", path)
 	}

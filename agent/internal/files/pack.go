@@ -1,4 +1,4 @@
-// Package files moves files and folders in and out of the guest as tar streams (POSIX pax).
+// Package files moves files and directories in and out of the guest as tar streams (POSIX pax).
 package files
 
 import (
@@ -16,6 +16,16 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
+// SkippedRecord is the key of a global pax header that names a file which is missing in the archive, and why: its
+// value is "NAME: REASON". Hearth reads it; other programs print or ignore it.
+const SkippedRecord = "HEARTH.skipped"
+
+const (
+	copyBytes = 64 << 10
+	// sizelessMaxBytes bounds files for which the kernel names no size, as those of /proc: they are read into memory.
+	sizelessMaxBytes = 16 << 20
+)
+
 // packer writes one tree into an archive.
 type packer struct {
 	ctx    context.Context
@@ -26,38 +36,88 @@ type packer struct {
 
 type inode struct{ dev, ino uint64 }
 
-const copyBytes = 64 << 10
-
-// WriteTarTo archives a file or folder. Entries are named after the path's last element: /etc/apt gives
-// "apt/", "apt/sources.list" and so on. A path that ends in "/." gives the folder's contents, without that
-// name. A symlink is archived as one. Sockets have no place in an archive and are left out.
+// WriteTarTo archives a file or directory. Entries are named after the path's last element: /etc/apt gives
+// "apt/", "apt/sources.list" and so on. A path that ends in "/." gives the directory's contents, without that
+// name. A symlink is archived as one, unless the path ends in "/" or "/.": then it has to lead to a directory, which is
+// archived. What cannot be read, and sockets, are left out, and a SkippedRecord says so.
 func WriteTarTo(ctx context.Context, w io.Writer, path string) error {
-	p := packer{ctx: ctx, out: tar.NewWriter(w), links: map[inode]string{}, buffer: make([]byte, copyBytes)}
-	base := filepath.Base(path)
-	if strings.HasSuffix(path, "/.") || base == "/" {
-		base = "."
-	}
-	if _, err := os.Lstat(path); err != nil {
+	root, base, err := findSource(path)
+	if err != nil {
 		return readFault(err, path)
 	}
-	root := filepath.Clean(path)
-	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			if file != root && errors.Is(err, fs.ErrNotExist) {
-				return nil // Removed meanwhile, as files in a living system are.
-			}
+	p := packer{ctx: ctx, out: tar.NewWriter(w), links: map[inode]string{}, buffer: make([]byte, copyBytes)}
+	err = filepath.WalkDir(root, func(file string, _ fs.DirEntry, err error) error {
+		relative, relErr := filepath.Rel(root, file)
+		if relErr != nil {
+			return relErr
+		}
+		name := filepath.Join(base, relative)
+		if err == nil {
+			err = p.add(file, name)
+		}
+		var unreadable *unreadableError
+		if err == nil || file == root || !errors.As(asUnreadable(err), &unreadable) {
 			return err
 		}
-		relative, err := filepath.Rel(root, file)
-		if err != nil {
-			return err
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // Removed meanwhile, as files in a living system are.
 		}
-		return p.add(file, filepath.Join(base, relative))
+		return p.skip(name, unreadable)
 	})
 	if err != nil {
 		return readFault(err, path)
 	}
 	return p.out.Close()
+}
+
+// findSource answers where the tree lies, through the links above it, and the name of its first entry.
+func findSource(path string) (root, base string, err error) {
+	base = filepath.Base(path)
+	isContents := strings.HasSuffix(path, "/.") || base == "/"
+	if !isContents && base != ".." && !strings.HasSuffix(path, "/") {
+		if _, err := os.Lstat(path); err != nil {
+			return "", "", err
+		}
+		parent, err := filepath.EvalSymlinks(path[:strings.LastIndexByte(path, '/')+1])
+		return filepath.Join(parent, base), base, err
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if root, err = filepath.EvalSymlinks(path); err != nil {
+		return "", "", err
+	}
+	switch {
+	case isContents || root == "/":
+		base = "."
+	case base == "..":
+		base = filepath.Base(root)
+	}
+	return root, base, nil
+}
+
+// unreadableError is the reason why one file is missing in an archive that is otherwise whole.
+type unreadableError struct{ reason error }
+
+func (e *unreadableError) Error() string { return e.reason.Error() }
+func (e *unreadableError) Unwrap() error { return e.reason }
+
+// asUnreadable takes failures of the file system for what is wrong with one file. All others concern the archive.
+func asUnreadable(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return &unreadableError{path.Err}
+	}
+	return err
+}
+
+func (p *packer) skip(name string, reason error) error {
+	record := map[string]string{SkippedRecord: name + ": " + reason.Error()}
+	return p.out.WriteHeader(&tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: record})
 }
 
 func (p *packer) add(path, name string) error {
@@ -66,51 +126,92 @@ func (p *packer) add(path, name string) error {
 	}
 	var s unix.Stat_t
 	if err := unix.Lstat(path, &s); err != nil {
-		if err == unix.ENOENT {
-			return nil
-		}
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	header, err := headerOf(path, name, &s)
-	if err != nil || header == nil {
+	if err != nil {
 		return err
-	}
-	id := inode{s.Dev, s.Ino}
-	if header.Typeflag == tar.TypeReg && s.Nlink > 1 {
-		if first, ok := p.links[id]; ok {
-			header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
-			return p.out.WriteHeader(header)
-		}
-		p.links[id] = name
 	}
 	if header.Typeflag != tar.TypeReg {
 		return p.out.WriteHeader(header)
 	}
-	return p.addContent(path, header)
+	id := inode{s.Dev, s.Ino}
+	if first, ok := p.links[id]; ok && s.Nlink > 1 {
+		header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
+		return p.out.WriteHeader(header)
+	}
+	if err := p.addContent(path, header); err != nil {
+		return err
+	}
+	if s.Nlink > 1 {
+		p.links[id] = name
+	}
+	return nil
 }
 
-// addContent opens the file before it announces it: a header without its content breaks the archive.
+// addContent reads the file's beginning before it announces the file: a header without its content breaks the
+// archive. A file that fits into the buffer is announced with the bytes that it has, whatever its size says: files
+// of /proc say 0, and those of /sys 4096.
 func (p *packer) addContent(path string, header *tar.Header) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
-		return nil
-	}
+	file, err := openPlain(path)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: path, Err: err}
+		return err
 	}
-	file := os.NewFile(uintptr(fd), path)
-	defer file.Close()
+	defer file.close()
+	head, err := file.readFull(p.buffer)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(head) < len(p.buffer):
+		header.Size = int64(len(head))
+	case file.size <= int64(len(head)):
+		if head, err = file.readSizeless(head); err != nil {
+			return err
+		}
+		header.Size = int64(len(head))
+	default:
+		header.Size = file.size
+	}
 	if err := p.out.WriteHeader(header); err != nil {
 		return err
 	}
-	// A file that grows is cut at its announced size; one that shrinks is filled up with zeros.
-	written, err := io.CopyBuffer(struct{ io.Writer }{p.out}, io.LimitReader(file, header.Size), p.buffer)
-	if err != nil {
+	if _, err := p.out.Write(head); err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{p.out}, io.LimitReader(zeros{}, header.Size-written), p.buffer)
-	return err
+	return p.addRest(file, header, header.Size-int64(len(head)))
 }
+
+// addRest adds what follows a file's beginning. A file that grew is cut at its announced size; one that shrank, or
+// that cannot be read to its end, is filled up with zeros, and a SkippedRecord says so.
+func (p *packer) addRest(file *plainFile, header *tar.Header, left int64) error {
+	var failure error
+	for left > 0 && failure == nil {
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		part, err := file.readFull(p.buffer[:min(left, int64(len(p.buffer)))])
+		switch {
+		case err != nil:
+			failure = err
+		case len(part) == 0:
+			failure = errors.New("became shorter while it was read; its end is zeros")
+		}
+		if _, err := p.out.Write(part); err != nil {
+			return err
+		}
+		left -= int64(len(part))
+	}
+	if failure == nil {
+		return nil
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{p.out}, io.LimitReader(zeros{}, left), p.buffer); err != nil {
+		return err
+	}
+	return p.skip(header.Name, failure)
+}
+
+var errIsSocket = errors.New("a socket has no place in an archive")
 
 type zeros struct{}
 
@@ -149,7 +250,7 @@ func headerOf(path, name string, s *unix.Stat_t) (*tar.Header, error) {
 		}
 		header.Devmajor, header.Devminor = int64(unix.Major(s.Rdev)), int64(unix.Minor(s.Rdev))
 	default:
-		return nil, nil
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errIsSocket}
 	}
 	return header, nil
 }
@@ -158,6 +259,10 @@ func readFault(err error, path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return fault.New(fault.FileNotFound, "there is no file %q in the guest", path)
+	case errors.Is(err, unix.ELOOP):
+		return fault.New(fault.FileRefused, "%q leads through too many symlinks", path)
+	case errors.Is(err, errIsSocket):
+		return fault.New(fault.FileRefused, "%q is a socket, which has no place in an archive", path)
 	case errors.Is(err, context.Canceled):
 		return err
 	}

@@ -18,17 +18,20 @@ import (
 // Unpacked counts what an archive held.
 type Unpacked struct{ Entries, Bytes uint64 }
 
-// unpacker writes entries below one folder. Every path is walked by os.Root, which follows no symlink out of
+// unpacker writes entries below one directory. Every path is walked by os.Root, which follows no symlink out of
 // it; so neither the archive nor a program that plays with links meanwhile leads anything out.
 type unpacker struct {
 	root    *os.Root
+	dir     string // The folder's real path.
 	buffer  []byte
 	folders []*tar.Header // Their modes and times come last: a folder may be read only, and filling it changes its time.
 }
 
-// Unpack writes an archive's entries below the folder dir. Owners are the archive's numbers (names are not
-// looked at): who wants root's files says 0. Existing files are replaced, folders are kept and filled. Entries
-// that would leave the folder, and devices, are refused, and nothing after them is unpacked.
+// Unpack writes an archive's entries below the directory dir. Owners are the archive's numbers (names are not
+// looked at): who wants root's files says 0. A file is written under another name and takes the place of an existing
+// one when it is whole; directories, and links to directories, are kept and filled. Refused are entries that would leave the
+// directory, devices, and what would replace a directory, a link to one, a device, a FIFO or a socket; nothing after them
+// is unpacked.
 func Unpack(ctx context.Context, r io.Reader, dir string, createParents bool) (Unpacked, error) {
 	if createParents {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -40,7 +43,11 @@ func Unpack(ctx context.Context, r io.Reader, dir string, createParents bool) (U
 		return Unpacked{}, writeFault(err, dir)
 	}
 	defer root.Close()
-	u := unpacker{root: root, buffer: make([]byte, copyBytes)}
+	realDir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return Unpacked{}, writeFault(err, dir)
+	}
+	u := unpacker{root: root, dir: realDir, buffer: make([]byte, copyBytes)}
 	done, err := u.unpack(ctx, tar.NewReader(r))
 	// Also after a failure: what was unpacked gets the modes it should have.
 	if finishErr := u.finishFolders(); err == nil {
@@ -99,56 +106,50 @@ func (u *unpacker) add(name string, header *tar.Header, content io.Reader) (uint
 	if name == "." {
 		return 0, fault.New(fault.FileRefused, "the archive would replace the destination itself")
 	}
-	if err := u.makeRoom(name); err != nil {
-		return 0, err
-	}
 	switch header.Typeflag {
 	case tar.TypeReg:
-		return u.addFile(name, header, content)
+		var written uint64
+		err := u.place(name, header, func(draft string) (err error) {
+			written, err = u.addFile(draft, header, content)
+			return err
+		})
+		return written, err
 	case tar.TypeSymlink:
-		if err := u.root.Symlink(header.Linkname, name); err != nil {
-			return 0, err
-		}
-		return 0, errors.Join(u.root.Lchown(name, header.Uid, header.Gid), u.setLinkTime(name, header.ModTime))
+		return 0, u.place(name, header, func(draft string) error {
+			if err := u.root.Symlink(header.Linkname, draft); err != nil {
+				return err
+			}
+			return errors.Join(u.root.Lchown(draft, header.Uid, header.Gid), u.setLinkTime(draft, header.ModTime))
+		})
 	case tar.TypeLink:
-		target, err := entryName(header.Linkname)
+		linked, err := entryName(header.Linkname)
 		if err != nil {
 			return 0, err
 		}
-		return 0, u.root.Link(target, name)
+		return 0, u.place(name, header, func(draft string) error {
+			parent, err := u.resolve(filepath.Dir(linked))
+			if err != nil {
+				return err
+			}
+			return u.root.Link(filepath.Join(parent, filepath.Base(linked)), draft)
+		})
 	}
-	return 0, fault.New(fault.FileRefused, "the archive's entry %q is neither file, folder nor link", name)
-}
-
-// makeRoom sees that the entry's folder is there and its name is free.
-func (u *unpacker) makeRoom(name string) error {
-	if parent := filepath.Dir(name); parent != "." {
-		if err := u.root.MkdirAll(parent, 0o755); err != nil {
-			return err
-		}
-	}
-	info, err := u.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return fault.New(fault.FileRefused, "%q is a folder in the guest and a file in the archive", name)
-	}
-	return u.root.Remove(name)
+	return 0, fault.New(fault.FileRefused, "the archive's entry %q is neither file, directory nor link", name)
 }
 
 func (u *unpacker) addFolder(name string, header *tar.Header) error {
 	if name == "." {
 		return nil // The destination is the caller's, with the mode it has.
 	}
+	// A symlink to a directory stays one: /bin in an archive is not meant to replace the /bin of Debian.
+	name, err := u.resolve(name)
+	if err != nil || name == "." {
+		return err
+	}
 	if err := u.root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	// A symlink to a folder stays one: /bin in an archive is not meant to replace the /bin of Debian.
-	info, err := u.root.Stat(name)
+	info, err := u.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := u.root.Mkdir(name, 0o700); err != nil {
 			return err
@@ -156,7 +157,7 @@ func (u *unpacker) addFolder(name string, header *tar.Header) error {
 	} else if err != nil {
 		return err
 	} else if !info.IsDir() {
-		return fault.New(fault.FileRefused, "%q is a file in the guest and a folder in the archive", name)
+		return fault.New(fault.FileRefused, "%q is a file in the guest and a directory in the archive", name)
 	}
 	u.folders = append(u.folders, &tar.Header{
 		Name: name, Mode: header.Mode, Uid: header.Uid, Gid: header.Gid, ModTime: header.ModTime,

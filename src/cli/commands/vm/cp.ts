@@ -1,14 +1,19 @@
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
 import { parseCopy } from "#cli/copy-paths.ts";
+import { printStream } from "#cli/print-stream.ts";
+import { untilSignal } from "#cli/until-signal.ts";
 
 export default command({
   path: ["cp"],
   summary: "Copy files between the host and a VM",
   about:
-    "Files and folders keep their modes, times and links. A folder goes into a destination that is there, and becomes " +
-    "one that is not; `FOLDER/.` means what is in it. `-` is a tar stream on stdin or stdout. A path of the VM is " +
-    "VM:PATH; a file of the host whose name has a colon is written ./NAME.",
+    "Files and directories keep their modes, times and links. A directory goes into a destination that exists, and " +
+    "becomes one that does not; `DIR/.` means what is in it. A link is copied as a link; `LINK/` means the directory " +
+    "that it leads to, and a destination that is a link is followed. A file takes the place of an old one when it is " +
+    "whole; directories, devices, FIFOs and sockets are never replaced. What cannot be copied, such as a FIFO, is " +
+    "named, and all else is copied; the exit code is 1 then. `-` is a tar stream on stdin or stdout. A path of the " +
+    "VM is VM:PATH; a file of the host whose name has a colon is written ./NAME.",
   args: [{ name: "PATH", many: true, help: "Sources, then the destination", completes: "path" }],
   flags: { parents: { short: "p", help: "Make the destination folder in the VM" } },
   examples: [
@@ -20,20 +25,20 @@ export default command({
   async run({ args, flags, io, out, hearth }) {
     const copy = parseCopy(args);
     const vm = (await hearth()).vm(copy.vm);
-    if (copy.way === "in") {
-      if (copy.hostPaths[0] === "-") await vm.writeTar(copy.guestPath, io.stdin, { parents: flags.parents });
-      else await vm.copyIn(copy.hostPaths, copy.guestPath, { parents: flags.parents, cwd: io.cwd });
-    } else if (copy.hostPath === "-") {
-      if (out.wantsJson) {
-        const hint = "Leave out --json.";
-        throw new HearthError("input.invalid", "cp: stdout is the tar stream's.", { hint });
-      }
-      const tar = await vm.readTar(copy.guestPath);
-      for await (const chunk of tar as AsyncIterable<Buffer>) {
-        if (!io.stdout.write(chunk)) await new Promise((resolve) => io.stdout.once("drain", resolve));
-      }
-      return;
-    } else await vm.copyOut(copy.guestPath, copy.hostPath, { cwd: io.cwd });
-    if (out.wantsJson) out.json(copy);
+    const onSkip = (what: string): void => out.note(`not copied: ${what}`);
+    const options = { parents: flags.parents, cwd: io.cwd, onSkip };
+    if (copy.way === "out" && copy.hostPath === "-" && out.wantsJson) {
+      const hint = "Leave out --json.";
+      throw new HearthError("input.invalid", "cp: stdout is the tar stream's.", { hint });
+    }
+    return untilSignal(io, async (signal) => {
+      if (copy.way === "in") {
+        if (copy.hostPaths[0] === "-") await vm.writeTar(copy.guestPath, io.stdin, options, signal);
+        else await vm.copyIn(copy.hostPaths, copy.guestPath, options, signal);
+      } else if (copy.hostPath === "-") {
+        return printStream(io, await vm.readTar(copy.guestPath, signal), signal);
+      } else await vm.copyOut(copy.guestPath, copy.hostPath, options, signal);
+      if (out.wantsJson) out.json(copy);
+    });
   },
 });

@@ -1,0 +1,286 @@
+/** What `cp` does with devices, FIFOs, sockets, links, names that are no text, and copies that fail midway. */
+import assert from "node:assert/strict";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { afterEach, beforeEach, test } from "node:test";
+import { pack } from "tar-stream";
+import type { Header } from "tar-stream";
+import { run } from "#host/run.ts";
+import { bytePath } from "#sdk/byte-path.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
+import { Hearth } from "#sdk/hearth.ts";
+import type { HearthVm } from "#sdk/hearth.ts";
+import { TAR_END, tarHeader, tarPadding } from "#sdk/tar-format.ts";
+import type { TarHeader } from "#sdk/tar-format.ts";
+import { readTarMembers } from "#sdk/tar-read.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+let api: FakeApi;
+let vm: HearthVm;
+let dir: string;
+
+beforeEach(async () => {
+  api = await FakeApi.start();
+  api.addVm("web", "running");
+  vm = (await Hearth.connect({ socketPath: api.socketPath })).vm("web");
+  dir = mkdtempSync(join(tmpdir(), "hearth-copy-"));
+});
+
+afterEach(async () => {
+  await api[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function tarOf(
+  ...parts: readonly (Partial<Header> & { name: string; body?: string })[]
+): Promise<Buffer> {
+  const tar = pack();
+  for (const { body, ...header } of parts) tar.entry(header, body ?? "");
+  tar.finalize();
+  return Buffer.concat(await Readable.from(tar).toArray());
+}
+
+/** An archive whose names are bytes. */
+function rawTar(...parts: readonly (Partial<TarHeader> & { readonly body?: string })[]): Buffer {
+  const blocks = parts.map(({ body = "", ...header }) => {
+    const size = Buffer.byteLength(body);
+    const whole = {
+      name: "",
+      type: "file",
+      mode: 0o644,
+      mtimeS: 0,
+      linkname: "",
+      ...header,
+      size,
+    } as TarHeader;
+    return Buffer.concat([tarHeader(whole), Buffer.from(body), tarPadding(size)]);
+  });
+  return Buffer.concat([...blocks, TAR_END]);
+}
+
+async function sentTo(path: string): Promise<readonly (TarHeader & { readonly body: string })[]> {
+  const found = [];
+  for await (const { header, content } of readTarMembers(Readable.from([api.written.get(path) ?? TAR_END]))) {
+    const chunks: Buffer[] = [];
+    for await (const chunk of content) chunks.push(chunk);
+    found.push({ ...header, body: Buffer.concat(chunks).toString() });
+  }
+  return found;
+}
+
+async function makeSpecial(what: "device" | "FIFO" | "socket", path: string): Promise<AsyncDisposable> {
+  const options = { timeoutMs: 10_000, signal: new AbortController().signal };
+  if (what === "FIFO") await run("mkfifo", [path], options);
+  if (what === "device") await run("mknod", [path, "c", "1", "3"], options);
+  const server = createServer();
+  if (what === "socket") await new Promise<void>((resolve) => server.listen(path, resolve));
+  return {
+    [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())),
+  };
+}
+
+const isRoot = process.getuid?.() === 0;
+
+for (const what of ["device", "FIFO", "socket"] as const) {
+  const skip = what === "device" && !isRoot && "making a device needs root";
+  test(`out of the VM, no file takes the place of a ${what} of the host`, { skip }, async () => {
+    api.files.set("/f", await tarOf({ name: "f", body: "new" }));
+    api.files.set("/d", await tarOf({ name: "d/", type: "directory" }, { name: "d/f", body: "new" }));
+    mkdirSync(join(dir, "d"));
+    for (const path of ["f", "d/f"]) {
+      await using special = await makeSpecial(what, join(dir, path));
+      const before = lstatSync(join(dir, path));
+      await assert.rejects(vm.copyOut(path === "f" ? "/f" : "/d", join(dir, path === "f" ? "f" : ".")), {
+        code: "file.refused",
+        message: new RegExp(what),
+      });
+      assert.equal(lstatSync(join(dir, path)).ino, before.ino);
+      assert.ok(special);
+    }
+  });
+
+  test(`into the VM, a ${what} is named and all else is copied`, { skip }, async () => {
+    api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+    mkdirSync(join(dir, "tree"));
+    for (const name of ["a", "z"]) writeFileSync(join(dir, "tree", name), name);
+    await using special = await makeSpecial(what, join(dir, "tree", "m"));
+    const skipped: string[] = [];
+    await assert.rejects(
+      vm.copyIn([join(dir, "tree")], "/srv", { onSkip: (text) => void skipped.push(text) }),
+      { code: "file.skipped", message: new RegExp(`m".*${what}`) },
+    );
+    assert.equal(skipped.length, 1);
+    assert.deepEqual(
+      (await sentTo("/srv")).map(({ name }) => name),
+      ["tree/", "tree/a", "tree/z"],
+    );
+    assert.ok(special);
+  });
+}
+
+test("out of the VM, what cannot be copied is named and all else is copied", async () => {
+  api.files.set(
+    "/d",
+    Buffer.concat([
+      (await tarOf({ name: "d/", type: "directory" })).subarray(0, -1024),
+      (await tarOf({ name: "d/sda", type: "block-device", devmajor: 8, devminor: 0 })).subarray(0, -1024),
+      (await tarOf({ name: "d/fifo", type: "fifo" })).subarray(0, -1024),
+      paxGlobal("HEARTH.skipped", "d/\u001b[31msock: a socket"),
+      await tarOf({ name: "d/last", body: "last" }),
+    ]),
+  );
+  const skipped: string[] = [];
+  await assert.rejects(vm.copyOut("/d", join(dir, "d"), { onSkip: (text) => void skipped.push(text) }), {
+    code: "file.skipped",
+    message: /sda.*block device.*and 2 more/,
+  });
+  assert.deepEqual(readdirSync(join(dir, "d")), ["last"]);
+  assert.equal(skipped.length, 3);
+  assert.match(skipped[2] ?? "", /socket/);
+  assert.doesNotMatch(skipped.join(""), /\u001b/);
+});
+
+function paxGlobal(key: string, value: string): Buffer {
+  const record = ` ${key}=${value}\n`;
+  const body = `${Buffer.byteLength(record) + 2}${record}`;
+  const block = tarHeader({
+    name: bytePath("g"),
+    type: "file",
+    size: Buffer.byteLength(body),
+    mode: 0,
+    mtimeS: 0,
+    linkname: bytePath(""),
+  });
+  block.write("g", 156);
+  block.write("        ", 148);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  return Buffer.concat([block, Buffer.from(body), tarPadding(Buffer.byteLength(body))]);
+}
+
+test("a copy that is cut off leaves the old file of the host, and no draft", async () => {
+  writeFileSync(join(dir, "f"), "old");
+  const tar = await tarOf({ name: "f", body: "x".repeat(100_000) });
+  api.files.set("/f", tar.subarray(0, 50_000));
+  await assert.rejects(vm.copyOut("/f", join(dir, "f")), { code: "file.refused" });
+  assert.deepEqual(readdirSync(dir), ["f"]);
+  assert.equal(readFileSync(join(dir, "f"), "utf8"), "old");
+});
+
+test("an archive that ends between two files is not taken for a whole one", async () => {
+  const tar = await tarOf({ name: "d/", type: "directory" }, { name: "d/a", body: "a" });
+  api.files.set("/d", tar.subarray(0, -1024));
+  await assert.rejects(vm.copyOut("/d", join(dir, "d")), { code: "file.refused" });
+});
+
+test("names that are not UTF-8 stay apart, both ways", async () => {
+  const names = ["a\xe8", "a\xe9", "\xff".repeat(200)] as BytePath[];
+  api.files.set(
+    "/d",
+    rawTar(
+      { name: bytePath("d/"), type: "directory" },
+      ...names.map((name) => ({ name: `d/${name}` as BytePath, body: name })),
+      { name: bytePath("d/link"), type: "symlink", linkname: names[0] ?? bytePath("") },
+    ),
+  );
+  await vm.copyOut("/d", join(dir, "d"));
+  const there = readdirSync(join(dir, "d"), { encoding: "buffer" }).map((name) => name.toString("latin1"));
+  assert.deepEqual(there.toSorted(), [...names, "link"].toSorted());
+  assert.equal(readlinkSync(join(dir, "d", "link"), { encoding: "latin1" }), "a\xe8");
+
+  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  await vm.copyIn([join(dir, "d")], "/srv");
+  const sent = await sentTo("/srv");
+  assert.deepEqual(
+    sent.map(({ name }) => name).toSorted(),
+    ["d/", ...names.map((name) => `d/${name}`), "d/link"].toSorted(),
+  );
+  assert.equal(sent.find(({ type }) => type === "symlink")?.linkname, "a\xe8");
+});
+
+test("into the VM, a destination that is a link is followed, to a directory or to a file", async () => {
+  writeFileSync(join(dir, "f"), "f");
+  api.files.set("/bin", await tarOf({ name: "bin", type: "symlink", linkname: "usr/bin" }));
+  api.files.set("/bin/.", await tarOf({ name: "./", type: "directory" }));
+  await vm.copyIn([join(dir, "f")], "/bin");
+  assert.deepEqual([...api.written.keys()], ["/bin"]);
+  assert.equal((await sentTo("/bin"))[0]?.name, "f");
+
+  api.files.set("/etc/a", await tarOf({ name: "a", type: "symlink", linkname: "../run/b" }));
+  api.files.set("/etc/../run/b", await tarOf({ name: "b", body: "old" }));
+  await vm.copyIn([join(dir, "f")], "/etc/a");
+  assert.equal((await sentTo("/etc/../run"))[0]?.name, "b");
+});
+
+test("into the VM, a link that leads nowhere, or that an older agent does not follow, is refused", async () => {
+  writeFileSync(join(dir, "f"), "f");
+  const link = await tarOf({ name: "l", type: "symlink", linkname: "nowhere" });
+  api.files.set("/l", link);
+  await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /leads nowhere/ });
+  api.files.set("/l/.", link);
+  await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /directory/ });
+  api.files.set(
+    "/dev/null",
+    await tarOf({ name: "null", type: "character-device", devmajor: 1, devminor: 3 }),
+  );
+  await assert.rejects(vm.copyIn([join(dir, "f")], "/dev/null"), { code: "file.refused", message: /device/ });
+  assert.equal(api.written.size, 0);
+});
+
+test("into the VM, a link of the host is copied as a link, and with a slash as what it leads to", async () => {
+  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  mkdirSync(join(dir, "real"));
+  writeFileSync(join(dir, "real", "f"), "f");
+  symlinkSync("real", join(dir, "link"));
+  symlinkSync("nowhere", join(dir, "dangling"));
+  for (const [given, want] of [
+    ["link", ["link"]],
+    ["link/", ["link/", "link/f"]],
+    ["link/.", ["f"]],
+    ["dangling", ["dangling"]],
+  ] as const) {
+    await vm.copyIn([given], "/srv", { cwd: dir });
+    assert.deepEqual(
+      (await sentTo("/srv")).map(({ name }) => name),
+      want,
+      given,
+    );
+  }
+  await assert.rejects(vm.copyIn(["dangling/"], "/srv", { cwd: dir }), { code: "file.not_found" });
+});
+
+test("out of the VM, a link of the host that is named is followed, and one to a directory is never replaced", async () => {
+  api.files.set("/f", await tarOf({ name: "f", body: "new" }));
+  mkdirSync(join(dir, "real"));
+  writeFileSync(join(dir, "real", "target"), "old");
+  symlinkSync("real/target", join(dir, "link"));
+  await vm.copyOut("/f", join(dir, "link"));
+  assert.equal(readFileSync(join(dir, "real", "target"), "utf8"), "new");
+  assert.ok(lstatSync(join(dir, "link")).isSymbolicLink());
+  symlinkSync("real", join(dir, "f"));
+  await assert.rejects(vm.copyOut("/f", dir), { code: "file.refused", message: /link to a directory/ });
+  symlinkSync("nowhere", join(dir, "dangling"));
+  await assert.rejects(vm.copyOut("/f", join(dir, "dangling")), { code: "file.refused" });
+  assert.deepEqual(readdirSync(dir).toSorted(), ["dangling", "f", "link", "real"]);
+});
+
+test("files of /proc go into a VM with their content", async () => {
+  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  assert.equal(statSync("/proc/version").size, 0);
+  await vm.copyIn(["/proc/version"], "/srv");
+  assert.equal((await sentTo("/srv"))[0]?.body, readFileSync("/proc/version", "utf8"));
+});
