@@ -26,8 +26,10 @@ try {
   process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
   const agentDir = process.env["HEARTH_AGENT_DIR"] ?? join(import.meta.dirname, "../build/agent");
   await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
+  // The lock is released: whatever is left must not act beside the next hearthd.
+  process.exit(0);
 } catch (error) {
   // For whoever started us, see src/sdk/start-daemon.ts.
   process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
-  process.exitCode = 1;
+  process.exit(1);
 }

@@ -28,6 +28,8 @@ export type ApiEvent =
       readonly name: string;
       readonly responsive: boolean;
     }
+  /** hearthd ends; the last event of the stream. */
+  | { readonly type: "daemon.stopping"; readonly atMs: number }
   /** Only for those who ask for the operation: `?operation=op-…`. */
   | {
       readonly type: "progress";

@@ -58,6 +58,7 @@ export const ERROR_CODES = {
   "store.too_new": { status: 500, exit: 1 },
   "config.invalid": { status: 500, exit: 2 },
   "daemon.unreachable": { status: 503, exit: 1 },
+  "daemon.stopping": { status: 503, exit: 1 },
   "daemon.start_failed": { status: 500, exit: 1 },
   "daemon.version": { status: 409, exit: 1 },
   "api.not_found": { status: 404, exit: 1 },

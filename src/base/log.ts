@@ -2,6 +2,8 @@
 export type LogEvent = {
   "daemon.started": { version: string; pid: number; vms: number };
   "daemon.stopping": { reason: string };
+  /** hearthd ends while something is under way; the next one goes on with it as after a crash. */
+  "daemon.abandoned": Record<never, never>;
   "daemon.bug": { where: string; error: unknown };
   "api.failed": { route: string; code: string; error: unknown };
   "flow.started": { flow: string; vm: string };

@@ -1,4 +1,5 @@
 import type { DoctorCheck } from "#api/wire.ts";
+import type { Ending } from "#daemon/ending.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Pools } from "#daemon/pools.ts";
 import type { Snapshots } from "#daemon/snapshots.ts";
@@ -18,6 +19,6 @@ export type Daemon = {
   readonly startedAtMs: number;
   /** Whether KVM really boots a guest here; remembered unless `fresh`. */
   checkKvm(fresh: boolean, signal: AbortSignal): Promise<DoctorCheck>;
-  /** Ends hearthd after the answers under way; VMs keep running. */
-  stop(reason: string): void;
+  /** Ends hearthd, and knows when it does; VMs keep running. */
+  readonly ending: Ending;
 };

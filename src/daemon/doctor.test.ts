@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { DoctorCheck } from "#api/wire.ts";
+import { Ending } from "#daemon/ending.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { runChecks } from "#daemon/doctor.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
@@ -69,7 +70,7 @@ async function check(
     version: "1.2.3",
     startedAtMs: 0,
     checkKvm: checkKvm ?? (async () => ({ name: "kvm", verdict: "pass", found: "" })),
-    stop() {},
+    ending: new Ending(),
   };
   const { checks } = await runChecks(daemon, { fresh: false, production }, t.signal);
   const names = checks.map(({ name }) => name).filter((name) => !name.endsWith(" guarantees"));

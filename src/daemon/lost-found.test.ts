@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { LostEntry } from "#api/wire.ts";
+import { Ending } from "#daemon/ending.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { listLostFound, lostFoundDir } from "#daemon/lost-found.ts";
 import { snapshotsDir, vmPaths, vmsDir } from "#daemon/vm-paths.ts";
@@ -53,7 +54,7 @@ function setUp(t: TestContext) {
       version: "1.2.3",
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-      stop() {},
+      ending: new Ending(),
     });
   return { machine, open, begin, end, loseStore, api };
 }

@@ -1,10 +1,6 @@
-/** hearthd from start to end: folders, lock, store, recovery, API. */
+/** hearthd from start to end: directories, lock, store, recovery, API. `ending.ts` says how it ends. */
 import { randomBytes } from "node:crypto";
-import { chmodSync } from "node:fs";
-import { createServer } from "node:http";
-import type { Server } from "node:http";
 import { join } from "node:path";
-import { getRequestListener } from "@hono/node-server";
 import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { HearthError } from "#base/error.ts";
@@ -13,10 +9,11 @@ import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
 import type { Config } from "#daemon/config.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { drain } from "#daemon/end-daemon.ts";
+import { Ending } from "#daemon/ending.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Host } from "#daemon/host.ts";
-import { makeApi } from "#daemon/http/api.ts";
-import { serveExecSockets } from "#daemon/http/exec-sockets.ts";
+import { ApiServer } from "#daemon/http/api-server.ts";
 import { Journals } from "#daemon/journal.ts";
 import type { OnJournal } from "#daemon/journal.ts";
 import { checkKvm } from "#daemon/kvm-check.ts";
@@ -50,7 +47,7 @@ import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolUid } from "#host/tool-sandbox.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
 import { vmIdFrom } from "#model/ids.ts";
-import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
+import { checkSocketPath } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { vmDisks } from "#storage/vm-disks.ts";
 import { Volumes } from "#storage/volumes.ts";
@@ -67,10 +64,13 @@ export type DaemonOptions = {
   readonly log: Log;
   /** Crash tests end the process in here. */
   readonly onJournal?: OnJournal | undefined;
+  /** Ends the process at once, as a crash would; by itself `process.exit(0)`. */
+  readonly abandon?: (() => never) | undefined;
 };
 
 /**
- * Resolves when hearthd has ended after `signal`. VMs keep running.
+ * Resolves when hearthd has ended after `signal`. VMs keep running. Work that does not end in time is abandoned with the
+ * process, and so is a recovery: the next hearthd goes on with both as after a crash.
  * @throws HearthError when it cannot start; nothing is changed then.
  */
 export async function runDaemon(
@@ -78,10 +78,13 @@ export async function runDaemon(
   onReady: () => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { folders, log } = options;
+  const { folders, log, abandon = () => process.exit(0) } = options;
   const version = hearthVersion();
   const socketPath = apiSocketPath(folders);
   checkSocketPath(socketPath);
+  const ending = new Ending();
+  signal.addEventListener("abort", () => ending.begin("a signal"), { once: true });
+  if (signal.aborted) return;
   await makeFolders(folders);
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
   const config = readConfig(folders.config);
@@ -93,8 +96,6 @@ export async function runDaemon(
     const snapshots = new Snapshots(host, vms);
     const warm = new WarmTemplates(host, vms, snapshots);
     const pools = new Pools(host, vms, warm);
-    const { promise: stopped, resolve: stop } = Promise.withResolvers<string>();
-    signal.addEventListener("abort", () => stop("a signal"), { once: true });
     const daemon: Daemon = {
       host,
       vms,
@@ -105,26 +106,33 @@ export async function runDaemon(
       version,
       startedAtMs: host.now(),
       checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
-      stop,
+      ending,
     };
-    await host.images.cleanUp();
-    await cleanUpVolumes(host);
-    await recover(host, vms);
+    const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
+    await Promise.race([prepare(host, vms), asked]);
+    if (ending.error !== undefined) abandon();
     const idle = new IdleVms(host, vms, snapshots);
     vms.whenBooted((vm, started) => warm.booted(vm, started));
-    const server = await listen(daemon, socketPath);
+    const server = await ApiServer.listen(daemon, socketPath);
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();
     pools.fill();
-    log.event("daemon.stopping", { reason: await stopped });
-    await close(server);
-    await idle.end();
-    await pools.end();
-    await warm.end();
+    await asked;
+    if (!(await drain(daemon, server, [idle, pools, warm]))) {
+      log.event("daemon.abandoned", {});
+      abandon();
+    }
     vms.detachAll();
   } finally {
     host.store.close();
   }
+}
+
+/** Makes the host be as the store says, before anybody is answered. */
+async function prepare(host: Host, vms: Vms): Promise<void> {
+  await host.images.cleanUp();
+  await cleanUpVolumes(host);
+  await recover(host, vms);
 }
 
 async function makeFolders(folders: Folders): Promise<void> {
@@ -220,31 +228,4 @@ async function leaseToolUid(helper: PrivilegedVerbs): Promise<ToolUid | undefine
   const uid = await helper.leaseToolUid(run);
   const release = (): Promise<void> => helper.releaseToolUid(run, AbortSignal.timeout(TOOL_END_MS));
   return uid === undefined ? undefined : { uid, [Symbol.asyncDispose]: release };
-}
-
-/** The lock is ours, so whatever lies at the socket's path is a dead hearthd's. */
-function listen(daemon: Daemon, socketPath: string): Promise<Server> {
-  const api = makeApi(daemon);
-  // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
-  const server = createServer({ requestTimeout: 0 }, getRequestListener(api.fetch));
-  serveExecSockets(server, daemon);
-  removeStaleSocket(socketPath);
-  return new Promise((resolve, reject) => {
-    server.once("error", (cause) => {
-      reject(new HearthError("daemon.start_failed", `hearthd cannot listen at ${socketPath}.`, { cause }));
-    });
-    server.listen(socketPath, () => {
-      chmodSync(socketPath, 0o600);
-      resolve(server);
-    });
-  });
-}
-
-/** Answers that are under way get a moment; streams that never end do not hold hearthd up. */
-async function close(server: Server): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const timer = setTimeout(() => server.closeAllConnections(), 1_000);
-  await closed;
-  clearTimeout(timer);
 }

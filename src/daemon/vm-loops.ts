@@ -47,6 +47,12 @@ export class VmLoops {
     return now - this.#lastBusyAt;
   }
 
+  /** Resolves when nothing is being done to any VM. */
+  async idle(): Promise<void> {
+    const isBusy = (): boolean => [...this.#loops.values()].some((loop) => loop.busy);
+    while (isBusy()) await Promise.all([...this.#loops.values()].map((loop) => loop.idle()));
+  }
+
   /** The VM is gone, or was never made. */
   drop(id: VmId): void {
     this.#loops.get(id)?.remove();

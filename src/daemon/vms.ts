@@ -320,6 +320,11 @@ export class Vms {
     return this.#actions.loops.quietMs();
   }
 
+  /** Resolves when nothing is being done to any VM. */
+  idle(): Promise<void> {
+    return this.#actions.loops.idle();
+  }
+
   /** `listener` is told of each VM that has booted, and was not restored. */
   whenBooted(listener: VmActions["onBooted"]): void {
     this.#actions.onBooted = listener;
@@ -378,12 +383,8 @@ export class Vms {
     const { store } = this.#host;
     const asked = store.getVm(nameOrId);
     if (this.#actions.loops.of(asked.id).sleepy) {
-      await this.#waking.join(
-        asked.id,
-        () => this.#wake(asked.id),
-        () => {},
-        signal,
-      );
+      const wake = (): Promise<void> => this.#wake(asked.id);
+      await this.#waking.join(asked.id, wake, () => {}, signal);
     }
     const vm = store.getVm(asked.id);
     assertCan(action, vm.state.phase, vm.name);

@@ -7,7 +7,7 @@ import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestExit } from "#sdk/guest-process.ts";
 import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
-import type { Transport } from "#sdk/transport.ts";
+import type { Query, Transport } from "#sdk/transport.ts";
 
 export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };
 
@@ -155,7 +155,7 @@ export class HearthVm {
       follow: options.follow === true ? true : undefined,
       lines: options.lines === undefined ? undefined : String(options.lines),
     };
-    return this.#transport.open("GET", `${this.#path}/logs`, { query }, signal);
+    return this.#stream("logs", query, signal);
   }
 
   /**
@@ -188,7 +188,16 @@ export class HearthVm {
 
   /** A file or folder of the guest as a tar stream. @throws HearthError `file.not_found`. */
   readTar(path: string, signal?: AbortSignal): Promise<Readable> {
-    return this.#transport.open("GET", `${this.#path}/files`, { query: { path } }, signal);
+    return this.#stream("files", { path }, signal);
+  }
+
+  /** An answer that is cut off ends in an error, so that nobody takes a part for the whole. */
+  async #stream(what: string, query: Query, signal: AbortSignal | undefined): Promise<Readable> {
+    const { answerStream } = await import("#sdk/answer-stream.ts");
+    return answerStream(
+      await this.#transport.open("GET", `${this.#path}/${what}`, { query }, signal),
+      signal,
+    );
   }
 
   /** Unpacks a tar stream into the folder `path` of the guest; with `parents`, makes the folder first. */

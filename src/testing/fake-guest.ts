@@ -6,6 +6,7 @@ import { abortError } from "#guest/agent-error.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
 import type { FakeVmm, FakeVmms } from "#testing/fake-driver.ts";
+import type { Gate } from "#testing/gate.ts";
 import type { Life } from "#testing/life.ts";
 
 /** What goes wrong next in any guest; each is used up by the call that it spoils. */
@@ -28,9 +29,14 @@ export type GuestFaults = {
   silent?: "connection" | "guest" | undefined;
   /** A command that is asked for never starts, in a guest that answers all the rest. */
   neverStarts?: boolean | undefined;
+  /** Holds up the next shutdown, before it has done anything. */
+  shutdownGate?: Gate | undefined;
   /** Commands that run, as `info` has it. */
   execs?: number | undefined;
 };
+
+/** The command, and the name in `/`, that does not end before its caller goes away. */
+export const ENDLESS = "endless";
 
 type Part = Pick<
   Guest,
@@ -89,6 +95,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     },
     shutdown: async (_how, signal) => {
       await answers(signal);
+      await passGate(faults, signal);
       vmms.end(call("shutdown"), { reason: "guest", code: 0, atMs: Date.now() });
       life.did("guest.shutdown");
     },
@@ -96,6 +103,12 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     closed: closed.promise,
   };
   return part as Guest;
+}
+
+async function passGate(faults: GuestFaults, signal: AbortSignal): Promise<void> {
+  const gate = faults.shutdownGate;
+  delete faults.shutdownGate;
+  await gate?.pass(signal);
 }
 
 function spoil(faults: GuestFaults, what: "freezeError" | "thawError" | "configureError"): void {
@@ -127,16 +140,22 @@ function streams(
       if (plan.init === "systemd" && guest.init !== "runs")
         throw new HearthError("agent.failed", "The guest's init has not started yet.");
       if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
+      if (spec.argv[0] === ENDLESS) {
+        yield { type: "started", pid: 1 };
+        await untilAborted(signal);
+      }
       const code = faults.exitCode ?? 0;
       delete faults.exitCode;
       yield { type: "exited", code, timedOut: false };
     },
-    readTar: async function* (_path, signal) {
+    readTar: async function* (path, signal) {
       await answers(signal);
       yield new Uint8Array(1);
+      if (path === `/${ENDLESS}`) await untilAborted(signal);
     },
-    writeTar: async (_target, _source, signal) => {
+    writeTar: async ({ path }, _source, signal) => {
       await answers(signal);
+      if (path === `/${ENDLESS}`) await untilAborted(signal);
       return { entries: 0, bytes: 0 } as unknown as Awaited<ReturnType<Guest["writeTar"]>>;
     },
   };

@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import type { ErrorBody } from "#base/error.ts";
 import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { Ending } from "#daemon/ending.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
 import { Vms } from "#daemon/vms.ts";
@@ -23,7 +24,7 @@ function setUp(t: TestContext) {
     version: "1.2.3",
     startedAtMs: 0,
     checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-    stop() {},
+    ending: new Ending(),
   };
   const api = makeApi(daemon);
   t.after(() => {

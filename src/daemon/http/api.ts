@@ -3,8 +3,8 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
 import type { ErrorCode } from "#base/error.ts";
-import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { admitRequest } from "#daemon/http/admit-request.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
@@ -16,11 +16,12 @@ import { addWarmRoutes } from "#daemon/http/warm-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
 import type { Call } from "#daemon/vms.ts";
-import { operationIdFrom, parseOperationId } from "#model/ids.ts";
 import type { OperationId } from "#model/ids.ts";
 
-export type Api = OpenAPIHono<{ Variables: { operation: OperationId } }>;
-export type ApiContext = Context<{ Variables: { operation: OperationId } }>;
+/** What each request has. */
+export type ApiVariables = { operation: OperationId; signal: AbortSignal };
+export type Api = OpenAPIHono<{ Variables: ApiVariables }>;
+export type ApiContext = Context<{ Variables: ApiVariables }>;
 
 /** All routes of a hearthd. Making it changes nothing; nobody listens yet. */
 export function makeApi(daemon: Daemon): Api {
@@ -36,14 +37,7 @@ export function makeApi(daemon: Daemon): Api {
       });
     },
   });
-  api.use(async (context, next) => {
-    const given = context.req.header(OPERATION_HEADER);
-    const operation = given === undefined ? operationIdFrom(daemon.host.random(6)) : parseOperationId(given);
-    context.set("operation", operation);
-    context.header(OPERATION_HEADER, operation);
-    context.header(VERSION_HEADER, daemon.version);
-    await next();
-  });
+  api.use(admitRequest(daemon));
   api.onError((error, context) => answerError(daemon, error, context));
   api.notFound((context) => {
     const what = `${context.req.method} ${context.req.path}`;
@@ -81,7 +75,8 @@ export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext,
     .event("api.failed", { route, code, error: thrown });
 }
 
-function answerError(daemon: Daemon, thrown: unknown, context: ApiContext): Response {
+function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Response {
+  const thrown = daemon.ending.explain(failure);
   // Hono's own errors (malformed JSON) carry a status of the client's making.
   const status = (thrown as { status?: number }).status;
   const error =
@@ -98,7 +93,7 @@ export function callOf(context: ApiContext, daemon: Daemon): Call {
   const operation = context.get("operation");
   return {
     operation,
-    signal: context.req.raw.signal,
+    signal: context.get("signal"),
     onProgress: (progress) => {
       daemon.host.bus.publish({ type: "progress", atMs: daemon.host.now(), operation, progress });
     },

@@ -23,12 +23,12 @@ export function addDaemonRoutes(api: Api, daemon: Daemon): void {
     );
   });
   api.openapi(ROUTES.stopDaemon, (c) => {
-    daemon.stop("asked over the API");
+    daemon.ending.begin("asked over the API");
     return c.body(null, 204);
   });
   api.openapi(ROUTES.doctor, async (c) => {
     const { fresh, production } = c.req.valid("query");
     const options = { fresh: fresh === "true", production: production === "true" };
-    return c.json(await runChecks(daemon, options, c.req.raw.signal), 200);
+    return c.json(await runChecks(daemon, options, c.get("signal")), 200);
   });
 }

@@ -8,19 +8,24 @@ const KEEPALIVE_MS = 30_000;
 /** Events that a client has not read yet; one that is slower than this is cut off, and comes again. */
 const QUEUE_MAX = 1_000;
 
-/** `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. */
+/** `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. Ends when hearthd does. */
 export function addEventRoute(api: Api, daemon: Daemon): void {
   api.get("/v1/events", (c) =>
     streamSSE(c, async (stream) => {
       const operation = c.req.query("operation");
       const queue: ApiEvent[] = [];
       let wake = Promise.withResolvers<void>();
-      using _subscription = daemon.host.bus.subscribe((event) => {
+      const tell = (event: ApiEvent): void => {
         if (event.type === "progress" && event.operation !== operation) return;
         if (queue.push(event) > QUEUE_MAX) stream.abort();
         wake.resolve();
-      });
+      };
+      using _subscription = daemon.host.bus.subscribe(tell);
       stream.onAbort(() => wake.resolve());
+      const signal = c.get("signal");
+      const stopping = (): void => tell({ type: "daemon.stopping", atMs: daemon.host.now() });
+      signal.addEventListener("abort", stopping, { once: true });
+      if (signal.aborted) stopping();
       const timer = setInterval(() => void stream.write(": alive\n\n"), KEEPALIVE_MS);
       try {
         await stream.write(": listening\n\n");
@@ -29,6 +34,7 @@ export function addEventRoute(api: Api, daemon: Daemon): void {
           wake = Promise.withResolvers<void>();
           for (const event of queue.splice(0))
             await stream.writeSSE({ event: event.type, data: JSON.stringify(event) });
+          if (signal.aborted) return;
         }
       } finally {
         clearInterval(timer);

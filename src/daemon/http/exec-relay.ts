@@ -39,6 +39,21 @@ export function toExecSpec(exec: Exec): ExecSpec {
   return spec;
 }
 
+type Issue = { readonly path: readonly PropertyKey[]; readonly message: string };
+type ParseResult<Value> =
+  { success: true; data: Value } | { success: false; error: { readonly issues: readonly Issue[] } };
+
+/** Checks a first message. @throws HearthError `input.invalid` with all that is wrong with it */
+export function parseFirst<Value>(
+  schema: { safeParse(first: unknown): ParseResult<Value> },
+  first: unknown,
+): Value {
+  const parsed = schema.safeParse(first);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  throw new HearthError("input.invalid", problems.join("; ").slice(0, 4_000));
+}
+
 /** What the client sends: the request, then stdin, signals and window sizes. */
 export class ClientInput {
   readonly #socket: WebSocket;
@@ -72,9 +87,16 @@ export class ClientInput {
     });
   }
 
-  /** The request. @throws HearthError `input.invalid` when it is no JSON, or does not come. */
-  first(): Promise<unknown> {
-    return this.#first.promise;
+  /** The request. @throws HearthError `input.invalid` when it is no JSON, or does not come; the reason of `signal` */
+  async first(signal: AbortSignal): Promise<unknown> {
+    const stop = (): void => this.#first.reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      return await this.#first.promise;
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
   }
 
   /** Acknowledges what the command has taken, so that the client may send more. */

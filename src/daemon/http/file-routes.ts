@@ -3,7 +3,7 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { followLog } from "#daemon/http/follow-log.ts";
-import { emptyStream, startedStream, webStream } from "#daemon/http/started-stream.ts";
+import { answerBody, emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 
 /** What streams: files of the guest as tar, and logs. */
@@ -33,8 +33,8 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
       lines: lines === undefined ? undefined : Number(lines),
       follow: follow === "true",
       isOver: () => host.store.findVm(vm.id) === undefined,
-      signal: c.req.raw.signal,
+      signal: c.get("signal"),
     });
-    return c.body(webStream(text), 200, { "content-type": "text/plain; charset=utf-8" }) as never;
+    return c.body(answerBody(text, c, daemon), 200, { "content-type": "text/plain; charset=utf-8" }) as never;
   });
 }

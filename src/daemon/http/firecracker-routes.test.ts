@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
+import { Ending } from "#daemon/ending.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
@@ -27,7 +28,7 @@ test(
       version: "1.2.3",
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-      stop() {},
+      ending: new Ending(),
     };
     const api = makeApi(daemon);
     const events: ApiEvent[] = [];

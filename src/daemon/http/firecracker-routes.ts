@@ -9,7 +9,7 @@ import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecra
 export function addFirecrackerRoutes(api: Api, daemon: Daemon): void {
   const { firecrackers } = daemon.host;
   api.openapi(ROUTES.listFirecrackers, async (c) => {
-    const all = await firecrackers.list(c.req.raw.signal);
+    const all = await firecrackers.list(c.get("signal"));
     const used = all.find((one) => one.ok);
     return c.json(
       all.flatMap((one) => view(one, one === used)),

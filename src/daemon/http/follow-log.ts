@@ -16,7 +16,7 @@ const CHUNK_BYTES = 64 * 1024;
 /** How often to look at a file whose change may have gone unnoticed. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** Ends with the file's end, or with `follow` when `signal` aborts or the owner is gone. */
+/** Ends with the file's end, or with `follow` when the owner is gone. @throws the reason of `signal` */
 export async function* followLog(path: string, options: FollowOptions): AsyncIterable<Uint8Array> {
   // The part that was rotated away comes first; a log that was never rotated has none.
   if (options.lines === undefined) yield* readWhole(`${path}.1`);
@@ -37,6 +37,7 @@ export async function* followLog(path: string, options: FollowOptions): AsyncIte
     if (!options.follow || options.isOver()) return;
     await changed(path, options.signal);
   }
+  options.signal.throwIfAborted();
 }
 
 async function* readWhole(path: string): AsyncIterable<Uint8Array> {

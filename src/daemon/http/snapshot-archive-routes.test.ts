@@ -13,6 +13,7 @@ import { inspect } from "node:util";
 import { getRequestListener } from "@hono/node-server";
 import type { Progress } from "#base/progress.ts";
 import { MIB } from "#base/sizes.ts";
+import { Ending } from "#daemon/ending.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/vm-stats.ts";
@@ -43,7 +44,7 @@ async function serve(t: TestContext): Promise<Side> {
     version: "1.2.3",
     startedAtMs: 0,
     checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-    stop() {},
+    ending: new Ending(),
   };
   const api = makeApi(daemon);
   const server = createServer({ requestTimeout: 0 }, getRequestListener(api.fetch));

@@ -37,7 +37,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.restoreSnapshot, async (c) => {
     const vm = await snapshots.restore(c.req.valid("param").snapshot, callOf(c, daemon));
-    return c.json(await vmView(host, vms, vm, c.req.raw.signal), 200);
+    return c.json(await vmView(host, vms, vm, c.get("signal")), 200);
   });
   api.openapi(ROUTES.exportSnapshot, async (c) => {
     const snapshot = host.snapshots.get(c.req.valid("param").snapshot, "named");

@@ -1,3 +1,4 @@
+import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { toHearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
@@ -21,21 +22,31 @@ export async function startedStream(
     return emptyStream();
   }
   async function* all(): AsyncIterable<Uint8Array> {
-    try {
-      if (!first.done) yield first.value;
-      yield* { [Symbol.asyncIterator]: () => iterator };
-    } catch (error) {
-      // A reader who goes is no failure.
-      if (!context.req.raw.signal.aborted) logFailure(daemon, error, context, toHearthError(error).code);
-      throw error;
-    }
+    if (!first.done) yield first.value;
+    yield* { [Symbol.asyncIterator]: () => iterator };
   }
-  return webStream(all());
+  return answerBody(all(), context, daemon);
 }
 
-/** As the body of an answer. */
-export function webStream(chunks: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
-  return Readable.toWeb(Readable.from(chunks, { objectMode: false })) as ReadableStream<Uint8Array>;
+/** The body of the answer to `context`. An error breaks it off: the client must not take a part for the whole. */
+export function answerBody(
+  chunks: AsyncIterable<Uint8Array>,
+  context: ApiContext,
+  daemon: Daemon,
+): ReadableStream<Uint8Array> {
+  async function* untilBroken(): AsyncIterable<Uint8Array> {
+    try {
+      yield* chunks;
+    } catch (error) {
+      // Neither a reader who goes nor the end of hearthd is a failure.
+      if (!context.get("signal").aborted) logFailure(daemon, error, context, toHearthError(error).code);
+      const { outgoing } = (context.env ?? {}) as { outgoing?: ServerResponse };
+      if (outgoing === undefined) throw error;
+      // The server would print an error of the stream, and send its text as a part of the body.
+      outgoing.destroy();
+    }
+  }
+  return Readable.toWeb(Readable.from(untilBroken(), { objectMode: false })) as ReadableStream<Uint8Array>;
 }
 
 export function emptyStream(): ReadableStream<Uint8Array> {

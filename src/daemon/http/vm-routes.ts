@@ -14,19 +14,17 @@ const STOP_TIMEOUT_MS = 10_000;
 /** Everything about VMs that is one request and one answer. */
 export function addVmRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
-  const view = (vm: VmRecord, context: ApiContext): Promise<Vm> =>
-    vmView(host, vms, vm, context.req.raw.signal);
-
+  const view = viewer(daemon);
   api.openapi(ROUTES.listVms, async (c) => {
     const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
-    return c.json(await vmViews(host, vms, shown, c.req.raw.signal), 200);
+    return c.json(await vmViews(host, vms, shown, c.get("signal")), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
     return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 200);
   });
-  api.openapi(ROUTES.showVm, async (c) =>
-    c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200),
-  );
+  api.openapi(ROUTES.showVm, async (c) => {
+    return c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200);
+  });
   api.openapi(ROUTES.setVm, async (c) => {
     const vm = await vms.set(c.req.valid("param").vm, c.req.valid("json"), callOf(c, daemon));
     return c.json(await view(vm, c), 200);
@@ -42,7 +40,8 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.stopVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, lasting(c, daemon)), c), 200);
+    const call = lasting(c, daemon);
+    return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, call), c, call.signal), 200);
   });
   api.openapi(ROUTES.restartVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
@@ -50,7 +49,8 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.killVm, async (c) => {
     const mode = c.req.valid("json").signal === "SIGTERM" ? "terminate" : "kill";
-    return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, lasting(c, daemon)), c), 200);
+    const call = lasting(c, daemon);
+    return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, call), c, call.signal), 200);
   });
   api.openapi(ROUTES.pauseVm, async (c) => {
     return c.json(await view(await vms.pause(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
@@ -66,11 +66,17 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     const { count = 1, name, autoRemove } = c.req.valid("json");
     const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
     const forks = await forkVm(daemon, c.req.valid("param").vm, how, callOf(c, daemon));
-    return c.json(await vmViews(host, vms, forks, c.req.raw.signal), 200);
+    return c.json(await vmViews(host, vms, forks, c.get("signal")), 200);
   });
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);
   });
+}
+
+type View = (vm: VmRecord, context: ApiContext, signal?: AbortSignal) => Promise<Vm>;
+
+function viewer({ host, vms }: Daemon): View {
+  return (vm, context, signal = context.get("signal")) => vmView(host, vms, vm, signal);
 }
 
 /** A stop that began is finished, also when nobody waits for it any more. */

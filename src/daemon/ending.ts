@@ -1,0 +1,91 @@
+/**
+ * How hearthd ends in order:
+ *
+ *   1. `begin`: nothing new is admitted, and each admitted piece of work is aborted with `daemon.stopping`.
+ *   2. The API closes its socket, and ends its streams and upgraded connections (`http/api-server.ts`).
+ *   3. hearthd waits until the work is done or undone, for a bounded time (`run-daemon.ts`).
+ *   4. The store is closed, and the lock is released last. VMs keep running.
+ *
+ * Work that is not done in time stays as after a crash: its journal tells the next hearthd how to go on.
+ */
+import { HearthError } from "#base/error.ts";
+
+/** One admitted piece of work. */
+export type Admitted = Disposable & {
+  /** Aborts when hearthd ends, and with the signal that the work was admitted with. */
+  readonly signal: AbortSignal;
+};
+
+/** Admits work until hearthd ends, and knows which work is under way. */
+export class Ending {
+  readonly #asked = Promise.withResolvers<string>();
+  readonly #admitted = new Set<AbortController>();
+  readonly #work = new Set<Promise<unknown>>();
+  #error: HearthError | undefined;
+
+  /** Resolves with the reason when the end begins. */
+  get asked(): Promise<string> {
+    return this.#asked.promise;
+  }
+
+  /** `daemon.stopping` once the end has begun. */
+  get error(): HearthError | undefined {
+    return this.#error;
+  }
+
+  /** Aborts all admitted work, and admits no more. Idempotent. */
+  begin(reason: string): void {
+    if (this.#error !== undefined) return;
+    this.#error = new HearthError("daemon.stopping", "hearthd is stopping.", {
+      hint: "VMs keep running. The next command starts hearthd again.",
+    });
+    this.#asked.resolve(reason);
+    for (const abort of this.#admitted) abort.abort(this.#error);
+  }
+
+  /**
+   * Admits work that ends with `outer`. Disposing it says that the work is over. `AbortSignal.any` would do the same,
+   * and keep about a kilobyte for each piece of work as long as hearthd lives.
+   * @throws HearthError `daemon.stopping`
+   */
+  admit(outer: AbortSignal): Admitted {
+    if (this.#error !== undefined) throw this.#error;
+    const abort = new AbortController();
+    const leave = (): void => abort.abort(outer.reason);
+    if (outer.aborted) leave();
+    else outer.addEventListener("abort", leave, { once: true });
+    this.#admitted.add(abort);
+    return {
+      signal: abort.signal,
+      [Symbol.dispose]: () => {
+        outer.removeEventListener("abort", leave);
+        this.#admitted.delete(abort);
+      },
+    };
+  }
+
+  /** Counts `work` as under way until it settles. */
+  track<Result>(work: Promise<Result>): Promise<Result> {
+    const forget = (): void => void this.#work.delete(work);
+    this.#work.add(work);
+    work.then(forget, forget);
+    return work;
+  }
+
+  /** Resolves when no tracked work is under way. */
+  async settled(): Promise<void> {
+    while (this.#work.size > 0) await Promise.allSettled(this.#work);
+  }
+
+  /** What the user is told instead of `thrown`: that hearthd stops, where that is why something was cancelled. */
+  explain(thrown: unknown): unknown {
+    if (this.#error === undefined || thrown === this.#error || !isCancelled(thrown)) return thrown;
+    const { message, hint } = this.#error;
+    return new HearthError("daemon.stopping", message, { hint, cause: thrown });
+  }
+}
+
+function isCancelled(thrown: unknown): boolean {
+  if (thrown instanceof HearthError) return thrown.code === "operation.cancelled";
+  return thrown instanceof Error && thrown.name === "AbortError";
+}

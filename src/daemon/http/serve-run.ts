@@ -1,0 +1,59 @@
+import { runSchema } from "#api/schemas.ts";
+import type { ExitMessage } from "#daemon/http/exec-relay.ts";
+import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
+import type { ExecSession } from "#daemon/http/exec-sockets.ts";
+import type { Call } from "#daemon/vms.ts";
+import type { ExecSpec } from "#model/exec-spec.ts";
+import { parseOperationId } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What a VM that outlives its command gets to flush; less when hearthd stops, which waits for it. */
+const STOP_TIMEOUT_MS = { usual: 10_000, stopping: 4_000 };
+const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
+
+/**
+ * Serves `/v1/run`: create → start → exec → stop or remove, as one request. A client that goes away at any moment
+ * leaves what it would have left by waiting, and so does a hearthd that stops.
+ */
+export async function serveRun(session: ExecSession): Promise<void> {
+  const { daemon, socket, input, signal } = session;
+  const run = parseFirst(runSchema, await input.first(signal));
+  const spec = toExecSpec(run.exec);
+  const call: Call = {
+    operation: run.operation === undefined ? session.operation : parseOperationId(run.operation),
+    signal,
+    onProgress: (progress) => sendMessage(socket, { type: "progress", progress }),
+  };
+  const ready = await daemon.pools.take(run.vm, !spec.detach, call);
+  const vm = ready ?? (await daemon.vms.create(run.vm, !spec.detach, call, true));
+  sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
+  let exit: ExitMessage | undefined;
+  try {
+    if (ready === undefined) await daemon.vms.start(vm.id, call);
+    if (!spec.detach) exit = await execIn(session, vm, spec);
+  } catch (error) {
+    await endOfRun(session, vm, call);
+    throw error;
+  }
+  if (exit !== undefined) await endOfRun(session, vm, call);
+  // Detached: the VM runs and is nobody's; what becomes of the command does not touch it.
+  else if (spec.argv.length > 0) exit = await execIn(session, vm, spec);
+  sendMessage(socket, exit ?? NOTHING_RUN);
+}
+
+/** The command was the VM's purpose: with it, the VM ends. Also when the client has gone, so not by its signal. */
+async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Promise<void> {
+  const { host, vms, ending } = daemon;
+  const lasting = { ...call, signal: new AbortController().signal };
+  if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
+  if (vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
+  const timeoutMs = ending.error === undefined ? STOP_TIMEOUT_MS.usual : STOP_TIMEOUT_MS.stopping;
+  await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting);
+  host.store.unbind(vm.id);
+}
+
+async function execIn(session: ExecSession, vm: VmRecord, spec: ExecSpec): Promise<ExitMessage> {
+  const { daemon, socket, input, signal } = session;
+  const { guest } = await daemon.vms.guest(vm.id, "exec", signal);
+  return relayExec(socket, input, guest, spec, Buffer.from(daemon.host.random(8)).toString("hex"), signal);
+}
