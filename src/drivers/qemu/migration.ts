@@ -13,13 +13,20 @@ const BANDWIDTH_BYTES_PER_S = 2 ** 40;
  * not look again".
  */
 const DOWNTIME_MS = 1;
+/** A guest waits for the end. */
 const ASK_EVERY_MS = 2;
+/** No guest waits: QEMU, which answers between two pieces that it sends, is left alone. */
+const ASK_CALMLY_MS = 50;
 /** QEMU answers nothing while it writes the last of a VM, or reads one: for as long as the host's disk takes. */
 const BUSY_MS = 120_000;
 /** For what had arrived to be written. */
 const HANG_UP_MS = 1_000;
 
-export type Destination = StreamTarget & { readonly socket: string };
+export type Destination = StreamTarget & {
+  readonly socket: string;
+  /** Whether the guest runs while its memory is sent, so that the end is not urgent. Left out: it is paused. */
+  readonly guestRuns?: () => boolean;
+};
 
 /** What `migrateToFile` leaves to be waited for. */
 export type Written = {
@@ -50,8 +57,11 @@ export async function migrateToFile(
       deadlineMs,
     );
     await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
-    const sends = (): void => checkSends(receiver);
-    await Promise.race([untilDone(monitor, sends, signal), failing(receiver.written)]);
+    const check = (): number => {
+      checkSends(receiver);
+      return to.guestRuns?.() === true ? ASK_CALMLY_MS : ASK_EVERY_MS;
+    };
+    await Promise.race([untilDone(monitor, check, signal), failing(receiver.written)]);
     return { written: () => endOf(receiver, deadlineMs, signal) };
   } catch (error) {
     await cancel(monitor, deadlineMs);
@@ -87,7 +97,7 @@ export async function migrateFromStdin(
   signal: AbortSignal,
 ): Promise<void> {
   await monitor.send("migrate-incoming", { uri: "fd:0" }, deadlineMs);
-  await untilDone(monitor, () => {}, signal);
+  await untilDone(monitor, () => ASK_EVERY_MS, signal);
 }
 
 /**
@@ -99,14 +109,13 @@ export async function leaveOutMemory(monitor: QmpMonitor, state: boolean, deadli
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }
 
-/** @param check is called each time that QEMU is not done yet */
-async function untilDone(monitor: QmpMonitor, check: () => void, signal: AbortSignal): Promise<void> {
+/** @param check is called each time that QEMU is not done yet, and says in how many milliseconds to ask again */
+async function untilDone(monitor: QmpMonitor, check: () => number, signal: AbortSignal): Promise<void> {
   for (;;) {
     const progress = await unlessAborted(monitor.send("query-migrate", undefined, BUSY_MS), signal);
     if (progress.status === "completed") return;
     if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
-    check();
-    await sleep(ASK_EVERY_MS);
+    await sleep(check());
   }
 }
 

@@ -83,8 +83,9 @@ async function saveInTime(
     await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that is paused already has nothing to wait for.
     if (!ran) await pause.done();
+    const guestRuns = (): boolean => !pause.begun;
     const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
-    let sent = await migrateToFile(monitor, { ...to, onPiece }, deadlineMs, signal);
+    let sent = await migrateToFile(monitor, { ...to, onPiece, guestRuns }, deadlineMs, signal);
     if (!pause.quiesced) {
       // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
       await sent.written();
