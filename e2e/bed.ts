@@ -131,12 +131,25 @@ export class Bed {
     return told(args, await this.hearth(args, options));
   }
 
+  /** The VMs, once a hearthd that has just started has recovered them. */
   async vms(): Promise<Vm[]> {
-    return JSON.parse(await this.ok(["ls", "--json"])) as Vm[];
+    let vms: Vm[] = [];
+    await this.until(async () => {
+      vms = JSON.parse(await this.ok(["ls", "--json"])) as Vm[];
+      return vms.every(({ recovering }) => recovering !== true);
+    });
+    return vms;
   }
 
+  /** The same for one VM. */
   async vm(name: string): Promise<Vm> {
-    return JSON.parse(await this.ok(["show", "--json", name])) as Vm;
+    let vm: Vm | undefined;
+    await this.until(async () => {
+      vm = JSON.parse(await this.ok(["show", "--json", name])) as Vm;
+      return vm.recovering !== true;
+    });
+    if (vm === undefined) throw new Error(`${name} is not shown`);
+    return vm;
   }
 
   /** What `sh -c script` prints in this VM. */

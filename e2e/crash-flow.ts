@@ -6,7 +6,6 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { StepEvent } from "#daemon/journal.ts";
-import type { Vm } from "#api/wire.ts";
 import { endProcess } from "#host/process-end.ts";
 import type { Bed } from "./bed.ts";
 import type { CliResult } from "./run-cli.ts";
@@ -79,9 +78,9 @@ export async function killVmmsIn(bed: Bed, at: string, act: readonly string[]): 
   return bed.hearth(act);
 }
 
-/** The next command starts a new hearthd, which puts things right before it answers. */
+/** The next command starts a new hearthd, which recovers the VM. */
 async function checkTruth(bed: Bed): Promise<void> {
-  const vms = JSON.parse(await bed.ok(["ls", "--json"])) as Vm[];
+  const vms = await bed.vms();
   assert.ok(vms.length <= 1);
   const [vm] = vms;
   if (vm === undefined) return assert.deepEqual(bed.leftovers(), []);

@@ -153,6 +153,8 @@ export const vmSchema = z
     image: z.string(),
     imageDigest: z.string(),
     phase: z.enum(VM_PHASES),
+    /** True until hearthd, which was just started, has looked at the VM: its phase is that of before. */
+    recovering: z.boolean().optional(),
     /** False while the VMM does not answer; undefined when none runs. */
     responsive: z.boolean().optional(),
     cpus: z.int(),

@@ -62,7 +62,9 @@ test("L1: what a VMM had that died while no hearthd ran is given back by the nex
   machine.vmms.end(vmm, { reason: "died", atMs: 0 });
   assert.notDeepEqual(machine.walls.leftovers(), []);
   const second = open();
-  await recover(second.host, second.vms);
+  await (
+    await recover(second.host, second.vms)
+  ).done;
   assert.deepEqual(machine.walls.leftovers(), []);
   second.close();
 });
@@ -75,7 +77,9 @@ test("L1: a VMM that runs on keeps its walls when hearthd comes back", async (t)
   first.close();
   const before = machine.walls.leftovers();
   const second = open();
-  await recover(second.host, second.vms);
+  await (
+    await recover(second.host, second.vms)
+  ).done;
   assert.deepEqual(machine.walls.leftovers(), before);
   second.close();
 });

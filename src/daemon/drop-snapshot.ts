@@ -1,11 +1,10 @@
 /** Taking snapshots away: asked for, or found by a hearthd that comes back. */
-import { join } from "node:path";
 import { letGoOn } from "#daemon/hold-vm.ts";
 import type { Host } from "#daemon/host.ts";
-import { moveToLostFound } from "#daemon/lost-found.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/vm-paths.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
 
 /** Whoever maps it keeps what it maps. Its row goes last: until then a hearthd that comes back can go on. Idempotent. */
 export async function dropSnapshot(host: Host, id: SnapshotId): Promise<void> {
@@ -22,49 +21,43 @@ export async function forgetMemory(host: Host, id: VmId): Promise<void> {
 }
 
 /**
- * After a crash of hearthd, when the VMs are recovered: what is not whole goes, and what was only for a moment.
- * A directory that no row knows of is moved to `lost+found`, and so is all that an older store would remove.
- * Nothing of the VMs in `halted` goes: it says that they are yet to be resumed.
+ * After a crash of hearthd: drops those of these snapshots that are not whole, or were only for a moment. An older store
+ * removes no directory: what its row was of is moved to `lost+found`. To be called when their VMs are recovered, and
+ * while nothing else is done to these.
  */
-export async function sweepSnapshots(host: Host, halted: ReadonlySet<VmId>): Promise<void> {
-  for (const snapshot of host.snapshots.list()) {
+export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRecord[]): Promise<void> {
+  for (const { id } of snapshots) {
     try {
-      if (!isOver(host, snapshot) || halted.has(snapshot.vmId)) continue;
-      if (host.store.isOlder) host.snapshots.delete(snapshot.id);
-      else await dropSnapshot(host, snapshot.id);
+      const snapshot = host.snapshots.find(id);
+      if (snapshot === undefined || !isOver(host, snapshot)) continue;
+      if (host.store.isOlder) host.snapshots.delete(id);
+      else await dropSnapshot(host, id);
     } catch (error) {
       // One that cannot be removed must not hold up the others.
-      const { dir: path } = snapshotPaths(host.folders, snapshot.id);
+      const { dir: path } = snapshotPaths(host.folders, id);
       host.log.event("clean.left_over", { path, error });
-    }
-  }
-  const root = snapshotsDir(host.folders);
-  for (const name of await host.files.listFolders(root)) {
-    if (host.snapshots.find(name) !== undefined) continue;
-    try {
-      await moveToLostFound(host, "snapshots", name);
-    } catch (error) {
-      host.log.event("clean.left_over", { path: join(root, name), error });
     }
   }
 }
 
 /**
- * After a crash of hearthd: a VM whose memory was saved so that it can sleep, and whose VMM was not ended yet, waits.
- * To be called before anybody else holds the connection to its agent, of which there is one.
- * @returns the VMs that could not be resumed, and still wait
+ * After a crash of hearthd: resumes a VM whose memory was saved so that it can be suspended, and whose VMM was not ended
+ * yet. To be called before anybody else holds the connection to its agent, of which there is one.
+ * @returns false when it could not be resumed: then nothing of its memory may be dropped
  */
-export async function letSleeplessGoOn(host: Host): Promise<ReadonlySet<VmId>> {
-  const halted = new Set<VmId>();
-  for (const snapshot of host.snapshots.list()) {
-    const vm = host.store.findVm(snapshot.vmId);
-    if (snapshot.kind !== "suspended" || vm === undefined || !isOver(host, snapshot)) continue;
-    await letGoOn(host, vm).catch((error: unknown) => {
-      halted.add(vm.id);
-      host.log.child({ vm: vm.id }).event("vm.not_recovered", { error });
-    });
+export async function resumeSuspending(
+  host: Host,
+  vm: VmRecord,
+  snapshots: readonly SnapshotRecord[],
+): Promise<boolean> {
+  if (!snapshots.some((snapshot) => snapshot.kind === "suspended" && isOver(host, snapshot))) return true;
+  try {
+    await letGoOn(host, vm);
+    return true;
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("vm.not_recovered", { error });
+    return false;
   }
-  return halted;
 }
 
 function isOver(host: Host, { id, kind, ready, vmId }: SnapshotRecord): boolean {

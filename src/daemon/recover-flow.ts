@@ -28,11 +28,14 @@ import type { VmState } from "#model/vm-state.ts";
 /** Of a guest that was being stopped, and may not answer any more. */
 const AGENT_MS = 30_000;
 
-/** Recovers each open flow; one that cannot be does not hold up the others. */
-export async function recoverFlows(host: Host): Promise<void> {
-  for (const flow of host.journals.listOpen()) {
+/**
+ * Recovers each open flow of one VM, and logs what cannot be; the others are tried all the same. To be called while
+ * nothing else is done to the VM.
+ */
+export async function tryFlowsOf(host: Host, id: string, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(host, id)) {
     try {
-      await recoverFlow(host, flow);
+      await recoverFlow(host, flow, signal);
     } catch (error) {
       host.log.child({ vm: flow.vmId }).event("flow.failed", { flow: flow.kind, vm: flow.vmId, error });
     }
@@ -43,19 +46,23 @@ export async function recoverFlows(host: Host): Promise<void> {
  * Tries again what could not be undone of this VM's flows. To be called while nothing else is done to the VM.
  * @throws HearthError `vm.unclean` when it cannot be this time, either
  */
-export async function recoverFlowsOf(host: Host, id: VmId): Promise<void> {
-  for (const flow of host.journals.listOpen()) if (flow.vmId === id) await recoverFlow(host, flow);
+export async function recoverFlowsOf(host: Host, id: VmId, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(host, id)) await recoverFlow(host, flow, signal);
 }
 
-async function recoverFlow(host: Host, flow: OpenFlow): Promise<void> {
+function openFlowsOf(host: Host, id: string): OpenFlow[] {
+  return host.journals.listOpen().filter(({ vmId }) => vmId === id);
+}
+
+async function recoverFlow(host: Host, flow: OpenFlow, signal: AbortSignal): Promise<void> {
   const log = host.log.child({ vm: flow.vmId });
   try {
     const journal = host.journals.reopen(flow);
-    const how = await settle(host, flow, journal);
+    const how = await settle(host, flow, journal, signal);
     journal[Symbol.dispose]();
     log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
   } catch (error) {
-    markUnclean(host, flow.vmId, error);
+    if (!signal.aborted) markUnclean(host, flow.vmId, error);
     throw error;
   }
 }
@@ -72,7 +79,12 @@ export function markUnclean(host: Host, id: VmId, error: unknown): void {
   host.store.setError(id, "vm.unclean", error);
 }
 
-async function settle(host: Host, flow: OpenFlow, journal: Journal): Promise<"unwound" | "finished"> {
+async function settle(
+  host: Host,
+  flow: OpenFlow,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<"unwound" | "finished"> {
   const { vmId: id, steps } = flow;
   const unwind = async <Context>(known: Flow<Context>, context: Context): Promise<"unwound"> => {
     const log = host.log.child({ vm: id });
@@ -91,7 +103,7 @@ async function settle(host: Host, flow: OpenFlow, journal: Journal): Promise<"un
       return "unwound";
     }
     case "stop":
-      await finishStop(host, flow, journal);
+      await finishStop(host, flow, journal, signal);
       return "finished";
     case "remove":
       await finishFlow(REMOVE_VM, { host, id }, steps, journal);
@@ -134,7 +146,7 @@ function restoreState(host: Host, flow: OpenFlow): void {
   );
 }
 
-async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise<void> {
+async function finishStop(host: Host, flow: OpenFlow, journal: Journal, signal: AbortSignal): Promise<void> {
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
   const handle = handleOf(vm.state);
@@ -149,7 +161,8 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal): Promise
     id: vm.id,
     plan,
     vmm: driver && handle && { driver, handle },
-    agent: handle && (await connectForStop(host, handle, flow)),
+    agent: handle && (await connectForStop(host, handle, flow, signal)),
+    signal,
     ended: watching.ended,
     commit: (exit: VmExit) =>
       host.store.transaction(() => {
@@ -186,14 +199,16 @@ async function connectForStop(
   host: Host,
   address: AgentAddress,
   flow: OpenFlow,
+  signal: AbortSignal,
 ): Promise<AskedAgent | undefined> {
   const plan = flow.context as StopPlan;
   if (plan.mode !== "graceful" || flow.steps.get("ask the guest") === "done") return undefined;
   const deadlineMs = Math.min(plan.timeoutMs, AGENT_MS);
   try {
-    const guest = await host.guests.waitFor(address, deadlineMs, new AbortController().signal);
-    return { ask: (call, signal) => call(guest, signal), close: () => guest.close() };
+    const guest = await host.guests.waitFor(address, deadlineMs, signal);
+    return { ask: (call, inTime) => call(guest, inTime), close: () => guest.close() };
   } catch (error) {
+    signal.throwIfAborted();
     // It is powering off already, or is gone: the flow's next step sees to that.
     host.log.child({ vm: flow.vmId }).event("agent.disconnected", { error });
     return undefined;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { HearthError } from "#base/error.ts";
+import { holdEventLoop } from "#base/event-loop.ts";
 import type { Log } from "#base/log.ts";
 import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
@@ -33,6 +34,7 @@ import { WarmTemplates } from "#daemon/warm-templates.ts";
 import { Vms } from "#daemon/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
+import { within } from "#drivers/deadline.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
@@ -56,6 +58,9 @@ import { Volumes } from "#storage/volumes.ts";
 const UID_LEASES = "/run/hearth/uids";
 /** For what is left of a tool to end when it was killed. */
 const TOOL_END_MS = 10_000;
+
+/** How long hearthd waits for its VMs to be recovered before it listens. */
+const RECOVERED_SOON_MS = 1_000;
 
 export type DaemonOptions = {
   readonly folders: Folders;
@@ -86,6 +91,8 @@ export async function runDaemon(
   signal.addEventListener("abort", () => ending.begin("a signal"), { once: true });
   if (signal.aborted) return;
   await makeFolders(folders);
+  // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
+  using _held = holdEventLoop();
   using _lock = takeLock(join(folders.run, "hearthd.lock"));
   const config = readConfig(folders.config);
   const { program } = config.drivers.qemu;
@@ -128,11 +135,14 @@ export async function runDaemon(
   }
 }
 
-/** Makes the host be as the store says, before anybody is answered. */
+/** Begins to make the host be as the store says, and resolves when requests may come. */
 async function prepare(host: Host, vms: Vms): Promise<void> {
   await host.images.cleanUp();
   await cleanUpVolumes(host);
-  await recover(host, vms);
+  const { done } = await recover(host, vms);
+  // Most VMs take milliseconds; the others are busy until they are recovered.
+  await within(done, RECOVERED_SOON_MS);
+  done.catch((error: unknown) => host.log.event("daemon.bug", { where: "recovery", error }));
 }
 
 async function makeFolders(folders: Folders): Promise<void> {

@@ -29,6 +29,7 @@ export async function stopVm(parts: StartParts, vm: VmRecord, plan: StopPlan, ca
       close: () => attachment.connectedGuest?.close(),
     },
     ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
+    signal: call.signal,
     commit: (exit: VmExit) => {
       running.drop(vm.id);
       // Also of an earlier stop that had failed.

@@ -1,6 +1,7 @@
 /** What is done to a VM once it is known to be allowed: by `Vms`, alone on its VM. */
 import { errorBody, toHearthError } from "#base/error.ts";
 import type { ApiEvent } from "#api/events.ts";
+import { driverOf } from "#daemon/choose-driver.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
 import { logWarnings } from "#daemon/guest-warnings.ts";
@@ -13,6 +14,7 @@ import { startVm } from "#daemon/start-vm.ts";
 import type { Started, StartParts } from "#daemon/start-vm.ts";
 import { stopVm } from "#daemon/stop-vm.ts";
 import { VmLoops } from "#daemon/vm-loops.ts";
+import { VmRecovery } from "#daemon/vm-recovery.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
 import type { Call } from "#daemon/vms.ts";
 import { recoverFlowsOf } from "#daemon/recover-flow.ts";
@@ -24,17 +26,22 @@ import { handleOf } from "#model/vm-state.ts";
 /** For the guest of a VM whose lifetime is over to flush. */
 export const LAST_WORDS_MS = 10_000;
 
+/** For the kernel to take a killed process away, also under load. */
+const KILL_MS = 15_000;
+
 /** `alone` and `act` run their work alone on the VM; all others are to be called inside of that. */
 export class VmActions {
   readonly host: Host;
   readonly loops: VmLoops;
   readonly running: RunningVms;
+  readonly recovery: VmRecovery;
   onBooted: (vm: VmRecord, started: Started) => void = () => {};
 
   constructor(host: Host, ends: EndActions) {
     this.host = host;
     this.loops = new VmLoops(host);
     this.running = new RunningVms(host, this.loops, ends);
+    this.recovery = new VmRecovery(host, this.loops, this.running);
   }
 
   async start(vm: VmRecord, call: Call, how: StartHow = {}): Promise<void> {
@@ -138,25 +145,42 @@ export class VmActions {
     action: string,
     call: Call,
     work: (signal: AbortSignal) => Promise<void>,
+    takeOver?: string,
   ): Promise<VmRecord> {
-    await this.alone(vm, action, call, work);
+    await this.alone(vm, action, call, work, takeOver);
     return this.host.store.getVm(vm.id);
   }
 
-  /** One action at a time; one that fails is kept with the VM and published. VS-020. */
+  /**
+   * Ends the VMM of a VM that something is being done to, so that all that waits for the VMM fails by itself, also what
+   * does not listen to a signal.
+   * @throws HearthError when the VMM cannot be ended
+   */
+  async endVmmOfBusy(id: VmId): Promise<void> {
+    const { busy, state } = this.loops.of(id);
+    const handle = handleOf(state);
+    if (!busy || handle === undefined) return;
+    await driverOf(this.host, handle.driver).stop(handle, "kill", AbortSignal.timeout(KILL_MS));
+  }
+
+  /**
+   * One action at a time; one that fails is kept with the VM and published. VS-020.
+   * @param takeOver as in `VmLoop.exclusive`
+   */
   async alone(
     vm: VmRecord,
     action: string,
     call: Call,
     work: (signal: AbortSignal) => Promise<void>,
+    takeOver?: string,
   ): Promise<void> {
     const host = this.host;
     const cleanWork = async (signal: AbortSignal): Promise<void> => {
-      if (action !== "remove") await this.#cleanUp(vm.id);
+      if (action !== "remove") await this.#cleanUp(vm.id, signal);
       await work(signal);
     };
     try {
-      await this.loops.of(vm.id).exclusive(action, vm.name, cleanWork, call.signal);
+      await this.loops.of(vm.id).exclusive(action, vm.name, cleanWork, call.signal, takeOver);
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "vm.busy" && host.store.findVm(vm.id))
@@ -178,13 +202,12 @@ export class VmActions {
    * Tries again what could not be undone of the VM's last flow; it may not be there any more after that.
    * @throws HearthError `vm.unclean`, `vm.not_found`
    */
-  async #cleanUp(id: VmId): Promise<void> {
+  async #cleanUp(id: VmId, signal: AbortSignal): Promise<void> {
     const { state } = this.loops.of(id);
     if (state.phase !== "failed" || state.code !== "vm.unclean") return;
-    await recoverFlowsOf(this.host, id);
-    // A VM that was never wholly created is gone now.
-    if (this.host.store.findVm(id) === undefined) this.loops.drop(id);
-    this.loops.of(id).reload(this.host.store.getVm(id).state);
+    await recoverFlowsOf(this.host, id, signal);
+    this.recovery.reload({ id }); // A VM that was never wholly created is gone now.
+    this.host.store.getVm(id);
   }
 
   /** What hearthd does for itself is nobody's news. */

@@ -149,8 +149,8 @@ test("a stronger action ends the one under way and waits until it has cleaned up
     new AbortController().signal,
   );
   const seen = assert.rejects(first, /killed/);
-  await loop.preempt("The VM was killed.");
-  order.push("took over");
+  const { signal } = new AbortController();
+  await loop.exclusive("kill", "web", async () => void order.push("took over"), signal, "The VM was killed.");
   await seen;
   assert.deepEqual(order, ["cleaned up", "took over"]);
 });

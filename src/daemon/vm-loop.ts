@@ -117,6 +117,16 @@ export class VmLoop {
     return this.#busy !== undefined;
   }
 
+  /** The action under way. */
+  get action(): string | undefined {
+    return this.#busy?.action;
+  }
+
+  /** Resolves when the action that is under way now has ended. */
+  get done(): Promise<void> {
+    return this.#busy?.done ?? Promise.resolve();
+  }
+
   /** Whether it is suspended, or about to be, or waking: who wants it to run has to wait. */
   get sleepy(): boolean {
     return this.#state.phase === "suspended" || (this.#busy !== undefined && SLEEPY.has(this.#busy.action));
@@ -149,20 +159,23 @@ export class VmLoop {
   /**
    * Runs one action at a time. `signal` of the action is the caller's, or aborts when a stronger action
    * (kill, a forced removal) takes over.
-   * @throws HearthError `vm.busy` while another action is under way.
+   * @param takeOver why every action that is under way or waits for its turn ends first, having undone what it did
+   * @throws HearthError `vm.busy` while another action is under way and this one does not take over
    */
   async exclusive<Result>(
     action: string,
     name: string,
     work: (signal: AbortSignal) => Promise<Result>,
     signal: AbortSignal,
+    takeOver?: string,
   ): Promise<Result> {
-    if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);
-    if (this.#busy !== undefined) {
-      throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is under way.`, {
-        hint: "Wait until it is done: `hearth ls` shows it.",
-      });
+    // Nothing is awaited between the last look and the lock, so that nobody comes in between.
+    while (takeOver !== undefined && this.#busy !== undefined) {
+      this.#busy.abort.abort(new HearthError("operation.cancelled", takeOver));
+      await this.#busy.done;
     }
+    if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);
+    this.assertFree(name);
     const abort = new AbortController();
     const { promise: done, resolve } = Promise.withResolvers<void>();
     this.#busy = { action, abort, done };
@@ -174,12 +187,12 @@ export class VmLoop {
     }
   }
 
-  /** Ends the action under way, if any, and waits until it has taken back what it did. */
-  async preempt(reason: string): Promise<void> {
-    const busy = this.#busy;
-    if (busy === undefined) return;
-    busy.abort.abort(new HearthError("operation.cancelled", reason));
-    await busy.done;
+  /** @throws HearthError `vm.busy` while an action is under way */
+  assertFree(name: string): void {
+    if (this.#busy === undefined) return;
+    throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is under way.`, {
+      hint: "Wait until it is done: `hearth ls` shows it.",
+    });
   }
 
   /** Resolves when no action is under way. */

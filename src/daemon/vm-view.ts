@@ -46,6 +46,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     image: spec.image,
     imageDigest: vm.imageDigest,
     phase: state.phase,
+    recovering: vms.recovery.isUnderWay(vm) || undefined,
     responsive: handle === undefined ? undefined : vms.responsive(vm.id),
     cpus: spec.cpus,
     memoryBytes: spec.memoryBytes,

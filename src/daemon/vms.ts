@@ -25,7 +25,7 @@ import { assertPause, OTHER_DRIVER } from "#daemon/lacking-features.ts";
 import { LAST_WORDS_MS, VmActions } from "#daemon/vm-actions.ts";
 import { actionOf, setVm } from "#daemon/set-vm.ts";
 import type { NewVm } from "#daemon/store.ts";
-import type { VmFailure } from "#daemon/vm-loop.ts";
+import type { VmRecovery } from "#daemon/vm-recovery.ts";
 import { diskFrom } from "#daemon/vm-disks.ts";
 import { chooseOrigin } from "#daemon/vm-origin.ts";
 import type { StartHow } from "#daemon/vm-origin.ts";
@@ -36,7 +36,6 @@ import type { OperationId, SnapshotId, VmId, VolumeName } from "#model/ids.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import { specBack } from "#daemon/snapshot-spec.ts";
-import type { VmHandle } from "#model/vm-handle.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
 import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -113,7 +112,7 @@ export class Vms {
   }
 
   async start(nameOrId: string, call: Call, how: StartHow = {}): Promise<VmRecord> {
-    const vm = this.#host.store.getVm(nameOrId);
+    const vm = await this.recovery.done(nameOrId, call.signal);
     assertCan("start", vm.state.phase, vm.name);
     const action = vm.state.phase === "suspended" ? "wake" : "start";
     return this.#actions.act(vm, action, call, async (signal) => {
@@ -140,7 +139,7 @@ export class Vms {
     work: (vm: VmRecord, held: HeldVm | undefined, signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const host = this.#host;
-    const asked = host.store.getVm(nameOrId);
+    const asked = await this.recovery.done(nameOrId, call.signal);
     assertCan(action, asked.state.phase, asked.name);
     await this.#actions.alone(asked, action, call, async (signal) => {
       const vm = host.store.getVm(asked.id);
@@ -152,35 +151,36 @@ export class Vms {
 
   /** Idempotent: stopping a VM that does not run answers with the VM as it is. */
   async stop(nameOrId: string, plan: StopPlan, call: Call): Promise<VmRecord> {
-    const vm = this.#host.store.getVm(nameOrId);
+    const vm = await this.recovery.done(nameOrId, call.signal);
     if (vm.state.phase === "stopping") {
       await this.#actions.loops.of(vm.id).idle();
       return this.#host.store.getVm(vm.id);
     }
     if (["created", "stopped", "suspended", "failed"].includes(vm.state.phase)) return vm;
     assertCan("stop", vm.state.phase, vm.name);
-    return this.#actions.act(vm, "stop", call, () => this.#actions.stop(vm, plan, call));
+    return this.#actions.act(vm, "stop", call, (signal) => this.#actions.stop(vm, plan, { ...call, signal }));
   }
 
-  /** Takes over from an action that is under way. */
+  /** Takes over from an action that is under way. Succeeds where that has ended the VMM, or has not started it yet. */
   async kill(nameOrId: string, mode: "terminate" | "kill", call: Call): Promise<VmRecord> {
     const host = this.#host;
-    await this.#actions.loops.of(host.store.getVm(nameOrId).id).preempt("The VM was killed.");
-    const vm = host.store.getVm(nameOrId);
-    assertCan("kill", vm.state.phase, vm.name);
-    if (vm.state.phase === "suspended")
-      return this.#actions.act(vm, "kill", call, () => this.#actions.forget(vm));
-    return this.#actions.act(vm, "kill", call, async () => {
+    const asked = host.store.getVm(nameOrId);
+    if (!this.#actions.loops.of(asked.id).busy) assertCan("kill", asked.state.phase, asked.name);
+    if (mode === "kill") await this.#actions.endVmmOfBusy(asked.id);
+    const end = async (): Promise<void> => {
+      const vm = host.store.getVm(asked.id);
+      if (vm.state.phase === "suspended") return this.#actions.forget(vm);
       await this.#actions.stop(vm, { mode, timeoutMs: 0 }, call);
       await forgetMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
-    });
+    };
+    return this.#actions.act(asked, "kill", call, end, "The VM was killed.");
   }
 
   async restart(nameOrId: string, plan: StopPlan, call: Call): Promise<VmRecord> {
-    const vm = this.#host.store.getVm(nameOrId);
+    const vm = await this.recovery.done(nameOrId, call.signal);
     assertCan("restart", vm.state.phase, vm.name);
     return this.#actions.act(vm, "restart", call, async (signal) => {
-      if (handleOf(vm.state)) await this.#actions.stop(vm, plan, call);
+      if (handleOf(vm.state)) await this.#actions.stop(vm, plan, { ...call, signal });
       await this.#actions.start(this.#host.store.getVm(vm.id), { ...call, signal });
     });
   }
@@ -191,21 +191,23 @@ export class Vms {
 
   /** Also one that is suspended. */
   async resume(nameOrId: string, call: Call): Promise<VmRecord> {
-    if (this.#host.store.getVm(nameOrId).state.phase === "suspended") return this.start(nameOrId, call);
+    const { phase } = (await this.recovery.done(nameOrId, call.signal)).state;
+    if (phase === "suspended") return this.start(nameOrId, call);
     return this.#switch(nameOrId, "resume", call);
   }
 
   /** `force` also takes a VM that runs, starts or is busy; what outlives it is flushed first. */
   async remove(nameOrId: string, force: boolean, call: Call): Promise<void> {
-    const host = this.#host;
-    const { id } = host.store.getVm(nameOrId);
-    if (force) await this.#actions.loops.of(id).preempt("The VM was removed.");
-    const vm = host.store.getVm(id);
-    if (!force) assertCan("remove", vm.state.phase, vm.name);
-    await this.#actions.alone(vm, "remove", call, async () => {
+    const { store } = this.#host;
+    const asked = force ? store.getVm(nameOrId) : await this.recovery.done(nameOrId, call.signal);
+    if (!force) assertCan("remove", asked.state.phase, asked.name);
+    else if (!writesVolumes(asked)) await this.#actions.endVmmOfBusy(asked.id);
+    const remove = async (): Promise<void> => {
+      const vm = store.getVm(asked.id);
       if (writesVolumes(vm)) await this.#actions.closeVolumes(vm, call);
       await this.#actions.remove(vm, call);
-    });
+    };
+    await this.#actions.alone(asked, "remove", call, remove, force ? "The VM was removed." : undefined);
   }
 
   /** Makes a VM that waited in a pool the caller's: it goes on as another one. */
@@ -241,7 +243,7 @@ export class Vms {
   /** Ends it, if it runs, and starts it as the snapshot has it; with a disk alone, only if it ran. */
   async goBack(nameOrId: string, snapshot: SnapshotRecord, call: Call): Promise<VmRecord> {
     const host = this.#host;
-    const asked = host.store.getVm(nameOrId);
+    const asked = await this.recovery.done(nameOrId, call.signal);
     assertCan("restore", asked.state.phase, asked.name);
     return this.#actions.act(asked, "restore", call, async (signal) => {
       const spec = { ...specBack(host.store.getVm(asked.id).spec, snapshot.spec), origin: undefined };
@@ -334,15 +336,9 @@ export class Vms {
     return this.#actions.loops.of(id).responsive;
   }
 
-  /** After a restart of hearthd: follows a VMM that still runs. */
-  adopt(vm: VmRecord, handle: VmHandle): void {
-    this.#actions.running.adopt(vm, handle);
-  }
-
-  /** After a restart of hearthd: the VMM is gone, and nobody saw how; with `failure`, it is not known what is left. */
-  lost(vm: VmRecord, failure?: VmFailure): void {
-    const exit = { reason: "unseen", atMs: this.#host.now() } as const;
-    this.#actions.loops.of(vm.id).send({ type: "vmm-exited", exit, failure });
+  /** For a hearthd that has just started. */
+  get recovery(): VmRecovery {
+    return this.#actions.recovery;
   }
 
   /** Lets go of all VMs; they keep running. */
@@ -351,7 +347,7 @@ export class Vms {
   }
 
   async #switch(nameOrId: string, action: "pause" | "resume", call: Call): Promise<VmRecord> {
-    const vm = this.#host.store.getVm(nameOrId);
+    const vm = await this.recovery.done(nameOrId, call.signal);
     assertCan(action, vm.state.phase, vm.name);
     const handle = handleOf(vm.state);
     if (handle === undefined) return vm;
@@ -373,7 +369,7 @@ export class Vms {
     allowed: VmAction = "adjust",
   ): Promise<VmRecord> {
     const { store } = this.#host;
-    const vm = store.getVm(nameOrId);
+    const vm = await this.recovery.done(nameOrId, call.signal);
     assertCan(allowed, vm.state.phase, vm.name);
     return this.#actions.act(vm, action, call, (signal) => work(store.getVm(vm.id), signal));
   }
@@ -381,7 +377,7 @@ export class Vms {
   /** Several may come at once: one of them wakes it, and none gives up because another one has gone. */
   async #awake(nameOrId: string, action: VmAction, signal: AbortSignal): Promise<VmRecord> {
     const { store } = this.#host;
-    const asked = store.getVm(nameOrId);
+    const asked = await this.recovery.done(nameOrId, signal);
     if (this.#actions.loops.of(asked.id).sleepy) {
       const wake = (): Promise<void> => this.#wake(asked.id);
       await this.#waking.join(asked.id, wake, () => {}, signal);

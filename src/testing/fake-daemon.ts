@@ -58,9 +58,11 @@ export class FakeDaemon {
     this.pools = pools;
   }
 
-  /** As `runDaemon` does before it listens. */
+  /** As `runDaemon` does, and with all VMs recovered. */
   async begin(): Promise<this> {
-    await recover(this.host, this.vms);
+    await (
+      await recover(this.host, this.vms)
+    ).done;
     this.vms.whenBooted((vm, started) => this.warm.booted(vm, started));
     return this;
   }

@@ -40,7 +40,9 @@ for (const flow of FLOWS) {
 
         const host = new FakeHost(machine);
         const vms = new Vms(host);
-        await recover(host, vms);
+        await (
+          await recover(host, vms)
+        ).done;
         assert.deepEqual(host.journals.listOpen(), [], "no flow is open");
         const vm = host.store.findVm("web");
         if (vm === undefined) assert.deepEqual(machine.leftovers(), []);
@@ -132,7 +134,9 @@ test("a copy of guest memory that a killed hearthd has left goes when its start 
   mkdirSync(stateDir, { recursive: true });
   writeFileSync(memoryCopy, "guest memory");
   const vms = new Vms(host);
-  await recover(host, vms);
+  await (
+    await recover(host, vms)
+  ).done;
   assert.equal(existsSync(memoryCopy), false);
   vms.detachAll();
   host.store.close();

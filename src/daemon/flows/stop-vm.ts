@@ -3,6 +3,7 @@ import { endVmm } from "#daemon/flows/start-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import { abortAfter, unlessAborted } from "#drivers/deadline.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -27,6 +28,8 @@ export type StopContext = {
   readonly ended: Promise<VmExit>;
   /** Stores that it has stopped. */
   readonly commit: (exit: VmExit) => void;
+  /** Aborts when something stronger takes over: the guest is not waited for any longer, and the stop fails. */
+  readonly signal: AbortSignal;
   exit?: VmExit;
 };
 
@@ -72,12 +75,10 @@ export const STOP_VM: Flow<StopContext> = {
 
 /** A guest that was asked to power off has flushed its disks when the VMM ends. BG-093. */
 async function askGuest(context: StopContext): Promise<void> {
-  const { plan, agent, ended } = context;
+  const { plan, agent, signal: takenOver } = context;
   if (plan.mode !== "graceful" || agent === undefined) return;
-  const deadline = AbortSignal.timeout(Math.max(plan.timeoutMs, 1));
-  const expired = new Promise<undefined>((resolve) => {
-    deadline.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
+  const late = (): Error => new Error(`The guest has not powered off in ${plan.timeoutMs} ms.`);
+  using deadline = abortAfter(Math.max(plan.timeoutMs, 1), late, takenOver);
   let isAsked = false;
   const shutdown = async (guest: Guest, signal: AbortSignal): Promise<void> => {
     isAsked = true;
@@ -85,14 +86,25 @@ async function askGuest(context: StopContext): Promise<void> {
   };
   try {
     // A third each for an answer, for a look at why there is none, and for a new connection.
-    await agent.ask(shutdown, deadline, Math.max(Math.ceil(plan.timeoutMs / 3), 1));
+    await agent.ask(shutdown, deadline.signal, Math.max(Math.ceil(plan.timeoutMs / 3), 1));
   } catch (error) {
+    takenOver.throwIfAborted();
     // The power may go before the answer comes; else the next step ends it without the guest.
     context.host.log.child({ vm: context.id }).event("agent.disconnected", { error });
   }
   if (!isAsked) return;
-  const exit = await Promise.race([ended, expired]);
+  const exit = await endInTime(context, deadline.signal);
   if (exit) context.exit = { ...exit, reason: "asked" };
+}
+
+/** Undefined when the guest does not power off in time. @throws the reason of a signal that takes over */
+async function endInTime({ ended, signal }: StopContext, late: AbortSignal): Promise<VmExit | undefined> {
+  try {
+    return await unlessAborted(ended, late);
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
 }
 
 async function endTheVmm(context: StopContext): Promise<void> {

@@ -34,5 +34,6 @@ export default command({
 });
 
 function describePhase(vm: Vm): string {
+  if (vm.recovering === true) return `${vm.phase}, recovering`;
   return vm.responsive === false ? `${vm.phase}, silent` : vm.phase;
 }

@@ -27,10 +27,11 @@ type Pair = readonly [string, string | undefined];
 
 function identity(vm: Vm): readonly Pair[] {
   const silent = vm.responsive === false ? ", but its VMM does not answer" : "";
+  const recovering = vm.recovering === true ? ", and hearthd is recovering it" : "";
   return [
     ["name", vm.name],
     ["id", vm.id],
-    ["state", `${vm.phase}${silent}`],
+    ["state", `${vm.phase}${recovering}${silent}`],
     ["image", `${vm.image} (${vm.imageDigest})`],
   ];
 }

@@ -1,0 +1,22 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { run } from "#host/run.ts";
+
+const MODULE = new URL("event-loop.ts", import.meta.url).href;
+/** As a recovery waits for a guest that was told to power off, and has hung up. */
+const WAITS = `await new Promise((resolve) => AbortSignal.timeout(50).addEventListener("abort", resolve))`;
+
+async function exitCodeOf(script: string): Promise<number | undefined> {
+  const args = ["--disable-warning=ExperimentalWarning", "--input-type=module", "--eval", script];
+  const result = await run(process.execPath, args, {
+    timeoutMs: 60_000,
+    signal: AbortSignal.timeout(60_000),
+  });
+  return result.ok ? 0 : result.code;
+}
+
+test("a process that waits for nothing but a deadline lives on while it holds its event loop", async () => {
+  assert.equal(await exitCodeOf(WAITS), 13, "it ends in the middle of the wait otherwise");
+  const held = `import { holdEventLoop } from ${JSON.stringify(MODULE)}; { using held = holdEventLoop(); ${WAITS}; }`;
+  assert.equal(await exitCodeOf(held), 0);
+});
