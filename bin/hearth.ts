@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 import { flushProcessIo, PROCESS_IO } from "#cli/io.ts";
 import type { Io } from "#cli/io.ts";
 import { main } from "#cli/main.ts";

@@ -1,9 +1,9 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 /** hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { errorBody } from "#base/error.ts";
-import { hearthFolders } from "#base/folders.ts";
+import { absoluteSetting, hearthFolders } from "#base/folders.ts";
 import { logDestination } from "#daemon/log-destination.ts";
 import { makePrivateFolder } from "#daemon/managed-files.ts";
 import { pinoLog } from "#daemon/pino-log.ts";
@@ -11,12 +11,12 @@ import { runDaemon } from "#daemon/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
 import { LIMITS } from "#model/limits.ts";
 
-const folders = hearthFolders(process.env, homedir());
 const stop = new AbortController();
 for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop.abort());
 process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and we do not.
 
 try {
+  const folders = hearthFolders(process.env, homedir());
   await makePrivateFolder(folders.state);
   const file = new BoundedFile(join(folders.state, "hearthd.log"), LIMITS.logFileMaxBytes);
   const log = pinoLog(logDestination(file));
@@ -24,7 +24,8 @@ try {
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
   // It ends hearthd, which is safe at any moment; what it was must not be lost with it.
   process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
-  const agentDir = process.env["HEARTH_AGENT_DIR"] ?? join(import.meta.dirname, "../build/agent");
+  const agentDir =
+    absoluteSetting(process.env, "HEARTH_AGENT_DIR") ?? join(import.meta.dirname, "../build/agent");
   await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
   // The lock is released: whatever is left must not act beside the next hearthd.
   process.exit(0);

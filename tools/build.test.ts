@@ -68,6 +68,19 @@ test("an installed hearth says its version", async (t) => {
   assert.ok(said.includes((manifest as { version: string }).version), said);
 });
 
+test("an installed hearth leaves flags of the guest's command to it", async (t) => {
+  const preload = join(scratch, "preload.cjs");
+  await writeFile(preload, "process.stdout.write('code of the file ran on the host');\n");
+  await writeFile(join(scratch, "env"), `NODE_OPTIONS=--require=${preload}\n`);
+  const said = await inScratch(
+    join(installed, "bin/hearth.js"),
+    ["run", "--help", `--env-file=${join(scratch, "env")}`],
+    t.signal,
+  );
+  assert.match(said, /^Usage|^hearth run|run/);
+  assert.doesNotMatch(said, /ran on the host/);
+});
+
 test("a program that installed it can import the client, with its types", async (t) => {
   await writeFile(join(scratch, "package.json"), `{ "type": "module" }`);
   await writeFile(join(scratch, "consumer.ts"), CONSUMER);

