@@ -2,9 +2,13 @@
 import type { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import type { TtySize } from "#model/exec-spec.ts";
+import { CommandEnd } from "#cli/command-end.ts";
+import type { Signalled } from "#cli/command-end.ts";
 import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
 import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
+import type { HearthVm } from "#sdk/hearth-vm.ts";
+import type { Hearth } from "#sdk/hearth.ts";
 
 export type Attach = {
   /** Opens the command; `signal` gives it up. */
@@ -12,24 +16,16 @@ export type Attach = {
   readonly tty: boolean;
   /** Whether our stdin goes to the command. */
   readonly stdin: boolean;
+  readonly timeoutMs?: number | undefined;
+  /** For questions about the command's VM. */
+  readonly client: Hearth;
+  /** The VM's name, where it is known before the command has started. */
+  readonly vmName?: string | undefined;
 };
-
-/** What `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
-const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
-const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
-  SIGINT: 2,
-  SIGTERM: 15,
-  SIGHUP: 1,
-  SIGQUIT: 3,
-  SIGUSR1: 10,
-  SIGUSR2: 12,
-};
-/** Ctrl-C twice in this time, and we no longer wait for a command that ignores it. */
-const TWICE_MS = 1_000;
 
 /** Answers the exit code. @throws HearthError what hearthd failed with. */
 export async function attach(attachment: Attach, io: Io, out: Out): Promise<number> {
-  const exit = await withSignals(attachment, io, out, async (command) => {
+  const exit = await untilOver(attachment, io, out, async (command) => {
     const raw = attachment.tty && attachment.stdin && io.stdinIsTerminal;
     const undoWindow = attachment.tty ? followWindow(command, io) : undefined;
     try {
@@ -56,7 +52,7 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
 export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: number): Promise<number> {
   let vm: GuestProcess["vm"];
   let texts = ["", ""];
-  const exit = await withSignals(attachment, io, out, async (command) => {
+  const exit = await untilOver(attachment, io, out, async (command) => {
     vm = command.vm;
     if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
     const [stdout, stderr, how] = await Promise.all([
@@ -72,34 +68,42 @@ export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: nu
   return exit.exitCode;
 }
 
-/** Before the command has started a signal gives up; afterwards it goes to the command. */
-async function withSignals(
-  { open, tty }: Attach,
+/** Runs the command until it has ended or is given up. */
+async function untilOver(
+  attachment: Attach,
   io: Io,
   out: Out,
   use: (command: GuestProcess) => Promise<GuestExit>,
 ): Promise<GuestExit> {
-  const controller = new AbortController();
-  let command: GuestProcess | undefined;
-  let givenUpBy: string | undefined;
-  let lastIntMs = -Infinity;
-  const onSignal = (name: string): void => {
-    const again = name === "SIGINT" && !tty && performance.now() - lastIntMs < TWICE_MS;
-    if (name === "SIGINT") lastIntMs = performance.now();
-    if (command !== undefined && !again) return command.signal(name);
-    givenUpBy = name;
-    controller.abort();
-  };
-  const undo = FORWARDED.map((name) => io.onSignal(name, () => onSignal(name)));
-  try {
-    command = await open(controller.signal);
+  const answers = (command: Signalled, signal: AbortSignal): Promise<boolean> =>
+    guestAnswers(attachment.client.vm(command.vm?.name ?? attachment.vmName ?? ""), signal);
+  using end = new CommandEnd({ ...attachment, answers }, io, out);
+  let inUse: Promise<GuestExit> | undefined;
+  const used = (async () => {
+    const command = await attachment.open(end.signal);
+    end.started(command);
     out.clearProgress();
-    return await use(command);
-  } catch (error) {
-    if (givenUpBy === undefined) throw error;
-    return { exitCode: 128 + (SIGNAL_NUMBERS[givenUpBy] ?? 0), timedOut: false };
+    inUse = use(command);
+    return await inUse;
+  })();
+  try {
+    return await Promise.race([end.gaveUp, used]);
   } finally {
-    for (const each of undo) each();
+    // A command that was given up fails as well, and puts the terminal back before we go.
+    if (end.signal.aborted) await Promise.allSettled([inUse]);
+    used.catch(() => undefined); // It was given up; what comes of it is nobody's.
+  }
+}
+
+/** Reading a file is the smallest question that only the guest can answer; that it has none is an answer too. */
+async function guestAnswers(vm: HearthVm, signal: AbortSignal): Promise<boolean> {
+  try {
+    // Asked first, because reading a file would resume a VM that was suspended meanwhile.
+    if ((await vm.show(signal)).phase !== "running") return false;
+    (await vm.readTar("/proc/version", signal)).on("error", () => undefined).destroy();
+    return true;
+  } catch (error) {
+    return error instanceof HearthError && error.code.startsWith("file.");
   }
 }
 

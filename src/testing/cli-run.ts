@@ -13,56 +13,75 @@ export type CliOptions = {
   readonly cwd?: string;
 };
 
+/** Streams and signals of a command line, held by a test. */
+export function testIo(argv: readonly string[], options: CliOptions) {
+  const { stdin = "", terminalColumns, env = {}, cwd = process.cwd() } = options;
+  const isTTY = terminalColumns !== undefined;
+  const input = typeof stdin === "string" ? new PassThrough() : stdin;
+  if (typeof stdin === "string") input.end(stdin);
+  const size = isTTY ? { isTTY, columns: terminalColumns, rows: 24 } : {};
+  const stdout = Object.assign(new PassThrough(), size);
+  const stderr = Object.assign(new PassThrough(), size);
+  const printed: { readonly stdout: Buffer[]; readonly stderr: Buffer[] } = { stdout: [], stderr: [] };
+  stdout.on("data", (chunk: Buffer) => printed.stdout.push(chunk));
+  stderr.on("data", (chunk: Buffer) => printed.stderr.push(chunk));
+  const rawModes: boolean[] = [];
+  const handlers = new Map<string, Set<() => void>>();
+  const io: Io = {
+    argv,
+    env,
+    cwd,
+    stdin: Object.assign(input, { isTTY, setRawMode: (on: boolean) => rawModes.push(on) }),
+    stdinIsTerminal: isTTY,
+    stdout,
+    stderr,
+    onSignal: (name, handler) => {
+      const those = handlers.get(name) ?? new Set();
+      handlers.set(name, those.add(handler));
+      return () => void those.delete(handler);
+    },
+  };
+  return {
+    io,
+    input,
+    stdoutStream: stdout,
+    rawModes,
+    stdout: () => Buffer.concat(printed.stdout).toString(),
+    stderr: () => Buffer.concat(printed.stderr).toString(),
+    signal: (name: string) => {
+      for (const handler of handlers.get(name) ?? []) handler();
+    },
+  };
+}
+
 /** One command line, run in this process against a fake hearthd. */
 export class CliRun {
   readonly stdin: PassThrough;
   /** What was asked of the terminal: raw or not. */
-  readonly rawModes: boolean[] = [];
+  readonly rawModes: readonly boolean[];
   readonly code: Promise<number>;
-  readonly stdoutStream = new PassThrough();
-  #stdout: Buffer[] = [];
-  #stderr: Buffer[] = [];
-  readonly #handlers = new Map<string, Set<() => void>>();
+  readonly stdoutStream: PassThrough;
+  readonly #world: ReturnType<typeof testIo>;
 
   constructor(api: FakeApi | undefined, argv: readonly string[], options: CliOptions = {}) {
-    const { stdin = "", terminalColumns, env = {}, cwd = process.cwd() } = options;
-    const isTTY = terminalColumns !== undefined;
-    this.stdin = typeof stdin === "string" ? new PassThrough() : stdin;
-    if (typeof stdin === "string") this.stdin.end(stdin);
-    const stderr = new PassThrough();
-    this.stdoutStream.on("data", (chunk: Buffer) => this.#stdout.push(chunk));
-    stderr.on("data", (chunk: Buffer) => this.#stderr.push(chunk));
-    const size = isTTY ? { isTTY, columns: terminalColumns, rows: 24 } : {};
-    const io: Io = {
-      argv,
-      env: { ...(api && { HEARTH_HOME: api.home }), ...env },
-      cwd,
-      stdin: Object.assign(this.stdin, {
-        isTTY,
-        setRawMode: (on: boolean) => this.rawModes.push(on),
-      }),
-      stdinIsTerminal: isTTY,
-      stdout: Object.assign(this.stdoutStream, size),
-      stderr: Object.assign(stderr, size),
-      onSignal: (name, handler) => {
-        const handlers = this.#handlers.get(name) ?? new Set();
-        this.#handlers.set(name, handlers.add(handler));
-        return () => void handlers.delete(handler);
-      },
-    };
-    this.code = main(io);
+    const env = { ...(api && { HEARTH_HOME: api.home }), ...options.env };
+    this.#world = testIo(argv, { ...options, env });
+    this.stdin = this.#world.input;
+    this.rawModes = this.#world.rawModes;
+    this.stdoutStream = this.#world.stdoutStream;
+    this.code = main(this.#world.io);
   }
 
   get stdout(): string {
-    return Buffer.concat(this.#stdout).toString();
+    return this.#world.stdout();
   }
 
   get stderr(): string {
-    return Buffer.concat(this.#stderr).toString();
+    return this.#world.stderr();
   }
 
   signal(name: string): void {
-    for (const handler of this.#handlers.get(name) ?? []) handler();
+    this.#world.signal(name);
   }
 }
 

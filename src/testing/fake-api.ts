@@ -7,6 +7,7 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import { VERSION_HEADER } from "#api/events.ts";
@@ -42,11 +43,16 @@ export class FakeApi implements AsyncDisposable {
   /** Tar streams by path of the guest, and what was written, by path. */
   readonly files = new Map<string, Buffer>();
   readonly written = new Map<string, Buffer>();
+  /** As a hearthd that is stopped: connections are taken, and nothing is answered. */
+  isStopped = false;
+  /** What was asked meanwhile. */
+  ignored = 0;
   /** Commands whose client has gone before they ended. */
   abandoned = 0;
   stdinBytes = 0;
   readonly #server: Server = createServer((request, response) => void this.#answer(request, response));
   readonly #sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  readonly #left: Duplex[] = [];
   readonly #progressListeners = new Map<string, (event: ApiEvent) => void>();
   #onChange = Promise.withResolvers<void>();
 
@@ -54,6 +60,7 @@ export class FakeApi implements AsyncDisposable {
     const fake = new FakeApi();
     mkdirSync(join(fake.home, "run"), { recursive: true });
     fake.#server.on("upgrade", (request, stream, head) => {
+      if (fake.isStopped) return fake.#ignore(stream);
       fake.#sockets.handleUpgrade(request, stream, head, (socket) => fake.#serve(socket, request.url ?? ""));
     });
     await new Promise<void>((resolve) => fake.#server.listen(fake.socketPath, resolve));
@@ -62,6 +69,7 @@ export class FakeApi implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets.clients) socket.terminate();
+    for (const stream of this.#left) stream.destroy();
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
     rmSync(this.home, { recursive: true, force: true });
@@ -83,7 +91,14 @@ export class FakeApi implements AsyncDisposable {
     this.#onChange = Promise.withResolvers();
   }
 
+  #ignore(stream?: Duplex): void {
+    if (stream !== undefined) this.#left.push(stream);
+    this.ignored++;
+    this.#changed();
+  }
+
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.isStopped) return this.#ignore();
     const url = new URL(request.url ?? "/", "http://fake");
     response.setHeader(VERSION_HEADER, this.version);
     try {
@@ -134,7 +149,10 @@ export class FakeApi implements AsyncDisposable {
     if (method === "DELETE") return this.#remove(vm, url.searchParams.get("force") === "true");
     if (method === "PATCH") return this.#change(vm, json as Partial<Vm>);
     if (action === undefined) return vm;
-    if (action === "files") return this.#files(method, url.searchParams.get("path") ?? "", body);
+    if (action === "files") {
+      assertCan("copy", vm.phase, vm.name);
+      return this.#files(method, url.searchParams.get("path") ?? "", body);
+    }
     if (action === "stats")
       return {
         id: vm.id,

@@ -1,3 +1,4 @@
+import type { Exec } from "#api/wire.ts";
 import { parseDuration } from "#base/durations.ts";
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
@@ -15,7 +16,8 @@ export default command({
     "The words arrive byte for byte: no shell reads them, unless you name one. The exit code is the command's own; " +
     "125 says that Hearth failed, 126 that the command is not executable, 127 that it was not found, 128+n that " +
     "signal n ended it, 124 that its time was up. A stdin that is a pipe or a file is passed on; a terminal's only " +
-    "with -i or -t. In a shell loop that reads a file, give `</dev/null`. With --json the output is captured and " +
+    "with -i or -t. In a shell loop that reads a file, give `</dev/null`. Signals go to the command; if its VM does " +
+    "not answer, and at the third SIGINT or SIGTERM, the command is not waited for any longer. With --json the output is captured and " +
     "printed as { exitCode, stdout, stderr }.",
   args: [
     { name: "VM", help: "Name or id", completes: "vm" },
@@ -43,11 +45,12 @@ export default command({
     }
     const range = { minMs: 1, maxMs: COMMAND_MAX_MS };
     const stdio = planStdio(flags, io, { terminalByDefault: false, json: out.wantsJson });
-    const exec = {
+    const exec: Exec = {
       ...execRequest(argv, readEnv(flags, io), flags, stdio, io),
       ...(flags.timeout !== undefined && { timeoutMs: parseDuration("timeout", flags.timeout, range) }),
     };
-    const vm = (await hearth()).vm(vmName);
+    const client = await hearth();
+    const vm = client.vm(vmName);
     if (flags.detach) {
       const started = await vm.spawn(argv, exec);
       if (out.wantsJson) out.json({ pid: started.pid });
@@ -56,7 +59,8 @@ export default command({
       return 0;
     }
     const open = (signal: AbortSignal) => vm.spawn(argv, { ...exec, signal });
-    if (out.wantsJson) return capture({ open, ...stdio }, io, out, JSON_OUTPUT_MAX_BYTES);
-    return attach({ open, ...stdio }, io, out);
+    const attachment = { open, ...stdio, client, vmName, timeoutMs: exec.timeoutMs };
+    if (out.wantsJson) return capture(attachment, io, out, JSON_OUTPUT_MAX_BYTES);
+    return attach(attachment, io, out);
   },
 });

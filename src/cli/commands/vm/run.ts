@@ -46,8 +46,8 @@ export default command({
     const client = await hearth();
     if (flags.detach) return detached(client, vm, exec, out);
     const open = (signal: AbortSignal) => client.run({ vm, exec }, { onProgress: out.onProgress, signal });
-    if (json) return capture({ open, ...stdio }, io, out, JSON_OUTPUT_MAX_BYTES);
-    return attach({ open, ...stdio }, io, out);
+    if (json) return capture({ open, ...stdio, client }, io, out, JSON_OUTPUT_MAX_BYTES);
+    return attach({ open, ...stdio, client }, io, out);
   },
 });
 

@@ -32,7 +32,8 @@ export default command({
     const plain = { ...flags, interactive: true, tty, detach: false };
     // With a terminal an empty command is the user's own login shell; without one it would be the image's command.
     const exec = execRequest(tty ? [] : ["sh", "-l"], variables, plain, stdio, io);
-    const vm = (await hearth()).vm(vmName);
-    return attach({ open: (signal) => vm.spawn(exec.argv, { ...exec, signal }), ...stdio }, io, out);
+    const client = await hearth();
+    const open = (signal: AbortSignal) => client.vm(vmName).spawn(exec.argv, { ...exec, signal });
+    return attach({ open, ...stdio, client, vmName }, io, out);
   },
 });

@@ -1,0 +1,141 @@
+/**
+ * Decides when a command in a guest is waited for no longer. Usually the command's own end decides; but a guest that is
+ * paused or hangs, or a hearthd that does not answer, must not keep the person's shell, a script or `timeout`:
+ *
+ * 1. A signal goes to the command, once it has started; before, it gives the start up.
+ * 2. After a signal that ends programs, the guest is asked whether it still answers, again and again until the
+ *    command has ended. Without an answer the command is given up, with 128+n.
+ * 3. A third SIGINT or SIGTERM, or a second SIGINT within a second, gives up at once.
+ * 4. With a time limit the guest ends the command; if it has not done so in time, the command is given up, with 124.
+ *
+ * To give a command up is to close its connection: hearthd ends it then, as soon as the guest lets it.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
+import type { Io } from "#cli/io.ts";
+import type { Out } from "#cli/output.ts";
+
+export type Waits = {
+  /** From the start on, what the guest may take for ending a command whose time is up. */
+  readonly endMs: number;
+  /** Before: the image's build, the boot, the wake. */
+  readonly startMs: number;
+  /** What an answer of the guest may take. */
+  readonly answerMs: number;
+  /** Between an answer and the next question. */
+  readonly againMs: number;
+};
+
+const WAITS: Waits = { endMs: 10_000, startMs: 120_000, answerMs: 20_000, againMs: 5_000 };
+
+/** What is needed of a command. */
+export type Signalled = Pick<GuestProcess, "signal" | "vm">;
+
+export type CommandEndOptions = {
+  readonly tty: boolean;
+  /** The command's own time limit, which the guest enforces. */
+  readonly timeoutMs?: number | undefined;
+  /** Answers whether the guest still does. */
+  readonly answers: (command: Signalled, signal: AbortSignal) => Promise<boolean>;
+  readonly waits?: Waits | undefined;
+};
+
+/** What `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
+const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
+type Forwarded = (typeof FORWARDED)[number];
+/** Ctrl-C twice in this time, and we no longer wait for a command that ignores it. */
+const TWICE_MS = 1_000;
+const INSISTENT = 3;
+
+/** The watch over one command, from before its start until it has ended or is given up. */
+export class CommandEnd implements Disposable {
+  readonly #options: CommandEndOptions;
+  readonly #waits: Waits;
+  readonly #out: Out;
+  readonly #stop = new AbortController();
+  readonly #gaveUp = Promise.withResolvers<GuestExit>();
+  readonly #undo: readonly (() => void)[];
+  #command: Signalled | undefined;
+  #lastIntMs = -Infinity;
+  #insisted = 0;
+  #isAsking = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: CommandEndOptions, io: Io, out: Out) {
+    this.#options = options;
+    this.#waits = options.waits ?? WAITS;
+    this.#out = out;
+    this.#undo = FORWARDED.map((name) => io.onSignal(name, () => this.#onSignal(name)));
+    this.#limit(this.#waits.startMs);
+  }
+
+  /** Aborts when the command is given up. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Resolves, to what is reported then, when the command is given up. */
+  get gaveUp(): Promise<GuestExit> {
+    return this.#gaveUp.promise;
+  }
+
+  /** From now on signals go to the command. */
+  started(command: Signalled): void {
+    this.#command = command;
+    this.#limit(this.#waits.endMs);
+  }
+
+  [Symbol.dispose](): void {
+    for (const each of this.#undo) each();
+    clearTimeout(this.#timer);
+    this.#stop.abort();
+  }
+
+  #limit(graceMs: number): void {
+    const { timeoutMs } = this.#options;
+    clearTimeout(this.#timer);
+    if (timeoutMs === undefined) return;
+    // Longer timers fire at once; a command of 24 days is watched by its guest alone.
+    const afterMs = timeoutMs + graceMs;
+    if (afterMs >= 2 ** 31) return;
+    this.#timer = setTimeout(() => {
+      this.#giveUp({ exitCode: 124, timedOut: true }, "its time is up, and its guest has not ended it");
+    }, afterMs);
+  }
+
+  #onSignal(name: Forwarded): void {
+    const isAgain = name === "SIGINT" && !this.#options.tty && performance.now() - this.#lastIntMs < TWICE_MS;
+    if (name === "SIGINT") this.#lastIntMs = performance.now();
+    if (name === "SIGINT" || name === "SIGTERM") this.#insisted++;
+    const exit = { exitCode: 128 + SIGNAL_NUMBERS[name], timedOut: false };
+    if (this.#command === undefined || isAgain || this.#insisted >= INSISTENT) return this.#giveUp(exit);
+    this.#command.signal(name);
+    if (name !== "SIGUSR1" && name !== "SIGUSR2") void this.#askGuest(this.#command, exit);
+  }
+
+  async #askGuest(command: Signalled, exit: GuestExit): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    const { answerMs, againMs } = this.#waits;
+    while (!this.signal.aborted) {
+      const inTime = AbortSignal.any([this.signal, AbortSignal.timeout(answerMs)]);
+      // An answer that never comes, from a hearthd that is stopped, must not be waited for either.
+      const late = new Promise<boolean>((resolve) => {
+        inTime.addEventListener("abort", () => resolve(false), { once: true });
+      });
+      const answers = await Promise.race([this.#options.answers(command, inTime), late]);
+      if (!answers) return this.#giveUp(exit, "its VM does not answer");
+      // Aborted when the command has ended: nobody asks any more.
+      await sleep(againMs, undefined, { signal: this.signal }).catch(() => undefined);
+    }
+  }
+
+  #giveUp(exit: GuestExit, why?: string): void {
+    if (this.signal.aborted) return;
+    if (why !== undefined)
+      this.#out.note(`hearth does not wait for the command any longer: ${why}. It may go on for a while.`);
+    this.#gaveUp.resolve(exit);
+    this.#stop.abort();
+  }
+}
