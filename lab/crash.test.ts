@@ -14,7 +14,6 @@ const POINTS: readonly CrashPoint[] = [
   "start/boot/done",
   // Firecracker is paused while it writes its memory, and has to be resumed.
   "snapshot/save/started",
-  "settle/load/done",
 ];
 
 for (const point of POINTS) {
