@@ -4,8 +4,8 @@
  * A failing group does not stop the ones after it: one run tells everything that is wrong.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
@@ -51,7 +51,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
       UNIT_TIMEOUT_MS,
     ),
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
-  e2e: () => testFiles([E2E_TESTS], E2E_AT_ONCE, E2E_TIMEOUT_MS),
+  e2e,
   "e2e-warm": e2eWarm,
   lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
@@ -189,6 +189,27 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   return { ok, counts };
 }
 
+async function e2e() {
+  const { e2eCacheDir } = await import("./second-qemu.ts");
+  await compileHearthd(join(e2eCacheDir(), "compile"));
+  return testFiles([E2E_TESTS], E2E_AT_ONCE, E2E_TIMEOUT_MS);
+}
+
+/**
+ * Starts and stops a hearthd, so that Node keeps its modules compiled in `cache`: it does so for programs that end well,
+ * and tests kill theirs, some hundred times.
+ */
+async function compileHearthd(cache: string): Promise<void> {
+  const home = mkdtempSync(join(tmpdir(), "hearth-"));
+  const env = { ...process.env, HEARTH_HOME: home, NODE_COMPILE_CACHE: cache };
+  try {
+    for (const verb of ["start", "stop"])
+      await command(process.execPath, ["bin/hearth.ts", "daemon", verb], { env });
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
 /**
  * The same tests with VMs that start from warm templates, which e2e/bed.ts makes, and with the second QEMU, if the host
  * can run one: so both are tested in one run.
@@ -237,9 +258,8 @@ async function lab(): Promise<{ ok: boolean; counts?: Counts }> {
 }
 
 async function testsInLab(): Promise<{ ok: boolean; counts: Counts }> {
-  // Compiled once: an emulated CPU takes half a minute for hearthd's modules. Only programs that end well keep theirs.
-  process.env["HEARTH_HOME"] = "/run/lab/warm";
-  for (const verb of ["start", "stop"]) await command(process.execPath, ["bin/hearth.ts", "daemon", verb]);
+  // An emulated CPU takes half a minute for them.
+  await compileHearthd(process.env["NODE_COMPILE_CACHE"] ?? "");
   const outcome = await testFiles(["lab/**/*.test.ts"], 1, LAB_TIMEOUT_MS);
   const found = JSON.stringify({ counts: outcome.counts, why: failures });
   writeFileSync(join(process.env["HEARTH_LAB_OUT"] ?? ".", LAB_REPORT), found);
@@ -251,11 +271,15 @@ function tool(name: string, args: readonly string[]): Promise<boolean> {
 }
 
 function inAgent(file: string, args: readonly string[]): Promise<boolean> {
-  return command(file, args, join(ROOT, "agent"));
+  return command(file, args, { cwd: join(ROOT, "agent") });
 }
 
-function command(file: string, args: readonly string[], cwd = ROOT): Promise<boolean> {
-  return ending(spawn(file, args, { cwd, stdio: ["ignore", "inherit", "inherit"] }), file);
+function command(
+  file: string,
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
+): Promise<boolean> {
+  return ending(spawn(file, args, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"], ...options }), file);
 }
 
 async function outputOf(file: string, args: readonly string[]): Promise<string> {
