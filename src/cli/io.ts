@@ -1,4 +1,6 @@
-import type { Readable, Writable } from "node:stream";
+import { fstatSync, readFileSync, writeSync } from "node:fs";
+import { Writable } from "node:stream";
+import type { Readable } from "node:stream";
 
 export type TerminalIn = Readable & { readonly isTTY?: boolean; setRawMode?(on: boolean): unknown };
 export type TerminalOut = Writable & {
@@ -19,29 +21,76 @@ export type Io = {
   readonly stderr: TerminalOut;
   /** In raw mode: what is printed gets to the terminal as it is, newlines too. */
   readonly printAsIs?: () => Promise<void>;
+  /** The program's arguments as the kernel has them: Node replaces bytes that are not UTF-8 by U+FFFD. */
+  rawArgv?(): readonly Buffer[];
+  /** The exit code when output cannot be written; 1 unless told. */
+  exitOnFailure?(code: number): void;
   /** Answers what takes the handler away again. */
   onSignal(name: NodeJS.Signals, handler: () => void): () => void;
 };
 
 /** As a program that SIGPIPE ended: `hearth logs web | head -1` is no error. */
 const READER_GONE = 141;
+const STDOUT = 1;
+const STDERR = 2;
 
 /** The streams that were asked for; making one loads what its kind needs, so the others are left alone. */
-const opened = new Set<TerminalOut>();
+const opened = new Map<number, TerminalOut>();
+let failureExit = 1;
 
-function open(stream: TerminalOut): TerminalOut {
-  if (opened.has(stream)) return stream;
-  opened.add(stream);
-  stream.on("error", (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === "EPIPE" ? READER_GONE : 1),
-  );
+function open(fd: typeof STDOUT | typeof STDERR): TerminalOut {
+  const known = opened.get(fd);
+  if (known !== undefined) return known;
+  const stream = isRegularFile(fd) ? new FileOut(fd) : fd === STDOUT ? process.stdout : process.stderr;
+  opened.set(fd, stream);
+  stream.on("error", (error) => outputFailed(fd, error));
   return stream;
+}
+
+function isRegularFile(fd: number): boolean {
+  try {
+    return fstatSync(fd).isFile();
+  } catch {
+    return false; // A descriptor that is closed; Node has put something else in its place.
+  }
+}
+
+/** Writes all of each chunk: Node's own stream for files takes a part for the whole when a disk becomes full. */
+class FileOut extends Writable {
+  readonly #fd: number;
+
+  constructor(fd: number) {
+    super();
+    this.#fd = fd;
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    try {
+      for (let at = 0; at < chunk.byteLength;) at += writeSync(this.#fd, chunk, at);
+    } catch (error) {
+      return done(error as Error);
+    }
+    done();
+  }
+}
+
+/** Ends the program: what it says reaches nobody any more, and whoever reads a part must not take it for the whole. */
+function outputFailed(fd: number, error: NodeJS.ErrnoException): never {
+  if (error.code === "EPIPE") process.exit(READER_GONE);
+  const name = fd === STDOUT ? "stdout" : "stderr";
+  try {
+    writeSync(STDERR, `error: Cannot write to ${name}: ${error.message}\n`);
+  } catch {
+    // stderr is gone as well; the exit code says it.
+  }
+  process.exit(failureExit);
 }
 
 /** Resolves when what was printed is on its way to whoever reads it; only then may the process end. */
 export async function flushProcessIo(): Promise<void> {
-  for (const stream of opened) {
+  for (const [fd, stream] of opened) {
     if (stream.writable) await new Promise((resolve) => stream.write("", resolve));
+    if (stream.errored) outputFailed(fd, stream.errored);
   }
 }
 
@@ -59,10 +108,17 @@ export const PROCESS_IO: Io = {
     return process.getBuiltinModule("node:tty").isatty(0);
   },
   get stdout() {
-    return open(process.stdout);
+    return open(STDOUT);
   },
   get stderr() {
-    return open(process.stderr);
+    return open(STDERR);
+  },
+  rawArgv() {
+    const raw = readFileSync("/proc/self/cmdline").toString("latin1");
+    return raw.split("\0").map((word) => Buffer.from(word, "latin1"));
+  },
+  exitOnFailure(code) {
+    failureExit = code;
   },
   onSignal(name, handler) {
     process.on(name, handler);

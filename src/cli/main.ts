@@ -1,5 +1,6 @@
 /** From words to an exit code. */
-import { ERROR_CODES, toHearthError } from "#base/error.ts";
+import { isUtf8 } from "node:buffer";
+import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
 import type { Command, Context } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
 import type { Found } from "#cli/command-table.ts";
@@ -21,6 +22,8 @@ export async function main(io: Io): Promise<number> {
     const found = findCommand(words);
     if (found === undefined) return await withoutCommand(words, out);
     command = (await found.load()).default;
+    if (command.exitsLikeGuest === true) io.exitOnFailure?.(HEARTH_FAILED);
+    assertText(io);
     const { args, flags, help } = parseWords(command, found.rest);
     if (help) return await showHelp(found, out);
     out = new Out(io, { json: flags["json"] === true, quiet: flags["quiet"] === true });
@@ -59,6 +62,16 @@ function normalised(argv: readonly string[]): readonly string[] {
   const rest = argv.slice(first);
   const count = findCommand(rest) === undefined ? 0 : rest.length - (findCommand(rest)?.rest.length ?? 0);
   return [...rest.slice(0, count), ...before, ...rest.slice(count)];
+}
+
+/** An argument that arrives as another one could name another file. @throws HearthError `input.invalid` */
+function assertText(io: Io): void {
+  if (!io.argv.some((word) => word.includes("\ufffd"))) return;
+  const broken = io.rawArgv?.().find((word) => !isUtf8(word));
+  if (broken === undefined) return;
+  const hint = "Copy the directory that it is in, or pass such bytes on stdin.";
+  const shown = JSON.stringify(broken.toString());
+  throw new HearthError("input.invalid", `The argument ${shown} is not UTF-8.`, { hint });
 }
 
 function asksForJson(words: readonly string[]): boolean {

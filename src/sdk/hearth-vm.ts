@@ -159,7 +159,7 @@ export class HearthVm {
   }
 
   /**
-   * Starts a command; `argv` arrives byte for byte, no shell reads it. With `stdin: true` the command's stdin is
+   * Starts a command; `argv` arrives as it is, in UTF-8, and no shell reads it. With `stdin: true` the command's stdin is
    * open. An empty `argv` is the image's own command, or a login shell when there is a terminal.
    * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`, `vm.wrong_phase`.
    */

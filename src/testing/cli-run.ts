@@ -45,6 +45,7 @@ export function testIo(argv: readonly string[], options: CliOptions) {
     io,
     input,
     stdoutStream: stdout,
+    stderrStream: stderr,
     rawModes,
     stdout: () => Buffer.concat(printed.stdout).toString(),
     stderr: () => Buffer.concat(printed.stderr).toString(),
@@ -61,6 +62,7 @@ export class CliRun {
   readonly rawModes: readonly boolean[];
   readonly code: Promise<number>;
   readonly stdoutStream: PassThrough;
+  readonly stderrStream: PassThrough;
   readonly #world: ReturnType<typeof testIo>;
 
   constructor(api: FakeApi | undefined, argv: readonly string[], options: CliOptions = {}) {
@@ -69,6 +71,7 @@ export class CliRun {
     this.stdin = this.#world.input;
     this.rawModes = this.#world.rawModes;
     this.stdoutStream = this.#world.stdoutStream;
+    this.stderrStream = this.#world.stderrStream;
     this.code = main(this.#world.io);
   }
 

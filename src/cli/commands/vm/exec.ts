@@ -13,7 +13,7 @@ export default command({
   path: ["exec"],
   summary: "Run a command in a VM",
   about:
-    "The words arrive byte for byte: no shell reads them, unless you name one. The exit code is the command's own; " +
+    "The arguments arrive as they are, and have to be UTF-8: no shell reads them, unless you name one. The exit code is the command's own; " +
     "125 says that Hearth failed, 126 that the command is not executable, 127 that it was not found, 128+n that " +
     "signal n ended it, 124 that its time was up. A stdin that is a pipe or a file is passed on; a terminal's only " +
     "with -i or -t. In a shell loop that reads a file, give `</dev/null`. Signals go to the command; if its VM does " +

@@ -3,6 +3,9 @@ import { command } from "#cli/command.ts";
 import { confirm } from "#cli/confirm.ts";
 import { eachVm } from "#cli/each-vm.ts";
 
+/** As a program that SIGINT ended. */
+const INTERRUPTED = 130;
+
 export default command({
   path: ["prune"],
   summary: "Remove all VMs that do not run",
@@ -29,7 +32,8 @@ export default command({
         const hint = "Write `hearth prune -f` where nobody can be asked.";
         throw new HearthError("input.invalid", "prune: it asks first, and there is no terminal.", { hint });
       }
-      if (!(await confirm(io, `Remove ${names.join(", ")} with all that is in them? [y/N] `))) return 1;
+      const answer = await confirm(io, `Remove ${names.join(", ")} with all that is in them? [y/N] `);
+      if (answer !== "yes") return answer === "interrupted" ? INTERRUPTED : 1;
     }
     const removed = async (name: string) => {
       // It may have been started since the list was made: then it stays.

@@ -13,7 +13,7 @@ export default command({
   summary: "Make a VM, boot it and run a command in it",
   about:
     "Without a command, the image's own runs, or a shell when you are at a terminal. Everything after the image " +
-    "belongs to the command, flags included; the words arrive byte for byte. Flags of `run` stand before the image. " +
+    "belongs to the command, flags included; the arguments arrive as they are, and have to be UTF-8. Flags of `run` stand before the image. " +
     "The exit code is the command's own; 125 says that Hearth failed, 126 that the command is not executable, 127 " +
     "that it was not found, 128+n that signal n ended it. A stdin that is a pipe or a file is passed on; a " +
     "terminal's only with -i or -t, or when no command is given. An image that is not there yet is built first. " +

@@ -1,0 +1,34 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
+import { CliRun } from "#testing/cli-run.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+for (const [what, typed, code, isRemoved] of [
+  ["y", "y\n", 0, true],
+  ["n", "n\n", 1, false],
+  ["Enter", "\n", 1, false],
+  ["Ctrl-C", "\u0003", 130, false],
+  ["Ctrl-D", "\u0004", 1, false],
+] as const) {
+  test(`${what} at a question ends the command with ${code}, without an error`, async () => {
+    await using api = await FakeApi.start();
+    api.addVm("old", "stopped");
+    const stdin = new PassThrough();
+    const cli = new CliRun(api, ["prune"], { terminalColumns: 80, stdin });
+    await once(cli.stderrStream, "data");
+    stdin.write(typed);
+    assert.equal(await cli.code, code);
+    assert.equal(api.vms.has("old"), !isRemoved);
+    assert.doesNotMatch(cli.stderr, /error/);
+  });
+}
+
+test("a terminal that goes away at a question is no yes", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("old", "stopped");
+  const cli = new CliRun(api, ["prune"], { terminalColumns: 80, stdin: "" });
+  assert.equal(await cli.code, 1);
+  assert.ok(api.vms.has("old"));
+});

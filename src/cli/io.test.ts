@@ -1,0 +1,93 @@
+/** The command as a program, with output that cannot be written. */
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { test } from "node:test";
+import { pack } from "tar-stream";
+import { run } from "#host/run.ts";
+import { FakeApi } from "#testing/fake-api.ts";
+
+const PROGRAM = join(import.meta.dirname, "../../bin/hearth.ts");
+
+/** Runs `hearth` with what the shell makes of `redirection`. */
+async function hearth(api: FakeApi, redirection: string, args: readonly string[]) {
+  const script = `"$0" -- "$@" ${redirection}`;
+  const result = await run("sh", ["-c", script, process.execPath, PROGRAM, ...args], {
+    timeoutMs: 30_000,
+    signal: new AbortController().signal,
+    env: { HEARTH_HOME: api.home },
+  });
+  return { code: result.ok ? 0 : result.code, stdout: result.stdout, stderr: result.stderr };
+}
+
+for (const [args, exit] of [
+  [["ls"], 1],
+  [["ls", "--json"], 1],
+  [["version"], 1],
+  [["logs", "web"], 1],
+  [["exec", "web", "--", "echo", "hi"], 125],
+  [["exec", "--json", "web", "--", "echo", "hi"], 125],
+  [["exec", "web", "--", "flood", "3000000"], 125],
+  [["cp", "web:/f", "-"], 1],
+  [["snapshot", "export", "snap", "-"], 1],
+] as const) {
+  test(`${args.join(" ")} fails when stdout cannot be written`, async () => {
+    await using api = await FakeApi.start();
+    api.addVm("web", "running");
+    api.snapshots.snapshots("POST", undefined, undefined, { vm: "web", name: "snap" }, new URLSearchParams());
+    const tar = pack();
+    tar.entry({ name: "f" }, "content");
+    tar.finalize();
+    api.files.set("/f", Buffer.concat(await Readable.from(tar).toArray()));
+    const full = await hearth(api, ">/dev/full", args);
+    assert.match(full.stderr, /^error: Cannot write to stdout: .*ENOSPC/m);
+    assert.equal(full.code, exit);
+    const well = await hearth(api, "", args);
+    assert.equal(well.code, 0, well.stderr);
+    assert.notEqual(well.stdout, "");
+  });
+}
+
+test("a command whose stderr cannot be written fails", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  assert.equal((await hearth(api, "2>/dev/full", ["exec", "web", "--", "complain", "hi"])).code, 125);
+  assert.equal((await hearth(api, "2>/dev/full", ["show", "gone"])).code, 1);
+});
+
+test("a file that takes a part of the output is an error, and not a short file", async () => {
+  await using api = await FakeApi.start();
+  // A file of one block, which the shell's limit is: 512 or 1024 bytes.
+  const script = 'trap "" XFSZ; ulimit -f 1; exec "$0" -- "$@" >"$OUT"';
+  const out = join(api.home, "out");
+  const result = await run("sh", ["-c", script, process.execPath, PROGRAM, "help", "run"], {
+    timeoutMs: 30_000,
+    signal: new AbortController().signal,
+    env: { HEARTH_HOME: api.home, OUT: out },
+  });
+  assert.equal(result.ok, false);
+  assert.match(result.stderr, /Cannot write to stdout/);
+  assert.ok(statSync(out).size > 0);
+});
+
+test("a reader that has gone is no error that anybody reads", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  const gone = await hearth(api, "| true", ["exec", "web", "--", "flood", "3000000"]);
+  assert.equal(gone.stderr, "");
+});
+
+test("an argument that is not UTF-8 is refused, because it would arrive as another one", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  const script = `"$0" -- "$@" "$(printf 'a\\350')"`;
+  const options = { timeoutMs: 30_000, signal: new AbortController().signal, env: { HEARTH_HOME: api.home } };
+  const args = [process.execPath, PROGRAM, "exec", "web", "--", "echo"];
+  const refused = await run("sh", ["-c", script, ...args], options);
+  assert.match(refused.stderr, /is not UTF-8/);
+  assert.deepEqual(api.execs, []);
+  // The character that stands for such bytes is one like any other.
+  const taken = await run("sh", ["-c", '"$0" -- "$@"', ...args, "\ufffd"], options);
+  assert.equal(taken.stdout, "\ufffd\n");
+});
