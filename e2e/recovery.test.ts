@@ -1,8 +1,12 @@
 /** hearthd goes and comes back while VMs run. L1, VS-053. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtempSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import type { Hearth } from "#sdk/hearth.ts";
 import { Bed } from "./bed.ts";
 import { said } from "./said.ts";
 
@@ -74,6 +78,59 @@ describe("a foreground run when hearthd is killed", () => {
     await bed.until(async () => !(await bed.sh("web", running)).includes("sleep 51515"));
   });
 });
+
+test("SIGTERM ends hearthd in 10 s with everything open; clients are told, and VMs run on", async () => {
+  const { pid } = await bed.vm("web");
+  await bed.sh("web", "truncate -s 20G /big");
+  const events = followEvents(await bed.connect());
+  const run = await open(["run", "--rm", "debian", "--", "sh", "-c", "echo ready; sleep 1000"]);
+  const exec = await open(["exec", "web", "--", "sh", "-c", "echo ready; sleep 1000"]);
+  const shell = await open(["shell", "web"], "echo ready\n");
+  const logs = await open(["logs", "-f", "web"], "", /./);
+  const copies = mkdtempSync(join(bed.folder, "copies-"));
+  const copy = await open(["cp", "web:/big", join(copies, "big")], "", null);
+  await bed.until(() => readdirSync(copies).length > 0);
+  const snapshot = await open(["snapshot", "create", "web", "half"], "", null);
+  await said(snapshot.command.stderr, /saving/);
+
+  const daemon = bed.daemon();
+  assert.ok(daemon);
+  process.kill(daemon.pid, "SIGTERM");
+  const late = AbortSignal.timeout(10_000);
+  await bed.until(() => late.aborted || findProcess(daemon.pid)?.startTicks !== daemon.startTicks);
+  assert.equal(late.aborted, false, "it has not ended in 10 s");
+  for (const { exited } of [run, exec, shell]) assert.match(await exited, /^125 .*hearthd is stopping/s);
+  for (const { exited } of [logs, copy]) assert.match(await exited, /^1 .*hearthd broke off/s);
+  assert.match(await snapshot.exited, /^1 .*hearthd is stopping/s);
+  assert.equal((await events).at(-1), "daemon.stopping");
+
+  assert.deepEqual(
+    (await bed.vms()).map((vm) => [vm.name, vm.phase, vm.pid]),
+    [["web", "running", pid]],
+  );
+  assert.equal(await bed.sh("web", "echo alive; rm /big"), "alive\n");
+  assert.equal(await bed.ok(["snapshot", "ls", "--json"]), "[]\n");
+  assert.equal(bed.vmms().length, 1);
+});
+
+/** A command that has begun, and its exit code with what it said on stderr. */
+async function open(args: readonly string[], input = "", ready: RegExp | null = /ready/) {
+  const command = bed.start(args);
+  command.stdin.write(input);
+  let stderr = "";
+  command.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  const exited = once(command, "close").then(([code]) => `${code} ${stderr}`);
+  if (ready === null) command.stdout.resume();
+  else await said(command.stdout, ready);
+  return { command, exited };
+}
+
+/** The types of all events, until the stream ends. */
+async function followEvents(hearth: Hearth): Promise<string[]> {
+  const types: string[] = [];
+  for await (const { type } of hearth.events()) types.push(type);
+  return types;
+}
 
 test("a VM whose QEMU died while no hearthd ran is failed, with the reason, and starts again", async () => {
   await bed.ok(["daemon", "stop"]);

@@ -160,6 +160,10 @@ export class FakeHost implements Host {
       config: { env: {}, entrypoint: [], cmd: [] },
     }),
     listKernels: async () => [],
+    list: async () => [],
+    find: async () => undefined,
+    get: noSuchImage,
+    remove: noSuchImage,
   } as unknown as Images;
 
   readonly firecrackers: Host["firecrackers"] = {
@@ -203,6 +207,10 @@ export class FakeHost implements Host {
       child: (more) => this.#log({ ...fields, ...more }),
     };
   }
+}
+
+async function noSuchImage(ref: string): Promise<never> {
+  throw new HearthError("image.not_found", `There is no image ${ref}.`);
 }
 
 const STORE_EFFECTS = [

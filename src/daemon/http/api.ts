@@ -75,8 +75,13 @@ export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext,
     .event("api.failed", { route, code, error: thrown });
 }
 
+/** Whatever a request fails with when its client has gone, is that. */
+function clientGone(cause: unknown): HearthError {
+  return new HearthError("operation.cancelled", "The client has gone.", { cause });
+}
+
 function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Response {
-  const thrown = daemon.ending.explain(failure);
+  const thrown = context.req.raw.signal.aborted ? clientGone(failure) : daemon.ending.explain(failure);
   // Hono's own errors (malformed JSON) carry a status of the client's making.
   const status = (thrown as { status?: number }).status;
   const error =

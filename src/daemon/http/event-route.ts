@@ -10,8 +10,10 @@ const QUEUE_MAX = 1_000;
 
 /** `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. Ends when hearthd does. */
 export function addEventRoute(api: Api, daemon: Daemon): void {
-  api.get("/v1/events", (c) =>
-    streamSSE(c, async (stream) => {
+  api.get("/v1/events", (c) => {
+    // Nothing would tell that a stream without a body is over.
+    if (c.req.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
+    return streamSSE(c, async (stream) => {
       const operation = c.req.query("operation");
       const queue: ApiEvent[] = [];
       let wake = Promise.withResolvers<void>();
@@ -39,6 +41,6 @@ export function addEventRoute(api: Api, daemon: Daemon): void {
       } finally {
         clearInterval(timer);
       }
-    }),
-  );
+    });
+  });
 }

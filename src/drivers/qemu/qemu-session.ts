@@ -261,7 +261,8 @@ export class QemuSession {
 
   #onEvent({ event, data }: QmpEvent): void {
     if (event !== "SHUTDOWN") return;
-    this.#shutdownReason = String(data?.["reason"]);
+    const reason = data?.["reason"];
+    this.#shutdownReason = typeof reason === "string" ? reason : "unknown";
     void this.#seeItEnd();
   }
 

@@ -152,24 +152,46 @@ export class QmpMonitor {
   }
 
   #take(line: string): void {
+    if (this.#gone) return;
     const message = parseMessage(line);
     if (message === undefined) return this.close(); // Whatever this is, it does not speak QMP; those who wait are told.
     if (message.QMP !== undefined) this.#greeted.resolve();
-    else if (message.event !== undefined) this.#onEvent(message);
+    else if (message.event !== undefined) this.#tell(message);
     else if (message.id !== undefined) this.#waiting.get(message.id)?.resolve(message);
+  }
+
+  /** What a reader of an event throws would end hearthd: an event that it cannot read is none of QEMU's. */
+  #tell(event: QmpEvent): void {
+    try {
+      this.#onEvent(event);
+    } catch (error) {
+      this.#end(new HearthError("vmm.failed", "QEMU sent an event that is none.", { cause: error }));
+      this.close();
+    }
   }
 }
 
 type Message = { QMP?: unknown; event?: string; id?: number } & Reply & QmpEvent;
 
-/** Undefined for what is no object: a VMM that was taken over may write anything here. */
+/** Undefined for what is none: a VMM that was taken over may write anything here. */
 function parseMessage(line: string): Message | undefined {
   try {
     const parsed: unknown = JSON.parse(line);
-    return typeof parsed === "object" && parsed !== null ? (parsed as Message) : undefined;
+    return isMessage(parsed) ? parsed : undefined;
   } catch {
     return undefined;
   }
+}
+
+function isMessage(value: unknown): value is Message {
+  if (!isObject(value)) return false;
+  const { event, data, error } = value;
+  if (error !== undefined && !(isObject(error) && typeof error["desc"] === "string")) return false;
+  return event === undefined || (typeof event === "string" && (data === undefined || isObject(data)));
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null;
 }
 
 async function withDeadline<Value>(
