@@ -60,6 +60,8 @@ export type Command<F extends Flags = Flags> = {
   readonly flags: F;
   /** Everything after the first argument belongs to a command in the guest, flags included. */
   readonly passThrough?: true;
+  /** All arguments are taken as they are: none is a flag, and no `--` is punctuation. */
+  readonly verbatim?: true;
   /** A failure of Hearth's own exits with 125, because lower codes are the guest command's. */
   readonly exitsLikeGuest?: true;
   /** Command lines with what they do. */

@@ -81,7 +81,7 @@ test("ls is a table that fits the terminal, names with -q, and an array with --j
   const [head = "", first = "", second = ""] = table.stdout.split("\n");
   assert.match(head, /^NAME +IMAGE +STATE +CPUS +MEMORY +UPTIME$/);
   assert.ok(first.length <= 60, first);
-  assert.match(first, /^a-name-of-.*… +debian:.* running +2 +2\.0G +1h1m$/);
+  assert.match(first, /^a-name…ave-63 +debian:.* running +2 +2\.0G +1h1m$/);
   assert.match(second, /^b .* stopped .* -$/);
   assert.match((await runCli(api, ["ls"])).stdout, /may-have-63 /);
   assert.equal((await runCli(api, ["ls", "-q"])).stdout.split("\n")[1], "b");
@@ -223,6 +223,15 @@ test("the completion offers commands, flags, choices, and VMs by name", async ()
   assert.deepEqual(await offers("stop", ""), ["web"]);
   assert.deepEqual(await offers("stop", "web", "--t"), ["--time"]);
   assert.deepEqual(await offers("run", "--network", ""), ["none", "user"]);
+  for (const start of ["--", "-", "--m"]) {
+    const flags = await offers("run", start);
+    assert.ok(flags.includes("--memory"), start);
+    assert.deepEqual(
+      flags.filter((flag) => !flag.startsWith(start)),
+      [],
+    );
+  }
+  assert.deepEqual(await offers("stop", "--time", "1m", "--"), ["--time", "--json", "--quiet"]);
   assert.deepEqual(await offers("exec", "web", "l"), [":path"]);
   assert.ok((await offers("cp", "")).includes("web:"));
 });

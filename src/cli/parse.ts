@@ -20,6 +20,7 @@ export function allFlags(command: Command): Flags {
 /** @throws HearthError `input.invalid` with the nearest flag. */
 export function parseWords(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
+  if (command.verbatim === true) return { args: words, flags: defaults(flags), help: false };
   // Without a flag there is nothing to parse, and commander takes 10 ms to load: as long as all the rest of an exec.
   if (isPlain(command, words)) {
     return { args: operands(command, words), flags: defaults(flags), help: false };

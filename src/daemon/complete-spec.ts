@@ -106,7 +106,8 @@ async function nestedCpusMax(host: Host, driver: string | undefined, signal: Abo
 async function checkKernel(host: Host, release: string): Promise<void> {
   const kernels = await host.images.listKernels();
   if (kernels.some((kernel) => kernel.release === release)) return;
-  const known = kernels.map((kernel) => kernel.release).join(", ");
+  // Builds of two images may have the same release.
+  const known = [...new Set(kernels.map((kernel) => kernel.release))].join(", ");
   throw new HearthError("input.invalid", `kernel: there is no kernel ${JSON.stringify(release)}.`, {
     hint: known === "" ? "Leave it out: the image brings one." : `Choose one of ${known}.`,
   });

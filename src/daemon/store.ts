@@ -127,11 +127,11 @@ export class Store {
     return row === undefined ? undefined : toVmRecord(row);
   }
 
-  /** @throws HearthError `vm.not_found` */
-  getVm(nameOrId: string): VmRecord {
+  /** @throws HearthError `vm.not_found`, with the name that the person knows if `asked` is given */
+  getVm(nameOrId: string, asked = nameOrId): VmRecord {
     const found = this.findVm(nameOrId);
     if (found !== undefined) return found;
-    const shown = JSON.stringify(nameOrId.slice(0, 80));
+    const shown = JSON.stringify(asked.slice(0, 80));
     throw new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
   }
 

@@ -141,6 +141,17 @@ test("a forced removal ends a start that is under way", async (t) => {
   assert.deepEqual(host.store.listVms(), []);
 });
 
+test("of two forced removals, the later one says that the VM it was asked for is gone, by its name", async (t) => {
+  const { vms, create } = setUp(t);
+  const { id } = await create("web");
+  const removals = [1, 2].map(() => vms.remove("web", true, vms.background()));
+  const [first, second] = await Promise.allSettled(removals);
+  assert.equal(first?.status, "fulfilled");
+  assert.ok(second?.status === "rejected");
+  assert.match((second.reason as Error).message, /web/);
+  assert.ok(!(second.reason as Error).message.includes(id));
+});
+
 test("a disk grows and never shrinks; what was not named stays as it was (BG-015)", async (t) => {
   const { host, vms, create } = setUp(t);
   const { spec } = await create("web");

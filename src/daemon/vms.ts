@@ -142,7 +142,7 @@ export class Vms {
     const asked = await this.recovery.done(nameOrId, call.signal);
     assertCan(action, asked.state.phase, asked.name);
     await this.#actions.alone(asked, action, call, async (signal) => {
-      const vm = host.store.getVm(asked.id);
+      const vm = host.store.getVm(asked.id, nameOrId);
       assertCan(action, vm.state.phase, vm.name);
       const attachment = this.#actions.running.find(vm.id);
       await work(vm, attachment && { host, vm, attachment }, signal);
@@ -168,7 +168,7 @@ export class Vms {
     if (!this.#actions.loops.of(asked.id).busy) assertCan("kill", asked.state.phase, asked.name);
     if (mode === "kill") await this.#actions.endVmmOfBusy(asked.id);
     const end = async (): Promise<void> => {
-      const vm = host.store.getVm(asked.id);
+      const vm = host.store.getVm(asked.id, nameOrId);
       if (vm.state.phase === "suspended") return this.#actions.forget(vm);
       await this.#actions.stop(vm, { mode, timeoutMs: 0 }, call);
       await forgetMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
@@ -203,7 +203,7 @@ export class Vms {
     if (!force) assertCan("remove", asked.state.phase, asked.name);
     else if (!writesVolumes(asked)) await this.#actions.endVmmOfBusy(asked.id);
     const remove = async (): Promise<void> => {
-      const vm = store.getVm(asked.id);
+      const vm = store.getVm(asked.id, nameOrId);
       if (writesVolumes(vm)) await this.#actions.closeVolumes(vm, call);
       await this.#actions.remove(vm, call);
     };
@@ -246,8 +246,11 @@ export class Vms {
     const asked = await this.recovery.done(nameOrId, call.signal);
     assertCan("restore", asked.state.phase, asked.name);
     return this.#actions.act(asked, "restore", call, async (signal) => {
-      const spec = { ...specBack(host.store.getVm(asked.id).spec, snapshot.spec), origin: undefined };
-      const before = { ...host.store.getVm(asked.id), spec };
+      const spec = {
+        ...specBack(host.store.getVm(asked.id, nameOrId).spec, snapshot.spec),
+        origin: undefined,
+      };
+      const before = { ...host.store.getVm(asked.id, nameOrId), spec };
       // Refused before anything is ended.
       await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
       const ran = handleOf(before.state) !== undefined;
@@ -382,7 +385,7 @@ export class Vms {
       const wake = (): Promise<void> => this.#wake(asked.id);
       await this.#waking.join(asked.id, wake, () => {}, signal);
     }
-    const vm = store.getVm(asked.id);
+    const vm = store.getVm(asked.id, nameOrId);
     assertCan(action, vm.state.phase, vm.name);
     return vm;
   }

@@ -34,7 +34,9 @@ const CUSTOMIZE_HOOK = [
   // The build's own options, and what mmdebstrap copied from the host.
   `rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$1/etc/resolv.conf"`,
   `: > "$1/etc/resolv.conf"`,
+  // mmdebstrap copied it from the host, with the host's mode.
   `echo debian > "$1/etc/hostname"`,
+  `chmod 0644 "$1/etc/hostname"`,
   `printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > "$1/etc/hosts"`,
   `printf 'Acquire::Languages "none";\\n' > "$1/etc/apt/apt.conf.d/hearth"`,
 ].join("; ");

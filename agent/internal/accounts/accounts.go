@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -31,6 +32,13 @@ type Account struct {
 
 const fallbackShell = "/bin/sh"
 
+// noID is -1 to the kernel: a system call that gets it leaves the id as it is.
+const noID = math.MaxUint32
+
+func noIDFault(number string) error {
+	return fault.New(fault.InputInvalid, "%s is no id of a user or a group: the largest is %d", number, uint32(noID-1))
+}
+
 // Find reads NAME, UID, NAME:GROUP or UID:GID; empty is root. A number needs no entry, a name does. With a
 // group of its own, an account has no supplementary groups.
 func (f Files) Find(spec string) (Account, error) {
@@ -52,6 +60,9 @@ func (f Files) findUser(user string) (Account, error) {
 		user = "0"
 	}
 	number, numberErr := strconv.ParseUint(user, 10, 32)
+	if numberErr == nil && number == noID {
+		return Account{}, noIDFault(user)
+	}
 	var byNumber *Account
 	var byName *Account
 	err := eachLine(f.Passwd, func(fields []string) {
@@ -90,7 +101,7 @@ func (f Files) findGroup(group, spec string) (uint32, error) {
 		if len(fields) < 3 || fields[0] != group || found != nil {
 			return
 		}
-		if gid, err := strconv.ParseUint(fields[2], 10, 32); err == nil {
+		if gid, err := strconv.ParseUint(fields[2], 10, 32); err == nil && gid != noID {
 			value := uint32(gid)
 			found = &value
 		}
@@ -102,6 +113,9 @@ func (f Files) findGroup(group, spec string) (uint32, error) {
 		return *found, nil
 	}
 	if number, err := strconv.ParseUint(group, 10, 32); err == nil {
+		if number == noID {
+			return 0, noIDFault(group)
+		}
 		return uint32(number), nil
 	}
 	return 0, fault.New(fault.ExecBadUser, "there is no group %q in the guest", group)
@@ -130,7 +144,7 @@ func parsePasswd(fields []string) (Account, bool) {
 	}
 	uid, uidErr := strconv.ParseUint(fields[2], 10, 32)
 	gid, gidErr := strconv.ParseUint(fields[3], 10, 32)
-	if uidErr != nil || gidErr != nil {
+	if uidErr != nil || gidErr != nil || uid == noID || gid == noID {
 		return Account{}, false
 	}
 	account := Account{Name: fields[0], UID: uint32(uid), GID: uint32(gid), Home: fields[5], Shell: fields[6]}

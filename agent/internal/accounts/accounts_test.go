@@ -59,6 +59,18 @@ func TestUnknownUsersAndGroupsAreRefused(t *testing.T) {
 	}
 }
 
+func TestTheNumberThatMeansNoChangeIsNoUser(t *testing.T) {
+	files := testFiles(t)
+	for _, spec := range []string{"4294967295", "4294967295:0", "0:4294967295", "web:4294967295"} {
+		if account, err := files.Find(spec); fault.CodeOf(err) != fault.InputInvalid {
+			t.Errorf("%q: got %+v, %v", spec, account, err)
+		}
+	}
+	if account, err := files.Find("4294967294:4294967294"); err != nil || account.UID != 4294967294 {
+		t.Errorf("the largest id: got %+v, %v", account, err)
+	}
+}
+
 func TestRootExistsWithoutAnyFile(t *testing.T) {
 	files := Files{Passwd: "/nonexistent/passwd", Group: "/nonexistent/group"}
 	for _, spec := range []string{"", "root", "0"} {

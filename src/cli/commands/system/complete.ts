@@ -7,7 +7,7 @@ export default command({
   summary: "Answer a shell's question for candidates",
   args: [{ name: "WORD", many: true, optional: true }],
   flags: {},
-  passThrough: true,
+  verbatim: true,
   examples: [],
   async run({ args, out, hearth }) {
     const words = args[0] === "--" ? args.slice(1) : args;
