@@ -69,18 +69,26 @@ export const ERROR_CODES = {
 
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-export type ErrorMore = { readonly hint?: string | undefined; readonly cause?: unknown };
+export type ErrorMore = {
+  readonly hint?: string | undefined;
+  readonly cause?: unknown;
+  /** What failed after it, such as a clean-up. */
+  readonly later?: unknown;
+};
 
 export class HearthError extends Error {
   override readonly name = "HearthError";
   readonly code: ErrorCode;
   /** What the person can do next, as one imperative sentence. */
   readonly hint: string | undefined;
+  /** What failed after it, such as a clean-up. */
+  readonly later: unknown;
 
   constructor(code: ErrorCode, message: string, more: ErrorMore = {}) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
     this.code = code;
     this.hint = more.hint;
+    this.later = more.later;
   }
 }
 
@@ -111,6 +119,11 @@ function describeThrown(thrown: unknown): string {
 /** Anything that was thrown, with a code. What nobody foresaw is a bug of Hearth, and says so. */
 export function toHearthError(thrown: unknown): HearthError {
   if (thrown instanceof HearthError) return thrown;
+  if (thrown instanceof SuppressedError) {
+    const { code, message, hint, cause, later } = toHearthError(thrown.suppressed);
+    const all = later === undefined ? thrown.error : new AggregateError([later, thrown.error]);
+    return new HearthError(code, message, { hint, cause, later: all });
+  }
   const error = toError(thrown);
   return (
     systemError(error) ??
@@ -136,14 +149,33 @@ function systemError(error: Error): HearthError | undefined {
   return undefined;
 }
 
-/** The only place where a chain becomes text. A message never repeats its cause. */
+/**
+ * Returns an error and all that is behind it as one sentence: its causes, what it stands for, and what failed after it.
+ * The only place where that becomes text. A message never repeats its cause.
+ */
 export function errorChain(error: unknown): string {
-  const links: string[] = [];
-  for (let e = error; e !== undefined; e = e instanceof Error ? e.cause : undefined) {
-    links.push(e instanceof Error ? e.message : String(e));
+  return describeError(error, new Set());
+}
+
+/** An error that is its own cause ends the sentence. */
+function describeError(error: unknown, seen: Set<unknown>): string {
+  if (!(error instanceof Error)) return typeof error === "object" ? describeThrown(error) : String(error);
+  if (seen.has(error)) return "(as above)";
+  seen.add(error);
+  if (error instanceof SuppressedError) {
+    const first = describeError(error.suppressed, seen);
+    return `${first} After that: ${describeError(error.error, seen)}`;
   }
+  const behind = [
+    ...(error instanceof AggregateError ? error.errors : []),
+    ...(error.cause === undefined ? [] : [error.cause]),
+  ].map((each) => describeError(each, seen));
   // A sentence goes on with its cause: its full stop moves to the end.
-  return links.map((link, index) => (index < links.length - 1 ? link.replace(/\.$/, "") : link)).join(": ");
+  const message = behind.length > 0 ? error.message.replace(/\.$/, "") : error.message;
+  const all = [message, behind.join("; ")].filter((text) => text !== "").join(": ");
+  return error instanceof HearthError && error.later !== undefined
+    ? `${all} After that: ${describeError(error.later, seen)}`
+    : all;
 }
 
 export function errorBody(thrown: unknown, operation?: string): ErrorBody {

@@ -19,6 +19,8 @@ export type LogEvent = {
   "vm.lost": { pid: number };
   "vm.unhealthy": { silentMs: number };
   "vm.killed": { reason: string };
+  "vm.lifetime_not_ended": { error: unknown };
+  "vm.stands_still": { reason: string };
   "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
   "vm.restore_retried": { snapshot: string; error: unknown };
@@ -28,6 +30,7 @@ export type LogEvent = {
   "vm.idle": Record<never, never>;
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };
+  "vm.error_not_kept": { failure: string; error: unknown };
   "agent.disconnected": { error: unknown };
   "warm.made": { snapshot: string; image: string; tookMs: number };
   "warm.failed": { error: unknown };

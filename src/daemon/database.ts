@@ -55,7 +55,11 @@ export function transaction<Result>(database: DatabaseSync, work: () => Result):
     database.exec("COMMIT");
     return result;
   } catch (error) {
-    if (database.isTransaction) database.exec("ROLLBACK");
+    try {
+      if (database.isTransaction) database.exec("ROLLBACK");
+    } catch (later) {
+      throw new SuppressedError(later, error, "A transaction could not be rolled back.");
+    }
     throw error;
   }
 }

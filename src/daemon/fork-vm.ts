@@ -1,4 +1,5 @@
 /** Copies of a VM that runs, which all go on where it is. */
+import { failAfter, withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { dropSnapshot } from "#daemon/drop-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
@@ -38,18 +39,23 @@ export async function forkVm(
   const names = forkNames(host, source.name, how);
   const snapshot = await snapshots.create(source.id, { kind: "fork" }, call);
   const made: VmRecord[] = [];
-  try {
+  const makeAll = async (): Promise<VmRecord[]> => {
     for (const name of names) made.push(await vms.make(newFork(host, name, snapshot), call));
     await eachOf(made, AT_ONCE, async (fork) => void (await vms.start(fork.id, call)));
     keepAll(host, made, how);
     return made.map(({ id }) => host.store.getVm(id));
-  } catch (error) {
-    for (const { id } of made) await vms.discard(id);
-    throw error;
-  } finally {
+  };
+  const discards = (): (() => Promise<void>)[] =>
+    made.map(
+      ({ id }) =>
+        () =>
+          vms.discard(id),
+    );
+  return withCleanUp(
+    () => makeAll().catch((error: unknown) => failAfter(error, ...discards())),
     // They map what they need of it.
-    await dropSnapshot(host, snapshot.id);
-  }
+    () => dropSnapshot(host, snapshot.id),
+  );
 }
 
 function newFork(host: Host, name: VmName, { id, spec, imageDigest }: SnapshotRecord) {

@@ -1,4 +1,5 @@
 /** Saving a VM that runs: its processes are held and its vCPUs halted for as long as its disk is looked at. */
+import { withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
@@ -39,11 +40,12 @@ export async function saveMemory(
   const { host, vm, attachment } = held;
   const { handle } = attachment;
   const driver = driverOf(host, handle.driver);
-  if (driver.snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
+  const { snapshotter } = driver;
+  if (snapshotter === undefined) throw noSnapshots(handle.driver, undefined);
   await assertSaves(driver, vm, { kind: after === "halt" ? "suspended" : "named" }, signal);
   const paused = vm.state.phase === "paused";
   const early = paused || after === "halt";
-  try {
+  const save = async (): Promise<void> => {
     // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
     if (paused) await driver.resume(handle, signal);
     await attachment.guest(signal); // Before anything is saved.
@@ -53,13 +55,14 @@ export async function saveMemory(
       await driver.pause(handle, signal);
     }
     const hooks = { quiesce: early ? async () => {} : quiesce, halted };
-    await driver.snapshotter.save(handle, saved, hooks, signal);
-  } finally {
+    await snapshotter.save(handle, saved, hooks, signal);
+  };
+  await withCleanUp(save, async () => {
     // A vsock device is reset when it is saved, and its connections do not notice.
     if (handle.agentVsockPort !== undefined) attachment.renewGuest();
     if (!early) await thaw(held);
     else if (after === "go on") await wakeHeld(held);
-  }
+  });
 }
 
 /** One that was halted goes on as it was; whose vCPUs stood still before has nothing held, and stands still again. */
@@ -84,13 +87,12 @@ export async function holdForDisk(
   // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
   if (vm.state.phase === "paused") return work();
   await assertSaves(driver, vm, { kind: "named", diskOnly: true }, signal);
-  try {
+  const halted = async (): Promise<void> => {
     await freeze(held, true, signal);
     await driver.pause(handle, signal);
     await work();
-  } finally {
-    await wakeHeld(held);
-  }
+  };
+  await withCleanUp(halted, () => wakeHeld(held));
 }
 
 /**

@@ -12,6 +12,8 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "flow.journal_left": "warn",
   "vm.unhealthy": "warn",
   "vm.killed": "warn",
+  "vm.lifetime_not_ended": "error",
+  "vm.stands_still": "warn",
   "vm.boot_retried": "warn",
   "vm.restore_retried": "warn",
   "vm.lost": "warn",
@@ -19,6 +21,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "lost.found": "warn",
   "store.older": "warn",
   "vm.use_not_kept": "warn",
+  "vm.error_not_kept": "warn",
   "agent.disconnected": "warn",
 };
 

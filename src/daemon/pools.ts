@@ -1,4 +1,5 @@
 /** VMs that are restored before anybody asks for them, and wait: `run` takes one of its shape. */
+import { failAfter } from "#base/clean-up.ts";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import { chooseDriver } from "#daemon/choose-driver.ts";
@@ -64,10 +65,14 @@ export class Pools {
     try {
       return await this.#vms.claim(found.id, { name, spec: wanted.spec, bound }, call);
     } catch (error) {
-      await this.#vms.discard(found.id);
+      const discard = (): Promise<void> => this.#vms.discard(found.id);
       // A name that is taken is the caller's; a VM that died while it waited is not.
-      if (call.signal.aborted || toHearthError(error).code === "name.taken") throw error;
-      this.#host.log.event("pool.failed", { pool: found.pool, error });
+      if (call.signal.aborted || toHearthError(error).code === "name.taken")
+        return await failAfter(error, discard);
+      const { log } = this.#host;
+      await failAfter(error, discard).catch((all: unknown) =>
+        log.event("pool.failed", { pool: found.pool, error: all }),
+      );
       return undefined;
     } finally {
       // Whoever was served runs its command now, and needs the CPU more.

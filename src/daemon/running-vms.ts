@@ -18,6 +18,8 @@ export type EndActions = {
 };
 
 const KILL_MS = 30_000;
+/** After a stop at the end of a lifetime that failed. */
+const LIFETIME_RETRY_MS = 10_000;
 
 /** Follows every VMM that runs, and acts when one ends or falls silent without being asked. */
 export class RunningVms {
@@ -98,12 +100,34 @@ export class RunningVms {
   armLifetime(vm: VmRecord): void {
     const { lifetimeMs } = vm.spec;
     if (lifetimeMs === undefined || !("startedAtMs" in vm.state)) return;
-    this.#attachments.get(vm.id)?.expireAt(vm.state.startedAtMs + lifetimeMs, () => {
+    const { startedAtMs } = vm.state;
+    this.#attachments.get(vm.id)?.expireAt(startedAtMs + lifetimeMs, () => {
       this.#host.log.child({ vm: vm.id }).event("vm.killed", { reason: "Its lifetime is over." });
-      this.#actions.stop(vm.id).catch((error: unknown) => {
-        this.#host.log.event("daemon.bug", { where: "end of a lifetime", error });
-      });
+      void this.#endLifetime(vm.id, startedAtMs);
     });
+  }
+
+  /** A lifetime is a limit of what its owner does not trust: it ends after any action that is under way, and until it does. */
+  async #endLifetime(id: VmId, startedAtMs: number): Promise<void> {
+    try {
+      for (;;) {
+        await this.#loops.of(id).idle();
+        const { state } = this.#loops.of(id);
+        if (!("startedAtMs" in state) || state.startedAtMs !== startedAtMs) return; // It has ended already.
+        try {
+          return void (await this.#actions.stop(id));
+        } catch (error) {
+          if (toHearthError(error).code !== "vm.busy") throw error;
+        }
+      }
+    } catch (error) {
+      const { code } = toHearthError(error);
+      if (code === "vm.not_found") return;
+      this.#host.log.child({ vm: id }).event("vm.lifetime_not_ended", { error });
+      this.#attachments.get(id)?.expireAt(Date.now() + LIFETIME_RETRY_MS, () => {
+        void this.#endLifetime(id, startedAtMs);
+      });
+    }
   }
 
   /** A VM that is to be removed when it does not run any more goes now. */

@@ -1,9 +1,11 @@
 /** Snapshots of VMs: made, listed, removed. What starts from one is a VM like any other. */
+import { failAfter, withCleanUp } from "#base/clean-up.ts";
 import { HearthError, invariant } from "#base/error.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-vm.ts";
+import type { HeldVm } from "#daemon/hold-vm.ts";
 import { holdForDisk, noSnapshots, runningHandle, saveMemory, wakeHeld } from "#daemon/hold-vm.ts";
 import { runInGuest } from "#daemon/first-command.ts";
 import { hiddenVm } from "#daemon/hidden-vm.ts";
@@ -77,15 +79,29 @@ export class Snapshots {
         await this.#take(snapshot, features, how, save, { ...call, signal });
         await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
       } catch (error) {
-        await wakeHeld(held).finally(() => forgetMemory(host, id));
-        throw error;
+        return this.#resumeAfter(error, held);
       }
-      await this.#vms.endSuspended(vm, snapshot.id, call);
+      try {
+        await this.#vms.endSuspended(vm, snapshot.id, call);
+      } catch (error) {
+        // Where its VMM has ended, what is left is yet to become a suspended VM.
+        if (runningHandle(host.store.getVm(id)) === undefined) throw error;
+        return this.#resumeAfter(error, held);
+      }
       if (host.store.getVm(id).state.phase === "suspended") return;
       await forgetMemory(host, id);
       throw new HearthError("vm.gone", `${vm.name} ended while its memory was saved.`);
     });
     return host.store.getVm(id);
+  }
+
+  /** Resumes a VM that was to be suspended, and drops its memory. @throws an error that has `first` and what else failed */
+  async #resumeAfter(first: unknown, held: HeldVm): Promise<never> {
+    return failAfter(
+      first,
+      () => wakeHeld(held),
+      () => forgetMemory(this.#host, held.vm.id),
+    );
   }
 
   /** The VM as the snapshot has it: its disk, its sizes, and its memory if that was saved. */
@@ -211,11 +227,10 @@ export class Snapshots {
     const spec = { ...snapshot.spec, origin: snapshot.id };
     const hurry = snapshot.kind === "warm" ? "idle" : "urgent";
     const trial = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
-    try {
-      await work(trial);
-    } finally {
-      await this.#vms.discard(trial.id);
-    }
+    await withCleanUp(
+      () => work(trial),
+      () => this.#vms.discard(trial.id),
+    );
   }
 
   async #verify(trial: VmRecord, call: Call): Promise<void> {

@@ -1,5 +1,6 @@
 /** What is done to a VM once it is known to be allowed: by `Vms`, alone on its VM. */
 import { errorBody, toHearthError } from "#base/error.ts";
+import type { HearthError } from "#base/error.ts";
 import type { ApiEvent } from "#api/events.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import { forgetMemory } from "#daemon/drop-snapshot.ts";
@@ -183,8 +184,7 @@ export class VmActions {
       await this.loops.of(vm.id).exclusive(action, vm.name, cleanWork, call.signal, takeOver);
     } catch (error) {
       const failure = toHearthError(error);
-      if (failure.code !== "vm.busy" && host.store.findVm(vm.id))
-        host.store.setError(vm.id, failure.code, failure);
+      if (failure.code !== "vm.busy") this.#keepError(vm.id, failure);
       const body = errorBody(failure, call.operation);
       this.publish(vm, {
         type: "vm.error",
@@ -195,6 +195,16 @@ export class VmActions {
         error: body,
       });
       throw failure;
+    }
+  }
+
+  /** What failed is worth more than that the store cannot keep it, as on a full disk. */
+  #keepError(id: VmId, failure: HearthError): void {
+    const { store, log } = this.host;
+    try {
+      if (store.findVm(id) !== undefined) store.setError(id, failure.code, failure);
+    } catch (error) {
+      log.child({ vm: id }).event("vm.error_not_kept", { failure: errorBody(failure).message, error });
     }
   }
 

@@ -22,10 +22,13 @@ export type VmEvent =
   | { readonly type: "start-cancelled"; readonly back: VmState }
   /** A VM without a VMM is not as it should be, and says why. */
   | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
-  | { readonly type: "paused" }
+  /** `reason`: why, where nobody has asked for it. */
+  | { readonly type: "paused"; readonly reason?: string | undefined }
   /** `guestWarnings`: the guest was given another identity on the way. */
   | { readonly type: "resumed"; readonly guestWarnings?: readonly string[] | undefined }
   | { readonly type: "stop-asked" }
+  /** The VMM runs on. */
+  | { readonly type: "stop-failed"; readonly back: "running" | "paused" }
   /** The VMM is gone; its guest's memory is in that snapshot. */
   | { readonly type: "suspended"; readonly snapshot: SnapshotId; readonly atMs: number }
   /** The memory of a VM that sleeps is given up. */
@@ -51,11 +54,13 @@ export function decide(state: VmState, event: VmEvent): VmState {
       if (handleOf(state) !== undefined) return state;
       return failed(event, neverRan(state));
     case "paused":
-      return state.phase === "running" ? { ...state, phase: "paused" } : state;
+      return state.phase === "running" ? paused(state, event.reason) : state;
     case "resumed":
       return state.phase === "paused" ? resumed(state, event.guestWarnings) : state;
     case "stop-asked":
       return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
+    case "stop-failed":
+      return state.phase === "stopping" ? { ...state, phase: event.back } : state;
     case "suspended":
       return state.phase === "stopping"
         ? { phase: "suspended", snapshot: event.snapshot, sinceMs: event.atMs }
@@ -72,9 +77,15 @@ function failed(why: VmFailure & { readonly atMs: number }, hasNeverRun: boolean
   return { phase: "failed", code, message, atMs, ...(hasNeverRun && { neverRan: true }) };
 }
 
-function resumed(state: VmState & { phase: "paused" }, guestWarnings?: readonly string[]): VmState {
-  const handle = guestWarnings === undefined ? state.handle : { ...state.handle, guestWarnings };
-  return { ...state, phase: "running", handle };
+function paused({ handle, startedAtMs }: VmState & { phase: "running" }, reason?: string): VmState {
+  return { phase: "paused", handle, startedAtMs, ...(reason !== undefined && { reason }) };
+}
+
+function resumed(
+  { handle, startedAtMs }: VmState & { phase: "paused" },
+  guestWarnings: readonly string[] = handle.guestWarnings ?? [],
+): VmState {
+  return { phase: "running", handle: { ...handle, guestWarnings }, startedAtMs };
 }
 
 function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {

@@ -2,6 +2,7 @@
  * Warm templates: VMs that were saved when their agent was ready and nothing had run in them. The first VM of a
  * shape boots; behind it hearthd makes a template of that shape, from which all later ones are restored.
  */
+import { withCleanUp } from "#base/clean-up.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/choose-driver.ts";
 import { dropSnapshot } from "#daemon/drop-snapshot.ts";
@@ -160,7 +161,7 @@ export class WarmTemplates {
     const host = this.#host;
     const startedAt = performance.now();
     const { id } = await this.#vms.make(hiddenVm(host, spec, imageDigest, "idle"), call);
-    try {
+    const make = async (): Promise<SnapshotRecord> => {
       await this.#vms.start(id, call);
       if (spec.init === "systemd") await this.#untilBooted(id, call);
       await this.#runOnce(id, call);
@@ -169,9 +170,8 @@ export class WarmTemplates {
       host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
       await this.#evict(made);
       return made;
-    } finally {
-      await this.#vms.discard(id);
-    }
+    };
+    return withCleanUp(make, () => this.#vms.discard(id));
   }
 
   /** What starting a program takes of the guest's disks is in its memory then; so are the agent's own pages. */

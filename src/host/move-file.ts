@@ -1,5 +1,6 @@
 import { lstat, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
@@ -31,12 +32,11 @@ export async function moveFile(
 async function copyOver(from: string, to: string, durable: boolean, signal: AbortSignal): Promise<void> {
   const copy = `${to}.new`;
   await rm(copy, { force: true });
-  try {
+  const move = async (): Promise<void> => {
     await copySparse(from, copy, signal);
     if (durable) await syncPath(copy);
     await rename(copy, to);
-  } finally {
-    await rm(copy, { force: true });
-  }
+  };
+  await withCleanUp(move, () => rm(copy, { force: true }));
   await rm(from);
 }

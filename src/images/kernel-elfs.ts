@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { withCleanUp } from "#base/clean-up.ts";
 import { waitFileLock } from "#host/file-lock.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { extractVmlinux } from "#images/extract-vmlinux.ts";
@@ -56,16 +57,15 @@ export class KernelElfs {
     if (found !== undefined) return found;
     await this.#store.removeScrapsOf(LOCK);
     const dir = await this.#store.makeScrap(LOCK);
-    try {
+    const make = async (): Promise<Made> => {
       const scrap = join(dir, "vmlinux");
       const hash = await extractVmlinux(vmlinuz, scrap, signal);
       const path = join(paths.kernelElfs(kernelDigest), `${hash.sha256}.elf`);
       await this.#store.publishForKernel(kernelDigest, scrap, path, signal);
       await this.#files.trust(path, hash.sha256);
       return { ...hash, path };
-    } finally {
-      await removeTree(paths.tmp, dir);
-    }
+    };
+    return withCleanUp(make, () => removeTree(paths.tmp, dir));
   }
 
   async #find(kernelDigest: string): Promise<Made | undefined> {

@@ -19,7 +19,13 @@ export type VmState =
   /** `back`: where it is again when the start is taken back; undefined in rows of before there was such a field. */
   | { readonly phase: "starting"; readonly sinceMs: number; readonly back?: VmState | undefined }
   | { readonly phase: "running"; readonly handle: VmHandle; readonly startedAtMs: number }
-  | { readonly phase: "paused"; readonly handle: VmHandle; readonly startedAtMs: number }
+  | {
+      readonly phase: "paused";
+      readonly handle: VmHandle;
+      readonly startedAtMs: number;
+      /** Why, in a sentence, where nobody has asked for it. */
+      readonly reason?: string | undefined;
+    }
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopped"; readonly exit: VmExit }
   | { readonly phase: "suspended"; readonly snapshot: SnapshotId; readonly sinceMs: number }
@@ -51,7 +57,8 @@ const NEXT = {
   starting: ["running", "failed", "stopped", "suspended", "created"],
   running: ["paused", "stopping", "stopped", "failed"],
   paused: ["running", "stopping", "stopped", "failed"],
-  stopping: ["stopped", "suspended", "failed"],
+  // Back to where it was when a stop fails.
+  stopping: ["running", "paused", "stopped", "suspended", "failed"],
   stopped: ["starting", "failed"],
   suspended: ["starting", "stopped", "failed"],
   failed: ["starting", "failed"],

@@ -12,6 +12,7 @@
  */
 import { chmod, chown, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { withCleanUp } from "#base/clean-up.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 
@@ -47,7 +48,7 @@ export class MemoryBase {
     await rm(this.#copy, { force: true }); // Of a hearthd that died.
     const there = await stat(this.#path).catch(() => undefined); // Then everything is written.
     if (there === undefined) return false;
-    try {
+    const lay = async (): Promise<true> => {
       // Made where the VMM cannot put a link in its place.
       await copySparse(this.#path, this.#copy, signal);
       await chmod(this.#copy, 0o600);
@@ -59,8 +60,7 @@ export class MemoryBase {
       await syncPath(this.#copy);
       await rename(this.#copy, draft);
       return true;
-    } finally {
-      await rm(this.#copy, { force: true });
-    }
+    };
+    return withCleanUp(lay, () => rm(this.#copy, { force: true }));
   }
 }

@@ -20,6 +20,7 @@ import {
 } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
+import { withCleanUp } from "#base/clean-up.ts";
 import { errorChain, toHearthError } from "#base/error.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
@@ -158,13 +159,12 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
     const handle = await driver.boot(probePlan(probe, folder), () => {}, either);
     const ended = Promise.withResolvers<VmExit>();
     driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
-    try {
+    const look = (): ReturnType<typeof firstLine> => {
       const consoleLog = join(folder, "console.log");
       const isThere = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
-      return await firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
-    } finally {
-      await driver.stop(handle, "kill", new AbortController().signal);
-    }
+      return firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
+    };
+    return await withCleanUp(look, () => driver.stop(handle, "kill", new AbortController().signal));
   } catch (error) {
     if (either.aborted) return { why: `it was not up after ${DEADLINE_MS} ms.`, ofKvm: true };
     const why = errorChain(error);

@@ -7,6 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { withCleanUp } from "#base/clean-up.ts";
 import { HearthError, toError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import {
@@ -90,13 +91,12 @@ export async function installFirecracker(
   if (fresh) {
     const scrap = join(tmp, `${LOCK}~${randomBytes(6).toString("hex")}`);
     await mkdir(scrap, { mode: 0o700 });
-    try {
+    const install = async (): Promise<void> => {
       const sums = await prepare(options, release, scrap, onProgress, signal);
       await putInPlace(join(scrap, "release"), target, scrap);
       await confirm(release, target, sums, scrap, signal);
-    } finally {
-      await removeTree(tmp, scrap);
-    }
+    };
+    await withCleanUp(install, () => removeTree(tmp, scrap));
   }
   return {
     version: release.version,

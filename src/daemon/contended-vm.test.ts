@@ -1,0 +1,129 @@
+/** What ends a VM ends it, whatever else is being done to it, and a stop that fails is no end. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+import { handleOf } from "#model/vm-state.ts";
+import { assertRuns } from "#testing/crash-story.ts";
+import { useFakeDaemon } from "#testing/fake-daemon.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { Gate } from "#testing/gate.ts";
+
+const HOUR = { mode: "graceful", timeoutMs: 3_600_000 } as const;
+
+function phaseOf({ host }: FakeDaemon): string {
+  return host.store.getVm("web").state.phase;
+}
+
+/** A stop that waits for a guest which does not power off. */
+async function stopForAnHour({ host, vms }: FakeDaemon): Promise<void> {
+  const gate = new Gate();
+  host.guestFaults.shutdownGate = gate;
+  vms.stop("web", HOUR, vms.background()).catch(() => undefined); // Of what takes over.
+  await gate.reached;
+}
+
+for (const [how, end] of [
+  ["a kill", ({ vms }: FakeDaemon) => vms.kill("web", "kill", vms.background())],
+  ["a SIGTERM", ({ vms }: FakeDaemon) => vms.kill("web", "terminate", vms.background())],
+  ["a forced removal", ({ vms }: FakeDaemon) => vms.remove("web", true, vms.background())],
+] as const) {
+  test(`${how} does not wait for a stop that gives the guest an hour`, async (t) => {
+    const daemon = await useFakeDaemon(t);
+    await daemon.run("web");
+    await stopForAnHour(daemon);
+    await end(daemon);
+    assert.deepEqual(daemon.host.machine.vmms.running(), []);
+    assert.deepEqual(daemon.host.journals.listOpen(), []);
+  });
+}
+
+test("a kill of a VM that is being started ends the start, and has succeeded", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await vms.create({ name: "web", image: "debian" }, false, vms.background());
+  host.driver.faults.bootHangs = true;
+  const start = assert.rejects(vms.start("web", vms.background()), { code: "operation.cancelled" });
+  await new Promise(setImmediate);
+  const killed = await vms.kill("web", "kill", vms.background());
+  assert.equal(killed.state.phase, "created");
+  await start;
+  await assert.rejects(vms.kill("web", "kill", vms.background()), { code: "vm.wrong_phase" });
+});
+
+test("a kill comes before an exec that waits for a VM to be suspended", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms, snapshots } = daemon;
+  await daemon.run("web");
+  const gate = new Gate();
+  host.driver.faults.saveGate = gate;
+  const suspend = snapshots.suspend("web", vms.background()).catch((error: unknown) => error);
+  await gate.reached;
+  const exec = vms.guest("web", "exec", new AbortController().signal).catch((error: unknown) => error);
+  const kill = vms.kill("web", "kill", vms.background());
+  gate.open();
+  await Promise.all([suspend, exec, kill]);
+  assert.equal(phaseOf(daemon), "stopped");
+  assert.deepEqual(host.machine.vmms.running(), []);
+});
+
+test("a VM runs on when its stop fails, is not stopped by the next hearthd, and is seen when it ends", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  host.driver.faults.stopError = new Error("it does not end");
+  await assert.rejects(vms.stop("web", { mode: "kill", timeoutMs: 0 }, vms.background()));
+  host.driver.faults.stopError = undefined;
+  assert.equal(phaseOf(daemon), "running");
+  assert.deepEqual(host.journals.listOpen(), []);
+  await assertRuns(daemon, "web");
+  host.driver.crash(handleOf(host.store.getVm("web").state) ?? assert.fail("it has a VMM"));
+  assert.equal(phaseOf(daemon), "failed");
+  await vms.start("web", vms.background());
+  await assertRuns(daemon, "web");
+});
+
+test("a paused VM whose VMM cannot resume it is stopped all the same", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  await vms.pause("web", vms.background());
+  host.driver.resume = () => Promise.reject(new Error("it does not answer"));
+  host.guestFaults.silent = "guest";
+  await vms.stop("web", { mode: "graceful", timeoutMs: 20 }, vms.background());
+  assert.equal(phaseOf(daemon), "stopped");
+});
+
+test("a stop whose VMM ended and left something is failed, and the next start puts that right", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web", 2);
+  const { removeCgroup } = host.helper;
+  host.helper.removeCgroup = () => Promise.reject(new Error("EBUSY"));
+  await assert.rejects(vms.stop("web", { mode: "kill", timeoutMs: 0 }, vms.background()));
+  const { state } = host.store.getVm("web");
+  assert.deepEqual([state.phase, state.phase === "failed" && state.code], ["failed", "vm.unclean"]);
+  host.helper.removeCgroup = removeCgroup;
+  await vms.start("web", vms.background());
+  await assertRuns(daemon, "web");
+});
+
+test("a lifetime that ends during another action ends the VM after it", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  const ended = new EventTarget();
+  host.bus.subscribe((event) => {
+    if (event.type === "vm.phase" && event.phase === "stopped") ended.dispatchEvent(new Event("stopped"));
+  });
+  const gate = new Gate();
+  await daemon.run("web", 0, { image: "debian", lifetimeMs: 1_000 });
+  const over = Promise.withResolvers<void>();
+  const held = vms.hold("web", "snapshot", vms.background(), async (_vm, _held, signal) => gate.pass(signal));
+  await gate.reached;
+  const stopped = once(ended, "stopped");
+  setTimeout(over.resolve, 1_100);
+  await over.promise;
+  assert.equal(phaseOf(daemon), "running", "nothing is done to it meanwhile");
+  gate.open();
+  await held;
+  await stopped;
+});
