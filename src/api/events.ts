@@ -1,7 +1,7 @@
 /** The event stream, `GET /v1/events`: server-sent events whose data is one `ApiEvent` as JSON. */
 import type { ErrorBody } from "#base/error.ts";
 import type { Progress } from "#base/progress.ts";
-import type { VmPhase } from "#model/vm-state.ts";
+import type { PauseCause, VmPhase } from "#model/vm-state.ts";
 
 export type ApiEvent =
   | {
@@ -10,6 +10,8 @@ export type ApiEvent =
       readonly id: string;
       readonly name: string;
       readonly phase: VmPhase;
+      /** Why it is paused, where nobody has asked for it. */
+      readonly cause?: PauseCause | undefined;
     }
   | { readonly type: "vm.created"; readonly atMs: number; readonly id: string; readonly name: string }
   | { readonly type: "vm.removed"; readonly atMs: number; readonly id: string; readonly name: string }

@@ -7,7 +7,7 @@ import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
-import { VM_PHASES } from "#model/vm-state.ts";
+import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 import { parseMountPath } from "#model/volume.ts";
 
 const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
@@ -155,6 +155,8 @@ export const vmSchema = z
     phase: z.enum(VM_PHASES),
     /** True until hearthd, which was just started, has looked at the VM: its phase is that of before. */
     recovering: z.boolean().optional(),
+    /** Why it is paused, where nobody has asked for it. */
+    pauseCause: z.enum(PAUSE_CAUSE_NAMES).optional(),
     /** False while the VMM does not answer; undefined when none runs. */
     responsive: z.boolean().optional(),
     cpus: z.int(),

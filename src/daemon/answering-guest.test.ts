@@ -288,7 +288,7 @@ describe("over a real connection", { timeout: 30_000 }, () => {
       driver,
       { agentSocket: socketPath } as VmHandle,
       guests,
-      { exited() {}, silent() {} },
+      { exited() {}, silent() {}, status() {} },
       SILENT,
     );
     t.after(() => attachment.detach());

@@ -20,7 +20,13 @@ test("a guest that answers and hangs up again and again is reached every few sec
     },
   };
   const driver = { watch() {} } as unknown as VmDriver;
-  const attachment = new Attachment(driver, {} as VmHandle, guests, { exited() {}, silent() {} }, log);
+  const attachment = new Attachment(
+    driver,
+    {} as VmHandle,
+    guests,
+    { exited() {}, silent() {}, status() {} },
+    log,
+  );
   t.after(() => attachment.detach());
   /** Until hearthd does nothing but wait: a turn of the event loop has all that follows from the last one. */
   const idle = async (): Promise<void> => {

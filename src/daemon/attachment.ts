@@ -8,7 +8,7 @@ import { TokenBucket } from "#base/token-bucket.ts";
 import { AGENT_PATIENCE, agentUnreachable, isAnswering, watchGuest } from "#daemon/answering-guest.ts";
 import type { AgentPatience } from "#daemon/answering-guest.ts";
 import type { Guest, Guests } from "#daemon/host.ts";
-import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmDriver, VmmStatus } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /** Between tries to reach an agent that went away; doubles up to the last. */
@@ -24,6 +24,7 @@ const TIMER_MAX_MS = 2_000_000_000;
 export type AttachmentEvents = {
   exited(exit: VmExit): void;
   silent(silentMs: number): void;
+  status(status: VmmStatus): void;
 };
 
 /** hearthd's hold on one VMM. The watch begins with it and ends with `detach`, or with the VMM. */
@@ -53,7 +54,9 @@ export class Attachment {
       resolve(exit);
       on.exited(exit);
     };
-    driver.watch(handle, { exited, silent: (silentMs) => on.silent(silentMs) }, this.#detached.signal);
+    const silent = (silentMs: number): void => on.silent(silentMs);
+    const status = (said: VmmStatus): void => on.status(said);
+    driver.watch(handle, { exited, silent, status }, this.#detached.signal);
   }
 
   /** Aborts when we have let go, or the VMM has ended. */

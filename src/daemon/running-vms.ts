@@ -4,11 +4,14 @@ import { Attachment } from "#daemon/attachment.ts";
 import { driverOf } from "#daemon/choose-driver.ts";
 import { liftWalls } from "#daemon/confinement.ts";
 import type { Guest, Host } from "#daemon/host.ts";
+import { StatusFollower } from "#daemon/follow-status.ts";
 import type { VmFailure } from "#daemon/vm-loop.ts";
 import type { VmLoops } from "#daemon/vm-loops.ts";
 import { vmPaths, vmRunsDir } from "#daemon/vm-paths.ts";
+import type { VmmStatus } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What is asked of the VMs' actions in turn. */
@@ -27,14 +30,16 @@ export class RunningVms {
   readonly #loops: VmLoops;
   readonly #actions: EndActions;
   readonly #attachments = new Map<VmId, Attachment>();
-  /** Why we end a VMM that nobody asked to end. */
+  readonly #status: StatusFollower;
   readonly #cleaning = new Map<VmId, Promise<void>>();
+  /** Why hearthd ends a VMM that nobody asked to end. */
   readonly #failures = new Map<VmId, VmFailure>();
 
   constructor(host: Host, loops: VmLoops, actions: EndActions) {
     this.#host = host;
     this.#loops = loops;
     this.#actions = actions;
+    this.#status = new StatusFollower(host, loops, (id, failure) => this.#kill(id, failure));
   }
 
   find(id: VmId): Attachment | undefined {
@@ -55,7 +60,8 @@ export class RunningVms {
     this.#loops.of(id).setResponsive(true); // Whatever became of an earlier VMM of this VM.
     const events = {
       exited: (exit: VmExit) => this.#onExit(id, exit),
-      silent: (silentMs: number) => this.#onSilent(id, handle, silentMs),
+      silent: (silentMs: number) => this.#onSilent(id, silentMs),
+      status: (status: VmmStatus) => this.#status.saw(id, status),
     };
     return new Attachment(
       driverOf(host, handle.driver),
@@ -77,6 +83,7 @@ export class RunningVms {
 
   /** Lets go of one VM. Idempotent. */
   drop(id: VmId): void {
+    this.#status.forget(id);
     this.#attachments.get(id)?.detach();
     this.#attachments.delete(id);
   }
@@ -177,7 +184,7 @@ export class RunningVms {
   }
 
   /** H6: a VMM that does not answer is shown so, and killed when it has not for too long. */
-  #onSilent(id: VmId, handle: VmHandle, silentMs: number): void {
+  #onSilent(id: VmId, silentMs: number): void {
     const host = this.#host;
     const loop = this.#loops.of(id);
     const log = host.log.child({ vm: id });
@@ -189,11 +196,23 @@ export class RunningVms {
       if (!responsive) log.event("vm.unhealthy", { silentMs });
     }
     if (silentMs < host.config.health.killAfterMs) return;
-    const reason = `The VMM did not answer for ${Math.round(silentMs / 1000)} s.`;
-    log.event("vm.killed", { reason });
-    this.#failures.set(id, { code: "vmm.unresponsive", message: reason });
+    const message = `The VMM did not answer for ${Math.round(silentMs / 1000)} s.`;
+    this.#kill(id, { code: "vmm.unresponsive", message });
+  }
+
+  /** Kills a VMM that nobody asked to end; the VM is failed then. Where that fails, the VM may end in another way later. */
+  #kill(id: VmId, failure: VmFailure): void {
+    const host = this.#host;
+    const log = host.log.child({ vm: id });
+    const handle = handleOf(this.#loops.of(id).state);
+    if (handle === undefined) return;
+    log.event("vm.killed", { reason: failure.message });
+    this.#failures.set(id, failure);
     driverOf(host, handle.driver)
       .stop(handle, "kill", AbortSignal.timeout(KILL_MS))
-      .catch((error: unknown) => log.event("daemon.bug", { where: "kill of a silent VMM", error }));
+      .catch((error: unknown) => {
+        this.#failures.delete(id);
+        log.event("daemon.bug", { where: "kill of a VMM that failed", error });
+      });
   }
 }

@@ -7,7 +7,7 @@ import type { ErrorCode } from "#base/error.ts";
 import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf, moveTo, neverRan } from "#model/vm-state.ts";
-import type { VmState } from "#model/vm-state.ts";
+import type { PauseCause, VmState } from "#model/vm-state.ts";
 
 export type VmEvent =
   | { readonly type: "start-asked"; readonly atMs: number }
@@ -22,8 +22,8 @@ export type VmEvent =
   | { readonly type: "start-cancelled"; readonly back: VmState }
   /** A VM without a VMM is not as it should be, and says why. */
   | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
-  /** `reason`: why, where nobody has asked for it. */
-  | { readonly type: "paused"; readonly reason?: string | undefined }
+  /** `cause`: why, where nobody has asked for it. */
+  | { readonly type: "paused"; readonly cause?: PauseCause | undefined }
   /** `guestWarnings`: the guest was given another identity on the way. */
   | { readonly type: "resumed"; readonly guestWarnings?: readonly string[] | undefined }
   | { readonly type: "stop-asked" }
@@ -54,7 +54,7 @@ export function decide(state: VmState, event: VmEvent): VmState {
       if (handleOf(state) !== undefined) return state;
       return failed(event, neverRan(state));
     case "paused":
-      return state.phase === "running" ? paused(state, event.reason) : state;
+      return state.phase === "running" ? paused(state, event.cause) : state;
     case "resumed":
       return state.phase === "paused" ? resumed(state, event.guestWarnings) : state;
     case "stop-asked":
@@ -77,8 +77,8 @@ function failed(why: VmFailure & { readonly atMs: number }, hasNeverRun: boolean
   return { phase: "failed", code, message, atMs, ...(hasNeverRun && { neverRan: true }) };
 }
 
-function paused({ handle, startedAtMs }: VmState & { phase: "running" }, reason?: string): VmState {
-  return { phase: "paused", handle, startedAtMs, ...(reason !== undefined && { reason }) };
+function paused({ handle, startedAtMs }: VmState & { phase: "running" }, cause?: PauseCause): VmState {
+  return { phase: "paused", handle, startedAtMs, ...(cause !== undefined && { cause }) };
 }
 
 function resumed(
@@ -109,6 +109,7 @@ type Busy = { readonly action: string; readonly abort: AbortController; readonly
 export class VmLoop {
   #state: VmState;
   #busy: Busy | undefined;
+  #turn = 0;
   #responsive = true;
   #removed = false;
   readonly #publish: Publish;
@@ -126,6 +127,11 @@ export class VmLoop {
   /** Whether an action is under way. */
   get busy(): boolean {
     return this.#busy !== undefined;
+  }
+
+  /** How many actions have begun so far. */
+  get turn(): number {
+    return this.#turn;
   }
 
   /** The action under way. */
@@ -187,6 +193,7 @@ export class VmLoop {
     }
     if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);
     this.assertFree(name);
+    this.#turn += 1;
     const abort = new AbortController();
     const { promise: done, resolve } = Promise.withResolvers<void>();
     this.#busy = { action, abort, done };

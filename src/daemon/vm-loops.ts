@@ -33,8 +33,9 @@ export class VmLoops {
       this.#lastBusyAt = performance.now();
       host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
       // What hearthd does for itself is nobody's news.
+      const cause = next.phase === "paused" ? next.cause : undefined;
       if (spec.hidden === undefined)
-        host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase });
+        host.bus.publish({ type: "vm.phase", atMs: host.now(), id, name, phase: next.phase, cause });
     });
     this.#loops.set(id, loop);
     return loop;

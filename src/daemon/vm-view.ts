@@ -47,6 +47,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     imageDigest: vm.imageDigest,
     phase: state.phase,
     recovering: vms.recovery.isUnderWay(vm) || undefined,
+    pauseCause: state.phase === "paused" ? state.cause : undefined,
     responsive: handle === undefined ? undefined : vms.responsive(vm.id),
     cpus: spec.cpus,
     memoryBytes: spec.memoryBytes,

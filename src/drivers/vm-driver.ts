@@ -228,8 +228,16 @@ export interface VmDriver {
   stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit>;
 }
 
+/**
+ * What a VMM says of its VM's vCPUs. The last three stand still as well: the host's disk is full, or cannot be read or
+ * written, and the guest waits for it; or the VMM cannot go on.
+ */
+export type VmmStatus = "running" | "paused" | "disk-full" | "disk-failed" | "broken";
+
 export type VmmWatcher = {
   exited(exit: VmExit): void;
   /** The VMM did not answer for this long; 0 says that it answers again. */
   silent(silentMs: number): void;
+  /** What the VMM says of the vCPUs, each time that it is asked; it may lie, and it may be late. */
+  status?(status: VmmStatus): void;
 };

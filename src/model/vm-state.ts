@@ -23,8 +23,8 @@ export type VmState =
       readonly phase: "paused";
       readonly handle: VmHandle;
       readonly startedAtMs: number;
-      /** Why, in a sentence, where nobody has asked for it. */
-      readonly reason?: string | undefined;
+      /** Why, where nobody has asked for it. */
+      readonly cause?: PauseCause | undefined;
     }
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
   | { readonly phase: "stopped"; readonly exit: VmExit }
@@ -39,6 +39,18 @@ export type VmState =
     };
 
 export type VmPhase = VmState["phase"];
+
+/** Why a VM is paused though nobody has asked for it, in sentences. */
+export const PAUSE_CAUSES = {
+  "disk-full":
+    "The host's disk is full, and the guest waits with what it writes. Make room, then resume the VM.",
+  "disk-failed": "The host cannot read or write the VM's disk, and the guest waits for it.",
+  vmm: "Its VMM has stopped the vCPUs, and Hearth has not asked for that.",
+} as const;
+
+export type PauseCause = keyof typeof PAUSE_CAUSES;
+
+export const PAUSE_CAUSE_NAMES = ["disk-full", "disk-failed", "vmm"] as const satisfies readonly PauseCause[];
 
 export const VM_PHASES = [
   "created",

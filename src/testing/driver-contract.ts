@@ -1,5 +1,6 @@
 /** What every driver promises, the fake one too: one suite certifies them all. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
@@ -22,6 +23,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "L1: a pid that belongs to another process now counts as gone": noticesReusedPid,
   "a VMM that ended before it was watched is reported all the same": reportsEarlierEnd,
   "a paused VM is still there, and resumes": pausesAndResumes,
+  "a VMM tells whether the vCPUs of its VM run, also a hearthd that takes over": tellsStatus,
   "a boot that is cancelled leaves nothing": cancelsBoot,
   "a watch that was ended hears nothing more": watchEnds,
   "limits change and go while a VM runs, where the features say so": changesLimits,
@@ -175,6 +177,47 @@ async function pausesAndResumes(host: ContractHost): Promise<void | typeof NOT_O
   for (let time = 0; time < 2; time += 1) await driver.resume(handle, never);
   await driver.stop(handle, "terminate", never);
   await assert.rejects(driver.pause(handle, never), isCode("vm.gone"));
+}
+
+async function tellsStatus(host: ContractHost): Promise<void | typeof NOT_OFFERED> {
+  const driver = host.makeDriver();
+  if (!(await driver.features(never)).pause) return NOT_OFFERED;
+  const handle = await boot(driver, host, "wait");
+  const first = new StatusWatch(driver, handle);
+  await first.heard("running");
+  await driver.pause(handle, never);
+  await first.heard("paused");
+  first.end();
+  const next = host.makeDriver();
+  const second = new StatusWatch(next, handle);
+  await second.heard("paused");
+  await next.resume(handle, never);
+  await second.heard("running");
+  second.end();
+  await next.stop(handle, "kill", never);
+}
+
+/** What a VMM says of itself, while it is watched. */
+class StatusWatch {
+  readonly #end = new AbortController();
+  readonly #told = new EventTarget();
+  #last: string | undefined;
+
+  constructor(driver: VmDriver, handle: VmHandle) {
+    const status = (said: string): void => {
+      this.#last = said;
+      this.#told.dispatchEvent(new Event(said));
+    };
+    driver.watch(handle, { exited: quietly, silent: quietly, status }, this.#end.signal);
+  }
+
+  async heard(status: string): Promise<void> {
+    if (this.#last !== status) await once(this.#told, status);
+  }
+
+  end(): void {
+    this.#end.abort();
+  }
 }
 
 async function cancelsBoot(host: ContractHost): Promise<void> {

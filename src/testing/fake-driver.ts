@@ -14,6 +14,7 @@ import type {
   StopMode,
   VmDriver,
   VmLimits,
+  VmmStatus,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -68,6 +69,7 @@ export class FakeVmms {
     const { count, memoryBytes, guest } = from;
     const moved = (): void => this.#moved();
     let now = phase;
+    const watchers = new Set<VmmWatcher>();
     const vmm: FakeVmm = {
       pid: this.#nextPid++,
       plan,
@@ -76,10 +78,11 @@ export class FakeVmms {
       },
       set phase(next) {
         now = next;
+        if (next !== "gone") for (const watcher of watchers) watcher.status?.(next);
         moved();
       },
       exit: undefined,
-      watchers: new Set(),
+      watchers,
       limits: plan.limits ?? {},
       memoryBytes,
       count,
@@ -245,6 +248,8 @@ export class FakeDriver implements VmDriver {
       return;
     }
     vmm.watchers.add(on);
+    const now = vmm.phase;
+    if (now !== "gone") queueMicrotask(() => void (vmm.watchers.has(on) && on.status?.(now)));
     signal.addEventListener("abort", () => vmm.watchers.delete(on), { once: true });
   }
 
@@ -328,6 +333,10 @@ export class FakeDriver implements VmDriver {
   /** The VMM has not answered for this long; 0: it answers again. */
   beSilent(handle: VmHandle, silentMs: number): void {
     for (const watcher of this.#get(handle).watchers) watcher.silent(silentMs);
+  }
+  /** The VMM says this of its vCPUs, true or not. */
+  tell(handle: VmHandle, status: VmmStatus): void {
+    for (const watcher of this.#get(handle).watchers) watcher.status?.(status);
   }
   /** What is still there; nothing after every VM was stopped. */
   leftovers(): string[] {

@@ -15,7 +15,7 @@ import type { FlowKind, Journal, StepEvent } from "#daemon/journal.ts";
 import { corruptSnapshot } from "#daemon/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/snapshot-rows.ts";
 import { Store } from "#daemon/store.ts";
-import type { DriverFeatures, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
+import type { DriverFeatures, Snapshotter, VmDriver, VmmStatus } from "#drivers/vm-driver.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import type { VmExit } from "#model/vm-handle.ts";
@@ -281,7 +281,8 @@ function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
   const watch: VmDriver["watch"] = (handle, on, signal) => {
     const exited = (exit: VmExit): void => void (life.isOver || on.exited(exit));
     const silent = (silentMs: number): void => void (life.isOver || on.silent(silentMs));
-    driver.watch(handle, { exited, silent }, signal);
+    const status = (said: VmmStatus): void => void (life.isOver || on.status?.(said));
+    driver.watch(handle, { exited, silent, status }, signal);
   };
   return new Proxy(guarded, {
     get(target, key) {

@@ -21,12 +21,15 @@ import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import { saveDeadlineMs } from "#drivers/save-bounds.ts";
-import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
 import { readTail } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import { isListening } from "#host/unix-socket.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** What Firecracker says of an instance; one that is not started has no vCPUs. */
+const STATUS: Readonly<Record<string, VmmStatus | undefined>> = { Running: "running", Paused: "paused" };
 
 export type FirecrackerTiming = {
   /** Between two heartbeats. */
@@ -274,7 +277,9 @@ export class FirecrackerSession {
     if (this.#asked || this.#occupied > 0) return;
     try {
       const signal = AbortSignal.timeout(this.#options.timing.answerDeadlineMs);
-      await (await this.#getClient()).describeInstance(signal);
+      const { state } = await (await this.#getClient()).describeInstance(signal);
+      const status = STATUS[state];
+      if (status !== undefined && this.#occupied === 0) this.#watcher?.status?.(status);
       this.#keepRecording();
     } catch (error) {
       if (this.#occupied > 0) return; // It has become so meanwhile.

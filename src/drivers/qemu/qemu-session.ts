@@ -2,7 +2,7 @@
  * What hearthd keeps for one QEMU process that runs, whether it started it or found it again: the one monitor
  * connection that QEMU serves, the console's recorder, a heartbeat, and how it ended.
  *
- *   heartbeat ─▶ query-status ─▶ answered: fine │ late: silent │ closed: look whether the process is gone
+ *   heartbeat ─▶ query-status ─▶ answered: the status │ late: silent │ closed: look whether the process is gone
  */
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -14,6 +14,7 @@ import type { StreamRecorder } from "#drivers/record-stream.ts";
 import { within } from "#drivers/deadline.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import { readVmStatus } from "#drivers/qemu/vm-status.ts";
 import type { QmpEvent } from "#drivers/qemu/qmp.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
@@ -286,7 +287,8 @@ export class QemuSession {
       const { answerDeadlineMs } = this.#options.timing;
       const signal = AbortSignal.timeout(answerDeadlineMs);
       const monitor = await this.monitor(signal);
-      await monitor.send("query-status", undefined, answerDeadlineMs);
+      const status = await readVmStatus(monitor, answerDeadlineMs);
+      if (status !== undefined) this.#watcher?.status?.(status);
       await this.#keepLogs(signal);
     } catch (error) {
       if (isAlive(this.handle.process)) throw error;

@@ -33,7 +33,10 @@ export default command({
   },
 });
 
+const CAUSES = { "disk-full": "disk full", "disk-failed": "disk failed", vmm: "by its VMM" } as const;
+
 function describePhase(vm: Vm): string {
   if (vm.recovering === true) return `${vm.phase}, recovering`;
+  if (vm.pauseCause !== undefined) return `${vm.phase}, ${CAUSES[vm.pauseCause]}`;
   return vm.responsive === false ? `${vm.phase}, silent` : vm.phase;
 }

@@ -1,6 +1,7 @@
 import { formatDuration, formatDurationRounded } from "#base/durations.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { Vm } from "#api/wire.ts";
+import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
@@ -32,6 +33,7 @@ function identity(vm: Vm): readonly Pair[] {
     ["name", vm.name],
     ["id", vm.id],
     ["state", `${vm.phase}${recovering}${silent}`],
+    ["paused because", vm.pauseCause && PAUSE_CAUSES[vm.pauseCause]],
     ["image", `${vm.image} (${vm.imageDigest})`],
   ];
 }

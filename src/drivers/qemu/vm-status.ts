@@ -1,0 +1,40 @@
+import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import type { VmmStatus } from "#drivers/vm-driver.ts";
+
+/** QEMU's run states, of which a QEMU that was taken over may tell any: qapi/run-state.json. */
+const STATUS: Readonly<Record<string, VmmStatus>> = {
+  running: "running",
+  // The guest has suspended itself (ACPI S3), and wakes by itself.
+  suspended: "running",
+  paused: "paused",
+  prelaunch: "paused",
+  inmigrate: "paused",
+  postmigrate: "paused",
+  "finish-migrate": "paused",
+  "save-vm": "paused",
+  "restore-vm": "paused",
+  "io-error": "disk-failed",
+  // KVM cannot run the guest's instructions any further.
+  "internal-error": "broken",
+};
+
+/**
+ * What QEMU says of the VM's vCPUs; undefined for a state that says nothing of them, such as that of a guest that is
+ * powering off.
+ */
+export async function readVmStatus(monitor: QmpMonitor, deadlineMs: number): Promise<VmmStatus | undefined> {
+  const answer: unknown = await monitor.send("query-status", undefined, deadlineMs);
+  const said = propertyOf(answer, "status");
+  const status = typeof said === "string" && Object.hasOwn(STATUS, said) ? STATUS[said] : undefined;
+  return status === "disk-failed" ? readDiskFailure(monitor, deadlineMs) : status;
+}
+
+async function readDiskFailure(monitor: QmpMonitor, deadlineMs: number): Promise<VmmStatus> {
+  const disks: unknown = await monitor.send("query-block", undefined, deadlineMs);
+  const isFull = Array.isArray(disks) && disks.some((disk) => propertyOf(disk, "io-status") === "nospace");
+  return isFull ? "disk-full" : "disk-failed";
+}
+
+function propertyOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}
