@@ -53,19 +53,25 @@ describe("L2: a full disk", { skip }, () => {
     assert.match(stdout, /^one\ntwo\nthree\none\n(two\nthree|three\ntwo)\n\[\]\n$/);
   });
 
-  test("while a VM runs: the guest gets an error, the VM goes on, and can be stopped", async () => {
+  test("while a VM runs: it is paused with the cause, and loses nothing when it is resumed with room", async () => {
     const bed = new Bed();
     const script = `
       hearth create --name web debian
       fallocate -l 1G "$XDG_STATE_HOME/hearth/ballast" || head -c 1G /dev/zero > "$XDG_STATE_HOME/hearth/ballast" || true
-      hearth exec web -- sh -c 'head -c 50000000 /dev/urandom > /root/big && sync /root/big'; echo "write $?"
-      hearth exec web -- echo alive
-      hearth show web --json | grep '"phase"'
-      hearth stop web
+      hearth exec -d web -- sh -c 'head -c 50000000 /dev/zero | tr "\\0" x > /root/big; sync /root/big && touch /run/written'
+      until hearth ls | grep -q "paused, disk full"; do sleep 0.2; done
+      hearth show web | grep -o "disk is full"
+      hearth --json resume web; echo "resume $?"
       rm "$XDG_STATE_HOME/hearth/ballast"
-      hearth start web && hearth exec web -- echo back`;
-    const { code, stdout, stderr } = await inside(bed, stateOf(bed, "64M"), script);
-    assert.match(stdout, /write [1-9]\d*\nalive\n *"phase": "running",\nweb\nweb\nback\n$/, stderr);
+      hearth resume web
+      hearth exec web -- sh -c 'until test -e /run/written; do sleep 0.1; done; echo 3 > /proc/sys/vm/drop_caches; tr -d x < /root/big | wc -c; wc -c < /root/big'
+      hearth stop web`;
+    const { code, stdout, stderr } = await inside(bed, stateOf(bed, "80M"), script);
+    assert.match(
+      stdout,
+      /disk is full\n[^]*"code": ?"host\.disk_full"[^]*resume 1\nweb\n0\n50000000\nweb\n$/,
+      stderr,
+    );
     assert.equal(code, 0, stderr);
   });
 });

@@ -14,6 +14,9 @@ const OVERHEAD_BYTES = 64 * MIB;
 /** Changes with every change of the machine that Hearth configures. 2: without hardware virtualization. */
 const MACHINE_REVISION = 2;
 
+const FULL_DISK =
+  "On a full host disk the guest's writes fail, and its file system may become read-only: Firecracker does not pause it.";
+
 const LAZY_MEMORY =
   "A VM that was restored reads its memory from the snapshot when it first needs it, and is slower until then.";
 
@@ -39,7 +42,7 @@ export function firecrackerFeatures(
     limits: { disk: true, net: false },
     balloon: true,
     hotplug: { disk: false },
-    weaknesses: [],
+    weaknesses: [FULL_DISK],
     networkWeaknesses: {},
     // A guest boots in less than a second with KVM; where KVM itself is emulated in 10, alone.
     agentDeadlineMs: 90_000,

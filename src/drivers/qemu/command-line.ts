@@ -223,14 +223,15 @@ function socketArguments(id: string, path: string): string[] {
 
 /**
  * Written to the page cache, and to the disk itself when the guest flushes: what the guest has synced is safe.
- * A write that the host cannot do is an error in the guest; QEMU's default would silently pause it on a full disk.
+ * On a full host disk QEMU pauses the VM, and the write is done when it is resumed; any other failure is an error in the
+ * guest, whose file system knows what to do about a disk that fails.
  */
 function diskArguments(disk: DiskPlan, index: number, device: DeviceName): string[] {
   const access: BlockAccess = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
   const chain = [...backingOf(disk), { path: disk.path, format: disk.format }];
   const node = { "node-name": `disk${index}`, ...blockNode(chain, access) };
   const id = disk.limited ? limitedDiskId(index) : `shared${index}`;
-  const card = `${device("blk")},id=${id},drive=disk${index},werror=report,rerror=report`;
+  const card = `${device("blk")},id=${id},drive=disk${index},werror=enospc,rerror=report`;
   return ["-blockdev", JSON.stringify(node), "-device", card];
 }
 

@@ -21,6 +21,7 @@ import { findFirmware, qemuFeatures } from "#drivers/qemu/features.ts";
 import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
+import { resumeVm } from "#drivers/qemu/resume-vm.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
@@ -164,7 +165,7 @@ export class QemuDriver implements VmDriver {
 
   async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
     const monitor = await this.#session(handle).monitor(signal);
-    await monitor.send("cont", undefined, this.#timing.commandDeadlineMs);
+    await resumeVm(monitor, this.#timing.commandDeadlineMs, signal);
   }
 
   readonly rateLimiter: RateLimiter = {

@@ -1,0 +1,28 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { HearthError } from "#base/error.ts";
+import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import { readVmStatus } from "#drivers/qemu/vm-status.ts";
+
+/** How long QEMU, which tries the write again at once, is watched for another pause. */
+const RETRY_MS = 500;
+const LOOK_MS = 50;
+
+/**
+ * Resumes the vCPUs. A VM that QEMU has paused because of its disk is paused again where the disk is as before.
+ * @throws HearthError `host.disk_full`, `vmm.failed` for a disk that fails, `vmm.unresponsive`
+ */
+export async function resumeVm(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
+  const before = await readVmStatus(monitor, deadlineMs);
+  await monitor.send("cont", undefined, deadlineMs);
+  if (before !== "disk-full" && before !== "disk-failed") return;
+  for (let waitedMs = 0; waitedMs < RETRY_MS; waitedMs += LOOK_MS) {
+    await sleep(LOOK_MS, undefined, { signal });
+    const now = await readVmStatus(monitor, deadlineMs);
+    if (now === "disk-full")
+      throw new HearthError("host.disk_full", "The disk is still full, and the VM stays paused.", {
+        hint: "Make room where the VM's disk and its volumes are, then resume the VM.",
+      });
+    if (now === "disk-failed")
+      throw new HearthError("vmm.failed", "QEMU still cannot read or write a disk, and the VM stays paused.");
+  }
+}
