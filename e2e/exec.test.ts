@@ -9,6 +9,7 @@ import { said } from "./said.ts";
 
 const bed = new Bed();
 const EXEC = ["exec", "box", "--"];
+const TIMED = ["exec", "--timeout", "4s", "box", "--"];
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
@@ -121,6 +122,19 @@ for (const [signal, number] of [
     assert.deepEqual(await once(client, "exit"), [number, null]);
   });
 }
+
+test("one SIGTERM, or --timeout, ends a client whose VM was paused; the VM goes on without the command", async () => {
+  const script = "echo ready; exec sleep 43434";
+  const clients = [bed.start([...EXEC, "sh", "-c", script]), bed.start([...TIMED, "sh", "-c", script])];
+  for (const client of clients) await said(client.stdout, /ready/);
+  const exits = clients.map((client) => once(client, "exit"));
+  await bed.ok(["pause", "box"]);
+  clients[0]?.kill("SIGTERM");
+  assert.deepEqual(await exits[0], [143, null]);
+  assert.deepEqual(await exits[1], [124, null]);
+  await bed.ok(["resume", "box"]);
+  await bed.until(async () => !(await commands()).includes("sleep 43434"));
+});
 
 describe("a terminal", () => {
   /** `script` gives the client a terminal, and prints what it shows. */

@@ -173,6 +173,20 @@ test("run -d prints the VM's name, and starts its command apart from us", async 
   );
 });
 
+test("run -d keeps the VM of a command that cannot start, and names it; with --rm it is removed", async () => {
+  await using api = await FakeApi.start();
+  const kept = await runCli(api, ["run", "-d", "--name", "web", "debian", "--", "missing"]);
+  assert.equal(kept.code, 127);
+  assert.equal(kept.stdout, "web\n");
+  assert.match(kept.stderr, /not found[^]*hearth exec -d web/);
+  assert.equal(api.vms.get("web")?.phase, "running");
+  const json = await runCli(api, ["run", "-d", "--json", "--name", "b", "debian", "--", "missing"]);
+  assert.match(JSON.parse(json.stdout).error.hint, /b runs without it/);
+  const removed = await runCli(api, ["run", "-d", "--rm", "--name", "tmp", "debian", "--", "missing"]);
+  assert.deepEqual([removed.code, removed.stdout], [127, ""]);
+  assert.deepEqual([...api.vms.keys()], ["web", "b"]);
+});
+
 test("with --json exec prints what the command said and how it ended", async () => {
   await using api = await FakeApi.start();
   api.addVm("web", "running");

@@ -1,4 +1,6 @@
 import type { CreateVm, Exec } from "#api/wire.ts";
+import { HearthError, toHearthError } from "#base/error.ts";
+import type { HearthVm } from "#sdk/hearth-vm.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import { attach, capture } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
@@ -17,7 +19,8 @@ export default command({
     "The exit code is the command's own; 125 says that Hearth failed, 126 that the command is not executable, 127 " +
     "that it was not found, 128+n that signal n ended it. A stdin that is a pipe or a file is passed on; a " +
     "terminal's only with -i or -t, or when no command is given. An image that is not there yet is built first. " +
-    "With --json the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json the VM.",
+    "With --json the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json the VM. " +
+    "A VM whose command cannot start under -d is kept running, with its name printed; with --rm it is removed.",
   args: [
     { name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" },
     { name: "COMMAND", many: true, optional: true, help: "The command and its arguments" },
@@ -51,16 +54,37 @@ export default command({
   },
 });
 
-/** hearthd makes and boots the VM in one request, so that nothing is left of one that fails; then comes the command. */
+/**
+ * Boots the VM in one request, so that nothing is left of one that fails, prints its name, and starts the command. If that
+ * cannot start, the VM is kept for the next try, like one whose command failed; with --rm it is removed.
+ */
 async function detached(client: Hearth, spec: CreateVm, exec: Exec, out: Out): Promise<number> {
   const { env, user, workdir } = exec;
   const boot = { vm: { ...spec, env, user, workdir }, exec: { argv: [], detach: true } };
   const booted = await client.run(boot, { onProgress: out.onProgress });
   await booted.exited;
   const vm = client.vm(booted.vm?.name ?? spec.name ?? "");
-  if (exec.argv.length > 0) (await vm.spawn(exec.argv, exec)).close();
   out.clearProgress();
+  if (!out.wantsJson && spec.autoRemove !== true) out.line(vm.name);
+  if (exec.argv.length > 0) await startCommand(vm, exec, spec.autoRemove === true);
   if (out.wantsJson) out.json(await vm.show());
-  else out.line(vm.name);
+  else if (spec.autoRemove === true) out.line(vm.name);
   return 0;
+}
+
+async function startCommand(vm: HearthVm, exec: Exec, isRemoved: boolean): Promise<void> {
+  try {
+    (await vm.spawn(exec.argv, exec)).close();
+  } catch (thrown) {
+    const error = toHearthError(thrown);
+    if (isRemoved) {
+      await vm.remove({ force: true }).catch((cause: unknown) => {
+        const both = `${error.message} ${vm.name} runs on, because it cannot be removed`;
+        throw new HearthError(error.code, both, { hint: `Look at it: hearth show ${vm.name}`, cause });
+      });
+      throw error;
+    }
+    const hint = `${vm.name} runs without it. Try again: hearth exec -d ${vm.name} -- COMMAND`;
+    throw new HearthError(error.code, error.message, { hint, cause: error.cause });
+  }
 }
