@@ -91,10 +91,14 @@ export class GuestProcess implements AsyncDisposable {
     signal?.throwIfAborted();
     const exec = "exec" in request ? request.exec : request;
     const process = new GuestProcess(exec.stdin === true, options);
-    const socket = await openWebSocket(await transport.connect(signal), path, {
-      onText: (text) => process.#take(JSON.parse(text) as ServerMessage),
-      onBinary: (payload) => process.#takeOutput(payload),
-      onClose: (error) => process.#fail(lost(error)),
+    const handlers = {
+      onText: (text: string) => process.#take(JSON.parse(text) as ServerMessage),
+      onBinary: (payload: Buffer) => process.#takeOutput(payload),
+      onClose: (error: Error | undefined) => process.#fail(lost(error)),
+    };
+    const socket = await openWebSocket(await transport.connect(signal), path, handlers, {
+      signal,
+      onVersion: (version) => (transport.daemonVersion = version),
     });
     process.#socket = socket;
     socket.sendText(JSON.stringify(request));

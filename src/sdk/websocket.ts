@@ -6,6 +6,7 @@
  * between a browser and a server, there is none here, and a mask of 0 spares both sides a pass over every byte.
  */
 import type { Socket } from "node:net";
+import { VERSION_HEADER } from "#api/events.ts";
 import { HearthError } from "#base/error.ts";
 import { errorFromText } from "#sdk/transport.ts";
 
@@ -15,6 +16,9 @@ const MASKED = 0x80;
 /** hearthd sends chunks far smaller; a longer frame is a fault of the other side. */
 const FRAME_MAX_BYTES = 16 * 1024 * 1024;
 const HANDSHAKE_MAX_BYTES = 1024 * 1024;
+/** hearthd answers in milliseconds; a host that is short of memory may take seconds. */
+const HANDSHAKE_MS = 60_000;
+const VERSION = new RegExp(`^${VERSION_HEADER}:\\s*(\\S+)\\r$`, "im");
 const NO_MASK = Buffer.alloc(4);
 
 export type WebSocketHandlers = {
@@ -25,28 +29,62 @@ export type WebSocketHandlers = {
   onClose(error: Error | undefined): void;
 };
 
-/** Resolves when the server has agreed; rejects with the HearthError that it answered otherwise. */
+export type OpenOptions = {
+  /** Gives up, with its reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** For the server's answer; nothing is built or booted before it. */
+  readonly deadlineMs?: number | undefined;
+  readonly onVersion?: ((version: string) => void) | undefined;
+};
+
+/**
+ * Resolves when the server has agreed.
+ * @throws HearthError what the server answered otherwise; `daemon.unreachable` when it does not in time
+ */
 export async function openWebSocket(
   socket: Socket,
   path: string,
   handlers: WebSocketHandlers,
+  { signal, deadlineMs = HANDSHAKE_MS, onVersion }: OpenOptions = {},
 ): Promise<WebSocketClient> {
   socket.write(
     `GET ${path} HTTP/1.1\r\nHost: hearthd\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aGVhcnRoIGlzIGxvY2FsIQ==\r\n\r\n",
   );
-  const rest = await readHandshake(socket);
+  const { headers, rest } = await readHandshake(socket, deadlineMs, signal);
+  const version = VERSION.exec(headers)?.[1];
+  if (version !== undefined) onVersion?.(version);
   return new WebSocketClient(socket, rest, handlers);
 }
 
+type Handshake = { readonly headers: string; readonly rest: Buffer };
+
+function noAnswer(deadlineMs: number): HearthError {
+  return new HearthError("daemon.unreachable", `hearthd has not answered in ${deadlineMs / 1000} s`, {
+    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+  });
+}
+
 /** Reads up to the end of the headers of a 101; what follows it are frames already. */
-function readHandshake(socket: Socket): Promise<Buffer> {
+function readHandshake(socket: Socket, deadlineMs: number, signal?: AbortSignal): Promise<Handshake> {
   return new Promise((resolve, reject) => {
     let read = Buffer.alloc(0);
     const finish = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", leave);
       socket.removeAllListeners();
       socket.pause();
     };
+    const giveUp = (reason: unknown): void => {
+      finish();
+      // What it still says is of no use to anybody.
+      socket.on("error", () => undefined).destroy();
+      reject(reason);
+    };
+    const leave = (): void => giveUp(signal?.reason);
+    const timer = setTimeout(() => giveUp(noAnswer(deadlineMs)), deadlineMs);
+    signal?.addEventListener("abort", leave, { once: true });
+    if (signal?.aborted === true) return leave();
     const refuse = (error?: Error): void => {
       finish();
       socket.destroy();
@@ -63,7 +101,7 @@ function readHandshake(socket: Socket): Promise<Buffer> {
       const accepted = read.subarray(0, 12).toString() === "HTTP/1.1 101";
       if (accepted && end !== -1) {
         finish();
-        resolve(read.subarray(end + 4));
+        resolve({ headers: read.subarray(0, end + 2).toString(), rest: read.subarray(end + 4) });
       } else if (read.byteLength > HANDSHAKE_MAX_BYTES || (end !== -1 && isWhole(read, end))) refuse();
     });
     socket.once("error", refuse);
