@@ -2,6 +2,7 @@
 /** hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. */
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { exitProcess } from "#base/exit-process.ts";
 import { errorBody } from "#base/error.ts";
 import { absoluteSetting, hearthFolders } from "#base/folders.ts";
 import { logDestination } from "#daemon/log-destination.ts";
@@ -27,10 +28,9 @@ try {
   const agentDir =
     absoluteSetting(process.env, "HEARTH_AGENT_DIR") ?? join(import.meta.dirname, "../build/agent");
   await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
-  // The lock is released: whatever is left must not act beside the next hearthd.
-  process.exit(0);
+  exitProcess(0);
 } catch (error) {
   // For whoever started us, see src/sdk/start-daemon.ts.
   process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
-  process.exit(1);
+  exitProcess(1);
 }

@@ -1,6 +1,7 @@
 /** hearthd from start to end: directories, lock, store, recovery, API. `ending.ts` says how it ends. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { abandonProcess } from "#base/exit-process.ts";
 import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { HearthError } from "#base/error.ts";
@@ -69,7 +70,7 @@ export type DaemonOptions = {
   readonly log: Log;
   /** Crash tests end the process in here. */
   readonly onJournal?: OnJournal | undefined;
-  /** Ends the process at once, as a crash would; by itself `process.exit(0)`. */
+  /** Ends the process at once, as a crash would; `abandonProcess` unless told. */
   readonly abandon?: (() => never) | undefined;
 };
 
@@ -83,7 +84,7 @@ export async function runDaemon(
   onReady: () => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { folders, log, abandon = () => process.exit(0) } = options;
+  const { folders, log, abandon = abandonProcess } = options;
   const version = hearthVersion();
   const socketPath = apiSocketPath(folders);
   checkSocketPath(socketPath);
