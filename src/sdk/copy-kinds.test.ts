@@ -27,6 +27,7 @@ import type { HearthVm } from "#sdk/hearth.ts";
 import { TAR_END, tarHeader, tarPadding } from "#sdk/tar-format.ts";
 import type { TarHeader } from "#sdk/tar-format.ts";
 import { readTarMembers } from "#sdk/tar-read.ts";
+import { CliRun } from "#testing/cli-run.ts";
 import { FakeApi } from "#testing/fake-api.ts";
 
 let api: FakeApi;
@@ -283,4 +284,16 @@ test("files of /proc go into a VM with their content", async () => {
   assert.equal(statSync("/proc/version").size, 0);
   await vm.copyIn(["/proc/version"], "/srv");
   assert.equal((await sentTo("/srv"))[0]?.body, readFileSync("/proc/version", "utf8"));
+});
+
+test("hearth cp that is asked to end leaves the old file of the host, and no draft", async () => {
+  writeFileSync(join(dir, "f"), "old");
+  api.files.set("/f", await tarOf({ name: "f", body: "x".repeat(100_000) }));
+  api.snapshots.stall = true; // Half of the archive comes, and then nothing.
+  const cli = new CliRun(api, ["cp", "web:/f", join(dir, "f")]);
+  while (!readdirSync(dir).some((name) => name.endsWith(".part"))) await new Promise(setImmediate);
+  cli.signal("SIGTERM");
+  assert.equal(await cli.code, 143);
+  assert.deepEqual(readdirSync(dir), ["f"]);
+  assert.equal(readFileSync(join(dir, "f"), "utf8"), "old");
 });
