@@ -19,6 +19,7 @@ export type LogEvent = {
   "vm.lost": { pid: number };
   "vm.unhealthy": { silentMs: number };
   "vm.killed": { reason: string };
+  "vm.run_not_ended": { error: unknown };
   "vm.lifetime_not_ended": { error: unknown };
   "vm.stands_still": { reason: string };
   "vm.restore_failed": { snapshot: string; error: unknown };

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import { Attachment } from "#daemon/attachment.ts";
 import type { Guest } from "#daemon/host.ts";
@@ -47,4 +49,44 @@ test("a guest that answers and hangs up again and again is reached every few sec
   await idle();
   assert.equal(connections, atOnce + 1);
   assert.ok(events.length < 10, events.join());
+});
+
+test("an agent that is tried again and again leaves nothing behind of the tries", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let tries = 0;
+  const guests = {
+    waitFor: () => {
+      tries += 1;
+      return Promise.reject(new Error("It is gone."));
+    },
+  };
+  const driver = { watch() {} } as unknown as VmDriver;
+  const on = { exited() {}, silent() {}, status() {} };
+  const attachment = new Attachment(driver, {} as VmHandle, guests, on, SILENT);
+  t.after(() => attachment.detach());
+  attachment.connectGuest();
+  while (tries < 7) {
+    await nextTurn();
+    t.mock.timers.tick(5_000);
+  }
+  await nextTurn();
+  assert.ok(getEventListeners(attachment.signal, "abort").length <= 1);
+});
+
+test("of two connections to an agent that were asked for at once, the one that is not kept is closed", async (t) => {
+  const waits: ((guest: Guest) => void)[] = [];
+  const guests = { waitFor: () => new Promise<Guest>((resolve) => waits.push(resolve)) };
+  const driver = { watch() {} } as unknown as VmDriver;
+  const on = { exited() {}, silent() {}, status() {} };
+  const attachment = new Attachment(driver, {} as VmHandle, guests, on, SILENT);
+  t.after(() => attachment.detach());
+  attachment.connectGuest();
+  attachment.renewGuest();
+  await nextTurn();
+  const closed: number[] = [];
+  for (const [index, connect] of waits.entries())
+    connect({ closed: new Promise(() => {}), close: () => closed.push(index) } as unknown as Guest);
+  await nextTurn();
+  assert.deepEqual(closed, [0]);
+  assert.ok(attachment.connectedGuest);
 });

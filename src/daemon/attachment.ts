@@ -77,8 +77,11 @@ export class Attachment {
     const guest = this.#reach(delayMs);
     this.#guest = guest;
     guest.then(
-      (connected) => this.keepGuest(connected),
-      () => (this.#guest = undefined), // We have let go; whoever waited has got the error.
+      // Another connection was asked for meanwhile, or we have let go.
+      (connected) => (this.#guest === guest ? this.keepGuest(connected) : connected.close()),
+      () => {
+        if (this.#guest === guest) this.#guest = undefined; // Whoever waited has got the error.
+      },
     );
   }
 
@@ -239,9 +242,14 @@ export class Attachment {
   }
 }
 
+/** Ends early when `signal` aborts, and leaves no listener on it. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const end = (): void => resolve();
+  const timer = setTimeout(end, ms);
+  signal.addEventListener("abort", end, { once: true });
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
   });
 }

@@ -52,7 +52,10 @@ export class IdleVms {
   }
 
   async #lookAtAll(): Promise<void> {
-    for (const vm of this.#host.store.listVms()) {
+    const vms = this.#host.store.listVms();
+    const ids = new Set(vms.map(({ id }) => id));
+    for (const id of this.#seen.keys()) if (!ids.has(id)) this.#seen.delete(id);
+    for (const vm of vms) {
       const { idleTimeoutMs } = vm.spec;
       if (idleTimeoutMs === undefined || vm.state.phase !== "running") this.#seen.delete(vm.id);
       else if (this.#isDue(vm.id, idleTimeoutMs)) await this.#lookAt(vm, idleTimeoutMs);

@@ -39,7 +39,7 @@ export class Journals {
     this.#onWrite = onWrite;
   }
 
-  /** Opens the journal of a flow. One VM has one flow at a time. */
+  /** Opens the journal of a flow. A snapshot and another flow of one VM may be open at the same time. */
   open(id: OperationId, kind: FlowKind, vmId: VmId, context: unknown): Journal & Disposable {
     const sql = "INSERT INTO flows (id, kind, vm_id, context, started_at_ms) VALUES (?, ?, ?, ?, ?)";
     this.#store.beginFlow(() => {
@@ -63,7 +63,7 @@ export class Journals {
 
   listOpen(): OpenFlow[] {
     const flows = this.#store
-      .statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms")
+      .statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms, rowid")
       .all();
     const steps = this.#store.statement("SELECT step, event FROM flow_steps WHERE flow_id = ? ORDER BY seq");
     return flows.map((row) => ({

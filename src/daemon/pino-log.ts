@@ -12,6 +12,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "flow.journal_left": "warn",
   "vm.unhealthy": "warn",
   "vm.killed": "warn",
+  "vm.run_not_ended": "warn",
   "vm.lifetime_not_ended": "error",
   "vm.stands_still": "warn",
   "vm.boot_retried": "warn",

@@ -26,6 +26,9 @@ export class StatsReader {
 
   constructor(host: Host) {
     this.#host = host;
+    host.bus.subscribe((event) => {
+      if (event.type === "vm.removed") this.#last.delete(event.id as VmId);
+    });
   }
 
   async read(vm: VmRecord): Promise<VmStats> {

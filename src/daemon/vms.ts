@@ -2,7 +2,7 @@
  * The VMs: every action that the API offers on them. Each action is checked against the table of allowed
  * actions, runs alone on its VM, and is a flow where it changes the host.
  */
-import { HearthError, toHearthError } from "#base/error.ts";
+import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
@@ -145,6 +145,8 @@ export class Vms {
       const vm = host.store.getVm(asked.id, nameOrId);
       assertCan(action, vm.state.phase, vm.name);
       const attachment = this.#actions.running.find(vm.id);
+      // Its disk would be looked at while it writes.
+      invariant(attachment || handleOf(vm.state) === undefined, "a VM with a VMM is followed");
       await work(vm, attachment && { host, vm, attachment }, signal);
     });
   }
@@ -325,9 +327,10 @@ export class Vms {
     return this.#actions.loops.quietMs();
   }
 
-  /** Resolves when nothing is being done to any VM. */
-  idle(): Promise<void> {
-    return this.#actions.loops.idle();
+  /** Resolves when nothing is being done to this VM, or to any. */
+  idle(id?: VmId): Promise<void> {
+    const { loops } = this.#actions;
+    return id === undefined ? loops.idle() : loops.of(id).idle();
   }
 
   /** `listener` is told of each VM that has booted, and was not restored. */

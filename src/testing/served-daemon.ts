@@ -45,7 +45,9 @@ export class ServedDaemon {
   }
 
   async listen(): Promise<this> {
-    await recover(this.host, this.daemon.vms);
+    await (
+      await recover(this.host, this.daemon.vms)
+    ).done;
     this.#server = await ApiServer.listen(this.daemon, this.socketPath);
     this.#server.http.on("request", () => (this.requests += 1));
     return this;

@@ -1,10 +1,13 @@
+import { failAfter } from "#base/clean-up.ts";
+import { errorBody, toHearthError } from "#base/error.ts";
 import { runSchema } from "#api/schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
-import type { Call } from "#daemon/vms.ts";
+import type { Call, Vms } from "#daemon/vms.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 import { parseOperationId } from "#model/ids.ts";
+import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What a VM that outlives its command gets to flush; less when hearthd stops, which waits for it. */
@@ -32,13 +35,24 @@ export async function serveRun(session: ExecSession): Promise<void> {
     if (ready === undefined) await daemon.vms.start(vm.id, call);
     if (!spec.detach) exit = await execIn(session, vm, spec);
   } catch (error) {
-    await endOfRun(session, vm, call);
-    throw error;
+    return failAfter(error, () => endOfRun(session, vm, call));
   }
-  if (exit !== undefined) await endOfRun(session, vm, call);
+  if (exit !== undefined) await endAfterExit(session, vm, call);
   // Detached: the VM runs and is nobody's; what becomes of the command does not touch it.
   else if (spec.argv.length > 0) exit = await execIn(session, vm, spec);
   sendMessage(socket, exit ?? NOTHING_RUN);
+}
+
+/** The command's exit code is worth more than that its VM could not be ended: that is a note beside it. */
+async function endAfterExit(session: ExecSession, vm: VmRecord, call: Call): Promise<void> {
+  try {
+    await endOfRun(session, vm, call);
+  } catch (error) {
+    const { host } = session.daemon;
+    host.log.child({ vm: vm.id }).event("vm.run_not_ended", { error });
+    const text = `${vm.name} is not ended: ${errorBody(error).message}`;
+    call.onProgress({ stage: "stop", text });
+  }
 }
 
 /** The command was the VM's purpose: with it, the VM ends. Also when the client has gone, so not by its signal. */
@@ -48,8 +62,20 @@ async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Prom
   if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
   if (vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
   const timeoutMs = ending.error === undefined ? STOP_TIMEOUT_MS.usual : STOP_TIMEOUT_MS.stopping;
-  await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting);
+  await stopWhenFree(vms, vm.id, () => vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting));
   host.store.unbind(vm.id);
+}
+
+/** A snapshot of the VM, say, may be under way. */
+async function stopWhenFree(vms: Vms, id: VmId, stop: () => Promise<unknown>): Promise<void> {
+  for (;;) {
+    await vms.idle(id);
+    try {
+      return void (await stop());
+    } catch (error) {
+      if (toHearthError(error).code !== "vm.busy") throw error;
+    }
+  }
 }
 
 async function execIn(session: ExecSession, vm: VmRecord, spec: ExecSpec): Promise<ExitMessage> {

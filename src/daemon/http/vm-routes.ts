@@ -45,7 +45,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.restartVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, callOf(c, daemon)), c), 200);
+    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c, daemon)), c), 200);
   });
   api.openapi(ROUTES.killVm, async (c) => {
     const mode = c.req.valid("json").signal === "SIGTERM" ? "terminate" : "kill";

@@ -15,6 +15,11 @@ const CASES: { title: string; base?: string; cpuinfo: string; khz: number | unde
     khz: 2_600_000,
   },
   {
+    title: "takes what the kernel has counted before the present one, which is that of a boost",
+    cpuinfo: "model name\t: AMD Ryzen 9 7950X\ncpu MHz\t\t: 5412.113\nbogomips\t: 9000.46\n",
+    khz: 4_500_230,
+  },
+  {
     title: "takes the present rate otherwise",
     cpuinfo: "model name\t: AMD EPYC\ncpu MHz\t\t: 2445.426\n",
     khz: 2_445_426,

@@ -9,11 +9,16 @@ export function readTscKhz(): number | undefined {
   return parseTscKhz(base, readText("/proc/cpuinfo") ?? "");
 }
 
-/** `base` is cpufreq's base_frequency in kHz, which is constant; "cpu MHz" is the present speed with cpufreq. */
+/**
+ * `base` is cpufreq's base_frequency in kHz, which is constant, and so is "bogomips", which x86 kernels make of twice the
+ * counter's rate. "cpu MHz" is the present speed with cpufreq, and another one a minute later.
+ */
 export function parseTscKhz(base: string | undefined, cpuinfo: string): number | undefined {
   if (base !== undefined && /^\d+\s*$/.test(base)) return Number(base);
   const nominal = /^model name\s*:.*@ ([\d.]+)GHz/m.exec(cpuinfo)?.[1];
   if (nominal !== undefined) return Math.round(Number(nominal) * 1_000_000);
+  const bogomips = Number(/^bogomips\s*:\s*([\d.]+)/m.exec(cpuinfo)?.[1] ?? 0);
+  if (bogomips > 0) return Math.round(bogomips * 500);
   const mhz = /^cpu MHz\s*:\s*([\d.]+)/m.exec(cpuinfo)?.[1];
   return mhz === undefined || Number(mhz) === 0 ? undefined : Math.round(Number(mhz) * 1_000);
 }

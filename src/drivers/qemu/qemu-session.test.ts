@@ -151,3 +151,15 @@ test("a slow answer is not overtaken by the next question", async (t) => {
   assert.equal(qemu.questions, 1);
   session.release();
 });
+
+test("who gives up waiting for the monitor does not end the wait of others", async () => {
+  await using qemu = new FakeQemu();
+  const session = await open(qemu);
+  const leaves = new AbortController();
+  const first = session.monitor(leaves.signal);
+  const second = session.monitor(never);
+  leaves.abort(new Error("Ctrl-C"));
+  await assert.rejects(first, /Ctrl-C/);
+  assert.ok(await second);
+  session.release();
+});

@@ -11,7 +11,7 @@ import { recordConsole } from "#drivers/qemu/console.ts";
 import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import type { StreamRecorder } from "#drivers/record-stream.ts";
-import { within } from "#drivers/deadline.ts";
+import { unlessAborted, within } from "#drivers/deadline.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { readVmStatus } from "#drivers/qemu/vm-status.ts";
@@ -75,9 +75,15 @@ export class QemuSession {
     return this.handle.isolation?.uid;
   }
 
-  /** The one connection to QEMU, opened when it is first needed. */
+  /**
+   * The one connection to QEMU, opened when it is first needed. All who need it wait for the same one, each as long as
+   * it likes: none of them ends the wait of another.
+   */
   monitor(signal: AbortSignal): Promise<QmpMonitor> {
-    return this.#monitor ?? this.#keepMonitor(this.#openMonitor(signal));
+    const { answerDeadlineMs } = this.#options.timing;
+    const opening =
+      this.#monitor ?? this.#keepMonitor(this.#openMonitor(AbortSignal.timeout(answerDeadlineMs)));
+    return unlessAborted(opening, signal);
   }
 
   /** For a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */

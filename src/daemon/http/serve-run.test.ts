@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Gate } from "#testing/gate.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
+
+test("a command's exit code arrives, and its VM ends, though the VM is busy when the command ends", async (t) => {
+  const served = await serveDaemon(t);
+  const { host } = served;
+  const { vms } = served.daemon;
+  host.guestFaults.exitCode = 7;
+  const gate = new Gate();
+  const { guest } = vms;
+  vms.guest = async (...args) => {
+    const found = await guest.apply(vms, args);
+    void vms.hold("ci", "snapshot", vms.background(), (_vm, _held, signal) => gate.pass(signal));
+    await gate.reached;
+    setTimeout(() => gate.open(), 100); // The command has ended by then.
+    return found;
+  };
+  const hearth = await served.client();
+  const run = await hearth.run({ vm: { image: "debian", name: "ci" }, exec: { argv: ["false"] } });
+  const { exitCode } = await run.exited;
+  assert.equal(exitCode, 7);
+  assert.equal(host.store.getVm("ci").state.phase, "stopped");
+});
+
+test("a command's exit code arrives though its VM cannot be removed", async (t) => {
+  const served = await serveDaemon(t);
+  const { host } = served;
+  host.guestFaults.exitCode = 7;
+  const { removeTree } = host.files;
+  host.files.removeTree = () => Promise.reject(new Error("EBUSY"));
+  const hearth = await served.client();
+  const run = await hearth.run({ vm: { image: "debian", autoRemove: true }, exec: { argv: ["false"] } });
+  const { exitCode } = await run.exited;
+  assert.equal(exitCode, 7);
+  host.files.removeTree = removeTree;
+  const left = host.machine.events.filter(({ name }) => name === "vm.run_not_ended");
+  assert.equal(left.length, 1);
+});
