@@ -6,7 +6,7 @@ import type { ApiServer } from "#daemon/http/api-server.ts";
 const DRAIN_MS = 8_000;
 
 /** What hearthd does beside requests. `end` aborts it, and resolves when it has left nothing half done. */
-export type Service = { end(): Promise<void> };
+export type Service = { end(): Promise<unknown> };
 
 /**
  * Ends everything but the VMs, once `daemon.ending` has begun.

@@ -117,7 +117,7 @@ export async function runDaemon(
       ending,
     };
     const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
-    await Promise.race([prepare(host, vms), asked]);
+    const recovery = await Promise.race([prepare(host, vms), asked]);
     if (ending.error !== undefined) abandon();
     const idle = new IdleVms(host, vms, snapshots);
     vms.whenBooted((vm, started) => warm.booted(vm, started));
@@ -126,7 +126,7 @@ export async function runDaemon(
     onReady();
     pools.fill();
     await asked;
-    if (!(await drain(daemon, server, [idle, pools, warm]))) {
+    if (!(await drain(daemon, server, [idle, pools, warm, { end: async () => recovery?.done }]))) {
       log.event("daemon.abandoned", {});
       abandon();
     }
@@ -137,13 +137,14 @@ export async function runDaemon(
 }
 
 /** Begins to make the host be as the store says, and resolves when requests may come. */
-async function prepare(host: Host, vms: Vms): Promise<void> {
+async function prepare(host: Host, vms: Vms): Promise<{ done: Promise<unknown> }> {
   await host.images.cleanUp();
   await cleanUpVolumes(host);
   const { done } = await recover(host, vms);
   // Most VMs take milliseconds; the others are busy until they are recovered.
   await within(done, RECOVERED_SOON_MS);
   done.catch((error: unknown) => host.log.event("daemon.bug", { where: "recovery", error }));
+  return { done };
 }
 
 async function makeFolders(folders: Folders): Promise<void> {

@@ -1,8 +1,8 @@
 import { ROUTES } from "#api/routes.ts";
+import { followLog } from "#base/follow-log.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
-import { followLog } from "#daemon/http/follow-log.ts";
 import { answerBody, emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { vmPaths } from "#daemon/vm-paths.ts";
 

@@ -1,6 +1,6 @@
 /** A bounded log file as a stream: its last lines or all of it, and what comes after, across rotations. */
 import { watch } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 
 export type FollowOptions = {
@@ -16,28 +16,73 @@ const CHUNK_BYTES = 64 * 1024;
 /** How often to look at a file whose change may have gone unnoticed. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** Ends with the file's end, or with `follow` when the owner is gone. @throws the reason of `signal` */
-export async function* followLog(path: string, options: FollowOptions): AsyncIterable<Uint8Array> {
+/**
+ * Ends with the file's end, or with `follow` when the owner is gone. A file that is rotated away is read to its end
+ * before the one that has taken its place.
+ * @throws the reason of `signal`
+ */
+export async function* followLog(path: string, options: FollowOptions): AsyncGenerator<Uint8Array> {
   // The part that was rotated away comes first; a log that was never rotated has none.
   if (options.lines === undefined) yield* readWhole(`${path}.1`);
   let position = options.lines === undefined ? 0 : await lastLinesStart(path, options.lines);
-  let inode: number | undefined;
+  await using log = new OpenFile(path);
   while (!options.signal.aborted) {
-    const file = await openIfThere(path);
+    // Asked before the last reading: what the owner wrote before it went is read.
+    const isOver = !options.follow || options.isOver();
+    // The watch stands before the reading, so that nothing falls between.
+    const change = isOver ? undefined : changed(path, options.signal);
+    const file = await log.current();
     if (file !== undefined) {
-      await using handle = file;
-      const { ino, size } = await handle.stat();
-      if ((inode !== undefined && ino !== inode) || size < position) position = 0; // A new file, or cut short.
-      inode = ino;
-      for await (const chunk of readFrom(handle, position)) {
+      if ((await file.stat()).size < position) position = 0; // It was cut short.
+      // Asked before the reading: whatever the file is by then, nobody writes to it any more after its rotation.
+      const isRotated = await log.isRotated();
+      for await (const chunk of readFrom(file, position)) {
         position += chunk.length;
         yield chunk;
       }
+      if (isRotated) {
+        await log.close();
+        position = 0;
+        continue;
+      }
     }
-    if (!options.follow || options.isOver()) return;
-    await changed(path, options.signal);
+    if (change === undefined) return;
+    await change;
   }
   options.signal.throwIfAborted();
+}
+
+/** The file at a path, which stays open when another one takes its place. */
+class OpenFile implements AsyncDisposable {
+  readonly #path: string;
+  #file: FileHandle | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Undefined as long as there is none. */
+  async current(): Promise<FileHandle | undefined> {
+    return (this.#file ??= await openIfThere(this.#path));
+  }
+
+  async isRotated(): Promise<boolean> {
+    const there = await stat(this.#path).catch(ignoreMissing);
+    return there !== undefined && there.ino !== (await this.#file?.stat())?.ino;
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
 }
 
 async function* readWhole(path: string): AsyncIterable<Uint8Array> {
@@ -75,12 +120,7 @@ async function lastLinesStart(path: string, lines: number): Promise<number> {
 }
 
 async function openIfThere(path: string): Promise<FileHandle | undefined> {
-  try {
-    return await open(path, "r");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+  return open(path, "r").catch(ignoreMissing);
 }
 
 /** Resolves when the file may have changed. */
