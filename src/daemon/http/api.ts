@@ -5,6 +5,7 @@ import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.
 import type { ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { admitRequest } from "#daemon/http/admit-request.ts";
+import { limitBody } from "#daemon/http/limit-body.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
@@ -38,6 +39,7 @@ export function makeApi(daemon: Daemon): Api {
     },
   });
   api.use(admitRequest(daemon));
+  api.use(limitBody());
   api.onError((error, context) => answerError(daemon, error, context));
   api.notFound((context) => {
     const what = `${context.req.method} ${context.req.path}`;
