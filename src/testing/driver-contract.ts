@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
+import { holdEventLoop } from "#base/event-loop.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
@@ -183,6 +184,7 @@ async function tellsStatus(host: ContractHost): Promise<void | typeof NOT_OFFERE
   const driver = host.makeDriver();
   if (!(await driver.features(never)).pause) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
+  using _held = holdEventLoop(); // Neither a heartbeat nor the connections of a session do.
   const first = new StatusWatch(driver, handle);
   await first.heard("running");
   await driver.pause(handle, never);
