@@ -34,7 +34,7 @@ test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and wha
   const [head = "", first = "", second = ""] = stdout.split("\n");
   assert.match(head, /^SNAPSHOT +VM +IMAGE +MEMORY +SIZE +CREATED +USED BY$/);
   assert.match(first, /^saved +off +debian:\S+ +- +120M +1h1m ago +-$/);
-  assert.match(second, /^web-w\S*… +web-\S+ +\S+ +2\.0G +120M +1h1m ago +-$/);
+  assert.match(second, /^web-w\S*…\S* +web-\S+ +\S+ +2\.0G +120M +1h1m ago +-$/);
   assert.ok(second.length <= 80, second);
   assert.equal((await runCli(api, ["snapshot", "ls", "-q"])).stdout.split("\n")[0], "saved");
   const shown = (await runCli(api, ["snapshot", "show", "saved"])).stdout;
