@@ -53,8 +53,6 @@ export async function crashAndRecover(bed: Bed, point: CrashPoint): Promise<void
 async function crash(bed: Bed, point: CrashPoint): Promise<void> {
   const [kind] = point.split("/") as [Kind];
   const { prepare, act } = ACTIONS[kind];
-  await endDaemon(bed);
-  await startCrashing(bed, { HEARTH_CRASH_AT: "nowhere" });
   for (const words of prepare) await bed.ok(words);
   await crashIn(bed, point, act);
 }

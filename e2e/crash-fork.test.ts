@@ -7,13 +7,20 @@ import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, someMomentsOf } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, testNothingIsLeft } from "./saved-crash.ts";
+import {
+  assertLives,
+  assertNothingElse,
+  makeWeb,
+  startOverAfterFailures,
+  testNothingIsLeft,
+} from "./saved-crash.ts";
 
 const bed = new Bed();
 const COPIES = ["copy-1", "copy-2"];
 const FORK = ["fork", "-n", "2", "--name", "copy", "web"];
 
 before(() => makeWeb(bed));
+startOverAfterFailures(bed);
 
 async function assertAllOrNone(): Promise<void> {
   const vms = (await bed.vms()).filter(({ name }) => name !== "web");

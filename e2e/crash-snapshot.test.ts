@@ -11,13 +11,20 @@ import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, testNothingIsLeft } from "./saved-crash.ts";
+import {
+  assertLives,
+  assertNothingElse,
+  makeWeb,
+  startOverAfterFailures,
+  testNothingIsLeft,
+} from "./saved-crash.ts";
 import { said } from "./said.ts";
 
 const bed = new Bed();
 const SAVE = ["snapshot", "create", "web", "s1"];
 
 before(() => makeWeb(bed));
+startOverAfterFailures(bed);
 
 /** Whole, so that a VM goes on from it; or not at all. */
 async function assertWholeOrNothing(): Promise<void> {

@@ -10,7 +10,13 @@ import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
-import { assertLives, assertNothingElse, makeWeb, testNothingIsLeft } from "./saved-crash.ts";
+import {
+  assertLives,
+  assertNothingElse,
+  makeWeb,
+  startOverAfterFailures,
+  testNothingIsLeft,
+} from "./saved-crash.ts";
 
 const bed = new Bed();
 const WAKERS = [
@@ -19,6 +25,7 @@ const WAKERS = [
 ] as const;
 
 before(() => makeWeb(bed));
+startOverAfterFailures(bed);
 
 /** The guest lets go by itself in half a minute; nobody is to wait for that. */
 function assertNobodyWaited(): void {

@@ -8,13 +8,12 @@ import { STOP_VM } from "#daemon/flows/stop-vm.ts";
 import { Bed } from "./bed.ts";
 import { crashAndRecover, someMomentsOf } from "./crash-flow.ts";
 
-const bed = new Bed();
-
-before(async () => void (await bed.ok(["image", "build", "debian"])));
+before(async () => void (await new Bed().ok(["image", "build", "debian"])));
 
 const FLOWS: readonly Flow<never>[] = [CREATE_VM, START_VM, STOP_VM, REMOVE_VM];
 
 for (const point of FLOWS.flatMap(someMomentsOf)) {
+  // A bed of its own: what one leaves when it fails is not in the way of the next.
   test(`after kill -9 of hearthd at ${point}, ls tells the truth and nothing is left over`, () =>
-    crashAndRecover(bed, point));
+    crashAndRecover(new Bed(), point));
 }

@@ -3,7 +3,7 @@
  * crash to crash: what one of them spoils, the next one shows. R5.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { afterEach, test } from "node:test";
 import type { Vm } from "#api/wire.ts";
 import { SMALL } from "./bed.ts";
 import type { Bed } from "./bed.ts";
@@ -31,6 +31,23 @@ export async function assertLives(bed: Bed, name = "web"): Promise<Vm> {
   const before = await count();
   await bed.until(async () => (await count()) > before);
   return bed.vm(name);
+}
+
+/** A test that fails may leave anything: the next one begins with a new `web`. */
+export function startOverAfterFailures(bed: Bed): void {
+  afterEach(async (context) => {
+    // Node has had it since 22.17; its types have not.
+    const { passed } = context as unknown as { readonly passed: boolean };
+    if (!passed) await startOver(bed);
+  });
+}
+
+async function startOver(bed: Bed): Promise<void> {
+  await endDaemon(bed); // One that is not to die any more.
+  for (const { name } of await bed.vms()) await bed.ok(["rm", "-f", name]);
+  const saved = (await bed.ok(["snapshot", "ls", "-q"])).split("\n").filter((name) => name !== "");
+  if (saved.length > 0) await bed.ok(["snapshot", "rm", ...saved]);
+  await makeWeb(bed);
 }
 
 /** To be called last: what runs after all tests finds no bed any more. */

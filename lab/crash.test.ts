@@ -8,7 +8,7 @@ import { Bed } from "../e2e/bed.ts";
 import { crashAndRecover } from "../e2e/crash-flow.ts";
 import type { CrashPoint } from "../e2e/crash-flow.ts";
 
-const bed = new Bed({ config: '[defaults]\ndriver = "firecracker"\n' });
+const config = '[defaults]\ndriver = "firecracker"\n';
 
 const POINTS: readonly CrashPoint[] = [
   "start/boot/done",
@@ -18,6 +18,7 @@ const POINTS: readonly CrashPoint[] = [
 
 for (const point of POINTS) {
   test(`after kill -9 of hearthd at ${point}, no process, uid, cgroup, jail or mount is left`, async () => {
+    const bed = new Bed({ config });
     await crashAndRecover(bed, point);
     assert.deepEqual(bed.cgroups(), []);
   });

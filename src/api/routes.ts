@@ -11,7 +11,7 @@ const vmParam = z.object({
     .openapi({ param: { name: "vm", in: "path" }, description: "A VM's name or id", example: "web-1" }),
 });
 const refParam = z.object({
-  ref: z.string().openapi({
+  ref: s.imageRef.openapi({
     param: { name: "ref", in: "path" },
     description: "An image's name or digest",
     example: "debian:bookworm",

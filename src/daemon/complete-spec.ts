@@ -27,13 +27,14 @@ export async function completeSpec(
   const asked = parseImageRef(imageOf(request));
   const bootArgs = request.bootArgs ?? [];
   checkBootArgs(bootArgs);
-  if (request.driver !== undefined) driverOf(host, request.driver);
+  const driver = request.driver ?? defaults.driver;
+  if (driver !== undefined) driverOf(host, driver);
   const volumes = readVolumes(request);
   // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
   assertVolumes(host, volumes);
   if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { diskLimit, netLimit } = request;
-  await assertLimits(host, { diskLimit, netLimit }, request.driver ?? defaults.driver, call.signal);
+  await assertLimits(host, { diskLimit, netLimit }, driver, call.signal);
   const image = await host.images.ensure(asked, call.onProgress, call.signal);
   const init = request.init ?? image.inits[0] ?? "agent";
   if (!image.inits.includes(init)) {
@@ -46,7 +47,7 @@ export async function completeSpec(
   }
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
   const nested = request.nested ?? false;
-  const cpusMax = nested ? await nestedCpusMax(host, request.driver, call.signal) : LIMITS.cpusMax;
+  const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
     image: asked,
     cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
@@ -58,7 +59,7 @@ export async function completeSpec(
     nested,
     diskLimit,
     netLimit,
-    driver: request.driver ?? defaults.driver,
+    driver,
     kernel: request.kernel,
     bootArgs,
     env: request.env ?? {},

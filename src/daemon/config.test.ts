@@ -57,6 +57,20 @@ for (const [title, toml, problem, hint] of [
     /program = /,
   ],
   ["another program for QEMU", '[drivers.qemu]\nprogram = "/bin/sh"', /begins with qemu-/, /program = /],
+  ["an array for a table", "defaults = []", /defaults must be a table/, /\[defaults\]/],
+  ["a pool without keys", "[pool.dev]", /pool.dev.image is missing/, /image = "debian"/],
+  [
+    "a VMM that is killed at its first slow answer",
+    '[health]\ninterval = "5s"\nkill_after = "100ms"',
+    /kill_after is not longer than health.interval, 5000 ms/,
+    /kill_after = "2m"/,
+  ],
+  [
+    "uids beyond all that there are",
+    "[isolation]\nuid_first = 2_147_352_000",
+    /reach beyond the uid 2147352575/,
+    /uid_count = 576/,
+  ],
   ["an unknown driver", '[drivers.qmeu]\nprogram = "qemu-kvm"', /no key drivers.qmeu/, /drivers.qemu/],
   [
     "an unknown key of a driver",

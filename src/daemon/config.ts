@@ -143,12 +143,12 @@ export function readConfig(configDir: string): Config {
 
 /** `path` is named in errors. @throws HearthError `config.invalid` */
 export function parseConfig(path: string, source: string): Config {
-  const given = readDocument(path, source);
+  const { values: given, pools } = readDocument(path, source);
   const value = <Table extends keyof typeof KEYS, Key extends keyof (typeof KEYS)[Table] & string>(
     table: Table,
     key: Key,
   ): unknown => given.get(`${table}.${key}`);
-  return {
+  const config: Config = {
     defaults: {
       cpus: (value("defaults", "cpus") as number | undefined) ?? DEFAULTS.cpus,
       memoryBytes: (value("defaults", "memory") as number | undefined) ?? DEFAULTS.memoryBytes,
@@ -167,7 +167,7 @@ export function parseConfig(path: string, source: string): Config {
       intervalMs: (value("health", "interval") as number | undefined) ?? 5_000,
       killAfterMs: (value("health", "kill_after") as number | undefined) ?? 120_000,
     },
-    pools: readPools(path, given),
+    pools: pools.map((name) => readPool(path, name, given)),
     warm: {
       enabled: (value("warm", "enabled") as boolean | undefined) ?? true,
       budgetBytes: (value("warm", "budget") as number | undefined) ?? DEFAULTS.warmBudgetBytes,
@@ -177,10 +177,36 @@ export function parseConfig(path: string, source: string): Config {
       uidCount: (value("isolation", "uid_count") as number | undefined) ?? UIDS.count,
     },
   };
+  checkTogether(path, config);
+  return config;
 }
 
-function readDocument(path: string, source: string): Map<string, unknown> {
+/** Checks keys that are right by themselves. */
+function checkTogether(path: string, { health, isolation }: Config): void {
+  if (health.killAfterMs <= health.intervalMs)
+    throw invalid(
+      path,
+      `health.kill_after is not longer than health.interval, ${health.intervalMs} ms, so a VMM would be killed at its first slow answer`,
+      'Write kill_after = "2m", for one.',
+    );
+  if (isolation.uidFirst + isolation.uidCount - 1 > UIDS.max)
+    throw invalid(
+      path,
+      `isolation.uid_first and uid_count reach beyond the uid ${UIDS.max}`,
+      `Write a smaller uid_first, or uid_count = ${UIDS.max - isolation.uidFirst + 1}.`,
+    );
+}
+
+type Document = {
+  /** By table and key, such as `defaults.cpus`. */
+  readonly values: ReadonlyMap<string, unknown>;
+  /** The names of all `[pool.NAME]`, in the order of the file. */
+  readonly pools: readonly string[];
+};
+
+function readDocument(path: string, source: string): Document {
   const values = new Map<string, unknown>();
+  const pools: string[] = [];
   let document: Record<string, unknown>;
   try {
     document = parse(source);
@@ -193,8 +219,10 @@ function readDocument(path: string, source: string): Map<string, unknown> {
   }
   for (const [table, content] of Object.entries(document)) {
     if (table === "pool") {
-      for (const [name, pool] of Object.entries(asTable(path, table, content)))
+      for (const [name, pool] of Object.entries(asTable(path, table, content))) {
         readTable(path, `pool.${name}`, pool, POOL_KEYS, values);
+        pools.push(name);
+      }
       continue;
     }
     if (table === "drivers") {
@@ -206,7 +234,7 @@ function readDocument(path: string, source: string): Map<string, unknown> {
     if (keys === undefined) throw unknownKey(path, table, [...Object.keys(KEYS), "drivers", "pool"]);
     readTable(path, table, content, keys, values);
   }
-  return values;
+  return { values, pools };
 }
 
 function driverKeys(path: string, name: string): Readonly<Record<string, Read>> {
@@ -234,29 +262,26 @@ function readTable(
 }
 
 function asTable(path: string, table: string, content: unknown): Record<string, unknown> {
-  if (typeof content === "object" && content !== null) return content as Record<string, unknown>;
+  if (typeof content === "object" && content !== null && !Array.isArray(content))
+    return content as Record<string, unknown>;
   throw invalid(path, `${table} must be a table`, `Write [${table}].`);
 }
 
-/** `[pool.NAME]`, in the order of the file. */
-function readPools(path: string, given: ReadonlyMap<string, unknown>): PoolConfig[] {
-  const names = new Set([...given.keys()].flatMap((key) => /^pool\.(.*)\.[a-z]+$/.exec(key)?.[1] ?? []));
-  return [...names].map((name) => {
-    const value = (key: string): unknown => given.get(`pool.${name}.${key}`);
-    const image = value("image") as string | undefined;
-    if (image === undefined)
-      throw invalid(path, `pool.${name}.image is missing`, 'Write image = "debian", for one.');
-    return {
-      name,
-      image,
-      count: (value("count") as number | undefined) ?? 1,
-      cpus: value("cpus") as number | undefined,
-      memoryBytes: value("memory") as number | undefined,
-      diskBytes: value("disk") as number | undefined,
-      network: value("network") as Network | undefined,
-      init: value("init") as Init | undefined,
-    };
-  });
+function readPool(path: string, name: string, given: ReadonlyMap<string, unknown>): PoolConfig {
+  const value = (key: string): unknown => given.get(`pool.${name}.${key}`);
+  const image = value("image") as string | undefined;
+  if (image === undefined)
+    throw invalid(path, `pool.${name}.image is missing`, 'Write image = "debian", for one.');
+  return {
+    name,
+    image,
+    count: (value("count") as number | undefined) ?? 1,
+    cpus: value("cpus") as number | undefined,
+    memoryBytes: value("memory") as number | undefined,
+    diskBytes: value("disk") as number | undefined,
+    network: value("network") as Network | undefined,
+    init: value("init") as Init | undefined,
+  };
 }
 
 function readValue(path: string, key: string, value: unknown, read: Read): unknown {

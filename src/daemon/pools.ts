@@ -58,7 +58,7 @@ export class Pools {
     const wanted = await completeSpec(this.#host, request, call);
     const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // Such a VM is never among them.
     // Nothing is awaited between the choice and its removal: nobody else gets the same.
-    const found = this.#waiting.find((waiting) => waiting.key === key);
+    const found = this.#waiting.find((waiting) => waiting.key === key && this.#isReady(waiting));
     if (found === undefined) return undefined;
     this.#waiting = this.#waiting.filter((waiting) => waiting !== found);
     const name = request.name === undefined ? vmNameFrom(this.#host.random(4)) : parseVmName(request.name);
@@ -84,7 +84,12 @@ export class Pools {
 
   /** How many wait now. */
   ready(pool: string): number {
-    return this.#waiting.filter((waiting) => waiting.pool === pool).length;
+    return this.#waiting.filter((waiting) => waiting.pool === pool && this.#isReady(waiting)).length;
+  }
+
+  /** False for a VM that died while it waited. */
+  #isReady({ id }: Waiting): boolean {
+    return this.#host.store.findVm(id)?.state.phase === "paused";
   }
 
   /** Resolves when nothing is being filled any more. */
@@ -102,6 +107,7 @@ export class Pools {
   }
 
   async #fillAll(): Promise<void> {
+    await this.#discardDead();
     for (const pool of this.#host.config.pools) {
       try {
         while (!this.#ended.signal.aborted && this.ready(pool.name) < pool.count)
@@ -110,6 +116,18 @@ export class Pools {
         if (this.#ended.signal.aborted) return;
         this.#host.log.event("pool.failed", { pool: pool.name, error });
         this.#timer = setTimeout(() => this.fill(), RETRY_MS).unref();
+      }
+    }
+  }
+
+  async #discardDead(): Promise<void> {
+    const dead = this.#waiting.filter((waiting) => !this.#isReady(waiting));
+    this.#waiting = this.#waiting.filter((waiting) => !dead.includes(waiting));
+    for (const { id, pool } of dead) {
+      try {
+        await this.#vms.discard(id);
+      } catch (error) {
+        this.#host.log.event("pool.failed", { pool, error });
       }
     }
   }

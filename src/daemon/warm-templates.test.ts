@@ -192,7 +192,18 @@ describe("templates within their budget", () => {
   });
 });
 
-test("R6: a shape whose template cannot be made is not tried again, but when somebody asks", async (t) => {
+test("a shape whose template could not be made is tried again after a while", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
+  daemon.host.driver.faults.settleError = BROKEN;
+  await daemon.run("one");
+  await until(daemon, "warm.failed");
+  await daemon.run("two");
+  await until(daemon, "warm.made");
+  await daemon.run("three");
+  assert.equal(daemon.host.driver.calls.at(-1), "restore three");
+});
+
+test("a shape whose template could not be made is not tried again before that, unless somebody asks", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, warm } = daemon;
   host.driver.faults.settleError = BROKEN;
@@ -313,7 +324,10 @@ for (const step of ["save", "settle", "restore"] as const) {
 
 test("a template waits until nobody does anything", async (t) => {
   const IDLE_MS = 20;
-  const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: IDLE_MS, patienceMs: 60_000 } });
+  const daemon = await useFakeDaemon(t, {
+    config: ON,
+    timing: { idleMs: IDLE_MS, patienceMs: 60_000, retryMs: 0 },
+  });
   const { host, vms } = daemon;
   const gate = new Gate();
   await daemon.run("busy", 0, { image: "debian", noWarm: true });
@@ -329,7 +343,10 @@ test("a template waits until nobody does anything", async (t) => {
 });
 
 test("a host that is never quiet gets its template when that has waited long enough", async (t) => {
-  const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 3_600_000, patienceMs: 0 } });
+  const daemon = await useFakeDaemon(t, {
+    config: ON,
+    timing: { idleMs: 3_600_000, patienceMs: 0, retryMs: 0 },
+  });
   await daemon.run("web");
   await until(daemon, "warm.made");
 });

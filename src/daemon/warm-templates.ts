@@ -30,11 +30,13 @@ export type WarmTiming = {
   readonly idleMs: number;
   /** A busy host gets its template at last, because the template is what makes it less busy. */
   readonly patienceMs: number;
+  /** A shape that could not be made is tried again after this: a full disk, say, does not last. */
+  readonly retryMs: number;
 };
 
 /** One may have been removed while a VM was starting; two are no accident. */
 const GIVEN_UP_MAX = 2;
-const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000 };
+const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
 
 /** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
 export class WarmTemplates {
@@ -43,8 +45,8 @@ export class WarmTemplates {
   readonly #snapshots: Snapshots;
   readonly #ended = new AbortController();
   readonly #queue = new Map<string, Wanted>();
-  /** Shapes that could not be made; tried again by the next hearthd, or when somebody asks. */
-  readonly #failed = new Set<string>();
+  /** When a shape that could not be made may be tried again, unless somebody asks before; as `performance.now()`. */
+  readonly #retryAtMs = new Map<string, number>();
   /** How often a template of this shape was made, and did not work when it was needed. R6. */
   readonly #givenUp = new Map<string, number>();
   readonly #making = new Map<string, Promise<SnapshotRecord>>();
@@ -110,7 +112,18 @@ export class WarmTemplates {
   #countGivenUp(key: string): void {
     const times = (this.#givenUp.get(key) ?? 0) + 1;
     this.#givenUp.set(key, times);
-    if (times >= GIVEN_UP_MAX) this.#failed.add(key);
+    if (times >= GIVEN_UP_MAX) this.#putOff(key);
+  }
+
+  #putOff(key: string): void {
+    const now = performance.now();
+    // Shapes are as many as users ask for: those whose time has come are forgotten.
+    for (const [other, retryAtMs] of this.#retryAtMs) {
+      if (retryAtMs > now) continue;
+      this.#retryAtMs.delete(other);
+      this.#givenUp.delete(other);
+    }
+    this.#retryAtMs.set(key, now + this.#timing.retryMs);
   }
 
   async #want(vm: VmRecord): Promise<void> {
@@ -119,7 +132,8 @@ export class WarmTemplates {
     const found = await templateShape(this.#host, vm, driver, signal);
     if (found === undefined) return;
     const { key } = found.shape;
-    if (this.#failed.has(key) || this.#host.snapshots.findByShape("warm", key) !== undefined) return;
+    if (performance.now() < (this.#retryAtMs.get(key) ?? 0)) return;
+    if (this.#host.snapshots.findByShape("warm", key) !== undefined) return;
     // With the driver that it has, whatever is best by then.
     const spec = await templateSpec(this.#host, { ...vm.spec, driver: driver.name });
     this.#queue.set(key, { spec, imageDigest: vm.imageDigest, key });
@@ -136,7 +150,7 @@ export class WarmTemplates {
         await this.#makeOnce(wanted, this.#vms.background(this.#ended.signal));
       } catch (error) {
         if (this.#ended.signal.aborted) return;
-        this.#failed.add(key);
+        this.#putOff(key);
         this.#host.log.event("warm.failed", { error });
       }
     }

@@ -14,7 +14,7 @@ import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 
 /** For tests: nobody waits for a host that is quiet. */
-const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0 };
+const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0, retryMs: 3_600_000 };
 
 /** What `runDaemon` makes of a host. */
 export function fakeDaemonParts(

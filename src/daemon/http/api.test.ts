@@ -145,3 +145,18 @@ test("an action at the wrong time is refused with what to do first", async (t) =
   assert.equal(errorOf(answer).code, "vm.wrong_phase");
   assert.match(errorOf(answer).hint ?? "", /hearth start web/);
 });
+
+test("an image that cannot be there is refused by the rule for names, and not looked for", async (t) => {
+  const { ask } = setUp(t);
+  assert.equal((await ask("GET", "/v1/images/none")).status, 404);
+  for (const ref of ["a%00b", "a".repeat(5_000), "..%2Fa"]) {
+    for (const method of ["GET", "DELETE"]) {
+      const answer = await ask(method, `/v1/images/${ref}`);
+      assert.deepEqual(
+        [answer.status, errorOf(answer).code],
+        [400, "input.invalid"],
+        `${method} ${ref.slice(0, 9)}`,
+      );
+    }
+  }
+});
