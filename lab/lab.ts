@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 import { attached, command } from "./command.ts";
 import { ensureFirecracker } from "./firecracker-bin.ts";
 
@@ -35,7 +36,7 @@ export class Lab {
     this.name = name;
   }
 
-  /** Boots it, with what it needs built first; resolves when commands may run. */
+  /** Boots it, with what it needs built first; resolves when commands may run. Leaves nothing when it fails. */
   async up(): Promise<void> {
     const volumes = await ensureVolumes();
     const flags = [
@@ -52,7 +53,11 @@ export class Lab {
     const shared = volumes.flatMap(({ name, path }) => ["--volume", `${name}:${path}:ro`]);
     const code = await hearthAttached(["create", "--rm", "--name", this.name, ...flags, ...shared, IMAGE]);
     if (code !== 0) throw new Error(`The lab did not start: hearth create ended with ${code}.`);
-    await hearth(["exec", this.name, "--", "sh", "/lab/checkout/lab/set-up.sh"]);
+    try {
+      await hearth(["exec", this.name, "--", "sh", "/lab/checkout/lab/set-up.sh"]);
+    } catch (error) {
+      await failAfter(error, () => this.down());
+    }
   }
 
   /** Its exit code. */
@@ -68,13 +73,16 @@ export class Lab {
     await hearth(["cp", `${this.name}:/srv/out/.`, folder]);
   }
 
+  /** Removes it, unless it has ended by itself. */
   async down(): Promise<void> {
-    await hearth(["rm", "-f", this.name]);
+    const there = JSON.parse(await hearth(["ls", "--json"])) as { name: string }[];
+    if (there.some(({ name }) => name === this.name)) await hearth(["rm", "-f", this.name]);
   }
 }
 
 function labEnv(): NodeJS.ProcessEnv {
   return {
+    HEARTH_HOME: undefined, // The caller's own would come before the others.
     XDG_CONFIG_HOME: join(CACHE, "config"),
     XDG_STATE_HOME: join(CACHE, "state"),
     XDG_CACHE_HOME: CACHE,

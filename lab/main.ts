@@ -6,6 +6,7 @@
  *   npm run lab -- in CMD …                a command in the one that is kept
  *   npm run lab -- shell | down
  */
+import { withCleanUp } from "#base/clean-up.ts";
 import { Lab } from "./lab.ts";
 
 const KEPT = "lab";
@@ -44,12 +45,11 @@ async function throwAway(argv: readonly string[], out: string | undefined): Prom
     return 2;
   }
   const lab = new Lab();
-  try {
-    await lab.up();
+  await lab.up();
+  const work = async (): Promise<number> => {
     const code = await lab.run(argv);
     if (out !== undefined) await lab.copyOut(out);
     return code;
-  } finally {
-    await lab.down();
-  }
+  };
+  return withCleanUp(work, () => lab.down());
 }
