@@ -32,6 +32,8 @@ import { testedQemu } from "./tested-qemu.ts";
 const ROOT = join(import.meta.dirname, "..");
 /** Any VM of the suite boots in much less; this ends a test that hangs. */
 const COMMAND_MS = 180_000;
+/** Between two looks at something that no event tells. */
+const AGAIN_MS = 100;
 
 const VMMS = /^(qemu-system-|firecracker|jailer)/;
 const LAUNCHERS = /^(bwrap|setpriv|prlimit)$/;
@@ -131,41 +133,55 @@ export class Bed {
     return told(args, await this.hearth(args, options));
   }
 
-  /** The VMs, once a hearthd that has just started has recovered them. */
-  async vms(): Promise<Vm[]> {
-    let vms: Vm[] = [];
-    await this.until(async () => {
-      vms = JSON.parse(await this.ok(["ls", "--json"])) as Vm[];
-      return vms.every(({ recovering }) => recovering !== true);
+  /**
+   * The VMs, once a hearthd that has just started has recovered them. By the SDK, as `vm` and `sh` are: a program of its
+   * own for each question would take half of the suite's CPU time, and most of the lab's.
+   */
+  async vms(): Promise<readonly Vm[]> {
+    return this.#recovered(async (hearth) => {
+      const vms = await hearth.vms.list(inTime());
+      return vms.every(isRecovered) ? vms : undefined;
     });
-    return vms;
   }
 
   /** The same for one VM. */
   async vm(name: string): Promise<Vm> {
-    let vm: Vm | undefined;
-    await this.until(async () => {
-      vm = JSON.parse(await this.ok(["show", "--json", name])) as Vm;
-      return vm.recovering !== true;
+    return this.#recovered(async (hearth) => {
+      const vm = await hearth.vm(name).show(inTime());
+      return isRecovered(vm) ? vm : undefined;
     });
-    if (vm === undefined) throw new Error(`${name} is not shown`);
-    return vm;
   }
 
   /** What `sh -c script` prints in this VM. */
-  sh(name: string, script: string): Promise<string> {
-    return this.ok(["exec", name, "--", "sh", "-c", script]);
+  async sh(name: string, script: string): Promise<string> {
+    const vm = (await this.#client()).vm(name);
+    const { exitCode, stdout, stderr } = await vm.exec(["sh", "-c", script], { signal: inTime() });
+    if (exitCode === 0) return stdout;
+    throw new Error(`sh -c ${script} in ${name} ended with ${exitCode}\n${stdout}\n${stderr}`);
   }
 
   /** Resolves when this is so. For what no event tells; the test's own deadline bounds it. */
   async until(is: () => boolean | Promise<boolean>): Promise<void> {
-    while (!(await is())) await sleep(100);
+    while (!(await is())) await sleep(AGAIN_MS);
   }
 
   /** The same Hearth for the SDK. */
   async connect(): Promise<Hearth> {
     await this.ready();
+    return this.#client();
+  }
+
+  /** Starts hearthd when it does not run, as each command does. */
+  #client(): Promise<Hearth> {
     return Hearth.connect({ env: this.env });
+  }
+
+  async #recovered<Value>(ask: (hearth: Hearth) => Promise<Value | undefined>): Promise<Value> {
+    for (;;) {
+      const value = await ask(await this.#client());
+      if (value !== undefined) return value;
+      await sleep(AGAIN_MS);
+    }
   }
 
   /** The hearthd that runs now. */
@@ -269,6 +285,14 @@ export class Bed {
 function told(args: readonly string[], { code, stdout, stderr }: CliResult): string {
   if (code === 0) return stdout;
   throw new Error(`hearth ${args.join(" ")} ended with ${code}\n${stdout}\n${stderr}`);
+}
+
+function isRecovered({ recovering }: Vm): boolean {
+  return recovering !== true;
+}
+
+function inTime(): AbortSignal {
+  return AbortSignal.timeout(COMMAND_MS);
 }
 
 function entries(folder: string): string[] {

@@ -62,7 +62,7 @@ export function testNothingIsLeft(bed: Bed): void {
 /** Beside VMs that are there, and what users have saved, nothing is. */
 export async function assertNothingElse(bed: Bed): Promise<void> {
   const vms = await bed.vms();
-  const saved = JSON.parse(await bed.ok(["snapshot", "ls", "--json"])) as { readonly id: string }[];
+  const saved = await (await bed.connect()).snapshots.list();
   const known = new Set(saved.map(({ id }) => `snapshot ${id}`));
   const left = bed.leftovers(vms.map(({ id }) => id));
   assert.deepEqual(
