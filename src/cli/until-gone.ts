@@ -1,10 +1,13 @@
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 
 const WAIT_MS = 30_000;
 const LOOK_EVERY_MS = 20;
 
-/** Resolves when no process has this pid any more. @throws HearthError `operation.timed_out`. */
+/**
+ * Resolves when no process runs with this pid any more. A zombie does not: the init of a container may take a second to
+ * reap it. @throws HearthError `operation.timed_out`. */
 export async function untilGone(pid: number): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS;
   while (lives(pid)) {
@@ -23,9 +26,17 @@ export async function untilGone(pid: number): Promise<void> {
 
 function lives(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    // The state is behind the name, which may have blanks and parentheses in it: proc_pid_stat(5).
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return !/^ [ZX]/.test(stat.slice(stat.lastIndexOf(")") + 1));
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    if (isGone(error)) return false;
+    throw error;
   }
+}
+
+/** ESRCH when it ended between the open and the read. */
+function isGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" || code === "ESRCH";
 }

@@ -25,7 +25,11 @@ export class ApiServer {
     this.http = server;
     server.on("request", (request, response) => {
       this.#requests.add(request);
-      response.once("close", () => this.#requests.delete(request));
+      response.once("close", () => {
+        this.#requests.delete(request);
+        // Its connection is idle in a moment, and would be waited for as long as its client keeps it.
+        if (this.#closed !== undefined) setImmediate(() => server.closeIdleConnections());
+      });
     });
   }
 
