@@ -59,7 +59,10 @@ export class Pools {
     const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // Such a VM is never among them.
     // Nothing is awaited between the choice and its removal: nobody else gets the same.
     const found = this.#waiting.find((waiting) => waiting.key === key && this.#isReady(waiting));
-    if (found === undefined) return undefined;
+    if (found === undefined) {
+      if (!this.#waiting.every((waiting) => this.#isReady(waiting))) this.#fillSoon();
+      return undefined;
+    }
     this.#waiting = this.#waiting.filter((waiting) => waiting !== found);
     const name = request.name === undefined ? vmNameFrom(this.#host.random(4)) : parseVmName(request.name);
     try {
@@ -75,11 +78,15 @@ export class Pools {
       );
       return undefined;
     } finally {
-      // Whoever was served runs its command now, and needs the CPU more.
-      clearTimeout(this.#timer);
-      if (this.#refillMs === 0) this.fill();
-      else this.#timer = setTimeout(() => this.fill(), this.#refillMs).unref();
+      this.#fillSoon();
     }
+  }
+
+  /** Whoever asked for a VM runs its command now, and needs the CPU more. */
+  #fillSoon(): void {
+    clearTimeout(this.#timer);
+    if (this.#refillMs === 0) this.fill();
+    else this.#timer = setTimeout(() => this.fill(), this.#refillMs).unref();
   }
 
   /** How many wait now. */
