@@ -4,7 +4,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
 import { START_VM } from "#daemon/flows/start-vm.ts";
 import { STOP_VM } from "#daemon/flows/stop-vm.ts";
@@ -34,7 +33,7 @@ function assertNobodyWaited(): void {
 }
 
 describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
-  for (const at of [SNAPSHOT_VM, SETTLE_SNAPSHOT, STOP_VM].flatMap(someMomentsOf)) {
+  for (const at of [SNAPSHOT_VM, STOP_VM].flatMap(someMomentsOf)) {
     test(at, async () => {
       await crashIn(bed, at, ["suspend", "web"]);
       const { phase } = await bed.vm("web");
