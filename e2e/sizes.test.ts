@@ -8,12 +8,13 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { formatSize, GIB, MIB } from "#base/sizes.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import type { BootPlan } from "#drivers/vm-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { testedQemu } from "./tested-qemu.ts";
 import { TINY_READY } from "./tiny-initramfs.ts";
 import { TinyVms } from "./tiny-vms.ts";
 
-const signal = AbortSignal.timeout(300_000);
+const signal = AbortSignal.timeout(600_000);
 /** An emulated kernel takes 2 s on an idle machine; one that never gets there prints nothing. */
 const BOOT_MS = 60_000;
 
@@ -29,25 +30,33 @@ const SIZES = [
 ];
 const NESTED = { memoryBytes: 2 * GIB, cpus: 1, nested: true };
 
+type Booted = { readonly reason: VmExit["reason"]; readonly console: string };
+
+/** Boots it once, and waits until it has powered itself off; for a minute at most. */
+async function boot(size: Partial<BootPlan>): Promise<Booted> {
+  await using vms = new TinyVms();
+  const disk = join(vms.folder, "disk.raw");
+  writeFileSync(disk, Buffer.alloc(MIB));
+  const driver = new QemuDriver({ program: testedQemu() });
+  const disks = [{ path: disk, format: "raw", readOnly: false }] as const;
+  const plan = await vms.plan("power-off", { ...size, disks });
+  const handle = await driver.boot(plan, () => {}, signal);
+  const ended = Promise.withResolvers<VmExit>();
+  driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
+  const late = setTimeout(() => void driver.stop(handle, "kill", signal), BOOT_MS);
+  const { reason } = await ended.promise;
+  clearTimeout(late);
+  return { reason, console: readFileSync(join(plan.stateDir, "console.log"), "latin1") };
+}
+
 describe("a VM boots with", { concurrency: false }, () => {
   for (const size of [...SIZES, NESTED]) {
     const machine = "nested" in size ? ", and can run VMs itself" : "";
     test(`${formatSize(size.memoryBytes)} and ${size.cpus} CPUs${machine}`, async () => {
-      await using vms = new TinyVms();
-      const disk = join(vms.folder, "disk.raw");
-      writeFileSync(disk, Buffer.alloc(MIB));
-      const driver = new QemuDriver({ program: testedQemu() });
-      const plan = await vms.plan("power-off", {
-        ...size,
-        disks: [{ path: disk, format: "raw", readOnly: false }],
-      });
-      const handle = await driver.boot(plan, () => {}, signal);
-      const ended = Promise.withResolvers<VmExit>();
-      driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
-      const late = setTimeout(() => void driver.stop(handle, "kill", signal), BOOT_MS);
-      const { reason } = await ended.promise;
-      clearTimeout(late);
-      const console = readFileSync(join(plan.stateDir, "console.log"), "latin1");
+      let booted = await boot(size);
+      // An emulated kernel hangs now and then, as on QEMU 7.2 after its line about PCI; hearthd boots it once more, too.
+      if (booted.reason !== "guest" && booted.console !== "") booted = await boot(size);
+      const { reason, console } = booted;
       assert.equal(reason, "guest", `It did not power itself off. Its console: ${console}`);
       assert.match(console, new RegExp(TINY_READY));
     });
