@@ -144,7 +144,7 @@ export class Bed {
     });
   }
 
-  /** The same for one VM. */
+  /** Shows one VM, once it is recovered. */
   async vm(name: string): Promise<Vm> {
     return this.#recovered(async (hearth) => {
       const vm = await hearth.vm(name).show(inTime());

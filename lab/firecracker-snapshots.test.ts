@@ -76,7 +76,7 @@ test("a guest without a jail is restored with its processes, its disk and its ag
   await lasted("save", driver.snapshotter.save(vm, saved, hooks, signal));
   await lasted("the source's agent after the save", sh(vm, "echo later > /root/note; sync"));
   using trial = await plans.make(false);
-  await lasted("settle", driver.snapshotter.settle(await onCopy(trial.plan, disk), saved, signal));
+  await lasted("verify", driver.snapshotter.settle(await onCopy(trial.plan, disk), saved, signal));
   using other = await plans.make(false);
   const plan = await onCopy(other.plan, disk);
   const restored = await lasted(

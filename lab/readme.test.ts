@@ -17,7 +17,7 @@ import { runCli } from "../e2e/run-cli.ts";
 import type { CliResult } from "../e2e/run-cli.ts";
 import { command } from "./command.ts";
 
-/** What one line of the README prints, and its exit code, which is 0 when left out. */
+/** A line of the README, what it prints, and its exit code, which is 0 when left out. */
 type Expected = { readonly line: RegExp; readonly prints: RegExp; readonly code?: number };
 
 const RUN: Expected = {
@@ -32,7 +32,7 @@ const OF_ROOT: readonly Expected[] = [
   { line: /^\.\/hearth start box$/, prints: /./ },
   { line: /^\.\/hearth exec box -- cat \/root\/note$/, prints: /^kept\n$/ },
 ];
-/** What a user lacks is rights, and the isolation that needs them; the rest does not differ. */
+/** A user lacks rights, and the isolation that needs them; the rest does not differ. */
 const OF_USER: readonly Expected[] = [
   RUN,
   { line: /^\.\/hearth run --rm debian -- sh -c .*exit 3/, prints: /^hello from \S+\n$/, code: 3 },

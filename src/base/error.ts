@@ -72,7 +72,7 @@ export type ErrorCode = keyof typeof ERROR_CODES;
 export type ErrorMore = {
   readonly hint?: string | undefined;
   readonly cause?: unknown;
-  /** What failed after it, such as a clean-up. */
+  /** A later failure, such as that of a clean-up. */
   readonly later?: unknown;
 };
 
@@ -81,7 +81,7 @@ export class HearthError extends Error {
   readonly code: ErrorCode;
   /** What the person can do next, as one imperative sentence. */
   readonly hint: string | undefined;
-  /** What failed after it, such as a clean-up. */
+  /** A later failure, such as that of a clean-up. */
   readonly later: unknown;
 
   constructor(code: ErrorCode, message: string, more: ErrorMore = {}) {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { run } from "#host/run.ts";
 
 const MODULE = new URL("event-loop.ts", import.meta.url).href;
-/** As a recovery waits for a guest that was told to power off, and has hung up. */
+/** Waits as a recovery does for a guest that was told to power off, and has hung up. */
 const WAITS = `await new Promise((resolve) => AbortSignal.timeout(50).addEventListener("abort", resolve))`;
 
 async function exitCodeOf(script: string): Promise<number | undefined> {

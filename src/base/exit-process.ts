@@ -1,4 +1,4 @@
-/** What keeps the process longer than that is cut off. */
+/** A process that is kept longer than that is cut off. */
 const LATE_MS = 200;
 
 /**

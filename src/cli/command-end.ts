@@ -20,7 +20,7 @@ export type Waits = {
   readonly endMs: number;
   /** Before: the image's build, the boot, the wake. */
   readonly startMs: number;
-  /** What an answer of the guest may take. */
+  /** The longest time for an answer of the guest. */
   readonly answerMs: number;
   /** Between an answer and the next question. */
   readonly againMs: number;
@@ -28,7 +28,7 @@ export type Waits = {
 
 const WAITS: Waits = { endMs: 10_000, startMs: 120_000, answerMs: 20_000, againMs: 5_000 };
 
-/** What is needed of a command. */
+/** The part of a command that is used here. */
 export type Signalled = Pick<GuestProcess, "signal" | "vm">;
 
 export type CommandEndOptions = {
@@ -40,7 +40,7 @@ export type CommandEndOptions = {
   readonly waits?: Waits | undefined;
 };
 
-/** What `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
+/** Signals that `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
 type Forwarded = (typeof FORWARDED)[number];

@@ -3,7 +3,7 @@ import { command } from "#cli/command.ts";
 import { confirm } from "#cli/confirm.ts";
 import { eachVm } from "#cli/each-vm.ts";
 
-/** As a program that SIGINT ended. */
+/** The exit code of a program that SIGINT ended. */
 const INTERRUPTED = 130;
 
 export default command({
