@@ -58,8 +58,6 @@ describe("a VM on Firecracker", () => {
     assert.deepEqual(stdout.split("\0").slice(0, -1), odd);
     assert.equal((await vm.exec(["sh", "-c", "exit 42"])).exitCode, 42);
     assert.equal((await vm.show()).accel, "kvm");
-    // The probe of this is in nested-cpu.test.ts: the host's CPU has one of these flags.
-    assert.equal(await sh("grep -c -w -E 'vmx|svm' /proc/cpuinfo || true"), "0\n");
   });
 
   test("takes files and gives them back", async () => {

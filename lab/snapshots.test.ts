@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import type { Hearth } from "#sdk/hearth.ts";
@@ -15,6 +15,8 @@ import { CHECK, NOTED, WRITER } from "../e2e/synced-writer.ts";
 /** A guest's clock may be off by so much when its first command runs. */
 const CLOCK_MS = 500;
 const SOURCE = "src";
+/** A flag of a CPU. */
+const VIRTUALIZATION = /^flags\s*:.*\b(vmx|svm)\b/m;
 
 for (const driver of ["firecracker", "qemu"] as const) {
   describe(`with ${driver}`, () => {
@@ -44,9 +46,14 @@ for (const driver of ["firecracker", "qemu"] as const) {
       assert.ok(guest >= asked - CLOCK_MS && guest <= Date.now() + CLOCK_MS, `the guest says ${guest}`);
     };
 
-    test("VS-037: a VM starts from a template, and one that is told to be cold does not", async () => {
+    test("a guest does not see that the host's CPU can run VMs", async () => {
+      assert.match(readFileSync("/proc/cpuinfo", "utf8"), VIRTUALIZATION, "the host sees it");
       source = await hearth.vms.create({ image: "debian", name: SOURCE });
       await source.start();
+      assert.doesNotMatch(await sh(source, "cat /proc/cpuinfo"), VIRTUALIZATION);
+    });
+
+    test("VS-037: a VM starts from a template, and one that is told to be cold does not", async () => {
       const shown = await source.show();
       assert.ok(shown.restoredFrom);
       assert.equal(shown.accel, "kvm");
