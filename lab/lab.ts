@@ -12,6 +12,8 @@ const IMAGE = "debian-host:trixie";
 /** What the VMs in the lab boot. */
 const GUEST_IMAGE = "debian:bookworm";
 const MEMORY = "4G";
+/** With two, its kernel has ended under it twice in a day: QEMU emulates SVM, and KVM on it, on several CPUs at once. */
+const CPUS = "1";
 /** Longer than any command in there; a lab that was forgotten ends by itself. */
 const LIFETIME = "3h";
 const CACHE = process.env["HEARTH_LAB_CACHE"] ?? join(homedir(), ".cache", "hearth-lab");
@@ -43,6 +45,8 @@ export class Lab {
       "--nested",
       "--init",
       "systemd",
+      "--cpus",
+      CPUS,
       "--memory",
       MEMORY,
       "--disk",
