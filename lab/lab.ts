@@ -79,8 +79,18 @@ export class Lab {
 
   /** Removes it, unless it has ended by itself. */
   async down(): Promise<void> {
+    if (!(await this.#isThere())) return;
+    try {
+      await hearth(["rm", "-f", this.name]);
+    } catch (error) {
+      // It may have ended meanwhile, and taken itself away.
+      if (await this.#isThere()) throw error;
+    }
+  }
+
+  async #isThere(): Promise<boolean> {
     const there = JSON.parse(await hearth(["ls", "--json"])) as { name: string }[];
-    if (there.some(({ name }) => name === this.name)) await hearth(["rm", "-f", this.name]);
+    return there.some(({ name }) => name === this.name);
   }
 }
 
