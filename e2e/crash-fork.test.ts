@@ -33,7 +33,7 @@ async function assertAllOrNone(): Promise<void> {
 }
 
 describe("R5: kill -9 of hearthd during fork leaves the source running, and all copies or none:", () => {
-  // Of the last copy, when there is another. The first VM that is created is the one that verifies what was saved, and
+  // The last copy is made when there is another one. The first VM that is created is the one that verifies what was saved, and
   // crash-snapshot.test.ts has hearthd die while that is done.
   const ofTheLastCopy = [
     ...someMomentsOf(CREATE_VM).map((at) => `${at}#${1 + COPIES.length}`),

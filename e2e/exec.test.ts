@@ -123,7 +123,7 @@ for (const [signal, number] of [
   });
 }
 
-test("one SIGTERM, or --timeout, ends a client whose VM was paused; the VM goes on without the command", async () => {
+test("one SIGTERM, or --timeout, ends a client whose VM was paused; the VM is resumed without the command", async () => {
   const script = "echo ready; exec sleep 43434";
   const clients = [bed.start([...EXEC, "sh", "-c", script]), bed.start([...TIMED, "sh", "-c", script])];
   for (const client of clients) await said(client.stdout, /ready/);

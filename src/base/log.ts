@@ -2,7 +2,7 @@
 export type LogEvent = {
   "daemon.started": { version: string; pid: number; vms: number };
   "daemon.stopping": { reason: string };
-  /** hearthd ends while something is under way; the next one goes on with it as after a crash. */
+  /** hearthd ends while something is under way; the next one recovers it as after a crash. */
   "daemon.abandoned": Record<never, never>;
   "daemon.bug": { where: string; error: unknown };
   "api.failed": { route: string; code: string; error: unknown };

@@ -91,7 +91,7 @@ async function untilOver(
   } finally {
     // A command that was given up fails as well, and puts the terminal back before we go.
     if (end.signal.aborted) await Promise.allSettled([inUse]);
-    used.catch(() => undefined); // It was given up; what comes of it is nobody's.
+    used.catch(() => undefined); // It was given up, so its result is not used.
   }
 }
 

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { untilSignal } from "#cli/until-signal.ts";
 import { testIo } from "#testing/cli-run.ts";
 
-test("work that is asked to end takes back what it made, and the exit code is the signal's", async () => {
+test("work that is asked to end undoes what it made, and the exit code is the signal's", async () => {
   const { io, signal } = testIo([], {});
   let isUndone = false;
   const code = untilSignal(io, async (asked) => {

@@ -5,7 +5,7 @@ const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const INSISTENT = 3;
 
 /**
- * Runs work that takes back what it has made when the program is asked to end. The exit code is the shell's for that
+ * Runs work that undoes what it has made when the program is asked to end. The exit code is the shell's for that
  * signal then. The third signal ends the wait for it.
  */
 export async function untilSignal(io: Io, work: (signal: AbortSignal) => Promise<void>): Promise<number> {

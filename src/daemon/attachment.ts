@@ -77,7 +77,7 @@ export class Attachment {
     const guest = this.#reach(delayMs);
     this.#guest = guest;
     guest.then(
-      // Another connection was asked for meanwhile, or we have let go.
+      // Another connection was asked for meanwhile, or this one was given up.
       (connected) => (this.#guest === guest ? this.keepGuest(connected) : connected.close()),
       () => {
         if (this.#guest === guest) this.#guest = undefined; // Whoever waited has got the error.

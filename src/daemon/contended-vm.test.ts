@@ -1,4 +1,4 @@
-/** What ends a VM ends it, whatever else is being done to it, and a stop that fails is no end. */
+/** Tests that a VM ends when it is told to, whatever else is being done to it, and that a failed stop is no end. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

@@ -5,7 +5,7 @@ import type { ApiServer } from "#daemon/http/api-server.ts";
 /** hearthd ends within ten seconds; the rest of them is for closing the store on a slow disk. */
 const DRAIN_MS = 8_000;
 
-/** What hearthd does beside requests. `end` aborts it, and resolves when it has left nothing half done. */
+/** Work of hearthd beside requests. `end` aborts it, and resolves when it has left nothing half done. */
 export type Service = { end(): Promise<unknown> };
 
 /**

@@ -77,7 +77,7 @@ export class Ending {
     while (this.#work.size > 0) await Promise.allSettled(this.#work);
   }
 
-  /** What the user is told instead of `thrown`: that hearthd stops, where that is why something was cancelled. */
+  /** Returns the error for the user: that hearthd stops, where that is why something was cancelled; else `thrown`. */
   explain(thrown: unknown): unknown {
     if (this.#error === undefined || thrown === this.#error || !isCancelled(thrown)) return thrown;
     const { message, hint } = this.#error;

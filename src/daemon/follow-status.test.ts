@@ -86,7 +86,7 @@ test("what a VMM says while something is done to its VM, or before, does not cou
   assert.equal((await shown()).phase, "running");
 });
 
-test("a hearthd that takes over a VM which stands still shows it so", async () => {
+test("a hearthd that adopts a VM whose vCPUs are paused shows it so", async () => {
   using machine = new FakeMachine();
   const daemon = await new FakeDaemon(machine).begin();
   await daemon.run("web");

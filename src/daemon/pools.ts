@@ -82,7 +82,7 @@ export class Pools {
     }
   }
 
-  /** Whoever asked for a VM runs its command now, and needs the CPU more. */
+  /** Fills the pools a little later: the command that asked for a VM runs now, and needs the CPU more. */
   #fillSoon(): void {
     clearTimeout(this.#timer);
     if (this.#refillMs === 0) this.fill();

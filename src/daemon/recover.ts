@@ -1,5 +1,5 @@
 /**
- * What hearthd does when it starts: it makes the host be as the store says.
+ * Recovers the VMs when hearthd starts: makes the host be as the store says.
  *
  * What there is is listed, and every VM is locked; then hearthd can listen. All VMs are recovered at the same time,
  * each behind its lock:
@@ -37,7 +37,7 @@ export type Recovery = {
   readonly done: Promise<void>;
 };
 
-/** What one recovery works on; VMs and snapshots that are made meanwhile are not in it. */
+/** The input of one recovery; VMs and snapshots that are made meanwhile are not in it. */
 type Recovering = { readonly host: Host; readonly vms: Vms; readonly found: FoundOnHost };
 
 /** To be called before anything else is done to VMs. Resolves when every VM is locked, so that requests may come. */

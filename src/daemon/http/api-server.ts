@@ -62,7 +62,7 @@ export class ApiServer {
     if (this.#closed !== undefined) return;
     this.#closed = new Promise((resolve) => this.http.close(() => resolve()));
     setTimeout(() => {
-      // Whoever waits for the rest of such a request would wait for ever.
+      // A handler that waits for the rest of such a request would wait for ever.
       for (const request of this.#requests) if (!request.complete) request.socket.destroy();
     }, GRACE_MS).unref();
   }

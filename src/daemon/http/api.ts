@@ -19,7 +19,7 @@ import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
 import type { Call } from "#daemon/vms.ts";
 import type { OperationId } from "#model/ids.ts";
 
-/** What each request has. */
+/** The variables of each request. */
 export type ApiVariables = { operation: OperationId; signal: AbortSignal };
 export type Api = OpenAPIHono<{ Variables: ApiVariables }>;
 export type ApiContext = Context<{ Variables: ApiVariables }>;

@@ -10,7 +10,7 @@ import { parseOperationId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What a VM that outlives its command gets to flush; less when hearthd stops, which waits for it. */
+/** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
 const STOP_TIMEOUT_MS = { usual: 10_000, stopping: 4_000 };
 const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
 
