@@ -3,7 +3,7 @@ NODE = node_modules/node/bin/node
 SETUP = @sh tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check unit go e2e e2e-warm lab bench fmt build clean
+.PHONY: help setup test check unit go e2e e2e-boot lab bench fmt build clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,9 +31,9 @@ e2e: ## tests with real VMs
 	$(SETUP) all
 	@$(NODE) tools/dev.ts e2e
 
-e2e-warm: ## the same with VMs that start from templates
+e2e-boot: ## some of them with VMs that boot, and another QEMU
 	$(SETUP) all
-	@$(NODE) tools/dev.ts e2e-warm
+	@$(NODE) tools/dev.ts e2e-boot
 
 lab: ## tests in a nested host with KVM
 	$(SETUP) all

@@ -27,6 +27,7 @@ import type { Vm } from "#api/wire.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
+import { environment, hasTemplates, linkTemplates } from "./templates.ts";
 import { testedQemu } from "./tested-qemu.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -39,22 +40,13 @@ const VMMS = /^(qemu-system-|firecracker|jailer)/;
 const LAUNCHERS = /^(bwrap|setpriv|prlimit)$/;
 const PROGRAMS = new RegExp(`${VMMS.source}|${LAUNCHERS.source}`);
 
-/**
- * For tests that save VMs, or have many at once: a smaller memory is saved, verified and restored in less time. All other
- * tests use the defaults, as most users do.
- */
-export const SMALL = ["--memory", "256M", "--cpus", "1"];
-
-/** Nearly all VMs of the suite have one of these shapes: the defaults, or SMALL. */
-const DEFAULTS: readonly string[] = [];
-
 export type BedOptions = {
   /** Its config.toml. */
   readonly config?: string | undefined;
   /**
-   * Whether VMs start from warm templates, and make them. Unless told they boot: what was made in the background would
-   * be among what tests count. With HEARTH_E2E_WARM=1 they start from templates that the bed has made before its first
-   * command, so that every test that does not say `false` shows that such a VM is like any other.
+   * Whether this Hearth makes warm templates, and starts VMs from them. Unless told it makes none, because what was made
+   * in the background would be among what tests count, and starts VMs from the run's templates where it has any: so every
+   * test that does not say `false` shows that such a VM is like one that booted.
    */
   readonly warm?: boolean | undefined;
   /** VMs have the QEMU on PATH, whichever is tested. */
@@ -69,29 +61,21 @@ export class Bed {
   readonly program = join(ROOT, "bin/hearth.ts");
   readonly #usesTemplates: boolean;
   readonly #hostQemu: boolean;
-  /** Those that the bed makes, by their shape. */
-  readonly #templates = new Map<readonly string[], Promise<string>>();
-  readonly #templateIds: string[] = [];
+  /** Those of the run. */
+  readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
   constructor({ config = "", warm, hostQemu = false }: BedOptions = {}) {
     this.#hostQemu = hostQemu;
-    this.#usesTemplates = warm === undefined && process.env["HEARTH_E2E_WARM"] === "1";
+    this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
     mkdirSync(cache, { recursive: true });
-    this.env = {
-      HOME: this.folder,
-      PATH: `${join(ROOT, "node_modules/node/bin")}:${process.env["PATH"] ?? ""}`,
-      XDG_CONFIG_HOME: join(this.folder, "config"),
-      XDG_STATE_HOME: join(this.folder, "state"),
-      XDG_RUNTIME_DIR: join(this.folder, "run"),
-      XDG_CACHE_HOME: cache,
-      NODE_COMPILE_CACHE: join(cache, "compile"),
-    };
+    this.env = environment(this.folder, cache);
     this.folders = hearthFolders(this.env, this.folder);
     this.configure(config, warm === true || this.#usesTemplates);
+    this.#templates = this.#usesTemplates ? linkTemplates(this.folders) : [];
     after(() => this.clear());
   }
 
@@ -106,18 +90,12 @@ export class Bed {
   }
 
   /** Runs `hearth` with these words, as a user does. */
-  async hearth(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-    if (args[0] === "create" || args[0] === "run") await this.ready(args);
-    return this.#run(this.#words(args), options);
-  }
-
-  /** Resolves when the template is there that a VM with these arguments starts from, if any. */
-  async ready(args: readonly string[] = DEFAULTS): Promise<void> {
-    if (!this.#usesTemplates) return;
-    const shape = SMALL.every((word) => args.includes(word)) ? SMALL : DEFAULTS;
-    const making = this.#templates.get(shape) ?? this.#makeTemplate(shape);
-    this.#templates.set(shape, making);
-    await making;
+  hearth(args: readonly string[], { env, ...options }: CliOptions = {}): Promise<CliResult> {
+    return runCli(process.execPath, [this.program, ...this.#words(args)], {
+      timeoutMs: COMMAND_MS,
+      ...options,
+      env: { ...this.env, ...env },
+    });
   }
 
   /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
@@ -154,7 +132,7 @@ export class Bed {
 
   /** What `sh -c script` prints in this VM. */
   async sh(name: string, script: string): Promise<string> {
-    const vm = (await this.#client()).vm(name);
+    const vm = (await this.connect()).vm(name);
     const { exitCode, stdout, stderr } = await vm.exec(["sh", "-c", script], { signal: inTime() });
     if (exitCode === 0) return stdout;
     throw new Error(`sh -c ${script} in ${name} ended with ${exitCode}\n${stdout}\n${stderr}`);
@@ -165,20 +143,14 @@ export class Bed {
     while (!(await is())) await sleep(AGAIN_MS);
   }
 
-  /** The same Hearth for the SDK. */
-  async connect(): Promise<Hearth> {
-    await this.ready();
-    return this.#client();
-  }
-
-  /** Starts hearthd when it does not run, as each command does. */
-  #client(): Promise<Hearth> {
+  /** The same Hearth for the SDK. Starts hearthd when it does not run, as each command does. */
+  connect(): Promise<Hearth> {
     return Hearth.connect({ env: this.env });
   }
 
   async #recovered<Value>(ask: (hearth: Hearth) => Promise<Value | undefined>): Promise<Value> {
     for (;;) {
-      const value = await ask(await this.#client());
+      const value = await ask(await this.connect());
       if (value !== undefined) return value;
       await sleep(AGAIN_MS);
     }
@@ -246,9 +218,9 @@ export class Bed {
     ].filter((found) => !isOwn(found.replace("mount ", "")));
   }
 
-  /** Of snapshots and of templates that were made on the way; those that the bed has made are not among them. */
+  /** Of snapshots and of templates that were made on the way; those of the run are not among them. */
   snapshotFolders(): string[] {
-    return entries(join(this.folders.state, "snapshots")).filter((name) => !this.#templateIds.includes(name));
+    return entries(join(this.folders.state, "snapshots")).filter((name) => !this.#templates.includes(name));
   }
 
   async clear(): Promise<void> {
@@ -257,21 +229,6 @@ export class Bed {
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
     for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
     rmSync(this.folder, { recursive: true, force: true });
-  }
-
-  #run(args: readonly string[], { env, ...options }: CliOptions): Promise<CliResult> {
-    return runCli(process.execPath, [this.program, ...args], {
-      timeoutMs: COMMAND_MS,
-      ...options,
-      env: { ...this.env, ...env },
-    });
-  }
-
-  async #makeTemplate(shape: readonly string[]): Promise<string> {
-    const words = ["warm", "build", ...shape, "debian"];
-    const id = told(words, await this.#run(words, {})).trim();
-    this.#templateIds.push(id);
-    return id;
   }
 
   /** A VM of another shape makes none behind a test that counts VMMs. */

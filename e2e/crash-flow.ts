@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { StepEvent } from "#daemon/journal.ts";
 import { endProcess } from "#host/process-end.ts";
+import { SMALL } from "./templates.ts";
 import type { Bed } from "./bed.ts";
 import type { CliResult } from "./run-cli.ts";
 
@@ -23,8 +24,6 @@ export function someMomentsOf({ kind, steps }: Flow<never>): CrashPoint[] {
   if (process.env["HEARTH_E2E"] === "all") return all;
   return all.filter((_, index) => index % 2 === Math.floor(index / 2) % 2);
 }
-
-const SMALL = ["--memory", "256M", "--cpus", "1"];
 
 /** What a user does so that each flow runs; the flow's VM is `web`. */
 const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {

@@ -20,7 +20,8 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed({ warm: true });
 /** The first VM of a shape is to boot, and its template is made when a test says so. */

@@ -1,7 +1,8 @@
 /** Several VMs, and several requests, at once. BG-057, BG-104, L4. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed();
 const CREATE = ["create", "--no-start", ...SMALL];

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const POOL = '[pool.small]\nimage = "debian"\ncount = 1\nmemory = "256M"\ncpus = 1\n';
 const bed = new Bed({ warm: true, config: POOL });

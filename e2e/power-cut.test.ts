@@ -6,7 +6,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 import { lostByPowerCut, parseTrace, TRACED } from "./file-trace.ts";
 import type { FileEvent } from "./file-trace.ts";
 

@@ -7,7 +7,8 @@ import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { HearthError } from "#sdk/hearth.ts";
 import type { GuestProcess, Hearth } from "#sdk/hearth.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed();
 /** For an end, or an answer, that must not need a person. */

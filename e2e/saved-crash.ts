@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import type { Vm } from "#api/wire.ts";
-import { SMALL } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 import type { Bed } from "./bed.ts";
 import { endDaemon } from "./crash-flow.ts";
 

@@ -6,7 +6,8 @@ import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
 import { runOrThrow } from "#host/run.ts";
 import { LAYERS_MAX } from "#storage/disk-layout.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 import { CHECK, NOTED, WRITER } from "./synced-writer.ts";
 
 const bed = new Bed();

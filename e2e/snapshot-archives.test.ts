@@ -4,7 +4,8 @@ import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFil
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 import { runCli } from "./run-cli.ts";
 
 const here = new Bed();

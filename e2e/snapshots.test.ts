@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed();
 const BOOT_ID = "cat /proc/sys/kernel/random/boot_id";

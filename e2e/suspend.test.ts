@@ -6,7 +6,8 @@ import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
 import type { Hearth, HearthError } from "#sdk/hearth.ts";
 import { LAYERS_MAX } from "#storage/disk-layout.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed();
 const SLEEPER = "grep -lax sleep.424242. /proc/[0-9]*/cmdline";

@@ -2,7 +2,7 @@
 const HOST = "host";
 
 /**
- * The QEMU that VMs of this run have, where it is not the one on PATH. tools/dev.ts sets it for `e2e-warm`, so that two
+ * The QEMU that VMs of this run have, where it is not the one on PATH. tools/dev.ts sets it for `e2e-boot`, so that two
  * QEMUs are tested in one run.
  */
 export function testedQemu(): string | undefined {

@@ -4,7 +4,8 @@ import { existsSync, globSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { runOrThrow } from "#host/run.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed({ warm: true });
 /** An image cache from which images may be removed; the first hearthd has it, and all others. */

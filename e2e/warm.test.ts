@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
 import type { Snapshot } from "#api/wire.ts";
-import { Bed, SMALL } from "./bed.ts";
+import { Bed } from "./bed.ts";
+import { SMALL } from "./templates.ts";
 
 const bed = new Bed({ warm: true });
 const TWO_CPUS = ["--memory", "256M", "--cpus", "2"];

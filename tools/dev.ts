@@ -1,10 +1,19 @@
 /**
- * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-warm|lab|test|bench|fmt`. make, npm scripts and CI call it.
+ * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-boot|lab|test|bench|fmt`. make, npm scripts and CI call it.
  *
  * A failing group does not stop the ones after it: one run tells everything that is wrong.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, type SpawnOptions, type StdioOptions, spawn } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  globSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -17,11 +26,12 @@ type Outcome = { group: string; ok: boolean; seconds: number; counts: Counts | u
 type Group = () => Promise<{ ok: boolean; counts?: Counts }>;
 
 const ROOT = join(import.meta.dirname, "..");
+const SHOWN: StdioOptions = ["ignore", "inherit", "inherit"];
 const UNIT_TIMEOUT_MS = 120_000;
 /** Under emulation a boot takes seconds, and the first one builds an image. */
 const E2E_TIMEOUT_MS = 900_000;
-/** Each waits for its VM about half of the time. More would make VMs wait for each other, and need more memory. */
-const E2E_AT_ONCE = 2;
+/** More at once would make VMs wait for each other, and need more memory. */
+const E2E_AT_ONCE_MAX = 2;
 /** Under emulation of emulation. */
 const LAB_TIMEOUT_MS = 1_500_000;
 const LAB_REPORT = "report.json";
@@ -31,10 +41,10 @@ const E2E_TESTS = "e2e/**/*.test.ts";
 const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
 
 /**
- * Files that show that a VM that was restored is like one that booted, on the second QEMU too. All others run once;
- * HEARTH_E2E=all runs every file whose VMs may start from templates.
+ * Files whose VMs boot, on the second QEMU, though the run has templates. HEARTH_E2E=all runs every file whose VMs may do
+ * either.
  */
-const ABOUT_ANY_VM = /\/(recovery|run)\.test/;
+const ABOUT_BOOTS = /\/(recovery|run|warm)\.test/;
 
 /** Files that start QEMU without hearthd. */
 const OF_EACH_QEMU = /\/(driver-contract|sizes)\.test/;
@@ -45,14 +55,10 @@ const SECOND_QEMU_MS = 900_000;
 const GROUPS: Readonly<Record<string, Group>> = {
   check: async () => allOf([types, lint, format, goLint]),
   unit: () =>
-    testFiles(
-      ["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"],
-      availableParallelism(),
-      UNIT_TIMEOUT_MS,
-    ),
+    testFiles(["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"], cores, UNIT_TIMEOUT_MS),
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
   e2e,
-  "e2e-warm": e2eWarm,
+  "e2e-boot": e2eBoot,
   lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
   fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
@@ -60,7 +66,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
 const FAILURE_CHARS = 1_500;
 const SLOWEST_SHOWN = 20;
 const failures: string[] = [];
-const TEST_GROUPS = ["check", "unit", "go", "e2e", "e2e-warm", "lab"];
+/** The lab's VM has one CPU, so these have the other one meanwhile; they take about as long. */
+const BESIDE_LAB = ["unit", "go", "e2e-boot"];
+/** What the groups that run now may use. */
+let cores = availableParallelism();
 
 process.chdir(ROOT);
 process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goFolder(), process.env["PATH"] ?? ""].join(
@@ -71,18 +80,33 @@ process.env["GOTOOLCHAIN"] = "local";
 process.exitCode = await main(process.argv[2] ?? "");
 
 async function main(task: string): Promise<number> {
-  const names = task === "test" ? TEST_GROUPS : [task];
-  const outcomes: Outcome[] = [];
-  for (const name of names) {
-    const group = GROUPS[name];
-    if (group === undefined) {
-      console.error(`error: "${task}" is not a task.\nhint: one of test, ${Object.keys(GROUPS).join(", ")}`);
-      return 2;
-    }
-    outcomes.push(await timed(name, group));
+  const group = GROUPS[task];
+  if (group === undefined && task !== "test") {
+    console.error(`error: "${task}" is not a task.\nhint: one of test, ${Object.keys(GROUPS).join(", ")}`);
+    return 2;
   }
+  const outcomes = group === undefined ? await everything() : [await timed(task, group)];
   report(outcomes);
   return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+async function everything(): Promise<Outcome[]> {
+  const outcomes = await inTurn(["check"]);
+  const inLab = timed("lab", labQuietly);
+  cores = Math.max(1, cores - 1);
+  outcomes.push(...(await inTurn(BESIDE_LAB)), await inLab);
+  cores = availableParallelism();
+  return [...outcomes, ...(await inTurn(["e2e"]))];
+}
+
+async function inTurn(names: readonly string[]): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const name of names) outcomes.push(await timed(name, GROUPS[name] ?? unknownGroup(name)));
+  return outcomes;
+}
+
+function unknownGroup(name: string): never {
+  throw new Error(`There is no group ${name}.`);
 }
 
 async function timed(name: string, group: Group): Promise<Outcome> {
@@ -189,16 +213,7 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   return { ok, counts };
 }
 
-async function e2e() {
-  const { e2eCacheDir } = await import("./second-qemu.ts");
-  await compileHearthd(join(e2eCacheDir(), "compile"));
-  return testFiles([E2E_TESTS], E2E_AT_ONCE, E2E_TIMEOUT_MS);
-}
-
-/**
- * Starts and stops a hearthd, so that Node keeps its modules compiled in `cache`: it does so for programs that end well,
- * and tests kill theirs, some hundred times.
- */
+/** As e2e/templates.ts does: tests kill hearthd, and then Node does not keep what it has compiled. */
 async function compileHearthd(cache: string): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), "hearth-"));
   const env = { ...process.env, HEARTH_HOME: home, NODE_COMPILE_CACHE: cache };
@@ -210,18 +225,31 @@ async function compileHearthd(cache: string): Promise<void> {
   }
 }
 
-/**
- * The same tests with VMs that start from warm templates, which e2e/bed.ts makes, and with the second QEMU, if the host
- * can run one: so both are tested in one run.
- */
-async function e2eWarm() {
-  if (process.env[TESTED_QEMU] !== undefined) return testsOfWarmVms();
+/** VMs of the tests start from templates, unless a boot is what a test is about. */
+async function e2e() {
+  const [{ e2eCacheDir }, { makeTemplates }, { testedQemu }] = await Promise.all([
+    import("./second-qemu.ts"),
+    import("../e2e/templates.ts"),
+    import("../e2e/tested-qemu.ts"),
+  ]);
+  try {
+    await using _templates = await makeTemplates(e2eCacheDir(), testedQemu());
+    return await testFiles([E2E_TESTS], Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
+  } catch (error) {
+    failures.push(errorChain(error));
+    return { ok: false };
+  }
+}
+
+/** Tests whose VMs boot, with the second QEMU, if the host can run one: so both are tested in one run. */
+async function e2eBoot() {
+  if (process.env[TESTED_QEMU] !== undefined) return testsOfBoots();
   const { e2eCacheDir, findSecondQemu } = await import("./second-qemu.ts");
   try {
     const found = await findSecondQemu(e2eCacheDir(), AbortSignal.timeout(SECOND_QEMU_MS));
     console.log(found.ok ? `QEMU ${found.version}: ${found.program}` : `The host's QEMU: ${found.reason}`);
     if (found.ok) process.env[TESTED_QEMU] = found.program;
-    return await testsOfWarmVms();
+    return await testsOfBoots();
   } catch (error) {
     failures.push(errorChain(error));
     return { ok: false };
@@ -230,31 +258,40 @@ async function e2eWarm() {
   }
 }
 
-async function testsOfWarmVms() {
+function testsOfBoots() {
   const all = process.env["HEARTH_E2E"] === "all";
   const files = globSync(E2E_TESTS).filter(
     (file) =>
-      OF_EACH_QEMU.test(file) || (all ? OPEN_BED.test(readFileSync(file, "utf8")) : ABOUT_ANY_VM.test(file)),
+      OF_EACH_QEMU.test(file) || (all ? OPEN_BED.test(readFileSync(file, "utf8")) : ABOUT_BOOTS.test(file)),
   );
-  process.env["HEARTH_E2E_WARM"] = "1";
-  try {
-    return await testFiles(files, E2E_AT_ONCE, E2E_TIMEOUT_MS);
-  } finally {
-    delete process.env["HEARTH_E2E_WARM"];
-  }
+  return testFiles(files, Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
 }
 
 /** The tests of the nested host: this very task, in there. What it counted and why something failed comes back. */
-async function lab(): Promise<{ ok: boolean; counts?: Counts }> {
+async function lab(stdio: StdioOptions = SHOWN): Promise<{ ok: boolean; counts?: Counts }> {
   const out = join(ROOT, "build/lab");
   rmSync(out, { recursive: true, force: true });
   const inside = ["node", "tools/dev.ts", "lab", ...process.argv.slice(3)];
-  const ok = await command(process.execPath, ["lab/main.ts", "--out", out, ...inside]);
+  const ok = await command(process.execPath, ["lab/main.ts", "--out", out, ...inside], { stdio });
   const file = join(out, LAB_REPORT);
   if (!existsSync(file)) return { ok: false };
   const { counts, why } = JSON.parse(readFileSync(file, "utf8")) as { counts: Counts; why: string[] };
   failures.push(...why);
   return { ok, counts };
+}
+
+/** Shows what it prints when it has ended, and not between the lines of others. */
+async function labQuietly() {
+  const folder = mkdtempSync(join(tmpdir(), "hearth-lab-"));
+  const file = join(folder, "output");
+  const output = openSync(file, "w");
+  try {
+    return await lab(["ignore", output, output]);
+  } finally {
+    closeSync(output);
+    console.log(`\n=== lab\n${readFileSync(file, "utf8")}=== end of lab\n`);
+    rmSync(folder, { recursive: true });
+  }
 }
 
 async function testsInLab(): Promise<{ ok: boolean; counts: Counts }> {
@@ -274,12 +311,8 @@ function inAgent(file: string, args: readonly string[]): Promise<boolean> {
   return command(file, args, { cwd: join(ROOT, "agent") });
 }
 
-function command(
-  file: string,
-  args: readonly string[],
-  options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
-): Promise<boolean> {
-  return ending(spawn(file, args, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"], ...options }), file);
+function command(file: string, args: readonly string[], options: SpawnOptions = {}): Promise<boolean> {
+  return ending(spawn(file, args, { cwd: ROOT, stdio: SHOWN, ...options }), file);
 }
 
 async function outputOf(file: string, args: readonly string[]): Promise<string> {
