@@ -3,7 +3,10 @@ import { createHash, randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
+import { setInterval } from "node:timers/promises";
 import { failAfter } from "#base/clean-up.ts";
+import { errorChain } from "#base/error.ts";
+import { Hearth } from "#sdk/hearth.ts";
 import { attached, command } from "./command.ts";
 import { ensureFirecracker } from "./firecracker-bin.ts";
 
@@ -18,6 +21,7 @@ const CPUS = "1";
 const LIFETIME = "3h";
 const CACHE = process.env["HEARTH_LAB_CACHE"] ?? join(homedir(), ".cache", "hearth-lab");
 const HASH_CHARS = 12;
+const WAKE_MS = 10_000;
 /** Made here, or fetched. */
 const NOT_SOURCE = new Set([".git", ".setup", "build", "dist", "node_modules"]);
 
@@ -65,7 +69,32 @@ export class Lab {
   }
 
   /** Its exit code. */
-  run(argv: readonly string[]): Promise<number> {
+  async run(argv: readonly string[]): Promise<number> {
+    const over = new AbortController();
+    const waking = this.#wakeUntil(over.signal);
+    try {
+      return await this.#exec(argv);
+    } finally {
+      over.abort();
+      await waking;
+    }
+  }
+
+  /**
+   * Asks for something now and then. An emulated CPU that runs VMs loses its own timer at times: no timer ended in the lab
+   * for 14 minutes, and no VM in it went on, until a command came in from outside.
+   */
+  async #wakeUntil(signal: AbortSignal): Promise<void> {
+    try {
+      const client = await Hearth.connect({ env: { ...process.env, ...labEnv() } });
+      for await (const _ of setInterval(WAKE_MS, undefined, { signal }))
+        await client.vm(this.name).exec(["true"], { signal });
+    } catch (error) {
+      if (!signal.aborted) console.error(`The lab does not answer: ${errorChain(error)}`);
+    }
+  }
+
+  #exec(argv: readonly string[]): Promise<number> {
     const env = Object.entries(INSIDE).flatMap(([name, value]) => ["-e", `${name}=${value}`]);
     const terminal = process.stdin.isTTY && process.stdout.isTTY ? ["-t"] : [];
     return hearthAttached(["exec", "-i", ...terminal, "-w", "/srv/hearth", ...env, this.name, "--", ...argv]);
