@@ -23,6 +23,15 @@ export type StreamTarget = {
   readonly checkRoom: (path: string, bytes: number) => Promise<void>;
   /** Called after each piece with all bytes so far, before the next one is read: QEMU waits meanwhile. */
   readonly onPiece?: ((bytes: number) => Promise<void>) | undefined;
+  /** What is kept of it. `maxBytes` is about all that comes. */
+  readonly filter?: StreamFilter | undefined;
+};
+
+export type StreamFilter = {
+  /** Returns what is to be kept of this and of what was held back of earlier pieces. */
+  filter(piece: Buffer): Buffer;
+  /** What is still held back when the stream is over. */
+  end(): Buffer;
 };
 
 /** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
@@ -120,11 +129,12 @@ export class StreamReceiver {
       this.#quietSinceMs = undefined;
       this.#bytes += piece.length;
       if (this.#bytes > to.maxBytes) throw tooMuch(to.maxBytes);
-      await batch.add(piece);
+      await batch.add(to.filter?.filter(piece) ?? piece);
       await to.onPiece?.(this.#bytes);
       this.#quietSinceMs = performance.now();
     }
     this.#quietSinceMs = undefined;
+    if (to.filter !== undefined) await batch.add(to.filter.end());
     await batch.flush();
     if (to.durable) await file.sync();
   }

@@ -2,7 +2,7 @@
  * Saving a VM and loading it again. What a running QEMU gives is one stream with the memory in it; a second QEMU,
  * whose guest never runs, loads it and leaves the memory as a file that others map, and a small rest:
  *
- *   save:    VM ── stream, the vCPUs run for most of it ──▶ FILE.stream
+ *   save:    VM ── stream, the vCPUs run for most of it; pages of zeros are left out ──▶ FILE.stream
  *   settle:  FILE.stream ──▶ QEMU, its memory is the file ──▶ memory, state
  *   restore: memory (mapped) + state ──▶ VM
  */
@@ -15,6 +15,9 @@ import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
 import { GuestPause, pauseInTime } from "#drivers/qemu/pause-for-save.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
+import type { StreamFilter } from "#drivers/qemu/receive-stream.ts";
+import { MEMORY_ID } from "#drivers/qemu/guest-memory.ts";
+import { ZeroPages } from "#drivers/qemu/zero-pages.ts";
 import { checkRoom, saveDeadlineMs, stateMaxBytes, streamMaxBytes } from "#drivers/save-bounds.ts";
 import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 
@@ -85,14 +88,20 @@ async function saveInTime(
     if (!ran) await pause.done();
     const guestRuns = (): boolean => !pause.begun;
     const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
-    let sent = await migrateToFile(monitor, { ...to, onPiece, guestRuns }, deadlineMs, signal);
+    const withoutZeros = (): StreamFilter => new ZeroPages(MEMORY_ID, memoryBytes);
+    let sent = await migrateToFile(
+      monitor,
+      { ...to, filter: withoutZeros(), onPiece, guestRuns },
+      deadlineMs,
+      signal,
+    );
     if (!pause.quiesced) {
       // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
       await sent.written();
       await rm(to.path);
       await monitor.send("cont", undefined, deadlineMs);
       await pause.done();
-      sent = await migrateToFile(monitor, to, deadlineMs, signal);
+      sent = await migrateToFile(monitor, { ...to, filter: withoutZeros() }, deadlineMs, signal);
     }
     await pause.done();
     await hooks.halted();
