@@ -19,5 +19,11 @@ export const answers = <Schema extends z.ZodType>(schema: Schema, description: s
   ...fails,
 });
 
+/** The answers of a route that makes something. */
+export const made = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
+  201: { description, content: json(schema) },
+  ...fails,
+});
+
 /** The answers of a route that has none. */
 export const done = { 204: { description: "Done" }, ...fails };

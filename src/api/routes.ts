@@ -1,7 +1,7 @@
 /** Every route of the API. The server implements them, the OpenAPI document lists them. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
-import { answers, body, done, fails, json } from "#api/route-parts.ts";
+import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
 import { createSnapshotSchema, snapshotSchema } from "#api/snapshot-schemas.ts";
 
@@ -71,7 +71,7 @@ export const ROUTES = {
     operationId: "createVm",
     summary: "Create a VM; it is not started",
     request: body(s.createVmSchema),
-    responses: answers(s.vmSchema, "The new VM"),
+    responses: made(s.vmSchema, "The new VM"),
   }),
   showVm: createRoute({
     method: "get",
@@ -117,7 +117,7 @@ export const ROUTES = {
     operationId: "forkVm",
     summary: "Make running copies of a VM that runs",
     request: { params: vmParam, ...body(s.forkSchema) },
-    responses: answers(z.array(s.vmSchema), "The copies"),
+    responses: made(z.array(s.vmSchema), "The copies"),
   }),
   vmStats: createRoute({
     method: "get",
@@ -235,7 +235,7 @@ export const ROUTES = {
     operationId: "createVolume",
     summary: "Make a volume: empty, or with the content of a folder that hearthd can read",
     request: body(s.createVolumeSchema),
-    responses: answers(s.volumeSchema, "The new volume"),
+    responses: made(s.volumeSchema, "The new volume"),
   }),
   showVolume: createRoute({
     method: "get",
@@ -266,7 +266,7 @@ export const ROUTES = {
     operationId: "createSnapshot",
     summary: "Save a VM: its disk, and its memory if it runs",
     request: body(createSnapshotSchema),
-    responses: answers(snapshotSchema, "The new snapshot"),
+    responses: made(snapshotSchema, "The new snapshot"),
   }),
   showSnapshot: createRoute({
     method: "get",
@@ -312,7 +312,7 @@ export const ROUTES = {
       query: z.object({ name: z.string().optional().openapi({ description: "What to call it, instead" }) }),
       body: { content: { "application/zstd": { schema: archive } }, required: true },
     },
-    responses: answers(snapshotSchema, "The new snapshot"),
+    responses: made(snapshotSchema, "The new snapshot"),
   }),
   listWarm: createRoute({
     method: "get",

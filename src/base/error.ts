@@ -40,6 +40,7 @@ export const ERROR_CODES = {
   "snapshot.in_use": { status: 409, exit: 1 },
   "snapshot.failed": { status: 500, exit: 1 },
   "snapshot.corrupt": { status: 500, exit: 1 },
+  "archive.corrupt": { status: 422, exit: 1 },
   "snapshot.mismatch": { status: 422, exit: 1 },
   "feature.missing": { status: 422, exit: 1 },
   "download.failed": { status: 502, exit: 1 },
@@ -62,7 +63,9 @@ export const ERROR_CODES = {
   "daemon.start_failed": { status: 500, exit: 1 },
   "daemon.version": { status: 409, exit: 1 },
   "api.not_found": { status: 404, exit: 1 },
+  "api.wrong_method": { status: 405, exit: 1 },
   "operation.cancelled": { status: 503, exit: 130 },
+  "operation.taken_over": { status: 409, exit: 1 },
   "operation.timed_out": { status: 504, exit: 124 },
   "internal.bug": { status: 500, exit: 1 },
 } as const satisfies Record<string, { status: number; exit: number }>;

@@ -16,7 +16,7 @@ const CHUNK_BYTES = MIB;
 /** Headers, and maps of holes: of a member, and of the end. */
 const AROUND_MAX_BYTES = 40 * MIB;
 
-/** Every method throws HearthError `snapshot.corrupt`, or the signal's reason; after that none may be called. */
+/** Every method throws HearthError `archive.corrupt`, or the signal's reason; after that none may be called. */
 export class ArchiveReader implements Disposable {
   readonly #signal: AbortSignal;
   readonly #members: Extract = extract();
@@ -80,7 +80,7 @@ export class ArchiveReader implements Disposable {
       this.#signal.throwIfAborted();
       // What the file system says is no fault of the archive.
       if (thrown instanceof HearthError || isSystemError(thrown)) throw thrown;
-      throw new HearthError("snapshot.corrupt", `The archive is damaged at ${where}`, {
+      throw new HearthError("archive.corrupt", `The archive is damaged at ${where}`, {
         hint: "Nothing of it was kept. Export the snapshot again, and copy the file as it is.",
         cause: toError(thrown),
       });

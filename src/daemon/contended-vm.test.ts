@@ -42,7 +42,7 @@ test("a kill of a VM that is being started ends the start, and has succeeded", a
   const { host, vms } = daemon;
   await vms.create({ name: "web", image: "debian" }, false, vms.background());
   host.driver.faults.bootHangs = true;
-  const start = assert.rejects(vms.start("web", vms.background()), { code: "operation.cancelled" });
+  const start = assert.rejects(vms.start("web", vms.background()), { code: "operation.taken_over" });
   await new Promise(setImmediate);
   const killed = await vms.kill("web", "kill", vms.background());
   assert.equal(killed.state.phase, "created");

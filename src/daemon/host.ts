@@ -52,6 +52,7 @@ export type Images = Pick<
   | "find"
   | "get"
   | "remove"
+  | "assertThere"
   | "bootSet"
   | "kernelElf"
   | "listKernels"

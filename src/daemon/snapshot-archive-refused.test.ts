@@ -35,20 +35,15 @@ describe("an archive that is damaged", () => {
     const [here, there] = [makeHost(t), makeHost(t)];
     const archive = await exported(here, await makeSnapshot(here, SMALL));
     for (let bytes = 0; bytes < archive.length; bytes += Math.ceil(archive.length / 40))
-      await refused(there, imported(there, archive.subarray(0, bytes)), "snapshot.corrupt", /damaged at/);
+      await refused(there, imported(there, archive.subarray(0, bytes)), "archive.corrupt", /damaged at/);
     // All of the content is there without the last bytes: a checksum, and a frame with nothing in it.
     const last = archive.length - archive.lastIndexOf(Buffer.from("28b52ffd", "hex"));
     for (let bytes = 1; bytes < last + 8; bytes += bytes === last - 1 ? 2 : 1)
-      await refused(there, imported(there, archive.subarray(0, -bytes)), "snapshot.corrupt", /damaged at/);
+      await refused(there, imported(there, archive.subarray(0, -bytes)), "archive.corrupt", /damaged at/);
     const members = await membersOf(archive);
     for (const [index, name] of ["manifest.json", "memory", "state", "layer-0.raw"].entries()) {
       const cut = await archiveOf(members.slice(0, index));
-      await refused(
-        there,
-        imported(there, cut),
-        "snapshot.corrupt",
-        new RegExp(`at ${name}.*ends before it`),
-      );
+      await refused(there, imported(there, cut), "archive.corrupt", new RegExp(`at ${name}.*ends before it`));
     }
   });
 
@@ -57,7 +52,7 @@ describe("an archive that is damaged", () => {
     const archive = await exported(here, await makeSnapshot(here, SMALL));
     for (const bytes of [1, 4096]) {
       const longer = Buffer.concat([archive, Buffer.alloc(bytes)]);
-      await refused(there, imported(there, longer), "snapshot.corrupt", /damaged at/);
+      await refused(there, imported(there, longer), "archive.corrupt", /damaged at/);
     }
   });
 
@@ -70,7 +65,7 @@ describe("an archive that is damaged", () => {
       wrong[index] = (wrong[index] ?? 0) ^ 0x10;
       // Zeros can be copied from here or from there: some bytes make no difference.
       if (unpack(wrong)?.equals(unpacked)) continue;
-      await refused(there, imported(there, wrong), "snapshot.corrupt", /damaged at/);
+      await refused(there, imported(there, wrong), "archive.corrupt", /damaged at/);
     }
   });
 
@@ -79,7 +74,7 @@ describe("an archive that is damaged", () => {
     const content = Buffer.from(SMALL.state).fill("X", 0, 1);
     const spoiled = members.with(2, plain("state", content));
     const host = makeHost(t);
-    await refused(host, imported(host, await archiveOf(spoiled)), "snapshot.corrupt", /at state.*sha256/);
+    await refused(host, imported(host, await archiveOf(spoiled)), "archive.corrupt", /at state.*sha256/);
   });
 
   test("is refused without waiting for the rest of it", async (t) => {
@@ -90,7 +85,7 @@ describe("an archive that is damaged", () => {
       await new Promise<never>(() => {});
     }
     const work = importSnapshot(host, stuck(), OTHER, { onProgress() {}, signal: t.signal });
-    await refused(host, work, "snapshot.corrupt", /manifest.json.*not the manifest/);
+    await refused(host, work, "archive.corrupt", /manifest.json.*not the manifest/);
   });
 
   test("is refused when its sender goes away", async (t) => {
@@ -101,14 +96,14 @@ describe("an archive that is damaged", () => {
       throw Object.assign(new Error("read ECONNRESET"), { syscall: "read", code: "ECONNRESET" });
     }
     const work = importSnapshot(there, broken(), OTHER, { onProgress() {}, signal: t.signal });
-    await refused(there, work, "snapshot.corrupt", /broke off/);
+    await refused(there, work, "archive.corrupt", /broke off/);
   });
 });
 
 describe("an archive that somebody made up", () => {
   async function refusedMembers(t: TestContext, members: readonly Member[], words: RegExp): Promise<void> {
     const host = makeHost(t);
-    await refused(host, imported(host, await archiveOf(members)), "snapshot.corrupt", words);
+    await refused(host, imported(host, await archiveOf(members)), "archive.corrupt", words);
   }
 
   test("has no member that the manifest does not name", async (t) => {
@@ -143,7 +138,7 @@ describe("an archive that somebody made up", () => {
         const part = parts[0];
         if (part) part.name = name;
       });
-      await refused(host, imported(host, archive), "snapshot.corrupt", /manifest.json.*parts/);
+      await refused(host, imported(host, archive), "archive.corrupt", /manifest.json.*parts/);
     }
   });
 
@@ -161,7 +156,7 @@ describe("an archive that somebody made up", () => {
       const archive = await withManifest(t, ({ parts }) => {
         for (const part of parts) part.sizeBytes = sizeBytes;
       });
-      await refused(host, imported(host, archive), "snapshot.corrupt", /manifest.json.*parts/);
+      await refused(host, imported(host, archive), "archive.corrupt", /manifest.json.*parts/);
     }
   });
 
@@ -215,7 +210,7 @@ describe("an archive that somebody made up", () => {
     for (const change of changes) {
       const host = makeHost(t);
       const archive = await withManifest(t, change);
-      await refused(host, imported(host, archive), "snapshot.corrupt", /at manifest.json/);
+      await refused(host, imported(host, archive), "archive.corrupt", /at manifest.json/);
     }
   });
 

@@ -128,7 +128,7 @@ async function fill(
 /**
  * A new snapshot from an archive, which may come from anybody. Nothing is left of it when this fails.
  * @param name in place of the one that it had
- * @throws HearthError `snapshot.corrupt` with the part that is not as the manifest says, `name.taken`,
+ * @throws HearthError `archive.corrupt` with the part that is not as the manifest says, `name.taken`,
  * `image.not_found`, `snapshot.mismatch` for an archive of a newer Hearth, `input.invalid` where there is no name
  */
 export async function importSnapshot(

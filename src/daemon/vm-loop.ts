@@ -188,7 +188,7 @@ export class VmLoop {
   ): Promise<Result> {
     // Nothing is awaited between the last look and the lock, so that nobody comes in between.
     while (takeOver !== undefined && this.#busy !== undefined) {
-      this.#busy.abort.abort(new HearthError("operation.cancelled", takeOver));
+      this.#busy.abort.abort(new HearthError("operation.taken_over", takeOver));
       await this.#busy.done;
     }
     if (this.#removed) throw new HearthError("vm.not_found", `${name} was removed.`);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
-import type { HearthError } from "#base/error.ts";
+import { HearthError } from "#base/error.ts";
 import { Vms } from "#daemon/vms.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -134,7 +134,7 @@ test("a forced removal ends a start that is under way", async (t) => {
   const { machine, host, vms, create } = setUp(t);
   await create("web");
   host.driver.faults.bootHangs = true;
-  const start = assert.rejects(vms.start("web", vms.background()), { code: "operation.cancelled" });
+  const start = assert.rejects(vms.start("web", vms.background()), { code: "operation.taken_over" });
   await vms.remove("web", true, vms.background());
   await start;
   assert.deepEqual(machine.leftovers(), []);
@@ -161,4 +161,16 @@ test("a disk grows and never shrinks; what was not named stays as it was (BG-015
     code: "input.invalid",
     message: /cannot become smaller/,
   });
+});
+
+test("a VM whose image was removed while it was made is refused, and nothing of it is there", async (t) => {
+  const { host, create } = setUp(t);
+  const gone = new HearthError("image.not_found", "The image was removed meanwhile.");
+  host.images.assertThere = () => {
+    throw gone;
+  };
+  await assert.rejects(create("web"), gone);
+  assert.deepEqual(host.store.listVms(), []);
+  host.images.assertThere = () => {};
+  await create("web"); // The name is free.
 });

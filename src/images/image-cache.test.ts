@@ -184,7 +184,7 @@ test("a kernel is unpacked when an ELF file is first asked for, once for all, an
   assert.equal(basename(path), `${sha256(fakeElf("the kernel"))}.elf`);
   assert.equal(await bed.open().kernelElf(digest, { kernel: "6.1.0-fake" }, t.signal), path);
   assert.deepEqual(scraps(bed.dir), []);
-  await caches[0].remove("debian", t.signal);
+  await caches[0].remove("debian", unused, t.signal);
   assert.deepEqual(readdirSync(elfs), []);
   const again = await caches[0].ensure("debian", quiet, t.signal);
   assert.equal(await caches[0].kernelElf(again.digest, {}, t.signal), path);
@@ -223,6 +223,9 @@ test("a manifest that changed, or is missing, is refused by the digest", async (
   await assert.rejects(bed.open().bootSet(digest, {}, t.signal), { code: "image.corrupt" });
 });
 
+/** Of an image that no VM uses. */
+const unused = (): void => {};
+
 test("a damaged image can be removed and built again", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
@@ -230,7 +233,7 @@ test("a damaged image can be removed and built again", async (t) => {
   const boot = await cache.bootSet(digest, {}, t.signal);
   await truncate(join(bed.dir, "images", digest.slice(7), "manifest.json"), 3);
   await truncate(boot.kernel, 3);
-  await cache.remove("debian", t.signal);
+  await cache.remove("debian", unused, t.signal);
   assert.equal(await cache.find("debian"), undefined);
   assert.deepEqual(await cache.listKernels(), []);
   const again = await cache.ensure("debian", quiet, t.signal);
@@ -243,11 +246,36 @@ test("removing an image keeps the kernel that another image uses", async (t) => 
   await cache.ensure("debian", quiet, t.signal);
   const other = await cache.ensure("debian-systemd", quiet, t.signal);
   assert.equal((await cache.listKernels()).length, 1);
-  await cache.remove("debian", t.signal);
+  await cache.remove("debian", unused, t.signal);
   await cache.bootSet(other.digest, {}, t.signal);
-  await cache.remove(other.digest, t.signal);
+  await cache.remove(other.digest, unused, t.signal);
   assert.deepEqual(await cache.listKernels(), []);
   assert.deepEqual(scraps(bed.dir), []);
+});
+
+test("from the moment in which nothing used an image until it is gone, no VM is made of it", async (t) => {
+  const cache = makeBed(t).open();
+  const { digest } = await cache.ensure("debian", quiet, t.signal);
+  cache.assertThere(digest);
+  const used = new Error("a VM was made of it");
+  const askedLate = (): never => {
+    throw used;
+  };
+  await assert.rejects(cache.remove(digest, askedLate, t.signal), used);
+  cache.assertThere(digest);
+  let asked = false;
+  const removing = cache.remove(
+    digest,
+    () => {
+      asked = true;
+      // In the same turn, so that nothing comes in between.
+      queueMicrotask(() => assert.throws(() => cache.assertThere(digest), { code: "image.not_found" }));
+    },
+    t.signal,
+  );
+  await removing;
+  assert.ok(asked);
+  assert.throws(() => cache.assertThere(digest), { code: "image.not_found" });
 });
 
 test("a rebuild becomes the image's meaning, and the older build stays for its VMs", async (t) => {
@@ -272,7 +300,9 @@ test("what is not there is named, with what was probably meant", async (t) => {
     hint: "Did you mean debian:bookworm?",
   });
   await assert.rejects(cache.ensure("windows", quiet, t.signal), { code: "image.not_found" });
-  await assert.rejects(cache.remove(`sha256:${"0".repeat(64)}`, t.signal), { code: "image.not_found" });
+  await assert.rejects(cache.remove(`sha256:${"0".repeat(64)}`, unused, t.signal), {
+    code: "image.not_found",
+  });
 });
 
 test(

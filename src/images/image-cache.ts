@@ -6,6 +6,7 @@
  *                 lock between processes ─ there now? ─ yes ───┤
  *                      └ no ─ build in tmp ─ sync ─ rename ────┴─ image
  */
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -63,6 +64,8 @@ export class ImageCache {
   readonly #options: ImageCacheOptions;
   readonly #architecture = hostArchitecture();
   readonly #store: ImageStore;
+  /** By digest. */
+  readonly #removing = new Set<string>();
   readonly #files = new VerifiedFiles(corruptImage);
   readonly #bootSets: BootSets;
   readonly #builds = new SharedWork<Image>();
@@ -119,11 +122,31 @@ export class ImageCache {
     return (await this.find(refOrDigest)) ?? this.#refuse(refOrDigest);
   }
 
-  /** The caller knows that no VM uses it. Works on a damaged image too. */
-  async remove(refOrDigest: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Works on a damaged image too.
+   * @param assertUnused throws when something uses it. From this call on `assertThere` throws: nothing is awaited in between
+   */
+  async remove(refOrDigest: string, assertUnused: () => void, signal: AbortSignal): Promise<void> {
     const digest = (await this.#findDigest(refOrDigest)) ?? (await this.#refuse(refOrDigest));
-    this.#bootSets.forget(digest);
-    await this.#store.remove(digest, signal);
+    assertUnused();
+    this.#removing.add(digest);
+    try {
+      this.#bootSets.forget(digest);
+      await this.#store.remove(digest, signal);
+    } finally {
+      this.#removing.delete(digest);
+    }
+  }
+
+  /**
+   * For who is about to use it, and has asked for it some time ago.
+   * @throws HearthError `image.not_found` when it was removed since then, or is about to be
+   */
+  assertThere(digest: ImageDigest): void {
+    if (!this.#removing.has(digest) && existsSync(this.#store.paths.image(digest))) return;
+    throw new HearthError("image.not_found", `The image ${digest} was removed meanwhile.`, {
+      hint: "Nothing was made. Try again; an image that is not there is built.",
+    });
   }
 
   /**

@@ -164,6 +164,7 @@ export class FakeHost implements Host {
     find: async () => undefined,
     get: noSuchImage,
     remove: noSuchImage,
+    assertThere: () => {},
   } as unknown as Images;
 
   readonly firecrackers: Host["firecrackers"] = {

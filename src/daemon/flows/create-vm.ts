@@ -27,7 +27,9 @@ export const CREATE_VM: Flow<CreateContext> = {
       name: "take the name",
       run: async ({ host, vm }) => {
         if (vm === undefined) return;
-        assertVolumes(host, vm.spec.volumes); // From the next line on, none of them can be removed.
+        // From the last line on, none of them can be removed.
+        if (vm.spec.origin === undefined) host.images.assertThere(vm.imageDigest);
+        assertVolumes(host, vm.spec.volumes);
         host.store.insertVm(vm);
       },
       undo: async ({ host, id }) => host.store.deleteVm(id),

@@ -57,7 +57,7 @@ function errorOf({ body }: Answer): ErrorBody {
 test("a VM goes through its life over the API", async (t) => {
   const { machine, ask } = setUp(t);
   const created = await ask("POST", "/v1/vms", { image: "debian", name: "web" });
-  assert.equal(created.status, 200);
+  assert.equal(created.status, 201);
   assert.equal((created.body as Vm).phase, "created");
   assert.equal(((await ask("POST", "/v1/vms/web/start")).body as Vm).phase, "running");
   assert.equal(((await ask("POST", "/v1/vms/web/pause")).body as Vm).phase, "paused");
@@ -136,6 +136,20 @@ for (const path of ["/v1/nothing", "/", "/v1/vms/a/b/c", "/v1/vms/..%2f..%2fetc/
     assert.ok(["api.not_found", "vm.not_found"].includes(errorOf(answer).code));
   });
 }
+
+test("a path that the API has is answered with the methods that it takes, and not as one that is not there", async (t) => {
+  const { ask } = setUp(t);
+  for (const [method, path, methods] of [
+    ["PUT", "/v1/vms", "GET, POST"],
+    ["GET", "/v1/vms/web/start", "POST"],
+    ["POST", "/v1/vms/web", "DELETE, GET, PATCH"],
+  ] as const) {
+    const answer = await ask(method, path);
+    assert.equal(answer.status, 405);
+    assert.equal(errorOf(answer).code, "api.wrong_method");
+    assert.ok(errorOf(answer).message.endsWith(`, but ${methods}.`), errorOf(answer).message);
+  }
+});
 
 test("an action at the wrong time is refused with what to do first", async (t) => {
   const { ask } = setUp(t);

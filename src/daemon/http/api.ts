@@ -42,8 +42,18 @@ export function makeApi(daemon: Daemon): Api {
   api.use(limitBody());
   api.onError((error, context) => answerError(daemon, error, context));
   api.notFound((context) => {
-    const what = `${context.req.method} ${context.req.path}`;
-    return answerError(daemon, new HearthError("api.not_found", `The API has no ${what}.`), context);
+    const { method, path } = context.req;
+    const methods = methodsOf(api, path);
+    if (methods.length === 0)
+      return answerError(
+        daemon,
+        new HearthError("api.not_found", `The API has no ${method} ${path}.`),
+        context,
+      );
+    const text = `The API has no ${method} ${path}, but ${methods.join(", ")}.`;
+    const answer = answerError(daemon, new HearthError("api.wrong_method", text), context);
+    answer.headers.set("allow", methods.join(", "));
+    return answer;
   });
   addVmRoutes(api, daemon);
   addFileRoutes(api, daemon);
@@ -66,6 +76,20 @@ export function makeApi(daemon: Daemon): Api {
     },
   });
   return api;
+}
+
+/** The methods that this path has a route for. */
+function methodsOf(api: Api, path: string): string[] {
+  const segments = path.split("/");
+  const isRoute = (pattern: string): boolean => {
+    const parts = pattern.split("/");
+    return (
+      parts.length === segments.length &&
+      parts.every((part, index) => part.startsWith(":") || part === segments[index])
+    );
+  };
+  const methods = api.routes.filter(({ path: pattern }) => isRoute(pattern)).map(({ method }) => method);
+  return [...new Set(methods)].filter((method) => method !== "ALL").toSorted();
 }
 
 /** What went wrong with a request, for whoever looks in hearthd's log. */

@@ -53,14 +53,17 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.removeImage, async (c) => {
     const { ref } = c.req.valid("param");
     const image = await host.images.get(ref);
-    const users = imageUsers(host, image);
-    if (users.length > 0) {
+    const assertUnused = (): void => {
+      const users = imageUsers(host, image);
+      if (users.length === 0) return;
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
         hint: "They cannot run without it. `hearth ls` and `hearth snapshot ls` show them.",
       });
-    }
+    };
+    assertUnused(); // Its templates stay as well.
     await warm.prune(image.digest);
-    await host.images.remove(ref, callOf(c, daemon).signal);
+    // By its digest: what the reference means may have been built anew meanwhile.
+    await host.images.remove(image.digest, assertUnused, callOf(c, daemon).signal);
     return c.body(null, 204);
   });
   api.openapi(ROUTES.listKernels, async (c) => {

@@ -157,7 +157,7 @@ describe("an import leaves nothing", () => {
     const archive = await exported(source, await makeSnapshot(source, SMALL));
     archive.writeUInt8(archive.readUInt8(archive.length - 30) ^ 1, archive.length - 30);
     const work = hearth.snapshots.import(Readable.from(inPieces(archive)));
-    await refused(host, work, "snapshot.corrupt", /damaged/);
+    await refused(host, work, "archive.corrupt", /damaged/);
   });
 
   test("of one that breaks off, wherever it came from", async (t) => {
@@ -165,7 +165,7 @@ describe("an import leaves nothing", () => {
     const source = makeHost(t);
     const archive = await exported(source, await makeSnapshot(source, SMALL));
     const half = archive.subarray(0, archive.length / 2);
-    await refused(host, hearth.snapshots.import(Readable.from([half])), "snapshot.corrupt", /damaged/);
+    await refused(host, hearth.snapshots.import(Readable.from([half])), "archive.corrupt", /damaged/);
     async function* breaking(): AsyncGenerator<Uint8Array> {
       yield half;
       throw new Error("the disk is gone");

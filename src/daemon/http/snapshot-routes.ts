@@ -23,7 +23,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
     const how = { kind: "named", name: snapshotName, diskOnly } as const;
     const made = await snapshots.create(source.id, how, callOf(c, daemon));
-    return c.json(await snapshotView(host, snapshots, made), 200);
+    return c.json(await snapshotView(host, snapshots, made), 201);
   });
   api.openapi(ROUTES.showSnapshot, async (c) =>
     c.json(
@@ -50,7 +50,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     const given = name === undefined ? undefined : parseSnapshotName(name);
     const archive = c.req.raw.body ?? emptyStream();
     const made = await importSnapshot(host, archive, given, callOf(c, daemon));
-    return c.json(await snapshotView(host, snapshots, made), 200);
+    return c.json(await snapshotView(host, snapshots, made), 201);
   });
 }
 

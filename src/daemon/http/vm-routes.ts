@@ -20,7 +20,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     return c.json(await vmViews(host, vms, shown, c.get("signal")), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
-    return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 200);
+    return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 201);
   });
   api.openapi(ROUTES.showVm, async (c) => {
     return c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200);
@@ -66,7 +66,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     const { count = 1, name, autoRemove } = c.req.valid("json");
     const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
     const forks = await forkVm(daemon, c.req.valid("param").vm, how, callOf(c, daemon));
-    return c.json(await vmViews(host, vms, forks, c.get("signal")), 200);
+    return c.json(await vmViews(host, vms, forks, c.get("signal")), 201);
   });
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);

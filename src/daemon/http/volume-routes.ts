@@ -21,7 +21,7 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
     const { onProgress, signal } = callOf(c, daemon);
     if (from !== undefined) onProgress({ stage: "volume", text: `copying ${from}` });
     const volume = { name: parseVolumeName(name), sizeBytes, from };
-    return c.json(view(await host.volumes.create(volume, signal)), 200);
+    return c.json(view(await host.volumes.create(volume, signal)), 201);
   });
   api.openapi(ROUTES.attachVolume, async (c) => {
     const { name, path, readOnly = false } = c.req.valid("json");
