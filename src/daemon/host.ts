@@ -41,6 +41,8 @@ export type Host = {
   readonly processes: Processes;
   readonly log: Log;
   now(): number;
+  /** Of a clock that nobody sets. */
+  uptimeMs(): number;
   random(bytes: number): Uint8Array;
 };
 

@@ -15,7 +15,9 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   const { host, vms, snapshots } = daemon;
   let now = Date.now();
   let cpuTicks = 0;
+  let uptimeMs = 0;
   host.now = () => now;
+  host.uptimeMs = () => uptimeMs;
   host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0 });
   await vms.create(
     { name: "web", image: "debian", idleTimeoutMs: idleTimeoutMs ?? undefined },
@@ -28,11 +30,13 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   const pass = async (seconds: number, cpuShare = 0): Promise<void> => {
     for (let second = 0; second < seconds; second++) {
       now += 1_000;
+      uptimeMs += 1_000;
       cpuTicks += cpuShare * 100;
       t.mock.timers.tick(1_000);
       await new Promise((resolve) => setImmediate(resolve));
     }
   };
+  const setClock = (byMs: number): void => void (now += byMs);
   const falls = async (): Promise<void> => {
     while (!host.machine.events.some(({ name }) => name === "vm.idle"))
       await new Promise((resolve) => setImmediate(resolve));
@@ -42,7 +46,7 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
     assert.ok(!host.driver.calls.includes("pause"), "nobody has begun to save it");
     assert.equal(host.store.getVm("web").state.phase, "running");
   };
-  return { daemon, host, vms, idle, pass, falls, staysAwake };
+  return { daemon, host, vms, idle, pass, setClock, falls, staysAwake };
 }
 
 test("a VM that does nothing sleeps when its time is over, and not sooner; whoever needs it wakes it", async (t) => {
@@ -136,6 +140,36 @@ test("a look that fails ends no hearthd, and the next one is taken", async (t) =
   host.store.listVms = listVms;
   assert.ok(host.machine.events.some(({ name }) => name === "daemon.bug"));
   await pass(80);
+  await falls();
+  await idle.end();
+});
+
+test("a copy under way keeps a VM awake, and its time begins when the copy is over", async (t) => {
+  const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
+  const { id } = host.store.getVm("web");
+  const [one, other] = [vms.use(id), vms.use(id)];
+  await pass(70);
+  one[Symbol.dispose]();
+  one[Symbol.dispose](); // Once is enough.
+  await pass(70);
+  staysAwake();
+  other[Symbol.dispose]();
+  await pass(50);
+  staysAwake();
+  await pass(20);
+  await falls();
+  await idle.end();
+});
+
+test("nobody falls asleep because the host's clock was set", async (t) => {
+  const { idle, pass, setClock, falls, staysAwake } = await setUp(t);
+  await pass(30);
+  for (const byMs of [86_400_000, -2 * 86_400_000]) {
+    setClock(byMs);
+    await pass(50);
+    staysAwake();
+  }
+  await pass(20);
   await falls();
   await idle.end();
 });

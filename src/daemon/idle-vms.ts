@@ -12,6 +12,8 @@ type Seen = { readonly atMs: number; readonly cpuTicks: number; readonly quietSi
 
 /** An emulated guest that waits takes 1 to 5 % of a CPU for its timers. */
 const IDLE_CPU_SHARE = 0.1;
+/** A clock that is only kept right moves by less between two looks. */
+const CLOCK_SET_MS = 10_000;
 /** Between two looks at a VM: a tenth of its time, within these. */
 const LOOK_MS = { min: 1_000, max: 30_000 };
 
@@ -23,6 +25,7 @@ export class IdleVms {
   readonly #seen = new Map<VmId, Seen>();
   readonly #timer: NodeJS.Timeout;
   readonly #ended = new AbortController();
+  #clockOffsetMs: number | undefined;
   #looking: Promise<void> | undefined;
 
   constructor(host: Host, vms: Vms, snapshots: Snapshots) {
@@ -55,11 +58,23 @@ export class IdleVms {
     const vms = this.#host.store.listVms();
     const ids = new Set(vms.map(({ id }) => id));
     for (const id of this.#seen.keys()) if (!ids.has(id)) this.#seen.delete(id);
-    for (const vm of vms) {
-      const { idleTimeoutMs } = vm.spec;
+    if (this.#clockWasSet()) this.#seen.clear();
+    for (const { id } of vms) {
+      // Read anew: a suspension before this one takes a while.
+      const vm = this.#host.store.findVm(id);
+      const idleTimeoutMs = vm?.spec.idleTimeoutMs;
+      if (vm === undefined) continue;
       if (idleTimeoutMs === undefined || vm.state.phase !== "running") this.#seen.delete(vm.id);
       else if (this.#isDue(vm.id, idleTimeoutMs)) await this.#lookAt(vm, idleTimeoutMs);
     }
+  }
+
+  /** Whether the host's clock was set since the last look. What was seen before then says nothing about quiet times. */
+  #clockWasSet(): boolean {
+    const offsetMs = this.#host.now() - this.#host.uptimeMs();
+    const before = this.#clockOffsetMs ?? offsetMs;
+    this.#clockOffsetMs = offsetMs;
+    return Math.abs(offsetMs - before) > CLOCK_SET_MS;
   }
 
   #isDue(id: VmId, idleTimeoutMs: number): boolean {
@@ -77,14 +92,17 @@ export class IdleVms {
     const before = this.#seen.get(vm.id);
     // Seen for the first time, also by a hearthd that has just begun, it is as if it had worked until now.
     const worked = before === undefined || usedMuch(before, { atMs, cpuTicks }) || (await this.#isUsed(vm));
-    const quietSinceMs = worked ? atMs : Math.max(before.quietSinceMs, vm.lastUsedAtMs);
+    // A use in the future was before the clock was set back.
+    const usedAtMs = vm.lastUsedAtMs > atMs ? 0 : vm.lastUsedAtMs;
+    const quietSinceMs = worked ? atMs : Math.max(before.quietSinceMs, usedAtMs);
     this.#seen.set(vm.id, { atMs, cpuTicks, quietSinceMs });
     if (atMs - quietSinceMs < idleTimeoutMs) return;
     await this.#suspend(vm);
   }
 
-  /** Whether a command runs in it, somebody's or one that was left to itself. */
+  /** Whether files are copied, or a command runs in it, somebody's or one that was left to itself. */
   async #isUsed({ id }: VmRecord): Promise<boolean> {
+    if (this.#vms.isUsed(id)) return true;
     const agent = this.#vms.connected(id);
     if (agent === undefined) return true; // It cannot be asked, nor saved.
     try {

@@ -215,6 +215,7 @@ function makeHost(
     },
     log,
     now: Date.now,
+    uptimeMs: () => performance.now(),
     random: randomBytes,
   };
 }

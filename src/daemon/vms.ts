@@ -22,6 +22,7 @@ import { logWarnings } from "#daemon/guest-warnings.ts";
 import { chooseDriver, driverOf } from "#daemon/choose-driver.ts";
 import type { HeldVm } from "#daemon/hold-vm.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/lacking-features.ts";
+import { VmUses } from "#daemon/vm-uses.ts";
 import { LAST_WORDS_MS, VmActions } from "#daemon/vm-actions.ts";
 import { actionOf, setVm } from "#daemon/set-vm.ts";
 import type { NewVm } from "#daemon/store.ts";
@@ -60,6 +61,7 @@ export class Vms {
   readonly #host: Host;
   readonly #actions: VmActions;
   readonly #waking = new SharedWork<void>();
+  readonly #uses = new VmUses();
 
   constructor(host: Host) {
     this.#host = host;
@@ -314,6 +316,15 @@ export class Vms {
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
     this.#actions.touch(vm.id);
     return { vm, guest: await this.#actions.running.guest(vm.id, attachment, signal) };
+  }
+
+  /** Counts as use of the VM until it is disposed of: what neither runs a command in it nor needs its CPUs. */
+  use(id: VmId): Disposable {
+    return this.#uses.begin(id, () => this.#actions.touch(id));
+  }
+
+  isUsed(id: VmId): boolean {
+    return this.#uses.has(id);
   }
 
   /** What has the agent's connection, where there is one now; asking for it is no use of the VM. */

@@ -149,6 +149,7 @@ export class FakeHost implements Host {
 
   /** Later at each look: what was done first is known. */
   now = (): number => (this.#lastMs = Math.max(Date.now(), this.#lastMs + 1));
+  uptimeMs = (): number => performance.now();
   random = (bytes: number): Uint8Array => randomBytes(bytes);
 
   readonly images = {

@@ -11,14 +11,15 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   api.openapi(ROUTES.readFiles, async (c) => {
     const { signal } = callOf(c, daemon);
-    const { guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
-    const chunks = guest.readTar(c.req.valid("query").path, signal);
+    const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
+    const chunks = used(vms.use(vm.id), guest.readTar(c.req.valid("query").path, signal));
     const body = await startedStream(chunks, c, daemon);
     return c.body(body, 200, { "content-type": "application/x-tar" }) as never;
   });
   api.openapi(ROUTES.writeFiles, async (c) => {
     const { signal } = callOf(c, daemon);
-    const { guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
+    const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
+    using _use = vms.use(vm.id);
     const { path, parents } = c.req.valid("query");
     const source = c.req.raw.body ?? emptyStream();
     const written = await guest.writeTar({ path, createParents: parents === "true" }, source, signal);
@@ -37,4 +38,10 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
     });
     return c.body(answerBody(text, c, daemon), 200, { "content-type": "text/plain; charset=utf-8" }) as never;
   });
+}
+
+/** The same chunks; `use` is over when nobody reads them any more. */
+async function* used(use: Disposable, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  using _use = use;
+  yield* chunks;
 }

@@ -1,0 +1,26 @@
+import type { VmId } from "#model/ids.ts";
+
+/** Who uses which VM right now, for longer than a call: a VM that is used does not fall asleep. */
+export class VmUses {
+  readonly #counts = new Map<VmId, number>();
+
+  has(id: VmId): boolean {
+    return this.#counts.has(id);
+  }
+
+  /** Until it is disposed of; `over` is called then, once. */
+  begin(id: VmId, over: () => void): Disposable {
+    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    let isOver = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (isOver) return;
+        isOver = true;
+        const left = (this.#counts.get(id) ?? 1) - 1;
+        if (left === 0) this.#counts.delete(id);
+        else this.#counts.set(id, left);
+        over();
+      },
+    };
+  }
+}
