@@ -117,19 +117,21 @@ export class Attachment {
   async guest(signal: AbortSignal): Promise<Guest> {
     if (this.#connected) return this.#connected;
     this.connectGuest();
-    const wait = AbortSignal.any([
-      signal,
-      this.#detached.signal,
-      AbortSignal.timeout(this.#patience.connectMs),
-    ]);
+    const { connectMs } = this.#patience;
     const given = Promise.withResolvers<never>();
-    const refuse = (): void => given.reject(agentUnreachable(wait.reason));
-    wait.addEventListener("abort", refuse, { once: true });
-    if (wait.aborted) refuse();
+    given.promise.catch(() => {}); // It may come too late for the race.
+    // Listeners of our own: what AbortSignal.any leaves on a signal that lives as long as the VM adds up.
+    const ends = [signal, this.#detached.signal];
+    const refuse = (): void => given.reject(agentUnreachable(ends.find(({ aborted }) => aborted)?.reason));
+    const late = (): void => given.reject(agentUnreachable(new Error(`no answer in ${connectMs} ms`)));
+    const timer = setTimeout(late, connectMs);
+    for (const end of ends) end.addEventListener("abort", refuse, { once: true });
+    if (ends.some(({ aborted }) => aborted)) refuse();
     try {
       return await Promise.race([this.#guest ?? given.promise, given.promise]);
     } finally {
-      wait.removeEventListener("abort", refuse);
+      clearTimeout(timer);
+      for (const end of ends) end.removeEventListener("abort", refuse);
     }
   }
 

@@ -131,8 +131,7 @@ export class Store {
   getVm(nameOrId: string, asked = nameOrId): VmRecord {
     const found = this.findVm(nameOrId);
     if (found !== undefined) return found;
-    const shown = JSON.stringify(asked.slice(0, 80));
-    throw new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
+    throw noSuchVm(asked);
   }
 
   /** Gives a VM another name and spec, as one that was just made. @throws HearthError `name.taken` */
@@ -257,4 +256,9 @@ function nameTaken(name: VmName): HearthError {
   return new HearthError("name.taken", `There is a VM named ${name} already.`, {
     hint: "Choose another name: `hearth ls` shows those that are taken.",
   });
+}
+
+export function noSuchVm(asked: string): HearthError {
+  const shown = JSON.stringify(asked.slice(0, 80));
+  return new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
 }

@@ -63,3 +63,26 @@ test("a VMM that counts nothing has no counts, and one that does not answer hold
   const { vmm, memoryBytes, phase } = await read();
   assert.deepEqual({ vmm, memoryBytes, phase }, { vmm: undefined, memoryBytes: 512 * MIB, phase: "running" });
 });
+
+test("two who read at the same time do not spoil each other's CPU", async (t) => {
+  const { host, vms, read } = await setUp(t);
+  await vms.start("web", vms.background());
+  let atMs = Date.now() + 10_000;
+  let cpuTicks = 0;
+  host.now = () => atMs;
+  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0 });
+  await read();
+  const assertHalf = async (): Promise<void> => {
+    const { cpuPercent } = await read();
+    assert.ok(Math.abs(cpuPercent - 50) < 3, `${cpuPercent} %`);
+  };
+  for (let second = 0; second < 3; second++) {
+    atMs += 1_000;
+    cpuTicks += 50;
+    await assertHalf();
+    await assertHalf(); // Right after another reader.
+    atMs += 5;
+    cpuTicks += 1; // 200 % of 5 ms.
+    await assertHalf();
+  }
+});

@@ -57,3 +57,26 @@ test("a mirror that cannot be reached from elsewhere is passed over, and trust i
   const trusted = parseSourcesLines("deb [trusted=yes] http://mirror.example/debian bookworm main\n");
   assert.match(planDebianSources(trusted, "bookworm", hasAll)[0] ?? "", /^deb \[trusted=yes\] http:/);
 });
+
+test("a vendor that calls its suite stable is not taken for a mirror of Debian, wherever its file sorts", () => {
+  const vendor = "deb [signed-by=/usr/share/keyrings/vendor.gpg] https://vendor.example/apt stable main\n";
+  const debian = "deb http://mirror.example/debian bookworm main\n";
+  assert.match(
+    planDebianSources(parseSourcesLines(vendor + debian), "trixie", hasAll)[0] ?? "",
+    / http:\/\/mirror\.example\/debian trixie main$/,
+  );
+  assert.match(
+    planDebianSources(parseSourcesLines(vendor), "trixie", hasAll)[0] ?? "",
+    / http:\/\/deb\.debian\.org\/debian trixie main$/,
+  );
+});
+
+test("a mirror of Debian's that is listed by stable alone is taken", () => {
+  for (const lines of [
+    "deb http://mirror.example/debian stable main\ndeb http://mirror.example/debian stable-updates main\n",
+    `deb [signed-by=${KEYRING}] http://mirror.example/debian stable main\n`,
+  ]) {
+    const [main] = planDebianSources(parseSourcesLines(lines), "trixie", hasAll);
+    assert.match(main ?? "", / http:\/\/mirror\.example\/debian trixie main$/);
+  }
+});

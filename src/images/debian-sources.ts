@@ -8,6 +8,8 @@ const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /** Suites by which a source is known to be Debian's, and not another distribution's or a vendor's. */
 const DEBIAN_SUITE =
   /^(?:buster|bullseye|bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)(-updates|-security)?$/;
+const CODENAME = /^(?:buster|bullseye|bookworm|trixie|forky|sid)(-updates|-security)?$/;
+const UPDATES = /-(updates|security)$/;
 const USABLE_URI = /^(?:https?|mirror\+https?):\/\//;
 
 /**
@@ -19,7 +21,7 @@ export function planDebianSources(
   suite: string,
   hasFile: (path: string) => boolean = existsSync,
 ): string[] {
-  const debian = host.filter((source) => source.components.includes("main"));
+  const debian = host.filter((source) => source.components.includes("main") && isDebians(source, host));
   const main = choose(debian, suite, false) ?? { uri: DEFAULT_MIRROR, source: undefined };
   const security = choose(debian, suite, true) ?? { uri: DEFAULT_SECURITY_MIRROR, source: main.source };
   return [
@@ -40,6 +42,17 @@ export function planBackportsSource(
 }
 
 type Choice = { readonly uri: string; readonly source: AptSource | undefined };
+
+/**
+ * Whether it is Debian's. Vendors call a suite of theirs `stable`, too: such a name counts only with Debian's keys, or
+ * where the same mirror has Debian's updates of it, which a vendor has not.
+ */
+function isDebians({ suites, uris, signedBy }: AptSource, all: readonly AptSource[]): boolean {
+  if (suites.some((name) => CODENAME.test(name))) return true;
+  if (signedBy === DEBIAN_KEYRING) return true;
+  const beside = all.filter((other) => other.uris.some((uri) => uris.includes(uri)));
+  return beside.some((other) => other.suites.some((name) => UPDATES.test(name)));
+}
 
 /** A source of this very suite, or one of another suite of Debian, whose mirror has this one too. */
 function choose(sources: readonly AptSource[], suite: string, security: boolean): Choice | undefined {

@@ -151,6 +151,29 @@ test("a path that the API has is answered with the methods that it takes, and no
   }
 });
 
+test("hearthd's own VMs are not there for a client, also not by name", async (t) => {
+  const { ask, host } = setUp(t);
+  await ask("POST", "/v1/vms", { name: "web", image: "debian" });
+  await ask("POST", "/v1/vms", { name: "other", image: "debian" });
+  assert.equal((await ask("GET", "/v1/vms/web")).status, 200);
+  const vm = host.store.getVm("web");
+  host.store.setSpec(vm.id, { ...vm.spec, hidden: "idle" });
+  const asked: readonly (readonly [string, string, unknown?])[] = [
+    ["GET", "/v1/vms/web"],
+    ["GET", `/v1/vms/${vm.id}`],
+    ["POST", "/v1/vms/web/start"],
+    ["DELETE", "/v1/vms/web?force=true"],
+    ["GET", "/v1/vms/web/files?path=%2Fetc"],
+    ["POST", "/v1/snapshots", { vm: "web", name: "s1" }],
+  ];
+  for (const [method, path, body] of asked) {
+    const answer = await ask(method, path, body);
+    assert.equal(answer.status, 404, `${method} ${path}`);
+    assert.equal(errorOf(answer).code, "vm.not_found");
+  }
+  assert.equal((await ask("GET", "/v1/vms/other")).status, 200);
+});
+
 test("an action at the wrong time is refused with what to do first", async (t) => {
   const { ask } = setUp(t);
   await ask("POST", "/v1/vms", { image: "debian", name: "web" });

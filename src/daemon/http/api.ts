@@ -6,6 +6,7 @@ import type { ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { admitRequest } from "#daemon/http/admit-request.ts";
 import { limitBody } from "#daemon/http/limit-body.ts";
+import { onlyVisible } from "#daemon/http/visible-vm.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
 import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
@@ -40,6 +41,7 @@ export function makeApi(daemon: Daemon): Api {
   });
   api.use(admitRequest(daemon));
   api.use(limitBody());
+  for (const path of ["/v1/vms/:vm", "/v1/vms/:vm/*"]) api.use(path, onlyVisible(daemon));
   api.onError((error, context) => answerError(daemon, error, context));
   api.notFound((context) => {
     const { method, path } = context.req;

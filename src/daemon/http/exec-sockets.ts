@@ -17,6 +17,7 @@ import { execSchema } from "#api/schemas.ts";
 import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { assertVisible } from "#daemon/http/visible-vm.ts";
 import { operationOf } from "#daemon/http/admit-request.ts";
 import { ClientInput, parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import { serveRun } from "#daemon/http/serve-run.ts";
@@ -143,6 +144,7 @@ async function serveSocket(
 
 async function serveExec(vm: string, { daemon, socket, input, signal }: ExecSession): Promise<void> {
   const spec = toExecSpec(parseFirst(execSchema, await input.first(signal)));
+  assertVisible(daemon, vm);
   const { guest } = await daemon.vms.guest(vm, "exec", signal);
   const id = Buffer.from(daemon.host.random(8)).toString("hex");
   sendMessage(socket, await relayExec(socket, input, guest, spec, id, signal));

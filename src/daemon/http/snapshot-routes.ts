@@ -2,6 +2,7 @@ import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
+import { assertVisible } from "#daemon/http/visible-vm.ts";
 import { emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { exportSnapshot, importSnapshot } from "#daemon/snapshot-archive.ts";
 import { snapshotView } from "#daemon/snapshot-view.ts";
@@ -19,6 +20,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.createSnapshot, async (c) => {
     const { vm, name, diskOnly } = c.req.valid("json");
+    assertVisible(daemon, vm);
     const source = host.store.getVm(vm);
     const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
     const how = { kind: "named", name: snapshotName, diskOnly } as const;

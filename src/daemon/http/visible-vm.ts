@@ -1,0 +1,20 @@
+import type { MiddlewareHandler } from "hono";
+import type { Daemon } from "#daemon/daemon.ts";
+import { noSuchVm } from "#daemon/store.ts";
+
+/**
+ * For what comes from a client: hearthd's own VMs are not there for it, also not by their name. What is changed in one
+ * that becomes a template would be in every VM that starts from it.
+ * @throws HearthError `vm.not_found`
+ */
+export function assertVisible({ host }: Pick<Daemon, "host">, nameOrId: string): void {
+  if (host.store.findVm(nameOrId)?.spec.hidden !== undefined) throw noSuchVm(nameOrId);
+}
+
+/** The same for every route about one VM. */
+export function onlyVisible(daemon: Daemon): MiddlewareHandler {
+  return async (context, next) => {
+    assertVisible(daemon, context.req.param("vm") ?? "");
+    await next();
+  };
+}
