@@ -32,7 +32,8 @@ export type LogEvent = {
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };
   "vm.error_not_kept": { failure: string; error: unknown };
-  "agent.disconnected": { error: unknown };
+  /** `before`: how many times since the last that was told. */
+  "agent.disconnected": { error: unknown; before?: number };
   "warm.made": { snapshot: string; image: string; tookMs: number };
   "warm.failed": { error: unknown };
   "warm.evicted": { snapshot: string };

@@ -14,10 +14,11 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 /** Between tries to reach an agent that went away; doubles up to the last. */
 const RECONNECT_MS = { first: 100, last: 5_000 };
 /**
- * Connections that break: after some at once, the next is made, and told in the log, every few seconds. A guest that
- * answers and hangs up again and again would take a whole CPU and the log otherwise.
+ * Connections that break: after some at once, the next is made every few seconds, and the log tells of one a minute. A
+ * guest that answers and hangs up again and again would take a whole CPU and the log otherwise.
  */
 const BREAKS = { perS: 0.2, burst: 5 };
+const TOLD_BREAKS = { perS: 1 / 60, burst: 1 };
 /** setTimeout's own limit is 2^31-1 ms. */
 const TIMER_MAX_MS = 2_000_000_000;
 
@@ -37,6 +38,9 @@ export class Attachment {
   readonly #log: Log;
   readonly #detached = new AbortController();
   readonly #breaks = new TokenBucket(BREAKS);
+  readonly #toldBreaks = new TokenBucket(TOLD_BREAKS);
+  /** Since the last one that the log tells of. */
+  #untoldBreaks = 0;
   #guest: Promise<Guest> | undefined;
   #connected: Guest | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -201,9 +205,18 @@ export class Attachment {
     this.#connected = undefined;
     this.#guest = undefined;
     if (this.#detached.signal.aborted) return;
-    if (!this.#breaks.take()) return this.connectGuest(RECONNECT_MS.last);
-    this.#log.event("agent.disconnected", { error });
-    this.connectGuest();
+    this.#tellBreak(error);
+    this.connectGuest(this.#breaks.take() ? 0 : RECONNECT_MS.last);
+  }
+
+  #tellBreak(error: unknown): void {
+    if (!this.#toldBreaks.take()) {
+      this.#untoldBreaks += 1;
+      return;
+    }
+    const before = this.#untoldBreaks === 0 ? {} : { before: this.#untoldBreaks };
+    this.#untoldBreaks = 0;
+    this.#log.event("agent.disconnected", { error, ...before });
   }
 
   async #payTo(guest: Guest): Promise<void> {
