@@ -12,8 +12,9 @@ export default command({
     "becomes one that does not; `DIR/.` means what is in it. A link is copied as a link; `LINK/` means the directory " +
     "that it leads to, and a destination that is a link is followed. A file takes the place of an old one when it is " +
     "whole; directories, devices, FIFOs and sockets are never replaced. What cannot be copied, such as a FIFO, is " +
-    "named, and all else is copied; the exit code is 1 then. `-` is a tar stream on stdin or stdout. A path of the " +
-    "VM is VM:PATH; a file of the host whose name has a colon is written ./NAME.",
+    "named, and all else is copied; the exit code is 1 then. Extended attributes are not copied. `-` is a tar stream " +
+    "on stdin or stdout; one that has a device or a FIFO in it is refused where it goes into a VM. A path of the VM " +
+    "is VM:PATH; a file of the host whose name has a colon is written ./NAME.",
   args: [{ name: "PATH", many: true, help: "Sources, then the destination", completes: "path" }],
   flags: { parents: { short: "p", help: "Make the destination folder in the VM" } },
   examples: [
