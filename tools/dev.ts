@@ -57,7 +57,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   unit: () =>
     testFiles(["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"], cores, UNIT_TIMEOUT_MS),
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
-  e2e,
+  e2e: () => e2e(),
   "e2e-boot": e2eBoot,
   lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
@@ -66,8 +66,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
 const FAILURE_CHARS = 1_500;
 const SLOWEST_SHOWN = 20;
 const failures: string[] = [];
-/** The lab's VM has one CPU, so these have the other one meanwhile; they take about as long. */
+/** The lab's VM has one CPU, so these have the other one meanwhile, and then a part of e2e. */
 const BESIDE_LAB = ["unit", "go", "e2e-boot"];
+/** All that runs beside the lab takes about as long as the lab with these. */
+const ABOUT_SAVED = /\/(crash-|damaged-s|saved-|snapshot)/;
 /** What the groups that run now may use. */
 let cores = availableParallelism();
 
@@ -94,9 +96,12 @@ async function everything(): Promise<Outcome[]> {
   const outcomes = await inTurn(["check"]);
   const inLab = timed("lab", labQuietly);
   cores = Math.max(1, cores - 1);
-  outcomes.push(...(await inTurn(BESIDE_LAB)), await inLab);
+  outcomes.push(...(await inTurn(BESIDE_LAB)));
+  outcomes.push(await timed("e2e (1)", () => e2e((file) => ABOUT_SAVED.test(file))));
+  outcomes.push(await inLab);
   cores = availableParallelism();
-  return [...outcomes, ...(await inTurn(["e2e"]))];
+  outcomes.push(await timed("e2e (2)", () => e2e((file) => !ABOUT_SAVED.test(file))));
+  return outcomes;
 }
 
 async function inTurn(names: readonly string[]): Promise<Outcome[]> {
@@ -112,8 +117,14 @@ function unknownGroup(name: string): never {
 async function timed(name: string, group: Group): Promise<Outcome> {
   console.log(`\n=== ${name}`);
   const startedMs = performance.now();
-  const { ok, counts } = await group();
-  return { group: name, ok, counts, seconds: (performance.now() - startedMs) / 1000 };
+  const seconds = (): number => (performance.now() - startedMs) / 1000;
+  try {
+    const { ok, counts } = await group();
+    return { group: name, ok, counts, seconds: seconds() };
+  } catch (error) {
+    failures.push(`${name}: ${errorChain(error)}`);
+    return { group: name, ok: false, counts: undefined, seconds: seconds() };
+  }
 }
 
 /** The last lines are the ones that CI reads: why something failed stands right above the verdict. */
@@ -226,19 +237,15 @@ async function compileHearthd(cache: string): Promise<void> {
 }
 
 /** VMs of the tests start from templates, unless a boot is what a test is about. */
-async function e2e() {
+async function e2e(which: (file: string) => boolean = () => true) {
   const [{ e2eCacheDir }, { makeTemplates }, { testedQemu }] = await Promise.all([
     import("./second-qemu.ts"),
     import("../e2e/templates.ts"),
     import("../e2e/tested-qemu.ts"),
   ]);
-  try {
-    await using _templates = await makeTemplates(e2eCacheDir(), testedQemu());
-    return await testFiles([E2E_TESTS], Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
-  } catch (error) {
-    failures.push(errorChain(error));
-    return { ok: false };
-  }
+  await using _templates = await makeTemplates(e2eCacheDir(), testedQemu());
+  const files = globSync(E2E_TESTS).filter(which);
+  return await testFiles(files, Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
 }
 
 /** Tests whose VMs boot, with the second QEMU, if the host can run one: so both are tested in one run. */
@@ -249,10 +256,8 @@ async function e2eBoot() {
     const found = await findSecondQemu(e2eCacheDir(), AbortSignal.timeout(SECOND_QEMU_MS));
     console.log(found.ok ? `QEMU ${found.version}: ${found.program}` : `The host's QEMU: ${found.reason}`);
     if (found.ok) process.env[TESTED_QEMU] = found.program;
+    await compileHearthd(join(e2eCacheDir(), "compile"));
     return await testsOfBoots();
-  } catch (error) {
-    failures.push(errorChain(error));
-    return { ok: false };
   } finally {
     delete process.env[TESTED_QEMU];
   }
