@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { LIMITS } from "#model/limits.ts";
 import { describeFeatures } from "#drivers/qemu/features.ts";
 
 const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
@@ -40,6 +41,13 @@ describe("what the QEMU driver says of a host", () => {
     // KVM may be emulated itself, which is as slow.
     assert.equal(emulated.agentDeadlineMs, hardware.agentDeadlineMs);
     assert.deepEqual([emulated.bootRetries, hardware.bootRetries], [1, 0]);
+  });
+
+  test("a guest that runs VMs has one CPU where it is emulated, whichever QEMU does it", () => {
+    for (const version of ["7.2.22", "10.0.2"]) {
+      assert.equal(describeFeatures(installed(version), "tcg").nested?.cpusMax, 1);
+      assert.equal(describeFeatures(installed(version), "kvm").nested?.cpusMax, LIMITS.cpusMax);
+    }
   });
 
   test("what a restored VM lacks is said, and is not the same before QEMU 8.2", () => {
