@@ -24,8 +24,21 @@ export function parsed(parse: (text: string) => unknown) {
   });
 }
 
+/** Of all variables, each with its `=` and its end. */
+function bytesOf(env: Readonly<Record<string, string>>): number {
+  return Object.entries(env).reduce(
+    (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value) + 2,
+    0,
+  );
+}
+
 const bytes = (min: number, max: number) => z.int().min(min).max(max);
-const env = z.record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes));
+const env = z
+  .record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes))
+  .refine((all) => bytesOf(all) <= LIMITS.argumentsMaxBytes, {
+    error: ({ input }) =>
+      `takes ${bytesOf(input as Record<string, string>)} bytes in all; at most ${LIMITS.argumentsMaxBytes}`,
+  });
 const bootArg = z.string().regex(/^[\x21-\x7e]+$/, "must be printable ASCII without blanks");
 const word = z
   .string()

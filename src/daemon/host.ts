@@ -19,6 +19,7 @@ import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 import type { VerifiedFiles } from "#host/verified-files.ts";
 import type { vmDisks } from "#storage/vm-disks.ts";
+import type { Turns } from "#base/turns.ts";
 import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
@@ -39,6 +40,8 @@ export type Host = {
   readonly guests: Guests;
   readonly helper: HelperVerbs;
   readonly processes: Processes;
+  /** Of guests that boot: more at once would all be late for the time that they have to answer. */
+  readonly boots: Turns;
   readonly log: Log;
   now(): number;
   /** Of a clock that nobody sets. */

@@ -1,8 +1,10 @@
 /** hearthd from start to end: directories, lock, store, recovery, API. `ending.ts` says how it ends. */
+import { availableParallelism } from "node:os";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { abandonProcess } from "#base/exit-process.ts";
 import { apiSocketPath } from "#base/folders.ts";
+import { Turns } from "#base/turns.ts";
 import type { Folders } from "#base/folders.ts";
 import { HearthError } from "#base/error.ts";
 import { holdEventLoop } from "#base/event-loop.ts";
@@ -59,6 +61,8 @@ import { Volumes } from "#storage/volumes.ts";
 const UID_LEASES = "/run/hearth/uids";
 /** For what is left of a tool to end when it was killed. */
 const TOOL_END_MS = 10_000;
+/** A guest waits for its disk and its agent for about half of its boot. */
+const BOOTS_PER_CPU = 2;
 
 /** How long hearthd waits for its VMs to be recovered before it listens. */
 const RECOVERED_SOON_MS = 1_000;
@@ -216,6 +220,7 @@ function makeHost(
     log,
     now: Date.now,
     uptimeMs: () => performance.now(),
+    boots: new Turns(BOOTS_PER_CPU * availableParallelism()),
     random: randomBytes,
   };
 }

@@ -39,6 +39,7 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
   try {
     start = await planStart(parts, vm, how, call);
     const diskIsNew = neverRan(back) && start.disk !== "keep";
+    using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
     const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
     await running.cleaned(vm.id);
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
@@ -57,6 +58,14 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
     if (isLost) await forgetMemory(host, vm.id);
     throw failure;
   }
+}
+
+/** A guest that goes on from a memory needs little of a CPU for it, and does not wait. */
+function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disposable> {
+  return boots.take(signal, (waiting) => {
+    const before = waiting === 0 ? "" : `, and ${waiting} wait as well`;
+    onProgress({ stage: "boot", text: `waiting until fewer VMs boot at once${before}` });
+  });
 }
 
 /** A VM that was asleep sleeps on, if its guest has left no traces; with some its memory is of no use any more. */

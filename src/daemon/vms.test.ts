@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
 import { HearthError } from "#base/error.ts";
+import { Turns } from "#base/turns.ts";
 import { Vms } from "#daemon/vms.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -173,4 +174,26 @@ test("a VM whose image was removed while it was made is refused, and nothing of 
   assert.deepEqual(host.store.listVms(), []);
   host.images.assertThere = () => {};
   await create("web"); // The name is free.
+});
+
+test("a VM boots when fewer others do, says so while it waits, and can be ended meanwhile", async (t) => {
+  const { host, vms, create } = setUp(t);
+  (host as { boots: Turns }).boots = new Turns(1);
+  for (const name of ["web", "db"]) await create(name);
+  const turn = await host.boots.take(t.signal);
+  const told: string[] = [];
+  const call = { ...vms.background(), onProgress: ({ text }: { text: string }) => void told.push(text) };
+  const started = ["web", "db"].map((name) => vms.start(name, call));
+  started.forEach((start) => void start.catch(() => {}));
+  while (told.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(told, [
+    "waiting until fewer VMs boot at once",
+    "waiting until fewer VMs boot at once, and 1 wait as well",
+  ]);
+  assert.equal(host.store.getVm("db").state.phase, "starting");
+  await vms.remove("db", true, vms.background());
+  await assert.rejects(started[1] ?? Promise.resolve(), { code: "operation.taken_over" });
+  assert.ok(!host.driver.calls.some((one) => one.startsWith("boot ")), "nothing has booted so far");
+  turn[Symbol.dispose]();
+  assert.equal((await started[0])?.state.phase, "running");
 });

@@ -26,6 +26,7 @@ import type { FakeVmm } from "#testing/fake-driver.ts";
 import { fakeGuest, initRuns, untilAborted, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
+import { Turns } from "#base/turns.ts";
 import { Life, mortal } from "#testing/life.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
@@ -149,6 +150,7 @@ export class FakeHost implements Host {
 
   /** Later at each look: what was done first is known. */
   now = (): number => (this.#lastMs = Math.max(Date.now(), this.#lastMs + 1));
+  boots = new Turns(100);
   uptimeMs = (): number => performance.now();
   random = (bytes: number): Uint8Array => randomBytes(bytes);
 

@@ -1,0 +1,56 @@
+/** Lets so many at a time; others wait, in the order in which they came. */
+export class Turns {
+  #free: number;
+  readonly #waiting = new Set<() => void>();
+
+  /** @param atOnce at least 1 */
+  constructor(atOnce: number) {
+    this.#free = atOnce;
+  }
+
+  /**
+   * Resolves with a turn, which is over when it is disposed of.
+   * @param onWait is called when others are first, with how many of them wait as well
+   * @throws the reason of `signal` when that aborts first
+   */
+  async take(signal: AbortSignal, onWait: (waiting: number) => void = () => {}): Promise<Disposable> {
+    signal.throwIfAborted();
+    if (this.#free === 0) {
+      onWait(this.#waiting.size);
+      await this.#wait(signal); // Whose turn is over gives it on, so that nobody comes in between.
+    } else this.#free -= 1;
+    let isOver = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (isOver) return;
+        isOver = true;
+        this.#giveOn();
+      },
+    };
+  }
+
+  async #wait(signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = (): void => {
+      this.#waiting.delete(resolve);
+      reject(signal.reason);
+    };
+    this.#waiting.add(resolve);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      await promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #giveOn(): void {
+    const [next] = this.#waiting;
+    if (next === undefined) {
+      this.#free += 1;
+      return;
+    }
+    this.#waiting.delete(next);
+    next();
+  }
+}
