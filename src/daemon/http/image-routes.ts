@@ -9,6 +9,8 @@ import type { Api } from "#daemon/http/api.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
+const HIDDEN_USER = "a VM that hearthd makes for a template or a pool";
+
 /** VMs, and what users have saved of them. A VM may also use the kernel that came with another image. */
 function imageUsers(
   host: Pick<Host, "store" | "snapshots">,
@@ -17,9 +19,11 @@ function imageUsers(
   const uses = ({ imageDigest, spec }: Pick<VmRecord, "imageDigest" | "spec">): boolean =>
     imageDigest === image.digest || spec.kernel === image.kernel;
   const vms = host.store.listVms().filter(uses);
+  const hidden = vms.filter(({ spec }) => spec.hidden !== undefined);
   const snapshots = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
   return [
-    ...vms.map(({ name }) => name),
+    ...vms.filter((vm) => !hidden.includes(vm)).map(({ name }) => name),
+    ...(hidden.length > 0 ? [HIDDEN_USER] : []),
     ...snapshots.filter(uses).map(({ id, name }) => `snapshot ${name ?? id}`),
   ];
 }
