@@ -6,6 +6,7 @@ import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
 import type { Exec } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
+import { ExecControls } from "#daemon/http/exec-controls.ts";
 import { checkExec } from "#model/exec-spec.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 
@@ -161,12 +162,16 @@ export async function relayExec(
   id: string,
   signal: AbortSignal,
 ): Promise<ExitMessage> {
+  const controls = new ExecControls(
+    (message) => controlExec(guest, id, message, signal),
+    () => socket.close(1009, "more signals than the command takes"),
+  );
   const events = guest.exec(spec, { id, stdin: input.stdin() }, signal);
   for await (const event of events) {
     switch (event.type) {
       case "started":
         sendMessage(socket, { type: "started", pid: event.pid });
-        input.onControl((message) => void controlExec(guest, id, message, signal));
+        input.onControl((message) => controls.add(message));
         break;
       case "stdout":
       case "stderr":
