@@ -1,4 +1,6 @@
 /** What `cp` does with devices, FIFOs, sockets, links, names that are no text, and copies that fail midway. */
+import { SkippedFiles } from "#sdk/skipped-files.ts";
+import { noticingSkipped } from "#sdk/tar-skipped.ts";
 import assert from "node:assert/strict";
 import {
   lstatSync,
@@ -154,6 +156,39 @@ test("out of the VM, what cannot be copied is named and all else is copied", asy
   assert.match(skipped[2] ?? "", /socket/);
   assert.doesNotMatch(skipped.join(""), /\u001b/);
 });
+
+test("a stream out of the VM comes as it is, and says what is missing in it", async () => {
+  const archive = Buffer.concat([
+    (await tarOf({ name: "d/", type: "directory" })).subarray(0, -1024),
+    paxGlobal("HEARTH.skipped", "d/\u001b[31msock: a socket"),
+    await tarOf({ name: "d/last", body: "x".repeat(300_000) }),
+  ]);
+  for (const bytes of [1, 511, 512, 65_536]) {
+    const told: string[] = [];
+    const skipped = new SkippedFiles((text) => void told.push(text));
+    const came: Uint8Array[] = [];
+    for await (const chunk of noticingSkipped(pieces(archive, bytes * 7), skipped)) came.push(chunk);
+    assert.ok(Buffer.concat(came).equals(archive));
+    assert.equal(told.length, 1);
+    assert.match(told[0] ?? "", /sock: a socket/);
+    assert.throws(() => skipped.throwIfAny(), { code: "file.skipped" });
+  }
+});
+
+test("a stream that is no archive comes whole, and is an error at its end", async () => {
+  const noise = Buffer.alloc(1_000_000, "no archive ");
+  const came: Uint8Array[] = [];
+  const read = async (): Promise<void> => {
+    for await (const chunk of noticingSkipped(pieces(noise, 4_096), new SkippedFiles(undefined)))
+      came.push(chunk);
+  };
+  await assert.rejects(read(), { code: "file.refused" });
+  assert.ok(Buffer.concat(came).equals(noise));
+});
+
+async function* pieces(bytes: Buffer, length: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
+}
 
 function paxGlobal(key: string, value: string): Buffer {
   const record = ` ${key}=${value}\n`;

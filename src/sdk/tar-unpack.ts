@@ -10,6 +10,7 @@ import { HearthError } from "#base/error.ts";
 import { dirnameBytes, joinBytes, kindOf, lstatBytes, rawPath, shownPath } from "#sdk/byte-path.ts";
 import type { BytePath } from "#sdk/byte-path.ts";
 import type { SkippedFiles } from "#sdk/skipped-files.ts";
+import { skippedRecords } from "#sdk/tar-skipped.ts";
 import type { TarHeader } from "#sdk/tar-format.ts";
 import { readTarMembers } from "#sdk/tar-read.ts";
 import type { TarMember } from "#sdk/tar-read.ts";
@@ -22,8 +23,6 @@ export type Place = (kind: TreeKind, name: BytePath) => Promise<BytePath>;
 const NAME_MAX_BYTES = 4096;
 /** No file system of Linux keeps later times. */
 const TIME_MAX_S = 2 ** 34;
-/** The agent's name for a global pax record that says what is missing in the archive, and why. */
-const SKIPPED_RECORD = "HEARTH.skipped";
 
 /** Unpacks what a guest sent, inside one directory and nowhere else. @throws HearthError `file.refused` */
 export async function unpackTree(
@@ -33,9 +32,7 @@ export async function unpackTree(
   signal?: AbortSignal,
 ): Promise<void> {
   const tree = new Tree(place, skipped);
-  const onGlobal = (key: string, value: BytePath): void => {
-    if (key === SKIPPED_RECORD) skipped.addText(shownPath(value));
-  };
+  const onGlobal = skippedRecords(skipped);
   for await (const member of readTarMembers(tar, { onGlobal }, signal)) await tree.take(member);
   await tree.finish();
 }

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
 import { parseCopy } from "#cli/copy-paths.ts";
@@ -37,7 +38,12 @@ export default command({
         if (copy.hostPaths[0] === "-") await vm.writeTar(copy.guestPath, io.stdin, options, signal);
         else await vm.copyIn(copy.hostPaths, copy.guestPath, options, signal);
       } else if (copy.hostPath === "-") {
-        return printStream(io, await vm.readTar(copy.guestPath, signal), signal);
+        const { noticingSkipped } = await import("#sdk/tar-skipped.ts");
+        const { SkippedFiles } = await import("#sdk/skipped-files.ts");
+        const skipped = new SkippedFiles(onSkip);
+        const tar = noticingSkipped(await vm.readTar(copy.guestPath, signal), skipped, signal);
+        await printStream(io, Readable.from(tar, { objectMode: false }), signal);
+        return skipped.throwIfAny();
       } else await vm.copyOut(copy.guestPath, copy.hostPath, options, signal);
       if (out.wantsJson) out.json(copy);
     });

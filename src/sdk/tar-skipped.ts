@@ -1,0 +1,49 @@
+import { toError } from "#base/error.ts";
+import type { BytePath } from "#sdk/byte-path.ts";
+import { shownPath } from "#sdk/byte-path.ts";
+import type { SkippedFiles } from "#sdk/skipped-files.ts";
+import { readTarMembers } from "#sdk/tar-read.ts";
+
+/** The agent's name for a global pax record that says what is missing in the archive, and why. */
+const SKIPPED_RECORD = "HEARTH.skipped";
+
+/** Takes such records out of an archive's global headers. */
+export function skippedRecords(skipped: SkippedFiles): (key: string, value: BytePath) => void {
+  return (key, value) => {
+    if (key === SKIPPED_RECORD) skipped.addText(shownPath(value));
+  };
+}
+
+/**
+ * Yields a guest's archive as it is, and collects what is missing in it.
+ * @throws HearthError `file.refused` at its end when it is not a whole archive
+ */
+export async function* noticingSkipped(
+  tar: AsyncIterable<Uint8Array>,
+  skipped: SkippedFiles,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const copy = writable.getWriter();
+  copy.closed.catch(() => {}); // Why the reader has ended is what `reading` says.
+  let failure: Error | undefined;
+  const reading = readMembers(readable, skipped, signal).catch((error: unknown) => {
+    failure = toError(error);
+  });
+  for await (const chunk of tar) {
+    if (failure === undefined) await Promise.race([copy.write(chunk).catch(() => {}), reading]);
+    yield chunk;
+  }
+  await Promise.race([copy.close().catch(() => {}), reading]);
+  await reading;
+  if (failure !== undefined) throw failure;
+}
+
+async function readMembers(
+  tar: AsyncIterable<Uint8Array>,
+  skipped: SkippedFiles,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const members = readTarMembers(tar, { onGlobal: skippedRecords(skipped) }, signal);
+  for await (const member of members) void member; // Its content is read away.
+}
