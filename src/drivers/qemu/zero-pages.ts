@@ -26,7 +26,7 @@ const SECTION_HEADER_BYTES = 5;
 const BEFORE_RAM_MAX_BYTES = 64 * 1024;
 
 /** What may come next. */
-type Expects = "ram" | "blocks" | "record" | "fill" | "footer" | "section" | "anything";
+type Expects = "ram" | "blocks" | "record" | "footer" | "section" | "anything";
 
 export class ZeroPages {
   readonly #block: string;
