@@ -6,8 +6,9 @@ import { test } from "node:test";
 import { untilGone } from "#cli/until-gone.ts";
 
 test("a process that has ended and was not reaped yet is gone", async (t) => {
-  // The shell's child ends, and the program that the shell becomes reaps nobody.
-  const parent = spawn("sh", ["-c", "true & echo $!; exec sleep 1000"], {
+  // The shell's child ends when the shell has become a program that reaps nobody.
+  const child = 'until [ "$(cat /proc/$$/comm)" = sleep ]; do :; done';
+  const parent = spawn("sh", ["-c", `{ ${child}; } & echo $!; exec sleep 1000`], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => parent.kill("SIGKILL"));

@@ -147,7 +147,7 @@ test("a look that fails ends no hearthd, and the next one is taken", async (t) =
 test("a copy under way keeps a VM awake, and its time begins when the copy is over", async (t) => {
   const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
   const { id } = host.store.getVm("web");
-  const [one, other] = [vms.use(id), vms.use(id)];
+  const [one, other] = [vms.uses.begin(id), vms.uses.begin(id)];
   await pass(70);
   one[Symbol.dispose]();
   one[Symbol.dispose](); // Once is enough.

@@ -102,7 +102,7 @@ export class IdleVms {
 
   /** Whether files are copied, or a command runs in it, somebody's or one that was left to itself. */
   async #isUsed({ id }: VmRecord): Promise<boolean> {
-    if (this.#vms.isUsed(id)) return true;
+    if (this.#vms.uses.has(id)) return true;
     const agent = this.#vms.connected(id);
     if (agent === undefined) return true; // It cannot be asked, nor saved.
     try {

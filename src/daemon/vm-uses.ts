@@ -3,13 +3,19 @@ import type { VmId } from "#model/ids.ts";
 /** Who uses which VM right now, for longer than a call: a VM that is used does not fall asleep. */
 export class VmUses {
   readonly #counts = new Map<VmId, number>();
+  readonly #over: (id: VmId) => void;
+
+  /** @param over is called at the end of each use */
+  constructor(over: (id: VmId) => void) {
+    this.#over = over;
+  }
 
   has(id: VmId): boolean {
     return this.#counts.has(id);
   }
 
-  /** Until it is disposed of; `over` is called then, once. */
-  begin(id: VmId, over: () => void): Disposable {
+  /** Until it is disposed of. */
+  begin(id: VmId): Disposable {
     this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
     let isOver = false;
     return {
@@ -19,7 +25,7 @@ export class VmUses {
         const left = (this.#counts.get(id) ?? 1) - 1;
         if (left === 0) this.#counts.delete(id);
         else this.#counts.set(id, left);
-        over();
+        this.#over(id);
       },
     };
   }

@@ -56,12 +56,14 @@ export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
 /** What a VM of a pool becomes. */
 export type Claim = Pick<NewVm, "name" | "spec" | "bound">;
 
+type GuestOf = { readonly vm: VmRecord; readonly guest: Guest };
 /** What can be done with VMs. Every method but `background` throws HearthError. */
 export class Vms {
   readonly #host: Host;
   readonly #actions: VmActions;
   readonly #waking = new SharedWork<void>();
-  readonly #uses = new VmUses();
+  /** What neither runs a command in a VM nor needs its CPUs, such as a copy. */
+  readonly uses = new VmUses((id) => this.#actions.touch(id));
 
   constructor(host: Host) {
     this.#host = host;
@@ -305,26 +307,13 @@ export class Vms {
   }
 
   /** The agent of a VM that runs; one that is suspended wakes. @throws HearthError `vm.wrong_phase`, `agent.unreachable` */
-  async guest(
-    nameOrId: string,
-    action: "exec" | "copy",
-    signal: AbortSignal,
-  ): Promise<{ vm: VmRecord; guest: Guest }> {
+  async guest(nameOrId: string, action: "exec" | "copy", signal: AbortSignal): Promise<GuestOf> {
     const vm = await this.#awake(nameOrId, action, signal);
     const attachment = this.#actions.running.find(vm.id);
     if (attachment === undefined)
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
     this.#actions.touch(vm.id);
     return { vm, guest: await this.#actions.running.guest(vm.id, attachment, signal) };
-  }
-
-  /** Counts as use of the VM until it is disposed of: what neither runs a command in it nor needs its CPUs. */
-  use(id: VmId): Disposable {
-    return this.#uses.begin(id, () => this.#actions.touch(id));
-  }
-
-  isUsed(id: VmId): boolean {
-    return this.#uses.has(id);
   }
 
   /** What has the agent's connection, where there is one now; asking for it is no use of the VM. */

@@ -12,14 +12,14 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.readFiles, async (c) => {
     const { signal } = callOf(c, daemon);
     const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
-    const chunks = used(vms.use(vm.id), guest.readTar(c.req.valid("query").path, signal));
+    const chunks = used(vms.uses.begin(vm.id), guest.readTar(c.req.valid("query").path, signal));
     const body = await startedStream(chunks, c, daemon);
     return c.body(body, 200, { "content-type": "application/x-tar" }) as never;
   });
   api.openapi(ROUTES.writeFiles, async (c) => {
     const { signal } = callOf(c, daemon);
     const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
-    using _use = vms.use(vm.id);
+    using _use = vms.uses.begin(vm.id);
     const { path, parents } = c.req.valid("query");
     const source = c.req.raw.body ?? emptyStream();
     const written = await guest.writeTar({ path, createParents: parents === "true" }, source, signal);
