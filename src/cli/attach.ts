@@ -4,10 +4,10 @@ import { HearthError } from "#base/error.ts";
 import type { TtySize } from "#model/exec-spec.ts";
 import { CommandEnd } from "#cli/command-end.ts";
 import type { Signalled } from "#cli/command-end.ts";
+import { guestAnswers } from "#cli/guest-answers.ts";
 import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
 import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
-import type { HearthVm } from "#sdk/hearth-vm.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 
 export type Attach = {
@@ -92,18 +92,6 @@ async function untilOver(
     // A command that was given up fails as well, and puts the terminal back before we go.
     if (end.signal.aborted) await Promise.allSettled([inUse]);
     used.catch(() => undefined); // It was given up, so its result is not used.
-  }
-}
-
-/** Reading a file is the smallest question that only the guest can answer; that it has none is an answer too. */
-async function guestAnswers(vm: HearthVm, signal: AbortSignal): Promise<boolean> {
-  try {
-    // Asked first, because reading a file would resume a VM that was suspended meanwhile.
-    if ((await vm.show(signal)).phase !== "running") return false;
-    (await vm.readTar("/proc/version", signal)).on("error", () => undefined).destroy();
-    return true;
-  } catch (error) {
-    return error instanceof HearthError && error.code.startsWith("file.");
   }
 }
 
