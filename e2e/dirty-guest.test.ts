@@ -1,6 +1,6 @@
 /** A guest that changes its memory as fast as it can is saved all the same, and within bounds. */
 import assert from "node:assert/strict";
-import { statSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
@@ -10,6 +10,7 @@ import { TinyVms } from "./tiny-vms.ts";
 const MIB = 1024 ** 2;
 /** A stream in which nothing arrives for so long is held back. */
 const STILL_MS = 1_500;
+const TRIES = 5;
 /** Nobody is told what a guest writes on its console. */
 const LOOK_EVERY_MS = 50;
 
@@ -35,12 +36,17 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
     } while (size() > pausedAtBytes && pausedAtBytes < 3 * plan.memoryBytes);
   };
   const hooks = { quiesce, halted: async () => {} };
-  await driver.snapshotter.save(vm, saved, hooks, signal);
-  const bytes = size();
-  t.diagnostic(
-    `${pausedAtBytes / MIB} MiB while it ran, ${bytes / MIB} MiB in all, of ${plan.memoryBytes / MIB}`,
-  );
-  assert.ok(pausedAtBytes > DIRTIED_BYTES, "it was changed faster than it was sent: more than once round");
+  let bytes = 0;
+  // A guest that gets too little of a CPU is slower than the save, which shows nothing.
+  for (let time = 0; pausedAtBytes <= DIRTIED_BYTES; time++) {
+    assert.ok(time < TRIES, "it changes its memory faster than it is sent: more than once round");
+    rmSync(`${saved.memory}.stream`, { force: true });
+    await driver.snapshotter.save(vm, saved, hooks, signal);
+    bytes = size();
+    t.diagnostic(
+      `${pausedAtBytes / MIB} MiB while it ran, ${bytes / MIB} MiB in all, of ${plan.memoryBytes / MIB}`,
+    );
+  }
   assert.ok(bytes <= 1.6 * plan.memoryBytes + 32 * MIB, `${bytes / MIB} MiB were written`);
   await countsBeyond(vms.counted(vm).at(-1) ?? 0);
 
