@@ -125,7 +125,7 @@ describe("an export that does not come to its end", () => {
     for (const memory of memories) writeFileSync(memory, changed(readFileSync(memory)));
     const spoiled = await here.hearth(["--json", "snapshot", "export", "saved", join(here.folder, "none")]);
     assert.equal(spoiled.code, 1);
-    assert.match(spoiled.stdout + spoiled.stderr, /"code": ?"archive\.corrupt"/);
+    assert.match(spoiled.stdout + spoiled.stderr, /"code": ?"snapshot\.corrupt"/);
     assert.deepEqual(
       readdirSync(here.folder).filter((name) => name.startsWith("none")),
       [],
