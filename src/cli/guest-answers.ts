@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 
@@ -7,21 +8,25 @@ export type AskedVm = Pick<HearthVm, "show" | "readTar">;
 /** In these nothing of a guest goes on until somebody resumes it. */
 const HALTED: ReadonlySet<string> = new Set(["paused", "suspended"]);
 
+/** Between two questions to a guest that could not be asked. */
+const AGAIN_MS = 200;
+
 /**
  * Whether a command in this VM may be waited for: its guest answers, or the VM is ending or gone, and then hearthd, which
- * tells of the command's end when it is done with its VM.
+ * tells of the command's end when it is done with its VM. A guest that cannot be asked is asked again until `signal`
+ * aborts: a VM that is being removed is still shown as running after its agent has gone.
  */
 export async function guestAnswers(vm: AskedVm, signal: AbortSignal): Promise<boolean> {
   try {
-    // Asked first, because reading a file would resume a VM that was suspended meanwhile.
-    const phase = await phaseOf(vm, signal);
-    if (phase !== "running") return !HALTED.has(phase);
-    if (await readsFile(vm, signal)) return true;
-    // It may have begun to end just now.
-    const now = await phaseOf(vm, signal);
-    return now !== "running" && !HALTED.has(now);
+    for (;;) {
+      // Asked first, because reading a file would resume a VM that was suspended meanwhile.
+      const phase = await phaseOf(vm, signal);
+      if (phase !== "running") return !HALTED.has(phase);
+      if (await readsFile(vm, signal)) return true;
+      await sleep(AGAIN_MS, undefined, { signal });
+    }
   } catch {
-    return false; // hearthd does not answer.
+    return false; // hearthd does not answer, or the time is over.
   }
 }
 

@@ -30,11 +30,12 @@ export async function* noticingSkipped(
   const reading = readMembers(readable, skipped, signal).catch((error: unknown) => {
     failure = toError(error);
   });
+  const ignore = (): void => {}; // `reading` says why nobody takes it.
   for await (const chunk of tar) {
-    if (failure === undefined) await Promise.race([copy.write(chunk).catch(() => {}), reading]);
+    if (failure === undefined) await Promise.race([copy.write(chunk).then(ignore, ignore), reading]);
     yield chunk;
   }
-  await Promise.race([copy.close().catch(() => {}), reading]);
+  await Promise.race([copy.close().then(ignore, ignore), reading]);
   await reading;
   if (failure !== undefined) throw failure;
 }
