@@ -143,7 +143,7 @@ export class Bed {
     while (!(await is())) await sleep(AGAIN_MS);
   }
 
-  /** The same Hearth for the SDK. Starts hearthd when it does not run, as each command does. */
+  /** Connects the SDK to the same Hearth. Starts hearthd when it does not run, as each command does. */
   connect(): Promise<Hearth> {
     return Hearth.connect({ env: this.env });
   }
@@ -218,7 +218,7 @@ export class Bed {
     ].filter((found) => !isOwn(found.replace("mount ", "")));
   }
 
-  /** Of snapshots and of templates that were made on the way; those of the run are not among them. */
+  /** Lists snapshots and templates that were made on the way; those of the run are not among them. */
   snapshotFolders(): string[] {
     return entries(join(this.folders.state, "snapshots")).filter((name) => !this.#templates.includes(name));
   }

@@ -1,4 +1,4 @@
-/** What saves count on that leave pages of zeros out: a QEMU that waits for a memory has new memory, all of it zeros. */
+/** Saves leave pages of zeros out. That counts on this: a QEMU that waits for a memory has one that is all zeros. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

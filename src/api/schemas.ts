@@ -24,7 +24,7 @@ export function parsed(parse: (text: string) => unknown) {
   });
 }
 
-/** Of all variables, each with its `=` and its end. */
+/** Counts the bytes of all variables, each with its `=` and its end. */
 function bytesOf(env: Readonly<Record<string, string>>): number {
   return Object.entries(env).reduce(
     (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value) + 2,

@@ -2,10 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 
-/** What is asked of the VM here. */
+/** The questions that are asked of the VM here. */
 export type AskedVm = Pick<HearthVm, "show" | "readTar">;
 
-/** In these nothing of a guest goes on until somebody resumes it. */
+/** The phases in which the vCPUs are halted until a resume. */
 const HALTED: ReadonlySet<string> = new Set(["paused", "suspended"]);
 
 /** Between two questions to a guest that could not be asked. */

@@ -40,11 +40,11 @@ export type Host = {
   readonly guests: Guests;
   readonly helper: HelperVerbs;
   readonly processes: Processes;
-  /** Of guests that boot: more at once would all be late for the time that they have to answer. */
+  /** The turns of guests that boot: more at once would all miss the deadline for their first answer. */
   readonly boots: Turns;
   readonly log: Log;
   now(): number;
-  /** Of a clock that nobody sets. */
+  /** Reads a monotonic clock. */
   uptimeMs(): number;
   random(bytes: number): Uint8Array;
 };

@@ -161,7 +161,7 @@ test("a copy under way keeps a VM awake, and its time begins when the copy is ov
   await idle.end();
 });
 
-test("nobody falls asleep because the host's clock was set", async (t) => {
+test("no VM is suspended because the host's clock was set", async (t) => {
   const { idle, pass, setClock, falls, staysAwake } = await setUp(t);
   await pass(30);
   for (const byMs of [86_400_000, -2 * 86_400_000]) {

@@ -60,7 +60,7 @@ export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, ca
   }
 }
 
-/** A guest that goes on from a memory needs little of a CPU for it, and does not wait. */
+/** Waits for a turn to boot. A guest that is restored needs little CPU time, and does not wait. */
 function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disposable> {
   return boots.take(signal, (waiting) => {
     const before = waiting === 0 ? "" : `, and ${waiting} wait as well`;

@@ -1,6 +1,6 @@
 import type { VmId } from "#model/ids.ts";
 
-/** Who uses which VM right now, for longer than a call: a VM that is used does not fall asleep. */
+/** Counts the uses of each VM that last longer than a call: hearthd suspends no VM that is in use. */
 export class VmUses {
   readonly #counts = new Map<VmId, number>();
   readonly #over: (id: VmId) => void;

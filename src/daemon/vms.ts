@@ -62,7 +62,7 @@ export class Vms {
   readonly #host: Host;
   readonly #actions: VmActions;
   readonly #waking = new SharedWork<void>();
-  /** What neither runs a command in a VM nor needs its CPUs, such as a copy. */
+  /** The uses of VMs that neither run a command nor need CPUs, such as a copy. */
   readonly uses = new VmUses((id) => this.#actions.touch(id));
 
   constructor(host: Host) {

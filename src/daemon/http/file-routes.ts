@@ -40,7 +40,7 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
   });
 }
 
-/** The same chunks; `use` is over when nobody reads them any more. */
+/** Yields the same chunks, and ends `use` when nobody reads them any more. */
 async function* used(use: Disposable, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   using _use = use;
   yield* chunks;

@@ -11,7 +11,7 @@ export function assertVisible({ host }: Pick<Daemon, "host">, nameOrId: string):
   if (host.store.findVm(nameOrId)?.spec.hidden !== undefined) throw noSuchVm(nameOrId);
 }
 
-/** The same for every route about one VM. */
+/** Makes the middleware that asserts this for every route about one VM. */
 export function onlyVisible(daemon: Daemon): MiddlewareHandler {
   return async (context, next) => {
     assertVisible(daemon, context.req.param("vm") ?? "");

@@ -23,7 +23,7 @@ export type StreamTarget = {
   readonly checkRoom: (path: string, bytes: number) => Promise<void>;
   /** Called after each piece with all bytes so far, before the next one is read: QEMU waits meanwhile. */
   readonly onPiece?: ((bytes: number) => Promise<void>) | undefined;
-  /** What is kept of it. `maxBytes` is about all that comes. */
+  /** The filter decides what is written. `maxBytes` is about all that comes. */
   readonly filter?: StreamFilter | undefined;
 };
 
