@@ -1,8 +1,6 @@
 /** hearthd goes and comes back while VMs run. L1, VS-053. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
@@ -87,9 +85,8 @@ test("SIGTERM ends hearthd in 10 s with everything open; clients are told, and V
   const exec = await open(["exec", "web", "--", "sh", "-c", "echo ready; sleep 1000"]);
   const shell = await open(["shell", "web"], "echo ready\n");
   const logs = await open(["logs", "-f", "web"], "", /./);
-  const copies = mkdtempSync(join(bed.folder, "copies-"));
-  const copy = await open(["cp", "web:/big", join(copies, "big")], "", null);
-  await bed.until(() => readdirSync(copies).length > 0);
+  // To nowhere: a disk that is busy with twenty gigabytes would keep hearthd from closing its store.
+  const copy = await open(["cp", "web:/big", "-"], "", /big/);
   const snapshot = await open(["snapshot", "create", "web", "half"], "", null);
   await said(snapshot.command.stderr, /saving/);
 
@@ -99,9 +96,14 @@ test("SIGTERM ends hearthd in 10 s with everything open; clients are told, and V
   const late = AbortSignal.timeout(10_000);
   await bed.until(() => late.aborted || findProcess(daemon.pid)?.startTicks !== daemon.startTicks);
   assert.equal(late.aborted, false, "it has not ended in 10 s");
-  for (const { exited } of [run, exec, shell]) assert.match(await exited, /^125 .*hearthd is stopping/s);
-  for (const { exited } of [logs, copy]) assert.match(await exited, /^1 .*hearthd broke off/s);
-  assert.match(await snapshot.exited, /^1 .*hearthd is stopping/s);
+  const { stdout: why } = await bed.hearth(["daemon", "logs"]);
+  const ends = async ({ exited }: typeof run, how: RegExp): Promise<void> => {
+    const told = await exited;
+    assert.match(told, how, `${told}\nThe log of hearthd ends with:\n${why.slice(-2_000)}`);
+  };
+  for (const command of [run, exec, shell]) await ends(command, /^125 .*hearthd is stopping/s);
+  for (const command of [logs, copy]) await ends(command, /^1 .*hearthd broke off/s);
+  await ends(snapshot, /^1 .*hearthd is stopping/s);
   assert.equal((await events).at(-1), "daemon.stopping");
 
   assert.deepEqual(

@@ -91,16 +91,21 @@ test("what cannot be cancelled is waited for, and its client gets the answer", a
   assert.equal(await ended, true);
 });
 
-test("work that does not end in time is known to be under way, and nothing is closed below it", async (t) => {
+test("clients whose work does not end in time are told, and nothing is closed below it", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
+  const hearth = await served.client();
+  const kept = await hearth.run({ vm: { image: "debian", name: "kept" }, exec: { argv: ["endless"] } });
   const gate = new Gate();
   served.host.guestFaults.shutdownGate = gate;
-  const stopped = (await served.client()).vm("web").stop();
+  const told = Promise.all([
+    assert.rejects(kept.exited, STOPPING), // Its VM is being stopped.
+    assert.rejects(hearth.vm("web").stop(), STOPPING),
+  ]);
   await gate.reached;
   assert.equal(await served.end(50), false);
+  await told;
   gate.open();
-  await stopped;
 });
 
 test("a request that is never sent whole does not hold up the end", async (t) => {

@@ -3,7 +3,8 @@
  *
  *   1. `begin`: nothing new is admitted, and each admitted piece of work is aborted with `daemon.stopping`.
  *   2. The API closes its socket, and ends its streams and upgraded connections (`http/api-server.ts`).
- *   3. hearthd waits until the work is done or undone, for a bounded time (`run-daemon.ts`).
+ *   3. hearthd waits until the work is done or undone, for a bounded time (`end-daemon.ts`). Clients whose work is not
+ *      are told that it is given up.
  *   4. The store is closed, and the lock is released last. VMs keep running.
  *
  * Work that is not done in time stays as after a crash: its journal tells the next hearthd how to go on.
@@ -14,12 +15,16 @@ import { HearthError } from "#base/error.ts";
 export type Admitted = Disposable & {
   /** Aborts when hearthd ends, and with the signal that the work was admitted with. */
   readonly signal: AbortSignal;
+  /** Rejects with `daemon.stopping` when hearthd ends before this work is over. */
+  readonly givenUp: Promise<never>;
 };
+
+type Work = { readonly abort: AbortController; readonly giveUp: (error: HearthError) => void };
 
 /** Admits work until hearthd ends, and knows which work is under way. */
 export class Ending {
   readonly #asked = Promise.withResolvers<string>();
-  readonly #admitted = new Set<AbortController>();
+  readonly #admitted = new Set<Work>();
   readonly #work = new Set<Promise<unknown>>();
   #error: HearthError | undefined;
 
@@ -40,7 +45,13 @@ export class Ending {
       hint: "VMs keep running. The next command starts hearthd again.",
     });
     this.#asked.resolve(reason);
-    for (const abort of this.#admitted) abort.abort(this.#error);
+    for (const { abort } of this.#admitted) abort.abort(this.#error);
+  }
+
+  /** Tells those who wait for admitted work that the process ends before it. The end has begun. */
+  giveUp(): void {
+    if (this.#error === undefined) return;
+    for (const { giveUp } of this.#admitted) giveUp(this.#error);
   }
 
   /**
@@ -54,12 +65,16 @@ export class Ending {
     const leave = (): void => abort.abort(outer.reason);
     if (outer.aborted) leave();
     else outer.addEventListener("abort", leave, { once: true });
-    this.#admitted.add(abort);
+    const givenUp = Promise.withResolvers<never>();
+    givenUp.promise.catch(() => undefined); // Nobody has to wait for it.
+    const work = { abort, giveUp: givenUp.reject };
+    this.#admitted.add(work);
     return {
       signal: abort.signal,
+      givenUp: givenUp.promise,
       [Symbol.dispose]: () => {
         outer.removeEventListener("abort", leave);
-        this.#admitted.delete(abort);
+        this.#admitted.delete(work);
       },
     };
   }

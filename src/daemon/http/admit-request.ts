@@ -27,7 +27,7 @@ export function admitRequest(daemon: Daemon): MiddlewareHandler<{ Variables: Api
     const { outgoing } = (context.env ?? {}) as { outgoing?: ServerResponse };
     outgoing?.once("close", () => admitted[Symbol.dispose]());
     try {
-      await daemon.ending.track(next());
+      await Promise.race([daemon.ending.track(next()), admitted.givenUp]);
     } finally {
       if (outgoing === undefined) admitted[Symbol.dispose]();
     }

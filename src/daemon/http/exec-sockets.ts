@@ -127,7 +127,8 @@ async function serveSocket(
   socket.on("error", () => socket.terminate());
   using admitted = daemon.ending.admit(gone.signal);
   try {
-    await serve({ daemon, socket, input, operation, signal: admitted.signal });
+    const served = serve({ daemon, socket, input, operation, signal: admitted.signal });
+    await Promise.race([served, admitted.givenUp]);
   } catch (thrown) {
     const error = daemon.ending.explain(thrown);
     const body = errorBody(error, operation);
