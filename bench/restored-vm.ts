@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { snapshotPaths } from "#daemon/vm-paths.ts";
+import { snapshotPaths } from "#daemon/store/paths.ts";
 import { qemuSockets } from "#drivers/qemu/command-line.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";

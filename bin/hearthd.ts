@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { exitProcess } from "#base/exit-process.ts";
 import { errorBody } from "#base/error.ts";
 import { absoluteSetting, hearthFolders } from "#base/folders.ts";
-import { logDestination } from "#daemon/log-destination.ts";
-import { makePrivateFolder } from "#daemon/managed-files.ts";
-import { pinoLog } from "#daemon/pino-log.ts";
-import { runDaemon } from "#daemon/run-daemon.ts";
+import { logDestination } from "#daemon/lifecycle/log-destination.ts";
+import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
+import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
 import { LIMITS } from "#model/limits.ts";
 

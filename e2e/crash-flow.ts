@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Flow } from "#daemon/flows/flow.ts";
-import type { StepEvent } from "#daemon/journal.ts";
+import type { StepEvent } from "#daemon/store/journal.ts";
 import { endProcess } from "#host/process-end.ts";
 import { SMALL } from "./templates.ts";
 import type { Bed } from "./bed.ts";

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import { CREATE_VM } from "#daemon/flows/create-vm.ts";
-import { START_VM } from "#daemon/flows/start-vm.ts";
+import { CREATE_VM } from "#daemon/flows/create-flow.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, someMomentsOf } from "./crash-flow.ts";
 import {

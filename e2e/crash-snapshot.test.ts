@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
-import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
-import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-snapshot.ts";
-import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
-import { START_VM } from "#daemon/flows/start-vm.ts";
-import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
+import { STOP_VM } from "#daemon/flows/stop-flow.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
 import {

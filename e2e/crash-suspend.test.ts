@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import { SNAPSHOT_VM } from "#daemon/flows/snapshot-vm.ts";
-import { START_VM } from "#daemon/flows/start-vm.ts";
-import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
+import { STOP_VM } from "#daemon/flows/stop-flow.ts";
 import { Bed } from "./bed.ts";
 import { crashIn, endDaemon, killVmmsIn, someMomentsOf } from "./crash-flow.ts";
 import {

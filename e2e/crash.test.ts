@@ -1,10 +1,10 @@
 /** hearthd is killed at every step of every flow, with a real VM. */
 import { before, test } from "node:test";
-import { CREATE_VM } from "#daemon/flows/create-vm.ts";
+import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
-import { REMOVE_VM } from "#daemon/flows/remove-vm.ts";
-import { START_VM } from "#daemon/flows/start-vm.ts";
-import { STOP_VM } from "#daemon/flows/stop-vm.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
+import { STOP_VM } from "#daemon/flows/stop-flow.ts";
 import { Bed } from "./bed.ts";
 import { crashAndRecover, someMomentsOf } from "./crash-flow.ts";
 

@@ -6,9 +6,9 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { hearthFolders } from "#base/folders.ts";
-import { pinoLog } from "#daemon/pino-log.ts";
-import { makePrivateFolder } from "#daemon/managed-files.ts";
-import { runDaemon } from "#daemon/run-daemon.ts";
+import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
+import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
 import { findProcessesNaming } from "#host/process-end.ts";
 

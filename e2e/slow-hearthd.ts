@@ -7,9 +7,9 @@ import { Socket } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { hearthFolders } from "#base/folders.ts";
-import { makePrivateFolder } from "#daemon/managed-files.ts";
-import { pinoLog } from "#daemon/pino-log.ts";
-import { runDaemon } from "#daemon/run-daemon.ts";
+import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
+import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
 
 const lateMs = Number(process.env["HEARTH_LATE_MS"]);

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ERROR_CODES } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { Ending } from "#daemon/ending.ts";
+import { Ending } from "#daemon/lifecycle/ending.ts";
 import { makeApi } from "#daemon/http/api.ts";
 
 const DOCS = join(import.meta.dirname, "../docs");

@@ -14,8 +14,6 @@ import {
 
 const FILE_MAX_LINES = 400;
 const FUNCTION_MAX_LINES = 60;
-const SRC_MEDIAN_MAX_LINES = 100;
-const SRC_P90_MAX_LINES = 250;
 const DOCUMENTED_MIN_SHARE = 0.8;
 
 /** Who may start programs besides src/host/run.ts. */
@@ -98,12 +96,13 @@ test(`a function has at most ${FUNCTION_MAX_LINES} lines`, () => {
   assert.deepEqual(long, []);
 });
 
-test(`half of the files in src have at most ${SRC_MEDIAN_MAX_LINES} lines, nine of ten ${SRC_P90_MAX_LINES}`, () => {
-  const files = all.filter(({ path }) => path.startsWith("src/") && !isForTests(path));
-  const lines = files.map((file) => file.lines).toSorted((a, b) => a - b);
-  const quantile = (share: number): number => lines[Math.ceil(lines.length * share) - 1] ?? 0;
-  assert.ok(quantile(0.5) <= SRC_MEDIAN_MAX_LINES, `the median is ${quantile(0.5)}`);
-  assert.ok(quantile(0.9) <= SRC_P90_MAX_LINES, `the ninth decile is ${quantile(0.9)}`);
+test("no two files of src/daemon share a name", () => {
+  const seen = new Map<string, string>();
+  for (const { path } of all.filter((file) => file.path.startsWith("src/daemon/"))) {
+    const name = basename(path);
+    assert.equal(seen.get(name), undefined, `${path} is named as another file`);
+    seen.set(name, path);
+  }
 });
 
 test("only one file starts programs (SV-037, BG-049)", () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { Store } from "#daemon/store.ts";
+import { Store } from "#daemon/store/store.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";

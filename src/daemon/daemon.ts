@@ -1,11 +1,11 @@
 import type { DoctorCheck } from "#api/wire.ts";
-import type { Ending } from "#daemon/ending.ts";
+import type { Ending } from "#daemon/lifecycle/ending.ts";
 import type { Host } from "#daemon/host.ts";
-import type { Pools } from "#daemon/pools.ts";
-import type { Snapshots } from "#daemon/snapshots.ts";
-import type { WarmTemplates } from "#daemon/warm-templates.ts";
-import type { Vms } from "#daemon/vms.ts";
-import type { StatsReader } from "#daemon/vm-stats.ts";
+import type { Pools } from "#daemon/template/pools.ts";
+import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
+import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import type { Vms } from "#daemon/vm/vms.ts";
+import type { StatsReader } from "#daemon/view/vm-stats.ts";
 
 /** hearthd, as its HTTP side sees it. */
 export type Daemon = {

@@ -4,12 +4,12 @@
  */
 import type { Folders } from "#base/folders.ts";
 import type { Log } from "#base/log.ts";
-import type { AgentPatience } from "#daemon/answering-guest.ts";
+import type { AgentPatience } from "#daemon/vm/answering-guest.ts";
 import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
-import type { Journals } from "#daemon/journal.ts";
-import type { SnapshotRows } from "#daemon/snapshot-rows.ts";
-import type { Store } from "#daemon/store.ts";
+import type { Journals } from "#daemon/store/journal.ts";
+import type { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
+import type { Store } from "#daemon/store/store.ts";
 import type { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";

@@ -1,5 +1,5 @@
 import { HearthError } from "#base/error.ts";
-import { within } from "#drivers/deadline.ts";
+import { within } from "#base/deadline.ts";
 import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
 import { excludeMemoryFromDumps } from "#host/core-dumps.ts";

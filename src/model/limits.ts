@@ -37,12 +37,3 @@ export const LIMITS = {
   /** What one VM's console or VMM log may take on disk; as much again is kept of what came before. */
   logFileMaxBytes: 4 * MIB,
 } as const;
-
-/** What a VM gets when nobody says otherwise. BG-002, BG-003. */
-export const DEFAULTS = {
-  cpus: 2,
-  memoryBytes: 2 * GIB,
-  diskBytes: 8 * GIB,
-  /** A template of Debian takes 0.1 to 0.2 GiB. */
-  warmBudgetBytes: 10 * GIB,
-} as const;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorChain, toHearthError } from "#base/error.ts";
-import { snapshotsDir } from "#daemon/vm-paths.ts";
+import { snapshotsDir } from "#daemon/store/paths.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { FakeMachine } from "#testing/fake-host.ts";

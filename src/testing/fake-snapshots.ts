@@ -1,6 +1,6 @@
 import type { CreateSnapshot, CreateVm, Snapshot, Vm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
-import { DEFAULTS } from "#model/limits.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 import { assertCan } from "#model/vm-state.ts";
 import { fakeVm } from "#testing/fake-vm.ts";
 

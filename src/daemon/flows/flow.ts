@@ -2,7 +2,7 @@
 import { errorChain, HearthError } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
 import type { Log } from "#base/log.ts";
-import type { FlowKind, Journal, StepEvent } from "#daemon/journal.ts";
+import type { FlowKind, Journal, StepEvent } from "#daemon/store/journal.ts";
 
 export type Step<Context> = {
   readonly name: string;

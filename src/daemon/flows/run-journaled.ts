@@ -1,7 +1,7 @@
 import { runFlow, uncleanError } from "#daemon/flows/flow.ts";
 import type { Flow, UndoFailure } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
-import type { Call } from "#daemon/vms.ts";
+import type { Call } from "#daemon/vm/vms.ts";
 import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 

@@ -4,10 +4,10 @@ import type { TestContext } from "node:test";
 import type { ErrorBody } from "#base/error.ts";
 import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { Ending } from "#daemon/ending.ts";
+import { Ending } from "#daemon/lifecycle/ending.ts";
 import { makeApi } from "#daemon/http/api.ts";
-import { StatsReader } from "#daemon/vm-stats.ts";
-import { Vms } from "#daemon/vms.ts";
+import { StatsReader } from "#daemon/view/vm-stats.ts";
+import { Vms } from "#daemon/vm/vms.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 

@@ -17,7 +17,7 @@ import { addSnapshotRoutes } from "#daemon/http/snapshot-routes.ts";
 import { addWarmRoutes } from "#daemon/http/warm-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
-import type { Call } from "#daemon/vms.ts";
+import type { Call } from "#daemon/vm/vms.ts";
 import type { OperationId } from "#model/ids.ts";
 
 /** The variables of each request. */

@@ -1,6 +1,6 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { runChecks } from "#daemon/doctor.ts";
+import { runChecks } from "#daemon/doctor/doctor.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { handleOf } from "#model/vm-state.ts";
 

@@ -4,7 +4,7 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { answerBody, emptyStream, startedStream } from "#daemon/http/started-stream.ts";
-import { vmPaths } from "#daemon/vm-paths.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
 
 /** What streams: files of the guest as tar, and logs. */
 export function addFileRoutes(api: Api, daemon: Daemon): void {

@@ -2,9 +2,9 @@ import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
-import { listLostFound } from "#daemon/lost-found.ts";
-import { recoverLostVm } from "#daemon/recover-lost-vm.ts";
-import { vmView } from "#daemon/vm-view.ts";
+import { listLostFound } from "#daemon/lifecycle/lost-found.ts";
+import { recoverLostVm } from "#daemon/lifecycle/recover-lost-vm.ts";
+import { vmView } from "#daemon/view/vm-view.ts";
 
 /** What hearthd found in its directories and its store does not know. */
 export function addLostFoundRoutes(api: Api, daemon: Daemon): void {

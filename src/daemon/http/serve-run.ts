@@ -4,7 +4,7 @@ import { runSchema } from "#api/schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
-import type { Call, Vms } from "#daemon/vms.ts";
+import type { Call, Vms } from "#daemon/vm/vms.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 import { parseOperationId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";

@@ -4,9 +4,9 @@ import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { assertVisible } from "#daemon/http/visible-vm.ts";
 import { emptyStream, startedStream } from "#daemon/http/started-stream.ts";
-import { exportSnapshot, importSnapshot } from "#daemon/snapshot-archive.ts";
-import { snapshotView } from "#daemon/snapshot-view.ts";
-import { vmView } from "#daemon/vm-view.ts";
+import { exportSnapshot, importSnapshot } from "#daemon/snapshot/snapshot-archive.ts";
+import { snapshotView } from "#daemon/view/snapshot-view.ts";
+import { vmView } from "#daemon/view/vm-view.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { SnapshotName, VmName } from "#model/ids.ts";
 

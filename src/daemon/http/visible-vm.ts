@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from "hono";
 import type { Daemon } from "#daemon/daemon.ts";
-import { noSuchVm } from "#daemon/store.ts";
+import { noSuchVm } from "#daemon/store/store.ts";
 
 /**
  * For what comes from a client: hearthd's own VMs are not there for it, also not by their name. What is changed in one

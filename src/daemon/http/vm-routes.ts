@@ -3,8 +3,8 @@ import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
-import { forkVm } from "#daemon/fork-vm.ts";
-import { vmView, vmViews } from "#daemon/vm-view.ts";
+import { forkVm } from "#daemon/snapshot/fork-vm.ts";
+import { vmView, vmViews } from "#daemon/view/vm-view.ts";
 import { parseVmName } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 

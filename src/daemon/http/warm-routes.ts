@@ -1,10 +1,10 @@
 import { ROUTES } from "#api/routes.ts";
 import { HearthError } from "#base/error.ts";
-import { completeSpec } from "#daemon/complete-spec.ts";
+import { completeSpec } from "#daemon/spec/complete-spec.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { callOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
-import { snapshotView } from "#daemon/snapshot-view.ts";
+import { snapshotView } from "#daemon/view/snapshot-view.ts";
 
 /** Warm templates, which hearthd makes by itself. */
 export function addWarmRoutes(api: Api, daemon: Daemon): void {

@@ -5,7 +5,7 @@
 import { dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { GIB } from "#base/sizes.ts";
-import { within } from "#drivers/deadline.ts";
+import { within } from "#base/deadline.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { ApiSocket } from "#drivers/firecracker/api/exchange.ts";
 import type { FirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";

@@ -1,5 +1,5 @@
 import { HearthError } from "#base/error.ts";
-import { within } from "#drivers/deadline.ts";
+import { within } from "#base/deadline.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { FirecrackerMetrics } from "#drivers/firecracker/metrics.ts";
 import type { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";

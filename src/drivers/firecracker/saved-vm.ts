@@ -12,7 +12,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
-import { unlessAborted, within } from "#drivers/deadline.ts";
+import { unlessAborted, within } from "#base/deadline.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import type { SnapshotCreate } from "#drivers/firecracker/api/snapshot.ts";

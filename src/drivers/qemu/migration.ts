@@ -1,7 +1,7 @@
 /** QEMU's migration, to a file and from one. A jailed QEMU may open neither, so one comes by a Unix socket. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError, toError } from "#base/error.ts";
-import { unlessAborted, within } from "#drivers/deadline.ts";
+import { unlessAborted, within } from "#base/deadline.ts";
 import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { StreamReceiver } from "#drivers/qemu/receive-stream.ts";
 import type { StreamTarget } from "#drivers/qemu/receive-stream.ts";

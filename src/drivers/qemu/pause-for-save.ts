@@ -5,7 +5,7 @@
  *   - as much was sent, or is known to be left, as the save may take of a guest that runs, or
  *   - the guest has changed its memory again in each of many rounds.
  */
-import { unlessAborted, within } from "#drivers/deadline.ts";
+import { unlessAborted, within } from "#base/deadline.ts";
 import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { liveMaxBytes, ROUNDS_MAX } from "#drivers/save-bounds.ts";
 import type { SaveHooks } from "#drivers/vm-driver.ts";

@@ -11,7 +11,7 @@ import { recordConsole } from "#drivers/qemu/console.ts";
 import { waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import type { StreamRecorder } from "#drivers/record-stream.ts";
-import { unlessAborted, within } from "#drivers/deadline.ts";
+import { unlessAborted, within } from "#base/deadline.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { readVmStatus } from "#drivers/qemu/vm-status.ts";

@@ -1,7 +1,7 @@
 /** QEMU's monitor protocol: JSON lines on a Unix socket. QEMU serves one client at a time. */
 import type { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
-import { within } from "#drivers/deadline.ts";
+import { within } from "#base/deadline.ts";
 
 /** Commands that Hearth uses, with what they take and give. */
 export type QmpCommands = {

@@ -9,7 +9,7 @@ import { createServer } from "node:net";
 import type { Server, Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { formatSizeRounded, MIB } from "#base/sizes.ts";
-import { within } from "#drivers/deadline.ts";
+import { within } from "#base/deadline.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 
 export type StreamTarget = {

@@ -9,7 +9,7 @@
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import { abortAfter } from "#drivers/deadline.ts";
+import { abortAfter } from "#base/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";

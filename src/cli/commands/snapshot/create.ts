@@ -1,6 +1,6 @@
 import { parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { command } from "#cli/command.ts";
-import { sayMade } from "#cli/snapshot-made.ts";
+import { printCreatedSnapshot } from "#cli/print-created-snapshot.ts";
 
 export default command({
   path: ["snapshot", "create"],
@@ -26,6 +26,6 @@ export default command({
       ...(flags.diskOnly && { diskOnly: true }),
     };
     const made = await (await hearth()).snapshots.create(request, { onProgress: out.onProgress });
-    sayMade(out, made);
+    printCreatedSnapshot(out, made);
   },
 });

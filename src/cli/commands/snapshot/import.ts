@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import type { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
-import { sayMade } from "#cli/snapshot-made.ts";
+import { printCreatedSnapshot } from "#cli/print-created-snapshot.ts";
 import type { Io } from "#cli/io.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 
@@ -25,7 +25,7 @@ export default command({
     const name = flags.name === undefined ? undefined : parseSnapshotName(flags.name);
     const archive = shown === "-" ? pipedStdin(io) : await openFile(resolve(io.cwd, shown), shown);
     const made = await (await hearth()).snapshots.import(archive, { name, onProgress: out.onProgress });
-    sayMade(out, made);
+    printCreatedSnapshot(out, made);
   },
 });
 

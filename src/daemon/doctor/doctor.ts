@@ -1,0 +1,121 @@
+/** Whether this host can do what Hearth needs, and the cure where it cannot. Changes nothing. */
+import { statfs } from "node:fs/promises";
+import type { Doctor, DoctorCheck } from "#api/wire.ts";
+import { formatSizeRounded, GIB } from "#base/sizes.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { checkHost } from "#daemon/doctor/check-host.ts";
+import { listLostFound, lostFoundDir } from "#daemon/lifecycle/lost-found.ts";
+import { checkIsolation } from "#daemon/doctor/isolation-checks.ts";
+import { findProgram } from "#host/find-program.ts";
+import { packageOf } from "#host/run.ts";
+
+/** What builds images. */
+const TOOLS = ["mmdebstrap", "mke2fs", "dpkg-deb", "apt-get", "xz"] as const;
+/** One image, its kernel and a VM with a few packages. */
+const SPACE_MIN_BYTES = 2 * GIB;
+
+export type DoctorOptions = {
+  /** Asks again what is otherwise remembered, such as whether KVM works. */
+  readonly fresh: boolean;
+  /** A risk between guests fails, which is a warning otherwise. */
+  readonly production: boolean;
+};
+
+export async function runChecks(
+  daemon: Daemon,
+  { fresh, production }: DoctorOptions,
+  signal: AbortSignal,
+): Promise<Doctor> {
+  const { folders } = daemon.host;
+  // It may boot a guest to find out, and decides what the drivers use.
+  const kvm = await daemon.checkKvm(fresh, signal);
+  const drivers = await checkDrivers(daemon, signal);
+  const program = await checkFirecracker(daemon, signal);
+  const checks: DoctorCheck[] = [
+    { name: "hearthd", verdict: "pass", found: `version ${daemon.version}, pid ${process.pid}` },
+    checkStore(daemon),
+    ...(await checkLostFound(daemon)),
+    await checkSpace("state", folders.state),
+    await checkSpace("cache", folders.cache),
+    ...TOOLS.map(checkTool),
+    ...drivers,
+    // The driver's own line may say the same already.
+    ...(drivers.some(({ found }) => found === program.found) ? [] : [program]),
+    kvm,
+    ...(await checkIsolation(daemon.host, production, signal)),
+    ...(await checkImages(daemon)),
+    ...checkHost(production),
+  ];
+  return { ok: checks.every((check) => check.verdict !== "fail"), checks };
+}
+
+function checkStore(daemon: Daemon): DoctorCheck {
+  const { path } = daemon.host.store;
+  return { name: "store", verdict: "pass", found: `${daemon.host.store.listVms().length} VMs in ${path}` };
+}
+
+/** Said only when there is something: it is about data that nobody asked for. */
+async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
+  const entries = await listLostFound(host);
+  if (entries.length === 0) return [];
+  const found = `${entries.length} directories in ${lostFoundDir(host.folders)} that the store does not know`;
+  const cure = "hearth system recover lists them, and makes a new VM with a disk of theirs";
+  return [{ name: "lost+found", verdict: "warn", found, cure }];
+}
+
+async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  const found = `${formatSizeRounded(free)} free in ${folder}`;
+  if (free >= SPACE_MIN_BYTES) return { name: `${name} folder`, verdict: "pass", found };
+  const cure = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
+  return { name: `${name} folder`, verdict: "warn", found, cure };
+}
+
+function checkTool(tool: string): DoctorCheck {
+  const path = findProgram(tool);
+  if (path !== undefined) return { name: tool, verdict: "pass", found: path };
+  const cure = `apt-get install ${packageOf(tool) ?? tool}`;
+  return { name: tool, verdict: "fail", found: "not installed; images cannot be built", cure };
+}
+
+async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck[]> {
+  const checks: DoctorCheck[] = [];
+  const drivers = [...daemon.host.drivers.values()];
+  const all = await Promise.all(drivers.map((driver) => driver.features(signal)));
+  // One that works is enough.
+  const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
+  for (const [index, features] of all.entries()) {
+    const { available, version, accel, weaknesses, networkWeaknesses, snapshots } = features;
+    const name = drivers[index]?.name ?? "";
+    if (!available.ok) {
+      checks.push({ name, verdict, found: available.reason, cure: available.hint });
+      continue;
+    }
+    const decided = features.accelAssumed === true ? "kvm or tcg, as the first run finds out" : accel;
+    checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${decided}` });
+    for (const weakness of [...weaknesses, ...Object.values(networkWeaknesses)])
+      checks.push({ name: `${name} guarantees`, verdict: "warn", found: weakness });
+    for (const weakness of snapshots?.weaknesses ?? [])
+      checks.push({ name: `${name} restored VMs`, verdict: "warn", found: weakness });
+  }
+  return checks;
+}
+
+/** Which one is used, and whose it is. No failure: hearthd does without, where it has another driver. */
+async function checkFirecracker(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck> {
+  const name = "firecracker program";
+  const found = await daemon.host.firecrackers.find(signal);
+  if (!found.ok) return { name, verdict: "warn", found: found.reason, cure: found.hint };
+  const { version, source, program, ownerUid, mode } = found;
+  const where = { config: "config.toml", path: "PATH", installed: "the cache" }[source];
+  const whose = `uid ${ownerUid}, mode ${mode.toString(8).padStart(4, "0")}`;
+  return { name, verdict: "pass", found: `${version} from ${where} (${whose}): ${program}` };
+}
+
+async function checkImages(daemon: Daemon): Promise<DoctorCheck[]> {
+  const images = await daemon.host.images.list();
+  const found =
+    images.length === 0 ? "none yet; the first run builds one" : images.map((image) => image.ref).join(", ");
+  return [{ name: "images", verdict: "pass", found }];
+}

@@ -1,0 +1,41 @@
+import type { DoctorCheck } from "#api/wire.ts";
+import type { HostFiles } from "#daemon/doctor/host-files.ts";
+
+/**
+ * A jail begins with a copy of all mounts, so each start takes longer with every one of them (Firecracker's
+ * jailer.md, without a number). Ours: hosts without containers have some 30, those with many have thousands.
+ */
+const MOUNTS_MAX = 500;
+/** Errors and worse. Warnings and what is said of each new device stay away from the console. */
+const CONSOLE_LEVEL_MAX = 4;
+
+export function checkMounts(files: HostFiles): DoctorCheck {
+  const count = (files.text("/proc/self/mountinfo") ?? "").split("\n").filter((line) => line !== "").length;
+  if (count <= MOUNTS_MAX) return { name: "mounts", verdict: "pass", found: String(count) };
+  return {
+    name: "mounts",
+    verdict: "warn",
+    found: `${count}: each jail begins with a copy of all of them`,
+    cure: "run Hearth on a host, or in a mount name space, with fewer",
+  };
+}
+
+/** The kernel waits for a serial console with every line; a VM's start says a few of them. */
+export function checkConsoleLog(files: HostFiles): DoctorCheck {
+  const name = "console log";
+  const level = Number.parseInt(files.text("/proc/sys/kernel/printk") ?? "", 10);
+  if (Number.isNaN(level)) return { name, verdict: "pass", found: "the kernel does not tell" };
+  const serial = /^tty(?:S|AMA|HS|LP|PS)\d+/m.exec(files.text("/proc/consoles") ?? "")?.[0];
+  if (serial === undefined || level <= CONSOLE_LEVEL_MAX)
+    return {
+      name,
+      verdict: "pass",
+      found: `level ${level}${serial === undefined ? ", no serial line" : ""}`,
+    };
+  return {
+    name,
+    verdict: "warn",
+    found: `level ${level} on ${serial}: VMs wait for a slow line when they start`,
+    cure: "dmesg -n 1, and boot with quiet loglevel=1",
+  };
+}

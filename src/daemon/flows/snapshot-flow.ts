@@ -1,0 +1,78 @@
+import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Host } from "#daemon/host.ts";
+import type { NewSnapshot } from "#daemon/store/snapshot-rows.ts";
+import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
+import type { SnapshotPart } from "#model/snapshot.ts";
+
+/** What is journalled. */
+export type SnapshotPlan = { readonly snapshotId: SnapshotId };
+
+export type SnapshotContext = {
+  readonly host: Host;
+  /** Of the VM that is saved. */
+  readonly id: VmId;
+  readonly snapshotId: SnapshotId;
+  /** Not there after a crash: taking back needs only the ids. */
+  readonly take?: Take | undefined;
+};
+
+/** What the steps do, by who knows the VMs. */
+export type Take = {
+  readonly snapshot: NewSnapshot;
+  /** Writes the memory and freezes the disk, with the VM halted; it goes on however this ends. */
+  save(): Promise<void>;
+  finishLayers(): Promise<void>;
+  /** Loads what was saved into a VMM whose guest never runs. */
+  settle(): Promise<void>;
+  seal(): Promise<readonly SnapshotPart[]>;
+  /** Restores it for a trial, if it is to be trusted blindly. */
+  verify(): Promise<void>;
+  parts: readonly SnapshotPart[];
+};
+
+/** Makes a snapshot of a VM, or nothing: its row counts only when all of it is there. R5. */
+export const SNAPSHOT_VM: Flow<SnapshotContext> = {
+  kind: "snapshot",
+  afterCrash: "unwind",
+  steps: [
+    {
+      name: "take the name",
+      run: async ({ host, take }) => {
+        if (take) host.snapshots.insert(take.snapshot);
+      },
+      undo: async ({ host, snapshotId }) => host.snapshots.delete(snapshotId),
+      undoLast: true,
+    },
+    {
+      name: "make the folder",
+      run: ({ host, snapshotId }) => host.files.makeFolder(snapshotPaths(host.folders, snapshotId).dir),
+      undo: ({ host, snapshotId }) =>
+        host.files.removeTree(snapshotsDir(host.folders), snapshotPaths(host.folders, snapshotId).dir),
+    },
+    {
+      name: "save",
+      run: async ({ take }) => take?.save(),
+      undo: async ({ host, id, take }) => {
+        const vm = host.store.findVm(id);
+        if (take === undefined && vm !== undefined) await letGoOn(host, vm);
+      },
+    },
+    { name: "finish the layers", run: async ({ take }) => take?.finishLayers() },
+    { name: "settle", run: async ({ take }) => take?.settle() },
+    {
+      name: "seal",
+      run: async ({ take }) => {
+        if (take) take.parts = await take.seal();
+      },
+    },
+    { name: "verify", run: async ({ take }) => take?.verify() },
+    {
+      name: "commit",
+      run: async ({ host, snapshotId, take }) => {
+        if (take) host.snapshots.setReady(snapshotId, take.parts);
+      },
+    },
+  ],
+};

@@ -1,0 +1,364 @@
+import { HearthError, invariant, toHearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
+import { bootPlan, guestIdentity } from "#daemon/vm/boot-plan.ts";
+import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/vm/vm-isolation.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Attachment } from "#daemon/vm/attachment.ts";
+import { logWarnings } from "#daemon/vm/guest-warnings.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Configured } from "#guest/agent-client.ts";
+import { consoleEnd } from "#daemon/view/log-tail.ts";
+import type { Origin, VmOrigin } from "#daemon/vm/vm-origin.ts";
+import { checkParts } from "#daemon/snapshot/snapshot-files.ts";
+import { diskFrom } from "#daemon/vm/boot-disks.ts";
+import { snapshotPaths, vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** What the flow works on while hearthd lives; after a crash only `host` and `id` are there. */
+export type StartContext = {
+  readonly host: Host;
+  readonly id: VmId;
+  /** Its disk is made anew for this start, and of no use after one that failed. */
+  readonly diskIsNew?: boolean | undefined;
+  readonly start?: Start | undefined;
+};
+
+/** What is journalled. */
+export type StartPlan = {
+  readonly back: VmState;
+  readonly diskIsNew: boolean;
+  /** What the VM is to begin as: it is in its row until the VM has begun. */
+  readonly origin?: SnapshotId | undefined;
+  /** What was on its disk is of no use to anybody. */
+  readonly fresh?: boolean | undefined;
+};
+
+export type Start = {
+  readonly vm: VmRecord;
+  readonly driver: VmDriver;
+  readonly onProgress: OnProgress;
+  readonly signal: AbortSignal;
+  readonly attach: (handle: VmHandle) => Attachment;
+  /** Stores that it runs, as the last step. */
+  readonly commit: (attachment: Attachment) => void;
+  /** What it goes on from, in place of a boot. */
+  memory: Origin | undefined;
+  disk: VmOrigin["disk"];
+  /** A template did not work: nobody is to try it again. */
+  readonly retire: (template: SnapshotRecord) => Promise<void>;
+  /** The VMM that was booted last. */
+  attachment?: Attachment;
+  /** Its guest may have written to its disk. */
+  mayHaveRun?: boolean;
+  /** A guest that began with another one's disk was made this VM before its init started. */
+  hasOwnIdentity?: boolean;
+  /** What its guest could not do of its identity. */
+  guestWarnings?: readonly string[];
+  /** A template that did not work. */
+  gaveUp?: SnapshotRecord;
+};
+
+const KILL_DEADLINE_MS = 10_000;
+/** It takes 20 ms on a host with KVM, and seconds in an emulated guest on a host that is busy. */
+const IDENTITY_DEADLINE_MS = 60_000;
+/** Of the time that a guest has to answer: a restored one does so in a fraction of a boot's. */
+const FIRST_TRY_PART = 3;
+/** Of the console in the error of a boot that failed. */
+const CONSOLE_LINES = 12;
+
+export const START_VM: Flow<StartContext> = {
+  kind: "start",
+  afterCrash: "unwind",
+  steps: [
+    {
+      name: "make the run folder",
+      run: async ({ host, id }) => {
+        const { runDir, saveDir } = vmPaths(host.folders, id);
+        // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
+        await endVmm(host, id);
+        await host.files.makeFolder(saveDir); // It stays, with the VM's own folder.
+        await host.files.makeFolder(runDir);
+      },
+      undo: ({ host, id }) =>
+        host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
+    },
+    {
+      name: "lease a uid",
+      run: ({ host, start }) => leaseUid(host, need(start).vm),
+      undo: async ({ host, id }) => releaseUid(host, id),
+    },
+    {
+      name: "make the cgroup",
+      run: ({ host, start }) => makeCgroup(host, need(start).vm, need(start).driver, need(start).signal),
+      undo: ({ host, id }) => removeCgroup(host, id),
+    },
+    {
+      name: "make the disk",
+      run: ({ host, start }) => makeDisk(host, need(start)),
+      undo: async ({ host, id, diskIsNew }) => {
+        if (diskIsNew === true) await host.disks.remove(vmPaths(host.folders, id).stateDir);
+      },
+    },
+    {
+      name: "boot",
+      run: ({ host, start }) => boot(host, need(start)),
+      undo: async ({ host, id, start }) => {
+        const { stateDir, memoryCopy } = vmPaths(host.folders, id);
+        await endVmm(host, id, start);
+        await host.files.removeTree(stateDir, memoryCopy);
+      },
+    },
+    {
+      name: "give the identity",
+      // A guest that goes on as somebody else got it already: one that does not take it is booted instead.
+      run: async ({ host, start }) => {
+        const { memory, disk } = need(start);
+        const isAnother = typeof disk === "object" && start?.hasOwnIdentity !== true;
+        if (memory === undefined) await giveIdentity(host, need(start), isAnother);
+      },
+    },
+    {
+      name: "commit",
+      endsJournal: true,
+      run: async ({ start }) => {
+        const { attachment, commit } = need(start);
+        if (attachment) commit(attachment);
+      },
+    },
+  ],
+};
+
+function need(start: Start | undefined): Start {
+  invariant(start, "a start runs only with its VM");
+  return start;
+}
+
+async function makeDisk(host: Host, start: Start): Promise<void> {
+  const { memory, signal } = start;
+  try {
+    await makeDiskOf(host, start);
+  } catch (error) {
+    if (memory === undefined || memory.required || signal.aborted) throw error;
+    await giveUpTemplate(host, start, memory.snapshot, error); // It may have been removed a moment ago.
+  }
+}
+
+async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
+  const { stateDir } = vmPaths(host.folders, vm.id);
+  if (disk === "keep") {
+    await host.disks.repair(stateDir, signal);
+    return flattenUnlessLayered(host, stateDir, driver, signal);
+  }
+  if (disk === "overlay") await host.disks.overlay(stateDir, signal);
+  else if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
+  else {
+    await diskFrom(host, stateDir, disk, signal);
+    await flattenUnlessLayered(host, stateDir, driver, signal); // Another driver may have saved it.
+  }
+}
+
+async function flattenUnlessLayered(
+  host: Host,
+  stateDir: string,
+  driver: VmDriver,
+  signal: AbortSignal,
+): Promise<void> {
+  const { layeredDisks } = await driver.features(signal);
+  if (!layeredDisks) await host.disks.flatten(stateDir, signal);
+}
+
+/** @throws HearthError `vm.identity_failed` for a restored guest, which must not run then: the caller ends its VMM. */
+async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<Configured | undefined> {
+  const { vm, attachment, signal } = start;
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
+  const guest = await attachment?.guest(inTime);
+  if (guest === undefined) return undefined;
+  try {
+    const configured = await guest.configure(await guestIdentity(host, vm, restored, signal), inTime);
+    logWarnings(host, vm.id, configured.warnings);
+    start.guestWarnings = configured.warnings;
+    return configured;
+  } catch (error) {
+    throw identityError(vm, toHearthError(error));
+  }
+}
+
+function identityError(vm: VmRecord, failure: HearthError): HearthError {
+  if (failure.code !== "vm.identity_failed") return failure;
+  const asItWas =
+    vm.state.phase === "suspended" ? "its memory and its disk are kept" : "the snapshot is kept";
+  return new HearthError("vm.identity_failed", `Cannot start ${vm.name}. ${failure.message}`, {
+    hint: `Nothing of it has run, and ${asItWas}: try again, and see \`hearth logs ${vm.name}\` for its console.`,
+    cause: failure.cause,
+  });
+}
+
+async function boot(host: Host, start: Start): Promise<void> {
+  const { memory, signal } = start;
+  if (memory === undefined) return bootCold(host, start);
+  const { snapshot, required } = memory;
+  try {
+    await checkParts(host, snapshot, signal);
+    return required
+      ? await restoreRequired(host, start, snapshot.id)
+      : await restore(host, start, snapshot.id);
+  } catch (error) {
+    if (required || signal.aborted) throw error;
+    await giveUpTemplate(host, start, snapshot, error);
+    await bootCold(host, start);
+  }
+}
+
+async function restore(host: Host, start: Start, id: SnapshotId, deadlineMs?: number): Promise<void> {
+  const { driver, onProgress, signal } = start;
+  const { snapshotter } = driver;
+  invariant(snapshotter, "a driver that has snapshots can restore them");
+  const run = async (plan: BootPlan): Promise<VmHandle> => {
+    const saved = snapshotPaths(host.folders, id);
+    return { ...(await snapshotter.restore(plan, saved, onProgress, signal)), snapshot: id };
+  };
+  await startVmm(host, start, "restoring", run, deadlineMs);
+  await giveIdentity(host, start, true);
+}
+
+/**
+ * A guest of Firecracker's, on a busy host with emulated KVM, was twice in some dozens of restores not heard of for 90
+ * seconds; the same memory went on in another VM. So one that is silent is restored once more, its disk as it was.
+ */
+async function restoreRequired(host: Host, start: Start, id: SnapshotId): Promise<void> {
+  const { driver, vm, disk, onProgress, signal } = start;
+  if (typeof disk !== "object") return restore(host, start, id); // What it wrote to its own disk cannot be taken back.
+  const { agentDeadlineMs } = await driver.features(signal);
+  try {
+    return await restore(host, start, id, Math.ceil(agentDeadlineMs / FIRST_TRY_PART));
+  } catch (error) {
+    if (toHearthError(error).code !== "agent.unreachable" || signal.aborted) throw error;
+    host.log.child({ vm: vm.id }).event("vm.restore_retried", { snapshot: id, error });
+  }
+  onProgress({ stage: "boot", text: "the guest hung; restoring once more" });
+  await endVmm(host, vm.id, start);
+  await makeDiskOf(host, start);
+  await restore(host, start, id);
+}
+
+/** The VM boots instead, with a disk of its own. */
+async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
+  const { vm, signal } = start;
+  host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
+  start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
+  await endVmm(host, vm.id, start);
+  // A driver that has to copy the memory may find no room for it, which says nothing about the template.
+  if (toHearthError(error).code !== "host.disk_full") {
+    await start.retire(template);
+    start.gaveUp = template;
+  }
+  start.memory = undefined;
+  start.disk = "empty";
+  await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
+}
+
+/** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
+async function bootCold(host: Host, start: Start): Promise<void> {
+  const { driver, vm, onProgress, signal } = start;
+  const features = await driver.features(signal);
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await startVmm(host, start, "starting the VMM", (plan) => driver.boot(plan, onProgress, signal));
+      return await startInit(host, start);
+    } catch (error) {
+      const failure = toHearthError(error);
+      if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
+        throw await bootError(host, vm, failure);
+      }
+      host.log.child({ vm: vm.id }).event("vm.boot_retried", { error });
+      onProgress({ stage: "boot", text: "the guest hung; booting once more" });
+      await endVmm(host, vm.id, start);
+    }
+  }
+}
+
+/** Until the agent answers, or the VMM ends. */
+async function startVmm(
+  host: Host,
+  start: Start,
+  text: string,
+  run: (plan: BootPlan) => Promise<VmHandle>,
+  deadlineMs?: number,
+): Promise<void> {
+  const { driver, vm, onProgress, signal } = start;
+  const features = await driver.features(signal);
+  const agentMs = deadlineMs ?? features.agentDeadlineMs;
+  const plan = await bootPlan(host, vm, features, signal);
+  giveFiles(host, vm);
+  onProgress({ stage: "boot", text });
+  start.mayHaveRun = true;
+  const attachment = start.attach(await run(plan));
+  start.attachment = attachment;
+  onProgress({ stage: "boot", text: "waiting for the guest" });
+  await awaitGuest(host, attachment, agentMs, signal);
+}
+
+/**
+ * Has the guest's own init started, where it has one. The agent answers before that init runs, and starts it when the
+ * guest has its identity and its volumes, so that no service runs without them; the agent that answers next is one of
+ * its services. An agent of an older hearthd is that from the start.
+ */
+async function startInit(host: Host, start: Start): Promise<void> {
+  const { vm, driver, disk, attachment, onProgress, signal } = start;
+  if (vm.spec.init !== "systemd" || attachment === undefined) return;
+  const { agentDeadlineMs } = await driver.features(signal);
+  const configured = await giveIdentity(host, start, typeof disk === "object");
+  if (configured?.initFollows !== true) return;
+  start.hasOwnIdentity = true;
+  onProgress({ stage: "boot", text: "starting the guest's init" });
+  attachment.releaseGuest();
+  await awaitGuest(host, attachment, agentDeadlineMs, signal);
+}
+
+async function awaitGuest(host: Host, attachment: Attachment, agentMs: number, signal: AbortSignal) {
+  // The VMM's own end is the sooner and better reason than a deadline.
+  const ended = new AbortController();
+  void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
+  const either = AbortSignal.any([signal, ended.signal]);
+  try {
+    attachment.keepGuest(await host.guests.waitFor(attachment.handle, agentMs, either));
+  } catch (error) {
+    throw ended.signal.aborted ? ended.signal.reason : error;
+  }
+}
+
+function vmmEnded(code: number | undefined, signal: string | undefined): HearthError {
+  const how = signal === undefined ? `exit code ${code ?? "unknown"}` : signal;
+  return new HearthError("vmm.failed", `The VMM ended before the guest's agent answered (${how}).`);
+}
+
+async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promise<HearthError> {
+  const told = ["agent.unreachable", "vmm.failed"].includes(failure.code);
+  if (!told) return failure;
+  const paths = vmPaths(host.folders, vm.id);
+  const lines = (await consoleEnd(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
+  const console =
+    lines.length === 0 ? "The console is empty." : `The end of its console:\n${lines.join("\n")}`;
+  return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {
+    hint:
+      failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
+    cause: failure,
+  });
+}
+
+/** Idempotent; also for a VMM that was started just before hearthd was killed, so that no handle was kept. */
+export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void> {
+  const deadline = AbortSignal.timeout(KILL_DEADLINE_MS); // Not the caller's: it may be the reason for this.
+  if (start?.attachment) {
+    start.attachment.detach();
+    await start.driver.stop(start.attachment.handle, "kill", deadline);
+  }
+  for (const stray of host.processes.strays(vmPaths(host.folders, id).runDir)) {
+    await host.processes.kill(stray, deadline);
+  }
+}

@@ -1,0 +1,121 @@
+import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { endVmm } from "#daemon/flows/start-flow.ts";
+import type { Flow } from "#daemon/flows/flow.ts";
+import type { Guest, Host } from "#daemon/host.ts";
+import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import { abortAfter, unlessAborted } from "#base/deadline.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** What is journalled: `graceful` asks the guest first; the others end the VMM at once. */
+export type StopPlan = {
+  readonly mode: "graceful" | "terminate" | "kill";
+  readonly timeoutMs: number;
+  /** Where its memory is: it is suspended then, not stopped. */
+  readonly suspendedTo?: SnapshotId | undefined;
+};
+
+export type StopContext = {
+  readonly host: Host;
+  readonly id: VmId;
+  readonly plan: StopPlan;
+  /** Undefined in a recovery that finds the VMM gone. */
+  readonly vmm: { readonly driver: VmDriver; readonly handle: VmHandle } | undefined;
+  /** The guest's agent, if it may be there. */
+  readonly agent?: AskedAgent | undefined;
+  /** Resolves when the VMM has ended by itself. */
+  readonly ended: Promise<VmExit>;
+  /** Stores that it has stopped. */
+  readonly commit: (exit: VmExit) => void;
+  /** Aborts when something stronger takes over: the guest is not waited for any longer, and the stop fails. */
+  readonly signal: AbortSignal;
+  exit?: VmExit;
+};
+
+/** An agent that is asked in bounded time; over a new connection, too, where the one that is there is dead. */
+export type AskedAgent = {
+  /** @throws HearthError `agent.unreachable`, and what `call` throws */
+  ask(
+    call: (guest: Guest, signal: AbortSignal) => Promise<void>,
+    signal: AbortSignal,
+    deadlineMs: number,
+  ): Promise<void>;
+  /** Idempotent. */
+  close(): void;
+};
+
+/** For the VMM to end after SIGTERM, before SIGKILL. SV-026. */
+const TERMINATE_MS = 5_000;
+/** For the kernel to take a killed process away, also under load. */
+const KILL_MS = 15_000;
+
+/** Agent, SIGTERM, SIGKILL: each with a deadline. Goes on after a crash: the VMM may be gone by then. */
+export const STOP_VM: Flow<StopContext> = {
+  kind: "stop",
+  afterCrash: "finish",
+  steps: [
+    { name: "ask the guest", run: askGuest },
+    { name: "end the VMM", run: endTheVmm },
+    { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
+    {
+      name: "remove the run folder",
+      run: async ({ host, id, agent }) => {
+        agent?.close();
+        await host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir);
+      },
+    },
+    {
+      name: "commit",
+      endsJournal: true,
+      run: async ({ host, commit, exit }) => commit(exit ?? { reason: "unseen", atMs: host.now() }),
+    },
+  ],
+};
+
+/** A guest that was asked to power off has flushed its disks when the VMM ends. BG-093. */
+async function askGuest(context: StopContext): Promise<void> {
+  const { plan, agent, signal: takenOver } = context;
+  if (plan.mode !== "graceful" || agent === undefined) return;
+  const late = (): Error => new Error(`The guest has not powered off in ${plan.timeoutMs} ms.`);
+  using deadline = abortAfter(Math.max(plan.timeoutMs, 1), late, takenOver);
+  let isAsked = false;
+  const shutdown = async (guest: Guest, signal: AbortSignal): Promise<void> => {
+    isAsked = true;
+    await guest.shutdown({ timeoutMs: Math.round(plan.timeoutMs * 0.8) }, signal);
+  };
+  try {
+    // A third each for an answer, for a look at why there is none, and for a new connection.
+    await agent.ask(shutdown, deadline.signal, Math.max(Math.ceil(plan.timeoutMs / 3), 1));
+  } catch (error) {
+    takenOver.throwIfAborted();
+    // The power may go before the answer comes; else the next step ends it without the guest.
+    context.host.log.child({ vm: context.id }).event("agent.disconnected", { error });
+  }
+  if (!isAsked) return;
+  const exit = await endInTime(context, deadline.signal);
+  if (exit) context.exit = { ...exit, reason: "asked" };
+}
+
+/** Undefined when the guest does not power off in time. @throws the reason of a signal that takes over */
+async function endInTime({ ended, signal }: StopContext, late: AbortSignal): Promise<VmExit | undefined> {
+  try {
+    return await unlessAborted(ended, late);
+  } catch {
+    signal.throwIfAborted();
+    return undefined;
+  }
+}
+
+async function endTheVmm(context: StopContext): Promise<void> {
+  const { host, id, plan, vmm } = context;
+  if (context.exit === undefined && vmm !== undefined && (await vmm.driver.recover(vmm.handle))) {
+    const [mode, deadlineMs] =
+      plan.mode === "kill" ? (["kill", KILL_MS] as const) : (["terminate", TERMINATE_MS + KILL_MS] as const);
+    context.exit = {
+      ...(await vmm.driver.stop(vmm.handle, mode, AbortSignal.timeout(deadlineMs))),
+      reason: "asked",
+    };
+  }
+  await endVmm(host, id);
+}

@@ -1,0 +1,216 @@
+/**
+ * Makes the host be as the journal of one flow says: a flow that was under way when hearthd died, or that could not
+ * be undone, is undone or finished. The journal is closed only when that is done, so that nothing is forgotten:
+ * until then a VM without a VMM is `failed` (`vm.unclean`), and its next start, and hearthd's, try again.
+ */
+import { errorBody } from "#base/error.ts";
+import { driverOf } from "#daemon/spec/choose-driver.ts";
+import { CREATE_VM } from "#daemon/flows/create-flow.ts";
+import { finishFlow, uncleanError, unwindFlow } from "#daemon/flows/flow.ts";
+import type { Flow, UndoFailure } from "#daemon/flows/flow.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
+import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
+import type { SnapshotPlan } from "#daemon/flows/snapshot-flow.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
+import type { StartPlan } from "#daemon/flows/start-flow.ts";
+import { STOP_VM } from "#daemon/flows/stop-flow.ts";
+import type { AskedAgent, StopPlan } from "#daemon/flows/stop-flow.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Journal, OpenFlow } from "#daemon/store/journal.ts";
+import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmId } from "#model/ids.ts";
+import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+/** Of a guest that was being stopped, and may not answer any more. */
+const AGENT_MS = 30_000;
+
+/**
+ * Recovers each open flow of one VM, and logs what cannot be; the others are tried all the same. To be called while
+ * nothing else is done to the VM.
+ */
+export async function tryFlowsOf(host: Host, id: string, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(host, id)) {
+    try {
+      await recoverFlow(host, flow, signal);
+    } catch (error) {
+      host.log.child({ vm: flow.vmId }).event("flow.failed", { flow: flow.kind, vm: flow.vmId, error });
+    }
+  }
+}
+
+/**
+ * Tries again what could not be undone of this VM's flows. To be called while nothing else is done to the VM.
+ * @throws HearthError `vm.unclean` when it cannot be this time, either
+ */
+export async function recoverFlowsOf(host: Host, id: VmId, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(host, id)) await recoverFlow(host, flow, signal);
+}
+
+function openFlowsOf(host: Host, id: string): OpenFlow[] {
+  return host.journals.listOpen().filter(({ vmId }) => vmId === id);
+}
+
+async function recoverFlow(host: Host, flow: OpenFlow, signal: AbortSignal): Promise<void> {
+  const log = host.log.child({ vm: flow.vmId });
+  try {
+    const journal = host.journals.reopen(flow);
+    const how = await settle(host, flow, journal, signal);
+    journal[Symbol.dispose]();
+    log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
+  } catch (error) {
+    if (!signal.aborted) markUnclean(host, flow.vmId, error);
+    throw error;
+  }
+}
+
+/**
+ * Stores why a flow of the VM could not be undone. A VM that has a VMM is left as it is: what is known of the VMM is in
+ * its state.
+ */
+export function markUnclean(host: Host, id: VmId, error: unknown): void {
+  const vm = host.store.findVm(id);
+  if (vm === undefined || handleOf(vm.state) !== undefined) return;
+  const { message } = errorBody(error);
+  host.store.setState(id, { phase: "failed", code: "vm.unclean", message, atMs: host.now() });
+  host.store.setError(id, "vm.unclean", error);
+}
+
+async function settle(
+  host: Host,
+  flow: OpenFlow,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<"unwound" | "finished"> {
+  const { vmId: id, steps } = flow;
+  const unwind = async <Context>(known: Flow<Context>, context: Context): Promise<"unwound"> => {
+    const log = host.log.child({ vm: id });
+    throwIfLeft(flow, await unwindFlow(known, context, steps, journal, log));
+    return "unwound";
+  };
+  switch (flow.kind) {
+    case "create":
+      if (isDone(CREATE_VM.steps, steps)) return "finished";
+      return unwind(CREATE_VM, { host, id, signal: new AbortController().signal });
+    case "start": {
+      if (isDone(START_VM.steps, steps)) return "finished";
+      const { diskIsNew } = flow.context as StartPlan;
+      await unwind(START_VM, { host, id, diskIsNew });
+      restoreState(host, flow);
+      return "unwound";
+    }
+    case "stop":
+      await finishStop(host, flow, journal, signal);
+      return "finished";
+    case "remove":
+      await finishFlow(REMOVE_VM, { host, id }, steps, journal);
+      return "finished";
+    case "snapshot": {
+      if (isDone(SNAPSHOT_VM.steps, steps)) return "finished";
+      const { snapshotId } = flow.context as SnapshotPlan;
+      return unwind(SNAPSHOT_VM, { host, id, snapshotId });
+    }
+    case "settle":
+      return unwind(SETTLE_SNAPSHOT, { host, id });
+  }
+}
+
+function throwIfLeft(flow: OpenFlow, left: readonly UndoFailure[]): void {
+  if (left.length > 0) throw uncleanError(flow.kind, left, left[0]?.error);
+}
+
+/** Steps run one after the other; an older hearthd's flow may have had fewer of them. */
+function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): boolean {
+  const last = steps.at(-1);
+  return last !== undefined && events.get(last.name) === "done";
+}
+
+/** Where the VM was before the start that is undone now, and what it is to begin as. */
+function restoreState(host: Host, flow: OpenFlow): void {
+  const vm = host.store.findVm(flow.vmId);
+  if (vm === undefined) return;
+  const { back, origin, fresh } = flow.context as StartPlan;
+  // Only this journal knows whether a guest that was suspended may have run.
+  const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
+  const state =
+    back.phase === "suspended" && mayHaveRun ? wokenHalf(host.now()) : stateBefore(host, vm.id, back, fresh);
+  host.store.transaction(
+    () => {
+      if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
+      host.store.setState(vm.id, state);
+    },
+    { reserve: true },
+  );
+}
+
+async function finishStop(host: Host, flow: OpenFlow, journal: Journal, signal: AbortSignal): Promise<void> {
+  const vm = host.store.findVm(flow.vmId);
+  if (vm === undefined) return;
+  const handle = handleOf(vm.state);
+  // Its VMM is gone, and what it has left could not be removed the last time.
+  const isUnclean = vm.state.phase === "failed" && vm.state.code === "vm.unclean";
+  if (handle === undefined && !isUnclean) return;
+  const plan = flow.context as StopPlan;
+  const driver = handle && driverOf(host, handle.driver);
+  using watching = new Watching(driver, handle);
+  const context = {
+    host,
+    id: vm.id,
+    plan,
+    vmm: driver && handle && { driver, handle },
+    agent: handle && (await connectForStop(host, handle, flow, signal)),
+    signal,
+    ended: watching.ended,
+    commit: (exit: VmExit) =>
+      host.store.transaction(() => {
+        host.store.setState(vm.id, afterStop(plan, exit));
+        host.journals.end("stop", vm.id);
+      }),
+  };
+  await finishFlow(STOP_VM, context, flow.steps, journal);
+}
+
+function afterStop({ suspendedTo }: StopPlan, exit: VmExit): VmState {
+  if (suspendedTo === undefined) return { phase: "stopped", exit };
+  return { phase: "suspended", snapshot: suspendedTo, sinceMs: exit.atMs };
+}
+
+/** A watch for as long as the stop takes. */
+class Watching implements Disposable {
+  readonly ended: Promise<VmExit>;
+  readonly #over = new AbortController();
+
+  constructor(driver: VmDriver | undefined, handle: VmHandle | undefined) {
+    this.ended = new Promise((resolve) => {
+      if (handle !== undefined) driver?.watch(handle, { exited: resolve, silent() {} }, this.#over.signal);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+  }
+}
+
+/** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */
+async function connectForStop(
+  host: Host,
+  address: AgentAddress,
+  flow: OpenFlow,
+  signal: AbortSignal,
+): Promise<AskedAgent | undefined> {
+  const plan = flow.context as StopPlan;
+  if (plan.mode !== "graceful" || flow.steps.get("ask the guest") === "done") return undefined;
+  const deadlineMs = Math.min(plan.timeoutMs, AGENT_MS);
+  try {
+    const guest = await host.guests.waitFor(address, deadlineMs, signal);
+    return { ask: (call, inTime) => call(guest, inTime), close: () => guest.close() };
+  } catch (error) {
+    signal.throwIfAborted();
+    // It is powering off already, or is gone: the flow's next step sees to that.
+    host.log.child({ vm: flow.vmId }).event("agent.disconnected", { error });
+    return undefined;
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Makes a new VM with the disk of a VM in `lost+found`.
+ *
+ *   1. All layers of the disk are proven, as those of any disk that something else may have written.
+ *   2. The VM is created, and the files of the disk get a second name in its directory (hard links), so that a creation
+ *      that is undone loses nothing. It counts as stopped: what is on the disk is kept at its first start.
+ *   3. The names in `lost+found` go. What else was in the directory, such as the console's log, stays there.
+ */
+import { existsSync } from "node:fs";
+import { link, lstat, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { RecoverVm } from "#api/wire.ts";
+import { HearthError } from "#base/error.ts";
+import { completeSpec } from "#daemon/spec/complete-spec.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { findLostVm } from "#daemon/lifecycle/lost-found.ts";
+import type { LostEntry } from "#daemon/lifecycle/lost-found.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { findDisk, hasDisk } from "#storage/disk-layout.ts";
+import { proveDisk } from "#storage/proven-disk.ts";
+
+/**
+ * @param name of the VM's directory in `lost+found`
+ * @throws HearthError `vm.not_found`, `disk.missing`, `disk.corrupt`, `file.refused` for a disk that another VM has,
+ * and what `Vms.make` throws
+ */
+export async function recoverLostVm(
+  { host, vms }: Pick<Daemon, "host" | "vms">,
+  name: string,
+  request: RecoverVm,
+  call: Call,
+): Promise<VmRecord> {
+  const lost = await findLostVm(host, name);
+  const files = await diskFiles(lost);
+  const { sizeBytes } = await proveDisk(files);
+  const { spec, imageDigest } = await completeSpec(host, request, call);
+  const vm = {
+    id: vmIdFrom(host.random(12)),
+    name: parseVmName(request.name),
+    spec: { ...spec, diskBytes: sizeBytes },
+    imageDigest,
+    state: { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } },
+    bound: false,
+  } as const;
+  const made = await vms.make(vm, call, { takeDisk: (stateDir) => linkFiles(files, stateDir) });
+  for (const file of files) await rm(file);
+  await syncPath(lost.path);
+  host.log.child({ vm: made.id }).event("lost.recovered", { path: lost.path });
+  return made;
+}
+
+/** The lowest layer first. A disk that has lost its top to a crash gets a new one at its start. */
+async function diskFiles(lost: LostEntry): Promise<readonly string[]> {
+  if (!hasDisk(lost.path))
+    throw new HearthError("disk.missing", `Cannot take back ${lost.name}: there is no disk in ${lost.path}.`);
+  const { path, layers } = findDisk(lost.path);
+  if (!existsSync(path)) return layers;
+  if ((await lstat(path)).nlink === 1) return [...layers, path];
+  throw new HearthError("file.refused", `Cannot take back ${lost.name}: another VM has its disk already.`, {
+    hint: "`hearth ls` shows the VMs. Two VMs on one disk would destroy it.",
+  });
+}
+
+async function linkFiles(files: readonly string[], stateDir: string): Promise<void> {
+  for (const file of files) await link(file, join(stateDir, basename(file)));
+  await syncPath(stateDir);
+}

@@ -1,0 +1,208 @@
+/**
+ * Recovers the VMs when hearthd starts: makes the host be as the store says.
+ *
+ * What there is is listed, and every VM is locked; then hearthd can listen. All VMs are recovered at the same time,
+ * each behind its lock:
+ *
+ *   1. Flows that were under way are undone or finished, as their journals say (`recover-flow.ts`).
+ *   2. A VM that was being suspended is resumed.
+ *   3. A VMM that still runs is adopted; a VM whose VMM is gone is stopped.
+ *   4. What a VMM that is gone has left is removed (`sweep.ts`), and so are snapshots that are not whole.
+ *   5. A VM of a client that went away with the last hearthd is removed.
+ *
+ * What no row knows of is moved to `lost+found`. A store that is older than what lies beside it, such as one from a
+ * backup, removes nothing (`older-store.ts`). One VM that cannot be recovered is shown as failed, and holds up neither
+ * the others nor hearthd; one whose recovery takes long, because its guest takes an hour to power off, is busy
+ * meanwhile.
+ */
+import { errorBody, invariant } from "#base/error.ts";
+import { driverOf } from "#daemon/spec/choose-driver.ts";
+import { resumeSuspending, sweepSnapshots } from "#daemon/snapshot/recover-snapshots.ts";
+import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import type { Host } from "#daemon/host.ts";
+import { acceptOlderStore } from "#daemon/store/older-store.ts";
+import { tryFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
+import { findOnHost, sweepSnapshotDirs, sweepVm } from "#daemon/lifecycle/sweep.ts";
+import type { FoundOnHost } from "#daemon/lifecycle/sweep.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
+import type { Vms } from "#daemon/vm/vms.ts";
+import { handleOf, neverRan } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+export type Recovery = {
+  /** Resolves when every VM is recovered. Rejects only when the store fails. */
+  readonly done: Promise<void>;
+};
+
+/** The input of one recovery; VMs and snapshots that are made meanwhile are not in it. */
+type Recovering = { readonly host: Host; readonly vms: Vms; readonly found: FoundOnHost };
+
+/** To be called before anything else is done to VMs. Resolves when every VM is locked, so that requests may come. */
+export async function recover(host: Host, vms: Vms): Promise<Recovery> {
+  const { isOlder } = host.store;
+  if (isOlder) await acceptOlderStore(host);
+  const recovering = { host, vms, found: await findOnHost(host) };
+  const records = host.store.listVms();
+  const bound = new Set(host.store.listBound().map(({ id }) => id));
+  const snapshots = host.snapshots.list();
+  const work = records.map((vm) =>
+    recoverVm(
+      recovering,
+      vm,
+      snapshots.filter(({ vmId }) => vmId === vm.id),
+      bound.has(vm.id),
+    ),
+  );
+  const known = new Set<string>(records.map(({ id }) => id));
+  const rest = sweepRest(
+    recovering,
+    known,
+    snapshots.filter(({ vmId }) => !known.has(vmId)),
+  );
+  const finish = async (): Promise<void> => {
+    await Promise.all([...work, rest]);
+    await sweepSnapshotDirs(host, recovering.found);
+    host.store.acceptAge();
+  };
+  const done = finish();
+  // Nobody may make anything that an older store takes for its own.
+  if (isOlder) await done;
+  return { done };
+}
+
+/** Recovers one VM. Never rejects: what fails is logged, and shown with the VM. */
+async function recoverVm(
+  recovering: Recovering,
+  { id, name }: VmRecord,
+  snapshots: readonly SnapshotRecord[],
+  isBound: boolean,
+): Promise<void> {
+  const { host, vms } = recovering;
+  try {
+    await vms.recovery.lock({ id, name }, (signal) => reconcile(recovering, id, snapshots, signal));
+    if (await removeEphemeral(recovering, id, isBound)) await sweepSnapshots(host, snapshots);
+  } catch (error) {
+    host.log.child({ vm: id }).event("daemon.bug", { where: `recovery of ${name}`, error });
+  }
+}
+
+async function reconcile(
+  { host, vms, found }: Recovering,
+  id: VmId,
+  snapshots: readonly SnapshotRecord[],
+  signal: AbortSignal,
+): Promise<void> {
+  await tryFlowsOf(host, id, signal);
+  // A kill has taken over from a stop that was to be finished, and needs neither the agent nor a watch.
+  if (signal.aborted) return;
+  const vm = host.store.findVm(id);
+  const isResumed = vm === undefined || (await resumeSuspending(host, vm, snapshots));
+  const isKnown = vm === undefined || (await tryAdopt(host, vms, id));
+  if (isKnown) await sweepVm(host, found, id);
+  if (isResumed) await sweepSnapshots(host, snapshots);
+}
+
+/** What belongs to no VM of the store. */
+async function sweepRest(
+  { host, found }: Recovering,
+  known: ReadonlySet<string>,
+  snapshots: readonly SnapshotRecord[],
+): Promise<void> {
+  const { signal } = new AbortController();
+  const begun = host.journals.listOpen().map(({ vmId }) => vmId);
+  const names = new Set<string>([...begun, ...found.confined, ...found.runDirs, ...found.stateDirs]);
+  for (const name of names) {
+    if (known.has(name)) continue;
+    await tryFlowsOf(host, name, signal);
+    await sweepVm(host, found, name);
+  }
+  await sweepSnapshots(host, snapshots);
+}
+
+/** False when it cannot be told whether the VMM still runs. */
+async function tryAdopt(host: Host, vms: Vms, id: VmId): Promise<boolean> {
+  const vm = host.store.getVm(id);
+  try {
+    await adoptVmm(host, vms, vm);
+    return true;
+  } catch (error) {
+    host.log.child({ vm: id }).event("vm.not_recovered", { error });
+    vms.recovery.lost(vm, { code: "vm.unclean", message: errorBody(error).message });
+    return false;
+  }
+}
+
+async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
+  const handle = handleOf(vm.state);
+  if (handle === undefined) {
+    // A start that was not journalled yet, or whose journal was lost in a power cut.
+    if (vm.state.phase === "starting") host.store.setState(vm.id, vm.state.back ?? unseen(host));
+    return;
+  }
+  const log = host.log.child({ vm: vm.id });
+  const stop = host.journals.listOpen().find(({ kind, vmId }) => kind === "stop" && vmId === vm.id);
+  if (await driverOf(host, handle.driver).recover(handle)) {
+    if (vm.state.phase === "stopping") await takeBackStop(host, vm);
+    host.journals.end("stop", vm.id);
+    vms.recovery.adopt(host.store.getVm(vm.id), handle);
+    log.event("vm.adopted", { pid: handle.process.pid });
+    return;
+  }
+  // Only the journal knows where its memory is, if it was being suspended.
+  const message = "Its VMM is gone, and what it has left could not be removed.";
+  vms.recovery.lost(vm, stop && { code: "vm.unclean", message });
+  log.event("vm.lost", { pid: handle.process.pid });
+}
+
+/** Never `created`: the disk of such a VM is replaced by a template's. */
+function unseen(host: Host): VmState {
+  return { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } };
+}
+
+/** One that was not journalled, so that nothing has happened; the VMM was halted when it was to sleep. */
+async function takeBackStop(host: Host, vm: VmRecord): Promise<void> {
+  invariant(vm.state.phase === "stopping", "the stop of a VM that stops");
+  host.store.setState(vm.id, { ...vm.state, phase: "running" });
+  try {
+    await letGoOn(host, host.store.getVm(vm.id));
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+  }
+}
+
+/**
+ * Removes a VM of a client that went away with the last hearthd, and one that was to go when it does not run; a
+ * client's VM that is to be kept is stopped.
+ * @returns whether it was to be removed
+ */
+async function removeEphemeral({ host, vms }: Recovering, id: VmId, isBound: boolean): Promise<boolean> {
+  const vm = host.store.findVm(id);
+  if (vm === undefined) return true;
+  const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
+  // A fork that has never run is nothing without the others.
+  const isHalf = isBound && vm.spec.origin !== undefined && neverRan(vm.state);
+  const mustGo = isHalf || (vm.spec.autoRemove && (isBound || ended));
+  if (mustGo) await removeOne(host, vms, id);
+  else if (isBound) await stopBound(host, vms, id);
+  return mustGo;
+}
+
+async function removeOne(host: Host, vms: Vms, id: VmId): Promise<void> {
+  try {
+    await vms.remove(id, true, vms.background());
+  } catch (error) {
+    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).stateDir, error });
+  }
+}
+
+async function stopBound(host: Host, vms: Vms, id: VmId): Promise<void> {
+  try {
+    await vms.stop(id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
+    host.store.unbind(id);
+  } catch (error) {
+    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
+  }
+}

@@ -1,0 +1,249 @@
+/** hearthd from start to end: directories, lock, store, recovery, API. `ending.ts` says how it ends. */
+import { availableParallelism } from "node:os";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { abandonProcess } from "#base/exit-process.ts";
+import { apiSocketPath } from "#base/folders.ts";
+import { Turns } from "#base/turns.ts";
+import type { Folders } from "#base/folders.ts";
+import { HearthError } from "#base/error.ts";
+import { holdEventLoop } from "#base/event-loop.ts";
+import type { Log } from "#base/log.ts";
+import { hearthVersion } from "#base/version.ts";
+import { readConfig } from "#daemon/config.ts";
+import type { Config } from "#daemon/config.ts";
+import type { Daemon } from "#daemon/daemon.ts";
+import { drain } from "#daemon/lifecycle/end-daemon.ts";
+import { Ending } from "#daemon/lifecycle/ending.ts";
+import { EventBus } from "#daemon/event-bus.ts";
+import type { Host } from "#daemon/host.ts";
+import { ApiServer } from "#daemon/http/api-server.ts";
+import { Journals } from "#daemon/store/journal.ts";
+import type { OnJournal } from "#daemon/store/journal.ts";
+import { checkKvm } from "#daemon/doctor/kvm-check.ts";
+import { moveToLostFound } from "#daemon/lifecycle/lost-found.ts";
+import { MANAGED_FILES, makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { recover } from "#daemon/lifecycle/recover.ts";
+import { corruptSnapshot } from "#daemon/snapshot/snapshot-files.ts";
+import { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
+import { openStore } from "#daemon/store/store.ts";
+import type { Store } from "#daemon/store/store.ts";
+import { StatsReader } from "#daemon/view/vm-stats.ts";
+import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/store/paths.ts";
+import { IdleVms } from "#daemon/vm/idle-vms.ts";
+import { Pools } from "#daemon/template/pools.ts";
+import { Snapshots } from "#daemon/snapshot/snapshots.ts";
+import { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import { Vms } from "#daemon/vm/vms.ts";
+import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
+import { within } from "#base/deadline.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
+import { reachAgent } from "#guest/wait-for-agent.ts";
+import { tryFileLock } from "#host/file-lock.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import { CGROUP_ROOT } from "#host/cgroup.ts";
+import { readUsage } from "#host/procfs.ts";
+import { QemuImg } from "#host/qemu-img.ts";
+import { ToolSandbox } from "#host/tool-sandbox.ts";
+import type { ToolUid } from "#host/tool-sandbox.ts";
+import { VerifiedFiles } from "#host/verified-files.ts";
+import { vmIdFrom } from "#model/ids.ts";
+import { checkSocketPath } from "#host/unix-socket.ts";
+import { ImageCache } from "#images/image-cache.ts";
+import { vmDisks } from "#storage/vm-disks.ts";
+import { Volumes } from "#storage/volumes.ts";
+
+/** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
+const UID_LEASES = "/run/hearth/uids";
+/** For what is left of a tool to end when it was killed. */
+const TOOL_END_MS = 10_000;
+/** A guest waits for its disk and its agent for about half of its boot. */
+const BOOTS_PER_CPU = 2;
+
+/** How long hearthd waits for its VMs to be recovered before it listens. */
+const RECOVERED_SOON_MS = 1_000;
+
+export type DaemonOptions = {
+  readonly folders: Folders;
+  /** The agents' binaries, `hearth-agent-x86_64` and so on. */
+  readonly agentDir: string;
+  readonly log: Log;
+  /** Crash tests end the process in here. */
+  readonly onJournal?: OnJournal | undefined;
+  /** Ends the process at once, as a crash would; `abandonProcess` unless told. */
+  readonly abandon?: (() => never) | undefined;
+};
+
+/**
+ * Resolves when hearthd has ended after `signal`. VMs keep running. Work that does not end in time is abandoned with the
+ * process, and so is a recovery: the next hearthd goes on with both as after a crash.
+ * @throws HearthError when it cannot start; nothing is changed then.
+ */
+export async function runDaemon(
+  options: DaemonOptions,
+  onReady: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { folders, log, abandon = abandonProcess } = options;
+  const version = hearthVersion();
+  const socketPath = apiSocketPath(folders);
+  checkSocketPath(socketPath);
+  const ending = new Ending();
+  signal.addEventListener("abort", () => ending.begin("a signal"), { once: true });
+  if (signal.aborted) return;
+  await makeFolders(folders);
+  // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
+  using _held = holdEventLoop();
+  using _lock = takeLock(join(folders.run, "hearthd.lock"));
+  const config = readConfig(folders.config);
+  const { program } = config.drivers.qemu;
+  const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
+  const host = makeHost(options, config, await openStore(join(folders.state, "hearth.db")), judge);
+  try {
+    const vms = new Vms(host);
+    const snapshots = new Snapshots(host, vms);
+    const warm = new WarmTemplates(host, vms, snapshots);
+    const pools = new Pools(host, vms, warm);
+    const daemon: Daemon = {
+      host,
+      vms,
+      snapshots,
+      warm,
+      pools,
+      stats: new StatsReader(host),
+      version,
+      startedAtMs: host.now(),
+      checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
+      ending,
+    };
+    const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
+    const recovery = await Promise.race([prepare(host, vms), asked]);
+    if (ending.error !== undefined) abandon();
+    const idle = new IdleVms(host, vms, snapshots);
+    vms.whenBooted((vm, started) => warm.booted(vm, started));
+    const server = await ApiServer.listen(daemon, socketPath);
+    log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
+    onReady();
+    pools.fill();
+    await asked;
+    if (!(await drain(daemon, server, [idle, pools, warm, { end: async () => recovery?.done }]))) {
+      log.event("daemon.abandoned", {});
+      abandon();
+    }
+    vms.detachAll();
+  } finally {
+    host.store.close();
+  }
+}
+
+/** Begins to make the host be as the store says, and resolves when requests may come. */
+async function prepare(host: Host, vms: Vms): Promise<{ done: Promise<unknown> }> {
+  await host.images.cleanUp();
+  await cleanUpVolumes(host);
+  const { done } = await recover(host, vms);
+  // Most VMs take milliseconds; the others are busy until they are recovered.
+  await within(done, RECOVERED_SOON_MS);
+  done.catch((error: unknown) => host.log.event("daemon.bug", { where: "recovery", error }));
+  return { done };
+}
+
+async function makeFolders(folders: Folders): Promise<void> {
+  const { state, cache, run } = folders;
+  const managed = [vmsDir(folders), vmRunsDir(folders), jailsDir(folders), snapshotsDir(folders)];
+  for (const folder of [state, cache, run, ...managed]) await makePrivateFolder(folder);
+}
+
+async function cleanUpVolumes(host: Host): Promise<void> {
+  const onLeft = (path: string, error: unknown): void => host.log.event("clean.left_over", { path, error });
+  for (const name of await host.volumes.cleanUp(onLeft)) {
+    await moveToLostFound(host, "volumes", name).catch((error: unknown) => onLeft(name, error));
+  }
+}
+
+function takeLock(path: string): Disposable {
+  const lock = tryFileLock(path);
+  if (lock !== undefined) return lock;
+  throw new HearthError("host.lock_held", "Another hearthd runs already.", {
+    hint: "`hearth daemon status` shows it; `hearth daemon stop` ends it.",
+  });
+}
+
+function makeHost(
+  { folders, agentDir, log, onJournal }: DaemonOptions,
+  config: Config,
+  store: Store,
+  judge: KvmJudge,
+): Host {
+  const helper = makeHelper(folders, config);
+  const { intervalMs } = config.health;
+  const timing = { heartbeatMs: intervalMs };
+  const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
+  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: judge, timing });
+  const firecracker = new FirecrackerDriver({
+    find: (signal) => firecrackers.find(signal),
+    kvm: (signal) => judge.opinion(signal),
+    seccompFilter: config.firecracker.seccompFilter,
+    timing,
+    log,
+  });
+  return {
+    folders,
+    config,
+    store,
+    snapshots: new SnapshotRows(store),
+    snapshotFiles: new VerifiedFiles(corruptSnapshot),
+    journals: new Journals(store, onJournal),
+    bus: new EventBus(),
+    drivers: new Map<string, VmDriver>([qemu, firecracker].map((driver) => [driver.name, driver])),
+    images: new ImageCache({
+      cacheDir: folders.cache,
+      agentPath: (arch) => join(agentDir, `hearth-agent-${arch}`),
+      log,
+    }),
+    firecrackers,
+    disks: vmDisks(new QemuImg(new ToolSandbox(() => leaseToolUid(helper)))),
+    volumes: new Volumes(volumesDir(folders)),
+    files: MANAGED_FILES,
+    guests: {
+      waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
+    },
+    helper,
+    processes: {
+      usage: readUsage,
+      strays: findStrayVmms,
+      kill: killStrayVmm,
+    },
+    log,
+    now: Date.now,
+    uptimeMs: () => performance.now(),
+    boots: new Turns(BOOTS_PER_CPU * availableParallelism()),
+    random: randomBytes,
+  };
+}
+
+function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
+  return new PrivilegedVerbs({
+    roots: {
+      vms: vmsDir(folders),
+      volumes: volumesDir(folders),
+      snapshots: snapshotsDir(folders),
+      runs: vmRunsDir(folders),
+      jails: jailsDir(folders),
+      leases: UID_LEASES,
+      cgroups: CGROUP_ROOT,
+    },
+    uids: { first: isolation.uidFirst, count: isolation.uidCount },
+  });
+}
+
+/** Leases a uid for one run of a tool, which has an id of its own, as VMs have. */
+async function leaseToolUid(helper: PrivilegedVerbs): Promise<ToolUid | undefined> {
+  const run = vmIdFrom(randomBytes(12));
+  const uid = await helper.leaseToolUid(run);
+  const release = (): Promise<void> => helper.releaseToolUid(run, AbortSignal.timeout(TOOL_END_MS));
+  return uid === undefined ? undefined : { uid, [Symbol.asyncDispose]: release };
+}

@@ -1,0 +1,74 @@
+/** Finds what no row of the store knows of. What may hold data is moved to `lost+found`, never removed. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { endVmm } from "#daemon/flows/start-flow.ts";
+import type { Host } from "#daemon/host.ts";
+import { moveToLostFound } from "#daemon/lifecycle/lost-found.ts";
+import { snapshotsDir, vmRunsDir, vmsDir } from "#daemon/store/paths.ts";
+import { parseVmId } from "#model/ids.ts";
+import { handleOf } from "#model/vm-state.ts";
+
+/** What is on the host as hearthd starts, by the names of VMs and snapshots: nothing that is made later is in here. */
+export type FoundOnHost = {
+  /** VMs with a uid or a cgroup. */
+  readonly confined: ReadonlySet<string>;
+  readonly runDirs: ReadonlySet<string>;
+  readonly stateDirs: ReadonlySet<string>;
+  readonly snapshotDirs: ReadonlySet<string>;
+};
+
+export async function findOnHost(host: Host): Promise<FoundOnHost> {
+  const { folders, files, helper } = host;
+  return {
+    confined: new Set<string>(helper.listConfined()),
+    runDirs: new Set(await files.listFolders(vmRunsDir(folders))),
+    stateDirs: new Set(await files.listFolders(vmsDir(folders))),
+    snapshotDirs: new Set(await files.listFolders(snapshotsDir(folders))),
+  };
+}
+
+/**
+ * Takes away what is left of a VMM that is gone, and of a VM that no row knows of. To be called while nothing else is
+ * done to the VM.
+ */
+export async function sweepVm(host: Host, found: FoundOnHost, name: string): Promise<void> {
+  const vm = host.store.findVm(name);
+  if (vm !== undefined && handleOf(vm.state) !== undefined) return;
+  const runs = vmRunsDir(host.folders);
+  const stateDir = join(vmsDir(host.folders), name);
+  const runDir = join(runs, name);
+  if (found.confined.has(name))
+    await tolerate(host, stateDir, async () => {
+      await endVmm(host, parseVmId(name));
+      await liftWalls(host, parseVmId(name));
+    });
+  if (found.runDirs.has(name) && existsSync(runDir))
+    await tolerate(host, runDir, async () => {
+      await endVmm(host, parseVmId(name));
+      await host.files.removeTree(runs, runDir); // Sockets alone, of no use to anybody.
+    });
+  if (vm === undefined && found.stateDirs.has(name) && existsSync(stateDir))
+    await tolerate(host, stateDir, async () => {
+      await endVmm(host, parseVmId(name));
+      await moveToLostFound(host, "vms", name);
+    });
+}
+
+/** Moves the directories of snapshots that no row knows of to `lost+found`. */
+export async function sweepSnapshotDirs(host: Host, found: FoundOnHost): Promise<void> {
+  for (const name of found.snapshotDirs) {
+    if (host.snapshots.find(name) !== undefined) continue;
+    const path = join(snapshotsDir(host.folders), name);
+    if (existsSync(path)) await tolerate(host, path, () => moveToLostFound(host, "snapshots", name));
+  }
+}
+
+/** Something that is not ours lies in our directory, or cannot be moved: logged, and left alone. */
+async function tolerate(host: Host, path: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    host.log.event("clean.left_over", { path, error });
+  }
+}

@@ -1,0 +1,124 @@
+/** Reads a snapshot's archive, member by member. Whatever is wrong with it is said with the member it was found at. */
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createZstdDecompress } from "node:zlib";
+import { extract } from "tar-stream";
+import type { Extract } from "tar-stream";
+import { HearthError, toError } from "#base/error.ts";
+import { MIB } from "#base/sizes.ts";
+import { MANIFEST_MAX_BYTES, MANIFEST_NAME, parseManifest } from "#daemon/snapshot/snapshot-manifest.ts";
+import type { SnapshotManifest } from "#daemon/snapshot/snapshot-manifest.ts";
+import { memberName } from "#host/sparse-tar.ts";
+import type { TarMember } from "#host/sparse-tar.ts";
+import { ZstdFrames } from "#host/zstd-frames.ts";
+
+const CHUNK_BYTES = MIB;
+/** Headers, and maps of holes: of a member, and of the end. */
+const AROUND_MAX_BYTES = 40 * MIB;
+
+/** Every method throws HearthError `archive.corrupt`, or the signal's reason; after that none may be called. */
+export class ArchiveReader implements Disposable {
+  readonly #signal: AbortSignal;
+  readonly #members: Extract = extract();
+  readonly #iterator: AsyncIterator<TarMember>;
+  readonly #flowing: Promise<void>;
+  /** How much more may come: a small archive that unpacks to a full disk's worth is not read to its end. */
+  #leftBytes = MANIFEST_MAX_BYTES + AROUND_MAX_BYTES;
+
+  constructor(body: AsyncIterable<Uint8Array>, signal: AbortSignal) {
+    this.#signal = signal;
+    // Its types leave out what kind of stream a member is.
+    this.#iterator = this.#members[Symbol.asyncIterator]() as unknown as AsyncIterator<TarMember>;
+    const unpack = createZstdDecompress({ chunkSize: CHUNK_BYTES });
+    const bounded = (chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> => this.#bounded(chunks);
+    this.#flowing = pipeline(Readable.from(received(body)), unpack, bounded, this.#members, { signal });
+    // The members break as well, and tell whoever reads them.
+    this.#flowing.catch(() => undefined);
+  }
+
+  /** Of the first member; called first. */
+  async manifest(): Promise<SnapshotManifest> {
+    return this.receive(MANIFEST_NAME, async (member) => {
+      const manifest = parseManifest(await readText(member));
+      for (const { sizeBytes } of manifest.parts) this.#leftBytes += sizeBytes + AROUND_MAX_BYTES;
+      return manifest;
+    });
+  }
+
+  /** The next member, which has to have this name. `work` reads it to its end. */
+  async receive<Result>(name: string, work: (member: TarMember) => Promise<Result>): Promise<Result> {
+    return this.#at(name, async () => {
+      const { done, value: member } = await this.#iterator.next();
+      if (done === true) throw new Error("the archive ends before it");
+      const found = memberName(member);
+      if (found !== name) throw new Error(`${JSON.stringify(found.slice(0, 80))} is in its place`);
+      return work(member);
+    });
+  }
+
+  /** Nothing more comes, and all was whole. */
+  async end(): Promise<void> {
+    await this.#at("its end", async () => {
+      const { done, value: member } = await this.#iterator.next();
+      if (done !== true)
+        throw new Error(
+          `${JSON.stringify(memberName(member).slice(0, 80))} is in it, which has no place there`,
+        );
+      await this.#flowing;
+    });
+  }
+
+  /** Not waited for: whoever sends may have stopped to. */
+  [Symbol.dispose](): void {
+    this.#members.destroy();
+  }
+
+  async #at<Result>(where: string, work: () => Promise<Result>): Promise<Result> {
+    try {
+      return await work();
+    } catch (thrown) {
+      this.#signal.throwIfAborted();
+      // What the file system says is no fault of the archive.
+      if (thrown instanceof HearthError || isSystemError(thrown)) throw thrown;
+      throw new HearthError("archive.corrupt", `The archive is damaged at ${where}`, {
+        hint: "Nothing of it was kept. Export the snapshot again, and copy the file as it is.",
+        cause: toError(thrown),
+      });
+    }
+  }
+
+  async *#bounded(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      this.#leftBytes -= chunk.length;
+      if (this.#leftBytes < 0) throw new Error("the archive has more in it than it says");
+      yield chunk;
+    }
+  }
+}
+
+async function* received(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const frames = new ZstdFrames();
+  try {
+    for await (const piece of body) {
+      frames.follow(piece);
+      yield piece;
+    }
+    frames.end();
+  } catch (cause) {
+    // Of a socket, say: it is no error of this host's files.
+    throw new Error("the archive broke off", { cause });
+  }
+}
+
+function isSystemError(thrown: unknown): boolean {
+  return thrown instanceof Error && "syscall" in thrown;
+}
+
+async function readText(member: TarMember): Promise<string> {
+  const { type, size = 0 } = member.header;
+  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "thing of unknown kind"}`);
+  if (size > MANIFEST_MAX_BYTES) throw new Error(`it has ${size} bytes; ${MANIFEST_MAX_BYTES} are taken`);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of member) chunks.push(chunk);
+  return Buffer.concat(chunks).toString("utf8");
+}

@@ -1,0 +1,130 @@
+/** Copies of a VM that runs, which all go on where it is. */
+import { failAfter, withCleanUp } from "#base/clean-up.ts";
+import { HearthError } from "#base/error.ts";
+import { dropSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
+import type { Call, Vms } from "#daemon/vm/vms.ts";
+import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { VmName } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { assertCan, handleOf } from "#model/vm-state.ts";
+
+export type ForkHow = {
+  /** How many, 1 to `LIMITS.forksMax`. */
+  readonly count: number;
+  /** The copies are NAME-1, NAME-2, …, or NAME when there is one; the source's name by default, with numbers. */
+  readonly name?: VmName | undefined;
+  readonly autoRemove?: boolean | undefined;
+};
+
+/** So many restore at once: more only wait for each other's CPU. */
+const AT_ONCE = 4;
+
+/**
+ * All copies, or none: what was made before one failed is taken away. The source is halted for a moment, once.
+ * @throws HearthError `name.taken`, `vm.wrong_phase`, `feature.missing`, and what a start throws
+ */
+export async function forkVm(
+  parts: { readonly host: Host; readonly vms: Vms; readonly snapshots: Snapshots },
+  nameOrId: string,
+  how: ForkHow,
+  call: Call,
+): Promise<VmRecord[]> {
+  const { host, vms, snapshots } = parts;
+  const source = host.store.getVm(nameOrId);
+  assertCan("fork", source.state.phase, source.name);
+  const names = forkNames(host, source.name, how);
+  const snapshot = await snapshots.create(source.id, { kind: "fork" }, call);
+  const made: VmRecord[] = [];
+  const makeAll = async (): Promise<VmRecord[]> => {
+    for (const name of names) made.push(await vms.make(newFork(host, name, snapshot), call));
+    await eachOf(made, AT_ONCE, async (fork) => void (await vms.start(fork.id, call)));
+    keepAll(host, made, how);
+    return made.map(({ id }) => host.store.getVm(id));
+  };
+  const discards = (): (() => Promise<void>)[] =>
+    made.map(
+      ({ id }) =>
+        () =>
+          vms.discard(id),
+    );
+  return withCleanUp(
+    () => makeAll().catch((error: unknown) => failAfter(error, ...discards())),
+    // They map what they need of it.
+    () => dropSnapshot(host, snapshot.id),
+  );
+}
+
+function newFork(host: Host, name: VmName, { id, spec, imageDigest }: SnapshotRecord) {
+  return {
+    id: vmIdFrom(host.random(12)),
+    name,
+    // Until all of them run, none of them counts: a hearthd that comes back takes them away.
+    spec: { ...spec, origin: id, autoRemove: true },
+    imageDigest,
+    state: { phase: "created" },
+    bound: true,
+  } as const;
+}
+
+/** They are the caller's, at one moment. @throws HearthError `vm.gone` when one of them has ended already */
+function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: ForkHow): void {
+  const { store } = host;
+  store.transaction(() => {
+    for (const { id, name } of made) {
+      const vm = store.findVm(id);
+      if (vm === undefined || handleOf(vm.state) === undefined)
+        throw new HearthError("vm.gone", `${name} ended before all ran.`);
+      store.setSpec(id, { ...vm.spec, autoRemove });
+      store.unbind(id);
+    }
+  });
+}
+
+function forkNames(host: Host, source: VmName, { count, name }: ForkHow): VmName[] {
+  if (!Number.isInteger(count) || count < 1 || count > LIMITS.forksMax)
+    throw new HearthError("input.invalid", `n: ${count} is not a number of forks.`, {
+      hint: `Write a whole number from 1 to ${LIMITS.forksMax}.`,
+    });
+  if (name !== undefined && count === 1) return [free(host, name)];
+  if (name !== undefined)
+    return Array.from({ length: count }, (_, index) => free(host, numbered(name, index + 1)));
+  const names: VmName[] = [];
+  for (let number = 1; names.length < count; number++) {
+    const next = numbered(source, number);
+    if (host.store.findVm(next) === undefined) names.push(next);
+  }
+  return names;
+}
+
+function free(host: Host, name: VmName): VmName {
+  if (host.store.findVm(name) === undefined) return name;
+  throw new HearthError("name.taken", `There is a VM named ${name} already.`, {
+    hint: "Choose another name: `hearth ls` shows those that are taken.",
+  });
+}
+
+/** Names have 63 characters at most; a long one is cut, not refused. */
+function numbered(name: VmName, number: number): VmName {
+  const end = `-${number}`;
+  return parseVmName(`${name.slice(0, 63 - end.length).replace(/-+$/, "")}${end}`);
+}
+
+/** Waits for all, also after one has failed; then throws what that threw. */
+async function eachOf<Item>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const left = [...items];
+  const failures: unknown[] = [];
+  const worker = async (): Promise<void> => {
+    for (let item = left.shift(); item !== undefined && failures.length === 0; item = left.shift())
+      await work(item).catch((error: unknown) => failures.push(error));
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,0 +1,234 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { describe, test } from "node:test";
+import { HearthError } from "#base/error.ts";
+import { forkVm } from "#daemon/snapshot/fork-vm.ts";
+import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
+import { parseSnapshotName } from "#model/ids.ts";
+import { handleOf } from "#model/vm-state.ts";
+import { assertRuns } from "#testing/crash-story.ts";
+import { useFakeDaemon } from "#testing/fake-daemon.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { writtenOn } from "#testing/fake-guest.ts";
+import { Gate } from "#testing/gate.ts";
+
+const NAME = parseSnapshotName("s1");
+const BROKEN = new Error("no such luck");
+
+type Act = (daemon: FakeDaemon, signal?: AbortSignal) => Promise<unknown>;
+
+function take(more: { readonly diskOnly?: boolean; readonly verify?: boolean }): Act {
+  return ({ snapshots, vms }, signal = new AbortController().signal) =>
+    snapshots.create("web", { kind: "named", name: NAME, ...more }, { ...vms.background(), signal });
+}
+
+/** Everything that saves the VM `web`. */
+const ACTS: Readonly<Record<string, Act>> = {
+  "a snapshot": take({ verify: true }),
+  "a snapshot of the disk alone": take({ diskOnly: true }),
+  "a fork": (daemon, signal = new AbortController().signal) =>
+    forkVm(daemon, "web", { count: 2 }, { ...daemon.vms.background(), signal }),
+  "a suspension": ({ snapshots, vms }, signal = new AbortController().signal) =>
+    snapshots.suspend("web", { ...vms.background(), signal }),
+};
+const WITH_MEMORY = ["a snapshot", "a fork", "a suspension"];
+
+/** Each spoils the next of something. */
+const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of: readonly string[] }>> = {
+  "the guest does not stand still": {
+    spoil: ({ host }) => (host.guestFaults.freezeError = BROKEN),
+    of: Object.keys(ACTS),
+  },
+  "the VMM does not save": { spoil: ({ host }) => (host.driver.faults.saveError = BROKEN), of: WITH_MEMORY },
+  "the disk cannot be copied": {
+    spoil: ({ host }) => spoilOnce(host.disks, "freeze"),
+    of: ["a snapshot", "a snapshot of the disk alone", "a fork"],
+  },
+  "the layers cannot be finished": {
+    spoil: ({ host }) => spoilOnce(host.disks, "finishLayers"),
+    of: ["a snapshot", "a snapshot of the disk alone", "a fork"],
+  },
+  "no VMM takes what was saved": {
+    spoil: ({ host }) => (host.driver.faults.settleError = BROKEN),
+    of: WITH_MEMORY,
+  },
+  "what was saved cannot be sealed": {
+    spoil: ({ host }) => spoilOnce(host.helper, "sealMemory"),
+    of: WITH_MEMORY,
+  },
+  "it cannot be restored": {
+    spoil: ({ host }) => (host.driver.faults.restoreError = BROKEN),
+    of: ["a snapshot", "a fork"],
+  },
+  "a guest that was restored does not become another one": {
+    spoil: ({ host }) => (host.guestFaults.configureError = BROKEN),
+    of: ["a snapshot", "a fork"],
+  },
+  "a command in a guest that was restored fails": {
+    spoil: ({ host }) => (host.guestFaults.exitCode = 1),
+    of: ["a snapshot"],
+  },
+  "the disk does not fall asleep": {
+    spoil: ({ host }) => spoilOnce(host.disks, "fallAsleep"),
+    of: ["a suspension"],
+  },
+};
+
+/** The next call of that method fails before it does anything. */
+function spoilOnce<Part extends object>(part: Part, method: keyof Part): void {
+  const real = part[method];
+  const spoiled = (): never => {
+    Object.assign(part, { [method]: real });
+    throw BROKEN;
+  };
+  Object.assign(part, { [method]: spoiled });
+}
+
+/** As if nothing had been asked for: it goes on, nothing is left, and the same is possible again. */
+async function assertUntouched(daemon: FakeDaemon, phase: "running" | "paused"): Promise<void> {
+  const { host, vms } = daemon;
+  assert.equal(host.store.getVm("web").state.phase, phase);
+  assert.deepEqual(
+    host.store.listVms().map(({ name }) => name),
+    ["web"],
+  );
+  assert.deepEqual(
+    host.machine.vmms.running().map((vmm) => vmm.phase),
+    [phase],
+  );
+  assert.deepEqual(host.snapshots.list(), []);
+  assert.deepEqual(await host.files.listFolders(snapshotsDir(host.folders)), []);
+  if (phase === "paused") await vms.resume("web", vms.background());
+  await assertRuns(daemon, "web");
+  assert.equal(writtenOn(host.machine.vmm("web")), 2);
+}
+
+for (const phase of ["running", "paused"] as const) {
+  for (const [what, act] of Object.entries(ACTS)) {
+    describe(`${what} of a VM that is ${phase}`, () => {
+      for (const [why, { spoil, of }] of Object.entries(FAULTS)) {
+        if (!of.includes(what)) continue;
+        // Nothing of a paused guest is flushed, so that nobody asks it.
+        if (phase === "paused" && what.endsWith("alone") && why.startsWith("the guest")) continue;
+        test(`R5: leaves it as it was, and nothing else, when ${why}`, async (t) => {
+          const daemon = await useFakeDaemon(t);
+          await daemon.run("web", 2);
+          if (phase === "paused") await daemon.vms.pause("web", daemon.vms.background());
+          spoil(daemon);
+          await assert.rejects(act(daemon));
+          await assertUntouched(daemon, phase);
+          await act(daemon);
+        });
+      }
+    });
+  }
+}
+
+for (const [what, act] of Object.entries(ACTS)) {
+  if (!WITH_MEMORY.includes(what)) continue;
+  for (const step of ["save", "settle"] as const) {
+    test(`${what} that nobody wants any more leaves the VM as it was: at its ${step}`, async (t) => {
+      const daemon = await useFakeDaemon(t);
+      await daemon.run("web", 2);
+      const gate = new Gate();
+      daemon.host.driver.faults[`${step}Gate`] = gate;
+      const cancel = new AbortController();
+      const acting = assert.rejects(act(daemon, cancel.signal), { code: "operation.cancelled" });
+      await gate.reached;
+      cancel.abort(new HearthError("operation.cancelled", "Nobody wants it."));
+      await acting;
+      await assertUntouched(daemon, "running");
+    });
+
+    test(`L4: a forced removal while ${what} is at its ${step} leaves nothing`, async (t) => {
+      const daemon = await useFakeDaemon(t);
+      const { host, vms } = daemon;
+      await daemon.run("web");
+      const gate = new Gate();
+      host.driver.faults[`${step}Gate`] = gate;
+      const acting = Promise.allSettled([act(daemon)]);
+      await gate.reached;
+      const removed = vms.remove("web", true, vms.background());
+      gate.open();
+      await Promise.all([removed, acting]);
+      for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
+      for (const { id } of host.snapshots.list()) await daemon.snapshots.remove(id);
+      assert.deepEqual(host.machine.leftovers(), []);
+    });
+  }
+}
+
+test("R1: a guest is saved with its processes held, and one that wakes up is told who it is before anything runs", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms, snapshots } = daemon;
+  await daemon.run("web");
+  const { id } = await snapshots.create("web", { kind: "named", name: NAME }, vms.background());
+  const { memory } = snapshotPaths(host.folders, id);
+  const { kept } = JSON.parse(readFileSync(memory, "utf8")) as { kept: { guest: { frozen: boolean } } };
+  assert.equal(kept.guest.frozen, true);
+  assert.deepEqual(host.machine.vmm("web").guest.calls, ["configure", "freeze", "thaw"]);
+  await daemon.run("copy", 0, { snapshot: NAME });
+  await assertRuns(daemon, "copy");
+  assert.deepEqual(host.machine.vmm("copy").guest.calls, ["configure restored", "exec true"]);
+});
+
+test("R8: an agent behind a vsock device, which is reset when it is saved, answers afterwards", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  host.driver.vsock = true;
+  await daemon.run("web");
+  await take({})(daemon);
+  await assertRuns(daemon, "web");
+  await vms.pause("web", vms.background());
+  await daemon.snapshots.suspend("web", vms.background());
+  await vms.start("web", vms.background());
+  await assertRuns(daemon, "web");
+});
+
+test("R9: programs' files are flushed for a snapshot of the disk alone, and not where the memory has them", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host } = daemon;
+  await daemon.run("web");
+  await take({ diskOnly: true })(daemon);
+  assert.deepEqual(host.machine.vmm("web").guest.calls, ["configure", "freeze flush", "thaw"]);
+  await daemon.snapshots.remove(NAME);
+  await take({})(daemon);
+  assert.deepEqual(host.machine.vmm("web").guest.calls.slice(3), ["freeze", "thaw"]);
+});
+
+test("R5: a VM whose VMM dies while it falls asleep has failed, and its memory is not kept", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, snapshots, vms } = daemon;
+  const vm = await daemon.run("web", 1);
+  const handle = handleOf(vm.state);
+  assert.ok(handle);
+  const gate = new Gate();
+  host.driver.faults.settleGate = gate;
+  const asleep = assert.rejects(snapshots.suspend("web", vms.background()), { code: "vm.gone" });
+  await gate.reached;
+  host.driver.crash(handle);
+  gate.open();
+  await asleep;
+  assert.equal(host.store.getVm("web").state.phase, "failed");
+  assert.deepEqual(host.snapshots.list(), []);
+  await vms.start("web", vms.background());
+  assert.equal(writtenOn(host.machine.vmm("web")), 1);
+});
+
+test("a VM is busy while it is saved, and not while what was saved is looked at", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  const [save, settle] = [new Gate(), new Gate()];
+  Object.assign(host.driver.faults, { saveGate: save, settleGate: settle });
+  const taking = take({})(daemon);
+  await save.reached;
+  const call = vms.background();
+  await assert.rejects(vms.pause("web", call), { code: "vm.busy", message: /snapshot is under way/ });
+  save.open();
+  await settle.reached;
+  await vms.pause("web", call);
+  settle.open();
+  await taking;
+  assert.equal(host.store.getVm("web").state.phase, "paused");
+});

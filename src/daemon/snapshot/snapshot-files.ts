@@ -1,0 +1,59 @@
+/** The files of a snapshot's memory: sealed and hashed when they are written, checked before each use. R4. */
+import { chmod } from "node:fs/promises";
+import { HearthError, invariant } from "#base/error.ts";
+import type { Host } from "#daemon/host.ts";
+import { snapshotPaths } from "#daemon/store/paths.ts";
+import { syncPath } from "#host/atomic-file.ts";
+import { hashFile } from "#host/hash-file.ts";
+import { fileStamp } from "#host/verified-files.ts";
+import type { SnapshotId } from "#model/ids.ts";
+import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
+
+/** No name of a snapshot begins so. */
+const ASLEEP = "of the sleeping ";
+const PARTS = ["memory", "state"] as const;
+
+/**
+ * Seals the files: nobody writes to them from now on, and VMMs may read them.
+ * @param durable whether to wait until a power cut takes neither the files nor their names and modes
+ */
+export async function sealParts(host: Host, id: SnapshotId, durable: boolean): Promise<void> {
+  const paths = snapshotPaths(host.folders, id);
+  host.helper.sealMemory(id);
+  await chmod(paths.state, 0o444);
+  if (durable) for (const path of [paths.memory, paths.state, paths.dir]) await syncPath(path);
+}
+
+/** Of sealed files: what they are to be whenever they are used. */
+export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal): Promise<SnapshotPart[]> {
+  const paths = snapshotPaths(host.folders, id);
+  const parts: SnapshotPart[] = [];
+  for (const name of PARTS) {
+    // Taken first: a change while we read then shows at the next use.
+    const stamp = await fileStamp(paths[name]);
+    invariant(stamp !== undefined, `a snapshot has its ${name}`);
+    parts.push({ name, stamp, ...(await hashFile(paths[name], signal)) });
+  }
+  return parts;
+}
+
+/** @throws HearthError `snapshot.corrupt` */
+export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: AbortSignal): Promise<void> {
+  const paths = snapshotPaths(host.folders, snapshot.id);
+  for (const part of snapshot.parts)
+    await host.snapshotFiles.check(paths[part.name], part, shownAs(snapshot), signal);
+}
+
+function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
+  return name ?? (kind === "suspended" ? `${ASLEEP}${vmName}` : id);
+}
+
+/** For `VerifiedFiles`. */
+export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
+  const cure = name.startsWith(ASLEEP)
+    ? "Give it up with `hearth kill`, and start the VM with the disk that it has."
+    : `Restore its files from a backup, or take another snapshot. With --cold a VM is made of its disk alone.`;
+  return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
+    hint: `Nothing was started. ${cure}`,
+  });
+}

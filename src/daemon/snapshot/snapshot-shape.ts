@@ -1,0 +1,67 @@
+/** What a saved memory fits, and why one does not fit: told before anything is loaded. R6. */
+import { createHash } from "node:crypto";
+import { basename } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Host } from "#daemon/host.ts";
+import { blanksOf } from "#daemon/vm/boot-disks.ts";
+import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
+import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** The shape that this VM has with this driver. */
+export async function shapeOf(
+  host: Host,
+  { spec, imageDigest }: Pick<VmRecord, "spec" | "imageDigest">,
+  driver: string,
+  { fits }: SnapshotFeatures,
+  signal: AbortSignal,
+): Promise<Shape> {
+  const boot = await host.images.bootSet(imageDigest, { kernel: spec.kernel }, signal);
+  const vm = {
+    image: imageDigest,
+    kernel: boot.kernelDigest,
+    // Its name is a hash of the agent in it, among others.
+    initramfs: basename(boot.initramfs),
+    cpus: String(spec.cpus),
+    memory: String(spec.memoryBytes),
+    disk: String(spec.diskBytes),
+    network: spec.network,
+    init: spec.init,
+    nested: String(spec.nested),
+    "boot-args": spec.bootArgs.join(" "),
+    volumes: JSON.stringify(await blanksOf(host, spec)),
+    "disk-limit": JSON.stringify(spec.diskLimit ?? null),
+    "net-limit": JSON.stringify(spec.netLimit ?? null),
+  };
+  return withKey({ driver, vmm: fits, vm });
+}
+
+/** Whoever has the same key has the same shape, with its fields in the same order. */
+export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
+  const key = createHash("sha256")
+    .update(JSON.stringify([driver, vmm, vm]))
+    .digest("hex");
+  return { driver, vmm, vm, key };
+}
+
+/** @throws HearthError `snapshot.mismatch` with the first thing that differs. */
+export function assertFits(snapshot: SnapshotRecord, now: Shape): void {
+  const { shape } = snapshot;
+  if (shape === undefined || shape.key === now.key) return;
+  const shown = snapshot.name ?? `The memory of ${snapshot.vmName}`;
+  const [what, was, is] = difference(shape, now);
+  throw new HearthError("snapshot.mismatch", `${shown} was saved with ${what} ${was}; here it is ${is}.`, {
+    hint:
+      snapshot.kind === "suspended"
+        ? `Give its memory up with \`hearth kill ${snapshot.vmName}\`, and start it.`
+        : `Memory fits only where everything is the same. Its disk can be used: hearth create --snapshot ${shown} --cold`,
+  });
+}
+
+function difference(was: Shape, now: Shape): readonly [what: string, was: string, now: string] {
+  if (was.driver !== now.driver) return ["the driver", was.driver, now.driver];
+  if (was.vmm !== now.vmm) return ["the VMM", was.vmm, now.vmm];
+  for (const [what, value] of Object.entries(now.vm))
+    if (was.vm[what] !== value) return [what, was.vm[what] ?? "unknown", value];
+  return ["the shape", was.key, now.key];
+}

@@ -1,0 +1,264 @@
+/** Snapshots of VMs: made, listed, removed. What starts from one is a VM like any other. */
+import { failAfter, withCleanUp } from "#base/clean-up.ts";
+import { HearthError, invariant } from "#base/error.ts";
+import { chooseDriver, driverOf } from "#daemon/spec/choose-driver.ts";
+import { runJournaled } from "#daemon/flows/run-journaled.ts";
+import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
+import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-flow.ts";
+import type { HeldVm } from "#daemon/snapshot/quiesce-vm.ts";
+import {
+  holdForDisk,
+  noSnapshots,
+  runningHandle,
+  saveMemory,
+  wakeHeld,
+} from "#daemon/snapshot/quiesce-vm.ts";
+import { runInGuest } from "#daemon/vm/run-in-guest.ts";
+import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import type { Host } from "#daemon/host.ts";
+import { assertSaves, readMemoryOf } from "#daemon/spec/lacking-features.ts";
+import type { NewSnapshot } from "#daemon/store/snapshot-rows.ts";
+import { checkParts, hashParts, sealParts } from "#daemon/snapshot/snapshot-files.ts";
+import { checkMemoryRoom } from "#daemon/snapshot/snapshot-room.ts";
+import { specOfCopies } from "#daemon/snapshot/snapshot-spec.ts";
+import { shapeOf } from "#daemon/snapshot/snapshot-shape.ts";
+import { dropSnapshot, forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
+import type { Call, Vms } from "#daemon/vm/vms.ts";
+import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
+import { snapshotIdFrom } from "#model/ids.ts";
+import type { SnapshotId, SnapshotName } from "#model/ids.ts";
+import type { SnapshotKind, SnapshotRecord } from "#model/snapshot.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+export type SnapshotHow = {
+  readonly kind: SnapshotKind;
+  readonly name?: SnapshotName | undefined;
+  /** The disk alone, of a VM that runs, too. One that does not run has nothing else. */
+  readonly diskOnly?: boolean | undefined;
+  /** Whether it is restored for a trial before it counts. */
+  readonly verify?: boolean | undefined;
+};
+
+/** What can be done with snapshots. Every method throws HearthError. */
+export class Snapshots {
+  readonly #host: Host;
+  readonly #vms: Vms;
+
+  constructor(host: Host, vms: Vms) {
+    this.#host = host;
+    this.#vms = vms;
+  }
+
+  /** A VM that runs goes on as it was, also when this fails; nothing is left then. */
+  async create(nameOrId: string, how: SnapshotHow, call: Call): Promise<SnapshotRecord> {
+    const vm = this.#host.store.getVm(nameOrId);
+    const { snapshot, features } = await this.#plan(vm, how, call.signal);
+    const freeze = this.#freezer(snapshot, call);
+    const paths = snapshotPaths(this.#host.folders, snapshot.id);
+    const save = (): Promise<void> =>
+      this.#vms.hold(vm.id, "snapshot", call, async (_vm, held, signal) => {
+        call.onProgress({ stage: "snapshot", text: "saving" });
+        if (held === undefined) return freeze();
+        if (snapshot.shape !== undefined) return saveMemory(held, paths, freeze, "go on", signal);
+        return holdForDisk(held, freeze, signal);
+      });
+    return this.#take(snapshot, features, how, save, call);
+  }
+
+  /** Its memory goes to the disk, and its VMM ends. It runs as before when this fails. */
+  async suspend(nameOrId: string, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const { id } = host.store.getVm(nameOrId);
+    await this.#vms.hold(id, "suspend", call, async (vm, held, signal) => {
+      invariant(held, "a VM that can be suspended has a VMM");
+      const how = { kind: "suspended" } as const;
+      const { snapshot, features } = await this.#plan(vm, how, signal);
+      const paths = snapshotPaths(host.folders, snapshot.id);
+      const save = (): Promise<void> => {
+        call.onProgress({ stage: "suspend", text: "saving" });
+        return saveMemory(held, paths, async () => {}, "halt", signal);
+      };
+      try {
+        await this.#take(snapshot, features, how, save, { ...call, signal });
+        await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
+      } catch (error) {
+        return this.#resumeAfter(error, held);
+      }
+      try {
+        await this.#vms.endSuspended(vm, snapshot.id, call);
+      } catch (error) {
+        // Where its VMM has ended, what is left is yet to become a suspended VM.
+        if (runningHandle(host.store.getVm(id)) === undefined) throw error;
+        return this.#resumeAfter(error, held);
+      }
+      if (host.store.getVm(id).state.phase === "suspended") return;
+      await forgetMemory(host, id);
+      throw new HearthError("vm.gone", `${vm.name} ended while its memory was saved.`);
+    });
+    return host.store.getVm(id);
+  }
+
+  /** Resumes a VM that was to be suspended, and drops its memory. @throws an error that has `first` and what else failed */
+  async #resumeAfter(first: unknown, held: HeldVm): Promise<never> {
+    return failAfter(
+      first,
+      () => wakeHeld(held),
+      () => forgetMemory(this.#host, held.vm.id),
+    );
+  }
+
+  /** The VM as the snapshot has it: its disk, its sizes, and its memory if that was saved. */
+  async restore(nameOrId: string, call: Call): Promise<VmRecord> {
+    const host = this.#host;
+    const snapshot = host.snapshots.get(nameOrId, "named");
+    const vm = host.store.findVm(snapshot.vmId);
+    const shown = snapshot.name ?? snapshot.id;
+    if (vm === undefined)
+      throw new HearthError("vm.not_found", `The VM of ${shown}, ${snapshot.vmName}, is gone.`, {
+        hint: `Make another one from it: hearth create --snapshot ${shown}`,
+      });
+    await checkParts(host, snapshot, call.signal);
+    return this.#vms.goBack(vm.id, snapshot, call);
+  }
+
+  #freezer({ id, kind, vmId }: NewSnapshot, { signal }: Call): () => Promise<void> {
+    const { disks, folders } = this.#host;
+    if (kind === "suspended") return async () => {};
+    return () => disks.freeze(vmPaths(folders, vmId).stateDir, snapshotPaths(folders, id).dir, signal);
+  }
+
+  async #take(
+    snapshot: NewSnapshot,
+    features: SnapshotFeatures | undefined,
+    how: SnapshotHow,
+    save: () => Promise<void>,
+    call: Call,
+  ): Promise<SnapshotRecord> {
+    const host = this.#host;
+    const { id } = snapshot;
+    const temporary = snapshot.kind === "fork";
+    const paths = { ...snapshotPaths(host.folders, id), temporary };
+    const take: Take = {
+      snapshot,
+      parts: [],
+      save,
+      finishLayers: async () => {
+        if (snapshot.kind !== "suspended")
+          await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal, !temporary);
+      },
+      settle: async () => {
+        if (features === undefined) return;
+        call.onProgress({ stage: "snapshot", text: "checking what was saved" });
+        await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
+      },
+      seal: async () => {
+        if (features === undefined) return [];
+        await sealParts(host, id, !temporary);
+        // A fork's memory is gone before anybody could change it.
+        return how.kind === "fork" ? [] : hashParts(host, id, call.signal);
+      },
+      verify: async () => {
+        if (how.verify === true) await this.#trial(snapshot, call, (trial) => this.#verify(trial, call));
+      },
+    };
+    const plan: SnapshotPlan = { snapshotId: id };
+    const context = { host, id: snapshot.vmId, snapshotId: id, take };
+    await runJournaled(host, SNAPSHOT_VM, snapshot.vmId, plan, context, call);
+    return host.snapshots.get(id);
+  }
+
+  /** The VMs that map its memory, or are yet to start from it. */
+  usersOf({ id }: Pick<SnapshotRecord, "id">): VmRecord[] {
+    return this.#host.store
+      .listVms()
+      .filter(({ spec, state }) => spec.origin === id || snapshotOf(state) === id);
+  }
+
+  /** @throws HearthError `snapshot.in_use` with the names */
+  async remove(nameOrId: string, kind: "named" | "warm" = "named"): Promise<void> {
+    const snapshot = this.#host.snapshots.get(nameOrId, kind);
+    const users = this.usersOf(snapshot).map(({ name }) => name);
+    if (users.length > 0) {
+      const shown = snapshot.name ?? snapshot.id;
+      throw new HearthError("snapshot.in_use", `${shown} is used by ${users.join(", ")}.`, {
+        hint: `Stop them first: hearth stop ${users.join(" ")}. A VM that has never run needs it for its first start.`,
+      });
+    }
+    await dropSnapshot(this.#host, snapshot.id);
+  }
+
+  async #plan(
+    vm: VmRecord,
+    how: SnapshotHow,
+    signal: AbortSignal,
+  ): Promise<{ snapshot: NewSnapshot; features: SnapshotFeatures | undefined }> {
+    const host = this.#host;
+    const handle = runningHandle(vm);
+    const driver =
+      handle === undefined ? await chooseDriver(host, vm.spec, signal) : driverOf(host, handle.driver);
+    const { snapshots, snapshotsRefused } = await driver.features(signal);
+    const hasMemory = handle !== undefined && how.diskOnly !== true;
+    await assertSaves(driver, vm, how, signal);
+    if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
+    if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, how.kind);
+    if (hasMemory) await checkMemoryRoom(host, vm, handle);
+    // What it was started with, whatever it has been made to do with since.
+    const memory = handle && (await readMemoryOf(driver, handle, signal));
+    const spec = specOfCopies(vm.spec, driver.name, memory?.maxBytes);
+    const shape =
+      hasMemory && snapshots !== undefined
+        ? await shapeOf(host, { spec, imageDigest: vm.imageDigest }, driver.name, snapshots, signal)
+        : undefined;
+    const snapshot: NewSnapshot = {
+      id: snapshotIdFrom(host.random(12)),
+      kind: how.kind,
+      name: how.name,
+      vmId: vm.id,
+      vmName: vm.name,
+      spec,
+      imageDigest: vm.imageDigest,
+      shape,
+      diskFormat: snapshots?.diskFormat ?? "raw",
+      parts: [],
+      createdAtMs: host.now(),
+    };
+    return { snapshot, features: shape && snapshots };
+  }
+
+  /** A VM of hearthd's own, from this snapshot, for as long as `work` takes. */
+  async #trial(snapshot: NewSnapshot, call: Call, work: (trial: VmRecord) => Promise<void>): Promise<void> {
+    const spec = { ...snapshot.spec, origin: snapshot.id };
+    const hurry = snapshot.kind === "warm" ? "idle" : "urgent";
+    const trial = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
+    await withCleanUp(
+      () => work(trial),
+      () => this.#vms.discard(trial.id),
+    );
+  }
+
+  async #verify(trial: VmRecord, call: Call): Promise<void> {
+    await this.#vms.start(trial.id, call);
+    const { guest } = await this.#vms.guest(trial.id, "exec", call.signal);
+    const code = await runInGuest(guest, ["true"], call);
+    invariant(code === 0 || code === undefined, `a restored guest runs \`true\`, and not with ${code}`);
+  }
+}
+
+/** What it goes on from, or maps. */
+function snapshotOf(state: VmState): SnapshotId | undefined {
+  return state.phase === "suspended" ? state.snapshot : handleOf(state)?.snapshot;
+}
+
+function hasVolumes(vm: VmRecord, kind: SnapshotKind): HearthError {
+  const names = vm.spec.volumes.map(({ name }) => name).join(", ");
+  return new HearthError(
+    "feature.missing",
+    `${vm.name} has volumes (${names}), which are not in a snapshot.`,
+    {
+      hint: `Others may change them meanwhile, and the saved memory would not fit.${kind === "named" ? " Use --disk-only." : ""}`,
+    },
+  );
+}

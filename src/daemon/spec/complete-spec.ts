@@ -1,0 +1,115 @@
+import { HearthError } from "#base/error.ts";
+import type { CreateVm } from "#api/wire.ts";
+import { driverOf } from "#daemon/spec/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import { specFromSnapshot } from "#daemon/snapshot/snapshot-spec.ts";
+import { assertLimits } from "#daemon/spec/limit-features.ts";
+import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import { checkBootArgs } from "#model/boot-args.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import type { ImageDigest } from "#model/ids.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import { checkMounts, parseMountPath } from "#model/volume.ts";
+import type { VolumeMount } from "#model/volume.ts";
+
+/** A request with the configured defaults, checked against what the image and the host offer. */
+export async function completeSpec(
+  host: Host,
+  request: CreateVm,
+  call: Pick<Call, "onProgress" | "signal">,
+): Promise<{ spec: VmSpec; imageDigest: ImageDigest }> {
+  if (request.snapshot !== undefined) return specFromSnapshot(host, request, request.snapshot);
+  const { defaults } = host.config;
+  const asked = parseImageRef(imageOf(request));
+  const bootArgs = request.bootArgs ?? [];
+  checkBootArgs(bootArgs);
+  const driver = request.driver ?? defaults.driver;
+  if (driver !== undefined) driverOf(host, driver);
+  const volumes = readVolumes(request);
+  // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
+  assertVolumes(host, volumes);
+  if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
+  const { diskLimit, netLimit } = request;
+  await assertLimits(host, { diskLimit, netLimit }, driver, call.signal);
+  const image = await host.images.ensure(asked, call.onProgress, call.signal);
+  const init = request.init ?? image.inits[0] ?? "agent";
+  if (!image.inits.includes(init)) {
+    throw new HearthError("feature.missing", `The image ${asked} has no ${init} to start as init.`, {
+      hint:
+        init === "systemd"
+          ? "Use the image debian-systemd, or leave --init out."
+          : `It has: ${image.inits.join(", ")}.`,
+    });
+  }
+  if (request.kernel !== undefined) await checkKernel(host, request.kernel);
+  const nested = request.nested ?? false;
+  const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
+  const spec: VmSpec = {
+    image: asked,
+    cpus: request.cpus ?? Math.min(defaults.cpus, cpusMax),
+    memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
+    diskBytes: request.diskBytes ?? defaults.diskBytes,
+    volumes,
+    network: request.network ?? defaults.network,
+    init,
+    nested,
+    diskLimit,
+    netLimit,
+    driver,
+    kernel: request.kernel,
+    bootArgs,
+    env: request.env ?? {},
+    user: request.user,
+    workdir: request.workdir,
+    lifetimeMs: request.lifetimeMs,
+    idleTimeoutMs: request.idleTimeoutMs,
+    isolation: { ...FULL_ISOLATION, ...request.isolation },
+    autoRemove: request.autoRemove ?? false,
+    cold: request.cold,
+    noWarm: request.noWarm,
+  };
+  return { spec, imageDigest: image.digest };
+}
+
+function imageOf({ image }: CreateVm): string {
+  if (image !== undefined) return image;
+  throw new HearthError("input.invalid", "image: neither an image nor a snapshot is given.", {
+    hint: "Name an image such as debian, or a snapshot of `hearth snapshot ls`.",
+  });
+}
+
+function readVolumes({ volumes = [] }: CreateVm): readonly VolumeMount[] {
+  const mounts = volumes.map(({ name, path, readOnly = false }) => ({
+    name: parseVolumeName(name),
+    path: parseMountPath(path),
+    readOnly,
+  }));
+  checkMounts(mounts);
+  return mounts;
+}
+
+/** What a host inside of a VM gets when nobody says how many; a driver refuses more at the start. */
+async function nestedCpusMax(host: Host, driver: string | undefined, signal: AbortSignal): Promise<number> {
+  const names = driver === undefined ? [...host.drivers.keys()] : [driver];
+  for (const name of names) {
+    const { available, nested } = await driverOf(host, name).features(signal);
+    if (available.ok && nested !== undefined) return nested.cpusMax;
+  }
+  throw new HearthError("feature.missing", "nested: no driver here runs guests that run VMs themselves.", {
+    hint: "The driver qemu does: apt-get install qemu-system-x86",
+  });
+}
+
+async function checkKernel(host: Host, release: string): Promise<void> {
+  const kernels = await host.images.listKernels();
+  if (kernels.some((kernel) => kernel.release === release)) return;
+  // Builds of two images may have the same release.
+  const known = [...new Set(kernels.map((kernel) => kernel.release))].join(", ");
+  throw new HearthError("input.invalid", `kernel: there is no kernel ${JSON.stringify(release)}.`, {
+    hint: known === "" ? "Leave it out: the image brings one." : `Choose one of ${known}.`,
+  });
+}

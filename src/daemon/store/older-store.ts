@@ -1,0 +1,47 @@
+/**
+ * Makes the rows of a store that is older than the directories beside it harmless: one that was restored from a
+ * backup, say. What a flow of that time was to undo may hold a month of work now, so nothing is undone, removed or
+ * replaced; a VM is at worst shown as stopped, with the disk that it has.
+ */
+import { existsSync } from "node:fs";
+import type { Host } from "#daemon/host.ts";
+import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
+import { neverRan } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { hasDisk } from "#storage/disk-layout.ts";
+
+/** In place of the recovery of flows. Idempotent. */
+export async function acceptOlderStore(host: Host): Promise<void> {
+  const flows = host.journals.listOpen();
+  const vms = host.store.listVms();
+  host.log.event("store.older", { vms: vms.length, flows: flows.length });
+  for (const flow of flows) host.journals.reopen(flow)[Symbol.dispose]();
+  for (const vm of vms) if (!vm.unreadable) acceptVm(host, vm);
+}
+
+/** An internal VM may have become a user's since, and one that was to be removed may be kept. */
+function acceptVm(host: Host, vm: VmRecord): void {
+  const { id, spec, state } = vm;
+  const isThere = hasDisk(vmPaths(host.folders, id).stateDir);
+  // A start from a snapshot would replace the disk that the VM has got since.
+  const origin = isThere ? undefined : spec.origin;
+  host.store.transaction(
+    () => {
+      host.store.setSpec(id, { ...spec, origin, autoRemove: false, hidden: undefined });
+      host.store.unbind(id);
+      host.store.setState(id, acceptedState(host, state, isThere));
+    },
+    { reserve: true },
+  );
+}
+
+function acceptedState(host: Host, state: VmState, isThere: boolean): VmState {
+  const stopped = { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } } as const;
+  // The first start of a VM that never ran makes its disk anew.
+  if (state.phase === "starting" || (isThere && neverRan(state))) return stopped;
+  // A memory that is not there any more was resumed since, and the disk has gone on without it.
+  if (state.phase === "suspended" && !existsSync(snapshotPaths(host.folders, state.snapshot).dir))
+    return stopped;
+  return state;
+}

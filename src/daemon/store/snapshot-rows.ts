@@ -1,0 +1,112 @@
+/** The snapshots' rows of the store. */
+import { HearthError } from "#base/error.ts";
+import type { Store } from "#daemon/store/store.ts";
+import type { SnapshotId } from "#model/ids.ts";
+import type { SnapshotKind, SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
+
+type Row = { record: string; ready: number; last_used_at_ms: number };
+export type NewSnapshot = Omit<SnapshotRecord, "ready" | "lastUsedAtMs">;
+
+/** All methods throw what the store throws. */
+export class SnapshotRows {
+  readonly #store: Store;
+  readonly #now: () => number;
+
+  constructor(store: Store, now: () => number = Date.now) {
+    this.#store = store;
+    this.#now = now;
+  }
+
+  /** Not ready yet. @throws HearthError `name.taken` */
+  insert(snapshot: NewSnapshot): void {
+    const { id, kind, name, shape, createdAtMs } = snapshot;
+    // Nothing is awaited between the question and the deed.
+    if (name !== undefined && this.find(name) !== undefined)
+      throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
+        hint: "Choose another name: `hearth snapshot ls` shows those that are taken.",
+      });
+    this.#store.transaction(() => {
+      this.#store
+        .statement(
+          `INSERT INTO snapshots (id, kind, name, shape, record, created_at_ms, last_used_at_ms)
+           VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(id, kind, name ?? null, shape?.key ?? null, JSON.stringify(snapshot), createdAtMs, this.#now());
+    });
+  }
+
+  /** Every part of it is there. */
+  setReady(id: SnapshotId, parts: readonly SnapshotPart[]): void {
+    const sql = "UPDATE snapshots SET ready = 1, record = json_set(record, '$.parts', json(?)) WHERE id = ?";
+    this.#store.transaction(() => this.#store.statement(sql).run(JSON.stringify(parts), id));
+  }
+
+  /** It was used just now, if it is there at all. */
+  touchIfThere(id: SnapshotId | undefined): void {
+    if (id === undefined) return;
+    const sql = "UPDATE snapshots SET last_used_at_ms = ? WHERE id = ?";
+    this.#store.transaction(() => this.#store.statement(sql).run(this.#now(), id), { synced: false });
+  }
+
+  /** Nobody starts from it any more, and it is not listed. Idempotent. */
+  retire(id: SnapshotId): void {
+    const sql = "UPDATE snapshots SET ready = 0, name = NULL WHERE id = ?";
+    this.#store.transaction(() => this.#store.statement(sql).run(id), { reserve: true });
+  }
+
+  /** Idempotent. */
+  delete(id: SnapshotId): void {
+    this.#store.transaction(() => this.#store.statement("DELETE FROM snapshots WHERE id = ?").run(id), {
+      reserve: true,
+    });
+  }
+
+  /** Newest first; those that are not ready, too. */
+  list(): SnapshotRecord[] {
+    return this.#all("SELECT * FROM snapshots ORDER BY created_at_ms DESC, id");
+  }
+
+  find(nameOrId: string): SnapshotRecord | undefined {
+    return this.#all("SELECT * FROM snapshots WHERE id = ?1 OR name = ?1", nameOrId)[0];
+  }
+
+  /**
+   * @param kind of no other kind, for who has a name or an id from outside
+   * @throws HearthError `snapshot.not_found` also for one that is not ready
+   */
+  get(nameOrId: string, kind?: "named" | "warm"): SnapshotRecord {
+    const found = this.find(nameOrId);
+    if (found?.ready && (kind === undefined || found.kind === kind)) return found;
+    const shown = JSON.stringify(nameOrId.slice(0, 80));
+    const [what, list] = kind === "warm" ? ["warm template", "warm"] : ["snapshot", "snapshot"];
+    throw new HearthError("snapshot.not_found", `There is no ${what} ${shown}.`, {
+      hint: `\`hearth ${list} ls\` shows them.`,
+    });
+  }
+
+  /** Also one that is not ready. @throws HearthError `snapshot.not_found` */
+  known(id: SnapshotId): SnapshotRecord {
+    return this.find(id) ?? this.get(id);
+  }
+
+  /** The newest of this kind and shape that is ready. */
+  findByShape(kind: SnapshotKind, key: string): SnapshotRecord | undefined {
+    const sql =
+      "SELECT * FROM snapshots WHERE kind = ? AND shape = ? AND ready = 1 ORDER BY created_at_ms DESC";
+    return this.#all(sql, kind, key)[0];
+  }
+
+  #all(sql: string, ...values: string[]): SnapshotRecord[] {
+    const rows = this.#store.transaction(() => this.#store.statement(sql).all(...values)) as Row[];
+    return rows.flatMap(toRecord);
+  }
+}
+
+/** None for a row that is damaged: no VM can start from it, and the others can be read. */
+function toRecord({ record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord[] {
+  try {
+    return [{ ...(JSON.parse(record) as NewSnapshot), ready: ready === 1, lastUsedAtMs }];
+  } catch {
+    return []; // Its directory is moved to lost+found at the next start.
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * Whether the store is older than the directories beside it, as one is that was restored from a backup: what its rows
+ * and journals say of a VM may be long over. The store counts the flows that were begun, and the same number is in a
+ * file of its own, which a backup of the store does not bring back.
+ */
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { Store } from "#daemon/store/store.ts";
+
+export class StoreAge {
+  readonly #path: string;
+  /** True until `accept`. */
+  isOlder: boolean;
+
+  constructor(store: Store) {
+    this.#path = `${store.path}-flows`;
+    this.isOlder = readNumber(this.#path) > flowsOf(store);
+  }
+
+  /** In the transaction that begins a flow. */
+  count(store: Store): void {
+    store.statement("UPDATE progress SET flows = flows + 1").run();
+  }
+
+  /** When that is committed: the file is never ahead of the store. */
+  write(store: Store): void {
+    if (this.isOlder) return;
+    try {
+      writeFileSync(this.#path, String(flowsOf(store)), { mode: 0o600 });
+    } catch {
+      // On a full disk, say: the flow is worth more. A store from a backup is not recognised until the next flow.
+      rmSync(this.#path, { force: true });
+    }
+  }
+
+  /** Its rows were compared with the directories: from now on it is the one that counts. */
+  accept(store: Store): void {
+    if (!this.isOlder) return;
+    const known = readNumber(this.#path);
+    store.transaction(() => store.statement("UPDATE progress SET flows = ?").run(known));
+    this.isOlder = false;
+  }
+}
+
+function flowsOf(store: Store): number {
+  return Number(store.statement("SELECT flows FROM progress").get()?.["flows"]);
+}
+
+/** 0 for a file that is not there, or was torn by a power cut: nothing is known then. */
+function readNumber(path: string): number {
+  try {
+    const text = readFileSync(path, "utf8");
+    return /^\d{1,15}$/.test(text) ? Number(text) : 0;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return 0;
+    throw error;
+  }
+}

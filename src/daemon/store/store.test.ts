@@ -1,0 +1,204 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { openDatabase } from "#daemon/store/database.ts";
+import { MIGRATIONS } from "#daemon/store/migrations.ts";
+import { openStore, Store } from "#daemon/store/store.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
+import { parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import { FAKE_DIGEST } from "#testing/fake-host.ts";
+
+const SPEC: VmSpec = {
+  image: parseImageRef("debian"),
+  cpus: 2,
+  memoryBytes: 2 ** 31,
+  diskBytes: 2 ** 33,
+  volumes: [],
+  network: "none",
+  init: "agent",
+  nested: false,
+  isolation: FULL_ISOLATION,
+  bootArgs: [],
+  env: {},
+  autoRemove: false,
+};
+
+function folder(t: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), "hearth-store-"));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+function newVm(name: string, index: number) {
+  const id = vmIdFrom(new Uint8Array(12).fill(index));
+  const state = { phase: "created" } as const;
+  return { id, name: parseVmName(name), spec: SPEC, imageDigest: FAKE_DIGEST, state, bound: false };
+}
+
+test("L4: two VMs cannot have one name", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  assert.throws(() => store.insertVm(newVm("web", 2)), { code: "name.taken" });
+  assert.equal(store.listVms().length, 1);
+  store.close();
+});
+
+test("BG-011: a VM is the same after hearthd was restarted", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const before = new Store(path);
+  const vm = before.insertVm(newVm("web", 1));
+  before.close();
+  const after = new Store(path);
+  assert.deepEqual(after.getVm("web"), vm);
+  assert.deepEqual(after.getVm(vm.id), vm);
+  after.close();
+});
+
+test("VS-023: what a reader does to a record does not reach the store", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  (store.getVm("web").spec.env as Record<string, string>)["EVIL"] = "1";
+  assert.deepEqual(store.getVm("web").spec.env, {});
+  store.close();
+});
+
+test("VMs are listed newest first", (t) => {
+  let now = 1;
+  const store = new Store(join(folder(t), "hearth.db"), () => now++);
+  for (const [index, name] of ["one", "two", "three"].entries()) store.insertVm(newVm(name, index));
+  assert.deepEqual(
+    store.listVms().map((vm) => vm.name),
+    ["three", "two", "one"],
+  );
+  store.close();
+});
+
+test("a VM that is not there is named in the error", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  assert.throws(() => store.getVm("nobody"), { code: "vm.not_found", message: /nobody/ });
+  store.close();
+});
+
+test("no other program can open the store while hearthd has it, and so none can lock hearthd out", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const store = new Store(path);
+  store.insertVm(newVm("web", 1));
+  using other = new DatabaseSync(path, { timeout: 0 });
+  assert.throws(() => other.exec("BEGIN IMMEDIATE"), { errcode: 5 });
+  store.insertVm(newVm("db", 2));
+  store.close();
+  other.exec("BEGIN IMMEDIATE"); // It would have got the lock.
+});
+
+test("hearthd waits for a program that has the store open, and does other things meanwhile", async (t) => {
+  const path = join(folder(t), "hearth.db");
+  new Store(path).close();
+  const other = new DatabaseSync(path);
+  other.exec("BEGIN IMMEDIATE");
+  assert.throws(() => new Store(path), { code: "store.busy", hint: /fuser -v/ });
+  await assert.rejects(openStore(path, 0), { code: "store.busy" });
+  // Only an event loop that is not held up comes to this.
+  setTimeout(() => other.close(), 50);
+  (await openStore(path, 60_000)).close();
+});
+
+test("a bug of Hearth's is called a bug, and not a corrupt store", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  store.insertVm(newVm("web", 1));
+  const bugs: Record<string, () => unknown> = {
+    "a TypeError": () =>
+      store.transaction(() => {
+        throw new TypeError("x is not a function");
+      }),
+    "an id that is there already": () => store.insertVm(newVm("db", 1)),
+  };
+  for (const [what, bug] of Object.entries(bugs)) assert.throws(bug, { code: "internal.bug" }, what);
+  store.close();
+  assert.throws(() => store.getVm("web"), { code: "internal.bug" }, "a store that was closed");
+});
+
+test("a transaction in a transaction is part of it", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  const both = (): void =>
+    store.transaction(() => {
+      store.transaction(() => store.insertVm(newVm("web", 1)));
+      throw new Error("injected");
+    });
+  assert.throws(both);
+  assert.deepEqual(store.listVms(), []);
+  store.close();
+});
+
+test("a store whose pages are damaged is refused", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const store = new Store(path);
+  for (let index = 0; index < 30; index++) store.insertVm(newVm(`vm-${index}`, index));
+  store.close();
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.fill(0xff, 4096, 8192));
+  assert.throws(() => new Store(path), { code: "store.corrupt" });
+});
+
+test("a corrupt database is refused with a cure that loses nothing, and left as it is", (t) => {
+  const path = join(folder(t), "hearth.db");
+  writeFileSync(path, "this is not a database, and longer than its header of a hundred bytes".repeat(10));
+  const before = readFileSync(path);
+  assert.throws(() => new Store(path), { code: "store.corrupt", hint: /system recover/ });
+  assert.deepEqual(readFileSync(path), before);
+});
+
+test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
+  const path = join(folder(t), "hearth.db");
+  const newer = new DatabaseSync(path);
+  newer.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+  newer.close();
+  assert.throws(() => new Store(path), { code: "store.too_new", hint: /newer Hearth/ });
+});
+
+test("BG-092: a migration that fails half way leaves the version before it whole", (t) => {
+  const path = join(folder(t), "hearth.db");
+  openDatabase(path, MIGRATIONS).close();
+  const broken = [...MIGRATIONS, "CREATE TABLE half (a TEXT); SELECT no_such_function()"];
+  assert.throws(() => openDatabase(path, broken));
+  const again = openDatabase(path, [...MIGRATIONS, "CREATE TABLE half (a TEXT)"]);
+  assert.equal(again.prepare("PRAGMA user_version").get()?.["user_version"], MIGRATIONS.length + 1);
+  again.close();
+});
+
+test("the store is for its owner alone", (t) => {
+  const path = join(folder(t), "hearth.db");
+  new Store(path).close();
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test("BG-019: ten thousand ids are all different and all ids", () => {
+  const ids = new Set<string>();
+  for (let index = 0; index < 10_000; index++)
+    ids.add(parseVmId(vmIdFrom(crypto.getRandomValues(new Uint8Array(12)))));
+  assert.equal(ids.size, 10_000);
+});
+
+test("a commit is on the disk when it returns", (t) => {
+  using database = openDatabase(join(folder(t), "hearth.db"), MIGRATIONS);
+  assert.deepEqual({ ...database.prepare("PRAGMA synchronous").get() }, { synchronous: 2 }, "FULL");
+});
+
+test("a commit that does not wait for the disk leaves the next ones waiting, also when it fails", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  const level = (): unknown => store.statement("PRAGMA synchronous").get()?.["synchronous"];
+  const levels: unknown[] = [];
+  store.transaction(() => levels.push(level()), { synced: false });
+  const fails = (): never => {
+    throw new TypeError("no");
+  };
+  assert.throws(() => store.transaction(fails, { synced: false }));
+  store.transaction(() => levels.push(level()));
+  assert.deepEqual(levels, [1, 2], "NORMAL, then FULL");
+  store.close();
+});

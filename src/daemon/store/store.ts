@@ -1,0 +1,264 @@
+/** What hearthd knows, on disk. Readers get copies; nobody else writes the file. */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
+import { errorChain, HearthError } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
+import { databaseError, openDatabase, transaction, withoutSync } from "#daemon/store/database.ts";
+import { MIGRATIONS } from "#daemon/store/migrations.ts";
+import { Reserve } from "#daemon/store/reserve.ts";
+import { toVmRecord } from "#daemon/store/vm-rows.ts";
+import type { VmRow } from "#daemon/store/vm-rows.ts";
+import { StoreAge } from "#daemon/store/store-age.ts";
+import type { VmId, VmName } from "#model/ids.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "state"> & {
+  /** Its life is tied to a client's connection: a hearthd that restarts takes it away. */
+  readonly bound: boolean;
+};
+
+export type CommitOptions = {
+  /** Whether the commit may use the space that is kept for a full disk. False when left out. */
+  readonly reserve?: boolean;
+  /**
+   * Whether the commit is on the disk when it returns. True when left out. False saves the fdatasync(2): a crash of
+   * hearthd loses nothing, and a power cut may lose the commit unless a synced one came after it.
+   */
+  readonly synced?: boolean;
+};
+
+/** For another program, such as sqlite3 or a backup tool, to be done with the file. */
+const BUSY_WAIT_MS = 5_000;
+const BUSY_POLL_MS = 100;
+
+/**
+ * Opens the store. Waits, without holding up anything else, while another program has its file open.
+ * @throws HearthError `store.busy` when it still has after five seconds, and what `openDatabase` throws
+ */
+export async function openStore(path: string, waitMs = BUSY_WAIT_MS): Promise<Store> {
+  const end = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return new Store(path);
+    } catch (error) {
+      const isBusy = error instanceof HearthError && error.code === "store.busy";
+      if (!isBusy || performance.now() >= end) throw error;
+    }
+    await delay(BUSY_POLL_MS);
+  }
+}
+
+/**
+ * The store's file, which nobody else has open. All methods throw HearthError `host.disk_full`, `host.read_only` or
+ * `store.corrupt` when the file fails, and `internal.bug` for a fault of ours.
+ */
+export class Store {
+  readonly path: string;
+  readonly #database: DatabaseSync;
+  readonly #now: () => number;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #reserve: Reserve;
+  readonly #age: StoreAge;
+
+  constructor(path: string, now: () => number = Date.now) {
+    this.path = path;
+    this.#now = now;
+    this.#database = openDatabase(path, MIGRATIONS);
+    this.#reserve = new Reserve(`${path}-reserve`);
+    this.#reserve.fill();
+    this.#age = new StoreAge(this);
+  }
+
+  /** Whether the directories beside it are from later than its rows; until `acceptAge`. */
+  get isOlder(): boolean {
+    return this.#age.isOlder;
+  }
+
+  /** The rows were compared with the directories. */
+  acceptAge(): void {
+    this.#age.accept(this);
+  }
+
+  /** Runs `work`, which begins a flow, in a transaction; with `reserve`, also on a full disk. */
+  beginFlow(work: () => void, reserve: boolean): void {
+    this.transaction(
+      () => {
+        work();
+        this.#age.count(this);
+      },
+      { reserve },
+    );
+    this.#age.write(this);
+  }
+
+  /** @throws HearthError `name.taken` when a VM has the name already. */
+  insertVm(vm: NewVm): VmRecord {
+    const now = this.#now();
+    this.#guard(() => {
+      if (this.#one("SELECT 1 FROM vms WHERE name = ?", vm.name) !== undefined) throw nameTaken(vm.name);
+      this.#run(
+        `INSERT INTO vms (id, name, spec, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        [
+          vm.id,
+          vm.name,
+          JSON.stringify(vm.spec),
+          vm.imageDigest,
+          JSON.stringify(vm.state),
+          Number(vm.bound),
+          now,
+          now,
+          now,
+        ],
+      );
+    });
+    return this.getVm(vm.id);
+  }
+
+  /** Newest first. */
+  listVms(): VmRecord[] {
+    return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toVmRecord));
+  }
+
+  findVm(nameOrId: string): VmRecord | undefined {
+    const row = this.#guard(() => this.#one("SELECT * FROM vms WHERE id = ?1 OR name = ?1", nameOrId));
+    return row === undefined ? undefined : toVmRecord(row);
+  }
+
+  /** @throws HearthError `vm.not_found`, with the name that the person knows if `asked` is given */
+  getVm(nameOrId: string, asked = nameOrId): VmRecord {
+    const found = this.findVm(nameOrId);
+    if (found !== undefined) return found;
+    throw noSuchVm(asked);
+  }
+
+  /** Gives a VM another name and spec, as one that was just made. @throws HearthError `name.taken` */
+  claimVm(id: VmId, { name, spec, bound }: Pick<NewVm, "name" | "spec" | "bound">): void {
+    const now = this.#now();
+    this.#guard(() => {
+      if (this.#one("SELECT 1 FROM vms WHERE name = ?", name) !== undefined) throw nameTaken(name);
+      this.#run(
+        `UPDATE vms SET name = ?, spec = ?, bound = ?, created_at_ms = ?, updated_at_ms = ?, last_used_at_ms = ?
+         WHERE id = ?`,
+        [name, JSON.stringify(spec), Number(bound), now, now, now, id],
+      );
+    });
+  }
+
+  setState(id: VmId, state: VmState): void {
+    this.#update(id, "state = ?", JSON.stringify(state));
+  }
+
+  setSpec(id: VmId, spec: VmSpec): void {
+    this.#update(id, "spec = ?", JSON.stringify(spec));
+  }
+
+  setError(id: VmId, code: ErrorCode, error: unknown): void {
+    const lastError = { code, message: errorChain(error), atMs: this.#now() };
+    this.#update(id, "last_error = ?", JSON.stringify(lastError));
+  }
+
+  touch(id: VmId): void {
+    const sql = "UPDATE vms SET last_used_at_ms = ? WHERE id = ?";
+    this.transaction(() => this.#run(sql, [this.#now(), id]), { synced: false });
+  }
+
+  /** VMs that lived for one client's connection. */
+  listBound(): VmRecord[] {
+    return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toVmRecord));
+  }
+
+  /** The client is done with it, and wants it kept. */
+  unbind(id: VmId): void {
+    this.#update(id, "bound = ?", 0);
+  }
+
+  /** Idempotent. */
+  deleteVm(id: VmId): void {
+    this.transaction(
+      () => {
+        this.#run("DELETE FROM vms WHERE id = ?", [id]);
+        // Whatever was left to undo of the VM is gone with it.
+        this.#run("DELETE FROM flows WHERE vm_id = ?", [id]);
+      },
+      { reserve: true },
+    );
+    this.#reserve.fill(); // Its disk has made room.
+  }
+
+  /**
+   * Runs `work` as one transaction, for the rows of others that live in the same file, or in the transaction that is
+   * under way. An error of `work` is to be let through: it takes all back.
+   */
+  transaction<Result>(work: () => Result, { reserve = false, synced = true }: CommitOptions = {}): Result {
+    if (this.#database.isTransaction) return this.#guard(work);
+    const commit = (): Result => transaction(this.#database, work);
+    const all = (): Result => (synced ? commit() : withoutSync(this.#database, commit));
+    return reserve ? this.#guardWithReserve(all) : this.#guard(all);
+  }
+
+  statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, (statement = this.#database.prepare(sql)));
+    return statement;
+  }
+
+  close(): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #update(id: VmId, assignment: string, value: string | number): void {
+    this.#guardWithReserve(() =>
+      this.#run(`UPDATE vms SET ${assignment}, updated_at_ms = ? WHERE id = ?`, [value, this.#now(), id]),
+    );
+  }
+
+  #run(sql: string, values: readonly (string | number)[]): void {
+    this.statement(sql).run(...values);
+  }
+
+  #one(sql: string, value: string): VmRow | undefined {
+    return this.statement(sql).get(value) as VmRow | undefined;
+  }
+
+  #all(sql: string): VmRow[] {
+    return this.statement(sql).all() as VmRow[];
+  }
+
+  #guard<Result>(work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      throw databaseError(this.path, error);
+    }
+  }
+
+  /**
+   * For what has to be written on a full disk, too: that a VM stops or goes. One statement or one transaction,
+   * of which nothing was done where the disk was full.
+   */
+  #guardWithReserve<Result>(work: () => Result): Result {
+    if (this.#database.isTransaction) return this.#guard(work); // The whole of it is done again.
+    try {
+      return this.#guard(work);
+    } catch (error) {
+      const isFull = error instanceof HearthError && error.code === "host.disk_full";
+      if (!isFull || !this.#reserve.release()) throw error;
+      return this.#guard(work);
+    }
+  }
+}
+
+function nameTaken(name: VmName): HearthError {
+  return new HearthError("name.taken", `There is a VM named ${name} already.`, {
+    hint: "Choose another name: `hearth ls` shows those that are taken.",
+  });
+}
+
+export function noSuchVm(asked: string): HearthError {
+  const shown = JSON.stringify(asked.slice(0, 80));
+  return new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
+}

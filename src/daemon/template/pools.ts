@@ -1,0 +1,174 @@
+/** VMs that are restored before anybody asks for them, and wait: `run` takes one of its shape. */
+import { failAfter } from "#base/clean-up.ts";
+import { HearthError, toHearthError } from "#base/error.ts";
+import type { CreateVm } from "#api/wire.ts";
+import { chooseDriver } from "#daemon/spec/choose-driver.ts";
+import { completeSpec } from "#daemon/spec/complete-spec.ts";
+import type { PoolConfig } from "#daemon/config.ts";
+import { runInGuest } from "#daemon/vm/run-in-guest.ts";
+import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import type { Host } from "#daemon/host.ts";
+import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
+import { templateShape } from "#daemon/vm/vm-origin.ts";
+import type { Call, Vms } from "#daemon/vm/vms.ts";
+import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import { parseVmName } from "#model/ids.ts";
+import type { ImageDigest, VmId } from "#model/ids.ts";
+import { vmNameFrom } from "#model/vm-names.ts";
+import type { VmRecord } from "#model/vm.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+type Waiting = { readonly id: VmId; readonly pool: string; readonly key: string };
+type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest };
+
+/** After a failure: the image may be missing, or the host full. */
+const RETRY_MS = 60_000;
+const REFILL_MS = 300;
+
+/** Keeps as many VMs of each pool ready as config.toml says. */
+export class Pools {
+  readonly #host: Host;
+  readonly #vms: Vms;
+  readonly #warm: WarmTemplates;
+  readonly #refillMs: number;
+  readonly #ended = new AbortController();
+  #waiting: Waiting[] = [];
+  #filling: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param refillMs from one that is taken to the making of the next */
+  constructor(host: Host, vms: Vms, warm: WarmTemplates, refillMs = REFILL_MS) {
+    this.#refillMs = refillMs;
+    this.#host = host;
+    this.#vms = vms;
+    this.#warm = warm;
+  }
+
+  /** Fills what is not full, in the background. */
+  fill(): void {
+    if (this.#host.config.pools.length === 0 || this.#ended.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#filling ??= this.#fillAll().finally(() => (this.#filling = undefined));
+  }
+
+  /** A VM of that shape which runs already, under the name that was asked for; undefined when there is none. */
+  async take(request: CreateVm, bound: boolean, call: Call): Promise<VmRecord | undefined> {
+    if (this.#waiting.length === 0 || request.cold === true || request.snapshot !== undefined)
+      return undefined;
+    const wanted = await completeSpec(this.#host, request, call);
+    const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // Such a VM is never among them.
+    // Nothing is awaited between the choice and its removal: nobody else gets the same.
+    const found = this.#waiting.find((waiting) => waiting.key === key && this.#isReady(waiting));
+    if (found === undefined) {
+      if (!this.#waiting.every((waiting) => this.#isReady(waiting))) this.#fillSoon();
+      return undefined;
+    }
+    this.#waiting = this.#waiting.filter((waiting) => waiting !== found);
+    const name = request.name === undefined ? vmNameFrom(this.#host.random(4)) : parseVmName(request.name);
+    try {
+      return await this.#vms.claim(found.id, { name, spec: wanted.spec, bound }, call);
+    } catch (error) {
+      const discard = (): Promise<void> => this.#vms.discard(found.id);
+      // A name that is taken is the caller's; a VM that died while it waited is not.
+      if (call.signal.aborted || toHearthError(error).code === "name.taken")
+        return await failAfter(error, discard);
+      const { log } = this.#host;
+      await failAfter(error, discard).catch((all: unknown) =>
+        log.event("pool.failed", { pool: found.pool, error: all }),
+      );
+      return undefined;
+    } finally {
+      this.#fillSoon();
+    }
+  }
+
+  /** Fills the pools a little later: the command that asked for a VM runs now, and needs the CPU more. */
+  #fillSoon(): void {
+    clearTimeout(this.#timer);
+    if (this.#refillMs === 0) this.fill();
+    else this.#timer = setTimeout(() => this.fill(), this.#refillMs).unref();
+  }
+
+  /** How many wait now. */
+  ready(pool: string): number {
+    return this.#waiting.filter((waiting) => waiting.pool === pool && this.#isReady(waiting)).length;
+  }
+
+  /** False for a VM that died while it waited. */
+  #isReady({ id }: Waiting): boolean {
+    return this.#host.store.findVm(id)?.state.phase === "paused";
+  }
+
+  /** Resolves when nothing is being filled any more. */
+  async idle(): Promise<void> {
+    while (this.#filling !== undefined) await this.#filling;
+  }
+
+  /** Takes all that wait away. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    clearTimeout(this.#timer);
+    await this.idle();
+    for (const { id } of this.#waiting) await this.#vms.discard(id);
+    this.#waiting = [];
+  }
+
+  async #fillAll(): Promise<void> {
+    await this.#discardDead();
+    for (const pool of this.#host.config.pools) {
+      try {
+        while (!this.#ended.signal.aborted && this.ready(pool.name) < pool.count)
+          this.#waiting.push(await this.#add(pool));
+      } catch (error) {
+        if (this.#ended.signal.aborted) return;
+        this.#host.log.event("pool.failed", { pool: pool.name, error });
+        this.#timer = setTimeout(() => this.fill(), RETRY_MS).unref();
+      }
+    }
+  }
+
+  async #discardDead(): Promise<void> {
+    const dead = this.#waiting.filter((waiting) => !this.#isReady(waiting));
+    this.#waiting = this.#waiting.filter((waiting) => !dead.includes(waiting));
+    for (const { id, pool } of dead) {
+      try {
+        await this.#vms.discard(id);
+      } catch (error) {
+        this.#host.log.event("pool.failed", { pool, error });
+      }
+    }
+  }
+
+  /** Restored, with its code run once, and paused. */
+  async #add({ name: pool, count: _count, ...shape }: PoolConfig): Promise<Waiting> {
+    const host = this.#host;
+    const call = this.#vms.background(this.#ended.signal);
+    const wanted = await completeSpec(host, shape, call);
+    const driver = await chooseDriver(host, wanted.spec, call.signal);
+    await assertPause(driver, `Cannot fill the pool ${pool}`, OTHER_DRIVER, call.signal);
+    await this.#warm.build(wanted, call);
+    const key = await this.#keyOf(wanted, call.signal);
+    const { id } = await this.#vms.make(hiddenVm(host, wanted.spec, wanted.imageDigest, "urgent"), call, {
+      startsNow: true,
+    });
+    try {
+      await this.#vms.start(id, call);
+      const { guest } = await this.#vms.guest(id, "exec", call.signal);
+      await runInGuest(guest, ["true"], call);
+      await this.#vms.pause(id, call);
+      return { id, pool, key };
+    } catch (error) {
+      await this.#vms.discard(id);
+      throw error;
+    }
+  }
+
+  /** What has to be the same: all that a template is for, and the walls. */
+  async #keyOf(wanted: Wanted, signal: AbortSignal): Promise<string> {
+    const driver = await chooseDriver(this.#host, wanted.spec, signal);
+    const found = await templateShape(this.#host, wanted, driver, signal);
+    if (found === undefined || wanted.spec.volumes.length > 0)
+      throw new HearthError("feature.missing", "VMs like that do not start from templates.");
+    return JSON.stringify([found.shape.key, wanted.spec.isolation]);
+  }
+}

@@ -1,0 +1,352 @@
+import assert from "node:assert/strict";
+import { chmodSync, truncateSync } from "node:fs";
+import { describe, test } from "node:test";
+import type { TestContext } from "node:test";
+import type { ApiEvent } from "#api/events.ts";
+import type { Progress } from "#base/progress.ts";
+import { HearthError } from "#base/error.ts";
+import { snapshotPaths } from "#daemon/store/paths.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import type { VolumeName } from "#model/ids.ts";
+import { assertRuns } from "#testing/crash-story.ts";
+import { useFakeDaemon } from "#testing/fake-daemon.ts";
+import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { writtenOn } from "#testing/fake-guest.ts";
+import type { FakeHostOptions } from "#testing/fake-host.ts";
+import { Gate } from "#testing/gate.ts";
+
+const GIB = 2 ** 30;
+const BROKEN = new Error("no such luck");
+const ON = "warm.enabled = true";
+
+/** Resolves when hearthd has noted this, which it does at the end of what it is about. */
+async function until(daemon: FakeDaemon, name: string, times = 1): Promise<void> {
+  const noted = (): number => daemon.host.machine.events.filter((event) => event.name === name).length;
+  while (noted() < times) {
+    await new Promise((resolve) => setImmediate(resolve));
+    await daemon.warm.idle();
+  }
+}
+
+/** VMs that hearthd booted for itself. */
+function templatesBooted({ host }: FakeDaemon): number {
+  return host.driver.calls.filter((call) => call.startsWith("boot hearth-")).length;
+}
+
+/** `first` has booted, and there is a template of its shape. */
+async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Promise<FakeDaemon> {
+  const daemon = await useFakeDaemon(t, { config: ON, ...options });
+  await daemon.run("first");
+  await until(daemon, "warm.made");
+  daemon.host.driver.calls.length = 0;
+  return daemon;
+}
+
+test("the first VM of a shape boots, and all later ones are restored from the template that was made behind it", async (t) => {
+  const events: ApiEvent[] = [];
+  const daemon = await useFakeDaemon(t, { config: ON });
+  const { host, vms, warm } = daemon;
+  host.bus.subscribe((event) => events.push(event));
+  await daemon.run("first");
+  await until(daemon, "warm.made");
+  assert.deepEqual(
+    host.store.listVms().map(({ name }) => name),
+    ["first"],
+  );
+  for (const name of ["second", "third"]) {
+    await daemon.run(name);
+    assert.equal(host.driver.calls.at(-1), `restore ${name}`);
+    await assertRuns(daemon, name);
+    assert.equal(host.machine.vmm(name).guest.calls[0], "configure restored");
+  }
+  assert.equal(warm.list().length, 1);
+  assert.equal(templatesBooted(daemon), 1);
+  const names = events.flatMap((event) => ("name" in event ? [event.name] : []));
+  assert.deepEqual(
+    [...new Set(names)],
+    ["first", "second", "third"],
+    "what hearthd does for itself is no news",
+  );
+  for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
+  assert.equal(await warm.prune(), 1);
+  assert.deepEqual(host.machine.leftovers(), []);
+});
+
+test("several VMs of one shape make one template, and so do those who ask for it at the same time", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: ON });
+  const { vms, warm } = daemon;
+  await Promise.all(["one", "two", "three"].map((name) => daemon.run(name)));
+  const vm = daemon.host.store.getVm("one");
+  const built = await Promise.all(Array.from({ length: 3 }, () => warm.build(vm, vms.background())));
+  await warm.idle();
+  assert.deepEqual(new Set(built.map((template) => template?.id)), new Set(warm.list().map(({ id }) => id)));
+  assert.equal(templatesBooted(daemon), 1);
+});
+
+test("VMs of different shapes have templates of their own", async (t) => {
+  const daemon = await withTemplate(t);
+  await daemon.run("other", 0, { image: "debian", cpus: 4 });
+  await until(daemon, "warm.made", 2);
+  for (const [name, cpus] of [
+    ["a", 2],
+    ["b", 4],
+  ] as const)
+    await daemon.run(name, 0, { image: "debian", cpus });
+  assert.deepEqual(
+    daemon.host.driver.calls.filter((call) => /^(boot|restore) (a|b)$/.test(call)),
+    ["restore a", "restore b"],
+  );
+});
+
+describe("no template is made", () => {
+  const NONE: Readonly<Record<string, FakeHostOptions & { more?: { cold?: boolean; noWarm?: boolean } }>> = {
+    "for a VM that is to boot": { more: { cold: true } },
+    "for a VM of which none is to be made": { more: { noWarm: true } },
+    "where they are off": { config: "warm.enabled = false" },
+    "where the driver cannot save": { features: { snapshots: undefined } },
+  };
+  for (const [why, { more, ...options }] of Object.entries(NONE)) {
+    test(why, async (t) => {
+      const daemon = await useFakeDaemon(t, { config: ON, ...options });
+      await daemon.run("web", 0, { image: "debian", ...more });
+      // Whoever asks behind the first gets what the first one's wish has led to.
+      await new Promise((resolve) => setImmediate(resolve));
+      await daemon.warm.idle();
+      assert.equal(templatesBooted(daemon), 0);
+      assert.deepEqual(daemon.warm.list(), []);
+    });
+  }
+});
+
+test("VMs with volumes start from a template that knows how large they are, and find their own", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: ON });
+  const { host, warm } = daemon;
+  await host.volumes.cleanUp();
+  const make = async (name: string, sizeBytes: number): Promise<VolumeName> => {
+    await host.volumes.create({ name: parseVolumeName(name), sizeBytes }, t.signal);
+    return parseVolumeName(name);
+  };
+  const mounts = (name: VolumeName) => ({ image: "debian", volumes: [{ name, path: "/data" }] });
+  await daemon.run("one", 0, mounts(await make("one", 2 ** 26)));
+  await until(daemon, "warm.made");
+  assert.deepEqual(warm.list()[0]?.spec.volumes, [], "nobody's volume is in it");
+  await daemon.run("two", 0, mounts(await make("two", 2 ** 26)));
+  assert.equal(host.driver.calls.at(-1), "restore two");
+  const paths = host.machine.vmm("two").plan.disks.map(({ path }) => path);
+  assert.equal(paths.at(-1), host.volumes.diskPath(parseVolumeName("two")));
+  await daemon.run("large", 0, mounts(await make("large", 2 ** 27)));
+  assert.ok(host.driver.calls.includes("boot large"), "another size is another shape");
+});
+
+describe("templates within their budget", () => {
+  const config = `[warm]\nenabled = true\nbudget = "2G"`;
+  const shape = (cpus: number) => ({ image: "debian", cpus });
+
+  async function build(daemon: FakeDaemon, cpus: number): Promise<void> {
+    const { vms, warm } = daemon;
+    const call = vms.background();
+    const { spec, imageDigest } = await vms.create({ name: `shape-${cpus}`, ...shape(cpus) }, false, call);
+    await warm.build({ spec, imageDigest }, call);
+  }
+  const cpusOf = ({ warm }: FakeDaemon): number[] =>
+    warm
+      .list()
+      .map(({ spec }) => spec.cpus)
+      .toSorted();
+
+  test("the least recently used goes first", async (t) => {
+    const daemon = await useFakeDaemon(t, { config });
+    daemon.host.machine.snapshotBytes = GIB;
+    await build(daemon, 1);
+    await build(daemon, 2);
+    assert.deepEqual(cpusOf(daemon), [1, 2]);
+    await daemon.run("uses-1", 0, shape(1));
+    await daemon.vms.remove("uses-1", true, daemon.vms.background());
+    await build(daemon, 3);
+    assert.deepEqual(cpusOf(daemon), [1, 3]);
+    await build(daemon, 4);
+    assert.deepEqual(cpusOf(daemon), [3, 4]);
+  });
+
+  test("R4: one that a VM maps never goes, whatever the budget", async (t) => {
+    const daemon = await useFakeDaemon(t, { config });
+    daemon.host.machine.snapshotBytes = GIB;
+    for (const cpus of [1, 2]) {
+      await build(daemon, cpus);
+      await daemon.run(`uses-${cpus}`, 0, shape(cpus));
+    }
+    await build(daemon, 3);
+    assert.deepEqual(cpusOf(daemon), [1, 2, 3]);
+    assert.equal(await daemon.warm.prune(), 1, "nor when all are to go that can");
+    assert.deepEqual(cpusOf(daemon), [1, 2]);
+    await daemon.vms.remove("uses-1", true, daemon.vms.background());
+    await build(daemon, 4);
+    assert.deepEqual(cpusOf(daemon), [2, 4]);
+  });
+
+  test("the newest stays, also where it is alone too large", async (t) => {
+    const daemon = await useFakeDaemon(t, { config });
+    daemon.host.machine.snapshotBytes = 3 * GIB;
+    for (const cpus of [1, 2]) await build(daemon, cpus);
+    assert.deepEqual(cpusOf(daemon), [2]);
+  });
+});
+
+test("a shape whose template could not be made is tried again after a while", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
+  daemon.host.driver.faults.settleError = BROKEN;
+  await daemon.run("one");
+  await until(daemon, "warm.failed");
+  await daemon.run("two");
+  await until(daemon, "warm.made");
+  await daemon.run("three");
+  assert.equal(daemon.host.driver.calls.at(-1), "restore three");
+});
+
+test("a shape whose template could not be made is not tried again before that, unless somebody asks", async (t) => {
+  const daemon = await useFakeDaemon(t, { config: ON });
+  const { host, vms, warm } = daemon;
+  host.driver.faults.settleError = BROKEN;
+  const vm = await daemon.run("one");
+  await until(daemon, "warm.failed");
+  assert.equal(templatesBooted(daemon), 1);
+  assert.deepEqual(
+    host.store.listVms().map(({ name }) => name),
+    ["one"],
+    "nothing is left of it",
+  );
+  assert.deepEqual(host.snapshots.list(), []);
+  await daemon.run("two");
+  // Another shape comes behind it, so that its own turn is over when that one is made.
+  await daemon.run("three", 0, { image: "debian", cpus: 4 });
+  await until(daemon, "warm.made");
+  assert.equal(templatesBooted(daemon), 2);
+  assert.ok(await warm.build(vm, vms.background()));
+  await daemon.run("four");
+  assert.equal(host.driver.calls.at(-1), "restore four");
+});
+
+describe("a template that is of no use", () => {
+  const USELESS: Readonly<Record<string, (daemon: FakeDaemon) => void>> = {
+    "because no VMM takes it": ({ host }) => (host.driver.faults.restoreError = BROKEN),
+    "because its guest does not answer": ({ host }) => (host.guestFaults.unreachable = 1),
+    "because its guest does not become another one": ({ host }) => (host.guestFaults.configureError = BROKEN),
+    "because its memory is damaged": ({ host, warm }) => {
+      const [template] = warm.list();
+      assert.ok(template);
+      const { memory } = snapshotPaths(host.folders, template.id);
+      chmodSync(memory, 0o600);
+      truncateSync(memory, 5);
+    },
+    "because it is removed meanwhile": ({ host, warm }) => {
+      const { makeFolder } = host.files;
+      host.files.makeFolder = async (path) => {
+        host.files.makeFolder = makeFolder;
+        await makeFolder(path);
+        assert.equal(await warm.prune(), 1);
+      };
+    },
+  };
+  for (const [why, spoil] of Object.entries(USELESS)) {
+    test(`is given up ${why}: the VM boots, is told so, and nothing of the template is left`, async (t) => {
+      const daemon = await withTemplate(t);
+      const { host, vms, warm } = daemon;
+      const [template] = warm.list();
+      const told: Progress[] = [];
+      await vms.create({ name: "web", image: "debian", noWarm: true }, false, vms.background());
+      spoil(daemon);
+      await vms.start("web", { ...vms.background(), onProgress: (progress) => told.push(progress) });
+      await assertRuns(daemon, "web");
+      assert.equal(host.driver.calls.at(-1), "boot web");
+      const vmm = host.machine.vmm("web");
+      assert.equal(vmm.guest.calls[0], "configure", "it is none that was restored");
+      assert.equal(writtenOn(vmm), 0);
+      assert.ok(told.some(({ text }) => text === "the warm template does not work; booting"));
+      assert.equal(template && host.snapshots.find(template.id), undefined);
+      for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
+      await warm.prune();
+      assert.deepEqual(host.machine.leftovers(), []);
+    });
+  }
+
+  test("because the host's disk is full stays for later, and the VM boots", async (t) => {
+    const daemon = await withTemplate(t);
+    const { host, warm } = daemon;
+    const [template] = warm.list();
+    host.driver.faults.restoreError = new HearthError("host.disk_full", "The disk is full.");
+    await daemon.run("two");
+    assert.equal(host.driver.calls.at(-1), "boot two");
+    await daemon.run("three");
+    assert.equal(host.driver.calls.at(-1), "restore three");
+    assert.deepEqual(
+      warm.list().map(({ id }) => id),
+      [template?.id],
+    );
+  });
+
+  test("R6: is made once more, and not a third time", async (t) => {
+    const daemon = await withTemplate(t);
+    const { host } = daemon;
+    host.driver.faults.restoreError = BROKEN;
+    await daemon.run("two");
+    await until(daemon, "warm.made", 2);
+    host.driver.faults.restoreError = BROKEN;
+    await daemon.run("three");
+    await daemon.run("other", 0, { image: "debian", cpus: 4 });
+    await until(daemon, "warm.made", 3);
+    assert.deepEqual(
+      daemon.warm.list().map(({ spec }) => spec.cpus),
+      [4],
+    );
+  });
+});
+
+for (const step of ["save", "settle", "restore"] as const) {
+  test(`a hearthd that ends while a template is at its ${step} gives it up, and leaves nothing of it`, async (t) => {
+    const daemon = await useFakeDaemon(t, { config: ON });
+    const { host, vms, warm } = daemon;
+    const gate = new Gate();
+    host.driver.faults[`${step}Gate`] = gate;
+    await daemon.run("web");
+    await gate.reached;
+    await warm.end();
+    assert.deepEqual(
+      host.store.listVms().map(({ name }) => name),
+      ["web"],
+    );
+    assert.deepEqual(host.snapshots.list(), []);
+    assert.ok(!host.machine.events.some(({ name }) => name === "warm.failed"), "nothing has failed");
+    await assertRuns(daemon, "web");
+    await vms.remove("web", true, vms.background());
+    assert.deepEqual(host.machine.leftovers(), []);
+  });
+}
+
+test("a template waits until nobody does anything", async (t) => {
+  const IDLE_MS = 20;
+  const daemon = await useFakeDaemon(t, {
+    config: ON,
+    timing: { idleMs: IDLE_MS, patienceMs: 60_000, retryMs: 0 },
+  });
+  const { host, vms } = daemon;
+  const gate = new Gate();
+  await daemon.run("busy", 0, { image: "debian", noWarm: true });
+  host.driver.faults.saveGate = gate;
+  const suspended = daemon.snapshots.suspend("busy", vms.background());
+  await gate.reached;
+  await daemon.run("web");
+  await new Promise((resolve) => setTimeout(resolve, 3 * IDLE_MS)); // Nothing happens, and nothing says so.
+  assert.equal(templatesBooted(daemon), 0);
+  gate.open();
+  await suspended;
+  await until(daemon, "warm.made");
+});
+
+test("a host that is never quiet gets its template when that has waited long enough", async (t) => {
+  const daemon = await useFakeDaemon(t, {
+    config: ON,
+    timing: { idleMs: 3_600_000, patienceMs: 0, retryMs: 0 },
+  });
+  await daemon.run("web");
+  await until(daemon, "warm.made");
+});

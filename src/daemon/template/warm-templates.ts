@@ -1,0 +1,245 @@
+/**
+ * Warm templates: VMs that were saved when their agent was ready and nothing had run in them. The first VM of a
+ * shape boots; behind it hearthd makes a template of that shape, from which all later ones are restored.
+ */
+import { withCleanUp } from "#base/clean-up.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { chooseDriver } from "#daemon/spec/choose-driver.ts";
+import { dropSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
+import { runInGuest } from "#daemon/vm/run-in-guest.ts";
+import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import type { Host } from "#daemon/host.ts";
+import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
+import type { Started } from "#daemon/vm/start-vm.ts";
+import { templateShape } from "#daemon/vm/vm-origin.ts";
+import { blanksOf } from "#daemon/vm/boot-disks.ts";
+import { snapshotPaths } from "#daemon/store/paths.ts";
+import type { Call, Vms } from "#daemon/vm/vms.ts";
+import type { ImageDigest, VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmRecord } from "#model/vm.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+
+type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readonly key: string };
+
+/** A unit that never comes up must not keep the others from being saved. */
+const SYSTEMD_MS = 120_000;
+
+export type WarmTiming = {
+  /** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
+  readonly idleMs: number;
+  /** A busy host gets its template at last, because the template is what makes it less busy. */
+  readonly patienceMs: number;
+  /** A shape that could not be made is tried again after this: a full disk, say, does not last. */
+  readonly retryMs: number;
+};
+
+/** One may have been removed while a VM was starting; two are no accident. */
+const GIVEN_UP_MAX = 2;
+const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
+
+/** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
+export class WarmTemplates {
+  readonly #host: Host;
+  readonly #vms: Vms;
+  readonly #snapshots: Snapshots;
+  readonly #ended = new AbortController();
+  readonly #queue = new Map<string, Wanted>();
+  /** When a shape that could not be made may be tried again, unless somebody asks before; as `performance.now()`. */
+  readonly #retryAtMs = new Map<string, number>();
+  /** How often a template of this shape was made, and did not work when it was needed. R6. */
+  readonly #givenUp = new Map<string, number>();
+  readonly #making = new Map<string, Promise<SnapshotRecord>>();
+  readonly #timing: WarmTiming;
+  #work: Promise<void> | undefined;
+
+  constructor(host: Host, vms: Vms, snapshots: Snapshots, timing = TIMING) {
+    this.#host = host;
+    this.#vms = vms;
+    this.#snapshots = snapshots;
+    this.#timing = timing;
+  }
+
+  /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
+  booted(vm: VmRecord, { gaveUp }: Started = { gaveUp: undefined }): void {
+    if (gaveUp?.shape !== undefined) this.#countGivenUp(gaveUp.shape.key);
+    if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
+    this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
+  }
+
+  /** Makes the template of this shape, or finds it made. Undefined where VMs of that shape are not saved. */
+  async build(vm: Pick<VmRecord, "spec" | "imageDigest">, call: Call): Promise<SnapshotRecord | undefined> {
+    const driver = await chooseDriver(this.#host, vm.spec, call.signal);
+    const found = await templateShape(this.#host, vm, driver, call.signal);
+    if (found === undefined) return undefined;
+    const { key } = found.shape;
+    const there = this.#host.snapshots.findByShape("warm", key);
+    if (there !== undefined) return there;
+    this.#queue.delete(key);
+    const spec = await templateSpec(this.#host, vm.spec);
+    return this.#makeOnce({ spec, imageDigest: vm.imageDigest, key }, call);
+  }
+
+  list(): SnapshotRecord[] {
+    return this.#host.snapshots.list().filter(({ kind, ready }) => kind === "warm" && ready);
+  }
+
+  /** Removes those that no VM maps, all or only those of an image. Returns how many. */
+  async prune(imageDigest?: string): Promise<number> {
+    let count = 0;
+    for (const template of this.list()) {
+      if (imageDigest !== undefined && template.imageDigest !== imageDigest) continue;
+      if (this.#snapshots.usersOf(template).length > 0) continue;
+      await dropSnapshot(this.#host, template.id);
+      count += 1;
+    }
+    return count;
+  }
+
+  /** Resolves when nothing is being made any more. */
+  async idle(): Promise<void> {
+    while (this.#work !== undefined) await this.#work;
+  }
+
+  /** Gives up what is being made, and leaves nothing of it. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    this.#queue.clear();
+    await this.idle();
+  }
+
+  /** Made over and over, it would only keep the host busy. */
+  #countGivenUp(key: string): void {
+    const times = (this.#givenUp.get(key) ?? 0) + 1;
+    this.#givenUp.set(key, times);
+    if (times >= GIVEN_UP_MAX) this.#putOff(key);
+  }
+
+  #putOff(key: string): void {
+    const now = performance.now();
+    // Shapes are as many as users ask for: those whose time has come are forgotten.
+    for (const [other, retryAtMs] of this.#retryAtMs) {
+      if (retryAtMs > now) continue;
+      this.#retryAtMs.delete(other);
+      this.#givenUp.delete(other);
+    }
+    this.#retryAtMs.set(key, now + this.#timing.retryMs);
+  }
+
+  async #want(vm: VmRecord): Promise<void> {
+    const { signal } = this.#ended;
+    const driver = await chooseDriver(this.#host, vm.spec, signal);
+    const found = await templateShape(this.#host, vm, driver, signal);
+    if (found === undefined) return;
+    const { key } = found.shape;
+    if (performance.now() < (this.#retryAtMs.get(key) ?? 0)) return;
+    if (this.#host.snapshots.findByShape("warm", key) !== undefined) return;
+    // With the driver that it has, whatever is best by then.
+    const spec = await templateSpec(this.#host, { ...vm.spec, driver: driver.name });
+    this.#queue.set(key, { spec, imageDigest: vm.imageDigest, key });
+    this.#work ??= this.#makeAll().finally(() => (this.#work = undefined));
+  }
+
+  async #makeAll(): Promise<void> {
+    for (const [key, wanted] of this.#queue) {
+      await this.#untilIdle();
+      this.#queue.delete(key);
+      if (this.#ended.signal.aborted) return;
+      if (this.#host.snapshots.findByShape("warm", key) !== undefined) continue;
+      try {
+        await this.#makeOnce(wanted, this.#vms.background(this.#ended.signal));
+      } catch (error) {
+        if (this.#ended.signal.aborted) return;
+        this.#putOff(key);
+        this.#host.log.event("warm.failed", { error });
+      }
+    }
+  }
+
+  /** Who comes while it is being made gets the same. */
+  async #makeOnce(wanted: Wanted, call: Call): Promise<SnapshotRecord> {
+    const { key } = wanted;
+    for (let other = this.#making.get(key); other !== undefined; other = this.#making.get(key)) {
+      await other.catch(() => {}); // Whoever makes it is told.
+      const there = this.#host.snapshots.findByShape("warm", key);
+      if (there !== undefined) return there;
+    }
+    call.signal.throwIfAborted();
+    const work = this.#make(wanted, call).finally(() => this.#making.delete(key));
+    this.#making.set(key, work);
+    return work;
+  }
+
+  /** Boots a VM in which nothing runs, and saves it. */
+  async #make({ spec, imageDigest }: Wanted, call: Call): Promise<SnapshotRecord> {
+    const host = this.#host;
+    const startedAt = performance.now();
+    const { id } = await this.#vms.make(hiddenVm(host, spec, imageDigest, "idle"), call);
+    const make = async (): Promise<SnapshotRecord> => {
+      await this.#vms.start(id, call);
+      if (spec.init === "systemd") await this.#untilBooted(id, call);
+      await this.#runOnce(id, call);
+      const made = await this.#snapshots.create(id, { kind: "warm", verify: true }, call);
+      const tookMs = Math.round(performance.now() - startedAt);
+      host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
+      await this.#evict(made);
+      return made;
+    };
+    return withCleanUp(make, () => this.#vms.discard(id));
+  }
+
+  /** What starting a program takes of the guest's disks is in its memory then; so are the agent's own pages. */
+  async #runOnce(id: VmId, call: Call): Promise<void> {
+    const { guest } = await this.#vms.guest(id, "exec", call.signal);
+    await runInGuest(guest, ["sh", "-c", "exec true"], call);
+  }
+
+  /** The agent answers long before systemd has started all that it is to start. */
+  async #untilBooted(id: VmId, call: Call): Promise<void> {
+    const { guest } = await this.#vms.guest(id, "exec", call.signal);
+    // Whatever it says: a unit that failed here fails in every VM of that image.
+    const how = { timeoutMs: SYSTEMD_MS, signal: call.signal };
+    await runInGuest(guest, ["systemctl", "is-system-running", "--wait"], how);
+  }
+
+  /** The least recently used go first, and never one that a VM maps. */
+  async #evict(newest: SnapshotRecord): Promise<void> {
+    const { config, disks, folders, log } = this.#host;
+    const byUse = this.list().toSorted((one, other) => one.lastUsedAtMs - other.lastUsedAtMs);
+    const sizes = new Map<string, number>();
+    for (const { id } of byUse) sizes.set(id, await disks.folderBytes(snapshotPaths(folders, id).dir));
+    let total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
+    for (const template of byUse) {
+      if (total <= config.warm.budgetBytes) return;
+      if (template.id === newest.id || this.#snapshots.usersOf(template).length > 0) continue;
+      await dropSnapshot(this.#host, template.id);
+      total -= sizes.get(template.id) ?? 0;
+      log.event("warm.evicted", { snapshot: template.id });
+    }
+  }
+
+  async #untilIdle(): Promise<void> {
+    const { signal } = this.#ended;
+    const { idleMs, patienceMs } = this.#timing;
+    const patienceEnds = performance.now() + patienceMs;
+    while (!signal.aborted && performance.now() < patienceEnds) {
+      const quietMs = this.#vms.quietMs();
+      if (quietMs >= idleMs) return;
+      await sleep(idleMs - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
+    }
+  }
+}
+
+/** Nothing of the user's: only what the shape and the walls are made of. Volumes are not mounted before it is saved. */
+async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
+  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...kept } = spec;
+  const blanks = await blanksOf(host, spec);
+  return {
+    ...kept,
+    origin: undefined,
+    env: {},
+    volumes: [],
+    blanks,
+    cold: true,
+  };
+}

@@ -1,0 +1,105 @@
+import type { VmStats } from "#api/wire.ts";
+import { driverOf } from "#daemon/spec/choose-driver.ts";
+import type { Host } from "#daemon/host.ts";
+import { readMemoryOf } from "#daemon/spec/lacking-features.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
+import type { VmmMetrics } from "#drivers/vm-driver.ts";
+import { TICKS_PER_SECOND } from "#host/procfs.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** For what only the VMM knows. */
+const VMM_DEADLINE_MS = 1_000;
+
+type FromVmm = {
+  readonly memoryBytes: number | undefined;
+  readonly metrics: VmmMetrics | undefined;
+};
+type Reading = { readonly cpuTicks: number; readonly atMs: number };
+
+/** A difference over less says little: the kernel counts in ticks of 10 ms. */
+const INTERVAL_MS = 1_000;
+
+/**
+ * Readings of what VMs use of the host. CPU is a difference, so earlier readings of each VM are kept: the newest, and the
+ * newest that was INTERVAL_MS older. Whoever else reads shortens nobody's interval below that. BG-013.
+ */
+export class StatsReader {
+  readonly #host: Host;
+  readonly #last = new Map<VmId, { readonly newest: Reading; readonly older: Reading }>();
+
+  constructor(host: Host) {
+    this.#host = host;
+    host.bus.subscribe((event) => {
+      if (event.type === "vm.removed") this.#last.delete(event.id as VmId);
+    });
+  }
+
+  async read(vm: VmRecord): Promise<VmStats> {
+    const host = this.#host;
+    const now = host.now();
+    const handle = handleOf(vm.state);
+    const usage = handle === undefined ? undefined : host.processes.usage(handle.process);
+    const startedAtMs = "startedAtMs" in vm.state ? vm.state.startedAtMs : now;
+    const start = { cpuTicks: 0, atMs: startedAtMs };
+    const before =
+      usage === undefined ? start : this.#before(vm.id, { cpuTicks: usage.cpuTicks, atMs: now }, start);
+    if (usage === undefined) this.#last.delete(vm.id);
+    const [fromVmm, disk] = await Promise.all([
+      handle === undefined ? undefined : this.#askVmm(vm, handle),
+      host.disks.usage(vmPaths(host.folders, vm.id).stateDir),
+    ]);
+    return {
+      id: vm.id,
+      name: vm.name,
+      phase: vm.state.phase,
+      collectedAtMs: now,
+      cpuPercent: usage === undefined ? 0 : cpuPercent(before, { cpuTicks: usage.cpuTicks, atMs: now }),
+      rssBytes: usage?.rssBytes ?? 0,
+      vszBytes: usage?.vszBytes ?? 0,
+      memoryBytes: fromVmm?.memoryBytes,
+      diskAllocatedBytes: disk.allocatedBytes,
+      diskBytes: disk.sizeBytes,
+      vmm: fromVmm?.metrics,
+    };
+  }
+
+  /** The reading that `now` is compared with. */
+  #before(id: VmId, now: Reading, start: Reading): Reading {
+    const { newest, older } = this.#last.get(id) ?? { newest: start, older: start };
+    const hasPassed = now.atMs - newest.atMs >= INTERVAL_MS || now.atMs < newest.atMs;
+    if (hasPassed) this.#last.set(id, { newest: now, older: newest });
+    else this.#last.set(id, { newest, older });
+    return hasPassed ? newest : older;
+  }
+
+  /** A VMM that does not answer must not hold up what the host knows of it. */
+  async #askVmm({ state }: VmRecord, handle: VmHandle): Promise<FromVmm> {
+    const driver = driverOf(this.#host, handle.driver);
+    const isRunning = state.phase === "running";
+    const signal = AbortSignal.timeout(VMM_DEADLINE_MS);
+    const [memory, metrics] = await Promise.all([
+      isRunning ? orUnknown(readMemoryOf(driver, handle, signal)) : undefined,
+      isRunning || state.phase === "paused"
+        ? orUnknown(driver.meter?.readMetrics(handle, signal))
+        : undefined,
+    ]);
+    return { memoryBytes: memory?.bytes, metrics };
+  }
+}
+
+function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | undefined> | undefined {
+  return asked?.then(
+    (value) => value,
+    () => undefined, // It ends, or hangs, which `show` says.
+  );
+}
+
+function cpuPercent(before: Reading, now: Reading): number {
+  const seconds = (now.atMs - before.atMs) / 1000;
+  // A VMM that was started again has used less than the one before it.
+  if (seconds <= 0 || now.cpuTicks < before.cpuTicks) return 0;
+  return Math.round(((now.cpuTicks - before.cpuTicks) / TICKS_PER_SECOND / seconds) * 1000) / 10;
+}

@@ -1,0 +1,105 @@
+import type { Vm } from "#api/wire.ts";
+import type { Host } from "#daemon/host.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
+import type { Vms } from "#daemon/vm/vms.ts";
+import type { DriverFeatures } from "#drivers/vm-driver.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { Network } from "#model/vm-spec.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** A VM as the API shows it. */
+export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSignal): Promise<Vm> {
+  const driver = driverNameOf(host, vm);
+  const features = driver === undefined ? undefined : await host.drivers.get(driver)?.features(signal);
+  return describeVm(host, vms, vm, features);
+}
+
+/** The same for many, with each driver asked once: it looks at files of the host for every answer. */
+export async function vmViews(
+  host: Host,
+  vms: Vms,
+  records: readonly VmRecord[],
+  signal: AbortSignal,
+): Promise<Vm[]> {
+  const features = new Map<string | undefined, DriverFeatures>();
+  for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
+    const found = name === undefined ? undefined : await host.drivers.get(name)?.features(signal);
+    if (found !== undefined) features.set(name, found);
+  }
+  return records.map((vm) => describeVm(host, vms, vm, features.get(driverNameOf(host, vm))));
+}
+
+/** The one that runs it, or would. */
+function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined {
+  return handleOf(state)?.driver ?? spec.driver ?? host.drivers.keys().next().value;
+}
+
+function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures | undefined): Vm {
+  const { spec, state } = vm;
+  const paths = vmPaths(host.folders, vm.id);
+  const handle = handleOf(state);
+  const driver = driverNameOf(host, vm);
+  return {
+    id: vm.id,
+    name: vm.name,
+    image: spec.image,
+    imageDigest: vm.imageDigest,
+    phase: state.phase,
+    recovering: vms.recovery.isUnderWay(vm) || undefined,
+    pauseCause: state.phase === "paused" ? state.cause : undefined,
+    responsive: handle === undefined ? undefined : vms.responsive(vm.id),
+    cpus: spec.cpus,
+    memoryBytes: spec.memoryBytes,
+    diskBytes: spec.diskBytes,
+    volumes: [...spec.volumes],
+    diskLimit: spec.diskLimit,
+    netLimit: spec.netLimit,
+    network: spec.network,
+    init: spec.init,
+    nested: spec.nested,
+    driver,
+    accel: handle?.accel,
+    kernel: spec.kernel,
+    bootArgs: [...spec.bootArgs],
+    env: { ...spec.env },
+    user: spec.user,
+    workdir: spec.workdir,
+    lifetimeMs: spec.lifetimeMs,
+    idleTimeoutMs: spec.idleTimeoutMs,
+    autoRemove: spec.autoRemove,
+    restoredFrom: handle?.snapshot,
+    isolation: { ...spec.isolation },
+    isolationInForce: shownIsolation(handle),
+    weaknesses: [
+      ...(features === undefined ? [] : weaknessesOf(features, spec.network)),
+      ...(handle?.snapshot === undefined ? [] : (features?.snapshots?.weaknesses ?? [])),
+      ...(handle?.isolation?.gaps ?? []),
+    ],
+    guestWarnings: [...(handle?.guestWarnings ?? [])],
+    createdAtMs: vm.createdAtMs,
+    updatedAtMs: vm.updatedAtMs,
+    lastUsedAtMs: vm.lastUsedAtMs,
+    startedAtMs: "startedAtMs" in state ? state.startedAtMs : undefined,
+    pid: handle?.process.pid,
+    paths: {
+      disk: paths.disk,
+      console: paths.console,
+      vmmLog: paths.vmmLog,
+      state: paths.stateDir,
+      sockets: paths.runDir,
+    },
+    exit: state.phase === "stopped" ? state.exit : undefined,
+    lastError: vm.lastError,
+  };
+}
+
+function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
+  const inForce = handle?.isolation;
+  return inForce === undefined ? undefined : { ...inForce, gaps: [...inForce.gaps] };
+}
+
+function weaknessesOf(features: DriverFeatures, network: Network): string[] {
+  const ofNetwork = features.networkWeaknesses[network];
+  return ofNetwork === undefined ? [...features.weaknesses] : [...features.weaknesses, ofNetwork];
+}

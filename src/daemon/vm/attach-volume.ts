@@ -1,0 +1,50 @@
+/** Which volumes a VM has: from its next start on, because no driver plugs a disk into one that runs. */
+import { HearthError } from "#base/error.ts";
+import type { Host } from "#daemon/host.ts";
+import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
+import type { VolumeName } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+import { handleOf } from "#model/vm-state.ts";
+import { checkMounts } from "#model/volume.ts";
+import type { VolumeMount } from "#model/volume.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** @throws HearthError `feature.missing`, `volume.not_found`, `input.invalid` for a path or volume that it has */
+export function attachVolume(host: Host, vm: VmRecord, mount: VolumeMount): void {
+  refuseWhileRunning(vm);
+  const volumes = [...vm.spec.volumes, mount];
+  checkMounts(volumes);
+  if (volumes.length > LIMITS.volumesMax)
+    throw new HearthError(
+      "input.invalid",
+      `volume: ${vm.name} has ${LIMITS.volumesMax}, and no room for more.`,
+    );
+  if (vm.spec.idleTimeoutMs !== undefined) throw idleWithVolumes();
+  assertVolumes(host, [mount]); // From the next line on, it cannot be removed.
+  host.store.setSpec(vm.id, { ...vm.spec, volumes });
+}
+
+/** @throws HearthError `feature.missing`, `volume.not_found` when the VM does not have it */
+export function detachVolume(host: Host, vm: VmRecord, name: VolumeName): void {
+  refuseWhileRunning(vm);
+  const volumes = vm.spec.volumes.filter((volume) => volume.name !== name);
+  if (volumes.length === vm.spec.volumes.length) {
+    throw new HearthError("volume.not_found", `${vm.name} has no volume ${name}.`, {
+      hint: `\`hearth show ${vm.name}\` shows those that it has.`,
+    });
+  }
+  host.store.setSpec(vm.id, { ...vm.spec, volumes });
+}
+
+/** `DriverFeatures.hotplug.disk` is false for every driver, and its type says so. */
+function refuseWhileRunning(vm: VmRecord): void {
+  const handle = handleOf(vm.state);
+  if (handle === undefined) return;
+  throw new HearthError(
+    "feature.missing",
+    `The driver ${handle.driver} cannot plug a disk into a VM that runs.`,
+    {
+      hint: `Stop it first: \`hearth stop ${vm.name}\`.`,
+    },
+  );
+}

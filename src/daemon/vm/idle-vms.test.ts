@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { IdleVms } from "#daemon/vm/idle-vms.ts";
+import { assertRuns } from "#testing/crash-story.ts";
+import { useFakeDaemon } from "#testing/fake-daemon.ts";
+import { Gate } from "#testing/gate.ts";
+
+const IDLE_MS = 60_000;
+
+/** `web` is to sleep after a minute; the clock stands still until `pass`. */
+async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const daemon = await useFakeDaemon(t);
+  const { host, vms, snapshots } = daemon;
+  let now = Date.now();
+  let cpuTicks = 0;
+  let uptimeMs = 0;
+  host.now = () => now;
+  host.uptimeMs = () => uptimeMs;
+  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0 });
+  await vms.create(
+    { name: "web", image: "debian", idleTimeoutMs: idleTimeoutMs ?? undefined },
+    false,
+    vms.background(),
+  );
+  await vms.start("web", vms.background());
+  const idle = new IdleVms(host, vms, snapshots);
+  /** So many seconds, in each of which its VMM takes so much of a CPU. */
+  const pass = async (seconds: number, cpuShare = 0): Promise<void> => {
+    for (let second = 0; second < seconds; second++) {
+      now += 1_000;
+      uptimeMs += 1_000;
+      cpuTicks += cpuShare * 100;
+      t.mock.timers.tick(1_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  const setClock = (byMs: number): void => void (now += byMs);
+  const falls = async (): Promise<void> => {
+    while (!host.machine.events.some(({ name }) => name === "vm.idle"))
+      await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(host.store.getVm("web").state.phase, "suspended");
+  };
+  const staysAwake = (): void => {
+    assert.ok(!host.driver.calls.includes("pause"), "nobody has begun to save it");
+    assert.equal(host.store.getVm("web").state.phase, "running");
+  };
+  return { daemon, host, vms, idle, pass, setClock, falls, staysAwake };
+}
+
+test("a VM that does nothing sleeps when its time is over, and not sooner; whoever needs it wakes it", async (t) => {
+  const { daemon, idle, pass, falls, staysAwake } = await setUp(t);
+  await pass(55, 0.05); // What an emulated guest takes that waits.
+  staysAwake();
+  await pass(15, 0.05);
+  await falls();
+  await assertRuns(daemon, "web");
+  await idle.end();
+});
+
+test(
+  "a VM whose agent does not answer on its connection is asked on a new one, and sleeps",
+  { timeout: 30_000 },
+  async (t) => {
+    const { daemon, host, idle, pass, falls } = await setUp(t);
+    Object.assign(host.patience, { answerMs: 20, lookMs: 20 });
+    host.guestFaults.silent = "connection";
+    await pass(70);
+    while (host.guestFaults.silent !== undefined) await pass(1); // Until it has a new connection.
+    await pass(70);
+    await falls();
+    await assertRuns(daemon, "web");
+    await idle.end();
+  },
+);
+
+test("a VM that computes, runs a command, or was just used does not sleep; a minute after that it does", async (t) => {
+  const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
+  await pass(120, 0.5);
+  staysAwake();
+  host.guestFaults.execs = 1;
+  await pass(120);
+  staysAwake();
+  host.guestFaults.execs = 0;
+  await pass(50);
+  await vms.guest("web", "copy", t.signal);
+  await pass(50);
+  staysAwake();
+  await pass(25);
+  await falls();
+  await idle.end();
+});
+
+test("a VM without an idle timeout never sleeps by itself", async (t) => {
+  const { idle, pass, staysAwake } = await setUp(t, null);
+  await pass(200);
+  staysAwake();
+  await idle.end();
+});
+
+test("a VM that is paused is not saved by itself", async (t) => {
+  const { host, vms, idle, pass } = await setUp(t);
+  await vms.pause("web", vms.background());
+  await pass(200);
+  assert.ok(!host.driver.calls.includes("save"));
+  await idle.end();
+});
+
+test("a VM that cannot be saved runs on, and that is noted", async (t) => {
+  const { host, idle, pass } = await setUp(t);
+  host.driver.faults.saveError = new Error("no such luck");
+  await pass(70);
+  while (!host.machine.events.some(({ name }) => name === "vm.not_suspended"))
+    await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(host.machine.vmm("web").phase, "running");
+  assert.equal(host.machine.vmm("web").guest.frozen, false);
+  await idle.end();
+});
+
+test("a hearthd that ends while a VM falls asleep lets it go on, and waits for that", async (t) => {
+  const { daemon, host, idle, pass } = await setUp(t);
+  const gate = new Gate();
+  host.driver.faults.settleGate = gate;
+  await pass(70);
+  await gate.reached;
+  await idle.end();
+  assert.deepEqual(host.snapshots.list(), []);
+  assert.ok(!host.machine.events.some(({ name }) => name === "vm.not_suspended"), "nothing has failed");
+  await assertRuns(daemon, "web");
+});
+
+test("a look that fails ends no hearthd, and the next one is taken", async (t) => {
+  const { host, idle, pass, falls } = await setUp(t);
+  const { listVms } = host.store;
+  host.store.listVms = () => {
+    throw new Error("no such luck");
+  };
+  await pass(1);
+  host.store.listVms = listVms;
+  assert.ok(host.machine.events.some(({ name }) => name === "daemon.bug"));
+  await pass(80);
+  await falls();
+  await idle.end();
+});
+
+test("a copy under way keeps a VM awake, and its time begins when the copy is over", async (t) => {
+  const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
+  const { id } = host.store.getVm("web");
+  const [one, other] = [vms.uses.begin(id), vms.uses.begin(id)];
+  await pass(70);
+  one[Symbol.dispose]();
+  one[Symbol.dispose](); // Once is enough.
+  await pass(70);
+  staysAwake();
+  other[Symbol.dispose]();
+  await pass(50);
+  staysAwake();
+  await pass(20);
+  await falls();
+  await idle.end();
+});
+
+test("no VM is suspended because the host's clock was set", async (t) => {
+  const { idle, pass, setClock, falls, staysAwake } = await setUp(t);
+  await pass(30);
+  for (const byMs of [86_400_000, -2 * 86_400_000]) {
+    setClock(byMs);
+    await pass(50);
+    staysAwake();
+  }
+  await pass(20);
+  await falls();
+  await idle.end();
+});

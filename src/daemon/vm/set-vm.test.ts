@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { MIB } from "#base/sizes.ts";
+import { Vms } from "#daemon/vm/vms.ts";
+import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+
+const LIMIT = { bandwidthBytesPerS: MIB, opsPerS: 100 };
+
+async function setUp(t: TestContext) {
+  const machine = new FakeMachine();
+  const host = new FakeHost(machine);
+  const vms = new Vms(host);
+  t.after(() => {
+    vms.detachAll();
+    host.store.close();
+    machine[Symbol.dispose]();
+  });
+  const request = { name: "web", image: "debian", memoryBytes: 512 * MIB };
+  await vms.create({ ...request, diskLimit: LIMIT }, false, vms.background());
+  const vmm = () => machine.vmms.running()[0];
+  const set = (change: Parameters<Vms["set"]>[1]) => vms.set("web", change, vms.background());
+  return { host, vms, set, vmm, spec: () => host.store.getVm("web").spec };
+}
+
+test("limits are there from the boot on, change while the VM runs, and go with null", async (t) => {
+  const { vms, set, vmm, spec } = await setUp(t);
+  await vms.start("web", vms.background());
+  assert.deepEqual(vmm()?.limits, { disk: LIMIT, net: undefined });
+  const netLimit = { opsPerS: 50 };
+  await set({ netLimit });
+  assert.deepEqual(vmm()?.limits, { disk: LIMIT, net: netLimit }, "what was not named stays");
+  await set({ diskLimit: null });
+  assert.deepEqual(vmm()?.limits, { disk: undefined, net: netLimit });
+  assert.equal(spec().diskLimit, undefined);
+  assert.deepEqual(spec().netLimit, netLimit);
+});
+
+test("a limit that the driver lacks is refused, naming none or those that can, and nothing is changed", async (t) => {
+  const { host, vms, set, spec } = await setUp(t);
+  host.driver.description = { ...host.driver.description, limits: { disk: true, net: false } };
+  await vms.start("web", vms.background());
+  const before = spec();
+  await assert.rejects(set({ netLimit: LIMIT }), { code: "feature.missing", hint: /no driver here can/ });
+  const other = { name: "other", image: "debian", netLimit: LIMIT };
+  await assert.rejects(vms.create(other, false, vms.background()), { code: "feature.missing" });
+  assert.equal(host.store.findVm("other"), undefined);
+  assert.deepEqual(spec(), before);
+});
+
+test("memory of a VM that runs goes down, and up to what it was started with, also after it went down", async (t) => {
+  const { vms, set, vmm, spec } = await setUp(t);
+  await vms.start("web", vms.background());
+  await set({ memoryBytes: 256 * MIB });
+  assert.deepEqual([vmm()?.memoryBytes, spec().memoryBytes], [256 * MIB, 256 * MIB]);
+  await set({ memoryBytes: 512 * MIB });
+  await assert.rejects(set({ memoryBytes: 513 * MIB }), {
+    code: "input.invalid",
+    message: /was started with 512M/,
+    hint: /hearth stop web/,
+  });
+  assert.deepEqual([vmm()?.memoryBytes, spec().memoryBytes], [512 * MIB, 512 * MIB]);
+});
+
+test("a guest that has no driver for it is found out: the error names the module, and the wish is taken back", async (t) => {
+  const { host, vms, set, spec, vmm } = await setUp(t);
+  await vms.start("web", vms.background());
+  host.driver.faults.balloonStuck = true;
+  const change = { memoryBytes: 256 * MIB, diskLimit: null };
+  await assert.rejects(set(change), { code: "feature.missing", hint: /virtio_balloon/ });
+  assert.deepEqual(vmm()?.limits.disk, LIMIT, "what was changed with it is as it was");
+  host.driver.calls.pop(); // The limits come last.
+  assert.equal(host.driver.calls.at(-1), `set memory ${512 * MIB}`);
+  assert.equal(spec().memoryBytes, 512 * MIB);
+});
+
+test("where memory cannot move, or nobody knows how, the VM has to be stopped first", async (t) => {
+  const { host, vms, set } = await setUp(t);
+  await vms.start("web", vms.background());
+  await assert.rejects(set({ cpus: 4 }), { code: "vm.wrong_phase", hint: /hearth stop web/ });
+  await assert.rejects(set({ memoryBytes: 256 * MIB, cpus: 4 }), { code: "vm.wrong_phase" });
+  host.driver.description = { ...host.driver.description, balloon: false };
+  await assert.rejects(set({ memoryBytes: 256 * MIB }), { code: "feature.missing", hint: /hearth stop web/ });
+});

@@ -1,0 +1,141 @@
+import { errorBody, HearthError, toHearthError } from "#base/error.ts";
+import type { Attachment } from "#daemon/vm/attachment.ts";
+import { chooseDriver } from "#daemon/spec/choose-driver.ts";
+import { dropSnapshot, forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { runJournaled } from "#daemon/flows/run-journaled.ts";
+import { START_VM } from "#daemon/flows/start-flow.ts";
+import type { Start, StartPlan } from "#daemon/flows/start-flow.ts";
+import type { Host } from "#daemon/host.ts";
+import type { RunningVms } from "#daemon/vm/running-vms.ts";
+import type { VmEvent, VmLoop } from "#daemon/vm/vm-loop.ts";
+import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
+import type { StartHow } from "#daemon/vm/vm-origin.ts";
+import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
+import { assertVolumesFree } from "#daemon/vm/volume-users.ts";
+import type { SnapshotId, VmId } from "#model/ids.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { neverRan } from "#model/vm-state.ts";
+
+export type StartParts = { readonly host: Host; readonly running: RunningVms; readonly loop: VmLoop };
+
+/** What a start has found out. */
+export type Started = {
+  /** A template that did not work. */
+  readonly gaveUp: SnapshotRecord | undefined;
+};
+
+/** To be called alone on its VM. A start that fails or is cancelled leaves nothing that runs. */
+export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, call: Call): Promise<Started> {
+  const { host, running, loop } = parts;
+  const back = vm.state;
+  if (vm.unreadable) throw damagedRow(host, vm);
+  assertVolumesFree(host, vm);
+  loop.send({ type: "start-asked", atMs: host.now() });
+  let start: Start | undefined;
+  try {
+    start = await planStart(parts, vm, how, call);
+    const diskIsNew = neverRan(back) && start.disk !== "keep";
+    using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
+    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
+    await running.cleaned(vm.id);
+    await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
+    return { gaveUp: start.gaveUp };
+  } catch (error) {
+    const failure = toHearthError(error);
+    running.drop(vm.id);
+    const before = { ...vm, state: stateBefore(host, vm.id, back, how.fresh) };
+    loop.send(afterFailure(parts, before, start, failure, call), () => {
+      // A commit that failed may have been done all the same.
+      if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
+    });
+    const { state } = loop;
+    // As long as the start is not undone, nobody knows what its memory is worth.
+    const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";
+    if (isLost) await forgetMemory(host, vm.id);
+    throw failure;
+  }
+}
+
+/** Waits for a turn to boot. A guest that is restored needs little CPU time, and does not wait. */
+function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disposable> {
+  return boots.take(signal, (waiting) => {
+    const before = waiting === 0 ? "" : `, and ${waiting} wait as well`;
+    onProgress({ stage: "boot", text: `waiting until fewer VMs boot at once${before}` });
+  });
+}
+
+/** A VM that was asleep sleeps on, if its guest has left no traces; with some its memory is of no use any more. */
+function afterFailure(
+  { host }: StartParts,
+  { id, state: back }: VmRecord,
+  start: Start | undefined,
+  failure: HearthError,
+  { signal }: Call,
+): VmEvent {
+  const atMs = host.now();
+  const { code } = failure;
+  const failed = { type: "start-failed", code, message: errorBody(failure).message, atMs } as const;
+  if (code === "vm.unclean") return failed;
+  // A VMM that refuses what was saved has run nothing of it.
+  const refused = failure.code === "snapshot.failed" && start?.attachment === undefined;
+  const leftTraces = start?.mayHaveRun === true && !refused && !hasLayers(host, id);
+  if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...wokenHalf(atMs) };
+  if (back.phase === "suspended" || signal.aborted) return { type: "start-cancelled", back };
+  return { ...failed, ...(neverRan(back) && { neverRan: true }) };
+}
+
+function damagedRow(host: Host, { name, id }: VmRecord): HearthError {
+  const { stateDir } = vmPaths(host.folders, id);
+  return new HearthError("store.corrupt", `Cannot start ${name}: its row in ${host.store.path} is damaged.`, {
+    hint: `Restore the store from a backup. Its disk is in ${stateDir}, and was not changed.`,
+  });
+}
+
+/** When a snapshot was last used is worth less than a VM that runs. */
+function touchSnapshot(host: Host, vm: VmId, id: SnapshotId | undefined): void {
+  try {
+    host.snapshots.touchIfThere(id);
+  } catch (error) {
+    host.log.child({ vm }).event("vm.use_not_kept", { error });
+  }
+}
+
+/** It may have gone already, and whoever maps it keeps what it maps. */
+async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
+  try {
+    await dropSnapshot(host, id);
+  } catch (error) {
+    host.log.event("clean.left_over", { path: snapshotPaths(host.folders, id).dir, error });
+  }
+}
+
+async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: Call): Promise<Start> {
+  const { host, running, loop } = parts;
+  const { onProgress, signal } = call;
+  const driver = await chooseDriver(host, vm.spec, signal);
+  const origin = await chooseOrigin(host, vm, driver, how, signal);
+  const start: Start = {
+    vm,
+    driver,
+    onProgress,
+    signal,
+    ...origin,
+    retire: (template) => dropTemplate(host, template),
+    attach: (handle: VmHandle) => running.attach(vm.id, handle),
+    commit: (attachment: Attachment) => {
+      const handle = { ...attachment.handle, guestWarnings: start.guestWarnings ?? [] };
+      running.keep(vm.id, attachment);
+      // From now on its disk is its own, what it came from is history, and nothing is to be undone.
+      loop.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
+        if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
+        host.journals.end("start", vm.id);
+      });
+      touchSnapshot(host, vm.id, handle.snapshot);
+    },
+  };
+  return start;
+}

@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { bootIsolation } from "#daemon/vm/vm-isolation.ts";
+import { recover } from "#daemon/lifecycle/recover.ts";
+import { Vms } from "#daemon/vm/vms.ts";
+import { FULL_ISOLATION } from "#model/isolation.ts";
+import type { Isolation } from "#model/isolation.ts";
+import { handleOf } from "#model/vm-state.ts";
+import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+
+function setUp(t: TestContext) {
+  const machine = new FakeMachine();
+  t.after(() => machine[Symbol.dispose]());
+  const open = () => {
+    const host = new FakeHost(machine);
+    const vms = new Vms(host);
+    const close = (): void => {
+      vms.detachAll();
+      host.store.close();
+    };
+    return { host, vms, close };
+  };
+  return { machine, open };
+}
+
+test("a VMM that runs has its uid, its cgroup and its files; one that was stopped has none", async (t) => {
+  const { machine, open } = setUp(t);
+  const { vms, close } = open();
+  const { id } = await vms.create({ name: "web", image: "debian" }, false, vms.background());
+  await vms.start("web", vms.background());
+  const { uids, cgroups, given } = machine.walls;
+  assert.deepEqual([[...uids.keys()], [...cgroups], [...given]], [[id], [id], [id]]);
+  await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());
+  assert.deepEqual(machine.walls.leftovers(), []);
+  close();
+});
+
+test("a VMM that dies by itself leaves nothing, and a start right after it has all its walls again", async (t) => {
+  const { machine, open } = setUp(t);
+  const { host, vms, close } = open();
+  await vms.create({ name: "web", image: "debian" }, false, vms.background());
+  const { state } = await vms.start("web", vms.background());
+  const handle = handleOf(state);
+  assert.ok(handle);
+  host.driver.crash(handle);
+  const { id } = await vms.start("web", vms.background()); // Waits for what the crash has begun to clean.
+  assert.ok(machine.walls.uids.has(id) && machine.walls.cgroups.has(id));
+  await vms.remove("web", true, vms.background());
+  assert.deepEqual(machine.leftovers(), []);
+  close();
+});
+
+test("L1: what a VMM had that died while no hearthd ran is given back by the next", async (t) => {
+  const { machine, open } = setUp(t);
+  const first = open();
+  await first.vms.create({ name: "web", image: "debian" }, false, first.vms.background());
+  await first.vms.start("web", first.vms.background());
+  first.close();
+  const [vmm] = machine.vmms.running();
+  assert.ok(vmm);
+  machine.vmms.end(vmm, { reason: "died", atMs: 0 });
+  assert.notDeepEqual(machine.walls.leftovers(), []);
+  const second = open();
+  await (
+    await recover(second.host, second.vms)
+  ).done;
+  assert.deepEqual(machine.walls.leftovers(), []);
+  second.close();
+});
+
+test("L1: a VMM that runs on keeps its walls when hearthd comes back", async (t) => {
+  const { machine, open } = setUp(t);
+  const first = open();
+  await first.vms.create({ name: "web", image: "debian" }, false, first.vms.background());
+  await first.vms.start("web", first.vms.background());
+  first.close();
+  const before = machine.walls.leftovers();
+  const second = open();
+  await (
+    await recover(second.host, second.vms)
+  ).done;
+  assert.deepEqual(machine.walls.leftovers(), before);
+  second.close();
+});
+
+for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
+  test(`VS-030: a boot without ${wall} differs in that alone, and says so`, async (t) => {
+    const { machine, open } = setUp(t);
+    const { host, vms, close } = open();
+    const isolation = { [wall]: false };
+    const whole = await vms.create({ name: "whole", image: "debian" }, false, vms.background());
+    const less = await vms.create({ name: "less", image: "debian", isolation }, false, vms.background());
+    assert.deepEqual(less.spec.isolation, { ...FULL_ISOLATION, [wall]: false });
+    for (const name of ["whole", "less"]) await vms.start(name, vms.background());
+    const describe = ({ id }: { id: typeof whole.id }) => {
+      const { jail, pidNamespace, seccomp, uid, cgroup } = bootIsolation(host, host.store.getVm(id));
+      return { jail, pidNamespace, seccomp, uid: uid !== undefined, cgroup: cgroup !== undefined };
+    };
+    const missing = wall === "jail" ? { jail: false, uid: false } : { [wall]: false };
+    assert.deepEqual(describe(less), { ...describe(whole), ...missing });
+    assert.deepEqual(bootIsolation(host, whole).gaps, []);
+    assert.equal(bootIsolation(host, less).gaps.length, 1);
+    for (const name of ["whole", "less"]) await vms.remove(name, true, vms.background());
+    assert.deepEqual(machine.leftovers(), []);
+    close();
+  });
+}
