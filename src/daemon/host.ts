@@ -82,7 +82,9 @@ export type HelperVerbs = Pick<
   | "joinCgroup"
   | "removeCgroup"
   | "removeJail"
-  | "listConfined"
+  | "listLeases"
+  | "listCgroups"
+  | "listJails"
 >;
 
 /** The disks in VMs' folders. */

@@ -161,14 +161,23 @@ export class PrivilegedVerbs {
     return this.gaps.cgroup === undefined && existsSync(cgroup) ? cgroup : undefined;
   }
 
-  /** VMs of these folders that have a uid or a cgroup, for what a crash left behind. */
-  listConfined(): VmId[] {
-    const { vms, cgroups } = this.#roots;
+  /** Lists the VMs of these directories that have a uid. */
+  listLeases(): string[] {
+    const { vms } = this.#roots;
     const leases = this.#isRoot ? this.#leases.list() : [];
-    const leased = leases.filter(({ vm, stateDir }) => stateDir === join(vms, vm)).map(({ vm }) => vm);
-    const groups = this.gaps.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
-    const grouped = groups.filter((name) => existsSync(join(vms, name)));
-    return [...new Set([...leased, ...grouped])].map(parseVmId);
+    return leases.filter(({ vm, stateDir }) => stateDir === join(vms, vm)).map(({ vm }) => vm);
+  }
+
+  /** Lists the VMs of these directories that have a cgroup. */
+  listCgroups(): string[] {
+    const { vms, cgroups } = this.#roots;
+    const names = this.gaps.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
+    return names.filter((name) => existsSync(join(vms, name)));
+  }
+
+  /** Lists the VMs of these directories that have a jail. */
+  listJails(): string[] {
+    return listFolders(this.#roots.jails);
   }
 
   /** @throws HearthError `input.invalid` for a process that is not this VM's. */

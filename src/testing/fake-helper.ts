@@ -1,6 +1,5 @@
 import { HearthError } from "#base/error.ts";
 import type { HelperVerbs } from "#daemon/host.ts";
-import { parseVmId } from "#model/ids.ts";
 
 const FIRST_UID = 1_900_000_000;
 
@@ -53,6 +52,8 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     joinCgroup() {},
     removeCgroup: async (vm) => void walls.cgroups.delete(vm),
     removeJail: async () => {},
-    listConfined: () => [...new Set([...walls.uids.keys(), ...walls.cgroups])].map(parseVmId),
+    listLeases: () => [...walls.uids.keys()],
+    listCgroups: () => [...walls.cgroups],
+    listJails: () => [],
   };
 }

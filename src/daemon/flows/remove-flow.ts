@@ -1,9 +1,9 @@
-import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { releaseHostResources } from "#daemon/vm/host-resources.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import { forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
-import { vmPaths, vmRunsDir, vmsDir } from "#daemon/store/paths.ts";
+import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import type { VmId } from "#model/ids.ts";
 
 export type RemoveContext = { readonly host: Host; readonly id: VmId };
@@ -14,12 +14,7 @@ export const REMOVE_VM: Flow<RemoveContext> = {
   afterCrash: "finish",
   steps: [
     { name: "end the VMM", run: ({ host, id }) => endVmm(host, id) },
-    { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
-    {
-      name: "remove the run folder",
-      run: ({ host, id }) => host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
-    },
-    { name: "remove the jail", run: ({ host, id }) => host.helper.removeJail(id) },
+    { name: "release what the VM has of the host", run: ({ host, id }) => releaseHostResources(host, id) },
     {
       name: "remove the folder",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),

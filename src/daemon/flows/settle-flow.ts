@@ -1,9 +1,9 @@
 import { bootPlan } from "#daemon/vm/boot-plan.ts";
-import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/vm/vm-isolation.ts";
+import { acquireHostResources, acquireWithDisk, releaseHostResources } from "#daemon/vm/host-resources.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
-import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
 import type { SavedState, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -29,24 +29,12 @@ export const SETTLE_SNAPSHOT: Flow<SettleContext> = {
   afterCrash: "unwind",
   steps: [
     {
-      name: "make the folders",
-      run: async ({ host, id }) => {
-        const { runDir, saveDir } = vmPaths(host.folders, id);
-        await host.files.makeFolder(saveDir);
-        await host.files.makeFolder(runDir);
+      name: "acquire what the VM needs of the host",
+      run: async ({ host, id, settle }) => {
+        await host.files.makeFolder(vmPaths(host.folders, id).saveDir);
+        if (settle !== undefined) await acquireHostResources(host, settle);
       },
-      undo: ({ host, id }) =>
-        host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
-    },
-    {
-      name: "lease a uid",
-      run: async ({ host, settle }) => settle && leaseUid(host, settle.vm),
-      undo: async ({ host, id }) => releaseUid(host, id),
-    },
-    {
-      name: "make the cgroup",
-      run: async ({ host, settle }) => settle && makeCgroup(host, settle.vm, settle.driver, settle.signal),
-      undo: ({ host, id }) => removeCgroup(host, id),
+      undo: ({ host, id }) => releaseHostResources(host, id),
     },
     {
       name: "load",
@@ -54,7 +42,7 @@ export const SETTLE_SNAPSHOT: Flow<SettleContext> = {
         if (settle === undefined) return;
         const { vm, driver, saved, signal } = settle;
         const plan = await bootPlan(host, vm, await driver.features(signal), signal);
-        giveFiles(host, vm);
+        await acquireWithDisk(host, settle);
         await driver.snapshotter?.settle(plan, saved, signal);
       },
       undo: ({ host, id }) => endVmm(host, id),

@@ -1,7 +1,7 @@
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/vm/boot-plan.ts";
-import { giveFiles, leaseUid, makeCgroup, releaseUid, removeCgroup } from "#daemon/vm/vm-isolation.ts";
+import { acquireHostResources, acquireWithDisk, releaseHostResources } from "#daemon/vm/host-resources.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
 import { logWarnings } from "#daemon/vm/guest-warnings.ts";
@@ -11,7 +11,7 @@ import { consoleEnd } from "#daemon/view/log-tail.ts";
 import type { Origin, VmOrigin } from "#daemon/vm/vm-origin.ts";
 import { checkParts } from "#daemon/snapshot/snapshot-files.ts";
 import { diskFrom } from "#daemon/vm/boot-disks.ts";
-import { snapshotPaths, vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
 import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
@@ -76,26 +76,14 @@ export const START_VM: Flow<StartContext> = {
   afterCrash: "unwind",
   steps: [
     {
-      name: "make the run folder",
-      run: async ({ host, id }) => {
-        const { runDir, saveDir } = vmPaths(host.folders, id);
+      name: "acquire what the VM needs of the host",
+      run: async ({ host, id, start }) => {
         // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
         await endVmm(host, id);
-        await host.files.makeFolder(saveDir); // It stays, with the VM's own folder.
-        await host.files.makeFolder(runDir);
+        await host.files.makeFolder(vmPaths(host.folders, id).saveDir); // It stays, with the VM's own folder.
+        await acquireHostResources(host, need(start));
       },
-      undo: ({ host, id }) =>
-        host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir),
-    },
-    {
-      name: "lease a uid",
-      run: ({ host, start }) => leaseUid(host, need(start).vm),
-      undo: async ({ host, id }) => releaseUid(host, id),
-    },
-    {
-      name: "make the cgroup",
-      run: ({ host, start }) => makeCgroup(host, need(start).vm, need(start).driver, need(start).signal),
-      undo: ({ host, id }) => removeCgroup(host, id),
+      undo: ({ host, id }) => releaseHostResources(host, id),
     },
     {
       name: "make the disk",
@@ -294,7 +282,7 @@ async function startVmm(
   const features = await driver.features(signal);
   const agentMs = deadlineMs ?? features.agentDeadlineMs;
   const plan = await bootPlan(host, vm, features, signal);
-  giveFiles(host, vm);
+  await acquireWithDisk(host, start);
   onProgress({ stage: "boot", text });
   start.mayHaveRun = true;
   const attachment = start.attach(await run(plan));

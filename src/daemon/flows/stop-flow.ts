@@ -1,8 +1,7 @@
-import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { releaseHostResources } from "#daemon/vm/host-resources.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
-import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
 import { abortAfter, unlessAborted } from "#base/deadline.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
@@ -57,12 +56,11 @@ export const STOP_VM: Flow<StopContext> = {
   steps: [
     { name: "ask the guest", run: askGuest },
     { name: "end the VMM", run: endTheVmm },
-    { name: "lift the walls", run: ({ host, id }) => liftWalls(host, id) },
     {
-      name: "remove the run folder",
+      name: "release what the VM has of the host",
       run: async ({ host, id, agent }) => {
         agent?.close();
-        await host.files.removeTree(vmRunsDir(host.folders), vmPaths(host.folders, id).runDir);
+        await releaseHostResources(host, id);
       },
     },
     {

@@ -113,7 +113,7 @@ async function sweepRest(
 ): Promise<void> {
   const { signal } = new AbortController();
   const begun = host.journals.listOpen().map(({ vmId }) => vmId);
-  const names = new Set<string>([...begun, ...found.confined, ...found.runDirs, ...found.stateDirs]);
+  const names = new Set<string>([...begun, ...found.owners, ...found.stateDirs]);
   for (const name of names) {
     if (known.has(name)) continue;
     await tryFlowsOf(host, name, signal);

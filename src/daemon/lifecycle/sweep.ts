@@ -1,7 +1,7 @@
 /** Finds what no row of the store knows of. What may hold data is moved to `lost+found`, never removed. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { listOwners, releaseHostResources } from "#daemon/vm/host-resources.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import { moveToLostFound } from "#daemon/lifecycle/lost-found.ts";
@@ -11,18 +11,16 @@ import { handleOf } from "#model/vm-state.ts";
 
 /** What is on the host as hearthd starts, by the names of VMs and snapshots: nothing that is made later is in here. */
 export type FoundOnHost = {
-  /** VMs with a uid or a cgroup. */
-  readonly confined: ReadonlySet<string>;
-  readonly runDirs: ReadonlySet<string>;
+  /** VMs that have something of the host's. */
+  readonly owners: ReadonlySet<string>;
   readonly stateDirs: ReadonlySet<string>;
   readonly snapshotDirs: ReadonlySet<string>;
 };
 
 export async function findOnHost(host: Host): Promise<FoundOnHost> {
-  const { folders, files, helper } = host;
+  const { folders, files } = host;
   return {
-    confined: new Set<string>(helper.listConfined()),
-    runDirs: new Set(await files.listFolders(vmRunsDir(folders))),
+    owners: await listOwners(host),
     stateDirs: new Set(await files.listFolders(vmsDir(folders))),
     snapshotDirs: new Set(await files.listFolders(snapshotsDir(folders))),
   };
@@ -35,18 +33,11 @@ export async function findOnHost(host: Host): Promise<FoundOnHost> {
 export async function sweepVm(host: Host, found: FoundOnHost, name: string): Promise<void> {
   const vm = host.store.findVm(name);
   if (vm !== undefined && handleOf(vm.state) !== undefined) return;
-  const runs = vmRunsDir(host.folders);
   const stateDir = join(vmsDir(host.folders), name);
-  const runDir = join(runs, name);
-  if (found.confined.has(name))
-    await tolerate(host, stateDir, async () => {
+  if (found.owners.has(name))
+    await tolerate(host, join(vmRunsDir(host.folders), name), async () => {
       await endVmm(host, parseVmId(name));
-      await liftWalls(host, parseVmId(name));
-    });
-  if (found.runDirs.has(name) && existsSync(runDir))
-    await tolerate(host, runDir, async () => {
-      await endVmm(host, parseVmId(name));
-      await host.files.removeTree(runs, runDir); // Sockets alone, of no use to anybody.
+      await releaseHostResources(host, parseVmId(name));
     });
   if (vm === undefined && found.stateDirs.has(name) && existsSync(stateDir))
     await tolerate(host, stateDir, async () => {

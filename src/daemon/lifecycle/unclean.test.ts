@@ -84,7 +84,10 @@ test("a start that cannot be undone is tried again by the next start, and the VM
   const unblock = blockRemoval(daemon);
   await daemon.begin();
   assert.deepEqual(machine.vmms.running(), [], "all other undos have run");
-  await assert.rejects(starts(daemon), { code: "vm.unclean", message: /make the run folder/ });
+  await assert.rejects(starts(daemon), {
+    code: "vm.unclean",
+    message: /acquire what the VM needs of the host/,
+  });
   unblock();
   await starts(daemon);
   assert.equal(writtenOn(machine.vmm("web")), 2);

@@ -2,12 +2,12 @@
 import { toHearthError } from "#base/error.ts";
 import { Attachment } from "#daemon/vm/attachment.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
-import { liftWalls } from "#daemon/vm/vm-isolation.ts";
+import { releaseHostResources } from "#daemon/vm/host-resources.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { StatusFollower } from "#daemon/vm/follow-status.ts";
 import type { VmFailure } from "#daemon/vm/vm-loop.ts";
 import type { VmLoops } from "#daemon/vm/vm-loops.ts";
-import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmmStatus } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -162,12 +162,10 @@ export class RunningVms {
 
   async #cleanUp(id: VmId): Promise<void> {
     const host = this.#host;
-    const { runDir } = vmPaths(host.folders, id);
     try {
-      await liftWalls(host, id);
-      await host.files.removeTree(vmRunsDir(host.folders), runDir);
+      await releaseHostResources(host, id);
     } catch (error) {
-      host.log.event("clean.left_over", { path: runDir, error });
+      host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
     }
   }
 

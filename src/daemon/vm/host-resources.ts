@@ -1,0 +1,113 @@
+/**
+ * What a VM has on the host while it runs, as one list. A start acquires in this order; whatever ends a VM (a stop, a
+ * removal, a start that failed, a VMM that ended by itself, a hearthd that comes back) releases backwards. A new kind
+ * of resource is one entry here.
+ */
+import type { Host } from "#daemon/host.ts";
+import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
+import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** Who acquires. */
+export type Acquiring = { readonly vm: VmRecord; readonly driver: VmDriver; readonly signal: AbortSignal };
+
+/** One kind of resource. */
+export type HostResource = {
+  readonly name: string;
+  /** It is acquired when the VM's disk is there, and again for every VMM that a start tries. */
+  readonly needsDisk?: true;
+  /** Idempotent. */
+  acquire(host: Host, acquiring: Acquiring): Promise<void>;
+  /** Is called when the VMM has ended. Idempotent, also for a VM that has none. */
+  release(host: Host, id: VmId): Promise<void>;
+  /** Lists the names of those on this host that have one: ids of VMs, if nobody else has made anything there. */
+  listOwned(host: Host): Promise<readonly string[]>;
+};
+
+/** Threads besides the virtual CPUs: QEMU has up to 64 for its disks, and a handful of its own. */
+const OWN_TASKS = 128;
+/** For the kernel to take killed processes away. */
+const RELEASE_MS = 15_000;
+
+/** The directory with the sockets of the VMM. */
+const RUN_DIRECTORY: HostResource = {
+  name: "run directory",
+  acquire: ({ folders, files }, { vm }) => files.makeFolder(vmPaths(folders, vm.id).runDir),
+  release: ({ folders, files }, id) => files.removeTree(vmRunsDir(folders), vmPaths(folders, id).runDir),
+  listOwned: ({ folders, files }) => files.listFolders(vmRunsDir(folders)),
+};
+
+/** The user that the VMM runs as, if it is jailed. */
+const UID: HostResource = {
+  name: "uid",
+  acquire: async ({ helper }, { vm }) => {
+    if (vm.spec.isolation.jail) await helper.leaseUid(vm.id);
+  },
+  release: ({ helper }, id) => helper.releaseUid(id, AbortSignal.timeout(RELEASE_MS)),
+  listOwned: async ({ helper }) => helper.listLeases(),
+};
+
+/** The root directory of the VMM, which its driver makes and fills: it begins without one. */
+const JAIL: HostResource = {
+  name: "jail",
+  acquire: ({ helper }, { vm }) => helper.removeJail(vm.id),
+  release: ({ helper }, id) => helper.removeJail(id),
+  listOwned: async ({ helper }) => helper.listJails(),
+};
+
+/** What the VMM writes belongs to the VM's uid. What it only reads may belong to several VMs at once. */
+const OWNED_FILES: HostResource = {
+  name: "owned files",
+  needsDisk: true,
+  acquire: async ({ helper }, { vm }) => {
+    helper.giveFiles(vm.id);
+    for (const { name, readOnly } of vm.spec.volumes) if (!readOnly) helper.giveVolume(vm.id, name);
+  },
+  release: async ({ helper, store }, id) => {
+    const volumes = store.findVm(id)?.spec.volumes ?? [];
+    for (const { name, readOnly } of volumes) if (!readOnly) helper.takeVolume(id, name);
+    helper.takeFiles(id);
+  },
+  listOwned: async ({ helper }) => helper.listLeases(), // Only a VM with a uid owns any.
+};
+
+/** The limits of CPU time, memory and tasks. Whatever process is left of the VM ends with it, so it is released first. */
+const CGROUP: HostResource = {
+  name: "cgroup",
+  acquire: async ({ helper }, { vm, driver, signal }) => {
+    const { isolation, cpus, memoryBytes } = vm.spec;
+    if (!isolation.cgroup) return;
+    const { vmmOverheadBytes } = await driver.features(signal);
+    helper.makeCgroup(vm.id, { cpus, memoryBytes: memoryBytes + vmmOverheadBytes, tasks: cpus + OWN_TASKS });
+  },
+  release: ({ helper }, id) => helper.removeCgroup(id, AbortSignal.timeout(RELEASE_MS)),
+  listOwned: async ({ helper }) => helper.listCgroups(),
+};
+
+/** Each may need what stands before it. */
+export const HOST_RESOURCES: readonly HostResource[] = [RUN_DIRECTORY, UID, JAIL, OWNED_FILES, CGROUP];
+
+/** Acquires all that a VM needs before it has its disk. What fails half way is released by `releaseHostResources`. */
+export async function acquireHostResources(host: Host, acquiring: Acquiring): Promise<void> {
+  for (const resource of HOST_RESOURCES) if (!resource.needsDisk) await resource.acquire(host, acquiring);
+}
+
+/** Acquires the rest, for one VMM. */
+export async function acquireWithDisk(host: Host, acquiring: Acquiring): Promise<void> {
+  for (const resource of HOST_RESOURCES) if (resource.needsDisk) await resource.acquire(host, acquiring);
+}
+
+/**
+ * Releases all that a VM has, the last first, and stops at one that cannot be: what was acquired before it may still be
+ * in use, as a uid by a process in a cgroup that is not empty. Idempotent.
+ */
+export async function releaseHostResources(host: Host, id: VmId): Promise<void> {
+  for (const resource of HOST_RESOURCES.toReversed()) await resource.release(host, id);
+}
+
+/** Lists the names of all that have something on this host. */
+export async function listOwners(host: Host): Promise<ReadonlySet<string>> {
+  const owners = await Promise.all(HOST_RESOURCES.map((resource) => resource.listOwned(host)));
+  return new Set(owners.flat());
+}
