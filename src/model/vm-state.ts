@@ -73,7 +73,8 @@ const NEXT = {
   stopping: ["running", "paused", "stopped", "suspended", "failed"],
   stopped: ["starting", "failed"],
   suspended: ["starting", "stopped", "failed"],
-  failed: ["starting", "failed"],
+  // Where it was, when what an earlier start or stop has left is undone or finished later.
+  failed: ["starting", "failed", "created", "stopped", "suspended"],
 } as const satisfies Record<VmPhase, readonly VmPhase[]>;
 
 /** The new state, if the table has that arrow; anything else is a bug of ours. */
@@ -87,7 +88,8 @@ const ALLOWED = {
   start: ["created", "stopped", "suspended", "failed"],
   stop: ["running", "paused"],
   restart: ["created", "running", "paused", "stopped", "failed"],
-  kill: ["running", "paused", "stopping", "suspended"],
+  /** Of one that does not run, there is nothing to end, and that is success. */
+  kill: ["created", "starting", "running", "paused", "stopping", "stopped", "suspended", "failed"],
   pause: ["running"],
   resume: ["paused", "suspended"],
   suspend: ["running", "paused"],

@@ -16,10 +16,11 @@ test("a command's exit code arrives, and its VM ends, though the VM is busy when
     await gate.reached;
     return found;
   };
-  const { idle } = vms;
-  vms.idle = (...args) => {
+  const { stop } = vms;
+  vms.stop = (...args) => {
+    const stopped = stop.apply(vms, args);
     gate.open(); // The command has ended, and the end of its VM waits.
-    return idle.apply(vms, args);
+    return stopped;
   };
   const hearth = await served.client();
   const run = await hearth.run({ vm: { image: "debian", name: "ci" }, exec: { argv: ["false"] } });

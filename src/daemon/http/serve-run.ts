@@ -1,13 +1,12 @@
 import { failAfter } from "#base/clean-up.ts";
-import { errorBody, toHearthError } from "#base/error.ts";
+import { errorBody } from "#base/error.ts";
 import { runSchema } from "#api/schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
-import type { Call, Vms } from "#daemon/vm/vms.ts";
+import type { Call } from "#daemon/vm/vms.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 import { parseOperationId } from "#model/ids.ts";
-import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
@@ -62,20 +61,9 @@ async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Prom
   if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
   if (vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
   const timeoutMs = ending.error === undefined ? STOP_TIMEOUT_MS.usual : STOP_TIMEOUT_MS.stopping;
-  await stopWhenFree(vms, vm.id, () => vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting));
+  // After a snapshot of it, say, that is under way.
+  await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting, "wait");
   host.store.unbind(vm.id);
-}
-
-/** A snapshot of the VM, say, may be under way. */
-async function stopWhenFree(vms: Vms, id: VmId, stop: () => Promise<unknown>): Promise<void> {
-  for (;;) {
-    await vms.idle(id);
-    try {
-      return void (await stop());
-    } catch (error) {
-      if (toHearthError(error).code !== "vm.busy") throw error;
-    }
-  }
 }
 
 async function execIn(session: ExecSession, vm: VmRecord, spec: ExecSpec): Promise<ExitMessage> {

@@ -19,11 +19,11 @@ import type { AskedAgent, StopPlan } from "#daemon/flows/stop-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/store/journal.ts";
 import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
+import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
-import type { VmState } from "#model/vm-state.ts";
 
 /** Of a guest that was being stopped, and may not answer any more. */
 const AGENT_MS = 30_000;
@@ -32,12 +32,12 @@ const AGENT_MS = 30_000;
  * Recovers each open flow of one VM, and logs what cannot be; the others are tried all the same. To be called while
  * nothing else is done to the VM.
  */
-export async function tryFlowsOf(host: Host, id: string, signal: AbortSignal): Promise<void> {
-  for (const flow of openFlowsOf(host, id)) {
+export async function tryFlowsOf(all: VmControllers, id: string, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(all.host, id)) {
     try {
-      await recoverFlow(host, flow, signal);
+      await recoverFlow(all, flow, signal);
     } catch (error) {
-      host.log.child({ vm: flow.vmId }).event("flow.failed", { flow: flow.kind, vm: flow.vmId, error });
+      all.host.log.child({ vm: flow.vmId }).event("flow.failed", { flow: flow.kind, vm: flow.vmId, error });
     }
   }
 }
@@ -46,23 +46,25 @@ export async function tryFlowsOf(host: Host, id: string, signal: AbortSignal): P
  * Tries again what could not be undone of this VM's flows. To be called while nothing else is done to the VM.
  * @throws HearthError `vm.unclean` when it cannot be this time, either
  */
-export async function recoverFlowsOf(host: Host, id: VmId, signal: AbortSignal): Promise<void> {
-  for (const flow of openFlowsOf(host, id)) await recoverFlow(host, flow, signal);
+export async function recoverFlowsOf(all: VmControllers, id: VmId, signal: AbortSignal): Promise<void> {
+  for (const flow of openFlowsOf(all.host, id)) await recoverFlow(all, flow, signal);
 }
 
 function openFlowsOf(host: Host, id: string): OpenFlow[] {
   return host.journals.listOpen().filter(({ vmId }) => vmId === id);
 }
 
-async function recoverFlow(host: Host, flow: OpenFlow, signal: AbortSignal): Promise<void> {
+async function recoverFlow(all: VmControllers, flow: OpenFlow, signal: AbortSignal): Promise<void> {
+  const { host } = all;
   const log = host.log.child({ vm: flow.vmId });
   try {
     const journal = host.journals.reopen(flow);
-    const how = await settle(host, flow, journal, signal);
+    const how = await settle(all, flow, journal, signal);
     journal[Symbol.dispose]();
+    if (host.store.findVm(flow.vmId) === undefined) all.drop(flow.vmId); // It was removed, or never wholly made.
     log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
   } catch (error) {
-    if (!signal.aborted) markUnclean(host, flow.vmId, error);
+    if (!signal.aborted) markUnclean(all, flow.vmId, error);
     throw error;
   }
 }
@@ -71,20 +73,22 @@ async function recoverFlow(host: Host, flow: OpenFlow, signal: AbortSignal): Pro
  * Stores why a flow of the VM could not be undone. A VM that has a VMM is left as it is: what is known of the VMM is in
  * its state.
  */
-export function markUnclean(host: Host, id: VmId, error: unknown): void {
+export function markUnclean(all: VmControllers, id: VmId, error: unknown): void {
+  const { host } = all;
   const vm = host.store.findVm(id);
   if (vm === undefined || handleOf(vm.state) !== undefined) return;
   const { message } = errorBody(error);
-  host.store.setState(id, { phase: "failed", code: "vm.unclean", message, atMs: host.now() });
+  all.of(id).send({ type: "broke", code: "vm.unclean", message, atMs: host.now() });
   host.store.setError(id, "vm.unclean", error);
 }
 
 async function settle(
-  host: Host,
+  all: VmControllers,
   flow: OpenFlow,
   journal: Journal,
   signal: AbortSignal,
 ): Promise<"unwound" | "finished"> {
+  const { host } = all;
   const { vmId: id, steps } = flow;
   const unwind = async <Context>(known: Flow<Context>, context: Context): Promise<"unwound"> => {
     const log = host.log.child({ vm: id });
@@ -99,11 +103,11 @@ async function settle(
       if (isDone(START_VM.steps, steps)) return "finished";
       const { diskIsNew } = flow.context as StartPlan;
       await unwind(START_VM, { host, id, diskIsNew });
-      restoreState(host, flow);
+      restoreState(all, flow);
       return "unwound";
     }
     case "stop":
-      await finishStop(host, flow, journal, signal);
+      await finishStop(all, flow, journal, signal);
       return "finished";
     case "remove":
       await finishFlow(REMOVE_VM, { host, id }, steps, journal);
@@ -129,7 +133,8 @@ function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): 
 }
 
 /** Where the VM was before the start that is undone now, and what it is to begin as. */
-function restoreState(host: Host, flow: OpenFlow): void {
+function restoreState(all: VmControllers, flow: OpenFlow): void {
+  const { host } = all;
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
   const { back, origin, fresh } = flow.context as StartPlan;
@@ -137,16 +142,18 @@ function restoreState(host: Host, flow: OpenFlow): void {
   const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
   const state =
     back.phase === "suspended" && mayHaveRun ? wokenHalf(host.now()) : stateBefore(host, vm.id, back, fresh);
-  host.store.transaction(
-    () => {
-      if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
-      host.store.setState(vm.id, state);
-    },
-    { reserve: true },
-  );
+  all.of(vm.id).send({ type: "start-undone", back: state }, () => {
+    if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
+  });
 }
 
-async function finishStop(host: Host, flow: OpenFlow, journal: Journal, signal: AbortSignal): Promise<void> {
+async function finishStop(
+  all: VmControllers,
+  flow: OpenFlow,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<void> {
+  const { host } = all;
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
   const handle = handleOf(vm.state);
@@ -165,17 +172,13 @@ async function finishStop(host: Host, flow: OpenFlow, journal: Journal, signal: 
     signal,
     ended: watching.ended,
     commit: (exit: VmExit) =>
-      host.store.transaction(() => {
-        host.store.setState(vm.id, afterStop(plan, exit));
-        host.journals.end("stop", vm.id);
-      }),
+      all
+        .of(vm.id)
+        .send({ type: "stop-finished", exit, suspendedTo: plan.suspendedTo }, () =>
+          host.journals.end("stop", vm.id),
+        ),
   };
   await finishFlow(STOP_VM, context, flow.steps, journal);
-}
-
-function afterStop({ suspendedTo }: StopPlan, exit: VmExit): VmState {
-  if (suspendedTo === undefined) return { phase: "stopped", exit };
-  return { phase: "suspended", snapshot: suspendedTo, sinceMs: exit.atMs };
 }
 
 /** A watch for as long as the stop takes. */

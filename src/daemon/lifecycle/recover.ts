@@ -15,7 +15,7 @@
  * the others nor hearthd; one whose recovery takes long, because its guest takes an hour to power off, is busy
  * meanwhile.
  */
-import { errorBody, invariant } from "#base/error.ts";
+import { errorBody } from "#base/error.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import { resumeSuspending, sweepSnapshots } from "#daemon/snapshot/recover-snapshots.ts";
 import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
@@ -25,7 +25,9 @@ import { tryFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
 import { findOnHost, sweepSnapshotDirs, sweepVm } from "#daemon/lifecycle/sweep.ts";
 import type { FoundOnHost } from "#daemon/lifecycle/sweep.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
+import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
+import type { VmFailure } from "#model/decide-vm.ts";
 import { handleOf, neverRan } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmId } from "#model/ids.ts";
@@ -76,13 +78,14 @@ export async function recover(host: Host, vms: Vms): Promise<Recovery> {
 /** Recovers one VM. Never rejects: what fails is logged, and shown with the VM. */
 async function recoverVm(
   recovering: Recovering,
-  { id, name }: VmRecord,
+  vm: VmRecord,
   snapshots: readonly SnapshotRecord[],
   isBound: boolean,
 ): Promise<void> {
   const { host, vms } = recovering;
+  const { id, name } = vm;
   try {
-    await vms.recovery.lock({ id, name }, (signal) => reconcile(recovering, id, snapshots, signal));
+    await vms.controllers.recover(vm, (signal) => reconcile(recovering, id, snapshots, signal));
     if (await removeEphemeral(recovering, id, isBound)) await sweepSnapshots(host, snapshots);
   } catch (error) {
     host.log.child({ vm: id }).event("daemon.bug", { where: `recovery of ${name}`, error });
@@ -95,7 +98,7 @@ async function reconcile(
   snapshots: readonly SnapshotRecord[],
   signal: AbortSignal,
 ): Promise<void> {
-  await tryFlowsOf(host, id, signal);
+  await tryFlowsOf(vms.controllers, id, signal);
   // A kill has taken over from a stop that was to be finished, and needs neither the agent nor a watch.
   if (signal.aborted) return;
   const vm = host.store.findVm(id);
@@ -107,7 +110,7 @@ async function reconcile(
 
 /** What belongs to no VM of the store. */
 async function sweepRest(
-  { host, found }: Recovering,
+  { host, vms, found }: Recovering,
   known: ReadonlySet<string>,
   snapshots: readonly SnapshotRecord[],
 ): Promise<void> {
@@ -116,7 +119,7 @@ async function sweepRest(
   const names = new Set<string>([...begun, ...found.owners, ...found.stateDirs]);
   for (const name of names) {
     if (known.has(name)) continue;
-    await tryFlowsOf(host, name, signal);
+    await tryFlowsOf(vms.controllers, name, signal);
     await sweepVm(host, found, name);
   }
   await sweepSnapshots(host, snapshots);
@@ -130,30 +133,32 @@ async function tryAdopt(host: Host, vms: Vms, id: VmId): Promise<boolean> {
     return true;
   } catch (error) {
     host.log.child({ vm: id }).event("vm.not_recovered", { error });
-    vms.recovery.lost(vm, { code: "vm.unclean", message: errorBody(error).message });
+    lose(vms, vm, { code: "vm.unclean", message: errorBody(error).message });
     return false;
   }
 }
 
 async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
+  const controller = vms.controllers.of(vm.id);
   const handle = handleOf(vm.state);
   if (handle === undefined) {
     // A start that was not journalled yet, or whose journal was lost in a power cut.
-    if (vm.state.phase === "starting") host.store.setState(vm.id, vm.state.back ?? unseen(host));
+    if (vm.state.phase === "starting")
+      controller.send({ type: "start-undone", back: vm.state.back ?? unseen(host) });
     return;
   }
   const log = host.log.child({ vm: vm.id });
   const stop = host.journals.listOpen().find(({ kind, vmId }) => kind === "stop" && vmId === vm.id);
   if (await driverOf(host, handle.driver).recover(handle)) {
-    if (vm.state.phase === "stopping") await takeBackStop(host, vm);
+    if (vm.state.phase === "stopping") await takeBackStop(controller);
     host.journals.end("stop", vm.id);
-    vms.recovery.adopt(host.store.getVm(vm.id), handle);
+    controller.adopt(host.store.getVm(vm.id), handle);
     log.event("vm.adopted", { pid: handle.process.pid });
     return;
   }
   // Only the journal knows where its memory is, if it was being suspended.
   const message = "Its VMM is gone, and what it has left could not be removed.";
-  vms.recovery.lost(vm, stop && { code: "vm.unclean", message });
+  lose(vms, vm, stop && { code: "vm.unclean", message });
   log.event("vm.lost", { pid: handle.process.pid });
 }
 
@@ -162,14 +167,20 @@ function unseen(host: Host): VmState {
   return { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } };
 }
 
+/** The VMM is gone, and nobody saw how; with `failure`, it is not known what is left. */
+function lose({ controllers }: Vms, { id }: VmRecord, failure?: VmFailure): void {
+  const exit = { reason: "unseen", atMs: controllers.host.now() } as const;
+  controllers.of(id).send({ type: "vmm-exited", exit, failure });
+}
+
 /** One that was not journalled, so that nothing has happened; the VMM was halted when it was to sleep. */
-async function takeBackStop(host: Host, vm: VmRecord): Promise<void> {
-  invariant(vm.state.phase === "stopping", "the stop of a VM that stops");
-  host.store.setState(vm.id, { ...vm.state, phase: "running" });
+async function takeBackStop(controller: VmController): Promise<void> {
+  const { host, id } = controller;
+  controller.send({ type: "stop-failed", back: "running" });
   try {
-    await letGoOn(host, host.store.getVm(vm.id));
+    await letGoOn(host, host.store.getVm(id));
   } catch (error) {
-    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+    host.log.child({ vm: id }).event("agent.disconnected", { error });
   }
 }
 

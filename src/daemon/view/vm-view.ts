@@ -46,7 +46,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     image: spec.image,
     imageDigest: vm.imageDigest,
     phase: state.phase,
-    recovering: vms.recovery.isUnderWay(vm) || undefined,
+    recovering: vms.controllers.isRecovering(vm.id) || undefined,
     pauseCause: state.phase === "paused" ? state.cause : undefined,
     responsive: handle === undefined ? undefined : vms.responsive(vm.id),
     cpus: spec.cpus,

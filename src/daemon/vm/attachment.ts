@@ -23,7 +23,8 @@ const TOLD_BREAKS = { perS: 1 / 60, burst: 1 };
 const TIMER_MAX_MS = 2_000_000_000;
 
 export type AttachmentEvents = {
-  exited(exit: VmExit): void;
+  /** `exit` says how. */
+  exited(): void;
   silent(silentMs: number): void;
   status(status: VmmStatus): void;
 };
@@ -41,6 +42,7 @@ export class Attachment {
   readonly #toldBreaks = new TokenBucket(TOLD_BREAKS);
   /** Since the last one that the log tells of. */
   #untoldBreaks = 0;
+  #exit: VmExit | undefined;
   #guest: Promise<Guest> | undefined;
   #connected: Guest | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -55,12 +57,18 @@ export class Attachment {
     this.ended = promise;
     const exited = (exit: VmExit): void => {
       this.detach();
+      this.#exit = exit;
       resolve(exit);
-      on.exited(exit);
+      on.exited();
     };
     const silent = (silentMs: number): void => on.silent(silentMs);
     const status = (said: VmmStatus): void => on.status(said);
     driver.watch(handle, { exited, silent, status }, this.#detached.signal);
+  }
+
+  /** How the VMM ended, if it has and hearthd had not let go before. */
+  get exit(): VmExit | undefined {
+    return this.#exit;
   }
 
   /** Aborts when we have let go, or the VMM has ended. */

@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { parseSnapshotName } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import { assertRuns } from "#testing/crash-story.ts";
 import { useFakeDaemon } from "#testing/fake-daemon.ts";
 import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { LAYERED } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
 
 const HOUR = { mode: "graceful", timeoutMs: 3_600_000 } as const;
@@ -47,8 +49,38 @@ test("a kill of a VM that is being started ends the start, and has succeeded", a
   const killed = await vms.kill("web", "kill", vms.background());
   assert.equal(killed.state.phase, "created");
   await start;
-  await assert.rejects(vms.kill("web", "kill", vms.background()), { code: "vm.wrong_phase" });
+  assert.equal((await vms.kill("web", "kill", vms.background())).state.phase, "created", "nothing is to end");
 });
+
+for (const [what, fault] of [
+  ["stop", "shutdownGate"],
+  ["snapshot", "saveGate"],
+] as const) {
+  test(`of two kills during a ${what} both succeed, and the VMM is gone`, async (t) => {
+    const daemon = await useFakeDaemon(t, { features: LAYERED });
+    const { host, vms, snapshots } = daemon;
+    await daemon.run("web");
+    const gate = new Gate();
+    if (fault === "saveGate") host.driver.faults.saveGate = gate;
+    else host.guestFaults.shutdownGate = gate;
+    const call = vms.background();
+    const acting =
+      what === "stop"
+        ? vms.stop("web", { mode: "graceful", timeoutMs: 3_600_000 }, call)
+        : snapshots.create("web", { kind: "named", name: parseSnapshotName("half") }, call);
+    const ended = acting.catch((error: unknown) => error);
+    await gate.reached;
+    const kills = await Promise.all([1, 2].map(() => vms.kill("web", "kill", vms.background())));
+    assert.deepEqual(
+      kills.map(({ state }) => state.phase),
+      ["stopped", "stopped"],
+    );
+    assert.deepEqual(host.machine.vmms.running(), []);
+    gate.open();
+    await ended;
+    assert.equal(host.store.getVm("web").state.phase, "stopped");
+  });
+}
 
 test("a kill comes before an exec that waits for a VM to be suspended", async (t) => {
   const daemon = await useFakeDaemon(t);

@@ -138,7 +138,7 @@ test("a hearthd that comes back thaws a guest that the last one left frozen, bef
   vms.detachAll();
   const next = new Vms(host);
   const vm = host.store.getVm("web");
-  next.recovery.adopt(vm, handleOf(vm.state) ?? assert.fail());
+  next.controllers.of(vm.id).adopt(vm, handleOf(vm.state) ?? assert.fail());
   t.after(() => next.detachAll());
   await next.guest("web", "exec", new AbortController().signal);
   assert.equal(guest.frozen, false);

@@ -6,8 +6,7 @@ import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
 import type { Start, StartPlan } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
-import type { RunningVms } from "#daemon/vm/running-vms.ts";
-import type { VmEvent, VmLoop } from "#daemon/vm/vm-loop.ts";
+import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
 import type { StartHow } from "#daemon/vm/vm-origin.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
@@ -17,10 +16,9 @@ import { assertVolumesFree } from "#daemon/vm/volume-users.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmEvent } from "#model/decide-vm.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { neverRan } from "#model/vm-state.ts";
-
-export type StartParts = { readonly host: Host; readonly running: RunningVms; readonly loop: VmLoop };
 
 /** What a start has found out. */
 export type Started = {
@@ -29,35 +27,43 @@ export type Started = {
 };
 
 /** To be called alone on its VM. A start that fails or is cancelled leaves nothing that runs. */
-export async function startVm(parts: StartParts, vm: VmRecord, how: StartHow, call: Call): Promise<Started> {
-  const { host, running, loop } = parts;
+export async function startVm(
+  controller: VmController,
+  vm: VmRecord,
+  how: StartHow,
+  call: Call,
+): Promise<Started> {
+  const { host } = controller;
   const back = vm.state;
   if (vm.unreadable) throw damagedRow(host, vm);
   assertVolumesFree(host, vm);
-  loop.send({ type: "start-asked", atMs: host.now() });
+  controller.send({ type: "start-asked", atMs: host.now() });
   let start: Start | undefined;
   try {
-    start = await planStart(parts, vm, how, call);
+    start = await planStart(controller, vm, how, call);
     const diskIsNew = neverRan(back) && start.disk !== "keep";
     using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
     const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
-    await running.cleaned(vm.id);
+    await controller.cleaned();
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
-    return { gaveUp: start.gaveUp };
   } catch (error) {
     const failure = toHearthError(error);
-    running.drop(vm.id);
+    controller.letGo();
     const before = { ...vm, state: stateBefore(host, vm.id, back, how.fresh) };
-    loop.send(afterFailure(parts, before, start, failure, call), () => {
+    controller.send(afterFailure(host, before, start, failure, call), () => {
       // A commit that failed may have been done all the same.
       if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
     });
-    const { state } = loop;
+    const { state } = controller;
     // As long as the start is not undone, nobody knows what its memory is worth.
     const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";
     if (isLost) await forgetMemory(host, vm.id);
     throw failure;
   }
+  controller.touch();
+  controller.armLifetime(host.store.getVm(vm.id));
+  if (back.phase === "suspended") await forgetMemory(host, vm.id);
+  return { gaveUp: start.gaveUp };
 }
 
 /** Waits for a turn to boot. A guest that is restored needs little CPU time, and does not wait. */
@@ -70,7 +76,7 @@ function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disp
 
 /** A VM that was asleep sleeps on, if its guest has left no traces; with some its memory is of no use any more. */
 function afterFailure(
-  { host }: StartParts,
+  host: Host,
   { id, state: back }: VmRecord,
   start: Start | undefined,
   failure: HearthError,
@@ -113,8 +119,8 @@ async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
   }
 }
 
-async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: Call): Promise<Start> {
-  const { host, running, loop } = parts;
+async function planStart(controller: VmController, vm: VmRecord, how: StartHow, call: Call): Promise<Start> {
+  const { host } = controller;
   const { onProgress, signal } = call;
   const driver = await chooseDriver(host, vm.spec, signal);
   const origin = await chooseOrigin(host, vm, driver, how, signal);
@@ -125,12 +131,12 @@ async function planStart(parts: StartParts, vm: VmRecord, how: StartHow, call: C
     signal,
     ...origin,
     retire: (template) => dropTemplate(host, template),
-    attach: (handle: VmHandle) => running.attach(vm.id, handle),
+    attach: (handle: VmHandle) => controller.attach(handle),
     commit: (attachment: Attachment) => {
       const handle = { ...attachment.handle, guestWarnings: start.guestWarnings ?? [] };
-      running.keep(vm.id, attachment);
+      controller.keep(attachment);
       // From now on its disk is its own, what it came from is history, and nothing is to be undone.
-      loop.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
+      controller.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
         if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
         host.journals.end("start", vm.id);
       });

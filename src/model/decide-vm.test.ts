@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decide, VmLoop } from "#daemon/vm/vm-loop.ts";
-import type { VmEvent } from "#daemon/vm/vm-loop.ts";
+import { decide } from "#model/decide-vm.ts";
+import type { VmEvent } from "#model/decide-vm.ts";
 import { snapshotIdFrom } from "#model/ids.ts";
 import { denial, moveTo, VM_ACTIONS, VM_PHASES } from "#model/vm-state.ts";
 import type { VmPhase, VmState } from "#model/vm-state.ts";
@@ -54,7 +54,7 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   { title: "a stop", event: { type: "stop-asked" }, from: "paused", to: "stopping" },
   { title: "a power-off from inside", event: exited("guest"), from: "running", to: "stopped" },
   { title: "an end that nobody asked for", event: exited("died"), from: "running", to: "failed" },
-  { title: "BG-074: a kill that was asked for", event: exited("died"), from: "stopping", to: "stopped" },
+  { title: "a kill that was asked for", event: exited("died"), from: "stopping", to: "stopped" },
   { title: "an end that nobody saw", event: exited("unseen"), from: "running", to: "stopped" },
   {
     title: "an end while it starts, which the flow sees itself,",
@@ -64,7 +64,7 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   },
   {
     title: "the end of a suspension",
-    event: { type: "suspended", snapshot, atMs: 2 },
+    event: { type: "stop-finished", exit: { reason: "asked", atMs: 2 }, suspendedTo: snapshot },
     from: "stopping",
     to: "suspended",
   },
@@ -83,9 +83,15 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   },
   {
     title: "a suspension of what went down meanwhile",
-    event: { type: "suspended", snapshot, atMs: 2 },
+    event: { type: "stop-finished", exit: { reason: "asked", atMs: 2 }, suspendedTo: snapshot },
     from: "failed",
     to: "failed",
+  },
+  {
+    title: "a start that is undone later",
+    event: { type: "start-undone", back: STATES.suspended },
+    from: "starting",
+    to: "suspended",
   },
   { title: "a pause that comes too late", event: { type: "paused" }, from: "stopping", to: "stopping" },
 ];
@@ -95,12 +101,12 @@ function exited(reason: "guest" | "died" | "unseen"): VmEvent {
 }
 
 for (const { title, event, from, to } of EVENTS) {
-  test(`BG-006: ${title} takes a VM from ${from} to ${to}`, () => {
+  test(`${title} takes a VM from ${from} to ${to}`, () => {
     assert.equal(decide(STATES[from], event).phase, to);
   });
 }
 
-test("BG-006: a VM never goes where the table has no arrow", () => {
+test("a VM never goes where the table has no arrow", () => {
   assert.throws(() => moveTo(STATES.stopped, STATES.running), /never goes from stopped to running/);
   assert.throws(() => moveTo(STATES.created, STATES.stopping), /never goes from created to stopping/);
 });
@@ -114,62 +120,16 @@ test("every action is possible in some phase and refused with a reason in the ot
   }
 });
 
-test("SV-014: a VM that was never started cannot pause", () => {
+test("a VM that was never started cannot pause", () => {
   assert.match(denial("pause", "created") ?? "", /created cannot pause/);
   assert.equal(denial("pause", "running"), undefined);
 });
 
-test("one action at a time: a second is refused, and says what is under way", async () => {
-  const loop = new VmLoop(STATES.running, () => {});
-  const gate = Promise.withResolvers<void>();
-  const { signal } = new AbortController();
-  const first = loop.exclusive("stop", "web", () => gate.promise, signal);
-  await assert.rejects(
-    loop.exclusive("pause", "web", async () => {}, signal),
-    /web is busy: stop is under way/,
-  );
-  gate.resolve();
-  await first;
-  await loop.exclusive("pause", "web", async () => {}, signal);
-});
-
-test("a stronger action ends the one under way and waits until it has cleaned up", async () => {
-  const loop = new VmLoop(STATES.starting, () => {});
-  const order: string[] = [];
-  const first = loop.exclusive(
-    "start",
-    "web",
-    (signal) =>
-      new Promise<void>((_, reject) => {
-        signal.addEventListener("abort", () => {
-          order.push("cleaned up");
-          reject(signal.reason);
-        });
-      }),
-    new AbortController().signal,
-  );
-  const seen = assert.rejects(first, /killed/);
-  const { signal } = new AbortController();
-  await loop.exclusive("kill", "web", async () => void order.push("took over"), signal, "The VM was killed.");
-  await seen;
-  assert.deepEqual(order, ["cleaned up", "took over"]);
-});
-
-test("a state is stored before anybody can read it", () => {
-  const stored: string[] = [];
-  const loop: VmLoop = new VmLoop(STATES.running, (next) => {
-    assert.equal(loop.state.phase, "running");
-    stored.push(next.phase);
-  });
-  loop.send({ type: "paused" });
-  assert.equal(loop.state.phase, "paused");
-  assert.deepEqual(stored, ["paused"]);
-});
-
-test("a state that cannot be stored does not become the VM's", () => {
-  const loop = new VmLoop(STATES.running, () => {
-    throw new Error("disk full");
-  });
-  assert.throws(() => loop.send({ type: "paused" }), /disk full/);
-  assert.equal(loop.state.phase, "running");
+test("what an earlier start or stop has left keeps a VM failed until it is undone or finished", () => {
+  const unclean: VmState = { phase: "failed", code: "vm.unclean", message: "left", atMs: 1 };
+  const undone = decide(unclean, { type: "start-undone", back: STATES.suspended });
+  assert.deepEqual(moveTo(unclean, undone), STATES.suspended);
+  const finished = decide(unclean, { type: "stop-finished", exit: { reason: "asked", atMs: 2 } });
+  assert.equal(moveTo(unclean, finished).phase, "stopped");
+  assert.equal(decide(STATES.failed, { type: "start-undone", back: STATES.suspended }), STATES.failed);
 });

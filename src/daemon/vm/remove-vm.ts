@@ -1,0 +1,38 @@
+/** The end of a VM for good. To be called alone on the VM. */
+import { errorBody } from "#base/error.ts";
+import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
+import { runJournaled } from "#daemon/flows/run-journaled.ts";
+import { LAST_WORDS_MS, stopVm } from "#daemon/vm/stop-vm.ts";
+import type { VmController } from "#daemon/vm/vm-controller.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/** Removes it with its disk. What cannot be removed makes it `failed` (`vm.unclean`), and the next removal goes on. */
+export async function removeVm(controller: VmController, vm: VmRecord, call: Call): Promise<void> {
+  const { host, id } = controller;
+  controller.letGo();
+  try {
+    await runJournaled(host, REMOVE_VM, id, {}, { host, id }, call);
+  } catch (error) {
+    const message = `The removal of ${vm.name} did not finish: ${errorBody(error).message}`;
+    const failure = { code: "vm.unclean", message } as const;
+    const atMs = host.now();
+    if (handleOf(controller.state) === undefined) controller.send({ type: "broke", ...failure, atMs });
+    else controller.send({ type: "vmm-exited", exit: { reason: "unseen", atMs }, failure });
+    throw error;
+  }
+}
+
+/** Stops a VM that may have written to its volumes: that has to be there for the next VM, while its own disk goes. */
+export async function closeVolumes(controller: VmController, vm: VmRecord, call: Call): Promise<void> {
+  const { host, state, attachment } = controller;
+  if (state.phase !== "running" && state.phase !== "paused") return;
+  try {
+    // A hearthd that was just started may not have found the agent yet.
+    if (state.phase === "running") await attachment?.guest(AbortSignal.timeout(LAST_WORDS_MS));
+  } catch (error) {
+    host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
+  }
+  await stopVm(controller, vm, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, call);
+}

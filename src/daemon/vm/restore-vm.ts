@@ -1,0 +1,53 @@
+import { errorBody, toHearthError } from "#base/error.ts";
+import { specBack } from "#daemon/snapshot/snapshot-spec.ts";
+import { chooseDriver } from "#daemon/spec/choose-driver.ts";
+import { vmPaths } from "#daemon/store/paths.ts";
+import { diskFrom } from "#daemon/vm/boot-disks.ts";
+import { forgetSuspended } from "#daemon/vm/forget-suspended.ts";
+import { stopVm } from "#daemon/vm/stop-vm.ts";
+import type { VmController } from "#daemon/vm/vm-controller.ts";
+import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
+import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
+import { handleOf } from "#model/vm-state.ts";
+
+/**
+ * Ends a VM, if it runs, and starts it as the snapshot has it; with a disk alone, only if it ran. To be called alone on
+ * the VM. A restore that does not finish is pending: each start goes on with it, until one has succeeded.
+ */
+export async function restoreVm(
+  controllers: VmControllers,
+  controller: VmController,
+  snapshot: SnapshotRecord,
+  call: Call,
+): Promise<void> {
+  const { host, id } = controller;
+  const { signal } = call;
+  const vm = host.store.getVm(id);
+  const spec = { ...specBack(vm.spec, snapshot.spec), origin: undefined };
+  const before = { ...vm, spec };
+  // Refused before anything is ended.
+  await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
+  const ran = handleOf(vm.state) !== undefined;
+  if (ran) await stopVm(controller, before, { mode: "kill", timeoutMs: 0 }, call);
+  const pending = { ...spec, origin: snapshot.id };
+  await forgetSuspended(controller, () => host.store.setSpec(id, pending));
+  try {
+    if (snapshot.shape !== undefined || ran) return await controllers.start(id, call, { from: snapshot });
+    await diskFrom(host, vmPaths(host.folders, id).stateDir, snapshot, signal);
+    host.store.setSpec(id, spec);
+  } catch (error) {
+    sayPending(controller, snapshot, error);
+    throw error;
+  }
+}
+
+function sayPending(controller: VmController, { name, id }: SnapshotRecord, error: unknown): void {
+  const failure = toHearthError(error);
+  if (failure.code === "vm.unclean") return;
+  const message =
+    `The restore of snapshot ${name ?? id} did not finish, and the next start goes on with it: ` +
+    errorBody(failure).message;
+  controller.send({ type: "broke", code: failure.code, message, atMs: controller.host.now() });
+}

@@ -1,0 +1,137 @@
+/** The controllers of all VMs, and what is asked of all of them at once. */
+import { unlessAborted, within } from "#base/deadline.ts";
+import { recoverFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
+import type { Host } from "#daemon/host.ts";
+import { removeVm } from "#daemon/vm/remove-vm.ts";
+import { startVm } from "#daemon/vm/start-vm.ts";
+import type { Started } from "#daemon/vm/start-vm.ts";
+import { LAST_WORDS_MS, stopVm } from "#daemon/vm/stop-vm.ts";
+import { VmController } from "#daemon/vm/vm-controller.ts";
+import type { ControllerOwner } from "#daemon/vm/vm-controller.ts";
+import type { StartHow } from "#daemon/vm/vm-origin.ts";
+import type { Call } from "#daemon/vm/vms.ts";
+import { operationIdFrom } from "#model/ids.ts";
+import type { VmId } from "#model/ids.ts";
+import type { VmRecord } from "#model/vm.ts";
+import { handleOf } from "#model/vm-state.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+const RECOVERY = "recovery";
+/** How long a request waits for the recovery of its VM. Most take milliseconds; a stop of an hour takes its hour. */
+const WAIT_MS = 30_000;
+
+/** Makes the controller of a VM when it is first needed. */
+export class VmControllers implements ControllerOwner {
+  readonly host: Host;
+  /** Is told of each VM that has booted, and was not restored. */
+  onBooted: (vm: VmRecord, started: Started) => void = () => {};
+  readonly #controllers = new Map<VmId, VmController>();
+  #lastBusyAt = performance.now();
+
+  constructor(host: Host) {
+    this.host = host;
+  }
+
+  /** The controller of a VM in the store. @throws HearthError `vm.not_found` */
+  of(id: VmId): VmController {
+    return this.#controllers.get(id) ?? this.make(id, this.host.store.getVm(id).state);
+  }
+
+  /** For a VM whose row is yet to come. */
+  make(id: VmId, state: VmState): VmController {
+    const controller = new VmController(this.host, id, state, this);
+    this.#controllers.set(id, controller);
+    return controller;
+  }
+
+  /** The VM is gone, or was never made. Idempotent. */
+  drop(id: VmId): void {
+    this.#controllers.get(id)?.letGo();
+    this.#controllers.get(id)?.lock.close();
+    this.#controllers.delete(id);
+  }
+
+  /** How long nothing has been done to any VM. */
+  quietMs(): number {
+    if (this.#isBusy()) this.busy();
+    return performance.now() - this.#lastBusyAt;
+  }
+
+  /** Resolves when nothing is being done to any VM. */
+  async idle(): Promise<void> {
+    while (this.#isBusy()) await Promise.all([...this.#controllers.values()].map(({ lock }) => lock.idle()));
+  }
+
+  /** Lets go of all VMMs; they run on. */
+  letGoOfAll(): void {
+    for (const controller of this.#controllers.values()) controller.letGo();
+  }
+
+  /**
+   * Runs the recovery of a VM, which does not throw, alone on it. Its signal aborts when a kill or a forced removal takes
+   * over.
+   */
+  async recover({ id, name }: VmRecord, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { signal: never } = new AbortController();
+    await this.of(id).lock.run(RECOVERY, name, "refuse", never, work);
+  }
+
+  /** Whether the VM is still to be recovered, so that its row may not be true. */
+  isRecovering(id: VmId): boolean {
+    return this.of(id).lock.action === RECOVERY;
+  }
+
+  /**
+   * The VM as it is, once it is recovered. Where that takes long, the VM is still locked, and what is asked of it is
+   * refused.
+   * @throws HearthError `vm.not_found`, and the reason of `signal`
+   */
+  async recovered(nameOrId: string, signal: AbortSignal): Promise<VmRecord> {
+    const vm = this.host.store.getVm(nameOrId);
+    if (!this.isRecovering(vm.id)) return vm;
+    const { lock } = this.of(vm.id);
+    const done = within(lock.done, WAIT_MS).then(() => undefined);
+    await unlessAborted(done, signal);
+    const now = this.host.store.getVm(nameOrId);
+    if (this.isRecovering(now.id)) lock.assertFree(vm.name);
+    return now;
+  }
+
+  background(signal: AbortSignal = new AbortController().signal): Call {
+    return { operation: operationIdFrom(this.host.random(6)), onProgress() {}, signal };
+  }
+
+  /** To be called alone on the VM. */
+  async start(id: VmId, call: Call, how: StartHow = {}): Promise<void> {
+    const { store } = this.host;
+    const started = await startVm(this.of(id), store.getVm(id), how, call);
+    const vm = store.getVm(id);
+    if (handleOf(vm.state)?.snapshot === undefined) this.onBooted(vm, started);
+  }
+
+  busy(): void {
+    this.#lastBusyAt = performance.now();
+  }
+
+  async settle(id: VmId, signal: AbortSignal): Promise<void> {
+    await recoverFlowsOf(this, id, signal);
+  }
+
+  async stop(controller: VmController, call: Call): Promise<void> {
+    const vm = this.host.store.getVm(controller.id);
+    await stopVm(controller, vm, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, call);
+  }
+
+  /** The VM's disk goes with it. */
+  async remove(controller: VmController, call: Call): Promise<void> {
+    const { id } = controller;
+    const vm = this.host.store.getVm(id);
+    await removeVm(controller, vm, call);
+    this.drop(id);
+    controller.publish(vm, { type: "vm.removed", atMs: this.host.now(), id, name: vm.name });
+  }
+
+  #isBusy(): boolean {
+    return this.#controllers.values().some(({ lock }) => lock.isBusy);
+  }
+}

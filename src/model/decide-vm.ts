@@ -1,0 +1,109 @@
+/**
+ * What an event means for a VM: the whole policy of its life as one pure function. Every new state of a VM comes from
+ * here, also in the recovery of a hearthd that comes back.
+ */
+import type { ErrorCode } from "#base/error.ts";
+import type { SnapshotId } from "#model/ids.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { handleOf, neverRan } from "#model/vm-state.ts";
+import type { PauseCause, VmState } from "#model/vm-state.ts";
+
+export type VmEvent =
+  | { readonly type: "start-asked"; readonly atMs: number }
+  | { readonly type: "agent-ready"; readonly handle: VmHandle; readonly atMs: number }
+  | {
+      readonly type: "start-failed";
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly atMs: number;
+      readonly neverRan?: true | undefined;
+    }
+  | { readonly type: "start-cancelled"; readonly back: VmState }
+  /** A hearthd that came back has undone it, or what an earlier one could not undo. */
+  | { readonly type: "start-undone"; readonly back: VmState }
+  /** A VM without a VMM is not as it should be, and says why. */
+  | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
+  /** `cause`: why, where nobody has asked for it. */
+  | { readonly type: "paused"; readonly cause?: PauseCause | undefined }
+  /** `guestWarnings`: the guest was given another identity on the way. */
+  | { readonly type: "resumed"; readonly guestWarnings?: readonly string[] | undefined }
+  | { readonly type: "stop-asked" }
+  /** The VMM runs on. */
+  | { readonly type: "stop-failed"; readonly back: "running" | "paused" }
+  /** The VMM is gone, and so is all that it had. `suspendedTo`: where its guest's memory is. */
+  | { readonly type: "stop-finished"; readonly exit: VmExit; readonly suspendedTo?: SnapshotId | undefined }
+  /** The memory of a VM that sleeps is given up. */
+  | { readonly type: "forgotten"; readonly exit: VmExit }
+  /** `failure`: why we ended it, when the VM did not deserve better. */
+  | { readonly type: "vmm-exited"; readonly exit: VmExit; readonly failure?: VmFailure | undefined };
+
+export type VmFailure = { readonly code: ErrorCode; readonly message: string };
+
+/** Returns the state that follows, or the same one where the event means nothing in it. */
+export function decide(state: VmState, event: VmEvent): VmState {
+  switch (event.type) {
+    case "start-asked":
+      return { phase: "starting", sinceMs: event.atMs, back: state };
+    case "agent-ready":
+      return { phase: "running", handle: event.handle, startedAtMs: event.atMs };
+    case "start-failed":
+      return failed(event, event.neverRan === true);
+    case "start-cancelled":
+      // A VM that had failed before has not become better by a start that was taken back.
+      return state.phase === "starting" ? event.back : state;
+    case "start-undone":
+      return state.phase === "starting" || isUnclean(state) ? event.back : state;
+    case "broke":
+      if (handleOf(state) !== undefined) return state;
+      return failed(event, neverRan(state));
+    case "paused":
+      return state.phase === "running" ? paused(state, event.cause) : state;
+    case "resumed":
+      return state.phase === "paused" ? resumed(state, event.guestWarnings) : state;
+    case "stop-asked":
+      return state.phase === "running" || state.phase === "paused" ? { ...state, phase: "stopping" } : state;
+    case "stop-failed":
+      return state.phase === "stopping" ? { ...state, phase: event.back } : state;
+    case "stop-finished":
+      return state.phase === "stopping" || isUnclean(state) ? stopped(event) : state;
+    case "forgotten":
+      return state.phase === "suspended" ? { phase: "stopped", exit: event.exit } : state;
+    case "vmm-exited":
+      return afterExit(state, event.exit, event.failure);
+  }
+}
+
+function isUnclean(state: VmState): boolean {
+  return state.phase === "failed" && state.code === "vm.unclean";
+}
+
+function stopped({ exit, suspendedTo }: VmEvent & { type: "stop-finished" }): VmState {
+  if (suspendedTo === undefined) return { phase: "stopped", exit };
+  return { phase: "suspended", snapshot: suspendedTo, sinceMs: exit.atMs };
+}
+
+function failed(why: VmFailure & { readonly atMs: number }, hasNeverRun: boolean): VmState {
+  const { code, message, atMs } = why;
+  return { phase: "failed", code, message, atMs, ...(hasNeverRun && { neverRan: true }) };
+}
+
+function paused({ handle, startedAtMs }: VmState & { phase: "running" }, cause?: PauseCause): VmState {
+  return { phase: "paused", handle, startedAtMs, ...(cause !== undefined && { cause }) };
+}
+
+function resumed(
+  { handle, startedAtMs }: VmState & { phase: "paused" },
+  guestWarnings: readonly string[] = handle.guestWarnings ?? [],
+): VmState {
+  return { phase: "running", handle: { ...handle, guestWarnings }, startedAtMs };
+}
+
+function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {
+  // While it starts, the start flow sees the end itself, and may boot again.
+  if (handleOf(state) === undefined) return state;
+  if (failure !== undefined) return { phase: "failed", ...failure, atMs: exit.atMs };
+  if (state.phase === "stopping" || exit.reason !== "died") return { phase: "stopped", exit };
+  const how = exit.signal ?? (exit.code === undefined ? undefined : `exit code ${exit.code}`);
+  const message = `The VMM ended unexpectedly${how === undefined ? "" : ` (${how})`}.`;
+  return { phase: "failed", code: "vm.gone", message, atMs: exit.atMs };
+}
