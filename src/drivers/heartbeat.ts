@@ -20,9 +20,13 @@ export class Heartbeat {
     this.#beat();
   }
 
-  /** Resolves when no question is on its way any more. */
-  async stop(): Promise<void> {
+  /** Asks no more; a question that is on its way stays so. Idempotent. */
+  stop(): void {
     clearInterval(this.#timer);
+  }
+
+  /** Resolves when no question is on its way. Never rejects. */
+  async idle(): Promise<void> {
     await this.#asking;
   }
 

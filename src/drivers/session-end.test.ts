@@ -49,7 +49,7 @@ const DRIVERS: Readonly<Record<string, Make>> = {
   Firecracker: ({ runDir, stateDir }, options) => {
     const { vsock, api, console } = firecrackerFiles(runDir);
     const sockets = [vsock, api, console];
-    return { session: new FirecrackerSession(endedHandle(stateDir, sockets), runDir, options), sockets };
+    return { session: new FirecrackerSession(endedHandle(stateDir, sockets), options), sockets };
   },
 };
 

@@ -1,7 +1,9 @@
 import { HearthError } from "#base/error.ts";
 import { within } from "#base/deadline.ts";
 import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
-import type { ChildExit, LaunchedVmm } from "#drivers/jail/launch-vmm.ts";
+import { launchVmm } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit, LaunchedVmm, VmmLaunch } from "#drivers/jail/launch-vmm.ts";
+import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
@@ -9,6 +11,27 @@ import type { VmHandle } from "#model/vm-handle.ts";
 
 /** The longest time between the end of a process and our knowing its exit code. */
 export const EXIT_CODE_DEADLINE_MS = 1_000;
+
+/** Of its stderr, in the error of a VMM that ended. */
+const STDERR_TAIL_MAX_BYTES = 2_000;
+
+/**
+ * Starts a VMM, whose log is bounded first; nothing of it answers yet.
+ * @param name of the VMM, as sentences have it
+ * @throws what `launchVmm` throws
+ */
+export async function startVmm(
+  name: string,
+  launch: VmmLaunch,
+  logMaxBytes: number,
+  signal: AbortSignal,
+): Promise<StartingVmm> {
+  const { logFile } = launch;
+  truncateWhenOver(logFile, logMaxBytes);
+  const logStart = sizeOf(logFile);
+  const launched = await launchVmm(launch, signal);
+  return new StartingVmm(name, launched, () => readTail(logFile, STDERR_TAIL_MAX_BYTES, logStart).trim());
+}
 
 /** A VMM that was started and does not run a guest yet. */
 export class StartingVmm {

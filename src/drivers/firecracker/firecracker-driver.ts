@@ -1,5 +1,5 @@
 import { closeSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
@@ -19,17 +19,10 @@ import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
-import {
-  asSnapshotFailure,
-  checkThere,
-  loadVm,
-  resumeIfPaused,
-  saveVm,
-} from "#drivers/firecracker/saved-vm.ts";
+import { checkThere, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/saved-vm.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
+import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
-import { launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import type {
   Ballooner,
   BootPlan,
@@ -40,12 +33,14 @@ import type {
   Snapshotter,
   StopMode,
   VmDriver,
+  VmmMetrics,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
-import { StartingVmm } from "#drivers/starting-vmm.ts";
-import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
+import { planTiming } from "#drivers/vmm-session.ts";
+import { VmmSessions } from "#drivers/vmm-sessions.ts";
+import { startVmm } from "#drivers/starting-vmm.ts";
+import type { StartingVmm } from "#drivers/starting-vmm.ts";
 import { openFifoForProgram } from "#host/fifo.ts";
-import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -68,7 +63,6 @@ const TIMING: FirecrackerTiming = {
   // 40 ms on an idle machine; a nested one with emulated KVM is a hundred times slower.
   startDeadlineMs: 30_000,
 };
-const LAST_WORDS_MAX_BYTES = 2_000;
 const NOT_TAKEN = "Firecracker does not take what was saved";
 
 /** A Firecracker that has been started for what is to be loaded. */
@@ -84,22 +78,20 @@ type Loading = {
 export class FirecrackerDriver implements VmDriver {
   readonly name = "firecracker";
   readonly #options: FirecrackerDriverOptions;
-  readonly #timing: FirecrackerTiming;
   readonly #logMaxBytes: number;
-  readonly #log: Log;
-  /** By process, so that a VM that was started again is another one. */
-  readonly #sessions = new Map<string, FirecrackerSession>();
+  readonly #onTrouble: (path: string, error: unknown) => void;
+  readonly #sessions: VmmSessions<FirecrackerSession>;
 
   constructor(options: FirecrackerDriverOptions) {
+    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT } = options;
     this.#options = options;
-    const timing = { ...TIMING, ...options.timing };
-    // An answer is late before the next heartbeat is due, however often that is.
-    this.#timing = {
-      ...timing,
-      answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs),
-    };
-    this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
-    this.#log = options.log ?? SILENT;
+    const timing = planTiming(TIMING, options.timing);
+    const onTrouble = (path: string, error: unknown): void => log.event("clean.left_over", { path, error });
+    this.#logMaxBytes = logMaxBytes;
+    this.#onTrouble = onTrouble;
+    this.#sessions = new VmmSessions(
+      (handle, life) => new FirecrackerSession(handle, { ...life, timing, logMaxBytes, onTrouble }),
+    );
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
@@ -112,7 +104,7 @@ export class FirecrackerDriver implements VmDriver {
     const found = await this.#find(signal);
     onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
     await new MemoryBase(plan.stateDir).forget(); // Of a VMM before this one.
-    await using undo = this.#newUndo();
+    await using undo = new Undo(this.#onTrouble);
     const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
     const boot = async (): Promise<void> => {
       const client = await session.firstClient(starting.hasEnded, signal);
@@ -133,11 +125,11 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
-    this.#session(handle).watch(on, signal);
+    this.#sessions.of(handle).watch(on, signal);
   }
 
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await this.#session(handle).ask(async (client) => {
+    await this.#sessions.of(handle).request(async (client) => {
       // Found again after an upgrade of Hearth: none of these is started any more.
       const fault = findFault(client.version, "vm");
       if (fault !== undefined) throw fault;
@@ -146,24 +138,27 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    await this.#session(handle).ask((client) => resumeIfPaused(client, signal), signal);
+    await this.#sessions.of(handle).request((client) => resumeIfPaused(client, signal), signal);
   }
 
   readonly rateLimiter: RateLimiter = {
     setLimits: (handle, limits, signal) =>
-      this.#session(handle).ask((client) => limitDrives(client, limits, signal), signal),
+      this.#sessions.of(handle).request((client) => limitDrives(client, limits, signal), signal),
   };
 
   readonly ballooner: Ballooner = {
-    readMemory: (handle, signal) => this.#session(handle).ask((client) => readMemory(client, signal), signal),
+    readMemory: (handle, signal) =>
+      this.#sessions.of(handle).request((client) => readMemory(client, signal), signal),
     setMemory: (handle, bytes, signal) =>
-      this.#session(handle).ask((client) => inflateTo(client, bytes, signal), signal),
+      this.#sessions.of(handle).request((client) => inflateTo(client, bytes, signal), signal),
   };
 
   readonly meter: Meter = {
     readMetrics: (handle, signal) => {
-      const session = this.#session(handle);
-      return session.ask((client) => readMetrics(session.record(true), client, signal), signal);
+      const session = this.#sessions.of(handle);
+      const read = async (client: FirecrackerClient): Promise<VmmMetrics> =>
+        readMetrics(await session.record(true, signal), client, signal);
+      return session.request(read, signal);
     },
   };
 
@@ -172,14 +167,13 @@ export class FirecrackerDriver implements VmDriver {
       const { saveDir, stateDir } = handle;
       if (saveDir === undefined) return Promise.reject(notPrepared());
       const place = { saveDir, base: new MemoryBase(stateDir) };
-      const session = this.#session(handle);
+      const session = this.#sessions.of(handle);
       return session.occupy(async (client) => {
         const ask = async (): Promise<number> => (await readMemory(client, signal)).maxBytes;
         const memoryBytes = await memoryOf(handle.memoryBytes, ask);
         const alive = (): boolean => isAlive(handle.process);
-        const onTrouble = (path: string, error: unknown): void =>
-          this.#log.event("clean.left_over", { path, error });
         const { late } = session;
+        const onTrouble = this.#onTrouble;
         await saveVm(
           { client, ...place, memoryBytes, isAlive: alive, late, onTrouble },
           saved,
@@ -192,7 +186,7 @@ export class FirecrackerDriver implements VmDriver {
       signal.throwIfAborted();
       checkThere(saved);
       const found = await this.#find(signal);
-      await using undo = this.#newUndo();
+      await using undo = new Undo(this.#onTrouble);
       const { session, starting } = await this.#startSession(plan, found, undo, signal, saved);
       const client = await this.#load({ session, starting, plan, saved, trackDirtyPages: false }, signal);
       await client.describeInstance(signal);
@@ -202,7 +196,7 @@ export class FirecrackerDriver implements VmDriver {
       checkThere(saved);
       const found = await this.#find(signal);
       onProgress({ stage: "boot", text: `restoring with Firecracker ${found.version}` });
-      await using undo = this.#newUndo();
+      await using undo = new Undo(this.#onTrouble);
       const { handle, session, starting } = await this.#startSession(plan, found, undo, signal, saved);
       const base = new MemoryBase(plan.stateDir);
       undo.add(plan.stateDir, () => base.forget());
@@ -218,21 +212,14 @@ export class FirecrackerDriver implements VmDriver {
   };
 
   /** Firecracker keeps nothing back that a signal to end would let it save, so both modes are the same. */
-  async stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {
-    const session = this.#session(handle);
-    if (isAlive(handle.process)) session.askedToEnd();
-    await endProcess(handle.process, 0, signal);
-    return session.finish();
+  stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {
+    return this.#sessions.stop(handle, 0, signal);
   }
 
   async #find(signal: AbortSignal): Promise<Firecracker> {
     const found = await this.#options.find(signal);
     if (found.ok) return found;
     throw new HearthError("vmm.missing", found.reason, { hint: found.hint });
-  }
-
-  #newUndo(): Undo {
-    return new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
   }
 
   /** A process with its console recorded; what it has made is taken back by `undo`. */
@@ -263,9 +250,9 @@ export class FirecrackerDriver implements VmDriver {
       consoleSocket: files.console,
       memoryBytes: plan.memoryBytes,
     };
-    const session = this.#newSession(handle, launched.exit);
-    undo.add("session", () => this.#drop(session));
-    session.record(false);
+    const session = this.#sessions.add(handle, launched.exit);
+    undo.add("session", () => this.#sessions.drop(session));
+    await session.record(false, signal);
     return { handle, session, starting };
   }
 
@@ -302,9 +289,6 @@ export class FirecrackerDriver implements VmDriver {
     saved: SavedState | undefined,
   ): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
-    const logFile = join(plan.stateDir, "vmm.log");
-    truncateWhenOver(logFile, this.#logMaxBytes);
-    const logStart = sizeOf(logFile);
     // The jailer takes root; without it the jail is made as for any other VMM, in a user namespace.
     const jailer = plan.isolation.jail && process.geteuid?.() === 0 ? found.jailer : undefined;
     const { seccompFilter } = this.#options;
@@ -312,7 +296,8 @@ export class FirecrackerDriver implements VmDriver {
     const start = { byJailer: jailer !== undefined, seccompFilter, saved };
     const stdout = openFifoForProgram(files.console);
     try {
-      const launched = await launchVmm(
+      return await startVmm(
+        "Firecracker",
         {
           program: found.program,
           jailer,
@@ -323,37 +308,15 @@ export class FirecrackerDriver implements VmDriver {
           hostNetwork: plan.network !== "none",
           isolation: plan.isolation,
           folder: plan.runDir,
-          logFile,
+          logFile: join(plan.stateDir, "vmm.log"),
           stdout,
         },
+        this.#logMaxBytes,
         signal,
       );
-      const lastWords = (): string => readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim();
-      return new StartingVmm("Firecracker", launched, lastWords);
     } finally {
       closeSync(stdout);
     }
-  }
-
-  #session(handle: VmHandle): FirecrackerSession {
-    return this.#sessions.get(keyOf(handle)) ?? this.#newSession(handle);
-  }
-
-  #newSession(handle: VmHandle, childExit?: Promise<ChildExit>): FirecrackerSession {
-    const session = new FirecrackerSession(handle, dirname(handle.monitorSocket), {
-      timing: this.#timing,
-      logMaxBytes: this.#logMaxBytes,
-      childExit,
-      onTrouble: (path, error) => this.#log.event("clean.left_over", { path, error }),
-      onEnd: () => this.#sessions.delete(keyOf(handle)),
-    });
-    this.#sessions.set(keyOf(handle), session);
-    return session;
-  }
-
-  #drop(session: FirecrackerSession): void {
-    session.release();
-    this.#sessions.delete(keyOf(session.handle));
   }
 }
 
@@ -374,8 +337,4 @@ function notPrepared(): HearthError {
 function bothReasons(refused: unknown, ended: unknown): unknown {
   if (refused === ended || !(refused instanceof HearthError)) return ended;
   return new HearthError(refused.code, refused.message, { hint: refused.hint, cause: ended });
-}
-
-function keyOf({ process }: VmHandle): string {
-  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
 }

@@ -77,6 +77,23 @@ describe("resuming", () => {
   }
 });
 
+test("who gives up waiting for Firecracker to answer leaves at once, and ends nobody else's wait", async () => {
+  await using vm = await FakeFirecrackerVm.start();
+  const { answer } = vm.api;
+  const asked = Promise.withResolvers<() => void>();
+  vm.api.answer = (request, response) => asked.resolve(() => answer(request, response));
+  const driver = newDriver();
+  const leaves = new AbortController();
+  const first = driver.resume(vm.handle, leaves.signal);
+  const second = driver.resume(vm.handle, signal);
+  const respond = await asked.promise;
+  leaves.abort(new Error("Ctrl-C"));
+  await assert.rejects(first, /Ctrl-C/);
+  vm.api.answer = answer;
+  respond();
+  await second;
+});
+
 for (const [what, part] of Object.entries(PARTS)) {
   describe(what, () => {
     test("of a VM whose process is gone is vm.gone, and asks nobody", async () => {

@@ -22,6 +22,7 @@ import { checkLoaded } from "#drivers/firecracker/loaded-config.ts";
 import type { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { takeFile } from "#drivers/firecracker/take-file.ts";
 import { checkRoom, stateMaxBytes } from "#drivers/save-bounds.ts";
+import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
 import type { BootPlan, SavedState, SaveHooks } from "#drivers/vm-driver.ts";
 import { syncPath } from "#host/atomic-file.ts";
 
@@ -194,12 +195,6 @@ export function checkThere({ memory, state }: SavedState): void {
   const missing = [memory, state].find((path) => !statSync(path, { throwIfNoEntry: false })?.isFile());
   if (missing !== undefined)
     throw new HearthError("snapshot.failed", `What was saved is not whole: there is no file ${missing}.`);
-}
-
-/** With the code that callers of a `Snapshotter` know; a VM that is gone is just that. */
-export function asSnapshotFailure(sentence: string, error: unknown): unknown {
-  const ofFirecracker = error instanceof HearthError && error.code.startsWith("vmm.");
-  return ofFirecracker ? new HearthError("snapshot.failed", sentence, { cause: error }) : error;
 }
 
 async function removeSaved({ memory, state }: SavedState): Promise<void> {

@@ -1,13 +1,11 @@
 import { closeSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { HearthError, invariant, toHearthError } from "#base/error.ts";
+import { HearthError, invariant } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
-import { launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { assertFrees, inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
@@ -25,7 +23,9 @@ import { resumeVm } from "#drivers/qemu/resume-vm.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import type { QemuTiming } from "#drivers/qemu/qemu-session.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
-import { StartingVmm } from "#drivers/starting-vmm.ts";
+import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
+import { startVmm } from "#drivers/starting-vmm.ts";
+import type { StartingVmm } from "#drivers/starting-vmm.ts";
 import type {
   Ballooner,
   BootPlan,
@@ -37,8 +37,8 @@ import type {
   VmDriver,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
-import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
-import { endProcess } from "#host/process-end.ts";
+import { planTiming } from "#drivers/vmm-session.ts";
+import { VmmSessions } from "#drivers/vmm-sessions.ts";
 import { moveFile } from "#host/move-file.ts";
 import { isAlive } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
@@ -66,7 +66,7 @@ const TIMING: QemuTiming = {
   startDeadlineMs: 30_000,
   terminateMs: 5_000,
 };
-const LAST_WORDS_MAX_BYTES = 2_000;
+const NOT_TAKEN = "QEMU does not take what was saved";
 
 /** QEMU's `microvm` machine, with KVM or in emulation. */
 export class QemuDriver implements VmDriver {
@@ -75,16 +75,21 @@ export class QemuDriver implements VmDriver {
   readonly #accel: Accel | KvmJudge;
   readonly #timing: QemuTiming;
   readonly #logMaxBytes: number;
-  readonly #log: Log;
-  /** By process, so that a VM that was started again is another one. */
-  readonly #sessions = new Map<string, QemuSession>();
+  readonly #onTrouble: (path: string, error: unknown) => void;
+  readonly #sessions: VmmSessions<QemuSession>;
 
   constructor(options: QemuDriverOptions = {}) {
+    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT } = options;
     this.#program = options.program ?? DEFAULT_QEMU;
     this.#accel = options.accel ?? "tcg";
-    this.#timing = planTiming(options.timing ?? {});
-    this.#logMaxBytes = options.logMaxBytes ?? LIMITS.logFileMaxBytes;
-    this.#log = options.log ?? SILENT;
+    const timing = planTiming(TIMING, options.timing);
+    const onTrouble = (path: string, error: unknown): void => log.event("clean.left_over", { path, error });
+    this.#timing = timing;
+    this.#logMaxBytes = logMaxBytes;
+    this.#onTrouble = onTrouble;
+    this.#sessions = new VmmSessions(
+      (handle, life) => new QemuSession(handle, { ...life, timing, logMaxBytes, onTrouble }),
+    );
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
@@ -110,7 +115,7 @@ export class QemuDriver implements VmDriver {
     onProgress: OnProgress,
     signal: AbortSignal,
   ): Promise<VmHandle> {
-    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    await using undo = new Undo(this.#onTrouble);
     const { handle, session, starting } = await this.#startSession(plan, machine, undo, signal);
     await starting.guard(this.#letRun(session, starting, plan, machine, signal), signal);
     onProgress({
@@ -145,8 +150,8 @@ export class QemuDriver implements VmDriver {
       sharesMemory: machine.memory?.map === "shared",
       memoryBytes: plan.memoryBytes,
     };
-    const session = this.#newSession(handle, starting.launched.exit);
-    undo.add("session", () => this.#drop(session));
+    const session = this.#sessions.add(handle, starting.launched.exit);
+    undo.add("session", () => this.#sessions.drop(session));
     return { handle, session, starting };
   }
 
@@ -155,33 +160,33 @@ export class QemuDriver implements VmDriver {
   }
 
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
-    this.#session(handle).watch(on, signal);
+    this.#sessions.of(handle).watch(on, signal);
   }
 
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    const monitor = await this.#session(handle).monitor(signal);
+    const monitor = await this.#sessions.of(handle).monitor(signal);
     await monitor.send("stop", undefined, this.#timing.commandDeadlineMs);
   }
 
   async resume(handle: VmHandle, signal: AbortSignal): Promise<void> {
-    const monitor = await this.#session(handle).monitor(signal);
+    const monitor = await this.#sessions.of(handle).monitor(signal);
     await resumeVm(monitor, this.#timing.commandDeadlineMs, signal);
   }
 
   readonly rateLimiter: RateLimiter = {
     setLimits: async (handle, limits, signal) => {
-      const monitor = await this.#session(handle).monitor(signal);
+      const monitor = await this.#sessions.of(handle).monitor(signal);
       await limitDisks(monitor, limits, this.#timing.commandDeadlineMs);
     },
   };
 
   readonly ballooner: Ballooner = {
     readMemory: async (handle, signal) => {
-      const monitor = await this.#session(handle).monitor(signal);
+      const monitor = await this.#sessions.of(handle).monitor(signal);
       return readMemory(monitor, this.#timing.commandDeadlineMs);
     },
     setMemory: async (handle, bytes, signal) => {
-      const monitor = await this.#session(handle).monitor(signal);
+      const monitor = await this.#sessions.of(handle).monitor(signal);
       const { commandDeadlineMs } = this.#timing;
       assertFrees(handle, await readMemory(monitor, commandDeadlineMs), bytes);
       return inflateTo(monitor, bytes, commandDeadlineMs, signal);
@@ -190,18 +195,18 @@ export class QemuDriver implements VmDriver {
 
   readonly snapshotter: Snapshotter = {
     save: async (handle, saved, hooks, signal) => {
-      const monitor = await this.#session(handle).monitor(signal);
+      const monitor = await this.#sessions.of(handle).monitor(signal);
       const { commandDeadlineMs: deadlineMs } = this.#timing;
       const ask = async (): Promise<number> => (await readMemory(monitor, deadlineMs)).maxBytes;
       const memoryBytes = await memoryOf(handle.memoryBytes, ask);
       const qemu = { monitor, runDir: dirname(handle.monitorSocket), memoryBytes, deadlineMs };
       await saveVm(qemu, saved, hooks, signal);
     },
-    settle: (plan, saved, signal) => asSnapshotFailure(this.#settle(plan, saved, signal), signal),
+    settle: (plan, saved, signal) => orSnapshotFailure(this.#settle(plan, saved, signal), signal),
     restore: async (plan, saved, onProgress, signal) => {
       signal.throwIfAborted();
       onProgress({ stage: "boot", text: "restoring" });
-      return asSnapshotFailure(this.#restore(plan, saved, onProgress, signal), signal);
+      return orSnapshotFailure(this.#restore(plan, saved, onProgress, signal), signal);
     },
   };
 
@@ -226,7 +231,7 @@ export class QemuDriver implements VmDriver {
     const draft = draftPath(plan.saveDir);
     await rm(draft, { force: true });
     const machine = await this.#machineFor({ path: draft, map: "draft" }, streamPath(saved), signal);
-    await using undo = new Undo((path, error) => this.#log.event("clean.left_over", { path, error }));
+    await using undo = new Undo(this.#onTrouble);
     undo.add(draft, () => rm(draft, { force: true }));
     const { session, starting } = await this.#startSession(plan, machine, undo, signal);
     const load = async (): Promise<void> => {
@@ -250,18 +255,12 @@ export class QemuDriver implements VmDriver {
     return { accel, firmware, tscKhz: readTscKhz(), memory, incoming };
   }
 
-  async stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
-    const session = this.#session(handle);
-    if (isAlive(handle.process)) await session.askedToEnd();
-    await endProcess(handle.process, mode === "kill" ? 0 : this.#timing.terminateMs, signal);
-    return session.finish();
+  stop(handle: VmHandle, mode: StopMode, signal: AbortSignal): Promise<VmExit> {
+    return this.#sessions.stop(handle, mode === "kill" ? 0 : this.#timing.terminateMs, signal);
   }
 
   /** Starts the process with its log; nothing of it answers yet. */
   async #start(plan: BootPlan, machine: QemuMachine, signal: AbortSignal): Promise<StartingVmm> {
-    const logFile = join(plan.stateDir, "vmm.log");
-    truncateWhenOver(logFile, this.#logMaxBytes);
-    const logStart = sizeOf(logFile);
     const launch = {
       program: this.#program,
       args: qemuArguments(plan, machine),
@@ -270,15 +269,12 @@ export class QemuDriver implements VmDriver {
       hostNetwork: plan.network !== "none",
       isolation: plan.isolation,
       vmId: plan.id,
-      logFile,
+      logFile: join(plan.stateDir, "vmm.log"),
     };
     const { incoming } = machine;
     const stdin = incoming === undefined ? undefined : openSaved(incoming);
     try {
-      const launched = await launchVmm({ ...launch, stdin }, signal);
-      return new StartingVmm("QEMU", launched, () =>
-        readTail(logFile, LAST_WORDS_MAX_BYTES, logStart).trim(),
-      );
+      return await startVmm("QEMU", { ...launch, stdin }, this.#logMaxBytes, signal);
     } finally {
       if (stdin !== undefined) closeSync(stdin);
     }
@@ -328,33 +324,6 @@ export class QemuDriver implements VmDriver {
       );
     }
   }
-
-  #session(handle: VmHandle): QemuSession {
-    return this.#sessions.get(keyOf(handle)) ?? this.#newSession(handle);
-  }
-
-  #newSession(handle: VmHandle, childExit?: Promise<ChildExit>): QemuSession {
-    const session = new QemuSession(handle, {
-      timing: this.#timing,
-      logMaxBytes: this.#logMaxBytes,
-      childExit,
-      onTrouble: (path, error) => this.#log.event("clean.left_over", { path, error }),
-      onEnd: () => this.#sessions.delete(keyOf(handle)),
-    });
-    this.#sessions.set(keyOf(handle), session);
-    return session;
-  }
-
-  #drop(session: QemuSession): void {
-    session.release();
-    this.#sessions.delete(keyOf(session.handle));
-  }
-}
-
-/** An answer is late before the next heartbeat is due, however often that is. */
-function planTiming(given: Partial<QemuTiming>): QemuTiming {
-  const timing = { ...TIMING, ...given };
-  return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };
 }
 
 function openSaved(path: string): number {
@@ -368,15 +337,10 @@ function openSaved(path: string): number {
 }
 
 /** QEMU ends when it does not take what was saved; its words say why. */
-async function asSnapshotFailure<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+async function orSnapshotFailure<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
   try {
     return await work;
   } catch (error) {
-    if (signal.aborted || toHearthError(error).code !== "vmm.failed") throw error;
-    throw new HearthError("snapshot.failed", "QEMU does not take what was saved", { cause: error });
+    throw signal.aborted ? error : asSnapshotFailure(NOT_TAKEN, error);
   }
-}
-
-function keyOf({ process }: VmHandle): string {
-  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
 }

@@ -132,7 +132,8 @@ test("a QEMU that was told to end is asked nothing more", async (t) => {
     t.mock.timers.tick(HEARTBEAT_MS);
     await answered();
   }
-  await session.askedToEnd();
+  session.markAsked();
+  await session.quiet();
   const before = qemu.questions;
   t.mock.timers.tick(10 * HEARTBEAT_MS);
   await answered();
@@ -147,7 +148,8 @@ test("a slow answer is not overtaken by the next question", async (t) => {
   session.watch(listener().watcher, never);
   t.mock.timers.tick(10 * HEARTBEAT_MS);
   await qemu.asked();
-  await session.askedToEnd();
+  session.markAsked();
+  await session.quiet();
   assert.equal(qemu.questions, 1);
   session.release();
 });

@@ -1,0 +1,178 @@
+/** What every driver's session does, on a process of its own and a VMM that is asked nothing. */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
+import { VmmSession } from "#drivers/vmm-session.ts";
+import type { GuestEnd, SessionRecorder } from "#drivers/vmm-session.ts";
+import { VmmSessions } from "#drivers/vmm-sessions.ts";
+import { findProcess, signalProcess } from "#host/procfs.ts";
+import { startDetached } from "#host/run.ts";
+import type { ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
+
+const never = new AbortController().signal;
+const HEARTBEAT_MS = 20;
+const timing = { heartbeatMs: HEARTBEAT_MS, answerDeadlineMs: 60_000, startDeadlineMs: 60_000 };
+
+class PlainSession extends VmmSession {
+  answer: () => Promise<VmmStatus | undefined> = () => Promise.resolve("running");
+  opened = 0;
+  guestEnd: GuestEnd;
+  readonly recording = Promise.withResolvers<SessionRecorder>();
+  readonly consoleClosed = Promise.withResolvers<void>();
+
+  protected override ask(): Promise<VmmStatus | undefined> {
+    return this.answer();
+  }
+  protected override openRecorder(): Promise<SessionRecorder> {
+    this.opened += 1;
+    return this.recording.promise;
+  }
+  protected override readEnd(): GuestEnd {
+    return this.guestEnd;
+  }
+  protected override async removeFiles(): Promise<void> {
+    rmSync(this.handle.consoleSocket);
+  }
+  protected override disconnect(): void {}
+
+  startRecorder(): void {
+    this.recording.resolve({ ended: this.consoleClosed.promise, stop: this.consoleClosed.resolve });
+  }
+}
+
+async function sleeper(t: TestContext, folder: string): Promise<ProcessId> {
+  const logFile = join(folder, "sleep.log");
+  const pid = await startDetached("sleep", ["600"], { cwd: "/", logFile, onExit: () => {} });
+  const found = findProcess(pid) ?? assert.fail("it runs");
+  t.after(() => signalProcess(found, "SIGKILL"));
+  return found;
+}
+
+async function open(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), "vmm-session-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const vmm = await sleeper(t, folder);
+  const handle: VmHandle = {
+    driver: "plain",
+    accel: "tcg",
+    process: vmm,
+    stateDir: folder,
+    agentSocket: join(folder, "agent.sock"),
+    monitorSocket: join(folder, "monitor.sock"),
+    consoleSocket: join(folder, "console.sock"),
+  };
+  writeFileSync(handle.consoleSocket, "");
+  const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));
+  const sessions = new VmmSessions(
+    (one, life) => new PlainSession(one, { ...life, timing, logMaxBytes: 1_000, onTrouble }),
+  );
+  return { sessions, session: sessions.of(handle), handle, vmm };
+}
+
+/** A watcher, and the ends that it was told. */
+function follower() {
+  const told = Promise.withResolvers<VmExit>();
+  const exits: VmExit[] = [];
+  const statuses: VmmStatus[] = [];
+  const watcher: VmmWatcher = {
+    exited: (exit) => {
+      exits.push(exit);
+      told.resolve(exit);
+    },
+    silent: () => {},
+    status: (status) => void statuses.push(status),
+  };
+  return { watcher, told: told.promise, exits, statuses };
+}
+
+test("the end of a VMM is told once, after its files are gone, however many notice it", async (t) => {
+  const { sessions, session, handle, vmm } = await open(t);
+  session.startRecorder();
+  const { watcher, told, exits } = follower();
+  session.watch(watcher, never);
+  await session.record(false, never);
+  signalProcess(vmm, "SIGKILL");
+  session.consoleClosed.resolve();
+  const [{ reason }] = await Promise.all([told, session.finish(), session.finish()]);
+  assert.equal(reason, "died");
+  assert.equal(existsSync(handle.consoleSocket), false);
+  assert.equal(exits.length, 1);
+  assert.notEqual(sessions.of(handle), session, "the next who asks for it gets a new one");
+});
+
+for (const [guestEnd, lastWords, reason] of [
+  ["off", "Kernel panic - not syncing: a lie", "guest"],
+  ["reset", "reboot: Restarting system", "guest"],
+  ["reset", "Kernel panic - not syncing: no init", "died"],
+  [undefined, "reboot: Restarting system", "died"],
+] as const) {
+  test(`a guest whose end is ${guestEnd ?? "not its own"} after "${lastWords}" is ${reason}`, async (t) => {
+    const { session, handle, vmm } = await open(t);
+    writeFileSync(join(handle.stateDir, "console.log"), lastWords);
+    session.guestEnd = guestEnd;
+    signalProcess(vmm, "SIGKILL");
+    assert.equal((await session.finish()).reason, reason);
+  });
+}
+
+test("a VMM that ends after a stop that was given up is noticed, and was asked to", async (t) => {
+  const { session, vmm } = await open(t);
+  session.startRecorder();
+  const { watcher, told, statuses } = follower();
+  session.watch(watcher, never);
+  session.markAsked();
+  await session.quiet();
+  const before = statuses.length;
+  signalProcess(vmm, "SIGKILL");
+  session.consoleClosed.resolve();
+  assert.equal((await told).reason, "asked");
+  assert.equal(statuses.length, before, "it was asked nothing more");
+});
+
+test("stopping waits for a question that is on its way, and for no longer than it is good for", async (t) => {
+  const { sessions, session, handle } = await open(t);
+  session.startRecorder();
+  session.answer = () => new Promise(() => {});
+  session.watch(follower().watcher, never);
+  assert.equal((await sessions.stop(handle, 60_000, never)).reason, "asked");
+});
+
+test("a watch that ends late does not end the one that took its place", async (t) => {
+  const { session, vmm } = await open(t);
+  session.startRecorder();
+  const leaving = new AbortController();
+  const first = follower();
+  session.watch(first.watcher, leaving.signal);
+  const second = follower();
+  session.watch(second.watcher, never);
+  leaving.abort();
+  signalProcess(vmm, "SIGKILL");
+  session.consoleClosed.resolve();
+  assert.equal((await second.told).reason, "died");
+  assert.deepEqual(first.exits, []);
+});
+
+test("all who record share one recorder, and who gives up waiting for it does not end the wait of others", async (t) => {
+  const { session } = await open(t);
+  const leaves = new AbortController();
+  const first = session.record(false, leaves.signal);
+  const second = session.record(false, never);
+  leaves.abort(new Error("Ctrl-C"));
+  await assert.rejects(first, /Ctrl-C/);
+  session.startRecorder();
+  assert.ok(await second);
+  assert.equal(session.opened, 1);
+});
+
+test("a recorder that opens after the VMM was let go of is stopped", async (t) => {
+  const { session } = await open(t);
+  const recording = session.record(false, never);
+  session.release();
+  session.startRecorder();
+  await recording;
+  await session.consoleClosed.promise;
+});

@@ -1,0 +1,59 @@
+import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import type { VmmSession } from "#drivers/vmm-session.ts";
+import { endProcess } from "#host/process-end.ts";
+import { isAlive } from "#host/procfs.ts";
+import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+
+/** What a session needs of the driver that keeps it. */
+export type SessionLife = {
+  readonly childExit?: Promise<ChildExit> | undefined;
+  readonly onEnd: () => void;
+};
+
+/** The sessions of one driver, by process: a VM that was started again is another process. */
+export class VmmSessions<Session extends VmmSession> {
+  readonly #open: (handle: VmHandle, life: SessionLife) => Session;
+  readonly #sessions = new Map<string, Session>();
+
+  constructor(open: (handle: VmHandle, life: SessionLife) => Session) {
+    this.#open = open;
+  }
+
+  /** The session of this VMM; a new one when this hearthd has none. */
+  of(handle: VmHandle): Session {
+    return this.#sessions.get(keyOf(handle)) ?? this.add(handle);
+  }
+
+  /** Opens the session of a VMM that was started just now, whose end its launcher tells. */
+  add(handle: VmHandle, childExit?: Promise<ChildExit>): Session {
+    const key = keyOf(handle);
+    const session = this.#open(handle, { childExit, onEnd: () => this.#sessions.delete(key) });
+    this.#sessions.set(key, session);
+    return session;
+  }
+
+  /** Lets go of a VMM that did not get as far as to be watched. */
+  drop(session: Session): void {
+    session.release();
+    this.#sessions.delete(keyOf(session.handle));
+  }
+
+  /**
+   * Ends the VMM: by SIGTERM, and by SIGKILL after `graceMs`; with 0 by SIGKILL at once. Idempotent.
+   * @returns how it ended
+   */
+  async stop(handle: VmHandle, graceMs: number, signal: AbortSignal): Promise<VmExit> {
+    const session = this.of(handle);
+    if (isAlive(handle.process)) {
+      session.markAsked();
+      // QEMU 7.2 that gets SIGTERM while it answers waits for ever (3 of 40 times on a loaded machine).
+      if (graceMs > 0) await session.quiet();
+    }
+    await endProcess(handle.process, graceMs, signal);
+    return session.finish();
+  }
+}
+
+function keyOf({ process }: VmHandle): string {
+  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
+}
