@@ -3,7 +3,7 @@ import type { OnProgress } from "#base/progress.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId, VmName } from "#model/ids.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
-import type { Init, Network } from "#model/vm-spec.ts";
+import type { Init, Network, VmSpec } from "#model/vm-spec.ts";
 
 /** A disk as the guest sees it: its place in the list is its letter (vda, vdb, …). */
 export type DiskPlan = {
@@ -47,7 +47,10 @@ export type BootPlan = {
   readonly saveDir?: string | undefined;
 };
 
-/** What a driver can do on this host. Callers branch on this, never on the driver's name. */
+/**
+ * What a driver can do on this host. Callers branch on this, never on the driver's name. Whether a VM can be run is
+ * `canRun`'s to say.
+ */
 export type DriverFeatures = {
   /** False with a reason and a cure: nothing else in here counts then. */
   readonly available:
@@ -86,6 +89,18 @@ export type DriverFeatures = {
   readonly bootRetries: number;
   /** What the VMM takes besides the guest's memory, at most. */
   readonly vmmOverheadBytes: number;
+};
+
+/** What of a VM decides whether a driver can run it on this host. */
+export type RunSpec = Pick<VmSpec, "cpus" | "network" | "nested" | "diskLimit" | "netLimit">;
+
+/** Why a driver cannot run a VM on this host, as an error says it. */
+export type Lacking = {
+  /** `vmm.missing` when it can run none at all. */
+  readonly code: "vmm.missing" | "feature.missing";
+  /** A sentence that names the feature or the flag. */
+  readonly message: string;
+  readonly hint: string;
 };
 
 export type SnapshotFeatures = {
@@ -207,6 +222,11 @@ export interface VmDriver {
   readonly meter?: Meter | undefined;
   readonly snapshotter?: Snapshotter | undefined;
   features(signal: AbortSignal): Promise<DriverFeatures>;
+  /**
+   * Decides whether this driver can run such a VM on this host, without starting anything.
+   * @returns what it lacks; undefined when a boot is not refused for the sake of a feature
+   */
+  canRun(spec: RunSpec, signal: AbortSignal): Promise<Lacking | undefined>;
   /**
    * Resolves once the VMM runs the guest's kernel; the agent comes later. The VMM is in its own session
    * and outlives hearthd. On failure nothing of this VM is left on the host.

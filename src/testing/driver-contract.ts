@@ -4,8 +4,9 @@ import { once } from "node:events";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
 import { holdEventLoop } from "#base/event-loop.ts";
-import type { VmDriver } from "#drivers/vm-driver.ts";
+import type { RunSpec, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { NETWORKS } from "#model/vm-spec.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
 import type { Check, ContractHost, GuestAct } from "#testing/contract-host.ts";
 import { ContractRecord } from "#testing/contract-record.ts";
@@ -27,6 +28,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
   "a VMM tells whether the vCPUs of its VM run, also a hearthd that takes over": tellsStatus,
   "a boot that is cancelled leaves nothing": cancelsBoot,
   "a watch that was ended hears nothing more": watchEnds,
+  "a VM that the driver cannot run is refused in words, and all others are not": saysWhatItLacks,
   "limits change and go while a VM runs, where the features say so": changesLimits,
   "a guest has the memory that it was started with, until it is asked for some": readsMemory,
   "what a VMM counts can be read while it runs, and never goes down": readsMetrics,
@@ -244,6 +246,29 @@ async function watchEnds(host: ContractHost): Promise<void> {
   leaving.abort();
   await driver.stop(handle, "kill", never);
   assert.deepEqual(exits, []);
+}
+
+/** One spec for each feature that may be denied, and one that needs none. */
+async function saysWhatItLacks(host: ContractHost): Promise<void> {
+  const driver = host.makeDriver();
+  const { limits, nested, networks } = await driver.features(never);
+  const plain: RunSpec = { cpus: 1, network: "none", nested: false };
+  const cases: readonly (readonly [spec: Partial<RunSpec>, can: boolean])[] = [
+    [{}, true],
+    ...NETWORKS.map((network) => [{ network }, networks.includes(network)] as const),
+    [{ diskLimit: { opsPerS: 1 } }, limits.disk],
+    [{ netLimit: { opsPerS: 1 } }, limits.net],
+    [{ nested: true }, nested !== undefined],
+    [{ nested: true, cpus: (nested?.cpusMax ?? 0) + 1 }, false],
+  ];
+  for (const [more, can] of cases) {
+    const lacking = await driver.canRun({ ...plain, ...more }, never);
+    assert.equal(lacking === undefined, can, JSON.stringify(more));
+    if (lacking === undefined) continue;
+    assert.equal(lacking.code, "feature.missing");
+    assert.match(lacking.message, /^\S.*\.$/, "a sentence");
+    assert.notEqual(lacking.hint, "", "it says what to do");
+  }
 }
 
 async function changesLimits(host: ContractHost): Promise<void | typeof NOT_OFFERED> {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Disks } from "#daemon/host.ts";
 import { scanFile } from "#host/sparse-file.ts";
 import { findDisk } from "#storage/disk-layout.ts";
-import type { FakeVmms } from "#testing/fake-driver.ts";
+import type { FakeVmms } from "#testing/fake-vmms.ts";
 
 /** `written` stands for the content: two disks are the same when it is. */
 export type FakeDisk = { readonly sizeBytes: number; readonly written: number };

@@ -8,7 +8,8 @@ import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { ContractHost } from "#testing/contract-host.ts";
 import { driverContract } from "#testing/driver-contract.ts";
-import { FakeDriver, FakeVmms } from "#testing/fake-driver.ts";
+import { FakeDriver } from "#testing/fake-driver.ts";
+import { FakeVmms } from "#testing/fake-vmms.ts";
 
 function fakePlan(more: Partial<BootPlan> = {}): BootPlan {
   return {

@@ -4,132 +4,30 @@
  */
 import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
+import { lackingFeature } from "#drivers/can-run.ts";
 import type {
   Ballooner,
   BootPlan,
   DriverFeatures,
+  Lacking,
   Meter,
   RateLimiter,
+  RunSpec,
   Snapshotter,
   StopMode,
   VmDriver,
-  VmLimits,
   VmmStatus,
   VmmWatcher,
 } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { Gate } from "#testing/gate.ts";
-import { writtenOn } from "#testing/fake-guest.ts";
 import { lackingFor, lackingLimits } from "#testing/lacking.ts";
 import { FakeSnapshotter } from "#testing/fake-snapshotter.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
+import { FakeVmms } from "#testing/fake-vmms.ts";
+import type { FakeVmm } from "#testing/fake-vmms.ts";
 
 const BOOT_ID = "00000000-0000-4000-8000-00000000fa4e";
-/** Beyond Linux' largest pid, so that nobody ever sends a real process a signal. */
-const FIRST_PID = 5_000_000;
-
-export type FakeVmm = {
-  readonly pid: number;
-  readonly plan: BootPlan;
-  phase: "running" | "paused" | "gone";
-  exit: VmExit | undefined;
-  watchers: Set<VmmWatcher>;
-  limits: VmLimits;
-  memoryBytes: number;
-  /** What its guest has in memory: how far it has counted. */
-  count: number;
-  readonly guest: FakeGuestState;
-  /** How often its vsock device was reset, which connections do not notice. */
-  resets: number;
-};
-
-/** What else a guest has in memory, and what it was told in this life of its VMM. */
-export type FakeGuestState = {
-  /** Who it believes to be. */
-  hostname: string;
-  machineId: string;
-  /** Its own init, of a guest that has one: it starts when the host has configured the guest and left. */
-  init: "none" | "starts" | "runs";
-  /** Whether its processes are held. */
-  frozen: boolean;
-  /** What was mixed into its random generator last. */
-  entropy: string;
-  /** What it knows its disk to have, as in `FakeDisk`. */
-  written: number;
-  readonly calls: string[];
-};
-
-/** The processes of a fake host. */
-export class FakeVmms {
-  readonly #vmms = new Map<number, FakeVmm>();
-  readonly #waiting = new Set<() => void>();
-  #nextPid = FIRST_PID;
-
-  start(plan: BootPlan, from: Kept = booted(plan), phase: FakeVmm["phase"] = "running"): FakeVmm {
-    const { count, memoryBytes, guest } = from;
-    const moved = (): void => this.#moved();
-    let now = phase;
-    const watchers = new Set<VmmWatcher>();
-    const vmm: FakeVmm = {
-      pid: this.#nextPid++,
-      plan,
-      get phase() {
-        return now;
-      },
-      set phase(next) {
-        now = next;
-        if (next !== "gone") for (const watcher of watchers) watcher.status?.(next);
-        moved();
-      },
-      exit: undefined,
-      watchers,
-      limits: plan.limits ?? {},
-      memoryBytes,
-      count,
-      guest: { ...guest, calls: [] },
-      resets: 0,
-    };
-    this.#vmms.set(vmm.pid, vmm);
-    return vmm;
-  }
-  find(pid: number): FakeVmm | undefined {
-    return this.#vmms.get(pid);
-  }
-  /** Idempotent: the first end counts. */
-  end(vmm: FakeVmm, exit: VmExit): VmExit {
-    if (vmm.exit !== undefined) return vmm.exit;
-    vmm.phase = "gone";
-    vmm.exit = exit;
-    for (const watcher of vmm.watchers) watcher.exited(exit);
-    vmm.watchers.clear();
-    return exit;
-  }
-  /** Resolves when any VMM has gone from one phase to another. */
-  async change(signal: AbortSignal): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const leave = (): void => reject(signal.reason);
-    this.#waiting.add(resolve);
-    signal.addEventListener("abort", leave, { once: true });
-    try {
-      await promise;
-    } finally {
-      this.#waiting.delete(resolve);
-      signal.removeEventListener("abort", leave);
-    }
-  }
-  #moved(): void {
-    for (const resolve of this.#waiting) resolve();
-  }
-  running(): FakeVmm[] {
-    return [...this.#vmms.values()].filter((vmm) => vmm.phase !== "gone");
-  }
-}
-
-function booted(plan: BootPlan): Kept {
-  const written = writtenOn({ plan });
-  const guest = { hostname: "", machineId: "", init: "none" as const, frozen: false, written, entropy: "" };
-  return { count: 0, memoryBytes: plan.memoryBytes, guest };
-}
 
 /** What goes wrong next. Each is used up by the boot or stop that it spoils. */
 export type FakeFaults = {
@@ -204,6 +102,10 @@ export class FakeDriver implements VmDriver {
   features(signal: AbortSignal): Promise<DriverFeatures> {
     signal.throwIfAborted();
     return Promise.resolve(this.description);
+  }
+
+  async canRun(spec: RunSpec, signal: AbortSignal): Promise<Lacking | undefined> {
+    return lackingFeature(this.name, await this.features(signal), spec);
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {

@@ -5,7 +5,7 @@ import type { AgentAddress } from "#model/vm-handle.ts";
 import { abortError } from "#guest/agent-error.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
-import type { FakeVmm, FakeVmms } from "#testing/fake-driver.ts";
+import type { FakeVmm, FakeVmms } from "#testing/fake-vmms.ts";
 import type { Gate } from "#testing/gate.ts";
 import type { Life } from "#testing/life.ts";
 

@@ -4,7 +4,7 @@ import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import type { FakeGuestState, FakeVmm } from "#testing/fake-driver.ts";
+import type { FakeGuestState, FakeVmm } from "#testing/fake-vmms.ts";
 
 /** What the fake driver lends it. */
 export type FakeSavingDriver = {

@@ -5,7 +5,7 @@ import type { GuestMemory, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-export const OTHER_DRIVER = "Use a driver that can: `hearth doctor` shows them.";
+export { OTHER_DRIVER } from "#drivers/can-run.ts";
 
 /**
  * @param cannot what cannot be done, such as "Cannot pause web"

@@ -1,16 +1,10 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
+import { missingLimit } from "#drivers/can-run.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 type Limited = Pick<VmSpec, "diskLimit" | "netLimit">;
-
-/** Which limit of the spec this driver lacks, as its flag is called; undefined when it has all. */
-export function missingLimit(features: DriverFeatures, spec: Limited): string | undefined {
-  if (spec.diskLimit !== undefined && !features.limits.disk) return "disk-limit";
-  if (spec.netLimit !== undefined && !features.limits.net) return "net-limit";
-  return undefined;
-}
 
 /**
  * Asked before anything is made or changed. Without a `driver`, one that can is enough: the start chooses it.

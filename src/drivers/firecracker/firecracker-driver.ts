@@ -5,6 +5,7 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
+import { lackingFeature } from "#drivers/can-run.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
@@ -27,8 +28,10 @@ import type {
   Ballooner,
   BootPlan,
   DriverFeatures,
+  Lacking,
   Meter,
   RateLimiter,
+  RunSpec,
   SavedState,
   Snapshotter,
   StopMode,
@@ -97,6 +100,10 @@ export class FirecrackerDriver implements VmDriver {
   async features(signal: AbortSignal): Promise<DriverFeatures> {
     const [found, kvm] = [await this.#options.find(signal), await this.#options.kvm(signal)];
     return firecrackerFeatures(found, kvm, describeHostCpu());
+  }
+
+  async canRun(spec: RunSpec, signal: AbortSignal): Promise<Lacking | undefined> {
+    return lackingFeature(this.name, await this.features(signal), spec);
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {

@@ -6,6 +6,7 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
+import { lackingFeature } from "#drivers/can-run.ts";
 import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { assertFrees, inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
@@ -30,7 +31,9 @@ import type {
   Ballooner,
   BootPlan,
   DriverFeatures,
+  Lacking,
   RateLimiter,
+  RunSpec,
   SavedState,
   Snapshotter,
   StopMode,
@@ -98,6 +101,10 @@ export class QemuDriver implements VmDriver {
     const features = await qemuFeatures(this.#program, accel, signal);
     // What emulation lacks is said when a guest has shown that there is no other way.
     return assumed ? { ...features, accelAssumed: true, weaknesses: [] } : features;
+  }
+
+  async canRun(spec: RunSpec, signal: AbortSignal): Promise<Lacking | undefined> {
+    return lackingFeature(this.name, await this.features(signal), spec);
   }
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
