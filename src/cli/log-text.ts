@@ -2,7 +2,7 @@ import type { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
-import { printable, printableLines } from "#cli/printable.ts";
+import { printable, printableLines } from "#base/printable.ts";
 
 /** A guest that never ends its line must not fill our memory. */
 const LINE_MAX_CHARS = 64 * 1024;

@@ -2,7 +2,7 @@ import { errorBody, toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { Io } from "#cli/io.ts";
-import { printable, printableLines } from "#cli/printable.ts";
+import { printable, printableLines } from "#base/printable.ts";
 import { ProgressView } from "#cli/progress.ts";
 import { renderTable } from "#cli/table.ts";
 import { wrapText } from "#cli/wrap-text.ts";

@@ -1,7 +1,7 @@
 import { formatSizeRounded } from "#base/sizes.ts";
 import type { Progress } from "#base/progress.ts";
 import type { TerminalOut } from "#cli/io.ts";
-import { printable } from "#cli/printable.ts";
+import { printable } from "#base/printable.ts";
 
 /** A slow line, such as a serial console or a far ssh, is not flooded. */
 const REDRAW_MS = 100;

@@ -1,4 +1,4 @@
-import { printable } from "#cli/printable.ts";
+import { printable } from "#base/printable.ts";
 
 const GAP = "  ";
 /** Below this a column says nothing any more. */

@@ -3,11 +3,11 @@ import { test } from "node:test";
 import { guestText } from "#guest/guest-text.ts";
 
 test("no escape sequence of a guest reaches a terminal", () => {
-  assert.equal(guestText("\x1b]0;owned\x07\x9b31mred", 100), "\\u{1b}]0;owned\\u{7}\\u{9b}31mred");
+  assert.equal(guestText("\x1b]0;owned\x07\x9b31mred", 100), "\\x1b]0;owned\\x07\\x9b31mred");
 });
 
 test("text that reorders or hides text is shown as what it is", () => {
-  assert.equal(guestText("a\u202Eb\u200Bc\u2028d", 100), "a\\u{202e}b\\u{200b}c\\u{2028}d");
+  assert.equal(guestText("a\u202Eb\u200Bc\u2028d", 100), "a\\u202eb\\u200bc\\u2028d");
 });
 
 test("lines become one line, and letters of all scripts stay", () => {

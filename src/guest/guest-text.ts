@@ -1,14 +1,10 @@
-/** Controls, and what reorders or hides text: none of it may reach a terminal from a guest. */
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+import { printable } from "#base/printable.ts";
 
 /**
- * Text that a guest wrote, made safe for a terminal and a log line: one line, at most `maxChars` characters,
- * every control character shown as an escape.
+ * Returns text that a guest wrote, safe for a terminal and a log line: one line of at most `maxChars` characters, with an
+ * escape in place of each character that cannot be printed.
  */
 export function guestText(text: string, maxChars: number): string {
   const cut = text.length > maxChars ? `${text.slice(0, maxChars)}…` : text;
-  return cut.replace(UNPRINTABLE, (char) => {
-    if (char === "\n" || char === "\t" || char === "\r") return " ";
-    return `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`;
-  });
+  return printable(cut.replaceAll(/[\n\r]/g, " "));
 }

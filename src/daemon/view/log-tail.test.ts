@@ -45,3 +45,8 @@ test("a log's last lines have nothing in them that moves a terminal's cursor", a
     "red",
   ]);
 });
+
+test("a log's last lines have no 8-bit escape sequence in them, and nothing that turns text around", async (t) => {
+  const lines = ["\u009b2Jcleared", "\u009d0;owned\u009ctitle", "ro\u202etxt.exe", "a\u2066b\u200bc"];
+  assert.deepEqual(await readTail(logOf(t, lines), 5), ["cleared", "title", "rotxt.exe", "abc"]);
+});

@@ -1,11 +1,10 @@
 import { open } from "node:fs/promises";
+import { withoutControls } from "#base/printable.ts";
 
 /** Enough for the last lines that a person wants to see. */
 const TAIL_BYTES = 64 * 1024;
 /** A panic's registers, and the stacks of what failed before it. */
 const PANIC_WITHIN_LINES = 100;
-// eslint-disable-next-line no-control-regex -- these are what is taken out
-const CONTROL = /\u001b\[[0-9;?]*[ -/]*[@-~]|[\u0000-\u0008\u000b-\u001f\u007f]/g;
 
 /** The last lines of a log that a guest wrote, without what could move a terminal's cursor. */
 export async function readTail(path: string, lines: number): Promise<string[]> {
@@ -26,7 +25,7 @@ export async function readTail(path: string, lines: number): Promise<string[]> {
     start,
   );
   const text = buffer.subarray(0, bytesRead).toString("utf8");
-  const all = text.split("\n").map((line) => line.replaceAll(CONTROL, "").trimEnd());
+  const all = text.split("\n").map((line) => withoutControls(line).trimEnd());
   return all.filter((line) => line !== "").slice(-lines);
 }
 
