@@ -1,6 +1,7 @@
 /** The event stream, `GET /v1/events`: server-sent events whose data is one `ApiEvent` as JSON. */
 import type { ErrorBody } from "#base/error.ts";
 import type { Progress } from "#base/progress.ts";
+import type { Labels } from "#model/labels.ts";
 import type { PauseCause, VmPhase } from "#model/vm-state.ts";
 
 export type ApiEvent =
@@ -13,7 +14,14 @@ export type ApiEvent =
       /** Why it is paused, where nobody has asked for it. */
       readonly cause?: PauseCause | undefined;
     }
-  | { readonly type: "vm.created"; readonly atMs: number; readonly id: string; readonly name: string }
+  | {
+      /** `vm.labels`: the labels have changed to these. */
+      readonly type: "vm.created" | "vm.labels";
+      readonly atMs: number;
+      readonly id: string;
+      readonly name: string;
+      readonly labels: Labels;
+    }
   | { readonly type: "vm.removed"; readonly atMs: number; readonly id: string; readonly name: string }
   | {
       readonly type: "vm.error";

@@ -1,5 +1,6 @@
 /** Every route of the API. The server implements them, the OpenAPI document lists them. */
 import { createRoute, z } from "@hono/zod-openapi";
+import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
 import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
@@ -62,7 +63,8 @@ export const ROUTES = {
     method: "get",
     path: "/v1/vms",
     operationId: "listVms",
-    summary: "All VMs, newest first",
+    summary: "All VMs, or those that the filters choose, newest first",
+    request: { query: vmFilterQuery },
     responses: answers(z.array(s.vmSchema), "The VMs"),
   }),
   createVm: createRoute({
@@ -85,7 +87,7 @@ export const ROUTES = {
     method: "patch",
     path: "/v1/vms/{vm}",
     operationId: "setVm",
-    summary: "Change CPUs, memory, disk size or limits; of a VM that runs, limits and memory",
+    summary: "Change CPUs, memory, disk size, limits or labels; of a VM that runs, limits, labels and memory",
     request: { params: vmParam, ...body(s.setVmSchema) },
     responses: answers(s.vmSchema, "The VM afterwards"),
   }),

@@ -1,5 +1,7 @@
 /** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
 import { z } from "@hono/zod-openapi";
+import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
+import { parsed } from "#api/parsed.ts";
 import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
 import { parseVmName, parseVolumeName } from "#model/ids.ts";
@@ -12,17 +14,6 @@ import { parseMountPath } from "#model/volume.ts";
 
 const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
   LIMITS;
-
-/** A string that the model's own parser takes; its sentence and hint become the issue. */
-export function parsed(parse: (text: string) => unknown) {
-  return z.string().superRefine((text, context) => {
-    try {
-      parse(text);
-    } catch (error) {
-      context.addIssue({ code: "custom", message: error instanceof Error ? error.message : String(error) });
-    }
-  });
-}
 
 /** Counts the bytes of all variables, each with its `=` and its end. */
 function bytesOf(env: Readonly<Record<string, string>>): number {
@@ -102,6 +93,7 @@ export const volumeMountSchema = z
 export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
+    labels: labelsSchema.optional(),
     /** Left out with `snapshot`. */
     image: imageRef.optional(),
     /** What the VM begins as: its disk, and its memory if that was saved. */
@@ -149,6 +141,7 @@ export const setVmSchema = z
     /** Null takes the limit away. */
     diskLimit: rateLimitSchema.nullable().optional(),
     netLimit: rateLimitSchema.nullable().optional(),
+    labels: labelChangesSchema.optional(),
   })
   .openapi("SetVm");
 
@@ -162,7 +155,12 @@ const exitSchema = z.object({
 export const vmSchema = z
   .object({
     id: z.string(),
+    /** Whose it is; `local` as long as hearthd serves one user. */
+    owner: z.string(),
     name: z.string(),
+    labels: z.record(z.string(), z.string()),
+    /** Counts the changes of what was asked for; 1 for a new VM. */
+    generation: z.int(),
     image: z.string(),
     imageDigest: z.string(),
     phase: z.enum(VM_PHASES),

@@ -1,6 +1,6 @@
 /** Snapshots on the wire; see schemas.ts. */
 import { z } from "@hono/zod-openapi";
-import { parsed } from "#api/schemas.ts";
+import { parsed } from "#api/parsed.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 

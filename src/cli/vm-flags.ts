@@ -4,6 +4,7 @@ import { parseDuration } from "#base/durations.ts";
 import { parseSize } from "#base/sizes.ts";
 import { parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
+import { parseLabels } from "#model/labels.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
@@ -23,6 +24,11 @@ export const SIZE_FLAGS = {
 export const LIMIT_FLAGS = {
   diskLimit: { value: "LIMIT", help: "For each own disk: bw=10M/s,ops=500/s, or none" },
   netLimit: { value: "LIMIT", help: "For each direction of the network, in the same way" },
+} as const satisfies Flags;
+
+/** Labels of a VM or a snapshot. */
+export const LABEL_FLAG = {
+  label: { short: "l", value: "KEY=VALUE", many: true, help: "Label it, for `hearth ls --filter label=KEY`" },
 } as const satisfies Flags;
 
 /** What a memory is saved with, so that it fits there alone. */
@@ -49,6 +55,7 @@ export const SHAPE_FLAGS = {
 /** What `run` and `create` make a VM from. */
 export const VM_FLAGS = {
   name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
+  ...LABEL_FLAG,
   ...SHAPE_FLAGS,
   volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
   cold: { help: "Boot, and do not go on from a warm template or a saved memory" },
@@ -84,11 +91,12 @@ function isGiven(value: boolean | string | readonly string[] | undefined): boole
 }
 
 /** What no other VM has from this one's template. */
-function parseOwn({ name, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
+function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
   const { cold, noWarm, timeout, idleTimeout } = flags;
   const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   return {
     ...(name !== undefined && { name: parseVmName(name) }),
+    ...(label.length > 0 && { labels: parseLabels(label) }),
     ...parseVolumes(volume),
     ...(cold && { cold }),
     ...(noWarm && { noWarm }),

@@ -24,6 +24,9 @@ export const LIMITS = {
   forksMax: 100,
   /** Linux' PATH_MAX, with its end. */
   mountPathMaxBytes: 4095,
+  /** Of one VM: a list of a thousand VMs still fits into one answer. */
+  labelsMax: 64,
+  labelValueMaxBytes: 255,
   lifetimeMinMs: 1_000,
   lifetimeMaxMs: 365 * 86_400_000,
   /** Linux' MAX_ARG_STRLEN: one argument or variable, with its end. */

@@ -100,6 +100,8 @@ const ALLOWED = {
   set: ["created", "stopped", "failed"],
   /** What `set` can change while the guest runs, too. */
   adjust: ["created", "running", "stopped", "failed"],
+  /** Labels are only in the row. */
+  label: VM_PHASES,
   snapshot: ["created", "running", "paused", "stopped", "failed"],
   /** To what a snapshot has. */
   restore: ["created", "running", "paused", "stopped", "suspended", "failed"],

@@ -1,13 +1,20 @@
 import type { ErrorCode } from "#base/error.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
+import type { Owner } from "#model/owner.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 
 /** One row of the store. */
 export type VmRecord = {
   readonly id: VmId;
+  /** Whose VM it is. A name is taken for one owner alone. */
+  readonly owner: Owner;
   readonly name: VmName;
+  readonly labels: Labels;
   readonly spec: VmSpec;
+  /** 1 when the VM is created, and one more with each change of the spec that a user asked for. */
+  readonly generation: number;
   /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
   readonly imageDigest: ImageDigest;
   readonly state: VmState;

@@ -186,9 +186,12 @@ class Vms {
     this.#transport = transport;
   }
 
-  /** Newest first. */
-  list(signal?: AbortSignal): Promise<readonly Vm[]> {
-    return this.#transport.json("GET", "/v1/vms", {}, signal);
+  /**
+   * Newest first. Filters are those of `hearth ls --filter`: `label=KEY`, `label=KEY=VALUE`, `state=PHASE` and
+   * `name=PART`.
+   */
+  list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Vm[]> {
+    return this.#transport.json("GET", "/v1/vms", { query: { filter } }, signal);
   }
 
   /**

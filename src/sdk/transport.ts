@@ -8,7 +8,7 @@ import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import { ERROR_CODES, HearthError, toError } from "#base/error.ts";
 import type { ErrorBody } from "#base/error.ts";
 
-export type Query = Readonly<Record<string, string | boolean | undefined>>;
+export type Query = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
 
 export type RequestMore = {
   readonly query?: Query | undefined;
@@ -224,8 +224,8 @@ async function readText(response: IncomingMessage): Promise<string> {
 }
 
 function queryText(query: Query | undefined): string {
-  const pairs = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
-  return pairs.length === 0
-    ? ""
-    : `?${pairs.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
+  const pairs = Object.entries(query ?? {}).flatMap(([name, value]) =>
+    (value === undefined ? [] : [value].flat()).map((one) => `${name}=${encodeURIComponent(String(one))}`),
+  );
+  return pairs.length === 0 ? "" : `?${pairs.join("&")}`;
 }

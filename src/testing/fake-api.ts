@@ -12,10 +12,12 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import { VERSION_HEADER } from "#api/events.ts";
 import type { ApiEvent } from "#api/events.ts";
-import type { CreateVm, CreateVolume, Exec, ForkVm, LostEntry, Run, Vm } from "#api/wire.ts";
+import type { CreateVm, CreateVolume, Exec, ForkVm, LostEntry, Run, SetVm, Vm } from "#api/wire.ts";
 import { ERROR_CODES, errorBody, HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
+import { changeLabels } from "#model/labels.ts";
+import { parseVmFilters } from "#model/vm-filter.ts";
 import { assertCan } from "#model/vm-state.ts";
 import type { VmAction, VmPhase } from "#model/vm-state.ts";
 import { FakeCommand } from "#testing/fake-command.ts";
@@ -144,10 +146,12 @@ export class FakeApi implements AsyncDisposable {
     }
     if (noun !== "vms") throw new HearthError("api.not_found", "No such route.");
     if (name === undefined)
-      return method === "POST" ? this.#create(json as CreateVm) : [...this.vms.values()];
+      return method === "POST"
+        ? this.#create(json as CreateVm)
+        : this.#list(url.searchParams.getAll("filter"));
     const vm = this.#get(name);
     if (method === "DELETE") return this.#remove(vm, url.searchParams.get("force") === "true");
-    if (method === "PATCH") return this.#change(vm, json as Partial<Vm>);
+    if (method === "PATCH") return this.#change(vm, json as Partial<Omit<Vm, "labels">>);
     if (action === undefined) return vm;
     if (action === "files") {
       assertCan("copy", vm.phase, vm.name);
@@ -223,6 +227,10 @@ export class FakeApi implements AsyncDisposable {
     return names.map((each) => this.addVm(each, "running", { autoRemove }));
   }
 
+  #list(filters: readonly string[]): Vm[] {
+    return [...this.vms.values()].filter(parseVmFilters(filters));
+  }
+
   #get(name: string): Vm {
     const vm = this.vms.get(name);
     if (vm === undefined)
@@ -237,8 +245,8 @@ export class FakeApi implements AsyncDisposable {
     this.vms.delete(vm.name);
   }
 
-  #change(vm: Vm, change: Partial<Vm>): Vm {
-    const changed = { ...vm, ...change };
+  #change(vm: Vm, { labels, ...change }: Partial<Omit<Vm, "labels">> & Partial<Pick<SetVm, "labels">>): Vm {
+    const changed = { ...vm, ...change, labels: changeLabels(vm.labels, labels ?? {}) };
     this.vms.set(vm.name, changed);
     return changed;
   }

@@ -1,5 +1,6 @@
 import type { CreateVm, Vm } from "#api/wire.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
+import { LOCAL_OWNER } from "#model/owner.ts";
 import type { VmPhase } from "#model/vm-state.ts";
 
 /** The `number`th VM of a fake hearthd, as its API shows it. */
@@ -7,7 +8,10 @@ export function fakeVm(name: string, phase: VmPhase, number: number, spec: Parti
   const runs = phase === "running" || phase === "paused";
   return {
     id: `vm-${"a".repeat(11)}${"abcdefghijklmnopqrstuvwxyz"[number % 26]}`,
+    owner: LOCAL_OWNER,
     name,
+    labels: spec.labels ?? {},
+    generation: 1,
     image: spec.image ?? "debian:bookworm",
     imageDigest: `sha256:${"0".repeat(64)}`,
     phase,

@@ -68,8 +68,41 @@ test("a VM goes through its life over the API", async (t) => {
   assert.deepEqual(machine.leftovers(), []);
 });
 
+test("a list of VMs has those that all filters choose, and hearthd says which filter is none", async (t) => {
+  const { ask } = setUp(t);
+  const vms = [
+    { image: "debian", name: "web", labels: { team: "web", ci: "" } },
+    { image: "debian", name: "old", labels: { team: "web" } },
+    { image: "debian", name: "db" },
+  ];
+  for (const vm of vms) assert.equal((await ask("POST", "/v1/vms", vm)).status, 201);
+  const names = async (query: string): Promise<string[]> =>
+    ((await ask("GET", `/v1/vms${query}`)).body as Vm[]).map(({ name }) => name).toSorted();
+  assert.deepEqual(await names(""), ["db", "old", "web"]);
+  assert.deepEqual(await names("?filter=label%3Dteam%3Dweb"), ["old", "web"]);
+  assert.deepEqual(await names("?filter=label%3Dteam&filter=label%3Dci"), ["web"]);
+  assert.deepEqual(await names("?filter=state%3Drunning"), []);
+  const refused = await ask("GET", "/v1/vms?filter=name%3Dweb&filter=team%3Dweb");
+  assert.deepEqual([refused.status, errorOf(refused).code], [400, "input.invalid"]);
+  const changed = (await ask("PATCH", "/v1/vms/web", { labels: { ci: null, a: "b" } })).body as Vm;
+  assert.deepEqual(
+    [changed.owner, changed.generation, changed.labels],
+    ["local", 1, { team: "web", a: "b" }],
+  );
+});
+
 const REFUSED: { title: string; body: unknown; problem: RegExp }[] = [
   { title: "without an image", body: {}, problem: /image/ },
+  {
+    title: "with a label whose key is none",
+    body: { image: "debian", labels: { "a b": "" } },
+    problem: /labels.*key/,
+  },
+  {
+    title: "with a label that is no text",
+    body: { image: "debian", labels: { a: 1 } },
+    problem: /labels\.a/,
+  },
   { title: "with a field that nobody knows", body: { image: "debian", cpu: 1 }, problem: /cpu/ },
   { title: "with no CPU (BG-067)", body: { image: "debian", cpus: 0 }, problem: /cpus/ },
   { title: "with half a CPU", body: { image: "debian", cpus: 1.5 }, problem: /cpus/ },

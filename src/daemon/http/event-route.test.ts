@@ -6,7 +6,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { ApiEvent } from "#api/events.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-const CREATED: ApiEvent = { type: "vm.created", atMs: 0, id: "vm-0123456789ab", name: "web" };
+const CREATED: ApiEvent = { type: "vm.created", atMs: 0, id: "vm-0123456789ab", name: "web", labels: {} };
 
 /** A hearthd whose event bus says how many listen. */
 async function setUp(t: TestContext) {

@@ -6,6 +6,7 @@ import type { Api, ApiContext } from "#daemon/http/api.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import { vmView, vmViews } from "#daemon/view/vm-view.ts";
 import { parseVmName } from "#model/ids.ts";
+import { parseVmFilters } from "#model/vm-filter.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What `stop` gives the guest when nobody says otherwise. */
@@ -16,8 +17,8 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   const view = viewer(daemon);
   api.openapi(ROUTES.listVms, async (c) => {
-    const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
-    return c.json(await vmViews(host, vms, shown, c.get("signal")), 200);
+    const chosen = listChosen(daemon, [c.req.valid("query").filter ?? []].flat());
+    return c.json(await vmViews(host, vms, chosen, c.get("signal")), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
     return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 201);
@@ -71,6 +72,13 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);
   });
+}
+
+/** The VMs of users that all filters choose. */
+function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
+  const isChosen = parseVmFilters(filters);
+  const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
+  return shown.filter(({ name, labels, state }) => isChosen({ name, labels, phase: state.phase }));
 }
 
 type View = (vm: VmRecord, context: ApiContext, signal?: AbortSignal) => Promise<Vm>;

@@ -126,7 +126,7 @@ test("a client that does not read its answer does not hold up the end", async (t
   socket.pause();
   const { bus } = served.host;
   for (let times = 0; times < 900; times++)
-    bus.publish({ type: "vm.created", atMs: 0, id: "vm-x", name: "x".repeat(2_000) });
+    bus.publish({ type: "vm.created", atMs: 0, id: "vm-x", name: "x".repeat(2_000), labels: {} });
   assert.equal(await served.end(), true);
 });
 

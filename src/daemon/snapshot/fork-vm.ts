@@ -7,6 +7,7 @@ import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { VmName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -40,7 +41,7 @@ export async function forkVm(
   const snapshot = await snapshots.create(source.id, { kind: "fork" }, call);
   const made: VmRecord[] = [];
   const makeAll = async (): Promise<VmRecord[]> => {
-    for (const name of names) made.push(await vms.make(newFork(host, name, snapshot), call));
+    for (const name of names) made.push(await vms.make(newFork(host, name, source.labels, snapshot), call));
     await eachOf(made, AT_ONCE, async (fork) => void (await vms.start(fork.id, call)));
     keepAll(host, made, how);
     return made.map(({ id }) => host.store.getVm(id));
@@ -58,10 +59,11 @@ export async function forkVm(
   );
 }
 
-function newFork(host: Host, name: VmName, { id, spec, imageDigest }: SnapshotRecord) {
+function newFork(host: Host, name: VmName, labels: Labels, { id, spec, imageDigest }: SnapshotRecord) {
   return {
     id: vmIdFrom(host.random(12)),
     name,
+    labels,
     // Until all of them run, none of them counts: a hearthd that comes back takes them away.
     spec: { ...spec, origin: id, autoRemove: true },
     imageDigest,

@@ -47,4 +47,28 @@ export const MIGRATIONS: readonly string[] = [
    CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
   `CREATE TABLE progress (flows INTEGER NOT NULL) STRICT;
    INSERT INTO progress VALUES (0);`,
+  // SQLite cannot drop the UNIQUE of a column, so the table is made anew.
+  `CREATE TABLE new_vms (
+     id TEXT PRIMARY KEY,
+     owner TEXT NOT NULL,
+     name TEXT NOT NULL,
+     labels TEXT NOT NULL,
+     spec TEXT NOT NULL,
+     generation INTEGER NOT NULL,
+     image_digest TEXT NOT NULL,
+     state TEXT NOT NULL,
+     bound INTEGER NOT NULL DEFAULT 0,
+     created_at_ms INTEGER NOT NULL,
+     updated_at_ms INTEGER NOT NULL,
+     last_used_at_ms INTEGER NOT NULL,
+     last_error TEXT,
+     UNIQUE (owner, name)
+   ) STRICT;
+   INSERT INTO new_vms SELECT
+     id, 'local', name, '{}', spec, 1, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms,
+     last_error
+   FROM vms;
+   DROP TABLE vms;
+   ALTER TABLE new_vms RENAME TO vms;
+   CREATE INDEX vms_by_age ON vms (created_at_ms DESC, id);`,
 ];

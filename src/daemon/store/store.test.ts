@@ -9,7 +9,7 @@ import { openDatabase } from "#daemon/store/database.ts";
 import { MIGRATIONS } from "#daemon/store/migrations.ts";
 import { openStore, Store } from "#daemon/store/store.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
-import { parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
+import { parseSnapshotId, parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { FAKE_DIGEST } from "#testing/fake-host.ts";
@@ -201,4 +201,87 @@ test("a commit that does not wait for the disk leaves the next ones waiting, als
   store.transaction(() => levels.push(level()));
   assert.deepEqual(levels, [1, 2], "NORMAL, then FULL");
   store.close();
+});
+
+/** The version of the schema before VMs had an owner, labels and a generation. */
+const WITHOUT_OWNER = 4;
+
+test("VMs of a store without owners are the local user's, without labels, and as they were", (t) => {
+  const path = join(folder(t), "hearth.db");
+  {
+    using old = openDatabase(path, MIGRATIONS.slice(0, WITHOUT_OWNER));
+    const insert = old.prepare(
+      `INSERT INTO vms (id, name, spec, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms,
+         last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
+    const error = JSON.stringify({ code: "vm.gone", message: "It went.", atMs: 4 });
+    for (const [name, index] of [["web", 1] as const, ["db", 2] as const]) {
+      const { id, spec, imageDigest, state } = newVm(name, index);
+      const texts = [JSON.stringify(spec), imageDigest, JSON.stringify(state)];
+      insert.run(id, name, ...texts, index - 1, index, 2, 3, index === 1 ? error : null);
+    }
+    old.prepare("INSERT INTO flows VALUES ('f', 'stop', ?, '{}', 1)").run(newVm("web", 1).id);
+    assert.throws(() => old.prepare("SELECT owner FROM vms"), /no such column/);
+  }
+  const store = new Store(path);
+  t.after(() => store.close());
+  const { bound: _bound, ...web } = newVm("web", 1);
+  const stored = store.getVm("web");
+  assert.deepEqual(stored, {
+    ...web,
+    spec: stored.spec,
+    owner: "local",
+    labels: {},
+    generation: 1,
+    createdAtMs: 1,
+    updatedAtMs: 2,
+    lastUsedAtMs: 3,
+    lastError: { code: "vm.gone", message: "It went.", atMs: 4 },
+  });
+  assert.deepEqual({ ...stored.spec }, { ...SPEC });
+  assert.deepEqual(
+    store.listVms().map(({ name }) => name),
+    ["db", "web"],
+  );
+  assert.deepEqual(
+    store.listBound().map(({ name }) => name),
+    ["db"],
+  );
+  assert.equal(store.statement("SELECT count(*) AS n FROM flows").get()?.["n"], 1, "journals stay");
+  assert.throws(() => store.insertVm(newVm("web", 3)), { code: "name.taken" });
+  const indexes = store
+    .statement("SELECT name FROM sqlite_schema WHERE type = 'index' AND name LIKE 'vms%'")
+    .all();
+  assert.deepEqual(
+    indexes.map(({ name }) => name),
+    ["vms_by_age"],
+  );
+});
+
+test("a name is taken for one owner alone", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  t.after(() => store.close());
+  store.insertVm(newVm("web", 1));
+  store.statement("UPDATE vms SET owner = 'somebody'").run();
+  assert.equal(store.findVm("web"), undefined);
+  store.insertVm(newVm("web", 2));
+  assert.throws(() => store.statement("UPDATE vms SET owner = 'somebody'").run(), /UNIQUE/);
+});
+
+test("the generation counts what a user changes, and not what hearthd does by itself", (t) => {
+  const store = new Store(join(folder(t), "hearth.db"));
+  t.after(() => store.close());
+  const { id } = store.insertVm({ ...newVm("web", 1), labels: { team: "web" } });
+  const generation = (): number => store.getVm(id).generation;
+  store.setSpec(id, { ...SPEC, origin: parseSnapshotId("sn-aaaaaaaaaaaa") });
+  store.setSpec(id, { ...SPEC, driver: undefined });
+  store.setLabels(id, { team: "db" });
+  store.setState(id, { phase: "starting", sinceMs: 1 });
+  assert.equal(generation(), 1);
+  store.setSpec(id, { ...SPEC, cpus: 4 });
+  store.setSpec(id, { ...SPEC, cpus: 4 });
+  assert.equal(generation(), 2);
+  assert.deepEqual(store.getVm(id).labels, { team: "db" });
+  store.claimVm(id, { name: parseVmName("mine"), labels: { a: "" }, spec: SPEC, bound: false });
+  assert.deepEqual([generation(), store.getVm("mine").labels], [1, { a: "" }], "another VM from there on");
 });

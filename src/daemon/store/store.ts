@@ -6,15 +6,19 @@ import type { ErrorCode } from "#base/error.ts";
 import { databaseError, openDatabase, transaction, withoutSync } from "#daemon/store/database.ts";
 import { MIGRATIONS } from "#daemon/store/migrations.ts";
 import { Reserve } from "#daemon/store/reserve.ts";
-import { toVmRecord } from "#daemon/store/vm-rows.ts";
+import { isChanged, toVmRecord } from "#daemon/store/vm-rows.ts";
 import type { VmRow } from "#daemon/store/vm-rows.ts";
 import { StoreAge } from "#daemon/store/store-age.ts";
 import type { VmId, VmName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
+import { LOCAL_OWNER } from "#model/owner.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "state"> & {
+  /** None when left out. */
+  readonly labels?: Labels | undefined;
   /** Its life is tied to a client's connection: a hearthd that restarts takes it away. */
   readonly bound: boolean;
 };
@@ -97,13 +101,16 @@ export class Store {
   insertVm(vm: NewVm): VmRecord {
     const now = this.#now();
     this.#guard(() => {
-      if (this.#one("SELECT 1 FROM vms WHERE name = ?", vm.name) !== undefined) throw nameTaken(vm.name);
+      this.#assertNameFree(vm.name);
       this.#run(
-        `INSERT INTO vms (id, name, spec, image_digest, state, bound, created_at_ms, updated_at_ms, last_used_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO vms (id, owner, name, labels, spec, generation, image_digest, state, bound,
+           created_at_ms, updated_at_ms, last_used_at_ms)
+         VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)`,
         [
           vm.id,
+          LOCAL_OWNER,
           vm.name,
+          JSON.stringify(vm.labels ?? {}),
           JSON.stringify(vm.spec),
           vm.imageDigest,
           JSON.stringify(vm.state),
@@ -123,7 +130,9 @@ export class Store {
   }
 
   findVm(nameOrId: string): VmRecord | undefined {
-    const row = this.#guard(() => this.#one("SELECT * FROM vms WHERE id = ?1 OR name = ?1", nameOrId));
+    const row = this.#guard(() =>
+      this.#one("SELECT * FROM vms WHERE id = ?1 OR (owner = ?2 AND name = ?1)", nameOrId, LOCAL_OWNER),
+    );
     return row === undefined ? undefined : toVmRecord(row);
   }
 
@@ -134,15 +143,16 @@ export class Store {
     throw noSuchVm(asked);
   }
 
-  /** Gives a VM another name and spec, as one that was just made. @throws HearthError `name.taken` */
-  claimVm(id: VmId, { name, spec, bound }: Pick<NewVm, "name" | "spec" | "bound">): void {
+  /** Gives a VM another name, labels and spec, as one that was just made. @throws HearthError `name.taken` */
+  claimVm(id: VmId, { name, labels, spec, bound }: Pick<NewVm, "name" | "labels" | "spec" | "bound">): void {
     const now = this.#now();
     this.#guard(() => {
-      if (this.#one("SELECT 1 FROM vms WHERE name = ?", name) !== undefined) throw nameTaken(name);
+      this.#assertNameFree(name);
       this.#run(
-        `UPDATE vms SET name = ?, spec = ?, bound = ?, created_at_ms = ?, updated_at_ms = ?, last_used_at_ms = ?
+        `UPDATE vms SET name = ?, labels = ?, spec = ?, generation = 1, bound = ?,
+           created_at_ms = ?, updated_at_ms = ?, last_used_at_ms = ?
          WHERE id = ?`,
-        [name, JSON.stringify(spec), Number(bound), now, now, now, id],
+        [name, JSON.stringify(labels ?? {}), JSON.stringify(spec), Number(bound), now, now, now, id],
       );
     });
   }
@@ -151,8 +161,16 @@ export class Store {
     this.#update(id, "state = ?", JSON.stringify(state));
   }
 
+  /** Counts up the generation when the spec differs in what a user asked for. */
   setSpec(id: VmId, spec: VmSpec): void {
-    this.#update(id, "spec = ?", JSON.stringify(spec));
+    const before = this.findVm(id);
+    const step = before !== undefined && isChanged(before.spec, spec) ? 1 : 0;
+    this.#update(id, `generation = generation + ${step}, spec = ?`, JSON.stringify(spec));
+  }
+
+  /** Gives a VM these labels in place of all that it has. */
+  setLabels(id: VmId, labels: Labels): void {
+    this.#update(id, "labels = ?", JSON.stringify(labels));
   }
 
   setError(id: VmId, code: ErrorCode, error: unknown): void {
@@ -220,8 +238,13 @@ export class Store {
     this.statement(sql).run(...values);
   }
 
-  #one(sql: string, value: string): VmRow | undefined {
-    return this.statement(sql).get(value) as VmRow | undefined;
+  #one(sql: string, ...values: string[]): VmRow | undefined {
+    return this.statement(sql).get(...values) as VmRow | undefined;
+  }
+
+  #assertNameFree(name: VmName): void {
+    if (this.#one("SELECT 1 FROM vms WHERE owner = ? AND name = ?", LOCAL_OWNER, name) !== undefined)
+      throw nameTaken(name);
   }
 
   #all(sql: string): VmRow[] {

@@ -1,8 +1,11 @@
 /** The rows of VMs in the store, and what is made of one that cannot be read. */
+import { isDeepStrictEqual } from "node:util";
 import { errorChain } from "#base/error.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
+import type { Labels } from "#model/labels.ts";
+import type { Owner } from "#model/owner.ts";
 import { LATER_FIELDS } from "#model/vm-spec.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -10,8 +13,11 @@ import type { VmRecord } from "#model/vm.ts";
 
 export type VmRow = {
   id: string;
+  owner: string;
   name: string;
+  labels: string;
   spec: string;
+  generation: number;
   image_digest: string;
   state: string;
   bound: number;
@@ -45,8 +51,11 @@ export function toVmRecord(row: VmRow): VmRecord {
     "damage" in spec ? `spec: ${spec.damage}` : "damage" in state ? `state: ${state.damage}` : "";
   return {
     id: row.id as VmId,
+    owner: row.owner as Owner,
     name: row.name as VmName,
+    labels: toLabels(row.labels),
     spec: "damage" in spec ? UNKNOWN_SPEC : { ...LATER_FIELDS, ...spec.value },
+    generation: row.generation,
     imageDigest: row.image_digest as ImageDigest,
     state: "value" in state && damage === "" ? state.value : damaged(damage, row.updated_at_ms),
     createdAtMs: row.created_at_ms,
@@ -55,6 +64,25 @@ export function toVmRecord(row: VmRow): VmRecord {
     lastError: lastError !== undefined && "value" in lastError ? lastError.value : undefined,
     ...("damage" in spec && { unreadable: true }),
   };
+}
+
+/** Labels that are damaged are none: they change nothing of what the VM is. */
+function toLabels(text: string): Labels {
+  const labels = parse<Labels>(text);
+  return "value" in labels ? labels.value : {};
+}
+
+/** Fields of the spec that hearthd changes by itself as VMs start, and that no user sees. */
+const OWN_FIELDS = ["origin", "hidden", "blanks"] as const satisfies readonly (keyof VmSpec)[];
+
+/** Whether two specs differ in what a user asked for. */
+export function isChanged(before: VmSpec, after: VmSpec): boolean {
+  const none = Object.fromEntries(OWN_FIELDS.map((field) => [field, undefined]));
+  // As the store keeps them, without fields that are undefined.
+  const [stored, next] = [before, after].map((spec): unknown =>
+    JSON.parse(JSON.stringify({ ...spec, ...none })),
+  );
+  return !isDeepStrictEqual(stored, next);
 }
 
 function damaged(damage: string, atMs: number): VmState {

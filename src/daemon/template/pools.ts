@@ -66,7 +66,11 @@ export class Pools {
     this.#waiting = this.#waiting.filter((waiting) => waiting !== found);
     const name = request.name === undefined ? vmNameFrom(this.#host.random(4)) : parseVmName(request.name);
     try {
-      return await this.#vms.claim(found.id, { name, spec: wanted.spec, bound }, call);
+      return await this.#vms.claim(
+        found.id,
+        { name, labels: request.labels, spec: wanted.spec, bound },
+        call,
+      );
     } catch (error) {
       const discard = (): Promise<void> => this.#vms.discard(found.id);
       // A name that is taken is the caller's; a VM that died while it waited is not.

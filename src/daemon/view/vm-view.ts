@@ -42,7 +42,10 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
   const driver = driverNameOf(host, vm);
   return {
     id: vm.id,
+    owner: vm.owner,
     name: vm.name,
+    labels: { ...vm.labels },
+    generation: vm.generation,
     image: spec.image,
     imageDigest: vm.imageDigest,
     phase: state.phase,
@@ -71,11 +74,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),
-    weaknesses: [
-      ...(features === undefined ? [] : weaknessesOf(features, spec.network)),
-      ...(handle?.snapshot === undefined ? [] : (features?.snapshots?.weaknesses ?? [])),
-      ...(handle?.isolation?.gaps ?? []),
-    ],
+    weaknesses: [...weaknessesOf(features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
     guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
@@ -99,7 +98,16 @@ function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
   return inForce === undefined ? undefined : { ...inForce, gaps: [...inForce.gaps] };
 }
 
-function weaknessesOf(features: DriverFeatures, network: Network): string[] {
+function weaknessesOf(
+  features: DriverFeatures | undefined,
+  network: Network,
+  handle: VmHandle | undefined,
+): string[] {
+  if (features === undefined) return [];
   const ofNetwork = features.networkWeaknesses[network];
-  return ofNetwork === undefined ? [...features.weaknesses] : [...features.weaknesses, ofNetwork];
+  return [
+    ...features.weaknesses,
+    ...(ofNetwork === undefined ? [] : [ofNetwork]),
+    ...(handle?.snapshot === undefined ? [] : (features.snapshots?.weaknesses ?? [])),
+  ];
 }

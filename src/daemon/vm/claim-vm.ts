@@ -8,7 +8,7 @@ import type { VmRecord } from "#model/vm.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /** What a VM of a pool becomes. */
-export type Claim = Pick<NewVm, "name" | "spec" | "bound">;
+export type Claim = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
 
 /**
  * Makes a VM that waited in a pool, paused, the caller's: it is resumed as another one. To be called alone on the VM.
@@ -21,7 +21,8 @@ export async function claimVm(
   signal: AbortSignal,
 ): Promise<void> {
   const { host, id, attachment } = controller;
-  const vm = { ...waiting, name: as.name, spec: as.spec };
+  const { name, labels = {}, spec } = as;
+  const vm = { ...waiting, name, spec };
   const handle = handleOf(controller.state);
   if (handle === undefined || attachment === undefined)
     throw new HearthError("vm.gone", "The VM that waited is gone.");
@@ -32,7 +33,7 @@ export async function claimVm(
   // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
   host.store.transaction(() => {
     host.store.claimVm(id, as);
-    controller.publish(vm, { type: "vm.created", atMs: host.now(), id, name: vm.name });
+    controller.publish(vm, { type: "vm.created", atMs: host.now(), id, name, labels });
     controller.send({ type: "resumed", guestWarnings: warnings });
   });
   controller.armLifetime(host.store.getVm(id));

@@ -82,3 +82,34 @@ test("where memory cannot move, or nobody knows how, the VM has to be stopped fi
   host.driver.description = { ...host.driver.description, balloon: false };
   await assert.rejects(set({ memoryBytes: 256 * MIB }), { code: "feature.missing", hint: /hearth stop web/ });
 });
+
+test("labels are set and removed in every state, tell the event stream, and are no change of the spec", async (t) => {
+  const { host, vms, set } = await setUp(t);
+  const events: unknown[] = [];
+  host.bus.subscribe((event) => event.type === "vm.labels" && events.push(event.labels));
+  await set({ labels: { team: "web", old: "1" } });
+  await vms.start("web", vms.background());
+  await vms.pause("web", vms.background());
+  await set({ labels: { old: null, ci: "" } });
+  const { labels, generation } = host.store.getVm("web");
+  assert.deepEqual([labels, generation], [{ team: "web", ci: "" }, 1]);
+  assert.deepEqual(events, [
+    { team: "web", old: "1" },
+    { team: "web", ci: "" },
+  ]);
+});
+
+test("a change of labels and of the spec is made as a whole, or not at all", async (t) => {
+  const { host, set } = await setUp(t);
+  await set({ cpus: 4, labels: { team: "web" } });
+  const before = host.store.getVm("web");
+  assert.deepEqual([before.spec.cpus, before.labels, before.generation], [4, { team: "web" }, 2]);
+  await assert.rejects(set({ diskBytes: 64 * MIB, labels: { team: "db" } }), { code: "input.invalid" });
+  const many = Object.fromEntries(Array.from({ length: 64 }, (_, index) => [`k${index}`, ""]));
+  await assert.rejects(set({ cpus: 2, labels: many }), {
+    code: "input.invalid",
+    message: /there would be 65/,
+  });
+  const { spec, labels, generation } = host.store.getVm("web");
+  assert.deepEqual([spec, labels, generation], [before.spec, before.labels, 2]);
+});

@@ -9,6 +9,8 @@ import type { Host } from "#daemon/host.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmLimits } from "#drivers/vm-driver.ts";
+import { changeLabels } from "#model/labels.ts";
+import type { Labels } from "#model/labels.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -19,12 +21,38 @@ import type { VmRecord } from "#model/vm.ts";
 const UNDO_DEADLINE_MS = 20_000;
 
 /** Which action of the table a change is: a guest that runs takes some of them. */
-export function actionOf(change: SetVm): VmAction {
+export function actionOf({ labels, ...change }: SetVm): VmAction {
+  if (labels !== undefined && !Object.values(change).some((value) => value !== undefined)) return "label";
   return change.cpus === undefined && change.diskBytes === undefined ? "adjust" : "set";
 }
 
 /** To be called alone on its VM, in a phase that `actionOf` allows. What cannot be done changes nothing. */
 export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: AbortSignal): Promise<void> {
+  const { labels: labelChanges, ...specChange } = change;
+  const labels = labelChanges && changeLabels(vm.labels, labelChanges);
+  const keep = (spec: VmSpec): void => keepChange(host, vm, spec, labels);
+  if (actionOf(change) === "label") keep(vm.spec);
+  else await setSpec(host, vm, specChange, keep, signal);
+}
+
+/** Changes the row, and tells of labels. */
+function keepChange(host: Host, vm: VmRecord, spec: VmSpec, labels: Labels | undefined): void {
+  const { id, name } = vm;
+  host.store.transaction(() => {
+    if (spec !== vm.spec) host.store.setSpec(id, spec);
+    if (labels !== undefined) host.store.setLabels(id, labels);
+  });
+  if (labels !== undefined) host.bus.publish({ type: "vm.labels", atMs: host.now(), id, name, labels });
+}
+
+/** @param keep changes the row, when all else is changed */
+async function setSpec(
+  host: Host,
+  vm: VmRecord,
+  change: Omit<SetVm, "labels">,
+  keep: (spec: VmSpec) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const { diskBytes, memoryBytes } = change;
   const spec = changed(vm.spec, change);
   await assertLimits(host, spec, handleOf(vm.state)?.driver ?? spec.driver, signal);
@@ -48,7 +76,7 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
     await moveMemory(host, vm, handle, memoryBytes, undo, signal);
   if (diskBytes !== undefined)
     await host.disks.grow(vmPaths(host.folders, vm.id).stateDir, diskBytes, signal);
-  host.store.setSpec(vm.id, spec);
+  keep(spec);
   undo.keep();
 }
 
@@ -67,7 +95,7 @@ function takingBack(): AbortSignal {
 }
 
 /** Null takes a limit away; what is undefined stays. */
-function changed(spec: VmSpec, change: SetVm): VmSpec {
+function changed(spec: VmSpec, change: Omit<SetVm, "labels">): VmSpec {
   const given = Object.entries(change).filter(([, value]) => value !== undefined);
   const fields = Object.fromEntries(given.map(([name, value]) => [name, value ?? undefined]));
   return { ...spec, ...(fields as Partial<VmSpec>) };

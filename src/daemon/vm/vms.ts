@@ -89,14 +89,15 @@ export class Vms {
     const { spec, imageDigest } = await completeSpec(host, request, call);
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
-    const vm = { id, name, spec, imageDigest, state: { phase: "created" }, bound } as const;
+    const { labels } = request;
+    const vm = { id, name, labels, spec, imageDigest, state: { phase: "created" }, bound } as const;
     return this.make(vm, call, { startsNow });
   }
 
   /** A VM whose spec is complete. */
   async make(vm: NewVm, call: Call, options: MakeOptions = {}): Promise<VmRecord> {
     const host = this.#host;
-    const { id, name } = vm;
+    const { id, name, labels = {} } = vm;
     const work = async (signal: AbortSignal): Promise<void> => {
       await runJournaled(host, CREATE_VM, id, {}, { host, id, vm, ...options, signal }, call);
     };
@@ -107,7 +108,7 @@ export class Vms {
       markUnclean(this.controllers, id, error);
       throw error;
     }
-    this.controllers.of(id).publish(vm, { type: "vm.created", atMs: host.now(), id, name });
+    this.controllers.of(id).publish(vm, { type: "vm.created", atMs: host.now(), id, name, labels });
     return host.store.getVm(id);
   }
 
@@ -261,13 +262,8 @@ export class Vms {
   }
 
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
-    return this.#adjust(
-      nameOrId,
-      "set",
-      call,
-      (vm, signal) => setVm(this.#host, vm, change, signal),
-      actionOf(change),
-    );
+    const work = (vm: VmRecord, signal: AbortSignal): Promise<void> => setVm(this.#host, vm, change, signal);
+    return this.#adjust(nameOrId, "set", call, work, actionOf(change));
   }
 
   /** From the VM's next start on. */

@@ -3,6 +3,7 @@ import { formatSize } from "#base/sizes.ts";
 import type { Vm } from "#api/wire.ts";
 import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
+import { formatLabels } from "#model/labels.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
 import { command } from "#cli/command.ts";
@@ -35,6 +36,9 @@ function identity(vm: Vm): readonly Pair[] {
     ["state", `${vm.phase}${recovering}${silent}`],
     ["paused because", vm.pauseCause && PAUSE_CAUSES[vm.pauseCause]],
     ["image", `${vm.image} (${vm.imageDigest})`],
+    ["owner", vm.owner],
+    ...formatLabels(vm.labels).map((label): Pair => ["label", label]),
+    ["generation", String(vm.generation)],
   ];
 }
 

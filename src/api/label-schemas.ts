@@ -1,0 +1,35 @@
+/** Labels on the wire, and the filters of lists; see schemas.ts. */
+import { z } from "@hono/zod-openapi";
+import { parsed } from "#api/parsed.ts";
+import { toError } from "#base/error.ts";
+import { checkLabelCount, checkLabelKey, checkLabelValue } from "#model/labels.ts";
+import { parseVmFilters } from "#model/vm-filter.ts";
+
+const key = parsed(checkLabelKey);
+const value = parsed(checkLabelValue);
+
+export const labelsSchema = z.record(key, value).superRefine((labels, context) => {
+  try {
+    checkLabelCount(labels);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: toError(error).message });
+  }
+});
+
+/** Null removes a label; what is not named stays. */
+export const labelChangesSchema = z.record(key, value.nullable());
+
+const filter = parsed((text) => parseVmFilters([text]));
+
+/** The query of a list of VMs: `filter` may be given several times. */
+export const vmFilterQuery = z.object({
+  filter: z
+    .union([filter, z.array(filter)])
+    .optional()
+    .openapi({
+      param: { name: "filter", in: "query" },
+      description:
+        "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; all labels, and one of the states and names",
+      example: "label=team=web",
+    }),
+});
