@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { parseConfig } from "#daemon/config.ts";
+import { parse } from "smol-toml";
+import { configKeys, parseConfig } from "#daemon/config.ts";
 
 test("BG-002, BG-003: an empty config gives 2 CPUs, 2 GiB, a disk of exactly 8 GiB and no network", () => {
   assert.deepEqual(parseConfig("config.toml", "").defaults, {
@@ -8,7 +11,6 @@ test("BG-002, BG-003: an empty config gives 2 CPUs, 2 GiB, a disk of exactly 8 G
     memoryBytes: 2147483648,
     diskBytes: 8589934592,
     network: "none",
-    driver: undefined,
   });
 });
 
@@ -24,7 +26,6 @@ test("Firecracker's programs and a mirror on this machine are taken as they are"
     '[firecracker]\nprogram = "/opt/fc/firecracker"\nseccomp_filter = "/etc/fc.bpf"\nrelease_url = "http://127.0.0.1:8000/releases"';
   assert.deepEqual(parseConfig("config.toml", toml).firecracker, {
     program: "/opt/fc/firecracker",
-    jailer: undefined,
     seccompFilter: "/etc/fc.bpf",
     releaseUrl: "http://127.0.0.1:8000/releases",
   });
@@ -57,6 +58,25 @@ for (const [title, toml, problem, hint] of [
     /program = /,
   ],
   ["another program for QEMU", '[drivers.qemu]\nprogram = "/bin/sh"', /begins with qemu-/, /program = /],
+  [
+    "a driver that there is not",
+    '[defaults]\ndriver = "qmeu"',
+    /defaults.driver: "qmeu" must be one of qemu/,
+    /^$/,
+  ],
+  [
+    "uids of people",
+    "[isolation]\nuid_first = 1000",
+    /uid_first: 1000 must be a whole number from 65536/,
+    /^$/,
+  ],
+  [
+    "an image that is none",
+    '[pool.dev]\nimage = "De bian"',
+    /pool.dev.image: "De bian" is not an image/,
+    /debian/,
+  ],
+  ["pools that are no tables", "[pool]\ndev = 3", /pool.dev must be a table/, /\[pool.dev\]/],
   ["an array for a table", "defaults = []", /defaults must be a table/, /\[defaults\]/],
   ["a pool without keys", "[pool.dev]", /pool.dev.image is missing/, /image = "debian"/],
   [
@@ -92,4 +112,53 @@ for (const [title, toml, problem, hint] of [
   test(`a config with ${title} is refused with the file, the key and the rule`, () => {
     assert.throws(() => parseConfig("config.toml", toml), { code: "config.invalid", message: problem, hint });
   });
+}
+
+test("a config with several faults is refused with all of them at once", () => {
+  const toml = '[defaults]\ncpus = 33\nmemroy = "1G"\n[health]\ninterval = "5"\n[pool.dev]\ncount = 101';
+  assert.throws(
+    () => parseConfig("config.toml", toml),
+    (error: Error) => {
+      for (const problem of [
+        "defaults.cpus: 33",
+        "no key defaults.memroy",
+        'health.interval: "5"',
+        "pool.dev.image is missing",
+        "pool.dev.count: 101",
+      ])
+        assert.ok(error.message.includes(problem), `${problem}: ${error.message}`);
+      return true;
+    },
+  );
+});
+
+test("a pool has what it names, and the defaults for the rest are not its own", () => {
+  const { pools } = parseConfig(
+    "config.toml",
+    '[pool.b]\nimage = "debian"\n[pool.a]\nimage = "debian"\nmemory = "1G"',
+  );
+  assert.deepEqual(
+    pools.map(({ name, count, memoryBytes, cpus }) => [name, count, memoryBytes, cpus]),
+    [
+      ["b", 1, undefined, undefined],
+      ["a", 1, 2 ** 30, undefined],
+    ],
+  );
+});
+
+test("docs/configuration.md shows every key, and no other", () => {
+  const page = readFileSync(join(import.meta.dirname, "../../docs/configuration.md"), "utf8");
+  const toml = (/```toml\n(.*?)```/s.exec(page)?.[1] ?? "").replace("https://…", "https://example.org");
+  parseConfig("docs/configuration.md", toml);
+  const shown = keysOf(parse(toml)).map((key) => key.replace("pool.small.", "pool.NAME."));
+  // One pool shows the keys that it has alone, and says that it takes those of [defaults].
+  const asInDefaults = ["cpus", "disk", "network", "init"].map((key) => `pool.NAME.${key}`);
+  assert.match(page, /cpus, memory, disk, network and init as in \[defaults\]/);
+  assert.deepEqual(new Set([...shown, ...asInDefaults]), new Set(configKeys()));
+});
+
+function keysOf(table: object, prefix = ""): string[] {
+  return Object.entries(table).flatMap(([key, value]: [string, unknown]) =>
+    typeof value === "object" && value !== null ? keysOf(value, `${prefix}${key}.`) : [`${prefix}${key}`],
+  );
 }

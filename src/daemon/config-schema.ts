@@ -1,0 +1,186 @@
+/** The keys of config.toml, what each takes, its default, and the rules between them: one schema. */
+import { isAbsolute } from "node:path";
+import { z } from "zod";
+import { parseDuration } from "#base/durations.ts";
+import { HearthError } from "#base/error.ts";
+import { parseSize } from "#base/sizes.ts";
+import { qemuProgramDenial } from "#drivers/qemu/installed-qemu.ts";
+import { isSafeSource } from "#host/download.ts";
+import { DEFAULTS } from "#model/defaults.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import { INITS, NETWORKS } from "#model/vm-spec.ts";
+
+const MEMORY = { minBytes: LIMITS.memoryMinBytes, maxBytes: LIMITS.memoryMaxBytes };
+const DISK = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
+const BUDGET = { minBytes: 0, maxBytes: LIMITS.diskMaxBytes };
+const HEALTH = { minMs: 100, maxMs: 3_600_000 };
+const DRIVERS = ["qemu", "firecracker"] as const;
+
+/**
+ * Uids that nothing else hands out: systemd's containers end at 1879048191, and what follows is unused (UIDS-GIDS.md of
+ * systemd); Debian's subordinate ids end at 600100000. Uids of people and of services end below `min`.
+ */
+const UIDS = { first: 1_900_000_000, count: 65_536, min: 65_536, max: 2_147_352_575 };
+
+/** What an issue carries besides its message, which follows the key and the value. */
+export type IssueParams = { readonly hint?: string | undefined; readonly isWhole?: true };
+
+type Context = { addIssue(issue: { code: "custom"; message: string; params: IssueParams }): void };
+
+function refuse(context: Context, message: string, params: IssueParams = {}): void {
+  context.addIssue({ code: "custom", message, params });
+}
+
+const text = z.string({ error: "must be text in quotes" });
+
+/** Text that a parser of the model takes; its sentence names a field of the command line, in whose place the key stands. */
+function parsed<Value>(parse: (given: string) => Value) {
+  return text.transform((given, context): Value => {
+    try {
+      return parse(given);
+    } catch (error) {
+      if (!(error instanceof HearthError)) throw error;
+      const message = error.message.replace(/^[a-z-]+: /, "").replace(/\.$/, "");
+      refuse(context, message, { hint: error.hint, isWhole: true });
+      return z.NEVER;
+    }
+  });
+}
+
+/** Text for which `denial` says nothing. */
+function checked(denial: (given: string) => string | undefined, hint?: string) {
+  return text.superRefine((given, context) => {
+    const why = denial(given);
+    if (why !== undefined) refuse(context, why, { hint });
+  });
+}
+
+const size = (range: typeof MEMORY) => parsed((given) => parseSize("size", given, range));
+const duration = parsed((given) => parseDuration("time", given, HEALTH));
+const oneOf = <const Choices extends readonly [string, ...string[]]>(choices: Choices) =>
+  z.enum(choices, { error: `must be one of ${choices.join(", ")}` });
+const yesOrNo = z.boolean({ error: "must be true or false" });
+
+function wholeNumber(min: number, max: number) {
+  const error = `must be a whole number from ${min} to ${max}`;
+  return z.int({ error }).min(min, { error }).max(max, { error });
+}
+
+const absolutePath = checked((given) =>
+  isAbsolute(given) && !given.includes("\0") ? undefined : "must be an absolute path",
+);
+const qemuProgram = checked(
+  qemuProgramDenial,
+  'Write program = "/opt/qemu/bin/qemu-system-x86_64", for one.',
+);
+const sourceUrl = checked(
+  (given) =>
+    URL.canParse(given) && isSafeSource(new URL(given)) ? undefined : "must be an https:// address",
+  "http:// is taken for this machine alone, such as http://127.0.0.1:8000.",
+);
+
+const SHAPE = {
+  cpus: wholeNumber(1, LIMITS.cpusMax),
+  memory: size(MEMORY),
+  disk: size(DISK),
+  network: oneOf(NETWORKS),
+};
+
+const defaults = z
+  .strictObject({
+    cpus: SHAPE.cpus.default(DEFAULTS.cpus),
+    memory: SHAPE.memory.default(DEFAULTS.memoryBytes),
+    disk: SHAPE.disk.default(DEFAULTS.diskBytes),
+    network: SHAPE.network.default("none"),
+    driver: oneOf(DRIVERS).optional(),
+  })
+  .transform(({ memory, disk, ...same }) => ({ ...same, memoryBytes: memory, diskBytes: disk }));
+
+/** A shape of VMs, and how many of them wait. What is left out is as in `defaults`. */
+const pool = z
+  .strictObject({
+    image: parsed(parseImageRef),
+    count: wholeNumber(0, LIMITS.poolMax).default(1),
+    cpus: SHAPE.cpus.optional(),
+    memory: SHAPE.memory.optional(),
+    disk: SHAPE.disk.optional(),
+    network: SHAPE.network.optional(),
+    init: oneOf(INITS).optional(),
+  })
+  .transform(({ memory, disk, ...same }) => ({ ...same, memoryBytes: memory, diskBytes: disk }));
+
+const firecracker = z
+  .strictObject({
+    /** Programs that are used instead of those that are found. */
+    program: absolutePath.optional(),
+    jailer: absolutePath.optional(),
+    /** A compiled filter of system calls in place of Firecracker's own. */
+    seccomp_filter: absolutePath.optional(),
+    /** A place that is laid out like the project's own releases. */
+    release_url: sourceUrl.optional(),
+  })
+  .transform(({ seccomp_filter: seccompFilter, release_url: releaseUrl, ...same }) => ({
+    ...same,
+    seccompFilter,
+    releaseUrl,
+  }));
+
+const health = z
+  .strictObject({
+    /** How often a VMM is asked whether it answers. */
+    interval: duration.default(5_000),
+    /** A VMM that did not answer for this long is killed. */
+    kill_after: duration.default(120_000),
+  })
+  .superRefine(({ interval, kill_after: killAfter }, context) => {
+    if (killAfter > interval) return;
+    refuse(
+      context,
+      `kill_after is not longer than health.interval, ${interval} ms, so a VMM would be killed at its first slow answer`,
+      { hint: 'Write kill_after = "2m", for one.', isWhole: true },
+    );
+  })
+  .transform(({ interval, kill_after: killAfter }) => ({ intervalMs: interval, killAfterMs: killAfter }));
+
+const isolation = z
+  .strictObject({
+    /** VMMs get uids (and gids of the same number) from here, one each. */
+    uid_first: wholeNumber(UIDS.min, UIDS.max).default(UIDS.first),
+    uid_count: wholeNumber(1, UIDS.count).default(UIDS.count),
+  })
+  .superRefine(({ uid_first: first, uid_count: count }, context) => {
+    if (first + count - 1 <= UIDS.max) return;
+    const hint = `Write a smaller uid_first, or uid_count = ${UIDS.max - first + 1}.`;
+    refuse(context, `uid_first and uid_count reach beyond the uid ${UIDS.max}`, { hint, isWhole: true });
+  })
+  .transform(({ uid_first: uidFirst, uid_count: uidCount }) => ({ uidFirst, uidCount }));
+
+export const CONFIG_SCHEMA = z
+  .strictObject({
+    defaults: defaults.prefault({}),
+    drivers: z
+      .strictObject({
+        /** A name on PATH or an absolute path; left out: qemu-system-x86_64 on PATH. */
+        qemu: z.strictObject({ program: qemuProgram.optional() }).prefault({}),
+      })
+      .prefault({}),
+    firecracker: firecracker.prefault({}),
+    health: health.prefault({}),
+    warm: z
+      .strictObject({
+        /** Whether VMs start from templates, and make them. */
+        enabled: yesOrNo.default(true),
+        /** What all templates may take on the disk. */
+        budget: size(BUDGET).default(DEFAULTS.warmBudgetBytes),
+      })
+      .transform(({ enabled, budget }) => ({ enabled, budgetBytes: budget }))
+      .prefault({}),
+    /** VMs that are kept ready, by the pool's name. */
+    pool: z.record(z.string(), pool).default({}),
+    isolation: isolation.prefault({}),
+  })
+  .transform(({ pool: pools, ...same }) => ({
+    ...same,
+    pools: Object.entries(pools).map(([name, shape]) => Object.assign({ name }, shape)),
+  }));
