@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ERROR_CODES } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { makeApi } from "#daemon/http/api.ts";
 
 const DOCS = join(import.meta.dirname, "../docs");
@@ -11,8 +12,8 @@ const DOCS = join(import.meta.dirname, "../docs");
 /** What GET /openapi.json answers. The routes are only listed, so there need not be a hearthd behind them. */
 export async function openApiDocument(): Promise<string> {
   const log = { event() {}, child: () => log };
-  const host = { log, random: (bytes: number) => new Uint8Array(bytes) };
-  const daemon = { host, version: "", ending: new Ending() };
+  const host = { log, now: () => 0, random: (bytes: number) => new Uint8Array(bytes) };
+  const daemon = { host, version: "", ending: new Ending(), operations: new Operations() };
   const answer = await makeApi(daemon as unknown as Daemon).request("/openapi.json");
   return `${JSON.stringify(await answer.json(), undefined, 2)}\n`;
 }

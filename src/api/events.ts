@@ -50,5 +50,7 @@ export type ApiEvent =
 
 /** The request header that names an operation; its progress, errors and log lines carry it. BG-091. */
 export const OPERATION_HEADER = "hearth-operation";
+/** `hearth-detach: true` has a request go on without its client: the answer is 202, with its operation. */
+export const DETACH_HEADER = "hearth-detach";
 /** The answer's header with hearthd's version, so that a client of another version says so. */
 export const VERSION_HEADER = "hearth-version";

@@ -2,6 +2,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
+import { OPERATION_ROUTES } from "#api/operation-routes.ts";
 import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
 import { createSnapshotSchema, snapshotSchema } from "#api/snapshot-schemas.ts";
@@ -362,6 +363,7 @@ export const ROUTES = {
     responses: answers(s.installationSchema, "Where it is"),
   }),
   ...LOST_FOUND_ROUTES,
+  ...OPERATION_ROUTES,
   doctor: createRoute({
     method: "get",
     path: "/v1/doctor",

@@ -278,9 +278,7 @@ export const execSchema = z
   })
   .openapi("Exec");
 
-export const runSchema = z
-  .strictObject({ vm: createVmSchema, exec: execSchema, operation: z.string().optional() })
-  .openapi("Run");
+export const runSchema = z.strictObject({ vm: createVmSchema, exec: execSchema }).openapi("Run");
 
 export const errorSchema = z
   .object({

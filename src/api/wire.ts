@@ -2,6 +2,7 @@
 import type { z } from "@hono/zod-openapi";
 import type * as schemas from "#api/schemas.ts";
 import type * as lostFound from "#api/lost-found-routes.ts";
+import type * as operations from "#api/operation-routes.ts";
 import type * as snapshots from "#api/snapshot-schemas.ts";
 
 export type CreateVm = z.infer<typeof schemas.createVmSchema>;
@@ -25,5 +26,6 @@ export type DaemonStatus = z.infer<typeof schemas.daemonSchema>;
 export type Snapshot = z.infer<typeof snapshots.snapshotSchema>;
 export type CreateSnapshot = z.infer<typeof snapshots.createSnapshotSchema>;
 export type ForkVm = z.infer<typeof schemas.forkSchema>;
+export type Operation = z.infer<typeof operations.operationSchema>;
 export type LostEntry = z.infer<typeof lostFound.lostEntrySchema>;
 export type RecoverVm = z.infer<typeof lostFound.recoverVmSchema>;

@@ -5,6 +5,8 @@ export type LogEvent = {
   /** hearthd ends while something is under way; the next one recovers it as after a crash. */
   "daemon.abandoned": Record<never, never>;
   "daemon.bug": { where: string; error: unknown };
+  /** A request that changes something, or a command, has ended. */
+  "operation.ended": { principal: string; request: string; state: string; tookMs: number };
   "api.failed": { route: string; code: string; error: unknown };
   "flow.started": { flow: string; vm: string };
   "flow.step": { flow: string; step: string; tookMs: number };

@@ -251,6 +251,28 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     load: () => import("#cli/commands/firecracker/ls.ts"),
     aliases: ["firecracker list"],
   },
+  "operation ls": {
+    group: "Hearth itself",
+    summary: "List operations: what hearthd does, or has done",
+    load: () => import("#cli/commands/operation/ls.ts"),
+    aliases: ["operations", "operation list"],
+  },
+  "operation show": {
+    group: "Hearth itself",
+    summary: "Show everything about an operation",
+    load: () => import("#cli/commands/operation/show.ts"),
+    aliases: ["operation inspect"],
+  },
+  "operation wait": {
+    group: "Hearth itself",
+    summary: "Wait until operations have ended",
+    load: () => import("#cli/commands/operation/wait.ts"),
+  },
+  "operation cancel": {
+    group: "Hearth itself",
+    summary: "Cancel operations, and undo what they have begun",
+    load: () => import("#cli/commands/operation/cancel.ts"),
+  },
   "daemon start": {
     group: "Hearth itself",
     summary: "Start hearthd, if it does not run",
@@ -304,7 +326,16 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 };
 
 /** Nouns that stand before a verb. */
-export const NOUNS = ["snapshot", "warm", "volume", "image", "kernel", "firecracker", "daemon"] as const;
+export const NOUNS = [
+  "snapshot",
+  "warm",
+  "volume",
+  "image",
+  "kernel",
+  "firecracker",
+  "operation",
+  "daemon",
+] as const;
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 

@@ -21,7 +21,7 @@ export type Flag = {
 export type Flags = Readonly<Record<string, Flag>>;
 
 /** What the shell offers for an argument. */
-export type Completes = "vm" | "image" | "volume" | "snapshot" | "warm" | "path" | "command";
+export type Completes = "vm" | "image" | "volume" | "snapshot" | "warm" | "operation" | "path" | "command";
 
 export type Argument = {
   /** As in the help, such as `VM`. */

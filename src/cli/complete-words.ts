@@ -86,6 +86,7 @@ async function values(
     if (completes === "vm") return (await client.vms.list()).map(({ name }) => name);
     if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
     if (completes === "snapshot") return (await client.snapshots.list()).map(({ name, id }) => name ?? id);
+    if (completes === "operation") return (await client.operations.list()).map(({ id }) => id);
     if (completes === "warm") return (await client.warm.list()).map(({ id }) => id);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {

@@ -5,7 +5,12 @@ import type { Out } from "#cli/output.ts";
 const AT_ONCE = 8;
 
 /** What became of one target: the API's object, or a sentence about why nothing had to be done. */
-export type Done = { readonly result: unknown; readonly note?: string | undefined };
+export type Done = {
+  readonly result: unknown;
+  readonly note?: string | undefined;
+  /** Printed in place of the target's name. */
+  readonly line?: string | undefined;
+};
 
 /**
  * The same to several targets: each once, in the order they were first named, at the same time. Those that fail are
@@ -32,7 +37,7 @@ export async function eachTarget(
     for (const { name, done, error } of outcomes) {
       if (error !== undefined) out.errorForPeople(error);
       else if (done?.note !== undefined) out.note(done.note);
-      else out.line(name);
+      else out.line(done?.line ?? name);
     }
   }
   return outcomes.some(({ error }) => error !== undefined) ? 1 : 0;

@@ -1,6 +1,7 @@
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Ending } from "#daemon/lifecycle/ending.ts";
 import type { Host } from "#daemon/host.ts";
+import type { Operations } from "#daemon/operations/operations.ts";
 import type { Pools } from "#daemon/template/pools.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
@@ -15,6 +16,8 @@ export type Daemon = {
   readonly warm: WarmTemplates;
   readonly pools: Pools;
   readonly stats: StatsReader;
+  /** What clients have asked for that changes something. */
+  readonly operations: Operations;
   readonly version: string;
   readonly startedAtMs: number;
   /** Whether KVM really boots a guest here; remembered unless `fresh`. */

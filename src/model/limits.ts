@@ -35,6 +35,12 @@ export const LIMITS = {
   argumentsMaxBytes: 2 * MIB,
   /** COMMAND_LINE_SIZE of x86 is 2048; the rest is Hearth's own part. */
   bootArgsMaxBytes: 1024,
+  /** Operations that have ended and can still be shown: detached ones, and as many others. They take memory. */
+  operationsKept: 100,
+  /** Detached operations under way: no connection bounds them. */
+  detachedMax: 100,
+  /** For one request that waits for an operation's end; who wants to wait longer asks again. */
+  operationWaitMaxMs: 600_000,
   /** `sun_path` is 108 bytes with its end; Node cuts longer ones silently. */
   socketPathMaxBytes: 107,
   /** What one VM's console or VMM log may take on disk; as much again is kept of what came before. */

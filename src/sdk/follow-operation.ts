@@ -12,10 +12,20 @@ export async function followOperation(
   signal?: AbortSignal,
 ): Promise<FollowedOperation> {
   const id = operationIdFrom(process.getBuiltinModule("node:crypto").randomBytes(6));
+  const progress = await followProgress(transport, id, onProgress, signal);
+  return { id, [Symbol.asyncDispose]: () => progress[Symbol.asyncDispose]() };
+}
+
+/** Subscribes to the progress of an operation, until it is disposed of. */
+export async function followProgress(
+  transport: Transport,
+  id: string,
+  onProgress: OnProgress,
+  signal?: AbortSignal,
+): Promise<AsyncDisposable> {
   const events = await transport.open("GET", "/v1/events", { query: { operation: id } }, signal);
   const told = tell(events, onProgress);
   return {
-    id,
     async [Symbol.asyncDispose]() {
       events.destroy();
       await told;

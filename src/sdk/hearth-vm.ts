@@ -1,12 +1,12 @@
 import type { Readable } from "node:stream";
-import type { AttachVolume, Exec, ForkVm, SetVm, Vm, VmStats } from "#api/wire.ts";
+import type { AttachVolume, Exec, ForkVm, Operation, SetVm, Vm, VmStats } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestExit } from "#sdk/guest-process.ts";
 import { withProgress } from "#sdk/long-request.ts";
-import type { LongOptions } from "#sdk/long-request.ts";
+import type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 import type { Query, Transport } from "#sdk/transport.ts";
 
 export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };
@@ -17,6 +17,8 @@ export type ExecOptions = Omit<SpawnOptions, "stdin" | "detach" | "tty"> & {
   /** Of stdout, and of stderr, each; 16 MiB unless told. More is an error, and ends the command. */
   readonly maxOutputBytes?: number | undefined;
 };
+
+export type StartOptions = { readonly fresh?: boolean | undefined };
 
 export type ExecResult = GuestExit & { readonly stdout: string; readonly stderr: string };
 
@@ -49,11 +51,17 @@ export class HearthVm {
 
   /**
    * Boots the VM, or lets it go on where it was saved; resolves when a command can run in it. With `fresh` it starts
-   * as if it had never run: what was written to its disk is gone.
+   * as if it had never run: what was written to its disk is gone. A client that leaves before that cancels the start,
+   * unless it is detached.
    */
-  start(options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Vm> {
+  start(options?: LongOptions & StartOptions): Promise<Vm>;
+  start(options: DetachOptions & StartOptions): Promise<Operation>;
+  start(options: (LongOptions | DetachOptions) & StartOptions = {}): Promise<Vm | Operation> {
     const query = { fresh: options.fresh === true ? true : undefined };
-    return withProgress(this.#transport, "POST", `${this.#path}/start`, { query }, options);
+    const path = `${this.#path}/start`;
+    if ("detach" in options)
+      return this.#transport.json<Operation>("POST", path, { query, detach: true }, options.signal);
+    return withProgress<Vm>(this.#transport, "POST", path, { query }, options);
   }
 
   /** Flushes and powers off the guest; after `timeoutMs` the VMM is ended. */

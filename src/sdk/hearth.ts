@@ -12,7 +12,7 @@
  */
 import { homedir } from "node:os";
 import type { ApiEvent } from "#api/events.ts";
-import type { CreateVm, DaemonStatus, Doctor, Exec, Image, Kernel, Vm } from "#api/wire.ts";
+import type { CreateVm, DaemonStatus, Doctor, Exec, Image, Kernel, Operation, Vm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
@@ -22,8 +22,9 @@ import { GuestProcess } from "#sdk/guest-process.ts";
 import type { GuestProcessOptions } from "#sdk/guest-process.ts";
 import { HearthVm } from "#sdk/hearth-vm.ts";
 import { withProgress } from "#sdk/long-request.ts";
-import type { LongOptions } from "#sdk/long-request.ts";
+import type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 import { LostFound } from "#sdk/lost-found.ts";
+import { Operations } from "#sdk/operations.ts";
 import { Snapshots } from "#sdk/snapshots.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
 import { Volumes } from "#sdk/volumes.ts";
@@ -43,6 +44,7 @@ export type {
   Installation,
   Kernel,
   LostEntry,
+  Operation,
   RecoverVm,
   SetVm,
   Snapshot,
@@ -55,8 +57,8 @@ export type { Progress } from "#base/progress.ts";
 export { GuestProcess } from "#sdk/guest-process.ts";
 export type { GuestExit } from "#sdk/guest-process.ts";
 export { HearthVm } from "#sdk/hearth-vm.ts";
-export type { ExecOptions, ExecResult, SpawnOptions } from "#sdk/hearth-vm.ts";
-export type { LongOptions } from "#sdk/long-request.ts";
+export type { ExecOptions, ExecResult, SpawnOptions, StartOptions } from "#sdk/hearth-vm.ts";
+export type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 export type { ImportOptions } from "#sdk/snapshots.ts";
 
 export type ConnectOptions = {
@@ -94,6 +96,7 @@ export class Hearth {
   readonly warm: WarmTemplates;
   readonly firecracker: Firecrackers;
   readonly lostFound: LostFound;
+  readonly operations: Operations;
   readonly daemon: Daemon;
   readonly #transport: Transport;
 
@@ -108,6 +111,7 @@ export class Hearth {
     this.warm = new WarmTemplates(transport);
     this.firecracker = new Firecrackers(transport);
     this.lostFound = new LostFound(transport);
+    this.operations = new Operations(transport);
     this.daemon = new Daemon(transport);
   }
 
@@ -223,9 +227,16 @@ class Images {
   }
 
   /** Builds an image, or finds it built; `fresh` builds it again. Takes most of a minute. */
-  build(ref: string, options: LongOptions & { readonly fresh?: boolean | undefined } = {}): Promise<Image> {
+  build(ref: string, options?: LongOptions & { readonly fresh?: boolean | undefined }): Promise<Image>;
+  build(ref: string, options: DetachOptions & { readonly fresh?: boolean | undefined }): Promise<Operation>;
+  build(
+    ref: string,
+    options: (LongOptions | DetachOptions) & { readonly fresh?: boolean | undefined } = {},
+  ): Promise<Image | Operation> {
     const body = { ref, fresh: options.fresh };
-    return withProgress(this.#transport, "POST", "/v1/images", { body }, options);
+    if ("detach" in options)
+      return this.#transport.json<Operation>("POST", "/v1/images", { body, detach: true }, options.signal);
+    return withProgress<Image>(this.#transport, "POST", "/v1/images", { body }, options);
   }
 
   /** @param ref a name such as `debian:bookworm`, or a digest. */

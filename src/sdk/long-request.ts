@@ -8,6 +8,13 @@ export type LongOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
+/** For requests that may go on without their client. */
+export type DetachOptions = {
+  /** Resolves at once, with the operation: `hearth.operations` waits for it, and has its result. */
+  readonly detach: true;
+  readonly signal?: AbortSignal | undefined;
+};
+
 /** A request whose progress is told to those who ask for it. */
 export async function withProgress<Answer>(
   transport: Transport,

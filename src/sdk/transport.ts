@@ -4,7 +4,7 @@ import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
+import { DETACH_HEADER, OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
 import { ERROR_CODES, HearthError, toError } from "#base/error.ts";
 import type { ErrorBody } from "#base/error.ts";
 
@@ -18,6 +18,8 @@ export type RequestMore = {
   readonly stream?: { readonly from: Readable; readonly contentType: string } | undefined;
   /** Names the operation, for its progress. */
   readonly operation?: string | undefined;
+  /** Has hearthd answer at once, with the operation; the request goes on without its client. */
+  readonly detach?: boolean | undefined;
 };
 
 /** Bodies of JSON answers; a list of 1,000 VMs takes about 1 MiB. */
@@ -68,6 +70,7 @@ export class Transport {
         // An answer may come before all was sent. hearthd would close after it, and what is written then breaks it.
         ...(more.stream && { "content-type": more.stream.contentType, connection: "keep-alive" }),
         ...(more.operation !== undefined && { [OPERATION_HEADER]: more.operation }),
+        ...(more.detach === true && { [DETACH_HEADER]: "true" }),
       },
       signal,
     });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { drain } from "#daemon/lifecycle/end-daemon.ts";
 import { ApiServer } from "#daemon/http/api-server.ts";
 import { IdleVms } from "#daemon/vm/idle-vms.ts";
@@ -41,6 +42,7 @@ export class ServedDaemon {
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
       ending: new Ending(),
+      operations: new Operations(),
     };
   }
 

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { DoctorCheck } from "#api/wire.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { runChecks } from "#daemon/doctor/doctor.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
@@ -71,6 +72,7 @@ async function check(
     startedAtMs: 0,
     checkKvm: checkKvm ?? (async () => ({ name: "kvm", verdict: "pass", found: "" })),
     ending: new Ending(),
+    operations: new Operations(),
   };
   const { checks } = await runChecks(daemon, { fresh: false, production }, t.signal);
   const names = checks.map(({ name }) => name).filter((name) => !name.endsWith(" guarantees"));

@@ -7,7 +7,7 @@ import { HearthError } from "#base/error.ts";
 import { TokenBucket } from "#base/token-bucket.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
-import { serveExecSockets } from "#daemon/http/exec-sockets.ts";
+import { serveUpgrades } from "#daemon/http/upgrade.ts";
 import { removeStaleSocket } from "#host/unix-socket.ts";
 
 /** For clients to send the rest of a request, and later for them to take the rest of an answer. */
@@ -39,8 +39,9 @@ export class ApiServer {
    */
   static async listen(daemon: Daemon, socketPath: string): Promise<ApiServer> {
     // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
-    const server = createServer({ requestTimeout: 0 }, getRequestListener(makeApi(daemon).fetch));
-    serveExecSockets(server, daemon);
+    const routes = makeApi(daemon);
+    const server = createServer({ requestTimeout: 0 }, getRequestListener(routes.fetch));
+    serveUpgrades(server, routes, daemon);
     removeStaleSocket(socketPath);
     const api = new ApiServer(server);
     await new Promise<void>((resolve, reject) => {

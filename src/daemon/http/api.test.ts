@@ -5,6 +5,7 @@ import type { ErrorBody } from "#base/error.ts";
 import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
@@ -25,6 +26,7 @@ function setUp(t: TestContext) {
     startedAtMs: 0,
     checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
     ending: new Ending(),
+    operations: new Operations(),
   };
   const api = makeApi(daemon);
   t.after(() => {

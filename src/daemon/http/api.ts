@@ -1,15 +1,21 @@
 /** The HTTP side of hearthd: every route, its errors, and the OpenAPI document. */
+import type { ServerResponse } from "node:http";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
-import type { ErrorCode } from "#base/error.ts";
+import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { admitRequest } from "#daemon/http/admit-request.ts";
 import { limitBody } from "#daemon/http/limit-body.ts";
 import { onlyVisible } from "#daemon/http/visible-vm.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
+import { detachRequest } from "#daemon/http/detach-request.ts";
+import { addOperationRoutes } from "#daemon/http/operation-routes.ts";
 import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
+import { addExecSockets } from "#daemon/http/exec-sockets.ts";
+import { WEBSOCKET } from "#daemon/http/upgrade.ts";
+import type { Upgrade } from "#daemon/http/upgrade.ts";
 import { addFileRoutes } from "#daemon/http/file-routes.ts";
 import { addFirecrackerRoutes } from "#daemon/http/firecracker-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
@@ -17,13 +23,33 @@ import { addSnapshotRoutes } from "#daemon/http/snapshot-routes.ts";
 import { addWarmRoutes } from "#daemon/http/warm-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
-import type { Call } from "#daemon/vm/vms.ts";
-import type { OperationId } from "#model/ids.ts";
+import { isCancelled } from "#daemon/lifecycle/ending.ts";
+import { cancelled } from "#daemon/operations/operation.ts";
+import type { Operation } from "#daemon/operations/operation.ts";
+import type { RequestContext } from "#daemon/operations/request-context.ts";
 
 /** The variables of each request. */
-export type ApiVariables = { operation: OperationId; signal: AbortSignal };
+export type ApiVariables = {
+  request: RequestContext;
+  /** Aborts when the client leaves. */
+  client?: AbortSignal;
+  /** What a client can show and cancel, if the request is an operation. */
+  running?: Operation;
+  /** What the request has failed with. */
+  failure?: ErrorBody;
+};
 export type Api = OpenAPIHono<{ Variables: ApiVariables }>;
 export type ApiContext = Context<{ Variables: ApiVariables }>;
+
+/** What comes with a request beside its head and body. */
+export type ApiBindings = {
+  /** The server's answer; missing where there is no HTTP client. */
+  readonly outgoing?: ServerResponse | undefined;
+  /** The operation of a request that hearthd sends to itself. */
+  readonly detached?: Operation | undefined;
+  /** The connection of a request that wants to become a WebSocket. */
+  readonly upgrade?: Upgrade | undefined;
+};
 
 /** All routes of a hearthd. Making it changes nothing; nobody listens yet. */
 export function makeApi(daemon: Daemon): Api {
@@ -42,6 +68,7 @@ export function makeApi(daemon: Daemon): Api {
   api.use(admitRequest(daemon));
   api.use(limitBody());
   for (const path of ["/v1/vms/:vm", "/v1/vms/:vm/*"]) api.use(path, onlyVisible(daemon));
+  api.use(detachRequest(api, daemon));
   api.onError((error, context) => answerError(daemon, error, context));
   api.notFound((context) => {
     const { method, path } = context.req;
@@ -52,12 +79,10 @@ export function makeApi(daemon: Daemon): Api {
         new HearthError("api.not_found", `The API has no ${method} ${path}.`),
         context,
       );
-    const text = `The API has no ${method} ${path}, but ${methods.join(", ")}.`;
-    const answer = answerError(daemon, new HearthError("api.wrong_method", text), context);
-    answer.headers.set("allow", methods.join(", "));
-    return answer;
+    return wrongMethod(daemon, context, methods);
   });
   addVmRoutes(api, daemon);
+  addExecSockets(api, daemon);
   addFileRoutes(api, daemon);
   addImageRoutes(api, daemon);
   addVolumeRoutes(api, daemon);
@@ -65,6 +90,7 @@ export function makeApi(daemon: Daemon): Api {
   addWarmRoutes(api, daemon);
   addFirecrackerRoutes(api, daemon);
   addLostFoundRoutes(api, daemon);
+  addOperationRoutes(api, daemon);
   addDaemonRoutes(api, daemon);
   addEventRoute(api, daemon);
   api.doc31("/openapi.json", {
@@ -73,11 +99,26 @@ export function makeApi(daemon: Daemon): Api {
       title: "Hearth",
       version: "1",
       description:
-        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages src/api/exec-stream.ts describes.",
+        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages src/api/exec-stream.ts describes. A request that changes something, and a command, is an operation: `hearth-operation: op-…` names it (12 hexadecimal digits), and the answer has the same header. A client that leaves cancels its request, unless it sent `hearth-detach: true`: the answer is 202 then, with the operation, whose result GET /v1/operations/{operation} has later.",
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
   });
   return api;
+}
+
+function wrongMethod(daemon: Daemon, context: ApiContext, methods: readonly string[]): Response {
+  const { method, path } = context.req;
+  const http = methods.filter((one) => one !== WEBSOCKET);
+  const isSocket = http.length === 0;
+  const error = isSocket
+    ? new HearthError("api.websocket_only", `${path} is a WebSocket.`, {
+        hint: "Send a handshake: `connection: upgrade` and `upgrade: websocket`.",
+      })
+    : new HearthError("api.wrong_method", `The API has no ${method} ${path}, but ${http.join(", ")}.`);
+  const answer = answerError(daemon, error, context);
+  if (isSocket) answer.headers.set("upgrade", "websocket");
+  else answer.headers.set("allow", http.join(", "));
+  return answer;
 }
 
 /** The methods that this path has a route for. */
@@ -94,41 +135,49 @@ function methodsOf(api: Api, path: string): string[] {
   return [...new Set(methods)].filter((method) => method !== "ALL").toSorted();
 }
 
-/** What went wrong with a request, for whoever looks in hearthd's log. */
+/** Logs what went wrong with a request. */
 export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext, code: ErrorCode): void {
-  const operation = context.get("operation") as OperationId | undefined;
+  const request = context.get("request") as RequestContext | undefined;
   const route = `${context.req.method} ${context.req.path}`;
   daemon.host.log
-    .child({ operation: operation ?? "none" })
+    .child({ operation: request?.operation ?? "none", principal: request?.principal.kind ?? "none" })
     .event("api.failed", { route, code, error: thrown });
 }
 
 /** Whatever a request fails with when its client has gone, is that. */
-function clientGone(cause: unknown): HearthError {
+export function clientGone(cause?: unknown): HearthError {
   return new HearthError("operation.cancelled", "The client has gone.", { cause });
 }
 
+/** Says why a request failed: that its client has gone, that it was cancelled, or that hearthd stops, where it is that. */
+export function explainFailure(daemon: Daemon, failure: unknown, context: ApiContext): unknown {
+  if (context.get("client")?.aborted === true) return clientGone(failure);
+  if (context.get("running")?.isCancelled === true && isCancelled(failure)) return cancelled(failure);
+  return daemon.ending.explain(failure);
+}
+
 function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Response {
-  const thrown = context.req.raw.signal.aborted ? clientGone(failure) : daemon.ending.explain(failure);
+  const thrown = explainFailure(daemon, failure, context);
   // Hono's own errors (malformed JSON) carry a status of the client's making.
   const status = (thrown as { status?: number }).status;
   const error =
     status !== undefined && status >= 400 && status < 500 && !(thrown instanceof HearthError)
       ? new HearthError("input.invalid", "The request cannot be read.", { hint: "Send JSON.", cause: thrown })
       : toHearthError(thrown);
-  logFailure(daemon, thrown, context, error.code);
-  const operation = context.get("operation") as OperationId | undefined;
-  return context.json({ error: errorBody(error, operation) }, ERROR_CODES[error.code].status);
+  // A client that goes away is no failure of the API.
+  if (context.get("client")?.aborted !== true) logFailure(daemon, thrown, context, error.code);
+  const request = context.get("request") as RequestContext | undefined;
+  const body = errorBody(error, request?.operation);
+  context.set("failure", body);
+  return context.json({ error: body }, ERROR_CODES[error.code].status);
 }
 
-/** The call behind a request: cancelled with it, its progress published under its operation. */
-export function callOf(context: ApiContext, daemon: Daemon): Call {
-  const operation = context.get("operation");
-  return {
-    operation,
-    signal: context.get("signal"),
-    onProgress: (progress) => {
-      daemon.host.bus.publish({ type: "progress", atMs: daemon.host.now(), operation, progress });
-    },
-  };
+/** The context that a request was admitted with. */
+export function requestOf(context: ApiContext): RequestContext {
+  return context.get("request");
+}
+
+/** What came with a request; nothing in tests that call the API without a server. */
+export function bindingsOf(context: ApiContext): ApiBindings {
+  return (context.env as ApiBindings | undefined) ?? {};
 }

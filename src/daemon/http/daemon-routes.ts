@@ -1,6 +1,7 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { runChecks } from "#daemon/doctor/doctor.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { handleOf } from "#model/vm-state.ts";
 
@@ -29,6 +30,6 @@ export function addDaemonRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.doctor, async (c) => {
     const { fresh, production } = c.req.valid("query");
     const options = { fresh: fresh === "true", production: production === "true" };
-    return c.json(await runChecks(daemon, options, c.get("signal")), 200);
+    return c.json(await runChecks(daemon, options, requestOf(c).signal), 200);
   });
 }

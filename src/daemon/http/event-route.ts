@@ -1,6 +1,7 @@
 import { streamSSE } from "hono/streaming";
 import type { ApiEvent } from "#api/events.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 
 /** A comment line this often tells both ends that the stream lives. */
@@ -24,7 +25,7 @@ export function addEventRoute(api: Api, daemon: Daemon): void {
       };
       using _subscription = daemon.host.bus.subscribe(tell);
       stream.onAbort(() => wake.resolve());
-      const signal = c.get("signal");
+      const signal = requestOf(c).signal;
       const stopping = (): void => tell({ type: "daemon.stopping", atMs: daemon.host.now() });
       signal.addEventListener("abort", stopping, { once: true });
       if (signal.aborted) stopping();

@@ -34,7 +34,7 @@ const REFUSED = [
     title: "a name that is no text",
     request: upgrade("/v1/vms/%zz/exec"),
     status: 404,
-    code: "api.not_found",
+    code: "vm.not_found",
   },
   {
     title: "a key that is none",
@@ -81,8 +81,10 @@ test("an accept that fails does not end hearthd, and costs a few lines of its lo
 
 test("an exec's operation is in its handshake, its error and the log, with the path", async (t) => {
   const served = await serveDaemon(t);
+  const { vms } = served.daemon;
+  await vms.create({ image: "debian", name: "web" }, false, vms.background());
   const socket = await served.connect();
-  socket.write(upgrade("/v1/vms/nobody/exec", "hearth-operation: op-0123456789ab\r\n"));
+  socket.write(upgrade("/v1/vms/web/exec", "hearth-operation: op-0123456789ab\r\n"));
   let text = "";
   socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
   await once(socket, "data");
@@ -90,11 +92,17 @@ test("an exec's operation is in its handshake, its error and the log, with the p
   const body = Buffer.from('{"argv":["true"]}');
   socket.write(Buffer.concat([Buffer.from([0x81, 0x80 | body.length, 0, 0, 0, 0]), body]));
   await once(socket, "close");
-  assert.match(text, /"code":"vm.not_found".*"operation":"op-0123456789ab"/);
+  assert.match(text, /"code":"vm.wrong_phase".*"operation":"op-0123456789ab"/);
   const logged = served.host.machine.events.find(({ name }) => name === "api.failed")?.fields;
   assert.deepEqual(
     { ...(logged as object), error: undefined },
-    { operation: "op-0123456789ab", route: "/v1/vms/nobody/exec", code: "vm.not_found", error: undefined },
+    {
+      operation: "op-0123456789ab",
+      principal: "owner",
+      route: "WEBSOCKET /v1/vms/web/exec",
+      code: "vm.wrong_phase",
+      error: undefined,
+    },
   );
 });
 
@@ -109,4 +117,26 @@ test("a client that goes away from its command is not logged as a failure", asyn
     served.host.machine.events.filter(({ name }) => name === "api.failed"),
     [],
   );
+});
+
+test("an exec in a VM that does not exist is refused before the upgrade", async (t) => {
+  const served = await serveDaemon(t);
+  const answer = await answerTo(served, upgrade("/v1/vms/nobody/exec"));
+  assert.match(answer, /^HTTP\/1.1 404 /);
+  assert.equal(errorIn(answer).code, "vm.not_found");
+});
+
+test("a request without a handshake is told that the path is a WebSocket", async (t) => {
+  const served = await serveDaemon(t);
+  const answer = await answerTo(served, "GET /v1/run HTTP/1.1\r\nHost: hearthd\r\nConnection: close\r\n\r\n");
+  assert.match(answer, /^HTTP\/1.1 426 .*\r\nupgrade: websocket\r\n/s);
+  assert.equal(errorIn(answer).code, "api.websocket_only");
+});
+
+test("an upgrade of a path that takes no WebSocket does nothing of what the path does", async (t) => {
+  const served = await serveDaemon(t);
+  const request = upgrade("/v1/daemon/stop").replace("GET", "POST");
+  const answer = await answerTo(served, request);
+  assert.equal(errorIn(answer).code, "api.wrong_method");
+  assert.equal(served.daemon.ending.error, undefined);
 });

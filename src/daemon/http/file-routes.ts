@@ -1,7 +1,7 @@
 import { ROUTES } from "#api/routes.ts";
 import { followLog } from "#base/follow-log.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { answerBody, emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
@@ -10,14 +10,14 @@ import { vmPaths } from "#daemon/store/paths.ts";
 export function addFileRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   api.openapi(ROUTES.readFiles, async (c) => {
-    const { signal } = callOf(c, daemon);
+    const { signal } = requestOf(c);
     const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
     const chunks = used(vms.uses.begin(vm.id), guest.readTar(c.req.valid("query").path, signal));
     const body = await startedStream(chunks, c, daemon);
     return c.body(body, 200, { "content-type": "application/x-tar" }) as never;
   });
   api.openapi(ROUTES.writeFiles, async (c) => {
-    const { signal } = callOf(c, daemon);
+    const { signal } = requestOf(c);
     const { vm, guest } = await vms.guest(c.req.valid("param").vm, "copy", signal);
     using _use = vms.uses.begin(vm.id);
     const { path, parents } = c.req.valid("query");
@@ -34,7 +34,7 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
       lines: lines === undefined ? undefined : Number(lines),
       follow: follow === "true",
       isOver: () => host.store.findVm(vm.id) === undefined,
-      signal: c.get("signal"),
+      signal: requestOf(c).signal,
     });
     return c.body(answerBody(text, c, daemon), 200, { "content-type": "text/plain; charset=utf-8" }) as never;
   });

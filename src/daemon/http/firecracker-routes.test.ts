@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
@@ -29,6 +30,7 @@ test(
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
       ending: new Ending(),
+      operations: new Operations(),
     };
     const api = makeApi(daemon);
     const events: ApiEvent[] = [];

@@ -1,7 +1,7 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Firecracker } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 
@@ -9,7 +9,7 @@ import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecra
 export function addFirecrackerRoutes(api: Api, daemon: Daemon): void {
   const { firecrackers } = daemon.host;
   api.openapi(ROUTES.listFirecrackers, async (c) => {
-    const all = await firecrackers.list(c.get("signal"));
+    const all = await firecrackers.list(requestOf(c).signal);
     const used = all.find((one) => one.ok);
     return c.json(
       all.flatMap((one) => view(one, one === used)),
@@ -17,7 +17,7 @@ export function addFirecrackerRoutes(api: Api, daemon: Daemon): void {
     );
   });
   api.openapi(ROUTES.installFirecracker, async (c) => {
-    const { onProgress, signal } = callOf(c, daemon);
+    const { onProgress, signal } = requestOf(c);
     const { version } = c.req.valid("json");
     return c.json(await firecrackers.install(version, onProgress, signal), 200);
   });

@@ -4,7 +4,7 @@ import type { Image as BuiltImage } from "#images/image-cache.ts";
 import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import type { Host } from "#daemon/host.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { parseImageRef } from "#model/image-ref.ts";
@@ -50,7 +50,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
   );
   api.openapi(ROUTES.buildImage, async (c) => {
     const { ref, fresh } = c.req.valid("json");
-    const { onProgress, signal } = callOf(c, daemon);
+    const { onProgress, signal } = requestOf(c);
     const build = fresh ? host.images.rebuild : host.images.ensure;
     return c.json(view(await build.call(host.images, parseImageRef(ref), onProgress, signal)), 200);
   });
@@ -67,7 +67,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
     assertUnused(); // Its templates stay as well.
     await warm.prune(image.digest);
     // By its digest: what the reference means may have been built anew meanwhile.
-    await host.images.remove(image.digest, assertUnused, callOf(c, daemon).signal);
+    await host.images.remove(image.digest, assertUnused, requestOf(c).signal);
     return c.body(null, 204);
   });
   api.openapi(ROUTES.listKernels, async (c) => {

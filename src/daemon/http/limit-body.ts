@@ -17,6 +17,10 @@ export function limitBody(maxBytes = BODY_MAX_BYTES): MiddlewareHandler {
       });
     },
   });
-  return (context, next) =>
-    STREAMED.some((path) => path.test(context.req.path)) ? next() : limit(context, next);
+  return (context, next) => (isStreamed(context.req.path) ? next() : limit(context, next));
+}
+
+/** Whether the body of a request, or its answer, is read as it comes. */
+export function isStreamed(path: string): boolean {
+  return STREAMED.some((pattern) => pattern.test(path));
 }

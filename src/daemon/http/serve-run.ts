@@ -6,7 +6,6 @@ import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exe
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
-import { parseOperationId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
@@ -18,13 +17,15 @@ const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
  * leaves what it would have left by waiting, and so does a hearthd that stops.
  */
 export async function serveRun(session: ExecSession): Promise<void> {
-  const { daemon, socket, input, signal } = session;
-  const run = parseFirst(runSchema, await input.first(signal));
+  const { daemon, socket, input, request } = session;
+  const run = parseFirst(runSchema, await input.first(request.signal));
   const spec = toExecSpec(run.exec);
   const call: Call = {
-    operation: run.operation === undefined ? session.operation : parseOperationId(run.operation),
-    signal,
-    onProgress: (progress) => sendMessage(socket, { type: "progress", progress }),
+    ...request,
+    onProgress: (progress) => {
+      request.onProgress(progress);
+      sendMessage(socket, { type: "progress", progress });
+    },
   };
   const ready = await daemon.pools.take(run.vm, !spec.detach, call);
   const vm = ready ?? (await daemon.vms.create(run.vm, !spec.detach, call, true));
@@ -67,7 +68,8 @@ async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Prom
 }
 
 async function execIn(session: ExecSession, vm: VmRecord, spec: ExecSpec): Promise<ExitMessage> {
-  const { daemon, socket, input, signal } = session;
+  const { daemon, socket, input } = session;
+  const { signal } = session.request;
   const { guest } = await daemon.vms.guest(vm.id, "exec", signal);
   return relayExec(socket, input, guest, spec, Buffer.from(daemon.host.random(8)).toString("hex"), signal);
 }

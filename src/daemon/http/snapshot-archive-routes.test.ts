@@ -14,6 +14,7 @@ import { getRequestListener } from "@hono/node-server";
 import type { Progress } from "#base/progress.ts";
 import { MIB } from "#base/sizes.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
@@ -45,6 +46,7 @@ async function serve(t: TestContext): Promise<Side> {
     startedAtMs: 0,
     checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
     ending: new Ending(),
+    operations: new Operations(),
   };
   const api = makeApi(daemon);
   const server = createServer({ requestTimeout: 0 }, getRequestListener(api.fetch));

@@ -1,6 +1,6 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { assertVisible } from "#daemon/http/visible-vm.ts";
 import { emptyStream, startedStream } from "#daemon/http/started-stream.ts";
@@ -24,7 +24,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     const source = host.store.getVm(vm);
     const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
     const how = { kind: "named", name: snapshotName, diskOnly } as const;
-    const made = await snapshots.create(source.id, how, callOf(c, daemon));
+    const made = await snapshots.create(source.id, how, requestOf(c));
     return c.json(await snapshotView(host, snapshots, made), 201);
   });
   api.openapi(ROUTES.showSnapshot, async (c) =>
@@ -38,12 +38,12 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     return c.body(null, 204);
   });
   api.openapi(ROUTES.restoreSnapshot, async (c) => {
-    const vm = await snapshots.restore(c.req.valid("param").snapshot, callOf(c, daemon));
-    return c.json(await vmView(host, vms, vm, c.get("signal")), 200);
+    const vm = await snapshots.restore(c.req.valid("param").snapshot, requestOf(c));
+    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
   });
   api.openapi(ROUTES.exportSnapshot, async (c) => {
     const snapshot = host.snapshots.get(c.req.valid("param").snapshot, "named");
-    const archive = exportSnapshot(host, snapshot, callOf(c, daemon).signal);
+    const archive = exportSnapshot(host, snapshot, requestOf(c).signal);
     const body = await startedStream(archive, c, daemon);
     return c.body(body, 200, { "content-type": "application/zstd" }) as never;
   });
@@ -51,7 +51,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     const { name } = c.req.valid("query");
     const given = name === undefined ? undefined : parseSnapshotName(name);
     const archive = c.req.raw.body ?? emptyStream();
-    const made = await importSnapshot(host, archive, given, callOf(c, daemon));
+    const made = await importSnapshot(host, archive, given, requestOf(c));
     return c.json(await snapshotView(host, snapshots, made), 201);
   });
 }

@@ -1,8 +1,7 @@
-import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { toHearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { logFailure } from "#daemon/http/api.ts";
+import { bindingsOf, logFailure, requestOf } from "#daemon/http/api.ts";
 import type { ApiContext } from "#daemon/http/api.ts";
 
 /**
@@ -39,8 +38,8 @@ export function answerBody(
       yield* chunks;
     } catch (error) {
       // Neither a reader who goes nor the end of hearthd is a failure.
-      if (!context.get("signal").aborted) logFailure(daemon, error, context, toHearthError(error).code);
-      const { outgoing } = (context.env ?? {}) as { outgoing?: ServerResponse };
+      if (!requestOf(context).signal.aborted) logFailure(daemon, error, context, toHearthError(error).code);
+      const { outgoing } = bindingsOf(context);
       if (outgoing === undefined) throw error;
       // The server would print an error of the stream, and send its text as a part of the body.
       outgoing.destroy();

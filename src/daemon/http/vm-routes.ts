@@ -1,10 +1,11 @@
 import { ROUTES } from "#api/routes.ts";
 import type { Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import { vmView, vmViews } from "#daemon/view/vm-view.ts";
+import type { RequestContext } from "#daemon/operations/request-context.ts";
 import { parseVmName } from "#model/ids.ts";
 import { parseVmFilters } from "#model/vm-filter.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -18,56 +19,56 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   const view = viewer(daemon);
   api.openapi(ROUTES.listVms, async (c) => {
     const chosen = listChosen(daemon, [c.req.valid("query").filter ?? []].flat());
-    return c.json(await vmViews(host, vms, chosen, c.get("signal")), 200);
+    return c.json(await vmViews(host, vms, chosen, requestOf(c).signal), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
-    return c.json(await view(await vms.create(c.req.valid("json"), false, callOf(c, daemon)), c), 201);
+    return c.json(await view(await vms.create(c.req.valid("json"), false, requestOf(c)), c), 201);
   });
   api.openapi(ROUTES.showVm, async (c) => {
     return c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200);
   });
   api.openapi(ROUTES.setVm, async (c) => {
-    const vm = await vms.set(c.req.valid("param").vm, c.req.valid("json"), callOf(c, daemon));
+    const vm = await vms.set(c.req.valid("param").vm, c.req.valid("json"), requestOf(c));
     return c.json(await view(vm, c), 200);
   });
   api.openapi(ROUTES.removeVm, async (c) => {
-    await vms.remove(c.req.valid("param").vm, c.req.valid("query").force === "true", callOf(c, daemon));
+    await vms.remove(c.req.valid("param").vm, c.req.valid("query").force === "true", requestOf(c));
     return c.body(null, 204);
   });
   api.openapi(ROUTES.startVm, async (c) => {
     const fresh = c.req.valid("query").fresh === "true";
-    const vm = await vms.start(c.req.valid("param").vm, callOf(c, daemon), { fresh });
+    const vm = await vms.start(c.req.valid("param").vm, requestOf(c), { fresh });
     return c.json(await view(vm, c), 200);
   });
   api.openapi(ROUTES.stopVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    const call = lasting(c, daemon);
+    const call = lasting(c);
     return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, call), c, call.signal), 200);
   });
   api.openapi(ROUTES.restartVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c, daemon)), c), 200);
+    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c)), c), 200);
   });
   api.openapi(ROUTES.killVm, async (c) => {
     const mode = c.req.valid("json").signal === "SIGTERM" ? "terminate" : "kill";
-    const call = lasting(c, daemon);
+    const call = lasting(c);
     return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, call), c, call.signal), 200);
   });
   api.openapi(ROUTES.pauseVm, async (c) => {
-    return c.json(await view(await vms.pause(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+    return c.json(await view(await vms.pause(c.req.valid("param").vm, requestOf(c)), c), 200);
   });
   api.openapi(ROUTES.resumeVm, async (c) => {
-    return c.json(await view(await vms.resume(c.req.valid("param").vm, callOf(c, daemon)), c), 200);
+    return c.json(await view(await vms.resume(c.req.valid("param").vm, requestOf(c)), c), 200);
   });
   api.openapi(ROUTES.suspendVm, async (c) => {
-    const vm = await daemon.snapshots.suspend(c.req.valid("param").vm, callOf(c, daemon));
+    const vm = await daemon.snapshots.suspend(c.req.valid("param").vm, requestOf(c));
     return c.json(await view(vm, c), 200);
   });
   api.openapi(ROUTES.forkVm, async (c) => {
     const { count = 1, name, autoRemove } = c.req.valid("json");
     const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
-    const forks = await forkVm(daemon, c.req.valid("param").vm, how, callOf(c, daemon));
-    return c.json(await vmViews(host, vms, forks, c.get("signal")), 201);
+    const forks = await forkVm(daemon, c.req.valid("param").vm, how, requestOf(c));
+    return c.json(await vmViews(host, vms, forks, requestOf(c).signal), 201);
   });
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);
@@ -84,10 +85,11 @@ function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
 type View = (vm: VmRecord, context: ApiContext, signal?: AbortSignal) => Promise<Vm>;
 
 function viewer({ host, vms }: Daemon): View {
-  return (vm, context, signal = context.get("signal")) => vmView(host, vms, vm, signal);
+  return (vm, context, signal = requestOf(context).signal) => vmView(host, vms, vm, signal);
 }
 
 /** A stop that began is finished, also when nobody waits for it any more. */
-function lasting(context: ApiContext, daemon: Daemon) {
-  return { ...callOf(context, daemon), signal: new AbortController().signal };
+function lasting(context: ApiContext): RequestContext {
+  context.get("running")?.makeLasting();
+  return { ...requestOf(context), signal: new AbortController().signal };
 }

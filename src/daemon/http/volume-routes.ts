@@ -2,7 +2,7 @@ import { ROUTES } from "#api/routes.ts";
 import type { Volume } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { vmView } from "#daemon/view/vm-view.ts";
 import { volumeUsers } from "#daemon/vm/volume-users.ts";
@@ -18,7 +18,7 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.listVolumes, async (c) => c.json((await host.volumes.list()).map(view), 200));
   api.openapi(ROUTES.createVolume, async (c) => {
     const { name, sizeBytes, from } = c.req.valid("json");
-    const { onProgress, signal } = callOf(c, daemon);
+    const { onProgress, signal } = requestOf(c);
     if (from !== undefined) onProgress({ stage: "volume", text: `copying ${from}` });
     const volume = { name: parseVolumeName(name), sizeBytes, from };
     return c.json(view(await host.volumes.create(volume, signal)), 201);
@@ -26,13 +26,13 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.attachVolume, async (c) => {
     const { name, path, readOnly = false } = c.req.valid("json");
     const mount = { name: parseVolumeName(name), path: parseMountPath(path), readOnly };
-    const vm = await vms.attachVolume(c.req.valid("param").vm, mount, callOf(c, daemon));
-    return c.json(await vmView(host, vms, vm, c.get("signal")), 200);
+    const vm = await vms.attachVolume(c.req.valid("param").vm, mount, requestOf(c));
+    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
   });
   api.openapi(ROUTES.detachVolume, async (c) => {
     const { vm: target, volume } = c.req.valid("param");
-    const vm = await vms.detachVolume(target, parseVolumeName(volume), callOf(c, daemon));
-    return c.json(await vmView(host, vms, vm, c.get("signal")), 200);
+    const vm = await vms.detachVolume(target, parseVolumeName(volume), requestOf(c));
+    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
   });
   api.openapi(ROUTES.showVolume, async (c) =>
     c.json(view(await host.volumes.get(parseVolumeName(c.req.valid("param").volume))), 200),

@@ -2,7 +2,7 @@ import { ROUTES } from "#api/routes.ts";
 import { HearthError } from "#base/error.ts";
 import { completeSpec } from "#daemon/spec/complete-spec.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { callOf } from "#daemon/http/api.ts";
+import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { snapshotView } from "#daemon/view/snapshot-view.ts";
 
@@ -14,7 +14,7 @@ export function addWarmRoutes(api: Api, daemon: Daemon): void {
     c.json(await Promise.all(warm.list().map((one) => snapshotView(host, snapshots, one))), 200),
   );
   api.openapi(ROUTES.buildWarm, async (c) => {
-    const call = callOf(c, daemon);
+    const call = requestOf(c);
     const made = await warm.build(await completeSpec(host, c.req.valid("json"), call), call);
     if (made === undefined)
       throw new HearthError("feature.missing", "VMs like that do not start from templates.", {

@@ -100,7 +100,8 @@ export class Ending {
   }
 }
 
-function isCancelled(thrown: unknown): boolean {
+/** Whether work ended because its signal was aborted. */
+export function isCancelled(thrown: unknown): boolean {
   if (thrown instanceof HearthError) return thrown.code === "operation.cancelled";
   return thrown instanceof Error && thrown.name === "AbortError";
 }

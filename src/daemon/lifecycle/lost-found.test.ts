@@ -14,6 +14,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { LostEntry } from "#api/wire.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { listLostFound, lostFoundDir } from "#daemon/lifecycle/lost-found.ts";
 import { snapshotsDir, vmPaths, vmsDir } from "#daemon/store/paths.ts";
@@ -55,6 +56,7 @@ function setUp(t: TestContext) {
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
       ending: new Ending(),
+      operations: new Operations(),
     });
   return { machine, open, begin, end, loseStore, api };
 }

@@ -24,6 +24,7 @@ import { checkKvm } from "#daemon/doctor/kvm-check.ts";
 import { moveToLostFound } from "#daemon/lifecycle/lost-found.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/store/managed-files.ts";
 import { recover } from "#daemon/lifecycle/recover.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { corruptSnapshot } from "#daemon/snapshot/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
 import { openStore } from "#daemon/store/store.ts";
@@ -119,6 +120,7 @@ export async function runDaemon(
       startedAtMs: host.now(),
       checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
       ending,
+      operations: new Operations(),
     };
     const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
     const recovery = await Promise.race([prepare(host, vms), asked]);

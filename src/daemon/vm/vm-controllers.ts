@@ -2,6 +2,7 @@
 import { unlessAborted, within } from "#base/deadline.ts";
 import { recoverFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
 import type { Host } from "#daemon/host.ts";
+import { requestContext } from "#daemon/operations/request-context.ts";
 import { removeVm } from "#daemon/vm/remove-vm.ts";
 import { startVm } from "#daemon/vm/start-vm.ts";
 import type { Started } from "#daemon/vm/start-vm.ts";
@@ -12,6 +13,7 @@ import type { StartHow } from "#daemon/vm/vm-origin.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
+import { HEARTHD } from "#model/principal.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -98,7 +100,8 @@ export class VmControllers implements ControllerOwner {
   }
 
   background(signal: AbortSignal = new AbortController().signal): Call {
-    return { operation: operationIdFrom(this.host.random(6)), onProgress() {}, signal };
+    const operation = operationIdFrom(this.host.random(6));
+    return requestContext(this.host, { principal: HEARTHD, operation, signal });
   }
 
   /** To be called alone on the VM. */

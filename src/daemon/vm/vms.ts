@@ -3,7 +3,6 @@
  * actions, runs alone on its VM, and is a flow where it changes the host.
  */
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
-import type { OnProgress } from "#base/progress.ts";
 import { SharedWork } from "#base/shared-work.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
@@ -19,6 +18,7 @@ import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/spec/complete-spec.ts";
 import { chooseDriver, driverOf } from "#daemon/spec/choose-driver.ts";
 import type { HeldVm } from "#daemon/snapshot/quiesce-vm.ts";
+import type { RequestContext as Call } from "#daemon/operations/request-context.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
 import { VmUses } from "#daemon/vm/vm-uses.ts";
 import { claimVm } from "#daemon/vm/claim-vm.ts";
@@ -33,7 +33,7 @@ import type { NewVm } from "#daemon/store/store.ts";
 import type { StartHow } from "#daemon/vm/vm-origin.ts";
 import { writesVolumes } from "#daemon/vm/volume-users.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
-import type { OperationId, SnapshotId, VmId, VolumeName } from "#model/ids.ts";
+import type { SnapshotId, VmId, VolumeName } from "#model/ids.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
@@ -45,12 +45,7 @@ import { forgetSuspended } from "#daemon/vm/forget-suspended.ts";
 import { restoreVm } from "#daemon/vm/restore-vm.ts";
 import { tellTime } from "#daemon/vm/tell-time.ts";
 
-/** Who asked, and where the answer goes meanwhile. */
-export type Call = {
-  readonly operation: OperationId;
-  readonly onProgress: OnProgress;
-  readonly signal: AbortSignal;
-};
+export type { Call };
 
 /** How the VM that is made gets its disk; by itself, it gets an empty one. */
 export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;

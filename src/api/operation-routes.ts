@@ -1,0 +1,74 @@
+/** Routes about operations: requests that change something, and commands. */
+import { createRoute, z } from "@hono/zod-openapi";
+import { answers } from "#api/route-parts.ts";
+import { parsed } from "#api/parsed.ts";
+import { errorSchema } from "#api/schemas.ts";
+import { parseOperationId } from "#model/ids.ts";
+
+export const OPERATION_STATES = ["running", "cancelling", "succeeded", "failed", "cancelled"] as const;
+
+const progressSchema = z.object({
+  stage: z.string(),
+  text: z.string(),
+  doneBytes: z.int().optional(),
+  totalBytes: z.int().optional(),
+});
+
+export const operationSchema = z
+  .object({
+    id: z.string(),
+    /** Who asked: `owner`, the user whose hearthd it is. */
+    principal: z.string(),
+    /** Method and path, such as `POST /v1/vms/web/start`. */
+    request: z.string(),
+    /** Whether it goes on without its client; its result is kept then. */
+    detached: z.boolean(),
+    state: z.enum(OPERATION_STATES),
+    cancellable: z.boolean(),
+    startedAtMs: z.int(),
+    endedAtMs: z.int().optional(),
+    /** What it told last of what it does. */
+    progress: progressSchema.optional(),
+    /** The answer of a detached one that succeeded; left out in lists. */
+    result: z.unknown().optional(),
+    error: errorSchema.shape.error.optional(),
+  })
+  .openapi("Operation");
+
+const operationParam = z.object({
+  operation: parsed(parseOperationId).openapi({
+    param: { name: "operation", in: "path" },
+    description: "An operation's id",
+    example: "op-0123456789ab",
+  }),
+});
+const wait = z.string().openapi({
+  description: "How long to wait for its end, at most 10m; the answer says whether it has ended",
+  example: "30s",
+});
+
+export const OPERATION_ROUTES = {
+  listOperations: createRoute({
+    method: "get",
+    path: "/v1/operations",
+    operationId: "listOperations",
+    summary: "Operations that are under way, and those that ended lately; newest first",
+    responses: answers(z.array(operationSchema), "The operations, without results"),
+  }),
+  showOperation: createRoute({
+    method: "get",
+    path: "/v1/operations/{operation}",
+    operationId: "showOperation",
+    summary: "One operation, with its result or its error; with wait, when it has ended",
+    request: { params: operationParam, query: z.object({ wait: wait.optional() }) },
+    responses: answers(operationSchema, "The operation"),
+  }),
+  cancelOperation: createRoute({
+    method: "post",
+    path: "/v1/operations/{operation}/cancel",
+    operationId: "cancelOperation",
+    summary: "Cancel an operation, which undoes what it has begun; one that has ended is left as it is",
+    request: { params: operationParam },
+    responses: answers(operationSchema, "The operation, which may be under way for a moment"),
+  }),
+} as const;
