@@ -153,6 +153,25 @@ test("BG-075: prune -f removes what does not run and nothing else", async () => 
   );
 });
 
+test("a VM with --restart always comes back after its VMM died and after a power-off, and not after stop", async () => {
+  await bed.ok(["create", "--name", "service", "--restart", "always", "debian"]);
+  const comesBack = async (gone: number | undefined): Promise<number | undefined> => {
+    let vm = await bed.vm("service");
+    await bed.until(async () => (vm = await bed.vm("service")).phase === "running" && vm.pid !== gone);
+    return vm.pid;
+  };
+  const { pid } = await bed.vm("service");
+  assert.ok(pid);
+  process.kill(pid, "SIGKILL");
+  const second = await comesBack(pid);
+  await bed.ok(["exec", "-d", "service", "--", "sh", "-c", "echo o > /proc/sysrq-trigger"]);
+  await comesBack(second);
+  await bed.ok(["stop", "service"]);
+  const vm = await bed.vm("service");
+  assert.deepEqual([vm.phase, vm.desired, vm.restart], ["stopped", "stopped", "always"]);
+  await bed.ok(["rm", "service"]);
+});
+
 test("rm refuses a VM that runs, and takes it with -f", async () => {
   const refused = await bed.hearth(["rm", "runs"]);
   assert.equal(refused.code, 1);

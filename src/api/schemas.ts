@@ -1,4 +1,5 @@
 /** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
+import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
 import { parsed } from "#api/parsed.ts";
@@ -121,6 +122,8 @@ export const createVmSchema = z
     workdir: path.optional(),
     lifetimeMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     autoRemove: z.boolean().optional(),
+    /** When it is started again though nobody asked. Not with `autoRemove`. */
+    restart: z.enum(RESTART_POLICIES).optional(),
     isolation: isolationChoice.optional(),
   })
   .openapi("CreateVm");
@@ -142,6 +145,7 @@ export const setVmSchema = z
     diskLimit: rateLimitSchema.nullable().optional(),
     netLimit: rateLimitSchema.nullable().optional(),
     labels: labelChangesSchema.optional(),
+    restart: z.enum(RESTART_POLICIES).optional(),
   })
   .openapi("SetVm");
 
@@ -189,6 +193,8 @@ export const vmSchema = z
     lifetimeMs: z.int().optional(),
     idleTimeoutMs: z.int().optional(),
     autoRemove: z.boolean(),
+    restart: z.enum(RESTART_POLICIES),
+    desired: z.enum(["running", "stopped"]),
     /** What it was restored from, while it runs. */
     restoredFrom: z.string().optional(),
     /** What was chosen; the same at every start. */

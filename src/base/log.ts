@@ -31,6 +31,7 @@ export type LogEvent = {
   "vm.thaw_warned": { warning: string };
   "vm.identity_warned": { warning: string };
   "vm.idle": Record<never, never>;
+  "vm.restarts": { afterMs: number };
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };
   "vm.error_not_kept": { failure: string; error: unknown };

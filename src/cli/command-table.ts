@@ -104,7 +104,7 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
   },
   set: {
     group: "Virtual machines",
-    summary: "Change CPUs, memory, disk, limits or labels of a VM",
+    summary: "Change sizes, limits, labels or restart policy of a VM",
     load: () => import("#cli/commands/vm/set.ts"),
   },
   rm: {

@@ -1,3 +1,5 @@
+import { RESTART_POLICIES } from "#model/restart-policy.ts";
+import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { parseDuration } from "#base/durations.ts";
@@ -61,6 +63,11 @@ export const VM_FLAGS = {
   cold: { help: "Boot, and do not go on from a warm template or a saved memory" },
   noWarm: { help: "Make no warm template because of this VM" },
   timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },
+  restart: {
+    value: "POLICY",
+    choices: RESTART_POLICIES,
+    help: "Start the VM again when it ends by itself: no, on-failure or always",
+  },
   idleTimeout: { value: "TIME", help: "Suspend the VM when it has done nothing for so long" },
 } as const satisfies Flags;
 
@@ -92,7 +99,7 @@ function isGiven(value: boolean | string | readonly string[] | undefined): boole
 
 /** What no other VM has from this one's template. */
 function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
-  const { cold, noWarm, timeout, idleTimeout } = flags;
+  const { cold, noWarm, restart, timeout, idleTimeout } = flags;
   const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
   return {
     ...(name !== undefined && { name: parseVmName(name) }),
@@ -100,6 +107,7 @@ function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>
     ...parseVolumes(volume),
     ...(cold && { cold }),
     ...(noWarm && { noWarm }),
+    ...(restart !== undefined && { restart: restart as RestartPolicy }),
     ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, range) }),
     ...(idleTimeout !== undefined && { idleTimeoutMs: parseDuration("idle-timeout", idleTimeout, range) }),
   };

@@ -3,6 +3,7 @@ import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
+import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
 export const NETWORKS = ["none", "user"] as const;
@@ -53,6 +54,8 @@ export type VmSpec = {
   readonly workdir?: string | undefined;
   /** Stopped after this time from each start. */
   readonly lifetimeMs?: number | undefined;
+  /** When it is started again though nobody asked; undefined: never. */
+  readonly restart?: RestartPolicy | undefined;
   /** The walls around the VMM. */
   readonly isolation: Isolation;
   /** Removed as soon as it does not run any more, for whatever reason. */

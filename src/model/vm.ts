@@ -5,6 +5,8 @@ import type { Owner } from "#model/owner.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import type { VmState } from "#model/vm-state.ts";
 
+export type DesiredState = "running" | "stopped";
+
 /** One row of the store. */
 export type VmRecord = {
   readonly id: VmId;
@@ -18,6 +20,8 @@ export type VmRecord = {
   /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
   readonly imageDigest: ImageDigest;
   readonly state: VmState;
+  /** What its user wants of it: the last of a start or a stop that was asked for. */
+  readonly desired: DesiredState;
   /** Its spec in the store is damaged: it is shown and can be removed, and never started. */
   readonly unreadable?: true | undefined;
   readonly createdAtMs: number;

@@ -81,6 +81,7 @@ export class FakeDaemon {
 
   /** VMs go on. */
   async end(): Promise<void> {
+    await this.vms.restarts.end();
     await this.pools.end();
     await this.warm.end();
     this.drop();
@@ -88,6 +89,7 @@ export class FakeDaemon {
 
   /** Lets go of all that a process that is killed would not have any more. */
   drop(): void {
+    void this.vms.restarts.end();
     this.vms.detachAll();
     this.host.store.close();
   }

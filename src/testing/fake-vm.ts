@@ -29,6 +29,8 @@ export function fakeVm(name: string, phase: VmPhase, number: number, spec: Parti
     bootArgs: [],
     env: spec.env ?? {},
     isolation: { ...FULL_ISOLATION, ...spec.isolation },
+    restart: "no",
+    desired: "stopped",
     autoRemove: spec.autoRemove ?? false,
     idleTimeoutMs: spec.idleTimeoutMs,
     restoredFrom: runs ? spec.snapshot : undefined,

@@ -88,7 +88,8 @@ export class ServedDaemon {
     if (this.#isOver || this.#server === undefined) return true;
     const { ending, vms, warm, pools } = this.daemon;
     ending.begin("the test");
-    if (!(await drain(this.daemon, this.#server, [this.#idle, pools, warm], drainMs))) return false;
+    if (!(await drain(this.daemon, this.#server, [this.#idle, vms.restarts, pools, warm], drainMs)))
+      return false;
     this.#isOver = true;
     vms.detachAll();
     this.host.store.close();

@@ -1,5 +1,5 @@
 import { failAfter } from "#base/clean-up.ts";
-import { errorBody } from "#base/error.ts";
+import { errorBody, HearthError } from "#base/error.ts";
 import { runSchema } from "#api/schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
@@ -20,6 +20,14 @@ export async function serveRun(session: ExecSession): Promise<void> {
   const { daemon, socket, input, request } = session;
   const run = parseFirst(runSchema, await input.first(request.signal));
   const spec = toExecSpec(run.exec);
+  if (!spec.detach && (run.vm.restart ?? "no") !== "no")
+    throw new HearthError(
+      "input.invalid",
+      `restart: ${run.vm.restart} needs a VM that outlives its command.`,
+      {
+        hint: "Add -d, or use hearth create.",
+      },
+    );
   const call: Call = {
     ...request,
     onProgress: (progress) => {

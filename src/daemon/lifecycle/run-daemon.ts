@@ -131,8 +131,11 @@ export async function runDaemon(
     log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
     onReady();
     pools.fill();
+    beginAfter(recovery?.done, vms);
     await asked;
-    if (!(await drain(daemon, server, [idle, pools, warm, { end: async () => recovery?.done }]))) {
+    if (
+      !(await drain(daemon, server, [idle, vms.restarts, pools, warm, { end: async () => recovery?.done }]))
+    ) {
       log.event("daemon.abandoned", {});
       abandon();
     }
@@ -151,6 +154,14 @@ async function prepare(host: Host, vms: Vms): Promise<{ done: Promise<unknown> }
   await within(done, RECOVERED_SOON_MS);
   done.catch((error: unknown) => host.log.event("daemon.bug", { where: "recovery", error }));
   return { done };
+}
+
+/** What is to run and does not is started when every VM is recovered. A recovery that fails is told elsewhere. */
+function beginAfter(recovered: Promise<unknown> | undefined, { restarts }: Vms): void {
+  recovered?.then(
+    () => restarts.begin(),
+    () => undefined, // As said above.
+  );
 }
 
 async function makeFolders(folders: Folders): Promise<void> {

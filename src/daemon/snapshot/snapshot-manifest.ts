@@ -54,6 +54,7 @@ const LOCAL_FIELDS = [
   "isolation",
   "lifetimeMs",
   "idleTimeoutMs",
+  "restart",
   "origin",
   "cold",
   "noWarm",

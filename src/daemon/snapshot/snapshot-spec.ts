@@ -12,7 +12,7 @@ import type { VmSpec } from "#model/vm-spec.ts";
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, origin: _origin, cold: _cold, ...kept } = spec;
-  const { hidden: _hidden, ...copied } = kept;
+  const { hidden: _hidden, restart: _restart, ...copied } = kept;
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
@@ -49,7 +49,7 @@ export function specFromSnapshot(
       hint: `Leave it out; \`hearth snapshot show ${name}\` says what it is.`,
     });
   if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
-  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, cold } = request;
+  const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold } = request;
   return {
     imageDigest,
     spec: {
@@ -62,6 +62,7 @@ export function specFromSnapshot(
       idleTimeoutMs,
       isolation: { ...spec.isolation, ...isolation },
       autoRemove: autoRemove ?? false,
+      restart,
       cold,
     },
   };

@@ -22,6 +22,7 @@ export async function completeSpec(
   request: CreateVm,
   call: Pick<Call, "onProgress" | "signal">,
 ): Promise<{ spec: VmSpec; imageDigest: ImageDigest }> {
+  checkRestart(request);
   if (request.snapshot !== undefined) return specFromSnapshot(host, request, request.snapshot);
   const { defaults } = host.config;
   const asked = parseImageRef(imageOf(request));
@@ -69,10 +70,22 @@ export async function completeSpec(
     idleTimeoutMs: request.idleTimeoutMs,
     isolation: { ...FULL_ISOLATION, ...request.isolation },
     autoRemove: request.autoRemove ?? false,
+    restart: request.restart,
     cold: request.cold,
     noWarm: request.noWarm,
   };
   return { spec, imageDigest: image.digest };
+}
+
+/** @throws HearthError `input.invalid` for a VM that is not to be there when it would be started again */
+export function checkRestart({
+  restart = "no",
+  autoRemove = false,
+}: Pick<VmSpec, "restart"> & { autoRemove?: boolean | undefined }): void {
+  if (restart === "no" || !autoRemove) return;
+  throw new HearthError("input.invalid", `restart: ${restart} cannot be given with --rm.`, {
+    hint: "A VM is removed when it ends, or started again.",
+  });
 }
 
 function imageOf({ image }: CreateVm): string {

@@ -71,4 +71,5 @@ export const MIGRATIONS: readonly string[] = [
    DROP TABLE vms;
    ALTER TABLE new_vms RENAME TO vms;
    CREATE INDEX vms_by_age ON vms (created_at_ms DESC, id);`,
+  `ALTER TABLE vms ADD COLUMN desired TEXT NOT NULL DEFAULT 'stopped' CHECK (desired IN ('running', 'stopped'));`,
 ];

@@ -233,6 +233,7 @@ test("VMs of a store without owners are the local user's, without labels, and as
     owner: "local",
     labels: {},
     generation: 1,
+    desired: "stopped",
     createdAtMs: 1,
     updatedAtMs: 2,
     lastUsedAtMs: 3,

@@ -1,4 +1,5 @@
 /** What hearthd knows, on disk. Readers get copies; nobody else writes the file. */
+import type { DesiredState } from "#model/vm.ts";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorChain, HearthError } from "#base/error.ts";
@@ -159,6 +160,11 @@ export class Store {
 
   setState(id: VmId, state: VmState): void {
     this.#update(id, "state = ?", JSON.stringify(state));
+  }
+
+  /** Does nothing where the VM is desired so already. */
+  setDesired(id: VmId, desired: DesiredState): void {
+    if (this.findVm(id)?.desired !== desired) this.#update(id, "desired = ?", desired);
   }
 
   /** Counts up the generation when the spec differs in what a user asked for. */

@@ -20,6 +20,7 @@ export type VmRow = {
   generation: number;
   image_digest: string;
   state: string;
+  desired: string;
   bound: number;
   created_at_ms: number;
   updated_at_ms: number;
@@ -57,6 +58,7 @@ export function toVmRecord(row: VmRow): VmRecord {
     spec: "damage" in spec ? UNKNOWN_SPEC : { ...LATER_FIELDS, ...spec.value },
     generation: row.generation,
     imageDigest: row.image_digest as ImageDigest,
+    desired: row.desired === "running" ? "running" : "stopped",
     state: "value" in state && damage === "" ? state.value : damaged(damage, row.updated_at_ms),
     createdAtMs: row.created_at_ms,
     updatedAtMs: row.updated_at_ms,

@@ -232,7 +232,8 @@ export class WarmTemplates {
 
 /** Nothing of the user's: only what the shape and the walls are made of. Volumes are not mounted before it is saved. */
 async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
-  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...kept } = spec;
+  const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...rest } = spec;
+  const { restart: _restart, ...kept } = rest;
   const blanks = await blanksOf(host, spec);
   return {
     ...kept,

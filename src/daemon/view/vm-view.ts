@@ -71,6 +71,8 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     lifetimeMs: spec.lifetimeMs,
     idleTimeoutMs: spec.idleTimeoutMs,
     autoRemove: spec.autoRemove,
+    restart: spec.restart ?? "no",
+    desired: vm.desired,
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),

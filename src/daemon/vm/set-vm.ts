@@ -6,6 +6,7 @@ import { formatSize } from "#base/sizes.ts";
 import type { SetVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
+import { checkRestart } from "#daemon/spec/complete-spec.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmLimits } from "#drivers/vm-driver.ts";
@@ -55,6 +56,7 @@ async function setSpec(
 ): Promise<void> {
   const { diskBytes, memoryBytes } = change;
   const spec = changed(vm.spec, change);
+  checkRestart(spec);
   await assertLimits(host, spec, handleOf(vm.state)?.driver ?? spec.driver, signal);
   if (diskBytes !== undefined && diskBytes < vm.spec.diskBytes) {
     throw new HearthError("input.invalid", `disk: ${vm.name}'s disk cannot become smaller.`, {

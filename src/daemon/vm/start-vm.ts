@@ -37,7 +37,9 @@ export async function startVm(
   const back = vm.state;
   if (vm.unreadable) throw damagedRow(host, vm);
   assertVolumesFree(host, vm);
-  controller.send({ type: "start-asked", atMs: host.now() });
+  controller.send({ type: "start-asked", atMs: host.now() }, () => {
+    host.store.setDesired(vm.id, "running");
+  });
   let start: Start | undefined;
   try {
     start = await planStart(controller, vm, how, call);

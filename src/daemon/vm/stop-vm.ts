@@ -26,9 +26,12 @@ export async function stopVm(
 ): Promise<void> {
   const { host, attachment } = controller;
   const handle = handleOf(controller.state);
-  if (handle === undefined) return; // It went down while the request was on its way.
+  const noteDesired = (): void => {
+    if (plan.suspendedTo === undefined) host.store.setDesired(vm.id, "stopped");
+  };
+  if (handle === undefined) return noteDesired(); // It went down while the request was on its way.
   const before = controller.state.phase;
-  controller.send({ type: "stop-asked" });
+  controller.send({ type: "stop-asked" }, noteDesired);
   const driver = driverOf(host, handle.driver);
   const { suspendedTo } = plan;
   const context: StopContext = {

@@ -28,6 +28,8 @@ import type { VmState } from "#model/vm-state.ts";
 export type ControllerOwner = {
   /** Something was done to a VM. */
   busy(): void;
+  /** The VMM of the VM has ended by itself. */
+  ended(controller: VmController, ranMs: number): void;
   /** Recovers what is left of the VM's flows. @throws HearthError `vm.unclean` */
   settle(id: VmId, signal: AbortSignal): Promise<void>;
   /** Stops the VM, alone on it. */
@@ -260,6 +262,7 @@ export class VmController {
     const { host, id } = this;
     const failure = this.#failure;
     this.#failure = undefined;
+    const ranMs = "startedAtMs" in this.#state ? exit.atMs - this.#state.startedAtMs : 0;
     this.letGo();
     this.send({ type: "vmm-exited", exit, failure });
     if (this.#state.phase === "failed")
@@ -269,6 +272,7 @@ export class VmController {
     });
     this.#cleaning = cleaning;
     this.afterEnd();
+    this.#owner.ended(this, ranMs);
   }
 
   async #releaseAfterEnd(): Promise<void> {

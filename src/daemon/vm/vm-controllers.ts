@@ -27,6 +27,8 @@ export class VmControllers implements ControllerOwner {
   readonly host: Host;
   /** Is told of each VM that has booted, and was not restored. */
   onBooted: (vm: VmRecord, started: Started) => void = () => {};
+  /** Is told of each VM whose VMM has ended by itself, and how long that ran. */
+  onEnded: (controller: VmController, ranMs: number) => void = () => {};
   readonly #controllers = new Map<VmId, VmController>();
   #lastBusyAt = performance.now();
 
@@ -118,6 +120,10 @@ export class VmControllers implements ControllerOwner {
 
   async settle(id: VmId, signal: AbortSignal): Promise<void> {
     await recoverFlowsOf(this, id, signal);
+  }
+
+  ended(controller: VmController, ranMs: number): void {
+    this.onEnded(controller, ranMs);
   }
 
   async stop(controller: VmController, call: Call): Promise<void> {

@@ -23,6 +23,7 @@ import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
 import { VmUses } from "#daemon/vm/vm-uses.ts";
 import { claimVm } from "#daemon/vm/claim-vm.ts";
 import type { Claim } from "#daemon/vm/claim-vm.ts";
+import { Restarts } from "#daemon/vm/restarts.ts";
 import type { Admission } from "#daemon/vm/action-lock.ts";
 import { closeVolumes } from "#daemon/vm/remove-vm.ts";
 import { stopVm } from "#daemon/vm/stop-vm.ts";
@@ -55,6 +56,7 @@ type GuestOf = { readonly vm: VmRecord; readonly guest: Guest };
 export class Vms {
   readonly #host: Host;
   readonly controllers: VmControllers;
+  readonly restarts: Restarts;
   readonly #waking = new SharedWork<void>();
   /** The uses of VMs that neither run a command nor need CPUs, such as a copy. */
   readonly uses = new VmUses((id) => this.controllers.of(id).touch());
@@ -62,6 +64,7 @@ export class Vms {
   constructor(host: Host) {
     this.#host = host;
     this.controllers = new VmControllers(host);
+    this.restarts = new Restarts(host, this.controllers);
   }
 
   /** A call that nobody waits for, such as the end of a lifetime. */
@@ -158,7 +161,10 @@ export class Vms {
     const { state } = vm;
     const isStopping = state.phase === "stopping";
     const isUnclean = state.phase === "failed" && state.code === "vm.unclean";
-    if (!isStopping && !isUnclean && handleOf(state) === undefined && state.phase !== "starting") return vm;
+    if (!isStopping && !isUnclean && handleOf(state) === undefined && state.phase !== "starting") {
+      this.#host.store.setDesired(vm.id, "stopped");
+      return this.#host.store.getVm(vm.id);
+    }
     if (!isStopping && !isUnclean && admission === "refuse") assertCan("stop", state.phase, vm.name);
     return this.#act(
       vm,

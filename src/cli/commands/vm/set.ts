@@ -4,34 +4,40 @@ import { parseVmName } from "#model/ids.ts";
 import { formatLabels, parseLabelChanges } from "#model/labels.ts";
 import { formatSize, formatSizeRounded } from "#base/sizes.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
+import type { RestartPolicy } from "#model/restart-policy.ts";
 import { command } from "#cli/command.ts";
-import { LIMIT_FLAGS, parseLimits, parseSizes, SIZE_FLAGS } from "#cli/vm-flags.ts";
+import { LIMIT_FLAGS, parseLimits, parseSizes, SIZE_FLAGS, VM_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["set"],
-  summary: "Change CPUs, memory, disk, limits or labels of a VM",
+  summary: "Change sizes, limits, labels or restart policy of a VM",
   about:
-    "Labels change at once, in every state of the VM. Limits change at once, while the VM runs, too. So does memory, down and up again to what the VM was started " +
+    "Labels change at once, in every state of the VM. Limits and the restart policy change at once, while the VM " +
+    "runs, too. So does memory, down and up again to what the VM was started " +
     "with: the guest gives back what it can spare. CPUs, the disk and more memory need a VM that does not run. A disk " +
     "only grows; its file system grows at the next start.",
   args: [{ name: "VM", help: "Name or id", completes: "vm" }],
   flags: {
     ...SIZE_FLAGS,
     ...LIMIT_FLAGS,
+    restart: VM_FLAGS.restart,
     label: { short: "l", value: "KEY=VALUE", many: true, help: "Set a label; KEY- removes it" },
   },
   examples: [
     ["hearth set web --memory 4G", "From the next start on"],
     ["hearth set web --cpus 4 --disk 32G", "Both at once"],
     ["hearth set web --disk-limit bw=20M/s,ops=500/s", "At once; none takes it away"],
+    ["hearth set web --restart always", "At once"],
     ["hearth set web --label team=web --label old-", "Sets one label and removes another"],
   ],
   async run({ args, flags, out, hearth }) {
     const name = parseVmName(args[0] ?? "");
+    const { restart } = flags;
     const change: SetVm = {
       ...parseSizes(flags),
       ...parseLimits(flags),
       ...(flags.label.length > 0 && { labels: parseLabelChanges(flags.label) }),
+      ...(restart !== undefined && { restart: restart as RestartPolicy }),
     };
     if (Object.keys(change).length === 0) {
       const hint = `Write, for instance, \`hearth set ${name} --memory 4G\`.`;
@@ -44,13 +50,14 @@ export default command({
       vm.diskLimit && `disk limit ${formatRateLimit(vm.diskLimit)}`,
       vm.netLimit && `net limit ${formatRateLimit(vm.netLimit)}`,
     ];
+    const policies = vm.restart === "no" ? [] : [`restart ${vm.restart}`];
     const sizes = [
       `${vm.cpus} CPUs`,
       `${formatSize(vm.memoryBytes)} memory`,
       `${formatSize(vm.diskBytes)} disk`,
     ];
     const labels = Object.keys(vm.labels).length > 0 && `labels ${formatLabels(vm.labels).join(" ")}`;
-    out.line(`${vm.name}: ${[...sizes, ...limits, labels].filter(Boolean).join(", ")}`);
+    out.line(`${vm.name}: ${[...sizes, ...limits, labels, ...policies].filter(Boolean).join(", ")}`);
     if (change.memoryBytes === undefined || vm.phase !== "running") return;
     const { memoryBytes } = await client.stats();
     if (memoryBytes !== undefined && memoryBytes > vm.memoryBytes)

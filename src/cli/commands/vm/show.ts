@@ -93,6 +93,7 @@ function defaults(vm: Vm): readonly Pair[] {
     ["timeout", vm.lifetimeMs === undefined ? undefined : formatDuration(vm.lifetimeMs)],
     ["idle timeout", vm.idleTimeoutMs === undefined ? undefined : formatDuration(vm.idleTimeoutMs)],
     ["when it ends", vm.autoRemove ? "it is removed" : undefined],
+    ["restart", vm.restart === "no" ? undefined : vm.restart],
   ];
 }
 
