@@ -4,9 +4,11 @@ import { HearthError } from "#base/error.ts";
 import type { TtySize } from "#model/exec-spec.ts";
 import { CommandEnd } from "#cli/command-end.ts";
 import type { Signalled } from "#cli/command-end.ts";
+import { DetachKeys, parseDetachKeys } from "#cli/detach-keys.ts";
 import { guestAnswers } from "#cli/guest-answers.ts";
 import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
+import { TerminalModes } from "#cli/terminal-modes.ts";
 import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 
@@ -17,35 +19,60 @@ export type Attach = {
   /** Whether our stdin goes to the command. */
   readonly stdin: boolean;
   readonly timeoutMs?: number | undefined;
+  /** Keys that leave the command, as bytes; the usual ones where they are left out. */
+  readonly detachKeys?: Buffer | undefined;
   /** For questions about the command's VM. */
   readonly client: Hearth;
   /** The VM's name, where it is known before the command has started. */
   readonly vmName?: string | undefined;
 };
 
-/** Answers the exit code. @throws HearthError what hearthd failed with. */
+/** As of a command whose terminal was closed: 128 and SIGHUP. */
+const LEFT: GuestExit = { exitCode: 129, timedOut: false };
+
+/**
+ * Answers the exit code. A command that is left with the detach keys ends as one whose terminal was closed.
+ * @throws HearthError what hearthd failed with.
+ */
 export async function attach(attachment: Attach, io: Io, out: Out): Promise<number> {
   const exit = await untilOver(attachment, io, out, async (command) => {
     const raw = attachment.tty && attachment.stdin && io.stdinIsTerminal;
     const undoWindow = attachment.tty ? followWindow(command, io) : undefined;
+    const keys = new DetachKeys(raw ? (attachment.detachKeys ?? parseDetachKeys()) : Buffer.alloc(0));
+    const modes = new TerminalModes();
+    let isEnded = false;
     try {
       if (raw) {
         io.stdin.setRawMode?.(true);
         await io.printAsIs?.();
+        command.stdout.on("data", (chunk: Buffer) => modes.see(chunk));
       }
       // The command may end with input left over: its stdin is destroyed then, and that is no error.
-      if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
+      command.stdin.on("error", () => undefined);
+      if (attachment.stdin && raw) io.stdin.pipe(keys).pipe(command.stdin);
+      else if (attachment.stdin) io.stdin.pipe(command.stdin);
       command.stdout.pipe(io.stdout, { end: false });
       command.stderr.pipe(io.stderr, { end: false });
-      const [how] = await Promise.all([command.exited, ended(command.stdout), ended(command.stderr)]);
-      return how;
+      const over = Promise.all([command.exited, ended(command.stdout), ended(command.stderr)]);
+      const how = await Promise.race([over, keys.detached]);
+      isEnded = how !== undefined;
+      return how?.[0] ?? leave(command);
     } finally {
       undoWindow?.();
       if (raw) io.stdin.setRawMode?.(false);
-      if (attachment.stdin) io.stdin.unpipe(command.stdin).pause();
+      // A program that was killed or left could not do it itself.
+      if (raw && !isEnded) io.stdout.write(modes.reset());
+      if (attachment.stdin) io.stdin.unpipe(raw ? keys : command.stdin).pause();
     }
   });
+  if (exit === LEFT) out.note("hearth has left the command, which ends as if its terminal had been closed.");
   return exit.exitCode;
+}
+
+function leave(command: GuestProcess): GuestExit {
+  command.exited.catch(() => undefined); // It was left, so nobody waits for its end.
+  command.close();
+  return LEFT;
 }
 
 /** Runs the command and keeps what it says, for `--json`. */

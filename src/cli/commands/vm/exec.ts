@@ -4,6 +4,7 @@ import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { attach, capture } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
+import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
 
 const COMMAND_MAX_MS = 365 * 86_400_000;
@@ -17,7 +18,8 @@ export default command({
     "125 says that Hearth failed, 126 that the command is not executable, 127 that it was not found, 128+n that " +
     "signal n ended it, 124 that its time was up. A stdin that is a pipe or a file is passed on; a terminal's only " +
     "with -i or -t. In a shell loop that reads a file, give `</dev/null`. Signals go to the command; if its VM does " +
-    "not answer, and at the third SIGINT or SIGTERM, the command is not waited for any longer. With --json the output is captured and " +
+    "not answer, and at the third SIGINT or SIGTERM, the command is not waited for any longer. At a terminal, the " +
+    "detach keys end the command as a closed window does. With --json the output is captured and " +
     "printed as { exitCode, stdout, stderr }.",
   args: [
     { name: "VM", help: "Name or id", completes: "vm" },
@@ -25,6 +27,7 @@ export default command({
   ],
   flags: {
     ...EXEC_FLAGS,
+    ...DETACH_FLAG,
     timeout: { value: "TIME", help: "End the command after this time, such as 90s; exits with 124" },
   },
   passThrough: true,
@@ -49,6 +52,7 @@ export default command({
       ...execRequest(argv, readEnv(flags, io), flags, stdio, io),
       ...(flags.timeout !== undefined && { timeoutMs: parseDuration("timeout", flags.timeout, range) }),
     };
+    const detachKeys = parseDetachKeys(flags.detachKeys);
     const client = await hearth();
     const vm = client.vm(vmName);
     if (flags.detach) {
@@ -59,7 +63,7 @@ export default command({
       return 0;
     }
     const open = (signal: AbortSignal) => vm.spawn(argv, { ...exec, signal });
-    const attachment = { open, ...stdio, client, vmName, timeoutMs: exec.timeoutMs };
+    const attachment = { open, ...stdio, client, vmName, detachKeys, timeoutMs: exec.timeoutMs };
     if (out.wantsJson) return capture(attachment, io, out, JSON_OUTPUT_MAX_BYTES);
     return attach(attachment, io, out);
   },

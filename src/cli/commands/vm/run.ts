@@ -4,6 +4,7 @@ import type { HearthVm } from "#sdk/hearth-vm.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import { attach, capture } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
+import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
 import type { Out } from "#cli/output.ts";
 import { parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
@@ -20,6 +21,7 @@ export default command({
     "that it was not found, 128+n that signal n ended it. A stdin that is a pipe or a file is passed on; a " +
     "terminal's only with -i or -t, or when no command is given. An image that is not there yet is built first. " +
     "With --json the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json the VM. " +
+    "The detach keys end the command as a closed window does, and then the VM as at the command's end. " +
     "A VM whose command cannot start under -d is kept running, with its name printed; with --rm it is removed.",
   args: [
     { name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" },
@@ -29,6 +31,7 @@ export default command({
     rm: { help: "Remove the VM when the command ends, also on Ctrl-C" },
     ...EXEC_FLAGS,
     detach: { short: "d", help: "Leave the VM running, print its name and come back" },
+    ...DETACH_FLAG,
     ...VM_FLAGS,
   },
   passThrough: true,
@@ -46,11 +49,12 @@ export default command({
     const json = out.wantsJson;
     const stdio = planStdio(flags, io, { terminalByDefault: argv.length === 0, json });
     const exec = execRequest(argv, env, flags, stdio, io);
+    const detachKeys = parseDetachKeys(flags.detachKeys);
     const client = await hearth();
     if (flags.detach) return detached(client, vm, exec, out);
     const open = (signal: AbortSignal) => client.run({ vm, exec }, { onProgress: out.onProgress, signal });
     if (json) return capture({ open, ...stdio, client }, io, out, JSON_OUTPUT_MAX_BYTES);
-    return attach({ open, ...stdio, client }, io, out);
+    return attach({ open, ...stdio, client, detachKeys }, io, out);
   },
 });
 

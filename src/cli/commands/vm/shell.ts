@@ -2,6 +2,7 @@ import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
+import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, readEnv } from "#cli/exec-flags.ts";
 
 const { env, envFile, user, workdir } = EXEC_FLAGS;
@@ -10,12 +11,22 @@ export default command({
   path: ["shell"],
   summary: "Open a shell in a VM",
   about:
-    "A login shell with a terminal. Leaving it leaves the VM as it is. Through a pipe, sh reads its commands there.",
+    "The user's login shell with a terminal: it begins in the home directory (or in --workdir) and reads the profile. LANG " +
+    "is C.UTF-8 unless something sets it. Leaving it leaves the VM as it is; so do the detach keys, which end the shell as " +
+    "a closed window does, and with it what it runs in the foreground. Through a pipe, sh reads its commands there.",
   args: [{ name: "VM", help: "Name or id", completes: "vm" }],
-  flags: { env, envFile, user, workdir },
+  flags: {
+    env,
+    envFile,
+    user,
+    workdir,
+    ...DETACH_FLAG,
+    noLogin: { help: "Run the image's own command, such as a plain shell in its folder" },
+  },
   exitsLikeGuest: true,
   examples: [
     ["hearth shell web", "As the image's own user"],
+    ["hearth shell --no-login web", "As the image says, without a profile"],
     ["hearth shell -u www-data -w /srv web", "As another, somewhere else"],
   ],
   async run({ args, flags, io, out, hearth }) {
@@ -30,10 +41,24 @@ export default command({
     const stdio = { tty, stdin: true };
     const variables = readEnv(flags, io);
     const plain = { ...flags, interactive: true, tty, detach: false };
-    // With a terminal an empty command is the user's own login shell; without one it would be the image's command.
-    const exec = execRequest(tty ? [] : ["sh", "-l"], variables, plain, stdio, io);
+    const detachKeys = parseDetachKeys(flags.detachKeys);
+    const exec = execRequest(shellCommand(tty, flags), variables, plain, stdio, io);
     const client = await hearth();
     const open = (signal: AbortSignal) => client.vm(vmName).spawn(exec.argv, { ...exec, signal });
-    return attach({ open, ...stdio, client, vmName }, io, out);
+    return attach({ open, ...stdio, client, vmName, detachKeys }, io, out);
   },
 });
+
+/** The agent sets SHELL to what /etc/passwd has, unless the image or the user says otherwise. */
+const LOGIN = 'export LANG="${LANG:-C.UTF-8}"; exec "${SHELL:-/bin/sh}" -l';
+
+/** An empty command is the image's own. */
+function shellCommand(
+  tty: boolean,
+  { noLogin, workdir: asked }: { readonly noLogin: boolean; readonly workdir: string | undefined },
+): readonly string[] {
+  if (!tty) return ["sh", "-l"];
+  if (noLogin) return [];
+  // A home directory that is missing is no reason to have no shell.
+  return ["/bin/sh", "-c", asked === undefined ? `cd 2>/dev/null; ${LOGIN}` : LOGIN];
+}

@@ -1,0 +1,83 @@
+import { Transform } from "node:stream";
+import type { TransformCallback } from "node:stream";
+import { HearthError } from "#base/error.ts";
+import type { Flags } from "#cli/command.ts";
+
+/** As in Docker. */
+const DEFAULT_KEYS = "ctrl-p,ctrl-q";
+const KEYS_MAX = 16;
+
+export const DETACH_FLAG = {
+  detachKeys: {
+    value: "KEYS",
+    help: `At a terminal, leave the command with these keys, or none; ${DEFAULT_KEYS} unless given`,
+  },
+} as const satisfies Flags;
+
+/**
+ * Reads keys such as `ctrl-p,ctrl-q`: each is one character or `ctrl-` and a letter, `@`, `[`, `\`, `]`, `^` or `_`.
+ * @returns their bytes; none for `none`
+ * @throws HearthError `input.invalid`
+ */
+export function parseDetachKeys(text: string = DEFAULT_KEYS): Buffer {
+  if (text === "none") return Buffer.alloc(0);
+  const keys = text.split(",").map(keyByte);
+  const bytes = keys.filter((byte) => byte !== undefined);
+  if (bytes.length === keys.length && bytes.length <= KEYS_MAX) return Buffer.from(bytes);
+  throw new HearthError(
+    "input.invalid",
+    `detach-keys: ${JSON.stringify(text.slice(0, 80))} is not a sequence of keys.`,
+    {
+      hint: `Write keys such as ${DEFAULT_KEYS} or ctrl-\\,q, with ${KEYS_MAX} at most, or none.`,
+    },
+  );
+}
+
+function keyByte(key: string): number | undefined {
+  if (/^[\x21-\x7e]$/.test(key)) return key.charCodeAt(0);
+  const letter = /^ctrl-([a-z@[\\\]^_])$/.exec(key)?.[1];
+  // Control characters are the five low bits of their letters.
+  return letter === undefined ? undefined : letter.toUpperCase().charCodeAt(0) & 0x1f;
+}
+
+/**
+ * Passes on what is typed, and ends at the sequence of keys, which is passed on in no part. The keys of a sequence that
+ * has begun are held until the next one decides.
+ */
+export class DetachKeys extends Transform {
+  readonly #keys: Buffer;
+  readonly #detached = Promise.withResolvers<void>();
+  #held: number[] = [];
+  #isOver = false;
+
+  constructor(keys: Buffer) {
+    super();
+    this.#keys = keys;
+  }
+
+  /** Resolves when the keys were typed. */
+  get detached(): Promise<void> {
+    return this.#detached.promise;
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    const passed: number[] = [];
+    for (const byte of chunk) {
+      if (this.#isOver) break;
+      this.#held.push(byte);
+      while (!this.#isBegun()) passed.push(this.#held.shift() ?? 0);
+      if (this.#held.length > 0 && this.#held.length === this.#keys.length) this.#isOver = true;
+    }
+    done(null, Buffer.from(passed));
+    if (this.#isOver) this.#detached.resolve();
+  }
+
+  override _flush(done: TransformCallback): void {
+    done(null, Buffer.from(this.#isOver ? [] : this.#held));
+  }
+
+  /** Whether what is held begins the sequence; nothing does. */
+  #isBegun(): boolean {
+    return this.#held.every((byte, index) => byte === this.#keys[index]);
+  }
+}
