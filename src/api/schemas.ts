@@ -27,9 +27,9 @@ function bytesOf(env: Readonly<Record<string, string>>): number {
 const bytes = (min: number, max: number) => z.int().min(min).max(max);
 const env = z
   .record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes))
-  .refine((all) => bytesOf(all) <= LIMITS.argumentsMaxBytes, {
+  .refine((all) => bytesOf(all) <= LIMITS.variablesMaxBytes, {
     error: ({ input }) =>
-      `takes ${bytesOf(input as Record<string, string>)} bytes in all; at most ${LIMITS.argumentsMaxBytes}`,
+      `takes ${bytesOf(input as Record<string, string>)} bytes in all; at most ${LIMITS.variablesMaxBytes}`,
   });
 const bootArg = z.string().regex(/^[\x21-\x7e]+$/, "must be printable ASCII without blanks");
 const word = z

@@ -5,6 +5,7 @@
  */
 export const ERROR_CODES = {
   "input.invalid": { status: 400, exit: 2 },
+  "input.too_large": { status: 413, exit: 2 },
   "name.taken": { status: 409, exit: 1 },
   "vm.not_found": { status: 404, exit: 1 },
   "vm.wrong_phase": { status: 409, exit: 1 },
@@ -46,6 +47,7 @@ export const ERROR_CODES = {
   "download.failed": { status: 502, exit: 1 },
   "host.tool_missing": { status: 500, exit: 1 },
   "host.tool_failed": { status: 500, exit: 1 },
+  "host.memory_short": { status: 507, exit: 1 },
   "host.disk_full": { status: 507, exit: 1 },
   "host.read_only": { status: 500, exit: 1 },
   "host.path_too_long": { status: 500, exit: 1 },

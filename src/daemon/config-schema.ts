@@ -176,6 +176,14 @@ export const CONFIG_SCHEMA = z
       })
       .transform(({ enabled, budget }) => ({ enabled, budgetBytes: budget }))
       .prefault({}),
+    memory: z
+      .strictObject({
+        /** Whether a VM whose memory does not fit into what the host has available is refused. */
+        admission: yesOrNo.default(true),
+        /** How much of what is available may be promised to VMs that start, in percent. */
+        share: wholeNumber(1, 1_000).default(100),
+      })
+      .prefault({}),
     /** VMs that are kept ready, by the pool's name. */
     pool: z.record(z.string(), pool).default({}),
     isolation: isolation.prefault({}),

@@ -4,6 +4,7 @@
  */
 import type { Folders } from "#base/folders.ts";
 import type { Log } from "#base/log.ts";
+import type { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import type { AgentPatience } from "#daemon/vm/answering-guest.ts";
 import type { Config } from "#daemon/config.ts";
 import type { EventBus } from "#daemon/event-bus.ts";
@@ -42,6 +43,8 @@ export type Host = {
   readonly processes: Processes;
   /** The turns of guests that boot: more at once would all miss the deadline for their first answer. */
   readonly boots: Turns;
+  /** The memory of VMs that start. */
+  readonly memory: MemoryPromises;
   readonly log: Log;
   now(): number;
   /** Reads a monotonic clock. */

@@ -41,6 +41,16 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
       );
     }
   }
+  const variables = Object.entries(spec.env).reduce(
+    (sum, pair) => sum + Buffer.byteLength(pair.join("=")) + 1,
+    0,
+  );
+  if (variables > LIMITS.variablesMaxBytes) {
+    throw invalid(
+      `env: ${variables} bytes in all; at most ${LIMITS.variablesMaxBytes} are taken`,
+      "Copy a file with them into the VM: `hearth cp`.",
+    );
+  }
   if (total > LIMITS.argumentsMaxBytes) {
     throw invalid(
       `argv: ${total} bytes together; at most ${LIMITS.argumentsMaxBytes} are taken`,

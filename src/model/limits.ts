@@ -33,6 +33,10 @@ export const LIMITS = {
   argumentMaxBytes: 128 * 1024,
   /** All arguments and variables of one exec; a quarter of Linux' usual stack limit of 8 MiB. */
   argumentsMaxBytes: 2 * MIB,
+  /** All variables of a VM or of one exec: half of an exec's arguments, and every list of VMs reads them. */
+  variablesMaxBytes: MIB,
+  /** A request in JSON, which is in memory several times while it is read: as much as all variables. */
+  requestMaxBytes: MIB,
   /** COMMAND_LINE_SIZE of x86 is 2048; the rest is Hearth's own part. */
   bootArgsMaxBytes: 1024,
   /** Operations that have ended and can still be shown: detached ones, and as many others. They take memory. */

@@ -9,6 +9,7 @@ import { AGENT_PATIENCE } from "#daemon/vm/answering-guest.ts";
 import { parseConfig } from "#daemon/config.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Disks, Guests, HelperVerbs, Host, Images, ManagedFiles, Processes } from "#daemon/host.ts";
+import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import { Journals } from "#daemon/store/journal.ts";
 import { MANAGED_FILES } from "#daemon/store/managed-files.ts";
 import type { FlowKind, Journal, StepEvent } from "#daemon/store/journal.ts";
@@ -45,6 +46,8 @@ export class FakeMachine implements Disposable {
   snapshotBytes = 0;
   /** What can still be written. */
   freeBytes = Infinity;
+  /** The memory that new processes can have. */
+  availableBytes = Infinity;
 
   [Symbol.dispose](): void {
     rmSync(this.folder, { recursive: true, force: true });
@@ -123,6 +126,7 @@ export class FakeHost implements Host {
     this.machine = machine;
     this.#life = life;
     this.config = parseConfig("config.toml", config);
+    this.memory = new MemoryPromises(this.config.memory, () => machine.availableBytes);
     this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     const store = new Store(at("hearth.db"), () => this.now());
     this.store = mortal(life, "store", store, STORE_EFFECTS);
@@ -152,6 +156,7 @@ export class FakeHost implements Host {
   /** Later at each look: what was done first is known. */
   now = (): number => (this.#lastMs = Math.max(Date.now(), this.#lastMs + 1));
   boots = new Turns(100);
+  readonly memory;
   uptimeMs = (): number => performance.now();
   random = (bytes: number): Uint8Array => randomBytes(bytes);
 

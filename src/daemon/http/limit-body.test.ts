@@ -20,7 +20,7 @@ for (const [title, head] of [
         await Promise.race([once(socket, "drain"), once(socket, "data"), once(socket, "close")]);
       await new Promise((resolve) => setImmediate(resolve));
     }
-    assert.match(text, /^HTTP\/1.1 400 .*"code":"input.invalid".*more than 4194304 bytes/s);
+    assert.match(text, /^HTTP\/1.1 413 .*"code":"input.too_large".*more than 1048576 bytes/s);
     socket.destroy();
   });
 }

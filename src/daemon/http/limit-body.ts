@@ -1,19 +1,18 @@
 import { bodyLimit } from "hono/body-limit";
 import type { MiddlewareHandler } from "hono";
 import { HearthError } from "#base/error.ts";
+import { LIMITS } from "#model/limits.ts";
 
-/** The largest requests hold an environment. A body that is read at once is in memory several times. */
-const BODY_MAX_BYTES = 4 * 1024 * 1024;
 /** Bodies that are read as they come, and take no memory to speak of. */
 const STREAMED = [/^\/v1\/vms\/[^/]+\/files$/, /^\/v1\/snapshots\/import$/];
 
-/** Refuses bodies that would fill hearthd's memory, with `input.invalid`. */
-export function limitBody(maxBytes = BODY_MAX_BYTES): MiddlewareHandler {
+/** Refuses bodies that would fill hearthd's memory, with `input.too_large`. */
+export function limitBody(maxBytes = LIMITS.requestMaxBytes): MiddlewareHandler {
   const limit = bodyLimit({
     maxSize: maxBytes,
     onError: () => {
-      throw new HearthError("input.invalid", `The body of the request has more than ${maxBytes} bytes.`, {
-        hint: "GET /openapi.json describes every request.",
+      throw new HearthError("input.too_large", `The body of the request has more than ${maxBytes} bytes.`, {
+        hint: "Variables take most of it as a rule: copy a file with them into the VM, `hearth cp`.",
       });
     },
   });

@@ -31,6 +31,7 @@ import { openStore } from "#daemon/store/store.ts";
 import type { Store } from "#daemon/store/store.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/store/paths.ts";
+import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import { IdleVms } from "#daemon/vm/idle-vms.ts";
 import { Pools } from "#daemon/template/pools.ts";
 import { Snapshots } from "#daemon/snapshot/snapshots.ts";
@@ -46,6 +47,7 @@ import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import { availableMemoryBytes } from "#host/available-memory.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
 import { QemuImg } from "#host/qemu-img.ts";
@@ -233,6 +235,7 @@ function makeHost(
     log,
     now: Date.now,
     uptimeMs: () => performance.now(),
+    memory: new MemoryPromises(config.memory, availableMemoryBytes),
     boots: new Turns(BOOTS_PER_CPU * availableParallelism()),
     random: randomBytes,
   };

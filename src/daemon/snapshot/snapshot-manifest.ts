@@ -20,7 +20,7 @@ import { LAYERS_MAX } from "#storage/disk-layout.ts";
 const FORMAT = "hearth-snapshot";
 const VERSION = 1;
 export const MANIFEST_NAME = "manifest.json";
-/** The variables of a VM have 2 MiB at most; the rest is small. */
+/** The variables of a VM have 1 MiB at most; the rest is small. */
 export const MANIFEST_MAX_BYTES = 4 * MIB;
 /** QEMU's has 70 kB, Firecracker's less. */
 const STATE_MAX_BYTES = 64 * MIB;

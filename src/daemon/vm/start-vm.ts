@@ -45,6 +45,7 @@ export async function startVm(
     start = await planStart(controller, vm, how, call);
     const diskIsNew = neverRan(back) && start.disk !== "keep";
     using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
+    using _memory = host.memory.promise(vm, start.memory !== undefined);
     const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
     await controller.cleaned();
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
@@ -92,7 +93,9 @@ function afterFailure(
   const refused = failure.code === "snapshot.failed" && start?.attachment === undefined;
   const leftTraces = start?.mayHaveRun === true && !refused && !hasLayers(host, id);
   if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...wokenHalf(atMs) };
-  if (back.phase === "suspended" || signal.aborted) return { type: "start-cancelled", back };
+  // One that is refused for its memory was not touched.
+  const isUntouched = back.phase === "suspended" || signal.aborted || code === "host.memory_short";
+  if (isUntouched) return { type: "start-cancelled", back };
   return { ...failed, ...(neverRan(back) && { neverRan: true }) };
 }
 

@@ -1,0 +1,62 @@
+import { HearthError } from "#base/error.ts";
+import { formatSizeRounded } from "#base/sizes.ts";
+import type { Config } from "#daemon/config.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+/**
+ * A VM that is restored maps its memory file, whose pages are shared and can be read again: only what its guest writes
+ * is its own. How much that will be is not known before: a quarter lets forks and pools share, and still refuses a VM that
+ * could write next to nothing.
+ */
+const RESTORED_SHARE = 1 / 4;
+
+/**
+ * Promises memory to VMs that start. A VM that boots needs all of its memory, one that is restored a quarter. That has
+ * to fit into the share of the host's available memory that may be promised, less what VMs that start at the same time
+ * were promised. VMs that run or are paused count with what they have in use, because that is no longer available;
+ * those that are suspended have no VMM, and count with nothing.
+ */
+export class MemoryPromises {
+  readonly #config: Config["memory"];
+  readonly #availableBytes: () => number;
+  #promisedBytes = 0;
+
+  constructor(config: Config["memory"], availableBytes: () => number) {
+    this.#config = config;
+    this.#availableBytes = availableBytes;
+  }
+
+  /** Promises what a VM needs until the result is disposed of: when it has started. @throws HearthError `host.memory_short` */
+  promise({ name, spec }: Pick<VmRecord, "name" | "spec">, isRestored: boolean): Disposable {
+    const { admission, share } = this.#config;
+    const neededBytes = Math.ceil(spec.memoryBytes * (isRestored ? RESTORED_SHARE : 1));
+    const availableBytes = admission ? this.#availableBytes() : Infinity;
+    const leftBytes = (availableBytes * share) / 100 - this.#promisedBytes;
+    if (neededBytes > leftBytes) throw this.#short(name, neededBytes, availableBytes);
+    this.#promisedBytes += neededBytes;
+    let isOver = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (!isOver) this.#promisedBytes -= neededBytes;
+        isOver = true;
+      },
+    };
+  }
+
+  #short(name: string, neededBytes: number, availableBytes: number): HearthError {
+    const { share } = this.#config;
+    const of = share === 100 ? "" : `, of which ${share} % may be promised`;
+    const others = this.#promisedBytes;
+    const less = others === 0 ? "" : `, and VMs that are starting take ${formatSizeRounded(others)} of it`;
+    return new HearthError(
+      "host.memory_short",
+      `Cannot start ${name}: it needs ${formatSizeRounded(neededBytes)} of memory. The host has ` +
+        `${formatSizeRounded(availableBytes)} available${of}${less}.`,
+      {
+        hint:
+          `Stop or suspend another VM, or give this one less: \`hearth set ${name} --memory SIZE\`. ` +
+          "[memory] in config.toml raises the share, or switches this off.",
+      },
+    );
+  }
+}
