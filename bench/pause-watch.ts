@@ -7,7 +7,7 @@ import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
+import { USER_NETWORK } from "#network/user-network.ts";
 import type { HearthHome } from "./hearth-home.ts";
 
 /** QEMU's user-mode network takes the gateway's address for the host's own loopback. */

@@ -80,9 +80,9 @@ describe("QEMU, real", { concurrency: false }, () => {
     const { handle } = await bootTiny(vms, driver, "wait");
     const heard: number[] = [];
     const exit = follow(driver, handle, (silentMs) => heard.push(silentMs));
-    process.kill(handle.process.pid, "SIGSTOP");
+    process.kill(handle.processes[0].pid, "SIGSTOP");
     await until(() => (heard.at(-1) ?? 0) >= 2 * timing.heartbeatMs);
-    process.kill(handle.process.pid, "SIGCONT");
+    process.kill(handle.processes[0].pid, "SIGCONT");
     await until(() => heard.at(-1) === 0);
     await driver.stop(handle, "terminate", never);
     assert.equal((await exit).reason, "asked");
@@ -92,12 +92,12 @@ describe("QEMU, real", { concurrency: false }, () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const { handle } = await bootTiny(vms, driver, "wait");
-    process.kill(handle.process.pid, "SIGSTOP");
+    process.kill(handle.processes[0].pid, "SIGSTOP");
     // Of two signals that wait, SIGTERM would come first.
-    await until(() => /^State:\s+T/m.test(readFileSync(`/proc/${handle.process.pid}/status`, "utf8")));
+    await until(() => /^State:\s+T/m.test(readFileSync(`/proc/${handle.processes[0].pid}/status`, "utf8")));
     const { reason, signal } = await driver.stop(handle, "terminate", never);
     assert.deepEqual({ reason, signal }, { reason: "asked", signal: "SIGKILL" });
-    assert.equal(isAlive(handle.process), false);
+    assert.equal(isAlive(handle.processes[0]), false);
     assert.deepEqual(vms.leftovers(), []);
   });
 
@@ -106,7 +106,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     const driver = new QemuDriver({ timing });
     const one = await bootTiny(vms, driver, "wait");
     const other = await vms.plan("wait");
-    assert.deepEqual(findStrayVmms(one.plan.runDir), [one.handle.process]);
+    assert.deepEqual(findStrayVmms(one.plan.runDir), [one.handle.processes[0]]);
     assert.deepEqual(findStrayVmms(other.runDir), []);
     await driver.stop(one.handle, "kill", never);
   });
@@ -115,7 +115,9 @@ describe("QEMU, real", { concurrency: false }, () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const missing = join(vms.folder, "missing.raw");
-    const plan = await vms.plan("wait", { disks: [{ path: missing, format: "raw", readOnly: false }] });
+    const plan = await vms.plan("wait", {
+      disks: [{ id: "missing", path: missing, format: "raw", readOnly: false }],
+    });
     await assert.rejects(
       driver.boot(plan, () => {}, never),
       (error: HearthError) => {
@@ -137,8 +139,8 @@ describe("QEMU, real", { concurrency: false }, () => {
     truncateSync(base, 1024 ** 2);
     writeFileSync(disk, "");
     truncateSync(disk, 1024 ** 2);
-    const read = { path: base, format: "raw", readOnly: true } as const;
-    const write = { path: disk, format: "raw", readOnly: false } as const;
+    const read = { id: "base", path: base, format: "raw", readOnly: true } as const;
+    const write = { id: "own", path: disk, format: "raw", readOnly: false } as const;
     const first = await bootTiny(vms, driver, "wait", { disks: [read, write] });
     const second = await bootTiny(vms, driver, "wait", { disks: [read] });
     const third = await vms.plan("wait", { disks: [read, write] });

@@ -48,7 +48,12 @@ async function planOf(name: string): Promise<BootPlan> {
   const boot = await cache.bootSet(digest, {}, signal);
   const stateDir = join(folder, name);
   const { path, format, layers } = findDisk(stateDir);
-  const shared = (shown: string): DiskPlan => ({ path: shown, format: "raw", readOnly: true });
+  const shared = (id: string, shown: string): DiskPlan => ({
+    id,
+    path: shown,
+    format: "raw",
+    readOnly: true,
+  });
   const { modules } = boot;
   return {
     id: vmIdFrom(Buffer.alloc(12, running.length)),
@@ -64,13 +69,13 @@ async function planOf(name: string): Promise<BootPlan> {
       ...(modules === undefined ? [] : ["hearth.modules=/dev/vdc"]),
     ],
     disks: [
-      shared(boot.base),
-      { path, format, backing: layers, readOnly: false },
-      ...(modules === undefined ? [] : [shared(modules)]),
+      shared("base", boot.base),
+      { id: "own", path, format, backing: layers, readOnly: false },
+      ...(modules === undefined ? [] : [shared("modules", modules)]),
     ],
     cpus: 1,
     memoryBytes: 512 * MIB,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     isolation: UNCONFINED,
@@ -102,7 +107,7 @@ async function sh(vm: VmHandle, script: string): Promise<string> {
 
 /** In kB: what is its own, or shared with nobody, and its share of the rest. */
 function pssKb(vm: VmHandle): number {
-  const rollup = readFileSync(`/proc/${vm.process.pid}/smaps_rollup`, "utf8");
+  const rollup = readFileSync(`/proc/${vm.processes[0].pid}/smaps_rollup`, "utf8");
   return Number(/^Pss:\s*(\d+)/m.exec(rollup)?.[1]);
 }
 

@@ -38,7 +38,7 @@ async function boot(size: Partial<BootPlan>): Promise<Booted> {
   const disk = join(vms.folder, "disk.raw");
   writeFileSync(disk, Buffer.alloc(MIB));
   const driver = new QemuDriver({ program: testedQemu() });
-  const disks = [{ path: disk, format: "raw", readOnly: false }] as const;
+  const disks = [{ id: "own", path: disk, format: "raw", readOnly: false }] as const;
   const plan = await vms.plan("power-off", { ...size, disks });
   const handle = await driver.boot(plan, () => {}, signal);
   const ended = Promise.withResolvers<VmExit>();

@@ -66,7 +66,7 @@ export class TinyVms implements AsyncDisposable {
       disks: [],
       cpus: 1,
       memoryBytes: 256 * MIB,
-      network: "none",
+      nics: [],
       init: "agent",
       nested: false,
       isolation: { ...this.#isolation, seal: () => this.#seal(runDir) },

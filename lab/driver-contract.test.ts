@@ -47,8 +47,8 @@ function contract(
       makePlan: (act) => makePlan(vms, act),
       counted: (vm) => vms.counted(vm),
       savedFiles: (called) => vms.savedFiles(called),
-      openFiles: ({ process }) => new OpenFiles(process.pid),
-      crash: (handle) => void process.kill(handle.process.pid, "SIGKILL"),
+      openFiles: ({ processes: [vmm] }) => new OpenFiles(vmm.pid),
+      crash: (handle) => void process.kill(handle.processes[0].pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
     };

@@ -68,13 +68,15 @@ export class FirecrackerPlans {
         ...(modules === undefined ? [] : ["hearth.modules=/dev/vdc"]),
       ],
       disks: [
-        { path: boot.base, format: "raw", readOnly: true },
-        { path: disk, format: "raw", readOnly: false },
-        ...(modules === undefined ? [] : [{ path: modules, format: "raw", readOnly: true } as const]),
+        { id: "base", path: boot.base, format: "raw", readOnly: true },
+        { id: "own", path: disk, format: "raw", readOnly: false },
+        ...(modules === undefined
+          ? []
+          : [{ id: "modules", path: modules, format: "raw", readOnly: true } as const]),
       ],
       cpus: SHAPE.cpus,
       memoryBytes: SHAPE.memoryBytes,
-      network: "none",
+      nics: [],
       init: "agent",
       nested: false,
       isolation: jail

@@ -92,6 +92,7 @@ const FEATURES: readonly (readonly [title: string, cell: (features: DriverFeatur
   ["pause and resume", ({ pause }) => yesOrNo(pause)],
   ["`--disk-limit`", ({ limits }) => yesOrNo(limits.disk)],
   ["`--net-limit`", ({ limits }) => yesOrNo(limits.net)],
+  ["the id of a disk is its serial in the guest", ({ diskSerials }) => yesOrNo(diskSerials)],
   ["memory of a VM that runs", ({ balloon }) => yesOrNo(balloon)],
   ["disks into a VM that runs", ({ hotplug }) => yesOrNo(hotplug.disk)],
   ["saved with its memory", ({ snapshots }) => yesOrNo(snapshots !== undefined)],

@@ -1,4 +1,5 @@
 import type { ProcessRef } from "#host/procfs.ts";
+import type { NetworkNamespace } from "#model/isolation.ts";
 
 /**
  * The walls that the VMM of one boot gets: what was chosen, as far as this host has it. What they take of
@@ -8,6 +9,7 @@ export type BootIsolation = {
   readonly jail: boolean;
   readonly pidNamespace: boolean;
   readonly seccomp: boolean;
+  readonly network: NetworkNamespace;
   /** The VMM's uid and gid, which its disk and run folder belong to; undefined: hearthd's own. Only with `jail`. */
   readonly uid?: number | undefined;
   /** Of this VM alone, for a VMM whose launcher makes a root folder for it; removed when the VMM is gone. */
@@ -27,6 +29,7 @@ export const UNCONFINED: BootIsolation = {
   jail: false,
   pidNamespace: false,
   seccomp: true,
+  network: { kind: "own" },
   jailDir: "/nonexistent",
   gaps: [],
   join() {},

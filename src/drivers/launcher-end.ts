@@ -1,13 +1,27 @@
+/** What ends with a VMM: the program that launched it, and the processes that work for it. */
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
-import { waitForEnd } from "#host/process-end.ts";
+import { endProcess, waitForEnd } from "#host/process-end.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
+type OnTrouble = (path: string, error: unknown) => void;
+
+const { signal: never } = new AbortController();
+
 /** Waits for the launcher, which ends a moment after its VMM. One that does not is reported: the VMM has ended. */
-export async function waitForLauncher(
-  launcher: VmHandle["launcher"],
-  onTrouble: (path: string, error: unknown) => void,
-): Promise<void> {
+export async function waitForLauncher(launcher: VmHandle["launcher"], onTrouble: OnTrouble): Promise<void> {
   if (launcher === undefined) return;
-  if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, new AbortController().signal)) return;
+  if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, never)) return;
   onTrouble(`process ${launcher.pid}`, new Error("The VMM's launcher did not end with it."));
+}
+
+/** Ends the processes that work for a VMM, once it has ended. One that does not end is reported. Idempotent. */
+export async function endHelpers({ processes }: VmHandle, onTrouble: OnTrouble): Promise<void> {
+  const [, ...helpers] = processes;
+  for (const helper of helpers) {
+    try {
+      await endProcess(helper, 0, never);
+    } catch (error) {
+      onTrouble(`process ${helper.pid}`, error);
+    }
+  }
 }

@@ -32,7 +32,7 @@ function endedHandle(stateDir: string, [agent = "", monitor = "", console = ""]:
   return {
     driver: "any",
     accel: "tcg",
-    process,
+    processes: [process],
     stateDir,
     agentSocket: agent,
     monitorSocket: monitor,

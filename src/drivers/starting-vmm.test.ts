@@ -11,7 +11,13 @@ const REFUSED = new HearthError("input.invalid", "There is no such disk.");
 /** A VMM that this very process stands for: it lives on, whatever `exit` says. */
 function start(lastWords = "") {
   const { promise: exit, resolve: ends } = Promise.withResolvers<ChildExit>();
-  const inForce = { jail: false, pidNamespace: false, networkNamespace: false, seccomp: true, gaps: [] };
+  const inForce = {
+    jail: false,
+    pidNamespace: false,
+    network: { kind: "host" } as const,
+    seccomp: true,
+    gaps: [],
+  };
   const launched = { process: findProcess(process.pid), launcher: undefined, exit, inForce };
   return { starting: new StartingVmm("Hearthfire", launched, () => lastWords), ends };
 }

@@ -7,7 +7,7 @@ import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
-import type { VmHandle } from "#model/vm-handle.ts";
+import type { ProcessId } from "#model/vm-handle.ts";
 
 /** The longest time between the end of a process and our knowing its exit code. */
 export const EXIT_CODE_DEADLINE_MS = 1_000;
@@ -37,7 +37,7 @@ export async function startVmm(
 export class StartingVmm {
   readonly launched: LaunchedVmm;
   /** One that ended at once has none any more; its end is reported all the same. */
-  readonly process: VmHandle["process"];
+  readonly process: ProcessId;
   /** Resolves with the reason. */
   readonly hasEnded: Promise<HearthError>;
   readonly #name: string;

@@ -4,20 +4,31 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import type { VmId, VmName } from "#model/ids.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 import type { Init, Network, VmSpec } from "#model/vm-spec.ts";
+import type { NicPlan } from "#model/nic.ts";
 
-/** A disk as the guest sees it: its place in the list is its letter (vda, vdb, …). */
+/**
+ * A disk as the guest sees it. A driver with the feature `diskSerials` gives the guest the id as the disk's serial, and
+ * the place in the list means nothing. With the others the place is all that tells disks apart: it is the letter (vda,
+ * vdb, …), in each VM that is restored from what was saved of this one, too.
+ */
 export type DiskPlan = {
+  /** Letters, digits and hyphens, 20 at most, as a virtio disk has no more room; no two disks of a VM have the same. */
+  readonly id: string;
   readonly path: string;
   readonly format: "raw" | "qcow2";
   /** The files that a qcow2 lies on, which are only read. */
   readonly backing?: readonly string[] | undefined;
   readonly readOnly: boolean;
-  /** The VM's own, and not shared: its disk limit holds for it. */
-  readonly limited?: boolean | undefined;
+  /** Undefined is without a limit. In force before the guest runs. */
+  readonly limit?: RateLimit | undefined;
 };
 
-/** What a VM may take of the host's disks and network; undefined is without a limit. */
-export type VmLimits = { readonly disk?: RateLimit | undefined; readonly net?: RateLimit | undefined };
+/** Limits of devices by their ids. A device that is not named keeps its limit; undefined takes it away. */
+export type DeviceLimits = {
+  readonly disks?: Readonly<Record<string, RateLimit | undefined>>;
+  /** Only for drivers with the feature `limits.net`. */
+  readonly nics?: Readonly<Record<string, RateLimit | undefined>>;
+};
 
 /** Everything that a VMM is given. Absolute paths; nothing in here is looked up again. */
 export type BootPlan = {
@@ -34,11 +45,9 @@ export type BootPlan = {
   readonly disks: readonly DiskPlan[];
   readonly cpus: number;
   readonly memoryBytes: number;
-  readonly network: Network;
+  readonly nics: readonly NicPlan[];
   readonly init: Init;
   readonly nested: boolean;
-  /** In force before the guest runs. `net` only for drivers with that feature. */
-  readonly limits?: VmLimits | undefined;
   /** The size of the largest file that the VMM may write. Undefined: what the largest disk of any VM may have. */
   readonly fileMaxBytes?: number | undefined;
   /** The walls around the VMM. */
@@ -65,6 +74,8 @@ export type DriverFeatures = {
   /** Of those that can run a VM the one with the highest is taken. */
   readonly preference: number;
   readonly pause: boolean;
+  /** Whether the guest reads the id of a disk as its serial, see `DiskPlan`. */
+  readonly diskSerials: boolean;
   /** Whether a disk may be a qcow2 over others; otherwise it is one raw file. */
   readonly layeredDisks: boolean;
   /** How VMs can be saved with their memory; undefined where they cannot, with the reason in `snapshotsRefused`. */
@@ -73,7 +84,7 @@ export type DriverFeatures = {
   readonly networks: readonly Network[];
   /** Guests that run VMs themselves: how many CPUs such a guest may have, and why no more. Undefined: none. */
   readonly nested: { readonly cpusMax: number; readonly reason?: string } | undefined;
-  /** What `VmLimits` can be set: at the boot, and on a VM that runs. */
+  /** What kinds of devices can be limited: at the boot, and on a VM that runs. */
   readonly limits: { readonly disk: boolean; readonly net: boolean };
   /** Whether a guest that runs can be made to give memory back, and get it again. */
   readonly balloon: boolean;
@@ -121,10 +132,10 @@ export type StopMode = "terminate" | "kill";
 /** An optional part of a driver, there when one of its features `limits` is. */
 export interface RateLimiter {
   /**
-   * Replaces all limits of a VM that runs: what is undefined is not limited any more.
+   * Sets limits of devices of a VM that runs. A device that the VM does not have is ignored.
    * @throws HearthError `vm.gone`
    */
-  setLimits(handle: VmHandle, limits: VmLimits, signal: AbortSignal): Promise<void>;
+  setLimits(handle: VmHandle, limits: DeviceLimits, signal: AbortSignal): Promise<void>;
 }
 
 /** What a guest has of its memory, and what it was started with: it never gets more. */

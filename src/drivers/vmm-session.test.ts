@@ -9,7 +9,8 @@ import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
 import { VmmSession } from "#drivers/vmm-session.ts";
 import type { GuestEnd, SessionRecorder } from "#drivers/vmm-session.ts";
 import { VmmSessions } from "#drivers/vmm-sessions.ts";
-import { findProcess, signalProcess } from "#host/procfs.ts";
+import { waitForEnd } from "#host/process-end.ts";
+import { findProcess, isAlive, signalProcess } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
 import type { ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
 
@@ -52,14 +53,16 @@ async function sleeper(t: TestContext, folder: string): Promise<ProcessId> {
   return found;
 }
 
-async function open(t: TestContext) {
+async function open(t: TestContext, helperCount = 0) {
   const folder = mkdtempSync(join(tmpdir(), "vmm-session-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const vmm = await sleeper(t, folder);
+  const helpers: ProcessId[] = [];
+  for (let count = 0; count < helperCount; count += 1) helpers.push(await sleeper(t, folder));
   const handle: VmHandle = {
     driver: "plain",
     accel: "tcg",
-    process: vmm,
+    processes: [vmm, ...helpers],
     stateDir: folder,
     agentSocket: join(folder, "agent.sock"),
     monitorSocket: join(folder, "monitor.sock"),
@@ -68,9 +71,11 @@ async function open(t: TestContext) {
   writeFileSync(handle.consoleSocket, "");
   const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));
   const sessions = new VmmSessions(
-    (one, life) => new PlainSession(one, { ...life, timing, logMaxBytes: 1_000, onTrouble }),
+    "plain",
+    onTrouble,
+    (one, life) => new PlainSession(one, { ...life, timing, logMaxBytes: 1_000 }),
   );
-  return { sessions, session: sessions.of(handle), handle, vmm };
+  return { sessions, session: sessions.of(handle), handle, vmm, helpers };
 }
 
 /** A watcher, and the ends that it was told. */
@@ -154,6 +159,29 @@ test("a watch that ends late does not end the one that took its place", async (t
   session.consoleClosed.resolve();
   assert.equal((await second.told).reason, "died");
   assert.deepEqual(first.exits, []);
+});
+
+test("processes that work for a VMM end with it: by itself, stopped, or found ended by the next hearthd", async (t) => {
+  const ends: Readonly<Record<string, (vm: Awaited<ReturnType<typeof open>>) => Promise<unknown>>> = {
+    "by itself": ({ session, vmm }) => {
+      signalProcess(vmm, "SIGKILL");
+      return session.finish();
+    },
+    stopped: ({ sessions, handle }) => sessions.stop(handle, 0, never),
+    "found ended": async ({ sessions, handle, vmm, helpers }) => {
+      assert.equal(await sessions.recover(handle), true);
+      assert.ok(helpers.every(isAlive), "they are left alone while it runs");
+      signalProcess(vmm, "SIGKILL");
+      assert.equal(await waitForEnd(vmm, 60_000, never), true);
+      assert.equal(await sessions.recover(handle), false);
+    },
+  };
+  for (const [how, end] of Object.entries(ends)) {
+    const vm = await open(t, 2);
+    assert.ok(vm.helpers.every(isAlive), how);
+    await end(vm);
+    assert.ok(!vm.helpers.some(isAlive), how);
+  }
 });
 
 test("all who record share one recorder, and who gives up waiting for it does not end the wait of others", async (t) => {

@@ -4,7 +4,7 @@
  *
  *   watch ─▶ heartbeat ─▶ ask: answered ─▶ tell the status, keep the logs │ late: tell the silence
  *   console or connection closed, or a heartbeat refused ─▶ is the process gone?
- *   gone ─▶ finish, once: 1. wait for what is on its way: last output, exit code, the launcher's end
+ *   gone ─▶ finish, once: 1. wait for what is on its way: last output, exit code, the launcher's end; end the helpers
  *                         2. let go of the connection, the recorder and the heartbeat
  *                         3. remove the sockets, unless a successor listens there; report what cannot be removed
  *                         4. tell the watcher how the VMM ended
@@ -16,7 +16,7 @@ import { unlessAborted, within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
-import { waitForLauncher } from "#drivers/launcher-end.ts";
+import { endHelpers, waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
@@ -110,7 +110,7 @@ export abstract class VmmSession<
   protected async lastWords(): Promise<void> {}
 
   protected get process(): ProcessId {
-    return this.handle.process;
+    return this.handle.processes[0];
   }
 
   /** Of the VMM, and so of its sockets; undefined: the own one. */
@@ -184,8 +184,9 @@ export abstract class VmmSession<
   }
 
   #keepRecorder(resumed: boolean): Promise<Recorder> {
-    const { answerDeadlineMs } = this.options.timing;
-    const opening = this.openRecorder(resumed, AbortSignal.timeout(answerDeadlineMs));
+    const { answerDeadlineMs, startDeadlineMs } = this.options.timing;
+    const deadlineMs = resumed ? answerDeadlineMs : startDeadlineMs;
+    const opening = this.openRecorder(resumed, AbortSignal.timeout(deadlineMs));
     void this.#forgetRecorder(opening);
     return opening;
   }
@@ -235,6 +236,7 @@ export abstract class VmmSession<
     await within(this.#recorded(), EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.options.childExit, EXIT_CODE_DEADLINE_MS);
     await waitForLauncher(this.handle.launcher, this.options.onTrouble);
+    await endHelpers(this.handle, this.options.onTrouble);
     const watcher = this.#watcher;
     this.release();
     this.options.onEnd();

@@ -1,3 +1,4 @@
+import { endHelpers } from "#drivers/launcher-end.ts";
 import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
 import type { VmmSession } from "#drivers/vmm-session.ts";
 import { endProcess } from "#host/process-end.ts";
@@ -7,15 +8,25 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 /** What a session needs of the driver that keeps it. */
 export type SessionLife = {
   readonly childExit?: Promise<ChildExit> | undefined;
+  readonly onTrouble: (path: string, error: unknown) => void;
   readonly onEnd: () => void;
 };
 
 /** The sessions of one driver, by process: a VM that was started again is another process. */
 export class VmmSessions<Session extends VmmSession> {
+  readonly #driver: string;
+  readonly #onTrouble: (path: string, error: unknown) => void;
   readonly #open: (handle: VmHandle, life: SessionLife) => Session;
   readonly #sessions = new Map<string, Session>();
 
-  constructor(open: (handle: VmHandle, life: SessionLife) => Session) {
+  /** @param onTrouble told of what could not be cleaned up */
+  constructor(
+    driver: string,
+    onTrouble: (path: string, error: unknown) => void,
+    open: (handle: VmHandle, life: SessionLife) => Session,
+  ) {
+    this.#driver = driver;
+    this.#onTrouble = onTrouble;
     this.#open = open;
   }
 
@@ -27,7 +38,11 @@ export class VmmSessions<Session extends VmmSession> {
   /** Opens the session of a VMM that was started just now, whose end its launcher tells. */
   add(handle: VmHandle, childExit?: Promise<ChildExit>): Session {
     const key = keyOf(handle);
-    const session = this.#open(handle, { childExit, onEnd: () => this.#sessions.delete(key) });
+    const session = this.#open(handle, {
+      childExit,
+      onTrouble: this.#onTrouble,
+      onEnd: () => this.#sessions.delete(key),
+    });
     this.#sessions.set(key, session);
     return session;
   }
@@ -38,22 +53,30 @@ export class VmmSessions<Session extends VmmSession> {
     this.#sessions.delete(keyOf(session.handle));
   }
 
+  /** After hearthd restarted: true while this very VMM runs. What is left of one that has ended is ended too. */
+  async recover(handle: VmHandle): Promise<boolean> {
+    if (handle.driver !== this.#driver) return false;
+    if (isAlive(handle.processes[0])) return true;
+    await endHelpers(handle, this.#onTrouble);
+    return false;
+  }
+
   /**
    * Ends the VMM: by SIGTERM, and by SIGKILL after `graceMs`; with 0 by SIGKILL at once. Idempotent.
    * @returns how it ended
    */
   async stop(handle: VmHandle, graceMs: number, signal: AbortSignal): Promise<VmExit> {
     const session = this.of(handle);
-    if (isAlive(handle.process)) {
+    if (isAlive(handle.processes[0])) {
       session.markAsked();
       // QEMU 7.2 that gets SIGTERM while it answers waits for ever (3 of 40 times on a loaded machine).
       if (graceMs > 0) await session.quiet();
     }
-    await endProcess(handle.process, graceMs, signal);
+    await endProcess(handle.processes[0], graceMs, signal);
     return session.finish();
   }
 }
 
-function keyOf({ process }: VmHandle): string {
-  return `${process.hostBootId} ${process.pid} ${process.startTicks}`;
+function keyOf({ processes: [vmm] }: VmHandle): string {
+  return `${vmm.hostBootId} ${vmm.pid} ${vmm.startTicks}`;
 }

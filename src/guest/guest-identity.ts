@@ -31,7 +31,7 @@ export type GuestIdentity = {
 
 /** A disk of the guest with an ext4, and where its files are to be seen. */
 export type GuestMount = {
-  /** In the guest, such as /dev/vdc. */
+  /** In the guest, such as /dev/vdc; or `serial:NAME` for the disk with that serial. */
   readonly device: string;
   /** Absolute; made when it is missing. */
   readonly path: string;

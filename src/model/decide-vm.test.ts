@@ -9,7 +9,7 @@ import type { VmPhase, VmState } from "#model/vm-state.ts";
 const handle = {
   driver: "fake",
   accel: "tcg",
-  process: { pid: 5_000_000, startTicks: 1, hostBootId: "x" },
+  processes: [{ pid: 5_000_000, startTicks: 1, hostBootId: "x" }],
   stateDir: "/s",
   agentSocket: "/a",
   monitorSocket: "/m",

@@ -13,13 +13,20 @@ export type Isolation = {
 /** What a VM gets unless somebody says otherwise, and what VMs have that were stored without a choice. */
 export const FULL_ISOLATION: Isolation = { jail: true, pidNamespace: true, cgroup: true, seccomp: true };
 
+/**
+ * The network namespace that a VMM runs in: one of its own with nothing in it, the host's, or one that is there already,
+ * by a path such as /run/netns/web. `own` takes a jail.
+ */
+export type NetworkNamespace =
+  { readonly kind: "own" } | { readonly kind: "host" } | { readonly kind: "join"; readonly path: string };
+
 /** What a VMM that runs really has; stored when it started. `show` prints it and nothing else. */
 export type IsolationInForce = {
   readonly jail: boolean;
   /** Of the VMM, and its gid; undefined where it is hearthd's own. */
   readonly uid?: number | undefined;
   readonly pidNamespace: boolean;
-  readonly networkNamespace: boolean;
+  readonly network: NetworkNamespace;
   readonly seccomp: boolean;
   /** The cgroup's folder; undefined where there is none. */
   readonly cgroup?: string | undefined;

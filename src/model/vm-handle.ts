@@ -15,8 +15,11 @@ export type VmHandle = {
   readonly driver: string;
   /** What runs the guest's instructions: `kvm`, or `tcg` for emulation. */
   readonly accel: "kvm" | "tcg";
-  /** The VMM itself, never what launched it. */
-  readonly process: ProcessId;
+  /**
+   * All processes with the life of the VM: first the VMM itself, then those that work for it, such as the server of a
+   * shared directory. They end with the VMM. Never what launched them.
+   */
+  readonly processes: readonly [vmm: ProcessId, ...helpers: ProcessId[]];
   /** What launched it and waits for its end; it ends with the VMM, which lives on without it. */
   readonly launcher?: ProcessId | undefined;
   /** Undefined for a VMM that a hearthd before isolation has started. */
@@ -28,6 +31,10 @@ export type VmHandle = {
    * that an earlier hearthd has started, where one that was restored does.
    */
   readonly sharesMemory?: boolean | undefined;
+  /** Ids of its disks, by their places. Undefined: a VMM that an earlier hearthd has started, whose disks have none. */
+  readonly disks?: readonly string[] | undefined;
+  /** Whether the guest reads these ids as the serials of its disks. */
+  readonly diskSerials?: boolean | undefined;
   /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
   readonly stateDir: string;
   /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */

@@ -1,11 +1,16 @@
 /** What every driver promises, the fake one too: one suite certifies them all. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
 import { holdEventLoop } from "#base/event-loop.ts";
-import type { RunSpec, VmDriver } from "#drivers/vm-driver.ts";
-import type { VmExit, VmHandle } from "#model/vm-handle.ts";
+import { MIB } from "#base/sizes.ts";
+import type { DiskPlan, RunSpec, VmDriver } from "#drivers/vm-driver.ts";
+import type { ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
 import type { Check, ContractHost, GuestAct } from "#testing/contract-host.ts";
@@ -152,8 +157,8 @@ async function isRecovered(host: ContractHost): Promise<void> {
 async function noticesReusedPid(host: ContractHost): Promise<void> {
   const driver = host.makeDriver();
   const handle = await boot(driver, host, "wait");
-  const other = { ...handle, process: { ...handle.process, startTicks: handle.process.startTicks - 1 } };
-  const earlier = { ...handle, process: { ...handle.process, hostBootId: "another boot" } };
+  const other = otherVmm(handle, { startTicks: handle.processes[0].startTicks - 1 });
+  const earlier = otherVmm(handle, { hostBootId: "another boot" });
   for (const gone of [other, earlier]) {
     assert.equal(await driver.recover(gone), false);
     await driver.stop(gone, "kill", never);
@@ -161,6 +166,11 @@ async function noticesReusedPid(host: ContractHost): Promise<void> {
   assert.equal(await driver.recover(handle), true, "the process that has the pid now lives on");
   await driver.resume(handle, never);
   await driver.stop(handle, "kill", never);
+}
+
+function otherVmm(handle: VmHandle, other: Partial<ProcessId>): VmHandle {
+  const [vmm, ...helpers] = handle.processes;
+  return { ...handle, processes: [{ ...vmm, ...other }, ...helpers] };
 }
 
 async function reportsEarlierEnd(host: ContractHost): Promise<void> {
@@ -281,13 +291,23 @@ async function changesLimits(host: ContractHost): Promise<void | typeof NOT_OFFE
     "the features name the part, or its absence",
   );
   if (rateLimiter === undefined) return NOT_OFFERED;
-  const handle = await boot(driver, host, "wait");
+  const plan = await host.makePlan("wait");
+  const folder = mkdtempSync(join(tmpdir(), "contract-disks-"));
+  await using _removed = { [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+  const disk = (id: string): DiskPlan => {
+    const path = join(folder, `${id}.raw`);
+    writeFileSync(path, Buffer.alloc(MIB));
+    return { id, path, format: "raw", readOnly: true };
+  };
   const limit = { bandwidthBytesPerS: 2 ** 20, bandwidthBurstBytes: 2 ** 21, opsPerS: 100, opsBurst: 200 };
-  await rateLimiter.setLimits(
-    handle,
-    { ...(limits.disk && { disk: limit }), ...(limits.net && { net: limit }) },
-    never,
-  );
+  const disks = [{ ...disk("a"), ...(limits.disk && { limit }) }, disk("b")];
+  const handle = await driver.boot({ ...plan, disks: [...plan.disks, ...disks] }, quietly, never);
+  host.act?.(handle, "wait");
+  if (limits.disk) {
+    await rateLimiter.setLimits(handle, { disks: { a: undefined, b: limit, other: limit } }, never);
+    await rateLimiter.setLimits(handle, { disks: { b: undefined } }, never);
+  }
+  if (limits.net) await rateLimiter.setLimits(handle, { nics: { other: limit } }, never);
   await rateLimiter.setLimits(handle, {}, never);
   await driver.stop(handle, "kill", never);
   await assert.rejects(rateLimiter.setLimits(handle, {}, never), isCode("vm.gone"));

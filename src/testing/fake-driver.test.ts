@@ -23,7 +23,7 @@ function fakePlan(more: Partial<BootPlan> = {}): BootPlan {
     disks: [],
     cpus: 1,
     memoryBytes: 2 ** 29,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     isolation: UNCONFINED,

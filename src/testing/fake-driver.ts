@@ -68,6 +68,7 @@ export class FakeDriver implements VmDriver {
     version: "1.0.0",
     accel: "tcg",
     pause: true,
+    diskSerials: true,
     layeredDisks: true,
     snapshots: { diskFormat: "raw", fits: "fake 1.0.0", weaknesses: [] },
     kernelFormat: "bzimage",
@@ -174,7 +175,11 @@ export class FakeDriver implements VmDriver {
       signal.throwIfAborted();
       const { limits: can } = this.description;
       this.#refuse(can.disk || can.net ? lackingLimits(this.description, limits) : ["limits"]);
-      this.#get(handle).limits = limits;
+      const vmm = this.#get(handle);
+      vmm.limits = {
+        disks: replaced(vmm.limits.disks, limits.disks),
+        nics: replaced(vmm.limits.nics, limits.nics),
+      };
     },
   };
 
@@ -270,8 +275,10 @@ export class FakeDriver implements VmDriver {
     return {
       driver: this.name,
       accel: this.description.accel,
-      process: { pid: vmm.pid, startTicks: vmm.pid, hostBootId: BOOT_ID },
+      processes: [{ pid: vmm.pid, startTicks: vmm.pid, hostBootId: BOOT_ID }],
       stateDir,
+      disks: vmm.plan.disks.map(({ id }) => id),
+      diskSerials: this.description.diskSerials,
       saveDir: vmm.plan.saveDir,
       agentSocket: `${runDir}/agent.sock`,
       ...(this.vsock && { agentVsockPort: 1024 }),
@@ -280,7 +287,7 @@ export class FakeDriver implements VmDriver {
     };
   }
   /** Alive or not: the very process that the handle means. */
-  #same({ driver, process: ref }: VmHandle): FakeVmm | undefined {
+  #same({ driver, processes: [ref] }: VmHandle): FakeVmm | undefined {
     const same = driver === this.name && ref.startTicks === ref.pid && ref.hostBootId === BOOT_ID;
     return same ? this.vmms.find(ref.pid) : undefined;
   }
@@ -293,6 +300,15 @@ export class FakeDriver implements VmDriver {
     if (vmm === undefined) throw new HearthError("vm.gone", "The VM is not running any more.");
     return vmm;
   }
+}
+
+/** Those that are not named stay, and those that are not there are ignored. */
+function replaced<Limit>(
+  before: Readonly<Record<string, Limit>>,
+  after: Readonly<Record<string, Limit>> = {},
+): Readonly<Record<string, Limit>> {
+  const known = Object.entries(after).filter(([id]) => id in before);
+  return { ...before, ...Object.fromEntries(known) };
 }
 
 function untilAborted(signal: AbortSignal): Promise<never> {

@@ -23,7 +23,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   memSizeMib = 512;
   /** As its API has it. A snapshot is made of one that is paused, and loaded into one that was not started. */
   phase: "Not started" | "Running" | "Paused" = "Running";
-  driveIds: readonly string[] = ["shared0", "own1", "own2"];
+  driveIds: readonly string[] = ["disk0", "disk1", "disk2"];
   /** What it says and saves otherwise than a Firecracker that does as it is told; by drive, and of the vsock. */
   lies: { readonly drive?: object; readonly vsock?: object; readonly more?: object } = {};
   /** While it writes a snapshot it answers nobody, until this resolves. */
@@ -51,8 +51,9 @@ export class FakeFirecrackerVm implements AsyncDisposable {
     this.handle = {
       driver: "firecracker",
       accel: "kvm",
-      process,
+      processes: [process],
       stateDir,
+      disks: ["base", "own", "vol-a"],
       saveDir: join(stateDir, "save"),
       agentSocket: this.files.vsock,
       monitorSocket: this.files.api,
@@ -102,7 +103,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
 
   #config(): object {
     const drives = this.driveIds.map((id) => {
-      const is_read_only = id.startsWith("shared");
+      const is_read_only = id === "disk0" || id.startsWith("shared");
       const cache_type = is_read_only ? "Unsafe" : "Writeback";
       const drive = {
         drive_id: id,

@@ -1,5 +1,6 @@
 /** The VMMs of a fake host, with their guests: what a fake driver has started, and what outlives it. */
-import type { BootPlan, VmLimits, VmmWatcher } from "#drivers/vm-driver.ts";
+import { plannedLimits } from "#drivers/device-limits.ts";
+import type { BootPlan, DeviceLimits, VmmWatcher } from "#drivers/vm-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
@@ -13,7 +14,7 @@ export type FakeVmm = {
   phase: "running" | "paused" | "gone";
   exit: VmExit | undefined;
   watchers: Set<VmmWatcher>;
-  limits: VmLimits;
+  limits: Required<DeviceLimits>;
   memoryBytes: number;
   /** What its guest has in memory: how far it has counted. */
   count: number;
@@ -62,7 +63,7 @@ export class FakeVmms {
       },
       exit: undefined,
       watchers,
-      limits: plan.limits ?? {},
+      limits: plannedLimits(plan),
       memoryBytes,
       count,
       guest: { ...guest, calls: [] },

@@ -1,5 +1,6 @@
 /** What a driver is asked for although its features deny it. Its caller has a fault then, whatever the driver does. */
-import type { BootPlan, DriverFeatures, VmLimits } from "#drivers/vm-driver.ts";
+import { plannedLimits } from "#drivers/device-limits.ts";
+import type { BootPlan, DeviceLimits, DriverFeatures } from "#drivers/vm-driver.ts";
 
 /** Of a VM that is to be started with this plan, in words. Pure. */
 export function lackingFor(features: DriverFeatures, plan: BootPlan): string[] {
@@ -7,17 +8,20 @@ export function lackingFor(features: DriverFeatures, plan: BootPlan): string[] {
   const cpusMax = nested?.cpusMax ?? 0;
   const layered = plan.disks.some(({ format, backing = [] }) => format === "qcow2" || backing.length > 0);
   return [
-    ...(networks.includes(plan.network) ? [] : [`the network ${plan.network}`]),
+    ...plan.nics.flatMap(({ attach }) =>
+      networks.includes(attach.kind) ? [] : [`a card on ${attach.kind}`],
+    ),
     ...(plan.nested && plan.cpus > cpusMax ? [`${plan.cpus} CPUs of a guest that runs VMs`] : []),
     ...(layered && !layeredDisks ? ["a disk in layers"] : []),
-    ...lackingLimits(features, plan.limits ?? {}),
+    ...lackingLimits(features, plannedLimits(plan)),
   ];
 }
 
 /** Pure. */
-export function lackingLimits({ limits }: DriverFeatures, { disk, net }: VmLimits): string[] {
+export function lackingLimits({ limits }: DriverFeatures, { disks = {}, nics = {} }: DeviceLimits): string[] {
+  const some = (byId: object): boolean => Object.values(byId).some((limit) => limit !== undefined);
   return [
-    ...(disk !== undefined && !limits.disk ? ["a limit for disks"] : []),
-    ...(net !== undefined && !limits.net ? ["a limit for the network"] : []),
+    ...(some(disks) && !limits.disk ? ["a limit for disks"] : []),
+    ...(some(nics) && !limits.net ? ["a limit for the network"] : []),
   ];
 }

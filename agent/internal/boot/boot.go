@@ -61,7 +61,7 @@ func enterRoot(console *Console, options Options) ([]string, error) {
 		return nil, err
 	}
 	defer self.Close()
-	disk, err := mountRoot(console)
+	disk, err := mountRoot(console, options)
 	if err != nil {
 		return nil, err
 	}

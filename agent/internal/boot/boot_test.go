@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"encoding/binary"
 	"reflect"
 	"testing"
@@ -8,21 +9,34 @@ import (
 
 func TestTheCommandLineGivesOptions(t *testing.T) {
 	for line, want := range map[string]Options{
-		"":                                   {Root: "overlay", Init: "agent", Channel: "port", Off: "power"},
-		"console=ttyS0 quiet -- x":           {Root: "overlay", Init: "agent", Channel: "port", Off: "power"},
-		"a hearth.root=none hearth.vm=web-1": {Root: "none", Init: "agent", VM: "web-1", Channel: "port", Off: "power"},
-		"hearth.channel=vsock hearth.off=restart hearth.modules=/dev/vdc": {Root: "overlay", Init: "agent", Channel: "vsock", Off: "restart", Modules: "/dev/vdc"},
-		"systemd.machine_id=ab hearth.init=systemd":                       {Root: "overlay", Init: "systemd", Channel: "port", Off: "power", MachineID: "ab"},
-		"hearth.init=systemd\thearth.other=1":                             {Root: "overlay", Init: "systemd", Channel: "port", Off: "power"},
+		"":                                   {},
+		"console=ttyS0 quiet -- x":           {},
+		"a hearth.root=none hearth.vm=web-1": {Root: "none", VM: "web-1"},
+		"hearth.channel=vsock hearth.off=restart hearth.modules=/dev/vdc": {Channel: "vsock", Off: "restart", Modules: "/dev/vdc"},
+		"hearth.base=serial:base hearth.disk=/dev/vda hearth.modules=serial:modules": {
+			Base: "serial:base", Disk: "/dev/vda", Modules: "serial:modules"},
+		"systemd.machine_id=ab hearth.init=systemd": {Init: "systemd", MachineID: "ab"},
+		"hearth.init=systemd\thearth.other=1":       {Init: "systemd"},
 	} {
+		want = orUsual(want)
 		if got, err := ParseCommandLine(line); err != nil || got != want {
 			t.Errorf("%q: got %+v, %v", line, got, err)
 		}
 	}
 }
 
+// orUsual fills in what a command line without words of ours means.
+func orUsual(o Options) Options {
+	return Options{
+		Root: cmp.Or(o.Root, "overlay"), Init: cmp.Or(o.Init, "agent"), VM: o.VM,
+		Channel: cmp.Or(o.Channel, "port"), Off: cmp.Or(o.Off, "power"),
+		Base: cmp.Or(o.Base, "/dev/vda"), Disk: cmp.Or(o.Disk, "/dev/vdb"), Modules: o.Modules,
+		MachineID: o.MachineID,
+	}
+}
+
 func TestUnknownWaysToBootAreRefused(t *testing.T) {
-	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc", "hearth.channel=tcp", "hearth.off=never", "hearth.modules=vdc"} {
+	for _, line := range []string{"hearth.root=nfs", "hearth.root=", "hearth.init=openrc", "hearth.channel=tcp", "hearth.off=never", "hearth.modules=vdc", "hearth.disk=", "hearth.base=serial:"} {
 		if got, err := ParseCommandLine(line); err == nil {
 			t.Errorf("%q: got %+v", line, got)
 		}

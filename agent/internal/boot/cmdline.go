@@ -10,6 +10,8 @@ package boot
 import (
 	"fmt"
 	"strings"
+
+	"hearth.dev/agent/internal/disks"
 )
 
 // Options are what the host says on the kernel's command line.
@@ -21,15 +23,18 @@ type Options struct {
 	Channel string
 	// Off is what ends the VMM: turning the "power" off, or a "restart".
 	Off string
-	// The device with the kernel's modules, or nothing.
-	Modules string
+	// Disks as disks.Find knows them: the image, shared by VMs and read only; the VM's own; and the one with the kernel's
+	// modules, or nothing.
+	Base, Disk, Modules string
 	// MachineID is systemd's to use in an image that has none, or nothing.
 	MachineID string
 }
 
 // ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
 func ParseCommandLine(line string) (Options, error) {
-	options := Options{Root: "overlay", Init: "agent", Channel: "port", Off: "power"}
+	options := Options{
+		Root: "overlay", Init: "agent", Channel: "port", Off: "power", Base: "/dev/vda", Disk: "/dev/vdb",
+	}
 	for word := range strings.FieldsSeq(line) {
 		name, value, _ := strings.Cut(word, "=")
 		switch name {
@@ -43,6 +48,10 @@ func ParseCommandLine(line string) (Options, error) {
 			options.Channel = value
 		case "hearth.off":
 			options.Off = value
+		case "hearth.base":
+			options.Base = value
+		case "hearth.disk":
+			options.Disk = value
 		case "hearth.modules":
 			options.Modules = value
 		case "systemd.machine_id":
@@ -61,8 +70,10 @@ func ParseCommandLine(line string) (Options, error) {
 	if options.Off != "power" && options.Off != "restart" {
 		return options, fmt.Errorf("hearth.off has to be power or restart, not %q", options.Off)
 	}
-	if options.Modules != "" && !strings.HasPrefix(options.Modules, "/dev/") {
-		return options, fmt.Errorf("hearth.modules has to be a device, not %q", options.Modules)
+	for name, disk := range map[string]string{"base": options.Base, "disk": options.Disk, "modules": options.Modules} {
+		if !disks.IsName(disk) && (name != "modules" || disk != "") {
+			return options, fmt.Errorf("hearth.%s has to be a device or serial:NAME, not %q", name, disk)
+		}
 	}
 	return options, nil
 }

@@ -67,11 +67,12 @@ func loadModule(path string) error {
 
 // mountModules puts the disk with the kernel's modules where modprobe looks for them. They fit this kernel and
 // no other, so the image has none of its own.
-func mountModules(device string) error {
-	if device == "" {
+func mountModules(disk string) error {
+	if disk == "" {
 		return nil
 	}
-	if err := disks.WaitFor(device); err != nil {
+	device, err := disks.Find(disk)
+	if err != nil {
 		return err
 	}
 	var name unix.Utsname

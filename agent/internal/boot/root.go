@@ -11,22 +11,23 @@ import (
 )
 
 const (
-	baseDevice = "/dev/vda" // The image: shared by VMs, read only.
-	diskDevice = "/dev/vdb" // The VM's own.
-	newRoot    = "/newroot"
-	baseMount  = "/lower"
-	diskMount  = "/rw"
+	newRoot   = "/newroot"
+	baseMount = "/lower"
+	diskMount = "/rw"
 )
 
 // mountRoot puts the VM's disk over the image. It gives a path of the disk's mount that stays valid when the
 // mount is out of sight.
-func mountRoot(console *Console) (string, error) {
-	for _, device := range []string{baseDevice, diskDevice} {
-		if err := disks.WaitFor(device); err != nil {
-			return "", err
-		}
+func mountRoot(console *Console, options Options) (string, error) {
+	baseDevice, err := disks.Find(options.Base)
+	if err != nil {
+		return "", err
 	}
-	err := mountAll([]mount{
+	diskDevice, err := disks.Find(options.Disk)
+	if err != nil {
+		return "", err
+	}
+	err = mountAll([]mount{
 		// The image was unmounted cleanly, and a read-only device cannot replay a journal anyway.
 		{baseDevice, baseMount, "ext4", unix.MS_RDONLY, "noload"},
 		{diskDevice, diskMount, "ext4", unix.MS_NOATIME, ""},

@@ -14,13 +14,15 @@ import (
 
 // Mount is one volume: a device with an ext4 and the folder where it is to be seen.
 type Mount struct {
-	Device   string // Such as /dev/vdc.
+	Device   string // Such as /dev/vdc or serial:data, as disks.Find knows them.
 	Path     string // Absolute; made when it is missing.
 	ReadOnly bool
 }
 
 // System is the part of the kernel that mounts. Tests give another one.
 type System interface {
+	// Find waits for the disk and returns its device.
+	Find(disk string) (string, error)
 	// IsMounted says whether the device is what is seen at the path.
 	IsMounted(mount Mount) (bool, error)
 	Mount(mount Mount) error
@@ -50,6 +52,11 @@ func (s *Set) Mount(mounts []Mount) error {
 }
 
 func (s *Set) mountOne(mount Mount) error {
+	device, err := s.System.Find(mount.Device)
+	if err != nil {
+		return err
+	}
+	mount.Device = device
 	mounted, err := s.System.IsMounted(mount)
 	if err != nil || mounted {
 		return err
@@ -82,11 +89,13 @@ func (s *Set) Writable() []string {
 // Linux is the running kernel.
 type Linux struct{}
 
+// Find looks for it among the VM's disks.
+func (Linux) Find(disk string) (string, error) {
+	return disks.Find(disk)
+}
+
 // IsMounted compares the device's number with that of the file system at the path.
 func (Linux) IsMounted(mount Mount) (bool, error) {
-	if err := disks.WaitFor(mount.Device); err != nil {
-		return false, err
-	}
 	var device, folder unix.Stat_t
 	if err := unix.Stat(mount.Device, &device); err != nil {
 		return false, fmt.Errorf("stat %s: %w", mount.Device, err)

@@ -13,6 +13,8 @@ type fakeSystem struct {
 	broken  string // The device that cannot be mounted.
 }
 
+func (f *fakeSystem) Find(disk string) (string, error) { return disk, nil }
+
 func (f *fakeSystem) IsMounted(m Mount) (bool, error) {
 	return slices.Contains(f.mounted, m.Device+" "+m.Path), nil
 }

@@ -165,9 +165,10 @@ async function giveIdentity(host: Host, start: Start, restored: boolean): Promis
   const { vm, attachment, signal } = start;
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
   const guest = await attachment?.guest(inTime);
-  if (guest === undefined) return undefined;
+  if (attachment === undefined || guest === undefined) return undefined;
   try {
-    const configured = await guest.configure(await guestIdentity(host, vm, restored, signal), inTime);
+    const identity = await guestIdentity(host, vm, attachment.handle, restored, signal);
+    const configured = await guest.configure(identity, inTime);
     logWarnings(host, vm.id, configured.warnings);
     start.guestWarnings = configured.warnings;
     return configured;

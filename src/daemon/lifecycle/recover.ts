@@ -153,13 +153,13 @@ async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
     if (vm.state.phase === "stopping") await takeBackStop(controller);
     host.journals.end("stop", vm.id);
     controller.adopt(host.store.getVm(vm.id), handle);
-    log.event("vm.adopted", { pid: handle.process.pid });
+    log.event("vm.adopted", { pid: handle.processes[0].pid });
     return;
   }
   // Only the journal knows where its memory is, if it was being suspended.
   const message = "Its VMM is gone, and what it has left could not be removed.";
   lose(vms, vm, stop && { code: "vm.unclean", message });
-  log.event("vm.lost", { pid: handle.process.pid });
+  log.event("vm.lost", { pid: handle.processes[0].pid });
 }
 
 /** Never `created`: the disk of such a VM is replaced by a template's. */

@@ -61,7 +61,7 @@ function handleOf(folders: Folders, name: keyof typeof IDS, driver: string, proc
   return {
     driver,
     accel: "tcg",
-    process,
+    processes: [process],
     stateDir,
     agentSocket: at("agent.sock"),
     monitorSocket: at("monitor.sock"),

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { errorChain } from "#base/error.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
+import { readStoredState } from "#daemon/store/stored-handle.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Labels } from "#model/labels.ts";
@@ -46,7 +47,7 @@ const UNKNOWN_SPEC: VmSpec = {
 /** A VM whose row is damaged is shown as failed, and does not keep others from being read. */
 export function toVmRecord(row: VmRow): VmRecord {
   const spec = parse<VmSpec>(row.spec);
-  const state = parse<VmState>(row.state);
+  const state = parse(row.state, readStoredState);
   const lastError = row.last_error === null ? undefined : parse<VmRecord["lastError"]>(row.last_error);
   const damage =
     "damage" in spec ? `spec: ${spec.damage}` : "damage" in state ? `state: ${state.damage}` : "";
@@ -98,10 +99,11 @@ function damaged(damage: string, atMs: number): VmState {
 
 function parse<Value extends object | undefined>(
   text: string,
+  read: (stored: Value) => Value = (stored) => stored,
 ): { readonly value: Value } | { readonly damage: string } {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null) return { value: value as Value };
+    if (typeof value === "object" && value !== null) return { value: read(value as Value) };
     return { damage: "it is no object" };
   } catch (error) {
     return { damage: errorChain(error) };

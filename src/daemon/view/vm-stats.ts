@@ -41,7 +41,7 @@ export class StatsReader {
     const host = this.#host;
     const now = host.now();
     const handle = handleOf(vm.state);
-    const usage = handle === undefined ? undefined : host.processes.usage(handle.process);
+    const usage = handle === undefined ? undefined : host.processes.usage(handle.processes[0]);
     const startedAtMs = "startedAtMs" in vm.state ? vm.state.startedAtMs : now;
     const start = { cpuTicks: 0, atMs: startedAtMs };
     const before =

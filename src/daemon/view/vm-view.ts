@@ -82,7 +82,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     updatedAtMs: vm.updatedAtMs,
     lastUsedAtMs: vm.lastUsedAtMs,
     startedAtMs: "startedAtMs" in state ? state.startedAtMs : undefined,
-    pid: handle?.process.pid,
+    pid: handle?.processes[0].pid,
     paths: {
       disk: paths.disk,
       console: paths.console,
@@ -97,7 +97,9 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
 
 function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
   const inForce = handle?.isolation;
-  return inForce === undefined ? undefined : { ...inForce, gaps: [...inForce.gaps] };
+  if (inForce === undefined) return undefined;
+  const { network, ...shown } = inForce;
+  return { ...shown, networkNamespace: network.kind !== "host", gaps: [...inForce.gaps] };
 }
 
 function weaknessesOf(

@@ -1,43 +1,87 @@
+import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import type { Host } from "#daemon/host.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
-import type { DiskPlan } from "#drivers/vm-driver.ts";
+import type { DeviceLimits, DiskPlan } from "#drivers/vm-driver.ts";
 import type { GuestMount } from "#guest/guest-identity.ts";
 import type { BootSet } from "#images/boot-sets.ts";
+import type { VmId, VolumeName } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 import type { Blank, VmSpec } from "#model/vm-spec.ts";
+import { planNetwork } from "#network/vm-network.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 
-/** The disks of a VM, in the order of their letters in the guest, and what its agent mounts of them. */
+/** The disks of a VM, and what its agent mounts of them. */
 export type VmDisks = {
+  /** Those of all VMs that one saved memory fits have the same order. */
   readonly disks: readonly DiskPlan[];
-  /** In the guest, such as /dev/vdc; undefined when all modules are in the initramfs. */
-  readonly modulesDevice: string | undefined;
+  /** Words of the kernel command line that say which disk is which. */
+  readonly kernelArgs: readonly string[];
   readonly mounts: readonly GuestMount[];
 };
 
+const BASE = "base";
+const OWN = "own";
+const MODULES = "modules";
+
+/**
+ * @param diskSerials whether the guest knows its disks by their ids; otherwise by their places, which an agent of any age
+ * understands
+ */
 export function vmDisks(
   host: Pick<Host, "folders" | "volumes">,
   vm: VmRecord,
   boot: Pick<BootSet, "base" | "modules">,
+  { diskSerials = false }: Pick<VmHandle, "diskSerials">,
 ): VmDisks {
-  const disks: DiskPlan[] = [
-    { path: boot.base, format: "raw", readOnly: true },
-    { ...ownDisk(host, vm), readOnly: false, limited: true },
-  ];
-  const modulesDevice = boot.modules === undefined ? undefined : guestDevice(disks.length);
-  if (boot.modules !== undefined) disks.push({ path: boot.modules, format: "raw", readOnly: true });
-  const mounts: GuestMount[] = [];
+  const { blanks = [], diskLimit: limit } = vm.spec;
   // A folder before those that are in it.
-  for (const { name, path, readOnly } of vm.spec.volumes.toSorted(byPath)) {
-    mounts.push({ device: guestDevice(disks.length), path, readOnly });
-    disks.push({ path: host.volumes.diskPath(name), format: "raw", readOnly, limited: true });
-  }
-  for (const [index, { readOnly }] of (vm.spec.blanks ?? []).entries())
-    disks.push({ path: blankPath(host, vm, index), format: "raw", readOnly });
-  return { disks, modulesDevice, mounts };
+  const volumes = vm.spec.volumes.toSorted(byPath);
+  const disks: DiskPlan[] = [
+    { id: BASE, path: boot.base, format: "raw", readOnly: true },
+    { id: OWN, ...ownDisk(host, vm), readOnly: false, limit },
+    ...(boot.modules === undefined
+      ? []
+      : [{ id: MODULES, path: boot.modules, format: "raw", readOnly: true } as const]),
+    ...volumes.map(({ name, readOnly }): DiskPlan => {
+      return { id: volumeDisk(name), path: host.volumes.diskPath(name), format: "raw", readOnly, limit };
+    }),
+    ...blanks.map(({ readOnly }, index): DiskPlan => {
+      return { id: `blank-${index}`, path: blankPath(host, vm, index), format: "raw", readOnly };
+    }),
+  ];
+  const device = (id: string): string =>
+    diskSerials ? `serial:${id}` : guestDevice(disks.findIndex((disk) => disk.id === id));
+  return {
+    disks,
+    kernelArgs: [
+      `hearth.base=${device(BASE)}`,
+      `hearth.disk=${device(OWN)}`,
+      ...(boot.modules === undefined ? [] : [`hearth.modules=${device(MODULES)}`]),
+    ],
+    mounts: volumes.map(({ name, path, readOnly }) => ({ device: device(volumeDisk(name)), path, readOnly })),
+  };
+}
+
+/** The limits that a VM with this spec has, by the ids of its devices. */
+export function deviceLimits(
+  { diskLimit, netLimit, network, volumes }: VmSpec,
+  id: VmId,
+): Required<DeviceLimits> {
+  const own = [OWN, ...volumes.map(({ name }) => volumeDisk(name))];
+  const { nics } = planNetwork({ network, netLimit }, id);
+  return {
+    disks: Object.fromEntries(own.map((disk) => [disk, diskLimit])),
+    nics: Object.fromEntries(nics.map((nic) => [nic.id, nic.limit])),
+  };
+}
+
+/** A serial has room for 20 characters, and a name for more. */
+function volumeDisk(name: VolumeName): string {
+  return `vol-${createHash("sha256").update(name).digest("hex").slice(0, 16)}`;
 }
 
 /** Whatever their size, they take nothing. The folder that they are in is hearthd's alone. */

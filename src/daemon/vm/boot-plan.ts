@@ -5,34 +5,33 @@ import type { Host } from "#daemon/host.ts";
 import { vmDisks } from "#daemon/vm/boot-disks.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { BootPlan, DiskPlan, DriverFeatures } from "#drivers/vm-driver.ts";
-import { macAddress } from "#drivers/qemu/command-line.ts";
-import { USER_NETWORK } from "#drivers/qemu/user-network.ts";
 import type { GuestIdentity } from "#guest/agent-client.ts";
-import type { GuestNetwork } from "#guest/guest-identity.ts";
 import { sizeOf } from "#host/bounded-file.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
-import type { Network, VmSpec } from "#model/vm-spec.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
+import { planNetwork } from "#network/vm-network.ts";
 
 /** What the VMM is given for this VM. The image's files are verified on the way. */
 export async function bootPlan(
   host: Host,
   vm: VmRecord,
-  { kernelFormat }: Pick<DriverFeatures, "kernelFormat">,
+  features: Pick<DriverFeatures, "kernelFormat" | "diskSerials">,
   signal: AbortSignal,
 ): Promise<BootPlan> {
   const { spec } = vm;
   const paths = vmPaths(host.folders, vm.id);
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
-  const { disks, modulesDevice } = vmDisks(host, vm, boot);
-  const modules = modulesDevice === undefined ? [] : [`hearth.modules=${modulesDevice}`];
+  const { disks, kernelArgs } = vmDisks(host, vm, boot, features);
+  const { nics, namespace } = planNetwork(spec, vm.id);
   return {
     id: vm.id,
     name: vm.name,
     stateDir: paths.stateDir,
     runDir: paths.runDir,
     kernel:
-      kernelFormat === "elf"
+      features.kernelFormat === "elf"
         ? await host.images.kernelElf(vm.imageDigest, { kernel: spec.kernel }, signal)
         : boot.kernel,
     initramfs: boot.initramfs,
@@ -40,7 +39,7 @@ export async function bootPlan(
       "hearth.root=overlay",
       `hearth.init=${spec.init}`,
       `hearth.vm=${vm.name}`,
-      ...modules,
+      ...kernelArgs,
       // For an image without a machine id: systemd makes one up before any program of the guest could write this one.
       ...(spec.init === "systemd" ? [`systemd.machine_id=${machineId(vm.id)}`] : []),
       ...spec.bootArgs,
@@ -48,12 +47,11 @@ export async function bootPlan(
     disks,
     cpus: spec.cpus,
     memoryBytes: spec.memoryBytes,
-    network: spec.network,
+    nics,
     init: spec.init,
     nested: spec.nested,
-    limits: { disk: spec.diskLimit, net: spec.netLimit },
     fileMaxBytes: fileMaxBytes(spec, disks),
-    isolation: bootIsolation(host, vm),
+    isolation: { ...bootIsolation(host, vm), network: namespace },
     saveDir: paths.saveDir,
   };
 }
@@ -72,28 +70,32 @@ const HIDDEN_HOSTNAME = "h";
 
 /**
  * Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands.
+ * @param handle of the VMM that runs it
  * @param restored it goes on as somebody else, and becomes this VM now
  */
 export async function guestIdentity(
   host: Host,
   vm: VmRecord,
+  handle: Pick<VmHandle, "diskSerials">,
   restored: boolean,
   signal: AbortSignal,
 ): Promise<GuestIdentity> {
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: vm.spec.kernel }, signal);
   const { config } = boot;
   const { spec } = vm;
+  const { guest, nics } = planNetwork(spec, vm.id);
   return {
     hostname: spec.hidden === undefined ? vm.name : HIDDEN_HOSTNAME,
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),
-    network: guestNetwork(spec.network, restored ? macAddress(vm.id) : undefined),
+    // A guest that booted has its card's address; one that was restored has that of the VM that was saved.
+    network: guest && { ...guest, mac: restored ? nics[0]?.mac : undefined },
     env: { ...config.env, ...spec.env },
     user: spec.user ?? config.user,
     workdir: spec.workdir ?? config.workdir,
     command: [...(config.entrypoint ?? []), ...(config.cmd ?? [])],
-    mounts: vmDisks(host, vm, boot).mounts,
+    mounts: vmDisks(host, vm, boot, handle).mounts,
     restored,
   };
 }
@@ -101,11 +103,4 @@ export async function guestIdentity(
 /** machine-id(5): 32 hex digits, the same at every start of one VM and at no other's. */
 function machineId(id: VmId): string {
   return createHash("sha256").update(`machine-id of ${id}`).digest("hex").slice(0, 32);
-}
-
-/** The guest's end of a network. QEMU's user-mode network has fixed addresses; none needs nothing. */
-function guestNetwork(network: Network, mac: string | undefined): GuestNetwork | undefined {
-  if (network === "none") return undefined;
-  const { interface: name, address, gateway, nameserver } = USER_NETWORK;
-  return { interface: name, addresses: [address], gateway, nameservers: [nameserver], mac };
 }

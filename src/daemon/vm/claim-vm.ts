@@ -27,7 +27,7 @@ export async function claimVm(
   if (handle === undefined || attachment === undefined)
     throw new HearthError("vm.gone", "The VM that waited is gone.");
   await driverOf(host, handle.driver).resume(handle, signal);
-  const identity = await guestIdentity(host, vm, true, signal);
+  const identity = await guestIdentity(host, vm, handle, true, signal);
   const { warnings } = await attachment.ask((guest, inTime) => guest.configure(identity, inTime), signal);
   logWarnings(host, id, warnings);
   // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.

@@ -85,7 +85,7 @@ export class IdleVms {
 
   async #lookAt(vm: VmRecord, idleTimeoutMs: number): Promise<void> {
     const handle = handleOf(vm.state);
-    const usage = handle && this.#host.processes.usage(handle.process);
+    const usage = handle && this.#host.processes.usage(handle.processes[0]);
     if (usage === undefined) return;
     const { cpuTicks } = usage;
     const atMs = this.#host.now();

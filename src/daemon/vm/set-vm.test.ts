@@ -16,7 +16,7 @@ async function setUp(t: TestContext) {
     host.store.close();
     machine[Symbol.dispose]();
   });
-  const request = { name: "web", image: "debian", memoryBytes: 512 * MIB };
+  const request = { name: "web", image: "debian", network: "user", memoryBytes: 512 * MIB } as const;
   await vms.create({ ...request, diskLimit: LIMIT }, false, vms.background());
   const vmm = () => machine.vmms.running()[0];
   const set = (change: Parameters<Vms["set"]>[1]) => vms.set("web", change, vms.background());
@@ -25,13 +25,18 @@ async function setUp(t: TestContext) {
 
 test("limits are there from the boot on, change while the VM runs, and go with null", async (t) => {
   const { vms, set, vmm, spec } = await setUp(t);
+  const limits = () => {
+    const { disks, nics } = vmm()?.limits ?? { disks: {}, nics: {} };
+    assert.equal(disks["base"], undefined, "what VMs share is not limited");
+    return { own: disks["own"], net0: nics["net0"] };
+  };
   await vms.start("web", vms.background());
-  assert.deepEqual(vmm()?.limits, { disk: LIMIT, net: undefined });
+  assert.deepEqual(limits(), { own: LIMIT, net0: undefined });
   const netLimit = { opsPerS: 50 };
   await set({ netLimit });
-  assert.deepEqual(vmm()?.limits, { disk: LIMIT, net: netLimit }, "what was not named stays");
+  assert.deepEqual(limits(), { own: LIMIT, net0: netLimit }, "what was not named stays");
   await set({ diskLimit: null });
-  assert.deepEqual(vmm()?.limits, { disk: undefined, net: netLimit });
+  assert.deepEqual(limits(), { own: undefined, net0: netLimit });
   assert.equal(spec().diskLimit, undefined);
   assert.deepEqual(spec().netLimit, netLimit);
 });
@@ -68,7 +73,7 @@ test("a guest that has no driver for it is found out: the error names the module
   host.driver.faults.balloonStuck = true;
   const change = { memoryBytes: 256 * MIB, diskLimit: null };
   await assert.rejects(set(change), { code: "feature.missing", hint: /virtio_balloon/ });
-  assert.deepEqual(vmm()?.limits.disk, LIMIT, "what was changed with it is as it was");
+  assert.deepEqual(vmm()?.limits.disks["own"], LIMIT, "what was changed with it is as it was");
   host.driver.calls.pop(); // The limits come last.
   assert.equal(host.driver.calls.at(-1), `set memory ${512 * MIB}`);
   assert.equal(spec().memoryBytes, 512 * MIB);

@@ -4,12 +4,12 @@ import { HearthError, invariant } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { SetVm } from "#api/wire.ts";
+import { deviceLimits } from "#daemon/vm/boot-disks.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { checkRestart } from "#daemon/spec/complete-spec.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
-import type { VmLimits } from "#drivers/vm-driver.ts";
 import { changeLabels } from "#model/labels.ts";
 import type { Labels } from "#model/labels.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -71,8 +71,8 @@ async function setSpec(
     await assertLimits(host, vm.spec, handle.driver, signal);
     const { rateLimiter } = driverOf(host, handle.driver);
     invariant(rateLimiter, "a driver with limits can change them");
-    undo.add("limits", () => rateLimiter.setLimits(handle, limitsOf(vm.spec), takingBack()));
-    await rateLimiter.setLimits(handle, limitsOf(spec), signal);
+    undo.add("limits", () => rateLimiter.setLimits(handle, deviceLimits(vm.spec, vm.id), takingBack()));
+    await rateLimiter.setLimits(handle, deviceLimits(spec, vm.id), signal);
   }
   if (handle !== undefined && memoryBytes !== undefined)
     await moveMemory(host, vm, handle, memoryBytes, undo, signal);
@@ -84,11 +84,7 @@ async function setSpec(
 
 /** A limit that is not there needs no driver to be taken away. */
 function changesLimits(before: VmSpec, after: VmSpec): boolean {
-  return !isDeepStrictEqual(limitsOf(before), limitsOf(after));
-}
-
-function limitsOf({ diskLimit, netLimit }: VmSpec): VmLimits {
-  return { disk: diskLimit, net: netLimit };
+  return !isDeepStrictEqual([before.diskLimit, before.netLimit], [after.diskLimit, after.netLimit]);
 }
 
 /** Not the caller's signal: that may be why something is taken back. */

@@ -14,7 +14,7 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
 };
 
 /** What a boot gets of what was chosen, with a sentence for all that it does not. */
-export function bootIsolation(host: Host, vm: VmRecord): BootIsolation {
+export function bootIsolation(host: Host, vm: VmRecord): Omit<BootIsolation, "network"> {
   const { helper } = host;
   const { isolation } = vm.spec;
   const { jail, pidNamespace, seccomp } = isolation;

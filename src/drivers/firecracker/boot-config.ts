@@ -7,7 +7,6 @@ import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-con
 import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
 import { driveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
-import type { RateLimit } from "#model/rate-limit.ts";
 
 /** What a VMM in this run folder listens on and writes to. */
 export type FirecrackerFiles = {
@@ -51,7 +50,7 @@ export function firecrackerFiles(runDir: string): FirecrackerFiles {
 
 /** Links in the run folder, by which Firecracker finds its disks: where they are, and what they point to. */
 export function diskLinks(plan: Pick<BootPlan, "runDir" | "disks">): { at: string; to: string }[] {
-  return plan.disks.map((disk, index) => ({ at: join(plan.runDir, driveId(disk, index)), to: disk.path }));
+  return plan.disks.map((disk, index) => ({ at: join(plan.runDir, driveId(index)), to: disk.path }));
 }
 
 /** The whole configuration before the start. */
@@ -66,7 +65,7 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
       initrdPath: plan.initramfs,
       bootArgs: kernelCommandLine(plan.kernelArgs),
     },
-    drives: plan.disks.map((disk, index) => drive(disk, index, plan.limits?.disk)),
+    drives: plan.disks.map((disk, index) => drive(disk, index)),
     vsock: { guestCid: GUEST_CID, udsPath: join(SELF, VSOCK) },
     entropy: {},
     balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
@@ -86,8 +85,8 @@ const NO_NESTING: CpuConfig = { cpuidModifiers: [clear("0x1", 5), clear("0x80000
 const BALLOON_STATISTICS_S = 60;
 
 /** None is the root device: the initramfs finds its disks by their letters, which follow the order in here. */
-function drive(disk: DiskPlan, index: number, limit: RateLimit | undefined): Drive {
-  const id = driveId(disk, index);
+function drive(disk: DiskPlan, index: number): Drive {
+  const id = driveId(index);
   return {
     driveId: id,
     pathOnHost: join(SELF, id),
@@ -95,7 +94,7 @@ function drive(disk: DiskPlan, index: number, limit: RateLimit | undefined): Dri
     isReadOnly: disk.readOnly,
     // What the guest has synced is safe; Firecracker's default ignores its flushes.
     ...(!disk.readOnly && { cacheType: "Writeback" as const }),
-    ...(disk.limited && { rateLimiter: bucketsOf(limit) }),
+    ...(disk.limit && { rateLimiter: bucketsOf(disk.limit) }),
   };
 }
 

@@ -6,7 +6,6 @@ import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.t
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { bucketsOf, limitDrives } from "#drivers/firecracker/disk-limits.ts";
-import { isLimitedDrive } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -22,13 +21,13 @@ const PLAN: BootPlan = {
   initramfs: "/initrd",
   kernelArgs: [],
   disks: [
-    { path: "/base.ext4", format: "raw", readOnly: true },
-    { path: "/disk.raw", format: "raw", readOnly: false, limited: true },
-    { path: "/volume.raw", format: "raw", readOnly: true, limited: true },
+    { id: "base", path: "/base.ext4", format: "raw", readOnly: true },
+    { id: "own", path: "/disk.raw", format: "raw", readOnly: false },
+    { id: "vol-a", path: "/volume.raw", format: "raw", readOnly: true },
   ],
   cpus: 1,
   memoryBytes: 256 * MIB,
-  network: "none",
+  nics: [],
   init: "agent",
   nested: false,
   isolation: UNCONFINED,
@@ -67,69 +66,58 @@ describe("a limit as token buckets", () => {
   });
 });
 
-describe("limits at the start", () => {
-  test("hold for the VM's own disks, also one that is only read, and not for its image", () => {
-    const disk = { bandwidthBytesPerS: 10 * MIB };
-    const { drives = [] } = firecrackerConfig({ ...PLAN, limits: { disk } });
-    const limiter = { bandwidth: { size: 10 * MIB, refillTime: 1_000 }, ops: undefined };
-    assert.deepEqual(
-      drives.map(({ driveId, rateLimiter }) => [driveId, isLimitedDrive(driveId), rateLimiter]),
-      [
-        ["shared0", false, undefined],
-        ["own1", true, limiter],
-        ["own2", true, limiter],
-      ],
-    );
-  });
-
-  test("are not said where there are none, and the names of the disks tell for later", () => {
-    const { drives = [] } = firecrackerConfig(PLAN);
-    assert.deepEqual(
-      drives.map(({ driveId, rateLimiter }) => [driveId, rateLimiter]),
-      [
-        ["shared0", undefined],
-        ["own1", undefined],
-        ["own2", undefined],
-      ],
-    );
-  });
+test("the limits of a plan hold for the disks that have them at the start, and for no other", () => {
+  const limit = { bandwidthBytesPerS: 10 * MIB };
+  const disks = PLAN.disks.map((disk) => (disk.id === "vol-a" ? { ...disk, limit } : disk));
+  const { drives = [] } = firecrackerConfig({ ...PLAN, disks });
+  const limiter = { bandwidth: { size: 10 * MIB, refillTime: 1_000 }, ops: undefined };
+  assert.deepEqual(
+    drives.map(({ driveId, rateLimiter }) => [driveId, rateLimiter]),
+    [
+      ["disk0", undefined],
+      ["disk1", undefined],
+      ["disk2", limiter],
+    ],
+  );
 });
 
 describe("limits of a VM that runs", () => {
-  test("are set on each of its own disks, as Firecracker itself names them", async () => {
+  const handle = { disks: ["base", "own", "vol-a"] };
+  const none = { size: 0, refill_time: 0 };
+  const ops = { size: 100, refill_time: 1_000 };
+
+  test("are set on the disks that are named, and those of the others stay as they are", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    const limits = { disk: { bandwidthBytesPerS: MIB, bandwidthBurstBytes: 2 * MIB, opsPerS: 100 } };
-    await limitDrives(clientOf(vm), limits, signal);
-    const rate_limiter = {
-      bandwidth: { size: 2 * MIB, refill_time: 2_000 },
-      ops: { size: 100, refill_time: 1_000 },
-    };
+    const limit = { bandwidthBytesPerS: MIB, bandwidthBurstBytes: 2 * MIB, opsPerS: 100 };
+    await limitDrives(clientOf(vm), handle, { disks: { "vol-a": limit, "vol-b": limit } }, signal);
+    const rate_limiter = { bandwidth: { size: 2 * MIB, refill_time: 2_000 }, ops };
     assert.deepEqual(vm.changes, [
-      { request: "PATCH /drives/own1", body: { drive_id: "own1", rate_limiter } },
-      { request: "PATCH /drives/own2", body: { drive_id: "own2", rate_limiter } },
+      { request: "PATCH /drives/disk2", body: { drive_id: "disk2", rate_limiter } },
     ]);
     assert.equal(vm.api.asked[0]?.path, "/vm/config");
   });
 
-  test("go when they are not named any more, one of them or both", async () => {
+  test("go when they are undefined, one of them or both", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    vm.driveIds = ["shared0", "own1"];
-    const none = { size: 0, refill_time: 0 };
-    await limitDrives(clientOf(vm), { disk: { opsPerS: 100 } }, signal);
-    await limitDrives(clientOf(vm), {}, signal);
+    await limitDrives(clientOf(vm), handle, { disks: { own: { opsPerS: 100 } } }, signal);
+    await limitDrives(clientOf(vm), handle, { disks: { own: undefined } }, signal);
+    await limitDrives(clientOf(vm), handle, {}, signal);
     assert.deepEqual(
       vm.changes.map(({ body }) => body),
       [
-        { drive_id: "own1", rate_limiter: { bandwidth: none, ops: { size: 100, refill_time: 1_000 } } },
-        { drive_id: "own1", rate_limiter: { bandwidth: none, ops: none } },
+        { drive_id: "disk1", rate_limiter: { bandwidth: none, ops } },
+        { drive_id: "disk1", rate_limiter: { bandwidth: none, ops: none } },
       ],
     );
   });
 
-  test("of a VM without disks are nothing to do", async () => {
+  test("that an older hearthd has started, whose disks have no ids, are set on each of its own disks", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    vm.driveIds = [];
-    await limitDrives(clientOf(vm), { disk: { opsPerS: 100 } }, signal);
-    assert.deepEqual(vm.changes, []);
+    vm.driveIds = ["shared0", "own1", "shared2", "own3"];
+    await limitDrives(clientOf(vm), {}, { disks: { own: { opsPerS: 100 } } }, signal);
+    assert.deepEqual(
+      vm.changes.map(({ request }) => request),
+      ["PATCH /drives/own1", "PATCH /drives/own3"],
+    );
   });
 });

@@ -1,9 +1,11 @@
 /** Limits as Firecracker's token buckets: in the configuration before the start, and on a VM that runs. */
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { RateLimiter, TokenBucket } from "#drivers/firecracker/api/rate-limiter.ts";
-import { isLimitedDrive } from "#drivers/firecracker/drive-id.ts";
-import type { VmLimits } from "#drivers/vm-driver.ts";
+import { limitOf } from "#drivers/device-limits.ts";
+import { diskOfDrive } from "#drivers/firecracker/drive-id.ts";
+import type { DeviceLimits } from "#drivers/vm-driver.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 
 /**
  * A bucket of which nobody said how much it holds has so much of its rate. Firecracker's are coarse for requests of
@@ -23,18 +25,20 @@ export function bucketsOf(limit: RateLimit | undefined): RateLimiter | undefined
   };
 }
 
-/** Gives each of the VM's own disks these limits, and takes away what is not in them. */
+/** Gives the disks that are named these limits, and takes away what is not in them. Others stay as they are. */
 export async function limitDrives(
   client: FirecrackerClient,
-  { disk }: VmLimits,
+  handle: Pick<VmHandle, "disks">,
+  { disks = {} }: DeviceLimits,
   signal: AbortSignal,
 ): Promise<void> {
   const { drives = [] } = await client.getVmConfig(signal);
-  // In a PATCH a bucket that is left out stays as it is.
-  const { bandwidth = UNLIMITED, ops = UNLIMITED } = bucketsOf(disk) ?? {};
   for (const { driveId } of drives) {
-    if (isLimitedDrive(driveId))
-      await client.patchDrive({ driveId, rateLimiter: { bandwidth, ops } }, signal);
+    const found = limitOf(disks, diskOfDrive(driveId, handle));
+    if (found === undefined) continue;
+    // In a PATCH a bucket that is left out stays as it is.
+    const { bandwidth = UNLIMITED, ops = UNLIMITED } = bucketsOf(found.limit) ?? {};
+    await client.patchDrive({ driveId, rateLimiter: { bandwidth, ops } }, signal);
   }
 }
 

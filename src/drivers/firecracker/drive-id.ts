@@ -1,20 +1,28 @@
-import type { DiskPlan } from "#drivers/vm-driver.ts";
+import type { VmHandle } from "#model/vm-handle.ts";
 
-/** The drives that the VM's limits hold for, so that the next hearthd knows them again without the plan. */
-const LIMITED = /^own\d+$/;
-const ANY = /^(own|shared)\d+$/;
+const BY_PLACE = /^disk(\d+)$/;
+/** As an older hearthd has named them: with whose they were. */
+const OLDER = /^(own|shared)\d+$/;
 
-/** By its place in the plan, and whose it is. */
-export function driveId({ limited }: Pick<DiskPlan, "limited">, index: number): string {
-  return `${limited ? "own" : "shared"}${index}`;
+/**
+ * Names the drive of the disk at this place. What Firecracker saves has the names of its drives in it, and what is saved
+ * of one VM is restored in others, whose disks have other ids: their places are all that they share.
+ */
+export function driveId(index: number): string {
+  return `disk${index}`;
 }
 
-/** For an id that `driveId` made. */
-export function isLimitedDrive(id: string): boolean {
-  return LIMITED.test(id);
-}
-
-/** Whether `driveId` has made it. */
+/** Whether `driveId` has made it, of this hearthd or of an older one. */
 export function isDriveId(id: string): boolean {
-  return ANY.test(id);
+  return BY_PLACE.test(id) || OLDER.test(id);
+}
+
+/** Returns the id of a drive's disk, or `older` for one of the VM's own in the Firecracker of an older hearthd. */
+export function diskOfDrive(
+  drive: string,
+  { disks }: Pick<VmHandle, "disks">,
+): { readonly id: string } | "older" | undefined {
+  if (disks === undefined) return drive.startsWith("own") ? "older" : undefined;
+  const id = disks[Number(BY_PLACE.exec(drive)?.[1])];
+  return id === undefined ? undefined : { id };
 }

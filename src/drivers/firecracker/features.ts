@@ -11,8 +11,8 @@ export type KvmOpinion = "works" | "fails" | "unknown";
 /** VS-014: what vmsan allows Firecracker besides the guest's memory; 34 to 37 MB were measured. */
 const OVERHEAD_BYTES = 64 * MIB;
 
-/** Changes with every change of the machine that Hearth configures. 2: without hardware virtualization. */
-const MACHINE_REVISION = 2;
+/** Changes with every change of the machine that Hearth configures. 3: drives are named after their places alone. */
+const MACHINE_REVISION = 3;
 
 const FULL_DISK =
   "On a full host disk the guest's writes fail, and its file system may become read-only: Firecracker does not pause it.";
@@ -34,6 +34,8 @@ export function firecrackerFeatures(
     kernelFormat: "elf",
     // Better than any other where it is known to work, and worse where nobody knows.
     preference: kvm === "works" ? 2 : 0,
+    // Its own answer to a guest that asks is made of the file's numbers on the host, and nobody can choose it.
+    diskSerials: false,
     layeredDisks: false,
     pause: true,
     ...(version !== undefined && snapshotFeatures(version, cpu)),

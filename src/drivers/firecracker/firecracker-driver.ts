@@ -41,6 +41,7 @@ import type {
 } from "#drivers/vm-driver.ts";
 import { planTiming } from "#drivers/vmm-session.ts";
 import { VmmSessions } from "#drivers/vmm-sessions.ts";
+import type { SessionLife } from "#drivers/vmm-sessions.ts";
 import { startVmm } from "#drivers/starting-vmm.ts";
 import type { StartingVmm } from "#drivers/starting-vmm.ts";
 import { openFifoForProgram } from "#host/fifo.ts";
@@ -92,9 +93,9 @@ export class FirecrackerDriver implements VmDriver {
     const onTrouble = (path: string, error: unknown): void => log.event("clean.left_over", { path, error });
     this.#logMaxBytes = logMaxBytes;
     this.#onTrouble = onTrouble;
-    this.#sessions = new VmmSessions(
-      (handle, life) => new FirecrackerSession(handle, { ...life, timing, logMaxBytes, onTrouble }),
-    );
+    const open = (handle: VmHandle, life: SessionLife): FirecrackerSession =>
+      new FirecrackerSession(handle, { ...life, timing, logMaxBytes });
+    this.#sessions = new VmmSessions(this.name, onTrouble, open);
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
@@ -128,7 +129,7 @@ export class FirecrackerDriver implements VmDriver {
   }
 
   recover(handle: VmHandle): Promise<boolean> {
-    return Promise.resolve(handle.driver === this.name && isAlive(handle.process));
+    return this.#sessions.recover(handle);
   }
 
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
@@ -150,7 +151,7 @@ export class FirecrackerDriver implements VmDriver {
 
   readonly rateLimiter: RateLimiter = {
     setLimits: (handle, limits, signal) =>
-      this.#sessions.of(handle).request((client) => limitDrives(client, limits, signal), signal),
+      this.#sessions.of(handle).request((client) => limitDrives(client, handle, limits, signal), signal),
   };
 
   readonly ballooner: Ballooner = {
@@ -178,7 +179,7 @@ export class FirecrackerDriver implements VmDriver {
       return session.occupy(async (client) => {
         const ask = async (): Promise<number> => (await readMemory(client, signal)).maxBytes;
         const memoryBytes = await memoryOf(handle.memoryBytes, ask);
-        const alive = (): boolean => isAlive(handle.process);
+        const alive = (): boolean => isAlive(handle.processes[0]);
         const { late } = session;
         const onTrouble = this.#onTrouble;
         await saveVm(
@@ -246,9 +247,11 @@ export class FirecrackerDriver implements VmDriver {
     const handle: VmHandle = {
       driver: this.name,
       accel: "kvm",
-      process: starting.process,
+      processes: [starting.process],
       launcher: launched.launcher,
       isolation: launched.inForce,
+      disks: plan.disks.map(({ id }) => id),
+      diskSerials: false,
       stateDir: plan.stateDir,
       saveDir: plan.saveDir,
       agentSocket: files.vsock,
@@ -312,7 +315,6 @@ export class FirecrackerDriver implements VmDriver {
           args: firecrackerArguments(plan, start),
           files: firecrackerJailFiles(plan, start),
           fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
-          hostNetwork: plan.network !== "none",
           isolation: plan.isolation,
           folder: plan.runDir,
           logFile: join(plan.stateDir, "vmm.log"),

@@ -36,7 +36,11 @@ describe("a hearthd that finds a Firecracker again", () => {
     const driver = newDriver();
     const leaving = new AbortController();
     driver.watch(vm.handle, { exited: () => {}, silent: () => {} }, leaving.signal);
-    await driver.rateLimiter.setLimits(vm.handle, { disk: { opsPerS: 100 } }, signal);
+    await driver.rateLimiter.setLimits(
+      vm.handle,
+      { disks: { own: { opsPerS: 100 }, "vol-a": undefined, gone: { opsPerS: 1 } } },
+      signal,
+    );
     const memory = await driver.ballooner.setMemory(vm.handle, 256 * MIB, signal);
     assert.deepEqual(memory, { bytes: 256 * MIB, maxBytes: 512 * MIB });
     assert.deepEqual(await driver.ballooner.readMemory(vm.handle, signal), memory);
@@ -44,7 +48,7 @@ describe("a hearthd that finds a Firecracker again", () => {
     leaving.abort();
     assert.deepEqual(
       vm.changes.map(({ request }) => request),
-      ["PATCH /drives/own1", "PATCH /drives/own2", "PATCH /balloon", "PUT /actions"],
+      ["PATCH /drives/disk1", "PATCH /drives/disk2", "PATCH /balloon", "PUT /actions"],
     );
   });
 });
@@ -98,8 +102,8 @@ for (const [what, part] of Object.entries(PARTS)) {
   describe(what, () => {
     test("of a VM whose process is gone is vm.gone, and asks nobody", async () => {
       await using vm = await FakeFirecrackerVm.start();
-      const { process } = vm.handle;
-      const gone = { ...vm.handle, process: { ...process, startTicks: process.startTicks - 1 } };
+      const [vmm] = vm.handle.processes;
+      const gone = { ...vm.handle, processes: [{ ...vmm, startTicks: vmm.startTicks - 1 }] } as const;
       await assert.rejects(part(newDriver(), gone), { code: "vm.gone" });
       assert.deepEqual(vm.api.asked, []);
     });
@@ -118,7 +122,7 @@ for (const [what, part] of Object.entries(PARTS)) {
         void vm.api.stopListening();
         response.destroy();
       };
-      await assert.rejects(part(newDriver(), { ...vm.handle, process }), { code: "vm.gone" });
+      await assert.rejects(part(newDriver(), { ...vm.handle, processes: [process] }), { code: "vm.gone" });
     });
 
     test("that Firecracker refuses is what it says, of a VM that runs", async () => {

@@ -255,12 +255,12 @@ describe("loading what was saved", () => {
     initramfs: "/initrd",
     kernelArgs: [],
     disks: [
-      { path: "/base", format: "raw", readOnly: true },
-      { path: "/own", format: "raw", readOnly: false, limited: true },
+      { id: "base", path: "/base", format: "raw", readOnly: true },
+      { id: "own", path: "/own", format: "raw", readOnly: false },
     ],
     cpus: 1,
     memoryBytes: 512 * MIB,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     isolation: UNCONFINED,
@@ -268,7 +268,7 @@ describe("loading what was saved", () => {
   });
 
   async function saveAndEmpty(vm: FakeFirecrackerVm): Promise<SavedState> {
-    vm.driveIds = ["shared0", "own1"];
+    vm.driveIds = ["disk0", "disk1"];
     const saved = savedFiles(vm);
     await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
     vm.phase = "Not started";
@@ -284,19 +284,24 @@ describe("loading what was saved", () => {
   test("leaves the guest halted, with the limits of its own plan", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = await saveAndEmpty(vm);
-    await load(vm, saved, { limits: { disk: { opsPerS: 100 } } });
+    const { disks } = plan(vm);
+    await load(vm, saved, {
+      disks: disks.map(({ id, path, format, readOnly }) => {
+        return { id, path, format, readOnly, limit: id === "own" ? { opsPerS: 100 } : undefined };
+      }),
+    });
     assert.equal(vm.phase, "Paused");
     assert.deepEqual(vm.changes.at(-1), {
-      request: "PATCH /drives/own1",
+      request: "PATCH /drives/disk1",
       body: {
-        drive_id: "own1",
+        drive_id: "disk1",
         rate_limiter: { bandwidth: { size: 0, refill_time: 0 }, ops: { size: 100, refill_time: 1_000 } },
       },
     });
   });
 
   for (const [what, more] of Object.entries<Partial<BootPlan>>({
-    "fewer disks": { disks: [{ path: "/base", format: "raw", readOnly: true }] },
+    "fewer disks": { disks: [{ id: "base", path: "/base", format: "raw", readOnly: true }] },
     "more memory": { memoryBytes: 513 * MIB },
     "more CPUs": { cpus: 2 },
   })) {

@@ -16,6 +16,7 @@ import { unlessAborted, within } from "#base/deadline.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import type { SnapshotCreate } from "#drivers/firecracker/api/snapshot.ts";
+import { plannedLimits } from "#drivers/device-limits.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
 import { checkLoaded } from "#drivers/firecracker/loaded-config.ts";
@@ -187,7 +188,10 @@ export async function loadVm(
   const load = { snapshotPath: saved.state, memBackend, trackDirtyPages, resumeVm: false };
   await client.loadSnapshot(load, signal);
   checkLoaded(await client.getVmConfig(signal), firecrackerConfig(plan));
-  await limitDrives(client, plan.limits ?? {}, signal);
+  // One that is only read and has no limit had none when it was saved: the shape of a VM names its limits.
+  const disks = plan.disks.filter(({ readOnly, limit }) => !readOnly || limit !== undefined);
+  const ids = plan.disks.map(({ id }) => id);
+  await limitDrives(client, { disks: ids }, plannedLimits({ ...plan, disks }), signal);
 }
 
 /** A jail could not show what is not there. @throws HearthError `snapshot.failed` */

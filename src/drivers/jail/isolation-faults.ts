@@ -2,11 +2,11 @@
  * Compares the isolation that a VMM was started with to what the kernel enforces on it, as /proc and the cgroup tree
  * tell. The programs that start a VMM are not believed: Firecracker's jailer, for one, may move it to another cgroup.
  */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { cgroupPids } from "#host/cgroup.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
-import type { IsolationInForce } from "#model/isolation.ts";
+import type { IsolationInForce, NetworkNamespace } from "#model/isolation.ts";
 
 /** Namespaces that every jail has, whatever was chosen for pids and the network. */
 const JAIL_NAMESPACES = ["mnt", "ipc", "uts", "cgroup"] as const;
@@ -71,11 +71,22 @@ function namespaceFaults(pid: number, wanted: IsolationInForce): string[] {
   const own = [
     ...(wanted.jail ? JAIL_NAMESPACES : []),
     ...(wanted.pidNamespace ? ["pid"] : []),
-    ...(wanted.networkNamespace ? ["net"] : []),
+    ...(wanted.network.kind === "own" ? ["net"] : []),
   ];
   const of = (process: string, name: string): string => readlinkSync(`/proc/${process}/ns/${name}`);
   const shared = own.filter((name) => of(String(pid), name) === of("self", name));
-  return shared.map((name) => `it shares hearthd's ${name} namespace`);
+  return [
+    ...shared.map((name) => `it shares hearthd's ${name} namespace`),
+    ...joinFaults(pid, wanted.network),
+  ];
+}
+
+/** The file of a namespace has the same number wherever it is seen. */
+function joinFaults(pid: number, network: NetworkNamespace): string[] {
+  if (network.kind !== "join") return [];
+  const [is, wanted] = [`/proc/${pid}/ns/net`, network.path].map((path) => statSync(path, { bigint: true }));
+  if (is?.ino === wanted?.ino && is?.dev === wanted?.dev) return [];
+  return [`it is not in the network namespace ${network.path}`];
 }
 
 function seccompFaults(pid: number): string[] {

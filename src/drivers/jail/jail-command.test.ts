@@ -23,7 +23,7 @@ function plan(more: Partial<JailPlan> = {}): JailPlan {
     ],
     jail: true,
     pidNamespace: true,
-    hostNetwork: false,
+    network: { kind: "own" },
     uid: 1_900_000_000,
     groups: [],
     fileMaxBytes: 1024,
@@ -104,10 +104,24 @@ describe("VS-030: each choice changes its own part of the command and nothing el
   });
 
   test("with the host's network, its name servers are readable", () => {
-    const argv = jailCommand(plan({ hostNetwork: true }), HOST);
+    const argv = jailCommand(plan({ network: { kind: "host" } }), HOST);
     assert.equal(argv.includes("--unshare-net"), false);
     assert.ok(argv.includes("/etc/resolv.conf"));
     assert.ok(whole.includes("--unshare-net") && !whole.includes("/etc/resolv.conf"));
+  });
+
+  test("a network namespace that is there already is joined before all else, and bwrap makes none", () => {
+    const network = { kind: "join", path: "/run/netns/web" } as const;
+    for (const more of [
+      {},
+      { jail: false },
+      { jailer: { program: "/usr/bin/jailer", id: "vm-one", baseDir: "/jails" } },
+    ]) {
+      const argv = jailCommand(plan({ ...more, network }), HOST);
+      assert.deepEqual(argv.slice(0, 4), ["nsenter", "--net=/run/netns/web", "--", HOST.bwrap]);
+      assert.equal(argv.includes("--unshare-net"), false);
+      assert.equal(argv.includes("/etc/resolv.conf"), false, "the host's name servers are not in there");
+    }
   });
 
   test("groups of devices are the only ones", () => {

@@ -1,8 +1,8 @@
 /**
  * The command line that starts a VMM behind its walls, decided in one pure function:
  *
- *   bwrap (namespaces, an own root, no capability but three) ─▶ setpriv (own uid, none at all)
- *     ─▶ prlimit (resource limits) ─▶ the VMM, in the same process
+ *   nsenter (a network namespace that is there already) ─▶ bwrap (all other namespaces, an own root, no capability but
+ *     three) ─▶ setpriv (own uid, none at all) ─▶ prlimit (resource limits) ─▶ the VMM, in the same process
  *
  * The VMM sees its files at the same paths as the host, so its own command line does not depend on the jail; what
  * it has to find in any jail at one path, such as what it has saved elsewhere, is named with `at`.
@@ -11,6 +11,7 @@ import { basename, join } from "node:path";
 import type { SandboxHost } from "#host/sandbox-host.ts";
 import { bindArguments, rootArguments, SETPRIV_NEEDS, setprivArguments } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
+import type { NetworkNamespace } from "#model/isolation.ts";
 
 /** A file that the VMM sees. */
 export type JailFile = SandboxFile;
@@ -24,8 +25,7 @@ export type JailPlan = {
   /** False: only the pid namespace, with everything else as hearthd has it. */
   readonly jail: boolean;
   readonly pidNamespace: boolean;
-  /** Keep the host's network, for a VMM that is the guest's network itself. */
-  readonly hostNetwork: boolean;
+  readonly network: NetworkNamespace;
   /** Uid and gid of the VMM, with `groups` besides; undefined: hearthd's own. Needs root. */
   readonly uid?: number | undefined;
   readonly groups: readonly number[];
@@ -64,6 +64,18 @@ const OPEN_FILES_MAX = 4096;
 
 /** The program first. */
 export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
+  return [...joinNetwork(plan.network), ...sandboxCommand(plan, host)];
+}
+
+/**
+ * What stands before a command that is to run in a network namespace which is there already: bwrap can only make them.
+ * nsenter becomes the command, in the same process; joining takes CAP_SYS_ADMIN.
+ */
+export function joinNetwork(network: NetworkNamespace): string[] {
+  return network.kind === "join" ? ["nsenter", `--net=${network.path}`, "--"] : [];
+}
+
+function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
   const pidNamespace = plan.pidNamespace ? ["--unshare-pid", "--as-pid-1"] : [];
   const fds = ["--info-fd", INFO_FD, "--block-fd", BLOCK_FD];
   const vmm = [plan.program, ...plan.args];
@@ -72,7 +84,7 @@ export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
     return [
       [host.bwrap, "--dev-bind", "/", "/", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"],
       pidNamespace,
-      plan.hostNetwork ? [] : ["--unshare-net"],
+      plan.network.kind === "own" ? ["--unshare-net"] : [],
       ["--clearenv", "--new-session"],
       // In this mount namespace only: nothing of it is left on the host, however the VMM ends.
       plan.files.flatMap((file) => bindArguments(file, jailerRoot(plan, jailer))),
@@ -88,11 +100,11 @@ export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
   return [
     host.bwrap,
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", ...pidNamespace],
-    plan.hostNetwork ? [] : ["--unshare-net"],
+    plan.network.kind === "own" ? ["--unshare-net"] : [],
     ["--clearenv", "--new-session", "--cap-drop", "ALL"],
     plan.uid === undefined ? [] : SETPRIV_NEEDS.flatMap((name) => ["--cap-add", name]),
     // The last step takes the right to write to it away: what can be written is the VM's own, and bounded.
-    rootArguments(plan.files, plan, host),
+    rootArguments(plan.files, { hostNetwork: plan.network.kind === "host" }, host),
     [...fds, "--"],
     plan.uid === undefined ? [] : setprivArguments(host, plan.uid, plan.groups),
     [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, NO_CORE_DUMPS, "--"],

@@ -1,6 +1,6 @@
 /** Real processes behind the isolation of a VMM, and what the kernel says of them. */
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -36,7 +36,6 @@ function optionsIn(folder: string, isolation: BootIsolation): VmmLaunch {
     args: ["1000"],
     files: [],
     fileMaxBytes: 1024 ** 3,
-    hostNetwork: false,
     isolation,
     logFile: join(folder, "log"),
     vmId: "vm-aaaaaaaaaaaa",
@@ -68,6 +67,24 @@ for (const [how, isolation] of Object.entries(CHOICES)) {
   });
 }
 
+test("a VMM joins a network namespace that is there already, with any choice of walls, and its pid stays", async (t) => {
+  if (!isRoot) return t.skip("joining a namespace takes root");
+  const { pid: holder } = await launch(t, JAILED);
+  const network = { kind: "join", path: `/proc/${holder}/ns/net` } as const;
+  const joined = readlinkSync(network.path);
+  assert.notEqual(joined, readlinkSync("/proc/self/ns/net"));
+  for (const isolation of Object.values(CHOICES)) {
+    const { vmm, pid, inForce } = await launch(t, { ...isolation, network });
+    assert.equal(readlinkSync(`/proc/${pid}/ns/net`), joined);
+    assert.deepEqual(inForce.network, network);
+    vmm.confirmIsolation({ seccomp: true });
+  }
+  const { vmm, inForce } = await launch(t, JAILED);
+  assert.deepEqual(isolationFaults(vmm.process, { ...inForce, network }, { seccomp: true }), [
+    `it is not in the network namespace ${network.path}`,
+  ]);
+});
+
 test("a launcher that does not tell the VMM's pid in time is ended, with all its children", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -88,7 +105,7 @@ describe("a VMM that is not isolated as it should be", () => {
     jail: true,
     uid: UID,
     pidNamespace: true,
-    networkNamespace: true,
+    network: { kind: "own" },
     seccomp: true,
     gaps: [],
   };

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand, jailerRoot, withoutCoreDumps } from "#drivers/jail/jail-command.ts";
+import { jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#drivers/jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
 import { findJailHost } from "#drivers/jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -24,7 +24,6 @@ export type VmmLaunch = {
   readonly files: readonly JailFile[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
-  readonly hostNetwork: boolean;
   readonly isolation: BootIsolation;
   /** Where a VMM works that has no jail; in one it is the root. */
   readonly folder?: string | undefined;
@@ -73,7 +72,12 @@ async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedV
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   const prlimit = findProgram("prlimit");
   if (prlimit === undefined) throw missingTool("prlimit");
-  const [file = "", ...args] = [...withoutCoreDumps({ prlimit }), program, ...launch.args];
+  const [file = "", ...args] = [
+    ...joinNetwork(launch.isolation.network),
+    ...withoutCoreDumps({ prlimit }),
+    program,
+    ...launch.args,
+  ];
   const pid = await startDetached(file, args, {
     cwd: launch.folder ?? "/",
     logFile: launch.logFile,
@@ -158,7 +162,7 @@ function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExi
 }
 
 function jailPlan(launch: VmmLaunch, program: string): JailPlan {
-  const { jail, pidNamespace, uid, jailDir } = launch.isolation;
+  const { jail, pidNamespace, network, uid, jailDir } = launch.isolation;
   const jailer =
     launch.jailer === undefined
       ? undefined
@@ -169,7 +173,7 @@ function jailPlan(launch: VmmLaunch, program: string): JailPlan {
     files: jailer === undefined ? [...programFiles(program), ...launch.files] : launch.files,
     jail,
     pidNamespace,
-    hostNetwork: launch.hostNetwork,
+    network,
     uid,
     groups: deviceGroups(launch.files),
     fileMaxBytes: launch.fileMaxBytes,
@@ -222,16 +226,17 @@ function deviceGroups(files: readonly JailFile[]): number[] {
   );
 }
 
-function inForce({ isolation, hostNetwork }: VmmLaunch): IsolationInForce {
-  const { jail, pidNamespace, seccomp, uid, cgroup, gaps } = isolation;
+function inForce({ isolation }: VmmLaunch): IsolationInForce {
+  const { jail, pidNamespace, network, seccomp, uid, cgroup, gaps } = isolation;
   const shared = "The VMM keeps the host's network, because --network user is its own doing.";
   return {
     jail,
     uid: jail ? uid : undefined,
     pidNamespace,
-    networkNamespace: jail && !hostNetwork,
+    // Without a jail none is made, and one that is there can be joined all the same.
+    network: jail || network.kind === "join" ? network : { kind: "host" },
     seccomp,
     cgroup,
-    gaps: jail && hostNetwork ? [...gaps, shared] : gaps,
+    gaps: jail && network.kind === "host" ? [...gaps, shared] : gaps,
   };
 }

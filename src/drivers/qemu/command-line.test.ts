@@ -5,6 +5,7 @@ import { kernelCommandLine, qemuArguments, qemuFiles } from "#drivers/qemu/comma
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
+import type { NicPlan } from "#model/nic.ts";
 
 const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
 const EMULATED = { accel: "tcg", tscKhz: 2_445_426, firmware } as const;
@@ -22,7 +23,7 @@ function plan(more: Partial<BootPlan> = {}): BootPlan {
     disks: [],
     cpus: 2,
     memoryBytes: 512 * 1024 ** 2,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     isolation: UNCONFINED,
@@ -141,10 +142,10 @@ describe("QEMU's command line", () => {
     assert.ok(qemuArguments(plan(), EMULATED).some((word) => word.includes("/run/vms/one/")));
   });
 
-  test("gives each disk its letter in the order of the plan", () => {
+  test("gives each disk its letter in the order of the plan, and its id as its serial", () => {
     const disks = [
-      { path: "/cache/base.ext4", format: "raw", readOnly: true },
-      { path: "/state/disk.qcow2", format: "qcow2", readOnly: false },
+      { id: "base", path: "/cache/base.ext4", format: "raw", readOnly: true },
+      { id: "own", path: "/state/disk.qcow2", format: "qcow2", readOnly: false },
     ] as const;
     const nodes = valuesOf(qemuArguments(plan({ disks }), EMULATED), "-blockdev").map((text) =>
       JSON.parse(text),
@@ -156,11 +157,16 @@ describe("QEMU's command line", () => {
         ["disk1", "qcow2", false, "/state/disk.qcow2"],
       ],
     );
+    const cards = valuesOf(qemuArguments(plan({ disks }), EMULATED), "-device");
+    const serials = cards.flatMap((text) => /,serial=([^,]*),drive=(disk\d)/.exec(text)?.slice(1) ?? []);
+    assert.deepEqual(serials, ["base", "disk0", "own", "disk1"]);
   });
 
   test("names every layer of a disk itself, so that no header decides what QEMU opens", () => {
     const nodeOf = (backing: readonly string[]) => {
-      const disks = [{ path: "/vm/disk.qcow2", format: "qcow2", readOnly: false, backing }] as const;
+      const disks = [
+        { id: "own", path: "/vm/disk.qcow2", format: "qcow2", readOnly: false, backing },
+      ] as const;
       return JSON.parse(valuesOf(qemuArguments(plan({ disks }), EMULATED), "-blockdev")[0] ?? "");
     };
     const readOnly = { "read-only": true };
@@ -175,22 +181,23 @@ describe("QEMU's command line", () => {
   });
 
   test("never lets a guest's flush stop at the host's page cache", () => {
-    const disks = [{ path: "/disk", format: "raw", readOnly: false }] as const;
+    const disks = [{ id: "own", path: "/disk", format: "raw", readOnly: false }] as const;
     const text = qemuArguments(plan({ disks }), EMULATED).join(" ");
     assert.doesNotMatch(text, /no-flush|cache=unsafe/);
   });
 
-  test("has a network card only when the plan has a network, with an address of the VM's own", () => {
+  test("has the network cards of the plan, each with its own address and user-mode network", () => {
     assert.deepEqual(valuesOf(qemuArguments(plan(), EMULATED), "-netdev"), []);
-    const args = qemuArguments(plan({ network: "user" }), EMULATED);
-    assert.deepEqual(valuesOf(args, "-netdev"), ["user,id=net,ipv6=off"]);
-    const mac = (id: Uint8Array): string =>
-      /mac=(02(?::[0-9a-f]{2}){5})/.exec(
-        qemuArguments(plan({ network: "user", id: vmIdFrom(id) }), EMULATED).join(" "),
-      )?.[1] ?? "";
-    assert.notEqual(mac(new Uint8Array(12)), "");
-    assert.equal(mac(new Uint8Array(12)), mac(new Uint8Array(12)));
-    assert.notEqual(mac(new Uint8Array(12)), mac(new Uint8Array(12).fill(1)));
+    const nics = ["a", "b"].map((id, index): NicPlan => {
+      return { id, mac: `02:00:00:00:00:0${index}`, attach: { kind: "user" } };
+    });
+    const args = qemuArguments(plan({ nics }), EMULATED);
+    assert.deepEqual(valuesOf(args, "-netdev"), ["user,id=net-a,ipv6=off", "user,id=net-b,ipv6=off"]);
+    const cards = valuesOf(args, "-device").filter((text) => text.startsWith("virtio-net"));
+    assert.deepEqual(cards, [
+      "virtio-net-device,id=nic-a,netdev=net-a,mac=02:00:00:00:00:00",
+      "virtio-net-device,id=nic-b,netdev=net-b,mac=02:00:00:00:00:01",
+    ]);
   });
 });
 
@@ -204,7 +211,7 @@ describe("paths on QEMU's command line", () => {
   ];
   for (const { title, path } of CASES) {
     test(`SV-023: a folder ${title} arrives as it is`, () => {
-      const disks = [{ path: `${path}/disk`, format: "raw", readOnly: false }] as const;
+      const disks = [{ id: "own", path: `${path}/disk`, format: "raw", readOnly: false }] as const;
       const args = qemuArguments(plan({ runDir: path, disks }), EMULATED);
       const node = JSON.parse(valuesOf(args, "-blockdev")[0] ?? "");
       assert.equal(node.file.filename, `${path}/disk`);

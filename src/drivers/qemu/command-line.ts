@@ -11,6 +11,7 @@ import { blockNode } from "#host/block-node.ts";
 import type { BlockAccess, BlockLayer } from "#host/block-node.ts";
 import { invariant } from "#base/error.ts";
 import { parseVmId, parseVmName } from "#model/ids.ts";
+import type { NicPlan } from "#model/nic.ts";
 
 /** What the command line depends on besides the plan. */
 export type QemuMachine = {
@@ -39,16 +40,23 @@ const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecont
 
 export const BALLOON_ID = "balloon";
 
-/** The names of the disks that the VM's limits hold for, so that they are known again without the plan. */
-const LIMITED_DISK = /(?:^|\/)own\d+(?:$|\/)/;
-
-function limitedDiskId(index: number): string {
-  return `own${index}`;
+/** Names the device of a disk, so that the next hearthd knows it again without the plan. */
+function diskDeviceId(id: string): string {
+  return `disk-${id}`;
 }
 
-/** `qdev` as QEMU's query-block gives it: the device's id, or the path of its part that has the disk. */
-export function isLimitedDisk(qdev: string): boolean {
-  return LIMITED_DISK.test(qdev);
+const DISK_DEVICE = /(?:^|\/)disk-([a-z0-9-]+)(?:$|\/)/;
+/** The VM's own disks in the QEMU of an older hearthd, which limited all of them alike. */
+const OLDER_OWN_DISK = /(?:^|\/)own\d+(?:$|\/)/;
+
+/**
+ * Returns the id of the disk of a device, or `older` for one of the VM's own in the QEMU of an older hearthd.
+ * @param qdev as QEMU's query-block gives it: the device's id, or the path of its part that has the disk
+ */
+export function diskOfDevice(qdev: string): { readonly id: string } | "older" | undefined {
+  const id = DISK_DEVICE.exec(qdev)?.[1];
+  if (id !== undefined) return { id };
+  return OLDER_OWN_DISK.test(qdev) ? "older" : undefined;
 }
 
 /** Where a VMM in this run folder listens. */
@@ -121,7 +129,7 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", `${device("rng")},rng=rng`],
     // A guest that runs out of memory takes back what it gave, before it kills a program.
     ["-device", `${device("balloon")},id=${BALLOON_ID},deflate-on-oom=on`],
-    networkArguments(plan, device),
+    ...plan.nics.map((nic) => nicArguments(nic, device)),
     machine.incoming === undefined ? [] : ["-incoming", "defer"],
   ].flat();
 }
@@ -152,10 +160,10 @@ const ANY_PLAN: BootPlan = {
   kernel: "/kernel",
   initramfs: "/initramfs",
   kernelArgs: [],
-  disks: [{ path: "/disk", format: "qcow2", readOnly: false, limited: true }],
+  disks: [{ id: "any", path: "/disk", format: "qcow2", readOnly: false }],
   cpus: 1,
   memoryBytes: 1,
-  network: "user",
+  nics: [{ id: "any", mac: "02:00:00:00:00:01", attach: { kind: "user" } }],
   init: "agent",
   nested: false,
   isolation: UNCONFINED,
@@ -230,8 +238,8 @@ function diskArguments(disk: DiskPlan, index: number, device: DeviceName): strin
   const access: BlockAccess = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
   const chain = [...backingOf(disk), { path: disk.path, format: disk.format }];
   const node = { "node-name": `disk${index}`, ...blockNode(chain, access) };
-  const id = disk.limited ? limitedDiskId(index) : `shared${index}`;
-  const card = `${device("blk")},id=${id},drive=disk${index},werror=enospc,rerror=report`;
+  const named = `id=${diskDeviceId(disk.id)},serial=${escapeValue(disk.id)}`;
+  const card = `${device("blk")},${named},drive=disk${index},werror=enospc,rerror=report`;
   return ["-blockdev", JSON.stringify(node), "-device", card];
 }
 
@@ -240,16 +248,14 @@ function backingOf({ backing = [] }: DiskPlan): BlockLayer[] {
   return backing.map((path) => ({ path, format: path.endsWith(".raw") ? "raw" : "qcow2" }));
 }
 
-function networkArguments(plan: BootPlan, device: DeviceName): string[] {
-  if (plan.network === "none") return [];
-  const card = `${device("net")},netdev=net,mac=${macAddress(plan.id)}`;
-  return ["-netdev", "user,id=net,ipv6=off", "-device", card];
-}
-
-/** The same for the VM at every start; locally administered. */
-export function macAddress(id: string): string {
-  const hash = createHash("sha256").update(id).digest();
-  return ["02", ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
+/** The guest's own end of QEMU's user-mode network is in src/network/user-network.ts. */
+function nicArguments({ id, mac }: NicPlan, device: DeviceName): string[] {
+  return [
+    "-netdev",
+    `user,id=net-${id},ipv6=off`,
+    "-device",
+    `${device("net")},id=nic-${id},netdev=net-${id},mac=${mac}`,
+  ];
 }
 
 /** QEMU splits option lists at commas; a doubled one stands for itself. */

@@ -1,18 +1,25 @@
-import { isLimitedDisk } from "#drivers/qemu/command-line.ts";
+import { diskOfDevice } from "#drivers/qemu/command-line.ts";
 import type { IoThrottle, QmpMonitor } from "#drivers/qemu/qmp.ts";
-import type { VmLimits } from "#drivers/vm-driver.ts";
+import { limitOf } from "#drivers/device-limits.ts";
+import type { DeviceLimits } from "#drivers/vm-driver.ts";
+import type { RateLimit } from "#model/rate-limit.ts";
 
-/** Gives each of the VM's own disks these limits, and takes away what is not in them. */
-export async function limitDisks(monitor: QmpMonitor, limits: VmLimits, deadlineMs: number): Promise<void> {
+/** Gives the disks that are named these limits, and takes away what is not in them. Others stay as they are. */
+export async function limitDisks(
+  monitor: QmpMonitor,
+  { disks = {} }: DeviceLimits,
+  deadlineMs: number,
+): Promise<void> {
   for (const { qdev = "" } of await monitor.send("query-block", undefined, deadlineMs)) {
-    if (isLimitedDisk(qdev))
-      await monitor.send("block_set_io_throttle", throttleOf(qdev, limits), deadlineMs);
+    const found = limitOf(disks, diskOfDevice(qdev));
+    if (found !== undefined)
+      await monitor.send("block_set_io_throttle", throttleOf(qdev, found.limit), deadlineMs);
   }
 }
 
 /** QEMU refuses a bucket without a rate, and one that holds less than a second's worth. */
-function throttleOf(id: string, { disk = {} }: VmLimits): IoThrottle {
-  const { bandwidthBytesPerS = 0, bandwidthBurstBytes, opsPerS = 0, opsBurst } = disk;
+function throttleOf(id: string, limit: RateLimit = {}): IoThrottle {
+  const { bandwidthBytesPerS = 0, bandwidthBurstBytes, opsPerS = 0, opsBurst } = limit;
   return {
     id,
     bps: bandwidthBytesPerS,

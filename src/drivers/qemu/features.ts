@@ -54,6 +54,7 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     kernelFormat: "bzimage",
     preference: 1,
     pause: true,
+    diskSerials: true,
     layeredDisks: true,
     snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
     networks: userNetwork ? NETWORKS : ["none"],

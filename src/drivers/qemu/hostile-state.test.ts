@@ -44,7 +44,7 @@ async function restored(t: TestContext, seals: boolean) {
     disks: [],
     cpus: 1,
     memoryBytes: 2 ** 28,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     // A script in QEMU's place has no filter of system calls.

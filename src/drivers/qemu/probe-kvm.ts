@@ -228,7 +228,7 @@ function probePlan(probe: KvmProbe, folder: string) {
     disks: [],
     cpus: 1,
     memoryBytes: MEMORY_BYTES,
-    network: "none",
+    nics: [],
     init: "agent",
     nested: false,
     isolation: UNCONFINED,

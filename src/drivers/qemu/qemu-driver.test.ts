@@ -30,7 +30,7 @@ class Place implements Disposable {
       disks: [],
       cpus: 1,
       memoryBytes: 2 ** 28,
-      network: "none",
+      nics: [],
       init: "agent",
       nested: false,
       isolation: UNCONFINED,

@@ -7,6 +7,7 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { lackingFeature } from "#drivers/can-run.ts";
+import { plannedLimits } from "#drivers/device-limits.ts";
 import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { assertFrees, inflateTo, readMemory } from "#drivers/qemu/balloon.ts";
@@ -42,8 +43,8 @@ import type {
 } from "#drivers/vm-driver.ts";
 import { planTiming } from "#drivers/vmm-session.ts";
 import { VmmSessions } from "#drivers/vmm-sessions.ts";
+import type { SessionLife } from "#drivers/vmm-sessions.ts";
 import { moveFile } from "#host/move-file.ts";
-import { isAlive } from "#host/procfs.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -90,9 +91,9 @@ export class QemuDriver implements VmDriver {
     this.#timing = timing;
     this.#logMaxBytes = logMaxBytes;
     this.#onTrouble = onTrouble;
-    this.#sessions = new VmmSessions(
-      (handle, life) => new QemuSession(handle, { ...life, timing, logMaxBytes, onTrouble }),
-    );
+    const open = (handle: VmHandle, life: SessionLife): QemuSession =>
+      new QemuSession(handle, { ...life, timing, logMaxBytes });
+    this.#sessions = new VmmSessions(this.name, onTrouble, open);
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {
@@ -147,9 +148,11 @@ export class QemuDriver implements VmDriver {
     const handle: VmHandle = {
       driver: this.name,
       accel: machine.accel,
-      process: starting.process,
+      processes: [starting.process],
       launcher: starting.launched.launcher,
       isolation: starting.launched.inForce,
+      disks: plan.disks.map(({ id }) => id),
+      diskSerials: true,
       stateDir: plan.stateDir,
       agentSocket: sockets.agent,
       monitorSocket: sockets.monitor,
@@ -163,7 +166,7 @@ export class QemuDriver implements VmDriver {
   }
 
   recover(handle: VmHandle): Promise<boolean> {
-    return Promise.resolve(handle.driver === this.name && isAlive(handle.process));
+    return this.#sessions.recover(handle);
   }
 
   watch(handle: VmHandle, on: VmmWatcher, signal: AbortSignal): void {
@@ -273,7 +276,6 @@ export class QemuDriver implements VmDriver {
       args: qemuArguments(plan, machine),
       files: qemuFiles(plan, machine),
       fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
-      hostNetwork: plan.network !== "none",
       isolation: plan.isolation,
       vmId: plan.id,
       logFile: join(plan.stateDir, "vmm.log"),
@@ -300,7 +302,8 @@ export class QemuDriver implements VmDriver {
       const inTime = AbortSignal.any([signal, AbortSignal.timeout(this.#timing.startDeadlineMs)]);
       await loadVm(monitor, commandDeadlineMs, inTime);
     }
-    if (plan.limits?.disk !== undefined) await limitDisks(monitor, plan.limits, commandDeadlineMs);
+    if (plan.disks.some(({ limit }) => limit !== undefined))
+      await limitDisks(monitor, plannedLimits(plan), commandDeadlineMs);
     await monitor.send("cont", undefined, commandDeadlineMs);
   }
 

@@ -33,7 +33,7 @@ class FakeQemu implements AsyncDisposable {
   readonly handle: VmHandle = {
     driver: "qemu",
     accel: "tcg",
-    process: findProcess(process.pid) ?? assert.fail("we run"),
+    processes: [findProcess(process.pid) ?? assert.fail("we run")],
     stateDir: this.folder,
     agentSocket: join(this.folder, "agent.sock"),
     monitorSocket: join(this.folder, "monitor.sock"),

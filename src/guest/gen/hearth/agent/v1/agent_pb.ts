@@ -203,7 +203,7 @@ export const ConfigureRequestSchema: GenMessage<ConfigureRequest> = /*@__PURE__*
  */
 export type Mount = Message<"hearth.agent.v1.Mount"> & {
   /**
-   * such as /dev/vdc; ext4
+   * such as /dev/vdc, or serial:NAME for the disk with that serial; ext4
    *
    * @generated from field: string device = 1;
    */

@@ -1,0 +1,69 @@
+package disks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// bySerial begins the name of a disk that is known by its serial.
+const bySerial = "serial:"
+
+// Find returns the device of a disk once it is there. A disk is named by its device, such as /dev/vdb, or by its
+// serial, such as serial:own, and then its place among the disks does not matter.
+func Find(disk string) (string, error) {
+	serial, ok := strings.CutPrefix(disk, bySerial)
+	if !ok {
+		return disk, WaitFor(disk)
+	}
+	return finder{"/sys/block", "/dev"}.find(serial, deviceTimeout)
+}
+
+// IsName says whether Find understands the name.
+func IsName(disk string) bool {
+	serial, ok := strings.CutPrefix(disk, bySerial)
+	return ok && serial != "" || strings.HasPrefix(disk, "/dev/")
+}
+
+type finder struct{ sys, dev string }
+
+// find reads the serials from sysfs: without udev there is no /dev/disk/by-id. The device answers each time that it is
+// asked, so a guest that was restored reads the serials of the disks that it has now.
+func (f finder) find(serial string, timeout time.Duration) (string, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		device, err := f.look(serial)
+		if err == nil {
+			return device, WaitFor(device)
+		}
+		if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+			return "", err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (f finder) look(serial string) (string, error) {
+	files, err := filepath.Glob(f.sys + "/vd*/serial")
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err == nil && strings.TrimSpace(string(text)) == serial {
+			found = append(found, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	switch len(found) {
+	case 1:
+		return filepath.Join(f.dev, found[0]), nil
+	case 0:
+		return "", fmt.Errorf("no disk of this VM has the serial %q: %w", serial, os.ErrNotExist)
+	default:
+		return "", fmt.Errorf("the disks %s have the same serial %q", strings.Join(found, " and "), serial)
+	}
+}

@@ -1,0 +1,34 @@
+import type { IsolationInForce } from "#model/isolation.ts";
+import type { ProcessId, VmHandle } from "#model/vm-handle.ts";
+import type { VmState } from "#model/vm-state.ts";
+
+/** A handle as an earlier hearthd has stored it. */
+type OlderHandle = Omit<VmHandle, "processes" | "isolation"> & {
+  readonly processes?: VmHandle["processes"];
+  /** Before a VM could have more than one. */
+  readonly process?: ProcessId;
+  readonly isolation?: Omit<IsolationInForce, "network"> & {
+    readonly network?: IsolationInForce["network"];
+    /** Before a namespace could be joined. */
+    readonly networkNamespace?: boolean;
+  };
+};
+
+/**
+ * Reads a stored state whose handle, if it has one, an earlier hearthd may have written: its VM runs on, and is adopted.
+ * @throws Error where the handle names no process
+ */
+export function readStoredState(stored: VmState): VmState {
+  return "handle" in stored ? { ...stored, handle: readHandle(stored.handle) } : stored;
+}
+
+function readHandle(stored: OlderHandle): VmHandle {
+  const { process, processes = process && [process], isolation, ...handle } = stored;
+  if (processes === undefined) throw new Error("its handle names no process");
+  return { ...handle, processes, isolation: isolation && readIsolation(isolation) };
+}
+
+function readIsolation(stored: NonNullable<OlderHandle["isolation"]>): IsolationInForce {
+  const { networkNamespace, network = { kind: networkNamespace ? "own" : "host" }, ...isolation } = stored;
+  return { ...isolation, network };
+}
