@@ -31,7 +31,9 @@ test("a detached start prints its operation, which is listed, waited for and sho
   const id = stdout.trim();
   assert.match(id, /^op-[0-9a-f]{12}$/);
   assert.equal(code, 0);
-  const row = new RegExp(`^OPERATION +STATE +REQUEST +TIME +DETAIL\\n${id} +running +POST /v1/vms/web/start +`);
+  const row = new RegExp(
+    `^OPERATION +STATE +REQUEST +TIME +DETAIL\\n${id} +running +POST /v1/vms/web/start +`,
+  );
   assert.match((await hearth("operation", "ls")).stdout, row);
   const wait = hearth("operation", "wait", id);
   boot();
@@ -87,5 +89,8 @@ test("commands that have ended are listed with --all alone, and ids are complete
   const all = await hearth("operation", "ls", "--all", "--json");
   const [exec] = JSON.parse(all.stdout) as Operation[];
   assert.equal(exec?.request, "WEBSOCKET /v1/vms/db/exec");
-  assert.match((await hearth("__complete", "operation", "show", "")).stdout, new RegExp(`^${exec?.id}$`, "m"));
+  assert.match(
+    (await hearth("__complete", "operation", "show", "")).stdout,
+    new RegExp(`^${exec?.id}$`, "m"),
+  );
 });

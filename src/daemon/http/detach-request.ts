@@ -32,7 +32,9 @@ export function detachRequest(api: Api, daemon: Daemon): MiddlewareHandler<{ Var
     const { method, url } = context.req.raw;
     const again = new Request(url, { method, headers, ...(body.byteLength > 0 && { body }) });
     // Its end is the operation's: the front door has an answer for whatever fails.
-    void Promise.resolve(api.fetch(again, { detached: operation }));
+    Promise.resolve(api.fetch(again, { detached: operation })).catch((error: unknown) =>
+      daemon.host.log.event("daemon.bug", { where: `detached ${operation.request}`, error }),
+    );
     context.header("location", `/v1/operations/${id}`);
     return context.json(operationView(operation), 202);
   };

@@ -140,3 +140,33 @@ test("an upgrade of a path that takes no WebSocket does nothing of what the path
   assert.equal(errorIn(answer).code, "api.wrong_method");
   assert.equal(served.daemon.ending.error, undefined);
 });
+
+test("a client may send its first message together with the handshake", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const body = Buffer.from('{"argv":["true"]}');
+  const frame = Buffer.concat([Buffer.from([0x81, 0x80 | body.length, 0, 0, 0, 0]), body]);
+  const socket = await served.connect();
+  socket.write(Buffer.concat([Buffer.from(upgrade("/v1/vms/web/exec")), frame]));
+  let text = "";
+  socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  await once(socket, "close");
+  assert.match(text, /^HTTP\/1.1 101 .*"type":"exit","code":0/s);
+});
+
+test("a command whose client leaves during the handshake is not started", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  for (let times = 0; times < 20; times++) {
+    const socket = await served.connect();
+    socket.write(upgrade("/v1/vms/web/exec"));
+    socket.destroy();
+  }
+  await (await served.client()).vm("web").exec(["true"]);
+  await served.daemon.ending.settled();
+  const operations = await (await served.client()).operations.list();
+  assert.deepEqual(
+    operations.filter(({ endedAtMs }) => endedAtMs === undefined),
+    [],
+  );
+});
