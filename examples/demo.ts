@@ -41,4 +41,6 @@ try {
 } finally {
   await vm.remove({ force: true });
 }
-console.log("skipped: Firecracker and tenants; this version has none");
+console.log(
+  "skipped: tenants, which this version does not have, and Firecracker, which needs KVM (see docs/drivers.md)",
+);

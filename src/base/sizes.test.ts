@@ -13,6 +13,8 @@ const TAKEN: { text: string; bytes: number }[] = [
   { text: "64K", bytes: 65_536 },
   { text: "128G", bytes: 128 * GIB },
   { text: "0.125T", bytes: 128 * GIB },
+  { text: "1500B", bytes: 1_500 },
+  { text: "7 b", bytes: 7 },
 ];
 for (const { text, bytes } of TAKEN) {
   test(`BG-020: the size ${JSON.stringify(text)} is ${bytes} bytes`, () => {
@@ -30,6 +32,8 @@ const REFUSED: { text: string; problem: RegExp; hint: RegExp }[] = [
   { text: "129G", problem: /129G is out of range/, hint: /from 1B to 128G/ },
   { text: "999999999999999T", problem: /out of range/, hint: /128G/ },
   { text: "1e3G", problem: /not a size/, hint: /512M/ },
+  { text: "1.5B", problem: /not a size/, hint: /512M/ },
+  { text: "B", problem: /not a size/, hint: /512M/ },
   { text: "0G", problem: /out of range/, hint: /128G/ },
 ];
 for (const { text, problem, hint } of REFUSED) {
@@ -39,7 +43,20 @@ for (const { text, problem, hint } of REFUSED) {
 }
 
 test("BG-021: what a size is printed as reads as the same size", () => {
-  for (const bytes of [1024, MIB, GIB, 1.5 * GIB, 1536 * MIB, 8 * GIB, 128 * GIB, 1023 * MIB]) {
+  assert.equal(parseSize("budget", formatSize(0), { minBytes: 0, maxBytes: GIB }), 0);
+  for (const bytes of [
+    1,
+    1_500,
+    MIB + 1,
+    1024,
+    MIB,
+    GIB,
+    1.5 * GIB,
+    1536 * MIB,
+    8 * GIB,
+    128 * GIB,
+    1023 * MIB,
+  ]) {
     assert.equal(parseSize("disk", formatSize(bytes), RANGE), bytes);
   }
 });

@@ -2,9 +2,9 @@ import { HearthError } from "#base/error.ts";
 
 /**
  * The one grammar for sizes: a number, with a fraction if wanted, and a unit. `512M`, `8G`, `1.5GiB`.
- * K, M, G, T are powers of 1024, with or without `iB` or `B`, in upper or lower case.
+ * K, M, G, T are powers of 1024, with or without `iB` or `B`, in upper or lower case; `B` alone is bytes, as whole numbers.
  */
-const SIZE = /^(\d{1,15}(?:\.\d{1,6})?)\s?([kmgt])(?:i?b)?$/i;
+const SIZE = /^(?:(\d{1,15}(?:\.\d{1,6})?)\s?([kmgt])(?:i?b)?|(\d{1,15})\s?b)$/i;
 const UNITS = ["K", "M", "G", "T"] as const;
 const EXAMPLE = "Write a number and a unit, such as 512M, 8G or 1.5GiB.";
 
@@ -26,8 +26,9 @@ export function parseSize(field: string, text: string, range: SizeRange): number
   }
   const match = SIZE.exec(given);
   if (match === null) throw invalid(`${field}: "${given}" is not a size`, EXAMPLE);
+  // Without a unit, which is bytes, the exponent is 0.
   const exponent = UNITS.indexOf((match[2] ?? "").toUpperCase() as "K") + 1;
-  const bytes = Number(match[1]) * 1024 ** exponent;
+  const bytes = Number(match[1] ?? match[3]) * 1024 ** exponent;
   const { minBytes, maxBytes } = range;
   if (bytes < minBytes || bytes > maxBytes) {
     throw invalid(

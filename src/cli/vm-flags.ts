@@ -119,7 +119,7 @@ function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
   return {
     ...parseSizes(flags),
     ...withoutNulls(parseLimits(flags)),
-    // commander has checked both against their choices.
+    // The parser has checked both against their choices.
     ...(network !== undefined && { network: network as Network }),
     ...(init !== undefined && { init: init as Init }),
     ...(nested && { nested }),

@@ -10,6 +10,8 @@ export type ProcessUsage = {
   readonly cpuTicks: number;
   readonly rssBytes: number;
   readonly vszBytes: number;
+  /** How long the process has been there. */
+  readonly ageMs: number;
 };
 
 const PAGE_BYTES = 4096;
@@ -52,7 +54,10 @@ export function readUsage(ref: ProcessRef): ProcessUsage | undefined {
   const stat = readStat(ref.pid);
   if (stat === undefined || stat.startTicks !== ref.startTicks || ref.hostBootId !== hostBootId())
     return undefined;
-  return { cpuTicks: stat.cpuTicks, rssBytes: stat.rssPages * PAGE_BYTES, vszBytes: stat.vszBytes };
+  const { cpuTicks, rssPages, vszBytes, startTicks } = stat;
+  const uptimeS = Number(readProc("/proc/uptime")?.split(" ", 1)[0]);
+  const ageMs = Math.max(0, (uptimeS - startTicks / TICKS_PER_SECOND) * 1000);
+  return { cpuTicks, rssBytes: rssPages * PAGE_BYTES, vszBytes, ageMs };
 }
 
 /** The argument vectors of all processes that we may see, for finding what a crash left behind. */

@@ -332,7 +332,7 @@ function fakeFiles(machine: FakeMachine): ManagedFiles {
 
 function fakeProcesses(vmms: FakeVmms): Processes {
   return {
-    usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2 }),
+    usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2, ageMs: 10_000 }),
     strays: (runDir) =>
       vmms
         .running()

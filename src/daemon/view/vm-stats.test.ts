@@ -7,6 +7,7 @@ import { MIB } from "#base/sizes.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import type { VmmMetrics } from "#drivers/vm-driver.ts";
+import { findProcess, readUsage } from "#host/procfs.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 const METRICS: VmmMetrics = {
@@ -67,10 +68,10 @@ test("a VMM that counts nothing has no counts, and one that does not answer hold
 test("two who read at the same time do not spoil each other's CPU", async (t) => {
   const { host, vms, read } = await setUp(t);
   await vms.start("web", vms.background());
-  let atMs = Date.now() + 10_000;
+  let atMs = 10_000;
   let cpuTicks = 0;
-  host.now = () => atMs;
-  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0 });
+  host.uptimeMs = () => atMs;
+  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0, ageMs: atMs - 5_000 });
   await read();
   const assertHalf = async (): Promise<void> => {
     const { cpuPercent } = await read();
@@ -85,4 +86,32 @@ test("two who read at the same time do not spoil each other's CPU", async (t) =>
     cpuTicks += 1; // 200 % of 5 ms.
     await assertHalf();
   }
+});
+
+test("right after its boot, and when it was started again, a VM's CPU is what its own VMM has used since its start", async (t) => {
+  const { host, vms, read } = await setUp(t);
+  await vms.start("web", vms.background());
+  let atMs = 100_000;
+  // Both CPUs were busy for all of a boot of 20 s, and the guest has just answered.
+  let usage = { cpuTicks: 4_000, rssBytes: 1, vszBytes: 1, ageMs: 20_000 };
+  host.uptimeMs = () => atMs;
+  host.now = () => Date.now() + 60_000; // Somebody has set the clock.
+  host.processes.usage = () => usage;
+  assert.equal((await read()).cpuPercent, 200);
+  atMs += 10_000;
+  usage = { cpuTicks: 5_000, rssBytes: 1, vszBytes: 1, ageMs: 5_000 };
+  assert.equal((await read()).cpuPercent, 1_000, "of this VMM alone");
+});
+
+test("the CPU and the memory of a process that works are seen to rise", async () => {
+  const self = findProcess(process.pid);
+  assert.ok(self);
+  const before = readUsage(self);
+  const held = Buffer.alloc(64 * MIB, 1);
+  while (process.cpuUsage().user / 10_000 < (before?.cpuTicks ?? 0) + 5);
+  const after = readUsage(self);
+  assert.ok(before && after && held.length > 0);
+  assert.ok(after.cpuTicks > before.cpuTicks, `${before.cpuTicks} to ${after.cpuTicks} ticks`);
+  assert.ok(after.rssBytes >= before.rssBytes + 32 * MIB, `${before.rssBytes} to ${after.rssBytes} bytes`);
+  assert.ok(after.ageMs >= before.ageMs && Math.abs(after.ageMs / 1000 - process.uptime()) < 5);
 });

@@ -5,6 +5,7 @@ import { readMemoryOf } from "#daemon/spec/lacking-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmmMetrics } from "#drivers/vm-driver.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
+import type { ProcessUsage } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -42,10 +43,7 @@ export class StatsReader {
     const now = host.now();
     const handle = handleOf(vm.state);
     const usage = handle === undefined ? undefined : host.processes.usage(handle.processes[0]);
-    const startedAtMs = "startedAtMs" in vm.state ? vm.state.startedAtMs : now;
-    const start = { cpuTicks: 0, atMs: startedAtMs };
-    const before =
-      usage === undefined ? start : this.#before(vm.id, { cpuTicks: usage.cpuTicks, atMs: now }, start);
+    const used = usage === undefined ? 0 : this.#cpuPercent(vm.id, usage);
     if (usage === undefined) this.#last.delete(vm.id);
     const [fromVmm, disk] = await Promise.all([
       handle === undefined ? undefined : this.#askVmm(vm, handle),
@@ -56,7 +54,7 @@ export class StatsReader {
       name: vm.name,
       phase: vm.state.phase,
       collectedAtMs: now,
-      cpuPercent: usage === undefined ? 0 : cpuPercent(before, { cpuTicks: usage.cpuTicks, atMs: now }),
+      cpuPercent: used,
       rssBytes: usage?.rssBytes ?? 0,
       vszBytes: usage?.vszBytes ?? 0,
       memoryBytes: fromVmm?.memoryBytes,
@@ -66,13 +64,20 @@ export class StatsReader {
     };
   }
 
-  /** The reading that `now` is compared with. */
-  #before(id: VmId, now: Reading, start: Reading): Reading {
-    const { newest, older } = this.#last.get(id) ?? { newest: start, older: start };
-    const hasPassed = now.atMs - newest.atMs >= INTERVAL_MS || now.atMs < newest.atMs;
-    if (hasPassed) this.#last.set(id, { newest: now, older: newest });
-    else this.#last.set(id, { newest, older });
-    return hasPassed ? newest : older;
+  /**
+   * Compares with an earlier reading of the same process; the first time with the process's own start, which used
+   * nothing. The start of the VM would be wrong: it counts from when its guest answered, and the boot's CPU is in it.
+   */
+  #cpuPercent(id: VmId, { cpuTicks, ageMs }: ProcessUsage): number {
+    const now = { cpuTicks, atMs: this.#host.uptimeMs() };
+    const start = { cpuTicks: 0, atMs: now.atMs - ageMs };
+    const last = this.#last.get(id);
+    // What was read of the VMM before this one says nothing of this one.
+    const isKnown = last !== undefined && last.newest.atMs >= start.atMs;
+    const { newest, older } = isKnown ? last : { newest: start, older: start };
+    const hasPassed = now.atMs - newest.atMs >= INTERVAL_MS;
+    this.#last.set(id, hasPassed ? { newest: now, older: newest } : { newest, older });
+    return cpuPercent(hasPassed ? newest : older, now);
   }
 
   /** A VMM that does not answer must not hold up what the host knows of it. */
@@ -99,7 +104,6 @@ function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | un
 
 function cpuPercent(before: Reading, now: Reading): number {
   const seconds = (now.atMs - before.atMs) / 1000;
-  // A VMM that was started again has used less than the one before it.
-  if (seconds <= 0 || now.cpuTicks < before.cpuTicks) return 0;
+  if (seconds <= 0) return 0;
   return Math.round(((now.cpuTicks - before.cpuTicks) / TICKS_PER_SECOND / seconds) * 1000) / 10;
 }

@@ -18,7 +18,7 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   let uptimeMs = 0;
   host.now = () => now;
   host.uptimeMs = () => uptimeMs;
-  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0 });
+  host.processes.usage = () => ({ cpuTicks, rssBytes: 0, vszBytes: 0, ageMs: 0 });
   await vms.create(
     { name: "web", image: "debian", idleTimeoutMs: idleTimeoutMs ?? undefined },
     false,

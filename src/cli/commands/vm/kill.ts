@@ -22,7 +22,7 @@ export default command({
   ],
   async run({ args, flags, out, hearth }) {
     const client = await hearth();
-    // commander has checked it against the choices.
+    // The parser has checked it against the choices.
     const killSignal = flags.signal === undefined ? undefined : SIGNALS[flags.signal as keyof typeof SIGNALS];
     return eachVm(args, out, async (name) => ({ result: await client.vm(name).kill({ killSignal }) }));
   },
