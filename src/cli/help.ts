@@ -1,9 +1,11 @@
 /** Help texts, all made from the commands' own declarations. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
-import type { Command } from "#cli/command.ts";
+import { longFlag } from "#cli/command.ts";
+import type { Command, Flag } from "#cli/command.ts";
 import { COMMANDS, NOUNS } from "#cli/command-table.ts";
-import { parserFor } from "#cli/parse.ts";
+import { allFlags } from "#cli/parse.ts";
+import { wrapText } from "#cli/wrap-text.ts";
 
 const WIDTH = 80;
 /** Of the commands' names in lists, with a gap. */
@@ -31,24 +33,65 @@ export function overview(): string {
 
 /** One command: usage, arguments, flags, examples. */
 export function commandHelp(command: Command): string {
-  const parser = parserFor(command);
-  parser.description(paragraphs(command));
-  parser.configureHelp({ helpWidth: WIDTH });
-  if (command.passThrough) parser.usage(passThroughUsage(command));
+  const shownArgs = command.args.some(({ help }) => help !== undefined) ? command.args : [];
+  const args = shownArgs.map(({ name, help = "" }) => [name, help] as const);
+  const flags = [
+    ...Object.entries(allFlags(command)).map(
+      ([name, flag]) => [flagTerm(name, flag), flagHelp(flag)] as const,
+    ),
+    ["-h, --help", "Explain this command"] as const,
+  ];
+  const column = Math.max(...[...args, ...flags].map(([term]) => term.length)) + 2 * GAP;
   const examples = command.examples.map(([line, does]) => `  ${line}\n      ${does}`);
-  return `${parser.helpInformation().trimEnd()}\n\nExamples:\n${examples.join("\n")}\n`;
+  const parts = [
+    `Usage: hearth ${[...command.path, "[options]", ...usage(command)].join(" ")}`,
+    paragraphs(command),
+    ...(args.length > 0 ? [`Arguments:\n${describe(args, column)}`] : []),
+    `Options:\n${describe(flags, column)}`,
+    `Examples:\n${examples.join("\n")}`,
+  ];
+  return `${parts.join("\n\n")}\n`;
 }
 
-function passThroughUsage(command: Command): string {
-  const [first, second] = command.args;
+const GAP = 2;
+
+function flagTerm(name: string, { short, value }: Flag): string {
+  const letter = short === undefined ? "" : `-${short}, `;
+  return `${letter}${longFlag(name)}${value === undefined ? "" : ` <${value}>`}`;
+}
+
+function flagHelp({ help, choices }: Flag): string {
+  return choices === undefined ? help : `${help} (choices: ${choices.join(", ")})`;
+}
+
+/** Terms with what they mean, in two columns of which the second one begins at `column`. */
+function describe(items: readonly (readonly [term: string, help: string])[], column: number): string {
+  const blanks = " ".repeat(GAP);
+  return items
+    .map(([term, help]) =>
+      wrapText(`${`${blanks}${term}`.padEnd(column)}${help}`.trimEnd(), column, WIDTH).join("\n"),
+    )
+    .join("\n");
+}
+
+function usage(command: Command): string[] {
+  if (command.passThrough) return passThroughUsage(command);
+  return command.args.map(({ name, optional, many }) => {
+    const word = many ? `${name}...` : name;
+    return optional ? `[${word}]` : `<${word}>`;
+  });
+}
+
+function passThroughUsage({ args: [first, second] }: Command): string[] {
   const rest =
-    second === undefined ? "" : second.optional ? ` [--] [${second.name}...]` : ` [--] ${second.name}...`;
-  return `[options] ${first?.name ?? ""}${rest}`;
+    second === undefined ? [] : ["[--]", second.optional ? `[${second.name}...]` : `${second.name}...`];
+  return [first?.name ?? "", ...rest];
 }
 
 function paragraphs(command: Command): string {
   const { summary, about } = command;
-  return about === undefined ? `${summary}.` : `${summary}.\n\n${about}`;
+  const text = about === undefined ? [`${summary}.`] : [`${summary}.`, about];
+  return text.map((paragraph) => wrapText(paragraph, 0, WIDTH).join("\n")).join("\n\n");
 }
 
 /** Help for a noun such as `image`: its commands. */

@@ -1,6 +1,5 @@
-/** From a command's declaration to a parser, and from words to what `run` gets. commander does the work. */
-import { createRequire } from "node:module";
-import type { Command as Parser, CommanderError, Option } from "commander";
+/** From a command's declaration and words to what `run` gets. node:util.parseArgs splits the words. */
+import { parseArgs } from "node:util";
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { COMMON_FLAGS, longFlag } from "#cli/command.ts";
@@ -13,6 +12,12 @@ export type Parsed = {
   readonly help: boolean;
 };
 
+type Token = NonNullable<ReturnType<typeof parseArgs>["tokens"]>[number];
+type OptionToken = Extract<Token, { kind: "option" }>;
+type Value = boolean | string | readonly string[];
+
+const HELP = { short: "h", type: "boolean" } as const;
+
 export function allFlags(command: Command): Flags {
   return { ...command.flags, ...without(COMMON_FLAGS, command.flags) };
 }
@@ -21,68 +26,84 @@ export function allFlags(command: Command): Flags {
 export function parseWords(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
   if (command.verbatim === true) return { args: words, flags: defaults(flags), help: false };
-  // Without a flag there is nothing to parse, and commander takes 10 ms to load: as long as all the rest of an exec.
-  if (isPlain(command, words)) {
-    return { args: operands(command, words), flags: defaults(flags), help: false };
+  const { own, rest } = split(command, flags, words);
+  const given: Record<string, Value> = {};
+  const args: string[] = [];
+  for (const token of tokensOf(flags, own)) {
+    if (token.kind === "positional") args.push(token.value);
+    if (token.kind !== "option") continue;
+    if (token.name === "help") return { args: [], flags: defaults(flags), help: true };
+    const [name, flag] = flagOf(command, flags, token);
+    const value = valueOf(command, flag, token);
+    given[name] = flag.many
+      ? [...((given[name] as readonly string[] | undefined) ?? []), String(value)]
+      : value;
   }
-  if (words.length === 1 && (words[0] === "--help" || words[0] === "-h")) {
-    return { args: [], flags: defaults(flags), help: true };
-  }
-  const parser = parserFor(command);
-  try {
-    parser.parse(words, { from: "user" });
-  } catch (error) {
-    if ((error as CommanderError).code === "commander.helpDisplayed") {
-      return { args: [], flags: defaults(flags), help: true };
-    }
-    throw usageError(command, error as CommanderError, words);
-  }
-  const given = parser.opts<Record<string, string | boolean | string[]>>();
-  return { args: operands(command, parser.args), flags: { ...defaults(flags), ...given }, help: false };
+  const all = operands(command, [...args, ...rest]);
+  checkCount(command, all);
+  return { args: all, flags: { ...defaults(flags), ...given }, help: false };
 }
 
-/** Words that are all operands, as many as the command takes. */
-function isPlain(command: Command, words: readonly string[]): boolean {
-  const least = command.args.filter(({ optional }) => !optional).length;
-  const own = command.passThrough ? words.slice(0, 1) : words;
-  if (words.length < least || own.some((word) => word.startsWith("-"))) return false;
-  return words.length <= command.args.length || command.args.at(-1)?.many === true;
+/** Splits off what belongs to a command in the guest: everything from the first operand on. */
+function split(command: Command, flags: Flags, words: readonly string[]) {
+  const first = command.passThrough
+    ? tokensOf(flags, words).find(({ kind }) => kind === "positional")?.index
+    : undefined;
+  return { own: words.slice(0, first), rest: first === undefined ? [] : words.slice(first) };
 }
 
-export function parserFor(command: Command): Parser {
-  const { Command: Commander } = createRequire(import.meta.url)("commander") as typeof import("commander");
-  const parser = new Commander(["hearth", ...command.path].join(" "));
-  parser.exitOverride().showSuggestionAfterError(false);
-  parser.configureOutput({ writeOut: () => undefined, writeErr: () => undefined });
-  parser.helpOption("-h, --help", "Explain this command");
-  for (const { name, optional, many, help } of command.args) {
-    const dots = many ? "..." : "";
-    parser.argument(optional ? `[${name}${dots}]` : `<${name}${dots}>`, help ?? "");
-  }
-  for (const [name, flag] of Object.entries(allFlags(command)))
-    parser.addOption(optionFor(parser, name, flag));
-  if (command.passThrough) parser.passThroughOptions();
-  return parser;
+/** Not strict: the errors are ours, with the nearest flag. */
+function tokensOf(flags: Flags, words: readonly string[]): readonly Token[] {
+  const options = Object.entries(flags).map(([name, { short, value }]) => {
+    const type = value === undefined ? ("boolean" as const) : ("string" as const);
+    return [longFlag(name).slice("--".length), { type, ...(short !== undefined && { short }) }] as const;
+  });
+  const all = { ...Object.fromEntries(options), help: HELP };
+  return parseArgs({ args: [...words], options: all, strict: false, tokens: true }).tokens;
 }
 
-function optionFor(parser: Parser, name: string, flag: Flag): Option {
-  const short = flag.short === undefined ? "" : `-${flag.short}, `;
-  const value = flag.value === undefined ? "" : ` <${flag.value}>`;
-  const option = parser.createOption(`${short}${longFlag(name)}${value}`, flag.help);
-  if (flag.many) {
-    option.argParser((text: string, before: readonly string[] | undefined) => [...(before ?? []), text]);
+function flagOf(command: Command, flags: Flags, { name, rawName }: OptionToken): [string, Flag] {
+  const known = Object.entries(flags).find(([flag]) => longFlag(flag) === `--${name}`);
+  if (known !== undefined) return known;
+  const near = nearest(rawName, Object.keys(flags).map(longFlag));
+  const help = helpHint(command);
+  throw usageError(
+    command,
+    `${rawName} is not a flag of this command`,
+    near === undefined ? help : `Did you mean ${near}? ${help}`,
+  );
+}
+
+function valueOf(command: Command, flag: Flag, { rawName, value }: OptionToken): boolean | string {
+  if (flag.value === undefined) {
+    if (value === undefined) return true;
+    throw usageError(command, `${rawName} takes no value`, `Write ${rawName} alone.`);
   }
-  if (flag.choices !== undefined) option.choices(flag.choices);
-  // `--no-start` would be taken for the opposite of `--start`; here it is a flag like others.
-  option.negate = false;
-  option.attributeName = () => name;
-  return option;
+  if (value === undefined)
+    throw usageError(command, `${rawName} needs a value`, `Write ${rawName} ${flag.value}.`);
+  if (flag.choices === undefined || flag.choices.includes(value)) return value;
+  const choices = flag.choices.join(", ");
+  throw usageError(
+    command,
+    `${rawName}: ${JSON.stringify(value.slice(0, 80))} is none of ${choices}`,
+    `Choose one of ${choices}.`,
+  );
 }
 
 /** A `--` right after the VM or image is punctuation; every later one is the guest command's. */
 function operands(command: Command, args: readonly string[]): readonly string[] {
   if (command.passThrough && args[1] === "--") return [args[0] ?? "", ...args.slice(2)];
   return args;
+}
+
+function checkCount(command: Command, args: readonly string[]): void {
+  const missing = command.args.filter(({ optional }) => !optional)[args.length];
+  if (missing !== undefined) {
+    const line = command.examples[0]?.[0] ?? `hearth help ${command.path.join(" ")}`;
+    throw usageError(command, `${missing.name} is missing`, `Write it like this: ${line}`);
+  }
+  const extra = command.args.at(-1)?.many === true ? undefined : args[command.args.length];
+  if (extra !== undefined) throw usageError(command, `"${extra}" is one word too many`, helpHint(command));
 }
 
 function defaults(flags: Flags): Record<string, boolean | readonly string[] | undefined> {
@@ -99,24 +120,10 @@ function without<F extends Flags>(flags: F, own: Flags): Partial<F> {
   return Object.fromEntries(rest) as Partial<F>;
 }
 
-function usageError(command: Command, error: CommanderError, words: readonly string[]): HearthError {
-  const name = command.path.join(" ");
-  const message = error.message.replace(/^error: /, "").split("\n")[0] ?? "";
-  const help = `\`hearth help ${name}\` explains the command.`;
-  if (error.code === "commander.unknownOption") {
-    const given = /'([^']*)'/.exec(message)?.[1] ?? "";
-    const near = nearest(given.replace(/=.*/, ""), Object.keys(allFlags(command)).map(longFlag));
-    const hint = near === undefined ? help : `Did you mean ${near}? ${help}`;
-    return new HearthError("input.invalid", `${name}: ${given} is not a flag of this command.`, { hint });
-  }
-  if (error.code === "commander.missingArgument") {
-    const missing = /'([^']*)'/.exec(message)?.[1] ?? "";
-    const hint = `Write it like this: ${command.examples[0]?.[0] ?? `hearth help ${name}`}`;
-    return new HearthError("input.invalid", `${name}: ${missing} is missing.`, { hint });
-  }
-  if (error.code === "commander.excessArguments") {
-    const extra = words.filter((word) => !word.startsWith("-"))[command.args.length] ?? "";
-    return new HearthError("input.invalid", `${name}: "${extra}" is one word too many.`, { hint: help });
-  }
-  return new HearthError("input.invalid", `${name}: ${message}.`, { hint: help });
+function helpHint(command: Command): string {
+  return `\`hearth help ${command.path.join(" ")}\` explains the command.`;
+}
+
+function usageError(command: Command, what: string, hint: string): HearthError {
+  return new HearthError("input.invalid", `${command.path.join(" ")}: ${what}.`, { hint });
 }
