@@ -262,7 +262,7 @@ async function bootCold(host: Host, start: Start): Promise<void> {
     } catch (error) {
       const failure = toHearthError(error);
       if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
-        throw await bootError(host, vm, failure);
+        throw bootError(host, vm, failure);
       }
       host.log.child({ vm: vm.id }).event("vm.boot_retried", { error });
       onProgress({ stage: "boot", text: "the guest hung; booting once more" });
@@ -326,11 +326,11 @@ function vmmEnded(code: number | undefined, signal: string | undefined): HearthE
   return new HearthError("vmm.failed", `The VMM ended before the guest's agent answered (${how}).`);
 }
 
-async function bootError(host: Host, vm: VmRecord, failure: HearthError): Promise<HearthError> {
+function bootError(host: Host, vm: VmRecord, failure: HearthError): HearthError {
   const told = ["agent.unreachable", "vmm.failed"].includes(failure.code);
   if (!told) return failure;
   const paths = vmPaths(host.folders, vm.id);
-  const lines = (await consoleEnd(paths.console, CONSOLE_LINES)).map((line) => `  ${line}`);
+  const lines = consoleEnd(paths.console, CONSOLE_LINES).map((line) => `  ${line}`);
   const console =
     lines.length === 0 ? "The console is empty." : `The end of its console:\n${lines.join("\n")}`;
   return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {

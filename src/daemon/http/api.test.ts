@@ -70,6 +70,14 @@ test("a VM goes through its life over the API", async (t) => {
   assert.deepEqual(machine.leftovers(), []);
 });
 
+test("what a VM was created with is read back, with its sizes and its network", async (t) => {
+  const { ask } = setUp(t);
+  const sizes = { cpus: 3, memoryBytes: 512 * 2 ** 20, diskBytes: 5 * 2 ** 30, network: "user" };
+  assert.equal((await ask("POST", "/v1/vms", { image: "debian", name: "web", ...sizes })).status, 201);
+  const { cpus, memoryBytes, diskBytes, network } = (await ask("GET", "/v1/vms/web")).body as Vm;
+  assert.deepEqual({ cpus, memoryBytes, diskBytes, network }, sizes);
+});
+
 test("a list of VMs has those that all filters choose, and hearthd says which filter is none", async (t) => {
   const { ask } = setUp(t);
   const vms = [

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { abortAfter } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { apiRequest } from "#drivers/firecracker/api/api-request.ts";
 import { type ApiAnswer, type ApiSocket, exchange, refusal } from "#drivers/firecracker/api/exchange.ts";
@@ -38,8 +39,9 @@ export async function waitUntilReady(
     (reason) => gaveUp.abort(reason),
   );
   let last: unknown;
-  const timer = setTimeout(() => gaveUp.abort(notReady(deadlineMs, last)), deadlineMs);
-  const either = AbortSignal.any([signal, gaveUp.signal]);
+  const outer = AbortSignal.any([signal, gaveUp.signal]);
+  using inTime = abortAfter(deadlineMs, () => notReady(deadlineMs, last), outer);
+  const either = inTime.signal;
   try {
     // A VMM that had already ended is told apart before the first attempt.
     await Promise.resolve();
@@ -55,8 +57,6 @@ export async function waitUntilReady(
     // A timer that was aborted rejects with an error of its own.
     either.throwIfAborted();
     throw error;
-  } finally {
-    clearTimeout(timer);
   }
 }
 
