@@ -1,5 +1,6 @@
 /** `hearth exec` and `hearth shell`: words, streams, signals, terminals. BG-044, L5, VS-033. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";
@@ -184,6 +185,24 @@ test("shell through a pipe reads commands; leaving it leaves the VM", async () =
   assert.equal(result.stdout, "42\n");
   assert.equal(result.code, 3);
   assert.equal((await bed.vm("box")).phase, "running");
+});
+
+test("a shell at a terminal is a login shell at home, and the detach keys leave it and end it", async () => {
+  const line = `${process.execPath} ${bed.program} shell box`;
+  const script = ["-qec", line, "/dev/null"];
+  const env = { ...bed.env, TERM: "xterm" };
+  const shell = spawn("script", script, { env });
+  let shown = "";
+  shell.stdout.on("data", (chunk: Buffer) => (shown += chunk.toString()));
+  const ended = once(shell, "exit");
+  shell.stdin.write("shopt login_shell; echo at-$PWD-$LANG; exec sleep 54321\n");
+  await bed.until(async () => (await commands()).includes("sleep 54321"));
+  assert.match(shown, /login_shell\s+on/);
+  assert.match(shown, /at-\/root-C\.UTF-8/);
+  shell.stdin.write("\x10\x11");
+  assert.deepEqual((await ended)[0], 129);
+  assert.match(shown, /has left the command/);
+  await bed.until(async () => !(await commands()).includes("sleep 54321"));
 });
 
 /** The words of everything that runs in the guest. */
