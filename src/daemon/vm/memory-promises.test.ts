@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { Turns } from "#base/turns.ts";
 import { GIB, MIB } from "#base/sizes.ts";
+import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import { LAYERED } from "#testing/fake-host.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 import type { ServedDaemon } from "#testing/served-daemon.ts";
@@ -53,6 +54,19 @@ test("VMs that are starting count with what they were promised, until they have 
   assert.equal((await hearth.vm("two").start()).phase, "running");
   // What runs is no longer available, and is not counted twice.
   assert.equal((await hearth.vm("one").start()).phase, "running");
+});
+
+test("a VM that hearthd starts for itself keeps nobody else's from starting, and is refused where it does not fit", () => {
+  let availableBytes = 1.5 * GIB;
+  const promises = new MemoryPromises({ admission: true, share: 100 }, () => availableBytes);
+  const vm = (name: string, hidden?: "idle") =>
+    ({ name, spec: { memoryBytes: GIB, hidden } }) as Parameters<typeof promises.promise>[0];
+  using _web = promises.promise(vm("web"), false);
+  assert.throws(() => promises.promise(vm("template", "idle"), false), { code: "host.memory_short" });
+  availableBytes = 2.5 * GIB;
+  using _template = promises.promise(vm("template", "idle"), false);
+  using _other = promises.promise(vm("other"), false);
+  assert.throws(() => promises.promise(vm("third"), false), { code: "host.memory_short" });
 });
 
 test("a VM that waits for its turn to boot is promised nothing yet", async (t) => {

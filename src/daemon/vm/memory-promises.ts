@@ -14,7 +14,8 @@ const RESTORED_SHARE = 1 / 4;
  * Promises memory to VMs that start. A VM that boots needs all of its memory, one that is restored a quarter. That has
  * to fit into the share of the host's available memory that may be promised, less what VMs that start at the same time
  * were promised. VMs that run or are paused count with what they have in use, because that is no longer available;
- * those that are suspended have no VMM, and count with nothing.
+ * those that are suspended have no VMM, and count with nothing. Neither does what hearthd starts for itself when nobody
+ * needs the host, such as a template's VM: it is refused where it does not fit, and keeps no user's VM from starting.
  */
 export class MemoryPromises {
   readonly #config: Config["memory"];
@@ -33,6 +34,7 @@ export class MemoryPromises {
     const availableBytes = admission ? this.#availableBytes() : Infinity;
     const leftBytes = (availableBytes * share) / 100 - this.#promisedBytes;
     if (neededBytes > leftBytes) throw this.#short(name, neededBytes, availableBytes);
+    if (spec.hidden === "idle") return { [Symbol.dispose]() {} };
     this.#promisedBytes += neededBytes;
     let isOver = false;
     return {
