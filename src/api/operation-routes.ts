@@ -17,17 +17,17 @@ const progressSchema = z.object({
 export const operationSchema = z
   .object({
     id: z.string(),
-    /** Who asked: `owner`, the user whose hearthd it is. */
+    /** The one who asked: `owner`, the user whose hearthd it is. */
     principal: z.string(),
     /** Method and path, such as `POST /v1/vms/web/start`. */
     request: z.string(),
-    /** Whether it goes on without its client; its result is kept then. */
+    /** Whether it continues without its client; its result is kept then. */
     detached: z.boolean(),
     state: z.enum(OPERATION_STATES),
     cancellable: z.boolean(),
     startedAtMs: z.int(),
     endedAtMs: z.int().optional(),
-    /** What it told last of what it does. */
+    /** The last progress that it told. */
     progress: progressSchema.optional(),
     /** The answer of a detached one that succeeded; left out in lists. */
     result: z.unknown().optional(),

@@ -159,7 +159,7 @@ const exitSchema = z.object({
 export const vmSchema = z
   .object({
     id: z.string(),
-    /** Whose it is; `local` as long as hearthd serves one user. */
+    /** The owner; `local` as long as hearthd serves one user. */
     owner: z.string(),
     name: z.string(),
     labels: z.record(z.string(), z.string()),

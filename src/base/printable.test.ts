@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { isPrintable, printable, printableLines, withoutControls } from "#base/printable.ts";
 
-/** What a hostile guest may write: 7-bit and 8-bit sequences, and what reorders or hides text. */
+/** Sequences that a hostile guest may write: 7-bit, 8-bit, and those that reorder or hide text. */
 const HOSTILE = {
   "a 7-bit escape sequence": "\u001b[2J",
   "an 8-bit escape sequence": "\u009b2J",

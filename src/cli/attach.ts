@@ -27,7 +27,7 @@ export type Attach = {
   readonly vmName?: string | undefined;
 };
 
-/** As of a command whose terminal was closed: 128 and SIGHUP. */
+/** The exit code of a command whose terminal was closed: 128 and SIGHUP. */
 const LEFT: GuestExit = { exitCode: 129, timedOut: false };
 
 /**

@@ -27,7 +27,7 @@ test("keys are read as Docker's users type them", () => {
     assert.throws(() => parseDetachKeys(text), { code: "input.invalid", hint: /ctrl-p,ctrl-q/ }, text);
 });
 
-/** What passes of chunks that are typed, and whether they end the attach. */
+/** Passes on what is typed, and says whether it ends the attach. */
 async function typed(keys: string, ...chunks: string[]): Promise<[passed: string, isLeft: boolean]> {
   const stream = new DetachKeys(parseDetachKeys(keys));
   let isLeft = false;

@@ -3,7 +3,7 @@ import type { TransformCallback } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import type { Flags } from "#cli/command.ts";
 
-/** As in Docker. */
+/** The keys are those of Docker. */
 const DEFAULT_KEYS = "ctrl-p,ctrl-q";
 const KEYS_MAX = 16;
 

@@ -20,7 +20,7 @@ const CURSOR = "25";
 
 // eslint-disable-next-line no-control-regex -- sequences of a terminal are what is looked for
 const CHANGE = /\u001b\[\?([0-9;]{1,64})([hl])/g;
-/** What may be the beginning of a sequence whose end is in the next chunk. */
+/** The bytes that may begin a sequence whose end is in the next chunk. */
 const SEQUENCE_MAX_CHARS = 80;
 
 /** Follows which modes of the terminal a command has changed, so that they can be reset when it is left. */

@@ -23,7 +23,7 @@ const DRIVERS = ["qemu", "firecracker"] as const;
  */
 const UIDS = { first: 1_900_000_000, count: 65_536, min: 65_536, max: 2_147_352_575 };
 
-/** What an issue carries besides its message, which follows the key and the value. */
+/** The parts of an issue besides its message, which follows the key and the value. */
 export type IssueParams = { readonly hint?: string | undefined; readonly isWhole?: true };
 
 type Context = { addIssue(issue: { code: "custom"; message: string; params: IssueParams }): void };

@@ -16,7 +16,7 @@ export type Daemon = {
   readonly warm: WarmTemplates;
   readonly pools: Pools;
   readonly stats: StatsReader;
-  /** What clients have asked for that changes something. */
+  /** The operations that clients have asked for. */
   readonly operations: Operations;
   readonly version: string;
   readonly startedAtMs: number;

@@ -11,7 +11,7 @@ export type Filtered = { readonly name: string; readonly phase: string; readonly
 type Test = (vm: Filtered) => boolean;
 
 const KEYS = ["label", "state", "name"] as const;
-/** As in Docker. */
+/** The keys are those of Docker. */
 const ALIASES: Readonly<Record<string, (typeof KEYS)[number]>> = { status: "state" };
 
 /**
