@@ -171,7 +171,7 @@ export const CONFIG_SCHEMA = z
       .strictObject({
         /** Whether VMs start from templates, and make them. */
         enabled: yesOrNo.default(true),
-        /** What all templates may take on the disk. */
+        /** The room that all templates may take on the disk. */
         budget: size(BUDGET).default(DEFAULTS.warmBudgetBytes),
       })
       .transform(({ enabled, budget }) => ({ enabled, budgetBytes: budget }))

@@ -33,15 +33,15 @@ export type ApiVariables = {
   request: RequestContext;
   /** Aborts when the client leaves. */
   client?: AbortSignal;
-  /** What a client can show and cancel, if the request is an operation. */
+  /** The operation that a client can show and cancel, if the request is one. */
   running?: Operation;
-  /** What the request has failed with. */
+  /** The error that the request has failed with. */
   failure?: ErrorBody;
 };
 export type Api = OpenAPIHono<{ Variables: ApiVariables }>;
 export type ApiContext = Context<{ Variables: ApiVariables }>;
 
-/** What comes with a request beside its head and body. */
+/** The parts of a request beside its head and body. */
 export type ApiBindings = {
   /** The server's answer; missing where there is no HTTP client. */
   readonly outgoing?: ServerResponse | undefined;
@@ -177,7 +177,7 @@ export function requestOf(context: ApiContext): RequestContext {
   return context.get("request");
 }
 
-/** What came with a request; nothing in tests that call the API without a server. */
+/** Reads what came with a request; there is nothing in tests that call the API without a server. */
 export function bindingsOf(context: ApiContext): ApiBindings {
   return (context.env as ApiBindings | undefined) ?? {};
 }

@@ -25,7 +25,7 @@ export class Upgrade {
   readonly #stream: Duplex;
   readonly #head: Buffer;
   readonly #gone = new AbortController();
-  /** What the library has said against the handshake. */
+  /** The reason why the library refused the handshake. */
   refusal: Error | undefined;
   /** Headers of the answer to the handshake. */
   headers: readonly string[] = [];

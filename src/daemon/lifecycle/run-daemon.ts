@@ -158,7 +158,7 @@ async function prepare(host: Host, vms: Vms): Promise<{ done: Promise<unknown> }
   return { done };
 }
 
-/** What is to run and does not is started when every VM is recovered. A recovery that fails is told elsewhere. */
+/** Starts what is to run and does not, once every VM is recovered. A recovery that fails is told elsewhere. */
 function beginAfter(recovered: Promise<unknown> | undefined, { restarts }: Vms): void {
   recovered?.then(
     () => restarts.begin(),

@@ -2,7 +2,7 @@ import type { Host } from "#daemon/host.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 
-/** Whoever maps it keeps what it maps. Its row goes last: until then a hearthd that comes back can go on. Idempotent. */
+/** Removes a snapshot; whoever maps it keeps what it maps. Its row is removed last, so that a restarted hearthd continues. Idempotent. */
 export async function dropSnapshot(host: Host, id: SnapshotId): Promise<void> {
   const { folders, files, snapshots } = host;
   snapshots.retire(id);

@@ -7,7 +7,7 @@ export default command({
   summary: "Build an image",
   about:
     "`run` and `create` do this by themselves at the first use. One that is there is left as it is. A build that is interrupted, as " +
-    "with Ctrl-C, is cancelled; with --detach hearthd goes on by itself, and the operation's id is printed.",
+    "with Ctrl-C, is cancelled; with --detach hearthd continues by itself, and the operation's id is printed.",
   args: [{ name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" }],
   flags: {
     fresh: { help: "Build it again; VMs keep what they were made of" },
