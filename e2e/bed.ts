@@ -35,6 +35,8 @@ const ROOT = join(import.meta.dirname, "..");
 const COMMAND_MS = 180_000;
 /** Between two looks at something that no event tells. */
 const AGAIN_MS = 100;
+/** Enough for what hearthd did in the last command, and few enough to read. */
+const LOG_LINES = 40;
 
 const VMMS = /^(qemu-system-|firecracker|jailer)/;
 const LAUNCHERS = /^(bwrap|setpriv|prlimit)$/;
@@ -138,9 +140,19 @@ export class Bed {
     throw new Error(`sh -c ${script} in ${name} ended with ${exitCode}\n${stdout}\n${stderr}`);
   }
 
-  /** Resolves when this is so. For what no event tells; the test's own deadline bounds it. */
+  /** Resolves when this is so, and fails with the end of hearthd's log when it takes longer than any command. */
   async until(is: () => boolean | Promise<boolean>): Promise<void> {
-    while (!(await is())) await sleep(AGAIN_MS);
+    const signal = inTime();
+    while (!(await is())) {
+      if (signal.aborted) throw new Error(`waited for in vain:\n${String(is)}\n${this.log()}`);
+      await sleep(AGAIN_MS);
+    }
+  }
+
+  /** The last lines of hearthd's log. */
+  log(): string {
+    const file = join(this.folders.state, "hearthd.log");
+    return existsSync(file) ? readFileSync(file, "utf8").split("\n").slice(-LOG_LINES).join("\n") : "";
   }
 
   /** Connects the SDK to the same Hearth. Starts hearthd when it does not run, as each command does. */
