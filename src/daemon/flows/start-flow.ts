@@ -1,6 +1,7 @@
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/vm/boot-plan.ts";
+import { configureGuest } from "#daemon/vm/guest-clock.ts";
 import { acquireHostResources, acquireWithDisk, releaseHostResources } from "#daemon/vm/host-resources.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
@@ -168,7 +169,7 @@ async function giveIdentity(host: Host, start: Start, restored: boolean): Promis
   if (attachment === undefined || guest === undefined) return undefined;
   try {
     const identity = await guestIdentity(host, vm, attachment.handle, restored, signal);
-    const configured = await guest.configure(identity, inTime);
+    const configured = await configureGuest(host, guest, identity, inTime);
     logWarnings(host, vm.id, configured.warnings);
     start.guestWarnings = configured.warnings;
     return configured;

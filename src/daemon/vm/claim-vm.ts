@@ -1,10 +1,13 @@
 import { HearthError } from "#base/error.ts";
+import type { Guest } from "#daemon/host.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { NewVm } from "#daemon/store/store.ts";
 import { guestIdentity } from "#daemon/vm/boot-plan.ts";
+import { configureGuest } from "#daemon/vm/guest-clock.ts";
 import { logWarnings } from "#daemon/vm/guest-warnings.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmRecord } from "#model/vm.ts";
+import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /** What a VM of a pool becomes. */
@@ -28,7 +31,9 @@ export async function claimVm(
     throw new HearthError("vm.gone", "The VM that waited is gone.");
   await driverOf(host, handle.driver).resume(handle, signal);
   const identity = await guestIdentity(host, vm, handle, true, signal);
-  const { warnings } = await attachment.ask((guest, inTime) => guest.configure(identity, inTime), signal);
+  const configure = (guest: Guest, inTime: AbortSignal): Promise<Configured> =>
+    configureGuest(host, guest, identity, inTime);
+  const { warnings } = await attachment.ask(configure, signal);
   logWarnings(host, id, warnings);
   // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
   host.store.transaction(() => {
