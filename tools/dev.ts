@@ -47,7 +47,7 @@ const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
 const ABOUT_BOOTS = /\/(recovery|run|warm)\.test/;
 
 /** Files that start QEMU without hearthd. */
-const OF_EACH_QEMU = /\/(driver-contract|new-memory|sizes)\.test/;
+const OF_EACH_QEMU = /\/(busy-memory|driver-contract|new-memory|sizes)\.test/;
 /** The QEMU of e2e tests, or "host" for the one on PATH: e2e/tested-qemu.ts. */
 const TESTED_QEMU = "HEARTH_E2E_QEMU";
 const SECOND_QEMU_MS = 900_000;

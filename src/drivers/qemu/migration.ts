@@ -9,10 +9,10 @@ import type { StreamTarget } from "#drivers/qemu/receive-stream.ts";
 /** QEMU's own default would be 128 MiB/s. */
 const BANDWIDTH_BYTES_PER_S = 2 ** 40;
 /**
- * The rest of the memory is sent with the vCPUs halted as soon as it takes less than this. The least that is not "do
- * not look again".
+ * QEMU halts the vCPUs for the rest of the memory as soon as it takes less than this: the least with which it looks
+ * again what a running guest has changed, and what stands for "do not look again".
  */
-const DOWNTIME_MS = 1;
+const DOWNTIME_MS = { looks: 1, sendsOnce: 0 } as const;
 /** A guest waits for the end. */
 const ASK_EVERY_MS = 2;
 /** No guest waits: QEMU, which answers between two pieces that it sends, is left alone. */
@@ -26,6 +26,11 @@ export type Destination = StreamTarget & {
   readonly socket: string;
   /** Whether the guest runs while its memory is sent, so that the end is not urgent. Left out: it is paused. */
   readonly guestRuns?: () => boolean;
+  /**
+   * The memory is sent once while the guest runs, and what has changed since then when it is paused. Called when QEMU
+   * follows what changes, and not by the sender of a guest that is paused.
+   */
+  readonly onFollowed?: () => Promise<void>;
 };
 
 /** What `migrateToFile` leaves to be waited for. */
@@ -53,7 +58,10 @@ export async function migrateToFile(
   try {
     await monitor.send(
       "migrate-set-parameters",
-      { "max-bandwidth": BANDWIDTH_BYTES_PER_S, "downtime-limit": DOWNTIME_MS },
+      {
+        "max-bandwidth": BANDWIDTH_BYTES_PER_S,
+        "downtime-limit": to.onFollowed === undefined ? DOWNTIME_MS.looks : DOWNTIME_MS.sendsOnce,
+      },
       deadlineMs,
     );
     await monitor.send("migrate", { uri: `unix:${to.socket}` }, deadlineMs);
@@ -61,7 +69,14 @@ export async function migrateToFile(
       checkSends(receiver);
       return to.guestRuns?.() === true ? ASK_CALMLY_MS : ASK_EVERY_MS;
     };
-    await Promise.race([untilDone(monitor, check, signal), failing(receiver.written)]);
+    const send = async (): Promise<void> => {
+      if (to.onFollowed !== undefined) {
+        await untilFollowed(monitor, () => checkSends(receiver), signal);
+        await to.onFollowed();
+      }
+      await untilDone(monitor, check, signal);
+    };
+    await Promise.race([send(), failing(receiver.written)]);
     return { written: () => endOf(receiver, deadlineMs, signal) };
   } catch (error) {
     await cancel(monitor, deadlineMs);
@@ -116,6 +131,16 @@ async function untilDone(monitor: QmpMonitor, check: () => number, signal: Abort
     if (progress.status === "completed") return;
     if (progress.status === "failed" || progress.status === "cancelled") throw refused(progress);
     await sleep(check());
+  }
+}
+
+/** QEMU sets up how it follows what a guest changes before it sends the first page, and says so by its status. */
+async function untilFollowed(monitor: QmpMonitor, check: () => void, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const { status } = await unlessAborted(monitor.send("query-migrate", undefined, BUSY_MS), signal);
+    if (status !== undefined && status !== "none" && status !== "setup") return;
+    check();
+    await sleep(ASK_EVERY_MS);
   }
 }
 

@@ -29,14 +29,14 @@ const UNPAUSED_MAX_BYTES = 32 * MIB;
 
 /** Quiesces the guest and pauses its vCPUs: once, whoever asks for it. */
 export class GuestPause {
-  readonly #hooks: SaveHooks;
+  readonly #hooks: Pick<SaveHooks, "quiesce">;
   readonly #stop: () => Promise<void>;
   readonly #signal: AbortSignal;
   #work: Promise<void> | undefined;
   #quiesced = false;
   #givenUp = false;
 
-  constructor(hooks: SaveHooks, stop: () => Promise<void>, signal: AbortSignal) {
+  constructor(hooks: Pick<SaveHooks, "quiesce">, stop: () => Promise<void>, signal: AbortSignal) {
     this.#hooks = hooks;
     this.#stop = stop;
     this.#signal = signal;

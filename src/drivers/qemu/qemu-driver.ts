@@ -209,7 +209,8 @@ export class QemuDriver implements VmDriver {
       const { commandDeadlineMs: deadlineMs } = this.#timing;
       const ask = async (): Promise<number> => (await readMemory(monitor, deadlineMs)).maxBytes;
       const memoryBytes = await memoryOf(handle.memoryBytes, ask);
-      const qemu = { monitor, runDir: dirname(handle.monitorSocket), memoryBytes, deadlineMs };
+      const { accel } = handle;
+      const qemu = { monitor, runDir: dirname(handle.monitorSocket), accel, memoryBytes, deadlineMs };
       await saveVm(qemu, saved, hooks, signal);
     },
     settle: (plan, saved, signal) => orSnapshotFailure(this.#settle(plan, saved, signal), signal),

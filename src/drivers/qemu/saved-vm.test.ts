@@ -14,7 +14,11 @@ import type { SavingQemu } from "#drivers/qemu/saved-vm.ts";
 const MEMORY = Buffer.alloc(4 * 1024 * 1024, "m");
 const never = new AbortController().signal;
 
-type Command = { readonly execute: string; readonly id: number; readonly arguments?: { uri?: string } };
+type Command = {
+  readonly execute: string;
+  readonly id: number;
+  readonly arguments?: { uri?: string; "downtime-limit"?: number };
+};
 
 /** How a QEMU sends that is not its honest self, or whose guest is not. */
 type Manner =
@@ -38,6 +42,9 @@ class FakeQemu {
   hurries = false;
   manner: Manner = "honest";
   rounds = 1;
+  /** Whether it stays at setting up what it is told to send. */
+  neverFollows = false;
+  downtimeLimitMs: number | undefined;
   sentBytes = 0;
   /** Of each connection that it made to who saves: whether that one is still open. */
   readonly connections: Socket[] = [];
@@ -88,6 +95,7 @@ class FakeQemu {
     this.done.push(execute);
     if (execute === "stop" || execute === "cont") this.#running = execute === "cont";
     if (execute === "cont") this.toldToGoOn.resolve();
+    this.downtimeLimitMs = take?.["downtime-limit"] ?? this.downtimeLimitMs;
     if (execute === "migrate") this.#migrate(String(take?.uri).replace("unix:", ""));
     const ram = { remaining: this.remaining, "dirty-sync-count": this.rounds };
     const state = { running: this.#running, status: this.#status, ram };
@@ -95,7 +103,7 @@ class FakeQemu {
   }
 
   #migrate(path: string): void {
-    this.#status = "active";
+    this.#status = this.neverFollows ? "setup" : "active";
     const to = connect(path);
     this.connections.push(to);
     to.on("error", () => {}); // Who saves may hang up.
@@ -141,7 +149,7 @@ async function setUp(t: TestContext) {
   };
   const save = (more: Partial<SavingQemu> = {}, signal = never) =>
     saveVm(
-      { monitor, runDir: folder, memoryBytes: MEMORY.length, deadlineMs: 5_000, ...more },
+      { monitor, runDir: folder, accel: "kvm", memoryBytes: MEMORY.length, deadlineMs: 5_000, ...more },
       saved,
       hooks,
       signal,
@@ -177,6 +185,31 @@ test("a guest that was halted before it had held its processes is let go on for 
   await save();
   assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
   assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+});
+
+test("an emulated guest is paused while QEMU begins to follow what it changes", async (t) => {
+  const { folder, qemu, save, steps } = await setUp(t);
+  await save({ accel: "tcg" });
+  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "halted", "cont"]);
+  assert.equal(qemu.downtimeLimitMs, 0, "it does not look again");
+  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+});
+
+test("an emulated guest that ran while QEMU took its changes is saved once more, paused", async (t) => {
+  const { folder, qemu, save, steps } = await setUp(t);
+  qemu.rounds = 3;
+  await save({ accel: "tcg" });
+  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
+  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+});
+
+test("an emulated guest whose save fails before it is followed goes on, and nothing is left", async (t) => {
+  const { files, qemu, save, steps } = await setUp(t);
+  qemu.manner = "silent";
+  qemu.neverFollows = true;
+  await assert.rejects(save({ accel: "tcg", deadlineMs: 200, saveDeadlineMs: 100 }), /was not done/);
+  assert.deepEqual(steps(), ["stop", "migrate", "cont"]);
+  assert.deepEqual(files(), []);
 });
 
 test("a guest that does not hold its processes goes on, is not halted later, and nothing is left", async (t) => {

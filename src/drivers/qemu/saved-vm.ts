@@ -13,6 +13,7 @@ import { abortAfter } from "#base/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
+import { Following } from "#drivers/qemu/follow-changes.ts";
 import { GuestPause, pauseInTime } from "#drivers/qemu/pause-for-save.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { StreamFilter } from "#drivers/qemu/receive-stream.ts";
@@ -35,6 +36,7 @@ export function draftPath(saveDir: string): string {
 export type SavingQemu = {
   readonly monitor: QmpMonitor;
   readonly runDir: string;
+  readonly accel: "kvm" | "tcg";
   /** Of the guest at its start, by somebody who is trusted. */
   readonly memoryBytes: number;
   /** For each command. */
@@ -63,11 +65,12 @@ export async function saveVm(
 }
 
 async function saveInTime(
-  { monitor, runDir, memoryBytes, deadlineMs }: SavingQemu,
+  qemu: SavingQemu,
   saved: SavedState,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
+  const { monitor, runDir, memoryBytes, deadlineMs } = qemu;
   const to = {
     socket: migrationSocket(runDir),
     path: streamPath(saved),
@@ -76,39 +79,43 @@ async function saveInTime(
     checkRoom,
   };
   const ran = (await monitor.send("query-status", undefined, deadlineMs)).running;
-  const pause = new GuestPause(
-    hooks,
-    async () => void (await monitor.send("stop", undefined, deadlineMs)),
-    signal,
-  );
+  const follow = new Following(qemu, ran);
+  const quiesce = async (): Promise<void> => {
+    await follow.begun;
+    await hooks.quiesce();
+  };
+  const pause = new GuestPause({ quiesce }, () => follow.stop(), signal);
   try {
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that is paused already has nothing to wait for.
     if (!ran) await pause.done();
+    const onFollowed = await follow.begin();
     const guestRuns = (): boolean => !pause.begun;
     const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
     const withoutZeros = (): StreamFilter => new ZeroPages(MEMORY_ID, memoryBytes);
     let sent = await migrateToFile(
       monitor,
-      { ...to, filter: withoutZeros(), onPiece, guestRuns },
+      { ...to, filter: withoutZeros(), onPiece, guestRuns, onFollowed },
       deadlineMs,
       signal,
     );
-    if (!pause.quiesced) {
-      // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
+    const { quiesced } = pause;
+    if (quiesced) await pause.done();
+    if (!quiesced || !(await follow.isComplete())) {
       await sent.written();
       await rm(to.path);
-      await monitor.send("cont", undefined, deadlineMs);
+      // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
+      if (!quiesced) await monitor.send("cont", undefined, deadlineMs);
       await pause.done();
       sent = await migrateToFile(monitor, { ...to, filter: withoutZeros() }, deadlineMs, signal);
     }
-    await pause.done();
     await hooks.halted();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
     await sent.written();
   } catch (error) {
     await rm(to.path, { force: true });
+    follow.giveUp(error);
     const over = pause.giveUp();
     if (ran) await letGoOn(monitor, deadlineMs);
     await over;
@@ -136,9 +143,7 @@ async function letGoOn(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
 }
 
 /** A QEMU that loads what another one has saved, and what runs its guests. */
-export type LoadingQemu = Pick<SavingQemu, "monitor" | "runDir" | "memoryBytes" | "deadlineMs"> & {
-  readonly accel: "kvm" | "tcg";
-};
+export type LoadingQemu = Pick<SavingQemu, "monitor" | "runDir" | "accel" | "memoryBytes" | "deadlineMs">;
 
 /**
  * Verifies what was saved, in a QEMU that was started with the draft as its memory and the stream as its stdin, and
