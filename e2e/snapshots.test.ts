@@ -30,11 +30,13 @@ before(async () => {
 describe("a snapshot of a VM that runs", { concurrency: false }, () => {
   test("SV-018: has its memory and its disk; the VM is the same before and after", async () => {
     const [bootId, { pid }] = [await bed.sh("web", BOOT_ID), await bed.vm("web")];
-    assert.equal(await bed.ok(["snapshot", "create", "web", "first"]), "first\n");
+    assert.equal(await bed.ok(["snapshot", "create", "--label", "kept=yes", "web", "first"]), "first\n");
     const after = await bed.vm("web");
     assert.deepEqual([after.phase, after.pid], ["running", pid]);
     assert.equal(await bed.sh("web", BOOT_ID), bootId);
     const snapshot = await shown("first");
+    assert.deepEqual(snapshot.labels, { kept: "yes" });
+    assert.equal(await bed.ok(["snapshot", "ls", "-q", "--filter", "label=kept"]), "first\n");
     assert.deepEqual([snapshot.vm, snapshot.hasMemory, snapshot.usedBy], ["web", true, []]);
     assert.deepEqual(snapshot.parts.map(({ name }) => name).toSorted(), ["memory", "state"]);
     assert.equal(bed.vmms().length, 1, "what has tried it is gone");

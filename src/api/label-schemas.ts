@@ -19,17 +19,18 @@ export const labelsSchema = z.record(key, value).superRefine((labels, context) =
 /** Null removes a label; what is not named stays. */
 export const labelChangesSchema = z.record(key, value.nullable());
 
-const filter = parsed((text) => parseVmFilters([text]));
+/** The query of a list with filters: `filter` may be given several times. `parse` throws for one that means nothing. */
+export function filterQuery(parse: (texts: readonly string[]) => unknown, description: string) {
+  const filter = parsed((text) => parse([text]));
+  return z.object({
+    filter: z
+      .union([filter, z.array(filter)])
+      .optional()
+      .openapi({ param: { name: "filter", in: "query" }, description, example: "label=team=web" }),
+  });
+}
 
-/** The query of a list of VMs: `filter` may be given several times. */
-export const vmFilterQuery = z.object({
-  filter: z
-    .union([filter, z.array(filter)])
-    .optional()
-    .openapi({
-      param: { name: "filter", in: "query" },
-      description:
-        "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; all labels, and one of the states and names",
-      example: "label=team=web",
-    }),
-});
+export const vmFilterQuery = filterQuery(
+  parseVmFilters,
+  "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; all labels, and one of the states and names",
+);

@@ -5,7 +5,7 @@ import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
 import { OPERATION_ROUTES } from "#api/operation-routes.ts";
 import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
-import { createSnapshotSchema, snapshotSchema } from "#api/snapshot-schemas.ts";
+import { createSnapshotSchema, snapshotFilterQuery, snapshotSchema } from "#api/snapshot-schemas.ts";
 
 const vmParam = z.object({
   vm: z
@@ -260,7 +260,8 @@ export const ROUTES = {
     method: "get",
     path: "/v1/snapshots",
     operationId: "listSnapshots",
-    summary: "The snapshots, newest first",
+    summary: "All snapshots, or those that the filters choose, newest first",
+    request: { query: snapshotFilterQuery },
     responses: answers(z.array(snapshotSchema), "The snapshots"),
   }),
   createSnapshot: createRoute({

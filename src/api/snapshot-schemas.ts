@@ -1,20 +1,36 @@
 /** Snapshots on the wire; see schemas.ts. */
 import { z } from "@hono/zod-openapi";
+import { filterQuery, labelsSchema } from "#api/label-schemas.ts";
 import { parsed } from "#api/parsed.ts";
 import { parseSnapshotName } from "#model/ids.ts";
+import { parseSnapshotFilters } from "#model/snapshot-filter.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 
 const snapshotName = parsed(parseSnapshotName);
 
 export const createSnapshotSchema = z
-  .strictObject({ vm: z.string(), name: snapshotName.optional(), diskOnly: z.boolean().optional() })
+  .strictObject({
+    vm: z.string(),
+    name: snapshotName.optional(),
+    labels: labelsSchema.optional(),
+    diskOnly: z.boolean().optional(),
+  })
   .openapi("CreateSnapshot");
+
+/** The query of the list of snapshots: `filter` may be given several times. */
+export const snapshotFilterQuery = filterQuery(
+  parseSnapshotFilters,
+  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; all labels, and one of the VMs and names",
+);
 
 /** A saved VM; see docs/snapshots.md. */
 export const snapshotSchema = z
   .object({
     id: z.string(),
+    /** Whose snapshot it is. */
+    owner: z.string(),
     name: z.string().optional(),
+    labels: z.record(z.string(), z.string()),
     vm: z.string(),
     image: z.string(),
     imageDigest: z.string(),

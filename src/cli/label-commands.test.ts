@@ -40,6 +40,32 @@ test("ls and ps list all VMs, or those that the filters choose, with the flags t
   assert.match((await runCli(api, ["ls", "--filter", "label=none"])).stderr, /No VM is like that/);
 });
 
+test("snapshots are labelled, and ls lists those that the filters choose", async () => {
+  await using api = await FakeApi.start();
+  api.addVm("web", "running");
+  api.addVm("db", "running");
+  await runCli(api, ["snapshot", "create", "web", "before", "--label", "nightly", "-l", "kept=yes"]);
+  await runCli(api, ["snapshot", "create", "db", "before-db", "--label", "nightly"]);
+  await runCli(api, ["snapshot", "create", "web", "after"]);
+  assert.deepEqual(
+    api.requests.filter(({ method }) => method === "POST").map(({ body }) => body),
+    [
+      { vm: "web", name: "before", labels: { nightly: "", kept: "yes" } },
+      { vm: "db", name: "before-db", labels: { nightly: "" } },
+      { vm: "web", name: "after" },
+    ],
+  );
+  const names = async (...words: string[]) => (await runCli(api, words)).stdout.split("\n").filter(Boolean);
+  assert.deepEqual(await names("snapshot", "ls", "-q"), ["after", "before-db", "before"]);
+  assert.deepEqual(await names("snapshots", "-q", "-f", "label=nightly"), ["before-db", "before"]);
+  assert.deepEqual(await names("snapshots", "-q", "-f", "vm=web", "-f", "label=kept=yes"), ["before"]);
+  assert.match(
+    (await runCli(api, ["snapshot", "show", "before"])).stdout,
+    /^label +kept=yes\nlabel +nightly\n/m,
+  );
+  assert.match((await runCli(api, ["snapshots", "-f", "name=none"])).stderr, /No snapshot is like that/);
+});
+
 test("a label or a filter that is not one is a usage error before hearthd hears of it", async () => {
   await using api = await FakeApi.start();
   for (const words of [
@@ -48,6 +74,8 @@ test("a label or a filter that is not one is a usage error before hearthd hears 
     ["set", "web", "--label", "-"],
     ["ls", "--filter", "team=web"],
     ["ls", "--filter", "state=up"],
+    ["snapshot", "ls", "--filter", "state=running"],
+    ["snapshot", "create", "--label", "a b=x", "web"],
   ]) {
     const { code, stderr } = await runCli(api, words);
     assert.equal(code, 2, words.join(" "));

@@ -28,9 +28,16 @@ export const LIMIT_FLAGS = {
   netLimit: { value: "LIMIT", help: "For each direction of the network, in the same way" },
 } as const satisfies Flags;
 
-/** Labels of a VM or a snapshot. */
+const LABEL = { short: "l", value: "KEY=VALUE", many: true } as const;
+
+/** Labels of a VM. */
 export const LABEL_FLAG = {
-  label: { short: "l", value: "KEY=VALUE", many: true, help: "Label it, for `hearth ls --filter label=KEY`" },
+  label: { ...LABEL, help: "Label it, for `hearth ls --filter label=KEY`" },
+} as const satisfies Flags;
+
+/** Labels of a snapshot. */
+export const SNAPSHOT_LABEL_FLAG = {
+  label: { ...LABEL, help: "Label it, for `hearth snapshot ls --filter label=KEY`" },
 } as const satisfies Flags;
 
 /** What a memory is saved with, so that it fits there alone. */

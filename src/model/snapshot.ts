@@ -1,4 +1,6 @@
 import type { ImageDigest, SnapshotId, SnapshotName, VmId, VmName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
+import type { Owner } from "#model/owner.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
@@ -32,9 +34,13 @@ export type Shape = {
 /** A VM as it was at one moment: its disk, and its memory if it ran. */
 export type SnapshotRecord = {
   readonly id: SnapshotId;
+  /** Whose snapshot it is. A name is taken for one owner alone. */
+  readonly owner: Owner;
   readonly kind: SnapshotKind;
   /** Of `named` ones. */
   readonly name?: SnapshotName | undefined;
+  /** What the user labelled it with when it was made. */
+  readonly labels: Labels;
   /** The VM that was saved; it may be gone. */
   readonly vmId: VmId;
   readonly vmName: VmName;

@@ -1,60 +1,31 @@
-/** Chooses VMs of a list, with the words of Docker's `--filter`. */
+/** Chooses VMs of a list. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
-import { checkLabelKey, splitLabel } from "#model/labels.ts";
 import type { Labels } from "#model/labels.ts";
+import { parseFilters } from "#model/list-filter.ts";
+import type { FilterKeys, Test } from "#model/list-filter.ts";
 import { VM_PHASES } from "#model/vm-state.ts";
 
 /** What of a VM a filter looks at. */
 export type Filtered = { readonly name: string; readonly phase: string; readonly labels: Labels };
 
-type Test = (vm: Filtered) => boolean;
-
-const KEYS = ["label", "state", "name"] as const;
-/** The keys are those of Docker. */
-const ALIASES: Readonly<Record<string, (typeof KEYS)[number]>> = { status: "state" };
-
 /**
- * Reads `label=KEY`, `label=KEY=VALUE`, `state=PHASE` and `name=PART`. All labels have to be there; of several states or
- * names one is enough.
+ * Reads `label=KEY`, `label=KEY=VALUE`, `state=PHASE` (also `status=PHASE`, as Docker has it) and `name=PART`. All labels
+ * have to be there; of several states or names one is enough.
  * @throws HearthError `input.invalid`
  */
-export function parseVmFilters(texts: readonly string[]): Test {
-  const tests: Record<(typeof KEYS)[number], Test[]> = { label: [], state: [], name: [] };
-  for (const text of texts) {
-    const [given, value] = splitLabel(text);
-    const key = KEYS.find((known) => known === (ALIASES[given] ?? given));
-    if (key === undefined || value === "") throw notAFilter(text);
-    tests[key].push(TESTS[key](value));
-  }
-  const oneOf = (some: readonly Test[], vm: Filtered): boolean =>
-    some.length === 0 || some.some((test) => test(vm));
-  return (vm) => tests.label.every((test) => test(vm)) && oneOf(tests.state, vm) && oneOf(tests.name, vm);
+export function parseVmFilters(texts: readonly string[]): Test<Filtered> {
+  const plain = texts.map((text) => text.replace(/^status=/, "state="));
+  return parseFilters(plain, KEYS, "Write label=KEY, label=KEY=VALUE, state=running or name=PART.");
 }
 
-const TESTS = {
-  label(text: string): Test {
-    const [key, value] = splitLabel(text);
-    checkLabelKey(key);
-    const isAny = !text.includes("=");
-    return ({ labels }) => Object.hasOwn(labels, key) && (isAny || labels[key] === value);
-  },
-  state(text: string): Test {
+const KEYS: FilterKeys<Filtered> = {
+  state(text) {
     if (!VM_PHASES.some((phase) => phase === text)) throw notAState(text);
     return ({ phase }) => phase === text;
   },
-  name:
-    (text: string): Test =>
-    (vm) =>
-      vm.name.includes(text),
-} as const;
-
-function notAFilter(text: string): HearthError {
-  const shown = JSON.stringify(text.slice(0, 80));
-  return new HearthError("input.invalid", `filter: ${shown} is not a filter.`, {
-    hint: "Write label=KEY, label=KEY=VALUE, state=running or name=PART.",
-  });
-}
+  name: (text) => (vm) => vm.name.includes(text),
+};
 
 function notAState(text: string): HearthError {
   const near = nearest(text, VM_PHASES);

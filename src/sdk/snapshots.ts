@@ -18,9 +18,12 @@ export class Snapshots {
     this.#transport = transport;
   }
 
-  /** Newest first. */
-  list(signal?: AbortSignal): Promise<readonly Snapshot[]> {
-    return this.#transport.json("GET", "/v1/snapshots", {}, signal);
+  /**
+   * Newest first. Filters are those of `hearth snapshot ls --filter`: `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and
+   * `name=PART`.
+   */
+  list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Snapshot[]> {
+    return this.#transport.json("GET", "/v1/snapshots", { query: { filter } }, signal);
   }
 
   /**
@@ -29,7 +32,7 @@ export class Snapshots {
    * @throws HearthError `vm.wrong_phase`, `name.taken`, `feature.missing`, `snapshot.failed`; nothing is left then.
    *
    * @example
-   * const { name } = await hearth.snapshots.create({ vm: "web", name: "before-upgrade" });
+   * const { name } = await hearth.snapshots.create({ vm: "web", name: "before-upgrade", labels: { kept: "yes" } });
    * const copy = await hearth.vms.create({ snapshot: "before-upgrade", name: "web-2" });
    */
   create(request: CreateSnapshot, options: LongOptions = {}): Promise<Snapshot> {

@@ -1,6 +1,7 @@
 import type { CreateSnapshot, CreateVm, Snapshot, Vm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { DEFAULTS } from "#model/defaults.ts";
+import { parseSnapshotFilters } from "#model/snapshot-filter.ts";
 import { assertCan } from "#model/vm-state.ts";
 import { fakeVm } from "#testing/fake-vm.ts";
 
@@ -46,7 +47,7 @@ export class FakeSnapshots {
   ): unknown {
     if (method === "POST" && name === "import") return this.#import(request, query.get("name"));
     if (method === "POST" && name === undefined) return this.#create(request as CreateSnapshot);
-    if (name === undefined) return this.#named;
+    if (name === undefined) return this.#list(query.getAll("filter"));
     const snapshot = this.get(name);
     if (action === "restore") return this.#restore(snapshot);
     if (action === "archive") return Buffer.from(`${ARCHIVE}${JSON.stringify(snapshot)}`);
@@ -65,14 +66,19 @@ export class FakeSnapshots {
     return id === undefined ? this.#templates : remove(this.#templates, find(this.#templates, id));
   }
 
-  #create({ vm: of, name, diskOnly }: CreateSnapshot): Snapshot {
+  #create({ vm: of, name, labels = {}, diskOnly }: CreateSnapshot): Snapshot {
     const vm = this.#vms.get(of);
     if (vm === undefined) throw new HearthError("vm.not_found", `There is no VM ${of}.`);
     assertCan("snapshot", vm.phase, vm.name);
     const hasMemory = vm.phase === "running" && diskOnly !== true;
-    const snapshot = { ...this.#saved(vm, hasMemory), name: name ?? `${vm.name}-20260102-030405` };
+    const snapshot = { ...this.#saved(vm, hasMemory), labels, name: name ?? `${vm.name}-20260102-030405` };
     this.#named.unshift(snapshot);
     return snapshot;
+  }
+
+  #list(filters: readonly string[]): readonly Snapshot[] {
+    const isChosen = parseSnapshotFilters(filters);
+    return this.#named.filter(({ id, name = id, vm, labels }) => isChosen({ name, vm, labels }));
   }
 
   #import(archive: unknown, given: string | null): Snapshot {
@@ -117,6 +123,8 @@ export class FakeSnapshots {
   #saved({ name, image, imageDigest, cpus, memoryBytes, network, init }: Vm, hasMemory: boolean): Snapshot {
     return {
       id: this.#newId(),
+      owner: "local",
+      labels: {},
       vm: name,
       image,
       imageDigest,

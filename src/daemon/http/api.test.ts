@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ErrorBody } from "#base/error.ts";
-import type { Vm } from "#api/wire.ts";
+import type { Snapshot, Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
@@ -99,6 +99,33 @@ test("a list of VMs has those that all filters choose, and hearthd says which fi
     [changed.owner, changed.generation, changed.labels],
     ["local", 1, { team: "web", a: "b" }],
   );
+});
+
+test("a snapshot is made with labels and an owner, and the list has those that all filters choose", async (t) => {
+  const { ask } = setUp(t);
+  for (const name of ["web", "db"]) await ask("POST", "/v1/vms", { image: "debian", name });
+  const [labels, more] = [{ nightly: "", kept: "yes" }, { nightly: "" }];
+  const made = await ask("POST", "/v1/snapshots", { vm: "web", name: "before", labels });
+  assert.equal(made.status, 201);
+  assert.deepEqual([(made.body as Snapshot).owner, (made.body as Snapshot).labels], ["local", labels]);
+  await ask("POST", "/v1/snapshots", { vm: "db", name: "before-db", labels: more });
+  assert.deepEqual(
+    ((await ask("POST", "/v1/snapshots", { vm: "db", name: "after" })).body as Snapshot).labels,
+    {},
+  );
+  const names = async (query: string): Promise<(string | undefined)[]> =>
+    ((await ask("GET", `/v1/snapshots${query}`)).body as Snapshot[]).map(({ name }) => name).toSorted();
+  assert.deepEqual(await names(""), ["after", "before", "before-db"]);
+  assert.deepEqual(await names("?filter=label%3Dnightly"), ["before", "before-db"]);
+  assert.deepEqual(await names("?filter=label%3Dnightly&filter=vm%3Ddb"), ["before-db"]);
+  assert.deepEqual(((await ask("GET", "/v1/snapshots/before")).body as Snapshot).labels, labels);
+  for (const [method, path, body] of [
+    ["GET", "/v1/snapshots?filter=state%3Drunning"],
+    ["POST", "/v1/snapshots", { vm: "web", labels: { "a b": "" } }],
+  ] as const) {
+    const refused = await ask(method, path, body);
+    assert.deepEqual([refused.status, errorOf(refused).code], [400, "input.invalid"], path);
+  }
 });
 
 const REFUSED: { title: string; body: unknown; problem: RegExp }[] = [

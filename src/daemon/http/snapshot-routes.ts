@@ -6,24 +6,27 @@ import { assertVisible } from "#daemon/http/visible-vm.ts";
 import { emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { exportSnapshot, importSnapshot } from "#daemon/snapshot/snapshot-archive.ts";
 import { snapshotView } from "#daemon/view/snapshot-view.ts";
+import type { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
 import { vmView } from "#daemon/view/vm-view.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { SnapshotName, VmName } from "#model/ids.ts";
+import { parseSnapshotFilters } from "#model/snapshot-filter.ts";
+import type { SnapshotRecord } from "#model/snapshot.ts";
 
 /** Snapshots that users have made. */
 export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   const { host, vms, snapshots } = daemon;
 
   api.openapi(ROUTES.listSnapshots, async (c) => {
-    const named = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
-    return c.json(await Promise.all(named.map((one) => snapshotView(host, snapshots, one))), 200);
+    const chosen = listChosen(host.snapshots, [c.req.valid("query").filter ?? []].flat());
+    return c.json(await Promise.all(chosen.map((one) => snapshotView(host, snapshots, one))), 200);
   });
   api.openapi(ROUTES.createSnapshot, async (c) => {
-    const { vm, name, diskOnly } = c.req.valid("json");
+    const { vm, name, labels, diskOnly } = c.req.valid("json");
     assertVisible(daemon, vm);
     const source = host.store.getVm(vm);
     const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
-    const how = { kind: "named", name: snapshotName, diskOnly } as const;
+    const how = { kind: "named", name: snapshotName, labels, diskOnly } as const;
     const made = await snapshots.create(source.id, how, requestOf(c));
     return c.json(await snapshotView(host, snapshots, made), 201);
   });
@@ -54,6 +57,15 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     const made = await importSnapshot(host, archive, given, requestOf(c));
     return c.json(await snapshotView(host, snapshots, made), 201);
   });
+}
+
+/** The snapshots of users that all filters choose. */
+function listChosen(snapshots: SnapshotRows, filters: readonly string[]): SnapshotRecord[] {
+  const isChosen = parseSnapshotFilters(filters);
+  return snapshots
+    .list()
+    .filter(({ kind, ready }) => kind === "named" && ready)
+    .filter(({ id, name = id, vmName, labels }) => isChosen({ name, vm: vmName, labels }));
 }
 
 const NAME_MAX_CHARS = 63;

@@ -28,6 +28,7 @@ import type { Call, Vms } from "#daemon/vm/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { snapshotIdFrom } from "#model/ids.ts";
 import type { SnapshotId, SnapshotName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
 import type { SnapshotKind, SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -36,6 +37,7 @@ import type { VmRecord } from "#model/vm.ts";
 export type SnapshotHow = {
   readonly kind: SnapshotKind;
   readonly name?: SnapshotName | undefined;
+  readonly labels?: Labels | undefined;
   /** The disk alone, of a VM that runs, too. One that does not run has nothing else. */
   readonly diskOnly?: boolean | undefined;
   /** Whether it is restored for a trial before it counts. */
@@ -216,6 +218,7 @@ export class Snapshots {
       id: snapshotIdFrom(host.random(12)),
       kind: how.kind,
       name: how.name,
+      labels: how.labels ?? {},
       vmId: vm.id,
       vmName: vm.name,
       spec,

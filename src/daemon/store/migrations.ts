@@ -72,4 +72,22 @@ export const MIGRATIONS: readonly string[] = [
    ALTER TABLE new_vms RENAME TO vms;
    CREATE INDEX vms_by_age ON vms (created_at_ms DESC, id);`,
   `ALTER TABLE vms ADD COLUMN desired TEXT NOT NULL DEFAULT 'stopped' CHECK (desired IN ('running', 'stopped'));`,
+  `CREATE TABLE new_snapshots (
+     id TEXT PRIMARY KEY,
+     owner TEXT NOT NULL,
+     kind TEXT NOT NULL,
+     name TEXT,
+     shape TEXT,
+     ready INTEGER NOT NULL DEFAULT 0,
+     record TEXT NOT NULL,
+     created_at_ms INTEGER NOT NULL,
+     last_used_at_ms INTEGER NOT NULL,
+     UNIQUE (owner, name)
+   ) STRICT;
+   INSERT INTO new_snapshots SELECT
+     id, 'local', kind, name, shape, ready, record, created_at_ms, last_used_at_ms
+   FROM snapshots;
+   DROP TABLE snapshots;
+   ALTER TABLE new_snapshots RENAME TO snapshots;
+   CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
 ];

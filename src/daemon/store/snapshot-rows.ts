@@ -2,10 +2,13 @@
 import { HearthError } from "#base/error.ts";
 import type { Store } from "#daemon/store/store.ts";
 import type { SnapshotId } from "#model/ids.ts";
+import { LOCAL_OWNER } from "#model/owner.ts";
+import type { Owner } from "#model/owner.ts";
 import type { SnapshotKind, SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
-type Row = { record: string; ready: number; last_used_at_ms: number };
-export type NewSnapshot = Omit<SnapshotRecord, "ready" | "lastUsedAtMs">;
+type Row = { owner: string; record: string; ready: number; last_used_at_ms: number };
+export type NewSnapshot = Omit<SnapshotRecord, "owner" | "labels" | "ready" | "lastUsedAtMs"> &
+  Partial<Pick<SnapshotRecord, "labels">>;
 
 /** All methods throw what the store throws. */
 export class SnapshotRows {
@@ -28,10 +31,19 @@ export class SnapshotRows {
     this.#store.transaction(() => {
       this.#store
         .statement(
-          `INSERT INTO snapshots (id, kind, name, shape, record, created_at_ms, last_used_at_ms)
-           VALUES (?, ?, ?, ?, ?, ?, ?)`,
+          `INSERT INTO snapshots (id, owner, kind, name, shape, record, created_at_ms, last_used_at_ms)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
         )
-        .run(id, kind, name ?? null, shape?.key ?? null, JSON.stringify(snapshot), createdAtMs, this.#now());
+        .run(
+          id,
+          LOCAL_OWNER,
+          kind,
+          name ?? null,
+          shape?.key ?? null,
+          JSON.stringify(snapshot),
+          createdAtMs,
+          this.#now(),
+        );
     });
   }
 
@@ -67,7 +79,11 @@ export class SnapshotRows {
   }
 
   find(nameOrId: string): SnapshotRecord | undefined {
-    return this.#all("SELECT * FROM snapshots WHERE id = ?1 OR name = ?1", nameOrId)[0];
+    return this.#all(
+      "SELECT * FROM snapshots WHERE id = ?1 OR (owner = ?2 AND name = ?1)",
+      nameOrId,
+      LOCAL_OWNER,
+    )[0];
   }
 
   /**
@@ -103,9 +119,11 @@ export class SnapshotRows {
 }
 
 /** None for a row that is damaged: no VM can start from it, and the others can be read. */
-function toRecord({ record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord[] {
+function toRecord({ owner, record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord[] {
   try {
-    return [{ ...(JSON.parse(record) as NewSnapshot), ready: ready === 1, lastUsedAtMs }];
+    const saved = JSON.parse(record) as NewSnapshot;
+    const { labels = {} } = saved; // Rows of an earlier Hearth have none.
+    return [{ ...saved, labels, owner: owner as Owner, ready: ready === 1, lastUsedAtMs }];
   } catch {
     return []; // Its directory is moved to lost+found at the next start.
   }

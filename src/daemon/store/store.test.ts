@@ -7,6 +7,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { openDatabase } from "#daemon/store/database.ts";
 import { MIGRATIONS } from "#daemon/store/migrations.ts";
+import { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
 import { openStore, Store } from "#daemon/store/store.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseSnapshotId, parseVmId, parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -257,6 +258,25 @@ test("VMs of a store without owners are the local user's, without labels, and as
     indexes.map(({ name }) => name),
     ["vms_by_age"],
   );
+});
+
+test("snapshots of a store without owners are the local user's, without labels, and their names are taken for one owner alone", (t) => {
+  const path = join(folder(t), "hearth.db");
+  {
+    using old = openDatabase(path, MIGRATIONS.slice(0, WITHOUT_OWNER));
+    const insert = old.prepare("INSERT INTO snapshots VALUES (?, 'named', ?, NULL, 1, ?, 1, 2)");
+    for (const [id, name] of [["sn-aaaaaaaaaaaa", "before"] as const, ["sn-bbbbbbbbbbbb", null] as const])
+      insert.run(id, name, JSON.stringify({ id, name: name ?? undefined, kind: "named", parts: [] }));
+  }
+  const store = new Store(path);
+  t.after(() => store.close());
+  const snapshots = new SnapshotRows(store);
+  assert.equal(snapshots.list().length, 2);
+  const { owner, labels, ready, lastUsedAtMs, id } = snapshots.get("before");
+  assert.deepEqual([owner, labels, ready, lastUsedAtMs, id], ["local", {}, true, 2, "sn-aaaaaaaaaaaa"]);
+  store.statement("UPDATE snapshots SET owner = 'somebody' WHERE name = 'before'").run();
+  assert.equal(snapshots.find("before"), undefined);
+  assert.equal(snapshots.find("sn-aaaaaaaaaaaa")?.owner, "somebody");
 });
 
 test("a name is taken for one owner alone", (t) => {

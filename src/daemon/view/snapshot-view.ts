@@ -10,11 +10,14 @@ export async function snapshotView(
   snapshots: Snapshots,
   snapshot: SnapshotRecord,
 ): Promise<Snapshot> {
-  const { id, name, vmName, spec, imageDigest, shape, parts, createdAtMs, lastUsedAtMs } = snapshot;
+  const { id, owner, name, labels, vmName, spec, imageDigest, shape } = snapshot;
+  const { parts, createdAtMs, lastUsedAtMs } = snapshot;
   const { image, cpus, memoryBytes, diskBytes, network, init } = spec;
   return {
     id,
+    owner,
     name,
+    labels,
     vm: vmName,
     image,
     imageDigest,

@@ -1,24 +1,37 @@
 import { formatDurationRounded } from "#base/durations.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
+import { parseSnapshotFilters } from "#model/snapshot-filter.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
   path: ["snapshot", "ls"],
   summary: "List snapshots",
-  about: "MEMORY is what was saved of it, and - of the disk alone; SIZE what the snapshot takes on the disk.",
+  about:
+    "MEMORY is what was saved of it, and - of the disk alone; SIZE what the snapshot takes on the disk. Several filters " +
+    "narrow the list: a snapshot has to have all the labels, and be of one of the VMs.",
   args: [],
-  flags: { quiet: { short: "q", help: "Print names alone" } },
+  flags: {
+    filter: {
+      short: "f",
+      value: "FILTER",
+      many: true,
+      help: "label=KEY, label=KEY=VALUE, vm=NAME or name=PART",
+    },
+    quiet: { short: "q", help: "Print names alone" },
+  },
   examples: [
     ["hearth snapshot ls", "Newest first, with the VMs that use them"],
-    ["hearth snapshot ls -q", "Names alone"],
+    ["hearth snapshot ls -q --filter label=nightly --filter vm=web", "Names alone, of those of one VM"],
   ],
   async run({ flags, out, hearth }) {
-    const snapshots = await (await hearth()).snapshots.list();
+    parseSnapshotFilters(flags.filter); // Checked before hearthd is asked, or started.
+    const snapshots = await (await hearth()).snapshots.list(undefined, flags.filter);
     if (out.wantsJson) return out.json(snapshots);
     if (flags.quiet) {
       for (const { name, id } of snapshots) out.line(name ?? id);
       return;
     }
+    if (snapshots.length === 0 && flags.filter.length > 0) return out.note("No snapshot is like that.");
     if (snapshots.length === 0)
       return out.note("There are no snapshots. `hearth snapshot create VM` makes one.");
     const rows = snapshots.map((snapshot) => [

@@ -1,6 +1,7 @@
 import type { Snapshot } from "#api/wire.ts";
 import { formatSize, formatSizeRounded } from "#base/sizes.ts";
 import { parseSnapshotName } from "#model/ids.ts";
+import { formatLabels } from "#model/labels.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
@@ -22,6 +23,8 @@ function story(snapshot: Snapshot): readonly Pair[] {
   return [
     ["snapshot", snapshot.name],
     ["id", snapshot.id],
+    ["owner", snapshot.owner],
+    ...formatLabels(snapshot.labels).map((label): Pair => ["label", label]),
     ["of", snapshot.vm],
     ["holds", snapshot.hasMemory ? "disk and memory" : "the disk alone"],
     ["created", new Date(snapshot.createdAtMs).toISOString()],
