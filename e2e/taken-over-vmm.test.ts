@@ -55,7 +55,7 @@ for (const version of ["7.2.22", "10.0.2"]) {
   describe(`a VMM that was taken over, where QEMU is ${version}`, () => {
     test("cannot change what it was restored from, by any path or descriptor that it has", async () => {
       await using vms = new TinyVms(JAILED);
-      const saved = sealed(vms);
+      const saved = await sealed(vms);
       const kernel = join(vms.folder, "vmlinuz");
       writeFileSync(kernel, "");
       const plan = await vms.plan("wait", { kernel });
@@ -81,7 +81,7 @@ for (const version of ["7.2.22", "10.0.2"]) {
 }
 
 /** A snapshot's files, sealed as hearthd seals them. */
-function sealed({ folder }: TinyVms) {
+async function sealed({ folder }: TinyVms) {
   const snapshots = join(folder, "snapshots");
   const dir = join(snapshots, SNAPSHOT);
   mkdirSync(dir, { recursive: true });
@@ -90,7 +90,7 @@ function sealed({ folder }: TinyVms) {
   writeFileSync(saved.state, "state", { mode: 0o444 });
   const none = join(folder, "none");
   const roots = { vms: none, volumes: none, snapshots, runs: none, jails: none, leases: none, cgroups: none };
-  new PrivilegedVerbs({ roots, uids: { first: UID, count: 1 } }).sealMemory(SNAPSHOT);
+  await new PrivilegedVerbs({ roots, uids: { first: UID, count: 1 } }).sealMemory(SNAPSHOT);
   return saved;
 }
 

@@ -69,7 +69,7 @@ export class TinyVms implements AsyncDisposable {
       nics: [],
       init: "agent",
       nested: false,
-      isolation: { ...this.#isolation, seal: () => this.#seal(runDir) },
+      isolation: { ...this.#isolation, seal: async () => this.#seal(runDir) },
       ...more,
     };
   }

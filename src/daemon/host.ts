@@ -14,7 +14,7 @@ import type { Store } from "#daemon/store/store.ts";
 import type { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
-import type { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import type { Limitations, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ImageCache } from "#images/image-cache.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
@@ -39,7 +39,10 @@ export type Host = {
   readonly volumes: Pick<Volumes, keyof Volumes>;
   readonly files: ManagedFiles;
   readonly guests: Guests;
-  readonly helper: HelperVerbs;
+  /** The only way to what needs root. */
+  readonly helper: PrivilegedPort;
+  /** What the helper cannot do here, asked once. */
+  readonly limitations: Limitations;
   readonly processes: Processes;
   /** The turns of guests that boot: more at once would all miss the deadline for their first answer. */
   readonly boots: Turns;
@@ -65,29 +68,6 @@ export type Images = Pick<
   | "kernelElf"
   | "listKernels"
   | "cleanUp"
->;
-
-/** The privileged verbs that hearthd uses. */
-export type HelperVerbs = Pick<
-  PrivilegedVerbs,
-  | "gaps"
-  | "leaseUid"
-  | "uidOf"
-  | "releaseUid"
-  | "giveFiles"
-  | "giveVolume"
-  | "takeVolume"
-  | "sealRunFolder"
-  | "takeFiles"
-  | "sealMemory"
-  | "makeCgroup"
-  | "cgroupOf"
-  | "joinCgroup"
-  | "removeCgroup"
-  | "removeJail"
-  | "listLeases"
-  | "listCgroups"
-  | "listJails"
 >;
 
 /** The disks in VMs' folders. */

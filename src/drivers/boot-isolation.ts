@@ -19,9 +19,9 @@ export type BootIsolation = {
   /** Sentences: what is not as chosen, or not as it should be, with the reason. */
   readonly gaps: readonly string[];
   /** Puts the VMM into its cgroup; to be called before it runs. Does nothing where there is none. */
-  join(vmm: ProcessRef): void;
+  join(vmm: ProcessRef): Promise<void>;
   /** Takes the run folder back, once the VMM has made its sockets and before the guest runs. */
-  seal(): void;
+  seal(): Promise<void>;
 };
 
 /** No walls at all: for a VMM that runs nothing of a user's. */
@@ -32,6 +32,6 @@ export const UNCONFINED: BootIsolation = {
   network: { kind: "own" },
   jailDir: "/nonexistent",
   gaps: [],
-  join() {},
-  seal() {},
+  async join() {},
+  async seal() {},
 };

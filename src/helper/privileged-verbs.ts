@@ -1,7 +1,4 @@
-/**
- * The privileged verbs: a closed list, each with a VM's id and numbers, never a path. What is done where follows
- * from the id in here. In hearthd's own process for now; nothing in here trusts it, so that it can move out.
- */
+/** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
@@ -9,6 +6,7 @@ import { claimFile } from "#helper/own-files.ts";
 import type { Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
+import type { Limitations, PrivilegedPort } from "#helper/privileged-port.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
 import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
@@ -28,9 +26,6 @@ export type VerbOptions = {
   readonly isRoot?: boolean | undefined;
 };
 
-/** Sentences for what this host or this user does not have; undefined where it is there. */
-export type HelperGaps = { readonly uid: string | undefined; readonly cgroup: string | undefined };
-
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
@@ -38,9 +33,9 @@ const PRIVATE = 0o700;
 /** To pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o711;
 
-/** Every verb parses what it gets, throws before it changes anything, and is the same twice. */
-export class PrivilegedVerbs {
-  readonly gaps: HelperGaps;
+/** The verbs, as the port's interface describes them. */
+export class PrivilegedVerbs implements PrivilegedPort {
+  readonly #limitations: Limitations;
   readonly #roots: HelperRoots;
   readonly #leases: UidLeases;
   readonly #isRoot: boolean;
@@ -49,42 +44,33 @@ export class PrivilegedVerbs {
     this.#roots = options.roots;
     this.#leases = new UidLeases(options.roots.leases, options.uids);
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
-    this.gaps = {
+    this.#limitations = {
       uid: this.#isRoot ? undefined : NO_UID,
       cgroup: this.#isRoot ? findCgroupGap(options.roots.cgroups) : NO_CGROUP_RIGHT,
     };
   }
 
-  /** A uid that no other VM of this host has, until `releaseUid`; undefined where `gaps.uid` says why. */
+  async limitations(): Promise<Limitations> {
+    return this.#limitations;
+  }
+
   async leaseUid(vm: string): Promise<number | undefined> {
     const { id, stateDir } = this.#paths(vm);
     return this.#isRoot ? await this.#leases.take(id, stateDir) : undefined;
   }
 
-  /** The VM's lease, if it has one. */
-  uidOf(vm: string): number | undefined {
-    const { id, stateDir } = this.#paths(vm);
-    // Who is not root has none, and may not look at those of a hearthd that is.
-    return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
+  async uidOf(vm: string): Promise<number | undefined> {
+    return this.#uidOf(vm);
   }
 
-  /**
-   * Gives the VM's uid back, to be called when its VMM has ended and its cgroup is removed. Ends what still has the
-   * uid: it can only be a process that the VMM left behind where no cgroup holds it.
-   * @throws HearthError `host.tool_failed` when such a process does not end, and the signal's reason
-   */
   async releaseUid(vm: string, signal: AbortSignal): Promise<void> {
     const { id, stateDir } = this.#paths(vm);
-    const uid = this.uidOf(vm);
+    const uid = this.#uidOf(vm);
     if (uid === undefined) return;
     await endProcessesOf(uid, signal);
     await this.#leases.release(id, stateDir);
   }
 
-  /**
-   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `gaps.uid` says why. The id has a
-   * run directory until `releaseToolUid`: what a crash leaves of it is removed with those of VMs that no row knows.
-   */
   async leaseToolUid(run: string): Promise<number | undefined> {
     const { id, runDir } = this.#paths(run);
     if (!this.#isRoot) return undefined;
@@ -92,7 +78,6 @@ export class PrivilegedVerbs {
     return this.#leases.take(id, runDir);
   }
 
-  /** Gives the run's uid back, and ends what still has it. Idempotent. @throws HearthError `host.uid_busy` */
   async releaseToolUid(run: string, signal: AbortSignal): Promise<void> {
     const { id, runDir } = this.#paths(run);
     const uid = this.#isRoot ? this.#leases.find(id, runDir) : undefined;
@@ -102,102 +87,94 @@ export class PrivilegedVerbs {
     rmSync(runDir, { recursive: true, force: true });
   }
 
-  /** The disk and the run folder belong to the VM's uid then; without a lease they are only checked. */
-  giveFiles(vm: string): void {
-    const uid = this.uidOf(vm);
+  async giveFiles(vm: string): Promise<void> {
+    const uid = this.#uidOf(vm);
     this.#claim(vm, uid === undefined ? undefined : { disk: uid, run: uid, mode: PRIVATE });
   }
 
-  /** A volume that the VM may write belongs to its uid then; without a lease it is only checked. */
-  giveVolume(vm: string, volume: string): void {
-    const uid = this.uidOf(vm);
+  async giveVolume(vm: string, volume: string): Promise<void> {
+    const uid = this.#uidOf(vm);
     const others = new Set(this.#leases.list().map((lease) => lease.uid));
     const from = (owner: number): boolean => owner === uid || !others.has(owner);
     this.#claimVolume(volume, uid === undefined ? undefined : { id: uid, from });
   }
 
-  /** The volume is hearthd's again. One that is gone is nobody's. */
-  takeVolume(vm: string, volume: string): void {
-    const uid = this.uidOf(vm);
+  async takeVolume(vm: string, volume: string): Promise<void> {
+    const uid = this.#uidOf(vm);
     if (uid === undefined) return;
     ifThere(() => this.#claimVolume(volume, { id: 0, from: (owner) => owner === uid }));
   }
 
-  /** The VMM has its sockets, and can make nothing more beside them: no link that would lead us elsewhere. */
-  sealRunFolder(vm: string): void {
+  async sealRunFolder(vm: string): Promise<void> {
     const { runDir } = this.#paths(vm);
-    if (this.uidOf(vm) === undefined) return;
+    if (this.#uidOf(vm) === undefined) return;
     claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { id: 0, mode: PASS });
   }
 
-  /** The disk is hearthd's again; the run folder is on its way out. A file that is gone or is none of ours stays as it is. */
-  takeFiles(vm: string): void {
+  async takeFiles(vm: string): Promise<void> {
     const { disks, saveDir } = this.#paths(vm);
-    if (this.uidOf(vm) === undefined) return;
+    if (this.#uidOf(vm) === undefined) return;
     const root = this.#roots.vms;
     for (const path of disks) ifThere(() => claimFile({ root, path, kind: "file" }, { id: 0 }));
     ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { id: 0, mode: PRIVATE }));
   }
 
-  /** Makes a guest memory file hearthd's: VMMs may read it, and none may write to it. */
-  sealMemory(snapshot: string): void {
+  async sealMemory(snapshot: string): Promise<void> {
     const root = this.#roots.snapshots;
     const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
     claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: 0o444 });
   }
 
-  /** Returns its folder; undefined where `gaps.cgroup` says why. @throws HearthError `input.invalid` */
-  makeCgroup(vm: string, limits: CgroupLimits): string | undefined {
+  async makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined> {
     const { cgroup } = this.#paths(vm);
     checkLimits(limits);
-    if (this.gaps.cgroup !== undefined) return undefined;
+    if (this.#limitations.cgroup !== undefined) return undefined;
     makeCgroup(cgroup, limits);
     return cgroup;
   }
 
-  /** The VM's cgroup, if it has one. */
-  cgroupOf(vm: string): string | undefined {
+  async cgroupOf(vm: string): Promise<string | undefined> {
     const { cgroup } = this.#paths(vm);
-    return this.gaps.cgroup === undefined && existsSync(cgroup) ? cgroup : undefined;
+    return this.#limitations.cgroup === undefined && existsSync(cgroup) ? cgroup : undefined;
   }
 
-  /** Lists the VMs of these directories that have a uid. */
-  listLeases(): string[] {
+  async listLeases(): Promise<string[]> {
     const { vms } = this.#roots;
     const leases = this.#isRoot ? this.#leases.list() : [];
     return leases.filter(({ vm, stateDir }) => stateDir === join(vms, vm)).map(({ vm }) => vm);
   }
 
-  /** Lists the VMs of these directories that have a cgroup. */
-  listCgroups(): string[] {
+  async listCgroups(): Promise<string[]> {
     const { vms, cgroups } = this.#roots;
-    const names = this.gaps.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
+    const names = this.#limitations.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
     return names.filter((name) => existsSync(join(vms, name)));
   }
 
-  /** Lists the VMs of these directories that have a jail. */
-  listJails(): string[] {
+  async listJails(): Promise<string[]> {
     return listFolders(this.#roots.jails);
   }
 
-  /** @throws HearthError `input.invalid` for a process that is not this VM's. */
-  joinCgroup(vm: string, process: ProcessRef): void {
+  async joinCgroup(vm: string, process: ProcessRef): Promise<void> {
     const { id, cgroup } = this.#paths(vm);
-    if (this.gaps.cgroup !== undefined) return;
+    if (this.#limitations.cgroup !== undefined) return;
     if (!isAlive(process) || !namesVm(process.pid, id))
       throw new HearthError("input.invalid", `Process ${process.pid} is not the VMM of ${id}.`);
     joinCgroup(cgroup, process.pid);
   }
 
-  /** Ends what is still in it. */
   async removeCgroup(vm: string, signal: AbortSignal): Promise<void> {
     const { cgroup } = this.#paths(vm);
-    if (this.gaps.cgroup === undefined) await removeCgroup(cgroup, signal);
+    if (this.#limitations.cgroup === undefined) await removeCgroup(cgroup, signal);
   }
 
-  /** Never through a link, never through a mount. VS-018, VS-059. @throws HearthError `path.unmanaged` */
   async removeJail(vm: string): Promise<void> {
     await removeTree(this.#roots.jails, this.#paths(vm).jail);
+  }
+
+  #uidOf(vm: string): number | undefined {
+    const { id, stateDir } = this.#paths(vm);
+    // Who is not root has none, and may not look at those of a hearthd that is.
+    return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
   #claim(vm: string, owner: { disk: number; run: number; mode: number } | undefined): void {

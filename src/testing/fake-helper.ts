@@ -1,5 +1,5 @@
 import { HearthError } from "#base/error.ts";
-import type { HelperVerbs } from "#daemon/host.ts";
+import type { PrivilegedPort } from "#helper/privileged-port.ts";
 
 const FIRST_UID = 1_900_000_000;
 
@@ -23,37 +23,41 @@ export class FakeWalls {
 }
 
 /** `isRunning` tells whether a VMM of this VM is there: its uid is not given back then. */
-export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean): HelperVerbs {
+export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean): PrivilegedPort {
   return {
-    gaps: { uid: undefined, cgroup: undefined },
+    limitations: async () => ({ uid: undefined, cgroup: undefined }),
     async leaseUid(vm) {
       const uid = walls.uids.get(vm) ?? FIRST_UID + walls.uids.size;
       walls.uids.set(vm, uid);
       return uid;
     },
-    uidOf: (vm) => walls.uids.get(vm),
+    uidOf: async (vm) => walls.uids.get(vm),
     async releaseUid(vm) {
       if (isRunning(vm)) throw new HearthError("host.uid_busy", "A process still has the uid.");
       if (walls.cgroups.has(vm))
         throw new HearthError("host.uid_busy", "Its cgroup may still hold a process.");
       walls.uids.delete(vm);
     },
-    giveFiles: (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
-    giveVolume: (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
-    takeVolume: (_vm, volume) => void walls.givenVolumes.delete(volume),
-    sealRunFolder() {},
-    sealMemory() {},
-    takeFiles: (vm) => void walls.given.delete(vm),
-    makeCgroup(vm) {
+    giveFiles: async (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
+    giveVolume: async (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
+    takeVolume: async (_vm, volume) => void walls.givenVolumes.delete(volume),
+    async leaseToolUid() {
+      return undefined;
+    },
+    async releaseToolUid() {},
+    async sealRunFolder() {},
+    async sealMemory() {},
+    takeFiles: async (vm) => void walls.given.delete(vm),
+    async makeCgroup(vm) {
       walls.cgroups.add(vm);
       return `/sys/fs/cgroup/hearth/${vm}`;
     },
-    cgroupOf: (vm) => (walls.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
-    joinCgroup() {},
+    cgroupOf: async (vm) => (walls.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
+    async joinCgroup() {},
     removeCgroup: async (vm) => void walls.cgroups.delete(vm),
     removeJail: async () => {},
-    listLeases: () => [...walls.uids.keys()],
-    listCgroups: () => [...walls.cgroups],
-    listJails: () => [],
+    listLeases: async () => [...walls.uids.keys()],
+    listCgroups: async () => [...walls.cgroups],
+    listJails: async () => [],
   };
 }

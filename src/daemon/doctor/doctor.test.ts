@@ -10,7 +10,7 @@ import { runChecks } from "#daemon/doctor/doctor.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
-import type { HelperGaps } from "#helper/privileged-verbs.ts";
+import type { Limitations } from "#helper/privileged-port.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
@@ -27,7 +27,7 @@ const FOUND: FoundFirecracker = {
 
 type CheckOptions = {
   readonly production?: boolean;
-  readonly gaps?: Partial<HelperGaps>;
+  readonly limitations?: Partial<Limitations>;
   /** Asked each time that a driver is. */
   readonly features?: () => Partial<DriverFeatures>;
   readonly checkKvm?: Daemon["checkKvm"];
@@ -39,7 +39,7 @@ async function check(
   fakeWorks: boolean,
   available: DriverFeatures["available"],
   found: FoundFirecracker,
-  { production = false, gaps = {} as Partial<HelperGaps>, features: more, checkKvm }: CheckOptions = {},
+  { production = false, limitations = {}, features: more, checkKvm }: CheckOptions = {},
 ): Promise<Map<string, DoctorCheck>> {
   using machine = new FakeMachine();
   const host = new FakeHost(machine);
@@ -64,7 +64,7 @@ async function check(
       drivers,
       firecrackers,
       images,
-      helper: { ...host.helper, gaps: { ...host.helper.gaps, ...gaps } },
+      limitations: { ...host.limitations, ...limitations },
     }),
     ...fakeDaemonParts(host),
     stats: new StatsReader(host),
@@ -131,7 +131,10 @@ for (const [name, gap] of [
     ] as const) {
       const there = await check(t, true, { ok: true }, FOUND, { production });
       assert.equal(there.get(name)?.verdict, "pass");
-      const lacking = await check(t, true, { ok: true }, FOUND, { production, gaps: { [gap]: "Not here." } });
+      const lacking = await check(t, true, { ok: true }, FOUND, {
+        production,
+        limitations: { [gap]: "Not here." },
+      });
       assert.deepEqual([lacking.get(name)?.verdict, lacking.get(name)?.found], [verdict, "Not here."]);
     }
   });

@@ -27,10 +27,10 @@ async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
   }
 }
 
-function checkUids({ helper, config }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
+function checkUids({ limitations, config }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
   const { uidFirst, uidCount } = config.isolation;
-  const found = helper.gaps.uid ?? `one for each VM, from ${uidFirst} to ${uidFirst + uidCount - 1}`;
-  if (helper.gaps.uid === undefined) return { name: "uids", verdict: "pass", found };
+  const found = limitations.uid ?? `one for each VM, from ${uidFirst} to ${uidFirst + uidCount - 1}`;
+  if (limitations.uid === undefined) return { name: "uids", verdict: "pass", found };
   return {
     name: "uids",
     verdict: lacks,
@@ -39,8 +39,8 @@ function checkUids({ helper, config }: Host, lacks: DoctorCheck["verdict"]): Doc
   };
 }
 
-function checkCgroups({ helper }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
-  const gap = helper.gaps.cgroup;
+function checkCgroups({ limitations }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
+  const gap = limitations.cgroup;
   if (gap === undefined)
     return { name: "cgroups", verdict: "pass", found: "version 2, with cpu, memory and pids" };
   const cure =

@@ -28,7 +28,6 @@ import { Operations } from "#daemon/operations/operations.ts";
 import { corruptSnapshot } from "#daemon/snapshot/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
 import { openStore } from "#daemon/store/store.ts";
-import type { Store } from "#daemon/store/store.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/store/paths.ts";
 import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
@@ -46,6 +45,7 @@ import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
+import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { availableMemoryBytes } from "#host/available-memory.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
@@ -105,7 +105,7 @@ export async function runDaemon(
   const config = readConfig(folders.config);
   const { program } = config.drivers.qemu;
   const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
-  const host = makeHost(options, config, await openStore(join(folders.state, "hearth.db")), judge);
+  const host = await makeHost(options, config, judge);
   try {
     const vms = new Vms(host);
     const snapshots = new Snapshots(host, vms);
@@ -187,13 +187,14 @@ function takeLock(path: string): Disposable {
   });
 }
 
-function makeHost(
+async function makeHost(
   { folders, agentDir, log, onJournal }: DaemonOptions,
   config: Config,
-  store: Store,
   judge: KvmJudge,
-): Host {
+): Promise<Host> {
   const helper = makeHelper(folders, config);
+  const limitations = await helper.limitations();
+  const store = await openStore(join(folders.state, "hearth.db"));
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
@@ -227,6 +228,7 @@ function makeHost(
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),
     },
     helper,
+    limitations,
     processes: {
       usage: readUsage,
       strays: findStrayVmms,
@@ -257,7 +259,7 @@ function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
 }
 
 /** Leases a uid for one run of a tool, which has an id of its own, as VMs have. */
-async function leaseToolUid(helper: PrivilegedVerbs): Promise<ToolUid | undefined> {
+async function leaseToolUid(helper: PrivilegedPort): Promise<ToolUid | undefined> {
   const run = vmIdFrom(randomBytes(12));
   const uid = await helper.leaseToolUid(run);
   const release = (): Promise<void> => helper.releaseToolUid(run, AbortSignal.timeout(TOOL_END_MS));

@@ -243,7 +243,7 @@ async function sealReceived(
 ): Promise<SnapshotPart[]> {
   const paths = snapshotPaths(host.folders, id);
   for (const { name } of parts) if (name !== "memory") await chmod(join(paths.dir, name), 0o444);
-  if (shape !== undefined) host.helper.sealMemory(id);
+  if (shape !== undefined) await host.helper.sealMemory(id);
   for (const { name } of parts) await syncPath(join(paths.dir, name));
   await syncPath(paths.dir);
   if (shape === undefined) return [];

@@ -19,7 +19,7 @@ const PARTS = ["memory", "state"] as const;
  */
 export async function sealParts(host: Host, id: SnapshotId, durable: boolean): Promise<void> {
   const paths = snapshotPaths(host.folders, id);
-  host.helper.sealMemory(id);
+  await host.helper.sealMemory(id);
   await chmod(paths.state, 0o444);
   if (durable) for (const path of [paths.memory, paths.state, paths.dir]) await syncPath(path);
 }

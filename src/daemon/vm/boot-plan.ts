@@ -51,7 +51,7 @@ export async function bootPlan(
     init: spec.init,
     nested: spec.nested,
     fileMaxBytes: fileMaxBytes(spec, disks),
-    isolation: { ...bootIsolation(host, vm), network: namespace },
+    isolation: { ...(await bootIsolation(host, vm)), network: namespace },
     saveDir: paths.saveDir,
   };
 }

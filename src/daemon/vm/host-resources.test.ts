@@ -61,7 +61,7 @@ test("a resource that cannot be released keeps those before it, and the next rel
   const { removeCgroup } = host.helper;
   host.helper.removeCgroup = () => Promise.reject(new Error("EBUSY"));
   await assert.rejects(releaseHostResources(host, vm.id), /EBUSY/);
-  assert.ok(host.helper.uidOf(vm.id) !== undefined, "a process in the cgroup may still have it");
+  assert.ok((await host.helper.uidOf(vm.id)) !== undefined, "a process in the cgroup may still have it");
   host.helper.removeCgroup = removeCgroup;
   await releaseHostResources(host, vm.id);
   assert.deepEqual([...(await listOwners(host))], []);

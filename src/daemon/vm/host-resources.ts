@@ -45,7 +45,7 @@ const UID: HostResource = {
     if (vm.spec.isolation.jail) await helper.leaseUid(vm.id);
   },
   release: ({ helper }, id) => helper.releaseUid(id, AbortSignal.timeout(RELEASE_MS)),
-  listOwned: async ({ helper }) => helper.listLeases(),
+  listOwned: ({ helper }) => helper.listLeases(),
 };
 
 /** The root directory of the VMM, which its driver makes and fills: it begins without one. */
@@ -53,7 +53,7 @@ const JAIL: HostResource = {
   name: "jail",
   acquire: ({ helper }, { vm }) => helper.removeJail(vm.id),
   release: ({ helper }, id) => helper.removeJail(id),
-  listOwned: async ({ helper }) => helper.listJails(),
+  listOwned: ({ helper }) => helper.listJails(),
 };
 
 /** What the VMM writes belongs to the VM's uid. What it only reads may belong to several VMs at once. */
@@ -61,15 +61,15 @@ const OWNED_FILES: HostResource = {
   name: "owned files",
   needsDisk: true,
   acquire: async ({ helper }, { vm }) => {
-    helper.giveFiles(vm.id);
-    for (const { name, readOnly } of vm.spec.volumes) if (!readOnly) helper.giveVolume(vm.id, name);
+    await helper.giveFiles(vm.id);
+    for (const { name, readOnly } of vm.spec.volumes) if (!readOnly) await helper.giveVolume(vm.id, name);
   },
   release: async ({ helper, store }, id) => {
     const volumes = store.findVm(id)?.spec.volumes ?? [];
-    for (const { name, readOnly } of volumes) if (!readOnly) helper.takeVolume(id, name);
-    helper.takeFiles(id);
+    for (const { name, readOnly } of volumes) if (!readOnly) await helper.takeVolume(id, name);
+    await helper.takeFiles(id);
   },
-  listOwned: async ({ helper }) => helper.listLeases(), // Only a VM with a uid owns any.
+  listOwned: ({ helper }) => helper.listLeases(), // Only a VM with a uid owns any.
 };
 
 /** The limits of CPU time, memory and tasks. Whatever process is left of the VM ends with it, so it is released first. */
@@ -79,10 +79,11 @@ const CGROUP: HostResource = {
     const { isolation, cpus, memoryBytes } = vm.spec;
     if (!isolation.cgroup) return;
     const { vmmOverheadBytes } = await driver.features(signal);
-    helper.makeCgroup(vm.id, { cpus, memoryBytes: memoryBytes + vmmOverheadBytes, tasks: cpus + OWN_TASKS });
+    const limits = { cpus, memoryBytes: memoryBytes + vmmOverheadBytes, tasks: cpus + OWN_TASKS };
+    await helper.makeCgroup(vm.id, limits);
   },
   release: ({ helper }, id) => helper.removeCgroup(id, AbortSignal.timeout(RELEASE_MS)),
-  listOwned: async ({ helper }) => helper.listCgroups(),
+  listOwned: ({ helper }) => helper.listCgroups(),
 };
 
 /** Each may need what stands before it. */

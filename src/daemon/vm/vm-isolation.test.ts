@@ -93,14 +93,14 @@ for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
     const less = await vms.create({ name: "less", image: "debian", isolation }, false, vms.background());
     assert.deepEqual(less.spec.isolation, { ...FULL_ISOLATION, [wall]: false });
     for (const name of ["whole", "less"]) await vms.start(name, vms.background());
-    const describe = ({ id }: { id: typeof whole.id }) => {
-      const { jail, pidNamespace, seccomp, uid, cgroup } = bootIsolation(host, host.store.getVm(id));
+    const describe = async ({ id }: { id: typeof whole.id }) => {
+      const { jail, pidNamespace, seccomp, uid, cgroup } = await bootIsolation(host, host.store.getVm(id));
       return { jail, pidNamespace, seccomp, uid: uid !== undefined, cgroup: cgroup !== undefined };
     };
     const missing = wall === "jail" ? { jail: false, uid: false } : { [wall]: false };
-    assert.deepEqual(describe(less), { ...describe(whole), ...missing });
-    assert.deepEqual(bootIsolation(host, whole).gaps, []);
-    assert.equal(bootIsolation(host, less).gaps.length, 1);
+    assert.deepEqual(await describe(less), { ...(await describe(whole)), ...missing });
+    assert.deepEqual((await bootIsolation(host, whole)).gaps, []);
+    assert.equal((await bootIsolation(host, less)).gaps.length, 1);
     for (const name of ["whole", "less"]) await vms.remove(name, true, vms.background());
     assert.deepEqual(machine.leftovers(), []);
     close();

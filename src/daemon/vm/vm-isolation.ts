@@ -14,25 +14,25 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
 };
 
 /** What a boot gets of what was chosen, with a sentence for all that it does not. */
-export function bootIsolation(host: Host, vm: VmRecord): Omit<BootIsolation, "network"> {
-  const { helper } = host;
+export async function bootIsolation(host: Host, vm: VmRecord): Promise<Omit<BootIsolation, "network">> {
+  const { helper, limitations } = host;
   const { isolation } = vm.spec;
   const { jail, pidNamespace, seccomp } = isolation;
   const walls = Object.keys(LEFT_OUT) as (keyof Isolation)[];
   const gaps = walls.filter((wall) => !isolation[wall]).map((wall) => LEFT_OUT[wall]);
-  if (jail && helper.gaps.uid !== undefined) gaps.push(helper.gaps.uid);
-  if (isolation.cgroup && helper.gaps.cgroup !== undefined) gaps.push(helper.gaps.cgroup);
+  if (jail && limitations.uid !== undefined) gaps.push(limitations.uid);
+  if (isolation.cgroup && limitations.cgroup !== undefined) gaps.push(limitations.cgroup);
   return {
     jail,
     pidNamespace,
     seccomp,
     jailDir: vmPaths(host.folders, vm.id).jailDir,
-    uid: jail ? helper.uidOf(vm.id) : undefined,
-    cgroup: isolation.cgroup ? helper.cgroupOf(vm.id) : undefined,
+    uid: jail ? await helper.uidOf(vm.id) : undefined,
+    cgroup: isolation.cgroup ? await helper.cgroupOf(vm.id) : undefined,
     gaps,
-    join: (vmm) => {
+    join: async (vmm) => {
       if (vm.spec.hidden === "idle") setPriority(vmm.pid, constants.priority.PRIORITY_LOW);
-      if (isolation.cgroup) helper.joinCgroup(vm.id, vmm);
+      if (isolation.cgroup) await helper.joinCgroup(vm.id, vmm);
     },
     seal: () => helper.sealRunFolder(vm.id),
   };

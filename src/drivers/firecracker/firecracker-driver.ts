@@ -118,7 +118,7 @@ export class FirecrackerDriver implements VmDriver {
       const client = await session.firstClient(starting.hasEnded, signal);
       starting.confirmIsolation({ seccomp: false });
       await client.configure(firecrackerConfig(plan), signal);
-      plan.isolation.seal();
+      await plan.isolation.seal();
       await client.startInstance(signal);
       starting.confirmIsolation({ seccomp: true });
     };
@@ -286,7 +286,7 @@ export class FirecrackerDriver implements VmDriver {
       signal.throwIfAborted();
       throw asSnapshotFailure(NOT_TAKEN, bothReasons(refused, ended));
     }
-    plan.isolation.seal();
+    await plan.isolation.seal();
     checkRunFiles(plan);
     return client;
   }

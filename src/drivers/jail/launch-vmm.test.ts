@@ -138,7 +138,7 @@ describe("a VMM that is not isolated as it should be", () => {
     const joined: BootIsolation = {
       ...JAILED,
       cgroup,
-      join: (process) => writeFileSync(procs, `1\n${process.pid}\n`),
+      join: async (process) => writeFileSync(procs, `1\n${process.pid}\n`),
     };
     const { vmm, pid } = await launch(t, joined);
     vmm.confirmIsolation({ seccomp: true });

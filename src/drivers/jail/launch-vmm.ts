@@ -87,7 +87,7 @@ async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedV
   });
   const vmm = findProcess(pid);
   try {
-    if (vmm !== undefined) launch.isolation.join(vmm);
+    if (vmm !== undefined) await launch.isolation.join(vmm);
   } catch (error) {
     await endAll([vmm]);
     throw error;
@@ -120,7 +120,7 @@ export async function launchHeld(
   try {
     // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
     vmm = childOf(await inTime(held.told));
-    if (vmm !== undefined) launch.isolation.join(vmm);
+    if (vmm !== undefined) await launch.isolation.join(vmm);
   } catch (error) {
     await endAll([vmm, ...stopFamily(launcher)]);
     throw error;

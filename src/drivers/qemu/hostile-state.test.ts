@@ -32,7 +32,7 @@ async function restored(t: TestContext, seals: boolean) {
   const driver = new QemuDriver({
     program: writeFakeQemu(dir, `exec ${process.execPath} ${program} ${at("victim.sock")} "$@"`, "10.0.0"),
   });
-  const seal = (): void => chmodSync(at("run"), 0o555);
+  const seal = async (): Promise<void> => chmodSync(at("run"), 0o555);
   const plan = {
     id: vmIdFrom(new Uint8Array(12)),
     name: parseVmName("web"),

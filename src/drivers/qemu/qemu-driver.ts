@@ -325,7 +325,7 @@ export class QemuDriver implements VmDriver {
       const monitor = await session.firstMonitor(() => starting.ended, either);
       starting.confirmIsolation({ seccomp: true });
       await session.record(false, either);
-      plan.isolation.seal();
+      await plan.isolation.seal();
       return monitor;
     } catch (error) {
       if (!late.aborted || signal.aborted) throw error;

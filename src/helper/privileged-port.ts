@@ -1,0 +1,74 @@
+/**
+ * What hearthd asks of root: a closed list of verbs. Each takes the id of a VM, of a snapshot or of a tool's run, and
+ * numbers, never a path: what is done where follows from the id. Each parses what it gets, throws before it changes
+ * anything, and may be called twice.
+ *
+ * All answer asynchronously, because the other end may be another process. It does not trust hearthd.
+ */
+import type { CgroupLimits } from "#host/cgroup.ts";
+import type { ProcessRef } from "#host/procfs.ts";
+
+/** Sentences for the isolation that this host or this user does not have; undefined where it is there. */
+export type Limitations = { readonly uid: string | undefined; readonly cgroup: string | undefined };
+
+export interface PrivilegedPort {
+  /** Tells what the port cannot do. The answer stays the same: hearthd asks once, when it starts. */
+  limitations(): Promise<Limitations>;
+
+  /** Leases a uid that no other VM of this host has, until `releaseUid`; undefined where `limitations` say why. */
+  leaseUid(vm: string): Promise<number | undefined>;
+  /** Finds the VM's uid, if it has one. */
+  uidOf(vm: string): Promise<number | undefined>;
+  /**
+   * Gives the VM's uid back, to be called when its VMM has ended and its cgroup is removed. Ends what still has the
+   * uid: it can only be a process that the VMM left behind where no cgroup holds it.
+   * @throws HearthError `host.tool_failed` when such a process does not end, and the signal's reason
+   */
+  releaseUid(vm: string, signal: AbortSignal): Promise<void>;
+  /** Lists the VMs of these directories that have a uid. */
+  listLeases(): Promise<string[]>;
+
+  /**
+   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `limitations` say why. The id has a
+   * run directory until `releaseToolUid`: what a crash leaves of it is removed with those of VMs that no row knows.
+   */
+  leaseToolUid(run: string): Promise<number | undefined>;
+  /** Gives the run's uid back, and ends what still has it. @throws HearthError `host.uid_busy` */
+  releaseToolUid(run: string, signal: AbortSignal): Promise<void>;
+
+  /** Gives the VM's disk and run directory to its uid; without a lease they are only checked. */
+  giveFiles(vm: string): Promise<void>;
+  /** Makes the VM's disk hearthd's again. A file that is gone, or was never the VM's, stays as it is. */
+  takeFiles(vm: string): Promise<void>;
+  /** Gives a volume that the VM may write to its uid; without a lease it is only checked. */
+  giveVolume(vm: string, volume: string): Promise<void>;
+  /** Makes the volume hearthd's again, if it is there and the VM's. */
+  takeVolume(vm: string, volume: string): Promise<void>;
+  /**
+   * Takes the run directory from a VMM that has made its sockets: it can make nothing more beside them, and no link
+   * that would lead hearthd elsewhere.
+   */
+  sealRunFolder(vm: string): Promise<void>;
+  /** Makes the snapshot's guest memory file hearthd's: VMMs may read it, and none may write to it. */
+  sealMemory(snapshot: string): Promise<void>;
+
+  /**
+   * Makes the VM's cgroup.
+   * @returns its directory; undefined where `limitations` say why
+   * @throws HearthError `input.invalid`
+   */
+  makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined>;
+  /** Finds the directory of the VM's cgroup, if it has one. */
+  cgroupOf(vm: string): Promise<string | undefined>;
+  /** Puts the VM's VMM into its cgroup. @throws HearthError `input.invalid` for a process that is not the VM's */
+  joinCgroup(vm: string, process: ProcessRef): Promise<void>;
+  /** Removes the VM's cgroup, and ends what is still in it. */
+  removeCgroup(vm: string, signal: AbortSignal): Promise<void>;
+  /** Lists the VMs of these directories that have a cgroup. */
+  listCgroups(): Promise<string[]>;
+
+  /** Removes the root directory of the VM's VMM: never through a link, never through a mount. */
+  removeJail(vm: string): Promise<void>;
+  /** Lists the VMs of these directories that have a jail. */
+  listJails(): Promise<string[]>;
+}
