@@ -3,7 +3,9 @@ export type LogEvent = {
   "daemon.started": { version: string; pid: number; vms: number };
   "daemon.stopping": { reason: string };
   /** hearthd ends while something is under way; the next one recovers it as after a crash. */
-  "daemon.abandoned": Record<never, never>;
+  "daemon.abandoned": { late: string };
+  /** A service that could not drain or stop; the others end all the same. */
+  "service.failed": { service: string; step: string; error: unknown };
   "daemon.bug": { where: string; error: unknown };
   /** A request that changes something, or a command, has ended. */
   "operation.ended": { principal: string; request: string; state: string; tookMs: number };

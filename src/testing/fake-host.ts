@@ -176,6 +176,7 @@ export class FakeHost implements Host {
     get: noSuchImage,
     remove: noSuchImage,
     assertThere: () => {},
+    cleanUp: async () => {},
   } as unknown as Images;
 
   readonly firecrackers: Host["firecrackers"] = {

@@ -6,10 +6,9 @@ import type { TestContext } from "node:test";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
-import { drain } from "#daemon/lifecycle/end-daemon.ts";
+import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
+import { Services } from "#daemon/lifecycle/service.ts";
 import { ApiServer } from "#daemon/http/api-server.ts";
-import { IdleVms } from "#daemon/vm/idle-vms.ts";
-import { recover } from "#daemon/lifecycle/recover.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
@@ -22,9 +21,8 @@ export class ServedDaemon {
   readonly host: FakeHost;
   readonly daemon: Daemon;
   readonly socketPath: string;
-  readonly #idle: IdleVms;
-  #server: ApiServer | undefined;
-  #isOver = false;
+  readonly #api: ApiServer;
+  readonly #services: Services;
   /** How many requests have come. */
   requests = 0;
 
@@ -33,7 +31,6 @@ export class ServedDaemon {
     const parts = fakeDaemonParts(host);
     this.host = host;
     this.socketPath = join(machine.folder, "api.sock");
-    this.#idle = new IdleVms(host, parts.vms, parts.snapshots);
     this.daemon = {
       host,
       ...parts,
@@ -44,14 +41,14 @@ export class ServedDaemon {
       ending: new Ending(),
       operations: new Operations(),
     };
+    this.#api = new ApiServer(this.daemon, this.socketPath);
+    this.#services = new Services(daemonServices(this.daemon, this.#api), host.log);
   }
 
   async listen(): Promise<this> {
-    await (
-      await recover(this.host, this.daemon.vms)
-    ).done;
-    this.#server = await ApiServer.listen(this.daemon, this.socketPath);
-    this.#server.http.on("request", () => (this.requests += 1));
+    await this.#services.start();
+    await this.daemon.vms.idle(); // All are recovered.
+    this.#api.http.on("request", () => (this.requests += 1));
     return this;
   }
 
@@ -73,7 +70,7 @@ export class ServedDaemon {
 
   /** Has the next accept fail, as it does without file descriptors. */
   failAccept(error: Error): void {
-    this.#server?.http.emit("error", error);
+    this.#api.http.emit("error", error);
   }
 
   /** A VM that runs. */
@@ -83,17 +80,10 @@ export class ServedDaemon {
     await vms.start(name, vms.background());
   }
 
-  /** Ends it as `runDaemon` does; false when something is still under way, and nothing is closed. Idempotent. */
+  /** Ends it as `runDaemon` does; false when something is still under way. Idempotent. */
   async end(drainMs?: number): Promise<boolean> {
-    if (this.#isOver || this.#server === undefined) return true;
-    const { ending, vms, warm, pools } = this.daemon;
-    ending.begin("the test");
-    if (!(await drain(this.daemon, this.#server, [this.#idle, vms.restarts, pools, warm], drainMs)))
-      return false;
-    this.#isOver = true;
-    vms.detachAll();
-    this.host.store.close();
-    return true;
+    this.daemon.ending.begin("the test");
+    return this.#services.end(drainMs === undefined ? undefined : { drainMs, stopMs: 5_000 });
   }
 }
 

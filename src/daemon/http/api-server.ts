@@ -8,6 +8,7 @@ import { TokenBucket } from "#base/token-bucket.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import { serveUpgrades } from "#daemon/http/upgrade.ts";
+import type { Service } from "#daemon/lifecycle/service.ts";
 import { removeStaleSocket } from "#host/unix-socket.ts";
 
 /** For clients to send the rest of a request, and later for them to take the rest of an answer. */
@@ -16,13 +17,22 @@ const GRACE_MS = 1_000;
 const ERROR_LINES = { perS: 1 / 60, burst: 3 };
 
 /** Serves the API until it is closed. No client can end it, and neither can a failing accept. */
-export class ApiServer {
+export class ApiServer implements Service {
+  readonly name = "API";
   readonly http: Server;
+  readonly #daemon: Daemon;
+  readonly #socketPath: string;
   readonly #requests = new Set<IncomingMessage>();
   #closed: Promise<void> | undefined;
 
-  private constructor(server: Server) {
+  constructor(daemon: Daemon, socketPath: string) {
+    const routes = makeApi(daemon);
+    // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
+    const server = createServer({ requestTimeout: 0 }, getRequestListener(routes.fetch));
+    serveUpgrades(server, routes, daemon);
     this.http = server;
+    this.#daemon = daemon;
+    this.#socketPath = socketPath;
     server.on("request", (request, response) => {
       this.#requests.add(request);
       response.once("close", () => {
@@ -37,13 +47,10 @@ export class ApiServer {
    * Listens; whatever lies at the path is removed, so the caller holds hearthd's lock.
    * @throws HearthError `daemon.start_failed`
    */
-  static async listen(daemon: Daemon, socketPath: string): Promise<ApiServer> {
-    // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
-    const routes = makeApi(daemon);
-    const server = createServer({ requestTimeout: 0 }, getRequestListener(routes.fetch));
-    serveUpgrades(server, routes, daemon);
+  async start(): Promise<void> {
+    const { http: server } = this;
+    const socketPath = this.#socketPath;
     removeStaleSocket(socketPath);
-    const api = new ApiServer(server);
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause) => {
         reject(new HearthError("daemon.start_failed", `hearthd cannot listen at ${socketPath}.`, { cause }));
@@ -53,27 +60,38 @@ export class ApiServer {
     chmodSync(socketPath, 0o600);
     const lines = new TokenBucket(ERROR_LINES);
     server.removeAllListeners("error").on("error", (error) => {
-      if (lines.take()) daemon.host.log.event("daemon.bug", { where: "accepting a connection", error });
+      if (lines.take()) this.#daemon.host.log.event("daemon.bug", { where: "accepting a connection", error });
     });
-    return api;
   }
 
-  /** Takes no more connections and removes the socket; requests under way go on, if they are sent soon. */
-  stopAccepting(): void {
+  /** Takes no more connections, and waits for the requests that are under way. */
+  async drain(): Promise<void> {
+    this.#stopAccepting();
+    await this.#daemon.ending.settled();
+  }
+
+  /** Tells the clients of what is under way that it is given up. */
+  async giveUp(): Promise<void> {
+    this.#daemon.ending.giveUp();
+    await this.stop();
+  }
+
+  /** Ends every connection, when what was answered has been taken. */
+  async stop(): Promise<void> {
+    this.#stopAccepting();
+    this.http.closeIdleConnections();
+    const timer = setTimeout(() => this.http.closeAllConnections(), GRACE_MS);
+    await this.#closed;
+    clearTimeout(timer);
+  }
+
+  /** Removes the socket; requests under way go on, if they are sent soon. */
+  #stopAccepting(): void {
     if (this.#closed !== undefined) return;
     this.#closed = new Promise((resolve) => this.http.close(() => resolve()));
     setTimeout(() => {
       // A handler that waits for the rest of such a request would wait for ever.
       for (const request of this.#requests) if (!request.complete) request.socket.destroy();
     }, GRACE_MS).unref();
-  }
-
-  /** Ends every connection, when what was answered has been taken. */
-  async close(): Promise<void> {
-    this.stopAccepting();
-    this.http.closeIdleConnections();
-    const timer = setTimeout(() => this.http.closeAllConnections(), GRACE_MS);
-    await this.#closed;
-    clearTimeout(timer);
   }
 }

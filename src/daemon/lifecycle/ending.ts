@@ -3,8 +3,8 @@
  *
  *   1. `begin`: nothing new is admitted, and each admitted piece of work is aborted with `daemon.stopping`.
  *   2. The API closes its socket, and ends its streams and upgraded connections (`http/api-server.ts`).
- *   3. hearthd waits until the work is done or undone, for a bounded time (`end-daemon.ts`). Clients whose work is not
- *      are told that it is given up.
+ *   3. hearthd's services drain until the work is done or undone, for a bounded time (`service.ts`). Clients whose work
+ *      is not are told that it is given up.
  *   4. The store is closed, and the lock is released last. VMs keep running.
  *
  * Work that is not done in time stays as after a crash: its journal tells the next hearthd how to go on.

@@ -1,4 +1,4 @@
-/** hearthd from start to end: directories, lock, store, recovery, API. `ending.ts` says how it ends. */
+/** hearthd from start to end: directories, lock, store, services. `ending.ts` says how it ends. */
 import { availableParallelism } from "node:os";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
 import type { Config } from "#daemon/config.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { drain } from "#daemon/lifecycle/end-daemon.ts";
+import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Host } from "#daemon/host.ts";
@@ -21,9 +21,8 @@ import { ApiServer } from "#daemon/http/api-server.ts";
 import { Journals } from "#daemon/store/journal.ts";
 import type { OnJournal } from "#daemon/store/journal.ts";
 import { checkKvm } from "#daemon/doctor/kvm-check.ts";
-import { moveToLostFound } from "#daemon/lifecycle/lost-found.ts";
 import { MANAGED_FILES, makePrivateFolder } from "#daemon/store/managed-files.ts";
-import { recover } from "#daemon/lifecycle/recover.ts";
+import { Services } from "#daemon/lifecycle/service.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import { corruptSnapshot } from "#daemon/snapshot/snapshot-files.ts";
 import { SnapshotRows } from "#daemon/store/snapshot-rows.ts";
@@ -31,14 +30,12 @@ import { openStore } from "#daemon/store/store.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/store/paths.ts";
 import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
-import { IdleVms } from "#daemon/vm/idle-vms.ts";
 import { Pools } from "#daemon/template/pools.ts";
 import { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
-import { within } from "#base/deadline.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
@@ -66,9 +63,6 @@ const UID_LEASES = "/run/hearth/uids";
 const TOOL_END_MS = 10_000;
 /** A guest waits for its disk and its agent for about half of its boot. */
 const BOOTS_PER_CPU = 2;
-
-/** How long hearthd waits for its VMs to be recovered before it listens. */
-const RECOVERED_SOON_MS = 1_000;
 
 export type DaemonOptions = {
   readonly folders: Folders;
@@ -106,77 +100,40 @@ export async function runDaemon(
   const { program } = config.drivers.qemu;
   const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
   const host = await makeHost(options, config, judge);
-  try {
-    const vms = new Vms(host);
-    const snapshots = new Snapshots(host, vms);
-    const warm = new WarmTemplates(host, vms, snapshots);
-    const pools = new Pools(host, vms, warm);
-    const daemon: Daemon = {
-      host,
-      vms,
-      snapshots,
-      warm,
-      pools,
-      stats: new StatsReader(host),
-      version,
-      startedAtMs: host.now(),
-      checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
-      ending,
-      operations: new Operations(),
-    };
-    const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
-    const recovery = await Promise.race([prepare(host, vms), asked]);
-    if (ending.error !== undefined) abandon();
-    const idle = new IdleVms(host, vms, snapshots);
-    vms.whenBooted((vm, started) => warm.booted(vm, started));
-    const server = await ApiServer.listen(daemon, socketPath);
-    log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
-    onReady();
-    pools.fill();
-    beginAfter(recovery?.done, vms);
-    await asked;
-    if (
-      !(await drain(daemon, server, [idle, vms.restarts, pools, warm, { end: async () => recovery?.done }]))
-    ) {
-      log.event("daemon.abandoned", {});
-      abandon();
-    }
-    vms.detachAll();
-  } finally {
-    host.store.close();
-  }
+  const daemon = makeDaemon(host, judge, version, ending);
+  const services = new Services(daemonServices(daemon, new ApiServer(daemon, socketPath)), log);
+  const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
+  await Promise.race([services.start(), asked]);
+  if (ending.error !== undefined) abandon();
+  log.event("daemon.started", { version, pid: process.pid, vms: host.store.listVms().length });
+  onReady();
+  await asked;
+  if (!(await services.end())) abandon();
 }
 
-/** Begins to make the host be as the store says, and resolves when requests may come. */
-async function prepare(host: Host, vms: Vms): Promise<{ done: Promise<unknown> }> {
-  await host.images.cleanUp();
-  await cleanUpVolumes(host);
-  const { done } = await recover(host, vms);
-  // Most VMs take milliseconds; the others are busy until they are recovered.
-  await within(done, RECOVERED_SOON_MS);
-  done.catch((error: unknown) => host.log.event("daemon.bug", { where: "recovery", error }));
-  return { done };
-}
-
-/** Starts what is to run and does not, once every VM is recovered. A recovery that fails is told elsewhere. */
-function beginAfter(recovered: Promise<unknown> | undefined, { restarts }: Vms): void {
-  recovered?.then(
-    () => restarts.begin(),
-    () => undefined, // As said above.
-  );
+function makeDaemon(host: Host, judge: KvmJudge, version: string, ending: Ending): Daemon {
+  const vms = new Vms(host);
+  const snapshots = new Snapshots(host, vms);
+  const warm = new WarmTemplates(host, vms, snapshots);
+  return {
+    host,
+    vms,
+    snapshots,
+    warm,
+    pools: new Pools(host, vms, warm),
+    stats: new StatsReader(host),
+    version,
+    startedAtMs: host.now(),
+    checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
+    ending,
+    operations: new Operations(),
+  };
 }
 
 async function makeFolders(folders: Folders): Promise<void> {
   const { state, cache, run } = folders;
   const managed = [vmsDir(folders), vmRunsDir(folders), jailsDir(folders), snapshotsDir(folders)];
   for (const folder of [state, cache, run, ...managed]) await makePrivateFolder(folder);
-}
-
-async function cleanUpVolumes(host: Host): Promise<void> {
-  const onLeft = (path: string, error: unknown): void => host.log.event("clean.left_over", { path, error });
-  for (const name of await host.volumes.cleanUp(onLeft)) {
-    await moveToLostFound(host, "volumes", name).catch((error: unknown) => onLeft(name, error));
-  }
 }
 
 function takeLock(path: string): Disposable {

@@ -26,6 +26,7 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   );
   await vms.start("web", vms.background());
   const idle = new IdleVms(host, vms, snapshots);
+  idle.start();
   /** So many seconds, in each of which its VMM takes so much of a CPU. */
   const pass = async (seconds: number, cpuShare = 0): Promise<void> => {
     for (let second = 0; second < seconds; second++) {

@@ -17,13 +17,13 @@ const CLOCK_SET_MS = 10_000;
 /** Between two looks at a VM: a tenth of its time, within these. */
 const LOOK_MS = { min: 1_000, max: 30_000 };
 
-/** Looks at each VM that has an idle timeout, until `end`. */
+/** Looks at each VM that has an idle timeout, from `start` until `end`. */
 export class IdleVms {
   readonly #host: Host;
   readonly #vms: Vms;
   readonly #snapshots: Snapshots;
   readonly #seen = new Map<VmId, Seen>();
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   readonly #ended = new AbortController();
   #clockOffsetMs: number | undefined;
   #looking: Promise<void> | undefined;
@@ -32,6 +32,9 @@ export class IdleVms {
     this.#host = host;
     this.#vms = vms;
     this.#snapshots = snapshots;
+  }
+
+  start(): void {
     this.#timer = setInterval(() => {
       // A suspension takes longer than that.
       this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
