@@ -6,6 +6,8 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import { makeApi } from "#daemon/http/api.ts";
+import type { ApiBindings } from "#daemon/http/api.ts";
+import { LOCAL_USER } from "#model/principal.ts";
 
 const DOCS = join(import.meta.dirname, "../docs");
 
@@ -14,7 +16,8 @@ export async function openApiDocument(): Promise<string> {
   const log = { event() {}, child: () => log };
   const host = { log, now: () => 0, random: (bytes: number) => new Uint8Array(bytes) };
   const daemon = { host, version: "", ending: new Ending(), operations: new Operations() };
-  const answer = await makeApi(daemon as unknown as Daemon).request("/openapi.json");
+  const bindings: ApiBindings = { principal: LOCAL_USER };
+  const answer = await makeApi(daemon as unknown as Daemon).request("/openapi.json", {}, bindings);
   return `${JSON.stringify(await answer.json(), undefined, 2)}\n`;
 }
 

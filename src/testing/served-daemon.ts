@@ -9,6 +9,8 @@ import { Operations } from "#daemon/operations/operations.ts";
 import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
 import { Services } from "#daemon/lifecycle/service.ts";
 import { ApiServer } from "#daemon/http/api-server.ts";
+import { unixListener } from "#daemon/http/listener.ts";
+import type { Listener } from "#daemon/http/listener.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
@@ -26,7 +28,7 @@ export class ServedDaemon {
   /** How many requests have come. */
   requests = 0;
 
-  constructor(machine: FakeMachine, options: FakeHostOptions = {}) {
+  constructor(machine: FakeMachine, options: FakeHostOptions = {}, more: readonly Listener[] = []) {
     const host = new FakeHost(machine, options);
     const parts = fakeDaemonParts(host);
     this.host = host;
@@ -41,14 +43,14 @@ export class ServedDaemon {
       ending: new Ending(),
       operations: new Operations(),
     };
-    this.#api = new ApiServer(this.daemon, this.socketPath);
+    this.#api = new ApiServer(this.daemon, [unixListener(this.socketPath), ...more]);
     this.#services = new Services(daemonServices(this.daemon, this.#api), host.log);
   }
 
   async listen(): Promise<this> {
     await this.#services.start();
     await this.daemon.vms.idle(); // All are recovered.
-    this.#api.http.on("request", () => (this.requests += 1));
+    this.#api.servers[0]?.on("request", () => (this.requests += 1));
     return this;
   }
 
@@ -70,7 +72,7 @@ export class ServedDaemon {
 
   /** Has the next accept fail, as it does without file descriptors. */
   failAccept(error: Error): void {
-    this.#api.http.emit("error", error);
+    this.#api.servers[0]?.emit("error", error);
   }
 
   /** A VM that runs. */

@@ -18,8 +18,6 @@ import type { Operation } from "#daemon/operations/operation.ts";
 import { requestContext } from "#daemon/operations/request-context.ts";
 import { operationIdFrom, parseOperationId } from "#model/ids.ts";
 import type { OperationId } from "#model/ids.ts";
-import { LOCAL_USER } from "#model/principal.ts";
-import type { Principal } from "#model/principal.ts";
 
 /** Makes that middleware. */
 export function admitRequest(daemon: Daemon): MiddlewareHandler<{ Variables: ApiVariables }> {
@@ -61,11 +59,6 @@ function clientSignal(context: ApiContext): AbortSignal {
   return client.signal;
 }
 
-/** Reads who asks. Node cannot tell which user is at the other end of a Unix socket; its mode admits the owner only. */
-export function principalOf(_context: ApiContext): Principal {
-  return LOCAL_USER;
-}
-
 /** Whether a request changes something or runs a command; those about operations are none themselves. */
 export function isOperation({ method, path }: ApiContext["req"]): boolean {
   return method !== "GET" && method !== "HEAD" && !/^\/v1\/operations(\/|$)/.test(path);
@@ -81,7 +74,7 @@ function beginOperation(daemon: Daemon, context: ApiContext, id: OperationId): O
   if (!isOperation(context.req) || context.req.header(DETACH_HEADER) !== undefined) return undefined;
   return daemon.operations.begin({
     id,
-    principal: principalOf(context),
+    principal: bindingsOf(context).principal,
     request: requestText(context.req),
     detached: false,
     startedAtMs: daemon.host.now(),
@@ -99,7 +92,7 @@ async function work(
   const admitted = daemon.ending.admit(signal);
   const operation = context.get("running");
   const request = requestContext(daemon.host, {
-    principal: operation?.principal ?? principalOf(context),
+    principal: operation?.principal ?? bindingsOf(context).principal,
     operation: id,
     signal: admitted.signal,
     onProgress: (progress) => {

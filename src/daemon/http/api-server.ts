@@ -1,67 +1,52 @@
-/** The API on its socket: HTTP requests and WebSockets, from the first connection to the last. */
-import { chmodSync } from "node:fs";
-import { createServer } from "node:http";
+/** The API at its addresses: HTTP requests and WebSockets, from the first connection to the last. */
 import type { IncomingMessage, Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
+import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { TokenBucket } from "#base/token-bucket.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { makeApi } from "#daemon/http/api.ts";
+import type { Api, ApiBindings } from "#daemon/http/api.ts";
+import type { Listener } from "#daemon/http/listener.ts";
 import { serveUpgrades } from "#daemon/http/upgrade.ts";
 import type { Service } from "#daemon/lifecycle/service.ts";
-import { removeStaleSocket } from "#host/unix-socket.ts";
 
 /** For clients to send the rest of a request, and later for them to take the rest of an answer. */
 const GRACE_MS = 1_000;
 /** Accept errors come with every connection while hearthd has no file descriptors left. */
 const ERROR_LINES = { perS: 1 / 60, burst: 3 };
+/** Two hours for an image build over a slow line; a request that uploads may take as long as it takes. */
+const SERVER_OPTIONS = { requestTimeout: 0 };
 
-/** Serves the API until it is closed. No client can end it, and neither can a failing accept. */
+/** Serves the API at all of its addresses until it is stopped. No client can end it, and neither can a failing accept. */
 export class ApiServer implements Service {
   readonly name = "API";
-  readonly http: Server;
+  /** The servers of the listeners, in their order. */
+  readonly servers: readonly Server[];
   readonly #daemon: Daemon;
-  readonly #socketPath: string;
+  readonly #listeners: readonly Listener[];
   readonly #requests = new Set<IncomingMessage>();
-  #closed: Promise<void> | undefined;
+  #closed: Promise<unknown> | undefined;
 
-  constructor(daemon: Daemon, socketPath: string) {
-    const routes = makeApi(daemon);
-    // Two hours for an image build over a slow line; a request that uploads may take as long as it takes.
-    const server = createServer({ requestTimeout: 0 }, getRequestListener(routes.fetch));
-    serveUpgrades(server, routes, daemon);
-    this.http = server;
+  constructor(daemon: Daemon, listeners: readonly Listener[]) {
+    const api = makeApi(daemon);
     this.#daemon = daemon;
-    this.#socketPath = socketPath;
-    server.on("request", (request, response) => {
-      this.#requests.add(request);
-      response.once("close", () => {
-        this.#requests.delete(request);
-        // Its connection is idle in a moment, and would be waited for as long as its client keeps it.
-        if (this.#closed !== undefined) setImmediate(() => server.closeIdleConnections());
-      });
-    });
+    this.#listeners = listeners;
+    this.servers = listeners.map((listener) => this.#makeServer(api, listener));
   }
 
-  /**
-   * Listens; whatever lies at the path is removed, so the caller holds hearthd's lock.
-   * @throws HearthError `daemon.start_failed`
-   */
+  /** Listens at all addresses, or at none. @throws HearthError `daemon.start_failed` */
   async start(): Promise<void> {
-    const { http: server } = this;
-    const socketPath = this.#socketPath;
-    removeStaleSocket(socketPath);
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (cause) => {
-        reject(new HearthError("daemon.start_failed", `hearthd cannot listen at ${socketPath}.`, { cause }));
-      });
-      server.listen(socketPath, () => resolve());
-    });
-    chmodSync(socketPath, 0o600);
-    const lines = new TokenBucket(ERROR_LINES);
-    server.removeAllListeners("error").on("error", (error) => {
-      if (lines.take()) this.#daemon.host.log.event("daemon.bug", { where: "accepting a connection", error });
-    });
+    for (const [index, listener] of this.#listeners.entries()) {
+      const server = this.servers[index] as Server;
+      try {
+        await listener.listen(server);
+      } catch (cause) {
+        const message = `hearthd cannot listen at ${listener.address}.`;
+        await failAfter(new HearthError("daemon.start_failed", message, { cause }), () => this.stop());
+      }
+      this.#tellFailedAccepts(server);
+    }
   }
 
   /** Takes no more connections, and waits for the requests that are under way. */
@@ -79,16 +64,45 @@ export class ApiServer implements Service {
   /** Ends every connection, when what was answered has been taken. */
   async stop(): Promise<void> {
     this.#stopAccepting();
-    this.http.closeIdleConnections();
-    const timer = setTimeout(() => this.http.closeAllConnections(), GRACE_MS);
+    for (const server of this.servers) server.closeIdleConnections();
+    const timer = setTimeout(() => {
+      for (const server of this.servers) server.closeAllConnections();
+    }, GRACE_MS);
     await this.#closed;
     clearTimeout(timer);
   }
 
-  /** Removes the socket; requests under way go on, if they are sent soon. */
+  #makeServer(api: Api, listener: Listener): Server {
+    const answer = getRequestListener((request, { incoming, outgoing }) => {
+      const principal = listener.principalOf(incoming as IncomingMessage);
+      return api.fetch(request, { principal, outgoing } as ApiBindings);
+    });
+    const server = listener.makeServer(SERVER_OPTIONS, answer);
+    serveUpgrades(server, api, this.#daemon, (request) => listener.principalOf(request));
+    server.on("request", (request, response) => {
+      this.#requests.add(request);
+      response.once("close", () => {
+        this.#requests.delete(request);
+        // Its connection is idle in a moment, and would be waited for as long as its client keeps it.
+        if (this.#closed !== undefined) setImmediate(() => server.closeIdleConnections());
+      });
+    });
+    return server;
+  }
+
+  #tellFailedAccepts(server: Server): void {
+    const lines = new TokenBucket(ERROR_LINES);
+    server.on("error", (error) => {
+      if (lines.take()) this.#daemon.host.log.event("daemon.bug", { where: "accepting a connection", error });
+    });
+  }
+
+  /** Closes the addresses; requests under way go on, if they are sent soon. */
   #stopAccepting(): void {
     if (this.#closed !== undefined) return;
-    this.#closed = new Promise((resolve) => this.http.close(() => resolve()));
+    // One that does not listen has nothing to close, which is the error that it is told.
+    const close = (server: Server): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
+    this.#closed = Promise.all(this.servers.map(close));
     setTimeout(() => {
       // A handler that waits for the rest of such a request would wait for ever.
       for (const request of this.#requests) if (!request.complete) request.socket.destroy();

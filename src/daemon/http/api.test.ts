@@ -6,9 +6,9 @@ import type { Snapshot, Vm } from "#api/wire.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
-import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
+import { localApi } from "#testing/local-api.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
@@ -28,7 +28,7 @@ function setUp(t: TestContext) {
     ending: new Ending(),
     operations: new Operations(),
   };
-  const api = makeApi(daemon);
+  const api = localApi(daemon);
   t.after(() => {
     vms.detachAll();
     host.store.close();

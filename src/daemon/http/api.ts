@@ -2,7 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import { ERROR_CODES, errorBody, HearthError, toHearthError } from "#base/error.ts";
+import { ERROR_CODES, errorBody, HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { admitRequest } from "#daemon/http/admit-request.ts";
@@ -27,6 +27,7 @@ import { isCancelled } from "#daemon/lifecycle/ending.ts";
 import { cancelled } from "#daemon/operations/operation.ts";
 import type { Operation } from "#daemon/operations/operation.ts";
 import type { RequestContext } from "#daemon/operations/request-context.ts";
+import type { Principal } from "#model/principal.ts";
 
 /** The variables of each request. */
 export type ApiVariables = {
@@ -43,6 +44,8 @@ export type ApiContext = Context<{ Variables: ApiVariables }>;
 
 /** The parts of a request beside its head and body. */
 export type ApiBindings = {
+  /** Who asks: the listener knows it, or hearthd, which sends a detached request to itself. */
+  readonly principal: Principal;
   /** The server's answer; missing where there is no HTTP client. */
   readonly outgoing?: ServerResponse | undefined;
   /** The operation of a request that hearthd sends to itself. */
@@ -177,7 +180,9 @@ export function requestOf(context: ApiContext): RequestContext {
   return context.get("request");
 }
 
-/** Reads what came with a request; there is nothing in tests that call the API without a server. */
+/** Reads what came with a request. Whoever calls the API without a server says who asks, too. */
 export function bindingsOf(context: ApiContext): ApiBindings {
-  return (context.env as ApiBindings | undefined) ?? {};
+  const bindings = context.env as Partial<ApiBindings> | undefined;
+  invariant(bindings?.principal, "a request has a principal");
+  return bindings as ApiBindings;
 }

@@ -4,7 +4,7 @@ import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { isOperation, requestText } from "#daemon/http/admit-request.ts";
 import { requestOf } from "#daemon/http/api.ts";
-import type { Api, ApiContext, ApiVariables } from "#daemon/http/api.ts";
+import type { Api, ApiBindings, ApiContext, ApiVariables } from "#daemon/http/api.ts";
 import { isStreamed } from "#daemon/http/limit-body.ts";
 import { WEBSOCKET } from "#daemon/http/upgrade.ts";
 import { operationView } from "#daemon/http/operation-routes.ts";
@@ -32,7 +32,8 @@ export function detachRequest(api: Api, daemon: Daemon): MiddlewareHandler<{ Var
     const { method, url } = context.req.raw;
     const again = new Request(url, { method, headers, ...(body.byteLength > 0 && { body }) });
     // Its end is the operation's: the front door has an answer for whatever fails.
-    Promise.resolve(api.fetch(again, { detached: operation })).catch((error: unknown) =>
+    const bindings: ApiBindings = { principal, detached: operation };
+    Promise.resolve(api.fetch(again, bindings)).catch((error: unknown) =>
       daemon.host.log.event("daemon.bug", { where: `detached ${operation.request}`, error }),
     );
     context.header("location", `/v1/operations/${id}`);

@@ -5,9 +5,9 @@ import type { ApiEvent } from "#api/events.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
+import { localApi } from "#testing/local-api.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import { releaseMembers, ReleaseServer } from "#testing/release-server.ts";
@@ -32,7 +32,7 @@ test(
       ending: new Ending(),
       operations: new Operations(),
     };
-    const api = makeApi(daemon);
+    const api = localApi(daemon);
     const events: ApiEvent[] = [];
     host.bus.subscribe((event) => void events.push(event));
     const install = (version?: string) =>

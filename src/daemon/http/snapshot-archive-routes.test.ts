@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
@@ -10,17 +8,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
 import { inspect } from "node:util";
-import { getRequestListener } from "@hono/node-server";
 import type { Progress } from "#base/progress.ts";
 import { MIB } from "#base/sizes.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { makeApi } from "#daemon/http/api.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import { Hearth } from "#sdk/hearth.ts";
+import { localApi } from "#testing/local-api.ts";
+import type { LocalApi } from "#testing/local-api.ts";
+import { ApiServer } from "#daemon/http/api-server.ts";
+import { unixListener } from "#daemon/http/listener.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import type { FakeHost } from "#testing/fake-host.ts";
 import {
@@ -33,7 +33,7 @@ import {
   SMALL,
 } from "#testing/snapshot-archives.ts";
 
-type Side = { readonly host: FakeHost; readonly hearth: Hearth; readonly api: ReturnType<typeof makeApi> };
+type Side = { readonly host: FakeHost; readonly hearth: Hearth; readonly api: LocalApi };
 
 /** A hearthd's API on a socket, as it is served, and a client of it. */
 async function serve(t: TestContext): Promise<Side> {
@@ -48,14 +48,12 @@ async function serve(t: TestContext): Promise<Side> {
     ending: new Ending(),
     operations: new Operations(),
   };
-  const api = makeApi(daemon);
-  const server = createServer({ requestTimeout: 0 }, getRequestListener(api.fetch));
   mkdirSync(host.folders.state, { recursive: true });
   const socketPath = join(host.folders.state, "api.sock");
-  server.listen(socketPath);
-  await once(server, "listening");
-  t.after(() => server.close().closeAllConnections());
-  return { host, api, hearth: await Hearth.connect({ socketPath }) };
+  const server = new ApiServer(daemon, [unixListener(socketPath)]);
+  await server.start();
+  t.after(() => server.stop());
+  return { host, api: localApi(daemon), hearth: await Hearth.connect({ socketPath }) };
 }
 
 const OTHER = "arrived";

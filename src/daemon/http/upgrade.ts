@@ -6,8 +6,9 @@ import type { WebSocket } from "ws";
 import type { ErrorBody } from "#base/error.ts";
 import { HearthError } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import type { Api } from "#daemon/http/api.ts";
+import type { Api, ApiBindings } from "#daemon/http/api.ts";
 import { sendMessage } from "#daemon/http/exec-relay.ts";
+import type { Principal } from "#model/principal.ts";
 
 /** The method under which the router knows WebSockets; no HTTP request can have it. */
 export const WEBSOCKET = "WEBSOCKET";
@@ -93,7 +94,12 @@ export class Upgrade {
  *
  * Node takes its own error handlers off a socket that is upgraded, so each gets one before anything else is done to it.
  */
-export function serveUpgrades(server: Server, api: Api, daemon: Daemon): void {
+export function serveUpgrades(
+  server: Server,
+  api: Api,
+  daemon: Daemon,
+  principalOf: (request: IncomingMessage) => Principal,
+): void {
   const underWay = new WeakMap<IncomingMessage, Upgrade>();
   const sockets = new WebSocketServer({
     noServer: true,
@@ -108,7 +114,8 @@ export function serveUpgrades(server: Server, api: Api, daemon: Daemon): void {
   });
   const serve = async (upgrade: Upgrade): Promise<void> => {
     try {
-      const answer = await api.fetch(asRequest(upgrade), { upgrade });
+      const bindings: ApiBindings = { principal: principalOf(upgrade.request), upgrade };
+      const answer = await api.fetch(asRequest(upgrade), bindings);
       await upgrade.end(answer, daemon.ending.error !== undefined);
     } catch (error) {
       daemon.host.log.event("daemon.bug", { where: "a WebSocket", error });

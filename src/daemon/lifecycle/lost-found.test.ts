@@ -15,11 +15,11 @@ import type { TestContext } from "node:test";
 import type { LostEntry } from "#api/wire.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
-import { makeApi } from "#daemon/http/api.ts";
 import { listLostFound, lostFoundDir } from "#daemon/lifecycle/lost-found.ts";
 import { snapshotsDir, vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { parseSnapshotName } from "#model/ids.ts";
+import { localApi } from "#testing/local-api.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
@@ -49,7 +49,7 @@ function setUp(t: TestContext) {
       rmSync(join(machine.folder, `hearth.db${suffix}`), { force: true });
   };
   const api = (daemon: FakeDaemon) =>
-    makeApi({
+    localApi({
       ...daemon,
       stats: new StatsReader(daemon.host),
       version: "1.2.3",

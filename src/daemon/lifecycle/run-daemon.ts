@@ -18,6 +18,7 @@ import { Ending } from "#daemon/lifecycle/ending.ts";
 import { EventBus } from "#daemon/event-bus.ts";
 import type { Host } from "#daemon/host.ts";
 import { ApiServer } from "#daemon/http/api-server.ts";
+import { unixListener } from "#daemon/http/listener.ts";
 import { Journals } from "#daemon/store/journal.ts";
 import type { OnJournal } from "#daemon/store/journal.ts";
 import { checkKvm } from "#daemon/doctor/kvm-check.ts";
@@ -101,7 +102,8 @@ export async function runDaemon(
   const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
   const host = await makeHost(options, config, judge);
   const daemon = makeDaemon(host, judge, version, ending);
-  const services = new Services(daemonServices(daemon, new ApiServer(daemon, socketPath)), log);
+  const listeners = [unixListener(socketPath)];
+  const services = new Services(daemonServices(daemon, new ApiServer(daemon, listeners)), log);
   const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
   await Promise.race([services.start(), asked]);
   if (ending.error !== undefined) abandon();
