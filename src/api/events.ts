@@ -2,6 +2,7 @@
 import type { ErrorBody } from "#base/error.ts";
 import type { Progress } from "#base/progress.ts";
 import type { Labels } from "#model/labels.ts";
+import type { ExitReason } from "#model/vm-handle.ts";
 import type { PauseCause, VmPhase } from "#model/vm-state.ts";
 
 export type ApiEvent =
@@ -13,6 +14,8 @@ export type ApiEvent =
       readonly phase: VmPhase;
       /** Why it is paused, where nobody has asked for it. */
       readonly cause?: PauseCause | undefined;
+      /** Why its VMM ended, where it has. */
+      readonly reason?: ExitReason | undefined;
     }
   | {
       /** `vm.labels`: the labels have changed to these. */

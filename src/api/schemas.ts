@@ -9,6 +9,7 @@ import { parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
+import { EXIT_REASONS } from "#model/vm-handle.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 import { parseMountPath } from "#model/volume.ts";
@@ -150,7 +151,7 @@ export const setVmSchema = z
   .openapi("SetVm");
 
 const exitSchema = z.object({
-  reason: z.enum(["guest", "asked", "died", "unseen"]),
+  reason: z.enum(EXIT_REASONS),
   code: z.int().optional(),
   signal: z.string().optional(),
   atMs: z.int(),

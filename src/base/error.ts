@@ -14,6 +14,7 @@ export const ERROR_CODES = {
   "vm.unclean": { status: 500, exit: 1 },
   "vm.identity_failed": { status: 500, exit: 1 },
   "vm.gone": { status: 410, exit: 1 },
+  "vm.panicked": { status: 410, exit: 1 },
   "vmm.failed": { status: 500, exit: 1 },
   "vmm.install_failed": { status: 500, exit: 1 },
   "vmm.not_isolated": { status: 500, exit: 1 },

@@ -17,7 +17,8 @@ export type LogEvent = {
   "flow.undo_failed": { flow: string; step: string; error: unknown };
   "flow.journal_left": { flow: string; error: unknown };
   "flow.recovered": { flow: string; vm: string; how: "unwound" | "finished" };
-  "vm.phase": { from: string; to: string };
+  /** `reason`: why its VMM ended, where it has. */
+  "vm.phase": { from: string; to: string; reason?: string | undefined };
   "vm.adopted": { pid: number };
   "vm.not_recovered": { error: unknown };
   "vm.lost": { pid: number };

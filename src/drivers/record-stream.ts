@@ -3,7 +3,7 @@
  * once and never kept. H2.
  */
 import type { Socket } from "node:net";
-import { BoundedFile, readTail } from "#host/bounded-file.ts";
+import { BoundedFile, readTail, sizeOf } from "#host/bounded-file.ts";
 
 export type StreamRecorder = {
   /** Resolves when the VMM closed the console, or `stop` was called. Never rejects. */
@@ -57,8 +57,18 @@ export function recordStream(socket: Socket, path: string, options: RecordOption
 }
 
 const PANIC_TAIL_BYTES = 8 * 1024;
+const PANIC = "Kernel panic - not syncing";
+/** What a kernel prints that resets the machine in order: after a panic it prints nothing of the kind. */
+const ORDERLY_RESETS = ["reboot: ", "sysrq: Resetting"];
 
-/** The guest's kernel gave up, by the last words of its console. A guest can lie about that, to its own harm. */
-export function endsInPanic(consoleLog: string): boolean {
-  return readTail(consoleLog, PANIC_TAIL_BYTES).includes("Kernel panic - not syncing");
+/**
+ * Whether the guest's kernel panicked, by the last words on its console. A guest can lie about that, and is only believed
+ * about itself.
+ * @param fromByte where the log ended when the VMM was started; a log that was rotated since is read from its beginning
+ */
+export function endsInPanic(consoleLog: string, fromByte = 0): boolean {
+  const from = fromByte > sizeOf(consoleLog) ? 0 : fromByte;
+  const tail = readTail(consoleLog, PANIC_TAIL_BYTES, from);
+  const panic = tail.lastIndexOf(PANIC);
+  return panic >= 0 && ORDERLY_RESETS.every((words) => tail.lastIndexOf(words) < panic);
 }

@@ -1,6 +1,6 @@
 /** What every driver's session does, on a process of its own and a VMM that is asked nothing. */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -111,9 +111,14 @@ test("the end of a VMM is told once, after its files are gone, however many noti
 
 for (const [guestEnd, lastWords, reason] of [
   ["off", "Kernel panic - not syncing: a lie", "guest"],
-  ["reset", "reboot: Restarting system", "guest"],
-  ["reset", "Kernel panic - not syncing: no init", "died"],
-  [undefined, "reboot: Restarting system", "died"],
+  ["reset", "reboot: Restarting system", "rebooted"],
+  ["reset", "Kernel panic - not syncing: no init", "panicked"],
+  ["reset", "Kernel panic - not syncing: a lie\r\n[ 2.0] reboot: Restarting system", "rebooted"],
+  ["reset", "Kernel panic - not syncing: a lie\r\n[ 2.0] sysrq: Resetting", "rebooted"],
+  ["reset", "", "rebooted"],
+  ["off or reset", "reboot: Restarting system", "guest"],
+  ["off or reset", "Kernel panic - not syncing: no init", "panicked"],
+  [undefined, "Kernel panic - not syncing: no init", "died"],
 ] as const) {
   test(`a guest whose end is ${guestEnd ?? "not its own"} after "${lastWords}" is ${reason}`, async (t) => {
     const { session, handle, vmm } = await open(t);
@@ -123,6 +128,19 @@ for (const [guestEnd, lastWords, reason] of [
     assert.equal((await session.finish()).reason, reason);
   });
 }
+
+test("a panic of an earlier boot is none of this one", async (t) => {
+  const { session, handle, vmm } = await open(t);
+  const log = join(handle.stateDir, "console.log");
+  writeFileSync(log, "Kernel panic - not syncing: no init\n");
+  session.startRecorder();
+  await session.record(false, never);
+  session.guestEnd = "reset";
+  appendFileSync(log, "a guest that says little\n");
+  signalProcess(vmm, "SIGKILL");
+  session.consoleClosed.resolve();
+  assert.equal((await session.finish()).reason, "rebooted");
+});
 
 test("a VMM that ends after a stop that was given up is noticed, and was asked to", async (t) => {
   const { session, vmm } = await open(t);

@@ -20,10 +20,11 @@ import { endHelpers, waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
+import { sizeOf } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import { isListening } from "#host/unix-socket.ts";
-import type { ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
+import type { ExitReason, ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type VmmTiming = {
   /** Between two heartbeats. */
@@ -55,10 +56,11 @@ export type SessionRecorder = {
 };
 
 /**
- * How the guest ended its VMM: it powered the machine off; or it reset the machine, which a kernel that panics does as
- * well. Undefined: the VMM ended of something else.
+ * How the guest ended its VMM. `off`: it powered the machine off. `reset`: it reset the machine, as a reboot does, and a
+ * kernel that panics. `off or reset`: the same from a machine without a power switch, where a reset is the only way to
+ * power off. Undefined: the VMM ended of something else.
  */
-export type GuestEnd = "off" | "reset" | undefined;
+export type GuestEnd = "off" | "reset" | "off or reset" | undefined;
 
 /** For the answer that is on its way when a VMM is to end. */
 const LAST_ANSWER_MS = 500;
@@ -77,6 +79,8 @@ export abstract class VmmSession<
   #watcher: VmmWatcher | undefined;
   #heartbeat: Heartbeat | undefined;
   #recorder: Promise<Recorder> | undefined;
+  /** Where the console's log ended when this VMM was started: what is before it is an earlier boot's. */
+  #consoleFrom = 0;
   #asked = false;
   #finishing: Promise<VmExit> | undefined;
 
@@ -184,6 +188,7 @@ export abstract class VmmSession<
   }
 
   #keepRecorder(resumed: boolean): Promise<Recorder> {
+    if (!resumed) this.#consoleFrom = sizeOf(this.logPath("console.log"));
     const { answerDeadlineMs, startDeadlineMs } = this.options.timing;
     const deadlineMs = resumed ? answerDeadlineMs : startDeadlineMs;
     const opening = this.openRecorder(resumed, AbortSignal.timeout(deadlineMs));
@@ -276,13 +281,15 @@ export abstract class VmmSession<
    * A guest that powers off after we asked its VMM to end was faster; either way it was asked for. A log that cannot be
    * read does not keep the end from being told.
    */
-  #reason(childExit: ChildExit | undefined): VmExit["reason"] {
+  #reason(childExit: ChildExit | undefined): ExitReason {
     if (this.#asked) return "asked";
     try {
       const end = this.readEnd(childExit);
+      if (end === undefined) return "died";
+      if (end === "off") return "guest";
       // A kernel that panics resets the machine, as a reboot does; only its last words tell them apart.
-      const byGuest = end === "off" || (end === "reset" && !endsInPanic(this.logPath("console.log")));
-      return byGuest ? "guest" : "died";
+      if (endsInPanic(this.logPath("console.log"), this.#consoleFrom)) return "panicked";
+      return end === "reset" ? "rebooted" : "guest";
     } catch (error) {
       this.options.onTrouble(this.handle.stateDir, error);
       return "died";

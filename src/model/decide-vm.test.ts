@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { decide } from "#model/decide-vm.ts";
 import type { VmEvent } from "#model/decide-vm.ts";
 import { snapshotIdFrom } from "#model/ids.ts";
+import type { ExitReason } from "#model/vm-handle.ts";
 import { denial, moveTo, VM_ACTIONS, VM_PHASES } from "#model/vm-state.ts";
 import type { VmPhase, VmState } from "#model/vm-state.ts";
 
@@ -54,6 +55,9 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   { title: "a stop", event: { type: "stop-asked" }, from: "paused", to: "stopping" },
   { title: "a power-off from inside", event: exited("guest"), from: "running", to: "stopped" },
   { title: "an end that nobody asked for", event: exited("died"), from: "running", to: "failed" },
+  { title: "a panic of the guest's kernel", event: exited("panicked"), from: "running", to: "failed" },
+  { title: "a panic during a stop", event: exited("panicked"), from: "stopping", to: "stopped" },
+  { title: "a reboot", event: exited("rebooted"), from: "paused", to: "stopped" },
   { title: "a kill that was asked for", event: exited("died"), from: "stopping", to: "stopped" },
   { title: "an end that nobody saw", event: exited("unseen"), from: "running", to: "stopped" },
   {
@@ -96,7 +100,7 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   { title: "a pause that comes too late", event: { type: "paused" }, from: "stopping", to: "stopping" },
 ];
 
-function exited(reason: "guest" | "died" | "unseen"): VmEvent {
+function exited(reason: ExitReason): VmEvent {
   return { type: "vmm-exited", exit: { reason, atMs: 2 } };
 }
 

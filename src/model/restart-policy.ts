@@ -1,6 +1,6 @@
-import type { VmState } from "#model/vm-state.ts";
+import type { VmRecord } from "#model/vm.ts";
 
-/** When a VM is started again that ended though nobody stopped it: never, when its VMM died, or always. */
+/** When a VM is started again that ended though nobody stopped it: never, when it failed, or always. */
 export const RESTART_POLICIES = ["no", "on-failure", "always"] as const;
 
 export type RestartPolicy = (typeof RESTART_POLICIES)[number];
@@ -11,10 +11,30 @@ const LAST_MS = 60_000;
 /** A VM that ran for so long had no trouble with its start. */
 export const SETTLED_MS = 60_000;
 
-/** Whether a VM that is in this state, and that nobody stopped, is to be started again. */
-export function restarts(policy: RestartPolicy | undefined, state: VmState): boolean {
-  if (policy === "on-failure") return state.phase === "failed";
-  return policy === "always" && (state.phase === "failed" || state.phase === "stopped");
+/** What of a VM decides whether it is started again. */
+export type Restarted = Pick<VmRecord, "state" | "bound"> & {
+  readonly spec: Pick<VmRecord["spec"], "restart" | "autoRemove" | "lifetimeMs">;
+};
+
+/** Whether a VM that nobody stopped is to be started again: as its policy says, and after a reboot. */
+export function restarts({ spec, state, bound }: Restarted): boolean {
+  if (bound) return false;
+  if (hasRebooted({ state }) && comesBack(spec)) return true;
+  if (spec.restart === "on-failure") return state.phase === "failed";
+  return spec.restart === "always" && (state.phase === "failed" || state.phase === "stopped");
+}
+
+/** Whether the guest has reset its machine, and waits to boot. */
+export function hasRebooted({ state }: Pick<Restarted, "state">): boolean {
+  return state.phase === "stopped" && state.exit.reason === "rebooted";
+}
+
+/**
+ * A reboot is no end, whatever the policy is. But a VM that is removed when it ends is removed, and a guest that is not
+ * trusted does not get another lifetime by rebooting.
+ */
+function comesBack({ autoRemove, lifetimeMs }: Restarted["spec"]): boolean {
+  return !autoRemove && lifetimeMs === undefined;
 }
 
 /** The time before a restart, after so many in a row that did not last. */

@@ -54,13 +54,18 @@ export type VmHandle = {
 /** Where the agent of a VM is reached. */
 export type AgentAddress = Pick<VmHandle, "agentSocket" | "agentVsockPort" | "isolation">;
 
+/**
+ * Why a VMM ended. `guest`: the guest powered itself off. `rebooted`: it reset the machine, to boot again. `panicked`: its
+ * kernel panicked. All three are what the guest says, which may lie of itself. `asked`: hearthd ended it. `died`: nobody
+ * asked for it. `unseen`: it was gone when hearthd came back, so nobody knows.
+ */
+export const EXIT_REASONS = ["guest", "rebooted", "panicked", "asked", "died", "unseen"] as const;
+
+export type ExitReason = (typeof EXIT_REASONS)[number];
+
 /** How a VMM ended, as far as anybody saw it. */
 export type VmExit = {
-  /**
-   * `guest`: powered off from inside. `asked`: by us. `died`: neither asked for it. `unseen`: it was gone when
-   * hearthd came back, so nobody knows.
-   */
-  readonly reason: "guest" | "asked" | "died" | "unseen";
+  readonly reason: ExitReason;
   readonly code?: number | undefined;
   readonly signal?: string | undefined;
   readonly atMs: number;

@@ -20,6 +20,8 @@ export type VmRecord = {
   /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
   readonly imageDigest: ImageDigest;
   readonly state: VmState;
+  /** It lives for one client's connection, or for what hearthd does, and ends with that. */
+  readonly bound: boolean;
   /** What its user wants of it: the last of a start or a stop that was asked for. */
   readonly desired: DesiredState;
   /** Its spec in the store is damaged: it is shown and can be removed, and never started. */

@@ -90,6 +90,13 @@ func (m *initMachine) powerOffOnSignal() {
 	}()
 }
 
+// ignoreFatalSignals keeps PID 1 alive, whose end is a kernel panic: Go's runtime ends a program at these signals unless it
+// asks for them. They are not ignored for good, because the commands of the guest would inherit that.
+func ignoreFatalSignals() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGTRAP,
+		syscall.SIGSYS, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ)
+}
+
 // serviceMachine is a guest with an init of its own, which unmounts what is mounted when it ends.
 type serviceMachine struct {
 	identity.Guest

@@ -73,6 +73,7 @@ func runInit() {
 	logger := log.New(booted.Console, "hearth: ", 0)
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
 	machine := newInitMachine(booted, runner, logger)
+	ignoreFatalSignals()
 	machine.powerOffOnSignal()
 	server := newServer(logger, runner, machine, "agent")
 	giveUp(booted.Console, serveHost(server, booted.Options.Channel, booted.Console.Stage))

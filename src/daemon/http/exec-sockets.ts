@@ -13,7 +13,8 @@ import { invariant } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { bindingsOf, requestOf } from "#daemon/http/api.ts";
 import type { Api, ApiContext } from "#daemon/http/api.ts";
-import { ClientInput, parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
+import { execInVm } from "#daemon/http/exec-in-vm.ts";
+import { ClientInput, parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import { serveRun } from "#daemon/http/serve-run.ts";
 import { WEBSOCKET } from "#daemon/http/upgrade.ts";
 import type { RequestContext } from "#daemon/operations/request-context.ts";
@@ -49,9 +50,7 @@ function accept(context: ApiContext, daemon: Daemon): ExecSession {
 }
 
 async function serveExec(vm: string, session: ExecSession): Promise<void> {
-  const { daemon, socket, input, request } = session;
+  const { socket, input, request } = session;
   const spec = toExecSpec(parseFirst(execSchema, await input.first(request.signal)));
-  const { guest } = await daemon.vms.guest(vm, "exec", request.signal);
-  const id = Buffer.from(daemon.host.random(8)).toString("hex");
-  sendMessage(socket, await relayExec(socket, input, guest, spec, id, request.signal));
+  sendMessage(socket, await execInVm(session, vm, spec));
 }

@@ -2,10 +2,10 @@ import { failAfter } from "#base/clean-up.ts";
 import { errorBody, HearthError } from "#base/error.ts";
 import { runSchema } from "#api/schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
-import { parseFirst, relayExec, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
+import { parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
+import { execInVm } from "#daemon/http/exec-in-vm.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
 import type { Call } from "#daemon/vm/vms.ts";
-import type { ExecSpec } from "#model/exec-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
@@ -41,13 +41,13 @@ export async function serveRun(session: ExecSession): Promise<void> {
   let exit: ExitMessage | undefined;
   try {
     if (ready === undefined) await daemon.vms.start(vm.id, call);
-    if (!spec.detach) exit = await execIn(session, vm, spec);
+    if (!spec.detach) exit = await execInVm(session, vm.id, spec);
   } catch (error) {
     return failAfter(error, () => endOfRun(session, vm, call));
   }
   if (exit !== undefined) await endAfterExit(session, vm, call);
   // Detached: the VM runs and is nobody's; what becomes of the command does not touch it.
-  else if (spec.argv.length > 0) exit = await execIn(session, vm, spec);
+  else if (spec.argv.length > 0) exit = await execInVm(session, vm.id, spec);
   sendMessage(socket, exit ?? NOTHING_RUN);
 }
 
@@ -73,11 +73,4 @@ async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Prom
   // After a snapshot of it, say, that is under way.
   await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting, "wait");
   host.store.unbind(vm.id);
-}
-
-async function execIn(session: ExecSession, vm: VmRecord, spec: ExecSpec): Promise<ExitMessage> {
-  const { daemon, socket, input } = session;
-  const { signal } = session.request;
-  const { guest } = await daemon.vms.guest(vm.id, "exec", signal);
-  return relayExec(socket, input, guest, spec, Buffer.from(daemon.host.random(8)).toString("hex"), signal);
 }

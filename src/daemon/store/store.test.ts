@@ -226,7 +226,7 @@ test("VMs of a store without owners are the local user's, without labels, and as
   }
   const store = new Store(path);
   t.after(() => store.close());
-  const { bound: _bound, ...web } = newVm("web", 1);
+  const web = newVm("web", 1);
   const stored = store.getVm("web");
   assert.deepEqual(stored, {
     ...web,

@@ -59,6 +59,7 @@ export function toVmRecord(row: VmRow): VmRecord {
     spec: "damage" in spec ? UNKNOWN_SPEC : { ...LATER_FIELDS, ...spec.value },
     generation: row.generation,
     imageDigest: row.image_digest as ImageDigest,
+    bound: row.bound === 1,
     desired: row.desired === "running" ? "running" : "stopped",
     state: "value" in state && damage === "" ? state.value : damaged(damage, row.updated_at_ms),
     createdAtMs: row.created_at_ms,

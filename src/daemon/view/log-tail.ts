@@ -5,6 +5,7 @@ import { readTail } from "#host/bounded-file.ts";
 const TAIL_BYTES = 64 * 1024;
 /** A panic's registers, and the stacks of what failed before it. */
 const PANIC_WITHIN_LINES = 100;
+const PANIC_MAX_CHARS = 200;
 
 /** Returns the last lines of a log that a guest wrote, without what could move a terminal's cursor. */
 export function lastLines(path: string, lines: number): string[] {
@@ -24,4 +25,10 @@ export function consoleEnd(path: string, lines: number): string[] {
   if (panic < 0 || tail.length <= lines) return tail.slice(-lines);
   const start = Math.max(0, panic - Math.ceil(lines / 2));
   return tail.slice(start, start + lines);
+}
+
+/** Returns what the kernel said last of a panic, such as `Kernel panic - not syncing: Attempted to kill init!`. */
+export function panicLine(path: string): string | undefined {
+  const line = lastLines(path, PANIC_WITHIN_LINES).findLast((one) => one.includes("Kernel panic"));
+  return line?.slice(line.indexOf("Kernel panic"), line.indexOf("Kernel panic") + PANIC_MAX_CHARS);
 }

@@ -59,6 +59,42 @@ test("a VM that is started again on failure stays down after a power-off from in
   assert.deepEqual(waits(daemon), [0]);
 });
 
+test("a VM whose guest reboots is started again at once, and later each time that it does so in a row", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { vms, host } = daemon;
+  vms.restarts.delayMs = (before) => 2 * before;
+  await daemon.run("web");
+  for (let times = 0; times < 3; times++) {
+    host.machine.vmms.end(host.machine.vmm("web"), { reason: "rebooted", code: 0, atMs: Date.now() });
+    await reaches(daemon, "running");
+    await vms.idle();
+  }
+  assert.deepEqual(waits(daemon), [0, 2, 4]);
+  await vms.stop("web", { mode: "kill", timeoutMs: 0 }, vms.background());
+  assert.equal(host.store.getVm("web").state.phase, "stopped");
+});
+
+test("a reboot is told with its reason, and a lifetime or a removal at the end is not put off by it", async (t) => {
+  const daemon = hastily(await useFakeDaemon(t));
+  const { host } = daemon;
+  const reasons: unknown[] = [];
+  using _following = host.bus.subscribe((event) => {
+    if (event.type === "vm.phase" && event.phase === "stopped") reasons.push([event.name, event.reason]);
+  });
+  await daemon.run("timed", 0, { image: "debian", lifetimeMs: 60_000 });
+  await daemon.run("once", 0, { image: "debian", autoRemove: true });
+  for (const name of ["timed", "once"])
+    host.machine.vmms.end(host.machine.vmm(name), { reason: "rebooted", atMs: Date.now() });
+  await daemon.vms.idle();
+  assert.deepEqual(reasons, [
+    ["timed", "rebooted"],
+    ["once", "rebooted"],
+  ]);
+  assert.equal(host.store.getVm("timed").state.phase, "stopped");
+  assert.equal(host.store.findVm("once"), undefined);
+  assert.deepEqual(waits(daemon), []);
+});
+
 test("a stop before the restart comes is the last word", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { vms, host } = daemon;

@@ -1,12 +1,12 @@
-/** Starts VMs again that ended though nobody stopped them, as their restart policy says. */
+/** Starts VMs again that ended though nobody stopped them, as their restart policy says, and those that rebooted. */
 import type { Host } from "#daemon/host.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import { toHearthError } from "#base/error.ts";
 import type { VmId } from "#model/ids.ts";
-import { backOffMs, restarts, SETTLED_MS } from "#model/restart-policy.ts";
+import { backOffMs, hasRebooted, restarts, SETTLED_MS } from "#model/restart-policy.ts";
 
-/** Waits before each restart, longer from one to the next, until a VM has run for a while. */
+/** Waits before each restart, longer from one to the next, until a VM has run for a while; not before a first reboot. */
 export class Restarts {
   readonly #host: Host;
   readonly #controllers: VmControllers;
@@ -46,12 +46,13 @@ export class Restarts {
     if (!this.#isDue(id)) return void this.#inARow.delete(id);
     const before = this.#inARow.get(id) ?? 0;
     this.#inARow.set(id, before + 1);
-    this.#startAfter(id, this.delayMs(before));
+    const isReboot = hasRebooted(this.#host.store.getVm(id));
+    this.#startAfter(id, isReboot && before === 0 ? 0 : this.delayMs(before));
   }
 
   #isDue(id: VmId): boolean {
     const vm = this.#host.store.findVm(id);
-    return vm !== undefined && vm.desired === "running" && restarts(vm.spec.restart, vm.state);
+    return vm !== undefined && vm.desired === "running" && restarts(vm);
   }
 
   #startAfter(id: VmId, afterMs: number): void {

@@ -109,9 +109,11 @@ export class VmController {
     );
     this.#state = next;
     this.#owner.busy();
-    host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: next.phase });
+    const { phase } = next;
+    const reason = "exit" in event ? event.exit.reason : undefined;
+    host.log.child({ vm: id }).event("vm.phase", { from: before.phase, to: phase, reason });
     const cause = next.phase === "paused" ? next.cause : undefined;
-    this.publish({ spec }, { type: "vm.phase", atMs: host.now(), id, name, phase: next.phase, cause });
+    this.publish({ spec }, { type: "vm.phase", atMs: host.now(), id, name, phase, cause, reason });
     this.#noticeEnd();
   }
 

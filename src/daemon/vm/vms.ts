@@ -37,6 +37,7 @@ import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotId, VmId, VolumeName } from "#model/ids.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
+import type { VmExit } from "#model/vm-handle.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
 import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -51,7 +52,9 @@ export type { Call };
 /** How the VM that is made gets its disk; by itself, it gets an empty one. */
 export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
 
-type GuestOf = { readonly vm: VmRecord; readonly guest: Guest };
+/** The agent of a VM; `ended` resolves when its VMM has ended. */
+type GuestOf = { readonly vm: VmRecord; readonly guest: Guest; readonly ended: Promise<VmExit> };
+
 /** What can be done with VMs. Every method but `background` throws HearthError. */
 export class Vms {
   readonly #host: Host;
@@ -285,7 +288,8 @@ export class Vms {
     if (attachment === undefined)
       throw new HearthError("vm.busy", `${vm.name} is being taken over by hearthd.`);
     controller.touch();
-    return { vm, guest: await controller.guest(attachment, signal) };
+    const { ended } = attachment;
+    return { vm, guest: await controller.guest(attachment, signal), ended };
   }
 
   /** What has the agent's connection, where there is one now; asking for it is no use of the VM. */

@@ -137,13 +137,13 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     return Promise.try(() => new FirecrackerRecorder({ files, stateDir, logMaxBytes, resumed, onTrouble }));
   }
 
-  /** The guest has no switch to turn the machine off with: it resets it. */
+  /** The guest has no switch to turn the machine off with: it resets it to power off, and to reboot. */
   protected override readEnd(exit: ChildExit | undefined): GuestEnd {
     if (exit?.signal != null) return undefined;
     const code = exit?.code ?? undefined;
     const endedWell =
       code === undefined ? ENDED_WELL.test(readTail(this.logPath("vmm.log"), LOG_TAIL_BYTES)) : code === 0;
-    return endedWell ? "reset" : undefined;
+    return endedWell ? "off or reset" : undefined;
   }
 
   protected override async removeFiles(): Promise<void> {

@@ -1,6 +1,7 @@
 import { formatDuration, formatDurationRounded } from "#base/durations.ts";
 import { formatSize } from "#base/sizes.ts";
 import type { Vm } from "#api/wire.ts";
+import type { ExitReason } from "#model/vm-handle.ts";
 import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatLabels } from "#model/labels.ts";
@@ -99,7 +100,8 @@ function defaults(vm: Vm): readonly Pair[] {
 
 function story(vm: Vm): readonly Pair[] {
   const { exit, lastError } = vm;
-  const how = exit && [exit.reason, exit.code === undefined ? undefined : `code ${exit.code}`, exit.signal];
+  const code = exit?.code === undefined ? undefined : `code ${exit.code}`;
+  const how = exit && [EXIT_WORDS[exit.reason], code, exit.signal];
   return [
     ["created", at(vm.createdAtMs)],
     ["started", vm.startedAtMs === undefined ? undefined : at(vm.startedAtMs)],
@@ -110,6 +112,15 @@ function story(vm: Vm): readonly Pair[] {
     ["pid", vm.pid === undefined ? undefined : String(vm.pid)],
   ];
 }
+
+const EXIT_WORDS = {
+  guest: "powered off from inside",
+  rebooted: "rebooted from inside",
+  panicked: "its kernel panicked",
+  asked: "stopped by Hearth",
+  died: "its VMM died",
+  unseen: "while hearthd did not run",
+} as const satisfies Record<ExitReason, string>;
 
 function paths(vm: Vm): readonly Pair[] {
   return [
