@@ -84,7 +84,8 @@ async function saveInTime(
     await follow.begun;
     await hooks.quiesce();
   };
-  const pause = new GuestPause({ quiesce }, () => follow.stop(), signal);
+  const stop = async (): Promise<void> => void (await monitor.send("stop", undefined, deadlineMs));
+  const pause = new GuestPause({ quiesce }, stop, signal);
   try {
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
@@ -102,11 +103,14 @@ async function saveInTime(
     );
     const { quiesced } = pause;
     if (quiesced) await pause.done();
+    // QEMU may have paused the guest before that was quiesced: the rest went faster than we looked, or than the guest did
+    // as it was told.
     if (!quiesced || !(await follow.isComplete())) {
       await sent.written();
       await rm(to.path);
-      // The rest went faster than we looked, or than the guest did as it was told: QEMU has paused it too early.
-      if (!quiesced) await monitor.send("cont", undefined, deadlineMs);
+      // QEMU sends no guest again that it has not let go on.
+      await monitor.send("cont", undefined, deadlineMs);
+      if (quiesced) await stop();
       await pause.done();
       sent = await migrateToFile(monitor, { ...to, filter: withoutZeros() }, deadlineMs, signal);
     }
