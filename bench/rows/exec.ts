@@ -24,6 +24,6 @@ export const EXEC: Row = {
     await interleave(2, ours, other);
     const measured = await interleave(pairs * PAIRS_FACTOR, ours, other);
     await home.hearth("rm", "-f", "bench-exec");
-    return [{ what: "exec VM -- true", unit: "ms", ...measured, bound: { atMost: 2.5 } }];
+    return [{ what: "exec VM -- true", unit: "ms", ...measured, bound: { atMost: 2.3 } }];
   },
 };

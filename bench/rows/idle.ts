@@ -19,6 +19,10 @@ export const IDLE: Row = {
   name: "idle",
   async run({ say }) {
     await using home = new HearthHome();
+    // A first one compiles what all later ones find compiled, once it has ended.
+    await home.hearth("ls");
+    await home.hearth("daemon", "stop");
+    await home.hearth("ls");
     const daemon = await home.daemon();
     const fresh = await restingMib(daemon);
     say(`idle: a template, and ${RUNS} runs from it`);
@@ -32,11 +36,11 @@ export const IDLE: Row = {
       await home.hearth("create", ...COLD, "--memory", "256M", "--name", name, "debian");
     const withVms = await restingMib(daemon);
     const cpuWith = await idleCpuPercent(daemon);
-    const rss = { unit: "MiB", bound: { atMost: 120 } } as const;
+    const rss = (mib: number) => ({ unit: "MiB", bound: { atMost: mib } }) as const;
     const cpu = { unit: "%", bound: { atMost: 0.5 } } as const;
     const lines: Line[] = [
-      { what: "hearthd RSS, just started", ours: [fresh], ...rss },
-      { what: `hearthd RSS after ${RUNS} runs`, ours: [used], ...rss },
+      { what: "hearthd RSS, just started", ours: [fresh], ...rss(105) },
+      { what: `hearthd RSS after ${RUNS} runs`, ours: [used], ...rss(125) },
       { what: "hearthd CPU, no VM", ours: [cpuWithout], ...cpu },
       { what: `hearthd CPU, ${VMS.length} VMs`, ours: [cpuWith], ...cpu },
       {

@@ -11,12 +11,12 @@ import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { abortAfter } from "#base/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
+import type { Destination, Written } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
 import { Following } from "#drivers/qemu/follow-changes.ts";
 import { GuestPause, pauseInTime } from "#drivers/qemu/pause-for-save.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
-import type { StreamFilter } from "#drivers/qemu/receive-stream.ts";
 import { MEMORY_ID } from "#drivers/qemu/guest-memory.ts";
 import { ZeroPages } from "#drivers/qemu/zero-pages.ts";
 import { checkRoom, saveDeadlineMs, stateMaxBytes, streamMaxBytes } from "#drivers/save-bounds.ts";
@@ -70,61 +70,70 @@ async function saveInTime(
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
-  const { monitor, runDir, memoryBytes, deadlineMs } = qemu;
-  const to = {
-    socket: migrationSocket(runDir),
-    path: streamPath(saved),
-    durable: false,
-    maxBytes: streamMaxBytes(memoryBytes),
-    checkRoom,
-  };
+  const { monitor, deadlineMs } = qemu;
   const ran = (await monitor.send("query-status", undefined, deadlineMs)).running;
   const follow = new Following(qemu, ran);
   const quiesce = async (): Promise<void> => {
     await follow.begun;
     await hooks.quiesce();
   };
-  const stop = async (): Promise<void> => void (await monitor.send("stop", undefined, deadlineMs));
-  const pause = new GuestPause({ quiesce }, stop, signal);
+  const pause = new GuestPause({ quiesce }, () => stopVcpus(qemu), signal);
   try {
     // One that was restored still has it from then.
     await leaveOutMemory(monitor, false, deadlineMs);
     // A VM that is paused already has nothing to wait for.
     if (!ran) await pause.done();
-    const onFollowed = await follow.begin();
-    const guestRuns = (): boolean => !pause.begun;
-    const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
-    const withoutZeros = (): StreamFilter => new ZeroPages(MEMORY_ID, memoryBytes);
-    let sent = await migrateToFile(
-      monitor,
-      { ...to, filter: withoutZeros(), onPiece, guestRuns, onFollowed },
-      deadlineMs,
-      signal,
-    );
-    const { quiesced } = pause;
-    if (quiesced) await pause.done();
-    // QEMU may have paused the guest before that was quiesced: the rest went faster than we looked, or than the guest did
-    // as it was told.
-    if (!quiesced || !(await follow.isComplete())) {
-      await sent.written();
-      await rm(to.path);
-      // QEMU sends no guest again that it has not let go on.
-      await monitor.send("cont", undefined, deadlineMs);
-      if (quiesced) await stop();
-      await pause.done();
-      sent = await migrateToFile(monitor, { ...to, filter: withoutZeros() }, deadlineMs, signal);
-    }
+    const sent = await sendMemory(qemu, saved, { pause, follow }, signal);
     await hooks.halted();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
     await sent.written();
   } catch (error) {
-    await rm(to.path, { force: true });
+    await rm(streamPath(saved), { force: true });
     follow.giveUp(error);
     const over = pause.giveUp();
     if (ran) await letGoOn(monitor, deadlineMs);
     await over;
     throw error;
   }
+}
+
+/** Sends the memory and the devices of one moment to the stream's file. Resolves with the guest quiesced and paused. */
+async function sendMemory(
+  qemu: SavingQemu,
+  saved: SavedState,
+  { pause, follow }: { readonly pause: GuestPause; readonly follow: Following },
+  signal: AbortSignal,
+): Promise<Written> {
+  const { monitor, runDir, memoryBytes, deadlineMs } = qemu;
+  const target = (): Destination => ({
+    socket: migrationSocket(runDir),
+    path: streamPath(saved),
+    durable: false,
+    maxBytes: streamMaxBytes(memoryBytes),
+    checkRoom,
+    filter: new ZeroPages(MEMORY_ID, memoryBytes),
+  });
+  const onFollowed = await follow.begin();
+  const guestRuns = (): boolean => !pause.begun;
+  const onPiece = pauseInTime(monitor, pause, memoryBytes, deadlineMs);
+  const to = { ...target(), onPiece, guestRuns, onFollowed };
+  const sent = await migrateToFile(monitor, to, deadlineMs, signal);
+  const { quiesced } = pause;
+  if (quiesced) await pause.done();
+  // QEMU may have paused the guest before that was quiesced: the rest went faster than we looked, or than the guest did
+  // as it was told.
+  if (quiesced && (await follow.isComplete())) return sent;
+  await sent.written();
+  await rm(streamPath(saved));
+  // QEMU sends no guest again that it has not let go on.
+  await monitor.send("cont", undefined, deadlineMs);
+  if (quiesced) await stopVcpus(qemu);
+  await pause.done();
+  return migrateToFile(monitor, target(), deadlineMs, signal);
+}
+
+async function stopVcpus({ monitor, deadlineMs }: SavingQemu): Promise<void> {
+  await monitor.send("stop", undefined, deadlineMs);
 }
 
 function tooLate(ms: number): HearthError {
