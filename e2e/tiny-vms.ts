@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -69,7 +70,11 @@ export class TinyVms implements AsyncDisposable {
       nics: [],
       init: "agent",
       nested: false,
-      isolation: { ...this.#isolation, seal: async () => this.#seal(runDir) },
+      isolation: {
+        ...this.#isolation,
+        seal: async () => this.#seal(runDir),
+        giveMemoryCopy: async () => this.#give(join(stateDir, MEMORY_COPY_FILE)),
+      },
       ...more,
     };
   }
@@ -95,9 +100,13 @@ export class TinyVms implements AsyncDisposable {
 
   #makeFolder(path: string): string {
     mkdirSync(path, { mode: 0o700 });
+    this.#give(path);
+    return path;
+  }
+
+  #give(path: string): void {
     const { uid } = this.#isolation;
     if (uid !== undefined) chownSync(path, uid, uid);
-    return path;
   }
 
   /** Processes and sockets that are still there. */

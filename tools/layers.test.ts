@@ -18,13 +18,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   model: ["base"], // The nouns and their rules: pure.
   api: ["base", "model"], // The wire; no server, no client.
   host: ["base"], // Knows tools and kernel surfaces, not VMs.
-  helper: ["base", "model", "host"], // Runs as root: small enough to read in one sitting.
+  jail: ["base", "model", "host"], // Starts VMMs: with hearthd's rights for the drivers, with root's for the helper.
+  helper: ["base", "model", "host", "jail"], // Runs as root: small enough to read in one sitting.
   // Siblings: what joins them is a flow of the daemon.
   guest: ["base", "model", "host"],
   images: ["base", "model", "host"],
   storage: ["base", "model", "host"],
   network: ["base", "model", "host"],
-  drivers: ["base", "model", "host"],
+  drivers: ["base", "model", "host", "jail"],
   tenants: ["base", "model", "host"], // Plans, and never touches a VM.
   daemon: [
     "base",
@@ -32,6 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "api",
     "host",
     "helper",
+    "jail",
     "guest",
     "images",
     "storage",

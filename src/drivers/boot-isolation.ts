@@ -1,30 +1,30 @@
-import type { ProcessRef } from "#host/procfs.ts";
-import type { NetworkNamespace } from "#model/isolation.ts";
+import { launchVmm } from "#jail/launch-vmm.ts";
+import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
 
 /**
- * The walls that the VMM of one boot gets: what was chosen, as far as this host has it. What they take of
- * privileged work is done already, or is done by the functions in here.
+ * The isolation of the VMM of one boot: what the user asked for, as far as this host supports it. The functions do what
+ * takes root.
  */
-export type BootIsolation = {
-  readonly jail: boolean;
-  readonly pidNamespace: boolean;
+export type BootIsolation = LaunchIsolation & {
   readonly seccomp: boolean;
-  readonly network: NetworkNamespace;
-  /** The VMM's uid and gid, which its disk and run folder belong to; undefined: hearthd's own. Only with `jail`. */
-  readonly uid?: number | undefined;
-  /** Of this VM alone, for a VMM whose launcher makes a root folder for it; removed when the VMM is gone. */
-  readonly jailDir: string;
-  /** The folder of the cgroup that is made for it. */
+  /** The directory of the cgroup that is made for it. */
   readonly cgroup?: string | undefined;
   /** Sentences: what is not as chosen, or not as it should be, with the reason. */
   readonly gaps: readonly string[];
-  /** Puts the VMM into its cgroup; to be called before it runs. Does nothing where there is none. */
-  join(vmm: ProcessRef): Promise<void>;
-  /** Takes the run folder back, once the VMM has made its sockets and before the guest runs. */
+  /**
+   * Starts the VMM: its process is known, and in its cgroup, before it runs.
+   * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such isolation;
+   * nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
+   */
+  launch(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
+  /** Takes the run directory back, once the VMM has made its sockets and before the guest runs. */
   seal(): Promise<void>;
+  /** Gives the VMM the copy of a guest memory file that lies in its state directory. */
+  giveMemoryCopy(): Promise<void>;
 };
 
-/** No walls at all: for a VMM that runs nothing of a user's. */
+/** No isolation at all: for a VMM that runs nothing of a user's, and is started with hearthd's own rights. */
 export const UNCONFINED: BootIsolation = {
   jail: false,
   pidNamespace: false,
@@ -32,6 +32,25 @@ export const UNCONFINED: BootIsolation = {
   network: { kind: "own" },
   jailDir: "/nonexistent",
   gaps: [],
-  async join() {},
+  launch(launch, signal) {
+    return launchVmm(launch, this, async () => {}, signal);
+  },
   async seal() {},
+  async giveMemoryCopy() {},
 };
+
+/** Tells the isolation that a VMM of this boot has. `isolation-faults.ts` compares it with what the kernel says. */
+export function isolationInForce(isolation: BootIsolation): IsolationInForce {
+  const { jail, pidNamespace, network, seccomp, uid, cgroup, gaps } = isolation;
+  const shared = "The VMM keeps the host's network, because --network user is its own doing.";
+  return {
+    jail,
+    uid: jail ? uid : undefined,
+    pidNamespace,
+    // Without a jail none is made, and one that is there can be joined all the same.
+    network: jail || network.kind === "join" ? network : { kind: "host" },
+    seccomp,
+    cgroup,
+    gaps: jail && network.kind === "host" ? [...gaps, shared] : gaps,
+  };
+}

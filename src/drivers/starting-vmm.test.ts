@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HearthError } from "#base/error.ts";
-import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit } from "#jail/vmm-launch.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
 import { findProcess } from "#host/procfs.ts";
 

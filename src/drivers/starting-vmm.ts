@@ -1,12 +1,14 @@
 import { HearthError } from "#base/error.ts";
 import { within } from "#base/deadline.ts";
-import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
-import { launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { ChildExit, LaunchedVmm, VmmLaunch } from "#drivers/jail/launch-vmm.ts";
+import { isolationInForce } from "#drivers/boot-isolation.ts";
+import type { BootIsolation } from "#drivers/boot-isolation.ts";
+import { isolationFaults } from "#jail/isolation-faults.ts";
+import type { ChildExit, LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
+import type { IsolationInForce } from "#model/isolation.ts";
 import type { ProcessId } from "#model/vm-handle.ts";
 
 /** The longest time between the end of a process and our knowing its exit code. */
@@ -15,27 +17,32 @@ export const EXIT_CODE_DEADLINE_MS = 1_000;
 /** Of its stderr, in the error of a VMM that ended. */
 const STDERR_TAIL_MAX_BYTES = 2_000;
 
-/**
- * Starts a VMM, whose log is bounded first; nothing of it answers yet.
- * @param name of the VMM, as sentences have it
- * @throws what `launchVmm` throws
- */
+export type StartVmmOptions = {
+  /** Of the VMM, as sentences have it. */
+  readonly name: string;
+  readonly launch: VmmLaunch;
+  readonly isolation: BootIsolation;
+  readonly logMaxBytes: number;
+};
+
+/** Starts a VMM, whose log is bounded first; nothing of it answers yet. @throws what `BootIsolation.launch` throws */
 export async function startVmm(
-  name: string,
-  launch: VmmLaunch,
-  logMaxBytes: number,
+  { name, launch, isolation, logMaxBytes }: StartVmmOptions,
   signal: AbortSignal,
 ): Promise<StartingVmm> {
   const { logFile } = launch;
   truncateWhenOver(logFile, logMaxBytes);
   const logStart = sizeOf(logFile);
-  const launched = await launchVmm(launch, signal);
+  const launched = { ...(await isolation.launch(launch, signal)), inForce: isolationInForce(isolation) };
   return new StartingVmm(name, launched, () => readTail(logFile, STDERR_TAIL_MAX_BYTES, logStart).trim());
 }
 
+/** What is known of a VMM that was started. */
+export type StartedVmm = LaunchedVmm & { readonly inForce: IsolationInForce };
+
 /** A VMM that was started and does not run a guest yet. */
 export class StartingVmm {
-  readonly launched: LaunchedVmm;
+  readonly launched: StartedVmm;
   /** One that ended at once has none any more; its end is reported all the same. */
   readonly process: ProcessId;
   /** Resolves with the reason. */
@@ -48,7 +55,7 @@ export class StartingVmm {
    * @param name of the VMM, as sentences have it
    * @param lastWords what it has written on stderr since its start; asked for when it has ended
    */
-  constructor(name: string, launched: LaunchedVmm, lastWords: () => string) {
+  constructor(name: string, launched: StartedVmm, lastWords: () => string) {
     this.launched = launched;
     this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
     this.#name = name;

@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { unlessAborted, within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
-import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit } from "#jail/vmm-launch.ts";
 import { endHelpers, waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";

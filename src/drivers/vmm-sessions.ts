@@ -1,5 +1,5 @@
 import { endHelpers } from "#drivers/launcher-end.ts";
-import type { ChildExit } from "#drivers/jail/launch-vmm.ts";
+import type { ChildExit } from "#jail/vmm-launch.ts";
 import type { VmmSession } from "#drivers/vmm-session.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";

@@ -27,6 +27,10 @@ export const DISK_FILES = ["disk.qcow2", "disk.raw"] as const;
 export const SAVE_FOLDER = "save";
 export const MEMORY_FILE = "memory";
 export const VOLUME_FILE = "volume.raw";
+/** The VM's own copy of a guest memory file. */
+export const MEMORY_COPY_FILE = "memory.own";
+/** What the VMM writes on stdout and stderr. */
+export const VMM_LOG_FILE = "vmm.log";
 
 export type HelperPaths = {
   readonly stateDir: string;
@@ -34,6 +38,8 @@ export type HelperPaths = {
   readonly disks: readonly string[];
   /** Where its VMM writes what is saved of it. */
   readonly saveDir: string;
+  readonly memoryCopy: string;
+  readonly vmmLog: string;
   readonly runDir: string;
   readonly jail: string;
   readonly cgroup: string;
@@ -46,6 +52,8 @@ export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
     stateDir,
     disks: DISK_FILES.map((name) => join(stateDir, name)),
     saveDir: join(stateDir, SAVE_FOLDER),
+    memoryCopy: join(stateDir, MEMORY_COPY_FILE),
+    vmmLog: join(stateDir, VMM_LOG_FILE),
     runDir: join(roots.runs, id),
     jail: join(roots.jails, id),
     cgroup: join(roots.cgroups, CGROUP_PARENT, id),

@@ -6,10 +6,22 @@
  * All answer asynchronously, because the other end may be another process. It does not trust hearthd.
  */
 import type { CgroupLimits } from "#host/cgroup.ts";
-import type { ProcessRef } from "#host/procfs.ts";
+import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 
 /** Sentences for the isolation that this host or this user does not have; undefined where it is there. */
 export type Limitations = { readonly uid: string | undefined; readonly cgroup: string | undefined };
+
+/**
+ * A VMM that is to be started. Its log, its working directory, its uid, its cgroup and its jail follow from the VM's id;
+ * stdin and stdout are numbers of open files.
+ */
+export type PortLaunch = Omit<VmmLaunch, "vmId" | "logFile" | "folder"> & {
+  readonly isolation: Pick<LaunchIsolation, "jail" | "pidNamespace" | "network"> & {
+    readonly cgroup: boolean;
+  };
+  /** The priority of its CPU time: `background` is for work that may wait. */
+  readonly priority: "foreground" | "background";
+};
 
 export interface PrivilegedPort {
   /** Tells what the port cannot do. The answer stays the same: hearthd asks once, when it starts. */
@@ -49,6 +61,8 @@ export interface PrivilegedPort {
    * that would lead hearthd elsewhere.
    */
   sealRunFolder(vm: string): Promise<void>;
+  /** Gives the copy of a guest memory file in the VM's directory to its uid; without a lease it is only checked. */
+  giveMemoryCopy(vm: string): Promise<void>;
   /** Makes the snapshot's guest memory file hearthd's: VMMs may read it, and none may write to it. */
   sealMemory(snapshot: string): Promise<void>;
 
@@ -60,12 +74,18 @@ export interface PrivilegedPort {
   makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined>;
   /** Finds the directory of the VM's cgroup, if it has one. */
   cgroupOf(vm: string): Promise<string | undefined>;
-  /** Puts the VM's VMM into its cgroup. @throws HearthError `input.invalid` for a process that is not the VM's */
-  joinCgroup(vm: string, process: ProcessRef): Promise<void>;
   /** Removes the VM's cgroup, and ends what is still in it. */
   removeCgroup(vm: string, signal: AbortSignal): Promise<void>;
   /** Lists the VMs of these directories that have a cgroup. */
   listCgroups(): Promise<string[]>;
+
+  /**
+   * Starts the VM's VMM, which has its priority and is in its cgroup before it runs. How it ends is told by `exit` of
+   * what is returned, also when it ends at once.
+   * @throws HearthError `input.invalid` for a program that is no VMM of this host's configuration; `vmm.missing`;
+   * `host.tool_missing`, `feature.missing` where this host has no such isolation. Nothing is left then.
+   */
+  launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
 
   /** Removes the root directory of the VM's VMM: never through a link, never through a mount. */
   removeJail(vm: string): Promise<void>;

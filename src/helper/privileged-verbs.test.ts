@@ -2,75 +2,24 @@ import assert from "node:assert/strict";
 import {
   chmodSync,
   linkSync,
-  lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
-import { findProcess, listUids } from "#host/procfs.ts";
+import { listUids } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
+import { HelperPlace, SLEEP, VM } from "#testing/helper-place.ts";
 
-const VM = "vm-aaaaaaaaaaaa";
-const UIDS = { first: 1_980_000_000, count: 100 };
 const LIMITS = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
 const never = new AbortController().signal;
 const isRoot = process.geteuid?.() === 0;
-
-/** Roots with one VM in them, a cgroup tree of plain files, and a folder that is none of the helper's business. */
-class Place implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "hearth-helper-"));
-  readonly outside = join(this.folder, "outside");
-  readonly volume = join(this.folder, "volumes", "data", "volume.raw");
-  readonly roots = {
-    volumes: join(this.folder, "volumes"),
-    snapshots: join(this.folder, "snapshots"),
-    vms: join(this.folder, "vms"),
-    runs: join(this.folder, "runs"),
-    jails: join(this.folder, "jails"),
-    leases: join(this.folder, "uids"),
-    cgroups: join(this.folder, "cgroups"),
-  };
-  readonly disk = join(this.roots.vms, VM, "disk.raw");
-  readonly runDir = join(this.roots.runs, VM);
-
-  constructor() {
-    for (const folder of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
-    mkdirSync(dirname(this.volume), { recursive: true });
-    writeFileSync(this.volume, "", { mode: 0o644 });
-    writeFileSync(this.disk, "", { mode: 0o600 });
-    writeFileSync(join(this.outside, "precious"), "", { mode: 0o600 });
-    for (const group of ["", "hearth", `hearth/${VM}`]) {
-      mkdirSync(join(this.roots.cgroups, group), { recursive: true });
-      writeFileSync(join(this.roots.cgroups, group, "cgroup.controllers"), "cpu memory pids");
-      for (const name of ["cgroup.subtree_control", "cgroup.procs", "cpu.max", "memory.max", "pids.max"])
-        writeFileSync(join(this.roots.cgroups, group, name), "");
-    }
-  }
-  helper(isRootUser = true): PrivilegedVerbs {
-    return new PrivilegedVerbs({ roots: this.roots, uids: UIDS, isRoot: isRootUser });
-  }
-  /** All names below with owner, mode, size and time: what a side effect would change. */
-  snapshot(): string[] {
-    return readdirSync(this.folder, { recursive: true, encoding: "utf8" })
-      .map((name) => {
-        const { uid, gid, mode, size, mtimeMs } = lstatSync(join(this.folder, name));
-        return [name, uid, gid, mode.toString(8), size, mtimeMs].join(" ");
-      })
-      .toSorted();
-  }
-  [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-}
 
 type Verb = (helper: PrivilegedVerbs, vm: string) => unknown;
 const VERBS: Readonly<Record<string, Verb>> = {
@@ -87,7 +36,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
   sealMemory: (helper, vm) => helper.sealMemory(vm),
   makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
   cgroupOf: (helper, vm) => helper.cgroupOf(vm),
-  joinCgroup: (helper, vm) => helper.joinCgroup(vm, findProcess(process.pid) as never),
+  launchVmm: (helper, vm) => helper.launchVmm(vm, SLEEP, never),
+  giveMemoryCopy: (helper, vm) => helper.giveMemoryCopy(vm),
   removeCgroup: (helper, vm) => helper.removeCgroup(vm, never),
   removeJail: (helper, vm) => helper.removeJail(vm),
 };
@@ -125,7 +75,7 @@ test("the fuzz below covers every verb there is", () => {
 
 for (const [name, verb] of Object.entries(VERBS)) {
   test(`L8: ${name} refuses every id that is none, and changes nothing`, async () => {
-    using place = new Place();
+    using place = new HelperPlace();
     const helper = place.helper();
     const before = place.snapshot();
     for (const vm of FOREIGN) {
@@ -141,7 +91,7 @@ for (const [name, verb] of Object.entries(VERBS)) {
 
 describe("a VM's own files", { skip: !isRoot }, () => {
   test("belong to its uid from giving to taking, and no other file does", async () => {
-    using place = new Place();
+    using place = new HelperPlace();
     const helper = place.helper();
     const uid = await helper.leaseUid(VM);
     assert.ok(uid);
@@ -156,7 +106,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     assert.equal(await helper.uidOf(VM), undefined);
   });
 
-  const TAMPERED: Readonly<Record<string, (place: Place) => void>> = {
+  const TAMPERED: Readonly<Record<string, (place: HelperPlace) => void>> = {
     "a disk that is a link": (place) => symlinkSync(join(place.outside, "precious"), remove(place.disk)),
     "a disk with a second name": (place) => linkSync(join(place.outside, "precious"), remove(place.disk)),
     "a disk that is a folder": (place) => mkdirSync(remove(place.disk)),
@@ -168,7 +118,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
   };
   for (const [what, tamper] of Object.entries(TAMPERED)) {
     test(`VS-018: ${what} is refused, with a lease and without, and nothing changes owner`, async () => {
-      using place = new Place();
+      using place = new HelperPlace();
       const helper = place.helper();
       tamper(place);
       const before = place.snapshot();
@@ -186,7 +136,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
 });
 
 test("releasing a uid first ends a process that the VMM left behind with it", { skip: !isRoot }, async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   const helper = place.helper();
   const uid = await helper.leaseUid(VM);
   assert.ok(uid);
@@ -203,7 +153,7 @@ test("releasing a uid first ends a process that the VMM left behind with it", { 
 });
 
 test("a tool has a uid of its own for one run, and no VM has it meanwhile", { skip: !isRoot }, async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   const helper = place.helper();
   const [run, other] = ["vm-cccccccccccc", "vm-dddddddddddd"];
   const uids = [await helper.leaseUid(VM), await helper.leaseToolUid(run), await helper.leaseToolUid(other)];
@@ -218,7 +168,7 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
   const OTHER = "vm-bbbbbbbbbbbb";
 
   test("belongs to its uid from giving to taking, and never to two VMs", async () => {
-    using place = new Place();
+    using place = new HelperPlace();
     mkdirSync(join(place.roots.vms, OTHER));
     const helper = place.helper();
     const uid = await helper.leaseUid(VM);
@@ -234,7 +184,7 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
   });
 
   test("L8: is a name by the rule, and no link", async () => {
-    using place = new Place();
+    using place = new HelperPlace();
     const helper = place.helper();
     await helper.leaseUid(VM);
     const before = place.snapshot();
@@ -250,7 +200,7 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
 });
 
 test("a guest memory file is sealed for all to read and nobody to write; one that is a link is refused", async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   const helper = place.helper();
   const folder = join(place.roots.snapshots, "sn-aaaaaaaaaaaa");
   const memory = join(folder, "memory");
@@ -266,13 +216,30 @@ test("a guest memory file is sealed for all to read and nobody to write; one tha
   assert.equal(statSync(join(place.outside, "precious")).mode & 0o777, 0o600);
 });
 
+test(
+  "the copy of a guest memory file is the VM's alone; one that is a link is refused",
+  { skip: !isRoot },
+  async () => {
+    using place = new HelperPlace();
+    const helper = place.helper();
+    const uid = await helper.leaseUid(VM);
+    const copy = join(place.roots.vms, VM, MEMORY_COPY_FILE);
+    writeFileSync(copy, "", { mode: 0o644 });
+    await helper.giveMemoryCopy(VM);
+    assert.deepEqual([statSync(copy).uid, statSync(copy).mode & 0o777], [uid, 0o600]);
+    symlinkSync(join(place.outside, "precious"), remove(copy));
+    await assert.rejects(helper.giveMemoryCopy(VM), { code: "path.unmanaged" });
+    assert.equal(statSync(join(place.outside, "precious")).uid, 0);
+  },
+);
+
 function remove(path: string): string {
   rmSync(path, { recursive: true });
   return path;
 }
 
 test("VS-018: a jail that is a link is removed, and what it points to stays", async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   const jail = join(place.roots.jails, VM);
   symlinkSync(place.outside, remove(jail));
   await place.helper().removeJail(VM);
@@ -281,7 +248,7 @@ test("VS-018: a jail that is a link is removed, and what it points to stays", as
 });
 
 test("VS-059: removing one VM's jail leaves the others'", async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   mkdirSync(join(place.roots.jails, "vm-bbbbbbbbbbbb"));
   await place.helper().removeJail(VM);
   await place.helper().removeJail(VM);
@@ -289,21 +256,8 @@ test("VS-059: removing one VM's jail leaves the others'", async () => {
 });
 
 describe("a VM's cgroup", () => {
-  test("takes a process that has the VM's id on its command line, and no other", async () => {
-    using place = new Place();
-    const helper = place.helper();
-    assert.equal(await helper.makeCgroup(VM, LIMITS), join(place.roots.cgroups, "hearth", VM));
-    const before = place.snapshot();
-    const self = findProcess(process.pid);
-    const init = findProcess(1);
-    assert.ok(self && init);
-    for (const foreign of [self, init, { ...self, startTicks: 1 }, { ...self, pid: 2 ** 30 }])
-      await assert.rejects(helper.joinCgroup(VM, foreign), { code: "input.invalid" });
-    assert.deepEqual(place.snapshot(), before);
-  });
-
   test("takes no limit that a VM cannot have", async () => {
-    using place = new Place();
+    using place = new HelperPlace();
     const helper = place.helper();
     const before = place.snapshot();
     const values = [0, -1, 1.5, Number.NaN, Infinity, 2 ** 60, "1", undefined] as number[];
@@ -316,7 +270,7 @@ describe("a VM's cgroup", () => {
 });
 
 test("who is not root changes nothing, and says what is missing", async () => {
-  using place = new Place();
+  using place = new HelperPlace();
   if (isRoot) await place.helper().leaseUid(VM); // A root hearthd's: not ours to see.
   const helper = place.helper(false);
   const before = place.snapshot();

@@ -1,20 +1,25 @@
 /** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
 import type { Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
-import type { Limitations, PrivilegedPort } from "#helper/privileged-port.ts";
+import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
+import { listedProgram } from "#helper/vmm-programs.ts";
+import type { VmmPrograms } from "#helper/vmm-programs.ts";
 import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesOf, isAlive, signalProcess } from "#host/procfs.ts";
+import { findProcessesOf, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
+import { launchVmm } from "#jail/launch-vmm.ts";
+import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -22,6 +27,8 @@ import { LIMITS } from "#model/limits.ts";
 export type VerbOptions = {
   readonly roots: HelperRoots;
   readonly uids: UidRange;
+  /** None unless told. */
+  readonly programs?: VmmPrograms | undefined;
   /** For tests; whether this process may change owners and cgroups. */
   readonly isRoot?: boolean | undefined;
 };
@@ -38,11 +45,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #limitations: Limitations;
   readonly #roots: HelperRoots;
   readonly #leases: UidLeases;
+  readonly #programs: VmmPrograms;
   readonly #isRoot: boolean;
 
   constructor(options: VerbOptions) {
     this.#roots = options.roots;
     this.#leases = new UidLeases(options.roots.leases, options.uids);
+    this.#programs = options.programs ?? { programs: [], dirs: [] };
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#limitations = {
       uid: this.#isRoot ? undefined : NO_UID,
@@ -125,6 +134,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
     claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: 0o444 });
   }
 
+  async giveMemoryCopy(vm: string): Promise<void> {
+    const { memoryCopy: path } = this.#paths(vm);
+    const uid = this.#uidOf(vm);
+    const owner = uid === undefined ? undefined : { id: uid, mode: 0o600 };
+    claimFile({ root: this.#roots.vms, path, kind: "file" }, owner);
+  }
+
   async makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined> {
     const { cgroup } = this.#paths(vm);
     checkLimits(limits);
@@ -154,12 +170,31 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return listFolders(this.#roots.jails);
   }
 
-  async joinCgroup(vm: string, process: ProcessRef): Promise<void> {
-    const { id, cgroup } = this.#paths(vm);
-    if (this.#limitations.cgroup !== undefined) return;
-    if (!isAlive(process) || !namesVm(process.pid, id))
-      throw new HearthError("input.invalid", `Process ${process.pid} is not the VMM of ${id}.`);
-    joinCgroup(cgroup, process.pid);
+  async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
+    const { id, runDir, jail, vmmLog, cgroup } = this.#paths(vm);
+    const { isolation, priority, program, args, files, fileMaxBytes, stdin, stdout, jailer } = launch;
+    const listed = (name: string): string => listedProgram(this.#programs, name);
+    const vmm: VmmLaunch = {
+      program: listed(program),
+      jailer: jailer === undefined ? undefined : listed(jailer),
+      args,
+      files,
+      fileMaxBytes,
+      stdin,
+      stdout,
+      vmId: id,
+      folder: runDir,
+      logFile: vmmLog,
+    };
+    checkLog(this.#roots.vms, vmmLog);
+    const { pidNamespace, network } = isolation;
+    const uid = isolation.jail ? this.#uidOf(vm) : undefined;
+    const inJail = { jail: isolation.jail, pidNamespace, network, uid, jailDir: jail };
+    const prepare = async ({ pid }: ProcessRef): Promise<void> => {
+      if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
+      if (isolation.cgroup && this.#limitations.cgroup === undefined) joinCgroup(cgroup, pid);
+    };
+    return launchVmm(vmm, inJail, prepare, signal);
   }
 
   async removeCgroup(vm: string, signal: AbortSignal): Promise<void> {
@@ -219,6 +254,15 @@ function ifThere(act: () => void): void {
   }
 }
 
+/** The VMM's log is opened with our rights: it must be where it seems to be, if it is there. */
+function checkLog(root: string, path: string): void {
+  try {
+    claimFile({ root, path, kind: "file" }, undefined);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
 /** Tried at once: in a container the tree may be there and not be ours to write. */
 function findCgroupGap(root: string): string | undefined {
   const gap = cgroupGap(root);
@@ -240,11 +284,6 @@ function listFolders(path: string): string[] {
   if (!existsSync(path)) return [];
   const folders = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   return folders.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
-}
-
-/** The launcher and the VMM both have the VM's run folder on their command line. */
-function namesVm(pid: number, id: VmId): boolean {
-  return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(id);
 }
 
 function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {

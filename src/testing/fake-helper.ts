@@ -53,7 +53,10 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
       return `/sys/fs/cgroup/hearth/${vm}`;
     },
     cgroupOf: async (vm) => (walls.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
-    async joinCgroup() {},
+    async launchVmm() {
+      throw new Error("The VMMs of a fake host are started by its driver.");
+    },
+    async giveMemoryCopy() {},
     removeCgroup: async (vm) => void walls.cgroups.delete(vm),
     removeJail: async () => {},
     listLeases: async () => [...walls.uids.keys()],

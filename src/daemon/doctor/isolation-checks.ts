@@ -1,7 +1,7 @@
 import { toHearthError, errorChain } from "#base/error.ts";
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
-import { findJailHost } from "#drivers/jail/jail-host.ts";
+import { findJailHost } from "#jail/jail-host.ts";
 
 /**
  * What `doctor` says of the walls around VMMs.

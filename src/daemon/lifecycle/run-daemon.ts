@@ -36,8 +36,10 @@ import { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import { firecrackerPrograms } from "#drivers/firecracker/install/find-firecracker.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
+import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
@@ -202,7 +204,8 @@ async function makeHost(
   };
 }
 
-function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
+function makeHelper(folders: Folders, { isolation, drivers, firecracker }: Config): PrivilegedPort {
+  const { programs, dirs } = firecrackerPrograms({ cacheDir: folders.cache, ...firecracker });
   return new PrivilegedVerbs({
     roots: {
       vms: vmsDir(folders),
@@ -214,6 +217,7 @@ function makeHelper(folders: Folders, { isolation }: Config): PrivilegedVerbs {
       cgroups: CGROUP_ROOT,
     },
     uids: { first: isolation.uidFirst, count: isolation.uidCount },
+    programs: { programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...programs], dirs },
   });
 }
 

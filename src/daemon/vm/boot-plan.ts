@@ -51,7 +51,7 @@ export async function bootPlan(
     init: spec.init,
     nested: spec.nested,
     fileMaxBytes: fileMaxBytes(spec, disks),
-    isolation: { ...(await bootIsolation(host, vm)), network: namespace },
+    isolation: await bootIsolation(host, vm, namespace),
     saveDir: paths.saveDir,
   };
 }

@@ -94,13 +94,15 @@ for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
     assert.deepEqual(less.spec.isolation, { ...FULL_ISOLATION, [wall]: false });
     for (const name of ["whole", "less"]) await vms.start(name, vms.background());
     const describe = async ({ id }: { id: typeof whole.id }) => {
-      const { jail, pidNamespace, seccomp, uid, cgroup } = await bootIsolation(host, host.store.getVm(id));
+      const { jail, pidNamespace, seccomp, uid, cgroup } = await bootIsolation(host, host.store.getVm(id), {
+        kind: "own",
+      });
       return { jail, pidNamespace, seccomp, uid: uid !== undefined, cgroup: cgroup !== undefined };
     };
     const missing = wall === "jail" ? { jail: false, uid: false } : { [wall]: false };
     assert.deepEqual(await describe(less), { ...(await describe(whole)), ...missing });
-    assert.deepEqual((await bootIsolation(host, whole)).gaps, []);
-    assert.equal((await bootIsolation(host, less)).gaps.length, 1);
+    assert.deepEqual((await bootIsolation(host, whole, { kind: "own" })).gaps, []);
+    assert.equal((await bootIsolation(host, less, { kind: "own" })).gaps.length, 1);
     for (const name of ["whole", "less"]) await vms.remove(name, true, vms.background());
     assert.deepEqual(machine.leftovers(), []);
     close();

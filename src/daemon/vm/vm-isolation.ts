@@ -1,8 +1,7 @@
-import { constants, setPriority } from "node:os";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import type { Isolation } from "#model/isolation.ts";
+import type { Isolation, NetworkNamespace } from "#model/isolation.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** What `show` says of a wall that the VM was made without. */
@@ -14,7 +13,11 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
 };
 
 /** What a boot gets of what was chosen, with a sentence for all that it does not. */
-export async function bootIsolation(host: Host, vm: VmRecord): Promise<Omit<BootIsolation, "network">> {
+export async function bootIsolation(
+  host: Host,
+  vm: VmRecord,
+  network: NetworkNamespace,
+): Promise<BootIsolation> {
   const { helper, limitations } = host;
   const { isolation } = vm.spec;
   const { jail, pidNamespace, seccomp } = isolation;
@@ -26,14 +29,18 @@ export async function bootIsolation(host: Host, vm: VmRecord): Promise<Omit<Boot
     jail,
     pidNamespace,
     seccomp,
+    network,
     jailDir: vmPaths(host.folders, vm.id).jailDir,
     uid: jail ? await helper.uidOf(vm.id) : undefined,
     cgroup: isolation.cgroup ? await helper.cgroupOf(vm.id) : undefined,
     gaps,
-    join: async (vmm) => {
-      if (vm.spec.hidden === "idle") setPriority(vmm.pid, constants.priority.PRIORITY_LOW);
-      if (isolation.cgroup) await helper.joinCgroup(vm.id, vmm);
+    launch: ({ program, args, files, fileMaxBytes, stdin, stdout, jailer }, signal) => {
+      const launch = { program, args, files, fileMaxBytes, stdin, stdout, jailer };
+      const chosen = { jail, pidNamespace, network, cgroup: isolation.cgroup };
+      const priority = vm.spec.hidden === "idle" ? "background" : "foreground";
+      return helper.launchVmm(vm.id, { ...launch, isolation: chosen, priority }, signal);
     },
+    giveMemoryCopy: () => helper.giveMemoryCopy(vm.id),
     seal: () => helper.sealRunFolder(vm.id),
   };
 }

@@ -1,6 +1,6 @@
 /** How a Firecracker is started: its words, and the files that it needs; decided in pure functions. */
 import { firecrackerFiles, RUN_FOLDER_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
-import type { JailFile } from "#drivers/jail/jail-command.ts";
+import type { JailFile } from "#jail/jail-command.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 
 export type FirecrackerStart = {

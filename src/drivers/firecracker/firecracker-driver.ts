@@ -299,28 +299,30 @@ export class FirecrackerDriver implements VmDriver {
     saved: SavedState | undefined,
   ): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
-    // The jailer takes root; without it the jail is made as for any other VMM, in a user namespace.
-    const jailer = plan.isolation.jail && process.geteuid?.() === 0 ? found.jailer : undefined;
+    // The jailer takes root, as a uid of its own does; without it the jail is made as for any other VMM, in a user namespace.
+    const jailer = plan.isolation.uid !== undefined ? found.jailer : undefined;
     const { seccompFilter } = this.#options;
     if (seccompFilter !== undefined && plan.isolation.seccomp) checkFilter(seccompFilter);
     const start = { byJailer: jailer !== undefined, seccompFilter, saved };
     const stdout = openFifoForProgram(files.console);
     try {
       return await startVmm(
-        "Firecracker",
         {
-          program: found.program,
-          jailer,
-          vmId: plan.id,
-          args: firecrackerArguments(plan, start),
-          files: firecrackerJailFiles(plan, start),
-          fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
+          name: "Firecracker",
+          launch: {
+            program: found.program,
+            jailer,
+            vmId: plan.id,
+            args: firecrackerArguments(plan, start),
+            files: firecrackerJailFiles(plan, start),
+            fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
+            folder: plan.runDir,
+            logFile: join(plan.stateDir, "vmm.log"),
+            stdout,
+          },
           isolation: plan.isolation,
-          folder: plan.runDir,
-          logFile: join(plan.stateDir, "vmm.log"),
-          stdout,
+          logMaxBytes: this.#logMaxBytes,
         },
-        this.#logMaxBytes,
         signal,
       );
     } finally {

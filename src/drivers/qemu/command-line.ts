@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
-import type { JailFile } from "#drivers/jail/jail-command.ts";
+import type { JailFile } from "#jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import type { QemuFirmware } from "#drivers/qemu/installed-qemu.ts";

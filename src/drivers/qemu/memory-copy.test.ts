@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import {
+  chownSync,
   existsSync,
   mkdtempSync,
   readFileSync,
@@ -27,8 +28,11 @@ function place(t: TestContext) {
   const memory = join(folder, "memory");
   writeFileSync(memory, Buffer.alloc(MIB, "guest"));
   truncateSync(memory, 64 * MIB);
-  const plan = { stateDir: folder, isolation: { ...UNCONFINED, uid: isRoot ? UID : undefined } };
-  return { memory, plan, copy: join(folder, "memory.own") };
+  const copy = join(folder, "memory.own");
+  const giveMemoryCopy = async (): Promise<void> => {
+    if (isRoot) chownSync(copy, UID, UID);
+  };
+  return { memory, plan: { stateDir: folder, isolation: { ...UNCONFINED, giveMemoryCopy } }, copy };
 }
 
 test("a copy is the same and the VM's alone, and its holes take no room; its name goes while it is open", async (t) => {

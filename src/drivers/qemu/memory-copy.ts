@@ -1,5 +1,5 @@
 /** A guest memory file for one VM alone, for a QEMU that opens what it maps for writing. */
-import { chmod, chown, rm, stat, statfs } from "node:fs/promises";
+import { chmod, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
@@ -33,7 +33,7 @@ export class MemoryCopy implements AsyncDisposable {
       await assertRoom(memory, path);
       await copySparse(memory, path, signal);
       await chmod(path, 0o600);
-      if (isolation.uid !== undefined) await chown(path, isolation.uid, isolation.uid);
+      await isolation.giveMemoryCopy();
       return new MemoryCopy(path);
     } catch (error) {
       await rm(path, { force: true });

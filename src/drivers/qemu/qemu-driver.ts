@@ -277,14 +277,21 @@ export class QemuDriver implements VmDriver {
       args: qemuArguments(plan, machine),
       files: qemuFiles(plan, machine),
       fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
-      isolation: plan.isolation,
       vmId: plan.id,
       logFile: join(plan.stateDir, "vmm.log"),
     };
     const { incoming } = machine;
     const stdin = incoming === undefined ? undefined : openSaved(incoming);
     try {
-      return await startVmm("QEMU", { ...launch, stdin }, this.#logMaxBytes, signal);
+      return await startVmm(
+        {
+          name: "QEMU",
+          launch: { ...launch, stdin },
+          isolation: plan.isolation,
+          logMaxBytes: this.#logMaxBytes,
+        },
+        signal,
+      );
     } finally {
       if (stdin !== undefined) closeSync(stdin);
     }

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { HearthError, toError } from "#base/error.ts";
 import { refusalOf } from "#drivers/firecracker/install/firecracker-release.ts";
 import { inspectProgram } from "#drivers/firecracker/install/inspect-program.ts";
-import { listInstalledReleases } from "#drivers/firecracker/install/installed-releases.ts";
+import { firecrackerDir, listInstalledReleases } from "#drivers/firecracker/install/installed-releases.ts";
 import type { ProgramSums } from "#drivers/firecracker/install/unpack-release.ts";
 import { findProgram } from "#host/find-program.ts";
 
@@ -69,6 +69,15 @@ export async function listFirecrackers(
   signal: AbortSignal,
 ): Promise<FoundFirecracker[]> {
   return inspectAll(options, signal);
+}
+
+/** Names all programs that `findFirecracker` may find, and the directories that hold nothing else. */
+export function firecrackerPrograms({ cacheDir, program, jailer = "jailer" }: FirecrackerOptions): {
+  readonly programs: readonly string[];
+  readonly dirs: readonly string[];
+} {
+  const own = program === undefined ? ["firecracker"] : [program, join(dirname(program), "jailer")];
+  return { programs: [...own, jailer], dirs: [firecrackerDir(cacheDir)] };
 }
 
 async function inspectAll(options: FirecrackerOptions, signal: AbortSignal): Promise<FoundFirecracker[]> {

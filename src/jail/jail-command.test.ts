@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { jailCommand } from "#drivers/jail/jail-command.ts";
-import type { JailPlan } from "#drivers/jail/jail-command.ts";
+import { jailCommand } from "#jail/jail-command.ts";
+import type { JailPlan } from "#jail/jail-command.ts";
 import type { SandboxHost } from "#host/sandbox-host.ts";
 
 const HOST: SandboxHost = {

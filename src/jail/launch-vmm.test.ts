@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { isolationInForce, UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { isolationFaults } from "#drivers/jail/isolation-faults.ts";
-import { launchHeld, launchVmm } from "#drivers/jail/launch-vmm.ts";
-import type { VmmLaunch } from "#drivers/jail/launch-vmm.ts";
+import { isolationFaults } from "#jail/isolation-faults.ts";
+import { launchHeld, launchVmm } from "#jail/launch-vmm.ts";
+import type { PrepareVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
 import { readTail } from "#host/bounded-file.ts";
 import { findProcess } from "#host/procfs.ts";
@@ -30,23 +30,23 @@ const CHOICES: Readonly<Record<string, BootIsolation>> = {
   "without a launcher": { ...UNCONFINED, seccomp: false },
 };
 
-function optionsIn(folder: string, isolation: BootIsolation): VmmLaunch {
+function optionsIn(folder: string): VmmLaunch {
   return {
     program: "sleep",
     args: ["1000"],
     files: [],
     fileMaxBytes: 1024 ** 3,
-    isolation,
     logFile: join(folder, "log"),
     vmId: "vm-aaaaaaaaaaaa",
   };
 }
 
 /** A program that waits, in place of a VMM; it runs when this resolves. */
-async function launch(t: TestContext, isolation: BootIsolation) {
+async function launch(t: TestContext, isolation: BootIsolation, prepare: PrepareVmm = async () => {}) {
   const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
-  const options = optionsIn(folder, isolation);
-  const launched = await launchVmm(options, t.signal);
+  const options = optionsIn(folder);
+  const inForce = isolationInForce(isolation);
+  const launched = { ...(await launchVmm(options, isolation, prepare, t.signal)), inForce };
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
     await vmm.kill();
@@ -54,7 +54,7 @@ async function launch(t: TestContext, isolation: BootIsolation) {
   });
   const { pid } = vmm.process;
   while (readFileSync(`/proc/${pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
-  return { vmm, pid, folder, inForce: launched.inForce };
+  return { vmm, pid, folder, inForce };
 }
 
 for (const [how, isolation] of Object.entries(CHOICES)) {
@@ -90,7 +90,7 @@ test("a launcher that does not tell the VMM's pid in time is ended, with all its
   t.after(() => rmSync(folder, { recursive: true }));
   const script = `sh -c 'trap "" TERM HUP; echo $$ > ${folder}/child; sleep 1000' & wait`;
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const launched = launchHeld(optionsIn(folder, UNCONFINED), "sh", ["-c", script]);
+  const launched = launchHeld(optionsIn(folder), ["sh", "-c", script], async () => {});
   const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(folder, "child"), 100))?.[0]);
   while (!(child() > 1)) await new Promise(setImmediate);
   assert.ok(findProcess(child()), "there is a child");
@@ -135,12 +135,9 @@ describe("a VMM that is not isolated as it should be", () => {
     const cgroup = join(folder, "vm-aaaaaaaaaaaa");
     mkdirSync(cgroup);
     const procs = join(cgroup, "cgroup.procs");
-    const joined: BootIsolation = {
-      ...JAILED,
-      cgroup,
-      join: async (process) => writeFileSync(procs, `1\n${process.pid}\n`),
-    };
-    const { vmm, pid } = await launch(t, joined);
+    const { vmm, pid } = await launch(t, { ...JAILED, cgroup }, async (process) =>
+      writeFileSync(procs, `1\n${process.pid}\n`),
+    );
     vmm.confirmIsolation({ seccomp: true });
     writeFileSync(procs, `1\n${pid}0\n`);
     assert.throws(() => vmm.confirmIsolation({ seccomp: true }), {

@@ -1,12 +1,11 @@
-/** Starts a VMM behind the walls of its boot. Its process is known, and in its cgroup, before it runs. */
+/** Starts a VMM with the isolation of its boot. Its process is known, and in its cgroup, before it runs. */
 import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#drivers/jail/jail-command.ts";
-import type { JailFile, JailPlan } from "#drivers/jail/jail-command.ts";
-import { findJailHost } from "#drivers/jail/jail-host.ts";
+import { jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#jail/jail-command.ts";
+import type { JailFile, JailPlan } from "#jail/jail-command.ts";
+import { findJailHost } from "#jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
 import { endProcess } from "#host/process-end.ts";
 import { mountOf } from "#host/mounts.ts";
@@ -14,41 +13,7 @@ import { findDescendants, findProcess, isAlive, signalProcess } from "#host/proc
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
 import { pathInside, programFiles } from "#host/sandbox-root.ts";
-import type { IsolationInForce } from "#model/isolation.ts";
-
-export type VmmLaunch = {
-  /** A name on PATH, or an absolute path. */
-  readonly program: string;
-  readonly args: readonly string[];
-  /** All that the VMM needs of the host, besides programs and libraries. */
-  readonly files: readonly JailFile[];
-  /** Of the largest file that the VMM may write. */
-  readonly fileMaxBytes: number;
-  readonly isolation: BootIsolation;
-  /** Where a VMM works that has no jail; in one it is the root. */
-  readonly folder?: string | undefined;
-  /** stdout and stderr are appended here. */
-  readonly logFile: string;
-  /** An open file for stdout in its place. The caller closes it. */
-  readonly stdout?: number | undefined;
-  /** The same for stdin. */
-  readonly stdin?: number | undefined;
-  /** A name on PATH, or an absolute path: Firecracker's own launcher, for a jail. */
-  readonly jailer?: string | undefined;
-  readonly vmId: string;
-};
-
-/** How the VMM ended; both null when only what launched it has ended, so that nobody saw it. */
-export type ChildExit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
-
-export type LaunchedVmm = {
-  /** Undefined when it has ended already. */
-  readonly process: ProcessRef | undefined;
-  readonly launcher: ProcessRef | undefined;
-  readonly exit: Promise<ChildExit>;
-  /** What it was started with. `isolation-faults.ts` compares it with what the kernel says. */
-  readonly inForce: IsolationInForce;
-};
+import type { ChildExit, PrepareVmm, LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 
 /** A launcher answers in 5 ms on an idle machine. */
 const LAUNCH_DEADLINE_MS = 30_000;
@@ -57,23 +22,32 @@ const LAUNCH_DEADLINE_MS = 30_000;
  * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such walls; nothing of it is
  * left then. A VMM that ends at once is no error here: its `exit` tells.
  */
-export async function launchVmm(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
-  const { jail, pidNamespace } = launch.isolation;
+export async function launchVmm(
+  launch: VmmLaunch,
+  isolation: LaunchIsolation,
+  prepare: PrepareVmm,
+  signal: AbortSignal,
+): Promise<LaunchedVmm> {
+  const { jail, pidNamespace } = isolation;
   const program = realProgram(launch.program);
-  if (!jail && !pidNamespace) return launchBare(launch, program);
+  if (!jail && !pidNamespace) return launchBare(launch, program, isolation, prepare);
   const host = await findJailHost(signal);
-  const plan = jailPlan(launch, program);
+  const plan = jailPlan(launch, program, isolation);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
-  const [file = "", ...args] = jailCommand(plan, host);
-  return launchHeld(launch, file, args);
+  return launchHeld({ ...launch, folder: jail ? "/" : launch.folder }, jailCommand(plan, host), prepare);
 }
 
-async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedVmm> {
+async function launchBare(
+  launch: VmmLaunch,
+  program: string,
+  { network }: LaunchIsolation,
+  prepare: PrepareVmm,
+): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   const prlimit = findProgram("prlimit");
   if (prlimit === undefined) throw missingTool("prlimit");
   const [file = "", ...args] = [
-    ...joinNetwork(launch.isolation.network),
+    ...joinNetwork(network),
     ...withoutCoreDumps({ prlimit }),
     program,
     ...launch.args,
@@ -87,12 +61,12 @@ async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedV
   });
   const vmm = findProcess(pid);
   try {
-    if (vmm !== undefined) await launch.isolation.join(vmm);
+    if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
     await endAll([vmm]);
     throw error;
   }
-  return { process: vmm, launcher: undefined, exit, inForce: inForce(launch) };
+  return { process: vmm, launcher: undefined, exit };
 }
 
 /**
@@ -100,14 +74,14 @@ async function launchBare(launch: VmmLaunch, program: string): Promise<LaunchedV
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  launch: VmmLaunch,
-  file: string,
-  args: readonly string[],
+  launch: Pick<VmmLaunch, "folder" | "logFile" | "stdin" | "stdout">,
+  [file = "", ...args]: readonly string[],
+  prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
-    cwd: launch.isolation.jail ? "/" : (launch.folder ?? "/"),
+    cwd: launch.folder ?? "/",
     logFile: launch.logFile,
     stdout: launch.stdout,
     stdin: launch.stdin,
@@ -120,14 +94,14 @@ export async function launchHeld(
   try {
     // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
     vmm = childOf(await inTime(held.told));
-    if (vmm !== undefined) await launch.isolation.join(vmm);
+    if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
     await endAll([vmm, ...stopFamily(launcher)]);
     throw error;
   } finally {
     held.letGo(); // Not before: it would let a VMM run that nobody has put into its cgroup.
   }
-  return { process: vmm, launcher, exit, inForce: inForce(launch) };
+  return { process: vmm, launcher, exit };
 }
 
 function inTime(told: Promise<string>): Promise<string> {
@@ -161,8 +135,8 @@ function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExi
   return named === undefined ? { code, signal } : { code: null, signal: named as NodeJS.Signals };
 }
 
-function jailPlan(launch: VmmLaunch, program: string): JailPlan {
-  const { jail, pidNamespace, network, uid, jailDir } = launch.isolation;
+function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation): JailPlan {
+  const { jail, pidNamespace, network, uid, jailDir } = isolation;
   const jailer =
     launch.jailer === undefined
       ? undefined
@@ -207,7 +181,8 @@ function makeMountPoints(root: string, files: readonly JailFile[]): void {
   }
 }
 
-function realProgram(program: string): string {
+/** Resolves a name on PATH or an absolute path to a path without links. @throws HearthError `vmm.missing` */
+export function realProgram(program: string): string {
   const path = isAbsolute(program) ? program : findProgram(program);
   try {
     if (path !== undefined) return realpathSync(path);
@@ -224,19 +199,4 @@ function deviceGroups(files: readonly JailFile[]): number[] {
   return [...new Set(devices.filter(({ mode }) => (mode & 0o006) !== 0o006).map(({ gid }) => gid))].filter(
     (gid) => gid !== 0,
   );
-}
-
-function inForce({ isolation }: VmmLaunch): IsolationInForce {
-  const { jail, pidNamespace, network, seccomp, uid, cgroup, gaps } = isolation;
-  const shared = "The VMM keeps the host's network, because --network user is its own doing.";
-  return {
-    jail,
-    uid: jail ? uid : undefined,
-    pidNamespace,
-    // Without a jail none is made, and one that is there can be joined all the same.
-    network: jail || network.kind === "join" ? network : { kind: "host" },
-    seccomp,
-    cgroup,
-    gaps: jail && network.kind === "host" ? [...gaps, shared] : gaps,
-  };
 }

@@ -1,0 +1,102 @@
+/** The verb that starts a VMM, with a real process in its place. */
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { constants, getPriority } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import type { PortLaunch } from "#helper/privileged-port.ts";
+import type { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import { HelperPlace, SLEEP, VM } from "#testing/helper-place.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const never = new AbortController().signal;
+const { PRIORITY_LOW } = constants.priority;
+
+/** Resolves when the program in the VMM's place runs. */
+async function launch(t: TestContext, helper: PrivilegedVerbs, what: PortLaunch) {
+  const { process: vmm, exit } = await helper.launchVmm(VM, what, never);
+  assert.ok(vmm);
+  t.after(() => endProcess(vmm, 0, never));
+  while (readFileSync(`/proc/${vmm.pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
+  return { vmm, exit };
+}
+
+test("a VMM has the VM's uid, cgroup and priority, and its end is told", { skip: !isRoot }, async (t) => {
+  using place = new HelperPlace();
+  const helper = place.helper();
+  const uid = await helper.leaseUid(VM);
+  const isolation = { jail: true, pidNamespace: true, network: { kind: "own" }, cgroup: true } as const;
+  const { vmm, exit } = await launch(t, helper, { ...SLEEP, isolation, priority: "background" });
+  assert.match(readFileSync(`/proc/${vmm.pid}/status`, "utf8"), new RegExp(`^Uid:\\s+${uid}\\s`, "m"));
+  const procs = join(place.roots.cgroups, "hearth", VM, "cgroup.procs");
+  assert.equal(readFileSync(procs, "utf8"), String(vmm.pid));
+  assert.equal(getPriority(vmm.pid), PRIORITY_LOW);
+  await endProcess(vmm, 0, never);
+  assert.deepEqual(await exit, { code: null, signal: "SIGKILL" });
+});
+
+test("a VMM without isolation is in no cgroup, in the run directory, and writes to the VM's log", async (t) => {
+  using place = new HelperPlace();
+  const { vmm } = await launch(t, place.helper(), SLEEP);
+  assert.equal(getPriority(vmm.pid), getPriority());
+  assert.equal(readFileSync(join(place.roots.cgroups, "hearth", VM, "cgroup.procs"), "utf8"), "");
+  assert.equal(findProcess(vmm.pid)?.startTicks, vmm.startTicks);
+  const { exit } = await place.helper().launchVmm(VM, { ...SLEEP, args: ["forever"] }, never);
+  assert.equal((await exit).code, 1);
+  assert.match(readFileSync(join(place.roots.vms, VM, "vmm.log"), "utf8"), /forever/);
+});
+
+test("a VMM that cannot be put into its cgroup does not run", { skip: !isRoot }, async () => {
+  using place = new HelperPlace();
+  const ran = join(place.outside, "ran");
+  rmSync(join(place.roots.cgroups, "hearth", VM), { recursive: true });
+  const isolation = { ...SLEEP.isolation, pidNamespace: true, cgroup: true };
+  const helper = place.helper(true, ["touch"]);
+  const touch: PortLaunch = { ...SLEEP, program: "touch", args: [ran], isolation };
+  await assert.rejects(helper.launchVmm(VM, touch, never), { code: "host.tool_failed" });
+  assert.ok(!existsSync(ran));
+  // The probe works: with its cgroup left out it runs.
+  const { exit } = await helper.launchVmm(
+    VM,
+    { ...touch, isolation: { ...isolation, cgroup: false } },
+    never,
+  );
+  await exit;
+  assert.ok(existsSync(ran));
+});
+
+test("a program that is no VMM of the configuration is not started, as a VMM or as a jailer", async () => {
+  using place = new HelperPlace();
+  const helper = place.helper();
+  const before = place.snapshot();
+  const others = ["sh", "/bin/sh", join(place.outside, "precious"), "../bin/sh", "", "sleep\0", 1 as never];
+  for (const program of others)
+    await assert.rejects(helper.launchVmm(VM, { ...SLEEP, program }, never), ({ code }: { code: string }) =>
+      ["input.invalid", "vmm.missing"].includes(code),
+    );
+  await assert.rejects(helper.launchVmm(VM, { ...SLEEP, jailer: "sh" }, never), { code: "input.invalid" });
+  const link = join(place.outside, "sleep");
+  symlinkSync("/bin/sh", link);
+  await assert.rejects(helper.launchVmm(VM, { ...SLEEP, program: link }, never), { code: "input.invalid" });
+  rmSync(link);
+  assert.deepEqual(
+    place.snapshot().filter((line) => !line.startsWith("outside ")),
+    before.filter((line) => !line.startsWith("outside ")),
+  );
+});
+
+test("a log that is a link is refused, and what it points to stays as it is", async () => {
+  using place = new HelperPlace();
+  const log = join(place.roots.vms, VM, "vmm.log");
+  for (const target of [join(place.outside, "precious"), join(place.outside, "nothing")]) {
+    symlinkSync(target, log);
+    const launched = place.helper().launchVmm(VM, { ...SLEEP, args: ["forever"] }, never);
+    await assert.rejects(launched, { code: "path.unmanaged" });
+    rmSync(log);
+  }
+  assert.equal(readFileSync(join(place.outside, "precious"), "utf8"), "");
+  assert.ok(!existsSync(join(place.outside, "nothing")));
+});

@@ -1,0 +1,72 @@
+/** A place for the privileged verbs to work in. */
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import type { PortLaunch } from "#helper/privileged-port.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+
+export const VM = "vm-aaaaaaaaaaaa";
+const UIDS = { first: 1_980_000_000, count: 100 };
+
+/** A program that waits, in place of a VMM. */
+export const SLEEP: PortLaunch = {
+  program: "sleep",
+  args: ["1000"],
+  files: [],
+  fileMaxBytes: 1024 ** 3,
+  isolation: { jail: false, pidNamespace: false, network: { kind: "own" }, cgroup: false },
+  priority: "foreground",
+};
+
+/** Roots with one VM in them, a cgroup tree of plain files, and a folder that is none of the helper's business. */
+export class HelperPlace implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "hearth-helper-"));
+  readonly outside = join(this.folder, "outside");
+  readonly volume = join(this.folder, "volumes", "data", "volume.raw");
+  readonly roots = {
+    volumes: join(this.folder, "volumes"),
+    snapshots: join(this.folder, "snapshots"),
+    vms: join(this.folder, "vms"),
+    runs: join(this.folder, "runs"),
+    jails: join(this.folder, "jails"),
+    leases: join(this.folder, "uids"),
+    cgroups: join(this.folder, "cgroups"),
+  };
+  readonly disk = join(this.roots.vms, VM, "disk.raw");
+  readonly runDir = join(this.roots.runs, VM);
+
+  constructor() {
+    for (const folder of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    mkdirSync(dirname(this.volume), { recursive: true });
+    writeFileSync(this.volume, "", { mode: 0o644 });
+    writeFileSync(this.disk, "", { mode: 0o600 });
+    writeFileSync(join(this.outside, "precious"), "", { mode: 0o600 });
+    for (const group of ["", "hearth", `hearth/${VM}`]) {
+      mkdirSync(join(this.roots.cgroups, group), { recursive: true });
+      writeFileSync(join(this.roots.cgroups, group, "cgroup.controllers"), "cpu memory pids");
+      for (const name of ["cgroup.subtree_control", "cgroup.procs", "cpu.max", "memory.max", "pids.max"])
+        writeFileSync(join(this.roots.cgroups, group, name), "");
+    }
+  }
+  helper(isRootUser = true, programs = [SLEEP.program]): PrivilegedVerbs {
+    return new PrivilegedVerbs({
+      roots: this.roots,
+      uids: UIDS,
+      programs: { programs, dirs: [] },
+      isRoot: isRootUser,
+    });
+  }
+  /** All names below with owner, mode, size and time: what a side effect would change. */
+  snapshot(): string[] {
+    return readdirSync(this.folder, { recursive: true, encoding: "utf8" })
+      .map((name) => {
+        const { uid, gid, mode, size, mtimeMs } = lstatSync(join(this.folder, name));
+        return [name, uid, gid, mode.toString(8), size, mtimeMs].join(" ");
+      })
+      .toSorted();
+  }
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
