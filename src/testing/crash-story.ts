@@ -201,7 +201,7 @@ async function failAtBegin(
   }
 }
 
-async function effectsOf(story: CrashStory): Promise<readonly string[]> {
+export async function effectsOf(story: CrashStory): Promise<readonly string[]> {
   using machine = new FakeMachine();
   const life = new Life();
   const daemon = await new FakeDaemon(machine, { ...story.options, life }).begin();
@@ -246,7 +246,7 @@ async function untilDead(life: Life, work: Promise<unknown>): Promise<void> {
   });
 }
 
-async function assertNextIsFine(story: CrashStory, machine: FakeMachine): Promise<void> {
+export async function assertNextIsFine(story: CrashStory, machine: FakeMachine): Promise<void> {
   const daemon = await new FakeDaemon(machine, story.options).begin();
   try {
     await assertInOrder(daemon);

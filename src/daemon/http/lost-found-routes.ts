@@ -12,6 +12,6 @@ export function addLostFoundRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.listLostFound, async (c) => c.json(await listLostFound(host), 200));
   api.openapi(ROUTES.recoverLostVm, async (c) => {
     const vm = await recoverLostVm(daemon, c.req.valid("param").lost, c.req.valid("json"), requestOf(c));
-    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
+    return c.json(await vmView(host, vms, vm), 200);
   });
 }

@@ -42,7 +42,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.restoreSnapshot, async (c) => {
     const vm = await snapshots.restore(c.req.valid("param").snapshot, requestOf(c));
-    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
+    return c.json(await vmView(host, vms, vm), 200);
   });
   api.openapi(ROUTES.exportSnapshot, async (c) => {
     const snapshot = host.snapshots.get(c.req.valid("param").snapshot, "named");

@@ -16,20 +16,20 @@ const STOP_TIMEOUT_MS = 10_000;
 /** Everything about VMs that is one request and one answer. */
 export function addVmRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
-  const view = viewer(daemon);
+  const view = (vm: VmRecord): Promise<Vm> => vmView(host, vms, vm);
   api.openapi(ROUTES.listVms, async (c) => {
     const chosen = listChosen(daemon, [c.req.valid("query").filter ?? []].flat());
-    return c.json(await vmViews(host, vms, chosen, requestOf(c).signal), 200);
+    return c.json(await vmViews(host, vms, chosen), 200);
   });
   api.openapi(ROUTES.createVm, async (c) => {
-    return c.json(await view(await vms.create(c.req.valid("json"), false, requestOf(c)), c), 201);
+    return c.json(await view(await vms.create(c.req.valid("json"), false, requestOf(c))), 201);
   });
   api.openapi(ROUTES.showVm, async (c) => {
-    return c.json(await view(host.store.getVm(c.req.valid("param").vm), c), 200);
+    return c.json(await view(host.store.getVm(c.req.valid("param").vm)), 200);
   });
   api.openapi(ROUTES.setVm, async (c) => {
     const vm = await vms.set(c.req.valid("param").vm, c.req.valid("json"), requestOf(c));
-    return c.json(await view(vm, c), 200);
+    return c.json(await view(vm), 200);
   });
   api.openapi(ROUTES.removeVm, async (c) => {
     await vms.remove(c.req.valid("param").vm, c.req.valid("query").force === "true", requestOf(c));
@@ -38,37 +38,35 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.startVm, async (c) => {
     const fresh = c.req.valid("query").fresh === "true";
     const vm = await vms.start(c.req.valid("param").vm, requestOf(c), { fresh });
-    return c.json(await view(vm, c), 200);
+    return c.json(await view(vm), 200);
   });
   api.openapi(ROUTES.stopVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    const call = lasting(c);
-    return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, call), c, call.signal), 200);
+    return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, lasting(c))), 200);
   });
   api.openapi(ROUTES.restartVm, async (c) => {
     const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
-    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c)), c), 200);
+    return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c))), 200);
   });
   api.openapi(ROUTES.killVm, async (c) => {
     const mode = c.req.valid("json").signal === "SIGTERM" ? "terminate" : "kill";
-    const call = lasting(c);
-    return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, call), c, call.signal), 200);
+    return c.json(await view(await vms.kill(c.req.valid("param").vm, mode, lasting(c))), 200);
   });
   api.openapi(ROUTES.pauseVm, async (c) => {
-    return c.json(await view(await vms.pause(c.req.valid("param").vm, requestOf(c)), c), 200);
+    return c.json(await view(await vms.pause(c.req.valid("param").vm, requestOf(c))), 200);
   });
   api.openapi(ROUTES.resumeVm, async (c) => {
-    return c.json(await view(await vms.resume(c.req.valid("param").vm, requestOf(c)), c), 200);
+    return c.json(await view(await vms.resume(c.req.valid("param").vm, requestOf(c))), 200);
   });
   api.openapi(ROUTES.suspendVm, async (c) => {
     const vm = await daemon.snapshots.suspend(c.req.valid("param").vm, requestOf(c));
-    return c.json(await view(vm, c), 200);
+    return c.json(await view(vm), 200);
   });
   api.openapi(ROUTES.forkVm, async (c) => {
     const { count = 1, name, autoRemove } = c.req.valid("json");
     const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
     const forks = await forkVm(daemon, c.req.valid("param").vm, how, requestOf(c));
-    return c.json(await vmViews(host, vms, forks, requestOf(c).signal), 201);
+    return c.json(await vmViews(host, vms, forks), 201);
   });
   api.openapi(ROUTES.vmStats, async (c) => {
     return c.json(await daemon.stats.read(host.store.getVm(c.req.valid("param").vm)), 200);
@@ -80,12 +78,6 @@ function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
   const isChosen = parseVmFilters(filters);
   const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
   return shown.filter(({ name, labels, state }) => isChosen({ name, labels, phase: state.phase }));
-}
-
-type View = (vm: VmRecord, context: ApiContext, signal?: AbortSignal) => Promise<Vm>;
-
-function viewer({ host, vms }: Daemon): View {
-  return (vm, context, signal = requestOf(context).signal) => vmView(host, vms, vm, signal);
 }
 
 /** A stop that began is finished, also when nobody waits for it any more. */

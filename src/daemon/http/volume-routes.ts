@@ -27,12 +27,12 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
     const { name, path, readOnly = false } = c.req.valid("json");
     const mount = { name: parseVolumeName(name), path: parseMountPath(path), readOnly };
     const vm = await vms.attachVolume(c.req.valid("param").vm, mount, requestOf(c));
-    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
+    return c.json(await vmView(host, vms, vm), 200);
   });
   api.openapi(ROUTES.detachVolume, async (c) => {
     const { vm: target, volume } = c.req.valid("param");
     const vm = await vms.detachVolume(target, parseVolumeName(volume), requestOf(c));
-    return c.json(await vmView(host, vms, vm, requestOf(c).signal), 200);
+    return c.json(await vmView(host, vms, vm), 200);
   });
   api.openapi(ROUTES.showVolume, async (c) =>
     c.json(view(await host.volumes.get(parseVolumeName(c.req.valid("param").volume))), 200),

@@ -147,7 +147,7 @@ test("one VM that cannot be recovered is failed, and hearthd and the others go o
   await daemon.begin();
   const { host, vms } = daemon;
   await assertRuns(daemon, "web");
-  const shown = await vmViews(host, vms, host.store.listVms(), new AbortController().signal);
+  const shown = await vmViews(host, vms, host.store.listVms());
   assert.deepEqual(shown.map(({ name, phase }) => `${name} ${phase}`).toSorted(), [
     "halved failed",
     "spoiled failed",

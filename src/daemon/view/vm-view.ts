@@ -8,26 +8,29 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** A VM as the API shows it. */
-export async function vmView(host: Host, vms: Vms, vm: VmRecord, signal: AbortSignal): Promise<Vm> {
-  const driver = driverNameOf(host, vm);
-  const features = driver === undefined ? undefined : await host.drivers.get(driver)?.features(signal);
-  return describeVm(host, vms, vm, features);
+/** How long a driver may take to say what it can do. */
+const FEATURES_MS = 30_000;
+
+/**
+ * Describes a VM as the API shows it. It takes no signal: what has been done is told, also when somebody has cancelled it,
+ * or told hearthd to end, just after it was done.
+ */
+export async function vmView(host: Host, vms: Vms, vm: VmRecord): Promise<Vm> {
+  return describeVm(host, vms, vm, await featuresOf(host, driverNameOf(host, vm)));
 }
 
 /** The same for many, with each driver asked once: it looks at files of the host for every answer. */
-export async function vmViews(
-  host: Host,
-  vms: Vms,
-  records: readonly VmRecord[],
-  signal: AbortSignal,
-): Promise<Vm[]> {
+export async function vmViews(host: Host, vms: Vms, records: readonly VmRecord[]): Promise<Vm[]> {
   const features = new Map<string | undefined, DriverFeatures>();
   for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
-    const found = name === undefined ? undefined : await host.drivers.get(name)?.features(signal);
+    const found = await featuresOf(host, name);
     if (found !== undefined) features.set(name, found);
   }
   return records.map((vm) => describeVm(host, vms, vm, features.get(driverNameOf(host, vm))));
+}
+
+async function featuresOf({ drivers }: Host, name: string | undefined): Promise<DriverFeatures | undefined> {
+  return name === undefined ? undefined : drivers.get(name)?.features(AbortSignal.timeout(FEATURES_MS));
 }
 
 /** The one that runs it, or would. */

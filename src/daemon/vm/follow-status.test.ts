@@ -11,8 +11,6 @@ import { FakeDaemon, useFakeDaemon } from "#testing/fake-daemon.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
 
-const never = new AbortController().signal;
-
 async function setUp(t: TestContext) {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
@@ -23,7 +21,7 @@ async function setUp(t: TestContext) {
     const handle = handleOf(host.store.getVm("web").state) ?? assert.fail("it has a VMM");
     for (const status of said) host.driver.tell(handle, status);
   };
-  const shown = () => vmView(host, vms, host.store.getVm("web"), never);
+  const shown = () => vmView(host, vms, host.store.getVm("web"));
   return { daemon, events, says, shown };
 }
 

@@ -93,7 +93,7 @@ test("what a guest could not do of its identity is in the log and in the VM, unt
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   const shown = async (): Promise<readonly string[]> =>
-    (await vmView(host, vms, host.store.getVm("web"), new AbortController().signal)).guestWarnings;
+    (await vmView(host, vms, host.store.getVm("web"))).guestWarnings;
   host.guestFaults.warnings = ["The network could not be set up: no eth0"];
   await daemon.run("web");
   assert.deepEqual(await shown(), host.guestFaults.warnings);
@@ -113,7 +113,7 @@ test("a VM of a pool shows what its guest could not do when it was taken", async
   host.guestFaults.warnings = ["/etc/hosts could not be written: no"];
   const vm = await pools.take({ name: "web", image: "debian" }, false, vms.background());
   assert.ok(vm);
-  const view = await vmView(host, vms, vm, new AbortController().signal);
+  const view = await vmView(host, vms, vm);
   assert.deepEqual(view.guestWarnings, host.guestFaults.warnings);
 });
 
