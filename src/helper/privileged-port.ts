@@ -1,11 +1,12 @@
 /**
- * What hearthd asks of root: a closed list of verbs. Each takes the id of a VM, of a snapshot or of a tool's run, and
- * numbers, never a path: what is done where follows from the id. Each parses what it gets, throws before it changes
- * anything, and may be called twice.
+ * What hearthd asks of root: a closed list of verbs. Each takes the id of a VM or of a snapshot, and numbers: what is
+ * done where follows from the id. What a VMM or a tool is shown of the host it sees with no more rights than its own uid
+ * has. Each verb parses what it gets, throws before it changes anything, and may be called twice.
  *
  * All answer asynchronously, because the other end may be another process. It does not trust hearthd.
  */
 import type { CgroupLimits } from "#host/cgroup.ts";
+import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 
 /** Sentences for the isolation that this host or this user does not have; undefined where it is there. */
@@ -41,12 +42,13 @@ export interface PrivilegedPort {
   listLeases(): Promise<string[]>;
 
   /**
-   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `limitations` say why. The id has a
-   * run directory until `releaseToolUid`: what a crash leaves of it is removed with those of VMs that no row knows.
+   * Runs a tool on disks, in a sandbox and with a uid of its own, and returns its stdout. It writes to files in the
+   * directories of VMs, volumes and snapshots, which have one name and are hearthd's again afterwards; it reads what
+   * everybody may read.
+   * @throws HearthError `input.invalid` for a program that is none of the tools, `path.unmanaged`, and what
+   * `ToolSandbox.run` throws
    */
-  leaseToolUid(run: string): Promise<number | undefined>;
-  /** Gives the run's uid back, and ends what still has it. @throws HearthError `host.uid_busy` */
-  releaseToolUid(run: string, signal: AbortSignal): Promise<void>;
+  runTool(tool: ToolRun, signal: AbortSignal): Promise<string>;
 
   /** Gives the VM's disk and run directory to its uid; without a lease they are only checked. */
   giveFiles(vm: string): Promise<void>;

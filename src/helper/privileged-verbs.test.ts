@@ -26,8 +26,6 @@ const VERBS: Readonly<Record<string, Verb>> = {
   leaseUid: (helper, vm) => helper.leaseUid(vm),
   uidOf: (helper, vm) => helper.uidOf(vm),
   releaseUid: (helper, vm) => helper.releaseUid(vm, never),
-  leaseToolUid: (helper, vm) => helper.leaseToolUid(vm),
-  releaseToolUid: (helper, vm) => helper.releaseToolUid(vm, never),
   giveFiles: (helper, vm) => helper.giveFiles(vm),
   giveVolume: (helper, vm) => helper.giveVolume(vm, "data"),
   takeVolume: (helper, vm) => helper.takeVolume(vm, "data"),
@@ -69,7 +67,7 @@ const FOREIGN: unknown[] = [
 
 test("the fuzz below covers every verb there is", () => {
   const all = Object.getOwnPropertyNames(PrivilegedVerbs.prototype).filter((name) => name !== "constructor");
-  const ofVms = all.filter((name) => !/^(list|limitations)/.test(name)); // These take nothing.
+  const ofVms = all.filter((name) => !/^(list|limitations|runTool)/.test(name)); // These take none.
   assert.deepEqual(ofVms.toSorted(), Object.keys(VERBS).toSorted());
 });
 
@@ -150,18 +148,6 @@ test("releasing a uid first ends a process that the VMM left behind with it", { 
   await helper.releaseUid(VM, never);
   assert.equal(await ended.promise, "SIGKILL");
   assert.equal(await helper.uidOf(VM), undefined);
-});
-
-test("a tool has a uid of its own for one run, and no VM has it meanwhile", { skip: !isRoot }, async () => {
-  using place = new HelperPlace();
-  const helper = place.helper();
-  const [run, other] = ["vm-cccccccccccc", "vm-dddddddddddd"];
-  const uids = [await helper.leaseUid(VM), await helper.leaseToolUid(run), await helper.leaseToolUid(other)];
-  assert.equal(new Set(uids).size, 3);
-  assert.deepEqual(await helper.listLeases(), [VM], "a tool's is no VM's");
-  for (const id of [run, run, other]) await helper.releaseToolUid(id, never);
-  assert.deepEqual(readdirSync(place.roots.runs), [VM]);
-  assert.equal(await helper.leaseToolUid("vm-eeeeeeeeeeee"), uids[1]);
 });
 
 describe("a volume that a VM may write", { skip: !isRoot }, () => {

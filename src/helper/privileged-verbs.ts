@@ -1,4 +1,5 @@
 /** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
@@ -18,9 +19,11 @@ import { removeTree } from "#host/managed-path.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcessesOf, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
+import { ToolSandbox } from "#host/tool-sandbox.ts";
+import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
 import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
-import { parseSnapshotId, parseVmId, parseVolumeName } from "#model/ids.ts";
+import { parseSnapshotId, parseVmId, parseVolumeName, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -29,6 +32,8 @@ export type VerbOptions = {
   readonly uids: UidRange;
   /** None unless told. */
   readonly programs?: VmmPrograms | undefined;
+  /** The tools that may work on disks: names on PATH. None unless told. */
+  readonly tools?: readonly string[] | undefined;
   /** For tests; whether this process may change owners and cgroups. */
   readonly isRoot?: boolean | undefined;
 };
@@ -36,6 +41,8 @@ export type VerbOptions = {
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
+/** For what is left of a tool to end when it was killed. */
+const TOOL_END_MS = 10_000;
 const PRIVATE = 0o700;
 /** To pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o711;
@@ -46,12 +53,15 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #roots: HelperRoots;
   readonly #leases: UidLeases;
   readonly #programs: VmmPrograms;
+  readonly #tools: readonly string[];
+  readonly #sandbox = new ToolSandbox(() => this.#leaseToolUid());
   readonly #isRoot: boolean;
 
   constructor(options: VerbOptions) {
     this.#roots = options.roots;
     this.#leases = new UidLeases(options.roots.leases, options.uids);
     this.#programs = options.programs ?? { programs: [], dirs: [] };
+    this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#limitations = {
       uid: this.#isRoot ? undefined : NO_UID,
@@ -80,20 +90,15 @@ export class PrivilegedVerbs implements PrivilegedPort {
     await this.#leases.release(id, stateDir);
   }
 
-  async leaseToolUid(run: string): Promise<number | undefined> {
-    const { id, runDir } = this.#paths(run);
-    if (!this.#isRoot) return undefined;
-    mkdirSync(runDir, { recursive: true, mode: PRIVATE });
-    return this.#leases.take(id, runDir);
-  }
-
-  async releaseToolUid(run: string, signal: AbortSignal): Promise<void> {
-    const { id, runDir } = this.#paths(run);
-    const uid = this.#isRoot ? this.#leases.find(id, runDir) : undefined;
-    if (uid === undefined) return;
-    await endProcessesOf(uid, signal);
-    await this.#leases.release(id, runDir);
-    rmSync(runDir, { recursive: true, force: true });
+  async runTool(tool: ToolRun, signal: AbortSignal): Promise<string> {
+    if (!this.#tools.includes(tool.program))
+      throw new HearthError("input.invalid", `${JSON.stringify(tool.program)} is no tool for disks.`);
+    const { vms, volumes, snapshots } = this.#roots;
+    for (const path of tool.writes) {
+      const root = [vms, volumes, snapshots].find((one) => path.startsWith(`${one}/`)) ?? vms;
+      claimFile({ root, path, kind: "file" }, undefined);
+    }
+    return this.#sandbox.run(tool, signal);
   }
 
   async giveFiles(vm: string): Promise<void> {
@@ -204,6 +209,23 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async removeJail(vm: string): Promise<void> {
     await removeTree(this.#roots.jails, this.#paths(vm).jail);
+  }
+
+  /**
+   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `limitations` say why. The id has a
+   * run directory until then: what a crash leaves of it is removed with those of VMs that no row knows.
+   */
+  async #leaseToolUid(): Promise<ToolUid | undefined> {
+    if (!this.#isRoot) return undefined;
+    const { id, runDir } = this.#paths(vmIdFrom(randomBytes(12)));
+    mkdirSync(runDir, { recursive: true, mode: PRIVATE });
+    const uid = await this.#leases.take(id, runDir);
+    const release = async (): Promise<void> => {
+      await endProcessesOf(uid, AbortSignal.timeout(TOOL_END_MS));
+      await this.#leases.release(id, runDir);
+      rmSync(runDir, { recursive: true, force: true });
+    };
+    return { uid, [Symbol.asyncDispose]: release };
   }
 
   #uidOf(vm: string): number | undefined {

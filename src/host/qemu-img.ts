@@ -15,9 +15,9 @@ const EMPTY_MAX_BYTES = 16 * MIB;
 export type DiskChain = { readonly layers: readonly BlockLayer[]; readonly sizeBytes: number };
 
 export class QemuImg {
-  readonly #sandbox: ToolSandbox;
+  readonly #sandbox: Pick<ToolSandbox, "run">;
 
-  constructor(sandbox: ToolSandbox) {
+  constructor(sandbox: Pick<ToolSandbox, "run">) {
     this.#sandbox = sandbox;
   }
 

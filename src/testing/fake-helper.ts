@@ -41,10 +41,9 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     giveFiles: async (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
     giveVolume: async (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
     takeVolume: async (_vm, volume) => void walls.givenVolumes.delete(volume),
-    async leaseToolUid() {
-      return undefined;
+    async runTool() {
+      throw new Error("A fake host has fake disks.");
     },
-    async releaseToolUid() {},
     async sealRunFolder() {},
     async sealMemory() {},
     takeFiles: async (vm) => void walls.given.delete(vm),

@@ -54,6 +54,7 @@ export class HelperPlace implements Disposable {
       roots: this.roots,
       uids: UIDS,
       programs: { programs, dirs: [] },
+      tools: ["sh"],
       isRoot: isRootUser,
     });
   }

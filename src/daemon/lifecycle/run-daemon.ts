@@ -51,10 +51,7 @@ import { availableMemoryBytes } from "#host/available-memory.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
 import { QemuImg } from "#host/qemu-img.ts";
-import { ToolSandbox } from "#host/tool-sandbox.ts";
-import type { ToolUid } from "#host/tool-sandbox.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
-import { vmIdFrom } from "#model/ids.ts";
 import { checkSocketPath } from "#host/unix-socket.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { vmDisks } from "#storage/vm-disks.ts";
@@ -62,8 +59,6 @@ import { Volumes } from "#storage/volumes.ts";
 
 /** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
 const UID_LEASES = "/run/hearth/uids";
-/** For what is left of a tool to end when it was killed. */
-const TOOL_END_MS = 10_000;
 /** A guest waits for its disk and its agent for about half of its boot. */
 const BOOTS_PER_CPU = 2;
 
@@ -182,7 +177,7 @@ async function makeHost(
       log,
     }),
     firecrackers,
-    disks: vmDisks(new QemuImg(new ToolSandbox(() => leaseToolUid(helper)))),
+    disks: vmDisks(new QemuImg({ run: (tool, signal) => helper.runTool(tool, signal) })),
     volumes: new Volumes(volumesDir(folders)),
     files: MANAGED_FILES,
     guests: {
@@ -218,13 +213,6 @@ function makeHelper(folders: Folders, { isolation, drivers, firecracker }: Confi
     },
     uids: { first: isolation.uidFirst, count: isolation.uidCount },
     programs: { programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...programs], dirs },
+    tools: ["qemu-img"],
   });
-}
-
-/** Leases a uid for one run of a tool, which has an id of its own, as VMs have. */
-async function leaseToolUid(helper: PrivilegedPort): Promise<ToolUid | undefined> {
-  const run = vmIdFrom(randomBytes(12));
-  const uid = await helper.leaseToolUid(run);
-  const release = (): Promise<void> => helper.releaseToolUid(run, AbortSignal.timeout(TOOL_END_MS));
-  return uid === undefined ? undefined : { uid, [Symbol.asyncDispose]: release };
 }
