@@ -88,6 +88,12 @@ test("a program that is no VMM of the configuration is not started, as a VMM or 
   );
 });
 
+test("a VMM in a jail is not started as root", { skip: !isRoot }, async () => {
+  using place = new HelperPlace();
+  const jailed: PortLaunch = { ...SLEEP, isolation: { ...SLEEP.isolation, jail: true } };
+  await assert.rejects(place.helper().launchVmm(VM, jailed, never), { code: "input.invalid" });
+});
+
 test("a log that is a link is refused, and what it points to stays as it is", async () => {
   using place = new HelperPlace();
   const log = join(place.roots.vms, VM, "vmm.log");

@@ -84,8 +84,9 @@ export interface PrivilegedPort {
   /**
    * Starts the VM's VMM, which has its priority and is in its cgroup before it runs. How it ends is told by `exit` of
    * what is returned, also when it ends at once.
-   * @throws HearthError `input.invalid` for a program that is no VMM of this host's configuration; `vmm.missing`;
-   * `host.tool_missing`, `feature.missing` where this host has no such isolation. Nothing is left then.
+   * @throws HearthError `input.invalid` for a program that is no VMM of this host's configuration, and for a jail
+   * without a uid where VMs have one; `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such
+   * isolation. Nothing is left then.
    */
   launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
 

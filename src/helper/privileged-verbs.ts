@@ -194,6 +194,8 @@ export class PrivilegedVerbs implements PrivilegedPort {
     checkLog(this.#roots.vms, vmmLog);
     const { pidNamespace, network } = isolation;
     const uid = isolation.jail ? this.#uidOf(vm) : undefined;
+    if (this.#isRoot && isolation.jail && uid === undefined)
+      throw new HearthError("input.invalid", `Cannot start the VMM of ${id} in a jail: the VM has no uid.`);
     const inJail = { jail: isolation.jail, pidNamespace, network, uid, jailDir: jail };
     const prepare = async ({ pid }: ProcessRef): Promise<void> => {
       if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
