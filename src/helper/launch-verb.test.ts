@@ -54,7 +54,7 @@ test("a VMM that cannot be put into its cgroup does not run", { skip: !isRoot },
   const ran = join(place.outside, "ran");
   rmSync(join(place.roots.cgroups, "hearth", VM), { recursive: true });
   const isolation = { ...SLEEP.isolation, pidNamespace: true, cgroup: true };
-  const helper = place.helper(true, ["touch"]);
+  const helper = place.helper(true, { programs: { programs: ["touch"], dirs: [] } });
   const touch: PortLaunch = { ...SLEEP, program: "touch", args: [ran], isolation };
   await assert.rejects(helper.launchVmm(VM, touch, never), { code: "host.tool_failed" });
   assert.ok(!existsSync(ran));

@@ -7,9 +7,10 @@ import { HearthError } from "#base/error.ts";
 /** A managed root, and the path below it that is to be what it says. */
 export type OwnFile = { readonly root: string; readonly path: string; readonly kind: "file" | "folder" };
 
-export type Owner = {
-  /** Uid and gid. */
-  readonly id: number;
+/** A user whose files they become. */
+export type Ids = { readonly uid: number; readonly gid: number };
+
+export type Owner = Ids & {
   /** Left as it is when undefined. */
   readonly mode?: number | undefined;
   /** Who may have it now; anybody when undefined. */
@@ -29,11 +30,11 @@ export function claimFile(own: OwnFile, owner: Owner | undefined): void {
     checkKind(own, stats);
     if (owner === undefined) return;
     if (owner.from?.(stats.uid) === false) throw refusal(own, `it belongs to the uid ${stats.uid}`);
-    fchownSync(fd, owner.id, owner.id);
+    fchownSync(fd, owner.uid, owner.gid);
     if (owner.mode !== undefined) fchmodSync(fd, owner.mode);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
-    throw new HearthError("host.uid_unmapped", `This host knows no uid ${owner?.id}.`, {
+    throw new HearthError("host.uid_unmapped", `This host knows no uid ${owner?.uid}.`, {
       hint: "Set [isolation] uid_first in config.toml to a range that /proc/self/uid_map has, or use --no-jail.",
       cause: error,
     });

@@ -9,7 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
@@ -102,6 +102,29 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     assert.equal(statSync(place.disk).uid, 0);
     await helper.releaseUid(VM, never);
     assert.equal(await helper.uidOf(VM), undefined);
+  });
+
+  test("belong to who hearthd is when they are taken back, whoever the port is", async () => {
+    using place = new HelperPlace();
+    const owner = { uid: 1_980_000_500, gid: 1_980_000_600 };
+    const helper = place.helper(true, { owner });
+    await helper.leaseUid(VM);
+    const save = join(place.roots.vms, VM, "save");
+    mkdirSync(save);
+    await helper.giveFiles(VM);
+    await helper.giveVolume(VM, "data");
+    await helper.sealRunFolder(VM);
+    await helper.takeVolume(VM, "data");
+    await helper.takeFiles(VM);
+    const snapshot = "sn-aaaaaaaaaaaa";
+    const memory = join(place.roots.snapshots, snapshot, "memory");
+    mkdirSync(dirname(memory), { recursive: true });
+    writeFileSync(memory, "");
+    await helper.sealMemory(snapshot);
+    for (const path of [place.disk, save, place.runDir, place.volume, memory]) {
+      const { uid, gid } = statSync(path);
+      assert.deepEqual({ uid, gid }, owner, path);
+    }
   });
 
   const TAMPERED: Readonly<Record<string, (place: HelperPlace) => void>> = {

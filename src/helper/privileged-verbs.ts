@@ -5,7 +5,7 @@ import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
 import { claimFile } from "#helper/own-files.ts";
-import type { Owner } from "#helper/own-files.ts";
+import type { Ids, Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
@@ -34,6 +34,8 @@ export type VerbOptions = {
   readonly programs?: VmmPrograms | undefined;
   /** The tools that may work on disks: names on PATH. None unless told. */
   readonly tools?: readonly string[] | undefined;
+  /** Of hearthd, whose the files are that no VM has; of this process unless told. */
+  readonly owner?: Ids | undefined;
   /** For tests; whether this process may change owners and cgroups. */
   readonly isRoot?: boolean | undefined;
 };
@@ -55,12 +57,14 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #programs: VmmPrograms;
   readonly #tools: readonly string[];
   readonly #sandbox = new ToolSandbox(() => this.#leaseToolUid());
+  readonly #owner: Ids;
   readonly #isRoot: boolean;
 
   constructor(options: VerbOptions) {
     this.#roots = options.roots;
     this.#leases = new UidLeases(options.roots.leases, options.uids);
     this.#programs = options.programs ?? { programs: [], dirs: [] };
+    this.#owner = options.owner ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#limitations = {
@@ -103,46 +107,46 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async giveFiles(vm: string): Promise<void> {
     const uid = this.#uidOf(vm);
-    this.#claim(vm, uid === undefined ? undefined : { disk: uid, run: uid, mode: PRIVATE });
+    this.#claim(vm, uid === undefined ? undefined : { ...ofVm(uid), mode: PRIVATE });
   }
 
   async giveVolume(vm: string, volume: string): Promise<void> {
     const uid = this.#uidOf(vm);
     const others = new Set(this.#leases.list().map((lease) => lease.uid));
     const from = (owner: number): boolean => owner === uid || !others.has(owner);
-    this.#claimVolume(volume, uid === undefined ? undefined : { id: uid, from });
+    this.#claimVolume(volume, uid === undefined ? undefined : { ...ofVm(uid), from });
   }
 
   async takeVolume(vm: string, volume: string): Promise<void> {
     const uid = this.#uidOf(vm);
     if (uid === undefined) return;
-    ifThere(() => this.#claimVolume(volume, { id: 0, from: (owner) => owner === uid }));
+    ifThere(() => this.#claimVolume(volume, { ...this.#owner, from: (owner) => owner === uid }));
   }
 
   async sealRunFolder(vm: string): Promise<void> {
     const { runDir } = this.#paths(vm);
     if (this.#uidOf(vm) === undefined) return;
-    claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { id: 0, mode: PASS });
+    claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { ...this.#owner, mode: PASS });
   }
 
   async takeFiles(vm: string): Promise<void> {
     const { disks, saveDir } = this.#paths(vm);
     if (this.#uidOf(vm) === undefined) return;
     const root = this.#roots.vms;
-    for (const path of disks) ifThere(() => claimFile({ root, path, kind: "file" }, { id: 0 }));
-    ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { id: 0, mode: PRIVATE }));
+    for (const path of disks) ifThere(() => claimFile({ root, path, kind: "file" }, this.#owner));
+    ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { ...this.#owner, mode: PRIVATE }));
   }
 
   async sealMemory(snapshot: string): Promise<void> {
     const root = this.#roots.snapshots;
     const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
-    claimFile({ root, path, kind: "file" }, { id: process.geteuid?.() ?? 0, mode: 0o444 });
+    claimFile({ root, path, kind: "file" }, { ...this.#owner, mode: 0o444 });
   }
 
   async giveMemoryCopy(vm: string): Promise<void> {
     const { memoryCopy: path } = this.#paths(vm);
     const uid = this.#uidOf(vm);
-    const owner = uid === undefined ? undefined : { id: uid, mode: 0o600 };
+    const owner = uid === undefined ? undefined : { ...ofVm(uid), mode: 0o600 };
     claimFile({ root: this.#roots.vms, path, kind: "file" }, owner);
   }
 
@@ -227,7 +231,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
       await this.#leases.release(id, runDir);
       rmSync(runDir, { recursive: true, force: true });
     };
-    return { uid, [Symbol.asyncDispose]: release };
+    return { uid, owner: this.#owner, [Symbol.asyncDispose]: release };
   }
 
   #uidOf(vm: string): number | undefined {
@@ -236,16 +240,15 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
-  #claim(vm: string, owner: { disk: number; run: number; mode: number } | undefined): void {
+  #claim(vm: string, owner: (Ids & { readonly mode: number }) | undefined): void {
     const { disks, saveDir, runDir } = this.#paths(vm);
     const { vms, runs } = this.#roots;
     const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
     // All are checked before one is changed.
     for (const to of owner === undefined ? [undefined] : [undefined, owner]) {
-      claimFile({ root: vms, path: disk, kind: "file" }, to && { id: to.disk });
-      if (existsSync(saveDir))
-        claimFile({ root: vms, path: saveDir, kind: "folder" }, to && { id: to.disk, mode: PRIVATE });
-      claimFile({ root: runs, path: runDir, kind: "folder" }, to && { id: to.run, mode: to.mode });
+      claimFile({ root: vms, path: disk, kind: "file" }, to && { uid: to.uid, gid: to.gid });
+      if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "folder" }, to);
+      claimFile({ root: runs, path: runDir, kind: "folder" }, to);
     }
   }
 
@@ -258,6 +261,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
   }
+}
+
+/** A VM's group has the number of its uid. */
+function ofVm(uid: number): Ids {
+  return { uid, gid: uid };
 }
 
 /** Until none is left: one may have made another before it was killed. */

@@ -48,9 +48,15 @@ test("a tool has a uid of its own for one run, and no VM has it meanwhile", { sk
 
 test("a tool writes to a VM's disk, which is hearthd's again afterwards", async () => {
   using place = new HelperPlace();
-  await place.helper(isRoot).runTool(shell(`echo written > "${place.disk}"`, place.disk), never);
-  assert.equal(readFileSync(place.disk, "utf8"), "written\n");
-  assert.equal(statSync(place.disk).uid, process.geteuid?.());
+  const own = { uid: process.geteuid?.(), gid: process.getegid?.() };
+  const other = { uid: 1_980_000_500, gid: 1_980_000_600 };
+  for (const owner of isRoot ? [undefined, other] : [undefined]) {
+    const helper = place.helper(isRoot, { owner });
+    await helper.runTool(shell(`echo written > "${place.disk}"`, place.disk), never);
+    assert.equal(readFileSync(place.disk, "utf8"), "written\n");
+    const { uid, gid } = statSync(place.disk);
+    assert.deepEqual({ uid, gid }, owner ?? own);
+  }
 });
 
 test("a program that is no tool is not run", async () => {

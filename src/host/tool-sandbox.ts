@@ -12,7 +12,11 @@ import type { SandboxFile } from "#host/sandbox-root.ts";
 import { toolCommand } from "#host/tool-command.ts";
 
 /** A uid that nobody else has until it is disposed of. */
-export type ToolUid = AsyncDisposable & { readonly uid: number };
+export type ToolUid = AsyncDisposable & {
+  readonly uid: number;
+  /** The files that it wrote belong to them afterwards; to this process unless told. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+};
 
 export type ToolRun = {
   /** A name on PATH. */
@@ -52,7 +56,7 @@ export class ToolSandbox {
     const host = await findSandboxHost(USE, signal);
     await using lease = await this.#leaseUid();
     for (const path of tool.reads) checkReadable(path, lease);
-    await using written = await WrittenFiles.hand(tool.writes, lease?.uid);
+    await using written = await WrittenFiles.hand(tool.writes, lease);
     const files: SandboxFile[] = [
       ...programFiles(program),
       ...tool.reads.map((path) => ({ path, access: "read" }) as const),
@@ -92,14 +96,14 @@ function checkReadable(path: string, lease: ToolUid | undefined): void {
 /** Files that belong to a tool's uid while it runs. Their folders stay hearthd's, so that no name can be exchanged. */
 class WrittenFiles implements AsyncDisposable {
   readonly #files: FileHandle[] = [];
-  readonly #uid: number | undefined;
+  readonly #lease: ToolUid | undefined;
 
-  private constructor(uid: number | undefined) {
-    this.#uid = uid;
+  private constructor(lease: ToolUid | undefined) {
+    this.#lease = lease;
   }
 
-  static async hand(paths: readonly string[], uid: number | undefined): Promise<WrittenFiles> {
-    const handed = new WrittenFiles(uid);
+  static async hand(paths: readonly string[], lease: ToolUid | undefined): Promise<WrittenFiles> {
+    const handed = new WrittenFiles(lease);
     try {
       for (const path of paths) await handed.#give(path);
       return handed;
@@ -118,7 +122,7 @@ class WrittenFiles implements AsyncDisposable {
         "path.unmanaged",
         `${JSON.stringify(path)} is not given to a tool: it is shared.`,
       );
-    if (this.#uid !== undefined) await chown(file, this.#uid);
+    if (this.#lease !== undefined) await chown(file, this.#lease.uid);
   }
 
   async sync(): Promise<void> {
@@ -126,8 +130,9 @@ class WrittenFiles implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const { uid = process.geteuid?.() ?? 0, gid = process.getegid?.() ?? 0 } = this.#lease?.owner ?? {};
     for (const file of this.#files) {
-      if (this.#uid !== undefined) await file.chown(process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+      if (this.#lease !== undefined) await file.chown(uid, gid);
       await file.close();
     }
   }

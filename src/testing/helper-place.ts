@@ -3,6 +3,7 @@ import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { PortLaunch } from "#helper/privileged-port.ts";
+import type { VerbOptions } from "#helper/privileged-verbs.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 
 export const VM = "vm-aaaaaaaaaaaa";
@@ -49,13 +50,14 @@ export class HelperPlace implements Disposable {
         writeFileSync(join(this.roots.cgroups, group, name), "");
     }
   }
-  helper(isRootUser = true, programs = [SLEEP.program]): PrivilegedVerbs {
+  helper(isRootUser = true, more: Partial<VerbOptions> = {}): PrivilegedVerbs {
     return new PrivilegedVerbs({
       roots: this.roots,
       uids: UIDS,
-      programs: { programs, dirs: [] },
+      programs: { programs: [SLEEP.program], dirs: [] },
       tools: ["sh"],
       isRoot: isRootUser,
+      ...more,
     });
   }
   /** All names below with owner, mode, size and time: what a side effect would change. */
