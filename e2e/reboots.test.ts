@@ -46,8 +46,12 @@ test("a guest that powers itself off stays down, and show says how it ended", as
   assert.deepEqual(bed.vmms(), []);
 });
 
+test("of two commands that start a VM at once both succeed", async () => {
+  await Promise.all([bed.ok(["start", "web"]), bed.ok(["start", "web"])]);
+  assert.equal((await bed.vm("web")).phase, "running");
+});
+
 test("a signal to PID 1 that means nothing to it leaves the guest running", async () => {
-  await bed.ok(["start", "web"]);
   assert.equal(await bed.sh("web", "kill -HUP 1; kill -QUIT 1; sleep 0.1; echo runs"), "runs\n");
 });
 

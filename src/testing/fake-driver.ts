@@ -43,6 +43,7 @@ export type FakeFaults = {
   settleError?: Error | undefined;
   restoreError?: Error | undefined;
   /** Hold up one call of that name, before it has done anything. */
+  bootGate?: Gate | undefined;
   saveGate?: Gate | undefined;
   settleGate?: Gate | undefined;
   restoreGate?: Gate | undefined;
@@ -111,6 +112,7 @@ export class FakeDriver implements VmDriver {
 
   async boot(plan: BootPlan, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle> {
     this.calls.push(`boot ${plan.name}`);
+    await this.#wait("bootGate", signal);
     return this.#start(plan, undefined, onProgress, signal);
   }
 
@@ -250,7 +252,10 @@ export class FakeDriver implements VmDriver {
     return this.vmms.running().map((vmm) => `VMM ${vmm.pid} of ${vmm.plan.name}`);
   }
 
-  async #wait(what: "saveGate" | "settleGate" | "restoreGate", signal: AbortSignal): Promise<void> {
+  async #wait(
+    what: "bootGate" | "saveGate" | "settleGate" | "restoreGate",
+    signal: AbortSignal,
+  ): Promise<void> {
     const gate = this.faults[what];
     delete this.faults[what];
     await gate?.pass(signal);

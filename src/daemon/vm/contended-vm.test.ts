@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { HearthError } from "#base/error.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import { assertRuns } from "#testing/crash-story.ts";
@@ -50,6 +51,75 @@ test("a kill of a VM that is being started ends the start, and has succeeded", a
   assert.equal(killed.state.phase, "created");
   await start;
   assert.equal((await vms.kill("web", "kill", vms.background())).state.phase, "created", "nothing is to end");
+});
+
+test("a start of a VM whose start is under way waits for it, and has succeeded", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await vms.create({ name: "web", image: "debian" }, false, vms.background());
+  const gate = new Gate();
+  host.driver.faults.bootGate = gate;
+  const first = vms.start("web", vms.background());
+  await gate.reached;
+  const second = vms.start("web", vms.background());
+  const fresh = assert.rejects(vms.start("web", vms.background(), { fresh: true }), {
+    code: "vm.wrong_phase",
+  });
+  const left = new AbortController();
+  const third = assert.rejects(vms.start("web", vms.background(left.signal)), {
+    code: "operation.cancelled",
+  });
+  left.abort(new HearthError("operation.cancelled", "It is not wanted."));
+  await third;
+  gate.open();
+  assert.deepEqual(
+    (await Promise.all([first, second])).map(({ state }) => state.phase),
+    ["running", "running"],
+  );
+  await fresh;
+  assert.deepEqual(host.driver.calls, ["boot web"]);
+  assert.equal(
+    host.store.getVm("web").lastError?.code,
+    "vm.wrong_phase",
+    "of the one that was to begin anew",
+  );
+});
+
+test("of two starts the second starts the VM when the first fails, or is cancelled", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await vms.create({ name: "web", image: "debian" }, false, vms.background());
+  for (const spoil of [
+    (gate: Gate, _left: AbortController) => {
+      host.driver.faults.bootError = new Error("it does not boot");
+      gate.open();
+    },
+    (_gate: Gate, left: AbortController) => left.abort(new Error("not wanted")),
+  ]) {
+    const [gate, left] = [new Gate(), new AbortController()];
+    host.driver.faults.bootGate = gate;
+    const first = assert.rejects(vms.start("web", vms.background(left.signal)));
+    await gate.reached;
+    const second = vms.start("web", vms.background());
+    spoil(gate, left);
+    await first;
+    assert.equal((await second).state.phase, "running");
+    await vms.stop("web", { mode: "kill", timeoutMs: 0 }, vms.background());
+  }
+});
+
+test("a start after a restart that is under way waits for it", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  const gate = new Gate();
+  host.guestFaults.shutdownGate = gate;
+  const restart = vms.restart("web", HOUR, vms.background());
+  await gate.reached;
+  const start = vms.start("web", vms.background());
+  gate.open();
+  await restart;
+  assert.equal((await start).state.phase, "running");
 });
 
 for (const [what, fault] of [

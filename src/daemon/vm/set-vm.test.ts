@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
+import { Gate } from "#testing/gate.ts";
 
 const LIMIT = { bandwidthBytesPerS: MIB, opsPerS: 100 };
 
@@ -102,6 +103,22 @@ test("labels are set and removed in every state, tell the event stream, and are 
     { team: "web", old: "1" },
     { team: "web", ci: "" },
   ]);
+});
+
+test("labels change while a start is under way, and while limits are being changed", async (t) => {
+  const { host, vms, set } = await setUp(t);
+  const gate = new Gate();
+  host.driver.faults.bootGate = gate;
+  const start = vms.start("web", vms.background());
+  await gate.reached;
+  await set({ labels: { team: "web" } });
+  await assert.rejects(set({ restart: "always" }), { code: "vm.wrong_phase" }, "all else does not");
+  gate.open();
+  assert.equal((await start).state.phase, "running");
+  assert.deepEqual(host.store.getVm("web").labels, { team: "web" });
+  const both = set({ cpus: undefined, restart: "always", labels: { one: "1" } });
+  await Promise.all([both, set({ labels: { other: "2" } })]);
+  assert.deepEqual(host.store.getVm("web").labels, { team: "web", one: "1", other: "2" });
 });
 
 test("a change of labels and of the spec is made as a whole, or not at all", async (t) => {

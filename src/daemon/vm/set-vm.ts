@@ -10,8 +10,9 @@ import type { Host } from "#daemon/host.ts";
 import { checkRestart } from "#daemon/spec/complete-spec.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
+import type { VmId } from "#model/ids.ts";
 import { changeLabels } from "#model/labels.ts";
-import type { Labels } from "#model/labels.ts";
+import type { LabelChanges } from "#model/labels.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -29,21 +30,35 @@ export function actionOf({ labels, ...change }: SetVm): VmAction {
 
 /** To be called alone on its VM, in a phase that `actionOf` allows. What cannot be done changes nothing. */
 export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: AbortSignal): Promise<void> {
-  const { labels: labelChanges, ...specChange } = change;
-  const labels = labelChanges && changeLabels(vm.labels, labelChanges);
-  const keep = (spec: VmSpec): void => keepChange(host, vm, spec, labels);
-  if (actionOf(change) === "label") keep(vm.spec);
-  else await setSpec(host, vm, specChange, keep, signal);
+  const { labels: changes, ...specChange } = change;
+  if (changes !== undefined) changeLabels(vm.labels, changes); // What is wrong with them is said before all else.
+  const keep = (spec: VmSpec): void =>
+    host.store.transaction(() => {
+      host.store.setSpec(vm.id, spec);
+      if (changes !== undefined) storeLabels(host, vm.id, changes);
+    });
+  await setSpec(host, vm, specChange, keep, signal);
+  if (changes !== undefined) tellLabels(host, vm.id);
 }
 
-/** Changes the row, and tells of labels. */
-function keepChange(host: Host, vm: VmRecord, spec: VmSpec, labels: Labels | undefined): void {
-  const { id, name } = vm;
-  host.store.transaction(() => {
-    if (spec !== vm.spec) host.store.setSpec(id, spec);
-    if (labels !== undefined) host.store.setLabels(id, labels);
-  });
-  if (labels !== undefined) host.bus.publish({ type: "vm.labels", atMs: host.now(), id, name, labels });
+/**
+ * Changes labels, and tells everybody. They are only in the row, so this needs no turn on the VM: it changes the labels as
+ * they are now, whatever else is under way.
+ * @throws HearthError `input.invalid` when there are too many labels then, `vm.not_found`
+ */
+export function setLabels(host: Host, id: VmId, changes: LabelChanges): VmRecord {
+  storeLabels(host, id, changes);
+  tellLabels(host, id);
+  return host.store.getVm(id);
+}
+
+function storeLabels({ store }: Host, id: VmId, changes: LabelChanges): void {
+  store.setLabels(id, changeLabels(store.getVm(id).labels, changes));
+}
+
+function tellLabels(host: Host, id: VmId): void {
+  const { name, labels } = host.store.getVm(id);
+  host.bus.publish({ type: "vm.labels", atMs: host.now(), id, name, labels });
 }
 
 /** @param keep changes the row, when all else is changed */

@@ -29,7 +29,7 @@ import { closeVolumes } from "#daemon/vm/remove-vm.ts";
 import { stopVm } from "#daemon/vm/stop-vm.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { VmControllers } from "#daemon/vm/vm-controllers.ts";
-import { actionOf, setVm } from "#daemon/vm/set-vm.ts";
+import { actionOf, setLabels, setVm } from "#daemon/vm/set-vm.ts";
 import type { NewVm } from "#daemon/store/store.ts";
 import type { StartHow } from "#daemon/vm/vm-origin.ts";
 import { writesVolumes } from "#daemon/vm/volume-users.ts";
@@ -48,6 +48,9 @@ import { restoreVm } from "#daemon/vm/restore-vm.ts";
 import { tellTime } from "#daemon/vm/tell-time.ts";
 
 export type { Call };
+
+/** The actions after which a VM runs, if they succeed. */
+const STARTS: ReadonlySet<string> = new Set(["start", "wake", "restart"]);
 
 /** How the VM that is made gets its disk; by itself, it gets an empty one. */
 export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
@@ -113,14 +116,20 @@ export class Vms {
     return host.store.getVm(id);
   }
 
+  /** Starts a VM. A start that is under way is waited for, and is success; if it fails, the VM is started once more. */
   async start(nameOrId: string, call: Call, how: StartHow = {}): Promise<VmRecord> {
     const vm = await this.controllers.recovered(nameOrId, call.signal);
-    assertCan("start", vm.state.phase, vm.name);
+    const starts = STARTS.has(this.controllers.of(vm.id).lock.action ?? "");
+    if (!starts) assertCan("start", vm.state.phase, vm.name);
     const action = vm.state.phase === "suspended" ? "wake" : "start";
-    return this.#act(vm, action, call, async (signal, controller) => {
+    const work = async (signal: AbortSignal, controller: VmController): Promise<void> => {
+      const { phase } = controller.state;
+      if (starts && phase === "running" && how.fresh !== true) return;
+      assertCan("start", phase, vm.name); // It was another one before the wait.
       if (how.fresh === true) await forgetSuspended(controller);
       await this.controllers.start(vm.id, { ...call, signal }, how);
-    });
+    };
+    return this.#act(vm, action, call, work, starts ? "wait" : "refuse");
   }
 
   /** Has a VM that never ran load what was saved of another one, as proof that it can be. */
@@ -266,8 +275,11 @@ export class Vms {
   }
 
   async set(nameOrId: string, change: SetVm, call: Call): Promise<VmRecord> {
-    const work = (vm: VmRecord, signal: AbortSignal): Promise<void> => setVm(this.#host, vm, change, signal);
-    return this.#adjust(nameOrId, "set", call, work, actionOf(change));
+    const host = this.#host;
+    const action = actionOf(change);
+    if (action === "label") return setLabels(host, host.store.getVm(nameOrId).id, change.labels ?? {});
+    const work = (vm: VmRecord, signal: AbortSignal): Promise<void> => setVm(host, vm, change, signal);
+    return this.#adjust(nameOrId, "set", call, work, action);
   }
 
   /** From the VM's next start on. */

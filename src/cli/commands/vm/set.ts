@@ -12,7 +12,7 @@ export default command({
   path: ["set"],
   summary: "Change sizes, limits, labels or restart policy of a VM",
   about:
-    "Labels change at once, whatever the phase of the VM, unless something else is being done to it. Limits and the restart policy change at once, while the VM " +
+    "Labels change at once, whatever is being done to the VM. Limits and the restart policy change at once, while the VM " +
     "runs, too. So does memory, down and up again to what the VM was started " +
     "with: the guest gives back what it can spare. CPUs, the disk and more memory need a VM that does not run. A disk " +
     "only grows; its file system grows at the next start.",
