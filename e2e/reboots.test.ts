@@ -33,6 +33,15 @@ test("a guest that reboots comes up again by itself, with its disk, whatever the
     return vm.phase === "running" && vm.pid !== pid;
   });
   assert.equal(await bed.sh("web", "cat /root/kept"), "kept\n");
+  const { startStages = [] } = await bed.vm("web");
+  assert.deepEqual(
+    startStages.map(({ stage }) => stage),
+    ["host", "disk", "vmm", "guest", "identity"],
+  );
+  assert.match(
+    await bed.ok(["show", "web"]),
+    /^start took +\d+ms: host \d+ms, .* guest \d+ms, identity \d+ms$/m,
+  );
   assert.match(bed.log(), /"reason":"rebooted"/);
 });
 

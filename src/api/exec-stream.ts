@@ -11,6 +11,7 @@
  */
 import type { ErrorBody } from "#base/error.ts";
 import type { Progress } from "#base/progress.ts";
+import type { StartStage } from "#model/start-stage.ts";
 
 export const CHANNEL = { stdin: 0, stdout: 1, stderr: 2 } as const;
 export const STDIN_WINDOW_BYTES = 1024 * 1024;
@@ -21,8 +22,13 @@ export type ClientMessage =
 
 export type ServerMessage =
   | { readonly type: "progress"; readonly progress: Progress }
-  /** Of a run: the VM is there and has this name. */
-  | { readonly type: "vm"; readonly id: string; readonly name: string }
+  /** Of a run: the VM is there and has this name. Sent again with how long its start took, once it runs. */
+  | {
+      readonly type: "vm";
+      readonly id: string;
+      readonly name: string;
+      readonly startStages?: readonly StartStage[] | undefined;
+    }
   | { readonly type: "started"; readonly pid: number }
   /** So many more bytes of stdin have been taken. */
   | { readonly type: "ack"; readonly bytes: number }

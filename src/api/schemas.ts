@@ -2,6 +2,7 @@
 import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
+import { exitSchema, startStagesSchema } from "#api/life-schemas.ts";
 import { parsed } from "#api/parsed.ts";
 import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
@@ -9,7 +10,6 @@ import { parseVmName, parseVolumeName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
-import { EXIT_REASONS } from "#model/vm-handle.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 import { parseMountPath } from "#model/volume.ts";
@@ -150,13 +150,6 @@ export const setVmSchema = z
   })
   .openapi("SetVm");
 
-const exitSchema = z.object({
-  reason: z.enum(EXIT_REASONS),
-  code: z.int().optional(),
-  signal: z.string().optional(),
-  atMs: z.int(),
-});
-
 export const vmSchema = z
   .object({
     id: z.string(),
@@ -210,6 +203,8 @@ export const vmSchema = z
     updatedAtMs: z.int(),
     lastUsedAtMs: z.int(),
     startedAtMs: z.int().optional(),
+    /** How long each stage of its start took, while a VMM runs. */
+    startStages: startStagesSchema.optional(),
     pid: z.int().optional(),
     paths: z.object({
       disk: z.string(),

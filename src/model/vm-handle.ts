@@ -1,5 +1,6 @@
 import type { SnapshotId } from "#model/ids.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
+import type { StartStage } from "#model/start-stage.ts";
 
 /** Names one process for ever: a pid alone may be used again, and again after a reboot of the host. */
 export type ProcessId = {
@@ -41,6 +42,8 @@ export type VmHandle = {
   readonly saveDir?: string | undefined;
   /** What the guest could not do of its identity, in its own words, made safe to print. */
   readonly guestWarnings?: readonly string[] | undefined;
+  /** How long its start took. Undefined: a VMM that an earlier hearthd has started. */
+  readonly startStages?: readonly StartStage[] | undefined;
   /** Unix sockets of the VMM, absolute. */
   readonly agentSocket: string;
   /** Where the agent listens when that socket is a vsock device's, which has many ports. */

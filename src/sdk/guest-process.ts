@@ -5,6 +5,7 @@ import type { Exec, Run } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { TtySize } from "#model/exec-spec.ts";
+import type { StartStage } from "#model/start-stage.ts";
 import { errorFromBody } from "#sdk/transport.ts";
 import type { Transport } from "#sdk/transport.ts";
 import { openWebSocket } from "#sdk/websocket.ts";
@@ -23,7 +24,15 @@ export type GuestProcessOptions = {
   /** What happens before a run's command starts: the image's build, the boot. */
   readonly onProgress?: OnProgress | undefined;
   /** Of a run: the VM is there. */
-  readonly onVm?: ((vm: { readonly id: string; readonly name: string }) => void) | undefined;
+  readonly onVm?: ((vm: VmOfRun) => void) | undefined;
+};
+
+/** The VM of a run. */
+export type VmOfRun = {
+  readonly id: string;
+  readonly name: string;
+  /** How long each stage of its start took, once it runs. */
+  readonly startStages?: readonly StartStage[] | undefined;
 };
 
 /** One message carries at most so much of stdin, so that a signal never waits behind more. */
@@ -51,7 +60,7 @@ export class GuestProcess implements AsyncDisposable {
   /** Resolves when the command has ended; rejects when nobody can know any more how. */
   readonly exited: Promise<GuestExit>;
   /** Of a run: the VM that the command runs in. */
-  vm: { readonly id: string; readonly name: string } | undefined;
+  vm: VmOfRun | undefined;
   /** The command's process id in the guest. */
   pid = 0;
 
@@ -136,13 +145,19 @@ export class GuestProcess implements AsyncDisposable {
     if (!this.#over) this.#socket?.sendText(JSON.stringify(message));
   }
 
+  /** The VM is told again when it runs, with what is known of its start then. */
+  #onVm({ id, name, startStages }: ServerMessage & { type: "vm" }): void {
+    const isFirst = this.vm === undefined;
+    this.vm = { id, name, ...(startStages !== undefined && { startStages }) };
+    if (isFirst) this.#options.onVm?.(this.vm);
+  }
+
   #take(message: ServerMessage): void {
     switch (message.type) {
       case "progress":
         return this.#options.onProgress?.(message.progress);
       case "vm":
-        this.vm = { id: message.id, name: message.name };
-        return this.#options.onVm?.(this.vm);
+        return this.#onVm(message);
       case "started":
         this.pid = message.pid;
         return this.#started.resolve();

@@ -17,6 +17,7 @@ import type { BootPlan, VmDriver } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
+import type { StageClock } from "#model/start-stage.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
@@ -47,6 +48,7 @@ export type Start = {
   readonly attach: (handle: VmHandle) => Attachment;
   /** Stores that it runs, as the last step. */
   readonly commit: (attachment: Attachment) => void;
+  readonly clock: StageClock;
   /** What it goes on from, in place of a boot. */
   memory: Origin | undefined;
   disk: VmOrigin["disk"];
@@ -83,6 +85,7 @@ export const START_VM: Flow<StartContext> = {
         await endVmm(host, id);
         await host.files.makeFolder(vmPaths(host.folders, id).saveDir); // It stays, with the VM's own folder.
         await acquireHostResources(host, need(start));
+        start?.clock.end("host");
       },
       undo: ({ host, id }) => releaseHostResources(host, id),
     },
@@ -135,6 +138,7 @@ async function makeDisk(host: Host, start: Start): Promise<void> {
     if (memory === undefined || memory.required || signal.aborted) throw error;
     await giveUpTemplate(host, start, memory.snapshot, error); // It may have been removed a moment ago.
   }
+  start.clock.end("disk");
 }
 
 async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
@@ -172,6 +176,7 @@ async function giveIdentity(host: Host, start: Start, restored: boolean): Promis
     const configured = await configureGuest(host, guest, identity, inTime);
     logWarnings(host, vm.id, configured.warnings);
     start.guestWarnings = configured.warnings;
+    start.clock.end("identity");
     return configured;
   } catch (error) {
     throw identityError(vm, toHearthError(error));
@@ -289,8 +294,10 @@ async function startVmm(
   start.mayHaveRun = true;
   const attachment = start.attach(await run(plan));
   start.attachment = attachment;
+  start.clock.end("vmm");
   onProgress({ stage: "boot", text: "waiting for the guest" });
   await awaitGuest(host, attachment, agentMs, signal);
+  start.clock.end("guest");
 }
 
 /**
@@ -308,6 +315,7 @@ async function startInit(host: Host, start: Start): Promise<void> {
   onProgress({ stage: "boot", text: "starting the guest's init" });
   attachment.releaseGuest();
   await awaitGuest(host, attachment, agentDeadlineMs, signal);
+  start.clock.end("init");
 }
 
 async function awaitGuest(host: Host, attachment: Attachment, agentMs: number, signal: AbortSignal) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { StartStage } from "#model/start-stage.ts";
 import { Gate } from "#testing/gate.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
@@ -42,4 +43,22 @@ test("a command's exit code arrives though its VM cannot be removed", async (t) 
   host.files.removeTree = removeTree;
   const left = host.machine.events.filter(({ name }) => name === "vm.run_not_ended");
   assert.equal(left.length, 1);
+});
+
+test("a run tells how long each stage of its VM's start took, and so does show while the VM runs", async (t) => {
+  const served = await serveDaemon(t);
+  const hearth = await served.client();
+  const told: string[] = [];
+  const request = { vm: { image: "debian", name: "ci" }, exec: { argv: ["true"] } };
+  const run = await hearth.run(request, { onVm: ({ name }) => void told.push(name) });
+  await run.exited;
+  assert.deepEqual(told, ["ci"], "once");
+  const stagesOf = (vm: { startStages?: readonly StartStage[] | undefined } | undefined): string[] =>
+    (vm?.startStages ?? []).map(({ stage, tookMs }) => (assert.ok(tookMs >= 0), stage));
+  assert.deepEqual(stagesOf(run.vm), ["host", "disk", "vmm", "guest", "identity"]);
+  await served.run("web");
+  const web = hearth.vm("web");
+  assert.deepEqual(stagesOf(await web.show()), ["host", "disk", "vmm", "guest", "identity"]);
+  await web.stop();
+  assert.deepEqual(stagesOf(await web.show()), []);
 });

@@ -6,6 +6,7 @@ import { parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts"
 import { execInVm } from "#daemon/http/exec-in-vm.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
 import type { Call } from "#daemon/vm/vms.ts";
+import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
@@ -40,7 +41,9 @@ export async function serveRun(session: ExecSession): Promise<void> {
   sendMessage(socket, { type: "vm", id: vm.id, name: vm.name });
   let exit: ExitMessage | undefined;
   try {
-    if (ready === undefined) await daemon.vms.start(vm.id, call);
+    const running = ready ?? (await daemon.vms.start(vm.id, call));
+    const startStages = handleOf(running.state)?.startStages;
+    sendMessage(socket, { type: "vm", id: vm.id, name: vm.name, startStages });
     if (!spec.detach) exit = await execInVm(session, vm.id, spec);
   } catch (error) {
     return failAfter(error, () => endOfRun(session, vm, call));

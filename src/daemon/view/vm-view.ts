@@ -85,6 +85,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     updatedAtMs: vm.updatedAtMs,
     lastUsedAtMs: vm.lastUsedAtMs,
     startedAtMs: "startedAtMs" in state ? state.startedAtMs : undefined,
+    startStages: handle?.startStages && [...handle.startStages],
     pid: handle?.processes[0].pid,
     paths: {
       disk: paths.disk,

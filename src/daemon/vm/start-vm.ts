@@ -15,6 +15,7 @@ import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
 import { assertVolumesFree } from "#daemon/vm/volume-users.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
+import { StageClock } from "#model/start-stage.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmEvent } from "#model/decide-vm.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -41,8 +42,9 @@ export async function startVm(
     host.store.setDesired(vm.id, "running");
   });
   let start: Start | undefined;
+  const clock = new StageClock();
   try {
-    start = await planStart(controller, vm, how, call);
+    start = await planStart(controller, vm, how, clock, call);
     const diskIsNew = neverRan(back) && start.disk !== "keep";
     using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
     using _memory = host.memory.promise(vm, start.memory !== undefined);
@@ -124,7 +126,13 @@ async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
   }
 }
 
-async function planStart(controller: VmController, vm: VmRecord, how: StartHow, call: Call): Promise<Start> {
+async function planStart(
+  controller: VmController,
+  vm: VmRecord,
+  how: StartHow,
+  clock: StageClock,
+  call: Call,
+): Promise<Start> {
   const { host } = controller;
   const { onProgress, signal } = call;
   const driver = await chooseDriver(host, vm.spec, signal);
@@ -134,11 +142,13 @@ async function planStart(controller: VmController, vm: VmRecord, how: StartHow, 
     driver,
     onProgress,
     signal,
+    clock,
     ...origin,
     retire: (template) => dropTemplate(host, template),
     attach: (handle: VmHandle) => controller.attach(handle),
     commit: (attachment: Attachment) => {
-      const handle = { ...attachment.handle, guestWarnings: start.guestWarnings ?? [] };
+      const { guestWarnings = [] } = start;
+      const handle = { ...attachment.handle, guestWarnings, startStages: clock.stages };
       controller.keep(attachment);
       // From now on its disk is its own, what it came from is history, and nothing is to be undone.
       controller.send({ type: "agent-ready", handle, atMs: host.now() }, () => {

@@ -105,12 +105,21 @@ function story(vm: Vm): readonly Pair[] {
   return [
     ["created", at(vm.createdAtMs)],
     ["started", vm.startedAtMs === undefined ? undefined : at(vm.startedAtMs)],
+    ["start took", startTook(vm)],
     ["restored from", vm.restoredFrom],
     ["last used", at(vm.lastUsedAtMs)],
     ["ended", exit && `${at(exit.atMs)} (${how?.filter(Boolean).join(", ")})`],
     ["last error", lastError && `${at(lastError.atMs)} ${lastError.code}: ${lastError.message}`],
     ["pid", vm.pid === undefined ? undefined : String(vm.pid)],
   ];
+}
+
+/** Such as `2040ms: host 40ms, disk 20ms, vmm 60ms, guest 1900ms, identity 20ms`. */
+function startTook({ startStages: stages }: Vm): string | undefined {
+  if (stages === undefined || stages.length === 0) return undefined;
+  const sumMs = stages.reduce((sum, { tookMs }) => sum + tookMs, 0);
+  const each = stages.map(({ stage, tookMs }) => `${stage} ${tookMs}ms`);
+  return `${sumMs}ms: ${each.join(", ")}`;
 }
 
 const EXIT_WORDS = {

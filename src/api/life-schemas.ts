@@ -1,0 +1,15 @@
+/** The start and the end of a VM on the wire; see schemas.ts. */
+import { z } from "@hono/zod-openapi";
+import { START_STAGES } from "#model/start-stage.ts";
+import { EXIT_REASONS } from "#model/vm-handle.ts";
+
+/** How long each stage of a start took. */
+export const startStagesSchema = z.array(z.object({ stage: z.enum(START_STAGES), tookMs: z.int() }));
+
+/** How a VMM ended. */
+export const exitSchema = z.object({
+  reason: z.enum(EXIT_REASONS),
+  code: z.int().optional(),
+  signal: z.string().optional(),
+  atMs: z.int(),
+});
