@@ -2,12 +2,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ERROR_CODES } from "#base/error.ts";
+import type { ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import { makeApi } from "#daemon/http/api.ts";
 import type { ApiBindings } from "#daemon/http/api.ts";
 import { LOCAL_USER } from "#model/principal.ts";
+import { ERROR_MEANINGS } from "./error-meanings.ts";
 
 const DOCS = join(import.meta.dirname, "../docs");
 
@@ -23,15 +25,16 @@ export async function openApiDocument(): Promise<string> {
 
 /** The table of codes as a page. */
 export function errorPage(): string {
-  const rows = Object.entries(ERROR_CODES).map(
-    ([code, { status, exit }]) => `| \`${code}\` | ${status} | ${exit} |`,
-  );
+  const rows = Object.entries(ERROR_CODES).map(([code, { status, exit }]) => {
+    const [meaning, fix] = ERROR_MEANINGS[code as ErrorCode];
+    return `| \`${code}\` | ${status} | ${exit} | ${meaning} | ${fix} |`;
+  });
   return `# Errors
 
 Generated from \`src/base/error.ts\`. An error has a code, a sentence and, where there is something to do, a hint. The CLI prints \`error: …\` and \`hint: …\` on stderr; with \`--json\` it prints \`{ "error": { "code", "message", "hint" } }\`; the API answers with the same object and the status below. \`run\` and \`exec\` exit with 125 when Hearth failed, 126 when the command cannot be executed and 127 when it is not there; every other exit code is the command's own.
 
-| code | HTTP status | exit code |
-|---|---|---|
+| code | HTTP status | exit code | means | what to do |
+|---|---|---|---|---|
 ${rows.join("\n")}
 `;
 }
