@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import { qemuSockets } from "#drivers/qemu/command-line.ts";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
-import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 import { listCommands } from "#host/procfs.ts";
@@ -59,8 +59,8 @@ export class RestoreScript {
     await diskFromSnapshot(this.#files.dir, folder, "qcow2", new AbortController().signal);
     const { args, stateDir, runDir } = this.#command;
     // An older QEMU maps a copy, whose name hearthd has removed by now.
-    if (args.some((arg) => arg.includes(`/${MEMORY_COPY_FILE},`)))
-      await copySparse(this.#files.memory, join(folder, MEMORY_COPY_FILE), new AbortController().signal);
+    if (args.some((arg) => arg.includes(`/${VM_NAMES.memoryCopy},`)))
+      await copySparse(this.#files.memory, join(folder, VM_NAMES.memoryCopy), new AbortController().signal);
     const own = args.map((arg) => arg.replaceAll(stateDir, folder).replaceAll(runDir, folder));
     return new RestoredVm(folder, own, this.#files.state);
   }

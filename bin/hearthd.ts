@@ -2,6 +2,7 @@
 /** hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. */
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { STATE_NAMES } from "#base/file-names.ts";
 import { exitProcess } from "#base/exit-process.ts";
 import { errorBody } from "#base/error.ts";
 import { absoluteSetting, hearthFolders } from "#base/folders.ts";
@@ -19,7 +20,7 @@ process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and 
 try {
   const folders = hearthFolders(process.env, homedir());
   await makePrivateFolder(folders.state);
-  const file = new BoundedFile(join(folders.state, "hearthd.log"), LIMITS.logFileMaxBytes);
+  const file = new BoundedFile(join(folders.state, STATE_NAMES.log), LIMITS.logFileMaxBytes);
   const log = pinoLog(logDestination(file));
   // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
-import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -73,7 +73,7 @@ export class TinyVms implements AsyncDisposable {
       isolation: {
         ...this.#isolation,
         seal: async () => this.#seal(runDir),
-        giveMemoryCopy: async () => this.#give(join(stateDir, MEMORY_COPY_FILE)),
+        giveMemoryCopy: async () => this.#give(join(stateDir, VM_NAMES.memoryCopy)),
       },
       ...more,
     };

@@ -105,6 +105,16 @@ test("no two files of src/daemon share a name", () => {
   }
 });
 
+test("the names of files on disk stand in one place", () => {
+  const place = "src/base/file-names.ts";
+  const names = [...(all.find(({ path }) => path === place)?.text ?? "").matchAll(/"([a-z]+\.[a-z0-9]+)"/g)];
+  assert.ok(names.length > 10, "they were found");
+  const product = all.filter((source) => /^(src|bin)\//.test(source.path) && !isForTests(source.path));
+  for (const { path, text } of product)
+    for (const [quoted] of names)
+      assert.ok(path === place || !text.includes(quoted), `${path} has ${quoted} of its own`);
+});
+
 test("only one file starts programs (SV-037, BG-049)", () => {
   for (const source of all) {
     const starts = importsOf(source).some(

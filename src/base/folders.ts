@@ -1,4 +1,5 @@
 import { isAbsolute, join } from "node:path";
+import { RUN_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 
 /** Where Hearth keeps what; every file in them is listed in docs/on-disk.md. */
@@ -61,5 +62,5 @@ function absolutePath(name: string, value: string): string {
 
 /** hearthd's API socket. */
 export function apiSocketPath(folders: Folders): string {
-  return join(folders.run, "hearthd.sock");
+  return join(folders.run, RUN_NAMES.socket);
 }

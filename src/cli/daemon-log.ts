@@ -1,12 +1,13 @@
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { STATE_NAMES } from "#base/file-names.ts";
 import { followLog } from "#base/follow-log.ts";
 import type { Folders } from "#base/folders.ts";
 
 /** hearthd's own log, as docs/on-disk.md has it. */
 export function daemonLogPath(folders: Folders): string {
-  return join(folders.state, "hearthd.log");
+  return join(folders.state, STATE_NAMES.log);
 }
 
 /** The log's last lines, or all of it, and what comes after; undefined when there is none. */

@@ -1,6 +1,7 @@
 /** Reads config.toml: every key is optional, and everything that is wrong is reported at once. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CONFIG_FILE } from "#base/file-names.ts";
 import { parse } from "smol-toml";
 import { z } from "zod";
 import { HearthError, toError } from "#base/error.ts";
@@ -17,7 +18,7 @@ type Problem = { readonly message: string; readonly hint?: string | undefined };
 
 /** @throws HearthError `config.invalid` with the file, and for each problem the key, the value and the rule. */
 export function readConfig(configDir: string): Config {
-  const path = join(configDir, "config.toml");
+  const path = join(configDir, CONFIG_FILE);
   let source: string;
   try {
     source = readFileSync(path, "utf8");

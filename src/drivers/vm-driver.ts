@@ -198,12 +198,6 @@ export type SaveHooks = {
   readonly halted: () => Promise<void>;
 };
 
-/**
- * A VM's own copy of a guest memory file, in its state directory, for a VMM that cannot map it read-only. A driver
- * removes the name as soon as the VMM has the file; a hearthd that is killed before that leaves it.
- */
-export const MEMORY_COPY_FILE = "memory.own";
-
 /** An optional part of a driver, there when its feature `snapshots` is. */
 export interface Snapshotter {
   /**

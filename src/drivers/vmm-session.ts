@@ -12,6 +12,7 @@
  * A driver adds what its VMM is asked, how its output is recorded, and how its end is read.
  */
 import { dirname, join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { unlessAborted, within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
@@ -122,7 +123,7 @@ export abstract class VmmSession<
     return this.handle.isolation?.uid;
   }
 
-  protected logPath(name: "console.log" | "vmm.log"): string {
+  protected logPath(name: typeof VM_NAMES.console | typeof VM_NAMES.vmmLog): string {
     return join(this.handle.stateDir, name);
   }
 
@@ -188,7 +189,7 @@ export abstract class VmmSession<
   }
 
   #keepRecorder(resumed: boolean): Promise<Recorder> {
-    if (!resumed) this.#consoleFrom = sizeOf(this.logPath("console.log"));
+    if (!resumed) this.#consoleFrom = sizeOf(this.logPath(VM_NAMES.console));
     const { answerDeadlineMs, startDeadlineMs } = this.options.timing;
     const deadlineMs = resumed ? answerDeadlineMs : startDeadlineMs;
     const opening = this.openRecorder(resumed, AbortSignal.timeout(deadlineMs));
@@ -288,7 +289,7 @@ export abstract class VmmSession<
       if (end === undefined) return "died";
       if (end === "off") return "guest";
       // A kernel that panics resets the machine, as a reboot does; only its last words tell them apart.
-      if (endsInPanic(this.logPath("console.log"), this.#consoleFrom)) return "panicked";
+      if (endsInPanic(this.logPath(VM_NAMES.console), this.#consoleFrom)) return "panicked";
       return end === "reset" ? "rebooted" : "guest";
     } catch (error) {
       this.options.onTrouble(this.handle.stateDir, error);

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { SNAPSHOT_NAMES, VM_NAMES, VOLUME_DISK } from "#base/file-names.ts";
 import type { VmId } from "#model/ids.ts";
 
 /** The folders that the helper works in; given once, by who starts it, and never with a request. */
@@ -23,14 +24,14 @@ export type HelperRoots = {
 export const CGROUP_PARENT = "hearth";
 
 /** What the VMM writes of a VM's own files. */
-export const DISK_FILES = ["disk.qcow2", "disk.raw"] as const;
-export const SAVE_FOLDER = "save";
-export const MEMORY_FILE = "memory";
-export const VOLUME_FILE = "volume.raw";
+export const DISK_FILES = [VM_NAMES.layeredDisk, VM_NAMES.rawDisk] as const;
+export const SAVE_FOLDER = VM_NAMES.save;
+export const MEMORY_FILE = SNAPSHOT_NAMES.memory;
+export const VOLUME_FILE = VOLUME_DISK;
 /** The VM's own copy of a guest memory file. */
-export const MEMORY_COPY_FILE = "memory.own";
+export const MEMORY_COPY_FILE = VM_NAMES.memoryCopy;
 /** What the VMM writes on stdout and stderr. */
-export const VMM_LOG_FILE = "vmm.log";
+export const VMM_LOG_FILE = VM_NAMES.vmmLog;
 
 export type HelperPaths = {
   readonly stateDir: string;

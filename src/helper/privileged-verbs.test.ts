@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { listUids } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
@@ -232,7 +232,7 @@ test(
     using place = new HelperPlace();
     const helper = place.helper();
     const uid = await helper.leaseUid(VM);
-    const copy = join(place.roots.vms, VM, MEMORY_COPY_FILE);
+    const copy = join(place.roots.vms, VM, VM_NAMES.memoryCopy);
     writeFileSync(copy, "", { mode: 0o644 });
     await helper.giveMemoryCopy(VM);
     assert.deepEqual([statSync(copy).uid, statSync(copy).mode & 0o777], [uid, 0o600]);

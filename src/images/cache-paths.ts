@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { CACHE_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 
 /** Where things are in the cache; docs/on-disk.md says the same in words. */
@@ -11,31 +12,31 @@ export class CachePaths {
   }
 
   get images(): string {
-    return join(this.root, "images");
+    return join(this.root, CACHE_NAMES.images);
   }
 
   get kernels(): string {
-    return join(this.root, "kernels");
+    return join(this.root, CACHE_NAMES.kernels);
   }
 
   get initramfs(): string {
-    return join(this.root, "initramfs");
+    return join(this.root, CACHE_NAMES.initramfs);
   }
 
   get elfs(): string {
-    return join(this.root, "kernel-elfs");
+    return join(this.root, CACHE_NAMES.kernelElfs);
   }
 
   get refs(): string {
-    return join(this.root, "refs");
+    return join(this.root, CACHE_NAMES.refs);
   }
 
   get locks(): string {
-    return join(this.root, "locks");
+    return join(this.root, CACHE_NAMES.locks);
   }
 
   get tmp(): string {
-    return join(this.root, "tmp");
+    return join(this.root, CACHE_NAMES.scrap);
   }
 
   image(digest: string): string {

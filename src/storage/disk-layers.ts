@@ -8,6 +8,7 @@
 import { constants, existsSync } from "node:fs";
 import { chmod, copyFile, link, open, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
@@ -117,7 +118,7 @@ export async function copyFlat(
   tools: QemuImg,
   signal: AbortSignal,
 ): Promise<string> {
-  const flat = join(folder, "flat.raw");
+  const flat = join(folder, VM_NAMES.flatDisk);
   await makeFile(flat, disk.sizeBytes);
   await tools.flatten(disk, flat, signal);
   return flat;
@@ -133,7 +134,7 @@ export async function settleLayers(folder: string): Promise<void> {
   const isOneFile = format === "raw" && existsSync(disk);
   const stale = isOneFile ? allLayersIn(folder) : staleLayersIn(folder);
   // Hearth once made one file of a layered disk beside it: until the layers go, they are the disk.
-  if (format === "qcow2") stale.push(join(folder, "disk.raw"));
+  if (format === "qcow2") stale.push(join(folder, VM_NAMES.rawDisk));
   for (const path of stale) await rm(path, { force: true });
   if (isOneFile) return;
   const [lowest, ...above] = layersIn(folder);
@@ -161,7 +162,7 @@ export async function diskFromSnapshot(
   if (format === "raw" && layers.length !== 1)
     throw new HearthError("snapshot.mismatch", "A disk in layers is of no use to this driver.");
   await removeDisk(vmFolder);
-  const fresh = join(vmFolder, "disk.new");
+  const fresh = join(vmFolder, VM_NAMES.newDisk);
   if (format === "raw") await copySparse(layers[0] ?? "", fresh, signal);
   else {
     for (const layer of layers.toReversed()) await link(layer, join(vmFolder, basename(layer)));

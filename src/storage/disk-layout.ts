@@ -9,6 +9,7 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
+import { SNAPSHOT_NAMES, VM_NAMES } from "#base/file-names.ts";
 import type { BlockLayer } from "#host/block-node.ts";
 
 export type DiskFormat = BlockLayer["format"];
@@ -24,16 +25,16 @@ export type LayeredDisk = {
 const LAYER = /^layer-(\d{1,6})\.(raw|qcow2)$/;
 /** Files that are whole only under another name. */
 const SCRAP = /^(?:disk\.new|flat\.raw|disk\.raw\.[0-9a-f]{12}\.new)$/;
-export const DISK_NAMES = ["disk.qcow2", "disk.raw"] as const;
+export const DISK_NAMES = [VM_NAMES.layeredDisk, VM_NAMES.rawDisk] as const;
 /** An empty layer over all that a snapshot has; copied for each VM. */
-export const EMPTY = "empty.qcow2";
+export const EMPTY = SNAPSHOT_NAMES.emptyDisk;
 /** QEMU looks through all of them for what was not written; more are made into one. */
 export const LAYERS_MAX = 4;
 
 /** The disk in a VM's folder, or where a new one would be. Reads the folder. */
 export function findDisk(folder: string): LayeredDisk {
-  const layered = join(folder, "disk.qcow2");
-  if (!existsSync(layered)) return { path: join(folder, "disk.raw"), format: "raw", layers: [] };
+  const layered = join(folder, VM_NAMES.layeredDisk);
+  if (!existsSync(layered)) return { path: join(folder, VM_NAMES.rawDisk), format: "raw", layers: [] };
   return { path: layered, format: "qcow2", layers: layersIn(folder) };
 }
 

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { chmod, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { MIB } from "#base/sizes.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import type { QemuImg } from "#host/qemu-img.ts";
@@ -23,7 +24,7 @@ const GROWTH_MAX_BYTES = 16 * MIB;
 /** Makes a VM's new, empty disk; what the folder had of a disk goes. Durable when it returns. */
 export async function newDisk(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
   await removeDisk(vmFolder);
-  await createDisk(join(vmFolder, "disk.raw"), sizeBytes, signal);
+  await createDisk(join(vmFolder, VM_NAMES.rawDisk), sizeBytes, signal);
 }
 
 /** As `growDisk`, for the disk of a VM that does not run. */
@@ -129,9 +130,9 @@ async function putLayerOnTop(
   tools: QemuImg,
   signal: AbortSignal,
 ): Promise<void> {
-  const fresh = join(vmFolder, "disk.new");
+  const fresh = join(vmFolder, VM_NAMES.newDisk);
   await makeLayer(fresh, below, tools, signal);
-  await publishDisk(fresh, join(vmFolder, "disk.qcow2"), vmFolder);
+  await publishDisk(fresh, join(vmFolder, VM_NAMES.layeredDisk), vmFolder);
 }
 
 /** Makes one file of all layers, for a VMM that knows nothing else. */
@@ -141,7 +142,7 @@ export async function flattenDisk(vmFolder: string, tools: QemuImg, signal: Abor
   await proveOwnDisk(vmFolder);
   await freezeTop(vmFolder); // So that the tool's uid may read it.
   const flat = await copyFlat(vmFolder, await proveDisk(layersIn(vmFolder)), tools, signal);
-  await publishDisk(flat, join(vmFolder, "disk.raw"), vmFolder);
+  await publishDisk(flat, join(vmFolder, VM_NAMES.rawDisk), vmFolder);
   await settleLayers(vmFolder);
 }
 

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, renameSync } from "node:fs";
 import { mkdir, open, readdir, readFile, realpath, rename, stat, writeFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
+import { VOLUME_DISK as DISK } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { syncPath } from "#host/atomic-file.ts";
@@ -36,7 +37,6 @@ export type NewVolume = {
   readonly from?: string | undefined;
 };
 
-const DISK = "volume.raw";
 const RECORD = "volume.json";
 /** No volume's name begins like this. */
 const SCRAP = ".";

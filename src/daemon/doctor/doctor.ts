@@ -1,6 +1,7 @@
 /** Whether this host can do what Hearth needs, and the cure where it cannot. Changes nothing. */
 import { statfs } from "node:fs/promises";
 import type { Doctor, DoctorCheck } from "#api/wire.ts";
+import { CONFIG_FILE } from "#base/file-names.ts";
 import { formatSizeRounded, GIB } from "#base/sizes.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { checkHost } from "#daemon/doctor/check-host.ts";
@@ -108,7 +109,7 @@ async function checkFirecracker(daemon: Daemon, signal: AbortSignal): Promise<Do
   const found = await daemon.host.firecrackers.find(signal);
   if (!found.ok) return { name, verdict: "warn", found: found.reason, cure: found.hint };
   const { version, source, program, ownerUid, mode } = found;
-  const where = { config: "config.toml", path: "PATH", installed: "the cache" }[source];
+  const where = { config: CONFIG_FILE, path: "PATH", installed: "the cache" }[source];
   const whose = `uid ${ownerUid}, mode ${mode.toString(8).padStart(4, "0")}`;
   return { name, verdict: "pass", found: `${version} from ${where} (${whose}): ${program}` };
 }

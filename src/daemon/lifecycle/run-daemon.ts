@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { CACHE_NAMES, RUN_NAMES, STATE_NAMES } from "#base/file-names.ts";
 import { abandonProcess } from "#base/exit-process.ts";
 import { apiSocketPath } from "#base/folders.ts";
 import { Turns } from "#base/turns.ts";
@@ -93,10 +94,10 @@ export async function runDaemon(
   await makeFolders(folders);
   // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
   using _held = holdEventLoop();
-  using _lock = takeLock(join(folders.run, "hearthd.lock"));
+  using _lock = takeLock(join(folders.run, RUN_NAMES.lock));
   const config = readConfig(folders.config);
   const { program } = config.drivers.qemu;
-  const judge = new KvmJudge({ cacheFile: join(folders.cache, "kvm.json"), program });
+  const judge = new KvmJudge({ cacheFile: join(folders.cache, CACHE_NAMES.kvmVerdict), program });
   const host = await makeHost(options, config, judge);
   const daemon = makeDaemon(host, judge, version, ending);
   const listeners = [unixListener(socketPath)];
@@ -150,7 +151,7 @@ async function makeHost(
 ): Promise<Host> {
   const helper = makeHelper(folders, config);
   const limitations = await helper.limitations();
-  const store = await openStore(join(folders.state, "hearth.db"));
+  const store = await openStore(join(folders.state, STATE_NAMES.database));
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { SNAPSHOT_NAMES } from "#base/file-names.ts";
 import type { Host } from "#daemon/host.ts";
 import { snapshotsDir } from "#daemon/store/paths.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -17,5 +18,5 @@ export async function checkMemoryRoom(host: Host, vm: VmRecord, handle: VmHandle
   const used = Math.min(memoryBytes, host.processes.usage(handle.processes[0])?.rssBytes ?? memoryBytes);
   const dir = snapshotsDir(host.folders);
   await host.files.makeFolder(dir);
-  await host.files.checkRoom(join(dir, "memory"), COPIES * used);
+  await host.files.checkRoom(join(dir, SNAPSHOT_NAMES.memory), COPIES * used);
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
+import { RUN_NAMES, SNAPSHOT_NAMES, STATE_NAMES, VM_NAMES } from "#base/file-names.ts";
 import type { Folders } from "#base/folders.ts";
-import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import { findDisk } from "#storage/disk-layout.ts";
@@ -29,40 +29,40 @@ export function vmPaths(folders: Folders, id: VmId): VmPaths {
     runDir: join(vmRunsDir(folders), id),
     jailDir: join(jailsDir(folders), id),
     disk: findDisk(stateDir).path,
-    saveDir: join(stateDir, "save"),
-    memoryCopy: join(stateDir, MEMORY_COPY_FILE),
-    console: join(stateDir, "console.log"),
-    vmmLog: join(stateDir, "vmm.log"),
+    saveDir: join(stateDir, VM_NAMES.save),
+    memoryCopy: join(stateDir, VM_NAMES.memoryCopy),
+    console: join(stateDir, VM_NAMES.console),
+    vmmLog: join(stateDir, VM_NAMES.vmmLog),
   };
 }
 
 /** The managed root of what VMs keep. */
 export function vmsDir(folders: Folders): string {
-  return join(folders.state, "vms");
+  return join(folders.state, STATE_NAMES.vms);
 }
 
 /** The managed root of volumes. */
 export function volumesDir(folders: Folders): string {
-  return join(folders.state, "volumes");
+  return join(folders.state, STATE_NAMES.volumes);
 }
 
 /** The managed root of snapshots. */
 export function snapshotsDir(folders: Folders): string {
-  return join(folders.state, "snapshots");
+  return join(folders.state, STATE_NAMES.snapshots);
 }
 
 /** Where a snapshot's files are; they follow from its id alone. */
 export function snapshotPaths(folders: Folders, id: SnapshotId): SnapshotPaths {
   const dir = join(snapshotsDir(folders), id);
-  return { dir, memory: join(dir, "memory"), state: join(dir, "state") };
+  return { dir, memory: join(dir, SNAPSHOT_NAMES.memory), state: join(dir, SNAPSHOT_NAMES.state) };
 }
 
 /** The managed root of VMs' sockets. */
 export function vmRunsDir(folders: Folders): string {
-  return join(folders.run, "vms");
+  return join(folders.run, RUN_NAMES.vms);
 }
 
 /** The managed root of VMMs' own root folders, for those that have one. */
 export function jailsDir(folders: Folders): string {
-  return join(folders.state, "jails");
+  return join(folders.state, STATE_NAMES.jails);
 }

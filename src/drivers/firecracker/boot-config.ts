@@ -1,5 +1,6 @@
 /** What Firecracker is told of a VM, decided in one pure function. */
 import { join } from "node:path";
+import { FIRECRACKER_FILES } from "#base/file-names.ts";
 import { MIB } from "#base/sizes.ts";
 import type { CpuConfig, CpuidModifier } from "#drivers/firecracker/api/cpu-config.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
@@ -29,7 +30,7 @@ export type FirecrackerFiles = {
 const SELF = "vm";
 /** `SELF` as a jail has it. */
 export const RUN_FOLDER_IN_JAIL = `/${SELF}`;
-const VSOCK = "vsock.sock";
+const VSOCK = FIRECRACKER_FILES.vsock;
 
 /** Of the agent in the guest; `VsockPort` in agent/internal/channel. */
 export const AGENT_VSOCK_PORT = 1024;
@@ -39,11 +40,11 @@ const GUEST_CID = 3;
 /** Paths inside of a VM's run folder. */
 export function firecrackerFiles(runDir: string): FirecrackerFiles {
   return {
-    api: join(runDir, "api.sock"),
+    api: join(runDir, FIRECRACKER_FILES.api),
     vsock: join(runDir, VSOCK),
-    console: join(runDir, "console.fifo"),
-    log: join(runDir, "log.fifo"),
-    metrics: join(runDir, "metrics.fifo"),
+    console: join(runDir, FIRECRACKER_FILES.console),
+    log: join(runDir, FIRECRACKER_FILES.log),
+    metrics: join(runDir, FIRECRACKER_FILES.metrics),
     self: join(runDir, SELF),
   };
 }

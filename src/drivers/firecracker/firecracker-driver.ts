@@ -1,5 +1,6 @@
 import { closeSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
@@ -317,7 +318,7 @@ export class FirecrackerDriver implements VmDriver {
             files: firecrackerJailFiles(plan, start),
             fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
             folder: plan.runDir,
-            logFile: join(plan.stateDir, "vmm.log"),
+            logFile: join(plan.stateDir, VM_NAMES.vmmLog),
             stdout,
           },
           isolation: plan.isolation,

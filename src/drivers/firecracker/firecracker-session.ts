@@ -1,5 +1,6 @@
 /** One Firecracker: its API, which is deaf while it saves, and how its log and its exit code tell the guest's end. */
 import { dirname } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { unlessAborted } from "#base/deadline.ts";
 import { GIB } from "#base/sizes.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
@@ -142,7 +143,9 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     if (exit?.signal != null) return undefined;
     const code = exit?.code ?? undefined;
     const endedWell =
-      code === undefined ? ENDED_WELL.test(readTail(this.logPath("vmm.log"), LOG_TAIL_BYTES)) : code === 0;
+      code === undefined
+        ? ENDED_WELL.test(readTail(this.logPath(VM_NAMES.vmmLog), LOG_TAIL_BYTES))
+        : code === 0;
     return endedWell ? "off or reset" : undefined;
   }
 

@@ -12,6 +12,7 @@
  */
 import { chmod, chown, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { withCleanUp } from "#base/clean-up.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
@@ -21,8 +22,8 @@ export class MemoryBase {
   readonly #copy: string;
 
   constructor(stateDir: string) {
-    this.#path = join(stateDir, "memory.base");
-    this.#copy = join(stateDir, "memory.base.copy");
+    this.#path = join(stateDir, VM_NAMES.memoryBase);
+    this.#copy = join(stateDir, `${VM_NAMES.memoryBase}.copy`);
   }
 
   /** Idempotent. */

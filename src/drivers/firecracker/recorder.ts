@@ -4,6 +4,7 @@
  */
 import type { Socket } from "node:net";
 import { join } from "node:path";
+import { FIRECRACKER_FILES, VM_NAMES } from "#base/file-names.ts";
 import { TokenBucket } from "#base/token-bucket.ts";
 import { addMetrics, parseMetrics } from "#drivers/firecracker/metrics.ts";
 import type { FirecrackerMetrics } from "#drivers/firecracker/metrics.ts";
@@ -48,7 +49,7 @@ export class FirecrackerRecorder {
     const open = (path: string): Socket => opened.adopt(readFifo(path), (pipe) => pipe.destroy());
     this.#log = open(files.log);
     this.#metricsPipe = open(files.metrics);
-    const consoleLog = join(stateDir, "console.log");
+    const consoleLog = join(stateDir, VM_NAMES.console);
     this.#console = recordStream(open(files.console), consoleLog, {
       maxBytes: logMaxBytes,
       resumed,
@@ -56,7 +57,7 @@ export class FirecrackerRecorder {
     });
     this.ended = this.#console.ended;
     opened.move();
-    this.#vmmLog = new VmmLog(join(stateDir, "vmm.log"), { maxBytes: logMaxBytes, onTrouble });
+    this.#vmmLog = new VmmLog(join(stateDir, VM_NAMES.vmmLog), { maxBytes: logMaxBytes, onTrouble });
     eachChunk(this.#log, (chunk) => this.#vmmLog.append(chunk));
     eachLine(this.#metricsPipe, (line) => this.#take(line, onTrouble));
   }
@@ -81,7 +82,7 @@ export class FirecrackerRecorder {
       this.metrics = this.metrics === undefined ? metrics : addMetrics(this.metrics, metrics);
       this.#troubled = false;
     } catch (error) {
-      if (!this.#troubled) onTrouble("metrics.fifo", error);
+      if (!this.#troubled) onTrouble(FIRECRACKER_FILES.metrics, error);
       this.#troubled = true;
     }
     this.#nextMetrics.resolve();

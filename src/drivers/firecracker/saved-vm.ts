@@ -10,6 +10,7 @@ import { statSync } from "node:fs";
 import { rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { SNAPSHOT_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { unlessAborted, within } from "#base/deadline.ts";
@@ -62,7 +63,10 @@ export async function saveVm(
   signal: AbortSignal,
 ): Promise<void> {
   const { client, saveDir, base, memoryBytes } = vmm;
-  const drafts: SavedState = { memory: join(saveDir, "memory"), state: join(saveDir, "state") };
+  const drafts: SavedState = {
+    memory: join(saveDir, SNAPSHOT_NAMES.memory),
+    state: join(saveDir, SNAPSHOT_NAMES.state),
+  };
   /** Resolves when Firecracker writes nothing any more. */
   let resumed: Promise<unknown> = Promise.resolve();
   await noneIsLate(vmm);

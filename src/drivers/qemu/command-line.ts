@@ -1,6 +1,7 @@
 /** QEMU's command line, decided in one pure function. Nothing secret goes on it: others can read it. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { QEMU_SOCKETS } from "#base/file-names.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { JailFile } from "#jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
@@ -29,7 +30,7 @@ export type QemuSockets = { readonly monitor: string; readonly console: string; 
 
 /** Where a QEMU in this run folder brings us a VM that is saved. */
 export function migrationSocket(runDir: string): string {
-  return join(runDir, "out.sock");
+  return join(runDir, QEMU_SOCKETS.migration);
 }
 
 /** The name that the agent looks for under /sys/class/virtio-ports. */
@@ -62,9 +63,9 @@ export function diskOfDevice(qdev: string): { readonly id: string } | "older" | 
 /** Where a VMM in this run folder listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
-    monitor: join(runDir, "qmp.sock"),
-    console: join(runDir, "console.sock"),
-    agent: join(runDir, "agent.sock"),
+    monitor: join(runDir, QEMU_SOCKETS.monitor),
+    console: join(runDir, QEMU_SOCKETS.console),
+    agent: join(runDir, QEMU_SOCKETS.agent),
   };
 }
 

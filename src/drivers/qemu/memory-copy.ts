@@ -2,8 +2,8 @@
 import { chmod, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { HearthError, toHearthError } from "#base/error.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
-import { MEMORY_COPY_FILE } from "#drivers/vm-driver.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 
@@ -27,7 +27,7 @@ export class MemoryCopy implements AsyncDisposable {
     memory: string,
     signal: AbortSignal,
   ): Promise<MemoryCopy> {
-    const path = join(stateDir, MEMORY_COPY_FILE);
+    const path = join(stateDir, VM_NAMES.memoryCopy);
     await rm(path, { force: true }); // A hearthd that was killed has left it.
     try {
       await assertRoom(memory, path);

@@ -20,6 +20,7 @@ import {
 } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { withCleanUp } from "#base/clean-up.ts";
 import { errorChain, toHearthError } from "#base/error.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
@@ -160,7 +161,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
     const ended = Promise.withResolvers<VmExit>();
     driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
     const look = (): ReturnType<typeof firstLine> => {
-      const consoleLog = join(folder, "console.log");
+      const consoleLog = join(folder, VM_NAMES.console);
       const isThere = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
       return firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
     };

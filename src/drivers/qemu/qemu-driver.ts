@@ -1,6 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError, invariant } from "#base/error.ts";
 import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
@@ -278,7 +279,7 @@ export class QemuDriver implements VmDriver {
       files: qemuFiles(plan, machine),
       fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
       vmId: plan.id,
-      logFile: join(plan.stateDir, "vmm.log"),
+      logFile: join(plan.stateDir, VM_NAMES.vmmLog),
     };
     const { incoming } = machine;
     const stdin = incoming === undefined ? undefined : openSaved(incoming);

@@ -1,4 +1,5 @@
 /** One QEMU: the single monitor connection that it serves, and what it says there of its guest's end. */
+import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { unlessAborted } from "#base/deadline.ts";
 import { recordConsole } from "#drivers/qemu/console.ts";
@@ -88,12 +89,12 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
   protected override openRecorder(resumed: boolean, signal: AbortSignal): Promise<StreamRecorder> {
     const { logMaxBytes: maxBytes, onTrouble } = this.options;
     const console = { path: this.handle.consoleSocket, owner: this.socketOwner };
-    return recordConsole(console, this.logPath("console.log"), { maxBytes, resumed, onTrouble }, signal);
+    return recordConsole(console, this.logPath(VM_NAMES.console), { maxBytes, resumed, onTrouble }, signal);
   }
 
   /** Its stderr; nobody but QEMU writes there. */
   protected override boundLogs(): void {
-    truncateWhenOver(this.logPath("vmm.log"), this.options.logMaxBytes);
+    truncateWhenOver(this.logPath(VM_NAMES.vmmLog), this.options.logMaxBytes);
   }
 
   protected override lastWords(): Promise<void> {

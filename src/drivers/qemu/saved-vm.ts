@@ -8,6 +8,7 @@
  */
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { SNAPSHOT_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { abortAfter } from "#base/deadline.ts";
 import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
@@ -29,7 +30,7 @@ export function streamPath(saved: SavedState): string {
 
 /** What `settle` lets QEMU write, inside of the folder that it may write to. */
 export function draftPath(saveDir: string): string {
-  return join(saveDir, "memory");
+  return join(saveDir, SNAPSHOT_NAMES.memory);
 }
 
 /** A QEMU, and what bounds its saves. */

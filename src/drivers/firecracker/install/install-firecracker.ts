@@ -7,6 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { CACHE_NAMES } from "#base/file-names.ts";
 import { withCleanUp } from "#base/clean-up.ts";
 import { HearthError, toError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
@@ -80,7 +81,7 @@ export async function installFirecracker(
     options.releaseUrl,
   );
   const { cacheDir } = options;
-  const [tmp, locks] = [join(cacheDir, "tmp"), join(cacheDir, "locks")];
+  const [tmp, locks] = [join(cacheDir, CACHE_NAMES.scrap), join(cacheDir, CACHE_NAMES.locks)];
   for (const dir of [firecrackerDir(cacheDir), tmp, locks])
     await mkdir(dir, { recursive: true, mode: 0o700 });
   const onWait = (): void => tell(onProgress, "waiting for another installation");

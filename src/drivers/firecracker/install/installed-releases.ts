@@ -1,6 +1,7 @@
 /** The releases in the cache: `firecracker/<version>/{firecracker,jailer,manifest.json}`, whole or not there. */
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { CACHE_NAMES } from "#base/file-names.ts";
 import { z } from "zod";
 import { compareVersions } from "#drivers/firecracker/install/firecracker-release.ts";
 import type { ProgramSums } from "#drivers/firecracker/install/unpack-release.ts";
@@ -31,7 +32,7 @@ export type InstalledRelease = {
 };
 
 export function firecrackerDir(cacheDir: string): string {
-  return join(cacheDir, "firecracker");
+  return join(cacheDir, CACHE_NAMES.firecracker);
 }
 
 export function formatInstalledManifest(content: Omit<InstalledManifest, "schemaVersion">): string {
