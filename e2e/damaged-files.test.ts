@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import {
   closeSync,
   cpSync,
+  existsSync,
   globSync,
   openSync,
   readFileSync,
@@ -59,6 +60,14 @@ test("a corrupt image: nothing is started on it, the error has the cure, and a V
   await bed.ok(["rm", "-f", "runs", "waits"], { env });
   await bed.ok(["daemon", "stop"]);
   assert.deepEqual(bed.leftovers(), []);
+});
+
+test("where nobody has used Hearth before, doctor finds nothing wrong: the store is made when it is needed", async () => {
+  const home = join(bed.folder, "new");
+  const env = { HEARTH_HOME: home };
+  assert.equal(existsSync(home), false);
+  assert.match(await bed.ok(["doctor"], { env }), /^pass +hearthd: /m);
+  await bed.ok(["daemon", "stop"], { env });
 });
 
 test("a corrupt store: store.corrupt with the cure, and the file stays as it is", async () => {

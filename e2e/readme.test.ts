@@ -45,5 +45,7 @@ test("BB-012: the demo runs on a host without KVM or systemd, and says what it s
   const result = await runCli(process.execPath, [demo], { env: bed.env, timeoutMs: DOC_TIMEOUT_MS });
   assert.equal(result.code, 0, result.stderr);
   assert.match(result.stdout, /after a restart the note says: kept/);
+  assert.match(result.stdout, /^running on qemu, started by: host \d+ms, /m);
+  assert.match(result.stdout, /^its CPUs are paused$/m);
   assert.match(result.stdout, /^skipped: /m);
 });

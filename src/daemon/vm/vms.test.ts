@@ -44,6 +44,23 @@ test("SV-072: a VM starts again after it was stopped", async (t) => {
   }
 });
 
+test("a start, a command and a copy are a use of the VM, and looking at it or stopping it is none", async (t) => {
+  const { host, vms, create } = setUp(t);
+  await create("web");
+  const call = vms.background();
+  const used = async (act: () => Promise<unknown>): Promise<boolean> => {
+    const before = host.store.getVm("web").lastUsedAtMs;
+    await act();
+    return host.store.getVm("web").lastUsedAtMs > before;
+  };
+  assert.equal(await used(() => vms.start("web", call)), true, "start");
+  assert.equal(await used(() => vms.guest("web", "exec", call.signal)), true, "exec");
+  assert.equal(await used(() => vms.guest("web", "copy", call.signal)), true, "cp");
+  assert.equal(await used(() => vms.set("web", { labels: { team: "web" } }, call)), false, "set");
+  assert.equal(await used(() => vms.pause("web", call)), false, "pause");
+  assert.equal(await used(() => vms.stop("web", { mode: "kill", timeoutMs: 0 }, call)), false, "stop");
+});
+
 test("L4: of two creates with one name at the same time, one is refused", async (t) => {
   const { host, create } = setUp(t);
   const results = await Promise.allSettled([create("web"), create("web")]);
