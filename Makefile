@@ -3,7 +3,7 @@ NODE = node_modules/node/bin/node
 SETUP = @sh tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check unit go e2e e2e-boot lab bench fmt build clean
+.PHONY: help setup test check unit go e2e e2e-boot e2e-fresh coverage lab bench fmt build clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,14 @@ e2e: ## tests with real VMs
 e2e-boot: ## some of them with VMs that boot, and another QEMU
 	$(SETUP) all
 	@$(NODE) tools/dev.ts e2e-boot
+
+e2e-fresh: ## tests with real VMs, with images that are built anew
+	$(SETUP) all
+	@cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && HEARTH_E2E_CACHE=$$cache $(NODE) tools/dev.ts e2e
+
+coverage: ## tests with real VMs, and what of the sources they reach
+	$(SETUP) all
+	@$(NODE) tools/dev.ts coverage
 
 lab: ## tests in a nested host with KVM
 	$(SETUP) all

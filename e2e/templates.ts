@@ -10,6 +10,8 @@ import { hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { runCli } from "./run-cli.ts";
 
+/** Where processes write what they have called: tools/coverage.ts. */
+const COVERAGE = "NODE_V8_COVERAGE";
 /** The home of the Hearth that has made them. */
 const VARIABLE = "HEARTH_E2E_TEMPLATES";
 const ROOT = join(import.meta.dirname, "..");
@@ -28,7 +30,9 @@ const SHAPES = [[], SMALL];
 
 /** The folders and settings of a Hearth of the tests, below `home`. */
 export function environment(home: string, cache: string): Readonly<Record<string, string>> {
+  const reports = process.env[COVERAGE];
   return {
+    ...(reports !== undefined && { [COVERAGE]: reports }),
     HOME: home,
     PATH: `${join(ROOT, "node_modules/node/bin")}:${process.env["PATH"] ?? ""}`,
     XDG_CONFIG_HOME: join(home, "config"),

@@ -1,5 +1,5 @@
 /**
- * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-boot|lab|test|bench|fmt`. make, npm scripts and CI call it.
+ * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-boot|coverage|lab|test|bench|fmt`. make, npm scripts and CI call it.
  *
  * A failing group does not stop the ones after it: one run tells everything that is wrong.
  */
@@ -59,6 +59,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
   e2e: () => e2e(),
   "e2e-boot": e2eBoot,
+  coverage,
   lab: () => (process.env["HEARTH_LAB"] === undefined ? lab() : testsInLab()),
   bench: async () => ({ ok: await command(process.execPath, ["bench/main.ts", ...process.argv.slice(3)]) }),
   fmt: async () => allOf([() => tool("prettier", ["--write", "--log-level", "warn", "."]), goFormat]),
@@ -246,6 +247,17 @@ async function e2e(which: (file: string) => boolean = () => true) {
   await using _templates = await makeTemplates(e2eCacheDir(), testedQemu());
   const files = globSync(E2E_TESTS).filter(which);
   return await testFiles(files, Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
+}
+
+/** The tests of e2e, and what of the sources their processes have called. */
+async function coverage() {
+  const { formatCoverage, readCoverage } = await import("./coverage.ts");
+  const reports = join(ROOT, "build/coverage");
+  rmSync(reports, { recursive: true, force: true });
+  process.env["NODE_V8_COVERAGE"] = reports;
+  const outcome = await e2e();
+  console.log(`\n${formatCoverage(readCoverage(reports, ROOT))}`);
+  return outcome;
 }
 
 /** Tests whose VMs boot, with the second QEMU, if the host can run one: so both are tested in one run. */
