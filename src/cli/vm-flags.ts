@@ -73,7 +73,7 @@ export const VM_FLAGS = {
   restart: {
     value: "POLICY",
     choices: RESTART_POLICIES,
-    help: "Start the VM again when it ends by itself: no, on-failure or always",
+    help: "Start the VM again when it ends by itself: no, on-failure or always; a reboot is no end",
   },
   idleTimeout: { value: "TIME", help: "Suspend the VM when it has done nothing for so long" },
 } as const satisfies Flags;
