@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorChain, HearthError } from "#base/error.ts";
 import type { Hearth } from "#sdk/hearth.ts";
-import { assertNextIsFine } from "#testing/crash-story.ts";
+import { assertNextIsFine, isNextToAnother } from "#testing/crash-story.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { ENDLESS } from "#testing/fake-guest.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
@@ -33,11 +33,6 @@ export function endTest(story: FlowStory): void {
     }
     assert.deepEqual(broken, []);
   });
-}
-
-/** Between the end of a step and the beginning of the next nothing is done. */
-function isNextToAnother(effect: string): boolean {
-  return effect.startsWith("journal: ") && effect.endsWith(" done");
 }
 
 type Ended = {
