@@ -45,6 +45,8 @@ export const VM_NAMES = {
   /** A copy of a guest memory file for a VMM that cannot map it read-only, until the VMM has it. */
   memoryCopy: "memory.own",
   memoryBase: "memory.base",
+  /** A copy of the base, on its way to a VMM that saves changes into it. */
+  memoryBaseCopy: "memory.base.copy",
   console: "console.log",
   vmmLog: "vmm.log",
 } as const;

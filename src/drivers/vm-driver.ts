@@ -190,8 +190,13 @@ export type SavedState = {
   readonly temporary?: boolean | undefined;
 };
 
-/** What others do to a VM while it is saved; each is called once, in this order. */
+/** Hooks that run while a VM is saved. Each is called once, in this order. */
 export type SaveHooks = {
+  /**
+   * Gives the VMM `VM_NAMES.memoryBaseCopy`, which the driver has made in the VM's state directory. Only drivers that save
+   * changes into an earlier memory call it. Undefined where the VMM has hearthd's own uid.
+   */
+  readonly giveMemoryBase?: (() => Promise<void>) | undefined;
   /** Just before the vCPUs halt: the guest is told to hold its processes. */
   readonly quiesce: () => Promise<void>;
   /** While they are halted: the disks are as the memory has them. */

@@ -28,10 +28,6 @@ export const DISK_FILES = [VM_NAMES.layeredDisk, VM_NAMES.rawDisk] as const;
 export const SAVE_FOLDER = VM_NAMES.save;
 export const MEMORY_FILE = SNAPSHOT_NAMES.memory;
 export const VOLUME_FILE = VOLUME_DISK;
-/** The VM's own copy of a guest memory file. */
-export const MEMORY_COPY_FILE = VM_NAMES.memoryCopy;
-/** What the VMM writes on stdout and stderr. */
-export const VMM_LOG_FILE = VM_NAMES.vmmLog;
 
 export type HelperPaths = {
   readonly stateDir: string;
@@ -40,6 +36,7 @@ export type HelperPaths = {
   /** Where its VMM writes what is saved of it. */
   readonly saveDir: string;
   readonly memoryCopy: string;
+  readonly memoryBase: string;
   readonly vmmLog: string;
   readonly runDir: string;
   readonly jail: string;
@@ -53,8 +50,9 @@ export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
     stateDir,
     disks: DISK_FILES.map((name) => join(stateDir, name)),
     saveDir: join(stateDir, SAVE_FOLDER),
-    memoryCopy: join(stateDir, MEMORY_COPY_FILE),
-    vmmLog: join(stateDir, VMM_LOG_FILE),
+    memoryCopy: join(stateDir, VM_NAMES.memoryCopy),
+    memoryBase: join(stateDir, VM_NAMES.memoryBaseCopy),
+    vmmLog: join(stateDir, VM_NAMES.vmmLog),
     runDir: join(roots.runs, id),
     jail: join(roots.jails, id),
     cgroup: join(roots.cgroups, CGROUP_PARENT, id),

@@ -65,6 +65,8 @@ export interface PrivilegedPort {
   sealRunFolder(vm: string): Promise<void>;
   /** Gives the copy of a guest memory file in the VM's directory to its uid; without a lease it is only checked. */
   giveMemoryCopy(vm: string): Promise<void>;
+  /** Gives the memory that a save begins with, in the VM's directory, to its uid; without a lease it is only checked. */
+  giveMemoryBase(vm: string): Promise<void>;
   /** Makes the snapshot's guest memory file hearthd's: VMMs may read it, and none may write to it. */
   sealMemory(snapshot: string): Promise<void>;
 

@@ -36,6 +36,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   cgroupOf: (helper, vm) => helper.cgroupOf(vm),
   launchVmm: (helper, vm) => helper.launchVmm(vm, SLEEP, never),
   giveMemoryCopy: (helper, vm) => helper.giveMemoryCopy(vm),
+  giveMemoryBase: (helper, vm) => helper.giveMemoryBase(vm),
   removeCgroup: (helper, vm) => helper.removeCgroup(vm, never),
   removeJail: (helper, vm) => helper.removeJail(vm),
 };
@@ -225,22 +226,23 @@ test("a guest memory file is sealed for all to read and nobody to write; one tha
   assert.equal(statSync(join(place.outside, "precious")).mode & 0o777, 0o600);
 });
 
-test(
-  "the copy of a guest memory file is the VM's alone; one that is a link is refused",
-  { skip: !isRoot },
-  async () => {
+for (const [file, verb] of [
+  [VM_NAMES.memoryCopy, "giveMemoryCopy"],
+  [VM_NAMES.memoryBaseCopy, "giveMemoryBase"],
+] as const) {
+  test(`${file} is the VM's alone; one that is a link is refused`, { skip: !isRoot }, async () => {
     using place = new HelperPlace();
     const helper = place.helper();
     const uid = await helper.leaseUid(VM);
-    const copy = join(place.roots.vms, VM, VM_NAMES.memoryCopy);
-    writeFileSync(copy, "", { mode: 0o644 });
-    await helper.giveMemoryCopy(VM);
-    assert.deepEqual([statSync(copy).uid, statSync(copy).mode & 0o777], [uid, 0o600]);
-    symlinkSync(join(place.outside, "precious"), remove(copy));
-    await assert.rejects(helper.giveMemoryCopy(VM), { code: "path.unmanaged" });
+    const path = join(place.roots.vms, VM, file);
+    writeFileSync(path, "", { mode: 0o644 });
+    await helper[verb](VM);
+    assert.deepEqual([statSync(path).uid, statSync(path).mode & 0o777], [uid, 0o600]);
+    symlinkSync(join(place.outside, "precious"), remove(path));
+    await assert.rejects(helper[verb](VM), { code: "path.unmanaged" });
     assert.equal(statSync(join(place.outside, "precious")).uid, 0);
-  },
-);
+  });
+}
 
 function remove(path: string): string {
   rmSync(path, { recursive: true });

@@ -144,10 +144,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async giveMemoryCopy(vm: string): Promise<void> {
-    const { memoryCopy: path } = this.#paths(vm);
-    const uid = this.#uidOf(vm);
-    const owner = uid === undefined ? undefined : { ...ofVm(uid), mode: 0o600 };
-    claimFile({ root: this.#roots.vms, path, kind: "file" }, owner);
+    this.#giveFile(vm, this.#paths(vm).memoryCopy);
+  }
+
+  async giveMemoryBase(vm: string): Promise<void> {
+    this.#giveFile(vm, this.#paths(vm).memoryBase);
   }
 
   async makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined> {
@@ -250,6 +251,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
       if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "folder" }, to);
       claimFile({ root: runs, path: runDir, kind: "folder" }, to);
     }
+  }
+
+  /** Makes it the VM's alone. */
+  #giveFile(vm: string, path: string): void {
+    const uid = this.#uidOf(vm);
+    const owner = uid === undefined ? undefined : { ...ofVm(uid), mode: 0o600 };
+    claimFile({ root: this.#roots.vms, path, kind: "file" }, owner);
   }
 
   #claimVolume(volume: string, owner: Owner | undefined): void {

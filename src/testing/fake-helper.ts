@@ -56,6 +56,7 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
       throw new Error("The VMMs of a fake host are started by its driver.");
     },
     async giveMemoryCopy() {},
+    async giveMemoryBase() {},
     removeCgroup: async (vm) => void walls.cgroups.delete(vm),
     removeJail: async () => {},
     listLeases: async () => [...walls.uids.keys()],

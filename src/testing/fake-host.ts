@@ -309,9 +309,10 @@ function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
 /** What a save does when it fails is not done by one whose hearthd has died. */
 function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
   const guarded = mortal(life, "driver", snapshotter, ["save", "settle", "restore"]);
-  const save: Snapshotter["save"] = (handle, saved, { quiesce, halted }, signal) => {
-    const hooks = { quiesce: () => life.unlessDead(quiesce()), halted: () => life.unlessDead(halted()) };
-    return guarded.save(handle, saved, hooks, signal);
+  const save: Snapshotter["save"] = (handle, saved, hooks, signal) => {
+    const quiesce = (): Promise<void> => life.unlessDead(hooks.quiesce());
+    const halted = (): Promise<void> => life.unlessDead(hooks.halted());
+    return guarded.save(handle, saved, { ...hooks, quiesce, halted }, signal);
   };
   return new Proxy(guarded, {
     get: (target, key) => (key === "save" ? save : Reflect.get(target, key)),

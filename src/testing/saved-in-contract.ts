@@ -1,6 +1,9 @@
 /** How the driver contract saves VMs, restores them, and sees that they run. */
 import assert from "node:assert/strict";
+import { chownSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { VM_NAMES } from "#base/file-names.ts";
 import type { SavedState, SaveHooks, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
@@ -15,6 +18,15 @@ const LOOK_EVERY_MS = 20;
 export const COUNTED = 5;
 
 export const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+
+/** No hooks but what a VMM with an own uid needs. */
+export function hooksOf({ stateDir, isolation }: VmHandle): SaveHooks {
+  const uid = isolation?.uid;
+  if (uid === undefined) return NO_HOOKS;
+  const giveMemoryBase = async (): Promise<void> =>
+    chownSync(join(stateDir, VM_NAMES.memoryBaseCopy), uid, uid);
+  return { ...NO_HOOKS, giveMemoryBase };
+}
 
 /** A driver that can save VMs, and where it runs. */
 export type Saving = {
@@ -43,7 +55,7 @@ export function offered(check: (saving: Saving) => Promise<void>): Check {
 export async function saveOne({ driver, snapshotter, host }: Saving): Promise<SavedState> {
   const source = await bootCounting(driver, host);
   const saved = host.savedFiles("one");
-  await snapshotter.save(source, saved, NO_HOOKS, never);
+  await snapshotter.save(source, saved, hooksOf(source), never);
   await driver.stop(source, "kill", never);
   await snapshotter.settle(await host.makePlan("count"), saved, never);
   return saved;

@@ -9,6 +9,7 @@ import {
   COUNTED,
   counts,
   lastOf,
+  hooksOf,
   NO_HOOKS,
   offered,
   restore,
@@ -94,7 +95,7 @@ async function servesSeveral({ driver, snapshotter, host }: Saving): Promise<voi
   const second = await restore(snapshotter, host, saved);
   const said = await Promise.all([first, second].map((vm) => counts(host, vm, COUNTED)));
   const again = host.savedFiles("again");
-  await snapshotter.save(second, again, NO_HOOKS, never);
+  await snapshotter.save(second, again, hooksOf(second), never);
   await snapshotter.settle(await host.makePlan("count"), again, never);
   const third = await restore(snapshotter, host, again);
   await counts(host, third, lastOf(said[1] ?? []));

@@ -54,7 +54,8 @@ export async function saveMemory(
       await quiesce();
       await driver.pause(handle, signal);
     }
-    const hooks = { quiesce: early ? async () => {} : quiesce, halted };
+    const giveMemoryBase = (): Promise<void> => host.helper.giveMemoryBase(vm.id);
+    const hooks = { giveMemoryBase, quiesce: early ? async () => {} : quiesce, halted };
     await snapshotter.save(handle, saved, hooks, signal);
   };
   await withCleanUp(save, async () => {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import { crashAtEachEffect } from "#testing/crash-points.ts";
 
 type Place = {
@@ -31,7 +32,7 @@ function placesIn(t: TestContext): () => Place {
 /** What the next save would write into: whole, or none. */
 async function baseOf({ stateDir, draft }: Place, t: TestContext): Promise<string | undefined> {
   rmSync(draft, { force: true });
-  const counted = await new MemoryBase(stateDir).copyTo(draft, t.signal);
+  const counted = await new MemoryBase(stateDir).copyTo(draft, async () => {}, t.signal);
   assert.equal(counted, existsSync(draft));
   return counted ? readFileSync(draft, "utf8") : undefined;
 }
@@ -63,7 +64,27 @@ test("a kill while a save begins leaves the base for the next one, which counts 
       await place.base.keepCopy(place.memory, t.signal);
       return place;
     },
-    operation: ({ base, draft }) => base.copyTo(draft, t.signal),
+    operation: ({ base, draft }) => base.copyTo(draft, async () => {}, t.signal),
     check: async (place) => assert.equal(await baseOf(place, t), "the memory of the last save"),
   });
+});
+
+test("a copy is given to the VMM before it lies where the VMM writes", async (t) => {
+  const place = placesIn(t)();
+  await place.base.keepCopy(place.memory, t.signal);
+  let given = 0;
+  const give = async (): Promise<void> => {
+    given += 1;
+    assert.equal(
+      readFileSync(join(place.stateDir, VM_NAMES.memoryBaseCopy), "utf8"),
+      "the memory of the last save",
+    );
+    assert.ok(!existsSync(place.draft));
+  };
+  assert.equal(await place.base.copyTo(place.draft, give, t.signal), true);
+  assert.equal(given, 1);
+  const refuses = (): Promise<void> => Promise.reject(new Error("no such uid"));
+  rmSync(place.draft);
+  await assert.rejects(place.base.copyTo(place.draft, refuses, t.signal), /no such uid/);
+  assert.ok(!existsSync(place.draft) && !existsSync(join(place.stateDir, VM_NAMES.memoryBaseCopy)));
 });

@@ -10,8 +10,8 @@
  * Saving begins the count anew, whether it succeeds or not. So the base is gone before Firecracker is asked to, and
  * there again when all was saved: after a crash in between there is none.
  */
-import { chmod, chown, rename, rm, stat, symlink } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { chmod, rename, rm, stat, symlink } from "node:fs/promises";
+import { join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
 import { withCleanUp } from "#base/clean-up.ts";
 import { syncPath } from "#host/atomic-file.ts";
@@ -23,7 +23,7 @@ export class MemoryBase {
 
   constructor(stateDir: string) {
     this.#path = join(stateDir, VM_NAMES.memoryBase);
-    this.#copy = join(stateDir, `${VM_NAMES.memoryBase}.copy`);
+    this.#copy = join(stateDir, VM_NAMES.memoryBaseCopy);
   }
 
   /** Idempotent. */
@@ -44,8 +44,12 @@ export class MemoryBase {
     await rename(this.#copy, this.#path);
   }
 
-  /** Moves a copy, on the disk and the VMM's own, to where the VMM writes. False where there is no base. */
-  async copyTo(draft: string, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Moves a copy to where the VMM writes; it is on the disk then.
+   * @param give gives the VMM the copy, before it can reach it
+   * @returns false where there is no base
+   */
+  async copyTo(draft: string, give: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
     await rm(this.#copy, { force: true }); // Of a hearthd that died.
     const there = await stat(this.#path).catch(() => undefined); // Then everything is written.
     if (there === undefined) return false;
@@ -53,10 +57,7 @@ export class MemoryBase {
       // Made where the VMM cannot put a link in its place.
       await copySparse(this.#path, this.#copy, signal);
       await chmod(this.#copy, 0o600);
-      if (process.geteuid?.() === 0) {
-        const { uid, gid } = await stat(dirname(draft));
-        await chown(this.#copy, uid, gid);
-      }
+      await give();
       // Firecracker waits for the disk while the guest stands still: for what it has written itself, then.
       await syncPath(this.#copy);
       await rename(this.#copy, draft);

@@ -74,7 +74,8 @@ export async function saveVm(
     await removeSaved(drafts);
     // A version that writes wrong diffs writes everything instead: that takes longer, and is right.
     const canDiff = findFault(client.version, "diff-snapshot") === undefined;
-    const counted = canDiff && (await base.copyTo(drafts.memory, signal));
+    const counted =
+      canDiff && (await base.copyTo(drafts.memory, hooks.giveMemoryBase ?? (async () => {}), signal));
     // A full snapshot has all of the memory in it; a diff writes into a file that is there.
     await checkRoom(drafts.memory, counted ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
     await base.forget();
