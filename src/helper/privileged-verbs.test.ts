@@ -226,6 +226,21 @@ test("a guest memory file is sealed for all to read and nobody to write; one tha
   assert.equal(statSync(join(place.outside, "precious")).mode & 0o777, 0o600);
 });
 
+test("a guest memory file is sealed by a process whose gid is not its uid", { skip: !isRoot }, async () => {
+  using place = new HelperPlace();
+  const memory = join(place.roots.snapshots, "sn-aaaaaaaaaaaa", "memory");
+  mkdirSync(dirname(memory), { recursive: true });
+  writeFileSync(memory, "");
+  const gid = 1_980_000_600;
+  process.setegid?.(gid);
+  try {
+    await place.helper(false).sealMemory("sn-aaaaaaaaaaaa");
+  } finally {
+    process.setegid?.(0);
+  }
+  assert.equal(statSync(memory).gid, gid);
+});
+
 for (const [file, verb] of [
   [VM_NAMES.memoryCopy, "giveMemoryCopy"],
   [VM_NAMES.memoryBaseCopy, "giveMemoryBase"],
