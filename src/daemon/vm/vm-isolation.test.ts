@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import { bootIsolation } from "#daemon/vm/vm-isolation.ts";
 import { recover } from "#daemon/lifecycle/recover.ts";
 import { Vms } from "#daemon/vm/vms.ts";
+import type { PortLaunch } from "#helper/privileged-port.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -108,3 +109,31 @@ for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
     close();
   });
 }
+
+test("a launch names the VM, what was chosen and a priority, and no path that follows from the VM", async (t) => {
+  const { open } = setUp(t);
+  const { host, vms, close } = open();
+  const isolation = { pidNamespace: false };
+  const { id } = await vms.create({ name: "web", image: "debian", isolation }, false, vms.background());
+  const asked: [string, PortLaunch][] = [];
+  host.helper.launchVmm = (vm, launch) => {
+    asked.push([vm, launch]);
+    return Promise.reject(new Error("not here"));
+  };
+  const vm = host.store.getVm(id);
+  for (const hidden of [undefined, "idle", "urgent"] as const) {
+    const ofVm = { ...vm, spec: { ...vm.spec, hidden } };
+    const { launch } = await bootIsolation(host, ofVm, { kind: "host" });
+    const what = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: 7 };
+    const derived = { vmId: "another", logFile: "/elsewhere", folder: "/elsewhere" };
+    await assert.rejects(launch({ ...what, ...derived }, t.signal), /not here/);
+  }
+  const chosen = { jail: true, pidNamespace: false, network: { kind: "host" }, cgroup: true };
+  const launched = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: 7, isolation: chosen };
+  const more = { stdout: undefined, jailer: undefined };
+  assert.deepEqual(
+    asked,
+    ["foreground", "background", "foreground"].map((priority) => [id, { ...launched, ...more, priority }]),
+  );
+  close();
+});
