@@ -226,7 +226,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
     if (!this.#isRoot) return undefined;
     const { id, runDir } = this.#paths(vmIdFrom(randomBytes(12)));
     mkdirSync(runDir, { recursive: true, mode: PRIVATE });
-    const uid = await this.#leases.take(id, runDir);
+    const uid = await this.#leases.take(id, runDir).catch((error: unknown) => {
+      rmSync(runDir, { recursive: true, force: true });
+      throw error;
+    });
     const release = async (): Promise<void> => {
       await endProcessesOf(uid, AbortSignal.timeout(TOOL_END_MS));
       await this.#leases.release(id, runDir);

@@ -46,6 +46,14 @@ test("a tool has a uid of its own for one run, and no VM has it meanwhile", { sk
   assert.ok(!existsSync(join(place.roots.leases, String(uid))));
 });
 
+test("a tool that gets no uid leaves no run directory", { skip: !isRoot }, async () => {
+  using place = new HelperPlace();
+  const helper = place.helper(true, { uids: { first: 1_980_000_700, count: 1 } });
+  await helper.leaseUid(VM);
+  await assert.rejects(helper.runTool(shell("true"), never), { code: "host.uids_used_up" });
+  assert.deepEqual(readdirSync(place.roots.runs), [VM]);
+});
+
 test("a tool writes to a VM's disk, which is hearthd's again afterwards", async () => {
   using place = new HelperPlace();
   const own = { uid: process.geteuid?.(), gid: process.getegid?.() };

@@ -19,8 +19,9 @@ import type { ChildExit, PrepareVmm, LaunchedVmm, LaunchIsolation, VmmLaunch } f
 const LAUNCH_DEADLINE_MS = 30_000;
 
 /**
- * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such walls; nothing of it is
- * left then. A VMM that ends at once is no error here: its `exit` tells.
+ * Starts a VMM.
+ * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such isolation; what
+ * `prepare` throws. Nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
  */
 export async function launchVmm(
   launch: VmmLaunch,

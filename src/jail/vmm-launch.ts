@@ -36,7 +36,10 @@ export type LaunchIsolation = {
   readonly jailDir: string;
 };
 
-/** Is called before the VMM runs, and puts it into its cgroup. A launch fails with it. */
+/**
+ * Puts the VMM into its cgroup. Is called before the VMM runs, or right after its start where it has neither a jail nor a
+ * pid namespace. When it fails, the VMM is ended.
+ */
 export type PrepareVmm = (vmm: ProcessRef) => Promise<void>;
 
 /** How the VMM ended; both null when only what launched it has ended, so that nobody saw it. */
