@@ -1,3 +1,6 @@
+import type { ProcessRef } from "#host/procfs.ts";
+import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
+import type { FaultOptions } from "#jail/isolation-faults.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
@@ -18,6 +21,8 @@ export type BootIsolation = LaunchIsolation & {
    * nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
    */
   launch(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
+  /** Finds what the kernel does not enforce on the VMM as it was launched, see `readBackIsolation`. */
+  findFaults(vmm: ProcessRef, options: FaultOptions): Promise<string[]>;
   /** Takes the run directory back, once the VMM has made its sockets and before the guest runs. */
   seal(): Promise<void>;
   /** Gives the VMM the copy of a guest memory file that lies in its state directory. */
@@ -35,6 +40,9 @@ export const UNCONFINED: BootIsolation = {
   launch(launch, signal) {
     return launchVmm(launch, this, async () => {}, signal);
   },
+  async findFaults(vmm, options) {
+    return readBackIsolation(vmm, isolationInForce(this), options);
+  },
   async seal() {},
   async giveMemoryCopy() {},
 };
@@ -47,8 +55,7 @@ export function isolationInForce(isolation: BootIsolation): IsolationInForce {
     jail,
     uid: jail ? uid : undefined,
     pidNamespace,
-    // Without a jail none is made, and one that is there can be joined all the same.
-    network: jail || network.kind === "join" ? network : { kind: "host" },
+    network: networkInForce(jail, network),
     seccomp,
     cgroup,
     gaps: jail && network.kind === "host" ? [...gaps, shared] : gaps,

@@ -18,7 +18,13 @@ function start(lastWords = "") {
     seccomp: true,
     gaps: [],
   };
-  const launched = { process: findProcess(process.pid), launcher: undefined, exit, inForce };
+  const launched = {
+    process: findProcess(process.pid),
+    launcher: undefined,
+    exit,
+    inForce,
+    findFaults: async () => [],
+  };
   return { starting: new StartingVmm("Hearthfire", launched, () => lastWords), ends };
 }
 

@@ -2,10 +2,9 @@ import { HearthError } from "#base/error.ts";
 import { within } from "#base/deadline.ts";
 import { isolationInForce } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { isolationFaults } from "#jail/isolation-faults.ts";
+import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
-import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
@@ -33,12 +32,17 @@ export async function startVmm(
   const { logFile } = launch;
   truncateWhenOver(logFile, logMaxBytes);
   const logStart = sizeOf(logFile);
-  const launched = { ...(await isolation.launch(launch, signal)), inForce: isolationInForce(isolation) };
+  const launched = {
+    ...(await isolation.launch(launch, signal)),
+    inForce: isolationInForce(isolation),
+    findFaults: isolation.findFaults.bind(isolation),
+  };
   return new StartingVmm(name, launched, () => readTail(logFile, STDERR_TAIL_MAX_BYTES, logStart).trim());
 }
 
 /** What is known of a VMM that was started. */
-export type StartedVmm = LaunchedVmm & { readonly inForce: IsolationInForce };
+export type StartedVmm = LaunchedVmm &
+  Pick<BootIsolation, "findFaults"> & { readonly inForce: IsolationInForce };
 
 /** A VMM that was started and does not run a guest yet. */
 export class StartingVmm {
@@ -80,9 +84,8 @@ export class StartingVmm {
    * with `seccomp` once it has loaded its filter.
    * @throws HearthError `vmm.not_isolated`
    */
-  confirmIsolation({ seccomp }: { readonly seccomp: boolean }): void {
-    excludeMemoryFromDumps(this.process);
-    const faults = isolationFaults(this.process, this.launched.inForce, { seccomp });
+  async confirmIsolation(options: FaultOptions): Promise<void> {
+    const faults = await this.launched.findFaults(this.process, options);
     if (faults.length === 0) return;
     throw new HearthError(
       "vmm.not_isolated",

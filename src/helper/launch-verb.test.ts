@@ -1,6 +1,6 @@
 /** The verb that starts a VMM, with a real process in its place. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { constants, getPriority } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -87,6 +87,42 @@ test("a program that is no VMM of the configuration is not started, as a VMM or 
     before.filter((line) => !line.startsWith("outside ")),
   );
 });
+
+test(
+  "the isolation of a VMM is read back, of no process but the one that was launched",
+  { skip: !isRoot },
+  async (t) => {
+    using place = new HelperPlace();
+    const helper = place.helper();
+    await helper.leaseUid(VM);
+    const isolation = { jail: true, pidNamespace: true, network: { kind: "own" }, cgroup: true } as const;
+    const { vmm, exit } = await launch(t, helper, { ...SLEEP, isolation });
+    assert.deepEqual(await helper.findIsolationFaults(VM, vmm, { seccomp: false }), []);
+    assert.match(readFileSync(`/proc/${vmm.pid}/coredump_filter`, "utf8"), /^0+\n$/);
+    // The program in its place has no filter.
+    assert.equal((await helper.findIsolationFaults(VM, vmm, { seccomp: true })).length, 1);
+    writeFileSync(join(place.roots.cgroups, "hearth", VM, "cgroup.procs"), "");
+    const [fault = ""] = await helper.findIsolationFaults(VM, vmm, { seccomp: false });
+    assert.match(fault, /^it is in the cgroup /);
+    const own = findProcess(process.pid);
+    assert.ok(own);
+    const before = readFileSync("/proc/self/coredump_filter", "utf8");
+    for (const other of [own, { ...vmm, startTicks: vmm.startTicks + 1 }])
+      await assert.rejects(helper.findIsolationFaults(VM, other, { seccomp: false }), {
+        code: "input.invalid",
+      });
+    assert.equal(readFileSync("/proc/self/coredump_filter", "utf8"), before);
+    await endProcess(vmm, 0, never);
+    await exit;
+    assert.deepEqual(
+      await helper.findIsolationFaults(VM, vmm, { seccomp: true }),
+      [],
+      "its end is told elsewhere",
+    );
+    await helper.releaseUid(VM, never);
+    await assert.rejects(helper.findIsolationFaults(VM, vmm, { seccomp: false }), { code: "input.invalid" });
+  },
+);
 
 test("a VMM in a jail is not started as root", { skip: !isRoot }, async () => {
   using place = new HelperPlace();

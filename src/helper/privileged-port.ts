@@ -6,7 +6,9 @@
  * All answer asynchronously, because the other end may be another process. It does not trust hearthd.
  */
 import type { CgroupLimits } from "#host/cgroup.ts";
+import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
+import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 
 /** Sentences for the isolation that this host or this user does not have; undefined where it is there. */
@@ -91,6 +93,13 @@ export interface PrivilegedPort {
    * isolation. Nothing is left then.
    */
   launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
+
+  /**
+   * Compares the isolation of a VMM that the port has launched with what the kernel enforces on it, and leaves its memory
+   * out of core dumps: see `readBackIsolation`. It lies in the rights of root and of the VM's uid.
+   * @throws HearthError `input.invalid` for a process that is not the VM's VMM
+   */
+  findIsolationFaults(vm: string, vmm: ProcessRef, options: FaultOptions): Promise<string[]>;
 
   /** Removes the root directory of the VM's VMM: never through a link, never through a mount. */
   removeJail(vm: string): Promise<void>;

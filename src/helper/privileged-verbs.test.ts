@@ -34,6 +34,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
   sealMemory: (helper, vm) => helper.sealMemory(vm),
   makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
   cgroupOf: (helper, vm) => helper.cgroupOf(vm),
+  findIsolationFaults: (helper, vm) =>
+    helper.findIsolationFaults(vm, { pid: 1, startTicks: 1, hostBootId: "" }, { seccomp: false }),
   launchVmm: (helper, vm) => helper.launchVmm(vm, SLEEP, never),
   giveMemoryCopy: (helper, vm) => helper.giveMemoryCopy(vm),
   giveMemoryBase: (helper, vm) => helper.giveMemoryBase(vm),

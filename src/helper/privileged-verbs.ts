@@ -21,6 +21,8 @@ import { findProcessesOf, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
+import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
+import type { FaultOptions, WantedIsolation } from "#jail/isolation-faults.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
 import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName, vmIdFrom } from "#model/ids.ts";
@@ -49,6 +51,8 @@ const PRIVATE = 0o700;
 /** To pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o711;
 
+type Launched = { readonly process: ProcessRef | undefined; readonly wanted: WantedIsolation };
+
 /** The verbs, as the port's interface describes them. */
 export class PrivilegedVerbs implements PrivilegedPort {
   readonly #limitations: Limitations;
@@ -57,6 +61,8 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #programs: VmmPrograms;
   readonly #tools: readonly string[];
   readonly #sandbox = new ToolSandbox(() => this.#leaseToolUid());
+  /** VMMs that were launched, until their uids are given back. */
+  readonly #launched = new Map<VmId, Launched>();
   readonly #owner: Ids;
   readonly #isRoot: boolean;
 
@@ -88,6 +94,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async releaseUid(vm: string, signal: AbortSignal): Promise<void> {
     const { id, stateDir } = this.#paths(vm);
+    this.#launched.delete(id);
     const uid = this.#uidOf(vm);
     if (uid === undefined) return;
     await endProcessesOf(uid, signal);
@@ -206,7 +213,29 @@ export class PrivilegedVerbs implements PrivilegedPort {
       if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
       if (isolation.cgroup && this.#limitations.cgroup === undefined) joinCgroup(cgroup, pid);
     };
-    return launchVmm(vmm, inJail, prepare, signal);
+    const launched = await launchVmm(vmm, inJail, prepare, signal);
+    const limited = isolation.cgroup && this.#limitations.cgroup === undefined;
+    this.#launched.set(id, {
+      process: launched.process,
+      wanted: {
+        jail: isolation.jail,
+        uid,
+        pidNamespace,
+        network: networkInForce(isolation.jail, network),
+        seccomp: true,
+        cgroup: limited ? cgroup : undefined,
+      },
+    });
+    return launched;
+  }
+
+  async findIsolationFaults(vm: string, vmm: ProcessRef, { seccomp }: FaultOptions): Promise<string[]> {
+    const { id } = this.#paths(vm);
+    const launched = this.#launched.get(id);
+    if (launched === undefined || (launched.process !== undefined && !isSame(launched.process, vmm)))
+      throw new HearthError("input.invalid", `Process ${vmm.pid} is not the VMM of ${id}.`);
+    if (launched.process === undefined) return []; // It ended at once.
+    return readBackIsolation(launched.process, launched.wanted, { seccomp });
   }
 
   async removeCgroup(vm: string, signal: AbortSignal): Promise<void> {
@@ -272,6 +301,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
   }
+}
+
+function isSame(one: ProcessRef, other: ProcessRef): boolean {
+  return one.pid === other.pid && one.startTicks === other.startTicks && one.hostBootId === other.hostBootId;
 }
 
 /** A VM's group has the number of its uid. */

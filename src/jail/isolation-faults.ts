@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { cgroupPids } from "#host/cgroup.ts";
+import { excludeMemoryFromDumps } from "#host/core-dumps.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { IsolationInForce, NetworkNamespace } from "#model/isolation.ts";
@@ -16,6 +17,26 @@ const FILTERED = "2";
 const KERNEL_WORKER = 0x4000 | 0x10;
 const NO_CAPABILITIES = /^0+$/;
 
+/** What is compared: all but the sentences. */
+export type WantedIsolation = Omit<IsolationInForce, "gaps">;
+
+/** Whether the VMM has loaded its filter of system calls by now. */
+export type FaultOptions = { readonly seccomp: boolean };
+
+/**
+ * Leaves the VMM's memory out of core dumps and finds its `isolationFaults`: to be called when the VMM answers, and before
+ * the guest runs. Needs the rights of root or of the VMM's uid.
+ */
+export function readBackIsolation(vmm: ProcessRef, wanted: WantedIsolation, options: FaultOptions): string[] {
+  excludeMemoryFromDumps(vmm);
+  return isolationFaults(vmm, wanted, options);
+}
+
+/** Tells the network namespace that a VMM is in: without a jail none is made, and one that is there can be joined. */
+export function networkInForce(jail: boolean, network: NetworkNamespace): NetworkNamespace {
+  return jail || network.kind === "join" ? network : { kind: "host" };
+}
+
 /**
  * Returns clauses such as "it is in the cgroup /firecracker, not in /hearth/vm-…"; none when all is as it should be,
  * or the VMM has ended meanwhile.
@@ -24,8 +45,8 @@ const NO_CAPABILITIES = /^0+$/;
  */
 export function isolationFaults(
   vmm: ProcessRef,
-  wanted: IsolationInForce,
-  { seccomp }: { readonly seccomp: boolean },
+  wanted: WantedIsolation,
+  { seccomp }: FaultOptions,
 ): string[] {
   try {
     const faults = [
@@ -43,13 +64,13 @@ export function isolationFaults(
 }
 
 /** Asks the cgroup for its members, since the path in /proc depends on the reader's cgroup namespace. */
-function cgroupFaults(pid: number, { cgroup }: IsolationInForce): string[] {
+function cgroupFaults(pid: number, { cgroup }: WantedIsolation): string[] {
   if (cgroup === undefined || cgroupPids(cgroup).includes(pid)) return [];
   const line = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"));
   return [`it is in the cgroup ${line?.[1] ?? "/"}, not in ${cgroup}`];
 }
 
-function idFaults(pid: number, { uid }: IsolationInForce): string[] {
+function idFaults(pid: number, { uid }: WantedIsolation): string[] {
   if (uid === undefined) return [];
   return (["Uid", "Gid"] as const).flatMap((name) => {
     const ids = statusField(`/proc/${pid}/status`, name).split(/\s+/);
@@ -57,7 +78,7 @@ function idFaults(pid: number, { uid }: IsolationInForce): string[] {
   });
 }
 
-function rightFaults(pid: number, { jail }: IsolationInForce): string[] {
+function rightFaults(pid: number, { jail }: WantedIsolation): string[] {
   if (!jail) return [];
   const status = `/proc/${pid}/status`;
   const held = ["CapPrm", "CapEff"].filter((name) => !NO_CAPABILITIES.test(statusField(status, name)));
@@ -67,7 +88,7 @@ function rightFaults(pid: number, { jail }: IsolationInForce): string[] {
   ];
 }
 
-function namespaceFaults(pid: number, wanted: IsolationInForce): string[] {
+function namespaceFaults(pid: number, wanted: WantedIsolation): string[] {
   const own = [
     ...(wanted.jail ? JAIL_NAMESPACES : []),
     ...(wanted.pidNamespace ? ["pid"] : []),

@@ -46,7 +46,8 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
   const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
   const options = optionsIn(folder);
   const inForce = isolationInForce(isolation);
-  const launched = { ...(await launchVmm(options, isolation, prepare, t.signal)), inForce };
+  const findFaults = isolation.findFaults.bind(isolation);
+  const launched = { ...(await launchVmm(options, isolation, prepare, t.signal)), inForce, findFaults };
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
     await vmm.kill();
@@ -60,7 +61,7 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
 for (const [how, isolation] of Object.entries(CHOICES)) {
   test(`a VMM ${how} is isolated as it was started, and a core dump of it holds no memory`, async (t) => {
     const { vmm, pid, inForce } = await launch(t, isolation);
-    vmm.confirmIsolation({ seccomp: true });
+    await vmm.confirmIsolation({ seccomp: true });
     assert.deepEqual(isolationFaults(vmm.process, inForce, { seccomp: true }), []);
     assert.match(readFileSync(`/proc/${pid}/limits`, "utf8"), /^Max core file size +0 +0 /m);
     assert.match(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), /^0+\n$/);
@@ -77,7 +78,7 @@ test("a VMM joins a network namespace that is there already, with any choice of 
     const { vmm, pid, inForce } = await launch(t, { ...isolation, network });
     assert.equal(readlinkSync(`/proc/${pid}/ns/net`), joined);
     assert.deepEqual(inForce.network, network);
-    vmm.confirmIsolation({ seccomp: true });
+    await vmm.confirmIsolation({ seccomp: true });
   }
   const { vmm, inForce } = await launch(t, JAILED);
   assert.deepEqual(isolationFaults(vmm.process, { ...inForce, network }, { seccomp: true }), [
@@ -138,14 +139,14 @@ describe("a VMM that is not isolated as it should be", () => {
     const { vmm, pid } = await launch(t, { ...JAILED, cgroup }, async (process) =>
       writeFileSync(procs, `1\n${process.pid}\n`),
     );
-    vmm.confirmIsolation({ seccomp: true });
+    await vmm.confirmIsolation({ seccomp: true });
     writeFileSync(procs, `1\n${pid}0\n`);
-    assert.throws(() => vmm.confirmIsolation({ seccomp: true }), {
+    await assert.rejects(vmm.confirmIsolation({ seccomp: true }), {
       code: "vmm.not_isolated",
       message:
         /The program is not isolated as it should be: it is in the cgroup \/\S*, not in \S+\/vm-aaaaaaaaaaaa\./,
     });
     await vmm.kill();
-    vmm.confirmIsolation({ seccomp: true }); // How it ended is told elsewhere.
+    await vmm.confirmIsolation({ seccomp: true }); // How it ended is told elsewhere.
   });
 });

@@ -40,6 +40,9 @@ export async function bootIsolation(
       const priority = vm.spec.hidden === "idle" ? "background" : "foreground";
       return helper.launchVmm(vm.id, { ...launch, isolation: chosen, priority }, signal);
     },
+    // Whether there is a filter was chosen here, and is the driver's to load.
+    findFaults: (vmm, options) =>
+      helper.findIsolationFaults(vm.id, vmm, { seccomp: options.seccomp && seccomp }),
     giveMemoryCopy: () => helper.giveMemoryCopy(vm.id),
     seal: () => helper.sealRunFolder(vm.id),
   };

@@ -117,11 +117,11 @@ export class FirecrackerDriver implements VmDriver {
     const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
     const boot = async (): Promise<void> => {
       const client = await session.firstClient(starting.hasEnded, signal);
-      starting.confirmIsolation({ seccomp: false });
+      await starting.confirmIsolation({ seccomp: false });
       await client.configure(firecrackerConfig(plan), signal);
       await plan.isolation.seal();
       await client.startInstance(signal);
-      starting.confirmIsolation({ seccomp: true });
+      await starting.confirmIsolation({ seccomp: true });
     };
     await starting.guard(boot(), signal);
     onProgress({ stage: "boot", text: "the kernel starts" });
@@ -213,7 +213,7 @@ export class FirecrackerDriver implements VmDriver {
       const client = await this.#load({ session, starting, plan, saved, trackDirtyPages }, signal);
       if (trackDirtyPages) await base.keepMapped(saved.memory);
       await starting.guard(client.resumeVm(signal), signal);
-      starting.confirmIsolation({ seccomp: true });
+      await starting.confirmIsolation({ seccomp: true });
       onProgress({ stage: "boot", text: "the guest goes on" });
       undo.keep();
       return handle;
@@ -271,7 +271,7 @@ export class FirecrackerDriver implements VmDriver {
   async #load(loading: Loading, signal: AbortSignal): Promise<FirecrackerClient> {
     const { session, starting, plan, saved, trackDirtyPages } = loading;
     const client = await starting.guard(session.firstClient(starting.hasEnded, signal), signal);
-    starting.confirmIsolation({ seccomp: false });
+    await starting.confirmIsolation({ seccomp: false });
     let refused: unknown;
     const load = async (): Promise<void> => {
       try {

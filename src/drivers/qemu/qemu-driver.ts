@@ -331,7 +331,7 @@ export class QemuDriver implements VmDriver {
     try {
       const either = AbortSignal.any([signal, late]);
       const monitor = await session.firstMonitor(() => starting.ended, either);
-      starting.confirmIsolation({ seccomp: true });
+      await starting.confirmIsolation({ seccomp: true });
       await session.record(false, either);
       await plan.isolation.seal();
       return monitor;
