@@ -6,11 +6,11 @@ import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import { assertVolumes } from "#daemon/vm/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
 
-export type CreateContext = {
-  readonly host: Host;
-  readonly id: VmId;
-  /** Not there after a crash: taking back needs only the id. */
-  readonly vm?: NewVm | undefined;
+/** What is known of a creation when it is undone. */
+export type CreateLeft = { readonly host: Host; readonly id: VmId };
+
+export type CreateContext = CreateLeft & {
+  readonly vm: NewVm;
   /** The start that follows makes the disk: it knows what the VM begins as. */
   readonly startsNow?: boolean | undefined;
   /** Puts a disk that is there already into the VM's directory. */
@@ -19,14 +19,13 @@ export type CreateContext = {
 };
 
 /** Makes a VM's row, folder and disk. Little is copied: the base image is shared, the disk sparse or in layers. */
-export const CREATE_VM: Flow<CreateContext> = {
+export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
   kind: "create",
   afterCrash: "unwind",
   steps: [
     {
       name: "take the name",
       run: async ({ host, vm }) => {
-        if (vm === undefined) return;
         // From the last line on, none of them can be removed.
         if (vm.spec.origin === undefined) host.images.assertThere(vm.imageDigest);
         assertVolumes(host, vm.spec.volumes);
@@ -44,7 +43,6 @@ export const CREATE_VM: Flow<CreateContext> = {
       name: "make the disk",
       // Its undo is the folder's.
       run: async ({ host, id, vm, startsNow, takeDisk, signal }) => {
-        if (vm === undefined) return;
         const { stateDir } = vmPaths(host.folders, id);
         if (takeDisk !== undefined) return takeDisk(stateDir);
         await makeBlanks(host, vm);

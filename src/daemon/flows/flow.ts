@@ -4,22 +4,23 @@ import { Undo } from "#base/undo.ts";
 import type { Log } from "#base/log.ts";
 import type { FlowKind, Journal, StepEvent } from "#daemon/store/journal.ts";
 
-export type Step<Context> = {
+/** One step. `Left` is what is known of a flow after a crash: its undo works with that, and so before a crash, too. */
+export type Step<Context extends Left, Left = Context> = {
   readonly name: string;
   run(context: Context): Promise<void>;
   /** Idempotent, and safe when `run` got only half way or never began. Without one, there is nothing to undo. */
-  undo?(context: Context): Promise<void>;
+  undo?(context: Left): Promise<void>;
   /** The undo waits until all later steps are undone: it gives up what says that there is something to undo. */
   readonly undoLast?: true;
   /** The step ends the journal by itself, in the transaction of its commit: the flow has succeeded then. */
   readonly endsJournal?: true;
 };
 
-export type Flow<Context> = {
+export type Flow<Context extends Left, Left = Context> = {
   readonly kind: FlowKind;
   /** After a crash of hearthd: take back what was done, or do the rest. */
   readonly afterCrash: "unwind" | "finish";
-  readonly steps: readonly Step<Context>[];
+  readonly steps: readonly Step<Context, Left>[];
 };
 
 /** A step whose undo failed. */
@@ -29,8 +30,8 @@ export type UndoFailure = { readonly step: string; readonly error: unknown };
  * Runs all steps, or undoes those that began, the failing one too, and throws what it failed with. An undo that fails
  * is added to `left`, and does not keep the others from running.
  */
-export async function runFlow<Context>(
-  flow: Flow<Context>,
+export async function runFlow<Context extends Left, Left>(
+  flow: Flow<Context, Left>,
   context: Context,
   journal: Journal,
   log: Log,
@@ -72,27 +73,27 @@ export async function runFlow<Context>(
  * After a crash: undoes every step that may have happened, the last first, also after an undo that failed.
  * @returns the steps whose undo failed
  */
-export async function unwindFlow<Context>(
-  flow: Flow<Context>,
-  context: Context,
+export async function unwindFlow<Context extends Left, Left>(
+  flow: Flow<Context, Left>,
+  left: Left,
   done: ReadonlyMap<string, StepEvent>,
   journal: Journal,
   log: Log,
 ): Promise<readonly UndoFailure[]> {
-  const left: UndoFailure[] = [];
+  const failures: UndoFailure[] = [];
   for (const step of flow.steps.toReversed()) {
     const event = done.get(step.name);
     if (event === undefined || event === "undone") continue;
-    if (step.undoLast && left.length > 0) continue;
+    if (step.undoLast && failures.length > 0) continue;
     try {
-      await step.undo?.(context);
+      await step.undo?.(left);
       journal.write(step.name, "undone");
     } catch (error) {
-      left.push({ step: step.name, error });
+      failures.push({ step: step.name, error });
       log.event("flow.undo_failed", { flow: flow.kind, step: step.name, error });
     }
   }
-  return left;
+  return failures;
 }
 
 /** Says what is left of a flow that was to be undone; its journal stays open, so that this is tried again. */

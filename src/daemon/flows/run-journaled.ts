@@ -12,9 +12,9 @@ import type { VmId } from "#model/ids.ts";
  * the next hearthd. The journal of a flow that could not be undone stays open on purpose.
  * @throws HearthError `vm.unclean` when it could not be undone; what it failed with is the cause
  */
-export async function runJournaled<Context>(
+export async function runJournaled<Context extends Left, Left>(
   host: Host,
-  flow: Flow<Context>,
+  flow: Flow<Context, Left>,
   id: VmId,
   plan: unknown,
   context: Context,

@@ -8,12 +8,10 @@ import type { SavedState, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-export type SettleContext = {
-  readonly host: Host;
-  readonly id: VmId;
-  /** Not there after a crash. */
-  readonly settle?: Settle | undefined;
-};
+/** What is known of such a trial when it is undone. */
+export type SettleLeft = { readonly host: Host; readonly id: VmId };
+
+export type SettleContext = SettleLeft & { readonly settle: Settle };
 
 export type Settle = {
   /** Whose files and walls the VMM has that loads what was saved. It does not run, before or after. */
@@ -24,7 +22,7 @@ export type Settle = {
 };
 
 /** Has a VMM load what was saved, behind the walls of a VM of its own. What it leaves goes with that VM. */
-export const SETTLE_SNAPSHOT: Flow<SettleContext> = {
+export const SETTLE_SNAPSHOT: Flow<SettleContext, SettleLeft> = {
   kind: "settle",
   afterCrash: "unwind",
   steps: [
@@ -32,14 +30,13 @@ export const SETTLE_SNAPSHOT: Flow<SettleContext> = {
       name: "acquire what the VM needs of the host",
       run: async ({ host, id, settle }) => {
         await host.files.makeFolder(vmPaths(host.folders, id).saveDir);
-        if (settle !== undefined) await acquireHostResources(host, settle);
+        await acquireHostResources(host, settle);
       },
       undo: ({ host, id }) => releaseHostResources(host, id),
     },
     {
       name: "load",
       run: async ({ host, settle }) => {
-        if (settle === undefined) return;
         const { vm, driver, saved, signal } = settle;
         const plan = await bootPlan(host, vm, await driver.features(signal), signal);
         await acquireWithDisk(host, settle);

@@ -9,14 +9,17 @@ import type { SnapshotPart } from "#model/snapshot.ts";
 /** What is journalled. */
 export type SnapshotPlan = { readonly snapshotId: SnapshotId };
 
-export type SnapshotContext = {
+/** What is known of a snapshot when it is undone. */
+export type SnapshotLeft = {
   readonly host: Host;
   /** Of the VM that is saved. */
   readonly id: VmId;
   readonly snapshotId: SnapshotId;
-  /** Not there after a crash: taking back needs only the ids. */
+  /** Missing after a crash. */
   readonly take?: Take | undefined;
 };
+
+export type SnapshotContext = SnapshotLeft & { readonly take: Take };
 
 /** What the steps do, by who knows the VMs. */
 export type Take = {
@@ -33,14 +36,14 @@ export type Take = {
 };
 
 /** Makes a snapshot of a VM, or nothing: its row counts only when all of it is there. R5. */
-export const SNAPSHOT_VM: Flow<SnapshotContext> = {
+export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
   kind: "snapshot",
   afterCrash: "unwind",
   steps: [
     {
       name: "take the name",
       run: async ({ host, take }) => {
-        if (take) host.snapshots.insert(take.snapshot);
+        host.snapshots.insert(take.snapshot);
       },
       undo: async ({ host, snapshotId }) => host.snapshots.delete(snapshotId),
       undoLast: true,
@@ -53,25 +56,25 @@ export const SNAPSHOT_VM: Flow<SnapshotContext> = {
     },
     {
       name: "save",
-      run: async ({ take }) => take?.save(),
+      run: async ({ take }) => take.save(),
       undo: async ({ host, id, take }) => {
         const vm = host.store.findVm(id);
         if (take === undefined && vm !== undefined) await letGoOn(host, vm);
       },
     },
-    { name: "finish the layers", run: async ({ take }) => take?.finishLayers() },
-    { name: "settle", run: async ({ take }) => take?.settle() },
+    { name: "finish the layers", run: async ({ take }) => take.finishLayers() },
+    { name: "settle", run: async ({ take }) => take.settle() },
     {
       name: "seal",
       run: async ({ take }) => {
-        if (take) take.parts = await take.seal();
+        take.parts = await take.seal();
       },
     },
-    { name: "verify", run: async ({ take }) => take?.verify() },
+    { name: "verify", run: async ({ take }) => take.verify() },
     {
       name: "commit",
       run: async ({ host, snapshotId, take }) => {
-        if (take) host.snapshots.setReady(snapshotId, take.parts);
+        host.snapshots.setReady(snapshotId, take.parts);
       },
     },
   ],

@@ -21,14 +21,18 @@ import type { StageClock } from "#model/start-stage.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What the flow works on while hearthd lives; after a crash only `host` and `id` are there. */
-export type StartContext = {
+/** What is known of a start when it is undone. */
+export type StartLeft = {
   readonly host: Host;
   readonly id: VmId;
   /** Its disk is made anew for this start, and of no use after one that failed. */
   readonly diskIsNew?: boolean | undefined;
+  /** Missing after a crash. */
   readonly start?: Start | undefined;
 };
+
+/** What a start works on. */
+export type StartContext = StartLeft & { readonly start: Start };
 
 /** What is journalled. */
 export type StartPlan = {
@@ -74,7 +78,7 @@ const FIRST_TRY_PART = 3;
 /** Of the console in the error of a boot that failed. */
 const CONSOLE_LINES = 12;
 
-export const START_VM: Flow<StartContext> = {
+export const START_VM: Flow<StartContext, StartLeft> = {
   kind: "start",
   afterCrash: "unwind",
   steps: [
@@ -84,21 +88,21 @@ export const START_VM: Flow<StartContext> = {
         // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
         await endVmm(host, id);
         await host.files.makeFolder(vmPaths(host.folders, id).saveDir); // It stays, with the VM's own folder.
-        await acquireHostResources(host, need(start));
-        start?.clock.end("host");
+        await acquireHostResources(host, start);
+        start.clock.end("host");
       },
       undo: ({ host, id }) => releaseHostResources(host, id),
     },
     {
       name: "make the disk",
-      run: ({ host, start }) => makeDisk(host, need(start)),
+      run: ({ host, start }) => makeDisk(host, start),
       undo: async ({ host, id, diskIsNew }) => {
         if (diskIsNew === true) await host.disks.remove(vmPaths(host.folders, id).stateDir);
       },
     },
     {
       name: "boot",
-      run: ({ host, start }) => boot(host, need(start)),
+      run: ({ host, start }) => boot(host, start),
       undo: async ({ host, id, start }) => {
         const { stateDir, memoryCopy } = vmPaths(host.folders, id);
         await endVmm(host, id, start);
@@ -109,26 +113,20 @@ export const START_VM: Flow<StartContext> = {
       name: "give the identity",
       // A guest that goes on as somebody else got it already: one that does not take it is booted instead.
       run: async ({ host, start }) => {
-        const { memory, disk } = need(start);
-        const isAnother = typeof disk === "object" && start?.hasOwnIdentity !== true;
-        if (memory === undefined) await giveIdentity(host, need(start), isAnother);
+        const { memory, disk } = start;
+        const isAnother = typeof disk === "object" && start.hasOwnIdentity !== true;
+        if (memory === undefined) await giveIdentity(host, start, isAnother);
       },
     },
     {
       name: "commit",
       endsJournal: true,
-      run: async ({ start }) => {
-        const { attachment, commit } = need(start);
+      run: async ({ start: { attachment, commit } }) => {
         if (attachment) commit(attachment);
       },
     },
   ],
 };
-
-function need(start: Start | undefined): Start {
-  invariant(start, "a start runs only with its VM");
-  return start;
-}
 
 async function makeDisk(host: Host, start: Start): Promise<void> {
   const { memory, signal } = start;

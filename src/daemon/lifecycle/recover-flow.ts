@@ -90,15 +90,18 @@ async function settle(
 ): Promise<"unwound" | "finished"> {
   const { host } = all;
   const { vmId: id, steps } = flow;
-  const unwind = async <Context>(known: Flow<Context>, context: Context): Promise<"unwound"> => {
+  const unwind = async <Context extends Left, Left>(
+    known: Flow<Context, Left>,
+    left: Left,
+  ): Promise<"unwound"> => {
     const log = host.log.child({ vm: id });
-    throwIfLeft(flow, await unwindFlow(known, context, steps, journal, log));
+    throwIfLeft(flow, await unwindFlow(known, left, steps, journal, log));
     return "unwound";
   };
   switch (flow.kind) {
     case "create":
       if (isDone(CREATE_VM.steps, steps)) return "finished";
-      return unwind(CREATE_VM, { host, id, signal: new AbortController().signal });
+      return unwind(CREATE_VM, { host, id });
     case "start": {
       if (isDone(START_VM.steps, steps)) return "finished";
       const { diskIsNew } = flow.context as StartPlan;
