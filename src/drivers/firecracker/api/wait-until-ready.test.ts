@@ -5,7 +5,6 @@ import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { accept, answerJson, FakeFirecracker } from "#testing/fake-firecracker.ts";
 
 const DEADLINE_MS = 60_000;
-const SHORT_MS = 40;
 const never = new AbortController().signal;
 const runs = new Promise<Error>(() => {});
 
@@ -71,10 +70,10 @@ describe("waiting for Firecracker's API", () => {
     await using fake = await FakeFirecracker.start((_, response) =>
       answerJson(response, 400, { fault_message: "Not yet." }),
     );
-    const ready = { socketPath: fake.socketPath, deadlineMs: SHORT_MS, hasEnded: runs };
+    const ready = { socketPath: fake.socketPath, deadlineMs: 500, hasEnded: runs };
     await assert.rejects(waitUntilReady(ready, never), (error) => {
       assert.ok(error instanceof HearthError && error.code === "vmm.unresponsive");
-      assert.match(errorChain(error), /not ready in 40 ms: .*GET \/version with status 400: Not yet\./);
+      assert.match(errorChain(error), /not ready in 500 ms: .*GET \/version with status 400: Not yet\./);
       return true;
     });
   });
