@@ -9,9 +9,11 @@ const MODULES = "modules";
 /** The modules of a guest that gives memory back, in load order. */
 const BALLOON = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_balloon.ko"];
 
-/** The modules that drive a balloon, in load order, from a folder with uncompressed ones. */
+/** The modules that drive a balloon, in load order, from a folder with uncompressed ones. Newer kernels have some built in. */
 export function balloonModules(folder: string): Buffer[] {
-  return BALLOON.map((name) => readFileSync(join(folder, name)));
+  return BALLOON.filter((name) => name === "virtio_balloon.ko" || existsSync(join(folder, name))).map(
+    (name) => readFileSync(join(folder, name)),
+  );
 }
 
 /** Modules of the kernel that `debianKernel` returns; there once it has. */
