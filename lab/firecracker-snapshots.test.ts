@@ -11,6 +11,7 @@ import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.t
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
+import { hooksOf } from "#testing/saved-in-contract.ts";
 import { command } from "./command.ts";
 import { FirecrackerPlans, ownedByVmm } from "./firecracker-plans.ts";
 
@@ -139,6 +140,7 @@ async function save(
   const saved = { memory: join(kept, "memory"), state: join(kept, "state") };
   let atMs = 0;
   const hooks = {
+    ...hooksOf(vm),
     quiesce: async () => void (atMs = performance.now()),
     halted: async () => {
       t.diagnostic(`${what}: halted for ${Math.round(performance.now() - atMs)} ms`);
