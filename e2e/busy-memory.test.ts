@@ -1,4 +1,4 @@
-/** What a guest changes while it is saved is whole in its copies, with each QEMU and however fast it changes it. */
+/** Holds each QEMU to copies that have all that a busy guest wrote before it was saved. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { Bed } from "./bed.ts";

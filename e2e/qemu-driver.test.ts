@@ -51,7 +51,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.equal((await follow(driver, handle)).reason, "rebooted");
   });
 
-  test("a kernel that panics is told from one that reboots, and its last words are in the console's log", async () => {
+  test("a kernel that panics is told from one that reboots, and its message is in the console's log", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const { plan, handle } = await bootTiny(vms, driver, "panic");

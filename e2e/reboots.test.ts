@@ -64,7 +64,7 @@ test("a signal to PID 1 that means nothing to it leaves the guest running", asyn
   assert.equal(await bed.sh("web", "kill -HUP 1; kill -QUIT 1; sleep 0.1; echo runs"), "runs\n");
 });
 
-test("a guest whose kernel panics has failed, with the kernel's last words in the command's error", async () => {
+test("a guest whose kernel panics has failed, with the kernel's message in the command's error", async () => {
   const { code, stderr } = await run(PANIC);
   assert.equal(code, 125);
   assert.match(

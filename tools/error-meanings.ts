@@ -38,7 +38,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   "vm.gone": ["The VM, or its VMM, ended meanwhile.", "`hearth show VM` says how it ended."],
   "vm.panicked": [
     "The guest's kernel panicked.",
-    "`hearth logs VM` has its last words; start the VM again, or give it `--restart on-failure`.",
+    "`hearth logs VM` shows its message; start the VM again, or give it `--restart on-failure`.",
   ],
   "vmm.failed": [
     "QEMU or Firecracker refused something, or ended.",

@@ -22,7 +22,7 @@ export type ClientMessage =
 
 export type ServerMessage =
   | { readonly type: "progress"; readonly progress: Progress }
-  /** Of a run: the VM is there and has this name. Sent again with how long its start took, once it runs. */
+  /** Tells a run the name of its VM when that is created, and again, with how long the start took, when it runs. */
   | {
       readonly type: "vm";
       readonly id: string;

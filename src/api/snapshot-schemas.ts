@@ -27,7 +27,7 @@ export const snapshotFilterQuery = filterQuery(
 export const snapshotSchema = z
   .object({
     id: z.string(),
-    /** Whose snapshot it is. */
+    /** Names who owns the snapshot. */
     owner: z.string(),
     name: z.string().optional(),
     labels: z.record(z.string(), z.string()),

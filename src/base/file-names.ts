@@ -33,14 +33,14 @@ export const CACHE_NAMES = {
 
 /** In a VM's state directory. */
 export const VM_NAMES = {
-  /** A disk of its own. */
+  /** Holds a disk without layers. */
   rawDisk: "disk.raw",
-  /** What was written over frozen layers. */
+  /** Holds what was written over frozen layers. */
   layeredDisk: "disk.qcow2",
-  /** A disk that is whole under another name only. */
+  /** Holds a disk that is not complete yet. */
   newDisk: "disk.new",
   flatDisk: "flat.raw",
-  /** What a VMM may write while its VM is saved. */
+  /** Holds what a VMM writes while its VM is saved. */
   save: "save",
   /** A copy of a guest memory file for a VMM that cannot map it read-only, until the VMM has it. */
   memoryCopy: "memory.own",

@@ -41,7 +41,7 @@ export type Host = {
   readonly guests: Guests;
   /** The only way to what needs root. */
   readonly helper: PrivilegedPort;
-  /** What the helper cannot do here, asked once. */
+  /** Says what the helper cannot do on this host; asked once. */
   readonly limitations: Limitations;
   readonly processes: Processes;
   /** The turns of guests that boot: more at once would all miss the deadline for their first answer. */

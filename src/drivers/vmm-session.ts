@@ -288,7 +288,7 @@ export abstract class VmmSession<
       const end = this.readEnd(childExit);
       if (end === undefined) return "died";
       if (end === "off") return "guest";
-      // A kernel that panics resets the machine, as a reboot does; only its last words tell them apart.
+      // A kernel that panics resets the machine, as a reboot does; only the console's end tells them apart.
       if (endsInPanic(this.logPath(VM_NAMES.console), this.#consoleFrom)) return "panicked";
       return end === "reset" ? "rebooted" : "guest";
     } catch (error) {

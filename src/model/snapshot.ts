@@ -34,7 +34,7 @@ export type Shape = {
 /** A VM as it was at one moment: its disk, and its memory if it ran. */
 export type SnapshotRecord = {
   readonly id: SnapshotId;
-  /** Whose snapshot it is. A name is taken for one owner alone. */
+  /** Names who owns the snapshot. A name is taken for one owner alone. */
   readonly owner: Owner;
   readonly kind: SnapshotKind;
   /** Of `named` ones. */

@@ -6,7 +6,7 @@ import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import { assertVolumes } from "#daemon/vm/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** What is known of a creation when it is undone. */
+/** Holds what the undo of a creation needs: it is all that is known after a crash. */
 export type CreateLeft = { readonly host: Host; readonly id: VmId };
 
 export type CreateContext = CreateLeft & {

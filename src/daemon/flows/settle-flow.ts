@@ -8,7 +8,7 @@ import type { SavedState, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What is known of such a trial when it is undone. */
+/** Holds what the undo of a verification needs: it is all that is known after a crash. */
 export type SettleLeft = { readonly host: Host; readonly id: VmId };
 
 export type SettleContext = SettleLeft & { readonly settle: Settle };

@@ -9,7 +9,7 @@ import type { SnapshotPart } from "#model/snapshot.ts";
 /** What is journalled. */
 export type SnapshotPlan = { readonly snapshotId: SnapshotId };
 
-/** What is known of a snapshot when it is undone. */
+/** Holds what the undo of a snapshot needs: it is all that is known after a crash. */
 export type SnapshotLeft = {
   readonly host: Host;
   /** Of the VM that is saved. */

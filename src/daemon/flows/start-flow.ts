@@ -21,7 +21,7 @@ import type { StageClock } from "#model/start-stage.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What is known of a start when it is undone. */
+/** Holds what the undo of a start needs: it is all that is known after a crash. */
 export type StartLeft = {
   readonly host: Host;
   readonly id: VmId;
@@ -31,7 +31,7 @@ export type StartLeft = {
   readonly start?: Start | undefined;
 };
 
-/** What a start works on. */
+/** Holds what the steps of a start work on. */
 export type StartContext = StartLeft & { readonly start: Start };
 
 /** What is journalled. */

@@ -34,7 +34,7 @@ test("a command's client is told what became of the VM, in place of a broken con
     assert.equal(await explainEnd(LOST, ended(reason)), LOST, "somebody knows why");
 });
 
-test("the kernel's last words are in the error, made safe to print, and the logs in the hint", async (t) => {
+test("the kernel's panic message is in the error, made safe to print, and the logs in the hint", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "hearth-test-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const console = join(folder, "console.log");

@@ -2,9 +2,9 @@ import type { Guest, Host } from "#daemon/host.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import type { GuestIdentity } from "#guest/guest-identity.ts";
 
-/** A clock is behind by what the time took to arrive, which is at most what the answer took. */
+/** A guest's clock may be behind by this: the time takes as long to arrive as the answer takes, at most. */
 const LATE_MAX_MS = 100;
-/** A host so busy that none of them was fast enough sets the clock as well as it can. */
+/** A guest is told the time again so often at most; on a host that is busier, its clock stays behind. */
 const TELLS_MAX = 3;
 
 /** Configures a guest. One that was slow to answer is told the time again, because it may have heard it late. */

@@ -1,17 +1,18 @@
 /**
- * Following what a guest changes while its memory is sent. KVM's log of changes is exact. QEMU's own, of an emulated
+ * Follows what a guest changes while its memory is sent. KVM's log of changes is exact. QEMU's own, of an emulated
  * guest, loses changes when QEMU reads it while a vCPU runs (docs/decisions/0024): it is read when QEMU begins to follow
  * and at the end, with the vCPUs paused both times.
  */
 import type { SavingQemu } from "#drivers/qemu/saved-vm.ts";
 
-/** How often QEMU reads its log of a save: when it begins to follow, and at the end. */
+/** QEMU reads its log twice in a save: when it begins to follow, and at the end. */
 const READS = 2;
 
 export class Following {
   readonly #qemu: Pick<SavingQemu, "monitor" | "deadlineMs">;
   readonly #careful: boolean;
   readonly #begun = Promise.withResolvers<void>();
+
   /** @param ran whether the guest runs, so that there is something to follow */
   constructor({ monitor, accel, deadlineMs }: SavingQemu, ran: boolean) {
     this.#qemu = { monitor, deadlineMs };
@@ -25,7 +26,7 @@ export class Following {
     return this.#begun.promise;
   }
 
-  /** Pauses an emulated guest, and returns what lets it go on when QEMU follows it. */
+  /** Pauses an emulated guest. Returns the function that resumes it, for when QEMU follows it. */
   async begin(): Promise<(() => Promise<void>) | undefined> {
     if (!this.#careful) return undefined;
     const { monitor, deadlineMs } = this.#qemu;
@@ -37,8 +38,8 @@ export class Following {
   }
 
   /**
-   * Whether all that the guest has changed was sent, when QEMU is done. A read in between, which some versions may make,
-   * was one while the guest ran.
+   * Tells, when QEMU is done, whether all that the guest has changed was sent. It was not if QEMU has read its log in
+   * between, while the guest ran.
    */
   async isComplete(): Promise<boolean> {
     if (!this.#careful) return true;
@@ -48,7 +49,7 @@ export class Following {
     return reads !== undefined && reads <= READS;
   }
 
-  /** The save has failed: nobody waits for the guest any more. */
+  /** Rejects `begun`, because the save has failed. */
   giveUp(error: unknown): void {
     this.#begun.reject(error);
   }

@@ -126,7 +126,7 @@ async function sendMemory(
   if (quiesced && (await follow.isComplete())) return sent;
   await sent.written();
   await rm(streamPath(saved));
-  // QEMU sends no guest again that it has not let go on.
+  // QEMU migrates no guest again that was not resumed since its last migration.
   await monitor.send("cont", undefined, deadlineMs);
   if (quiesced) await stopVcpus(qemu);
   await pause.done();

@@ -114,7 +114,7 @@ function story(vm: Vm): readonly Pair[] {
   ];
 }
 
-/** Such as `2040ms: host 40ms, disk 20ms, vmm 60ms, guest 1900ms, identity 20ms`. */
+/** Formats the stages, such as `2040ms: host 40ms, disk 20ms, vmm 60ms, guest 1900ms, identity 20ms`. */
 function startTook({ startStages: stages }: Vm): string | undefined {
   if (stages === undefined || stages.length === 0) return undefined;
   const sumMs = stages.reduce((sum, { tookMs }) => sum + tookMs, 0);

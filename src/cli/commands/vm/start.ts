@@ -5,9 +5,9 @@ export default command({
   path: ["start"],
   summary: "Boot VMs",
   about:
-    "Answers when commands can run in the VM. One that runs already is left as it is, a start that is under way " +
-    "is waited for, and one that is suspended goes on where it was. With --fresh the VM starts as if it had never run: everything on its own disk is gone, and so is " +
-    "the memory of one that is suspended. Volumes keep what is on them. A start that is interrupted, as with Ctrl-C, is " +
+    "Answers when commands can run in the VM. A VM that runs already is left as it is, a start that is under way is " +
+    "waited for, and a suspended VM is resumed. With --fresh the VM starts as if it had never run: everything on its " +
+    "own disk is removed, and so is the memory of a suspended VM. Volumes keep what is on them. A start that is interrupted, as with Ctrl-C, is " +
     "cancelled and undone; with --detach hearthd continues by itself, and the operation's id is printed.",
   args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
   flags: {
