@@ -102,7 +102,7 @@ export const START_VM: Flow<StartContext, StartLeft> = {
     },
     {
       name: "boot",
-      run: ({ host, start }) => boot(host, start),
+      run: ({ host, start }) => bringUp(host, start),
       undo: async ({ host, id, start }) => {
         const { stateDir, memoryCopy } = vmPaths(host.folders, id);
         await endVmm(host, id, start);
@@ -191,55 +191,73 @@ function identityError(vm: VmRecord, failure: HearthError): HearthError {
   });
 }
 
-async function boot(host: Host, start: Start): Promise<void> {
-  const { memory, signal } = start;
-  if (memory === undefined) return bootCold(host, start);
-  const { snapshot, required } = memory;
-  try {
-    await checkParts(host, snapshot, signal);
-    return required
-      ? await restoreRequired(host, start, snapshot.id)
-      : await restore(host, start, snapshot.id);
-  } catch (error) {
-    if (required || signal.aborted) throw error;
-    await giveUpTemplate(host, start, snapshot, error);
-    await bootCold(host, start);
+/**
+ * Restores the VM or boots it, until its agent answers.
+ *
+ * A template that does not work is given up, and the VM boots instead. A guest that is not heard of is ended, and tried
+ * again: by a boot as often as the driver says; by a restore once, unless it may have written to a disk of its own. (A
+ * guest of Firecracker's, on a busy host with emulated KVM, was twice in some dozens of restores not heard of for 90
+ * seconds; the same memory went on in another VM.)
+ */
+async function bringUp(host: Host, start: Start): Promise<void> {
+  const { driver, vm, signal } = start;
+  const { agentDeadlineMs, bootRetries } = await driver.features(signal);
+  for (let attempt = 1; ; attempt++) {
+    const { memory, disk } = start;
+    const restoreRetries = memory?.required === true && typeof disk === "object" ? 1 : 0;
+    const mayRetry = attempt <= (memory === undefined ? bootRetries : restoreRetries);
+    try {
+      if (memory === undefined) return await bootOnce(host, start);
+      const agentMs = mayRetry ? Math.ceil(agentDeadlineMs / FIRST_TRY_PART) : agentDeadlineMs;
+      return await restoreOnce(host, start, memory.snapshot, agentMs);
+    } catch (error) {
+      const failure = memory === undefined ? bootError(host, vm, toHearthError(error)) : error;
+      if (signal.aborted) throw failure;
+      if (memory?.required === false) {
+        await giveUpTemplate(host, start, memory.snapshot, error);
+        attempt = 0; // The boot's own attempts begin.
+      } else if (mayRetry && toHearthError(error).code === "agent.unreachable") {
+        await clearForRetry(host, start, error);
+      } else throw failure;
+    }
   }
 }
 
-async function restore(host: Host, start: Start, id: SnapshotId, deadlineMs?: number): Promise<void> {
+async function restoreOnce(host: Host, start: Start, snapshot: SnapshotRecord, agentMs: number) {
   const { driver, onProgress, signal } = start;
   const { snapshotter } = driver;
   invariant(snapshotter, "a driver that has snapshots can restore them");
+  await checkParts(host, snapshot, signal);
   const run = async (plan: BootPlan): Promise<VmHandle> => {
-    const saved = snapshotPaths(host.folders, id);
-    return { ...(await snapshotter.restore(plan, saved, onProgress, signal)), snapshot: id };
+    const saved = snapshotPaths(host.folders, snapshot.id);
+    return { ...(await snapshotter.restore(plan, saved, onProgress, signal)), snapshot: snapshot.id };
   };
-  await startVmm(host, start, "restoring", run, deadlineMs);
+  await startVmm(host, start, "restoring", agentMs, run);
   await giveIdentity(host, start, true);
 }
 
-/**
- * A guest of Firecracker's, on a busy host with emulated KVM, was twice in some dozens of restores not heard of for 90
- * seconds; the same memory went on in another VM. So one that is silent is restored once more, its disk as it was.
- */
-async function restoreRequired(host: Host, start: Start, id: SnapshotId): Promise<void> {
-  const { driver, vm, disk, onProgress, signal } = start;
-  if (typeof disk !== "object") return restore(host, start, id); // What it wrote to its own disk cannot be taken back.
+/** Boots, and has the guest's own init started. */
+async function bootOnce(host: Host, start: Start): Promise<void> {
+  const { driver, onProgress, signal } = start;
   const { agentDeadlineMs } = await driver.features(signal);
-  try {
-    return await restore(host, start, id, Math.ceil(agentDeadlineMs / FIRST_TRY_PART));
-  } catch (error) {
-    if (toHearthError(error).code !== "agent.unreachable" || signal.aborted) throw error;
-    host.log.child({ vm: vm.id }).event("vm.restore_retried", { snapshot: id, error });
-  }
-  onProgress({ stage: "boot", text: "the guest hung; restoring once more" });
-  await endVmm(host, vm.id, start);
-  await makeDiskOf(host, start);
-  await restore(host, start, id);
+  const run = (plan: BootPlan): Promise<VmHandle> => driver.boot(plan, onProgress, signal);
+  await startVmm(host, start, "starting the VMM", agentDeadlineMs, run);
+  await startInit(host, start);
 }
 
-/** The VM boots instead, with a disk of its own. */
+/** Ends the VMM whose guest is not heard of. What a restored guest has written is gone: it has its saved disk again. */
+async function clearForRetry(host: Host, start: Start, error: unknown): Promise<void> {
+  const { vm, memory, onProgress } = start;
+  const log = host.log.child({ vm: vm.id });
+  if (memory === undefined) log.event("vm.boot_retried", { error });
+  else log.event("vm.restore_retried", { snapshot: memory.snapshot.id, error });
+  const what = memory === undefined ? "booting" : "restoring";
+  onProgress({ stage: "boot", text: `the guest hung; ${what} once more` });
+  await endVmm(host, vm.id, start);
+  if (memory !== undefined) await makeDiskOf(host, start);
+}
+
+/** Retires the template, and makes the VM a disk of its own to boot with. */
 async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
   const { vm, signal } = start;
   host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
@@ -255,37 +273,16 @@ async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord
   await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
 }
 
-/** Boots until the agent answers. A hang that the driver knows of is worth one more try. */
-async function bootCold(host: Host, start: Start): Promise<void> {
-  const { driver, vm, onProgress, signal } = start;
-  const features = await driver.features(signal);
-  for (let attempt = 0; ; attempt++) {
-    try {
-      await startVmm(host, start, "starting the VMM", (plan) => driver.boot(plan, onProgress, signal));
-      return await startInit(host, start);
-    } catch (error) {
-      const failure = toHearthError(error);
-      if (failure.code !== "agent.unreachable" || attempt >= features.bootRetries || signal.aborted) {
-        throw bootError(host, vm, failure);
-      }
-      host.log.child({ vm: vm.id }).event("vm.boot_retried", { error });
-      onProgress({ stage: "boot", text: "the guest hung; booting once more" });
-      await endVmm(host, vm.id, start);
-    }
-  }
-}
-
-/** Until the agent answers, or the VMM ends. */
+/** Starts a VMM, and waits until its guest's agent answers or the VMM ends. */
 async function startVmm(
   host: Host,
   start: Start,
   text: string,
+  agentMs: number,
   run: (plan: BootPlan) => Promise<VmHandle>,
-  deadlineMs?: number,
 ): Promise<void> {
   const { driver, vm, onProgress, signal } = start;
   const features = await driver.features(signal);
-  const agentMs = deadlineMs ?? features.agentDeadlineMs;
   const plan = await bootPlan(host, vm, features, signal);
   await acquireWithDisk(host, start);
   onProgress({ stage: "boot", text });
