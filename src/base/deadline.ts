@@ -13,16 +13,40 @@ export async function within<Value>(
   }
 }
 
-/** Resolves with `promise`, or rejects with the reason of `signal` as soon as that aborts. */
-export async function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
+/**
+ * Resolves with `promise`. Rejects with `late()` after `deadlineMs`, or with the reason of the first of `signals` that
+ * aborts, and leaves no listener on them: some live as long as hearthd. Keeps the process alive meanwhile.
+ */
+export async function inTime<Value>(
+  promise: Promise<Value>,
+  deadlineMs: number,
+  late: () => Error,
+  ...signals: readonly AbortSignal[]
+): Promise<Value> {
+  const passed = Promise.withResolvers<never>();
+  const timer = setTimeout(() => passed.reject(late()), deadlineMs);
   try {
-    return await Promise.race([promise, aborted.promise]);
+    return await unlessAborted(Promise.race([promise, passed.promise]), ...signals);
   } finally {
-    signal.removeEventListener("abort", onAbort);
+    clearTimeout(timer);
+  }
+}
+
+/** Resolves with `promise`, or rejects with the reason of the first of `signals` as soon as it aborts. */
+export async function unlessAborted<Value>(
+  promise: Promise<Value>,
+  ...signals: readonly AbortSignal[]
+): Promise<Value> {
+  const over = Promise.withResolvers<never>();
+  const onAbort = ({ target }: Event): void => over.reject((target as AbortSignal).reason);
+  for (const signal of signals) {
+    if (signal.aborted) over.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+  }
+  try {
+    return await Promise.race([over.promise, promise]);
+  } finally {
+    for (const signal of signals) signal.removeEventListener("abort", onAbort);
   }
 }
 

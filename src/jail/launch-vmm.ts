@@ -2,6 +2,7 @@
 import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
+import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#jail/jail-command.ts";
@@ -94,7 +95,7 @@ export async function launchHeld(
   const launcher = findProcess(held.pid);
   try {
     // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
-    vmm = childOf(await inTime(held.told));
+    vmm = childOf(await inTime(held.told, LAUNCH_DEADLINE_MS, launcherSilent));
     if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
     await endAll([vmm, ...stopFamily(launcher)]);
@@ -105,11 +106,11 @@ export async function launchHeld(
   return { process: vmm, launcher, exit };
 }
 
-function inTime(told: Promise<string>): Promise<string> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const sentence = `The launcher of the VMM said nothing for ${LAUNCH_DEADLINE_MS} ms.`;
-  const timer = setTimeout(() => reject(new HearthError("vmm.unresponsive", sentence)), LAUNCH_DEADLINE_MS);
-  return Promise.race([told, late]).finally(() => clearTimeout(timer));
+function launcherSilent(): HearthError {
+  return new HearthError(
+    "vmm.unresponsive",
+    `The launcher of the VMM said nothing for ${LAUNCH_DEADLINE_MS} ms.`,
+  );
 }
 
 /** `{"child-pid": 4711, …}`; empty where the launcher has failed, which its exit and the log tell. */

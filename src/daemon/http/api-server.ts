@@ -2,6 +2,7 @@
 import type { IncomingMessage, Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { failAfter } from "#base/clean-up.ts";
+import { within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { TokenBucket } from "#base/token-bucket.ts";
 import type { Daemon } from "#daemon/daemon.ts";
@@ -65,11 +66,9 @@ export class ApiServer implements Service {
   async stop(): Promise<void> {
     this.#stopAccepting();
     for (const server of this.servers) server.closeIdleConnections();
-    const timer = setTimeout(() => {
-      for (const server of this.servers) server.closeAllConnections();
-    }, GRACE_MS);
+    if ((await within(this.#closed, GRACE_MS)) !== undefined) return;
+    for (const server of this.servers) server.closeAllConnections();
     await this.#closed;
-    clearTimeout(timer);
   }
 
   #makeServer(api: Api, listener: Listener): Server {

@@ -4,6 +4,7 @@ import type { WebSocket } from "ws";
 import { CHANNEL } from "#api/exec-stream.ts";
 import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
 import type { Exec } from "#api/wire.ts";
+import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import { ExecControls } from "#daemon/http/exec-controls.ts";
@@ -71,18 +72,12 @@ export class ClientInput {
   /** Made as soon as the socket is open: several messages may come in one turn. */
   constructor(socket: WebSocket) {
     this.#socket = socket;
-    const timer = setTimeout(
-      () => this.#first.reject(unreadable("It did not come in time.")),
-      FIRST_MESSAGE_MS,
-    );
     socket.on("message", (payload: Buffer, isBinary) => {
-      clearTimeout(timer);
       if (this.#hasFirst) return this.#take(payload, isBinary);
       this.#hasFirst = true;
       this.#takeFirst(payload);
     });
     socket.on("close", () => {
-      clearTimeout(timer);
       this.#first.reject(unreadable("The client has gone."));
       this.#end();
     });
@@ -90,14 +85,8 @@ export class ClientInput {
 
   /** The request. @throws HearthError `input.invalid` when it is no JSON, or does not come; the reason of `signal` */
   async first(signal: AbortSignal): Promise<unknown> {
-    const stop = (): void => this.#first.reject(signal.reason);
-    if (signal.aborted) stop();
-    signal.addEventListener("abort", stop, { once: true });
-    try {
-      return await this.#first.promise;
-    } finally {
-      signal.removeEventListener("abort", stop);
-    }
+    const late = (): Error => unreadable("It did not come in time.");
+    return inTime(this.#first.promise, FIRST_MESSAGE_MS, late, signal);
   }
 
   /** Acknowledges what the command has taken, so that the client may send more. */

@@ -10,6 +10,7 @@
  * A command that has started is not watched: it may take, and be silent for, any time.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 
@@ -70,18 +71,13 @@ export function watchGuest(watch: GuestWatch): Guest {
 /** Whether the agent answers `info` in so many ms. */
 export async function isAnswering(guest: Guest, lookMs: number): Promise<boolean> {
   const over = new AbortController();
-  const late = sleep(lookMs, false, { signal: over.signal });
-  try {
-    const signal = AbortSignal.any([over.signal, AbortSignal.timeout(lookMs)]);
-    const answer = guest.info(signal).then(
-      () => true,
-      () => false, // Why it does not answer is the connection's to tell.
-    );
-    return await Promise.race([answer, late]);
-  } finally {
-    over.abort();
-    late.catch(() => {}); // Nobody waits any more.
-  }
+  const answer = guest.info(over.signal).then(
+    () => true,
+    () => false, // Why it does not answer is the connection's to tell.
+  );
+  const answers = await within(answer, lookMs);
+  over.abort();
+  return answers ?? false;
 }
 
 export function agentUnreachable(cause: unknown): HearthError {

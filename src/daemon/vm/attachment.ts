@@ -2,6 +2,7 @@
  * What hearthd holds of one VMM while it runs: the watch, the agent's connection, the clock of its lifetime.
  * It can be let go without a trace; the VMM does not notice.
  */
+import { inTime } from "#base/deadline.ts";
 import { toHearthError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
 import { TokenBucket } from "#base/token-bucket.ts";
@@ -130,20 +131,13 @@ export class Attachment {
     if (this.#connected) return this.#connected;
     this.connectGuest();
     const { connectMs } = this.#patience;
-    const given = Promise.withResolvers<never>();
-    given.promise.catch(() => {}); // It may come too late for the race.
     // Listeners of our own: what AbortSignal.any leaves on a signal that lives as long as the VM adds up.
-    const ends = [signal, this.#detached.signal];
-    const refuse = (): void => given.reject(agentUnreachable(ends.find(({ aborted }) => aborted)?.reason));
-    const late = (): void => given.reject(agentUnreachable(new Error(`no answer in ${connectMs} ms`)));
-    const timer = setTimeout(late, connectMs);
-    for (const end of ends) end.addEventListener("abort", refuse, { once: true });
-    if (ends.some(({ aborted }) => aborted)) refuse();
+    const late = (): Error => agentUnreachable(new Error(`no answer in ${connectMs} ms`));
+    const coming = this.#guest ?? new Promise<never>(() => {}); // None comes: hearthd has let it go.
     try {
-      return await Promise.race([this.#guest ?? given.promise, given.promise]);
-    } finally {
-      clearTimeout(timer);
-      for (const end of ends) end.removeEventListener("abort", refuse);
+      return await inTime(coming, connectMs, late, signal, this.#detached.signal);
+    } catch (error) {
+      throw signal.aborted && error === signal.reason ? agentUnreachable(error) : error;
     }
   }
 
@@ -159,10 +153,10 @@ export class Attachment {
   ): Promise<Answer> {
     for (let isLast = false; ; isLast = true) {
       const late = AbortSignal.timeout(deadlineMs);
-      const inTime = AbortSignal.any([signal, late]);
-      const guest = await this.guest(inTime);
+      const bounded = AbortSignal.any([signal, late]);
+      const guest = await this.guest(bounded);
       try {
-        return await call(guest, inTime);
+        return await call(guest, bounded);
       } catch (error) {
         const lookMs = Math.min(deadlineMs, this.#patience.lookMs);
         if (!late.aborted || signal.aborted || (await isAnswering(guest, lookMs))) throw error;

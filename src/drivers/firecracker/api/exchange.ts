@@ -1,6 +1,7 @@
 /** One HTTP request over the API socket, and what became of it. SV-028, SV-029. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
+import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { ApiRequest } from "#drivers/firecracker/api/api-request.ts";
 import { dialUnix } from "#host/unix-socket.ts";
@@ -30,30 +31,19 @@ export async function exchange(
 ): Promise<ApiAnswer> {
   const { socketPath } = apiSocket;
   const what = describeRequest(request);
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const sent = openRequest(dial(apiSocket), request);
-    const settle = (finish: () => void): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-      finish();
-      sent.destroy();
-    };
-    const fail = (error: unknown): void => settle(() => reject(error));
-    const onAbort = (): void => fail(signal.reason);
-    const timer = setTimeout(() => {
-      fail(new HearthError("vmm.unresponsive", `Firecracker did not answer ${what} in ${deadlineMs} ms.`));
-    }, deadlineMs);
-    signal.addEventListener("abort", onAbort, { once: true });
-    // Stays, because destroying the request may emit one more.
-    sent.on("error", (cause) => fail(connectionError(what, socketPath, cause)));
-    sent.once("response", (response) => {
-      readAnswer(response).then(
-        (answer) => settle(() => resolve(answer)),
-        (cause) => fail(connectionError(what, socketPath, cause)),
-      );
-    });
-  });
+  signal.throwIfAborted();
+  const sent = openRequest(dial(apiSocket), request);
+  const { promise: answered, resolve, reject } = Promise.withResolvers<ApiAnswer>();
+  const fail = (cause: Error): void => reject(connectionError(what, socketPath, cause));
+  sent.on("error", fail); // It stays, because destroying the request may emit one more.
+  sent.once("response", (response) => void readAnswer(response).then(resolve, fail));
+  const late = (): Error =>
+    new HearthError("vmm.unresponsive", `Firecracker did not answer ${what} in ${deadlineMs} ms.`);
+  try {
+    return await inTime(answered, deadlineMs, late, signal);
+  } finally {
+    sent.destroy();
+  }
 }
 
 /** Such as "PUT /drives/rootfs". */
