@@ -6,10 +6,11 @@
  * one that relies on it.
  */
 import { constants, existsSync } from "node:fs";
-import { chmod, copyFile, link, open, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, link, open, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
+import { MIB } from "#base/sizes.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 import type { QemuImg } from "#host/qemu-img.ts";
@@ -21,6 +22,9 @@ import type { ProvenDisk } from "#storage/proven-disk.ts";
 
 /** Nobody writes to a layer, and the uids of tools and VMMs may read it; its folder keeps everybody else out. */
 export const FROZEN_MODE = 0o444;
+
+/** Takes a fraction of a second to copy, also on a slow disk. */
+const COPIED_AT_ONCE_BYTES = 16 * MIB;
 
 /**
  * Freezes the disk in the folder of a VM that stands still, as layers in the folder of a snapshot. What the VM has
@@ -38,8 +42,11 @@ export async function freezeDisk(
     });
   for (const layer of layers) await link(layer, join(snapshotFolder, basename(layer)));
   const top = nextLayer(snapshotFolder, format);
-  // Most have written little: a program to copy it would take longer to start, and the VM waits.
-  if (format === "qcow2") await copyFile(path, top, constants.COPYFILE_FICLONE);
+  // Most have written little: a program to copy it would take longer to start, and the VM waits. More is copied by a
+  // program all the same, because that ends with the signal.
+  const { size } = await stat(path);
+  if (format === "qcow2" && size <= COPIED_AT_ONCE_BYTES)
+    await copyFile(path, top, constants.COPYFILE_FICLONE);
   else await copySparse(path, top, signal);
   await chmod(top, FROZEN_MODE);
 }

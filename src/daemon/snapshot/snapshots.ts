@@ -58,11 +58,11 @@ export class Snapshots {
   async create(nameOrId: string, how: SnapshotHow, call: Call): Promise<SnapshotRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     const { snapshot, features } = await this.#plan(vm, how, call.signal);
-    const freeze = this.#freezer(snapshot, call);
     const paths = snapshotPaths(this.#host.folders, snapshot.id);
     const save = (): Promise<void> =>
       this.#vms.hold(vm.id, "snapshot", call, async (_vm, held, signal) => {
         call.onProgress({ stage: "snapshot", text: "saving" });
+        const freeze = (): Promise<void> => this.#freeze(snapshot, signal);
         if (held === undefined) return freeze();
         if (snapshot.shape !== undefined) return saveMemory(held, paths, freeze, "go on", signal);
         return holdForDisk(held, freeze, signal);
@@ -126,10 +126,10 @@ export class Snapshots {
     return this.#vms.goBack(vm.id, snapshot, call);
   }
 
-  #freezer({ id, kind, vmId }: NewSnapshot, { signal }: Call): () => Promise<void> {
+  /** Ends with the action on the VM, so that a kill does not wait for the copy of a large disk. */
+  #freeze({ id, vmId }: NewSnapshot, signal: AbortSignal): Promise<void> {
     const { disks, folders } = this.#host;
-    if (kind === "suspended") return async () => {};
-    return () => disks.freeze(vmPaths(folders, vmId).stateDir, snapshotPaths(folders, id).dir, signal);
+    return disks.freeze(vmPaths(folders, vmId).stateDir, snapshotPaths(folders, id).dir, signal);
   }
 
   async #take(

@@ -152,6 +152,27 @@ for (const [what, fault] of [
   });
 }
 
+for (const [what, diskOnly] of [
+  ["a snapshot", false],
+  ["a snapshot of the disk alone", true],
+] as const) {
+  test(`a kill does not wait for the copy of the disk in ${what}`, async (t) => {
+    const daemon = await useFakeDaemon(t, { features: LAYERED });
+    const { host, vms, snapshots } = daemon;
+    await daemon.run("web");
+    const copy = new Gate();
+    Object.assign(host.disks, {
+      freeze: (_from: string, _to: string, signal: AbortSignal) => copy.pass(signal),
+    });
+    const how = { kind: "named", name: parseSnapshotName("half"), diskOnly } as const;
+    const failed = assert.rejects(snapshots.create("web", how, vms.background()));
+    await copy.reached;
+    assert.equal((await vms.kill("web", "kill", vms.background())).state.phase, "stopped");
+    await failed;
+    assert.deepEqual(host.snapshots.list(), []);
+  });
+}
+
 test("a kill comes before an exec that waits for a VM to be suspended", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;

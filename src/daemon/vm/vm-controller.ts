@@ -300,7 +300,7 @@ export class VmController {
         name: vm.name,
         responsive: isResponsive,
       } as const;
-      host.bus.publish(event);
+      this.publish(vm, event);
       if (!isResponsive) host.log.child({ vm: id }).event("vm.unhealthy", { silentMs });
     }
     if (silentMs < host.config.health.killAfterMs) return;

@@ -148,6 +148,19 @@ test("H6: a VMM that stays silent is shown so, then killed, and its VM has faile
   assert.equal(vms.responsive(id), true, "another VMM");
 });
 
+test("nobody hears that the VMM of a VM of hearthd's own does not answer", async (t) => {
+  const { host, vms, events, create } = setUp(t);
+  const { id, spec } = await create("web");
+  const handle = handleOf((await vms.start("web", vms.background())).state);
+  assert.ok(handle);
+  const told = (): number => events.filter(({ type }) => type === "vm.responsive").length;
+  host.driver.beSilent(handle, 10_000);
+  assert.equal(told(), 1);
+  host.store.setSpec(id, { ...spec, hidden: "idle" });
+  host.driver.beSilent(handle, 0);
+  assert.equal(told(), 1);
+});
+
 test("a forced removal ends a start that is under way", async (t) => {
   const { machine, host, vms, create } = setUp(t);
   await create("web");
