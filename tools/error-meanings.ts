@@ -179,6 +179,10 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "The user namespace of hearthd has no such uid.",
     "Set `uid_first` of `[isolation]` to a range of /proc/self/uid_map.",
   ],
+  "host.helper_gone": [
+    "hearthd runs without rights beside a helper that has them, and the helper has ended. hearthd ends, too; VMs keep running.",
+    "Start hearthd and its helper again. The helper's own output says why it ended.",
+  ],
   "host.lock_held": [
     "Another process holds the lock, such as another hearthd.",
     "`hearth daemon status` shows it.",

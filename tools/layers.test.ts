@@ -45,6 +45,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ["base", "model", "api", "sdk"], // Can do nothing that the API cannot.
 };
 
+/** Of all that the helper loads, comments and blank lines among them. */
+const HELPER_MAX_LINES = 4_000;
+
 /** The model does no I/O: of Node it may use what computes. */
 const PURE_NODE_MODULES = new Set(["node:crypto", "node:path", "node:util", "node:net"]);
 
@@ -133,6 +136,33 @@ test("of the SDK one file starts hearthd, and nothing else of it reaches the hos
       path,
     );
   }
+});
+
+/** What runs as root: the helper's program and all that it loads, types left out. */
+function loadedByHelper(): readonly Source[] {
+  const all = new Map(readTypeScript().map((source) => [source.path, source]));
+  const loaded = new Set(["bin/hearth-helper.ts"]);
+  for (const path of loaded) {
+    const source = all.get(path);
+    assert.ok(source, path);
+    for (const { from, typeOnly } of importsOf(source))
+      if (from.startsWith("#") && !typeOnly) loaded.add(from.replace("#", "src/"));
+  }
+  return [...loaded].map((path) => all.get(path)).filter((source) => source !== undefined);
+}
+
+test("the program that runs as root loads what its verbs need, and stays small enough to read", () => {
+  const loaded = loadedByHelper();
+  const layers = new Set(["base", "model", "host", "jail", "helper"]);
+  for (const { path } of loaded)
+    assert.ok(path.startsWith("bin/") || layers.has(layerOf(path)), `the helper loads ${path}`);
+  const packages = loaded
+    .flatMap(importsOf)
+    .filter(({ from, typeOnly }) => !typeOnly && !/^(node:|#|\.)/.test(from))
+    .map(({ from }) => from);
+  assert.deepEqual([...new Set(packages)].toSorted(), ["execa", "zod/mini"]);
+  const lines = loaded.reduce((sum, source) => sum + source.lines, 0);
+  assert.ok(lines <= HELPER_MAX_LINES, `the helper has ${lines} lines`);
 });
 
 test("the model does no I/O", () => {

@@ -56,6 +56,7 @@ export const ERROR_CODES = {
   "host.uid_busy": { status: 500, exit: 1 },
   "host.uid_unmapped": { status: 500, exit: 1 },
   "host.lock_held": { status: 409, exit: 1 },
+  "host.helper_gone": { status: 503, exit: 1 },
   "path.unmanaged": { status: 500, exit: 1 },
   "store.busy": { status: 503, exit: 1 },
   "store.corrupt": { status: 500, exit: 1 },

@@ -13,16 +13,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { ToolRun } from "#host/tool-sandbox.ts";
-import { HelperPlace, VM } from "#testing/helper-place.ts";
+import { HelperPlace, shell, VM } from "#testing/helper-place.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const OTHER = "vm-bbbbbbbbbbbb";
 const never = new AbortController().signal;
-
-function shell(script: string, ...writes: string[]): ToolRun {
-  return { program: "sh", args: ["-c", script], reads: [], writes, fileMaxBytes: 1024, timeoutMs: 10_000 };
-}
 
 test("a tool has a uid of its own for one run, and no VM has it meanwhile", { skip: !isRoot }, async () => {
   using place = new HelperPlace();

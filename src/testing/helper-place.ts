@@ -2,9 +2,11 @@
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { HelperSettings } from "#helper/helper-settings.ts";
 import type { PortLaunch } from "#helper/privileged-port.ts";
 import type { VerbOptions } from "#helper/privileged-verbs.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import type { ToolRun } from "#host/tool-sandbox.ts";
 
 export const VM = "vm-aaaaaaaaaaaa";
 const UIDS = { first: 1_980_000_000, count: 100 };
@@ -18,6 +20,11 @@ export const SLEEP: PortLaunch = {
   isolation: { jail: false, pidNamespace: false, network: { kind: "own" }, cgroup: false },
   priority: "foreground",
 };
+
+/** Makes a run of a shell, in place of a tool for disks. */
+export function shell(script: string, ...writes: readonly string[]): ToolRun {
+  return { program: "sh", args: ["-c", script], reads: [], writes, fileMaxBytes: 1024, timeoutMs: 10_000 };
+}
 
 /** Roots with one VM in them, a cgroup tree of plain files, and a folder that is none of the helper's business. */
 export class HelperPlace implements Disposable {
@@ -59,6 +66,17 @@ export class HelperPlace implements Disposable {
       isRoot: isRootUser,
       ...more,
     });
+  }
+  /** The settings of a helper that is a process of its own. */
+  settings(): HelperSettings {
+    const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    return {
+      roots: this.roots,
+      uids: UIDS,
+      programs: { programs: [SLEEP.program], dirs: [] },
+      tools: ["sh"],
+      owner,
+    };
   }
   /** All names below with owner, mode, size and time: what a side effect would change. */
   snapshot(): string[] {

@@ -1,0 +1,32 @@
+#!/usr/bin/env -S node --
+/**
+ * hearth-helper: does as root what hearthd asks of it, on the stream socket that is its fd 3. Its settings are one JSON
+ * document on stdin, from who starts it. It ends with the connection; VMMs go on.
+ */
+import { Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { errorBody } from "#base/error.ts";
+import { exitProcess } from "#base/exit-process.ts";
+import { parseHelperSettings } from "#helper/helper-settings.ts";
+import { servePort } from "#helper/port-server.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+
+const PORT_FD = 3;
+
+try {
+  const port = new PrivilegedVerbs(parseHelperSettings(await text(process.stdin)));
+  const stream = new Socket({ fd: PORT_FD });
+  process.on("SIGTERM", () => stream.destroy());
+  // Signals of a terminal are hearthd's, which closes the connection when it ends.
+  for (const name of ["SIGINT", "SIGHUP"] as const) process.on(name, () => {});
+  await servePort(port, stream, (error) => process.stderr.write(`${describe(error)}\n`));
+  exitProcess(0);
+} catch (error) {
+  process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
+  exitProcess(1);
+}
+
+/** With its stack, which goes to nobody else. */
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

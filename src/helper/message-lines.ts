@@ -1,0 +1,54 @@
+/** Messages of the privileged port on their stream: one JSON document a line, each line with a bound. */
+import { HearthError } from "#base/error.ts";
+
+const NEWLINE = 0x0a;
+/** Small chunks are joined from time to time, so that a peer that sends single bytes costs little memory. */
+const PARTS_MAX = 64;
+
+/**
+ * Reads lines of UTF-8. What follows the last newline of a stream that ends is dropped: its sender ended in the middle.
+ * @throws HearthError `input.too_large` for a line longer than `maxBytes`, `input.invalid` for one that is no UTF-8
+ */
+export async function* readLines(
+  stream: AsyncIterable<unknown>,
+  maxBytes: number,
+): AsyncGenerator<string, void, undefined> {
+  let parts: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    let rest = chunk;
+    for (let end = rest.indexOf(NEWLINE); end !== -1; end = rest.indexOf(NEWLINE)) {
+      checkLength(length + end, maxBytes);
+      yield decode(Buffer.concat([...parts, rest.subarray(0, end)]));
+      rest = rest.subarray(end + 1);
+      parts = [];
+      length = 0;
+    }
+    length += rest.length;
+    checkLength(length, maxBytes);
+    parts.push(rest);
+    if (parts.length > PARTS_MAX) parts = [Buffer.concat(parts)];
+  }
+}
+
+/** @throws HearthError `input.invalid` for a line that is no JSON */
+export function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line) as unknown;
+  } catch (cause) {
+    throw new HearthError("input.invalid", "A message is no JSON.", { cause });
+  }
+}
+
+function checkLength(bytes: number, maxBytes: number): void {
+  if (bytes > maxBytes)
+    throw new HearthError("input.too_large", `A message is longer than ${maxBytes} bytes.`);
+}
+
+function decode(bytes: Buffer): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new HearthError("input.invalid", "A message is no UTF-8.", { cause });
+  }
+}
