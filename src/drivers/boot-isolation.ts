@@ -2,6 +2,7 @@ import type { ProcessRef } from "#host/procfs.ts";
 import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
+import { OPEN_ANYWHERE, OpenStdio } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 
@@ -37,8 +38,9 @@ export const UNCONFINED: BootIsolation = {
   network: { kind: "own" },
   jailDir: "/nonexistent",
   gaps: [],
-  launch(launch, signal) {
-    return launchVmm(launch, this, async () => {}, signal);
+  async launch(launch, signal) {
+    using stdio = new OpenStdio(launch, OPEN_ANYWHERE);
+    return await launchVmm(launch, stdio, this, async () => {}, signal);
   },
   async findFaults(vmm, options) {
     return readBackIsolation(vmm, isolationInForce(this), options);

@@ -1,11 +1,25 @@
 /** The verb that starts a VMM, with a real process in its place. */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants as fileConstants,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { constants, getPriority } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { PortLaunch } from "#helper/privileged-port.ts";
+import { makeFifos } from "#host/fifo.ts";
 import type { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
@@ -142,3 +156,97 @@ test("a log that is a link is refused, and what it points to stays as it is", as
   assert.equal(readFileSync(join(place.outside, "precious"), "utf8"), "");
   assert.ok(!existsSync(join(place.outside, "nothing")));
 });
+
+const CAT: PortLaunch = { ...SLEEP, program: "cat", args: [] };
+const OTHER = "vm-bbbbbbbbbbbb";
+
+/** A place with a file to read, a FIFO of the VM's and one of another VM's, and a port that may start `cat`. */
+async function placeToRead() {
+  const place = new HelperPlace();
+  const stdin = join(place.roots.snapshots, "sn-aaaaaaaaaaaa", "state");
+  const stdout = join(place.runDir, "console.fifo");
+  const others = join(place.roots.runs, OTHER, "console.fifo");
+  for (const folder of ["sn-aaaaaaaaaaaa", "sn-bbbbbbbbbbbb"])
+    mkdirSync(join(place.roots.snapshots, folder), { recursive: true });
+  mkdirSync(join(place.roots.runs, OTHER));
+  writeFileSync(stdin, "saved");
+  await makeFifos([stdout, others, join(place.outside, "fifo")], never);
+  const helper = place.helper(isRoot, { programs: { programs: ["cat"], dirs: [] } });
+  return { place, stdin, stdout, others, helper };
+}
+
+test("a VMM reads a file of a snapshot and writes to a FIFO of the VM, which the port opens by their paths", async () => {
+  const { place, stdin, stdout, helper } = await placeToRead();
+  using _place = place;
+  const reader = openSync(stdout, fileConstants.O_RDONLY | fileConstants.O_NONBLOCK);
+  const { exit } = await helper.launchVmm(VM, { ...CAT, stdin, stdout }, never);
+  assert.deepEqual(await exit, { code: 0, signal: null });
+  const read = Buffer.alloc(100);
+  assert.equal(read.toString("utf8", 0, readSync(reader, read)), "saved");
+  closeSync(reader);
+});
+
+type Foreign = Awaited<ReturnType<typeof placeToRead>>;
+const FOREIGN_STDIO: Readonly<Record<string, (at: Foreign) => Pick<PortLaunch, "stdin" | "stdout">>> = {
+  "a stdin that is nobody's": ({ place }) => ({ stdin: join(place.outside, "precious") }),
+  "a stdin above a directory": ({ place }) => ({
+    stdin: `${place.roots.snapshots}/sn-aaaaaaaaaaaa/../../outside/precious`,
+  }),
+  "a stdin that is a link": ({ place, stdin }) => {
+    rmSync(stdin);
+    symlinkSync(join(place.outside, "precious"), stdin);
+    return { stdin };
+  },
+  "a stdin with a second name": ({ place, stdin }) => {
+    rmSync(stdin);
+    linkSync(join(place.outside, "precious"), stdin);
+    return { stdin };
+  },
+  "a stdin in a directory that is a link": ({ place, stdin }) => {
+    renameSync(join(place.roots.snapshots, "sn-aaaaaaaaaaaa"), join(place.outside, "state"));
+    symlinkSync(join(place.outside, "state"), join(place.roots.snapshots, "sn-aaaaaaaaaaaa"));
+    return { stdin };
+  },
+  "a stdin that is a FIFO": ({ stdin, stdout }) => {
+    rmSync(stdin);
+    renameSync(stdout, stdin);
+    return { stdin };
+  },
+  "a stdin that is a directory": ({ place }) => ({ stdin: join(place.roots.vms, VM) }),
+  "a stdin that is no path": () => ({ stdin: 0 as never }),
+  "a stdout that is nobody's": ({ place }) => ({ stdout: join(place.outside, "fifo") }),
+  "a stdout of another VM": ({ others }) => ({ stdout: others }),
+  "a stdout that leads to another VM": ({ place }) => ({
+    stdout: `${place.runDir}/../${OTHER}/console.fifo`,
+  }),
+  "a stdout that is a link": ({ stdout, others }) => {
+    rmSync(stdout);
+    symlinkSync(others, stdout);
+    return { stdout };
+  },
+  "a stdout in a run directory that is a link": ({ place, stdout }) => {
+    rmSync(place.runDir, { recursive: true });
+    symlinkSync(place.outside, place.runDir);
+    renameSync(join(place.outside, "fifo"), join(place.outside, "console.fifo"));
+    return { stdout };
+  },
+  "a stdout that is the VM's disk": ({ place }) => ({ stdout: place.disk }),
+};
+
+for (const [what, lay] of Object.entries(FOREIGN_STDIO)) {
+  test(`${what} is refused, and nothing runs`, async () => {
+    const at = await placeToRead();
+    using place = at.place;
+    const stdio = lay(at);
+    const before = place.snapshot();
+    await assert.rejects(at.helper.launchVmm(VM, { ...CAT, ...stdio }, never), {
+      code: what.endsWith("no path") ? "input.invalid" : "path.unmanaged",
+    });
+    assert.deepEqual(withoutLog(place.snapshot()), withoutLog(before));
+  });
+}
+
+/** The log is made first. */
+function withoutLog(names: readonly string[]): string[] {
+  return names.filter((name) => !name.startsWith(`vms/${VM}`));
+}

@@ -64,6 +64,8 @@ const launch = z.strictObject({
     .array(z.strictObject({ path, access: z.enum(["read", "write", "device"]), at: z.optional(path) }))
     .check(z.maxLength(FILES_MAX)),
   fileMaxBytes: positive,
+  stdin: z.optional(path),
+  stdout: z.optional(path),
   jailer: z.optional(path),
   isolation: z.strictObject({
     jail: z.boolean(),

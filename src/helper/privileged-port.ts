@@ -15,8 +15,8 @@ import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.t
 export type Limitations = { readonly uid: string | undefined; readonly cgroup: string | undefined };
 
 /**
- * A VMM that is to be started. Its log, its working directory, its uid, its cgroup and its jail follow from the VM's id;
- * stdin and stdout are numbers of open files.
+ * A VMM that is to be started. Its log, its working directory, its uid, its cgroup and its jail follow from the VM's id. The
+ * port opens stdin, a file in the directories of VMs or snapshots, and stdout, a FIFO in the VM's own.
  */
 export type PortLaunch = Omit<VmmLaunch, "vmId" | "logFile" | "folder"> & {
   readonly isolation: Pick<LaunchIsolation, "jail" | "pidNamespace" | "network"> & {
@@ -89,7 +89,7 @@ export interface PrivilegedPort {
    * Starts the VM's VMM, which has its priority and is in its cgroup before it runs. How it ends is told by `exit` of
    * what is returned, also when it ends at once.
    * @throws HearthError `input.invalid` for a program that is no VMM of this host's configuration, and for a jail
-   * without a uid where VMs have one; `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such
+   * without a uid where VMs have one; `path.unmanaged` for a stdin or stdout elsewhere; `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such
    * isolation. Nothing is left then.
    */
   launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;

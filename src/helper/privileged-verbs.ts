@@ -1,10 +1,10 @@
 /** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { constants as fileConstants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { errorChain, HearthError } from "#base/error.ts";
-import { claimFile } from "#helper/own-files.ts";
+import { claimFile, openOwn } from "#helper/own-files.ts";
 import type { Ids, Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
@@ -24,6 +24,8 @@ import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
 import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions, WantedIsolation } from "#jail/isolation-faults.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
+import { OpenStdio } from "#jail/open-stdio.ts";
+import type { OpenFile } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -42,6 +44,7 @@ export type VerbOptions = {
   readonly isRoot?: boolean | undefined;
 };
 
+const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } = fileConstants;
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
@@ -105,10 +108,8 @@ export class PrivilegedVerbs implements PrivilegedPort {
     if (!this.#tools.includes(tool.program))
       throw new HearthError("input.invalid", `${JSON.stringify(tool.program)} is no tool for disks.`);
     const { vms, volumes, snapshots } = this.#roots;
-    for (const path of tool.writes) {
-      const root = [vms, volumes, snapshots].find((one) => path.startsWith(`${one}/`)) ?? vms;
-      claimFile({ root, path, kind: "file" }, undefined);
-    }
+    for (const path of tool.writes)
+      claimFile({ root: rootOf(path, [vms, volumes, snapshots]), path, kind: "file" }, undefined);
     return this.#sandbox.run(tool, signal);
   }
 
@@ -203,7 +204,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
       folder: runDir,
       logFile: vmmLog,
     };
-    checkLog(this.#roots.vms, vmmLog);
+    using stdio = new OpenStdio(vmm, this.#openFile(id));
     const { pidNamespace, network } = isolation;
     const uid = isolation.jail ? this.#uidOf(vm) : undefined;
     if (this.#isRoot && isolation.jail && uid === undefined)
@@ -213,7 +214,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
       if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
       if (isolation.cgroup && this.#limitations.cgroup === undefined) joinCgroup(cgroup, pid);
     };
-    const launched = await launchVmm(vmm, inJail, prepare, signal);
+    const launched = await launchVmm(vmm, stdio, inJail, prepare, signal);
     const limited = isolation.cgroup && this.#limitations.cgroup === undefined;
     this.#launched.set(id, {
       process: launched.process,
@@ -273,6 +274,20 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
+  /** Opens the VMM's files with the port's rights: they must be where they seem to be. */
+  #openFile(id: VmId): OpenFile {
+    const { vms, snapshots, runs } = this.#roots;
+    const { stateDir, runDir } = helperPaths(this.#roots, id);
+    return {
+      stdin: (path) => openOwn({ root: rootOf(path, [snapshots, vms]), path, kind: "file" }, O_RDONLY),
+      stdout: (path) => {
+        const below = rootOf(path, [runDir, stateDir]);
+        return openOwn({ root: below === runDir ? runs : vms, below, path, kind: "fifo" }, O_RDWR);
+      },
+      log: (path) => openOwn({ root: vms, path, kind: "file" }, O_WRONLY | O_APPEND | O_CREAT, 0o600),
+    };
+  }
+
   #claim(vm: string, owner: (Ids & { readonly mode: number }) | undefined): void {
     const { disks, saveDir, runDir } = this.#paths(vm);
     const { vms, runs } = this.#roots;
@@ -312,6 +327,11 @@ function ofVm(uid: number): Ids {
   return { uid, gid: uid };
 }
 
+/** The first of these directories that the path names; the first of all where it names none. */
+function rootOf(path: string, roots: readonly [string, ...string[]]): string {
+  return roots.find((root) => String(path).startsWith(`${root}/`)) ?? roots[0];
+}
+
 /** Until none is left: one may have made another before it was killed. */
 async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
   for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
@@ -327,15 +347,6 @@ function ifThere(act: () => void): void {
   } catch (error) {
     const { code } = error as { code?: string };
     if (code !== "ENOENT" && code !== "path.unmanaged") throw error;
-  }
-}
-
-/** The VMM's log is opened with our rights: it must be where it seems to be, if it is there. */
-function checkLog(root: string, path: string): void {
-  try {
-    claimFile({ root, path, kind: "file" }, undefined);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
 

@@ -167,8 +167,8 @@ export function packageOf(file: string): string | undefined {
 
 export type DetachedOptions = {
   readonly cwd: string;
-  /** stdout and stderr are appended here; created with mode 0600. */
-  readonly logFile: string;
+  /** stdout and stderr are appended here: a file, created with mode 0600, or one that is open and stays the caller's. */
+  readonly logFile: string | number;
   /** An open file for stdout in place of the log. It stays the caller's, to close when the program was started. */
   readonly stdout?: number | undefined;
   /** The same for stdin, which is empty otherwise. */
@@ -239,7 +239,7 @@ function spawnDetached(
   options: DetachedOptions,
   more: readonly "pipe"[],
 ): Promise<ChildProcess> {
-  const log = openSync(options.logFile, "a", 0o600);
+  const log = typeof options.logFile === "number" ? options.logFile : openSync(options.logFile, "a", 0o600);
   try {
     const child = spawn(file, args, {
       cwd: options.cwd,
@@ -259,6 +259,6 @@ function spawnDetached(
       });
     });
   } finally {
-    closeSync(log);
+    if (typeof options.logFile === "string") closeSync(log);
   }
 }

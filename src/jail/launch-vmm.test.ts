@@ -9,6 +9,7 @@ import { isolationInForce, UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { isolationFaults } from "#jail/isolation-faults.ts";
 import { launchHeld, launchVmm } from "#jail/launch-vmm.ts";
+import { OPEN_ANYWHERE, OpenStdio } from "#jail/open-stdio.ts";
 import type { PrepareVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
 import { readTail } from "#host/bounded-file.ts";
@@ -45,9 +46,14 @@ function optionsIn(folder: string): VmmLaunch {
 async function launch(t: TestContext, isolation: BootIsolation, prepare: PrepareVmm = async () => {}) {
   const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
   const options = optionsIn(folder);
+  using stdio = new OpenStdio(options, OPEN_ANYWHERE);
   const inForce = isolationInForce(isolation);
   const findFaults = isolation.findFaults.bind(isolation);
-  const launched = { ...(await launchVmm(options, isolation, prepare, t.signal)), inForce, findFaults };
+  const launched = {
+    ...(await launchVmm(options, stdio, isolation, prepare, t.signal)),
+    inForce,
+    findFaults,
+  };
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
     await vmm.kill();
@@ -91,7 +97,8 @@ test("a launcher that does not tell the VMM's pid in time is ended, with all its
   t.after(() => rmSync(folder, { recursive: true }));
   const script = `sh -c 'trap "" TERM HUP; echo $$ > ${folder}/child; sleep 1000' & wait`;
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const launched = launchHeld(optionsIn(folder), ["sh", "-c", script], async () => {});
+  using stdio = new OpenStdio(optionsIn(folder), OPEN_ANYWHERE);
+  const launched = launchHeld({ ...stdio, folder: "/" }, ["sh", "-c", script], async () => {});
   const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(folder, "child"), 100))?.[0]);
   while (!(child() > 1)) await new Promise(setImmediate);
   assert.ok(findProcess(child()), "there is a child");

@@ -14,33 +14,43 @@ import { findDescendants, findProcess, isAlive, signalProcess } from "#host/proc
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
 import { pathInside, programFiles } from "#host/sandbox-root.ts";
-import type { ChildExit, PrepareVmm, LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
+import type {
+  ChildExit,
+  LaunchedVmm,
+  LaunchIsolation,
+  PrepareVmm,
+  VmmLaunch,
+  VmmStdio,
+} from "#jail/vmm-launch.ts";
 
 /** A launcher answers in 5 ms on an idle machine. */
 const LAUNCH_DEADLINE_MS = 30_000;
 
 /**
- * Starts a VMM.
+ * Starts a VMM. Its files are open already: who opens them decides with whose rights.
  * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such isolation; what
  * `prepare` throws. Nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
  */
 export async function launchVmm(
   launch: VmmLaunch,
+  stdio: VmmStdio,
   isolation: LaunchIsolation,
   prepare: PrepareVmm,
   signal: AbortSignal,
 ): Promise<LaunchedVmm> {
   const { jail, pidNamespace } = isolation;
   const program = realProgram(launch.program);
-  if (!jail && !pidNamespace) return launchBare(launch, program, isolation, prepare);
+  if (!jail && !pidNamespace) return launchBare(launch, stdio, program, isolation, prepare);
   const host = await findJailHost(signal);
   const plan = jailPlan(launch, program, isolation);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
-  return launchHeld({ ...launch, folder: jail ? "/" : launch.folder }, jailCommand(plan, host), prepare);
+  const folder = jail ? "/" : (launch.folder ?? "/");
+  return launchHeld({ ...stdio, folder }, jailCommand(plan, host), prepare);
 }
 
 async function launchBare(
   launch: VmmLaunch,
+  { stdin, stdout, log }: VmmStdio,
   program: string,
   { network }: LaunchIsolation,
   prepare: PrepareVmm,
@@ -56,9 +66,9 @@ async function launchBare(
   ];
   const pid = await startDetached(file, args, {
     cwd: launch.folder ?? "/",
-    logFile: launch.logFile,
-    stdout: launch.stdout,
-    stdin: launch.stdin,
+    logFile: log,
+    stdout,
+    stdin,
     onExit: (code, signal) => resolve({ code, signal }),
   });
   const vmm = findProcess(pid);
@@ -76,17 +86,17 @@ async function launchBare(
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  launch: Pick<VmmLaunch, "folder" | "logFile" | "stdin" | "stdout">,
+  { folder, stdin, stdout, log }: VmmStdio & { readonly folder: string },
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
-    cwd: launch.folder ?? "/",
-    logFile: launch.logFile,
-    stdout: launch.stdout,
-    stdin: launch.stdin,
+    cwd: folder,
+    logFile: log,
+    stdout,
+    stdin,
     onExit: (code, signal) => {
       const outlived = vmm !== undefined && isAlive(vmm);
       resolve(outlived ? { code: null, signal: null } : childExit(code, signal));

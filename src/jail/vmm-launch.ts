@@ -12,10 +12,10 @@ export type VmmLaunch = {
   readonly files: readonly SandboxFile[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
-  /** An open file for stdout in place of the log. The caller closes it. */
-  readonly stdout?: number | undefined;
-  /** An open file for stdin, which is empty otherwise. The caller closes it. */
-  readonly stdin?: number | undefined;
+  /** A FIFO for stdout in place of the log: in the VM's run or state directory. */
+  readonly stdout?: string | undefined;
+  /** A file for stdin, which is empty otherwise: in the directories of VMs or snapshots. */
+  readonly stdin?: string | undefined;
   /** A name on PATH, or an absolute path: Firecracker's own launcher, for a jail. */
   readonly jailer?: string | undefined;
   readonly vmId: string;
@@ -23,6 +23,14 @@ export type VmmLaunch = {
   readonly folder?: string | undefined;
   /** stdout and stderr are appended here. */
   readonly logFile: string;
+};
+
+/** Open files for a VMM that is started. Whoever has opened them closes them afterwards. */
+export type VmmStdio = {
+  readonly stdin: number | undefined;
+  readonly stdout: number | undefined;
+  /** For stderr, and for stdout where that has no file of its own. */
+  readonly log: number;
 };
 
 /** What isolates one VMM, as far as its start decides. */

@@ -124,12 +124,19 @@ test("a launch names the VM, what was chosen and a priority, and no path that fo
   for (const hidden of [undefined, "idle", "urgent"] as const) {
     const ofVm = { ...vm, spec: { ...vm.spec, hidden } };
     const { launch } = await bootIsolation(host, ofVm, { kind: "host" });
-    const what = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: 7 };
+    const what = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: "/saved" };
     const derived = { vmId: "another", logFile: "/elsewhere", folder: "/elsewhere" };
     await assert.rejects(launch({ ...what, ...derived }, t.signal), /not here/);
   }
   const chosen = { jail: true, pidNamespace: false, network: { kind: "host" }, cgroup: true };
-  const launched = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: 7, isolation: chosen };
+  const launched = {
+    program: "vmm",
+    args: ["-S"],
+    files: [],
+    fileMaxBytes: 1,
+    stdin: "/saved",
+    isolation: chosen,
+  };
   const more = { stdout: undefined, jailer: undefined };
   assert.deepEqual(
     asked,

@@ -1,4 +1,4 @@
-import { closeSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
@@ -45,7 +45,6 @@ import { VmmSessions } from "#drivers/vmm-sessions.ts";
 import type { SessionLife } from "#drivers/vmm-sessions.ts";
 import { startVmm } from "#drivers/starting-vmm.ts";
 import type { StartingVmm } from "#drivers/starting-vmm.ts";
-import { openFifoForProgram } from "#host/fifo.ts";
 import { isAlive } from "#host/procfs.ts";
 import { LIMITS } from "#model/limits.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -305,30 +304,19 @@ export class FirecrackerDriver implements VmDriver {
     const { seccompFilter } = this.#options;
     if (seccompFilter !== undefined && plan.isolation.seccomp) checkFilter(seccompFilter);
     const start = { byJailer: jailer !== undefined, seccompFilter, saved };
-    const stdout = openFifoForProgram(files.console);
-    try {
-      return await startVmm(
-        {
-          name: "Firecracker",
-          launch: {
-            program: found.program,
-            jailer,
-            vmId: plan.id,
-            args: firecrackerArguments(plan, start),
-            files: firecrackerJailFiles(plan, start),
-            fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
-            folder: plan.runDir,
-            logFile: join(plan.stateDir, VM_NAMES.vmmLog),
-            stdout,
-          },
-          isolation: plan.isolation,
-          logMaxBytes: this.#logMaxBytes,
-        },
-        signal,
-      );
-    } finally {
-      closeSync(stdout);
-    }
+    const launch = {
+      program: found.program,
+      jailer,
+      vmId: plan.id,
+      args: firecrackerArguments(plan, start),
+      files: firecrackerJailFiles(plan, start),
+      fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
+      folder: plan.runDir,
+      logFile: join(plan.stateDir, VM_NAMES.vmmLog),
+      stdout: files.console,
+    };
+    const { isolation } = plan;
+    return startVmm({ name: "Firecracker", launch, isolation, logMaxBytes: this.#logMaxBytes }, signal);
   }
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
@@ -281,21 +281,11 @@ export class QemuDriver implements VmDriver {
       vmId: plan.id,
       logFile: join(plan.stateDir, VM_NAMES.vmmLog),
     };
-    const { incoming } = machine;
-    const stdin = incoming === undefined ? undefined : openSaved(incoming);
-    try {
-      return await startVmm(
-        {
-          name: "QEMU",
-          launch: { ...launch, stdin },
-          isolation: plan.isolation,
-          logMaxBytes: this.#logMaxBytes,
-        },
-        signal,
-      );
-    } finally {
-      if (stdin !== undefined) closeSync(stdin);
-    }
+    const { incoming: stdin } = machine;
+    if (stdin !== undefined) checkReadable(stdin);
+    const { isolation } = plan;
+    const logMaxBytes = this.#logMaxBytes;
+    return startVmm({ name: "QEMU", launch: { ...launch, stdin }, isolation, logMaxBytes }, signal);
   }
 
   async #letRun(
@@ -345,9 +335,9 @@ export class QemuDriver implements VmDriver {
   }
 }
 
-function openSaved(path: string): number {
+function checkReadable(path: string): void {
   try {
-    return openSync(path, "r");
+    accessSync(path, constants.R_OK);
   } catch (cause) {
     throw new HearthError("snapshot.failed", `What was saved is not whole: ${path} cannot be read`, {
       cause,
