@@ -11,3 +11,9 @@ export function parsed(parse: (text: string) => unknown) {
     }
   });
 }
+
+/** The path of a file, on the host or in a guest. */
+export const filePath = z
+  .string()
+  .max(4096)
+  .regex(/^[^\0]+$/, "must not hold a NUL byte");

@@ -6,6 +6,12 @@ import { OPERATION_ROUTES } from "#api/operation-routes.ts";
 import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
 import * as s from "#api/schemas.ts";
 import { createSnapshotSchema, snapshotFilterQuery, snapshotSchema } from "#api/snapshot-schemas.ts";
+import {
+  createVolumeSchema,
+  volumeFilterQuery,
+  volumeMountSchema,
+  volumeSchema,
+} from "#api/volume-schemas.ts";
 
 const vmParam = z.object({
   vm: z
@@ -214,7 +220,7 @@ export const ROUTES = {
     path: "/v1/vms/{vm}/volumes",
     operationId: "attachVolume",
     summary: "Give a VM one volume more, from its next start on",
-    request: { params: vmParam, ...body(s.volumeMountSchema) },
+    request: { params: vmParam, ...body(volumeMountSchema) },
     responses: answers(s.vmSchema, "The VM afterwards"),
   }),
   detachVolume: createRoute({
@@ -230,15 +236,16 @@ export const ROUTES = {
     path: "/v1/volumes",
     operationId: "listVolumes",
     summary: "The volumes, by name",
-    responses: answers(z.array(s.volumeSchema), "The volumes"),
+    request: { query: volumeFilterQuery },
+    responses: answers(z.array(volumeSchema), "The volumes"),
   }),
   createVolume: createRoute({
     method: "post",
     path: "/v1/volumes",
     operationId: "createVolume",
     summary: "Make a volume: empty, or with the content of a folder that hearthd can read",
-    request: body(s.createVolumeSchema),
-    responses: made(s.volumeSchema, "The new volume"),
+    request: body(createVolumeSchema),
+    responses: made(volumeSchema, "The new volume"),
   }),
   showVolume: createRoute({
     method: "get",
@@ -246,7 +253,7 @@ export const ROUTES = {
     operationId: "showVolume",
     summary: "One volume",
     request: { params: volumeParam },
-    responses: answers(s.volumeSchema, "The volume"),
+    responses: answers(volumeSchema, "The volume"),
   }),
   removeVolume: createRoute({
     method: "delete",

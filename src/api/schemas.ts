@@ -3,16 +3,16 @@ import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
 import { exitSchema, startStagesSchema } from "#api/life-schemas.ts";
-import { parsed } from "#api/parsed.ts";
+import { filePath, parsed } from "#api/parsed.ts";
+import { volumeMountSchema } from "#api/volume-schemas.ts";
 import { toError } from "#base/error.ts";
 import { checkEnvName } from "#model/exec-spec.ts";
-import { parseVmName, parseVolumeName } from "#model/ids.ts";
+import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
-import { parseMountPath } from "#model/volume.ts";
 
 const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
   LIMITS;
@@ -37,13 +37,7 @@ const word = z
   .string()
   .max(255)
   .regex(/^[^\0-\x1f]+$/, "must not hold control characters");
-const path = z
-  .string()
-  .max(4096)
-  .regex(/^[^\0]+$/, "must not hold a NUL byte");
-
 export const vmName = parsed(parseVmName);
-export const volumeName = parsed(parseVolumeName);
 export const imageRef = parsed(parseImageRef);
 
 /** True where it is left out. */
@@ -88,10 +82,6 @@ const rateLimitSchema = z
   })
   .openapi("RateLimit");
 
-export const volumeMountSchema = z
-  .strictObject({ name: volumeName, path: parsed(parseMountPath), readOnly: z.boolean().optional() })
-  .openapi("VolumeMount");
-
 export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
@@ -120,7 +110,7 @@ export const createVmSchema = z
     bootArgs: z.array(bootArg).max(64).optional(),
     env: env.optional(),
     user: word.optional(),
-    workdir: path.optional(),
+    workdir: filePath.optional(),
     lifetimeMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     autoRemove: z.boolean().optional(),
     /** When it is started again though nobody asked. Not with `autoRemove`. */
@@ -272,7 +262,7 @@ export const execSchema = z
     argv: z.array(z.string()),
     env: env.optional(),
     user: word.optional(),
-    workdir: path.optional(),
+    workdir: filePath.optional(),
     tty: ttySizeSchema.extend({ term: word }).optional(),
     stdin: z.boolean().optional(),
     detach: z.boolean().optional(),
@@ -308,29 +298,6 @@ export const imageSchema = z
     usedBy: z.array(z.string()),
   })
   .openapi("Image");
-
-export const createVolumeSchema = z
-  .strictObject({
-    name: volumeName,
-    /** Undefined takes what `from` needs, and room to work. */
-    sizeBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
-    /** A folder of the host whose content it begins with; hearthd reads it with its own rights. */
-    from: path.optional(),
-  })
-  .openapi("CreateVolume");
-
-export const volumeSchema = z
-  .object({
-    name: z.string(),
-    /** Of its disk, on the host. */
-    path: z.string(),
-    sizeBytes: z.int(),
-    allocatedBytes: z.int(),
-    createdAtMs: z.int(),
-    /** VMs that name it, running or not. */
-    usedBy: z.array(z.string()),
-  })
-  .openapi("Volume");
 
 export const kernelSchema = z
   .object({

@@ -40,6 +40,11 @@ export const SNAPSHOT_LABEL_FLAG = {
   label: { ...LABEL, help: "Label it, for `hearth snapshot ls --filter label=KEY`" },
 } as const satisfies Flags;
 
+/** Labels of a volume. */
+export const VOLUME_LABEL_FLAG = {
+  label: { ...LABEL, help: "Label it, for `hearth volume ls --filter label=KEY`" },
+} as const satisfies Flags;
+
 /** What a memory is saved with, so that it fits there alone. */
 const FIXED_FLAGS = {
   ...SIZE_FLAGS,

@@ -11,9 +11,13 @@ export class Volumes {
     this.#transport = transport;
   }
 
-  /** By name. */
-  list(signal?: AbortSignal): Promise<readonly Volume[]> {
-    return this.#transport.json("GET", "/v1/volumes", {}, signal);
+  /**
+   * Lists the volumes, by name.
+   * @param filter such as `label=team=web`, `vm=web`, `name=data`
+   * @throws HearthError `input.invalid` for a filter that means nothing
+   */
+  list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Volume[]> {
+    return this.#transport.json("GET", "/v1/volumes", { query: { filter } }, signal);
   }
 
   /**

@@ -17,11 +17,16 @@ import { removeTree } from "#host/managed-path.ts";
 import { makeEmptyDisk } from "#host/mke2fs.ts";
 import type { VolumeName } from "#model/ids.ts";
 import { parseVolumeName } from "#model/ids.ts";
+import type { Labels } from "#model/labels.ts";
 import { LIMITS } from "#model/limits.ts";
+import { LOCAL_OWNER } from "#model/owner.ts";
+import type { Owner } from "#model/owner.ts";
 import { diskUsage } from "#storage/disks.ts";
 
 export type Volume = {
   readonly name: VolumeName;
+  readonly owner: Owner;
+  readonly labels: Labels;
   /** The file of the disk. */
   readonly path: string;
   readonly sizeBytes: number;
@@ -35,7 +40,11 @@ export type NewVolume = {
   readonly sizeBytes?: number | undefined;
   /** A folder of the host whose content it begins with; absolute. */
   readonly from?: string | undefined;
+  readonly labels?: Labels | undefined;
 };
+
+/** Holds what is written beside the disk; of a volume that an earlier Hearth made, the time alone. */
+type VolumeRecord = Pick<Volume, "createdAtMs"> & Partial<Pick<Volume, "owner" | "labels">>;
 
 const RECORD = "volume.json";
 /** No volume's name begins like this. */
@@ -104,7 +113,7 @@ export class Volumes {
    * `file.refused`, `host.disk_full`
    */
   async create(volume: NewVolume, signal: AbortSignal): Promise<Volume> {
-    const { name, from } = volume;
+    const { name, from, labels = {} } = volume;
     if (this.has(name)) throw nameTaken(name);
     const tree = from === undefined ? undefined : await this.#readFolder(from, signal);
     const sizeBytes = volume.sizeBytes ?? sizeFor(tree);
@@ -112,9 +121,8 @@ export class Volumes {
     try {
       await mkdir(scrap, { recursive: true, mode: 0o700 });
       await fillDisk(join(scrap, DISK), { sizeBytes, from, inodes: tree?.inodes ?? 0 }, signal);
-      await writeFile(join(scrap, RECORD), `${JSON.stringify({ createdAtMs: Date.now() })}\n`, {
-        mode: 0o600,
-      });
+      const record: VolumeRecord = { createdAtMs: Date.now(), owner: LOCAL_OWNER, labels };
+      await writeFile(join(scrap, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
       for (const file of [join(scrap, DISK), join(scrap, RECORD), scrap]) await syncPath(file);
       await this.#publish(scrap, name);
     } catch (error) {
@@ -171,11 +179,9 @@ export class Volumes {
     const path = this.diskPath(name);
     try {
       const usage = await diskUsage(path);
-      const record = JSON.parse(await readFile(join(this.#root, name, RECORD), "utf8")) as Pick<
-        Volume,
-        "createdAtMs"
-      >;
-      return { name, path, ...usage, createdAtMs: record.createdAtMs };
+      const text = await readFile(join(this.#root, name, RECORD), "utf8");
+      const { createdAtMs, owner = LOCAL_OWNER, labels = {} } = JSON.parse(text) as VolumeRecord;
+      return { name, owner, labels, path, ...usage, createdAtMs };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
       throw error;

@@ -18,7 +18,16 @@ export class FakeVolumes {
 
   #create({ name, sizeBytes = 2 ** 30 }: CreateVolume): Volume {
     const path = `/s/volumes/${name}/volume.raw`;
-    const volume = { name, path, sizeBytes, allocatedBytes: 0, createdAtMs: 0, usedBy: [] };
+    const volume = {
+      name,
+      owner: "local",
+      labels: {},
+      path,
+      sizeBytes,
+      allocatedBytes: 0,
+      createdAtMs: 0,
+      usedBy: [],
+    };
     this.#volumes.set(name, volume);
     return volume;
   }

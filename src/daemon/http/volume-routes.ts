@@ -8,19 +8,28 @@ import { vmView } from "#daemon/view/vm-view.ts";
 import { volumeUsers } from "#daemon/vm/volume-users.ts";
 import { parseVolumeName } from "#model/ids.ts";
 import { parseMountPath } from "#model/volume.ts";
+import { parseVolumeFilters } from "#model/volume-filter.ts";
 import type { Volume as StoredVolume } from "#storage/volumes.ts";
 
 /** Volumes: disks that outlive VMs. */
 export function addVolumeRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
-  const view = (volume: StoredVolume): Volume => ({ ...volume, usedBy: volumeUsers(host, volume.name) });
+  const view = (volume: StoredVolume): Volume => ({
+    ...volume,
+    labels: { ...volume.labels },
+    usedBy: volumeUsers(host, volume.name),
+  });
 
-  api.openapi(ROUTES.listVolumes, async (c) => c.json((await host.volumes.list()).map(view), 200));
+  api.openapi(ROUTES.listVolumes, async (c) => {
+    const { filter = [] } = c.req.valid("query");
+    const isChosen = parseVolumeFilters([filter].flat());
+    return c.json((await host.volumes.list()).map(view).filter(isChosen), 200);
+  });
   api.openapi(ROUTES.createVolume, async (c) => {
-    const { name, sizeBytes, from } = c.req.valid("json");
+    const { name, sizeBytes, from, labels } = c.req.valid("json");
     const { onProgress, signal } = requestOf(c);
     if (from !== undefined) onProgress({ stage: "volume", text: `copying ${from}` });
-    const volume = { name: parseVolumeName(name), sizeBytes, from };
+    const volume = { name: parseVolumeName(name), sizeBytes, from, labels };
     return c.json(view(await host.volumes.create(volume, signal)), 201);
   });
   api.openapi(ROUTES.attachVolume, async (c) => {

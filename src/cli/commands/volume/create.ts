@@ -1,8 +1,10 @@
 import { resolve } from "node:path";
 import { formatSizeRounded, parseSize } from "#base/sizes.ts";
 import { parseVolumeName } from "#model/ids.ts";
+import { parseLabels } from "#model/labels.ts";
 import { LIMITS } from "#model/limits.ts";
 import { command } from "#cli/command.ts";
+import { VOLUME_LABEL_FLAG } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["volume", "create"],
@@ -12,11 +14,13 @@ export default command({
     "modes, owners and links as they are there. hearthd reads the folder, with its own rights.",
   args: [{ name: "NAME" }],
   flags: {
+    ...VOLUME_LABEL_FLAG,
     size: { value: "SIZE", help: "Such as 4G; with --from, its content and room to work" },
     from: { value: "FOLDER", help: "Begin with what is in this folder", completes: "path" },
   },
   examples: [
     ["hearth volume create data --size 4G", "Then: hearth run --volume data:/data debian"],
+    ["hearth volume create --label team=web logs --size 1G", "Then: hearth volume ls --filter label=team"],
     ["hearth volume create site --from ./public", "A copy of a folder of the host"],
   ],
   async run({ args, flags, out, hearth }) {
@@ -26,6 +30,7 @@ export default command({
       name,
       ...(flags.size !== undefined && { sizeBytes: parseSize("size", flags.size, range) }),
       ...(flags.from !== undefined && { from: resolve(flags.from) }),
+      ...(flags.label.length > 0 && { labels: parseLabels(flags.label) }),
     };
     const volume = await (await hearth()).volumes.create(request, { onProgress: out.onProgress });
     out.clearProgress();

@@ -1,23 +1,35 @@
 import { formatDurationRounded } from "#base/durations.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
+import { parseVolumeFilters } from "#model/volume-filter.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
   path: ["volume", "ls"],
   summary: "List volumes",
+  about: "Several filters narrow the list: a volume has to have all the labels, and one of the VMs.",
   args: [],
-  flags: { quiet: { short: "q", help: "Print names alone" } },
+  flags: {
+    filter: {
+      short: "f",
+      value: "FILTER",
+      many: true,
+      help: "label=KEY, label=KEY=VALUE, vm=NAME or name=PART",
+    },
+    quiet: { short: "q", help: "Print names alone" },
+  },
   examples: [
     ["hearth volume ls", "With what they take, and the VMs that name them"],
-    ["hearth volume ls -q", "Names alone"],
+    ["hearth volume ls -q --filter label=team=web", "Names alone, of those with a label"],
   ],
   async run({ flags, out, hearth }) {
-    const volumes = await (await hearth()).volumes.list();
+    parseVolumeFilters(flags.filter); // Checked before hearthd is asked, or started.
+    const volumes = await (await hearth()).volumes.list(undefined, flags.filter);
     if (out.wantsJson) return out.json(volumes);
     if (flags.quiet) {
       for (const volume of volumes) out.line(volume.name);
       return;
     }
+    if (volumes.length === 0 && flags.filter.length > 0) return out.note("No volume is like that.");
     if (volumes.length === 0)
       return out.note("There are no volumes. `hearth volume create data --size 4G` makes one.");
     const rows = volumes.map((volume) => [

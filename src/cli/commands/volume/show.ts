@@ -1,5 +1,6 @@
 import { formatSize, formatSizeRounded } from "#base/sizes.ts";
 import { parseVolumeName } from "#model/ids.ts";
+import { formatLabels } from "#model/labels.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
@@ -13,6 +14,8 @@ export default command({
     if (out.wantsJson) return out.json(volume);
     out.fields([
       ["volume", volume.name],
+      ["owner", volume.owner],
+      ...formatLabels(volume.labels).map((label) => ["label", label] as const),
       ["size", `${formatSize(volume.sizeBytes)}, ${formatSizeRounded(volume.allocatedBytes)} on disk`],
       ["created", new Date(volume.createdAtMs).toISOString()],
       ["used by", volume.usedBy.length === 0 ? "no VM" : volume.usedBy.join(", ")],

@@ -1,0 +1,48 @@
+/** Volumes on the wire; see schemas.ts. */
+import { z } from "@hono/zod-openapi";
+import { filterQuery, labelsSchema } from "#api/label-schemas.ts";
+import { filePath, parsed } from "#api/parsed.ts";
+import { parseVolumeName } from "#model/ids.ts";
+import { LIMITS } from "#model/limits.ts";
+import { parseMountPath } from "#model/volume.ts";
+import { parseVolumeFilters } from "#model/volume-filter.ts";
+
+const volumeName = parsed(parseVolumeName);
+
+export const volumeMountSchema = z
+  .strictObject({ name: volumeName, path: parsed(parseMountPath), readOnly: z.boolean().optional() })
+  .openapi("VolumeMount");
+
+export const createVolumeSchema = z
+  .strictObject({
+    name: volumeName,
+    /** Undefined takes what `from` needs, and room to work. */
+    sizeBytes: z.int().min(LIMITS.diskMinBytes).max(LIMITS.diskMaxBytes).optional(),
+    /** A folder of the host whose content it begins with; hearthd reads it with its own rights. */
+    from: filePath.optional(),
+    labels: labelsSchema.optional(),
+  })
+  .openapi("CreateVolume");
+
+/** The query of the list of volumes: `filter` may be given several times. */
+export const volumeFilterQuery = filterQuery(
+  parseVolumeFilters,
+  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; all labels, and one of the VMs and names",
+);
+
+/** A disk that outlives VMs; see docs/volumes.md. */
+export const volumeSchema = z
+  .object({
+    name: z.string(),
+    /** Names who owns the volume. */
+    owner: z.string(),
+    labels: z.record(z.string(), z.string()),
+    /** Of its disk, on the host. */
+    path: z.string(),
+    sizeBytes: z.int(),
+    allocatedBytes: z.int(),
+    createdAtMs: z.int(),
+    /** VMs that name it, running or not. */
+    usedBy: z.array(z.string()),
+  })
+  .openapi("Volume");
