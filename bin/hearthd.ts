@@ -1,10 +1,14 @@
 #!/usr/bin/env -S node --
-/** hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. */
+/**
+ * hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. `--helper-fd=N` is for whoever
+ * starts hearthd beside a helper that has the rights of root: N is a socket whose other end the helper serves.
+ */
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { STATE_NAMES } from "#base/file-names.ts";
 import { exitProcess } from "#base/exit-process.ts";
-import { errorBody } from "#base/error.ts";
+import { errorBody, HearthError } from "#base/error.ts";
 import { absoluteSetting, hearthFolders } from "#base/folders.ts";
 import { logDestination } from "#daemon/lifecycle/log-destination.ts";
 import { makePrivateFolder } from "#daemon/store/managed-files.ts";
@@ -28,10 +32,18 @@ try {
   process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
   const agentDir =
     absoluteSetting(process.env, "HEARTH_AGENT_DIR") ?? join(import.meta.dirname, "../build/agent");
-  await runDaemon({ folders, agentDir, log }, () => {}, stop.signal);
+  await runDaemon({ folders, agentDir, log, helperFd: helperFd() }, () => {}, stop.signal);
   exitProcess(0);
 } catch (error) {
   // For whoever started us, see src/sdk/start-daemon.ts.
   process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
   exitProcess(1);
+}
+
+function helperFd(): number | undefined {
+  const { values } = parseArgs({ options: { "helper-fd": { type: "string" } } });
+  const given = values["helper-fd"];
+  if (given === undefined) return undefined;
+  if (/^\d{1,4}$/.test(given)) return Number(given);
+  throw new HearthError("config.invalid", `--helper-fd is ${JSON.stringify(given)}, and must be a number.`);
 }

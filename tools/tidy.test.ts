@@ -21,6 +21,7 @@ const MAY_START_PROGRAMS: Readonly<Record<string, string>> = {
   "src/host/run.ts": "the one door: no shell, a fixed environment, a deadline, bounded output",
   "src/cli/until-gone.test.ts": "waits for the ends of processes of its own",
   "src/base/exit-process.test.ts": "is about how a process of its own ends",
+  "src/testing/apart-hearthd.ts": "starts hearthd and its helper with the ends of one socket",
   "src/testing/port-pair.ts": "starts the helper with a socket as its fd 3",
   "tools/dev.ts": "hands the terminal to the tools that it runs, which the door never does",
 };

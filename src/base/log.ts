@@ -6,6 +6,8 @@ export type LogEvent = {
   "daemon.abandoned": { late: string };
   /** A service that could not drain or stop; the others end all the same. */
   "service.failed": { service: string; step: string; error: unknown };
+  /** hearthd ends: without the helper it can neither start nor end VMs. */
+  "helper.gone": { error: unknown };
   "daemon.bug": { where: string; error: unknown };
   /** A request that changes something, or a command, has ended. */
   "operation.ended": { principal: string; request: string; state: string; tookMs: number };

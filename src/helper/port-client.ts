@@ -40,14 +40,14 @@ export class PortClient implements PrivilegedPort {
     void this.#read();
   }
 
-  /** Resolves with the error of all further calls when the helper has gone, or `close` was called. */
+  /** Resolves with the error of all further calls when the helper has gone before `close` was called. */
   get gone(): Promise<HearthError> {
     return this.#gone.promise;
   }
 
   /** Ends the connection, and with it the helper. VMMs go on. Idempotent. */
   close(): void {
-    this.#end(helperGone(undefined));
+    this.#refuse(helperGone(undefined));
   }
 
   async limitations(): Promise<Limitations> {
@@ -160,9 +160,9 @@ export class PortClient implements PrivilegedPort {
     try {
       for await (const line of readLines(this.#stream, ANSWER_MAX_BYTES))
         this.#take(parseAnswer(parseJson(line)));
-      this.#end(helperGone(undefined));
+      this.#lose(undefined);
     } catch (error) {
-      this.#end(helperGone(error));
+      this.#lose(error);
     }
   }
 
@@ -185,13 +185,18 @@ export class PortClient implements PrivilegedPort {
     if (this.#error === undefined) this.#stream.write(`${JSON.stringify(message)}\n`);
   }
 
-  #end(error: HearthError): void {
+  #lose(cause: unknown): void {
     if (this.#error !== undefined) return;
-    this.#error = error;
+    const error = helperGone(cause);
+    this.#refuse(error);
+    this.#gone.resolve(error);
+  }
+
+  #refuse(error: HearthError): void {
+    this.#error ??= error;
     this.#stream.destroy();
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
-    this.#gone.resolve(error);
   }
 }
 

@@ -14,6 +14,7 @@ import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
 import type { Config } from "#daemon/config.ts";
 import type { Daemon } from "#daemon/daemon.ts";
+import { openPort } from "#daemon/lifecycle/daemon-port.ts";
 import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { EventBus } from "#daemon/event-bus.ts";
@@ -37,19 +38,15 @@ import { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
-import { firecrackerPrograms } from "#drivers/firecracker/install/find-firecracker.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
-import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
 import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
-import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { availableMemoryBytes } from "#host/available-memory.ts";
-import { CGROUP_ROOT } from "#host/cgroup.ts";
 import { readUsage } from "#host/procfs.ts";
 import { QemuImg } from "#host/qemu-img.ts";
 import { VerifiedFiles } from "#host/verified-files.ts";
@@ -58,8 +55,6 @@ import { ImageCache } from "#images/image-cache.ts";
 import { vmDisks } from "#storage/vm-disks.ts";
 import { Volumes } from "#storage/volumes.ts";
 
-/** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
-const UID_LEASES = "/run/hearth/uids";
 /** A guest waits for its disk and its agent for about half of its boot. */
 const BOOTS_PER_CPU = 2;
 
@@ -68,6 +63,8 @@ export type DaemonOptions = {
   /** The agents' binaries, `hearth-agent-x86_64` and so on. */
   readonly agentDir: string;
   readonly log: Log;
+  /** An open socket to the helper that does what takes root; undefined when this process does that. */
+  readonly helperFd?: number | undefined;
   /** Crash tests end the process in here. */
   readonly onJournal?: OnJournal | undefined;
   /** Ends the process at once, as a crash would; `abandonProcess` unless told. */
@@ -98,7 +95,14 @@ export async function runDaemon(
   const config = readConfig(folders.config);
   const { program } = config.drivers.qemu;
   const judge = new KvmJudge({ cacheFile: join(folders.cache, CACHE_NAMES.kvmVerdict), program });
-  const host = await makeHost(options, config, judge);
+  let gone: HearthError | undefined;
+  const onGone = (error: HearthError): void => {
+    gone = error;
+    log.event("helper.gone", { error });
+    ending.begin("the helper has ended");
+  };
+  using privileged = await openPort({ folders, config, helperFd: options.helperFd, onGone });
+  const host = await makeHost(options, config, judge, privileged.port);
   const daemon = makeDaemon(host, judge, version, ending);
   const listeners = [unixListener(socketPath)];
   const services = new Services(daemonServices(daemon, new ApiServer(daemon, listeners)), log);
@@ -109,6 +113,7 @@ export async function runDaemon(
   onReady();
   await asked;
   if (!(await services.end())) abandon();
+  if (gone !== undefined) throw gone; // Whoever started hearthd is told that it did not end by itself.
 }
 
 function makeDaemon(host: Host, judge: KvmJudge, version: string, ending: Ending): Daemon {
@@ -148,8 +153,8 @@ async function makeHost(
   { folders, agentDir, log, onJournal }: DaemonOptions,
   config: Config,
   judge: KvmJudge,
+  helper: PrivilegedPort,
 ): Promise<Host> {
-  const helper = makeHelper(folders, config);
   const limitations = await helper.limitations();
   const store = await openStore(join(folders.state, STATE_NAMES.database));
   const { intervalMs } = config.health;
@@ -198,22 +203,4 @@ async function makeHost(
     boots: new Turns(BOOTS_PER_CPU * availableParallelism()),
     random: randomBytes,
   };
-}
-
-function makeHelper(folders: Folders, { isolation, drivers, firecracker }: Config): PrivilegedPort {
-  const { programs, dirs } = firecrackerPrograms({ cacheDir: folders.cache, ...firecracker });
-  return new PrivilegedVerbs({
-    roots: {
-      vms: vmsDir(folders),
-      volumes: volumesDir(folders),
-      snapshots: snapshotsDir(folders),
-      runs: vmRunsDir(folders),
-      jails: jailsDir(folders),
-      leases: UID_LEASES,
-      cgroups: CGROUP_ROOT,
-    },
-    uids: { first: isolation.uidFirst, count: isolation.uidCount },
-    programs: { programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...programs], dirs },
-    tools: ["qemu-img"],
-  });
 }

@@ -1,0 +1,75 @@
+/** The privileged port of a hearthd: in its own process, or in the helper's at the other end of a socket. */
+import { Socket } from "node:net";
+import { HearthError } from "#base/error.ts";
+import type { Folders } from "#base/folders.ts";
+import type { Config } from "#daemon/config.ts";
+import { jailsDir, snapshotsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/store/paths.ts";
+import { firecrackerPrograms } from "#drivers/firecracker/install/find-firecracker.ts";
+import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
+import type { HelperSettings } from "#helper/helper-settings.ts";
+import type { PrivilegedPort } from "#helper/privileged-port.ts";
+import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
+import { CGROUP_ROOT } from "#host/cgroup.ts";
+
+/** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
+const UID_LEASES = "/run/hearth/uids";
+
+/** Disposing of it closes the connection to the helper, which ends then. */
+export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
+
+export type PortOptions = {
+  readonly folders: Folders;
+  readonly config: Config;
+  /** An open socket whose other end the helper serves; undefined for a port in this process. */
+  readonly helperFd: number | undefined;
+  /** Is told the error of all further calls when the helper has ended by itself. */
+  readonly onGone: (error: HearthError) => void;
+};
+
+/** Returns the settings of a helper for the hearthd with these directories, which runs as `owner`. */
+export function helperSettings(
+  folders: Folders,
+  { isolation, drivers, firecracker }: Config,
+  owner: HelperSettings["owner"],
+): HelperSettings {
+  const { programs, dirs } = firecrackerPrograms({ cacheDir: folders.cache, ...firecracker });
+  return {
+    roots: {
+      vms: vmsDir(folders),
+      volumes: volumesDir(folders),
+      snapshots: snapshotsDir(folders),
+      runs: vmRunsDir(folders),
+      jails: jailsDir(folders),
+      leases: UID_LEASES,
+      cgroups: CGROUP_ROOT,
+    },
+    uids: { first: isolation.uidFirst, count: isolation.uidCount },
+    programs: { programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...programs], dirs },
+    tools: ["qemu-img"],
+    owner,
+  };
+}
+
+/** Opens the port. @throws HearthError `config.invalid` when `helperFd` is no open socket */
+export async function openPort({ folders, config, helperFd, onGone }: PortOptions): Promise<DaemonPort> {
+  if (helperFd === undefined) {
+    const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    const port = new PrivilegedVerbs(helperSettings(folders, config, owner));
+    return { port, [Symbol.dispose]: () => {} };
+  }
+  const { PortClient } = await import("#helper/port-client.ts"); // It takes memory, and most hearthds do without.
+  const client = new PortClient(openSocket(helperFd));
+  void client.gone.then(onGone);
+  return { port: client, [Symbol.dispose]: () => client.close() };
+}
+
+function openSocket(fd: number): Socket {
+  try {
+    return new Socket({ fd });
+  } catch (cause) {
+    throw new HearthError("config.invalid", `Cannot reach the helper: file descriptor ${fd} is no socket.`, {
+      hint: "Start hearthd with --helper-fd=N by a program that opens N, or without it.",
+      cause,
+    });
+  }
+}
