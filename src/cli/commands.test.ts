@@ -1,27 +1,31 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { Gate } from "#testing/gate.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("several targets go at once, each once, in the order first named; missing ones are reported, BG-104", async () => {
-  await using api = await FakeApi.start();
-  for (const name of ["a", "b", "c"]) api.addVm(name, "running");
-  const { code, stdout, stderr } = await runCli(api, ["stop", "b", "gone", "a", "b", "c"]);
+test("several targets go at once, each once, in the order first named; missing ones are reported, BG-104", async (t) => {
+  const served = await serveDaemon(t);
+  for (const name of ["a", "b", "c"]) await served.run(name);
+  const { code, stdout, stderr } = await runCli(served, ["stop", "b", "gone", "a", "b", "c"]);
   assert.equal(code, 1);
   assert.equal(stdout, "b\na\nc\n");
-  assert.match(stderr, /error: There is no VM gone\./);
+  assert.match(stderr, /error: There is no VM "gone"\./);
   assert.deepEqual(
-    [...api.vms.values()].map(({ phase }) => phase),
+    ["a", "b", "c"].map((name) => served.phase(name)),
     ["stopped", "stopped", "stopped"],
   );
-  const stops = api.requests.filter(({ path }) => path.endsWith("/stop"));
+  const operations = await (await served.client()).operations.list();
+  const stops = operations.filter(({ request }) => request.endsWith("/stop"));
   assert.equal(stops.length, 3);
 });
 
-test("several targets with --json are an array of the API's objects, failures among them", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("a", "running");
-  const { code, stdout } = await runCli(api, ["stop", "--json", "a", "gone"]);
+test("several targets with --json are an array of the API's objects, failures among them", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("a");
+  const { code, stdout } = await runCli(served, ["stop", "--json", "a", "gone"]);
   assert.equal(code, 1);
   const [first, second] = JSON.parse(stdout);
   assert.equal(first.phase, "stopped");
@@ -29,77 +33,81 @@ test("several targets with --json are an array of the API's objects, failures am
   assert.equal(second.error.code, "vm.not_found");
 });
 
-test("one bad name among several is a usage error, and nothing is done", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("a", "running");
-  assert.equal((await runCli(api, ["stop", "a", "B"])).code, 2);
-  assert.equal(api.vms.get("a")?.phase, "running");
+test("one bad name among several is a usage error, and nothing is done", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("a");
+  assert.equal((await runCli(served, ["stop", "a", "B"])).code, 2);
+  assert.equal(served.phase("a"), "running");
 });
 
-test("stopping what does not run is a note and no error, VS-032", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("off", "stopped");
-  api.addVm("on", "running");
-  assert.deepEqual(await runCli(api, ["stop", "off"]), {
+test("stopping what does not run is a note and no error, VS-032", async (t) => {
+  const served = await serveDaemon(t);
+  await served.runAndStop("off");
+  await served.run("on");
+  assert.deepEqual(await runCli(served, ["stop", "off"]), {
     code: 0,
     stdout: "",
     stderr: "off does not run.\n",
   });
-  assert.deepEqual(await runCli(api, ["start", "on"]), { code: 0, stdout: "", stderr: "on runs already.\n" });
-  assert.equal((await runCli(api, ["stop", "off", "--quiet"])).stderr, "");
-  assert.equal(JSON.parse((await runCli(api, ["stop", "off", "--json"])).stdout).phase, "stopped");
+  assert.deepEqual(await runCli(served, ["start", "on"]), {
+    code: 0,
+    stdout: "",
+    stderr: "on runs already.\n",
+  });
+  assert.equal((await runCli(served, ["stop", "off", "--quiet"])).stderr, "");
+  assert.equal(JSON.parse((await runCli(served, ["stop", "off", "--json"])).stdout).phase, "stopped");
 });
 
-test("removing a VM that runs needs -f, VS-032", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("on", "running");
-  const refused = await runCli(api, ["rm", "on"]);
+test("removing a VM that runs needs -f, VS-032", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("on");
+  const refused = await runCli(served, ["rm", "on"]);
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /hint: Stop it first: `hearth stop on`/);
-  assert.deepEqual(await runCli(api, ["rm", "-f", "on"]), { code: 0, stdout: "on\n", stderr: "" });
-  assert.equal(api.vms.size, 0);
+  assert.deepEqual(await runCli(served, ["rm", "-f", "on"]), { code: 0, stdout: "on\n", stderr: "" });
+  assert.deepEqual(served.names(), []);
 });
 
-test("stop and restart pass on how long the guest may take, and kill the signal", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("a", "running");
-  await runCli(api, ["restart", "--time", "1m30s", "a", "--quiet"]);
-  await runCli(api, ["kill", "-s", "TERM", "a"]);
-  assert.deepEqual(
-    api.requests.map(({ body }) => body),
-    [{ timeoutMs: 90_000 }, { signal: "SIGTERM" }],
-  );
-  assert.equal((await runCli(api, ["stop", "--time", "10", "a"])).code, 2);
-  assert.equal((await runCli(api, ["kill", "-s", "HUP", "a"])).code, 2);
+test("stop and restart pass on how long the guest may take, and kill the signal", async (t) => {
+  const served = await serveDaemon(t);
+  const { pid } = await served.run("a");
+  served.host.guestFaults.shutdownGate = new Gate(); // The guest does not power itself off.
+  const restarted = await runCli(served, ["restart", "--time", "20ms", "a", "--quiet"]);
+  assert.deepEqual(restarted, { code: 0, stdout: "a\n", stderr: "" });
+  assert.notEqual(served.host.machine.vmm("a").pid, pid);
+  assert.equal((await runCli(served, ["kill", "-s", "TERM", "a"])).code, 0);
+  assert.equal(served.host.driver.calls.at(-1), "stop terminate");
+  assert.equal((await runCli(served, ["stop", "--time", "10", "a"])).code, 2);
+  assert.equal((await runCli(served, ["kill", "-s", "HUP", "a"])).code, 2);
 });
 
-test("ls is a table that fits the terminal, names with -q, and an array with --json", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("a-name-of-the-greatest-length-that-a-virtual-machine-may-have-63", "running");
-  api.addVm("b", "stopped");
-  const table = await runCli(api, ["ls"], { terminalColumns: 60 });
+test("ls is a table that fits the terminal, names with -q, and an array with --json", async (t) => {
+  const served = await serveDaemon(t);
+  await served.runAndStop("b");
+  await served.run("a-name-of-the-greatest-length-that-a-virtual-machine-can-have63");
+  const table = await runCli(served, ["ls"], { terminalColumns: 60 });
   const [head = "", first = "", second = ""] = table.stdout.split("\n");
   assert.match(head, /^NAME +IMAGE +STATE +CPUS +MEMORY +UPTIME$/);
   assert.ok(first.length <= 60, first);
-  assert.match(first, /^a-name…ave-63 +debian:.* running +2 +2\.0G +1h1m$/);
+  assert.match(first, /^a-name-of-…can-have63 +debian +running +2 +2\.0G +0s$/);
   assert.match(second, /^b .* stopped .* -$/);
-  assert.match((await runCli(api, ["ls"])).stdout, /may-have-63 /);
-  assert.equal((await runCli(api, ["ls", "-q"])).stdout.split("\n")[1], "b");
-  assert.equal(JSON.parse((await runCli(api, ["ls", "--json"])).stdout).length, 2);
-  assert.equal((await runCli(api, ["ps", "-q"])).code, 0);
+  assert.match((await runCli(served, ["ls"])).stdout, /can-have63 /);
+  assert.equal((await runCli(served, ["ls", "-q"])).stdout.split("\n")[1], "b");
+  assert.equal(JSON.parse((await runCli(served, ["ls", "--json"])).stdout).length, 2);
+  assert.equal((await runCli(served, ["ps", "-q"])).code, 0);
 });
 
-test("ls with nothing to list says how to begin, on stderr", async () => {
-  await using api = await FakeApi.start();
-  const { stdout, stderr } = await runCli(api, ["ls"]);
+test("ls with nothing to list says how to begin, on stderr", async (t) => {
+  const served = await serveDaemon(t);
+  const { stdout, stderr } = await runCli(served, ["ls"]);
   assert.equal(stdout, "");
   assert.match(stderr, /hearth run debian/);
-  assert.equal((await runCli(api, ["ls", "--json"])).stdout, "[]\n");
+  assert.equal((await runCli(served, ["ls", "--json"])).stdout, "[]\n");
 });
 
-test("create boots, prints the name, and names the next command", async () => {
-  await using api = await FakeApi.start();
-  const { code, stdout, stderr } = await runCli(api, [
+test("create boots, prints the name, and names the next command", async (t) => {
+  const served = await serveDaemon(t);
+  const { code, stdout, stderr } = await runCli(served, [
     "create",
     "--name",
     "web",
@@ -110,20 +118,20 @@ test("create boots, prints the name, and names the next command", async () => {
   assert.equal(code, 0);
   assert.equal(stdout, "web\n");
   assert.match(stderr, /Next: hearth shell web\n$/);
-  assert.equal(api.vms.get("web")?.memoryBytes, 1.5 * 2 ** 30);
-  const quiet = await runCli(api, ["create", "--no-start", "--quiet", "--name", "off", "debian"]);
+  assert.equal(served.vm("web")?.spec.memoryBytes, 1.5 * 2 ** 30);
+  const quiet = await runCli(served, ["create", "--no-start", "--quiet", "--name", "off", "debian"]);
   assert.deepEqual(quiet, { code: 0, stdout: "off\n", stderr: "" });
-  assert.equal(api.vms.get("off")?.phase, "created");
+  assert.equal(served.phase("off"), "created");
 });
 
-test("set changes what is given, and refuses to change nothing", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("a", "stopped");
-  assert.equal((await runCli(api, ["set", "a"])).code, 2);
-  const { stdout } = await runCli(api, ["set", "a", "--cpus", "4", "--disk", "32G"]);
+test("set changes what is given, and refuses to change nothing", async (t) => {
+  const served = await serveDaemon(t);
+  await served.runAndStop("a");
+  assert.equal((await runCli(served, ["set", "a"])).code, 2);
+  const { stdout } = await runCli(served, ["set", "a", "--cpus", "4", "--disk", "32G"]);
   assert.equal(stdout, "a: 4 CPUs, 2G memory, 32G disk\n");
-  assert.deepEqual(api.requests.at(-1)?.body, { cpus: 4, diskBytes: 32 * 2 ** 30 });
-  const limited = await runCli(api, [
+  assert.deepEqual([served.vm("a")?.spec.cpus, served.vm("a")?.spec.diskBytes], [4, 32 * 2 ** 30]);
+  const limited = await runCli(served, [
     "set",
     "a",
     "--disk-limit",
@@ -133,66 +141,70 @@ test("set changes what is given, and refuses to change nothing", async () => {
   ]);
   assert.equal(limited.stdout, "a: 4 CPUs, 2G memory, 32G disk, disk limit bw=10M/s,ops=500/s\n");
   const diskLimit = { bandwidthBytesPerS: 10 * 2 ** 20, opsPerS: 500 };
-  assert.deepEqual(api.requests.at(-1)?.body, { diskLimit, netLimit: null });
-  assert.equal((await runCli(api, ["set", "a", "--disk-limit", "10M"])).code, 2);
+  assert.deepEqual(served.vm("a")?.spec.diskLimit, diskLimit);
+  assert.equal((await runCli(served, ["set", "a", "--disk-limit", "10M"])).code, 2);
 });
 
-test("prune asks on a terminal, needs -f elsewhere, and leaves what runs", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("on", "running");
-  api.addVm("off", "stopped");
-  api.addVm("new", "created");
-  assert.equal((await runCli(api, ["prune"])).code, 2);
-  assert.equal((await runCli(api, ["prune"], { terminalColumns: 80, stdin: "n\n" })).code, 1);
-  assert.equal(api.vms.size, 3);
-  const asked = await runCli(api, ["prune"], { terminalColumns: 80, stdin: "y\n" });
-  assert.match(asked.stderr, /Remove off, new/);
-  assert.deepEqual([...api.vms.keys()], ["on"]);
-  assert.deepEqual(JSON.parse((await runCli(api, ["prune", "-f", "--json"])).stdout), []);
+test("prune asks on a terminal, needs -f elsewhere, and leaves what runs", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("on");
+  await served.runAndStop("off");
+  await served.create("new");
+  assert.equal((await runCli(served, ["prune"])).code, 2);
+  assert.equal((await runCli(served, ["prune"], { terminalColumns: 80, stdin: "n\n" })).code, 1);
+  assert.equal(served.names().length, 3);
+  const asked = await runCli(served, ["prune"], { terminalColumns: 80, stdin: "y\n" });
+  assert.match(asked.stderr, /Remove new, off/);
+  assert.deepEqual(served.names(), ["on"]);
+  assert.deepEqual(JSON.parse((await runCli(served, ["prune", "-f", "--json"])).stdout), []);
 });
 
-test("show says what is not guaranteed", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { stdout } = await runCli(api, ["show", "web"]);
-  assert.match(stdout, /^driver +qemu, emulated$/m);
-  assert.match(stdout, /^beware .*not a security boundary\.$/m);
-  assert.equal(JSON.parse((await runCli(api, ["show", "web", "--json"])).stdout).pid, 4711);
+test("show says what is not guaranteed", async (t) => {
+  const served = await serveDaemon(t);
+  const { pid } = await served.run("web");
+  const { stdout } = await runCli(served, ["show", "web"]);
+  assert.match(stdout, /^driver +fake, emulated$/m);
+  assert.match(stdout, /^beware +nothing runs: this driver is a fake$/m);
+  assert.equal(JSON.parse((await runCli(served, ["show", "web", "--json"])).stdout).pid, pid);
 });
 
-test("a guest's console moves no cursor on a terminal, and is its bytes in a pipe", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const terminal = await runCli(api, ["logs", "web"], { terminalColumns: 80 });
+test("a guest's console moves no cursor on a terminal, and is its bytes in a pipe", async (t) => {
+  const served = await serveDaemon(t);
+  const { plan } = await served.run("web");
+  writeFileSync(join(plan.stateDir, "console.log"), "[    0.000000] Linux\r\n\u001b[31mred\n");
+  writeFileSync(join(plan.stateDir, "vmm.log"), "one\ntwo\nthree\n");
+  const terminal = await runCli(served, ["logs", "web"], { terminalColumns: 80 });
   assert.equal(terminal.stdout, "[    0.000000] Linux\n\\x1b[31mred\n");
-  assert.match((await runCli(api, ["logs", "web"])).stdout, /\u001b\[31mred/);
-  await runCli(api, ["logs", "--vmm", "-n", "5", "web"]);
-  assert.equal(api.requests.at(-1)?.path, "/v1/vms/web/logs?source=vmm&lines=5");
-  assert.equal((await runCli(api, ["logs", "-n", "x", "web"])).code, 2);
-  const lines = (await runCli(api, ["logs", "--json", "web"])).stdout.trim().split("\n");
+  assert.match((await runCli(served, ["logs", "web"])).stdout, /\u001b\[31mred/);
+  assert.equal((await runCli(served, ["logs", "--vmm", "-n", "2", "web"])).stdout, "two\nthree\n");
+  assert.equal((await runCli(served, ["logs", "-n", "x", "web"])).code, 2);
+  const lines = (await runCli(served, ["logs", "--json", "web"])).stdout.trim().split("\n");
   assert.deepEqual(JSON.parse(lines[1] ?? ""), { line: "\\x1b[31mred" });
 });
 
-test("stats reads the VMs that run, or those that are named", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("on", "running");
-  api.addVm("off", "stopped");
+test("stats reads the VMs that run, or those that are named", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("on");
+  await served.runAndStop("off");
   assert.match(
-    (await runCli(api, ["stats"])).stdout,
-    /^NAME.*\non +running +12\.5% +256M +- +1\.0M \/ 8\.0G\n$/,
+    (await runCli(served, ["stats"])).stdout,
+    /^NAME.*\non +running +10\.0% +1B +2\.0G +0B \/ 8\.0G\n$/,
   );
-  assert.equal(JSON.parse((await runCli(api, ["stats", "--json", "off"])).stdout)[0].name, "off");
-  assert.equal((await runCli(api, ["stats", "gone"])).code, 1);
+  assert.equal(JSON.parse((await runCli(served, ["stats", "--json", "off"])).stdout)[0].name, "off");
+  assert.equal((await runCli(served, ["stats", "gone"])).code, 1);
 });
 
-test("doctor, daemon status, image and kernel lists answer in words and in JSON", async () => {
-  await using api = await FakeApi.start();
-  assert.equal((await runCli(api, ["doctor"])).stdout, "pass  qemu: 7.2\n");
-  assert.match((await runCli(api, ["daemon", "status"])).stdout, /^hearthd +\d/);
-  assert.equal((await runCli(api, ["image", "ls", "--json"])).stdout, "[]\n");
-  assert.equal((await runCli(api, ["kernel", "ls", "--json"])).stdout, "[]\n");
-  assert.equal((await runCli(api, ["image", "rm", "debian"])).code, 1);
-  assert.equal((await runCli(api, ["image", "show", "../etc"])).code, 2);
+test("doctor, daemon status, image and kernel lists answer in words and in JSON", async (t) => {
+  const served = await serveDaemon(t);
+  assert.match(
+    (await runCli(served, ["doctor"])).stdout,
+    /^pass +hearthd: version \d.*\npass +store: 0 VMs in /,
+  );
+  assert.match((await runCli(served, ["daemon", "status"])).stdout, /^hearthd +\d/);
+  assert.equal((await runCli(served, ["image", "ls", "--json"])).stdout, "[]\n");
+  assert.equal((await runCli(served, ["kernel", "ls", "--json"])).stdout, "[]\n");
+  assert.equal((await runCli(served, ["image", "rm", "debian"])).code, 1);
+  assert.equal((await runCli(served, ["image", "show", "../etc"])).code, 2);
 });
 
 test("daemon status does not start hearthd, and exits with 1 when it does not run", async () => {
@@ -204,20 +216,24 @@ test("daemon status does not start hearthd, and exits with 1 when it does not ru
   assert.equal((await runCli(undefined, ["daemon", "logs"], { env })).code, 1);
 });
 
-test("the progress of long work is one line in place on a terminal, and gone afterwards", async () => {
-  await using api = await FakeApi.start();
+test("the progress of long work is one line in place on a terminal, and gone afterwards", async (t) => {
+  const served = await serveDaemon(t);
   const run = (...words: string[]) => ["run", ...words, "debian", "--", "echo", "hi"];
-  const terminal = await runCli(api, run("--name", "a"), { terminalColumns: 20 });
-  assert.equal(terminal.stderr, "\rboot: waiting for t\u001b[K\r\u001b[K");
-  assert.equal((await runCli(api, run("--name", "b"))).stderr, "boot: waiting for the agent\n");
-  assert.equal((await runCli(api, run("--name", "c", "--quiet"))).stderr, "");
+  const terminal = await runCli(served, run("--name", "a"), { terminalColumns: 20 });
+  assert.equal(terminal.stderr, "\rboot: starting the \u001b[K\r\u001b[K");
+  const piped = await runCli(served, run("--name", "b"));
+  assert.equal(
+    piped.stderr,
+    "boot: starting the VMM\nboot: starting the fake\nboot: waiting for the guest\n",
+  );
+  assert.equal((await runCli(served, run("--name", "c", "--quiet"))).stderr, "");
 });
 
-test("the completion offers commands, flags, choices, and VMs by name", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
+test("the completion offers commands, flags, choices, and VMs by name", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
   const offers = async (...words: string[]) =>
-    (await runCli(api, ["__complete", "--", ...words])).stdout.trim().split("\n");
+    (await runCli(served, ["__complete", "--", ...words])).stdout.trim().split("\n");
   assert.deepEqual(await offers("re"), ["restart", "resume"]);
   assert.deepEqual(await offers("image", ""), ["ls", "build", "show", "rm"]);
   assert.deepEqual(await offers("stop", ""), ["web"]);

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { CliRun } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
 for (const [what, typed, code, isRemoved] of [
   ["y", "y\n", 0, true],
@@ -12,23 +12,23 @@ for (const [what, typed, code, isRemoved] of [
   ["Ctrl-C", "\u0003", 130, false],
   ["Ctrl-D", "\u0004", 1, false],
 ] as const) {
-  test(`${what} at a question ends the command with ${code}, without an error`, async () => {
-    await using api = await FakeApi.start();
-    api.addVm("old", "stopped");
+  test(`${what} at a question ends the command with ${code}, without an error`, async (t) => {
+    const served = await serveDaemon(t);
+    await served.runAndStop("old");
     const stdin = new PassThrough();
-    const cli = new CliRun(api, ["prune"], { terminalColumns: 80, stdin });
+    const cli = new CliRun(served, ["prune"], { terminalColumns: 80, stdin });
     await once(cli.stderrStream, "data");
     stdin.write(typed);
     assert.equal(await cli.code, code);
-    assert.equal(api.vms.has("old"), !isRemoved);
+    assert.equal(served.vm("old") === undefined, isRemoved);
     assert.doesNotMatch(cli.stderr, /error/);
   });
 }
 
-test("a terminal that goes away at a question is no yes", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("old", "stopped");
-  const cli = new CliRun(api, ["prune"], { terminalColumns: 80, stdin: "" });
+test("a terminal that goes away at a question is no yes", async (t) => {
+  const served = await serveDaemon(t);
+  await served.runAndStop("old");
+  const cli = new CliRun(served, ["prune"], { terminalColumns: 80, stdin: "" });
   assert.equal(await cli.code, 1);
-  assert.ok(api.vms.has("old"));
+  assert.ok(served.vm("old"));
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
 test("a word that is no command is refused with the nearest one and exit code 2", async () => {
   const { code, stderr } = await runCli(undefined, ["runn", "debian"]);
@@ -10,16 +10,16 @@ test("a word that is no command is refused with the nearest one and exit code 2"
   assert.match(stderr, /hearth run/);
 });
 
-test("a flag that is no flag is refused with the nearest one, before hearthd hears of it", async () => {
-  await using api = await FakeApi.start();
-  const { code, stderr } = await runCli(api, ["create", "--memry", "1G", "debian"]);
+test("a flag that is no flag is refused with the nearest one, before hearthd hears of it", async (t) => {
+  const served = await serveDaemon(t);
+  const { code, stderr } = await runCli(served, ["create", "--memry", "1G", "debian"]);
   assert.equal(code, 2);
   assert.match(stderr, /--memory/);
-  assert.equal(api.requests.length, 0);
+  assert.equal(served.requests, 0);
 });
 
-test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035, BG-067, BG-079", async () => {
-  await using api = await FakeApi.start();
+test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035, BG-067, BG-079", async (t) => {
+  const served = await serveDaemon(t);
   const wrong: readonly (readonly [readonly string[], RegExp])[] = [
     [["--cpus", "0"], /whole number from 1 to 32/],
     [["--cpus", "2.5"], /whole number/],
@@ -37,15 +37,15 @@ test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035
     [["-e", "NOT_SET_HERE"], /is not set here/],
   ];
   for (const [flags, said] of wrong) {
-    const { code, stderr } = await runCli(api, ["create", ...flags, "debian"]);
+    const { code, stderr } = await runCli(served, ["create", ...flags, "debian"]);
     assert.equal(code, 2, flags.join(" "));
     assert.match(stderr, said);
   }
-  assert.equal(api.requests.length + api.vms.size, 0);
+  assert.equal(served.requests, 0);
 });
 
-test("a name that no VM can have is refused for every command that takes one, L8", async () => {
-  await using api = await FakeApi.start();
+test("a name that no VM can have is refused for every command that takes one, L8", async (t) => {
+  const served = await serveDaemon(t);
   const names = [
     "UPPER",
     "a b",
@@ -82,7 +82,7 @@ test("a name that no VM can have is refused for every command that takes one, L8
     "shell",
   ]) {
     for (const name of names) {
-      const { code, stderr } = await runCli(api, [verb, "--", name]);
+      const { code, stderr } = await runCli(served, [verb, "--", name]);
       assert.ok(
         code === 2 || (verb === "shell" && code === 125),
         `${verb} ${JSON.stringify(name.slice(0, 80))}: ${code}`,
@@ -90,27 +90,33 @@ test("a name that no VM can have is refused for every command that takes one, L8
       assert.doesNotMatch(stderr, /\u001b/);
     }
   }
-  assert.equal(api.requests.length, 0);
+  assert.equal(served.requests, 0);
 });
 
-test("with --json an error is an object on stdout, with the same exit code, VS-022", async () => {
-  await using api = await FakeApi.start();
-  const { code, stdout, stderr } = await runCli(api, ["show", "gone", "--json"]);
+test("with --json an error is an object on stdout, with the same exit code, VS-022", async (t) => {
+  const served = await serveDaemon(t);
+  const { code, stdout, stderr } = await runCli(served, ["show", "gone", "--json"]);
   assert.equal(code, 1);
   assert.equal(stderr, "");
   const { error } = JSON.parse(stdout);
   assert.equal(error.code, "vm.not_found");
-  assert.equal(error.operation, "op-0123456789ab");
-  assert.equal(JSON.parse((await runCli(api, ["--json", "nonsense"])).stdout).error.code, "input.invalid");
-  assert.equal(JSON.parse((await runCli(api, ["ls", "--jsn", "--json"])).stdout).error.code, "input.invalid");
+  assert.match(error.operation, /^op-[0-9a-f]{12}$/);
+  assert.equal(JSON.parse((await runCli(served, ["--json", "nonsense"])).stdout).error.code, "input.invalid");
+  assert.equal(
+    JSON.parse((await runCli(served, ["ls", "--jsn", "--json"])).stdout).error.code,
+    "input.invalid",
+  );
 });
 
-test("an error names its operation, so that hearthd's log can be searched", async () => {
-  await using api = await FakeApi.start();
-  const { stderr } = await runCli(api, ["show", "gone"]);
+test("an error names its operation, so that hearthd's log can be searched", async (t) => {
+  const served = await serveDaemon(t);
+  const { stderr } = await runCli(served, ["show", "gone"]);
+  const logged = served.host.machine.events.find(({ name }) => name === "api.failed");
+  assert.ok(logged);
+  const { operation } = logged.fields as { operation: string };
   assert.equal(
     stderr,
-    "error: There is no VM gone.\nhint: `hearth ls` shows the VMs.\noperation: op-0123456789ab\n",
+    `error: There is no VM "gone".\nhint: \`hearth ls\` shows the VMs.\noperation: ${operation}\n`,
   );
 });
 
@@ -121,31 +127,30 @@ test("when hearthd cannot be reached, list says so in words and exits with 1, VS
   assert.match(stderr, /HEARTH_HOME to a shorter path/);
 });
 
-test("flags before the command belong to it", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  assert.equal(JSON.parse((await runCli(api, ["--json", "ls"])).stdout)[0].name, "web");
-  assert.match((await runCli(api, ["--help"])).stdout, /Virtual machines/);
-  assert.match((await runCli(api, ["--help", "rm"])).stdout, /Remove VMs/);
-  assert.match((await runCli(api, ["rm", "--help"])).stdout, /Remove VMs/);
-  assert.match((await runCli(api, ["-V"])).stdout, /^hearth \d/);
+test("flags before the command belong to it", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  assert.equal(JSON.parse((await runCli(served, ["--json", "ls"])).stdout)[0].name, "web");
+  assert.match((await runCli(served, ["--help"])).stdout, /Virtual machines/);
+  assert.match((await runCli(served, ["--help", "rm"])).stdout, /Remove VMs/);
+  assert.match((await runCli(served, ["rm", "--help"])).stdout, /Remove VMs/);
+  assert.match((await runCli(served, ["-V"])).stdout, /^hearth \d/);
 });
 
-test("colours are for terminals that want them", async () => {
-  await using api = await FakeApi.start();
-  const coloured = await runCli(api, ["show", "gone"], { terminalColumns: 80 });
+test("colours are for terminals that want them", async (t) => {
+  const served = await serveDaemon(t);
+  const coloured = await runCli(served, ["show", "gone"], { terminalColumns: 80 });
   assert.match(coloured.stderr, /\u001b\[1;31merror:/);
-  const plain = await runCli(api, ["show", "gone"], { terminalColumns: 80, env: { NO_COLOR: "1" } });
+  const plain = await runCli(served, ["show", "gone"], { terminalColumns: 80, env: { NO_COLOR: "1" } });
   assert.doesNotMatch(plain.stderr, /\u001b\[1;31m/);
 });
 
-test("a hearthd of another version is a note, and no error", async () => {
-  await using api = await FakeApi.start();
-  api.version = "0.0.1";
-  const { code, stderr } = await runCli(api, ["ls", "-q"]);
+test("a hearthd of another version is a note, and no error", async (t) => {
+  const served = await serveDaemon(t, { version: "0.0.1" });
+  const { code, stderr } = await runCli(served, ["ls", "-q"]);
   assert.equal(code, 0);
   assert.match(
-    (await runCli(api, ["image", "ls"])).stderr,
+    (await runCli(served, ["image", "ls"])).stderr,
     /note: hearthd 0\.0\.1 runs, .*hearth daemon stop/,
   );
   assert.equal(stderr, "");

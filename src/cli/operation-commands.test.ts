@@ -1,10 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdirSync, symlinkSync } from "node:fs";
-import { dirname } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { Operation } from "#api/wire.ts";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { Turns } from "#base/turns.ts";
 import { runCli } from "#testing/cli-run.ts";
 import type { CliResult } from "#testing/cli-run.ts";
@@ -13,15 +10,10 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 /** A hearthd with a VM, in which nothing can boot for now, and command lines that reach it. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
-  const env = { HEARTH_HOME: served.host.machine.folder };
-  const socketPath = apiSocketPath(hearthFolders(env, "/"));
-  mkdirSync(dirname(socketPath), { recursive: true });
-  symlinkSync(served.socketPath, socketPath);
-  const { vms } = served.daemon;
   served.host.boots = new Turns(1);
   const turn = await served.host.boots.take(t.signal);
-  await vms.create({ image: "debian", name: "web" }, false, vms.background());
-  const hearth = (...argv: readonly string[]): Promise<CliResult> => runCli(undefined, argv, { env });
+  await served.create("web");
+  const hearth = (...argv: readonly string[]): Promise<CliResult> => runCli(served, argv);
   return { served, hearth, boot: () => turn[Symbol.dispose]() };
 }
 

@@ -1,32 +1,49 @@
 import assert from "node:assert/strict";
+import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
+import { lostFoundDir } from "#daemon/lifecycle/lost-found.ts";
 import { runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
+import type { ServedDaemon } from "#testing/served-daemon.ts";
 
-test("system recover lists lost+found, and says when there is nothing", async () => {
-  await using api = await FakeApi.start();
-  assert.match((await runCli(api, ["system", "recover"])).stderr, /nothing in lost\+found/);
-  const path = "/s/lost+found/2026-11-27/vms/vm-aaaaaaaaaaaa";
-  api.lostFound = [{ kind: "vms", name: "vm-aaaaaaaaaaaa", day: "2026-11-27", path, hasDisk: true }];
-  const { stdout } = await runCli(api, ["system", "recover"]);
-  assert.match(stdout, /^NAME +KIND +FOUND +DISK +PATH\nvm-aaaaaaaaaaaa +vms +2026-11-27 +yes +\/s\/lost/);
-  const json = await runCli(api, ["system", "recover", "--json"]);
-  assert.deepEqual(JSON.parse(json.stdout), api.lostFound);
+const LOST = "vm-aaaaaaaaaaaa";
+const DISK_BYTES = 8 * 2 ** 30;
+
+/** Puts a VM's directory with an empty disk into lost+found. */
+function loseVm({ host }: ServedDaemon): string {
+  const path = join(lostFoundDir(host.folders), "2026-11-27", "vms", LOST);
+  mkdirSync(path, { recursive: true });
+  writeFileSync(join(path, "disk.raw"), "");
+  truncateSync(join(path, "disk.raw"), DISK_BYTES);
+  return path;
+}
+
+test("system recover lists lost+found, and says when there is nothing", async (t) => {
+  const served = await serveDaemon(t);
+  assert.match((await runCli(served, ["system", "recover"])).stderr, /nothing in lost\+found/);
+  const path = loseVm(served);
+  const { stdout } = await runCli(served, ["system", "recover"]);
+  assert.equal(
+    stdout.replaceAll(/ +/g, " "),
+    `NAME KIND FOUND DISK PATH\n${LOST} vms 2026-11-27 yes ${path}\n`,
+  );
+  const json = await runCli(served, ["system", "recover", "--json"]);
+  assert.deepEqual(JSON.parse(json.stdout), [
+    { kind: "vms", name: LOST, day: "2026-11-27", path, hasDisk: true },
+  ]);
 });
 
-test("system recover makes a VM of a disk, and wants the disk, a name and an image for it", async () => {
-  await using api = await FakeApi.start();
-  const words = ["system", "recover", "--vm", "vm-aaaaaaaaaaaa", "--name", "web", "debian"];
-  const { code, stdout, stderr } = await runCli(api, words);
-  assert.deepEqual([code, stdout], [0, "web\n"]);
-  assert.match(stderr, /Next: hearth start web/);
-  const sent = api.requests.find(({ method }) => method === "POST");
-  assert.deepEqual(sent, {
-    method: "POST",
-    path: "/v1/lost-found/vm-aaaaaaaaaaaa/recover",
-    body: { name: "web", image: "debian" },
-  });
-  const half = await runCli(api, ["system", "recover", "--vm", "vm-aaaaaaaaaaaa"]);
+test("system recover makes a VM of a disk, and wants the disk, a name and an image for it", async (t) => {
+  const served = await serveDaemon(t);
+  const path = loseVm(served);
+  const half = await runCli(served, ["system", "recover", "--vm", LOST]);
   assert.equal(half.code, 2);
   assert.match(half.stderr, /--vm, --name and IMAGE together/);
+  const words = ["system", "recover", "--vm", LOST, "--name", "web", "debian"];
+  const { code, stdout, stderr } = await runCli(served, words);
+  assert.deepEqual([code, stdout], [0, "web\n"]);
+  assert.match(stderr, /Next: hearth start web/);
+  assert.equal(served.vm("web")?.spec.diskBytes, DISK_BYTES);
+  assert.equal(existsSync(join(path, "disk.raw")), false);
 });

@@ -1,23 +1,30 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("volume create takes a size or a folder, which hearthd gets as an absolute path", async () => {
-  await using api = await FakeApi.start();
-  const { code, stdout, stderr } = await runCli(api, ["volume", "create", "data", "--size", "4G"]);
+test("volume create takes a size, or a directory from where hearth is called, which it copies", async (t) => {
+  const served = await serveDaemon(t);
+  const cwd = mkdtempSync(join(tmpdir(), "hearth-volume-"));
+  t.after(() => rmSync(cwd, { recursive: true }));
+  mkdirSync(join(cwd, "public"));
+  writeFileSync(join(cwd, "public", "photo.jpg"), randomBytes(2 ** 20));
+  const { code, stdout, stderr } = await runCli(served, ["volume", "create", "data", "--size", "4G"]);
   assert.deepEqual([code, stdout], [0, "data\n"]);
   assert.match(stderr, /Next: hearth run --volume data:\/data debian/);
-  await runCli(api, ["volume", "create", "site", "--from", "./public", "--quiet"]);
-  const bodies = api.requests.filter(({ method }) => method === "POST").map(({ body }) => body);
-  assert.deepEqual(bodies, [
-    { name: "data", sizeBytes: 4 * 2 ** 30 },
-    { name: "site", from: `${process.cwd()}/public` },
-  ]);
+  const quiet = await runCli(served, ["volume", "create", "site", "--from", "./public", "--quiet"], { cwd });
+  assert.deepEqual(quiet, { code: 0, stdout: "site\n", stderr: "" });
+  const [data, site] = await served.host.volumes.list();
+  assert.equal(data?.sizeBytes, 4 * 2 ** 30);
+  assert.ok(Number(data?.allocatedBytes) < 2 ** 20 && Number(site?.allocatedBytes) >= 2 ** 20);
 });
 
-test("a bad name, size, path or a path twice is a usage error before hearthd hears of it", async () => {
-  await using api = await FakeApi.start();
+test("a bad name, size, path or a path twice is a usage error before hearthd hears of it", async (t) => {
+  const served = await serveDaemon(t);
   for (const words of [
     ["volume", "create", "Data", "--size", "4G"],
     ["volume", "create", "data", "--size", "4"],
@@ -27,16 +34,17 @@ test("a bad name, size, path or a path twice is a usage error before hearthd hea
     ["create", "--volume", "a:/x", "--volume", "b:/x", "debian"],
     ["create", "--volume", "a:/x", "--volume", "a:/y", "debian"],
   ]) {
-    const { code, stderr } = await runCli(api, words);
+    const { code, stderr } = await runCli(served, words);
     assert.equal(code, 2, words.join(" "));
     assert.match(stderr, /^error: .*\nhint: /);
   }
-  assert.deepEqual(api.requests, []);
+  assert.equal(served.requests, 0);
 });
 
-test("volumes of a VM go to hearthd as they were given", async () => {
-  await using api = await FakeApi.start();
-  await runCli(api, [
+test("volumes of a VM go to hearthd as they were given", async (t) => {
+  const served = await serveDaemon(t);
+  for (const name of ["a", "b"]) await runCli(served, ["volume", "create", name, "--size", "1G"]);
+  await runCli(served, [
     "create",
     "--no-start",
     "--volume",
@@ -47,26 +55,26 @@ test("volumes of a VM go to hearthd as they were given", async () => {
     "web",
     "debian",
   ]);
-  assert.deepEqual(api.vms.get("web")?.volumes, [
+  assert.deepEqual(served.vm("web")?.spec.volumes, [
     { name: "a", path: "/x", readOnly: false },
     { name: "b", path: "/y", readOnly: true },
   ]);
-  const shown = await runCli(api, ["show", "web"]);
+  const shown = await runCli(served, ["show", "web"]);
   assert.match(shown.stdout, /^volume +a:\/x\nvolume +b:\/y:ro$/m);
 });
 
-test("volume ls, show and rm print names, a table, JSON, and what is missing", async () => {
-  await using api = await FakeApi.start();
-  assert.match((await runCli(api, ["volume", "ls"])).stderr, /hearth volume create data --size 4G/);
-  for (const name of ["a", "b"]) await runCli(api, ["volume", "create", name, "--size", "1G"]);
-  assert.equal((await runCli(api, ["volume", "ls", "-q"])).stdout, "a\nb\n");
+test("volume ls, show and rm print names, a table, JSON, and what is missing", async (t) => {
+  const served = await serveDaemon(t);
+  assert.match((await runCli(served, ["volume", "ls"])).stderr, /hearth volume create data --size 4G/);
+  for (const name of ["a", "b"]) await runCli(served, ["volume", "create", name, "--size", "1G"]);
+  assert.equal((await runCli(served, ["volume", "ls", "-q"])).stdout, "a\nb\n");
   assert.match(
-    (await runCli(api, ["volume", "ls"])).stdout,
-    /^VOLUME +USED +SIZE +CREATED +VMS\na +0B +1\.0G/,
+    (await runCli(served, ["volume", "ls"])).stdout,
+    /^VOLUME +USED +SIZE +CREATED +VMS\na +\d+K +1\.0G/,
   );
-  assert.match((await runCli(api, ["volume", "show", "a"])).stdout, /^size +1G, 0B on disk$/m);
-  assert.equal(JSON.parse((await runCli(api, ["volume", "show", "--json", "a"])).stdout).name, "a");
-  const removed = await runCli(api, ["volume", "rm", "a", "gone", "b"]);
+  assert.match((await runCli(served, ["volume", "show", "a"])).stdout, /^size +1G, \d+K on disk$/m);
+  assert.equal(JSON.parse((await runCli(served, ["volume", "show", "--json", "a"])).stdout).name, "a");
+  const removed = await runCli(served, ["volume", "rm", "a", "gone", "b"]);
   assert.deepEqual([removed.code, removed.stdout], [1, "a\nb\n"]);
   assert.match(removed.stderr, /There is no volume gone/);
 });

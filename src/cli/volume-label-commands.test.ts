@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { Volume } from "#api/wire.ts";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { runCli } from "#testing/cli-run.ts";
 import type { CliResult } from "#testing/cli-run.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
@@ -12,11 +11,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 /** A hearthd without volumes, and command lines that reach it. */
 async function setUp(t: TestContext): Promise<(...argv: readonly string[]) => Promise<CliResult>> {
   const served = await serveDaemon(t);
-  const env = { HEARTH_HOME: served.host.machine.folder };
-  const socketPath = apiSocketPath(hearthFolders(env, "/"));
-  mkdirSync(dirname(socketPath), { recursive: true });
-  symlinkSync(served.socketPath, socketPath);
-  return (...argv) => runCli(undefined, argv, { env });
+  return (...argv) => runCli(served, argv);
 }
 
 test("volumes are labelled, and ls lists those that the filters choose", async (t) => {

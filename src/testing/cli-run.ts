@@ -1,8 +1,10 @@
-/** Runs a command line in this process, against a fake hearthd, with streams that a test holds. */
+/** Runs a command line in this process, with streams that a test holds. */
 import { PassThrough } from "node:stream";
 import type { Io } from "#cli/io.ts";
 import { main } from "#cli/main.ts";
-import type { FakeApi } from "#testing/fake-api.ts";
+
+/** The hearthd that a command line talks to; of a `ServedDaemon`, say. */
+export type CliDaemon = { readonly home: string };
 
 export type CliOptions = {
   /** What comes on stdin, and then its end; a stream is taken as it is. */
@@ -55,7 +57,7 @@ export function testIo(argv: readonly string[], options: CliOptions) {
   };
 }
 
-/** One command line, run in this process against a fake hearthd. */
+/** One command line, run in this process. */
 export class CliRun {
   readonly stdin: PassThrough;
   /** What was asked of the terminal: raw or not. */
@@ -65,8 +67,8 @@ export class CliRun {
   readonly stderrStream: PassThrough;
   readonly #world: ReturnType<typeof testIo>;
 
-  constructor(api: FakeApi | undefined, argv: readonly string[], options: CliOptions = {}) {
-    const env = { ...(api && { HEARTH_HOME: api.home }), ...options.env };
+  constructor(daemon: CliDaemon | undefined, argv: readonly string[], options: CliOptions = {}) {
+    const env = { ...(daemon && { HEARTH_HOME: daemon.home }), ...options.env };
     this.#world = testIo(argv, { ...options, env });
     this.stdin = this.#world.input;
     this.rawModes = this.#world.rawModes;
@@ -92,11 +94,11 @@ export type CliResult = { readonly code: number; readonly stdout: string; readon
 
 /** Runs it to its end. */
 export async function runCli(
-  api: FakeApi | undefined,
+  daemon: CliDaemon | undefined,
   argv: readonly string[],
   options: CliOptions = {},
 ): Promise<CliResult> {
-  const cli = new CliRun(api, argv, options);
+  const cli = new CliRun(daemon, argv, options);
   const code = await cli.code;
   await new Promise((resolve) => setImmediate(resolve));
   return { code, stdout: cli.stdout, stderr: cli.stderr };

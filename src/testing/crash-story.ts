@@ -347,8 +347,8 @@ async function assertAllRun(daemon: FakeDaemon): Promise<void> {
 export async function assertRuns({ host, vms }: FakeDaemon, name: string): Promise<void> {
   const { guest } = await vms.guest(name, "exec", new AbortController().signal);
   const command = { argv: ["true"], env: {}, stdin: false, detach: false };
-  for await (const event of guest.exec(command, { id: "t" }, new AbortController().signal))
-    assert.equal(event.type, "exited");
+  const events = await Array.fromAsync(guest.exec(command, { id: "t" }, new AbortController().signal));
+  assert.equal(events.at(-1)?.type, "exited");
   const { guest: state, phase } = host.machine.vmm(name);
   assert.deepEqual([phase, state.frozen, state.hostname], ["running", false, name]);
 }

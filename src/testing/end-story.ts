@@ -5,7 +5,7 @@ import { errorChain, HearthError } from "#base/error.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import { assertNextIsFine, isNextToAnother } from "#testing/crash-story.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
-import { ENDLESS } from "#testing/fake-guest.ts";
+import { ENDLESS } from "#testing/guest-command.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 import type { FlowStory } from "#testing/flow-stories.ts";
 import { Life } from "#testing/life.ts";

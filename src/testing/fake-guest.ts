@@ -2,9 +2,9 @@
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
-import { abortError } from "#guest/agent-error.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 import { readFakeDisk, writeFakeDisk } from "#testing/fake-disks.ts";
+import { ENDLESS, GuestCommand, untilAborted } from "#testing/guest-command.ts";
 import type { FakeVmm, FakeVmms } from "#testing/fake-vmms.ts";
 import type { Gate } from "#testing/gate.ts";
 import type { Life } from "#testing/life.ts";
@@ -35,12 +35,20 @@ export type GuestFaults = {
   execs?: number | undefined;
 };
 
-/** The command, and the name in `/`, that does not end before its caller goes away. */
-export const ENDLESS = "endless";
-
 type Part = Pick<
   Guest,
-  "info" | "configure" | "exec" | "readTar" | "writeTar" | "freeze" | "thaw" | "shutdown" | "close" | "closed"
+  | "info"
+  | "configure"
+  | "exec"
+  | "signalExec"
+  | "resizeExec"
+  | "readTar"
+  | "writeTar"
+  | "freeze"
+  | "thaw"
+  | "shutdown"
+  | "close"
+  | "closed"
 >;
 
 /** The agent behind this socket. What does not run does not answer; here that is an error at once. */
@@ -61,10 +69,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
   };
   const answers = voiceOf(faults);
   const part: Part = {
-    info: async (signal) => {
-      await answers(signal);
-      return infoOf(find(), faults);
-    },
+    info: (signal) => answers(signal).then(() => infoOf(find(), faults)),
     configure: async ({ hostname, machineId, entropy, restored }, signal) => {
       await answers(signal);
       const vmm = call(restored ? "configure restored" : "configure");
@@ -76,7 +81,8 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
       life.did("guest.configure");
       return { warnings: faults.warnings ?? [], initFollows: initFollows(vmm) };
     },
-    ...streams(call, answers, faults),
+    ...commandCalls(vmms, call, answers, faults),
+    ...copyCalls(call, answers),
     freeze: async ({ flush }, signal) => {
       await answers(signal);
       const { guest } = call(flush ? "freeze flush" : "freeze");
@@ -126,37 +132,70 @@ function voiceOf(faults: GuestFaults): (signal: AbortSignal) => Promise<void> {
   };
 }
 
-/** Commands and copies. */
-function streams(
+function commandCalls(
+  vmms: FakeVmms,
   call: (what: string) => FakeVmm,
   answers: (signal: AbortSignal) => Promise<void>,
   faults: GuestFaults,
-): Pick<Guest, "exec" | "readTar" | "writeTar"> {
+): Pick<Guest, "exec" | "signalExec" | "resizeExec"> {
+  const find = (id: string): GuestCommand => {
+    const found = call(`control ${id}`).commands.find(
+      (command) => command.id === id && command.state === "runs",
+    );
+    if (found === undefined) throw new HearthError("agent.failed", "There is no such command.");
+    return found;
+  };
   return {
-    exec: async function* (spec, _io, signal) {
+    exec: async function* (spec, { id, stdin }, signal) {
       await answers(signal);
       if (faults.neverStarts === true) await untilAborted(signal);
-      const { guest, plan } = call(`exec ${spec.argv.join(" ")}`);
+      const { guest, plan, commands } = call(`exec ${spec.argv.join(" ")}`);
       if (plan.init === "systemd" && guest.init !== "runs")
         throw new HearthError("agent.failed", "The guest's init has not started yet.");
       if (guest.frozen) throw new HearthError("agent.failed", "A command waits for a guest that is held.");
-      if (spec.argv[0] === ENDLESS) {
-        yield { type: "started", pid: 1 };
-        await untilAborted(signal);
-      }
-      const code = faults.exitCode ?? 0;
+      const code = faults.exitCode;
       delete faults.exitCode;
-      yield { type: "exited", code, timedOut: false };
+      const command = new GuestCommand(
+        id,
+        code === undefined ? spec : { ...spec, argv: ["exit", `${code}`] },
+        () => vmms.changed(),
+      );
+      commands.push(command);
+      yield* command.run(stdin, signal);
     },
+    signalExec: async (id, number, signal) => {
+      await answers(signal);
+      find(id).signal(number);
+    },
+    resizeExec: async (id, size, signal) => {
+      await answers(signal);
+      find(id).resize(size);
+    },
+  };
+}
+
+function copyCalls(
+  call: (what: string) => FakeVmm,
+  answers: (signal: AbortSignal) => Promise<void>,
+): Pick<Guest, "readTar" | "writeTar"> {
+  return {
     readTar: async function* (path, signal) {
       await answers(signal);
-      yield new Uint8Array(1);
-      if (path === `/${ENDLESS}`) await untilAborted(signal);
+      const tar = call(`read ${path}`).tars.get(path);
+      const isEndless = path === `/${ENDLESS}`;
+      if (tar === undefined && !isEndless)
+        throw new HearthError("file.not_found", `There is no ${path} in the VM.`);
+      yield tar ?? new Uint8Array(1);
+      if (isEndless) await untilAborted(signal);
     },
-    writeTar: async ({ path }, _source, signal) => {
+    writeTar: async ({ path }, source, signal) => {
       await answers(signal);
       if (path === `/${ENDLESS}`) await untilAborted(signal);
-      return { entries: 0, bytes: 0 } as unknown as Awaited<ReturnType<Guest["writeTar"]>>;
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of source) chunks.push(chunk);
+      const tar = Buffer.concat(chunks);
+      call(`write ${path}`).written.set(path, tar);
+      return { entries: 1, bytes: tar.length };
     },
   };
 }
@@ -202,15 +241,6 @@ export async function untilItAnswers(
 
 function vmmAt(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm | undefined {
   return vmms.running().find(({ plan }) => `${plan.runDir}/agent.sock` === agentSocket);
-}
-
-/** As the real one: a call that nobody answers ends with its signal. */
-export function untilAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const leave = (): void => reject(abortError(signal));
-    if (signal.aborted) leave();
-    else signal.addEventListener("abort", leave, { once: true });
-  });
 }
 
 function unreachable(): HearthError {

@@ -26,10 +26,11 @@ import { fakeDisks } from "#testing/fake-disks.ts";
 import { FakeDriver } from "#testing/fake-driver.ts";
 import { FakeVmms } from "#testing/fake-vmms.ts";
 import type { FakeVmm } from "#testing/fake-vmms.ts";
-import { fakeGuest, initRuns, untilAborted, untilItAnswers } from "#testing/fake-guest.ts";
+import { fakeGuest, initRuns, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
 import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
 import { Turns } from "#base/turns.ts";
+import { untilAborted } from "#testing/guest-command.ts";
 import { Life, mortal } from "#testing/life.ts";
 
 export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;

@@ -4,6 +4,7 @@ import type { BootPlan, DeviceLimits, VmmWatcher } from "#drivers/vm-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
+import type { GuestCommand } from "#testing/guest-command.ts";
 
 /** Beyond Linux' largest pid, so that nobody ever sends a real process a signal. */
 const FIRST_PID = 5_000_000;
@@ -19,6 +20,12 @@ export type FakeVmm = {
   /** What its guest has in memory: how far it has counted. */
   count: number;
   readonly guest: FakeGuestState;
+  /** The commands that its guest was asked for, in order. */
+  readonly commands: GuestCommand[];
+  /** What its guest gives, by path, as tar streams: true or not. */
+  readonly tars: Map<string, Uint8Array>;
+  /** The tar streams that its guest was given, by the directory that they go into. */
+  readonly written: Map<string, Uint8Array>;
   /** How often its vsock device was reset, which connections do not notice. */
   resets: number;
 };
@@ -47,7 +54,7 @@ export class FakeVmms {
 
   start(plan: BootPlan, from: Kept = booted(plan), phase: FakeVmm["phase"] = "running"): FakeVmm {
     const { count, memoryBytes, guest } = from;
-    const moved = (): void => this.#moved();
+    const moved = (): void => this.changed();
     let now = phase;
     const watchers = new Set<VmmWatcher>();
     const vmm: FakeVmm = {
@@ -67,6 +74,9 @@ export class FakeVmms {
       memoryBytes,
       count,
       guest: { ...guest, calls: [] },
+      commands: [],
+      tars: new Map(),
+      written: new Map(),
       resets: 0,
     };
     this.#vmms.set(vmm.pid, vmm);
@@ -84,7 +94,7 @@ export class FakeVmms {
     vmm.watchers.clear();
     return exit;
   }
-  /** Resolves when any VMM has gone from one phase to another. */
+  /** Resolves when any VMM has gone from one phase to another, or something has changed in a guest. */
   async change(signal: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const leave = (): void => reject(signal.reason);
@@ -97,8 +107,13 @@ export class FakeVmms {
       signal.removeEventListener("abort", leave);
     }
   }
-  #moved(): void {
+  /** Tells those who wait for a change. */
+  changed(): void {
     for (const resolve of this.#waiting) resolve();
+  }
+  /** All that have ever run, in order. */
+  started(): FakeVmm[] {
+    return [...this.#vmms.values()];
   }
   running(): FakeVmm[] {
     return [...this.#vmms.values()].filter((vmm) => vmm.phase !== "gone");

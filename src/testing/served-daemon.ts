@@ -1,8 +1,11 @@
 import { once } from "node:events";
+import { mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
-import { join } from "node:path";
 import type { TestContext } from "node:test";
+import type { CreateVm } from "#api/wire.ts";
+import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { hearthVersion } from "#base/version.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
 import { Operations } from "#daemon/operations/operations.ts";
@@ -12,32 +15,44 @@ import { ApiServer } from "#daemon/http/api-server.ts";
 import { unixListener } from "#daemon/http/listener.ts";
 import type { Listener } from "#daemon/http/listener.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
+import type { VmRecord } from "#model/vm.ts";
+import type { VmPhase } from "#model/vm-state.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
 import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
+import type { FakeVmm } from "#testing/fake-vmms.ts";
+import type { GuestCommand } from "#testing/guest-command.ts";
 
-/** hearthd's real API on a real socket, over a fake host. */
+export type ServedOptions = FakeHostOptions & {
+  /** What it says that it is; the version of these sources unless a test says otherwise. */
+  readonly version?: string;
+};
+
+/** hearthd's real API on a real socket, over a fake host: for tests of the API, the SDK and the command line. */
 export class ServedDaemon {
   readonly host: FakeHost;
   readonly daemon: Daemon;
+  /** The HEARTH_HOME with which a command line finds it. */
+  readonly home: string;
   readonly socketPath: string;
   readonly #api: ApiServer;
   readonly #services: Services;
-  /** How many requests have come. */
+  /** How many requests have come, those for a WebSocket among them. */
   requests = 0;
 
-  constructor(machine: FakeMachine, options: FakeHostOptions = {}, more: readonly Listener[] = []) {
+  constructor(machine: FakeMachine, options: ServedOptions = {}, more: readonly Listener[] = []) {
     const host = new FakeHost(machine, options);
     const parts = fakeDaemonParts(host);
     this.host = host;
-    this.socketPath = join(machine.folder, "api.sock");
+    this.home = machine.folder;
+    this.socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
     this.daemon = {
       host,
       ...parts,
       stats: new StatsReader(host),
-      version: "1.2.3",
+      version: options.version ?? hearthVersion(),
       startedAtMs: 0,
       checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
       ending: new Ending(),
@@ -45,12 +60,14 @@ export class ServedDaemon {
     };
     this.#api = new ApiServer(this.daemon, [unixListener(this.socketPath), ...more]);
     this.#services = new Services(daemonServices(this.daemon, this.#api), host.log);
+    host.bus.subscribe(() => machine.vmms.changed());
   }
 
   async listen(): Promise<this> {
+    for (const path of Object.values(this.host.folders)) mkdirSync(path, { recursive: true });
     await this.#services.start();
     await this.daemon.vms.idle(); // All are recovered.
-    this.#api.servers[0]?.on("request", () => (this.requests += 1));
+    for (const event of ["request", "upgrade"]) this.#api.servers[0]?.on(event, () => (this.requests += 1));
     return this;
   }
 
@@ -75,11 +92,50 @@ export class ServedDaemon {
     this.#api.servers[0]?.emit("error", error);
   }
 
-  /** A VM that runs. */
-  async run(name: string): Promise<void> {
+  /** Makes a VM, which has never run. */
+  create(name: string, more: Omit<CreateVm, "name"> = { image: "debian" }): Promise<VmRecord> {
     const { vms } = this.daemon;
-    await vms.create({ image: "debian", name }, false, vms.background());
+    return vms.create({ ...more, name }, false, vms.background());
+  }
+
+  /** Makes a VM that runs. */
+  async run(name: string, more?: Omit<CreateVm, "name">): Promise<FakeVmm> {
+    const { vms } = this.daemon;
+    await this.create(name, more);
     await vms.start(name, vms.background());
+    return this.host.machine.vmm(name);
+  }
+
+  /** Makes a VM that has run, and is stopped. */
+  async runAndStop(name: string, more?: Omit<CreateVm, "name">): Promise<void> {
+    const { vms } = this.daemon;
+    await this.run(name, more);
+    await vms.stop(name, { mode: "graceful", timeoutMs: 1_000 }, vms.background());
+  }
+
+  /** The VM of this name, if there is one. */
+  vm(name: string): VmRecord | undefined {
+    return this.host.store.findVm(name);
+  }
+
+  phase(name: string): VmPhase | undefined {
+    return this.vm(name)?.state.phase;
+  }
+
+  /** The VMs' names. */
+  names(): string[] {
+    return this.host.store.listVms().map(({ name }) => name);
+  }
+
+  /** The commands that guests were asked for, in order for each. */
+  commands(): readonly GuestCommand[] {
+    return this.host.machine.vmms.started().flatMap(({ commands }) => commands);
+  }
+
+  /** Resolves when `holds` does, which is asked again after each event of hearthd and each change in a guest. */
+  async until(holds: () => boolean): Promise<void> {
+    const { signal } = new AbortController();
+    while (!holds()) await this.host.machine.vmms.change(signal);
   }
 
   /** Ends it as `runDaemon` does; false when something is still under way. Idempotent. */
@@ -90,7 +146,7 @@ export class ServedDaemon {
 }
 
 /** Serves the API of a fake machine until the end of the test. */
-export async function serveDaemon(t: TestContext, options: FakeHostOptions = {}): Promise<ServedDaemon> {
+export async function serveDaemon(t: TestContext, options: ServedOptions = {}): Promise<ServedDaemon> {
   const machine = new FakeMachine();
   const served = await new ServedDaemon(machine, options).listen();
   t.after(async () => {

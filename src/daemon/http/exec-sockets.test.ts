@@ -51,7 +51,7 @@ const REFUSED = [
 ];
 for (const { title, request, status, code } of REFUSED) {
   test(`an upgrade with ${title} is refused with an error of the API, and hearthd goes on`, async (t) => {
-    const served = await serveDaemon(t);
+    const served = await serveDaemon(t, { version: "1.2.3" });
     const answer = await answerTo(served, request);
     assert.match(answer, new RegExp(`^HTTP/1.1 ${status} .*\\r\\nhearth-version: 1.2.3\\r\\n`, "s"));
     assert.equal(errorIn(answer).code, code);
@@ -80,7 +80,7 @@ test("an accept that fails does not end hearthd, and costs a few lines of its lo
 });
 
 test("an exec's operation is in its handshake, its error and the log, with the path", async (t) => {
-  const served = await serveDaemon(t);
+  const served = await serveDaemon(t, { version: "1.2.3" });
   const { vms } = served.daemon;
   await vms.create({ image: "debian", name: "web" }, false, vms.background());
   const socket = await served.connect();

@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import type { Operation, Vm } from "#api/wire.ts";
 import { Turns } from "#base/turns.ts";
 import type { Images } from "#daemon/host.ts";
-import { untilAborted } from "#testing/fake-guest.ts";
+import { untilAborted } from "#testing/guest-command.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
 import { ServedDaemon, serveDaemon } from "#testing/served-daemon.ts";

@@ -16,7 +16,7 @@ import { reachAgent } from "#guest/wait-for-agent.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { FakeDaemon, useFakeDaemon } from "#testing/fake-daemon.ts";
-import { untilAborted } from "#testing/fake-guest.ts";
+import { untilAborted } from "#testing/guest-command.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 import { startScriptedAgent } from "#testing/scripted-agent.ts";
 
@@ -53,6 +53,7 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
     test(`ends ${what} with agent.unreachable, and the next one gets a new connection`, async (t) => {
       const daemon = await useImpatientDaemon(t);
       await daemon.run("web");
+      daemon.host.machine.vmm("web").tars.set("/etc", new Uint8Array(1));
       await act(daemon);
       daemon.host.guestFaults.silent = "connection";
       await assert.rejects(act(daemon), UNREACHABLE);
