@@ -23,13 +23,13 @@ export default command({
     ["hearth volume create --label team=web logs --size 1G", "Then: hearth volume ls --filter label=team"],
     ["hearth volume create site --from ./public", "A copy of a folder of the host"],
   ],
-  async run({ args, flags, out, hearth }) {
+  async run({ args, flags, io, out, hearth }) {
     const name = parseVolumeName(args[0] ?? "");
     const range = { minBytes: LIMITS.diskMinBytes, maxBytes: LIMITS.diskMaxBytes };
     const request = {
       name,
       ...(flags.size !== undefined && { sizeBytes: parseSize("size", flags.size, range) }),
-      ...(flags.from !== undefined && { from: resolve(flags.from) }),
+      ...(flags.from !== undefined && { from: resolve(io.cwd, flags.from) }),
       ...(flags.label.length > 0 && { labels: parseLabels(flags.label) }),
     };
     const volume = await (await hearth()).volumes.create(request, { onProgress: out.onProgress });
