@@ -1,7 +1,6 @@
-import { createRequire } from "node:module";
-
 /** Hearth's own version, from the package's manifest, which lies two folders up here and in what is published. */
 export function hearthVersion(): string {
-  const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
-  return version;
+  const { readFileSync } = process.getBuiltinModule("node:fs");
+  const manifest = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(manifest) as { readonly version: string }).version;
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Exec } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
@@ -84,6 +83,7 @@ function parsePair(pair: string, io: Io): readonly [string, string] {
 
 function envFileLines(file: string, io: Io): readonly string[] {
   let text: string;
+  const { readFileSync } = process.getBuiltinModule("node:fs"); // See io.ts for why this is no import.
   try {
     text = readFileSync(resolve(io.cwd, file), "utf8");
   } catch (cause) {

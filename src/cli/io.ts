@@ -1,6 +1,7 @@
-import { fstatSync, readFileSync, writeSync } from "node:fs";
-import { Writable } from "node:stream";
-import type { Readable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
+
+// An import statement has Node make each name of the module, for node:fs its streams too: a tenth of a short command.
+const { fstatSync, readFileSync, writeSync } = process.getBuiltinModule("node:fs");
 
 export type TerminalIn = Readable & { readonly isTTY?: boolean; setRawMode?(on: boolean): unknown };
 export type TerminalOut = Writable & {
@@ -41,7 +42,7 @@ let failureExit = 1;
 function open(fd: typeof STDOUT | typeof STDERR): TerminalOut {
   const known = opened.get(fd);
   if (known !== undefined) return known;
-  const stream = isRegularFile(fd) ? new FileOut(fd) : fd === STDOUT ? process.stdout : process.stderr;
+  const stream = isRegularFile(fd) ? fileOut(fd) : fd === STDOUT ? process.stdout : process.stderr;
   opened.set(fd, stream);
   stream.on("error", (error) => outputFailed(fd, error));
   return stream;
@@ -56,22 +57,17 @@ function isRegularFile(fd: number): boolean {
 }
 
 /** Writes all of each chunk: Node's own stream for files takes a part for the whole when a disk becomes full. */
-class FileOut extends Writable {
-  readonly #fd: number;
-
-  constructor(fd: number) {
-    super();
-    this.#fd = fd;
-  }
-
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+function fileOut(fd: number): Writable {
+  const { Writable: Stream } = process.getBuiltinModule("node:stream");
+  const write = (chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void => {
     try {
-      for (let at = 0; at < chunk.byteLength;) at += writeSync(this.#fd, chunk, at);
+      for (let at = 0; at < chunk.byteLength;) at += writeSync(fd, chunk, at);
     } catch (error) {
       return done(error as Error);
     }
     done();
-  }
+  };
+  return new Stream({ write });
 }
 
 /** Ends the program: what it says reaches nobody any more, and whoever reads a part must not take it for the whole. */

@@ -1,5 +1,4 @@
 /** From words to an exit code. */
-import { isUtf8 } from "node:buffer";
 import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
 import type { Command, Context } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
@@ -67,6 +66,7 @@ function normalised(argv: readonly string[]): readonly string[] {
 /** An argument that arrives as another one could name another file. @throws HearthError `input.invalid` */
 function assertText(io: Io): void {
   if (!io.argv.some((word) => word.includes("\ufffd"))) return;
+  const { isUtf8 } = process.getBuiltinModule("node:buffer");
   const broken = io.rawArgv?.().find((word) => !isUtf8(word));
   if (broken === undefined) return;
   const hint = "Copy the directory that it is in, or pass such bytes on stdin.";

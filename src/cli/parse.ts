@@ -1,5 +1,4 @@
 /** From a command's declaration and words to what `run` gets. node:util.parseArgs splits the words. */
-import { parseArgs } from "node:util";
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { COMMON_FLAGS, longFlag } from "#cli/command.ts";
@@ -11,6 +10,9 @@ export type Parsed = {
   /** Somebody asked for the help of the command instead. */
   readonly help: boolean;
 };
+
+/** See io.ts for why this is no import. */
+const { parseArgs } = process.getBuiltinModule("node:util");
 
 type Token = NonNullable<ReturnType<typeof parseArgs>["tokens"]>[number];
 type OptionToken = Extract<Token, { kind: "option" }>;
