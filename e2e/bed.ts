@@ -18,13 +18,16 @@ import { join } from "node:path";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "smol-toml";
-import { hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { Vm } from "#api/wire.ts";
 import { Hearth } from "#sdk/hearth.ts";
+import { Transport } from "#sdk/transport.ts";
+import { APART, startApart } from "#testing/apart-hearthd.ts";
+import { giveToApart, isApartRun, linkCache } from "./apart.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
 import { environment, hasTemplates, linkTemplates } from "./templates.ts";
@@ -53,6 +56,8 @@ export type BedOptions = {
   readonly warm?: boolean | undefined;
   /** VMs have the QEMU on PATH, whichever is tested. */
   readonly hostQemu?: boolean | undefined;
+  /** hearthd is a user without rights, beside a helper that is root; as the run says unless told. */
+  readonly apart?: boolean | undefined;
 };
 
 export class Bed {
@@ -61,24 +66,43 @@ export class Bed {
   readonly folders: Folders;
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
+  readonly #apart: boolean;
+  #starting: Promise<unknown> | undefined;
   readonly #usesTemplates: boolean;
   readonly #hostQemu: boolean;
   /** Those of the run. */
   readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor({ config = "", warm, hostQemu = false }: BedOptions = {}) {
+  constructor({ config = "", warm, hostQemu = false, apart = isApartRun() }: BedOptions = {}) {
+    this.#apart = apart;
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
     this.folder = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
     mkdirSync(cache, { recursive: true });
-    this.env = environment(this.folder, cache);
+    this.env = environment(this.folder, apart ? join(this.folder, "cache") : cache);
     this.folders = hearthFolders(this.env, this.folder);
     this.configure(config, warm === true || this.#usesTemplates);
     this.#templates = this.#usesTemplates ? linkTemplates(this.folders) : [];
+    if (apart) this.#giveToUser(join(cache, "hearth"));
     after(() => this.clear());
+  }
+
+  #giveToUser(cache: string): void {
+    if (existsSync(cache)) linkCache(cache, this.folders.cache);
+    giveToApart(this.folder);
+  }
+
+  /** Starts hearthd where no command may: a command would start it with the rights of the test. */
+  async #ensureDaemon(): Promise<void> {
+    const { env, folders, folder: logDir } = this;
+    if (!this.#apart || (await new Transport(apiSocketPath(folders)).answers())) return;
+    this.#starting ??= startApart({ env, folders, logDir, user: APART }).finally(
+      () => (this.#starting = undefined),
+    );
+    await this.#starting;
   }
 
   /** For the next hearthd. `config` has the last word. */
@@ -92,7 +116,8 @@ export class Bed {
   }
 
   /** Runs `hearth` with these words, as a user does. */
-  hearth(args: readonly string[], { env, ...options }: CliOptions = {}): Promise<CliResult> {
+  async hearth(args: readonly string[], { env, ...options }: CliOptions = {}): Promise<CliResult> {
+    await this.#ensureDaemon();
     return runCli(process.execPath, [this.program, ...this.#words(args)], {
       timeoutMs: COMMAND_MS,
       ...options,
@@ -102,6 +127,8 @@ export class Bed {
 
   /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
   start(args: readonly string[]): ChildProcessWithoutNullStreams {
+    if (this.#apart && this.daemon() === undefined)
+      throw new Error("hearthd does not run; use hearth() first");
     const words = [this.program, ...this.#words(args)];
     const command = spawn(process.execPath, words, { env: { ...this.env } });
     command.stdin.on("error", () => {}); // It may end before it has read everything.
@@ -156,7 +183,8 @@ export class Bed {
   }
 
   /** Connects the SDK to the same Hearth. Starts hearthd when it does not run, as each command does. */
-  connect(): Promise<Hearth> {
+  async connect(): Promise<Hearth> {
+    await this.#ensureDaemon();
     return Hearth.connect({ env: this.env });
   }
 

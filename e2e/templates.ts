@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { stringify } from "smol-toml";
 import { hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
+import { openDirectories } from "./apart.ts";
 import { runCli } from "./run-cli.ts";
 
 /** Where processes write what they have called: tools/coverage.ts. */
@@ -67,6 +68,7 @@ export async function makeTemplates(cache: string, qemu?: string): Promise<Async
     throw error;
   }
   await hearth(["daemon", "stop"]);
+  openDirectories(home); // A hearthd without rights reads them, too.
   process.env[VARIABLE] = home;
   return {
     [Symbol.asyncDispose]: () => {
