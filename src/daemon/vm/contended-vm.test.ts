@@ -1,7 +1,7 @@
 /** Tests that a VM ends when it is told to, whatever else is being done to it, and that a failed stop is no end. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { test } from "node:test";
+import type { TestContext } from "node:test";
 import { HearthError } from "#base/error.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -11,6 +11,7 @@ import type { FakeDaemon } from "#testing/fake-daemon.ts";
 import { LAYERED } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
 
+const MINUTE_MS = 60_000;
 const HOUR = { mode: "graceful", timeoutMs: 3_600_000 } as const;
 
 function phaseOf({ host }: FakeDaemon): string {
@@ -216,6 +217,25 @@ test("a paused VM whose VMM cannot resume it is stopped all the same", async (t)
   assert.equal(phaseOf(daemon), "stopped");
 });
 
+for (const [mode, phase] of [
+  ["kill", "paused"],
+  ["graceful", "running"],
+] as const) {
+  test(`a paused VM whose ${mode} stop fails is shown as what its VMM does: ${phase}`, async (t) => {
+    const daemon = await useFakeDaemon(t);
+    const { host, vms } = daemon;
+    await daemon.run("web");
+    await vms.pause("web", vms.background());
+    host.guestFaults.silent = "guest";
+    host.driver.faults.stopError = new Error("it does not end");
+    await assert.rejects(vms.stop("web", { mode, timeoutMs: 20 }, vms.background()));
+    assert.deepEqual([phaseOf(daemon), host.machine.vmm("web").phase], [phase, phase]);
+    delete host.guestFaults.silent;
+    await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());
+    assert.equal(phaseOf(daemon), "stopped");
+  });
+}
+
 test("a stop whose VMM ended and left something is failed, and the next start puts that right", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
@@ -230,23 +250,44 @@ test("a stop whose VMM ended and left something is failed, and the next start pu
   await assertRuns(daemon, "web");
 });
 
-test("a lifetime that ends during another action ends the VM after it", async (t) => {
+/** A VM whose lifetime is over when `expire` is called, and a promise of its end. */
+async function runForAMinute(t: TestContext) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const daemon = await useFakeDaemon(t);
-  const { host, vms } = daemon;
-  const ended = new EventTarget();
+  const { host } = daemon;
+  const { promise: stopped, resolve } = Promise.withResolvers<void>();
   host.bus.subscribe((event) => {
-    if (event.type === "vm.phase" && event.phase === "stopped") ended.dispatchEvent(new Event("stopped"));
+    if (event.type === "vm.phase" && event.phase === "stopped") resolve();
   });
+  await daemon.run("web", 0, { image: "debian", lifetimeMs: MINUTE_MS });
+  return { daemon, stopped, expire: () => t.mock.timers.tick(2 * MINUTE_MS) };
+}
+
+test("a lifetime that ends during another action ends the VM after it", async (t) => {
+  const { daemon, stopped, expire } = await runForAMinute(t);
+  const { vms } = daemon;
   const gate = new Gate();
-  await daemon.run("web", 0, { image: "debian", lifetimeMs: 1_000 });
-  const over = Promise.withResolvers<void>();
   const held = vms.hold("web", "snapshot", vms.background(), async (_vm, _held, signal) => gate.pass(signal));
   await gate.reached;
-  const stopped = once(ended, "stopped");
-  setTimeout(over.resolve, 1_100);
-  await over.promise;
+  expire();
   assert.equal(phaseOf(daemon), "running", "nothing is done to it meanwhile");
   gate.open();
   await held;
+  await stopped;
+});
+
+test("a VM whose stop fails at the end of its lifetime is stopped a little later", async (t) => {
+  const { daemon, stopped, expire } = await runForAMinute(t);
+  const { host, vms } = daemon;
+  const { stop } = vms.controllers;
+  vms.controllers.stop = async () => {
+    vms.controllers.stop = stop;
+    throw new Error("The disk is full.");
+  };
+  expire();
+  while (!host.machine.events.some(({ name }) => name === "vm.lifetime_not_ended"))
+    await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(phaseOf(daemon), "running");
+  expire();
   await stopped;
 });

@@ -52,30 +52,36 @@ export async function stopVm(
       controller.send({ type: "stop-finished", exit, suspendedTo }, end);
     },
   };
+  let isPaused = before === "paused";
   try {
-    if (before === "paused" && plan.mode === "graceful")
-      await resumeForEnd(host, vm, driver, handle, call.signal);
+    if (isPaused && plan.mode === "graceful")
+      isPaused = !(await resumeForEnd(host, vm, driver, handle, call.signal));
     await runJournaled(host, STOP_VM, vm.id, plan, context, call);
   } catch (error) {
-    await afterFailure(controller, context, before === "paused" ? "paused" : "running", error);
+    await afterFailure(controller, context, isPaused ? "paused" : "running", error);
     throw error;
   }
   if (suspendedTo === undefined) controller.afterEnd();
 }
 
-/** A paused guest cannot flush, so it runs for the time of its end. One that cannot be resumed is ended all the same. */
+/**
+ * A paused guest cannot flush, so it runs for the time of its end. One that cannot be resumed is ended all the same.
+ * @returns whether it runs
+ */
 async function resumeForEnd(
   host: Host,
   { id }: VmRecord,
   driver: VmDriver,
   handle: VmHandle,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await driver.resume(handle, signal);
+    return true;
   } catch (error) {
     signal.throwIfAborted();
     host.log.child({ vm: id }).event("agent.disconnected", { error });
+    return false;
   }
 }
 
