@@ -38,10 +38,9 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
     }
   };
   const setClock = (byMs: number): void => void (now += byMs);
-  const falls = async (): Promise<void> => {
-    while (!host.machine.events.some(({ name }) => name === "vm.idle"))
+  const falls = async (name = "web"): Promise<void> => {
+    while (host.store.getVm(name).state.phase !== "suspended")
       await new Promise((resolve) => setImmediate(resolve));
-    assert.equal(host.store.getVm("web").state.phase, "suspended");
   };
   const staysAwake = (): void => {
     assert.ok(!host.driver.calls.includes("pause"), "nobody has begun to save it");
@@ -155,6 +154,44 @@ test("a copy under way keeps a VM awake, and its time begins when the copy is ov
   await pass(70);
   staysAwake();
   other[Symbol.dispose]();
+  await pass(50);
+  staysAwake();
+  await pass(20);
+  await falls();
+  await idle.end();
+});
+
+test("a VM that is used while another one falls asleep stays awake", async (t) => {
+  const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
+  await pass(1);
+  // It was made later, so it is looked at first.
+  await vms.create({ name: "db", image: "debian", idleTimeoutMs: IDLE_MS / 2 }, false, vms.background());
+  await vms.start("db", vms.background());
+  const gate = new Gate();
+  host.driver.faults.settleGate = gate;
+  await pass(40);
+  await gate.reached;
+  await pass(40);
+  await vms.guest("web", "copy", t.signal);
+  gate.open();
+  await falls("db");
+  host.driver.calls.length = 0;
+  await pass(50);
+  staysAwake();
+  await pass(20);
+  await falls("web");
+  await idle.end();
+});
+
+test("a VM that is used while its agent is asked what it does stays awake", async (t) => {
+  const { vms, idle, pass, falls, staysAwake } = await setUp(t);
+  await pass(55);
+  const { connected } = vms;
+  vms.connected = (id) => {
+    vms.connected = connected;
+    vms.controllers.of(id).touch();
+    return connected.call(vms, id);
+  };
   await pass(50);
   staysAwake();
   await pass(20);

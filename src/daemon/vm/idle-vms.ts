@@ -95,8 +95,10 @@ export class IdleVms {
     const before = this.#seen.get(vm.id);
     // Seen for the first time, also by a hearthd that has just begun, it is as if it had worked until now.
     const worked = before === undefined || usedMuch(before, { atMs, cpuTicks }) || (await this.#isUsed(vm));
-    // A use in the future was before the clock was set back.
-    const usedAtMs = vm.lastUsedAtMs > atMs ? 0 : vm.lastUsedAtMs;
+    // Read anew, because it may have been used while its agent was asked. A use in the future was before the clock was
+    // set back.
+    const { lastUsedAtMs } = this.#host.store.findVm(vm.id) ?? vm;
+    const usedAtMs = lastUsedAtMs > this.#host.now() ? 0 : lastUsedAtMs;
     const quietSinceMs = worked ? atMs : Math.max(before.quietSinceMs, usedAtMs);
     this.#seen.set(vm.id, { atMs, cpuTicks, quietSinceMs });
     if (atMs - quietSinceMs < idleTimeoutMs) return;
