@@ -7,6 +7,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { ApiEvent } from "#api/events.ts";
 import { HearthError } from "#base/error.ts";
 import { Ending } from "#daemon/lifecycle/ending.ts";
+import { handleOf } from "#model/vm-state.ts";
 import { LAYERED } from "#testing/fake-host.ts";
 import type { FakeMachine } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
@@ -89,6 +90,45 @@ test("what cannot be cancelled is waited for, and its client gets the answer", a
   gate.open();
   assert.equal((await stopped).phase, "stopped");
   assert.equal(await ended, true);
+});
+
+test("what hearthd does to a VM by itself is waited for, before the store is closed", async (t) => {
+  const served = await serveDaemon(t);
+  const { host, daemon } = served;
+  for (const name of ["web", "db"]) await served.run(name);
+  const [web, db] = [host.store.getVm("web"), host.store.getVm("db")];
+  const handle = handleOf(db.state) ?? assert.fail("it has a VMM");
+  const [stop, release] = [new Gate(), new Gate()];
+  host.guestFaults.shutdownGate = stop;
+  const { vms } = daemon;
+  // As at the end of a lifetime, and as after a VMM that has crashed.
+  const controller = vms.controllers.of(web.id);
+  const stopped = controller.act("stop", "wait", vms.background(), (signal) =>
+    vms.controllers.stop(controller, { ...vms.background(), signal }),
+  );
+  await stop.reached;
+  const { removeCgroup } = host.helper;
+  host.helper.removeCgroup = async (id, signal) => {
+    if (id === db.id) await release.pass(signal);
+    return removeCgroup.call(host.helper, id, signal);
+  };
+  host.driver.crash(handle);
+  await release.reached;
+  const order: string[] = [];
+  const { close } = host.store;
+  host.store.close = () => {
+    order.push("closed");
+    close.call(host.store);
+  };
+  const ended = served.end();
+  for (let turns = 0; turns < 100; turns++) await turn();
+  stop.open();
+  await stopped.then(() => order.push("stopped"));
+  for (let turns = 0; turns < 100; turns++) await turn();
+  release.open();
+  assert.equal(await ended, true);
+  assert.deepEqual(order, ["stopped", "closed"]);
+  assert.deepEqual(host.machine.walls.leftovers(), []);
 });
 
 test("clients whose work does not end in time are told, and nothing is closed below it", async (t) => {

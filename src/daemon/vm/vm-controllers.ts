@@ -61,9 +61,15 @@ export class VmControllers implements ControllerOwner {
     return performance.now() - this.#lastBusyAt;
   }
 
-  /** Resolves when nothing is being done to any VM. */
+  /** Resolves when nothing is being done to any VM, and nothing of a VMM that has ended is being released. */
   async idle(): Promise<void> {
-    while (this.#isBusy()) await Promise.all([...this.#controllers.values()].map(({ lock }) => lock.idle()));
+    while (this.#isBusy()) await this.#eachIdle();
+    await this.#eachIdle();
+  }
+
+  async #eachIdle(): Promise<void> {
+    const all = [...this.#controllers.values()];
+    await Promise.all(all.map(async (one) => void (await Promise.all([one.lock.idle(), one.cleaned()]))));
   }
 
   /** Lets go of all VMMs; they run on. */
