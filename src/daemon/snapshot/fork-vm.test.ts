@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HearthError } from "#base/error.ts";
+import { errorChain, HearthError } from "#base/error.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import type { ForkHow } from "#daemon/snapshot/fork-vm.ts";
 import { parseVmName } from "#model/ids.ts";
@@ -165,6 +165,20 @@ test("R5: when the last of many does not start, all are taken away, and the sour
   await assertRuns(daemon, "web");
   await vms.remove("web", true, vms.background());
   assert.deepEqual(host.machine.leftovers(), []);
+});
+
+test("of forks that fail one that cannot be removed is told beside the reason, and the others are gone", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  atRestore(daemon, 3, () => (host.driver.faults.restoreError = new Error("no such luck")));
+  const { discard } = vms;
+  vms.discard = (id) =>
+    host.store.getVm(id).name === "web-1" ? Promise.reject(new Error("EBUSY")) : discard.call(vms, id);
+  const error: unknown = await fork(daemon, { count: 3 }).catch((thrown: unknown) => thrown);
+  assert.match(errorChain(error), /no such luck.*EBUSY/s);
+  assert.deepEqual(names(daemon), ["web", "web-1"]);
+  assert.deepEqual(host.snapshots.list(), []);
 });
 
 test("who does not want the forks any more gets none", async (t) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { HearthError } from "#base/error.ts";
+import { errorChain, HearthError } from "#base/error.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
 import { parseSnapshotName } from "#model/ids.ts";
@@ -184,6 +184,30 @@ test("R8: an agent behind a vsock device, which is reset when it is saved, answe
   await vms.start("web", vms.background());
   await assertRuns(daemon, "web");
 });
+
+for (const [what, phase] of [
+  ["a suspension", "running"],
+  ["a snapshot of the disk alone", "running"],
+  ["a snapshot", "paused"],
+] as const) {
+  test(`${what} of a ${phase} VM that fails says why, also when its VM cannot be resumed after it`, async (t) => {
+    const daemon = await useFakeDaemon(t);
+    const { host, vms } = daemon;
+    await daemon.run("web");
+    if (phase === "paused") await vms.pause("web", vms.background());
+    host.guestFaults.freezeError = BROKEN;
+    const { resume } = host.driver;
+    host.driver.resume = async (...args) => {
+      if (host.guestFaults.freezeError === undefined) throw new Error("The monitor is closed.");
+      await resume.apply(host.driver, args);
+    };
+    const error: unknown = await ACTS[what]?.(daemon).catch((thrown: unknown) => thrown);
+    assert.match(errorChain(error), /no such luck.*The monitor is closed/s);
+    host.driver.resume = resume;
+    await vms.remove("web", true, vms.background());
+    assert.deepEqual(host.machine.leftovers(), []);
+  });
+}
 
 test("R9: programs' files are flushed for a snapshot of the disk alone, and not where the memory has them", async (t) => {
   const daemon = await useFakeDaemon(t);

@@ -148,6 +148,17 @@ test("H6: a VMM that stays silent is shown so, then killed, and its VM has faile
   assert.equal(vms.responsive(id), true, "another VMM");
 });
 
+test("an action that fails says why, also when the store cannot keep it", async (t) => {
+  const { machine, host, vms, create } = setUp(t);
+  await create("web");
+  host.driver.faults.bootError = new HearthError("vmm.failed", "QEMU does not start.");
+  host.store.setError = () => {
+    throw new HearthError("host.disk_full", "The disk is full.");
+  };
+  await assert.rejects(vms.start("web", vms.background()), /QEMU does not start|did not boot/);
+  assert.ok(machine.events.some(({ name }) => name === "vm.error_not_kept"));
+});
+
 test("nobody hears that the VMM of a VM of hearthd's own does not answer", async (t) => {
   const { host, vms, events, create } = setUp(t);
   const { id, spec } = await create("web");
