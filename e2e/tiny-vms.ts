@@ -14,7 +14,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
-import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findStrayVmms } from "#drivers/stray-vmms.ts";
 import { VM_NAMES } from "#base/file-names.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -119,7 +120,7 @@ export class TinyVms implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stray of this.#runDirs.flatMap(findStrayVmms))
-      await killStrayVmm(stray, new AbortController().signal);
+      await endProcess(stray, 0, new AbortController().signal);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

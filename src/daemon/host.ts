@@ -16,6 +16,7 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { AgentClient } from "#guest/agent-client.ts";
 import type { Limitations, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ImageCache } from "#images/image-cache.ts";
+import type { VmId } from "#model/ids.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import type { ProcessRef, ProcessUsage } from "#host/procfs.ts";
 import type { VerifiedFiles } from "#host/verified-files.ts";
@@ -117,5 +118,6 @@ export type Processes = {
   usage(process: ProcessRef): ProcessUsage | undefined;
   /** VMMs whose command line names this folder, for what a crash left behind. */
   strays(runDir: string): ProcessRef[];
-  kill(process: ProcessRef, signal: AbortSignal): Promise<void>;
+  /** Kills a process of the VM. Resolves when it is gone. Idempotent. */
+  kill(id: VmId, process: ProcessRef, signal: AbortSignal): Promise<void>;
 };

@@ -1,3 +1,4 @@
+import { endProcess } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
@@ -24,6 +25,8 @@ export type BootIsolation = LaunchIsolation & {
   launch(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
   /** Finds what the kernel does not enforce on the VMM as it was launched, see `readBackIsolation`. */
   findFaults(vmm: ProcessRef, options: FaultOptions): Promise<string[]>;
+  /** Ends the VMM, or its launcher, by SIGKILL. Resolves when it is gone. Idempotent. */
+  end(process: ProcessRef, signal: AbortSignal): Promise<void>;
   /** Takes the run directory back, once the VMM has made its sockets and before the guest runs. */
   seal(): Promise<void>;
   /** Gives the VMM the copy of a guest memory file that lies in its state directory. */
@@ -44,6 +47,9 @@ export const UNCONFINED: BootIsolation = {
   },
   async findFaults(vmm, options) {
     return readBackIsolation(vmm, isolationInForce(this), options);
+  },
+  async end(process, signal) {
+    await endProcess(process, 0, signal);
   },
   async seal() {},
   async giveMemoryCopy() {},

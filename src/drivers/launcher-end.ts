@@ -1,6 +1,7 @@
 /** What ends with a VMM: the program that launched it, and the processes that work for it. */
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
-import { endProcess, waitForEnd } from "#host/process-end.ts";
+import type { EndVmm } from "#drivers/end-vmm.ts";
+import { waitForEnd } from "#host/process-end.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
 type OnTrouble = (path: string, error: unknown) => void;
@@ -15,11 +16,15 @@ export async function waitForLauncher(launcher: VmHandle["launcher"], onTrouble:
 }
 
 /** Ends the processes that work for a VMM, once it has ended. One that does not end is reported. Idempotent. */
-export async function endHelpers({ processes }: VmHandle, onTrouble: OnTrouble): Promise<void> {
+export async function endHelpers(
+  { processes, stateDir }: VmHandle,
+  end: EndVmm,
+  onTrouble: OnTrouble,
+): Promise<void> {
   const [, ...helpers] = processes;
   for (const helper of helpers) {
     try {
-      await endProcess(helper, 0, never);
+      await end(stateDir, helper, 0, never);
     } catch (error) {
       onTrouble(`process ${helper.pid}`, error);
     }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts";
 import { qemuSockets } from "#drivers/qemu/command-line.ts";
@@ -63,6 +64,7 @@ for (const [name, make] of Object.entries(DRIVERS)) {
       timing,
       logMaxBytes: 1_000,
       onTrouble: (path) => troubles.push(path),
+      endVmm: END_WITH_OWN_RIGHTS,
       onEnd: () => {},
     });
     // A directory in the place of a socket, and in that of a log that is read for how the VMM ended.

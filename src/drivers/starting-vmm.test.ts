@@ -24,6 +24,7 @@ function start(lastWords = "") {
     exit,
     inForce,
     findFaults: async () => [],
+    end: async () => {},
   };
   return { starting: new StartingVmm("Hearthfire", launched, () => lastWords), ends };
 }

@@ -5,7 +5,6 @@ import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { readTail, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
-import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 import type { ProcessId } from "#model/vm-handle.ts";
@@ -36,13 +35,14 @@ export async function startVmm(
     ...(await isolation.launch(launch, signal)),
     inForce: isolationInForce(isolation),
     findFaults: isolation.findFaults.bind(isolation),
+    end: isolation.end.bind(isolation),
   };
   return new StartingVmm(name, launched, () => readTail(logFile, STDERR_TAIL_MAX_BYTES, logStart).trim());
 }
 
 /** What is known of a VMM that was started. */
 export type StartedVmm = LaunchedVmm &
-  Pick<BootIsolation, "findFaults"> & { readonly inForce: IsolationInForce };
+  Pick<BootIsolation, "findFaults" | "end"> & { readonly inForce: IsolationInForce };
 
 /** A VMM that was started and does not run a guest yet. */
 export class StartingVmm {
@@ -74,9 +74,10 @@ export class StartingVmm {
 
   async kill(): Promise<void> {
     const { signal } = new AbortController();
-    await endProcess(this.process, 0, signal);
-    await within(this.launched.exit, EXIT_CODE_DEADLINE_MS);
-    if (this.launched.launcher !== undefined) await endProcess(this.launched.launcher, 0, signal);
+    const { launcher, exit } = this.launched;
+    await this.launched.end(this.process, signal);
+    await within(exit, EXIT_CODE_DEADLINE_MS);
+    if (launcher !== undefined) await this.launched.end(launcher, signal);
   }
 
   /**

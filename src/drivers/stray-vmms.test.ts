@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import { findStrayVmms } from "#drivers/stray-vmms.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
@@ -39,6 +39,6 @@ test("every VMM of a run directory is found, whatever its program is called, and
   await start(t, "my-firecracker", "--api-sock", `${RUN_DIR}b/api.sock`);
   const found = findStrayVmms(RUN_DIR);
   assert.deepEqual(found.map(({ pid }) => pid).toSorted(), vmms.toSorted());
-  for (const stray of found) await killStrayVmm(stray, never);
+  for (const stray of found) await endProcess(stray, 0, never);
   assert.deepEqual(findStrayVmms(RUN_DIR), []);
 });

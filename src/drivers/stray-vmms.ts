@@ -1,4 +1,3 @@
-import { endProcess } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 
@@ -23,9 +22,4 @@ function makesSocketsIn(runDir: string, argv: readonly string[]): boolean {
     if (argv[index - 1] === "--api-sock") return argument.startsWith(`${runDir}/`);
     return argument.startsWith("socket,") && argument.includes(path) && argument.includes(",server=on");
   });
-}
-
-/** Resolves when the process is gone. Idempotent. */
-export async function killStrayVmm(stray: ProcessRef, signal: AbortSignal): Promise<void> {
-  await endProcess(stray, 0, signal);
 }

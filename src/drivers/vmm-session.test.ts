@@ -1,4 +1,5 @@
 /** What every driver's session does, on a process of its own and a VMM that is asked nothing. */
+import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
 import assert from "node:assert/strict";
 import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -70,11 +71,12 @@ async function open(t: TestContext, helperCount = 0) {
   };
   writeFileSync(handle.consoleSocket, "");
   const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));
-  const sessions = new VmmSessions(
-    "plain",
+  const sessions = new VmmSessions({
+    driver: "plain",
+    endVmm: END_WITH_OWN_RIGHTS,
     onTrouble,
-    (one, life) => new PlainSession(one, { ...life, timing, logMaxBytes: 1_000 }),
-  );
+    open: (one, life) => new PlainSession(one, { ...life, timing, logMaxBytes: 1_000 }),
+  });
   return { sessions, session: sessions.of(handle), handle, vmm, helpers };
 }
 

@@ -17,6 +17,7 @@ import { unlessAborted, within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { Heartbeat } from "#drivers/heartbeat.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
+import type { EndVmm } from "#drivers/end-vmm.ts";
 import { endHelpers, waitForLauncher } from "#drivers/launcher-end.ts";
 import { endsInPanic } from "#drivers/record-stream.ts";
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
@@ -42,6 +43,8 @@ export type VmmSessionOptions<Timing extends VmmTiming = VmmTiming> = {
   readonly logMaxBytes: number;
   /** When the process is our child: how it ended. */
   readonly childExit?: Promise<ChildExit> | undefined;
+  /** Ends the VMM, and what works for it. */
+  readonly endVmm: EndVmm;
   /** Told of what could not be cleaned up or written; the VM is not concerned. */
   readonly onTrouble: (path: string, error: unknown) => void;
   /** Called once, when the process has ended. */
@@ -242,7 +245,7 @@ export abstract class VmmSession<
     await within(this.#recorded(), EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.options.childExit, EXIT_CODE_DEADLINE_MS);
     await waitForLauncher(this.handle.launcher, this.options.onTrouble);
-    await endHelpers(this.handle, this.options.onTrouble);
+    await endHelpers(this.handle, this.options.endVmm, this.options.onTrouble);
     const watcher = this.#watcher;
     this.release();
     this.options.onEnd();

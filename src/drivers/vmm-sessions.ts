@@ -1,33 +1,33 @@
+import type { EndVmm } from "#drivers/end-vmm.ts";
 import { endHelpers } from "#drivers/launcher-end.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
 import type { VmmSession } from "#drivers/vmm-session.ts";
-import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /** What a session needs of the driver that keeps it. */
 export type SessionLife = {
   readonly childExit?: Promise<ChildExit> | undefined;
+  readonly endVmm: EndVmm;
   readonly onTrouble: (path: string, error: unknown) => void;
   readonly onEnd: () => void;
 };
 
+export type VmmSessionsOptions<Session> = {
+  readonly driver: string;
+  readonly endVmm: EndVmm;
+  /** Told of what could not be cleaned up. */
+  readonly onTrouble: (path: string, error: unknown) => void;
+  readonly open: (handle: VmHandle, life: SessionLife) => Session;
+};
+
 /** The sessions of one driver, by process: a VM that was started again is another process. */
 export class VmmSessions<Session extends VmmSession> {
-  readonly #driver: string;
-  readonly #onTrouble: (path: string, error: unknown) => void;
-  readonly #open: (handle: VmHandle, life: SessionLife) => Session;
+  readonly #options: VmmSessionsOptions<Session>;
   readonly #sessions = new Map<string, Session>();
 
-  /** @param onTrouble told of what could not be cleaned up */
-  constructor(
-    driver: string,
-    onTrouble: (path: string, error: unknown) => void,
-    open: (handle: VmHandle, life: SessionLife) => Session,
-  ) {
-    this.#driver = driver;
-    this.#onTrouble = onTrouble;
-    this.#open = open;
+  constructor(options: VmmSessionsOptions<Session>) {
+    this.#options = options;
   }
 
   /** The session of this VMM; a new one when this hearthd has none. */
@@ -38,9 +38,11 @@ export class VmmSessions<Session extends VmmSession> {
   /** Opens the session of a VMM that was started just now, whose end its launcher tells. */
   add(handle: VmHandle, childExit?: Promise<ChildExit>): Session {
     const key = keyOf(handle);
-    const session = this.#open(handle, {
+    const { endVmm, onTrouble, open } = this.#options;
+    const session = open(handle, {
       childExit,
-      onTrouble: this.#onTrouble,
+      endVmm,
+      onTrouble,
       onEnd: () => this.#sessions.delete(key),
     });
     this.#sessions.set(key, session);
@@ -55,9 +57,10 @@ export class VmmSessions<Session extends VmmSession> {
 
   /** After hearthd restarted: true while this very VMM runs. What is left of one that has ended is ended too. */
   async recover(handle: VmHandle): Promise<boolean> {
-    if (handle.driver !== this.#driver) return false;
+    const { driver, endVmm, onTrouble } = this.#options;
+    if (handle.driver !== driver) return false;
     if (isAlive(handle.processes[0])) return true;
-    await endHelpers(handle, this.#onTrouble);
+    await endHelpers(handle, endVmm, onTrouble);
     return false;
   }
 
@@ -72,7 +75,7 @@ export class VmmSessions<Session extends VmmSession> {
       // QEMU 7.2 that gets SIGTERM while it answers waits for ever (3 of 40 times on a loaded machine).
       if (graceMs > 0) await session.quiet();
     }
-    await endProcess(handle.processes[0], graceMs, signal);
+    await this.#options.endVmm(handle.stateDir, handle.processes[0], graceMs, signal);
     return session.finish();
   }
 }

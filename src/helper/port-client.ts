@@ -14,6 +14,7 @@ import {
 import type { Answer, VerbArgs, VerbName, VerbResult, WireVerb } from "#helper/port-wire.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
+import type { EndSignal } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
@@ -111,6 +112,9 @@ export class PortClient implements PrivilegedPort {
       this.#exits.set(call, exit.resolve),
     );
     return { process: launched.process, launcher: launched.launcher, exit: exit.promise };
+  }
+  endVmm(vm: string, vmm: ProcessRef, graceMs: number, signal: AbortSignal): Promise<EndSignal | undefined> {
+    return this.#call("endVmm", [vm, vmm, graceMs], signal);
   }
   findIsolationFaults(vm: string, vmm: ProcessRef, options: FaultOptions): Promise<string[]> {
     return this.#call("findIsolationFaults", [vm, vmm, options]);

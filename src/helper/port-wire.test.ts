@@ -39,6 +39,11 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
     await endProcess(vmm, 0, never);
     return exit;
   },
+  endVmm: async (port, place) => {
+    const { process: vmm } = await place.helper().launchVmm(VM, SLEEP, never);
+    assert.ok(vmm);
+    return port.endVmm(VM, vmm, 0, never);
+  },
   findIsolationFaults: (port) =>
     port.findIsolationFaults(VM, { pid: 1, startTicks: 1, hostBootId: "x" }, { seccomp: true }),
   takeVolume: (port) => port.takeVolume(VM, "data"),

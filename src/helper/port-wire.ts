@@ -141,6 +141,11 @@ export const WIRE_VERBS = {
     onLaunch({ process, launcher }, exit);
     return { process, launcher };
   }),
+  endVmm: verb(
+    z.tuple([id, processRef, count]),
+    z.optional(z.enum(["SIGTERM", "SIGKILL"])),
+    (port, [vm, vmm, graceMs], { signal }) => port.endVmm(vm, vmm, graceMs, signal),
+  ),
   findIsolationFaults: verb(
     z.tuple([id, processRef, z.strictObject({ seccomp: z.boolean() })]),
     z.array(z.string()),

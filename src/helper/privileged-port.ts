@@ -6,6 +6,7 @@
  * All answer asynchronously, because the other end may be another process. It does not trust hearthd.
  */
 import type { CgroupLimits } from "#host/cgroup.ts";
+import type { EndSignal } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
@@ -93,6 +94,18 @@ export interface PrivilegedPort {
    * isolation. Nothing is left then.
    */
   launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
+
+  /**
+   * Ends a process of the VM, see `endProcess`: one that the port has launched for it, that is in its cgroup or has its uid;
+   * or one of hearthd's own user.
+   * @throws HearthError `input.invalid` for every other, and nothing happens to it
+   */
+  endVmm(
+    vm: string,
+    process: ProcessRef,
+    graceMs: number,
+    signal: AbortSignal,
+  ): Promise<EndSignal | undefined>;
 
   /**
    * Compares the isolation of a VMM that the port has launched with what the kernel enforces on it, and leaves its memory

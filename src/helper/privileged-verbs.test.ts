@@ -34,6 +34,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   sealMemory: (helper, vm) => helper.sealMemory(vm),
   makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
   cgroupOf: (helper, vm) => helper.cgroupOf(vm),
+  endVmm: (helper, vm) => helper.endVmm(vm, { pid: 1, startTicks: 1, hostBootId: "" }, 0, never),
   findIsolationFaults: (helper, vm) =>
     helper.findIsolationFaults(vm, { pid: 1, startTicks: 1, hostBootId: "" }, { seccomp: false }),
   launchVmm: (helper, vm) => helper.launchVmm(vm, SLEEP, never),

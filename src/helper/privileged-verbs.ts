@@ -3,21 +3,24 @@ import { randomBytes } from "node:crypto";
 import { constants as fileConstants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
-import { errorChain, HearthError } from "#base/error.ts";
+import { HearthError } from "#base/error.ts";
 import { claimFile, openOwn } from "#helper/own-files.ts";
 import type { Ids, Owner } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
+import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
+import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
-import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
+import { joinCgroup, makeCgroup, removeCgroup } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesOf, signalProcess } from "#host/procfs.ts";
+import type { EndSignal } from "#host/process-end.ts";
+import { findProcessesOf, isAlive, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
@@ -29,7 +32,6 @@ import type { OpenFile } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseSnapshotId, parseVmId, parseVolumeName, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
-import { LIMITS } from "#model/limits.ts";
 
 export type VerbOptions = {
   readonly roots: HelperRoots;
@@ -45,16 +47,13 @@ export type VerbOptions = {
 };
 
 const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } = fileConstants;
-const NO_UID =
-  "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
-const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 /** For what is left of a tool to end when it was killed. */
 const TOOL_END_MS = 10_000;
 const PRIVATE = 0o700;
 /** To pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o711;
 
-type Launched = { readonly process: ProcessRef | undefined; readonly wanted: WantedIsolation };
+type Launched = Pick<LaunchedVmm, "process" | "launcher"> & { readonly wanted: WantedIsolation };
 
 /** The verbs, as the port's interface describes them. */
 export class PrivilegedVerbs implements PrivilegedPort {
@@ -76,10 +75,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#owner = options.owner ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
-    this.#limitations = {
-      uid: this.#isRoot ? undefined : NO_UID,
-      cgroup: this.#isRoot ? findCgroupGap(options.roots.cgroups) : NO_CGROUP_RIGHT,
-    };
+    this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
   }
 
   async limitations(): Promise<Limitations> {
@@ -218,6 +214,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const limited = isolation.cgroup && this.#limitations.cgroup === undefined;
     this.#launched.set(id, {
       process: launched.process,
+      launcher: launched.launcher,
       wanted: {
         jail: isolation.jail,
         uid,
@@ -228,6 +225,37 @@ export class PrivilegedVerbs implements PrivilegedPort {
       },
     });
     return launched;
+  }
+
+  async endVmm(
+    vm: string,
+    process: ProcessRef,
+    graceMs: number,
+    signal: AbortSignal,
+  ): Promise<EndSignal | undefined> {
+    const { id, cgroup } = this.#paths(vm);
+    checkProcess(process);
+    checkGrace(graceMs);
+    const launched = this.#launched.get(id);
+    const known = [launched?.process, launched?.launcher].some(
+      (one) => one !== undefined && isSame(one, process),
+    );
+    const limited = this.#limitations.cgroup === undefined && existsSync(cgroup);
+    const theirs = {
+      id,
+      uid: this.#uidOf(vm),
+      ownerUid: this.#owner.uid,
+      cgroup: limited ? cgroup : undefined,
+    };
+    if (!known && isAlive(process) && !isProcessOf(process, theirs))
+      throw new HearthError(
+        "input.invalid",
+        `Cannot end process ${process.pid}: it does not belong to ${id}.`,
+        {
+          hint: `See what it is: ps -fp ${process.pid}`,
+        },
+      );
+    return endProcess(process, graceMs, signal);
   }
 
   async findIsolationFaults(vm: string, vmm: ProcessRef, { seccomp }: FaultOptions): Promise<string[]> {
@@ -318,10 +346,6 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 }
 
-function isSame(one: ProcessRef, other: ProcessRef): boolean {
-  return one.pid === other.pid && one.startTicks === other.startTicks && one.hostBootId === other.hostBootId;
-}
-
 /** A VM's group has the number of its uid. */
 function ofVm(uid: number): Ids {
   return { uid, gid: uid };
@@ -350,37 +374,8 @@ function ifThere(act: () => void): void {
   }
 }
 
-/** Tried at once: in a container the tree may be there and not be ours to write. */
-function findCgroupGap(root: string): string | undefined {
-  const gap = cgroupGap(root);
-  if (gap !== undefined) return notLimited(gap);
-  try {
-    prepareCgroups(root, CGROUP_PARENT);
-    return undefined;
-  } catch (error) {
-    const why = errorChain(error).replace(/\.$/, "");
-    return notLimited(`the kernel lets hearthd make no cgroups (${why})`);
-  }
-}
-
-function notLimited(reason: string): string {
-  return `The VMM's CPU time, memory and tasks are not limited, because ${reason}.`;
-}
-
 function listFolders(path: string): string[] {
   if (!existsSync(path)) return [];
   const folders = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   return folders.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
-}
-
-function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {
-  const isCount = (value: number, max: number): boolean =>
-    Number.isSafeInteger(value) && value >= 1 && value <= max;
-  if (
-    isCount(cpus, LIMITS.cpusMax) &&
-    isCount(memoryBytes, 2 * LIMITS.memoryMaxBytes) &&
-    isCount(tasks, 65_536)
-  )
-    return;
-  throw new HearthError("input.invalid", "A cgroup's limits must be whole numbers that a VM may have.");
 }

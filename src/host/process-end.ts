@@ -39,6 +39,9 @@ export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: Ab
   return true;
 }
 
+/** The signal that has ended a process. */
+export type EndSignal = "SIGTERM" | "SIGKILL";
+
 /**
  * SIGTERM, and SIGKILL when the process is still there after `graceMs`: it ignores SIGTERM, or is stopped.
  * With `graceMs` 0 SIGKILL at once. Idempotent; resolves when the process is gone. SV-026.
@@ -49,7 +52,7 @@ export async function endProcess(
   ref: ProcessRef,
   graceMs: number,
   signal: AbortSignal,
-): Promise<"SIGTERM" | "SIGKILL" | undefined> {
+): Promise<EndSignal | undefined> {
   if (!isAlive(ref)) {
     await waitForEnd(ref, KILL_DEADLINE_MS, signal);
     return undefined;

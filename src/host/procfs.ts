@@ -98,13 +98,28 @@ export function findDescendants({ pid }: ProcessRef): ProcessRef[] {
   return [...found].flatMap((one) => findProcess(one) ?? []);
 }
 
+/** The real, effective, saved and file system uid of a process; empty when it is gone, or dead. */
+export function readUids(pid: number): number[] {
+  const status = readProc(`/proc/${pid}/status`);
+  if (status === undefined || /^State:\t[ZX]/m.test(status)) return [];
+  const line = /^Uid:\t(.*)$/m.exec(status)?.[1] ?? "";
+  return line.split("\t").map(Number);
+}
+
+/** The environment that a process was started with; empty when it is gone, or another user's. */
+export function readEnvironment(pid: number): Readonly<Record<string, string>> {
+  const entries = (readProc(`/proc/${pid}/environ`) ?? "").split("\0").map((entry) => {
+    const at = entry.indexOf("=");
+    return [entry.slice(0, at), entry.slice(at + 1)] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 function uidsByPid(): { pid: number; uids: number[] }[] {
   const found: { pid: number; uids: number[] }[] = [];
   for (const entry of readdirSync("/proc")) {
-    const status = /^\d+$/.test(entry) ? readProc(`/proc/${entry}/status`) : undefined;
-    if (status === undefined || /^State:\t[ZX]/m.test(status)) continue;
-    const line = /^Uid:\t(.*)$/m.exec(status)?.[1] ?? "";
-    found.push({ pid: Number(entry), uids: line.split("\t").map(Number) });
+    const uids = /^\d+$/.test(entry) ? readUids(Number(entry)) : [];
+    if (uids.length > 0) found.push({ pid: Number(entry), uids });
   }
   return found;
 }

@@ -53,6 +53,7 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
     ...(await launchVmm(options, stdio, isolation, prepare, t.signal)),
     inForce,
     findFaults,
+    end: UNCONFINED.end,
   };
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
@@ -98,7 +99,11 @@ test("a launcher that does not tell the VMM's pid in time is ended, with all its
   const script = `sh -c 'trap "" TERM HUP; echo $$ > ${folder}/child; sleep 1000' & wait`;
   t.mock.timers.enable({ apis: ["setTimeout"] });
   using stdio = new OpenStdio(optionsIn(folder), OPEN_ANYWHERE);
-  const launched = launchHeld({ ...stdio, folder: "/" }, ["sh", "-c", script], async () => {});
+  const launched = launchHeld(
+    { ...stdio, folder: "/", vmId: "vm-aaaaaaaaaaaa" },
+    ["sh", "-c", script],
+    async () => {},
+  );
   const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(folder, "child"), 100))?.[0]);
   while (!(child() > 1)) await new Promise(setImmediate);
   assert.ok(findProcess(child()), "there is a child");

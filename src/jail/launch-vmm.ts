@@ -23,6 +23,8 @@ import type {
   VmmStdio,
 } from "#jail/vmm-launch.ts";
 
+/** In the environment of a VMM's launcher: the id of the VM. It tells the launchers of a port that is gone. */
+export const LAUNCH_MARK = "HEARTH_VM";
 /** A launcher answers in 5 ms on an idle machine. */
 const LAUNCH_DEADLINE_MS = 30_000;
 
@@ -45,7 +47,7 @@ export async function launchVmm(
   const plan = jailPlan(launch, program, isolation);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
   const folder = jail ? "/" : (launch.folder ?? "/");
-  return launchHeld({ ...stdio, folder }, jailCommand(plan, host), prepare);
+  return launchHeld({ ...stdio, folder, vmId: launch.vmId }, jailCommand(plan, host), prepare);
 }
 
 async function launchBare(
@@ -66,6 +68,7 @@ async function launchBare(
   ];
   const pid = await startDetached(file, args, {
     cwd: launch.folder ?? "/",
+    env: { [LAUNCH_MARK]: launch.vmId },
     logFile: log,
     stdout,
     stdin,
@@ -86,7 +89,7 @@ async function launchBare(
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  { folder, stdin, stdout, log }: VmmStdio & { readonly folder: string },
+  { folder, vmId, stdin, stdout, log }: VmmStdio & { readonly folder: string; readonly vmId: string },
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
@@ -94,6 +97,7 @@ export async function launchHeld(
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
     cwd: folder,
+    env: { [LAUNCH_MARK]: vmId },
     logFile: log,
     stdout,
     stdin,

@@ -55,6 +55,7 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     async launchVmm() {
       throw new Error("The VMMs of a fake host are started by its driver.");
     },
+    endVmm: async () => undefined,
     findIsolationFaults: async () => [],
     async giveMemoryCopy() {},
     async giveMemoryBase() {},

@@ -343,7 +343,7 @@ function fakeProcesses(vmms: FakeVmms): Processes {
         .running()
         .filter((vmm) => vmm.plan.runDir === runDir)
         .map(({ pid }) => ({ pid, startTicks: pid, hostBootId: "" })),
-    kill: async ({ pid }) => {
+    kill: async (_id, { pid }) => {
       const vmm = vmms.find(pid);
       if (vmm) vmms.end(vmm, { reason: "asked", atMs: 0 });
     },

@@ -352,6 +352,6 @@ export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void>
     await start.driver.stop(start.attachment.handle, "kill", deadline);
   }
   for (const stray of host.processes.strays(vmPaths(host.folders, id).runDir)) {
-    await host.processes.kill(stray, deadline);
+    await host.processes.kill(id, stray, deadline);
   }
 }

@@ -1,7 +1,7 @@
 /** hearthd from start to end: directories, lock, store, services. `ending.ts` says how it ends. */
 import { availableParallelism } from "node:os";
 import { randomBytes } from "node:crypto";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { CACHE_NAMES, RUN_NAMES, STATE_NAMES } from "#base/file-names.ts";
 import { abandonProcess } from "#base/exit-process.ts";
 import { apiSocketPath } from "#base/folders.ts";
@@ -41,7 +41,8 @@ import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
-import { findStrayVmms, killStrayVmm } from "#drivers/stray-vmms.ts";
+import type { EndVmm } from "#drivers/end-vmm.ts";
+import { findStrayVmms } from "#drivers/stray-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
@@ -160,13 +161,17 @@ async function makeHost(
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
   const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
-  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: judge, timing });
+  // A VM's state directory is named after its id.
+  const endVmm: EndVmm = (stateDir, vmm, graceMs, signal) =>
+    helper.endVmm(basename(stateDir), vmm, graceMs, signal);
+  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: judge, timing, endVmm });
   const firecracker = new FirecrackerDriver({
     find: (signal) => firecrackers.find(signal),
     kvm: (signal) => judge.opinion(signal),
     seccompFilter: config.firecracker.seccompFilter,
     timing,
     log,
+    endVmm,
   });
   return {
     folders,
@@ -194,7 +199,7 @@ async function makeHost(
     processes: {
       usage: readUsage,
       strays: findStrayVmms,
-      kill: killStrayVmm,
+      kill: async (id, stray, signal) => void (await helper.endVmm(id, stray, 0, signal)),
     },
     log,
     now: Date.now,

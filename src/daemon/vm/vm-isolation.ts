@@ -43,6 +43,7 @@ export async function bootIsolation(
     // Whether there is a filter was chosen here, and is the driver's to load.
     findFaults: (vmm, options) =>
       helper.findIsolationFaults(vm.id, vmm, { seccomp: options.seccomp && seccomp }),
+    end: async (process, signal) => void (await helper.endVmm(vm.id, process, 0, signal)),
     giveMemoryCopy: () => helper.giveMemoryCopy(vm.id),
     seal: () => helper.sealRunFolder(vm.id),
   };

@@ -6,6 +6,8 @@ import { SILENT } from "#base/log.ts";
 import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
+import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
+import type { EndVmm } from "#drivers/end-vmm.ts";
 import { lackingFeature } from "#drivers/can-run.ts";
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
@@ -59,6 +61,8 @@ export type FirecrackerDriverOptions = {
   /** For the console's and the VMM's log, each. */
   readonly logMaxBytes?: number | undefined;
   readonly log?: Log | undefined;
+  /** Ends VMMs that may have another uid. With hearthd's own rights when left out. */
+  readonly endVmm?: EndVmm | undefined;
 };
 
 const TIMING: FirecrackerTiming = {
@@ -87,7 +91,7 @@ export class FirecrackerDriver implements VmDriver {
   readonly #sessions: VmmSessions<FirecrackerSession>;
 
   constructor(options: FirecrackerDriverOptions) {
-    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT } = options;
+    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT, endVmm = END_WITH_OWN_RIGHTS } = options;
     this.#options = options;
     const timing = planTiming(TIMING, options.timing);
     const onTrouble = (path: string, error: unknown): void => log.event("clean.left_over", { path, error });
@@ -95,7 +99,7 @@ export class FirecrackerDriver implements VmDriver {
     this.#onTrouble = onTrouble;
     const open = (handle: VmHandle, life: SessionLife): FirecrackerSession =>
       new FirecrackerSession(handle, { ...life, timing, logMaxBytes });
-    this.#sessions = new VmmSessions(this.name, onTrouble, open);
+    this.#sessions = new VmmSessions({ driver: this.name, endVmm, onTrouble, open });
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {

@@ -8,6 +8,8 @@ import type { Log } from "#base/log.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { Undo } from "#base/undo.ts";
 import { lackingFeature } from "#drivers/can-run.ts";
+import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
+import type { EndVmm } from "#drivers/end-vmm.ts";
 import { plannedLimits } from "#drivers/device-limits.ts";
 import { migrationSocket, qemuArguments, qemuFiles, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
@@ -61,6 +63,8 @@ export type QemuDriverOptions = {
   /** For the console's and the VMM's log, each. */
   readonly logMaxBytes?: number | undefined;
   readonly log?: Log | undefined;
+  /** Ends VMMs that may have another uid. With hearthd's own rights when left out. */
+  readonly endVmm?: EndVmm | undefined;
 };
 
 const TIMING: QemuTiming = {
@@ -84,7 +88,7 @@ export class QemuDriver implements VmDriver {
   readonly #sessions: VmmSessions<QemuSession>;
 
   constructor(options: QemuDriverOptions = {}) {
-    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT } = options;
+    const { logMaxBytes = LIMITS.logFileMaxBytes, log = SILENT, endVmm = END_WITH_OWN_RIGHTS } = options;
     this.#program = options.program ?? DEFAULT_QEMU;
     this.#accel = options.accel ?? "tcg";
     const timing = planTiming(TIMING, options.timing);
@@ -94,7 +98,7 @@ export class QemuDriver implements VmDriver {
     this.#onTrouble = onTrouble;
     const open = (handle: VmHandle, life: SessionLife): QemuSession =>
       new QemuSession(handle, { ...life, timing, logMaxBytes });
-    this.#sessions = new VmmSessions(this.name, onTrouble, open);
+    this.#sessions = new VmmSessions({ driver: this.name, endVmm, onTrouble, open });
   }
 
   async features(signal: AbortSignal): Promise<DriverFeatures> {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -100,7 +101,13 @@ function listener() {
 async function open(qemu: FakeQemu): Promise<QemuSession> {
   await qemu.listen();
   const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));
-  return new QemuSession(qemu.handle, { timing, logMaxBytes: 2 ** 20, onTrouble, onEnd: () => {} });
+  return new QemuSession(qemu.handle, {
+    timing,
+    logMaxBytes: 2 ** 20,
+    onTrouble,
+    endVmm: END_WITH_OWN_RIGHTS,
+    onEnd: () => {},
+  });
 }
 
 test("H6: silence is counted in heartbeats, and the first answer after it is told once", async () => {

@@ -12,7 +12,7 @@ import { vmGone, VmmSession } from "#drivers/vmm-session.ts";
 import type { GuestEnd, VmmTiming } from "#drivers/vmm-session.ts";
 import { truncateWhenOver } from "#host/bounded-file.ts";
 import { waitForEnd } from "#host/process-end.ts";
-import { isAlive, signalProcess } from "#host/procfs.ts";
+import { isAlive } from "#host/procfs.ts";
 import { connectUnix, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
 
 export type QemuTiming = VmmTiming & {
@@ -127,8 +127,13 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
 
   /** The guest has gone; a QEMU that does not follow hangs in its own clean-up and has nothing left to save. */
   async #seeItEnd(): Promise<void> {
-    if (await waitForEnd(this.process, EXIT_AFTER_SHUTDOWN_MS, new AbortController().signal)) return;
-    signalProcess(this.process, "SIGKILL");
+    const { signal: never } = new AbortController();
+    if (await waitForEnd(this.process, EXIT_AFTER_SHUTDOWN_MS, never)) return;
+    try {
+      await this.options.endVmm(this.handle.stateDir, this.process, 0, never);
+    } catch (error) {
+      this.options.onTrouble(`process ${this.process.pid}`, error);
+    }
   }
 }
 

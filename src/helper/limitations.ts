@@ -1,0 +1,49 @@
+/** What the privileged port cannot do on this host, and which limits it sets. */
+import { errorChain, HearthError } from "#base/error.ts";
+import { CGROUP_PARENT } from "#helper/helper-roots.ts";
+import type { Limitations } from "#helper/privileged-port.ts";
+import { cgroupGap, prepareCgroups } from "#host/cgroup.ts";
+import type { CgroupLimits } from "#host/cgroup.ts";
+import { LIMITS } from "#model/limits.ts";
+
+const NO_UID =
+  "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
+const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
+
+/** @param cgroups where the kernel's cgroup v2 tree is */
+export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
+  return {
+    uid: isRoot ? undefined : NO_UID,
+    cgroup: isRoot ? findCgroupGap(cgroups) : NO_CGROUP_RIGHT,
+  };
+}
+
+/** @throws HearthError `input.invalid` for limits that no VM can have */
+export function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {
+  const isCount = (value: number, max: number): boolean =>
+    Number.isSafeInteger(value) && value >= 1 && value <= max;
+  if (
+    isCount(cpus, LIMITS.cpusMax) &&
+    isCount(memoryBytes, 2 * LIMITS.memoryMaxBytes) &&
+    isCount(tasks, 65_536)
+  )
+    return;
+  throw new HearthError("input.invalid", "A cgroup's limits must be whole numbers that a VM may have.");
+}
+
+/** Tries at once: in a container the tree may be there and not be ours to write. */
+function findCgroupGap(root: string): string | undefined {
+  const gap = cgroupGap(root);
+  if (gap !== undefined) return notLimited(gap);
+  try {
+    prepareCgroups(root, CGROUP_PARENT);
+    return undefined;
+  } catch (error) {
+    const why = errorChain(error).replace(/\.$/, "");
+    return notLimited(`the kernel lets hearthd make no cgroups (${why})`);
+  }
+}
+
+function notLimited(reason: string): string {
+  return `The VMM's CPU time, memory and tasks are not limited, because ${reason}.`;
+}
