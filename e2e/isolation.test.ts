@@ -193,7 +193,7 @@ describe("a VM that was made without a word about isolation", () => {
     const run = statSync(vm.paths.sockets);
     assert.deepEqual(
       [run.uid, run.mode & 0o777],
-      [0, 0o711],
+      [0, 0o710],
       "once it runs it can put nothing beside its sockets",
     );
   });

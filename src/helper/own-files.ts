@@ -16,6 +16,8 @@ export type OwnFile = {
   readonly kind: "file" | "folder" | "fifo";
   /** The directory below the root that it has to lie in; anywhere below the root when left out. */
   readonly below?: string | undefined;
+  /** Whose it may be now; anybody's when undefined. */
+  readonly from?: ((uid: number) => boolean) | undefined;
 };
 
 /** A user whose files they become. */
@@ -24,8 +26,6 @@ export type Ids = { readonly uid: number; readonly gid: number };
 export type Owner = Ids & {
   /** Left as it is when undefined. */
   readonly mode?: number | undefined;
-  /** Who may have it now; anybody when undefined. */
-  readonly from?: ((uid: number) => boolean) | undefined;
 };
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = constants;
@@ -34,13 +34,13 @@ const O_PATH = 0o10000000;
 
 /**
  * Checks that `own` is what it should be, and sets its owner if one is given. Idempotent.
- * @throws HearthError `path.unmanaged` for a link, another kind of file, one with other names, or one outside of
- * its root; nothing is changed then.
+ * @throws HearthError `path.unmanaged` for a link, another kind of file, one with other names, one of somebody else, or
+ * one outside of its root; nothing is changed then.
  */
 export function claimFile(own: OwnFile, owner: Owner | undefined): void {
   const fd = openOwn(own, O_RDONLY);
   try {
-    if (owner !== undefined) chownOpen(own, fd, owner);
+    if (owner !== undefined) chownOpen(fd, owner);
   } finally {
     closeSync(fd);
   }
@@ -66,10 +66,8 @@ export function openOwn(own: OwnFile, flags: number, mode?: number): number {
   }
 }
 
-/** @throws HearthError `path.unmanaged` for the file of somebody else, `host.uid_unmapped` */
-export function chownOpen(own: OwnFile, fd: number, owner: Owner): void {
-  const { uid } = fstatSync(fd);
-  if (owner.from?.(uid) === false) throw refusal(own, `it belongs to the uid ${uid}`);
+/** Sets the owner of what `openOwn` has opened. @throws HearthError `host.uid_unmapped` */
+export function chownOpen(fd: number, owner: Owner): void {
   try {
     fchownSync(fd, owner.uid, owner.gid);
   } catch (error) {
@@ -114,6 +112,7 @@ function checkKind(own: OwnFile, stats: Stats): void {
   const is = { folder: stats.isDirectory(), file: stats.isFile(), fifo: stats.isFIFO() }[own.kind];
   if (!is) throw refusal(own, `it is no ${own.kind}`);
   if (own.kind === "file" && stats.nlink !== 1) throw refusal(own, "it has a second name");
+  if (own.from?.(stats.uid) === false) throw refusal(own, `it belongs to the uid ${stats.uid}`);
 }
 
 function shownAs(fd: number): string {

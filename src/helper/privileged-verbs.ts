@@ -1,18 +1,18 @@
 /** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
 import { randomBytes } from "node:crypto";
-import { constants as fileConstants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import { claimFile, openOwn } from "#helper/own-files.ts";
-import type { Ids, Owner } from "#helper/own-files.ts";
-import { CGROUP_PARENT, helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
+import type { Ids } from "#helper/own-files.ts";
+import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
+import { VmFiles } from "#helper/vm-files.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
 import { joinCgroup, makeCgroup, removeCgroup } from "#host/cgroup.ts";
@@ -28,9 +28,8 @@ import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions, WantedIsolation } from "#jail/isolation-faults.ts";
 import { launchVmm } from "#jail/launch-vmm.ts";
 import { OpenStdio } from "#jail/open-stdio.ts";
-import type { OpenFile } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
-import { parseSnapshotId, parseVmId, parseVolumeName, vmIdFrom } from "#model/ids.ts";
+import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
 export type VerbOptions = {
@@ -46,12 +45,12 @@ export type VerbOptions = {
   readonly isRoot?: boolean | undefined;
 };
 
-const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } = fileConstants;
 /** For what is left of a tool to end when it was killed. */
 const TOOL_END_MS = 10_000;
 const PRIVATE = 0o700;
-/** To pass through to the sockets, and nothing else: not to list, not to write. */
-const PASS = 0o711;
+/** For the sockets of a VMM, where hearthd is no root: they are for the VM's uid and for hearthd's group. */
+const WITH_GROUP = 0o007;
+const ROOT = 0;
 
 type Launched = Pick<LaunchedVmm, "process" | "launcher"> & { readonly wanted: WantedIsolation };
 
@@ -65,6 +64,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #sandbox = new ToolSandbox(() => this.#leaseToolUid());
   /** VMMs that were launched, until their uids are given back. */
   readonly #launched = new Map<VmId, Launched>();
+  readonly #files: VmFiles;
   readonly #owner: Ids;
   readonly #isRoot: boolean;
 
@@ -75,6 +75,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#owner = options.owner ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
+    this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
     this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
   }
 
@@ -103,56 +104,43 @@ export class PrivilegedVerbs implements PrivilegedPort {
   async runTool(tool: ToolRun, signal: AbortSignal): Promise<string> {
     if (!this.#tools.includes(tool.program))
       throw new HearthError("input.invalid", `${JSON.stringify(tool.program)} is no tool for disks.`);
-    const { vms, volumes, snapshots } = this.#roots;
-    for (const path of tool.writes)
-      claimFile({ root: rootOf(path, [vms, volumes, snapshots]), path, kind: "file" }, undefined);
+    for (const path of tool.writes) this.#files.check(path);
     return this.#sandbox.run(tool, signal);
   }
 
   async giveFiles(vm: string): Promise<void> {
-    const uid = this.#uidOf(vm);
-    this.#claim(vm, uid === undefined ? undefined : { ...ofVm(uid), mode: PRIVATE });
+    this.#files.give(this.#paths(vm).id, this.#uidOf(vm));
   }
 
   async giveVolume(vm: string, volume: string): Promise<void> {
-    const uid = this.#uidOf(vm);
-    const others = new Set(this.#leases.list().map((lease) => lease.uid));
-    const from = (owner: number): boolean => owner === uid || !others.has(owner);
-    this.#claimVolume(volume, uid === undefined ? undefined : { ...ofVm(uid), from });
+    this.#files.giveVolume(volume, this.#uidOf(vm));
   }
 
   async takeVolume(vm: string, volume: string): Promise<void> {
     const uid = this.#uidOf(vm);
-    if (uid === undefined) return;
-    ifThere(() => this.#claimVolume(volume, { ...this.#owner, from: (owner) => owner === uid }));
+    if (uid !== undefined) this.#files.takeVolume(volume, uid);
   }
 
   async sealRunFolder(vm: string): Promise<void> {
-    const { runDir } = this.#paths(vm);
-    if (this.#uidOf(vm) === undefined) return;
-    claimFile({ root: this.#roots.runs, path: runDir, kind: "folder" }, { ...this.#owner, mode: PASS });
+    const uid = this.#uidOf(vm);
+    if (uid !== undefined) this.#files.sealRunFolder(this.#paths(vm).id, uid);
   }
 
   async takeFiles(vm: string): Promise<void> {
-    const { disks, saveDir } = this.#paths(vm);
-    if (this.#uidOf(vm) === undefined) return;
-    const root = this.#roots.vms;
-    for (const path of disks) ifThere(() => claimFile({ root, path, kind: "file" }, this.#owner));
-    ifThere(() => claimFile({ root, path: saveDir, kind: "folder" }, { ...this.#owner, mode: PRIVATE }));
+    const uid = this.#uidOf(vm);
+    if (uid !== undefined) this.#files.take(this.#paths(vm).id, uid);
   }
 
   async sealMemory(snapshot: string): Promise<void> {
-    const root = this.#roots.snapshots;
-    const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
-    claimFile({ root, path, kind: "file" }, { ...this.#owner, mode: 0o444 });
+    this.#files.sealMemory(snapshot);
   }
 
   async giveMemoryCopy(vm: string): Promise<void> {
-    this.#giveFile(vm, this.#paths(vm).memoryCopy);
+    this.#files.giveFile(this.#paths(vm).memoryCopy, this.#uidOf(vm));
   }
 
   async giveMemoryBase(vm: string): Promise<void> {
-    this.#giveFile(vm, this.#paths(vm).memoryBase);
+    this.#files.giveFile(this.#paths(vm).memoryBase, this.#uidOf(vm));
   }
 
   async makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined> {
@@ -200,12 +188,21 @@ export class PrivilegedVerbs implements PrivilegedPort {
       folder: runDir,
       logFile: vmmLog,
     };
-    using stdio = new OpenStdio(vmm, this.#openFile(id));
+    using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
     const { pidNamespace, network } = isolation;
     const uid = isolation.jail ? this.#uidOf(vm) : undefined;
     if (this.#isRoot && isolation.jail && uid === undefined)
       throw new HearthError("input.invalid", `Cannot start the VMM of ${id} in a jail: the VM has no uid.`);
-    const inJail = { jail: isolation.jail, pidNamespace, network, uid, jailDir: jail };
+    const apart = this.#isRoot && this.#owner.uid !== ROOT;
+    const inJail = {
+      jail: isolation.jail,
+      pidNamespace,
+      network,
+      uid,
+      user: apart ? this.#owner : undefined,
+      umask: apart ? WITH_GROUP : undefined,
+      jailDir: jail,
+    };
     const prepare = async ({ pid }: ProcessRef): Promise<void> => {
       if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
       if (isolation.cgroup && this.#limitations.cgroup === undefined) joinCgroup(cgroup, pid);
@@ -302,58 +299,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
-  /** Opens the VMM's files with the port's rights: they must be where they seem to be. */
-  #openFile(id: VmId): OpenFile {
-    const { vms, snapshots, runs } = this.#roots;
-    const { stateDir, runDir } = helperPaths(this.#roots, id);
-    return {
-      stdin: (path) => openOwn({ root: rootOf(path, [snapshots, vms]), path, kind: "file" }, O_RDONLY),
-      stdout: (path) => {
-        const below = rootOf(path, [runDir, stateDir]);
-        return openOwn({ root: below === runDir ? runs : vms, below, path, kind: "fifo" }, O_RDWR);
-      },
-      log: (path) => openOwn({ root: vms, path, kind: "file" }, O_WRONLY | O_APPEND | O_CREAT, 0o600),
-    };
-  }
-
-  #claim(vm: string, owner: (Ids & { readonly mode: number }) | undefined): void {
-    const { disks, saveDir, runDir } = this.#paths(vm);
-    const { vms, runs } = this.#roots;
-    const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
-    // All are checked before one is changed.
-    for (const to of owner === undefined ? [undefined] : [undefined, owner]) {
-      claimFile({ root: vms, path: disk, kind: "file" }, to && { uid: to.uid, gid: to.gid });
-      if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "folder" }, to);
-      claimFile({ root: runs, path: runDir, kind: "folder" }, to);
-    }
-  }
-
-  /** Makes it the VM's alone. */
-  #giveFile(vm: string, path: string): void {
-    const uid = this.#uidOf(vm);
-    const owner = uid === undefined ? undefined : { ...ofVm(uid), mode: 0o600 };
-    claimFile({ root: this.#roots.vms, path, kind: "file" }, owner);
-  }
-
-  #claimVolume(volume: string, owner: Owner | undefined): void {
-    const root = this.#roots.volumes;
-    claimFile({ root, path: join(root, parseVolumeName(String(volume)), VOLUME_FILE), kind: "file" }, owner);
-  }
-
   #paths(vm: string): HelperPaths & { readonly id: VmId } {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
   }
-}
-
-/** A VM's group has the number of its uid. */
-function ofVm(uid: number): Ids {
-  return { uid, gid: uid };
-}
-
-/** The first of these directories that the path names; the first of all where it names none. */
-function rootOf(path: string, roots: readonly [string, ...string[]]): string {
-  return roots.find((root) => String(path).startsWith(`${root}/`)) ?? roots[0];
 }
 
 /** Until none is left: one may have made another before it was killed. */
@@ -361,16 +310,6 @@ async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
   for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
     for (const process of left) signalProcess(process, "SIGKILL");
     for (const process of left) await endProcess(process, 0, signal);
-  }
-}
-
-/** What lies there now and is none of ours was never given to the VM: it must not keep it from being removed. */
-function ifThere(act: () => void): void {
-  try {
-    act();
-  } catch (error) {
-    const { code } = error as { code?: string };
-    if (code !== "ENOENT" && code !== "path.unmanaged") throw error;
   }
 }
 

@@ -65,6 +65,11 @@ export class UidLeases {
     });
   }
 
+  /** Tells whether a uid is one that VMs have. */
+  has(uid: number): boolean {
+    return uid >= this.#range.first && uid < this.#range.first + this.#range.count;
+  }
+
   find(vm: VmId, stateDir: string): number | undefined {
     return this.list().find((lease) => lease.vm === vm && lease.stateDir === stateDir)?.uid;
   }

@@ -174,6 +174,8 @@ export type DetachedOptions = {
   /** The same for stdin, which is empty otherwise. */
   readonly stdin?: number | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Of the program; ours when left out. */
+  readonly umask?: number | undefined;
   readonly onExit: (code: number | null, signal: NodeJS.Signals | null) => void;
 };
 
@@ -233,6 +235,16 @@ function readAll(stream: Readable): Promise<string> {
   });
 }
 
+/** A program has the umask that we have at this moment. */
+function withUmask<Result>(mask: number, act: () => Result): Result {
+  const before = process.umask(mask);
+  try {
+    return act();
+  } finally {
+    process.umask(before);
+  }
+}
+
 function spawnDetached(
   file: string,
   args: readonly string[],
@@ -241,12 +253,14 @@ function spawnDetached(
 ): Promise<ChildProcess> {
   const log = typeof options.logFile === "number" ? options.logFile : openSync(options.logFile, "a", 0o600);
   try {
-    const child = spawn(file, args, {
-      cwd: options.cwd,
-      env: { ...PROGRAM_ENV, ...options.env },
-      detached: true,
-      stdio: [options.stdin ?? "ignore", options.stdout ?? log, log, ...more],
-    });
+    const start = (): ChildProcess =>
+      spawn(file, args, {
+        cwd: options.cwd,
+        env: { ...PROGRAM_ENV, ...options.env },
+        detached: true,
+        stdio: [options.stdin ?? "ignore", options.stdout ?? log, log, ...more],
+      });
+    const child = options.umask === undefined ? start() : withUmask(options.umask, start);
     return new Promise((resolve, reject) => {
       child.once("error", (cause: NodeJS.ErrnoException) => {
         if (cause.code === "ENOENT") return reject(missingTool(file));

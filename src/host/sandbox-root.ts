@@ -58,9 +58,13 @@ function foldersAbove(paths: readonly string[], there: readonly string[]): strin
 }
 
 /** The command that gives up every right but those of this uid, and executes what follows. */
-export function setprivArguments(host: SandboxHost, uid: number, groups: readonly number[]): string[] {
+export function setprivArguments(
+  { setpriv }: Pick<SandboxHost, "setpriv">,
+  { uid, gid }: { readonly uid: number; readonly gid: number },
+  groups: readonly number[],
+): string[] {
   return [
-    [host.setpriv, "--reuid", String(uid), "--regid", String(uid)],
+    [setpriv, "--reuid", String(uid), "--regid", String(gid)],
     groups.length === 0 ? ["--clear-groups"] : ["--groups", groups.join(",")],
     ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"],
   ].flat();

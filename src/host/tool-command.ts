@@ -41,7 +41,7 @@ export function toolCommand(plan: ToolPlan, host: SandboxHost): string[] {
     plan.uid === undefined ? [] : SETPRIV_NEEDS.flatMap((name) => ["--cap-add", name]),
     rootArguments(plan.files, { hostNetwork: false }, host),
     ["--chdir", "/", "--"],
-    plan.uid === undefined ? [] : setprivArguments(host, plan.uid, []),
+    plan.uid === undefined ? [] : setprivArguments(host, { uid: plan.uid, gid: plan.uid }, []),
     [host.prlimit, `--fsize=${fileMaxBytes}`, `--as=${memoryMaxBytes}`, `--cpu=${cpuMaxSeconds}`],
     [`--nofile=${OPEN_FILES_MAX}`, "--core=0", "--"],
     [plan.program, ...plan.args],

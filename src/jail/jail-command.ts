@@ -28,6 +28,8 @@ export type JailPlan = {
   readonly network: NetworkNamespace;
   /** Uid and gid of the VMM, with `groups` besides; undefined: hearthd's own. Needs root. */
   readonly uid?: number | undefined;
+  /** Whose rights the VMM has without `jail`, with `groups` besides; undefined: hearthd's own. Needs root. */
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
   readonly groups: readonly number[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
@@ -95,7 +97,7 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
   if (!plan.jail)
     return [
       [host.bwrap, "--dev-bind", "/", "/", ...pidNamespace, ...fds, "--"],
-      [...withoutCoreDumps(host), ...vmm],
+      [...asUser(plan, host), ...withoutCoreDumps(host), ...vmm],
     ].flat();
   return [
     host.bwrap,
@@ -106,10 +108,18 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
     // The last step takes the right to write to it away: what can be written is the VM's own, and bounded.
     rootArguments(plan.files, { hostNetwork: plan.network.kind === "host" }, host),
     [...fds, "--"],
-    plan.uid === undefined ? [] : setprivArguments(host, plan.uid, plan.groups),
+    plan.uid === undefined ? [] : setprivArguments(host, { uid: plan.uid, gid: plan.uid }, plan.groups),
     [host.prlimit, `--fsize=${plan.fileMaxBytes}`, `--nofile=${OPEN_FILES_MAX}`, NO_CORE_DUMPS, "--"],
     vmm,
   ].flat();
+}
+
+/** What stands before a command that has no jail and is not to have root's rights; setpriv becomes the command. */
+export function asUser(
+  { user, groups }: Pick<JailPlan, "user" | "groups">,
+  host: Pick<SandboxHost, "setpriv">,
+): string[] {
+  return user === undefined ? [] : setprivArguments(host, user, groups);
 }
 
 /** What stands before a command that must leave no core dump; prlimit becomes the command, in the same process. */

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
-import { jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#jail/jail-command.ts";
+import { asUser, jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#jail/jail-command.ts";
 import { findJailHost } from "#jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -47,21 +47,28 @@ export async function launchVmm(
   const plan = jailPlan(launch, program, isolation);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
   const folder = jail ? "/" : (launch.folder ?? "/");
-  return launchHeld({ ...stdio, folder, vmId: launch.vmId }, jailCommand(plan, host), prepare);
+  const { umask } = isolation;
+  return launchHeld({ ...stdio, folder, umask, vmId: launch.vmId }, jailCommand(plan, host), prepare);
+}
+
+function toolPath(name: "prlimit" | "setpriv"): string {
+  const path = findProgram(name);
+  if (path === undefined) throw missingTool(name);
+  return path;
 }
 
 async function launchBare(
   launch: VmmLaunch,
   { stdin, stdout, log }: VmmStdio,
   program: string,
-  { network }: LaunchIsolation,
+  { network, user, umask }: LaunchIsolation,
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
-  const prlimit = findProgram("prlimit");
-  if (prlimit === undefined) throw missingTool("prlimit");
+  const [prlimit, setpriv] = [toolPath("prlimit"), toolPath("setpriv")];
   const [file = "", ...args] = [
     ...joinNetwork(network),
+    ...asUser({ user, groups: deviceGroups(launch.files) }, { setpriv }),
     ...withoutCoreDumps({ prlimit }),
     program,
     ...launch.args,
@@ -69,6 +76,7 @@ async function launchBare(
   const pid = await startDetached(file, args, {
     cwd: launch.folder ?? "/",
     env: { [LAUNCH_MARK]: launch.vmId },
+    umask,
     logFile: log,
     stdout,
     stdin,
@@ -84,12 +92,16 @@ async function launchBare(
   return { process: vmm, launcher: undefined, exit };
 }
 
+/** What a launcher is started with besides its command. */
+type HeldLaunch = VmmStdio &
+  Pick<LaunchIsolation, "umask"> & { readonly folder: string; readonly vmId: string };
+
 /**
  * Starts a launcher that tells the VMM's pid on its fd 3 and holds it back until its fd 4 has something to read.
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  { folder, vmId, stdin, stdout, log }: VmmStdio & { readonly folder: string; readonly vmId: string },
+  { folder, vmId, umask, stdin, stdout, log }: HeldLaunch,
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
@@ -98,6 +110,7 @@ export async function launchHeld(
   const held = await startHeld(file, args, {
     cwd: folder,
     env: { [LAUNCH_MARK]: vmId },
+    umask,
     logFile: log,
     stdout,
     stdin,
@@ -152,7 +165,7 @@ function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExi
 }
 
 function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation): JailPlan {
-  const { jail, pidNamespace, network, uid, jailDir } = isolation;
+  const { jail, pidNamespace, network, uid, user, jailDir } = isolation;
   const jailer =
     launch.jailer === undefined
       ? undefined
@@ -165,6 +178,7 @@ function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation
     pidNamespace,
     network,
     uid,
+    user,
     groups: deviceGroups(launch.files),
     fileMaxBytes: launch.fileMaxBytes,
     jailer,

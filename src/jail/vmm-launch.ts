@@ -40,6 +40,10 @@ export type LaunchIsolation = {
   readonly network: NetworkNamespace;
   /** The VMM's uid and gid; undefined: those of the process that starts it. Only with `jail`. */
   readonly uid?: number | undefined;
+  /** Whose rights a VMM without `jail` has; undefined: those of the process that starts it. */
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  /** For what the VMM makes; undefined: that of the process that starts it. */
+  readonly umask?: number | undefined;
   /** Of this VM alone, for a VMM whose launcher makes a root directory for it. */
   readonly jailDir: string;
 };

@@ -1,0 +1,159 @@
+/** Files of VMs where hearthd has less rights than the port: what it reaches of them, and what it cannot have. */
+import assert from "node:assert/strict";
+import { chownSync, lstatSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { describe, test } from "node:test";
+import { VM_NAMES } from "#base/file-names.ts";
+import type { PortLaunch } from "#helper/privileged-port.ts";
+import { HelperPlace, SLEEP, VM } from "#testing/helper-place.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const never = new AbortController().signal;
+const OWNER = { uid: 1_980_000_500, gid: 1_980_000_600 };
+const OTHER = "vm-bbbbbbbbbbbb";
+const SNAPSHOT = "sn-aaaaaaaaaaaa";
+/** Of no VM, and not hearthd's. */
+const STRANGER = 1_980_000_700;
+
+function ownerOf(path: string): [uid: number, gid: number, mode: number] {
+  const { uid, gid, mode } = lstatSync(path);
+  return [uid, gid, mode & 0o7777];
+}
+
+/** A place whose files hearthd has made, and a port that has more rights than hearthd. */
+function apart() {
+  const place = new HelperPlace();
+  const save = join(place.roots.vms, VM, VM_NAMES.save);
+  mkdirSync(save);
+  const copy = join(place.roots.vms, VM, VM_NAMES.memoryCopy);
+  const base = join(place.roots.vms, VM, VM_NAMES.memoryBaseCopy);
+  const memory = join(place.roots.snapshots, SNAPSHOT, "memory");
+  mkdirSync(dirname(memory), { recursive: true });
+  for (const file of [copy, base, memory]) writeFileSync(file, "");
+  const all = [place.disk, place.runDir, place.volume, save, copy, base, memory];
+  for (const path of all) chownSync(path, OWNER.uid, OWNER.gid);
+  return { place, helper: place.helper(true, { owner: OWNER }), save, copy, base, memory, all };
+}
+
+describe("with a hearthd that is no root", { skip: !isRoot }, () => {
+  test("what a VM has is for its uid and hearthd's group, and hearthd's alone afterwards", async () => {
+    const { place, helper, save, copy, base } = apart();
+    using _place = place;
+    const uid = await helper.leaseUid(VM);
+    assert.ok(uid);
+    await helper.giveFiles(VM);
+    for (const folder of [place.runDir, save]) assert.deepEqual(ownerOf(folder), [uid, OWNER.gid, 0o2770]);
+    assert.deepEqual(ownerOf(place.disk), [uid, OWNER.gid, 0o660]);
+    await helper.giveMemoryCopy(VM);
+    await helper.giveMemoryBase(VM);
+    for (const file of [copy, base]) assert.deepEqual(ownerOf(file), [uid, OWNER.gid, 0o660]);
+    await helper.sealRunFolder(VM);
+    assert.deepEqual(ownerOf(place.runDir), [OWNER.uid, uid, 0o710]);
+    await helper.takeFiles(VM);
+    assert.deepEqual(ownerOf(place.disk), [OWNER.uid, OWNER.gid, 0o600]);
+    assert.deepEqual(ownerOf(save), [OWNER.uid, OWNER.gid, 0o700]);
+  });
+
+  test("a file of the uid of a VM that is gone can be given, and sealed", async () => {
+    const { place, helper, memory } = apart();
+    using _place = place;
+    const gone = await helper.leaseUid(VM);
+    assert.ok(gone);
+    for (const path of [place.disk, place.volume, memory]) chownSync(path, gone, gone);
+    await helper.releaseUid(VM, never);
+    mkdirSync(join(place.roots.vms, OTHER));
+    await helper.leaseUid(OTHER); // The same uid is another VM's by now.
+    const uid = await helper.leaseUid(VM);
+    assert.ok(uid !== undefined && uid !== gone);
+    await assert.rejects(helper.giveFiles(VM), { code: "path.unmanaged" });
+    await helper.releaseUid(OTHER, never);
+    await helper.giveFiles(VM);
+    await helper.giveVolume(VM, "data");
+    assert.deepEqual([statSync(place.disk).uid, statSync(place.volume).uid], [uid, uid]);
+    await helper.sealMemory(SNAPSHOT);
+    assert.deepEqual(ownerOf(memory), [OWNER.uid, OWNER.gid, 0o444]);
+  });
+
+  test("a file of somebody else is neither given, nor taken, nor sealed, nor read", async () => {
+    const { place, helper, all } = apart();
+    using _place = place;
+    await helper.leaseUid(VM);
+    for (const stranger of [0, STRANGER]) {
+      for (const path of all) chownSync(path, stranger, 0);
+      const before = place.snapshot();
+      const refused = { code: "path.unmanaged", message: new RegExp(`belongs to the uid ${stranger}`) };
+      for (const act of [
+        () => helper.giveFiles(VM),
+        () => helper.giveMemoryCopy(VM),
+        () => helper.giveMemoryBase(VM),
+        () => helper.giveVolume(VM, "data"),
+        () => helper.sealRunFolder(VM),
+        () => helper.sealMemory(SNAPSHOT),
+      ])
+        await assert.rejects(act(), refused);
+      await helper.takeFiles(VM);
+      await helper.takeVolume(VM, "data");
+      assert.deepEqual(place.snapshot(), before);
+      const stdin = join(place.roots.snapshots, SNAPSHOT, "memory");
+      await assert.rejects(helper.launchVmm(VM, { ...SLEEP, stdin }, never), refused);
+    }
+  });
+
+  const TOUCH: PortLaunch = { ...SLEEP, program: "touch" };
+  const programs = { programs: ["touch", "id"], dirs: [] };
+
+  test("what a VMM makes in its run directory is hearthd's to use, and its log is hearthd's", async () => {
+    const { place } = apart();
+    using _place = place;
+    const helper = place.helper(true, { owner: OWNER, programs });
+    const uid = await helper.leaseUid(VM);
+    assert.ok(uid);
+    await helper.giveFiles(VM);
+    const made = join(place.runDir, "made");
+    const launch: PortLaunch = {
+      ...TOUCH,
+      args: [made],
+      files: [{ path: place.runDir, access: "write" }],
+      isolation: { ...SLEEP.isolation, jail: true, pidNamespace: true },
+    };
+    const { exit } = await helper.launchVmm(VM, launch, never);
+    assert.deepEqual(await exit, { code: 0, signal: null }, readFileSync(logOf(place), "utf8"));
+    assert.deepEqual(ownerOf(made), [uid, OWNER.gid, 0o660]);
+    assert.deepEqual(ownerOf(logOf(place)), [OWNER.uid, OWNER.gid, 0o600]);
+    await helper.sealRunFolder(VM);
+    const late = { ...launch, args: [join(place.runDir, "late")] };
+    const { exit: refused } = await helper.launchVmm(VM, late, never);
+    assert.deepEqual(await refused, { code: 1, signal: null });
+  });
+
+  for (const pidNamespace of [false, true]) {
+    test(`a VMM without a jail has hearthd's rights, ${pidNamespace ? "with" : "without"} a pid namespace`, async () => {
+      const { place } = apart();
+      using _place = place;
+      const helper = place.helper(true, { owner: OWNER, programs });
+      const isolation = { ...SLEEP.isolation, pidNamespace };
+      const files = [{ path: "/dev/null", access: "device" }] as const;
+      const { exit } = await helper.launchVmm(
+        VM,
+        { ...SLEEP, program: "id", args: [], files, isolation },
+        never,
+      );
+      assert.deepEqual(await exit, { code: 0, signal: null });
+      const said = readFileSync(logOf(place), "utf8");
+      assert.equal(said, `uid=${OWNER.uid} gid=${OWNER.gid} groups=${OWNER.gid}\n`);
+    });
+  }
+
+  test("a log that leads elsewhere is not written to", async () => {
+    const { place, helper } = apart();
+    using _place = place;
+    const precious = join(place.outside, "precious");
+    symlinkSync(precious, logOf(place));
+    await assert.rejects(helper.launchVmm(VM, SLEEP, never), { code: "path.unmanaged" });
+    assert.deepEqual(ownerOf(precious), [0, 0, 0o600]);
+  });
+});
+
+function logOf(place: HelperPlace): string {
+  return join(place.roots.vms, VM, VM_NAMES.vmmLog);
+}

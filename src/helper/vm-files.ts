@@ -1,0 +1,187 @@
+/**
+ * The owners of the files of VMs, of volumes and of guest memory files. A file that a VM has belongs to the VM's uid; all
+ * others are hearthd's.
+ *
+ * Where hearthd is no root, it reaches what a VM has by its group: files and directories that are given to a VM keep
+ * hearthd's gid, and so does what the VMM makes in these directories, as they are setgid. It connects to the VMM's sockets,
+ * moves files in and out, and reads the disk. No other user comes that far: the directories above are hearthd's alone.
+ */
+import { constants, existsSync, fstatSync } from "node:fs";
+import { join } from "node:path";
+import { helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
+import type { HelperRoots } from "#helper/helper-roots.ts";
+import { chownOpen, claimFile, openOwn } from "#helper/own-files.ts";
+import type { Ids, OwnFile, Owner } from "#helper/own-files.ts";
+import type { UidLeases } from "#helper/uid-leases.ts";
+import type { OpenFile } from "#jail/open-stdio.ts";
+import { parseSnapshotId, parseVolumeName } from "#model/ids.ts";
+import type { VmId } from "#model/ids.ts";
+
+/** Modes of what is given to a VM: for its uid alone, or for hearthd's group as well. */
+const ALONE = { file: 0o600, folder: 0o700 };
+const WITH_HEARTHD = { file: 0o660, folder: 0o2770 };
+const PRIVATE = 0o700;
+/** For a VMM to pass through to the sockets, and nothing else: not to list, not to write. */
+const PASS = 0o710;
+const READ_ONLY = 0o444;
+const ROOT = 0;
+
+const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY } = constants;
+
+export class VmFiles {
+  readonly #roots: HelperRoots;
+  readonly #leases: UidLeases;
+  readonly #owner: Ids;
+  /** Whether hearthd has less rights than the port. */
+  readonly #apart: boolean;
+
+  constructor(roots: HelperRoots, leases: UidLeases, owner: Ids, isRoot: boolean) {
+    this.#roots = roots;
+    this.#leases = leases;
+    this.#owner = owner;
+    this.#apart = isRoot && owner.uid !== ROOT;
+  }
+
+  /** Gives the VM its disk, its run directory and the one for what is saved; without a uid they are only checked. */
+  give(id: VmId, uid: number | undefined): void {
+    const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
+    const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
+    const from = this.#ofHearthd(uid);
+    // All are checked before one is changed.
+    for (const to of uid === undefined ? [undefined] : [undefined, uid]) {
+      const mode = this.#modes;
+      const { vms, runs } = this.#roots;
+      const own = to === undefined ? undefined : this.#ofVm(to);
+      claimFile(
+        { root: vms, path: disk, kind: "file", from },
+        own && { ...own, mode: this.#apart ? mode.file : undefined },
+      );
+      const folder = own && { ...own, mode: mode.folder };
+      if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "folder", from }, folder);
+      claimFile({ root: runs, path: runDir, kind: "folder", from }, folder);
+    }
+  }
+
+  /** Makes the disk and the directory for what is saved hearthd's again. A file that is gone stays so. */
+  take(id: VmId, uid: number): void {
+    const { disks, saveDir } = helperPaths(this.#roots, id);
+    const root = this.#roots.vms;
+    const from = this.#ofHearthd(uid);
+    const mode = this.#apart ? ALONE.file : undefined;
+    for (const path of disks)
+      ifThere(() => claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode }));
+    ifThere(() =>
+      claimFile({ root, path: saveDir, kind: "folder", from }, { ...this.#owner, mode: PRIVATE }),
+    );
+  }
+
+  giveVolume(volume: string, uid: number | undefined): void {
+    if (uid === undefined) return this.#claimVolume(volume, this.#ofHearthd(uid), undefined);
+    const others = this.#othersThan(uid);
+    const isFree = (owner: number): boolean => !others.has(owner);
+    this.#claimVolume(volume, this.#ofHearthd(uid) ?? isFree, this.#ofVm(uid));
+  }
+
+  takeVolume(volume: string, uid: number): void {
+    ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, this.#owner));
+  }
+
+  /** Takes the run directory: its VMM passes through it, to sockets that are there, and makes nothing more. */
+  sealRunFolder(id: VmId, uid: number): void {
+    const { runDir } = helperPaths(this.#roots, id);
+    const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "folder", from: this.#ofHearthd(uid) };
+    claimFile(own, { uid: this.#owner.uid, gid: uid, mode: PASS });
+  }
+
+  sealMemory(snapshot: string): void {
+    const root = this.#roots.snapshots;
+    const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
+    // A VMM has written it that may have a uid still: of which VM is nobody's to know here.
+    const from = this.#apart
+      ? (uid: number): boolean => uid === this.#owner.uid || this.#leases.has(uid)
+      : undefined;
+    claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode: READ_ONLY });
+  }
+
+  /** Gives a file in the VM's directory to the VM; without a uid it is only checked. */
+  giveFile(path: string, uid: number | undefined): void {
+    const owner = uid === undefined ? undefined : { ...this.#ofVm(uid), mode: this.#modes.file };
+    claimFile({ root: this.#roots.vms, path, kind: "file", from: this.#ofHearthd(uid) }, owner);
+  }
+
+  /** Checks a file that a tool is to write. */
+  check(path: string): void {
+    const { vms, volumes, snapshots } = this.#roots;
+    claimFile(
+      { root: rootOf(path, [vms, volumes, snapshots]), path, kind: "file", from: this.#ofHearthd(undefined) },
+      undefined,
+    );
+  }
+
+  /** Opens the files of a VMM with the port's rights: they must be where they seem to be. */
+  openFor(id: VmId, uid: number | undefined): OpenFile {
+    const { vms, snapshots, runs } = this.#roots;
+    const { stateDir, runDir } = helperPaths(this.#roots, id);
+    const from = this.#ofHearthd(uid);
+    return {
+      stdin: (path) => openOwn({ root: rootOf(path, [snapshots, vms]), path, kind: "file", from }, O_RDONLY),
+      stdout: (path) => {
+        const below = rootOf(path, [runDir, stateDir]);
+        return openOwn({ root: below === runDir ? runs : vms, below, path, kind: "fifo", from }, O_RDWR);
+      },
+      log: (path) => this.#openLog({ root: vms, path, kind: "file" }),
+    };
+  }
+
+  /** A log that the port makes is hearthd's to read, to bound and to remove. */
+  #openLog(own: OwnFile): number {
+    const fd = openOwn(own, O_WRONLY | O_APPEND | O_CREAT, ALONE.file);
+    if (fstatSync(fd).uid !== this.#owner.uid) chownOpen(fd, this.#owner);
+    return fd;
+  }
+
+  #claimVolume(volume: string, from: OwnFile["from"], owner: Owner | undefined): void {
+    const root = this.#roots.volumes;
+    claimFile(
+      { root, path: join(root, parseVolumeName(String(volume)), VOLUME_FILE), kind: "file", from },
+      owner,
+    );
+  }
+
+  get #modes(): typeof ALONE {
+    return this.#apart ? WITH_HEARTHD : ALONE;
+  }
+
+  #ofVm(uid: number): Ids {
+    return { uid, gid: this.#apart ? this.#owner.gid : uid };
+  }
+
+  /**
+   * Who may have a file that the port opens or gives away: hearthd, the VM, and the uid of a VM that is gone. Undefined where
+   * hearthd is root: it may do all this itself.
+   */
+  #ofHearthd(uid: number | undefined): OwnFile["from"] {
+    if (!this.#apart) return undefined;
+    const others = this.#othersThan(uid);
+    return (owner) => owner === this.#owner.uid || (this.#leases.has(owner) && !others.has(owner));
+  }
+
+  #othersThan(uid: number | undefined): ReadonlySet<number> {
+    return new Set(this.#leases.list().flatMap((lease) => (lease.uid === uid ? [] : [lease.uid])));
+  }
+}
+
+/** The first of these directories that the path names; the first of all where it names none. */
+function rootOf(path: string, roots: readonly [string, ...string[]]): string {
+  return roots.find((root) => String(path).startsWith(`${root}/`)) ?? roots[0];
+}
+
+/** What lies there now and is none of ours was never given to the VM: it must not keep it from being removed. */
+function ifThere(act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code !== "ENOENT" && code !== "path.unmanaged") throw error;
+  }
+}
