@@ -4,13 +4,15 @@ import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { STDIN_WINDOW_BYTES } from "#api/exec-stream.ts";
 import { CliRun, runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { BreakableRelay } from "#testing/breakable-relay.ts";
+import { Gate } from "#testing/gate.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("exec passes the exit code through, and Hearth's own failures are 125 to 127, BG-063", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  api.addVm("off", "stopped");
-  const codeOf = async (...words: string[]) => (await runCli(api, ["exec", ...words])).code;
+test("exec passes the exit code through, and Hearth's own failures are 125 to 127, BG-063", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  await served.runAndStop("off");
+  const codeOf = async (...words: string[]) => (await runCli(served, ["exec", ...words])).code;
   assert.equal(await codeOf("web", "--", "exit", "0"), 0);
   assert.equal(await codeOf("web", "--", "exit", "42"), 42);
   assert.equal(await codeOf("web", "--", "kill", "9"), 137);
@@ -21,9 +23,9 @@ test("exec passes the exit code through, and Hearth's own failures are 125 to 12
   assert.equal(await codeOf("web"), 125);
 });
 
-test("argv arrives byte for byte, and flags after the VM belong to the command, BG-044, VS-033", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
+test("argv arrives byte for byte, and flags after the VM belong to the command, BG-044, VS-033", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
   const argv = [
     "sh",
     "-c",
@@ -42,36 +44,39 @@ test("argv arrives byte for byte, and flags after the VM belong to the command, 
     "ü",
     "x".repeat(100_000),
   ];
-  await runCli(api, ["exec", "-e", "A=1=2", "web", ...argv]);
-  await runCli(api, ["exec", "web", "--", ...argv]);
-  await runCli(api, ["exec", "web", "--", "--", "x"]);
-  assert.deepEqual(api.execs[0]?.argv, argv);
-  assert.deepEqual(api.execs[1]?.argv, argv);
-  assert.deepEqual(api.execs[2]?.argv, ["--", "x"]);
-  assert.deepEqual(api.execs[0]?.env, { A: "1=2" });
+  await runCli(served, ["exec", "-e", "A=1=2", "web", ...argv]);
+  await runCli(served, ["exec", "web", "--", ...argv]);
+  await runCli(served, ["exec", "web", "--", "--", "x"]);
+  const specs = served.commands().map(({ spec }) => spec);
+  assert.deepEqual(
+    specs.map((spec) => spec.argv),
+    [argv, argv, ["--", "x"]],
+  );
+  assert.deepEqual(specs[0]?.env, { A: "1=2" });
 });
 
-test("a NUL byte and an argument that no Linux takes are refused before anything starts", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  assert.equal((await runCli(api, ["exec", "web", "--", "a\0b"])).code, 125);
-  assert.equal((await runCli(api, ["exec", "web", "--", "x".repeat(131_072)])).code, 125);
-  assert.equal(api.execs.length, 0);
+test("a NUL byte and an argument that no Linux takes are refused before anything starts", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  assert.equal((await runCli(served, ["exec", "web", "--", "a\0b"])).code, 125);
+  assert.equal((await runCli(served, ["exec", "web", "--", "x".repeat(131_072)])).code, 125);
+  assert.deepEqual(served.commands(), []);
 });
 
-test("a stdin that is no terminal is passed on without -i, and a terminal's is not", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const piped = await runCli(api, ["exec", "web", "--", "cat"], { stdin: "hi\u0000\u00ff\n" });
+test("a stdin that is no terminal is passed on without -i, and a terminal's is not", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const piped = await runCli(served, ["exec", "web", "--", "cat"], { stdin: "hi\u0000\u00ff\n" });
   assert.equal(piped.stdout, "hi\u0000\u00ff\n");
-  const terminal = await runCli(api, ["exec", "web", "--", "cat"], { terminalColumns: 80, stdin: "typed" });
+  const terminal = await runCli(served, ["exec", "web", "--", "cat"], { terminalColumns: 80, stdin: "typed" });
   assert.equal(terminal.stdout, "");
-  assert.equal(api.execs[1]?.stdin, false);
+  assert.equal(served.commands()[1]?.spec.stdin, false);
 });
 
-test("stdin stops at its window while the command does not read, and signals still pass, L5", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
+test("stdin stops at its window while the command does not read, and signals still pass, L5", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const relay = await BreakableRelay.start(t, served);
   const stdin = new PassThrough({ highWaterMark: 64 * 1024 });
   let written = 0;
   let full = false;
@@ -79,12 +84,12 @@ test("stdin stops at its window while the command does not read, and signals sti
     while (!full && stdin.write(Buffer.alloc(64 * 1024))) written += 64 * 1024;
     if (stdin.writableNeedDrain) stdin.once("drain", pour);
   };
-  const cli = new CliRun(api, ["exec", "web", "--", "deaf"], { stdin });
+  const cli = new CliRun(relay, ["exec", "web", "--", "deaf"], { stdin });
   pour();
-  await api.until(() => api.stdinBytes === STDIN_WINDOW_BYTES);
+  await relay.sent(STDIN_WINDOW_BYTES);
   cli.signal("SIGUSR1");
-  await api.until(() => api.signals.includes("SIGUSR1"));
-  assert.equal(api.stdinBytes, STDIN_WINDOW_BYTES);
+  await served.until(() => served.commands()[0]?.signals.includes("SIGUSR1") === true);
+  assert.ok(relay.sentBytes < STDIN_WINDOW_BYTES + 10_000, `${relay.sentBytes} bytes were sent`);
   assert.ok(written < STDIN_WINDOW_BYTES + 2 * 1024 * 1024, `${written} bytes were taken from the pipe`);
   full = true;
   cli.signal("SIGINT");
@@ -92,64 +97,68 @@ test("stdin stops at its window while the command does not read, and signals sti
   assert.equal(await cli.code, 130);
 });
 
-test("output to a slow reader is held back and arrives whole, L5", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { code, stdout } = await runCli(api, ["exec", "web", "--", "flood", "5000001"]);
+test("output to a slow reader is held back and arrives whole, L5", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const { code, stdout } = await runCli(served, ["exec", "web", "--", "flood", "5000001"]);
   assert.equal(code, 0);
   assert.equal(stdout.length, 5_000_001);
 });
 
-test("signals reach the command, and its exit code comes back", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const cli = new CliRun(api, ["exec", "web", "--", "wait"], { terminalColumns: 80 });
+test("signals reach the command, and its exit code comes back", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const cli = new CliRun(served, ["exec", "web", "--", "wait"], { terminalColumns: 80 });
   await once(cli.stdoutStream, "data");
   cli.signal("SIGUSR2");
-  await api.until(() => api.signals.includes("SIGUSR2"));
+  await served.until(() => served.commands()[0]?.signals.includes("SIGUSR2") === true);
   cli.signal("SIGTERM");
   const code = await cli.code;
   assert.equal(code, 143);
 });
 
-test("Ctrl-C before the command has started gives the run up with 130, BG-051", async () => {
-  await using api = await FakeApi.start();
-  const cli = new CliRun(api, ["run", "--rm", "debian", "--", "never"], { terminalColumns: 80 });
-  await api.until(() => api.runs.length === 1);
+test("Ctrl-C before the command has started gives the run up with 130, BG-051", async (t) => {
+  const served = await serveDaemon(t);
+  const boot = new Gate();
+  served.host.driver.faults.bootGate = boot;
+  const cli = new CliRun(served, ["run", "--rm", "debian", "--", "true"], { terminalColumns: 80 });
+  await boot.reached;
   cli.signal("SIGINT");
   assert.equal(await cli.code, 130);
-  await api.until(() => api.abandoned === 1);
-  assert.equal(api.runs[0]?.vm.autoRemove, true);
+  await served.until(() => served.names().length === 0);
+  assert.deepEqual(served.commands(), []);
 });
 
-test("a terminal is raw only while the command runs, and its window is followed", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
+test("a terminal is raw only while the command runs, and its window is followed", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
   const stdin = new PassThrough();
-  const cli = new CliRun(api, ["exec", "-it", "web", "--", "wait"], { terminalColumns: 100, stdin });
-  await api.until(() => api.execs.length === 1);
-  assert.deepEqual(api.execs[0]?.tty, { rows: 24, cols: 100, term: "xterm" });
+  const cli = new CliRun(served, ["exec", "-it", "web", "--", "wait"], { terminalColumns: 100, stdin });
+  await served.until(() => served.commands().length === 1);
+  assert.deepEqual(served.commands()[0]?.spec.tty, { rows: 24, cols: 100, term: "xterm" });
   while (cli.rawModes.length === 0) await new Promise((resolve) => setImmediate(resolve));
   Object.assign(cli.stdoutStream, { columns: 60 }).emit("resize");
-  await api.until(() => api.resizes.length === 1);
-  assert.deepEqual(api.resizes, [{ rows: 24, cols: 60 }]);
+  await served.until(() => served.commands()[0]?.sizes.length === 1);
+  assert.deepEqual(served.commands()[0]?.sizes, [{ rows: 24, cols: 60 }]);
   cli.signal("SIGHUP");
   assert.equal(await cli.code, 129);
   assert.deepEqual(cli.rawModes, [true, false]);
 });
 
-test("run without a command on a terminal asks for a shell with one, and through a pipe for none", async () => {
-  await using api = await FakeApi.start();
-  await runCli(api, ["run", "debian"], { terminalColumns: 80 });
-  await runCli(api, ["run", "--name", "b", "debian"]);
-  assert.ok(api.runs[0]?.exec.tty);
-  assert.equal(api.runs[1]?.exec.tty, undefined);
-  assert.deepEqual(api.runs[0]?.exec.argv, []);
+test("run without a command on a terminal asks for a shell with one, and through a pipe for none", async (t) => {
+  const served = await serveDaemon(t);
+  await runCli(served, ["run", "debian"], { terminalColumns: 80 });
+  await runCli(served, ["run", "--name", "b", "debian"]);
+  const [shell, piped] = served.commands().map(({ spec }) => spec);
+  assert.ok(shell?.tty);
+  assert.deepEqual(shell.argv, []);
+  assert.ok(piped);
+  assert.equal(piped.tty, undefined);
 });
 
-test("run -d prints the VM's name, and starts its command apart from us", async () => {
-  await using api = await FakeApi.start();
-  const { code, stdout } = await runCli(api, [
+test("run -d prints the VM's name, and starts its command apart from us", async (t) => {
+  const served = await serveDaemon(t);
+  const { code, stdout } = await runCli(served, [
     "run",
     "-d",
     "--rm",
@@ -163,34 +172,31 @@ test("run -d prints the VM's name, and starts its command apart from us", async 
   ]);
   assert.equal(code, 0);
   assert.equal(stdout, "web\n");
-  assert.deepEqual(api.runs[0]?.vm, { image: "debian", name: "web", autoRemove: true, env: { A: "1" } });
+  assert.equal(served.vm("web")?.spec.autoRemove, true);
   assert.deepEqual(
-    api.execs.map(({ argv, detach }) => ({ argv, detach })),
-    [
-      { argv: [], detach: true },
-      { argv: ["sleep", "9"], detach: true },
-    ],
+    served.commands().map(({ spec: { argv, detach, env } }) => ({ argv, detach, env })),
+    [{ argv: ["sleep", "9"], detach: true, env: { A: "1" } }],
   );
 });
 
-test("run -d keeps the VM of a command that cannot start, and names it; with --rm it is removed", async () => {
-  await using api = await FakeApi.start();
-  const kept = await runCli(api, ["run", "-d", "--name", "web", "debian", "--", "missing"]);
+test("run -d keeps the VM of a command that cannot start, and names it; with --rm it is removed", async (t) => {
+  const served = await serveDaemon(t);
+  const kept = await runCli(served, ["run", "-d", "--name", "web", "debian", "--", "missing"]);
   assert.equal(kept.code, 127);
   assert.equal(kept.stdout, "web\n");
   assert.match(kept.stderr, /not found[^]*hearth exec -d web/);
-  assert.equal(api.vms.get("web")?.phase, "running");
-  const json = await runCli(api, ["run", "-d", "--json", "--name", "b", "debian", "--", "missing"]);
+  assert.equal(served.phase("web"), "running");
+  const json = await runCli(served, ["run", "-d", "--json", "--name", "b", "debian", "--", "missing"]);
   assert.match(JSON.parse(json.stdout).error.hint, /b runs without it/);
-  const removed = await runCli(api, ["run", "-d", "--rm", "--name", "tmp", "debian", "--", "missing"]);
+  const removed = await runCli(served, ["run", "-d", "--rm", "--name", "tmp", "debian", "--", "missing"]);
   assert.deepEqual([removed.code, removed.stdout], [127, ""]);
-  assert.deepEqual([...api.vms.keys()], ["web", "b"]);
+  assert.deepEqual(served.names(), ["b", "web"]);
 });
 
-test("with --json exec prints what the command said and how it ended", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { code, stdout } = await runCli(api, ["exec", "--json", "web", "--", "echo", "a", "b"]);
+test("with --json exec prints what the command said and how it ended", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const { code, stdout } = await runCli(served, ["exec", "--json", "web", "--", "echo", "a", "b"]);
   assert.equal(code, 0);
   assert.deepEqual(JSON.parse(stdout), { exitCode: 0, timedOut: false, stdout: "a b\n", stderr: "" });
 });

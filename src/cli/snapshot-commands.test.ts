@@ -1,84 +1,83 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { letWork, writtenOn } from "#testing/fake-guest.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-const posts = (api: FakeApi) =>
-  api.requests.filter(({ method }) => method === "POST").map(({ body }) => body);
+/** What the files of a snapshot take. */
+const SAVED_BYTES = 120 * 2 ** 20;
 
-test("snapshot create saves under the name that is given, or under one that hearthd makes", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { code, stdout, stderr } = await runCli(api, ["snapshot", "create", "web", "before"]);
+test("snapshot create saves under the name that is given, or under one that hearthd makes", async (t) => {
+  const served = await serveDaemon(t);
+  served.host.machine.snapshotBytes = SAVED_BYTES;
+  await served.run("web");
+  const { code, stdout, stderr } = await runCli(served, ["snapshot", "create", "web", "before"]);
   assert.deepEqual([code, stdout], [0, "before\n"]);
   assert.match(stderr, /Disk and memory: 120M on disk\. Next: hearth create --snapshot before\n$/);
-  const second = await runCli(api, ["snapshot", "create", "--disk-only", "--quiet", "web"]);
-  assert.deepEqual(second, { code: 0, stdout: "web-20260102-030405\n", stderr: "" });
-  assert.deepEqual(posts(api), [
-    { vm: "web", name: "before" },
-    { vm: "web", diskOnly: true },
-  ]);
-  const shown = JSON.parse((await runCli(api, ["snapshot", "create", "--json", "web", "third"])).stdout);
+  const second = await runCli(served, ["snapshot", "create", "--disk-only", "--quiet", "web"]);
+  assert.deepEqual([second.code, second.stderr], [0, ""]);
+  assert.match(second.stdout, /^web-\d{8}-\d{6}\n$/);
+  assert.deepEqual(served.host.snapshots.get(second.stdout.trim()).parts, [], "no memory");
+  const shown = JSON.parse((await runCli(served, ["snapshot", "create", "--json", "web", "third"])).stdout);
   assert.deepEqual([shown.name, shown.hasMemory], ["third", true]);
 });
 
-test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and what is missing", async () => {
-  await using api = await FakeApi.start();
-  assert.match((await runCli(api, ["snapshot", "ls"])).stderr, /hearth snapshot create VM/);
-  assert.equal((await runCli(api, ["snapshot", "ls", "--json"])).stdout, "[]\n");
-  api.addVm("web-with-a-long-name", "running");
-  api.addVm("off", "stopped");
-  await runCli(api, ["snapshot", "create", "web-with-a-long-name"]);
-  await runCli(api, ["snapshot", "create", "off", "saved"]);
-  const { stdout } = await runCli(api, ["snapshots"], { terminalColumns: 80 });
+test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and what is missing", async (t) => {
+  const served = await serveDaemon(t);
+  assert.match((await runCli(served, ["snapshot", "ls"])).stderr, /hearth snapshot create VM/);
+  assert.equal((await runCli(served, ["snapshot", "ls", "--json"])).stdout, "[]\n");
+  served.host.machine.snapshotBytes = SAVED_BYTES;
+  await served.run("web-with-a-long-name", { image: "debian:trixie" });
+  await served.runAndStop("off");
+  await runCli(served, ["snapshot", "create", "web-with-a-long-name"]);
+  await runCli(served, ["snapshot", "create", "off", "saved"]);
+  const { stdout } = await runCli(served, ["snapshots"], { terminalColumns: 80 });
   const [head = "", first = "", second = ""] = stdout.split("\n");
   assert.match(head, /^SNAPSHOT +VM +IMAGE +MEMORY +SIZE +CREATED +USED BY$/);
-  assert.match(first, /^saved +off +debian:\S+ +- +120M +1h1m ago +-$/);
-  assert.match(second, /^web-w\S*…\S* +web-\S+ +\S+ +2\.0G +120M +1h1m ago +-$/);
+  assert.match(first, /^saved +off +debian +- +120M +0s ago +-$/);
+  assert.match(second, /^web-w\S*…\S* +web-\S+ +debian:\S+ +2\.0G +120M +0s ago +-$/);
   assert.ok(second.length <= 80, second);
-  assert.equal((await runCli(api, ["snapshot", "ls", "-q"])).stdout.split("\n")[0], "saved");
-  const shown = (await runCli(api, ["snapshot", "show", "saved"])).stdout;
+  assert.equal((await runCli(served, ["snapshot", "ls", "-q"])).stdout.split("\n")[0], "saved");
+  const shown = (await runCli(served, ["snapshot", "show", "saved"])).stdout;
   assert.match(shown, /^snapshot +saved$/m);
   assert.match(shown, /^holds +the disk alone$/m);
   assert.equal(
-    JSON.parse((await runCli(api, ["snapshot", "show", "--json", "saved"])).stdout).hasMemory,
+    JSON.parse((await runCli(served, ["snapshot", "show", "--json", "saved"])).stdout).hasMemory,
     false,
   );
-  const removed = await runCli(api, ["snapshot", "rm", "saved", "gone", "saved"]);
+  const removed = await runCli(served, ["snapshot", "rm", "saved", "gone", "saved"]);
   assert.deepEqual([removed.code, removed.stdout], [1, "saved\n"]);
   assert.match(removed.stderr, /There is no snapshot "gone"\.\nhint: `hearth snapshot ls`/);
 });
 
-test("snapshot restore puts the VM back, and names the next command", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  await runCli(api, ["snapshot", "create", "web", "hot"]);
-  await runCli(api, ["snapshot", "create", "web", "--disk-only", "cold"]);
-  await runCli(api, ["stop", "web"]);
-  const back = await runCli(api, ["snapshot", "restore", "hot", "--quiet"]);
+test("snapshot restore puts the VM back, and names the next command", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  await runCli(served, ["snapshot", "create", "web", "hot"]);
+  await runCli(served, ["snapshot", "create", "web", "--disk-only", "cold"]);
+  await runCli(served, ["stop", "web"]);
+  const back = await runCli(served, ["snapshot", "restore", "hot", "--quiet"]);
   assert.deepEqual(back, { code: 0, stdout: "web\n", stderr: "" });
-  assert.equal(api.vms.get("web")?.phase, "running");
-  assert.match((await runCli(api, ["snapshot", "restore", "cold"])).stderr, /Next: hearth start web\n$/);
+  assert.equal(served.phase("web"), "running");
+  assert.match((await runCli(served, ["snapshot", "restore", "cold"])).stderr, /Next: hearth shell web\n$/);
+  await runCli(served, ["stop", "web"]);
+  assert.match((await runCli(served, ["snapshot", "restore", "cold"])).stderr, /Next: hearth start web\n$/);
   assert.equal(
-    JSON.parse((await runCli(api, ["snapshot", "restore", "hot", "--json"])).stdout).phase,
+    JSON.parse((await runCli(served, ["snapshot", "restore", "hot", "--json"])).stdout).phase,
     "running",
   );
 });
 
-test("a VM is created from one image or from one snapshot, whose shape it has", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  await runCli(api, ["snapshot", "create", "web", "before"]);
+test("a VM is created from one image or from one snapshot, whose shape it has", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  await runCli(served, ["snapshot", "create", "web", "before"]);
   const words = ["create", "--snapshot", "before", "--name", "two", "--cold", "-e", "A=1", "--no-jail"];
-  assert.equal((await runCli(api, words)).stdout, "two\n");
-  assert.deepEqual(posts(api).at(-2), {
-    snapshot: "before",
-    name: "two",
-    cold: true,
-    isolation: { jail: false },
-    env: { A: "1" },
-  });
-  const asked = api.requests.length;
+  assert.equal((await runCli(served, words)).stdout, "two\n");
+  const { spec } = served.vm("two") ?? {};
+  assert.deepEqual([spec?.cold, spec?.isolation.jail, spec?.env], [true, false, { A: "1" }]);
+  assert.equal(served.phase("two"), "running");
+  const asked = served.requests;
   for (const [wrong, said] of [
     [[], /IMAGE is missing\.\nhint: .*--snapshot NAME/],
     [["--snapshot", "before", "debian"], /an image and a snapshot are given/],
@@ -88,41 +87,43 @@ test("a VM is created from one image or from one snapshot, whose shape it has", 
     [["--snapshot", "before", "--nested"], /--nested cannot/],
     [["--snapshot", "before", "--volume", "data:/data"], /--volume cannot/],
   ] as const) {
-    const { code, stderr } = await runCli(api, ["create", ...wrong]);
+    const { code, stderr } = await runCli(served, ["create", ...wrong]);
     assert.equal(code, 2, wrong.join(" "));
     assert.match(stderr, said);
   }
-  assert.equal(api.requests.length, asked);
-  assert.match((await runCli(api, ["create", "--snapshot", "gone"])).stderr, /There is no snapshot "gone"/);
+  assert.equal(served.requests, asked);
+  assert.match((await runCli(served, ["create", "--snapshot", "gone"])).stderr, /There is no snapshot "gone"/);
 });
 
-test("--cold, --no-warm and --idle-timeout go to hearthd, from create and from run", async () => {
-  await using api = await FakeApi.start();
+test("--cold, --no-warm and --idle-timeout go to hearthd, from create and from run", async (t) => {
+  const served = await serveDaemon(t);
   const flags = ["--cold", "--no-warm", "--idle-timeout", "10m"];
-  await runCli(api, ["create", "--no-start", "--name", "a", ...flags, "debian"]);
-  await runCli(api, ["run", "--name", "b", ...flags, "debian", "--", "echo"]);
-  const chosen = { cold: true, noWarm: true, idleTimeoutMs: 600_000 };
-  assert.deepEqual(posts(api)[0], { image: "debian", name: "a", ...chosen });
-  assert.deepEqual(api.runs[0]?.vm, { image: "debian", name: "b", ...chosen });
-  assert.match((await runCli(api, ["show", "a"])).stdout, /^idle timeout +10m$/m);
-  assert.equal((await runCli(api, ["create", "--idle-timeout", "10", "debian"])).code, 2);
-  assert.equal((await runCli(api, ["create", "--idle-timeout", "1ms", "debian"])).code, 2);
+  await runCli(served, ["create", "--no-start", "--name", "a", ...flags, "debian"]);
+  await runCli(served, ["run", "--name", "b", ...flags, "debian", "--", "echo"]);
+  for (const name of ["a", "b"]) {
+    const { cold, noWarm, idleTimeoutMs } = served.vm(name)?.spec ?? {};
+    assert.deepEqual([cold, noWarm, idleTimeoutMs], [true, true, 600_000], name);
+  }
+  assert.match((await runCli(served, ["show", "a"])).stdout, /^idle timeout +10m$/m);
+  assert.equal((await runCli(served, ["create", "--idle-timeout", "10", "debian"])).code, 2);
+  assert.equal((await runCli(served, ["create", "--idle-timeout", "1ms", "debian"])).code, 2);
 });
 
-test("fork prints the names of the copies, one a line", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  assert.deepEqual(await runCli(api, ["fork", "web", "--quiet"]), { code: 0, stdout: "web-1\n", stderr: "" });
-  const three = await runCli(api, ["fork", "web", "-n", "3", "--name", "worker", "--rm"]);
+test("fork prints the names of the copies, one a line", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  assert.deepEqual(await runCli(served, ["fork", "web", "--quiet"]), { code: 0, stdout: "web-1\n", stderr: "" });
+  const three = await runCli(served, ["fork", "web", "-n", "3", "--name", "worker", "--rm"]);
   assert.equal(three.stdout, "worker-1\nworker-2\nworker-3\n");
   assert.match(three.stderr, /Next: hearth shell worker-1\n$/);
-  assert.deepEqual(posts(api), [{}, { count: 3, name: "worker", autoRemove: true }]);
-  const shown = JSON.parse((await runCli(api, ["fork", "web", "--name", "one", "--json"])).stdout);
+  assert.equal(served.vm("worker-3")?.spec.autoRemove, true);
+  assert.equal(served.vm("web-1")?.spec.autoRemove, false);
+  const shown = JSON.parse((await runCli(served, ["fork", "web", "--name", "one", "--json"])).stdout);
   assert.deepEqual([shown.length, shown[0].name, shown[0].phase], [1, "one", "running"]);
 });
 
-test("a number of copies, a name or a flag that is wrong is refused before hearthd hears of it", async () => {
-  await using api = await FakeApi.start();
+test("a number of copies, a name or a flag that is wrong is refused before hearthd hears of it", async (t) => {
+  const served = await serveDaemon(t);
   for (const words of [
     ["fork"],
     ["fork", "Web"],
@@ -146,41 +147,46 @@ test("a number of copies, a name or a flag that is wrong is refused before heart
     ["warm", "rm", "debian"],
     ["start", "--frsh", "web"],
   ]) {
-    const { code, stderr } = await runCli(api, words);
+    const { code, stderr } = await runCli(served, words);
     assert.equal(code, 2, words.join(" "));
     assert.match(stderr, /^error: .*\nhint: /, words.join(" "));
   }
-  assert.deepEqual(api.requests, []);
+  assert.equal(served.requests, 0);
 });
 
-test("a VM that is suspended is shown as such, is left alone by stop and prune, and wakes", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running", { snapshot: "sn-aaaaaaaaaaaa" });
-  assert.match((await runCli(api, ["show", "web"])).stdout, /^restored from +sn-aaaaaaaaaaaa$/m);
-  assert.equal((await runCli(api, ["suspend", "web", "--quiet"])).stdout, "web\n");
-  const again = await runCli(api, ["suspend", "web"]);
+test("a VM that is suspended is shown as such, is left alone by stop and prune, and wakes", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("db");
+  await runCli(served, ["snapshot", "create", "db", "before"]);
+  await served.run("web", { snapshot: "before" });
+  await runCli(served, ["rm", "-f", "db"]);
+  const { id } = served.host.snapshots.get("before");
+  assert.match((await runCli(served, ["show", "web"])).stdout, new RegExp(`^restored from +${id}$`, "m"));
+  assert.equal((await runCli(served, ["suspend", "web", "--quiet"])).stdout, "web\n");
+  const again = await runCli(served, ["suspend", "web"]);
   assert.deepEqual(again, { code: 0, stdout: "", stderr: "web is suspended already.\n" });
-  assert.match((await runCli(api, ["ls"], { terminalColumns: 80 })).stdout, /^web +\S+ +suspended /m);
-  const stopped = await runCli(api, ["stop", "web"]);
+  assert.match((await runCli(served, ["ls"], { terminalColumns: 80 })).stdout, /^web +\S+ +suspended /m);
+  const stopped = await runCli(served, ["stop", "web"]);
   assert.equal(stopped.code, 0);
   assert.match(stopped.stderr, /web is suspended, .*`hearth kill web`/);
-  assert.match((await runCli(api, ["prune", "-f"])).stderr, /nothing to remove/);
-  assert.equal(api.vms.get("web")?.phase, "suspended");
-  assert.equal((await runCli(api, ["resume", "web", "--quiet"])).stdout, "web\n");
-  assert.deepEqual(await runCli(api, ["wake", "web"]), {
+  assert.match((await runCli(served, ["prune", "-f"])).stderr, /nothing to remove/);
+  assert.equal(served.phase("web"), "suspended");
+  assert.equal((await runCli(served, ["resume", "web", "--quiet"])).stdout, "web\n");
+  assert.deepEqual(await runCli(served, ["wake", "web"]), {
     code: 0,
     stdout: "",
     stderr: "web runs already.\n",
   });
-  assert.equal(JSON.parse((await runCli(api, ["suspend", "--json", "web"])).stdout).phase, "suspended");
+  assert.equal(JSON.parse((await runCli(served, ["suspend", "--json", "web"])).stdout).phase, "suspended");
 });
 
-test("start --fresh says so to hearthd, and does not pass over one that runs", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "stopped");
-  assert.equal((await runCli(api, ["start", "--fresh", "web", "--quiet"])).stdout, "web\n");
-  assert.equal(api.requests.at(-1)?.path, "/v1/vms/web/start?fresh=true");
-  const running = await runCli(api, ["start", "--fresh", "web"]);
+test("start --fresh says so to hearthd, and does not pass over one that runs", async (t) => {
+  const served = await serveDaemon(t);
+  letWork(await served.run("web"));
+  await runCli(served, ["stop", "web"]);
+  assert.equal((await runCli(served, ["start", "--fresh", "web", "--quiet"])).stdout, "web\n");
+  assert.equal(writtenOn(served.host.machine.vmm("web")), 0);
+  const running = await runCli(served, ["start", "--fresh", "web"]);
   assert.equal(running.code, 1);
   assert.match(running.stderr, /hint: Stop it first: `hearth stop web`/);
 });

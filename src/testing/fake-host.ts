@@ -91,6 +91,8 @@ export type FakeHostOptions = {
   readonly config?: string;
   /** What its driver has otherwise. */
   readonly features?: Partial<DriverFeatures>;
+  /** The Firecrackers of the host; none unless told. */
+  readonly firecrackers?: Host["firecrackers"];
 };
 
 /** The features of a driver whose disks are in layers. */
@@ -154,6 +156,7 @@ export class FakeHost implements Host {
     this.disks = mortal(life, "disks", fakeDisks(disks), DISK_EFFECTS);
     this.files = mortal(life, "files", fakeFiles(machine), ["makeFolder", "removeTree", "moveAside"]);
     this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
+    this.firecrackers = options.firecrackers ?? NO_FIRECRACKERS;
   }
 
   /** Later at each look: what was done first is known. */
@@ -180,16 +183,7 @@ export class FakeHost implements Host {
     cleanUp: async () => {},
   } as unknown as Images;
 
-  readonly firecrackers: Host["firecrackers"] = {
-    find: async () => ({
-      ok: false,
-      reason: "Firecracker is not installed.",
-      hint: "Install it: hearth firecracker install",
-      refused: undefined,
-    }),
-    list: async () => [],
-    install: () => Promise.reject(new HearthError("download.failed", "There is no network here.")),
-  };
+  readonly firecrackers: Host["firecrackers"];
 
   /** hearthd's own, unless a test changes it before it starts a VM. */
   readonly patience = { ...AGENT_PATIENCE };
@@ -222,6 +216,17 @@ export class FakeHost implements Host {
     };
   }
 }
+
+const NO_FIRECRACKERS: Host["firecrackers"] = {
+  find: async () => ({
+    ok: false,
+    reason: "Firecracker is not installed.",
+    hint: "Install it: hearth firecracker install",
+    refused: undefined,
+  }),
+  list: async () => [],
+  install: () => Promise.reject(new HearthError("download.failed", "There is no network here.")),
+};
 
 async function noSuchImage(ref: string): Promise<never> {
   throw new HearthError("image.not_found", `There is no image ${ref}.`);

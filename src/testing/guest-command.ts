@@ -39,6 +39,7 @@ export class GuestCommand {
   async *run(stdin: ExecIo["stdin"], signal: AbortSignal): AsyncGenerator<ExecEvent, void, undefined> {
     const [name = "", ...args] = this.spec.argv;
     let end: GuestCommand["state"] = "left";
+    this.#changed();
     try {
       if (name === "missing") throw new HearthError("exec.not_found", `${name}: not found in the VM.`);
       yield { type: "started", pid: 42 };
@@ -62,7 +63,8 @@ export class GuestCommand {
   }
 
   resize(size: TtySize): void {
-    this.sizes.push(size);
+    const { rows, cols } = size;
+    this.sizes.push({ rows, cols });
     this.#changed();
   }
 
