@@ -68,7 +68,10 @@ test("a stdin that is no terminal is passed on without -i, and a terminal's is n
   await served.run("web");
   const piped = await runCli(served, ["exec", "web", "--", "cat"], { stdin: "hi\u0000\u00ff\n" });
   assert.equal(piped.stdout, "hi\u0000\u00ff\n");
-  const terminal = await runCli(served, ["exec", "web", "--", "cat"], { terminalColumns: 80, stdin: "typed" });
+  const terminal = await runCli(served, ["exec", "web", "--", "cat"], {
+    terminalColumns: 80,
+    stdin: "typed",
+  });
   assert.equal(terminal.stdout, "");
   assert.equal(served.commands()[1]?.spec.stdin, false);
 });

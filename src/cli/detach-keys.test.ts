@@ -73,21 +73,25 @@ test("modes that a program set are reset, and only those", () => {
   assert.equal(reset("\u001b[?1049h", "\u001b[?1049l\u001b[?25l\u001b[?25h"), "");
 });
 
-test("the detach keys end exec and its command, and put the terminal back", { timeout: 20_000 }, async (t) => {
-  const served = await serveDaemon(t);
-  await served.run("web");
-  const stdin = new PassThrough();
-  const words = ["exec", "-it", "web", "--", "cat"];
-  const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
-  stdin.write("\u001b[?1049htyped");
-  await once(cli.stdoutStream, "data");
-  stdin.write(`more${PQ}`);
-  assert.equal(await cli.code, 129);
-  await served.until(() => served.commands()[0]?.state === "left");
-  assert.deepEqual(cli.rawModes, [true, false]);
-  assert.match(cli.stderr, /has left the command/);
-  assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
-});
+test(
+  "the detach keys end exec and its command, and put the terminal back",
+  { timeout: 20_000 },
+  async (t) => {
+    const served = await serveDaemon(t);
+    await served.run("web");
+    const stdin = new PassThrough();
+    const words = ["exec", "-it", "web", "--", "cat"];
+    const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
+    stdin.write("\u001b[?1049htyped");
+    await once(cli.stdoutStream, "data");
+    stdin.write(`more${PQ}`);
+    assert.equal(await cli.code, 129);
+    await served.until(() => served.commands()[0]?.state === "left");
+    assert.deepEqual(cli.rawModes, [true, false]);
+    assert.match(cli.stderr, /has left the command/);
+    assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
+  },
+);
 
 test("a pipe may hold the bytes of the detach keys", async (t) => {
   const served = await serveDaemon(t);

@@ -10,21 +10,22 @@ import { HearthError } from "#base/error.ts";
 import { checkPlace, writeWholeFile } from "#cli/whole-file.ts";
 import { CliRun, runCli } from "#testing/cli-run.ts";
 import type { CliOptions } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { BreakableRelay } from "#testing/breakable-relay.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-/** A fake hearthd with the snapshot `before`, and a folder to be in. */
+const ZSTD_MAGIC = 0xfd2fb528;
+
+/** A hearthd with the snapshot `before`, and a folder to be in. */
 async function setUp(t: TestContext) {
-  const api = await FakeApi.start();
+  const served = await serveDaemon(t);
   const cwd = mkdtempSync(join(tmpdir(), "hearth-export-"));
-  t.after(async () => {
-    rmSync(cwd, { recursive: true });
-    await api[Symbol.asyncDispose]();
-  });
-  api.addVm("web", "running");
-  await runCli(api, ["snapshot", "create", "web", "before"]);
+  t.after(() => rmSync(cwd, { recursive: true }));
+  served.host.machine.snapshotBytes = 120 * 2 ** 20;
+  await served.run("web");
+  await runCli(served, ["snapshot", "create", "web", "before"]);
   const run = (words: readonly string[], options: CliOptions = {}) =>
-    runCli(api, ["snapshot", ...words], { cwd, ...options });
-  return { api, cwd, run };
+    runCli(served, ["snapshot", ...words], { cwd, ...options });
+  return { served, cwd, run };
 }
 
 test("snapshot export writes a file that snapshot import takes, and both print names", async (t) => {
@@ -57,12 +58,15 @@ test("snapshot export and import answer in JSON", async (t) => {
 });
 
 test("an archive goes through pipes, and not to or from a terminal", async (t) => {
-  const { api, cwd, run } = await setUp(t);
-  const { code, stdout } = await run(["export", "before", "-"]);
-  assert.equal(code, 0);
-  const taken = await run(["import", "-", "--name", "after"], { stdin: stdout });
-  assert.deepEqual([taken.code, taken.stdout], [0, "after\n"]);
-  const asked = api.requests.length;
+  const { served, cwd, run } = await setUp(t);
+  const pipe = new PassThrough();
+  const given = new CliRun(served, ["snapshot", "export", "before", "-"]);
+  given.stdoutStream.pipe(pipe);
+  const taken = run(["import", "-", "--name", "after"], { stdin: pipe });
+  assert.equal(await given.code, 0);
+  pipe.end();
+  assert.deepEqual([(await taken).code, (await taken).stdout], [0, "after\n"]);
+  const asked = served.requests;
   for (const [words, said] of [
     [["export", "before", "-"], /nothing for a terminal\.\nhint: Name a file/],
     [["import", "-"], /stdin is a terminal.*\nhint: Name a file/],
@@ -75,17 +79,17 @@ test("an archive goes through pipes, and not to or from a terminal", async (t) =
     JSON.parse((await run(["export", "--json", "before", "-"])).stdout).error.code,
     "input.invalid",
   );
-  assert.equal(api.requests.length, asked);
+  assert.equal(served.requests, asked);
   assert.deepEqual(readdirSync(cwd), []);
 });
 
 test("snapshot export leaves a file that is there alone, unless it is told to replace it", async (t) => {
-  const { api, cwd, run } = await setUp(t);
+  const { served, cwd, run } = await setUp(t);
   const file = join(cwd, "before.tar.zst");
   writeFileSync(file, "mine");
   mkdirSync(join(cwd, "folder"));
   symlinkSync("before.tar.zst", join(cwd, "link"));
-  const asked = api.requests.length;
+  const asked = served.requests;
   for (const [words, said] of [
     [["before"], /before\.tar\.zst is there already\.\nhint: .*--force/],
     [["before", "folder", "--force"], /not a plain file\.\nhint: Name a file in it/],
@@ -98,20 +102,21 @@ test("snapshot export leaves a file that is there alone, unless it is told to re
     assert.deepEqual([code, stdout], [1, ""], words.join(" "));
     assert.match(stderr, said);
   }
-  assert.equal(api.requests.length, asked);
+  assert.equal(served.requests, asked);
   assert.equal(readFileSync(file, "utf8"), "mine");
   assert.equal((await run(["export", "--force", "before"])).code, 0);
-  assert.match(readFileSync(file, "utf8"), /^archive:/);
+  assert.equal(readFileSync(file).readUInt32LE(), ZSTD_MAGIC);
   assert.deepEqual(readdirSync(cwd).toSorted(), ["before.tar.zst", "folder", "link"]);
 });
 
 test("an export that breaks off, or is refused, leaves no file and the old one", async (t) => {
-  const { api, cwd, run } = await setUp(t);
+  const { served, cwd, run } = await setUp(t);
   assert.match((await run(["export", "gone"])).stderr, /There is no snapshot "gone"/);
   writeFileSync(join(cwd, "old"), "mine");
-  api.snapshots.breakOff = true;
+  const relay = await BreakableRelay.start(t, served);
+  relay.bodyLimit = { bytes: 200, cut: true };
   for (const words of [["before"], ["before", "old", "--force"], ["before", "-"]]) {
-    const { code, stderr } = await run(["export", ...words]);
+    const { code, stderr } = await runCli(relay, ["snapshot", "export", ...words], { cwd });
     assert.equal(code, 1);
     assert.match(
       stderr,
@@ -127,9 +132,10 @@ for (const [name, code] of [
   ["SIGTERM", 143],
 ] as const)
   test(`${name} ends an export, and nothing is left of it`, async (t) => {
-    const { api, cwd } = await setUp(t);
-    api.snapshots.stall = true;
-    const cli = new CliRun(api, ["snapshot", "export", "before"], { cwd });
+    const { served, cwd } = await setUp(t);
+    const relay = await BreakableRelay.start(t, served);
+    relay.bodyLimit = { bytes: 200, cut: false };
+    const cli = new CliRun(relay, ["snapshot", "export", "before"], { cwd });
     while (readdirSync(cwd).length === 0) await new Promise((resolve) => setImmediate(resolve));
     cli.signal(name);
     assert.equal(await cli.code, code);
@@ -137,7 +143,7 @@ for (const [name, code] of [
   });
 
 test("snapshot import says what is wrong with the file that was named, and keeps nothing of it", async (t) => {
-  const { api, cwd, run } = await setUp(t);
+  const { served, cwd, run } = await setUp(t);
   writeFileSync(join(cwd, "text"), "no archive");
   const damaged = await run(["import", "text"]);
   assert.deepEqual([damaged.code, damaged.stdout], [1, ""]);
@@ -151,12 +157,15 @@ test("snapshot import says what is wrong with the file that was named, and keeps
     assert.equal(code, 1);
     assert.match(stderr, said);
   }
-  assert.deepEqual([...api.snapshots.names()], ["before"]);
+  assert.deepEqual(
+    served.host.snapshots.list().map(({ name }) => name),
+    ["before"],
+  );
 });
 
 test("flags and names of archives that are wrong are refused before hearthd hears of them", async (t) => {
-  const { api, run } = await setUp(t);
-  const asked = api.requests.length;
+  const { served, run } = await setUp(t);
+  const asked = served.requests;
   for (const words of [
     ["export"],
     ["export", "Before"],
@@ -173,7 +182,7 @@ test("flags and names of archives that are wrong are refused before hearthd hear
     assert.equal(code, 2, words.join(" "));
     assert.match(stderr, /^error: .*\nhint: /, words.join(" "));
   }
-  assert.equal(api.requests.length, asked);
+  assert.equal(served.requests, asked);
 });
 
 test("a file that comes while the whole one is written is not replaced", async (t) => {

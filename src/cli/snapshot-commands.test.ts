@@ -92,7 +92,10 @@ test("a VM is created from one image or from one snapshot, whose shape it has", 
     assert.match(stderr, said);
   }
   assert.equal(served.requests, asked);
-  assert.match((await runCli(served, ["create", "--snapshot", "gone"])).stderr, /There is no snapshot "gone"/);
+  assert.match(
+    (await runCli(served, ["create", "--snapshot", "gone"])).stderr,
+    /There is no snapshot "gone"/,
+  );
 });
 
 test("--cold, --no-warm and --idle-timeout go to hearthd, from create and from run", async (t) => {
@@ -112,7 +115,11 @@ test("--cold, --no-warm and --idle-timeout go to hearthd, from create and from r
 test("fork prints the names of the copies, one a line", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
-  assert.deepEqual(await runCli(served, ["fork", "web", "--quiet"]), { code: 0, stdout: "web-1\n", stderr: "" });
+  assert.deepEqual(await runCli(served, ["fork", "web", "--quiet"]), {
+    code: 0,
+    stdout: "web-1\n",
+    stderr: "",
+  });
   const three = await runCli(served, ["fork", "web", "-n", "3", "--name", "worker", "--rm"]);
   assert.equal(three.stdout, "worker-1\nworker-2\nworker-3\n");
   assert.match(three.stderr, /Next: hearth shell worker-1\n$/);

@@ -3,14 +3,14 @@ import { PassThrough, Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { test } from "node:test";
 import { Hearth } from "#sdk/hearth.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { BreakableRelay } from "#testing/breakable-relay.ts";
+import { letWork, writtenOn } from "#testing/fake-guest.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
-const connect = (api: FakeApi) => Hearth.connect({ socketPath: api.socketPath });
-
-test("a program saves a VM, goes back to it, makes another one of it, and removes the snapshot", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const hearth = await connect(api);
+test("a program saves a VM, goes back to it, makes another one of it, and removes the snapshot", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const hearth = await served.client();
   const made = await hearth.snapshots.create({ vm: "web", name: "before" });
   assert.equal(made.hasMemory, true);
   assert.equal((await hearth.snapshots.show(made.id)).name, "before");
@@ -19,16 +19,19 @@ test("a program saves a VM, goes back to it, makes another one of it, and remove
   assert.equal((await back.show()).phase, "running");
   const other = await hearth.vms.create({ snapshot: "before", name: "web-2", cold: true });
   assert.equal((await other.show()).image, made.image);
+  await assert.rejects(hearth.snapshots.remove("before"), { code: "snapshot.in_use", hint: /hearth stop/ });
+  await back.stop();
+  await other.remove();
   await hearth.snapshots.remove("before");
   assert.deepEqual(await hearth.snapshots.list(), []);
   const gone = { code: "snapshot.not_found", hint: /hearth snapshot ls/ };
   await assert.rejects(hearth.snapshots.restore("before"), gone);
 });
 
-test("forks come back as VMs, all with their own names", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const vm = (await connect(api)).vm("web");
+test("forks come back as VMs, all with their own names", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const vm = (await served.client()).vm("web");
   assert.deepEqual(
     (await vm.fork()).map(({ name }) => name),
     ["web-1"],
@@ -41,20 +44,21 @@ test("forks come back as VMs, all with their own names", async () => {
   assert.equal((await workers[0]?.show())?.autoRemove, true);
 });
 
-test("a VM is suspended, wakes, and starts as if it had never run", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const vm = (await connect(api)).vm("web");
+test("a VM is suspended, wakes, and starts as if it had never run", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const vm = (await served.client()).vm("web");
   assert.equal((await vm.suspend()).phase, "suspended");
   assert.equal((await vm.resume()).phase, "running");
+  letWork(served.host.machine.vmm("web"));
   await vm.stop();
   assert.equal((await vm.start({ fresh: true })).phase, "running");
-  assert.equal(api.requests.at(-1)?.path, "/v1/vms/web/start?fresh=true");
+  assert.equal(writtenOn(served.host.machine.vmm("web")), 0);
 });
 
-test("warm templates are made, listed, removed and pruned, and those in use stay", async () => {
-  await using api = await FakeApi.start();
-  const { warm } = await connect(api);
+test("warm templates are made, listed, removed and pruned, and those in use stay", async (t) => {
+  const served = await serveDaemon(t, { config: "warm.enabled = true" });
+  const { warm } = await served.client();
   const one = await warm.build({ image: "debian", cpus: 1 });
   const other = await warm.build({ image: "debian" });
   assert.equal(one.cpus, 1);
@@ -62,35 +66,32 @@ test("warm templates are made, listed, removed and pruned, and those in use stay
     (await warm.list()).map(({ id }) => id),
     [other.id, one.id],
   );
-  api.snapshots.use(one.id, "web");
+  await served.run("web", { image: "debian", cpus: 1 }); // Its memory is that of the template.
   assert.deepEqual(await warm.prune(), { removed: 1 });
   await assert.rejects(warm.remove(one.id), { code: "snapshot.in_use" });
   await assert.rejects(warm.remove(other.id), { code: "snapshot.not_found" });
 });
 
-test("a snapshot is exported as a stream and imported from one, under its name or another", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { snapshots } = await connect(api);
+test("a snapshot is exported as a stream and imported from one, under its name or another", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const { snapshots } = await served.client();
   await snapshots.create({ vm: "web", name: "before" });
   const archive = await buffer(await snapshots.export("before"));
   const options = { name: "after", onProgress: () => {} };
   assert.equal((await snapshots.import(Readable.from([archive]), options)).name, "after");
   await snapshots.remove("before");
   assert.equal((await snapshots.import(Readable.from([archive]))).name, "before");
-  assert.deepEqual(
-    api.requests.filter(({ path }) => path.includes("/import")).map(({ path }) => path),
-    ["/v1/snapshots/import?name=after", "/v1/snapshots/import"],
-  );
 });
 
-test("an export says what is wrong before its first byte, and when it is cut off", async () => {
-  await using api = await FakeApi.start();
-  api.addVm("web", "running");
-  const { snapshots } = await connect(api);
+test("an export says what is wrong before its first byte, and when it is cut off", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const relay = await BreakableRelay.start(t, served);
+  const { snapshots } = await Hearth.connect({ socketPath: relay.socketPath });
   await assert.rejects(snapshots.export("gone"), { code: "snapshot.not_found" });
   await snapshots.create({ vm: "web", name: "before" });
-  api.snapshots.breakOff = true;
+  relay.bodyLimit = { bytes: 200, cut: true };
   const cut = { code: "daemon.unreachable", hint: /hearth daemon logs/ };
   await assert.rejects(buffer(await snapshots.export("before")), cut);
   const given = await snapshots.export("before");
@@ -98,9 +99,9 @@ test("an export says what is wrong before its first byte, and when it is cut off
   await assert.rejects(buffer(given), { message: "mine" });
 });
 
-test("an import whose stream breaks, or has broken, ends with the stream's error", async () => {
-  await using api = await FakeApi.start();
-  const { snapshots } = await connect(api);
+test("an import whose stream breaks, or has broken, ends with the stream's error", async (t) => {
+  const served = await serveDaemon(t);
+  const { snapshots } = await served.client();
   const broken = { message: "the disk is gone" };
   async function* breaking(): AsyncGenerator<Buffer> {
     yield Buffer.from("archive:");

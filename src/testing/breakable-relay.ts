@@ -32,7 +32,10 @@ export class BreakableRelay {
   }
 
   /** Relays to the server at a socket until the end of the test. */
-  static async start(t: TestContext, { socketPath }: { readonly socketPath: string }): Promise<BreakableRelay> {
+  static async start(
+    t: TestContext,
+    { socketPath }: { readonly socketPath: string },
+  ): Promise<BreakableRelay> {
     const relay = new BreakableRelay(socketPath);
     mkdirSync(dirname(relay.socketPath), { recursive: true });
     relay.#server.listen(relay.socketPath);

@@ -41,17 +41,21 @@ test("firecracker install prints the version, and says where it is", options, as
   assert.equal(JSON.parse(named.stdout).version, "1.13.2");
 });
 
-test("firecracker ls marks the one that is used, and gives the reason for one that is refused", options, async (t) => {
-  const { served, old, cacheDir } = await setUp(t);
-  await runCli(served, ["firecracker", "install", "--version", "1.13.2"]);
-  const { code, stdout, stderr } = await runCli(served, ["firecracker", "ls"]);
-  assert.equal(code, 0);
-  assert.match(stdout, new RegExp(`^\\* +1\\.13\\.2 +installed +${cacheDir}/.*/firecracker$`, "m"));
-  assert.match(stdout, new RegExp(`^ +refused +path +${old}$`, "m"));
-  assert.match(stderr, /1\.4\.0 is too old\..* Install one that is verified: hearth firecracker install/);
-  const all = JSON.parse((await runCli(served, ["firecracker", "ls", "--json"])).stdout) as Firecracker[];
-  assert.deepEqual(
-    all.map(({ used }) => used),
-    [false, true],
-  );
-});
+test(
+  "firecracker ls marks the one that is used, and gives the reason for one that is refused",
+  options,
+  async (t) => {
+    const { served, old, cacheDir } = await setUp(t);
+    await runCli(served, ["firecracker", "install", "--version", "1.13.2"]);
+    const { code, stdout, stderr } = await runCli(served, ["firecracker", "ls"]);
+    assert.equal(code, 0);
+    assert.match(stdout, new RegExp(`^\\* +1\\.13\\.2 +installed +${cacheDir}/.*/firecracker$`, "m"));
+    assert.match(stdout, new RegExp(`^ +refused +path +${old}$`, "m"));
+    assert.match(stderr, /1\.4\.0 is too old\..* Install one that is verified: hearth firecracker install/);
+    const all = JSON.parse((await runCli(served, ["firecracker", "ls", "--json"])).stdout) as Firecracker[];
+    assert.deepEqual(
+      all.map(({ used }) => used),
+      [false, true],
+    );
+  },
+);
