@@ -18,34 +18,46 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { afterEach, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { pack } from "tar-stream";
 import type { Header } from "tar-stream";
 import { run } from "#host/run.ts";
 import { bytePath } from "#sdk/byte-path.ts";
 import type { BytePath } from "#sdk/byte-path.ts";
-import { Hearth } from "#sdk/hearth.ts";
 import type { HearthVm } from "#sdk/hearth.ts";
 import { TAR_END, tarHeader, tarPadding } from "#sdk/tar-format.ts";
 import type { TarHeader } from "#sdk/tar-format.ts";
 import { readTarMembers } from "#sdk/tar-read.ts";
 import { CliRun } from "#testing/cli-run.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { ENDLESS } from "#testing/guest-command.ts";
+import { FakeMachine } from "#testing/fake-host.ts";
+import type { FakeVmm } from "#testing/fake-vmms.ts";
+import { ServedDaemon } from "#testing/served-daemon.ts";
 
-let api: FakeApi;
+const machine = new FakeMachine();
+const served = new ServedDaemon(machine);
+/** What the guest gives, and what it was given. */
+let guest: FakeVmm;
 let vm: HearthVm;
 let dir: string;
 
-beforeEach(async () => {
-  api = await FakeApi.start();
-  api.addVm("web", "running");
-  vm = (await Hearth.connect({ socketPath: api.socketPath })).vm("web");
+before(async () => {
+  await served.listen();
+  guest = await served.run("web");
+  vm = (await served.client()).vm("web");
+});
+
+beforeEach(() => {
+  guest.tars.clear();
+  guest.written.clear();
   dir = mkdtempSync(join(tmpdir(), "hearth-copy-"));
 });
 
-afterEach(async () => {
-  await api[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+after(async () => {
+  await served.end();
+  machine[Symbol.dispose]();
 });
 
 async function tarOf(
@@ -77,7 +89,9 @@ function rawTar(...parts: readonly (Partial<TarHeader> & { readonly body?: strin
 
 async function sentTo(path: string): Promise<readonly (TarHeader & { readonly body: string })[]> {
   const found = [];
-  for await (const { header, content } of readTarMembers(Readable.from([api.written.get(path) ?? TAR_END]))) {
+  for await (const { header, content } of readTarMembers(
+    Readable.from([guest.written.get(path) ?? TAR_END]),
+  )) {
     const chunks: Buffer[] = [];
     for await (const chunk of content) chunks.push(chunk);
     found.push({ ...header, body: Buffer.concat(chunks).toString() });
@@ -101,23 +115,23 @@ const isRoot = process.getuid?.() === 0;
 for (const what of ["device", "FIFO", "socket"] as const) {
   const skip = what === "device" && !isRoot && "making a device needs root";
   test(`out of the VM, no file takes the place of a ${what} of the host`, { skip }, async () => {
-    api.files.set("/f", await tarOf({ name: "f", body: "new" }));
-    api.files.set("/d", await tarOf({ name: "d/", type: "directory" }, { name: "d/f", body: "new" }));
+    guest.tars.set("/f", await tarOf({ name: "f", body: "new" }));
+    guest.tars.set("/d", await tarOf({ name: "d/", type: "directory" }, { name: "d/f", body: "new" }));
     mkdirSync(join(dir, "d"));
     for (const path of ["f", "d/f"]) {
       await using special = await makeSpecial(what, join(dir, path));
-      const before = lstatSync(join(dir, path));
+      const old = lstatSync(join(dir, path));
       await assert.rejects(vm.copyOut(path === "f" ? "/f" : "/d", join(dir, path === "f" ? "f" : ".")), {
         code: "file.refused",
         message: new RegExp(what),
       });
-      assert.equal(lstatSync(join(dir, path)).ino, before.ino);
+      assert.equal(lstatSync(join(dir, path)).ino, old.ino);
       assert.ok(special);
     }
   });
 
   test(`into the VM, a ${what} is named and all else is copied`, { skip }, async () => {
-    api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+    guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
     mkdirSync(join(dir, "tree"));
     for (const name of ["a", "z"]) writeFileSync(join(dir, "tree", name), name);
     await using special = await makeSpecial(what, join(dir, "tree", "m"));
@@ -136,7 +150,7 @@ for (const what of ["device", "FIFO", "socket"] as const) {
 }
 
 test("out of the VM, what cannot be copied is named and all else is copied", async () => {
-  api.files.set(
+  guest.tars.set(
     "/d",
     Buffer.concat([
       (await tarOf({ name: "d/", type: "directory" })).subarray(0, -1024),
@@ -161,7 +175,7 @@ test("a stream out of the VM comes as it is, and says what is missing in it", as
   const archive = Buffer.concat([
     (await tarOf({ name: "d/", type: "directory" })).subarray(0, -1024),
     paxGlobal("HEARTH.skipped", "d/\u001b[31msock: a socket"),
-    await tarOf({ name: "d/last", body: "x".repeat(300_000) }),
+    await tarOf({ name: "d/last", body: "x".repeat(30_000) }),
   ]);
   for (const bytes of [1, 511, 512, 65_536]) {
     const told: string[] = [];
@@ -211,7 +225,7 @@ function paxGlobal(key: string, value: string): Buffer {
 test("a copy that is cut off leaves the old file of the host, and no draft", async () => {
   writeFileSync(join(dir, "f"), "old");
   const tar = await tarOf({ name: "f", body: "x".repeat(100_000) });
-  api.files.set("/f", tar.subarray(0, 50_000));
+  guest.tars.set("/f", tar.subarray(0, 50_000));
   await assert.rejects(vm.copyOut("/f", join(dir, "f")), { code: "file.refused" });
   assert.deepEqual(readdirSync(dir), ["f"]);
   assert.equal(readFileSync(join(dir, "f"), "utf8"), "old");
@@ -219,13 +233,13 @@ test("a copy that is cut off leaves the old file of the host, and no draft", asy
 
 test("an archive that ends between two files is not taken for a whole one", async () => {
   const tar = await tarOf({ name: "d/", type: "directory" }, { name: "d/a", body: "a" });
-  api.files.set("/d", tar.subarray(0, -1024));
+  guest.tars.set("/d", tar.subarray(0, -1024));
   await assert.rejects(vm.copyOut("/d", join(dir, "d")), { code: "file.refused" });
 });
 
 test("names that are not UTF-8 stay apart, both ways", async () => {
   const names = ["a\xe8", "a\xe9", "\xff".repeat(200)] as BytePath[];
-  api.files.set(
+  guest.tars.set(
     "/d",
     rawTar(
       { name: bytePath("d/"), type: "directory" },
@@ -238,7 +252,7 @@ test("names that are not UTF-8 stay apart, both ways", async () => {
   assert.deepEqual(there.toSorted(), [...names, "link"].toSorted());
   assert.equal(readlinkSync(join(dir, "d", "link"), { encoding: "latin1" }), "a\xe8");
 
-  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
   await vm.copyIn([join(dir, "d")], "/srv");
   const sent = await sentTo("/srv");
   assert.deepEqual(
@@ -250,14 +264,14 @@ test("names that are not UTF-8 stay apart, both ways", async () => {
 
 test("into the VM, a destination that is a link is followed, to a directory or to a file", async () => {
   writeFileSync(join(dir, "f"), "f");
-  api.files.set("/bin", await tarOf({ name: "bin", type: "symlink", linkname: "usr/bin" }));
-  api.files.set("/bin/.", await tarOf({ name: "./", type: "directory" }));
+  guest.tars.set("/bin", await tarOf({ name: "bin", type: "symlink", linkname: "usr/bin" }));
+  guest.tars.set("/bin/.", await tarOf({ name: "./", type: "directory" }));
   await vm.copyIn([join(dir, "f")], "/bin");
-  assert.deepEqual([...api.written.keys()], ["/bin"]);
+  assert.deepEqual([...guest.written.keys()], ["/bin"]);
   assert.equal((await sentTo("/bin"))[0]?.name, "f");
 
-  api.files.set("/etc/a", await tarOf({ name: "a", type: "symlink", linkname: "../run/b" }));
-  api.files.set("/etc/../run/b", await tarOf({ name: "b", body: "old" }));
+  guest.tars.set("/etc/a", await tarOf({ name: "a", type: "symlink", linkname: "../run/b" }));
+  guest.tars.set("/etc/../run/b", await tarOf({ name: "b", body: "old" }));
   await vm.copyIn([join(dir, "f")], "/etc/a");
   assert.equal((await sentTo("/etc/../run"))[0]?.name, "b");
 });
@@ -265,20 +279,20 @@ test("into the VM, a destination that is a link is followed, to a directory or t
 test("into the VM, a link that leads nowhere, or that an older agent does not follow, is refused", async () => {
   writeFileSync(join(dir, "f"), "f");
   const link = await tarOf({ name: "l", type: "symlink", linkname: "nowhere" });
-  api.files.set("/l", link);
+  guest.tars.set("/l", link);
   await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /leads nowhere/ });
-  api.files.set("/l/.", link);
+  guest.tars.set("/l/.", link);
   await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /directory/ });
-  api.files.set(
+  guest.tars.set(
     "/dev/null",
     await tarOf({ name: "null", type: "character-device", devmajor: 1, devminor: 3 }),
   );
   await assert.rejects(vm.copyIn([join(dir, "f")], "/dev/null"), { code: "file.refused", message: /device/ });
-  assert.equal(api.written.size, 0);
+  assert.equal(guest.written.size, 0);
 });
 
 test("into the VM, a link of the host is copied as a link, and with a slash as what it leads to", async () => {
-  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
   mkdirSync(join(dir, "real"));
   writeFileSync(join(dir, "real", "f"), "f");
   symlinkSync("real", join(dir, "link"));
@@ -300,7 +314,7 @@ test("into the VM, a link of the host is copied as a link, and with a slash as w
 });
 
 test("out of the VM, a link of the host that is named is followed, and one to a directory is never replaced", async () => {
-  api.files.set("/f", await tarOf({ name: "f", body: "new" }));
+  guest.tars.set("/f", await tarOf({ name: "f", body: "new" }));
   mkdirSync(join(dir, "real"));
   writeFileSync(join(dir, "real", "target"), "old");
   symlinkSync("real/target", join(dir, "link"));
@@ -315,7 +329,7 @@ test("out of the VM, a link of the host that is named is followed, and one to a 
 });
 
 test("files of /proc go into a VM with their content", async () => {
-  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
   assert.equal(statSync("/proc/version").size, 0);
   await vm.copyIn(["/proc/version"], "/srv");
   assert.equal((await sentTo("/srv"))[0]?.body, readFileSync("/proc/version", "utf8"));
@@ -323,9 +337,9 @@ test("files of /proc go into a VM with their content", async () => {
 
 test("hearth cp that is asked to end leaves the old file of the host, and no draft", async () => {
   writeFileSync(join(dir, "f"), "old");
-  api.files.set("/f", await tarOf({ name: "f", body: "x".repeat(100_000) }));
-  api.snapshots.stall = true; // Half of the archive comes, and then nothing.
-  const cli = new CliRun(api, ["cp", "web:/f", join(dir, "f")]);
+  const tar = await tarOf({ name: ENDLESS, body: "x".repeat(100_000) });
+  guest.tars.set(`/${ENDLESS}`, tar.subarray(0, 50_000)); // Half of the archive comes, and then nothing.
+  const cli = new CliRun(served, ["cp", `web:/${ENDLESS}`, join(dir, "f")]);
   while (!readdirSync(dir).some((name) => name.endsWith(".part"))) await new Promise(setImmediate);
   cli.signal("SIGTERM");
   assert.equal(await cli.code, 143);

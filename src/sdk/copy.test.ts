@@ -18,29 +18,40 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { afterEach, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { extract, pack } from "tar-stream";
 import type { Header } from "tar-stream";
-import { Hearth } from "#sdk/hearth.ts";
 import type { HearthVm } from "#sdk/hearth.ts";
-import { FakeApi } from "#testing/fake-api.ts";
+import { FakeMachine } from "#testing/fake-host.ts";
+import type { FakeVmm } from "#testing/fake-vmms.ts";
+import { ServedDaemon } from "#testing/served-daemon.ts";
 
 type Part = Partial<Header> & { readonly name: string; readonly body?: string };
 
-let api: FakeApi;
+const machine = new FakeMachine();
+const served = new ServedDaemon(machine);
+/** What the guest gives, and what it was given. */
+let guest: FakeVmm;
 let vm: HearthVm;
 let dir: string;
 
-beforeEach(async () => {
-  api = await FakeApi.start();
-  api.addVm("web", "running");
-  vm = (await Hearth.connect({ socketPath: api.socketPath })).vm("web");
+before(async () => {
+  await served.listen();
+  guest = await served.run("web");
+  vm = (await served.client()).vm("web");
+});
+
+beforeEach(() => {
+  guest.tars.clear();
+  guest.written.clear();
   dir = mkdtempSync(join(tmpdir(), "hearth-copy-"));
 });
 
-afterEach(async () => {
-  await api[Symbol.asyncDispose]();
-  rmSync(dir, { recursive: true, force: true });
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+after(async () => {
+  await served.end();
+  machine[Symbol.dispose]();
 });
 
 async function tarOf(...parts: readonly Part[]): Promise<Buffer> {
@@ -77,10 +88,10 @@ test("modes, times, links, empty files and folders, long and unicode names pass 
   mkdirSync(join(tree, "locked"));
   writeFileSync(join(tree, "locked", "inside"), "i");
   chmodSync(join(tree, "locked"), 0o555);
-  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
 
   await vm.copyIn([tree], "/srv");
-  api.files.set("/srv/tree", api.written.get("/srv") ?? Buffer.alloc(0));
+  guest.tars.set("/srv/tree", guest.written.get("/srv") ?? Buffer.alloc(0));
   const back = join(dir, "back");
   await vm.copyOut("/srv/tree", back);
 
@@ -102,11 +113,11 @@ test("into the VM: a folder takes files by name, a missing path becomes the file
   mkdirSync(join(dir, "src"));
   writeFileSync(join(dir, "src", "a"), "a");
   writeFileSync(join(dir, "b"), "b");
-  api.files.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
-  api.files.set("/srv/", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
+  guest.tars.set("/srv/", await tarOf({ name: "srv/", type: "directory" }));
   const cwd = dir;
   const sent = async (path: string) =>
-    (await entriesOf(api.written.get(path) ?? Buffer.alloc(0))).map(({ name }) => name);
+    (await entriesOf(guest.written.get(path) ?? Buffer.alloc(0))).map(({ name }) => name);
 
   await vm.copyIn(["b", "src"], "/srv/", { cwd });
   assert.deepEqual(await sent("/srv/"), ["b", "src/", "src/a"]);
@@ -120,16 +131,16 @@ test("into the VM: a folder takes files by name, a missing path becomes the file
   assert.deepEqual(await sent("/made/"), ["b"]);
   await assert.rejects(vm.copyIn(["b"], "/missing/", { cwd }), { code: "file.not_found" });
   await assert.rejects(vm.copyIn(["nosuch"], "/srv", { cwd }), { code: "file.not_found" });
-  api.files.set("/file", await tarOf({ name: "file", body: "f" }));
+  guest.tars.set("/file", await tarOf({ name: "file", body: "f" }));
   await assert.rejects(vm.copyIn(["src"], "/file", { cwd }), { code: "file.refused" });
 });
 
 test("out of the VM: into a folder by name, over a file, to a new name, contents with /.", async () => {
   const file = await tarOf({ name: "notes.txt", body: "new" });
   const folder = await tarOf({ name: "logs/", type: "directory" }, { name: "logs/a", body: "a" });
-  api.files.set("/root/notes.txt", file);
-  api.files.set("/var/logs", folder);
-  api.files.set("/var/logs/.", folder);
+  guest.tars.set("/root/notes.txt", file);
+  guest.tars.set("/var/logs", folder);
+  guest.tars.set("/var/logs/.", folder);
   mkdirSync(join(dir, "into"));
   writeFileSync(join(dir, "old"), "old");
   const cwd = dir;
@@ -177,7 +188,7 @@ const ATTACKS: readonly (readonly [what: string, parts: readonly Part[]])[] = [
 
 for (const [what, parts] of ATTACKS) {
   test(`out of the VM, ${what} is refused and leaves nothing outside, L8`, async () => {
-    api.files.set("/d", await tarOf(...parts));
+    guest.tars.set("/d", await tarOf(...parts));
     mkdirSync(join(dir, "in"));
     await assert.rejects(vm.copyOut("/d", join(dir, "in")), (error: { code?: string; message: string }) => {
       assert.equal(error.code, "file.refused");
@@ -193,7 +204,7 @@ test("a link that was there before is replaced, and never written through, L8", 
   writeFileSync(join(dir, "precious"), "precious");
   mkdirSync(join(dir, "in", "d"), { recursive: true });
   symlinkSync(join(dir, "precious"), join(dir, "in", "d", "f"));
-  api.files.set("/d", await tarOf(ROOT, { name: "d/f", body: "new" }));
+  guest.tars.set("/d", await tarOf(ROOT, { name: "d/f", body: "new" }));
   await vm.copyOut("/d", join(dir, "in"));
   assert.equal(readFileSync(join(dir, "precious"), "utf8"), "precious");
   assert.equal(readFileSync(join(dir, "in", "d", "f"), "utf8"), "new");
@@ -203,7 +214,7 @@ test("a link that was there before is replaced, and never written through, L8", 
 });
 
 test("set-uid and set-gid do not come out of a VM, L8", async () => {
-  api.files.set("/d", await tarOf(ROOT, { name: "d/su", mode: 0o6755, body: "x" }));
+  guest.tars.set("/d", await tarOf(ROOT, { name: "d/su", mode: 0o6755, body: "x" }));
   await vm.copyOut("/d", join(dir, "d"));
   assert.equal(lstatSync(join(dir, "d", "su")).mode & 0o7777, 0o755);
 });
@@ -216,7 +227,7 @@ test("a header that never ends is refused before it fills our memory, L8", async
     .subarray(0, 512)
     .reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 32 : byte), 0);
   tar.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
-  api.files.set("/d", Buffer.concat([tar.subarray(0, 1024), Buffer.alloc(4 * 1024 * 1024, "x")]));
+  guest.tars.set("/d", Buffer.concat([tar.subarray(0, 1024), Buffer.alloc(4 * 1024 * 1024, "x")]));
   await assert.rejects(vm.copyOut("/d", join(dir, "d")), {
     code: "file.refused",
     message: /not a whole tar stream/,
@@ -225,6 +236,6 @@ test("a header that never ends is refused before it fills our memory, L8", async
 
 test("a tar stream that is cut off is an error, not half a copy that looks whole", async () => {
   const tar = await tarOf({ name: "big", body: "x".repeat(100_000) });
-  api.files.set("/big", tar.subarray(0, 50_000));
+  guest.tars.set("/big", tar.subarray(0, 50_000));
   await assert.rejects(vm.copyOut("/big", join(dir, "big")), { code: "file.refused" });
 });

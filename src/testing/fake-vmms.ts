@@ -25,7 +25,7 @@ export type FakeVmm = {
   /** What its guest gives, by path, as tar streams: true or not. */
   readonly tars: Map<string, Uint8Array>;
   /** The tar streams that its guest was given, by the directory that they go into. */
-  readonly written: Map<string, Uint8Array>;
+  readonly written: Map<string, Buffer>;
   /** How often its vsock device was reset, which connections do not notice. */
   resets: number;
 };
