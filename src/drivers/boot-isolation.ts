@@ -2,7 +2,7 @@ import { endProcess } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
-import { launchVmm } from "#jail/launch-vmm.ts";
+import { jailFiles, launchVmm } from "#jail/launch-vmm.ts";
 import { OPEN_ANYWHERE, OpenStdio } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
@@ -43,7 +43,8 @@ export const UNCONFINED: BootIsolation = {
   gaps: [],
   async launch(launch, signal) {
     using stdio = new OpenStdio(launch, OPEN_ANYWHERE);
-    return await launchVmm(launch, stdio, this, async () => {}, signal);
+    const files = this.jail ? jailFiles(launch) : launch.files;
+    return await launchVmm({ ...launch, files }, stdio, this, async () => {}, signal);
   },
   async findFaults(vmm, options) {
     return readBackIsolation(vmm, isolationInForce(this), options);

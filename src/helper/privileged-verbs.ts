@@ -9,6 +9,8 @@ import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
+import { checkRootsAlone } from "#helper/roots-alone.ts";
+import { ShownFiles } from "#helper/shown-files.ts";
 import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
 import type { UidRange } from "#helper/uid-leases.ts";
@@ -26,9 +28,9 @@ import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
 import { networkInForce, readBackIsolation } from "#jail/isolation-faults.ts";
 import type { FaultOptions, WantedIsolation } from "#jail/isolation-faults.ts";
-import { launchVmm } from "#jail/launch-vmm.ts";
+import { jailFiles, launchVmm } from "#jail/launch-vmm.ts";
 import { OpenStdio } from "#jail/open-stdio.ts";
-import type { LaunchedVmm, VmmLaunch } from "#jail/vmm-launch.ts";
+import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
@@ -61,7 +63,10 @@ export class PrivilegedVerbs implements PrivilegedPort {
   readonly #leases: UidLeases;
   readonly #programs: VmmPrograms;
   readonly #tools: readonly string[];
-  readonly #sandbox = new ToolSandbox(() => this.#leaseToolUid());
+  readonly #sandbox = new ToolSandbox(
+    () => this.#leaseToolUid(),
+    (files, signal) => ShownFiles.open(files, this.#apart, signal),
+  );
   /** VMMs that were launched, until their uids are given back. */
   readonly #launched = new Map<VmId, Launched>();
   readonly #files: VmFiles;
@@ -173,55 +178,32 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
-    const { id, runDir, jail, vmmLog, cgroup } = this.#paths(vm);
-    const { isolation, priority, program, args, files, fileMaxBytes, stdin, stdout, jailer } = launch;
-    const listed = (name: string): string => listedProgram(this.#programs, name);
-    const vmm: VmmLaunch = {
-      program: listed(program),
-      jailer: jailer === undefined ? undefined : listed(jailer),
-      args,
-      files,
-      fileMaxBytes,
-      stdin,
-      stdout,
-      vmId: id,
-      folder: runDir,
-      logFile: vmmLog,
-    };
+    const { id, cgroup } = this.#paths(vm);
+    const { jail, pidNamespace, network, cgroup: isLimited } = launch.isolation;
+    const vmm = this.#vmmOf(id, launch);
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
-    const { pidNamespace, network } = isolation;
-    const uid = isolation.jail ? this.#uidOf(vm) : undefined;
-    if (this.#isRoot && isolation.jail && uid === undefined)
-      throw new HearthError("input.invalid", `Cannot start the VMM of ${id} in a jail: the VM has no uid.`);
-    const apart = this.#isRoot && this.#owner.uid !== ROOT;
-    const inJail = {
-      jail: isolation.jail,
-      pidNamespace,
-      network,
-      uid,
-      user: apart ? this.#owner : undefined,
-      umask: apart ? WITH_GROUP : undefined,
-      jailDir: jail,
-    };
+    const inJail = this.#jailOf(id, launch);
+    if (jail && this.#apart !== undefined && vmm.jailer !== undefined) this.#checkJailer(vmm.jailer);
+    // Without a jail the VMM sees what hearthd sees, with hearthd's rights and the groups of its devices.
+    const needed = jail ? jailFiles(vmm) : vmm.files.filter(({ access }) => access === "device");
+    using shown = await ShownFiles.open(needed, this.#apart, signal);
+    const limited = isLimited && this.#limitations.cgroup === undefined;
     const prepare = async ({ pid }: ProcessRef): Promise<void> => {
-      if (priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
-      if (isolation.cgroup && this.#limitations.cgroup === undefined) joinCgroup(cgroup, pid);
+      if (launch.priority === "background") setPriority(pid, constants.priority.PRIORITY_LOW);
+      if (limited) joinCgroup(cgroup, pid);
     };
-    const launched = await launchVmm(vmm, stdio, inJail, prepare, signal);
-    const limited = isolation.cgroup && this.#limitations.cgroup === undefined;
-    this.#launched.set(id, {
-      process: launched.process,
-      launcher: launched.launcher,
-      wanted: {
-        jail: isolation.jail,
-        uid,
-        pidNamespace,
-        network: networkInForce(isolation.jail, network),
-        seccomp: true,
-        cgroup: limited ? cgroup : undefined,
-      },
-    });
-    return launched;
+    const { files } = shown;
+    const { process, launcher, exit } = await launchVmm({ ...vmm, files }, stdio, inJail, prepare, signal);
+    const wanted: WantedIsolation = {
+      jail,
+      uid: inJail.uid,
+      pidNamespace,
+      network: networkInForce(jail, network),
+      seccomp: true,
+      cgroup: limited ? cgroup : undefined,
+    };
+    this.#launched.set(id, { process, launcher, wanted });
+    return { process, launcher, exit };
   }
 
   async endVmm(
@@ -290,13 +272,60 @@ export class PrivilegedVerbs implements PrivilegedPort {
       await this.#leases.release(id, runDir);
       rmSync(runDir, { recursive: true, force: true });
     };
-    return { uid, owner: this.#owner, [Symbol.asyncDispose]: release };
+    return {
+      uid,
+      owner: this.#owner,
+      from: this.#files.ofHearthd(undefined),
+      [Symbol.asyncDispose]: release,
+    };
   }
 
   #uidOf(vm: string): number | undefined {
     const { id, stateDir } = this.#paths(vm);
     // Who is not root has none, and may not look at those of a hearthd that is.
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
+  }
+
+  /** What is started: programs from the list, and what follows from the VM's id. */
+  #vmmOf(id: VmId, launch: PortLaunch): VmmLaunch {
+    const { program, args, files, fileMaxBytes, stdin, stdout, jailer } = launch;
+    const listed = (name: string): string => listedProgram(this.#programs, name);
+    const { runDir, vmmLog } = this.#paths(id);
+    return {
+      program: listed(program),
+      jailer: jailer === undefined ? undefined : listed(jailer),
+      args,
+      files,
+      fileMaxBytes,
+      stdin,
+      stdout,
+      vmId: id,
+      folder: runDir,
+      logFile: vmmLog,
+    };
+  }
+
+  #jailOf(id: VmId, { isolation: { jail, pidNamespace, network } }: PortLaunch): LaunchIsolation {
+    const uid = jail ? this.#uidOf(id) : undefined;
+    if (this.#isRoot && jail && uid === undefined)
+      throw new HearthError("input.invalid", `Cannot start the VMM of ${id} in a jail: the VM has no uid.`);
+    const user = this.#apart;
+    const umask = user === undefined ? undefined : WITH_GROUP;
+    return { jail, pidNamespace, network, uid, user, umask, jailDir: this.#paths(id).jail };
+  }
+
+  /** Firecracker's jailer runs as root, and makes devices and directories below the jails. */
+  #checkJailer(jailer: string): void {
+    checkRootsAlone(
+      jailer,
+      "Install Firecracker into a directory of root's and name it in config.toml, as [firecracker] program and jailer.",
+    );
+    checkRootsAlone(this.#roots.jails, "Start the helper with a directory for jails that is root's alone.");
+  }
+
+  /** hearthd's user where it has less rights than the port. */
+  get #apart(): Ids | undefined {
+    return this.#isRoot && this.#owner.uid !== ROOT ? this.#owner : undefined;
   }
 
   #paths(vm: string): HelperPaths & { readonly id: VmId } {

@@ -1,7 +1,6 @@
 /** The verb that runs a tool on disks, with a shell in its place. */
 import assert from "node:assert/strict";
 import {
-  chownSync,
   appendFileSync,
   existsSync,
   linkSync,
@@ -56,7 +55,7 @@ test("a tool writes to a VM's disk, which is hearthd's again afterwards", async 
   const other = { uid: 1_980_000_500, gid: 1_980_000_600 };
   for (const owner of isRoot ? [undefined, other] : [undefined]) {
     const helper = place.helper(isRoot, { owner });
-    if (owner !== undefined) chownSync(place.disk, owner.uid, owner.gid);
+    if (owner !== undefined) place.giveTo(owner);
     await helper.runTool(shell(`echo written > "${place.disk}"`, place.disk), never);
     assert.equal(readFileSync(place.disk, "utf8"), "written\n");
     const { uid, gid } = statSync(place.disk);

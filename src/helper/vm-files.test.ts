@@ -31,7 +31,7 @@ function apart() {
   mkdirSync(dirname(memory), { recursive: true });
   for (const file of [copy, base, memory]) writeFileSync(file, "");
   const all = [place.disk, place.runDir, place.volume, save, copy, base, memory];
-  for (const path of all) chownSync(path, OWNER.uid, OWNER.gid);
+  place.giveTo(OWNER);
   return { place, helper: place.helper(true, { owner: OWNER }), save, copy, base, memory, all };
 }
 
@@ -132,7 +132,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
       using _place = place;
       const helper = place.helper(true, { owner: OWNER, programs });
       const isolation = { ...SLEEP.isolation, pidNamespace };
-      const files = [{ path: "/dev/null", access: "device" }] as const;
+      const files = [{ path: "/dev/kvm", access: "device" }] as const;
       const { exit } = await helper.launchVmm(
         VM,
         { ...SLEEP, program: "id", args: [], files, isolation },

@@ -20,6 +20,8 @@ import type { VmId } from "#model/ids.ts";
 /** Modes of what is given to a VM: for its uid alone, or for hearthd's group as well. */
 const ALONE = { file: 0o600, folder: 0o700 };
 const WITH_HEARTHD = { file: 0o660, folder: 0o2770 };
+/** Of a volume that no VM writes to: those that only read it are shown it. */
+const VOLUME = 0o644;
 const PRIVATE = 0o700;
 /** For a VMM to pass through to the sockets, and nothing else: not to list, not to write. */
 const PASS = 0o710;
@@ -46,7 +48,7 @@ export class VmFiles {
   give(id: VmId, uid: number | undefined): void {
     const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
     const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
-    const from = this.#ofHearthd(uid);
+    const from = this.ofHearthd(uid);
     // All are checked before one is changed.
     for (const to of uid === undefined ? [undefined] : [undefined, uid]) {
       const mode = this.#modes;
@@ -66,7 +68,7 @@ export class VmFiles {
   take(id: VmId, uid: number): void {
     const { disks, saveDir } = helperPaths(this.#roots, id);
     const root = this.#roots.vms;
-    const from = this.#ofHearthd(uid);
+    const from = this.ofHearthd(uid);
     const mode = this.#apart ? ALONE.file : undefined;
     for (const path of disks)
       ifThere(() => claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode }));
@@ -76,20 +78,22 @@ export class VmFiles {
   }
 
   giveVolume(volume: string, uid: number | undefined): void {
-    if (uid === undefined) return this.#claimVolume(volume, this.#ofHearthd(uid), undefined);
+    if (uid === undefined) return this.#claimVolume(volume, this.ofHearthd(uid), undefined);
     const others = this.#othersThan(uid);
     const isFree = (owner: number): boolean => !others.has(owner);
-    this.#claimVolume(volume, this.#ofHearthd(uid) ?? isFree, this.#ofVm(uid));
+    const owner = { ...this.#ofVm(uid), mode: this.#apart ? WITH_HEARTHD.file : undefined };
+    this.#claimVolume(volume, this.ofHearthd(uid) ?? isFree, owner);
   }
 
   takeVolume(volume: string, uid: number): void {
-    ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, this.#owner));
+    const mode = this.#apart ? VOLUME : undefined;
+    ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, { ...this.#owner, mode }));
   }
 
   /** Takes the run directory: its VMM passes through it, to sockets that are there, and makes nothing more. */
   sealRunFolder(id: VmId, uid: number): void {
     const { runDir } = helperPaths(this.#roots, id);
-    const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "folder", from: this.#ofHearthd(uid) };
+    const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "folder", from: this.ofHearthd(uid) };
     claimFile(own, { uid: this.#owner.uid, gid: uid, mode: PASS });
   }
 
@@ -106,14 +110,14 @@ export class VmFiles {
   /** Gives a file in the VM's directory to the VM; without a uid it is only checked. */
   giveFile(path: string, uid: number | undefined): void {
     const owner = uid === undefined ? undefined : { ...this.#ofVm(uid), mode: this.#modes.file };
-    claimFile({ root: this.#roots.vms, path, kind: "file", from: this.#ofHearthd(uid) }, owner);
+    claimFile({ root: this.#roots.vms, path, kind: "file", from: this.ofHearthd(uid) }, owner);
   }
 
   /** Checks a file that a tool is to write. */
   check(path: string): void {
     const { vms, volumes, snapshots } = this.#roots;
     claimFile(
-      { root: rootOf(path, [vms, volumes, snapshots]), path, kind: "file", from: this.#ofHearthd(undefined) },
+      { root: rootOf(path, [vms, volumes, snapshots]), path, kind: "file", from: this.ofHearthd(undefined) },
       undefined,
     );
   }
@@ -122,7 +126,7 @@ export class VmFiles {
   openFor(id: VmId, uid: number | undefined): OpenFile {
     const { vms, snapshots, runs } = this.#roots;
     const { stateDir, runDir } = helperPaths(this.#roots, id);
-    const from = this.#ofHearthd(uid);
+    const from = this.ofHearthd(uid);
     return {
       stdin: (path) => openOwn({ root: rootOf(path, [snapshots, vms]), path, kind: "file", from }, O_RDONLY),
       stdout: (path) => {
@@ -160,7 +164,7 @@ export class VmFiles {
    * Who may have a file that the port opens or gives away: hearthd, the VM, and the uid of a VM that is gone. Undefined where
    * hearthd is root: it may do all this itself.
    */
-  #ofHearthd(uid: number | undefined): OwnFile["from"] {
+  ofHearthd(uid: number | undefined): OwnFile["from"] {
     if (!this.#apart) return undefined;
     const others = this.#othersThan(uid);
     return (owner) => owner === this.#owner.uid || (this.#leases.has(owner) && !others.has(owner));

@@ -25,6 +25,8 @@ export type RunOptions = {
   readonly cwd?: string | undefined;
   /** Never secrets: other users may read a process' environment in a core dump or log. */
   readonly env?: Readonly<Record<string, string>> | undefined;
+  /** Open files for the program, from its fd 3 on. They stay the caller's. */
+  readonly fds?: readonly number[] | undefined;
   /** Each line of stderr as it comes, for progress. */
   readonly onStderrLine?: ((line: string) => void) | undefined;
 };
@@ -50,7 +52,9 @@ export const run: Run = async (file, args, options) => {
     env: { ...PROGRAM_ENV, HOME: process.env["HOME"] ?? "/", ...options.env },
     extendEnv: false,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
+    ...(options.input === undefined ? {} : { input: options.input }),
+    // Its types know no descriptor above 9.
+    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe", ...((options.fds ?? []) as 3[])],
     timeout: options.timeoutMs,
     cancelSignal: options.signal,
     forceKillAfterDelay: KILL_AFTER_MS,
@@ -176,6 +180,8 @@ export type DetachedOptions = {
   readonly env?: Readonly<Record<string, string>> | undefined;
   /** Of the program; ours when left out. */
   readonly umask?: number | undefined;
+  /** More open files for the program, after those that it has anyway. They stay the caller's. */
+  readonly fds?: readonly number[] | undefined;
   readonly onExit: (code: number | null, signal: NodeJS.Signals | null) => void;
 };
 
@@ -258,7 +264,7 @@ function spawnDetached(
         cwd: options.cwd,
         env: { ...PROGRAM_ENV, ...options.env },
         detached: true,
-        stdio: [options.stdin ?? "ignore", options.stdout ?? log, log, ...more],
+        stdio: [options.stdin ?? "ignore", options.stdout ?? log, log, ...more, ...(options.fds ?? [])],
       });
     const child = options.umask === undefined ? start() : withUmask(options.umask, start);
     return new Promise((resolve, reject) => {

@@ -8,12 +8,15 @@ export type SandboxFile = {
   readonly access: "read" | "write" | "device";
   /** Where the program finds it in its sandbox, absolute; at the host's path when left out. */
   readonly at?: string | undefined;
+  /** An open file that is mounted in place of what the path leads to. */
+  readonly fd?: number | undefined;
 };
 
 /** For changing the uid and emptying the bounding set; setpriv ends with none of them. */
 export const SETPRIV_NEEDS = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
 
 const BIND = { read: "--ro-bind", write: "--bind", device: "--dev-bind" } as const;
+const BIND_FD = { read: "--ro-bind-fd", write: "--bind-fd" } as const;
 /** Made by bwrap's `--dev`. */
 const DEV_FOLDERS = new Set(["/dev", "/dev/pts", "/dev/shm"]);
 const READ_ONLY = ["--remount-ro", "/dev", "--remount-ro", "/"];
@@ -25,7 +28,23 @@ export function pathInside({ path, at }: SandboxFile): string {
 
 /** Arguments of bwrap that mount one file below a root that is made elsewhere. */
 export function bindArguments(file: SandboxFile, root: string): string[] {
-  return [BIND[file.access], file.path, join(root, pathInside(file))];
+  const { access, path, fd } = file;
+  const at = join(root, pathInside(file));
+  return fd === undefined || access === "device"
+    ? [BIND[access], path, at]
+    : [BIND_FD[access], String(fd), at];
+}
+
+/** Numbers the open files as the program gets them that mounts them: `fds` in their order, the first as `first`. */
+export function passFiles(
+  files: readonly SandboxFile[],
+  first: number,
+): { readonly files: readonly SandboxFile[]; readonly fds: readonly number[] } {
+  const fds = files.flatMap(({ fd }) => fd ?? []);
+  const passed = files.map((file) =>
+    file.fd === undefined ? file : { ...file, fd: first + fds.indexOf(file.fd) },
+  );
+  return { files: passed, fds };
 }
 
 /** Arguments of bwrap for an empty root with the system's libraries, these files, and nothing else to write to. */

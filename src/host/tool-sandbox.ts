@@ -7,16 +7,26 @@ import { GIB } from "#base/sizes.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
 import { findSandboxHost } from "#host/sandbox-host.ts";
-import { programFiles } from "#host/sandbox-root.ts";
+import { passFiles, programFiles } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 import { toolCommand } from "#host/tool-command.ts";
 
 /** A uid that nobody else has until it is disposed of. */
 export type ToolUid = AsyncDisposable & {
   readonly uid: number;
+  /** Whose the files may be that it is to write; anybody's when undefined. */
+  readonly from?: ((uid: number) => boolean) | undefined;
   /** The files that it wrote belong to them afterwards; to this process unless told. */
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 };
+
+/** Opens the files that a tool is shown, so that they stay the same ones; with no open file they are named by their paths. */
+export type ShowFiles = (
+  files: readonly SandboxFile[],
+  signal: AbortSignal,
+) => Promise<Disposable & { readonly files: readonly SandboxFile[] }>;
+
+const BY_PATH: ShowFiles = (files) => Promise.resolve({ files, [Symbol.dispose]() {} });
 
 export type ToolRun = {
   /** A name on PATH. */
@@ -33,15 +43,19 @@ export type ToolRun = {
 
 /** qemu-img takes 0.7 GiB of addresses for a copy with eight threads; of memory it takes a tenth of that. */
 const MEMORY_MAX_BYTES = 2 * GIB;
+/** After stdin, stdout and stderr. */
+const FIRST_FILE_FD = 3;
 const USE = { confines: "tools that read disks" };
 
 /** One for a hearthd. There is no way around the sandbox: where the host has none, tools are refused. */
 export class ToolSandbox {
   readonly #leaseUid: () => Promise<ToolUid | undefined>;
+  readonly #show: ShowFiles;
 
   /** @param leaseUid where hearthd is root, a uid for one run; otherwise undefined */
-  constructor(leaseUid: () => Promise<ToolUid | undefined>) {
+  constructor(leaseUid: () => Promise<ToolUid | undefined>, show: ShowFiles = BY_PATH) {
     this.#leaseUid = leaseUid;
+    this.#show = show;
   }
 
   /**
@@ -54,14 +68,19 @@ export class ToolSandbox {
     if (found === undefined) throw missingTool(tool.program);
     const program = realpathSync(found);
     const host = await findSandboxHost(USE, signal);
-    await using lease = await this.#leaseUid();
-    for (const path of tool.reads) checkReadable(path, lease);
-    await using written = await WrittenFiles.hand(tool.writes, lease);
-    const files: SandboxFile[] = [
+    const all: SandboxFile[] = [
       ...programFiles(program),
       ...tool.reads.map((path) => ({ path, access: "read" }) as const),
       ...tool.writes.map((path) => ({ path, access: "write" }) as const),
     ];
+    using shown = await this.#show(all, signal);
+    await using lease = await this.#leaseUid();
+    for (const path of tool.reads) checkReadable(path, lease);
+    await using written = await WrittenFiles.hand(
+      shown.files.filter(({ access }) => access === "write"),
+      lease,
+    );
+    const { files, fds } = passFiles(shown.files, FIRST_FILE_FD);
     const limits = {
       fileMaxBytes: tool.fileMaxBytes,
       memoryMaxBytes: MEMORY_MAX_BYTES,
@@ -71,7 +90,7 @@ export class ToolSandbox {
       { program, args: tool.args, files, uid: lease?.uid, limits },
       host,
     );
-    const result = await run(file, args, { timeoutMs: tool.timeoutMs, signal });
+    const result = await run(file, args, { timeoutMs: tool.timeoutMs, fds, signal });
     if (!result.ok) throw ofTool(tool, result.error);
     await written.sync();
     return result.stdout;
@@ -102,10 +121,10 @@ class WrittenFiles implements AsyncDisposable {
     this.#lease = lease;
   }
 
-  static async hand(paths: readonly string[], lease: ToolUid | undefined): Promise<WrittenFiles> {
+  static async hand(files: readonly SandboxFile[], lease: ToolUid | undefined): Promise<WrittenFiles> {
     const handed = new WrittenFiles(lease);
     try {
-      for (const path of paths) await handed.#give(path);
+      for (const file of files) await handed.#give(file);
       return handed;
     } catch (error) {
       await handed[Symbol.asyncDispose]();
@@ -113,14 +132,23 @@ class WrittenFiles implements AsyncDisposable {
     }
   }
 
-  async #give(path: string): Promise<void> {
-    const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  async #give({ path, fd }: SandboxFile): Promise<void> {
+    const flags = constants.O_RDWR | constants.O_NONBLOCK;
+    const file =
+      fd === undefined
+        ? await open(path, flags | constants.O_NOFOLLOW)
+        : await open(`/proc/self/fd/${fd}`, flags);
     this.#files.push(file);
     const stats = await file.stat();
     if (!stats.isFile() || stats.nlink !== 1)
       throw new HearthError(
         "path.unmanaged",
         `${JSON.stringify(path)} is not given to a tool: it is shared.`,
+      );
+    if (this.#lease?.from?.(stats.uid) === false)
+      throw new HearthError(
+        "path.unmanaged",
+        `${JSON.stringify(path)} is not given to a tool: it belongs to the uid ${stats.uid}.`,
       );
     if (this.#lease !== undefined) await chown(file, this.#lease.uid);
   }

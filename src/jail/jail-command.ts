@@ -49,6 +49,8 @@ export type Jailer = {
 /** fd 3 says which process the VMM is; fd 4 holds it back until its cgroup has it. */
 const INFO_FD = "3";
 const BLOCK_FD = "4";
+/** The open files that are mounted follow. */
+export const FIRST_FILE_FD = 5;
 /**
  * A crash never leaves the guest's memory on the host's disk. Set before the VMM's program runs; the jailer has no
  * such limit of its own.

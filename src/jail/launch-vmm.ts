@@ -1,10 +1,17 @@
 /** Starts a VMM with the isolation of its boot. Its process is known, and in its cgroup, before it runs. */
-import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
+import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
-import { asUser, jailCommand, jailerRoot, joinNetwork, withoutCoreDumps } from "#jail/jail-command.ts";
+import {
+  asUser,
+  FIRST_FILE_FD,
+  jailCommand,
+  jailerRoot,
+  joinNetwork,
+  withoutCoreDumps,
+} from "#jail/jail-command.ts";
 import type { JailFile, JailPlan } from "#jail/jail-command.ts";
 import { findJailHost } from "#jail/jail-host.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -13,7 +20,7 @@ import { mountOf } from "#host/mounts.ts";
 import { findDescendants, findProcess, isAlive, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { missingTool, startDetached, startHeld } from "#host/run.ts";
-import { pathInside, programFiles } from "#host/sandbox-root.ts";
+import { passFiles, pathInside, programFiles } from "#host/sandbox-root.ts";
 import type {
   ChildExit,
   LaunchedVmm,
@@ -45,10 +52,11 @@ export async function launchVmm(
   if (!jail && !pidNamespace) return launchBare(launch, stdio, program, isolation, prepare);
   const host = await findJailHost(signal);
   const plan = jailPlan(launch, program, isolation);
-  if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), plan.files);
+  if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), launch.files);
   const folder = jail ? "/" : (launch.folder ?? "/");
   const { umask } = isolation;
-  return launchHeld({ ...stdio, folder, umask, vmId: launch.vmId }, jailCommand(plan, host), prepare);
+  const { fds } = passFiles(launch.files, FIRST_FILE_FD);
+  return launchHeld({ ...stdio, folder, umask, fds, vmId: launch.vmId }, jailCommand(plan, host), prepare);
 }
 
 function toolPath(name: "prlimit" | "setpriv"): string {
@@ -94,14 +102,18 @@ async function launchBare(
 
 /** What a launcher is started with besides its command. */
 type HeldLaunch = VmmStdio &
-  Pick<LaunchIsolation, "umask"> & { readonly folder: string; readonly vmId: string };
+  Pick<LaunchIsolation, "umask"> & {
+    readonly folder: string;
+    readonly vmId: string;
+    readonly fds?: readonly number[];
+  };
 
 /**
  * Starts a launcher that tells the VMM's pid on its fd 3 and holds it back until its fd 4 has something to read.
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  { folder, vmId, umask, stdin, stdout, log }: HeldLaunch,
+  { folder, vmId, umask, fds, stdin, stdout, log }: HeldLaunch,
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
@@ -111,6 +123,7 @@ export async function launchHeld(
     cwd: folder,
     env: { [LAUNCH_MARK]: vmId },
     umask,
+    fds,
     logFile: log,
     stdout,
     stdin,
@@ -173,7 +186,7 @@ function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation
   return {
     program,
     args: launch.args,
-    files: jailer === undefined ? [...programFiles(program), ...launch.files] : launch.files,
+    files: passFiles(launch.files, FIRST_FILE_FD).files,
     jail,
     pidNamespace,
     network,
@@ -183,6 +196,15 @@ function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation
     fileMaxBytes: launch.fileMaxBytes,
     jailer,
   };
+}
+
+/** All that a VMM in a jail needs, its program's own files among them; a jailer makes a copy of the program. */
+export function jailFiles({
+  program,
+  jailer,
+  files,
+}: Pick<VmmLaunch, "program" | "jailer" | "files">): JailFile[] {
+  return jailer === undefined ? [...programFiles(realProgram(program)), ...files] : [...files];
 }
 
 /** The jailer makes device files there, which a file system may refuse to be. */
@@ -202,7 +224,7 @@ function makeMountPoints(root: string, files: readonly JailFile[]): void {
   checkDevices(root);
   for (const file of files) {
     const point = join(root, pathInside(file));
-    const isFolder = statSync(file.path).isDirectory();
+    const isFolder = (file.fd === undefined ? statSync(file.path) : fstatSync(file.fd)).isDirectory();
     const folder = isFolder ? point : dirname(point);
     mkdirSync(folder, { recursive: true });
     // Whatever our umask is: the VMM has an own uid, and passes through them to its files.

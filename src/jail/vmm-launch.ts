@@ -8,7 +8,7 @@ export type VmmLaunch = {
   /** A name on PATH, or an absolute path. */
   readonly program: string;
   readonly args: readonly string[];
-  /** All that the VMM needs of the host, besides programs and libraries. */
+  /** All that the VMM needs of the host, besides the system's programs and libraries. */
   readonly files: readonly SandboxFile[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;

@@ -1,5 +1,15 @@
 /** A place for the privileged verbs to work in. */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { HelperSettings } from "#helper/helper-settings.ts";
@@ -77,6 +87,16 @@ export class HelperPlace implements Disposable {
       tools: ["sh"],
       owner,
     };
+  }
+  /** Makes all that is hearthd's another user's: what it is outside of, and what is root's, stays as it is. */
+  giveTo({ uid, gid }: { readonly uid: number; readonly gid: number }): void {
+    chownSync(this.folder, uid, gid);
+    for (const root of [this.roots.vms, this.roots.runs, this.roots.volumes, this.roots.snapshots]) {
+      if (!existsSync(root)) continue;
+      chownSync(root, uid, gid);
+      for (const name of readdirSync(root, { recursive: true, encoding: "utf8" }))
+        lchownSync(join(root, name), uid, gid);
+    }
   }
   /** All names below with owner, mode, size and time: what a side effect would change. */
   snapshot(): string[] {

@@ -1,0 +1,26 @@
+import { lstatSync, realpathSync } from "node:fs";
+import { dirname } from "node:path";
+import { HearthError } from "#base/error.ts";
+
+const OTHERS_WRITE = 0o022;
+const ROOT = 0;
+
+/**
+ * Checks that root alone decides what lies at `path`: a program that runs as root, or a directory that one works in. Neither
+ * it nor a directory above it may be another user's, or written to by others.
+ * @throws HearthError `path.unmanaged` with what is to be done
+ */
+export function checkRootsAlone(path: string, hint: string): void {
+  const real = realpathSync(path);
+  for (let at = real; ; at = dirname(at)) {
+    const { uid, mode } = lstatSync(at);
+    const why =
+      uid !== ROOT
+        ? `${at} belongs to the uid ${uid}`
+        : mode & OTHERS_WRITE
+          ? `others may write to ${at}`
+          : "";
+    if (why !== "") throw new HearthError("path.unmanaged", `Cannot use ${path} as root: ${why}.`, { hint });
+    if (at === dirname(at)) return;
+  }
+}

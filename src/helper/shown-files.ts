@@ -1,0 +1,170 @@
+/**
+ * The files that a VMM or a tool is shown, where hearthd has less rights than the port:
+ *
+ *   path ─▶ opened without reading it (O_PATH) ─▶ found again by a process with hearthd's rights, which may read it
+ *        ─▶ what is open is mounted, whatever the path leads to by now
+ *
+ * A mount would show a file that everybody may read also from below a directory that is closed to hearthd. The sandbox's
+ * own programs run as root before they give that up, so nothing may lie over them, or behind a link that a program with
+ * fewer rights has made.
+ */
+import { closeSync, constants, fstatSync, openSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { HearthError } from "#base/error.ts";
+import type { Ids } from "#helper/own-files.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool, run } from "#host/run.ts";
+import { pathInside, setprivArguments } from "#host/sandbox-root.ts";
+import type { SandboxFile } from "#host/sandbox-root.ts";
+
+/** Of open(2): names a file without opening it. Node has no constant for it. */
+const O_PATH = 0o10000000;
+/** All that a VMM may use as a device. */
+const DEVICES = new Set(["/dev/kvm"]);
+/** What every sandbox has of the host, and makes itself. */
+const SYSTEM = [
+  "/usr",
+  "/lib",
+  "/lib64",
+  "/lib32",
+  "/libx32",
+  "/bin",
+  "/sbin",
+  "/etc",
+  "/dev",
+  "/proc",
+  "/sys",
+];
+const FIND_TIMEOUT_MS = 30_000;
+
+/** Files that are open for a sandbox to mount. Disposing of them closes them, once it has. */
+export class ShownFiles implements Disposable {
+  /** With an open file each, but for devices. */
+  readonly files: readonly SandboxFile[];
+  readonly #opened: number[];
+
+  private constructor(files: readonly SandboxFile[], opened: number[]) {
+    this.files = files;
+    this.#opened = opened;
+  }
+
+  /**
+   * @param owner hearthd's user; undefined where the port has no more rights than it, and its paths are taken as they are
+   * @throws HearthError `path.unmanaged` for a file that hearthd may not read, or not write that is shown to be written;
+   * `input.invalid` for a place in the sandbox that is none
+   */
+  static async open(
+    files: readonly SandboxFile[],
+    owner: Ids | undefined,
+    signal: AbortSignal,
+  ): Promise<ShownFiles> {
+    if (owner === undefined) return new ShownFiles(files, []);
+    const opened: number[] = [];
+    try {
+      const shown = files.map((file) => (file.access === "device" ? checkDevice(file) : pin(file, opened)));
+      const kept = withoutNested(shown);
+      for (const access of ["read", "write"] as const)
+        await checkRights(
+          kept.filter((file) => file.access === access),
+          access,
+          owner,
+          signal,
+        );
+      return new ShownFiles(kept, opened);
+    } catch (error) {
+      close(opened);
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    close(this.#opened);
+  }
+}
+
+function close(opened: number[]): void {
+  for (const fd of opened.splice(0)) closeSync(fd);
+}
+
+function checkDevice(file: SandboxFile): SandboxFile {
+  if (DEVICES.has(file.path) && pathInside(file) === file.path) return file;
+  throw new HearthError("input.invalid", `Cannot show ${JSON.stringify(file.path)} as a device.`);
+}
+
+function pin(file: SandboxFile, opened: number[]): SandboxFile {
+  const inside = pathInside(file);
+  if (join(file.path) !== file.path || join(inside) !== inside || !inside.startsWith("/"))
+    throw new HearthError("input.invalid", `Cannot show ${JSON.stringify(inside)}: it is not a plain path.`);
+  const fd = openSync(file.path, O_PATH | constants.O_NOFOLLOW);
+  opened.push(fd);
+  const stats = fstatSync(fd);
+  if (!stats.isFile() && !stats.isDirectory()) throw refusal(file.path, "it is no file and no directory");
+  // What the sandbox has of the system is as it is on the host.
+  const isSystem = SYSTEM.some((path) => isIn(inside, path) || isIn(path, inside));
+  if (isSystem && readlinkSync(`/proc/self/fd/${fd}`) !== inside)
+    throw refusal(file.path, `${inside} is the sandbox's own`);
+  return { ...file, fd };
+}
+
+/**
+ * Leaves out what another one shows anyway. Nothing else may lie in a directory that is shown: a link in there could lead
+ * the mount over a program of the sandbox.
+ */
+function withoutNested(files: readonly SandboxFile[]): SandboxFile[] {
+  return files.filter((file) => {
+    const inside = pathInside(file);
+    const around = files.find(
+      (other) => other !== file && isIn(inside, pathInside(other)) && pathInside(other) !== inside,
+    );
+    if (around === undefined) return true;
+    const isSame = pathInside(around) === around.path && inside === file.path;
+    if (isSame && around.access !== "device" && (file.access === "read" || around.access === "write"))
+      return false;
+    throw refusal(file.path, `${inside} lies in ${pathInside(around)}, which is shown as well`);
+  });
+}
+
+/** Whether a path is another one, or lies below it. */
+function isIn(path: string, other: string): boolean {
+  return path === other || path.startsWith(other === "/" ? other : `${other}/`);
+}
+
+/** Has a process of hearthd's user find the files, which is told that they are the same and what it may do. */
+async function checkRights(
+  files: readonly SandboxFile[],
+  access: "read" | "write",
+  owner: Ids,
+  signal: AbortSignal,
+): Promise<void> {
+  if (files.length === 0) return;
+  const setpriv = findProgram("setpriv");
+  if (setpriv === undefined) throw missingTool("setpriv");
+  const test = access === "read" ? ["-readable"] : ["-readable", "-writable"];
+  const found = ["-maxdepth", "0", ...test, "-printf", "%D %i\\0"];
+  const [program = "", ...args] = [
+    ...setprivArguments({ setpriv }, owner, []),
+    "find",
+    "-P",
+    ...files.map(({ path }) => path),
+    ...found,
+  ];
+  // It fails for what it does not find; what counts is what it has found.
+  const result = await run(program, args, { timeoutMs: FIND_TIMEOUT_MS, signal });
+  signal.throwIfAborted();
+  const seen = new Set(result.stdout.split("\0"));
+  for (const { path, fd } of files) {
+    if (fd === undefined) continue;
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    if (!seen.has(`${dev} ${ino}`)) throw refusal(path, `hearthd's user may not ${access} it`);
+  }
+}
+
+function refusal(path: string, reason: string): HearthError {
+  return new HearthError(
+    "path.unmanaged",
+    `Cannot show ${JSON.stringify(path)} to a VMM or a tool: ${reason}.`,
+    {
+      hint: "hearthd's user must be able to use what its VMs use: look at the owner and the mode of the file, and of the directories above it.",
+    },
+  );
+}
