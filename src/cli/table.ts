@@ -1,4 +1,4 @@
-import { printable } from "#base/printable.ts";
+import { isAscii, printable } from "#base/printable.ts";
 
 const GAP = "  ";
 /** Below this a column says nothing any more. */
@@ -13,27 +13,30 @@ export function renderTable(
   rows: readonly (readonly string[])[],
   width: number | undefined,
 ): string {
-  const cells = [head, ...rows].map((row) => row.map((cell) => Array.from(printable(cell))));
-  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
-  if (width !== undefined)
-    narrow(
-      widths,
-      width,
-      cells.map((row) => row[0] ?? []),
-    );
-  const lines = cells.map((row) =>
-    row
-      .map((cell, column) => {
-        const shown = column === 0 ? cutInside(cell, widths[0] ?? 0) : cutBehind(cell, widths[column] ?? 0);
-        return shown.join("") + " ".repeat(Math.max(0, (widths[column] ?? 0) - shown.length));
-      })
-      .join(GAP)
-      .trimEnd(),
-  );
+  const cells = [head, ...rows].map((row) => row.map(printable));
+  const lengths = cells.map((row) => row.map(lengthOf));
+  const widths = head.map((_, column) => Math.max(...lengths.map((row) => row[column] ?? 0)));
+  if (width !== undefined) narrow(widths, width, cells);
+  const lines = cells.map((row, at) => {
+    const shown = row.map((cell, column) => {
+      const columnWidth = widths[column] ?? 0;
+      const room = columnWidth - (lengths[at]?.[column] ?? 0);
+      if (room >= 0) return cell + " ".repeat(room);
+      return column === 0 ? cutInside(cell, columnWidth) : cutBehind(cell, columnWidth);
+    });
+    return shown.join(GAP).trimEnd();
+  });
   return `${lines.join("\n")}\n`;
 }
 
-function narrow(widths: number[], width: number, names: readonly (readonly string[])[]): void {
+/** Counts code points: most cells have ASCII alone, where that is the length. */
+function lengthOf(text: string): number {
+  return isAscii(text) ? text.length : Array.from(text).length;
+}
+
+/** Makes the widest columns narrower until the table has this width; the names stay different. */
+function narrow(widths: number[], width: number, cells: readonly (readonly string[])[]): void {
+  const names = cells.map((row) => row[0] ?? "");
   const total = (): number => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1));
   const isFixed = widths.map(() => false);
   while (total() > width) {
@@ -46,17 +49,17 @@ function narrow(widths: number[], width: number, names: readonly (readonly strin
   }
 }
 
-function areDistinct(names: readonly (readonly string[])[], width: number): boolean {
-  const whole = new Set(names.map((name) => name.join("")));
-  return new Set(names.map((name) => cutInside(name, width).join(""))).size === whole.size;
+function areDistinct(names: readonly string[], width: number): boolean {
+  return new Set(names.map((name) => cutInside(name, width))).size === new Set(names).size;
 }
 
-function cutInside(text: readonly string[], width: number): readonly string[] {
-  if (text.length <= width) return text;
+function cutInside(text: string, width: number): string {
+  if (lengthOf(text) <= width) return text;
+  const points = Array.from(text);
   const behind = Math.floor((width - 1) / 2);
-  return [...text.slice(0, width - 1 - behind), "…", ...text.slice(text.length - behind)];
+  return [...points.slice(0, width - 1 - behind), "…", ...points.slice(points.length - behind)].join("");
 }
 
-function cutBehind(text: readonly string[], width: number): readonly string[] {
-  return text.length <= width ? text : [...text.slice(0, width - 1), "…"];
+function cutBehind(text: string, width: number): string {
+  return [...Array.from(text).slice(0, width - 1), "…"].join("");
 }
