@@ -8,6 +8,7 @@ import { IDLE } from "./rows/idle.ts";
 import { LS } from "./rows/ls.ts";
 import { PAUSE } from "./rows/pause.ts";
 import { POOL } from "./rows/pool.ts";
+import { RECOVERY } from "./rows/recovery.ts";
 import { RUN } from "./rows/run.ts";
 import { SHARED_DISK } from "./rows/shared-disk.ts";
 import { SHARED_MEMORY } from "./rows/shared-memory.ts";
@@ -26,6 +27,7 @@ export const ROWS: readonly Row[] = [
   CREATE,
   AGENT,
   LS,
+  RECOVERY,
   CP,
   WARM,
   WARM_BARE,

@@ -63,9 +63,15 @@ export class ServedDaemon {
     host.bus.subscribe(() => machine.vmms.changed());
   }
 
-  async listen(): Promise<this> {
+  /** Starts it as far as it answers: its VMs may be yet to be recovered. */
+  async answering(): Promise<this> {
     for (const path of Object.values(this.host.folders)) mkdirSync(path, { recursive: true });
     await this.#services.start();
+    return this;
+  }
+
+  async listen(): Promise<this> {
+    await this.answering();
     await this.daemon.vms.idle(); // All are recovered.
     for (const event of ["request", "upgrade"]) this.#api.servers[0]?.on(event, () => (this.requests += 1));
     return this;
