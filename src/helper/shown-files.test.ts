@@ -12,7 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { describe, test } from "node:test";
 import { VM_NAMES } from "#base/file-names.ts";
 import type { PortLaunch } from "#helper/privileged-port.ts";
@@ -122,6 +122,10 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     "over everything": ({ place }) => ({ files: [{ path: place.runDir, access: "read", at: "/" }] }),
     "above the sandbox's root": ({ kernel }) => ({
       files: [{ path: kernel, access: "read", at: `/../../..${LIBC}` }],
+      code: "input.invalid",
+    }),
+    "by a path that is not absolute, and could be a word to a program": ({ kernel }) => ({
+      files: [{ path: relative(process.cwd(), kernel), access: "read", at: "/kernel" }],
       code: "input.invalid",
     }),
     "in a directory that is shown as well, where a link may lead elsewhere": ({ place, kernel }) => ({

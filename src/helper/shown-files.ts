@@ -9,7 +9,7 @@
  * fewer rights has made.
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Ids } from "#helper/own-files.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -93,8 +93,9 @@ function checkDevice(file: SandboxFile): SandboxFile {
 
 function pin(file: SandboxFile, opened: number[]): SandboxFile {
   const inside = pathInside(file);
-  if (join(file.path) !== file.path || join(inside) !== inside || !inside.startsWith("/"))
-    throw new HearthError("input.invalid", `Cannot show ${JSON.stringify(inside)}: it is not a plain path.`);
+  const odd = [file.path, inside].find((path) => !isAbsolute(path) || join(path) !== path);
+  if (odd !== undefined)
+    throw new HearthError("input.invalid", `Cannot show ${JSON.stringify(odd)}: it is not a plain path.`);
   const fd = openSync(file.path, O_PATH | constants.O_NOFOLLOW);
   opened.push(fd);
   const stats = fstatSync(fd);
