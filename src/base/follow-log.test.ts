@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { followLog } from "#base/follow-log.ts";
 
 const TIMEOUT = { timeout: 20_000 };
@@ -29,6 +30,20 @@ function setUp(t: TestContext, text: string, lines?: number) {
   const end = (): void => void (isOver = true);
   return { path, chunks, until, rotate, abort, end, read: () => read };
 }
+
+test("what is written just before a rotation is read by who waits for it", TIMEOUT, async (t) => {
+  const { path, chunks, until, rotate, read } = setUp(t, "one\n");
+  await until("one\n");
+  const next = chunks.next();
+  while (!process.getActiveResourcesInfo().includes("FSEventWrap")) await turn();
+  for (let turns = 0; turns < 100; turns++) await turn(); // It has nothing to read, and waits.
+  appendFileSync(path, "two\n");
+  rotate();
+  writeFileSync(path, "three\n");
+  assert.equal(Buffer.from((await next).value ?? "").toString(), "two\n");
+  await until("three\n");
+  assert.equal(read(), "one\nthree\n");
+});
 
 test("what is written before and after a rotation is read, once and in order", TIMEOUT, async (t) => {
   const { path, until, rotate, read } = setUp(t, "one\n");

@@ -158,6 +158,22 @@ test("a VMM that ends after a stop that was given up is noticed, and was asked t
   assert.equal(statuses.length, before, "it was asked nothing more");
 });
 
+test("what a VMM says of its vCPUs is told with each heartbeat", async (t) => {
+  const { session } = await open(t);
+  session.startRecorder();
+  session.answer = () => Promise.resolve("broken");
+  const { watcher, statuses } = follower();
+  const twice = Promise.withResolvers<void>();
+  const status = (said: VmmStatus): void => {
+    statuses.push(said);
+    if (statuses.length === 2) twice.resolve();
+  };
+  session.watch({ ...watcher, status }, never);
+  await twice.promise;
+  assert.deepEqual(statuses.slice(0, 2), ["broken", "broken"]);
+  session.release();
+});
+
 test("stopping waits for a question that is on its way, and for no longer than it is good for", async (t) => {
   const { sessions, session, handle } = await open(t);
   session.startRecorder();

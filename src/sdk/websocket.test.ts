@@ -9,9 +9,11 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { main } from "#cli/main.ts";
+import type { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
 import { openWebSocket } from "#sdk/websocket.ts";
 import { testIo } from "#testing/cli-run.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 
 const HANDLERS = { onText() {}, onBinary() {}, onClose() {} };
 
@@ -74,4 +76,20 @@ test("the handshake says which version answers", async (t) => {
   const onVersion = (version: string): void => void versions.push(version);
   (await openWebSocket(socket, "/v1/run", HANDLERS, { onVersion })).destroy();
   assert.deepEqual(versions, ["1.2.3"]);
+});
+
+test("a client that only runs commands knows the version of its hearthd", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  for (const open of [
+    async (hearth: Hearth) => hearth.vm("web").exec(["true"]),
+    async (hearth: Hearth) => {
+      const run = await hearth.run({ vm: { image: "debian", autoRemove: true }, exec: { argv: ["true"] } });
+      return run.exited;
+    },
+  ]) {
+    const hearth = await served.client();
+    assert.equal((await open(hearth)).exitCode, 0);
+    assert.equal(hearth.daemonVersion, served.daemon.version);
+  }
 });

@@ -244,6 +244,28 @@ test("hearthd's own VMs are not there for a client, also not by name", async (t)
   assert.equal((await ask("GET", "/v1/vms/other")).status, 200);
 });
 
+test("a VM of hearthd's own is an image's user without its name", async (t) => {
+  const { ask, host } = setUp(t);
+  for (const name of ["web", "own"]) await ask("POST", "/v1/vms", { name, image: "debian" });
+  const { id, spec, imageDigest } = host.store.getVm("own");
+  host.store.setSpec(id, { ...spec, hidden: "idle" });
+  const image = {
+    ref: "debian:bookworm",
+    digest: imageDigest,
+    current: true,
+    kernel: "6.1",
+    inits: ["agent"],
+  };
+  const built = { ...image, sizeBytes: 1, allocatedBytes: 1, builtAtMs: 1, files: [] };
+  Object.assign(host.images, { list: async () => [built], get: async () => built });
+  const { body } = await ask("GET", "/v1/images");
+  const [{ usedBy }] = body as [{ usedBy: string[] }];
+  assert.deepEqual(usedBy, ["web", "a VM that hearthd makes for a template or a pool"]);
+  const refused = await ask("DELETE", "/v1/images/debian");
+  assert.deepEqual([refused.status, errorOf(refused).code], [409, "image.in_use"]);
+  assert.ok(!errorOf(refused).message.includes("own"), errorOf(refused).message);
+});
+
 test("variables of more than 1 MiB are refused, and the hint says what to do with them", async (t) => {
   const { ask } = setUp(t);
   const env = (count: number) =>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
-import { toHearthError } from "#base/error.ts";
+import { errorChain, toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
@@ -365,4 +365,11 @@ test("a driver that is not available starts nothing, and what runs with it can b
   await assertRuns(daemon, "web");
   await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());
   assert.deepEqual(host.machine.vmms.running(), []);
+});
+
+test("a VM whose request names no driver is checked against the one in config.toml before its image is built", async (t) => {
+  const { host, vms } = await useFakeDaemon(t, { config: 'defaults.driver = "firecracker"' });
+  host.images.ensure = () => assert.fail("nobody waits for an image in vain");
+  const asked = vms.create({ image: "debian" }, false, vms.background());
+  await assert.rejects(asked, (error: unknown) => /firecracker/.test(errorChain(error)));
 });

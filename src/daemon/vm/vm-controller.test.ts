@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parseSnapshotName } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { useFakeDaemon } from "#testing/fake-daemon.ts";
 import type { FakeDaemon } from "#testing/fake-daemon.ts";
+import { LAYERED } from "#testing/fake-host.ts";
 
 function handleIn(daemon: FakeDaemon): VmHandle {
   return handleOf(daemon.host.store.getVm("web").state) ?? assert.fail("it has a VMM");
@@ -65,4 +67,45 @@ test("a stop that has left something is tried again by the next stop, until noth
   host.helper.removeCgroup = removeCgroup;
   assert.equal((await stop()).state.phase, "stopped");
   assert.deepEqual(host.machine.walls.leftovers(), []);
+});
+
+test("a guest that powers off after a kill of its VMM has failed is stopped, and not failed", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host } = daemon;
+  await daemon.run("web");
+  const handle = handleIn(daemon);
+  host.driver.faults.stopError = new Error("The process cannot be signalled.");
+  host.driver.beSilent(handle, host.config.health.killAfterMs);
+  await new Promise(setImmediate);
+  host.driver.beSilent(handle, 0);
+  assert.equal(host.store.getVm("web").state.phase, "running");
+  host.driver.powerOff(handle);
+  assert.equal(host.store.getVm("web").state.phase, "stopped");
+});
+
+test("the disk of a VM whose VMM nobody follows is not copied", async (t) => {
+  const daemon = await useFakeDaemon(t, { features: LAYERED });
+  const { host, vms, snapshots } = daemon;
+  const { id } = await daemon.run("web");
+  let isCopied = false;
+  Object.assign(host.disks, { freeze: async () => (isCopied = true) });
+  vms.controllers.of(id).letGo();
+  const how = { kind: "named", name: parseSnapshotName("s1"), diskOnly: true } as const;
+  await assert.rejects(snapshots.create("web", how, vms.background()), { code: "internal.bug" });
+  assert.equal(isCopied, false, "its guest writes to it");
+});
+
+test("a kill ends the VMM of an action that listens to nothing else", async (t) => {
+  const daemon = await useFakeDaemon(t);
+  const { host, vms } = daemon;
+  await daemon.run("web");
+  const begun = Promise.withResolvers<void>();
+  const deaf = vms.hold("web", "snapshot", vms.background(), async (_vm, held) => {
+    begun.resolve();
+    await held?.attachment.ended;
+  });
+  await begun.promise;
+  await vms.kill("web", "kill", vms.background());
+  await deaf;
+  assert.deepEqual(host.machine.vmms.running(), []);
 });

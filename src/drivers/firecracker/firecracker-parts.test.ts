@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
+import type { VmmStatus } from "#drivers/vm-driver.ts";
 import { findProcess, signalProcess } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
@@ -12,8 +13,9 @@ import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 const signal = AbortSignal.timeout(60_000);
 
 /** As a hearthd that starts now makes it: it knows nothing of the VMs that run. */
-function newDriver(): FirecrackerDriver {
+function newDriver(timing: { heartbeatMs?: number } = {}): FirecrackerDriver {
   return new FirecrackerDriver({
+    timing,
     find: () => Promise.reject(new Error("Nobody boots anything here.")),
     kvm: () => Promise.resolve("works"),
   });
@@ -79,6 +81,19 @@ describe("resuming", () => {
       assert.deepEqual(requests(vm), []);
     });
   }
+});
+
+test("a heartbeat tells whether Firecracker runs the vCPUs", async () => {
+  await using vm = await FakeFirecrackerVm.start();
+  const driver = newDriver({ heartbeatMs: 20 });
+  const leaving = new AbortController();
+  const told = { Running: Promise.withResolvers<void>(), Paused: Promise.withResolvers<void>() };
+  const status = (said: VmmStatus): void => told[said === "running" ? "Running" : "Paused"].resolve();
+  driver.watch(vm.handle, { exited: () => {}, silent: () => {}, status }, leaving.signal);
+  await told.Running.promise;
+  vm.phase = "Paused";
+  await told.Paused.promise;
+  leaving.abort();
 });
 
 test("who gives up waiting for Firecracker to answer leaves at once, and ends nobody else's wait", async () => {

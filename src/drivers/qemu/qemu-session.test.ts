@@ -6,7 +6,7 @@ import type { Server, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { VmmWatcher } from "#drivers/vm-driver.ts";
+import type { VmmStatus, VmmWatcher } from "#drivers/vm-driver.ts";
 import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
 import { findProcess } from "#host/procfs.ts";
@@ -59,7 +59,7 @@ class FakeQemu implements AsyncDisposable {
   #answer(socket: Socket, { execute, id }: { execute: string; id: number }): void {
     if (execute === "query-status") this.questions += 1;
     const refused = execute === "query-status" && !this.answers;
-    const answer = refused ? `"error": {"desc": "not now"}` : `"return": {}`;
+    const answer = refused ? `"error": {"desc": "not now"}` : `"return": {"status": "paused"}`;
     socket.write(`{${answer}, "id": ${id}}\r\n`);
     this.#asked.dispatchEvent(new Event(execute));
   }
@@ -123,6 +123,15 @@ test("H6: silence is counted in heartbeats, and the first answer after it is tol
   await qemu.asked();
   await qemu.asked();
   assert.equal(heard.filter((silentMs) => silentMs === 0).length, 1);
+  session.release();
+});
+
+test("a heartbeat tells whether QEMU runs the vCPUs", async () => {
+  await using qemu = new FakeQemu();
+  const session = await open(qemu);
+  const told = Promise.withResolvers<VmmStatus>();
+  session.watch({ exited: () => {}, silent: () => {}, status: told.resolve }, never);
+  assert.equal(await told.promise, "paused");
   session.release();
 });
 
