@@ -1,11 +1,19 @@
 import type { IncomingMessage } from "node:http";
 import type { ApiEvent } from "#api/events.ts";
+import { answerStream } from "#sdk/answer-stream.ts";
+import { parseSent } from "#sdk/transport.ts";
 
-/** The data of server-sent events, as they come. Ends when the server does. */
-export async function* readEvents(response: IncomingMessage): AsyncGenerator<ApiEvent, void, undefined> {
+/**
+ * Reads the data of server-sent events, as they come. Ends when the server does.
+ * @throws HearthError `daemon.unreachable` when they are cut off, `internal.bug` when they cannot be read
+ */
+export async function* readEvents(
+  response: IncomingMessage,
+  signal?: AbortSignal,
+): AsyncGenerator<ApiEvent, void, undefined> {
   const decoder = new TextDecoder();
   let text = "";
-  for await (const chunk of response as AsyncIterable<Buffer>) {
+  for await (const chunk of answerStream(response, signal) as AsyncIterable<Buffer>) {
     text += decoder.decode(chunk, { stream: true });
     const events = text.split("\n\n");
     text = events.pop() ?? "";
@@ -15,7 +23,7 @@ export async function* readEvents(response: IncomingMessage): AsyncGenerator<Api
         .filter((line) => line.startsWith("data:"))
         .map((line) => line.slice(5).trimStart());
       // Comments keep the connection alive and carry nothing.
-      if (data.length > 0) yield JSON.parse(data.join("\n")) as ApiEvent;
+      if (data.length > 0) yield parseSent(data.join("\n")) as ApiEvent;
     }
   }
 }

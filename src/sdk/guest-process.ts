@@ -2,11 +2,11 @@ import { Readable, Writable } from "node:stream";
 import { CHANNEL, STDIN_WINDOW_BYTES } from "#api/exec-stream.ts";
 import type { ClientMessage, ServerMessage } from "#api/exec-stream.ts";
 import type { Exec, Run } from "#api/wire.ts";
-import { HearthError } from "#base/error.ts";
+import { HearthError, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import type { TtySize } from "#model/exec-spec.ts";
 import type { StartStage } from "#model/start-stage.ts";
-import { errorFromBody } from "#sdk/transport.ts";
+import { errorFromBody, parseSent } from "#sdk/transport.ts";
 import type { Transport } from "#sdk/transport.ts";
 import { openWebSocket } from "#sdk/websocket.ts";
 import type { WebSocketClient } from "#sdk/websocket.ts";
@@ -101,7 +101,7 @@ export class GuestProcess implements AsyncDisposable {
     const exec = "exec" in request ? request.exec : request;
     const process = new GuestProcess(exec.stdin === true, options);
     const handlers = {
-      onText: (text: string) => process.#take(JSON.parse(text) as ServerMessage),
+      onText: (text: string) => process.#takeText(text),
       onBinary: (payload: Buffer) => process.#takeOutput(payload),
       onClose: (error: Error | undefined) => process.#fail(lost(error)),
     };
@@ -150,6 +150,17 @@ export class GuestProcess implements AsyncDisposable {
     const isFirst = this.vm === undefined;
     this.vm = { id, name, ...(startStages !== undefined && { startStages }) };
     if (isFirst) this.#options.onVm?.(this.vm);
+  }
+
+  /** Nobody could catch what is thrown here: this is called by the socket. */
+  #takeText(text: string): void {
+    let message: ServerMessage;
+    try {
+      message = parseSent(text) as ServerMessage;
+    } catch (error) {
+      return this.#fail(toHearthError(error));
+    }
+    this.#take(message);
   }
 
   #take(message: ServerMessage): void {

@@ -171,7 +171,7 @@ export class Hearth {
     const { readEvents } = await import("#sdk/events.ts");
     const response = await this.#transport.open("GET", "/v1/events", {}, signal);
     try {
-      yield* readEvents(response);
+      yield* readEvents(response, signal);
     } finally {
       response.destroy();
     }

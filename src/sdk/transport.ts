@@ -42,7 +42,7 @@ export class Transport {
   async json<Answer>(method: string, path: string, more: RequestMore, signal?: AbortSignal): Promise<Answer> {
     const response = await this.open(method, path, more, signal);
     const text = await readText(response);
-    return (text === "" ? undefined : JSON.parse(text)) as Answer;
+    return (text === "" ? undefined : parseSent(text)) as Answer;
   }
 
   /**
@@ -173,6 +173,28 @@ export function errorFromBody(body: ErrorBody): HearthError {
   const code = Object.hasOwn(ERROR_CODES, body.code) ? body.code : "internal.bug";
   const error = new HearthError(code, body.message, { hint: body.hint });
   return body.operation === undefined ? error : Object.assign(error, { operation: body.operation });
+}
+
+/**
+ * Reads what hearthd has sent as JSON: an object or a list.
+ * @throws HearthError `internal.bug`, also where something else than a hearthd has sent it
+ */
+export function parseSent(text: string): object {
+  let sent: unknown;
+  try {
+    sent = JSON.parse(text);
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+  if (typeof sent === "object" && sent !== null) return sent;
+  throw unreadable();
+}
+
+function unreadable(cause?: unknown): HearthError {
+  return new HearthError("internal.bug", "hearthd sent something that cannot be read as JSON.", {
+    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+    cause,
+  });
 }
 
 function parseErrorBody(text: string): ErrorBody | undefined {

@@ -18,6 +18,7 @@ const FRAME_MAX_BYTES = 16 * 1024 * 1024;
 const HANDSHAKE_MAX_BYTES = 1024 * 1024;
 /** hearthd answers in milliseconds; a host that is short of memory may take seconds. */
 const HANDSHAKE_MS = 60_000;
+const SWITCHING = 101;
 const VERSION = new RegExp(`^${VERSION_HEADER}:\\s*(\\S+)\\r$`, "im");
 const NO_MASK = Buffer.alloc(4);
 
@@ -90,7 +91,7 @@ function readHandshake(socket: Socket, deadlineMs: number, signal?: AbortSignal)
       socket.destroy();
       const text = read.toString();
       const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
-      if (status !== 0)
+      if (status !== 0 && status !== SWITCHING)
         return reject(errorFromText(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), status));
       const hint = "Look at `hearth daemon logs`.";
       reject(new HearthError("daemon.unreachable", "hearthd closed the connection", { hint, cause: error }));

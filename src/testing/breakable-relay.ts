@@ -18,6 +18,8 @@ export class BreakableRelay {
   readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
   /** So much of each answer's body is passed on; `cut`: then the connection is closed, otherwise nothing more comes. */
   bodyLimit: { readonly bytes: number; readonly cut: boolean } | undefined;
+  /** What is answered to all that is sent, in place of hearthd's answer; then the connection is closed. */
+  instead: string | Buffer | undefined;
   /** Connections and what is sent are taken, and nothing is passed on any more, as by a hearthd that is stopped. */
   isSilent = false;
   /** What clients have sent over all connections. */
@@ -67,6 +69,7 @@ export class BreakableRelay {
       this.sentBytes += chunk.length;
       this.#onSent.resolve();
       this.#onSent = Promise.withResolvers();
+      if (this.instead !== undefined) return void client.end(this.instead);
       if (!this.isSilent) server.write(chunk);
     });
     let bodyBytes: number | undefined; // Undefined in the headers, which come in one piece.
