@@ -54,12 +54,12 @@ export async function unlessAborted<Value>(
 export function abortAfter(
   deadlineMs: number,
   late: () => Error,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Disposable & { readonly signal: AbortSignal } {
   const passed = new AbortController();
   const timer = setTimeout(() => passed.abort(late()), deadlineMs);
   return {
-    signal: AbortSignal.any([signal, passed.signal]),
+    signal: AbortSignal.any(signal === undefined ? [passed.signal] : [signal, passed.signal]),
     [Symbol.dispose]: () => clearTimeout(timer),
   };
 }

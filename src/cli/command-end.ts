@@ -11,6 +11,7 @@
  * To give a command up is to close its connection: hearthd ends it then, as soon as the guest lets it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { abortAfter, unlessAborted } from "#base/deadline.ts";
 import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
 import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
@@ -117,17 +118,22 @@ export class CommandEnd implements Disposable {
   async #askGuest(command: Signalled, exit: GuestExit): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
-    const { answerMs, againMs } = this.#waits;
     while (!this.signal.aborted) {
-      const inTime = AbortSignal.any([this.signal, AbortSignal.timeout(answerMs)]);
-      // An answer that never comes, from a hearthd that is stopped, must not be waited for either.
-      const late = new Promise<boolean>((resolve) => {
-        inTime.addEventListener("abort", () => resolve(false), { once: true });
-      });
-      const answers = await Promise.race([this.#options.answers(command, inTime), late]);
-      if (!answers) return this.#giveUp(exit, "its VM does not answer");
+      if (!(await this.#answersInTime(command))) return this.#giveUp(exit, "its VM does not answer");
       // Aborted when the command has ended: nobody asks any more.
-      await sleep(againMs, undefined, { signal: this.signal }).catch(() => undefined);
+      await sleep(this.#waits.againMs, undefined, { signal: this.signal }).catch(() => undefined);
+    }
+  }
+
+  /** An answer that never comes, from a hearthd that is stopped, is not waited for either. */
+  async #answersInTime(command: Signalled): Promise<boolean> {
+    const { answerMs } = this.#waits;
+    using inTime = abortAfter(answerMs, () => new Error("There was no answer in time."), this.signal);
+    try {
+      return await unlessAborted(this.#options.answers(command, inTime.signal), inTime.signal);
+    } catch (error) {
+      if (inTime.signal.aborted) return false;
+      throw error;
     }
   }
 

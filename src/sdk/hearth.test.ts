@@ -172,6 +172,13 @@ test("one that gives way to another, which never comes up, is started again", as
   await startDaemon(daemon);
 });
 
+test("one that does not answer in time is an error that names its log, and a signal ends the wait", async () => {
+  using daemon = daemonOf("setTimeout(() => undefined, 500);");
+  const late = { code: "daemon.start_failed", hint: /Its words are in .*\.log/ };
+  await assert.rejects(startDaemon({ ...daemon, timeoutMs: 20 }), late);
+  await assert.rejects(startDaemon(daemon, AbortSignal.abort(new Error("enough"))), { message: "enough" });
+});
+
 test("what hearthd says when it cannot start becomes the error", async () => {
   const body = { error: { code: "store.too_new", message: "The store is newer.", hint: "Upgrade." } };
   using daemon = daemonOf(`console.error(${JSON.stringify(JSON.stringify(body))}); process.exit(1);`);

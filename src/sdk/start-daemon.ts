@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { abortAfter } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { DaemonStatus } from "#api/wire.ts";
 import type { ErrorBody } from "#base/error.ts";
@@ -44,16 +45,11 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   const { folders } = start;
   makeRunFolder(folders.run);
   const logFile = join(folders.run, `start-${process.pid}.log`);
-  const deadlineMs = performance.now() + (start.timeoutMs ?? START_TIMEOUT_MS);
+  using inTime = abortAfter(start.timeoutMs ?? START_TIMEOUT_MS, () => notInTime(logFile), signal);
   const transport = new Transport(apiSocketPath(folders));
   let attempt = await launch(start, logFile);
   while (!(await transport.answers())) {
-    signal?.throwIfAborted();
-    if (performance.now() > deadlineMs) {
-      throw new HearthError("daemon.start_failed", "hearthd did not answer in time", {
-        hint: `Its words are in ${logFile}.`,
-      });
-    }
+    inTime.signal.throwIfAborted();
     // Another one is on its way up: that will do as well, unless it has gone the same way.
     if (gaveWayUntilMs(attempt, logFile) < performance.now()) attempt = await launch(start, logFile);
     await sleep(POLL_MS);
@@ -62,8 +58,14 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   // must not come up later, when that other one has been told to stop.
   const answering = await transport.json<DaemonStatus>("GET", "/v1/daemon", {}, signal);
   const isOurs = answering.pid === attempt.pid;
-  while (!isOurs && attempt.end === undefined && performance.now() < deadlineMs) await sleep(POLL_MS);
+  while (!isOurs && attempt.end === undefined && !inTime.signal.aborted) await sleep(POLL_MS);
+  signal?.throwIfAborted();
   rmSync(logFile, { force: true });
+}
+
+function notInTime(logFile: string): HearthError {
+  const hint = `Its words are in ${logFile}.`;
+  return new HearthError("daemon.start_failed", "hearthd did not answer in time", { hint });
 }
 
 async function launch({ entry, env }: StartDaemon, logFile: string): Promise<Attempt> {

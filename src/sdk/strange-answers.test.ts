@@ -59,7 +59,11 @@ describe("a request whose answer", () => {
     const { relay, hearth } = await setUp(t);
     const error = { code: "vm.enchanted", message: "web is enchanted.", hint: "Kiss it." };
     relay.instead = answer("409 Conflict", JSON.stringify({ error }));
-    await assert.rejects(hearth.vms.list(), { code: "internal.bug", message: error.message, hint: error.hint });
+    await assert.rejects(hearth.vms.list(), {
+      code: "internal.bug",
+      message: error.message,
+      hint: error.hint,
+    });
   });
 });
 

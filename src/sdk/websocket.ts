@@ -7,6 +7,7 @@
  */
 import type { Socket } from "node:net";
 import { VERSION_HEADER } from "#api/events.ts";
+import { abortAfter } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { errorFromText } from "#sdk/transport.ts";
 
@@ -52,7 +53,8 @@ export async function openWebSocket(
     `GET ${path} HTTP/1.1\r\nHost: hearthd\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aGVhcnRoIGlzIGxvY2FsIQ==\r\n\r\n",
   );
-  const { headers, rest } = await readHandshake(socket, deadlineMs, signal);
+  using inTime = abortAfter(deadlineMs, () => noAnswer(deadlineMs), signal);
+  const { headers, rest } = await readHandshake(socket, inTime.signal);
   const version = VERSION.exec(headers)?.[1];
   if (version !== undefined) onVersion?.(version);
   return new WebSocketClient(socket, rest, handlers);
@@ -66,26 +68,23 @@ function noAnswer(deadlineMs: number): HearthError {
   });
 }
 
-/** Reads up to the end of the headers of a 101; what follows it are frames already. */
-function readHandshake(socket: Socket, deadlineMs: number, signal?: AbortSignal): Promise<Handshake> {
+/** Reads up to the end of the headers of a 101; what follows it are frames already. @throws the reason of `signal` */
+function readHandshake(socket: Socket, signal: AbortSignal): Promise<Handshake> {
   return new Promise((resolve, reject) => {
     let read = Buffer.alloc(0);
     const finish = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", leave);
+      signal.removeEventListener("abort", leave);
       socket.removeAllListeners();
       socket.pause();
     };
-    const giveUp = (reason: unknown): void => {
+    const leave = (): void => {
       finish();
       // What it still says is of no use to anybody.
       socket.on("error", () => undefined).destroy();
-      reject(reason);
+      reject(signal.reason);
     };
-    const leave = (): void => giveUp(signal?.reason);
-    const timer = setTimeout(() => giveUp(noAnswer(deadlineMs)), deadlineMs);
-    signal?.addEventListener("abort", leave, { once: true });
-    if (signal?.aborted === true) return leave();
+    signal.addEventListener("abort", leave, { once: true });
+    if (signal.aborted) return leave();
     const refuse = (error?: Error): void => {
       finish();
       socket.destroy();
