@@ -1,5 +1,6 @@
 import { AGENT } from "./rows/agent.ts";
 import { BEFORE } from "./rows/before.ts";
+import { COMMANDS_BEFORE } from "./rows/commands-before.ts";
 import { CP } from "./rows/cp.ts";
 import { CREATE } from "./rows/create.ts";
 import { EXEC } from "./rows/exec.ts";
@@ -37,6 +38,7 @@ export const ROWS: readonly Row[] = [
   SHARED_MEMORY,
   SHARED_DISK,
   BEFORE,
+  COMMANDS_BEFORE,
   WARM_LAB,
 ];
 
