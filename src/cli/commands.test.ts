@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { HearthError } from "#base/error.ts";
 import { runCli } from "#testing/cli-run.ts";
 import { Gate } from "#testing/gate.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
@@ -122,6 +123,25 @@ test("create boots, prints the name, and names the next command", async (t) => {
   const quiet = await runCli(served, ["create", "--no-start", "--quiet", "--name", "off", "debian"]);
   assert.deepEqual(quiet, { code: 0, stdout: "off\n", stderr: "" });
   assert.equal(served.phase("off"), "created");
+});
+
+test("create keeps a VM that does not boot, and names it; with --rm it is removed", async (t) => {
+  const served = await serveDaemon(t);
+  const refuse = (): void =>
+    void (served.host.driver.faults.bootError = new HearthError("vmm.missing", "There is no QEMU here."));
+  refuse();
+  const kept = await runCli(served, ["create", "debian"]);
+  assert.deepEqual([kept.code, kept.stdout], [1, ""]);
+  const [vm] = served.host.store.listVms();
+  assert.match(kept.stderr, new RegExp(`no QEMU here[^]*hearth start ${vm?.name}\\b`));
+  refuse();
+  const json = await runCli(served, ["create", "--json", "--name", "web", "debian"]);
+  assert.match(JSON.parse(json.stdout).error.hint, /web is kept/);
+  refuse();
+  const removed = await runCli(served, ["create", "--rm", "--name", "tmp", "debian"]);
+  assert.equal(removed.code, 1);
+  assert.doesNotMatch(removed.stderr, /hearth start/);
+  assert.equal(served.host.store.findVm("tmp"), undefined);
 });
 
 test("set changes what is given, and refuses to change nothing", async (t) => {

@@ -1,8 +1,11 @@
 import type { CreateVm } from "#api/wire.ts";
-import { HearthError } from "#base/error.ts";
+import { failAfter } from "#base/clean-up.ts";
+import { HearthError, toHearthError } from "#base/error.ts";
+import type { OnProgress } from "#base/progress.ts";
 import { command } from "#cli/command.ts";
 import type { FlagValues } from "#cli/command.ts";
 import { EXEC_FLAGS, readEnv } from "#cli/exec-flags.ts";
+import type { HearthVm } from "#sdk/hearth-vm.ts";
 import { parseFromSnapshot, parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
 const { env, envFile, user, workdir } = EXEC_FLAGS;
@@ -42,13 +45,25 @@ export default command({
     };
     const { onProgress } = out;
     const vm = await (await hearth()).vms.create(spec, { onProgress });
-    if (!flags.noStart) await vm.start({ onProgress });
+    if (!flags.noStart) await start(vm, flags.rm, onProgress);
     out.clearProgress();
     if (out.wantsJson) return out.json(await vm.show());
     out.line(vm.name);
     out.note(flags.noStart ? `Next: hearth start ${vm.name}` : `Next: hearth shell ${vm.name}`);
   },
 });
+
+/** Boots the VM. If it does not boot, it is kept for another try and named, because hearthd may have made up its name. */
+async function start(vm: HearthVm, isRemoved: boolean, onProgress: OnProgress | undefined): Promise<void> {
+  try {
+    await vm.start({ onProgress });
+  } catch (thrown) {
+    if (isRemoved) return failAfter(thrown, () => vm.remove({ force: true }));
+    const { code, message, hint, cause } = toHearthError(thrown);
+    const kept = `${vm.name} is kept. Try again: hearth start ${vm.name}. Or remove it: hearth rm ${vm.name}`;
+    throw new HearthError(code, message, { hint: hint === undefined ? kept : `${hint} ${kept}`, cause });
+  }
+}
 
 /** What it begins as: one image, or one snapshot. */
 function parseOrigin(
