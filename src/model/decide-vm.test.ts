@@ -117,16 +117,24 @@ test("a VM never goes where the table has no arrow", () => {
 
 test("every action is possible in some phase and refused with a reason in the others", () => {
   for (const action of VM_ACTIONS) {
-    const refused = VM_PHASES.filter((phase) => denial(action, phase) !== undefined);
+    const refused = VM_PHASES.filter((phase) => denial(action, phase, "web") !== undefined);
     assert.ok(refused.length < VM_PHASES.length, `${action} is possible somewhere`);
     for (const phase of refused)
-      assert.match(denial(action, phase) ?? "", new RegExp(`is ${phase} cannot ${action}; it must be`));
+      assert.match(denial(action, phase, "web") ?? "", /^Cannot .* web: it .*, and must be /);
   }
 });
 
-test("a VM that was never started cannot pause", () => {
-  assert.match(denial("pause", "created") ?? "", /created cannot pause/);
-  assert.equal(denial("pause", "running"), undefined);
+test("a refusal says what cannot be done to which VM, why, and when it could be", () => {
+  assert.equal(denial("pause", "running", "web"), undefined);
+  assert.equal(denial("pause", "stopped", "web"), "Cannot pause web: it is stopped, and must be running.");
+  assert.equal(
+    denial("exec", "created", "web"),
+    "Cannot run a command in web: it has never been started, and must be running or suspended.",
+  );
+  assert.match(
+    denial("snapshot", "suspended", "web") ?? "",
+    /^Cannot create a snapshot of web: .*, and must be created, running, paused, stopped or failed\.$/,
+  );
 });
 
 test("what an earlier start or stop has left keeps a VM failed until it is undone or finished", () => {

@@ -123,18 +123,29 @@ const CURE: Partial<Record<VmPhase, string>> = {
   stopping: "Wait until it has stopped: `hearth ls` shows it.",
 };
 
-/** Why `action` is not possible now, or undefined when it is. API, CLI and dashboard all ask here. */
-export function denial(action: VmAction, phase: VmPhase): string | undefined {
+/** The actions that a sentence has other words for. */
+const WORDS: Partial<Record<VmAction, string>> = {
+  exec: "run a command in",
+  copy: "copy files of",
+  set: "change",
+  adjust: "change",
+  snapshot: "create a snapshot of",
+};
+
+/** Says why `action` is not possible now, or undefined when it is. API, CLI and dashboard all ask here. */
+export function denial(action: VmAction, phase: VmPhase, name: string): string | undefined {
   const allowed: readonly VmPhase[] = ALLOWED[action];
   if (allowed.includes(phase)) return undefined;
-  return `A VM that is ${phase} cannot ${action}; it must be ${allowed.join(" or ")}.`;
+  const is = phase === "created" ? "it has never been started" : `it is ${phase}`;
+  const must = `${allowed.slice(0, -1).join(", ")}${allowed.length > 1 ? " or " : ""}${allowed.at(-1)}`;
+  return `Cannot ${WORDS[action] ?? action} ${name}: ${is}, and must be ${must}.`;
 }
 
 /** @throws HearthError `vm.wrong_phase` with what to do about it. */
 export function assertCan(action: VmAction, phase: VmPhase, name: string): void {
-  const reason = denial(action, phase);
+  const reason = denial(action, phase, name);
   if (reason === undefined) return;
-  throw new HearthError("vm.wrong_phase", `${name}: ${reason}`, { hint: CURE[phase]?.replace("NAME", name) });
+  throw new HearthError("vm.wrong_phase", reason, { hint: CURE[phase]?.replace("NAME", name) });
 }
 
 /** Whether no start of the VM has succeeded yet, so that there is nothing on its disk to keep. */
