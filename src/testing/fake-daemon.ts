@@ -1,10 +1,14 @@
 import type { TestContext } from "node:test";
 import type { CreateVm } from "#api/wire.ts";
+import { hearthVersion } from "#base/version.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import type { Host } from "#daemon/host.ts";
+import { Ending } from "#daemon/lifecycle/ending.ts";
 import { recover } from "#daemon/lifecycle/recover.ts";
+import { Operations } from "#daemon/operations/operations.ts";
 import { Pools } from "#daemon/template/pools.ts";
 import { Snapshots } from "#daemon/snapshot/snapshots.ts";
+import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import type { WarmTiming } from "#daemon/template/warm-templates.ts";
@@ -16,12 +20,25 @@ import type { FakeHostOptions } from "#testing/fake-host.ts";
 /** For tests: nobody waits for a host that is quiet. */
 const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0, retryMs: 3_600_000 };
 
-/** What `runDaemon` makes of a host. */
-export function fakeDaemonParts(
-  host: Host,
-  vms = new Vms(host),
-  timing = AT_ONCE,
-): Pick<Daemon, "vms" | "snapshots" | "warm" | "pools"> {
+type DaemonParts = Pick<Daemon, "vms" | "snapshots" | "warm" | "pools">;
+
+/** Makes a hearthd as its HTTP side sees it. */
+export function daemonOver(host: Host, parts = fakeDaemonParts(host), more: Partial<Daemon> = {}): Daemon {
+  return {
+    host,
+    ...parts,
+    stats: new StatsReader(host),
+    version: hearthVersion(),
+    startedAtMs: 0,
+    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
+    ending: new Ending(),
+    operations: new Operations(),
+    ...more,
+  };
+}
+
+/** Makes what `runDaemon` makes of a host. */
+export function fakeDaemonParts(host: Host, vms = new Vms(host), timing = AT_ONCE): DaemonParts {
   const snapshots = new Snapshots(host, vms);
   const warm = new WarmTemplates(host, vms, snapshots, timing);
   return { vms, snapshots, warm, pools: new Pools(host, vms, warm, 0) };

@@ -7,19 +7,16 @@ import type { CreateVm } from "#api/wire.ts";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import { hearthVersion } from "#base/version.ts";
 import type { Daemon } from "#daemon/daemon.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
 import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
 import { Services } from "#daemon/lifecycle/service.ts";
 import { ApiServer } from "#daemon/http/api-server.ts";
 import { unixListener } from "#daemon/http/listener.ts";
 import type { Listener } from "#daemon/http/listener.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VmPhase } from "#model/vm-state.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
-import { fakeDaemonParts } from "#testing/fake-daemon.ts";
+import { daemonOver } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 import type { FakeVmm } from "#testing/fake-vmms.ts";
@@ -44,20 +41,11 @@ export class ServedDaemon {
 
   constructor(machine: FakeMachine, options: ServedOptions = {}, more: readonly Listener[] = []) {
     const host = new FakeHost(machine, options);
-    const parts = fakeDaemonParts(host);
     this.host = host;
     this.home = machine.folder;
     this.socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
-    this.daemon = {
-      host,
-      ...parts,
-      stats: new StatsReader(host),
-      version: options.version ?? hearthVersion(),
-      startedAtMs: 0,
-      checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-      ending: new Ending(),
-      operations: new Operations(),
-    };
+    const { version = hearthVersion() } = options;
+    this.daemon = daemonOver(host, undefined, { version });
     this.#api = new ApiServer(this.daemon, [unixListener(this.socketPath), ...more]);
     this.#services = new Services(daemonServices(this.daemon, this.#api), host.log);
     host.bus.subscribe(() => machine.vmms.changed());

@@ -3,15 +3,12 @@ import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { DoctorCheck } from "#api/wire.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { runChecks } from "#daemon/doctor/doctor.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { Limitations } from "#helper/privileged-port.ts";
-import { fakeDaemonParts } from "#testing/fake-daemon.ts";
+import { daemonOver } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 const MISSING = { ok: false, reason: "Firecracker is not installed.", hint: "Install it." } as const;
@@ -59,21 +56,13 @@ async function check(
   ]);
   const firecrackers = { ...host.firecrackers, find: async () => found };
   const images = { ...host.images, list: async () => [] };
-  const daemon: Daemon = {
-    host: Object.assign(host, {
-      drivers,
-      firecrackers,
-      images,
-      limitations: { ...host.limitations, ...limitations },
-    }),
-    ...fakeDaemonParts(host),
-    stats: new StatsReader(host),
-    version: "1.2.3",
-    startedAtMs: 0,
-    checkKvm: checkKvm ?? (async () => ({ name: "kvm", verdict: "pass", found: "" })),
-    ending: new Ending(),
-    operations: new Operations(),
-  };
+  Object.assign(host, {
+    drivers,
+    firecrackers,
+    images,
+    limitations: { ...host.limitations, ...limitations },
+  });
+  const daemon = daemonOver(host, undefined, checkKvm === undefined ? {} : { checkKvm });
   const { checks } = await runChecks(daemon, { fresh: false, production }, t.signal);
   const names = checks.map(({ name }) => name).filter((name) => !name.endsWith(" guarantees"));
   assert.deepEqual(names, [...new Set(names)], "each thing has one line");

@@ -3,13 +3,9 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { ErrorBody } from "#base/error.ts";
 import type { Snapshot, Vm } from "#api/wire.ts";
-import type { Daemon } from "#daemon/daemon.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { localApi } from "#testing/local-api.ts";
-import { fakeDaemonParts } from "#testing/fake-daemon.ts";
+import { daemonOver, fakeDaemonParts } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 
 type Answer = { status: number; headers: Headers; body: unknown };
@@ -18,16 +14,7 @@ function setUp(t: TestContext) {
   const machine = new FakeMachine();
   const host = new FakeHost(machine);
   const vms = new Vms(host);
-  const daemon: Daemon = {
-    host,
-    ...fakeDaemonParts(host, vms),
-    stats: new StatsReader(host),
-    version: "1.2.3",
-    startedAtMs: 0,
-    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-    ending: new Ending(),
-    operations: new Operations(),
-  };
+  const daemon = daemonOver(host, fakeDaemonParts(host, vms), { version: "1.2.3" });
   const api = localApi(daemon);
   t.after(() => {
     vms.detachAll();

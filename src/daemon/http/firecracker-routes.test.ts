@@ -2,13 +2,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { ApiEvent } from "#api/events.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
-import type { Daemon } from "#daemon/daemon.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import { localApi } from "#testing/local-api.ts";
-import { fakeDaemonParts } from "#testing/fake-daemon.ts";
+import { daemonOver } from "#testing/fake-daemon.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import { releaseMembers, ReleaseServer } from "#testing/release-server.ts";
 
@@ -18,21 +14,11 @@ test(
   async (t) => {
     using machine = new FakeMachine();
     await using site = await ReleaseServer.start();
-    const host = new FakeHost(machine);
-    t.after(() => host.store.close());
     const cacheDir = join(machine.folder, "cache");
-    const options = { cacheDir, releaseUrl: site.url, path: "" };
-    const daemon: Daemon = {
-      host: Object.assign(host, { firecrackers: new Firecrackers(options) }),
-      ...fakeDaemonParts(host),
-      stats: new StatsReader(host),
-      version: "1.2.3",
-      startedAtMs: 0,
-      checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-      ending: new Ending(),
-      operations: new Operations(),
-    };
-    const api = localApi(daemon);
+    const firecrackers = new Firecrackers({ cacheDir, releaseUrl: site.url, path: "" });
+    const host = new FakeHost(machine, { firecrackers });
+    t.after(() => host.store.close());
+    const api = localApi(daemonOver(host));
     const events: ApiEvent[] = [];
     host.bus.subscribe((event) => void events.push(event));
     const install = (version?: string) =>

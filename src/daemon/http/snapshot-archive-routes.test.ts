@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, truncateSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
@@ -10,19 +10,13 @@ import type { TestContext } from "node:test";
 import { inspect } from "node:util";
 import type { Progress } from "#base/progress.ts";
 import { MIB } from "#base/sizes.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
-import type { Daemon } from "#daemon/daemon.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import { parseSnapshotName } from "#model/ids.ts";
-import { Hearth } from "#sdk/hearth.ts";
+import type { Hearth } from "#sdk/hearth.ts";
 import { localApi } from "#testing/local-api.ts";
 import type { LocalApi } from "#testing/local-api.ts";
-import { ApiServer } from "#daemon/http/api-server.ts";
-import { unixListener } from "#daemon/http/listener.ts";
-import { fakeDaemonParts } from "#testing/fake-daemon.ts";
 import type { FakeHost } from "#testing/fake-host.ts";
+import { serveDaemon } from "#testing/served-daemon.ts";
 import {
   exported,
   inPieces,
@@ -37,23 +31,8 @@ type Side = { readonly host: FakeHost; readonly hearth: Hearth; readonly api: Lo
 
 /** A hearthd's API on a socket, as it is served, and a client of it. */
 async function serve(t: TestContext): Promise<Side> {
-  const host = makeHost(t);
-  const daemon: Daemon = {
-    host,
-    ...fakeDaemonParts(host),
-    stats: new StatsReader(host),
-    version: "1.2.3",
-    startedAtMs: 0,
-    checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-    ending: new Ending(),
-    operations: new Operations(),
-  };
-  mkdirSync(host.folders.state, { recursive: true });
-  const socketPath = join(host.folders.state, "api.sock");
-  const server = new ApiServer(daemon, [unixListener(socketPath)]);
-  await server.start();
-  t.after(() => server.stop());
-  return { host, api: localApi(daemon), hearth: await Hearth.connect({ socketPath }) };
+  const served = await serveDaemon(t);
+  return { host: served.host, api: localApi(served.daemon), hearth: await served.client() };
 }
 
 const OTHER = "arrived";

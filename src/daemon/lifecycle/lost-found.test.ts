@@ -13,14 +13,11 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { LostEntry } from "#api/wire.ts";
-import { Ending } from "#daemon/lifecycle/ending.ts";
-import { Operations } from "#daemon/operations/operations.ts";
 import { listLostFound, lostFoundDir } from "#daemon/lifecycle/lost-found.ts";
 import { snapshotsDir, vmPaths, vmsDir } from "#daemon/store/paths.ts";
-import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import { localApi } from "#testing/local-api.ts";
-import { FakeDaemon } from "#testing/fake-daemon.ts";
+import { daemonOver, FakeDaemon } from "#testing/fake-daemon.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 
@@ -48,16 +45,7 @@ function setUp(t: TestContext) {
     for (const suffix of ["", "-wal", "-flows", "-reserve"])
       rmSync(join(machine.folder, `hearth.db${suffix}`), { force: true });
   };
-  const api = (daemon: FakeDaemon) =>
-    localApi({
-      ...daemon,
-      stats: new StatsReader(daemon.host),
-      version: "1.2.3",
-      startedAtMs: 0,
-      checkKvm: async () => ({ name: "kvm", verdict: "pass", found: "" }),
-      ending: new Ending(),
-      operations: new Operations(),
-    });
+  const api = (daemon: FakeDaemon) => localApi(daemonOver(daemon.host, daemon));
   return { machine, open, begin, end, loseStore, api };
 }
 
