@@ -123,7 +123,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async takeVolume(vm: string, volume: string): Promise<void> {
     const uid = this.#uidOf(vm);
-    if (uid !== undefined) this.#files.takeVolume(volume, uid);
+    if (uid !== undefined) await this.#files.takeVolume(volume, uid);
   }
 
   async sealRunFolder(vm: string): Promise<void> {
@@ -133,7 +133,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async takeFiles(vm: string): Promise<void> {
     const uid = this.#uidOf(vm);
-    if (uid !== undefined) this.#files.take(this.#paths(vm).id, uid);
+    if (uid !== undefined) await this.#files.take(this.#paths(vm).id, uid);
   }
 
   async sealMemory(snapshot: string): Promise<void> {

@@ -1,6 +1,17 @@
 /** Files of VMs where hearthd has less rights than the port: what it reaches of them, and what it cannot have. */
 import assert from "node:assert/strict";
-import { chownSync, lstatSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  lstatSync,
+  readdirSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { VM_NAMES } from "#base/file-names.ts";
@@ -143,6 +154,32 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
       assert.equal(said, `uid=${OWNER.uid} gid=${OWNER.gid} groups=${OWNER.gid}\n`);
     });
   }
+
+  test("directories that a VMM has made are removed, and what they lead to stays", async () => {
+    const { place, helper, save } = apart();
+    using _place = place;
+    const uid = await helper.leaseUid(VM);
+    assert.ok(uid);
+    await helper.giveFiles(VM);
+    for (const dir of [save, place.runDir]) {
+      const inner = join(dir, "made", "more");
+      mkdirSync(inner, { recursive: true });
+      symlinkSync(place.outside, join(inner, "link"));
+      symlinkSync(place.outside, join(dir, "link"));
+      writeFileSync(join(inner, "file"), "");
+      for (const path of [join(inner, "link"), join(inner, "file"), inner, join(dir, "made")])
+        lchownSync(path, uid, uid);
+      chmodSync(inner, 0);
+      chmodSync(join(dir, "made"), 0);
+    }
+    await helper.sealRunFolder(VM);
+    await helper.takeFiles(VM);
+    for (const dir of [save, place.runDir]) assert.deepEqual(readdirSync(dir), []);
+    assert.deepEqual(readdirSync(place.outside), ["precious"]);
+    assert.deepEqual(ownerOf(join(place.outside, "precious")), [0, 0, 0o600]);
+    assert.deepEqual(ownerOf(save), [OWNER.uid, OWNER.gid, 0o700]);
+    assert.deepEqual(ownerOf(place.runDir), [OWNER.uid, OWNER.gid, 0o700]);
+  });
 
   test("a log that leads elsewhere is not written to", async () => {
     const { place, helper } = apart();

@@ -8,6 +8,7 @@
  */
 import { constants, existsSync, fstatSync } from "node:fs";
 import { join } from "node:path";
+import { emptyOfDirectories } from "#helper/empty-directory.ts";
 import { helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperRoots } from "#helper/helper-roots.ts";
 import { chownOpen, claimFile, openOwn } from "#helper/own-files.ts";
@@ -64,15 +65,25 @@ export class VmFiles {
     }
   }
 
-  /** Makes the disk and the directory for what is saved hearthd's again. A file that is gone stays so. */
-  take(id: VmId, uid: number): void {
-    const { disks, saveDir } = helperPaths(this.#roots, id);
+  /**
+   * Makes the disk and the directory for what is saved hearthd's again, once the VMM has ended. A file that is gone stays so.
+   * Where hearthd is no root, directories that the VMM has made are removed: hearthd could not do that.
+   */
+  async take(id: VmId, uid: number): Promise<void> {
+    const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
+    if (this.#apart) {
+      const own = { kind: "folder", from: this.ofHearthd(uid) } as const;
+      await ifThere(() => emptyOfDirectories({ ...own, root: this.#roots.vms, path: saveDir }, uid));
+      const run = { ...own, root: this.#roots.runs, path: runDir };
+      await ifThere(() => emptyOfDirectories(run, uid));
+      await ifThere(() => claimFile(run, { ...this.#owner, mode: PRIVATE }));
+    }
     const root = this.#roots.vms;
     const from = this.ofHearthd(uid);
     const mode = this.#apart ? ALONE.file : undefined;
     for (const path of disks)
-      ifThere(() => claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode }));
-    ifThere(() =>
+      await ifThere(() => claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode }));
+    await ifThere(() =>
       claimFile({ root, path: saveDir, kind: "folder", from }, { ...this.#owner, mode: PRIVATE }),
     );
   }
@@ -85,9 +96,9 @@ export class VmFiles {
     this.#claimVolume(volume, this.ofHearthd(uid) ?? isFree, owner);
   }
 
-  takeVolume(volume: string, uid: number): void {
+  async takeVolume(volume: string, uid: number): Promise<void> {
     const mode = this.#apart ? VOLUME : undefined;
-    ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, { ...this.#owner, mode }));
+    await ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, { ...this.#owner, mode }));
   }
 
   /** Takes the run directory: its VMM passes through it, to sockets that are there, and makes nothing more. */
@@ -181,9 +192,9 @@ function rootOf(path: string, roots: readonly [string, ...string[]]): string {
 }
 
 /** What lies there now and is none of ours was never given to the VM: it must not keep it from being removed. */
-function ifThere(act: () => void): void {
+async function ifThere(act: () => void | Promise<void>): Promise<void> {
   try {
-    act();
+    await act();
   } catch (error) {
     const { code } = error as { code?: string };
     if (code !== "ENOENT" && code !== "path.unmanaged") throw error;
