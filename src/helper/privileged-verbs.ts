@@ -1,19 +1,20 @@
 /** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { removeAs } from "#helper/remove-as-user.ts";
 import type { Ids } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
-import { checkRootsAlone } from "#helper/roots-alone.ts";
+import { checkRootsAlone, isRootsAlone } from "#helper/roots-alone.ts";
 import { ShownFiles } from "#helper/shown-files.ts";
 import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
 import { UidLeases } from "#helper/uid-leases.ts";
-import type { UidRange } from "#helper/uid-leases.ts";
+import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
@@ -89,7 +90,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async leaseUid(vm: string): Promise<number | undefined> {
-    const { id, stateDir } = this.#paths(vm);
+    const { id, stateDir } = this.#ownPaths(vm);
     return this.#isRoot ? await this.#leases.take(id, stateDir) : undefined;
   }
 
@@ -149,7 +150,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async makeCgroup(vm: string, limits: CgroupLimits): Promise<string | undefined> {
-    const { cgroup } = this.#paths(vm);
+    const { cgroup } = this.#ownPaths(vm);
     checkLimits(limits);
     if (this.#limitations.cgroup !== undefined) return undefined;
     makeCgroup(cgroup, limits);
@@ -178,7 +179,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
-    const { id, cgroup } = this.#paths(vm);
+    const { id, cgroup } = this.#ownPaths(vm);
     const { jail, pidNamespace, network, cgroup: isLimited } = launch.isolation;
     const vmm = this.#vmmOf(id, launch);
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
@@ -212,7 +213,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     graceMs: number,
     signal: AbortSignal,
   ): Promise<EndSignal | undefined> {
-    const { id, cgroup } = this.#paths(vm);
+    const { id, cgroup } = this.#ownPaths(vm);
     checkProcess(process);
     checkGrace(graceMs);
     const launched = this.#launched.get(id);
@@ -247,12 +248,16 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async removeCgroup(vm: string, signal: AbortSignal): Promise<void> {
-    const { cgroup } = this.#paths(vm);
+    const { cgroup } = this.#ownPaths(vm);
     if (this.#limitations.cgroup === undefined) await removeCgroup(cgroup, signal);
   }
 
   async removeJail(vm: string): Promise<void> {
-    await removeTree(this.#roots.jails, this.#paths(vm).jail);
+    const { jail } = this.#paths(vm);
+    const { jails } = this.#roots;
+    if (this.#apart === undefined || !existsSync(jails) || isRootsAlone(jails)) await removeTree(jails, jail);
+    // hearthd could lead root elsewhere, and what is there can only be its own.
+    else await removeAs(this.#apart, jail);
   }
 
   /**
@@ -264,13 +269,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const { id, runDir } = this.#paths(vmIdFrom(randomBytes(12)));
     mkdirSync(runDir, { recursive: true, mode: PRIVATE });
     const uid = await this.#leases.take(id, runDir).catch((error: unknown) => {
-      rmSync(runDir, { recursive: true, force: true });
+      rmdirSync(runDir);
       throw error;
     });
     const release = async (): Promise<void> => {
       await endProcessesOf(uid, AbortSignal.timeout(TOOL_END_MS));
       await this.#leases.release(id, runDir);
-      rmSync(runDir, { recursive: true, force: true });
+      rmdirSync(runDir);
     };
     return {
       uid,
@@ -326,6 +331,19 @@ export class PrivilegedVerbs implements PrivilegedPort {
   /** hearthd's user where it has less rights than the port. */
   get #apart(): Ids | undefined {
     return this.#isRoot && this.#owner.uid !== ROOT ? this.#owner : undefined;
+  }
+
+  /**
+   * Paths of a VM that is this hearthd's: cgroups and uids are of the whole host, and another hearthd's VM is not to be ended.
+   * @throws HearthError `input.invalid`
+   */
+  #ownPaths(vm: string): HelperPaths & { readonly id: VmId } {
+    const paths = this.#paths(vm);
+    const isOthers = (lease: Lease): boolean =>
+      lease.vm === paths.id && lease.stateDir !== paths.stateDir && existsSync(lease.stateDir);
+    if (this.#apart !== undefined && this.#leases.list().some(isOthers))
+      throw new HearthError("input.invalid", `Cannot do that to ${paths.id}: it is another hearthd's VM.`);
+    return paths;
   }
 
   #paths(vm: string): HelperPaths & { readonly id: VmId } {

@@ -11,16 +11,22 @@ const ROOT = 0;
  * @throws HearthError `path.unmanaged` with what is to be done
  */
 export function checkRootsAlone(path: string, hint: string): void {
+  const why = findOthers(path);
+  if (why !== undefined)
+    throw new HearthError("path.unmanaged", `Cannot use ${path} as root: ${why}.`, { hint });
+}
+
+/** Tells whether root alone decides what lies at `path`. */
+export function isRootsAlone(path: string): boolean {
+  return findOthers(path) === undefined;
+}
+
+function findOthers(path: string): string | undefined {
   const real = realpathSync(path);
   for (let at = real; ; at = dirname(at)) {
     const { uid, mode } = lstatSync(at);
-    const why =
-      uid !== ROOT
-        ? `${at} belongs to the uid ${uid}`
-        : mode & OTHERS_WRITE
-          ? `others may write to ${at}`
-          : "";
-    if (why !== "") throw new HearthError("path.unmanaged", `Cannot use ${path} as root: ${why}.`, { hint });
-    if (at === dirname(at)) return;
+    if (uid !== ROOT) return `${at} belongs to the uid ${uid}`;
+    if ((mode & OTHERS_WRITE) !== 0) return `others may write to ${at}`;
+    if (at === dirname(at)) return undefined;
   }
 }

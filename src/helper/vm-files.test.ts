@@ -5,9 +5,10 @@ import {
   chownSync,
   lchownSync,
   lstatSync,
-  readdirSync,
   mkdirSync,
   readFileSync,
+  readdirSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -16,6 +17,7 @@ import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { VM_NAMES } from "#base/file-names.ts";
 import type { PortLaunch } from "#helper/privileged-port.ts";
+import { findProcess } from "#host/procfs.ts";
 import { HelperPlace, SLEEP, VM } from "#testing/helper-place.ts";
 
 const isRoot = process.geteuid?.() === 0;
@@ -179,6 +181,49 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.deepEqual(ownerOf(join(place.outside, "precious")), [0, 0, 0o600]);
     assert.deepEqual(ownerOf(save), [OWNER.uid, OWNER.gid, 0o700]);
     assert.deepEqual(ownerOf(place.runDir), [OWNER.uid, OWNER.gid, 0o700]);
+  });
+
+  test("a jail that leads to a VM of another hearthd is removed, and the VM stays", async () => {
+    const { place, helper } = apart();
+    using _place = place;
+    const others = join(place.outside, "vms", VM);
+    mkdirSync(others, { recursive: true });
+    rmSync(place.roots.jails, { recursive: true });
+    symlinkSync(join(place.outside, "vms"), place.roots.jails);
+    await assert.rejects(helper.removeJail(VM), { code: "host.tool_failed" });
+    assert.ok(statSync(others).isDirectory());
+    rmSync(place.roots.jails);
+    mkdirSync(place.roots.jails);
+    chownSync(place.roots.jails, OWNER.uid, OWNER.gid);
+    symlinkSync(others, join(place.roots.jails, VM));
+    await helper.removeJail(VM);
+    await helper.removeJail(VM);
+    assert.deepEqual(readdirSync(place.roots.jails), []);
+    assert.ok(statSync(others).isDirectory());
+  });
+
+  test("a VM of another hearthd of the host has its cgroup, its processes and its uid for itself", async () => {
+    const { place, helper } = apart();
+    using _place = place;
+    const vms = join(place.outside, "vms");
+    mkdirSync(join(vms, VM), { recursive: true });
+    const other = place.helper(true, { owner: OWNER, roots: { ...place.roots, vms } });
+    await other.leaseUid(VM);
+    const self = findProcess(process.pid);
+    assert.ok(self);
+    const refused = { code: "input.invalid", message: /another hearthd's VM/ };
+    const limits = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
+    for (const act of [
+      () => helper.leaseUid(VM),
+      () => helper.makeCgroup(VM, limits),
+      () => helper.removeCgroup(VM, never),
+      () => helper.launchVmm(VM, SLEEP, never),
+      () => helper.endVmm(VM, self, 0, never),
+    ])
+      await assert.rejects(act(), refused);
+    await other.makeCgroup(VM, limits);
+    rmSync(join(vms, VM), { recursive: true }); // The other one has removed it.
+    await helper.leaseUid(VM);
   });
 
   test("a log that leads elsewhere is not written to", async () => {

@@ -8,7 +8,7 @@
  */
 import { constants, existsSync, fstatSync } from "node:fs";
 import { join } from "node:path";
-import { emptyOfDirectories } from "#helper/empty-directory.ts";
+import { emptyOfDirectories } from "#helper/remove-as-user.ts";
 import { helperPaths, MEMORY_FILE, VOLUME_FILE } from "#helper/helper-roots.ts";
 import type { HelperRoots } from "#helper/helper-roots.ts";
 import { chownOpen, claimFile, openOwn } from "#helper/own-files.ts";
