@@ -28,7 +28,7 @@ const LOG_TAIL_CHARS = 2_000;
  * hearthd lives for weeks and is idle for most of them. V8 otherwise keeps up to 48 MiB for young objects;
  * with this it took 89 MiB after its start, and 106 without. It collects more often, which shows in long lists.
  */
-const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2", "--v8-pool-size=1"];
+const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2"];
 
 /** A hearthd that was started, and what became of it. */
 type Attempt = {
