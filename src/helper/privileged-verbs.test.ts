@@ -189,6 +189,16 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
   });
 });
 
+test("who is not root checks a volume, and reads no leases of a hearthd that is", async () => {
+  using place = new HelperPlace();
+  // It stands for a lease that only root may read.
+  mkdirSync(join(place.roots.leases, "1980000000"), { recursive: true });
+  const helper = place.helper(false);
+  await helper.giveVolume(VM, "data");
+  symlinkSync(join(place.outside, "precious"), remove(place.volume));
+  await assert.rejects(helper.giveVolume(VM, "data"), { code: "path.unmanaged" });
+});
+
 test("a guest memory file is sealed for all to read and nobody to write; one that is a link is refused", async () => {
   using place = new HelperPlace();
   const helper = place.helper();
