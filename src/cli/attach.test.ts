@@ -3,10 +3,12 @@ import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { STDIN_WINDOW_BYTES } from "#api/exec-stream.ts";
-import { CliRun, runCli } from "#testing/cli-run.ts";
 import { BreakableRelay } from "#testing/breakable-relay.ts";
+import { CliRun, runCli } from "#testing/cli-run.ts";
 import { Gate } from "#testing/gate.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
+
+const PQ = "\u0010\u0011";
 
 test("exec passes the exit code through, and Hearth's own failures are 125 to 127, BG-063", async (t) => {
   const served = await serveDaemon(t);
@@ -202,4 +204,81 @@ test("with --json exec prints what the command said and how it ended", async (t)
   const { code, stdout } = await runCli(served, ["exec", "--json", "web", "--", "echo", "a", "b"]);
   assert.equal(code, 0);
   assert.deepEqual(JSON.parse(stdout), { exitCode: 0, timedOut: false, stdout: "a b\n", stderr: "" });
+});
+
+test(
+  "the detach keys end exec and its command, and put the terminal back",
+  { timeout: 20_000 },
+  async (t) => {
+    const served = await serveDaemon(t);
+    await served.run("web");
+    const stdin = new PassThrough();
+    const words = ["exec", "-it", "web", "--", "cat"];
+    const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
+    stdin.write("\u001b[?1049htyped");
+    await once(cli.stdoutStream, "data");
+    stdin.write(`more${PQ}`);
+    assert.equal(await cli.code, 129);
+    await served.until(() => served.commands()[0]?.state === "left");
+    assert.deepEqual(cli.rawModes, [true, false]);
+    assert.match(cli.stderr, /has left the command/);
+    assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
+  },
+);
+
+test("a pipe may hold the bytes of the detach keys", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const { code, stdout } = await runCli(served, ["exec", "-i", "web", "--", "cat"], { stdin: `a${PQ}b` });
+  assert.deepEqual([code, stdout], [0, `a${PQ}b`]);
+});
+
+test("a shell at a terminal is the user's login shell, and with --no-login what the image says", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  for (const words of [[], ["-w", "/srv"], ["--no-login"]])
+    await runCli(served, ["shell", ...words, "web"], { terminalColumns: 80 });
+  const [login, elsewhere, plain] = served.commands().map(({ spec }) => spec.argv.join(" "));
+  assert.match(login ?? "", /^\/bin\/sh -c cd .*exec "\$\{SHELL:-\/bin\/sh\}" -l$/);
+  assert.match(elsewhere ?? "", /^\/bin\/sh -c export LANG/);
+  assert.equal(plain, "");
+});
+
+test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a VM that was paused", async (t) => {
+  for (const words of [
+    ["exec", "web", "--"],
+    ["exec", "--json", "web", "--"],
+    ["run", "--name", "web", "debian"],
+  ]) {
+    const served = await serveDaemon(t);
+    if (words[0] === "exec") await served.run("web");
+    const cli = new CliRun(served, [...words, "deaf"], { stdin: "x" });
+    await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // It has started.
+    await (await served.client()).vm("web").pause();
+    cli.signal("SIGTERM");
+    assert.equal(await cli.code, 143);
+    await served.until(() => served.commands()[0]?.state === "left");
+  }
+});
+
+test("a hearthd that is stopped does not keep a command: a third signal ends it", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const relay = await BreakableRelay.start(t, served);
+  const cli = new CliRun(relay, ["exec", "web", "--", "deaf"], { stdin: "x" });
+  await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // It has started, and ignores signals.
+  relay.isSilent = true;
+  for (const _ of [1, 2, 3]) cli.signal("SIGTERM");
+  assert.equal(await cli.code, 143);
+});
+
+test("a hearthd that takes the connection and says nothing does not keep a command that has not started", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const relay = await BreakableRelay.start(t, served);
+  relay.isSilent = true;
+  const cli = new CliRun(relay, ["exec", "web", "--", "wait"]);
+  await relay.sent(1);
+  cli.signal("SIGTERM");
+  assert.equal(await cli.code, 143);
 });

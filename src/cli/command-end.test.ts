@@ -3,9 +3,7 @@ import { test } from "node:test";
 import { CommandEnd } from "#cli/command-end.ts";
 import type { CommandEndOptions, Waits } from "#cli/command-end.ts";
 import { Out } from "#cli/output.ts";
-import { CliRun, testIo } from "#testing/cli-run.ts";
-import { BreakableRelay } from "#testing/breakable-relay.ts";
-import { serveDaemon } from "#testing/served-daemon.ts";
+import { testIo } from "#testing/cli-run.ts";
 
 const NEVER = new Promise<never>(() => undefined);
 const WAITS: Waits = { endMs: 1, startMs: 1, answerMs: 10_000, againMs: 1 };
@@ -89,43 +87,4 @@ test("a signal goes to a command whose guest answers, which is waited for as lon
   await enough.promise;
   assert.equal(end.signal.aborted, false);
   end[Symbol.dispose]();
-});
-
-test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a VM that was paused", async (t) => {
-  for (const words of [
-    ["exec", "web", "--"],
-    ["exec", "--json", "web", "--"],
-    ["run", "--name", "web", "debian"],
-  ]) {
-    const served = await serveDaemon(t);
-    if (words[0] === "exec") await served.run("web");
-    const cli = new CliRun(served, [...words, "deaf"], { stdin: "x" });
-    await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // It has started.
-    await (await served.client()).vm("web").pause();
-    cli.signal("SIGTERM");
-    assert.equal(await cli.code, 143);
-    await served.until(() => served.commands()[0]?.state === "left");
-  }
-});
-
-test("a hearthd that is stopped does not keep a command: a third signal ends it", async (t) => {
-  const served = await serveDaemon(t);
-  await served.run("web");
-  const relay = await BreakableRelay.start(t, served);
-  const cli = new CliRun(relay, ["exec", "web", "--", "deaf"], { stdin: "x" });
-  await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // It has started, and ignores signals.
-  relay.isSilent = true;
-  for (const _ of [1, 2, 3]) cli.signal("SIGTERM");
-  assert.equal(await cli.code, 143);
-});
-
-test("a hearthd that takes the connection and says nothing does not keep a command that has not started", async (t) => {
-  const served = await serveDaemon(t);
-  await served.run("web");
-  const relay = await BreakableRelay.start(t, served);
-  relay.isSilent = true;
-  const cli = new CliRun(relay, ["exec", "web", "--", "wait"]);
-  await relay.sent(1);
-  cli.signal("SIGTERM");
-  assert.equal(await cli.code, 143);
 });

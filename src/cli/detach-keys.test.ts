@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { DetachKeys, parseDetachKeys } from "#cli/detach-keys.ts";
 import { TerminalModes } from "#cli/terminal-modes.ts";
-import { CliRun, runCli } from "#testing/cli-run.ts";
-import { serveDaemon } from "#testing/served-daemon.ts";
 
 const PQ = "\u0010\u0011";
 
@@ -71,42 +68,4 @@ test("modes that a program set are reset, and only those", () => {
   );
   assert.equal(reset("\u001b[?1049;2004h", "\u001b[?1049l\u001b[?9999h"), "\u001b[?2004l\u001b[0m");
   assert.equal(reset("\u001b[?1049h", "\u001b[?1049l\u001b[?25l\u001b[?25h"), "");
-});
-
-test(
-  "the detach keys end exec and its command, and put the terminal back",
-  { timeout: 20_000 },
-  async (t) => {
-    const served = await serveDaemon(t);
-    await served.run("web");
-    const stdin = new PassThrough();
-    const words = ["exec", "-it", "web", "--", "cat"];
-    const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
-    stdin.write("\u001b[?1049htyped");
-    await once(cli.stdoutStream, "data");
-    stdin.write(`more${PQ}`);
-    assert.equal(await cli.code, 129);
-    await served.until(() => served.commands()[0]?.state === "left");
-    assert.deepEqual(cli.rawModes, [true, false]);
-    assert.match(cli.stderr, /has left the command/);
-    assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
-  },
-);
-
-test("a pipe may hold the bytes of the detach keys", async (t) => {
-  const served = await serveDaemon(t);
-  await served.run("web");
-  const { code, stdout } = await runCli(served, ["exec", "-i", "web", "--", "cat"], { stdin: `a${PQ}b` });
-  assert.deepEqual([code, stdout], [0, `a${PQ}b`]);
-});
-
-test("a shell at a terminal is the user's login shell, and with --no-login what the image says", async (t) => {
-  const served = await serveDaemon(t);
-  await served.run("web");
-  for (const words of [[], ["-w", "/srv"], ["--no-login"]])
-    await runCli(served, ["shell", ...words, "web"], { terminalColumns: 80 });
-  const [login, elsewhere, plain] = served.commands().map(({ spec }) => spec.argv.join(" "));
-  assert.match(login ?? "", /^\/bin\/sh -c cd .*exec "\$\{SHELL:-\/bin\/sh\}" -l$/);
-  assert.match(elsewhere ?? "", /^\/bin\/sh -c export LANG/);
-  assert.equal(plain, "");
 });
