@@ -16,8 +16,11 @@ import { join, relative } from "node:path";
 import { describe, test } from "node:test";
 import { VM_NAMES } from "#base/file-names.ts";
 import type { PortLaunch } from "#helper/privileged-port.ts";
-import { ShownFiles } from "#helper/shown-files.ts";
+import { asUntraceable, ShownFiles } from "#helper/shown-files.ts";
 import { endProcess } from "#host/process-end.ts";
+import { findProcess } from "#host/procfs.ts";
+import { run, startDetached } from "#host/run.ts";
+import { setprivArguments } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 import { HelperPlace, shell, SLEEP, VM } from "#testing/helper-place.ts";
 
@@ -155,6 +158,25 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
       assert.equal(logOf(place), "");
     });
   }
+
+  test("hearthd's own processes cannot reach into the one that looks for it", async (t) => {
+    const { place } = apart();
+    using _place = place;
+    const plain = setprivArguments({ setpriv: "setpriv" }, OWNER, []);
+    const traced = async (as: readonly string[]): Promise<boolean> => {
+      const [file = "", ...args] = [...as, "sleep", "1000"];
+      const options = { cwd: "/", logFile: join(place.outside, "log"), onExit: () => {} };
+      const pid = await startDetached(file, args, options);
+      const looked = findProcess(pid);
+      assert.ok(looked);
+      t.after(() => endProcess(looked, 0, never));
+      while (readFileSync(`/proc/${pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
+      const [program = "", ...look] = [...plain, "readlink", `/proc/${pid}/fd/0`];
+      return (await run(program, look, { timeoutMs: 10_000, signal: never })).ok;
+    };
+    assert.equal(await traced(plain), true, "the probe works");
+    assert.equal(await traced(asUntraceable("setpriv", OWNER)), false);
+  });
 
   test("without a jail no group of another device is had", async () => {
     const { place, helper } = apart();

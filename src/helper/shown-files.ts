@@ -14,7 +14,7 @@ import { HearthError } from "#base/error.ts";
 import type { Ids } from "#helper/own-files.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
-import { pathInside, setprivArguments } from "#host/sandbox-root.ts";
+import { pathInside } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 
 /** Of open(2): names a file without opening it. Node has no constant for it. */
@@ -130,6 +130,16 @@ function isIn(path: string, other: string): boolean {
   return path === other || path.startsWith(other === "/" ? other : `${other}/`);
 }
 
+/**
+ * The command that has the rights of this user to files, and executes what follows. It keeps one capability, which is
+ * of no use for files: a process of the user's, which has none, can neither trace it nor write to its memory.
+ */
+export function asUntraceable(setpriv: string, { uid, gid }: Ids): string[] {
+  const caps = ["--inh-caps", "--ambient-caps", "--bounding-set"].map((name) => `${name}=-all,+setpcap`);
+  const ids = ["--reuid", String(uid), "--regid", String(gid), "--clear-groups"];
+  return [setpriv, ...ids, "--no-new-privs", ...caps, "--"];
+}
+
 /** Has a process of hearthd's user find the files, which is told that they are the same and what it may do. */
 async function checkRights(
   files: readonly SandboxFile[],
@@ -143,7 +153,7 @@ async function checkRights(
   const test = access === "read" ? ["-readable"] : ["-readable", "-writable"];
   const found = ["-maxdepth", "0", ...test, "-printf", "%D %i\\0"];
   const [program = "", ...args] = [
-    ...setprivArguments({ setpriv }, owner, []),
+    ...asUntraceable(setpriv, owner),
     "find",
     "-P",
     ...files.map(({ path }) => path),
