@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "#api/wire.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { endProcess } from "#host/process-end.ts";
@@ -45,6 +46,19 @@ async function sh(script: string): Promise<string> {
   return stdout;
 }
 
+/** The CPU time that a process has taken, in 1/100 s. */
+function cpuTicks(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+/** Resolves when the process has taken 0.2 s more. */
+async function untilBusy(pid: number): Promise<void> {
+  const earlier = cpuTicks(pid);
+  await bed.until(() => cpuTicks(pid) - earlier > 20);
+}
+
 async function pidOf(shown: Promise<Vm> = vm.show()): Promise<number> {
   const { pid } = await shown;
   assert.ok(pid);
@@ -75,10 +89,18 @@ describe("a VM on Firecracker", () => {
     assert.equal(await sh("echo kept > /data/note; sync; cat /data/note"), "kept\n");
   });
 
-  test("SV-016: stands still while it is paused", async () => {
+  test("its vCPUs run while it is busy, not while it is paused, and again when it is resumed", async () => {
+    const busy = await vm.spawn(["sh", "-c", "while :; do :; done"]);
+    const pid = await pidOf();
+    await untilBusy(pid);
     await vm.pause();
     assert.equal((await vm.show()).phase, "paused");
+    const earlier = cpuTicks(pid);
+    await sleep(500); // The absence of work can only be waited for.
+    assert.ok(cpuTicks(pid) - earlier < 10, "of 50 that a busy vCPU takes");
     await vm.resume();
+    await untilBusy(pid);
+    busy.close();
     assert.equal(await sh("echo on"), "on\n");
   });
 
@@ -91,11 +113,21 @@ describe("a VM on Firecracker", () => {
     assert.equal(await bytes(), 256 * MIB);
   });
 
-  test("SV-020: its disk can be limited while it runs, and let go", async () => {
-    await vm.set({ diskLimit: { opsPerS: 500, opsBurst: 500 } });
-    assert.equal((await vm.show()).diskLimit?.opsPerS, 500);
+  test("its disk is held to a limit that is set while it runs, and no longer when that is gone", async () => {
+    const write = "dd if=/dev/zero of=/root/limited bs=4k count=100 oflag=direct conv=notrunc 2>/dev/null";
+    const throttled = async (): Promise<number> => (await vm.stats()).vmm?.blockThrottledCount ?? 0;
+    const rise = async (): Promise<number> => {
+      const earlier = await throttled();
+      await sh(write);
+      return (await throttled()) - earlier;
+    };
+    assert.equal(await rise(), 0, "without a limit");
+    await vm.set({ diskLimit: { opsPerS: 50 } });
+    assert.equal((await vm.show()).diskLimit?.opsPerS, 50);
+    assert.ok((await rise()) > 0, "writes wait for their turn");
     await vm.set({ diskLimit: null });
     assert.equal((await vm.show()).diskLimit, undefined);
+    assert.equal(await rise(), 0, "without it again");
   });
 
   test("counts what it reads and writes", async () => {
