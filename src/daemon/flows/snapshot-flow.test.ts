@@ -3,6 +3,7 @@ import { parseSnapshotName } from "#model/ids.ts";
 import { crashTest } from "#testing/crash-story.ts";
 import type { FakeDaemon } from "#testing/fake-daemon.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
+import { Gate } from "#testing/gate.ts";
 
 const NAME = parseSnapshotName("s1");
 
@@ -92,3 +93,26 @@ crashTest("R5: a hearthd killed while it removes a snapshot finds it whole or no
   includes: ["snapshots.retire", "files.removeTree", "snapshots.delete"],
   after: webIs("running"),
 });
+
+crashTest(
+  "a hearthd killed while a VM is stopped whose snapshot is being looked at finds each done or undone",
+  {
+    before: webRuns,
+    act: async ({ host, snapshots, vms }) => {
+      const gate = new Gate();
+      host.driver.faults.settleGate = gate;
+      const taking = snapshots.create("web", { kind: "named", name: NAME }, vms.background());
+      taking.catch(() => {}); // It ends with hearthd, maybe before anybody waits for it.
+      await Promise.race([gate.reached, taking]);
+      assert.equal(host.journals.listOpen().filter(({ kind }) => kind === "snapshot").length, 1);
+      await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());
+      gate.open();
+      await taking;
+    },
+    includes: ['journal: stop, "ask the guest" started', 'journal: snapshot, "settle" done'],
+    after: ({ host }) => {
+      for (const { name, ready } of host.snapshots.list()) assert.deepEqual([name, ready], [NAME, true]);
+    },
+    awake: ({ host }) => assert.equal(writtenOn(host.machine.vmm("web")), 2),
+  },
+);

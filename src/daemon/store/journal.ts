@@ -61,10 +61,9 @@ export class Journals {
     this.#store.statement("DELETE FROM flows WHERE kind = ? AND vm_id = ?").run(kind, vmId);
   }
 
+  /** Lists the open flows in the order in which they began, also where the host's clock was set meanwhile. */
   listOpen(): OpenFlow[] {
-    const flows = this.#store
-      .statement("SELECT id, kind, vm_id, context FROM flows ORDER BY started_at_ms, rowid")
-      .all();
+    const flows = this.#store.statement("SELECT id, kind, vm_id, context FROM flows ORDER BY rowid").all();
     const steps = this.#store.statement("SELECT step, event FROM flow_steps WHERE flow_id = ? ORDER BY seq");
     return flows.map((row) => ({
       id: row["id"] as OperationId,
