@@ -27,6 +27,7 @@ import type { Vm } from "#api/wire.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
 import { APART, startApart } from "#testing/apart-hearthd.ts";
+import type { ApartHearthd } from "#testing/apart-hearthd.ts";
 import { giveToApart, isApartRun, linkCache } from "./apart.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
@@ -64,10 +65,13 @@ export class Bed {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
   readonly folders: Folders;
+  /** hearthd's. */
+  readonly uid: number;
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
   readonly #apart: boolean;
-  #starting: Promise<unknown> | undefined;
+  #starting: Promise<ApartHearthd> | undefined;
+  #lastApart: ApartHearthd | undefined;
   readonly #usesTemplates: boolean;
   readonly #hostQemu: boolean;
   /** Those of the run. */
@@ -76,6 +80,7 @@ export class Bed {
   /** Cleaned up after the file's tests, whatever happened in them. */
   constructor({ config = "", warm, hostQemu = false, apart = isApartRun() }: BedOptions = {}) {
     this.#apart = apart;
+    this.uid = apart ? APART.uid : (process.geteuid?.() ?? 0);
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
@@ -102,7 +107,7 @@ export class Bed {
     this.#starting ??= startApart({ env, folders, logDir, user: APART }).finally(
       () => (this.#starting = undefined),
     );
-    await this.#starting;
+    this.#lastApart = await this.#starting;
   }
 
   /** For the next hearthd. `config` has the last word. */
@@ -267,6 +272,7 @@ export class Bed {
     const deadline = AbortSignal.timeout(30_000);
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
+    await this.#lastApart?.ended; // Its helper ends with it.
     for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
     rmSync(this.folder, { recursive: true, force: true });
   }

@@ -193,7 +193,7 @@ describe("a VM that was made without a word about isolation", () => {
     const run = statSync(vm.paths.sockets);
     assert.deepEqual(
       [run.uid, run.mode & 0o777],
-      [0, 0o710],
+      [bed.uid, 0o710],
       "once it runs it can put nothing beside its sockets",
     );
   });
@@ -216,7 +216,7 @@ describe("a VM that was made without a word about isolation", () => {
 
   test("VS-017: is the same after stop and start, and after restart", async () => {
     await bed.ok(["stop", "web"]);
-    if (isRoot) assert.equal(statSync(vm.paths.disk).uid, 0, "a stopped VM's disk is hearthd's");
+    if (isRoot) assert.equal(statSync(vm.paths.disk).uid, bed.uid, "a stopped VM's disk is hearthd's");
     assert.deepEqual(bed.uidLeases(), []);
     await bed.ok(["start", "web"]);
     assertWhole(await bed.vm("web"));
@@ -283,8 +283,8 @@ describe("VS-030: each flag takes its own wall away", () => {
     const { uids, gids } = walls;
     return {
       ...walls,
-      uids: isRoot && !uids.startsWith("0 ") ? "own" : uids,
-      gids: isRoot && !gids.startsWith("0 ") ? "own" : gids,
+      uids: isRoot && !uids.startsWith(`${bed.uid} `) ? "own" : uids,
+      gids: isRoot && !gids.startsWith(`${bed.uid} `) ? "own" : gids,
       seccomp: [...new Set(walls.seccomp)],
       mounts: walls.mounts.filter((mount) => !isOfItsStart(mount)).map(plain),
       pidInside: walls.pidInside === "1" ? "1" : "the host's",
@@ -329,7 +329,7 @@ describe("VS-030: each flag takes its own wall away", () => {
       walls.namespaces.filter((name) => name !== "user"),
       ["mnt", "pid"],
     );
-    assert.equal(walls.uids.split(" ")[1], String(process.geteuid?.()));
+    assert.equal(walls.uids.split(" ")[1], String(bed.uid));
     assert.deepEqual([vm.isolationInForce?.jail, vm.isolationInForce?.uid], [false, undefined]);
   });
 

@@ -12,8 +12,6 @@ import { apiSocketPath } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { readConfig } from "#daemon/config.ts";
 import { helperSettings } from "#daemon/lifecycle/daemon-port.ts";
-import { endProcess } from "#host/process-end.ts";
-import { findProcess } from "#host/procfs.ts";
 import { Transport } from "#sdk/transport.ts";
 
 /** A user that no host has, so that nothing is theirs. */
@@ -35,8 +33,10 @@ export type ApartOptions = {
 export type ApartHearthd = {
   readonly hearthd: ChildProcess;
   readonly helper: ChildProcess;
-  /** Resolves when both have ended, with the exit code of hearthd and what both have written. */
-  readonly ended: Promise<{ readonly code: number | null; readonly output: string }>;
+  /** Resolves with the exit code of hearthd when both have ended. */
+  readonly ended: Promise<number | null>;
+  /** What both have written. */
+  output(): string;
 };
 
 /**
@@ -72,19 +72,19 @@ export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
   helper.stdin?.end(JSON.stringify(settings));
   closeSync(log);
   for (const child of [hearthd, helper]) child.unref();
-  const ended = Promise.all([once(hearthd, "exit"), once(helper, "exit")]).then(([[code]]) => ({
-    code: code as number | null,
-    output: readFileSync(logFile, "utf8"),
-  }));
+  const ended = Promise.all([once(hearthd, "exit"), once(helper, "exit")]).then(
+    ([[code]]) => code as number | null,
+  );
+  const output = (): string => readFileSync(logFile, "utf8");
   const api = new Transport(apiSocketPath(folders));
   while (!(await api.answers())) {
     if (hearthd.exitCode !== null || hearthd.signalCode !== null) {
-      await endChild(helper);
-      throw new Error(`hearthd ended with ${hearthd.exitCode}:\n${(await ended).output}`);
+      await ended; // The helper sees that its peer has gone.
+      throw new Error(`hearthd ended with ${hearthd.exitCode}:\n${output()}`);
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   }
-  return { hearthd, helper, ended };
+  return { hearthd, helper, ended, output };
 }
 
 /** The command that executes what follows as this user, who may use KVM where this host has it. */
@@ -96,11 +96,6 @@ function becomeUser({ uid, gid }: { readonly uid: number; readonly gid: number }
 
 function own(): { readonly uid: number; readonly gid: number } {
   return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-}
-
-async function endChild({ pid = 0 }: ChildProcess): Promise<void> {
-  const found = findProcess(pid);
-  if (found !== undefined) await endProcess(found, 0, new AbortController().signal);
 }
 
 /** Tells a directory above `path` that not everybody may pass through. */

@@ -34,7 +34,7 @@ async function start(t: TestContext): Promise<Place> {
 }
 
 test("hearthd runs without rights beside its helper, and both end when it is told to", async (t) => {
-  const { hearthd, api, ended } = await start(t);
+  const { hearthd, api, ended, output } = await start(t);
   const status = await api.json<DaemonStatus>("GET", "/v1/daemon", {});
   assert.equal(status.pid, hearthd.pid);
   const lines = readFileSync(`/proc/${status.pid}/status`, "utf8");
@@ -46,22 +46,21 @@ test("hearthd runs without rights beside its helper, and both end when it is tol
     /^flags:\s+0(\d+)$/m.exec(readFileSync(`/proc/${status.pid}/fdinfo/3`, "utf8")) ?? [];
   assert.ok(Number.parseInt(flags, 8) & O_CLOEXEC, "no program that hearthd starts has the helper's socket");
   hearthd.kill("SIGTERM");
-  assert.deepEqual(await ended, { code: 0, output: "" });
+  assert.deepEqual([await ended, output()], [0, ""]);
 });
 
 test("a helper that ends takes hearthd with it, in order, with a line in its log and an error", async (t) => {
-  const { helper, ended, log } = await start(t);
+  const { helper, ended, output, log } = await start(t);
   helper.kill("SIGKILL");
-  const { code, output } = await ended;
-  assert.equal(code, 1);
-  assert.match(output, /"code":"host\.helper_gone"/);
+  assert.equal(await ended, 1);
+  assert.match(output(), /"code":"host\.helper_gone"/);
   assert.match(log(), /"event":"helper\.gone"/);
   assert.match(log(), /"event":"daemon\.stopping","reason":"the helper has ended"/);
 });
 
 test("hearthd that is killed leaves no helper", async (t) => {
-  const { hearthd, helper, ended } = await start(t);
+  const { hearthd, helper, ended, output } = await start(t);
   hearthd.kill("SIGKILL");
-  assert.deepEqual(await ended, { code: null, output: "" });
+  assert.deepEqual([await ended, output()], [null, ""]);
   assert.equal(helper.exitCode, 0);
 });
