@@ -12,7 +12,10 @@ import { servePort } from "#helper/port-server.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 
 const PORT_FD = 3;
+/** Whatever it is for who starts it: directories that the verbs make are for all to pass through. */
+const UMASK = 0o022;
 
+process.umask(UMASK);
 try {
   const port = new PrivilegedVerbs(parseHelperSettings(await text(process.stdin)));
   const stream = new Socket({ fd: PORT_FD });

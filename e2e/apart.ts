@@ -7,13 +7,14 @@ import { constants } from "node:fs";
 import { join } from "node:path";
 import { APART, closedAbove } from "#testing/apart-hearthd.ts";
 
-/** Runs the files of the suite with a hearthd that has no rights. */
+/** Names the files whose hearthd has no rights: parts of their paths with commas between them, or "all". */
 const VARIABLE = "HEARTH_E2E_APART";
 const FOR_ALL = 0o004;
 
-/** Whether this run's hearthds are users without rights. */
-export function isApartRun(): boolean {
-  return process.env[VARIABLE] === "yes";
+/** Whether the test file that runs here is one whose hearthd has no rights. */
+export function isApart(): boolean {
+  const words = (process.env[VARIABLE] ?? "").split(",").filter((word) => word !== "");
+  return words.some((word) => word === "all" || process.argv[1]?.includes(word));
 }
 
 /** Says why this host cannot run a hearthd apart; undefined if it can. */

@@ -28,7 +28,7 @@ import { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
 import { APART, startApart } from "#testing/apart-hearthd.ts";
 import type { ApartHearthd } from "#testing/apart-hearthd.ts";
-import { giveToApart, isApartRun, linkCache } from "./apart.ts";
+import { giveToApart, isApart, linkCache } from "./apart.ts";
 import { runCli } from "./run-cli.ts";
 import type { CliOptions, CliResult } from "./run-cli.ts";
 import { environment, hasTemplates, linkTemplates } from "./templates.ts";
@@ -69,7 +69,8 @@ export class Bed {
   readonly uid: number;
   /** `hearth`, for Node to run. */
   readonly program = join(ROOT, "bin/hearth.ts");
-  readonly #apart: boolean;
+  /** Whether hearthd is a user without rights, beside a helper. */
+  readonly isApart: boolean;
   #starting: Promise<ApartHearthd> | undefined;
   #lastApart: ApartHearthd | undefined;
   readonly #usesTemplates: boolean;
@@ -78,8 +79,8 @@ export class Bed {
   readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
-  constructor({ config = "", warm, hostQemu = false, apart = isApartRun() }: BedOptions = {}) {
-    this.#apart = apart;
+  constructor({ config = "", warm, hostQemu = false, apart = isApart() }: BedOptions = {}) {
+    this.isApart = apart;
     this.uid = apart ? APART.uid : (process.geteuid?.() ?? 0);
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
@@ -103,7 +104,7 @@ export class Bed {
   /** Starts hearthd where no command may: a command would start it with the rights of the test. */
   async #ensureDaemon(): Promise<void> {
     const { env, folders, folder: logDir } = this;
-    if (!this.#apart || (await new Transport(apiSocketPath(folders)).answers())) return;
+    if (!this.isApart || (await new Transport(apiSocketPath(folders)).answers())) return;
     this.#starting ??= startApart({ env, folders, logDir, user: APART }).finally(
       () => (this.#starting = undefined),
     );
@@ -132,7 +133,7 @@ export class Bed {
 
   /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
   start(args: readonly string[]): ChildProcessWithoutNullStreams {
-    if (this.#apart && this.daemon() === undefined)
+    if (this.isApart && this.daemon() === undefined)
       throw new Error("hearthd does not run; use hearth() first");
     const words = [this.program, ...this.#words(args)];
     const command = spawn(process.execPath, words, { env: { ...this.env } });
@@ -199,6 +200,13 @@ export class Bed {
       if (value !== undefined) return value;
       await sleep(AGAIN_MS);
     }
+  }
+
+  /** Kills the helper. Returns the exit code of its hearthd, which ends with it. */
+  async killHelper(): Promise<number | null> {
+    if (this.#lastApart === undefined) throw new Error("This hearthd has no helper.");
+    this.#lastApart.helper.kill("SIGKILL");
+    return this.#lastApart.ended;
   }
 
   /** The hearthd that runs now. */

@@ -231,6 +231,16 @@ describe("a VM that was made without a word about isolation", () => {
     await bed.ok(["rm", "-f", "other"]);
   });
 
+  const noHelper = bed.isApart ? false : "this hearthd has no helper";
+  test("kill -9 of the helper ends hearthd, and the next one has the VM", { skip: noHelper }, async () => {
+    const { pid } = await bed.vm("web");
+    assert.equal(await bed.killHelper(), 1);
+    assert.equal(bed.daemon(), undefined);
+    assert.match(bed.log(), /"event":"helper\.gone"/);
+    assert.equal(await bed.sh("web", "echo alive"), "alive\n");
+    assert.equal((await bed.vm("web")).pid, pid);
+  });
+
   test("kill -9 of its launcher is nothing to it; when it ends later, nothing is left", async () => {
     const launchers = bed.launchers();
     assert.equal(launchers.length, 1);

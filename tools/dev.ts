@@ -46,6 +46,14 @@ const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
  */
 const ABOUT_BOOTS = /\/(recovery|run|warm)\.test/;
 
+/**
+ * Files of e2e whose hearthd is a user without rights, beside a helper that is root, where this host can have that. In
+ * e2e-boot hearthd is root; HEARTH_E2E=all runs these there, too.
+ */
+const ABOUT_RIGHTS = "/forks.test,/isolation.test,/lifecycle.test,/warm.test";
+/** Tells beds which files: e2e/apart.ts. */
+const APART = "HEARTH_E2E_APART";
+
 /** Files that start QEMU without hearthd. */
 const OF_EACH_QEMU = /\/(busy-memory|driver-contract|new-memory|sizes)\.test/;
 /** The QEMU of e2e tests, or "host" for the one on PATH: e2e/tested-qemu.ts. */
@@ -239,14 +247,22 @@ async function compileHearthd(cache: string): Promise<void> {
 
 /** VMs of the tests start from templates, unless a boot is what a test is about. */
 async function e2e(which: (file: string) => boolean = () => true) {
-  const [{ e2eCacheDir }, { makeTemplates }, { testedQemu }] = await Promise.all([
+  const [{ apartDenial }, { e2eCacheDir }, { makeTemplates }, { testedQemu }] = await Promise.all([
+    import("../e2e/apart.ts"),
     import("./second-qemu.ts"),
     import("../e2e/templates.ts"),
     import("../e2e/tested-qemu.ts"),
   ]);
   await using _templates = await makeTemplates(e2eCacheDir(), testedQemu());
-  const files = globSync(E2E_TESTS).filter(which);
-  return await testFiles(files, Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
+  const denial = apartDenial();
+  if (denial !== undefined) console.log(`hearthd is not run without rights: ${denial}`);
+  else process.env[APART] ??= ABOUT_RIGHTS;
+  try {
+    const files = globSync(E2E_TESTS).filter(which);
+    return await testFiles(files, Math.min(cores, E2E_AT_ONCE_MAX), E2E_TIMEOUT_MS);
+  } finally {
+    if (process.env[APART] === ABOUT_RIGHTS) delete process.env[APART];
+  }
 }
 
 /** The tests of e2e, and what of the sources their processes have called. */
@@ -255,6 +271,7 @@ async function coverage() {
   const reports = join(ROOT, "build/coverage");
   rmSync(reports, { recursive: true, force: true });
   process.env["NODE_V8_COVERAGE"] = reports;
+  process.env[APART] = ""; // A hearthd without rights could write no reports there.
   const outcome = await e2e();
   console.log(`\n${formatCoverage(readCoverage(reports, ROOT))}`);
   return outcome;

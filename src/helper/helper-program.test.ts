@@ -1,6 +1,6 @@
 /** bin/hearth-helper.ts as a process, with one end of a socket pair. */
 import assert from "node:assert/strict";
-import { statSync } from "node:fs";
+import { readdirSync, readlinkSync, statSync } from "node:fs";
 import { test } from "node:test";
 import { PortClient } from "#helper/port-client.ts";
 import { endProcess } from "#host/process-end.ts";
@@ -15,7 +15,7 @@ test(
   { skip: !isRoot },
   async (t) => {
     using place = new HelperPlace();
-    const { socket, ended } = startHelper(t, place.settings());
+    const { child, socket, ended } = startHelper(t, place.settings());
     const client = new PortClient(socket);
     const uid = await client.leaseUid(VM);
     await client.giveFiles(VM);
@@ -29,6 +29,11 @@ test(
     assert.deepEqual(await exit, { code: null, signal: "SIGKILL" });
     const { process: other } = await client.launchVmm(VM, SLEEP, never);
     assert.ok(other);
+    const socketOfHelper = readlinkSync(`/proc/${child.pid}/fd/3`);
+    assert.match(socketOfHelper, /^socket:/);
+    const { pid } = other;
+    const openFiles = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+    assert.ok(openFiles.length > 2 && !openFiles.includes(socketOfHelper), openFiles.join(", "));
     t.after(() => endProcess(other, 0, never));
     client.close();
     assert.deepEqual(await ended, { code: 0, stderr: "" });

@@ -51,7 +51,8 @@ export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
   const settings = helperSettings(folders, readConfig(folders.config), user ?? own());
   const helper = spawn(process.execPath, [join(BIN, "hearth-helper.ts")], {
     detached: true,
-    env: { ...env },
+    // Nothing of hearthd's: with NODE_COMPILE_CACHE, root would run what hearthd has written.
+    env: { PATH: env["PATH"] ?? "" },
     cwd: "/",
     stdio: ["pipe", log, log, "pipe"],
   });
