@@ -22,7 +22,10 @@ export class HearthHome implements AsyncDisposable {
   readonly folders: Folders;
   readonly #checkout: string;
 
-  /** @param checkout of the Hearth that is measured: this one, or an earlier one, which takes no `--qemu` */
+  /**
+   * @param checkout of the Hearth that is measured: this one, or an earlier one, which takes no `--qemu` and cannot boot the
+   * images of a later one: it has a cache of its own
+   */
   constructor(checkout: string = ROOT) {
     this.#checkout = checkout;
     // Short, because socket paths hold 107 bytes.
@@ -33,7 +36,7 @@ export class HearthHome implements AsyncDisposable {
       XDG_CONFIG_HOME: join(this.folder, "config"),
       XDG_STATE_HOME: join(this.folder, "state"),
       XDG_RUNTIME_DIR: join(this.folder, "run"),
-      XDG_CACHE_HOME: process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"),
+      XDG_CACHE_HOME: checkout === ROOT ? usersCache() : join(checkout, "build/cache"),
     };
     this.folders = hearthFolders(this.env, this.folder);
     this.configure("");
@@ -131,4 +134,8 @@ function blocksIn(folder: string): number {
     blocks += stats?.blocks ?? 0;
   }
   return blocks;
+}
+
+function usersCache(): string {
+  return process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 }
