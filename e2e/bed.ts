@@ -20,6 +20,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "smol-toml";
 import { apiSocketPath, hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
+import { holdEventLoop } from "#base/event-loop.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
@@ -277,6 +278,7 @@ export class Bed {
   }
 
   async clear(): Promise<void> {
+    using _held = holdEventLoop(); // Neither a helper that ends nor a deadline keeps the test alive.
     const deadline = AbortSignal.timeout(30_000);
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
