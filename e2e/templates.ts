@@ -6,6 +6,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "smol-toml";
+import { failAfter } from "#base/clean-up.ts";
 import { hearthFolders } from "#base/folders.ts";
 import type { Folders } from "#base/folders.ts";
 import { openDirectories } from "./apart.ts";
@@ -64,8 +65,7 @@ export async function makeTemplates(cache: string, qemu?: string): Promise<Async
   try {
     for (const shape of SHAPES) await hearth(["warm", "build", ...shape, "debian"]);
   } catch (error) {
-    await hearth(["daemon", "stop"]).finally(remove);
-    throw error;
+    await failAfter(error, () => hearth(["daemon", "stop"]), remove);
   }
   await hearth(["daemon", "stop"]);
   openDirectories(home); // A hearthd without rights reads them, too.

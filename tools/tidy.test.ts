@@ -147,6 +147,19 @@ test("an error that is caught is handled, or a comment says why not", () => {
   assert.deepEqual(silent, []);
 });
 
+test("no clean-up that fails replaces the error that it follows: failAfter tells both", () => {
+  const cleansUpAndThrows = /^catch \((\w+)\) \{(?:\s*\/\/[^\n]*)*\s*await (?!failAfter)[^;]*;\s*throw \1;/;
+  const hiding: string[] = [];
+  for (const [path, tree] of trees) {
+    for (const node of nodesOf(tree)) {
+      if (node.kind !== SyntaxKind.CatchClause || path.endsWith(".test.ts")) continue;
+      if (cleansUpAndThrows.test(node.getText(tree)))
+        hiding.push(`${path}:${lineOf(tree, node.getStart(tree))}`);
+    }
+  }
+  assert.deepEqual(hiding, []);
+});
+
 test("a file's name says what is inside, in kebab-case", () => {
   for (const { path } of all) {
     const name = basename(path);

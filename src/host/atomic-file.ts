@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 
 /** Readers see the old file or the whole new one, also after a power cut. Mode 0644 less the umask. */
 export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
@@ -11,8 +12,7 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     await file.sync();
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
+    await failAfter(error, () => rm(temporary, { force: true }));
   }
   await syncPath(dirname(path));
 }

@@ -2,6 +2,7 @@
 import { constants, realpathSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { failAfter } from "#base/clean-up.ts";
 import { HearthError, invariant } from "#base/error.ts";
 import { GIB } from "#base/sizes.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -127,8 +128,7 @@ class WrittenFiles implements AsyncDisposable {
       for (const file of files) await handed.#give(file);
       return handed;
     } catch (error) {
-      await handed[Symbol.asyncDispose]();
-      throw error;
+      return await failAfter(error, () => handed[Symbol.asyncDispose]());
     }
   }
 

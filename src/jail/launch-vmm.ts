@@ -2,6 +2,7 @@
 import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 import { inTime } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import {
@@ -94,8 +95,7 @@ async function launchBare(
   try {
     if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
-    await endAll([vmm]);
-    throw error;
+    return await failAfter(error, () => endAll([vmm]));
   }
   return { process: vmm, launcher: undefined, exit };
 }
@@ -138,8 +138,7 @@ export async function launchHeld(
     vmm = childOf(await inTime(held.told, LAUNCH_DEADLINE_MS, launcherSilent));
     if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
-    await endAll([vmm, ...stopFamily(launcher)]);
-    throw error;
+    return await failAfter(error, () => endAll([vmm, ...stopFamily(launcher)]));
   } finally {
     held.letGo(); // Not before: it would let a VMM run that nobody has put into its cgroup.
   }

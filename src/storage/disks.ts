@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { makeEmptyDisk } from "#host/mke2fs.ts";
@@ -28,8 +29,7 @@ export async function createDisk(path: string, sizeBytes: number, signal: AbortS
     await rename(temporary, path);
     await syncPath(dirname(path));
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
+    await failAfter(error, () => rm(temporary, { force: true }));
   }
 }
 

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, renameSync } from "node:fs";
 import { mkdir, open, readdir, readFile, realpath, rename, stat, writeFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 import { VOLUME_DISK as DISK } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
@@ -126,8 +127,7 @@ export class Volumes {
       for (const file of [join(scrap, DISK), join(scrap, RECORD), scrap]) await syncPath(file);
       await this.#publish(scrap, name);
     } catch (error) {
-      await removeTree(this.#root, scrap);
-      throw error;
+      await failAfter(error, () => removeTree(this.#root, scrap));
     }
     return this.get(name);
   }

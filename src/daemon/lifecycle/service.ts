@@ -8,6 +8,7 @@
  *   5. A service that does not end in time still works with what is below it. So nothing below is stopped, clients are
  *      told with `giveUp`, and the process has to end without another step, as by a crash.
  */
+import { failAfter } from "#base/clean-up.ts";
 import { within } from "#base/deadline.ts";
 import { toError } from "#base/error.ts";
 import type { Log } from "#base/log.ts";
@@ -51,8 +52,7 @@ export class Services {
       try {
         await service.start?.();
       } catch (error) {
-        await this.end();
-        throw error;
+        await failAfter(error, () => this.end());
       }
       this.#running = [service, ...this.#running];
     }

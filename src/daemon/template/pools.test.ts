@@ -119,6 +119,19 @@ test("a name that is taken is the caller's to mend, and a hearthd that ends take
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
+test("one that cannot be taken away at the end of hearthd keeps none of the others", async (t) => {
+  const { daemon, pools, host, vms } = await setUp(t);
+  t.mock.method(vms, "discard", () => Promise.reject(new Error("it does not end")), { times: 1 });
+  await pools.end();
+  const [left, ...others] = host.store.listVms().filter(({ spec }) => spec.hidden === "urgent");
+  assert.deepEqual(others, []);
+  const told = host.machine.events.find(({ name }) => name === "pool.failed");
+  assert.match(String((told?.fields as { error?: unknown } | undefined)?.error), /it does not end/);
+  await vms.discard(left?.id ?? assert.fail("one is left"));
+  await daemon.warm.prune();
+  assert.deepEqual(host.machine.leftovers(), []);
+});
+
 crashTest("R5: a hearthd killed while a VM of a pool is taken has given it altogether, or not at all", {
   options: { config },
   before: fill,

@@ -113,8 +113,9 @@ export class Pools {
     this.#ended.abort();
     clearTimeout(this.#timer);
     await this.idle();
-    for (const { id } of this.#waiting) await this.#vms.discard(id);
+    const waiting = this.#waiting;
     this.#waiting = [];
+    await this.#discardAll(waiting);
   }
 
   async #fillAll(): Promise<void> {
@@ -134,7 +135,12 @@ export class Pools {
   async #discardDead(): Promise<void> {
     const dead = this.#waiting.filter((waiting) => !this.#isReady(waiting));
     this.#waiting = this.#waiting.filter((waiting) => !dead.includes(waiting));
-    for (const { id, pool } of dead) {
+    await this.#discardAll(dead);
+  }
+
+  /** Discards each, also after one that fails, which is logged. */
+  async #discardAll(waiting: readonly Waiting[]): Promise<void> {
+    for (const { id, pool } of waiting) {
       try {
         await this.#vms.discard(id);
       } catch (error) {
@@ -162,8 +168,7 @@ export class Pools {
       await this.#vms.pause(id, call);
       return { id, pool, key };
     } catch (error) {
-      await this.#vms.discard(id);
-      throw error;
+      return await failAfter(error, () => this.#vms.discard(id));
     }
   }
 

@@ -1,3 +1,4 @@
+import { failAfter } from "#base/clean-up.ts";
 import { errorBody } from "#base/error.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
@@ -58,8 +59,7 @@ export async function stopVm(
       isPaused = !(await resumeForEnd(host, vm, driver, handle, call.signal));
     await runJournaled(host, STOP_VM, vm.id, plan, context, call);
   } catch (error) {
-    await afterFailure(controller, context, isPaused ? "paused" : "running", error);
-    throw error;
+    await failAfter(error, () => afterFailure(controller, context, isPaused ? "paused" : "running", error));
   }
   if (suspendedTo === undefined) controller.afterEnd();
 }

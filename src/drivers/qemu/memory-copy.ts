@@ -1,6 +1,7 @@
 /** A guest memory file for one VM alone, for a QEMU that opens what it maps for writing. */
 import { chmod, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { failAfter } from "#base/clean-up.ts";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { VM_NAMES } from "#base/file-names.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
@@ -36,12 +37,7 @@ export class MemoryCopy implements AsyncDisposable {
       await isolation.giveMemoryCopy();
       return new MemoryCopy(path);
     } catch (error) {
-      await rm(path, { force: true });
-      signal.throwIfAborted();
-      if (toHearthError(error).code === "host.disk_full") throw error;
-      throw new HearthError("snapshot.failed", `Cannot copy the guest memory file ${memory}`, {
-        cause: error,
-      });
+      return await failAfter(copyError(error, memory, signal), () => rm(path, { force: true }));
     }
   }
 
@@ -63,4 +59,10 @@ async function assertRoom(memory: string, path: string): Promise<void> {
       hint: "Free some space (`hearth ls` and `hearth image ls` show what takes it), or install QEMU 8.2 or newer, which needs no copy.",
     },
   );
+}
+
+function copyError(error: unknown, memory: string, signal: AbortSignal): unknown {
+  if (signal.aborted) return signal.reason;
+  if (toHearthError(error).code === "host.disk_full") return error;
+  return new HearthError("snapshot.failed", `Cannot copy the guest memory file ${memory}`, { cause: error });
 }
