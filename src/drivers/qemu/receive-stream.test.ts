@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,6 +30,18 @@ test("what comes is in the file, and the socket is gone as soon as somebody has 
   await receiver.written;
   assert.equal(readFileSync(path, "utf8"), "all of it");
   assert.deepEqual(readdirSync(dir), ["file"]);
+});
+
+test("a save that is given up as its sender connects, before there is a file, fails and ends nothing else", async (t) => {
+  for (let time = 0; time < 20; time++) {
+    const { socket, receiver } = await listen(t);
+    const sender = connect(socket).on("error", () => {});
+    const closed = new Promise((resolve) => sender.resume().once("close", resolve));
+    while (existsSync(socket)) await new Promise(setImmediate); // It goes with the first connection.
+    receiver.close(new Error("hearthd ends"));
+    await assert.rejects(receiver.written, /hearthd ends/);
+    await closed;
+  }
 });
 
 test("the first connection is served, and all others are closed", async (t) => {

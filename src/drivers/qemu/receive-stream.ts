@@ -109,6 +109,8 @@ export class StreamReceiver {
 
   /** The first connection is QEMU's; whoever makes more gets nothing and keeps nothing open here. */
   #take(socket: Socket): void {
+    // Nobody listens before the file is there, nor after the last piece: an error would end hearthd. Reading tells it.
+    socket.on("error", () => {});
     this.#stopListening();
     if (this.#socket !== undefined) return void socket.destroy();
     this.#socket = socket;
