@@ -37,7 +37,7 @@ export const volumeSchema = z
     /** Names who owns the volume. */
     owner: z.string(),
     labels: z.record(z.string(), z.string()),
-    /** Of its disk, on the host. */
+    /** Names the file of its disk, on the host. */
     path: z.string(),
     sizeBytes: z.int(),
     allocatedBytes: z.int(),

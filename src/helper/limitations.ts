@@ -1,4 +1,4 @@
-/** What the privileged port cannot do on this host, and which limits it sets. */
+/** Finds what the privileged port cannot do on this host, and checks the limits that it sets. */
 import { errorChain, HearthError } from "#base/error.ts";
 import { CGROUP_PARENT } from "#helper/helper-roots.ts";
 import type { Limitations } from "#helper/privileged-port.ts";

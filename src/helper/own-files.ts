@@ -8,6 +8,7 @@ import { readlinkSync, realpathSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { O_PATH } from "#host/open-flags.ts";
 
 /** A managed root, and the path below it that is to be what it says. */
 export type OwnFile = {
@@ -16,7 +17,7 @@ export type OwnFile = {
   readonly kind: "file" | "folder" | "fifo";
   /** The directory below the root that it has to lie in; anywhere below the root when left out. */
   readonly below?: string | undefined;
-  /** Whose it may be now; anybody's when undefined. */
+  /** Tells whether the file may belong to this uid now; any uid is accepted when undefined. */
   readonly from?: ((uid: number) => boolean) | undefined;
 };
 
@@ -29,8 +30,6 @@ export type Owner = Ids & {
 };
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = constants;
-/** Of open(2): names a file without opening it. Node has no constant for it. */
-const O_PATH = 0o10000000;
 
 /**
  * Checks that `own` is what it should be, and sets its owner if one is given. Idempotent.

@@ -29,7 +29,7 @@ export class PortClient implements PrivilegedPort {
   readonly #stream: Duplex;
   readonly #turns = new Turns(CALLS_MAX);
   readonly #pending = new Map<number, Pending>();
-  /** Of VMMs that were launched, by the ids of the calls. They stay pending when the helper has gone: nobody knows. */
+  /** Holds the exits of launched VMMs, by the ids of their calls. They stay pending when the helper has gone. */
   readonly #exits = new Map<number, (exit: ChildExit) => void>();
   readonly #gone = Promise.withResolvers<HearthError>();
   #error: HearthError | undefined;

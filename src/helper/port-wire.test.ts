@@ -67,7 +67,7 @@ function fullPlace(): HelperPlace {
   return place;
 }
 
-/** What a call gives, or the code and the sentence of its error, without what differs between two places. */
+/** Returns the result of a call, or the code and message of its error, without what differs between two places. */
 async function outcome(place: HelperPlace, call: Promise<unknown>): Promise<unknown> {
   const told = await call.catch(({ code, message, hint }: HearthError) => ({ code, message, hint }));
   return JSON.parse(JSON.stringify({ told }).replaceAll(place.folder, "PLACE")) as unknown;

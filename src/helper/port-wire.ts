@@ -84,7 +84,7 @@ const toolRun = z.strictObject({
   timeoutMs: positive,
 });
 
-/** What a call has besides its arguments. */
+/** Accompanies the arguments of a call. */
 export type CallContext = {
   readonly signal: AbortSignal;
   /** Is told how the VMM ends that the call has launched. */

@@ -291,7 +291,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
-  /** What is started: programs from the list, and what follows from the VM's id. */
+  /** Makes the launch of programs from the list, with all that follows from the VM's id. */
   #vmmOf(id: VmId, launch: PortLaunch): VmmLaunch {
     const { program, args, files, fileMaxBytes, stdin, stdout, jailer } = launch;
     const listed = (name: string): string => listedProgram(this.#programs, name);

@@ -11,17 +11,16 @@
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { HearthError } from "#base/error.ts";
+import { O_PATH } from "#host/open-flags.ts";
 import type { Ids } from "#helper/own-files.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
 import { pathInside } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 
-/** Of open(2): names a file without opening it. Node has no constant for it. */
-const O_PATH = 0o10000000;
 /** All that a VMM may use as a device. */
 const DEVICES = new Set(["/dev/kvm"]);
-/** What every sandbox has of the host, and makes itself. */
+/** Lists the directories that each sandbox has of the host, or makes itself. */
 const SYSTEM = [
   "/usr",
   "/lib",

@@ -9,6 +9,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
+import { O_PATH } from "#host/open-flags.ts";
 
 /** `sun_path` is 108 bytes with its end. */
 const PATH_MAX_BYTES = 107;
@@ -16,8 +17,6 @@ const RETRY_FIRST_MS = 2;
 const RETRY_MAX_MS = 50;
 /** A VMM listens 15 to 40 ms after its start: whoever waits much longer each time misses that moment by far. */
 const RETRY_GROWTH = 1.1;
-/** Of open(2): names a file without opening it. Node has no constant for it. */
-const O_PATH = 0o10000000;
 
 /**
  * Node cuts longer paths silently, and would connect to another socket. BG-025.
