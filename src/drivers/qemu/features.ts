@@ -69,7 +69,9 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     // A guest boots in less than a second with KVM. Emulated, or with a KVM that is emulated itself, in 3 to 10 s on an
     // idle machine with two cores, and in 25 to 45 s on one with a load of 15.
     agentDeadlineMs: 90_000,
-    // Emulated kernels have been seen to hang while they calibrate their clock.
+    // A microvm has no timer but that of the local APIC, and Linux measures its frequency in 100 ms of the TSC. When
+    // the host does not run the vCPU for that long, the kernel says "APIC frequency too slow, disabling apic timer",
+    // and waits for ever for its first tick: seen with QEMU 10.0, in 1 of 220 boots at a load of 6.
     bootRetries: accel === "tcg" ? 1 : 0,
     vmmOverheadBytes: accel === "tcg" ? EMULATOR_BYTES : QEMU_BYTES,
   };
