@@ -17,11 +17,22 @@ export function blocksOf(page: string, language: string): string[] {
   );
 }
 
-/** Line by line, without comments. */
+/** The commands that a page tells people to type, in order: those of its sessions, and then those without output. */
 export function commandsOf(page: string): string[] {
-  return blocksOf(page, "sh")
+  const lines = blocksOf(page, "sh")
     .flatMap((block) => block.split("\n"))
     .filter((line) => line !== "" && !line.startsWith("#"));
+  return [...sessionOf(page).map(({ line }) => line), ...lines];
+}
+
+/** Commands with the last line that they print, from blocks that show both. */
+export function sessionOf(page: string): { line: string; prints: string }[] {
+  return blocksOf(page, "console").flatMap((block) =>
+    [...block.matchAll(/^\$ (.*)\n((?:[^$].*\n)*)/gm)].map(([, line = "", output = ""]) => ({
+      line,
+      prints: output.trimEnd().split("\n").at(-1) ?? "",
+    })),
+  );
 }
 
 /** As it stands there. */
