@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
 import { COMMANDS } from "#cli/command-table.ts";
+import { flagHelp } from "#cli/help.ts";
 import { allFlags } from "#cli/parse.ts";
 
 export const CLI_DOC = join(import.meta.dirname, "../docs/cli.md");
@@ -80,9 +81,8 @@ function section(name: string, command: Command, aliases: readonly string[]): st
 function flagRow(name: string, flag: Flag): string {
   const value = flag.value === undefined ? "" : ` ${flag.value}`;
   const short = flag.short === undefined ? "" : `-${flag.short}, `;
-  const choices = flag.choices === undefined ? "" : ` (${flag.choices.join(", ")})`;
-  const again = flag.many ? "; may be given again" : "";
-  return `| \`${short}${longFlag(name)}${value}\` | ${flag.help}${choices}${again} |`;
+  const again = flag.many ? "; can be repeated" : "";
+  return `| \`${short}${longFlag(name)}${value}\` | ${flagHelp(flag)}${again} |`;
 }
 
 if (import.meta.main) writeFileSync(CLI_DOC, await cliReference());

@@ -14,6 +14,8 @@ export type Flag = {
   /** May be given several times. */
   readonly many?: true;
   readonly help: string;
+  /** The value without the flag, as the help shows it. */
+  readonly default?: string;
   readonly choices?: readonly string[];
   readonly completes?: Completes;
 };
@@ -79,7 +81,7 @@ export function command<const F extends Flags>(value: Command<F>): Command {
 /** On every command, unless it declares its own of that name. */
 export const COMMON_FLAGS = {
   json: { help: "Print JSON for programs" },
-  quiet: { help: "No progress and no notes" },
+  quiet: { help: "Do not print progress and notes" },
 } as const satisfies Flags;
 
 /** `bootArgs` is `--boot-args`. */

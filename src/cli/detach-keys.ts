@@ -10,7 +10,8 @@ const KEYS_MAX = 16;
 export const DETACH_FLAG = {
   detachKeys: {
     value: "KEYS",
-    help: `At a terminal, leave the command with these keys, or none; ${DEFAULT_KEYS} unless given`,
+    default: DEFAULT_KEYS,
+    help: "Keys that leave the command at a terminal, or none",
   },
 } as const satisfies Flags;
 

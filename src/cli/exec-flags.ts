@@ -8,18 +8,28 @@ import type { Io } from "#cli/io.ts";
 
 /** What `run` and `exec` have in common. */
 export const EXEC_FLAGS = {
-  interactive: { short: "i", help: "Pass stdin on, also from a terminal" },
-  tty: { short: "t", help: "Give the command a terminal" },
-  detach: { short: "d", help: "Leave the command running and come back at once" },
+  interactive: { short: "i", help: "Pass stdin on, even if it is a terminal" },
+  tty: { short: "t", help: "Allocate a terminal for the command" },
+  detach: { short: "d", help: "Run the command in the background and print its PID" },
   env: {
     short: "e",
     value: "NAME[=VALUE]",
     many: true,
-    help: "Set a variable; without a value, as it is here",
+    help: "Set an environment variable; without a value, copy it from here",
   },
-  envFile: { value: "FILE", many: true, help: "Read NAME=VALUE lines from a file", completes: "path" },
-  user: { short: "u", value: "USER", help: "Run as this user (name, or uid[:gid])" },
-  workdir: { short: "w", value: "FOLDER", help: "Start in this folder of the VM" },
+  envFile: {
+    value: "FILE",
+    many: true,
+    help: "Read environment variables from a file of NAME=VALUE lines",
+    completes: "path",
+  },
+  user: { short: "u", value: "USER", default: "user of the image", help: "User name, or UID[:GID]" },
+  workdir: {
+    short: "w",
+    value: "DIR",
+    default: "directory of the image",
+    help: "Working directory in the VM",
+  },
 } as const satisfies Flags;
 
 type ExecFlagValues = Pick<

@@ -14,12 +14,12 @@ const NAME_COLUMN = Math.max(...Object.keys(COMMANDS).map(({ length }) => length
 /** All commands, by group. */
 export function overview(): string {
   const lines = [
-    "Hearth runs microVMs: real virtual machines that start like containers.",
+    "Hearth runs microVMs: virtual machines that start like containers.",
     "",
     "Usage: hearth COMMAND [FLAGS] [ARGUMENTS]",
     "",
-    "  hearth run debian -- uname -a      boots a VM and runs the command in it",
-    "  hearth run --rm -it debian         a shell in a VM that goes away with it",
+    "  hearth run debian -- uname -a      Run a command in a new VM",
+    "  hearth run --rm -it debian         Open a shell in a temporary VM",
   ];
   for (const group of new Set(Object.values(COMMANDS).map((row) => row.group))) {
     lines.push("", `${group}:`);
@@ -27,7 +27,7 @@ export function overview(): string {
       if (row.group === group) lines.push(`  ${name.padEnd(NAME_COLUMN)}${row.summary}`);
     }
   }
-  lines.push("", "`hearth help COMMAND` explains one. --json prints JSON, --quiet no progress.");
+  lines.push("", "`hearth help COMMAND` shows the help of a command. All take --json and --quiet.");
   return `${lines.join("\n")}\n`;
 }
 
@@ -39,7 +39,7 @@ export function commandHelp(command: Command): string {
     ...Object.entries(allFlags(command)).map(
       ([name, flag]) => [flagTerm(name, flag), flagHelp(flag)] as const,
     ),
-    ["-h, --help", "Explain this command"] as const,
+    ["-h, --help", "Show this help"] as const,
   ];
   const column = Math.max(...[...args, ...flags].map(([term]) => term.length)) + 2 * GAP;
   const examples = command.examples.map(([line, does]) => `  ${line}\n      ${does}`);
@@ -60,8 +60,13 @@ function flagTerm(name: string, { short, value }: Flag): string {
   return `${letter}${longFlag(name)}${value === undefined ? "" : ` <${value}>`}`;
 }
 
-function flagHelp({ help, choices }: Flag): string {
-  return choices === undefined ? help : `${help} (choices: ${choices.join(", ")})`;
+/** The help of a flag, with its choices and its default; docs/cli.md has the same. */
+export function flagHelp({ help, choices, default: value }: Flag): string {
+  const facts = [
+    ...(choices === undefined ? [] : [`choices: ${choices.join(", ")}`]),
+    ...(value === undefined ? [] : [`default: ${value}`]),
+  ];
+  return facts.length === 0 ? help : `${help} (${facts.join("; ")})`;
 }
 
 /** Terms with what they mean, in two columns of which the second one begins at `column`. */

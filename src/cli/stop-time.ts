@@ -1,8 +1,10 @@
-import { parseDuration } from "#base/durations.ts";
+import { formatDuration, parseDuration } from "#base/durations.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 
 export const STOP_TIME = {
   value: "TIME",
-  help: "How long the guest may take, such as 10s; then the VMM is ended",
+  default: formatDuration(DEFAULTS.stopTimeoutMs),
+  help: "Time for the guest to shut down; then its VMM is killed",
 } as const;
 
 const RANGE = { minMs: 0, maxMs: 3_600_000 };

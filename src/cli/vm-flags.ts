@@ -3,10 +3,11 @@ import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import { parseDuration } from "#base/durations.ts";
-import { parseSize } from "#base/sizes.ts";
+import { formatSize, parseSize } from "#base/sizes.ts";
 import { parseSnapshotName, parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { parseLabels } from "#model/labels.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
@@ -15,72 +16,93 @@ import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
-/** How big a VM is; `set` changes the same. */
+/** The sizes of a VM; `set` changes them, and has no defaults. */
 export const SIZE_FLAGS = {
   cpus: { value: "NUMBER", help: `Virtual CPUs, 1 to ${LIMITS.cpusMax}` },
-  memory: { value: "SIZE", help: "Memory, such as 512M or 4G" },
+  memory: { value: "SIZE", help: "Guest memory, such as 512M or 4G" },
   disk: { value: "SIZE", help: "Size of the writable disk, such as 8G" },
 } as const satisfies Flags;
 
-/** What a VM may take of the host; `set` changes it while the VM runs, too. */
+/** Limits of disk and network; `set` changes them while the VM runs, too. */
 export const LIMIT_FLAGS = {
-  diskLimit: { value: "LIMIT", help: "For each own disk: bw=10M/s,ops=500/s, or none" },
-  netLimit: { value: "LIMIT", help: "For each direction of the network, in the same way" },
+  diskLimit: { value: "LIMIT", help: "I/O limit of each disk, such as bw=10M/s,ops=500/s, or none" },
+  netLimit: { value: "LIMIT", help: "Limit of each network direction, such as bw=10M/s, or none" },
+} as const satisfies Flags;
+
+export const RESTART_FLAG = {
+  restart: {
+    value: "POLICY",
+    choices: RESTART_POLICIES,
+    help: "When to start the VM again after it ends by itself; a reboot is not an end",
+  },
 } as const satisfies Flags;
 
 const LABEL = { short: "l", value: "KEY=VALUE", many: true } as const;
 
 /** Labels of a VM. */
 export const LABEL_FLAG = {
-  label: { ...LABEL, help: "Label it, for `hearth ls --filter label=KEY`" },
+  label: { ...LABEL, help: "Label the VM, for `hearth ls --filter label=KEY`" },
 } as const satisfies Flags;
 
 /** Labels of a snapshot. */
 export const SNAPSHOT_LABEL_FLAG = {
-  label: { ...LABEL, help: "Label it, for `hearth snapshot ls --filter label=KEY`" },
+  label: { ...LABEL, help: "Label the snapshot, for `hearth snapshot ls --filter label=KEY`" },
 } as const satisfies Flags;
 
 /** Labels of a volume. */
 export const VOLUME_LABEL_FLAG = {
-  label: { ...LABEL, help: "Label it, for `hearth volume ls --filter label=KEY`" },
+  label: { ...LABEL, help: "Label the volume, for `hearth volume ls --filter label=KEY`" },
 } as const satisfies Flags;
 
 /** What a memory is saved with, so that it fits there alone. */
 const FIXED_FLAGS = {
-  ...SIZE_FLAGS,
-  ...LIMIT_FLAGS,
-  network: { value: "KIND", choices: NETWORKS, help: "none, or user: out only, by the VMM itself" },
-  init: { value: "INIT", choices: INITS, help: "PID 1: Hearth's agent, or the image's systemd" },
-  nested: { help: "Let the guest run VMs itself: it gets a /dev/kvm" },
-  kernel: { value: "RELEASE", help: "A kernel of `hearth kernel ls`, not the image's own" },
-  bootArgs: { value: "WORDS", many: true, help: "Add words to the kernel's command line" },
-  driver: { value: "NAME", help: "The VMM; hearthd chooses otherwise" },
+  cpus: { ...SIZE_FLAGS.cpus, default: String(DEFAULTS.cpus) },
+  memory: { ...SIZE_FLAGS.memory, default: formatSize(DEFAULTS.memoryBytes) },
+  disk: { ...SIZE_FLAGS.disk, default: formatSize(DEFAULTS.diskBytes) },
+  diskLimit: { ...LIMIT_FLAGS.diskLimit, default: "none" },
+  netLimit: { ...LIMIT_FLAGS.netLimit, default: "none" },
+  network: {
+    value: "KIND",
+    choices: NETWORKS,
+    default: DEFAULTS.network,
+    help: "Network; user has outgoing connections only",
+  },
+  init: {
+    value: "INIT",
+    choices: INITS,
+    default: "init of the image",
+    help: "PID 1: the agent of Hearth, or systemd if the image has it",
+  },
+  nested: { help: "Enable nested virtualization: the guest gets /dev/kvm" },
+  kernel: { value: "RELEASE", default: "kernel of the image", help: "Kernel, from `hearth kernel ls`" },
+  bootArgs: { value: "ARGS", many: true, help: "Add kernel arguments" },
+  driver: { value: "NAME", default: "chosen by hearthd", help: "VMM: qemu or firecracker" },
 } as const satisfies Flags;
 
 /** What VMs that start from one warm template have in common. */
 export const SHAPE_FLAGS = {
   ...FIXED_FLAGS,
-  noJail: { help: "Do not confine the VMM to its own files, uid and namespaces" },
-  noPidNs: { help: "Leave the VMM in the host's pid namespace" },
-  noCgroup: { help: "Do not limit the VMM's CPU time, memory and tasks" },
-  noSeccomp: { help: "Do not filter the VMM's system calls" },
+  noJail: { help: "Run the VMM without the jail: its own files, UID and namespaces" },
+  noPidNs: { help: "Run the VMM in the PID namespace of the host" },
+  noCgroup: { help: "Do not limit the CPU time, memory and tasks of the VMM" },
+  noSeccomp: { help: "Do not filter the system calls of the VMM" },
 } as const satisfies Flags;
 
 /** What `run` and `create` make a VM from. */
 export const VM_FLAGS = {
-  name: { value: "NAME", help: "The VM's name; one is made up otherwise" },
+  name: { value: "NAME", default: "generated", help: "Name of the VM" },
   ...LABEL_FLAG,
   ...SHAPE_FLAGS,
-  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume of `hearth volume ls`" },
-  cold: { help: "Boot, and do not go on from a warm template or a saved memory" },
-  noWarm: { help: "Make no warm template because of this VM" },
-  timeout: { value: "TIME", help: "Stop the VM after this time, such as 90s or 2h" },
-  restart: {
-    value: "POLICY",
-    choices: RESTART_POLICIES,
-    help: "Start the VM again when it ends by itself: no, on-failure or always; a reboot is no end",
+  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume, from `hearth volume ls`" },
+  cold: { help: "Always boot; do not start from a template or snapshot memory" },
+  noWarm: { help: "Do not build a template after the start" },
+  timeout: { value: "TIME", default: "none", help: "Stop the VM after this time, such as 90s or 2h" },
+  restart: { ...RESTART_FLAG.restart, default: DEFAULTS.restart },
+  idleTimeout: {
+    value: "TIME",
+    default: "none",
+    help: "Suspend the VM when it is idle for this time, such as 10m",
   },
-  idleTimeout: { value: "TIME", help: "Suspend the VM when it has done nothing for so long" },
 } as const satisfies Flags;
 
 /** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */

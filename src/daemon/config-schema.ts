@@ -92,7 +92,7 @@ const defaults = z
     cpus: SHAPE.cpus.default(DEFAULTS.cpus),
     memory: SHAPE.memory.default(DEFAULTS.memoryBytes),
     disk: SHAPE.disk.default(DEFAULTS.diskBytes),
-    network: SHAPE.network.default("none"),
+    network: SHAPE.network.default(DEFAULTS.network),
     driver: oneOf(DRIVERS).optional(),
   })
   .transform(({ memory, disk, ...same }) => ({ ...same, memoryBytes: memory, diskBytes: disk }));

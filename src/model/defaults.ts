@@ -1,10 +1,14 @@
 import { GIB } from "#base/sizes.ts";
 
-/** What a VM gets when nobody says otherwise. BG-002, BG-003. */
+/** The values that a VM or a request gets if nothing else is given; config.toml can change those of its `defaults`. */
 export const DEFAULTS = {
   cpus: 2,
   memoryBytes: 2 * GIB,
   diskBytes: 8 * GIB,
+  network: "none",
+  restart: "no",
+  /** The time for a guest to shut down before its VMM is killed. */
+  stopTimeoutMs: 10_000,
   /** A template of Debian takes 0.1 to 0.2 GiB. */
   warmBudgetBytes: 10 * GIB,
 } as const;

@@ -6,11 +6,12 @@ import { parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts"
 import { execInVm } from "#daemon/http/exec-in-vm.ts";
 import type { ExecSession } from "#daemon/http/exec-sockets.ts";
 import type { Call } from "#daemon/vm/vms.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
-const STOP_TIMEOUT_MS = { usual: 10_000, stopping: 4_000 };
+const STOP_TIMEOUT_MS = { usual: DEFAULTS.stopTimeoutMs, stopping: 4_000 };
 const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
 
 /**
@@ -21,7 +22,7 @@ export async function serveRun(session: ExecSession): Promise<void> {
   const { daemon, socket, input, request } = session;
   const run = parseFirst(runSchema, await input.first(request.signal));
   const spec = toExecSpec(run.exec);
-  if (!spec.detach && (run.vm.restart ?? "no") !== "no")
+  if (!spec.detach && (run.vm.restart ?? DEFAULTS.restart) !== "no")
     throw new HearthError(
       "input.invalid",
       `restart: ${run.vm.restart} needs a VM that outlives its command.`,

@@ -6,12 +6,10 @@ import type { Api, ApiContext } from "#daemon/http/api.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import { vmView, vmViews } from "#daemon/view/vm-view.ts";
 import type { RequestContext } from "#daemon/operations/request-context.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 import { parseVmName } from "#model/ids.ts";
 import { parseVmFilters } from "#model/vm-filter.ts";
 import type { VmRecord } from "#model/vm.ts";
-
-/** What `stop` gives the guest when nobody says otherwise. */
-const STOP_TIMEOUT_MS = 10_000;
 
 /** Everything about VMs that is one request and one answer. */
 export function addVmRoutes(api: Api, daemon: Daemon): void {
@@ -41,11 +39,11 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
     return c.json(await view(vm), 200);
   });
   api.openapi(ROUTES.stopVm, async (c) => {
-    const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
+    const plan = stopPlan(c.req.valid("json"));
     return c.json(await view(await vms.stop(c.req.valid("param").vm, plan, lasting(c))), 200);
   });
   api.openapi(ROUTES.restartVm, async (c) => {
-    const plan = { mode: "graceful", timeoutMs: c.req.valid("json").timeoutMs ?? STOP_TIMEOUT_MS } as const;
+    const plan = stopPlan(c.req.valid("json"));
     return c.json(await view(await vms.restart(c.req.valid("param").vm, plan, lasting(c))), 200);
   });
   api.openapi(ROUTES.killVm, async (c) => {
@@ -84,4 +82,8 @@ function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
 function lasting(context: ApiContext): RequestContext {
   context.get("running")?.makeLasting();
   return { ...requestOf(context), signal: new AbortController().signal };
+}
+
+function stopPlan({ timeoutMs = DEFAULTS.stopTimeoutMs }: { readonly timeoutMs?: number | undefined }) {
+  return { mode: "graceful", timeoutMs } as const;
 }

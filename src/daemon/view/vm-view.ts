@@ -3,6 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
+import { DEFAULTS } from "#model/defaults.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
@@ -74,7 +75,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     lifetimeMs: spec.lifetimeMs,
     idleTimeoutMs: spec.idleTimeoutMs,
     autoRemove: spec.autoRemove,
-    restart: spec.restart ?? "no",
+    restart: spec.restart ?? DEFAULTS.restart,
     desired: vm.desired,
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },

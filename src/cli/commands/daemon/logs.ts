@@ -7,16 +7,18 @@ import { parseLineCount, printLog } from "#cli/log-text.ts";
 
 export default command({
   path: ["daemon", "logs"],
-  summary: "Print hearthd's log",
-  about: "A line of JSON for each event. Reads the file itself, so hearthd need not run.",
+  summary: "Print the log of hearthd",
+  about:
+    "The log has one line of JSON per event. The command reads the log file, so hearthd does not have to " +
+    "run.",
   args: [],
   flags: {
-    follow: { short: "f", help: "Go on with what comes" },
-    lines: { short: "n", value: "NUMBER", help: "The last so many lines alone" },
+    follow: { short: "f", help: "Follow the log" },
+    lines: { short: "n", value: "NUMBER", default: "all", help: "Only print the last lines" },
   },
   examples: [
-    ["hearth daemon logs -n 50", "The last lines"],
-    ["hearth daemon logs | grep op-1a2b3c4d5e6f", "All about the operation that an error named"],
+    ["hearth daemon logs -n 50", "Print the last 50 lines"],
+    ["hearth daemon logs | grep op-1a2b3c4d5e6f", "Find the operation that an error names"],
   ],
   async run({ flags, io, out }) {
     const lines = parseLineCount(flags.lines);

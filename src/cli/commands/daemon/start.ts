@@ -2,11 +2,11 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["daemon", "start"],
-  summary: "Start hearthd, if it does not run",
-  about: "Every command that needs it does this by itself.",
+  summary: "Start hearthd",
+  about: "Commands that need hearthd start it by themselves.",
   args: [],
   flags: {},
-  examples: [["hearth daemon start", "Back when it answers"]],
+  examples: [["hearth daemon start", "Start hearthd and wait until it answers"]],
   async run({ out, hearth }) {
     const status = await (await hearth()).daemon.status();
     if (out.wantsJson) return out.json(status);

@@ -5,13 +5,13 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["daemon", "status"],
-  summary: "Say whether hearthd runs, and how it is",
-  about: "Does not start it. Exits with 1 when it does not run.",
+  summary: "Show the status of hearthd",
+  about: "Does not start hearthd. The exit code is 1 if hearthd is not running.",
   args: [],
   flags: {},
   examples: [
-    ["hearth daemon status", "For people"],
-    ["hearth daemon status --json", "For programs"],
+    ["hearth daemon status", "Print the status as text"],
+    ["hearth daemon status --json", "Print JSON for programs"],
   ],
   async run({ out, hearth }) {
     try {

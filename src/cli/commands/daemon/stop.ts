@@ -4,12 +4,13 @@ import { untilGone } from "#cli/until-gone.ts";
 
 export default command({
   path: ["daemon", "stop"],
-  summary: "End hearthd; VMs keep running",
+  summary: "Stop hearthd; VMs keep running",
   about:
-    "The next command that needs it starts it again, and it finds its VMs. That is also how it is upgraded.",
+    "The next command that needs hearthd starts it again, and it takes over the running VMs. This is also " +
+    "how to upgrade hearthd.",
   args: [],
   flags: {},
-  examples: [["hearth daemon stop", "Back when it has ended"]],
+  examples: [["hearth daemon stop", "Stop hearthd and wait until it has ended"]],
   async run({ out, hearth }) {
     try {
       const client = await hearth({ autostart: false });

@@ -4,12 +4,13 @@ export default command({
   path: ["firecracker", "install"],
   summary: "Install Firecracker and its jailer",
   about:
-    "Into Hearth's cache, from its release page, verified against the published checksums. Nothing else on the host changes.",
+    "Downloads a release into the cache of Hearth, and verifies it against the published checksums. " +
+    "Nothing else on the host changes.",
   args: [],
-  flags: { version: { value: "VERSION", help: "Such as 1.12.1; the newest unless given" } },
+  flags: { version: { value: "VERSION", default: "latest", help: "Version, such as 1.12.1" } },
   examples: [
-    ["hearth firecracker install", "The newest release"],
-    ["hearth firecracker install --version 1.12.1", "This one"],
+    ["hearth firecracker install", "Install the latest release"],
+    ["hearth firecracker install --version 1.12.1", "Install one version"],
   ],
   async run({ flags, out, hearth }) {
     const { firecracker } = await hearth();

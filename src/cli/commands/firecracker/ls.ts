@@ -2,12 +2,13 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["firecracker", "ls"],
-  summary: "List the Firecrackers that Hearth finds",
+  summary: "List Firecracker installations",
   about:
-    "In the order in which they are tried: config.toml, PATH, the cache. A * marks the one that is used.",
+    "Lists them in the order in which Hearth tries them: config.toml, PATH, the cache. * marks the one in " +
+    "use.",
   args: [],
   flags: {},
-  examples: [["hearth firecracker ls", "With the reason where one is refused"]],
+  examples: [["hearth firecracker ls", "List all, with the reason why one is not used"]],
   async run({ out, hearth }) {
     const all = await (await hearth()).firecracker.list();
     if (out.wantsJson) return out.json(all);

@@ -6,17 +6,21 @@ export default command({
   path: ["image", "build"],
   summary: "Build an image",
   about:
-    "`run` and `create` do this by themselves at the first use. One that is there is left as it is. A build that is interrupted, as " +
-    "with Ctrl-C, is cancelled; with --detach hearthd continues by itself, and the operation's id is printed.",
-  args: [{ name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" }],
+    "`run` and `create` build a missing image by themselves. An image in the cache is left as it is. " +
+    "Ctrl-C cancels the build; with --detach, hearthd continues in the background and the operation ID is " +
+    "printed.",
+  args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
   flags: {
-    fresh: { help: "Build it again; VMs keep what they were made of" },
-    detach: { help: "Do not wait, and print the operation's id" },
+    fresh: { help: "Build the image again; existing VMs keep the old one" },
+    detach: { help: "Print the operation ID and exit, without waiting" },
   },
   examples: [
-    ["hearth image build debian", "Debian's stable release"],
-    ["hearth image build --fresh debian:trixie", "With the newest packages"],
-    ["hearth image build --detach debian", "Back at once; `hearth operation wait ID` waits for the image"],
+    ["hearth image build debian", "Build the default Debian release"],
+    ["hearth image build --fresh debian:trixie", "Build again, with the newest packages"],
+    [
+      "hearth image build --detach debian",
+      "Build in the background; `hearth operation wait ID` waits for it",
+    ],
   ],
   async run({ args, flags, out, hearth }) {
     const ref = parseImageRef(args[0] ?? "");

@@ -4,12 +4,12 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["image", "ls"],
-  summary: "List the images in the cache",
+  summary: "List cached images",
   args: [],
-  flags: { quiet: { short: "q", help: "Print names alone" } },
+  flags: { quiet: { short: "q", help: "Only print names" } },
   examples: [
-    ["hearth image ls", "With the VMs that use them"],
-    ["hearth image ls -q", "Names alone"],
+    ["hearth image ls", "List all images, with the number of VMs that use them"],
+    ["hearth image ls -q", "Only print names"],
   ],
   async run({ flags, out, hearth }) {
     const images = await (await hearth()).images.list();

@@ -4,10 +4,11 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["image", "rm"],
-  summary: "Remove images that no VM uses",
-  args: [{ name: "IMAGE", many: true, help: "Names or digests", completes: "image" }],
+  summary: "Remove images",
+  about: "An image that a VM uses is not removed.",
+  args: [{ name: "IMAGE", many: true, help: "Names or digests of the images", completes: "image" }],
   flags: {},
-  examples: [["hearth image rm debian:trixie", "It can be built again"]],
+  examples: [["hearth image rm debian:trixie", "Remove an image; it can be built again"]],
   async run({ args, out, hearth }) {
     const refs = [
       ...new Set(

@@ -5,10 +5,10 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["image", "show"],
-  summary: "Show everything about an image",
-  args: [{ name: "IMAGE", help: "Name or digest", completes: "image" }],
+  summary: "Show the details of an image",
+  args: [{ name: "IMAGE", help: "Name or digest of the image", completes: "image" }],
   flags: {},
-  examples: [["hearth image show debian", "Its files, their sums, and the VMs that use it"]],
+  examples: [["hearth image show debian", "Show its files, their checksums, and the VMs that use it"]],
   async run({ args, out, hearth }) {
     const [text = ""] = args;
     const ref = text.startsWith("sha256:") ? parseImageDigest(text) : parseImageRef(text);

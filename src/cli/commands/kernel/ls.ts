@@ -3,10 +3,10 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["kernel", "ls"],
-  summary: "List the kernels in the cache",
+  summary: "List cached kernels",
   args: [],
   flags: {},
-  examples: [["hearth kernel ls", "`hearth run --kernel RELEASE` takes one of them"]],
+  examples: [["hearth kernel ls", "List kernels for `hearth run --kernel RELEASE`"]],
   async run({ out, hearth }) {
     const kernels = await (await hearth()).kernels.list();
     if (out.wantsJson) return out.json(kernels);

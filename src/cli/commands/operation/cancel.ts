@@ -4,13 +4,15 @@ import { parseOperationId } from "#model/ids.ts";
 
 export default command({
   path: ["operation", "cancel"],
-  summary: "Cancel operations, and undo what they have begun",
+  summary: "Cancel operations and undo their changes",
   about:
-    "Back when the operation has ended, which may take a moment. A stop that has begun cannot be cancelled; an operation " +
-    "that has ended is left as it is.",
-  args: [{ name: "ID", many: true, completes: "operation" }],
+    "Waits until the operation has ended, which may take a moment. A stop that has begun cannot be " +
+    "cancelled. An operation that has ended is left as it is.",
+  args: [{ name: "ID", many: true, help: "IDs of the operations", completes: "operation" }],
   flags: {},
-  examples: [["hearth operation cancel op-0123456789ab", "As if it had been interrupted"]],
+  examples: [
+    ["hearth operation cancel op-0123456789ab", "Cancel an operation, as Ctrl-C in its terminal does"],
+  ],
   async run({ args, out, hearth }) {
     const { operations } = await hearth();
     return eachTarget(args, parseOperationId, out, async (id) => {

@@ -3,18 +3,19 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["operation", "ls"],
-  summary: "List operations: what hearthd does, or has done",
+  summary: "List operations: requests that hearthd works on",
   about:
-    "An operation is a request that changes something, or a command that runs. Shown are those under way, and detached " +
-    "ones that have ended; --all shows all that hearthd still knows. It forgets old ones, and all when it ends.",
+    "An operation is a request that changes something, or a running command. Lists operations in " +
+    "progress, and detached ones that have ended; --all lists all that hearthd remembers. hearthd removes " +
+    "old operations from the list, and all when it stops.",
   args: [],
   flags: {
-    all: { short: "a", help: "Also those that have ended" },
-    quiet: { short: "q", help: "Print ids alone" },
+    all: { short: "a", help: "Also list operations that have ended" },
+    quiet: { short: "q", help: "Only print IDs" },
   },
   examples: [
-    ["hearth operation ls", "What is under way"],
-    ["hearth operation ls -a", "With what has ended"],
+    ["hearth operation ls", "List operations in progress"],
+    ["hearth operation ls -a", "Also list operations that have ended"],
   ],
   async run({ flags, out, hearth }) {
     const known = await (await hearth()).operations.list();

@@ -4,13 +4,15 @@ import { parseOperationId } from "#model/ids.ts";
 
 export default command({
   path: ["operation", "show"],
-  summary: "Show everything about an operation",
-  about: "The result of a detached operation is in the JSON: it is what the request would have answered.",
-  args: [{ name: "ID", completes: "operation" }],
+  summary: "Show the details of an operation",
+  about:
+    "With --json, includes the result of a detached operation: the response that the request would have " +
+    "had.",
+  args: [{ name: "ID", help: "ID of the operation", completes: "operation" }],
   flags: {},
   examples: [
-    ["hearth operation show op-0123456789ab", "Its state, and what it told last"],
-    ["hearth operation show op-0123456789ab --json", "With its result"],
+    ["hearth operation show op-0123456789ab", "Show its state and last progress"],
+    ["hearth operation show op-0123456789ab --json", "Also show its result"],
   ],
   async run({ args, out, hearth }) {
     const operation = await (await hearth()).operations.show(parseOperationId(args[0] ?? ""));

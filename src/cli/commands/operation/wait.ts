@@ -6,13 +6,15 @@ import { errorFromBody } from "#sdk/transport.ts";
 
 export default command({
   path: ["operation", "wait"],
-  summary: "Wait until operations have ended",
-  about: "Fails as the operation has failed. Interrupting it, as with Ctrl-C, does not touch the operation.",
-  args: [{ name: "ID", many: true, completes: "operation" }],
+  summary: "Wait until operations end",
+  about:
+    "Fails with the error of the operation if that has failed. Ctrl-C stops waiting, and does not cancel " +
+    "the operation.",
+  args: [{ name: "ID", many: true, help: "IDs of the operations", completes: "operation" }],
   flags: {},
   examples: [
-    ["hearth operation wait op-0123456789ab", "Back when it has ended"],
-    ["hearth operation wait $(hearth start --detach web)", "As `hearth start web`"],
+    ["hearth operation wait op-0123456789ab", "Wait for one operation"],
+    ["hearth operation wait $(hearth start --detach web)", "Do the same as `hearth start web`"],
   ],
   async run({ args, out, hearth }) {
     const { operations } = await hearth();

@@ -6,24 +6,24 @@ import { SNAPSHOT_LABEL_FLAG } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["snapshot", "create"],
-  summary: "Save a VM: its disk, and its memory if it runs",
+  summary: "Create a snapshot of a VM",
   about:
-    "One that runs is halted for a moment and goes on. `hearth snapshot restore` puts it back to this moment; `hearth " +
-    "create --snapshot` makes another VM of it. Disks are shared until somebody writes. Volumes are not saved: a VM " +
-    "that has some can be saved with --disk-only. Prints the snapshot's name, which is made of the VM's and the time " +
-    "unless it is given.",
+    "Saves the disk of the VM, and its memory if it is running. A running VM is paused for a moment. " +
+    "`hearth snapshot restore` returns the VM to the snapshot; `hearth create --snapshot` creates another " +
+    "VM from it. Disk space is shared until a VM writes. Volumes are not part of a snapshot: a running VM " +
+    "with volumes needs --disk-only. Prints the name of the snapshot.",
   args: [
-    { name: "VM", help: "Name or id", completes: "vm" },
-    { name: "NAME", optional: true, help: "The snapshot's name" },
+    { name: "VM", help: "Name or ID of the VM", completes: "vm" },
+    { name: "NAME", optional: true, help: "Name of the snapshot (default: name of the VM and the time)" },
   ],
   flags: {
     ...SNAPSHOT_LABEL_FLAG,
-    diskOnly: { help: "Leave the memory of a VM that runs out: what is made of it boots" },
+    diskOnly: { help: "Save only the disk of a running VM; restored VMs boot" },
   },
   examples: [
     ["hearth snapshot create web before-upgrade", "Then: hearth snapshot restore before-upgrade"],
     ["hearth snapshot create --label nightly web", "Then: hearth snapshot ls --filter label=nightly"],
-    ["hearth snapshot create --disk-only web", "Smaller, and it fits every host"],
+    ["hearth snapshot create --disk-only web", "Create a smaller snapshot that works on every host"],
   ],
   async run({ args, flags, out, hearth }) {
     const labels = parseLabels(flags.label);

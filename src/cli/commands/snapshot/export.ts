@@ -12,22 +12,26 @@ import type { Hearth } from "#sdk/hearth.ts";
 
 export default command({
   path: ["snapshot", "export"],
-  summary: "Write a snapshot to one file, which another host takes",
+  summary: "Export a snapshot to a file",
   about:
-    "Disk, and memory if that was saved, compressed; a memory has in it what the VM's programs knew, passwords too. " +
-    "The file is NAME.tar.zst in this folder unless it is given; `-` is stdout. It is there when it is whole. The image " +
-    "is not in it: another host has to have it. Prints the file's name.",
+    "The file contains the disk, and the memory if the snapshot has it, compressed. Memory can contain " +
+    "secrets of the programs in the VM, such as passwords. The default file is NAME.tar.zst in the " +
+    "current directory; `-` is stdout. The file appears when it is complete. It does not contain the " +
+    "image, which the other host must have. Prints the file name.",
   args: [
-    { name: "NAME", help: "Name or id", completes: "snapshot" },
-    { name: "FILE", optional: true, help: "Where to, or -", completes: "path" },
+    { name: "NAME", help: "Name or ID of the snapshot", completes: "snapshot" },
+    { name: "FILE", optional: true, help: "File to write, or - (default: NAME.tar.zst)", completes: "path" },
   ],
-  flags: { force: { short: "f", help: "Replace a file that is there" } },
+  flags: { force: { short: "f", help: "Replace an existing file" } },
   examples: [
     [
       "hearth snapshot export before-upgrade",
-      "Then, elsewhere: hearth snapshot import before-upgrade.tar.zst",
+      "On the other host: hearth snapshot import before-upgrade.tar.zst",
     ],
-    ["hearth snapshot export before-upgrade - | ssh other hearth snapshot import -", "From host to host"],
+    [
+      "hearth snapshot export before-upgrade - | ssh other hearth snapshot import -",
+      "Copy a snapshot to another host",
+    ],
   ],
   async run({ args, flags, io, out, hearth }) {
     const name = parseSnapshotName(args[0] ?? "");

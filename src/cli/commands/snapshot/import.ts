@@ -9,16 +9,21 @@ import { parseSnapshotName } from "#model/ids.ts";
 
 export default command({
   path: ["snapshot", "import"],
-  summary: "Take a snapshot from a file that `snapshot export` wrote",
+  summary: "Import a snapshot from a file",
   about:
-    "`-` is stdin. The file is checked to its last byte, and nothing is kept of one that is damaged. The snapshot's image " +
-    "has to be here. A memory goes on only where CPU, VMM and Hearth are alike; elsewhere `hearth create --snapshot` " +
-    "says so, and `--cold` boots the disk. Take files only from those whose VMs you would run. Prints the name.",
-  args: [{ name: "FILE", help: "The archive, or -", completes: "path" }],
-  flags: { name: { value: "NAME", help: "Call it this, and not as it was" } },
+    "Reads a file of `hearth snapshot export`; `-` is stdin. The file is verified completely, and nothing " +
+    "of a damaged file is kept. The image of the snapshot must be in the cache. Memory can be restored " +
+    "only on a host with the same CPU model, VMM and Hearth version; elsewhere, `hearth create " +
+    "--snapshot` fails, and --cold boots from the disk. Import only files from people whose VMs you would " +
+    "run. Prints the name of the snapshot.",
+  args: [{ name: "FILE", help: "File to read, or -", completes: "path" }],
+  flags: { name: { value: "NAME", default: "name in the file", help: "Name of the snapshot" } },
   examples: [
     ["hearth snapshot import before-upgrade.tar.zst", "Then: hearth create --snapshot before-upgrade"],
-    ["curl -s https://example.org/ci.tar.zst | hearth snapshot import - --name ci", "From a stream"],
+    [
+      "curl -s https://example.org/ci.tar.zst | hearth snapshot import - --name ci",
+      "Import from a stream, with another name",
+    ],
   ],
   async run({ args, flags, io, out, hearth }) {
     const [shown = ""] = args;

@@ -7,8 +7,9 @@ export default command({
   path: ["snapshot", "ls"],
   summary: "List snapshots",
   about:
-    "MEMORY is what was saved of it, and - of the disk alone; SIZE what the snapshot takes on the disk. Several filters " +
-    "narrow the list: a snapshot has to have all the labels, and be of one of the VMs.",
+    "MEMORY is the memory size in the snapshot, or - if it has only a disk; SIZE is the disk space that " +
+    "the snapshot uses. With several filters, a snapshot must have all the labels, and belong to one of " +
+    "the VMs.",
   args: [],
   flags: {
     filter: {
@@ -17,11 +18,14 @@ export default command({
       many: true,
       help: "label=KEY, label=KEY=VALUE, vm=NAME or name=PART",
     },
-    quiet: { short: "q", help: "Print names alone" },
+    quiet: { short: "q", help: "Only print names" },
   },
   examples: [
-    ["hearth snapshot ls", "Newest first, with the VMs that use them"],
-    ["hearth snapshot ls -q --filter label=nightly --filter vm=web", "Names alone, of those of one VM"],
+    ["hearth snapshot ls", "List all snapshots, newest first"],
+    [
+      "hearth snapshot ls -q --filter label=nightly --filter vm=web",
+      "Print the names of some snapshots of a VM",
+    ],
   ],
   async run({ flags, out, hearth }) {
     parseSnapshotFilters(flags.filter); // Checked before hearthd is asked, or started.

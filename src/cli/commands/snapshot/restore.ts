@@ -3,16 +3,15 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["snapshot", "restore"],
-  summary: "Put a VM back to where it was saved",
+  summary: "Restore a VM to a snapshot",
   about:
-    "The VM that was saved, whether it runs or not: what it has done since is gone, and its sizes are the snapshot's. It " +
-    "goes on if its memory was saved; otherwise it boots if it ran, and is left alone if not. The snapshot stays. " +
-    "Prints the VM's name.",
-  args: [{ name: "NAME", help: "Name or id", completes: "snapshot" }],
+    "Everything that the VM has written since the snapshot is lost, and its sizes become those of the " +
+    "snapshot. The VM may be running or stopped. If the snapshot has memory, the VM continues from it; " +
+    "otherwise the VM boots if it was running, and stays stopped if not. The snapshot stays. Prints the " +
+    "name of the VM.",
+  args: [{ name: "NAME", help: "Name or ID of the snapshot", completes: "snapshot" }],
   flags: {},
-  examples: [
-    ["hearth snapshot restore before-upgrade", "Its VM is where it was; another try is one more restore"],
-  ],
+  examples: [["hearth snapshot restore before-upgrade", "Return to the snapshot; this can be repeated"]],
   async run({ args, out, hearth }) {
     const name = parseSnapshotName(args[0] ?? "");
     const vm = await (await hearth()).snapshots.restore(name, { onProgress: out.onProgress });

@@ -5,10 +5,12 @@ import { eachTarget } from "#cli/each-target.ts";
 export default command({
   path: ["snapshot", "rm"],
   summary: "Remove snapshots",
-  about: "One that a VM uses is not removed; what VMs share of its disk stays as long as they do.",
-  args: [{ name: "NAME", many: true, help: "Names or ids", completes: "snapshot" }],
+  about:
+    "A snapshot that a VM uses is not removed. Disk data that VMs share with it stays as long as they " +
+    "need it.",
+  args: [{ name: "NAME", many: true, help: "Names or IDs of the snapshots", completes: "snapshot" }],
   flags: {},
-  examples: [["hearth snapshot rm before-upgrade", "Its VM stays as it is"]],
+  examples: [["hearth snapshot rm before-upgrade", "Remove a snapshot; its VM stays"]],
   async run({ args, out, hearth }) {
     const client = await hearth();
     return eachTarget(args, parseSnapshotName, out, async (name) => {

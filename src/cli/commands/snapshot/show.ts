@@ -6,10 +6,10 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["snapshot", "show"],
-  summary: "Show everything about a snapshot",
-  args: [{ name: "NAME", help: "Name or id", completes: "snapshot" }],
+  summary: "Show the details of a snapshot",
+  args: [{ name: "NAME", help: "Name or ID of the snapshot", completes: "snapshot" }],
   flags: {},
-  examples: [["hearth snapshot show before-upgrade", "What it holds, where it fits, and who uses it"]],
+  examples: [["hearth snapshot show before-upgrade", "Show its files, its VMM, and the VMs that use it"]],
   async run({ args, out, hearth }) {
     const snapshot = await (await hearth()).snapshots.show(parseSnapshotName(args[0] ?? ""));
     if (out.wantsJson) return out.json(snapshot);

@@ -6,14 +6,14 @@ const SHELLS = Object.keys(COMPLETION_SCRIPTS) as (keyof typeof COMPLETION_SCRIP
 
 export default command({
   path: ["completion"],
-  summary: "Print a script that completes commands in a shell",
-  about: "Commands, flags, the names of VMs and images, and paths.",
-  args: [{ name: "SHELL", help: SHELLS.join(", ") }],
+  summary: "Print a shell completion script",
+  about: "Completes commands, flags, paths, and the names of VMs, images, volumes and snapshots.",
+  args: [{ name: "SHELL", help: `Shell: ${SHELLS.join(", ")}` }],
   flags: {},
   examples: [
-    ['eval "$(hearth completion bash)"', "For this bash; in ~/.bashrc for all"],
-    ["hearth completion zsh > ~/.zfunc/_hearth", "In a folder of zsh's fpath"],
-    ["hearth completion fish > ~/.config/fish/completions/hearth.fish", "For fish"],
+    ['eval "$(hearth completion bash)"', "Enable completion in this bash; put it into ~/.bashrc for all"],
+    ["hearth completion zsh > ~/.zfunc/_hearth", "Install it into a directory of the fpath of zsh"],
+    ["hearth completion fish > ~/.config/fish/completions/hearth.fish", "Install it for fish"],
   ],
   run({ args, out }) {
     const shell = SHELLS.find((name) => name === args[0]);

@@ -8,18 +8,20 @@ const INDENT = 6;
 
 export default command({
   path: ["doctor"],
-  summary: "Check what this host can do, with cures for what it cannot",
+  summary: "Check this host, and show how to fix problems",
   about:
-    "Exits with 1 when something fails; a warning is none. That hearthd cannot start is a check as well. From ksm on the checks are about hosts on which guests of different people run.",
+    "The exit code is 1 if a check fails; warnings do not count as failures. If hearthd cannot start, " +
+    "that is a failed check too. The checks from `ksm` on matter for hosts that run guests of different " +
+    "people who do not trust each other.",
   args: [],
   flags: {
-    fresh: { help: "Look again at what was remembered, such as whether KVM works" },
-    production: { help: "Fail for what is a risk between guests of different people" },
+    fresh: { help: "Repeat checks whose results are cached, such as whether KVM works" },
+    production: { help: "Fail for risks between guests that do not trust each other" },
   },
   examples: [
-    ["hearth doctor", "Each check with its cure"],
-    ["hearth doctor --production", "Before strangers' guests run here"],
-    ["hearth doctor --fresh --json", "For programs, everything anew"],
+    ["hearth doctor", "Show each check, and how to fix it"],
+    ["hearth doctor --production", "Check a host before it runs untrusted guests"],
+    ["hearth doctor --fresh --json", "Repeat all checks, and print JSON for programs"],
   ],
   async run({ flags, out, hearth }) {
     const doctor = await check(hearth, flags);

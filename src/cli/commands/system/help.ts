@@ -5,12 +5,20 @@ import { commandHelp, nounHelp, overview, unknownCommand } from "#cli/help.ts";
 
 export default command({
   path: ["help"],
-  summary: "Explain a command",
-  args: [{ name: "COMMAND", many: true, optional: true, help: "One or two words", completes: "command" }],
+  summary: "Show the help of a command",
+  args: [
+    {
+      name: "COMMAND",
+      many: true,
+      optional: true,
+      help: "Command, such as `run` or `image build`",
+      completes: "command",
+    },
+  ],
   flags: {},
   examples: [
-    ["hearth help", "All commands"],
-    ["hearth help image build", "One of them"],
+    ["hearth help", "List all commands"],
+    ["hearth help image build", "Show the help of one command"],
   ],
   async run({ args, out }) {
     const text = await helpFor(args);

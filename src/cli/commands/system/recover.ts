@@ -5,19 +5,25 @@ import { parseImageRef } from "#model/image-ref.ts";
 
 export default command({
   path: ["system", "recover"],
-  summary: "List lost+found, or make a VM with a disk in there",
+  summary: "List lost+found, or create a VM from a disk in it",
   about:
-    "hearthd removes no directory because its store does not know it, such as after the store was restored from a " +
-    "backup: it moves it to lost+found in the state folder. With --vm a new VM is made with the disk of such a VM. It " +
-    "is not started, and gets the default sizes; `hearth set` changes them. IMAGE is the one that the VM was made from.",
-  args: [{ name: "IMAGE", optional: true, help: "Such as debian or debian:trixie", completes: "image" }],
+    "hearthd never deletes a directory that its store does not know, such as after the store was restored " +
+    "from a backup: it moves the directory to lost+found in the state directory. With --vm, a new VM is " +
+    "created with the disk of such a VM. The VM is not started and gets the default sizes; `hearth set` " +
+    "changes them. IMAGE is the image that the old VM was created from.",
+  args: [
+    { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
+  ],
   flags: {
-    vm: { value: "ID", help: "Take back the disk of this VM" },
-    name: { value: "NAME", help: "The name of the new VM" },
+    vm: { value: "ID", help: "ID of the VM whose disk is used" },
+    name: { value: "NAME", help: "Name of the new VM" },
   },
   examples: [
-    ["hearth system recover", "What is in lost+found"],
-    ["hearth system recover --vm vm-ns27z2jmddvf --name web debian", "A new VM with that disk"],
+    ["hearth system recover", "List lost+found"],
+    [
+      "hearth system recover --vm vm-ns27z2jmddvf --name web debian",
+      "Create a VM with the disk of a lost one",
+    ],
   ],
   async run({ args, flags, out, hearth }) {
     const [image] = args;

@@ -3,10 +3,10 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["version"],
-  summary: "Print Hearth's version",
+  summary: "Print the version of Hearth",
   args: [],
   flags: {},
-  examples: [["hearth version", "Of this program; `hearth daemon status` tells hearthd's"]],
+  examples: [["hearth version", "`hearth daemon status` prints the version of hearthd"]],
   run({ out }) {
     const version = hearthVersion();
     const { version: node, platform, arch } = process;

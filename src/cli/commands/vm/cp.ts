@@ -9,20 +9,21 @@ export default command({
   path: ["cp"],
   summary: "Copy files between the host and a VM",
   about:
-    "Files and directories keep their modes, times and links. A directory goes into a destination that exists, and " +
-    "becomes one that does not; `DIR/.` means what is in it. A link is copied as a link; `LINK/` means the directory " +
-    "that it leads to, and a destination that is a link is followed. A file takes the place of an old one when it is " +
-    "whole; directories, devices, FIFOs and sockets are never replaced. What cannot be copied, such as a FIFO, is " +
-    "named, and all else is copied; the exit code is 1 then. Extended attributes are not copied. `-` is a tar stream " +
-    "on stdin or stdout; one that has a device or a FIFO in it is refused where it goes into a VM. A path of the VM " +
-    "is VM:PATH; a file of the host whose name has a colon is written ./NAME.",
+    "VM:PATH is a path in the VM; write a host file whose name has a colon as ./NAME. Files and " +
+    "directories keep their modes, times and links. A directory is copied into a destination that exists, " +
+    "and becomes a destination that does not; `DIR/.` means the content of DIR. A symbolic link is copied " +
+    "as a link; `LINK/` means the directory that it points to, and a destination that is a link is " +
+    "followed. A file is replaced in one step, when the new one is complete; directories, devices, FIFOs " +
+    "and sockets are never replaced. Files that cannot be copied, such as a FIFO, are reported and " +
+    "skipped, and the exit code is then 1. Extended attributes are not copied. `-` is a tar stream on " +
+    "stdin or stdout; a stream with a device or a FIFO is refused on its way into a VM.",
   args: [{ name: "PATH", many: true, help: "Sources, then the destination", completes: "path" }],
-  flags: { parents: { short: "p", help: "Make the destination folder in the VM" } },
+  flags: { parents: { short: "p", help: "Create the destination directory in the VM" } },
   examples: [
-    ["hearth cp notes.txt web:/root/", "Into the VM"],
-    ["hearth cp web:/var/log ./logs", "A folder out of it"],
-    ["tar c src | hearth cp - web:/srv", "A tar stream, unpacked in /srv"],
-    ["hearth cp web:/etc - | tar t", "And one out"],
+    ["hearth cp notes.txt web:/root/", "Copy a file into the VM"],
+    ["hearth cp web:/var/log ./logs", "Copy a directory out of the VM"],
+    ["tar c src | hearth cp - web:/srv", "Extract a tar stream in /srv of the VM"],
+    ["hearth cp web:/etc - | tar t", "Write a directory of the VM as a tar stream"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const copy = parseCopy(args);

@@ -12,16 +12,20 @@ const { env, envFile, user, workdir } = EXEC_FLAGS;
 
 export default command({
   path: ["create"],
-  summary: "Make a VM and boot it",
+  summary: "Create a VM and start it",
   about:
-    "As `run` without a command: prints the VM's name when commands can run in it. Variables, user and folder are " +
-    "what its commands get unless they say otherwise. With --snapshot instead of an image, the VM begins as what was " +
-    "saved, in memory too if that was saved and --cold is not given; its sizes and devices are the snapshot's then.",
-  args: [{ name: "IMAGE", optional: true, help: "Such as debian or debian:trixie", completes: "image" }],
+    "Like `run` without a command: prints the name of the VM when commands can run in it. --env, --user " +
+    "and --workdir are the defaults for the commands that will run in the VM. With --snapshot instead of " +
+    "IMAGE, the VM gets the disk, the sizes and the devices of the snapshot, and continues from its " +
+    "memory if it has one; with --cold it boots from the disk. config.toml can change the defaults of " +
+    "cpus, memory, disk, network and driver.",
+  args: [
+    { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
+  ],
   flags: {
-    snapshot: { value: "NAME", help: "Begin as this snapshot, not as an image", completes: "snapshot" },
-    noStart: { help: "Do not boot it" },
-    rm: { help: "Remove the VM as soon as it does not run any more" },
+    snapshot: { value: "NAME", help: "Start from this snapshot instead of an image", completes: "snapshot" },
+    noStart: { help: "Only create the VM, do not start it" },
+    rm: { help: "Remove the VM when it stops" },
     ...VM_FLAGS,
     env,
     envFile,
@@ -29,10 +33,13 @@ export default command({
     workdir,
   },
   examples: [
-    ["hearth create --name web --cpus 4 --memory 4G debian", "A bigger one"],
-    ["hearth create --no-start --disk 32G debian:trixie", "Made, not booted"],
-    ["hearth create --snapshot before-upgrade --name web-2", "Goes on where another one was saved"],
-    ["hearth create --idle-timeout 10m debian", "Suspended when idle; the next command wakes it"],
+    [
+      "hearth create --name web --cpus 4 --memory 4G debian",
+      "Create and start a VM with 4 CPUs and 4 GiB of memory",
+    ],
+    ["hearth create --no-start --disk 32G debian:trixie", "Create a VM and do not start it"],
+    ["hearth create --snapshot before-upgrade --name web-2", "Create a VM from a snapshot"],
+    ["hearth create --idle-timeout 10m debian", "Suspend the VM when idle; the next command resumes it"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const variables = readEnv(flags, io);

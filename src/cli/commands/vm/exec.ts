@@ -14,29 +14,34 @@ export default command({
   path: ["exec"],
   summary: "Run a command in a VM",
   about:
-    "The arguments arrive as they are, and have to be UTF-8: no shell reads them, unless you name one. The exit code is the command's own; " +
-    "125 says that Hearth failed, 126 that the command is not executable, 127 that it was not found, 128+n that " +
-    "signal n ended it, 124 that its time was up. A stdin that is a pipe or a file is passed on; a terminal's only " +
-    "with -i or -t. In a shell loop that reads a file, give `</dev/null`. Signals go to the command; if its VM does " +
-    "not answer, and at the third SIGINT or SIGTERM, the command is not waited for any longer. At a terminal, the " +
-    "detach keys end the command as a closed window does. With --json the output is captured and " +
-    "printed as { exitCode, stdout, stderr }.",
+    "Arguments are passed on unchanged and must be UTF-8; no shell interprets them, unless COMMAND is " +
+    "one. The exit code is that of the command; 125 means that Hearth failed, 126 that the command is not " +
+    "executable, 127 that it was not found, 128+n that signal n ended it, and 124 that --timeout expired. " +
+    "Stdin is passed on if it is a pipe or a file; a terminal is passed on only with -i or -t. In a shell " +
+    "loop that reads a file, use `</dev/null`. Signals are passed on to the command. `exec` stops waiting " +
+    "for the command if the VM does not answer after a signal, and at the third SIGINT or SIGTERM. At a " +
+    "terminal, the detach keys hang up the command, as closing its terminal window does. With --json, the " +
+    "output is captured and printed as { exitCode, stdout, stderr }. A suspended VM is resumed first.",
   args: [
-    { name: "VM", help: "Name or id", completes: "vm" },
-    { name: "COMMAND", many: true, optional: true, help: "The command and its arguments" },
+    { name: "VM", help: "Name or ID of the VM", completes: "vm" },
+    { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },
   ],
   flags: {
     ...EXEC_FLAGS,
     ...DETACH_FLAG,
-    timeout: { value: "TIME", help: "End the command after this time, such as 90s; exits with 124" },
+    timeout: {
+      value: "TIME",
+      default: "none",
+      help: "End the command after this time, such as 90s, and exit with 124",
+    },
   },
   passThrough: true,
   exitsLikeGuest: true,
   examples: [
-    ["hearth exec web -- uname -a", "One command"],
-    ["hearth exec -it web -- bash", "A shell with a terminal"],
-    ["echo hi | hearth exec web -- cat", "stdin comes from the pipe"],
-    ["hearth exec -d -u www-data web -- /srv/worker", "In the background, as another user"],
+    ["hearth exec web -- uname -a", "Run one command"],
+    ["hearth exec -it web -- bash", "Open a shell with a terminal"],
+    ["echo hi | hearth exec web -- cat", "Pass a pipe on as stdin"],
+    ["hearth exec -d -u www-data web -- /srv/worker", "Run a command in the background, as another user"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const [name = "", ...argv] = args;

@@ -5,20 +5,27 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["fork"],
-  summary: "Make running copies of a VM that runs",
+  summary: "Create running copies of a running VM",
   about:
-    "The VM is halted for a moment and goes on; each copy goes on from the same moment, with the same processes, and " +
-    "with a name, an id and randomness of its own. Memory and disk are shared until somebody writes. All copies are " +
-    "made, or none. Prints their names, one a line.",
-  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+    "The VM is paused for a moment. Each copy continues from this moment with the same processes, and " +
+    "with its own name, ID and random seed. Copies share memory and disk with the VM until one of them " +
+    "writes. Either all copies are created, or none. Prints their names, one per line.",
+  args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {
-    count: { short: "n", value: "NUMBER", help: `How many, 1 to ${LIMITS.forksMax}; 1 unless given` },
-    name: { value: "NAME", help: "NAME for one copy, NAME-1, NAME-2, ... for several; else after the VM" },
-    rm: { help: "Remove a copy as soon as it does not run any more" },
+    count: { short: "n", value: "NUMBER", default: "1", help: `Number of copies, 1 to ${LIMITS.forksMax}` },
+    name: {
+      value: "NAME",
+      default: "name of the VM",
+      help: "Name of one copy, or prefix of NAME-1, NAME-2, ...",
+    },
+    rm: { help: "Remove a copy when it stops" },
   },
   examples: [
-    ["hearth fork web", "web-1, which is where web is"],
-    ["hearth fork -n 4 --name worker --rm web", "worker-1 to worker-4, gone when they stop"],
+    ["hearth fork web", "Create web-1, a copy of web"],
+    [
+      "hearth fork -n 4 --name worker --rm web",
+      "Create worker-1 to worker-4, which are removed when they stop",
+    ],
   ],
   async run({ args, flags, out, hearth }) {
     const vm = parseVmName(args[0] ?? "");

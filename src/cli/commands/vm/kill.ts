@@ -2,23 +2,26 @@ import { command } from "#cli/command.ts";
 import { eachVm } from "#cli/each-vm.ts";
 
 const SIGNALS = { KILL: "SIGKILL", TERM: "SIGTERM", SIGKILL: "SIGKILL", SIGTERM: "SIGTERM" } as const;
+/** The default of hearthd. */
+const DEFAULT_SIGNAL = "KILL";
 
 export default command({
   path: ["kill"],
-  summary: "End VMs without asking them",
-  about: "`hearth stop` asks the guest, and loses nothing.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+  summary: "Stop VMs immediately, without a guest shutdown",
+  about: "Data that the guest has not flushed to its disks is lost. Use `hearth stop` for a clean shutdown.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {
     signal: {
       short: "s",
       value: "NAME",
       choices: Object.keys(SIGNALS),
-      help: "What the VMM gets; KILL unless told",
+      default: DEFAULT_SIGNAL,
+      help: "Signal to send to the VMM",
     },
   },
   examples: [
-    ["hearth kill web", "At once; what the guest had not flushed is lost"],
-    ["hearth kill --signal TERM web", "The VMM may still tidy up"],
+    ["hearth kill web", "Stop a VM at once"],
+    ["hearth kill --signal TERM web", "Let the VMM clean up before it ends"],
   ],
   async run({ args, flags, out, hearth }) {
     const client = await hearth();

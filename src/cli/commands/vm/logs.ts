@@ -4,20 +4,20 @@ import { parseLineCount, printLog } from "#cli/log-text.ts";
 
 export default command({
   path: ["logs"],
-  summary: "Print a VM's console, or its VMM's log",
+  summary: "Print the console of a VM, or the log of its VMM",
   about:
-    "On a terminal, control characters that the guest wrote are shown and not obeyed; a pipe gets the bytes. With " +
-    "--json there is an object for each line.",
-  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+    "On a terminal, control characters from the guest are escaped; a pipe gets the bytes unchanged. With " +
+    "--json, each line is an object.",
+  args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {
-    follow: { short: "f", help: "Go on with what comes" },
-    vmm: { help: "The VMM's own log, not the guest's console" },
-    lines: { short: "n", value: "NUMBER", help: "The last so many lines alone" },
+    follow: { short: "f", help: "Follow the log" },
+    vmm: { help: "Print the log of the VMM instead of the guest console" },
+    lines: { short: "n", value: "NUMBER", default: "all", help: "Only print the last lines" },
   },
   examples: [
-    ["hearth logs web", "All that is kept"],
-    ["hearth logs -f -n 20 web", "The last lines, and what comes"],
-    ["hearth logs --vmm web", "When it did not boot"],
+    ["hearth logs web", "Print all that is kept"],
+    ["hearth logs -f -n 20 web", "Print the last 20 lines, and follow the log"],
+    ["hearth logs --vmm web", "Find out why a VM did not boot"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const name = parseVmName(args[0] ?? "");

@@ -8,24 +8,24 @@ export default command({
   path: ["ls"],
   summary: "List VMs",
   about:
-    "All VMs are listed, those that do not run, too. Several filters narrow the list: a VM has to have all the labels, and " +
-    "one of the states and of the parts of names.",
+    "Lists all VMs, running or not. With several filters, a VM must have all the labels, one of the " +
+    "states and one of the name parts.",
   args: [],
   flags: {
-    all: { short: "a", help: "Accepted for habit: all VMs are listed anyway" },
+    all: { short: "a", help: "No effect: all VMs are always listed" },
     filter: {
       short: "f",
       value: "FILTER",
       many: true,
       help: "label=KEY, label=KEY=VALUE, state=PHASE or name=PART",
     },
-    quiet: { short: "q", help: "Print names alone" },
+    quiet: { short: "q", help: "Only print names" },
   },
   examples: [
-    ["hearth ls", "All VMs, newest first"],
-    ["hearth ls --filter label=team=web --filter state=running", "Those of a team that run"],
-    ["hearth rm -f $(hearth ls -q)", "Removes them all"],
-    ["hearth ls --json | jq '.[].name'", "For programs"],
+    ["hearth ls", "List all VMs, newest first"],
+    ["hearth ls --filter label=team=web --filter state=running", "List the running VMs with a label"],
+    ["hearth rm -f $(hearth ls -q)", "Remove all VMs"],
+    ["hearth ls --json | jq '.[].name'", "Print JSON for programs"],
   ],
   async run({ flags, out, hearth }) {
     parseVmFilters(flags.filter); // Checked before hearthd is asked, or started.

@@ -8,13 +8,14 @@ const INTERRUPTED = 130;
 
 export default command({
   path: ["prune"],
-  summary: "Remove all VMs that do not run",
-  about: "Names them and asks first, unless -f is given. VMs that run, are paused or are suspended stay.",
+  summary: "Remove all stopped VMs",
+  about:
+    "Lists the VMs and asks for confirmation, unless -f is given. Running, paused and suspended VMs stay.",
   args: [],
-  flags: { force: { short: "f", help: "Do not ask" } },
+  flags: { force: { short: "f", help: "Do not ask for confirmation" } },
   examples: [
-    ["hearth prune", "Asks first"],
-    ["hearth prune -f", "For scripts"],
+    ["hearth prune", "Ask, then remove"],
+    ["hearth prune -f", "Remove without asking, in scripts"],
   ],
   async run({ flags, io, out, hearth }) {
     const client = await hearth();

@@ -4,13 +4,13 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["restart"],
-  summary: "Stop VMs and boot them again",
-  about: "One that does not run is booted.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+  summary: "Stop VMs and start them again",
+  about: "A VM that is not running is started.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: { time: STOP_TIME },
   examples: [
-    ["hearth restart web", "A fresh boot of the same disk"],
-    ["hearth restart --time 5s web", "Ends the VMM when the guest takes longer to stop"],
+    ["hearth restart web", "Boot the same disk again"],
+    ["hearth restart --time 5s web", "Kill the VMM if the shutdown takes longer than 5 seconds"],
   ],
   async run({ args, flags, out, hearth }) {
     const timeoutMs = parseStopTime(flags.time);

@@ -3,13 +3,13 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["resume"],
-  summary: "Let VMs go on that are paused or suspended",
+  summary: "Resume paused or suspended VMs",
   about:
-    "One that is suspended gets a VMM and its memory back. It wakes by itself when a command is to run in it, or a file " +
-    "is copied. One that runs is left as it is.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+    "The VM continues where it was paused or suspended. `exec`, `shell` and `cp` resume a suspended VM by " +
+    "themselves. A running VM is left as it is.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {},
-  examples: [["hearth resume web", "From where it was"]],
+  examples: [["hearth resume web", "Continue where the VM was"]],
   async run({ args, out, hearth }) {
     const client = await hearth();
     return eachVm(args, out, async (name) => {

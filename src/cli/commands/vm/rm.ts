@@ -3,13 +3,13 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["rm"],
-  summary: "Remove VMs with their disks",
-  about: "What was written in them is gone.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
-  flags: { force: { short: "f", help: "Also VMs that run" } },
+  summary: "Remove VMs and their disks",
+  about: "All data on the disk is lost. Volumes and snapshots stay.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
+  flags: { force: { short: "f", help: "Also remove running VMs" } },
   examples: [
-    ["hearth rm web", "One that does not run"],
-    ["hearth rm -f web db", "Also ones that run"],
+    ["hearth rm web", "Remove a stopped VM"],
+    ["hearth rm -f web db", "Stop and remove VMs"],
   ],
   async run({ args, flags, out, hearth }) {
     const client = await hearth();

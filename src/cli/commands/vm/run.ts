@@ -13,34 +13,37 @@ const JSON_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 
 export default command({
   path: ["run"],
-  summary: "Make a VM, boot it and run a command in it",
+  summary: "Create a VM and run a command in it",
   about:
-    "Without a command, the image's own runs, or a shell when you are at a terminal. Everything after the image " +
-    "belongs to the command, flags included; the arguments arrive as they are, and have to be UTF-8. Flags of `run` stand before the image. " +
-    "The exit code is the command's own; 125 says that Hearth failed, 126 that the command is not executable, 127 " +
-    "that it was not found, 128+n that signal n ended it. A stdin that is a pipe or a file is passed on; a " +
-    "terminal's only with -i or -t, or when no command is given. An image that is not there yet is built first. " +
-    "With --json the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json the VM. " +
-    "The detach keys end the command as a closed window does, and then the VM as at the command's end. " +
-    "A VM whose command cannot start under -d is kept running, with its name printed; with --rm it is removed.",
+    "Without COMMAND, the command of the image runs, or a shell if you are at a terminal. Everything " +
+    "after IMAGE belongs to the command, flags included, so the flags of `run` come before IMAGE. " +
+    "Arguments are passed on unchanged and must be UTF-8. The exit code is that of the command; 125 means " +
+    "that Hearth failed, 126 that the command is not executable, 127 that it was not found, and 128+n " +
+    "that signal n ended it. Stdin is passed on if it is a pipe or a file; a terminal is passed on only " +
+    "with -i or -t, or if no command is given. An image that is not in the cache is built first. With " +
+    "--json, the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json, " +
+    "the VM is printed. The detach keys hang up the command, as closing its terminal window does; the VM " +
+    "then ends as it does when the command ends. With -d, the VM keeps running if the command cannot " +
+    "start, and its name is printed; with --rm it is removed. config.toml can change the defaults of " +
+    "cpus, memory, disk, network and driver.",
   args: [
-    { name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" },
-    { name: "COMMAND", many: true, optional: true, help: "The command and its arguments" },
+    { name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" },
+    { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },
   ],
   flags: {
     rm: { help: "Remove the VM when the command ends, also on Ctrl-C" },
     ...EXEC_FLAGS,
-    detach: { short: "d", help: "Leave the VM running, print its name and come back" },
+    detach: { short: "d", help: "Run the VM in the background and print its name" },
     ...DETACH_FLAG,
     ...VM_FLAGS,
   },
   passThrough: true,
   exitsLikeGuest: true,
   examples: [
-    ["hearth run --rm debian -- uname -a", "One command in a fresh VM"],
-    ["hearth run --rm -it debian", "A shell; the VM goes away with it"],
-    ["hearth run -d --name web --memory 1G --network user debian", "A VM that stays"],
-    ["tar c . | hearth run --rm debian -- tar tv", "stdin comes from the pipe"],
+    ["hearth run --rm debian -- uname -a", "Run one command in a new VM"],
+    ["hearth run --rm -it debian", "Open a shell in a new VM, and remove the VM after it"],
+    ["hearth run -d --name web --memory 1G --network user debian", "Run a VM in the background"],
+    ["tar c . | hearth run --rm debian -- tar tv", "Pass a pipe on as stdin"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const [image = "", ...argv] = args;

@@ -6,29 +6,29 @@ import { formatSize, formatSizeRounded } from "#base/sizes.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import type { RestartPolicy } from "#model/restart-policy.ts";
 import { command } from "#cli/command.ts";
-import { LIMIT_FLAGS, parseLimits, parseSizes, SIZE_FLAGS, VM_FLAGS } from "#cli/vm-flags.ts";
+import { LIMIT_FLAGS, parseLimits, parseSizes, RESTART_FLAG, SIZE_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["set"],
-  summary: "Change sizes, limits, labels or restart policy of a VM",
+  summary: "Change a VM's sizes, limits, labels or restart policy",
   about:
-    "Labels change at once, whatever is being done to the VM. Limits and the restart policy change at once, while the VM " +
-    "runs, too. So does memory, down and up again to what the VM was started " +
-    "with: the guest gives back what it can spare. CPUs, the disk and more memory need a VM that does not run. A disk " +
-    "only grows; its file system grows at the next start.",
-  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+    "Labels, limits and the restart policy change at once, also while the VM runs. So does memory, up to " +
+    "the size that the VM was started with: the guest gives back what it can spare. CPUs, the disk size " +
+    "and more memory can only be changed while the VM is stopped. A disk can only grow; its file system " +
+    "grows at the next start.",
+  args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {
     ...SIZE_FLAGS,
     ...LIMIT_FLAGS,
-    restart: VM_FLAGS.restart,
-    label: { short: "l", value: "KEY=VALUE", many: true, help: "Set a label; KEY- removes it" },
+    ...RESTART_FLAG,
+    label: { short: "l", value: "KEY=VALUE", many: true, help: "Set a label; `KEY-` removes one" },
   },
   examples: [
-    ["hearth set web --memory 4G", "From the next start on"],
-    ["hearth set web --cpus 4 --disk 32G", "Both at once"],
-    ["hearth set web --disk-limit bw=20M/s,ops=500/s", "At once; none takes it away"],
-    ["hearth set web --restart always", "At once"],
-    ["hearth set web --label team=web --label old-", "Sets one label and removes another"],
+    ["hearth set web --memory 4G", "Change the memory"],
+    ["hearth set web --cpus 4 --disk 32G", "Change CPUs and disk of a stopped VM"],
+    ["hearth set web --disk-limit bw=20M/s,ops=500/s", "Limit disk I/O; `none` removes the limit"],
+    ["hearth set web --restart always", "Start the VM again whenever it ends"],
+    ["hearth set web --label team=web --label old-", "Set one label and remove another"],
   ],
   async run({ args, flags, out, hearth }) {
     const name = parseVmName(args[0] ?? "");

@@ -11,23 +11,24 @@ export default command({
   path: ["shell"],
   summary: "Open a shell in a VM",
   about:
-    "The user's login shell with a terminal: it begins in the home directory (or in --workdir) and reads the profile. LANG " +
-    "is C.UTF-8 unless something sets it. Leaving it leaves the VM as it is; so do the detach keys, which end the shell as " +
-    "a closed window does, and with it what it runs in the foreground. Through a pipe, sh reads its commands there.",
-  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+    "Opens the login shell of the user, with a terminal, in the home directory (or in --workdir). The " +
+    "shell reads the profile; LANG is C.UTF-8 unless something sets it. The VM keeps running when the " +
+    "shell ends. The detach keys hang up the shell and its foreground command, as closing the terminal " +
+    "window does. If stdin is a pipe, sh reads commands from it.",
+  args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {
     env,
     envFile,
     user,
     workdir,
     ...DETACH_FLAG,
-    noLogin: { help: "Run the image's own command, such as a plain shell in its folder" },
+    noLogin: { help: "Run the command of the image instead of a login shell" },
   },
   exitsLikeGuest: true,
   examples: [
-    ["hearth shell web", "As the image's own user"],
-    ["hearth shell --no-login web", "As the image says, without a profile"],
-    ["hearth shell -u www-data -w /srv web", "As another, somewhere else"],
+    ["hearth shell web", "Open a shell as the user of the image"],
+    ["hearth shell --no-login web", "Run the command of the image, without a profile"],
+    ["hearth shell -u www-data -w /srv web", "Open a shell as another user, in another directory"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const [name = ""] = args;

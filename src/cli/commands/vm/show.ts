@@ -11,13 +11,13 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["show"],
-  summary: "Show everything about a VM",
-  about: "With what this host does not guarantee for it, its files, and the last thing that went wrong.",
-  args: [{ name: "VM", help: "Name or id", completes: "vm" }],
+  summary: "Show the details of a VM",
+  about: "Includes the paths of its files, the isolation that this host cannot provide, and the last error.",
+  args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {},
   examples: [
-    ["hearth show web", "For people"],
-    ["hearth show web --json | jq .pid", "For programs"],
+    ["hearth show web", "Print the details as text"],
+    ["hearth show web --json | jq .pid", "Print JSON for programs"],
   ],
   async run({ args, out, hearth }) {
     const vm = await (await hearth()).vm(parseVmName(args[0] ?? "")).show();

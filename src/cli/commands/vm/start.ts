@@ -3,22 +3,23 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["start"],
-  summary: "Boot VMs",
+  summary: "Start VMs",
   about:
-    "Answers when commands can run in the VM. A VM that runs already is left as it is, a start that is under way is " +
-    "waited for, and a suspended VM is resumed. With --fresh the VM starts as if it had never run: everything on its " +
-    "own disk is removed, and so is the memory of a suspended VM. Volumes keep what is on them. A start that is interrupted, as with Ctrl-C, is " +
-    "cancelled and undone; with --detach hearthd continues by itself, and the operation's id is printed.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+    "Waits until commands can run in the VM. A running VM is left as it is, a start in progress is waited " +
+    "for, and a suspended VM is resumed. With --fresh, the VM starts as if it had never run: everything " +
+    "on its own disk is deleted, and so is the memory of a suspended VM. Volumes keep their data. Ctrl-C " +
+    "cancels the start and undoes it; with --detach, hearthd continues in the background and the " +
+    "operation ID is printed.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {
-    fresh: { help: "Begin with an empty disk: what was written to it is lost" },
-    detach: { help: "Do not wait, and print the operation's id" },
+    fresh: { help: "Start with an empty disk; all data on the old one is lost" },
+    detach: { help: "Print the operation ID and exit, without waiting" },
   },
   examples: [
-    ["hearth start web", "Back when commands can run in it"],
-    ["hearth start web db cache", "Several at once"],
-    ["hearth start --fresh scratch", "As if it had never run"],
-    ["hearth start --detach web", "Back at once; `hearth operation wait ID` waits for the VM"],
+    ["hearth start web", "Start a VM and wait until commands can run in it"],
+    ["hearth start web db cache", "Start several VMs at once"],
+    ["hearth start --fresh scratch", "Start a VM as if it had never run"],
+    ["hearth start --detach web", "Start in the background; `hearth operation wait ID` waits for it"],
   ],
   async run({ args, flags, out, hearth }) {
     const client = await hearth();

@@ -11,17 +11,18 @@ const HEAD = ["NAME", "STATE", "CPU", "MEMORY", "GUEST", "DISK"];
 
 export default command({
   path: ["stats"],
-  summary: "Show what VMs use of the host",
+  summary: "Show the resource usage of VMs",
   about:
-    "CPU in percent of one host CPU, so 200% is two whole ones; MEMORY is what is resident of the VMM; GUEST what the guest has of its memory; DISK the " +
-    "blocks that the VM's writable disk takes, of what it could take. With --json also what the VMM itself counts, as vmm, where it counts. " +
-    "Without names, all VMs that run.",
-  args: [{ name: "VM", many: true, optional: true, help: "Names or ids", completes: "vm" }],
-  flags: { watch: { help: "Again every two seconds, until Ctrl-C; with --json a line each time" } },
+    "CPU is in percent of one host CPU, so 200% means two full CPUs. MEMORY is the resident memory of the " +
+    "VMM, GUEST the memory that the guest has, and DISK the space that the writable disk uses and its " +
+    "size. With --json, `vmm` has the counters of the VMM itself, if it has any. Without names, all " +
+    "running VMs are shown.",
+  args: [{ name: "VM", many: true, optional: true, help: "Names or IDs of the VMs", completes: "vm" }],
+  flags: { watch: { help: "Repeat every 2 seconds until Ctrl-C; with --json, one line each time" } },
   examples: [
-    ["hearth stats", "All that run"],
-    ["hearth stats --watch web", "Live"],
-    ["hearth stats --json web", "For programs"],
+    ["hearth stats", "Show all running VMs"],
+    ["hearth stats --watch web", "Watch one VM"],
+    ["hearth stats --json web", "Print JSON for programs"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const names = [...new Set<string>(args.map(parseVmName))];

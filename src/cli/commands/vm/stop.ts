@@ -4,15 +4,16 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["stop"],
-  summary: "Flush and power off VMs",
+  summary: "Stop VMs with a guest shutdown",
   about:
-    "The guest stops its services and flushes its disks; after the time the VMM is ended. One that does not run is left as it is, and that is no error.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+    "The guest stops its services and flushes its disks; if it takes longer than --time, its VMM is " +
+    "killed. A VM that is not running is left as it is, which is not an error.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: { time: STOP_TIME },
   examples: [
-    ["hearth stop web", "What was written is there after the next start"],
-    ["hearth stop --time 60s db", "For one that takes long"],
-    ["hearth stop web db cache", "Several at once"],
+    ["hearth stop web", "Stop a VM; its disk keeps all data"],
+    ["hearth stop --time 60s db", "Give the guest more time"],
+    ["hearth stop web db cache", "Stop several VMs at once"],
   ],
   async run({ args, flags, out, hearth }) {
     const timeoutMs = parseStopTime(flags.time);

@@ -3,15 +3,16 @@ import { eachVm } from "#cli/each-vm.ts";
 
 export default command({
   path: ["suspend"],
-  summary: "Save the memory of VMs to the disk and end their VMMs",
+  summary: "Suspend VMs to disk",
   about:
-    "A VM that is suspended takes no memory and no CPU of the host. It goes on where it was with `hearth resume`, or " +
-    "when a command is to run in it. One that is suspended already is left as it is.",
-  args: [{ name: "VM", many: true, help: "Names or ids", completes: "vm" }],
+    "Saves the memory of the VM to disk and ends its VMM, so that the VM uses no memory and no CPU of the " +
+    "host. The VM continues with `hearth resume`, or when `exec`, `shell` or `cp` needs it. A suspended " +
+    "VM is left as it is.",
+  args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {},
   examples: [
-    ["hearth suspend web", "`hearth exec web -- uptime` wakes it"],
-    ["hearth suspend web db cache", "Several at once"],
+    ["hearth suspend web", "Then: hearth resume web, or hearth exec web -- uptime"],
+    ["hearth suspend web db cache", "Suspend several VMs at once"],
   ],
   async run({ args, out, hearth }) {
     const client = await hearth();

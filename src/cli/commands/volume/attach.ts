@@ -4,12 +4,17 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["volume", "attach"],
-  summary: "Give a VM one volume more",
+  summary: "Attach a volume to a VM",
   about:
-    "From its next start on. A VM that runs has to be stopped first, because no driver here plugs disks in.",
+    "The volume is mounted from the next start on. The VM must be stopped, because hot plug of disks is " +
+    "not supported.",
   args: [
-    { name: "VM", help: "Name or id", completes: "vm" },
-    { name: "NAME:/PATH[:ro]", help: "As for `--volume` of `hearth create`", completes: "volume" },
+    { name: "VM", help: "Name or ID of the VM", completes: "vm" },
+    {
+      name: "NAME:/PATH[:ro]",
+      help: "Volume and mount point, as in `hearth create --volume`",
+      completes: "volume",
+    },
   ],
   flags: {},
   examples: [["hearth volume attach web data:/data", "Then: hearth start web"]],

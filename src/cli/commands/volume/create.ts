@@ -8,20 +8,25 @@ import { VOLUME_LABEL_FLAG } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["volume", "create"],
-  summary: "Make a volume: a disk that outlives VMs",
+  summary: "Create a volume: a disk that outlives VMs",
   about:
-    "The disk is sparse: it takes what is written. With --from it begins with a copy of what is in the folder: " +
-    "modes, owners and links as they are there. hearthd reads the folder, with its own rights.",
-  args: [{ name: "NAME" }],
+    "The disk is sparse: it uses only the space of the data written to it. With --from, the volume starts " +
+    "with a copy of a directory, with its modes, owners and links. hearthd reads the directory with its " +
+    "own permissions.",
+  args: [{ name: "NAME", help: "Name of the volume" }],
   flags: {
     ...VOLUME_LABEL_FLAG,
-    size: { value: "SIZE", help: "Such as 4G; with --from, its content and room to work" },
-    from: { value: "FOLDER", help: "Begin with what is in this folder", completes: "path" },
+    size: {
+      value: "SIZE",
+      default: "required, or from the content of --from",
+      help: "Size of the disk, such as 4G",
+    },
+    from: { value: "DIR", help: "Copy the content of this directory into the volume", completes: "path" },
   },
   examples: [
     ["hearth volume create data --size 4G", "Then: hearth run --volume data:/data debian"],
     ["hearth volume create --label team=web logs --size 1G", "Then: hearth volume ls --filter label=team"],
-    ["hearth volume create site --from ./public", "A copy of a folder of the host"],
+    ["hearth volume create site --from ./public", "Create a volume with a copy of a directory of the host"],
   ],
   async run({ args, flags, io, out, hearth }) {
     const name = parseVolumeName(args[0] ?? "");

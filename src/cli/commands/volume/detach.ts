@@ -3,15 +3,14 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["volume", "detach"],
-  summary: "Take a volume from a VM; its data stays",
-  about:
-    "From its next start on. A VM that runs has to be stopped first, because no driver here unplugs disks.",
+  summary: "Detach a volume from a VM",
+  about: "The volume keeps its data. The VM must be stopped, because hot unplug of disks is not supported.",
   args: [
-    { name: "VM", help: "Name or id", completes: "vm" },
-    { name: "VOLUME", completes: "volume" },
+    { name: "VM", help: "Name or ID of the VM", completes: "vm" },
+    { name: "VOLUME", help: "Name of the volume", completes: "volume" },
   ],
   flags: {},
-  examples: [["hearth volume detach web data", "Another VM may have it now"]],
+  examples: [["hearth volume detach web data", "Detach a volume; another VM can use it now"]],
   async run({ args, out, hearth }) {
     const name = parseVmName(args[0] ?? "");
     const volume = parseVolumeName(args[1] ?? "");

@@ -6,7 +6,7 @@ import { command } from "#cli/command.ts";
 export default command({
   path: ["volume", "ls"],
   summary: "List volumes",
-  about: "Several filters narrow the list: a volume has to have all the labels, and one of the VMs.",
+  about: "With several filters, a volume must have all the labels, and be used by one of the VMs.",
   args: [],
   flags: {
     filter: {
@@ -15,11 +15,11 @@ export default command({
       many: true,
       help: "label=KEY, label=KEY=VALUE, vm=NAME or name=PART",
     },
-    quiet: { short: "q", help: "Print names alone" },
+    quiet: { short: "q", help: "Only print names" },
   },
   examples: [
-    ["hearth volume ls", "With what they take, and the VMs that name them"],
-    ["hearth volume ls -q --filter label=team=web", "Names alone, of those with a label"],
+    ["hearth volume ls", "List all volumes, with the VMs that use them"],
+    ["hearth volume ls -q --filter label=team=web", "Print the names of the volumes with a label"],
   ],
   async run({ flags, out, hearth }) {
     parseVolumeFilters(flags.filter); // Checked before hearthd is asked, or started.

@@ -3,11 +3,11 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["volume", "rm"],
-  summary: "Remove volumes with their data",
-  about: "One that a VM names is not removed, whether the VM runs or not.",
-  args: [{ name: "VOLUME", many: true, completes: "volume" }],
+  summary: "Remove volumes and their data",
+  about: "A volume that is attached to a VM is not removed, even if the VM is stopped.",
+  args: [{ name: "VOLUME", many: true, help: "Names of the volumes", completes: "volume" }],
   flags: {},
-  examples: [["hearth volume rm data", "What was in it is gone"]],
+  examples: [["hearth volume rm data", "Remove a volume; all data on it is lost"]],
   async run({ args, out, hearth }) {
     const names = [...new Set(args.map(parseVolumeName))];
     const client = await hearth();

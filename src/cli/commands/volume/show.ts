@@ -5,10 +5,10 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["volume", "show"],
-  summary: "Show everything about a volume",
-  args: [{ name: "VOLUME", completes: "volume" }],
+  summary: "Show the details of a volume",
+  args: [{ name: "VOLUME", help: "Name of the volume", completes: "volume" }],
   flags: {},
-  examples: [["hearth volume show data", "Its file, and the VMs that name it"]],
+  examples: [["hearth volume show data", "Show its file, and the VMs that use it"]],
   async run({ args, out, hearth }) {
     const volume = await (await hearth()).volumes.show(parseVolumeName(args[0] ?? ""));
     if (out.wantsJson) return out.json(volume);

@@ -4,15 +4,18 @@ import { parseShapeFlags, SHAPE_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["warm", "build"],
-  summary: "Make a warm template before it is needed",
+  summary: "Build a template before it is needed",
   about:
-    "VMs start from it that are made with the same image and the same of these flags; anything else boots first. " +
-    "Prints the template's id, also of one that was there.",
-  args: [{ name: "IMAGE", help: "Such as debian or debian:trixie", completes: "image" }],
+    "VMs with the same image and the same values of these flags start from the template; other VMs boot. " +
+    "Prints the ID of the template, also if it exists already.",
+  args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
   flags: SHAPE_FLAGS,
   examples: [
     ["hearth warm build debian", "Then: hearth run debian"],
-    ["hearth warm build --memory 512M --network user debian", "For VMs with just that"],
+    [
+      "hearth warm build --memory 512M --network user debian",
+      "Build a template for VMs with this memory and network",
+    ],
   ],
   async run({ args, flags, out, hearth }) {
     const like = parseShapeFlags(args[0] ?? "", flags);

@@ -4,15 +4,16 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["warm", "ls"],
-  summary: "List the warm templates, from which VMs start",
+  summary: "List templates",
   about:
-    "A template is a VM that was saved as soon as it had booted. hearthd makes one behind the first VM of an image and " +
-    "a shape, and later ones start from it. IDLE is how long none has.",
+    "A template is a snapshot of a freshly booted VM. hearthd builds one after the first start of an " +
+    "image with given sizes and devices, and later VMs like it start from the template instead of " +
+    "booting. IDLE is the time since the template was last used.",
   args: [],
-  flags: { quiet: { short: "q", help: "Print ids alone" } },
+  flags: { quiet: { short: "q", help: "Only print IDs" } },
   examples: [
-    ["hearth warm ls", "Newest first, with how many VMs use them"],
-    ["hearth warm ls -q", "Ids alone"],
+    ["hearth warm ls", "List all templates, newest first"],
+    ["hearth warm ls -q", "Only print IDs"],
   ],
   async run({ flags, out, hearth }) {
     const templates = await (await hearth()).warm.list();

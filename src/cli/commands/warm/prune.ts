@@ -2,11 +2,13 @@ import { command } from "#cli/command.ts";
 
 export default command({
   path: ["warm", "prune"],
-  summary: "Remove all warm templates that no VM uses",
-  about: "It does not ask: hearthd makes them again when VMs boot. Prints how many there were.",
+  summary: "Remove all unused templates",
+  about:
+    "Does not ask for confirmation, because hearthd builds templates again when VMs boot. Prints the " +
+    "number of removed templates.",
   args: [],
   flags: {},
-  examples: [["hearth warm prune", "Frees what they take on the disk"]],
+  examples: [["hearth warm prune", "Free the disk space of unused templates"]],
   async run({ out, hearth }) {
     const pruned = await (await hearth()).warm.prune();
     if (out.wantsJson) return out.json(pruned);

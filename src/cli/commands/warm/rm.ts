@@ -5,11 +5,13 @@ import { eachTarget } from "#cli/each-target.ts";
 
 export default command({
   path: ["warm", "rm"],
-  summary: "Remove warm templates",
-  about: "One that a VM uses is not removed. hearthd makes it again when a VM of its shape boots.",
-  args: [{ name: "ID", many: true, help: "As `hearth warm ls` shows them", completes: "warm" }],
+  summary: "Remove templates",
+  about:
+    "A template that a VM uses is not removed. hearthd builds it again after the next boot of a VM like " +
+    "it.",
+  args: [{ name: "ID", many: true, help: "IDs of the templates, from `hearth warm ls`", completes: "warm" }],
   flags: {},
-  examples: [["hearth warm rm sn-abcdefghijkl", "The next VM of its shape boots"]],
+  examples: [["hearth warm rm sn-abcdefghijkl", "Remove a template; the next VM like it boots"]],
   async run({ args, out, hearth }) {
     const client = await hearth();
     return eachTarget(args, parseTemplateId, out, async (id) => {
