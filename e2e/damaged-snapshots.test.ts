@@ -233,7 +233,7 @@ describe("R6: memory that does not fit is refused with the reason, before anythi
   });
 });
 
-describe("R6: a warm template that is damaged", { concurrency: false }, () => {
+describe("R6: a template that is damaged", { concurrency: false }, () => {
   const flipInside = (path: string): void => flipByte(path, Math.floor(statSync(path).size / 3));
   for (const [what, part, damage] of [
     ["in its memory", "memory", flipInside],
@@ -241,19 +241,19 @@ describe("R6: a warm template that is damaged", { concurrency: false }, () => {
     ["because its disk is gone", "layer-0.raw", rmSync],
   ] as const) {
     test(`${what}: the VM boots, says so, is like any other, and nobody starts from it again`, async () => {
-      const id = (await bed.ok(["warm", "build", ...SMALL, "debian"])).trim();
+      const id = (await bed.ok(["template", "build", ...SMALL, "debian"])).trim();
       await bed.ok(["create", "--name", "restored", ...SMALL, "debian"]);
       assert.equal((await bed.vm("restored")).restoredFrom, id, "it does serve");
       damage(join(bed.folders.state, "snapshots", id, part));
       const words = [NO_WARM, "--name", "boots", ...SMALL, "debian"];
       const { code, stderr } = await bed.hearth(["create", ...words]);
       assert.equal(code, 0, stderr);
-      assert.match(stderr, /the warm template does not work; booting/);
+      assert.match(stderr, /the template does not work; booting instead/);
       assert.equal((await bed.vm("boots")).restoredFrom, undefined);
       const script = "hostname; cat /sys/class/net/lo/flags; cat /proc/sys/kernel/random/boot_id";
       const own = await bed.sh("boots", script);
       assert.match(own, /^boots\n0x9\n[0-9a-f-]{36}\n$/);
-      assert.doesNotMatch(await bed.ok(["warm", "ls", "-q"]), new RegExp(id));
+      assert.doesNotMatch(await bed.ok(["template", "ls", "-q"]), new RegExp(id));
       assert.equal(await bed.sh("restored", "hostname"), "restored\n", "who runs on it runs on");
       await bed.ok(["fork", "--name", "copy", "boots"]);
       const copied = await bed.sh("copy", script);
@@ -261,12 +261,12 @@ describe("R6: a warm template that is damaged", { concurrency: false }, () => {
       assert.notEqual(copied.split("\n")[2], own.split("\n")[2]);
       await bed.ok(["rm", "-f", "boots", "restored", "copy"]);
       const next = await bed.hearth(["run", "--rm", NO_WARM, ...SMALL, "debian", "--", "true"]);
-      assert.doesNotMatch(next.stderr, /warm template/, "there is no retry");
+      assert.doesNotMatch(next.stderr, /template does not work/, "there is no retry");
       const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
       assert.match(log, new RegExp(`"event":"vm.restore_failed","snapshot":"${id}"`));
-      const again = (await bed.ok(["warm", "build", ...SMALL, "debian"])).trim();
+      const again = (await bed.ok(["template", "build", ...SMALL, "debian"])).trim();
       assert.notEqual(again, id);
-      await bed.ok(["warm", "rm", again]);
+      await bed.ok(["template", "rm", again]);
     });
   }
 

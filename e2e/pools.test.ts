@@ -9,7 +9,7 @@ import { SMALL } from "./templates.ts";
 
 const POOL = '[pool.small]\nimage = "debian"\ncount = 1\nmemory = "256M"\ncpus = 1\n';
 const bed = new Bed({ warm: true, config: POOL });
-const TEMPLATES = ["warm", "ls", "-q"];
+const TEMPLATES = ["template", "ls", "-q"];
 /** How many have come to wait before this hearthd's first one. */
 let waited = 0;
 

@@ -63,7 +63,7 @@ export async function makeTemplates(cache: string, qemu?: string): Promise<Async
     writeFileSync(join(config, "config.toml"), stringify({ drivers: { qemu: { program: qemu } } }));
   const remove = (): void => rmSync(home, { recursive: true, force: true });
   try {
-    for (const shape of SHAPES) await hearth(["warm", "build", ...shape, "debian"]);
+    for (const shape of SHAPES) await hearth(["template", "build", ...shape, "debian"]);
   } catch (error) {
     await failAfter(error, () => hearth(["daemon", "stop"]), remove);
   }

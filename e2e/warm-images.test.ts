@@ -22,7 +22,7 @@ before(async () => {
   const options = { timeoutMs: 120_000, signal: AbortSignal.timeout(120_000) };
   await runOrThrow("mkdir", ["-p", env.XDG_CACHE_HOME], options);
   await runOrThrow("cp", ["-a", "--sparse=always", "--reflink=auto", from, env.XDG_CACHE_HOME], options);
-  await bed.ok(["warm", "build", ...SMALL, "debian"], { env });
+  await bed.ok(["template", "build", ...SMALL, "debian"], { env });
 });
 
 test("the image of a snapshot is not removed, and the error names the snapshot and the cure", async () => {
@@ -43,13 +43,13 @@ test("the image of a snapshot is not removed, and the error names the snapshot a
 
 test("the image of a template is removed, and the template with it", async () => {
   const many = images().length;
-  assert.notEqual(await bed.ok(["warm", "ls", "-q"], { env }), "");
+  assert.notEqual(await bed.ok(["template", "ls", "-q"], { env }), "");
   const { digest } = JSON.parse(await bed.ok(["image", "show", "--json", "debian"], { env })) as {
     digest: string;
   };
   await bed.ok(["image", "rm", "debian"], { env });
   assert.equal(images().length, many - 1);
   assert.ok(!existsSync(join(env.XDG_CACHE_HOME, "hearth/images", digest.replace("sha256:", ""))));
-  assert.equal(await bed.ok(["warm", "ls", "-q"], { env }), "");
+  assert.equal(await bed.ok(["template", "ls", "-q"], { env }), "");
   assert.deepEqual(bed.leftovers(), []);
 });

@@ -18,7 +18,7 @@ async function assertSound(name: string): Promise<void> {
 
 before(async () => {
   await bed.ok(["image", "build", "debian-systemd"], { timeoutMs: 600_000 });
-  template = (await bed.ok(["warm", "build", ...WORDS])).trim();
+  template = (await bed.ok(["template", "build", ...WORDS])).trim();
 });
 
 test("VMs of one template have all services up, nothing failed, and ids of their own", async () => {
@@ -69,6 +69,6 @@ test("BG-108: one that was suspended wakes with its services", async () => {
   assert.equal(await bed.sh("two", "systemctl show -P MainPID sleeper"), pid);
   await assertSound("two");
   await bed.ok(["rm", "-f", "two"]);
-  await bed.ok(["warm", "rm", template]);
+  await bed.ok(["template", "rm", template]);
   assert.deepEqual(bed.leftovers(), []);
 });

@@ -15,7 +15,7 @@ const bed = new Bed({ warm: true });
 const TWO_CPUS = ["--memory", "256M", "--cpus", "2"];
 
 async function templates(at = bed): Promise<string[]> {
-  return (await at.ok(["warm", "ls", "-q"])).split("\n").filter((id) => id !== "");
+  return (await at.ok(["template", "ls", "-q"])).split("\n").filter((id) => id !== "");
 }
 
 /** Resolves with the new one, when hearthd has made it in the background. */
@@ -48,7 +48,7 @@ describe("the second VM of a shape", { concurrency: false }, () => {
     assert.equal(await create("first", ...SMALL), undefined);
     template = await templateBeside([]);
     assert.equal(await create("second", ...SMALL), template);
-    const shown = JSON.parse(await bed.ok(["warm", "ls", "--json"])) as Snapshot[];
+    const shown = JSON.parse(await bed.ok(["template", "ls", "--json"])) as Snapshot[];
     assert.deepEqual(
       shown.map(({ id, usedBy }) => [id, usedBy]),
       [[template, ["second"]]],
@@ -104,12 +104,12 @@ describe("the second VM of a shape", { concurrency: false }, () => {
     after(() => void server.close());
     const { port } = server.address() as AddressInfo;
     const known = await templates();
-    await bed.ok(["warm", "build", "--network", "user", ...SMALL, "debian"]);
+    await bed.ok(["template", "build", "--network", "user", ...SMALL, "debian"]);
     assert.notEqual(await create("netted", "--network", "user", ...SMALL), undefined);
     const script = `exec 3<>/dev/tcp/10.0.2.2/${port} && cat <&3`;
     assert.equal(await bed.ok(["exec", "netted", "--", "bash", "-c", script]), "hello\n");
     await remove("netted");
-    await bed.ok(["warm", "rm", ...(await templates()).filter((id) => !known.includes(id))]);
+    await bed.ok(["template", "rm", ...(await templates()).filter((id) => !known.includes(id))]);
   });
 });
 
@@ -137,7 +137,7 @@ describe("who does not start from a template", { concurrency: false }, () => {
     assert.deepEqual((await templates()).toSorted(), [id, template].toSorted());
     assert.equal(await create("next", ...SMALL, "--disk", "1G"), id);
     await remove("none", "cold", "some", "next");
-    await bed.ok(["warm", "rm", id]);
+    await bed.ok(["template", "rm", id]);
   });
 });
 
@@ -163,7 +163,7 @@ describe("a VM with volumes", { concurrency: false }, () => {
     assert.equal(await create("fifth", ...SMALL, "--volume", "two:/data"), id);
     assert.equal(await bed.sh("fifth", "cat /data/file"), "two\n");
     await remove("fifth");
-    await bed.ok(["warm", "rm", id]);
+    await bed.ok(["template", "rm", id]);
   });
 });
 
@@ -179,15 +179,15 @@ describe("templates", { concurrency: false }, () => {
   });
 
   test("R4: are not removed while a VM maps them, by rm with its name and by prune without a word", async () => {
-    await bed.ok(["warm", "build", ...TWO_CPUS, "debian"]);
-    const refused = await bed.hearth(["warm", "rm", template]);
+    await bed.ok(["template", "build", ...TWO_CPUS, "debian"]);
+    const refused = await bed.hearth(["template", "rm", template]);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, new RegExp(`^error: ${template} is used by last\\.\nhint: `, "m"));
-    assert.equal(await bed.ok(["warm", "prune"]), "1\n");
+    assert.equal(await bed.ok(["template", "prune"]), "1\n");
     assert.deepEqual(await templates(), [template]);
     assert.equal(await bed.sh("last", "echo alive"), "alive\n");
     await remove("last");
-    assert.equal(await bed.ok(["warm", "prune"]), "1\n");
+    assert.equal(await bed.ok(["template", "prune"]), "1\n");
     assert.deepEqual([await templates(), bed.leftovers()], [[], []]);
   });
 
@@ -217,7 +217,7 @@ describe("the budget for templates", () => {
     // One of them takes some 130 MiB, and none fits beside another one.
     const poor = new Bed({ warm: true, config: '[warm]\nbudget = "200M"\n' });
     const build = async (...words: readonly string[]): Promise<string> =>
-      (await poor.ok(["warm", "build", ...words, "debian"])).trim();
+      (await poor.ok(["template", "build", ...words, "debian"])).trim();
     const one = await build(...SMALL);
     assert.deepEqual(await templates(poor), [one]);
     const two = await build(...TWO_CPUS);
@@ -232,7 +232,7 @@ describe("the budget for templates", () => {
     await poor.ok(["start", "uses-two"]);
     assert.equal(await poor.sh("uses-two", "hostname"), "uses-two\n", "its disk needs no template");
     await poor.ok(["rm", "-f", "uses-two"]);
-    await poor.ok(["warm", "prune"]);
+    await poor.ok(["template", "prune"]);
     assert.deepEqual(poor.leftovers(), []);
   });
 
@@ -240,7 +240,7 @@ describe("the budget for templates", () => {
     const off = new Bed({ warm: false });
     await off.ok(["create", "--name", "boots", ...SMALL, "debian"]);
     assert.equal((await off.vm("boots")).restoredFrom, undefined);
-    const refused = await off.hearth(["warm", "build", ...SMALL, "debian"]);
+    const refused = await off.hearth(["template", "build", ...SMALL, "debian"]);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^error: .*\nhint: /m);
     assert.deepEqual(off.snapshotFolders(), []);

@@ -119,7 +119,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   ],
   "snapshot.not_found": [
     "No snapshot or template has this name or id.",
-    "`hearth snapshot ls`, `hearth warm ls`.",
+    "`hearth snapshot ls`, `hearth template ls`.",
   ],
   "snapshot.in_use": [
     "A VM maps the snapshot's memory, or is yet to start from it.",

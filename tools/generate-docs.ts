@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
-import { COMMANDS } from "#cli/command-table.ts";
+import { COMMANDS, NOUN_ALIASES } from "#cli/command-table.ts";
 import { flagHelp } from "#cli/help.ts";
 import { allFlags } from "#cli/parse.ts";
 
@@ -68,7 +68,10 @@ function section(name: string, command: Command, aliases: readonly string[]): st
     "",
   ];
   if (command.about !== undefined) lines.push(command.about, "");
-  const also = aliases.filter((alias) => alias !== "").map((alias) => `\`hearth ${alias}\``);
+  const earlier = Object.entries(NOUN_ALIASES).flatMap(([alias, noun]) =>
+    name.startsWith(`${noun} `) ? [name.replace(noun, alias)] : [],
+  );
+  const also = [...aliases, ...earlier].map((alias) => `\`hearth ${alias}\``);
   if (also.length > 0) lines.push(`Also: ${also.join(", ")}.`, "");
   lines.push("| flag | |", "|---|---|");
   for (const [flagName, flag] of Object.entries(allFlags(command))) lines.push(flagRow(flagName, flag));

@@ -21,7 +21,7 @@ type Part =
 
 export const SESSION: readonly Part[] = [
   { type: "./hearth run --rm debian -- uname -sr" },
-  { unseen: "./hearth warm build debian" },
+  { unseen: "./hearth template build debian" },
   { note: "# Meanwhile hearthd has made a template. The next VMs do not boot." },
   { type: "./hearth run --rm debian -- uname -sr" },
   { note: "# A VM that stays, and a copy of it while it runs." },

@@ -156,27 +156,27 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     load: () => import("#cli/commands/snapshot/rm.ts"),
     aliases: ["snapshot remove", "snapshot delete"],
   },
-  "warm ls": {
+  "template ls": {
     group: "Snapshots and templates",
     summary: "List templates",
-    load: () => import("#cli/commands/warm/ls.ts"),
-    aliases: ["warm list"],
+    load: () => import("#cli/commands/template/ls.ts"),
+    aliases: ["templates", "template list"],
   },
-  "warm build": {
+  "template build": {
     group: "Snapshots and templates",
     summary: "Build a template before it is needed",
-    load: () => import("#cli/commands/warm/build.ts"),
+    load: () => import("#cli/commands/template/build.ts"),
   },
-  "warm rm": {
+  "template rm": {
     group: "Snapshots and templates",
     summary: "Remove templates",
-    load: () => import("#cli/commands/warm/rm.ts"),
-    aliases: ["warm remove", "warm delete"],
+    load: () => import("#cli/commands/template/rm.ts"),
+    aliases: ["template remove", "template delete"],
   },
-  "warm prune": {
+  "template prune": {
     group: "Snapshots and templates",
     summary: "Remove all unused templates",
-    load: () => import("#cli/commands/warm/prune.ts"),
+    load: () => import("#cli/commands/template/prune.ts"),
   },
   "volume create": {
     group: "Volumes",
@@ -328,19 +328,30 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 /** Nouns that stand before a verb. */
 export const NOUNS = [
   "snapshot",
-  "warm",
+  "template",
   "volume",
   "image",
   "kernel",
   "firecracker",
   "operation",
   "daemon",
+  "system",
 ] as const;
+
+/** Earlier names of nouns, which still work. */
+export const NOUN_ALIASES: Readonly<Record<string, string>> = { warm: "template" };
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 
-/** The command that `words` begin with; verbs of nouns take two words. */
-export function findCommand(words: readonly string[]): Found | undefined {
+/** Returns `words` with the present name of the noun that they begin with. */
+export function withPresentNoun(words: readonly string[]): readonly string[] {
+  const [first = "", ...rest] = words;
+  return Object.hasOwn(NOUN_ALIASES, first) ? [NOUN_ALIASES[first] ?? first, ...rest] : words;
+}
+
+/** Returns the command that `given` begins with; a noun and its verb are two words. */
+export function findCommand(given: readonly string[]): Found | undefined {
+  const words = withPresentNoun(given);
   for (const count of [2, 1]) {
     const name = words.slice(0, count).join(" ");
     if (name === "" || words.length < count) continue;

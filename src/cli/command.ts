@@ -23,7 +23,8 @@ export type Flag = {
 export type Flags = Readonly<Record<string, Flag>>;
 
 /** What the shell offers for an argument. */
-export type Completes = "vm" | "image" | "volume" | "snapshot" | "warm" | "operation" | "path" | "command";
+export type Completes =
+  "vm" | "image" | "volume" | "snapshot" | "template" | "operation" | "path" | "command";
 
 export type Argument = {
   /** As in the help, such as `VM`. */

@@ -1,6 +1,6 @@
 import { longFlag } from "#cli/command.ts";
 import type { Command, Completes, Context, Flag } from "#cli/command.ts";
-import { COMMANDS, findCommand, NOUNS } from "#cli/command-table.ts";
+import { COMMANDS, findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
 import { allFlags } from "#cli/parse.ts";
 
 /** Tells the shell to offer files. */
@@ -24,7 +24,7 @@ export async function completionsFor(
 function commandWords(before: readonly string[]): readonly string[] {
   const commands = Object.keys(COMMANDS);
   if (before.length === 0) return [...commands.filter((name) => !name.includes(" ")), ...NOUNS];
-  const prefix = `${before.join(" ")} `;
+  const prefix = `${withPresentNoun(before).join(" ")} `;
   return commands.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
 }
 
@@ -87,7 +87,7 @@ async function values(
     if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
     if (completes === "snapshot") return (await client.snapshots.list()).map(({ name, id }) => name ?? id);
     if (completes === "operation") return (await client.operations.list()).map(({ id }) => id);
-    if (completes === "warm") return (await client.warm.list()).map(({ id }) => id);
+    if (completes === "template") return (await client.warm.list()).map(({ id }) => id);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {
     return completes === "image" ? ["debian"] : []; // Nobody to ask: nothing to offer.

@@ -3,7 +3,7 @@ import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
-import { COMMANDS, NOUNS } from "#cli/command-table.ts";
+import { COMMANDS, NOUNS, withPresentNoun } from "#cli/command-table.ts";
 import { allFlags } from "#cli/parse.ts";
 import { wrapText } from "#cli/wrap-text.ts";
 
@@ -108,7 +108,7 @@ export function nounHelp(noun: string): string {
 
 /** @returns what to say about words that are no command. */
 export function unknownCommand(words: readonly string[]): HearthError {
-  const [first = "", second] = words;
+  const [first = "", second] = withPresentNoun(words);
   if ((NOUNS as readonly string[]).includes(first)) {
     const verbs = Object.keys(COMMANDS).flatMap((name) =>
       name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],

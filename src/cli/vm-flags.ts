@@ -79,7 +79,7 @@ const FIXED_FLAGS = {
   driver: { value: "NAME", default: "chosen by hearthd", help: "VMM: qemu or firecracker" },
 } as const satisfies Flags;
 
-/** What VMs that start from one warm template have in common. */
+/** The flags that VMs that start from one template have in common. */
 export const SHAPE_FLAGS = {
   ...FIXED_FLAGS,
   noJail: { help: "Run the VMM without the jail: its own files, UID and namespaces" },
@@ -122,7 +122,7 @@ export function parseFromSnapshot(snapshot: string, flags: FlagValues<typeof VM_
   return { snapshot: from, ...parseShape(flags), ...parseOwn(flags) };
 }
 
-/** For a warm template: a VM with nothing of its own. */
+/** Reads the flags of `template build`, which describe a VM without a name, labels and volumes. */
 export function parseShapeFlags(image: string, flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
   return { image: parseImageRef(image), ...parseShape(flags) };
 }

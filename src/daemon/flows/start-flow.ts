@@ -261,7 +261,7 @@ async function clearForRetry(host: Host, start: Start, error: unknown): Promise<
 async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
   const { vm, signal } = start;
   host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
-  start.onProgress({ stage: "boot", text: "the warm template does not work; booting" });
+  start.onProgress({ stage: "boot", text: "the template does not work; booting instead" });
   await endVmm(host, vm.id, start);
   // A driver that has to copy the memory may find no room for it, which says nothing about the template.
   if (toHearthError(error).code !== "host.disk_full") {

@@ -94,9 +94,9 @@ export class SnapshotRows {
     const found = this.find(nameOrId);
     if (found?.ready && (kind === undefined || found.kind === kind)) return found;
     const shown = JSON.stringify(nameOrId.slice(0, 80));
-    const [what, list] = kind === "warm" ? ["warm template", "warm"] : ["snapshot", "snapshot"];
-    throw new HearthError("snapshot.not_found", `There is no ${what} ${shown}.`, {
-      hint: `\`hearth ${list} ls\` shows them.`,
+    const noun = kind === "warm" ? "template" : "snapshot";
+    throw new HearthError("snapshot.not_found", `There is no ${noun} ${shown}.`, {
+      hint: `\`hearth ${noun} ls\` lists them.`,
     });
   }
 

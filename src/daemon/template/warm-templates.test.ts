@@ -261,7 +261,7 @@ describe("a template that is of no use", () => {
       const vmm = host.machine.vmm("web");
       assert.equal(vmm.guest.calls[0], "configure", "it is none that was restored");
       assert.equal(writtenOn(vmm), 0);
-      assert.ok(told.some(({ text }) => text === "the warm template does not work; booting"));
+      assert.ok(told.some(({ text }) => text === "the template does not work; booting instead"));
       assert.equal(template && host.snapshots.find(template.id), undefined);
       for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
       await warm.prune();

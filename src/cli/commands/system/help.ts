@@ -1,6 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
-import { findCommand, NOUNS } from "#cli/command-table.ts";
+import { findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
 import { commandHelp, nounHelp, overview, unknownCommand } from "#cli/help.ts";
 
 export default command({
@@ -31,7 +31,7 @@ async function helpFor(words: readonly string[]): Promise<string> {
   if (words.length === 0) return overview();
   const found = findCommand(words);
   if (found !== undefined && found.rest.length === 0) return commandHelp((await found.load()).default);
-  const [noun = ""] = words;
+  const [noun = ""] = withPresentNoun(words);
   if (words.length === 1 && (NOUNS as readonly string[]).includes(noun)) return nounHelp(noun);
   const error: HearthError = unknownCommand(words);
   throw error;

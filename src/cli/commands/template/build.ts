@@ -3,7 +3,7 @@ import { command } from "#cli/command.ts";
 import { parseShapeFlags, SHAPE_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
-  path: ["warm", "build"],
+  path: ["template", "build"],
   summary: "Build a template before it is needed",
   about:
     "VMs with the same image and the same values of these flags start from the template; other VMs boot. " +
@@ -11,9 +11,9 @@ export default command({
   args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
   flags: SHAPE_FLAGS,
   examples: [
-    ["hearth warm build debian", "Then: hearth run debian"],
+    ["hearth template build debian", "Then: hearth run debian"],
     [
-      "hearth warm build --memory 512M --network user debian",
+      "hearth template build --memory 512M --network user debian",
       "Build a template for VMs with this memory and network",
     ],
   ],

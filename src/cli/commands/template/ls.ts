@@ -3,7 +3,7 @@ import { formatSizeRounded } from "#base/sizes.ts";
 import { command } from "#cli/command.ts";
 
 export default command({
-  path: ["warm", "ls"],
+  path: ["template", "ls"],
   summary: "List templates",
   about:
     "A template is a snapshot of a freshly booted VM. hearthd builds one after the first start of an " +
@@ -12,8 +12,8 @@ export default command({
   args: [],
   flags: { quiet: { short: "q", help: "Only print IDs" } },
   examples: [
-    ["hearth warm ls", "List all templates, newest first"],
-    ["hearth warm ls -q", "Only print IDs"],
+    ["hearth template ls", "List all templates, newest first"],
+    ["hearth template ls -q", "Only print IDs"],
   ],
   async run({ flags, out, hearth }) {
     const templates = await (await hearth()).warm.list();
@@ -23,7 +23,9 @@ export default command({
       return;
     }
     if (templates.length === 0)
-      return out.note("There are no templates yet. hearthd makes them, and `hearth warm build debian` does.");
+      return out.note(
+        "There are no templates yet. hearthd makes them, and `hearth template build debian` does.",
+      );
     const rows = templates.map((template) => [
       template.id,
       template.image,

@@ -4,14 +4,21 @@ import { command } from "#cli/command.ts";
 import { eachTarget } from "#cli/each-target.ts";
 
 export default command({
-  path: ["warm", "rm"],
+  path: ["template", "rm"],
   summary: "Remove templates",
   about:
     "A template that a VM uses is not removed. hearthd builds it again after the next boot of a VM like " +
     "it.",
-  args: [{ name: "ID", many: true, help: "IDs of the templates, from `hearth warm ls`", completes: "warm" }],
+  args: [
+    {
+      name: "ID",
+      many: true,
+      help: "IDs of the templates, from `hearth template ls`",
+      completes: "template",
+    },
+  ],
   flags: {},
-  examples: [["hearth warm rm sn-abcdefghijkl", "Remove a template; the next VM like it boots"]],
+  examples: [["hearth template rm sn-abcdefghijkl", "Remove a template; the next VM like it boots"]],
   async run({ args, out, hearth }) {
     const client = await hearth();
     return eachTarget(args, parseTemplateId, out, async (id) => {
@@ -27,7 +34,7 @@ function parseTemplateId(text: string): string {
     return parseSnapshotId(text);
   } catch {
     const shown = JSON.stringify(text.slice(0, 80));
-    const hint = "`hearth warm ls` shows the templates and their ids.";
+    const hint = "`hearth template ls` shows the templates and their ids.";
     throw new HearthError("input.invalid", `${shown} is not a template's id.`, { hint });
   }
 }

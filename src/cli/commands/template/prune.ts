@@ -1,14 +1,14 @@
 import { command } from "#cli/command.ts";
 
 export default command({
-  path: ["warm", "prune"],
+  path: ["template", "prune"],
   summary: "Remove all unused templates",
   about:
     "Does not ask for confirmation, because hearthd builds templates again when VMs boot. Prints the " +
     "number of removed templates.",
   args: [],
   flags: {},
-  examples: [["hearth warm prune", "Free the disk space of unused templates"]],
+  examples: [["hearth template prune", "Free the disk space of unused templates"]],
   async run({ out, hearth }) {
     const pruned = await (await hearth()).warm.prune();
     if (out.wantsJson) return out.json(pruned);
