@@ -35,16 +35,16 @@ export type VmShape = {
   readonly diskBytes: number;
 };
 
-/** A VM ready to be booted, its disk made. Disposing of it ends it and removes its folder. */
+/** A VM ready to be booted, its disk made. Disposing of it ends it and removes its directory. */
 export class BareVm implements AsyncDisposable {
-  readonly #folder: string;
+  readonly #dir: string;
   readonly #arguments: readonly string[];
   readonly #socket: string;
   #process: QemuProcess | undefined;
   #agent: AgentClient | undefined;
 
-  private constructor(folder: string, plan: BootPlan, machine: QemuMachine) {
-    this.#folder = folder;
+  private constructor(dir: string, plan: BootPlan, machine: QemuMachine) {
+    this.#dir = dir;
     this.#arguments = qemuArguments(plan, machine).filter((word) => word !== PAUSED);
     this.#socket = qemuSockets(plan.runDir).agent;
   }
@@ -53,19 +53,19 @@ export class BareVm implements AsyncDisposable {
   static async prepare(home: HearthHome, shape: VmShape): Promise<BareVm> {
     const { signal } = new AbortController();
     const cache = new ImageCache({
-      cacheDir: home.folders.cache,
+      cacheDir: home.dirs.cache,
       agentPath: (arch) => join(AGENT_DIR, `hearth-agent-${arch}`),
       log: SILENT,
     });
     const boot = await cache.bootSet(shape.digest, {}, signal);
-    const folder = mkdtempSync(join(home.folder, "bare-"));
-    const disk = join(folder, "disk.raw");
+    const dir = mkdtempSync(join(home.dir, "bare-"));
+    const disk = join(dir, "disk.raw");
     await createDisk(disk, shape.diskBytes, signal);
     const plan: BootPlan = {
       id: vmIdFrom(Buffer.alloc(12, 1)),
       name: parseVmName("bare"),
-      stateDir: folder,
-      runDir: folder,
+      stateDir: dir,
+      runDir: dir,
       kernel: boot.kernel,
       initramfs: boot.initramfs,
       kernelArgs: ["hearth.root=overlay", "hearth.init=agent", "hearth.vm=bare"],
@@ -81,7 +81,7 @@ export class BareVm implements AsyncDisposable {
       isolation: UNCONFINED,
     };
     const firmware = await findFirmware(qemuProgram(), signal);
-    return new BareVm(folder, plan, { accel: shape.accel, firmware, tscKhz: readTscKhz() });
+    return new BareVm(dir, plan, { accel: shape.accel, firmware, tscKhz: readTscKhz() });
   }
 
   /** Resolves with the milliseconds from the start of QEMU to the agent's first answer. */
@@ -103,6 +103,6 @@ export class BareVm implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#agent?.close();
     await this.#process?.[Symbol.asyncDispose]();
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.#dir, { recursive: true, force: true });
   }
 }

@@ -1,10 +1,10 @@
-/** A Hearth of its own for the measurements: fresh folders, the user's own image cache, a real hearthd. */
+/** A Hearth of its own for the measurements: fresh directories, the user's own image cache, a real hearthd. */
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { hearthFolders } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
@@ -15,11 +15,11 @@ const ROOT = join(import.meta.dirname, "..");
 const COMMAND_MS = 600_000;
 const STAT_BLOCK_BYTES = 512;
 
-/** Disposing of it ends hearthd and what VMs are left, and removes the folders. */
+/** Disposing of it ends hearthd and what VMs are left, and removes the directorys. */
 export class HearthHome implements AsyncDisposable {
-  readonly folder: string;
+  readonly dir: string;
   readonly env: Readonly<Record<string, string>>;
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   readonly #checkout: string;
 
   /**
@@ -29,16 +29,16 @@ export class HearthHome implements AsyncDisposable {
   constructor(checkout: string = ROOT) {
     this.#checkout = checkout;
     // Short, because socket paths hold 107 bytes.
-    this.folder = mkdtempSync("/tmp/hbench-");
+    this.dir = mkdtempSync("/tmp/hbench-");
     this.env = {
       PATH: process.env["PATH"] ?? "",
-      HOME: this.folder,
-      XDG_CONFIG_HOME: join(this.folder, "config"),
-      XDG_STATE_HOME: join(this.folder, "state"),
-      XDG_RUNTIME_DIR: join(this.folder, "run"),
+      HOME: this.dir,
+      XDG_CONFIG_HOME: join(this.dir, "config"),
+      XDG_STATE_HOME: join(this.dir, "state"),
+      XDG_RUNTIME_DIR: join(this.dir, "run"),
       XDG_CACHE_HOME: checkout === ROOT ? usersCache() : join(checkout, "build/cache"),
     };
-    this.folders = hearthFolders(this.env, this.folder);
+    this.dirs = hearthDirs(this.env, this.dir);
     this.configure("");
   }
 
@@ -61,8 +61,8 @@ export class HearthHome implements AsyncDisposable {
   configure(toml: string): void {
     const qemu = this.#checkout === ROOT ? givenQemu() : undefined;
     const program = qemu === undefined ? "" : `[drivers.qemu]\nprogram = ${JSON.stringify(qemu)}\n`;
-    mkdirSync(this.folders.config, { recursive: true });
-    writeFileSync(join(this.folders.config, "config.toml"), `${program}${toml}`);
+    mkdirSync(this.dirs.config, { recursive: true });
+    writeFileSync(join(this.dirs.config, "config.toml"), `${program}${toml}`);
   }
 
   connect(): Promise<Hearth> {
@@ -79,17 +79,15 @@ export class HearthHome implements AsyncDisposable {
 
   /** What all of Hearth's files, the cache too, take of the disk. Shared blocks count for each file. */
   diskBytes(): number {
-    return (
-      [this.folder, this.folders.cache].reduce((sum, folder) => sum + blocksIn(folder), 0) * STAT_BLOCK_BYTES
-    );
+    return [this.dir, this.dirs.cache].reduce((sum, dir) => sum + blocksIn(dir), 0) * STAT_BLOCK_BYTES;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     const deadline = AbortSignal.timeout(60_000);
     const daemon = await this.#runningDaemon();
     if (daemon !== undefined) await endProcess(daemon, 5_000, deadline);
-    for (const vmm of findProcessesNaming([this.folder], /^qemu-system-/)) await endProcess(vmm, 0, deadline);
-    rmSync(this.folder, { recursive: true, force: true });
+    for (const vmm of findProcessesNaming([this.dir], /^qemu-system-/)) await endProcess(vmm, 0, deadline);
+    rmSync(this.dir, { recursive: true, force: true });
   }
 
   async #runningDaemon(): Promise<ProcessRef | undefined> {
@@ -127,9 +125,9 @@ export class HearthHome implements AsyncDisposable {
   }
 }
 
-function blocksIn(folder: string): number {
+function blocksIn(dir: string): number {
   let blocks = 0;
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+  for (const entry of readdirSync(dir, { recursive: true, withFileTypes: true })) {
     const stats = statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false });
     blocks += stats?.blocks ?? 0;
   }

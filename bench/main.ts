@@ -66,8 +66,8 @@ async function learnShape(home: HearthHome, say: Bench["say"]): Promise<VmShape>
 
 function writeResults(startedAt: Date, results: object): string {
   const name = `${startedAt.toISOString().slice(0, 19).replaceAll(":", "-")}.json`;
-  const folder = join(import.meta.dirname, "results");
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, name), `${JSON.stringify(results, undefined, 2)}\n`);
+  const dir = join(import.meta.dirname, "results");
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(join(dir, name), `${JSON.stringify(results, undefined, 2)}\n`);
   return `bench/results/${name}`;
 }

@@ -18,7 +18,7 @@ export class Pool {
   /** For a home whose hearthd is yet to start. */
   constructor(home: HearthHome) {
     home.configure(CONFIG);
-    this.#log = join(home.folders.state, "hearthd.log");
+    this.#log = join(home.dirs.state, "hearthd.log");
   }
 
   /** Resolves when a VM waits, with its id. */

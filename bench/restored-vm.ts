@@ -25,7 +25,7 @@ const POLL_MS = 1;
 /** It keeps QEMU from starting the `cat` that reads the state. Part of the walls, so that this VM goes without. */
 const SANDBOX = "-sandbox";
 
-/** What hearthd starts QEMU with, for a VM with these folders. */
+/** What hearthd starts QEMU with, for a VM with these directorys. */
 type Command = { readonly args: readonly string[]; readonly stateDir: string; readonly runDir: string };
 
 /** What all restores from one template have in common. */
@@ -50,32 +50,32 @@ export class RestoreScript {
     if (restoredFrom !== template.id) throw new Error(`The VM did not start from ${template.id}.`);
     const args = without(SANDBOX, argv.slice(1));
     const command = { args, stateDir: paths.state, runDir: paths.sockets };
-    return new RestoreScript(home, snapshotPaths(home.folders, template.id as SnapshotId), command);
+    return new RestoreScript(home, snapshotPaths(home.dirs, template.id as SnapshotId), command);
   }
 
   /** Does all that is not restoring. */
   async prepare(): Promise<RestoredVm> {
-    const folder = mkdtempSync(join(this.#home.folder, "bare-"));
-    await diskFromSnapshot(this.#files.dir, folder, "qcow2", new AbortController().signal);
+    const dir = mkdtempSync(join(this.#home.dir, "bare-"));
+    await diskFromSnapshot(this.#files.dir, dir, "qcow2", new AbortController().signal);
     const { args, stateDir, runDir } = this.#command;
     // An older QEMU maps a copy, whose name hearthd has removed by now.
     if (args.some((arg) => arg.includes(`/${VM_NAMES.memoryCopy},`)))
-      await copySparse(this.#files.memory, join(folder, VM_NAMES.memoryCopy), new AbortController().signal);
-    const own = args.map((arg) => arg.replaceAll(stateDir, folder).replaceAll(runDir, folder));
-    return new RestoredVm(folder, own, this.#files.state);
+      await copySparse(this.#files.memory, join(dir, VM_NAMES.memoryCopy), new AbortController().signal);
+    const own = args.map((arg) => arg.replaceAll(stateDir, dir).replaceAll(runDir, dir));
+    return new RestoredVm(dir, own, this.#files.state);
   }
 }
 
-/** Disposing of it ends it and removes its folder. */
+/** Disposing of it ends it and removes its directory. */
 export class RestoredVm implements AsyncDisposable {
-  readonly #folder: string;
+  readonly #dir: string;
   readonly #args: readonly string[];
   readonly #state: string;
   #process: QemuProcess | undefined;
 
-  /** @param args with its own folder in them */
-  constructor(folder: string, args: readonly string[], state: string) {
-    this.#folder = folder;
+  /** @param args with its own directory in them */
+  constructor(dir: string, args: readonly string[], state: string) {
+    this.#dir = dir;
     this.#args = args;
     this.#state = state;
   }
@@ -83,7 +83,7 @@ export class RestoredVm implements AsyncDisposable {
   /** Resolves with the milliseconds from the start of QEMU to the end of the first command. */
   async restore(): Promise<number> {
     const startedMs = performance.now();
-    const sockets = qemuSockets(this.#folder);
+    const sockets = qemuSockets(this.#dir);
     this.#process = new QemuProcess(this.#args);
     const { ended } = this.#process;
     const socket = await connectWhenReady(sockets.monitor, undefined, () => undefined, ended);
@@ -102,7 +102,7 @@ export class RestoredVm implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#process?.[Symbol.asyncDispose]();
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.#dir, { recursive: true, force: true });
   }
 }
 

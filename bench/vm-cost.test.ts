@@ -18,9 +18,9 @@ test("the share of memory is the sum that stands first, and none of its parts", 
 });
 
 test("a file with a second name is somebody else's, too, and does not count", (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-bench-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const [shared, own] = [join(folder, "shared"), join(folder, "own")];
+  const dir = mkdtempSync(join(tmpdir(), "hearth-bench-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const [shared, own] = [join(dir, "shared"), join(dir, "own")];
   for (const path of [shared, own]) mkdirSync(path);
   const before = ownBytesIn(own);
   writeFileSync(join(shared, "layer"), Buffer.alloc(256 * 1024, 1));

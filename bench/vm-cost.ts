@@ -22,13 +22,13 @@ export function parsePss(rollup: string): number {
 /** What its own files take of the host's disk: not those that have a second name with somebody else. */
 export async function ownDiskBytes(vm: HearthVm): Promise<number> {
   const { paths } = await vm.show();
-  return [paths.state, paths.sockets].reduce((sum, folder) => sum + ownBytesIn(folder), 0);
+  return [paths.state, paths.sockets].reduce((sum, dir) => sum + ownBytesIn(dir), 0);
 }
 
-/** Folders count, too. */
-export function ownBytesIn(folder: string): number {
-  let blocks = statSync(folder).blocks;
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+/** Directories count, too. */
+export function ownBytesIn(dir: string): number {
+  let blocks = statSync(dir).blocks;
+  for (const entry of readdirSync(dir, { recursive: true, withFileTypes: true })) {
     const stats = statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false });
     const shared = entry.isFile() && stats !== undefined && stats.nlink > 1;
     if (!shared) blocks += stats?.blocks ?? 0;

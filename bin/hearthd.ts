@@ -9,9 +9,9 @@ import { parseArgs } from "node:util";
 import { STATE_NAMES } from "#base/file-names.ts";
 import { exitProcess } from "#base/exit-process.ts";
 import { errorBody, HearthError } from "#base/error.ts";
-import { absoluteSetting, hearthFolders } from "#base/folders.ts";
+import { absoluteSetting, hearthDirs } from "#base/hearth-dirs.ts";
 import { logDestination } from "#daemon/lifecycle/log-destination.ts";
-import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { makePrivateDir } from "#daemon/store/managed-files.ts";
 import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
@@ -22,9 +22,9 @@ for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop
 process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and we do not.
 
 try {
-  const folders = hearthFolders(process.env, homedir());
-  await makePrivateFolder(folders.state);
-  const file = new BoundedFile(join(folders.state, STATE_NAMES.log), LIMITS.logFileMaxBytes);
+  const dirs = hearthDirs(process.env, homedir());
+  await makePrivateDir(dirs.state);
+  const file = new BoundedFile(join(dirs.state, STATE_NAMES.log), LIMITS.logFileMaxBytes);
   const log = pinoLog(logDestination(file));
   // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
@@ -32,7 +32,7 @@ try {
   process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
   const agentDir =
     absoluteSetting(process.env, "HEARTH_AGENT_DIR") ?? join(import.meta.dirname, "../build/agent");
-  await runDaemon({ folders, agentDir, log, helperFd: helperFd() }, () => {}, stop.signal);
+  await runDaemon({ dirs, agentDir, log, helperFd: helperFd() }, () => {}, stop.signal);
   exitProcess(0);
 } catch (error) {
   // For whoever started us, see src/sdk/start-daemon.ts.

@@ -1,5 +1,5 @@
 /**
- * A Hearth of its own for one test file: folders in a temporary place, the image cache shared by all of them
+ * A Hearth of its own for one test file: directories in a temporary place, the image cache shared by all of them
  * so that the suite builds an image once. Real hearthd, real QEMU, real guests.
  */
 import { spawn } from "node:child_process";
@@ -18,8 +18,8 @@ import { join } from "node:path";
 import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "smol-toml";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { holdEventLoop } from "#base/event-loop.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
@@ -63,9 +63,9 @@ export type BedOptions = {
 };
 
 export class Bed {
-  readonly folder: string;
+  readonly dir: string;
   readonly env: Readonly<Record<string, string>>;
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   /** hearthd's. */
   readonly uid: number;
   /** `hearth`, for Node to run. */
@@ -86,27 +86,27 @@ export class Bed {
     this.#hostQemu = hostQemu;
     this.#usesTemplates = warm === undefined && !hostQemu && hasTemplates();
     // Short, because socket paths hold 107 bytes.
-    this.folder = mkdtempSync("/tmp/hb-");
+    this.dir = mkdtempSync("/tmp/hb-");
     const cache = process.env["HEARTH_E2E_CACHE"] ?? join(homedir(), ".cache", "hearth-e2e");
     mkdirSync(cache, { recursive: true });
-    this.env = environment(this.folder, apart ? join(this.folder, "cache") : cache);
-    this.folders = hearthFolders(this.env, this.folder);
+    this.env = environment(this.dir, apart ? join(this.dir, "cache") : cache);
+    this.dirs = hearthDirs(this.env, this.dir);
     this.configure(config, warm === true || this.#usesTemplates);
-    this.#templates = this.#usesTemplates ? linkTemplates(this.folders) : [];
+    this.#templates = this.#usesTemplates ? linkTemplates(this.dirs) : [];
     if (apart) this.#giveToUser(join(cache, "hearth"));
     after(() => this.clear());
   }
 
   #giveToUser(cache: string): void {
-    if (existsSync(cache)) linkCache(cache, this.folders.cache);
-    giveToApart(this.folder);
+    if (existsSync(cache)) linkCache(cache, this.dirs.cache);
+    giveToApart(this.dir);
   }
 
   /** Starts hearthd where no command may: a command would start it with the rights of the test. */
   async #ensureDaemon(): Promise<void> {
-    const { env, folders, folder: logDir } = this;
-    if (!this.isApart || (await new Transport(apiSocketPath(folders)).answers())) return;
-    this.#starting ??= startApart({ env, folders, logDir, user: APART }).finally(
+    const { env, dirs, dir: logDir } = this;
+    if (!this.isApart || (await new Transport(apiSocketPath(dirs)).answers())) return;
+    this.#starting ??= startApart({ env, dirs, logDir, user: APART }).finally(
       () => (this.#starting = undefined),
     );
     this.#lastApart = await this.#starting;
@@ -115,11 +115,11 @@ export class Bed {
   /** For the next hearthd. `config` has the last word. */
   configure(config: string, warm: boolean): void {
     const { warm: given, ...others } = parse(config);
-    mkdirSync(this.folders.config, { recursive: true });
+    mkdirSync(this.dirs.config, { recursive: true });
     const program = this.#hostQemu ? undefined : testedQemu();
     const drivers = program === undefined ? {} : { drivers: { qemu: { program } } };
     const document = { ...drivers, ...others, warm: { enabled: warm, ...(given as object | undefined) } };
-    writeFileSync(join(this.folders.config, "config.toml"), stringify(document));
+    writeFileSync(join(this.dirs.config, "config.toml"), stringify(document));
   }
 
   /** Runs `hearth` with these words, as a user does. */
@@ -185,7 +185,7 @@ export class Bed {
 
   /** The last lines of hearthd's log. */
   log(): string {
-    const file = join(this.folders.state, "hearthd.log");
+    const file = join(this.dirs.state, "hearthd.log");
     return existsSync(file) ? readFileSync(file, "utf8").split("\n").slice(-LOG_LINES).join("\n") : "";
   }
 
@@ -223,12 +223,12 @@ export class Bed {
   }
 
   vmms(): ProcessRef[] {
-    return findProcessesNaming([this.folders.run, this.folders.state], VMMS);
+    return findProcessesNaming([this.dirs.run, this.dirs.state], VMMS);
   }
 
   /** What waits for the ends of VMMs. */
   launchers(): ProcessRef[] {
-    return findProcessesNaming([this.folders.run, this.folders.state], LAUNCHERS);
+    return findProcessesNaming([this.dirs.run, this.dirs.state], LAUNCHERS);
   }
 
   /** Uids that VMs of this Hearth have, but for these. */
@@ -236,17 +236,17 @@ export class Bed {
     const leases = "/run/hearth/uids";
     const ours = entries(leases).filter((name) => {
       const holder = readFileSync(join(leases, name), "utf8");
-      return holder.includes(this.folder) && !ids.some((id) => holder.includes(id));
+      return holder.includes(this.dir) && !ids.some((id) => holder.includes(id));
     });
     return ours.map(Number);
   }
 
-  /** What is mounted in this Hearth's folders, as this process sees it. */
+  /** What is mounted in this Hearth's directories, as this process sees it. */
   mounts(): string[] {
     const points = readFileSync("/proc/self/mountinfo", "utf8")
       .split("\n")
       .map((line) => line.split(" ")[4] ?? "");
-    return points.filter((point) => point.startsWith(this.folder));
+    return points.filter((point) => point.startsWith(this.dir));
   }
 
   /** Of all hearthds of this host: cgroups bear the ids of VMs alone. */
@@ -256,25 +256,25 @@ export class Bed {
 
   /** What VMs leave when they are gone: nothing. `ids` are those that are there. */
   leftovers(ids: readonly string[] = []): string[] {
-    const own = ids.flatMap((id) => [join(this.folders.run, "vms", id), join(this.folders.state, "vms", id)]);
-    const isOwn = (path: string): boolean => own.some((folder) => path.startsWith(folder));
+    const own = ids.flatMap((id) => [join(this.dirs.run, "vms", id), join(this.dirs.state, "vms", id)]);
+    const isOwn = (path: string): boolean => own.some((dir) => path.startsWith(dir));
     const theirs = new Set(findProcessesNaming(own, PROGRAMS).map(({ pid }) => pid));
     const others = [...this.vmms(), ...this.launchers()].filter(({ pid }) => !theirs.has(pid));
-    const folders = (path: string): string[] => entries(path).filter((name) => !ids.includes(name));
+    const dirs = (path: string): string[] => entries(path).filter((name) => !ids.includes(name));
     return [
       ...others.map(({ pid }) => `process ${pid}`),
-      ...folders(join(this.folders.run, "vms")).map((name) => `run folder ${name}`),
-      ...folders(join(this.folders.state, "vms")).map((name) => `state folder ${name}`),
-      ...folders(join(this.folders.state, "jails")).map((name) => `jail ${name}`),
+      ...dirs(join(this.dirs.run, "vms")).map((name) => `run directory ${name}`),
+      ...dirs(join(this.dirs.state, "vms")).map((name) => `state directory ${name}`),
+      ...dirs(join(this.dirs.state, "jails")).map((name) => `jail ${name}`),
       ...this.uidLeases(ids).map((uid) => `uid ${uid}`),
       ...this.mounts().map((point) => `mount ${point}`),
-      ...this.snapshotFolders().map((name) => `snapshot ${name}`),
+      ...this.snapshotDirs().map((name) => `snapshot ${name}`),
     ].filter((found) => !isOwn(found.replace("mount ", "")));
   }
 
   /** Lists snapshots and templates that were made on the way; those of the run are not among them. */
-  snapshotFolders(): string[] {
-    return entries(join(this.folders.state, "snapshots")).filter((name) => !this.#templates.includes(name));
+  snapshotDirs(): string[] {
+    return entries(join(this.dirs.state, "snapshots")).filter((name) => !this.#templates.includes(name));
   }
 
   async clear(): Promise<void> {
@@ -284,7 +284,7 @@ export class Bed {
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);
     await this.#lastApart?.ended; // Its helper ends with it.
     for (const vmm of [...this.vmms(), ...this.launchers()]) await endProcess(vmm, 0, deadline);
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** A VM of another shape makes none behind a test that counts VMMs. */
@@ -308,8 +308,8 @@ function inTime(): AbortSignal {
   return AbortSignal.timeout(COMMAND_MS);
 }
 
-function entries(folder: string): string[] {
-  return existsSync(folder) ? readdirSync(folder) : [];
+function entries(dir: string): string[] {
+  return existsSync(dir) ? readdirSync(dir) : [];
 }
 
 /** Of a process that may end right now. */

@@ -21,7 +21,7 @@ import { Bed } from "./bed.ts";
 import { runCli } from "./run-cli.ts";
 
 const bed = new Bed();
-const TREE = join(bed.folder, "tree");
+const TREE = join(bed.dir, "tree");
 const MTIME_S = 1_600_000_000;
 
 before(async () => {
@@ -30,10 +30,10 @@ before(async () => {
   await bed.ok(["create", "--name", "box", "debian"]);
 });
 
-test("a folder comes back as it went in: contents, modes, times, links, empty and strangely named ones", async () => {
+test("a directory comes back as it went in: contents, modes, times, links, empty and strangely named ones", async () => {
   await bed.ok(["cp", TREE, "box:/root/there"]);
-  await bed.ok(["cp", "box:/root/there", join(bed.folder, "back")]);
-  assert.deepEqual(describeTree(join(bed.folder, "back")), describeTree(TREE));
+  await bed.ok(["cp", "box:/root/there", join(bed.dir, "back")]);
+  assert.deepEqual(describeTree(join(bed.dir, "back")), describeTree(TREE));
 });
 
 test("what is in the guest is what the host says: sha256, owner, mode", async () => {
@@ -46,16 +46,16 @@ test("what is in the guest is what the host says: sha256, owner, mode", async ()
 });
 
 test("setuid goes into a guest, and never comes out of one", async () => {
-  const file = join(bed.folder, "setuid");
+  const file = join(bed.dir, "setuid");
   writeFileSync(file, "#!/bin/sh\n");
   chmodSync(file, 0o4755);
   await bed.ok(["cp", file, "box:/tmp/"]);
   assert.equal(await bed.sh("box", "stat -c %a /tmp/setuid"), "4755\n");
-  await bed.ok(["cp", "box:/tmp/setuid", join(bed.folder, "from the guest")]);
-  assert.equal(lstatSync(join(bed.folder, "from the guest")).mode & 0o7777, 0o755);
+  await bed.ok(["cp", "box:/tmp/setuid", join(bed.dir, "from the guest")]);
+  assert.equal(lstatSync(join(bed.dir, "from the guest")).mode & 0o7777, 0o755);
 });
 
-test("one file goes into a folder, or under another name; a folder goes into a folder that is there", async () => {
+test("one file goes into a directory, or under another name; a directory goes into a directory that is there", async () => {
   await bed.ok(["cp", join(TREE, "empty"), "box:/tmp"]);
   await bed.ok(["cp", join(TREE, "script"), "box:/tmp/renamed"]);
   await bed.ok(["cp", join(TREE, "sub"), join(TREE, "script"), "box:/srv"]);
@@ -65,24 +65,24 @@ test("one file goes into a folder, or under another name; a folder goes into a f
 });
 
 test("- is a tar stream, in and out", async () => {
-  const tar = await runCli("tar", ["-C", bed.folder, "-c", "tree"], { env: bed.env });
+  const tar = await runCli("tar", ["-C", bed.dir, "-c", "tree"], { env: bed.env });
   await bed.ok(["cp", "--parents", "-", "box:/var/new/place"], { stdin: tar.stdoutBytes });
   const out = await bed.hearth(["cp", "box:/var/new/place/tree", "-"]);
-  mkdirSync(join(bed.folder, "untarred"));
-  const untar = ["-C", join(bed.folder, "untarred"), "-xp"];
+  mkdirSync(join(bed.dir, "untarred"));
+  const untar = ["-C", join(bed.dir, "untarred"), "-xp"];
   assert.equal((await runCli("tar", untar, { env: bed.env, stdin: out.stdoutBytes })).code, 0);
-  assert.deepEqual(describeTree(join(bed.folder, "untarred/tree")), describeTree(TREE));
+  assert.deepEqual(describeTree(join(bed.dir, "untarred/tree")), describeTree(TREE));
 });
 
 test("what is not there is an error with exit code 1, and makes nothing", async () => {
-  const out = await bed.hearth(["cp", "box:/no/such/file", join(bed.folder, "never")]);
+  const out = await bed.hearth(["cp", "box:/no/such/file", join(bed.dir, "never")]);
   assert.equal(out.code, 1);
   assert.match(out.stderr, /^error: .*\/no\/such\/file/m);
-  const into = await bed.hearth(["cp", join(bed.folder, "absent"), "box:/tmp"]);
+  const into = await bed.hearth(["cp", join(bed.dir, "absent"), "box:/tmp"]);
   assert.equal(into.code, 1);
-  const nowhere = await bed.hearth(["cp", join(TREE, "script"), "box:/no/such/folder/"]);
+  const nowhere = await bed.hearth(["cp", join(TREE, "script"), "box:/no/such/directory/"]);
   assert.equal(nowhere.code, 1, nowhere.stderr);
-  assert.equal(readdirSync(bed.folder).includes("never"), false);
+  assert.equal(readdirSync(bed.dir).includes("never"), false);
 });
 
 test("a file goes into the directory behind a link, and takes the place of a plain file only", async () => {
@@ -99,9 +99,9 @@ test("a file goes into the directory behind a link, and takes the place of a pla
     assert.match(refused.stderr, /not replaced|leads nowhere|too many symlinks/);
   }
   // A tree with a file where the guest has a link to a directory.
-  mkdirSync(join(bed.folder, "root"));
-  writeFileSync(join(bed.folder, "root/link"), "x");
-  const tree = await bed.hearth(["cp", `${join(bed.folder, "root")}/.`, "box:/root"]);
+  mkdirSync(join(bed.dir, "root"));
+  writeFileSync(join(bed.dir, "root/link"), "x");
+  const tree = await bed.hearth(["cp", `${join(bed.dir, "root")}/.`, "box:/root"]);
   assert.match(tree.stderr, /link to a directory/);
   const kinds = await bed.sh("box", "stat -c %F /bin /dev/null /root/fifo /root/link /root/none");
   assert.equal(kinds, `symbolic link\ncharacter special file\nfifo\n${"symbolic link\n".repeat(2)}`);
@@ -110,10 +110,10 @@ test("a file goes into the directory behind a link, and takes the place of a pla
 test("a tree goes through the links of a system, absolute ones too", async () => {
   await bed.sh("box", "ln -sfn /run /var/absolute");
   for (const name of ["var/run", "var/absolute", "lib"])
-    mkdirSync(join(bed.folder, "system", name), { recursive: true });
+    mkdirSync(join(bed.dir, "system", name), { recursive: true });
   for (const name of ["var/run/xx", "var/absolute/yy", "lib/zz"])
-    writeFileSync(join(bed.folder, "system", name), name);
-  await bed.ok(["cp", `${join(bed.folder, "system")}/.`, "box:/"]);
+    writeFileSync(join(bed.dir, "system", name), name);
+  await bed.ok(["cp", `${join(bed.dir, "system")}/.`, "box:/"]);
   assert.equal(await bed.sh("box", "cat /run/xx /run/yy /usr/lib/zz"), "var/run/xxvar/absolute/yylib/zz");
   assert.equal(await bed.sh("box", "readlink /var/absolute; readlink /lib"), "/run\nusr/lib\n");
 });
@@ -123,17 +123,17 @@ test("out of a VM come names that are no UTF-8, files of /proc, and all that can
     "box",
     "mkdir /root/odd; cd /root/odd; printf 1 > \"$(printf 'a\\350')\"; printf 2 > \"$(printf 'a\\351')\"; mkfifo pipe",
   );
-  const odd = await bed.hearth(["cp", "box:/root/odd", bed.folder]);
+  const odd = await bed.hearth(["cp", "box:/root/odd", bed.dir]);
   assert.equal(odd.code, 1);
   assert.match(odd.stderr, /not copied: .*pipe.*FIFO/);
-  const names = readdirSync(join(bed.folder, "odd"), { encoding: "latin1" });
+  const names = readdirSync(join(bed.dir, "odd"), { encoding: "latin1" });
   assert.deepEqual(names.toSorted(), ["a\u00e8", "a\u00e9"]);
-  await bed.ok(["cp", join(bed.folder, "odd"), "box:/root/again"]);
+  await bed.ok(["cp", join(bed.dir, "odd"), "box:/root/again"]);
   assert.equal(await bed.sh("box", "cat /root/again/a*"), "12");
-  await bed.ok(["cp", "box:/proc/version", join(bed.folder, "version")]);
-  assert.equal(readFileSync(join(bed.folder, "version"), "utf8"), await bed.sh("box", "cat /proc/version"));
-  await bed.ok(["cp", "box:/root/link/", join(bed.folder, "behind")]);
-  assert.ok(readdirSync(join(bed.folder, "behind")).includes("script"));
+  await bed.ok(["cp", "box:/proc/version", join(bed.dir, "version")]);
+  assert.equal(readFileSync(join(bed.dir, "version"), "utf8"), await bed.sh("box", "cat /proc/version"));
+  await bed.ok(["cp", "box:/root/link/", join(bed.dir, "behind")]);
+  assert.ok(readdirSync(join(bed.dir, "behind")).includes("script"));
 });
 
 describe("L8: an archive that would leave its destination is refused in the guest", () => {
@@ -181,7 +181,7 @@ function makeTree(root: string): void {
     chmodSync(join(root, name), mode);
   };
   mkdirSync(join(root, "sub/inner"), { recursive: true });
-  mkdirSync(join(root, "empty folder"), { mode: 0o700 });
+  mkdirSync(join(root, "empty directory"), { mode: 0o700 });
   file("empty", "", 0o600);
   file("script", "#!/bin/sh\necho it runs\n", 0o755);
   file("big", Buffer.alloc(3 * 1024 * 1024 + 1, "0123456789abcde"), 0o444);
@@ -192,7 +192,7 @@ function makeTree(root: string): void {
   symlinkSync("../script", join(root, "sub/relative"));
   symlinkSync("/etc/hostname", join(root, "absolute"));
   symlinkSync("nowhere", join(root, "dangling"));
-  for (const name of ["sub/inner", "sub", "empty folder", "empty", "script", "big"])
+  for (const name of ["sub/inner", "sub", "empty directory", "empty", "script", "big"])
     utimesSync(join(root, name), MTIME_S, MTIME_S);
   chmodSync(join(root, "sub/inner"), 0o555);
 }
@@ -205,9 +205,7 @@ function describeTree(root: string): string[] {
       const path = join(root, name);
       const stat = lstatSync(path);
       if (stat.isSymbolicLink()) return `${name} -> ${readlinkSync(path)}`;
-      const what = stat.isDirectory()
-        ? "folder"
-        : createHash("sha256").update(readFileSync(path)).digest("hex");
+      const what = stat.isDirectory() ? "dir" : createHash("sha256").update(readFileSync(path)).digest("hex");
       return `${name} ${(stat.mode & 0o7777).toString(8)} ${Math.floor(stat.mtimeMs / 1000)} ${what}`;
     });
 }

@@ -28,7 +28,7 @@ startOverAfterFailures(bed);
 
 /** The guest lets go by itself in half a minute; nobody is to wait for that. */
 function assertNobodyWaited(): void {
-  const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
+  const log = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8");
   assert.doesNotMatch(log, /did not answer in time/);
 }
 
@@ -39,7 +39,7 @@ describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep,
       const { phase } = await bed.vm("web");
       assert.ok(phase === "running" || phase === "suspended", phase);
       assert.equal(bed.vmms().length, phase === "running" ? 1 : 0);
-      assert.equal(bed.snapshotFolders().length, phase === "running" ? 0 : 1);
+      assert.equal(bed.snapshotDirs().length, phase === "running" ? 0 : 1);
       await assertLives(bed);
       await assertNothingElse(bed);
       assertNobodyWaited();
@@ -95,7 +95,7 @@ describe("R5: kill -9 of the VMM", { concurrency: false }, () => {
       assert.notEqual(code, 0);
       assert.match(stderr, /^error: /m);
       assert.equal((await bed.vm("web")).phase, "suspended");
-      assert.deepEqual([bed.vmms(), bed.snapshotFolders().length], [[], 1]);
+      assert.deepEqual([bed.vmms(), bed.snapshotDirs().length], [[], 1]);
       await assertLives(bed);
       await assertNothingElse(bed);
     }
@@ -121,7 +121,7 @@ describe("R5: kill -9 of the VMM", { concurrency: false }, () => {
         assert.match(stderr, /^error: /m);
         assert.equal(phase, "failed");
         await bed.until(() => bed.launchers().length === 0);
-        assert.deepEqual(bed.snapshotFolders(), []);
+        assert.deepEqual(bed.snapshotDirs(), []);
         await bed.ok(["start", "web"]);
         assert.equal(await bed.sh("web", "cat /root/note"), "on disk\n");
       }

@@ -5,25 +5,25 @@
  */
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { hearthFolders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
 import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
-import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { makePrivateDir } from "#daemon/store/managed-files.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
 import { findProcessesNaming } from "#host/process-end.ts";
 
-const folders = hearthFolders(process.env, homedir());
-await makePrivateFolder(folders.state);
-const file = new BoundedFile(join(folders.state, "hearthd.log"), 4 * 1024 * 1024);
+const dirs = hearthDirs(process.env, homedir());
+await makePrivateDir(dirs.state);
+const file = new BoundedFile(join(dirs.state, "hearthd.log"), 4 * 1024 * 1024);
 const log = pinoLog({ write: (line) => file.append(Buffer.from(line)) });
 const crash = moment("HEARTH_CRASH_AT", () => process.kill(process.pid, "SIGKILL"));
 const killVmms = moment("HEARTH_KILL_VMMS_AT", () => {
-  for (const { pid } of findProcessesNaming([folders.run, folders.state], /^(qemu-system-|firecracker)/))
+  for (const { pid } of findProcessesNaming([dirs.run, dirs.state], /^(qemu-system-|firecracker)/))
     process.kill(pid, "SIGKILL");
 });
 await runDaemon(
   {
-    folders,
+    dirs,
     agentDir: join(import.meta.dirname, "../build/agent"),
     log,
     onJournal: (kind, step, event) => {

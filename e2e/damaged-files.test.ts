@@ -20,9 +20,9 @@ import { runOrThrow } from "#host/run.ts";
 import { Bed } from "./bed.ts";
 
 const bed = new Bed();
-const store = join(bed.folders.state, "hearth.db");
+const store = join(bed.dirs.state, "hearth.db");
 /** An image cache that may be damaged. */
-const OWN_CACHE = { XDG_CACHE_HOME: join(bed.folder, "cache") };
+const OWN_CACHE = { XDG_CACHE_HOME: join(bed.dir, "cache") };
 
 before(async () => {
   await bed.ok(["image", "build", "debian"]);
@@ -63,7 +63,7 @@ test("a corrupt image: nothing is started on it, the error has the cure, and a V
 });
 
 test("where nobody has used Hearth before, doctor finds nothing wrong: the store is made when it is needed", async () => {
-  const home = join(bed.folder, "new");
+  const home = join(bed.dir, "new");
   const env = { HEARTH_HOME: home };
   assert.equal(existsSync(home), false);
   assert.match(await bed.ok(["doctor"], { env }), /^pass +hearthd: /m);
@@ -107,12 +107,12 @@ test("a store of a newer Hearth: store.too_new, and the file stays as it is", as
 
 test("a config file that is wrong: config.invalid with the nearest key", async () => {
   await bed.ok(["daemon", "stop"]);
-  cpSync(bed.folders.state, join(bed.folder, "state before"), { recursive: true });
-  await runOrThrow("mkdir", ["-p", bed.folders.config], {
+  cpSync(bed.dirs.state, join(bed.dir, "state before"), { recursive: true });
+  await runOrThrow("mkdir", ["-p", bed.dirs.config], {
     timeoutMs: 5_000,
     signal: new AbortController().signal,
   });
-  const config = join(bed.folders.config, "config.toml");
+  const config = join(bed.dirs.config, "config.toml");
   writeFileSync(config, '[health]\nkill_atfer = "1m"\n');
   const result = await bed.hearth(["ls"]);
   assert.equal(result.code, 2);

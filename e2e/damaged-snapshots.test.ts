@@ -26,7 +26,7 @@ import { SMALL } from "./templates.ts";
 const bed = new Bed({ warm: true });
 /** The first VM of a shape is to boot, and its template is made when a test says so. */
 const NO_WARM = "--no-warm";
-let folder: string;
+let dir: string;
 
 async function sha256(path: string): Promise<string> {
   const hash = createHash("sha256");
@@ -61,14 +61,14 @@ before(async () => {
   await bed.ok(["create", NO_WARM, "--name", "web", ...SMALL, "debian"]);
   await bed.sh("web", "echo in memory > /run/note");
   await bed.ok(["snapshot", "create", "web", "kept"]);
-  const [id = ""] = bed.snapshotFolders();
-  folder = join(bed.folders.state, "snapshots", id);
+  const [id = ""] = bed.snapshotDirs();
+  dir = join(bed.dirs.state, "snapshots", id);
 });
 
 describe("R4: the files of a snapshot", { concurrency: false }, () => {
   test("cannot be written to, nor reached by others", async () => {
-    assert.equal(statSync(folder).mode & 0o077, 0, "its folder lets nobody in but hearthd");
-    const writable = readdirSync(folder).filter((name) => statSync(join(folder, name)).mode & 0o222);
+    assert.equal(statSync(dir).mode & 0o077, 0, "its directory lets nobody in but hearthd");
+    const writable = readdirSync(dir).filter((name) => statSync(join(dir, name)).mode & 0o222);
     assert.deepEqual(writable, []);
     await bed.ok(["create", "--name", "copy", "--snapshot", "kept"]);
     const { driver } = await bed.vm("copy");
@@ -84,8 +84,8 @@ describe("R4: the files of a snapshot", { concurrency: false }, () => {
     const script = "head -c 64M /dev/urandom > /run/much; head -c 16M /dev/urandom > /root/much; sync";
     await bed.sh("copy", script);
     for (const { name, sizeBytes, sha256: expected } of parts) {
-      assert.equal(statSync(join(folder, name)).size, sizeBytes);
-      assert.equal(await sha256(join(folder, name)), expected, name);
+      assert.equal(statSync(join(dir, name)).size, sizeBytes);
+      assert.equal(await sha256(join(dir, name)), expected, name);
     }
     await bed.ok(["create", "--name", "other", "--snapshot", "kept"]);
     assert.equal(
@@ -112,8 +112,8 @@ describe(
     for (const [index, [what, part, damage]] of DAMAGES.entries()) {
       const restarted = index % 2 === 1;
       test(`${what}, ${restarted ? "seen by a new hearthd" : "behind the back of hearthd"}`, async () => {
-        const path = join(folder, part);
-        const sound = `${folder}.${part}`;
+        const path = join(dir, part);
+        const sound = `${dir}.${part}`;
         const [{ mode }, vmms] = [statSync(path), bed.vmms().length];
         copyFileSync(path, sound);
         if (restarted) await bed.ok(["daemon", "stop"]);
@@ -150,15 +150,15 @@ describe(
 describe("a snapshot whose disk is not whole", () => {
   for (const part of ["layer-0.raw", "empty.qcow2"]) {
     test(`because ${part} is gone is refused with a code and a hint, and nothing is started`, async () => {
-      const path = join(folder, part);
+      const path = join(dir, part);
       const vmms = bed.vmms().length;
-      renameSync(path, `${folder}.${part}`);
+      renameSync(path, `${dir}.${part}`);
       const refused = await bed.hearth(["--json", "create", "--name", "copy", "--snapshot", "kept"]);
       await bed.hearth(["rm", "-f", "copy"]);
       assert.equal(refused.code, 1);
       assert.match(refused.stdout + refused.stderr, /"code": ?"snapshot\.corrupt"[^}]*"hint"/);
       assert.equal(bed.vmms().length, vmms);
-      renameSync(`${folder}.${part}`, path);
+      renameSync(`${dir}.${part}`, path);
     });
   }
 });
@@ -168,7 +168,7 @@ describe("R6: memory that does not fit is refused with the reason, before anythi
   async function changeShape(path: string, value: string): Promise<() => Promise<void>> {
     await bed.ok(["daemon", "stop"]);
     await bed.until(() => bed.daemon() === undefined);
-    using store = new DatabaseSync(join(bed.folders.state, "hearth.db"));
+    using store = new DatabaseSync(join(bed.dirs.state, "hearth.db"));
     const { record, shape } = store
       .prepare("SELECT record, shape FROM snapshots WHERE name = 'kept'")
       .get() as { record: string; shape: string };
@@ -181,7 +181,7 @@ describe("R6: memory that does not fit is refused with the reason, before anythi
     return async () => {
       await bed.ok(["daemon", "stop"]);
       await bed.until(() => bed.daemon() === undefined);
-      using again = new DatabaseSync(join(bed.folders.state, "hearth.db"));
+      using again = new DatabaseSync(join(bed.dirs.state, "hearth.db"));
       again.prepare("UPDATE snapshots SET record = ?, shape = ? WHERE name = 'kept'").run(record, shape);
     };
   }
@@ -244,7 +244,7 @@ describe("R6: a template that is damaged", { concurrency: false }, () => {
       const id = (await bed.ok(["template", "build", ...SMALL, "debian"])).trim();
       await bed.ok(["create", "--name", "restored", ...SMALL, "debian"]);
       assert.equal((await bed.vm("restored")).restoredFrom, id, "it does serve");
-      damage(join(bed.folders.state, "snapshots", id, part));
+      damage(join(bed.dirs.state, "snapshots", id, part));
       const words = [NO_WARM, "--name", "boots", ...SMALL, "debian"];
       const { code, stderr } = await bed.hearth(["create", ...words]);
       assert.equal(code, 0, stderr);
@@ -262,7 +262,7 @@ describe("R6: a template that is damaged", { concurrency: false }, () => {
       await bed.ok(["rm", "-f", "boots", "restored", "copy"]);
       const next = await bed.hearth(["run", "--rm", NO_WARM, ...SMALL, "debian", "--", "true"]);
       assert.doesNotMatch(next.stderr, /template does not work/, "there is no retry");
-      const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
+      const log = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8");
       assert.match(log, new RegExp(`"event":"vm.restore_failed","snapshot":"${id}"`));
       const again = (await bed.ok(["template", "build", ...SMALL, "debian"])).trim();
       assert.notEqual(again, id);

@@ -27,17 +27,17 @@ const UNTIL_REDIS_ANSWERS = "until redis-cli ping 2>/dev/null | grep -q PONG; do
 
 /** The packages of the host's own suite, downloaded once and never installed on the host. */
 async function redisPackages(signal: AbortSignal): Promise<string> {
-  const folder = join(import.meta.dirname, "../build/e2e/redis");
-  if (existsSync(folder)) return folder;
-  mkdirSync(join(folder, ".."), { recursive: true });
-  const work = mkdtempSync(`${folder}-`);
+  const dir = join(import.meta.dirname, "../build/e2e/redis");
+  if (existsSync(dir)) return dir;
+  mkdirSync(join(dir, ".."), { recursive: true });
+  const work = mkdtempSync(`${dir}-`);
   try {
     const options = { cwd: work, timeoutMs: 300_000, signal };
     const words = ["download", "-q", "-o", "APT::Sandbox::User=root", ...PACKAGES];
     await runOrThrow("apt-get", words, options);
     assert.equal(globSync("*.deb", { cwd: work }).length, PACKAGES.length);
-    renameSync(work, folder);
-    return folder;
+    renameSync(work, dir);
+    return dir;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

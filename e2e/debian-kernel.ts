@@ -3,30 +3,30 @@ import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, renameSync,
 import { basename, join } from "node:path";
 import { runOrThrow } from "#host/run.ts";
 
-const FOLDER = join(import.meta.dirname, "../build/e2e");
+const DIR = join(import.meta.dirname, "../build/e2e");
 const DOWNLOAD_TIMEOUT_MS = 300_000;
 const MODULES = "modules";
 /** The modules of a guest that gives memory back, in load order. */
 const BALLOON = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_balloon.ko"];
 
-/** The modules that drive a balloon, in load order, from a folder with uncompressed ones. Newer kernels have some built in. */
-export function balloonModules(folder: string): Buffer[] {
-  return BALLOON.filter((name) => name === "virtio_balloon.ko" || existsSync(join(folder, name))).map(
-    (name) => readFileSync(join(folder, name)),
+/** The modules that drive a balloon, in load order, from a directory with uncompressed ones. Newer kernels have some built in. */
+export function balloonModules(dir: string): Buffer[] {
+  return BALLOON.filter((name) => name === "virtio_balloon.ko" || existsSync(join(dir, name))).map((name) =>
+    readFileSync(join(dir, name)),
   );
 }
 
 /** Modules of the kernel that `debianKernel` returns; there once it has. */
-export const DEBIAN_MODULES = join(FOLDER, MODULES);
+export const DEBIAN_MODULES = join(DIR, MODULES);
 
 /** The path of the kernel as it lies in the package (a bzImage). */
 export async function debianKernel(signal: AbortSignal): Promise<string> {
   const given = process.env["HEARTH_E2E_KERNEL"];
   if (given !== undefined) return given;
-  const kernel = join(FOLDER, "vmlinuz");
+  const kernel = join(DIR, "vmlinuz");
   if (existsSync(kernel) && existsSync(DEBIAN_MODULES)) return kernel;
-  mkdirSync(FOLDER, { recursive: true });
-  const work = mkdtempSync(join(FOLDER, "kernel-"));
+  mkdirSync(DIR, { recursive: true });
+  const work = mkdtempSync(join(DIR, "kernel-"));
   try {
     const options = { cwd: work, timeoutMs: DOWNLOAD_TIMEOUT_MS, signal };
     const meta = await runOrThrow("apt-cache", ["depends", "linux-image-cloud-amd64"], options);

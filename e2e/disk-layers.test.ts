@@ -28,14 +28,14 @@ const top = mkdtempSync(join(tmpdir(), "hearth-layers-"));
 after(() => rmSync(top, { recursive: true }));
 
 let made = 0;
-function folder(): string {
+function dir(): string {
   const path = join(top, String((made += 1)));
   mkdirSync(path);
   return path;
 }
 
 async function newVm(): Promise<string> {
-  const vm = folder();
+  const vm = dir();
   await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
   return vm;
 }
@@ -58,14 +58,14 @@ function qemuIo(vm: string, commands: readonly string[]): Promise<string> {
 
 /** Of a VM that stands still. */
 async function snapshot(vm: string): Promise<string> {
-  const to = folder();
+  const to = dir();
   await freezeDisk(vm, to, signal);
   await finishLayers(to, "qcow2", signal);
   return to;
 }
 
 async function vmFrom(saved: string): Promise<string> {
-  const vm = folder();
+  const vm = dir();
   await diskFromSnapshot(saved, vm, "qcow2", signal);
   return vm;
 }
@@ -128,15 +128,15 @@ describe("a disk in layers", () => {
   test("is one file where the driver takes no other, and refused where it lies in several layers", async () => {
     const source = await newVm();
     await write(source, 1);
-    const saved = folder();
+    const saved = dir();
     await freezeDisk(source, saved, signal);
     await finishLayers(saved, "raw", signal);
-    const plain = folder();
+    const plain = dir();
     await diskFromSnapshot(saved, plain, "raw", signal);
     assert.deepEqual(readdirSync(plain), ["disk.raw"]);
     await expect(plain, 1);
     const layered = await snapshot(await vmFrom(await snapshot(source)));
-    await assert.rejects(diskFromSnapshot(layered, folder(), "raw", signal), { code: "snapshot.mismatch" });
+    await assert.rejects(diskFromSnapshot(layered, dir(), "raw", signal), { code: "snapshot.mismatch" });
   });
 
   test("R6: is not begun from a snapshot with a file missing, and what was there before stays", async () => {

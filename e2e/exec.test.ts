@@ -55,7 +55,7 @@ test("exit codes: 127 not found, 126 not executable, 128+n of signal n, 125 for 
   assert.equal(await code([], "/etc"), 126);
   assert.equal(await code([], "sh", "-c", "kill -SEGV $$"), 128 + 11);
   assert.equal(await code(["-u", "nobody-here"], "true"), 125);
-  assert.equal(await code(["-w", "/no/such/folder"], "true"), 125);
+  assert.equal(await code(["-w", "/no/such/directory"], "true"), 125);
 });
 
 test("stdin is empty unless something is given, and its end is passed on", async () => {

@@ -74,7 +74,7 @@ describe("fork -n 10", () => {
   });
 
   test("leaves nothing of the snapshot in between: the copies keep what they map, also when others go", async () => {
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
     assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "");
     await bed.ok(["rm", "-f", "web", ...names.slice(1)]);
     const script = "cat /root/note; find /usr/bin -type f -exec cat {} + | wc -c";
@@ -94,7 +94,7 @@ describe("all copies are made, or none", () => {
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^error: There is a VM named worker-2 already\.\nhint: .*another name/m);
     assert.deepEqual(await namesOf(bed), ["base", "worker-2"]);
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
     assert.equal(await bed.sh("base", "echo alive"), "alive\n");
     await bed.ok(["rm", "worker-2"]);
     const made = await bed.ok(["fork", "-n", "3", "--name", "worker", "--rm", "base"]);
@@ -112,7 +112,7 @@ describe("all copies are made, or none", () => {
     assert.match(refused.stderr, /^error: All 4 uids for VMs are in use\.\nhint: /m);
     assert.deepEqual(await namesOf(few), ["base"]);
     assert.equal(few.vmms().length, 1);
-    assert.deepEqual(few.snapshotFolders(), []);
+    assert.deepEqual(few.snapshotDirs(), []);
     assert.equal(await few.sh("base", "echo alive"), "alive\n");
     await few.ok(["fork", "-n", "3", "base"]);
     assert.equal(few.vmms().length, 4, "that many do start");

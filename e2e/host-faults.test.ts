@@ -14,14 +14,14 @@ before(async () => void (await new Bed().ok(["image", "build", "debian"])));
 
 /** Commands of `sh -c script`, where `$H` is hearth and the mounts are in place. */
 function inside(bed: Bed, mounts: readonly string[], script: string): Promise<CliResult> {
-  mkdirSync(bed.folders.state, { recursive: true });
+  mkdirSync(bed.dirs.state, { recursive: true });
   const words = `hearth() { "${process.execPath}" "${bed.program}" "$@"; }\n${script}`;
   return runWithMounts(mounts, ["sh", "-c", words], { env: bed.env, timeoutMs: 300_000 });
 }
 
-/** A state folder that holds so much. */
+/** A state directory that holds so much. */
 function stateOf(bed: Bed, size: string): string[] {
-  return [`mount -t tmpfs -o size=${size} none "${bed.folders.state}"`];
+  return [`mount -t tmpfs -o size=${size} none "${bed.dirs.state}"`];
 }
 
 describe("L2: a full disk", { skip }, () => {
@@ -95,9 +95,9 @@ test(
   },
 );
 
-test("L2: a read-only state folder: host.read_only with the cure", { skip }, async () => {
+test("L2: a read-only state directory: host.read_only with the cure", { skip }, async () => {
   const bed = new Bed();
-  const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.folders.state}"`];
+  const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.dirs.state}"`];
   const { code, stdout, stderr } = await inside(bed, mounts, "hearth ls --json");
   assert.equal(code, 1);
   assert.match(stdout + stderr, /"code": ?"host\.read_only"[^}]*"hint"/);
@@ -137,13 +137,13 @@ test(
 
 /** Mounts with which this program is not there. */
 function without(bed: Bed, program: string): string[] {
-  const layers = join(bed.folder, "layers");
+  const layers = join(bed.dir, "layers");
   mkdirSync(layers);
   // Character device 0:0 in an overlay's upper layer means that the file is not there.
-  const hidden = ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map((folder, index) => [
+  const hidden = ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map((dir, index) => [
     `mkdir ${layers}/u${index} ${layers}/w${index}`,
     `mknod ${layers}/u${index}/${program} c 0 0`,
-    `mount -t overlay -o lowerdir=${folder},upperdir=${layers}/u${index},workdir=${layers}/w${index} none ${folder}`,
+    `mount -t overlay -o lowerdir=${dir},upperdir=${layers}/u${index},workdir=${layers}/w${index} none ${dir}`,
   ]);
   return [`mount -t tmpfs none ${layers}`, ...hidden.flat()];
 }

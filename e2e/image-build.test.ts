@@ -81,7 +81,7 @@ const BUILDER = `
   await cache.ensure("debian", ({ text }) => console.log(text), new AbortController().signal);
 `;
 
-test("a build that is killed ends with all its programs, and its folder goes at the next start", async (t) => {
+test("a build that is killed ends with all its programs, and its directory goes at the next start", async (t) => {
   const cacheDir = mkdtempSync("/tmp/hearth-killed-");
   t.after(() => rmSync(cacheDir, { recursive: true, force: true }));
   const module = import.meta.resolve("#images/image-cache.ts");

@@ -87,7 +87,7 @@ function fieldsOf(file: string, line: RegExp): Map<string, string> {
 
 /** A guest memory file that VMs share, which is only read; or a VM's own copy of one, whose name is gone by now. */
 function isSavedMemory(mount: string): boolean {
-  if (!mount.startsWith(`${bed.folders.state}/`)) return false;
+  if (!mount.startsWith(`${bed.dirs.state}/`)) return false;
   return /\/snapshots\/sn-[^/]+\/memory ro$/.test(mount) || isMemoryCopy(mount);
 }
 
@@ -155,7 +155,7 @@ describe("a VM that was made without a word about isolation", () => {
       /^\/(usr|lib|lib32|lib64|libx32|bin|sbin|etc\/ld\.so\.cache) ro$/,
       new RegExp(`^(${qemuPrefix}|\\S+/share/\\S+/qboot\\.rom) ro$`),
       /^\/dev( ro|\/(null|zero|full|random|urandom|tty|pts|console|kvm) rw)$/,
-      new RegExp(`^${bed.folders.cache}/(kernels|initramfs|images)/\\S+ ro$`),
+      new RegExp(`^${bed.dirs.cache}/(kernels|initramfs|images)/\\S+ ro$`),
       new RegExp(`^${vm.paths.state}/layer-\\d+\\.(raw|qcow2) ro$`),
     ];
     const others = mounts.filter(
@@ -178,16 +178,16 @@ describe("a VM that was made without a word about isolation", () => {
     const layers = readdirSync(vm.paths.state).filter((name) => /^(disk|layer-\d+)\.(raw|qcow2)$/.test(name));
     const shown = readdirSync(join(root, vm.paths.state)).filter((name) => name !== "memory.own");
     assert.deepEqual(shown, layers);
-    assert.deepEqual(readdirSync(join(root, bed.folders.run)), ["vms"]);
+    assert.deepEqual(readdirSync(join(root, bed.dirs.run)), ["vms"]);
   });
 
   test("gives its uid the disk and the sockets, and nothing shared", { skip: !isRoot }, () => {
     const uid = vm.isolationInForce?.uid;
     assert.equal(statSync(vm.paths.disk).uid, uid);
-    const cached = readdirSync(bed.folders.cache, { recursive: true, encoding: "utf8" });
+    const cached = readdirSync(bed.dirs.cache, { recursive: true, encoding: "utf8" });
     assert.ok(cached.length > 0);
     for (const name of cached) {
-      const stats = statSync(join(bed.folders.cache, name), { throwIfNoEntry: false });
+      const stats = statSync(join(bed.dirs.cache, name), { throwIfNoEntry: false });
       assert.notEqual(stats?.uid, uid, name);
     }
     const run = statSync(vm.paths.sockets);
@@ -249,16 +249,16 @@ describe("a VM that was made without a word about isolation", () => {
     assert.equal((await bed.vm("web")).pid, vm.pid);
     await bed.ok(["stop", "web"]);
     assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
-    assert.deepEqual(readdirSync(join(bed.folders.run, "vms")), []);
+    assert.deepEqual(readdirSync(join(bed.dirs.run, "vms")), []);
     await bed.ok(["start", "web"]);
   });
 
-  test("kill -9 of the VMM leaves no launcher, uid or run folder", async () => {
+  test("kill -9 of the VMM leaves no launcher, uid or run directory", async () => {
     const vmm = findProcess(pidOf(vm));
     assert.ok(vmm);
     await endProcess(vmm, 0, AbortSignal.timeout(10_000));
     await bed.until(async () => (await bed.vm("web")).phase === "failed");
-    await bed.until(() => readdirSync(join(bed.folders.run, "vms")).length === 0);
+    await bed.until(() => readdirSync(join(bed.dirs.run, "vms")).length === 0);
     assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases()], [[], [], []]);
     await bed.ok(["start", "web"]);
     assertWhole(await bed.vm("web"));
@@ -360,7 +360,7 @@ describe("VS-030: each flag takes its own wall away", () => {
 });
 
 describe("VS-018: state that somebody has tampered with", () => {
-  const precious = join(bed.folder, "precious");
+  const precious = join(bed.dir, "precious");
 
   before(async () => {
     mkdirSync(precious);
@@ -390,9 +390,9 @@ describe("VS-018: state that somebody has tampered with", () => {
     await bed.ok(["stop", "web"]);
   });
 
-  test("a jail folder that is a link goes with the VM, and what it points to stays", async () => {
+  test("a jail directory that is a link goes with the VM, and what it points to stays", async () => {
     const { id } = await bed.vm("web");
-    symlinkSync(precious, join(bed.folders.state, "jails", id));
+    symlinkSync(precious, join(bed.dirs.state, "jails", id));
     await bed.ok(["rm", "web"]);
     assert.deepEqual(readdirSync(precious), ["file"]);
     assert.deepEqual(bed.leftovers(), []);

@@ -36,7 +36,7 @@ test(
     await using vms = new TinyVms();
     const plan = await vms.plan("power-off");
     const program = testedQemu() ?? DEFAULT_QEMU;
-    const path = join(vms.folder, "memory");
+    const path = join(vms.dir, "memory");
     const firmware = await findFirmware(program, t.signal);
     const memory = { path, map: "draft" } as const;
     const machine = { accel: "tcg", firmware, tscKhz: readTscKhz(), memory, incoming: "/dev/null" } as const;

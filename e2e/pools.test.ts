@@ -15,7 +15,7 @@ let waited = 0;
 
 /** How often a VM has come to wait in a pool: no other test of this file pauses any. */
 function waits(): number {
-  const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
+  const log = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8");
   return log.split('"event":"vm.phase","from":"running","to":"paused"').length - 1;
 }
 
@@ -154,7 +154,7 @@ describe("R5: a pool", { concurrency: false }, () => {
 
   test("leaves nothing behind daemon stop", async () => {
     await bed.ok(["daemon", "stop"]);
-    const template = bed.snapshotFolders().map((name) => `snapshot ${name}`);
+    const template = bed.snapshotDirs().map((name) => `snapshot ${name}`);
     assert.equal(template.length, 1);
     assert.deepEqual(bed.leftovers(), template);
   });

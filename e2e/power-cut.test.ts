@@ -12,9 +12,9 @@ import { lostByPowerCut, parseTrace, TRACED } from "./file-trace.ts";
 import type { FileEvent } from "./file-trace.ts";
 
 const bed = new Bed({ warm: false });
-const trace = join(bed.folder, "trace");
-const wal = join(bed.folders.state, "hearth.db-wal");
-const snapshots = join(bed.folders.state, "snapshots");
+const trace = join(bed.dir, "trace");
+const wal = join(bed.dirs.state, "hearth.db-wal");
+const snapshots = join(bed.dirs.state, "snapshots");
 const skip = whyNot();
 let traced: ChildProcess | undefined;
 
@@ -33,7 +33,7 @@ before(async () => {
   // Only the calls that matter stop a process, so that guests are hardly slower.
   const words = ["-f", "--seccomp-bpf", "-y", "-Y", "-s", "0", "-e", "signal=none", "-e", `trace=${TRACED}`];
   traced = spawn("strace", [...words, "-o", trace, ...daemon], { env: { ...bed.env }, stdio: "ignore" });
-  await bed.until(() => existsSync(join(bed.folders.run, "hearthd.sock")));
+  await bed.until(() => existsSync(join(bed.dirs.run, "hearthd.sock")));
 });
 
 /** The tracer has the words of a hearthd, too, and lets it live when it ends. */
@@ -97,7 +97,7 @@ function assertOrder(events: readonly FileEvent[]): void {
 describe("a power cut after the answer", { skip, concurrency: false }, () => {
   test("takes nothing of a VM that was created", async () => {
     await bed.ok(["create", "--no-start", "--name", "web", ...SMALL, "debian"]);
-    disk = join(bed.folders.state, "vms", (await bed.vm("web")).id);
+    disk = join(bed.dirs.state, "vms", (await bed.vm("web")).id);
     const events = untilCommit(eventsSoFar(), 0);
     assert.ok(
       events.some(({ kind, path }) => kind === "created" && isDisk(path)),

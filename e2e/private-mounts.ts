@@ -1,5 +1,5 @@
 /**
- * Runs a program where some folders look different: in a mount namespace of its own, so that a full disk or a
+ * Runs a program where some directories look different: in a mount namespace of its own, so that a full disk or a
  * missing program is one for it alone. hearthd and the VMs that it starts are in there with it.
  */
 import { runCli } from "./run-cli.ts";

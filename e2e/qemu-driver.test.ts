@@ -101,7 +101,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.deepEqual(vms.leftovers(), []);
   });
 
-  test("L1: a VMM that nobody wrote down is found by its run folder", async () => {
+  test("L1: a VMM that nobody wrote down is found by its run directory", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const one = await bootTiny(vms, driver, "wait");
@@ -114,7 +114,7 @@ describe("QEMU, real", { concurrency: false }, () => {
   test("SV-025: what QEMU itself says about a bad disk is in the error, and nothing is left", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
-    const missing = join(vms.folder, "missing.raw");
+    const missing = join(vms.dir, "missing.raw");
     const plan = await vms.plan("wait", {
       disks: [{ id: "missing", path: missing, format: "raw", readOnly: false }],
     });
@@ -133,8 +133,8 @@ describe("QEMU, real", { concurrency: false }, () => {
   test("two VMs never write to one disk, and any number reads one base", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
-    const base = join(vms.folder, "base.raw");
-    const disk = join(vms.folder, "disk.raw");
+    const base = join(vms.dir, "base.raw");
+    const disk = join(vms.dir, "disk.raw");
     writeFileSync(base, "");
     truncateSync(base, 1024 ** 2);
     writeFileSync(disk, "");
@@ -176,7 +176,7 @@ async function until(holds: () => boolean): Promise<void> {
 test("KVM is judged by a guest that boots with it, and the answer is kept", async () => {
   await using vms = new TinyVms();
   const { kernel, initramfs } = await vms.plan("wait");
-  const cacheFile = join(vms.folder, "kvm.json");
+  const cacheFile = join(vms.dir, "kvm.json");
   const probe = { cacheFile, kernel, initramfs, readyLine: new RegExp(TINY_READY), version: "test" };
   const verdict = await probeKvm(probe, never);
   assert.ok(verdict.booted || !existsSync("/dev/kvm"));

@@ -36,15 +36,15 @@ function withoutNames(output: string): string {
 test("the README's program runs as it stands there", async () => {
   const [program = ""] = blocksOf(PAGE, "ts");
   // Inside the package, so that it finds itself by its own name.
-  const folder = mkdtempSync(join(ROOT, "build", "readme-"));
+  const dir = mkdtempSync(join(ROOT, "build", "readme-"));
   try {
-    const file = join(folder, "program.ts");
+    const file = join(dir, "program.ts");
     writeFileSync(file, program);
     const result = await runCli(process.execPath, [file], { env: bed.env, timeoutMs: DOC_TIMEOUT_MS });
     assert.equal(result.code, 0, result.stderr);
     assert.match(result.stdout, /^0 Linux \d/);
   } finally {
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   }
 });
 

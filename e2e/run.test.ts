@@ -17,7 +17,7 @@ test("BG-061: run --rm prints what the command prints and nothing else, and leav
   await assertNothingLeft();
 });
 
-test("BG-063: stdin, environment, folder and user arrive, both streams and the exit code come back", async () => {
+test("BG-063: stdin, environment, directory and user arrive, both streams and the exit code come back", async () => {
   const script = 'cat; id -un; pwd; echo "$GREETING"; echo to-stderr >&2; exit 42';
   const flags = ["-e", "GREETING=hello  there", "-w", "/tmp", "-u", "nobody", "--quiet"];
   const words = [...RUN, ...flags, "debian", "--", "sh", "-c", script];

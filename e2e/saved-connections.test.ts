@@ -125,8 +125,8 @@ describe("R8: while a VM is saved", { concurrency: false }, () => {
     const script = `head -c ${bytes} /dev/zero | tr '\\0' x | tee /root/big | sha256sum`;
     const sum = await bed.sh("web", script);
     const saving = hearth.snapshots.create({ vm: "web", name: "copying" });
-    await bed.ok(["cp", "web:/root/big", `${bed.folder}/big`]);
-    await bed.ok(["cp", `${bed.folder}/big`, "web:/root/back"]);
+    await bed.ok(["cp", "web:/root/big", `${bed.dir}/big`]);
+    await bed.ok(["cp", `${bed.dir}/big`, "web:/root/back"]);
     await saving;
     assert.equal(await bed.sh("web", "sha256sum < /root/back; rm /root/big /root/back"), sum);
     await hearth.snapshots.remove("copying");

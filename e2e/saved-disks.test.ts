@@ -21,20 +21,20 @@ const WORDS = [...SMALL, "--disk", "1G", "debian"];
 const CHURN = "while :; do cp -r /etc /root/etc.new; rm -rf /root/etc; mv /root/etc.new /root/etc; done";
 const DIRT = "while :; do dd if=/dev/zero of=/root/dirt bs=1M count=24 conv=notrunc 2>/dev/null; done";
 
-async function folderOf(name: string): Promise<string> {
+async function dirOf(name: string): Promise<string> {
   const { id } = JSON.parse(await bed.ok(["snapshot", "show", "--json", name])) as Snapshot;
-  return join(bed.folders.state, "snapshots", id);
+  return join(bed.dirs.state, "snapshots", id);
 }
 
-function layersIn(folder: string): string[] {
-  return readdirSync(folder).filter((name) => name.startsWith("layer-"));
+function layersIn(dir: string): string[] {
+  return readdirSync(dir).filter((name) => name.startsWith("layer-"));
 }
 
-/** What a folder takes of the host's disk; a file with several names once. */
-function bytesIn(folder: string): number {
+/** What a directory takes of the host's disk; a file with several names once. */
+function bytesIn(dir: string): number {
   const blocks = new Map<number, number>();
-  for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
-    const found = lstatSync(join(folder, name));
+  for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {
+    const found = lstatSync(join(dir, name));
     if (found.isFile()) blocks.set(found.ino, found.blocks);
   }
   return 512 * [...blocks.values()].reduce((sum, count) => sum + count, 0);
@@ -56,10 +56,10 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
 
   for (const name of names) {
     test(`R9: ${name}: its file system is clean, or its journal makes it so`, async () => {
-      const folder = await folderOf(name);
-      const raw = join(bed.folder, `${name}.raw`);
+      const dir = await dirOf(name);
+      const raw = join(bed.dir, `${name}.raw`);
       const options = { timeoutMs: TOOL_MS, signal: AbortSignal.timeout(TOOL_MS) };
-      await runOrThrow("qemu-img", ["convert", "-O", "raw", join(folder, "empty.qcow2"), raw], options);
+      await runOrThrow("qemu-img", ["convert", "-O", "raw", join(dir, "empty.qcow2"), raw], options);
       chmodSync(raw, 0o600);
       // As a guest's mount does; it fails on anything that the journal does not mend.
       await runOrThrow("e2fsck", ["-p", raw], options);
@@ -107,21 +107,21 @@ describe("R7: snapshots of one VM one after the other", { concurrency: false }, 
     await bed.sh("web", "head -c 8M /dev/urandom > /root/kept; sha256sum /root/kept > /root/sum; sync");
   });
 
-  test("24 of them, each removed again: the VM's folders and the disk are as after the first", async () => {
+  test("24 of them, each removed again: the VM's directories and the disk are as after the first", async () => {
     const { paths, id } = await bed.vm("web");
-    const vmFolder = join(bed.folders.state, "vms", id);
+    const vmDir = join(bed.dirs.state, "vms", id);
     const seen: { readonly files: readonly string[]; readonly bytes: number; readonly snapshot: number }[] =
       [];
     for (let number = 1; number <= 24; number++) {
       await bed.sh("web", `echo ${number} > /root/number; sync`);
       await bed.ok(["snapshot", "create", "web", `s${number}`]);
-      const folder = await folderOf(`s${number}`);
-      assert.ok(layersIn(folder).length <= LAYERS_MAX + 1);
-      const snapshot = bytesIn(folder);
+      const dir = await dirOf(`s${number}`);
+      assert.ok(layersIn(dir).length <= LAYERS_MAX + 1);
+      const snapshot = bytesIn(dir);
       await bed.ok(["snapshot", "rm", `s${number}`]);
-      assert.equal(existsSync(folder), false);
-      const files = [vmFolder, paths.sockets].flatMap((path) => readdirSync(path).toSorted());
-      seen.push({ files, bytes: bytesIn(bed.folders.state), snapshot });
+      assert.equal(existsSync(dir), false);
+      const files = [vmDir, paths.sockets].flatMap((path) => readdirSync(path).toSorted());
+      seen.push({ files, bytes: bytesIn(bed.dirs.state), snapshot });
     }
     const [first, last] = [seen[0], seen.at(-1)];
     assert.ok(first !== undefined && last !== undefined);
@@ -146,22 +146,22 @@ describe("R7: snapshots of one VM one after the other", { concurrency: false }, 
       await bed.ok(["rm", "-f", "copy"]);
     }
     await bed.ok(["snapshot", "rm", ...[2, 3, 4, 5, 7, 8, 9, 10, 12].map((number) => `k${number}`)]);
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
   });
 
   test(`ten generations, each saved and gone back to: never more than ${LAYERS_MAX} layers, and nothing is lost`, async () => {
     const { id } = await bed.vm("web");
-    const vmFolder = join(bed.folders.state, "vms", id);
+    const vmDir = join(bed.dirs.state, "vms", id);
     const sizes: number[] = [];
     for (let generation = 1; generation <= 10; generation++) {
       await bed.sh("web", `echo ${generation} >> /root/generations; sync`);
       await bed.ok(["snapshot", "create", "web", `g${generation}`]);
       await bed.sh("web", "echo undone >> /root/generations; sync");
       await bed.ok(["snapshot", "restore", `g${generation}`]);
-      assert.ok(layersIn(await folderOf(`g${generation}`)).length <= LAYERS_MAX);
-      assert.ok(layersIn(vmFolder).length <= LAYERS_MAX);
+      assert.ok(layersIn(await dirOf(`g${generation}`)).length <= LAYERS_MAX);
+      assert.ok(layersIn(vmDir).length <= LAYERS_MAX);
       if (generation > 1) await bed.ok(["snapshot", "rm", `g${generation - 1}`]);
-      sizes.push(bytesIn(bed.folders.state));
+      sizes.push(bytesIn(bed.dirs.state));
     }
     const script = "tr '\\n' ' ' < /root/generations; sha256sum --quiet -c /root/sum";
     assert.equal(await bed.sh("web", script), "1 2 3 4 5 6 7 8 9 10 ");

@@ -27,13 +27,13 @@ import { QEMU_IMG } from "#testing/tools.ts";
 const ROOT = join(import.meta.dirname, "..");
 const AGENT_MS = 90_000;
 const signal = AbortSignal.timeout(600_000);
-const folder = mkdtempSync(join(tmpdir(), "hs-"));
+const dir = mkdtempSync(join(tmpdir(), "hs-"));
 const driver = new QemuDriver({ program: testedQemu(), accel: "tcg" });
 const running: VmHandle[] = [];
 
 after(async () => {
   for (const vm of running) await driver.stop(vm, "kill", signal);
-  rmSync(folder, { recursive: true });
+  rmSync(dir, { recursive: true });
 });
 
 const cache = new ImageCache({
@@ -42,11 +42,11 @@ const cache = new ImageCache({
   log: SILENT,
 });
 
-/** Of a VM with its folder, and a disk in there. */
+/** Of a VM with its directory, and a disk in there. */
 async function planOf(name: string): Promise<BootPlan> {
   const { digest } = await cache.ensure(parseImageRef("debian"), () => {}, signal);
   const boot = await cache.bootSet(digest, {}, signal);
-  const stateDir = join(folder, name);
+  const stateDir = join(dir, name);
   const { path, format, layers } = findDisk(stateDir);
   const shared = (id: string, shown: string): DiskPlan => ({
     id,
@@ -82,13 +82,13 @@ async function planOf(name: string): Promise<BootPlan> {
   };
 }
 
-function makeFolders(name: string): string {
-  for (const part of ["run", "save"]) mkdirSync(join(folder, name, part), { recursive: true, mode: 0o700 });
-  return join(folder, name);
+function makeDirs(name: string): string {
+  for (const part of ["run", "save"]) mkdirSync(join(dir, name, part), { recursive: true, mode: 0o700 });
+  return join(dir, name);
 }
 
 async function restored(name: string, saved: SavedState): Promise<VmHandle> {
-  await diskFromSnapshot(dirname(saved.memory), makeFolders(name), "qcow2", signal);
+  await diskFromSnapshot(dirname(saved.memory), makeDirs(name), "qcow2", signal);
   const vm = await driver.snapshotter.restore(await planOf(name), saved, () => {}, signal);
   running.push(vm);
   return vm;
@@ -112,10 +112,10 @@ function pssKb(vm: VmHandle): number {
 }
 
 let source: VmHandle;
-const saved = { memory: join(folder, "saved", "memory"), state: join(folder, "saved", "state") };
+const saved = { memory: join(dir, "saved", "memory"), state: join(dir, "saved", "state") };
 
 before(async () => {
-  await createDisk(join(makeFolders("source"), "disk.raw"), 1024 * MIB, signal);
+  await createDisk(join(makeDirs("source"), "disk.raw"), 1024 * MIB, signal);
   source = await driver.boot(await planOf("source"), () => {}, signal);
   running.push(source);
   await sh(source, "echo on disk > /root/note; sync; echo in memory > /run/note");
@@ -126,7 +126,7 @@ test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
   let haltedAtMs = 0;
   const hooks = {
     quiesce: async () => void (haltedAtMs = performance.now()),
-    halted: () => freezeDisk(join(folder, "source"), dirname(saved.memory), signal),
+    halted: () => freezeDisk(join(dir, "source"), dirname(saved.memory), signal),
   };
   const startMs = performance.now();
   await driver.snapshotter.save(source, saved, hooks, signal);
@@ -135,7 +135,7 @@ test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
     `save ${Math.round(endMs - startMs)} ms, ${Math.round(endMs - haltedAtMs)} of them halted at most`,
   );
   await finishLayers(dirname(saved.memory), "qcow2", QEMU_IMG, signal);
-  await diskFromSnapshot(dirname(saved.memory), makeFolders("trial"), "qcow2", signal);
+  await diskFromSnapshot(dirname(saved.memory), makeDirs("trial"), "qcow2", signal);
   await driver.snapshotter.settle(await planOf("trial"), saved, signal);
   assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");
 });
@@ -156,8 +156,8 @@ test("VS-069: what was saved goes on with its memory and its disk, as often as i
 });
 
 test("R9: the file system that a VM was saved with is clean, or its journal makes it so", async () => {
-  const layer = findDisk(join(folder, "one")).layers[0] ?? "";
-  const replayed = join(folder, "replayed.raw");
+  const layer = findDisk(join(dir, "one")).layers[0] ?? "";
+  const replayed = join(dir, "replayed.raw");
   await runOrThrow("cp", ["--sparse=always", layer, replayed], { timeoutMs: 60_000, signal });
   await runOrThrow("chmod", ["600", replayed], { timeoutMs: 60_000, signal });
   // As a guest's mount does; it fails on anything that the journal does not mend.

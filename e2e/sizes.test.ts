@@ -35,7 +35,7 @@ type Booted = { readonly reason: VmExit["reason"]; readonly console: string };
 /** Boots it once, and waits until it has powered itself off; for a minute at most. */
 async function boot(size: Partial<BootPlan>): Promise<Booted> {
   await using vms = new TinyVms();
-  const disk = join(vms.folder, "disk.raw");
+  const disk = join(vms.dir, "disk.raw");
   writeFileSync(disk, Buffer.alloc(MIB));
   const driver = new QemuDriver({ program: testedQemu() });
   const disks = [{ id: "own", path: disk, format: "raw", readOnly: false }] as const;

@@ -6,8 +6,8 @@ import { readlinkSync, statSync } from "node:fs";
 import { Socket } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { hearthFolders } from "#base/folders.ts";
-import { makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
+import { makePrivateDir } from "#daemon/store/managed-files.ts";
 import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
@@ -61,12 +61,12 @@ function idOf(path: string): string {
   return `${stats?.dev}:${stats?.ino}`;
 }
 
-const folders = hearthFolders(process.env, homedir());
-await makePrivateFolder(folders.state);
-const file = new BoundedFile(join(folders.state, "hearthd.log"), 4 * 1024 * 1024);
+const dirs = hearthDirs(process.env, homedir());
+await makePrivateDir(dirs.state);
+const file = new BoundedFile(join(dirs.state, "hearthd.log"), 4 * 1024 * 1024);
 const log = pinoLog({ write: (line) => file.append(Buffer.from(line)) });
 await runDaemon(
-  { folders, agentDir: join(import.meta.dirname, "../build/agent"), log },
+  { dirs, agentDir: join(import.meta.dirname, "../build/agent"), log },
   () => process.stdout.write("ready\n"),
   new AbortController().signal,
 );

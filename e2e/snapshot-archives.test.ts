@@ -10,7 +10,7 @@ import { runCli } from "./run-cli.ts";
 
 const here = new Bed();
 const there = new Bed();
-const archive = join(here.folder, "saved.tar.zst");
+const archive = join(here.dir, "saved.tar.zst");
 const NOTES = "cat /root/note /run/note; sha256sum --quiet -c /root/sum";
 
 async function shown(bed: Bed, name: string): Promise<Snapshot> {
@@ -63,7 +63,7 @@ describe("snapshot export and import", { concurrency: false }, () => {
 
   test("a disk alone, too", async () => {
     await here.ok(["snapshot", "create", "--disk-only", "web", "disk"]);
-    const file = join(here.folder, "disk.tar.zst");
+    const file = join(here.dir, "disk.tar.zst");
     await here.ok(["snapshot", "export", "disk", file]);
     await there.ok(["snapshot", "import", file]);
     await there.ok(["create", "--name", "heir", "--snapshot", "disk"]);
@@ -78,7 +78,7 @@ describe(
   "R6: what is no whole archive is refused, and nothing of it is left:",
   { concurrency: false },
   () => {
-    const bad = join(there.folder, "bad.tar.zst");
+    const bad = join(there.dir, "bad.tar.zst");
     for (const [what, spoil] of [
       ["cut off in the middle", () => truncateSync(bad, Math.floor(statSync(bad).size / 2))],
       ["cut off before its last byte", () => truncateSync(bad, statSync(bad).size - 1)],
@@ -104,7 +104,7 @@ describe(
       assert.equal(refused.code, 1);
       assert.match(refused.stderr, /^error: There is a snapshot named saved already\.\nhint: /m);
       assert.deepEqual(await shown(there, "saved"), first);
-      assert.equal(there.snapshotFolders().length, 1);
+      assert.equal(there.snapshotDirs().length, 1);
       await there.ok(["snapshot", "rm", "saved"]);
     });
   },
@@ -112,22 +112,22 @@ describe(
 
 describe("an export that does not come to its end", () => {
   test("leaves no file, and a file that is there is kept", async () => {
-    const file = join(here.folder, "kept.tar.zst");
+    const file = join(here.dir, "kept.tar.zst");
     writeFileSync(file, "kept");
     const refused = await here.hearth(["snapshot", "export", "saved", file]);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^hint: .*--force/m);
     assert.equal(readFileSync(file, "utf8"), "kept");
-    const folders = here.snapshotFolders();
-    const memories = folders
-      .map((name) => join(here.folders.state, "snapshots", name, "memory"))
+    const dirs = here.snapshotDirs();
+    const memories = dirs
+      .map((name) => join(here.dirs.state, "snapshots", name, "memory"))
       .filter(existsSync);
     for (const memory of memories) writeFileSync(memory, changed(readFileSync(memory)));
-    const spoiled = await here.hearth(["--json", "snapshot", "export", "saved", join(here.folder, "none")]);
+    const spoiled = await here.hearth(["--json", "snapshot", "export", "saved", join(here.dir, "none")]);
     assert.equal(spoiled.code, 1);
     assert.match(spoiled.stdout + spoiled.stderr, /"code": ?"snapshot\.corrupt"/);
     assert.deepEqual(
-      readdirSync(here.folder).filter((name) => name.startsWith("none")),
+      readdirSync(here.dir).filter((name) => name.startsWith("none")),
       [],
     );
   });

@@ -72,9 +72,9 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     for (const name of ["one", "two", "three"]) assert.match(refused.stderr, new RegExp(`\\b${name}\\b`));
     await bed.ok(["stop", "one"]); // It maps nothing any more, and keeps its disk.
     await bed.ok(["rm", "-f", "two", "three"]);
-    assert.equal(bed.snapshotFolders().length, 1);
+    assert.equal(bed.snapshotDirs().length, 1);
     await bed.ok(["snapshot", "rm", "first"]);
-    assert.deepEqual([await snapshots(), bed.snapshotFolders()], [[], []]);
+    assert.deepEqual([await snapshots(), bed.snapshotDirs()], [[], []]);
     await bed.ok(["start", "one"]);
     assert.equal(await bed.sh("one", "cat /root/note; test -e /run/note || echo booted"), "one\nbooted\n");
     await bed.ok(["rm", "-f", "one"]);
@@ -87,7 +87,7 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
       assert.ok(refused.code === 1 || refused.code === 2, refused.stderr);
       assert.match(refused.stderr, /^error: .*\nhint: /m);
     }
-    assert.deepEqual([await snapshots(), bed.snapshotFolders().length], [["taken"], 1]);
+    assert.deepEqual([await snapshots(), bed.snapshotDirs().length], [["taken"], 1]);
     assert.equal(await bed.sh("web", "cat /root/note"), "third\n");
     await bed.ok(["snapshot", "rm", "taken"]);
   });
@@ -115,7 +115,7 @@ describe("snapshot restore", { concurrency: false }, () => {
       const { phase: now, name } = await bed.vm("web");
       assert.deepEqual([now, name, bed.vmms().length], ["running", "web", 1]);
       assert.deepEqual(await snapshots(), ["saved"]);
-      assert.equal(bed.snapshotFolders().length, 1, "the memory of a VM that slept is gone");
+      assert.equal(bed.snapshotDirs().length, 1, "the memory of a VM that slept is gone");
     });
   }
 

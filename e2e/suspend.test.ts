@@ -22,14 +22,14 @@ async function phaseOf(name: string): Promise<string> {
 /** How many starts hearthd has begun for this VM. */
 async function startsOf(name: string): Promise<number> {
   const { id } = await bed.vm(name);
-  const log = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8");
+  const log = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8");
   return log.split(`"event":"flow.started","flow":"start","vm":"${id}"`).length - 1;
 }
 
 function assertAsleep(): void {
   assert.deepEqual(bed.vmms(), [], "its memory is the host's again");
   assert.deepEqual([bed.launchers(), bed.uidLeases()], [[], []]);
-  assert.equal(bed.snapshotFolders().length, 1);
+  assert.equal(bed.snapshotDirs().length, 1);
 }
 
 before(async () => {
@@ -55,16 +55,16 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.equal(await bed.sh("web", NOTES), "on disk\nin memory\n");
     assert.equal(await bed.sh("web", SLEEPER), sleeper);
     assert.equal(await phaseOf("web"), "running");
-    assert.deepEqual(bed.snapshotFolders(), [], "its memory is saved no more");
+    assert.deepEqual(bed.snapshotDirs(), [], "its memory is saved no more");
   });
 
   test("is woken by resume and by start, and by a copy of a file", async () => {
-    writeFileSync(join(bed.folder, "file"), "a file\n");
+    writeFileSync(join(bed.dir, "file"), "a file\n");
     for (const words of [
       ["resume", "web"],
       ["start", "web"],
-      ["cp", join(bed.folder, "file"), "web:/run/file"],
-      ["cp", "web:/run/file", join(bed.folder, "back")],
+      ["cp", join(bed.dir, "file"), "web:/run/file"],
+      ["cp", "web:/run/file", join(bed.dir, "back")],
     ]) {
       await bed.ok(["suspend", "web"]);
       assertAsleep();
@@ -72,7 +72,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
       assert.equal(await phaseOf("web"), "running", words.join(" "));
       assert.equal(await bed.sh("web", SLEEPER), sleeper);
     }
-    assert.equal(readFileSync(join(bed.folder, "back"), "utf8"), "a file\n");
+    assert.equal(readFileSync(join(bed.dir, "back"), "utf8"), "a file\n");
     assert.match((await bed.hearth(["resume", "web"])).stderr, /web runs already/);
   });
 
@@ -116,7 +116,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     for (let time = 1; time <= LAYERS_MAX + 3; time++) {
       await bed.sh("web", `echo ${time} >> /root/times; echo ${time} >> /run/times`);
       await bed.ok(["suspend", "web"]);
-      const files = readdirSync(join(bed.folders.state, "vms", id));
+      const files = readdirSync(join(bed.dirs.state, "vms", id));
       assert.ok(files.filter((name) => name.startsWith("layer-")).length <= LAYERS_MAX, files.join(" "));
     }
     const times = Array.from({ length: LAYERS_MAX + 3 }, (_, index) => `${index + 1}\n`).join("");
@@ -133,7 +133,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     assert.match((await bed.hearth(["stop", "web"])).stderr, /web is suspended, .*`hearth kill web`/);
     assertAsleep();
     await bed.ok(["kill", "web"]);
-    assert.deepEqual([await phaseOf("web"), bed.snapshotFolders()], ["stopped", []]);
+    assert.deepEqual([await phaseOf("web"), bed.snapshotDirs()], ["stopped", []]);
     await bed.ok(["start", "web"]);
     assert.equal(
       await bed.sh("web", "cat /root/note; test -e /run/note || echo booted"),
@@ -144,8 +144,8 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
   test("R6: is not used when it is damaged, whoever asks; the VM sleeps on, and kill gives a way out", async () => {
     await bed.sh("web", "echo in memory > /run/note; sync");
     await bed.ok(["suspend", "web"]);
-    const [id = ""] = bed.snapshotFolders();
-    const memory = join(bed.folders.state, "snapshots", id, "memory");
+    const [id = ""] = bed.snapshotDirs();
+    const memory = join(bed.dirs.state, "snapshots", id, "memory");
     const sound = readFileSync(memory);
     const damaged = Buffer.from(sound);
     damaged[50_000_000] = (damaged[50_000_000] ?? 0) ^ 0x80;
@@ -163,8 +163,8 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     writeFileSync(memory, sound);
     assert.equal(await bed.sh("web", "cat /run/note"), "in memory\n", "it was the damage");
     await bed.ok(["suspend", "web"]);
-    const [next = ""] = bed.snapshotFolders();
-    writeFileSync(join(bed.folders.state, "snapshots", next, "memory"), damaged);
+    const [next = ""] = bed.snapshotDirs();
+    writeFileSync(join(bed.dirs.state, "snapshots", next, "memory"), damaged);
     assert.notEqual((await bed.hearth(["resume", "web"])).code, 0);
     await bed.ok(["kill", "web"]);
     await bed.ok(["start", "web"]);
@@ -178,7 +178,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     await bed.ok(["suspend", "web"]);
     await bed.ok(["start", "--fresh", "web"]);
     assert.equal(await bed.sh("web", "ls /root /run/note 2>/dev/null || true"), "/root:\n");
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
     await bed.ok(["suspend", "web"]);
     await bed.ok(["rm", "web"]);
     assert.deepEqual([await bed.vms(), bed.leftovers()], [[], []]);
@@ -241,7 +241,7 @@ describe("suspend", { concurrency: false }, () => {
     const made = (await bed.ok(["snapshot", "ls", "-q"])).split("\n").filter((name) => name !== "");
     if (made.length > 0) await bed.ok(["snapshot", "rm", ...made]);
     await bed.hearth(["rm", "-f", "copy"]);
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
   });
 
   test("of a VM that is removed meanwhile leaves nothing", async () => {
@@ -254,7 +254,7 @@ describe("suspend", { concurrency: false }, () => {
       ["next"],
     );
     assert.equal(bed.vmms().length, 1);
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
   });
 
   test("of a VM whose VMM is killed right after it woke leaves a disk that boots, with all that was synced", async () => {
@@ -267,7 +267,7 @@ describe("suspend", { concurrency: false }, () => {
     await bed.until(async () => (await phaseOf("next")) === "failed");
     await bed.ok(["start", "next"]);
     assert.equal(await bed.sh("next", "cat /root/note /root/after"), "before\nafter\n");
-    assert.deepEqual(bed.snapshotFolders(), []);
+    assert.deepEqual(bed.snapshotDirs(), []);
   });
 });
 

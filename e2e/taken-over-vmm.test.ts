@@ -56,10 +56,10 @@ for (const version of ["7.2.22", "10.0.2"]) {
     test("cannot change what it was restored from, by any path or descriptor that it has", async () => {
       await using vms = new TinyVms(JAILED);
       const saved = await sealed(vms);
-      const kernel = join(vms.folder, "vmlinuz");
+      const kernel = join(vms.dir, "vmlinuz");
       writeFileSync(kernel, "");
       const plan = await vms.plan("wait", { kernel });
-      const program = install(vms.folder, { version, shared: saved.memory, runDir: plan.runDir });
+      const program = install(vms.dir, { version, shared: saved.memory, runDir: plan.runDir });
       const driver = new QemuDriver({ program });
       await assert.rejects(
         driver.snapshotter.restore(plan, saved, () => {}, never),
@@ -81,22 +81,22 @@ for (const version of ["7.2.22", "10.0.2"]) {
 }
 
 /** A snapshot's files, sealed as hearthd seals them. */
-async function sealed({ folder }: TinyVms) {
-  const snapshots = join(folder, "snapshots");
+async function sealed(vms: TinyVms) {
+  const snapshots = join(vms.dir, "snapshots");
   const dir = join(snapshots, SNAPSHOT);
   mkdirSync(dir, { recursive: true });
   const saved = { memory: join(dir, "memory"), state: join(dir, "state") };
   writeFileSync(saved.memory, MEMORY);
   writeFileSync(saved.state, "state", { mode: 0o444 });
-  const none = join(folder, "none");
+  const none = join(vms.dir, "none");
   const roots = { vms: none, volumes: none, snapshots, runs: none, jails: none, leases: none, cgroups: none };
   await new PrivilegedVerbs({ roots, uids: { first: UID, count: 1 } }).sealMemory(SNAPSHOT);
   return saved;
 }
 
 /** With a firmware beside it, as a QEMU that was unpacked somewhere has it. */
-function install(folder: string, how: TakenOver): string {
-  const prefix = join(folder, "taken-over");
+function install(dir: string, how: TakenOver): string {
+  const prefix = join(dir, "taken-over");
   mkdirSync(join(prefix, "bin"), { recursive: true });
   mkdirSync(join(prefix, "share/qemu"), { recursive: true });
   writeFileSync(join(prefix, "share/qemu/qboot.rom"), "");

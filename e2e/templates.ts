@@ -7,8 +7,8 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, write
 import { join } from "node:path";
 import { stringify } from "smol-toml";
 import { failAfter } from "#base/clean-up.ts";
-import { hearthFolders } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { openDirectories } from "./apart.ts";
 import { runCli } from "./run-cli.ts";
 
@@ -30,7 +30,7 @@ export const SMALL: readonly string[] = ["--memory", "256M", "--cpus", "1"];
 /** Nearly all VMs of the suite have one of these: the defaults, or SMALL. */
 const SHAPES = [[], SMALL];
 
-/** The folders and settings of a Hearth of the tests, below `home`. */
+/** The directories and settings of a Hearth of the tests, below `home`. */
 export function environment(home: string, cache: string): Readonly<Record<string, string>> {
   const reports = process.env[COVERAGE];
   return {
@@ -57,7 +57,7 @@ export async function makeTemplates(cache: string, qemu?: string): Promise<Async
     const { code, stderr } = await runCli(process.execPath, words, { env, timeoutMs: BUILD_MS });
     if (code !== 0) throw new Error(`hearth ${args.join(" ")} ended with ${code}\n${stderr}`);
   };
-  const { config } = hearthFolders(env, home);
+  const { config } = hearthDirs(env, home);
   mkdirSync(config, { recursive: true });
   if (qemu !== undefined)
     writeFileSync(join(config, "config.toml"), stringify({ drivers: { qemu: { program: qemu } } }));
@@ -85,9 +85,9 @@ export function hasTemplates(): boolean {
 }
 
 /** Before the first hearthd of a new Hearth. Returns their ids. */
-export function linkTemplates(to: Folders): string[] {
+export function linkTemplates(to: Dirs): string[] {
   const home = process.env[VARIABLE] ?? "";
-  const { state } = hearthFolders(environment(home, ""), home);
+  const { state } = hearthDirs(environment(home, ""), home);
   mkdirSync(to.state, { recursive: true, mode: 0o700 });
   for (const name of readdirSync(state))
     if (DATABASE.test(name)) cpSync(join(state, name), join(to.state, name));

@@ -1,4 +1,4 @@
-/** VMs with nothing in them but a kernel and one system call, in a folder of their own. */
+/** VMs with nothing in them but a kernel and one system call, in a directory of their own. */
 import {
   chmodSync,
   chownSync,
@@ -26,16 +26,16 @@ import type { TinyInit } from "./tiny-initramfs.ts";
 
 const MIB = 1024 ** 2;
 
-/** Disposing of it ends what still runs and removes the folder. */
+/** Disposing of it ends what still runs and removes the directory. */
 export class TinyVms implements AsyncDisposable {
   // The comma and the blank are there on purpose: QEMU's options split at commas. SV-023.
-  readonly folder = mkdtempSync(join(tmpdir(), "hearth e2e,"));
+  readonly dir = mkdtempSync(join(tmpdir(), "hearth e2e,"));
   readonly #runDirs: string[] = [];
   readonly #isolation: BootIsolation;
   readonly #modulesDir: string;
 
   /**
-   * With a uid, run folders belong to it, as the helper would have it.
+   * With a uid, run directories belong to it, as the helper would have it.
    * @param modulesDir modules of the kernel that plans name; left out when they name none
    */
   constructor(isolation: BootIsolation = UNCONFINED, modulesDir: string = DEBIAN_MODULES) {
@@ -46,13 +46,13 @@ export class TinyVms implements AsyncDisposable {
   /** `give` counts, too, and has loaded its balloon's driver before: it gives memory back when it is asked. */
   async plan(act: TinyInit | "give", more: Partial<BootPlan> = {}): Promise<BootPlan> {
     const number = this.#runDirs.length;
-    const stateDir = join(this.folder, `state-${number}`);
-    const runDir = join(this.folder, `run-${number}`);
+    const stateDir = join(this.dir, `state-${number}`);
+    const runDir = join(this.dir, `run-${number}`);
     mkdirSync(stateDir, { mode: 0o700 });
-    this.#makeFolder(runDir);
-    const saveDir = this.#makeFolder(join(this.folder, `save-${number}`));
+    this.#makeDir(runDir);
+    const saveDir = this.#makeDir(join(this.dir, `save-${number}`));
     this.#runDirs.push(runDir);
-    const initramfs = join(this.folder, `${act}.cpio`);
+    const initramfs = join(this.dir, `${act}.cpio`);
     const kernel = more.kernel ?? (await debianKernel(AbortSignal.timeout(300_000)));
     const modules = act === "give" ? balloonModules(this.#modulesDir) : [];
     writeFileSync(initramfs, tinyInitramfs(act === "give" ? "count" : act, modules));
@@ -86,10 +86,10 @@ export class TinyVms implements AsyncDisposable {
     return existsSync(log) ? readCounts(readFileSync(log, "latin1")) : [];
   }
 
-  /** Paths in a new folder, where nothing is yet. */
+  /** Paths in a new directory, where nothing is yet. */
   savedFiles(name: string): SavedState {
-    const folder = this.#makeFolder(join(this.folder, `saved-${name}`));
-    return { memory: join(folder, "memory"), state: join(folder, "state") };
+    const dir = this.#makeDir(join(this.dir, `saved-${name}`));
+    return { memory: join(dir, "memory"), state: join(dir, "state") };
   }
 
   /** Seals as the helper does: a VMM with a uid makes and replaces nothing in the run directory from then on. */
@@ -99,7 +99,7 @@ export class TinyVms implements AsyncDisposable {
     chmodSync(runDir, 0o711);
   }
 
-  #makeFolder(path: string): string {
+  #makeDir(path: string): string {
     mkdirSync(path, { mode: 0o700 });
     this.#give(path);
     return path;
@@ -121,6 +121,6 @@ export class TinyVms implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stray of this.#runDirs.flatMap(findStrayVmms))
       await endProcess(stray, 0, new AbortController().signal);
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }

@@ -88,8 +88,8 @@ test("SV-024, L2: after kill -9 of the VMM what was synced is there, once a writ
   await bed.ok(["rm", "-f", "reader", "writer"]);
 });
 
-test("--from: modes, symlinks, unicode names and content arrive as they are in the folder", async () => {
-  const tree = join(bed.folder, "tree");
+test("--from: modes, symlinks, unicode names and content arrive as they are in the directory", async () => {
+  const tree = join(bed.dir, "tree");
   mkdirSync(join(tree, "ünï 日本"), { recursive: true });
   writeFileSync(join(tree, "ünï 日本", "file"), "content\n");
   chmodSync(join(tree, "ünï 日本", "file"), 0o640);
@@ -104,7 +104,7 @@ test("--from: modes, symlinks, unicode names and content arrive as they are in t
   await assertClean("site");
 });
 
-test("a folder in a volume is another volume's place, in whatever order they are named", async () => {
+test("a directory in a volume is another volume's place, in whatever order they are named", async () => {
   await bed.ok(["volume", "create", "inner", "--size", "64M"]);
   const words = ["--volume", "inner:/data/in", "--volume", "data:/data"];
   const script = "mountpoint -q /data/in && echo in > /data/in/f && cat /data/file";
@@ -115,6 +115,6 @@ test("a folder in a volume is another volume's place, in whatever order they are
 test("volumes that no VM names go with their data, and nothing is left", async () => {
   await bed.ok(["volume", "rm", "data", "site", "inner"]);
   assert.equal(await bed.ok(["volume", "ls", "-q"]), "");
-  assert.equal(existsSync(join(bed.folders.state, "volumes", "data")), false);
+  assert.equal(existsSync(join(bed.dirs.state, "volumes", "data")), false);
   assert.deepEqual(bed.leftovers(), []);
 });

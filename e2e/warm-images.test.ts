@@ -9,7 +9,7 @@ import { SMALL } from "./templates.ts";
 
 const bed = new Bed({ warm: true });
 /** An image cache from which images may be removed; the first hearthd has it, and all others. */
-const env = { XDG_CACHE_HOME: join(bed.folder, "cache") };
+const env = { XDG_CACHE_HOME: join(bed.dir, "cache") };
 
 function images(): string[] {
   return globSync(join(env.XDG_CACHE_HOME, "hearth/images/*/base.ext4"));

@@ -194,9 +194,8 @@ describe("templates", { concurrency: false }, () => {
   test("that are being made when hearthd is killed leave nothing, and are made again", async () => {
     await create("first", ...SMALL);
     const isMade = (): boolean =>
-      readFileSync(join(bed.folders.state, "hearthd.log"), "utf8").split(`"flow":"snapshot"`).length >
-      mentions;
-    const mentions = readFileSync(join(bed.folders.state, "hearthd.log"), "utf8").split(
+      readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8").split(`"flow":"snapshot"`).length > mentions;
+    const mentions = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8").split(
       `"flow":"snapshot"`,
     ).length;
     await bed.until(isMade);
@@ -204,7 +203,7 @@ describe("templates", { concurrency: false }, () => {
     assert.ok(daemon);
     await endProcess(daemon, 0, AbortSignal.timeout(10_000));
     assert.deepEqual(await templates(), []);
-    assert.deepEqual([bed.vmms().length, bed.snapshotFolders()], [1, []]);
+    assert.deepEqual([bed.vmms().length, bed.snapshotDirs()], [1, []]);
     assert.equal(await bed.sh("first", "echo alive"), "alive\n");
     await create("second", ...SMALL);
     await templateBeside([]);
@@ -243,7 +242,7 @@ describe("the budget for templates", () => {
     const refused = await off.hearth(["template", "build", ...SMALL, "debian"]);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^error: .*\nhint: /m);
-    assert.deepEqual(off.snapshotFolders(), []);
+    assert.deepEqual(off.snapshotDirs(), []);
   });
 });
 

@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
-import { makeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { makeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
@@ -26,8 +26,8 @@ const { signal } = new AbortController();
 
 type Bare = { readonly apiMs: number; readonly startedMs: number; readonly readyMs: number };
 
-const folder = mkdtempSync("/srv/bench-");
-const plans = new FirecrackerPlans(CACHE, folder);
+const dir = mkdtempSync("/srv/bench-");
+const plans = new FirecrackerPlans(CACHE, dir);
 const driver = new FirecrackerDriver({
   find: () => findFirecracker({ cacheDir: CACHE }, signal),
   kvm: () => Promise.resolve("works"),
@@ -64,7 +64,7 @@ async function main(pairs: number): Promise<void> {
 }
 
 async function compareRestores(env: Record<string, string>, pairs: number): Promise<void> {
-  const guest = await SavedGuest.make(plans, driver, join(folder, "saved"));
+  const guest = await SavedGuest.make(plans, driver, join(dir, "saved"));
   const ours = (): Promise<number> => guest.restoreByDriver();
   const compare = async (what: string, one: typeof ours, other: typeof ours, atMost: number): Promise<void> =>
     console.log(
@@ -85,7 +85,7 @@ function ms(values: readonly number[]): string {
 }
 
 function hearthEnv(): Record<string, string> {
-  const home = join(folder, "home");
+  const home = join(dir, "home");
   mkdirSync(home);
   return {
     HOME: home,

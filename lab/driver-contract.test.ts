@@ -27,7 +27,7 @@ const JAILED: BootIsolation = { ...UNCONFINED, jail: true, pidNamespace: true, u
 contract("Firecracker in its jail", firecracker, async (vms, act) => {
   // It has no power switch: its guests end by a restart.
   const plan = await vms.plan(act === "power-off" ? "reboot" : act, { kernel: await kernelElf() });
-  return { ...plan, isolation: { ...JAILED, jailDir: join(vms.folder, `jail-${plan.id}`) } };
+  return { ...plan, isolation: { ...JAILED, jailDir: join(vms.dir, `jail-${plan.id}`) } };
 });
 contract(
   "QEMU with KVM in its jail",
@@ -55,14 +55,14 @@ function contract(
   });
 }
 
-const elfFolder = mkdtempSync(join(tmpdir(), "hearth-elf-"));
-after(() => rmSync(elfFolder, { recursive: true }));
+const elfDir = mkdtempSync(join(tmpdir(), "hearth-elf-"));
+after(() => rmSync(elfDir, { recursive: true }));
 let extracting: Promise<string> | undefined;
 
 /** Once for all tests: it takes seconds where the CPU is emulated. */
 function kernelElf(): Promise<string> {
   extracting ??= (async () => {
-    const elf = join(elfFolder, "vmlinux");
+    const elf = join(elfDir, "vmlinux");
     await extractVmlinux(kernel, elf, AbortSignal.timeout(300_000));
     return elf;
   })();

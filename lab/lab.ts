@@ -101,9 +101,9 @@ export class Lab {
   }
 
   /** What commands left in /srv/out. */
-  async copyOut(folder: string): Promise<void> {
-    mkdirSync(folder, { recursive: true });
-    await hearth(["cp", `${this.name}:/srv/out/.`, folder]);
+  async copyOut(dir: string): Promise<void> {
+    mkdirSync(dir, { recursive: true });
+    await hearth(["cp", `${this.name}:/srv/out/.`, dir]);
   }
 
   /** Removes it, unless it has ended by itself. */
@@ -168,19 +168,19 @@ async function ensureVolumes(): Promise<readonly Shared[]> {
 async function ensureCheckout(): Promise<string> {
   const entries = readdirSync(ROOT, { withFileTypes: true }).filter(({ name }) => !NOT_SOURCE.has(name));
   const top = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
-  const folders = [...entries.filter((entry) => entry.isDirectory()).map(({ name }) => name), "build/agent"];
-  const files = [...top, ...folders.flatMap(filesIn)].toSorted();
-  const fill = async (folder: string): Promise<void> => {
+  const dirs = [...entries.filter((entry) => entry.isDirectory()).map(({ name }) => name), "build/agent"];
+  const files = [...top, ...dirs.flatMap(filesIn)].toSorted();
+  const fill = async (dir: string): Promise<void> => {
     for (const name of files) {
-      mkdirSync(dirname(join(folder, name)), { recursive: true });
-      cpSync(join(ROOT, name), join(folder, name));
+      mkdirSync(dirname(join(dir, name)), { recursive: true });
+      cpSync(join(ROOT, name), join(dir, name));
     }
   };
   return ensureVolume("checkout", hashFiles(files.map((name) => join(ROOT, name))), fill);
 }
 
-function filesIn(folder: string): string[] {
-  const entries = readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true });
+function filesIn(dir: string): string[] {
+  const entries = readdirSync(join(ROOT, dir), { recursive: true, withFileTypes: true });
   const files = entries.filter((entry) => entry.isFile());
   return files.map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
 }
@@ -196,7 +196,7 @@ async function ensureImages(): Promise<string> {
 async function ensureVolume(
   kind: string,
   hash: string,
-  fill: string | ((folder: string) => Promise<void>),
+  fill: string | ((dir: string) => Promise<void>),
 ): Promise<string> {
   const name = `${kind}-${hash}`;
   const there = JSON.parse(await hearth(["volume", "ls", "--json"])) as { name: string; usedBy: string[] }[];
@@ -207,12 +207,12 @@ async function ensureVolume(
     await hearth(["volume", "create", name, "--from", fill]);
     return name;
   }
-  const folder = mkdtempSync(join(tmpdir(), "hearth-lab-"));
+  const dir = mkdtempSync(join(tmpdir(), "hearth-lab-"));
   try {
-    await fill(folder);
-    await hearth(["volume", "create", name, "--from", folder]);
+    await fill(dir);
+    await hearth(["volume", "create", name, "--from", dir]);
   } finally {
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   }
   return name;
 }

@@ -1,7 +1,7 @@
 /**
  * The lab, for people: `npm run lab -- CMD …` runs a command in a new one and ends with its exit code.
  *
- *   npm run lab -- [--out FOLDER] CMD …    in a lab of its own, which is gone afterwards
+ *   npm run lab -- [--out DIR] CMD …    in a lab of its own, which is gone afterwards
  *   npm run lab -- up                      keep one
  *   npm run lab -- in CMD …                a command in the one that is kept
  *   npm run lab -- shell | down
@@ -10,7 +10,7 @@ import { withCleanUp } from "#base/clean-up.ts";
 import { Lab } from "./lab.ts";
 
 const KEPT = "lab";
-const USAGE = "usage: npm run lab -- up | in CMD … | shell | down | [--out FOLDER] CMD …";
+const USAGE = "usage: npm run lab -- up | in CMD … | shell | down | [--out DIR] CMD …";
 
 process.exitCode = await main(process.argv.slice(2));
 

@@ -57,8 +57,8 @@ class Newcomer {
     const cache = join(this.home, "cache/hearth");
     const [upper, work] = [join(this.#layer, "upper"), join(this.#layer, "work")];
     const config = join(this.home, ".config/hearth");
-    for (const folder of [cache, upper, work, config, join(this.home, "run")])
-      mkdirSync(folder, { recursive: true });
+    for (const dir of [cache, upper, work, config, join(this.home, "run")])
+      mkdirSync(dir, { recursive: true });
     writeFileSync(join(config, "config.toml"), '[defaults]\ndriver = "qemu"\n');
     if (existsSync(COMPILED)) await command("cp", ["-a", COMPILED, join(this.home, "compile")]);
     // A file that changes its owner is not copied then.
@@ -85,7 +85,7 @@ class Newcomer {
     for (const vmm of findProcessesNaming([this.home], /^(qemu-|firecracker|bwrap|setpriv|prlimit)/))
       await endProcess(vmm, 0, signal);
     await command("umount", ["-l", join(this.home, "cache/hearth")]);
-    for (const folder of [this.home, this.#layer]) rmSync(folder, { recursive: true, force: true });
+    for (const dir of [this.home, this.#layer]) rmSync(dir, { recursive: true, force: true });
   }
 }
 

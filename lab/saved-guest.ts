@@ -7,7 +7,7 @@ import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.t
 import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { AGENT_VSOCK_PORT, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import type { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
-import { makeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { makeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 import type { AgentClient, GuestIdentity } from "#guest/agent-client.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
@@ -52,17 +52,17 @@ export class SavedGuest {
   readonly #saved: SavedState;
   readonly #disk: string;
 
-  private constructor(plans: FirecrackerPlans, driver: FirecrackerDriver, folder: string) {
+  private constructor(plans: FirecrackerPlans, driver: FirecrackerDriver, dir: string) {
     this.#plans = plans;
     this.#driver = driver;
-    this.#saved = { memory: join(folder, "memory"), state: join(folder, "state") };
-    this.#disk = join(folder, "disk");
+    this.#saved = { memory: join(dir, "memory"), state: join(dir, "state") };
+    this.#disk = join(dir, "disk");
   }
 
   /** Boots one, runs a command in it, and saves it. */
-  static async make(plans: FirecrackerPlans, driver: FirecrackerDriver, folder: string): Promise<SavedGuest> {
-    mkdirSync(folder);
-    const guest = new SavedGuest(plans, driver, folder);
+  static async make(plans: FirecrackerPlans, driver: FirecrackerDriver, dir: string): Promise<SavedGuest> {
+    mkdirSync(dir);
+    const guest = new SavedGuest(plans, driver, dir);
     using source = await plans.make(true);
     const handle = await driver.boot(source.plan, () => {}, signal);
     try {

@@ -88,9 +88,9 @@ for (const driver of ["firecracker", "qemu"] as const) {
       const removed = await bed.hearth(["snapshot", "rm", "s1"]);
       assert.equal(removed.code, 1);
       assert.match(removed.stderr, /used by copy/);
-      const folder = join(bed.folders.state, "snapshots");
-      for (const id of readdirSync(folder))
-        assert.equal(statSync(join(folder, id, "state")).mode & 0o222, 0, "no state can be written");
+      const dir = join(bed.dirs.state, "snapshots");
+      for (const id of readdirSync(dir))
+        assert.equal(statSync(join(dir, id, "state")).mode & 0o222, 0, "no state can be written");
       await bed.ok(["rm", "-f", "copy"]);
     });
 
@@ -102,7 +102,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
     testUnlessQemu("R6: a damaged memory is refused before anything starts", async () => {
       const { id } = await hearth.snapshots.show("s1");
       await bed.ok(["stop", SOURCE]);
-      writeFileSync(join(bed.folders.state, "snapshots", id, "memory"), "x", { flag: "r+" });
+      writeFileSync(join(bed.dirs.state, "snapshots", id, "memory"), "x", { flag: "r+" });
       await hearth.vms.create({ snapshot: "s1", name: "broken" });
       const vmms = bed.vmms().length;
       const started = await bed.hearth(["start", "broken"]);

@@ -50,15 +50,15 @@ async function inScratch(file: string, args: readonly string[], signal: AbortSig
 }
 
 /** What npm would install beside the package, taken from the checkout: the same versions, and no network. */
-async function installLocked(folder: string): Promise<void> {
+async function installLocked(dir: string): Promise<void> {
   const lock: unknown = JSON.parse(await readFile(join(ROOT, "package-lock.json"), "utf8"));
   const { packages } = lock as { packages: Record<string, { dev?: boolean }> };
   for (const [path, { dev }] of Object.entries(packages)) {
     const name = path.replace(/^node_modules\//, "");
-    // What is inside another package's folder comes with that folder.
+    // What is inside another package's directory comes with that directory.
     if (path === "" || dev === true || name.includes("node_modules/")) continue;
-    await mkdir(dirname(join(folder, name)), { recursive: true });
-    await symlink(join(ROOT, path), join(folder, name));
+    await mkdir(dirname(join(dir, name)), { recursive: true });
+    await symlink(join(ROOT, path), join(dir, name));
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Makes the npm package in `dist/`: JavaScript with types, the guest agents for both machines, docs and licence.
  *
- * Its folders are those of the checkout, so that code which looks for its neighbours (`../build/agent`,
+ * Its directories are those of the checkout, so that code which looks for its neighbours (`../build/agent`,
  * `../../package.json`) finds them in both.
  */
 import { chmod, cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -81,14 +81,14 @@ function compiled(path: string): string {
   return path.replace(/\.ts$/, ".js");
 }
 
-async function copyAgents(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
+async function copyAgents(dir: string): Promise<void> {
+  await mkdir(dir, { recursive: true });
   for (const name of AGENTS) {
     const built = join(ROOT, "build/agent", name);
     if (!existsSync(built))
       throw new Error(`${relative(ROOT, built)} is not there: sh tools/build-agent.sh builds it.`);
-    await cp(built, join(folder, name));
-    await chmod(join(folder, name), 0o755);
+    await cp(built, join(dir, name));
+    await chmod(join(dir, name), 0o755);
   }
 }
 

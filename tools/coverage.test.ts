@@ -6,10 +6,10 @@ import { test } from "node:test";
 import { runOrThrow } from "#host/run.ts";
 import { formatCoverage, readCoverage } from "./coverage.ts";
 
-test("what several processes have called adds up, by folder, and files that nobody loads are counted", async (t) => {
+test("what several processes have called adds up, by directory, and files that nobody loads are counted", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "hearth-coverage-"));
   t.after(() => rmSync(root, { recursive: true }));
-  for (const folder of ["src/one", "src/two"]) mkdirSync(join(root, folder), { recursive: true });
+  for (const dir of ["src/one", "src/two"]) mkdirSync(join(root, dir), { recursive: true });
   const source = "export function a() {}\nexport function b() {}\nexport function never() {}\n";
   writeFileSync(join(root, "src/one/calls.ts"), source);
   writeFileSync(join(root, "src/one/calls.test.ts"), "");
@@ -23,8 +23,8 @@ test("what several processes have called adds up, by folder, and files that nobo
   }
   const found = readCoverage(reports, root);
   assert.deepEqual(found, [
-    { folder: "src/one", files: 1, loaded: 1, functions: 3, called: 2 },
-    { folder: "src/two", files: 1, loaded: 0, functions: 0, called: 0 },
+    { dir: "src/one", files: 1, loaded: 1, functions: 3, called: 2 },
+    { dir: "src/two", files: 1, loaded: 0, functions: 0, called: 0 },
   ]);
   assert.match(formatCoverage(found), /^src\/one +1\/1 +2\/3 +66 %\nsrc\/two +0\/1 +0\/0 +-$/m);
 });

@@ -1,5 +1,5 @@
 /**
- * What of the sources real runs reach, by folder: `node tools/dev.ts coverage [WORDS]` runs e2e tests, in which Node writes
+ * What of the sources real runs reach, by directory: `node tools/dev.ts coverage [WORDS]` runs e2e tests, in which Node writes
  * down for each process which functions were called (NODE_V8_COVERAGE), and adds that up. A hearthd that a test kills
  * writes nothing, so the numbers are a lower bound.
  */
@@ -15,8 +15,8 @@ type V8Report = {
   readonly result: readonly { readonly url: string; readonly functions: readonly V8Function[] }[];
 };
 
-export type FolderCoverage = {
-  readonly folder: string;
+export type DirCoverage = {
+  readonly dir: string;
   readonly files: number;
   /** The files that some process has loaded. */
   readonly loaded: number;
@@ -26,16 +26,16 @@ export type FolderCoverage = {
 };
 
 /** Adds up the reports in a directory for the sources of a checkout, their tests left out. */
-export function readCoverage(reports: string, root: string): FolderCoverage[] {
+export function readCoverage(reports: string, root: string): DirCoverage[] {
   const called = calledFunctions(reports, pathToFileURL(join(root, "src/")).href);
-  const folders = new Map<string, { -readonly [Key in keyof FolderCoverage]: FolderCoverage[Key] }>();
+  const dirs = new Map<string, { -readonly [Key in keyof DirCoverage]: DirCoverage[Key] }>();
   const sources = globSync("src/**/*.ts", { cwd: root }).filter(
     (file) => !file.endsWith(".test.ts") && !file.startsWith(join("src", "testing")),
   );
   for (const file of sources) {
-    const folder = dirname(file);
-    const sum = folders.get(folder) ?? { folder, files: 0, loaded: 0, functions: 0, called: 0 };
-    folders.set(folder, sum);
+    const dir = dirname(file);
+    const sum = dirs.get(dir) ?? { dir, files: 0, loaded: 0, functions: 0, called: 0 };
+    dirs.set(dir, sum);
     const functions = called.get(pathToFileURL(join(root, file)).href);
     sum.files += 1;
     if (functions === undefined) continue;
@@ -43,7 +43,7 @@ export function readCoverage(reports: string, root: string): FolderCoverage[] {
     sum.functions += functions.size;
     sum.called += [...functions.values()].filter(Boolean).length;
   }
-  return [...folders.values()].toSorted((one, other) => (one.folder < other.folder ? -1 : 1));
+  return [...dirs.values()].toSorted((one, other) => (one.dir < other.dir ? -1 : 1));
 }
 
 /** By source and by place: whether a function was called in any process. The first of each source is the module itself. */
@@ -67,15 +67,15 @@ function calledFunctions(reports: string, sources: string): Map<string, Map<stri
 }
 
 /** The table that `coverage` prints. */
-export function formatCoverage(folders: readonly FolderCoverage[]): string {
+export function formatCoverage(dirs: readonly DirCoverage[]): string {
   const percent = (part: number, whole: number): string =>
     whole === 0 ? "-" : `${Math.floor((100 * part) / whole)} %`;
   const row = (name: string, loaded: string, functions: string, part: string): string =>
     `${name.padEnd(28)} ${loaded.padStart(12)} ${functions.padStart(14)} ${part.padStart(6)}`;
   return [
-    row("folder", "files loaded", "functions", "called"),
-    ...folders.map(({ folder, files, loaded, functions, called }) =>
-      row(relative(".", folder), `${loaded}/${files}`, `${called}/${functions}`, percent(called, functions)),
+    row("dir", "files loaded", "functions", "called"),
+    ...dirs.map(({ dir, files, loaded, functions, called }) =>
+      row(relative(".", dir), `${loaded}/${files}`, `${called}/${functions}`, percent(called, functions)),
     ),
   ].join("\n");
 }

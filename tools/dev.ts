@@ -83,7 +83,7 @@ const ABOUT_SAVED = /\/(crash-|damaged-s|saved-|snapshot)/;
 let cores = availableParallelism();
 
 process.chdir(ROOT);
-process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goFolder(), process.env["PATH"] ?? ""].join(
+process.env["PATH"] = [join(ROOT, "node_modules/node/bin"), goDir(), process.env["PATH"] ?? ""].join(
   delimiter,
 );
 // The toolchain that was set up, never one fetched on the way.
@@ -316,15 +316,15 @@ async function lab(stdio: StdioOptions = SHOWN): Promise<{ ok: boolean; counts?:
 
 /** Shows what it prints when it has ended, and not between the lines of others. */
 async function labQuietly() {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-lab-"));
-  const file = join(folder, "output");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-lab-"));
+  const file = join(dir, "output");
   const output = openSync(file, "w");
   try {
     return await lab(["ignore", output, output]);
   } finally {
     closeSync(output);
     console.log(`\n=== lab\n${readFileSync(file, "utf8")}=== end of lab\n`);
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   }
 }
 
@@ -368,7 +368,7 @@ function ending(child: ChildProcess, file: string): Promise<boolean> {
 }
 
 /** Where set-up found the Go that builds the agent; empty when it was never asked. */
-function goFolder(): string {
+function goDir(): string {
   const stamp = join(ROOT, ".setup/go");
   return existsSync(stamp) ? dirname(readFileSync(stamp, "utf8").trim()) : "";
 }

@@ -1,7 +1,7 @@
 /** The Hearth that tests run is apart from that of whoever runs them, so neither has to be ended for the other. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import { environment } from "../e2e/templates.ts";
 
 const HOME = "/tmp/hb-1";
@@ -17,13 +17,13 @@ test("the Hearth of a test has no directory, socket or setting of the user's", (
     XDG_RUNTIME_DIR: "/run/user/1000",
   };
   Object.assign(process.env, users);
-  const theirs = Object.values(hearthFolders(process.env, "/home/me"));
+  const theirs = Object.values(hearthDirs(process.env, "/home/me"));
   assert.ok(
     theirs.every((path) => path.startsWith("/home/me/hearth")),
     "these are the user's",
   );
   const env = environment(HOME, CACHE);
-  const { cache, ...own } = hearthFolders(env, HOME);
+  const { cache, ...own } = hearthDirs(env, HOME);
   for (const path of [...Object.values(own), apiSocketPath({ cache, ...own })])
     assert.ok(path.startsWith(`${HOME}/`), path);
   assert.ok(cache.startsWith(`${CACHE}/`), cache);

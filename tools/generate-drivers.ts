@@ -1,6 +1,6 @@
 /**
- * Rewrites the two tables of docs/drivers.md: `node tools/generate-drivers.ts [FOLDER…]`. What was tested comes from
- * the folders (build/contract and below when left out), which the driver contract fills where HEARTH_CONTRACT_OUT
+ * Rewrites the two tables of docs/drivers.md: `node tools/generate-drivers.ts [DIR…]`. What was tested comes from
+ * the directories (build/contract and below when left out), which the driver contract fills where HEARTH_CONTRACT_OUT
  * names one; a column without new results stays as it is. What drivers offer comes from the drivers themselves.
  */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
@@ -143,14 +143,14 @@ function replaceTable(page: string, table: string, rows: Rows): string {
   return [before, begin, "\n\n", lines.join("\n"), "\n\n", end, after].join("");
 }
 
-function readRuns(folder: string): ContractResults[] {
-  return globSync("**/*.json", { cwd: folder })
+function readRuns(dir: string): ContractResults[] {
+  return globSync("**/*.json", { cwd: dir })
     .toSorted()
-    .map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")) as ContractResults);
+    .map((name) => JSON.parse(readFileSync(join(dir, name), "utf8")) as ContractResults);
 }
 
 if (import.meta.main) {
-  const folders = process.argv.slice(2);
-  const runs = (folders.length === 0 ? [join(ROOT, "build/contract")] : folders).flatMap(readRuns);
+  const dirs = process.argv.slice(2);
+  const runs = (dirs.length === 0 ? [join(ROOT, "build/contract")] : dirs).flatMap(readRuns);
   writeFileSync(DRIVERS_DOC, await driversDocument(readFileSync(DRIVERS_DOC, "utf8"), runs));
 }

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { GENERATED_FOLDERS, generateProto } from "./generate-proto.ts";
+import { GENERATED_DIRS, generateProto } from "./generate-proto.ts";
 
 const HINT = "Run `node tools/generate-proto.ts` and commit what it writes.";
 
@@ -12,7 +12,7 @@ test("the checked-in code is what proto/ generates", async (t) => {
   t.after(() => rm(scratch, { recursive: true, force: true }));
   await generateProto({ go: join(scratch, "go"), ts: join(scratch, "ts") }, t.signal);
   for (const language of ["go", "ts"] as const) {
-    const kept = await readTree(join(import.meta.dirname, "..", GENERATED_FOLDERS[language]));
+    const kept = await readTree(join(import.meta.dirname, "..", GENERATED_DIRS[language]));
     const fresh = await readTree(join(scratch, language));
     assert.deepEqual([...kept.keys()], [...fresh.keys()], HINT);
     for (const [path, text] of fresh) assert.ok(kept.get(path) === text, `${path} is stale. ${HINT}`);

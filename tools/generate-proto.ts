@@ -13,9 +13,9 @@ const ROOT = dirname(import.meta.dirname);
 const GENERATE_TIMEOUT_MS = 300_000;
 
 /** Where generated code is kept, relative to the repository. */
-export const GENERATED_FOLDERS = { go: "agent/gen", ts: "src/guest/gen" } as const;
+export const GENERATED_DIRS = { go: "agent/gen", ts: "src/guest/gen" } as const;
 
-/** Generates both languages into folders that do not exist yet. */
+/** Generates both languages into directories that do not exist yet. */
 export async function generateProto(out: { go: string; ts: string }, signal: AbortSignal): Promise<void> {
   const go = process.env["GO"] ?? "go";
   const es = join(ROOT, "node_modules/@bufbuild/protoc-gen-es/bin/protoc-gen-es");
@@ -55,10 +55,10 @@ async function replaceGenerated(signal: AbortSignal): Promise<void> {
   try {
     await generateProto({ go: join(scratch, "go"), ts: join(scratch, "ts") }, signal);
     for (const language of ["go", "ts"] as const) {
-      const folder = join(ROOT, GENERATED_FOLDERS[language]);
-      await rm(folder, { recursive: true, force: true });
-      await mkdir(dirname(folder), { recursive: true });
-      await rename(join(scratch, language), folder);
+      const dir = join(ROOT, GENERATED_DIRS[language]);
+      await rm(dir, { recursive: true, force: true });
+      await mkdir(dirname(dir), { recursive: true });
+      await rename(join(scratch, language), dir);
     }
   } finally {
     await rm(scratch, { recursive: true, force: true });

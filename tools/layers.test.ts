@@ -1,4 +1,4 @@
-/** Which folder may import what. The comments are the reasons. */
+/** Which directory may import what. The comments are the reasons. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -79,7 +79,7 @@ function filesThatLoadZod(): ReadonlySet<string> {
   return loading;
 }
 
-test("folders import only what the layer table allows", () => {
+test("directories import only what the layer table allows", () => {
   for (const source of sources) {
     const layer = layerOf(source.path);
     const allowed = MAY_IMPORT[layer];

@@ -203,7 +203,7 @@ test("hearth's arguments are not read by Node, whatever they look like", async (
   }
 });
 
-test("hearth runs through a symlink from another folder", async () => {
+test("hearth runs through a symlink from another directory", async () => {
   await pretendAllIsSetUp();
   await symlink(join(checkout, "hearth"), join(scratch, "bin/hearth"));
   const started = await call("hearth", ["ls"]);

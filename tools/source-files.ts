@@ -19,7 +19,7 @@ export type Source = {
 /** Files by patterns relative to the checkout, sorted; generated ones are left out. */
 export function readSources(patterns: readonly string[]): readonly Source[] {
   return globSync([...patterns], { cwd: ROOT })
-    .filter((path) => !GENERATED.some((folder) => path.startsWith(folder)) && !path.includes("node_modules"))
+    .filter((path) => !GENERATED.some((dir) => path.startsWith(dir)) && !path.includes("node_modules"))
     .toSorted()
     .map((path) => {
       const text = readFileSync(join(ROOT, path), "utf8");

@@ -25,8 +25,8 @@ const MAY_START_PROGRAMS: Readonly<Record<string, string>> = {
   "src/testing/port-pair.ts": "starts the helper with a socket as its fd 3",
   "tools/dev.ts": "hands the terminal to the tools that it runs, which the door never does",
 };
-/** Folders whose files start programs because that is what they are about. */
-const FOLDERS_THAT_START_PROGRAMS = [
+/** Directories whose files start programs because that is what they are about. */
+const DIRS_THAT_START_PROGRAMS = [
   "bench/", // Measures whole programs, and the door would be part of the time.
   "e2e/", // Uses the command as a person does: with pipes, terminals and signals.
 ];
@@ -122,7 +122,7 @@ test("only one file starts programs (SV-037, BG-049)", () => {
     const starts = importsOf(source).some(
       ({ from, typeOnly }) => !typeOnly && /child_process|^execa$/.test(from),
     );
-    if (!starts || FOLDERS_THAT_START_PROGRAMS.some((folder) => source.path.startsWith(folder))) continue;
+    if (!starts || DIRS_THAT_START_PROGRAMS.some((dir) => source.path.startsWith(dir))) continue;
     assert.ok(source.path in MAY_START_PROGRAMS, `${source.path} starts programs: use #host/run.ts`);
   }
 });
@@ -185,20 +185,20 @@ test(`of the exported functions and classes ${DOCUMENTED_MIN_SHARE * 100} % say 
   const layers = new Map<string, { documented: number; bare: string[] }>();
   for (const [path, tree] of trees) {
     if (path.endsWith(".test.ts")) continue;
-    const folder = path
+    const dir = path
       .split("/")
       .slice(0, path.startsWith("src/") ? 2 : 1)
       .join("/");
-    const layer = layers.get(folder) ?? { documented: 0, bare: [] };
-    layers.set(folder, layer);
+    const layer = layers.get(dir) ?? { documented: 0, bare: [] };
+    layers.set(dir, layer);
     for (const { name, documented } of exportedWithComment(tree)) {
       if (documented) layer.documented++;
       else layer.bare.push(`${path}: ${name}`);
     }
   }
-  for (const [folder, { documented, bare }] of layers) {
+  for (const [dir, { documented, bare }] of layers) {
     const share = documented / (documented + bare.length);
-    const why = `${folder}: ${Math.floor(share * 100)} %; without a comment:\n  ${bare.join("\n  ")}`;
+    const why = `${dir}: ${Math.floor(share * 100)} %; without a comment:\n  ${bare.join("\n  ")}`;
     assert.ok(bare.length === 0 || share >= DOCUMENTED_MIN_SHARE, why);
   }
 });

@@ -17,16 +17,15 @@ const GUEST_FILE = "/dev/shm/file";
 export const CP: Row = {
   name: "cp",
   async run({ home, shape, pairs }) {
-    const folder = mkdtempSync(join(HOST_TMPFS, "hearth-bench-"));
+    const dir = mkdtempSync(join(HOST_TMPFS, "hearth-bench-"));
     try {
-      const file = join(folder, "file");
+      const file = join(dir, "file");
       writeFileSync(file, Buffer.alloc(FILE_MIB * MIB));
       await home.hearth("create", "--name", "bench-cp", ...COLD, "debian");
       await using bare = await BareVm.prepare(home, shape);
       await bare.boot();
       const copyIn = (): Promise<number> => home.hearth("cp", file, `bench-cp:${GUEST_FILE}`);
-      const copyOut = (): Promise<number> =>
-        home.hearth("cp", `bench-cp:${GUEST_FILE}`, join(folder, "back"));
+      const copyOut = (): Promise<number> => home.hearth("cp", `bench-cp:${GUEST_FILE}`, join(dir, "back"));
       const rawIn = (): Promise<number> => streamIn(bare);
       const rawOut = (): Promise<number> => streamOut(bare);
       await interleave(1, copyIn, rawIn);
@@ -40,7 +39,7 @@ export const CP: Row = {
         { what: `cp ${FILE_MIB} MiB out of a VM`, ...kind, ...throughput(out) },
       ];
     } finally {
-      rmSync(folder, { recursive: true, force: true });
+      rmSync(dir, { recursive: true, force: true });
     }
   },
 };

@@ -32,8 +32,8 @@ export const LS: Row = {
 };
 
 function fillStore(home: HearthHome, count: number, shape: VmShape): void {
-  mkdirSync(home.folders.state, { recursive: true, mode: 0o700 });
-  const store = new Store(join(home.folders.state, "hearth.db"));
+  mkdirSync(home.dirs.state, { recursive: true, mode: 0o700 });
+  const store = new Store(join(home.dirs.state, "hearth.db"));
   const { digest, cpus, memoryBytes, diskBytes } = shape;
   store.transaction(() => {
     for (let at = 0; at < count; at++) {

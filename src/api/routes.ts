@@ -158,7 +158,7 @@ export const ROUTES = {
     method: "get",
     path: "/v1/vms/{vm}/files",
     operationId: "readFiles",
-    summary: "A file or folder of the guest as tar",
+    summary: "A file or directory of the guest as tar",
     request: { params: vmParam, query: z.object({ path: z.string() }) },
     responses: {
       200: { description: "A tar stream", content: { "application/x-tar": { schema: tar } } },
@@ -169,7 +169,7 @@ export const ROUTES = {
     method: "put",
     path: "/v1/vms/{vm}/files",
     operationId: "writeFiles",
-    summary: "Unpack a tar stream into a folder of the guest",
+    summary: "Unpack a tar stream into a directory of the guest",
     request: {
       params: vmParam,
       query: z.object({ path: z.string(), parents: flag }),
@@ -243,7 +243,7 @@ export const ROUTES = {
     method: "post",
     path: "/v1/volumes",
     operationId: "createVolume",
-    summary: "Make a volume: empty, or with the content of a folder that hearthd can read",
+    summary: "Make a volume: empty, or with the content of a directory that hearthd can read",
     request: body(createVolumeSchema),
     responses: made(volumeSchema, "The new volume"),
   }),

@@ -356,6 +356,6 @@ export const daemonSchema = z
     rssBytes: z.int(),
     vms: z.int(),
     running: z.int(),
-    folders: z.object({ config: z.string(), state: z.string(), cache: z.string(), run: z.string() }),
+    dirs: z.object({ config: z.string(), state: z.string(), cache: z.string(), run: z.string() }),
   })
   .openapi("Daemon");

@@ -18,7 +18,7 @@ export const createVolumeSchema = z
     name: volumeName,
     /** Undefined takes what `from` needs, and room to work. */
     sizeBytes: z.int().min(LIMITS.diskMinBytes).max(LIMITS.diskMaxBytes).optional(),
-    /** A folder of the host whose content it begins with; hearthd reads it with its own rights. */
+    /** A directory of the host whose content it begins with; hearthd reads it with its own rights. */
     from: filePath.optional(),
     labels: labelsSchema.optional(),
   })

@@ -156,7 +156,7 @@ function systemError(error: Error): HearthError | undefined {
     return new HearthError("host.disk_full", `The disk is full${where}.`, { hint, cause: error });
   }
   if (code === "EROFS") {
-    const hint = "Make the folder writable, or set HEARTH_HOME to one that is.";
+    const hint = "Make the directory writable, or set HEARTH_HOME to one that is.";
     return new HearthError("host.read_only", `The file system is read-only${where}.`, { hint, cause: error });
   }
   return undefined;

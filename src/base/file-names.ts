@@ -1,5 +1,5 @@
 /**
- * The names of Hearth's own files and directories, below those of folders.ts. They are stored state: another name needs a
+ * The names of Hearth's own files and directories, below those of hearth-dirs.ts. They are stored state: another name needs a
  * migration. docs/on-disk.md says what each of them holds.
  */
 

@@ -11,9 +11,9 @@ const TIMEOUT = { timeout: 20_000 };
 
 /** A log, and a reader that follows it. */
 function setUp(t: TestContext, text: string, lines?: number) {
-  const folder = mkdtempSync(join(tmpdir(), "log-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "log");
+  const dir = mkdtempSync(join(tmpdir(), "log-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "log");
   if (text !== "") writeFileSync(path, text);
   const abort = new AbortController();
   let isOver = false;

@@ -35,7 +35,7 @@ function guestPath(word: string): { readonly vm: string; readonly path: string }
   if (colon <= 0 || word.slice(0, colon).includes("/") || word.startsWith(".")) return undefined;
   const path = word.slice(colon + 1);
   if (path.includes("\0")) throw invalid("a path holds a NUL byte");
-  // `web:` alone is the home folder of the VM's user.
+  // `web:` alone is the home directory of the VM's user.
   return { vm: parseVmName(word.slice(0, colon)), path: path === "" ? "." : path };
 }
 

@@ -12,7 +12,7 @@ const DISK_BYTES = 8 * 2 ** 30;
 
 /** Puts a VM's directory with an empty disk into lost+found. */
 function loseVm({ host }: ServedDaemon): string {
-  const path = join(lostFoundDir(host.folders), "2026-11-27", "vms", LOST);
+  const path = join(lostFoundDir(host.dirs), "2026-11-27", "vms", LOST);
   mkdirSync(path, { recursive: true });
   writeFileSync(join(path, "disk.raw"), "");
   truncateSync(join(path, "disk.raw"), DISK_BYTES);

@@ -15,7 +15,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const ZSTD_MAGIC = 0xfd2fb528;
 
-/** A hearthd with the snapshot `before`, and a folder to be in. */
+/** A hearthd with the snapshot `before`, and a directory to be in. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
   const cwd = mkdtempSync(join(tmpdir(), "hearth-export-"));
@@ -87,16 +87,16 @@ test("snapshot export leaves a file that is there alone, unless it is told to re
   const { served, cwd, run } = await setUp(t);
   const file = join(cwd, "before.tar.zst");
   writeFileSync(file, "mine");
-  mkdirSync(join(cwd, "folder"));
+  mkdirSync(join(cwd, "dir"));
   symlinkSync("before.tar.zst", join(cwd, "link"));
   const asked = served.requests;
   for (const [words, said] of [
     [["before"], /before\.tar\.zst is there already\.\nhint: .*--force/],
-    [["before", "folder", "--force"], /not a plain file\.\nhint: Name a file in it/],
+    [["before", "dir", "--force"], /not a plain file\.\nhint: Name a file in it/],
     [["before", "link", "-f"], /not a plain file\.\nhint: Name another file/],
     [["before", "/dev/null", "-f"], /not a plain file/],
-    [["before", "no/such"], /There is no folder \S+\/no on this host\.\nhint: Make it first/],
-    [["before", "before.tar.zst/in"], /There is no folder/],
+    [["before", "no/such"], /There is no directory \S+\/no on this host\.\nhint: Make it first/],
+    [["before", "before.tar.zst/in"], /There is no directory/],
   ] as const) {
     const { code, stdout, stderr } = await run(["export", ...words]);
     assert.deepEqual([code, stdout], [1, ""], words.join(" "));
@@ -106,7 +106,7 @@ test("snapshot export leaves a file that is there alone, unless it is told to re
   assert.equal(readFileSync(file, "utf8"), "mine");
   assert.equal((await run(["export", "--force", "before"])).code, 0);
   assert.equal(readFileSync(file).readUInt32LE(), ZSTD_MAGIC);
-  assert.deepEqual(readdirSync(cwd).toSorted(), ["before.tar.zst", "folder", "link"]);
+  assert.deepEqual(readdirSync(cwd).toSorted(), ["before.tar.zst", "dir", "link"]);
 });
 
 test("an export that breaks off, or is refused, leaves no file and the old one", async (t) => {
@@ -151,7 +151,7 @@ test("snapshot import says what is wrong with the file that was named, and keeps
   for (const [words, said] of [
     [["gone.zst"], /There is no gone\.zst on this host\.\nhint: /],
     [["text/in"], /There is no text\/in/],
-    [["."], /\. is a folder\.\nhint: Name the file in it/],
+    [["."], /\. is a directory\.\nhint: Name the file in it/],
   ] as const) {
     const { code, stderr } = await run(["import", ...words]);
     assert.equal(code, 1);

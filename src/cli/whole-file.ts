@@ -13,7 +13,7 @@ export type WholeFile = {
 
 /**
  * Nothing is made yet: for whoever wants to know before long work.
- * @throws HearthError `file.refused` for what is there and may not be replaced, `file.not_found` without the folder
+ * @throws HearthError `file.refused` for what is there and may not be replaced, `file.not_found` without the directory
  */
 export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
   const there = await explained(path, async () => {
@@ -100,7 +100,7 @@ async function explained<Result>(path: string, work: () => Promise<Result>): Pro
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR")
-      throw new HearthError("file.not_found", `There is no folder ${dirname(path)} on this host.`, {
+      throw new HearthError("file.not_found", `There is no directory ${dirname(path)} on this host.`, {
         hint: "Make it first.",
       });
     if (code === "EACCES" || code === "EPERM")

@@ -2,7 +2,7 @@
  * What the flows work with: one object made by `runDaemon`, or by a test with fakes. The parts beside each
  * other in the layers (drivers, images, storage, guest) meet here and nowhere else.
  */
-import type { Folders } from "#base/folders.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Log } from "#base/log.ts";
 import type { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import type { AgentPatience } from "#daemon/vm/answering-guest.ts";
@@ -25,7 +25,7 @@ import type { Turns } from "#base/turns.ts";
 import type { Volumes } from "#storage/volumes.ts";
 
 export type Host = {
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   readonly config: Config;
   readonly store: Store;
   readonly snapshots: SnapshotRows;
@@ -71,16 +71,16 @@ export type Images = Pick<
   | "cleanUp"
 >;
 
-/** The disks in VMs' folders. */
+/** The disks in VMs' directorys. */
 export type Disks = ReturnType<typeof vmDisks>;
 
-/** Folders inside the managed roots. */
+/** Directories inside the managed roots. */
 export type ManagedFiles = {
   /** Mode 0700. Idempotent. */
-  makeFolder(path: string): Promise<void>;
+  makeDir(path: string): Promise<void>;
   /** Idempotent. @throws HearthError `path.unmanaged` unless `path` really lies inside `root`. */
   removeTree(root: string, path: string): Promise<void>;
-  listFolders(root: string): Promise<string[]>;
+  listDirs(root: string): Promise<string[]>;
   /**
    * Moves a directory into another one, which is made; with a number behind its name if that is taken.
    * @returns where it is
@@ -116,7 +116,7 @@ export type Guests = {
 
 export type Processes = {
   usage(process: ProcessRef): ProcessUsage | undefined;
-  /** VMMs whose command line names this folder, for what a crash left behind. */
+  /** VMMs whose command line names this directory, for what a crash left behind. */
   strays(runDir: string): ProcessRef[];
   /** Kills a process of the VM. Resolves when it is gone. Idempotent. */
   kill(id: VmId, process: ProcessRef, signal: AbortSignal): Promise<void>;

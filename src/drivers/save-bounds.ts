@@ -60,11 +60,11 @@ export async function memoryOf(
  * @throws HearthError `host.disk_full`
  */
 export async function checkRoom(path: string, needed: number): Promise<void> {
-  const folder = dirname(path);
-  const free = await freeBytes(folder);
+  const dir = dirname(path);
+  const free = await freeBytes(dir);
   const wanted = needed + RESERVE_BYTES;
   if (free >= wanted) return;
-  const text = `Cannot save the VM: ${formatSizeRounded(free)} are free in ${folder}, and it takes ${formatSizeRounded(wanted)}`;
+  const text = `Cannot save the VM: ${formatSizeRounded(free)} are free in ${dir}, and it takes ${formatSizeRounded(wanted)}`;
   throw new HearthError(
     "host.disk_full",
     `${text}, of which ${formatSizeRounded(RESERVE_BYTES)} stay free for disks.`,

@@ -56,9 +56,9 @@ const DRIVERS: Readonly<Record<string, Make>> = {
 
 for (const [name, make] of Object.entries(DRIVERS)) {
   test(`the end of ${name} is told although what it left cannot be removed, and stopping it again is fine`, async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "session-end-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const place = { runDir: join(folder, "run"), stateDir: join(folder, "state") };
+    const dir = mkdtempSync(join(tmpdir(), "session-end-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const place = { runDir: join(dir, "run"), stateDir: join(dir, "state") };
     const troubles: string[] = [];
     const { session, sockets } = make(place, {
       timing,

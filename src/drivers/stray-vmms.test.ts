@@ -14,15 +14,15 @@ const never = new AbortController().signal;
 
 /** Starts a process of this name with these arguments, which does nothing. */
 async function start(t: TestContext, name: string, ...args: string[]): Promise<number> {
-  const folder = mkdtempSync(join(tmpdir(), "stray-"));
-  const program = join(folder, name);
+  const dir = mkdtempSync(join(tmpdir(), "stray-"));
+  const program = join(dir, name);
   symlinkSync(process.execPath, program);
-  const options = { cwd: folder, logFile: join(folder, "log"), onExit: () => {} };
+  const options = { cwd: dir, logFile: join(dir, "log"), onExit: () => {} };
   const pid = await startDetached(program, ["-e", "setInterval(() => {}, 60_000)", "--", ...args], options);
   t.after(async () => {
     const ref = findProcess(pid);
     if (ref !== undefined) await endProcess(ref, 0, never);
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
   return pid;
 }

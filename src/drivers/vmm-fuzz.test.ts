@@ -23,15 +23,15 @@ const KEYS = ["QMP", "event", "data", "reason", "id", "return", "error", "desc",
 
 /** Listens for the rest of the test, and serves each connection so. */
 async function vmm(t: TestContext, serve: (socket: Socket) => void): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "fuzz-"));
+  const dir = mkdtempSync(join(tmpdir(), "fuzz-"));
   const server = createServer((socket) => serve(socket.on("error", () => undefined))); // It is hung up on at will.
-  server.listen(join(folder, "vmm.sock"));
+  server.listen(join(dir, "vmm.sock"));
   await once(server, "listening");
   t.after(() => {
     server.close();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
-  return join(folder, "vmm.sock");
+  return join(dir, "vmm.sock");
 }
 
 /** Does `work` so often, some at once; what it throws is an error of Hearth's. */

@@ -46,8 +46,8 @@ class PlainSession extends VmmSession {
   }
 }
 
-async function sleeper(t: TestContext, folder: string): Promise<ProcessId> {
-  const logFile = join(folder, "sleep.log");
+async function sleeper(t: TestContext, dir: string): Promise<ProcessId> {
+  const logFile = join(dir, "sleep.log");
   const pid = await startDetached("sleep", ["600"], { cwd: "/", logFile, onExit: () => {} });
   const found = findProcess(pid) ?? assert.fail("it runs");
   t.after(() => signalProcess(found, "SIGKILL"));
@@ -55,19 +55,19 @@ async function sleeper(t: TestContext, folder: string): Promise<ProcessId> {
 }
 
 async function open(t: TestContext, helperCount = 0) {
-  const folder = mkdtempSync(join(tmpdir(), "vmm-session-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const vmm = await sleeper(t, folder);
+  const dir = mkdtempSync(join(tmpdir(), "vmm-session-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const vmm = await sleeper(t, dir);
   const helpers: ProcessId[] = [];
-  for (let count = 0; count < helperCount; count += 1) helpers.push(await sleeper(t, folder));
+  for (let count = 0; count < helperCount; count += 1) helpers.push(await sleeper(t, dir));
   const handle: VmHandle = {
     driver: "plain",
     accel: "tcg",
     processes: [vmm, ...helpers],
-    stateDir: folder,
-    agentSocket: join(folder, "agent.sock"),
-    monitorSocket: join(folder, "monitor.sock"),
-    consoleSocket: join(folder, "console.sock"),
+    stateDir: dir,
+    agentSocket: join(dir, "agent.sock"),
+    monitorSocket: join(dir, "monitor.sock"),
+    consoleSocket: join(dir, "console.sock"),
   };
   writeFileSync(handle.consoleSocket, "");
   const onTrouble = (_: string, error: unknown): never => assert.fail(String(error));

@@ -16,9 +16,9 @@ import { startScriptedAgent, type AgentScript } from "#testing/scripted-agent.ts
 const SPEC = { argv: ["x"], env: {}, stdin: true, detach: false };
 
 function socketIn(t: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-guest-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  return join(folder, "agent.sock");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-guest-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  return join(dir, "agent.sock");
 }
 
 /** A test that hangs fails with its own name, long before the runner's. */

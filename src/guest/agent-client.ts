@@ -41,9 +41,9 @@ export interface AgentClient {
   signalExec(id: string, signalNumber: number, signal: AbortSignal): Promise<void>;
   /** Resolves, too, for a command that has ended. */
   resizeExec(id: string, size: TtySize, signal: AbortSignal): Promise<void>;
-  /** A file or folder as a tar stream. Leaving the loop early ends it. @throws HearthError `file.not_found` */
+  /** A file or directory as a tar stream. Leaving the loop early ends it. @throws HearthError `file.not_found` */
   readTar(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
-  /** Unpacks a tar stream into a folder. @throws HearthError `file.refused`, `file.not_found` */
+  /** Unpacks a tar stream into a directory. @throws HearthError `file.refused`, `file.not_found` */
   writeTar(target: TarTarget, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<TarWritten>;
   /** A connection inside the guest; the end of `source` ends our side of it alone. */
   dial(

@@ -65,14 +65,14 @@ function serve(socket: Socket, fuzz: Fuzz): void {
 
 test(`${FRAMES} hostile frames of an agent end in answers, or in errors of Hearth`, async (t) => {
   const fuzz = new Fuzz(t);
-  const folder = mkdtempSync(join(tmpdir(), "fuzz-"));
-  const agentSocket = join(folder, "agent.sock");
+  const dir = mkdtempSync(join(tmpdir(), "fuzz-"));
+  const agentSocket = join(dir, "agent.sock");
   const server = createServer((socket) => serve(socket, fuzz));
   server.listen(agentSocket);
   await once(server, "listening");
   t.after(() => {
     server.close();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
   const exec = async (
     agent: Awaited<ReturnType<typeof connectAgent>>,

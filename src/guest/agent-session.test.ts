@@ -98,7 +98,7 @@ test("an agent that is killed in the middle of a command is an unreachable agent
 });
 
 test("a host that is cut off in the middle of a flow comes back on the same port", async () => {
-  await using port = await startSerialPort(join(real.folder, "port.sock"), real.socketPath);
+  await using port = await startSerialPort(join(real.dir, "port.sock"), real.socketPath);
   for (let round = 0; round < 5; round += 1) {
     const { agent: first } = await waitForAgent(
       { agentSocket: port.socketPath },

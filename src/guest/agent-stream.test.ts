@@ -21,14 +21,14 @@ const SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
 
 /** A socket as a VMM offers it. Gives the other end of the one connection that comes. */
 async function listen(t: TestContext): Promise<{ agentSocket: string; guest: Promise<Socket> }> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));
+  const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
   const { promise: guest, resolve } = Promise.withResolvers<Socket>();
   const server = createServer(resolve);
   t.after(() => {
     server.close();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
-  const agentSocket = join(folder, "agent.sock");
+  const agentSocket = join(dir, "agent.sock");
   await once(server.listen(agentSocket), "listening");
   return { agentSocket, guest };
 }
@@ -81,8 +81,8 @@ test("bytes of HTTP/2 that come with the answer are not lost", async (t) => {
 });
 
 test("a vsock connection that nobody answers is given up for another one", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));
-  const agentSocket = join(folder, "vsock.sock");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
+  const agentSocket = join(dir, "vsock.sock");
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
     sockets.push(socket);
@@ -100,7 +100,7 @@ test("a vsock connection that nobody answers is given up for another one", async
   t.after(() => {
     for (const socket of sockets) socket.destroy();
     server.close();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
   await once(server.listen(agentSocket), "listening");
   const address = { agentSocket, agentVsockPort: 1024 };

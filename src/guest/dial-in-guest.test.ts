@@ -46,7 +46,7 @@ test("bytes go both ways over TCP, and the end of ours leaves the other side ope
 });
 
 test("bytes go both ways over a Unix socket", async (t) => {
-  const path = join(real.folder, "echo.sock");
+  const path = join(real.dir, "echo.sock");
   const server = await listen(path);
   t.after(() => server.close());
   const answer = await Array.fromAsync(agent.dial({ network: "unix", path }, parts("x"), soon()));
@@ -54,7 +54,7 @@ test("bytes go both ways over a Unix socket", async (t) => {
 });
 
 test("where nobody listens the dial fails", async () => {
-  const path = join(real.folder, "nobody.sock");
+  const path = join(real.dir, "nobody.sock");
   await assert.rejects(
     Array.fromAsync(agent.dial({ network: "unix", path }, parts("x"), soon())),
     HearthError,

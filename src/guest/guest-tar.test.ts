@@ -52,8 +52,8 @@ async function* endless(): AsyncGenerator<Uint8Array> {
 
 const notFound = (error: HearthError): boolean => error.code === "file.not_found";
 
-test("files, folders and links arrive as they were, and come back", async () => {
-  const path = join(real.folder, "in");
+test("files, directories and links arrive as they were, and come back", async () => {
+  const path = join(real.dir, "in");
   mkdirSync(path);
   const big = Buffer.alloc(3 * MIB + 17, "hearth");
   const written = await agent.writeTar(
@@ -81,10 +81,10 @@ test("files, folders and links arrive as they were, and come back", async () => 
   assert.ok(entries.get("d/big")?.content.equals(big));
 });
 
-test("an entry that would leave the folder is refused, by name or through a link", async () => {
-  const path = join(real.folder, "jail");
+test("an entry that would leave the directory is refused, by name or through a link", async () => {
+  const path = join(real.dir, "jail");
   mkdirSync(path);
-  symlinkSync(real.folder, join(path, "out"));
+  symlinkSync(real.dir, join(path, "out"));
   for (const name of ["../escaped", "/escaped", "out/escaped", "a/../../escaped"]) {
     const call = agent.writeTar({ path, createParents: true }, tarOf([{ name, content: "x" }]), soon());
     await assert.rejects(call, (error: HearthError) => error.code === "file.refused", name);
@@ -92,7 +92,7 @@ test("an entry that would leave the folder is refused, by name or through a link
 });
 
 test("a refusal ends a stream that would go on for ever", async () => {
-  const path = join(real.folder, "jail2");
+  const path = join(real.dir, "jail2");
   mkdirSync(path);
   const call = agent.writeTar({ path, createParents: false }, endless(), soon());
   await assert.rejects(call, (error: HearthError) => error.code === "file.refused");
@@ -101,7 +101,7 @@ test("a refusal ends a stream that would go on for ever", async () => {
 test("what is not there is not found, both ways", async () => {
   await assert.rejects(Array.fromAsync(agent.readTar("/no/such/file", soon())), notFound);
   const call = agent.writeTar(
-    { path: "/no/such/folder", createParents: false },
+    { path: "/no/such/directory", createParents: false },
     tarOf([{ name: "a", content: "x" }]),
     soon(),
   );
@@ -109,7 +109,7 @@ test("what is not there is not found, both ways", async () => {
 });
 
 test("a file is read as one entry, and a reader may leave in the middle", async () => {
-  const file = join(real.folder, "one.bin");
+  const file = join(real.dir, "one.bin");
   writeFileSync(file, Buffer.alloc(20 * MIB, 1));
   const entries = await entriesOf(file);
   assert.deepEqual([...entries.keys()], ["one.bin"]);

@@ -6,7 +6,7 @@ import type { WriteTarRequestSchema } from "#guest/gen/hearth/agent/v1/agent_pb.
 import { feedChunks, streamAnswers } from "#guest/guest-call.ts";
 
 export type TarTarget = {
-  /** The folder that the entries go into. */
+  /** The directory that the entries go into. */
   readonly path: string;
   readonly createParents: boolean;
 };

@@ -21,7 +21,7 @@ const JAILED: PortLaunch = { ...SLEEP, isolation: { ...SLEEP.isolation, jail: tr
 /** Starts a program of this uid, which runs when this resolves. */
 async function start(t: TestContext, place: HelperPlace, uid: number, env = {}): Promise<ProcessRef> {
   const args = ["--reuid", String(uid), "--clear-groups", "sleep", "1000"];
-  const log = join(place.folder, "log");
+  const log = join(place.dir, "log");
   const pid = await startDetached("setpriv", args, { cwd: "/", env, logFile: log, onExit: () => {} });
   while (!readFileSync(`/proc/${pid}/cmdline`, "utf8").startsWith("sleep")) await new Promise(setImmediate);
   const found = findProcess(pid);

@@ -2,17 +2,17 @@ import { join } from "node:path";
 import { SNAPSHOT_NAMES, VM_NAMES, VOLUME_DISK } from "#base/file-names.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** The folders that the helper works in; given once, by who starts it, and never with a request. */
+/** The directories that the helper works in; given once, by who starts it, and never with a request. */
 export type HelperRoots = {
-  /** Holds a folder for each VM, with its disk. */
+  /** Holds a directory for each VM, with its disk. */
   readonly vms: string;
-  /** Holds a folder for each volume, with its disk. */
+  /** Holds a directory for each volume, with its disk. */
   readonly volumes: string;
-  /** Holds a folder for each snapshot, with its files. */
+  /** Holds a directory for each snapshot, with its files. */
   readonly snapshots: string;
-  /** Holds a folder for each VM, with its sockets. */
+  /** Holds a directory for each VM, with its sockets. */
   readonly runs: string;
-  /** Holds a folder for each VM whose VMM has a root folder of its own. */
+  /** Holds a directory for each VM whose VMM has a root directory of its own. */
   readonly jails: string;
   /** Of the whole host: every hearthd has the same. */
   readonly leases: string;
@@ -25,7 +25,7 @@ export const CGROUP_PARENT = "hearth";
 
 /** What the VMM writes of a VM's own files. */
 export const DISK_FILES = [VM_NAMES.layeredDisk, VM_NAMES.rawDisk] as const;
-export const SAVE_FOLDER = VM_NAMES.save;
+export const SAVE_DIR = VM_NAMES.save;
 export const MEMORY_FILE = SNAPSHOT_NAMES.memory;
 export const VOLUME_FILE = VOLUME_DISK;
 
@@ -49,7 +49,7 @@ export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
   return {
     stateDir,
     disks: DISK_FILES.map((name) => join(stateDir, name)),
-    saveDir: join(stateDir, SAVE_FOLDER),
+    saveDir: join(stateDir, SAVE_DIR),
     memoryCopy: join(stateDir, VM_NAMES.memoryCopy),
     memoryBase: join(stateDir, VM_NAMES.memoryBaseCopy),
     vmmLog: join(stateDir, VM_NAMES.vmmLog),

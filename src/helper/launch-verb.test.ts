@@ -166,8 +166,8 @@ async function placeToRead() {
   const stdin = join(place.roots.snapshots, "sn-aaaaaaaaaaaa", "state");
   const stdout = join(place.runDir, "console.fifo");
   const others = join(place.roots.runs, OTHER, "console.fifo");
-  for (const folder of ["sn-aaaaaaaaaaaa", "sn-bbbbbbbbbbbb"])
-    mkdirSync(join(place.roots.snapshots, folder), { recursive: true });
+  for (const dir of ["sn-aaaaaaaaaaaa", "sn-bbbbbbbbbbbb"])
+    mkdirSync(join(place.roots.snapshots, dir), { recursive: true });
   mkdirSync(join(place.roots.runs, OTHER));
   writeFileSync(stdin, "saved");
   await makeFifos([stdout, others, join(place.outside, "fifo")], never);

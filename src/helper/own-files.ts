@@ -14,7 +14,7 @@ import { O_PATH } from "#host/open-flags.ts";
 export type OwnFile = {
   readonly root: string;
   readonly path: string;
-  readonly kind: "file" | "folder" | "fifo";
+  readonly kind: "file" | "dir" | "fifo";
   /** The directory below the root that it has to lie in; anywhere below the root when left out. */
   readonly below?: string | undefined;
   /** Tells whether the file may belong to this uid now; any uid is accepted when undefined. */
@@ -96,9 +96,9 @@ function openParent(own: OwnFile): number {
 }
 
 function openNoLink(own: OwnFile, path: string, flags: number, mode?: number): number {
-  const folder = own.kind === "folder" ? O_DIRECTORY : 0;
+  const dir = own.kind === "dir" ? O_DIRECTORY : 0;
   try {
-    return openSync(path, flags | O_NOFOLLOW | O_NONBLOCK | folder, mode);
+    return openSync(path, flags | O_NOFOLLOW | O_NONBLOCK | dir, mode);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ELOOP" || code === "ENOTDIR") throw refusal(own, "it is a link");
@@ -108,7 +108,7 @@ function openNoLink(own: OwnFile, path: string, flags: number, mode?: number): n
 }
 
 function checkKind(own: OwnFile, stats: Stats): void {
-  const is = { folder: stats.isDirectory(), file: stats.isFile(), fifo: stats.isFIFO() }[own.kind];
+  const is = { dir: stats.isDirectory(), file: stats.isFile(), fifo: stats.isFIFO() }[own.kind];
   if (!is) throw refusal(own, `it is no ${own.kind}`);
   if (own.kind === "file" && stats.nlink !== 1) throw refusal(own, "it has a second name");
   if (own.from?.(stats.uid) === false) throw refusal(own, `it belongs to the uid ${stats.uid}`);

@@ -82,8 +82,8 @@ export class PortClient implements PrivilegedPort {
   takeVolume(vm: string, volume: string): Promise<void> {
     return this.#call("takeVolume", [vm, volume]);
   }
-  sealRunFolder(vm: string): Promise<void> {
-    return this.#call("sealRunFolder", [vm]);
+  sealRunDir(vm: string): Promise<void> {
+    return this.#call("sealRunDir", [vm]);
   }
   giveMemoryCopy(vm: string): Promise<void> {
     return this.#call("giveMemoryCopy", [vm]);

@@ -28,7 +28,7 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   giveVolume: (port) => port.giveVolume(VM, "data"),
   giveMemoryCopy: (port) => port.giveMemoryCopy(VM),
   giveMemoryBase: (port) => port.giveMemoryBase(VM),
-  sealRunFolder: (port) => port.sealRunFolder(VM),
+  sealRunDir: (port) => port.sealRunDir(VM),
   makeCgroup: (port) => port.makeCgroup(VM, LIMITS),
   cgroupOf: (port) => port.cgroupOf(VM),
   listCgroups: (port) => port.listCgroups(),
@@ -70,7 +70,7 @@ function fullPlace(): HelperPlace {
 /** Returns the result of a call, or the code and message of its error, without what differs between two places. */
 async function outcome(place: HelperPlace, call: Promise<unknown>): Promise<unknown> {
   const told = await call.catch(({ code, message, hint }: HearthError) => ({ code, message, hint }));
-  return JSON.parse(JSON.stringify({ told }).replaceAll(place.folder, "PLACE")) as unknown;
+  return JSON.parse(JSON.stringify({ told }).replaceAll(place.dir, "PLACE")) as unknown;
 }
 
 /** Owners and modes of all files. */

@@ -19,7 +19,7 @@ export type Limitations = { readonly uid: string | undefined; readonly cgroup: s
  * A VMM that is to be started. Its log, its working directory, its uid, its cgroup and its jail follow from the VM's id. The
  * port opens stdin, a file in the directories of VMs or snapshots, and stdout, a FIFO in the VM's own.
  */
-export type PortLaunch = Omit<VmmLaunch, "vmId" | "logFile" | "folder"> & {
+export type PortLaunch = Omit<VmmLaunch, "vmId" | "logFile" | "dir"> & {
   readonly isolation: Pick<LaunchIsolation, "jail" | "pidNamespace" | "network"> & {
     readonly cgroup: boolean;
   };
@@ -65,7 +65,7 @@ export interface PrivilegedPort {
    * Takes the run directory from a VMM that has made its sockets: it can make nothing more beside them, and no link
    * that would lead hearthd elsewhere.
    */
-  sealRunFolder(vm: string): Promise<void>;
+  sealRunDir(vm: string): Promise<void>;
   /** Gives the copy of a guest memory file in the VM's directory to its uid; without a lease it is only checked. */
   giveMemoryCopy(vm: string): Promise<void>;
   /** Gives the memory that a save begins with, in the VM's directory, to its uid; without a lease it is only checked. */

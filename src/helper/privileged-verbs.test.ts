@@ -29,7 +29,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   giveFiles: (helper, vm) => helper.giveFiles(vm),
   giveVolume: (helper, vm) => helper.giveVolume(vm, "data"),
   takeVolume: (helper, vm) => helper.takeVolume(vm, "data"),
-  sealRunFolder: (helper, vm) => helper.sealRunFolder(vm),
+  sealRunDir: (helper, vm) => helper.sealRunDir(vm),
   takeFiles: (helper, vm) => helper.takeFiles(vm),
   sealMemory: (helper, vm) => helper.sealMemory(vm),
   makeCgroup: (helper, vm) => helper.makeCgroup(vm, LIMITS),
@@ -100,7 +100,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     await helper.giveFiles(VM);
     assert.deepEqual([statSync(place.disk).uid, statSync(place.runDir).uid], [uid, uid]);
     assert.equal(statSync(join(place.roots.vms, VM)).uid, 0);
-    await helper.sealRunFolder(VM);
+    await helper.sealRunDir(VM);
     assert.deepEqual([statSync(place.runDir).uid, statSync(place.runDir).mode & 0o777], [0, 0o710]);
     await helper.takeFiles(VM);
     assert.equal(statSync(place.disk).uid, 0);
@@ -111,9 +111,9 @@ describe("a VM's own files", { skip: !isRoot }, () => {
   const TAMPERED: Readonly<Record<string, (place: HelperPlace) => void>> = {
     "a disk that is a link": (place) => symlinkSync(join(place.outside, "precious"), remove(place.disk)),
     "a disk with a second name": (place) => linkSync(join(place.outside, "precious"), remove(place.disk)),
-    "a disk that is a folder": (place) => mkdirSync(remove(place.disk)),
-    "a run folder that is a link": (place) => symlinkSync(place.outside, remove(place.runDir)),
-    "a state folder that is a link": (place) => {
+    "a disk that is a directory": (place) => mkdirSync(remove(place.disk)),
+    "a run directory that is a link": (place) => symlinkSync(place.outside, remove(place.runDir)),
+    "a state directory that is a link": (place) => {
       symlinkSync(place.outside, remove(join(place.roots.vms, VM)));
       writeFileSync(join(place.outside, "disk.raw"), "");
     },
@@ -145,7 +145,7 @@ test("releasing a uid first ends a process that the VMM left behind with it", { 
   const ended = Promise.withResolvers<NodeJS.Signals | null>();
   await startDetached("setpriv", ["--reuid", String(uid), "--clear-groups", "sleep", "1000"], {
     cwd: "/",
-    logFile: join(place.folder, "log"),
+    logFile: join(place.dir, "log"),
     onExit: (_, signal) => ended.resolve(signal),
   });
   while (!listUids().has(uid)) await new Promise(setImmediate); // Until setpriv has changed the uid.
@@ -202,9 +202,9 @@ test("who is not root checks a volume, and reads no leases of a hearthd that is"
 test("a guest memory file is sealed for all to read and nobody to write; one that is a link is refused", async () => {
   using place = new HelperPlace();
   const helper = place.helper();
-  const folder = join(place.roots.snapshots, "sn-aaaaaaaaaaaa");
-  const memory = join(folder, "memory");
-  mkdirSync(folder, { recursive: true });
+  const dir = join(place.roots.snapshots, "sn-aaaaaaaaaaaa");
+  const memory = join(dir, "memory");
+  mkdirSync(dir, { recursive: true });
   writeFileSync(memory, "", { mode: 0o600 });
   for (const mode of [0o600, 0o666]) {
     chmodSync(memory, mode);
@@ -296,7 +296,7 @@ test("who is not root changes nothing, and says what is missing", async () => {
   assert.equal(await helper.leaseUid(VM), undefined);
   assert.equal(await helper.uidOf(VM), undefined);
   await helper.giveFiles(VM);
-  await helper.sealRunFolder(VM);
+  await helper.sealRunDir(VM);
   await helper.takeFiles(VM);
   await helper.releaseUid(VM, never);
   assert.equal(await helper.makeCgroup(VM, LIMITS), undefined);

@@ -127,9 +127,9 @@ export class PrivilegedVerbs implements PrivilegedPort {
     if (uid !== undefined) await this.#files.takeVolume(volume, uid);
   }
 
-  async sealRunFolder(vm: string): Promise<void> {
+  async sealRunDir(vm: string): Promise<void> {
     const uid = this.#uidOf(vm);
-    if (uid !== undefined) this.#files.sealRunFolder(this.#paths(vm).id, uid);
+    if (uid !== undefined) this.#files.sealRunDir(this.#paths(vm).id, uid);
   }
 
   async takeFiles(vm: string): Promise<void> {
@@ -170,12 +170,12 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async listCgroups(): Promise<string[]> {
     const { vms, cgroups } = this.#roots;
-    const names = this.#limitations.cgroup === undefined ? listFolders(join(cgroups, CGROUP_PARENT)) : [];
+    const names = this.#limitations.cgroup === undefined ? listDirs(join(cgroups, CGROUP_PARENT)) : [];
     return names.filter((name) => existsSync(join(vms, name)));
   }
 
   async listJails(): Promise<string[]> {
-    return listFolders(this.#roots.jails);
+    return listDirs(this.#roots.jails);
   }
 
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
@@ -305,7 +305,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
       stdin,
       stdout,
       vmId: id,
-      folder: runDir,
+      dir: runDir,
       logFile: vmmLog,
     };
   }
@@ -360,8 +360,8 @@ async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-function listFolders(path: string): string[] {
+function listDirs(path: string): string[] {
   if (!existsSync(path)) return [];
-  const folders = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return folders.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
+  const dirs = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return dirs.map(({ name }) => name).filter((name) => name.startsWith("vm-"));
 }

@@ -39,7 +39,7 @@ test("what root alone can change is trusted, up to the root directory", { skip: 
 test("a jailer that hearthd could change does not run as root", { skip: !isRoot }, async () => {
   using place = new HelperPlace();
   place.giveTo(OWNER);
-  const dir = join(place.folder, "cache");
+  const dir = join(place.dir, "cache");
   mkdirSync(dir);
   writeFileSync(join(dir, "jailer"), "#!/bin/sh\n", { mode: 0o755 });
   const options = { owner: OWNER, programs: { programs: ["sleep"], dirs: [dir] } };

@@ -19,19 +19,19 @@ const [A, B, C] = ["vm-aaaaaaaaaaaa", "vm-bbbbbbbbbbbb", "vm-cccccccccccc"].map(
 const RANGE = { first: 1_990_000_000, count: 2 };
 
 function makePlace(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-uids-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const dir = mkdtempSync(join(tmpdir(), "hearth-uids-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
   const stateOf = (name: string): string => {
-    mkdirSync(join(folder, "vms", name), { recursive: true });
-    return join(folder, "vms", name);
+    mkdirSync(join(dir, "vms", name), { recursive: true });
+    return join(dir, "vms", name);
   };
-  return { folder: join(folder, "uids"), stateOf };
+  return { dir: join(dir, "uids"), stateOf };
 }
 
 test("a VM keeps its uid, two never share one, and one that was given back can be had again", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  const ours = new UidLeases(folder, RANGE);
-  const theirs = new UidLeases(folder, RANGE); // Another hearthd.
+  const { dir, stateOf } = makePlace(t);
+  const ours = new UidLeases(dir, RANGE);
+  const theirs = new UidLeases(dir, RANGE); // Another hearthd.
   assert.equal(await ours.take(A, stateOf("a")), RANGE.first);
   assert.equal(await ours.take(A, stateOf("a")), RANGE.first);
   assert.equal(await theirs.take(B, stateOf("b")), RANGE.first + 1);
@@ -40,56 +40,56 @@ test("a VM keeps its uid, two never share one, and one that was given back can b
   assert.equal(await theirs.take(C, stateOf("c")), RANGE.first);
 });
 
-test("the same id with another state folder is another VM", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  const leases = new UidLeases(folder, RANGE);
+test("the same id with another state directory is another VM", async (t) => {
+  const { dir, stateOf } = makePlace(t);
+  const leases = new UidLeases(dir, RANGE);
   assert.notEqual(await leases.take(A, stateOf("a")), await leases.take(A, stateOf("other")));
 });
 
 test("when all are in use, that is said with the key that gives more", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  const leases = new UidLeases(folder, { ...RANGE, count: 1 });
+  const { dir, stateOf } = makePlace(t);
+  const leases = new UidLeases(dir, { ...RANGE, count: 1 });
   await leases.take(A, stateOf("a"));
   await assert.rejects(leases.take(B, stateOf("b")), { code: "host.uids_used_up", hint: /uid_count/ });
 });
 
-test("the lease of a VM whose folder is gone is nobody's any more", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  const leases = new UidLeases(folder, { ...RANGE, count: 1 });
+test("the lease of a VM whose directory is gone is nobody's any more", async (t) => {
+  const { dir, stateOf } = makePlace(t);
+  const leases = new UidLeases(dir, { ...RANGE, count: 1 });
   await leases.take(A, stateOf("a"));
   rmSync(stateOf("a"), { recursive: true });
   assert.equal(await leases.take(B, stateOf("b")), RANGE.first);
 });
 
 test("a file that is no lease keeps its uid from being handed out", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  mkdirSync(folder, { mode: 0o755 });
-  writeFileSync(join(folder, String(RANGE.first)), "{ broken");
-  const leases = new UidLeases(folder, RANGE);
+  const { dir, stateOf } = makePlace(t);
+  mkdirSync(dir, { mode: 0o755 });
+  writeFileSync(join(dir, String(RANGE.first)), "{ broken");
+  const leases = new UidLeases(dir, RANGE);
   assert.equal(await leases.take(A, stateOf("a")), RANGE.first + 1);
-  assert.deepEqual(readdirSync(folder).toSorted(), [".lock", String(RANGE.first), String(RANGE.first + 1)]);
+  assert.deepEqual(readdirSync(dir).toSorted(), [".lock", String(RANGE.first), String(RANGE.first + 1)]);
 });
 
-test("a folder that others may write to is not trusted", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  mkdirSync(folder);
-  chmodSync(folder, 0o777);
-  await assert.rejects(new UidLeases(folder, RANGE).take(A, stateOf("a")), { code: "path.unmanaged" });
+test("a directory that others may write to is not trusted", async (t) => {
+  const { dir, stateOf } = makePlace(t);
+  mkdirSync(dir);
+  chmodSync(dir, 0o777);
+  await assert.rejects(new UidLeases(dir, RANGE).take(A, stateOf("a")), { code: "path.unmanaged" });
 });
 
 test("hearthds that take uids at the same moment never share one, where each finds the same stale lease", async (t) => {
-  const { folder, stateOf } = makePlace(t);
+  const { dir, stateOf } = makePlace(t);
   const rounds = 20;
   const racers = ["a", "b", "c"];
   for (let round = 0; round < rounds; round++) {
-    mkdirSync(join(folder, String(round)), { recursive: true, mode: 0o755 });
-    const stale = JSON.stringify({ vm: A, stateDir: join(folder, "gone") });
-    writeFileSync(join(folder, String(round), String(RANGE.first)), stale);
+    mkdirSync(join(dir, String(round)), { recursive: true, mode: 0o755 });
+    const stale = JSON.stringify({ vm: A, stateDir: join(dir, "gone") });
+    writeFileSync(join(dir, String(round), String(RANGE.first)), stale);
   }
   const { first } = RANGE;
   const results = await Promise.all(
     racers.map(async (name) => {
-      const race = { folder, name, racers: racers.length, rounds, stateDir: stateOf(name), first };
+      const race = { dir, name, racers: racers.length, rounds, stateDir: stateOf(name), first };
       const argv = [UID_RACER, JSON.stringify(race)];
       return JSON.parse(await runOrThrow(process.execPath, argv, { timeoutMs: 60_000, signal: t.signal }));
     }),
@@ -102,12 +102,12 @@ test("hearthds that take uids at the same moment never share one, where each fin
 });
 
 test("whoever waits for the lock of the leases changes nothing meanwhile, and gets a uid after it", async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  mkdirSync(folder, { mode: 0o755 });
-  const holder = await startLockHolder(join(folder, ".lock"), t.signal);
-  const uid = new UidLeases(folder, RANGE).take(A, stateOf("a"));
+  const { dir, stateOf } = makePlace(t);
+  mkdirSync(dir, { mode: 0o755 });
+  const holder = await startLockHolder(join(dir, ".lock"), t.signal);
+  const uid = new UidLeases(dir, RANGE).take(A, stateOf("a"));
   await new Promise(setImmediate);
-  const leased = existsSync(join(folder, String(RANGE.first)));
+  const leased = existsSync(join(dir, String(RANGE.first)));
   await holder.kill();
   assert.equal(leased, false);
   assert.equal(await uid, RANGE.first);
@@ -116,18 +116,18 @@ test("whoever waits for the lock of the leases changes nothing meanwhile, and ge
 const isRoot = process.geteuid?.() === 0;
 
 test("a uid that a process has is neither handed out nor given back", { skip: !isRoot }, async (t) => {
-  const { folder, stateOf } = makePlace(t);
-  const leases = new UidLeases(folder, RANGE);
+  const { dir, stateOf } = makePlace(t);
+  const leases = new UidLeases(dir, RANGE);
   const uid = await leases.take(A, stateOf("a"));
   const ended = Promise.withResolvers<void>();
   const holder = await startDetached("setpriv", ["--reuid", String(uid), "--clear-groups", "sleep", "1000"], {
     cwd: "/",
-    logFile: join(folder, "..", "log"),
+    logFile: join(dir, "..", "log"),
     onExit: () => ended.resolve(),
   });
   while (!listUids().has(uid)) await new Promise(setImmediate); // Until setpriv has done its work.
   await assert.rejects(leases.release(A, stateOf("a")), { code: "host.uid_busy" });
-  rmSync(join(folder, String(uid)));
+  rmSync(join(dir, String(uid)));
   assert.equal(await leases.take(B, stateOf("b")), uid + 1);
   process.kill(holder, "SIGKILL");
   await ended.promise;

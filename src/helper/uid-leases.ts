@@ -37,18 +37,18 @@ const LOCK_DEADLINE_MS = 30_000;
 
 /** The leases of this host, in one directory that only root writes to. */
 export class UidLeases {
-  readonly #folder: string;
+  readonly #dir: string;
   readonly #range: UidRange;
 
-  constructor(folder: string, range: UidRange) {
-    this.#folder = folder;
+  constructor(dir: string, range: UidRange) {
+    this.#dir = dir;
     this.#range = range;
   }
 
   /** Returns the VM's own uid, or leases the first that is free. @throws HearthError `host.uids_used_up` */
   async take(vm: VmId, stateDir: string): Promise<number> {
-    mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
-    this.#checkFolder();
+    mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
+    this.#checkDir();
     using _lock = await this.#lock();
     const mine = this.find(vm, stateDir);
     if (mine !== undefined) return mine;
@@ -94,8 +94,8 @@ export class UidLeases {
 
   /** Skips files that are no leases; their uids stay blocked. */
   list(): Lease[] {
-    if (!existsSync(this.#folder)) return [];
-    return readdirSync(this.#folder).flatMap((name) => {
+    if (!existsSync(this.#dir)) return [];
+    return readdirSync(this.#dir).flatMap((name) => {
       const lease = /^\d{1,10}$/.test(name) ? this.#read(Number(name)) : undefined;
       return lease === undefined ? [] : [lease];
     });
@@ -104,12 +104,12 @@ export class UidLeases {
   async #lock(): Promise<FileLock> {
     const late = AbortSignal.timeout(LOCK_DEADLINE_MS);
     try {
-      return await waitFileLock(join(this.#folder, LOCK_FILE), () => {}, late);
+      return await waitFileLock(join(this.#dir, LOCK_FILE), () => {}, late);
     } catch (cause) {
       if (!late.aborted) throw cause;
       throw new HearthError(
         "host.lock_held",
-        `Cannot change the uid leases in ${this.#folder}: another hearthd has held their lock for ${LOCK_DEADLINE_MS / 1000} s.`,
+        `Cannot change the uid leases in ${this.#dir}: another hearthd has held their lock for ${LOCK_DEADLINE_MS / 1000} s.`,
         { hint: "Continue or end the hearthd that is stopped: ps -C node -o pid,stat,args", cause },
       );
     }
@@ -117,7 +117,7 @@ export class UidLeases {
 
   /** Writes the lease whole or not at all: link(2) refuses a name that exists. */
   #claim(lease: Lease): boolean {
-    const draft = join(this.#folder, `.${process.pid}-${randomBytes(4).toString("hex")}`);
+    const draft = join(this.#dir, `.${process.pid}-${randomBytes(4).toString("hex")}`);
     const { uid, vm, stateDir } = lease;
     writeFileSync(draft, `${JSON.stringify({ vm, stateDir, pid: process.pid })}\n`, {
       flag: "wx",
@@ -150,13 +150,13 @@ export class UidLeases {
   }
 
   #path(uid: number): string {
-    return join(this.#folder, String(uid));
+    return join(this.#dir, String(uid));
   }
 
-  #checkFolder(): void {
-    const { uid, mode } = lstatSync(this.#folder);
+  #checkDir(): void {
+    const { uid, mode } = lstatSync(this.#dir);
     if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
-    throw new HearthError("path.unmanaged", `${this.#folder} is not trusted: others may write to it.`, {
+    throw new HearthError("path.unmanaged", `${this.#dir} is not trusted: others may write to it.`, {
       hint: "Take these rights away: chmod go-w, and chown root if it is another user's.",
     });
   }

@@ -55,12 +55,12 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     const uid = await helper.leaseUid(VM);
     assert.ok(uid);
     await helper.giveFiles(VM);
-    for (const folder of [place.runDir, save]) assert.deepEqual(ownerOf(folder), [uid, OWNER.gid, 0o2770]);
+    for (const dir of [place.runDir, save]) assert.deepEqual(ownerOf(dir), [uid, OWNER.gid, 0o2770]);
     assert.deepEqual(ownerOf(place.disk), [uid, OWNER.gid, 0o660]);
     await helper.giveMemoryCopy(VM);
     await helper.giveMemoryBase(VM);
     for (const file of [copy, base]) assert.deepEqual(ownerOf(file), [uid, OWNER.gid, 0o660]);
-    await helper.sealRunFolder(VM);
+    await helper.sealRunDir(VM);
     assert.deepEqual(ownerOf(place.runDir), [OWNER.uid, uid, 0o710]);
     await helper.takeFiles(VM);
     assert.deepEqual(ownerOf(place.disk), [OWNER.uid, OWNER.gid, 0o600]);
@@ -100,7 +100,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
         () => helper.giveMemoryCopy(VM),
         () => helper.giveMemoryBase(VM),
         () => helper.giveVolume(VM, "data"),
-        () => helper.sealRunFolder(VM),
+        () => helper.sealRunDir(VM),
         () => helper.sealMemory(SNAPSHOT),
       ])
         await assert.rejects(act(), refused);
@@ -133,7 +133,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.deepEqual(await exit, { code: 0, signal: null }, readFileSync(logOf(place), "utf8"));
     assert.deepEqual(ownerOf(made), [uid, OWNER.gid, 0o660]);
     assert.deepEqual(ownerOf(logOf(place)), [OWNER.uid, OWNER.gid, 0o600]);
-    await helper.sealRunFolder(VM);
+    await helper.sealRunDir(VM);
     const late = { ...launch, args: [join(place.runDir, "late")] };
     const { exit: refused } = await helper.launchVmm(VM, late, never);
     assert.deepEqual(await refused, { code: 1, signal: null });
@@ -174,7 +174,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
       chmodSync(inner, 0);
       chmodSync(join(dir, "made"), 0);
     }
-    await helper.sealRunFolder(VM);
+    await helper.sealRunDir(VM);
     await helper.takeFiles(VM);
     for (const dir of [save, place.runDir]) assert.deepEqual(readdirSync(dir), []);
     assert.deepEqual(readdirSync(place.outside), ["precious"]);

@@ -19,8 +19,8 @@ import { parseSnapshotId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
 /** Modes of what is given to a VM: for its uid alone, or for hearthd's group as well. */
-const ALONE = { file: 0o600, folder: 0o700 };
-const WITH_HEARTHD = { file: 0o660, folder: 0o2770 };
+const ALONE = { file: 0o600, dir: 0o700 };
+const WITH_HEARTHD = { file: 0o660, dir: 0o2770 };
 /** Of a volume that no VM writes to: those that only read it are shown it. */
 const VOLUME = 0o644;
 const PRIVATE = 0o700;
@@ -59,9 +59,9 @@ export class VmFiles {
         { root: vms, path: disk, kind: "file", from },
         own && { ...own, mode: this.#apart ? mode.file : undefined },
       );
-      const folder = own && { ...own, mode: mode.folder };
-      if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "folder", from }, folder);
-      claimFile({ root: runs, path: runDir, kind: "folder", from }, folder);
+      const dir = own && { ...own, mode: mode.dir };
+      if (existsSync(saveDir)) claimFile({ root: vms, path: saveDir, kind: "dir", from }, dir);
+      claimFile({ root: runs, path: runDir, kind: "dir", from }, dir);
     }
   }
 
@@ -72,7 +72,7 @@ export class VmFiles {
   async take(id: VmId, uid: number): Promise<void> {
     const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
     if (this.#apart) {
-      const own = { kind: "folder", from: this.ofHearthd(uid) } as const;
+      const own = { kind: "dir", from: this.ofHearthd(uid) } as const;
       await ifThere(() => emptyOfDirectories({ ...own, root: this.#roots.vms, path: saveDir }, uid));
       const run = { ...own, root: this.#roots.runs, path: runDir };
       await ifThere(() => emptyOfDirectories(run, uid));
@@ -84,7 +84,7 @@ export class VmFiles {
     for (const path of disks)
       await ifThere(() => claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode }));
     await ifThere(() =>
-      claimFile({ root, path: saveDir, kind: "folder", from }, { ...this.#owner, mode: PRIVATE }),
+      claimFile({ root, path: saveDir, kind: "dir", from }, { ...this.#owner, mode: PRIVATE }),
     );
   }
 
@@ -102,9 +102,9 @@ export class VmFiles {
   }
 
   /** Takes the run directory: its VMM passes through it, to sockets that are there, and makes nothing more. */
-  sealRunFolder(id: VmId, uid: number): void {
+  sealRunDir(id: VmId, uid: number): void {
     const { runDir } = helperPaths(this.#roots, id);
-    const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "folder", from: this.ofHearthd(uid) };
+    const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "dir", from: this.ofHearthd(uid) };
     claimFile(own, { uid: this.#owner.uid, gid: uid, mode: PASS });
   }
 

@@ -50,7 +50,7 @@ export async function makePrivateApt(
     "Dir::State::status": path("status"),
     "Dir::Cache": path("cache"),
     "Acquire::Languages": "none",
-    // The folder is ours alone, so apt's own user cannot write there.
+    // The directory is ours alone, so apt's own user cannot write there.
     "APT::Sandbox::User": "",
   };
   const lines = Object.entries(options).map(([name, value]) => `${name} ${JSON.stringify(value)};`);
@@ -76,7 +76,7 @@ export async function aptShow(
   return parseRecord(await runBoundOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
 }
 
-/** Into the download folder. Verified by apt against the signed lists. */
+/** Into the download directory. Verified by apt against the signed lists. */
 export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSignal): Promise<void> {
   await runBoundOrThrow("apt-get", ["download", name], {
     ...runOptions(apt, DOWNLOAD_TIMEOUT_MS, signal),

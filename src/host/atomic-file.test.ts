@@ -7,9 +7,9 @@ import { writeFileAtomic } from "#host/atomic-file.ts";
 import { crashAtEachEffect } from "#testing/crash-points.ts";
 
 test("a kill at any moment leaves the old file or the whole new one", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-atomic-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "file");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-atomic-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "file");
   const places = await crashAtEachEffect({
     prepare: async () => writeFileSync(path, "old"),
     operation: () => writeFileAtomic(path, "new"),

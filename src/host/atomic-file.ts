@@ -17,7 +17,7 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   await syncPath(dirname(path));
 }
 
-/** fsync(2) of a file, or of a folder's entries. */
+/** fsync(2) of a file, or of a directory's entries. */
 export async function syncPath(path: string): Promise<void> {
   await using handle = await open(path, "r");
   await handle.sync();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BoundedFile, readTail, removeBoundedFile, sizeOf, truncateWhenOver } from "#host/bounded-file.ts";
 
-class Folder implements Disposable {
+class Dir implements Disposable {
   readonly path = mkdtempSync(join(tmpdir(), "bounded-"));
   readonly log = join(this.path, "log");
   text(name = "log"): string {
@@ -18,63 +18,63 @@ class Folder implements Disposable {
 
 describe("a bounded file", () => {
   test("keeps the newest, and one file of what came before", () => {
-    using folder = new Folder();
-    using file = new BoundedFile(folder.log, 4);
+    using dir = new Dir();
+    using file = new BoundedFile(dir.log, 4);
     for (const part of ["abc", "def", "ghi"]) file.append(Buffer.from(part));
-    assert.equal(folder.text("log.1"), "efgh");
-    assert.equal(folder.text(), "i");
+    assert.equal(dir.text("log.1"), "efgh");
+    assert.equal(dir.text(), "i");
     assert.equal(file.droppedBytes, 4);
   });
 
   test("takes a chunk that is larger than itself", () => {
-    using folder = new Folder();
-    using file = new BoundedFile(folder.log, 4);
+    using dir = new Dir();
+    using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("0123456789"));
-    assert.equal(folder.text("log.1") + folder.text(), "456789");
+    assert.equal(dir.text("log.1") + dir.text(), "456789");
     assert.equal(file.droppedBytes, 4);
   });
 
   test("goes on where an earlier one ended, and counts what that one wrote", () => {
-    using folder = new Folder();
-    new BoundedFile(folder.log, 4).append(Buffer.from("abc"));
-    using file = new BoundedFile(folder.log, 4);
+    using dir = new Dir();
+    new BoundedFile(dir.log, 4).append(Buffer.from("abc"));
+    using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("de"));
-    assert.deepEqual([folder.text("log.1"), folder.text()], ["abcd", "e"]);
+    assert.deepEqual([dir.text("log.1"), dir.text()], ["abcd", "e"]);
   });
 
   test("is never over its limit, not even by one byte", () => {
-    using folder = new Folder();
-    using file = new BoundedFile(folder.log, 4);
+    using dir = new Dir();
+    using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("abcd"));
-    assert.equal(statSync(folder.log).size, 4);
-    assert.equal(sizeOf(`${folder.log}.1`), 0);
+    assert.equal(statSync(dir.log).size, 4);
+    assert.equal(sizeOf(`${dir.log}.1`), 0);
   });
 
   test("is removed with what was rotated away, twice if need be", () => {
-    using folder = new Folder();
-    using file = new BoundedFile(folder.log, 4);
+    using dir = new Dir();
+    using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("abcdefgh"));
-    removeBoundedFile(folder.log);
-    removeBoundedFile(folder.log);
-    assert.equal(sizeOf(folder.log) + sizeOf(`${folder.log}.1`), 0);
+    removeBoundedFile(dir.log);
+    removeBoundedFile(dir.log);
+    assert.equal(sizeOf(dir.log) + sizeOf(`${dir.log}.1`), 0);
   });
 });
 
 test("a file that another program fills is emptied only when it is over the limit", () => {
-  using folder = new Folder();
-  appendFileSync(folder.log, "abcd");
-  assert.equal(truncateWhenOver(folder.log, 4), false);
-  appendFileSync(folder.log, "e");
-  assert.equal(truncateWhenOver(folder.log, 4), true);
-  assert.equal(folder.text(), "");
-  assert.equal(truncateWhenOver(join(folder.path, "none"), 4), false);
+  using dir = new Dir();
+  appendFileSync(dir.log, "abcd");
+  assert.equal(truncateWhenOver(dir.log, 4), false);
+  appendFileSync(dir.log, "e");
+  assert.equal(truncateWhenOver(dir.log, 4), true);
+  assert.equal(dir.text(), "");
+  assert.equal(truncateWhenOver(join(dir.path, "none"), 4), false);
 });
 
 test("the tail of a file is its last bytes, and nothing from before a given place", () => {
-  using folder = new Folder();
-  appendFileSync(folder.log, "0123456789");
-  assert.equal(readTail(folder.log, 3), "789");
-  assert.equal(readTail(folder.log, 100, 8), "89");
-  assert.equal(readTail(folder.log, 100, 100), "");
-  assert.equal(readTail(join(folder.path, "none"), 3), "");
+  using dir = new Dir();
+  appendFileSync(dir.log, "0123456789");
+  assert.equal(readTail(dir.log, 3), "789");
+  assert.equal(readTail(dir.log, 100, 8), "89");
+  assert.equal(readTail(dir.log, 100, 100), "");
+  assert.equal(readTail(join(dir.path, "none"), 3), "");
 });

@@ -14,11 +14,11 @@ function makeTree(t: TestContext, controllers: string | undefined): string {
   return root;
 }
 
-function makeGroup(folder: string, controllers: string): void {
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, "cgroup.controllers"), controllers);
+function makeGroup(dir: string, controllers: string): void {
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(join(dir, "cgroup.controllers"), controllers);
   for (const name of ["cgroup.subtree_control", "cgroup.procs", "cpu.max", "memory.max", "pids.max"])
-    writeFileSync(join(folder, name), "");
+    writeFileSync(join(dir, name), "");
 }
 
 function read(...path: string[]): string {

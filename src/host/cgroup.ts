@@ -1,4 +1,4 @@
-/** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst). Folders in, no opinion about names. */
+/** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst). Directories in, no opinion about names. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -40,9 +40,9 @@ export function cgroupGap(root: string): string | undefined {
 export function prepareCgroups(root: string, parent: string): void {
   const controllers = readWords(join(root, "cgroup.controllers")) ?? [];
   const wanted = [...NEEDED, ...OPTIONAL].filter((name) => controllers.includes(name));
-  const folder = join(root, parent);
-  mkdirSync(folder, { recursive: true });
-  for (const level of [root, folder]) {
+  const dir = join(root, parent);
+  mkdirSync(dir, { recursive: true });
+  for (const level of [root, dir]) {
     const control = join(level, "cgroup.subtree_control");
     const on = readWords(control) ?? [];
     const words = wanted.filter((name) => !on.includes(name)).map((name) => `+${name}`);
@@ -51,52 +51,52 @@ export function prepareCgroups(root: string, parent: string): void {
 }
 
 /** Makes the group with its limits, or sets them anew. Idempotent. */
-export function makeCgroup(folder: string, limits: CgroupLimits): void {
-  mkdirSync(folder, { recursive: true });
-  set(join(folder, "cpu.max"), `${limits.cpus * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
-  set(join(folder, "memory.max"), String(limits.memoryBytes));
-  set(join(folder, "pids.max"), String(limits.tasks));
+export function makeCgroup(dir: string, limits: CgroupLimits): void {
+  mkdirSync(dir, { recursive: true });
+  set(join(dir, "cpu.max"), `${limits.cpus * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
+  set(join(dir, "memory.max"), String(limits.memoryBytes));
+  set(join(dir, "pids.max"), String(limits.tasks));
   // What a guest holds in memory never reaches a disk. Missing where the kernel does not account for swap.
-  const swapMax = join(folder, "memory.swap.max");
+  const swapMax = join(dir, "memory.swap.max");
   if (existsSync(swapMax)) set(swapMax, "0");
   // The group holds one process: there is no use in killing a part of it.
-  if (existsSync(join(folder, "memory.oom.group"))) set(join(folder, "memory.oom.group"), "1");
+  if (existsSync(join(dir, "memory.oom.group"))) set(join(dir, "memory.oom.group"), "1");
 }
 
 /** The kernel takes the whole process with its threads, and whatever it starts later. */
-export function joinCgroup(folder: string, pid: number): void {
-  set(join(folder, "cgroup.procs"), String(pid));
+export function joinCgroup(dir: string, pid: number): void {
+  set(join(dir, "cgroup.procs"), String(pid));
 }
 
-export function cgroupPids(folder: string): number[] {
-  return (readWords(join(folder, "cgroup.procs")) ?? []).map(Number);
+export function cgroupPids(dir: string): number[] {
+  return (readWords(join(dir, "cgroup.procs")) ?? []).map(Number);
 }
 
 /** Kills what is in the group and the groups below, and removes them. Idempotent. */
-export async function removeCgroup(folder: string, signal: AbortSignal): Promise<void> {
-  if (!existsSync(folder)) return;
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    if (entry.isDirectory()) await removeCgroup(join(folder, entry.name), signal);
+export async function removeCgroup(dir: string, signal: AbortSignal): Promise<void> {
+  if (!existsSync(dir)) return;
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    if (entry.isDirectory()) await removeCgroup(join(dir, entry.name), signal);
   }
-  killMembers(folder);
+  killMembers(dir);
   // A process that was killed is in its group until its memory is given back.
-  for (let waitMs = POLL_FIRST_MS; !removed(folder); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
+  for (let waitMs = POLL_FIRST_MS; !removed(dir); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
     signal.throwIfAborted();
     await delay(waitMs);
   }
 }
 
-function killMembers(folder: string): void {
-  if (existsSync(join(folder, "cgroup.kill"))) return set(join(folder, "cgroup.kill"), "1"); // Linux 5.14
-  for (const pid of cgroupPids(folder)) {
+function killMembers(dir: string): void {
+  if (existsSync(join(dir, "cgroup.kill"))) return set(join(dir, "cgroup.kill"), "1"); // Linux 5.14
+  for (const pid of cgroupPids(dir)) {
     const member = findProcess(pid);
     if (member !== undefined) signalProcess(member, "SIGKILL");
   }
 }
 
-function removed(folder: string): boolean {
+function removed(dir: string): boolean {
   try {
-    rmdirSync(folder);
+    rmdirSync(dir);
     return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -1,4 +1,4 @@
-/** A writable ext4 with the content of a folder, written straight into a file: no loop device and no root. */
+/** A writable ext4 with the content of a directory, written straight into a file: no loop device and no root. */
 import { stat } from "node:fs/promises";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
@@ -9,12 +9,12 @@ import type { RunResult } from "#host/run.ts";
 const TIMEOUT_MS = 3_600_000;
 const BLOCK_BYTES = 4096;
 const INODE_BYTES = 256;
-/** Journal, tables, and folders that grow, beside what the files take. */
+/** Journal, tables, and directories that grow, beside what the files take. */
 const OWN_BYTES = 24 * MIB;
 /** mke2fs' own choice for such disks: one inode for so many bytes. */
 const BYTES_PER_INODE = 32_768;
 
-/** What a folder takes in an ext4, and how many files it holds. */
+/** What a directory takes in an ext4, and how many files it holds. */
 export type TreeSize = { readonly bytes: number; readonly inodes: number };
 
 /** Holes count in full: the size is for choosing one, and costs nothing where the disk is sparse. */
@@ -60,7 +60,7 @@ export async function makeDiskFromTree(
     options,
   );
   if (!made.ok) throw describe(made, tree);
-  // mke2fs gives the root its own mode, whatever the folder's.
+  // mke2fs gives the root its own mode, whatever the directory's.
   const request = `set_inode_field / mode 0${((mode & 0o7777) | 0o40000).toString(8)}`;
   const set = await runBound("debugfs", ["-w", "-R", request, disk], options);
   if (!set.ok) throw set.error;

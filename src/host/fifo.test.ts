@@ -8,9 +8,9 @@ import type { TestContext } from "node:test";
 import { makeFifos, openFifoForProgram, readFifo } from "#host/fifo.ts";
 
 async function fifo(t: TestContext): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-fifo-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "a b");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-fifo-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "a b");
   await makeFifos([path], t.signal);
   return path;
 }

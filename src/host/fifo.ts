@@ -10,7 +10,7 @@ import { runOrThrow } from "#host/run.ts";
 const TIMEOUT_MS = 10_000;
 const { O_RDONLY, O_RDWR, O_NONBLOCK, O_NOFOLLOW } = constants;
 
-/** Nothing may be at these paths. Anybody may open them, so the folder decides who can. */
+/** Nothing may be at these paths. Anybody may open them, so the directory decides who can. */
 export async function makeFifos(paths: readonly string[], signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   // Too short to be cancelled: the caller gets its own reason, and finds all or none.

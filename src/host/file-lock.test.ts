@@ -62,6 +62,6 @@ test("waiting ends when it is aborted, with the reason", async (t) => {
   await assert.rejects(lock, (error: Error) => /not any more/.test(String(error.cause ?? error)));
 });
 
-test("a folder that is not there is an error, not a lock that is held", () => {
+test("a directory that is not there is an error, not a lock that is held", () => {
   assert.throws(() => tryFileLock("/proc/hearth/none.lock"), { code: "host.read_only" });
 });

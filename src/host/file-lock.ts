@@ -8,7 +8,7 @@ import { HearthError } from "#base/error.ts";
 
 /** SQLITE_BUSY: somebody else holds the lock. */
 const BUSY = 5;
-/** SQLITE_READONLY and SQLITE_CANTOPEN: the folder cannot be written. */
+/** SQLITE_READONLY and SQLITE_CANTOPEN: the directory cannot be written. */
 const READ_ONLY = new Set([8, 14]);
 /**
  * Of two that begin at once, each can find the other in the middle, and neither would have the lock. SQLite looks
@@ -36,7 +36,7 @@ export function tryFileLock(path: string): FileLock | undefined {
     if ((code & 0xff) === BUSY) return undefined;
     if (!READ_ONLY.has(code & 0xff)) throw error;
     throw new HearthError("host.read_only", `The lock ${path} cannot be written`, {
-      hint: "Make the folder writable, or set HEARTH_HOME to one that is.",
+      hint: "Make the directory writable, or set HEARTH_HOME to one that is.",
       cause: error,
     });
   }

@@ -4,7 +4,7 @@ import { PROGRAM_ENV, missingTool } from "#host/run.ts";
 
 /**
  * Where `run` finds the program, or undefined if it is not installed.
- * @param path the folders to look in, with colons between; those of `run` unless told
+ * @param path the directories to look in, with colons between; those of `run` unless told
  */
 export function findProgram(name: string, path: string = PROGRAM_ENV.PATH): string | undefined {
   return path
@@ -23,6 +23,6 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK);
     return statSync(path).isFile();
   } catch {
-    return false; // Not there, or not for us: the next folder may have it.
+    return false; // Not there, or not for us: the next directory may have it.
   }
 }

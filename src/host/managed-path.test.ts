@@ -25,7 +25,7 @@ async function assertRefused(root: string, path: string): Promise<void> {
   await assert.rejects(removeTree(root, path), { code: "path.unmanaged" }, `${path} in ${root}`);
 }
 
-test("a folder inside the root is removed with all that is in it, and removing it again is fine", async (t) => {
+test("a directory inside the root is removed with all that is in it, and removing it again is fine", async (t) => {
   const { root } = makePlace(t);
   await removeTree(root, join(root, "vm"));
   assert.equal(existsSync(join(root, "vm")), false);

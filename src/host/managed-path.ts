@@ -6,7 +6,7 @@ import { HearthError } from "#base/error.ts";
 import { readMounts } from "#host/mounts.ts";
 
 /**
- * Removes the file, link or folder at `path`. Links are removed, never followed. Idempotent.
+ * Removes the file, link or directory at `path`. Links are removed, never followed. Idempotent.
  * @throws HearthError `path.unmanaged`, and nothing is removed, unless `path` lies strictly inside `root`
  * with all links on the way resolved, and no file system is mounted at or below it.
  */

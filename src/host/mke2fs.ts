@@ -15,7 +15,7 @@ type TreeSize = { readonly blocks: number; readonly inodes: number };
 /**
  * A file system with the content of `tree`, to be mounted read-only: no journal, no reserve, little slack.
  * Needs the right to read all of the tree, and keeps its owners.
- * @param uuid of the file system; also seeds its hashed folders, so that equal trees give nearly equal files.
+ * @param uuid of the file system; also seeds its hashed directories, so that equal trees give nearly equal files.
  */
 export async function makeImageFromTree(
   tree: string,
@@ -99,7 +99,7 @@ function readOnlyArgs(inodes: string, uuid: string): string[] {
   return [...args, "-N", inodes, "-O", features, "-U", uuid, "-E", `nodiscard,hash_seed=${uuid}`];
 }
 
-/** Inodes take 256 bytes; maps, folders that grow and the tree's own rounding take the rest. */
+/** Inodes take 256 bytes; maps, directories that grow and the tree's own rounding take the rest. */
 function imageBlocks(size: TreeSize): number {
   return size.blocks + Math.ceil(size.blocks / 16) + Math.ceil(size.inodes / 8) + 2_048;
 }

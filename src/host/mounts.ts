@@ -14,7 +14,7 @@ export function readMounts(mountinfo = "/proc/self/mountinfo"): Mount[] {
   });
 }
 
-/** The mount that a file or folder lies on. */
+/** The mount that a file or directory lies on. */
 export function mountOf(path: string): Mount | undefined {
   const real = realpathSync(path);
   const above = readMounts().filter(

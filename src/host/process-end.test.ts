@@ -12,18 +12,18 @@ import { startDetached } from "#host/run.ts";
 const never = new AbortController().signal;
 
 class Child implements AsyncDisposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "child-"));
+  readonly dir = mkdtempSync(join(tmpdir(), "child-"));
   #ref: ProcessRef | undefined;
 
   async start(file: string, ...args: string[]): Promise<ProcessRef> {
-    const options = { cwd: this.folder, logFile: join(this.folder, "log"), onExit: () => {} };
+    const options = { cwd: this.dir, logFile: join(this.dir, "log"), onExit: () => {} };
     this.#ref = findProcess(await startDetached(file, args, options));
     assert.ok(this.#ref);
     return this.#ref;
   }
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#ref !== undefined) await endProcess(this.#ref, 0, never);
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.dir, { recursive: true });
   }
 }
 
@@ -58,10 +58,10 @@ describe("ending a process", () => {
   });
 });
 
-test("L1: a process is found by a folder on its command line, and only if it is the right program", async () => {
+test("L1: a process is found by a directory on its command line, and only if it is the right program", async () => {
   await using child = new Child();
-  const ref = await child.start("tail", "-f", join(child.folder, "log"));
-  assert.deepEqual(findProcessesNaming([child.folder], /^tail$/), [ref]);
-  assert.deepEqual(findProcessesNaming([child.folder], /^sleep$/), []);
-  assert.deepEqual(findProcessesNaming([child.folder.slice(0, -1)], /^tail$/), []);
+  const ref = await child.start("tail", "-f", join(child.dir, "log"));
+  assert.deepEqual(findProcessesNaming([child.dir], /^tail$/), [ref]);
+  assert.deepEqual(findProcessesNaming([child.dir], /^sleep$/), []);
+  assert.deepEqual(findProcessesNaming([child.dir.slice(0, -1)], /^tail$/), []);
 });

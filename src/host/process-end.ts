@@ -69,15 +69,15 @@ export async function endProcess(
 }
 
 /**
- * Processes of `program` (the file name of argv[0]) with a file in one of `folders` on their command line. Finds
+ * Processes of `program` (the file name of argv[0]) with a file in one of `directories` on their command line. Finds
  * what was started by a predecessor that died before it could write the pid down.
  */
-export function findProcessesNaming(folders: readonly string[], program: RegExp): ProcessRef[] {
+export function findProcessesNaming(dirs: readonly string[], program: RegExp): ProcessRef[] {
   const found: ProcessRef[] = [];
   for (const { pid, argv } of listCommands()) {
     const name = (argv[0] ?? "").replace(/^.*\//, "");
     if (!program.test(name)) continue;
-    if (!argv.some((argument) => folders.some((folder) => argument.includes(`${folder}/`)))) continue;
+    if (!argv.some((argument) => dirs.some((dir) => argument.includes(`${dir}/`)))) continue;
     const ref = findProcess(pid);
     if (ref !== undefined) found.push(ref);
   }

@@ -4,19 +4,19 @@ import { HearthError } from "#base/error.ts";
 import { findProgram } from "#host/find-program.ts";
 import { missingTool, run } from "#host/run.ts";
 
-const TOP_FOLDERS = ["/lib", "/lib64", "/lib32", "/libx32", "/bin", "/sbin"];
+const TOP_DIRS = ["/lib", "/lib64", "/lib32", "/libx32", "/bin", "/sbin"];
 /** Making a jail takes 5 ms on an idle machine. */
 const TRY_TIMEOUT_MS = 20_000;
 
-/** The programs and folders that every sandbox is made of. Of bwrap and the host, not of one program. */
+/** The programs and directories that every sandbox is made of. Of bwrap and the host, not of one program. */
 export type SandboxHost = {
   readonly bwrap: string;
   readonly setpriv: string;
   readonly prlimit: string;
   /** Absolute links such as /lib with what they point to, such as usr/lib. */
   readonly links: readonly (readonly [path: string, target: string])[];
-  /** Folders that hold programs and libraries: /usr, and /lib where that is no link. */
-  readonly systemFolders: readonly string[];
+  /** Directories that hold programs and libraries: /usr, and /lib where that is no link. */
+  readonly systemDirs: readonly string[];
   readonly isRoot: boolean;
 };
 
@@ -61,7 +61,7 @@ function trialArguments(host: SandboxHost): string[] {
   return [
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--unshare-pid", "--unshare-net", "--as-pid-1"],
     ["--clearenv", "--new-session", "--cap-drop", "ALL"],
-    host.systemFolders.flatMap((path) => ["--ro-bind", path, path]),
+    host.systemDirs.flatMap((path) => ["--ro-bind", path, path]),
     host.links.flatMap(([path, target]) => ["--symlink", target, path]),
     [
       "--dev",
@@ -103,14 +103,14 @@ function or(otherwise: string | undefined): string {
   return otherwise === undefined ? "" : `, ${otherwise}`;
 }
 
-/** Merged-usr systems have links at the top; on others the folders themselves are shown. */
-function readSystem(): Pick<SandboxHost, "links" | "systemFolders"> {
+/** Merged-usr systems have links at the top; on others the directories themselves are shown. */
+function readSystem(): Pick<SandboxHost, "links" | "systemDirs"> {
   const links: [string, string][] = [];
-  const systemFolders = ["/usr"];
-  for (const path of TOP_FOLDERS) {
+  const systemDirs = ["/usr"];
+  for (const path of TOP_DIRS) {
     const entry = lstatSync(path, { throwIfNoEntry: false });
     if (entry?.isSymbolicLink()) links.push([path, readlinkSync(path)]);
-    else if (entry?.isDirectory()) systemFolders.push(path);
+    else if (entry?.isDirectory()) systemDirs.push(path);
   }
-  return { links, systemFolders };
+  return { links, systemDirs };
 }

@@ -18,7 +18,7 @@ export const SETPRIV_NEEDS = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
 const BIND = { read: "--ro-bind", write: "--bind", device: "--dev-bind" } as const;
 const BIND_FD = { read: "--ro-bind-fd", write: "--bind-fd" } as const;
 /** Made by bwrap's `--dev`. */
-const DEV_FOLDERS = new Set(["/dev", "/dev/pts", "/dev/shm"]);
+const DEV_DIRS = new Set(["/dev", "/dev/pts", "/dev/shm"]);
 const READ_ONLY = ["--remount-ro", "/dev", "--remount-ro", "/"];
 
 /** Where the program finds the file, seen from its own root. */
@@ -53,27 +53,27 @@ export function rootArguments(
   { hostNetwork }: { readonly hostNetwork: boolean },
   host: SandboxHost,
 ): string[] {
-  const system = host.systemFolders.flatMap((path) => ["--ro-bind", path, path]);
+  const system = host.systemDirs.flatMap((path) => ["--ro-bind", path, path]);
   const links = host.links.flatMap(([path, target]) => ["--symlink", target, path]);
   const cache = ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"];
   const names = hostNetwork ? ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"] : [];
   const dev = ["--dev", "/dev"];
   const binds = files.flatMap((file) => bindArguments(file, "/"));
-  const folders = foldersAbove([...files.map(pathInside), "/etc/x"], host.systemFolders);
-  const makeFolders = folders.flatMap((path) => ["--perms", "0755", "--dir", path]);
-  return [...system, ...links, ...dev, ...makeFolders, ...cache, ...names, ...binds, ...READ_ONLY];
+  const dirs = dirsAbove([...files.map(pathInside), "/etc/x"], host.systemDirs);
+  const makeDirs = dirs.flatMap((path) => ["--perms", "0755", "--dir", path]);
+  return [...system, ...links, ...dev, ...makeDirs, ...cache, ...names, ...binds, ...READ_ONLY];
 }
 
-/** Folders that bwrap would make by itself, but for root alone; the outer ones first. */
-function foldersAbove(paths: readonly string[], there: readonly string[]): string[] {
-  const folders = new Set<string>();
+/** Directories that bwrap would make by itself, but for root alone; the outer ones first. */
+function dirsAbove(paths: readonly string[], there: readonly string[]): string[] {
+  const dirs = new Set<string>();
   for (const path of paths) {
     invariant(path.startsWith("/") && !path.includes("\0"), "what a jail shows is an absolute path");
-    for (let folder = dirname(path); folder !== "/"; folder = dirname(folder)) folders.add(folder);
+    for (let dir = dirname(path); dir !== "/"; dir = dirname(dir)) dirs.add(dir);
   }
-  const isThere = (folder: string): boolean =>
-    DEV_FOLDERS.has(folder) || there.some((root) => folder === root || folder.startsWith(`${root}/`));
-  return [...folders].filter((folder) => !isThere(folder)).toSorted();
+  const isThere = (dir: string): boolean =>
+    DEV_DIRS.has(dir) || there.some((root) => dir === root || dir.startsWith(`${root}/`));
+  return [...dirs].filter((dir) => !isThere(dir)).toSorted();
 }
 
 /** The command that gives up every right but those of this uid, and executes what follows. */
@@ -92,8 +92,8 @@ export function setprivArguments(
 /** A program outside of /usr comes with its prefix, such as /opt/qemu; one that lies in no `bin` alone. */
 export function programFiles(program: string): SandboxFile[] {
   if (/^\/(usr|lib|lib64|bin|sbin)\//.test(program)) return [];
-  const folder = dirname(program);
-  const prefix = dirname(folder);
-  const path = basename(folder) === "bin" && prefix !== "/" ? prefix : program;
+  const dir = dirname(program);
+  const prefix = dirname(dir);
+  const path = basename(dir) === "bin" && prefix !== "/" ? prefix : program;
   return [{ path, access: "read" }];
 }

@@ -17,9 +17,9 @@ const SIZE_BYTES = 20 * MIB + 3;
 
 /** Large enough that holes are looked for, with a size that no block has. */
 async function makeFile(t: TestContext): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-sparse-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "file");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-sparse-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "file");
   await using file = await open(path, "wx");
   await file.truncate(SIZE_BYTES);
   await file.write("middle", 7 * MIB - 3);

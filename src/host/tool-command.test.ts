@@ -9,7 +9,7 @@ const HOST: SandboxHost = {
   setpriv: "/usr/bin/setpriv",
   prlimit: "/usr/bin/prlimit",
   links: [["/lib", "usr/lib"]],
-  systemFolders: ["/usr"],
+  systemDirs: ["/usr"],
   isRoot: true,
 };
 const PLAN: ToolPlan = {

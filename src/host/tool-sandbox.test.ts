@@ -28,7 +28,7 @@ const skip = await findSandboxHost({ confines: "tools" }, new AbortController().
 );
 const isRoot = process.geteuid?.() === 0;
 
-function newFolder(t: TestContext): string {
+function newDir(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "hearth-tools-"));
   t.after(() => rmSync(path, { recursive: true }));
   return path;
@@ -48,10 +48,10 @@ function shell(script: string, more: Partial<ToolRun> = {}): ToolRun {
 
 describe("a tool in its sandbox", { skip }, () => {
   test("reads the files that it is given, and no other one of the host", async (t) => {
-    const folder = newFolder(t);
-    const [given, other] = [join(folder, "given"), join(folder, "other")];
+    const dir = newDir(t);
+    const [given, other] = [join(dir, "given"), join(dir, "other")];
     for (const path of [given, other]) writeFileSync(path, "words", { mode: 0o444 });
-    const script = `cat ${given}; cat ${other} || echo none; ls -A ${folder} /etc /proc 2>&1 | wc -l`;
+    const script = `cat ${given}; cat ${other} || echo none; ls -A ${dir} /etc /proc 2>&1 | wc -l`;
     assert.equal(
       (
         await runOrThrow("sh", ["-c", `cat ${given} ${other}`], { timeoutMs: 20_000, signal: t.signal })
@@ -67,8 +67,8 @@ describe("a tool in its sandbox", { skip }, () => {
   });
 
   test("writes the files that it is given, up to their bound, and nothing else; they are hearthd's again then", async (t) => {
-    const folder = newFolder(t);
-    const out = join(folder, "out");
+    const dir = newDir(t);
+    const out = join(dir, "out");
     writeFileSync(out, "", { mode: 0o600 });
     await TOOL_SANDBOX.run(shell(`id -u > ${out}`, { writes: [out] }), t.signal);
     assert.equal(readFileSync(out, "utf8"), `${isRoot ? TOOL_UID : process.geteuid?.()}\n`);
@@ -77,7 +77,7 @@ describe("a tool in its sandbox", { skip }, () => {
     await assert.rejects(TOOL_SANDBOX.run(tooMuch, t.signal), { code: "host.tool_failed" });
     assert.ok(statSync(out).size <= 4096);
     await assert.rejects(TOOL_SANDBOX.run(shell("echo > /new"), t.signal), { code: "host.tool_failed" });
-    await assert.rejects(TOOL_SANDBOX.run(shell(`echo > ${folder}/new`, { writes: [out] }), t.signal));
+    await assert.rejects(TOOL_SANDBOX.run(shell(`echo > ${dir}/new`, { writes: [out] }), t.signal));
     assert.equal(statSync(out).uid, process.geteuid?.(), "also after one that failed");
   });
 
@@ -107,8 +107,8 @@ describe("a tool in its sandbox", { skip }, () => {
   });
 
   test("is given no link, and no file with a second name", async (t) => {
-    const folder = newFolder(t);
-    const [secret, link, second] = ["secret", "link", "second"].map((name) => join(folder, name)) as [
+    const dir = newDir(t);
+    const [secret, link, second] = ["secret", "link", "second"].map((name) => join(dir, name)) as [
       string,
       string,
       string,

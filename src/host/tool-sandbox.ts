@@ -113,7 +113,7 @@ function checkReadable(path: string, lease: ToolUid | undefined): void {
   );
 }
 
-/** Files that belong to a tool's uid while it runs. Their folders stay hearthd's, so that no name can be exchanged. */
+/** Files that belong to a tool's uid while it runs. Their directories stay hearthd's, so that no name can be exchanged. */
 class WrittenFiles implements AsyncDisposable {
   readonly #files: FileHandle[] = [];
   readonly #lease: ToolUid | undefined;

@@ -27,8 +27,8 @@ describe("BG-025: a socket path", () => {
 
 describe("connecting to a program that only just started", () => {
   test("waits until it listens", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "socket-"));
-    const path = join(folder, "s");
+    const dir = mkdtempSync(join(tmpdir(), "socket-"));
+    const path = join(dir, "s");
     let tries = 0;
     const server = createServer((socket) => socket.end());
     const socket = await connectWhenReady(
@@ -41,7 +41,7 @@ describe("connecting to a program that only just started", () => {
     socket.destroy();
     await new Promise((resolve) => server.close(resolve));
     assert.equal(await isListening(path), false);
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
 
   test("SV-024: ends with the reason when the program has died", async () => {
@@ -68,8 +68,8 @@ describe("connecting to a program that only just started", () => {
 describe("a socket that a hostile program may have replaced", () => {
   /** Another program's socket, and where ours should be. */
   async function twoPaths(t: TestContext) {
-    const folder = mkdtempSync(join(tmpdir(), "socket-"));
-    const [other, ours] = [join(folder, "other"), join(folder, "ours")];
+    const dir = mkdtempSync(join(tmpdir(), "socket-"));
+    const [other, ours] = [join(dir, "other"), join(dir, "ours")];
     const greeted: string[] = [];
     const server = createServer((socket) => {
       greeted.push("somebody");
@@ -78,7 +78,7 @@ describe("a socket that a hostile program may have replaced", () => {
     await new Promise<void>((resolve) => server.listen(other, resolve));
     t.after(() => {
       server.close();
-      rmSync(folder, { recursive: true });
+      rmSync(dir, { recursive: true });
     });
     return { other, ours, greeted };
   }
@@ -125,12 +125,12 @@ describe("a socket that a hostile program may have replaced", () => {
   });
 
   test("is named by its own path when nobody listens", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "socket-"));
-    const path = join(folder, "s");
+    const dir = mkdtempSync(join(tmpdir(), "socket-"));
+    const path = join(dir, "s");
     const server = createServer().listen(path);
     await new Promise((resolve) => server.once("listening", resolve));
     // The name stays where a program is killed.
-    const kept = join(folder, "kept");
+    const kept = join(dir, "kept");
     linkSync(path, kept);
     await new Promise((resolve) => server.close(resolve));
     await assert.rejects(connectUnix(kept, undefined, never), (error: NodeJS.ErrnoException) => {
@@ -138,6 +138,6 @@ describe("a socket that a hostile program may have replaced", () => {
       assert.ok(error.message.includes(kept));
       return true;
     });
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
 });

@@ -29,7 +29,7 @@ export function checkSocketPath(path: string): void {
     "host.path_too_long",
     `The socket path ${path} has ${bytes} bytes; ${PATH_MAX_BYTES} fit.`,
     {
-      hint: "Set HEARTH_HOME to a folder with a shorter path.",
+      hint: "Set HEARTH_HOME to a directory with a shorter path.",
     },
   );
 }
@@ -58,7 +58,7 @@ export async function isListening(path: string): Promise<boolean> {
 
 /**
  * Begins to connect to the socket at `path`, which is proven to be a socket of `owner`, and no link to another one:
- * what was looked at is what is connected to, whatever its folder shows by now.
+ * what was looked at is what is connected to, whatever its directory shows by now.
  * @throws HearthError `path.unmanaged` for what is no socket, or another user's; the system's error when nothing is there
  */
 export function dialUnix(path: string, owner: SocketOwner): Socket {

@@ -52,7 +52,7 @@ export type BaseInput = {
   readonly uuid: string;
 };
 
-/** Makes `base.ext4` in the folder. Answers with the number of packages in it. */
+/** Makes `base.ext4` in the directory. Answers with the number of packages in it. */
 export async function buildBase(
   input: BaseInput,
   onProgress: OnProgress,

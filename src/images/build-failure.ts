@@ -20,7 +20,7 @@ export function describeBuildFailure(ref: string, failed: HearthError, stderr: s
     });
   }
   if (/Read-only file system/i.test(stderr)) {
-    const hint = "Make the cache's folder writable, or set HEARTH_HOME to one that is.";
+    const hint = "Make the cache's directory writable, or set HEARTH_HOME to one that is.";
     return new HearthError("host.read_only", `The image ${ref} cannot be built: the cache is read-only`, {
       hint,
       cause: failed,

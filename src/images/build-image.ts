@@ -19,7 +19,7 @@ export type BuildInput = {
   readonly dir: string;
 };
 
-/** In the folder: `base.ext4`, and `kernel/` with what its manifest lists. Whatever else is there is scrap. */
+/** In the directory: `base.ext4`, and `kernel/` with what its manifest lists. Whatever else is there is scrap. */
 export type BuiltImage = {
   readonly base: ManifestFile;
   readonly kernel: KernelManifest;
@@ -56,7 +56,7 @@ export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onPr
   requirePrograms([...PROGRAMS, ...(isRoot ? [] : ["newuidmap", "tar"])]);
   const sources = planDebianSources(readAptSources(), recipe.suite);
   const acquire = await readAcquireOptions(signal);
-  // Ended together: when one fails, nothing of the other may still write into the folder.
+  // Ended together: when one fails, nothing of the other may still write into the directory.
   const other = new AbortController();
   const both = AbortSignal.any([signal, other.signal]);
   const input = { dir, sources, acquire };

@@ -15,7 +15,7 @@ export type InitramfsInput = {
 export async function buildInitramfs(input: InitramfsInput): Promise<Uint8Array[]> {
   const order = input.modules.map(({ name }) => `${name}\n`).join("");
   const entries: CpioEntry[] = [
-    ...["dev", "mod", "proc", "sys"].map((path) => ({ kind: "folder", path, mode: 0o755 }) as const),
+    ...["dev", "mod", "proc", "sys"].map((path) => ({ kind: "dir", path, mode: 0o755 }) as const),
     // The kernel opens it as the agent's stdin, stdout and stderr, before anybody mounts devtmpfs.
     { kind: "device", path: "dev/console", mode: 0o600, major: 5, minor: 1 },
     { kind: "device", path: "dev/null", mode: 0o666, major: 1, minor: 3 },

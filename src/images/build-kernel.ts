@@ -49,12 +49,12 @@ export type KernelInput = {
   readonly architecture: Architecture;
   readonly sources: readonly string[];
   readonly acquire: readonly string[];
-  /** Exists, and is ours alone; `vmlinuz` and `modules/` are made in its folder `kernel`. */
+  /** Exists, and is ours alone; `vmlinuz` and `modules/` are made in its directory `kernel`. */
   readonly dir: string;
 };
 
 /**
- * Fills the folder `kernel`, and answers with its manifest.
+ * Fills the directory `kernel`, and answers with its manifest.
  * @throws HearthError `image.build_failed`, `host.disk_full`, `host.read_only`
  */
 export async function buildKernel(
@@ -137,23 +137,23 @@ async function collectModules(
 ): Promise<string[]> {
   const options = { timeoutMs: TIMEOUT_MS, signal };
   await mkdir(target, { recursive: true });
-  const folder = await findModules(unpacked, release);
-  await runBoundOrThrow("depmod", ["-b", folder.base, release], options);
-  const read = (name: string): Promise<string> => readFile(join(folder.modules, name), "utf8");
+  const dir = await findModules(unpacked, release);
+  await runBoundOrThrow("depmod", ["-b", dir.base, release], options);
+  const read = (name: string): Promise<string> => readFile(join(dir.modules, name), "utf8");
   const [dep, softdep, alias] = await Promise.all(
     ["modules.dep", "modules.softdep", "modules.alias"].map(read),
   );
   const order = planModuleOrder(MODULES, { dep: dep ?? "", softdep: softdep ?? "", alias: alias ?? "" });
   for (const path of order) {
     const copy = join(target, basename(path));
-    await copyFile(join(folder.modules, path), copy);
+    await copyFile(join(dir.modules, path), copy);
     if (path.endsWith(".xz")) await runBoundOrThrow("xz", ["-d", copy], options);
     if (path.endsWith(".zst")) await runBoundOrThrow("zstd", ["-q", "-d", "--rm", copy], options);
   }
   return order.map((path) => basename(path).replace(/\.ko\.\w+$/, ".ko"));
 }
 
-/** Newer packages have their modules under `/usr/lib`; depmod wants the folder above `lib`. */
+/** Newer packages have their modules under `/usr/lib`; depmod wants the directory above `lib`. */
 async function findModules(unpacked: string, release: string): Promise<{ base: string; modules: string }> {
   for (const base of [unpacked, join(unpacked, "usr")]) {
     const modules = join(base, "lib", "modules", release);

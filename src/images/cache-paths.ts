@@ -79,10 +79,10 @@ export class CachePaths {
         await mkdir(dir, { recursive: true });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      // Node says ENOENT when a folder cannot be made in a read-only file system.
+      // Node says ENOENT when a directory cannot be made in a read-only file system.
       if (!["EROFS", "EACCES", "EPERM", "ENOENT"].includes(code ?? "")) throw error;
       throw new HearthError("host.read_only", `The cache ${this.root} cannot be written`, {
-        hint: "Make the folder writable, or set HEARTH_HOME to one that is.",
+        hint: "Make the directory writable, or set HEARTH_HOME to one that is.",
         cause: error,
       });
     }

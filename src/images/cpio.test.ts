@@ -5,7 +5,7 @@ import { formatCpio } from "#images/cpio.ts";
 import type { CpioEntry } from "#images/cpio.ts";
 
 const ENTRIES: readonly CpioEntry[] = [
-  { kind: "folder", path: "dev", mode: 0o755 },
+  { kind: "dir", path: "dev", mode: 0o755 },
   { kind: "device", path: "dev/console", mode: 0o600, major: 5, minor: 1 },
   { kind: "file", path: "init", mode: 0o755, content: Buffer.from("hello") },
   { kind: "file", path: "empty", mode: 0o644, content: new Uint8Array() },

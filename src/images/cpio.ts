@@ -2,13 +2,13 @@
  * The "newc" archives that the kernel unpacks as its first root file system. Written here because device
  * nodes in it then need no root, and because equal content gives equal bytes.
  */
-const MODE = { file: 0o100000, folder: 0o040000, device: 0o020000 } as const;
+const MODE = { file: 0o100000, dir: 0o040000, device: 0o020000 } as const;
 const HEADER_BYTES = 110;
 const TRAILER = "TRAILER!!!";
 
 export type CpioEntry =
   /** Paths have no leading slash; parents come before what is in them. */
-  | { readonly kind: "folder"; readonly path: string; readonly mode: number }
+  | { readonly kind: "dir"; readonly path: string; readonly mode: number }
   | { readonly kind: "file"; readonly path: string; readonly mode: number; readonly content: Uint8Array }
   | {
       readonly kind: "device";
@@ -39,7 +39,7 @@ function header(entry: CpioEntry, inode: number, size: number): Uint8Array {
     isEnd ? 0 : MODE[entry.kind] | entry.mode,
     0, // uid
     0, // gid
-    entry.kind === "folder" ? 2 : 1, // links
+    entry.kind === "dir" ? 2 : 1, // links
     0, // mtime
     size,
     0, // the device that the file is on

@@ -59,7 +59,7 @@ export type Image = {
 
 export type Kernel = { readonly release: string; readonly digest: string; readonly sizeBytes: number };
 
-/** One for each hearthd; safe beside those of other processes on the same folder. */
+/** One for each hearthd; safe beside those of other processes on the same directory. */
 export class ImageCache {
   readonly #options: ImageCacheOptions;
   readonly #architecture = hostArchitecture();

@@ -31,7 +31,7 @@ export class ImageStore {
     this.paths = new CachePaths(cacheDir);
   }
 
-  /** A folder for one build. @param lockName held by the caller for as long as the folder is used. */
+  /** A directory for one build. @param lockName held by the caller for as long as the directory is used. */
   async makeScrap(lockName: string): Promise<string> {
     const dir = this.paths.scrap(lockName, randomBytes(6).toString("hex"));
     await mkdir(dir);
@@ -73,8 +73,8 @@ export class ImageStore {
     await writeFile(join(image, MANIFEST), imageText);
     await writeFile(join(dir, "kernel", MANIFEST), kernelText);
     const kernelFiles = built.kernel.files.map((file) => join(dir, "kernel", file.name));
-    const folders = [join(dir, "kernel", "modules"), join(dir, "kernel"), image];
-    for (const path of [...kernelFiles, join(dir, "kernel", MANIFEST), join(image, MANIFEST), ...folders]) {
+    const dirs = [join(dir, "kernel", "modules"), join(dir, "kernel"), image];
+    for (const path of [...kernelFiles, join(dir, "kernel", MANIFEST), join(image, MANIFEST), ...dirs]) {
       await syncPath(path);
     }
     using held = new DisposableStack();
@@ -87,7 +87,7 @@ export class ImageStore {
   }
 
   /**
-   * Makes `from`, a synced file in a scrap, visible as `to`, in a folder that goes with the kernel.
+   * Makes `from`, a synced file in a scrap, visible as `to`, in a directory that goes with the kernel.
    * @throws HearthError `image.not_found` when the kernel was removed while the file was made.
    */
   async publishForKernel(kernelDigest: string, from: string, to: string, signal: AbortSignal): Promise<void> {

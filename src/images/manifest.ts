@@ -7,7 +7,7 @@ const SCHEMA_VERSION = 1;
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
 const file = z.strictObject({
-  /** Inside the folder of the manifest. */
+  /** Inside the directory of the manifest. */
   name: z.string().regex(/^(?:[A-Za-z0-9][\w.+-]*\/)?[A-Za-z0-9][\w.+-]*$/),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   sizeBytes: z.int().nonnegative(),

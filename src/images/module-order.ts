@@ -3,7 +3,7 @@
 /** Of depmod(8): `modules.dep` and `modules.softdep`, and of the kernel's build: `modules.builtin`. */
 export type ModuleIndex = { readonly dep: string; readonly softdep: string; readonly alias: string };
 
-/** Each path, relative to the modules' folder, with the paths that must be loaded first. */
+/** Each path, relative to the modules' directory, with the paths that must be loaded first. */
 export function parseModulesDep(text: string): Map<string, readonly string[]> {
   const modules = new Map<string, readonly string[]>();
   for (const line of text.split("\n")) {

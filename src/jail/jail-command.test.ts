@@ -9,7 +9,7 @@ const HOST: SandboxHost = {
   setpriv: "/usr/bin/setpriv",
   prlimit: "/usr/bin/prlimit",
   links: [["/lib", "usr/lib"]],
-  systemFolders: ["/usr"],
+  systemDirs: ["/usr"],
   isRoot: true,
 };
 
@@ -66,7 +66,7 @@ test("of the host the jail shows the VM's files, the system's libraries, and not
   ]);
 });
 
-test("folders on the way to a file can be passed by any uid", () => {
+test("directories on the way to a file can be passed by any uid", () => {
   const [bwrap = []] = parts(jailCommand(plan(), HOST));
   const made = bwrap.flatMap((word, at) => (word === "--dir" ? [[bwrap[at - 1], bwrap[at + 1]]] : []));
   assert.deepEqual(made, [
@@ -159,7 +159,7 @@ test("a path that is not absolute, or holds a zero byte, is a bug", () => {
 describe("a file that the jail has elsewhere than the host", () => {
   const files = [{ path: "/run/one", access: "write", at: "/vm/here" }] as const;
 
-  test("is bound there, below folders that any uid can pass", () => {
+  test("is bound there, below directories that any uid can pass", () => {
     const [bwrap = []] = parts(jailCommand(plan({ files }), HOST));
     assert.deepEqual(bwrap.slice(bwrap.indexOf("--bind"), bwrap.indexOf("--bind") + 3), [
       "--bind",

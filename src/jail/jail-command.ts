@@ -33,7 +33,7 @@ export type JailPlan = {
   readonly groups: readonly number[];
   /** Of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
-  /** Firecracker's own launcher, which makes the root folder, drops the rights, and sets the limits. */
+  /** Firecracker's own launcher, which makes the root directory, drops the rights, and sets the limits. */
   readonly jailer?: Jailer | undefined;
 };
 
@@ -42,7 +42,7 @@ export type Jailer = {
   readonly program: string;
   /** The VM's id: letters, digits and hyphens. */
   readonly id: string;
-  /** Where it makes the VMM's root folder; there already, with a mount point for each of the plan's files. */
+  /** Where it makes the VMM's root directory; there already, with a mount point for each of the plan's files. */
   readonly baseDir: string;
 };
 
@@ -129,7 +129,7 @@ export function withoutCoreDumps({ prlimit }: Pick<SandboxHost, "prlimit">): str
   return [prlimit, NO_CORE_DUMPS, "--"];
 }
 
-/** The VMM's root folder, which the jailer names after the VMM's program and the VM. */
+/** The VMM's root directory, which the jailer names after the VMM's program and the VM. */
 export function jailerRoot(plan: Pick<JailPlan, "program">, { baseDir, id }: Jailer): string {
   return join(baseDir, basename(plan.program), id, "root");
 }

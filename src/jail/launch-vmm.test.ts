@@ -31,21 +31,21 @@ const CHOICES: Readonly<Record<string, BootIsolation>> = {
   "without a launcher": { ...UNCONFINED, seccomp: false },
 };
 
-function optionsIn(folder: string): VmmLaunch {
+function optionsIn(dir: string): VmmLaunch {
   return {
     program: "sleep",
     args: ["1000"],
     files: [],
     fileMaxBytes: 1024 ** 3,
-    logFile: join(folder, "log"),
+    logFile: join(dir, "log"),
     vmId: "vm-aaaaaaaaaaaa",
   };
 }
 
 /** A program that waits, in place of a VMM; it runs when this resolves. */
 async function launch(t: TestContext, isolation: BootIsolation, prepare: PrepareVmm = async () => {}) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
-  const options = optionsIn(folder);
+  const dir = mkdtempSync(join(tmpdir(), "hearth-launch-"));
+  const options = optionsIn(dir);
   using stdio = new OpenStdio(options, OPEN_ANYWHERE);
   const inForce = isolationInForce(isolation);
   const findFaults = isolation.findFaults.bind(isolation);
@@ -58,11 +58,11 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
     await vmm.kill();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
   const { pid } = vmm.process;
   while (readFileSync(`/proc/${pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
-  return { vmm, pid, folder, inForce };
+  return { vmm, pid, dir, inForce };
 }
 
 for (const [how, isolation] of Object.entries(CHOICES)) {
@@ -94,17 +94,17 @@ test("a VMM joins a network namespace that is there already, with any choice of 
 });
 
 test("a launcher that does not tell the VMM's pid in time is ended, with all its children", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-launch-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const script = `sh -c 'trap "" TERM HUP; echo $$ > ${folder}/child; sleep 1000' & wait`;
+  const dir = mkdtempSync(join(tmpdir(), "hearth-launch-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const script = `sh -c 'trap "" TERM HUP; echo $$ > ${dir}/child; sleep 1000' & wait`;
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  using stdio = new OpenStdio(optionsIn(folder), OPEN_ANYWHERE);
+  using stdio = new OpenStdio(optionsIn(dir), OPEN_ANYWHERE);
   const launched = launchHeld(
-    { ...stdio, folder: "/", vmId: "vm-aaaaaaaaaaaa" },
+    { ...stdio, dir: "/", vmId: "vm-aaaaaaaaaaaa" },
     ["sh", "-c", script],
     async () => {},
   );
-  const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(folder, "child"), 100))?.[0]);
+  const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(dir, "child"), 100))?.[0]);
   while (!(child() > 1)) await new Promise(setImmediate);
   assert.ok(findProcess(child()), "there is a child");
   t.mock.timers.tick(30_000);
@@ -143,9 +143,9 @@ describe("a VMM that is not isolated as it should be", () => {
   });
 
   test("does not run a guest where it has left its cgroup, and the error says where it is", async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "hearth-cgroup-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const cgroup = join(folder, "vm-aaaaaaaaaaaa");
+    const dir = mkdtempSync(join(tmpdir(), "hearth-cgroup-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const cgroup = join(dir, "vm-aaaaaaaaaaaa");
     mkdirSync(cgroup);
     const procs = join(cgroup, "cgroup.procs");
     const { vmm, pid } = await launch(t, { ...JAILED, cgroup }, async (process) =>

@@ -54,10 +54,10 @@ export async function launchVmm(
   const host = await findJailHost(signal);
   const plan = jailPlan(launch, program, isolation);
   if (plan.jail && plan.jailer !== undefined) makeMountPoints(jailerRoot(plan, plan.jailer), launch.files);
-  const folder = jail ? "/" : (launch.folder ?? "/");
+  const dir = jail ? "/" : (launch.dir ?? "/");
   const { umask } = isolation;
   const { fds } = passFiles(launch.files, FIRST_FILE_FD);
-  return launchHeld({ ...stdio, folder, umask, fds, vmId: launch.vmId }, jailCommand(plan, host), prepare);
+  return launchHeld({ ...stdio, dir, umask, fds, vmId: launch.vmId }, jailCommand(plan, host), prepare);
 }
 
 function toolPath(name: "prlimit" | "setpriv"): string {
@@ -83,7 +83,7 @@ async function launchBare(
     ...launch.args,
   ];
   const pid = await startDetached(file, args, {
-    cwd: launch.folder ?? "/",
+    cwd: launch.dir ?? "/",
     env: { [LAUNCH_MARK]: launch.vmId },
     umask,
     logFile: log,
@@ -103,7 +103,7 @@ async function launchBare(
 /** What a launcher is started with besides its command. */
 type HeldLaunch = VmmStdio &
   Pick<LaunchIsolation, "umask"> & {
-    readonly folder: string;
+    readonly dir: string;
     readonly vmId: string;
     readonly fds?: readonly number[];
   };
@@ -113,14 +113,14 @@ type HeldLaunch = VmmStdio &
  * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
-  { folder, vmId, umask, fds, stdin, stdout, log }: HeldLaunch,
+  { dir, vmId, umask, fds, stdin, stdout, log }: HeldLaunch,
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
   const held = await startHeld(file, args, {
-    cwd: folder,
+    cwd: dir,
     env: { [LAUNCH_MARK]: vmId },
     umask,
     fds,
@@ -213,22 +213,22 @@ function checkDevices(root: string): void {
   throw new HearthError(
     "feature.missing",
     `The jailer cannot make devices in ${root}: ${mount.point} is mounted with nodev.`,
-    { hint: "Mount it without nodev, or set HEARTH_HOME to a folder elsewhere." },
+    { hint: "Mount it without nodev, or set HEARTH_HOME to a directory elsewhere." },
   );
 }
 
-/** Folders and empty files to mount on. The folder is new: the jailer refuses to find its own files there. */
+/** Directories and empty files to mount on. The directory is new: the jailer refuses to find its own files there. */
 function makeMountPoints(root: string, files: readonly JailFile[]): void {
   mkdirSync(root, { recursive: true });
   checkDevices(root);
   for (const file of files) {
     const point = join(root, pathInside(file));
-    const isFolder = (file.fd === undefined ? statSync(file.path) : fstatSync(file.fd)).isDirectory();
-    const folder = isFolder ? point : dirname(point);
-    mkdirSync(folder, { recursive: true });
+    const isDir = (file.fd === undefined ? statSync(file.path) : fstatSync(file.fd)).isDirectory();
+    const dir = isDir ? point : dirname(point);
+    mkdirSync(dir, { recursive: true });
     // Whatever our umask is: the VMM has an own uid, and passes through them to its files.
-    for (let above = folder; above.startsWith(root); above = dirname(above)) chmodSync(above, 0o755);
-    if (!isFolder) closeSync(openSync(point, "a", 0o644));
+    for (let above = dir; above.startsWith(root); above = dirname(above)) chmodSync(above, 0o755);
+    if (!isDir) closeSync(openSync(point, "a", 0o644));
   }
 }
 

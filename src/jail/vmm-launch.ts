@@ -20,7 +20,7 @@ export type VmmLaunch = {
   readonly jailer?: string | undefined;
   readonly vmId: string;
   /** The working directory of a VMM that has no jail; in one it is the root. */
-  readonly folder?: string | undefined;
+  readonly dir?: string | undefined;
   /** stdout and stderr are appended here. */
   readonly logFile: string;
 };

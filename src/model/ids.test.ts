@@ -45,7 +45,7 @@ for (const name of BAD) {
   });
 }
 
-test("L8: ids and image names take nothing that could leave a folder", () => {
+test("L8: ids and image names take nothing that could leave a directory", () => {
   for (const text of [
     "../x",
     "/etc",

@@ -28,7 +28,7 @@ export type IsolationInForce = {
   readonly pidNamespace: boolean;
   readonly network: NetworkNamespace;
   readonly seccomp: boolean;
-  /** The cgroup's folder; undefined where there is none. */
+  /** The cgroup's directory; undefined where there is none. */
   readonly cgroup?: string | undefined;
   /** Sentences: what was asked for, or is usual, and is not in force on this host, with the reason. */
   readonly gaps: readonly string[];

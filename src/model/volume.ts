@@ -47,7 +47,7 @@ function mountPathProblem(text: string): string | undefined {
   const parts = text.slice(1).split("/");
   if (parts.some((part) => part === "" || part === "." || part === ".."))
     return "is not normalised: no empty parts, no . and no ..";
-  const reserved = RESERVED.find((folder) => text === folder || text.startsWith(`${folder}/`));
+  const reserved = RESERVED.find((dir) => text === dir || text.startsWith(`${dir}/`));
   return reserved === undefined ? undefined : `is in ${reserved}, which the kernel fills`;
 }
 

@@ -73,7 +73,7 @@ async function entriesOf(tar: Buffer): Promise<readonly (Header & { readonly bod
   return found;
 }
 
-test("modes, times, links, empty files and folders, long and unicode names pass both ways, VS-035", async () => {
+test("modes, times, links, empty files and directories, long and unicode names pass both ways, VS-035", async () => {
   const tree = join(dir, "tree");
   mkdirSync(join(tree, "empty"), { recursive: true });
   writeFileSync(join(tree, "zero"), "");
@@ -109,7 +109,7 @@ test("modes, times, links, empty files and folders, long and unicode names pass 
   chmodSync(join(back, "locked"), 0o755);
 });
 
-test("into the VM: a folder takes files by name, a missing path becomes the file, contents go with /.", async () => {
+test("into the VM: a directory takes files by name, a missing path becomes the file, contents go with /.", async () => {
   mkdirSync(join(dir, "src"));
   writeFileSync(join(dir, "src", "a"), "a");
   writeFileSync(join(dir, "b"), "b");
@@ -135,12 +135,12 @@ test("into the VM: a folder takes files by name, a missing path becomes the file
   await assert.rejects(vm.copyIn(["src"], "/file", { cwd }), { code: "file.refused" });
 });
 
-test("out of the VM: into a folder by name, over a file, to a new name, contents with /.", async () => {
+test("out of the VM: into a directory by name, over a file, to a new name, contents with /.", async () => {
   const file = await tarOf({ name: "notes.txt", body: "new" });
-  const folder = await tarOf({ name: "logs/", type: "directory" }, { name: "logs/a", body: "a" });
+  const logs = await tarOf({ name: "logs/", type: "directory" }, { name: "logs/a", body: "a" });
   guest.tars.set("/root/notes.txt", file);
-  guest.tars.set("/var/logs", folder);
-  guest.tars.set("/var/logs/.", folder);
+  guest.tars.set("/var/logs", logs);
+  guest.tars.set("/var/logs/.", logs);
   mkdirSync(join(dir, "into"));
   writeFileSync(join(dir, "old"), "old");
   const cwd = dir;

@@ -194,7 +194,7 @@ export class HearthVm {
     return { ...exit, stdout, stderr };
   }
 
-  /** A file or folder of the guest as a tar stream. @throws HearthError `file.not_found`. */
+  /** A file or directory of the guest as a tar stream. @throws HearthError `file.not_found`. */
   readTar(path: string, signal?: AbortSignal): Promise<Readable> {
     return this.#stream("files", { path }, signal);
   }
@@ -208,7 +208,7 @@ export class HearthVm {
     );
   }
 
-  /** Unpacks a tar stream into the folder `path` of the guest; with `parents`, makes the folder first. */
+  /** Unpacks a tar stream into the directory `path` of the guest; with `parents`, makes the directory first. */
   writeTar(
     path: string,
     tar: Readable,
@@ -221,7 +221,7 @@ export class HearthVm {
   }
 
   /**
-   * Copies files or folders of the host into the guest, by the rules of `docker cp`.
+   * Copies files or directories of the host into the guest, by the rules of `docker cp`.
    *
    * @example
    * await vm.copyIn(["./src"], "/root/");
@@ -237,7 +237,7 @@ export class HearthVm {
   }
 
   /**
-   * Copies a file or folder of the guest to the host, by the rules of `docker cp`. The guest is not trusted.
+   * Copies a file or directory of the guest to the host, by the rules of `docker cp`. The guest is not trusted.
    * @throws HearthError `file.not_found`, `file.refused`.
    */
   async copyOut(

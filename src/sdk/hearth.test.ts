@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { hearthFolders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
 import { Hearth } from "#sdk/hearth.ts";
 import { startDaemon } from "#sdk/start-daemon.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
@@ -118,10 +118,10 @@ function daemonOf(source: string) {
   const entry = join(home, "hearthd.mjs");
   writeFileSync(entry, source);
   const env = { HEARTH_HOME: home };
-  const folders = hearthFolders(env, "/");
+  const dirs = hearthDirs(env, "/");
   return {
     home,
-    folders,
+    dirs,
     env,
     entry,
     [Symbol.dispose]: () => rmSync(home, { recursive: true, force: true }),
@@ -139,7 +139,7 @@ test("hearthd is started, waited for, and its start's log is gone when it worked
   using daemon = daemonOf(SERVER);
   await startDaemon(daemon);
   assert.deepEqual(
-    readdirSync(daemon.folders.run).filter((name) => name.endsWith(".log")),
+    readdirSync(daemon.dirs.run).filter((name) => name.endsWith(".log")),
     [],
   );
 });
@@ -198,8 +198,8 @@ test("a hearthd that crashes at its start leaves its last words in the error", a
   });
 });
 
-test("a folder that cannot be made is said in words, with what to do", async () => {
+test("a directory that cannot be made is said in words, with what to do", async () => {
   using daemon = daemonOf(SERVER);
-  writeFileSync(daemon.folders.run, "in the way");
+  writeFileSync(daemon.dirs.run, "in the way");
   await assert.rejects(startDaemon(daemon), { code: "daemon.start_failed", hint: /HEARTH_HOME/ });
 });

@@ -14,8 +14,8 @@ import { homedir } from "node:os";
 import type { ApiEvent } from "#api/events.ts";
 import type { CreateVm, DaemonStatus, Doctor, Exec, Image, Kernel, Operation, Vm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { LIMITS } from "#model/limits.ts";
 import { Firecrackers } from "#sdk/firecrackers.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
@@ -62,9 +62,9 @@ export type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 export type { ImportOptions } from "#sdk/snapshots.ts";
 
 export type ConnectOptions = {
-  /** The user's home folder, below which Hearth's folders are unless the environment says otherwise. */
+  /** The user's home directory, below which Hearth's directories are unless the environment says otherwise. */
   readonly home?: string | undefined;
-  /** hearthd's socket, when it is not where the folders say. */
+  /** hearthd's socket, when it is not where the directories say. */
   readonly socketPath?: string | undefined;
   /** Starts hearthd when it does not run; true unless told. */
   readonly autostart?: boolean | undefined;
@@ -87,7 +87,7 @@ export type RunRequest = { readonly vm: CreateVm; readonly exec: Exec };
 /** A connection to the hearthd of one user. It holds no socket open between requests. */
 export class Hearth {
   /** Where Hearth keeps what, on this machine. */
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   readonly vms: Vms;
   readonly images: Images;
   readonly kernels: Kernels;
@@ -100,9 +100,9 @@ export class Hearth {
   readonly daemon: Daemon;
   readonly #transport: Transport;
 
-  private constructor(transport: Transport, folders: Folders) {
+  private constructor(transport: Transport, dirs: Dirs) {
     this.#transport = transport;
-    this.folders = folders;
+    this.dirs = dirs;
     this.vms = new Vms(transport);
     this.images = new Images(transport);
     this.kernels = new Kernels(transport);
@@ -121,8 +121,8 @@ export class Hearth {
    */
   static async connect(options: ConnectOptions = {}): Promise<Hearth> {
     const env = options.env ?? process.env;
-    const folders = hearthFolders(env, options.home ?? env["HOME"] ?? homedir());
-    const socketPath = options.socketPath ?? apiSocketPath(folders);
+    const dirs = hearthDirs(env, options.home ?? env["HOME"] ?? homedir());
+    const socketPath = options.socketPath ?? apiSocketPath(dirs);
     assertSocketPath(socketPath);
     const transport = new Transport(socketPath);
     if (!(await transport.answers())) {
@@ -130,9 +130,9 @@ export class Hearth {
         throw unreachable(socketPath, Object.assign(new Error("no answer"), { code: "ENOENT" }));
       }
       const { startDaemon } = await import("#sdk/start-daemon.ts");
-      await startDaemon({ folders, env }, options.signal);
+      await startDaemon({ dirs, env }, options.signal);
     }
-    return new Hearth(transport, folders);
+    return new Hearth(transport, dirs);
   }
 
   /** One VM, by name or id. */

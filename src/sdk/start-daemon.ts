@@ -6,12 +6,12 @@ import { abortAfter } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { DaemonStatus } from "#api/wire.ts";
 import type { ErrorBody } from "#base/error.ts";
-import { apiSocketPath } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { apiSocketPath } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { errorFromBody, Transport } from "#sdk/transport.ts";
 
 export type StartDaemon = {
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** For tests: another program in place of hearthd. */
   readonly entry?: string | undefined;
@@ -42,11 +42,11 @@ type Attempt = {
  * @throws HearthError what hearthd said when it could not start, or `daemon.start_failed`.
  */
 export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Promise<void> {
-  const { folders } = start;
-  makeRunFolder(folders.run);
-  const logFile = join(folders.run, `start-${process.pid}.log`);
+  const { dirs } = start;
+  makeRunDir(dirs.run);
+  const logFile = join(dirs.run, `start-${process.pid}.log`);
   using inTime = abortAfter(start.timeoutMs ?? START_TIMEOUT_MS, () => notInTime(logFile), signal);
-  const transport = new Transport(apiSocketPath(folders));
+  const transport = new Transport(apiSocketPath(dirs));
   let attempt = await launch(start, logFile);
   while (!(await transport.answers())) {
     inTime.signal.throwIfAborted();
@@ -94,14 +94,14 @@ function gaveWayUntilMs(attempt: Attempt, logFile: string): number {
   return end.atMs + Math.max(OTHER_MS, end.atMs - startedMs);
 }
 
-function makeRunFolder(path: string): void {
+function makeRunDir(path: string): void {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTDIR" && code !== "EEXIST") throw cause;
-    const hint = "Set HEARTH_HOME to a folder that you may write.";
-    throw new HearthError("daemon.start_failed", `The folder ${path} cannot be made`, { hint, cause });
+    const hint = "Set HEARTH_HOME to a directory that you may write.";
+    throw new HearthError("daemon.start_failed", `The directory ${path} cannot be made`, { hint, cause });
   }
 }
 
@@ -111,7 +111,7 @@ function daemonEntry(): string {
 }
 
 /**
- * What says where Hearth's folders are and how the net is reached, and no more: hearthd outlives the shell
+ * What says where Hearth's directories are and how the net is reached, and no more: hearthd outlives the shell
  * that started it.
  */
 function daemonEnv(env: StartDaemon["env"]): Record<string, string> {

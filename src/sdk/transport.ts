@@ -220,7 +220,7 @@ export function unreachable(socketPath: string, thrown: unknown): HearthError {
   }
   if (code === "EACCES" || code === "EPERM") {
     return new HearthError("daemon.unreachable", `hearthd's socket ${socketPath} belongs to another user`, {
-      hint: "Use the account that started hearthd, or set HEARTH_HOME to a folder of your own.",
+      hint: "Use the account that started hearthd, or set HEARTH_HOME to a directory of your own.",
       cause,
     });
   }

@@ -21,7 +21,7 @@ export class Volumes {
   }
 
   /**
-   * Makes a volume: empty with `sizeBytes`, or with the content of the host's folder `from`, which hearthd reads
+   * Makes a volume: empty with `sizeBytes`, or with the content of the host's directory `from`, which hearthd reads
    * with its own rights.
    * @throws HearthError `name.taken`, `input.invalid`, `file.not_found`, `file.refused`.
    *

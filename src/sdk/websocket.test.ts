@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import { main } from "#cli/main.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import { Transport } from "#sdk/transport.ts";
@@ -20,7 +20,7 @@ const HANDLERS = { onText() {}, onBinary() {}, onClose() {} };
 /** A hearthd that is stopped: the kernel takes connections for it, and nobody answers. */
 async function silentDaemon(t: TestContext, answer = "") {
   const home = mkdtempSync(join(tmpdir(), "silent-"));
-  const socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: home }, "/"));
+  const socketPath = apiSocketPath(hearthDirs({ HEARTH_HOME: home }, "/"));
   mkdirSync(dirname(socketPath), { recursive: true });
   const asked = Promise.withResolvers<Socket>();
   const server = createServer((socket) => {

@@ -25,7 +25,7 @@ const skip = await findSandboxHost({ confines: "tools" }, signal).then(
 );
 
 let made = 0;
-function newFolder(): string {
+function newDir(): string {
   const path = join(top, String((made += 1)));
   mkdirSync(path);
   return path;
@@ -47,9 +47,9 @@ async function assertBytes(vm: string, bytes: number): Promise<void> {
   assert.doesNotMatch(await qemuIo(vm, ...reads), /Pattern verification failed/, vm);
 }
 
-/** A VM's folder with so many layers below its own; in each is a byte. */
+/** A VM's directory with so many layers below its own; in each is a byte. */
 async function layeredVm(layers: number): Promise<string> {
-  const vm = newFolder();
+  const vm = newDir();
   await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
   for (let layer = 0; layer < layers; layer++) {
     await write(vm, layer + 1);
@@ -61,14 +61,14 @@ async function layeredVm(layers: number): Promise<string> {
 }
 
 /** Hard links become files, which changes nothing of what is tested. */
-function copyOf(folder: string): string {
-  const copy = newFolder();
-  cpSync(folder, copy, { recursive: true });
+function copyOf(dir: string): string {
+  const copy = newDir();
+  cpSync(dir, copy, { recursive: true });
   return copy;
 }
 
 async function snapshotOf(vm: string, format: "qcow2" | "raw" = "qcow2"): Promise<string> {
-  const to = newFolder();
+  const to = newDir();
   await disks.freeze(vm, to, signal);
   await disks.finishLayers(to, format, signal);
   return to;
@@ -77,7 +77,7 @@ async function snapshotOf(vm: string, format: "qcow2" | "raw" = "qcow2"): Promis
 /** As a VM can be saved and begun again after whatever happened. */
 async function assertSaves(vm: string, bytes: number): Promise<void> {
   const saved = await snapshotOf(vm);
-  const copy = newFolder();
+  const copy = newDir();
   await disks.fromSnapshot(saved, copy, "qcow2", signal);
   await assertBytes(copy, bytes);
   assert.ok(findDisk(copy).layers.every((layer, index) => layerIndex(layer) === index));
@@ -185,15 +185,15 @@ describe("a kill after each effect", { skip }, () => {
 
   test("of making layers for a snapshot leaves nothing that a second try would mind", async () => {
     const source = await layeredVm(LAYERS_MAX);
-    const frozen = newFolder();
+    const frozen = newDir();
     await disks.freeze(source, frozen, signal);
     await crashAtEachEffect({
       prepare: async () => copyOf(frozen),
-      operation: (folder) => disks.finishLayers(folder, "qcow2", signal),
-      check: async (folder) => {
-        await disks.finishLayers(folder, "qcow2", signal);
-        const vm = newFolder();
-        await disks.fromSnapshot(folder, vm, "qcow2", signal);
+      operation: (dir) => disks.finishLayers(dir, "qcow2", signal),
+      check: async (dir) => {
+        await disks.finishLayers(dir, "qcow2", signal);
+        const vm = newDir();
+        await disks.fromSnapshot(dir, vm, "qcow2", signal);
         await assertBytes(vm, LAYERS_MAX + 1);
       },
     });
@@ -201,7 +201,7 @@ describe("a kill after each effect", { skip }, () => {
 
   test("of making a new disk leaves a whole one or none, and no scrap after the next", async () => {
     await crashAtEachEffect({
-      prepare: async () => newFolder(),
+      prepare: async () => newDir(),
       operation: (vm) => disks.create(vm, SIZE_BYTES, signal),
       check: async (vm) => {
         if (existsSync(join(vm, "disk.raw")))
@@ -219,7 +219,7 @@ test(
   async () => {
     const vm = await layeredVm(1);
     await disks.overlay(vm, signal);
-    const other = newFolder();
+    const other = newDir();
     await createDisk(join(other, "disk.raw"), SIZE_BYTES, signal);
     for (const hasTop of [true, false]) {
       const left = copyOf(vm);
@@ -235,7 +235,7 @@ test(
   "a disk whose layers begin above the lowest name, as a crash once left it, is saved like any other",
   { skip },
   async () => {
-    const vm = newFolder();
+    const vm = newDir();
     await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
     await write(vm, 1);
     await runOrThrow("mv", [join(vm, "disk.raw"), join(vm, "layer-5.raw")], { timeoutMs: 60_000, signal });

@@ -1,7 +1,7 @@
 /**
  * Layers of disks: frozen for a snapshot, begun from one, made into one. See disk-layout.ts for the files.
  *
- * Every function may be killed at any moment, and the power may fail: what the folder has then is the disk as it was
+ * Every function may be killed at any moment, and the power may fail: what the directory has then is the disk as it was
  * before or as it is to be, and `settleLayers` completes the rest. So each change of names is synced before the next
  * one that relies on it.
  */
@@ -20,28 +20,24 @@ import type { DiskFormat } from "#storage/disk-layout.ts";
 import { proveDisk } from "#storage/proven-disk.ts";
 import type { ProvenDisk } from "#storage/proven-disk.ts";
 
-/** Nobody writes to a layer, and the uids of tools and VMMs may read it; its folder keeps everybody else out. */
+/** Nobody writes to a layer, and the uids of tools and VMMs may read it; its directory keeps everybody else out. */
 export const FROZEN_MODE = 0o444;
 
 /** Takes a fraction of a second to copy, also on a slow disk. */
 const COPIED_AT_ONCE_BYTES = 16 * MIB;
 
 /**
- * Freezes the disk in the folder of a VM that stands still, as layers in the folder of a snapshot. What the VM has
+ * Freezes the disk in the directory of a VM that stands still, as layers in the directory of a snapshot. What the VM has
  * written into its own layer is copied, by reference where the file system can: the VM waits for that.
  */
-export async function freezeDisk(
-  vmFolder: string,
-  snapshotFolder: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const { path, format, layers } = findDisk(vmFolder);
+export async function freezeDisk(vmDir: string, snapshotDir: string, signal: AbortSignal): Promise<void> {
+  const { path, format, layers } = findDisk(vmDir);
   if (!existsSync(path))
     throw new HearthError("snapshot.failed", "The VM has no disk yet.", {
       hint: "Start it once: hearth start",
     });
-  for (const layer of layers) await link(layer, join(snapshotFolder, basename(layer)));
-  const top = nextLayer(snapshotFolder, format);
+  for (const layer of layers) await link(layer, join(snapshotDir, basename(layer)));
+  const top = nextLayer(snapshotDir, format);
   // Most have written little: a program to copy it would take longer to start, and the VM waits. More is copied by a
   // program all the same, because that ends with the signal.
   const { size } = await stat(path);
@@ -56,21 +52,21 @@ export async function freezeDisk(
  * Not while the VM waits. With `durable` all of it is on the disk when this returns.
  */
 export async function finishLayers(
-  snapshotFolder: string,
+  snapshotDir: string,
   format: DiskFormat,
   tools: QemuImg,
   signal: AbortSignal,
   durable = true,
 ): Promise<void> {
-  const disk = await proveFewLayers(snapshotFolder, tools, signal);
+  const disk = await proveFewLayers(snapshotDir, tools, signal);
   if (format === "qcow2") {
-    const empty = join(snapshotFolder, EMPTY);
+    const empty = join(snapshotDir, EMPTY);
     await makeLayer(empty, disk, tools, signal);
     await chmod(empty, 0o400);
   }
   if (!durable) return;
-  for (const layer of layersIn(snapshotFolder)) await syncPath(layer);
-  await syncPath(snapshotFolder);
+  for (const layer of layersIn(snapshotDir)) await syncPath(layer);
+  await syncPath(snapshotDir);
 }
 
 /** Makes the file of an empty layer over all of a disk. Its content is synced, its name is not. */
@@ -94,38 +90,34 @@ async function makeFile(path: string, sizeBytes: number): Promise<void> {
   await file.truncate(sizeBytes);
 }
 
-/** The frozen layers of the folder, at most LAYERS_MAX, numbered from 0 as archives have them. */
-export async function proveFewLayers(
-  folder: string,
-  tools: QemuImg,
-  signal: AbortSignal,
-): Promise<ProvenDisk> {
-  const layers = layersIn(folder);
+/** The frozen layers of the directory, at most LAYERS_MAX, numbered from 0 as archives have them. */
+export async function proveFewLayers(dir: string, tools: QemuImg, signal: AbortSignal): Promise<ProvenDisk> {
+  const layers = layersIn(dir);
   const disk = await proveDisk(layers);
   if (layers.length <= LAYERS_MAX && layerIndex(layers[0] ?? "") === 0) return disk;
-  await flatten(folder, disk, tools, signal);
-  return proveDisk(layersIn(folder));
+  await flatten(dir, disk, tools, signal);
+  return proveDisk(layersIn(dir));
 }
 
-/** Makes one layer of all; at every moment there is a whole disk in the folder. */
-async function flatten(folder: string, disk: ProvenDisk, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  const flat = await copyFlat(folder, disk, tools, signal);
+/** Makes one layer of all; at every moment there is a whole disk in the directory. */
+async function flatten(dir: string, disk: ProvenDisk, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  const flat = await copyFlat(dir, disk, tools, signal);
   await chmod(flat, FROZEN_MODE);
   await syncPath(flat);
   // From here on the layers below are stale.
-  await rename(flat, nextLayer(folder, "raw"));
-  await syncPath(folder);
-  await settleLayers(folder);
+  await rename(flat, nextLayer(dir, "raw"));
+  await syncPath(dir);
+  await settleLayers(dir);
 }
 
-/** All that a disk has, as a file of the folder; synced. */
+/** All that a disk has, as a file of the directory; synced. */
 export async function copyFlat(
-  folder: string,
+  dir: string,
   disk: ProvenDisk,
   tools: QemuImg,
   signal: AbortSignal,
 ): Promise<string> {
-  const flat = join(folder, VM_NAMES.flatDisk);
+  const flat = join(dir, VM_NAMES.flatDisk);
   await makeFile(flat, disk.sizeBytes);
   await tools.flatten(disk, flat, signal);
   return flat;
@@ -133,67 +125,67 @@ export async function copyFlat(
 
 /**
  * Completes what a crash has interrupted: scrap goes, and layers that were made into one; that one gets the lowest
- * name, if nothing lies on it. Idempotent; for a folder whose disk no VMM has open.
+ * name, if nothing lies on it. Idempotent; for a directory whose disk no VMM has open.
  */
-export async function settleLayers(folder: string): Promise<void> {
-  for (const path of scrapIn(folder)) await rm(path, { force: true });
-  const { path: disk, format } = findDisk(folder);
+export async function settleLayers(dir: string): Promise<void> {
+  for (const path of scrapIn(dir)) await rm(path, { force: true });
+  const { path: disk, format } = findDisk(dir);
   const isOneFile = format === "raw" && existsSync(disk);
-  const stale = isOneFile ? allLayersIn(folder) : staleLayersIn(folder);
+  const stale = isOneFile ? allLayersIn(dir) : staleLayersIn(dir);
   // Hearth once made one file of a layered disk beside it: until the layers go, they are the disk.
-  if (format === "qcow2") stale.push(join(folder, VM_NAMES.rawDisk));
+  if (format === "qcow2") stale.push(join(dir, VM_NAMES.rawDisk));
   for (const path of stale) await rm(path, { force: true });
   if (isOneFile) return;
-  const [lowest, ...above] = layersIn(folder);
+  const [lowest, ...above] = layersIn(dir);
   if (lowest === undefined || above.length > 0 || format === "qcow2") return;
   if (!lowest.endsWith(".raw") || layerIndex(lowest) === 0) return;
   // A stale layer that a power cut brings back must not lie on it.
-  await syncPath(folder);
-  await rename(lowest, join(folder, "layer-0.raw"));
-  await syncPath(folder);
+  await syncPath(dir);
+  await rename(lowest, join(dir, "layer-0.raw"));
+  await syncPath(dir);
 }
 
 /**
- * Makes the disk of a VM that begins as the snapshot was; what the folder had of a disk goes. Idempotent, and durable
+ * Makes the disk of a VM that begins as the snapshot was; what the directory had of a disk goes. Idempotent, and durable
  * when it returns. A crash leaves no disk, or one that is refused, or all of it: the lowest layer comes last, and
  * without it there is none.
- * @throws HearthError `snapshot.corrupt` when a file of it is missing; the folder is as before then
+ * @throws HearthError `snapshot.corrupt` when a file of it is missing; the directory is as before then
  */
 export async function diskFromSnapshot(
-  snapshotFolder: string,
-  vmFolder: string,
+  snapshotDir: string,
+  vmDir: string,
   format: DiskFormat,
   signal: AbortSignal,
 ): Promise<void> {
-  const layers = await wholeLayers(snapshotFolder, format);
+  const layers = await wholeLayers(snapshotDir, format);
   if (format === "raw" && layers.length !== 1)
     throw new HearthError("snapshot.mismatch", "A disk in layers is of no use to this driver.");
-  await removeDisk(vmFolder);
-  const fresh = join(vmFolder, VM_NAMES.newDisk);
+  await removeDisk(vmDir);
+  const fresh = join(vmDir, VM_NAMES.newDisk);
   if (format === "raw") await copySparse(layers[0] ?? "", fresh, signal);
   else {
-    for (const layer of layers.toReversed()) await link(layer, join(vmFolder, basename(layer)));
+    for (const layer of layers.toReversed()) await link(layer, join(vmDir, basename(layer)));
     // 200 kB: a program to copy it would take longer to start.
-    await copyFile(join(snapshotFolder, EMPTY), fresh, constants.COPYFILE_FICLONE);
+    await copyFile(join(snapshotDir, EMPTY), fresh, constants.COPYFILE_FICLONE);
   }
-  await publishDisk(fresh, join(vmFolder, `disk.${format}`), vmFolder);
+  await publishDisk(fresh, join(vmDir, `disk.${format}`), vmDir);
 }
 
-/** Gives a file that was made the name of the VM's disk. A folder with that name has a whole disk. */
-export async function publishDisk(fresh: string, path: string, folder: string): Promise<void> {
+/** Gives a file that was made the name of the VM's disk. A directory with that name has a whole disk. */
+export async function publishDisk(fresh: string, path: string, dir: string): Promise<void> {
   await chmod(fresh, 0o600);
   await syncPath(fresh);
   await rename(fresh, path);
-  await syncPath(folder);
+  await syncPath(dir);
 }
 
-async function wholeLayers(folder: string, format: DiskFormat): Promise<string[]> {
-  const layers = layersIn(folder);
+async function wholeLayers(dir: string, format: DiskFormat): Promise<string[]> {
+  const layers = layersIn(dir);
   try {
-    await proveDisk(format === "qcow2" ? [...layers, join(folder, EMPTY)] : layers);
+    await proveDisk(format === "qcow2" ? [...layers, join(dir, EMPTY)] : layers);
     return layers;
   } catch (cause) {
-    throw new HearthError("snapshot.corrupt", `The disk that was saved in ${folder} is not whole.`, {
+    throw new HearthError("snapshot.corrupt", `The disk that was saved in ${dir} is not whole.`, {
       hint: "Nothing was started. Remove the snapshot, and make another one.",
       cause,
     });
@@ -201,8 +193,8 @@ async function wholeLayers(folder: string, format: DiskFormat): Promise<string[]
 }
 
 /** Removes all of a disk. Idempotent. The lowest layer goes first, so that what is left of a disk is refused. */
-export async function removeDisk(vmFolder: string): Promise<void> {
-  for (const path of allLayersIn(vmFolder)) await rm(path, { force: true });
-  for (const name of DISK_NAMES) await rm(join(vmFolder, name), { force: true });
-  for (const path of scrapIn(vmFolder)) await rm(path, { force: true });
+export async function removeDisk(vmDir: string): Promise<void> {
+  for (const path of allLayersIn(vmDir)) await rm(path, { force: true });
+  for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
+  for (const path of scrapIn(vmDir)) await rm(path, { force: true });
 }

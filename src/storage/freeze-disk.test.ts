@@ -19,9 +19,9 @@ const { signal } = new AbortController();
 
 /** A VM's disk of this size, and a snapshot's directory to freeze it into. */
 function setUp(t: TestContext, name: string, sizeBytes: number) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-freeze-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const [vm, snapshot] = [join(folder, "vm"), join(folder, "snapshot")];
+  const dir = mkdtempSync(join(tmpdir(), "hearth-freeze-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const [vm, snapshot] = [join(dir, "vm"), join(dir, "snapshot")];
   for (const each of [vm, snapshot]) mkdirSync(each);
   writeFileSync(join(vm, name), "written");
   truncateSync(join(vm, name), sizeBytes);

@@ -21,32 +21,32 @@ const WOKEN = "woken";
 /** What a qcow2 may grow by when its disk does: a larger table. */
 const GROWTH_MAX_BYTES = 16 * MIB;
 
-/** Makes a VM's new, empty disk; what the folder had of a disk goes. Durable when it returns. */
-export async function newDisk(vmFolder: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-  await removeDisk(vmFolder);
-  await createDisk(join(vmFolder, VM_NAMES.rawDisk), sizeBytes, signal);
+/** Makes a VM's new, empty disk; what the directory had of a disk goes. Durable when it returns. */
+export async function newDisk(vmDir: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  await removeDisk(vmDir);
+  await createDisk(join(vmDir, VM_NAMES.rawDisk), sizeBytes, signal);
 }
 
 /** As `growDisk`, for the disk of a VM that does not run. */
 export async function growLayeredDisk(
-  vmFolder: string,
+  vmDir: string,
   sizeBytes: number,
   tools: QemuImg,
   signal: AbortSignal,
 ): Promise<void> {
-  const { path, format } = findDisk(vmFolder);
+  const { path, format } = findDisk(vmDir);
   if (!existsSync(path)) return; // The next start makes it.
   if (format === "raw") return growDisk(path, sizeBytes);
-  const disk = await proveOwnDisk(vmFolder);
+  const disk = await proveOwnDisk(vmDir);
   if (disk.sizeBytes === sizeBytes) return;
   const maxBytes = (await diskUsage(path)).sizeBytes + GROWTH_MAX_BYTES;
   await tools.growLayer(path, sizeBytes, maxBytes, signal);
-  await proveOwnDisk(vmFolder);
+  await proveOwnDisk(vmDir);
 }
 
 /** Proves the disk of a VM with its own layer. */
-function proveOwnDisk(vmFolder: string): Promise<ProvenDisk> {
-  const { path, layers } = findDisk(vmFolder);
+function proveOwnDisk(vmDir: string): Promise<ProvenDisk> {
+  const { path, layers } = findDisk(vmDir);
   return proveDisk([...layers, path]);
 }
 
@@ -54,8 +54,8 @@ function proveOwnDisk(vmFolder: string): Promise<ProvenDisk> {
  * Says what a VM's disk takes by itself, without the layers that it may share, and how large it is for the guest: that
  * is what its VMM says while it runs, or 0 where that cannot be.
  */
-export async function layeredDiskUsage(vmFolder: string): Promise<DiskUsage> {
-  const { path, format } = findDisk(vmFolder);
+export async function layeredDiskUsage(vmDir: string): Promise<DiskUsage> {
+  const { path, format } = findDisk(vmDir);
   // A first start that failed has left none.
   if (!existsSync(path)) return { allocatedBytes: 0, sizeBytes: 0 };
   const usage = await diskUsage(path);
@@ -63,10 +63,10 @@ export async function layeredDiskUsage(vmFolder: string): Promise<DiskUsage> {
   return { ...usage, sizeBytes: await claimedSizeBytes(path, LIMITS.diskMaxBytes) };
 }
 
-/** What the files in a folder take on the host's disk; a file with several names is counted in each. */
-export async function folderBytes(folder: string): Promise<number> {
+/** What the files in a directory take on the host's disk; a file with several names is counted in each. */
+export async function dirBytes(dir: string): Promise<number> {
   let bytes = 0;
-  for (const name of await readdir(folder)) bytes += (await diskUsage(join(folder, name))).allocatedBytes;
+  for (const name of await readdir(dir)) bytes += (await diskUsage(join(dir, name))).allocatedBytes;
   return bytes;
 }
 
@@ -82,28 +82,28 @@ export async function folderBytes(folder: string): Promise<number> {
  * Each is on the disk before the next begins: with the marker and without the frozen layer, the next wake would take
  * the VM's data for what an earlier one has written.
  */
-export async function overlayDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  const marker = join(vmFolder, WOKEN);
+export async function overlayDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  const marker = join(vmDir, WOKEN);
   // The marker comes after the layers, so that with both nothing else is the disk.
-  if (existsSync(marker) && layersIn(vmFolder).length > 0)
-    for (const name of DISK_NAMES) await rm(join(vmFolder, name), { force: true });
-  await settleLayers(vmFolder);
-  if (findDisk(vmFolder).format === "qcow2") await proveOwnDisk(vmFolder); // One that is refused stays as it is.
-  await freezeTop(vmFolder);
-  const disk = await proveFewLayers(vmFolder, tools, signal);
+  if (existsSync(marker) && layersIn(vmDir).length > 0)
+    for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
+  await settleLayers(vmDir);
+  if (findDisk(vmDir).format === "qcow2") await proveOwnDisk(vmDir); // One that is refused stays as it is.
+  await freezeTop(vmDir);
+  const disk = await proveFewLayers(vmDir, tools, signal);
   await touch(marker);
-  await syncPath(vmFolder);
-  await putLayerOnTop(vmFolder, disk, tools, signal);
+  await syncPath(vmDir);
+  await putLayerOnTop(vmDir, disk, tools, signal);
 }
 
 /** Makes a layer of the VM's own file, if there is one. */
-async function freezeTop(vmFolder: string): Promise<void> {
-  const { path, format } = findDisk(vmFolder);
+async function freezeTop(vmDir: string): Promise<void> {
+  const { path, format } = findDisk(vmDir);
   if (!existsSync(path)) return;
   await chmod(path, FROZEN_MODE);
   await syncPath(path);
-  await rename(path, nextLayer(vmFolder, format));
-  await syncPath(vmFolder);
+  await rename(path, nextLayer(vmDir, format));
+  await syncPath(vmDir);
 }
 
 async function touch(path: string): Promise<void> {
@@ -116,41 +116,41 @@ async function touch(path: string): Promise<void> {
  * empty one: what was written is all in the layers below.
  * @throws HearthError `disk.corrupt` for one that its VMM, or somebody else, has changed
  */
-export async function repairDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  if (!hasDisk(vmFolder)) return;
-  await settleLayers(vmFolder);
-  const { path, format } = findDisk(vmFolder);
-  if (!existsSync(path)) await putLayerOnTop(vmFolder, await proveDisk(layersIn(vmFolder)), tools, signal);
-  else if (format === "qcow2") await proveOwnDisk(vmFolder);
+export async function repairDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  if (!hasDisk(vmDir)) return;
+  await settleLayers(vmDir);
+  const { path, format } = findDisk(vmDir);
+  if (!existsSync(path)) await putLayerOnTop(vmDir, await proveDisk(layersIn(vmDir)), tools, signal);
+  else if (format === "qcow2") await proveOwnDisk(vmDir);
 }
 
 async function putLayerOnTop(
-  vmFolder: string,
+  vmDir: string,
   below: ProvenDisk,
   tools: QemuImg,
   signal: AbortSignal,
 ): Promise<void> {
-  const fresh = join(vmFolder, VM_NAMES.newDisk);
+  const fresh = join(vmDir, VM_NAMES.newDisk);
   await makeLayer(fresh, below, tools, signal);
-  await publishDisk(fresh, join(vmFolder, VM_NAMES.layeredDisk), vmFolder);
+  await publishDisk(fresh, join(vmDir, VM_NAMES.layeredDisk), vmDir);
 }
 
 /** Makes one file of all layers, for a VMM that knows nothing else. */
-export async function flattenDisk(vmFolder: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  await settleLayers(vmFolder);
-  if (findDisk(vmFolder).format === "raw") return;
-  await proveOwnDisk(vmFolder);
-  await freezeTop(vmFolder); // So that the tool's uid may read it.
-  const flat = await copyFlat(vmFolder, await proveDisk(layersIn(vmFolder)), tools, signal);
-  await publishDisk(flat, join(vmFolder, VM_NAMES.rawDisk), vmFolder);
-  await settleLayers(vmFolder);
+export async function flattenDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
+  await settleLayers(vmDir);
+  if (findDisk(vmDir).format === "raw") return;
+  await proveOwnDisk(vmDir);
+  await freezeTop(vmDir); // So that the tool's uid may read it.
+  const flat = await copyFlat(vmDir, await proveDisk(layersIn(vmDir)), tools, signal);
+  await publishDisk(flat, join(vmDir, VM_NAMES.rawDisk), vmDir);
+  await settleLayers(vmDir);
 }
 
 /** Makes the disk as it is now the one that the suspended VM goes on with. Idempotent, and durable when it returns. */
-export async function fallAsleep(vmFolder: string): Promise<void> {
-  const { path } = findDisk(vmFolder);
+export async function fallAsleep(vmDir: string): Promise<void> {
+  const { path } = findDisk(vmDir);
   // The guest counts on what it has written, and may have flushed none of it.
   if (existsSync(path)) await syncPath(path);
-  await rm(join(vmFolder, WOKEN), { force: true });
-  await syncPath(vmFolder);
+  await rm(join(vmDir, WOKEN), { force: true });
+  await syncPath(vmDir);
 }

@@ -193,8 +193,8 @@ describe("a disk that its VMM has changed", { skip }, () => {
     t.after(() => server.close());
     await new Promise((resolve) => server.once("listening", resolve));
     const url = `nbd://127.0.0.1:${(server.address() as AddressInfo).port}/x`;
-    const vm = await vmWith((folder) =>
-      qemuImg(folder, "rebase", "-u", "-f", "qcow2", "-b", url, "-F", "raw", "disk.qcow2"),
+    const vm = await vmWith((dir) =>
+      qemuImg(dir, "rebase", "-u", "-f", "qcow2", "-b", url, "-F", "raw", "disk.qcow2"),
     );
     await qemuImg(vm, "convert", "-O", "raw", "disk.qcow2", "out").catch(() => {}); // The server hangs up.
     assert.equal(asked, 1, "the probe works");

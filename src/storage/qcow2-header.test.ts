@@ -12,7 +12,7 @@ import type { LayerRule } from "#storage/qcow2-header.ts";
 
 const RULE: LayerRule = { below: "layer-0.raw", belowFormat: "raw", maxBytes: 8 * GIB };
 
-function folder(t: TestContext): string {
+function dir(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "hearth-qcow2-"));
   t.after(() => rmSync(path, { recursive: true }));
   return path;
@@ -46,7 +46,7 @@ function header(
 
 test("a layer as QEMU makes it is taken, also when it was written to and has grown", async (t) => {
   if (findProgram("qemu-img") === undefined) return t.skip("no qemu-img");
-  const cwd = folder(t);
+  const cwd = dir(t);
   const qemuImg = (...args: string[]): Promise<string> =>
     runOrThrow("qemu-img", args, { cwd, timeoutMs: 60_000, signal: t.signal });
   await qemuImg("create", "-q", "-f", "raw", "layer-0.raw", "64M");
@@ -60,7 +60,7 @@ test("a layer as QEMU makes it is taken, also when it was written to and has gro
 });
 
 test("a layer that could reach for anything but the layer below is refused", async (t) => {
-  const path = join(folder(t), "layer-1.qcow2");
+  const path = join(dir(t), "layer-1.qcow2");
   const refused = async (content: Buffer, reason: RegExp): Promise<void> => {
     writeFileSync(path, content);
     await assert.rejects(proveLayer(path, RULE), reason);

@@ -18,7 +18,7 @@ const TABLES_MAX_BYTES = 2 * GIB;
 
 /** What a layer has to be, whoever wrote it. */
 export type LayerRule = {
-  /** The name of the layer below, in the same folder, and its format. */
+  /** The name of the layer below, in the same directory, and its format. */
   readonly below: string;
   readonly belowFormat: "raw" | "qcow2";
   /** Of the disk as a guest sees it: that of the layer below, which never shrinks. */

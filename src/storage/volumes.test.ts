@@ -23,13 +23,13 @@ import { crashAtEachEffect } from "#testing/crash-points.ts";
 
 const NAME = parseVolumeName("data");
 
-async function place(t: TestContext): Promise<{ folder: string; root: string; volumes: Volumes }> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-volumes-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const root = join(folder, "volumes");
+async function place(t: TestContext): Promise<{ dir: string; root: string; volumes: Volumes }> {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-volumes-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const root = join(dir, "volumes");
   const volumes = new Volumes(root);
   await volumes.cleanUp();
-  return { folder, root, volumes };
+  return { dir, root, volumes };
 }
 
 function debugfs(disk: string, request: string, signal: AbortSignal): Promise<string> {
@@ -51,9 +51,9 @@ test("a new volume is a sound ext4 of its size that takes next to nothing, until
   await assert.rejects(volumes.get(NAME), { code: "volume.not_found" });
 });
 
-test("a volume from a folder keeps names, modes, owners, links and holes, and has room to work", async (t) => {
-  const { folder, volumes } = await place(t);
-  const tree = join(folder, "tree");
+test("a volume from a directory keeps names, modes, owners, links and holes, and has room to work", async (t) => {
+  const { dir, volumes } = await place(t);
+  const tree = join(dir, "tree");
   mkdirSync(join(tree, "ünïcode 日本"), { recursive: true });
   writeFileSync(join(tree, "file"), "content", { mode: 0o640 });
   symlinkSync("/nowhere", join(tree, "link"));
@@ -74,17 +74,17 @@ test("a volume from a folder keeps names, modes, owners, links and holes, and ha
   assert.equal(await debugfs(path, "cat /hard", t.signal), "content");
 });
 
-test("a folder that does not fit, is not there or is no folder is refused, and leaves nothing", async (t) => {
-  const { folder, root, volumes } = await place(t);
-  const tree = join(folder, "tree");
+test("a directory that does not fit, is not there or is no directory is refused, and leaves nothing", async (t) => {
+  const { dir, root, volumes } = await place(t);
+  const tree = join(dir, "tree");
   mkdirSync(tree);
   writeFileSync(join(tree, "big"), Buffer.alloc(80 * MIB, "x"));
   const from = (path: string, sizeBytes?: number) =>
     volumes.create({ name: NAME, from: path, sizeBytes }, t.signal);
   await assert.rejects(from(tree, 64 * MIB), { code: "input.invalid", message: /does not fit/ });
-  await assert.rejects(from(join(folder, "none")), { code: "file.not_found" });
+  await assert.rejects(from(join(dir, "none")), { code: "file.not_found" });
   await assert.rejects(from(join(tree, "big")), { code: "file.refused" });
-  await assert.rejects(from(folder), { code: "input.invalid", message: /holds the volumes/ });
+  await assert.rejects(from(dir), { code: "input.invalid", message: /holds the volumes/ });
   await assert.rejects(from("relative"), { code: "input.invalid" });
   await assert.rejects(volumes.create({ name: NAME }, t.signal), { code: "input.invalid", message: /size/ });
   assert.deepEqual(readdirSync(root), []);

@@ -1,5 +1,5 @@
 /**
- * Volumes: disks that outlive VMs, in a folder each, named after the volume. A folder that has its name is whole:
+ * Volumes: disks that outlive VMs, in a directory each, named after the volume. A directory that has its name is whole:
  * it was made under another name, synced, and renamed; it goes by a rename first, too. So a crash at any moment
  * leaves a volume or none, and scrap that `cleanUp` takes.
  */
@@ -39,7 +39,7 @@ export type NewVolume = {
   readonly name: VolumeName;
   /** Undefined takes what `from` needs, and room to work. */
   readonly sizeBytes?: number | undefined;
-  /** A folder of the host whose content it begins with; absolute. */
+  /** A directory of the host whose content it begins with; absolute. */
   readonly from?: string | undefined;
   readonly labels?: Labels | undefined;
 };
@@ -52,10 +52,10 @@ const RECORD = "volume.json";
 const SCRAP = ".";
 /** What `#scrap` makes. */
 const OURS = /^\.[a-z0-9-]+\.[0-9a-f]{12}$/;
-/** Beside the content of a folder. */
+/** Beside the content of a directory. */
 const ROOM_MIN_BYTES = GIB;
 
-/** All volumes under one folder of hearthd's. One hearthd at a time. */
+/** All volumes under one directory of hearthd's. One hearthd at a time. */
 export class Volumes {
   readonly #root: string;
 
@@ -116,7 +116,7 @@ export class Volumes {
   async create(volume: NewVolume, signal: AbortSignal): Promise<Volume> {
     const { name, from, labels = {} } = volume;
     if (this.has(name)) throw nameTaken(name);
-    const tree = from === undefined ? undefined : await this.#readFolder(from, signal);
+    const tree = from === undefined ? undefined : await this.#readDir(from, signal);
     const sizeBytes = volume.sizeBytes ?? sizeFor(tree);
     const scrap = this.#scrap(name);
     try {
@@ -150,12 +150,12 @@ export class Volumes {
   }
 
   /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
-  async #readFolder(from: string, signal: AbortSignal): Promise<TreeSize> {
-    const real = await resolveFolder(from);
+  async #readDir(from: string, signal: AbortSignal): Promise<TreeSize> {
+    const real = await resolveDir(from);
     const root = await realpath(this.#root);
     if (`${root}/`.startsWith(real === "/" ? real : `${real}/`))
       throw new HearthError("input.invalid", `from: ${from} holds the volumes themselves.`, {
-        hint: "Choose a folder that does not: a copy would never end.",
+        hint: "Choose a directory that does not: a copy would never end.",
       });
     return measureTree(from, signal);
   }
@@ -164,7 +164,7 @@ export class Volumes {
     return join(this.#root, `${SCRAP}${name}.${randomBytes(6).toString("hex")}`);
   }
 
-  /** A folder that is not empty is never replaced by a rename: the first of two wins. */
+  /** A directory that is not empty is never replaced by a rename: the first of two wins. */
   async #publish(scrap: string, name: VolumeName): Promise<void> {
     try {
       await rename(scrap, join(this.#root, name));
@@ -189,7 +189,7 @@ export class Volumes {
   }
 }
 
-/** Whatever else somebody put into the folder is not ours to judge. */
+/** Whatever else somebody put into the directory is not ours to judge. */
 function isVolumeName(entry: string): entry is VolumeName {
   try {
     return parseVolumeName(entry) === entry;
@@ -212,21 +212,21 @@ function nameTaken(name: VolumeName): HearthError {
 }
 
 /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
-async function resolveFolder(from: string): Promise<string> {
+async function resolveDir(from: string): Promise<string> {
   if (!isAbsolute(from))
     throw new HearthError("input.invalid", `from: ${from} is not an absolute path.`, {
-      hint: "hearthd has no current folder; give the whole path.",
+      hint: "hearthd has no current directory; give the whole path.",
     });
   const found = await stat(from).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR")
-      throw new HearthError("file.not_found", `There is no folder ${from} on the host.`);
+      throw new HearthError("file.not_found", `There is no directory ${from} on the host.`);
     throw new HearthError("file.refused", `hearthd may not look at ${from}.`, { cause });
   });
-  if (!found.isDirectory()) throw new HearthError("file.refused", `${from} is not a folder.`);
+  if (!found.isDirectory()) throw new HearthError("file.refused", `${from} is not a directory.`);
   return realpath(from);
 }
 
-/** @throws HearthError `input.invalid` without a folder to measure */
+/** @throws HearthError `input.invalid` without a directory to measure */
 function sizeFor(tree: TreeSize | undefined): number {
   if (tree === undefined)
     throw new HearthError("input.invalid", "size: an empty volume needs one.", {
@@ -235,7 +235,7 @@ function sizeFor(tree: TreeSize | undefined): number {
   const wanted = tree.bytes + Math.max(ROOM_MIN_BYTES, tree.bytes / 4);
   const sizeBytes = Math.ceil(wanted / MIB) * MIB;
   if (sizeBytes <= LIMITS.diskMaxBytes) return sizeBytes;
-  throw new HearthError("input.invalid", "from: the folder is too large for a volume.", {
+  throw new HearthError("input.invalid", "from: the directory is too large for a volume.", {
     hint: `A volume has at most ${LIMITS.diskMaxBytes / GIB}G.`,
   });
 }
@@ -245,7 +245,7 @@ async function fillDisk(
   { sizeBytes, from, inodes }: { sizeBytes: number; from: string | undefined; inodes: number },
   signal: AbortSignal,
 ): Promise<void> {
-  // The folder lets nobody else in. The file itself may be read by all: the uids of VMs that are shown it read-only.
+  // The directory lets nobody else in. The file itself may be read by all: the uids of VMs that are shown it read-only.
   await using file = await open(path, "wx", 0o644);
   await file.chmod(0o644);
   await file.truncate(sizeBytes);

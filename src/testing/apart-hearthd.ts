@@ -8,8 +8,8 @@ import { once } from "node:events";
 import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname, join } from "node:path";
-import { apiSocketPath } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { apiSocketPath } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { readConfig } from "#daemon/config.ts";
 import { helperSettings } from "#daemon/lifecycle/daemon-port.ts";
 import { Transport } from "#sdk/transport.ts";
@@ -23,8 +23,8 @@ const AGAIN_MS = 20;
 
 export type ApartOptions = {
   readonly env: Readonly<Record<string, string>>;
-  readonly folders: Folders;
-  /** Holds what both write to stdout and stderr. hearthd's user may write to `folders`. */
+  readonly dirs: Dirs;
+  /** Holds what both write to stdout and stderr. hearthd's user may write to `directories`. */
   readonly logDir: string;
   /** The user of hearthd; this process's unless told. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
@@ -44,11 +44,11 @@ export type ApartHearthd = {
  * @throws Error with what both have written, when hearthd ends before that
  */
 export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
-  const { env, folders, logDir, user } = options;
+  const { env, dirs, logDir, user } = options;
   mkdirSync(logDir, { recursive: true });
   const logFile = join(logDir, "apart.log");
   const log = openSync(logFile, "a");
-  const settings = helperSettings(folders, readConfig(folders.config), user ?? own());
+  const settings = helperSettings(dirs, readConfig(dirs.config), user ?? own());
   const helper = spawn(process.execPath, [join(BIN, "hearth-helper.ts")], {
     detached: true,
     // Nothing of hearthd's: with NODE_COMPILE_CACHE, root would run what hearthd has written.
@@ -77,7 +77,7 @@ export async function startApart(options: ApartOptions): Promise<ApartHearthd> {
     ([[code]]) => code as number | null,
   );
   const output = (): string => readFileSync(logFile, "utf8");
-  const api = new Transport(apiSocketPath(folders));
+  const api = new Transport(apiSocketPath(dirs));
   while (!(await api.answers())) {
     if (hearthd.exitCode !== null || hearthd.signalCode !== null) {
       await ended; // The helper sees that its peer has gone.

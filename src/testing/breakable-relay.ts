@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { TestContext } from "node:test";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 
 const HEADERS_END = "\r\n\r\n";
 
@@ -15,7 +15,7 @@ const HEADERS_END = "\r\n\r\n";
  */
 export class BreakableRelay {
   readonly home = mkdtempSync(join(tmpdir(), "hearth-relay-"));
-  readonly socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
+  readonly socketPath = apiSocketPath(hearthDirs({ HEARTH_HOME: this.home }, "/"));
   /** So much of each answer's body is passed on; `cut`: then the connection is closed, otherwise nothing more comes. */
   bodyLimit: { readonly bytes: number; readonly cut: boolean } | undefined;
   /** What is answered to all that is sent, in place of hearthd's answer; then the connection is closed. */

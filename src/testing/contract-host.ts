@@ -12,13 +12,13 @@ export type GuestAct = "wait" | "power-off" | "count" | "give";
 export type ContractHost = {
   /** A driver as a hearthd that starts now makes it; each call is another hearthd on the same host. */
   makeDriver(): VmDriver;
-  /** A VM of its own, with all that the plan names, and a folder to be saved into. */
+  /** A VM of its own, with all that the plan names, and a directory to be saved into. */
   makePlan(act: GuestAct): Promise<BootPlan>;
   /** For a guest that cannot act by itself. */
   act?(handle: VmHandle, act: GuestAct): void;
-  /** What a guest that counts has said so far in the VM with this state folder, from 1 on. */
+  /** What a guest that counts has said so far in the VM with this state directory, from 1 on. */
   counted(vm: Pick<VmHandle, "stateDir">): readonly number[];
-  /** In a new folder that the VMMs of all plans may read. Nothing is there yet. */
+  /** In a new directory that the VMMs of all plans may read. Nothing is there yet. */
   savedFiles(name: string): SavedState;
   /** How the VMM's process has files open. Undefined: there is no process. */
   openFiles?(handle: VmHandle): OpenFiles;

@@ -18,7 +18,7 @@ export type ContractResults = {
   readonly results: Readonly<Record<string, ContractResult>>;
 };
 
-/** Collects what came of each promise, and writes it where `HEARTH_CONTRACT_OUT` names a folder. */
+/** Collects what came of each promise, and writes it where `HEARTH_CONTRACT_OUT` names a directory. */
 export class ContractRecord {
   readonly #suite: string;
   readonly #results: Record<string, ContractResult> = {};
@@ -39,8 +39,8 @@ export class ContractRecord {
   }
 
   async write(): Promise<void> {
-    const folder = process.env["HEARTH_CONTRACT_OUT"];
-    if (folder === undefined || this.#driver === undefined) return;
+    const dir = process.env["HEARTH_CONTRACT_OUT"];
+    if (dir === undefined || this.#driver === undefined) return;
     const { version, accel } = await this.#driver.features(new AbortController().signal);
     const host = process.env["HEARTH_LAB"] === "1" ? "lab" : "host";
     const { name: driver } = this.#driver;
@@ -53,10 +53,7 @@ export class ContractRecord {
       results: this.#results,
     };
     const words = `${this.#suite} ${accel} ${host}`.toLowerCase();
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(
-      join(folder, `${words.replaceAll(/[^a-z0-9]+/g, "-")}.json`),
-      JSON.stringify(found, null, 2),
-    );
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(join(dir, `${words.replaceAll(/[^a-z0-9]+/g, "-")}.json`), JSON.stringify(found, null, 2));
   }
 }

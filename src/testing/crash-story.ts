@@ -274,7 +274,7 @@ export async function assertNextIsFine(story: CrashStory, machine: FakeMachine):
   }
 }
 
-/** Rows, VMMs, walls and folders tell one story. */
+/** Rows, VMMs, walls and directories tell one story. */
 async function assertInOrder({ host }: FakeDaemon): Promise<void> {
   const { machine, store, snapshots } = host;
   assert.deepEqual(host.journals.listOpen(), [], "no flow is open");
@@ -294,8 +294,8 @@ async function assertInOrder({ host }: FakeDaemon): Promise<void> {
     [],
     "no snapshot is left half",
   );
-  const folders = await host.files.listFolders(snapshotsDir(host.folders));
-  assert.deepEqual(folders.toSorted(), rows.map(({ id }) => id as string).toSorted());
+  const dirs = await host.files.listDirs(snapshotsDir(host.dirs));
+  assert.deepEqual(dirs.toSorted(), rows.map(({ id }) => id as string).toSorted());
   for (const { kind, vmId, id } of rows) {
     if (kind !== "suspended") continue;
     const { state } = store.getVm(vmId);

@@ -45,7 +45,7 @@ const PROMISES: Readonly<Record<string, Check>> = {
 export const DRIVER_PROMISES: readonly string[] = Object.keys(PROMISES);
 
 /**
- * `open` makes the host of one test, which is closed after it. Where `HEARTH_CONTRACT_OUT` names a folder, what came
+ * `open` makes the host of one test, which is closed after it. Where `HEARTH_CONTRACT_OUT` names a directory, what came
  * of each promise is left there for docs/drivers.md.
  */
 export function driverContract(name: string, open: () => Promise<ContractHost & AsyncDisposable>): void {
@@ -292,10 +292,10 @@ async function changesLimits(host: ContractHost): Promise<void | typeof NOT_OFFE
   );
   if (rateLimiter === undefined) return NOT_OFFERED;
   const plan = await host.makePlan("wait");
-  const folder = mkdtempSync(join(tmpdir(), "contract-disks-"));
-  await using _removed = { [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+  const dir = mkdtempSync(join(tmpdir(), "contract-disks-"));
+  await using _removed = { [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) };
   const disk = (id: string): DiskPlan => {
-    const path = join(folder, `${id}.raw`);
+    const path = join(dir, `${id}.raw`);
     writeFileSync(path, Buffer.alloc(MIB));
     return { id, path, format: "raw", readOnly: true };
   };

@@ -38,58 +38,58 @@ export function writeFakeDisk(path: string, disk: FakeDisk): void {
 
 /** Keeps the promises of the real ones, and refuses to copy a disk while its guest may write. */
 export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
-  const remove = (folder: string): void => {
-    for (const name of ["disk.raw", "disk.qcow2", ASLEEP]) rmSync(join(folder, name), { force: true });
+  const remove = (dir: string): void => {
+    for (const name of ["disk.raw", "disk.qcow2", ASLEEP]) rmSync(join(dir, name), { force: true });
   };
-  const own = (folder: string): FakeDisk => diskAt(findDisk(folder).path);
+  const own = (dir: string): FakeDisk => diskAt(findDisk(dir).path);
   return {
-    create: async (folder, sizeBytes) => {
-      remove(folder);
+    create: async (dir, sizeBytes) => {
+      remove(dir);
       did("disks: removed the old one");
-      writeFakeDisk(join(folder, "disk.raw"), { sizeBytes, written: 0 });
+      writeFakeDisk(join(dir, "disk.raw"), { sizeBytes, written: 0 });
     },
-    fromSnapshot: async (snapshotFolder, folder, format) => {
-      const saved = diskAt(join(snapshotFolder, SAVED)); // One that is not whole costs a VM nothing.
-      remove(folder);
+    fromSnapshot: async (snapshotDir, dir, format) => {
+      const saved = diskAt(join(snapshotDir, SAVED)); // One that is not whole costs a VM nothing.
+      remove(dir);
       did("disks: removed the old one");
-      writeFakeDisk(join(folder, `disk.${format}`), saved);
+      writeFakeDisk(join(dir, `disk.${format}`), saved);
     },
-    freeze: async (folder, snapshotFolder) => {
-      const runs = vmms.running().some(({ phase, plan }) => phase === "running" && plan.stateDir === folder);
+    freeze: async (dir, snapshotDir) => {
+      const runs = vmms.running().some(({ phase, plan }) => phase === "running" && plan.stateDir === dir);
       if (runs) throw new Error("The disk is copied while its guest runs.");
-      writeFakeDisk(join(snapshotFolder, SAVED), own(folder));
+      writeFakeDisk(join(snapshotDir, SAVED), own(dir));
     },
     finishLayers: async () => {},
-    overlay: async (folder) => {
-      const marker = join(folder, WOKEN);
-      const { path } = findDisk(folder);
-      if (!existsSync(marker) && existsSync(path)) renameSync(path, join(folder, ASLEEP));
+    overlay: async (dir) => {
+      const marker = join(dir, WOKEN);
+      const { path } = findDisk(dir);
+      if (!existsSync(marker) && existsSync(path)) renameSync(path, join(dir, ASLEEP));
       did("disks: the disk that slept is a layer");
       writeFileSync(marker, "");
-      writeFakeDisk(join(folder, "disk.qcow2"), diskAt(join(folder, ASLEEP)));
+      writeFakeDisk(join(dir, "disk.qcow2"), diskAt(join(dir, ASLEEP)));
     },
-    fallAsleep: async (folder) => rmSync(join(folder, WOKEN), { force: true }),
-    flatten: async (folder) => {
-      if (findDisk(folder).format === "raw") return;
-      const disk = own(folder);
-      remove(folder);
-      writeFakeDisk(join(folder, "disk.raw"), disk);
+    fallAsleep: async (dir) => rmSync(join(dir, WOKEN), { force: true }),
+    flatten: async (dir) => {
+      if (findDisk(dir).format === "raw") return;
+      const disk = own(dir);
+      remove(dir);
+      writeFakeDisk(join(dir, "disk.raw"), disk);
     },
-    repair: async (folder) => {
-      const asleep = join(folder, ASLEEP);
-      if (!existsSync(findDisk(folder).path) && existsSync(asleep))
-        writeFakeDisk(join(folder, "disk.qcow2"), diskAt(asleep));
+    repair: async (dir) => {
+      const asleep = join(dir, ASLEEP);
+      if (!existsSync(findDisk(dir).path) && existsSync(asleep))
+        writeFakeDisk(join(dir, "disk.qcow2"), diskAt(asleep));
     },
-    folderBytes: async () => snapshotBytes(),
-    remove: async (folder) => remove(folder),
-    grow: async (folder, sizeBytes) => {
-      const { path } = findDisk(folder);
+    dirBytes: async () => snapshotBytes(),
+    remove: async (dir) => remove(dir),
+    grow: async (dir, sizeBytes) => {
+      const { path } = findDisk(dir);
       if (existsSync(path)) writeFakeDisk(path, { ...diskAt(path), sizeBytes });
     },
     scan: (path, signal) => scanFile(path, noMap, signal),
-    usage: async (folder) => ({
+    usage: async (dir) => ({
       allocatedBytes: 0,
-      sizeBytes: readFakeDisk(findDisk(folder).path)?.sizeBytes ?? 0,
+      sizeBytes: readFakeDisk(findDisk(dir).path)?.sizeBytes ?? 0,
     }),
   };
 }

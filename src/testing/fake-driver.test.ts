@@ -34,7 +34,7 @@ function fakePlan(more: Partial<BootPlan> = {}): BootPlan {
 driverContract("the fake driver", async (): Promise<ContractHost & AsyncDisposable> => {
   const vmms = new FakeVmms();
   const outside = new FakeDriver({ vmms });
-  const folder = mkdtempSync(join(tmpdir(), "fake-contract-"));
+  const dir = mkdtempSync(join(tmpdir(), "fake-contract-"));
   let plans = 0;
   return {
     makeDriver: () => new FakeDriver({ vmms }),
@@ -46,16 +46,16 @@ driverContract("the fake driver", async (): Promise<ContractHost & AsyncDisposab
       for (const vmm of all) if (vmm.phase === "running") vmm.count += 1;
       return all.filter(({ plan }) => plan.stateDir === stateDir).map(({ count }) => count);
     },
-    savedFiles: (name) => savedFiles(join(folder, name)),
+    savedFiles: (name) => savedFiles(join(dir, name)),
     crash: (handle) => outside.crash(handle),
     leftovers: () => outside.leftovers(),
-    [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true }),
+    [Symbol.asyncDispose]: async () => rmSync(dir, { recursive: true }),
   };
 });
 
-function savedFiles(folder: string): SavedState {
-  mkdirSync(folder);
-  return { memory: join(folder, "memory"), state: join(folder, "state") };
+function savedFiles(dir: string): SavedState {
+  mkdirSync(dir);
+  return { memory: join(dir, "memory"), state: join(dir, "state") };
 }
 
 const never = new AbortController().signal;
@@ -75,13 +75,13 @@ test("a fault spoils one boot and no more", async () => {
 const NO_HOOKS = { quiesce: async () => {}, halted: async () => {} };
 
 test("what a fake has saved only the same version takes, and only when it was settled", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "fake-driver-"));
-  t.after(() => rmSync(folder, { recursive: true }));
+  const dir = mkdtempSync(join(tmpdir(), "fake-driver-"));
+  t.after(() => rmSync(dir, { recursive: true }));
   const driver = new FakeDriver();
   const { snapshotter } = driver;
   assert.ok(snapshotter);
   const handle = await driver.boot(fakePlan(), () => {}, never);
-  const saved = savedFiles(join(folder, "saved"));
+  const saved = savedFiles(join(dir, "saved"));
   driver.faults.saveError = new Error("no such luck");
   await assert.rejects(snapshotter.save(handle, saved, NO_HOOKS, never), /no such luck/);
   await driver.pause(handle, never);

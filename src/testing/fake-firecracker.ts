@@ -33,8 +33,8 @@ export function answerJson(response: ServerResponse, status: number, body: unkno
 
 /** Listens as soon as `start` resolves. */
 export class FakeFirecracker implements AsyncDisposable {
-  readonly #folder = mkdtempSync(join(tmpdir(), "fc-"));
-  readonly socketPath = join(this.#folder, "api.sock");
+  readonly #dir = mkdtempSync(join(tmpdir(), "fc-"));
+  readonly socketPath = join(this.#dir, "api.sock");
   readonly asked: AskedRequest[] = [];
   /** May be changed between requests. */
   answer: FakeAnswer;
@@ -72,6 +72,6 @@ export class FakeFirecracker implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stopListening();
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.#dir, { recursive: true, force: true });
   }
 }

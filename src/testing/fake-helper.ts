@@ -44,7 +44,7 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     async runTool() {
       throw new Error("A fake host has fake disks.");
     },
-    async sealRunFolder() {},
+    async sealRunDir() {},
     async sealMemory() {},
     takeFiles: async (vm) => void walls.given.delete(vm),
     async makeCgroup(vm) {

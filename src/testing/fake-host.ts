@@ -38,9 +38,9 @@ export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 /** A disk would be most of the time of a test that starts hundreds of hearthds. */
 const IN_MEMORY = "/dev/shm";
 
-/** What a restart of hearthd does not change: the store's file, folders, disks, VMMs. */
+/** What a restart of hearthd does not change: the store's file, directories, disks, VMMs. */
 export class FakeMachine implements Disposable {
-  readonly folder = mkdtempSync(join(existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir(), "hearth-fake-"));
+  readonly dir = mkdtempSync(join(existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir(), "hearth-fake-"));
   readonly vmms = new FakeVmms();
   readonly walls = new FakeWalls();
   readonly events: { name: string; fields: unknown }[] = [];
@@ -52,7 +52,7 @@ export class FakeMachine implements Disposable {
   availableBytes = Infinity;
 
   [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** The VMM that runs for the VM of this name, or whose guest believes to be that VM. */
@@ -69,7 +69,7 @@ export class FakeMachine implements Disposable {
   /** What VMs and snapshots that are gone must not leave. */
   leftovers(): string[] {
     return [
-      ...MANAGED.flatMap((root) => namesIn(join(this.folder, root)).map((name) => join(root, name))),
+      ...MANAGED.flatMap((root) => namesIn(join(this.dir, root)).map((name) => join(root, name))),
       ...this.vmms.running().map((vmm) => `VMM ${vmm.pid}`),
       ...this.walls.leftovers(),
     ];
@@ -79,9 +79,9 @@ export class FakeMachine implements Disposable {
 /** All that is in these belongs to a VM or a snapshot. */
 const MANAGED = ["state/vms", "state/snapshots", "state/jails", "run/vms"];
 
-function namesIn(folder: string): string[] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+function namesIn(dir: string): string[] {
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir, { recursive: true, encoding: "utf8" }).toSorted();
 }
 
 export type FakeHostOptions = {
@@ -106,7 +106,7 @@ export class FakeHost implements Host {
   readonly driver: FakeDriver;
   readonly config;
   readonly bus = new EventBus();
-  readonly folders;
+  readonly dirs;
   readonly store;
   readonly snapshots;
   readonly snapshotFiles = new VerifiedFiles(corruptSnapshot);
@@ -127,12 +127,12 @@ export class FakeHost implements Host {
 
   constructor(machine: FakeMachine, options: FakeHostOptions = {}) {
     const { life = new Life(), config = "warm.enabled = false", features } = options;
-    const at = (name: string): string => join(machine.folder, name);
+    const at = (name: string): string => join(machine.dir, name);
     this.machine = machine;
     this.#life = life;
     this.config = parseConfig("config.toml", config);
     this.memory = new MemoryPromises(this.config.memory, () => machine.availableBytes);
-    this.folders = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
+    this.dirs = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     const store = new Store(at("hearth.db"), () => this.now());
     this.store = mortal(life, "store", store, STORE_EFFECTS);
     // What these write has names of its own.
@@ -154,7 +154,7 @@ export class FakeHost implements Host {
       snapshotBytes: () => machine.snapshotBytes,
     };
     this.disks = mortal(life, "disks", fakeDisks(disks), DISK_EFFECTS);
-    this.files = mortal(life, "files", fakeFiles(machine), ["makeFolder", "removeTree", "moveAside"]);
+    this.files = mortal(life, "files", fakeFiles(machine), ["makeDir", "removeTree", "moveAside"]);
     this.processes = mortal(life, "processes", fakeProcesses(machine.vmms), ["kill"]);
     this.firecrackers = options.firecrackers ?? NO_FIRECRACKERS;
   }
@@ -327,12 +327,12 @@ function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
 
 function fakeFiles(machine: FakeMachine): ManagedFiles {
   return {
-    makeFolder: async (path) => void mkdirSync(path, { recursive: true }),
+    makeDir: async (path) => void mkdirSync(path, { recursive: true }),
     removeTree: async (root, path) => {
       if (dirname(path) !== root) throw new HearthError("path.unmanaged", `${path} is not in ${root}.`);
       rmSync(path, { recursive: true, force: true });
     },
-    listFolders: async (root) => (existsSync(root) ? readdirSync(root) : []),
+    listDirs: async (root) => (existsSync(root) ? readdirSync(root) : []),
     moveAside: MANAGED_FILES.moveAside,
     checkRoom: async (path, bytes) => {
       if (bytes > machine.freeBytes) throw new HearthError("host.disk_full", `There is no room for ${path}.`);

@@ -5,9 +5,9 @@ import { join } from "node:path";
  * Writes a program in QEMU's place, with firmware, and returns its path. It answers what hearthd asks an installed QEMU;
  * for any other command line it runs `script`.
  */
-export function writeFakeQemu(folder: string, script: string, version = "7.2.22"): string {
-  const share = join(folder, "share/qemu");
-  const bin = join(folder, "bin");
+export function writeFakeQemu(dir: string, script: string, version = "7.2.22"): string {
+  const share = join(dir, "share/qemu");
+  const bin = join(dir, "bin");
   for (const path of [share, bin]) mkdirSync(path, { recursive: true });
   writeFileSync(join(share, "qboot.rom"), "");
   const program = join(bin, "qemu-fake");

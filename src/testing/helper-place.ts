@@ -36,26 +36,26 @@ export function shell(script: string, ...writes: readonly string[]): ToolRun {
   return { program: "sh", args: ["-c", script], reads: [], writes, fileMaxBytes: 1024, timeoutMs: 10_000 };
 }
 
-/** Roots with one VM in them, a cgroup tree of plain files, and a folder that is none of the helper's business. */
+/** Roots with one VM in them, a cgroup tree of plain files, and a directory that is none of the helper's business. */
 export class HelperPlace implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "hearth-helper-"));
-  readonly outside = join(this.folder, "outside");
-  readonly volume = join(this.folder, "volumes", "data", "volume.raw");
+  readonly dir = mkdtempSync(join(tmpdir(), "hearth-helper-"));
+  readonly outside = join(this.dir, "outside");
+  readonly volume = join(this.dir, "volumes", "data", "volume.raw");
   readonly roots = {
-    volumes: join(this.folder, "volumes"),
-    snapshots: join(this.folder, "snapshots"),
-    vms: join(this.folder, "vms"),
-    runs: join(this.folder, "runs"),
-    jails: join(this.folder, "jails"),
-    leases: join(this.folder, "uids"),
-    cgroups: join(this.folder, "cgroups"),
+    volumes: join(this.dir, "volumes"),
+    snapshots: join(this.dir, "snapshots"),
+    vms: join(this.dir, "vms"),
+    runs: join(this.dir, "runs"),
+    jails: join(this.dir, "jails"),
+    leases: join(this.dir, "uids"),
+    cgroups: join(this.dir, "cgroups"),
   };
   readonly disk = join(this.roots.vms, VM, "disk.raw");
   readonly runDir = join(this.roots.runs, VM);
 
   constructor() {
-    for (const folder of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const dir of [this.outside, this.runDir, join(this.roots.vms, VM), join(this.roots.jails, VM)])
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
     mkdirSync(dirname(this.volume), { recursive: true });
     writeFileSync(this.volume, "", { mode: 0o644 });
     writeFileSync(this.disk, "", { mode: 0o600 });
@@ -90,7 +90,7 @@ export class HelperPlace implements Disposable {
   }
   /** Makes all that is hearthd's another user's: what it is outside of, and what is root's, stays as it is. */
   giveTo({ uid, gid }: { readonly uid: number; readonly gid: number }): void {
-    chownSync(this.folder, uid, gid);
+    chownSync(this.dir, uid, gid);
     for (const root of [this.roots.vms, this.roots.runs, this.roots.volumes, this.roots.snapshots]) {
       if (!existsSync(root)) continue;
       chownSync(root, uid, gid);
@@ -100,14 +100,14 @@ export class HelperPlace implements Disposable {
   }
   /** All names below with owner, mode, size and time: what a side effect would change. */
   snapshot(): string[] {
-    return readdirSync(this.folder, { recursive: true, encoding: "utf8" })
+    return readdirSync(this.dir, { recursive: true, encoding: "utf8" })
       .map((name) => {
-        const { uid, gid, mode, size, mtimeMs } = lstatSync(join(this.folder, name));
+        const { uid, gid, mode, size, mtimeMs } = lstatSync(join(this.dir, name));
         return [name, uid, gid, mode.toString(8), size, mtimeMs].join(" ");
       })
       .toSorted();
   }
   [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }

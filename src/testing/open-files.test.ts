@@ -6,9 +6,9 @@ import { test } from "node:test";
 import { OpenFiles } from "#testing/open-files.ts";
 
 test("a file that is open for writing is seen as such, and one that is open for reading is not", (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "open-files-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "file");
+  const dir = mkdtempSync(join(tmpdir(), "open-files-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "file");
   writeFileSync(path, "content");
   const here = new OpenFiles(process.pid);
   assert.equal(here.uses(path), false);

@@ -20,14 +20,14 @@ const PROGRAM = join(import.meta.dirname, "../../bin/hearth-helper.ts");
 
 /** Makes a pair of connected sockets, which end with the test. */
 export async function socketPair(t: TestContext): Promise<[Socket, Socket]> {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-pair-"));
+  const dir = mkdtempSync(join(tmpdir(), "hearth-pair-"));
   const server = createServer({ allowHalfOpen: true });
-  server.listen(join(folder, "socket"));
+  server.listen(join(dir, "socket"));
   await once(server, "listening");
-  const one = connect(join(folder, "socket"));
+  const one = connect(join(dir, "socket"));
   const [other] = (await once(server, "connection")) as [Socket];
   server.close();
-  rmSync(folder, { recursive: true });
+  rmSync(dir, { recursive: true });
   t.after(() => {
     one.destroy();
     other.destroy();

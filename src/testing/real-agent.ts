@@ -10,7 +10,7 @@ import { startDetached } from "#host/run.ts";
 export type RealAgent = AsyncDisposable & {
   readonly pid: number;
   /** Removed at the end, with all that a test puts into it. */
-  readonly folder: string;
+  readonly dir: string;
   readonly socketPath: string;
   readonly exited: Promise<void>;
   /** Another connection. It is closed at the end. */
@@ -22,12 +22,12 @@ const START_DEADLINE_MS = 20_000;
 /** The agent's binary on this machine, listening on a Unix socket; ended with the test. */
 export async function startRealAgent(): Promise<RealAgent> {
   const binary = agentBinary();
-  const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));
-  const socketPath = join(folder, "agent.sock");
-  const logFile = join(folder, "agent.log");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
+  const socketPath = join(dir, "agent.sock");
+  const logFile = join(dir, "agent.log");
   const exited = Promise.withResolvers<void>();
   const pid = await startDetached(binary, ["--listen", `unix:${socketPath}`], {
-    cwd: folder,
+    cwd: dir,
     logFile,
     onExit: () => exited.resolve(),
   });
@@ -47,7 +47,7 @@ export async function startRealAgent(): Promise<RealAgent> {
   };
   return {
     pid,
-    folder,
+    dir,
     socketPath,
     exited: exited.promise,
     connect,
@@ -58,7 +58,7 @@ export async function startRealAgent(): Promise<RealAgent> {
       const stay = setInterval(() => undefined, START_DEADLINE_MS);
       await exited.promise;
       clearInterval(stay);
-      rmSync(folder, { recursive: true, force: true });
+      rmSync(dir, { recursive: true, force: true });
     },
   };
 }

@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import type { TestContext } from "node:test";
 import type { CreateVm } from "#api/wire.ts";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import { hearthVersion } from "#base/version.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { daemonServices } from "#daemon/lifecycle/daemon-services.ts";
@@ -42,8 +42,8 @@ export class ServedDaemon {
   constructor(machine: FakeMachine, options: ServedOptions = {}, more: readonly Listener[] = []) {
     const host = new FakeHost(machine, options);
     this.host = host;
-    this.home = machine.folder;
-    this.socketPath = apiSocketPath(hearthFolders({ HEARTH_HOME: this.home }, "/"));
+    this.home = machine.dir;
+    this.socketPath = apiSocketPath(hearthDirs({ HEARTH_HOME: this.home }, "/"));
     const { version = hearthVersion() } = options;
     this.daemon = daemonOver(host, undefined, { version });
     this.#api = new ApiServer(this.daemon, [unixListener(this.socketPath), ...more]);
@@ -53,7 +53,7 @@ export class ServedDaemon {
 
   /** Starts it as far as it answers: its VMs may be yet to be recovered. */
   async answering(): Promise<this> {
-    for (const path of Object.values(this.host.folders)) mkdirSync(path, { recursive: true });
+    for (const path of Object.values(this.host.dirs)) mkdirSync(path, { recursive: true });
     await this.#services.start();
     return this;
   }

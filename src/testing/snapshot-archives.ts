@@ -55,15 +55,15 @@ export function makeHost(t: TestContext): FakeHost {
   return new FakeHost(machine);
 }
 
-/** A snapshot that is ready, with these files in its folder. */
+/** A snapshot that is ready, with these files in its directory. */
 export async function makeSnapshot(
   host: FakeHost,
   files: Readonly<Record<string, Buffer | ((path: string) => Promise<void>)>>,
   more: Partial<SnapshotRecord> = {},
 ): Promise<SnapshotRecord> {
   const id = snapshotIdFrom(host.random(12));
-  const { dir } = snapshotPaths(host.folders, id);
-  await host.files.makeFolder(dir);
+  const { dir } = snapshotPaths(host.dirs, id);
+  await host.files.makeDir(dir);
   for (const [name, content] of Object.entries(files)) {
     if (typeof content === "function") await content(join(dir, name));
     else writeFileSync(join(dir, name), content);
@@ -132,7 +132,7 @@ export async function refused(
   const cause = error.cause instanceof Error ? error.cause.message : "";
   assert.match(`${error.message}: ${cause}`, words);
   assert.equal(host.snapshots.list().length, kept);
-  const root = snapshotsDir(host.folders);
+  const root = snapshotsDir(host.dirs);
   assert.equal(existsSync(root) ? readdirSync(root).length : 0, kept);
   assert.deepEqual(
     host.machine.events.filter(({ name }) => name === "clean.left_over"),

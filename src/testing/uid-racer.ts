@@ -9,7 +9,7 @@ import { parseVmId } from "#model/ids.ts";
 export const UID_RACER = fileURLToPath(import.meta.url);
 
 export type UidRace = {
-  readonly folder: string;
+  readonly dir: string;
   readonly name: "a" | "b" | "c";
   readonly racers: number;
   readonly rounds: number;
@@ -19,12 +19,12 @@ export type UidRace = {
 
 if (process.argv[1] === UID_RACER) console.log(JSON.stringify(await race(JSON.parse(process.argv[2] ?? ""))));
 
-async function race({ folder, name, racers, rounds, stateDir, first }: UidRace): Promise<number[]> {
+async function race({ dir, name, racers, rounds, stateDir, first }: UidRace): Promise<number[]> {
   const vm = parseVmId(`vm-${name.repeat(12)}`);
   const uids: number[] = [];
   for (let round = 0; round < rounds; round++) {
-    const leases = new UidLeases(join(folder, String(round)), { first, count: racers });
-    meet(join(folder, `meeting-${round}`), name, racers);
+    const leases = new UidLeases(join(dir, String(round)), { first, count: racers });
+    meet(join(dir, `meeting-${round}`), name, racers);
     uids.push(await leases.take(vm, stateDir));
   }
   return uids;

@@ -41,7 +41,7 @@ async function check(
   using machine = new FakeMachine();
   const host = new FakeHost(machine);
   t.after(() => host.store.close());
-  for (const folder of [host.folders.state, host.folders.cache]) mkdirSync(folder);
+  for (const dir of [host.dirs.state, host.dirs.cache]) mkdirSync(dir);
   const features = await host.driver.features(t.signal);
   const driver = (name: string, is: DriverFeatures["available"]): [string, VmDriver] => [
     name,

@@ -27,7 +27,7 @@ export async function runChecks(
   { fresh, production }: DoctorOptions,
   signal: AbortSignal,
 ): Promise<Doctor> {
-  const { folders } = daemon.host;
+  const { dirs } = daemon.host;
   // It may boot a guest to find out, and decides what the drivers use.
   const kvm = await daemon.checkKvm(fresh, signal);
   const drivers = await checkDrivers(daemon, signal);
@@ -36,8 +36,8 @@ export async function runChecks(
     { name: "hearthd", verdict: "pass", found: `version ${daemon.version}, pid ${process.pid}` },
     checkStore(daemon),
     ...(await checkLostFound(daemon)),
-    await checkSpace("state", folders.state),
-    await checkSpace("cache", folders.cache),
+    await checkSpace("state", dirs.state),
+    await checkSpace("cache", dirs.cache),
     ...TOOLS.map(checkTool),
     ...drivers,
     // The driver's own line may say the same already.
@@ -59,18 +59,18 @@ function checkStore(daemon: Daemon): DoctorCheck {
 async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
   const entries = await listLostFound(host);
   if (entries.length === 0) return [];
-  const found = `${entries.length} directories in ${lostFoundDir(host.folders)} that the store does not know`;
+  const found = `${entries.length} directories in ${lostFoundDir(host.dirs)} that the store does not know`;
   const cure = "hearth system recover lists them, and makes a new VM with a disk of theirs";
   return [{ name: "lost+found", verdict: "warn", found, cure }];
 }
 
-async function checkSpace(name: string, folder: string): Promise<DoctorCheck> {
-  const { bavail, bsize } = await statfs(folder);
+async function checkSpace(name: string, dir: string): Promise<DoctorCheck> {
+  const { bavail, bsize } = await statfs(dir);
   const free = bavail * bsize;
-  const found = `${formatSizeRounded(free)} free in ${folder}`;
-  if (free >= SPACE_MIN_BYTES) return { name: `${name} folder`, verdict: "pass", found };
+  const found = `${formatSizeRounded(free)} free in ${dir}`;
+  if (free >= SPACE_MIN_BYTES) return { name: `${name} directory`, verdict: "pass", found };
   const cure = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
-  return { name: `${name} folder`, verdict: "warn", found, cure };
+  return { name: `${name} directory`, verdict: "warn", found, cure };
 }
 
 function checkTool(tool: string): DoctorCheck {

@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** /proc and /sys as they are, or below a folder in which a test has put its own. Small files alone. */
+/** /proc and /sys as they are, or below a directory in which a test has put its own. Small files alone. */
 export class HostFiles {
   readonly #root: string;
 
@@ -14,7 +14,7 @@ export class HostFiles {
     return unlessMissing(() => readFileSync(join(this.#root, path), "utf8").trim());
   }
 
-  /** The names in a folder, sorted; empty when there is no such folder. */
+  /** The names in a directory, sorted; empty when there is no such directory. */
   names(path: string): string[] {
     return (unlessMissing(() => readdirSync(join(this.#root, path))) ?? []).toSorted();
   }

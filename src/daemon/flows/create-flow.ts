@@ -18,7 +18,7 @@ export type CreateContext = CreateLeft & {
   readonly signal: AbortSignal;
 };
 
-/** Makes a VM's row, folder and disk. Little is copied: the base image is shared, the disk sparse or in layers. */
+/** Makes a VM's row, directory and disk. Little is copied: the base image is shared, the disk sparse or in layers. */
 export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
   kind: "create",
   afterCrash: "unwind",
@@ -36,14 +36,14 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
     },
     {
       name: "make the folder",
-      run: ({ host, id }) => host.files.makeFolder(vmPaths(host.folders, id).stateDir),
-      undo: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),
+      run: ({ host, id }) => host.files.makeDir(vmPaths(host.dirs, id).stateDir),
+      undo: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
     {
       name: "make the disk",
-      // Its undo is the folder's.
+      // Its undo is the directory's.
       run: async ({ host, id, vm, startsNow, takeDisk, signal }) => {
-        const { stateDir } = vmPaths(host.folders, id);
+        const { stateDir } = vmPaths(host.dirs, id);
         if (takeDisk !== undefined) return takeDisk(stateDir);
         await makeBlanks(host, vm);
         if (startsNow === true) return;

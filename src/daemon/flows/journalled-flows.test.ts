@@ -92,7 +92,7 @@ for (const [kind, flow] of [
       } finally {
         (step as { run: typeof run }).run = run;
       }
-      // The folder for what is saved of it, which is empty, stays with the VM's own.
+      // The directory for what is saved of it, which is empty, stays with the VM's own.
       assert.deepEqual(
         machine.leftovers().filter((path) => !path.endsWith("/save")),
         before,
@@ -130,7 +130,7 @@ test("a copy of guest memory that a killed hearthd has left goes when its start 
   dying.detachAll();
   dyingHost.store.close();
   const host = new FakeHost(machine);
-  const { stateDir, memoryCopy } = vmPaths(host.folders, host.store.getVm("web").id);
+  const { stateDir, memoryCopy } = vmPaths(host.dirs, host.store.getVm("web").id);
   mkdirSync(stateDir, { recursive: true });
   writeFileSync(memoryCopy, "guest memory");
   const vms = new Vms(host);

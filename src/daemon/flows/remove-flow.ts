@@ -17,7 +17,7 @@ export const REMOVE_VM: Flow<RemoveContext> = {
     { name: "release what the VM has of the host", run: ({ host, id }) => releaseHostResources(host, id) },
     {
       name: "remove the folder",
-      run: ({ host, id }) => host.files.removeTree(vmsDir(host.folders), vmPaths(host.folders, id).stateDir),
+      run: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
     { name: "forget the saved memory", run: ({ host, id }) => forgetMemory(host, id) },
     { name: "give the name back", run: async ({ host, id }) => host.store.deleteVm(id) },

@@ -29,7 +29,7 @@ export const SETTLE_SNAPSHOT: Flow<SettleContext, SettleLeft> = {
     {
       name: "acquire what the VM needs of the host",
       run: async ({ host, id, settle }) => {
-        await host.files.makeFolder(vmPaths(host.folders, id).saveDir);
+        await host.files.makeDir(vmPaths(host.dirs, id).saveDir);
         await acquireHostResources(host, settle);
       },
       undo: ({ host, id }) => releaseHostResources(host, id),

@@ -50,9 +50,9 @@ export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
     },
     {
       name: "make the folder",
-      run: ({ host, snapshotId }) => host.files.makeFolder(snapshotPaths(host.folders, snapshotId).dir),
+      run: ({ host, snapshotId }) => host.files.makeDir(snapshotPaths(host.dirs, snapshotId).dir),
       undo: ({ host, snapshotId }) =>
-        host.files.removeTree(snapshotsDir(host.folders), snapshotPaths(host.folders, snapshotId).dir),
+        host.files.removeTree(snapshotsDir(host.dirs), snapshotPaths(host.dirs, snapshotId).dir),
     },
     {
       name: "save",

@@ -87,7 +87,7 @@ export const START_VM: Flow<StartContext, StartLeft> = {
       run: async ({ host, id, start }) => {
         // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
         await endVmm(host, id);
-        await host.files.makeFolder(vmPaths(host.folders, id).saveDir); // It stays, with the VM's own folder.
+        await host.files.makeDir(vmPaths(host.dirs, id).saveDir); // It stays, with the VM's own directory.
         await acquireHostResources(host, start);
         start.clock.end("host");
       },
@@ -97,14 +97,14 @@ export const START_VM: Flow<StartContext, StartLeft> = {
       name: "make the disk",
       run: ({ host, start }) => makeDisk(host, start),
       undo: async ({ host, id, diskIsNew }) => {
-        if (diskIsNew === true) await host.disks.remove(vmPaths(host.folders, id).stateDir);
+        if (diskIsNew === true) await host.disks.remove(vmPaths(host.dirs, id).stateDir);
       },
     },
     {
       name: "boot",
       run: ({ host, start }) => bringUp(host, start),
       undo: async ({ host, id, start }) => {
-        const { stateDir, memoryCopy } = vmPaths(host.folders, id);
+        const { stateDir, memoryCopy } = vmPaths(host.dirs, id);
         await endVmm(host, id, start);
         await host.files.removeTree(stateDir, memoryCopy);
       },
@@ -140,7 +140,7 @@ async function makeDisk(host: Host, start: Start): Promise<void> {
 }
 
 async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Promise<void> {
-  const { stateDir } = vmPaths(host.folders, vm.id);
+  const { stateDir } = vmPaths(host.dirs, vm.id);
   if (disk === "keep") {
     await host.disks.repair(stateDir, signal);
     return flattenUnlessLayered(host, stateDir, driver, signal);
@@ -229,7 +229,7 @@ async function restoreOnce(host: Host, start: Start, snapshot: SnapshotRecord, a
   invariant(snapshotter, "a driver that has snapshots can restore them");
   await checkParts(host, snapshot, signal);
   const run = async (plan: BootPlan): Promise<VmHandle> => {
-    const saved = snapshotPaths(host.folders, snapshot.id);
+    const saved = snapshotPaths(host.dirs, snapshot.id);
     return { ...(await snapshotter.restore(plan, saved, onProgress, signal)), snapshot: snapshot.id };
   };
   await startVmm(host, start, "restoring", agentMs, run);
@@ -270,7 +270,7 @@ async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord
   }
   start.memory = undefined;
   start.disk = "empty";
-  await host.disks.create(vmPaths(host.folders, vm.id).stateDir, vm.spec.diskBytes, signal);
+  await host.disks.create(vmPaths(host.dirs, vm.id).stateDir, vm.spec.diskBytes, signal);
 }
 
 /** Starts a VMM, and waits until its guest's agent answers or the VMM ends. */
@@ -333,7 +333,7 @@ function vmmEnded(code: number | undefined, signal: string | undefined): HearthE
 function bootError(host: Host, vm: VmRecord, failure: HearthError): HearthError {
   const told = ["agent.unreachable", "vmm.failed"].includes(failure.code);
   if (!told) return failure;
-  const paths = vmPaths(host.folders, vm.id);
+  const paths = vmPaths(host.dirs, vm.id);
   const lines = consoleEnd(paths.console, CONSOLE_LINES).map((line) => `  ${line}`);
   const console =
     lines.length === 0 ? "The console is empty." : `The end of its console:\n${lines.join("\n")}`;
@@ -351,7 +351,7 @@ export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void>
     start.attachment.detach();
     await start.driver.stop(start.attachment.handle, "kill", deadline);
   }
-  for (const stray of host.processes.strays(vmPaths(host.folders, id).runDir)) {
+  for (const stray of host.processes.strays(vmPaths(host.dirs, id).runDir)) {
     await host.processes.kill(id, stray, deadline);
   }
 }

@@ -137,11 +137,11 @@ const REFUSED: { title: string; body: unknown; problem: RegExp }[] = [
     problem: /diskBytes/,
   },
   {
-    title: "with a name that leaves a folder (BG-035)",
+    title: "with a name that leaves a directory (BG-035)",
     body: { image: "debian", name: "box/../evil" },
     problem: /name/,
   },
-  { title: "with an image that leaves a folder (L8)", body: { image: "../../etc" }, problem: /image/ },
+  { title: "with an image that leaves a directory (L8)", body: { image: "../../etc" }, problem: /image/ },
   { title: "with a NUL byte in a variable", body: { image: "debian", env: { "A\0": "1" } }, problem: /env/ },
   {
     title: "with an init of its own",

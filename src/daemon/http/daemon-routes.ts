@@ -18,7 +18,7 @@ export function addDaemonRoutes(api: Api, daemon: Daemon): void {
         rssBytes: process.memoryUsage.rss(),
         vms: vms.length,
         running: vms.filter((vm) => handleOf(vm.state) !== undefined).length,
-        folders: host.folders,
+        dirs: host.dirs,
       },
       200,
     );

@@ -22,7 +22,7 @@ export async function execInVm(
   } catch (error) {
     signal.throwIfAborted();
     const { autoRemove } = vm.spec;
-    const { console } = vmPaths(host.folders, vm.id);
+    const { console } = vmPaths(host.dirs, vm.id);
     throw await explainEnd(error, { name: vm.name, autoRemove, ended, console });
   }
 }

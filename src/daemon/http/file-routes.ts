@@ -28,7 +28,7 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
   api.openapi(ROUTES.vmLogs, async (c) => {
     const { source, follow, lines } = c.req.valid("query");
     const vm = host.store.getVm(c.req.valid("param").vm);
-    const paths = vmPaths(host.folders, vm.id);
+    const paths = vmPaths(host.dirs, vm.id);
     const log = source === "vmm" ? paths.vmmLog : paths.console;
     const text = followLog(log, {
       lines: lines === undefined ? undefined : Number(lines),

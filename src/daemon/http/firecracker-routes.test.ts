@@ -14,7 +14,7 @@ test(
   async (t) => {
     using machine = new FakeMachine();
     await using site = await ReleaseServer.start();
-    const cacheDir = join(machine.folder, "cache");
+    const cacheDir = join(machine.dir, "cache");
     const firecrackers = new Firecrackers({ cacheDir, releaseUrl: site.url, path: "" });
     const host = new FakeHost(machine, { firecrackers });
     t.after(() => host.store.close());

@@ -97,7 +97,7 @@ test("hearthd ends with connections open at every listener", async (t) => {
 
 test("where one address cannot be listened at, hearthd listens at none and says which", async (t) => {
   const machine = machineOf(t);
-  const taken = unixListener(join(machine.folder, "taken"));
+  const taken = unixListener(join(machine.dir, "taken"));
   mkdirSync(taken.address);
   const broken = { ...taken, listen: async (server: Server) => void (await listenAt(server, taken.address)) };
   const served = new ServedDaemon(machine, {}, [broken]);

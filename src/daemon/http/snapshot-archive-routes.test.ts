@@ -46,7 +46,7 @@ describe("a snapshot over the API", () => {
     const made = await there.hearth.snapshots.import(archive, { onProgress: (one) => told.push(one) });
     assert.deepEqual([made.name, made.vm, made.hasMemory], ["before", "web", true]);
     assert.notEqual(made.id, snapshot.id);
-    const { dir } = snapshotPaths(there.host.folders, there.host.snapshots.get("before").id);
+    const { dir } = snapshotPaths(there.host.dirs, there.host.snapshots.get("before").id);
     for (const [name, content] of Object.entries(SMALL))
       assert.ok(readFileSync(join(dir, name)).equals(content), name);
     assert.deepEqual(
@@ -88,7 +88,7 @@ describe("an export is refused before its first byte", () => {
   test("of one whose files have changed", async (t) => {
     const { host, hearth } = await serve(t);
     const { id } = await makeSnapshot(host, SMALL);
-    truncateSync(join(snapshotPaths(host.folders, id).dir, "memory"), 1000);
+    truncateSync(join(snapshotPaths(host.dirs, id).dir, "memory"), 1000);
     await assert.rejects(hearth.snapshots.export("before"), { code: "snapshot.corrupt" });
   });
 });
@@ -101,7 +101,7 @@ test("an export that breaks later is an error for whoever reads, and no short ar
   t.mock.method(console, "error", () => {}); // The listener's own word.
   const { id } = await makeSnapshot(host, LARGE);
   const archive = await hearth.snapshots.export("before");
-  truncateSync(join(snapshotPaths(host.folders, id).dir, "layer-0.raw"), 1000);
+  truncateSync(join(snapshotPaths(host.dirs, id).dir, "layer-0.raw"), 1000);
   await assert.rejects(buffer(archive), { code: "daemon.unreachable", message: /broke off/ });
   const logged = host.machine.events.filter(({ name }) => name === "api.failed");
   assert.equal(logged.length, 1);
@@ -111,7 +111,7 @@ test("an export that breaks later is an error for whoever reads, and no short ar
 test("an export whose answer has no body, or whose reader goes, keeps no file open", async (t) => {
   const { host, hearth, api } = await serve(t);
   const { id } = await makeSnapshot(host, LARGE);
-  const { dir } = snapshotPaths(host.folders, id);
+  const { dir } = snapshotPaths(host.dirs, id);
   assert.equal((await api.request("/v1/snapshots/before/archive", { method: "HEAD" })).status, 200);
   await until(() => openBelow(dir).length === 0);
   const archive = await hearth.snapshots.export("before");

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import type { DaemonStatus } from "#api/wire.ts";
 import { Transport } from "#sdk/transport.ts";
 import { APART, closedAbove, startApart } from "#testing/apart-hearthd.ts";
@@ -22,15 +22,15 @@ async function start(t: TestContext): Promise<Place> {
   const user = isRoot && closed === undefined ? APART : undefined;
   if (user !== undefined) chownSync(home, user.uid, user.gid);
   const env = { HEARTH_HOME: home, HOME: home, PATH: process.env["PATH"] ?? "" };
-  const folders = hearthFolders(env, home);
-  const apart = await startApart({ env, folders, logDir: join(home, "out"), user });
+  const dirs = hearthDirs(env, home);
+  const apart = await startApart({ env, dirs, logDir: join(home, "out"), user });
   t.after(async () => {
     apart.hearthd.kill("SIGKILL");
     await apart.ended;
     rmSync(home, { recursive: true, force: true });
   });
-  const log = (): string => readFileSync(join(folders.state, "hearthd.log"), "utf8");
-  return { ...apart, api: new Transport(apiSocketPath(folders)), log };
+  const log = (): string => readFileSync(join(dirs.state, "hearthd.log"), "utf8");
+  return { ...apart, api: new Transport(apiSocketPath(dirs)), log };
 }
 
 test("hearthd runs without rights beside its helper, and both end when it is told to", async (t) => {

@@ -1,7 +1,7 @@
 /** The privileged port of a hearthd: in its own process, or in the helper's at the other end of a socket. */
 import { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
-import type { Folders } from "#base/folders.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Config } from "#daemon/config.ts";
 import { jailsDir, snapshotsDir, vmRunsDir, vmsDir, volumesDir } from "#daemon/store/paths.ts";
 import { firecrackerPrograms } from "#drivers/firecracker/install/find-firecracker.ts";
@@ -18,7 +18,7 @@ const UID_LEASES = "/run/hearth/uids";
 export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
 
 export type PortOptions = {
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   readonly config: Config;
   /** An open socket whose other end the helper serves; undefined for a port in this process. */
   readonly helperFd: number | undefined;
@@ -28,33 +28,36 @@ export type PortOptions = {
 
 /** Returns the settings of a helper for the hearthd with these directories, which runs as `owner`. */
 export function helperSettings(
-  folders: Folders,
+  dirs: Dirs,
   { isolation, drivers, firecracker }: Config,
   owner: HelperSettings["owner"],
 ): HelperSettings {
-  const { programs, dirs } = firecrackerPrograms({ cacheDir: folders.cache, ...firecracker });
+  const installed = firecrackerPrograms({ cacheDir: dirs.cache, ...firecracker });
   return {
     roots: {
-      vms: vmsDir(folders),
-      volumes: volumesDir(folders),
-      snapshots: snapshotsDir(folders),
-      runs: vmRunsDir(folders),
-      jails: jailsDir(folders),
+      vms: vmsDir(dirs),
+      volumes: volumesDir(dirs),
+      snapshots: snapshotsDir(dirs),
+      runs: vmRunsDir(dirs),
+      jails: jailsDir(dirs),
       leases: UID_LEASES,
       cgroups: CGROUP_ROOT,
     },
     uids: { first: isolation.uidFirst, count: isolation.uidCount },
-    programs: { programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...programs], dirs },
+    programs: {
+      programs: [drivers.qemu.program ?? DEFAULT_QEMU, ...installed.programs],
+      dirs: installed.dirs,
+    },
     tools: ["qemu-img"],
     owner,
   };
 }
 
 /** Opens the port. @throws HearthError `config.invalid` when `helperFd` is no open socket */
-export async function openPort({ folders, config, helperFd, onGone }: PortOptions): Promise<DaemonPort> {
+export async function openPort({ dirs, config, helperFd, onGone }: PortOptions): Promise<DaemonPort> {
   if (helperFd === undefined) {
     const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
-    const port = new PrivilegedVerbs(helperSettings(folders, config, owner));
+    const port = new PrivilegedVerbs(helperSettings(dirs, config, owner));
     return { port, [Symbol.dispose]: () => {} };
   }
   const { PortClient } = await import("#helper/port-client.ts"); // It takes memory, and most hearthds do without.

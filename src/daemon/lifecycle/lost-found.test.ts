@@ -43,7 +43,7 @@ function setUp(t: TestContext) {
   const loseStore = (): void => {
     end();
     for (const suffix of ["", "-wal", "-flows", "-reserve"])
-      rmSync(join(machine.folder, `hearth.db${suffix}`), { force: true });
+      rmSync(join(machine.dir, `hearth.db${suffix}`), { force: true });
   };
   const api = (daemon: FakeDaemon) => localApi(daemonOver(daemon.host, daemon));
   return { machine, open, begin, end, loseStore, api };
@@ -70,7 +70,7 @@ test("with a store that is new, every VM and snapshot is in lost+found, and a di
       ["snapshots", saved.id, false],
     ],
   );
-  assert.equal(statSync(lostFoundDir(host.folders)).mode & 0o777, 0o700);
+  assert.equal(statSync(lostFoundDir(host.dirs)).mode & 0o777, 0o700);
   assert.deepEqual(machine.vmms.running(), [], "nobody writes to the disk any more");
   assert.equal(machine.events.filter(({ name }) => name === "lost.found").length, 2);
 
@@ -110,10 +110,10 @@ test("a disk that another VM has is not taken back, and neither is one that is a
     });
     return ((await answer.json()) as { error: { code: string } }).error.code;
   };
-  linkSync(disk, join(daemon.host.folders.state, "second"));
+  linkSync(disk, join(daemon.host.dirs.state, "second"));
   assert.equal(await recover(), "file.refused");
   rmSync(disk);
-  symlinkSync(join(daemon.host.folders.state, "second"), disk);
+  symlinkSync(join(daemon.host.dirs.state, "second"), disk);
   assert.equal(await recover(), "disk.corrupt");
   assert.deepEqual(daemon.host.store.listVms(), []);
 });
@@ -123,8 +123,8 @@ test("two directories of one name are both kept, and a link is left alone", asyn
   const { host } = await begin();
   const name = "vm-aaaaaaaaaaaa";
   for (const content of ["one", "two"]) {
-    mkdirSync(join(vmsDir(host.folders), name), { recursive: true });
-    writeFileSync(join(vmsDir(host.folders), name, "disk.raw"), content);
+    mkdirSync(join(vmsDir(host.dirs), name), { recursive: true });
+    writeFileSync(join(vmsDir(host.dirs), name, "disk.raw"), content);
     await begin();
   }
   const contents = (await listLostFound(host)).map(({ path }) =>
@@ -135,7 +135,7 @@ test("two directories of one name are both kept, and a link is left alone", asyn
 
 test("a store from a backup undoes and removes nothing of what was made since", async (t) => {
   const { machine, open, begin, end } = setUp(t);
-  const store = join(machine.folder, "hearth.db");
+  const store = join(machine.dir, "hearth.db");
   const first = await begin();
   await first.run("old", 1);
   const call = first.vms.background();
@@ -180,12 +180,12 @@ test("a store from a backup undoes and removes nothing of what was made since", 
     [made],
   );
   for (const name of ["half", "temporary"]) {
-    assert.ok(existsSync(vmPaths(host.folders, host.store.getVm(name).id).disk), name);
+    assert.ok(existsSync(vmPaths(host.dirs, host.store.getVm(name).id).disk), name);
     await vms.start(name, vms.background());
     assert.equal(writtenOn(machine.vmm(name)), 2, name);
   }
   // It is the one that counts from now on.
   await vms.create({ name: "later", image: "debian" }, true, vms.background());
   assert.equal((await begin()).host.store.isOlder, false);
-  assert.deepEqual(await (await begin()).host.files.listFolders(snapshotsDir(host.folders)), []);
+  assert.deepEqual(await (await begin()).host.files.listDirs(snapshotsDir(host.dirs)), []);
 });

@@ -9,7 +9,7 @@
  */
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import type { Folders } from "#base/folders.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Host } from "#daemon/host.ts";
 import { hasDisk } from "#storage/disk-layout.ts";
 
@@ -29,32 +29,29 @@ export type LostEntry = {
 };
 
 /** On the file system of the managed directories, unless one of these is a mount point. */
-export function lostFoundDir(folders: Folders): string {
-  return join(folders.state, "lost+found");
+export function lostFoundDir(dirs: Dirs): string {
+  return join(dirs.state, "lost+found");
 }
 
 /** Moves a directory that no row knows of out of the way, and says so in the log. */
 export async function moveToLostFound(
-  host: Pick<Host, "folders" | "files" | "log" | "now">,
+  host: Pick<Host, "dirs" | "files" | "log" | "now">,
   kind: LostKind,
   name: string,
 ): Promise<void> {
   const day = new Date(host.now()).toISOString().slice(0, 10);
-  const from = join(host.folders.state, kind, name);
-  const to = await host.files.moveAside(from, join(lostFoundDir(host.folders), day, kind));
+  const from = join(host.dirs.state, kind, name);
+  const to = await host.files.moveAside(from, join(lostFoundDir(host.dirs), day, kind));
   host.log.event("lost.found", { path: from, movedTo: to });
 }
 
 /** The newest day first. */
-export async function listLostFound({
-  folders,
-  files,
-}: Pick<Host, "folders" | "files">): Promise<LostEntry[]> {
-  const root = lostFoundDir(folders);
+export async function listLostFound({ dirs, files }: Pick<Host, "dirs" | "files">): Promise<LostEntry[]> {
+  const root = lostFoundDir(dirs);
   const entries: LostEntry[] = [];
-  for (const day of (await foldersIn(files, root)).toSorted().toReversed()) {
+  for (const day of (await dirsIn(files, root)).toSorted().toReversed()) {
     for (const kind of LOST_KINDS) {
-      for (const name of (await foldersIn(files, join(root, day, kind))).toSorted()) {
+      for (const name of (await dirsIn(files, join(root, day, kind))).toSorted()) {
         const path = join(root, day, kind, name);
         entries.push({ kind, name, day, path, hasDisk: kind === "vms" && hasDisk(path) });
       }
@@ -64,9 +61,9 @@ export async function listLostFound({
 }
 
 /** A directory that does not exist has no entries. */
-async function foldersIn(files: Host["files"], path: string): Promise<string[]> {
+async function dirsIn(files: Host["files"], path: string): Promise<string[]> {
   try {
-    return await files.listFolders(path);
+    return await files.listDirs(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;
@@ -74,12 +71,12 @@ async function foldersIn(files: Host["files"], path: string): Promise<string[]> 
 }
 
 /** The newest VM of this name. @throws HearthError `vm.not_found` */
-export async function findLostVm(host: Pick<Host, "folders" | "files">, name: string): Promise<LostEntry> {
+export async function findLostVm(host: Pick<Host, "dirs" | "files">, name: string): Promise<LostEntry> {
   const vms = (await listLostFound(host)).filter(({ kind }) => kind === "vms");
   const found = vms.find((entry) => entry.name === name);
   if (found !== undefined) return found;
   const shown = JSON.stringify(name.slice(0, 80));
-  throw new HearthError("vm.not_found", `There is no VM ${shown} in ${lostFoundDir(host.folders)}.`, {
+  throw new HearthError("vm.not_found", `There is no VM ${shown} in ${lostFoundDir(host.dirs)}.`, {
     hint: "`hearth system recover` lists what is there.",
   });
 }

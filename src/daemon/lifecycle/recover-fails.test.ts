@@ -28,7 +28,7 @@ function hasWritten(...times: readonly number[]) {
 failRecoveryTest("a recovery that fails once forgets no creation that was to be undone", {
   before: async () => {},
   act: creates,
-  includes: ["store.insertVm", "files.makeFolder", "disks.create"],
+  includes: ["store.insertVm", "files.makeDir", "disks.create"],
 });
 
 failRecoveryTest("a recovery that fails once forgets no start that was to be undone", {

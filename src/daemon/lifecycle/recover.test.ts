@@ -85,11 +85,11 @@ test("a snapshot whose removal had begun is removed at the next start; one that 
     (await snapshots.create("web", { kind: "named", name: parseSnapshotName(name) }, vms.background())).id;
   const ids = [await take("stuck"), await take("half"), await take("whole")] as const;
   for (const id of ids.slice(0, 2)) host.snapshots.retire(id); // Their removal had begun.
-  mkdirSync(join(snapshotsDir(host.folders), "sn-nobodysatall"));
+  mkdirSync(join(snapshotsDir(host.dirs), "sn-nobodysatall"));
   const daemon = open();
   const { removeTree } = daemon.host.files;
   daemon.host.files.removeTree = async (root, path) => {
-    if (path === snapshotPaths(host.folders, ids[0]).dir) throw new Error("it is busy");
+    if (path === snapshotPaths(host.dirs, ids[0]).dir) throw new Error("it is busy");
     await removeTree(root, path);
   };
   await daemon.begin();
@@ -101,7 +101,7 @@ test("a snapshot whose removal had begun is removed at the next start; one that 
     [ids[0], ids[2]].toSorted(),
   );
   assert.deepEqual(
-    (await daemon.host.files.listFolders(snapshotsDir(host.folders))).toSorted(),
+    (await daemon.host.files.listDirs(snapshotsDir(host.dirs))).toSorted(),
     [ids[0], ids[2]].toSorted(),
   );
   assert.equal(leftOver(machine), 1);

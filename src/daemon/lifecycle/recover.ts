@@ -205,7 +205,7 @@ async function removeOne(host: Host, vms: Vms, id: VmId): Promise<void> {
   try {
     await vms.remove(id, true, vms.background());
   } catch (error) {
-    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).stateDir, error });
+    host.log.event("clean.left_over", { path: vmPaths(host.dirs, id).stateDir, error });
   }
 }
 
@@ -214,6 +214,6 @@ async function stopBound(host: Host, vms: Vms, id: VmId): Promise<void> {
     await vms.stop(id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
     host.store.unbind(id);
   } catch (error) {
-    host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
+    host.log.event("clean.left_over", { path: vmPaths(host.dirs, id).runDir, error });
   }
 }

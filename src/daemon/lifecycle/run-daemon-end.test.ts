@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { hearthFolders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
 import { SILENT } from "#base/log.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import type { DaemonOptions } from "#daemon/lifecycle/run-daemon.ts";
@@ -17,7 +17,7 @@ function options(t: TestContext): DaemonOptions {
   const abandon = (): never => {
     throw new Abandoned();
   };
-  return { folders: hearthFolders({ HEARTH_HOME: home }, "/"), agentDir: home, log: SILENT, abandon };
+  return { dirs: hearthDirs({ HEARTH_HOME: home }, "/"), agentDir: home, log: SILENT, abandon };
 }
 
 test("a hearthd that is told to end before it begins does not begin", { timeout: 20_000 }, async (t) => {

@@ -9,8 +9,8 @@ import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import type { Vm } from "#api/wire.ts";
-import { apiSocketPath, hearthFolders } from "#base/folders.ts";
-import type { Folders } from "#base/folders.ts";
+import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { SILENT } from "#base/log.ts";
 import { Journals } from "#daemon/store/journal.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
@@ -54,9 +54,9 @@ function newVm(name: keyof typeof IDS, state: NewVm["state"]): NewVm {
   return { id: IDS[name], name: parseVmName(name), spec, imageDigest: FAKE_DIGEST, state, bound: false };
 }
 
-function handleOf(folders: Folders, name: keyof typeof IDS, driver: string, process: ProcessRef): VmHandle {
-  const { stateDir, runDir } = vmPaths(folders, IDS[name]);
-  for (const folder of [stateDir, runDir]) mkdirSync(folder, { recursive: true, mode: 0o700 });
+function handleOf(dirs: Dirs, name: keyof typeof IDS, driver: string, process: ProcessRef): VmHandle {
+  const { stateDir, runDir } = vmPaths(dirs, IDS[name]);
+  for (const dir of [stateDir, runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 });
   const at = (socket: string): string => join(runDir, socket);
   return {
     driver,
@@ -77,15 +77,15 @@ async function startVmm(t: TestContext): Promise<ProcessRef> {
   return vmm;
 }
 
-function fillStore(folders: Folders, vmm: ProcessRef): void {
-  const store = new Store(join(folders.state, "hearth.db"));
+function fillStore(dirs: Dirs, vmm: ProcessRef): void {
+  const store = new Store(join(dirs.state, "hearth.db"));
   const running = { phase: "running", startedAtMs: 1 } as const;
   store.insertVm(newVm("row", { phase: "created" }));
   store.statement("UPDATE vms SET spec = '{' WHERE name = 'row'").run();
-  store.insertVm(newVm("driver", { ...running, handle: handleOf(folders, "driver", "nosuch", vmm) }));
+  store.insertVm(newVm("driver", { ...running, handle: handleOf(dirs, "driver", "nosuch", vmm) }));
   store.insertVm(newVm("handle", { ...running, handle: { driver: "qemu" } as never }));
   store.insertVm(
-    newVm("stop", { phase: "stopping", startedAtMs: 1, handle: handleOf(folders, "stop", "qemu", vmm) }),
+    newVm("stop", { phase: "stopping", startedAtMs: 1, handle: handleOf(dirs, "stop", "qemu", vmm) }),
   );
   const plan = { mode: "graceful", timeoutMs: HOUR_MS };
   new Journals(store)
@@ -94,9 +94,9 @@ function fillStore(folders: Folders, vmm: ProcessRef): void {
   store.close();
 }
 
-async function ask(folders: Folders, method: string, path: string): Promise<unknown> {
+async function ask(dirs: Dirs, method: string, path: string): Promise<unknown> {
   const headers = { "content-type": "application/json" };
-  const asked = request({ socketPath: apiSocketPath(folders), method, path, headers });
+  const asked = request({ socketPath: apiSocketPath(dirs), method, path, headers });
   asked.end(method === "GET" ? undefined : "{}");
   const [answer] = (await once(asked, "response")) as Parameters<typeof text>;
   return JSON.parse(await text(answer));
@@ -105,13 +105,13 @@ async function ask(folders: Folders, method: string, path: string): Promise<unkn
 test("hearthd listens though a row, a handle and a driver are unknown to it and a stop takes an hour", async (t) => {
   const home = mkdtempSync(join(tmpdir(), "hearthd-"));
   t.after(() => rmSync(home, { recursive: true, force: true }));
-  const folders = hearthFolders({ HEARTH_HOME: home }, home);
-  for (const folder of [folders.state, folders.config]) mkdirSync(folder, { recursive: true, mode: 0o700 });
-  writeFileSync(join(folders.config, "config.toml"), "warm.enabled = false\n");
+  const dirs = hearthDirs({ HEARTH_HOME: home }, home);
+  for (const dir of [dirs.state, dirs.config]) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  writeFileSync(join(dirs.config, "config.toml"), "warm.enabled = false\n");
   const vmm = await startVmm(t);
-  fillStore(folders, vmm);
+  fillStore(dirs, vmm);
   const asked = Promise.withResolvers<void>();
-  await using agent = await startScriptedAgent(vmPaths(folders, IDS.stop).runDir + "/agent.sock", {
+  await using agent = await startScriptedAgent(vmPaths(dirs, IDS.stop).runDir + "/agent.sock", {
     answers: {
       shutdown: () => {
         asked.resolve();
@@ -122,7 +122,7 @@ test("hearthd listens though a row, a handle and a driver are unknown to it and 
   const stop = new AbortController();
   const ready = Promise.withResolvers<void>();
   const abandon = (): never => assert.fail("nothing is abandoned");
-  const ended = runDaemon({ folders, agentDir: home, log: SILENT, abandon }, ready.resolve, stop.signal);
+  const ended = runDaemon({ dirs, agentDir: home, log: SILENT, abandon }, ready.resolve, stop.signal);
   t.after(async () => {
     stop.abort();
     await ended;
@@ -130,7 +130,7 @@ test("hearthd listens though a row, a handle and a driver are unknown to it and 
   await Promise.race([ready.promise, ended]);
   await asked.promise;
   for (const connection of agent.connections) connection.destroy(); // It hangs up as it powers off.
-  const seen = (await ask(folders, "GET", "/v1/vms")) as Vm[];
+  const seen = (await ask(dirs, "GET", "/v1/vms")) as Vm[];
   const shown = Object.fromEntries(
     seen.map((vm) => [vm.name, [vm.phase, vm.recovering, vm.lastError?.code]]),
   );
@@ -138,7 +138,7 @@ test("hearthd listens though a row, a handle and a driver are unknown to it and 
   assert.deepEqual(shown["driver"]?.slice(0, 2), ["failed", undefined]);
   assert.deepEqual(shown["handle"]?.slice(0, 2), ["failed", undefined]);
   assert.deepEqual(shown["stop"], ["stopping", true, undefined]);
-  const killed = (await ask(folders, "POST", "/v1/vms/stop/kill")) as Vm;
+  const killed = (await ask(dirs, "POST", "/v1/vms/stop/kill")) as Vm;
   assert.deepEqual([killed.phase, killed.recovering], ["stopped", undefined]);
   assert.equal(findProcess(vmm.pid), undefined, "the VMM has ended");
 });

@@ -4,9 +4,9 @@ import { randomBytes } from "node:crypto";
 import { basename, join } from "node:path";
 import { CACHE_NAMES, RUN_NAMES, STATE_NAMES } from "#base/file-names.ts";
 import { abandonProcess } from "#base/exit-process.ts";
-import { apiSocketPath } from "#base/folders.ts";
+import { apiSocketPath } from "#base/hearth-dirs.ts";
 import { Turns } from "#base/turns.ts";
-import type { Folders } from "#base/folders.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import { HearthError } from "#base/error.ts";
 import { holdEventLoop } from "#base/event-loop.ts";
 import type { Log } from "#base/log.ts";
@@ -24,7 +24,7 @@ import { unixListener } from "#daemon/http/listener.ts";
 import { Journals } from "#daemon/store/journal.ts";
 import type { OnJournal } from "#daemon/store/journal.ts";
 import { checkKvm } from "#daemon/doctor/kvm-check.ts";
-import { MANAGED_FILES, makePrivateFolder } from "#daemon/store/managed-files.ts";
+import { MANAGED_FILES, makePrivateDir } from "#daemon/store/managed-files.ts";
 import { Services } from "#daemon/lifecycle/service.ts";
 import { Operations } from "#daemon/operations/operations.ts";
 import { corruptSnapshot } from "#daemon/snapshot/snapshot-files.ts";
@@ -60,7 +60,7 @@ import { Volumes } from "#storage/volumes.ts";
 const BOOTS_PER_CPU = 2;
 
 export type DaemonOptions = {
-  readonly folders: Folders;
+  readonly dirs: Dirs;
   /** The agents' binaries, `hearth-agent-x86_64` and so on. */
   readonly agentDir: string;
   readonly log: Log;
@@ -82,27 +82,27 @@ export async function runDaemon(
   onReady: () => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { folders, log, abandon = abandonProcess } = options;
+  const { dirs, log, abandon = abandonProcess } = options;
   const version = hearthVersion();
-  const socketPath = apiSocketPath(folders);
+  const socketPath = apiSocketPath(dirs);
   checkSocketPath(socketPath);
   const ending = new Ending();
   signal.addEventListener("abort", () => ending.begin("a signal"), { once: true });
   if (signal.aborted) return;
-  await makeFolders(folders);
+  await makeDirs(dirs);
   // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
   using _held = holdEventLoop();
-  using _lock = takeLock(join(folders.run, RUN_NAMES.lock));
-  const config = readConfig(folders.config);
+  using _lock = takeLock(join(dirs.run, RUN_NAMES.lock));
+  const config = readConfig(dirs.config);
   const { program } = config.drivers.qemu;
-  const judge = new KvmJudge({ cacheFile: join(folders.cache, CACHE_NAMES.kvmVerdict), program });
+  const judge = new KvmJudge({ cacheFile: join(dirs.cache, CACHE_NAMES.kvmVerdict), program });
   let gone: HearthError | undefined;
   const onGone = (error: HearthError): void => {
     gone = error;
     log.event("helper.gone", { error });
     ending.begin("the helper has ended");
   };
-  using privileged = await openPort({ folders, config, helperFd: options.helperFd, onGone });
+  using privileged = await openPort({ dirs, config, helperFd: options.helperFd, onGone });
   const host = await makeHost(options, config, judge, privileged.port);
   const daemon = makeDaemon(host, judge, version, ending);
   const listeners = [unixListener(socketPath)];
@@ -136,10 +136,10 @@ function makeDaemon(host: Host, judge: KvmJudge, version: string, ending: Ending
   };
 }
 
-async function makeFolders(folders: Folders): Promise<void> {
-  const { state, cache, run } = folders;
-  const managed = [vmsDir(folders), vmRunsDir(folders), jailsDir(folders), snapshotsDir(folders)];
-  for (const folder of [state, cache, run, ...managed]) await makePrivateFolder(folder);
+async function makeDirs(dirs: Dirs): Promise<void> {
+  const { state, cache, run } = dirs;
+  const managed = [vmsDir(dirs), vmRunsDir(dirs), jailsDir(dirs), snapshotsDir(dirs)];
+  for (const dir of [state, cache, run, ...managed]) await makePrivateDir(dir);
 }
 
 function takeLock(path: string): Disposable {
@@ -151,16 +151,16 @@ function takeLock(path: string): Disposable {
 }
 
 async function makeHost(
-  { folders, agentDir, log, onJournal }: DaemonOptions,
+  { dirs, agentDir, log, onJournal }: DaemonOptions,
   config: Config,
   judge: KvmJudge,
   helper: PrivilegedPort,
 ): Promise<Host> {
   const limitations = await helper.limitations();
-  const store = await openStore(join(folders.state, STATE_NAMES.database));
+  const store = await openStore(join(dirs.state, STATE_NAMES.database));
   const { intervalMs } = config.health;
   const timing = { heartbeatMs: intervalMs };
-  const firecrackers = new Firecrackers({ cacheDir: folders.cache, ...config.firecracker });
+  const firecrackers = new Firecrackers({ cacheDir: dirs.cache, ...config.firecracker });
   // A VM's state directory is named after its id.
   const endVmm: EndVmm = (stateDir, vmm, graceMs, signal) =>
     helper.endVmm(basename(stateDir), vmm, graceMs, signal);
@@ -174,7 +174,7 @@ async function makeHost(
     endVmm,
   });
   return {
-    folders,
+    dirs,
     config,
     store,
     snapshots: new SnapshotRows(store),
@@ -183,13 +183,13 @@ async function makeHost(
     bus: new EventBus(),
     drivers: new Map<string, VmDriver>([qemu, firecracker].map((driver) => [driver.name, driver])),
     images: new ImageCache({
-      cacheDir: folders.cache,
+      cacheDir: dirs.cache,
       agentPath: (arch) => join(agentDir, `hearth-agent-${arch}`),
       log,
     }),
     firecrackers,
     disks: vmDisks(new QemuImg({ run: (tool, signal) => helper.runTool(tool, signal) })),
-    volumes: new Volumes(volumesDir(folders)),
+    volumes: new Volumes(volumesDir(dirs)),
     files: MANAGED_FILES,
     guests: {
       waitFor: (address, deadlineMs, waitSignal) => reachAgent(address, { deadlineMs }, waitSignal),

@@ -18,11 +18,11 @@ export type FoundOnHost = {
 };
 
 export async function findOnHost(host: Host): Promise<FoundOnHost> {
-  const { folders, files } = host;
+  const { dirs, files } = host;
   return {
     owners: await listOwners(host),
-    stateDirs: new Set(await files.listFolders(vmsDir(folders))),
-    snapshotDirs: new Set(await files.listFolders(snapshotsDir(folders))),
+    stateDirs: new Set(await files.listDirs(vmsDir(dirs))),
+    snapshotDirs: new Set(await files.listDirs(snapshotsDir(dirs))),
   };
 }
 
@@ -33,9 +33,9 @@ export async function findOnHost(host: Host): Promise<FoundOnHost> {
 export async function sweepVm(host: Host, found: FoundOnHost, name: string): Promise<void> {
   const vm = host.store.findVm(name);
   if (vm !== undefined && handleOf(vm.state) !== undefined) return;
-  const stateDir = join(vmsDir(host.folders), name);
+  const stateDir = join(vmsDir(host.dirs), name);
   if (found.owners.has(name))
-    await tolerate(host, join(vmRunsDir(host.folders), name), async () => {
+    await tolerate(host, join(vmRunsDir(host.dirs), name), async () => {
       await endVmm(host, parseVmId(name));
       await releaseHostResources(host, parseVmId(name));
     });
@@ -50,7 +50,7 @@ export async function sweepVm(host: Host, found: FoundOnHost, name: string): Pro
 export async function sweepSnapshotDirs(host: Host, found: FoundOnHost): Promise<void> {
   for (const name of found.snapshotDirs) {
     if (host.snapshots.find(name) !== undefined) continue;
-    const path = join(snapshotsDir(host.folders), name);
+    const path = join(snapshotsDir(host.dirs), name);
     if (existsSync(path)) await tolerate(host, path, () => moveToLostFound(host, "snapshots", name));
   }
 }

@@ -134,7 +134,7 @@ test("one VM that cannot be recovered is failed, and hearthd and the others go o
   const ids = new Map<string, string>();
   for (const name of ["strange", "spoiled", "halved", "web"]) ids.set(name, (await before.run(name, 1)).id);
   close();
-  const path = join(machine.folder, "hearth.db");
+  const path = join(machine.dir, "hearth.db");
   {
     using store = new DatabaseSync(path);
     store
@@ -171,7 +171,7 @@ for (const phase of ["stopped", "suspended"] as const) {
     const { id } = await daemon.run("web", 2);
     if (phase === "stopped") await vms.stop("web", STOP, vms.background());
     else await snapshots.suspend("web", vms.background());
-    const { disk, stateDir } = vmPaths(host.folders, id);
+    const { disk, stateDir } = vmPaths(host.dirs, id);
     for (const missing of [disk, stateDir]) {
       rmSync(missing, { recursive: true });
       const refused = { code: "disk.missing", message: new RegExp(disk), hint: /Mount|--fresh/ };
@@ -239,7 +239,7 @@ test("a start first ends what an earlier one has left on the disk", async (t) =>
   const { id } = await daemon.run("web", 1);
   close();
   {
-    using store = new DatabaseSync(join(machine.folder, "hearth.db"));
+    using store = new DatabaseSync(join(machine.dir, "hearth.db"));
     const state = { phase: "failed", code: "vm.gone", message: "It was said to be gone.", atMs: 1 };
     store.prepare("UPDATE vms SET state = ? WHERE id = ?").run(JSON.stringify(state), id);
   }

@@ -4,9 +4,9 @@ import type { SnapshotId, VmId } from "#model/ids.ts";
 
 /** Removes a snapshot; whoever maps it keeps what it maps. Its row is removed last, so that a restarted hearthd continues. Idempotent. */
 export async function dropSnapshot(host: Host, id: SnapshotId): Promise<void> {
-  const { folders, files, snapshots } = host;
+  const { dirs, files, snapshots } = host;
   snapshots.retire(id);
-  await files.removeTree(snapshotsDir(folders), snapshotPaths(folders, id).dir);
+  await files.removeTree(snapshotsDir(dirs), snapshotPaths(dirs, id).dir);
   snapshots.delete(id);
 }
 

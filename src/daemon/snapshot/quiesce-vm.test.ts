@@ -97,7 +97,7 @@ async function assertUntouched(daemon: FakeDaemon, phase: "running" | "paused"):
     [phase],
   );
   assert.deepEqual(host.snapshots.list(), []);
-  assert.deepEqual(await host.files.listFolders(snapshotsDir(host.folders)), []);
+  assert.deepEqual(await host.files.listDirs(snapshotsDir(host.dirs)), []);
   if (phase === "paused") await vms.resume("web", vms.background());
   await assertRuns(daemon, "web");
   assert.equal(writtenOn(host.machine.vmm("web")), 2);
@@ -163,7 +163,7 @@ test("R1: a guest is saved with its processes held, and one that wakes up is tol
   const { host, vms, snapshots } = daemon;
   await daemon.run("web");
   const { id } = await snapshots.create("web", { kind: "named", name: NAME }, vms.background());
-  const { memory } = snapshotPaths(host.folders, id);
+  const { memory } = snapshotPaths(host.dirs, id);
   const { kept } = JSON.parse(readFileSync(memory, "utf8")) as { kept: { guest: { frozen: boolean } } };
   assert.equal(kept.guest.frozen, true);
   assert.deepEqual(host.machine.vmm("web").guest.calls, ["configure", "freeze", "thaw"]);

@@ -20,7 +20,7 @@ export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRec
       else await dropSnapshot(host, id);
     } catch (error) {
       // One that cannot be removed must not hold up the others.
-      const { dir: path } = snapshotPaths(host.folders, id);
+      const { dir: path } = snapshotPaths(host.dirs, id);
       host.log.event("clean.left_over", { path, error });
     }
   }

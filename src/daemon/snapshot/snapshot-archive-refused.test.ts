@@ -114,7 +114,7 @@ describe("an archive that somebody made up", () => {
     await refusedMembers(t, [...members, member(members, 3)], /its end.*"layer-0.raw"/);
   });
 
-  test("has no links, folders or devices", async (t) => {
+  test("has no links, directories or devices", async (t) => {
     const members = await goodMembers(t);
     for (const type of ["symlink", "link", "directory", "fifo", "character-device"] as const) {
       const header = { name: "state", type, linkname: "/etc/passwd" };

@@ -41,7 +41,7 @@ describe("what is exported and imported", () => {
       onProgress() {},
       signal: t.signal,
     });
-    const { dir } = snapshotPaths(there.folders, arrived.id);
+    const { dir } = snapshotPaths(there.dirs, arrived.id);
     for (const [name, content] of Object.entries(SMALL))
       assert.ok(readFileSync(join(dir, name)).equals(content), name);
     const { name, vmName, spec, imageDigest, shape, diskFormat, createdAtMs } = snapshot;
@@ -63,7 +63,7 @@ describe("what is exported and imported", () => {
       ],
     );
     await checkParts(host, arrived, t.signal);
-    const { dir } = snapshotPaths(host.folders, arrived.id);
+    const { dir } = snapshotPaths(host.dirs, arrived.id);
     for (const part of arrived.parts) assert.equal(part.stamp, await fileStamp(join(dir, part.name)));
     for (const name of ["state", "layer-0.raw"])
       assert.equal(statSync(join(dir, name)).mode & 0o222, 0, name);
@@ -133,7 +133,7 @@ describe("holes", () => {
     const archive = await exported(host, snapshot);
     assert.ok(zstdDecompressSync(archive).length < MIB);
     const arrived = await imported(host, archive);
-    const path = join(snapshotPaths(host.folders, arrived.id).dir, "layer-0.raw");
+    const path = join(snapshotPaths(host.dirs, arrived.id).dir, "layer-0.raw");
     const { blocks, size } = statSync(path);
     assert.equal(size, GIB);
     assert.ok(blocks * 512 <= 64 * 1024, `${blocks * 512} bytes`);
@@ -156,7 +156,7 @@ describe("holes", () => {
     ];
     const host = makeHost(t);
     const { id } = await imported(host, await archiveOf(members));
-    const path = join(snapshotPaths(host.folders, id).dir, "layer-0.raw");
+    const path = join(snapshotPaths(host.dirs, id).dir, "layer-0.raw");
     assert.ok(readFileSync(path).equals(content));
     assert.ok(statSync(path).blocks * 512 <= 8192);
   });
@@ -164,11 +164,11 @@ describe("holes", () => {
   test("are as GNU tar writes and reads them", async (t) => {
     const [here, there] = [makeHost(t), makeHost(t)];
     const snapshot = await makeSnapshot(here, { ...SMALL, "layer-0.raw": makeSparse });
-    const folder = mkdtempSync(join(tmpdir(), "hearth-archive-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    writeFileSync(join(folder, "in.tar"), zstdDecompressSync(await exported(here, snapshot)));
-    mkdirSync(join(folder, "out"));
-    const options = { cwd: join(folder, "out"), timeoutMs: 60_000, signal: t.signal };
+    const dir = mkdtempSync(join(tmpdir(), "hearth-archive-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    writeFileSync(join(dir, "in.tar"), zstdDecompressSync(await exported(here, snapshot)));
+    mkdirSync(join(dir, "out"));
+    const options = { cwd: join(dir, "out"), timeoutMs: 60_000, signal: t.signal };
     const unpacked = await run("tar", ["--extract", "--file", "../in.tar"], options);
     assert.ok(unpacked.ok, unpacked.stderr);
     const names = ["manifest.json", "memory", "state", "layer-0.raw"];
@@ -178,8 +178,8 @@ describe("holes", () => {
     const args = ["--create", "--sparse", "--format=posix", "--file", "../out.tar", ...names];
     const packed = await run("tar", args, options);
     assert.ok(packed.ok, packed.stderr);
-    const arrived = await imported(there, zstdCompressSync(readFileSync(join(folder, "out.tar"))));
-    const path = join(snapshotPaths(there.folders, arrived.id).dir, "layer-0.raw");
+    const arrived = await imported(there, zstdCompressSync(readFileSync(join(dir, "out.tar"))));
+    const path = join(snapshotPaths(there.dirs, arrived.id).dir, "layer-0.raw");
     assert.equal(statSync(path).size, GIB);
     assert.ok(statSync(path).blocks * 512 <= 64 * 1024);
   });
@@ -261,7 +261,7 @@ describe("a snapshot that is not whole", () => {
   test("is not exported: nothing comes of it", async (t) => {
     const host = makeHost(t);
     const snapshot = await makeSnapshot(host, SMALL);
-    const { dir, memory } = snapshotPaths(host.folders, snapshot.id);
+    const { dir, memory } = snapshotPaths(host.dirs, snapshot.id);
     const first = (): Promise<unknown> => exportSnapshot(host, snapshot, t.signal).next();
     writeFileSync(memory, "changed");
     await assert.rejects(first, { code: "snapshot.corrupt", message: /memory: its content has changed/ });

@@ -86,7 +86,7 @@ async function scanParts(
   snapshot: SnapshotRecord,
   signal: AbortSignal,
 ): Promise<readonly ScannedPart[]> {
-  const { dir } = snapshotPaths(host.folders, snapshot.id);
+  const { dir } = snapshotPaths(host.dirs, snapshot.id);
   const files = await readdir(dir);
   const layers = files.filter((name) => name.startsWith("layer-")).toSorted();
   const names = [...(snapshot.shape === undefined ? [] : ["memory", "state"]), ...layers];
@@ -109,7 +109,7 @@ function describe(host: Host, snapshot: SnapshotRecord, parts: readonly ScannedP
   try {
     return manifestOf(snapshot, listed);
   } catch (error) {
-    const { dir } = snapshotPaths(host.folders, snapshot.id);
+    const { dir } = snapshotPaths(host.dirs, snapshot.id);
     throw corruptSnapshot(dir, snapshot.name ?? snapshot.id, toError(error).message);
   }
 }
@@ -142,12 +142,12 @@ export async function importSnapshot(
   const snapshot = newSnapshot(host, manifest, name);
   await assertImage(host, snapshot, call.signal);
   const { id } = snapshot;
-  const { dir } = snapshotPaths(host.folders, id);
+  const { dir } = snapshotPaths(host.dirs, id);
   await using undo = new Undo((_what, error) => host.log.event("clean.left_over", { path: dir, error }));
   host.snapshots.insert(snapshot);
   undo.add("row", () => host.snapshots.delete(id));
-  undo.add("folder", () => host.files.removeTree(snapshotsDir(host.folders), dir));
-  await host.files.makeFolder(dir);
+  undo.add("dir", () => host.files.removeTree(snapshotsDir(host.dirs), dir));
+  await host.files.makeDir(dir);
   await receiveParts(archive, manifest.parts, dir, call);
   await archive.end();
   await host.disks.finishLayers(dir, snapshot.diskFormat, call.signal);
@@ -241,7 +241,7 @@ async function sealReceived(
   { id, shape }: NewSnapshot,
   parts: readonly ArchivedPart[],
 ): Promise<SnapshotPart[]> {
-  const paths = snapshotPaths(host.folders, id);
+  const paths = snapshotPaths(host.dirs, id);
   for (const { name } of parts) if (name !== "memory") await chmod(join(paths.dir, name), 0o444);
   if (shape !== undefined) await host.helper.sealMemory(id);
   for (const { name } of parts) await syncPath(join(paths.dir, name));

@@ -18,7 +18,7 @@ const PARTS = ["memory", "state"] as const;
  * @param durable whether to wait until a power cut takes neither the files nor their names and modes
  */
 export async function sealParts(host: Host, id: SnapshotId, durable: boolean): Promise<void> {
-  const paths = snapshotPaths(host.folders, id);
+  const paths = snapshotPaths(host.dirs, id);
   await host.helper.sealMemory(id);
   await chmod(paths.state, 0o444);
   if (durable) for (const path of [paths.memory, paths.state, paths.dir]) await syncPath(path);
@@ -26,7 +26,7 @@ export async function sealParts(host: Host, id: SnapshotId, durable: boolean): P
 
 /** Of sealed files: what they are to be whenever they are used. */
 export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal): Promise<SnapshotPart[]> {
-  const paths = snapshotPaths(host.folders, id);
+  const paths = snapshotPaths(host.dirs, id);
   const parts: SnapshotPart[] = [];
   for (const name of PARTS) {
     // Taken first: a change while we read then shows at the next use.
@@ -39,7 +39,7 @@ export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal)
 
 /** @throws HearthError `snapshot.corrupt` */
 export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: AbortSignal): Promise<void> {
-  const paths = snapshotPaths(host.folders, snapshot.id);
+  const paths = snapshotPaths(host.dirs, snapshot.id);
   for (const part of snapshot.parts)
     await host.snapshotFiles.check(paths[part.name], part, shownAs(snapshot), signal);
 }

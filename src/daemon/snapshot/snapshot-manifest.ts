@@ -156,7 +156,7 @@ export type ArchivedPart = z.infer<typeof part>;
 
 /**
  * What goes into an archive of this snapshot.
- * @throws Error for one that no archive could be imported of: its folder is not what its record says
+ * @throws Error for one that no archive could be imported of: its directory is not what its record says
  */
 export function manifestOf(snapshot: SnapshotRecord, parts: readonly ArchivedPart[]): string {
   const { name, vmName, imageDigest, diskFormat, createdAtMs } = snapshot;

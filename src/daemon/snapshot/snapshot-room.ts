@@ -16,7 +16,7 @@ const COPIES = 2;
 export async function checkMemoryRoom(host: Host, vm: VmRecord, handle: VmHandle): Promise<void> {
   const { memoryBytes = vm.spec.memoryBytes } = handle;
   const used = Math.min(memoryBytes, host.processes.usage(handle.processes[0])?.rssBytes ?? memoryBytes);
-  const dir = snapshotsDir(host.folders);
-  await host.files.makeFolder(dir);
+  const dir = snapshotsDir(host.dirs);
+  await host.files.makeDir(dir);
   await host.files.checkRoom(join(dir, SNAPSHOT_NAMES.memory), COPIES * used);
 }

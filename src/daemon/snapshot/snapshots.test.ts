@@ -158,7 +158,7 @@ for (const part of ["memory", "state"] as const) {
 }
 
 function spoil({ host }: FakeDaemon, id: SnapshotId, part: "memory" | "state", damage: Damage): void {
-  const path = snapshotPaths(host.folders, id)[part];
+  const path = snapshotPaths(host.dirs, id)[part];
   chmodSync(path, 0o600);
   damage(path);
 }
@@ -215,8 +215,8 @@ test("a way back that fails leaves the disk of the snapshot or the old one, and 
   assert.equal(writtenOn(host.machine.vmm("web")), 1);
   const { fromSnapshot } = host.disks;
   Object.assign(host.disks, {
-    fromSnapshot: async (_snapshot: string, folder: string) => {
-      await host.disks.remove(folder);
+    fromSnapshot: async (_snapshot: string, dir: string) => {
+      await host.disks.remove(dir);
       throw new Error("the disk is full");
     },
   });

@@ -58,7 +58,7 @@ export class Snapshots {
   async create(nameOrId: string, how: SnapshotHow, call: Call): Promise<SnapshotRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     const { snapshot, features } = await this.#plan(vm, how, call.signal);
-    const paths = snapshotPaths(this.#host.folders, snapshot.id);
+    const paths = snapshotPaths(this.#host.dirs, snapshot.id);
     const save = (): Promise<void> =>
       this.#vms.hold(vm.id, "snapshot", call, async (_vm, held, signal) => {
         call.onProgress({ stage: "snapshot", text: "saving" });
@@ -78,14 +78,14 @@ export class Snapshots {
       invariant(held, "a VM that can be suspended has a VMM");
       const how = { kind: "suspended" } as const;
       const { snapshot, features } = await this.#plan(vm, how, signal);
-      const paths = snapshotPaths(host.folders, snapshot.id);
+      const paths = snapshotPaths(host.dirs, snapshot.id);
       const save = (): Promise<void> => {
         call.onProgress({ stage: "suspend", text: "saving" });
         return saveMemory(held, paths, async () => {}, "halt", signal);
       };
       try {
         await this.#take(snapshot, features, how, save, { ...call, signal });
-        await host.disks.fallAsleep(vmPaths(host.folders, id).stateDir);
+        await host.disks.fallAsleep(vmPaths(host.dirs, id).stateDir);
       } catch (error) {
         return this.#resumeAfter(error, held);
       }
@@ -128,8 +128,8 @@ export class Snapshots {
 
   /** Ends with the action on the VM, so that a kill does not wait for the copy of a large disk. */
   #freeze({ id, vmId }: NewSnapshot, signal: AbortSignal): Promise<void> {
-    const { disks, folders } = this.#host;
-    return disks.freeze(vmPaths(folders, vmId).stateDir, snapshotPaths(folders, id).dir, signal);
+    const { disks, dirs } = this.#host;
+    return disks.freeze(vmPaths(dirs, vmId).stateDir, snapshotPaths(dirs, id).dir, signal);
   }
 
   async #take(
@@ -142,7 +142,7 @@ export class Snapshots {
     const host = this.#host;
     const { id } = snapshot;
     const temporary = snapshot.kind === "fork";
-    const paths = { ...snapshotPaths(host.folders, id), temporary };
+    const paths = { ...snapshotPaths(host.dirs, id), temporary };
     const take: Take = {
       snapshot,
       parts: [],

@@ -37,7 +37,7 @@ function migrate(database: DatabaseSync, path: string, migrations: readonly stri
       "store.too_new",
       `${path} has version ${version}; this hearthd knows ${migrations.length}.`,
       {
-        hint: "Run the newer Hearth that wrote it, or set HEARTH_HOME to another folder.",
+        hint: "Run the newer Hearth that wrote it, or set HEARTH_HOME to another directory.",
       },
     );
   }
@@ -102,7 +102,7 @@ export function databaseError(path: string, error: unknown): HearthError {
     case SQLITE.cannotOpen:
     case SQLITE.ioError:
       return new HearthError("host.read_only", `${path} cannot be opened for writing.`, {
-        hint: "Make its folder exist and be writable, or set HEARTH_HOME to another folder.",
+        hint: "Make its directory exist and be writable, or set HEARTH_HOME to another directory.",
         cause: error,
       });
     case SQLITE.busy:
@@ -122,7 +122,7 @@ function corruptStore(path: string, cause: unknown): HearthError {
   return new HearthError("store.corrupt", `${path} is not a sound database.`, {
     hint:
       `Nothing was changed. Restore it from a backup. Without one, move ${path} and the files beside it that begin ` +
-      "with its name to another folder, together: hearthd then begins with an empty store, deletes no disk, and " +
+      "with its name to another directory, together: hearthd then begins with an empty store, deletes no disk, and " +
       "`hearth system recover` lists what can be taken back.",
     cause,
   });

@@ -8,11 +8,11 @@ import { Store } from "#daemon/store/store.ts";
 import { operationIdFrom, vmIdFrom } from "#model/ids.ts";
 
 test("flows of one VM that are open together are listed in the order of their begin, whatever the clock says", (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "journal-"));
-  const store = new Store(join(folder, "hearth.db"));
+  const dir = mkdtempSync(join(tmpdir(), "journal-"));
+  const store = new Store(join(dir, "hearth.db"));
   t.after(() => {
     store.close();
-    rmSync(folder, { recursive: true });
+    rmSync(dir, { recursive: true });
   });
   const journals = new Journals(store);
   const vm = vmIdFrom(new Uint8Array(12));

@@ -8,13 +8,13 @@ import { removeTree } from "#host/managed-path.ts";
 
 export const MANAGED_FILES: ManagedFiles = {
   /** Its name is on the disk when this returns, so that what is synced in it can be found. */
-  async makeFolder(path) {
-    await makePrivateFolder(path);
+  async makeDir(path) {
+    await makePrivateDir(path);
     await syncPath(dirname(path));
   },
   removeTree,
   checkRoom,
-  async listFolders(root) {
+  async listDirs(root) {
     const entries = await readdir(root, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   },
@@ -23,19 +23,19 @@ export const MANAGED_FILES: ManagedFiles = {
 
 /** Nothing in `path` is followed or copied: it stays on its file system. One hearthd at a time. */
 async function moveAside(path: string, into: string): Promise<string> {
-  await makePrivateFolder(into);
+  await makePrivateDir(into);
   const name = basename(path);
   for (let number = 0; ; number++) {
     const to = join(into, number === 0 ? name : `${name}.${number}`);
     if (lstatSync(to, { throwIfNoEntry: false }) !== undefined) continue;
     await rename(path, to);
-    for (const folder of [into, dirname(path)]) await syncPath(folder);
+    for (const dir of [into, dirname(path)]) await syncPath(dir);
     return to;
   }
 }
 
 /** For the owner alone, whatever the umask. Idempotent. */
-export async function makePrivateFolder(path: string): Promise<void> {
+export async function makePrivateDir(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   await chmod(path, 0o700);
 }

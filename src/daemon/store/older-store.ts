@@ -23,7 +23,7 @@ export async function acceptOlderStore(host: Host): Promise<void> {
 /** An internal VM may have become a user's since, and one that was to be removed may be kept. */
 function acceptVm(host: Host, vm: VmRecord): void {
   const { id, spec, state } = vm;
-  const isThere = hasDisk(vmPaths(host.folders, id).stateDir);
+  const isThere = hasDisk(vmPaths(host.dirs, id).stateDir);
   // A start from a snapshot would replace the disk that the VM has got since.
   const origin = isThere ? undefined : spec.origin;
   host.store.transaction(
@@ -41,7 +41,7 @@ function acceptedState(host: Host, state: VmState, isThere: boolean): VmState {
   // The first start of a VM that never ran makes its disk anew.
   if (state.phase === "starting" || (isThere && neverRan(state))) return stopped;
   // A memory that is not there any more was resumed since, and the disk has gone on without it.
-  if (state.phase === "suspended" && !existsSync(snapshotPaths(host.folders, state.snapshot).dir))
+  if (state.phase === "suspended" && !existsSync(snapshotPaths(host.dirs, state.snapshot).dir))
     return stopped;
   return state;
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { RUN_NAMES, SNAPSHOT_NAMES, STATE_NAMES, VM_NAMES } from "#base/file-names.ts";
-import type { Folders } from "#base/folders.ts";
+import type { Dirs } from "#base/hearth-dirs.ts";
 import type { SavedState } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import { findDisk } from "#storage/disk-layout.ts";
@@ -22,12 +22,12 @@ export type VmPaths = {
 export type SnapshotPaths = SavedState & { readonly dir: string };
 
 /** Nothing is made; which disk it has is looked up. */
-export function vmPaths(folders: Folders, id: VmId): VmPaths {
-  const stateDir = join(vmsDir(folders), id);
+export function vmPaths(dirs: Dirs, id: VmId): VmPaths {
+  const stateDir = join(vmsDir(dirs), id);
   return {
     stateDir,
-    runDir: join(vmRunsDir(folders), id),
-    jailDir: join(jailsDir(folders), id),
+    runDir: join(vmRunsDir(dirs), id),
+    jailDir: join(jailsDir(dirs), id),
     disk: findDisk(stateDir).path,
     saveDir: join(stateDir, VM_NAMES.save),
     memoryCopy: join(stateDir, VM_NAMES.memoryCopy),
@@ -37,32 +37,32 @@ export function vmPaths(folders: Folders, id: VmId): VmPaths {
 }
 
 /** The managed root of what VMs keep. */
-export function vmsDir(folders: Folders): string {
-  return join(folders.state, STATE_NAMES.vms);
+export function vmsDir(dirs: Dirs): string {
+  return join(dirs.state, STATE_NAMES.vms);
 }
 
 /** The managed root of volumes. */
-export function volumesDir(folders: Folders): string {
-  return join(folders.state, STATE_NAMES.volumes);
+export function volumesDir(dirs: Dirs): string {
+  return join(dirs.state, STATE_NAMES.volumes);
 }
 
 /** The managed root of snapshots. */
-export function snapshotsDir(folders: Folders): string {
-  return join(folders.state, STATE_NAMES.snapshots);
+export function snapshotsDir(dirs: Dirs): string {
+  return join(dirs.state, STATE_NAMES.snapshots);
 }
 
 /** Where a snapshot's files are; they follow from its id alone. */
-export function snapshotPaths(folders: Folders, id: SnapshotId): SnapshotPaths {
-  const dir = join(snapshotsDir(folders), id);
+export function snapshotPaths(dirs: Dirs, id: SnapshotId): SnapshotPaths {
+  const dir = join(snapshotsDir(dirs), id);
   return { dir, memory: join(dir, SNAPSHOT_NAMES.memory), state: join(dir, SNAPSHOT_NAMES.state) };
 }
 
 /** The managed root of VMs' sockets. */
-export function vmRunsDir(folders: Folders): string {
-  return join(folders.run, RUN_NAMES.vms);
+export function vmRunsDir(dirs: Dirs): string {
+  return join(dirs.run, RUN_NAMES.vms);
 }
 
-/** The managed root of VMMs' own root folders, for those that have one. */
-export function jailsDir(folders: Folders): string {
-  return join(folders.state, STATE_NAMES.jails);
+/** The managed root of VMMs' own root directories, for those that have one. */
+export function jailsDir(dirs: Dirs): string {
+  return join(dirs.state, STATE_NAMES.jails);
 }

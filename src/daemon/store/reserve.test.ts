@@ -6,9 +6,9 @@ import { test } from "node:test";
 import { Reserve } from "#daemon/store/reserve.ts";
 
 test("L2: the reserve takes its room, gives it away once, and takes it again", (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-reserve-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "reserve");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-reserve-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "reserve");
   const reserve = new Reserve(path);
   assert.equal(reserve.release(), false, "there was none yet");
   reserve.fill();

@@ -30,7 +30,7 @@ const SPEC: VmSpec = {
   autoRemove: false,
 };
 
-function folder(t: TestContext): string {
+function dir(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "hearth-store-"));
   t.after(() => rmSync(path, { recursive: true }));
   return path;
@@ -43,7 +43,7 @@ function newVm(name: string, index: number) {
 }
 
 test("L4: two VMs cannot have one name", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   store.insertVm(newVm("web", 1));
   assert.throws(() => store.insertVm(newVm("web", 2)), { code: "name.taken" });
   assert.equal(store.listVms().length, 1);
@@ -51,7 +51,7 @@ test("L4: two VMs cannot have one name", (t) => {
 });
 
 test("BG-011: a VM is the same after hearthd was restarted", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   const before = new Store(path);
   const vm = before.insertVm(newVm("web", 1));
   before.close();
@@ -62,7 +62,7 @@ test("BG-011: a VM is the same after hearthd was restarted", (t) => {
 });
 
 test("VS-023: what a reader does to a record does not reach the store", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   store.insertVm(newVm("web", 1));
   (store.getVm("web").spec.env as Record<string, string>)["EVIL"] = "1";
   assert.deepEqual(store.getVm("web").spec.env, {});
@@ -71,7 +71,7 @@ test("VS-023: what a reader does to a record does not reach the store", (t) => {
 
 test("VMs are listed newest first", (t) => {
   let now = 1;
-  const store = new Store(join(folder(t), "hearth.db"), () => now++);
+  const store = new Store(join(dir(t), "hearth.db"), () => now++);
   for (const [index, name] of ["one", "two", "three"].entries()) store.insertVm(newVm(name, index));
   assert.deepEqual(
     store.listVms().map((vm) => vm.name),
@@ -81,13 +81,13 @@ test("VMs are listed newest first", (t) => {
 });
 
 test("a VM that is not there is named in the error", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   assert.throws(() => store.getVm("nobody"), { code: "vm.not_found", message: /nobody/ });
   store.close();
 });
 
 test("no other program can open the store while hearthd has it, and so none can lock hearthd out", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   const store = new Store(path);
   store.insertVm(newVm("web", 1));
   using other = new DatabaseSync(path, { timeout: 0 });
@@ -98,7 +98,7 @@ test("no other program can open the store while hearthd has it, and so none can 
 });
 
 test("hearthd waits for a program that has the store open, and does other things meanwhile", async (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   new Store(path).close();
   const other = new DatabaseSync(path);
   other.exec("BEGIN IMMEDIATE");
@@ -110,7 +110,7 @@ test("hearthd waits for a program that has the store open, and does other things
 });
 
 test("a bug of Hearth's is called a bug, and not a corrupt store", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   store.insertVm(newVm("web", 1));
   const bugs: Record<string, () => unknown> = {
     "a TypeError": () =>
@@ -125,7 +125,7 @@ test("a bug of Hearth's is called a bug, and not a corrupt store", (t) => {
 });
 
 test("a transaction in a transaction is part of it", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   const both = (): void =>
     store.transaction(() => {
       store.transaction(() => store.insertVm(newVm("web", 1)));
@@ -137,7 +137,7 @@ test("a transaction in a transaction is part of it", (t) => {
 });
 
 test("a store whose pages are damaged is refused", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   const store = new Store(path);
   for (let index = 0; index < 30; index++) store.insertVm(newVm(`vm-${index}`, index));
   store.close();
@@ -147,7 +147,7 @@ test("a store whose pages are damaged is refused", (t) => {
 });
 
 test("a corrupt database is refused with a cure that loses nothing, and left as it is", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   writeFileSync(path, "this is not a database, and longer than its header of a hundred bytes".repeat(10));
   const before = readFileSync(path);
   assert.throws(() => new Store(path), { code: "store.corrupt", hint: /system recover/ });
@@ -155,7 +155,7 @@ test("a corrupt database is refused with a cure that loses nothing, and left as 
 });
 
 test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   const newer = new DatabaseSync(path);
   newer.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
   newer.close();
@@ -163,7 +163,7 @@ test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
 });
 
 test("BG-092: a migration that fails half way leaves the version before it whole", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   openDatabase(path, MIGRATIONS).close();
   const broken = [...MIGRATIONS, "CREATE TABLE half (a TEXT); SELECT no_such_function()"];
   assert.throws(() => openDatabase(path, broken));
@@ -173,7 +173,7 @@ test("BG-092: a migration that fails half way leaves the version before it whole
 });
 
 test("the store is for its owner alone", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   new Store(path).close();
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
@@ -186,12 +186,12 @@ test("BG-019: ten thousand ids are all different and all ids", () => {
 });
 
 test("a commit is on the disk when it returns", (t) => {
-  using database = openDatabase(join(folder(t), "hearth.db"), MIGRATIONS);
+  using database = openDatabase(join(dir(t), "hearth.db"), MIGRATIONS);
   assert.deepEqual({ ...database.prepare("PRAGMA synchronous").get() }, { synchronous: 2 }, "FULL");
 });
 
 test("a commit that does not wait for the disk leaves the next ones waiting, also when it fails", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   const level = (): unknown => store.statement("PRAGMA synchronous").get()?.["synchronous"];
   const levels: unknown[] = [];
   store.transaction(() => levels.push(level()), { synced: false });
@@ -208,7 +208,7 @@ test("a commit that does not wait for the disk leaves the next ones waiting, als
 const WITHOUT_OWNER = 4;
 
 test("VMs of a store without owners are the local user's, without labels, and as they were", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   {
     using old = openDatabase(path, MIGRATIONS.slice(0, WITHOUT_OWNER));
     const insert = old.prepare(
@@ -261,7 +261,7 @@ test("VMs of a store without owners are the local user's, without labels, and as
 });
 
 test("snapshots of a store without owners are the local user's, without labels, and their names are taken for one owner alone", (t) => {
-  const path = join(folder(t), "hearth.db");
+  const path = join(dir(t), "hearth.db");
   {
     using old = openDatabase(path, MIGRATIONS.slice(0, WITHOUT_OWNER));
     const insert = old.prepare("INSERT INTO snapshots VALUES (?, 'named', ?, NULL, 1, ?, 1, 2)");
@@ -280,7 +280,7 @@ test("snapshots of a store without owners are the local user's, without labels, 
 });
 
 test("a name is taken for one owner alone", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   t.after(() => store.close());
   store.insertVm(newVm("web", 1));
   store.statement("UPDATE vms SET owner = 'somebody'").run();
@@ -290,7 +290,7 @@ test("a name is taken for one owner alone", (t) => {
 });
 
 test("the generation counts what a user changes, and not what hearthd does by itself", (t) => {
-  const store = new Store(join(folder(t), "hearth.db"));
+  const store = new Store(join(dir(t), "hearth.db"));
   t.after(() => store.close());
   const { id } = store.insertVm({ ...newVm("web", 1), labels: { team: "web" } });
   const generation = (): number => store.getVm(id).generation;

@@ -234,15 +234,15 @@ describe("a template that is of no use", () => {
     "because its memory is damaged": ({ host, warm }) => {
       const [template] = warm.list();
       assert.ok(template);
-      const { memory } = snapshotPaths(host.folders, template.id);
+      const { memory } = snapshotPaths(host.dirs, template.id);
       chmodSync(memory, 0o600);
       truncateSync(memory, 5);
     },
     "because it is removed meanwhile": ({ host, warm }) => {
-      const { makeFolder } = host.files;
-      host.files.makeFolder = async (path) => {
-        host.files.makeFolder = makeFolder;
-        await makeFolder(path);
+      const { makeDir } = host.files;
+      host.files.makeDir = async (path) => {
+        host.files.makeDir = makeDir;
+        await makeDir(path);
         assert.equal(await warm.prune(), 1);
       };
     },

@@ -204,10 +204,10 @@ export class WarmTemplates {
 
   /** The least recently used go first, and never one that a VM maps. */
   async #evict(newest: SnapshotRecord): Promise<void> {
-    const { config, disks, folders, log } = this.#host;
+    const { config, disks, dirs, log } = this.#host;
     const byUse = this.list().toSorted((one, other) => one.lastUsedAtMs - other.lastUsedAtMs);
     const sizes = new Map<string, number>();
-    for (const { id } of byUse) sizes.set(id, await disks.folderBytes(snapshotPaths(folders, id).dir));
+    for (const { id } of byUse) sizes.set(id, await disks.dirBytes(snapshotPaths(dirs, id).dir));
     let total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
     for (const template of byUse) {
       if (total <= config.warm.budgetBytes) return;

@@ -7,9 +7,9 @@ import type { TestContext } from "node:test";
 import { consoleEnd, lastLines } from "#daemon/view/log-tail.ts";
 
 function logOf(t: TestContext, lines: readonly string[]): string {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-log-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "console.log");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-log-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "console.log");
   writeFileSync(path, lines.map((line) => `${line}\r\n`).join(""));
   return path;
 }

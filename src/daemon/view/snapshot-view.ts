@@ -29,7 +29,7 @@ export async function snapshotView(
     diskBytes,
     network,
     init,
-    allocatedBytes: await host.disks.folderBytes(snapshotPaths(host.folders, id).dir),
+    allocatedBytes: await host.disks.dirBytes(snapshotPaths(host.dirs, id).dir),
     parts: parts.map((part) => ({ name: part.name, sizeBytes: part.sizeBytes, sha256: part.sha256 })),
     usedBy: snapshots.usersOf(snapshot).map((vm) => vm.name),
     createdAtMs,

@@ -47,7 +47,7 @@ export class StatsReader {
     if (usage === undefined) this.#last.delete(vm.id);
     const [fromVmm, disk] = await Promise.all([
       handle === undefined ? undefined : this.#askVmm(vm, handle),
-      host.disks.usage(vmPaths(host.folders, vm.id).stateDir),
+      host.disks.usage(vmPaths(host.dirs, vm.id).stateDir),
     ]);
     return {
       id: vm.id,

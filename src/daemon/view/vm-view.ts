@@ -41,7 +41,7 @@ function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined
 
 function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures | undefined): Vm {
   const { spec, state } = vm;
-  const paths = vmPaths(host.folders, vm.id);
+  const paths = vmPaths(host.dirs, vm.id);
   const handle = handleOf(state);
   const driver = driverNameOf(host, vm);
   return {

@@ -266,9 +266,9 @@ describe("over a real connection", { timeout: 30_000 }, () => {
   const HANGS = () => new Promise<never>(() => {});
 
   test("a call and a command that are not answered end, and each closes the connection that it waited on", async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "hearth-agent-"));
-    t.after(() => rmSync(folder, { recursive: true }));
-    const socketPath = join(folder, "agent.sock");
+    const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const socketPath = join(dir, "agent.sock");
     await using agent = await startScriptedAgent(socketPath, {
       answers: {
         info: HANGS,

@@ -32,13 +32,13 @@ const MODULES = "modules";
  * understands
  */
 export function vmDisks(
-  host: Pick<Host, "folders" | "volumes">,
+  host: Pick<Host, "dirs" | "volumes">,
   vm: VmRecord,
   boot: Pick<BootSet, "base" | "modules">,
   { diskSerials = false }: Pick<VmHandle, "diskSerials">,
 ): VmDisks {
   const { blanks = [], diskLimit: limit } = vm.spec;
-  // A folder before those that are in it.
+  // A directory before those that are in it.
   const volumes = vm.spec.volumes.toSorted(byPath);
   const disks: DiskPlan[] = [
     { id: BASE, path: boot.base, format: "raw", readOnly: true },
@@ -84,11 +84,8 @@ function volumeDisk(name: VolumeName): string {
   return `vol-${createHash("sha256").update(name).digest("hex").slice(0, 16)}`;
 }
 
-/** Whatever their size, they take nothing. The folder that they are in is hearthd's alone. */
-export async function makeBlanks(
-  host: Pick<Host, "folders">,
-  vm: Pick<VmRecord, "id" | "spec">,
-): Promise<void> {
+/** Whatever their size, they take nothing. The directory that they are in is hearthd's alone. */
+export async function makeBlanks(host: Pick<Host, "dirs">, vm: Pick<VmRecord, "id" | "spec">): Promise<void> {
   for (const [index, { sizeBytes }] of (vm.spec.blanks ?? []).entries()) {
     await using file = await open(blankPath(host, vm, index), "wx");
     await file.truncate(sizeBytes);
@@ -96,8 +93,8 @@ export async function makeBlanks(
   }
 }
 
-function blankPath(host: Pick<Host, "folders">, { id }: Pick<VmRecord, "id">, index: number): string {
-  return join(vmPaths(host.folders, id).stateDir, `blank-${index}.raw`);
+function blankPath(host: Pick<Host, "dirs">, { id }: Pick<VmRecord, "id">, index: number): string {
+  return join(vmPaths(host.dirs, id).stateDir, `blank-${index}.raw`);
 }
 
 /** What of a VM's volumes a saved memory has seen when nothing was mounted yet, in the order of their letters. */
@@ -115,20 +112,17 @@ export async function blanksOf(
 
 /** The disk of a VM that begins as this snapshot was. Idempotent. */
 export function diskFrom(
-  host: Pick<Host, "folders" | "disks">,
-  vmFolder: string,
+  host: Pick<Host, "dirs" | "disks">,
+  vmDir: string,
   { id, diskFormat }: SnapshotRecord,
   signal: AbortSignal,
 ): Promise<void> {
-  return host.disks.fromSnapshot(snapshotPaths(host.folders, id).dir, vmFolder, diskFormat, signal);
+  return host.disks.fromSnapshot(snapshotPaths(host.dirs, id).dir, vmDir, diskFormat, signal);
 }
 
 /** Of whichever format it is now. */
-function ownDisk(
-  host: Pick<Host, "folders">,
-  { id }: VmRecord,
-): Pick<DiskPlan, "path" | "format" | "backing"> {
-  const { path, format, layers } = findDisk(vmPaths(host.folders, id).stateDir);
+function ownDisk(host: Pick<Host, "dirs">, { id }: VmRecord): Pick<DiskPlan, "path" | "format" | "backing"> {
+  const { path, format, layers } = findDisk(vmPaths(host.dirs, id).stateDir);
   return { path, format, backing: layers };
 }
 

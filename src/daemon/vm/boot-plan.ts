@@ -21,7 +21,7 @@ export async function bootPlan(
   signal: AbortSignal,
 ): Promise<BootPlan> {
   const { spec } = vm;
-  const paths = vmPaths(host.folders, vm.id);
+  const paths = vmPaths(host.dirs, vm.id);
   const boot = await host.images.bootSet(vm.imageDigest, { kernel: spec.kernel }, signal);
   const { disks, kernelArgs } = vmDisks(host, vm, boot, features);
   const { nics, namespace } = planNetwork(spec, vm.id);

@@ -35,9 +35,9 @@ test("a command's client is told what became of the VM, in place of a broken con
 });
 
 test("the kernel's panic message is in the error, made safe to print, and the logs in the hint", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-test-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const console = join(folder, "console.log");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-test-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const console = join(dir, "console.log");
   const words = `[ 2.0] Kernel panic - not syncing: \u001b[2J${"x".repeat(5_000)}`;
   writeFileSync(console, `before\r\n${words}\r\nCPU: 0\r\n`);
   const { message, hint } = await explained(LOST, ended("panicked", { console }));

@@ -33,9 +33,9 @@ const RELEASE_MS = 15_000;
 /** The directory with the sockets of the VMM. */
 const RUN_DIRECTORY: HostResource = {
   name: "run directory",
-  acquire: ({ folders, files }, { vm }) => files.makeFolder(vmPaths(folders, vm.id).runDir),
-  release: ({ folders, files }, id) => files.removeTree(vmRunsDir(folders), vmPaths(folders, id).runDir),
-  listOwned: ({ folders, files }) => files.listFolders(vmRunsDir(folders)),
+  acquire: ({ dirs, files }, { vm }) => files.makeDir(vmPaths(dirs, vm.id).runDir),
+  release: ({ dirs, files }, id) => files.removeTree(vmRunsDir(dirs), vmPaths(dirs, id).runDir),
+  listOwned: ({ dirs, files }) => files.listDirs(vmRunsDir(dirs)),
 };
 
 /** The user that the VMM runs as, if it is jailed. */

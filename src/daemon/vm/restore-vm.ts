@@ -35,7 +35,7 @@ export async function restoreVm(
   await forgetSuspended(controller, () => host.store.setSpec(id, pending));
   try {
     if (snapshot.shape !== undefined || ran) return await controllers.start(id, call, { from: snapshot });
-    await diskFrom(host, vmPaths(host.folders, id).stateDir, snapshot, signal);
+    await diskFrom(host, vmPaths(host.dirs, id).stateDir, snapshot, signal);
     host.store.setSpec(id, spec);
   } catch (error) {
     sayPending(controller, snapshot, error);

@@ -9,18 +9,18 @@ import { findDisk, hasDisk } from "#storage/disk-layout.ts";
  * Whether what a guest writes after it woke can be taken back, because it goes into a layer of its own. With a disk in
  * one file it cannot: the saved memory is of no use any more once the guest has run.
  */
-export function hasLayers(host: Pick<Host, "folders">, id: VmId): boolean {
-  return findDisk(vmPaths(host.folders, id).stateDir).format === "qcow2";
+export function hasLayers(host: Pick<Host, "dirs">, id: VmId): boolean {
+  return findDisk(vmPaths(host.dirs, id).stateDir).format === "qcow2";
 }
 
 /** Where a VM is when its start was undone: one that was to begin anew may have lost its old disk already. */
 export function stateBefore(
-  host: Pick<Host, "folders">,
+  host: Pick<Host, "dirs">,
   id: VmId,
   back: VmState,
   fresh: boolean | undefined,
 ): VmState {
-  return fresh === true && !hasDisk(vmPaths(host.folders, id).stateDir) ? { phase: "created" } : back;
+  return fresh === true && !hasDisk(vmPaths(host.dirs, id).stateDir) ? { phase: "created" } : back;
 }
 
 /** Of a VM whose memory does not fit its disk any more. */

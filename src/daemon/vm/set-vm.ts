@@ -91,8 +91,7 @@ async function setSpec(
   }
   if (handle !== undefined && memoryBytes !== undefined)
     await moveMemory(host, vm, handle, memoryBytes, undo, signal);
-  if (diskBytes !== undefined)
-    await host.disks.grow(vmPaths(host.folders, vm.id).stateDir, diskBytes, signal);
+  if (diskBytes !== undefined) await host.disks.grow(vmPaths(host.dirs, vm.id).stateDir, diskBytes, signal);
   keep(spec);
   undo.keep();
 }

@@ -102,7 +102,7 @@ function afterFailure(
 }
 
 function damagedRow(host: Host, { name, id }: VmRecord): HearthError {
-  const { stateDir } = vmPaths(host.folders, id);
+  const { stateDir } = vmPaths(host.dirs, id);
   return new HearthError("store.corrupt", `Cannot start ${name}: its row in ${host.store.path} is damaged.`, {
     hint: `Restore the store from a backup. Its disk is in ${stateDir}, and was not changed.`,
   });
@@ -122,7 +122,7 @@ async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
   try {
     await dropSnapshot(host, id);
   } catch (error) {
-    host.log.event("clean.left_over", { path: snapshotPaths(host.folders, id).dir, error });
+    host.log.event("clean.left_over", { path: snapshotPaths(host.dirs, id).dir, error });
   }
 }
 

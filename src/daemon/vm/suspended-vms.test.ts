@@ -198,7 +198,7 @@ test("a VM that was made to be removed when it ends is not removed when it falls
   await snapshots.suspend("web", vms.background());
   const { id, state } = host.store.getVm("web");
   assert.equal(state.phase, "suspended");
-  assert.equal(readFakeDisk(vmPaths(host.folders, id).disk)?.written, 1);
+  assert.equal(readFakeDisk(vmPaths(host.dirs, id).disk)?.written, 1);
   await vms.start("web", vms.background());
   assert.equal(host.machine.vmm("web").count, 1);
 });

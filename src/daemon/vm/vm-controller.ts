@@ -282,7 +282,7 @@ export class VmController {
     try {
       await releaseHostResources(host, id);
     } catch (error) {
-      host.log.event("clean.left_over", { path: vmPaths(host.folders, id).runDir, error });
+      host.log.event("clean.left_over", { path: vmPaths(host.dirs, id).runDir, error });
     }
   }
 

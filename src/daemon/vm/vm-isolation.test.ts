@@ -125,7 +125,7 @@ test("a launch names the VM, what was chosen and a priority, and no path that fo
     const ofVm = { ...vm, spec: { ...vm.spec, hidden } };
     const { launch } = await bootIsolation(host, ofVm, { kind: "host" });
     const what = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: "/saved" };
-    const derived = { vmId: "another", logFile: "/elsewhere", folder: "/elsewhere" };
+    const derived = { vmId: "another", logFile: "/elsewhere", dir: "/elsewhere" };
     await assert.rejects(launch({ ...what, ...derived }, t.signal), /not here/);
   }
   const chosen = { jail: true, pidNamespace: false, network: { kind: "host" }, cgroup: true };

@@ -30,7 +30,7 @@ export async function bootIsolation(
     pidNamespace,
     seccomp,
     network,
-    jailDir: vmPaths(host.folders, vm.id).jailDir,
+    jailDir: vmPaths(host.dirs, vm.id).jailDir,
     uid: jail ? await helper.uidOf(vm.id) : undefined,
     cgroup: isolation.cgroup ? await helper.cgroupOf(vm.id) : undefined,
     gaps,
@@ -45,6 +45,6 @@ export async function bootIsolation(
       helper.findIsolationFaults(vm.id, vmm, { seccomp: options.seccomp && seccomp }),
     end: async (process, signal) => void (await helper.endVmm(vm.id, process, 0, signal)),
     giveMemoryCopy: () => helper.giveMemoryCopy(vm.id),
-    seal: () => helper.sealRunFolder(vm.id),
+    seal: () => helper.sealRunDir(vm.id),
   };
 }

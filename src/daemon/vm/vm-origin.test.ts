@@ -130,7 +130,7 @@ for (const { title, state, how = {}, more, noDisk, memory, disk } of CASES) {
   test(`what a start begins with: ${title}`, async (t) => {
     const daemon = await useFakeDaemon(t, { config });
     const { host, vm } = await setUp(daemon, more);
-    if (noDisk) rmSync(vmPaths(host.folders, vm.id).disk);
+    if (noDisk) rmSync(vmPaths(host.dirs, vm.id).disk);
     const origin = await chooseOrigin(host, { ...vm, state }, host.driver, how, t.signal);
     const name = (of: VmOrigin["disk"] | undefined): string | undefined =>
       typeof of === "object" ? (of.kind === "warm" ? "template" : of.name) : of;

@@ -45,7 +45,7 @@ export async function chooseOrigin(
   signal: AbortSignal,
 ): Promise<VmOrigin> {
   const pristine = neverRan(vm.state) || how.fresh === true;
-  const isThere = hasDisk(vmPaths(host.folders, vm.id).stateDir);
+  const isThere = hasDisk(vmPaths(host.dirs, vm.id).stateDir);
   const given = how.from ?? (how.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
@@ -68,7 +68,7 @@ export async function chooseOrigin(
 
 /** An empty disk in place of the one that is missing would look like a VM that has lost everything. */
 function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
-  const { disk } = vmPaths(host.folders, id);
+  const { disk } = vmPaths(host.dirs, id);
   return new HearthError("disk.missing", `Cannot start ${name}: its disk ${disk} does not exist.`, {
     hint:
       "Mount the file system that it is on, or restore it from a backup. With `hearth start --fresh` the VM begins " +

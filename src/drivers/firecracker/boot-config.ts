@@ -9,7 +9,7 @@ import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
 import { driveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 
-/** What a VMM in this run folder listens on and writes to. */
+/** What a VMM in this run directory listens on and writes to. */
 export type FirecrackerFiles = {
   readonly api: string;
   readonly vsock: string;
@@ -17,19 +17,19 @@ export type FirecrackerFiles = {
   readonly console: string;
   readonly log: string;
   readonly metrics: string;
-  /** A link to the folder itself. */
+  /** A link to the directory itself. */
   readonly self: string;
 };
 
 /**
- * What the VMM calls its run folder in all that it saves: a path that each VMM has, whatever its jail. In a jail the
- * folder is shown there, below the root, which is where the VMM works; without one the VMM works in the folder, where
+ * What the VMM calls its run directory in all that it saves: a path that each VMM has, whatever its jail. In a jail the
+ * directory is shown there, below the root, which is where the VMM works; without one the VMM works in the directory, where
  * there is a link of that name. A state that was saved in one VM fits another for this reason alone, because a
  * Firecracker that loads it opens what was open.
  */
 const SELF = "vm";
 /** `SELF` as a jail has it. */
-export const RUN_FOLDER_IN_JAIL = `/${SELF}`;
+export const RUN_DIR_IN_JAIL = `/${SELF}`;
 const VSOCK = FIRECRACKER_FILES.vsock;
 
 /** Of the agent in the guest; `VsockPort` in agent/internal/channel. */
@@ -37,7 +37,7 @@ export const AGENT_VSOCK_PORT = 1024;
 /** Each VMM has a vsock device of its own, so all guests may have the first number that is free. */
 const GUEST_CID = 3;
 
-/** Paths inside of a VM's run folder. */
+/** Paths inside of a VM's run directory. */
 export function firecrackerFiles(runDir: string): FirecrackerFiles {
   return {
     api: join(runDir, FIRECRACKER_FILES.api),
@@ -49,7 +49,7 @@ export function firecrackerFiles(runDir: string): FirecrackerFiles {
   };
 }
 
-/** Links in the run folder, by which Firecracker finds its disks: where they are, and what they point to. */
+/** Links in the run directory, by which Firecracker finds its disks: where they are, and what they point to. */
 export function diskLinks(plan: Pick<BootPlan, "runDir" | "disks">): { at: string; to: string }[] {
   return plan.disks.map((disk, index) => ({ at: join(plan.runDir, driveId(index)), to: disk.path }));
 }

@@ -1,5 +1,5 @@
 /** How a Firecracker is started: its words, and the files that it needs; decided in pure functions. */
-import { firecrackerFiles, RUN_FOLDER_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
+import { firecrackerFiles, RUN_DIR_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
 import type { JailFile } from "#jail/jail-command.ts";
 import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
 
@@ -37,7 +37,7 @@ export function firecrackerJailFiles(plan: BootPlan, start: FirecrackerStart): J
     ...read.map((path) => ({ path, access: "read" }) as const),
     ...plan.disks.map(({ path, readOnly }) => ({ path, access: readOnly ? "read" : "write" }) as const),
     { path: plan.runDir, access: "write" },
-    { path: plan.runDir, access: "write", at: RUN_FOLDER_IN_JAIL },
+    { path: plan.runDir, access: "write", at: RUN_DIR_IN_JAIL },
     ...(plan.saveDir === undefined ? [] : [{ path: plan.saveDir, access: "write" } as const]),
     ...(start.byJailer ? [] : [{ path: "/dev/kvm", access: "device" } as const]),
   ];

@@ -21,7 +21,7 @@ import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts"
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
-import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { checkThere, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/saved-vm.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
@@ -315,7 +315,7 @@ export class FirecrackerDriver implements VmDriver {
       args: firecrackerArguments(plan, start),
       files: firecrackerJailFiles(plan, start),
       fileMaxBytes: plan.fileMaxBytes ?? LIMITS.diskMaxBytes,
-      folder: plan.runDir,
+      dir: plan.runDir,
       logFile: join(plan.stateDir, VM_NAMES.vmmLog),
       stdout: files.console,
     };
@@ -334,7 +334,9 @@ function checkFilter(path: string): void {
 
 function notPrepared(): HearthError {
   const hint = "Stop the VM and start it again.";
-  return new HearthError("snapshot.failed", "The VM was started with no folder to be saved into.", { hint });
+  return new HearthError("snapshot.failed", "The VM was started with no directory to be saved into.", {
+    hint,
+  });
 }
 
 /** Firecracker ends after it has refused a state; its last words may say more than its refusal. */

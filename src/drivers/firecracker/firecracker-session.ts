@@ -11,7 +11,7 @@ import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import type { FirecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { FirecrackerRecorder } from "#drivers/firecracker/recorder.ts";
-import { removeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { removeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
 import { saveDeadlineMs } from "#drivers/save-bounds.ts";
 import type { VmmStatus } from "#drivers/vm-driver.ts";

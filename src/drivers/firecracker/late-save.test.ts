@@ -32,9 +32,9 @@ describe("a save that takes longer than it may", () => {
   async function lateSave(vm: FakeFirecrackerVm) {
     const written = Promise.withResolvers<void>();
     vm.writing = written.promise;
-    const folder = join(vm.handle.stateDir, "saved");
-    mkdirSync(folder);
-    const saved = { memory: join(folder, "memory"), state: join(folder, "state") };
+    const dir = join(vm.handle.stateDir, "saved");
+    mkdirSync(dir);
+    const saved = { memory: join(dir, "memory"), state: join(dir, "state") };
     const snapshotter = newSnapshotter({ saveDeadlineMs: 50 });
     return {
       written,

@@ -39,11 +39,11 @@ function newSnapshotter(): Snapshotter {
   }).snapshotter;
 }
 
-/** Goes with the VM's own folder. */
+/** Goes with the VM's own directory. */
 function savedFiles(vm: FakeFirecrackerVm): SavedState {
-  const folder = join(vm.handle.stateDir, "saved");
-  mkdirSync(folder);
-  return { memory: join(folder, "memory"), state: join(folder, "state") };
+  const dir = join(vm.handle.stateDir, "saved");
+  mkdirSync(dir);
+  return { memory: join(dir, "memory"), state: join(dir, "state") };
 }
 
 function filesOf(vm: FakeFirecrackerVm): string[] {
@@ -232,7 +232,7 @@ describe("saving a VM", () => {
     });
   });
 
-  test("is refused when it was started with no folder for it", async () => {
+  test("is refused when it was started with no directory for it", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saving = newSnapshotter().save(
       { ...vm.handle, saveDir: undefined },

@@ -1,6 +1,6 @@
 /**
  * Saving a VM and loading it again. Firecracker writes both files by itself while the guest's CPUs are halted, into
- * the one folder that it may write to; when the VM goes on they are copied to where nobody else can change them:
+ * the one directory that it may write to; when the VM goes on they are copied to where nobody else can change them:
  *
  *   save:    copy of what it was restored from, quiesce, pause, what has changed into that + saveDir/state, halted,
  *            resume, then copied to `saved`

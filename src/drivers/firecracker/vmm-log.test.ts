@@ -13,12 +13,12 @@ const LINES = Array.from({ length: 819 }, (_, index) => `[id:fc_vcpu 0:WARN] Fai
 const CHUNK = Buffer.from(`${LINES.join("\n")}\n`);
 
 function makeLog(t: TestContext, maxBytes = 2 ** 30) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-vmm-log-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const path = join(folder, "vmm.log");
+  const dir = mkdtempSync(join(tmpdir(), "hearth-vmm-log-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const path = join(dir, "vmm.log");
   const troubles: unknown[] = [];
   const log = new VmmLog(path, { maxBytes, onTrouble: (_, error) => troubles.push(error) });
-  return { folder, path, log, troubles, text: () => readFileSync(path, "utf8") };
+  return { dir, path, log, troubles, text: () => readFileSync(path, "utf8") };
 }
 
 test("a chunk of many lines is one write, and a line in two chunks is one line", (t) => {
@@ -67,11 +67,11 @@ test("what was left out is told a second later, and lines are kept again", async
 });
 
 test("a file that cannot be written is trouble once, and again after it could be", (t) => {
-  const { folder, path, log, troubles, text } = makeLog(t);
-  rmSync(folder, { recursive: true });
+  const { dir, path, log, troubles, text } = makeLog(t);
+  rmSync(dir, { recursive: true });
   for (let time = 0; time < 3; time++) log.append(Buffer.from("lost\n"));
   assert.equal(troubles.length, 1);
-  fs.mkdirSync(folder);
+  fs.mkdirSync(dir);
   log.append(Buffer.from("kept\n"));
   assert.equal(text(), "kept\n");
   rmSync(path);

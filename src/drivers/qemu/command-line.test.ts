@@ -138,7 +138,7 @@ describe("QEMU's command line", () => {
     }
   });
 
-  test("names the run folder, so that a VMM that nobody wrote down is found", () => {
+  test("names the run directory, so that a VMM that nobody wrote down is found", () => {
     assert.ok(qemuArguments(plan(), EMULATED).some((word) => word.includes("/run/vms/one/")));
   });
 
@@ -210,7 +210,7 @@ describe("paths on QEMU's command line", () => {
     { title: "in another script", path: "/run/ведро" },
   ];
   for (const { title, path } of CASES) {
-    test(`SV-023: a folder ${title} arrives as it is`, () => {
+    test(`SV-023: a directory ${title} arrives as it is`, () => {
       const disks = [{ id: "own", path: `${path}/disk`, format: "raw", readOnly: false }] as const;
       const args = qemuArguments(plan({ runDir: path, disks }), EMULATED);
       const node = JSON.parse(valuesOf(args, "-blockdev")[0] ?? "");

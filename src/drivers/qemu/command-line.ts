@@ -28,7 +28,7 @@ export type QemuMachine = {
 
 export type QemuSockets = { readonly monitor: string; readonly console: string; readonly agent: string };
 
-/** Where a QEMU in this run folder brings us a VM that is saved. */
+/** Where a QEMU in this run directory brings us a VM that is saved. */
 export function migrationSocket(runDir: string): string {
   return join(runDir, QEMU_SOCKETS.migration);
 }
@@ -60,7 +60,7 @@ export function diskOfDevice(qdev: string): { readonly id: string } | "older" | 
   return OLDER_OWN_DISK.test(qdev) ? "older" : undefined;
 }
 
-/** Where a VMM in this run folder listens. */
+/** Where a VMM in this run directory listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
     monitor: join(runDir, QEMU_SOCKETS.monitor),
@@ -82,12 +82,12 @@ export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   ];
 }
 
-/** A file that is to be made lies in the folder for what is saved. One that others read is shown read-only. */
+/** A file that is to be made lies in the directory for what is saved. One that others read is shown read-only. */
 function memoryFiles(plan: BootPlan, { memory }: QemuMachine): JailFile[] {
   if (memory === undefined) return [];
   if (memory.map === "shared") return [{ path: memory.path, access: "read" }];
   if (memory.map === "own") return [{ path: memory.path, access: "write" }];
-  invariant(plan.saveDir !== undefined, "what is saved has a folder");
+  invariant(plan.saveDir !== undefined, "what is saved has a directory");
   return [{ path: plan.saveDir, access: "write" }];
 }
 

@@ -16,9 +16,9 @@ function unexpected(path: string, error: unknown): void {
 
 /** A guest that says `chunks` and hangs up. */
 class Guest implements AsyncDisposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "console-"));
-  readonly path = join(this.folder, "console.sock");
-  readonly log = join(this.folder, "console.log");
+  readonly dir = mkdtempSync(join(tmpdir(), "console-"));
+  readonly path = join(this.dir, "console.sock");
+  readonly log = join(this.dir, "console.log");
   readonly #server;
 
   constructor(chunks: () => Iterable<Buffer>) {
@@ -31,7 +31,7 @@ class Guest implements AsyncDisposable {
   }
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise((resolve) => this.#server.close(resolve));
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.dir, { recursive: true });
   }
 }
 

@@ -10,11 +10,11 @@ const never = new AbortController().signal;
 const BOOT = { kernel: "/none", initramfs: "/none" };
 
 test("many who ask at the same time wait for one boot, and later ones for none", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "judge-"));
-  const starts = join(folder, "starts");
-  const program = writeFakeQemu(folder, `echo x >> ${starts}; echo 'kvm: it is broken' >&2; exit 1`, "9.9.9");
+  const dir = mkdtempSync(join(tmpdir(), "judge-"));
+  const starts = join(dir, "starts");
+  const program = writeFakeQemu(dir, `echo x >> ${starts}; echo 'kvm: it is broken' >&2; exit 1`, "9.9.9");
   const boots = (): number => readFileSync(starts, "utf8").trim().split("\n").length;
-  const judge = new KvmJudge({ cacheFile: join(folder, "kvm.json"), program, kvmDevice: "/dev/null" });
+  const judge = new KvmJudge({ cacheFile: join(dir, "kvm.json"), program, kvmDevice: "/dev/null" });
 
   assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: true });
   assert.equal(await judge.known(never), undefined);
@@ -26,5 +26,5 @@ test("many who ask at the same time wait for one boot, and later ones for none",
   assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: false });
   assert.equal((await judge.judge(BOOT, true, never)).booted, true);
   assert.equal(boots(), 2);
-  rmSync(folder, { recursive: true });
+  rmSync(dir, { recursive: true });
 });

@@ -8,7 +8,7 @@ import type { KvmProbe, KvmVerdict } from "#drivers/qemu/probe-kvm.ts";
 export type ProofBoot = Pick<KvmProbe, "kernel" | "initramfs">;
 
 export type KvmJudgeOptions = {
-  /** In the cache folder, which exists. */
+  /** In the cache directory, which exists. */
   readonly cacheFile: string;
   readonly program?: string | undefined;
 } & Partial<Pick<KvmProbe, "kvmDevice" | "readyLine" | "silenceMs">>;

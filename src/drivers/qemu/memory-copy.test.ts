@@ -23,16 +23,16 @@ const UID = 1_999_000_000;
 
 /** A guest memory file of 64 MiB with 1 MiB in it, as hearthd seals it, and a VM that is to begin with it. */
 function place(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), "memory-copy-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const memory = join(folder, "memory");
+  const dir = mkdtempSync(join(tmpdir(), "memory-copy-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const memory = join(dir, "memory");
   writeFileSync(memory, Buffer.alloc(MIB, "guest"));
   truncateSync(memory, 64 * MIB);
-  const copy = join(folder, "memory.own");
+  const copy = join(dir, "memory.own");
   const giveMemoryCopy = async (): Promise<void> => {
     if (isRoot) chownSync(copy, UID, UID);
   };
-  return { memory, plan: { stateDir: folder, isolation: { ...UNCONFINED, giveMemoryCopy } }, copy };
+  return { memory, plan: { stateDir: dir, isolation: { ...UNCONFINED, giveMemoryCopy } }, copy };
 }
 
 test("a copy is the same and the VM's alone, and its holes take no room; its name goes while it is open", async (t) => {

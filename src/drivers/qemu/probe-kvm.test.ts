@@ -13,17 +13,17 @@ const never = new AbortController().signal;
 
 /** A host whose /dev/kvm is `device`, with a program in QEMU's place that counts its starts. */
 class Host implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "kvm-"));
-  readonly starts = join(this.folder, "started");
+  readonly dir = mkdtempSync(join(tmpdir(), "kvm-"));
+  readonly starts = join(this.dir, "started");
 
   probe(script: string, more: Partial<KvmProbe> = {}): KvmProbe {
-    const program = writeFakeQemu(this.folder, `echo x >> ${this.starts}\n${script}`);
-    const cacheFile = join(this.folder, "kvm.json");
+    const program = writeFakeQemu(this.dir, `echo x >> ${this.starts}\n${script}`);
+    const cacheFile = join(this.dir, "kvm.json");
     const files = { kernel: "/none", initramfs: "/none", readyLine: /ready/, cacheFile, program };
     return { ...files, version: "7.2.22", kvmDevice: "/dev/null", ...more };
   }
   [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.dir, { recursive: true });
   }
 }
 
@@ -78,7 +78,7 @@ describe("the probe of KVM", () => {
     { skip: IS_ROOT },
     async () => {
       using host = new Host();
-      const kvmDevice = join(host.folder, "device");
+      const kvmDevice = join(host.dir, "device");
       writeFileSync(kvmDevice, "", { mode: 0o000 });
       const probe = host.probe("exit 1", { kvmDevice });
       const { works, reason, booted } = await probeKvm(probe, never);

@@ -39,7 +39,7 @@ export type KvmVerdict = {
 };
 
 export type KvmProbe = {
-  /** Where the answer is kept, in a folder that exists. */
+  /** Where the answer is kept, in a directory that exists. */
   readonly cacheFile: string;
   readonly kernel: string;
   /** With the agent, or whatever prints `readyLine` on the console. */
@@ -146,9 +146,9 @@ function writeVerdict(path: string, key: string, verdict: Kept): void {
 
 /** Undefined when the guest's first line came; otherwise why it did not. */
 async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failure | undefined> {
-  let folder: string;
+  let dir: string;
   try {
-    folder = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
+    dir = mkdtempSync(join(tmpdir(), "hearth-kvm-"));
   } catch (error) {
     return { why: `${errorChain(error).replace(/\.$/, "")}.`, ofKvm: false };
   }
@@ -157,11 +157,11 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
   const timing = { startDeadlineMs: silenceMs };
   const driver = new QemuDriver({ program: probe.program, accel: "kvm", timing });
   try {
-    const handle = await driver.boot(probePlan(probe, folder), () => {}, either);
+    const handle = await driver.boot(probePlan(probe, dir), () => {}, either);
     const ended = Promise.withResolvers<VmExit>();
     driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
     const look = (): ReturnType<typeof firstLine> => {
-      const consoleLog = join(folder, VM_NAMES.console);
+      const consoleLog = join(dir, VM_NAMES.console);
       const isThere = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
       return firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
     };
@@ -173,7 +173,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
     const named = code === "vmm.failed" && NAMES_KVM.test(withoutPaths(why)) && !PASSING.test(why);
     return { why: `${why.replace(/\.$/, "")}.`, ofKvm: named || code === "vmm.unresponsive" };
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(dir, { recursive: true, force: true });
   }
 }
 
@@ -217,12 +217,12 @@ function withoutPaths(text: string): string {
   return text.replace(/\S*\/\S*/g, "");
 }
 
-function probePlan(probe: KvmProbe, folder: string) {
+function probePlan(probe: KvmProbe, dir: string) {
   return {
     id: vmIdFrom(new Uint8Array(12)),
     name: parseVmName("kvm-probe"),
-    stateDir: folder,
-    runDir: folder,
+    stateDir: dir,
+    runDir: dir,
     kernel: probe.kernel,
     initramfs: probe.initramfs,
     kernelArgs: ["hearth.root=none", ...TALKATIVE],

@@ -12,13 +12,13 @@ import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
 
-/** A VM's folders, and a program in QEMU's place. */
+/** A VM's directories, and a program in QEMU's place. */
 class Place implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "qemu-"));
+  readonly dir = mkdtempSync(join(tmpdir(), "qemu-"));
 
-  plan(runDir = join(this.folder, "run")): BootPlan {
-    const stateDir = join(this.folder, "state");
-    for (const folder of [stateDir, runDir]) mkdirSync(folder, { recursive: true });
+  plan(runDir = join(this.dir, "run")): BootPlan {
+    const stateDir = join(this.dir, "state");
+    for (const dir of [stateDir, runDir]) mkdirSync(dir, { recursive: true });
     return {
       id: vmIdFrom(new Uint8Array(12)),
       name: parseVmName("web"),
@@ -37,10 +37,10 @@ class Place implements Disposable {
     };
   }
   program(script: string): string {
-    return writeFakeQemu(this.folder, script);
+    return writeFakeQemu(this.dir, script);
   }
   [Symbol.dispose](): void {
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.dir, { recursive: true });
   }
 }
 
@@ -87,13 +87,9 @@ describe("a boot that cannot succeed", () => {
     assert.equal(features.available.ok, false);
   });
 
-  test("BG-025: refuses a run folder that is too long for sockets, before anything starts", async () => {
+  test("BG-025: refuses a run directory that is too long for sockets, before anything starts", async () => {
     using place = new Place();
-    const error = await failure(
-      place,
-      place.program("exit 0"),
-      place.plan(join(place.folder, "r".repeat(90))),
-    );
+    const error = await failure(place, place.program("exit 0"), place.plan(join(place.dir, "r".repeat(90))));
     assert.equal(error.code, "host.path_too_long");
   });
 

@@ -243,7 +243,7 @@ export class QemuDriver implements VmDriver {
 
   /** The draft is QEMU's to write; what is final is nobody's. */
   async #settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
-    invariant(plan.saveDir !== undefined, "what is saved has a folder");
+    invariant(plan.saveDir !== undefined, "what is saved has a directory");
     const draft = draftPath(plan.saveDir);
     await rm(draft, { force: true });
     const machine = await this.#machineFor({ path: draft, map: "draft" }, streamPath(saved), signal);

@@ -24,7 +24,7 @@ const timing = {
 
 /** A QEMU that this very process stands for: its monitor and its console. Its status it tells while `answers` is true. */
 class FakeQemu implements AsyncDisposable {
-  readonly folder = mkdtempSync(join(tmpdir(), "session-"));
+  readonly dir = mkdtempSync(join(tmpdir(), "session-"));
   readonly #sockets = new Set<Socket>();
   readonly #servers: Server[] = [];
   readonly #asked = new EventTarget();
@@ -35,10 +35,10 @@ class FakeQemu implements AsyncDisposable {
     driver: "qemu",
     accel: "tcg",
     processes: [findProcess(process.pid) ?? assert.fail("we run")],
-    stateDir: this.folder,
-    agentSocket: join(this.folder, "agent.sock"),
-    monitorSocket: join(this.folder, "monitor.sock"),
-    consoleSocket: join(this.folder, "console.sock"),
+    stateDir: this.dir,
+    agentSocket: join(this.dir, "agent.sock"),
+    monitorSocket: join(this.dir, "monitor.sock"),
+    consoleSocket: join(this.dir, "console.sock"),
   };
 
   async listen(): Promise<void> {
@@ -77,7 +77,7 @@ class FakeQemu implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     for (const server of this.#servers) await new Promise((resolve) => server.close(resolve));
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.dir, { recursive: true });
   }
 }
 

@@ -16,8 +16,8 @@ const SHORT_MS = 30;
 
 /** A monitor as QEMU has one: what it says is up to the test. */
 class FakeMonitor implements AsyncDisposable {
-  readonly #folder = mkdtempSync(join(tmpdir(), "qmp-"));
-  readonly path = join(this.#folder, "qmp.sock");
+  readonly #dir = mkdtempSync(join(tmpdir(), "qmp-"));
+  readonly path = join(this.#dir, "qmp.sock");
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -48,7 +48,7 @@ class FakeMonitor implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.hangUp();
     await new Promise((resolve) => this.#server.close(resolve));
-    rmSync(this.#folder, { recursive: true });
+    rmSync(this.#dir, { recursive: true });
   }
 }
 

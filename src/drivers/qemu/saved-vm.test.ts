@@ -143,11 +143,11 @@ class FakeQemu {
 }
 
 async function setUp(t: TestContext) {
-  const folder = mkdtempSync(join(tmpdir(), "hearth-save-"));
-  t.after(() => rmSync(folder, { recursive: true }));
+  const dir = mkdtempSync(join(tmpdir(), "hearth-save-"));
+  t.after(() => rmSync(dir, { recursive: true }));
   const qemu = new FakeQemu();
-  const monitor = await qemu.open(t, join(folder, "qmp"));
-  const saved = { memory: join(folder, "memory"), state: join(folder, "state") };
+  const monitor = await qemu.open(t, join(dir, "qmp"));
+  const saved = { memory: join(dir, "memory"), state: join(dir, "state") };
   const hooks = {
     quiesce: async () => {
       await qemu.running();
@@ -157,33 +157,33 @@ async function setUp(t: TestContext) {
   };
   const save = (more: Partial<SavingQemu> = {}, signal = never) =>
     saveVm(
-      { monitor, runDir: folder, accel: "kvm", memoryBytes: MEMORY.length, deadlineMs: 5_000, ...more },
+      { monitor, runDir: dir, accel: "kvm", memoryBytes: MEMORY.length, deadlineMs: 5_000, ...more },
       saved,
       hooks,
       signal,
     );
-  const files = () => readdirSync(folder).filter((name) => name !== "qmp");
+  const files = () => readdirSync(dir).filter((name) => name !== "qmp");
   const steps = () => qemu.done.filter((step) => /^(quiesce|stop|cont|halted|migrate)$/.test(step));
-  return { folder, files, qemu, hooks, save, steps };
+  return { dir, files, qemu, hooks, save, steps };
 }
 
 test("the guest is halted when little is left, and goes on before all is written", async (t) => {
-  const { folder, save, steps } = await setUp(t);
+  const { dir, save, steps } = await setUp(t);
   await save();
   assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
-  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+  assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("a QEMU that comes to its end while it is asked is read from, and saved once more", async (t) => {
-  const { folder, qemu, save, steps } = await setUp(t);
+  const { dir, qemu, save, steps } = await setUp(t);
   qemu.hurries = true;
   await save();
   assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
-  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+  assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("a guest that was halted before it had held its processes is let go on for that, and saved once more", async (t) => {
-  const { folder, qemu, hooks, save, steps } = await setUp(t);
+  const { dir, qemu, hooks, save, steps } = await setUp(t);
   const { quiesce } = hooks;
   hooks.quiesce = async () => {
     if (steps().length === 1) qemu.comeToTheEnd();
@@ -192,24 +192,24 @@ test("a guest that was halted before it had held its processes is let go on for 
   };
   await save();
   assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
-  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+  assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("an emulated guest is paused while QEMU begins to follow what it changes", async (t) => {
-  const { folder, qemu, save, steps } = await setUp(t);
+  const { dir, qemu, save, steps } = await setUp(t);
   await save({ accel: "tcg" });
   assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "halted", "cont"]);
   assert.equal(qemu.downtimeLimitMs, 0, "it does not look again");
-  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+  assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("an emulated guest that ran while QEMU took its changes is saved once more, paused", async (t) => {
-  const { folder, qemu, save, steps } = await setUp(t);
+  const { dir, qemu, save, steps } = await setUp(t);
   qemu.rounds = 3;
   await save({ accel: "tcg" });
   const again = ["cont", "stop", "migrate"];
   assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", ...again, "halted", "cont"]);
-  assert.deepEqual(readFileSync(join(folder, "memory.stream")), MEMORY);
+  assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("an emulated guest whose save fails before it is followed goes on, and nothing is left", async (t) => {
@@ -237,12 +237,12 @@ const LIVE_BYTES = 1.5 * MEMORY.length;
 const ON_THE_WAY_BYTES = 3 * MEMORY.length;
 
 test("a guest that changes its memory as fast as it is sent is paused, and its save ends", async (t) => {
-  const { folder, qemu, save, steps } = await setUp(t);
+  const { dir, qemu, save, steps } = await setUp(t);
   qemu.manner = "dirtied";
   qemu.remaining = MEMORY.length;
   await save();
   assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
-  const { size } = statSync(join(folder, "memory.stream"));
+  const { size } = statSync(join(dir, "memory.stream"));
   assert.ok(size <= LIVE_BYTES + ON_THE_WAY_BYTES, `${size} bytes were written`);
 });
 

@@ -28,7 +28,7 @@ export function streamPath(saved: SavedState): string {
   return `${saved.memory}.stream`;
 }
 
-/** What `settle` lets QEMU write, inside of the folder that it may write to. */
+/** What `settle` lets QEMU write, inside of the directory that it may write to. */
 export function draftPath(saveDir: string): string {
   return join(saveDir, SNAPSHOT_NAMES.memory);
 }

@@ -1,6 +1,6 @@
 import { homedir } from "node:os";
 import { HearthError } from "#base/error.ts";
-import { hearthFolders } from "#base/folders.ts";
+import { hearthDirs } from "#base/hearth-dirs.ts";
 import { command } from "#cli/command.ts";
 import { openDaemonLog } from "#cli/daemon-log.ts";
 import { parseLineCount, printLog } from "#cli/log-text.ts";
@@ -22,8 +22,8 @@ export default command({
   ],
   async run({ flags, io, out }) {
     const lines = parseLineCount(flags.lines);
-    const folders = hearthFolders(io.env, io.env["HOME"] ?? homedir());
-    const log = await openDaemonLog(folders, { lines, follow: flags.follow });
+    const dirs = hearthDirs(io.env, io.env["HOME"] ?? homedir());
+    const log = await openDaemonLog(dirs, { lines, follow: flags.follow });
     if (log === undefined) {
       throw new HearthError("file.not_found", "There is no log of hearthd yet.", {
         hint: "`hearth daemon start` starts it.",

@@ -22,10 +22,10 @@ export default command({
         ["since", formatDurationRounded(Math.max(0, Date.now() - status.startedAtMs))],
         ["memory", formatSizeRounded(status.rssBytes)],
         ["VMs", `${status.vms}, ${status.running} running`],
-        ["config", status.folders.config],
-        ["state", status.folders.state],
-        ["cache", status.folders.cache],
-        ["run", status.folders.run],
+        ["config", status.dirs.config],
+        ["state", status.dirs.state],
+        ["cache", status.dirs.cache],
+        ["run", status.dirs.run],
       ]);
       return;
     } catch (error) {

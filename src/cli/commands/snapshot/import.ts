@@ -57,5 +57,5 @@ async function openFile(path: string, shown: string): Promise<Readable> {
       hint: "Use the account that it belongs to, or pipe it in.",
     });
   }
-  throw new HearthError("file.refused", `${shown} is a folder.`, { hint: "Name the file in it." });
+  throw new HearthError("file.refused", `${shown} is a directory.`, { hint: "Name the file in it." });
 }

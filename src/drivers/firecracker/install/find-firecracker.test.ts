@@ -24,7 +24,7 @@ function makeDir(t: TestContext): string {
   return dir;
 }
 
-/** Both programs in a folder. */
+/** Both programs in a directory. */
 function put(dir: string, version: string, jailerVersion = version): string {
   mkdirSync(dir, { recursive: true });
   const scripts = {

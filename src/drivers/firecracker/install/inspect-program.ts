@@ -74,8 +74,8 @@ function checkFile(given: string): ProgramFile {
   if ((mode & 0o111n) === 0n) throw new Error(`${bits}: it cannot be executed.`);
   if ((mode & OTHERS_WRITE) !== 0n) throw new Error(`${bits}: others than its owner may change it.`);
   for (let dir = dirname(path); ; dir = dirname(dir)) {
-    const folder = statSync(dir, { bigint: true });
-    if ((folder.mode & 0o002n) !== 0n && (folder.mode & STICKY) === 0n)
+    const parent = statSync(dir, { bigint: true });
+    if ((parent.mode & 0o002n) !== 0n && (parent.mode & STICKY) === 0n)
       throw new Error(`${given} lies in ${dir}, where everybody may replace it.`);
     if (dir === dirname(dir)) break;
   }

@@ -319,7 +319,11 @@ const FAULTS: readonly Fault[] = [
     /not a file in it, but a link/,
     replaced({ type: "link", linkname: "/bin/sh" }),
   ),
-  badArchive("a folder for a program", /not a file in it, but a directory/, replaced({ type: "directory" })),
+  badArchive(
+    "a directory for a program",
+    /not a file in it, but a directory/,
+    replaced({ type: "directory" }),
+  ),
   badArchive("an empty program", /has 0 bytes in it/, replaced({ content: "" })),
   badArchive("a path that leads outside", /leads outside/, (members) => [
     { name: "release/../../../evil", content: "evil" },

@@ -119,7 +119,7 @@ async function newestVersion(
   return parseFirecrackerVersion(versionOfTagPage(page) ?? "");
 }
 
-/** Makes the folder `release` in `scrap`, verified. */
+/** Makes the directory `release` in `scrap`, verified. */
 async function prepare(
   options: InstallOptions,
   release: FirecrackerRelease,

@@ -39,7 +39,7 @@ export function formatInstalledManifest(content: Omit<InstalledManifest, "schema
   return `${JSON.stringify({ schemaVersion: 1, ...content }, null, 2)}\n`;
 }
 
-/** The name of the manifest in a release's folder. */
+/** The name of the manifest in a release's directory. */
 export const INSTALLED_MANIFEST = MANIFEST;
 
 /** Newest first. */

@@ -1,4 +1,4 @@
-/** What a Firecracker finds in its run folder when it starts, and what is left there when it has ended. */
+/** What a Firecracker finds in its run directory when it starts, and what is left there when it has ended. */
 import { lstatSync, readdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -53,9 +53,9 @@ export function removeRunFiles(runDir: string): void {
   for (const name of namesIn(runDir)) if (isDriveId(name)) removeStaleSocket(join(runDir, name));
 }
 
-function namesIn(folder: string): string[] {
+function namesIn(dir: string): string[] {
   try {
-    return readdirSync(folder);
+    return readdirSync(dir);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;

@@ -3,7 +3,7 @@ import { RUN_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 
 /** Where Hearth keeps what; every file in them is listed in docs/on-disk.md. */
-export type Folders = {
+export type Dirs = {
   /** config.toml */
   readonly config: string;
   /** The store and what belongs to single VMs. Losing it loses VMs. */
@@ -18,7 +18,7 @@ export type Folders = {
  * HEARTH_HOME puts all under one directory; otherwise the XDG directories, or their defaults.
  * @throws HearthError `config.invalid` for a relative path: hearthd works in / and would look elsewhere than its client.
  */
-export function hearthFolders(env: Readonly<Record<string, string | undefined>>, home: string): Folders {
+export function hearthDirs(env: Readonly<Record<string, string | undefined>>, home: string): Dirs {
   const one = absoluteSetting(env, "HEARTH_HOME");
   if (one !== undefined) {
     return {
@@ -61,6 +61,6 @@ function absolutePath(name: string, value: string): string {
 }
 
 /** hearthd's API socket. */
-export function apiSocketPath(folders: Folders): string {
-  return join(folders.run, RUN_NAMES.socket);
+export function apiSocketPath(dirs: Dirs): string {
+  return join(dirs.run, RUN_NAMES.socket);
 }

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { absoluteSetting, hearthFolders } from "#base/folders.ts";
+import { absoluteSetting, hearthDirs } from "#base/hearth-dirs.ts";
 
 test("HEARTH_HOME holds everything, and else each directory follows XDG or its default", () => {
-  assert.equal(hearthFolders({ HEARTH_HOME: "/h" }, "relative").state, "/h/state");
-  const folders = hearthFolders({ HEARTH_HOME: "", XDG_CACHE_HOME: "/c", XDG_RUNTIME_DIR: "" }, "/home/me");
-  assert.deepEqual(folders, {
+  assert.equal(hearthDirs({ HEARTH_HOME: "/h" }, "relative").state, "/h/state");
+  const dirs = hearthDirs({ HEARTH_HOME: "", XDG_CACHE_HOME: "/c", XDG_RUNTIME_DIR: "" }, "/home/me");
+  assert.deepEqual(dirs, {
     config: "/home/me/.config/hearth",
     state: "/home/me/.local/state/hearth",
     cache: "/c/hearth",
@@ -22,7 +22,7 @@ for (const name of [
 ]) {
   test(`a relative ${name} is refused, because hearthd and its client would look in different directories`, () => {
     for (const value of ["hh", "./hh", "~/hh", ".", "../hh"]) {
-      assert.throws(() => hearthFolders({ [name]: value }, "/home/me"), {
+      assert.throws(() => hearthDirs({ [name]: value }, "/home/me"), {
         code: "config.invalid",
         message: new RegExp(`${name} must be an absolute path`),
       });
@@ -31,7 +31,7 @@ for (const name of [
 }
 
 test("a relative HOME is refused where a directory would follow from it, and so is any other directory", () => {
-  assert.throws(() => hearthFolders({}, "me"), { code: "config.invalid", message: /HOME/ });
+  assert.throws(() => hearthDirs({}, "me"), { code: "config.invalid", message: /HOME/ });
   assert.throws(() => absoluteSetting({ HEARTH_AGENT_DIR: "build" }, "HEARTH_AGENT_DIR"), {
     code: "config.invalid",
   });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
-import { checkRunFiles, makeRunFiles } from "#drivers/firecracker/run-folder.ts";
+import { checkRunFiles, makeRunFiles } from "#drivers/firecracker/run-dir.ts";
 
 const signal = AbortSignal.timeout(60_000);
 
