@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeLine, judge, TABLE_HEAD } from "./line.ts";
+import { describeLine, assess, TABLE_HEAD } from "./line.ts";
 import type { Line } from "./line.ts";
 
 const slower: Line = {
@@ -12,17 +12,17 @@ const slower: Line = {
 };
 
 test("the median ratio decides, and one slow pair is seen in the p90", () => {
-  assert.deepEqual(judge(slower), { median: 1.2, p90: 3, ok: true });
+  assert.deepEqual(assess(slower), { median: 1.2, p90: 3, ok: true });
 });
 
 test("of a bound from below, the p90 is on the bad side too", () => {
   const line: Line = { ...slower, unit: "MB/s", ours: [5, 8, 9], bound: { atLeast: 0.7 } };
-  assert.deepEqual(judge(line), { median: 0.8, p90: 0.5, ok: true });
+  assert.deepEqual(assess(line), { median: 0.8, p90: 0.5, ok: true });
 });
 
 test("without another side the bound is one of the value", () => {
-  assert.equal(judge({ what: "a", unit: "MiB", ours: [8], bound: { atMost: 8 } }).ok, true);
-  assert.equal(judge({ what: "a", unit: "MiB", ours: [8.1], bound: { atMost: 8 } }).ok, false);
+  assert.equal(assess({ what: "a", unit: "MiB", ours: [8], bound: { atMost: 8 } }).ok, true);
+  assert.equal(assess({ what: "a", unit: "MiB", ours: [8.1], bound: { atMost: 8 } }).ok, false);
 });
 
 test("the table has 80 columns at most", () => {

@@ -19,7 +19,7 @@ export type Verdict = {
 };
 
 /** The median decides. */
-export function judge({ ours, other, bound }: Line): Verdict {
+export function assess({ ours, other, bound }: Line): Verdict {
   const values = other === undefined ? ours : ratiosOf({ ours, other });
   const middle = median(values);
   return "atMost" in bound
@@ -34,7 +34,7 @@ export const TABLE_HEAD = tableRow(["what", "ours", "other", "ratio", "p90", "bo
 /** One line of at most 80 columns. */
 export function describeLine(line: Line): string {
   const { what, unit, ours, other, bound } = line;
-  const verdict = judge(line);
+  const verdict = assess(line);
   const compared = other !== undefined;
   const sign = "atMost" in bound ? "<=" : ">=";
   const limit = "atMost" in bound ? bound.atMost : bound.atLeast;

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { VmShape } from "./bare-vm.ts";
 import { HearthHome } from "./hearth-home.ts";
-import { describeLine, judge, TABLE_HEAD } from "./line.ts";
+import { describeLine, assess, TABLE_HEAD } from "./line.ts";
 import type { Line } from "./line.ts";
 import { describeMachine, loadNow } from "./machine.ts";
 import type { Bench, Row } from "./row.ts";
@@ -47,7 +47,7 @@ async function main(rows: readonly Row[], pairs: number): Promise<number> {
     for (const line of measured) console.log(describeLine(line));
   }
   load.push(loadNow());
-  const results = lines.map((line) => ({ line, verdict: judge(line) }));
+  const results = lines.map((line) => ({ line, verdict: assess(line) }));
   const file = writeResults(startedAt, { startedAt, machine, load, pairs, results });
   console.log(`\nload ${load.join(" to ")}; every number is in ${file}`);
   return results.every(({ verdict }) => verdict.ok) ? 0 : 1;

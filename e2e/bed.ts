@@ -20,7 +20,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "smol-toml";
 import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
-import { holdEventLoop } from "#base/event-loop.ts";
+import { blockEventLoop } from "#base/event-loop.ts";
 import { endProcess, findProcessesNaming } from "#host/process-end.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
@@ -278,7 +278,7 @@ export class Bed {
   }
 
   async clear(): Promise<void> {
-    using _held = holdEventLoop(); // Neither a helper that ends nor a deadline keeps the test alive.
+    using _held = blockEventLoop(); // Neither a helper that ends nor a deadline keeps the test alive.
     const deadline = AbortSignal.timeout(30_000);
     const daemon = this.daemon();
     if (daemon !== undefined) await endProcess(daemon, 0, deadline);

@@ -38,7 +38,7 @@ before(async () => {
   await runOrThrow("cp", copy, { timeoutMs: 120_000, signal });
 });
 
-test("a corrupt image: nothing is started on it, the error has the cure, and a VM that runs goes on", async () => {
+test("a corrupt image: nothing is started on it, the error has the fix, and a VM that runs goes on", async () => {
   const env = OWN_CACHE;
   await bed.ok(["create", "--name", "runs", "debian"], { env });
   await bed.ok(["create", "--no-start", "--name", "waits", "debian"], { env });
@@ -70,7 +70,7 @@ test("where nobody has used Hearth before, doctor finds nothing wrong: the store
   await bed.ok(["daemon", "stop"], { env });
 });
 
-test("a corrupt store: store.corrupt with the cure, and the file stays as it is", async () => {
+test("a corrupt store: store.corrupt with the fix, and the file stays as it is", async () => {
   await bed.ok(["create", "--no-start", "--name", "kept", "debian"]);
   await bed.ok(["daemon", "stop"]);
   const sound = readFileSync(store);

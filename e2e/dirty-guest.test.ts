@@ -25,7 +25,7 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
   };
   await countsBeyond(5);
 
-  const saved = vms.savedFiles("dirty");
+  const saved = vms.snapshotFiles("dirty");
   let pausedAtBytes = 0;
   const size = (): number => statSync(`${saved.memory}.stream`).size;
   /** A guest that takes its time to freeze its processes: until nothing more is read of its memory, or far too much. */
@@ -35,7 +35,7 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
       await sleep(STILL_MS, undefined, { signal });
     } while (size() > pausedAtBytes && pausedAtBytes < 3 * plan.memoryBytes);
   };
-  const hooks = { quiesce, halted: async () => {} };
+  const hooks = { quiesce, onPaused: async () => {} };
   let bytes = 0;
   // A guest that gets too little of a CPU is slower than the save, which shows nothing.
   for (let time = 0; pausedAtBytes <= DIRTIED_BYTES; time++) {
@@ -50,7 +50,7 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
   assert.ok(bytes <= 1.6 * plan.memoryBytes + 32 * MIB, `${bytes / MIB} MiB were written`);
   await countsBeyond(vms.counted(vm).at(-1) ?? 0);
 
-  await driver.snapshotter.settle(await vms.plan("dirty"), saved, signal);
+  await driver.snapshotter.finalize(await vms.plan("dirty"), saved, signal);
   const restored = await driver.snapshotter.restore(await vms.plan("dirty"), saved, () => {}, signal);
   while (vms.counted(restored).length === 0) await sleep(LOOK_EVERY_MS, undefined, { signal });
   assert.ok((vms.counted(restored)[0] ?? 0) > 5, "it goes on where it was saved");

@@ -12,7 +12,7 @@ import { vmDisks } from "#storage/vm-disks.ts";
 import { QEMU_IMG } from "#testing/tools.ts";
 
 const disks = vmDisks(QEMU_IMG);
-const { finishLayers, fallAsleep } = disks;
+const { finishLayers, commitResumeOverlay } = disks;
 const {
   fromSnapshot: diskFromSnapshot,
   overlay: overlayDisk,
@@ -174,7 +174,7 @@ describe("the disk of a VM that was suspended", () => {
       await expect(vm, 1);
       await write(vm, byte);
     }
-    await fallAsleep(vm);
+    await commitResumeOverlay(vm);
     await overlayDisk(vm, signal);
     await expect(vm, 3);
   });
@@ -184,7 +184,7 @@ describe("the disk of a VM that was suspended", () => {
     for (let time = 1; time <= 2 * LAYERS_MAX + 3; time += 1) {
       await overlayDisk(vm, signal);
       await qemuIo(vm, [`write -P ${time} ${time}M 64k`]);
-      await fallAsleep(vm);
+      await commitResumeOverlay(vm);
       assert.ok(findDisk(vm).layers.length <= LAYERS_MAX);
       const said = await qemuIo(
         vm,
@@ -209,7 +209,7 @@ describe("the disk of a VM that was suspended", () => {
     const vm = await newVm();
     await write(vm, 1);
     await overlayDisk(vm, signal);
-    await fallAsleep(vm);
+    await commitResumeOverlay(vm);
     await write(vm, 2);
     await overlayDisk(vm, signal);
     // As `flatten` leaves it when it is killed before the layers below go.

@@ -23,7 +23,7 @@ for (const [name, isolation] of Object.entries(WALLS)) {
       makeDriver: () => new QemuDriver({ program: testedQemu(), timing }),
       makePlan: (act) => vms.plan(act),
       counted: (vm) => vms.counted(vm),
-      savedFiles: (called) => vms.savedFiles(called),
+      snapshotFiles: (called) => vms.snapshotFiles(called),
       openFiles: ({ processes: [vmm] }) => new OpenFiles(vmm.pid),
       crash: (handle) => void process.kill(handle.processes[0].pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),

@@ -38,7 +38,7 @@ describe("BG-044: argv arrives byte for byte", () => {
     assert.equal((await bed.hearth([...EXEC, "sh", "-c", "exit 42"])).code, 42);
   });
 
-  test("a word that Linux cannot take is refused with the cure", async () => {
+  test("a word that Linux cannot take is refused with the fix", async () => {
     const hearth = await bed.connect();
     await assert.rejects(hearth.vm("box").exec(["echo", "x".repeat(128 * 1024)]), {
       code: "input.invalid",

@@ -25,7 +25,7 @@ function stateOf(bed: Bed, size: string): string[] {
 }
 
 describe("L2: a full disk", { skip }, () => {
-  test("while a VM is made: host.disk_full with the cure, no VM is left, and there is room for one after", async () => {
+  test("while a VM is made: host.disk_full with the fix, no VM is left, and there is room for one after", async () => {
     const bed = new Bed();
     const script = `
       hearth daemon start
@@ -40,7 +40,7 @@ describe("L2: a full disk", { skip }, () => {
     assert.match(stdout, /code 1\n\[\]\nweb\n$/);
   });
 
-  test("the cure works on the full disk: VMs that do not run are removed", async () => {
+  test("the fix works on the full disk: VMs that do not run are removed", async () => {
     const bed = new Bed();
     const script = `
       for name in one two three; do hearth create --no-start --name $name debian; done
@@ -95,7 +95,7 @@ test(
   },
 );
 
-test("L2: a read-only state directory: host.read_only with the cure", { skip }, async () => {
+test("L2: a read-only state directory: host.read_only with the fix", { skip }, async () => {
   const bed = new Bed();
   const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.dirs.state}"`];
   const { code, stdout, stderr } = await inside(bed, mounts, "hearth ls --json");

@@ -209,7 +209,7 @@ describe("a VM that was made without a word about isolation", () => {
     );
     const limited = inForce.cgroup !== undefined;
     assert.equal(
-      vm.weaknesses.some((sentence) => /not limited/.test(sentence)),
+      vm.caveats.some((sentence) => /not limited/.test(sentence)),
       !limited,
     );
   });
@@ -315,7 +315,7 @@ describe("VS-030: each flag takes its own wall away", () => {
     const { vm, walls } = await wallsWith("--no-seccomp");
     assert.deepEqual(walls, { ...whole, seccomp: ["0"] });
     assert.deepEqual(vm.isolation, { jail: true, pidNamespace: true, cgroup: true, seccomp: false });
-    assert.ok(vm.weaknesses.some((sentence) => /--no-seccomp/.test(sentence)));
+    assert.ok(vm.caveats.some((sentence) => /--no-seccomp/.test(sentence)));
   });
 
   test("--no-pid-ns", async () => {
@@ -329,7 +329,7 @@ describe("VS-030: each flag takes its own wall away", () => {
     const { vm, walls } = await wallsWith("--no-cgroup");
     assert.deepEqual(walls, whole);
     assert.equal(vm.isolationInForce?.cgroup, undefined);
-    assert.ok(vm.weaknesses.some((sentence) => /--no-cgroup/.test(sentence)));
+    assert.ok(vm.caveats.some((sentence) => /--no-cgroup/.test(sentence)));
   });
 
   test("--no-jail: the pid namespace and seccomp are there all the same", async () => {
@@ -355,7 +355,7 @@ describe("VS-030: each flag takes its own wall away", () => {
       whole.namespaces.filter((name) => name !== "net"),
     );
     assert.equal(vm.isolationInForce?.networkNamespace, false);
-    assert.ok(vm.weaknesses.some((sentence) => /keeps the host's network/.test(sentence)));
+    assert.ok(vm.caveats.some((sentence) => /keeps the host's network/.test(sentence)));
   });
 });
 

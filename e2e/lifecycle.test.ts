@@ -61,7 +61,7 @@ test("BG-073: restart boots anew: another boot_id, the same disk", async () => {
   assert.equal(await bed.sh("web-1", "ls /root/kept"), "/root/kept\n");
 });
 
-test("pause halts the guest's clock, refuses commands with the cure, and resume goes on with the same boot", async () => {
+test("pause halts the guest's clock, refuses commands with the fix, and resume goes on with the same boot", async () => {
   const uptimeMs = async (): Promise<number> =>
     1000 * Number((await bed.sh("web-1", "cut -d' ' -f1 /proc/uptime")).trim());
   const bootId = await bed.sh("web-1", BOOT_ID);
@@ -155,7 +155,7 @@ test("BG-075: prune -f removes what does not run and nothing else", async () => 
 
 test("a VM with --restart always comes back after its VMM died and after a power-off, and not after stop", async () => {
   await bed.ok(["create", "--name", "service", "--restart", "always", "debian"]);
-  const comesBack = async (gone: number | undefined): Promise<number | undefined> => {
+  const restartsAfterReboot = async (gone: number | undefined): Promise<number | undefined> => {
     let vm = await bed.vm("service");
     await bed.until(async () => (vm = await bed.vm("service")).phase === "running" && vm.pid !== gone);
     return vm.pid;
@@ -163,9 +163,9 @@ test("a VM with --restart always comes back after its VMM died and after a power
   const { pid } = await bed.vm("service");
   assert.ok(pid);
   process.kill(pid, "SIGKILL");
-  const second = await comesBack(pid);
+  const second = await restartsAfterReboot(pid);
   await bed.ok(["exec", "-d", "service", "--", "sh", "-c", "echo o > /proc/sysrq-trigger"]);
-  await comesBack(second);
+  await restartsAfterReboot(second);
   await bed.ok(["stop", "service"]);
   const vm = await bed.vm("service");
   assert.deepEqual([vm.phase, vm.desired, vm.restart], ["stopped", "stopped", "always"]);

@@ -93,8 +93,8 @@ test("memory goes down and up again while the VM runs, and never above what it w
   const bootId = await bed.sh("web", "cat /proc/sys/kernel/random/boot_id");
   const free = await freeKb();
   assert.equal(await guestBytes(), 512 * 1024 ** 2);
-  const { weaknesses } = await bed.vm("web");
-  if (weaknesses.some((sentence) => sentence.startsWith("A restored VM cannot give memory back"))) {
+  const { caveats } = await bed.vm("web");
+  if (caveats.some((sentence) => sentence.startsWith("A restored VM cannot give memory back"))) {
     const refused = await bed.hearth(["set", "web", "--memory", "320M"]);
     assert.equal(refused.code, 1);
     assert.match(

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
 import { probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
-import { findStrayVmms } from "#drivers/stray-vmms.ts";
+import { findOrphanVmms } from "#drivers/orphan-vmms.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -106,8 +106,8 @@ describe("QEMU, real", { concurrency: false }, () => {
     const driver = new QemuDriver({ timing });
     const one = await bootTiny(vms, driver, "wait");
     const other = await vms.plan("wait");
-    assert.deepEqual(findStrayVmms(one.plan.runDir), [one.handle.processes[0]]);
-    assert.deepEqual(findStrayVmms(other.runDir), []);
+    assert.deepEqual(findOrphanVmms(one.plan.runDir), [one.handle.processes[0]]);
+    assert.deepEqual(findOrphanVmms(other.runDir), []);
     await driver.stop(one.handle, "kill", never);
   });
 

@@ -11,7 +11,7 @@ import { SILENT } from "#base/log.ts";
 import { MIB } from "#base/sizes.ts";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
-import type { BootPlan, DiskPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, DiskPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { runOrThrow } from "#host/run.ts";
 import { ImageCache } from "#images/image-cache.ts";
@@ -87,7 +87,7 @@ function makeDirs(name: string): string {
   return join(dir, name);
 }
 
-async function restored(name: string, saved: SavedState): Promise<VmHandle> {
+async function restored(name: string, saved: SnapshotFiles): Promise<VmHandle> {
   await diskFromSnapshot(dirname(saved.memory), makeDirs(name), "qcow2", signal);
   const vm = await driver.snapshotter.restore(await planOf(name), saved, () => {}, signal);
   running.push(vm);
@@ -123,20 +123,20 @@ before(async () => {
 });
 
 test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
-  let haltedAtMs = 0;
+  let pausedAtMs = 0;
   const hooks = {
-    quiesce: async () => void (haltedAtMs = performance.now()),
-    halted: () => freezeDisk(join(dir, "source"), dirname(saved.memory), signal),
+    quiesce: async () => void (pausedAtMs = performance.now()),
+    onPaused: () => freezeDisk(join(dir, "source"), dirname(saved.memory), signal),
   };
   const startMs = performance.now();
   await driver.snapshotter.save(source, saved, hooks, signal);
   const endMs = performance.now();
   t.diagnostic(
-    `save ${Math.round(endMs - startMs)} ms, ${Math.round(endMs - haltedAtMs)} of them halted at most`,
+    `save ${Math.round(endMs - startMs)} ms, ${Math.round(endMs - pausedAtMs)} of them halted at most`,
   );
   await finishLayers(dirname(saved.memory), "qcow2", QEMU_IMG, signal);
   await diskFromSnapshot(dirname(saved.memory), makeDirs("trial"), "qcow2", signal);
-  await driver.snapshotter.settle(await planOf("trial"), saved, signal);
+  await driver.snapshotter.finalize(await planOf("trial"), saved, signal);
   assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");
 });
 

@@ -26,7 +26,7 @@ async function startsOf(name: string): Promise<number> {
   return log.split(`"event":"flow.started","flow":"start","vm":"${id}"`).length - 1;
 }
 
-function assertAsleep(): void {
+function assertSuspended(): void {
   assert.deepEqual(bed.vmms(), [], "its memory is the host's again");
   assert.deepEqual([bed.launchers(), bed.uidLeases()], [[], []]);
   assert.equal(bed.snapshotDirs().length, 1);
@@ -43,7 +43,7 @@ before(async () => {
 describe("a VM that is suspended", { concurrency: false }, () => {
   test("has no VMM, says so, and is no snapshot of a user", async () => {
     assert.equal(await bed.ok(["suspend", "web"]), "web\n");
-    assertAsleep();
+    assertSuspended();
     const { phase, pid } = await bed.vm("web");
     assert.deepEqual([phase, pid], ["suspended", undefined]);
     assert.match(await bed.ok(["ls"]), /^web .*suspended/m);
@@ -67,7 +67,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
       ["cp", "web:/run/file", join(bed.dir, "back")],
     ]) {
       await bed.ok(["suspend", "web"]);
-      assertAsleep();
+      assertSuspended();
       await bed.ok(words);
       assert.equal(await phaseOf("web"), "running", words.join(" "));
       assert.equal(await bed.sh("web", SLEEPER), sleeper);
@@ -106,7 +106,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
       await bed.ok(["suspend", "web"]);
       await end();
       assert.equal(await phaseOf("web"), "suspended");
-      assertAsleep();
+      assertSuspended();
       assert.equal(await bed.sh("web", `${SLEEPER}; ${NOTES}`), `${sleeper}on disk\nin memory\n`);
     });
   }
@@ -131,7 +131,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     await bed.sh("web", "sync");
     await bed.ok(["suspend", "web"]);
     assert.match((await bed.hearth(["stop", "web"])).stderr, /web is suspended, .*`hearth kill web`/);
-    assertAsleep();
+    assertSuspended();
     await bed.ok(["kill", "web"]);
     assert.deepEqual([await phaseOf("web"), bed.snapshotDirs()], ["stopped", []]);
     await bed.ok(["start", "web"]);
@@ -158,7 +158,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
       assert.notEqual(refused.code, 0);
       assert.match(refused.stdout + refused.stderr, /"code": ?"snapshot\.corrupt"[^}]*"hint"/);
       assert.equal(await phaseOf("web"), "suspended");
-      assertAsleep();
+      assertSuspended();
     }
     writeFileSync(memory, sound);
     assert.equal(await bed.sh("web", "cat /run/note"), "in memory\n", "it was the damage");
@@ -192,12 +192,12 @@ describe("suspend", { concurrency: false }, () => {
     await bed.sh("next", "echo in memory > /run/note");
     await bed.ok(["pause", "next"]);
     await bed.ok(["suspend", "next"]);
-    assertAsleep();
+    assertSuspended();
     await bed.ok(["resume", "next"]);
     assert.equal(await bed.sh("next", "cat /run/note"), "in memory\n");
   });
 
-  test("refuses a VM that does not run, with the cure", async () => {
+  test("refuses a VM that does not run, with the fix", async () => {
     await bed.ok(["stop", "next"]);
     const refused = await bed.hearth(["suspend", "next"]);
     assert.equal(refused.code, 1);

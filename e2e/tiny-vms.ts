@@ -15,9 +15,9 @@ import { join } from "node:path";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findStrayVmms } from "#drivers/stray-vmms.ts";
+import { findOrphanVmms } from "#drivers/orphan-vmms.ts";
 import { VM_NAMES } from "#base/file-names.ts";
-import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { balloonModules, DEBIAN_MODULES, debianKernel } from "./debian-kernel.ts";
@@ -87,7 +87,7 @@ export class TinyVms implements AsyncDisposable {
   }
 
   /** Paths in a new directory, where nothing is yet. */
-  savedFiles(name: string): SavedState {
+  snapshotFiles(name: string): SnapshotFiles {
     const dir = this.#makeDir(join(this.dir, `saved-${name}`));
     return { memory: join(dir, "memory"), state: join(dir, "state") };
   }
@@ -113,14 +113,14 @@ export class TinyVms implements AsyncDisposable {
   /** Processes and sockets that are still there. */
   leftovers(): string[] {
     return this.#runDirs.flatMap((runDir) => [
-      ...findStrayVmms(runDir).map(({ pid }) => `process ${pid} of ${runDir}`),
+      ...findOrphanVmms(runDir).map(({ pid }) => `process ${pid} of ${runDir}`),
       ...readdirSync(runDir).map((name) => `${runDir}/${name}`),
     ]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const stray of this.#runDirs.flatMap(findStrayVmms))
-      await endProcess(stray, 0, new AbortController().signal);
+    for (const orphan of this.#runDirs.flatMap(findOrphanVmms))
+      await endProcess(orphan, 0, new AbortController().signal);
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

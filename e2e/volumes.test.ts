@@ -21,7 +21,7 @@ async function assertClean(name: string): Promise<void> {
   assert.doesNotMatch(told, /journal|recover/i);
 }
 
-test("a missing volume is refused before anything is made, and its sentence names the cure", async () => {
+test("a missing volume is refused before anything is made, and its sentence names the fix", async () => {
   for (const verb of ["run", "create"]) {
     const refused = await bed.hearth([verb, "--volume", "data:/data", "debian"]);
     assert.equal(refused.code, verb === "run" ? 125 : 1);

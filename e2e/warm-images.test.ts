@@ -25,7 +25,7 @@ before(async () => {
   await bed.ok(["template", "build", ...SMALL, "debian"], { env });
 });
 
-test("the image of a snapshot is not removed, and the error names the snapshot and the cure", async () => {
+test("the image of a snapshot is not removed, and the error names the snapshot and the fix", async () => {
   await bed.ok(["create", "--name", "web", ...SMALL, "debian"], { env });
   await bed.ok(["snapshot", "create", "web", "kept"], { env });
   const used = await bed.hearth(["image", "rm", "debian"], { env });

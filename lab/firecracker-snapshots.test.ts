@@ -8,7 +8,7 @@ import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
-import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { hooksOf } from "#testing/saved-in-contract.ts";
@@ -66,18 +66,18 @@ test("a guest without a jail is restored with its processes, its disk and its ag
   mkdirSync(kept);
   const [saved, disk] = [{ memory: join(kept, "memory"), state: join(kept, "state") }, join(kept, "disk")];
   const own = source.plan.disks.find(({ readOnly }) => !readOnly);
-  let haltedMs = 0;
+  let pausedMs = 0;
   const hooks = {
-    quiesce: async () => void (haltedMs = performance.now()),
-    halted: async () => {
-      t.diagnostic(`halted until the disks' turn: ${Math.round(performance.now() - haltedMs)} ms`);
+    quiesce: async () => void (pausedMs = performance.now()),
+    onPaused: async () => {
+      t.diagnostic(`halted until the disks' turn: ${Math.round(performance.now() - pausedMs)} ms`);
       await copyDisk(own?.path ?? "", disk);
     },
   };
   await lasted("save", driver.snapshotter.save(vm, saved, hooks, signal));
   await lasted("the source's agent after the save", sh(vm, "echo later > /root/note; sync"));
   using trial = await plans.make(false);
-  await lasted("verify", driver.snapshotter.settle(await onCopy(trial.plan, disk), saved, signal));
+  await lasted("verify", driver.snapshotter.finalize(await onCopy(trial.plan, disk), saved, signal));
   using other = await plans.make(false);
   const plan = await onCopy(other.plan, disk);
   const restored = await lasted(
@@ -104,7 +104,7 @@ test("a restored guest is saved by what has changed, time and again, and is whol
   const template = await save(t, "everything", vm, () => copyDisk(own?.path ?? "", disk));
   await driver.stop(vm, "kill", signal);
   using trial = await plans.make(true);
-  await driver.snapshotter.settle(await onCopy(trial.plan, disk), template, signal);
+  await driver.snapshotter.finalize(await onCopy(trial.plan, disk), template, signal);
 
   using one = await plans.make(true);
   const plan = await onCopy(one.plan, disk);
@@ -133,8 +133,8 @@ async function save(
   t: TestContext,
   what: string,
   vm: VmHandle,
-  halted: () => Promise<void>,
-): Promise<SavedState> {
+  onPaused: () => Promise<void>,
+): Promise<SnapshotFiles> {
   const kept = join(dir, `changed-${savedCount++}`);
   mkdirSync(kept);
   const saved = { memory: join(kept, "memory"), state: join(kept, "state") };
@@ -142,9 +142,9 @@ async function save(
   const hooks = {
     ...hooksOf(vm),
     quiesce: async () => void (atMs = performance.now()),
-    halted: async () => {
+    onPaused: async () => {
       t.diagnostic(`${what}: halted for ${Math.round(performance.now() - atMs)} ms`);
-      await halted();
+      await onPaused();
     },
   };
   await driver.snapshotter.save(vm, saved, hooks, signal);

@@ -8,7 +8,7 @@ import { waitUntilReady } from "#drivers/firecracker/api/wait-until-ready.ts";
 import { AGENT_VSOCK_PORT, firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import type { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { makeRunFiles } from "#drivers/firecracker/run-dir.ts";
-import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import type { AgentClient, GuestIdentity } from "#guest/agent-client.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import type { AgentAddress, VmHandle } from "#model/vm-handle.ts";
@@ -49,7 +49,7 @@ export async function execTrue(
 export class SavedGuest {
   readonly #plans: FirecrackerPlans;
   readonly #driver: FirecrackerDriver;
-  readonly #saved: SavedState;
+  readonly #saved: SnapshotFiles;
   readonly #disk: string;
 
   private constructor(plans: FirecrackerPlans, driver: FirecrackerDriver, dir: string) {
@@ -80,7 +80,7 @@ export class SavedGuest {
     const hooks = {
       quiesce: async () =>
         void (await agent.freeze({ flush: false, timeoutMs: FREEZE_MS, untilThaw: true }, signal)),
-      halted: () => copyDisk(own, this.#disk),
+      onPaused: () => copyDisk(own, this.#disk),
     };
     await this.#driver.snapshotter.save(handle, this.#saved, hooks, signal);
     agent.close();

@@ -100,10 +100,10 @@ test("a program that installed it can import the client, with its types", async 
 test("the package brings the licence and no tests, sources or dependencies of the checkout", async () => {
   const files = await readdir(installed, { recursive: true });
   assert.ok(files.includes("LICENSE"));
-  const stray = files.filter((path) =>
+  const orphan = files.filter((path) =>
     /\.test\.|(?<!\.d)\.ts$|^src\/testing|^tools|^node_modules/.test(path),
   );
-  assert.deepEqual(stray, []);
+  assert.deepEqual(orphan, []);
   const manifest = await readFile(join(installed, "package.json"), "utf8");
   assert.doesNotMatch(manifest, /devDependencies|"scripts"/);
 });

@@ -96,10 +96,10 @@ const FEATURES: readonly (readonly [title: string, cell: (features: DriverFeatur
   ["memory of a VM that runs", ({ balloon }) => yesOrNo(balloon)],
   ["disks into a VM that runs", ({ hotplug }) => yesOrNo(hotplug.disk)],
   ["saved with its memory", ({ snapshots }) => yesOrNo(snapshots !== undefined)],
-  ["of what was restored, it does not guarantee", ({ snapshots }) => snapshots?.weaknesses.join(" ") || "–"],
+  ["of what was restored, it does not guarantee", ({ snapshots }) => snapshots?.caveats.join(" ") || "–"],
   ["boot may take", ({ agentDeadlineMs }) => `${agentDeadlineMs / 1000} s`],
   ["besides the guest's memory", ({ vmmOverheadBytes }) => `${formatSize(vmmOverheadBytes)} at most`],
-  ["what it does not guarantee", ({ weaknesses }) => weaknesses.join(" ") || "–"],
+  ["what it does not guarantee", ({ caveats }) => caveats.join(" ") || "–"],
 ];
 
 function featureColumn(name: string, features: DriverFeatures): readonly string[] {

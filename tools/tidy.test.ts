@@ -227,6 +227,6 @@ test("no hint names a command that removes or moves what somebody may want to ke
   const shipped = all.filter(({ path }) => !isForTests(path) && !path.endsWith(".test.ts"));
   // An image can be built again. The one that asks for it names the flag for where nobody can be asked.
   const others = shipped.filter(({ path }) => path !== "src/cli/commands/vm/prune.ts");
-  const named = /\b(hint|cure)\b.*(hearth (rm|prune|snapshot rm|volume rm)\b|\b(mv|(?<!image )rm) -?[\w/$])/;
+  const named = /\b(hint|fix)\b.*(hearth (rm|prune|snapshot rm|volume rm)\b|\b(mv|(?<!image )rm) -?[\w/$])/;
   assert.deepEqual(findLines(others, named), []);
 });

@@ -376,7 +376,7 @@ export const ROUTES = {
     method: "get",
     path: "/v1/doctor",
     operationId: "doctor",
-    summary: "What this host can do, with a cure for what it cannot",
+    summary: "What this host can do, with a fix for what it cannot",
     request: { query: z.object({ fresh: flag, production: flag }) },
     responses: answers(s.doctorSchema, "The checks"),
   }),

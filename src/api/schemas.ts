@@ -186,7 +186,7 @@ export const vmSchema = z
     /** Undefined when no VMM runs. */
     isolationInForce: isolationInForceSchema.optional(),
     /** What this host does not guarantee for this VM, in sentences. */
-    weaknesses: z.array(z.string()),
+    caveats: z.array(z.string()),
     /** Parts of its identity that the guest could not set when it started, in its own words. */
     guestWarnings: z.array(z.string()),
     createdAtMs: z.int(),
@@ -342,7 +342,7 @@ export const doctorSchema = z
         name: z.string(),
         verdict: z.enum(["pass", "warn", "fail"]),
         found: z.string(),
-        cure: z.string().optional(),
+        fix: z.string().optional(),
       }),
     ),
   })

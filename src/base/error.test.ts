@@ -30,7 +30,7 @@ for (const [errno, code] of [
   ["EDQUOT", "host.disk_full"],
   ["EROFS", "host.read_only"],
 ] as const) {
-  test(`${errno} anywhere is ${code}, with the path and a cure`, () => {
+  test(`${errno} anywhere is ${code}, with the path and a fix`, () => {
     const error = toHearthError(Object.assign(new Error(errno), { code: errno, path: "/x" }));
     assert.equal(error.code, code);
     assert.match(error.message, /\/x/);

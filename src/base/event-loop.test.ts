@@ -17,6 +17,6 @@ async function exitCodeOf(script: string): Promise<number | undefined> {
 
 test("a process that waits for nothing but a deadline lives on while it holds its event loop", async () => {
   assert.equal(await exitCodeOf(WAITS), 13, "it ends in the middle of the wait otherwise");
-  const held = `import { holdEventLoop } from ${JSON.stringify(MODULE)}; { using held = holdEventLoop(); ${WAITS}; }`;
+  const held = `import { blockEventLoop } from ${JSON.stringify(MODULE)}; { using held = blockEventLoop(); ${WAITS}; }`;
   assert.equal(await exitCodeOf(held), 0);
 });

@@ -26,7 +26,7 @@ export const CACHE_NAMES = {
   kernelElfs: "kernel-elfs",
   refs: "refs",
   locks: "locks",
-  scrap: "tmp",
+  staging: "tmp",
   firecracker: "firecracker",
   kvmVerdict: "kvm.json",
 } as const;

@@ -114,7 +114,7 @@ async function untilOver(
     return await inUse;
   })();
   try {
-    return await Promise.race([end.gaveUp, used]);
+    return await Promise.race([end.abandoned, used]);
   } finally {
     // A command that was given up fails as well, and puts the terminal back before we go.
     if (end.signal.aborted) await Promise.allSettled([inUse]);

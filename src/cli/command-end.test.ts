@@ -25,7 +25,7 @@ test("a command whose guest does not end it in time is given up with 124, before
   for (const isStarted of [false, true]) {
     const { end, stderr } = watch({ timeoutMs: 1 });
     if (isStarted) end.started(stubborn());
-    assert.deepEqual(await end.gaveUp, { exitCode: 124, timedOut: true });
+    assert.deepEqual(await end.abandoned, { exitCode: 124, timedOut: true });
     assert.match(stderr(), /its time is up/);
     assert.ok(end.signal.aborted);
     end[Symbol.dispose]();
@@ -45,7 +45,7 @@ for (const [name, exitCode] of [
     const { end, signal, stderr } = watch({ answers });
     end.started(command);
     signal(name);
-    assert.deepEqual(await end.gaveUp, { exitCode, timedOut: false });
+    assert.deepEqual(await end.abandoned, { exitCode, timedOut: false });
     assert.deepEqual(command.signals, [name]);
     assert.equal(answered, 3);
     assert.match(stderr(), /does not answer/);
@@ -57,7 +57,7 @@ test("a hearthd that takes the question and never answers counts as no answer", 
   const { end, signal } = watch({ answers: () => NEVER, waits: { ...WAITS, answerMs: 1 } });
   end.started(stubborn());
   signal("SIGTERM");
-  assert.equal((await end.gaveUp).exitCode, 143);
+  assert.equal((await end.abandoned).exitCode, 143);
   end[Symbol.dispose]();
 });
 
@@ -70,7 +70,7 @@ test("the third SIGINT or SIGTERM gives up, also with a terminal; other signals 
   assert.equal(end.signal.aborted, false);
   assert.equal(command.signals.length, 8);
   signal("SIGTERM");
-  assert.equal((await end.gaveUp).exitCode, 143);
+  assert.equal((await end.abandoned).exitCode, 143);
   end[Symbol.dispose]();
 });
 

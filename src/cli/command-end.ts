@@ -55,7 +55,7 @@ export class CommandEnd implements Disposable {
   readonly #waits: Waits;
   readonly #out: Out;
   readonly #stop = new AbortController();
-  readonly #gaveUp = Promise.withResolvers<GuestExit>();
+  readonly #abandoned = Promise.withResolvers<GuestExit>();
   readonly #undo: readonly (() => void)[];
   #command: Signalled | undefined;
   #lastIntMs = -Infinity;
@@ -77,8 +77,8 @@ export class CommandEnd implements Disposable {
   }
 
   /** Resolves, to what is reported then, when the command is given up. */
-  get gaveUp(): Promise<GuestExit> {
-    return this.#gaveUp.promise;
+  get abandoned(): Promise<GuestExit> {
+    return this.#abandoned.promise;
   }
 
   /** From now on signals go to the command. */
@@ -101,7 +101,7 @@ export class CommandEnd implements Disposable {
     const afterMs = timeoutMs + graceMs;
     if (afterMs >= 2 ** 31) return;
     this.#timer = setTimeout(() => {
-      this.#giveUp({ exitCode: 124, timedOut: true }, "its time is up, and its guest has not ended it");
+      this.#abandon({ exitCode: 124, timedOut: true }, "its time is up, and its guest has not ended it");
     }, afterMs);
   }
 
@@ -110,7 +110,7 @@ export class CommandEnd implements Disposable {
     if (name === "SIGINT") this.#lastIntMs = performance.now();
     if (name === "SIGINT" || name === "SIGTERM") this.#insisted++;
     const exit = { exitCode: 128 + SIGNAL_NUMBERS[name], timedOut: false };
-    if (this.#command === undefined || isAgain || this.#insisted >= INSISTENT) return this.#giveUp(exit);
+    if (this.#command === undefined || isAgain || this.#insisted >= INSISTENT) return this.#abandon(exit);
     this.#command.signal(name);
     if (name !== "SIGUSR1" && name !== "SIGUSR2") void this.#askGuest(this.#command, exit);
   }
@@ -119,7 +119,7 @@ export class CommandEnd implements Disposable {
     if (this.#isAsking) return;
     this.#isAsking = true;
     while (!this.signal.aborted) {
-      if (!(await this.#answersInTime(command))) return this.#giveUp(exit, "its VM does not answer");
+      if (!(await this.#answersInTime(command))) return this.#abandon(exit, "its VM does not answer");
       // Aborted when the command has ended: nobody asks any more.
       await sleep(this.#waits.againMs, undefined, { signal: this.signal }).catch(() => undefined);
     }
@@ -137,11 +137,11 @@ export class CommandEnd implements Disposable {
     }
   }
 
-  #giveUp(exit: GuestExit, why?: string): void {
+  #abandon(exit: GuestExit, why?: string): void {
     if (this.signal.aborted) return;
     if (why !== undefined)
       this.#out.note(`hearth does not wait for the command any longer: ${why}. It may go on for a while.`);
-    this.#gaveUp.resolve(exit);
+    this.#abandoned.resolve(exit);
     this.#stop.abort();
   }
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { COMMANDS, findCommand } from "#cli/command-table.ts";
 import { COMPLETION_SCRIPTS } from "#cli/completion-scripts.ts";
-import { allFlags, parseWords } from "#cli/parse.ts";
+import { allFlags, parseArguments } from "#cli/parse.ts";
 import { run } from "#host/run.ts";
 import { runCli } from "#testing/cli-run.ts";
 
@@ -44,7 +44,7 @@ test("every command says the same in the table and in its own file, and has exam
           .split(" ") ?? [];
       const found = findCommand(words.filter((word) => word !== ""));
       assert.ok(found, line);
-      parseWords((await found.load()).default, found.rest);
+      parseArguments((await found.load()).default, found.rest);
     }
   }
 });

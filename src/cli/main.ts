@@ -5,7 +5,7 @@ import { findCommand } from "#cli/command-table.ts";
 import type { Found } from "#cli/command-table.ts";
 import type { Io } from "#cli/io.ts";
 import { Out, withDetails } from "#cli/output.ts";
-import { parseWords } from "#cli/parse.ts";
+import { parseArguments } from "#cli/parse.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 
 /** Codes below this belong to the guest command in `run`, `exec` and `shell`. */
@@ -23,7 +23,7 @@ export async function main(io: Io): Promise<number> {
     command = (await found.load()).default;
     if (command.exitsLikeGuest === true) io.exitOnFailure?.(HEARTH_FAILED);
     assertText(io);
-    const { args, flags, help } = parseWords(command, found.rest);
+    const { args, flags, help } = parseArguments(command, found.rest);
     if (help) return await showHelp(found, out);
     out = new Out(io, { json: flags["json"] === true, quiet: flags["quiet"] === true });
     const connector = new Connector(io);

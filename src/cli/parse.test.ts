@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { command } from "#cli/command.ts";
-import { parseWords } from "#cli/parse.ts";
+import { parseArguments } from "#cli/parse.ts";
 
 const COMMAND = command({
   path: ["do"],
@@ -28,7 +28,7 @@ const GUEST = command({
 });
 
 test("flags stand before, between and behind operands, together, and with their value in any way", () => {
-  const { args, flags } = parseWords(COMMAND, [
+  const { args, flags } = parseArguments(COMMAND, [
     "-an",
     "one",
     "-eA=1",
@@ -49,7 +49,7 @@ test("flags stand before, between and behind operands, together, and with their 
     json: false,
     quiet: false,
   });
-  assert.deepEqual(parseWords(COMMAND, ["one"]).flags, {
+  assert.deepEqual(parseArguments(COMMAND, ["one"]).flags, {
     all: false,
     noStart: false,
     env: [],
@@ -57,17 +57,17 @@ test("flags stand before, between and behind operands, together, and with their 
     json: false,
     quiet: false,
   });
-  assert.deepEqual(parseWords(COMMAND, ["-", "--", "--all"]).args, ["-", "--all"]);
+  assert.deepEqual(parseArguments(COMMAND, ["-", "--", "--all"]).args, ["-", "--all"]);
 });
 
 test("everything from the first operand on belongs to the guest's command", () => {
-  const argsOf = (...words: string[]) => parseWords(GUEST, words).args;
+  const argsOf = (...words: string[]) => parseArguments(GUEST, words).args;
   assert.deepEqual(argsOf("vm", "-t", "--user", "x", "--", "-h"), ["vm", "-t", "--user", "x", "--", "-h"]);
   assert.deepEqual(argsOf("-u", "vm", "-t", "web", "--", "ls", "--", "-l"), ["web", "ls", "--", "-l"]);
   assert.deepEqual(argsOf("--", "web", "--", "-l"), ["web", "-l"]);
   assert.deepEqual(argsOf("web", "--", "--"), ["web", "--"]);
   assert.deepEqual(argsOf("web", "--unknown", "__proto__"), ["web", "--unknown", "__proto__"]);
-  assert.deepEqual(parseWords(GUEST, ["-tu", "root", "web", "sh"]).flags, {
+  assert.deepEqual(parseArguments(GUEST, ["-tu", "root", "web", "sh"]).flags, {
     tty: true,
     user: "root",
     env: [],
@@ -77,11 +77,11 @@ test("everything from the first operand on belongs to the guest's command", () =
 });
 
 test("help is asked for among the flags, and never in a guest's command", () => {
-  assert.equal(parseWords(COMMAND, ["-h"]).help, true);
-  assert.equal(parseWords(COMMAND, ["one", "two", "three", "--help"]).help, true);
-  assert.equal(parseWords(GUEST, ["-t", "--help", "web"]).help, true);
-  assert.equal(parseWords(GUEST, ["web", "--help"]).help, false);
-  assert.equal(parseWords(COMMAND, ["-e", "-h", "one"]).help, false, "a value");
+  assert.equal(parseArguments(COMMAND, ["-h"]).help, true);
+  assert.equal(parseArguments(COMMAND, ["one", "two", "three", "--help"]).help, true);
+  assert.equal(parseArguments(GUEST, ["-t", "--help", "web"]).help, true);
+  assert.equal(parseArguments(GUEST, ["web", "--help"]).help, false);
+  assert.equal(parseArguments(COMMAND, ["-e", "-h", "one"]).help, false, "a value");
 });
 
 for (const [words, message, hint] of [
@@ -97,5 +97,5 @@ for (const [words, message, hint] of [
   [["one", "two", "three"], /"three" is one word too many/, /hearth help do/],
 ] as const)
   test(`\`${words.join(" ")}\` is refused with what to write instead`, () => {
-    assert.throws(() => parseWords(COMMAND, words), { code: "input.invalid", message, hint });
+    assert.throws(() => parseArguments(COMMAND, words), { code: "input.invalid", message, hint });
   });

@@ -25,7 +25,7 @@ export function allFlags(command: Command): Flags {
 }
 
 /** @throws HearthError `input.invalid` with the nearest flag. */
-export function parseWords(command: Command, words: readonly string[]): Parsed {
+export function parseArguments(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
   if (command.verbatim === true) return { args: words, flags: defaults(flags), help: false };
   const { own, rest } = split(command, flags, words);

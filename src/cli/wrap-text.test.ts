@@ -8,7 +8,7 @@ test("long text is broken between words, and goes on below its own begin", () =>
     "      and that",
     "      is a risk",
   ]);
-  assert.deepEqual(wrapText("      cure: do it", 6, 80), ["      cure: do it"]);
+  assert.deepEqual(wrapText("      fix: do it", 6, 80), ["      fix: do it"]);
 });
 
 test("a word that is longer than the line stays whole, so that it can be copied", () => {

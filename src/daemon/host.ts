@@ -117,7 +117,7 @@ export type Guests = {
 export type Processes = {
   usage(process: ProcessRef): ProcessUsage | undefined;
   /** VMMs whose command line names this directory, for what a crash left behind. */
-  strays(runDir: string): ProcessRef[];
+  orphans(runDir: string): ProcessRef[];
   /** Kills a process of the VM. Resolves when it is gone. Idempotent. */
   kill(id: VmId, process: ProcessRef, signal: AbortSignal): Promise<void>;
 };

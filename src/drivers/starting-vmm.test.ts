@@ -9,7 +9,7 @@ const never = new AbortController().signal;
 const REFUSED = new HearthError("input.invalid", "There is no such disk.");
 
 /** A VMM that this very process stands for: it lives on, whatever `exit` says. */
-function start(lastWords = "") {
+function start(stderrTail = "") {
   const { promise: exit, resolve: ends } = Promise.withResolvers<ChildExit>();
   const inForce = {
     jail: false,
@@ -26,7 +26,7 @@ function start(lastWords = "") {
     findFaults: async () => [],
     end: async () => {},
   };
-  return { starting: new StartingVmm("Hearthfire", launched, () => lastWords), ends };
+  return { starting: new StartingVmm("Hearthfire", launched, () => stderrTail), ends };
 }
 
 for (const [how, exit, words] of [

@@ -52,18 +52,18 @@ export class StartingVmm {
   /** Resolves with the reason. */
   readonly hasEnded: Promise<HearthError>;
   readonly #name: string;
-  readonly #lastWords: () => string;
+  readonly #stderrTail: () => string;
   #ended: HearthError | undefined;
 
   /**
    * @param name of the VMM, as sentences have it
    * @param lastWords what it has written on stderr since its start; asked for when it has ended
    */
-  constructor(name: string, launched: StartedVmm, lastWords: () => string) {
+  constructor(name: string, launched: StartedVmm, stderrTail: () => string) {
     this.launched = launched;
     this.process = launched.process ?? { pid: 0, startTicks: 0, hostBootId: "ended" };
     this.#name = name;
-    this.#lastWords = lastWords;
+    this.#stderrTail = stderrTail;
     this.hasEnded = launched.exit.then((how) => (this.#ended = this.#describeEnd(how)));
   }
 
@@ -109,7 +109,7 @@ export class StartingVmm {
   }
 
   #describeEnd({ code, signal }: ChildExit): HearthError {
-    const words = this.#lastWords();
+    const words = this.#stderrTail();
     return new HearthError("vmm.failed", `${this.#name} ${howItEnded(code, signal)} before the VM ran`, {
       hint: "`hearth doctor` checks what this host can do.",
       cause: new Error(words === "" ? "it said nothing" : words),

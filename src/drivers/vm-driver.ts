@@ -61,7 +61,7 @@ export type BootPlan = {
  * `canRun`'s to say.
  */
 export type DriverFeatures = {
-  /** False with a reason and a cure: nothing else in here counts then. */
+  /** False with a reason and a fix: nothing else in here counts then. */
   readonly available:
     { readonly ok: true } | { readonly ok: false; readonly reason: string; readonly hint: string };
   /** Of the VMM, such as "7.2.22". */
@@ -91,9 +91,9 @@ export type DriverFeatures = {
   /** What can be plugged into a VM that runs: nothing, with any driver so far. */
   readonly hotplug: { readonly disk: false };
   /** Sentences that `show` and `doctor` print: what this host does not guarantee with this driver. */
-  readonly weaknesses: readonly string[];
+  readonly caveats: readonly string[];
   /** The same, for VMs with such a network. */
-  readonly networkWeaknesses: Readonly<Partial<Record<Network, string>>>;
+  readonly networkCaveats: Readonly<Partial<Record<Network, string>>>;
   /** From boot to the agent's answer, longer is a hang. Emulation needs more than hardware. */
   readonly agentDeadlineMs: number;
   /** How often a boot that hung may be tried again, because the driver knows such hangs. */
@@ -121,9 +121,9 @@ export type SnapshotFeatures = {
    * What a saved state fits, besides the VM's own shape: the VMM's version, its CPU model, its machine. Two that
    * differ by one letter do not fit.
    */
-  readonly fits: string;
+  readonly vmmFingerprint: string;
   /** Sentences: what a VM that was restored does not have that one that was booted has. */
-  readonly weaknesses: readonly string[];
+  readonly caveats: readonly string[];
 };
 
 /** `terminate`: SIGTERM to the VMM, which ends at once without asking the guest. `kill`: SIGKILL. */
@@ -183,7 +183,7 @@ export interface Meter {
 }
 
 /** What a driver saves of a VM, absolute paths: the guest's memory, as the file that is mapped, and all the rest. */
-export type SavedState = {
+export type SnapshotFiles = {
   readonly memory: string;
   readonly state: string;
   /** It is gone before a power cut could matter: nothing waits for the disk. */
@@ -200,7 +200,7 @@ export type SaveHooks = {
   /** Just before the vCPUs halt: the guest is told to hold its processes. */
   readonly quiesce: () => Promise<void>;
   /** While they are halted: the disks are as the memory has them. */
-  readonly halted: () => Promise<void>;
+  readonly onPaused: () => Promise<void>;
 };
 
 /** An optional part of a driver, there when its feature `snapshots` is. */
@@ -210,19 +210,24 @@ export interface Snapshotter {
    * this fails, and then nothing of the files is left. They can be restored once `settle` has resolved.
    * @throws HearthError `vm.gone`, `snapshot.failed`
    */
-  save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void>;
+  save(handle: VmHandle, saved: SnapshotFiles, hooks: SaveHooks, signal: AbortSignal): Promise<void>;
   /**
    * Loads what was saved into a VMM whose guest never runs, as proof that it can be; the files are final after that.
    * `plan` is that of a VM to be restored: its disks are not written to.
    * @throws HearthError `snapshot.failed` with the VMM's words
    */
-  settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void>;
+  finalize(plan: BootPlan, saved: SnapshotFiles, signal: AbortSignal): Promise<void>;
   /**
    * Like `boot`, but the guest goes on where it was saved. No VMM has the files open for writing; they have to stay
    * while a VM has them. On failure nothing of this VM is left on the host.
    * @throws HearthError `snapshot.failed` when the VMM refuses what was saved, and what `boot` throws.
    */
-  restore(plan: BootPlan, saved: SavedState, onProgress: OnProgress, signal: AbortSignal): Promise<VmHandle>;
+  restore(
+    plan: BootPlan,
+    saved: SnapshotFiles,
+    onProgress: OnProgress,
+    signal: AbortSignal,
+  ): Promise<VmHandle>;
 }
 
 export interface VmDriver {

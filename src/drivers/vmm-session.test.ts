@@ -111,7 +111,7 @@ test("the end of a VMM is told once, after its files are gone, however many noti
   assert.notEqual(sessions.of(handle), session, "the next who asks for it gets a new one");
 });
 
-for (const [guestEnd, lastWords, reason] of [
+for (const [guestEnd, lastEvents, reason] of [
   ["off", "Kernel panic - not syncing: a lie", "guest"],
   ["reset", "reboot: Restarting system", "rebooted"],
   ["reset", "Kernel panic - not syncing: no init", "panicked"],
@@ -122,9 +122,9 @@ for (const [guestEnd, lastWords, reason] of [
   ["off or reset", "Kernel panic - not syncing: no init", "panicked"],
   [undefined, "Kernel panic - not syncing: no init", "died"],
 ] as const) {
-  test(`a guest whose end is ${guestEnd ?? "not its own"} after "${lastWords}" is ${reason}`, async (t) => {
+  test(`a guest whose end is ${guestEnd ?? "not its own"} after "${lastEvents}" is ${reason}`, async (t) => {
     const { session, handle, vmm } = await open(t);
-    writeFileSync(join(handle.stateDir, "console.log"), lastWords);
+    writeFileSync(join(handle.stateDir, "console.log"), lastEvents);
     session.guestEnd = guestEnd;
     signalProcess(vmm, "SIGKILL");
     assert.equal((await session.finish()).reason, reason);

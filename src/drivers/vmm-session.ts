@@ -115,7 +115,7 @@ export abstract class VmmSession<
   protected boundLogs(): void {}
 
   /** Resolves when the VMM can tell no more over its connection. Never rejects. */
-  protected async lastWords(): Promise<void> {}
+  protected async lastEvents(): Promise<void> {}
 
   protected get process(): ProcessId {
     return this.handle.processes[0];
@@ -241,7 +241,7 @@ export abstract class VmmSession<
 
   async #finish(): Promise<VmExit> {
     await waitForEnd(this.process, EXIT_AFTER_CLOSE_MS, never);
-    await within(this.lastWords(), EXIT_CODE_DEADLINE_MS);
+    await within(this.lastEvents(), EXIT_CODE_DEADLINE_MS);
     await within(this.#recorded(), EXIT_CODE_DEADLINE_MS);
     const childExit = await within(this.options.childExit, EXIT_CODE_DEADLINE_MS);
     await waitForLauncher(this.handle.launcher, this.options.onTrouble);

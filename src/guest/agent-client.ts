@@ -56,14 +56,14 @@ export interface AgentClient {
    * the guest thaws by itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as
    * sentences.
    */
-  freeze(how: FreezeHow, signal: AbortSignal): Promise<readonly string[]>;
+  freeze(options: FreezeOptions, signal: AbortSignal): Promise<readonly string[]>;
   /**
    * Lets them go on, with a wall clock that is right again: it stood still with the guest. Idempotent. Resolves with
    * what could not be done, as sentences.
    */
   thaw(unixTimeMs: number, signal: AbortSignal): Promise<readonly string[]>;
   /** Asks the guest to flush and power off. That the VMM ends is the proof, not this answer. */
-  shutdown(how: ShutdownHow, signal: AbortSignal): Promise<void>;
+  shutdown(options: ShutdownOptions, signal: AbortSignal): Promise<void>;
   /** One HTTP/2 round trip. */
   pingMs(signal: AbortSignal): Promise<number>;
   /** Ends the connection and every call on it. Idempotent. */
@@ -82,7 +82,7 @@ export type Configured = {
   readonly initFollows: boolean;
 };
 
-export type FreezeHow = {
+export type FreezeOptions = {
   /** Write to the disks what programs have written, before they are held. Takes as long as it takes. */
   readonly flush: boolean;
   /** For the processes to stand still. */
@@ -91,7 +91,7 @@ export type FreezeHow = {
   readonly untilThaw: boolean;
 };
 
-export type ShutdownHow = {
+export type ShutdownOptions = {
   /** For services and processes to end before they are killed. */
   readonly timeoutMs: number;
   readonly reboot?: boolean | undefined;

@@ -203,7 +203,7 @@ export type HeldProgram = {
   /** What it wrote on its fd 3 until it closed it, at most 64 KiB; empty where it ended before. */
   readonly told: Promise<string>;
   /** Lets it go on: it reads a byte, then the end, from its fd 4. Idempotent; what is left of the pipes goes too. */
-  letGo(): void;
+  release(): void;
 };
 
 /** What a held program may tell us. */
@@ -216,15 +216,15 @@ export async function startHeld(
   options: DetachedOptions,
 ): Promise<HeldProgram> {
   const child = await spawnDetached(file, args, options, ["pipe", "pipe"]);
-  const [, , , said, hold] = child.stdio as unknown as [null, null, null, Readable, Writable];
+  const [, , , said, releasePipe] = child.stdio as unknown as [null, null, null, Readable, Writable];
   // Whoever ended with the pipe open is reported by its exit.
   said.on("error", () => {});
-  hold.on("error", () => {});
+  releasePipe.on("error", () => {});
   return {
     pid: child.pid ?? 0,
     told: readAll(said),
-    letGo() {
-      if (!hold.writableEnded) hold.end("x", () => hold.destroy());
+    release() {
+      if (!releasePipe.writableEnded) releasePipe.end("x", () => releasePipe.destroy());
     },
   };
 }

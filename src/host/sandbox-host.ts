@@ -21,7 +21,7 @@ export type SandboxHost = {
 };
 
 /** How the errors of a caller name what it confines, and how a user does without the sandbox, if that is possible. */
-export type SandboxUse = { readonly confines: string; readonly otherwise?: string | undefined };
+export type SandboxUse = { readonly subject: string; readonly otherwise?: string | undefined };
 
 /** Why there is no sandbox: a program that is not installed, or what bwrap said. */
 type Refusal = { readonly missing: string } | { readonly said: string; readonly isRoot: boolean };
@@ -52,12 +52,12 @@ async function trySandbox(signal: AbortSignal): Promise<SandboxHost | Refusal> {
   for (const [name, path] of Object.entries(programs)) if (path === undefined) return { missing: name };
   const { bwrap = "", setpriv = "", prlimit = "" } = programs;
   const host: SandboxHost = { bwrap, setpriv, prlimit, ...readSystem(), isRoot: process.geteuid?.() === 0 };
-  const tried = await run(bwrap, trialArguments(host), { timeoutMs: TRY_TIMEOUT_MS, signal });
+  const tried = await run(bwrap, probeArguments(host), { timeoutMs: TRY_TIMEOUT_MS, signal });
   return tried.ok ? host : { said: tried.stderr, isRoot: host.isRoot };
 }
 
 /** All kinds of namespaces that a jail takes, around a program that does nothing. */
-function trialArguments(host: SandboxHost): string[] {
+function probeArguments(host: SandboxHost): string[] {
   return [
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--unshare-pid", "--unshare-net", "--as-pid-1"],
     ["--clearenv", "--new-session", "--cap-drop", "ALL"],
@@ -79,9 +79,9 @@ function trialArguments(host: SandboxHost): string[] {
   ].flat();
 }
 
-function notInstalled(name: string, { confines, otherwise }: SandboxUse): HearthError {
+function notInstalled(name: string, { subject, otherwise }: SandboxUse): HearthError {
   const install = missingTool(name).hint?.replace(/\.$/, "") ?? "";
-  const sentence = `${confines} are confined with \`${name}\`, which is not installed.`;
+  const sentence = `${subject} are confined with \`${name}\`, which is not installed.`;
   return new HearthError("host.tool_missing", sentence, { hint: `${install}${or(otherwise)}.` });
 }
 
@@ -91,7 +91,7 @@ function refused({ said, isRoot }: { said: string; isRoot: boolean }, use: Sandb
     : "Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)";
   return new HearthError(
     "feature.missing",
-    `This host lets hearthd make no sandbox: ${use.confines} are not confined`,
+    `This host lets hearthd make no sandbox: ${use.subject} are not confined`,
     {
       hint: `${allow}${or(use.otherwise)}.`,
       cause: new Error(said.trim().slice(-500) || "bwrap said nothing"),

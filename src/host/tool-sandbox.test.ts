@@ -22,7 +22,7 @@ import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import { TOOL_SANDBOX, TOOL_UID } from "#testing/tools.ts";
 
-const skip = await findSandboxHost({ confines: "tools" }, new AbortController().signal).then(
+const skip = await findSandboxHost({ subject: "tools" }, new AbortController().signal).then(
   () => false,
   (error: Error) => `no sandbox here: ${error.message}`,
 );

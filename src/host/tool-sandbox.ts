@@ -46,7 +46,7 @@ export type ToolRun = {
 const MEMORY_MAX_BYTES = 2 * GIB;
 /** After stdin, stdout and stderr. */
 const FIRST_FILE_FD = 3;
-const USE = { confines: "tools that read disks" };
+const USE = { subject: "tools that read disks" };
 
 /** One for a hearthd. There is no way around the sandbox: where the host has none, tools are refused. */
 export class ToolSandbox {

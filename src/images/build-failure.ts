@@ -29,7 +29,7 @@ export function describeBuildFailure(ref: string, failed: HearthError, stderr: s
   return new HearthError("image.build_failed", `The image ${ref} could not be built`, {
     hint: hintFor(ref, stderr),
     cause: new HearthError("host.tool_failed", shorten(failed.message), {
-      cause: new Error(lastWords(stderr)),
+      cause: new Error(stderrTail(stderr)),
     }),
   });
 }
@@ -46,7 +46,7 @@ function shorten(message: string): string {
 }
 
 /** Errors if there are any, otherwise the end. */
-function lastWords(stderr: string): string {
+function stderrTail(stderr: string): string {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
   const errors = lines.filter((line) => /^(?:E|Err|dpkg: error|mke2fs)[:\s]/.test(line));
   return (errors.length > 0 ? errors : lines).slice(-WORDS_MAX_LINES).join("\n") || "It said nothing.";

@@ -36,7 +36,7 @@ export class CachePaths {
   }
 
   get tmp(): string {
-    return join(this.root, CACHE_NAMES.scrap);
+    return join(this.root, CACHE_NAMES.staging);
   }
 
   image(digest: string): string {
@@ -67,7 +67,7 @@ export class CachePaths {
   }
 
   /** @param unique letters and digits */
-  scrap(lockName: string, unique: string): string {
+  staging(lockName: string, unique: string): string {
     return join(this.tmp, `${fileName(lockName)}~${unique}`);
   }
 

@@ -49,7 +49,7 @@ function makeBed(t: TestContext): Bed {
   };
 }
 
-function scraps(dir: string): string[] {
+function staging(dir: string): string[] {
   return readdirSync(join(dir, "tmp"));
 }
 
@@ -62,7 +62,7 @@ test("an image is built on first use, and found afterwards, also by another hear
   assert.equal((await other.ensure("debian:bookworm", quiet, t.signal)).digest, built.digest);
   assert.deepEqual(await other.list(), [built]);
   assert.deepEqual(await other.get(built.digest), built);
-  assert.deepEqual(scraps(bed.dir), []);
+  assert.deepEqual(staging(bed.dir), []);
 });
 
 test("eight who need an image at once, in two hearthds, get one build", async (t) => {
@@ -104,7 +104,7 @@ test("a build that fails or is left leaves nothing half made, and the next one w
   const cache = bed.open();
   assert.deepEqual(await cache.list(), []);
   await cache.ensure("debian", quiet, t.signal);
-  assert.deepEqual(scraps(bed.dir), []);
+  assert.deepEqual(staging(bed.dir), []);
 });
 
 test("what a killed build has left is removed at the next start, and what a running one uses is not", async (t) => {
@@ -114,10 +114,10 @@ test("what a killed build has left is removed at the next start, and what a runn
     mkdirSync(join(bed.dir, "tmp", name, "root"), { recursive: true });
   const holder = await startLockHolder(join(bed.dir, "locks", "debian@trixie.lock"), t.signal);
   await bed.open().cleanUp();
-  assert.deepEqual(scraps(bed.dir), ["debian@trixie~bb"]);
+  assert.deepEqual(staging(bed.dir), ["debian@trixie~bb"]);
   await holder.kill();
   await bed.open().ensure("debian:trixie", quiet, t.signal);
-  assert.deepEqual(scraps(bed.dir), []);
+  assert.deepEqual(staging(bed.dir), []);
 });
 
 test("a boot set holds kernel, initramfs and base, and is the same every time", async (t) => {
@@ -148,7 +148,7 @@ test("a new agent gets a new initramfs, and nothing else is built again", async 
   await assert.rejects(cache.bootSet(digest, {}, t.signal), { code: "host.tool_missing" });
 });
 
-test("a file that changed is refused with the cure, at its first use and later, and nothing is deleted", async (t) => {
+test("a file that changed is refused with the fix, at its first use and later, and nothing is deleted", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   const { digest } = await cache.ensure("debian", quiet, t.signal);
@@ -183,14 +183,14 @@ test("a kernel is unpacked when an ELF file is first asked for, once for all, an
   assert.deepEqual(readFileSync(path), fakeElf("the kernel"));
   assert.equal(basename(path), `${sha256(fakeElf("the kernel"))}.elf`);
   assert.equal(await bed.open().kernelElf(digest, { kernel: "6.1.0-fake" }, t.signal), path);
-  assert.deepEqual(scraps(bed.dir), []);
+  assert.deepEqual(staging(bed.dir), []);
   await caches[0].remove("debian", unused, t.signal);
   assert.deepEqual(readdirSync(elfs), []);
   const again = await caches[0].ensure("debian", quiet, t.signal);
   assert.equal(await caches[0].kernelElf(again.digest, {}, t.signal), path);
 });
 
-test("an unpacked kernel that changed is refused with the cure, and a kernel that cannot be unpacked leaves nothing", async (t) => {
+test("an unpacked kernel that changed is refused with the fix, and a kernel that cannot be unpacked leaves nothing", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   const { digest } = await cache.ensure("debian", quiet, t.signal);
@@ -209,7 +209,7 @@ test("an unpacked kernel that changed is refused with the cure, and a kernel tha
   };
   const odd = await foreign.open(build).ensure("debian", quiet, t.signal);
   await assert.rejects(foreign.open().kernelElf(odd.digest, {}, t.signal), { code: "kernel.unsupported" });
-  assert.deepEqual(scraps(foreign.dir), []);
+  assert.deepEqual(staging(foreign.dir), []);
   assert.deepEqual(readdirSync(join(foreign.dir, "kernel-elfs")), []);
 });
 
@@ -250,7 +250,7 @@ test("removing an image keeps the kernel that another image uses", async (t) => 
   await cache.bootSet(other.digest, {}, t.signal);
   await cache.remove(other.digest, unused, t.signal);
   assert.deepEqual(await cache.listKernels(), []);
-  assert.deepEqual(scraps(bed.dir), []);
+  assert.deepEqual(staging(bed.dir), []);
 });
 
 test("from the moment in which nothing used an image until it is gone, no VM is made of it", async (t) => {

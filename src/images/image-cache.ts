@@ -79,7 +79,7 @@ export class ImageCache {
   /** Removes what interrupted builds have left; for the start of hearthd. */
   async cleanUp(): Promise<void> {
     await this.#store.paths.make();
-    await this.#store.removeScraps();
+    await this.#store.removeStaging();
   }
 
   /**
@@ -181,18 +181,18 @@ export class ImageCache {
     await this.#store.paths.make();
     const onWait = (): void =>
       report({ stage: "packages", text: `waiting for another build of ${recipe.ref}` });
-    using held = new DisposableStack();
-    held.use(await waitFileLock(this.#store.paths.lock(recipe.ref), onWait, signal));
+    using locks = new DisposableStack();
+    locks.use(await waitFileLock(this.#store.paths.lock(recipe.ref), onWait, signal));
     const found = fresh ? undefined : await this.find(recipe.ref);
     if (found !== undefined) return found;
-    await this.#store.removeScrapsOf(recipe.ref);
-    const dir = await this.#store.makeScrap(recipe.ref);
+    await this.#store.removeStagingOf(recipe.ref);
+    const dir = await this.#store.makeStaging(recipe.ref);
     try {
       const digest = await this.#buildIn(dir, recipe, report, signal);
       this.#options.log.event("image.built", { ref: recipe.ref, digest, tookMs: Date.now() - startedAtMs });
       return await this.#read(digest);
     } finally {
-      await this.#removeScrap(dir);
+      await this.#removeStaging(dir);
     }
   }
 
@@ -219,7 +219,7 @@ export class ImageCache {
   }
 
   /** It never replaces the build's own failure; the next build tries again. */
-  async #removeScrap(dir: string): Promise<void> {
+  async #removeStaging(dir: string): Promise<void> {
     try {
       await removeTree(this.#store.paths.tmp, dir);
     } catch (error) {

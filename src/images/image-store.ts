@@ -32,14 +32,14 @@ export class ImageStore {
   }
 
   /** A directory for one build. @param lockName held by the caller for as long as the directory is used. */
-  async makeScrap(lockName: string): Promise<string> {
-    const dir = this.paths.scrap(lockName, randomBytes(6).toString("hex"));
+  async makeStaging(lockName: string): Promise<string> {
+    const dir = this.paths.staging(lockName, randomBytes(6).toString("hex"));
     await mkdir(dir);
     return dir;
   }
 
   /** What interrupted builds have left, as far as nobody holds their locks. */
-  async removeScraps(): Promise<void> {
+  async removeStaging(): Promise<void> {
     for (const name of await namesIn(this.paths.tmp)) {
       using lock = tryFileLock(this.paths.lock(name.split("~")[0] ?? name));
       if (lock !== undefined) await removeTree(this.paths.tmp, join(this.paths.tmp, name));
@@ -47,8 +47,8 @@ export class ImageStore {
   }
 
   /** For who holds the lock: what earlier builds under it have left. */
-  async removeScrapsOf(lockName: string): Promise<void> {
-    const prefix = this.paths.scrap(lockName, "");
+  async removeStagingOf(lockName: string): Promise<void> {
+    const prefix = this.paths.staging(lockName, "");
     for (const name of await namesIn(this.paths.tmp)) {
       const path = join(this.paths.tmp, name);
       if (path.startsWith(prefix)) await removeTree(this.paths.tmp, path);
@@ -77,8 +77,8 @@ export class ImageStore {
     for (const path of [...kernelFiles, join(dir, "kernel", MANIFEST), join(image, MANIFEST), ...dirs]) {
       await syncPath(path);
     }
-    using held = new DisposableStack();
-    held.use(await this.#lockPublishing(signal));
+    using locks = new DisposableStack();
+    locks.use(await this.#lockPublishing(signal));
     await renameUnlessThere(join(dir, "kernel"), this.paths.kernel(kernelDigest));
     await renameUnlessThere(image, this.paths.image(digest));
     for (const path of [this.paths.kernels, this.paths.images]) await syncPath(path);
@@ -91,8 +91,8 @@ export class ImageStore {
    * @throws HearthError `image.not_found` when the kernel was removed while the file was made.
    */
   async publishForKernel(kernelDigest: string, from: string, to: string, signal: AbortSignal): Promise<void> {
-    using held = new DisposableStack();
-    held.use(await this.#lockPublishing(signal));
+    using locks = new DisposableStack();
+    locks.use(await this.#lockPublishing(signal));
     if (!(await isThere(this.paths.kernel(kernelDigest))))
       throw new HearthError("image.not_found", "The kernel was removed while it was unpacked.");
     await mkdir(dirname(to), { recursive: true });
@@ -102,8 +102,8 @@ export class ImageStore {
 
   /** Removes the image, and then what only it needed. Idempotent. */
   async remove(digest: string, signal: AbortSignal): Promise<void> {
-    using held = new DisposableStack();
-    held.use(await this.#lockPublishing(signal));
+    using locks = new DisposableStack();
+    locks.use(await this.#lockPublishing(signal));
     for (const name of await namesIn(this.paths.refs)) {
       const path = join(this.paths.refs, name);
       if ((await readReference(path)) === digest) await rm(path, { force: true });
@@ -156,7 +156,7 @@ export class ImageStore {
   /** Away at once by a rename, so that a removal that is interrupted leaves no half image behind. */
   async #discard(root: string, path: string): Promise<void> {
     if (!(await isThere(path))) return;
-    const grave = this.paths.scrap(PUBLISH_LOCK, randomBytes(6).toString("hex"));
+    const grave = this.paths.staging(PUBLISH_LOCK, randomBytes(6).toString("hex"));
     await rename(path, grave);
     await syncPath(root);
     await removeTree(this.paths.tmp, grave);

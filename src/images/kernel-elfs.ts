@@ -51,17 +51,17 @@ export class KernelElfs {
   async #make(kernelDigest: string, vmlinuz: string, signal: AbortSignal): Promise<Made> {
     const { paths } = this.#store;
     await paths.make();
-    using held = new DisposableStack();
-    held.use(await waitFileLock(paths.lock(LOCK), () => {}, signal));
+    using locks = new DisposableStack();
+    locks.use(await waitFileLock(paths.lock(LOCK), () => {}, signal));
     const found = await this.#find(kernelDigest);
     if (found !== undefined) return found;
-    await this.#store.removeScrapsOf(LOCK);
-    const dir = await this.#store.makeScrap(LOCK);
+    await this.#store.removeStagingOf(LOCK);
+    const dir = await this.#store.makeStaging(LOCK);
     const make = async (): Promise<Made> => {
-      const scrap = join(dir, "vmlinux");
-      const hash = await extractVmlinux(vmlinuz, scrap, signal);
+      const staging = join(dir, "vmlinux");
+      const hash = await extractVmlinux(vmlinuz, staging, signal);
       const path = join(paths.kernelElfs(kernelDigest), `${hash.sha256}.elf`);
-      await this.#store.publishForKernel(kernelDigest, scrap, path, signal);
+      await this.#store.publishForKernel(kernelDigest, staging, path, signal);
       await this.#files.trust(path, hash.sha256);
       return { ...hash, path };
     };

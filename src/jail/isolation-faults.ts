@@ -81,9 +81,9 @@ function idFaults(pid: number, { uid }: WantedIsolation): string[] {
 function rightFaults(pid: number, { jail }: WantedIsolation): string[] {
   if (!jail) return [];
   const status = `/proc/${pid}/status`;
-  const held = ["CapPrm", "CapEff"].filter((name) => !NO_CAPABILITIES.test(statusField(status, name)));
+  const waiting = ["CapPrm", "CapEff"].filter((name) => !NO_CAPABILITIES.test(statusField(status, name)));
   return [
-    ...held.map((name) => `it has capabilities (${name} ${statusField(status, name)})`),
+    ...waiting.map((name) => `it has capabilities (${name} ${statusField(status, name)})`),
     ...(statusField(status, "NoNewPrivs") === "1" ? [] : ["it may gain privileges (NoNewPrivs is not set)"]),
   ];
 }

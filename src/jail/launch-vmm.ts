@@ -119,7 +119,7 @@ export async function launchHeld(
 ): Promise<LaunchedVmm> {
   const { promise: exit, resolve } = Promise.withResolvers<ChildExit>();
   let vmm: ProcessRef | undefined;
-  const held = await startHeld(file, args, {
+  const waiting = await startHeld(file, args, {
     cwd: dir,
     env: { [LAUNCH_MARK]: vmId },
     umask,
@@ -132,15 +132,15 @@ export async function launchHeld(
       resolve(outlived ? { code: null, signal: null } : childExit(code, signal));
     },
   });
-  const launcher = findProcess(held.pid);
+  const launcher = findProcess(waiting.pid);
   try {
     // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
-    vmm = childOf(await inTime(held.told, LAUNCH_DEADLINE_MS, launcherSilent));
+    vmm = childOf(await inTime(waiting.told, LAUNCH_DEADLINE_MS, launcherSilent));
     if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
     return await failAfter(error, () => endAll([vmm, ...stopFamily(launcher)]));
   } finally {
-    held.letGo(); // Not before: it would let a VMM run that nobody has put into its cgroup.
+    waiting.release(); // Not before: it would let a VMM run that nobody has put into its cgroup.
   }
   return { process: vmm, launcher, exit };
 }

@@ -81,7 +81,7 @@ const EVENTS: { title: string; event: VmEvent; from: VmPhase; to: VmPhase }[] = 
   },
   {
     title: "a memory that is given up",
-    event: { type: "forgotten", exit: { reason: "asked", atMs: 2 } },
+    event: { type: "discarded", exit: { reason: "asked", atMs: 2 } },
     from: "suspended",
     to: "stopped",
   },

@@ -33,7 +33,7 @@ export type VmEvent =
   /** The VMM is gone, and so is all that it had. `suspendedTo`: where its guest's memory is. */
   | { readonly type: "stop-finished"; readonly exit: VmExit; readonly suspendedTo?: SnapshotId | undefined }
   /** The memory of a VM that sleeps is given up. */
-  | { readonly type: "forgotten"; readonly exit: VmExit }
+  | { readonly type: "discarded"; readonly exit: VmExit }
   /** `failure`: why we ended it, when the VM did not deserve better. */
   | { readonly type: "vmm-exited"; readonly exit: VmExit; readonly failure?: VmFailure | undefined };
 
@@ -66,7 +66,7 @@ export function decide(state: VmState, event: VmEvent): VmState {
       return state.phase === "stopping" ? { ...state, phase: event.back } : state;
     case "stop-finished":
       return state.phase === "stopping" || isUnclean(state) ? stopped(event) : state;
-    case "forgotten":
+    case "discarded":
       return state.phase === "suspended" ? { phase: "stopped", exit: event.exit } : state;
     case "vmm-exited":
       return afterExit(state, event.exit, event.failure);

@@ -19,7 +19,7 @@ export type Restarted = Pick<VmRecord, "state" | "bound"> & {
 /** Whether a VM that nobody stopped is to be started again: as its policy says, and after a reboot. */
 export function restarts({ spec, state, bound }: Restarted): boolean {
   if (bound) return false;
-  if (hasRebooted({ state }) && comesBack(spec)) return true;
+  if (hasRebooted({ state }) && restartsAfterReboot(spec)) return true;
   if (spec.restart === "on-failure") return state.phase === "failed";
   return spec.restart === "always" && (state.phase === "failed" || state.phase === "stopped");
 }
@@ -33,7 +33,7 @@ export function hasRebooted({ state }: Pick<Restarted, "state">): boolean {
  * A reboot is no end, whatever the policy is. But a VM that is removed when it ends is removed, and a guest that is not
  * trusted does not get another lifetime by rebooting.
  */
-function comesBack({ autoRemove, lifetimeMs }: Restarted["spec"]): boolean {
+function restartsAfterReboot({ autoRemove, lifetimeMs }: Restarted["spec"]): boolean {
   return !autoRemove && lifetimeMs === undefined;
 }
 

@@ -23,7 +23,7 @@ export type SnapshotPart = {
 /** What a memory was saved from, and fits: known before anything is loaded. */
 export type Shape = {
   readonly driver: string;
-  /** The VMM's version, its CPU and machine: `SnapshotFeatures.fits`. */
+  /** The VMM's version, its CPU and machine: `SnapshotFeatures.vmmFingerprint`. */
   readonly vmm: string;
   /** Everything else that has to be the same, by name. */
   readonly vm: Readonly<Record<string, string>>;

@@ -112,7 +112,7 @@ export type VmAction = keyof typeof ALLOWED;
 
 export const VM_ACTIONS = Object.keys(ALLOWED) as VmAction[];
 
-const CURE: Partial<Record<VmPhase, string>> = {
+const FIX: Partial<Record<VmPhase, string>> = {
   created: "Start it first: `hearth start NAME`.",
   stopped: "Start it first: `hearth start NAME`.",
   failed: "Look at `hearth logs NAME`, then start it again.",
@@ -145,7 +145,7 @@ export function denial(action: VmAction, phase: VmPhase, name: string): string |
 export function assertCan(action: VmAction, phase: VmPhase, name: string): void {
   const reason = denial(action, phase, name);
   if (reason === undefined) return;
-  throw new HearthError("vm.wrong_phase", reason, { hint: CURE[phase]?.replace("NAME", name) });
+  throw new HearthError("vm.wrong_phase", reason, { hint: FIX[phase]?.replace("NAME", name) });
 }
 
 /** Whether no start of the VM has succeeded yet, so that there is nothing on its disk to keep. */

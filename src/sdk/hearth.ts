@@ -155,7 +155,7 @@ export class Hearth {
     return GuestProcess.open(this.#transport, "/v1/run", request, more, signal);
   }
 
-  /** What this host can do, and a cure for what it cannot. */
+  /** What this host can do, and a fix for what it cannot. */
   doctor(options: DoctorOptions = {}): Promise<Doctor> {
     const query = { fresh: options.fresh || undefined, production: options.production || undefined };
     return this.#transport.json("GET", "/v1/doctor", { query }, options.signal);

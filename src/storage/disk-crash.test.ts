@@ -19,7 +19,7 @@ const disks = vmDisks(QEMU_IMG);
 /** In memory: what is killed here are programs, not the power, and each of a thousand syncs would take milliseconds. */
 const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-crash-"));
 after(() => rmSync(top, { recursive: true }));
-const skip = await findSandboxHost({ confines: "tools" }, signal).then(
+const skip = await findSandboxHost({ subject: "tools" }, signal).then(
   () => false,
   (error: Error) => `no sandbox here: ${error.message}`,
 );
@@ -54,7 +54,7 @@ async function layeredVm(layers: number): Promise<string> {
   for (let layer = 0; layer < layers; layer++) {
     await write(vm, layer + 1);
     await disks.overlay(vm, signal);
-    await disks.fallAsleep(vm);
+    await disks.commitResumeOverlay(vm);
   }
   await write(vm, layers + 1);
   return vm;
@@ -119,7 +119,7 @@ describe("a kill after each effect", { skip }, () => {
     await write(source, 3);
     await crashAtEachEffect({
       prepare: async () => copyOf(source),
-      operation: (vm) => disks.fallAsleep(vm),
+      operation: (vm) => disks.commitResumeOverlay(vm),
       check: async (vm) => {
         await start(vm);
         await assertBytes(vm, 3);

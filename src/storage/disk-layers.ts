@@ -2,7 +2,7 @@
  * Layers of disks: frozen for a snapshot, begun from one, made into one. See disk-layout.ts for the files.
  *
  * Every function may be killed at any moment, and the power may fail: what the directory has then is the disk as it was
- * before or as it is to be, and `settleLayers` completes the rest. So each change of names is synced before the next
+ * before or as it is to be, and `repairLayers` completes the rest. So each change of names is synced before the next
  * one that relies on it.
  */
 import { constants, existsSync } from "node:fs";
@@ -15,7 +15,7 @@ import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 import type { QemuImg } from "#host/qemu-img.ts";
 import { allLayersIn, DISK_NAMES, EMPTY, findDisk, layerIndex } from "#storage/disk-layout.ts";
-import { LAYERS_MAX, layersIn, nextLayer, scrapIn, staleLayersIn } from "#storage/disk-layout.ts";
+import { LAYERS_MAX, layersIn, nextLayer, stagingIn, staleLayersIn } from "#storage/disk-layout.ts";
 import type { DiskFormat } from "#storage/disk-layout.ts";
 import { proveDisk } from "#storage/proven-disk.ts";
 import type { ProvenDisk } from "#storage/proven-disk.ts";
@@ -107,7 +107,7 @@ async function flatten(dir: string, disk: ProvenDisk, tools: QemuImg, signal: Ab
   // From here on the layers below are stale.
   await rename(flat, nextLayer(dir, "raw"));
   await syncPath(dir);
-  await settleLayers(dir);
+  await repairLayers(dir);
 }
 
 /** All that a disk has, as a file of the directory; synced. */
@@ -127,8 +127,8 @@ export async function copyFlat(
  * Completes what a crash has interrupted: scrap goes, and layers that were made into one; that one gets the lowest
  * name, if nothing lies on it. Idempotent; for a directory whose disk no VMM has open.
  */
-export async function settleLayers(dir: string): Promise<void> {
-  for (const path of scrapIn(dir)) await rm(path, { force: true });
+export async function repairLayers(dir: string): Promise<void> {
+  for (const path of stagingIn(dir)) await rm(path, { force: true });
   const { path: disk, format } = findDisk(dir);
   const isOneFile = format === "raw" && existsSync(disk);
   const stale = isOneFile ? allLayersIn(dir) : staleLayersIn(dir);
@@ -196,5 +196,5 @@ async function wholeLayers(dir: string, format: DiskFormat): Promise<string[]> {
 export async function removeDisk(vmDir: string): Promise<void> {
   for (const path of allLayersIn(vmDir)) await rm(path, { force: true });
   for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
-  for (const path of scrapIn(vmDir)) await rm(path, { force: true });
+  for (const path of stagingIn(vmDir)) await rm(path, { force: true });
 }

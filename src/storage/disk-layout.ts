@@ -62,7 +62,7 @@ export function nextLayer(dir: string, format: DiskFormat): string {
 }
 
 /** What a crash has left of files that were being made. */
-export function scrapIn(dir: string): string[] {
+export function stagingIn(dir: string): string[] {
   const found = readdirSync(dir).filter((name) => SCRAP.test(name));
   return found.map((name) => join(dir, name));
 }

@@ -8,7 +8,7 @@ import { syncPath } from "#host/atomic-file.ts";
 import type { QemuImg } from "#host/qemu-img.ts";
 import { LIMITS } from "#model/limits.ts";
 import { FROZEN_MODE, publishDisk, removeDisk } from "#storage/disk-layers.ts";
-import { copyFlat, makeLayer, proveFewLayers, settleLayers } from "#storage/disk-layers.ts";
+import { copyFlat, makeLayer, proveFewLayers, repairLayers } from "#storage/disk-layers.ts";
 import { DISK_NAMES, findDisk, hasDisk, layersIn, nextLayer } from "#storage/disk-layout.ts";
 import { createDisk, diskUsage, growDisk } from "#storage/disks.ts";
 import type { DiskUsage } from "#storage/disks.ts";
@@ -72,7 +72,7 @@ export async function dirBytes(dir: string): Promise<number> {
 
 /**
  * Gives a VM that was suspended a new layer over the disk that it had then, so that what its guest writes can be taken
- * back: called again, the disk is again as it was. `fallAsleep` ends that.
+ * back: called again, the disk is again as it was. `commitResumeOverlay` ends that.
  *
  *   1. The VM's own layer is frozen; with the marker it is what an earlier wake has written, and goes.
  *   2. Too many layers are made into one.
@@ -87,7 +87,7 @@ export async function overlayDisk(vmDir: string, tools: QemuImg, signal: AbortSi
   // The marker comes after the layers, so that with both nothing else is the disk.
   if (existsSync(marker) && layersIn(vmDir).length > 0)
     for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
-  await settleLayers(vmDir);
+  await repairLayers(vmDir);
   if (findDisk(vmDir).format === "qcow2") await proveOwnDisk(vmDir); // One that is refused stays as it is.
   await freezeTop(vmDir);
   const disk = await proveFewLayers(vmDir, tools, signal);
@@ -118,7 +118,7 @@ async function touch(path: string): Promise<void> {
  */
 export async function repairDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
   if (!hasDisk(vmDir)) return;
-  await settleLayers(vmDir);
+  await repairLayers(vmDir);
   const { path, format } = findDisk(vmDir);
   if (!existsSync(path)) await putLayerOnTop(vmDir, await proveDisk(layersIn(vmDir)), tools, signal);
   else if (format === "qcow2") await proveOwnDisk(vmDir);
@@ -137,17 +137,17 @@ async function putLayerOnTop(
 
 /** Makes one file of all layers, for a VMM that knows nothing else. */
 export async function flattenDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  await settleLayers(vmDir);
+  await repairLayers(vmDir);
   if (findDisk(vmDir).format === "raw") return;
   await proveOwnDisk(vmDir);
   await freezeTop(vmDir); // So that the tool's uid may read it.
   const flat = await copyFlat(vmDir, await proveDisk(layersIn(vmDir)), tools, signal);
   await publishDisk(flat, join(vmDir, VM_NAMES.rawDisk), vmDir);
-  await settleLayers(vmDir);
+  await repairLayers(vmDir);
 }
 
 /** Makes the disk as it is now the one that the suspended VM goes on with. Idempotent, and durable when it returns. */
-export async function fallAsleep(vmDir: string): Promise<void> {
+export async function commitResumeOverlay(vmDir: string): Promise<void> {
   const { path } = findDisk(vmDir);
   // The guest counts on what it has written, and may have flushed none of it.
   if (existsSync(path)) await syncPath(path);

@@ -36,7 +36,7 @@ const disks = vmDisks(QEMU_IMG);
 const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-proven-"));
 const secret = join(top, "shadow");
 after(() => rmSync(top, { recursive: true }));
-const skip = await findSandboxHost({ confines: "tools" }, signal).then(
+const skip = await findSandboxHost({ subject: "tools" }, signal).then(
   () => false,
   (error: Error) => `no sandbox here: ${error.message}`,
 );
@@ -56,7 +56,7 @@ before(async () => {
   mkdirSync(sound);
   await createDisk(join(sound, "disk.raw"), 64 * MIB, signal);
   await disks.overlay(sound, signal);
-  await disks.fallAsleep(sound);
+  await disks.commitResumeOverlay(sound);
   await runOrThrow("qemu-io", ["-f", "qcow2", "-c", "write -P 7 1M 64k", join(sound, "disk.qcow2")], {
     timeoutMs: 60_000,
     signal,

@@ -2,7 +2,7 @@ import type { QemuImg } from "#host/qemu-img.ts";
 import { scanFile } from "#host/sparse-file.ts";
 import { diskFromSnapshot, finishLayers, freezeDisk, removeDisk } from "#storage/disk-layers.ts";
 import type { DiskFormat } from "#storage/disk-layout.ts";
-import { fallAsleep, flattenDisk, dirBytes, growLayeredDisk } from "#storage/own-disk.ts";
+import { commitResumeOverlay, flattenDisk, dirBytes, growLayeredDisk } from "#storage/own-disk.ts";
 import { layeredDiskUsage, newDisk, overlayDisk, repairDisk } from "#storage/own-disk.ts";
 
 /** All that is done to the disks in the directories of VMs and snapshots, with the tools that may open them. */
@@ -14,7 +14,7 @@ export function vmDisks(tools: QemuImg) {
     finishLayers: (dir: string, format: DiskFormat, signal: AbortSignal, durable?: boolean) =>
       finishLayers(dir, format, tools, signal, durable),
     overlay: (dir: string, signal: AbortSignal) => overlayDisk(dir, tools, signal),
-    fallAsleep,
+    commitResumeOverlay,
     flatten: (dir: string, signal: AbortSignal) => flattenDisk(dir, tools, signal),
     dirBytes,
     remove: removeDisk,

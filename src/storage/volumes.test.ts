@@ -107,9 +107,9 @@ test("of two that make one volume at once the first has it, and the other is tol
 test("L1: what a hearthd that was killed left half made or half removed is gone after the next start", async (t) => {
   const { root, volumes } = await place(t);
   await volumes.create({ name: NAME, sizeBytes: 64 * MIB }, t.signal);
-  for (const scrap of [".other.0123456789ab", ".data.ba9876543210"]) {
-    mkdirSync(join(root, scrap));
-    writeFileSync(join(root, scrap, "volume.raw"), "half");
+  for (const staging of [".other.0123456789ab", ".data.ba9876543210"]) {
+    mkdirSync(join(root, staging));
+    writeFileSync(join(root, staging, "volume.raw"), "half");
   }
   assert.deepEqual(
     (await volumes.list()).map(({ name }) => name),

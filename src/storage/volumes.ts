@@ -118,35 +118,35 @@ export class Volumes {
     if (this.has(name)) throw nameTaken(name);
     const tree = from === undefined ? undefined : await this.#readDir(from, signal);
     const sizeBytes = volume.sizeBytes ?? sizeFor(tree);
-    const scrap = this.#scrap(name);
+    const staging = this.#staging(name);
     try {
-      await mkdir(scrap, { recursive: true, mode: 0o700 });
-      await fillDisk(join(scrap, DISK), { sizeBytes, from, inodes: tree?.inodes ?? 0 }, signal);
+      await mkdir(staging, { recursive: true, mode: 0o700 });
+      await fillDisk(join(staging, DISK), { sizeBytes, from, inodes: tree?.inodes ?? 0 }, signal);
       const record: VolumeRecord = { createdAtMs: Date.now(), owner: LOCAL_OWNER, labels };
-      await writeFile(join(scrap, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
-      for (const file of [join(scrap, DISK), join(scrap, RECORD), scrap]) await syncPath(file);
-      await this.#publish(scrap, name);
+      await writeFile(join(staging, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
+      for (const file of [join(staging, DISK), join(staging, RECORD), staging]) await syncPath(file);
+      await this.#publish(staging, name);
     } catch (error) {
-      await failAfter(error, () => removeTree(this.#root, scrap));
+      await failAfter(error, () => removeTree(this.#root, staging));
     }
     return this.get(name);
   }
 
   /** The volume is gone when this returns, for good and with its blocks when it resolves. */
   remove(name: VolumeName): Promise<void> {
-    const scrap = this.#scrap(name);
+    const staging = this.#staging(name);
     try {
-      renameSync(join(this.#root, name), scrap);
+      renameSync(join(this.#root, name), staging);
     } catch (error) {
       throw (error as NodeJS.ErrnoException).code === "ENOENT" ? volumeNotFound(name) : error;
     }
-    return this.#discard(scrap);
+    return this.#discard(staging);
   }
 
   /** Its old name first: a power cut must not bring it back when its removal was answered. */
-  async #discard(scrap: string): Promise<void> {
+  async #discard(staging: string): Promise<void> {
     await syncPath(this.#root);
-    await removeTree(this.#root, scrap);
+    await removeTree(this.#root, staging);
   }
 
   /** @throws HearthError `input.invalid`, `file.not_found`, `file.refused` */
@@ -160,14 +160,14 @@ export class Volumes {
     return measureTree(from, signal);
   }
 
-  #scrap(name: VolumeName): string {
+  #staging(name: VolumeName): string {
     return join(this.#root, `${SCRAP}${name}.${randomBytes(6).toString("hex")}`);
   }
 
   /** A directory that is not empty is never replaced by a rename: the first of two wins. */
-  async #publish(scrap: string, name: VolumeName): Promise<void> {
+  async #publish(staging: string, name: VolumeName): Promise<void> {
     try {
-      await rename(scrap, join(this.#root, name));
+      await rename(staging, join(this.#root, name));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       throw code === "ENOTEMPTY" || code === "EEXIST" ? nameTaken(name) : error;

@@ -1,4 +1,4 @@
-import type { BootPlan, SavedState, VmDriver } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { OpenFiles } from "#testing/open-files.ts";
 
@@ -19,7 +19,7 @@ export type ContractHost = {
   /** What a guest that counts has said so far in the VM with this state directory, from 1 on. */
   counted(vm: Pick<VmHandle, "stateDir">): readonly number[];
   /** In a new directory that the VMMs of all plans may read. Nothing is there yet. */
-  savedFiles(name: string): SavedState;
+  snapshotFiles(name: string): SnapshotFiles;
   /** How the VMM's process has files open. Undefined: there is no process. */
   openFiles?(handle: VmHandle): OpenFiles;
   /** kill -9 to the VMM, from outside of the driver. */

@@ -24,7 +24,7 @@ export type CrashStory = {
   /** What is so whenever it died, beside what is always so; before any VM is woken. */
   readonly after?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
   /** What is so when all VMs run again. */
-  readonly awake?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
+  readonly resumed?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
 };
 
 /** One test: hearthd dies after each effect of `act`, and each time the next hearthd finds all in order. */
@@ -267,7 +267,7 @@ export async function assertNextIsFine(story: CrashStory, machine: FakeMachine):
     await assertInOrder(daemon);
     await story.after?.(daemon);
     await assertAllRun(daemon);
-    await story.awake?.(daemon);
+    await story.resumed?.(daemon);
     await assertAllGo(daemon);
   } finally {
     await daemon.end();
@@ -286,8 +286,8 @@ async function assertInOrder({ host }: FakeDaemon): Promise<void> {
   );
   for (const vm of vms) assertRests(host, vm);
   const running = assertNoSecondVmm(machine);
-  assert.deepEqual([...machine.walls.uids.keys()].toSorted(), [...running].toSorted(), "uids");
-  assert.deepEqual([...machine.walls.cgroups].toSorted(), [...running].toSorted(), "cgroups");
+  assert.deepEqual([...machine.isolation.uids.keys()].toSorted(), [...running].toSorted(), "uids");
+  assert.deepEqual([...machine.isolation.cgroups].toSorted(), [...running].toSorted(), "cgroups");
   const rows = snapshots.list();
   assert.deepEqual(
     rows.filter(({ ready, kind }) => !ready || kind === "fork"),

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
-import { holdEventLoop } from "#base/event-loop.ts";
+import { blockEventLoop } from "#base/event-loop.ts";
 import { MIB } from "#base/sizes.ts";
 import type { DiskPlan, RunSpec, VmDriver } from "#drivers/vm-driver.ts";
 import type { ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -196,7 +196,7 @@ async function tellsStatus(host: ContractHost): Promise<void | typeof NOT_OFFERE
   const driver = host.makeDriver();
   if (!(await driver.features(never)).pause) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
-  using _held = holdEventLoop(); // Neither a heartbeat nor the connections of a session do.
+  using _held = blockEventLoop(); // Neither a heartbeat nor the connections of a session do.
   const first = new StatusWatch(driver, handle);
   await first.heard("running");
   await driver.pause(handle, never);

@@ -68,7 +68,7 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       writeFileSync(marker, "");
       writeFakeDisk(join(dir, "disk.qcow2"), diskAt(join(dir, ASLEEP)));
     },
-    fallAsleep: async (dir) => rmSync(join(dir, WOKEN), { force: true }),
+    commitResumeOverlay: async (dir) => rmSync(join(dir, WOKEN), { force: true }),
     flatten: async (dir) => {
       if (findDisk(dir).format === "raw") return;
       const disk = own(dir);

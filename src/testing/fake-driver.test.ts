@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { UNCONFINED } from "#drivers/boot-isolation.ts";
-import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { ContractHost } from "#testing/contract-host.ts";
 import { driverContract } from "#testing/driver-contract.ts";
@@ -46,14 +46,14 @@ driverContract("the fake driver", async (): Promise<ContractHost & AsyncDisposab
       for (const vmm of all) if (vmm.phase === "running") vmm.count += 1;
       return all.filter(({ plan }) => plan.stateDir === stateDir).map(({ count }) => count);
     },
-    savedFiles: (name) => savedFiles(join(dir, name)),
+    snapshotFiles: (name) => snapshotFiles(join(dir, name)),
     crash: (handle) => outside.crash(handle),
     leftovers: () => outside.leftovers(),
     [Symbol.asyncDispose]: async () => rmSync(dir, { recursive: true }),
   };
 });
 
-function savedFiles(dir: string): SavedState {
+function snapshotFiles(dir: string): SnapshotFiles {
   mkdirSync(dir);
   return { memory: join(dir, "memory"), state: join(dir, "state") };
 }
@@ -72,7 +72,7 @@ test("a fault spoils one boot and no more", async () => {
   assert.equal(driver.leftovers().length, 1);
 });
 
-const NO_HOOKS = { quiesce: async () => {}, halted: async () => {} };
+const NO_HOOKS = { quiesce: async () => {}, onPaused: async () => {} };
 
 test("what a fake has saved only the same version takes, and only when it was settled", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "fake-driver-"));
@@ -81,7 +81,7 @@ test("what a fake has saved only the same version takes, and only when it was se
   const { snapshotter } = driver;
   assert.ok(snapshotter);
   const handle = await driver.boot(fakePlan(), () => {}, never);
-  const saved = savedFiles(join(dir, "saved"));
+  const saved = snapshotFiles(join(dir, "saved"));
   driver.faults.saveError = new Error("no such luck");
   await assert.rejects(snapshotter.save(handle, saved, NO_HOOKS, never), /no such luck/);
   await driver.pause(handle, never);
@@ -90,12 +90,14 @@ test("what a fake has saved only the same version takes, and only when it was se
   const restored = (by: FakeDriver): Promise<unknown> | undefined =>
     by.snapshotter?.restore(fakePlan(), saved, () => {}, never);
   await assert.rejects(async () => restored(driver), { code: "snapshot.failed" });
-  await snapshotter.settle(fakePlan(), saved, never);
+  await snapshotter.finalize(fakePlan(), saved, never);
   await restored(driver);
   const other = new FakeDriver();
   other.description = { ...other.description, version: "1.0.1" };
   await assert.rejects(async () => restored(other), { code: "snapshot.failed" });
-  await assert.rejects(snapshotter.settle(fakePlan({ cpus: 2 }), saved, never), { code: "snapshot.failed" });
+  await assert.rejects(snapshotter.finalize(fakePlan({ cpus: 2 }), saved, never), {
+    code: "snapshot.failed",
+  });
   writeFileSync(saved.memory, readFileSync(saved.memory, "utf8").slice(1));
   await assert.rejects(async () => restored(driver), { code: "snapshot.failed" });
 });

@@ -40,12 +40,12 @@ export type FakeFaults = {
   stopError?: Error | undefined;
   /** Each spoils one call of that name; a save that fails has written a file by then. */
   saveError?: Error | undefined;
-  settleError?: Error | undefined;
+  finalizeError?: Error | undefined;
   restoreError?: Error | undefined;
   /** Hold up one call of that name, before it has done anything. */
   bootGate?: Gate | undefined;
   saveGate?: Gate | undefined;
-  settleGate?: Gate | undefined;
+  finalizeGate?: Gate | undefined;
   restoreGate?: Gate | undefined;
   /** For as long as it is set: the guest keeps all its memory. */
   balloonStuck?: boolean | undefined;
@@ -71,7 +71,7 @@ export class FakeDriver implements VmDriver {
     pause: true,
     diskSerials: true,
     layeredDisks: true,
-    snapshots: { diskFormat: "raw", fits: "fake 1.0.0", weaknesses: [] },
+    snapshots: { diskFormat: "raw", vmmFingerprint: "fake 1.0.0", caveats: [] },
     kernelFormat: "bzimage",
     preference: 1,
     nested: { cpusMax: 1 },
@@ -79,8 +79,8 @@ export class FakeDriver implements VmDriver {
     limits: { disk: true, net: true },
     balloon: true,
     hotplug: { disk: false },
-    weaknesses: ["nothing runs: this driver is a fake"],
-    networkWeaknesses: {},
+    caveats: ["nothing runs: this driver is a fake"],
+    networkCaveats: {},
     agentDeadlineMs: 1_000,
     bootRetries: 1,
     vmmOverheadBytes: 0,
@@ -253,7 +253,7 @@ export class FakeDriver implements VmDriver {
   }
 
   async #wait(
-    what: "bootGate" | "saveGate" | "settleGate" | "restoreGate",
+    what: "bootGate" | "saveGate" | "finalizeGate" | "restoreGate",
     signal: AbortSignal,
   ): Promise<void> {
     const gate = this.faults[what];
@@ -269,7 +269,7 @@ export class FakeDriver implements VmDriver {
   }
 
   /** Throws what is to go wrong, once. */
-  #spoil(what: "stopError" | "saveError" | "settleError" | "restoreError"): void {
+  #spoil(what: "stopError" | "saveError" | "finalizeError" | "restoreError"): void {
     const error = this.faults[what];
     delete this.faults[what];
     if (error !== undefined) throw error;

@@ -249,8 +249,8 @@ function unreachable(): HearthError {
 
 /** Its guest does something: it remembers that, and writes it to its disk. Only its kernel does while it is held. */
 export function letWork(vmm: FakeVmm, who: "a program" | "the kernel" = "a program"): void {
-  const isHeld = vmm.guest.frozen && who === "a program";
-  if (vmm.phase !== "running" || isHeld) throw new Error("This guest stands still.");
+  const isFrozen = vmm.guest.frozen && who === "a program";
+  if (vmm.phase !== "running" || isFrozen) throw new Error("This guest stands still.");
   const path = ownDisk(vmm);
   const disk = readFakeDisk(path);
   if (disk === undefined) throw new Error(`There is no disk ${path}.`);

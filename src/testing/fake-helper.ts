@@ -4,7 +4,7 @@ import type { PrivilegedPort } from "#helper/privileged-port.ts";
 const FIRST_UID = 1_900_000_000;
 
 /** What the helper's verbs leave on a fake host. */
-export class FakeWalls {
+export class FakeIsolation {
   readonly uids = new Map<string, number>();
   readonly cgroups = new Set<string>();
   /** VMs whose files belong to their uid. */
@@ -23,35 +23,35 @@ export class FakeWalls {
 }
 
 /** `isRunning` tells whether a VMM of this VM is there: its uid is not given back then. */
-export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean): PrivilegedPort {
+export function fakeHelper(isolation: FakeIsolation, isRunning: (vm: string) => boolean): PrivilegedPort {
   return {
     limitations: async () => ({ uid: undefined, cgroup: undefined }),
     async leaseUid(vm) {
-      const uid = walls.uids.get(vm) ?? FIRST_UID + walls.uids.size;
-      walls.uids.set(vm, uid);
+      const uid = isolation.uids.get(vm) ?? FIRST_UID + isolation.uids.size;
+      isolation.uids.set(vm, uid);
       return uid;
     },
-    uidOf: async (vm) => walls.uids.get(vm),
+    uidOf: async (vm) => isolation.uids.get(vm),
     async releaseUid(vm) {
       if (isRunning(vm)) throw new HearthError("host.uid_busy", "A process still has the uid.");
-      if (walls.cgroups.has(vm))
+      if (isolation.cgroups.has(vm))
         throw new HearthError("host.uid_busy", "Its cgroup may still hold a process.");
-      walls.uids.delete(vm);
+      isolation.uids.delete(vm);
     },
-    giveFiles: async (vm) => void (walls.uids.has(vm) && walls.given.add(vm)),
-    giveVolume: async (vm, volume) => void (walls.uids.has(vm) && walls.givenVolumes.set(volume, vm)),
-    takeVolume: async (_vm, volume) => void walls.givenVolumes.delete(volume),
+    giveFiles: async (vm) => void (isolation.uids.has(vm) && isolation.given.add(vm)),
+    giveVolume: async (vm, volume) => void (isolation.uids.has(vm) && isolation.givenVolumes.set(volume, vm)),
+    takeVolume: async (_vm, volume) => void isolation.givenVolumes.delete(volume),
     async runTool() {
       throw new Error("A fake host has fake disks.");
     },
     async sealRunDir() {},
     async sealMemory() {},
-    takeFiles: async (vm) => void walls.given.delete(vm),
+    takeFiles: async (vm) => void isolation.given.delete(vm),
     async makeCgroup(vm) {
-      walls.cgroups.add(vm);
+      isolation.cgroups.add(vm);
       return `/sys/fs/cgroup/hearth/${vm}`;
     },
-    cgroupOf: async (vm) => (walls.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
+    cgroupOf: async (vm) => (isolation.cgroups.has(vm) ? `/sys/fs/cgroup/hearth/${vm}` : undefined),
     async launchVmm() {
       throw new Error("The VMMs of a fake host are started by its driver.");
     },
@@ -59,10 +59,10 @@ export function fakeHelper(walls: FakeWalls, isRunning: (vm: string) => boolean)
     findIsolationFaults: async () => [],
     async giveMemoryCopy() {},
     async giveMemoryBase() {},
-    removeCgroup: async (vm) => void walls.cgroups.delete(vm),
+    removeCgroup: async (vm) => void isolation.cgroups.delete(vm),
     removeJail: async () => {},
-    listLeases: async () => [...walls.uids.keys()],
-    listCgroups: async () => [...walls.cgroups],
+    listLeases: async () => [...isolation.uids.keys()],
+    listCgroups: async () => [...isolation.cgroups],
     listJails: async () => [],
   };
 }

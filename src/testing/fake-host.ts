@@ -28,7 +28,7 @@ import { FakeVmms } from "#testing/fake-vmms.ts";
 import type { FakeVmm } from "#testing/fake-vmms.ts";
 import { fakeGuest, initRuns, untilItAnswers } from "#testing/fake-guest.ts";
 import type { GuestFaults } from "#testing/fake-guest.ts";
-import { fakeHelper, FakeWalls } from "#testing/fake-helper.ts";
+import { fakeHelper, FakeIsolation } from "#testing/fake-helper.ts";
 import { Turns } from "#base/turns.ts";
 import { untilAborted } from "#testing/guest-command.ts";
 import { Life, mortal } from "#testing/life.ts";
@@ -42,7 +42,7 @@ const IN_MEMORY = "/dev/shm";
 export class FakeMachine implements Disposable {
   readonly dir = mkdtempSync(join(existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir(), "hearth-fake-"));
   readonly vmms = new FakeVmms();
-  readonly walls = new FakeWalls();
+  readonly isolation = new FakeIsolation();
   readonly events: { name: string; fields: unknown }[] = [];
   /** What the files of any snapshot take. */
   snapshotBytes = 0;
@@ -71,7 +71,7 @@ export class FakeMachine implements Disposable {
     return [
       ...MANAGED.flatMap((root) => namesIn(join(this.dir, root)).map((name) => join(root, name))),
       ...this.vmms.running().map((vmm) => `VMM ${vmm.pid}`),
-      ...this.walls.leftovers(),
+      ...this.isolation.leftovers(),
     ];
   }
 }
@@ -97,7 +97,7 @@ export type FakeHostOptions = {
 
 /** The features of a driver whose disks are in layers. */
 export const LAYERED: Partial<DriverFeatures> = {
-  snapshots: { diskFormat: "qcow2", fits: "fake 1.0.0", weaknesses: [] },
+  snapshots: { diskFormat: "qcow2", vmmFingerprint: "fake 1.0.0", caveats: [] },
 };
 
 /** One life of hearthd on a `FakeMachine`. */
@@ -147,7 +147,7 @@ export class FakeHost implements Host {
     this.driver.description = { ...this.driver.description, ...features };
     this.drivers = new Map([[this.driver.name, mortalDriver(life, this.driver)]]);
     const isRunning = (vm: string): boolean => machine.vmms.running().some(({ plan }) => plan.id === vm);
-    this.helper = mortal(life, "helper", fakeHelper(machine.walls, isRunning), HELPER_EFFECTS);
+    this.helper = mortal(life, "helper", fakeHelper(machine.isolation, isRunning), HELPER_EFFECTS);
     const disks = {
       vmms: machine.vmms,
       did: (what: string) => life.did(what),
@@ -242,7 +242,7 @@ const STORE_EFFECTS = [
   "deleteVm",
   "transaction",
 ] as const;
-const ROW_EFFECTS = ["insert", "setReady", "touchIfThere", "retire", "delete"] as const;
+const ROW_EFFECTS = ["insert", "setReady", "touchIfThere", "unlist", "delete"] as const;
 const HELPER_EFFECTS = [
   "leaseUid",
   "releaseUid",
@@ -259,7 +259,7 @@ const DISK_EFFECTS = [
   "freeze",
   "finishLayers",
   "overlay",
-  "fallAsleep",
+  "commitResumeOverlay",
   "remove",
 ] as const;
 
@@ -314,11 +314,11 @@ function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
 
 /** What a save does when it fails is not done by one whose hearthd has died. */
 function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
-  const guarded = mortal(life, "driver", snapshotter, ["save", "settle", "restore"]);
+  const guarded = mortal(life, "driver", snapshotter, ["save", "finalize", "restore"]);
   const save: Snapshotter["save"] = (handle, saved, hooks, signal) => {
     const quiesce = (): Promise<void> => life.unlessDead(hooks.quiesce());
-    const halted = (): Promise<void> => life.unlessDead(hooks.halted());
-    return guarded.save(handle, saved, { ...hooks, quiesce, halted }, signal);
+    const onPaused = (): Promise<void> => life.unlessDead(hooks.onPaused());
+    return guarded.save(handle, saved, { ...hooks, quiesce, onPaused }, signal);
   };
   return new Proxy(guarded, {
     get: (target, key) => (key === "save" ? save : Reflect.get(target, key)),
@@ -343,7 +343,7 @@ function fakeFiles(machine: FakeMachine): ManagedFiles {
 function fakeProcesses(vmms: FakeVmms): Processes {
   return {
     usage: () => ({ cpuTicks: 100, rssBytes: 1, vszBytes: 2, ageMs: 10_000 }),
-    strays: (runDir) =>
+    orphans: (runDir) =>
       vmms
         .running()
         .filter((vmm) => vmm.plan.runDir === runDir)

@@ -2,7 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
-import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { FakeGuestState, FakeVmm } from "#testing/fake-vmms.ts";
 
@@ -12,11 +12,11 @@ export type FakeSavingDriver = {
   readonly get: (handle: VmHandle) => FakeVmm;
   readonly called: (what: string) => void;
   /** Throws what is to go wrong with this, once. */
-  readonly spoil: (what: "save" | "settle" | "restore") => void;
+  readonly spoil: (what: "save" | "finalize" | "restore") => void;
   /** Something has happened that a hearthd that dies in the middle leaves behind. Does not resolve then. */
   readonly did: (what: string) => Promise<void>;
   /** Waits where a test wants it to wait. */
-  readonly wait: (what: "save" | "settle" | "restore", signal: AbortSignal) => Promise<void>;
+  readonly wait: (what: "save" | "finalize" | "restore", signal: AbortSignal) => Promise<void>;
   /** A VMM that never runs, and how it ends. */
   readonly load: (plan: BootPlan, from: Kept) => () => void;
   /** A VM that goes on where `from` says. */
@@ -43,7 +43,7 @@ type State = {
   readonly cpus: number;
   readonly diskCount: number;
   /** False until `settle` has looked at it. */
-  readonly settled: boolean;
+  readonly finalized: boolean;
 };
 
 /** Keeps the promises of `Snapshotter`. */
@@ -54,7 +54,7 @@ export class FakeSnapshotter implements Snapshotter {
     this.#driver = driver;
   }
 
-  async save(handle: VmHandle, saved: SavedState, hooks: SaveHooks, signal: AbortSignal): Promise<void> {
+  async save(handle: VmHandle, saved: SnapshotFiles, hooks: SaveHooks, signal: AbortSignal): Promise<void> {
     const { called, did, get, spoil, version, wait } = this.#driver;
     called("save");
     signal.throwIfAborted();
@@ -73,9 +73,9 @@ export class FakeSnapshotter implements Snapshotter {
       await did("save: memory written");
       spoil("save");
       const shape = { cpus: plan.cpus, diskCount: plan.disks.length };
-      const state: State = { format: FORMAT, version: version(), ...shape, settled: false };
+      const state: State = { format: FORMAT, version: version(), ...shape, finalized: false };
       writeNew(saved.state, state);
-      await hooks.halted();
+      await hooks.onPaused();
       signal.throwIfAborted();
       get(handle);
       vmm.resets += 1;
@@ -87,24 +87,24 @@ export class FakeSnapshotter implements Snapshotter {
     }
   }
 
-  async settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
+  async finalize(plan: BootPlan, saved: SnapshotFiles, signal: AbortSignal): Promise<void> {
     const { called, did, load, spoil, wait } = this.#driver;
-    called("settle");
+    called("finalize");
     signal.throwIfAborted();
-    await wait("settle", signal);
-    spoil("settle");
+    await wait("finalize", signal);
+    spoil("finalize");
     const { memory, state } = this.#read(saved, plan);
     const end = load(plan, memory.kept);
-    await did("settle: loaded");
-    const settled: State = { ...state, settled: true };
-    writeFileSync(saved.state, JSON.stringify(settled));
-    await did("settle: written");
+    await did("finalize: loaded");
+    const finalized: State = { ...state, finalized: true };
+    writeFileSync(saved.state, JSON.stringify(finalized));
+    await did("finalize: written");
     end();
   }
 
   async restore(
     plan: BootPlan,
-    saved: SavedState,
+    saved: SnapshotFiles,
     onProgress: OnProgress,
     signal: AbortSignal,
   ): Promise<VmHandle> {
@@ -114,11 +114,11 @@ export class FakeSnapshotter implements Snapshotter {
     await wait("restore", signal);
     spoil("restore");
     const { memory, state } = this.#read(saved, plan);
-    if (!state.settled) throw refused("nobody has settled it");
+    if (!state.finalized) throw refused("nobody has settled it");
     return start(plan, memory.kept, onProgress, signal);
   }
 
-  #read(saved: SavedState, { cpus, disks }: BootPlan): { memory: Memory; state: State } {
+  #read(saved: SnapshotFiles, { cpus, disks }: BootPlan): { memory: Memory; state: State } {
     const memory = readOwn<Memory>(saved.memory);
     const state = readOwn<State>(saved.state);
     const version = this.#driver.version();

@@ -91,7 +91,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ vms }) => vms.start("web", vms.background()),
     ask: (hearth) => hearth.vm("web").start(),
     done: isIn("running"),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -101,7 +101,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ vms }) => vms.stop("web", STOP, vms.background()),
     ask: (hearth) => hearth.vm("web").stop({ timeoutMs: STOP.timeoutMs }),
     done: isIn("stopped"),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -111,7 +111,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ vms }) => vms.remove("web", false, vms.background()),
     ask: (hearth) => hearth.vm("web").remove(),
     done: ({ host }) => assert.equal(host.store.findVm("web"), undefined),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -131,7 +131,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ snapshots, vms }) => snapshots.create("web", { kind: "named", name: NAME }, vms.background()),
     ask: (hearth) => hearth.snapshots.create({ vm: "web", name: NAME }),
     done: ({ host }) => assert.equal(host.snapshots.get(NAME).ready, true),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -141,7 +141,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ snapshots, vms }) => snapshots.suspend("web", vms.background()),
     ask: (hearth) => hearth.vm("web").suspend(),
     done: isIn("suspended"),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -152,7 +152,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ vms }) => vms.resume("web", vms.background()),
     ask: (hearth) => hearth.vm("web").resume(),
     done: isIn("running"),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
   {
@@ -162,7 +162,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: ({ snapshots, vms }) => snapshots.restore(NAME, vms.background()),
     ask: (hearth) => hearth.snapshots.restore(NAME),
     done: isIn("running"),
-    awake: hasWritten(1, 3),
+    resumed: hasWritten(1, 3),
     includes: [],
   },
   {
@@ -172,7 +172,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: (daemon) => forkVm(daemon, "web", { count: 1, name: parseVmName("fork") }, daemon.vms.background()),
     ask: (hearth) => hearth.vm("web").fork({ count: 1, name: "fork" }),
     done: ({ host }) => assert.equal(host.store.getVm("fork").state.phase, "running"),
-    awake: hasWritten(2),
+    resumed: hasWritten(2),
     includes: [],
   },
 ];

@@ -4,7 +4,7 @@ import { chownSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VM_NAMES } from "#base/file-names.ts";
-import type { SavedState, SaveHooks, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
+import type { SnapshotFiles, SaveHooks, Snapshotter, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { NOT_OFFERED } from "#testing/contract-host.ts";
 import type { Check, ContractHost } from "#testing/contract-host.ts";
@@ -17,7 +17,7 @@ const LOOK_EVERY_MS = 20;
 /** So far every guest counts before it is saved: one that was booted anew would begin before that. */
 export const COUNTED = 5;
 
-export const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+export const NO_HOOKS: SaveHooks = { quiesce: async () => {}, onPaused: async () => {} };
 
 /** No hooks but what a VMM with an own uid needs. */
 export function hooksOf({ stateDir, isolation }: VmHandle): SaveHooks {
@@ -52,12 +52,12 @@ export function offered(check: (saving: Saving) => Promise<void>): Check {
 }
 
 /** Saves a VM that counts, and ends it: what is returned can be restored. */
-export async function saveOne({ driver, snapshotter, host }: Saving): Promise<SavedState> {
+export async function saveOne({ driver, snapshotter, host }: Saving): Promise<SnapshotFiles> {
   const source = await bootCounting(driver, host);
-  const saved = host.savedFiles("one");
+  const saved = host.snapshotFiles("one");
   await snapshotter.save(source, saved, hooksOf(source), never);
   await driver.stop(source, "kill", never);
-  await snapshotter.settle(await host.makePlan("count"), saved, never);
+  await snapshotter.finalize(await host.makePlan("count"), saved, never);
   return saved;
 }
 
@@ -77,7 +77,7 @@ export async function bootCounting(
 export async function restore(
   snapshotter: Snapshotter,
   host: ContractHost,
-  saved: SavedState,
+  saved: SnapshotFiles,
 ): Promise<VmHandle> {
   const handle = await snapshotter.restore(await host.makePlan("count"), saved, quietly, never);
   host.act?.(handle, "count");

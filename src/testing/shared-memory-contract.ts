@@ -4,7 +4,7 @@ import { chmodSync, chownSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
-import type { Ballooner, SavedState } from "#drivers/vm-driver.ts";
+import type { Ballooner, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { hashFile } from "#host/hash-file.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { Check, ContractHost } from "#testing/contract-host.ts";
@@ -78,7 +78,7 @@ function assertCannotWrite(host: ContractHost, vm: VmHandle, path: string): void
  * Saves a VM and ends it. The file belongs to this process and nobody may write to it, as hearthd has it. The guest has
  * given memory and got it back before: those that are restored can give some, too.
  */
-async function saveSealed({ driver, snapshotter, host }: Saving): Promise<SavedState> {
+async function saveSealed({ driver, snapshotter, host }: Saving): Promise<SnapshotFiles> {
   const source = await bootCounting(driver, host, "give");
   if (driver.ballooner !== undefined) {
     const { bytes } = await driver.ballooner.readMemory(source, never);
@@ -86,10 +86,10 @@ async function saveSealed({ driver, snapshotter, host }: Saving): Promise<SavedS
     assert.ok(less.bytes < bytes, "a guest that was booted gives memory when it is asked");
     assert.equal((await driver.ballooner.setMemory(source, bytes, never)).bytes, bytes);
   }
-  const saved = host.savedFiles("shared");
+  const saved = host.snapshotFiles("shared");
   await snapshotter.save(source, saved, NO_HOOKS, never);
   await driver.stop(source, "kill", never);
-  await snapshotter.settle(await host.makePlan("count"), saved, never);
+  await snapshotter.finalize(await host.makePlan("count"), saved, never);
   if (process.geteuid?.() === 0) chownSync(saved.memory, 0, 0);
   chmodSync(saved.memory, 0o444);
   return saved;

@@ -33,17 +33,17 @@ export const SNAPSHOT_PROMISES: Readonly<Record<string, Check>> = {
 
 async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<void> {
   const source = await bootCounting(driver, host);
-  const saved = host.savedFiles("one");
+  const saved = host.snapshotFiles("one");
   const before = lastOf(host.counted(source));
   const order: string[] = [];
   const hooks = {
     quiesce: async () => void order.push("quiesce"),
-    halted: async () => void order.push("halted"),
+    onPaused: async () => void order.push("onPaused"),
   };
   await snapshotter.save(source, saved, hooks, never);
-  assert.deepEqual(order, ["quiesce", "halted"]);
+  assert.deepEqual(order, ["quiesce", "onPaused"]);
   await counts(host, source, lastOf(host.counted(source)));
-  await snapshotter.settle(await host.makePlan("count"), saved, never);
+  await snapshotter.finalize(await host.makePlan("count"), saved, never);
   const restored = await restore(snapshotter, host, saved);
   await assertClockGoesOn(host, source, restored);
   const [first = 0] = await counts(host, restored, before);
@@ -54,18 +54,18 @@ async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<
   for (let time = 0; time < 2; time += 1) await driver.resume(restored, never);
   await counts(host, restored, lastOf(host.counted(restored)));
   for (const vm of [source, restored]) await driver.stop(vm, "kill", never);
-  await assert.rejects(snapshotter.save(source, host.savedFiles("gone"), NO_HOOKS, never), {
+  await assert.rejects(snapshotter.save(source, host.snapshotFiles("gone"), NO_HOOKS, never), {
     code: "vm.gone",
   });
 }
 
 async function failsCleanly({ driver, snapshotter, host }: Saving): Promise<void> {
   const vm = await bootCounting(driver, host);
-  const saved = host.savedFiles("failing");
+  const saved = host.snapshotFiles("failing");
   const fails = async (): Promise<void> => {
     throw new Error("not now");
   };
-  for (const name of ["quiesce", "halted"] as const) {
+  for (const name of ["quiesce", "onPaused"] as const) {
     await assert.rejects(snapshotter.save(vm, saved, { ...NO_HOOKS, [name]: fails }, never), /not now/);
     assert.deepEqual(readdirSync(dirname(saved.state)), [], `nothing is left when ${name} fails`);
     await counts(host, vm, lastOf(host.counted(vm)));
@@ -94,9 +94,9 @@ async function servesSeveral({ driver, snapshotter, host }: Saving): Promise<voi
   const first = await restore(snapshotter, host, saved);
   const second = await restore(snapshotter, host, saved);
   const said = await Promise.all([first, second].map((vm) => counts(host, vm, COUNTED)));
-  const again = host.savedFiles("again");
+  const again = host.snapshotFiles("again");
   await snapshotter.save(second, again, hooksOf(second), never);
-  await snapshotter.settle(await host.makePlan("count"), again, never);
+  await snapshotter.finalize(await host.makePlan("count"), again, never);
   const third = await restore(snapshotter, host, again);
   await counts(host, third, lastOf(said[1] ?? []));
   await counts(host, first, lastOf(host.counted(first)));

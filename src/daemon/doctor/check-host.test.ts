@@ -43,7 +43,7 @@ function check(t: TestContext, changes: Tree, production = false): Map<string, D
   return new Map(checkHost(production, new HostFiles(root)).map((one) => [one.name, one]));
 }
 
-const WARNED: readonly (readonly [what: string, name: string, changes: Tree, found: RegExp, cure: RegExp])[] =
+const WARNED: readonly (readonly [what: string, name: string, changes: Tree, found: RegExp, fix: RegExp])[] =
   [
     ["KSM that runs", "ksm", { "/sys/kernel/mm/ksm/run": "1" }, /in memory/, /ksm\/run/],
     [
@@ -83,7 +83,7 @@ const WARNED: readonly (readonly [what: string, name: string, changes: Tree, fou
       /intel-microcode/,
     ],
     [
-      "microcode that a cure is missing in, on a guest",
+      "microcode that a fix is missing in, on a guest",
       "microcode",
       {
         [`${CPU}/vulnerabilities/spec_rstack_overflow`]: "Vulnerable: Safe RET, no microcode",
@@ -135,7 +135,7 @@ const WARNED: readonly (readonly [what: string, name: string, changes: Tree, fou
       /remount,favordynmods/,
     ],
     [
-      "a cure that is off on a CPU with the flaw",
+      "a fix that is off on a CPU with the flaw",
       "vm creation",
       { [`${CPU}/vulnerabilities/itlb_multihit`]: "KVM: Vulnerable" },
       /leaves open/,
@@ -214,13 +214,13 @@ describe("H5: the host for production", () => {
     );
   });
 
-  for (const [what, name, changes, found, cure] of WARNED) {
-    test(`${what}: a warning with the reason and the cure, and nothing else changes`, (t) => {
+  for (const [what, name, changes, found, fix] of WARNED) {
+    test(`${what}: a warning with the reason and the fix, and nothing else changes`, (t) => {
       const checks = check(t, changes);
       const warned = checks.get(name);
       assert.equal(warned?.verdict, "warn");
       assert.match(warned.found, found);
-      assert.match(warned.cure ?? "", cure);
+      assert.match(warned.fix ?? "", fix);
       for (const [other, { verdict }] of checks)
         if (other !== name && !Object.keys(changes).some((path) => /vulnerab|mountinfo/.test(path)))
           assert.equal(verdict, "pass", other);
@@ -250,9 +250,9 @@ describe("H5: the host for production", () => {
 
   test("each line fits a terminal of 80 columns, or breaks once", (t) => {
     for (const [, name, changes] of WARNED) {
-      const { found = "", cure = "" } = check(t, changes).get(name) ?? {};
+      const { found = "", fix = "" } = check(t, changes).get(name) ?? {};
       assert.ok(`warn  ${name}: ${found}`.length <= 150, found);
-      assert.ok(`      cure: ${cure}`.length <= 150, cure);
+      assert.ok(`      fix: ${fix}`.length <= 150, fix);
     }
   });
 });

@@ -26,8 +26,8 @@ const SLOW_ONLY = new Set(["vm creation", "mounts", "console log"]);
 /** @param production turns what is a risk between guests from a warning into a failure */
 export function checkHost(production: boolean, files = new HostFiles()): DoctorCheck[] {
   return CHECKS.map((check): DoctorCheck => {
-    const { name, verdict, found, cure } = check(files);
+    const { name, verdict, found, fix } = check(files);
     const fails = production && verdict === "warn" && !SLOW_ONLY.has(name);
-    return { name, verdict: fails ? "fail" : verdict, found, cure };
+    return { name, verdict: fails ? "fail" : verdict, found, fix };
   });
 }

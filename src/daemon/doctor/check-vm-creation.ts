@@ -7,7 +7,7 @@ type Cgroup2 = { readonly mountPoint: string; readonly options: readonly string[
 
 /**
  * From Linux 6.1 on KVM_CREATE_VM waits for the lock of all cgroups, because of a thread that only the
- * cure of iTLB multihit needs; from Firecracker's prod-host-setup.md.
+ * fix of iTLB multihit needs; from Firecracker's prod-host-setup.md.
  */
 export function checkVmCreation(files: HostFiles): DoctorCheck {
   const name = "vm creation";
@@ -21,7 +21,7 @@ export function checkVmCreation(files: HostFiles): DoctorCheck {
       name,
       verdict: "warn",
       found: "kvm.nx_huge_pages=never, on a CPU with the flaw that it leaves open",
-      cure: "load kvm without nx_huge_pages=never; take favordynmods instead",
+      fix: "load kvm without nx_huge_pages=never; take favordynmods instead",
     };
   }
   if (isBefore61(files.text("/proc/sys/kernel/osrelease") ?? "")) return pass("as fast as before Linux 6.1");
@@ -33,7 +33,7 @@ export function checkVmCreation(files: HostFiles): DoctorCheck {
     name,
     verdict: "warn",
     found: "slower since Linux 6.1: neither nx_huge_pages=never nor favordynmods",
-    cure: isAffected
+    fix: isAffected
       ? "mount -o remount,favordynmods /sys/fs/cgroup"
       : "echo options kvm nx_huge_pages=never > /etc/modprobe.d/kvm.conf; reboot",
   };

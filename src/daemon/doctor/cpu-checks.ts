@@ -13,11 +13,11 @@ export function checkSmt(files: HostFiles): DoctorCheck {
     name: "smt",
     verdict: "warn",
     found: "on: guests on the two threads of a core can spy on each other",
-    cure: "boot with nosmt=force; needless if all guests belong to one person",
+    fix: "boot with nosmt=force; needless if all guests belong to one person",
   };
 }
 
-/** Half of the cures of CPU flaws are in the microcode. Newer kernels know which revision is the last. */
+/** Half of the fixes of CPU flaws are in the microcode. Newer kernels know which revision is the last. */
 export function checkMicrocode(files: HostFiles): DoctorCheck {
   const cpu = files.text("/proc/cpuinfo") ?? "";
   const revision = /^microcode\s*:\s*(\S+)/m.exec(cpu)?.[1];
@@ -32,7 +32,7 @@ export function checkMicrocode(files: HostFiles): DoctorCheck {
       name: "microcode",
       verdict: "warn",
       found: `revision ${revision}: ${why}`,
-      cure: /^flags\s*:.*\bhypervisor\b/m.test(cpu)
+      fix: /^flags\s*:.*\bhypervisor\b/m.test(cpu)
         ? "This host is a guest itself: its own host has to load it."
         : "apt-get install intel-microcode or amd64-microcode, and reboot",
     };
@@ -45,7 +45,7 @@ export function checkCpuFlaws(files: HostFiles): DoctorCheck {
   const name = "cpu flaws";
   const flaws = flawsOf(files);
   if (flaws.length === 0)
-    return { name, verdict: "warn", found: `not told: ${FLAWS} is missing`, cure: "Upgrade the kernel." };
+    return { name, verdict: "warn", found: `not told: ${FLAWS} is missing`, fix: "Upgrade the kernel." };
   // Parts after the first are conditions, such as "SMT vulnerable".
   const open = flaws.filter(([, state]) => /\bvulnerable\b/i.test(state));
   if (open.length === 0) return { name, verdict: "pass", found: `all ${flaws.length} that the kernel knows` };
@@ -54,7 +54,7 @@ export function checkCpuFlaws(files: HostFiles): DoctorCheck {
     name,
     verdict: "warn",
     found: `guests may read what is not theirs: ${open.map(describe).join(", ")}`,
-    cure: off ? "boot without mitigations=off" : `upgrade kernel and microcode; ${FLAWS} has the details`,
+    fix: off ? "boot without mitigations=off" : `upgrade kernel and microcode; ${FLAWS} has the details`,
   };
 }
 

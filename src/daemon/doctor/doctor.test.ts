@@ -92,7 +92,7 @@ test("a driver that is missing is a warning beside one that works, and said once
     name: "firecracker",
     verdict: "warn",
     found: "Firecracker is not installed.",
-    cure: "Install it.",
+    fix: "Install it.",
   });
   assert.equal(checks.has("firecracker program"), false);
 });

@@ -1,4 +1,4 @@
-/** Whether this host can do what Hearth needs, and the cure where it cannot. Changes nothing. */
+/** Whether this host can do what Hearth needs, and the fix where it cannot. Changes nothing. */
 import { statfs } from "node:fs/promises";
 import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { CONFIG_FILE } from "#base/file-names.ts";
@@ -60,8 +60,8 @@ async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
   const entries = await listLostFound(host);
   if (entries.length === 0) return [];
   const found = `${entries.length} directories in ${lostFoundDir(host.dirs)} that the store does not know`;
-  const cure = "hearth system recover lists them, and makes a new VM with a disk of theirs";
-  return [{ name: "lost+found", verdict: "warn", found, cure }];
+  const fix = "hearth system recover lists them, and makes a new VM with a disk of theirs";
+  return [{ name: "lost+found", verdict: "warn", found, fix }];
 }
 
 async function checkSpace(name: string, dir: string): Promise<DoctorCheck> {
@@ -69,15 +69,15 @@ async function checkSpace(name: string, dir: string): Promise<DoctorCheck> {
   const free = bavail * bsize;
   const found = `${formatSizeRounded(free)} free in ${dir}`;
   if (free >= SPACE_MIN_BYTES) return { name: `${name} directory`, verdict: "pass", found };
-  const cure = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
-  return { name: `${name} directory`, verdict: "warn", found, cure };
+  const fix = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
+  return { name: `${name} directory`, verdict: "warn", found, fix };
 }
 
 function checkTool(tool: string): DoctorCheck {
   const path = findProgram(tool);
   if (path !== undefined) return { name: tool, verdict: "pass", found: path };
-  const cure = `apt-get install ${packageOf(tool) ?? tool}`;
-  return { name: tool, verdict: "fail", found: "not installed; images cannot be built", cure };
+  const fix = `apt-get install ${packageOf(tool) ?? tool}`;
+  return { name: tool, verdict: "fail", found: "not installed; images cannot be built", fix };
 }
 
 async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck[]> {
@@ -87,18 +87,18 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
   // One that works is enough.
   const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
   for (const [index, features] of all.entries()) {
-    const { available, version, accel, weaknesses, networkWeaknesses, snapshots } = features;
+    const { available, version, accel, caveats, networkCaveats, snapshots } = features;
     const name = drivers[index]?.name ?? "";
     if (!available.ok) {
-      checks.push({ name, verdict, found: available.reason, cure: available.hint });
+      checks.push({ name, verdict, found: available.reason, fix: available.hint });
       continue;
     }
     const decided = features.accelAssumed === true ? "kvm or tcg, as the first run finds out" : accel;
     checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${decided}` });
-    for (const weakness of [...weaknesses, ...Object.values(networkWeaknesses)])
-      checks.push({ name: `${name} guarantees`, verdict: "warn", found: weakness });
-    for (const weakness of snapshots?.weaknesses ?? [])
-      checks.push({ name: `${name} restored VMs`, verdict: "warn", found: weakness });
+    for (const caveat of [...caveats, ...Object.values(networkCaveats)])
+      checks.push({ name: `${name} guarantees`, verdict: "warn", found: caveat });
+    for (const caveat of snapshots?.caveats ?? [])
+      checks.push({ name: `${name} restored VMs`, verdict: "warn", found: caveat });
   }
   return checks;
 }
@@ -107,7 +107,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
 async function checkFirecracker(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck> {
   const name = "firecracker program";
   const found = await daemon.host.firecrackers.find(signal);
-  if (!found.ok) return { name, verdict: "warn", found: found.reason, cure: found.hint };
+  if (!found.ok) return { name, verdict: "warn", found: found.reason, fix: found.hint };
   const { version, source, program, ownerUid, mode } = found;
   const where = { config: CONFIG_FILE, path: "PATH", installed: "the cache" }[source];
   const whose = `uid ${ownerUid}, mode ${mode.toString(8).padStart(4, "0")}`;

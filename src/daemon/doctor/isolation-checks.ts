@@ -23,7 +23,7 @@ async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
   } catch (error) {
     signal.throwIfAborted();
     const { hint } = toHearthError(error);
-    return { name: "jail", verdict: "fail", found: errorChain(error), cure: hint };
+    return { name: "jail", verdict: "fail", found: errorChain(error), fix: hint };
   }
 }
 
@@ -35,7 +35,7 @@ function checkUids({ limitations, config }: Host, lacks: DoctorCheck["verdict"])
     name: "uids",
     verdict: lacks,
     found,
-    cure: "Run hearthd as root to give each VM a uid of its own.",
+    fix: "Run hearthd as root to give each VM a uid of its own.",
   };
 }
 
@@ -43,7 +43,7 @@ function checkCgroups({ limitations }: Host, lacks: DoctorCheck["verdict"]): Doc
   const gap = limitations.cgroup;
   if (gap === undefined)
     return { name: "cgroups", verdict: "pass", found: "version 2, with cpu, memory and pids" };
-  const cure =
+  const fix =
     "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), and run hearthd as root outside of containers.";
-  return { name: "cgroups", verdict: lacks, found: gap, cure };
+  return { name: "cgroups", verdict: lacks, found: gap, fix };
 }

@@ -16,7 +16,7 @@ export function checkMounts(files: HostFiles): DoctorCheck {
     name: "mounts",
     verdict: "warn",
     found: `${count}: each jail begins with a copy of all of them`,
-    cure: "run Hearth on a host, or in a mount name space, with fewer",
+    fix: "run Hearth on a host, or in a mount name space, with fewer",
   };
 }
 
@@ -36,6 +36,6 @@ export function checkConsoleLog(files: HostFiles): DoctorCheck {
     name,
     verdict: "warn",
     found: `level ${level} on ${serial}: VMs wait for a slow line when they start`,
-    cure: "dmesg -n 1, and boot with quiet loglevel=1",
+    fix: "dmesg -n 1, and boot with quiet loglevel=1",
   };
 }

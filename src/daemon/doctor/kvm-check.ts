@@ -1,8 +1,8 @@
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Images } from "#daemon/host.ts";
-import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import type { KvmVerdicts } from "#drivers/qemu/kvm-verdicts.ts";
 
-const CURE =
+const FIX =
   "Use a host with hardware virtualization, and make /dev/kvm accessible to your user: usermod -aG kvm USER, then log in again.";
 
 /**
@@ -10,7 +10,7 @@ const CURE =
  * kernel to boot, the question waits for the first run.
  */
 export async function checkKvm(
-  judge: KvmJudge,
+  verdicts: KvmVerdicts,
   images: Images,
   fresh: boolean,
   signal: AbortSignal,
@@ -18,8 +18,8 @@ export async function checkKvm(
   const [image] = await images.list();
   const verdict =
     image === undefined
-      ? await judge.known(signal)
-      : await judge.judge(await images.bootSet(image.digest, {}, signal), fresh, signal);
+      ? await verdicts.known(signal)
+      : await verdicts.decide(await images.bootSet(image.digest, {}, signal), fresh, signal);
   if (verdict === undefined)
     return { name: "kvm", verdict: "pass", found: "not decided yet: the first run boots a guest with it" };
   if (verdict.works) return { name: "kvm", verdict: "pass", found: verdict.reason };
@@ -27,6 +27,6 @@ export async function checkKvm(
     name: "kvm",
     verdict: "warn",
     found: `${verdict.reason} Guests are emulated: slower.`,
-    cure: CURE,
+    fix: FIX,
   };
 }

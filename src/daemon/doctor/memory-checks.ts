@@ -12,7 +12,7 @@ export function checkKsm(files: HostFiles): DoctorCheck {
     name: "ksm",
     verdict: "warn",
     found: "on: guests can find out what others hold in memory",
-    cure: "echo 2 > /sys/kernel/mm/ksm/run, and disable ksmtuned",
+    fix: "echo 2 > /sys/kernel/mm/ksm/run, and disable ksmtuned",
   };
 }
 
@@ -28,7 +28,7 @@ export function checkSwap(files: HostFiles): DoctorCheck {
     name: "swap",
     verdict: "warn",
     found: `what guests hold in memory can reach a disk: ${open.join(", ")}`,
-    cure: "swapoff -a and remove it from /etc/fstab, or put it on dm-crypt",
+    fix: "swapoff -a and remove it from /etc/fstab, or put it on dm-crypt",
   };
 }
 

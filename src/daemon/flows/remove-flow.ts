@@ -2,7 +2,7 @@ import { releaseHostResources } from "#daemon/vm/host-resources.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
-import { forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSuspendedMemory } from "#daemon/snapshot/delete-snapshot.ts";
 import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import type { VmId } from "#model/ids.ts";
 
@@ -19,7 +19,7 @@ export const REMOVE_VM: Flow<RemoveContext> = {
       name: "remove the folder",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
-    { name: "forget the saved memory", run: ({ host, id }) => forgetMemory(host, id) },
+    { name: "forget the saved memory", run: ({ host, id }) => deleteSuspendedMemory(host, id) },
     { name: "give the name back", run: async ({ host, id }) => host.store.deleteVm(id) },
   ],
 };

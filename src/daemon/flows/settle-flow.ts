@@ -4,7 +4,7 @@ import type { Flow } from "#daemon/flows/flow.ts";
 import { endVmm } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
-import type { SavedState, VmDriver } from "#drivers/vm-driver.ts";
+import type { SnapshotFiles, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
@@ -17,7 +17,7 @@ export type Settle = {
   /** Whose files and walls the VMM has that loads what was saved. It does not run, before or after. */
   readonly vm: VmRecord;
   readonly driver: VmDriver;
-  readonly saved: SavedState;
+  readonly saved: SnapshotFiles;
   readonly signal: AbortSignal;
 };
 
@@ -40,7 +40,7 @@ export const SETTLE_SNAPSHOT: Flow<SettleContext, SettleLeft> = {
         const { vm, driver, saved, signal } = settle;
         const plan = await bootPlan(host, vm, await driver.features(signal), signal);
         await acquireWithDisk(host, settle);
-        await driver.snapshotter?.settle(plan, saved, signal);
+        await driver.snapshotter?.finalize(plan, saved, signal);
       },
       undo: ({ host, id }) => endVmm(host, id),
     },

@@ -100,7 +100,7 @@ crashTest(
     before: webRuns,
     act: async ({ host, snapshots, vms }) => {
       const gate = new Gate();
-      host.driver.faults.settleGate = gate;
+      host.driver.faults.finalizeGate = gate;
       const taking = snapshots.create("web", { kind: "named", name: NAME }, vms.background());
       taking.catch(() => {}); // It ends with hearthd, maybe before anybody waits for it.
       await Promise.race([gate.reached, taking]);
@@ -113,6 +113,6 @@ crashTest(
     after: ({ host }) => {
       for (const { name, ready } of host.snapshots.list()) assert.deepEqual([name, ready], [NAME, true]);
     },
-    awake: ({ host }) => assert.equal(writtenOn(host.machine.vmm("web")), 2),
+    resumed: ({ host }) => assert.equal(writtenOn(host.machine.vmm("web")), 2),
   },
 );

@@ -1,4 +1,4 @@
-import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewSnapshot } from "#daemon/store/snapshot-rows.ts";
@@ -16,13 +16,13 @@ export type SnapshotLeft = {
   readonly id: VmId;
   readonly snapshotId: SnapshotId;
   /** Missing after a crash. */
-  readonly take?: Take | undefined;
+  readonly take?: SnapshotWork | undefined;
 };
 
-export type SnapshotContext = SnapshotLeft & { readonly take: Take };
+export type SnapshotContext = SnapshotLeft & { readonly take: SnapshotWork };
 
 /** What the steps do, by who knows the VMs. */
-export type Take = {
+export type SnapshotWork = {
   readonly snapshot: NewSnapshot;
   /** Writes the memory and freezes the disk, with the VM halted; it goes on however this ends. */
   save(): Promise<void>;
@@ -59,7 +59,7 @@ export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
       run: async ({ take }) => take.save(),
       undo: async ({ host, id, take }) => {
         const vm = host.store.findVm(id);
-        if (take === undefined && vm !== undefined) await letGoOn(host, vm);
+        if (take === undefined && vm !== undefined) await resumeAfterSave(host, vm);
       },
     },
     { name: "finish the layers", run: async ({ take }) => take.finishLayers() },

@@ -47,7 +47,7 @@ for (const [format, features] of [
         "store.setSpec",
         "store.setState",
       ],
-      awake: written(2),
+      resumed: written(2),
     },
   );
 }
@@ -62,7 +62,7 @@ crashTest("L1: a hearthd killed while a VM starts loses nothing of its disk, wha
   },
   act: ({ vms }) => vms.start("web", vms.background()),
   includes: ["store.setState", "journal: start begins", "driver.boot", "guest.configure"],
-  awake: written(2),
+  resumed: written(2),
 });
 
 crashTest("L1: a hearthd killed while a VM begins anew leaves it a disk: the old one, or a new one", {
@@ -72,5 +72,5 @@ crashTest("L1: a hearthd killed while a VM begins anew leaves it a disk: the old
   },
   act: ({ vms }) => vms.start("web", vms.background(), { fresh: true }),
   includes: ["snapshots.retire", "disks.create", "driver.boot"],
-  awake: written(0, 2),
+  resumed: written(0, 2),
 });

@@ -57,7 +57,7 @@ export type Start = {
   memory: Origin | undefined;
   disk: VmOrigin["disk"];
   /** A template did not work: nobody is to try it again. */
-  readonly retire: (template: SnapshotRecord) => Promise<void>;
+  readonly discardTemplate: (template: SnapshotRecord) => Promise<void>;
   /** The VMM that was booted last. */
   attachment?: Attachment;
   /** Its guest may have written to its disk. */
@@ -67,7 +67,7 @@ export type Start = {
   /** What its guest could not do of its identity. */
   guestWarnings?: readonly string[];
   /** A template that did not work. */
-  gaveUp?: SnapshotRecord;
+  failedTemplate?: SnapshotRecord;
 };
 
 const KILL_DEADLINE_MS = 10_000;
@@ -134,7 +134,7 @@ async function makeDisk(host: Host, start: Start): Promise<void> {
     await makeDiskOf(host, start);
   } catch (error) {
     if (memory === undefined || memory.required || signal.aborted) throw error;
-    await giveUpTemplate(host, start, memory.snapshot, error); // It may have been removed a moment ago.
+    await fallBackToBoot(host, start, memory.snapshot, error); // It may have been removed a moment ago.
   }
   start.clock.end("disk");
 }
@@ -214,7 +214,7 @@ async function bringUp(host: Host, start: Start): Promise<void> {
       const failure = memory === undefined ? bootError(host, vm, toHearthError(error)) : error;
       if (signal.aborted) throw failure;
       if (memory?.required === false) {
-        await giveUpTemplate(host, start, memory.snapshot, error);
+        await fallBackToBoot(host, start, memory.snapshot, error);
         attempt = 0; // The boot's own attempts begin.
       } else if (mayRetry && toHearthError(error).code === "agent.unreachable") {
         await clearForRetry(host, start, error);
@@ -258,15 +258,15 @@ async function clearForRetry(host: Host, start: Start, error: unknown): Promise<
 }
 
 /** Retires the template, and makes the VM a disk of its own to boot with. */
-async function giveUpTemplate(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
+async function fallBackToBoot(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
   const { vm, signal } = start;
   host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
   start.onProgress({ stage: "boot", text: "the template does not work; booting instead" });
   await endVmm(host, vm.id, start);
   // A driver that has to copy the memory may find no room for it, which says nothing about the template.
   if (toHearthError(error).code !== "host.disk_full") {
-    await start.retire(template);
-    start.gaveUp = template;
+    await start.discardTemplate(template);
+    start.failedTemplate = template;
   }
   start.memory = undefined;
   start.disk = "empty";
@@ -351,7 +351,7 @@ export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void>
     start.attachment.detach();
     await start.driver.stop(start.attachment.handle, "kill", deadline);
   }
-  for (const stray of host.processes.strays(vmPaths(host.dirs, id).runDir)) {
-    await host.processes.kill(id, stray, deadline);
+  for (const orphan of host.processes.orphans(vmPaths(host.dirs, id).runDir)) {
+    await host.processes.kill(id, orphan, deadline);
   }
 }

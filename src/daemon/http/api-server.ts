@@ -57,8 +57,8 @@ export class ApiServer implements Service {
   }
 
   /** Tells the clients of what is under way that it is given up. */
-  async giveUp(): Promise<void> {
-    this.#daemon.ending.giveUp();
+  async abandon(): Promise<void> {
+    this.#daemon.ending.abandon();
     await this.stop();
   }
 

@@ -13,7 +13,7 @@ test("a command's exit code arrives, and its VM ends, though the VM is busy when
   const { guest } = vms;
   vms.guest = async (...args) => {
     const found = await guest.apply(vms, args);
-    void vms.hold("ci", "snapshot", vms.background(), (_vm, _held, signal) => gate.pass(signal));
+    void vms.runExclusive("ci", "snapshot", vms.background(), (_vm, _held, signal) => gate.pass(signal));
     await gate.reached;
     return found;
   };

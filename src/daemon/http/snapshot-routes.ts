@@ -26,8 +26,8 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
     assertVisible(daemon, vm);
     const source = host.store.getVm(vm);
     const snapshotName = name === undefined ? defaultName(source.name, host.now()) : parseSnapshotName(name);
-    const how = { kind: "named", name: snapshotName, labels, diskOnly } as const;
-    const made = await snapshots.create(source.id, how, requestOf(c));
+    const options = { kind: "named", name: snapshotName, labels, diskOnly } as const;
+    const made = await snapshots.create(source.id, options, requestOf(c));
     return c.json(await snapshotView(host, snapshots, made), 201);
   });
   api.openapi(ROUTES.showSnapshot, async (c) =>

@@ -62,8 +62,8 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
   api.openapi(ROUTES.forkVm, async (c) => {
     const { count = 1, name, autoRemove } = c.req.valid("json");
-    const how = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
-    const forks = await forkVm(daemon, c.req.valid("param").vm, how, requestOf(c));
+    const options = { count, name: name === undefined ? undefined : parseVmName(name), autoRemove };
+    const forks = await forkVm(daemon, c.req.valid("param").vm, options, requestOf(c));
     return c.json(await vmViews(host, vms, forks), 201);
   });
   api.openapi(ROUTES.vmStats, async (c) => {

@@ -128,7 +128,7 @@ test("what hearthd does to a VM by itself is waited for, before the store is clo
   release.open();
   assert.equal(await ended, true);
   assert.deepEqual(order, ["stopped", "closed"]);
-  assert.deepEqual(host.machine.walls.leftovers(), []);
+  assert.deepEqual(host.machine.isolation.leftovers(), []);
 });
 
 test("clients whose work does not end in time are told, and nothing is closed below it", async (t) => {

@@ -19,7 +19,7 @@ export type Admitted = Disposable & {
   readonly givenUp: Promise<never>;
 };
 
-type Work = { readonly abort: AbortController; readonly giveUp: (error: HearthError) => void };
+type Work = { readonly abort: AbortController; readonly abandon: (error: HearthError) => void };
 
 /** Admits work until hearthd ends, and knows which work is under way. */
 export class Ending {
@@ -49,9 +49,9 @@ export class Ending {
   }
 
   /** Tells those who wait for admitted work that the process ends before it. The end has begun. */
-  giveUp(): void {
+  abandon(): void {
     if (this.#error === undefined) return;
-    for (const { giveUp } of this.#admitted) giveUp(this.#error);
+    for (const { abandon } of this.#admitted) abandon(this.#error);
   }
 
   /**
@@ -67,7 +67,7 @@ export class Ending {
     else outer.addEventListener("abort", leave, { once: true });
     const givenUp = Promise.withResolvers<never>();
     givenUp.promise.catch(() => undefined); // Nobody has to wait for it.
-    const work = { abort, giveUp: givenUp.reject };
+    const work = { abort, abandon: givenUp.reject };
     this.#admitted.add(work);
     return {
       signal: abort.signal,

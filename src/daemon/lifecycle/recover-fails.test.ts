@@ -38,7 +38,7 @@ failRecoveryTest("a recovery that fails once forgets no start that was to be und
   },
   act: starts,
   includes: ["store.setState", "helper.leaseUid", "driver.boot"],
-  awake: hasWritten(2),
+  resumed: hasWritten(2),
 });
 
 failRecoveryTest("a recovery that fails once forgets no stop or removal that was to be finished", {
@@ -48,7 +48,7 @@ failRecoveryTest("a recovery that fails once forgets no stop or removal that was
     await daemon.vms.remove("web", false, daemon.vms.background());
   },
   includes: ["store.setState", 'journal: stop, "ask the guest" done', "files.removeTree"],
-  awake: hasWritten(2),
+  resumed: hasWritten(2),
 });
 
 for (const features of [undefined, LAYERED]) {
@@ -60,8 +60,8 @@ for (const features of [undefined, LAYERED]) {
       await suspends(daemon);
       await starts(daemon);
     },
-    includes: ["disks.fallAsleep", "driver.stop", "driver.restore", "guest.configure"],
-    awake: hasWritten(2),
+    includes: ["disks.commitResumeOverlay", "driver.stop", "driver.restore", "guest.configure"],
+    resumed: hasWritten(2),
   });
 }
 
@@ -73,5 +73,5 @@ failRecoveryTest("a recovery that fails once forgets no restore that is pending"
   },
   act: ({ snapshots, vms }) => snapshots.restore(NAME, vms.background()),
   includes: ["driver.stop", "store.setSpec", "disks: removed the old one", "driver.restore"],
-  awake: hasWritten(1, 3),
+  resumed: hasWritten(1, 3),
 });

@@ -18,7 +18,7 @@ import { STOP_VM } from "#daemon/flows/stop-flow.ts";
 import type { AskedAgent, StopPlan } from "#daemon/flows/stop-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Journal, OpenFlow } from "#daemon/store/journal.ts";
-import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
+import { hasLayers, stateBefore, failedResume } from "#daemon/vm/retry-resume.ts";
 import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
@@ -59,9 +59,9 @@ async function recoverFlow(all: VmControllers, flow: OpenFlow, signal: AbortSign
   const log = host.log.child({ vm: flow.vmId });
   try {
     const journal = host.journals.reopen(flow);
-    const how = await settle(all, flow, journal, signal);
+    const how = await recoverKind(all, flow, journal, signal);
     journal[Symbol.dispose]();
-    if (host.store.findVm(flow.vmId) === undefined) all.drop(flow.vmId); // It was removed, or never wholly made.
+    if (host.store.findVm(flow.vmId) === undefined) all.removeController(flow.vmId); // It was removed, or never wholly made.
     log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
   } catch (error) {
     if (!signal.aborted) markUnclean(all, flow.vmId, error);
@@ -82,7 +82,7 @@ export function markUnclean(all: VmControllers, id: VmId, error: unknown): void 
   host.store.setError(id, "vm.unclean", error);
 }
 
-async function settle(
+async function recoverKind(
   all: VmControllers,
   flow: OpenFlow,
   journal: Journal,
@@ -144,7 +144,9 @@ function restoreState(all: VmControllers, flow: OpenFlow): void {
   // Only this journal knows whether a guest that was suspended may have run.
   const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
   const state =
-    back.phase === "suspended" && mayHaveRun ? wokenHalf(host.now()) : stateBefore(host, vm.id, back, fresh);
+    back.phase === "suspended" && mayHaveRun
+      ? failedResume(host.now())
+      : stateBefore(host, vm.id, back, fresh);
   all.of(vm.id).send({ type: "start-undone", back: state }, () => {
     if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
   });

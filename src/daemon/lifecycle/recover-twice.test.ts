@@ -19,7 +19,7 @@ async function webIsSaved(daemon: FakeDaemon): Promise<void> {
   await snapshots.create("web", { kind: "named", name: NAME }, vms.background());
 }
 
-async function webSleeps(daemon: FakeDaemon): Promise<void> {
+async function webSuspends(daemon: FakeDaemon): Promise<void> {
   await webRuns(daemon);
   await daemon.snapshots.suspend("web", daemon.vms.background());
 }
@@ -39,7 +39,7 @@ crashTwiceTest(promiseOf("a snapshot"), {
     "driver.restore",
     "snapshots.setReady",
   ],
-  awake: diskIsWhole,
+  resumed: diskIsWhole,
 });
 
 crashTwiceTest(promiseOf("a suspension"), {
@@ -47,18 +47,18 @@ crashTwiceTest(promiseOf("a suspension"), {
   act: ({ snapshots, vms }) => snapshots.suspend("web", vms.background()),
   includes: [
     "driver, save: memory written",
-    "disks.fallAsleep",
+    "disks.commitResumeOverlay",
     "store.setState",
     "journal: stop begins",
     "driver.stop",
   ],
-  awake: diskIsWhole,
+  resumed: diskIsWhole,
 });
 
 for (const features of [undefined, LAYERED]) {
   crashTwiceTest(promiseOf(`a wake-up with a disk in ${features === undefined ? "one file" : "layers"}`), {
     options: { features: features ?? {} },
-    before: webSleeps,
+    before: webSuspends,
     act: ({ vms }) => vms.start("web", vms.background()),
     includes: [
       "store.setState",
@@ -68,7 +68,7 @@ for (const features of [undefined, LAYERED]) {
       'journal: start, "commit" done',
       "snapshots.retire",
     ],
-    awake: diskIsWhole,
+    resumed: diskIsWhole,
   });
 }
 
@@ -76,14 +76,14 @@ crashTwiceTest(promiseOf("a fork"), {
   before: webRuns,
   act: (daemon) => forkVm(daemon, "web", { count: 2 }, daemon.vms.background()),
   includes: ["driver, save: memory written", "driver.restore", "store.unbind", "snapshots.retire"],
-  awake: diskIsWhole,
+  resumed: diskIsWhole,
 });
 
 crashTwiceTest(promiseOf("a way back to a snapshot"), {
   before: webIsSaved,
   act: ({ snapshots, vms }) => snapshots.restore(NAME, vms.background()),
   includes: ["driver.stop", "disks: removed the old one", "driver.restore", "store.setSpec"],
-  awake: diskIsWhole,
+  resumed: diskIsWhole,
 });
 
 crashTwiceTest(promiseOf("a warm template"), {
@@ -97,5 +97,5 @@ crashTwiceTest(promiseOf("a warm template"), {
     "driver.restore",
     "snapshots.setReady",
   ],
-  awake: diskIsWhole,
+  resumed: diskIsWhole,
 });

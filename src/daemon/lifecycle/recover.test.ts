@@ -84,7 +84,7 @@ test("a snapshot whose removal had begun is removed at the next start; one that 
   const take = async (name: string) =>
     (await snapshots.create("web", { kind: "named", name: parseSnapshotName(name) }, vms.background())).id;
   const ids = [await take("stuck"), await take("half"), await take("whole")] as const;
-  for (const id of ids.slice(0, 2)) host.snapshots.retire(id); // Their removal had begun.
+  for (const id of ids.slice(0, 2)) host.snapshots.unlist(id); // Their removal had begun.
   mkdirSync(join(snapshotsDir(host.dirs), "sn-nobodysatall"));
   const daemon = open();
   const { removeTree } = daemon.host.files;

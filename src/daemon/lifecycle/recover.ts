@@ -18,7 +18,7 @@
 import { errorBody } from "#base/error.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import { resumeSuspending, sweepSnapshots } from "#daemon/snapshot/recover-snapshots.ts";
-import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { acceptOlderStore } from "#daemon/store/older-store.ts";
 import { tryFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
@@ -150,7 +150,7 @@ async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
   const log = host.log.child({ vm: vm.id });
   const stop = host.journals.listOpen().find(({ kind, vmId }) => kind === "stop" && vmId === vm.id);
   if (await driverOf(host, handle.driver).recover(handle)) {
-    if (vm.state.phase === "stopping") await takeBackStop(controller);
+    if (vm.state.phase === "stopping") await undoStop(controller);
     host.journals.end("stop", vm.id);
     controller.adopt(host.store.getVm(vm.id), handle);
     log.event("vm.adopted", { pid: handle.processes[0].pid });
@@ -174,11 +174,11 @@ function lose({ controllers }: Vms, { id }: VmRecord, failure?: VmFailure): void
 }
 
 /** One that was not journalled, so that nothing has happened; the VMM was halted when it was to sleep. */
-async function takeBackStop(controller: VmController): Promise<void> {
+async function undoStop(controller: VmController): Promise<void> {
   const { host, id } = controller;
   controller.send({ type: "stop-failed", back: "running" });
   try {
-    await letGoOn(host, host.store.getVm(id));
+    await resumeAfterSave(host, host.store.getVm(id));
   } catch (error) {
     host.log.child({ vm: id }).event("agent.disconnected", { error });
   }

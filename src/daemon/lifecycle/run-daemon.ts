@@ -8,7 +8,7 @@ import { apiSocketPath } from "#base/hearth-dirs.ts";
 import { Turns } from "#base/turns.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 import { HearthError } from "#base/error.ts";
-import { holdEventLoop } from "#base/event-loop.ts";
+import { blockEventLoop } from "#base/event-loop.ts";
 import type { Log } from "#base/log.ts";
 import { hearthVersion } from "#base/version.ts";
 import { readConfig } from "#daemon/config.ts";
@@ -40,9 +40,9 @@ import { Vms } from "#daemon/vm/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
-import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import { KvmVerdicts } from "#drivers/qemu/kvm-verdicts.ts";
 import type { EndVmm } from "#drivers/end-vmm.ts";
-import { findStrayVmms } from "#drivers/stray-vmms.ts";
+import { findOrphanVmms } from "#drivers/orphan-vmms.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 import { tryFileLock } from "#host/file-lock.ts";
@@ -91,11 +91,11 @@ export async function runDaemon(
   if (signal.aborted) return;
   await makeDirs(dirs);
   // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
-  using _held = holdEventLoop();
+  using _held = blockEventLoop();
   using _lock = takeLock(join(dirs.run, RUN_NAMES.lock));
   const config = readConfig(dirs.config);
   const { program } = config.drivers.qemu;
-  const judge = new KvmJudge({ cacheFile: join(dirs.cache, CACHE_NAMES.kvmVerdict), program });
+  const verdicts = new KvmVerdicts({ cacheFile: join(dirs.cache, CACHE_NAMES.kvmVerdict), program });
   let gone: HearthError | undefined;
   const onGone = (error: HearthError): void => {
     gone = error;
@@ -103,8 +103,8 @@ export async function runDaemon(
     ending.begin("the helper has ended");
   };
   using privileged = await openPort({ dirs, config, helperFd: options.helperFd, onGone });
-  const host = await makeHost(options, config, judge, privileged.port);
-  const daemon = makeDaemon(host, judge, version, ending);
+  const host = await makeHost(options, config, verdicts, privileged.port);
+  const daemon = makeDaemon(host, verdicts, version, ending);
   const listeners = [unixListener(socketPath)];
   const services = new Services(daemonServices(daemon, new ApiServer(daemon, listeners)), log);
   const asked = ending.asked.then((reason) => log.event("daemon.stopping", { reason }));
@@ -117,7 +117,7 @@ export async function runDaemon(
   if (gone !== undefined) throw gone; // Whoever started hearthd is told that it did not end by itself.
 }
 
-function makeDaemon(host: Host, judge: KvmJudge, version: string, ending: Ending): Daemon {
+function makeDaemon(host: Host, verdicts: KvmVerdicts, version: string, ending: Ending): Daemon {
   const vms = new Vms(host);
   const snapshots = new Snapshots(host, vms);
   const warm = new WarmTemplates(host, vms, snapshots);
@@ -130,7 +130,7 @@ function makeDaemon(host: Host, judge: KvmJudge, version: string, ending: Ending
     stats: new StatsReader(host),
     version,
     startedAtMs: host.now(),
-    checkKvm: (fresh, checkSignal) => checkKvm(judge, host.images, fresh, checkSignal),
+    checkKvm: (fresh, checkSignal) => checkKvm(verdicts, host.images, fresh, checkSignal),
     ending,
     operations: new Operations(),
   };
@@ -153,7 +153,7 @@ function takeLock(path: string): Disposable {
 async function makeHost(
   { dirs, agentDir, log, onJournal }: DaemonOptions,
   config: Config,
-  judge: KvmJudge,
+  verdicts: KvmVerdicts,
   helper: PrivilegedPort,
 ): Promise<Host> {
   const limitations = await helper.limitations();
@@ -164,10 +164,10 @@ async function makeHost(
   // A VM's state directory is named after its id.
   const endVmm: EndVmm = (stateDir, vmm, graceMs, signal) =>
     helper.endVmm(basename(stateDir), vmm, graceMs, signal);
-  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: judge, timing, endVmm });
+  const qemu = new QemuDriver({ ...config.drivers.qemu, log, accel: verdicts, timing, endVmm });
   const firecracker = new FirecrackerDriver({
     find: (signal) => firecrackers.find(signal),
-    kvm: (signal) => judge.opinion(signal),
+    kvm: (signal) => verdicts.cachedVerdict(signal),
     seccompFilter: config.firecracker.seccompFilter,
     timing,
     log,
@@ -198,8 +198,8 @@ async function makeHost(
     limitations,
     processes: {
       usage: readUsage,
-      strays: findStrayVmms,
-      kill: async (id, stray, signal) => void (await helper.endVmm(id, stray, 0, signal)),
+      orphans: findOrphanVmms,
+      kill: async (id, orphan, signal) => void (await helper.endVmm(id, orphan, 0, signal)),
     },
     log,
     now: Date.now,

@@ -25,12 +25,12 @@ class Story {
 
   #service({ name, ...change }: Service): Service {
     const note =
-      (step: "start" | "drain" | "stop" | "giveUp") =>
+      (step: "start" | "drain" | "stop" | "abandon") =>
       async (above: Promise<void> = Promise.resolve()): Promise<void> => {
         this.steps.push(`${step} ${name}`);
         await change[step]?.(above);
       };
-    return { name, start: note("start"), drain: note("drain"), stop: note("stop"), giveUp: note("giveUp") };
+    return { name, start: note("start"), drain: note("drain"), stop: note("stop"), abandon: note("abandon") };
   }
 }
 

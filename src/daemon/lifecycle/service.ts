@@ -25,7 +25,7 @@ export type Service = {
   /** Releases what the service holds. Nothing relies on it any more. */
   stop?(): unknown;
   /** Tells those who wait that the process ends before their work does. It is called in place of `stop`. */
-  giveUp?(): unknown;
+  abandon?(): unknown;
 };
 
 /** How long one service may take to drain, and to stop. */
@@ -65,10 +65,10 @@ export class Services {
    */
   async end({ drainMs, stopMs } = DEADLINES): Promise<boolean> {
     const late = await this.#drain(drainMs);
-    if (late.length > 0) return this.#giveUp(late, stopMs);
+    if (late.length > 0) return this.#abandon(late, stopMs);
     for (const service of this.#running) {
       const isInTime = await this.#attempt(service, "stop", () => service.stop?.(), stopMs);
-      if (!isInTime) return this.#giveUp([service.name], stopMs);
+      if (!isInTime) return this.#abandon([service.name], stopMs);
       this.#running = this.#running.filter((other) => other !== service);
     }
     return true;
@@ -89,10 +89,10 @@ export class Services {
     return late;
   }
 
-  async #giveUp(late: readonly string[], deadlineMs: number): Promise<false> {
+  async #abandon(late: readonly string[], deadlineMs: number): Promise<false> {
     this.#log.event("daemon.abandoned", { late: late.join(", ") });
     for (const service of this.#running)
-      await this.#attempt(service, "give up", () => service.giveUp?.(), deadlineMs);
+      await this.#attempt(service, "give up", () => service.abandon?.(), deadlineMs);
     return false;
   }
 

@@ -3,15 +3,15 @@ import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 
 /** Removes a snapshot; whoever maps it keeps what it maps. Its row is removed last, so that a restarted hearthd continues. Idempotent. */
-export async function dropSnapshot(host: Host, id: SnapshotId): Promise<void> {
+export async function deleteSnapshot(host: Host, id: SnapshotId): Promise<void> {
   const { dirs, files, snapshots } = host;
-  snapshots.retire(id);
+  snapshots.unlist(id);
   await files.removeTree(snapshotsDir(dirs), snapshotPaths(dirs, id).dir);
   snapshots.delete(id);
 }
 
 /** The memory of a VM that slept, and does not any more. Idempotent. */
-export async function forgetMemory(host: Host, id: VmId): Promise<void> {
+export async function deleteSuspendedMemory(host: Host, id: VmId): Promise<void> {
   for (const { id: snapshot, kind, vmId } of host.snapshots.list())
-    if (kind === "suspended" && vmId === id) await dropSnapshot(host, snapshot);
+    if (kind === "suspended" && vmId === id) await deleteSnapshot(host, snapshot);
 }

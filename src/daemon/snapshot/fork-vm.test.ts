@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorChain, HearthError } from "#base/error.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
-import type { ForkHow } from "#daemon/snapshot/fork-vm.ts";
+import type { ForkOptions } from "#daemon/snapshot/fork-vm.ts";
 import { parseVmName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -15,7 +15,7 @@ import { Gate } from "#testing/gate.ts";
 
 const WEB = parseVmName("web");
 
-async function fork(daemon: FakeDaemon, how: ForkHow, source = "web"): Promise<string[]> {
+async function fork(daemon: FakeDaemon, how: ForkOptions, source = "web"): Promise<string[]> {
   return (await forkVm(daemon, source, how, daemon.vms.background())).map(({ name }) => name);
 }
 
@@ -68,7 +68,13 @@ test("forks of a paused VM run, and it stays paused; forks of forks are like any
 });
 
 const LONG = parseVmName("a".repeat(63));
-const NAMED: readonly [title: string, source: string, there: string[], how: ForkHow, expected: string[]][] = [
+const NAMED: readonly [
+  title: string,
+  source: string,
+  there: string[],
+  how: ForkOptions,
+  expected: string[],
+][] = [
   ["the next numbers that are free", "web", ["web-1", "web-3"], { count: 3 }, ["web-2", "web-4", "web-5"]],
   ["the name, when there is one", "web", [], { count: 1, name: parseVmName("api") }, ["api"]],
   [

@@ -1,7 +1,7 @@
 /** Copies of a VM that runs, which all go on where it is. */
 import { failAfter, withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
-import { dropSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
@@ -13,7 +13,7 @@ import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
 
-export type ForkHow = {
+export type ForkOptions = {
   /** How many, 1 to `LIMITS.forksMax`. */
   readonly count: number;
   /** The copies are NAME-1, NAME-2, …, or NAME when there is one; the source's name by default, with numbers. */
@@ -31,19 +31,19 @@ const AT_ONCE = 4;
 export async function forkVm(
   parts: { readonly host: Host; readonly vms: Vms; readonly snapshots: Snapshots },
   nameOrId: string,
-  how: ForkHow,
+  options: ForkOptions,
   call: Call,
 ): Promise<VmRecord[]> {
   const { host, vms, snapshots } = parts;
   const source = host.store.getVm(nameOrId);
   assertCan("fork", source.state.phase, source.name);
-  const names = forkNames(host, source.name, how);
+  const names = forkNames(host, source.name, options);
   const snapshot = await snapshots.create(source.id, { kind: "fork" }, call);
   const made: VmRecord[] = [];
   const makeAll = async (): Promise<VmRecord[]> => {
     for (const name of names) made.push(await vms.make(newFork(host, name, source.labels, snapshot), call));
     await eachOf(made, AT_ONCE, async (fork) => void (await vms.start(fork.id, call)));
-    keepAll(host, made, how);
+    keepAll(host, made, options);
     return made.map(({ id }) => host.store.getVm(id));
   };
   const discards = (): (() => Promise<void>)[] =>
@@ -55,7 +55,7 @@ export async function forkVm(
   return withCleanUp(
     () => makeAll().catch((error: unknown) => failAfter(error, ...discards())),
     // They map what they need of it.
-    () => dropSnapshot(host, snapshot.id),
+    () => deleteSnapshot(host, snapshot.id),
   );
 }
 
@@ -73,7 +73,7 @@ function newFork(host: Host, name: VmName, labels: Labels, { id, spec, imageDige
 }
 
 /** They are the caller's, at one moment. @throws HearthError `vm.gone` when one of them has ended already */
-function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: ForkHow): void {
+function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: ForkOptions): void {
   const { store } = host;
   store.transaction(() => {
     for (const { id, name } of made) {
@@ -86,7 +86,7 @@ function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: 
   });
 }
 
-function forkNames(host: Host, source: VmName, { count, name }: ForkHow): VmName[] {
+function forkNames(host: Host, source: VmName, { count, name }: ForkOptions): VmName[] {
   if (!Number.isInteger(count) || count < 1 || count > LIMITS.forksMax)
     throw new HearthError("input.invalid", `n: ${count} is not a number of forks.`, {
       hint: `Write a whole number from 1 to ${LIMITS.forksMax}.`,

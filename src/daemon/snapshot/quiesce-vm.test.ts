@@ -49,7 +49,7 @@ const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of:
     of: ["a snapshot", "a snapshot of the disk alone", "a fork"],
   },
   "no VMM takes what was saved": {
-    spoil: ({ host }) => (host.driver.faults.settleError = BROKEN),
+    spoil: ({ host }) => (host.driver.faults.finalizeError = BROKEN),
     of: WITH_MEMORY,
   },
   "what was saved cannot be sealed": {
@@ -69,7 +69,7 @@ const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of:
     of: ["a snapshot"],
   },
   "the disk does not fall asleep": {
-    spoil: ({ host }) => spoilOnce(host.disks, "fallAsleep"),
+    spoil: ({ host }) => spoilOnce(host.disks, "commitResumeOverlay"),
     of: ["a suspension"],
   },
 };
@@ -126,7 +126,7 @@ for (const phase of ["running", "paused"] as const) {
 
 for (const [what, act] of Object.entries(ACTS)) {
   if (!WITH_MEMORY.includes(what)) continue;
-  for (const step of ["save", "settle"] as const) {
+  for (const step of ["save", "finalize"] as const) {
     test(`${what} that nobody wants any more leaves the VM as it was: at its ${step}`, async (t) => {
       const daemon = await useFakeDaemon(t);
       await daemon.run("web", 2);
@@ -227,7 +227,7 @@ test("R5: a VM whose VMM dies while it falls asleep has failed, and its memory i
   const handle = handleOf(vm.state);
   assert.ok(handle);
   const gate = new Gate();
-  host.driver.faults.settleGate = gate;
+  host.driver.faults.finalizeGate = gate;
   const asleep = assert.rejects(snapshots.suspend("web", vms.background()), { code: "vm.gone" });
   await gate.reached;
   host.driver.crash(handle);
@@ -244,7 +244,7 @@ test("a VM is busy while it is saved, and not while what was saved is looked at"
   const { host, vms } = daemon;
   await daemon.run("web");
   const [save, settle] = [new Gate(), new Gate()];
-  Object.assign(host.driver.faults, { saveGate: save, settleGate: settle });
+  Object.assign(host.driver.faults, { saveGate: save, finalizeGate: settle });
   const taking = take({})(daemon);
   await save.reached;
   const call = vms.background();

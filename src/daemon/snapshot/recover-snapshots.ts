@@ -1,7 +1,7 @@
 /** Snapshots that a hearthd finds when it comes back: which are whole, and which VMs stand still for one. */
 import type { Host } from "#daemon/host.ts";
-import { dropSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
-import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
+import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -17,7 +17,7 @@ export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRec
       const snapshot = host.snapshots.find(id);
       if (snapshot === undefined || !isOver(host, snapshot)) continue;
       if (host.store.isOlder) host.snapshots.delete(id);
-      else await dropSnapshot(host, id);
+      else await deleteSnapshot(host, id);
     } catch (error) {
       // One that cannot be removed must not hold up the others.
       const { dir: path } = snapshotPaths(host.dirs, id);
@@ -38,7 +38,7 @@ export async function resumeSuspending(
 ): Promise<boolean> {
   if (!snapshots.some((snapshot) => snapshot.kind === "suspended" && isOver(host, snapshot))) return true;
   try {
-    await letGoOn(host, vm);
+    await resumeAfterSave(host, vm);
     return true;
   } catch (error) {
     host.log.child({ vm: vm.id }).event("vm.not_recovered", { error });

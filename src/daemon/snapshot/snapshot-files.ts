@@ -50,10 +50,10 @@ function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
 
 /** For `VerifiedFiles`. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
-  const cure = name.startsWith(ASLEEP)
+  const fix = name.startsWith(ASLEEP)
     ? "Give it up with `hearth kill`, and start the VM with the disk that it has."
     : `Restore its files from a backup, or take another snapshot. With --cold a VM is made of its disk alone.`;
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
-    hint: `Nothing was started. ${cure}`,
+    hint: `Nothing was started. ${fix}`,
   });
 }

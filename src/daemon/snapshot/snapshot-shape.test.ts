@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { errorChain } from "#base/error.ts";
-import { assertFits, withKey } from "#daemon/snapshot/snapshot-shape.ts";
+import { assertCompatible, withKey } from "#daemon/snapshot/snapshot-shape.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import { assertRuns } from "#testing/crash-story.ts";
@@ -12,9 +12,9 @@ const NAME = parseSnapshotName("s1");
 const VM = { kernel: "sha256:1", cpus: "2", memory: "512", init: "agent" };
 const SAVED = withKey({ driver: "fake", vmm: "fake 1.0.0, some CPU", vm: VM });
 
-function fits(now: Omit<Shape, "key">): string {
+function vmmFingerprint(now: Omit<Shape, "key">): string {
   try {
-    assertFits({ name: NAME, id: "sn-aaaaaaaaaaaa", shape: SAVED } as SnapshotRecord, withKey(now));
+    assertCompatible({ name: NAME, id: "sn-aaaaaaaaaaaa", shape: SAVED } as SnapshotRecord, withKey(now));
     return "fits";
   } catch (error) {
     return errorChain(error);
@@ -36,7 +36,9 @@ describe("R6: what was saved fits", () => {
     ["nothing that is new since", { vm: { ...VM, clock: "fast" } }, /clock unknown; here it is fast/],
   ];
   for (const [what, now, told] of MISFITS)
-    test(what, () => assert.match(fits({ driver: SAVED.driver, vmm: SAVED.vmm, vm: VM, ...now }), told));
+    test(what, () =>
+      assert.match(vmmFingerprint({ driver: SAVED.driver, vmm: SAVED.vmm, vm: VM, ...now }), told),
+    );
 });
 
 /** A running `web` that was saved, and a `copy` of it that is yet to start. */
@@ -53,7 +55,10 @@ const CHANGES: Readonly<Record<string, { change: Change; told: RegExp }>> = {
     change: ({ host: { driver } }) => {
       const { snapshots } = driver.description;
       assert.ok(snapshots);
-      driver.description = { ...driver.description, snapshots: { ...snapshots, fits: "fake 1.0.1" } };
+      driver.description = {
+        ...driver.description,
+        snapshots: { ...snapshots, vmmFingerprint: "fake 1.0.1" },
+      };
     },
     told: /the VMM fake 1\.0\.0; here it is fake 1\.0\.1/,
   },

@@ -13,7 +13,7 @@ export async function shapeOf(
   host: Host,
   { spec, imageDigest }: Pick<VmRecord, "spec" | "imageDigest">,
   driver: string,
-  { fits }: SnapshotFeatures,
+  { vmmFingerprint }: SnapshotFeatures,
   signal: AbortSignal,
 ): Promise<Shape> {
   const boot = await host.images.bootSet(imageDigest, { kernel: spec.kernel }, signal);
@@ -33,7 +33,7 @@ export async function shapeOf(
     "disk-limit": JSON.stringify(spec.diskLimit ?? null),
     "net-limit": JSON.stringify(spec.netLimit ?? null),
   };
-  return withKey({ driver, vmm: fits, vm });
+  return withKey({ driver, vmm: vmmFingerprint, vm });
 }
 
 /** Whoever has the same key has the same shape, with its fields in the same order. */
@@ -45,7 +45,7 @@ export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
 }
 
 /** @throws HearthError `snapshot.mismatch` with the first thing that differs. */
-export function assertFits(snapshot: SnapshotRecord, now: Shape): void {
+export function assertCompatible(snapshot: SnapshotRecord, now: Shape): void {
   const { shape } = snapshot;
   if (shape === undefined || shape.key === now.key) return;
   const shown = snapshot.name ?? `The memory of ${snapshot.vmName}`;

@@ -32,7 +32,7 @@ const FIXED = [
 ] as const satisfies readonly (keyof CreateVm & keyof VmSpec)[];
 
 /** Of a VM that goes back to it. */
-export function specBack(now: VmSpec, then: VmSpec): VmSpec {
+export function specForRestore(now: VmSpec, then: VmSpec): VmSpec {
   return { ...now, ...Object.fromEntries(FIXED.map((field) => [field, then[field]])) };
 }
 

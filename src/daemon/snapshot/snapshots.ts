@@ -4,14 +4,14 @@ import { HearthError, invariant } from "#base/error.ts";
 import { chooseDriver, driverOf } from "#daemon/spec/choose-driver.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
-import type { SnapshotPlan, Take } from "#daemon/flows/snapshot-flow.ts";
-import type { HeldVm } from "#daemon/snapshot/quiesce-vm.ts";
+import type { SnapshotPlan, SnapshotWork } from "#daemon/flows/snapshot-flow.ts";
+import type { LiveVm } from "#daemon/snapshot/quiesce-vm.ts";
 import {
-  holdForDisk,
+  quiesceForDisk,
   noSnapshots,
   runningHandle,
   saveMemory,
-  wakeHeld,
+  resumeLiveVm,
 } from "#daemon/snapshot/quiesce-vm.ts";
 import { runInGuest } from "#daemon/vm/run-in-guest.ts";
 import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
@@ -22,7 +22,7 @@ import { checkParts, hashParts, sealParts } from "#daemon/snapshot/snapshot-file
 import { checkMemoryRoom } from "#daemon/snapshot/snapshot-room.ts";
 import { specOfCopies } from "#daemon/snapshot/snapshot-spec.ts";
 import { shapeOf } from "#daemon/snapshot/snapshot-shape.ts";
-import { dropSnapshot, forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSnapshot, deleteSuspendedMemory } from "#daemon/snapshot/delete-snapshot.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
@@ -34,7 +34,7 @@ import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-export type SnapshotHow = {
+export type SnapshotOptions = {
   readonly kind: SnapshotKind;
   readonly name?: SnapshotName | undefined;
   readonly labels?: Labels | undefined;
@@ -55,60 +55,60 @@ export class Snapshots {
   }
 
   /** A VM that runs goes on as it was, also when this fails; nothing is left then. */
-  async create(nameOrId: string, how: SnapshotHow, call: Call): Promise<SnapshotRecord> {
+  async create(nameOrId: string, options: SnapshotOptions, call: Call): Promise<SnapshotRecord> {
     const vm = this.#host.store.getVm(nameOrId);
-    const { snapshot, features } = await this.#plan(vm, how, call.signal);
+    const { snapshot, features } = await this.#plan(vm, options, call.signal);
     const paths = snapshotPaths(this.#host.dirs, snapshot.id);
     const save = (): Promise<void> =>
-      this.#vms.hold(vm.id, "snapshot", call, async (_vm, held, signal) => {
+      this.#vms.runExclusive(vm.id, "snapshot", call, async (_vm, live, signal) => {
         call.onProgress({ stage: "snapshot", text: "saving" });
         const freeze = (): Promise<void> => this.#freeze(snapshot, signal);
-        if (held === undefined) return freeze();
-        if (snapshot.shape !== undefined) return saveMemory(held, paths, freeze, "go on", signal);
-        return holdForDisk(held, freeze, signal);
+        if (live === undefined) return freeze();
+        if (snapshot.shape !== undefined) return saveMemory(live, paths, freeze, "resume", signal);
+        return quiesceForDisk(live, freeze, signal);
       });
-    return this.#take(snapshot, features, how, save, call);
+    return this.#take(snapshot, features, options, save, call);
   }
 
   /** Its memory goes to the disk, and its VMM ends. It runs as before when this fails. */
   async suspend(nameOrId: string, call: Call): Promise<VmRecord> {
     const host = this.#host;
     const { id } = host.store.getVm(nameOrId);
-    await this.#vms.hold(id, "suspend", call, async (vm, held, signal) => {
-      invariant(held, "a VM that can be suspended has a VMM");
-      const how = { kind: "suspended" } as const;
-      const { snapshot, features } = await this.#plan(vm, how, signal);
+    await this.#vms.runExclusive(id, "suspend", call, async (vm, live, signal) => {
+      invariant(live, "a VM that can be suspended has a VMM");
+      const options = { kind: "suspended" } as const;
+      const { snapshot, features } = await this.#plan(vm, options, signal);
       const paths = snapshotPaths(host.dirs, snapshot.id);
       const save = (): Promise<void> => {
         call.onProgress({ stage: "suspend", text: "saving" });
-        return saveMemory(held, paths, async () => {}, "halt", signal);
+        return saveMemory(live, paths, async () => {}, "pause", signal);
       };
       try {
-        await this.#take(snapshot, features, how, save, { ...call, signal });
-        await host.disks.fallAsleep(vmPaths(host.dirs, id).stateDir);
+        await this.#take(snapshot, features, options, save, { ...call, signal });
+        await host.disks.commitResumeOverlay(vmPaths(host.dirs, id).stateDir);
       } catch (error) {
-        return this.#resumeAfter(error, held);
+        return this.#resumeAfter(error, live);
       }
       try {
         await this.#vms.endSuspended(vm, snapshot.id, call);
       } catch (error) {
         // Where its VMM has ended, what is left is yet to become a suspended VM.
         if (runningHandle(host.store.getVm(id)) === undefined) throw error;
-        return this.#resumeAfter(error, held);
+        return this.#resumeAfter(error, live);
       }
       if (host.store.getVm(id).state.phase === "suspended") return;
-      await forgetMemory(host, id);
+      await deleteSuspendedMemory(host, id);
       throw new HearthError("vm.gone", `${vm.name} ended while its memory was saved.`);
     });
     return host.store.getVm(id);
   }
 
   /** Resumes a VM that was to be suspended, and drops its memory. @throws an error that has `first` and what else failed */
-  async #resumeAfter(first: unknown, held: HeldVm): Promise<never> {
+  async #resumeAfter(first: unknown, live: LiveVm): Promise<never> {
     return failAfter(
       first,
-      () => wakeHeld(held),
-      () => forgetMemory(this.#host, held.vm.id),
+      () => resumeLiveVm(live),
+      () => deleteSuspendedMemory(this.#host, live.vm.id),
     );
   }
 
@@ -123,7 +123,7 @@ export class Snapshots {
         hint: `Make another one from it: hearth create --snapshot ${shown}`,
       });
     await checkParts(host, snapshot, call.signal);
-    return this.#vms.goBack(vm.id, snapshot, call);
+    return this.#vms.restoreSnapshot(vm.id, snapshot, call);
   }
 
   /** Ends with the action on the VM, so that a kill does not wait for the copy of a large disk. */
@@ -135,7 +135,7 @@ export class Snapshots {
   async #take(
     snapshot: NewSnapshot,
     features: SnapshotFeatures | undefined,
-    how: SnapshotHow,
+    options: SnapshotOptions,
     save: () => Promise<void>,
     call: Call,
   ): Promise<SnapshotRecord> {
@@ -143,7 +143,7 @@ export class Snapshots {
     const { id } = snapshot;
     const temporary = snapshot.kind === "fork";
     const paths = { ...snapshotPaths(host.dirs, id), temporary };
-    const take: Take = {
+    const take: SnapshotWork = {
       snapshot,
       parts: [],
       save,
@@ -154,16 +154,17 @@ export class Snapshots {
       settle: async () => {
         if (features === undefined) return;
         call.onProgress({ stage: "snapshot", text: "checking what was saved" });
-        await this.#trial(snapshot, call, (trial) => this.#vms.settle(trial, paths, call));
+        await this.#internal(snapshot, call, (internal) => this.#vms.settle(internal, paths, call));
       },
       seal: async () => {
         if (features === undefined) return [];
         await sealParts(host, id, !temporary);
         // A fork's memory is gone before anybody could change it.
-        return how.kind === "fork" ? [] : hashParts(host, id, call.signal);
+        return options.kind === "fork" ? [] : hashParts(host, id, call.signal);
       },
       verify: async () => {
-        if (how.verify === true) await this.#trial(snapshot, call, (trial) => this.#verify(trial, call));
+        if (options.verify === true)
+          await this.#internal(snapshot, call, (internal) => this.#verify(internal, call));
       },
     };
     const plan: SnapshotPlan = { snapshotId: id };
@@ -189,12 +190,12 @@ export class Snapshots {
         hint: `Stop them first: hearth stop ${users.join(" ")}. A VM that has never run needs it for its first start.`,
       });
     }
-    await dropSnapshot(this.#host, snapshot.id);
+    await deleteSnapshot(this.#host, snapshot.id);
   }
 
   async #plan(
     vm: VmRecord,
-    how: SnapshotHow,
+    options: SnapshotOptions,
     signal: AbortSignal,
   ): Promise<{ snapshot: NewSnapshot; features: SnapshotFeatures | undefined }> {
     const host = this.#host;
@@ -202,10 +203,10 @@ export class Snapshots {
     const driver =
       handle === undefined ? await chooseDriver(host, vm.spec, signal) : driverOf(host, handle.driver);
     const { snapshots, snapshotsRefused } = await driver.features(signal);
-    const hasMemory = handle !== undefined && how.diskOnly !== true;
-    await assertSaves(driver, vm, how, signal);
+    const hasMemory = handle !== undefined && options.diskOnly !== true;
+    await assertSaves(driver, vm, options, signal);
     if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
-    if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, how.kind);
+    if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, options.kind);
     if (hasMemory) await checkMemoryRoom(host, vm, handle);
     // What it was started with, whatever it has been made to do with since.
     const memory = handle && (await readMemoryOf(driver, handle, signal));
@@ -216,9 +217,9 @@ export class Snapshots {
         : undefined;
     const snapshot: NewSnapshot = {
       id: snapshotIdFrom(host.random(12)),
-      kind: how.kind,
-      name: how.name,
-      labels: how.labels ?? {},
+      kind: options.kind,
+      name: options.name,
+      labels: options.labels ?? {},
       vmId: vm.id,
       vmName: vm.name,
       spec,
@@ -232,19 +233,23 @@ export class Snapshots {
   }
 
   /** A VM of hearthd's own, from this snapshot, for as long as `work` takes. */
-  async #trial(snapshot: NewSnapshot, call: Call, work: (trial: VmRecord) => Promise<void>): Promise<void> {
+  async #internal(
+    snapshot: NewSnapshot,
+    call: Call,
+    work: (internal: VmRecord) => Promise<void>,
+  ): Promise<void> {
     const spec = { ...snapshot.spec, origin: snapshot.id };
     const hurry = snapshot.kind === "warm" ? "idle" : "urgent";
-    const trial = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
+    const internal = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
     await withCleanUp(
-      () => work(trial),
-      () => this.#vms.discard(trial.id),
+      () => work(internal),
+      () => this.#vms.discard(internal.id),
     );
   }
 
-  async #verify(trial: VmRecord, call: Call): Promise<void> {
-    await this.#vms.start(trial.id, call);
-    const { guest } = await this.#vms.guest(trial.id, "exec", call.signal);
+  async #verify(internal: VmRecord, call: Call): Promise<void> {
+    await this.#vms.start(internal.id, call);
+    const { guest } = await this.#vms.guest(internal.id, "exec", call.signal);
     const code = await runInGuest(guest, ["true"], call);
     invariant(code === 0 || code === undefined, `a restored guest runs \`true\`, and not with ${code}`);
   }

@@ -5,7 +5,7 @@ import { errorChain, toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
-import { letGoOn } from "#daemon/snapshot/quiesce-vm.ts";
+import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { parseSnapshotName } from "#model/ids.ts";
@@ -291,7 +291,7 @@ const WORKS: readonly (readonly [what: string, without: Partial<DriverFeatures>,
     isPaused,
     async (daemon) => {
       const asIs = stateOf(daemon);
-      await letGoOn(daemon.host, daemon.host.store.getVm("web"));
+      await resumeAfterSave(daemon.host, daemon.host.store.getVm("web"));
       assert.deepEqual(stateOf(daemon), asIs);
     },
   ],
@@ -333,7 +333,7 @@ describe("a driver without disks in layers", () => {
     await make({ snapshot: "s1", ...more })(daemon);
     take(daemon, {
       layeredDisks: false,
-      snapshots: { diskFormat: "raw", fits: "another", weaknesses: [] },
+      snapshots: { diskFormat: "raw", vmmFingerprint: "another", caveats: [] },
     });
     return daemon;
   }

@@ -1,6 +1,6 @@
 /** What hearthd refuses because a driver lacks it. Asked before anything is changed, so that nothing is undone. */
 import { HearthError } from "#base/error.ts";
-import type { SnapshotHow } from "#daemon/snapshot/snapshots.ts";
+import type { SnapshotOptions } from "#daemon/snapshot/snapshots.ts";
 import type { GuestMemory, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -31,7 +31,7 @@ export async function assertPause(
 export async function assertSaves(
   driver: VmDriver,
   { name, state }: VmRecord,
-  { kind, diskOnly = false }: Pick<SnapshotHow, "kind" | "diskOnly">,
+  { kind, diskOnly = false }: Pick<SnapshotOptions, "kind" | "diskOnly">,
   signal: AbortSignal,
 ): Promise<void> {
   const hint = `Stop it first: hearth stop ${name}`;

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { RUN_NAMES, SNAPSHOT_NAMES, STATE_NAMES, VM_NAMES } from "#base/file-names.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
-import type { SavedState } from "#drivers/vm-driver.ts";
+import type { SnapshotFiles } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 
@@ -19,7 +19,7 @@ export type VmPaths = {
   readonly vmmLog: string;
 };
 
-export type SnapshotPaths = SavedState & { readonly dir: string };
+export type SnapshotPaths = SnapshotFiles & { readonly dir: string };
 
 /** Nothing is made; which disk it has is looked up. */
 export function vmPaths(dirs: Dirs, id: VmId): VmPaths {

@@ -1,6 +1,6 @@
 /**
  * Room that hearthd holds on its disk, for the day when there is none: also stopping and removing VMs, which
- * is the cure then, takes lines in the journal. L2.
+ * is the fix then, takes lines in the journal. L2.
  */
 import { rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 

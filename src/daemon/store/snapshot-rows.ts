@@ -61,7 +61,7 @@ export class SnapshotRows {
   }
 
   /** Nobody starts from it any more, and it is not listed. Idempotent. */
-  retire(id: SnapshotId): void {
+  unlist(id: SnapshotId): void {
     const sql = "UPDATE snapshots SET ready = 0, name = NULL WHERE id = ?";
     this.#store.transaction(() => this.#store.statement(sql).run(id), { reserve: true });
   }

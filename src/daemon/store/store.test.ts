@@ -146,7 +146,7 @@ test("a store whose pages are damaged is refused", (t) => {
   assert.throws(() => new Store(path), { code: "store.corrupt" });
 });
 
-test("a corrupt database is refused with a cure that loses nothing, and left as it is", (t) => {
+test("a corrupt database is refused with a fix that loses nothing, and left as it is", (t) => {
   const path = join(dir(t), "hearth.db");
   writeFileSync(path, "this is not a database, and longer than its header of a hundred bytes".repeat(10));
   const before = readFileSync(path);

@@ -194,7 +194,7 @@ describe("templates within their budget", () => {
 
 test("a shape whose template could not be made is tried again after a while", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
-  daemon.host.driver.faults.settleError = BROKEN;
+  daemon.host.driver.faults.finalizeError = BROKEN;
   await daemon.run("one");
   await until(daemon, "warm.failed");
   await daemon.run("two");
@@ -206,7 +206,7 @@ test("a shape whose template could not be made is tried again after a while", as
 test("a shape whose template could not be made is not tried again before that, unless somebody asks", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, warm } = daemon;
-  host.driver.faults.settleError = BROKEN;
+  host.driver.faults.finalizeError = BROKEN;
   const vm = await daemon.run("one");
   await until(daemon, "warm.failed");
   assert.equal(templatesBooted(daemon), 1);
@@ -301,7 +301,7 @@ describe("a template that is of no use", () => {
   });
 });
 
-for (const step of ["save", "settle", "restore"] as const) {
+for (const step of ["save", "finalize", "restore"] as const) {
   test(`a hearthd that ends while a template is at its ${step} gives it up, and leaves nothing of it`, async (t) => {
     const daemon = await useFakeDaemon(t, { config: ON });
     const { host, vms, warm } = daemon;

@@ -5,12 +5,12 @@
 import { withCleanUp } from "#base/clean-up.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/spec/choose-driver.ts";
-import { dropSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
 import { runInGuest } from "#daemon/vm/run-in-guest.ts";
 import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
-import type { Started } from "#daemon/vm/start-vm.ts";
+import type { StartResult } from "#daemon/vm/start-vm.ts";
 import { templateShape } from "#daemon/vm/vm-origin.ts";
 import { blanksOf } from "#daemon/vm/boot-disks.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
@@ -61,8 +61,8 @@ export class WarmTemplates {
   }
 
   /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
-  booted(vm: VmRecord, { gaveUp }: Started = { gaveUp: undefined }): void {
-    if (gaveUp?.shape !== undefined) this.#countGivenUp(gaveUp.shape.key);
+  booted(vm: VmRecord, { failedTemplate }: StartResult = { failedTemplate: undefined }): void {
+    if (failedTemplate?.shape !== undefined) this.#countGivenUp(failedTemplate.shape.key);
     if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
     this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
   }
@@ -90,7 +90,7 @@ export class WarmTemplates {
     for (const template of this.list()) {
       if (imageDigest !== undefined && template.imageDigest !== imageDigest) continue;
       if (this.#snapshots.usersOf(template).length > 0) continue;
-      await dropSnapshot(this.#host, template.id);
+      await deleteSnapshot(this.#host, template.id);
       count += 1;
     }
     return count;
@@ -198,8 +198,8 @@ export class WarmTemplates {
   async #untilBooted(id: VmId, call: Call): Promise<void> {
     const { guest } = await this.#vms.guest(id, "exec", call.signal);
     // Whatever it says: a unit that failed here fails in every VM of that image.
-    const how = { timeoutMs: SYSTEMD_MS, signal: call.signal };
-    await runInGuest(guest, ["systemctl", "is-system-running", "--wait"], how);
+    const options = { timeoutMs: SYSTEMD_MS, signal: call.signal };
+    await runInGuest(guest, ["systemctl", "is-system-running", "--wait"], options);
   }
 
   /** The least recently used go first, and never one that a VM maps. */
@@ -212,7 +212,7 @@ export class WarmTemplates {
     for (const template of byUse) {
       if (total <= config.warm.budgetBytes) return;
       if (template.id === newest.id || this.#snapshots.usersOf(template).length > 0) continue;
-      await dropSnapshot(this.#host, template.id);
+      await deleteSnapshot(this.#host, template.id);
       total -= sizes.get(template.id) ?? 0;
       log.event("warm.evicted", { snapshot: template.id });
     }

@@ -80,7 +80,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),
-    weaknesses: [...weaknessesOf(features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
+    caveats: [...caveatsOf(features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
     guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
@@ -107,16 +107,16 @@ function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {
   return { ...shown, networkNamespace: network.kind !== "host", gaps: [...inForce.gaps] };
 }
 
-function weaknessesOf(
+function caveatsOf(
   features: DriverFeatures | undefined,
   network: Network,
   handle: VmHandle | undefined,
 ): string[] {
   if (features === undefined) return [];
-  const ofNetwork = features.networkWeaknesses[network];
+  const ofNetwork = features.networkCaveats[network];
   return [
-    ...features.weaknesses,
+    ...features.caveats,
     ...(ofNetwork === undefined ? [] : [ofNetwork]),
-    ...(handle?.snapshot === undefined ? [] : (features.snapshots?.weaknesses ?? [])),
+    ...(handle?.snapshot === undefined ? [] : (features.snapshots?.caveats ?? [])),
   ];
 }

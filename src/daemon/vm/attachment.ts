@@ -160,7 +160,7 @@ export class Attachment {
       } catch (error) {
         const lookMs = Math.min(deadlineMs, this.#patience.lookMs);
         if (!late.aborted || signal.aborted || (await isAnswering(guest, lookMs))) throw error;
-        this.#giveUp(guest, error);
+        this.#abandon(guest, error);
         if (isLast) throw agentUnreachable(error);
       }
     }
@@ -173,7 +173,7 @@ export class Attachment {
    */
   async watchedGuest(expected: () => boolean, signal: AbortSignal): Promise<Guest> {
     const guest = await this.guest(signal);
-    const onSilent = (): void => this.#giveUp(guest, new Error("It does not answer."));
+    const onSilent = (): void => this.#abandon(guest, new Error("It does not answer."));
     return watchGuest({ guest, patience: this.#patience, expected, onSilent });
   }
 
@@ -195,7 +195,7 @@ export class Attachment {
   }
 
   /** Replaces the connection, unless somebody else has. */
-  #giveUp(guest: Guest, error: unknown): void {
+  #abandon(guest: Guest, error: unknown): void {
     if (this.#connected !== guest) return;
     this.#log.event("agent.disconnected", { error });
     this.renewGuest();

@@ -11,7 +11,7 @@ import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /** What a VM of a pool becomes. */
-export type Claim = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
+export type PoolAssignment = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
 
 /**
  * Makes a VM that waited in a pool, paused, the caller's: it is resumed as another one. To be called alone on the VM.
@@ -20,7 +20,7 @@ export type Claim = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
 export async function claimVm(
   controller: VmController,
   waiting: VmRecord,
-  as: Claim,
+  as: PoolAssignment,
   signal: AbortSignal,
 ): Promise<void> {
   const { host, id, attachment } = controller;

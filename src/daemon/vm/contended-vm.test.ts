@@ -267,12 +267,14 @@ test("a lifetime that ends during another action ends the VM after it", async (t
   const { daemon, stopped, expire } = await runForAMinute(t);
   const { vms } = daemon;
   const gate = new Gate();
-  const held = vms.hold("web", "snapshot", vms.background(), async (_vm, _held, signal) => gate.pass(signal));
+  const live = vms.runExclusive("web", "snapshot", vms.background(), async (_vm, _held, signal) =>
+    gate.pass(signal),
+  );
   await gate.reached;
   expire();
   assert.equal(phaseOf(daemon), "running", "nothing is done to it meanwhile");
   gate.open();
-  await held;
+  await live;
   await stopped;
 });
 

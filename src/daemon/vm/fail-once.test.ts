@@ -33,7 +33,7 @@ for (const [what, options] of [
     before: hasCopy,
     act: ({ vms }) => vms.start("copied", vms.background()),
     includes: [],
-    awake: copyHasWritten,
+    resumed: copyHasWritten,
   });
 }
 

@@ -74,11 +74,13 @@ test("what a VMM says while something is done to its VM, or before, does not cou
   says("paused");
   assert.equal((await shown()).phase, "running");
   const gate = new Gate();
-  const held = vms.hold("web", "snapshot", vms.background(), (_vm, _held, signal) => gate.pass(signal));
+  const live = vms.runExclusive("web", "snapshot", vms.background(), (_vm, _held, signal) =>
+    gate.pass(signal),
+  );
   await gate.reached;
   says("paused", "paused", "broken", "broken");
   gate.open();
-  await held;
+  await live;
   assert.equal((await shown()).phase, "running");
   says("paused", "running", "paused", "running");
   assert.equal((await shown()).phase, "running");

@@ -121,7 +121,7 @@ test("a VM that cannot be saved runs on, and that is noted", async (t) => {
 test("a hearthd that ends while a VM falls asleep lets it go on, and waits for that", async (t) => {
   const { daemon, host, idle, pass } = await setUp(t);
   const gate = new Gate();
-  host.driver.faults.settleGate = gate;
+  host.driver.faults.finalizeGate = gate;
   await pass(70);
   await gate.reached;
   await idle.end();
@@ -168,7 +168,7 @@ test("a VM that is used while another one falls asleep stays awake", async (t) =
   await vms.create({ name: "db", image: "debian", idleTimeoutMs: IDLE_MS / 2 }, false, vms.background());
   await vms.start("db", vms.background());
   const gate = new Gate();
-  host.driver.faults.settleGate = gate;
+  host.driver.faults.finalizeGate = gate;
   await pass(40);
   await gate.reached;
   await pass(40);

@@ -2,7 +2,7 @@
 import { errorBody } from "#base/error.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
-import { LAST_WORDS_MS, stopVm } from "#daemon/vm/stop-vm.ts";
+import { SHUTDOWN_GRACE_MS, stopVm } from "#daemon/vm/stop-vm.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -11,7 +11,7 @@ import type { VmRecord } from "#model/vm.ts";
 /** Removes it with its disk. What cannot be removed makes it `failed` (`vm.unclean`), and the next removal goes on. */
 export async function removeVm(controller: VmController, vm: VmRecord, call: Call): Promise<void> {
   const { host, id } = controller;
-  controller.letGo();
+  controller.closeSession();
   try {
     await runJournaled(host, REMOVE_VM, id, {}, { host, id }, call);
   } catch (error) {
@@ -30,9 +30,9 @@ export async function closeVolumes(controller: VmController, vm: VmRecord, call:
   if (state.phase !== "running" && state.phase !== "paused") return;
   try {
     // A hearthd that was just started may not have found the agent yet.
-    if (state.phase === "running") await attachment?.guest(AbortSignal.timeout(LAST_WORDS_MS));
+    if (state.phase === "running") await attachment?.guest(AbortSignal.timeout(SHUTDOWN_GRACE_MS));
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
   }
-  await stopVm(controller, vm, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, call);
+  await stopVm(controller, vm, { mode: "graceful", timeoutMs: SHUTDOWN_GRACE_MS }, call);
 }

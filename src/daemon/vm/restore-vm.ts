@@ -1,9 +1,9 @@
 import { errorBody, toHearthError } from "#base/error.ts";
-import { specBack } from "#daemon/snapshot/snapshot-spec.ts";
+import { specForRestore } from "#daemon/snapshot/snapshot-spec.ts";
 import { chooseDriver } from "#daemon/spec/choose-driver.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import { diskFrom } from "#daemon/vm/boot-disks.ts";
-import { forgetSuspended } from "#daemon/vm/forget-suspended.ts";
+import { discardSuspended } from "#daemon/vm/discard-suspended.ts";
 import { stopVm } from "#daemon/vm/stop-vm.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
@@ -25,14 +25,14 @@ export async function restoreVm(
   const { host, id } = controller;
   const { signal } = call;
   const vm = host.store.getVm(id);
-  const spec = { ...specBack(vm.spec, snapshot.spec), origin: undefined };
+  const spec = { ...specForRestore(vm.spec, snapshot.spec), origin: undefined };
   const before = { ...vm, spec };
   // Refused before anything is ended.
   await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
   const ran = handleOf(vm.state) !== undefined;
   if (ran) await stopVm(controller, before, { mode: "kill", timeoutMs: 0 }, call);
   const pending = { ...spec, origin: snapshot.id };
-  await forgetSuspended(controller, () => host.store.setSpec(id, pending));
+  await discardSuspended(controller, () => host.store.setSpec(id, pending));
   try {
     if (snapshot.shape !== undefined || ran) return await controllers.start(id, call, { from: snapshot });
     await diskFrom(host, vmPaths(host.dirs, id).stateDir, snapshot, signal);

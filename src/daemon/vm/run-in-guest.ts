@@ -6,9 +6,9 @@ import type { Guest } from "#daemon/host.ts";
 export async function runInGuest(
   guest: Guest,
   argv: readonly string[],
-  how: { readonly timeoutMs?: number; readonly signal: AbortSignal },
+  options: { readonly timeoutMs?: number; readonly signal: AbortSignal },
 ): Promise<number | undefined> {
-  const { timeoutMs, signal } = how;
+  const { timeoutMs, signal } = options;
   let code: number | undefined;
   try {
     const spec = { argv, env: {}, stdin: false, detach: false, timeoutMs };

@@ -86,7 +86,7 @@ async function setSpec(
     await assertLimits(host, vm.spec, handle.driver, signal);
     const { rateLimiter } = driverOf(host, handle.driver);
     invariant(rateLimiter, "a driver with limits can change them");
-    undo.add("limits", () => rateLimiter.setLimits(handle, deviceLimits(vm.spec, vm.id), takingBack()));
+    undo.add("limits", () => rateLimiter.setLimits(handle, deviceLimits(vm.spec, vm.id), undoSignal()));
     await rateLimiter.setLimits(handle, deviceLimits(spec, vm.id), signal);
   }
   if (handle !== undefined && memoryBytes !== undefined)
@@ -102,7 +102,7 @@ function changesLimits(before: VmSpec, after: VmSpec): boolean {
 }
 
 /** Not the caller's signal: that may be why something is taken back. */
-function takingBack(): AbortSignal {
+function undoSignal(): AbortSignal {
   return AbortSignal.timeout(UNDO_DEADLINE_MS);
 }
 
@@ -142,7 +142,7 @@ async function moveMemory(
     });
   }
   // So that nothing happens later either, when a guest finds its driver after all.
-  undo.add("memory", () => ballooner.setMemory(handle, before.bytes, takingBack()));
+  undo.add("memory", () => ballooner.setMemory(handle, before.bytes, undoSignal()));
   const after = await ballooner.setMemory(handle, bytes, signal);
   if (after.bytes !== before.bytes || bytes === before.bytes) return;
   throw new HearthError("feature.missing", `${vm.name}'s guest gave no memory back.`, {

@@ -1,17 +1,17 @@
 import { errorBody, HearthError, toHearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
 import { chooseDriver } from "#daemon/spec/choose-driver.ts";
-import { dropSnapshot, forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSnapshot, deleteSuspendedMemory } from "#daemon/snapshot/delete-snapshot.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
 import type { Start, StartPlan } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
-import type { StartHow } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions } from "#daemon/vm/vm-origin.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
 import type { Call } from "#daemon/vm/vms.ts";
-import { hasLayers, stateBefore, wokenHalf } from "#daemon/vm/retry-wake.ts";
+import { hasLayers, stateBefore, failedResume } from "#daemon/vm/retry-resume.ts";
 import { assertVolumesFree } from "#daemon/vm/volume-users.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
@@ -22,18 +22,18 @@ import type { VmRecord } from "#model/vm.ts";
 import { neverRan } from "#model/vm-state.ts";
 
 /** What a start has found out. */
-export type Started = {
+export type StartResult = {
   /** A template that did not work. */
-  readonly gaveUp: SnapshotRecord | undefined;
+  readonly failedTemplate: SnapshotRecord | undefined;
 };
 
 /** To be called alone on its VM. A start that fails or is cancelled leaves nothing that runs. */
 export async function startVm(
   controller: VmController,
   vm: VmRecord,
-  how: StartHow,
+  options: StartOptions,
   call: Call,
-): Promise<Started> {
+): Promise<StartResult> {
   const { host } = controller;
   const back = vm.state;
   if (vm.unreadable) throw damagedRow(host, vm);
@@ -44,17 +44,17 @@ export async function startVm(
   let start: Start | undefined;
   const clock = new StageClock();
   try {
-    start = await planStart(controller, vm, how, clock, call);
+    start = await planStart(controller, vm, options, clock, call);
     const diskIsNew = neverRan(back) && start.disk !== "keep";
     using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
     using _memory = host.memory.promise(vm, start.memory !== undefined);
-    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: how.fresh };
+    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: options.fresh };
     await controller.cleaned();
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
   } catch (error) {
     const failure = toHearthError(error);
-    controller.letGo();
-    const before = { ...vm, state: stateBefore(host, vm.id, back, how.fresh) };
+    controller.closeSession();
+    const before = { ...vm, state: stateBefore(host, vm.id, back, options.fresh) };
     controller.send(afterFailure(host, before, start, failure, call), () => {
       // A commit that failed may have been done all the same.
       if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
@@ -62,13 +62,13 @@ export async function startVm(
     const { state } = controller;
     // As long as the start is not undone, nobody knows what its memory is worth.
     const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";
-    if (isLost) await forgetMemory(host, vm.id);
+    if (isLost) await deleteSuspendedMemory(host, vm.id);
     throw failure;
   }
   controller.touch();
   controller.armLifetime(host.store.getVm(vm.id));
-  if (back.phase === "suspended") await forgetMemory(host, vm.id);
-  return { gaveUp: start.gaveUp };
+  if (back.phase === "suspended") await deleteSuspendedMemory(host, vm.id);
+  return { failedTemplate: start.failedTemplate };
 }
 
 /** Waits for a turn to boot. A guest that is restored needs little CPU time, and does not wait. */
@@ -94,7 +94,7 @@ function afterFailure(
   // A VMM that refuses what was saved has run nothing of it.
   const refused = failure.code === "snapshot.failed" && start?.attachment === undefined;
   const leftTraces = start?.mayHaveRun === true && !refused && !hasLayers(host, id);
-  if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...wokenHalf(atMs) };
+  if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...failedResume(atMs) };
   // One that is refused for its memory was not touched.
   const isUntouched = back.phase === "suspended" || signal.aborted || code === "host.memory_short";
   if (isUntouched) return { type: "start-cancelled", back };
@@ -118,9 +118,9 @@ function touchSnapshot(host: Host, vm: VmId, id: SnapshotId | undefined): void {
 }
 
 /** It may have gone already, and whoever maps it keeps what it maps. */
-async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
+async function deleteTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
   try {
-    await dropSnapshot(host, id);
+    await deleteSnapshot(host, id);
   } catch (error) {
     host.log.event("clean.left_over", { path: snapshotPaths(host.dirs, id).dir, error });
   }
@@ -129,14 +129,14 @@ async function dropTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
 async function planStart(
   controller: VmController,
   vm: VmRecord,
-  how: StartHow,
+  options: StartOptions,
   clock: StageClock,
   call: Call,
 ): Promise<Start> {
   const { host } = controller;
   const { onProgress, signal } = call;
   const driver = await chooseDriver(host, vm.spec, signal);
-  const origin = await chooseOrigin(host, vm, driver, how, signal);
+  const origin = await chooseOrigin(host, vm, driver, options, signal);
   const start: Start = {
     vm,
     driver,
@@ -144,7 +144,7 @@ async function planStart(
     signal,
     clock,
     ...origin,
-    retire: (template) => dropTemplate(host, template),
+    discardTemplate: (template) => deleteTemplate(host, template),
     attach: (handle: VmHandle) => controller.attach(handle),
     commit: (attachment: Attachment) => {
       const { guestWarnings = [] } = start;

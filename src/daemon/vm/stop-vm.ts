@@ -13,7 +13,7 @@ import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** For the guest of a VM whose lifetime is over, or that is removed with its volumes, to flush. */
-export const LAST_WORDS_MS = 10_000;
+export const SHUTDOWN_GRACE_MS = 10_000;
 
 /**
  * To be called alone on its VM. One that went down meanwhile is left as it is. When the stop fails the VM runs on as it
@@ -47,7 +47,7 @@ export async function stopVm(
     ended: attachment?.ended ?? new Promise<VmExit>(() => {}),
     signal: call.signal,
     commit: (exit: VmExit) => {
-      controller.letGo();
+      controller.closeSession();
       // Also of an earlier stop that had failed.
       const end = (): void => host.journals.end("stop", vm.id);
       controller.send({ type: "stop-finished", exit, suspendedTo }, end);
@@ -93,7 +93,7 @@ async function afterFailure(
 ): Promise<void> {
   if (controller.state.phase !== "stopping") return;
   const failed = (cause: unknown): void => {
-    controller.letGo();
+    controller.closeSession();
     // The journal stays open: the next start, and the next hearthd, finish what is left.
     const message = `Its stop did not finish: ${errorBody(cause).message}`;
     const seen = exit ?? { reason: "unseen", atMs: host.now() };

@@ -30,7 +30,7 @@ test("a VM that sleeps has no VMM and no walls, wakes where it was, and its memo
   const daemon = await useFakeDaemon(t);
   const { host, vms, call } = await sleeps(daemon);
   assert.deepEqual(host.machine.vmms.running(), []);
-  assert.deepEqual(host.machine.walls.leftovers(), []);
+  assert.deepEqual(host.machine.isolation.leftovers(), []);
   assert.equal(host.store.getVm("web").state.phase, "suspended");
   assert.equal((await vms.resume("web", call)).state.phase, "running");
   assert.deepEqual([host.machine.vmm("web").count, writtenOn(host.machine.vmm("web"))], [2, 2]);

@@ -22,7 +22,7 @@ test("a VMM that ends while a stop fails is noticed, and what it had is released
   controller.send({ type: "stop-failed", back: "running" });
   assert.equal(host.store.getVm("web").state.phase, "failed");
   await controller.cleaned();
-  assert.deepEqual(host.machine.walls.leftovers(), []);
+  assert.deepEqual(host.machine.isolation.leftovers(), []);
 });
 
 test("a VMM that ends just before its start is stored is noticed", async (t) => {
@@ -37,7 +37,7 @@ test("a VMM that ends just before its start is stored is noticed", async (t) => 
   await vms.start("web", vms.background());
   assert.equal(host.store.getVm("web").state.phase, "failed");
   await vms.controllers.of(id).cleaned();
-  assert.deepEqual(host.machine.walls.leftovers(), []);
+  assert.deepEqual(host.machine.isolation.leftovers(), []);
 });
 
 test("a state that cannot be stored does not become the VM's", async (t) => {
@@ -66,7 +66,7 @@ test("a stop that has left something is tried again by the next stop, until noth
   assert.equal(host.store.getVm("web").state.phase, "failed");
   host.helper.removeCgroup = removeCgroup;
   assert.equal((await stop()).state.phase, "stopped");
-  assert.deepEqual(host.machine.walls.leftovers(), []);
+  assert.deepEqual(host.machine.isolation.leftovers(), []);
 });
 
 test("a guest that powers off after a kill of its VMM has failed is stopped, and not failed", async (t) => {
@@ -89,7 +89,7 @@ test("the disk of a VM whose VMM nobody follows is not copied", async (t) => {
   const { id } = await daemon.run("web");
   let isCopied = false;
   Object.assign(host.disks, { freeze: async () => (isCopied = true) });
-  vms.controllers.of(id).letGo();
+  vms.controllers.of(id).closeSession();
   const how = { kind: "named", name: parseSnapshotName("s1"), diskOnly: true } as const;
   await assert.rejects(snapshots.create("web", how, vms.background()), { code: "internal.bug" });
   assert.equal(isCopied, false, "its guest writes to it");
@@ -100,9 +100,9 @@ test("a kill ends the VMM of an action that listens to nothing else", async (t) 
   const { host, vms } = daemon;
   await daemon.run("web");
   const begun = Promise.withResolvers<void>();
-  const deaf = vms.hold("web", "snapshot", vms.background(), async (_vm, held) => {
+  const deaf = vms.runExclusive("web", "snapshot", vms.background(), async (_vm, live) => {
     begun.resolve();
-    await held?.attachment.ended;
+    await live?.attachment.ended;
   });
   await begun.promise;
   await vms.kill("web", "kill", vms.background());

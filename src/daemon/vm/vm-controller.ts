@@ -31,7 +31,7 @@ export type ControllerOwner = {
   /** The VMM of the VM has ended by itself. */
   ended(controller: VmController, ranMs: number): void;
   /** Recovers what is left of the VM's flows. @throws HearthError `vm.unclean` */
-  settle(id: VmId, signal: AbortSignal): Promise<void>;
+  recoverFlows(id: VmId, signal: AbortSignal): Promise<void>;
   /** Stops the VM, alone on it. */
   stop(controller: VmController, call: Call): Promise<void>;
   /** Removes the VM, alone on it. */
@@ -40,7 +40,7 @@ export type ControllerOwner = {
   background(): Call;
 };
 
-const SLEEPY: ReadonlySet<string> = new Set(["suspend", "wake"]);
+const SUSPENDING: ReadonlySet<string> = new Set(["suspend", "wake"]);
 /** For the kernel to take a killed process away, also under load. */
 const KILL_MS = 15_000;
 /** After a stop at the end of a lifetime that failed. */
@@ -74,8 +74,8 @@ export class VmController {
   }
 
   /** The VM is suspended, or about to be, or waking: who wants it to run has to wait. */
-  get isSleepy(): boolean {
-    return this.#state.phase === "suspended" || SLEEPY.has(this.lock.action ?? "");
+  get isSuspending(): boolean {
+    return this.#state.phase === "suspended" || SUSPENDING.has(this.lock.action ?? "");
   }
 
   /** False while the VMM does not answer. */
@@ -198,7 +198,7 @@ export class VmController {
   }
 
   /** Lets go of the VMM, which runs on. Idempotent. */
-  letGo(): void {
+  closeSession(): void {
     this.#status.forget();
     this.#attachment?.detach();
     this.#attachment = undefined;
@@ -265,7 +265,7 @@ export class VmController {
     const failure = this.#failure;
     this.#failure = undefined;
     const ranMs = "startedAtMs" in this.#state ? exit.atMs - this.#state.startedAtMs : 0;
-    this.letGo();
+    this.closeSession();
     this.send({ type: "vmm-exited", exit, failure });
     if (this.#state.phase === "failed")
       host.store.setError(id, this.#state.code, new Error(this.#state.message));
@@ -335,7 +335,7 @@ export class VmController {
   /** Tries again what could not be undone or finished of the VM's last flow; it may not be there any more after that. */
   async #cleanUp(signal: AbortSignal): Promise<void> {
     if (this.#state.phase !== "failed" || this.#state.code !== "vm.unclean") return;
-    await this.#owner.settle(this.id, signal);
+    await this.#owner.recoverFlows(this.id, signal);
     this.host.store.getVm(this.id);
   }
 

@@ -5,11 +5,11 @@ import type { Host } from "#daemon/host.ts";
 import { requestContext } from "#daemon/operations/request-context.ts";
 import { removeVm } from "#daemon/vm/remove-vm.ts";
 import { startVm } from "#daemon/vm/start-vm.ts";
-import type { Started } from "#daemon/vm/start-vm.ts";
-import { LAST_WORDS_MS, stopVm } from "#daemon/vm/stop-vm.ts";
+import type { StartResult } from "#daemon/vm/start-vm.ts";
+import { SHUTDOWN_GRACE_MS, stopVm } from "#daemon/vm/stop-vm.ts";
 import { VmController } from "#daemon/vm/vm-controller.ts";
 import type { ControllerOwner } from "#daemon/vm/vm-controller.ts";
-import type { StartHow } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions } from "#daemon/vm/vm-origin.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
@@ -26,7 +26,7 @@ const WAIT_MS = 30_000;
 export class VmControllers implements ControllerOwner {
   readonly host: Host;
   /** Is told of each VM that has booted, and was not restored. */
-  onBooted: (vm: VmRecord, started: Started) => void = () => {};
+  onBooted: (vm: VmRecord, started: StartResult) => void = () => {};
   /** Is told of each VM whose VMM has ended by itself, and how long that ran. */
   onEnded: (controller: VmController, ranMs: number) => void = () => {};
   readonly #controllers = new Map<VmId, VmController>();
@@ -49,8 +49,8 @@ export class VmControllers implements ControllerOwner {
   }
 
   /** The VM is gone, or was never made. Idempotent. */
-  drop(id: VmId): void {
-    this.#controllers.get(id)?.letGo();
+  removeController(id: VmId): void {
+    this.#controllers.get(id)?.closeSession();
     this.#controllers.get(id)?.lock.close();
     this.#controllers.delete(id);
   }
@@ -73,8 +73,8 @@ export class VmControllers implements ControllerOwner {
   }
 
   /** Lets go of all VMMs; they run on. */
-  letGoOfAll(): void {
-    for (const controller of this.#controllers.values()) controller.letGo();
+  closeSessions(): void {
+    for (const controller of this.#controllers.values()) controller.closeSession();
   }
 
   /**
@@ -113,9 +113,9 @@ export class VmControllers implements ControllerOwner {
   }
 
   /** To be called alone on the VM. */
-  async start(id: VmId, call: Call, how: StartHow = {}): Promise<void> {
+  async start(id: VmId, call: Call, options: StartOptions = {}): Promise<void> {
     const { store } = this.host;
-    const started = await startVm(this.of(id), store.getVm(id), how, call);
+    const started = await startVm(this.of(id), store.getVm(id), options, call);
     const vm = store.getVm(id);
     if (handleOf(vm.state)?.snapshot === undefined) this.onBooted(vm, started);
   }
@@ -124,7 +124,7 @@ export class VmControllers implements ControllerOwner {
     this.#lastBusyAt = performance.now();
   }
 
-  async settle(id: VmId, signal: AbortSignal): Promise<void> {
+  async recoverFlows(id: VmId, signal: AbortSignal): Promise<void> {
     await recoverFlowsOf(this, id, signal);
   }
 
@@ -134,7 +134,7 @@ export class VmControllers implements ControllerOwner {
 
   async stop(controller: VmController, call: Call): Promise<void> {
     const vm = this.host.store.getVm(controller.id);
-    await stopVm(controller, vm, { mode: "graceful", timeoutMs: LAST_WORDS_MS }, call);
+    await stopVm(controller, vm, { mode: "graceful", timeoutMs: SHUTDOWN_GRACE_MS }, call);
   }
 
   /** The VM's disk goes with it. */
@@ -142,7 +142,7 @@ export class VmControllers implements ControllerOwner {
     const { id } = controller;
     const vm = this.host.store.getVm(id);
     await removeVm(controller, vm, call);
-    this.drop(id);
+    this.removeController(id);
     controller.publish(vm, { type: "vm.removed", atMs: this.host.now(), id, name: vm.name });
   }
 

@@ -30,10 +30,10 @@ test("a VMM that runs has its uid, its cgroup and its files; one that was stoppe
   const { vms, close } = open();
   const { id } = await vms.create({ name: "web", image: "debian" }, false, vms.background());
   await vms.start("web", vms.background());
-  const { uids, cgroups, given } = machine.walls;
+  const { uids, cgroups, given } = machine.isolation;
   assert.deepEqual([[...uids.keys()], [...cgroups], [...given]], [[id], [id], [id]]);
   await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());
-  assert.deepEqual(machine.walls.leftovers(), []);
+  assert.deepEqual(machine.isolation.leftovers(), []);
   close();
 });
 
@@ -46,7 +46,7 @@ test("a VMM that dies by itself leaves nothing, and a start right after it has a
   assert.ok(handle);
   host.driver.crash(handle);
   const { id } = await vms.start("web", vms.background()); // Waits for what the crash has begun to clean.
-  assert.ok(machine.walls.uids.has(id) && machine.walls.cgroups.has(id));
+  assert.ok(machine.isolation.uids.has(id) && machine.isolation.cgroups.has(id));
   await vms.remove("web", true, vms.background());
   assert.deepEqual(machine.leftovers(), []);
   close();
@@ -61,12 +61,12 @@ test("L1: what a VMM had that died while no hearthd ran is given back by the nex
   const [vmm] = machine.vmms.running();
   assert.ok(vmm);
   machine.vmms.end(vmm, { reason: "died", atMs: 0 });
-  assert.notDeepEqual(machine.walls.leftovers(), []);
+  assert.notDeepEqual(machine.isolation.leftovers(), []);
   const second = open();
   await (
     await recover(second.host, second.vms)
   ).done;
-  assert.deepEqual(machine.walls.leftovers(), []);
+  assert.deepEqual(machine.isolation.leftovers(), []);
   second.close();
 });
 
@@ -76,12 +76,12 @@ test("L1: a VMM that runs on keeps its walls when hearthd comes back", async (t)
   await first.vms.create({ name: "web", image: "debian" }, false, first.vms.background());
   await first.vms.start("web", first.vms.background());
   first.close();
-  const before = machine.walls.leftovers();
+  const before = machine.isolation.leftovers();
   const second = open();
   await (
     await recover(second.host, second.vms)
   ).done;
-  assert.deepEqual(machine.walls.leftovers(), before);
+  assert.deepEqual(machine.isolation.leftovers(), before);
   second.close();
 });
 

@@ -21,8 +21,8 @@ export async function bootIsolation(
   const { helper, limitations } = host;
   const { isolation } = vm.spec;
   const { jail, pidNamespace, seccomp } = isolation;
-  const walls = Object.keys(LEFT_OUT) as (keyof Isolation)[];
-  const gaps = walls.filter((wall) => !isolation[wall]).map((wall) => LEFT_OUT[wall]);
+  const parts = Object.keys(LEFT_OUT) as (keyof Isolation)[];
+  const gaps = parts.filter((part) => !isolation[part]).map((part) => LEFT_OUT[part]);
   if (jail && limitations.uid !== undefined) gaps.push(limitations.uid);
   if (isolation.cgroup && limitations.cgroup !== undefined) gaps.push(limitations.cgroup);
   return {

@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import { test } from "node:test";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
-import type { StartHow, VmOrigin } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions, VmOrigin } from "#daemon/vm/vm-origin.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -20,7 +20,7 @@ const FAILED: VmState = { phase: "failed", code: "vm.boot_failed", message: "It 
 type Case = {
   readonly title: string;
   readonly state: VmState;
-  readonly how?: StartHow;
+  readonly how?: StartOptions;
   readonly more?: { readonly cold?: boolean; readonly snapshot?: string };
   /** A first start that failed has taken it away. */
   readonly noDisk?: boolean;

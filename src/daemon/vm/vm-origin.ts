@@ -2,7 +2,7 @@
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { noSnapshots } from "#daemon/snapshot/quiesce-vm.ts";
-import { assertFits, shapeOf } from "#daemon/snapshot/snapshot-shape.ts";
+import { assertCompatible, shapeOf } from "#daemon/snapshot/snapshot-shape.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { SnapshotFeatures, VmDriver } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
@@ -11,7 +11,7 @@ import { neverRan } from "#model/vm-state.ts";
 import { hasDisk } from "#storage/disk-layout.ts";
 
 /** What was asked of a start, beside what the VM is. */
-export type StartHow = {
+export type StartOptions = {
   /** Nothing that is on its disk is to be kept. */
   readonly fresh?: boolean | undefined;
   /** What it goes on from. Its memory when it was suspended goes with the disk that it has. */
@@ -41,12 +41,12 @@ export async function chooseOrigin(
   host: Host,
   vm: VmRecord,
   driver: VmDriver,
-  how: StartHow,
+  options: StartOptions,
   signal: AbortSignal,
 ): Promise<VmOrigin> {
-  const pristine = neverRan(vm.state) || how.fresh === true;
+  const pristine = neverRan(vm.state) || options.fresh === true;
   const isThere = hasDisk(vmPaths(host.dirs, vm.id).stateDir);
-  const given = how.from ?? (how.fresh === true ? undefined : savedOf(host, vm));
+  const given = options.from ?? (options.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
     // A driver that knows one file alone goes on with that.
@@ -54,16 +54,16 @@ export async function chooseOrigin(
     const disk = given.kind === "suspended" ? own : given;
     if (given.kind === "suspended" && !isThere) throw diskMissing(host, vm);
     // What was asked for at its making is about what it begins as.
-    const cold = vm.spec.cold === true && how.from === undefined && given.kind !== "suspended";
+    const cold = vm.spec.cold === true && options.from === undefined && given.kind !== "suspended";
     if (given.shape === undefined || cold) return { memory: undefined, disk };
     if (snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
-    assertFits(given, await shapeOf(host, vm, driver.name, snapshots, signal));
+    assertCompatible(given, await shapeOf(host, vm, driver.name, snapshots, signal));
     return { memory: { snapshot: given, required: true }, disk };
   }
   const template = pristine ? await findTemplate(host, vm, driver, signal) : undefined;
   if (template !== undefined) return { memory: { snapshot: template, required: false }, disk: template };
   if (!isThere && !pristine) throw diskMissing(host, vm);
-  return { memory: undefined, disk: how.fresh === true || !isThere ? "empty" : "keep" };
+  return { memory: undefined, disk: options.fresh === true || !isThere ? "empty" : "keep" };
 }
 
 /** An empty disk in place of the one that is missing would look like a VM that has lost everything. */

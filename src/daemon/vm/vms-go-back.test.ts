@@ -43,7 +43,7 @@ for (const [what, then] of [
     act: restores,
     includes: ["disks.fromSnapshot", "driver.restore", "guest.configure"],
     after: snapshotIsThere,
-    awake: diskIsOneOfTwo,
+    resumed: diskIsOneOfTwo,
   });
 
   crashTest(
@@ -53,7 +53,7 @@ for (const [what, then] of [
       act: restores,
       includes: ["disks.fromSnapshot"],
       after: snapshotIsThere,
-      awake: diskIsOneOfTwo,
+      resumed: diskIsOneOfTwo,
     },
   );
 }

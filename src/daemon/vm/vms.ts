@@ -7,7 +7,7 @@ import { SharedWork } from "#base/shared-work.ts";
 import type { CreateVm, SetVm } from "#api/wire.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
 import { attachVolume, detachVolume } from "#daemon/vm/attach-volume.ts";
-import { forgetMemory } from "#daemon/snapshot/delete-snapshot.ts";
+import { deleteSuspendedMemory } from "#daemon/snapshot/delete-snapshot.ts";
 import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import type { CreateContext } from "#daemon/flows/create-flow.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
@@ -17,12 +17,12 @@ import type { StopPlan } from "#daemon/flows/stop-flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/spec/complete-spec.ts";
 import { chooseDriver, driverOf } from "#daemon/spec/choose-driver.ts";
-import type { HeldVm } from "#daemon/snapshot/quiesce-vm.ts";
+import type { LiveVm } from "#daemon/snapshot/quiesce-vm.ts";
 import type { RequestContext as Call } from "#daemon/operations/request-context.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
 import { VmUses } from "#daemon/vm/vm-uses.ts";
 import { claimVm } from "#daemon/vm/claim-vm.ts";
-import type { Claim } from "#daemon/vm/claim-vm.ts";
+import type { PoolAssignment } from "#daemon/vm/claim-vm.ts";
 import { Restarts } from "#daemon/vm/restarts.ts";
 import type { Admission } from "#daemon/vm/action-lock.ts";
 import { closeVolumes } from "#daemon/vm/remove-vm.ts";
@@ -31,11 +31,11 @@ import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import { actionOf, setLabels, setVm } from "#daemon/vm/set-vm.ts";
 import type { NewVm } from "#daemon/store/store.ts";
-import type { StartHow } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions } from "#daemon/vm/vm-origin.ts";
 import { writesVolumes } from "#daemon/vm/volume-users.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotId, VmId, VolumeName } from "#model/ids.ts";
-import type { SavedState } from "#drivers/vm-driver.ts";
+import type { SnapshotFiles } from "#drivers/vm-driver.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
@@ -43,7 +43,7 @@ import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VolumeMount } from "#model/volume.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
-import { forgetSuspended } from "#daemon/vm/forget-suspended.ts";
+import { discardSuspended } from "#daemon/vm/discard-suspended.ts";
 import { restoreVm } from "#daemon/vm/restore-vm.ts";
 import { tellTime } from "#daemon/vm/tell-time.ts";
 
@@ -63,7 +63,7 @@ export class Vms {
   readonly #host: Host;
   readonly controllers: VmControllers;
   readonly restarts: Restarts;
-  readonly #waking = new SharedWork<void>();
+  readonly #resuming = new SharedWork<void>();
   /** The uses of VMs that neither run a command nor need CPUs, such as a copy. */
   readonly uses = new VmUses((id) => this.controllers.of(id).touch());
 
@@ -108,7 +108,7 @@ export class Vms {
     try {
       await this.controllers.make(id, vm.state).lock.run("create", name, "refuse", call.signal, work);
     } catch (error) {
-      this.controllers.drop(id);
+      this.controllers.removeController(id);
       markUnclean(this.controllers, id, error);
       throw error;
     }
@@ -117,23 +117,23 @@ export class Vms {
   }
 
   /** Starts a VM. A start that is under way is waited for, and is success; if it fails, the VM is started once more. */
-  async start(nameOrId: string, call: Call, how: StartHow = {}): Promise<VmRecord> {
+  async start(nameOrId: string, call: Call, options: StartOptions = {}): Promise<VmRecord> {
     const vm = await this.controllers.recovered(nameOrId, call.signal);
     const starts = STARTS.has(this.controllers.of(vm.id).lock.action ?? "");
     if (!starts) assertCan("start", vm.state.phase, vm.name);
     const action = vm.state.phase === "suspended" ? "wake" : "start";
     const work = async (signal: AbortSignal, controller: VmController): Promise<void> => {
       const { phase } = controller.state;
-      if (starts && phase === "running" && how.fresh !== true) return;
+      if (starts && phase === "running" && options.fresh !== true) return;
       assertCan("start", phase, vm.name); // It was another one before the wait.
-      if (how.fresh === true) await forgetSuspended(controller);
-      await this.controllers.start(vm.id, { ...call, signal }, how);
+      if (options.fresh === true) await discardSuspended(controller);
+      await this.controllers.start(vm.id, { ...call, signal }, options);
     };
     return this.#act(vm, action, call, work, starts ? "wait" : "refuse");
   }
 
   /** Has a VM that never ran load what was saved of another one, as proof that it can be. */
-  async settle(vm: VmRecord, saved: SavedState, call: Call): Promise<void> {
+  async settle(vm: VmRecord, saved: SnapshotFiles, call: Call): Promise<void> {
     const host = this.#host;
     await this.controllers.of(vm.id).act("settle", "refuse", call, async (signal) => {
       const driver = await chooseDriver(host, vm.spec, signal);
@@ -143,11 +143,11 @@ export class Vms {
   }
 
   /** Does `work` while nothing else is done to the VM; with the VMM, where it has one. */
-  async hold(
+  async runExclusive(
     nameOrId: string,
     action: "snapshot" | "suspend",
     call: Call,
-    work: (vm: VmRecord, held: HeldVm | undefined, signal: AbortSignal) => Promise<void>,
+    work: (vm: VmRecord, live: LiveVm | undefined, signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const host = this.#host;
     const asked = await this.controllers.recovered(nameOrId, call.signal);
@@ -193,9 +193,9 @@ export class Vms {
     const asked = host.store.getVm(nameOrId);
     const end = async (signal: AbortSignal, controller: VmController): Promise<void> => {
       const vm = host.store.getVm(asked.id, nameOrId);
-      if (vm.state.phase === "suspended") return forgetSuspended(controller);
+      if (vm.state.phase === "suspended") return discardSuspended(controller);
       await stopVm(controller, vm, { mode, timeoutMs: 0 }, { ...call, signal });
-      await forgetMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
+      await deleteSuspendedMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
     };
     const takeOver = this.controllers.of(asked.id).takeOver("The VM was killed.", mode === "kill");
     return this.#act(asked, "kill", call, end, takeOver);
@@ -243,7 +243,7 @@ export class Vms {
   }
 
   /** Makes a VM that waited in a pool the caller's: it goes on as another one. */
-  async claim(id: VmId, as: Claim, call: Call): Promise<VmRecord> {
+  async claim(id: VmId, as: PoolAssignment, call: Call): Promise<VmRecord> {
     const waiting = this.#host.store.getVm(id);
     return this.#act(waiting, "claim", call, (signal, controller) =>
       claimVm(controller, waiting, as, signal),
@@ -257,7 +257,7 @@ export class Vms {
   }
 
   /** Ends it, if it runs, and starts it as the snapshot has it; with a disk alone, only if it ran. */
-  async goBack(nameOrId: string, snapshot: SnapshotRecord, call: Call): Promise<VmRecord> {
+  async restoreSnapshot(nameOrId: string, snapshot: SnapshotRecord, call: Call): Promise<VmRecord> {
     const asked = await this.controllers.recovered(nameOrId, call.signal);
     assertCan("restore", asked.state.phase, asked.name);
     return this.#act(asked, "restore", call, (signal, controller) =>
@@ -294,7 +294,7 @@ export class Vms {
 
   /** The agent of a VM that runs; one that is suspended wakes. @throws HearthError `vm.wrong_phase`, `agent.unreachable` */
   async guest(nameOrId: string, action: "exec" | "copy", signal: AbortSignal): Promise<GuestOf> {
-    const vm = await this.#awake(nameOrId, action, signal);
+    const vm = await this.#ensureResumed(nameOrId, action, signal);
     const controller = this.controllers.of(vm.id);
     const { attachment } = controller;
     if (attachment === undefined)
@@ -331,7 +331,7 @@ export class Vms {
 
   /** Lets go of all VMs; they keep running. */
   detachAll(): void {
-    this.controllers.letGoOfAll();
+    this.controllers.closeSessions();
   }
 
   async #act(
@@ -375,19 +375,19 @@ export class Vms {
   }
 
   /** Several may come at once: one of them wakes it, and none gives up because another one has gone. */
-  async #awake(nameOrId: string, action: VmAction, signal: AbortSignal): Promise<VmRecord> {
+  async #ensureResumed(nameOrId: string, action: VmAction, signal: AbortSignal): Promise<VmRecord> {
     const { store } = this.#host;
     const asked = await this.controllers.recovered(nameOrId, signal);
-    if (this.controllers.of(asked.id).isSleepy) {
-      const wake = (): Promise<void> => this.#wake(asked.id);
-      await this.#waking.join(asked.id, wake, () => {}, signal);
+    if (this.controllers.of(asked.id).isSuspending) {
+      const resumeSuspended = (): Promise<void> => this.#resumeSuspended(asked.id);
+      await this.#resuming.join(asked.id, resumeSuspended, () => {}, signal);
     }
     const vm = store.getVm(asked.id, nameOrId);
     assertCan(action, vm.state.phase, vm.name);
     return vm;
   }
 
-  async #wake(id: VmId): Promise<void> {
+  async #resumeSuspended(id: VmId): Promise<void> {
     await this.controllers.of(id).lock.idle(); // It may be falling asleep, or waking for somebody else.
     if (this.#host.store.getVm(id).state.phase === "suspended") await this.start(id, this.background());
   }

@@ -1,7 +1,7 @@
 /** How a Firecracker is started: its words, and the files that it needs; decided in pure functions. */
 import { firecrackerFiles, RUN_DIR_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
 import type { JailFile } from "#jail/jail-command.ts";
-import type { BootPlan, SavedState } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 
 export type FirecrackerStart = {
   /** By its own jailer, which gives the id itself and refuses a second one, and makes the devices. */
@@ -9,7 +9,7 @@ export type FirecrackerStart = {
   /** A compiled filter in place of Firecracker's own; absolute. */
   readonly seccompFilter?: string | undefined;
   /** What the guest goes on from. Otherwise it boots. */
-  readonly saved?: SavedState | undefined;
+  readonly saved?: SnapshotFiles | undefined;
 };
 
 /** Without the program's name. SV-023. */

@@ -8,21 +8,22 @@ function found(version: string): FoundFirecracker {
 }
 
 test("what is saved fits the same Firecracker on the same CPU, and nothing else", () => {
-  const fits = (version: string, cpu: string): string | undefined =>
-    firecrackerFeatures(found(version), "works", cpu).snapshots?.fits;
-  assert.equal(fits("1.12.1", "a CPU"), fits("1.12.1", "a CPU"));
-  assert.notEqual(fits("1.12.1", "a CPU"), fits("1.13.0", "a CPU"));
-  assert.notEqual(fits("1.12.1", "a CPU"), fits("1.12.1", "another CPU"));
+  const vmmFingerprint = (version: string, cpu: string): string | undefined =>
+    firecrackerFeatures(found(version), "works", cpu).snapshots?.vmmFingerprint;
+  assert.equal(vmmFingerprint("1.12.1", "a CPU"), vmmFingerprint("1.12.1", "a CPU"));
+  assert.notEqual(vmmFingerprint("1.12.1", "a CPU"), vmmFingerprint("1.13.0", "a CPU"));
+  assert.notEqual(vmmFingerprint("1.12.1", "a CPU"), vmmFingerprint("1.12.1", "another CPU"));
 });
 
 test("a development build is not taken for its release", () => {
-  const fits = (version: string) => firecrackerFeatures(found(version), "works", "a CPU").snapshots?.fits;
-  assert.notEqual(fits("1.17.0-dev"), fits("1.17.0"));
+  const vmmFingerprint = (version: string) =>
+    firecrackerFeatures(found(version), "works", "a CPU").snapshots?.vmmFingerprint;
+  assert.notEqual(vmmFingerprint("1.17.0-dev"), vmmFingerprint("1.17.0"));
 });
 
 test("a Firecracker that moves the clock of a restored guest says so, and which ones do not", () => {
   const said = (version: string): string =>
-    firecrackerFeatures(found(version), "works").snapshots?.weaknesses.join(" ") ?? "";
+    firecrackerFeatures(found(version), "works").snapshots?.caveats.join(" ") ?? "";
   assert.match(
     said("1.12.1"),
     /1\.12\.1 moves the monotonic clock .* Use Firecracker 1\.14\.4, 1\.15\.1, 1\.16\.2/,

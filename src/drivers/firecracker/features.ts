@@ -44,8 +44,8 @@ export function firecrackerFeatures(
     limits: { disk: true, net: false },
     balloon: true,
     hotplug: { disk: false },
-    weaknesses: [FULL_DISK],
-    networkWeaknesses: {},
+    caveats: [FULL_DISK],
+    networkCaveats: {},
     // A guest boots in less than a second with KVM; where KVM itself is emulated in 10, alone.
     agentDeadlineMs: 90_000,
     bootRetries: 0,
@@ -63,8 +63,8 @@ function snapshotFeatures(
   return {
     snapshots: {
       diskFormat: "raw",
-      fits: `firecracker ${version}, ${cpu}, machine ${MACHINE_REVISION}`,
-      weaknesses: clock === undefined ? [LAZY_MEMORY] : [LAZY_MEMORY, asSentences(clock)],
+      vmmFingerprint: `firecracker ${version}, ${cpu}, machine ${MACHINE_REVISION}`,
+      caveats: clock === undefined ? [LAZY_MEMORY] : [LAZY_MEMORY, asSentences(clock)],
     },
   };
 }

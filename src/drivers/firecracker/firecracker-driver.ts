@@ -23,7 +23,7 @@ import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
-import { checkThere, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/saved-vm.ts";
+import { checkThere, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/vm-snapshot.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
 import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
@@ -35,7 +35,7 @@ import type {
   Meter,
   RateLimiter,
   RunSpec,
-  SavedState,
+  SnapshotFiles,
   Snapshotter,
   StopMode,
   VmDriver,
@@ -78,7 +78,7 @@ type Loading = {
   readonly session: FirecrackerSession;
   readonly starting: StartingVmm;
   readonly plan: BootPlan;
-  readonly saved: SavedState;
+  readonly saved: SnapshotFiles;
   readonly trackDirtyPages: boolean;
 };
 
@@ -194,7 +194,7 @@ export class FirecrackerDriver implements VmDriver {
         );
       }, signal);
     },
-    settle: async (plan, saved, signal) => {
+    finalize: async (plan, saved, signal) => {
       signal.throwIfAborted();
       checkThere(saved);
       const found = await this.#find(signal);
@@ -240,7 +240,7 @@ export class FirecrackerDriver implements VmDriver {
     found: Firecracker,
     undo: Undo,
     signal: AbortSignal,
-    saved?: SavedState,
+    saved?: SnapshotFiles,
   ) {
     const files = firecrackerFiles(plan.runDir);
     undo.add(plan.runDir, () => removeRunFiles(plan.runDir));
@@ -300,7 +300,7 @@ export class FirecrackerDriver implements VmDriver {
     plan: BootPlan,
     found: Firecracker,
     signal: AbortSignal,
-    saved: SavedState | undefined,
+    saved: SnapshotFiles | undefined,
   ): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
     // The jailer takes root, as a uid of its own does; without it the jail is made as for any other VMM, in a user namespace.

@@ -8,7 +8,7 @@ import type { SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
-const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+const NO_HOOKS: SaveHooks = { quiesce: async () => {}, onPaused: async () => {} };
 
 function newSnapshotter(timing: Partial<FirecrackerTiming> = {}): Snapshotter {
   return new FirecrackerDriver({

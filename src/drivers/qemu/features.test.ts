@@ -36,8 +36,8 @@ describe("what the QEMU driver says of a host", () => {
   test("emulation is said not to be a security boundary, and hardware is not", () => {
     const emulated = describeFeatures(installed("7.2.22"), "tcg");
     const hardware = describeFeatures(installed("7.2.22"), "kvm");
-    assert.match(emulated.weaknesses.join("\n"), /not a security boundary/);
-    assert.doesNotMatch(hardware.weaknesses.join("\n"), /not a security boundary/);
+    assert.match(emulated.caveats.join("\n"), /not a security boundary/);
+    assert.doesNotMatch(hardware.caveats.join("\n"), /not a security boundary/);
     // KVM may be emulated itself, which is as slow.
     assert.equal(emulated.agentDeadlineMs, hardware.agentDeadlineMs);
     assert.deepEqual([emulated.bootRetries, hardware.bootRetries], [1, 0]);
@@ -52,13 +52,13 @@ describe("what the QEMU driver says of a host", () => {
 
   test("what a restored VM lacks is said, and is not the same before QEMU 8.2", () => {
     const of = (version: string): string =>
-      describeFeatures(installed(version), "kvm").snapshots?.weaknesses.join("\n") ?? "";
+      describeFeatures(installed(version), "kvm").snapshots?.caveats.join("\n") ?? "";
     for (const version of ["7.2.22", "8.1.5"]) assert.match(of(version), /its own copy/);
     for (const version of ["8.2", "8.2.0", "10.0.2"]) assert.match(of(version), /cannot give memory back/);
   });
 
   test("the way from a user network to the host's loopback is said, and a QEMU without it offers none", () => {
-    assert.match(describeFeatures(installed("7.2.22"), "kvm").networkWeaknesses.user ?? "", /10\.0\.2\.2/);
+    assert.match(describeFeatures(installed("7.2.22"), "kvm").networkCaveats.user ?? "", /10\.0\.2\.2/);
     assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none"]);
   });
 });

@@ -64,8 +64,8 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     balloon: true,
     // microvm has no bus that a disk could be plugged into.
     hotplug: { disk: false },
-    weaknesses: accel === "tcg" ? [EMULATED] : [],
-    networkWeaknesses: userNetwork ? { user: USER_NETWORK_REACH } : {},
+    caveats: accel === "tcg" ? [EMULATED] : [],
+    networkCaveats: userNetwork ? { user: USER_NETWORK_REACH } : {},
     // A guest boots in less than a second with KVM. Emulated, or with a KVM that is emulated itself, in 3 to 10 s on an
     // idle machine with two cores, and in 25 to 45 s on one with a load of 15.
     agentDeadlineMs: 90_000,
@@ -87,8 +87,8 @@ function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): Sna
   const cpu = accel === "kvm" ? describeHostCpu() : `emulated at ${describeClock(readTscKhz())}`;
   return {
     diskFormat: "qcow2",
-    fits: `qemu ${version}, ${cpu}, machine ${machineRevision(accel)}`,
-    weaknesses: [mapsReadOnly(version) ? SHARES_MEMORY : COPIES_MEMORY],
+    vmmFingerprint: `qemu ${version}, ${cpu}, machine ${machineRevision(accel)}`,
+    caveats: [mapsReadOnly(version) ? SHARES_MEMORY : COPIES_MEMORY],
   };
 }
 

@@ -3,7 +3,7 @@
  * guest, loses changes when QEMU reads it while a vCPU runs (docs/decisions/0024): it is read when QEMU begins to follow
  * and at the end, with the vCPUs paused both times.
  */
-import type { SavingQemu } from "#drivers/qemu/saved-vm.ts";
+import type { SavingQemu } from "#drivers/qemu/vm-snapshot.ts";
 
 /** QEMU reads its log twice in a save: when it begins to follow, and at the end. */
 const READS = 2;
@@ -50,7 +50,7 @@ export class Following {
   }
 
   /** Rejects `begun`, because the save has failed. */
-  giveUp(error: unknown): void {
+  abandon(error: unknown): void {
     this.#begun.reject(error);
   }
 }

@@ -119,7 +119,11 @@ export async function migrateFromStdin(
  * Whether memory that is mapped from a file is left out of what is sent, and expected to be there by who receives:
  * both have to say the same.
  */
-export async function leaveOutMemory(monitor: QmpMonitor, state: boolean, deadlineMs: number): Promise<void> {
+export async function setIgnoreShared(
+  monitor: QmpMonitor,
+  state: boolean,
+  deadlineMs: number,
+): Promise<void> {
   const capabilities = [{ capability: "x-ignore-shared", state }] as const;
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }

@@ -58,7 +58,7 @@ export class GuestPause {
   }
 
   /** Pauses nothing from now on. Resolves when it tells the guest nothing more; never rejects. */
-  async giveUp(): Promise<void> {
+  async abandon(): Promise<void> {
     this.#givenUp = true;
     await this.#work?.catch(() => {}); // The save has failed already, and says why.
   }

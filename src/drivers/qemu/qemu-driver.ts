@@ -18,11 +18,11 @@ import { limitDisks } from "#drivers/qemu/disk-limits.ts";
 import { mapsReadOnly } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
 import { MemoryCopy } from "#drivers/qemu/memory-copy.ts";
-import { draftPath, loadVm, saveVm, settleVm, streamPath } from "#drivers/qemu/saved-vm.ts";
+import { draftPath, loadVm, saveVm, finalizeVm, streamPath } from "#drivers/qemu/vm-snapshot.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { findFirmware, qemuFeatures } from "#drivers/qemu/features.ts";
 import { DEFAULT_QEMU } from "#drivers/qemu/installed-qemu.ts";
-import type { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import type { KvmVerdicts } from "#drivers/qemu/kvm-verdicts.ts";
 import { readTscKhz } from "#drivers/qemu/host-clock.ts";
 import { resumeVm } from "#drivers/qemu/resume-vm.ts";
 import { QemuSession } from "#drivers/qemu/qemu-session.ts";
@@ -38,7 +38,7 @@ import type {
   Lacking,
   RateLimiter,
   RunSpec,
-  SavedState,
+  SnapshotFiles,
   Snapshotter,
   StopMode,
   VmDriver,
@@ -58,7 +58,7 @@ export type QemuDriverOptions = {
   /** A name on PATH, or an absolute path. */
   readonly program?: string | undefined;
   /** What runs the guests; a judge finds out at the first boot. Emulation when left out. */
-  readonly accel?: Accel | KvmJudge | undefined;
+  readonly accel?: Accel | KvmVerdicts | undefined;
   readonly timing?: Partial<QemuTiming> | undefined;
   /** For the console's and the VMM's log, each. */
   readonly logMaxBytes?: number | undefined;
@@ -81,7 +81,7 @@ const NOT_TAKEN = "QEMU does not take what was saved";
 export class QemuDriver implements VmDriver {
   readonly name = "qemu";
   readonly #program: string;
-  readonly #accel: Accel | KvmJudge;
+  readonly #accel: Accel | KvmVerdicts;
   readonly #timing: QemuTiming;
   readonly #logMaxBytes: number;
   readonly #onTrouble: (path: string, error: unknown) => void;
@@ -106,7 +106,7 @@ export class QemuDriver implements VmDriver {
     const { accel, assumed } = await this.#accel.accelSoFar(signal);
     const features = await qemuFeatures(this.#program, accel, signal);
     // What emulation lacks is said when a guest has shown that there is no other way.
-    return assumed ? { ...features, accelAssumed: true, weaknesses: [] } : features;
+    return assumed ? { ...features, accelAssumed: true, caveats: [] } : features;
   }
 
   async canRun(spec: RunSpec, signal: AbortSignal): Promise<Lacking | undefined> {
@@ -218,7 +218,7 @@ export class QemuDriver implements VmDriver {
       const qemu = { monitor, runDir: dirname(handle.monitorSocket), accel, memoryBytes, deadlineMs };
       await saveVm(qemu, saved, hooks, signal);
     },
-    settle: (plan, saved, signal) => orSnapshotFailure(this.#settle(plan, saved, signal), signal),
+    finalize: (plan, saved, signal) => orSnapshotFailure(this.#finalize(plan, saved, signal), signal),
     restore: async (plan, saved, onProgress, signal) => {
       signal.throwIfAborted();
       onProgress({ stage: "boot", text: "restoring" });
@@ -229,7 +229,7 @@ export class QemuDriver implements VmDriver {
   /** From the file itself where QEMU only reads it; otherwise from a copy that this VM alone has. */
   async #restore(
     plan: BootPlan,
-    saved: SavedState,
+    saved: SnapshotFiles,
     onProgress: OnProgress,
     signal: AbortSignal,
   ): Promise<VmHandle> {
@@ -242,7 +242,7 @@ export class QemuDriver implements VmDriver {
   }
 
   /** The draft is QEMU's to write; what is final is nobody's. */
-  async #settle(plan: BootPlan, saved: SavedState, signal: AbortSignal): Promise<void> {
+  async #finalize(plan: BootPlan, saved: SnapshotFiles, signal: AbortSignal): Promise<void> {
     invariant(plan.saveDir !== undefined, "what is saved has a directory");
     const draft = draftPath(plan.saveDir);
     await rm(draft, { force: true });
@@ -255,7 +255,7 @@ export class QemuDriver implements VmDriver {
       const { commandDeadlineMs: deadlineMs } = this.#timing;
       const { runDir, memoryBytes } = plan;
       const { accel } = machine;
-      await settleVm({ monitor, runDir, memoryBytes, deadlineMs, accel }, saved, signal);
+      await finalizeVm({ monitor, runDir, memoryBytes, deadlineMs, accel }, saved, signal);
     };
     await starting.guard(load(), signal);
     await starting.kill();

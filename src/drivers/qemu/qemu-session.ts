@@ -97,7 +97,7 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
     truncateWhenOver(this.logPath(VM_NAMES.vmmLog), this.options.logMaxBytes);
   }
 
-  protected override lastWords(): Promise<void> {
+  protected override lastEvents(): Promise<void> {
     return closed(this.#monitor);
   }
 

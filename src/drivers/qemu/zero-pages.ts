@@ -116,13 +116,13 @@ export class ZeroPages {
   /** @param at 0, because everything was held so far */
   #findRam(data: Buffer, at: number): Step | undefined {
     const found = data.indexOf(RAM, at + SECTION_HEADER_BYTES);
-    if (found === -1) return data.length - at < BEFORE_RAM_MAX_BYTES ? undefined : this.#giveUp(data, at);
+    if (found === -1) return data.length - at < BEFORE_RAM_MAX_BYTES ? undefined : this.#abandon(data, at);
     const end = found + RAM.length;
     if (data.length < end + 8) return undefined;
     const section = found - SECTION_HEADER_BYTES;
     const total = data.readBigUInt64BE(end);
     if (data[section] !== SECTION.start || (Number(total) & FLAGS) !== FLAG.memSize)
-      return this.#giveUp(data, at);
+      return this.#abandon(data, at);
     this.#sectionId = data.readUInt32BE(section + 1);
     this.#blocksBytes = Number(total) - FLAG.memSize;
     this.#expects = "blocks";
@@ -137,7 +137,7 @@ export class ZeroPages {
     const name = readName(data, at);
     if (name === undefined || data.length < name.end + 8) return undefined;
     const length = Number(data.readBigUInt64BE(name.end));
-    if (length > this.#blocksBytes) return this.#giveUp(data, at);
+    if (length > this.#blocksBytes) return this.#abandon(data, at);
     this.#blocksBytes -= length;
     if (name.text === this.#block && length === this.#sizeBytes)
       this.#sent = new Uint8Array(Math.ceil(length / PAGE_BYTES / 8));
@@ -166,7 +166,7 @@ export class ZeroPages {
       this.#touch(page);
       return { bytes: end - at };
     }
-    if (kind !== FLAG.zero) return this.#giveUp(data, at);
+    if (kind !== FLAG.zero) return this.#abandon(data, at);
     if (data.length <= end) return undefined;
     if (data[end] !== 0) this.#touch(page);
     // One with a name stays: those that follow it may count on that.
@@ -193,7 +193,7 @@ export class ZeroPages {
   #readFooter(data: Buffer, at: number): Step | undefined {
     if (data.length < at + SECTION_HEADER_BYTES) return undefined;
     if (data[at] !== SECTION.footer || data.readUInt32BE(at + 1) !== this.#sectionId || this.#isLastSection)
-      return this.#giveUp(data, at);
+      return this.#abandon(data, at);
     this.#expects = "section";
     return { bytes: SECTION_HEADER_BYTES };
   }
@@ -203,14 +203,14 @@ export class ZeroPages {
     const type = data[at];
     const isRam =
       (type === SECTION.part || type === SECTION.end) && data.readUInt32BE(at + 1) === this.#sectionId;
-    if (!isRam) return this.#giveUp(data, at);
+    if (!isRam) return this.#abandon(data, at);
     this.#isLastSection = type === SECTION.end;
     this.#expects = "record";
     return { bytes: SECTION_HEADER_BYTES };
   }
 
   /** Keeps this and all that follows. */
-  #giveUp(data: Buffer, at: number): Step {
+  #abandon(data: Buffer, at: number): Step {
     this.#expects = "anything";
     return { bytes: data.length - at };
   }

@@ -27,11 +27,11 @@ export default command({
     const doctor = await check(hearth, flags);
     if (out.wantsJson) out.json(doctor);
     else {
-      for (const { name, verdict, found, cure } of doctor.checks) {
+      for (const { name, verdict, found, fix } of doctor.checks) {
         out.wrapped(`${verdict.padEnd(4)}  ${name}: ${found}`, INDENT);
-        if (cure !== undefined && verdict !== "pass") out.wrapped(`      cure: ${cure}`, INDENT);
+        if (fix !== undefined && verdict !== "pass") out.wrapped(`      fix: ${fix}`, INDENT);
       }
-      out.note(doctor.ok ? "Hearth works here." : "Something fails; the cures above help.");
+      out.note(doctor.ok ? "Hearth works here." : "Something fails; the fixes above help.");
     }
     return doctor.ok ? 0 : 1;
   },
@@ -45,7 +45,7 @@ async function check(hearth: Context["hearth"], { fresh, production }: Asked): P
     client = await hearth();
   } catch (error) {
     const { message, hint } = errorBody(error);
-    return { ok: false, checks: [{ name: "hearthd", verdict: "fail", found: message, cure: hint }] };
+    return { ok: false, checks: [{ name: "hearthd", verdict: "fail", found: message, fix: hint }] };
   }
   return client.doctor({ fresh, production });
 }

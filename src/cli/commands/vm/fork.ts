@@ -29,12 +29,12 @@ export default command({
   ],
   async run({ args, flags, out, hearth }) {
     const vm = parseVmName(args[0] ?? "");
-    const how = {
+    const options = {
       ...(flags.count !== undefined && { count: parseCount(flags.count) }),
       ...(flags.name !== undefined && { name: parseVmName(flags.name) }),
       ...(flags.rm && { autoRemove: true }),
     };
-    const forks = await (await hearth()).vm(vm).fork(how, { onProgress: out.onProgress });
+    const forks = await (await hearth()).vm(vm).fork(options, { onProgress: out.onProgress });
     out.clearProgress();
     if (out.wantsJson) return out.json(await Promise.all(forks.map((fork) => fork.show())));
     for (const fork of forks) out.line(fork.name);

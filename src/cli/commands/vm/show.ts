@@ -59,7 +59,7 @@ function machine(vm: Vm): readonly Pair[] {
     ["kernel", vm.kernel],
     ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],
     ["isolation", isolation(vm)],
-    ...vm.weaknesses.map((sentence): Pair => ["beware", sentence]),
+    ...vm.caveats.map((sentence): Pair => ["beware", sentence]),
     ...vm.guestWarnings.map((sentence): Pair => ["guest warns", sentence]),
   ];
 }

@@ -160,9 +160,9 @@ function checkTogether(problems: Problems, config: FirecrackerConfig): void {
   for (const [i, id] of (mmds?.networkInterfaces ?? []).entries())
     problems.check(ifaceIds.includes(id), `mmds.networkInterfaces[${i}]`, "one of networkInterfaces", id);
   const memSizeMib = machineConfig?.memSizeMib;
-  const fits = !balloon || memSizeMib === undefined || balloon.amountMib <= memSizeMib;
+  const vmmFingerprint = !balloon || memSizeMib === undefined || balloon.amountMib <= memSizeMib;
   problems.check(
-    fits,
+    vmmFingerprint,
     "balloon.amountMib",
     `<= machineConfig.memSizeMib (${memSizeMib})`,
     balloon?.amountMib,

@@ -65,8 +65,8 @@ export function checkMachineConfig(problems: Problems, at: string, config: Parti
   problems.check(paired, `${at}.vcpuCount`, "1 or even with smt", vcpuCount);
   problems.integer(`${at}.memSizeMib`, memSizeMib, 1);
   const huge = hugePages === "2M" || hugePages === "Transparent";
-  const fits = !huge || memSizeMib === undefined || memSizeMib % 2 === 0;
-  problems.check(fits, `${at}.memSizeMib`, `even with hugePages ${hugePages}`, memSizeMib);
+  const vmmFingerprint = !huge || memSizeMib === undefined || memSizeMib % 2 === 0;
+  problems.check(vmmFingerprint, `${at}.memSizeMib`, `even with hugePages ${hugePages}`, memSizeMib);
   problems.oneOf(`${at}.hugePages`, hugePages, HUGE_PAGES);
   problems.oneOf(`${at}.cpuTemplate`, config.cpuTemplate, CPU_TEMPLATES);
 }

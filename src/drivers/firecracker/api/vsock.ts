@@ -28,8 +28,8 @@ export function vsockPayload(vsock: Vsock): Payload {
 export function checkUdsPath(problems: Problems, field: string, path: string): void {
   if (!problems.required(field, path)) return;
   problems.path(field, path);
-  const fits = Buffer.byteLength(path) <= UDS_PATH_MAX_BYTES;
-  problems.check(fits, field, `at most ${UDS_PATH_MAX_BYTES} bytes`, path);
+  const vmmFingerprint = Buffer.byteLength(path) <= UDS_PATH_MAX_BYTES;
+  problems.check(vmmFingerprint, field, `at most ${UDS_PATH_MAX_BYTES} bytes`, path);
 }
 
 /** Rules of the device. SV-032. */

@@ -32,14 +32,14 @@ export async function waitUntilReady(
   { socketPath, socketOwner, deadlineMs, hasEnded }: Readiness,
   signal: AbortSignal,
 ): Promise<FirecrackerVersion> {
-  const gaveUp = new AbortController();
+  const abandoned = new AbortController();
   // A rejection is a reason as well.
   hasEnded.then(
-    (reason) => gaveUp.abort(reason),
-    (reason) => gaveUp.abort(reason),
+    (reason) => abandoned.abort(reason),
+    (reason) => abandoned.abort(reason),
   );
   let last: unknown;
-  const outer = AbortSignal.any([signal, gaveUp.signal]);
+  const outer = AbortSignal.any([signal, abandoned.signal]);
   using inTime = abortAfter(deadlineMs, () => notReady(deadlineMs, last), outer);
   const either = inTime.signal;
   try {

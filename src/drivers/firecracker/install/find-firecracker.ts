@@ -126,9 +126,9 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     return { ok: true, program: program.path, jailer: jailer.path, version, source, ownerUid, mode };
   } catch (error) {
     signal.throwIfAborted();
-    const cure = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
+    const fix = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
     const which = error instanceof HearthError ? error.hint : undefined;
-    const hint = which === undefined ? cure : `${which} ${cure}`;
+    const hint = which === undefined ? fix : `${which} ${fix}`;
     const refused = { source, program: candidate.program };
     return { ok: false, reason: toError(error).message, hint, refused };
   }

@@ -34,7 +34,7 @@ type Bed = {
     signal?: AbortSignal,
   ): Promise<Installation>;
   /** The versions that are there, and what else lies about. */
-  left(): { readonly versions: string[]; readonly scraps: string[] };
+  left(): { readonly versions: string[]; readonly staging: string[] };
 };
 
 async function makeBed(t: TestContext, stallMs?: number): Promise<Bed> {
@@ -50,7 +50,7 @@ async function makeBed(t: TestContext, stallMs?: number): Promise<Bed> {
     cacheDir,
     install: (version, onProgress = quiet, signal = t.signal) =>
       installFirecracker(options, version, onProgress, signal),
-    left: () => ({ versions: namesIn("firecracker"), scraps: namesIn("tmp") }),
+    left: () => ({ versions: namesIn("firecracker"), staging: namesIn("tmp") }),
   };
 }
 
@@ -62,7 +62,7 @@ describe("installing Firecracker", () => {
     const made = await install(undefined, (progress) => told.push(progress));
     assert.deepEqual({ version: made.version, fresh: made.fresh }, { version: VERSION, fresh: true });
     assert.equal(site.asked[0], "/latest");
-    assert.deepEqual(left(), { versions: [VERSION], scraps: [] });
+    assert.deepEqual(left(), { versions: [VERSION], staging: [] });
     const dir = join(cacheDir, "firecracker", VERSION);
     assert.deepEqual(readdirSync(dir).toSorted(), ["firecracker", "jailer", "manifest.json"]);
     for (const path of [made.program, made.jailer]) {
@@ -85,7 +85,7 @@ describe("installing Firecracker", () => {
     assert.deepEqual(site.asked, []);
     writeFileSync(program, versionScript("Firecracker", VERSION).replace("echo", "true; echo"));
     assert.equal((await install(VERSION)).fresh, true);
-    assert.deepEqual(left(), { versions: [VERSION], scraps: [] });
+    assert.deepEqual(left(), { versions: [VERSION], staging: [] });
   });
 
   test("eight who install at once download once", async (t) => {
@@ -94,7 +94,7 @@ describe("installing Firecracker", () => {
     const made = await Promise.all(Array.from({ length: 8 }, () => install(VERSION)));
     assert.equal(made.filter(({ fresh }) => fresh).length, 1);
     assert.equal(site.asked.filter((path) => path === archivePath(VERSION)).length, 1);
-    assert.deepEqual(left(), { versions: [VERSION], scraps: [] });
+    assert.deepEqual(left(), { versions: [VERSION], staging: [] });
   });
 
   test("an installation in another process is waited for, and the caller is told", async (t) => {
@@ -119,7 +119,7 @@ describe("installing Firecracker", () => {
       code: "vmm.install_failed",
       message: /Hearth knows it as b99ea49b/,
     });
-    assert.deepEqual(left(), { versions: [], scraps: [] });
+    assert.deepEqual(left(), { versions: [], staging: [] });
   });
 
   for (const version of ["1.11.0", "0.9.9", "1.13", "latest", "../1.13.4", "1.13.4/x", "v1.13.4-rc1", ""]) {
@@ -146,7 +146,7 @@ describe("installing Firecracker", () => {
     const { site, install, left } = await makeBed(t);
     await site.publish("1.16.1");
     await assert.rejects(install(), { code: "input.invalid", hint: /1\.16\.2 or newer, or 1\.15\.1/ });
-    assert.deepEqual(left(), { versions: [], scraps: [] });
+    assert.deepEqual(left(), { versions: [], staging: [] });
   });
 });
 
@@ -356,7 +356,7 @@ describe("an installation that meets a fault leaves nothing half made, and an ea
         assert.match(errorChain(error), message);
         return true;
       });
-      assert.deepEqual(left(), { versions: ["1.12.5"], scraps: [] });
+      assert.deepEqual(left(), { versions: ["1.12.5"], staging: [] });
       const found = await findFirecracker({ cacheDir, path: "" }, t.signal);
       assert.equal(found.ok && found.version, "1.12.5");
       await site.publish(VERSION);
@@ -374,7 +374,7 @@ describe("an installation that meets a fault leaves nothing half made, and an ea
       leave.abort(new Error("the caller left"));
     });
     await assert.rejects(install(VERSION, quiet, leave.signal), /the caller left/);
-    assert.deepEqual(left(), { versions: [], scraps: [] });
+    assert.deepEqual(left(), { versions: [], staging: [] });
     site.answers.set(archivePath(VERSION), answer);
     await install(VERSION);
   });

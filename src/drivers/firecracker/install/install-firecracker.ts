@@ -81,7 +81,7 @@ export async function installFirecracker(
     options.releaseUrl,
   );
   const { cacheDir } = options;
-  const [tmp, locks] = [join(cacheDir, CACHE_NAMES.scrap), join(cacheDir, CACHE_NAMES.locks)];
+  const [tmp, locks] = [join(cacheDir, CACHE_NAMES.staging), join(cacheDir, CACHE_NAMES.locks)];
   for (const dir of [firecrackerDir(cacheDir), tmp, locks])
     await mkdir(dir, { recursive: true, mode: 0o700 });
   const onWait = (): void => tell(onProgress, "waiting for another installation");
@@ -90,14 +90,14 @@ export async function installFirecracker(
   const target = join(firecrackerDir(cacheDir), release.version);
   const fresh = !(await isWhole(cacheDir, release.version, signal));
   if (fresh) {
-    const scrap = join(tmp, `${LOCK}~${randomBytes(6).toString("hex")}`);
-    await mkdir(scrap, { mode: 0o700 });
+    const staging = join(tmp, `${LOCK}~${randomBytes(6).toString("hex")}`);
+    await mkdir(staging, { mode: 0o700 });
     const install = async (): Promise<void> => {
-      const sums = await prepare(options, release, scrap, onProgress, signal);
-      await putInPlace(join(scrap, "release"), target, scrap);
-      await confirm(release, target, sums, scrap, signal);
+      const sums = await prepare(options, release, staging, onProgress, signal);
+      await putInPlace(join(staging, "release"), target, staging);
+      await confirm(release, target, sums, staging, signal);
     };
-    await withCleanUp(install, () => removeTree(tmp, scrap));
+    await withCleanUp(install, () => removeTree(tmp, staging));
   }
   return {
     version: release.version,
@@ -123,7 +123,7 @@ async function newestVersion(
 async function prepare(
   options: InstallOptions,
   release: FirecrackerRelease,
-  scrap: string,
+  staging: string,
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<ProgramSums> {
@@ -132,7 +132,7 @@ async function prepare(
   tell(onProgress, `asking for the checksum of ${archiveName}`);
   const sumText = await downloadText(release.sumUrl, { ...limits, maxBytes: SUM_FILE_MAX_BYTES }, signal);
   const published = guard(release, () => readSumFile(sumText, archiveName));
-  const archive = join(scrap, "archive");
+  const archive = join(staging, "archive");
   const onBytes = (doneBytes: number, totalBytes: number | undefined): void =>
     onProgress({ stage: "firecracker", text: `downloading ${archiveName}`, doneBytes, totalBytes });
   const got = await downloadFile(
@@ -144,7 +144,7 @@ async function prepare(
   if (got.sha256 !== published)
     throw failed(release, `its sha256 is ${got.sha256}, and ${published} was published`);
   tell(onProgress, "unpacking the programs");
-  const dir = join(scrap, "release");
+  const dir = join(staging, "release");
   await mkdir(dir, { mode: 0o755 });
   const sums = await unpackOrRefuse(archive, release, dir, signal);
   for (const program of FIRECRACKER_PROGRAMS) {
@@ -167,9 +167,9 @@ async function prepare(
 }
 
 /** What lay there was damaged, and goes to the scraps. */
-async function putInPlace(from: string, target: string, scrap: string): Promise<void> {
+async function putInPlace(from: string, target: string, staging: string): Promise<void> {
   try {
-    await rename(target, join(scrap, "older"));
+    await rename(target, join(staging, "older"));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
@@ -182,7 +182,7 @@ async function confirm(
   release: FirecrackerRelease,
   target: string,
   sums: ProgramSums,
-  scrap: string,
+  staging: string,
   signal: AbortSignal,
 ): Promise<void> {
   try {
@@ -193,7 +193,7 @@ async function confirm(
     const other = found.find(({ version }) => version !== release.version);
     if (other !== undefined) throw new Error(`${other.path} says that it is version ${other.version}.`);
   } catch (error) {
-    await rename(target, join(scrap, "refused"));
+    await rename(target, join(staging, "refused"));
     await syncPath(dirname(target));
     signal.throwIfAborted();
     throw failed(release, "it does not work on this host", error);

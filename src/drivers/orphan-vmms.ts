@@ -8,7 +8,7 @@ import type { ProcessRef } from "#host/procfs.ts";
  * They are known by the sockets that they were told to make, not by their names: a VMM may be any program that the
  * configuration names, and a program of the user's that looks at one of the sockets is none.
  */
-export function findStrayVmms(runDir: string): ProcessRef[] {
+export function findOrphanVmms(runDir: string): ProcessRef[] {
   return listCommands()
     .filter(({ argv }) => makesSocketsIn(runDir, argv))
     .flatMap(({ pid }) => findProcess(pid) ?? []);

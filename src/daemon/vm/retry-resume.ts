@@ -24,7 +24,7 @@ export function stateBefore(
 }
 
 /** Of a VM whose memory does not fit its disk any more. */
-export function wokenHalf(atMs: number): Extract<VmState, { phase: "failed" }> {
+export function failedResume(atMs: number): Extract<VmState, { phase: "failed" }> {
   const message =
     "It was woken and did not come back; what it had in memory is lost, its disk is as after a power cut.";
   return { phase: "failed", code: "snapshot.failed", message, atMs };

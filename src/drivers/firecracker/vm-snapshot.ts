@@ -25,7 +25,7 @@ import type { MemoryBase } from "#drivers/firecracker/memory-base.ts";
 import { takeFile } from "#drivers/firecracker/take-file.ts";
 import { checkRoom, stateMaxBytes } from "#drivers/save-bounds.ts";
 import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
-import type { BootPlan, SavedState, SaveHooks } from "#drivers/vm-driver.ts";
+import type { BootPlan, SnapshotFiles, SaveHooks } from "#drivers/vm-driver.ts";
 import { syncPath } from "#host/atomic-file.ts";
 
 /** For what must be done although the caller does not wait any more. */
@@ -58,12 +58,12 @@ export type SavingFirecracker = {
  */
 export async function saveVm(
   vmm: SavingFirecracker,
-  saved: SavedState,
+  saved: SnapshotFiles,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
   const { client, saveDir, base, memoryBytes } = vmm;
-  const drafts: SavedState = {
+  const drafts: SnapshotFiles = {
     memory: join(saveDir, SNAPSHOT_NAMES.memory),
     state: join(saveDir, SNAPSHOT_NAMES.state),
   };
@@ -80,7 +80,7 @@ export async function saveVm(
     await checkRoom(drafts.memory, counted ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
     await base.forget();
     const type = counted ? "Diff" : "Full";
-    const goesOn = await writeHalted(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
+    const goesOn = await writePaused(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
       resumed = until;
     });
     await takeFile(drafts.memory, saved.memory, memoryBytes + MEMORY_MARGIN_BYTES, signal);
@@ -122,9 +122,9 @@ async function noneIsLate({ late }: SavingFirecracker): Promise<void> {
  * @param resuming is called with what resolves when it was resumed
  * @returns whether it ran before
  */
-async function writeHalted(
+async function writePaused(
   vmm: SavingFirecracker,
-  { memory, state, snapshotType }: SavedState & Pick<SnapshotCreate, "snapshotType">,
+  { memory, state, snapshotType }: SnapshotFiles & Pick<SnapshotCreate, "snapshotType">,
   hooks: SaveHooks,
   signal: AbortSignal,
   resuming: (until: Promise<unknown>) => void,
@@ -138,7 +138,7 @@ async function writeHalted(
     const create = { memFilePath: memory, snapshotPath: state, snapshotType };
     // Firecracker writes on when nobody waits any more, and cannot be resumed before it is done.
     await unlessAborted(client.createSnapshot(create, never), signal);
-    await hooks.halted();
+    await hooks.onPaused();
     signal.throwIfAborted();
   } catch (error) {
     resuming(resumeWhenDone(vmm, ran));
@@ -182,7 +182,7 @@ export async function resumeIfPaused(client: FirecrackerClient, signal: AbortSig
 export async function loadVm(
   client: FirecrackerClient,
   plan: BootPlan,
-  saved: SavedState,
+  saved: SnapshotFiles,
   signal: AbortSignal,
   trackDirtyPages = false,
 ): Promise<void> {
@@ -200,12 +200,12 @@ export async function loadVm(
 }
 
 /** A jail could not show what is not there. @throws HearthError `snapshot.failed` */
-export function checkThere({ memory, state }: SavedState): void {
+export function checkThere({ memory, state }: SnapshotFiles): void {
   const missing = [memory, state].find((path) => !statSync(path, { throwIfNoEntry: false })?.isFile());
   if (missing !== undefined)
     throw new HearthError("snapshot.failed", `What was saved is not whole: there is no file ${missing}.`);
 }
 
-async function removeSaved({ memory, state }: SavedState): Promise<void> {
+async function removeSaved({ memory, state }: SnapshotFiles): Promise<void> {
   for (const path of [memory, state]) await rm(path, { force: true, recursive: true });
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { KvmJudge } from "#drivers/qemu/kvm-judge.ts";
+import { KvmVerdicts } from "#drivers/qemu/kvm-verdicts.ts";
 import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
@@ -14,17 +14,17 @@ test("many who ask at the same time wait for one boot, and later ones for none",
   const starts = join(dir, "starts");
   const program = writeFakeQemu(dir, `echo x >> ${starts}; echo 'kvm: it is broken' >&2; exit 1`, "9.9.9");
   const boots = (): number => readFileSync(starts, "utf8").trim().split("\n").length;
-  const judge = new KvmJudge({ cacheFile: join(dir, "kvm.json"), program, kvmDevice: "/dev/null" });
+  const decide = new KvmVerdicts({ cacheFile: join(dir, "kvm.json"), program, kvmDevice: "/dev/null" });
 
-  assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: true });
-  assert.equal(await judge.known(never), undefined);
-  const answers = await Promise.all([1, 2, 3].map(() => judge.accelFor(BOOT, never)));
+  assert.deepEqual(await decide.accelSoFar(never), { accel: "tcg", assumed: true });
+  assert.equal(await decide.known(never), undefined);
+  const answers = await Promise.all([1, 2, 3].map(() => decide.accelFor(BOOT, never)));
   assert.deepEqual(answers, ["tcg", "tcg", "tcg"]);
   assert.equal(boots(), 1);
-  await judge.accelFor(BOOT, never);
+  await decide.accelFor(BOOT, never);
   assert.equal(boots(), 1);
-  assert.deepEqual(await judge.accelSoFar(never), { accel: "tcg", assumed: false });
-  assert.equal((await judge.judge(BOOT, true, never)).booted, true);
+  assert.deepEqual(await decide.accelSoFar(never), { accel: "tcg", assumed: false });
+  assert.equal((await decide.decide(BOOT, true, never)).booted, true);
   assert.equal(boots(), 2);
   rmSync(dir, { recursive: true });
 });

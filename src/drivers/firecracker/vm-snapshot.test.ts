@@ -22,14 +22,14 @@ import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.t
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
-import { loadVm } from "#drivers/firecracker/saved-vm.ts";
-import type { BootPlan, SavedState, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
+import { loadVm } from "#drivers/firecracker/vm-snapshot.ts";
+import type { BootPlan, SnapshotFiles, SaveHooks, Snapshotter } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import { answerJson } from "#testing/fake-firecracker.ts";
 import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
-const NO_HOOKS: SaveHooks = { quiesce: async () => {}, halted: async () => {} };
+const NO_HOOKS: SaveHooks = { quiesce: async () => {}, onPaused: async () => {} };
 
 /** Of a hearthd that starts now: to it every VM of a test is the same process. */
 function newSnapshotter(): Snapshotter {
@@ -40,7 +40,7 @@ function newSnapshotter(): Snapshotter {
 }
 
 /** Goes with the VM's own directory. */
-function savedFiles(vm: FakeFirecrackerVm): SavedState {
+function snapshotFiles(vm: FakeFirecrackerVm): SnapshotFiles {
   const dir = join(vm.handle.stateDir, "saved");
   mkdirSync(dir);
   return { memory: join(dir, "memory"), state: join(dir, "state") };
@@ -57,14 +57,14 @@ async function fail(): Promise<void> {
 describe("saving a VM", () => {
   test("halts it only for its files and its disks, and it goes on", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    const saved = savedFiles(vm);
+    const saved = snapshotFiles(vm);
     const seen: string[] = [];
     await newSnapshotter().save(
       vm.handle,
       saved,
       {
         quiesce: async () => void seen.push(`quiesce: ${vm.phase}`),
-        halted: async () => void seen.push(`halted: ${vm.phase}, ${filesOf(vm).join(" and ")}`),
+        onPaused: async () => void seen.push(`halted: ${vm.phase}, ${filesOf(vm).join(" and ")}`),
       },
       signal,
     );
@@ -78,7 +78,7 @@ describe("saving a VM", () => {
   test("that is paused leaves it paused", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.phase = "Paused";
-    const saved = savedFiles(vm);
+    const saved = snapshotFiles(vm);
     await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
     assert.equal(vm.phase, "Paused");
     assert.ok(existsSync(saved.state));
@@ -86,13 +86,13 @@ describe("saving a VM", () => {
 
   for (const [what, spoil] of Object.entries<(vm: FakeFirecrackerVm) => Partial<SaveHooks>>({
     "the guest does not hold still": () => ({ quiesce: fail }),
-    "its disks cannot be copied": () => ({ halted: fail }),
+    "its disks cannot be copied": () => ({ onPaused: fail }),
     "Firecracker cannot write": (vm) => {
       rmSync(join(vm.handle.stateDir, "save"), { recursive: true });
       return {};
     },
     "there is no file but a link": (vm) => ({
-      halted: async () => {
+      onPaused: async () => {
         const state = join(vm.handle.stateDir, "save/state");
         rmSync(state);
         symlinkSync("/etc/passwd", state);
@@ -101,7 +101,7 @@ describe("saving a VM", () => {
   })) {
     test(`leaves it as it was, and no file, when ${what}`, async () => {
       await using vm = await FakeFirecrackerVm.start();
-      const saved = savedFiles(vm);
+      const saved = snapshotFiles(vm);
       const hooks = { ...NO_HOOKS, ...spoil(vm) };
       await assert.rejects(newSnapshotter().save(vm.handle, saved, hooks, signal));
       assert.equal(vm.phase, "Running");
@@ -117,7 +117,7 @@ describe("saving a VM", () => {
       request.path === "/vm" && request.text.includes("Paused")
         ? answerJson(response, 400, { fault_message: "not now" })
         : answer(request, response);
-    await assert.rejects(newSnapshotter().save(vm.handle, savedFiles(vm), NO_HOOKS, signal), {
+    await assert.rejects(newSnapshotter().save(vm.handle, snapshotFiles(vm), NO_HOOKS, signal), {
       code: "snapshot.failed",
     });
     assert.deepEqual(
@@ -128,16 +128,16 @@ describe("saving a VM", () => {
 
   test("leaves files that the VMM has no longer open: nobody can change what others map", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    const saved = savedFiles(vm);
+    const saved = snapshotFiles(vm);
     const drafts = ["memory", "state"].map((name) => join(vm.handle.stateDir, "save", name));
     const inodes: number[] = [];
     // Held open, so that no other file gets their numbers.
     const held: number[] = [];
-    const halted = async (): Promise<void> => {
+    const onPaused = async (): Promise<void> => {
       held.push(...drafts.map((path) => openSync(path, "r")));
       inodes.push(...held.map((fd) => fstatSync(fd).ino));
     };
-    await newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, halted }, signal);
+    await newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, onPaused }, signal);
     assert.equal(inodes.length, 2);
     for (const path of [saved.memory, saved.state]) assert.ok(!inodes.includes(statSync(path).ino), path);
     for (const fd of held) closeSync(fd);
@@ -145,12 +145,12 @@ describe("saving a VM", () => {
 
   test("that has written more than its memory is refused, and nothing is left", async () => {
     await using vm = await FakeFirecrackerVm.start();
-    const saved = savedFiles(vm);
-    const halted = async (): Promise<void> =>
+    const saved = snapshotFiles(vm);
+    const onPaused = async (): Promise<void> =>
       truncateSync(join(vm.handle.stateDir, "save", "memory"), 1024 * MIB);
     const handle = { ...vm.handle, memoryBytes: 512 * MIB };
     await assert.rejects(
-      newSnapshotter().save(handle, saved, { ...NO_HOOKS, halted }, signal),
+      newSnapshotter().save(handle, saved, { ...NO_HOOKS, onPaused }, signal),
       (error: HearthError) => error.code === "snapshot.failed" && /may write/.test(String(error.cause)),
     );
     assert.deepEqual(filesOf(vm), []);
@@ -160,7 +160,7 @@ describe("saving a VM", () => {
     await using vm = await FakeFirecrackerVm.start();
     const saving = newSnapshotter().save(
       { ...vm.handle, memoryBytes: 2 ** 60 },
-      savedFiles(vm),
+      snapshotFiles(vm),
       NO_HOOKS,
       signal,
     );
@@ -178,7 +178,7 @@ describe("saving a VM", () => {
       vm.changes.flatMap(({ request, body }) =>
         request === "PUT /snapshot/create" ? [(body as { snapshot_type: string }).snapshot_type] : [],
       );
-    const another = (vm: FakeFirecrackerVm, name: string): SavedState => ({
+    const another = (vm: FakeFirecrackerVm, name: string): SnapshotFiles => ({
       memory: join(vm.handle.stateDir, "saved", `${name}-memory`),
       state: join(vm.handle.stateDir, "saved", `${name}-state`),
     });
@@ -186,7 +186,7 @@ describe("saving a VM", () => {
     test("writes what has changed into a copy of what it was restored from, and of what was saved last", async () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
-      const first = savedFiles(vm);
+      const first = snapshotFiles(vm);
       await newSnapshotter().save(vm.handle, first, NO_HOOKS, signal);
       assert.equal(readFileSync(first.memory, "utf8"), "template, changed");
       rmSync(first.memory); // Somebody removes that snapshot; what the VM needs of it stays.
@@ -203,7 +203,7 @@ describe("saving a VM", () => {
         await using vm = await FakeFirecrackerVm.start();
         vm.version = version;
         await restoredVm(vm);
-        const first = savedFiles(vm);
+        const first = snapshotFiles(vm);
         await newSnapshotter().save(vm.handle, first, NO_HOOKS, signal);
         await newSnapshotter().save(vm.handle, another(vm, "second"), NO_HOOKS, signal);
         assert.deepEqual(typesAsked(vm), ["Full", "Full"]);
@@ -214,8 +214,8 @@ describe("saving a VM", () => {
     test("writes everything after a save that failed, because Firecracker counts anew", async () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
-      const saved = savedFiles(vm);
-      await assert.rejects(newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, halted: fail }, signal));
+      const saved = snapshotFiles(vm);
+      await assert.rejects(newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, onPaused: fail }, signal));
       await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
       assert.equal(readFileSync(saved.memory, "utf8"), "memory");
       assert.deepEqual(typesAsked(vm), ["Diff", "Full"]);
@@ -225,8 +225,8 @@ describe("saving a VM", () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
       const seen: string[] = [];
-      const halted = async (): Promise<void> => void seen.push(...readdirSync(vm.handle.stateDir));
-      await newSnapshotter().save(vm.handle, savedFiles(vm), { ...NO_HOOKS, halted }, signal);
+      const onPaused = async (): Promise<void> => void seen.push(...readdirSync(vm.handle.stateDir));
+      await newSnapshotter().save(vm.handle, snapshotFiles(vm), { ...NO_HOOKS, onPaused }, signal);
       assert.deepEqual(seen.toSorted(), ["save", "saved", "template"]);
       assert.ok(readdirSync(vm.handle.stateDir).includes("memory.base"));
     });
@@ -236,7 +236,7 @@ describe("saving a VM", () => {
     await using vm = await FakeFirecrackerVm.start();
     const saving = newSnapshotter().save(
       { ...vm.handle, saveDir: undefined },
-      savedFiles(vm),
+      snapshotFiles(vm),
       NO_HOOKS,
       signal,
     );
@@ -267,15 +267,15 @@ describe("loading what was saved", () => {
     ...more,
   });
 
-  async function saveAndEmpty(vm: FakeFirecrackerVm): Promise<SavedState> {
+  async function saveAndEmpty(vm: FakeFirecrackerVm): Promise<SnapshotFiles> {
     vm.driveIds = ["disk0", "disk1"];
-    const saved = savedFiles(vm);
+    const saved = snapshotFiles(vm);
     await newSnapshotter().save(vm.handle, saved, NO_HOOKS, signal);
     vm.phase = "Not started";
     return saved;
   }
 
-  function load(vm: FakeFirecrackerVm, saved: SavedState, more: Partial<BootPlan> = {}): Promise<void> {
+  function load(vm: FakeFirecrackerVm, saved: SnapshotFiles, more: Partial<BootPlan> = {}): Promise<void> {
     const version = parseFirecrackerVersion("1.12.1");
     const client = new FirecrackerClient({ socketPath: vm.files.api, version });
     return loadVm(client, plan(vm, more), saved, signal);
@@ -348,7 +348,7 @@ describe("loading what was saved", () => {
     const saved = await saveAndEmpty(vm);
     rmSync(saved.memory);
     const failed = { code: "snapshot.failed", message: /there is no file/ };
-    await assert.rejects(newSnapshotter().settle(plan(vm), saved, signal), failed);
+    await assert.rejects(newSnapshotter().finalize(plan(vm), saved, signal), failed);
     await assert.rejects(
       newSnapshotter().restore(plan(vm), saved, () => {}, signal),
       failed,

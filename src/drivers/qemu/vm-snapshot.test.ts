@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { QmpMonitor } from "#drivers/qemu/qmp.ts";
-import { saveVm } from "#drivers/qemu/saved-vm.ts";
-import type { SavingQemu } from "#drivers/qemu/saved-vm.ts";
+import { saveVm } from "#drivers/qemu/vm-snapshot.ts";
+import type { SavingQemu } from "#drivers/qemu/vm-snapshot.ts";
 
 const MEMORY = Buffer.alloc(4 * 1024 * 1024, "m");
 const never = new AbortController().signal;
@@ -153,7 +153,7 @@ async function setUp(t: TestContext) {
       await qemu.running();
       qemu.done.push("quiesce");
     },
-    halted: async () => void qemu.done.push("halted"),
+    onPaused: async () => void qemu.done.push("onPaused"),
   };
   const save = (more: Partial<SavingQemu> = {}, signal = never) =>
     saveVm(
@@ -170,7 +170,7 @@ async function setUp(t: TestContext) {
 test("the guest is halted when little is left, and goes on before all is written", async (t) => {
   const { dir, save, steps } = await setUp(t);
   await save();
-  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
+  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
@@ -178,7 +178,7 @@ test("a QEMU that comes to its end while it is asked is read from, and saved onc
   const { dir, qemu, save, steps } = await setUp(t);
   qemu.hurries = true;
   await save();
-  assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
+  assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
@@ -191,14 +191,14 @@ test("a guest that was halted before it had held its processes is let go on for 
     await quiesce();
   };
   await save();
-  assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "halted", "cont"]);
+  assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
 test("an emulated guest is paused while QEMU begins to follow what it changes", async (t) => {
   const { dir, qemu, save, steps } = await setUp(t);
   await save({ accel: "tcg" });
-  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "halted", "cont"]);
+  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "onPaused", "cont"]);
   assert.equal(qemu.downtimeLimitMs, 0, "it does not look again");
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
@@ -208,7 +208,7 @@ test("an emulated guest that ran while QEMU took its changes is saved once more,
   qemu.rounds = 3;
   await save({ accel: "tcg" });
   const again = ["cont", "stop", "migrate"];
-  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", ...again, "halted", "cont"]);
+  assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", ...again, "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
@@ -241,7 +241,7 @@ test("a guest that changes its memory as fast as it is sent is paused, and its s
   qemu.manner = "dirtied";
   qemu.remaining = MEMORY.length;
   await save();
-  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
+  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
   const { size } = statSync(join(dir, "memory.stream"));
   assert.ok(size <= LIVE_BYTES + ON_THE_WAY_BYTES, `${size} bytes were written`);
 });
@@ -263,7 +263,7 @@ test("a guest that changes a little in each of many rounds is paused in the end"
   qemu.rounds = 11;
   // So that it is not the bytes.
   await save({ memoryBytes: 2 ** 40 });
-  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "halted", "cont"]);
+  assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
 });
 
 test("a QEMU that sends without end is cut off at a number of bytes, and nothing is left", async (t) => {

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { SNAPSHOT_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { abortAfter } from "#base/deadline.ts";
-import { leaveOutMemory, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
+import { setIgnoreShared, migrateFromStdin, migrateToFile } from "#drivers/qemu/migration.ts";
 import type { Destination, Written } from "#drivers/qemu/migration.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 import { migrationSocket } from "#drivers/qemu/command-line.ts";
@@ -21,10 +21,10 @@ import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { MEMORY_ID } from "#drivers/qemu/guest-memory.ts";
 import { ZeroPages } from "#drivers/qemu/zero-pages.ts";
 import { checkRoom, saveDeadlineMs, stateMaxBytes, streamMaxBytes } from "#drivers/save-bounds.ts";
-import type { SavedState, SaveHooks } from "#drivers/vm-driver.ts";
+import type { SnapshotFiles, SaveHooks } from "#drivers/vm-driver.ts";
 
 /** The saved memory before `settle`. */
-export function streamPath(saved: SavedState): string {
+export function streamPath(saved: SnapshotFiles): string {
   return `${saved.memory}.stream`;
 }
 
@@ -56,7 +56,7 @@ export type SavingQemu = {
  */
 export async function saveVm(
   qemu: SavingQemu,
-  saved: SavedState,
+  saved: SnapshotFiles,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
@@ -67,7 +67,7 @@ export async function saveVm(
 
 async function saveInTime(
   qemu: SavingQemu,
-  saved: SavedState,
+  saved: SnapshotFiles,
   hooks: SaveHooks,
   signal: AbortSignal,
 ): Promise<void> {
@@ -81,18 +81,18 @@ async function saveInTime(
   const pause = new GuestPause({ quiesce }, () => stopVcpus(qemu), signal);
   try {
     // One that was restored still has it from then.
-    await leaveOutMemory(monitor, false, deadlineMs);
+    await setIgnoreShared(monitor, false, deadlineMs);
     // A VM that is paused already has nothing to wait for.
     if (!ran) await pause.done();
     const sent = await sendMemory(qemu, saved, { pause, follow }, signal);
-    await hooks.halted();
+    await hooks.onPaused();
     if (ran) await monitor.send("cont", undefined, deadlineMs);
     await sent.written();
   } catch (error) {
     await rm(streamPath(saved), { force: true });
-    follow.giveUp(error);
-    const over = pause.giveUp();
-    if (ran) await letGoOn(monitor, deadlineMs);
+    follow.abandon(error);
+    const over = pause.abandon();
+    if (ran) await resumeGuest(monitor, deadlineMs);
     await over;
     throw error;
   }
@@ -101,7 +101,7 @@ async function saveInTime(
 /** Sends the memory and the devices of one moment to the stream's file. Resolves with the guest quiesced and paused. */
 async function sendMemory(
   qemu: SavingQemu,
-  saved: SavedState,
+  saved: SnapshotFiles,
   { pause, follow }: { readonly pause: GuestPause; readonly follow: Following },
   signal: AbortSignal,
 ): Promise<Written> {
@@ -148,7 +148,7 @@ function tooLate(ms: number): HearthError {
 }
 
 /** A VM that does not go on is worse than what went wrong before; that it does not is seen by its heartbeat. */
-async function letGoOn(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
+async function resumeGuest(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   try {
     await monitor.send("cont", undefined, deadlineMs);
   } catch {
@@ -163,14 +163,18 @@ export type LoadingQemu = Pick<SavingQemu, "monitor" | "runDir" | "accel" | "mem
  * Verifies what was saved, in a QEMU that was started with the draft as its memory and the stream as its stdin, and
  * whose run directory is sealed: loads the stream and writes the state.
  */
-export async function settleVm(qemu: LoadingQemu, saved: SavedState, signal: AbortSignal): Promise<void> {
+export async function finalizeVm(
+  qemu: LoadingQemu,
+  saved: SnapshotFiles,
+  signal: AbortSignal,
+): Promise<void> {
   const { monitor, runDir, memoryBytes, deadlineMs, accel } = qemu;
   const ms = saveDeadlineMs(memoryBytes);
   using bounded = abortAfter(ms, () => tooLate(ms), signal);
   // The memory becomes a file beside the stream, and is no larger.
   await checkRoom(saved.memory, (await stat(streamPath(saved))).size);
   await migrateFromStdin(monitor, deadlineMs, bounded.signal);
-  await leaveOutMemory(monitor, true, deadlineMs);
+  await setIgnoreShared(monitor, true, deadlineMs);
   const durable = saved.temporary !== true;
   const to = {
     socket: migrationSocket(runDir),
@@ -185,6 +189,6 @@ export async function settleVm(qemu: LoadingQemu, saved: SavedState, signal: Abo
 
 /** For a QEMU that maps the memory, and has the rest as its stdin. */
 export async function loadVm(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
-  await leaveOutMemory(monitor, true, deadlineMs);
+  await setIgnoreShared(monitor, true, deadlineMs);
   await migrateFromStdin(monitor, deadlineMs, signal);
 }

@@ -10,7 +10,7 @@ const suspends = ({ snapshots, vms }: FakeDaemon): Promise<unknown> =>
   snapshots.suspend("web", vms.background());
 const starts = ({ vms }: FakeDaemon): Promise<unknown> => vms.start("web", vms.background());
 
-async function webSleeps(daemon: FakeDaemon): Promise<void> {
+async function webSuspends(daemon: FakeDaemon): Promise<void> {
   await webRuns(daemon);
   await suspends(daemon);
 }
@@ -44,7 +44,7 @@ const SUSPENSION = [
   'journal: snapshot, "save" started',
   "driver, save: memory written",
   "journal: snapshot ends",
-  "disks.fallAsleep",
+  "disks.commitResumeOverlay",
   "store.setState",
   "journal: stop begins",
   "driver.stop",
@@ -65,7 +65,7 @@ for (const [format, features] of [
       act: suspends,
       includes: [...SUSPENSION, "guest.freeze", "driver.pause"],
       after: webIsOneOf("running", "suspended"),
-      awake: guestIsWhole,
+      resumed: guestIsWhole,
     },
   );
 
@@ -73,7 +73,7 @@ for (const [format, features] of [
     `R5: a hearthd killed while a VM with a disk in ${format} wakes finds it awake, asleep, or says that its memory is lost`,
     {
       options,
-      before: webSleeps,
+      before: webSuspends,
       act: starts,
       meanwhile: writesWhenItWakes,
       includes: [
@@ -91,7 +91,7 @@ for (const [format, features] of [
         format === "layers"
           ? webIsOneOf("running", "suspended")
           : webIsOneOf("running", "suspended", "failed"),
-      awake: format === "layers" ? guestIsWhole : diskIsWhole,
+      resumed: format === "layers" ? guestIsWhole : diskIsWhole,
     },
   );
 
@@ -99,14 +99,14 @@ for (const [format, features] of [
     `R5: a hearthd killed while a VM with a disk in ${format} wakes leaves its disk whole, also when its memory is given up then`,
     {
       options,
-      before: webSleeps,
+      before: webSuspends,
       act: starts,
       includes: ["driver.restore"],
       after: async ({ host, vms }) => {
         const { phase } = host.store.getVm("web").state;
         if (phase === "suspended") await vms.kill("web", "kill", vms.background());
       },
-      awake: diskIsWhole,
+      resumed: diskIsWhole,
     },
   );
 
@@ -114,11 +114,11 @@ for (const [format, features] of [
     `R5: a hearthd killed while it gives up the memory of a VM with a disk in ${format} finds it asleep or stopped`,
     {
       options,
-      before: webSleeps,
+      before: webSuspends,
       act: ({ vms }) => vms.kill("web", "kill", vms.background()),
       includes: ["store.setState", "snapshots.retire"],
       after: webIsOneOf("suspended", "stopped"),
-      awake: diskIsWhole,
+      resumed: diskIsWhole,
     },
   );
 
@@ -126,7 +126,7 @@ for (const [format, features] of [
     `R5: a hearthd killed while it removes a VM that sleeps, with a disk in ${format}, finds it whole or nothing of it`,
     {
       options,
-      before: webSleeps,
+      before: webSuspends,
       act: ({ vms }) => vms.remove("web", false, vms.background()),
       includes: ["snapshots.retire", "store.deleteVm"],
       after: ({ host }) => {
@@ -146,17 +146,17 @@ crashTest("R5: a hearthd killed while it suspends a paused VM finds it halted or
   act: suspends,
   includes: SUSPENSION,
   after: webIsOneOf("paused", "running", "suspended"),
-  awake: guestIsWhole,
+  resumed: guestIsWhole,
 });
 
 crashTest("R5: a hearthd killed while a VM sleeps again finds it awake or asleep", {
   options: { features: LAYERED },
   before: async (daemon) => {
-    await webSleeps(daemon);
+    await webSuspends(daemon);
     await starts(daemon);
   },
   act: suspends,
   includes: SUSPENSION,
   after: webIsOneOf("running", "suspended"),
-  awake: guestIsWhole,
+  resumed: guestIsWhole,
 });
