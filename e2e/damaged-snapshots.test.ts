@@ -74,7 +74,7 @@ describe("R4: the files of a snapshot", { concurrency: false }, () => {
     const { driver } = await bed.vm("copy");
     // By the version of the QEMU that is there; each says what it lacks.
     const says =
-      /^beware +(QEMU before 8\.2 opens a guest memory file for writing|A restored VM cannot give memory back)/m;
+      /^caveat +(QEMU before 8\.2 opens a guest memory file for writing|A restored VM cannot give memory back)/m;
     assert.equal(says.test(await bed.ok(["show", "copy"])), driver === "qemu");
   });
 

@@ -201,7 +201,7 @@ test("a shell at a terminal is a login shell at home, and the detach keys leave 
   assert.match(shown, /at-\/root-C\.UTF-8/);
   shell.stdin.write("\x10\x11");
   assert.deepEqual((await ended)[0], 129);
-  assert.match(shown, /has left the command/);
+  assert.match(shown, /Detached\./);
   await bed.until(async () => !(await commands()).includes("sleep 54321"));
 });
 

@@ -27,7 +27,7 @@ test("a guest that reboots comes up again by itself, with its disk, whatever the
   assert.equal(restart, "no");
   const { code, stderr } = await run(`echo kept > /root/kept; ${REBOOT}`);
   assert.equal(code, 125);
-  assert.match(stderr, /^error: web was rebooted from inside\.$/m);
+  assert.match(stderr, /^error: web was rebooted by its guest\.$/m);
   await bed.until(async () => {
     const vm = await bed.vm("web");
     return vm.phase === "running" && vm.pid !== pid;
@@ -48,10 +48,10 @@ test("a guest that reboots comes up again by itself, with its disk, whatever the
 test("a guest that powers itself off stays down, and show says how it ended", async () => {
   const { code, stderr } = await run(POWER_OFF);
   assert.equal(code, 125);
-  assert.match(stderr, /^error: web was powered off from inside\.$/m);
+  assert.match(stderr, /^error: web was powered off by its guest\.$/m);
   await bed.until(async () => (await bed.vm("web")).phase === "stopped");
   assert.equal((await bed.vm("web")).exit?.reason, "guest");
-  assert.match(await bed.ok(["show", "web"]), /^ended +.*powered off from inside/m);
+  assert.match(await bed.ok(["show", "web"]), /^ended +.*powered off by the guest/m);
   assert.deepEqual(bed.vmms(), []);
 });
 
@@ -69,7 +69,7 @@ test("a guest whose kernel panics has failed, with the kernel's message in the c
   assert.equal(code, 125);
   assert.match(
     stderr,
-    /^error: The guest's kernel panicked: Kernel panic - not syncing: sysrq triggered crash/m,
+    /^error: The guest kernel panicked: Kernel panic - not syncing: sysrq triggered crash/m,
   );
   assert.match(stderr, /^hint: See `hearth logs web`\.$/m);
   await bed.until(async () => (await bed.vm("web")).phase === "failed");
@@ -84,6 +84,6 @@ test("a reboot ends the VM of a command, and an earlier panic on its console is 
   await bed.ok(["rm", "-f", "web"]);
   const once = await bed.hearth(["run", "--name", "once", ...SMALL, "debian", "--", "sh", "-c", REBOOT]);
   assert.equal(once.code, 125);
-  assert.match(once.stderr, /^error: once was rebooted from inside\.$/m);
+  assert.match(once.stderr, /^error: once was rebooted by its guest\.$/m);
   assert.deepEqual([(await bed.vm("once")).phase, bed.vmms().length], ["stopped", 0]);
 });

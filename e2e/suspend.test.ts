@@ -47,7 +47,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     const { phase, pid } = await bed.vm("web");
     assert.deepEqual([phase, pid], ["suspended", undefined]);
     assert.match(await bed.ok(["ls"]), /^web .*suspended/m);
-    assert.match((await bed.hearth(["suspend", "web"])).stderr, /web is suspended already/);
+    assert.match((await bed.hearth(["suspend", "web"])).stderr, /web is already suspended/);
     assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "", "it is no snapshot of a user's");
   });
 
@@ -73,7 +73,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
       assert.equal(await bed.sh("web", SLEEPER), sleeper);
     }
     assert.equal(readFileSync(join(bed.dir, "back"), "utf8"), "a file\n");
-    assert.match((await bed.hearth(["resume", "web"])).stderr, /web runs already/);
+    assert.match((await bed.hearth(["resume", "web"])).stderr, /web is already running/);
   });
 
   test("L4: twenty commands at once wake it once, and each gets its answer", async () => {

@@ -37,7 +37,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   ],
   "vm.gone": ["The VM, or its VMM, ended meanwhile.", "`hearth show VM` says how it ended."],
   "vm.panicked": [
-    "The guest's kernel panicked.",
+    "The guest kernel panicked.",
     "`hearth logs VM` shows its message; start the VM again, or give it `--restart on-failure`.",
   ],
   "vmm.failed": [

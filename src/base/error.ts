@@ -118,7 +118,7 @@ export type ErrorBody = {
 export function toError(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown;
   if (typeof thrown === "string") return new Error(thrown);
-  return new Error(`Something that is not an error was thrown: ${describeThrown(thrown)}`);
+  return new Error(`Something other than an error was thrown: ${describeThrown(thrown)}`);
 }
 
 function describeThrown(thrown: unknown): string {
@@ -140,8 +140,8 @@ export function toHearthError(thrown: unknown): HearthError {
   const error = toError(thrown);
   return (
     systemError(error) ??
-    new HearthError("internal.bug", "Hearth met an error that it did not foresee.", {
-      hint: "Run `hearth daemon logs` for the details, and report them.",
+    new HearthError("internal.bug", "Unexpected error in Hearth.", {
+      hint: "Please report it, with the details from `hearth daemon logs`.",
       cause: error,
     })
   );
@@ -152,11 +152,11 @@ function systemError(error: Error): HearthError | undefined {
   const { code, path } = error as NodeJS.ErrnoException;
   const where = path === undefined ? "" : ` at ${path}`;
   if (code === "ENOSPC" || code === "EDQUOT") {
-    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what takes it.";
+    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what uses it.";
     return new HearthError("host.disk_full", `The disk is full${where}.`, { hint, cause: error });
   }
   if (code === "EROFS") {
-    const hint = "Make the directory writable, or set HEARTH_HOME to one that is.";
+    const hint = "Make the directory writable, or set HEARTH_HOME to another directory.";
     return new HearthError("host.read_only", `The file system is read-only${where}.`, { hint, cause: error });
   }
   return undefined;

@@ -17,5 +17,5 @@ export function exitProcess(code: number): void {
 /** Ends the process now, as a crash does: nothing runs after this, and nothing is waited for. */
 export function abandonProcess(): never {
   process.kill(process.pid, "SIGKILL");
-  throw new Error("A process has outlived its SIGKILL."); // The kernel ends it before that.
+  throw new Error("A process is still alive after SIGKILL."); // The kernel ends it before that.
 }

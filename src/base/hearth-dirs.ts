@@ -51,13 +51,9 @@ export function absoluteSetting(
 
 function absolutePath(name: string, value: string): string {
   if (isAbsolute(value)) return value;
-  throw new HearthError(
-    "config.invalid",
-    `${name} must be an absolute path, and is ${JSON.stringify(value)}.`,
-    {
-      hint: `Set it to one, such as ${name}="$PWD/${value.replace(/^\.\//, "")}".`,
-    },
-  );
+  throw new HearthError("config.invalid", `${name} must be an absolute path, not ${JSON.stringify(value)}.`, {
+    hint: `Set it to an absolute path, such as ${name}="$PWD/${value.replace(/^\.\//, "")}".`,
+  });
 }
 
 /** hearthd's API socket. */

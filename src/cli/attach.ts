@@ -65,7 +65,7 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
       if (attachment.stdin) io.stdin.unpipe(raw ? keys : command.stdin).pause();
     }
   });
-  if (exit === LEFT) out.note("hearth has left the command, which ends as if its terminal had been closed.");
+  if (exit === LEFT) out.note("Detached. The command ends as if its terminal had been closed.");
   return exit.exitCode;
 }
 
@@ -146,9 +146,9 @@ async function collect(stream: Readable, maxBytes: number): Promise<string> {
     if (bytes > maxBytes) {
       throw new HearthError(
         "input.invalid",
-        `The command wrote more than the ${maxBytes} bytes that --json holds.`,
+        `The command wrote more than ${maxBytes} bytes, the limit of --json.`,
         {
-          hint: "Leave out --json, and take its output from the pipe.",
+          hint: "Leave out --json, and read the output from a pipe.",
         },
       );
     }

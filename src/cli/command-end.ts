@@ -101,7 +101,7 @@ export class CommandEnd implements Disposable {
     const afterMs = timeoutMs + graceMs;
     if (afterMs >= 2 ** 31) return;
     this.#timer = setTimeout(() => {
-      this.#abandon({ exitCode: 124, timedOut: true }, "its time is up, and its guest has not ended it");
+      this.#abandon({ exitCode: 124, timedOut: true }, "its time is up, and the guest has not ended it");
     }, afterMs);
   }
 
@@ -140,7 +140,9 @@ export class CommandEnd implements Disposable {
   #abandon(exit: GuestExit, why?: string): void {
     if (this.signal.aborted) return;
     if (why !== undefined)
-      this.#out.note(`hearth does not wait for the command any longer: ${why}. It may go on for a while.`);
+      this.#out.note(
+        `Hearth no longer waits for the command: ${why}. The command may still run for a while.`,
+      );
     this.#abandoned.resolve(exit);
     this.#stop.abort();
   }

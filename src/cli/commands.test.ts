@@ -50,12 +50,12 @@ test("stopping what does not run is a note and no error, VS-032", async (t) => {
   assert.deepEqual(await runCli(served, ["stop", "off"]), {
     code: 0,
     stdout: "",
-    stderr: "off does not run.\n",
+    stderr: "off is not running.\n",
   });
   assert.deepEqual(await runCli(served, ["start", "on"]), {
     code: 0,
     stdout: "",
-    stderr: "on runs already.\n",
+    stderr: "on is already running.\n",
   });
   assert.equal((await runCli(served, ["stop", "off", "--quiet"])).stderr, "");
   assert.equal(JSON.parse((await runCli(served, ["stop", "off", "--json"])).stdout).phase, "stopped");
@@ -186,7 +186,7 @@ test("show says what is not guaranteed", async (t) => {
   const { pid } = await served.run("web");
   const { stdout } = await runCli(served, ["show", "web"]);
   assert.match(stdout, /^driver +fake, emulated$/m);
-  assert.match(stdout, /^beware +nothing runs: this driver is a fake$/m);
+  assert.match(stdout, /^caveat +nothing runs: this driver is a fake$/m);
   assert.equal(JSON.parse((await runCli(served, ["show", "web", "--json"])).stdout).pid, pid);
 });
 

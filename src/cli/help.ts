@@ -114,12 +114,12 @@ export function unknownCommand(words: readonly string[]): HearthError {
       name.startsWith(`${first} `) ? [name.slice(first.length + 1)] : [],
     );
     if (second === undefined || second.startsWith("-")) {
-      const hint = `Say what to do: ${verbs.map((verb) => `hearth ${first} ${verb}`).join(", ")}.`;
+      const hint = `Choose one: ${verbs.map((verb) => `hearth ${first} ${verb}`).join(", ")}.`;
       return new HearthError("input.invalid", `${first}: a command is missing.`, { hint });
     }
     const near = nearest(second, verbs);
     const hint =
-      near === undefined ? `There are ${verbs.join(", ")}.` : `Did you mean \`hearth ${first} ${near}\`?`;
+      near === undefined ? `Choose one of ${verbs.join(", ")}.` : `Did you mean \`hearth ${first} ${near}\`?`;
     return new HearthError("input.invalid", `"${first} ${second}" is not a command.`, { hint });
   }
   const names = Object.entries(COMMANDS).flatMap(([name, { aliases = [] }]) => [name].concat(aliases));

@@ -43,7 +43,7 @@ test("ls and ps list all VMs, or those that the filters choose, with the flags t
     json.map(({ name, labels }) => [name, labels]),
     [["old-web", { team: "web" }]],
   );
-  assert.match((await runCli(served, ["ls", "--filter", "label=none"])).stderr, /No VM is like that/);
+  assert.match((await runCli(served, ["ls", "--filter", "label=none"])).stderr, /No VM matches the filter/);
 });
 
 test("snapshots are labelled, and ls lists those that the filters choose", async (t) => {
@@ -70,7 +70,10 @@ test("snapshots are labelled, and ls lists those that the filters choose", async
     (await runCli(served, ["snapshot", "show", "before"])).stdout,
     /^label +kept=yes\nlabel +nightly\n/m,
   );
-  assert.match((await runCli(served, ["snapshots", "-f", "name=none"])).stderr, /No snapshot is like that/);
+  assert.match(
+    (await runCli(served, ["snapshots", "-f", "name=none"])).stderr,
+    /No snapshot matches the filter/,
+  );
 });
 
 test("a label or a filter that is not one is a usage error before hearthd hears of it", async (t) => {
@@ -107,7 +110,7 @@ test("volumes are labelled, and ls lists those that the filters choose", async (
   assert.equal((await hearth("volume", "ls", "-q")).stdout, "cache\ndata\n");
   assert.equal((await hearth("volume", "ls", "-q", "--filter", "label=team=web")).stdout, "data\n");
   const other = await hearth("volume", "ls", "-f", "label=team=db");
-  assert.match(other.stderr, /No volume is like that/);
+  assert.match(other.stderr, /No volume matches the filter/);
 });
 
 test("a volume is not made with a label that is none, nor looked for with a filter that is none", async (t) => {

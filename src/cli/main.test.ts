@@ -116,7 +116,7 @@ test("an error names its operation, so that hearthd's log can be searched", asyn
   const { operation } = logged.fields as { operation: string };
   assert.equal(
     stderr,
-    `error: There is no VM "gone".\nhint: \`hearth ls\` shows the VMs.\noperation: ${operation}\n`,
+    `error: There is no VM "gone".\nhint: \`hearth ls\` lists the VMs.\noperation: ${operation}\n`,
   );
 });
 
@@ -151,7 +151,7 @@ test("a hearthd of another version is a note, and no error", async (t) => {
   assert.equal(code, 0);
   assert.match(
     (await runCli(served, ["image", "ls"])).stderr,
-    /note: hearthd 0\.0\.1 runs, .*hearth daemon stop/,
+    /note: hearthd 0\.0\.1 is running, .*hearth daemon stop/,
   );
   assert.equal(stderr, "");
 });

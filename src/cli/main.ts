@@ -121,8 +121,8 @@ class Connector {
     const ours = hearthVersion();
     if (theirs === ours) return;
     out.note(
-      `note: hearthd ${theirs} runs, and this is hearth ${ours}. ` +
-        "`hearth daemon stop` ends it, not its VMs; the next command starts the new one.",
+      `note: hearthd ${theirs} is running, but this is hearth ${ours}. ` +
+        "`hearth daemon stop` stops it and keeps its VMs running; the next command starts the new version.",
     );
   }
 }

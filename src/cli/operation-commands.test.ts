@@ -77,7 +77,7 @@ test("commands that have ended are listed with --all alone, and ids are complete
   boot();
   await served.run("db");
   await (await served.client()).vm("db").exec(["true"]);
-  assert.match((await hearth("operation", "ls")).stderr, /Nothing is under way/);
+  assert.match((await hearth("operation", "ls")).stderr, /no operations in progress/);
   const all = await hearth("operation", "ls", "--all", "--json");
   const [exec] = JSON.parse(all.stdout) as Operation[];
   assert.equal(exec?.request, "WEBSOCKET /v1/vms/db/exec");

@@ -87,7 +87,7 @@ function valueOf(command: Command, flag: Flag, { rawName, value }: OptionToken):
   const choices = flag.choices.join(", ");
   throw usageError(
     command,
-    `${rawName}: ${JSON.stringify(value.slice(0, 80))} is none of ${choices}`,
+    `${rawName}: ${JSON.stringify(value.slice(0, 80))} is not one of ${choices}`,
     `Choose one of ${choices}.`,
   );
 }
@@ -105,7 +105,7 @@ function checkCount(command: Command, args: readonly string[]): void {
     throw usageError(command, `${missing.name} is missing`, `Write it like this: ${line}`);
   }
   const extra = command.args.at(-1)?.many === true ? undefined : args[command.args.length];
-  if (extra !== undefined) throw usageError(command, `"${extra}" is one word too many`, helpHint(command));
+  if (extra !== undefined) throw usageError(command, `unexpected argument "${extra}"`, helpHint(command));
 }
 
 function defaults(flags: Flags): Record<string, boolean | readonly string[] | undefined> {

@@ -21,7 +21,7 @@ function loseVm({ host }: ServedDaemon): string {
 
 test("system recover lists lost+found, and says when there is nothing", async (t) => {
   const served = await serveDaemon(t);
-  assert.match((await runCli(served, ["system", "recover"])).stderr, /nothing in lost\+found/);
+  assert.match((await runCli(served, ["system", "recover"])).stderr, /lost\+found is empty/);
   const path = loseVm(served);
   const { stdout } = await runCli(served, ["system", "recover"]);
   assert.equal(
@@ -39,7 +39,7 @@ test("system recover makes a VM of a disk, and wants the disk, a name and an ima
   const path = loseVm(served);
   const half = await runCli(served, ["system", "recover", "--vm", LOST]);
   assert.equal(half.code, 2);
-  assert.match(half.stderr, /--vm, --name and IMAGE together/);
+  assert.match(half.stderr, /--vm, --name and IMAGE must be given/);
   const words = ["system", "recover", "--vm", LOST, "--name", "web", "debian"];
   const { code, stdout, stderr } = await runCli(served, words);
   assert.deepEqual([code, stdout], [0, "web\n"]);

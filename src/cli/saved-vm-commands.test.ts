@@ -40,7 +40,7 @@ test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and wha
   assert.equal((await runCli(served, ["snapshot", "ls", "-q"])).stdout.split("\n")[0], "saved");
   const shown = (await runCli(served, ["snapshot", "show", "saved"])).stdout;
   assert.match(shown, /^snapshot +saved$/m);
-  assert.match(shown, /^holds +the disk alone$/m);
+  assert.match(shown, /^contains +disk$/m);
   assert.equal(
     JSON.parse((await runCli(served, ["snapshot", "show", "--json", "saved"])).stdout).hasMemory,
     false,
@@ -80,7 +80,7 @@ test("a VM is created from one image or from one snapshot, whose shape it has", 
   const asked = served.requests;
   for (const [wrong, said] of [
     [[], /IMAGE is missing\.\nhint: .*--snapshot NAME/],
-    [["--snapshot", "before", "debian"], /an image and a snapshot are given/],
+    [["--snapshot", "before", "debian"], /IMAGE and --snapshot cannot be given/],
     [["--snapshot", "Before"], /not a snapshot name/],
     [["--snapshot", "before", "--memory", "1G"], /--memory cannot be given with --snapshot\.\nhint: /],
     [["--snapshot", "before", "--boot-args", "quiet"], /--boot-args cannot/],
@@ -171,7 +171,7 @@ test("a VM that is suspended is shown as such, is left alone by stop and prune, 
   assert.match((await runCli(served, ["show", "web"])).stdout, new RegExp(`^restored from +${id}$`, "m"));
   assert.equal((await runCli(served, ["suspend", "web", "--quiet"])).stdout, "web\n");
   const again = await runCli(served, ["suspend", "web"]);
-  assert.deepEqual(again, { code: 0, stdout: "", stderr: "web is suspended already.\n" });
+  assert.deepEqual(again, { code: 0, stdout: "", stderr: "web is already suspended.\n" });
   assert.match((await runCli(served, ["ls"], { terminalColumns: 80 })).stdout, /^web +\S+ +suspended /m);
   const stopped = await runCli(served, ["stop", "web"]);
   assert.equal(stopped.code, 0);
@@ -182,7 +182,7 @@ test("a VM that is suspended is shown as such, is left alone by stop and prune, 
   assert.deepEqual(await runCli(served, ["wake", "web"]), {
     code: 0,
     stdout: "",
-    stderr: "web runs already.\n",
+    stderr: "web is already running.\n",
   });
   assert.equal(JSON.parse((await runCli(served, ["suspend", "--json", "web"])).stdout).phase, "suspended");
 });
@@ -241,14 +241,14 @@ test("template rm and prune remove what no VM uses, and say what stays", async (
   assert.deepEqual(await runCli(served, ["template", "prune"]), {
     code: 0,
     stdout: "1\n",
-    stderr: "One template is removed.\n",
+    stderr: "Removed 1 template.\n",
   });
   assert.deepEqual(JSON.parse((await runCli(served, ["template", "prune", "--json"])).stdout), {
     removed: 0,
   });
   assert.match(
     (await runCli(served, ["template", "rm", "web"])).stderr,
-    /^error: "web" is not a template.s id\.\nhint: `hearth template ls`/,
+    /^error: "web" is not a template ID\.\nhint: `hearth template ls`/,
   );
 });
 

@@ -68,8 +68,8 @@ test("an archive goes through pipes, and not to or from a terminal", async (t) =
   assert.deepEqual([(await taken).code, (await taken).stdout], [0, "after\n"]);
   const asked = served.requests;
   for (const [words, said] of [
-    [["export", "before", "-"], /nothing for a terminal\.\nhint: Name a file/],
-    [["import", "-"], /stdin is a terminal.*\nhint: Name a file/],
+    [["export", "before", "-"], /not written to a terminal\.\nhint: Name a file/],
+    [["import", "-"], /is not read from a terminal.*\nhint: Name a file/],
   ] as const) {
     const wrong = await run(words, { terminalColumns: 80, env: { NO_COLOR: "1" } });
     assert.deepEqual([wrong.code, wrong.stdout], [2, ""]);
@@ -91,11 +91,11 @@ test("snapshot export leaves a file that is there alone, unless it is told to re
   symlinkSync("before.tar.zst", join(cwd, "link"));
   const asked = served.requests;
   for (const [words, said] of [
-    [["before"], /before\.tar\.zst is there already\.\nhint: .*--force/],
-    [["before", "dir", "--force"], /not a plain file\.\nhint: Name a file in it/],
-    [["before", "link", "-f"], /not a plain file\.\nhint: Name another file/],
-    [["before", "/dev/null", "-f"], /not a plain file/],
-    [["before", "no/such"], /There is no directory \S+\/no on this host\.\nhint: Make it first/],
+    [["before"], /before\.tar\.zst already exists\.\nhint: .*--force/],
+    [["before", "dir", "--force"], /not a regular file\.\nhint: Name a file in it/],
+    [["before", "link", "-f"], /not a regular file\.\nhint: Name another file/],
+    [["before", "/dev/null", "-f"], /not a regular file/],
+    [["before", "no/such"], /There is no directory \S+\/no on this host\.\nhint: Create it first/],
     [["before", "before.tar.zst/in"], /There is no directory/],
   ] as const) {
     const { code, stdout, stderr } = await run(["export", ...words]);
@@ -151,7 +151,7 @@ test("snapshot import says what is wrong with the file that was named, and keeps
   for (const [words, said] of [
     [["gone.zst"], /There is no gone\.zst on this host\.\nhint: /],
     [["text/in"], /There is no text\/in/],
-    [["."], /\. is a directory\.\nhint: Name the file in it/],
+    [["."], /\. is a directory\.\nhint: Name a file in it/],
   ] as const) {
     const { code, stderr } = await run(["import", ...words]);
     assert.equal(code, 1);

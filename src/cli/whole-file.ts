@@ -26,7 +26,7 @@ export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
   if (there === undefined) return;
   // A device or a link would be gone, and a file in its place.
   if (!there.isFile())
-    throw new HearthError("file.refused", `${path} is there, and is not a plain file.`, {
+    throw new HearthError("file.refused", `${path} exists and is not a regular file.`, {
       hint: there.isDirectory() ? "Name a file in it." : "Name another file, or - for stdout.",
     });
   if (!replace) throw isThere(path);
@@ -88,8 +88,8 @@ async function putInPlace(draft: string, { path, replace }: WholeFile): Promise<
 }
 
 function isThere(path: string): HearthError {
-  return new HearthError("file.refused", `${path} is there already.`, {
-    hint: "Name another file, or replace it: --force",
+  return new HearthError("file.refused", `${path} already exists.`, {
+    hint: "Name another file, or use --force to replace it.",
   });
 }
 
@@ -101,11 +101,11 @@ async function explained<Result>(path: string, work: () => Promise<Result>): Pro
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR")
       throw new HearthError("file.not_found", `There is no directory ${dirname(path)} on this host.`, {
-        hint: "Make it first.",
+        hint: "Create it first.",
       });
     if (code === "EACCES" || code === "EPERM")
-      throw new HearthError("file.refused", `${dirname(path)} is not yours to write to.`, {
-        hint: "Name a file elsewhere.",
+      throw new HearthError("file.refused", `Cannot write to ${dirname(path)}: permission denied.`, {
+        hint: "Name a file in another directory.",
       });
     throw error;
   }

@@ -17,18 +17,18 @@ export function checkBootArgs(args: readonly string[]): void {
   if (odd !== undefined)
     throw new HearthError(
       "input.invalid",
-      `boot-args: ${JSON.stringify(odd)} must be printable ASCII without blanks.`,
+      `boot-args: ${JSON.stringify(odd)} must be printable ASCII without spaces.`,
     );
   const bytes = args.join(" ").length;
   if (bytes > LIMITS.bootArgsMaxBytes) {
     throw new HearthError(
       "input.invalid",
-      `boot-args: ${bytes} bytes; at most ${LIMITS.bootArgsMaxBytes} are taken.`,
+      `boot-args: ${bytes} bytes are too many; the limit is ${LIMITS.bootArgsMaxBytes}.`,
     );
   }
   const ours = args.find((arg) => OURS.test(arg));
   if (ours === undefined) return;
   throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(ours)} is set by Hearth itself.`, {
-    hint: "Leave it out; --init chooses the init.",
+    hint: "Leave it out; use --init to choose the init.",
   });
 }

@@ -103,7 +103,7 @@ function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined)
   if (handleOf(state) === undefined) return state;
   if (failure !== undefined) return { phase: "failed", ...failure, atMs: exit.atMs };
   if (exit.reason === "panicked" && state.phase !== "stopping")
-    return { phase: "failed", code: "vm.panicked", message: "The guest's kernel panicked.", atMs: exit.atMs };
+    return { phase: "failed", code: "vm.panicked", message: "The guest kernel panicked.", atMs: exit.atMs };
   if (state.phase === "stopping" || exit.reason !== "died") return { phase: "stopped", exit };
   const how = exit.signal ?? (exit.code === undefined ? undefined : `exit code ${exit.code}`);
   const message = `The VMM ended unexpectedly${how === undefined ? "" : ` (${how})`}.`;

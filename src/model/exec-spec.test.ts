@@ -7,6 +7,6 @@ test("variables take 1 MiB in all, and the error names the variables", () => {
   checkExec({ argv: ["true"], env: env(10) });
   assert.throws(() => checkExec({ argv: ["true"], env: env(11) }), {
     code: "input.invalid",
-    message: /^env: 11000\d\d bytes in all; at most 1048576 are taken/,
+    message: /^env: the variables have 11000\d\d bytes; the limit is 1048576/,
   });
 });

@@ -33,10 +33,13 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
     const bytes = Buffer.byteLength(word);
     total += bytes + 1;
     if (word.includes("\0"))
-      throw invalid("argv: an argument holds a NUL byte", "No program can take one; pass it on stdin.");
+      throw invalid(
+        "argv: an argument contains a NUL byte",
+        "Arguments cannot contain one; pass it on stdin.",
+      );
     if (bytes >= LIMITS.argumentMaxBytes) {
       throw invalid(
-        `argv: an argument has ${bytes} bytes; Linux takes at most ${LIMITS.argumentMaxBytes - 1}`,
+        `argv: an argument has ${bytes} bytes; the limit of Linux is ${LIMITS.argumentMaxBytes - 1}`,
         "Pass it on stdin.",
       );
     }
@@ -47,13 +50,13 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
   );
   if (variables > LIMITS.variablesMaxBytes) {
     throw invalid(
-      `env: ${variables} bytes in all; at most ${LIMITS.variablesMaxBytes} are taken`,
+      `env: the variables have ${variables} bytes; the limit is ${LIMITS.variablesMaxBytes}`,
       "Copy a file with them into the VM: `hearth cp`.",
     );
   }
   if (total > LIMITS.argumentsMaxBytes) {
     throw invalid(
-      `argv: ${total} bytes together; at most ${LIMITS.argumentsMaxBytes} are taken`,
+      `argv: the arguments and variables have ${total} bytes; the limit is ${LIMITS.argumentsMaxBytes}`,
       "Pass them on stdin.",
     );
   }
@@ -64,7 +67,7 @@ export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
 export function checkEnvName(name: string): void {
   if (ENV_NAME.test(name)) return;
   throw invalid(
-    `env: ${JSON.stringify(name.slice(0, 80))} is not a variable's name`,
+    `env: ${JSON.stringify(name.slice(0, 80))} is not a variable name`,
     "Write NAME=VALUE, with letters, digits and _.",
   );
 }

@@ -20,7 +20,7 @@ const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /** The only way to get a VmId. After this it may be trusted in paths. */
 export function parseVmId(text: string): VmId {
-  if (!VM_ID.test(text)) throw invalid(`${quote(text)} is not a VM id`, "`hearth ls` shows the VMs.");
+  if (!VM_ID.test(text)) throw invalid(`${quote(text)} is not a VM ID`, "`hearth ls` lists the VMs.");
   return text as VmId;
 }
 
@@ -45,7 +45,7 @@ export function parseSnapshotName(text: string): SnapshotName {
 /** The only way to get a SnapshotId. After this it may be trusted in paths. */
 export function parseSnapshotId(text: string): SnapshotId {
   if (!SNAPSHOT_ID.test(text))
-    throw invalid(`${quote(text)} is not a snapshot id`, "`hearth snapshot ls` shows them.");
+    throw invalid(`${quote(text)} is not a snapshot ID`, "`hearth snapshot ls` lists the snapshots.");
   return text as SnapshotId;
 }
 
@@ -55,14 +55,14 @@ function nameRule(example: string): string {
 
 /** @throws HearthError `input.invalid` */
 export function parseOperationId(text: string): OperationId {
-  if (!OPERATION_ID.test(text)) throw invalid(`${quote(text)} is not an operation id`, "Leave it out.");
+  if (!OPERATION_ID.test(text)) throw invalid(`${quote(text)} is not an operation ID`, "Leave it out.");
   return text as OperationId;
 }
 
 /** @throws HearthError `input.invalid` */
 export function parseImageDigest(text: string): ImageDigest {
   if (!IMAGE_DIGEST.test(text))
-    throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` shows them.");
+    throw invalid(`${quote(text)} is not an image digest`, "`hearth image ls` lists the images.");
   return text as ImageDigest;
 }
 

@@ -14,7 +14,7 @@ export function parseImageRef(text: string): ImageRef {
     "input.invalid",
     `image: ${JSON.stringify(text.slice(0, 80))} is not an image name.`,
     {
-      hint: "Write a name and perhaps a tag, such as debian or debian:trixie.",
+      hint: "Write a name and an optional tag, such as debian or debian:trixie.",
     },
   );
 }

@@ -22,7 +22,7 @@ export function checkLabelKey(key: string): void {
     prefix === undefined || (prefix.length <= KEY_PREFIX_MAX_CHARS && KEY_PREFIX.test(prefix));
   if (isPrefixGood && KEY_NAME.test(key.slice(slash + 1))) return;
   throw invalid(
-    `label: ${quote(key)} is not a label's key`,
+    `label: ${quote(key)} is not a label key`,
     "Use 1 to 63 of a-z, A-Z, 0-9, ., _ and -, with a letter or a digit at both ends; a DNS name and / may stand before, " +
       "such as example.com/team.",
   );
@@ -33,12 +33,12 @@ export function checkLabelValue(value: string): void {
   const bytes = Buffer.byteLength(value);
   if (bytes > LIMITS.labelValueMaxBytes)
     throw invalid(
-      `label: a value has ${bytes} bytes; at most ${LIMITS.labelValueMaxBytes} are taken`,
+      `label: a value has ${bytes} bytes; the limit is ${LIMITS.labelValueMaxBytes}`,
       "Keep longer texts in a file of the VM, and name the file.",
     );
   if (isPrintable(value)) return;
   throw invalid(
-    `label: the value ${quote(value)} holds a character that cannot be printed`,
+    `label: the value ${quote(value)} contains a character that cannot be printed`,
     "Leave out control characters and line breaks.",
   );
 }
@@ -48,7 +48,7 @@ export function checkLabelCount(labels: Readonly<Record<string, unknown>>): void
   const count = Object.keys(labels).length;
   if (count <= LIMITS.labelsMax) return;
   throw invalid(
-    `label: there would be ${count}; at most ${LIMITS.labelsMax} are taken`,
+    `label: there would be ${count} labels; the limit is ${LIMITS.labelsMax}`,
     "Remove some: `hearth set --label KEY- NAME`.",
   );
 }

@@ -39,7 +39,7 @@ export function parseRateLimit(field: string, text: string): RateLimit | undefin
     } else if (key === "burst" && before === "ops") {
       limit.opsBurst = parseOps(field, value);
       before = undefined;
-    } else throw invalid(field, `${quote(part)} has no place here`);
+    } else throw invalid(field, `${quote(part)} is not allowed here`);
   }
   checkRateLimit(field, limit);
   return limit;
@@ -48,15 +48,15 @@ export function parseRateLimit(field: string, text: string): RateLimit | undefin
 /** The rules between the parts. @throws HearthError `input.invalid` */
 export function checkRateLimit(field: string, limit: RateLimit): void {
   const { bandwidthBytesPerS, bandwidthBurstBytes, opsPerS, opsBurst } = limit;
-  if (bandwidthBytesPerS === undefined && opsPerS === undefined) throw invalid(field, "nothing is limited");
+  if (bandwidthBytesPerS === undefined && opsPerS === undefined) throw invalid(field, "no rate is given");
   const pairs = [
     [bandwidthBurstBytes, bandwidthBytesPerS],
     [opsBurst, opsPerS],
   ] as const;
   for (const [burst, rate] of pairs) {
     if (burst === undefined) continue;
-    if (rate === undefined) throw invalid(field, "a burst needs the rate that it belongs to");
-    if (burst < rate) throw invalid(field, "a burst is at least one second's worth");
+    if (rate === undefined) throw invalid(field, "a burst needs a rate");
+    if (burst < rate) throw invalid(field, "a burst must be at least as large as its rate per second");
   }
 }
 
@@ -76,7 +76,7 @@ export function formatRateLimit(limit: RateLimit | undefined): string {
 
 function perSecond(field: string, text: string): string {
   if (text.endsWith("/s")) return text.slice(0, -2);
-  throw invalid(field, `${quote(text)} does not say in what time`);
+  throw invalid(field, `${quote(text)} does not end in /s`);
 }
 
 function parseOps(field: string, text: string): number {

@@ -30,7 +30,7 @@ const KEYS: FilterKeys<Filtered> = {
 function notAState(text: string): HearthError {
   const near = nearest(text, VM_PHASES);
   const shown = JSON.stringify(text.slice(0, 80));
-  return new HearthError("input.invalid", `filter: ${shown} is not a state of a VM.`, {
+  return new HearthError("input.invalid", `filter: ${shown} is not a VM state.`, {
     hint: `${near === undefined ? "" : `Did you mean ${near}? `}States are ${VM_PHASES.join(", ")}.`,
   });
 }

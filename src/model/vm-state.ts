@@ -43,9 +43,9 @@ export type VmPhase = VmState["phase"];
 /** Why a VM is paused though nobody has asked for it, in sentences. */
 export const PAUSE_CAUSES = {
   "disk-full":
-    "The host's disk is full, and the guest waits with what it writes. Make room, then resume the VM.",
-  "disk-failed": "The host cannot read or write the VM's disk, and the guest waits for it.",
-  vmm: "Its VMM has stopped the vCPUs, and Hearth has not asked for that.",
+    "The disk of the host is full, so the guest cannot write. Free some space, then resume the VM.",
+  "disk-failed": "The host cannot read or write the disk of the VM, and the guest waits for it.",
+  vmm: "The VMM has stopped the vCPUs by itself.",
 } as const;
 
 export type PauseCause = keyof typeof PAUSE_CAUSES;
@@ -118,15 +118,15 @@ const FIX: Partial<Record<VmPhase, string>> = {
   failed: "Look at `hearth logs NAME`, then start it again.",
   running: "Stop it first: `hearth stop NAME`.",
   paused: "Resume it first: `hearth resume NAME`.",
-  suspended: "Wake it first: `hearth resume NAME`.",
-  starting: "Wait until it runs: `hearth ls` shows it.",
-  stopping: "Wait until it has stopped: `hearth ls` shows it.",
+  suspended: "Resume it first: `hearth resume NAME`.",
+  starting: "Wait until it is running; `hearth ls` shows its state.",
+  stopping: "Wait until it has stopped; `hearth ls` shows its state.",
 };
 
 /** The actions that a sentence has other words for. */
 const WORDS: Partial<Record<VmAction, string>> = {
   exec: "run a command in",
-  copy: "copy files of",
+  copy: "copy files to or from",
   set: "change",
   adjust: "change",
   snapshot: "create a snapshot of",

@@ -67,6 +67,6 @@ for (const [path, reason] of BAD_PATHS) {
 test("two volumes on one path are refused, and one volume on two", () => {
   const mounts = (...texts: string[]) => texts.map(parseVolumeMount);
   checkMounts(mounts("a:/a", "b:/a/b"));
-  assert.throws(() => checkMounts(mounts("a:/a", "b:/a:ro")), /two are to be mounted on \/a/);
+  assert.throws(() => checkMounts(mounts("a:/a", "b:/a:ro")), /two volumes have the mount point \/a/);
   assert.throws(() => checkMounts(mounts("a:/a", "a:/b:ro")), /a is given twice/);
 });

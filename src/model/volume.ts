@@ -11,7 +11,7 @@ export type VolumeMount = {
   readonly readOnly: boolean;
 };
 
-const EXAMPLE = "Write NAME:/path, or NAME:/path:ro for one that is not to be changed.";
+const EXAMPLE = "Write NAME:/path, or NAME:/path:ro for a read-only volume.";
 /** What the kernel and the agent make at every boot; a volume there would hide it, or be hidden. */
 const RESERVED = ["/proc", "/sys", "/dev", "/run"];
 
@@ -40,25 +40,25 @@ export function parseMountPath(text: string): string {
 
 function mountPathProblem(text: string): string | undefined {
   if (!text.startsWith("/")) return "is not absolute";
-  if (text === "/") return "is the root, which is the VM's own disk";
+  if (text === "/") return "is the root directory, which is on the disk of the VM";
   if (Buffer.byteLength(text) > LIMITS.mountPathMaxBytes) return "is too long";
   // eslint-disable-next-line no-control-regex -- control characters are what is looked for
-  if (/[\u0000-\u001f\u007f:]/.test(text)) return "holds a colon or a control character";
+  if (/[\u0000-\u001f\u007f:]/.test(text)) return "contains a colon or a control character";
   const parts = text.slice(1).split("/");
   if (parts.some((part) => part === "" || part === "." || part === ".."))
     return "is not normalised: no empty parts, no . and no ..";
   const reserved = RESERVED.find((dir) => text === dir || text.startsWith(`${dir}/`));
-  return reserved === undefined ? undefined : `is in ${reserved}, which the kernel fills`;
+  return reserved === undefined ? undefined : `is in ${reserved}, which belongs to the kernel`;
 }
 
 /** The rules between a VM's mounts: no path twice, no volume twice. @throws HearthError `input.invalid` */
 export function checkMounts(mounts: readonly VolumeMount[]): void {
   const path = twice(mounts.map((mount) => mount.path));
   if (path !== undefined)
-    throw invalid(`volume: two are to be mounted on ${path}`, "Give each a path of its own.");
+    throw invalid(`volume: two volumes have the mount point ${path}`, "Give each volume its own path.");
   const name = twice(mounts.map((mount) => mount.name));
   if (name !== undefined)
-    throw invalid(`volume: ${name} is given twice`, "Mount it once, and use links in the VM.");
+    throw invalid(`volume: ${name} is given twice`, "Mount it once, and use symbolic links in the VM.");
 }
 
 function twice(words: readonly string[]): string | undefined {

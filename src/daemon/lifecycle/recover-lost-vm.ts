@@ -60,7 +60,7 @@ async function diskFiles(lost: LostEntry): Promise<readonly string[]> {
   if (!existsSync(path)) return layers;
   if ((await lstat(path)).nlink === 1) return [...layers, path];
   throw new HearthError("file.refused", `Cannot take back ${lost.name}: another VM has its disk already.`, {
-    hint: "`hearth ls` shows the VMs. Two VMs on one disk would destroy it.",
+    hint: "`hearth ls` lists the VMs. Two VMs on one disk would destroy it.",
   });
 }
 

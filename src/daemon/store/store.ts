@@ -289,5 +289,5 @@ function nameTaken(name: VmName): HearthError {
 
 export function noSuchVm(asked: string): HearthError {
   const shown = JSON.stringify(asked.slice(0, 80));
-  return new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` shows the VMs." });
+  return new HearthError("vm.not_found", `There is no VM ${shown}.`, { hint: "`hearth ls` lists the VMs." });
 }

@@ -26,9 +26,9 @@ test("a command's client is told what became of the VM, in place of a broken con
     const { code, message } = await explained(LOST, ended(reason));
     return `${code}: ${message}`;
   };
-  assert.equal(await told("panicked"), "vm.panicked: The guest's kernel panicked.");
-  assert.equal(await told("rebooted"), "vm.gone: web was rebooted from inside.");
-  assert.equal(await told("guest"), "vm.gone: web was powered off from inside.");
+  assert.equal(await told("panicked"), "vm.panicked: The guest kernel panicked.");
+  assert.equal(await told("rebooted"), "vm.gone: web was rebooted by its guest.");
+  assert.equal(await told("guest"), "vm.gone: web was powered off by its guest.");
   assert.equal(await told("died"), "vm.gone: The VMM of web ended unexpectedly.");
   for (const reason of ["asked", "unseen"] as const)
     assert.equal(await explainEnd(LOST, ended(reason)), LOST, "somebody knows why");
@@ -41,7 +41,7 @@ test("the kernel's panic message is in the error, made safe to print, and the lo
   const words = `[ 2.0] Kernel panic - not syncing: \u001b[2J${"x".repeat(5_000)}`;
   writeFileSync(console, `before\r\n${words}\r\nCPU: 0\r\n`);
   const { message, hint } = await explained(LOST, ended("panicked", { console }));
-  assert.match(message, /^The guest's kernel panicked: Kernel panic - not syncing: [^\u001b]*x+$/);
+  assert.match(message, /^The guest kernel panicked: Kernel panic - not syncing: [^\u001b]*x+$/);
   assert.ok(message.length < 300);
   assert.equal(hint, "See `hearth logs web`.");
   const removed = await explained(LOST, ended("panicked", { console, autoRemove: true }));

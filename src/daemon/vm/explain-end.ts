@@ -34,12 +34,12 @@ function describeEnd({ reason }: VmExit, vm: EndedVm): HearthError | undefined {
     case "panicked": {
       const words = panicLine(vm.console);
       const said = words === undefined ? "." : `: ${words}`;
-      return new HearthError("vm.panicked", `The guest's kernel panicked${said}`, { hint: logs });
+      return new HearthError("vm.panicked", `The guest kernel panicked${said}`, { hint: logs });
     }
     case "rebooted":
-      return new HearthError("vm.gone", `${name} was rebooted from inside.`);
+      return new HearthError("vm.gone", `${name} was rebooted by its guest.`);
     case "guest":
-      return new HearthError("vm.gone", `${name} was powered off from inside.`);
+      return new HearthError("vm.gone", `${name} was powered off by its guest.`);
     case "died":
       return new HearthError("vm.gone", `The VMM of ${name} ended unexpectedly.`, { hint: logs });
     case "asked":

@@ -10,6 +10,6 @@ export default command({
   async run({ out, hearth }) {
     const status = await (await hearth()).daemon.status();
     if (out.wantsJson) return out.json(status);
-    out.line(`hearthd ${status.version} runs, pid ${status.pid}`);
+    out.line(`hearthd ${status.version} is running, pid ${status.pid}`);
   },
 });

@@ -31,7 +31,7 @@ export default command({
     } catch (error) {
       if (!(error instanceof HearthError) || error.code !== "daemon.unreachable") throw error;
       if (out.wantsJson) out.json({ alive: false });
-      else out.line("hearthd does not run. `hearth daemon start` starts it.");
+      else out.line("hearthd is not running. `hearth daemon start` starts it.");
       return 1;
     }
   },

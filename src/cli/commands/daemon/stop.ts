@@ -18,11 +18,11 @@ export default command({
       await client.daemon.stop();
       await untilGone(pid);
       if (out.wantsJson) return out.json({ stopped: true, pid });
-      out.note("hearthd has ended.");
+      out.note("hearthd has stopped.");
     } catch (error) {
       if (!(error instanceof HearthError) || error.code !== "daemon.unreachable") throw error;
       if (out.wantsJson) return out.json({ stopped: false });
-      out.note("hearthd does not run.");
+      out.note("hearthd is not running.");
     }
   },
 });

@@ -36,7 +36,7 @@ test("firecracker install prints the version, and says where it is", options, as
   const newest = await runCli(served, ["firecracker", "install", "--quiet"]);
   assert.deepEqual(newest, { code: 0, stdout: "1.13.4\n", stderr: "" });
   const again = await runCli(served, ["firecracker", "install"]);
-  assert.match(again.stderr, new RegExp(`^It was there already: ${cacheDir}/.*/firecracker$`, "m"));
+  assert.match(again.stderr, new RegExp(`^Already installed: ${cacheDir}/.*/firecracker$`, "m"));
   const named = await runCli(served, ["firecracker", "install", "--version", "1.13.2", "--json"]);
   assert.equal(JSON.parse(named.stdout).version, "1.13.2");
 });

@@ -18,6 +18,6 @@ export default command({
     out.clearProgress();
     if (out.wantsJson) return out.json(made);
     out.line(made.version);
-    out.note(made.fresh ? `Installed: ${made.program}` : `It was there already: ${made.program}`);
+    out.note(made.fresh ? `Installed: ${made.program}` : `Already installed: ${made.program}`);
   },
 });

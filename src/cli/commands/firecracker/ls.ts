@@ -13,7 +13,7 @@ export default command({
     const all = await (await hearth()).firecracker.list();
     if (out.wantsJson) return out.json(all);
     if (all.length === 0)
-      return out.note("There is no Firecracker yet. `hearth firecracker install` installs one.");
+      return out.note("Firecracker is not installed. `hearth firecracker install` installs it.");
     const rows = all.map(({ used, version, source, program }) => [
       used ? "*" : "",
       version ?? "refused",

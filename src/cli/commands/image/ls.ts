@@ -19,7 +19,7 @@ export default command({
       return;
     }
     if (images.length === 0)
-      return out.note("There are no images yet. `hearth image build debian` makes one.");
+      return out.note("There are no images yet. `hearth image build debian` builds one.");
     const rows = images.map((image) => [
       image.ref,
       image.digest.slice(7, 19),

@@ -10,7 +10,8 @@ export default command({
   async run({ out, hearth }) {
     const kernels = await (await hearth()).kernels.list();
     if (out.wantsJson) return out.json(kernels);
-    if (kernels.length === 0) return out.note("There are no kernels yet; images bring them.");
+    if (kernels.length === 0)
+      return out.note("There are no kernels yet; `hearth image build debian` installs one.");
     const rows = kernels.map((kernel) => [
       kernel.release,
       formatSizeRounded(kernel.sizeBytes),

@@ -18,7 +18,7 @@ export default command({
     return eachTarget(args, parseOperationId, out, async (id) => {
       await operations.cancel(id);
       const { state, ...rest } = await operations.wait(id);
-      const note = state === "cancelled" ? undefined : `${id} had ended already: ${state}.`;
+      const note = state === "cancelled" ? undefined : `${id} had already ended: ${state}.`;
       return { result: { ...rest, state }, note };
     });
   },

@@ -27,7 +27,7 @@ export default command({
       for (const { id } of listed) out.line(id);
       return;
     }
-    if (listed.length === 0) return out.note("Nothing is under way.");
+    if (listed.length === 0) return out.note("There are no operations in progress.");
     const rows = listed.map(({ id, state, request, startedAtMs, endedAtMs, progress, error }) => [
       id,
       state,

@@ -57,12 +57,16 @@ export default command({
 
 function assertPiped(io: Io, out: Out): void {
   if (out.wantsJson)
-    throw new HearthError("input.invalid", "snapshot export: stdout is the archive's.", {
-      hint: "Leave out --json.",
-    });
+    throw new HearthError(
+      "input.invalid",
+      "snapshot export: --json cannot be used when the archive goes to stdout.",
+      {
+        hint: "Leave out --json.",
+      },
+    );
   if (io.stdout.isTTY === true)
-    throw new HearthError("input.invalid", "snapshot export: the archive is nothing for a terminal.", {
-      hint: "Name a file, or pipe it to a program.",
+    throw new HearthError("input.invalid", "snapshot export: the archive is not written to a terminal.", {
+      hint: "Name a file, or pipe the archive to a program.",
     });
 }
 

@@ -36,8 +36,8 @@ export default command({
 
 function pipedStdin(io: Io): Readable {
   if (!io.stdinIsTerminal) return io.stdin;
-  throw new HearthError("input.invalid", "snapshot import: stdin is a terminal, and no archive.", {
-    hint: "Name a file, or pipe one in.",
+  throw new HearthError("input.invalid", "snapshot import: the archive is not read from a terminal.", {
+    hint: "Name a file, or pipe the archive to stdin.",
   });
 }
 
@@ -50,12 +50,12 @@ async function openFile(path: string, shown: string): Promise<Readable> {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR")
       throw new HearthError("file.not_found", `There is no ${shown} on this host.`, {
-        hint: "Name what `hearth snapshot export` wrote.",
+        hint: "Name a file that `hearth snapshot export` has written.",
       });
     if (code !== "EACCES") throw error;
-    throw new HearthError("file.refused", `${shown} is not yours to read.`, {
-      hint: "Use the account that it belongs to, or pipe it in.",
+    throw new HearthError("file.refused", `Cannot read ${shown}: permission denied.`, {
+      hint: "Use the account of its owner, or pipe the file to stdin.",
     });
   }
-  throw new HearthError("file.refused", `${shown} is a directory.`, { hint: "Name the file in it." });
+  throw new HearthError("file.refused", `${shown} is a directory.`, { hint: "Name a file in it." });
 }

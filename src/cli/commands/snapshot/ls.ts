@@ -35,9 +35,9 @@ export default command({
       for (const { name, id } of snapshots) out.line(name ?? id);
       return;
     }
-    if (snapshots.length === 0 && flags.filter.length > 0) return out.note("No snapshot is like that.");
+    if (snapshots.length === 0 && flags.filter.length > 0) return out.note("No snapshot matches the filter.");
     if (snapshots.length === 0)
-      return out.note("There are no snapshots. `hearth snapshot create VM` makes one.");
+      return out.note("There are no snapshots. `hearth snapshot create VM` creates one.");
     const rows = snapshots.map((snapshot) => [
       snapshot.name ?? snapshot.id,
       snapshot.vm,

@@ -25,8 +25,8 @@ function story(snapshot: Snapshot): readonly Pair[] {
     ["id", snapshot.id],
     ["owner", snapshot.owner],
     ...formatLabels(snapshot.labels).map((label): Pair => ["label", label]),
-    ["of", snapshot.vm],
-    ["holds", snapshot.hasMemory ? "disk and memory" : "the disk alone"],
+    ["vm", snapshot.vm],
+    ["contains", snapshot.hasMemory ? "disk and memory" : "disk"],
     ["created", new Date(snapshot.createdAtMs).toISOString()],
     ["last used", new Date(snapshot.lastUsedAtMs).toISOString()],
     ["used by", snapshot.usedBy.length === 0 ? "no VM" : snapshot.usedBy.join(", ")],
@@ -43,7 +43,7 @@ function machine(snapshot: Snapshot): readonly Pair[] {
     ["network", snapshot.network],
     ["init", snapshot.init],
     ["driver", snapshot.driver],
-    ["fits", snapshot.vmm],
+    ["vmm", snapshot.vmm],
   ];
 }
 

@@ -18,10 +18,10 @@ export default command({
   run({ args, out }) {
     const shell = SHELLS.find((name) => name === args[0]);
     if (shell === undefined) {
-      const hint = `There are ${SHELLS.join(", ")}.`;
+      const hint = `Choose one of ${SHELLS.join(", ")}.`;
       throw new HearthError(
         "input.invalid",
-        `completion: ${JSON.stringify(args[0])} is not a shell that Hearth knows.`,
+        `completion: ${JSON.stringify(args[0])} is not a supported shell.`,
         { hint },
       );
     }

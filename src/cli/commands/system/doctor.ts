@@ -31,7 +31,7 @@ export default command({
         out.wrapped(`${verdict.padEnd(4)}  ${name}: ${found}`, INDENT);
         if (fix !== undefined && verdict !== "pass") out.wrapped(`      fix: ${fix}`, INDENT);
       }
-      out.note(doctor.ok ? "Hearth works here." : "Something fails; the fixes above help.");
+      out.note(doctor.ok ? "Hearth works here." : "Some checks failed. Apply the fixes above.");
     }
     return doctor.ok ? 0 : 1;
   },

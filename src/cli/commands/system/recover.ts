@@ -30,7 +30,7 @@ export default command({
     if (flags.vm === undefined && flags.name === undefined && image === undefined) {
       const entries = await (await hearth()).lostFound.list();
       if (out.wantsJson) return out.json(entries);
-      if (entries.length === 0) return out.note("There is nothing in lost+found.");
+      if (entries.length === 0) return out.note("lost+found is empty.");
       const rows = entries.map(({ kind, name, day, path, hasDisk }) => [
         name,
         kind,
@@ -42,9 +42,13 @@ export default command({
       return;
     }
     if (flags.vm === undefined || flags.name === undefined || image === undefined)
-      throw new HearthError("input.invalid", "recover: a VM is made from --vm, --name and IMAGE together.", {
-        hint: "For instance: hearth system recover --vm vm-ns27z2jmddvf --name web debian",
-      });
+      throw new HearthError(
+        "input.invalid",
+        "system recover: --vm, --name and IMAGE must be given together.",
+        {
+          hint: "For instance: hearth system recover --vm vm-ns27z2jmddvf --name web debian",
+        },
+      );
     const request = { name: parseVmName(flags.name), image: parseImageRef(image) };
     const vm = await (await hearth()).lostFound.recover(flags.vm, request, { onProgress: out.onProgress });
     out.clearProgress();

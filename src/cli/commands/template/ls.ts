@@ -24,7 +24,7 @@ export default command({
     }
     if (templates.length === 0)
       return out.note(
-        "There are no templates yet. hearthd makes them, and `hearth template build debian` does.",
+        "There are no templates yet. hearthd builds them in the background; `hearth template build debian` builds one now.",
       );
     const rows = templates.map((template) => [
       template.id,

@@ -13,6 +13,6 @@ export default command({
     const pruned = await (await hearth()).warm.prune();
     if (out.wantsJson) return out.json(pruned);
     out.line(String(pruned.removed));
-    out.note(pruned.removed === 1 ? "One template is removed." : `${pruned.removed} templates are removed.`);
+    out.note(pruned.removed === 1 ? "Removed 1 template." : `Removed ${pruned.removed} templates.`);
   },
 });

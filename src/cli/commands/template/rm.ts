@@ -34,7 +34,7 @@ function parseTemplateId(text: string): string {
     return parseSnapshotId(text);
   } catch {
     const shown = JSON.stringify(text.slice(0, 80));
-    const hint = "`hearth template ls` shows the templates and their ids.";
-    throw new HearthError("input.invalid", `${shown} is not a template's id.`, { hint });
+    const hint = "`hearth template ls` lists the templates and their IDs.";
+    throw new HearthError("input.invalid", `${shown} is not a template ID.`, { hint });
   }
 }

@@ -32,7 +32,11 @@ export default command({
     const options = { parents: flags.parents, cwd: io.cwd, onSkip };
     if (copy.way === "out" && copy.hostPath === "-" && out.wantsJson) {
       const hint = "Leave out --json.";
-      throw new HearthError("input.invalid", "cp: stdout is the tar stream's.", { hint });
+      throw new HearthError(
+        "input.invalid",
+        "cp: --json cannot be used when the tar stream goes to stdout.",
+        { hint },
+      );
     }
     return untilSignal(io, async (signal) => {
       if (copy.way === "in") {

@@ -84,7 +84,7 @@ function parseOrigin(
     throw new HearthError("input.invalid", "create: IMAGE is missing.", {
       hint: "Write `hearth create debian`, or `hearth create --snapshot NAME`.",
     });
-  throw new HearthError("input.invalid", "create: an image and a snapshot are given; a VM begins as one.", {
-    hint: "Leave one out: the snapshot has an image already.",
+  throw new HearthError("input.invalid", "create: IMAGE and --snapshot cannot be given together.", {
+    hint: "Leave out IMAGE: the snapshot has one already.",
   });
 }

@@ -35,8 +35,8 @@ export default command({
       for (const vm of vms) out.line(vm.name);
       return;
     }
-    if (vms.length === 0 && flags.filter.length > 0) out.note("No VM is like that.");
-    else if (vms.length === 0) out.note("There are no VMs. `hearth run debian` makes one.");
+    if (vms.length === 0 && flags.filter.length > 0) out.note("No VM matches the filter.");
+    else if (vms.length === 0) out.note("There are no VMs. `hearth run debian` creates one.");
     const rows = vms.map((vm) => [
       vm.name,
       vm.image,

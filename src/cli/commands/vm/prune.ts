@@ -24,16 +24,20 @@ export default command({
     );
     if (idle.length === 0) {
       if (out.wantsJson) out.json([]);
-      else out.note("There is nothing to remove: every VM runs, or is paused or suspended.");
+      else out.note("There is nothing to remove: no VM is stopped.");
       return;
     }
     const names = idle.map(({ name }) => name);
     if (!flags.force) {
       if (!io.stdinIsTerminal) {
-        const hint = "Write `hearth prune -f` where nobody can be asked.";
-        throw new HearthError("input.invalid", "prune: it asks first, and there is no terminal.", { hint });
+        const hint = "Use `hearth prune -f` to remove without asking.";
+        throw new HearthError(
+          "input.invalid",
+          "prune: cannot ask for confirmation, because stdin is not a terminal.",
+          { hint },
+        );
       }
-      const answer = await confirm(io, `Remove ${names.join(", ")} with all that is in them? [y/N] `);
+      const answer = await confirm(io, `Remove ${names.join(", ")} and all their data? [y/N] `);
       if (answer !== "yes") return answer === "interrupted" ? INTERRUPTED : 1;
     }
     const removed = async (name: string) => {

@@ -16,7 +16,7 @@ export default command({
       const vm = client.vm(name);
       const before = await vm.show();
       // Somebody's command may have woken it meanwhile.
-      if (before.phase === "running") return { result: before, note: `${before.name} runs already.` };
+      if (before.phase === "running") return { result: before, note: `${before.name} is already running.` };
       return { result: await vm.resume({ onProgress: out.onProgress }) };
     });
   },

@@ -86,12 +86,12 @@ async function startCommand(vm: HearthVm, exec: Exec, isRemoved: boolean): Promi
     const error = toHearthError(thrown);
     if (isRemoved) {
       await vm.remove({ force: true }).catch((cause: unknown) => {
-        const both = `${error.message} ${vm.name} runs on, because it cannot be removed`;
-        throw new HearthError(error.code, both, { hint: `Look at it: hearth show ${vm.name}`, cause });
+        const both = `${error.message} ${vm.name} is still running, because it could not be removed.`;
+        throw new HearthError(error.code, both, { hint: `See: hearth show ${vm.name}`, cause });
       });
       throw error;
     }
-    const hint = `${vm.name} runs without it. Try again: hearth exec -d ${vm.name} -- COMMAND`;
+    const hint = `${vm.name} is running without the command. Try again: hearth exec -d ${vm.name} -- COMMAND`;
     throw new HearthError(error.code, error.message, { hint, cause: error.cause });
   }
 }

@@ -61,6 +61,6 @@ export default command({
     if (change.memoryBytes === undefined || vm.phase !== "running") return;
     const { memoryBytes } = await client.stats();
     if (memoryBytes !== undefined && memoryBytes > vm.memoryBytes)
-      out.note(`The guest could spare no more so far: it has ${formatSizeRounded(memoryBytes)}.`);
+      out.note(`The guest has not given back more memory so far: it has ${formatSizeRounded(memoryBytes)}.`);
   },
 });

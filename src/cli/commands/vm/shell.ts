@@ -34,7 +34,7 @@ export default command({
     const [name = ""] = args;
     const vmName = parseVmName(name);
     if (out.wantsJson) {
-      throw new HearthError("input.invalid", "shell: a shell has no JSON.", {
+      throw new HearthError("input.invalid", "shell: --json is not supported.", {
         hint: `Write \`hearth exec --json ${vmName} -- COMMAND\`.`,
       });
     }

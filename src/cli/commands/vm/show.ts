@@ -54,13 +54,13 @@ function machine(vm: Vm): readonly Pair[] {
     ["network", vm.network],
     ["net limit", vm.netLimit && formatRateLimit(vm.netLimit)],
     ["init", vm.init],
-    ["nested", vm.nested ? "the guest can run VMs" : undefined],
+    ["nested", vm.nested ? "yes" : undefined],
     ["driver", vm.driver === undefined ? undefined : [vm.driver, emulated].filter(Boolean).join(", ")],
     ["kernel", vm.kernel],
     ["boot args", vm.bootArgs.length === 0 ? undefined : vm.bootArgs.join(" ")],
     ["isolation", isolation(vm)],
-    ...vm.caveats.map((sentence): Pair => ["beware", sentence]),
-    ...vm.guestWarnings.map((sentence): Pair => ["guest warns", sentence]),
+    ...vm.caveats.map((sentence): Pair => ["caveat", sentence]),
+    ...vm.guestWarnings.map((sentence): Pair => ["guest warning", sentence]),
   ];
 }
 
@@ -93,7 +93,7 @@ function defaults(vm: Vm): readonly Pair[] {
     ...Object.entries(vm.env).map(([name, value]): Pair => ["env", `${name}=${value}`]),
     ["timeout", vm.lifetimeMs === undefined ? undefined : formatDuration(vm.lifetimeMs)],
     ["idle timeout", vm.idleTimeoutMs === undefined ? undefined : formatDuration(vm.idleTimeoutMs)],
-    ["when it ends", vm.autoRemove ? "it is removed" : undefined],
+    ["when stopped", vm.autoRemove ? "removed" : undefined],
     ["restart", vm.restart === "no" ? undefined : vm.restart],
   ];
 }
@@ -123,12 +123,12 @@ function startTook({ startStages: stages }: Vm): string | undefined {
 }
 
 const EXIT_WORDS = {
-  guest: "powered off from inside",
-  rebooted: "rebooted from inside",
-  panicked: "its kernel panicked",
+  guest: "powered off by the guest",
+  rebooted: "rebooted by the guest",
+  panicked: "kernel panic",
   asked: "stopped by Hearth",
   died: "its VMM died",
-  unseen: "while hearthd did not run",
+  unseen: "while hearthd was not running",
 } as const satisfies Record<ExitReason, string>;
 
 function paths(vm: Vm): readonly Pair[] {

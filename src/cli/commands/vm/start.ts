@@ -35,7 +35,7 @@ export default command({
       }
       if (fresh) return { result: await vm.start({ fresh: true, onProgress }) };
       const before = await vm.show();
-      if (before.phase === "running") return { result: before, note: `${before.name} runs already.` };
+      if (before.phase === "running") return { result: before, note: `${before.name} is already running.` };
       return { result: await vm.start({ onProgress }) };
     });
   },

@@ -33,7 +33,7 @@ export default command({
       if (inPlace) io.stdout.write(HOME_AND_CLEAR);
       if (out.wantsJson && flags.watch) out.jsonLine(readings);
       else if (out.wantsJson) out.json(readings);
-      else if (readings.length === 0) out.note("No VM runs.");
+      else if (readings.length === 0) out.note("No VM is running.");
       else out.table(HEAD, readings.map(row));
       if (!flags.watch) return;
       await sleep(EVERY_MS);

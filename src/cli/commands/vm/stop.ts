@@ -22,10 +22,10 @@ export default command({
       const vm = client.vm(name);
       const before = await vm.show();
       if (["created", "stopped", "failed"].includes(before.phase)) {
-        return { result: before, note: `${before.name} does not run.` };
+        return { result: before, note: `${before.name} is not running.` };
       }
       if (before.phase === "suspended") {
-        const note = `${before.name} is suspended, and does not run. \`hearth kill ${before.name}\` drops its memory.`;
+        const note = `${before.name} is suspended, and stays so. \`hearth kill ${before.name}\` deletes its memory.`;
         return { result: before, note };
       }
       return { result: await vm.stop({ timeoutMs, onProgress: out.onProgress }) };

@@ -20,7 +20,7 @@ export default command({
       const vm = client.vm(name);
       const before = await vm.show();
       if (before.phase === "suspended")
-        return { result: before, note: `${before.name} is suspended already.` };
+        return { result: before, note: `${before.name} is already suspended.` };
       return { result: await vm.suspend({ onProgress: out.onProgress }) };
     });
   },

@@ -29,9 +29,9 @@ export default command({
       for (const volume of volumes) out.line(volume.name);
       return;
     }
-    if (volumes.length === 0 && flags.filter.length > 0) return out.note("No volume is like that.");
+    if (volumes.length === 0 && flags.filter.length > 0) return out.note("No volume matches the filter.");
     if (volumes.length === 0)
-      return out.note("There are no volumes. `hearth volume create data --size 4G` makes one.");
+      return out.note("There are no volumes. `hearth volume create data --size 4G` creates one.");
     const rows = volumes.map((volume) => [
       volume.name,
       formatSizeRounded(volume.allocatedBytes),
