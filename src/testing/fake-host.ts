@@ -89,6 +89,8 @@ export type FakeHostOptions = {
   readonly life?: Life;
   /** config.toml. */
   readonly config?: string;
+  /** `fake` when left out. */
+  readonly driverName?: string;
   /** What its driver has otherwise. */
   readonly features?: Partial<DriverFeatures>;
   /** The Firecrackers of the host; none unless told. */
@@ -126,7 +128,7 @@ export class FakeHost implements Host {
   #lastMs = 0;
 
   constructor(machine: FakeMachine, options: FakeHostOptions = {}) {
-    const { life = new Life(), config = "warm.enabled = false", features } = options;
+    const { life = new Life(), config = "warm.enabled = false", driverName = "fake", features } = options;
     const at = (name: string): string => join(machine.dir, name);
     this.machine = machine;
     this.#life = life;
@@ -141,6 +143,7 @@ export class FakeHost implements Host {
     this.journals = new MortalJournals(life, rowsIn);
     this.volumes = new Volumes(at("volumes"));
     this.driver = new FakeDriver({
+      name: driverName,
       vmms: machine.vmms,
       did: (what) => life.unlessDead(Promise.try(() => life.did(`driver, ${what}`))),
     });
