@@ -2,10 +2,10 @@ import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 
-/** The body of an answer, for whoever must know whether all of it came: what is cut off ends in an error of ours. */
+/** Returns the body of an answer as a stream that ends with a HearthError if the answer is cut off. */
 export function answerStream(answer: IncomingMessage, signal?: AbortSignal): Readable {
   const stream = Readable.from(chunksOf(answer, signal), { objectMode: false });
-  // Also when nobody has begun to read.
+  // Destroys the answer even if reading has never begun.
   return stream.once("close", () => answer.destroy());
 }
 

@@ -6,42 +6,42 @@ import { printableName } from "#sdk/printable-name.ts";
 declare const bytes: unique symbol;
 
 /**
- * A file name or path as bytes, one in each character: Linux's names need not be UTF-8, and two that are not would
- * otherwise become the same.
+ * A file name or path as bytes, one in each character. Linux names need not be UTF-8, and decoding would make two
+ * different ones equal.
  */
 export type BytePath = string & { readonly [bytes]: true };
 
-/** Turns a path that was written as text into bytes. */
+/** Encodes a path that was written as text. */
 export function bytePath(text: string): BytePath {
   return Buffer.from(text).toString("latin1") as BytePath;
 }
 
-/** Takes bytes of a directory, a link or a tar header as a path. */
+/** Converts the bytes of a directory entry, a link or a tar header. */
 export function bytePathOf(raw: Buffer): BytePath {
   return raw.toString("latin1") as BytePath;
 }
 
-/** Joins a directory and what lies below it. */
+/** Joins a directory and names below it. */
 export function joinBytes(directory: BytePath, ...names: readonly string[]): BytePath {
   return [directory === "/" ? "" : directory, ...names].join("/") as BytePath;
 }
 
-/** Answers the directory that an absolute path lies in. */
+/** Returns the directory of an absolute path. */
 export function dirnameBytes(path: BytePath): BytePath {
   return (path.slice(0, path.lastIndexOf("/")) || "/") as BytePath;
 }
 
-/** Gives the bytes to calls of node:fs and into tar headers. */
+/** Returns the bytes, for node:fs and tar headers. */
 export function rawPath(path: BytePath): Buffer {
   return Buffer.from(path, "latin1");
 }
 
-/** Quotes a path for people; bytes that are no text show as �. */
+/** Quotes a path for messages. Bytes that are not UTF-8 show as �. */
 export function shownPath(path: BytePath): string {
   return printableName(rawPath(path).toString());
 }
 
-/** Answers what lies at `path`, itself and not what it links to; undefined when nothing does. */
+/** Returns the stats of `path` itself, without following a link; undefined if it does not exist. */
 export async function lstatBytes(path: BytePath): Promise<Stats | undefined> {
   try {
     return await lstat(rawPath(path));
@@ -52,7 +52,7 @@ export async function lstatBytes(path: BytePath): Promise<Stats | undefined> {
   }
 }
 
-/** Names a kind of file as people call it. */
+/** Returns a file's kind as a message names it. */
 export function kindOf({ mode }: Pick<Stats, "mode">): string {
   return KINDS.get(mode & constants.S_IFMT) ?? "a file of an unknown type";
 }

@@ -13,23 +13,23 @@ import { packTrees } from "#sdk/tar-pack.ts";
 import type { Root } from "#sdk/tar-pack.ts";
 
 export type CopyInOptions = {
-  /** Make the destination directory, with those above it. */
+  /** Creates the destination directory, and those above it. */
   readonly parents?: boolean | undefined;
-  /** Where relative paths of the host start; the process' own directory unless told. */
+  /** The directory that relative host paths start from; by default that of the process. */
   readonly cwd?: string | undefined;
-  /** Called for each file that is left out: devices, FIFOs, sockets, and what cannot be read. */
+  /** Called for each file that is skipped: devices, FIFOs, sockets, and files that cannot be read. */
   readonly onSkip?: OnSkip | undefined;
 };
 
 type Source = Root & {
   readonly isDirectory: boolean;
-  /** Whether what is in the directory is copied, and not the directory itself. */
+  /** True if the directory's content is copied without the directory itself. */
   readonly contents: boolean;
 };
 
 /**
- * Copies local files into a guest, by the rules of `hearth cp`. What cannot be copied is left out.
- * @throws HearthError `file.skipped` when all else was copied.
+ * Copies host files into a guest, by the rules of `hearth cp`. Files that cannot be copied are skipped.
+ * @throws HearthError `file.skipped` if some were skipped and all others were copied.
  */
 export async function copyIn(
   vm: HearthVm,
@@ -77,7 +77,7 @@ async function plan(
   };
 }
 
-/** A link is copied as one, wherever it leads; with a slash behind it, the directory that it leads to is copied. */
+/** Resolves a source. A link is copied as a link; with a slash behind it, the directory that it leads to is copied. */
 async function readSource(given: string, cwd: string): Promise<Source> {
   const path = resolve(cwd, given);
   const name = bytePath(basename(path));

@@ -1,4 +1,4 @@
-/** What `cp` does with devices, FIFOs, sockets, links, names that are no text, and copies that fail midway. */
+/** Tests `hearth cp` with devices, FIFOs, sockets, links, names that are not UTF-8, and copies that fail midway. */
 import { SkippedFiles } from "#sdk/skipped-files.ts";
 import { noticingSkipped } from "#sdk/tar-skipped.ts";
 import assert from "node:assert/strict";
@@ -36,7 +36,7 @@ import { ServedDaemon } from "#testing/served-daemon.ts";
 
 const machine = new FakeMachine();
 const served = new ServedDaemon(machine);
-/** What the guest gives, and what it was given. */
+/** The fake guest: the tars that it sends and receives. */
 let guest: FakeVmm;
 let vm: HearthVm;
 let dir: string;
@@ -69,7 +69,7 @@ async function tarOf(
   return Buffer.concat(await Readable.from(tar).toArray());
 }
 
-/** An archive whose names are bytes. */
+/** Builds an archive whose names are bytes. */
 function rawTar(...parts: readonly (Partial<TarHeader> & { readonly body?: string })[]): Buffer {
   const blocks = parts.map(({ body = "", ...header }) => {
     const size = Buffer.byteLength(body);
@@ -114,7 +114,7 @@ const isRoot = process.getuid?.() === 0;
 
 for (const what of ["device", "FIFO", "socket"] as const) {
   const skip = what === "device" && !isRoot && "making a device needs root";
-  test(`out of the VM, no file takes the place of a ${what} of the host`, { skip }, async () => {
+  test(`a copy out of the VM never replaces a ${what} of the host`, { skip }, async () => {
     guest.tars.set("/f", await tarOf({ name: "f", body: "new" }));
     guest.tars.set("/d", await tarOf({ name: "d/", type: "directory" }, { name: "d/f", body: "new" }));
     mkdirSync(join(dir, "d"));
@@ -130,7 +130,7 @@ for (const what of ["device", "FIFO", "socket"] as const) {
     }
   });
 
-  test(`into the VM, a ${what} is named and all else is copied`, { skip }, async () => {
+  test(`a copy into the VM reports a ${what} and copies everything else`, { skip }, async () => {
     guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
     mkdirSync(join(dir, "tree"));
     for (const name of ["a", "z"]) writeFileSync(join(dir, "tree", name), name);
@@ -149,7 +149,7 @@ for (const what of ["device", "FIFO", "socket"] as const) {
   });
 }
 
-test("out of the VM, what cannot be copied is named and all else is copied", async () => {
+test("a copy out of the VM reports what it skips and copies everything else", async () => {
   guest.tars.set(
     "/d",
     Buffer.concat([
@@ -171,7 +171,7 @@ test("out of the VM, what cannot be copied is named and all else is copied", asy
   assert.doesNotMatch(skipped.join(""), /\u001b/);
 });
 
-test("a stream out of the VM comes as it is, and says what is missing in it", async () => {
+test("a tar stream out of the VM is passed on unchanged, and its missing files are reported", async () => {
   const archive = Buffer.concat([
     (await tarOf({ name: "d/", type: "directory" })).subarray(0, -1024),
     paxGlobal("HEARTH.skipped", "d/\u001b[31msock: a socket"),
@@ -189,7 +189,7 @@ test("a stream out of the VM comes as it is, and says what is missing in it", as
   }
 });
 
-test("a stream that is no archive comes whole, and is an error at its end", async () => {
+test("a stream that is not an archive is passed on whole, and fails at its end", async () => {
   const noise = Buffer.alloc(1_000_000, "no archive ");
   const came: Uint8Array[] = [];
   const read = async (): Promise<void> => {
@@ -222,7 +222,7 @@ function paxGlobal(key: string, value: string): Buffer {
   return Buffer.concat([block, Buffer.from(body), tarPadding(Buffer.byteLength(body))]);
 }
 
-test("a copy that is cut off leaves the old file of the host, and no draft", async () => {
+test("a copy that is cut off leaves the old file of the host, and no temporary file", async () => {
   writeFileSync(join(dir, "f"), "old");
   const tar = await tarOf({ name: "f", body: "x".repeat(100_000) });
   guest.tars.set("/f", tar.subarray(0, 50_000));
@@ -231,13 +231,13 @@ test("a copy that is cut off leaves the old file of the host, and no draft", asy
   assert.equal(readFileSync(join(dir, "f"), "utf8"), "old");
 });
 
-test("an archive that ends between two files is not taken for a whole one", async () => {
+test("an archive that ends between two files is not taken for a complete one", async () => {
   const tar = await tarOf({ name: "d/", type: "directory" }, { name: "d/a", body: "a" });
   guest.tars.set("/d", tar.subarray(0, -1024));
   await assert.rejects(vm.copyOut("/d", join(dir, "d")), { code: "file.refused" });
 });
 
-test("names that are not UTF-8 stay apart, both ways", async () => {
+test("names that are not UTF-8 stay distinct in both directions", async () => {
   const names = ["a\xe8", "a\xe9", "\xff".repeat(200)] as BytePath[];
   guest.tars.set(
     "/d",
@@ -262,7 +262,7 @@ test("names that are not UTF-8 stay apart, both ways", async () => {
   assert.equal(sent.find(({ type }) => type === "symlink")?.linkname, "a\xe8");
 });
 
-test("into the VM, a destination that is a link is followed, to a directory or to a file", async () => {
+test("a copy into the VM follows a destination that is a link, to a directory or to a file", async () => {
   writeFileSync(join(dir, "f"), "f");
   guest.tars.set("/bin", await tarOf({ name: "bin", type: "symlink", linkname: "usr/bin" }));
   guest.tars.set("/bin/.", await tarOf({ name: "./", type: "directory" }));
@@ -276,7 +276,7 @@ test("into the VM, a destination that is a link is followed, to a directory or t
   assert.equal((await sentTo("/etc/../run"))[0]?.name, "b");
 });
 
-test("into the VM, a link that leads nowhere, or that an older agent does not follow, is refused", async () => {
+test("a copy into the VM refuses a dangling link, and a link that an older agent does not follow", async () => {
   writeFileSync(join(dir, "f"), "f");
   const link = await tarOf({ name: "l", type: "symlink", linkname: "nowhere" });
   guest.tars.set("/l", link);
@@ -291,7 +291,7 @@ test("into the VM, a link that leads nowhere, or that an older agent does not fo
   assert.equal(guest.written.size, 0);
 });
 
-test("into the VM, a link of the host is copied as a link, and with a slash as what it leads to", async () => {
+test("a copy into the VM copies a link as a link, and with a slash the directory behind it", async () => {
   guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
   mkdirSync(join(dir, "real"));
   writeFileSync(join(dir, "real", "f"), "f");
@@ -313,7 +313,7 @@ test("into the VM, a link of the host is copied as a link, and with a slash as w
   await assert.rejects(vm.copyIn(["dangling/"], "/srv", { cwd: dir }), { code: "file.not_found" });
 });
 
-test("out of the VM, a link of the host that is named is followed, and one to a directory is never replaced", async () => {
+test("a copy out of the VM follows a link that it is given, and never replaces a link to a directory", async () => {
   guest.tars.set("/f", await tarOf({ name: "f", body: "new" }));
   mkdirSync(join(dir, "real"));
   writeFileSync(join(dir, "real", "target"), "old");
@@ -328,17 +328,17 @@ test("out of the VM, a link of the host that is named is followed, and one to a 
   assert.deepEqual(readdirSync(dir).toSorted(), ["dangling", "f", "link", "real"]);
 });
 
-test("files of /proc go into a VM with their content", async () => {
+test("files in /proc go into a VM with their content", async () => {
   guest.tars.set("/srv", await tarOf({ name: "srv/", type: "directory" }));
   assert.equal(statSync("/proc/version").size, 0);
   await vm.copyIn(["/proc/version"], "/srv");
   assert.equal((await sentTo("/srv"))[0]?.body, readFileSync("/proc/version", "utf8"));
 });
 
-test("hearth cp that is asked to end leaves the old file of the host, and no draft", async () => {
+test("cancelling hearth cp leaves the old file of the host, and no temporary file", async () => {
   writeFileSync(join(dir, "f"), "old");
   const tar = await tarOf({ name: ENDLESS, body: "x".repeat(100_000) });
-  guest.tars.set(`/${ENDLESS}`, tar.subarray(0, 50_000)); // Half of the archive comes, and then nothing.
+  guest.tars.set(`/${ENDLESS}`, tar.subarray(0, 50_000)); // Half of the archive, and then nothing.
   const cli = new CliRun(served, ["cp", `web:/${ENDLESS}`, join(dir, "f")]);
   while (!readdirSync(dir).some((name) => name.endsWith(".part"))) await new Promise(setImmediate);
   cli.signal("SIGTERM");

@@ -11,16 +11,16 @@ import { unpackTree } from "#sdk/tar-unpack.ts";
 import type { TreeKind } from "#sdk/tar-unpack.ts";
 
 export type CopyOutOptions = {
-  /** Where a relative path of the host starts; the process' own directory unless told. */
+  /** The directory that a relative host path starts from; by default that of the process. */
   readonly cwd?: string | undefined;
-  /** Called for each file that is left out: devices, FIFOs, sockets, and what cannot be read. */
+  /** Called for each file that is skipped: devices, FIFOs, sockets, and files that cannot be read. */
   readonly onSkip?: OnSkip | undefined;
 };
 
 /**
- * Copies a guest's files onto this machine, by the rules of `hearth cp`. The guest is not trusted. What cannot be
- * copied is left out.
- * @throws HearthError `file.skipped` when all else was copied.
+ * Copies a guest's files to the host, by the rules of `hearth cp`. The guest is not trusted. Files that cannot be
+ * copied are skipped.
+ * @throws HearthError `file.skipped` if some were skipped and all others were copied.
  */
 export async function copyOut(
   vm: HearthVm,
@@ -38,7 +38,7 @@ export async function copyOut(
       place(kind, sentName, { guestPath, destination, meansDirectory });
     await unpackTree(tar, find, skipped, signal);
   } finally {
-    tar.on("error", () => undefined); // What is left of it is cut off.
+    tar.on("error", () => undefined); // The rest is cut off.
     tar.destroy();
   }
   skipped.throwIfAny();
@@ -46,7 +46,10 @@ export async function copyOut(
 
 type Asked = { readonly guestPath: string; readonly destination: string; readonly meansDirectory: boolean };
 
-/** Where the tree's root goes. Its name is the one that was asked for; the guest has no say in it if we know it. */
+/**
+ * Returns the host path for the root of the tree. Its name is the one that was asked for; only where there is none,
+ * such as for `..`, is it the guest's.
+ */
 async function place(
   kind: TreeKind,
   sentName: BytePath,
@@ -67,7 +70,7 @@ async function place(
   }
   if (kind === "directory" || meansDirectory)
     throw refused(`${basename(destination)} is a file, and cannot hold a directory`);
-  // A link that was named is followed, as cp does: what it leads to is what the person means.
+  // A destination that is a link is followed, as `cp` does.
   return bytePathOf(await realpath(destination, "buffer"));
 }
 

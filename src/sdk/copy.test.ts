@@ -30,7 +30,7 @@ type Part = Partial<Header> & { readonly name: string; readonly body?: string };
 
 const machine = new FakeMachine();
 const served = new ServedDaemon(machine);
-/** What the guest gives, and what it was given. */
+/** The fake guest: the tars that it sends and receives. */
 let guest: FakeVmm;
 let vm: HearthVm;
 let dir: string;
@@ -73,7 +73,7 @@ async function entriesOf(tar: Buffer): Promise<readonly (Header & { readonly bod
   return found;
 }
 
-test("modes, times, links, empty files and directories, long and unicode names pass both ways, VS-035", async () => {
+test("modes, times, links, empty files and directories, long and Unicode names survive a copy in both directions", async () => {
   const tree = join(dir, "tree");
   mkdirSync(join(tree, "empty"), { recursive: true });
   writeFileSync(join(tree, "zero"), "");
@@ -109,7 +109,7 @@ test("modes, times, links, empty files and directories, long and unicode names p
   chmodSync(join(back, "locked"), 0o755);
 });
 
-test("into the VM: a directory takes files by name, a missing path becomes the file, contents go with /.", async () => {
+test("into the VM: a directory takes files by name, a missing path becomes the file, the content goes with /.", async () => {
   mkdirSync(join(dir, "src"));
   writeFileSync(join(dir, "src", "a"), "a");
   writeFileSync(join(dir, "b"), "b");
@@ -187,7 +187,7 @@ const ATTACKS: readonly (readonly [what: string, parts: readonly Part[]])[] = [
 ];
 
 for (const [what, parts] of ATTACKS) {
-  test(`out of the VM, ${what} is refused and leaves nothing outside, L8`, async () => {
+  test(`out of the VM, ${what} is refused and leaves nothing outside`, async () => {
     guest.tars.set("/d", await tarOf(...parts));
     mkdirSync(join(dir, "in"));
     await assert.rejects(vm.copyOut("/d", join(dir, "in")), (error: { code?: string; message: string }) => {
@@ -200,7 +200,7 @@ for (const [what, parts] of ATTACKS) {
   });
 }
 
-test("a link that was there before is replaced, and never written through, L8", async () => {
+test("a link that exists already is replaced, and never written through", async () => {
   writeFileSync(join(dir, "precious"), "precious");
   mkdirSync(join(dir, "in", "d"), { recursive: true });
   symlinkSync(join(dir, "precious"), join(dir, "in", "d", "f"));
@@ -213,15 +213,15 @@ test("a link that was there before is replaced, and never written through, L8", 
   await assert.rejects(vm.copyOut("/d", join(dir, "in")), { code: "file.refused" });
 });
 
-test("set-uid and set-gid do not come out of a VM, L8", async () => {
+test("a copy out of a VM clears set-uid and set-gid", async () => {
   guest.tars.set("/d", await tarOf(ROOT, { name: "d/su", mode: 0o6755, body: "x" }));
   await vm.copyOut("/d", join(dir, "d"));
   assert.equal(lstatSync(join(dir, "d", "su")).mode & 0o7777, 0o755);
 });
 
-test("a header that never ends is refused before it fills our memory, L8", async () => {
+test("a header that never ends is refused before it fills the memory", async () => {
   const tar = await tarOf({ name: "d".repeat(300), body: "" });
-  // The pax header's size, made enormous; what follows never ends it.
+  // The pax header claims an enormous size, and what follows never ends it.
   tar.write("77777777777\0", 124);
   const sum = tar
     .subarray(0, 512)
@@ -234,7 +234,7 @@ test("a header that never ends is refused before it fills our memory, L8", async
   });
 });
 
-test("a tar stream that is cut off is an error, not half a copy that looks whole", async () => {
+test("a tar stream that is cut off is an error, not half a copy that looks complete", async () => {
   const tar = await tarOf({ name: "big", body: "x".repeat(100_000) });
   guest.tars.set("/big", tar.subarray(0, 50_000));
   await assert.rejects(vm.copyOut("/big", join(dir, "big")), { code: "file.refused" });

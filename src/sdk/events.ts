@@ -4,8 +4,8 @@ import { answerStream } from "#sdk/answer-stream.ts";
 import { parseSent } from "#sdk/transport.ts";
 
 /**
- * Reads the data of server-sent events, as they come. Ends when the server does.
- * @throws HearthError `daemon.unreachable` when they are cut off, `internal.bug` when they cannot be read
+ * Yields the data of server-sent events until the server ends the stream.
+ * @throws HearthError `daemon.unreachable` if the stream is cut off, `internal.bug` if an event cannot be parsed.
  */
 export async function* readEvents(
   response: IncomingMessage,
@@ -22,7 +22,7 @@ export async function* readEvents(
         .split("\n")
         .filter((line) => line.startsWith("data:"))
         .map((line) => line.slice(5).trimStart());
-      // Comments keep the connection alive and carry nothing.
+      // Comments only keep the connection alive.
       if (data.length > 0) yield parseSent(data.join("\n")) as ApiEvent;
     }
   }

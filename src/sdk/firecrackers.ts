@@ -3,7 +3,7 @@ import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
-/** The Firecrackers that hearthd finds, and installing one. */
+/** The Firecracker binaries on this host. */
 export class Firecrackers {
   readonly #transport: Transport;
 
@@ -11,14 +11,14 @@ export class Firecrackers {
     this.#transport = transport;
   }
 
-  /** In the order in which hearthd tries them; the first that is not refused is the one that it uses. */
+  /** Lists them in the order in which hearthd tries them. It uses the first that is not refused. */
   list(signal?: AbortSignal): Promise<readonly Firecracker[]> {
     return this.#transport.json("GET", "/v1/firecracker", {}, signal);
   }
 
   /**
-   * Installs a release, the newest unless told, or finds it installed.
-   * @throws HearthError `download.failed`, `vmm.install_failed`; what was installed before stays as it was.
+   * Installs a release of Firecracker, by default the newest, or finds it installed.
+   * @throws HearthError `download.failed`, `vmm.install_failed`. An earlier installation stays untouched then.
    */
   install(options: LongOptions & { readonly version?: string | undefined } = {}): Promise<Installation> {
     const body = { version: options.version };

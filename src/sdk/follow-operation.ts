@@ -5,7 +5,10 @@ import type { Transport } from "#sdk/transport.ts";
 
 export type FollowedOperation = AsyncDisposable & { readonly id: string };
 
-/** A new operation's name; the subscription to its progress stands before the work starts, so nothing is missed. */
+/**
+ * Chooses an operation id and subscribes to its progress. The request that uses the id is sent later, so no progress is
+ * missed.
+ */
 export async function followOperation(
   transport: Transport,
   onProgress: OnProgress,
@@ -16,7 +19,7 @@ export async function followOperation(
   return { id, [Symbol.asyncDispose]: () => progress[Symbol.asyncDispose]() };
 }
 
-/** Subscribes to the progress of an operation, until it is disposed of. */
+/** Subscribes to the progress of an operation until it is disposed of. */
 export async function followProgress(
   transport: Transport,
   id: string,
@@ -37,6 +40,7 @@ async function tell(events: Parameters<typeof readEvents>[0], onProgress: OnProg
   try {
     for await (const event of readEvents(events)) if (event.type === "progress") onProgress(event.progress);
   } catch {
-    // The stream is cut when the work is done. Progress that is lost before that costs nothing: the answer counts.
+    // Disposing cuts the stream. Progress that is lost before then does no harm: the operation's result comes by its
+    // answer.
   }
 }

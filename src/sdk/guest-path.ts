@@ -5,15 +5,15 @@ import type { HearthVm } from "#sdk/hearth-vm.ts";
 import type { TarHeader } from "#sdk/tar-format.ts";
 import { readTarMembers } from "#sdk/tar-read.ts";
 
-/** Where a copy into a guest goes: through links, as far as they lead. */
+/** A path of the guest with its links resolved. */
 export type GuestPlace = { readonly kind: "directory" | "file" | "missing"; readonly path: string };
 
 const LINKS_MAX = 8;
 
 /**
- * Finds what lies at a path of the guest, through links. The API has no call of its own for that; the first header
- * of a path's tar stream says it, and the rest is not read.
- * @throws HearthError `file.refused` for what no file may replace: a device, a FIFO, a link that leads nowhere.
+ * Finds what kind of file a path of the guest leads to. The API has no call for it, so the first header of the path's
+ * tar stream is read, and the rest is cut off.
+ * @throws HearthError `file.refused` for what a copy must not replace: a device, a FIFO, a link that leads nowhere.
  */
 export async function findGuestPlace(vm: HearthVm, given: string, signal?: AbortSignal): Promise<GuestPlace> {
   let path = given;
@@ -54,7 +54,7 @@ async function firstEntry(vm: HearthVm, path: string, signal?: AbortSignal): Pro
   }
 }
 
-/** The guest resolves `..` itself: behind a link it leads elsewhere than the text says. */
+/** Leaves `..` for the guest to resolve: behind a link it leads elsewhere than the text says. */
 function besides(path: string, linkname: string): string {
   return path.slice(0, path.lastIndexOf("/") + 1) + linkname;
 }

@@ -11,39 +11,48 @@ import type { Transport } from "#sdk/transport.ts";
 import { openWebSocket } from "#sdk/websocket.ts";
 import type { WebSocketClient } from "#sdk/websocket.ts";
 
-/** How a command in a guest ended. */
+/** The end of a command in a guest. */
 export type GuestExit = {
-  /** The command's own; 128+n when signal n ended it, 124 when its time was up. */
+  /** The command's exit code; 128+n if signal n ended it, 124 if it exceeded its `timeoutMs`. */
   readonly exitCode: number;
-  /** The number of the signal that ended it. */
+  /** The number of the signal that ended the command. */
   readonly signal?: number | undefined;
   readonly timedOut: boolean;
 };
 
 export type GuestProcessOptions = {
-  /** What happens before a run's command starts: the image's build, the boot. */
+  /** Gets the progress before a run's command starts: building the image, booting. */
   readonly onProgress?: OnProgress | undefined;
-  /** Of a run: the VM is there. */
+  /** Called once, when the VM of a run has been created. */
   readonly onVm?: ((vm: VmOfRun) => void) | undefined;
 };
 
-/** The VM of a run. */
+/** The VM that `hearth.run` created. */
 export type VmOfRun = {
   readonly id: string;
   readonly name: string;
-  /** How long each stage of its start took, once it runs. */
+  /** The stages of the VM's start with their durations; undefined until it runs. */
   readonly startStages?: readonly StartStage[] | undefined;
 };
 
-/** One message carries at most so much of stdin, so that a signal never waits behind more. */
+/** The most bytes of stdin in one message, so that a signal never waits behind more. */
 const STDIN_CHUNK_BYTES = 256 * 1024;
 const OUTPUT_BUFFER_BYTES = 256 * 1024;
 
 /**
- * A command that runs in a guest, from `vm.spawn` or `hearth.run`.
+ * A command that runs in a guest, started by `vm.spawn` or `hearth.run`.
  *
- * Memory is bounded both ways: output that nobody reads holds the command back (so read both streams, or call
- * `resume()` on the one that you do not want), and `stdin` takes no more than the command does.
+ * It is the client's end of the wire between CLI and hearthd (`api/exec-stream.ts`):
+ *
+ * 1. Open a WebSocket to hearthd. Errors before the upgrade are plain HTTP answers.
+ * 2. Send the request as the first text message.
+ * 3. A run gets `progress` and `vm` messages until its command starts. Every command then gets `started` with its pid.
+ * 4. stdin: send at most `STDIN_WINDOW_BYTES` that hearthd has not acknowledged; `ack` opens the window again.
+ * 5. stdout and stderr: while one of them is full, stop reading the socket, which in the end stops the command.
+ * 6. `exit` or `error` ends everything. A connection that breaks before is `daemon.unreachable`.
+ *
+ * Memory is bounded in both directions. Read both output streams, or call `resume()` on the one that you do not want:
+ * unread output blocks the command.
  *
  * @example
  * const command = await vm.spawn(["sort"], { stdin: true });
@@ -55,19 +64,19 @@ export class GuestProcess implements AsyncDisposable {
   /** Takes bytes only if the command was started with `stdin: true`; otherwise it is closed. */
   readonly stdin: Writable;
   readonly stdout: Readable;
-  /** Empty for a command with a terminal: there is one stream then, stdout. */
+  /** Stays empty for a command with a terminal, which writes everything to stdout. */
   readonly stderr: Readable;
-  /** Resolves when the command has ended; rejects when nobody can know any more how. */
+  /** Resolves when the command has ended. Rejects if its end can no longer be known. */
   readonly exited: Promise<GuestExit>;
-  /** Of a run: the VM that the command runs in. */
+  /** The VM of a run; undefined for a command of `vm.spawn`. */
   vm: VmOfRun | undefined;
-  /** The command's process id in the guest. */
+  /** The command's process id in the guest; 0 until it has started. */
   pid = 0;
 
   readonly #options: GuestProcessOptions;
   readonly #exit = Promise.withResolvers<GuestExit>();
   readonly #started = Promise.withResolvers<void>();
-  /** Streams that are full; while there is one, the server is held back. */
+  /** The streams that are full. While there is one, the socket is not read. */
   readonly #full = new Set<Readable>();
   #socket: WebSocketClient | undefined;
   #windowBytes = STDIN_WINDOW_BYTES;
@@ -77,8 +86,8 @@ export class GuestProcess implements AsyncDisposable {
   private constructor(stdin: boolean, options: GuestProcessOptions) {
     this.#options = options;
     this.exited = this.#exit.promise;
-    // Nobody has to wait for the end, or for the start; whoever does gets the error all the same.
-    for (const promise of [this.exited, this.#started.promise]) promise.catch(() => undefined); // As said above.
+    // Callers need not wait for the end or the start. Those who do still get the error.
+    for (const promise of [this.exited, this.#started.promise]) promise.catch(() => undefined); // See above.
     this.stdout = this.#readable();
     this.stderr = this.#readable();
     this.stdin = new Writable({
@@ -89,7 +98,7 @@ export class GuestProcess implements AsyncDisposable {
     if (!stdin) this.stdin.destroy();
   }
 
-  /** Resolves when the command has started. */
+  /** Connects and sends the request. Resolves when the command has started. */
   static async open(
     transport: Transport,
     path: string,
@@ -113,24 +122,24 @@ export class GuestProcess implements AsyncDisposable {
     socket.sendText(JSON.stringify(request));
     const cancel = (): void => process.#cancel(signal);
     signal?.addEventListener("abort", cancel, { once: true });
-    const forget = (): void => signal?.removeEventListener("abort", cancel);
-    process.exited.then(forget, forget);
+    const removeListener = (): void => signal?.removeEventListener("abort", cancel);
+    process.exited.then(removeListener, removeListener);
     if (signal?.aborted === true) cancel();
     await process.#started.promise;
     return process;
   }
 
-  /** @param name such as `SIGTERM`; it goes to the command's whole process group. */
+  /** Sends a signal to the command's process group. @param name such as `SIGTERM`. */
   signal(name: string): void {
     this.#send({ type: "signal", signal: name });
   }
 
-  /** Tells a command with a terminal that its window has another size. */
+  /** Tells a command with a terminal the new size of its window. */
   resize(size: TtySize): void {
     this.#send({ type: "resize", rows: size.rows, cols: size.cols });
   }
 
-  /** Goes away. A command that is not detached is ended. */
+  /** Closes the connection. A command that is not detached is killed. */
   close(): void {
     this.#fail(new HearthError("operation.cancelled", "The connection to the command was closed."));
     this.#socket?.close();
@@ -145,14 +154,14 @@ export class GuestProcess implements AsyncDisposable {
     if (!this.#over) this.#socket?.sendText(JSON.stringify(message));
   }
 
-  /** The VM is told again when it runs, with what is known of its start then. */
+  /** hearthd sends the VM twice: when it is created, and with its start's stages when it runs. */
   #onVm({ id, name, startStages }: ServerMessage & { type: "vm" }): void {
     const isFirst = this.vm === undefined;
     this.vm = { id, name, ...(startStages !== undefined && { startStages }) };
     if (isFirst) this.#options.onVm?.(this.vm);
   }
 
-  /** Nobody could catch what is thrown here: this is called by the socket. */
+  /** Must not throw: the socket's event handler calls it, and there is no caller to catch. */
   #takeText(text: string): void {
     let message: ServerMessage;
     try {
@@ -250,7 +259,7 @@ export class GuestProcess implements AsyncDisposable {
 
   #finish(): void {
     this.#over = true;
-    // A write that waits for room must not wait for ever.
+    // A write that waits for the window would wait forever.
     this.#onWindow?.();
     this.stdin.destroy();
     for (const stream of [this.stdout, this.stderr]) if (!stream.destroyed) stream.push(null);

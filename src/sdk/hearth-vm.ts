@@ -12,9 +12,11 @@ import type { Query, Transport } from "#sdk/transport.ts";
 export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };
 
 export type ExecOptions = Omit<SpawnOptions, "stdin" | "detach" | "tty"> & {
-  /** What the command reads on stdin; otherwise its stdin is empty. */
+  /** The command's stdin. By default it is empty. */
   readonly input?: string | Uint8Array | undefined;
-  /** Of stdout, and of stderr, each; 16 MiB unless told. More is an error, and ends the command. */
+  /**
+   * The most bytes that stdout and stderr may have, each; default 16 MiB. Exceeding it kills the command and throws.
+   */
   readonly maxOutputBytes?: number | undefined;
 };
 
@@ -25,7 +27,7 @@ export type ExecResult = GuestExit & { readonly stdout: string; readonly stderr:
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 
 /**
- * One VM, by name or id. Making the object asks nothing: a VM that does not exist comes up at the first call.
+ * A handle of one VM. Creating it sends no request, so a VM that does not exist is an error of the first call.
  *
  * @example
  * const vm = hearth.vm("web");
@@ -33,7 +35,7 @@ const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
  * const { stdout } = await vm.exec(["uname", "-r"]);
  */
 export class HearthVm {
-  /** As it was given: the VM's name, or its id. */
+  /** The name or id that the handle was created with. */
   readonly name: string;
   readonly #transport: Transport;
   readonly #path: string;
@@ -44,15 +46,14 @@ export class HearthVm {
     this.#path = `/v1/vms/${encodeURIComponent(name)}`;
   }
 
-  /** Everything about the VM. @throws HearthError `vm.not_found`. */
+  /** Returns the VM. @throws HearthError `vm.not_found`. */
   show(signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("GET", this.#path, {}, signal);
   }
 
   /**
-   * Boots the VM, or lets it go on where it was saved; resolves when a command can run in it. With `fresh` it starts
-   * as if it had never run: what was written to its disk is gone. A client that leaves before that cancels the start,
-   * unless it is detached.
+   * Boots the VM, restores it if it is suspended, and resolves when commands can run in it. `fresh` discards what was
+   * written to its disk first. Aborting `signal`, or disconnecting, cancels a start that is not detached.
    */
   start(options?: LongOptions & StartOptions): Promise<Vm>;
   start(options: DetachOptions & StartOptions): Promise<Operation>;
@@ -64,19 +65,19 @@ export class HearthVm {
     return withProgress<Vm>(this.#transport, "POST", path, { query }, options);
   }
 
-  /** Flushes and powers off the guest; after `timeoutMs` the VMM is ended. */
+  /** Shuts the guest down. After `timeoutMs` milliseconds the VMM is killed. */
   stop(options: LongOptions & { readonly timeoutMs?: number | undefined } = {}): Promise<Vm> {
     const body = { timeoutMs: options.timeoutMs };
     return withProgress(this.#transport, "POST", `${this.#path}/stop`, { body }, options);
   }
 
-  /** Stops the VM, if it runs, and boots it. */
+  /** Stops the VM if it runs, and boots it. After `timeoutMs` milliseconds of shutting down the VMM is killed. */
   restart(options: LongOptions & { readonly timeoutMs?: number | undefined } = {}): Promise<Vm> {
     const body = { timeoutMs: options.timeoutMs };
     return withProgress(this.#transport, "POST", `${this.#path}/restart`, { body }, options);
   }
 
-  /** Ends the VMM without asking the guest: what it had not flushed is lost. */
+  /** Kills the VMM without asking the guest. Data that the guest has not flushed is lost. */
   kill(
     options: { readonly killSignal?: "SIGKILL" | "SIGTERM" | undefined } = {},
     signal?: AbortSignal,
@@ -89,66 +90,75 @@ export class HearthVm {
     );
   }
 
-  /** Halts the virtual CPUs. Memory stays as it is. */
+  /** Stops the vCPUs. The memory stays in the VMM. */
   pause(signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("POST", `${this.#path}/pause`, {}, signal);
   }
 
-  /** Lets a VM go on that is paused or suspended. A suspended one also wakes when a command is to run in it. */
+  /** Resumes a paused or suspended VM. Running a command resumes a suspended VM, too. */
   resume(options: LongOptions = {}): Promise<Vm> {
     return withProgress(this.#transport, "POST", `${this.#path}/resume`, {}, options);
   }
 
-  /** Saves the memory to the disk and ends the VMM, until the VM is resumed. @throws HearthError `feature.missing`. */
+  /**
+   * Saves memory and device state to disk, and ends the VMM until the VM is resumed.
+   * @throws HearthError `feature.missing`.
+   */
   suspend(options: LongOptions = {}): Promise<Vm> {
     return withProgress(this.#transport, "POST", `${this.#path}/suspend`, {}, options);
   }
 
   /**
-   * Makes running copies of a VM that runs, each with its own identity: all of `count`, or none. They are called
-   * `name`-1, `name`-2, …, after this VM unless told; a single one has just the `name`.
+   * Creates running copies of this running VM, each with its own guest identity: all `count` (default 1), or none. They
+   * are named `name`-1, `name`-2, …, and a single copy is just `name`; by default the names derive from this VM's.
    *
    * @example
    * const workers = await vm.fork({ count: 4, name: "worker", autoRemove: true });
    */
-  async fork(how: ForkVm = {}, options: LongOptions = {}): Promise<HearthVm[]> {
+  async fork(request: ForkVm = {}, options: LongOptions = {}): Promise<HearthVm[]> {
     const path = `${this.#path}/fork`;
-    const forks = await withProgress<readonly Vm[]>(this.#transport, "POST", path, { body: how }, options);
+    const forks = await withProgress<readonly Vm[]>(
+      this.#transport,
+      "POST",
+      path,
+      { body: request },
+      options,
+    );
     return forks.map(({ name }) => new HearthVm(this.#transport, name));
   }
 
   /**
-   * Changes a VM. Limits and memory also while it runs: memory down, and up to what it was started with. A disk only
-   * grows; null takes a limit away.
+   * Changes a VM's settings; null removes a limit. While it runs, limits can be changed, and memory up to the size that
+   * it was started with. Disks only grow.
    */
   set(change: SetVm, signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("PATCH", this.#path, { body: change }, signal);
   }
 
-  /** Gives the VM one volume more, from its next start on. @throws HearthError `feature.missing` while it runs. */
+  /** Mounts a volume in the VM from its next start on. @throws HearthError `feature.missing` while it runs. */
   attachVolume(mount: AttachVolume, signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("POST", `${this.#path}/volumes`, { body: mount }, signal);
   }
 
-  /** Takes a volume from the VM, from its next start on; its data stays. */
+  /** Detaches a volume from the VM, from its next start on. The volume's data stays. */
   detachVolume(name: string, signal?: AbortSignal): Promise<Vm> {
     return this.#transport.json("DELETE", `${this.#path}/volumes/${encodeURIComponent(name)}`, {}, signal);
   }
 
-  /** Removes the VM with its disk; with `force` also one that runs. */
+  /** Deletes the VM with its disk. A VM that runs is an error, unless `force` is set. */
   remove(options: { readonly force?: boolean | undefined } = {}, signal?: AbortSignal): Promise<void> {
     const query = { force: options.force === true ? true : undefined };
     return this.#transport.json("DELETE", this.#path, { query }, signal);
   }
 
-  /** What the VM uses of the host now. */
+  /** Measures what the VM uses of the host. */
   stats(signal?: AbortSignal): Promise<VmStats> {
     return this.#transport.json("GET", `${this.#path}/stats`, {}, signal);
   }
 
   /**
-   * The guest's console, or the VMM's own log, as text. The bytes come from the guest: whoever prints them on a
-   * terminal cleans them first.
+   * Streams the guest's console, or the VMM's log, as text. The guest chooses the bytes: callers must escape control
+   * characters before they print them on a terminal.
    */
   logs(
     options: {
@@ -167,8 +177,8 @@ export class HearthVm {
   }
 
   /**
-   * Starts a command; `argv` arrives as it is, in UTF-8, and no shell reads it. With `stdin: true` the command's stdin is
-   * open. An empty `argv` is the image's own command, or a login shell when there is a terminal.
+   * Starts a command. `argv` is passed on as UTF-8 without a shell; an empty `argv` runs the image's default command,
+   * or a login shell if `tty` is set. stdin is closed unless `stdin` is true.
    * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`, `vm.wrong_phase`.
    */
   spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<GuestProcess> {
@@ -177,7 +187,7 @@ export class HearthVm {
   }
 
   /**
-   * Runs a command to its end. A command that fails is no error here: look at `exitCode`.
+   * Runs a command until it ends. A command that fails does not throw: check `exitCode`.
    *
    * @example
    * const { exitCode, stdout } = await vm.exec(["wc", "-c"], { input: "four" });
@@ -194,12 +204,12 @@ export class HearthVm {
     return { ...exit, stdout, stderr };
   }
 
-  /** A file or directory of the guest as a tar stream. @throws HearthError `file.not_found`. */
+  /** Reads a file or directory of the guest as a tar stream. @throws HearthError `file.not_found`. */
   readTar(path: string, signal?: AbortSignal): Promise<Readable> {
     return this.#stream("files", { path }, signal);
   }
 
-  /** An answer that is cut off ends in an error, so that nobody takes a part for the whole. */
+  /** Opens a stream that ends with an error if the answer is cut off, so that a part is never taken for the whole. */
   async #stream(what: string, query: Query, signal: AbortSignal | undefined): Promise<Readable> {
     const { answerStream } = await import("#sdk/answer-stream.ts");
     return answerStream(
@@ -208,7 +218,7 @@ export class HearthVm {
     );
   }
 
-  /** Unpacks a tar stream into the directory `path` of the guest; with `parents`, makes the directory first. */
+  /** Unpacks a tar stream into the guest's directory `path`; `parents` creates it, and those above it. */
   writeTar(
     path: string,
     tar: Readable,

@@ -9,7 +9,7 @@ import { startDaemon } from "#sdk/start-daemon.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 import type { ServedDaemon } from "#testing/served-daemon.ts";
 
-/** Node's, for a server that says nothing else; beyond it the kernel answers EAGAIN. */
+/** Node's default backlog. Beyond it the kernel answers EAGAIN. */
 const LISTEN_BACKLOG = 511;
 
 async function withVm(served: ServedDaemon) {
@@ -36,7 +36,7 @@ test("a program creates a VM, runs a command and removes the VM", async (t) => {
   await assert.rejects(hearth.vms.get("web"), { code: "vm.not_found", hint: /hearth ls/ });
 });
 
-test("exec passes input, reports exit codes, and stops at its output's limit", async (t) => {
+test("exec passes input, reports exit codes, and fails when the output exceeds its limit", async (t) => {
   const served = await serveDaemon(t);
   const vm = await withVm(served);
   assert.equal((await vm.exec(["cat"], { input: "a\u0000b" })).stdout, "a\u0000b");
@@ -46,7 +46,7 @@ test("exec passes input, reports exit codes, and stops at its output's limit", a
   await assert.rejects(vm.exec(["flood", "300000"], { maxOutputBytes: 100_000 }), { hint: /maxOutputBytes/ });
 });
 
-test("a command that is spawned takes input larger than its window, and its output comes back whole, L5", async (t) => {
+test("a spawned command takes more input than its window, and its output comes back whole", async (t) => {
   const served = await serveDaemon(t);
   const vm = await withVm(served);
   await using command = await vm.spawn(["cat"], { stdin: true });
@@ -58,7 +58,7 @@ test("a command that is spawned takes input larger than its window, and its outp
   assert.equal((await command.exited).exitCode, 0);
 });
 
-test("more requests at once than can wait for hearthd are all answered", async (t) => {
+test("more requests at once than hearthd's backlog holds are all answered", async (t) => {
   const hearth = await (await serveDaemon(t)).client();
   const asked = Array.from({ length: LISTEN_BACKLOG + 50 }, () => hearth.daemon.status());
   for (const { vms } of await Promise.all(asked)) assert.equal(vms, 0);
@@ -74,7 +74,7 @@ test("a hundred commands at once all come back", async (t) => {
   );
 });
 
-test("leaving a command takes it along, and an aborted one rejects", async (t) => {
+test("closing the connection kills the command, and aborting it rejects", async (t) => {
   const served = await serveDaemon(t);
   const vm = await withVm(served);
   {
@@ -89,7 +89,7 @@ test("leaving a command takes it along, and an aborted one rejects", async (t) =
   await served.until(() => served.commands()[1]?.state === "left");
 });
 
-test("a run tells its VM and its progress before the command starts", async (t) => {
+test("a run reports its VM and its progress before the command starts", async (t) => {
   const served = await serveDaemon(t);
   const hearth = await served.client();
   const told: string[] = [];
@@ -101,7 +101,7 @@ test("a run tells its VM and its progress before the command starts", async (t) 
   assert.ok(told.includes("web"));
 });
 
-test("without autostart, a hearthd that does not run is an error that says how to start it", async () => {
+test("without autostart, connecting fails with a hint that says how to start hearthd", async () => {
   const env = { HEARTH_HOME: "/tmp/hearth-nowhere" };
   await assert.rejects(Hearth.connect({ env, autostart: false }), {
     code: "daemon.unreachable",
@@ -112,7 +112,7 @@ test("without autostart, a hearthd that does not run is an error that says how t
   });
 });
 
-/** A hearthd that is a few lines of JavaScript. */
+/** Fakes hearthd with a few lines of JavaScript. */
 function daemonOf(source: string) {
   const home = mkdtempSync(join(tmpdir(), "hearth-start-"));
   const entry = join(home, "hearthd.mjs");
@@ -135,7 +135,7 @@ createServer((request, response) => {
 }).listen(process.env.HEARTH_HOME + "/run/hearthd.sock");
 `;
 
-test("hearthd is started, waited for, and its start's log is gone when it worked", async () => {
+test("hearthd is started and waited for, and the log of a good start is deleted", async () => {
   using daemon = daemonOf(SERVER);
   await startDaemon(daemon);
   assert.deepEqual(
@@ -144,9 +144,9 @@ test("hearthd is started, waited for, and its start's log is gone when it worked
   );
 });
 
-test("one that gives way to another, which is not up yet, is no failure", async () => {
+test("a hearthd that finds the lock taken by another one, which is not up yet, is not a failure", async () => {
   const body = { error: { code: "host.lock_held", message: "Another hearthd runs already." } };
-  // The other one listens several looks after this one has ended.
+  // The other hearthd listens several polls after this one has ended.
   const other = `const left = setInterval(() => {
     if (process.ppid === Number(process.env.PARENT)) return;
     clearInterval(left);
@@ -162,7 +162,7 @@ test("one that gives way to another, which is not up yet, is no failure", async 
   await startDaemon(daemon);
 });
 
-test("one that gives way to another, which never comes up, is started again", async () => {
+test("hearthd is started again if the one that had the lock never comes up", async () => {
   const body = { error: { code: "host.lock_held", message: "Another hearthd runs already." } };
   using daemon = daemonOf(`
     import { existsSync, writeFileSync } from "node:fs";
@@ -177,7 +177,7 @@ test("one that gives way to another, which never comes up, is started again", as
   await startDaemon(daemon);
 });
 
-test("one that does not answer in time is an error that names its log, and a signal ends the wait", async () => {
+test("a hearthd that does not answer in time is an error that names its log, and a signal ends the wait", async () => {
   using daemon = daemonOf("setTimeout(() => undefined, 500);");
   const late = { code: "daemon.start_failed", hint: /Its words are in .*\.log/ };
   await assert.rejects(startDaemon({ ...daemon, timeoutMs: 20 }), late);
@@ -190,7 +190,7 @@ test("what hearthd says when it cannot start becomes the error", async () => {
   await assert.rejects(startDaemon(daemon), { code: "store.too_new", hint: "Upgrade." });
 });
 
-test("a hearthd that crashes at its start leaves its last words in the error", async () => {
+test("the error of a hearthd that crashes at its start has its stderr tail", async () => {
   using daemon = daemonOf(`throw new Error("no such luck");`);
   await assert.rejects(startDaemon(daemon), (error: Error) => {
     assert.match(String((error.cause as Error).message), /no such luck/);
@@ -198,7 +198,7 @@ test("a hearthd that crashes at its start leaves its last words in the error", a
   });
 });
 
-test("a directory that cannot be made is said in words, with what to do", async () => {
+test("a directory that cannot be created is an error with a fix", async () => {
   using daemon = daemonOf(SERVER);
   writeFileSync(daemon.dirs.run, "in the way");
   await assert.rejects(startDaemon(daemon), { code: "daemon.start_failed", hint: /HEARTH_HOME/ });

@@ -1,5 +1,5 @@
 /**
- * The client of hearthd, for programs. The command line uses the same one, and can do nothing that it cannot.
+ * The client of hearthd, for programs. The command line is built on it and has no other access to hearthd.
  *
  * @example
  * import { Hearth } from "hearthd";
@@ -62,31 +62,34 @@ export type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 export type { ImportOptions } from "#sdk/snapshots.ts";
 
 export type ConnectOptions = {
-  /** The user's home directory, below which Hearth's directories are unless the environment says otherwise. */
+  /**
+   * The user's home directory. Hearth's directories lie below it, unless HEARTH_HOME or the XDG variables say
+   * otherwise.
+   */
   readonly home?: string | undefined;
-  /** hearthd's socket, when it is not where the directories say. */
+  /** hearthd's socket. By default it is found through the directories. */
   readonly socketPath?: string | undefined;
-  /** Starts hearthd when it does not run; true unless told. */
+  /** Starts hearthd if it does not run. Default: true. */
   readonly autostart?: boolean | undefined;
-  /** Where HEARTH_HOME and the XDG variables are read; the process' own unless told. */
+  /** The environment in which HEARTH_HOME and the XDG variables are read. Default: `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
 export type DoctorOptions = {
-  /** Asks again what is remembered, such as whether KVM works. */
+  /** Repeats the checks whose result hearthd has cached, such as whether KVM works. */
   readonly fresh?: boolean | undefined;
-  /** What is a risk between guests of different people fails, instead of being a warning. */
+  /** Fails the checks that are only warnings otherwise, such as missing isolation between guests of different users. */
   readonly production?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
-/** What to run: a VM to make, and the command in it. */
+/** A VM to create, and the command to run in it. */
 export type RunRequest = { readonly vm: CreateVm; readonly exec: Exec };
 
-/** A connection to the hearthd of one user. It holds no socket open between requests. */
+/** A connection to the hearthd of one user. It keeps no socket open between requests. */
 export class Hearth {
-  /** Where Hearth keeps what, on this machine. */
+  /** The directories in which Hearth keeps its files on this machine. */
   readonly dirs: Dirs;
   readonly vms: Vms;
   readonly images: Images;
@@ -116,8 +119,9 @@ export class Hearth {
   }
 
   /**
-   * Finds hearthd, and starts it where that is wanted.
-   * @throws HearthError `daemon.unreachable`, `daemon.start_failed`, `host.path_too_long`, or what hearthd said.
+   * Connects to hearthd, and starts it first unless `autostart` is false or `socketPath` is given.
+   * @throws HearthError `daemon.unreachable`, `daemon.start_failed`, `host.path_too_long`, or hearthd's own error if it
+   * could not start.
    */
   static async connect(options: ConnectOptions = {}): Promise<Hearth> {
     const env = options.env ?? process.env;
@@ -135,13 +139,13 @@ export class Hearth {
     return new Hearth(transport, dirs);
   }
 
-  /** One VM, by name or id. */
+  /** Returns the handle of a VM, by name or id. No request is sent. */
   vm(name: string): HearthVm {
     return new HearthVm(this.#transport, name);
   }
 
   /**
-   * Makes a VM, boots it and starts a command in it. The VM goes away with its command if `vm.autoRemove` is set.
+   * Creates a VM, boots it and starts a command in it. With `vm.autoRemove`, the VM is removed when the command ends.
    *
    * @example
    * const request = { vm: { image: "debian", autoRemove: true }, exec: { argv: ["make", "test"] } };
@@ -155,14 +159,14 @@ export class Hearth {
     return GuestProcess.open(this.#transport, "/v1/run", request, more, signal);
   }
 
-  /** What this host can do, and a fix for what it cannot. */
+  /** Checks what this host can do, and returns a fix for each check that failed. */
   doctor(options: DoctorOptions = {}): Promise<Doctor> {
     const query = { fresh: options.fresh || undefined, production: options.production || undefined };
     return this.#transport.json("GET", "/v1/doctor", { query }, options.signal);
   }
 
   /**
-   * What happens to VMs, as it happens. Ends with hearthd or with `signal`.
+   * Streams the events of all VMs until hearthd ends or `signal` aborts.
    *
    * @example
    * for await (const event of hearth.events()) console.log(event.type);
@@ -191,23 +195,23 @@ class Vms {
   }
 
   /**
-   * Newest first. Filters are those of `hearth ls --filter`: `label=KEY`, `label=KEY=VALUE`, `state=PHASE` and
-   * `name=PART`.
+   * Lists the VMs, newest first. The filters are those of `hearth ls --filter`: `label=KEY`, `label=KEY=VALUE`,
+   * `state=PHASE` and `name=PART`.
    */
   list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Vm[]> {
     return this.#transport.json("GET", "/v1/vms", { query: { filter } }, signal);
   }
 
   /**
-   * Makes a VM of an image or of a snapshot, and does not start it. An image that is not there is built first; a VM
-   * of a snapshot begins where that was saved, unless `cold` says that it boots from the disk.
+   * Creates a VM from an image or a snapshot, without starting it. A missing image is built first. A VM from a snapshot
+   * starts from the snapshot's memory, or boots from its disk if `cold` is set.
    */
   async create(spec: CreateVm, options: LongOptions = {}): Promise<HearthVm> {
     const vm = await withProgress<Vm>(this.#transport, "POST", "/v1/vms", { body: spec }, options);
     return new HearthVm(this.#transport, vm.name);
   }
 
-  /** @throws HearthError `vm.not_found`. */
+  /** Returns the handle of a VM that exists. @throws HearthError `vm.not_found`. */
   async get(name: string, signal?: AbortSignal): Promise<HearthVm> {
     const vm = new HearthVm(this.#transport, name);
     await vm.show(signal);
@@ -226,7 +230,7 @@ class Images {
     return this.#transport.json("GET", "/v1/images", {}, signal);
   }
 
-  /** Builds an image, or finds it built; `fresh` builds it again. Takes most of a minute. */
+  /** Builds an image, which takes most of a minute, or returns it if it is built already. `fresh` builds it again. */
   build(ref: string, options?: LongOptions & { readonly fresh?: boolean | undefined }): Promise<Image>;
   build(ref: string, options: DetachOptions & { readonly fresh?: boolean | undefined }): Promise<Operation>;
   build(
@@ -239,12 +243,12 @@ class Images {
     return withProgress<Image>(this.#transport, "POST", "/v1/images", { body }, options);
   }
 
-  /** @param ref a name such as `debian:bookworm`, or a digest. */
+  /** Returns an image. @param ref a name such as `debian:bookworm`, or a digest. */
   show(ref: string, signal?: AbortSignal): Promise<Image> {
     return this.#transport.json("GET", `/v1/images/${encodeURIComponent(ref)}`, {}, signal);
   }
 
-  /** @throws HearthError `image.in_use` while a VM is made of it. */
+  /** Deletes an image. @throws HearthError `image.in_use` while a VM uses it. */
   remove(ref: string, signal?: AbortSignal): Promise<void> {
     return this.#transport.json("DELETE", `/v1/images/${encodeURIComponent(ref)}`, {}, signal);
   }
@@ -273,13 +277,13 @@ class Daemon {
     return this.#transport.json("GET", "/v1/daemon", {}, signal);
   }
 
-  /** Ends hearthd. VMs keep running, and the next hearthd finds them. */
+  /** Stops hearthd. VMs keep running, and the next hearthd adopts them. */
   stop(signal?: AbortSignal): Promise<void> {
     return this.#transport.json("POST", "/v1/daemon/stop", {}, signal);
   }
 }
 
-/** Node cuts longer paths silently, and would then speak to another socket. */
+/** Throws for a path that Node would cut without an error, and so connect to another socket. */
 function assertSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes <= LIMITS.socketPathMaxBytes) return;

@@ -1,21 +1,21 @@
 import type { OnProgress } from "#base/progress.ts";
 import type { RequestMore, Transport } from "#sdk/transport.ts";
 
-/** For requests that take a while. */
+/** Options of requests that take a while. */
 export type LongOptions = {
   readonly onProgress?: OnProgress | undefined;
-  /** Gives up waiting. What hearthd has begun, it finishes or takes back. */
+  /** Stops waiting. hearthd then cancels the request and undoes its steps, or finishes it. */
   readonly signal?: AbortSignal | undefined;
 };
 
-/** For requests that may go on without their client. */
+/** Options of requests that can continue without their client. */
 export type DetachOptions = {
-  /** Resolves at once, with the operation: `hearth.operations` waits for it, and has its result. */
+  /** Resolves at once with the operation. `hearth.operations` waits for it and returns its result. */
   readonly detach: true;
   readonly signal?: AbortSignal | undefined;
 };
 
-/** A request whose progress is told to those who ask for it. */
+/** Sends a request, and reports its progress if `onProgress` is given. */
 export async function withProgress<Answer>(
   transport: Transport,
   method: string,

@@ -4,7 +4,9 @@ import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
-/** What hearthd found in its directories and its store does not know: after the store was restored from a backup, say. */
+/**
+ * Files in Hearth's directories that the store does not know, for example after the store was restored from a backup.
+ */
 export class LostFound {
   readonly #transport: Transport;
 
@@ -12,13 +14,13 @@ export class LostFound {
     this.#transport = transport;
   }
 
-  /** Newest first. */
+  /** Lists the entries, newest first. */
   list(signal?: AbortSignal): Promise<readonly LostEntry[]> {
     return this.#transport.json("GET", "/v1/lost-found", {}, signal);
   }
 
   /**
-   * Makes a new VM with the disk of a VM in `lost+found`; it is not started.
+   * Creates a VM, without starting it, with the disk of a VM in `lost+found`.
    * @throws HearthError `vm.not_found`, `disk.missing`, `disk.corrupt`, `name.taken`.
    */
   async recover(name: string, vm: RecoverVm, options: LongOptions = {}): Promise<HearthVm> {

@@ -5,12 +5,12 @@ import type { LongOptions } from "#sdk/long-request.ts";
 import { errorFromBody } from "#sdk/transport.ts";
 import type { Transport } from "#sdk/transport.ts";
 
-/** One request waits so long; then it asks again, so that a hearthd that is gone is noticed. */
+/** The longest that one request waits. Then the client asks again, and so notices a hearthd that is gone. */
 const WAIT = "60s";
 
 /**
- * What hearthd was asked for that changes something, and commands that run: what is under way, and what ended lately.
- * hearthd keeps them in memory, and forgets them when it ends.
+ * The operations of hearthd: running ones, and those that ended lately. Operations are requests that change something,
+ * and commands in guests. hearthd keeps them in memory only.
  *
  * @example
  * const { id } = await hearth.vm("web").start({ detach: true });
@@ -23,22 +23,22 @@ export class Operations {
     this.#transport = transport;
   }
 
-  /** Newest first: those under way, and then those that have ended. Results are left out. */
+  /** Lists the running operations, and then the ended ones, newest first. The results are left out. */
   list(signal?: AbortSignal): Promise<readonly Operation[]> {
     return this.#transport.json("GET", "/v1/operations", {}, signal);
   }
 
-  /** @throws HearthError `operation.not_found` */
+  /** Returns an operation. @throws HearthError `operation.not_found`. */
   show(id: string, signal?: AbortSignal): Promise<Operation> {
     return this.#transport.json("GET", pathOf(id), {}, signal);
   }
 
-  /** Cancels an operation, and answers at once: `wait` tells when it has undone what it had begun. */
+  /** Asks hearthd to cancel an operation, and returns at once. `wait` resolves when its steps have been undone. */
   cancel(id: string, signal?: AbortSignal): Promise<Operation> {
     return this.#transport.json("POST", `${pathOf(id)}/cancel`, {}, signal);
   }
 
-  /** Resolves when the operation has ended, also when it has failed: `result` throws then. */
+  /** Resolves when the operation has ended, even if it failed. To get its result or its error, use `result`. */
   async wait(id: string, { onProgress, signal }: LongOptions = {}): Promise<Operation> {
     if (onProgress === undefined) return this.#untilEnded(id, signal);
     const { followProgress } = await import("#sdk/follow-operation.ts");
@@ -47,8 +47,8 @@ export class Operations {
   }
 
   /**
-   * Waits for a detached operation, and resolves with its answer.
-   * @throws HearthError what the operation failed with
+   * Waits for a detached operation and returns its result.
+   * @throws HearthError the error with which the operation failed.
    */
   async result<Answer>(id: string, options: LongOptions = {}): Promise<Answer> {
     const { state, error, result } = await this.wait(id, options);

@@ -1,6 +1,8 @@
 const SHOWN_CHARS = 200;
 
-/** A file name from a guest, quoted: no control character reaches a terminal. */
+/**
+ * Quotes a file name from a guest, so that no control character reaches a terminal. Names are cut after 200 characters.
+ */
 export function printableName(name: string): string {
   return JSON.stringify(name.length > SHOWN_CHARS ? `${name.slice(0, SHOWN_CHARS)}…` : name);
 }

@@ -2,13 +2,13 @@ import { HearthError } from "#base/error.ts";
 import { shownPath } from "#sdk/byte-path.ts";
 import type { BytePath } from "#sdk/byte-path.ts";
 
-/** Gets each file that a copy leaves out, as text that a terminal may show. */
+/** Called with the name and reason of each file that a copy skips, as text that is safe on a terminal. */
 export type OnSkip = (what: string) => void;
 
-/** A guest may claim any number of them; all are counted. */
+/** The most files that `onSkip` is called for. A guest may claim any number, and all of them are counted. */
 const TOLD_MAX = 100;
 
-/** Collects what one copy leaves out, while it goes on with the rest. */
+/** Collects the files that a copy skips. */
 export class SkippedFiles {
   readonly #onSkip: OnSkip | undefined;
   #count = 0;
@@ -22,14 +22,14 @@ export class SkippedFiles {
     this.addText(`${shownPath(path)}: ${reason}`);
   }
 
-  /** @param what the name and the reason, without control characters */
+  /** Records a skipped file. @param what its name and the reason, without control characters. */
   addText(what: string): void {
     this.#count++;
     if (this.#count === 1) this.#first = what;
     if (this.#count <= TOLD_MAX) this.#onSkip?.(what);
   }
 
-  /** Fails when something was left out: a copy that is not whole must not look like one that is. */
+  /** Throws `file.skipped` if anything was skipped: an incomplete copy must not look complete. */
   throwIfAny(): void {
     if (this.#count === 0) return;
     const more = this.#count === 1 ? "" : `, and ${this.#count - 1} more`;

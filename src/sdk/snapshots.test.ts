@@ -7,7 +7,7 @@ import { BreakableRelay } from "#testing/breakable-relay.ts";
 import { letWork, writtenOn } from "#testing/fake-guest.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("a program saves a VM, goes back to it, makes another one of it, and removes the snapshot", async (t) => {
+test("a program creates a snapshot, restores it, creates a VM from it, and deletes it", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const hearth = await served.client();
@@ -28,7 +28,7 @@ test("a program saves a VM, goes back to it, makes another one of it, and remove
   await assert.rejects(hearth.snapshots.restore("before"), gone);
 });
 
-test("forks come back as VMs, all with their own names", async (t) => {
+test("a fork returns handles of the copies, each with its own name", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const vm = (await served.client()).vm("web");
@@ -44,7 +44,7 @@ test("forks come back as VMs, all with their own names", async (t) => {
   assert.equal((await workers[0]?.show())?.autoRemove, true);
 });
 
-test("a VM is suspended, wakes, and starts as if it had never run", async (t) => {
+test("a VM is suspended, resumed, and started as if it had never run", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const vm = (await served.client()).vm("web");
@@ -56,7 +56,7 @@ test("a VM is suspended, wakes, and starts as if it had never run", async (t) =>
   assert.equal(writtenOn(served.host.machine.vmm("web")), 0);
 });
 
-test("warm templates are made, listed, removed and pruned, and those in use stay", async (t) => {
+test("templates are created, listed, deleted and pruned, and those in use stay", async (t) => {
   const served = await serveDaemon(t, { config: "warm.enabled = true" });
   const { warm } = await served.client();
   const one = await warm.build({ image: "debian", cpus: 1 });
@@ -66,7 +66,7 @@ test("warm templates are made, listed, removed and pruned, and those in use stay
     (await warm.list()).map(({ id }) => id),
     [other.id, one.id],
   );
-  await served.run("web", { image: "debian", cpus: 1 }); // Its memory is that of the template.
+  await served.run("web", { image: "debian", cpus: 1 }); // The VM maps the template's memory.
   assert.deepEqual(await warm.prune(), { removed: 1 });
   await assert.rejects(warm.remove(one.id), { code: "snapshot.in_use" });
   await assert.rejects(warm.remove(other.id), { code: "snapshot.not_found" });
@@ -84,7 +84,7 @@ test("a snapshot is exported as a stream and imported from one, under its name o
   assert.equal((await snapshots.import(Readable.from([archive]))).name, "before");
 });
 
-test("an export says what is wrong before its first byte, and when it is cut off", async (t) => {
+test("an export fails before its first byte if the snapshot does not exist, and at its end if it is cut off", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const relay = await BreakableRelay.start(t, served);

@@ -6,11 +6,11 @@ import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
 export type ImportOptions = LongOptions & {
-  /** In place of the one that it had. */
+  /** The name of the new snapshot; by default the one that it was exported under. */
   readonly name?: string | undefined;
 };
 
-/** VMs as they were at one moment, to go back to and to make others from. All methods take a name or an id. */
+/** The snapshots of VMs, which VMs are restored to and created from. All methods take a name or an id. */
 export class Snapshots {
   readonly #transport: Transport;
 
@@ -19,16 +19,17 @@ export class Snapshots {
   }
 
   /**
-   * Newest first. Filters are those of `hearth snapshot ls --filter`: `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and
-   * `name=PART`.
+   * Lists the snapshots, newest first. The filters are those of `hearth snapshot ls --filter`: `label=KEY`,
+   * `label=KEY=VALUE`, `vm=NAME` and `name=PART`.
    */
   list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Snapshot[]> {
     return this.#transport.json("GET", "/v1/snapshots", { query: { filter } }, signal);
   }
 
   /**
-   * Saves a VM: its disk, and its memory if it runs and `diskOnly` is not set. One that runs is halted for a moment
-   * and goes on. Without a name it is called after the VM and the time.
+   * Creates a snapshot of a VM: of its disk, and of its memory if it runs and `diskOnly` is not set. A VM that runs is
+   * paused for a moment. By default the snapshot is named after the VM and the time.
+   * @throws HearthError `vm.wrong_phase`, `name.taken`, `feature.missing`, `snapshot.failed`. No files are left then.
    * @throws HearthError `vm.wrong_phase`, `name.taken`, `feature.missing`, `snapshot.failed`; nothing is left then.
    *
    * @example
@@ -39,19 +40,22 @@ export class Snapshots {
     return withProgress(this.#transport, "POST", "/v1/snapshots", { body: request }, options);
   }
 
-  /** @throws HearthError `snapshot.not_found`. */
+  /** Returns a snapshot. @throws HearthError `snapshot.not_found`. */
   show(name: string, signal?: AbortSignal): Promise<Snapshot> {
     return this.#transport.json("GET", pathOf(name), {}, signal);
   }
 
-  /** @throws HearthError `snapshot.in_use` while a VM maps it, or is yet to start from it. */
+  /**
+   * Deletes a snapshot.
+   * @throws HearthError `snapshot.in_use` while a VM maps its memory, or is yet to start from it.
+   */
   remove(name: string, signal?: AbortSignal): Promise<void> {
     return this.#transport.json("DELETE", pathOf(name), {}, signal);
   }
 
   /**
-   * Puts the VM that was saved back to where it was: what it has done since is gone. It goes on if its memory was
-   * saved, and otherwise boots if it ran.
+   * Restores the VM of a snapshot: whatever it did since is lost. The VM continues from the snapshot's memory; without
+   * one, it boots if it was running.
    * @throws HearthError `vm.not_found` when that VM is gone, `snapshot.mismatch`, `snapshot.corrupt`.
    */
   async restore(name: string, options: LongOptions = {}): Promise<HearthVm> {
@@ -61,8 +65,8 @@ export class Snapshots {
   }
 
   /**
-   * The snapshot as one file, which another host takes: read it to its end, or destroy it. It begins when hearthd has
-   * read all of the snapshot once. A stream that ends without an error was whole.
+   * Exports a snapshot as one file that another host can import. The stream starts after hearthd has read the whole
+   * snapshot once; read it to its end, or destroy it. A stream that ends without an error is complete.
    * @throws HearthError `snapshot.not_found`, `snapshot.corrupt`.
    *
    * @example
@@ -76,15 +80,16 @@ export class Snapshots {
   }
 
   /**
-   * A snapshot from what `export` gave, under the name that it had there unless another one is given. The archive is
-   * not trusted, and read to its end or destroyed.
+   * Imports a snapshot from what `export` returned. The archive is not trusted. It is read to its end or destroyed.
+   * @throws HearthError `snapshot.corrupt`, `name.taken`, `image.not_found`, `snapshot.mismatch`. No files are left
+   * then.
    * @throws HearthError `snapshot.corrupt`, `name.taken`, `image.not_found`, `snapshot.mismatch`; nothing is left then.
    *
    * @example
    * const { name } = await hearth.snapshots.import(createReadStream("before-upgrade.tar.zst"), { name: "old" });
    */
   import(archive: Readable, options: ImportOptions = {}): Promise<Snapshot> {
-    // It may break before it is sent. Whoever sends it looks whether it has.
+    // The archive may fail before it is sent. The request checks for that.
     archive.on("error", () => undefined);
     const stream = { from: archive, contentType: "application/zstd" };
     const more = { query: { name: options.name }, stream };

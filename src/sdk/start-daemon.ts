@@ -1,4 +1,13 @@
-/** Starts hearthd when nobody has, and waits until it answers. */
+/**
+ * Starts hearthd if it does not run, and waits until it answers.
+ *
+ * 1. Start a detached hearthd, whose stderr goes to a log file.
+ * 2. Poll the socket until something answers.
+ * 3. If the process ended because another hearthd has the lock, wait for that one, and start again if it never answers.
+ * 4. If it ended for another reason, throw the error that it wrote, or `daemon.start_failed`.
+ * 5. If another hearthd answers, wait until the process that was started here has ended, so that it cannot come up
+ * later.
+ */
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,24 +22,27 @@ import { errorFromBody, Transport } from "#sdk/transport.ts";
 export type StartDaemon = {
   readonly dirs: Dirs;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** For tests: another program in place of hearthd. */
+  /** Another program in place of hearthd, for tests. */
   readonly entry?: string | undefined;
   readonly timeoutMs?: number | undefined;
 };
 
-/** hearthd opens its store, adopts running VMs and listens: less than a second, a minute where the CPU is emulated. */
+/**
+ * The time for hearthd to open its store, adopt VMs and listen: less than 1 s with KVM, a minute on an emulated CPU.
+ */
 const START_TIMEOUT_MS = 180_000;
 const POLL_MS = 20;
-/** The least that another hearthd has to come up; it may have died since it was met. */
+/** The shortest time to wait for another hearthd, which may have ended since its lock was seen. */
 const OTHER_MS = 1_000;
 const LOG_TAIL_CHARS = 2_000;
 /**
- * hearthd lives for weeks and is idle for most of them. V8 otherwise keeps up to 48 MiB for young objects;
- * with this it took 89 MiB after its start, and 106 without. It collects more often, which shows in long lists.
+ * Reduces the memory of hearthd, which runs for weeks and is mostly idle. By default V8 keeps up to 48 MiB for young
+ * objects. Measured after the start: 89 MiB with the flag, 106 MiB without. V8 collects garbage more often, which shows
+ * in long lists.
  */
 const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2"];
 
-/** A hearthd that was started, and what became of it. */
+/** A hearthd that was started here, and its end. */
 type Attempt = {
   pid: number;
   readonly startedMs: number;
@@ -39,7 +51,8 @@ type Attempt = {
 };
 
 /**
- * @throws HearthError what hearthd said when it could not start, or `daemon.start_failed`.
+ * Starts hearthd and resolves when it, or another hearthd of this user, answers.
+ * @throws HearthError the error that hearthd wrote when it could not start, or `daemon.start_failed`.
  */
 export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Promise<void> {
   const { dirs } = start;
@@ -50,15 +63,15 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
   let attempt = await launch(start, logFile);
   while (!(await transport.answers())) {
     inTime.signal.throwIfAborted();
-    // Another one is on its way up: that will do as well, unless it has gone the same way.
+    // Another hearthd has the lock and gets time to come up, unless its time is over.
     if (gaveWayUntilMs(attempt, logFile) < performance.now()) attempt = await launch(start, logFile);
     await sleep(POLL_MS);
   }
-  // Who answers may have been started by somebody else. Ours ends by itself then, and that is waited for: it
-  // must not come up later, when that other one has been told to stop.
+  // Another hearthd may have answered. The one that was started here ends by itself then. It is waited for: otherwise
+  // it could come up later, after the other one has been told to stop.
   const answering = await transport.json<DaemonStatus>("GET", "/v1/daemon", {}, signal);
-  const isOurs = answering.pid === attempt.pid;
-  while (!isOurs && attempt.end === undefined && !inTime.signal.aborted) await sleep(POLL_MS);
+  const isStartedHere = answering.pid === attempt.pid;
+  while (!isStartedHere && attempt.end === undefined && !inTime.signal.aborted) await sleep(POLL_MS);
   signal?.throwIfAborted();
   rmSync(logFile, { force: true });
 }
@@ -82,13 +95,14 @@ async function launch({ entry, env }: StartDaemon, logFile: string): Promise<Att
 }
 
 /**
- * How long the other one may take for which this one has given way: as long as this one took to find it.
- * @throws what a hearthd said that could not start for another reason
+ * Returns the time until which another hearthd may come up, if the attempt ended because that one has the lock: as long
+ * from now as the attempt took. Infinity while the attempt runs.
+ * @throws the error of an attempt that ended for another reason.
  */
 function gaveWayUntilMs(attempt: Attempt, logFile: string): number {
   const { startedMs, end } = attempt;
   if (end === undefined) return Infinity;
-  // Read once: the words of one that gave way are removed with the reading.
+  // Read once: reading the log of an attempt that another hearthd ended also deletes it.
   attempt.failure ??= failureIn(logFile, end.code);
   if (attempt.failure.code !== "host.lock_held") throw attempt.failure;
   return end.atMs + Math.max(OTHER_MS, end.atMs - startedMs);
@@ -105,14 +119,14 @@ function makeRunDir(path: string): void {
   }
 }
 
-/** The program lies beside this file's tree: `.ts` in a clone, `.js` where it was built. */
+/** Returns the program's path: `.ts` in a clone, `.js` in a build. */
 function daemonEntry(): string {
   return join(import.meta.dirname, "../../bin", `hearthd${extname(import.meta.filename)}`);
 }
 
 /**
- * What says where Hearth's directories are and how the net is reached, and no more: hearthd outlives the shell
- * that started it.
+ * Selects the environment variables for hearthd, which outlives the shell that started it: those of Hearth's
+ * directories and of the network proxy.
  */
 function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
   const passed = Object.entries(env).filter(([name]) =>
@@ -121,7 +135,10 @@ function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
   return Object.fromEntries(passed.filter((pair): pair is [string, string] => pair[1] !== undefined));
 }
 
-/** hearthd says in one line of JSON why it cannot start; anything else is a crash. */
+/**
+ * Reads the error that hearthd wrote in one line of JSON. Anything else is a crash, whose stderr tail becomes the
+ * cause.
+ */
 function failureIn(logFile: string, code: number | null): HearthError {
   const text = existsSync(logFile) ? readFileSync(logFile, "utf8") : "";
   const body = text

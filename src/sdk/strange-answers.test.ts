@@ -1,4 +1,4 @@
-/** What no hearthd of this version says: answers that are cut off, that are none, or that a newer one gives. */
+/** Tests answers that no hearthd of this version gives: cut off, malformed, or of a newer version. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
@@ -6,7 +6,7 @@ import { Hearth } from "#sdk/hearth.ts";
 import { BreakableRelay } from "#testing/breakable-relay.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-/** A hearthd with a VM that runs, and a relay in front of it, which passes on all that is said for now. */
+/** Starts a hearthd with a running VM, behind a relay that passes everything on at first. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
   await served.run("web");
@@ -23,7 +23,7 @@ function answer(status: string, body: string): string {
   return `HTTP/1.1 ${status}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
 
-/** A message of a server; a short one. */
+/** Returns a server's short text message. */
 function frame(text: string): Buffer {
   return Buffer.concat([Buffer.from(UPGRADED), Buffer.from([0x81, text.length]), Buffer.from(text)]);
 }
@@ -55,7 +55,7 @@ describe("a request whose answer", () => {
     await assert.rejects(hearth.vms.list(), { code: "daemon.unreachable", ...READ_LOGS });
   });
 
-  test("is an error of a newer hearthd keeps the words of it", async (t) => {
+  test("is an error of a newer hearthd keeps its message", async (t) => {
     const { relay, hearth } = await setUp(t);
     const error = { code: "vm.enchanted", message: "web is enchanted.", hint: "Kiss it." };
     relay.instead = answer("409 Conflict", JSON.stringify({ error }));
@@ -76,7 +76,7 @@ describe("a command whose connection", () => {
     ["says what is no message", frame("null"), { code: "internal.bug", ...READ_LOGS }],
     ["says what is no frame", `${UPGRADED}\u0081\u00ff\u00ff`, { code: "daemon.unreachable" }],
   ] as const)
-    test(`${what} fails, and takes nothing else of the program along`, async (t) => {
+    test(`${what} fails without affecting the rest of the program`, async (t) => {
       const { relay, hearth } = await setUp(t);
       relay.instead = typeof instead === "string" ? Buffer.from(instead, "latin1") : instead;
       await assert.rejects(hearth.vm("web").exec(["echo", "hi"]), expected);
@@ -84,7 +84,7 @@ describe("a command whose connection", () => {
       assert.equal((await hearth.vm("web").exec(["echo", "hi"])).stdout, "hi\n");
     });
 
-  test("says something that a newer hearthd says goes on", async (t) => {
+  test("gets an unknown message of a newer hearthd continues", async (t) => {
     const { relay, hearth } = await setUp(t);
     const exit = '{"type":"exit","code":7,"timedOut":false}';
     const more = Buffer.concat([Buffer.from([0x81, exit.length]), Buffer.from(exit)]);

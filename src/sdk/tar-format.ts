@@ -1,12 +1,12 @@
 /**
- * Headers of tar archives (POSIX ustar and pax, and GNU's long names), with names as bytes. tar-stream, which
- * reads Hearth's other archives, decodes names as UTF-8 and so makes one name of many.
+ * Headers of tar archives (POSIX ustar, pax, and GNU's long names), with names as bytes. The tar-stream package, which
+ * reads Hearth's other archives, decodes names as UTF-8, which can make different names equal.
  */
 import { bytePathOf, rawPath } from "#sdk/byte-path.ts";
 import type { BytePath } from "#sdk/byte-path.ts";
 
 export const BLOCK_BYTES = 512;
-/** Two empty blocks end an archive. */
+/** The two zero blocks at the end of an archive. */
 export const TAR_END = Buffer.alloc(2 * BLOCK_BYTES);
 
 export type TarType =
@@ -18,14 +18,14 @@ export type TarHeader = {
   readonly size: number;
   readonly mode: number;
   readonly mtimeS: number;
-  /** Where a link leads; empty for all others. */
+  /** The target of a link; empty for all other types. */
   readonly linkname: BytePath;
 };
 
-/** Records of a pax header: text as its bytes. */
+/** The records of a pax header, with values as bytes. */
 export type PaxRecords = ReadonlyMap<string, BytePath>;
 
-/** A header block as it is, before the records of a pax header replace parts of it. */
+/** A header block before a pax header's records have been applied. */
 export type RawHeader = TarHeader & { readonly flag: string };
 
 const TYPES: Readonly<Record<string, TarType>> = {
@@ -42,7 +42,7 @@ const TYPES: Readonly<Record<string, TarType>> = {
 const FLAGS = new Map(Object.entries(TYPES).map(([flag, type]) => [type, flag]));
 FLAGS.set("file", "0");
 
-/** [offset, length] in a header block. */
+/** Offset and length of the fields in a header block. */
 const FIELDS = {
   name: [0, 100],
   mode: [100, 8],
@@ -57,7 +57,7 @@ const FIELDS = {
   prefix: [345, 155],
 } as const;
 
-/** Writes the blocks of one header. The owner is root: in a guest, files belong to it whoever has them here. */
+/** Returns the blocks of one header. The owner is root, whoever owns the file on the host. */
 export function tarHeader(header: TarHeader): Buffer {
   const long: [string, BytePath | string][] = [];
   if (header.name.length > FIELDS.name[1]) long.push(["path", header.name]);
@@ -71,7 +71,7 @@ export function tarHeader(header: TarHeader): Buffer {
   return Buffer.concat([block(pax, "x"), records, tarPadding(records.byteLength), plain]);
 }
 
-/** Fills up what comes before it to a whole block. */
+/** Returns the zeros that fill content of `size` bytes up to a whole block. */
 export function tarPadding(size: number): Buffer {
   return Buffer.alloc((BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES);
 }
@@ -106,13 +106,13 @@ function paxRecord(key: string, value: string): Buffer {
   return Buffer.concat([Buffer.from(String(length)), record]);
 }
 
-/** Reads a header block; undefined is an empty one. @throws Error for what is no header. */
+/** Parses a header block; undefined for a zero block. @throws Error for a block that is not a header. */
 export function readTarHeader(bytes: Buffer): RawHeader | undefined {
   if (bytes.every((byte) => byte === 0)) return undefined;
   const raw = ([at, length]: readonly [number, number]): Buffer => bytes.subarray(at, at + length);
   if (numberIn(raw(FIELDS.checksum)) !== checksumOf(bytes)) throw new Error("its checksum is wrong");
   const flag = bytePathOf(raw(FIELDS.flag));
-  // GNU's own format has other things where the prefix is.
+  // GNU's format stores other fields in the prefix.
   const hasPrefix = raw(FIELDS.magic).subarray(0, 6).equals(Buffer.from("ustar\0"));
   const prefix = hasPrefix ? textIn(raw(FIELDS.prefix)) : "";
   const name = textIn(raw(FIELDS.name));
@@ -127,7 +127,7 @@ export function readTarHeader(bytes: Buffer): RawHeader | undefined {
   };
 }
 
-/** Reads the records of a pax header. @throws Error for what are none. */
+/** Parses the records of a pax header. @throws Error if one is malformed. */
 export function readPaxRecords(bytes: Buffer): PaxRecords {
   const records = new Map<string, BytePath>();
   for (let at = 0; at < bytes.byteLength && bytes[at] !== 0;) {
@@ -143,7 +143,7 @@ export function readPaxRecords(bytes: Buffer): PaxRecords {
   return records;
 }
 
-/** Replaces what the records of a pax header say otherwise. */
+/** Applies the records of a pax header. */
 export function withPaxRecords(header: RawHeader, records: PaxRecords): RawHeader {
   const size = records.get("size");
   const mtime = records.get("mtime");
@@ -156,13 +156,13 @@ export function withPaxRecords(header: RawHeader, records: PaxRecords): RawHeade
   };
 }
 
-/** Text ends at the first NUL, or with its field. */
+/** Returns a field's text, which ends at the first NUL or with the field. */
 export function textIn(field: Buffer): BytePath {
   const end = field.indexOf(0);
   return bytePathOf(end === -1 ? field : field.subarray(0, end));
 }
 
-/** Octal digits; or, with the first bit set, a binary number. NaN is none. */
+/** Parses octal digits, or a binary number if the first bit is set. NaN for anything else. */
 function numberIn(field: Buffer): number {
   const first = field[0] ?? 0;
   if (first === 0x80) return Number(BigInt(`0x${field.subarray(1).toString("hex")}`));
@@ -171,7 +171,7 @@ function numberIn(field: Buffer): number {
   return /^[0-7]+$/.test(digits) ? Number.parseInt(digits, 8) : Number.NaN;
 }
 
-/** The checksum's own field counts as spaces. */
+/** Computes a header's checksum, with the checksum field taken as spaces. */
 function checksumOf(bytes: Buffer): number {
   const [at, length] = FIELDS.checksum;
   let sum = length * 0x20;

@@ -1,4 +1,4 @@
-/** Packs trees of the host as a tar stream. */
+/** Packs files and directories of the host into a tar stream. */
 import { constants } from "node:fs";
 import { lstat, open, readdir, readlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
@@ -9,15 +9,17 @@ import type { SkippedFiles } from "#sdk/skipped-files.ts";
 import { TAR_END, tarHeader, tarPadding } from "#sdk/tar-format.ts";
 import type { TarHeader } from "#sdk/tar-format.ts";
 
-/** A tree of the host, and the name that it gets in the archive; an empty name packs what is in the directory. */
+/**
+ * A file or directory of the host and its name in the archive. An empty name packs a directory's content without it.
+ */
 export type Root = { readonly path: BytePath; readonly name: BytePath };
 
-/** Big enough that neither the disk nor the socket waits for us. */
+/** Large enough to keep the disk and the socket busy. */
 const CHUNK_BYTES = 512 * 1024;
-/** Files for which the kernel names no size, as those of /proc, are read into memory. */
+/** The limit for files without a size in `stat`, such as those of /proc, which are read into memory. */
 const SIZELESS_MAX_BYTES = 16 * 1024 * 1024;
 
-/** Packs files and directories with all below them. What cannot be packed is added to `skipped`. */
+/** Packs files and directories with everything below them. What cannot be packed is added to `skipped`. */
 export async function* packTrees(
   roots: readonly Root[],
   skipped: SkippedFiles,
@@ -31,7 +33,7 @@ export async function* packTrees(
 class Packer {
   readonly #skipped: SkippedFiles;
   readonly #signal: AbortSignal | undefined;
-  /** The first name of each file that has several: the others become links to it, as on the host. */
+  /** The first name of each file that has several. The other names become hard links to it, as on the host. */
   readonly #linked = new Map<string, BytePath>();
 
   constructor(skipped: SkippedFiles, signal: AbortSignal | undefined) {
@@ -68,7 +70,7 @@ class Packer {
       return yield tarHeader({ ...headerOf(stats, name), type: "link", linkname: first });
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
     await using file = await this.#try(path, () => open(rawPath(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-    // Read before it is announced: a header without its content breaks the archive.
+    // The head is read before the header is written: a header without its content breaks the archive.
     const head = file && (await this.#try(path, () => readHead(file)));
     if (file === undefined || head === undefined) return;
     const size = head.isWhole ? head.bytes.byteLength : head.size;
@@ -79,7 +81,10 @@ class Packer {
     if (stats.nlink > 1) this.#linked.set(identity, name);
   }
 
-  /** A file that grew is cut at its announced size; one that shrank is filled up with zeros, and is no whole copy. */
+  /**
+   * Streams the rest of a file. A file that grew is cut at its announced size. One that shrank is filled with zeros and
+   * reported as skipped.
+   */
   async *#rest(file: FileHandle, path: BytePath, size: number): AsyncGenerator<Buffer, void, undefined> {
     let isCut = false;
     for (let left = size; left > 0;) {
@@ -97,7 +102,9 @@ class Packer {
     }
   }
 
-  /** Files that are not ours to read are left out; so is what was removed meanwhile, without a word. */
+  /**
+   * Reads something, and skips the file if it may not be read. A file that was removed meanwhile is skipped silently.
+   */
   async #try<Result>(path: BytePath, read: () => Promise<Result>): Promise<Result | undefined> {
     try {
       return await read();
@@ -122,7 +129,10 @@ function headerOf(stats: Stats, name: BytePath): Omit<TarHeader, "type"> {
 
 type Head = { readonly bytes: Buffer; readonly size: number; readonly isWhole: boolean };
 
-/** A small file has the bytes that it has, whatever its size says: files of /proc say 0, and those of /sys 4096. */
+/**
+ * Reads a file's first chunk. For small files the bytes that are read decide, and not the size in `stat`: it is 0 in
+ * /proc and 4096 in /sys.
+ */
 async function readHead(file: FileHandle): Promise<Head> {
   const stats = await file.stat();
   if (!stats.isFile()) throw Object.assign(new Error("it is no regular file any more"), { code: "EINVAL" });

@@ -1,10 +1,10 @@
-/** Reads tar archives whose names are bytes. The archive is not trusted: what is kept of it in memory is bounded. */
+/** Reads tar archives whose names are bytes. The archive is not trusted, and memory is bounded. */
 import { HearthError } from "#base/error.ts";
 import type { BytePath } from "#sdk/byte-path.ts";
 import { BLOCK_BYTES, readPaxRecords, readTarHeader, textIn, withPaxRecords } from "#sdk/tar-format.ts";
 import type { RawHeader, TarHeader } from "#sdk/tar-format.ts";
 
-/** One member of an archive. What is not read of its content is skipped. */
+/** A member of an archive. Content that is not read is skipped. */
 export type TarMember = { readonly header: TarHeader; readonly content: AsyncIterable<Buffer> };
 
 export type ReadTarOptions = {
@@ -12,10 +12,10 @@ export type ReadTarOptions = {
   readonly onGlobal?: ((key: string, value: BytePath) => void) | undefined;
 };
 
-/** Long names and pax records; names have 4 KiB at most. */
+/** The limit for GNU long names and pax records. A name has 4 KiB at most. */
 const LONG_HEADER_MAX_BYTES = 1024 * 1024;
 
-/** Yields the members in order. @throws HearthError `file.refused` for what is not a whole archive. */
+/** Yields the members in order. @throws HearthError `file.refused` for an archive that is broken or cut off. */
 export async function* readTarMembers(
   source: AsyncIterable<Uint8Array>,
   options: ReadTarOptions = {},
@@ -26,11 +26,11 @@ export async function* readTarMembers(
     for (;;) {
       const header = await readHeader(blocks, options);
       if (header === undefined) break;
-      // What a directory or a link says of its size is nothing that follows.
+      // Directories and links have no content, whatever their size says.
       const size = header.type === "file" || header.type === "unknown" ? header.size : 0;
       const content = blocks.content(size);
       yield { header, content };
-      for await (const rest of content) void rest; // Read away, up to the next header.
+      for await (const rest of content) void rest; // Skips to the next header.
     }
     await blocks.readAway();
   } finally {
@@ -38,7 +38,7 @@ export async function* readTarMembers(
   }
 }
 
-/** A header with all that comes before it and belongs to it; undefined at the archive's end. */
+/** Reads a header and the extension headers before it; undefined at the end of the archive. */
 async function readHeader(blocks: Blocks, { onGlobal }: ReadTarOptions): Promise<RawHeader | undefined> {
   const changes: ((header: RawHeader) => RawHeader)[] = [];
   for (;;) {
@@ -68,7 +68,7 @@ async function readHeader(blocks: Blocks, { onGlobal }: ReadTarOptions): Promise
         return whole;
       }
     }
-    // Their number is bounded by the archive's length only, but only the last of a kind counts.
+    // Only the archive's length limits their number, and only the last of a kind has an effect.
     if (changes.length > 8) throw notWhole(new Error("one file has too many headers"));
   }
 }
@@ -87,7 +87,7 @@ function decoded<Result>(bytes: Buffer, decode: (bytes: Buffer) => Result): Resu
   }
 }
 
-/** The source's bytes, cut as they are needed. */
+/** Cuts the source's bytes as they are needed. */
 class Blocks {
   readonly #source: AsyncIterator<Uint8Array>;
   readonly #signal: AbortSignal | undefined;
@@ -109,7 +109,7 @@ class Blocks {
     return parts.length === 1 && first !== undefined ? first : Buffer.concat(parts);
   }
 
-  /** Each iteration goes on where the one before stopped. */
+  /** Yields the next `size` bytes. Each iteration continues where the one before it stopped. */
   content(size: number): AsyncIterable<Buffer> {
     let left = size;
     let padding = (BLOCK_BYTES - (size % BLOCK_BYTES)) % BLOCK_BYTES;
@@ -126,7 +126,7 @@ class Blocks {
     return { [Symbol.asyncIterator]: () => ({ next }) };
   }
 
-  /** Reads what comes behind the archive's end, so that whoever writes it can finish. */
+  /** Reads and drops what follows the end of the archive, so that its writer can finish. */
   async readAway(): Promise<void> {
     for (let isOver = false; !isOver;) isOver = (await this.#source.next()).done === true;
   }
@@ -135,7 +135,7 @@ class Blocks {
     await this.#source.return?.();
   }
 
-  /** At least one byte, and at most `count`. */
+  /** Returns at least one byte, and at most `count`. */
   async #some(count: number): Promise<Buffer> {
     while (this.#rest.byteLength === 0) {
       this.#signal?.throwIfAborted();

@@ -4,10 +4,10 @@ import { shownPath } from "#sdk/byte-path.ts";
 import type { SkippedFiles } from "#sdk/skipped-files.ts";
 import { readTarMembers } from "#sdk/tar-read.ts";
 
-/** The agent's name for a global pax record that says what is missing in the archive, and why. */
+/** The global pax record in which the agent names a file that is missing in the archive, and why. */
 const SKIPPED_RECORD = "HEARTH.skipped";
 
-/** Takes such records out of an archive's global headers. */
+/** Returns a handler of global pax headers that collects these records. */
 export function skippedRecords(skipped: SkippedFiles): (key: string, value: BytePath) => void {
   return (key, value) => {
     if (key === SKIPPED_RECORD) skipped.addText(shownPath(value));
@@ -15,8 +15,8 @@ export function skippedRecords(skipped: SkippedFiles): (key: string, value: Byte
 }
 
 /**
- * Yields a guest's archive as it is, and collects what is missing in it.
- * @throws HearthError `file.refused` at its end when it is not a whole archive
+ * Passes a guest's archive through unchanged, and collects what is missing in it.
+ * @throws HearthError `file.refused` at the end of an archive that is broken or cut off.
  */
 export async function* noticingSkipped(
   tar: AsyncIterable<Uint8Array>,
@@ -25,12 +25,12 @@ export async function* noticingSkipped(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const copy = writable.getWriter();
-  copy.closed.catch(() => {}); // Why the reader has ended is what `reading` says.
+  copy.closed.catch(() => {}); // `reading` has the reason.
   let failure: Error | undefined;
   const reading = readMembers(readable, skipped, signal).catch((error: unknown) => {
     failure = toError(error);
   });
-  const ignore = (): void => {}; // `reading` says why nobody takes it.
+  const ignore = (): void => {}; // `reading` has the reason.
   for await (const chunk of tar) {
     if (failure === undefined) await Promise.race([copy.write(chunk).then(ignore, ignore), reading]);
     yield chunk;
@@ -46,5 +46,5 @@ async function readMembers(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const members = readTarMembers(tar, { onGlobal: skippedRecords(skipped) }, signal);
-  for await (const member of members) void member; // Its content is read away.
+  for await (const member of members) void member; // Skips the content.
 }

@@ -1,7 +1,7 @@
 /**
- * Unpacks a tar stream that a guest made. The guest is not trusted: every name is checked, nothing is written
- * through a link, links are made last, devices are left out and set-uid bits dropped. A file is written under another
- * name and renamed when it is whole, so that an old one stays until then.
+ * Unpacks a tar stream that a guest made. The guest is not trusted: every name is checked, nothing is written through a
+ * link, links are made last, devices are skipped, and set-uid bits are cleared. A file is written under a temporary
+ * name and renamed when it is complete, so that an old one stays until then.
  */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
@@ -17,14 +17,14 @@ import type { TarMember } from "#sdk/tar-read.ts";
 
 export type TreeKind = "directory" | "file";
 
-/** Answers where on the host the root of the tree goes, as an absolute path. */
+/** Returns the absolute path on the host for the root of the tree. */
 export type Place = (kind: TreeKind, name: BytePath) => Promise<BytePath>;
 
 const NAME_MAX_BYTES = 4096;
-/** No file system of Linux keeps later times. */
+/** No Linux file system stores later times. */
 const TIME_MAX_S = 2 ** 34;
 
-/** Unpacks what a guest sent, inside one directory and nowhere else. @throws HearthError `file.refused` */
+/** Unpacks a guest's tar stream inside one directory and nowhere else. @throws HearthError `file.refused`. */
 export async function unpackTree(
   tar: AsyncIterable<Uint8Array>,
   place: Place,
@@ -42,7 +42,7 @@ class Tree {
   readonly #skipped: SkippedFiles;
   #rootName: BytePath | undefined;
   #target = "" as BytePath;
-  /** Files that this stream made, by name: the only ones that a hard link may lead to. */
+  /** The files that this stream has made, by name. A hard link may lead to no others. */
   readonly #files = new Set<BytePath>();
   readonly #directories = new Map<BytePath, TarHeader>();
   readonly #made = new Set<BytePath>();
@@ -66,31 +66,31 @@ class Tree {
       this.#made.add(path);
       this.#directories.set(path, header);
     } else if (type === "file") {
-      await this.#takePlace(path, header, (draft) => writeFile(draft, content, header));
+      await this.#takePlace(path, header, (temporary) => writeFile(temporary, content, header));
       this.#files.add(path);
     } else {
-      // Made when everything else is there, so that no later entry can go through one.
+      // Links are made after all else, so that no later entry can go through one.
       if (header.linkname.length > NAME_MAX_BYTES) throw refused("The VM sent a link that is too long");
       this.#links.push({ path, header });
     }
   }
 
-  /** Makes links, and then sets what writing into a directory would have changed. */
+  /** Makes the links, and then sets the modes and times that writing into a directory would have changed. */
   async finish(): Promise<void> {
     if (this.#rootName === undefined)
       throw new HearthError("file.not_found", "The VM sent an empty tar stream.");
     for (const { path, header } of this.#links) {
-      await this.#takePlace(path, header, async (draft) => {
+      await this.#takePlace(path, header, async (temporary) => {
         if (header.type === "symlink") {
-          await symlink(rawPath(header.linkname), rawPath(draft));
+          await symlink(rawPath(header.linkname), rawPath(temporary));
           const time = timeOf(header);
-          if (time !== undefined) await lutimes(rawPath(draft), time, time);
+          if (time !== undefined) await lutimes(rawPath(temporary), time, time);
           return;
         }
         const source = this.#resolve(partsOf(header.linkname));
         if (!this.#files.has(source))
           throw refused(`${shownPath(header.name)} is a link to a file outside of what is copied`);
-        await link(rawPath(source), rawPath(draft));
+        await link(rawPath(source), rawPath(temporary));
       });
     }
     for (const [path, header] of [...this.#directories].toReversed()) {
@@ -119,7 +119,7 @@ class Tree {
     return joinBytes(this.#target, ...parts.slice(1));
   }
 
-  /** Every directory between the root and `path` is a real one, never a link. */
+  /** Ensures that every directory between the root and `path` is a directory and not a link. */
   async #requireDirectories(path: BytePath): Promise<void> {
     if (path === this.#target) return;
     const parent = dirnameBytes(path);
@@ -133,26 +133,28 @@ class Tree {
     this.#made.add(parent);
   }
 
-  /** What is there is replaced by a rename, never written into: it may be a link, or a file with other names. */
+  /**
+   * Replaces what lies at `path` by a rename. Writing into it is unsafe: it may be a link, or a file with other names.
+   */
   async #takePlace(
     path: BytePath,
     header: TarHeader,
-    create: (draft: BytePath) => Promise<void>,
+    create: (temporary: BytePath) => Promise<void>,
   ): Promise<void> {
     await requireReplaceable(path, header);
-    const draft = joinBytes(dirnameBytes(path), `.hearth-${randomBytes(8).toString("hex")}.part`);
+    const temporary = joinBytes(dirnameBytes(path), `.hearth-${randomBytes(8).toString("hex")}.part`);
     try {
-      await create(draft);
-      await rename(rawPath(draft), rawPath(path));
+      await create(temporary);
+      await rename(rawPath(temporary), rawPath(path));
       this.#files.delete(path);
     } finally {
-      // Also after success: a rename of one hard link to another of the same file leaves both.
-      await rm(rawPath(draft), { force: true });
+      // Needed after success, too: renaming one hard link onto another of the same file leaves both.
+      await rm(rawPath(temporary), { force: true });
     }
   }
 }
 
-/** @throws HearthError `file.refused` for all but regular files and links; a link replaces a link to a directory. */
+/** @throws HearthError `file.refused` for all but regular files and links. A link may replace a link to a directory. */
 async function requireReplaceable(path: BytePath, { type }: TarHeader): Promise<void> {
   const stats = await lstatBytes(path);
   if (stats === undefined || stats.isFile()) return;
@@ -163,13 +165,13 @@ async function requireReplaceable(path: BytePath, { type }: TarHeader): Promise<
   if (type === "symlink") return;
   const behind = await stat(rawPath(path)).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT" && error.code !== "ELOOP" && error.code !== "ENOTDIR") throw error;
-    return undefined; // A link that leads nowhere is a link to no directory.
+    return undefined; // A dangling link leads to no directory.
   });
   if (behind?.isDirectory() === true)
     throw refused(`${shownPath(path)} is a link to a directory, and a file cannot take its place`);
 }
 
-/** @throws HearthError `file.refused` for a name that leads elsewhere. */
+/** Splits a name into its parts. @throws HearthError `file.refused` for a name that leads out of the tree. */
 function partsOf(name: BytePath): readonly BytePath[] {
   if (name.length > NAME_MAX_BYTES || name.includes("\0"))
     throw refused("The VM sent a name that no file can have");
@@ -184,7 +186,7 @@ async function makeDirectory(path: BytePath): Promise<void> {
   const stats = await lstatBytes(path);
   if (stats?.isDirectory() === true) return;
   if (stats !== undefined) throw refused(`${shownPath(path)} is there, and is not a directory`);
-  // Its own mode comes last: a directory that may not be written could not be filled.
+  // The entry's own mode is set last: a directory that is not writable could not be filled.
   await mkdir(rawPath(path), { mode: 0o700 });
 }
 
@@ -199,12 +201,12 @@ async function writeFile(path: BytePath, content: AsyncIterable<Buffer>, header:
   if (time !== undefined) await file.utimes(time, time);
 }
 
-/** Without set-uid, set-gid and sticky. */
+/** Returns the permission bits without set-uid, set-gid and sticky. */
 function modeOf({ mode, type }: TarHeader): number {
   return (Number.isInteger(mode) ? mode : type === "directory" ? 0o755 : 0o644) & 0o777;
 }
 
-/** In seconds; undefined for what the guest sent instead of a time. */
+/** Returns the time in seconds, or undefined if the guest sent something else. */
 function timeOf({ mtimeS }: TarHeader): number | undefined {
   return Math.abs(mtimeS) < TIME_MAX_S ? mtimeS : undefined;
 }

@@ -1,4 +1,4 @@
-/** HTTP and raw connections to hearthd over its Unix socket. */
+/** HTTP requests and raw connections to hearthd over its Unix socket. */
 import { connect } from "node:net";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
@@ -14,31 +14,31 @@ export type RequestMore = {
   readonly query?: Query | undefined;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** Sent as it comes; instead of `body`. */
+  /** Sent as it is, in place of `body`. */
   readonly stream?: { readonly from: Readable; readonly contentType: string } | undefined;
-  /** Names the operation, for its progress. */
+  /** The id that the operation gets, for following its progress. */
   readonly operation?: string | undefined;
-  /** Has hearthd answer at once, with the operation; the request goes on without its client. */
+  /** Makes hearthd answer at once with the operation, which continues without its client. */
   readonly detach?: boolean | undefined;
 };
 
-/** Bodies of JSON answers; a list of 1,000 VMs takes about 1 MiB. */
+/** The limit for JSON answers. A list of 1,000 VMs takes about 1 MiB. */
 const JSON_MAX_BYTES = 64 * 1024 * 1024;
 
 const CONNECT_TRIES_MAX = 1_000;
 const CONNECT_AGAIN_MS = 10;
 
-/** One request, one answer, on hearthd's socket. */
+/** Sends requests to hearthd, each on its own connection. */
 export class Transport {
   readonly socketPath: string;
-  /** hearthd's version, as its last answer said. */
+  /** The version of hearthd in its last answer; undefined before the first. */
   daemonVersion: string | undefined;
 
   constructor(socketPath: string) {
     this.socketPath = socketPath;
   }
 
-  /** The answer's JSON; undefined for 204. */
+  /** Sends a request and returns the answer's JSON; undefined for 204. Throws as `open` does. */
   async json<Answer>(method: string, path: string, more: RequestMore, signal?: AbortSignal): Promise<Answer> {
     const response = await this.open(method, path, more, signal);
     const text = await readText(response);
@@ -46,8 +46,8 @@ export class Transport {
   }
 
   /**
-   * The answer as a stream, once its status is known to be good.
-   * @throws HearthError what hearthd answered; `daemon.unreachable` when nobody did.
+   * Sends a request and returns the answer as a stream, if its status is 2xx.
+   * @throws HearthError the error that hearthd answered; `daemon.unreachable` if there was no answer.
    */
   async open(
     method: string,
@@ -56,7 +56,7 @@ export class Transport {
     signal?: AbortSignal,
   ): Promise<IncomingMessage> {
     signal?.throwIfAborted();
-    // Static imports of node:http cost 50 ms, because its named exports load fetch.
+    // Importing node:http statically costs 50 ms, because its named exports load fetch.
     const http = process.getBuiltinModule("node:http");
     const body = more.body === undefined ? undefined : Buffer.from(JSON.stringify(more.body));
     const socket = await this.connect(signal);
@@ -67,7 +67,8 @@ export class Transport {
       headers: {
         host: "hearthd",
         ...(body && { "content-type": "application/json", "content-length": body.byteLength }),
-        // An answer may come before all was sent. hearthd would close after it, and what is written then breaks it.
+        // hearthd may answer before it has read the whole stream. Without keep-alive it would close then, and writing
+        // would fail.
         ...(more.stream && { "content-type": more.stream.contentType, connection: "keep-alive" }),
         ...(more.operation !== undefined && { [OPERATION_HEADER]: more.operation }),
         ...(more.detach === true && { [DETACH_HEADER]: "true" }),
@@ -75,7 +76,7 @@ export class Transport {
       signal,
     });
     const response = await answerOf(request, this.socketPath, body, more.stream?.from);
-    // Nobody else uses the connection.
+    // The connection serves this one request.
     response.once("close", () => socket.destroy());
     const version = response.headers[VERSION_HEADER];
     if (typeof version === "string") this.daemonVersion = version;
@@ -86,7 +87,7 @@ export class Transport {
     throw errorFromText(text, response.statusCode ?? 0);
   }
 
-  /** Whether something takes connections there. */
+  /** Tells whether something accepts connections on the socket. */
   answers(): Promise<boolean> {
     return new Promise((resolve) => {
       const socket = connect(this.socketPath);
@@ -95,20 +96,20 @@ export class Transport {
         resolve(yes);
       };
       socket.once("connect", () => finish(true));
-      // A socket that is not ours, or with a full line in front of it, is there all the same.
+      // A socket that this user may not open (EACCES), or whose backlog is full (EAGAIN), is in use all the same.
       socket.once("error", ({ code }: NodeJS.ErrnoException) =>
         finish(code === "EACCES" || code === "EAGAIN"),
       );
     });
   }
 
-  /** A connection for a protocol of its own. */
+  /** Opens a raw connection. @throws HearthError `daemon.unreachable`. */
   async connect(signal?: AbortSignal): Promise<Socket> {
     for (let tries = 1; ; tries++) {
       try {
         return await this.#connectOnce();
       } catch (error) {
-        // The line in front of hearthd's door is full; it moves on.
+        // The socket's backlog is full. hearthd empties it as it accepts.
         const isFull = (error as NodeJS.ErrnoException).code === "EAGAIN" && tries < CONNECT_TRIES_MAX;
         if (!isFull) throw unreachable(this.socketPath, error);
       }
@@ -145,7 +146,7 @@ function answerOf(
       resolve(response);
     });
     if (from === undefined) return void request.end(body);
-    // A source that breaks must break the request too; otherwise hearthd would take the part for the whole.
+    // A source that fails must fail the request too. Otherwise hearthd would take the part for the whole.
     const fail = (): void => {
       reject(from.errored ?? new HearthError("input.invalid", "What is sent was closed before its end."));
       request.destroy();
@@ -159,7 +160,7 @@ function answerOf(
   });
 }
 
-/** What hearthd said in an answer that is not 2xx, as the error it was there. */
+/** Parses the body of an answer that is not 2xx. */
 export function errorFromText(text: string, status: number): HearthError {
   const body = parseErrorBody(text);
   if (body !== undefined) return errorFromBody(body);
@@ -168,7 +169,7 @@ export function errorFromText(text: string, status: number): HearthError {
   });
 }
 
-/** An error as it was in hearthd. A code that this version does not know becomes `internal.bug`. */
+/** Restores an error that hearthd sent. A code that this version does not know becomes `internal.bug`. */
 export function errorFromBody(body: ErrorBody): HearthError {
   const code = Object.hasOwn(ERROR_CODES, body.code) ? body.code : "internal.bug";
   const error = new HearthError(code, body.message, { hint: body.hint });
@@ -176,8 +177,8 @@ export function errorFromBody(body: ErrorBody): HearthError {
 }
 
 /**
- * Reads what hearthd has sent as JSON: an object or a list.
- * @throws HearthError `internal.bug`, also where something else than a hearthd has sent it
+ * Parses JSON from hearthd: an object or a list.
+ * @throws HearthError `internal.bug`, also if something other than hearthd sent it.
  */
 export function parseSent(text: string): object {
   let sent: unknown;
@@ -204,11 +205,11 @@ function parseErrorBody(text: string): ErrorBody | undefined {
       ? (error as ErrorBody)
       : undefined;
   } catch {
-    return undefined; // Not JSON; the caller says so in words.
+    return undefined; // Not JSON: the caller reports the text.
   }
 }
 
-/** Nobody answers on the socket. */
+/** Returns the error for a socket on which nothing answers. */
 export function unreachable(socketPath: string, thrown: unknown): HearthError {
   const cause = toError(thrown);
   const { code } = cause as NodeJS.ErrnoException;

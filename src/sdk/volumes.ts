@@ -3,7 +3,7 @@ import { withProgress } from "#sdk/long-request.ts";
 import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
-/** Disks that outlive VMs: any VM may mount one, and find what the last one wrote. */
+/** The volumes: disks that outlive the VMs that mount them. */
 export class Volumes {
   readonly #transport: Transport;
 
@@ -13,16 +13,16 @@ export class Volumes {
 
   /**
    * Lists the volumes, by name.
-   * @param filter such as `label=team=web`, `vm=web`, `name=data`
-   * @throws HearthError `input.invalid` for a filter that means nothing
+   * @param filter such as `label=team=web`, `vm=web`, `name=data`.
+   * @throws HearthError `input.invalid` for an unknown filter.
    */
   list(signal?: AbortSignal, filter: readonly string[] = []): Promise<readonly Volume[]> {
     return this.#transport.json("GET", "/v1/volumes", { query: { filter } }, signal);
   }
 
   /**
-   * Makes a volume: empty with `sizeBytes`, or with the content of the host's directory `from`, which hearthd reads
-   * with its own rights.
+   * Creates a volume: empty with `sizeBytes` bytes, or with the content of the host directory `from`, which hearthd
+   * reads with its own rights.
    * @throws HearthError `name.taken`, `input.invalid`, `file.not_found`, `file.refused`.
    *
    * @example
@@ -33,12 +33,12 @@ export class Volumes {
     return withProgress(this.#transport, "POST", "/v1/volumes", { body: volume }, options);
   }
 
-  /** @throws HearthError `volume.not_found`. */
+  /** Returns a volume. @throws HearthError `volume.not_found`. */
   show(name: string, signal?: AbortSignal): Promise<Volume> {
     return this.#transport.json("GET", `/v1/volumes/${encodeURIComponent(name)}`, {}, signal);
   }
 
-  /** Removes the volume with its data. @throws HearthError `volume.in_use` while a VM names it. */
+  /** Deletes a volume with its data. @throws HearthError `volume.in_use` while a VM mounts it. */
   remove(name: string, signal?: AbortSignal): Promise<void> {
     return this.#transport.json("DELETE", `/v1/volumes/${encodeURIComponent(name)}`, {}, signal);
   }

@@ -4,8 +4,8 @@ import type { LongOptions } from "#sdk/long-request.ts";
 import type { Transport } from "#sdk/transport.ts";
 
 /**
- * VMs that were saved as soon as they had booted, from which new ones of the same shape start. hearthd makes them by
- * itself behind the first VM of a shape; making one here spares that VM its boot.
+ * The templates: snapshots of VMs that have just booted, from which similar VMs start. hearthd creates a template in
+ * the background after the first VM of its kind has booted; `build` creates it before that.
  */
 export class WarmTemplates {
   readonly #transport: Transport;
@@ -14,13 +14,13 @@ export class WarmTemplates {
     this.#transport = transport;
   }
 
-  /** Newest first. */
+  /** Lists the templates, newest first. */
   list(signal?: AbortSignal): Promise<readonly Snapshot[]> {
     return this.#transport.json("GET", "/v1/warm", {}, signal);
   }
 
   /**
-   * Makes the template from which a VM like that would start, or finds it made.
+   * Creates the template from which such a VM would start, or returns it if it exists.
    * @throws HearthError `feature.missing` where such VMs always boot.
    *
    * @example
@@ -30,12 +30,12 @@ export class WarmTemplates {
     return withProgress(this.#transport, "POST", "/v1/warm", { body: like }, options);
   }
 
-  /** @throws HearthError `snapshot.not_found`, `snapshot.in_use` while a VM maps it. */
+  /** Deletes a template. @throws HearthError `snapshot.not_found`, `snapshot.in_use` while a VM maps its memory. */
   remove(id: string, signal?: AbortSignal): Promise<void> {
     return this.#transport.json("DELETE", `/v1/warm/${encodeURIComponent(id)}`, {}, signal);
   }
 
-  /** Removes all that no VM maps. */
+  /** Deletes all templates that no VM maps. */
   prune(signal?: AbortSignal): Promise<{ readonly removed: number }> {
     return this.#transport.json("POST", "/v1/warm/prune", {}, signal);
   }

@@ -17,15 +17,15 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const HANDLERS = { onText() {}, onBinary() {}, onClose() {} };
 
-/** A hearthd that is stopped: the kernel takes connections for it, and nobody answers. */
+/** Fakes a stopped hearthd: the kernel accepts connections for it, and nothing answers. */
 async function silentDaemon(t: TestContext, answer = "") {
   const home = mkdtempSync(join(tmpdir(), "silent-"));
   const socketPath = apiSocketPath(hearthDirs({ HEARTH_HOME: home }, "/"));
   mkdirSync(dirname(socketPath), { recursive: true });
   const asked = Promise.withResolvers<Socket>();
   const server = createServer((socket) => {
-    socket.on("error", () => undefined); // Its client gives up.
-    // `Hearth.connect` looks whether somebody is there, and asks nothing.
+    socket.on("error", () => undefined); // The client disconnects.
+    // `Hearth.connect` only connects, without sending a request.
     socket.once("data", () => (socket.write(answer), asked.resolve(socket)));
   });
   server.listen(socketPath);

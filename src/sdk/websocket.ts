@@ -1,9 +1,9 @@
 /**
- * A WebSocket client (RFC 6455) for the one server that it ever speaks to: hearthd, on a Unix socket.
+ * A WebSocket client (RFC 6455) for its only server: hearthd, on a Unix socket.
  *
- * The `ws` package does the same and more, and costs every `hearth exec` 25 ms of loading (measured: a bare
- * Node 35 ms, with node:net 45 ms, with ws 76 ms). Frames from here have the mask 0: masks protect proxies
- * between a browser and a server, there is none here, and a mask of 0 spares both sides a pass over every byte.
+ * The `ws` package does the same and more, but loading it costs every `hearth exec` 25 ms (measured: bare Node 35 ms,
+ * with node:net 45 ms, with ws 76 ms). Frames are sent with the mask 0: masks protect proxies between a browser and a
+ * server, and there are none here. A mask of 0 spares both sides a pass over every byte.
  */
 import type { Socket } from "node:net";
 import { VERSION_HEADER } from "#api/events.ts";
@@ -14,10 +14,10 @@ import { errorFromText } from "#sdk/transport.ts";
 const OP = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 const FIN = 0x80;
 const MASKED = 0x80;
-/** hearthd sends chunks far smaller; a longer frame is a fault of the other side. */
+/** The limit for a frame. hearthd sends far smaller ones; a longer one is a fault of the server. */
 const FRAME_MAX_BYTES = 16 * 1024 * 1024;
 const HANDSHAKE_MAX_BYTES = 1024 * 1024;
-/** hearthd answers in milliseconds; a host that is short of memory may take seconds. */
+/** The time for the handshake. hearthd answers in milliseconds; a host that is short of memory may take seconds. */
 const HANDSHAKE_MS = 60_000;
 const SWITCHING = 101;
 const VERSION = new RegExp(`^${VERSION_HEADER}:\\s*(\\S+)\\r$`, "im");
@@ -25,23 +25,23 @@ const NO_MASK = Buffer.alloc(4);
 
 export type WebSocketHandlers = {
   onText(text: string): void;
-  /** `payload` is a view of what was read; whoever keeps it, copies it. */
+  /** `payload` is a view of the read buffer. Callers that keep it must copy it. */
   onBinary(payload: Buffer): void;
-  /** Called once, and nothing after it. Without an error the server closed in order. */
+  /** Called once, as the last callback. Undefined if the server closed the connection in order. */
   onClose(error: Error | undefined): void;
 };
 
 export type OpenOptions = {
-  /** Gives up, with its reason. */
+  /** Cancels the handshake. The promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** For the server's answer; nothing is built or booted before it. */
+  /** The time for the server's answer in milliseconds. hearthd answers before it builds or boots anything. */
   readonly deadlineMs?: number | undefined;
   readonly onVersion?: ((version: string) => void) | undefined;
 };
 
 /**
- * Resolves when the server has agreed.
- * @throws HearthError what the server answered otherwise; `daemon.unreachable` when it does not in time
+ * Performs the handshake on a connected socket.
+ * @throws HearthError the error that the server answered; `daemon.unreachable` if it does not answer in time.
  */
 export async function openWebSocket(
   socket: Socket,
@@ -68,7 +68,10 @@ function noAnswer(deadlineMs: number): HearthError {
   });
 }
 
-/** Reads up to the end of the headers of a 101; what follows it are frames already. @throws the reason of `signal` */
+/**
+ * Reads the answer to its end of headers. After a 101, whatever follows is frames already.
+ * @throws the reason of `signal`.
+ */
 function readHandshake(socket: Socket, signal: AbortSignal): Promise<Handshake> {
   return new Promise((resolve, reject) => {
     let read = Buffer.alloc(0);
@@ -79,7 +82,7 @@ function readHandshake(socket: Socket, signal: AbortSignal): Promise<Handshake> 
     };
     const leave = (): void => {
       finish();
-      // What it still says is of no use to anybody.
+      // Later errors of this socket are of no use to anyone.
       socket.on("error", () => undefined).destroy();
       reject(signal.reason);
     };
@@ -109,7 +112,7 @@ function readHandshake(socket: Socket, signal: AbortSignal): Promise<Handshake> 
   });
 }
 
-/** Whether an answer that refuses is complete, so that nobody waits for a server that keeps the connection. */
+/** Tells whether an error answer is complete, so that the client need not wait for the server to close. */
 function isWhole(read: Buffer, headersEnd: number): boolean {
   const headers = read.subarray(0, headersEnd).toString();
   const length = /^content-length:\s*(\d+)/im.exec(headers)?.[1];
@@ -117,7 +120,7 @@ function isWhole(read: Buffer, headersEnd: number): boolean {
   return read.subarray(-5).toString() === "0\r\n\r\n";
 }
 
-/** An open connection. Writing waits for the socket; reading can be paused. */
+/** An open connection. Writes wait for the socket; reading can be paused. */
 export class WebSocketClient {
   readonly #socket: Socket;
   readonly #handlers: WebSocketHandlers;
@@ -135,7 +138,7 @@ export class WebSocketClient {
     socket.on("error", (error) => this.#close(error));
     socket.on("end", () => (this.#ended = true));
     socket.on("close", () => this.#finish());
-    // After the caller has the object: its handlers may want to use it.
+    // Deferred until the caller has the object, which its handlers may use.
     queueMicrotask(() => {
       if (rest.byteLength > 0) this.#take(rest);
       if (!this.#paused) socket.resume();
@@ -147,13 +150,13 @@ export class WebSocketClient {
     this.#send(OP.text, [payload], payload.byteLength);
   }
 
-  /** `done` is called when the bytes are on their way, so that `parts` may be used again. */
+  /** Sends a binary message. `done` is called when the kernel has the bytes and `parts` may be reused. */
   sendBinary(parts: readonly Uint8Array[], done?: () => void): void {
     const bytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
     this.#send(OP.binary, parts, bytes, done);
   }
 
-  /** Holds back what the server sends, as far as the socket's own buffers go. */
+  /** Stops reading. The server then blocks once the socket's buffers are full. */
   pause(): void {
     this.#paused = true;
     this.#socket.pause();
@@ -167,7 +170,7 @@ export class WebSocketClient {
     if (this.#ended) this.#finish();
   }
 
-  /** Ends in order: the server sees a close frame, then the end. */
+  /** Closes in order: a close frame, then the end of the stream. */
   close(): void {
     if (this.#closed) return;
     this.#send(OP.close, [], 0);
@@ -175,7 +178,7 @@ export class WebSocketClient {
     this.#socket.resume();
   }
 
-  /** Ends at once. */
+  /** Closes the socket at once. */
   destroy(): void {
     this.#closed = true;
     this.#socket.destroy();
@@ -187,7 +190,7 @@ export class WebSocketClient {
     this.#socket.write(frameHeader(op, bytes));
     for (const part of parts) this.#socket.write(part);
     this.#socket.uncork();
-    // The callback of an empty write comes after all before it was handed to the kernel.
+    // The callback of an empty write runs after everything before it has reached the kernel.
     if (done !== undefined) this.#socket.write("", () => done());
   }
 
@@ -205,7 +208,7 @@ export class WebSocketClient {
     }
   }
 
-  /** The next whole frame, or undefined until more has come. */
+  /** Returns the next complete frame, or undefined until more data has arrived. */
   #nextFrame(): { op: number; fin: boolean; payload: Buffer } | undefined {
     if (this.#bufferedBytes < 2) return undefined;
     const head = this.#peek(10);
@@ -257,7 +260,7 @@ export class WebSocketClient {
 
   #read(bytes: number): Buffer {
     const [first = NO_MASK] = this.#chunks;
-    // Only here are bytes copied: when a frame came in more than one piece.
+    // Bytes are copied only here, when a frame arrived in several pieces.
     const all = first.byteLength >= bytes ? first : Buffer.concat(this.#chunks.splice(0));
     if (all !== first) this.#chunks.push(all);
     const rest = all.subarray(bytes);
@@ -268,7 +271,7 @@ export class WebSocketClient {
   }
 
   #finish(): void {
-    // What had come before the end is still delivered to a reader that was paused.
+    // A paused reader still gets what arrived before the end.
     if (this.#paused && this.#bufferedBytes > 0 && !this.#closed) return;
     this.#close(undefined);
   }
