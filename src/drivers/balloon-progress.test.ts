@@ -5,7 +5,7 @@ import { BalloonProgress } from "#drivers/balloon-progress.ts";
 
 const PATIENCE = { stuckAfterMs: 5_000, totalMs: 120_000 };
 
-/** A guest that is looked at every 50 ms, until it is not waited for any longer: how long that takes. */
+/** Returns how long a guest is waited for that is looked at every 50 ms. */
 function waitedMs(t: TestContext, bytesAt: (ms: number) => number): number {
   let nowMs = 1_000;
   t.mock.method(performance, "now", () => nowMs);
@@ -15,7 +15,7 @@ function waitedMs(t: TestContext, bytesAt: (ms: number) => number): number {
   return nowMs - 1_000;
 }
 
-test("a guest that comes nearer is waited for until it has what it was asked for", (t) => {
+test("a guest that makes progress is waited for until it has the size it was asked for", (t) => {
   assert.equal(
     waitedMs(t, (ms) => 10_000 - ms),
     10_000,
@@ -31,7 +31,7 @@ test("a guest that does not move, or goes up and down, is waited for a few secon
   assert.equal(swinging, PATIENCE.stuckAfterMs);
 });
 
-test("a guest that comes nearer by next to nothing is not waited for without end", (t) => {
+test("the wait for a guest that makes hardly any progress ends", (t) => {
   assert.equal(
     waitedMs(t, (ms) => 2 ** 40 - ms),
     PATIENCE.totalMs,

@@ -1,15 +1,15 @@
-/** How long it is worth waiting for a guest that was asked for memory, or given some back. */
+/** Limits of the wait for a guest that was asked for memory, or given some back. */
 export type BalloonPatience = {
-  /** Of a guest that does not come nearer to what it was asked for. */
+  /** The time without any progress. */
   readonly stuckAfterMs: number;
-  /** Of any guest. The wish stands after that: the guest may still fulfil it. */
+  /** The time in total. The balloon's target stays set after that, and the guest may still reach it. */
   readonly totalMs: number;
 };
 
-/** A guest that gives moves some MiB in this time, also emulated and on a busy host. */
+/** A guest that gives memory moves some MiB in 5 s, also emulated and on a busy host. */
 export const BALLOON_PATIENCE: BalloonPatience = { stuckAfterMs: 5_000, totalMs: 120_000 };
 
-/** Follows a guest on its way. A guest that only goes up and down comes no nearer, and is not waited for. */
+/** Follows a guest towards the size it was asked for. A guest that only goes up and down makes no progress. */
 export class BalloonProgress {
   readonly #wantedBytes: number;
   readonly #patience: BalloonPatience;
@@ -22,7 +22,7 @@ export class BalloonProgress {
     this.#patience = patience;
   }
 
-  /** Takes what the guest has now; true while it is worth asking again. */
+  /** Takes the guest's present size; returns true while it is worth asking again. */
   isUnderWay(bytes: number): boolean {
     const nowMs = performance.now();
     const distanceBytes = Math.abs(this.#wantedBytes - bytes);

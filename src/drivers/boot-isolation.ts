@@ -8,32 +8,33 @@ import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.t
 import type { IsolationInForce } from "#model/isolation.ts";
 
 /**
- * The isolation of the VMM of one boot: what the user asked for, as far as this host supports it. The functions do what
- * takes root.
+ * The isolation of one VMM: what the user asked for, reduced to what this host supports. The functions do the steps
+ * that take root.
  */
 export type BootIsolation = LaunchIsolation & {
   readonly seccomp: boolean;
-  /** The directory of the cgroup that is made for it. */
+  /** The directory of the VMM's cgroup, if it gets one. */
   readonly cgroup?: string | undefined;
-  /** Sentences: what is not as chosen, or not as it should be, with the reason. */
+  /** Sentences with reasons: the isolation that is missing, or differs from what was asked for. */
   readonly gaps: readonly string[];
   /**
-   * Starts the VMM: its process is known, and in its cgroup, before it runs.
+   * Starts the VMM. Its process is known, and in its cgroup, before it runs. A VMM that ends at once is no error here:
+   * its `exit` says so.
    * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such isolation;
-   * nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
+   * nothing is left then
    */
   launch(launch: VmmLaunch, signal: AbortSignal): Promise<LaunchedVmm>;
   /** Finds what the kernel does not enforce on the VMM as it was launched, see `readBackIsolation`. */
   findFaults(vmm: ProcessRef, options: FaultOptions): Promise<string[]>;
   /** Ends the VMM, or its launcher, by SIGKILL. Resolves when it is gone. Idempotent. */
   end(process: ProcessRef, signal: AbortSignal): Promise<void>;
-  /** Takes the run directory back, once the VMM has made its sockets and before the guest runs. */
+  /** Makes the run directory read-only for the VMM, once the VMM has made its sockets and before the guest runs. */
   seal(): Promise<void>;
-  /** Gives the VMM the copy of a guest memory file that lies in its state directory. */
+  /** Makes the VMM the owner of the copy of a guest memory file in its state directory. */
   giveMemoryCopy(): Promise<void>;
 };
 
-/** No isolation at all: for a VMM that runs nothing of a user's, and is started with hearthd's own rights. */
+/** No isolation: for a VMM that runs nothing of a user's, and is started with hearthd's own rights. */
 export const UNCONFINED: BootIsolation = {
   jail: false,
   pidNamespace: false,
@@ -56,7 +57,7 @@ export const UNCONFINED: BootIsolation = {
   async giveMemoryCopy() {},
 };
 
-/** Tells the isolation that a VMM of this boot has. `isolation-faults.ts` compares it with what the kernel says. */
+/** Returns the isolation that a VMM of this boot has. `isolation-faults.ts` compares it with what the kernel says. */
 export function isolationInForce(isolation: BootIsolation): IsolationInForce {
   const { jail, pidNamespace, network, seccomp, uid, cgroup, gaps } = isolation;
   const shared = "The VMM keeps the host's network, because --network user is its own doing.";

@@ -16,8 +16,8 @@ export function missingLimit(
 }
 
 /**
- * Returns what a driver with these features lacks for a VM, or undefined: for drivers whose features say all there is to
- * say. Pure.
+ * Returns what a driver with these features lacks for a VM, or undefined: for drivers whose features say all there is
+ * to say. Pure.
  */
 export function lackingFeature(name: string, features: DriverFeatures, spec: RunSpec): Lacking | undefined {
   const { available, networks, nested } = features;

@@ -1,4 +1,4 @@
-/** Which limit a device is to get. Pure. */
+/** Chooses the limit that a device gets. Pure. */
 import type { BootPlan, DeviceLimits } from "#drivers/vm-driver.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
@@ -6,8 +6,8 @@ type ById = Readonly<Record<string, RateLimit | undefined>>;
 
 /**
  * Returns the limit of one device; undefined when it keeps what it has.
- * @param device by its id, or `older`: one of the VM's own in the VMM of an older hearthd, which knew no ids. All of those
- * have the same limit, which is that of any that is named.
+ * @param device the device's id, or `older` for a disk of the VM in the VMM of an older hearthd, which knew no ids. All
+ * of those have one limit: that of any disk that is named.
  */
 export function limitOf(
   limits: ById,
@@ -19,7 +19,7 @@ export function limitOf(
   return id === undefined ? undefined : { limit: limits[id] };
 }
 
-/** Returns the limits that a plan has for its disks and cards. */
+/** Returns the limits that a plan has for its disks and NICs. */
 export function plannedLimits({ disks, nics }: Pick<BootPlan, "disks" | "nics">): Required<DeviceLimits> {
   const byId = (devices: readonly { readonly id: string; readonly limit?: RateLimit | undefined }[]): ById =>
     Object.fromEntries(devices.map(({ id, limit }) => [id, limit]));

@@ -1,13 +1,12 @@
-/** Asks a VMM again and again whether it answers, and counts how long it has not. H6. */
 export type HeartbeatOptions = {
   readonly everyMs: number;
-  /** Rejects when there is no answer. Never overtaken by the next: a slow one is waited for. */
+  /** Rejects when there is no answer. Requests never overlap: a slow one delays the next. */
   readonly ask: () => Promise<void>;
-  /** For how long it has been silent; 0 when it answers again. */
+  /** Called with the time since the last answer; with 0 when the VMM answers again. */
   readonly onSilent: (silentMs: number) => void;
 };
 
-/** Begins with the first question at once. */
+/** Asks a VMM again and again whether it answers, from the construction on, and counts how long it has not. */
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #timer: NodeJS.Timeout;
@@ -20,12 +19,12 @@ export class Heartbeat {
     this.#beat();
   }
 
-  /** Asks no more; a question that is on its way stays so. Idempotent. */
+  /** Sends no more requests; one that is outstanding continues. Idempotent. */
   stop(): void {
     clearInterval(this.#timer);
   }
 
-  /** Resolves when no question is on its way. Never rejects. */
+  /** Resolves when no request is outstanding. Never rejects. */
   async idle(): Promise<void> {
     await this.#asking;
   }
@@ -34,7 +33,7 @@ export class Heartbeat {
     this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
   }
 
-  /** Counted in beats, not by the clock: when hearthd itself was asleep, the VMM was not silent. */
+  /** Measures silence in missed beats, not by the clock: when hearthd itself did not run, the VMM was not silent. */
   async #ask(): Promise<void> {
     const { ask, onSilent, everyMs } = this.#options;
     try {
@@ -42,7 +41,7 @@ export class Heartbeat {
       if (this.#missed > 0) onSilent(0);
       this.#missed = 0;
     } catch {
-      // Late, refused or closed: all the same to the listener, who hears how long it lasts.
+      // A late, refused or closed request: the listener only hears how long it lasts.
       this.#missed += 1;
       onSilent(this.#missed * everyMs);
     }

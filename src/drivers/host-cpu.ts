@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs";
 import { sha256 } from "#host/hash-file.ts";
 
-/** On x86, and on ARM, where the kernel gives no name. */
+/** The lines that count on x86, and on ARM, where the kernel gives no model name. */
 const SEEN =
   /^(model name|stepping|microcode|flags|CPU (implementer|architecture|variant|part|revision)|Features)\s*:/;
 
-/** As a guest with hardware virtualization sees it: the model's name, and a hash of all that it can tell apart. */
+/**
+ * Describes the host's CPU as a guest with hardware virtualization sees it: the model's name, and a hash of all that a
+ * guest can tell apart.
+ */
 export function describeHostCpu(cpuInfo: string = readFileSync("/proc/cpuinfo", "utf8")): string {
   const first = cpuInfo.split("\n\n", 1)[0] ?? "";
   const seen = first.split("\n").filter((line) => SEEN.test(line));

@@ -1,4 +1,4 @@
-/** What ends with a VMM: the program that launched it, and the processes that work for it. */
+/** Ends what belongs to a VMM: the program that launched it, and its helper processes. */
 import { EXIT_CODE_DEADLINE_MS } from "#drivers/starting-vmm.ts";
 import type { EndVmm } from "#drivers/end-vmm.ts";
 import { waitForEnd } from "#host/process-end.ts";
@@ -8,14 +8,14 @@ type OnTrouble = (path: string, error: unknown) => void;
 
 const { signal: never } = new AbortController();
 
-/** Waits for the launcher, which ends a moment after its VMM. One that does not is reported: the VMM has ended. */
+/** Waits for the launcher, which ends a moment after its VMM. Reports a launcher that does not. */
 export async function waitForLauncher(launcher: VmHandle["launcher"], onTrouble: OnTrouble): Promise<void> {
   if (launcher === undefined) return;
   if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, never)) return;
   onTrouble(`process ${launcher.pid}`, new Error("The VMM's launcher did not end with it."));
 }
 
-/** Ends the processes that work for a VMM, once it has ended. One that does not end is reported. Idempotent. */
+/** Ends the helper processes of a VMM that has ended. Reports one that does not end. Idempotent. */
 export async function endHelpers(
   { processes, stateDir }: VmHandle,
   end: EndVmm,

@@ -12,9 +12,9 @@ import { startDetached } from "#host/run.ts";
 const RUN_DIR = "/run/hearth-none/a,b/vms/vm-aaaaaaaaaaaa";
 const never = new AbortController().signal;
 
-/** Starts a process of this name with these arguments, which does nothing. */
+/** Starts an idle process with this name and these arguments. */
 async function start(t: TestContext, name: string, ...args: string[]): Promise<number> {
-  const dir = mkdtempSync(join(tmpdir(), "stray-"));
+  const dir = mkdtempSync(join(tmpdir(), "orphan-"));
   const program = join(dir, name);
   symlinkSync(process.execPath, program);
   const options = { cwd: dir, logFile: join(dir, "log"), onExit: () => {} };

@@ -2,11 +2,11 @@ import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 
 /**
- * Finds the VMMs that were started for the VM with this run directory, and the launchers that are yet to become one. A
- * hearthd that was killed between starting a VMM and storing its pid finds it with this.
+ * Finds the VMMs that were started for the VM with this run directory, and the launchers that have not become one yet.
+ * Recovery uses it after hearthd was killed between starting a VMM and storing its pid.
  *
- * They are known by the sockets that they were told to make, not by their names: a VMM may be any program that the
- * configuration names, and a program of the user's that looks at one of the sockets is none.
+ * They are recognized by the sockets that they were told to create, not by program names: the configuration may name
+ * any program as VMM. A user's program that opens one of the sockets is not recognized.
  */
 export function findOrphanVmms(runDir: string): ProcessRef[] {
   return listCommands()
@@ -14,7 +14,7 @@ export function findOrphanVmms(runDir: string): ProcessRef[] {
     .flatMap(({ pid }) => findProcess(pid) ?? []);
 }
 
-/** The arguments of QEMU and of Firecracker; their launchers have them behind their own. */
+/** Recognizes the arguments of QEMU and of Firecracker; launchers have them after their own. */
 function makesSocketsIn(runDir: string, argv: readonly string[]): boolean {
   // QEMU doubles commas in the values of its options.
   const path = `,path=${runDir.replaceAll(",", ",,")}/`;

@@ -1,6 +1,6 @@
 /**
- * A guest's serial console, read into a bounded file. A guest may print as fast as it can: chunks are written at
- * once and never kept. H2.
+ * Records a guest's serial console into a bounded file. A guest may print as fast as it can: chunks are written at once
+ * and never kept in memory.
  */
 import type { Socket } from "node:net";
 import { BoundedFile, readTail, sizeOf } from "#host/bounded-file.ts";
@@ -14,15 +14,18 @@ export type StreamRecorder = {
 
 export type RecordOptions = {
   readonly maxBytes: number;
-  /** The guest has run before without a reader: a line in the file says that output may be missing. */
+  /** True when the guest has run before without a recorder: a line in the file says that output may be missing. */
   readonly resumed: boolean;
-  /** The file cannot be written, as on a full disk; said once until it can be again. */
+  /** Called when the file cannot be written, as on a full disk; once until it can be written again. */
   readonly onTrouble: (path: string, error: unknown) => void;
 };
 
 const GAP = Buffer.from("\n[hearth: the console was not recorded for a while; lines may be missing here]\n");
 
-/** @throws the system's error when the file cannot be made; the socket is closed then. */
+/**
+ * Starts recording.
+ * @throws the system's error when the file cannot be made; the socket is closed then
+ */
 export function recordStream(socket: Socket, path: string, options: RecordOptions): StreamRecorder {
   let file: BoundedFile;
   try {
@@ -41,7 +44,7 @@ export function recordStream(socket: Socket, path: string, options: RecordOption
       file.append(chunk);
       troubled = false;
     } catch (error) {
-      // Goes on reading, so that the guest never waits for our disk.
+      // Keeps reading, so that the guest never waits for the host's disk.
       gap = true;
       if (!troubled) options.onTrouble(path, error);
       troubled = true;
@@ -58,13 +61,12 @@ export function recordStream(socket: Socket, path: string, options: RecordOption
 
 const PANIC_TAIL_BYTES = 8 * 1024;
 const PANIC = "Kernel panic - not syncing";
-/** What a kernel prints that resets the machine in order: after a panic it prints nothing of the kind. */
+/** Lines that a kernel prints before it resets the machine in order; after a panic it prints none of these. */
 const ORDERLY_RESETS = ["reboot: ", "sysrq: Resetting"];
 
 /**
- * Whether the guest's kernel panicked, by the last words on its console. A guest can lie about that, and is only believed
- * about itself.
- * @param fromByte where the log ended when the VMM was started; a log that was rotated since is read from its beginning
+ * Tells whether the guest's kernel panicked, by the end of its console log. A guest can lie, but only about itself.
+ * @param fromByte the end of the log when the VMM was started; a log that was rotated since is read from its beginning
  */
 export function endsInPanic(consoleLog: string, fromByte = 0): boolean {
   const from = fromByte > sizeOf(consoleLog) ? 0 : fromByte;

@@ -1,4 +1,4 @@
-/** How the sessions of both drivers tell that a VMM has ended, when the host's disk or directories are in the way. */
+/** The sessions of both drivers tell that a VMM has ended, even when the host's disk or directories are in the way. */
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,7 @@ type Make = (
   options: Options,
 ) => { session: Session; sockets: string[] };
 
-/** A handle of a process that has ended: no pid is as high. */
+/** The handle of a process that has ended: no pid is as high. */
 function endedHandle(stateDir: string, [agent = "", monitor = "", console = ""]: string[]): VmHandle {
   const process = { pid: 2 ** 30, startTicks: 1, hostBootId: hostBootId() };
   return {
@@ -55,7 +55,7 @@ const DRIVERS: Readonly<Record<string, Make>> = {
 };
 
 for (const [name, make] of Object.entries(DRIVERS)) {
-  test(`the end of ${name} is told although what it left cannot be removed, and stopping it again is fine`, async (t) => {
+  test(`the end of ${name} is reported even if its files cannot be removed, and stopping it again succeeds`, async (t) => {
     const dir = mkdtempSync(join(tmpdir(), "session-end-"));
     t.after(() => rmSync(dir, { recursive: true }));
     const place = { runDir: join(dir, "run"), stateDir: join(dir, "state") };
@@ -67,7 +67,7 @@ for (const [name, make] of Object.entries(DRIVERS)) {
       endVmm: END_WITH_OWN_RIGHTS,
       onEnd: () => {},
     });
-    // A directory in the place of a socket, and in that of a log that is read for how the VMM ended.
+    // A directory in the place of a socket, and in that of a log that tells how the VMM ended.
     for (const path of [
       sockets[2] ?? "",
       join(place.stateDir, "console.log"),

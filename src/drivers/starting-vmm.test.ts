@@ -8,7 +8,7 @@ import { findProcess } from "#host/procfs.ts";
 const never = new AbortController().signal;
 const REFUSED = new HearthError("input.invalid", "There is no such disk.");
 
-/** A VMM that this very process stands for: it lives on, whatever `exit` says. */
+/** Starts a VMM whose process is this test's: it stays alive, whatever `exit` says. */
 function start(stderrTail = "") {
   const { promise: exit, resolve: ends } = Promise.withResolvers<ChildExit>();
   const inForce = {
@@ -32,9 +32,9 @@ function start(stderrTail = "") {
 for (const [how, exit, words] of [
   ["a code", { code: 3, signal: null }, /^Hearthfire exited with code 3 before the VM ran/],
   ["a signal", { code: null, signal: "SIGSEGV" }, /^Hearthfire was killed by SIGSEGV/],
-  ["nobody who saw it", { code: null, signal: null }, /^Hearthfire lost its launcher/],
+  ["a lost launcher", { code: null, signal: null }, /^Hearthfire lost its launcher/],
 ] as const) {
-  test(`SV-025: an end with ${how} is told, with the last words`, async () => {
+  test(`an end with ${how} is reported with the stderr tail`, async () => {
     const { starting, ends } = start("out of luck");
     assert.equal(starting.ended, undefined);
     ends(exit);
@@ -45,19 +45,19 @@ for (const [how, exit, words] of [
   });
 }
 
-test("what a VMM that lives on refuses is passed on as it is", async () => {
+test("the error of a VMM that stays alive is passed on unchanged", async () => {
   const { starting } = start();
   await assert.rejects(starting.guard(Promise.reject(REFUSED), never), REFUSED);
 });
 
-test("SV-025: why a VMM ended says more than the socket that it closed", async () => {
+test("the reason of a VMM's end replaces the error about its closed socket", async () => {
   const { starting, ends } = start();
   const guarded = starting.guard(Promise.reject(new HearthError("vmm.failed", "Closed.")), never);
   ends({ code: 1, signal: null });
   await assert.rejects(guarded, /exited with code 1/);
 });
 
-test("a boot that was cancelled fails with that, also when the VMM has ended meanwhile", async () => {
+test("a cancelled boot fails with the cancellation, even if the VMM has ended meanwhile", async () => {
   const { starting, ends } = start();
   ends({ code: 1, signal: null });
   await starting.hasEnded;

@@ -9,21 +9,24 @@ import { isAlive } from "#host/procfs.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 import type { ProcessId } from "#model/vm-handle.ts";
 
-/** The longest time between the end of a process and our knowing its exit code. */
+/** The longest time between the end of a process and the arrival of its exit code. */
 export const EXIT_CODE_DEADLINE_MS = 1_000;
 
-/** Of its stderr, in the error of a VMM that ended. */
+/** The size of the stderr tail in the error about a VMM that ended. */
 const STDERR_TAIL_MAX_BYTES = 2_000;
 
 export type StartVmmOptions = {
-  /** Of the VMM, as sentences have it. */
+  /** The name of the VMM in sentences. */
   readonly name: string;
   readonly launch: VmmLaunch;
   readonly isolation: BootIsolation;
   readonly logMaxBytes: number;
 };
 
-/** Starts a VMM, whose log is bounded first; nothing of it answers yet. @throws what `BootIsolation.launch` throws */
+/**
+ * Starts a VMM, after it has truncated a log that is too large; the VMM does not answer yet.
+ * @throws what `BootIsolation.launch` throws
+ */
 export async function startVmm(
   { name, launch, isolation, logMaxBytes }: StartVmmOptions,
   signal: AbortSignal,
@@ -40,14 +43,16 @@ export async function startVmm(
   return new StartingVmm(name, launched, () => readTail(logFile, STDERR_TAIL_MAX_BYTES, logStart).trim());
 }
 
-/** What is known of a VMM that was started. */
 export type StartedVmm = LaunchedVmm &
   Pick<BootIsolation, "findFaults" | "end"> & { readonly inForce: IsolationInForce };
 
 /** A VMM that was started and does not run a guest yet. */
 export class StartingVmm {
   readonly launched: StartedVmm;
-  /** One that ended at once has none any more; its end is reported all the same. */
+  /**
+   * The VMM's process. A placeholder with pid 0 when it had ended before it was known; its end is reported all the
+   * same.
+   */
   readonly process: ProcessId;
   /** Resolves with the reason. */
   readonly hasEnded: Promise<HearthError>;
@@ -56,8 +61,8 @@ export class StartingVmm {
   #ended: HearthError | undefined;
 
   /**
-   * @param name of the VMM, as sentences have it
-   * @param lastWords what it has written on stderr since its start; asked for when it has ended
+   * @param name the VMM's name in sentences
+   * @param stderrTail returns the end of what it has written on stderr since its start; called once it has ended
    */
   constructor(name: string, launched: StartedVmm, stderrTail: () => string) {
     this.launched = launched;
@@ -67,7 +72,7 @@ export class StartingVmm {
     this.hasEnded = launched.exit.then((how) => (this.#ended = this.#describeEnd(how)));
   }
 
-  /** Why it ended, once it has. */
+  /** The reason of its end, once it has ended. */
   get ended(): HearthError | undefined {
     return this.#ended;
   }
@@ -81,8 +86,8 @@ export class StartingVmm {
   }
 
   /**
-   * Checks that the VMM is isolated as it was started: to be called when it answers and before the guest runs, and
-   * with `seccomp` once it has loaded its filter.
+   * Checks that the VMM is isolated as it was started. To be called when it answers and before the guest runs; with
+   * `seccomp` once it has loaded its filter.
    * @throws HearthError `vmm.not_isolated`
    */
   async confirmIsolation(options: FaultOptions): Promise<void> {
@@ -95,7 +100,10 @@ export class StartingVmm {
     );
   }
 
-  /** `work`, or the reason why the process ended meanwhile, which says more than what `work` makes of it. SV-025. */
+  /**
+   * Returns the result of `work`. When `work` fails because the process has ended, throws the reason of that end, which
+   * says more than the error of `work`.
+   */
   async guard<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
     try {
       return await work;

@@ -1,4 +1,4 @@
-/** VMMs that were taken over: nothing that one writes on its sockets ends hearthd. */
+/** A VMM that was taken over cannot end hearthd, whatever it writes on its sockets. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -21,10 +21,10 @@ const DEADLINE_MS = 50;
 
 const KEYS = ["QMP", "event", "data", "reason", "id", "return", "error", "desc", "class", "status", "ram"];
 
-/** Listens for the rest of the test, and serves each connection so. */
+/** Serves each connection with `serve`, for the rest of the test. */
 async function vmm(t: TestContext, serve: (socket: Socket) => void): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), "fuzz-"));
-  const server = createServer((socket) => serve(socket.on("error", () => undefined))); // It is hung up on at will.
+  const server = createServer((socket) => serve(socket.on("error", () => undefined))); // Peers hang up at any time.
   server.listen(join(dir, "vmm.sock"));
   await once(server, "listening");
   t.after(() => {
@@ -34,7 +34,7 @@ async function vmm(t: TestContext, serve: (socket: Socket) => void): Promise<str
   return join(dir, "vmm.sock");
 }
 
-/** Does `work` so often, some at once; what it throws is an error of Hearth's. */
+/** Runs `work` many times, several at once; each error must be a HearthError. */
 async function often(times: number, work: () => Promise<unknown>): Promise<void> {
   let left = times;
   const worker = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-/** What every driver's session does, on a process of its own and a VMM that is asked nothing. */
+/** The behaviour that all drivers' sessions share, with a real process and a fake VMM connection. */
 import { END_WITH_OWN_RIGHTS } from "#drivers/end-vmm.ts";
 import assert from "node:assert/strict";
 import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -80,7 +80,7 @@ async function open(t: TestContext, helperCount = 0) {
   return { sessions, session: sessions.of(handle), handle, vmm, helpers };
 }
 
-/** A watcher, and the ends that it was told. */
+/** A watcher, and the ends and statuses that it was told. */
 function follower() {
   const told = Promise.withResolvers<VmExit>();
   const exits: VmExit[] = [];
@@ -96,7 +96,7 @@ function follower() {
   return { watcher, told: told.promise, exits, statuses };
 }
 
-test("the end of a VMM is told once, after its files are gone, however many notice it", async (t) => {
+test("the end of a VMM is reported once, after its files are removed, however many notice it", async (t) => {
   const { sessions, session, handle, vmm } = await open(t);
   session.startRecorder();
   const { watcher, told, exits } = follower();
@@ -108,7 +108,7 @@ test("the end of a VMM is told once, after its files are gone, however many noti
   assert.equal(reason, "died");
   assert.equal(existsSync(handle.consoleSocket), false);
   assert.equal(exits.length, 1);
-  assert.notEqual(sessions.of(handle), session, "the next who asks for it gets a new one");
+  assert.notEqual(sessions.of(handle), session, "the next caller gets a new session");
 });
 
 for (const [guestEnd, lastEvents, reason] of [
@@ -122,7 +122,7 @@ for (const [guestEnd, lastEvents, reason] of [
   ["off or reset", "Kernel panic - not syncing: no init", "panicked"],
   [undefined, "Kernel panic - not syncing: no init", "died"],
 ] as const) {
-  test(`a guest whose end is ${guestEnd ?? "not its own"} after "${lastEvents}" is ${reason}`, async (t) => {
+  test(`the end ${guestEnd ?? "undefined"} after the console text "${lastEvents}" has the reason ${reason}`, async (t) => {
     const { session, handle, vmm } = await open(t);
     writeFileSync(join(handle.stateDir, "console.log"), lastEvents);
     session.guestEnd = guestEnd;
@@ -131,7 +131,7 @@ for (const [guestEnd, lastEvents, reason] of [
   });
 }
 
-test("a panic of an earlier boot is none of this one", async (t) => {
+test("a panic of an earlier boot is not taken for one of this boot", async (t) => {
   const { session, handle, vmm } = await open(t);
   const log = join(handle.stateDir, "console.log");
   writeFileSync(log, "Kernel panic - not syncing: no init\n");
@@ -144,7 +144,7 @@ test("a panic of an earlier boot is none of this one", async (t) => {
   assert.equal((await session.finish()).reason, "rebooted");
 });
 
-test("a VMM that ends after a stop that was given up is noticed, and was asked to", async (t) => {
+test("a VMM that ends after an abandoned stop is reported as stopped on request", async (t) => {
   const { session, vmm } = await open(t);
   session.startRecorder();
   const { watcher, told, statuses } = follower();
@@ -155,10 +155,10 @@ test("a VMM that ends after a stop that was given up is noticed, and was asked t
   signalProcess(vmm, "SIGKILL");
   session.consoleClosed.resolve();
   assert.equal((await told).reason, "asked");
-  assert.equal(statuses.length, before, "it was asked nothing more");
+  assert.equal(statuses.length, before, "no heartbeat after the stop");
 });
 
-test("what a VMM says of its vCPUs is told with each heartbeat", async (t) => {
+test("each heartbeat reports the VMM's status of its vCPUs", async (t) => {
   const { session } = await open(t);
   session.startRecorder();
   session.answer = () => Promise.resolve("broken");
@@ -174,7 +174,7 @@ test("what a VMM says of its vCPUs is told with each heartbeat", async (t) => {
   session.release();
 });
 
-test("stopping waits for a question that is on its way, and for no longer than it is good for", async (t) => {
+test("stopping waits a short time for an outstanding heartbeat", async (t) => {
   const { sessions, session, handle } = await open(t);
   session.startRecorder();
   session.answer = () => new Promise(() => {});
@@ -182,7 +182,7 @@ test("stopping waits for a question that is on its way, and for no longer than i
   assert.equal((await sessions.stop(handle, 60_000, never)).reason, "asked");
 });
 
-test("a watch that ends late does not end the one that took its place", async (t) => {
+test("a watch that ends late does not end the watch that replaced it", async (t) => {
   const { session, vmm } = await open(t);
   session.startRecorder();
   const leaving = new AbortController();
@@ -197,7 +197,7 @@ test("a watch that ends late does not end the one that took its place", async (t
   assert.deepEqual(first.exits, []);
 });
 
-test("processes that work for a VMM end with it: by itself, stopped, or found ended by the next hearthd", async (t) => {
+test("the helpers of a VMM end with it: by itself, stopped, or found ended after a restart", async (t) => {
   const ends: Readonly<Record<string, (vm: Awaited<ReturnType<typeof open>>) => Promise<unknown>>> = {
     "by itself": ({ session, vmm }) => {
       signalProcess(vmm, "SIGKILL");
@@ -220,7 +220,7 @@ test("processes that work for a VMM end with it: by itself, stopped, or found en
   }
 });
 
-test("all who record share one recorder, and who gives up waiting for it does not end the wait of others", async (t) => {
+test("callers of record share one recorder, and one that is aborted does not end the wait of the others", async (t) => {
   const { session } = await open(t);
   const leaves = new AbortController();
   const first = session.record(false, leaves.signal);
@@ -232,7 +232,7 @@ test("all who record share one recorder, and who gives up waiting for it does no
   assert.equal(session.opened, 1);
 });
 
-test("a recorder that opens after the VMM was let go of is stopped", async (t) => {
+test("a recorder that opens after the session was released is stopped", async (t) => {
   const { session } = await open(t);
   const recording = session.record(false, never);
   session.release();

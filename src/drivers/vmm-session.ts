@@ -1,15 +1,15 @@
 /**
- * hearthd's side of one VMM process, the same for every driver, and whether this hearthd has started it or found it
- * again:
+ * hearthd's side of one VMM process. It is the same for every driver, and for VMMs that this hearthd has started or
+ * adopted:
  *
- *   watch ─▶ heartbeat ─▶ ask: answered ─▶ tell the status, keep the logs │ late: tell the silence
- *   console or connection closed, or a heartbeat refused ─▶ is the process gone?
- *   gone ─▶ finish, once: 1. wait for what is on its way: last output, exit code, the launcher's end; end the helpers
- *                         2. let go of the connection, the recorder and the heartbeat
- *                         3. remove the sockets, unless a successor listens there; report what cannot be removed
- *                         4. tell the watcher how the VMM ended
+ *   watch ─▶ heartbeat ─▶ ask: answered ─▶ report the status, keep the logs small │ late: report the silence
+ *   console or connection closed, or a heartbeat refused ─▶ has the process ended?
+ *   ended ─▶ finish, once: 1. wait for the last output, the exit code and the launcher's end; end the helpers
+ *                          2. release the connection, the recorder and the heartbeat
+ *                          3. remove the sockets, unless a successor listens there; report what cannot be removed
+ *                          4. tell the watcher how the VMM ended
  *
- * A driver adds what its VMM is asked, how its output is recorded, and how its end is read.
+ * A driver defines what its VMM is asked, how its output is recorded, and how its end is read.
  */
 import { dirname, join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
@@ -29,29 +29,29 @@ import { isListening } from "#host/unix-socket.ts";
 import type { ExitReason, ProcessId, VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type VmmTiming = {
-  /** Between two heartbeats. */
+  /** The time between two heartbeats. */
   readonly heartbeatMs: number;
   /** An answer that takes longer is a missed heartbeat; less than `heartbeatMs`. */
   readonly answerDeadlineMs: number;
-  /** From the start of the process until it answers. */
+  /** The longest time from the start of the process to its first answer. */
   readonly startDeadlineMs: number;
 };
 
 export type VmmSessionOptions<Timing extends VmmTiming = VmmTiming> = {
   readonly timing: Timing;
-  /** For the console's and the VMM's log, each. */
+  /** The size limit of the console log, and of the VMM's log. */
   readonly logMaxBytes: number;
-  /** When the process is our child: how it ended. */
+  /** Resolves with how the process ended, if it is a child of this hearthd. */
   readonly childExit?: Promise<ChildExit> | undefined;
-  /** Ends the VMM, and what works for it. */
+  /** Ends the VMM and its helpers. */
   readonly endVmm: EndVmm;
-  /** Told of what could not be cleaned up or written; the VM is not concerned. */
+  /** Called with what could not be cleaned up or written; the VM itself is not affected. */
   readonly onTrouble: (path: string, error: unknown) => void;
   /** Called once, when the process has ended. */
   readonly onEnd: () => void;
 };
 
-/** What reads the output of a VMM. */
+/** Reads the output of a VMM and writes it to files. */
 export type SessionRecorder = {
   /** Resolves when the VMM has closed its console, or `stop` was called. Never rejects. */
   readonly ended: Promise<void>;
@@ -60,18 +60,18 @@ export type SessionRecorder = {
 };
 
 /**
- * How the guest ended its VMM. `off`: it powered the machine off. `reset`: it reset the machine, as a reboot does, and a
- * kernel that panics. `off or reset`: the same from a machine without a power switch, where a reset is the only way to
- * power off. Undefined: the VMM ended of something else.
+ * The way in which the guest ended its VMM. `off`: it powered the machine off. `reset`: it reset the machine, by a
+ * reboot or a kernel panic. `off or reset`: either of them, on a machine without a power switch, where a guest powers
+ * off by a reset. Undefined: the guest did not end the VMM.
  */
 export type GuestEnd = "off" | "reset" | "off or reset" | undefined;
 
-/** For the answer that is on its way when a VMM is to end. */
+/** The time that `quiet` waits for the answer that is outstanding when a VMM is to end. */
 const LAST_ANSWER_MS = 500;
-/** A VMM that ends closes its sockets first, and then gives the guest's memory back. */
+/** The longest time that a VMM takes to end after it has closed its sockets: it frees the guest's memory meanwhile. */
 export const EXIT_AFTER_CLOSE_MS = 10_000;
 
-/** For what has to be done whoever has asked for it, and has a deadline of its own. */
+/** The signal of work that is done whatever becomes of the request that began it, and that has its own deadline. */
 const { signal: never } = new AbortController();
 
 export abstract class VmmSession<
@@ -83,7 +83,7 @@ export abstract class VmmSession<
   #watcher: VmmWatcher | undefined;
   #heartbeat: Heartbeat | undefined;
   #recorder: Promise<Recorder> | undefined;
-  /** Where the console's log ended when this VMM was started: what is before it is an earlier boot's. */
+  /** The end of the console log when this VMM was started: what precedes it is of an earlier boot. */
   #consoleFrom = 0;
   #asked = false;
   #finishing: Promise<VmExit> | undefined;
@@ -94,34 +94,34 @@ export abstract class VmmSession<
   }
 
   /**
-   * Asks the VMM how its vCPUs are, for the heartbeat. Undefined: it was not asked, because it ends, or is deaf for a
-   * good reason. A rejection is a missed heartbeat.
+   * Asks the VMM for the state of its vCPUs, as a heartbeat. Undefined: it was not asked, because it is ending, or is
+   * known to be unable to answer now. A rejection is a missed heartbeat.
    */
   protected abstract ask(signal: AbortSignal): Promise<VmmStatus | undefined>;
 
   /** Starts to record what the VMM writes, into the files of the VM's state directory. */
   protected abstract openRecorder(resumed: boolean, signal: AbortSignal): Promise<Recorder>;
 
-  /** Reads how the process ended; may throw, as on a disk that fails. Called once, after `lastWords`. */
+  /** Reads how the process ended; may throw, as on a disk that fails. Called once, after `lastEvents`. */
   protected abstract readEnd(exit: ChildExit | undefined): GuestEnd;
 
-  /** Removes the VMM's sockets and what else belongs to this process alone. */
+  /** Removes the VMM's sockets and the other files that belong to this process alone. */
   protected abstract removeFiles(): Promise<void>;
 
   /** Closes the connection to the VMM, if there is one. Idempotent. */
   protected abstract disconnect(): void;
 
-  /** Keeps the files bounded that the VMM writes by itself. */
+  /** Truncates the log files that the VMM itself writes, when they are too large. */
   protected boundLogs(): void {}
 
-  /** Resolves when the VMM can tell no more over its connection. Never rejects. */
+  /** Resolves when the VMM can report no more over its connection. Never rejects. */
   protected async lastEvents(): Promise<void> {}
 
   protected get process(): ProcessId {
     return this.handle.processes[0];
   }
 
-  /** Of the VMM, and so of its sockets; undefined: the own one. */
+  /** The uid of the VMM, which owns its sockets. Undefined: hearthd's uid. */
   protected get socketOwner(): number | undefined {
     return this.handle.isolation?.uid;
   }
@@ -130,7 +130,7 @@ export abstract class VmmSession<
     return join(this.handle.stateDir, name);
   }
 
-  /** Follows the process until it ends or `signal` aborts. A second watcher takes the place of the first. */
+  /** Follows the process until it ends or `signal` aborts. A second watcher replaces the first. */
   watch(watcher: VmmWatcher, signal: AbortSignal): void {
     if (signal.aborted) return;
     this.#watcher = watcher;
@@ -146,32 +146,32 @@ export abstract class VmmSession<
   }
 
   /**
-   * Records the VMM's output, unless that is done already. All who ask wait for the same recorder, each for as long as
-   * it likes.
-   * @param resumed the guest has run before without a reader
+   * Records the VMM's output, unless that is done already. All callers share one recorder; each waits for it until its
+   * own signal aborts.
+   * @param resumed true when the guest has run before without a recorder
    * @throws the system's error when the output cannot be reached, or the files cannot be made
    */
   record(resumed: boolean, signal: AbortSignal): Promise<Recorder> {
     return unlessAborted((this.#recorder ??= this.#keepRecorder(resumed)), signal);
   }
 
-  /** Whatever ends the process from now on was asked for. The VMM is asked nothing more. */
+  /** Notes that the end of the process is asked for from now on. The VMM is asked nothing more. */
   markAsked(): void {
     this.#asked = true;
   }
 
-  /** Resolves when no question of a heartbeat is on its way any more; soon, whatever the VMM does. */
+  /** Resolves when no heartbeat is outstanding, or after a short deadline. */
   async quiet(): Promise<void> {
     await within(this.#heartbeat?.idle(), LAST_ANSWER_MS);
   }
 
-  /** Tells the watcher that the process has ended, and lets go of everything. Never rejects. Idempotent. */
+  /** Tells the watcher that the process has ended, and releases everything. Never rejects. Idempotent. */
   finish(): Promise<VmExit> {
     this.#finishing ??= this.#finish();
     return this.#finishing;
   }
 
-  /** Lets go of the process without ending it: another hearthd may take over. Idempotent. */
+  /** Releases the process without ending it: another hearthd may adopt it. Idempotent. */
   release(): void {
     this.#heartbeat?.stop();
     this.#heartbeat = undefined;
@@ -180,14 +180,14 @@ export abstract class VmmSession<
     this.#recorder = undefined;
     void recorder?.then(
       (opened) => opened.stop(),
-      () => {}, // Whoever asked for it was told why there is none.
+      () => {}, // The callers of `record` were told why there is none.
     );
     this.disconnect();
   }
 
-  /** To be called when the VMM has closed what it keeps open while it runs. */
+  /** Checks whether the process ends. Called when the VMM has closed what it keeps open while it runs. */
   protected async mayHaveEnded(): Promise<void> {
-    if (this.#heartbeat === undefined) return; // Nobody watches; boot and stop look for themselves.
+    if (this.#heartbeat === undefined) return; // Without a watcher, boot and stop check for themselves.
     if (await waitForEnd(this.process, EXIT_AFTER_CLOSE_MS, never)) await this.finish();
   }
 
@@ -206,11 +206,11 @@ export abstract class VmmSession<
         await opening
       ).ended;
     } catch {
-      // Whoever asked for it was told why there is none; the next heartbeat tries again.
+      // The callers of `record` were told why there is none; the next heartbeat tries again.
       if (this.#recorder === opening) this.#recorder = undefined;
       return;
     }
-    if (this.#recorder !== opening) return; // We let go of it.
+    if (this.#recorder !== opening) return; // The session was released.
     this.#recorder = undefined;
     await this.mayHaveEnded();
   }
@@ -270,7 +270,7 @@ export abstract class VmmSession<
     }
   }
 
-  /** Before the end is told, so that a VMM that is started after it finds nothing. */
+  /** Removes the files before the end is told, so that a VMM that is started after it finds none. */
   async #cleanUp(): Promise<void> {
     const { monitorSocket } = this.handle;
     try {
@@ -282,8 +282,8 @@ export abstract class VmmSession<
   }
 
   /**
-   * A guest that powers off after we asked its VMM to end was faster; either way it was asked for. A log that cannot be
-   * read does not keep the end from being told.
+   * Returns why the VMM ended. A guest that powers off after a stop was asked for has only been faster: the end was
+   * asked for. A log that cannot be read does not keep the end from being told.
    */
   #reason(childExit: ChildExit | undefined): ExitReason {
     if (this.#asked) return "asked";
@@ -291,7 +291,7 @@ export abstract class VmmSession<
       const end = this.readEnd(childExit);
       if (end === undefined) return "died";
       if (end === "off") return "guest";
-      // A kernel that panics resets the machine, as a reboot does; only the console's end tells them apart.
+      // A kernel that panics resets the machine, as a reboot does; only the end of the console log tells them apart.
       if (endsInPanic(this.logPath(VM_NAMES.console), this.#consoleFrom)) return "panicked";
       return end === "reset" ? "rebooted" : "guest";
     } catch (error) {
@@ -301,7 +301,7 @@ export abstract class VmmSession<
   }
 }
 
-/** An answer is late before the next heartbeat is due, however often that is. */
+/** Returns the timing with an answer deadline that ends before the next heartbeat, however often those are. */
 export function planTiming<Timing extends VmmTiming>(usual: Timing, given: Partial<Timing> = {}): Timing {
   const timing = { ...usual, ...given };
   return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };

@@ -5,7 +5,7 @@ import type { VmmSession } from "#drivers/vmm-session.ts";
 import { isAlive } from "#host/procfs.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
-/** What a session needs of the driver that keeps it. */
+/** The part of `VmmSessionOptions` that the driver's `VmmSessions` provides. */
 export type SessionLife = {
   readonly childExit?: Promise<ChildExit> | undefined;
   readonly endVmm: EndVmm;
@@ -16,12 +16,12 @@ export type SessionLife = {
 export type VmmSessionsOptions<Session> = {
   readonly driver: string;
   readonly endVmm: EndVmm;
-  /** Told of what could not be cleaned up. */
+  /** Called with what could not be cleaned up. */
   readonly onTrouble: (path: string, error: unknown) => void;
   readonly open: (handle: VmHandle, life: SessionLife) => Session;
 };
 
-/** The sessions of one driver, by process: a VM that was started again is another process. */
+/** The sessions of one driver, by process: a VM that was started again has another process. */
 export class VmmSessions<Session extends VmmSession> {
   readonly #options: VmmSessionsOptions<Session>;
   readonly #sessions = new Map<string, Session>();
@@ -30,12 +30,15 @@ export class VmmSessions<Session extends VmmSession> {
     this.#options = options;
   }
 
-  /** The session of this VMM; a new one when this hearthd has none. */
+  /** Returns the session of this VMM; opens one when this hearthd has none. */
   of(handle: VmHandle): Session {
     return this.#sessions.get(keyOf(handle)) ?? this.add(handle);
   }
 
-  /** Opens the session of a VMM that was started just now, whose end its launcher tells. */
+  /**
+   * Opens the session of a VMM that was started just now.
+   * @param childExit resolves when its launcher reports its end
+   */
   add(handle: VmHandle, childExit?: Promise<ChildExit>): Session {
     const key = keyOf(handle);
     const { endVmm, onTrouble, open } = this.#options;
@@ -49,13 +52,13 @@ export class VmmSessions<Session extends VmmSession> {
     return session;
   }
 
-  /** Lets go of a VMM that did not get as far as to be watched. */
+  /** Releases a VMM that did not get far enough to be watched. */
   drop(session: Session): void {
     session.release();
     this.#sessions.delete(keyOf(session.handle));
   }
 
-  /** After hearthd restarted: true while this very VMM runs. What is left of one that has ended is ended too. */
+  /** Tells, after a restart of hearthd, whether this very VMM still runs. Ends what is left of one that has ended. */
   async recover(handle: VmHandle): Promise<boolean> {
     const { driver, endVmm, onTrouble } = this.#options;
     if (handle.driver !== driver) return false;
@@ -72,7 +75,7 @@ export class VmmSessions<Session extends VmmSession> {
     const session = this.of(handle);
     if (isAlive(handle.processes[0])) {
       session.markAsked();
-      // QEMU 7.2 that gets SIGTERM while it answers waits for ever (3 of 40 times on a loaded machine).
+      // QEMU 7.2 that gets SIGTERM while it answers hangs (3 of 40 times on a loaded machine).
       if (graceMs > 0) await session.quiet();
     }
     await this.#options.endVmm(handle.stateDir, handle.processes[0], graceMs, signal);
