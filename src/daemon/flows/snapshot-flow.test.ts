@@ -49,8 +49,8 @@ crashTest(
       "disks.freeze",
       "driver.save",
       "guest.thaw",
-      "driver, settle: loaded",
-      "driver.settle",
+      "driver, finalize: loaded",
+      "driver.finalize",
       "helper.sealMemory",
       "driver.restore",
       "snapshots.setReady",
@@ -90,7 +90,7 @@ crashTest("R5: a hearthd killed while it removes a snapshot finds it whole or no
     await takes({})(daemon);
   },
   act: async ({ snapshots }) => snapshots.remove(NAME),
-  includes: ["snapshots.retire", "files.removeTree", "snapshots.delete"],
+  includes: ["snapshots.unlist", "files.removeTree", "snapshots.delete"],
   after: webIs("running"),
 });
 

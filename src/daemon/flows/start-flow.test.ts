@@ -71,6 +71,6 @@ crashTest("L1: a hearthd killed while a VM begins anew leaves it a disk: the old
     await daemon.snapshots.suspend("web", daemon.vms.background());
   },
   act: ({ vms }) => vms.start("web", vms.background(), { fresh: true }),
-  includes: ["snapshots.retire", "disks.create", "driver.boot"],
+  includes: ["snapshots.unlist", "disks.create", "driver.boot"],
   resumed: written(0, 2),
 });

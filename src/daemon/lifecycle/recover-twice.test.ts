@@ -35,7 +35,7 @@ crashTwiceTest(promiseOf("a snapshot"), {
   includes: [
     "snapshots.insert",
     "driver, save: memory written",
-    "driver, settle: loaded",
+    "driver, finalize: loaded",
     "driver.restore",
     "snapshots.setReady",
   ],
@@ -66,7 +66,7 @@ for (const features of [undefined, LAYERED]) {
       "driver.restore",
       "guest.configure",
       'journal: start, "commit" done',
-      "snapshots.retire",
+      "snapshots.unlist",
     ],
     resumed: diskIsWhole,
   });
@@ -75,7 +75,7 @@ for (const features of [undefined, LAYERED]) {
 crashTwiceTest(promiseOf("a fork"), {
   before: webRuns,
   act: (daemon) => forkVm(daemon, "web", { count: 2 }, daemon.vms.background()),
-  includes: ["driver, save: memory written", "driver.restore", "store.unbind", "snapshots.retire"],
+  includes: ["driver, save: memory written", "driver.restore", "store.unbind", "snapshots.unlist"],
   resumed: diskIsWhole,
 });
 
@@ -93,7 +93,7 @@ crashTwiceTest(promiseOf("a warm template"), {
   includes: [
     "driver.boot",
     "driver, save: memory written",
-    "driver, settle: loaded",
+    "driver, finalize: loaded",
     "driver.restore",
     "snapshots.setReady",
   ],

@@ -27,7 +27,7 @@ crashTest("R5: a hearthd killed while it makes a warm template has it whole or n
   options: { config, features: LAYERED },
   before: async () => {},
   act: makesTemplate,
-  includes: ["driver.boot", "driver.save", "driver.settle", "driver.restore", "snapshots.setReady"],
+  includes: ["driver.boot", "driver.save", "driver.finalize", "driver.restore", "snapshots.setReady"],
   after: isThere("web"),
 });
 

@@ -83,7 +83,7 @@ for (const [format, features] of [
         "driver.restore",
         "guest.configure",
         'journal: start, "commit" done',
-        "snapshots.retire",
+        "snapshots.unlist",
         "files.removeTree",
         "snapshots.delete",
       ],
@@ -116,7 +116,7 @@ for (const [format, features] of [
       options,
       before: webSuspends,
       act: ({ vms }) => vms.kill("web", "kill", vms.background()),
-      includes: ["store.setState", "snapshots.retire"],
+      includes: ["store.setState", "snapshots.unlist"],
       after: webIsOneOf("suspended", "stopped"),
       resumed: diskIsWhole,
     },
@@ -128,7 +128,7 @@ for (const [format, features] of [
       options,
       before: webSuspends,
       act: ({ vms }) => vms.remove("web", false, vms.background()),
-      includes: ["snapshots.retire", "store.deleteVm"],
+      includes: ["snapshots.unlist", "store.deleteVm"],
       after: ({ host }) => {
         const vm = host.store.findVm("web");
         if (vm !== undefined) assert.equal(vm.state.phase, "suspended");
