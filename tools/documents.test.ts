@@ -54,13 +54,28 @@ function brokenLinks(path: string, text: string): string[] {
   });
 }
 
-test("a record with another form, and a link that leads nowhere, are found", () => {
+/** A source file that a page names in backticks: its path, or the end of it. */
+const SOURCE = /`([\w./-]+\.(?:ts|go|sh))`/g;
+/** These pages tell what is; the changelog tells what was. */
+const NAMING_SOURCES = PAGES.filter((path) => path !== "CHANGELOG.md");
+const SOURCES = globSync("{agent,bench,bin,e2e,examples,lab,src,tools}/**/*.{ts,go,sh}", { cwd: ROOT });
+
+/** Source files that a page names and that do not exist. */
+function missingSources(path: string, text: string): string[] {
+  return [...text.matchAll(SOURCE)]
+    .map(([, named = ""]) => named.replace(/^\.\//, ""))
+    .filter((named) => !SOURCES.some((source) => source === named || source.endsWith(`/${named}`)))
+    .map((named) => `${path}: ${named}`);
+}
+
+test("a record with another form, a link that leads nowhere, and a file that does not exist, are found", () => {
   assert.equal(formProblems("0001-x.md", "# 0001: X\n\n## Context\n").length, 2);
   assert.deepEqual(brokenLinks("README.md", "[a](STYLE.md) [b](docs/no.md) [c](../x) [d](#none)"), [
     "README.md: docs/no.md",
     "README.md: ../x",
     "README.md: #none",
   ]);
+  assert.deepEqual(missingSources("a.md", "`documents.test.ts` `tools/none.ts`"), ["a.md: tools/none.ts"]);
 });
 
 test("every decision record has a title in plain words, Status, Context, Decision and Consequences", () => {
@@ -82,6 +97,13 @@ test("no two decision records have one number", () => {
 test("every link in the documents leads to a file of the project, and to a heading that it has", () => {
   assert.deepEqual(
     PAGES.flatMap((path) => brokenLinks(path, read(path))),
+    [],
+  );
+});
+
+test("every source file that the documents name exists", () => {
+  assert.deepEqual(
+    NAMING_SOURCES.flatMap((path) => missingSources(path, read(path))),
     [],
   );
 });
