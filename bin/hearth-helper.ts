@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --
 /**
- * hearth-helper: does as root what hearthd asks of it, on the stream socket that is its fd 3. Its settings are one JSON
- * document on stdin, from who starts it. It ends with the connection; VMMs go on.
+ * hearth-helper: does as root what hearthd asks of it, over the stream socket that is its fd 3. It reads its settings,
+ * one JSON document, from stdin. It ends with the connection; the VMMs run on.
  */
 import { Socket } from "node:net";
 import { text } from "node:stream/consumers";
@@ -12,7 +12,9 @@ import { servePort } from "#helper/port-server.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 
 const PORT_FD = 3;
-/** Whatever it is for who starts it: directories that the verbs make are for all to pass through. */
+/**
+ * Set here, whatever the parent's umask is: everybody must be able to pass through the directories that the verbs make.
+ */
 const UMASK = 0o022;
 
 process.umask(UMASK);
@@ -20,7 +22,7 @@ try {
   const port = new PrivilegedVerbs(parseHelperSettings(await text(process.stdin)));
   const stream = new Socket({ fd: PORT_FD });
   process.on("SIGTERM", () => stream.destroy());
-  // Signals of a terminal are hearthd's, which closes the connection when it ends.
+  // A terminal's signals are for hearthd, which closes the connection when it ends.
   for (const name of ["SIGINT", "SIGHUP"] as const) process.on(name, () => {});
   await servePort(port, stream, (error) => process.stderr.write(`${describe(error)}\n`));
   exitProcess(0);
@@ -29,7 +31,7 @@ try {
   exitProcess(1);
 }
 
-/** With its stack, which goes to nobody else. */
+/** Includes the stack: the client gets the error without it. */
 function describe(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

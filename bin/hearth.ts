@@ -9,7 +9,10 @@ const code = await main(io);
 await flushProcessIo();
 exitProcess(code);
 
-/** The command line starts no programs, and a terminal is set by one; loaded for those who have a terminal. */
+/**
+ * Loads the module for terminals only when it is needed: it starts a program, and the rest of the command line does
+ * not.
+ */
 async function printAsIs(): Promise<void> {
   const terminal = await import("#host/terminal.ts");
   await terminal.printAsIs(process.stdin.fd, new AbortController().signal);

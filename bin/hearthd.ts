@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --
 /**
- * hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. `--helper-fd=N` is for whoever
- * starts hearthd beside a helper that has the rights of root: N is a socket whose other end the helper serves.
+ * hearthd: reads the environment, builds the daemon, runs it. Options are in config.toml. `--helper-fd=N` tells a
+ * hearthd that was started beside a root helper that fd N is a socket whose other end the helper serves.
  */
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -19,23 +19,23 @@ import { LIMITS } from "#model/limits.ts";
 
 const stop = new AbortController();
 for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stop.abort());
-process.on("SIGHUP", () => {}); // The terminal that started us may go; VMs and we do not.
+process.on("SIGHUP", () => {}); // hearthd and the VMs outlive the terminal that hearthd was started from.
 
 try {
   const dirs = hearthDirs(process.env, homedir());
   await makePrivateDir(dirs.state);
   const file = new BoundedFile(join(dirs.state, STATE_NAMES.log), LIMITS.logFileMaxBytes);
   const log = pinoLog(logDestination(file));
-  // A promise that nobody waits for is a bug of one request; the VMs of all others go on.
+  // A rejection that no code awaits is a bug of one request; the VMs of all others run on.
   process.on("unhandledRejection", (error) => log.event("daemon.bug", { where: "a promise", error }));
-  // It ends hearthd, which is safe at any moment; what it was must not be lost with it.
+  // The exception ends hearthd, which is safe at any moment. The monitor logs it before.
   process.on("uncaughtExceptionMonitor", (error) => log.event("daemon.bug", { where: "an event", error }));
   const agentDir =
     absoluteSetting(process.env, "HEARTH_AGENT_DIR") ?? join(import.meta.dirname, "../build/agent");
   await runDaemon({ dirs, agentDir, log, helperFd: helperFd() }, () => {}, stop.signal);
   exitProcess(0);
 } catch (error) {
-  // For whoever started us, see src/sdk/start-daemon.ts.
+  // The parent reads this; see src/sdk/start-daemon.ts.
   process.stderr.write(`${JSON.stringify({ error: errorBody(error) })}\n`);
   exitProcess(1);
 }

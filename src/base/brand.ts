@@ -1,4 +1,4 @@
 declare const brand: unique symbol;
 
-/** A value that only its own parser makes, so that it may be trusted from there on. */
+/** A value that only its parser makes. Code that gets one may trust it. */
 export type Brand<Value, Name extends string> = Value & { readonly [brand]: Name };

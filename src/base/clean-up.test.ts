@@ -21,7 +21,7 @@ test("a clean-up runs after work that succeeds, and its failure is the error the
   );
 });
 
-test("work that fails is told with its code and hint, and with what each clean-up failed with", async () => {
+test("the error of failed work keeps its code and hint, and contains the error of each clean-up", async () => {
   const first = new HearthError("snapshot.failed", "Cannot save web.", {
     hint: "Free some space.",
     cause: new Error("ENOSPC"),
@@ -34,7 +34,7 @@ test("work that fails is told with its code and hint, and with what each clean-u
   assert.deepEqual(done, ["second"], "each clean-up runs");
 });
 
-test("an error that `using` has put around another one hides neither", () => {
+test("an error that `using` has wrapped around another one hides neither", () => {
   const thrown = new SuppressedError(
     new Error("EIO"),
     new HearthError("host.disk_full", "The disk is full."),
@@ -50,7 +50,7 @@ test("an error of several errors names them all", () => {
   assert.equal(errorChain(new AggregateError([new Error("one")])), "one");
 });
 
-test("an error that is behind itself is told once", () => {
+test("an error that is its own cause is printed once", () => {
   const error = new Error("round");
   error.cause = new Error("and round", { cause: error });
   assert.equal(errorChain(error), "round: and round: (as above)");

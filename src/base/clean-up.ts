@@ -1,8 +1,8 @@
 import { toError } from "#base/error.ts";
 
 /**
- * Runs `cleanUp` after `work`, however that ended. Where both fail, the error has both: a `finally` would replace the
- * failure of the work by that of the clean-up.
+ * Runs `work` and then `cleanUp`, also after an error. When both fail, the error contains both; a `finally` would
+ * replace the first error by the second.
  */
 export async function withCleanUp<Result>(
   work: () => Promise<Result>,
@@ -18,10 +18,7 @@ export async function withCleanUp<Result>(
   return result;
 }
 
-/**
- * Runs each clean-up, also after one that failed, and throws `first`: with what the clean-ups failed with, where one of
- * them did.
- */
+/** Runs all clean-ups, also after one that failed, and throws `first`. Errors of the clean-ups are attached to it. */
 export async function failAfter(first: unknown, ...cleanUps: readonly (() => unknown)[]): Promise<never> {
   let all = first;
   for (const cleanUp of cleanUps) {

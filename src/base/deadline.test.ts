@@ -7,14 +7,14 @@ const NEVER = new Promise<never>(() => {});
 const LONG_MS = 60_000;
 const late = (): Error => new Error("too late");
 
-test("a deadline gives the value that comes in time, and its own error for one that does not", async () => {
+test("a deadline resolves with a value that comes in time, and rejects with its own error otherwise", async () => {
   assert.equal(await inTime(Promise.resolve(7), LONG_MS, late), 7);
   await assert.rejects(inTime(Promise.reject(new Error("its own")), LONG_MS, late), /its own/);
   await assert.rejects(inTime(NEVER, 1, late), /too late/);
   assert.equal(await within(NEVER, 1), undefined);
 });
 
-test("whichever signal aborts first ends the wait with its reason", async () => {
+test("the signal that aborts first ends the wait with its reason", async () => {
   const [one, other] = [new AbortController(), new AbortController()];
   const waiting = inTime(NEVER, LONG_MS, late, one.signal, other.signal);
   other.abort(new Error("the other"));
@@ -31,7 +31,7 @@ test("a wait leaves no listener on signals that live longer, however it ends", a
   assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
-test("what fails when nobody waits any more ends no process", async () => {
+test("a promise that rejects after the wait has ended does not end the process", async () => {
   const work = Promise.withResolvers<never>();
   await assert.rejects(inTime(work.promise, 1, late), /too late/);
   work.reject(new Error("nobody waits for this"));

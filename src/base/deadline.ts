@@ -1,4 +1,7 @@
-/** Undefined when it takes longer than `deadlineMs`. Keeps the process alive meanwhile, as an awaited promise should. */
+/**
+ * Resolves with the value of `promise`, or with undefined after `deadlineMs`. Keeps the process alive meanwhile, as an
+ * awaited promise should.
+ */
 export async function within<Value>(
   promise: Promise<Value> | undefined,
   deadlineMs: number,
@@ -15,7 +18,8 @@ export async function within<Value>(
 
 /**
  * Resolves with `promise`. Rejects with `late()` after `deadlineMs`, or with the reason of the first of `signals` that
- * aborts, and leaves no listener on them: some live as long as hearthd. Keeps the process alive meanwhile.
+ * aborts. Removes its listeners from the signals, some of which live as long as hearthd. Keeps the process alive
+ * meanwhile.
  */
 export async function inTime<Value>(
   promise: Promise<Value>,

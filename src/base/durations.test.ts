@@ -12,7 +12,7 @@ for (const [text, ms] of [
   ["1.5s", 1_500],
   ["1m500ms", 60_500],
 ] as const) {
-  test(`the duration ${text} is ${ms} ms, and is printed as one that means the same`, () => {
+  test(`the duration ${text} is ${ms} ms, and is printed as an equal duration`, () => {
     assert.equal(parseDuration("timeout", text, RANGE), ms);
     assert.equal(parseDuration("timeout", formatDuration(ms), RANGE), ms);
   });
@@ -27,7 +27,7 @@ for (const [text, problem, hint] of [
   ["0s", /out of range/, /1ms to 365d/],
   ["366d", /out of range/, /1ms to 365d/],
 ] as const) {
-  test(`the duration ${JSON.stringify(text)} is refused with what to write instead`, () => {
+  test(`the duration ${JSON.stringify(text)} is refused with an example of a valid one`, () => {
     assert.throws(() => parseDuration("timeout", text, RANGE), {
       code: "input.invalid",
       message: problem,

@@ -1,6 +1,6 @@
 import { HearthError } from "#base/error.ts";
 
-/** The one grammar for durations: `500ms`, `90s`, `2h30m`, `1d`. Units run from large to small, once each. */
+/** The grammar of durations: `500ms`, `90s`, `2h30m`, `1d`. Units run from large to small, once each. */
 const DURATION =
   /^(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?$/;
 const UNIT_MS = [86_400_000, 3_600_000, 60_000, 1_000, 1] as const;
@@ -9,7 +9,7 @@ const EXAMPLE = "Write a number and a unit, such as 90s, 10m or 2h30m.";
 export type DurationRange = { readonly minMs: number; readonly maxMs: number };
 
 /**
- * Milliseconds, a whole number in `range`.
+ * Returns whole milliseconds within `range`.
  * @throws HearthError `input.invalid` that names `field`, the value, the rule and an example.
  */
 export function parseDuration(field: string, text: string, range: DurationRange): number {
@@ -29,7 +29,7 @@ export function parseDuration(field: string, text: string, range: DurationRange)
   return ms;
 }
 
-/** Exact, and in the grammar of `parseDuration`. */
+/** Returns the exact duration in the grammar of `parseDuration`. */
 export function formatDuration(ms: number): string {
   if (ms < 1_000) return `${ms}ms`;
   let rest = ms;
@@ -43,7 +43,7 @@ export function formatDuration(ms: number): string {
   return text;
 }
 
-/** For tables: the two largest units at most, such as `3d4h`, `12m`, `8s`. */
+/** Returns a duration for tables: the two largest units at most, such as `3d4h`, `12m`, `8s`. */
 export function formatDurationRounded(ms: number): string {
   const floor = ms >= 86_400_000 ? 3_600_000 : ms >= 3_600_000 ? 60_000 : 1_000;
   return ms < 1_000 ? "0s" : formatDuration(Math.floor(ms / floor) * floor);

@@ -14,8 +14,7 @@ for (const [title, thrown, message] of [
   ["a cycle", cyclic, /was thrown: \[object Object\]/],
   ["a BigInt", 1n, /was thrown: 1/],
 ] as const) {
-  test(`VS-012: ${title} that was thrown becomes an error`, () =>
-    assert.match(toError(thrown).message, message));
+  test(`${title} that is thrown becomes an error`, () => assert.match(toError(thrown).message, message));
 }
 
 test("a chain is printed once, from the outside in", () => {
@@ -38,7 +37,7 @@ for (const [errno, code] of [
   });
 }
 
-test("what nobody foresaw is called a bug, and keeps its cause", () => {
+test("an unforeseen error is reported as a bug, and keeps its cause", () => {
   const body = errorBody(new TypeError("x is not a function"), "op-000000000000");
   assert.equal(body.code, "internal.bug");
   assert.match(body.message, /x is not a function/);

@@ -1,7 +1,7 @@
 /**
- * Every way Hearth can fail. Codes are API: add freely, never rename or reuse.
- * `status` is the HTTP answer; `exit` is the exit code of a command that failed with it (design: 0, 1,
- * and 2 for usage; `run` and `exec` turn both into 125, because lower codes belong to the guest command).
+ * All error codes. They are API: add freely, never rename or reuse. `status` is the HTTP answer, `exit` the exit code
+ * of a command that failed with the error: 1, or 2 for usage. `run` and `exec` turn both into 125, because lower codes
+ * belong to the guest command.
  */
 export const ERROR_CODES = {
   "input.invalid": { status: 400, exit: 2 },
@@ -92,7 +92,7 @@ export type ErrorMore = {
 export class HearthError extends Error {
   override readonly name = "HearthError";
   readonly code: ErrorCode;
-  /** What the person can do next, as one imperative sentence. */
+  /** The next thing that the user can do, as one imperative sentence. */
   readonly hint: string | undefined;
   /** A later failure, such as that of a clean-up. */
   readonly later: unknown;
@@ -105,7 +105,7 @@ export class HearthError extends Error {
   }
 }
 
-/** How an error looks on the wire and under `--json`. */
+/** The form of an error on the wire and under `--json`. */
 export type ErrorBody = {
   readonly code: ErrorCode;
   readonly message: string;
@@ -114,7 +114,7 @@ export type ErrorBody = {
   readonly operation?: string | undefined;
 };
 
-/** Anything that was thrown, as an Error. VS-012. */
+/** Returns the thrown value as an Error. */
 export function toError(thrown: unknown): Error {
   if (thrown instanceof Error) return thrown;
   if (typeof thrown === "string") return new Error(thrown);
@@ -125,11 +125,11 @@ function describeThrown(thrown: unknown): string {
   try {
     return JSON.stringify(thrown) ?? String(thrown);
   } catch {
-    return String(thrown); // Cyclic, or a BigInt: JSON has no form for it.
+    return String(thrown); // JSON has no form for a cycle or a BigInt.
   }
 }
 
-/** Anything that was thrown, with a code. What nobody foresaw is a bug of Hearth, and says so. */
+/** Returns the thrown value as an error with a code. Errors that no code foresaw are `internal.bug`. */
 export function toHearthError(thrown: unknown): HearthError {
   if (thrown instanceof HearthError) return thrown;
   if (thrown instanceof SuppressedError) {
@@ -147,7 +147,7 @@ export function toHearthError(thrown: unknown): HearthError {
   );
 }
 
-/** Errors of the operating system that a person can do something about, wherever they come up. */
+/** Maps errors of the operating system that the user can fix, wherever they are thrown. */
 function systemError(error: Error): HearthError | undefined {
   const { code, path } = error as NodeJS.ErrnoException;
   const where = path === undefined ? "" : ` at ${path}`;
@@ -163,14 +163,14 @@ function systemError(error: Error): HearthError | undefined {
 }
 
 /**
- * Returns an error and all that is behind it as one sentence: its causes, what it stands for, and what failed after it.
- * The only place where that becomes text. A message never repeats its cause.
+ * Returns an error and all errors behind it as one sentence: causes, aggregated errors, later failures. No other code
+ * turns a chain into text, and no message repeats its cause.
  */
 export function errorChain(error: unknown): string {
   return describeError(error, new Set());
 }
 
-/** An error that is its own cause ends the sentence. */
+/** `seen` ends the sentence at an error that is its own cause. */
 function describeError(error: unknown, seen: Set<unknown>): string {
   if (!(error instanceof Error)) return typeof error === "object" ? describeThrown(error) : String(error);
   if (seen.has(error)) return "(as above)";
@@ -183,7 +183,7 @@ function describeError(error: unknown, seen: Set<unknown>): string {
     ...(error instanceof AggregateError ? error.errors : []),
     ...(error.cause === undefined ? [] : [error.cause]),
   ].map((each) => describeError(each, seen));
-  // A sentence goes on with its cause: its full stop moves to the end.
+  // The cause continues the sentence, so the full stop moves to the end.
   const message = behind.length > 0 ? error.message.replace(/\.$/, "") : error.message;
   const all = [message, behind.join("; ")].filter((text) => text !== "").join(": ");
   return error instanceof HearthError && error.later !== undefined
@@ -196,7 +196,7 @@ export function errorBody(thrown: unknown, operation?: string): ErrorBody {
   return { code: error.code, message: errorChain(error), hint: error.hint, operation };
 }
 
-/** For what cannot happen. A failure here is a bug, and is reported as one. */
+/** Asserts what can only be broken by a bug. The failure is reported as one. */
 export function invariant(condition: unknown, sentence: string): asserts condition {
   if (!condition) throw new HearthError("internal.bug", `Broken invariant: ${sentence}.`);
 }

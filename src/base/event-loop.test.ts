@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { run } from "#host/run.ts";
 
 const MODULE = new URL("event-loop.ts", import.meta.url).href;
-/** Waits as a recovery does for a guest that was told to power off, and has hung up. */
+/** Waits like a recovery for a guest that was told to power off, and whose connection is closed. */
 const WAITS = `await new Promise((resolve) => AbortSignal.timeout(50).addEventListener("abort", resolve))`;
 
 async function exitCodeOf(script: string): Promise<number | undefined> {
@@ -15,7 +15,7 @@ async function exitCodeOf(script: string): Promise<number | undefined> {
   return result.ok ? 0 : result.code;
 }
 
-test("a process that waits for nothing but a deadline lives on while it holds its event loop", async () => {
+test("a process that waits only for a deadline does not end while it blocks its event loop", async () => {
   assert.equal(await exitCodeOf(WAITS), 13, "it ends in the middle of the wait otherwise");
   const held = `import { blockEventLoop } from ${JSON.stringify(MODULE)}; { using held = blockEventLoop(); ${WAITS}; }`;
   assert.equal(await exitCodeOf(held), 0);

@@ -1,4 +1,4 @@
-/** setTimeout's own limit is 2^31-1 ms. */
+/** Below the limit of setTimeout, 2^31-1 ms. */
 const TICK_MS = 2_000_000_000;
 
 /**

@@ -6,9 +6,9 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const MODULE = join(import.meta.dirname, "exit-process.ts");
-/** V8 has workers that allocate all the time, and so wait for collections on the main thread. */
+/** Makes V8's workers allocate all the time, so that they wait for collections on the main thread. */
 const STRESS = ["--stress-concurrent-allocation"];
-/** A process that hangs does so for ever; one that ends takes a tenth of a second. */
+/** A process that hangs does so for ever; otherwise it ends within a tenth of a second. */
 const HANGS_MS = 20_000;
 const TIMES = 24;
 const AT_ONCE = 4;
@@ -36,12 +36,12 @@ test("a process ends with its exit code and its output while V8's workers alloca
   }
 });
 
-test("what still waits for input does not keep the process", async () => {
+test("a pending read from stdin does not keep the process alive", async () => {
   const { code } = await ended("setInterval(() => {}, 1_000); exitProcess(7);", []);
   assert.equal(code, 7);
 });
 
-test("a process that ends at once runs nothing more", async () => {
+test("an abandoned process runs no more code", async () => {
   const { signal, stdout } = await ended(
     'try { abandonProcess(); } finally { process.stdout.write("more"); }',
   );

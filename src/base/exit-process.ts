@@ -1,13 +1,12 @@
-/** A process that is kept longer than that is cut off. */
+/** The time after which `process.exit` ends a process whose event loop has not ended. */
 const LATE_MS = 200;
 
 /**
- * Ends the process with this exit code, once nothing of the caller's work is left.
- *
- * `process.exit` joins V8's workers while the isolate still lives. A worker that waits for a garbage collection on the
- * main thread, as one that compiles in the background does when the heap is full, then waits for ever, and the process
- * with it (nodejs/node#54918). Where the event loop ends by itself, Node disposes of the isolate first, which lets such a
- * worker go. So the loop is given a moment to end; it does at once, unless something still waits for input.
+ * Ends the process with this exit code, once the caller's work is done. `process.exit` joins V8's workers while the
+ * isolate still lives. A worker that waits for a garbage collection on the main thread, as a background compilation
+ * does when the heap is full, then waits for ever, and the process with it (nodejs/node#54918). When the event loop
+ * ends by itself, Node disposes of the isolate first, which releases such a worker. So the loop is given a moment to
+ * end; it does at once, unless something still waits for input.
  */
 export function exitProcess(code: number): void {
   process.exitCode = code;

@@ -1,11 +1,11 @@
 /**
- * The names of Hearth's own files and directories, below those of hearth-dirs.ts. They are stored state: another name needs a
- * migration. docs/on-disk.md says what each of them holds.
+ * The names of Hearth's files and directories below the directories of hearth-dirs.ts. They are stored state: another
+ * name needs a migration. docs/on-disk.md describes each of them.
  */
 
 export const CONFIG_FILE = "config.toml";
 
-/** In the state directory. */
+/** Names in the state directory. */
 export const STATE_NAMES = {
   database: "hearth.db",
   log: "hearthd.log",
@@ -15,10 +15,10 @@ export const STATE_NAMES = {
   jails: "jails",
 } as const;
 
-/** In the run directory. */
+/** Names in the run directory. */
 export const RUN_NAMES = { socket: "hearthd.sock", lock: "hearthd.lock", vms: "vms" } as const;
 
-/** In the cache directory. */
+/** Names in the cache directory. */
 export const CACHE_NAMES = {
   images: "images",
   kernels: "kernels",
@@ -31,33 +31,33 @@ export const CACHE_NAMES = {
   kvmVerdict: "kvm.json",
 } as const;
 
-/** In a VM's state directory. */
+/** Names in a VM's state directory. */
 export const VM_NAMES = {
-  /** Holds a disk without layers. */
+  /** A disk without layers. */
   rawDisk: "disk.raw",
-  /** Holds what was written over frozen layers. */
+  /** The guest's writes over frozen disk layers. */
   layeredDisk: "disk.qcow2",
-  /** Holds a disk that is not complete yet. */
+  /** A disk that is not complete yet. */
   newDisk: "disk.new",
   flatDisk: "flat.raw",
-  /** Holds what a VMM writes while its VM is saved. */
+  /** The directory that a VMM writes to while its VM is saved. */
   save: "save",
-  /** A copy of a guest memory file for a VMM that cannot map it read-only, until the VMM has it. */
+  /** A copy of a guest memory file for a VMM that cannot map it read-only. It is deleted when the VMM has loaded it. */
   memoryCopy: "memory.own",
   memoryBase: "memory.base",
-  /** A copy of the base, on its way to a VMM that saves changes into it. */
+  /** A copy of the base, made for a VMM that saves changes into it. */
   memoryBaseCopy: "memory.base.copy",
   console: "console.log",
   vmmLog: "vmm.log",
 } as const;
 
-/** In a snapshot's directory, beside its disks. */
+/** Names in a snapshot's directory, beside its disks. */
 export const SNAPSHOT_NAMES = { memory: "memory", state: "state", emptyDisk: "empty.qcow2" } as const;
 
-/** In a volume's directory. */
+/** The disk in a volume's directory. */
 export const VOLUME_DISK = "volume.raw";
 
-/** In a VM's run directory, for QEMU. */
+/** QEMU's sockets in a VM's run directory. */
 export const QEMU_SOCKETS = {
   monitor: "qmp.sock",
   console: "console.sock",
@@ -65,7 +65,7 @@ export const QEMU_SOCKETS = {
   migration: "out.sock",
 } as const;
 
-/** In a VM's run directory, for Firecracker. */
+/** Firecracker's sockets and pipes in a VM's run directory. */
 export const FIRECRACKER_FILES = {
   api: "api.sock",
   vsock: "vsock.sock",

@@ -31,7 +31,7 @@ function setUp(t: TestContext, text: string, lines?: number) {
   return { path, chunks, until, rotate, abort, end, read: () => read };
 }
 
-test("what is written just before a rotation is read by who waits for it", TIMEOUT, async (t) => {
+test("a line written just before a rotation is read by a waiting follower", TIMEOUT, async (t) => {
   const { path, chunks, until, rotate, read } = setUp(t, "one\n");
   await until("one\n");
   const next = chunks.next();
@@ -45,7 +45,7 @@ test("what is written just before a rotation is read by who waits for it", TIMEO
   assert.equal(read(), "one\nthree\n");
 });
 
-test("what is written before and after a rotation is read, once and in order", TIMEOUT, async (t) => {
+test("lines before and after a rotation are read once and in order", TIMEOUT, async (t) => {
   const { path, until, rotate, read } = setUp(t, "one\n");
   await until("one\n");
   appendFileSync(path, "two\n");
@@ -57,22 +57,18 @@ test("what is written before and after a rotation is read, once and in order", T
   assert.equal(read(), "one\ntwo\nthree\nfour\n");
 });
 
-test(
-  "in the moment of a rotation there is no file, and the reader waits for the next",
-  TIMEOUT,
-  async (t) => {
-    const { path, until, rotate, read } = setUp(t, "one\n");
-    await until("one\n");
-    appendFileSync(path, "two\n");
-    rotate();
-    await until("two\n");
-    writeFileSync(path, "three\n");
-    await until("three\n");
-    assert.equal(read(), "one\ntwo\nthree\n");
-  },
-);
+test("during a rotation there is no file, and the reader waits for the next", TIMEOUT, async (t) => {
+  const { path, until, rotate, read } = setUp(t, "one\n");
+  await until("one\n");
+  appendFileSync(path, "two\n");
+  rotate();
+  await until("two\n");
+  writeFileSync(path, "three\n");
+  await until("three\n");
+  assert.equal(read(), "one\ntwo\nthree\n");
+});
 
-test("the last lines come first, and a log that is cut short begins anew", TIMEOUT, async (t) => {
+test("the last lines come first, and a truncated log is read from its start", TIMEOUT, async (t) => {
   const { path, until, read } = setUp(t, "one\ntwo\nthree\n", 1);
   await until("three\n");
   writeFileSync(path, "four\n");
@@ -80,7 +76,7 @@ test("the last lines come first, and a log that is cut short begins anew", TIMEO
   assert.equal(read(), "three\nfour\n");
 });
 
-test("it ends with what the owner wrote last, and with its signal's reason", TIMEOUT, async (t) => {
+test("following ends after the owner's last line, or with the reason of its signal", TIMEOUT, async (t) => {
   const one = setUp(t, "one\n");
   await one.until("one\n");
   one.end();

@@ -1,40 +1,42 @@
-/** A bounded log file as a stream: its last lines or all of it, and what comes after, across rotations. */
+/**
+ * Reads a bounded log file as a stream: its last lines or all of it, and then the lines that follow, across rotations.
+ */
 import { watch } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 
 export type FollowOptions = {
-  /** The last so many; undefined is all. */
+  /** The number of last lines; undefined for all. */
   readonly lines: number | undefined;
   readonly follow: boolean;
-  /** Whether nothing can come any more, since the log's owner is gone. */
+  /** True when no more lines can come, because the log's owner has ended. */
   readonly isOver: () => boolean;
   readonly signal: AbortSignal;
 };
 
 const CHUNK_BYTES = 64 * 1024;
-/** How often to look at a file whose change may have gone unnoticed. */
+/** The time after which the file is read again even without a change event. */
 const LOOK_AGAIN_MS = 1_000;
 
 /**
- * Ends with the file's end, or with `follow` when the owner is gone. A file that is rotated away is read to its end
- * before the one that has taken its place.
+ * Yields the log's bytes. Ends at the end of the file, or with `follow` when the owner has ended. A file that is
+ * rotated is read to its end before its successor.
  * @throws the reason of `signal`
  */
 export async function* followLog(path: string, options: FollowOptions): AsyncGenerator<Uint8Array> {
-  // The part that was rotated away comes first; a log that was never rotated has none.
+  // The rotated part comes first; a log that was never rotated has none.
   if (options.lines === undefined) yield* readWhole(`${path}.1`);
   let position = options.lines === undefined ? 0 : await lastLinesStart(path, options.lines);
   await using log = new OpenFile(path);
   while (!options.signal.aborted) {
-    // Asked before the last reading: what the owner wrote before it went is read.
+    // Evaluated before the last read, so that everything the owner wrote is read.
     const isOver = !options.follow || options.isOver();
-    // The watch stands before the reading, so that nothing falls between.
+    // Watches before the read, so that no change is missed between the two.
     const change = isOver ? undefined : changed(path, options.signal);
     const file = await log.current();
     if (file !== undefined) {
-      if ((await file.stat()).size < position) position = 0; // It was cut short.
-      // Asked before the reading: whatever the file is by then, nobody writes to it any more after its rotation.
+      if ((await file.stat()).size < position) position = 0; // The file was truncated.
+      // Evaluated before the read: a rotated file is not written to any more, so this read is its last.
       const isRotated = await log.isRotated();
       for await (const chunk of readFrom(file, position)) {
         position += chunk.length;
@@ -52,7 +54,7 @@ export async function* followLog(path: string, options: FollowOptions): AsyncGen
   options.signal.throwIfAborted();
 }
 
-/** The file at a path, which stays open when another one takes its place. */
+/** The file at a path. It stays open when another file takes its place. */
 class OpenFile implements AsyncDisposable {
   readonly #path: string;
   #file: FileHandle | undefined;
@@ -61,7 +63,7 @@ class OpenFile implements AsyncDisposable {
     this.#path = path;
   }
 
-  /** Undefined as long as there is none. */
+  /** Returns undefined as long as the file does not exist. */
   async current(): Promise<FileHandle | undefined> {
     return (this.#file ??= await openIfThere(this.#path));
   }
@@ -101,13 +103,13 @@ async function* readFrom(file: FileHandle, start: number): AsyncIterable<Uint8Ar
   }
 }
 
-/** Where the last `lines` lines begin, reading from the end. */
+/** Returns the offset at which the last `lines` lines begin. Reads from the end. */
 async function lastLinesStart(path: string, lines: number): Promise<number> {
   const file = await openIfThere(path);
   if (file === undefined) return 0;
   await using handle = file;
   let { size: end } = await handle.stat();
-  let found = -1; // The line break that ends the last line does not begin one.
+  let found = -1; // Skips the line break at the very end, which begins no line.
   while (end > 0) {
     const start = Math.max(0, end - CHUNK_BYTES);
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(end - start), 0, end - start, start);
@@ -138,7 +140,7 @@ function changed(path: string, signal: AbortSignal): Promise<void> {
       watcher = watch(path, done);
       watcher.on("error", done);
     } catch {
-      // Not there (yet): the timer looks again.
+      // The file does not exist (yet): the timer fires instead.
     }
     signal.addEventListener("abort", done, { once: true });
   });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { absoluteSetting, hearthDirs } from "#base/hearth-dirs.ts";
 
-test("HEARTH_HOME holds everything, and else each directory follows XDG or its default", () => {
+test("all directories are below HEARTH_HOME, or else follow XDG or their defaults", () => {
   assert.equal(hearthDirs({ HEARTH_HOME: "/h" }, "relative").state, "/h/state");
   const dirs = hearthDirs({ HEARTH_HOME: "", XDG_CACHE_HOME: "/c", XDG_RUNTIME_DIR: "" }, "/home/me");
   assert.deepEqual(dirs, {
@@ -30,7 +30,7 @@ for (const name of [
   });
 }
 
-test("a relative HOME is refused where a directory would follow from it, and so is any other directory", () => {
+test("a relative HOME is refused where it is used, and so is any other relative directory", () => {
   assert.throws(() => hearthDirs({}, "me"), { code: "config.invalid", message: /HOME/ });
   assert.throws(() => absoluteSetting({ HEARTH_AGENT_DIR: "build" }, "HEARTH_AGENT_DIR"), {
     code: "config.invalid",

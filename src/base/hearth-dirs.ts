@@ -2,21 +2,22 @@ import { isAbsolute, join } from "node:path";
 import { RUN_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 
-/** Where Hearth keeps what; every file in them is listed in docs/on-disk.md. */
+/** The directories of Hearth. docs/on-disk.md lists every file in them. */
 export type Dirs = {
-  /** config.toml */
+  /** Contains config.toml. */
   readonly config: string;
-  /** The store and what belongs to single VMs. Losing it loses VMs. */
+  /** The store, and the files of single VMs. Losing it loses VMs. */
   readonly state: string;
-  /** Images, kernels. Can be built again. */
+  /** Images and kernels. All of it can be built again. */
   readonly cache: string;
   /** Sockets and locks. Empty after a reboot of the host. */
   readonly run: string;
 };
 
 /**
- * HEARTH_HOME puts all under one directory; otherwise the XDG directories, or their defaults.
- * @throws HearthError `config.invalid` for a relative path: hearthd works in / and would look elsewhere than its client.
+ * Returns the directories below HEARTH_HOME, or else the XDG directories or their defaults.
+ * @throws HearthError `config.invalid` for a relative path: hearthd works in / and would look elsewhere than its
+ * client.
  */
 export function hearthDirs(env: Readonly<Record<string, string | undefined>>, home: string): Dirs {
   const one = absoluteSetting(env, "HEARTH_HOME");
@@ -40,7 +41,10 @@ export function hearthDirs(env: Readonly<Record<string, string | undefined>>, ho
   };
 }
 
-/** Reads a variable that names a directory; an empty one is not set. @throws HearthError `config.invalid` */
+/**
+ * Reads a variable that names a directory. An empty one counts as not set.
+ * @throws HearthError `config.invalid`
+ */
 export function absoluteSetting(
   env: Readonly<Record<string, string | undefined>>,
   name: string,
@@ -56,7 +60,7 @@ function absolutePath(name: string, value: string): string {
   });
 }
 
-/** hearthd's API socket. */
+/** Returns the path of hearthd's API socket. */
 export function apiSocketPath(dirs: Dirs): string {
   return join(dirs.run, RUN_NAMES.socket);
 }

@@ -1,10 +1,10 @@
-/** Every line that hearthd may write. Grep for the name to find both the line and its readers. */
+/** All events that hearthd writes to its log, with their fields. */
 export type LogEvent = {
   "daemon.started": { version: string; pid: number; vms: number };
   "daemon.stopping": { reason: string };
-  /** hearthd ends while something is under way; the next one recovers it as after a crash. */
+  /** hearthd ends while work is under way. The next start recovers it as after a crash. */
   "daemon.abandoned": { late: string };
-  /** A service that could not drain or stop; the others end all the same. */
+  /** A service could not drain or stop; the others are stopped all the same. */
   "service.failed": { service: string; step: string; error: unknown };
   /** hearthd ends: without the helper it can neither start nor end VMs. */
   "helper.gone": { error: unknown };
@@ -19,7 +19,7 @@ export type LogEvent = {
   "flow.undo_failed": { flow: string; step: string; error: unknown };
   "flow.journal_left": { flow: string; error: unknown };
   "flow.recovered": { flow: string; vm: string; how: "unwound" | "finished" };
-  /** `reason`: why its VMM ended, where it has. */
+  /** `reason`: why the VMM ended, if it did. */
   "vm.phase": { from: string; to: string; reason?: string | undefined };
   "vm.adopted": { pid: number };
   "vm.not_recovered": { error: unknown };
@@ -40,7 +40,7 @@ export type LogEvent = {
   "vm.not_suspended": { error: unknown };
   "vm.use_not_kept": { error: unknown };
   "vm.error_not_kept": { failure: string; error: unknown };
-  /** `before`: how many times since the last that was told. */
+  /** `before`: the number of disconnects since the last event. */
   "agent.disconnected": { error: unknown; before?: number };
   "warm.made": { snapshot: string; image: string; tookMs: number };
   "warm.failed": { error: unknown };
@@ -53,11 +53,11 @@ export type LogEvent = {
   "clean.left_over": { path: string; error: unknown };
 };
 
-/** Passed in, never global. A child says who is speaking, once, so that no call site has to. */
+/** A log, passed in, never global. A child adds fields to each of its events, so that no call site has to. */
 export type Log = {
   event<Name extends keyof LogEvent>(name: Name, fields: LogEvent[Name]): void;
   child(fields: Readonly<Record<string, string>>): Log;
 };
 
-/** Says nothing; for the places where nobody reads. */
+/** A log that writes nothing. */
 export const SILENT: Log = { event() {}, child: () => SILENT };

@@ -13,7 +13,7 @@ for (const [word, meant] of [
   ["x", undefined],
   ["firewall", undefined],
 ] as const) {
-  test(`who types ${word} probably means ${meant ?? "nothing that is known"}`, () => {
+  test(`the word nearest to ${word} is ${meant ?? "none"}`, () => {
     assert.equal(nearest(word, KNOWN), meant);
   });
 }

@@ -1,4 +1,4 @@
-/** The known word that somebody most likely meant, or undefined when none is near. */
+/** Returns the known word that was most likely meant, or undefined when none is near. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const limit = Math.max(1, Math.floor(word.length / 3));
   let best: { word: string; distance: number } | undefined;
@@ -10,7 +10,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return best?.word;
 }
 
-/** Insertions, deletions, changes and swapped neighbours: what fingers get wrong. */
+/** Returns the number of insertions, deletions, changes and swapped neighbours between two words. */
 function editDistance(a: string, b: string): number {
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);

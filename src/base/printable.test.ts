@@ -17,7 +17,7 @@ const HOSTILE = {
   "half of a surrogate pair": "\ud800",
 } as const;
 
-describe("each text that could change a terminal", () => {
+describe("text that could change a terminal", () => {
   for (const [what, text] of Object.entries(HOSTILE)) {
     test(`is shown or removed: ${what}`, () => {
       assert.equal(isPrintable(text), false);
@@ -38,7 +38,7 @@ test("letters of all scripts stay as they are", () => {
   assert.equal(withoutControls(text), text);
 });
 
-test("lines stay lines, without the returns of a console", () => {
+test("lines stay lines, without carriage returns", () => {
   assert.equal(printableLines("one\r\ntwo\u001b[1m\n"), "one\ntwo\\x1b[1m\n");
 });
 

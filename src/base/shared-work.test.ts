@@ -7,7 +7,7 @@ import type { Work } from "#base/shared-work.ts";
 const quiet = (): void => {};
 const fail: Work<string> = () => Promise.reject(new Error("no mirror"));
 
-test("eight who ask at once share one run, its result and its progress", async (t) => {
+test("eight concurrent callers share one run, its result and its progress", async (t) => {
   const shared = new SharedWork<number>();
   const gate = Promise.withResolvers<void>();
   let runs = 0;
@@ -29,7 +29,7 @@ test("eight who ask at once share one run, its result and its progress", async (
   assert.equal(await shared.join("debian", work, quiet, t.signal), 2, "later work is new work");
 });
 
-test("who aborts only leaves; the work is aborted when the last one has left", async () => {
+test("a caller that aborts only leaves; the work is aborted when the last caller has left", async () => {
   const shared = new SharedWork<void>();
   const [first, last] = [new AbortController(), new AbortController()];
   const started = Promise.withResolvers<AbortSignal>();
@@ -49,7 +49,7 @@ test("who aborts only leaves; the work is aborted when the last one has left", a
   assert.equal(signal.aborted, true);
 });
 
-test("a failure reaches everybody who waits, and is not remembered", async (t) => {
+test("a failure reaches all waiting callers, and the next call starts again", async (t) => {
   const shared = new SharedWork<string>();
   const all = [shared.join("a", fail, quiet, t.signal), shared.join("a", fail, quiet, t.signal)];
   for (const one of all) await assert.rejects(one, /no mirror/);

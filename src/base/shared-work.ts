@@ -11,8 +11,8 @@ type Running<T> = {
 export type Work<T> = (onProgress: OnProgress, signal: AbortSignal) => Promise<T>;
 
 /**
- * Does work once when several ask for it at the same time. Who aborts only leaves; the work itself is
- * aborted when nobody waits for it any more.
+ * Runs work once for concurrent callers. A caller that aborts leaves; the work itself is aborted when the last caller
+ * has left.
  */
 export class SharedWork<T> {
   readonly #running = new Map<string, Running<T>>();
@@ -43,18 +43,18 @@ export class SharedWork<T> {
       running.last = progress;
       for (const listener of listeners) listener(progress);
     };
-    const forget = (): void => {
+    const remove = (): void => {
       if (this.#running.get(key) === running) this.#running.delete(key);
     };
-    // Begins in a later turn, when `running` is there for it to report to.
+    // Begins in a later turn, when `running` is assigned and can be reported to.
     const result = Promise.resolve().then(() => work(report, controller.signal));
     const running: Running<T> = { result, listeners, controller, waiting: 0, last: undefined };
     this.#running.set(key, running);
-    result.then(forget, forget);
+    result.then(remove, remove);
     return running;
   }
 
-  /** Work that has ended does not notice. Who asks from now on gets new work. */
+  /** Aborts the work, unless it has ended. Later callers start new work. */
   #abandon(key: string, running: Running<T>, reason: unknown): void {
     if (this.#running.get(key) === running) this.#running.delete(key);
     running.controller.abort(reason);

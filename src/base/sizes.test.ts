@@ -17,7 +17,7 @@ const TAKEN: { text: string; bytes: number }[] = [
   { text: "7 b", bytes: 7 },
 ];
 for (const { text, bytes } of TAKEN) {
-  test(`BG-020: the size ${JSON.stringify(text)} is ${bytes} bytes`, () => {
+  test(`the size ${JSON.stringify(text)} is ${bytes} bytes`, () => {
     assert.equal(parseSize("disk", text, RANGE), bytes);
   });
 }
@@ -37,12 +37,12 @@ const REFUSED: { text: string; problem: RegExp; hint: RegExp }[] = [
   { text: "0G", problem: /out of range/, hint: /128G/ },
 ];
 for (const { text, problem, hint } of REFUSED) {
-  test(`BG-020: the size ${JSON.stringify(text)} is refused with what to write instead`, () => {
+  test(`the size ${JSON.stringify(text)} is refused with an example of a valid one`, () => {
     assert.throws(() => parseSize("disk", text, RANGE), { code: "input.invalid", message: problem, hint });
   });
 }
 
-test("BG-021: what a size is printed as reads as the same size", () => {
+test("a printed size is read as the same size", () => {
   assert.equal(parseSize("budget", formatSize(0), { minBytes: 0, maxBytes: GIB }), 0);
   for (const bytes of [
     1,
@@ -61,7 +61,7 @@ test("BG-021: what a size is printed as reads as the same size", () => {
   }
 });
 
-test("BG-021: bytes that are no whole unit are printed as bytes, and zero as zero", () => {
+test("bytes that are no whole unit are printed as bytes, and zero as zero", () => {
   assert.equal(formatSize(1500), "1500B");
   assert.equal(formatSize(0), "0B");
 });

@@ -1,8 +1,8 @@
 import { HearthError } from "#base/error.ts";
 
 /**
- * The one grammar for sizes: a number, with a fraction if wanted, and a unit. `512M`, `8G`, `1.5GiB`.
- * K, M, G, T are powers of 1024, with or without `iB` or `B`, in upper or lower case; `B` alone is bytes, as whole numbers.
+ * The grammar of sizes: a number, with a fraction if wanted, and a unit. `512M`, `8G`, `1.5GiB`. K, M, G, T are powers
+ * of 1024, with or without `iB` or `B`, in upper or lower case; `B` alone is bytes, as whole numbers.
  */
 const SIZE = /^(?:(\d{1,15}(?:\.\d{1,6})?)\s?([kmgt])(?:i?b)?|(\d{1,15})\s?b)$/i;
 const UNITS = ["K", "M", "G", "T"] as const;
@@ -14,7 +14,7 @@ export const GIB = 1024 ** 3;
 export type SizeRange = { readonly minBytes: number; readonly maxBytes: number };
 
 /**
- * Bytes, a whole number in `range`.
+ * Returns whole bytes within `range`.
  * @throws HearthError `input.invalid` that names `field`, the value, the rule and an example.
  */
 export function parseSize(field: string, text: string, range: SizeRange): number {
@@ -26,7 +26,7 @@ export function parseSize(field: string, text: string, range: SizeRange): number
   }
   const match = SIZE.exec(given);
   if (match === null) throw invalid(`${field}: "${given}" is not a size`, EXAMPLE);
-  // Without a unit, which is bytes, the exponent is 0.
+  // For plain bytes the exponent is 0.
   const exponent = UNITS.indexOf((match[2] ?? "").toUpperCase() as "K") + 1;
   const bytes = Number(match[1] ?? match[3]) * 1024 ** exponent;
   const { minBytes, maxBytes } = range;
@@ -39,7 +39,7 @@ export function parseSize(field: string, text: string, range: SizeRange): number
   return Math.round(bytes);
 }
 
-/** The largest unit that says it exactly, so that what is printed can be typed again. BG-021. */
+/** Returns the exact size in the largest unit, so that printed sizes can be typed again. */
 export function formatSize(bytes: number): string {
   for (const [index, unit] of [...UNITS.entries()].toReversed()) {
     const inUnit = bytes / 1024 ** (index + 1);
@@ -48,7 +48,10 @@ export function formatSize(bytes: number): string {
   return `${bytes}B`;
 }
 
-/** For people: at most three digits, such as `178M` or `1.4G`. Not exact, so not for typing again. */
+/**
+ * Returns a size for people: at most three digits, such as `178M` or `1.4G`. It is rounded, so it is not for typing
+ * again.
+ */
 export function formatSizeRounded(bytes: number): string {
   let value = bytes;
   let unit = "B";

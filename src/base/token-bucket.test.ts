@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { TokenBucket } from "#base/token-bucket.ts";
 
-test("a bucket lets a burst through, then so many a second, and no more after a long silence than a burst", () => {
+test("a bucket allows a burst, then its rate, and after a long silence no more than a burst", () => {
   let nowMs = 5;
   const bucket = new TokenBucket({ perS: 2, burst: 3, now: () => nowMs });
   const taken = (): number => Array.from({ length: 10 }, () => bucket.take()).filter(Boolean).length;

@@ -1,12 +1,12 @@
 export type TokenBucketOptions = {
   readonly perS: number;
-  /** How many may come at once after a silence. */
+  /** The number of tokens that can be taken at once after a silence. */
   readonly burst: number;
-  /** Milliseconds from any moment on. */
+  /** A monotonic clock in milliseconds. */
   readonly now?: (() => number) | undefined;
 };
 
-/** Bounds how often something happens that somebody else decides, such as a line that a guest makes its VMM write. */
+/** Limits the rate of events that a guest or a client causes, such as log lines that a guest makes its VMM write. */
 export class TokenBucket {
   readonly #perS: number;
   readonly #burst: number;
@@ -22,7 +22,7 @@ export class TokenBucket {
     this.#filledAtMs = now();
   }
 
-  /** Takes a token; false when there is none. */
+  /** Takes a token. Returns false when there is none. */
   take(): boolean {
     const nowMs = this.#now();
     const gained = ((nowMs - this.#filledAtMs) / 1000) * this.#perS;

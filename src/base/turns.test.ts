@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Turns } from "#base/turns.ts";
 
-test("so many have a turn at a time, and the others get theirs in the order in which they came", async (t) => {
+test("turns at a time are limited, and waiting callers get theirs in the order of their calls", async (t) => {
   const turns = new Turns(2);
   const began: number[] = [];
   const waits: number[] = [];
@@ -27,7 +27,7 @@ test("so many have a turn at a time, and the others get theirs in the order in w
   assert.deepEqual(began, [0, 1, 2, 3, 4]);
 });
 
-test("who is cancelled while it waits takes nobody's turn, and a turn ends once", async (t) => {
+test("a caller that is cancelled while it waits uses up no turn, and a turn ends only once", async (t) => {
   const turns = new Turns(1);
   const first = await turns.take(t.signal);
   const cancel = new AbortController();

@@ -1,4 +1,4 @@
-/** Lets so many at a time; others wait, in the order in which they came. */
+/** Limits how many callers work at once. The others wait in the order of their calls. */
 export class Turns {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -9,22 +9,22 @@ export class Turns {
   }
 
   /**
-   * Resolves with a turn, which is over when it is disposed of.
-   * @param onWait is called when others are first, with how many of them wait as well
+   * Resolves with a turn, which ends when it is disposed of.
+   * @param onWait is called when the caller has to wait, with the number of callers that wait before it
    * @throws the reason of `signal` when that aborts first
    */
   async take(signal: AbortSignal, onWait: (waiting: number) => void = () => {}): Promise<Disposable> {
     signal.throwIfAborted();
     if (this.#free === 0) {
       onWait(this.#waiting.size);
-      await this.#wait(signal); // Whose turn is over gives it on, so that nobody comes in between.
+      await this.#wait(signal); // The turn was passed on directly, so #free stays the same.
     } else this.#free -= 1;
     let isOver = false;
     return {
       [Symbol.dispose]: () => {
         if (isOver) return;
         isOver = true;
-        this.#giveOn();
+        this.#passOn();
       },
     };
   }
@@ -44,7 +44,7 @@ export class Turns {
     }
   }
 
-  #giveOn(): void {
+  #passOn(): void {
     const [next] = this.#waiting;
     if (next === undefined) {
       this.#free += 1;

@@ -13,7 +13,7 @@ async function work(order: string[], fail: boolean, failures: string[]): Promise
   undo.keep();
 }
 
-test("what was done is taken back, the last first, and the first error is the one that is thrown", async () => {
+test("steps are undone in reverse order, and the first error is thrown", async () => {
   const order: string[] = [];
   const failures: string[] = [];
   await assert.rejects(work(order, true, failures), /^Error: the work failed$/);
@@ -21,7 +21,7 @@ test("what was done is taken back, the last first, and the first error is the on
   assert.deepEqual(failures, ["second"], "and is reported");
 });
 
-test("what is kept is not taken back", async () => {
+test("kept work is not undone", async () => {
   const order: string[] = [];
   await work(order, false, []);
   assert.deepEqual(order, []);

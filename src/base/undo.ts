@@ -1,6 +1,6 @@
 /**
- * What to take back if the work in this block fails. A failed undo is reported and the rest still
- * runs; it never replaces the first error, which a bare AsyncDisposableStack would do.
+ * Undoes the work of a block if it fails. A failed undo is reported and the rest still runs; it never replaces the
+ * first error, which a bare AsyncDisposableStack would do.
  *
  *     await using undo = new Undo(report);
  *     const disk = await makeDisk();
@@ -26,7 +26,7 @@ export class Undo implements AsyncDisposable {
     });
   }
 
-  /** The work is complete: what was made now belongs to whoever removes it. */
+  /** Discards the undo steps: the work is complete. */
   keep(): void {
     this.#stack.move();
     this.#stack = new AsyncDisposableStack();

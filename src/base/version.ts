@@ -1,4 +1,7 @@
-/** Hearth's own version, from the package's manifest, which lies two directories up here and in what is published. */
+/**
+ * Returns Hearth's version from the package's manifest, two directories above this file in the checkout and in the
+ * published package.
+ */
 export function hearthVersion(): string {
   const { readFileSync } = process.getBuiltinModule("node:fs");
   const manifest = readFileSync(new URL("../../package.json", import.meta.url), "utf8");

@@ -76,7 +76,7 @@ test("the fuzz below covers every verb there is", () => {
 });
 
 for (const [name, verb] of Object.entries(VERBS)) {
-  test(`L8: ${name} refuses every id that is none, and changes nothing`, async () => {
+  test(`${name} refuses every id that is none, and changes nothing`, async () => {
     using place = new HelperPlace();
     const helper = place.helper();
     const before = place.snapshot();
@@ -119,7 +119,7 @@ describe("a VM's own files", { skip: !isRoot }, () => {
     },
   };
   for (const [what, tamper] of Object.entries(TAMPERED)) {
-    test(`VS-018: ${what} is refused, with a lease and without, and nothing changes owner`, async () => {
+    test(`${what} is refused, with a lease and without, and nothing changes owner`, async () => {
       using place = new HelperPlace();
       const helper = place.helper();
       tamper(place);
@@ -173,7 +173,7 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
     await helper.giveVolume(OTHER, "data");
   });
 
-  test("L8: is a name by the rule, and no link", async () => {
+  test("is a name by the rule, and no link", async () => {
     using place = new HelperPlace();
     const helper = place.helper();
     await helper.leaseUid(VM);
@@ -254,7 +254,7 @@ function remove(path: string): string {
   return path;
 }
 
-test("VS-018: a jail that is a link is removed, and what it points to stays", async () => {
+test("a jail that is a link is removed, and what it points to stays", async () => {
   using place = new HelperPlace();
   const jail = join(place.roots.jails, VM);
   symlinkSync(place.outside, remove(jail));
@@ -263,7 +263,7 @@ test("VS-018: a jail that is a link is removed, and what it points to stays", as
   assert.deepEqual(readdirSync(place.outside), ["precious"]);
 });
 
-test("VS-059: removing one VM's jail leaves the others'", async () => {
+test("removing one VM's jail leaves the others'", async () => {
   using place = new HelperPlace();
   mkdirSync(join(place.roots.jails, "vm-bbbbbbbbbbbb"));
   await place.helper().removeJail(VM);

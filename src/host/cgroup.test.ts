@@ -40,7 +40,7 @@ test("controllers are handed down level by level, and only those that are not th
   assert.equal(read(root, "ours", "cgroup.subtree_control"), "+cpu +memory +pids");
 });
 
-test("VS-014: cpu.max is whole CPUs of 100 ms, memory.max and pids.max are as given", (t) => {
+test("cpu.max is whole CPUs of 100 ms, memory.max and pids.max are as given", (t) => {
   const root = makeTree(t, "cpu memory pids");
   makeGroup(join(root, "one"), "");
   makeCgroup(join(root, "one"), { cpus: 3, memoryBytes: 123_456, tasks: 77 });

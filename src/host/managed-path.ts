@@ -1,4 +1,4 @@
-/** Deleting, the only way Hearth does it: what is deleted is first proven to lie inside its root. VS-018 */
+/** Deleting, the only way Hearth does it: what is deleted is first proven to lie inside its root. */
 import { lstatSync, realpathSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize, sep } from "node:path";

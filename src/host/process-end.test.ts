@@ -35,7 +35,7 @@ describe("ending a process", () => {
     assert.equal(await endProcess(ref, 60_000, never), undefined);
   });
 
-  test("SV-026: takes SIGKILL for one that was stopped", async () => {
+  test("takes SIGKILL for one that was stopped", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     process.kill(ref.pid, "SIGSTOP");
@@ -44,7 +44,7 @@ describe("ending a process", () => {
     assert.equal(await endProcess(ref, 50, never), "SIGKILL");
   });
 
-  test("L1: leaves a process alone that only has the same pid", async () => {
+  test("leaves a process alone that only has the same pid", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     for (const gone of [
@@ -58,7 +58,7 @@ describe("ending a process", () => {
   });
 });
 
-test("L1: a process is found by a directory on its command line, and only if it is the right program", async () => {
+test("a process is found by a directory on its command line, and only if it is the right program", async () => {
   await using child = new Child();
   const ref = await child.start("tail", "-f", join(child.dir, "log"));
   assert.deepEqual(findProcessesNaming([child.dir], /^tail$/), [ref]);

@@ -44,7 +44,7 @@ export type EndSignal = "SIGTERM" | "SIGKILL";
 
 /**
  * SIGTERM, and SIGKILL when the process is still there after `graceMs`: it ignores SIGTERM, or is stopped.
- * With `graceMs` 0 SIGKILL at once. Idempotent; resolves when the process is gone. SV-026.
+ * With `graceMs` 0 SIGKILL at once. Idempotent; resolves when the process is gone.
  * @returns the signal that ended it, or undefined when it was gone already.
  * @throws HearthError `host.tool_failed` when even SIGKILL did not end it in ten seconds.
  */

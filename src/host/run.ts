@@ -1,6 +1,6 @@
 /**
  * The one door to other programs: no shell, a fixed environment, always a deadline, bounded output.
- * `child_process` and execa are imported nowhere else; a test holds that. SV-037, BG-049.
+ * `child_process` and execa are imported nowhere else; a test checks that.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";

@@ -19,7 +19,7 @@ function refused(path: string): boolean {
   }
 }
 
-describe("BG-025: a socket path", () => {
+describe("a socket path", () => {
   test("of 107 bytes fits", () => assert.equal(refused("/".padEnd(107, "a")), false));
   test("of 108 bytes is refused", () => assert.equal(refused("/".padEnd(108, "a")), true));
   test("is measured in bytes, not in letters", () => assert.equal(refused("/".padEnd(70, "ä")), true));
@@ -44,7 +44,7 @@ describe("connecting to a program that only just started", () => {
     rmSync(dir, { recursive: true });
   });
 
-  test("SV-024: ends with the reason when the program has died", async () => {
+  test("ends with the reason when the program has died", async () => {
     const died = new Error("exit code 1");
     await assert.rejects(
       connectWhenReady("/nowhere/socket", undefined, () => died, never),

@@ -19,7 +19,7 @@ const RETRY_MAX_MS = 50;
 const RETRY_GROWTH = 1.1;
 
 /**
- * Node cuts longer paths silently, and would connect to another socket. BG-025.
+ * Node cuts longer paths silently, and would connect to another socket.
  * @throws HearthError `host.path_too_long`
  */
 export function checkSocketPath(path: string): void {
@@ -117,7 +117,7 @@ function settleConnect(socket: Socket, signal: AbortSignal): Promise<Socket> {
 
 /**
  * Tries until something listens at `path`; `owner` as in `dialUnix`. `givenUp` is asked before each new attempt: it returns the
- * reason why nobody will ever listen there (the program has died), or undefined. SV-024.
+ * reason why nobody will ever listen there (the program has died), or undefined.
  * @throws what `givenUp` returned, or the reason of `signal`.
  */
 export async function connectWhenReady(

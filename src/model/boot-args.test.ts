@@ -25,7 +25,7 @@ test("arguments that Hearth sets itself are refused by name, also behind a quote
       });
 });
 
-test("too many bytes, a blank, a control character or an empty argument is refused", () => {
+test("too many bytes, a space, a control character or an empty argument is refused", () => {
   for (const args of [["x".repeat(LIMITS.bootArgsMaxBytes), "y"], ["a b"], ["a\nb"], ["é"], [""]])
     assert.throws(() => checkBootArgs(args), { code: "input.invalid" });
 });

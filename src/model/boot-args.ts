@@ -2,14 +2,14 @@ import { HearthError } from "#base/error.ts";
 import { LIMITS } from "#model/limits.ts";
 
 /**
- * Arguments of the kernel that Hearth sets itself; a second one would break the boot or the agent's channel. The
- * kernel takes quotes off an argument before it looks at it.
+ * Kernel arguments that Hearth sets. A second one would break the boot or the agent channel. The kernel strips quotes
+ * from an argument before it reads it.
  */
-const OURS = /^"*(hearth\.|init=|rdinit=|root=|panic=|reboot=)/;
+const RESERVED = /^"*(hearth\.|init=|rdinit=|root=|panic=|reboot=)/;
 const PRINTABLE = /^[\x21-\x7e]+$/;
 
 /**
- * Checks what somebody else adds to the kernel's command line, in a request or in an archive.
+ * Checks the kernel arguments of a request or an archive.
  * @throws HearthError `input.invalid`
  */
 export function checkBootArgs(args: readonly string[]): void {
@@ -26,9 +26,9 @@ export function checkBootArgs(args: readonly string[]): void {
       `boot-args: ${bytes} bytes are too many; the limit is ${LIMITS.bootArgsMaxBytes}.`,
     );
   }
-  const ours = args.find((arg) => OURS.test(arg));
-  if (ours === undefined) return;
-  throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(ours)} is set by Hearth itself.`, {
+  const reserved = args.find((arg) => RESERVED.test(arg));
+  if (reserved === undefined) return;
+  throw new HearthError("input.invalid", `boot-args: ${JSON.stringify(reserved)} is set by Hearth itself.`, {
     hint: "Leave it out; use --init to choose the init.",
   });
 }

@@ -110,7 +110,7 @@ for (const { title, event, from, to } of EVENTS) {
   });
 }
 
-test("a VM never goes where the table has no arrow", () => {
+test("a transition that is not in the table is refused", () => {
   assert.throws(() => moveTo(STATES.stopped, STATES.running), /never goes from stopped to running/);
   assert.throws(() => moveTo(STATES.created, STATES.stopping), /never goes from created to stopping/);
 });
@@ -137,7 +137,7 @@ test("a refusal says what cannot be done to which VM, why, and when it could be"
   );
 });
 
-test("what an earlier start or stop has left keeps a VM failed until it is undone or finished", () => {
+test("a VM stays failed until the rest of an earlier start or stop is undone or finished", () => {
   const unclean: VmState = { phase: "failed", code: "vm.unclean", message: "left", atMs: 1 };
   const undone = decide(unclean, { type: "start-undone", back: STATES.suspended });
   assert.deepEqual(moveTo(unclean, undone), STATES.suspended);

@@ -1,7 +1,4 @@
-/**
- * What an event means for a VM: the whole policy of its life as one pure function. Every new state of a VM comes from
- * here, also in the recovery of a hearthd that comes back.
- */
+/** The state machine of a VM as one pure function. Every new state of a VM comes from here, also during recovery. */
 import type { ErrorCode } from "#base/error.ts";
 import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
@@ -19,27 +16,27 @@ export type VmEvent =
       readonly neverRan?: true | undefined;
     }
   | { readonly type: "start-cancelled"; readonly back: VmState }
-  /** A hearthd that came back has undone it, or what an earlier one could not undo. */
+  /** Recovery has undone the start, or finished an undo that failed before. */
   | { readonly type: "start-undone"; readonly back: VmState }
-  /** A VM without a VMM is not as it should be, and says why. */
+  /** A VM without a VMM is damaged. The message says how. */
   | { readonly type: "broke"; readonly code: ErrorCode; readonly message: string; readonly atMs: number }
-  /** `cause`: why, where nobody has asked for it. */
+  /** `cause` is set when the pause was not requested. */
   | { readonly type: "paused"; readonly cause?: PauseCause | undefined }
-  /** `guestWarnings`: the guest was given another identity on the way. */
+  /** `guestWarnings` is set when the guest got a new guest identity. */
   | { readonly type: "resumed"; readonly guestWarnings?: readonly string[] | undefined }
   | { readonly type: "stop-asked" }
-  /** The VMM runs on. */
+  /** The VMM still runs. */
   | { readonly type: "stop-failed"; readonly back: "running" | "paused" }
-  /** The VMM is gone, and so is all that it had. `suspendedTo`: where its guest's memory is. */
+  /** The VMM and its resources are gone. `suspendedTo`: the snapshot with the guest memory. */
   | { readonly type: "stop-finished"; readonly exit: VmExit; readonly suspendedTo?: SnapshotId | undefined }
-  /** The memory of a VM that sleeps is given up. */
+  /** The memory of a suspended VM was deleted. */
   | { readonly type: "discarded"; readonly exit: VmExit }
-  /** `failure`: why we ended it, when the VM did not deserve better. */
+  /** `failure` is set when hearthd killed the VMM because of a failure. */
   | { readonly type: "vmm-exited"; readonly exit: VmExit; readonly failure?: VmFailure | undefined };
 
 export type VmFailure = { readonly code: ErrorCode; readonly message: string };
 
-/** Returns the state that follows, or the same one where the event means nothing in it. */
+/** Returns the next state, or the same state if the event has no meaning in it. */
 export function decide(state: VmState, event: VmEvent): VmState {
   switch (event.type) {
     case "start-asked":
@@ -49,7 +46,7 @@ export function decide(state: VmState, event: VmEvent): VmState {
     case "start-failed":
       return failed(event, event.neverRan === true);
     case "start-cancelled":
-      // A VM that had failed before has not become better by a start that was taken back.
+      // A VM that had failed before is still failed after a cancelled start.
       return state.phase === "starting" ? event.back : state;
     case "start-undone":
       return state.phase === "starting" || isUnclean(state) ? event.back : state;
@@ -99,7 +96,7 @@ function resumed(
 }
 
 function afterExit(state: VmState, exit: VmExit, failure: VmFailure | undefined): VmState {
-  // While it starts, the start flow sees the end itself, and may boot again.
+  // During a start, the start flow sees the exit itself, and may boot again.
   if (handleOf(state) === undefined) return state;
   if (failure !== undefined) return { phase: "failed", ...failure, atMs: exit.atMs };
   if (exit.reason === "panicked" && state.phase !== "stopping")

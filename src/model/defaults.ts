@@ -1,6 +1,6 @@
 import { GIB } from "#base/sizes.ts";
 
-/** The values that a VM or a request gets if nothing else is given; config.toml can change those of its `defaults`. */
+/** Values of a VM or a request that were not given. The `defaults` in config.toml override some of them. */
 export const DEFAULTS = {
   cpus: 2,
   memoryBytes: 2 * GIB,

@@ -3,28 +3,28 @@ import { LIMITS } from "#model/limits.ts";
 
 export type TtySize = { readonly rows: number; readonly cols: number };
 
-/** A command in a guest. Nothing in it passes through a shell: the guest gets `argv` byte for byte. */
+/** A command in a guest. No shell is involved: the guest gets `argv` byte for byte. */
 export type ExecSpec = {
-  /** Empty: the image's own command, or a login shell when there is a terminal or no command. */
+  /** May be empty: the image's own command, or a login shell if there is a terminal or no command. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly user?: string | undefined;
   readonly workdir?: string | undefined;
-  /** A pseudo terminal with this size; stdout and stderr are one stream then. */
+  /** Asks for a pseudo terminal of this size. stdout and stderr are then one stream. */
   readonly tty?: (TtySize & { readonly term: string }) | undefined;
-  /** Whether anything will come on stdin; otherwise it is at its end from the start. */
+  /** False if stdin is at its end from the start. */
   readonly stdin: boolean;
-  /** Keep the command running when nobody listens any more. */
+  /** Keeps the command running when no client is connected. */
   readonly detach: boolean;
-  /** SIGTERM, then SIGKILL, after this time; the exit code is 124 then. */
+  /** SIGTERM, then SIGKILL, after this time; the exit code is then 124. */
   readonly timeoutMs?: number | undefined;
 };
 
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * @throws HearthError `input.invalid` for what no exec could take: NUL bytes, an argument over 128 KiB,
- * names of variables that no shell knows.
+ * Checks the limits of exec: no NUL bytes, arguments under 128 KiB, variable names that a shell knows.
+ * @throws HearthError `input.invalid`
  */
 export function checkExec(spec: Pick<ExecSpec, "argv" | "env">): void {
   let total = 0;

@@ -5,7 +5,7 @@ import { parseImageRef } from "#model/image-ref.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
 
 for (const name of ["a", "web-1", "0", "123", "a".repeat(63), "a--b"]) {
-  test(`BG-033: ${name.slice(0, 20)} is a VM name`, () => assert.equal(parseVmName(name), name));
+  test(`${name.slice(0, 20)} is a VM name`, () => assert.equal(parseVmName(name), name));
 }
 
 const BAD = [
@@ -30,14 +30,14 @@ const BAD = [
   "a".repeat(65_536),
 ];
 for (const name of BAD) {
-  test(`BG-033, L8: ${JSON.stringify(name).slice(0, 30)} is refused with the rule, and never made to fit`, () => {
+  test(`${JSON.stringify(name).slice(0, 30)} is refused with the rule, and never normalised`, () => {
     assert.throws(
       () => parseVmName(name),
       (error: Error & { code?: string; hint?: string }) => {
         assert.equal(error.code, "input.invalid");
         assert.match(error.hint ?? "", /1 to 63 of a-z/);
         assert.ok(error.message.length < 500, "a long value is not repeated in full");
-        // eslint-disable-next-line no-control-regex -- that there are none is the point
+        // eslint-disable-next-line no-control-regex -- the test proves that there are none
         assert.doesNotMatch(error.message, /[\u0000-\u001f]/, "no control character reaches a terminal");
         return true;
       },
@@ -45,7 +45,7 @@ for (const name of BAD) {
   });
 }
 
-test("L8: ids and image names take nothing that could leave a directory", () => {
+test("ids and image names take nothing that could leave a directory", () => {
   for (const text of [
     "../x",
     "/etc",
@@ -74,6 +74,6 @@ test("L8: ids and image names take nothing that could leave a directory", () => 
     assert.equal(parseImageRef(text), text);
 });
 
-test("every name that is made up is a name", () => {
+test("every generated name is valid", () => {
   for (let byte = 0; byte < 256; byte++) parseVmName(vmNameFrom(new Uint8Array([byte, 255 - byte, byte, 0])));
 });

@@ -15,34 +15,49 @@ const OPERATION_ID = /^op-[0-9a-f]{12}$/;
 const IMAGE_DIGEST = /^sha256:[0-9a-f]{64}$/;
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
-/** RFC 1123 labels. Never normalised: "MyVM" is refused, not lower-cased. BG-033. */
+/** RFC 1123 labels. Never normalised: "MyVM" is refused, not lower-cased. */
 const NAME = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
-/** The only way to get a VmId. After this it may be trusted in paths. */
+/**
+ * Checks a VM id. The only source of a VmId, which may therefore be used in paths.
+ * @throws HearthError `input.invalid`
+ */
 export function parseVmId(text: string): VmId {
   if (!VM_ID.test(text)) throw invalid(`${quote(text)} is not a VM ID`, "`hearth ls` lists the VMs.");
   return text as VmId;
 }
 
-/** The only way to get a VmName. After this it may be trusted as a host name and on a command line. */
+/**
+ * Checks a VM name. The only source of a VmName, which may therefore be used as a host name and on a command line.
+ * @throws HearthError `input.invalid`
+ */
 export function parseVmName(text: string): VmName {
   if (NAME.test(text)) return text as VmName;
   throw invalid(`name: ${quote(text)} is not a VM name`, nameRule("web-1"));
 }
 
-/** The only way to get a VolumeName: the rule of VM names. After this it may be trusted in paths. */
+/**
+ * Checks a volume name by the rule of VM names. The only source of a VolumeName, which may therefore be used in paths.
+ * @throws HearthError `input.invalid`
+ */
 export function parseVolumeName(text: string): VolumeName {
   if (NAME.test(text)) return text as VolumeName;
   throw invalid(`volume: ${quote(text)} is not a volume name`, nameRule("data-1"));
 }
 
-/** The only way to get a SnapshotName: the rule of VM names. */
+/**
+ * Checks a snapshot name by the rule of VM names. The only source of a SnapshotName.
+ * @throws HearthError `input.invalid`
+ */
 export function parseSnapshotName(text: string): SnapshotName {
   if (NAME.test(text)) return text as SnapshotName;
   throw invalid(`snapshot: ${quote(text)} is not a snapshot name`, nameRule("before-upgrade"));
 }
 
-/** The only way to get a SnapshotId. After this it may be trusted in paths. */
+/**
+ * Checks a snapshot id. The only source of a SnapshotId, which may therefore be used in paths.
+ * @throws HearthError `input.invalid`
+ */
 export function parseSnapshotId(text: string): SnapshotId {
   if (!SNAPSHOT_ID.test(text))
     throw invalid(`${quote(text)} is not a snapshot ID`, "`hearth snapshot ls` lists the snapshots.");
@@ -66,12 +81,15 @@ export function parseImageDigest(text: string): ImageDigest {
   return text as ImageDigest;
 }
 
-/** 60 bits of `random` (at least 12 bytes). Short, because socket paths hold 107 bytes. */
+/**
+ * Returns a new id from 60 bits of `random`, which must have at least 12 bytes. The id is short because a socket path
+ * has at most 107 bytes.
+ */
 export function vmIdFrom(random: Uint8Array): VmId {
   return parseVmId(`vm-${base32(random)}`);
 }
 
-/** As for VMs. */
+/** Returns a new id; `random` as in `vmIdFrom`. */
 export function snapshotIdFrom(random: Uint8Array): SnapshotId {
   return parseSnapshotId(`sn-${base32(random)}`);
 }
@@ -82,12 +100,12 @@ function base32(random: Uint8Array): string {
   return text;
 }
 
-/** `random` holds at least 6 bytes. */
+/** Returns a new id; `random` must have at least 6 bytes. */
 export function operationIdFrom(random: Uint8Array): OperationId {
   return parseOperationId(`op-${Buffer.from(random.subarray(0, 6)).toString("hex")}`);
 }
 
-/** Text from outside, safe and short enough to print. */
+/** Quotes text from outside so that it is safe and short enough to print. */
 function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

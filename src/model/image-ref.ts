@@ -1,7 +1,7 @@
 import type { Brand } from "#base/brand.ts";
 import { HearthError } from "#base/error.ts";
 
-/** How people name an image: `debian`, `debian:trixie`. Without a tag, the image's own default is meant. */
+/** The name of an image, as users write it: `debian`, `debian:trixie`. Without a tag, it means the image's default. */
 export type ImageRef = Brand<string, "ImageRef">;
 
 const IMAGE_REF =

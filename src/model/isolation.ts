@@ -1,6 +1,8 @@
-/** Which walls stand around a VM's VMM. Chosen when the VM is made, and the same at every start. VS-013, VS-017. */
+/** The isolation of a VM's VMM. Chosen when the VM is created, and the same at every start. */
 export type Isolation = {
-  /** A file system with only the VM's own files, an own uid, no capabilities, resource limits, own namespaces. */
+  /**
+   * A file system with only the VM's own files, a separate uid, no capabilities, resource limits, separate namespaces.
+   */
   readonly jail: boolean;
   /** The VMM is alone in its pid namespace: it can send no other process a signal. */
   readonly pidNamespace: boolean;
@@ -10,26 +12,26 @@ export type Isolation = {
   readonly seccomp: boolean;
 };
 
-/** What a VM gets unless somebody says otherwise, and what VMs have that were stored without a choice. */
+/** The isolation of VMs whose user chose none, and of VMs stored before there was a choice. */
 export const FULL_ISOLATION: Isolation = { jail: true, pidNamespace: true, cgroup: true, seccomp: true };
 
 /**
- * The network namespace that a VMM runs in: one of its own with nothing in it, the host's, or one that is there already,
- * by a path such as /run/netns/web. `own` takes a jail.
+ * The network namespace of a VMM: a new empty one (`own`, requires the jail), the host's, or an existing one at a path
+ * such as /run/netns/web (`join`).
  */
 export type NetworkNamespace =
   { readonly kind: "own" } | { readonly kind: "host" } | { readonly kind: "join"; readonly path: string };
 
-/** What a VMM that runs really has; stored when it started. `show` prints it and nothing else. */
+/** The isolation that a running VMM really has, stored when it started. `hearth show` prints this. */
 export type IsolationInForce = {
   readonly jail: boolean;
-  /** Of the VMM, and its gid; undefined where it is hearthd's own. */
+  /** The uid and gid of the VMM; undefined if they are hearthd's. */
   readonly uid?: number | undefined;
   readonly pidNamespace: boolean;
   readonly network: NetworkNamespace;
   readonly seccomp: boolean;
-  /** The cgroup's directory; undefined where there is none. */
+  /** The cgroup's directory; undefined if there is none. */
   readonly cgroup?: string | undefined;
-  /** Sentences: what was asked for, or is usual, and is not in force on this host, with the reason. */
+  /** Sentences: each requested or usual isolation that is not in force on this host, and why. */
   readonly gaps: readonly string[];
 };

@@ -25,7 +25,7 @@ test("labels of Docker and of Kubernetes are taken, with a value or without", ()
   });
 });
 
-test("a key or a value that is not one is refused with the rule", () => {
+test("an invalid key or value is refused with the rule", () => {
   const bad = [
     "",
     "=x",
@@ -53,7 +53,7 @@ test("a key or a value that is not one is refused with the rule", () => {
   assert.throws(() => parseLabels(["k=1", "k=2"]), { code: "input.invalid", message: /k is given twice/ });
 });
 
-test("labels of one VM are bounded, also when they come one by one", () => {
+test("the number of labels of one VM is limited, also when they are added one by one", () => {
   const labels = Object.fromEntries(
     Array.from({ length: LIMITS.labelsMax }, (_, index) => [`k${index}`, ""]),
   );
@@ -80,6 +80,6 @@ test("a change sets and removes labels, and leaves the others", () => {
   assert.throws(() => parseLabelChanges(["team=web", "team-"]), { code: "input.invalid", message: /twice/ });
 });
 
-test("a label may be called as what every object has", () => {
+test("a label's key may be the name of a property that every object has", () => {
   assert.deepEqual(changeLabels({}, { constructor: "x" }), { constructor: "x" });
 });

@@ -1,14 +1,14 @@
-/** Labels of VMs and snapshots: short texts of a user's own, by which a list is filtered. */
+/** Labels of VMs and snapshots: short texts that users choose, and filter lists by. */
 import { HearthError } from "#base/error.ts";
 import { isPrintable } from "#base/printable.ts";
 import { LIMITS } from "#model/limits.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** Changes of labels: a text sets a label, null removes it, and what is not named stays. */
+/** Changes of labels: a text sets a label, null removes it, and all others stay. */
 export type LabelChanges = Readonly<Record<string, string | null>>;
 
-/** The name of a key, as in Kubernetes: `com.docker.compose.project` is one, and so is the part after a prefix. */
+/** The name in a key, as in Kubernetes: `com.docker.compose.project`, also after a prefix. */
 const KEY_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 /** The prefix of a key: a DNS name in lower case. */
 const KEY_PREFIX = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/;
@@ -43,7 +43,10 @@ export function checkLabelValue(value: string): void {
   );
 }
 
-/** Checks that the labels of one VM are not too many. @throws HearthError `input.invalid` */
+/**
+ * Checks the number of labels of one VM.
+ * @throws HearthError `input.invalid`
+ */
 export function checkLabelCount(labels: Readonly<Record<string, unknown>>): void {
   const count = Object.keys(labels).length;
   if (count <= LIMITS.labelsMax) return;
@@ -74,7 +77,10 @@ export function parseLabelChanges(texts: readonly string[]): LabelChanges {
   return Object.fromEntries(readChanges(pairs));
 }
 
-/** Applies changes. @throws HearthError `input.invalid` when there are too many labels then */
+/**
+ * Applies changes.
+ * @throws HearthError `input.invalid` if there are then too many labels
+ */
 export function changeLabels(labels: Labels, changes: LabelChanges): Labels {
   const all = Object.entries({ ...labels, ...changes });
   const changed = Object.fromEntries(all.filter((pair): pair is [string, string] => pair[1] !== null));
@@ -106,7 +112,10 @@ function readChanges<Value extends string | null>(pairs: readonly [string, Value
   return [...pairs];
 }
 
-/** Quotes text from outside, short enough to print; JSON escapes most of what cannot be printed, and the CLI the rest. */
+/**
+ * Quotes text from outside so that it is short enough to print. JSON escapes most unprintable characters, and the CLI
+ * the rest.
+ */
 function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

@@ -1,17 +1,17 @@
-/** Chooses rows of a list, with the words of Docker's `--filter`. */
+/** Filters lists with the syntax of Docker's `--filter`. */
 import { HearthError } from "#base/error.ts";
 import { checkLabelKey, splitLabel } from "#model/labels.ts";
 import type { Labels } from "#model/labels.ts";
 
 export type Test<Row> = (row: Row) => boolean;
 
-/** The filters of one list, by their key; each reads the text behind the `=`, and throws if it means nothing. */
+/** The filters of one list by key. Each parses the text behind the `=`, and throws if it is invalid. */
 export type FilterKeys<Row> = Readonly<Record<string, (value: string) => Test<Row>>>;
 
 /**
- * Reads filters such as `label=KEY` and `name=PART`. All labels have to be there; of several filters with another key one
- * is enough, and each key has to be satisfied.
- * @param hint how the filters of this list are written
+ * Parses filters such as `label=KEY` and `name=PART`. A row must have all labels. Several filters with the same other
+ * key are alternatives, and each key must match.
+ * @param hint the syntax of this list's filters
  * @throws HearthError `input.invalid`
  */
 export function parseFilters<Row extends { readonly labels: Labels }>(

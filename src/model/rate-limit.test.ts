@@ -11,12 +11,12 @@ for (const text of [
   "ops=10/s,burst=10",
   "none",
 ]) {
-  test(`${text} is a limit, and is shown as it was given`, () => {
+  test(`${text} is a limit, and is printed unchanged`, () => {
     assert.equal(formatRateLimit(parseRateLimit("disk-limit", text)), text);
   });
 }
 
-test("a burst belongs to the rate before it, and order and blanks do not matter", () => {
+test("a burst belongs to the rate before it, and order and spaces do not matter", () => {
   assert.deepEqual(parseRateLimit("disk-limit", "ops=100/s, burst=300, bw=1.5MiB/s"), {
     opsPerS: 100,
     opsBurst: 300,

@@ -3,7 +3,7 @@ import { formatSize, parseSize } from "#base/sizes.ts";
 import { LIMITS } from "#model/limits.ts";
 
 /**
- * Token buckets: so much in a second, steadily. What is left undefined is not limited. A burst is what may go at
+ * Token buckets: a steady rate per second. An undefined rate is not limited. A burst is the amount that may pass at
  * once after a rest, at least one second's worth; undefined leaves it to the VMM, which keeps it small.
  */
 export type RateLimit = {
@@ -17,7 +17,8 @@ const EXAMPLE = "Write, for instance, bw=10M/s,ops=500/s, or none.";
 const BANDWIDTH = { minBytes: LIMITS.bandwidthMinBytesPerS, maxBytes: LIMITS.bandwidthMaxBytesPerS };
 
 /**
- * `bw=10M/s,burst=40M,ops=500/s,burst=1000`: a burst belongs to the rate before it. `none` is undefined.
+ * Parses `bw=10M/s,burst=40M,ops=500/s,burst=1000`: a burst belongs to the rate before it. Returns undefined for
+ * `none`.
  * @throws HearthError `input.invalid` that names `field`
  */
 export function parseRateLimit(field: string, text: string): RateLimit | undefined {
@@ -45,7 +46,10 @@ export function parseRateLimit(field: string, text: string): RateLimit | undefin
   return limit;
 }
 
-/** The rules between the parts. @throws HearthError `input.invalid` */
+/**
+ * Checks the rules between the parts.
+ * @throws HearthError `input.invalid`
+ */
 export function checkRateLimit(field: string, limit: RateLimit): void {
   const { bandwidthBytesPerS, bandwidthBurstBytes, opsPerS, opsBurst } = limit;
   if (bandwidthBytesPerS === undefined && opsPerS === undefined) throw invalid(field, "no rate is given");
@@ -60,7 +64,7 @@ export function checkRateLimit(field: string, limit: RateLimit): void {
   }
 }
 
-/** As `parseRateLimit` takes it. */
+/** Formats a limit as `parseRateLimit` reads it. */
 export function formatRateLimit(limit: RateLimit | undefined): string {
   if (limit === undefined) return "none";
   const { bandwidthBytesPerS, bandwidthBurstBytes, opsPerS, opsBurst } = limit;

@@ -18,14 +18,14 @@ function isStarted(
   return restarts({ state, bound: false, spec: { restart: policy, autoRemove: false }, ...more });
 }
 
-test("no VM is started again without a policy, on-failure is for what died, always for a power-off, too", () => {
+test("no policy starts no VM again, on-failure those that died, always also those that powered off", () => {
   for (const state of [FAILED, OFF])
     assert.deepEqual([isStarted(undefined, state), isStarted("no", state)], [false, false]);
   assert.deepEqual([isStarted("on-failure", FAILED), isStarted("on-failure", OFF)], [true, false]);
   assert.deepEqual([isStarted("always", FAILED), isStarted("always", OFF)], [true, true]);
 });
 
-test("a VM that was never started, or sleeps, is not started by its policy", () => {
+test("a VM that was never started or is suspended is not started by its policy", () => {
   assert.equal(isStarted("always", { phase: "created" }), false);
   assert.equal(isStarted("always", SUSPENDED), false);
 });
@@ -35,7 +35,7 @@ test("a VM whose guest rebooted is started again, whatever its policy is", () =>
     assert.equal(isStarted(policy, REBOOTED), true, policy);
 });
 
-test("a reboot gives no second life to a VM that ends with a command, with its lifetime or by being removed", () => {
+test("a VM that ends with a command, with its lifetime or by auto-remove is not started again after a reboot", () => {
   assert.equal(isStarted("no", REBOOTED, { bound: true }), false);
   const spec = { restart: "no", autoRemove: false } as const;
   assert.equal(isStarted("no", REBOOTED, { spec: { ...spec, autoRemove: true } }), false);

@@ -1,14 +1,14 @@
-/** Chooses snapshots of a list. */
+/** Filters lists of snapshots. */
 import type { Labels } from "#model/labels.ts";
 import { parseFilters } from "#model/list-filter.ts";
 import type { FilterKeys, Test } from "#model/list-filter.ts";
 
-/** What of a snapshot a filter looks at; `vm` is the name of the VM that was saved. */
+/** The fields of a snapshot that filters read. `vm` is the name of the source VM. */
 export type FilteredSnapshot = { readonly name: string; readonly vm: string; readonly labels: Labels };
 
 /**
- * Reads `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and `name=PART`. All labels have to be there; of several VMs or names
- * one is enough.
+ * Parses `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and `name=PART`. A snapshot must have all labels; several VMs or
+ * names are alternatives.
  * @throws HearthError `input.invalid`
  */
 export function parseSnapshotFilters(texts: readonly string[]): Test<FilteredSnapshot> {

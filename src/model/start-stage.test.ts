@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StageClock } from "#model/start-stage.ts";
 
-test("each stage takes from the end of the one before, and a second try adds up", () => {
+test("each stage begins at the end of the one before, and a second try is added", () => {
   let nowMs = 100;
   const clock = new StageClock(() => nowMs);
   for (const [stage, tookMs] of [

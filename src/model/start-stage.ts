@@ -1,14 +1,14 @@
 /**
- * The stages of a start, in their order. `host`: waiting for a turn, and acquiring what the VM needs of the host. `disk`:
- * making its disk. `vmm`: starting the VMM, or having it load the saved memory. `guest`: until the agent answers. `identity`:
- * making the guest this VM. `init`: until the image's own init has started the agent.
+ * The stages of a start, in their order. `host`: waiting for a turn, and acquiring the VM's resources of the host.
+ * `disk`: making its disk. `vmm`: starting the VMM, or having it load a snapshot. `guest`: until the agent answers.
+ * `identity`: setting the guest identity. `init`: until the image's own init has started the agent.
  */
 export const START_STAGES = ["host", "disk", "vmm", "guest", "identity", "init"] as const;
 
-/** How long one stage took. */
+/** The time that one stage took. */
 export type StartStage = { readonly stage: (typeof START_STAGES)[number]; readonly tookMs: number };
 
-/** Measures the stages of one start. What is done twice, such as the second try of a boot, adds up. */
+/** Measures the stages of one start. The times of a repeated stage, such as a second boot, are added. */
 export class StageClock {
   readonly #now: () => number;
   readonly #tookMs = new Map<StartStage["stage"], number>();
@@ -19,14 +19,14 @@ export class StageClock {
     this.#lastMs = now();
   }
 
-  /** Ends a stage, which began where the one before it ended. */
+  /** Ends a stage, which began at the end of the stage before it. */
   end(stage: StartStage["stage"]): void {
     const nowMs = this.#now();
     this.#tookMs.set(stage, (this.#tookMs.get(stage) ?? 0) + nowMs - this.#lastMs);
     this.#lastMs = nowMs;
   }
 
-  /** Returns the stages that there were, in their order. */
+  /** Returns the measured stages, in their order. */
   get stages(): readonly StartStage[] {
     return START_STAGES.flatMap((stage) => {
       const tookMs = this.#tookMs.get(stage);

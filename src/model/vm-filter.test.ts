@@ -13,7 +13,7 @@ function chosen(...filters: string[]): string[] {
   return VMS.filter(parseVmFilters(filters)).map(({ name }) => name);
 }
 
-test("all labels have to be there, and of several states or names one", () => {
+test("a VM must have all labels, and one of several states or names", () => {
   assert.deepEqual(chosen(), ["web-1", "web-2", "db"]);
   assert.deepEqual(chosen("label=team"), ["web-1", "web-2"]);
   assert.deepEqual(chosen("label=team=web", "label=ci"), ["web-1"]);
@@ -24,11 +24,11 @@ test("all labels have to be there, and of several states or names one", () => {
   assert.deepEqual(chosen("name=web", "state=stopped", "label=team=web"), ["web-2"]);
 });
 
-test("what every object has is no label of a VM", () => {
+test("properties that every object has are no labels of a VM", () => {
   assert.deepEqual(chosen("label=constructor"), []);
 });
 
-test("a filter that is not one is refused with the rule, and the state that was meant", () => {
+test("an invalid filter is refused with the rule, and with the nearest state", () => {
   for (const text of ["", "web", "name=", "label=", "id=x", "=x"])
     assert.throws(() => parseVmFilters([text]), { code: "input.invalid", hint: /label=KEY/ }, text);
   assert.throws(() => parseVmFilters(["state=runing"]), {

@@ -1,4 +1,4 @@
-/** Chooses VMs of a list. */
+/** Filters lists of VMs. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import type { Labels } from "#model/labels.ts";
@@ -6,12 +6,12 @@ import { parseFilters } from "#model/list-filter.ts";
 import type { FilterKeys, Test } from "#model/list-filter.ts";
 import { VM_PHASES } from "#model/vm-state.ts";
 
-/** What of a VM a filter looks at. */
+/** The fields of a VM that filters read. */
 export type Filtered = { readonly name: string; readonly phase: string; readonly labels: Labels };
 
 /**
- * Reads `label=KEY`, `label=KEY=VALUE`, `state=PHASE` (also `status=PHASE`, as Docker has it) and `name=PART`. All labels
- * have to be there; of several states or names one is enough.
+ * Parses `label=KEY`, `label=KEY=VALUE`, `state=PHASE` (also `status=PHASE`, as in Docker) and `name=PART`. A VM must
+ * have all labels; several states or names are alternatives.
  * @throws HearthError `input.invalid`
  */
 export function parseVmFilters(texts: readonly string[]): Test<Filtered> {

@@ -2,7 +2,7 @@ import type { SnapshotId } from "#model/ids.ts";
 import type { IsolationInForce } from "#model/isolation.ts";
 import type { StartStage } from "#model/start-stage.ts";
 
-/** Names one process for ever: a pid alone may be used again, and again after a reboot of the host. */
+/** Identifies one process for ever. A pid alone may be reused, also after a reboot of the host. */
 export type ProcessId = {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat: clock ticks from the host's boot to the process' start. */
@@ -11,62 +11,65 @@ export type ProcessId = {
   readonly hostBootId: string;
 };
 
-/** How hearthd finds a VMM again. Plain data: it is stored, and outlives hearthd. */
+/** The data with which a restarted hearthd adopts a VMM. Plain data: it is stored, and outlives hearthd. */
 export type VmHandle = {
   readonly driver: string;
-  /** What runs the guest's instructions: `kvm`, or `tcg` for emulation. */
+  /** The accelerator that runs the guest's instructions: `kvm`, or `tcg` for emulation. */
   readonly accel: "kvm" | "tcg";
   /**
-   * All processes with the life of the VM: first the VMM itself, then those that work for it, such as the server of a
-   * shared directory. They end with the VMM. Never what launched them.
+   * All processes that live as long as the VM: first the VMM itself, then its helpers, such as the server of a shared
+   * directory. Does not contain the launcher.
    */
   readonly processes: readonly [vmm: ProcessId, ...helpers: ProcessId[]];
-  /** What launched it and waits for its end; it ends with the VMM, which lives on without it. */
+  /** The process that launched the VMM and waits for its end. The VMM lives on without it. */
   readonly launcher?: ProcessId | undefined;
-  /** Undefined for a VMM that a hearthd before isolation has started. */
+  /** Undefined for VMMs of a hearthd older than isolation. */
   readonly isolation?: IsolationInForce | undefined;
-  /** What it was restored from, and maps. */
+  /** The snapshot that the VMM was restored from, whose memory file it maps. */
   readonly snapshot?: SnapshotId | undefined;
   /**
-   * Whether the guest's memory is a file that other VMs map, so that the VMM can free none of it. Undefined: a VMM
-   * that an earlier hearthd has started, where one that was restored does.
+   * True if the guest's memory is a file that other VMs map, so that the VMM can free none of it. Undefined for VMMs of
+   * an older hearthd, where every restored VMM shares its memory.
    */
   readonly sharesMemory?: boolean | undefined;
-  /** Ids of its disks, by their places. Undefined: a VMM that an earlier hearthd has started, whose disks have none. */
+  /** The ids of its disks, in device order. Undefined for VMMs of an older hearthd, whose disks have no ids. */
   readonly disks?: readonly string[] | undefined;
-  /** Whether the guest reads these ids as the serials of its disks. */
+  /** True if the guest reads these ids as the serials of its disks. */
   readonly diskSerials?: boolean | undefined;
-  /** Where the VMM's `vmm.log` and the guest's `console.log` are. */
+  /** The directory of the VMM's `vmm.log` and the guest's `console.log`. */
   readonly stateDir: string;
-  /** Where the VMM may write what is saved of it. Undefined: the driver does not need it, or nothing can be saved. */
+  /**
+   * The directory to which the VMM may write a snapshot. Undefined if the driver does not need one, or cannot save the
+   * VM.
+   */
   readonly saveDir?: string | undefined;
-  /** What the guest could not do of its identity, in its own words, made safe to print. */
+  /** The parts of the guest identity that the guest could not set, in its own words, made safe to print. */
   readonly guestWarnings?: readonly string[] | undefined;
-  /** How long its start took. Undefined: a VMM that an earlier hearthd has started. */
+  /** The times of the start's stages. Undefined for VMMs of an older hearthd. */
   readonly startStages?: readonly StartStage[] | undefined;
-  /** Unix sockets of the VMM, absolute. */
+  /** A Unix socket of the VMM, absolute, like the two below. */
   readonly agentSocket: string;
-  /** Where the agent listens when that socket is a vsock device's, which has many ports. */
+  /** The agent's port, if that socket belongs to a vsock device, which has many ports. */
   readonly agentVsockPort?: number | undefined;
   readonly monitorSocket: string;
   readonly consoleSocket: string;
-  /** Of the guest at its start, which bounds what may be saved of it. Undefined for a VMM of an older hearthd. */
+  /** The guest memory at the start, which bounds the size of a snapshot. Undefined for VMMs of an older hearthd. */
   readonly memoryBytes?: number | undefined;
 };
 
-/** Where the agent of a VM is reached. */
+/** The address of a VM's agent. */
 export type AgentAddress = Pick<VmHandle, "agentSocket" | "agentVsockPort" | "isolation">;
 
 /**
- * Why a VMM ended. `guest`: the guest powered itself off. `rebooted`: it reset the machine, to boot again. `panicked`: its
- * kernel panicked. All three are what the guest says, which may lie of itself. `asked`: hearthd ended it. `died`: nobody
- * asked for it. `unseen`: it was gone when hearthd came back, so nobody knows.
+ * The reasons for the end of a VMM. `guest`: the guest powered itself off. `rebooted`: it reset the machine, to boot
+ * again. `panicked`: its kernel panicked. All three are the guest's claim, and may be lies. `asked`: hearthd ended it.
+ * `died`: it ended without a request. `unseen`: it ended while hearthd was not running, so the reason is unknown.
  */
 export const EXIT_REASONS = ["guest", "rebooted", "panicked", "asked", "died", "unseen"] as const;
 
 export type ExitReason = (typeof EXIT_REASONS)[number];
 
-/** How a VMM ended, as far as anybody saw it. */
+/** The end of a VMM, as far as hearthd saw it. */
 export type VmExit = {
   readonly reason: ExitReason;
   readonly code?: number | undefined;

@@ -10,7 +10,7 @@ const SECOND =
     " ",
   );
 
-/** A name for a VM that got none, such as `quiet-otter-4f2a`. `random` holds at least 4 bytes. */
+/** Returns a name for a VM whose user gave none, such as `quiet-otter-4f2a`. `random` must have at least 4 bytes. */
 export function vmNameFrom(random: Uint8Array): VmName {
   const [first = 0, second = 0] = random;
   const tail = Buffer.from(random.subarray(2, 4)).toString("hex");

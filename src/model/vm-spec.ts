@@ -9,67 +9,70 @@ import type { VolumeMount } from "#model/volume.ts";
 export const NETWORKS = ["none", "user"] as const;
 export const INITS = ["agent", "systemd"] as const;
 
-/** `none`: no network card. `user`: the VMM's own user-mode network; out only. */
+/** `none`: no network card. `user`: the VMM's own user-mode network; outgoing connections only. */
 export type Network = (typeof NETWORKS)[number];
 
-/** Who is PID 1 in the guest: the agent itself, or the image's systemd with the agent as a service. */
+/** PID 1 in the guest: the agent itself, or the image's systemd with the agent as a service. */
 export type Init = (typeof INITS)[number];
 
-/** What VMs have that were stored before there was such a field. */
+/** Fields of VMs that were stored before the fields existed. */
 export const LATER_FIELDS = {
   nested: false,
   isolation: FULL_ISOLATION,
   volumes: [],
 } as const satisfies Partial<VmSpec>;
 
-/** What of a volume is in a saved memory, as long as nobody has looked at its content. */
+/** The properties of a volume that guest memory depends on before the volume's content is read. */
 export type Blank = { readonly sizeBytes: number; readonly readOnly: boolean };
 
-/** What was asked for, complete with defaults. A restart uses the same. */
+/** The VM as it was requested, complete with defaults. Every start uses it. */
 export type VmSpec = {
   readonly image: ImageRef;
   readonly cpus: number;
   readonly memoryBytes: number;
-  /** Size of the writable disk. Sparse: it takes what the guest writes. */
+  /** The size of the writable disk, which is sparse: it takes what the guest writes. */
   readonly diskBytes: number;
-  /** Disks of their own, which outlive the VM. No volume and no path twice. */
+  /** Disks that outlive the VM. No volume and no path twice. */
   readonly volumes: readonly VolumeMount[];
   readonly network: Network;
   readonly init: Init;
-  /** The guest can run VMs itself: it has a /dev/kvm that works. */
+  /** The guest can run VMs itself: its /dev/kvm works. */
   readonly nested: boolean;
-  /** For the writable disk and each volume by itself; not for what VMs share. */
+  /** The limit of the writable disk and of each volume, separately. Read-only disks that VMs share have none. */
   readonly diskLimit?: RateLimit | undefined;
-  /** For each direction of the network card by itself. */
+  /** The limit of each direction of the network card, separately. */
   readonly netLimit?: RateLimit | undefined;
-  /** A driver's name; undefined lets hearthd choose when the VM starts. */
+  /** A driver's name; undefined lets hearthd choose at each start. */
   readonly driver?: string | undefined;
   /** A kernel release from `hearth kernel ls`; undefined takes the image's own. */
   readonly kernel?: string | undefined;
-  /** Words added to the kernel command line. */
+  /** Arguments added to the kernel command line. */
   readonly bootArgs: readonly string[];
-  /** Defaults for every command in the VM, over the image's own. */
+  /** The environment of every command in the VM, over the image's own. */
   readonly env: Readonly<Record<string, string>>;
   readonly user?: string | undefined;
   readonly workdir?: string | undefined;
-  /** Stopped after this time from each start. */
+  /** The VM is stopped this long after each start. */
   readonly lifetimeMs?: number | undefined;
-  /** When it is started again though nobody asked; undefined: never. */
+  /** Undefined: never restarted without a request. */
   readonly restart?: RestartPolicy | undefined;
-  /** The walls around the VMM. */
+  /** The isolation of the VMM. */
   readonly isolation: Isolation;
-  /** Removed as soon as it does not run any more, for whatever reason. */
+  /** The VM is removed as soon as it ends, for any reason. */
   readonly autoRemove: boolean;
-  /** What its first start goes on from; its disk lies on that snapshot's. Undefined once it has run. */
+  /**
+   * The snapshot that the first start restores, and whose disk the VM's disk is layered on. Undefined once the VM has
+   * run.
+   */
   readonly origin?: SnapshotId | undefined;
-  /** Boots, where it could start from a warm template. */
+  /** Boots the VM even if it could start from a template. */
   readonly cold?: boolean | undefined;
-  /** No warm template is made because of it. */
+  /** No template is made for this VM. */
   readonly noWarm?: boolean | undefined;
-  /** Suspended when it has done nothing for so long; whoever needs it wakes it. */
+  /** The VM is suspended after this idle time. A command for it resumes it. */
   readonly idleTimeoutMs?: number | undefined;
-  /** Made by hearthd for work of its own, and not listed. `idle`: behind everybody else. */
+  /** Set for an internal VM, which is not listed: its work is in the foreground, or in the background. */
   readonly hidden?: "urgent" | "idle" | undefined;
-  /** Of a template: empty disks in the places of volumes, which VMs that start from it have there. */
+  /** The placeholder disks of a template, each in the place of a volume of the VMs that start from it. */
   readonly blanks?: readonly Blank[] | undefined;
 };

@@ -4,26 +4,28 @@ import type { SnapshotId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 /**
+ * The states of a VM and their transitions. A state carries exactly the data that exists in it.
+ *
  *  created ─┐
  *  stopped ─┼─start─▶ starting ─booted─▶ running ⇄ paused
  *  failed  ─┘            │                  │        │
  *     ▲                  │                  ├─ stop ─┴─▶ stopping ─exited─▶ stopped
  *     └──── it broke ────┴──────────────────┘
  *
- *  running, paused ─suspend─▶ stopping ─exited─▶ suspended ─start─▶ starting: its memory is on the disk meanwhile.
+ *  running, paused ─suspend─▶ stopping ─exited─▶ suspended ─start─▶ starting. The memory is on disk while suspended.
  *
- *  A guest may also power itself off: running ─exited─▶ stopped. A state carries exactly what exists in it.
+ *  A guest may also power itself off: running ─exited─▶ stopped.
  */
 export type VmState =
   | { readonly phase: "created" }
-  /** `back`: where it is again when the start is taken back; undefined in rows of before there was such a field. */
+  /** The state before the start, which it returns to if the start is undone; undefined in rows older than the field. */
   | { readonly phase: "starting"; readonly sinceMs: number; readonly back?: VmState | undefined }
   | { readonly phase: "running"; readonly handle: VmHandle; readonly startedAtMs: number }
   | {
       readonly phase: "paused";
       readonly handle: VmHandle;
       readonly startedAtMs: number;
-      /** Why, where nobody has asked for it. */
+      /** Set when the pause was not requested. */
       readonly cause?: PauseCause | undefined;
     }
   | { readonly phase: "stopping"; readonly handle: VmHandle; readonly startedAtMs: number }
@@ -34,13 +36,13 @@ export type VmState =
       readonly code: ErrorCode;
       readonly message: string;
       readonly atMs: number;
-      /** No start of it has succeeded yet, so that there is nothing on its disk to keep. */
+      /** True if no start has succeeded yet, so that the disk contains nothing to keep. */
       readonly neverRan?: true | undefined;
     };
 
 export type VmPhase = VmState["phase"];
 
-/** Why a VM is paused though nobody has asked for it, in sentences. */
+/** Causes of a pause that was not requested, in sentences. */
 export const PAUSE_CAUSES = {
   "disk-full":
     "The disk of the host is full, so the guest cannot write. Free some space, then resume the VM.",
@@ -65,19 +67,19 @@ export const VM_PHASES = [
 
 const NEXT = {
   created: ["starting", "failed"],
-  // Back to where it came from when a start is taken back after a crash of hearthd.
+  // The state before the start, when the start is undone after a crash of hearthd.
   starting: ["running", "failed", "stopped", "suspended", "created"],
   running: ["paused", "stopping", "stopped", "failed"],
   paused: ["running", "stopping", "stopped", "failed"],
-  // Back to where it was when a stop fails.
+  // The state before the stop, when the stop fails.
   stopping: ["running", "paused", "stopped", "suspended", "failed"],
   stopped: ["starting", "failed"],
   suspended: ["starting", "stopped", "failed"],
-  // Where it was, when what an earlier start or stop has left is undone or finished later.
+  // The state before, when the rest of an earlier start or stop is undone or finished later.
   failed: ["starting", "failed", "created", "stopped", "suspended"],
 } as const satisfies Record<VmPhase, readonly VmPhase[]>;
 
-/** The new state, if the table has that arrow; anything else is a bug of ours. */
+/** Returns the new state. Throws `internal.bug` if the table has no such transition. */
 export function moveTo(from: VmState, to: VmState): VmState {
   const allowed: readonly VmPhase[] = NEXT[from.phase];
   invariant(allowed.includes(to.phase), `a VM never goes from ${from.phase} to ${to.phase}`);
@@ -88,22 +90,22 @@ const ALLOWED = {
   start: ["created", "stopped", "suspended", "failed"],
   stop: ["running", "paused"],
   restart: ["created", "running", "paused", "stopped", "failed"],
-  /** Of one that does not run, there is nothing to end, and that is success. */
+  /** Killing a VM that does not run succeeds: there is nothing to end. */
   kill: ["created", "starting", "running", "paused", "stopping", "stopped", "suspended", "failed"],
   pause: ["running"],
   resume: ["paused", "suspended"],
   suspend: ["running", "paused"],
   fork: ["running", "paused"],
-  // One that is suspended wakes.
+  // A suspended VM is resumed first.
   exec: ["running", "suspended"],
   copy: ["running", "suspended"],
   set: ["created", "stopped", "failed"],
-  /** What `set` can change while the guest runs, too. */
+  /** The changes of `set` that also work while the guest runs. */
   adjust: ["created", "running", "stopped", "failed"],
   /** Labels are only in the row. */
   label: VM_PHASES,
   snapshot: ["created", "running", "paused", "stopped", "failed"],
-  /** To what a snapshot has. */
+  /** Restores the VM to a snapshot. */
   restore: ["created", "running", "paused", "stopped", "suspended", "failed"],
   remove: ["created", "stopped", "suspended", "failed"],
 } as const satisfies Record<string, readonly VmPhase[]>;
@@ -123,7 +125,7 @@ const FIX: Partial<Record<VmPhase, string>> = {
   stopping: "Wait until it has stopped; `hearth ls` shows its state.",
 };
 
-/** The actions that a sentence has other words for. */
+/** The verbs of actions whose name is no verb of a sentence. */
 const WORDS: Partial<Record<VmAction, string>> = {
   exec: "run a command in",
   copy: "copy files to or from",
@@ -132,7 +134,7 @@ const WORDS: Partial<Record<VmAction, string>> = {
   snapshot: "create a snapshot of",
 };
 
-/** Says why `action` is not possible now, or undefined when it is. API, CLI and dashboard all ask here. */
+/** Returns why `action` is not possible now, or undefined when it is. API, CLI and dashboard use this. */
 export function denial(action: VmAction, phase: VmPhase, name: string): string | undefined {
   const allowed: readonly VmPhase[] = ALLOWED[action];
   if (allowed.includes(phase)) return undefined;
@@ -141,19 +143,19 @@ export function denial(action: VmAction, phase: VmPhase, name: string): string |
   return `Cannot ${WORDS[action] ?? action} ${name}: ${is}, and must be ${must}.`;
 }
 
-/** @throws HearthError `vm.wrong_phase` with what to do about it. */
+/** @throws HearthError `vm.wrong_phase` with the fix as a hint */
 export function assertCan(action: VmAction, phase: VmPhase, name: string): void {
   const reason = denial(action, phase, name);
   if (reason === undefined) return;
   throw new HearthError("vm.wrong_phase", reason, { hint: FIX[phase]?.replace("NAME", name) });
 }
 
-/** Whether no start of the VM has succeeded yet, so that there is nothing on its disk to keep. */
+/** Tells whether no start of the VM has succeeded yet, so that its disk contains nothing to keep. */
 export function neverRan(state: VmState): boolean {
   return state.phase === "created" || (state.phase === "failed" && state.neverRan === true);
 }
 
-/** The handle of the VMM, in the phases that have one. */
+/** Returns the handle of the VMM, in the phases that have one. */
 export function handleOf(state: VmState): VmHandle | undefined {
   return "handle" in state ? state.handle : undefined;
 }

@@ -7,28 +7,28 @@ import type { VmState } from "#model/vm-state.ts";
 
 export type DesiredState = "running" | "stopped";
 
-/** One row of the store. */
+/** A VM: one row of the store. */
 export type VmRecord = {
   readonly id: VmId;
-  /** Whose VM it is. A name is taken for one owner alone. */
+  /** The owner of the VM. Names are unique per owner. */
   readonly owner: Owner;
   readonly name: VmName;
   readonly labels: Labels;
   readonly spec: VmSpec;
-  /** 1 when the VM is created, and one more with each change of the spec that a user asked for. */
+  /** 1 when the VM is created, and one more with each change of the spec that a user requested. */
   readonly generation: number;
-  /** What `spec.image` meant when the VM was made. A newer build of the image does not change the VM. */
+  /** The image that `spec.image` meant when the VM was created. A newer build of the image does not change the VM. */
   readonly imageDigest: ImageDigest;
   readonly state: VmState;
-  /** It lives for one client's connection, or for what hearthd does, and ends with that. */
+  /** True if the VM is ephemeral: it ends with one client's connection, or with hearthd's work. */
   readonly bound: boolean;
-  /** What its user wants of it: the last of a start or a stop that was asked for. */
+  /** The state that the user wants: the last start or stop that was requested. */
   readonly desired: DesiredState;
-  /** Its spec in the store is damaged: it is shown and can be removed, and never started. */
+  /** The spec in the store is damaged: the VM is shown and can be removed, but not started. */
   readonly unreadable?: true | undefined;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
-  /** The last exec, copy or start. BG-014. */
+  /** The time of the last exec, copy or start. */
   readonly lastUsedAtMs: number;
   readonly lastError?:
     { readonly code: ErrorCode; readonly message: string; readonly atMs: number } | undefined;

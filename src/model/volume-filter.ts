@@ -1,9 +1,9 @@
-/** Chooses volumes of a list. */
+/** Filters lists of volumes. */
 import type { Labels } from "#model/labels.ts";
 import { parseFilters } from "#model/list-filter.ts";
 import type { FilterKeys, Test } from "#model/list-filter.ts";
 
-/** What of a volume a filter looks at; `usedBy` are the names of the VMs that have it. */
+/** The fields of a volume that filters read. `usedBy` are the names of its VMs. */
 export type FilteredVolume = {
   readonly name: string;
   readonly usedBy: readonly string[];
@@ -11,8 +11,8 @@ export type FilteredVolume = {
 };
 
 /**
- * Reads `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and `name=PART`. All labels have to be there; of several VMs or names
- * one is enough.
+ * Parses `label=KEY`, `label=KEY=VALUE`, `vm=NAME` and `name=PART`. A volume must have all labels; several VMs or names
+ * are alternatives.
  * @throws HearthError `input.invalid`
  */
 export function parseVolumeFilters(texts: readonly string[]): Test<FilteredVolume> {

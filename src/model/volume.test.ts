@@ -10,7 +10,7 @@ for (const text of [
   "a:/running/x",
   "a:/.x/..y",
 ]) {
-  test(`${text} is a volume and a path, and is shown as it was given`, () => {
+  test(`${text} is a volume and a path, and is printed unchanged`, () => {
     assert.equal(formatVolumeMount(parseVolumeMount(text)), text);
   });
 }
@@ -59,7 +59,7 @@ const BAD_PATHS = [
   [`/${"a".repeat(4095)}`, /too long/],
 ] as const;
 for (const [path, reason] of BAD_PATHS) {
-  test(`L8: no volume is mounted on ${JSON.stringify(path).slice(0, 30)}`, () => {
+  test(`no volume is mounted on ${JSON.stringify(path).slice(0, 30)}`, () => {
     assert.throws(() => parseMountPath(path), { code: "input.invalid", message: reason });
   });
 }

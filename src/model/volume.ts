@@ -3,19 +3,22 @@ import { parseVolumeName } from "#model/ids.ts";
 import type { VolumeName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
 
-/** A volume in a VM: which, where its files are seen, and whether they may be changed. */
+/** A volume of a VM, and its mount point in the guest. */
 export type VolumeMount = {
   readonly name: VolumeName;
-  /** In the guest; absolute and normalised. */
+  /** The mount point; absolute and normalised. */
   readonly path: string;
   readonly readOnly: boolean;
 };
 
 const EXAMPLE = "Write NAME:/path, or NAME:/path:ro for a read-only volume.";
-/** What the kernel and the agent make at every boot; a volume there would hide it, or be hidden. */
+/** Directories that the kernel and the agent fill at every boot. A volume there would cover them, or be covered. */
 const RESERVED = ["/proc", "/sys", "/dev", "/run"];
 
-/** `NAME:/path`, `NAME:/path:ro` or `NAME:/path:rw`. @throws HearthError `input.invalid` */
+/**
+ * Parses `NAME:/path`, `NAME:/path:ro` or `NAME:/path:rw`.
+ * @throws HearthError `input.invalid`
+ */
 export function parseVolumeMount(text: string): VolumeMount {
   const [name = "", path, mode, ...more] = text.split(":");
   if (path === undefined || more.length > 0)
@@ -25,13 +28,16 @@ export function parseVolumeMount(text: string): VolumeMount {
   return { name: parseVolumeName(name), path: parseMountPath(path), readOnly: mode === "ro" };
 }
 
-/** As `parseVolumeMount` takes it. */
+/** Formats a mount as `parseVolumeMount` reads it. */
 export function formatVolumeMount(mount: Omit<VolumeMount, "name"> & { readonly name: string }): string {
   const { name, path, readOnly } = mount;
   return `${name}:${path}${readOnly ? ":ro" : ""}`;
 }
 
-/** Where a volume may be mounted in a guest. Never normalised: refused with the rule. @throws HearthError `input.invalid` */
+/**
+ * Checks the mount point of a volume. A path that is not normalised is refused, with the rule.
+ * @throws HearthError `input.invalid`
+ */
 export function parseMountPath(text: string): string {
   const problem = mountPathProblem(text);
   if (problem === undefined) return text;
@@ -51,7 +57,10 @@ function mountPathProblem(text: string): string | undefined {
   return reserved === undefined ? undefined : `is in ${reserved}, which belongs to the kernel`;
 }
 
-/** The rules between a VM's mounts: no path twice, no volume twice. @throws HearthError `input.invalid` */
+/**
+ * Checks the rules between a VM's mounts: no path twice, no volume twice.
+ * @throws HearthError `input.invalid`
+ */
 export function checkMounts(mounts: readonly VolumeMount[]): void {
   const path = twice(mounts.map((mount) => mount.path));
   if (path !== undefined)
@@ -65,7 +74,7 @@ function twice(words: readonly string[]): string | undefined {
   return words.find((word, index) => words.indexOf(word) !== index);
 }
 
-/** Text from outside, safe and short enough to print. */
+/** Quotes text from outside so that it is safe and short enough to print. */
 function quote(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

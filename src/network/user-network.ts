@@ -1,4 +1,6 @@
-/** What QEMU's user-mode network looks like from inside. The agent sets it; there is no DHCP to wait for. */
+/**
+ * The addresses of QEMU's user-mode network, as the guest sees them. The agent sets them; there is no DHCP to wait for.
+ */
 export const USER_NETWORK = {
   interface: "eth0",
   address: "10.0.2.15/24",

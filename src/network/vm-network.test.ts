@@ -5,7 +5,7 @@ import { planNetwork } from "#network/vm-network.ts";
 
 const ID = vmIdFrom(new Uint8Array(12));
 
-test("a VM without a network has no card, and its VMM a namespace with nothing in it", () => {
+test("a VM without a network has no card, and its VMM an empty network namespace", () => {
   const planned = planNetwork({ network: "none", netLimit: { opsPerS: 1 } }, ID);
   assert.deepEqual(planned, { nics: [], namespace: { kind: "own" }, guest: undefined });
 });

@@ -1,4 +1,4 @@
-/** What the network of a VM's spec means for its VMM, for the VMM's sandbox and for the guest. Pure. */
+/** Derives the VMM's network cards, its network namespace and the guest's addresses from a VM's spec. Pure. */
 import { createHash } from "node:crypto";
 import type { VmId } from "#model/ids.ts";
 import type { NetworkNamespace } from "#model/isolation.ts";
@@ -8,9 +8,9 @@ import { USER_NETWORK } from "#network/user-network.ts";
 
 /** The guest's end of a card. */
 export type GuestNic = {
-  /** In the guest, such as eth0. */
+  /** The name in the guest, for example eth0. */
   readonly interface: string;
-  /** CIDR. */
+  /** Addresses in CIDR notation. */
   readonly addresses: readonly string[];
   readonly gateway: string;
   readonly nameservers: readonly string[];
@@ -18,16 +18,16 @@ export type GuestNic = {
 
 export type VmNetwork = {
   readonly nics: readonly NicPlan[];
-  /** Where the VMM runs. */
+  /** The network namespace of the VMM. */
   readonly namespace: NetworkNamespace;
-  /** Undefined: nothing but the loopback. */
+  /** Undefined: loopback only. */
   readonly guest: GuestNic | undefined;
 };
 
-/** The one card of a VM that has a network. */
+/** The id of the only card of a VM with a network. */
 export const FIRST_NIC = "net0";
 
-/** Decides the cards, the namespace and the guest's addresses of a VM; the same at every start of it. */
+/** Decides the cards, the namespace and the guest's addresses of a VM. The result is the same at every start. */
 export function planNetwork(
   { network, netLimit }: Pick<VmSpec, "network" | "netLimit">,
   id: VmId,
@@ -36,13 +36,13 @@ export function planNetwork(
   const { interface: name, address, gateway, nameserver } = USER_NETWORK;
   return {
     nics: [{ id: FIRST_NIC, mac: macAddress(id), attach: { kind: "user" }, limit: netLimit }],
-    // The VMM reaches for the guest what the host reaches.
+    // The VMM can connect to everything the host can, on behalf of the guest.
     namespace: { kind: "host" },
     guest: { interface: name, addresses: [address], gateway, nameservers: [nameserver] },
   };
 }
 
-/** The same for the VM at every start; locally administered. */
+/** Returns a locally administered address that is the same at every start of the VM. */
 export function macAddress(id: string): string {
   const hash = createHash("sha256").update(id).digest();
   return ["02", ...[...hash.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
