@@ -1,4 +1,4 @@
-/** What a hostile or broken agent may do to hearthd: nothing. The real agent is asked in exec-in-guest.test.ts. */
+/** Tests that a hostile or broken agent cannot harm hearthd. exec-in-guest.test.ts tests the real agent. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -21,7 +21,7 @@ function socketIn(t: TestContext): string {
   return join(dir, "agent.sock");
 }
 
-/** A test that hangs fails with its own name, long before the runner's. */
+/** Ends a call that hangs, so that the test fails by its own name before the runner's timeout. */
 const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
 async function connected(t: TestContext, script: AgentScript) {
@@ -45,7 +45,7 @@ function failsWith(code: ErrorCode): (error: unknown) => boolean {
   };
 }
 
-test("20 MB of an earlier connection's bytes do not disturb the handshake", async (t) => {
+test("20 MB left over from an earlier connection do not disturb the handshake", async (t) => {
   const staleBytes = Array.from({ length: 20 }, () => Buffer.alloc(1_000_000, "HEARTH-OK/1 0"));
   const { agent } = await connected(t, { staleBytes, answers: { info: () => ({ version: "1" }) } });
   assert.equal((await agent.info(soon())).agentVersion, "1");
@@ -62,7 +62,7 @@ test("an agent that answers a later hello, byte by byte, is connected to", async
   assert.equal(new Set(scripted.hellos).size, 1, "one connection has one nonce");
 });
 
-test("an agent that never answers holds nobody beyond the deadline", async (t) => {
+test("connecting to an agent that never answers ends at the deadline", async (t) => {
   const path = socketIn(t);
   await using scripted = await startScriptedAgent(path, { answerHello: 0 });
   await assert.rejects(
@@ -78,11 +78,11 @@ test("a socket path that the kernel would cut is refused", async () => {
   );
 });
 
-test("a socket that is not there is an unreachable agent", async (t) => {
+test("a missing socket is an unreachable agent", async (t) => {
   await assert.rejects(connectAgent({ agentSocket: socketIn(t) }, soon()), failsWith("agent.unreachable"));
 });
 
-test("an agent names only errors that are a guest's to name, in text that is safe to print", async (t) => {
+test("an agent can name only the errors of a guest, in text that is safe to print", async (t) => {
   const answer = { code: "exec.not_found" };
   const { agent } = await connected(t, {
     answers: {
@@ -110,7 +110,7 @@ test("a message that is too large is refused, not stored", async (t) => {
   await assert.rejects(agent.info(soon()), failsWith("agent.failed"));
 });
 
-test("texts of a report are bounded and safe", async (t) => {
+test("the texts of a report are bounded and safe to print", async (t) => {
   const { agent } = await connected(t, {
     answers: { info: () => ({ version: "\x1b[2J", kernel: "k".repeat(500_000) }) },
   });
@@ -119,7 +119,7 @@ test("texts of a report are bounded and safe", async (t) => {
   assert.equal(report.kernel.length, 101);
 });
 
-test("warnings of a guest that is held are bounded and safe, and it says that it is held", async (t) => {
+test("the warnings of a frozen guest are bounded and safe to print, and it reports that it is frozen", async (t) => {
   const asked: unknown[] = [];
   const { agent } = await connected(t, {
     answers: {
@@ -137,7 +137,7 @@ test("warnings of a guest that is held are bounded and safe, and it says that it
   assert.equal((await agent.info(soon())).frozen, true);
 });
 
-test("a guest that cannot be held fails with the agent's own sentence", async (t) => {
+test("a guest that cannot be frozen fails with the agent's sentence", async (t) => {
   const { agent } = await connected(t, {
     answers: {
       freeze: () => {
@@ -157,7 +157,7 @@ test("a guest that cannot be held fails with the agent's own sentence", async (t
   );
 });
 
-test("a restored guest is told so, with its network card's address", async (t) => {
+test("a restored guest is told that it is restored, with its network card's address", async (t) => {
   const asked: unknown[] = [];
   const { agent } = await connected(t, {
     answers: {
@@ -187,7 +187,7 @@ const RESTORED = {
   restored: true,
 };
 
-test("what a restored guest could not renew is an error that names the parts, bounded and safe to print", async (t) => {
+test("the error of a restored guest names the parts that it could not renew, bounded and safe to print", async (t) => {
   const failures = [
     { part: "entropy", reason: "RNDADDENTROPY: \x1b[2J" },
     { part: "\x1b[31m", reason: "x".repeat(10_000) },
@@ -215,7 +215,7 @@ test("what a restored guest could not renew is an error that names the parts, bo
   });
 });
 
-test("an agent of an older hearthd, which only warns, does not make a guest another one either", async (t) => {
+test("an older agent's warnings about a restored guest's identity are an error, too", async (t) => {
   const answer = { warnings: ["The network could not be set up: no eth0"] };
   const { agent } = await connected(t, { answers: { configure: () => answer } });
   assert.deepEqual(await agent.configure(RESTORED, soon()), { ...answer, initFollows: false });
@@ -228,7 +228,7 @@ test("an agent of an older hearthd, which only warns, does not make a guest anot
   assert.equal(booted.warnings.length, 2, "one that booted runs all the same");
 });
 
-test("a stream that ends without an exit is an error, and so is what comes after the connection", async (t) => {
+test("a stream that ends without an exit is an error, and so is a call after the connection has ended", async (t) => {
   const { agent } = await connected(t, {
     answers: {
       async *exec() {
@@ -243,7 +243,7 @@ test("a stream that ends without an exit is an error, and so is what comes after
   await assert.rejects(agent.pingMs(soon()), failsWith("agent.unreachable"));
 });
 
-test("when the stream is lost, every call under way says so, and `closed` says why", async (t) => {
+test("when the stream is lost, every running call fails, and `closed` has the reason", async (t) => {
   const { agent, scripted } = await connected(t, {
     answers: {
       async *exec(_requests, { signal }) {
@@ -266,7 +266,7 @@ test("when the stream is lost, every call under way says so, and `closed` says w
   assert.equal(scripted.connections.length, 1);
 });
 
-test("a reader that leaves early resets the stream", async (t) => {
+test("a reader that stops early resets the stream", async (t) => {
   const cancelled = Promise.withResolvers<void>();
   const { agent } = await connected(t, {
     answers: {
@@ -284,7 +284,7 @@ test("a reader that leaves early resets the stream", async (t) => {
   await cancelled.promise;
 });
 
-test("a cancelled exec fails with the reason that its signal carries", async (t) => {
+test("a cancelled exec fails with the reason of its signal", async (t) => {
   const { agent } = await connected(t, {
     answers: {
       async *exec(_requests, { signal }) {
@@ -324,7 +324,7 @@ test("a command that exits does not wait for stdin that never ends", async (t) =
   await returned.promise;
 });
 
-test("a stdin that fails is what the exec fails with", async (t) => {
+test("an exec fails with the error of its stdin", async (t) => {
   const { agent } = await connected(t, {
     answers: {
       async *exec(_requests, { signal }) {
@@ -337,7 +337,7 @@ test("a stdin that fails is what the exec fails with", async (t) => {
   await assert.rejects(exec, failsWith("host.tool_failed"));
 });
 
-test("waiting for an agent starts before its socket is there", async (t) => {
+test("waiting for an agent can begin before its socket exists", async (t) => {
   const path = socketIn(t);
   const tried = Promise.withResolvers<void>();
   const ready = waitForAgent(

@@ -1,6 +1,12 @@
 /**
- * hearthd's side of the agent in one guest: one connection, any number of calls at once. The guest is not
- * trusted: what it answers is bounded in size, and its text is made safe before anybody sees it.
+ * The host's end of the agent channel: one connection to the agent of a guest, with any number of concurrent calls.
+ *
+ * 1. `agent-stream.ts` dials the VMM's socket and sends hello lines until the agent answers this connection's nonce.
+ * 2. `agent-session.ts` speaks HTTP/2 on that socket, and ends every call when the socket ends.
+ * 3. ConnectRPC makes the calls of proto/ on that session.
+ * 4. `guest-call.ts` bounds the chunks of streaming calls, and cancels them in both directions.
+ * 5. The guest is not trusted: answers are bounded in size, text is made safe to print, and the agent can name only the
+ * errors of a guest (`agent-error.ts`).
  */
 import { Code, ConnectError, createClient, type Client } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
@@ -20,101 +26,106 @@ import type { ExecSpec, TtySize } from "#model/exec-spec.ts";
 
 export type { DialTarget, ExecEvent, ExecIo, GuestIdentity, GuestReport, TarTarget, TarWritten };
 
-/** All throw HearthError; `agent.unreachable` once the connection is gone. */
+/** The calls to an agent. All throw HearthError; `agent.unreachable` once the connection is lost. */
 export interface AgentClient {
-  /** Who answers, and how the guest is. Also the health check. */
+  /** Returns the agent's version and the state of its guest. Used as the health check. */
   info(signal: AbortSignal): Promise<GuestReport>;
   /**
    * Gives the guest its identity, mounts its volumes, and thaws what `freeze` froze. Idempotent.
-   * @throws HearthError `vm.identity_failed` when a restored guest could not renew what no two guests may share: its
-   * processes stay frozen, and the caller ends its VMM
+   * @throws HearthError `vm.identity_failed` if a restored guest could not renew what no two guests may share. Its
+   * processes stay frozen, and the caller must end its VMM.
    */
   configure(identity: GuestIdentity, signal: AbortSignal): Promise<Configured>;
   /**
-   * Runs a command: `started`, output in order per stream, `exited` as the last. Nothing starts before the
-   * first `next()`. Output waits in the guest while nobody asks for the next event. `signal`, and a reader
-   * that leaves the loop early, kill the command's process group unless it is detached.
+   * Runs a command. Yields `started`, the output in order per stream, and `exited` last. The command starts at the
+   * first `next()`, and its output waits in the guest between calls of `next()`. Aborting `signal`, or leaving the loop
+   * early, kills the command's process group unless it is detached.
    * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`
    */
   exec(spec: ExecSpec, io: ExecIo, signal: AbortSignal): AsyncGenerator<ExecEvent, void, undefined>;
-  /** `signalNumber` is Linux' own, 1 to 64. A command that has ended meanwhile needs none: that resolves. */
+  /** Sends a Linux signal, 1 to 64, to a command. Resolves if the command has ended meanwhile. */
   signalExec(id: string, signalNumber: number, signal: AbortSignal): Promise<void>;
-  /** Resolves, too, for a command that has ended. */
+  /** Sets the terminal size of a command. Resolves if the command has ended meanwhile. */
   resizeExec(id: string, size: TtySize, signal: AbortSignal): Promise<void>;
-  /** A file or directory as a tar stream. Leaving the loop early ends it. @throws HearthError `file.not_found` */
+  /**
+   * Reads a file or directory as a tar stream. Leaving the loop early ends the stream.
+   * @throws HearthError `file.not_found`.
+   */
   readTar(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined>;
-  /** Unpacks a tar stream into a directory. @throws HearthError `file.refused`, `file.not_found` */
+  /** Unpacks a tar stream into a directory. @throws HearthError `file.refused`, `file.not_found`. */
   writeTar(target: TarTarget, source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<TarWritten>;
-  /** A connection inside the guest; the end of `source` ends our side of it alone. */
+  /** Opens a connection inside the guest. The end of `source` ends this side only. */
   dial(
     target: DialTarget,
     source: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, undefined>;
   /**
-   * Freezes every process of the guest but the agent and PID 1; when it fails, none. Idempotent. Without `untilThaw`
-   * the guest thaws by itself 30 s after the last `freeze`. Resolves with what could not be done beside that, as
-   * sentences.
+   * Freezes every process of the guest except the agent and PID 1; on failure, none. Idempotent. Without `untilThaw`
+   * the guest thaws by itself 30 s after the last `freeze`. Resolves with warnings, as sentences.
    */
   freeze(options: FreezeOptions, signal: AbortSignal): Promise<readonly string[]>;
   /**
-   * Lets them go on, with a wall clock that is right again: it stood still with the guest. Idempotent. Resolves with
-   * what could not be done, as sentences.
+   * Sets the wall clock, which stopped with the guest, and thaws the processes. Idempotent. Resolves with warnings, as
+   * sentences.
    */
   thaw(unixTimeMs: number, signal: AbortSignal): Promise<readonly string[]>;
-  /** Asks the guest to flush and power off. That the VMM ends is the proof, not this answer. */
+  /** Asks the guest to flush and power off. The end of the VMM proves that it did, not this answer. */
   shutdown(options: ShutdownOptions, signal: AbortSignal): Promise<void>;
-  /** One HTTP/2 round trip. */
+  /** Measures one HTTP/2 round trip, in milliseconds. */
   pingMs(signal: AbortSignal): Promise<number>;
-  /** Ends the connection and every call on it. Idempotent. */
+  /** Closes the connection and fails every call on it. Idempotent. */
   close(): void;
-  /** Resolves when the connection is over: undefined after `close`, otherwise why it was lost. */
+  /** Resolves when the connection is over: undefined after `close`, otherwise the reason. */
   readonly closed: Promise<Error | undefined>;
 }
 
 export type Configured = {
-  /** What could not be done, as sentences; the guest runs all the same. */
+  /** The steps that failed, as sentences. The guest runs all the same. */
   readonly warnings: readonly string[];
   /**
-   * The guest's own init starts when this connection is closed. Whoever answers the next one is a service of that init
-   * and is to be configured again.
+   * True if the guest's own init starts when this connection is closed. The agent then runs as a service of that init,
+   * and must be configured again.
    */
   readonly initFollows: boolean;
 };
 
 export type FreezeOptions = {
-  /** Write to the disks what programs have written, before they are held. Takes as long as it takes. */
+  /** Writes the guest's dirty pages to its disks before the freeze. Has no time limit. */
   readonly flush: boolean;
-  /** For the processes to stand still. */
+  /** The time for the processes to freeze. */
   readonly timeoutMs: number;
-  /** Memory is saved meanwhile: the guest does not thaw by itself, because what wakes up may be a copy. */
+  /**
+   * Keeps the guest frozen until `thaw`. Set while memory is saved, because a restored copy must not run before it has
+   * its own identity.
+   */
   readonly untilThaw: boolean;
 };
 
 export type ShutdownOptions = {
-  /** For services and processes to end before they are killed. */
+  /** The time for services and processes to end before they are killed. */
   readonly timeoutMs: number;
   readonly reboot?: boolean | undefined;
 };
 
-/** What a guest may send as one message; its own chunks are a quarter of this. */
+/** The limit for one message of a guest. Its chunks are a quarter of this. */
 const MESSAGE_MAX_BYTES = 1024 * 1024;
 const WARNINGS_MAX = 50;
 const WARNING_MAX_CHARS = 300;
 
 /**
- * Connects and shakes hands. The VMM's socket takes one client at a time and lets others wait, so `signal`
- * should carry a deadline.
+ * Connects and performs the handshake. The VMM's socket serves one client at a time and lets others wait, so `signal`
+ * should have a deadline.
  * @throws HearthError `agent.unreachable`, `operation.timed_out`
  */
 export async function connectAgent(address: AgentAddress, signal: AbortSignal): Promise<AgentClient> {
   return clientOf(new AgentSession(await openAgentStream(address, signal)));
 }
 
-/** What the parts of the client share. */
+/** The state that the calls of one client share. */
 export type AgentCalls = {
   readonly rpc: Client<typeof AgentService>;
-  /** Why the connection was lost, once it is. */
+  /** The reason for which the connection was lost; undefined while it lives. */
   readonly lost: () => Error | undefined;
 };
 
@@ -124,7 +135,7 @@ function clientOf(session: AgentSession): AgentClient {
     baseUrl: session.authority,
     sessionManager: session,
     readMaxBytes: MESSAGE_MAX_BYTES,
-    // Both ends are on one machine: compressing costs more than it saves.
+    // Both ends are on one machine, where compression costs more than it saves.
     acceptCompression: [],
   });
   const calls: AgentCalls = { rpc: createClient(AgentService, transport), lost: () => session.lost };
@@ -181,7 +192,7 @@ function safeWarnings(warnings: readonly string[]): readonly string[] {
   return warnings.slice(0, WARNINGS_MAX).map((warning) => guestText(warning, WARNING_MAX_CHARS));
 }
 
-/** A command may end while something is said to it; that is nobody's fault. The agent names no code then. */
+/** Ignores the failure of a call to a command that has ended meanwhile. The agent names no code then. */
 async function unlessEnded(call: Promise<unknown>): Promise<void> {
   try {
     await call;

@@ -1,10 +1,10 @@
-/** What went wrong in talking with an agent, as errors that a person can act on. */
+/** The errors of calls to an agent. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { HearthError, toError, type ErrorCode } from "#base/error.ts";
 import { identityFailure } from "#guest/identity-failure.ts";
 import { guestText } from "#guest/guest-text.ts";
 
-/** The codes that an agent may name in the header `hearth-code`. It has no say about anything else. */
+/** The codes that an agent may name in the header `hearth-code`. All others are ignored. */
 const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "exec.not_found",
   "exec.not_executable",
@@ -15,14 +15,14 @@ const GUEST_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "guest.disk_full",
   "vm.identity_failed",
 ]);
-/** What an agent of an older hearthd said: that the host's disk is full is not a guest's to say. */
+/** A code of older agents. Now a guest may not claim that the host's disk is full. */
 const OLD_DISK_FULL = "host.disk_full";
 const MESSAGE_MAX_CHARS = 1_000;
-/** What ConnectRPC throws, as an invalid argument, for an answer that broke off between two messages. */
+/** ConnectRPC's message, in an invalid-argument error, for an answer that broke off between two messages. */
 const BROKEN_OFF = /missing EndStreamResponse/;
 const UNREACHABLE_HINT = "Run `hearth show VM` for its state and `hearth logs VM` for its console.";
 
-/** The agent does not answer, or the connection to it is gone. */
+/** Returns the error for an agent that does not answer, or whose connection is lost. */
 export function unreachable(cause?: unknown): HearthError {
   return new HearthError("agent.unreachable", "The guest's agent cannot be reached.", {
     hint: UNREACHABLE_HINT,
@@ -30,7 +30,7 @@ export function unreachable(cause?: unknown): HearthError {
   });
 }
 
-/** Why `signal` was aborted: its own HearthError, or that time was up, or that somebody cancelled. */
+/** Returns the reason for which `signal` was aborted: its HearthError, a timeout, or a cancellation. */
 export function abortError(signal: AbortSignal): HearthError {
   const reason: unknown = signal.reason;
   if (reason instanceof HearthError) return reason;
@@ -44,17 +44,17 @@ export function abortError(signal: AbortSignal): HearthError {
 }
 
 /**
- * Anything that a call to the agent threw. `lost` is why the connection is gone, when it is: every call
- * that was under way then fails with its own symptom, and this is the reason of them all.
+ * Converts anything that a call to the agent threw. `lost` is the reason for a lost connection: every call that was
+ * running fails with a symptom of its own then, and gets this reason instead.
  */
 export function agentError(thrown: unknown, lost: Error | undefined, signal: AbortSignal): HearthError {
   if (signal.aborted) return abortError(signal);
   if (thrown instanceof HearthError) return thrown;
   if (lost !== undefined) return unreachable(lost);
   if (!(thrown instanceof ConnectError)) return failed(toError(thrown).message, thrown);
-  // ConnectRPC wraps what the session and the request's source threw.
+  // ConnectRPC wraps the errors of the session and of the request's source.
   if (thrown.cause instanceof HearthError) return thrown.cause;
-  // The guest chose this text: it is shown, never trusted.
+  // The guest chose this text: it is made safe to print.
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
   const told = thrown.metadata.get("hearth-code") ?? "";
   const named = told === OLD_DISK_FULL ? "guest.disk_full" : told;
@@ -89,7 +89,7 @@ function failed(message: string, cause?: unknown): HearthError {
   const told = guestText(message, MESSAGE_MAX_CHARS);
   return new HearthError("agent.failed", `The guest's agent failed: ${sentence(told)}`, {
     hint: UNREACHABLE_HINT,
-    // The cause's own message is in ours already.
+    // The message of `cause` is part of the new error's message already.
     cause: cause instanceof Error ? cause.cause : undefined,
   });
 }

@@ -1,4 +1,4 @@
-/** A guest that was taken over: nothing that its agent sends ends hearthd, or keeps a call from ending. */
+/** Tests that nothing that a hostile agent sends can end hearthd, or keep a call from ending. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -14,7 +14,7 @@ import { Fuzz } from "#testing/fuzz.ts";
 const FRAMES = 5_000;
 const PER_CONNECTION = 20;
 const AT_ONCE = 10;
-/** For an agent that says nothing more. */
+/** The deadline of a call whose agent stays silent. */
 const CALL_MS = 30;
 
 function frame(type: number, flags: number, id: number, payload: Buffer): Buffer {
@@ -26,7 +26,7 @@ function frame(type: number, flags: number, id: number, payload: Buffer): Buffer
   return Buffer.concat([head, payload]);
 }
 
-/** `:status 200` and `content-type: application/proto`, as HPACK has them. */
+/** The HPACK encoding of `:status 200` and `content-type: application/proto`. */
 const HEADERS = Buffer.concat([Buffer.from([0x88, 0x5f, 0x11]), Buffer.from("application/proto")]);
 
 function hostileFrame(fuzz: Fuzz): Buffer {
@@ -48,7 +48,7 @@ function hostileFrame(fuzz: Fuzz): Buffer {
 function serve(socket: Socket, fuzz: Fuzz): void {
   let text = "";
   let isGreeted = false;
-  socket.on("error", () => undefined); // It is hung up on at will.
+  socket.on("error", () => undefined); // hearthd may close it at any time.
   socket.on("data", (bytes: Buffer) => {
     text += bytes.toString("latin1");
     const hello = /HEARTH\/1 ([0-9a-f]{32})\n/.exec(text)?.[1];

@@ -1,4 +1,4 @@
-/** Large flows in bounded memory, and what happens when an end goes away. L2, L5. */
+/** Tests large streams in bounded memory, and connections that break. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -19,10 +19,10 @@ afterEach(() => real[Symbol.asyncDispose]());
 
 const soon = (): AbortSignal => AbortSignal.timeout(300_000);
 const CHUNK_BYTES = 256 * 1024;
-/** Windows and buffers on the way, and what the collector has not come to yet. */
+/** The windows and buffers of a stream, and garbage that is not collected yet. */
 const GROWTH_MAX_BYTES = 160 * MIB;
 
-/** Calls `sample` at every step of a flow; `growthBytes` is by how much memory ever grew. */
+/** Samples the memory at every step of a stream. `growthBytes` returns the largest growth. */
 function memoryWatch(): { sample(): void; growthBytes(): number } {
   const before = process.memoryUsage.rss();
   let most = before;
@@ -58,7 +58,7 @@ test("1 GiB comes out of stdout to a slow reader in bounded memory", async () =>
   for await (const event of agent.exec(spec, { id: "out" }, soon())) {
     if (event.type !== "stdout") continue;
     received += event.bytes.length;
-    // Everything else on the connection goes on while this reader takes its time.
+    // All other calls on the connection proceed while this reader is slow.
     if (++events % 500 === 0) await agent.info(soon());
     watch.sample();
   }
@@ -66,7 +66,7 @@ test("1 GiB comes out of stdout to a slow reader in bounded memory", async () =>
   assert.ok(watch.growthBytes() < GROWTH_MAX_BYTES, `grew by ${watch.growthBytes() / MIB} MiB`);
 });
 
-test("a reader that stops holds the command up and nobody else", async () => {
+test("a reader that stops blocks its command and no other", async () => {
   const events = agent.exec(
     { argv: ["sh", "-c", "head -c 64M /dev/zero"], env: {}, stdin: false, detach: false },
     { id: "stuck" },
@@ -81,7 +81,7 @@ test("a reader that stops holds the command up and nobody else", async () => {
   await events.return();
 });
 
-test("an agent that is killed in the middle of a command is an unreachable agent", async () => {
+test("killing an agent in the middle of a command makes it an unreachable agent", async () => {
   const exec = agent.exec(
     { argv: ["sleep", "1000"], env: {}, stdin: false, detach: false },
     { id: "lost" },
@@ -93,11 +93,11 @@ test("an agent that is killed in the middle of a command is an unreachable agent
   killAgent(real.pid);
   await assert.rejects(end, (error: HearthError) => error.code === "agent.unreachable");
   assert.ok((await agent.closed) instanceof Error);
-  // The agent had no time to kill it.
+  // The agent had no time to kill the command.
   if (started.value?.type === "started") process.kill(started.value.pid, "SIGKILL");
 });
 
-test("a host that is cut off in the middle of a flow comes back on the same port", async () => {
+test("a host that is cut off in the middle of a stream can reconnect on the same port", async () => {
   await using port = await startSerialPort(join(real.dir, "port.sock"), real.socketPath);
   for (let round = 0; round < 5; round += 1) {
     const { agent: first } = await waitForAgent(
@@ -124,7 +124,7 @@ test("a host that is cut off in the middle of a flow comes back on the same port
   last.close();
 });
 
-test("a second connection has its own life", async () => {
+test("a second connection is independent of the first", async () => {
   const second = await connectAgent({ agentSocket: real.socketPath }, soon());
   second.close();
   assert.equal(await second.closed, undefined);

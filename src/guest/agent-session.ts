@@ -1,23 +1,23 @@
 /**
- * HTTP/2 on one socket that is already open, as ConnectRPC wants it. Its own session handling would open a
- * second connection when the first one dies, which a VMM's socket answers with silence, and would close an
- * idle one. Here a session lives as long as its socket, and then says why it ended.
+ * Runs HTTP/2 on a socket that is already open, as ConnectRPC's session manager. ConnectRPC's own would open a second
+ * connection when the first one breaks, which a VMM's socket never answers, and would close an idle one. This session
+ * lives as long as its socket, and then has the reason of its end.
  */
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import type { OutgoingHttpHeaders } from "node:http2";
 import type { Socket } from "node:net";
 import { abortError, unreachable } from "#guest/agent-error.ts";
 
-/** What a stream may have under way: enough for 100 MB/s at a round trip of 10 ms. */
+/** The most unacknowledged bytes of a stream: enough for 100 MB/s at a round trip of 10 ms. */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const SESSION_WINDOW_BYTES = 16 * 1024 * 1024;
-/** nghttp2's memory for one session; the default of 10 MB refuses new streams at about 1,000 execs. */
+/** nghttp2's memory limit for a session. The default of 10 MB refuses new streams at about 1,000 execs. */
 const SESSION_MEMORY_MAX_MB = 64;
 
-/** One HTTP/2 session for one socket; it never opens another. */
+/** The HTTP/2 session of one socket. It never opens another one. */
 export class AgentSession {
   readonly authority = "http://agent";
-  /** Resolves when the session is over: undefined when `close` was called, otherwise why it was lost. */
+  /** Resolves when the session is over: undefined after `close`, otherwise the reason. */
   readonly closed: Promise<Error | undefined>;
   readonly #session: ClientHttp2Session;
   #over = false;
@@ -52,7 +52,7 @@ export class AgentSession {
     socket.on("close", () => end(new Error("The agent's stream ended.")));
   }
 
-  /** Why the session was lost; undefined while it lives, and after `close`. */
+  /** The reason for which the session was lost; undefined while it lives, and after `close`. */
   get lost(): Error | undefined {
     return this.#lost;
   }
@@ -64,10 +64,10 @@ export class AgentSession {
     return Promise.resolve(this.#session.request({ ...headers, ":method": method, ":path": path }));
   }
 
-  /** Part of ConnectRPC's contract; there is no idle timer to put off. */
+  /** Required by ConnectRPC. There is no idle timer to reset. */
   notifyResponseByteRead(): void {}
 
-  /** One round trip to the agent's HTTP/2, which answers by itself: no RPC, no user code. */
+  /** Measures one HTTP/2 ping. The agent's HTTP/2 layer answers it without an RPC. */
   async pingMs(signal: AbortSignal): Promise<number> {
     if (signal.aborted) throw abortError(signal);
     if (this.#over) throw unreachable(this.#lost);
@@ -81,7 +81,7 @@ export class AgentSession {
     return promise.finally(() => signal.removeEventListener("abort", onAbort));
   }
 
-  /** Ends every call that is under way. Idempotent. */
+  /** Closes the session and fails every running call. Idempotent. */
   close(): void {
     this.#closing = true;
     this.#session.destroy(undefined, constants.NGHTTP2_CANCEL);

@@ -13,13 +13,13 @@ import { openAgentStream } from "#guest/agent-stream.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
 
 const HELLO_EVERY_MS = 50;
-/** Linux lets some hundred lines lie in a socket that nobody reads. */
+/** More hellos than the buffer of a socket holds, which is a few hundred while nothing reads. */
 const HELLOS_MAX = 5_000;
 const HELLO = /^HEARTH\/1 ([0-9a-f]{32})\n/;
-/** The settings frame of a server that has none: RFC 9113, section 6.5. */
+/** A settings frame without settings (RFC 9113, section 6.5). */
 const SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
 
-/** A socket as a VMM offers it. Gives the other end of the one connection that comes. */
+/** Listens on a socket like a VMM. `guest` resolves with the other end of its only connection. */
 async function listen(t: TestContext): Promise<{ agentSocket: string; guest: Promise<Socket> }> {
   const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
   const { promise: guest, resolve } = Promise.withResolvers<Socket>();
@@ -33,7 +33,7 @@ async function listen(t: TestContext): Promise<{ agentSocket: string; guest: Pro
   return { agentSocket, guest };
 }
 
-test("a guest that answers after so long that the hellos fill the socket gets HTTP/2 behind the last of them", async (t) => {
+test("a guest that answers only when hellos fill the socket gets HTTP/2 after the last hello", async (t) => {
   const { agentSocket, guest } = await listen(t);
   t.mock.timers.enable({ apis: ["setInterval"] });
   const opening = openAgentStream({ agentSocket }, t.signal);
@@ -80,13 +80,13 @@ test("bytes of HTTP/2 that come with the answer are not lost", async (t) => {
   assert.equal(rest.toString(), "and more");
 });
 
-test("a vsock connection that nobody answers is given up for another one", async (t) => {
+test("a vsock connection without an answer is replaced by another one", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "hearth-agent-"));
   const agentSocket = join(dir, "vsock.sock");
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
     sockets.push(socket);
-    if (sockets.length === 1) return; // Lost, as behind a restore.
+    if (sockets.length === 1) return; // Lost, as can happen after a restore.
     let said = "";
     let answered = false;
     socket.on("data", (chunk: Buffer) => {

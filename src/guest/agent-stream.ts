@@ -1,6 +1,6 @@
 /**
- * The byte stream to an agent: the Unix socket that a VMM offers, and on it the handshake that tells this
- * connection's bytes from those of earlier ones (docs/agent-channel.md).
+ * Opens the byte stream to an agent: the Unix socket of a VMM, and on it the handshake that separates this connection's
+ * bytes from those of earlier ones (docs/agent-channel.md).
  */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
@@ -10,14 +10,14 @@ import { abortError, unreachable } from "#guest/agent-error.ts";
 import { dialUnix } from "#host/unix-socket.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 
-/** The agent may open its end at any time, and drops what came while it was not listening. */
+/** The interval of hello lines. The agent may open its end at any time, and drops what arrived before. */
 const HELLO_EVERY_MS = 50;
 
 /**
- * Resolves with a socket on which the agent's HTTP/2 starts with the next byte. A VMM's socket takes one
- * client at a time and lets a second one wait without a word, so `signal` should carry a deadline.
- * @throws HearthError `agent.unreachable` when nobody listens or the stream ends before the answer,
- * `host.path_too_long`, `path.unmanaged` when something else is in the socket's place, and what `signal` says.
+ * Resolves with a socket on which the agent's HTTP/2 starts with the next byte. A VMM's socket serves one client at a
+ * time and lets a second one wait silently, so `signal` should have a deadline.
+ * @throws HearthError `agent.unreachable` if nothing listens or the stream ends before the answer,
+ * `host.path_too_long`, `path.unmanaged` if the socket is not the VMM's, or the reason of `signal`.
  */
 export async function openAgentStream(address: AgentAddress, signal: AbortSignal): Promise<Socket> {
   if (signal.aborted) throw abortError(signal);
@@ -31,7 +31,10 @@ export async function openAgentStream(address: AgentAddress, signal: AbortSignal
   }
 }
 
-/** A VMM that was taken over may have put something else in the place of its socket: that is refused by name. */
+/**
+ * Connects to the socket.
+ * @throws HearthError `path.unmanaged`, by `dialUnix`, if a compromised VMM has replaced it.
+ */
 function dial({ agentSocket, isolation }: AgentAddress): Socket {
   try {
     return dialUnix(agentSocket, isolation?.uid);
@@ -47,22 +50,22 @@ function shakeHands(socket: Socket, vsockPort: number | undefined, signal: Abort
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let answered = false;
   const finish = (): void => {
-    // HTTP/2 takes the end of a write that is not its own for a fault of Node's, and ends the process.
+    // Wait for the last hello: node:http2 aborts the process when a write that is not its own ends on its socket.
     if (answered && socket.writableLength === 0) resolve();
   };
   const send = (line: string): void => void socket.write(line, "latin1", finish);
   const hello = (): void => {
-    // While the guest's end is closed nothing drains; one line that waits is as good as a thousand.
+    // Nothing drains while the guest's end is closed, and one waiting line is enough.
     if (!answered && socket.writableLength === 0) send(helloLine(nonce));
   };
   let timer: NodeJS.Timeout | undefined;
   const onConnect = (): void => {
-    // Firecracker's "hybrid vsock": its answer, `OK` and a number, is dropped like all that comes before ours.
+    // Firecracker's hybrid vsock. Its answer, `OK` and a number, is dropped like everything before the agent's answer.
     if (vsockPort !== undefined) send(`CONNECT ${vsockPort}\n`);
     hello();
     timer = setInterval(hello, HELLO_EVERY_MS);
   };
-  // Read by hand: with `data` handlers, bytes between the answer and HTTP/2's own reading would be lost.
+  // Read explicitly: with `data` handlers, bytes between the answer and HTTP/2's first read would be lost.
   const onReadable = (): void => {
     while (!answered) {
       const chunk = socket.read() as Buffer | null;
@@ -84,7 +87,7 @@ function shakeHands(socket: Socket, vsockPort: number | undefined, signal: Abort
     clearInterval(timer);
     signal.removeEventListener("abort", onAbort);
     for (const [event, handler] of Object.entries(handlers)) socket.off(event, handler);
-    // A failed socket may report once more while it is torn down; the first report was passed on.
+    // A failed socket may report another error while it is destroyed. The first one has been passed on.
     socket.on("error", () => undefined);
   });
 }

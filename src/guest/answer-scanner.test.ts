@@ -4,7 +4,7 @@ import { AnswerScanner, answerLine } from "#guest/answer-scanner.ts";
 
 const NONCE = "0123456789abcdef0123456789abcdef";
 
-test("the answer is found wherever the chunks are cut, and what follows it is kept", () => {
+test("the answer is found wherever the chunks are cut, and the bytes after it are kept", () => {
   const whole = Buffer.from(`stale HEARTH-OK/1 ffff\n${answerLine(NONCE)}after`);
   for (let cut = 1; cut < whole.length; cut += 1) {
     const scanner = new AnswerScanner(NONCE);
@@ -24,7 +24,7 @@ test("the answer is found when every byte comes alone", () => {
   }
 });
 
-test("an answer to somebody else's hello is not ours", () => {
+test("an answer to another connection's hello is ignored", () => {
   const scanner = new AnswerScanner(NONCE);
   assert.equal(scanner.push(Buffer.from(answerLine("f".repeat(32)))), undefined);
 });

@@ -1,4 +1,4 @@
-/** Connections inside the guest, through the real agent on this machine. */
+/** Tests connections inside the guest with the real agent on this machine. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Server } from "node:net";
@@ -18,7 +18,7 @@ after(() => real[Symbol.asyncDispose]());
 
 const soon = (): AbortSignal => AbortSignal.timeout(60_000);
 
-/** Answers with everything that it read, but only once the other side has ended. */
+/** Listens, and echoes what it has read once the other side has ended. */
 async function listen(target: string | { port: number; host: string }): Promise<Server> {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     const chunks: Buffer[] = [];
@@ -34,7 +34,7 @@ async function* parts(...words: string[]): AsyncGenerator<Uint8Array> {
   for (const word of words) yield Buffer.from(word);
 }
 
-test("bytes go both ways over TCP, and the end of ours leaves the other side open", async (t) => {
+test("bytes go both ways over TCP, and ending one side leaves the other open", async (t) => {
   const server = await listen({ port: 0, host: "127.0.0.1" });
   t.after(() => server.close());
   const { port } = server.address() as AddressInfo;
@@ -53,7 +53,7 @@ test("bytes go both ways over a Unix socket", async (t) => {
   assert.equal(Buffer.concat(answer).toString(), "x");
 });
 
-test("where nobody listens the dial fails", async () => {
+test("a dial fails where nothing listens", async () => {
   const path = join(real.dir, "nobody.sock");
   await assert.rejects(
     Array.fromAsync(agent.dial({ network: "unix", path }, parts("x"), soon())),

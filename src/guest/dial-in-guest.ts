@@ -7,7 +7,7 @@ export type DialTarget =
   | { readonly network: "tcp"; readonly host: string; readonly port: number }
   | { readonly network: "unix"; readonly path: string };
 
-/** A connection inside the guest. It ends when both sides have ended, or with `signal`. */
+/** Opens a connection inside the guest. It ends when both sides have ended, or with `signal`. */
 export async function* dialInGuest(
   calls: AgentCalls,
   target: DialTarget,

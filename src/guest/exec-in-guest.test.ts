@@ -1,4 +1,4 @@
-/** Commands, through the real agent on this machine. L5. */
+/** Tests commands with the real agent on this machine. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -46,7 +46,7 @@ async function failsWith(spec: ExecSpec, code: ErrorCode): Promise<void> {
   });
 }
 
-/** The first line of a command's output, and the command goes on. */
+/** Returns the first line of a command's output, and leaves the command running. */
 async function firstLine(events: AsyncGenerator<ExecEvent>): Promise<string> {
   let text = "";
   for (;;) {
@@ -56,7 +56,10 @@ async function firstLine(events: AsyncGenerator<ExecEvent>): Promise<string> {
   }
 }
 
-/** Nobody tells us when a process that is not our child ends; the test's own timeout bounds the wait. */
+/**
+ * Polls until a process is gone. It is not a child of the test, so there is no event; the test's timeout bounds the
+ * wait.
+ */
 async function gone(pid: number): Promise<void> {
   while (findProcess(pid) !== undefined) await new Promise((resolve) => setTimeout(resolve, 10));
 }
@@ -103,7 +106,7 @@ test("a command that dies of signal n exits with 128+n and names it", async () =
   }
 });
 
-test("a command that is not there, not executable, or for no user has its own error each", async () => {
+test("a missing command, one that is not executable, and an unknown user are different errors", async () => {
   await failsWith(shell("", { argv: ["no-such-command"] }), "exec.not_found");
   await failsWith(shell("", { argv: ["/no/such/command"] }), "exec.not_found");
   await failsWith(shell("", { argv: ["/etc/passwd"] }), "exec.not_executable");
@@ -152,7 +155,7 @@ test("a detached command outlives its stream", async () => {
   process.kill(pid, "SIGKILL");
 });
 
-test("a command whose time is up gets SIGTERM, and 124", async () => {
+test("a command that exceeds its time limit gets SIGTERM and exits with 124", async () => {
   const { exit } = await outcome(shell("exec sleep 1000", { timeoutMs: 100 }));
   assert.equal(exit.timedOut, true);
   assert.equal(exit.code, 124);
@@ -168,7 +171,7 @@ test("signals reach a command whose stdin is full", async () => {
   assert.deepEqual(rest.at(-1), { type: "exited", code: 9, timedOut: false });
 });
 
-test("a signal for a command that has ended is nobody's fault", async () => {
+test("a signal for a command that has ended is not an error", async () => {
   await agent.signalExec("ended", 15, soon());
   await agent.resizeExec("ended", { rows: 1, cols: 1 }, soon());
 });
@@ -197,7 +200,7 @@ test("1,000 commands at once all answer with their own code", async () => {
   }
 });
 
-test("the real agent says whether its guest is held, until a thaw or the next identity", async () => {
+test("the real agent reports its guest as frozen until a thaw or the next identity", async () => {
   const frozen = async (): Promise<boolean> => (await agent.info(soon())).frozen;
   assert.equal(await frozen(), false);
   assert.deepEqual(await agent.freeze({ flush: false, timeoutMs: 1_000, untilThaw: false }, soon()), []);

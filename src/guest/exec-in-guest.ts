@@ -6,18 +6,21 @@ import { feedChunks, streamAnswers } from "#guest/guest-call.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 
 export type ExecIo = {
-  /** For `signalExec` and `resizeExec`; unlike that of any other command that runs in this guest. */
+  /** The id for `signalExec` and `resizeExec`, unique among the running commands of this guest. */
   readonly id: string;
-  /** Read only as fast as the command takes it. Its end is the end of stdin. Ignored unless `spec.stdin`. */
+  /**
+   * The command's stdin. It is read only as fast as the command reads, and its end is the end of stdin. Ignored unless
+   * `spec.stdin`.
+   */
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
 };
 
 export type ExecEvent =
   | { readonly type: "started"; readonly pid: number }
-  /** With a terminal, everything that the command writes. */
+  /** Output; with a terminal, that of stderr too. */
   | { readonly type: "stdout"; readonly bytes: Uint8Array }
   | { readonly type: "stderr"; readonly bytes: Uint8Array }
-  /** `code` is 128+n when signal n ended it, 124 when its time was up. */
+  /** The last event. `code` is 128+n if signal n ended the command, 124 if it exceeded its time limit. */
   | {
       readonly type: "exited";
       readonly code: number;
@@ -27,7 +30,18 @@ export type ExecEvent =
 
 type Request = MessageInitShape<typeof ExecRequestSchema>;
 
-/** `AgentClient.exec`. */
+/**
+ * Implements `AgentClient.exec`: the wire between hearthd and the guest, one bidirectional stream for each command.
+ *
+ * 1. The first `next()` opens the stream and sends `start`: argv, environment, user, time limit, terminal size.
+ * 2. The agent answers `started` with the pid, or fails the stream with `exec.not_found` and the like.
+ * 3. stdin follows in chunks of at most 256 KiB, and `stdinClosed` at its end. HTTP/2's window holds it back while the
+ * command does not read.
+ * 4. `stdout` and `stderr` arrive in order, and wait in the guest while the caller does not ask for the next event.
+ * 5. Signals and terminal sizes are unary calls with the command's id, so they never wait behind stdin.
+ * 6. `exited` is the last event. A stream that ends without it is `agent.failed`.
+ * 7. Leaving the loop or aborting `signal` resets the stream, and the agent kills the command unless it is detached.
+ */
 export async function* execInGuest(
   calls: AgentCalls,
   spec: ExecSpec,
@@ -77,7 +91,7 @@ function execStart(spec: ExecSpec, id: string) {
   };
 }
 
-/** Undefined for what a newer agent may send. */
+/** Converts an answer; undefined for one that only a newer agent sends. */
 function execEvent({ response }: ExecResponse): ExecEvent | undefined {
   switch (response.case) {
     case "started":
@@ -88,7 +102,7 @@ function execEvent({ response }: ExecResponse): ExecEvent | undefined {
       return { type: "stderr", bytes: response.value };
     case "exited": {
       const { code, signal, timedOut } = response.value;
-      // The guest is not trusted: an exit code is a byte, whatever it sends.
+      // The guest is not trusted: an exit code is reduced to a byte.
       const exitCode = timedOut ? 124 : code & 0xff;
       return { type: "exited", code: exitCode, timedOut, ...(signal === 0 ? {} : { signal }) };
     }

@@ -1,13 +1,13 @@
-/** What every streaming call to an agent needs: chunks of a bounded size, and an end to both directions. */
+/** The parts of every streaming call to an agent: chunks of bounded size, and cancelling in both directions. */
 import type { AgentCalls } from "#guest/agent-client.ts";
 import { agentError } from "#guest/agent-error.ts";
 
-/** Large enough that a message's fixed cost is small, small enough that calls share the stream fairly. */
+/** Large enough to hide the fixed cost of a message, and small enough that concurrent calls share the stream fairly. */
 const CHUNK_MAX_BYTES = 256 * 1024;
 
 /**
- * The answers of one call. However the reader leaves (end, error, an early `break`), the stream is reset if
- * it is still open, which is how the guest learns that nobody listens any more.
+ * Yields the answers of one call. However the loop ends (end, error, an early `break`), an open stream is reset, so
+ * that the guest stops sending.
  */
 export async function* streamAnswers<Answer>(
   calls: AgentCalls,
@@ -25,8 +25,8 @@ export async function* streamAnswers<Answer>(
 }
 
 /**
- * `source` in chunks that an agent takes, until `done` is aborted: a command that has exited needs no more
- * stdin, and the source may never say another word. What the source throws is what the call fails with.
+ * Yields `source` in chunks that an agent accepts, until `done` aborts: a command that has exited needs no more stdin,
+ * and the source may never yield again. An error of the source fails the call.
  */
 export async function* feedChunks(
   source: AsyncIterable<Uint8Array>,
@@ -38,8 +38,8 @@ export async function* feedChunks(
   const iterator = source[Symbol.asyncIterator]();
   try {
     for (;;) {
-      // A promise for each chunk: in a race against one that lives as long as the call, that one would keep
-      // every chunk that ever won. L5.
+      // A new promise for each chunk. Racing against a promise that lives as long as the call would keep every chunk in
+      // memory.
       const next = await new Promise<IteratorResult<Uint8Array> | undefined>((resolve, reject) => {
         stopWaiting = () => resolve(undefined);
         if (done.aborted) return resolve(undefined);
@@ -47,13 +47,13 @@ export async function* feedChunks(
       });
       if (next === undefined || next.done === true) return;
       for (let at = 0; at < next.value.length; at += CHUNK_MAX_BYTES) {
-        // Bytes of a SharedArrayBuffer never come here; protobuf's types cannot know that.
+        // SharedArrayBuffers never get here, but protobuf's types do not know that.
         yield next.value.subarray(at, at + CHUNK_MAX_BYTES) as Uint8Array<ArrayBuffer>;
       }
     }
   } finally {
     done.removeEventListener("abort", onDone);
-    // Not awaited: a generator that waits for its next byte answers only after it.
+    // Not awaited: a generator that waits for its next byte returns only after that byte.
     void Promise.resolve(iterator.return?.()).catch(() => undefined);
   }
 }

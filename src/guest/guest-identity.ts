@@ -1,60 +1,60 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ConfigureRequestSchema } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
 
-/** Who a guest is. Sent after every boot and restore, before anything of the user's runs. */
+/** The identity of a guest. It is sent after every boot and restore, before any program of the user runs. */
 export type GuestIdentity = {
   readonly hostname: string;
-  /** The host's wall clock. Undefined leaves the guest's. */
+  /** The host's wall clock. Undefined keeps the guest's. */
   readonly unixTimeMs?: number | undefined;
-  /** Mixed into the guest's random generator. */
+  /** Mixed into the guest's random number generator. */
   readonly entropy: Uint8Array;
-  /** 32 hex digits. Undefined leaves the image's. */
+  /** 32 hex digits. Undefined keeps the image's machine id. */
   readonly machineId?: string | undefined;
-  /** Undefined: nothing but the loopback. */
+  /** Undefined leaves the guest with its loopback interface only. */
   readonly network?: GuestNetwork | undefined;
-  /** Defaults for every exec. */
+  /** The default environment of every exec. */
   readonly env: Readonly<Record<string, string>>;
-  /** Undefined is root. */
+  /** The default user. Undefined is root. */
   readonly user?: string | undefined;
-  /** Undefined is the user's home. */
+  /** The default working directory. Undefined is the user's home directory. */
   readonly workdir?: string | undefined;
-  /** What an exec with no words of its own runs. Empty is a login shell. */
+  /** The default command of an exec without arguments. Empty is a login shell. */
   readonly command: readonly string[];
-  /** In the order of mounting. One that cannot be mounted makes `configure` fail. */
+  /** Mounted in this order. A mount that fails makes `configure` fail. */
   readonly mounts: readonly GuestMount[];
   /**
-   * The guest was restored from a snapshot, maybe as one of many copies, and this is the first `configure` of its new
-   * life: it also gets a boot id, SSH host keys and neighbours of its own.
+   * True at the first `configure` after the guest was restored, maybe as one of many copies. It then also gets a new
+   * boot id, new SSH host keys and an empty neighbour table.
    */
   readonly restored?: boolean | undefined;
 };
 
-/** A disk of the guest with an ext4, and where its files are to be seen. */
+/** A volume, and the path that it is mounted at. */
 export type GuestMount = {
-  /** In the guest, such as /dev/vdc; or `serial:NAME` for the disk with that serial. */
+  /** The device in the guest, such as /dev/vdc; or `serial:NAME` for the disk with that serial number. */
   readonly device: string;
-  /** Absolute; made when it is missing. */
+  /** An absolute path. The directory is created if it is missing. */
   readonly path: string;
   readonly readOnly: boolean;
 };
 
 export type GuestNetwork = {
-  /** In the guest, such as eth0. */
+  /** The interface's name in the guest, such as eth0. */
   readonly interface: string;
-  /** CIDR. */
+  /** Addresses with their prefix length (CIDR). */
   readonly addresses: readonly string[];
   readonly gateway: string;
   readonly nameservers: readonly string[];
-  /** Such as 02:00:00:00:00:01. Undefined leaves the interface's. */
+  /** The MAC address, such as 02:00:00:00:00:01. Undefined keeps the interface's. */
   readonly mac?: string | undefined;
 };
 
-/** Of a time that may have parts of milliseconds. */
+/** Converts milliseconds, which may have a fraction, to nanoseconds. */
 export function nanoseconds(milliseconds: number): bigint {
   return BigInt(Math.round(milliseconds * 1_000)) * 1_000n;
 }
 
-/** As the agent takes it; what is undefined leaves the guest's own. */
+/** Converts an identity to the agent's request. Undefined fields keep the guest's values. */
 export function configureRequest(identity: GuestIdentity): MessageInitShape<typeof ConfigureRequestSchema> {
   const { hostname, unixTimeMs, entropy, machineId, network, env, user, workdir, command, mounts, restored } =
     identity;

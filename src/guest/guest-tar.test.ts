@@ -1,4 +1,4 @@
-/** Files into and out of a guest, through the real agent on this machine. */
+/** Tests copying files into and out of a guest with the real agent on this machine. */
 import assert from "node:assert/strict";
 import { lstatSync, mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -52,7 +52,7 @@ async function* endless(): AsyncGenerator<Uint8Array> {
 
 const notFound = (error: HearthError): boolean => error.code === "file.not_found";
 
-test("files, directories and links arrive as they were, and come back", async () => {
+test("files, directories and links survive a copy in both directions", async () => {
   const path = join(real.dir, "in");
   mkdirSync(path);
   const big = Buffer.alloc(3 * MIB + 17, "hearth");
@@ -91,14 +91,14 @@ test("an entry that would leave the directory is refused, by name or through a l
   }
 });
 
-test("a refusal ends a stream that would go on for ever", async () => {
+test("a refusal ends an endless stream", async () => {
   const path = join(real.dir, "jail2");
   mkdirSync(path);
   const call = agent.writeTar({ path, createParents: false }, endless(), soon());
   await assert.rejects(call, (error: HearthError) => error.code === "file.refused");
 });
 
-test("what is not there is not found, both ways", async () => {
+test("a missing path is not found, in both directions", async () => {
   await assert.rejects(Array.fromAsync(agent.readTar("/no/such/file", soon())), notFound);
   const call = agent.writeTar(
     { path: "/no/such/directory", createParents: false },
@@ -108,7 +108,7 @@ test("what is not there is not found, both ways", async () => {
   await assert.rejects(call, notFound);
 });
 
-test("a file is read as one entry, and a reader may leave in the middle", async () => {
+test("a file is read as one entry, and a reader may stop in the middle", async () => {
   const file = join(real.dir, "one.bin");
   writeFileSync(file, Buffer.alloc(20 * MIB, 1));
   const entries = await entriesOf(file);

@@ -1,4 +1,4 @@
-/** Files into and out of a guest, as tar streams. */
+/** Copies files into and out of a guest, as tar streams. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentCalls } from "#guest/agent-client.ts";
 import { agentError } from "#guest/agent-error.ts";
@@ -6,14 +6,14 @@ import type { WriteTarRequestSchema } from "#guest/gen/hearth/agent/v1/agent_pb.
 import { feedChunks, streamAnswers } from "#guest/guest-call.ts";
 
 export type TarTarget = {
-  /** The directory that the entries go into. */
+  /** The directory that the entries are unpacked into. */
   readonly path: string;
   readonly createParents: boolean;
 };
 
 export type TarWritten = { readonly entries: number; readonly bytes: number };
 
-/** `AgentClient.readTar`. */
+/** Implements `AgentClient.readTar`. */
 export async function* readTar(
   calls: AgentCalls,
   path: string,
@@ -27,7 +27,7 @@ export async function* readTar(
   }
 }
 
-/** `AgentClient.writeTar`. */
+/** Implements `AgentClient.writeTar`. */
 export async function writeTar(
   calls: AgentCalls,
   target: TarTarget,

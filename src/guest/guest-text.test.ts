@@ -6,7 +6,7 @@ test("no escape sequence of a guest reaches a terminal", () => {
   assert.equal(guestText("\x1b]0;owned\x07\x9b31mred", 100), "\\x1b]0;owned\\x07\\x9b31mred");
 });
 
-test("text that reorders or hides text is shown as what it is", () => {
+test("characters that reorder or hide text are shown as escapes", () => {
   assert.equal(guestText("a\u202Eb\u200Bc\u2028d", 100), "a\\u202eb\\u200bc\\u2028d");
 });
 

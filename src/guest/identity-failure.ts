@@ -1,4 +1,4 @@
-/** What a restored guest could not renew of its identity, as an error: see Configure in proto/. */
+/** Errors for the parts of its identity that a restored guest could not renew; see Configure in proto/. */
 import { ConnectError } from "@connectrpc/connect";
 import { HearthError } from "#base/error.ts";
 import { IdentityNotRenewedSchema } from "#guest/gen/hearth/agent/v1/agent_pb.ts";
@@ -6,18 +6,18 @@ import { guestText } from "#guest/guest-text.ts";
 
 const PART_MAX_CHARS = 30;
 const REASON_MAX_CHARS = 300;
-/** The agent names each part once. */
+/** The agent names each of its five parts once. */
 const FAILURES_MAX = 5;
 
-/** The error of an agent that named the parts, or undefined where it named none. */
+/** Returns the error if the agent named parts that it could not renew, and undefined otherwise. */
 export function identityFailure(thrown: ConnectError): HearthError | undefined {
   const failures = thrown.findDetails(IdentityNotRenewedSchema).flatMap((detail) => detail.failures);
   return failures.length === 0 ? undefined : notRenewed(failures);
 }
 
 /**
- * Agents in memory that an older hearthd saved let the guest run and only warn. Their sentences begin so; what they
- * warn of beside these is no reason to end the guest.
+ * The warnings of older agents, in memory that an older hearthd saved. Such agents let the guest run and only warn.
+ * Warnings that begin otherwise are no reason to end the guest.
  */
 const OLD_WARNINGS: readonly (readonly [start: string, part: string])[] = [
   ["The entropy could not be added", "entropy"],
@@ -27,7 +27,7 @@ const OLD_WARNINGS: readonly (readonly [start: string, part: string])[] = [
   ["The SSH host keys stay the snapshot's", "SSH host keys"],
 ];
 
-/** The same, from the warnings with which an older agent answers for a restored guest. */
+/** Returns the error for the warnings with which an older agent answered for a restored guest. */
 export function identityFailureIn(warnings: readonly string[]): HearthError | undefined {
   const failures = warnings.flatMap((warning) =>
     OLD_WARNINGS.filter(([start]) => warning.startsWith(start)).map(([start, part]) => ({

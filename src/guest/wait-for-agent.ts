@@ -1,35 +1,36 @@
-/** From the start of a VMM to the agent's first answer. */
+/** Waits from the start of a VMM to the agent's first answer. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { connectAgent, type AgentClient, type GuestReport } from "#guest/agent-client.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
 import { abortError, unreachable } from "#guest/agent-error.ts";
 
-/** Between attempts that failed at once: the socket is not there yet, or the agent's end was just closed. */
+/**
+ * The pause after an attempt that failed at once: the socket does not exist yet, or the agent's end was just closed.
+ */
 const RETRY_AFTER_MS = 20;
 /**
- * How long the first attempt by vsock may take; after one that was not answered twice as long. What is sent to a guest
- * that was just restored can be lost: nobody sends it again, and the connection would wait for good.
+ * The time limit of the first attempt over vsock. Each attempt without an answer doubles it. Data sent to a guest that
+ * was just restored can be lost, without a retransmission, and the connection would hang forever.
  */
 const VSOCK_ATTEMPT_MS = 3_000;
 
 export type WaitOptions = {
-  /** From now until the agent's answer. */
+  /** The time limit for all attempts together. */
   readonly deadlineMs: number;
-  /** Of the first attempt by vsock; 3 s when left out. */
+  /** The time limit of the first attempt over vsock. Default: 3 s. */
   readonly vsockAttemptMs?: number | undefined;
-  /** What an attempt failed with, for progress and logs. */
+  /** Gets the error of each failed attempt, for progress and logs. */
   readonly onAttempt?: ((error: HearthError) => void) | undefined;
 };
 
 export type ReadyAgent = { readonly agent: AgentClient; readonly report: GuestReport };
 
 /**
- * Connects and shakes hands, as often as it takes. A virtio-serial port holds back what the host sends until
- * the guest opens its end, so the first hello of a long wait arrives as soon as there is somebody to read it:
- * one connection that waits is quicker than many that are tried. Nothing is asked: in an emulated guest the
- * first answer of each kind is slow, so the caller's own first question is the better one.
- * @throws HearthError `agent.unreachable` at the deadline, with what the last attempt failed with
+ * Connects and performs the handshake, with as many attempts as it takes. A virtio-serial port keeps what the host
+ * sends until the guest opens its end, so one connection that waits is faster than many short ones. No question is
+ * asked: the first answer of each kind is slow in an emulated guest, so it is better to ask only what the caller needs.
+ * @throws HearthError `agent.unreachable` at the deadline, with the error of the last attempt.
  */
 export function reachAgent(
   address: AgentAddress,
@@ -39,7 +40,7 @@ export function reachAgent(
   return untilAnswered(address, (either) => connectAgent(address, either), options, signal);
 }
 
-/** The same, and asks for `info`. */
+/** Connects like `reachAgent`, and asks for `info`. */
 export function waitForAgent(
   address: AgentAddress,
   options: WaitOptions,
@@ -68,7 +69,7 @@ async function untilAnswered<Answer>(
       if (late?.aborted === true) attemptMs *= 2;
       if (last.code !== "agent.unreachable" && last.code !== "agent.failed") throw last;
       options.onAttempt?.(last);
-      // An abort ends the wait early; the loop's condition sees it.
+      // An abort ends the pause, and the loop's condition sees it.
       await sleep(RETRY_AFTER_MS, undefined, { signal: either }).catch(() => undefined);
     }
   }
