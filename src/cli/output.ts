@@ -4,8 +4,6 @@ import type { OnProgress } from "#base/progress.ts";
 import type { Io } from "#cli/io.ts";
 import { printable, printableLines } from "#base/printable.ts";
 import { ProgressView } from "#cli/progress.ts";
-import { renderTable } from "#cli/table.ts";
-import { wrapText } from "#cli/wrap-text.ts";
 
 export type OutOptions = { readonly json: boolean; readonly quiet: boolean };
 
@@ -32,7 +30,8 @@ export class Out {
   }
 
   /** A result in words: on a terminal, further lines of it begin with `indent` blanks. */
-  wrapped(text: string, indent: number): void {
+  async wrapped(text: string, indent: number): Promise<void> {
+    const { wrapText } = await import("#cli/wrap-text.ts");
     const width = this.#width() ?? Number.POSITIVE_INFINITY;
     for (const line of wrapText(printable(text), indent, width)) this.line(line);
   }
@@ -51,7 +50,9 @@ export class Out {
     this.#io.stdout.write(`${JSON.stringify(value)}\n`);
   }
 
-  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  /** Loads the rendering of tables, which most commands do without. */
+  async table(head: readonly string[], rows: readonly (readonly string[])[]): Promise<void> {
+    const { renderTable } = await import("#cli/table.ts");
     this.#io.stdout.write(renderTable(head, rows, this.#width()));
   }
 

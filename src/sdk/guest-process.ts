@@ -25,6 +25,8 @@ export type GuestProcessOptions = {
   readonly onProgress?: OnProgress | undefined;
   /** Called once, when the VM of a run has been created. */
   readonly onVm?: ((vm: VmOfRun) => void) | undefined;
+  /** Called when the request has been sent: the time until the command has started is free for other work. */
+  readonly onSent?: (() => void) | undefined;
 };
 
 /** The VM that `hearth.run` created. */
@@ -120,6 +122,7 @@ export class GuestProcess implements AsyncDisposable {
     });
     process.#socket = socket;
     socket.sendText(JSON.stringify(request));
+    options.onSent?.();
     const cancel = (): void => process.#cancel(signal);
     signal?.addEventListener("abort", cancel, { once: true });
     const removeListener = (): void => signal?.removeEventListener("abort", cancel);

@@ -4,12 +4,13 @@ import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
 import { GuestProcess } from "#sdk/guest-process.ts";
-import type { GuestExit } from "#sdk/guest-process.ts";
+import type { GuestExit, GuestProcessOptions } from "#sdk/guest-process.ts";
 import { withProgress } from "#sdk/long-request.ts";
 import type { DetachOptions, LongOptions } from "#sdk/long-request.ts";
 import type { Query, Transport } from "#sdk/transport.ts";
 
-export type SpawnOptions = Omit<Exec, "argv"> & { readonly signal?: AbortSignal | undefined };
+export type SpawnOptions = Omit<Exec, "argv"> &
+  Pick<GuestProcessOptions, "onSent"> & { readonly signal?: AbortSignal | undefined };
 
 export type ExecOptions = Omit<SpawnOptions, "stdin" | "detach" | "tty"> & {
   /** The command's stdin. By default it is empty. */
@@ -182,8 +183,9 @@ export class HearthVm {
    * @throws HearthError `exec.not_found`, `exec.not_executable`, `exec.bad_user`, `vm.wrong_phase`.
    */
   spawn(argv: readonly string[], options: SpawnOptions = {}): Promise<GuestProcess> {
-    const { signal, ...exec } = options;
-    return GuestProcess.open(this.#transport, `${this.#path}/exec`, { argv: [...argv], ...exec }, {}, signal);
+    const { signal, onSent, ...exec } = options;
+    const request = { argv: [...argv], ...exec };
+    return GuestProcess.open(this.#transport, `${this.#path}/exec`, request, { onSent }, signal);
   }
 
   /**

@@ -10,7 +10,6 @@
  * const { exitCode, stdout } = await vm.exec(["uname", "-a"]);
  * await vm.remove({ force: true });
  */
-import { homedir } from "node:os";
 import type { ApiEvent } from "#api/events.ts";
 import type { CreateVm, DaemonStatus, Doctor, Exec, Image, Kernel, Operation, Vm } from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
@@ -125,7 +124,8 @@ export class Hearth {
    */
   static async connect(options: ConnectOptions = {}): Promise<Hearth> {
     const env = options.env ?? process.env;
-    const dirs = hearthDirs(env, options.home ?? env["HOME"] ?? homedir());
+    const home = options.home ?? env["HOME"] ?? process.getBuiltinModule("node:os").homedir();
+    const dirs = hearthDirs(env, home);
     const socketPath = options.socketPath ?? apiSocketPath(dirs);
     assertSocketPath(socketPath);
     const transport = new Transport(socketPath);

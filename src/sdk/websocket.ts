@@ -170,12 +170,13 @@ export class WebSocketClient {
     if (this.#ended) this.#finish();
   }
 
-  /** Closes in order: a close frame, then the end of the stream. */
+  /** Closes in order: a close frame, then the end of the stream. The process may end before the server answers. */
   close(): void {
     if (this.#closed) return;
     this.#send(OP.close, [], 0);
     this.#socket.end();
     this.#socket.resume();
+    this.#socket.unref();
   }
 
   /** Closes the socket at once. */

@@ -20,7 +20,7 @@ export default command({
       source,
       program,
     ]);
-    out.table(["", "VERSION", "SOURCE", "PROGRAM"], rows);
+    await out.table(["", "VERSION", "SOURCE", "PROGRAM"], rows);
     for (const { refused } of all) if (refused !== undefined) out.note(`${refused.reason} ${refused.hint}`);
   },
 });

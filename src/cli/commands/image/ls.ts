@@ -28,6 +28,6 @@ export default command({
       `${formatDurationRounded(Math.max(0, Date.now() - image.builtAtMs))} ago`,
       String(image.usedBy.length),
     ]);
-    out.table(["IMAGE", "DIGEST", "SIZE", "KERNEL", "BUILT", "VMS"], rows);
+    await out.table(["IMAGE", "DIGEST", "SIZE", "KERNEL", "BUILT", "VMS"], rows);
   },
 });

@@ -17,6 +17,6 @@ export default command({
       formatSizeRounded(kernel.sizeBytes),
       kernel.usedBy.join(", ") || "-",
     ]);
-    out.table(["RELEASE", "SIZE", "USED BY"], rows);
+    await out.table(["RELEASE", "SIZE", "USED BY"], rows);
   },
 });

@@ -35,6 +35,6 @@ export default command({
       formatDurationRounded(Math.max(0, (endedAtMs ?? Date.now()) - startedAtMs)),
       error?.code ?? (endedAtMs === undefined && progress ? `${progress.stage}: ${progress.text}` : "-"),
     ]);
-    out.table(["OPERATION", "STATE", "REQUEST", "TIME", "DETAIL"], rows);
+    await out.table(["OPERATION", "STATE", "REQUEST", "TIME", "DETAIL"], rows);
   },
 });

@@ -47,6 +47,6 @@ export default command({
       `${formatDurationRounded(Math.max(0, Date.now() - snapshot.createdAtMs))} ago`,
       snapshot.usedBy.length === 0 ? "-" : snapshot.usedBy.join(", "),
     ]);
-    out.table(["SNAPSHOT", "VM", "IMAGE", "MEMORY", "SIZE", "CREATED", "USED BY"], rows);
+    await out.table(["SNAPSHOT", "VM", "IMAGE", "MEMORY", "SIZE", "CREATED", "USED BY"], rows);
   },
 });

@@ -28,8 +28,8 @@ export default command({
     if (out.wantsJson) out.json(doctor);
     else {
       for (const { name, verdict, found, fix } of doctor.checks) {
-        out.wrapped(`${verdict.padEnd(4)}  ${name}: ${found}`, INDENT);
-        if (fix !== undefined && verdict !== "pass") out.wrapped(`      fix: ${fix}`, INDENT);
+        await out.wrapped(`${verdict.padEnd(4)}  ${name}: ${found}`, INDENT);
+        if (fix !== undefined && verdict !== "pass") await out.wrapped(`      fix: ${fix}`, INDENT);
       }
       out.note(doctor.ok ? "Hearth works here." : "Some checks failed. Apply the fixes above.");
     }

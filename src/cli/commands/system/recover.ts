@@ -38,7 +38,7 @@ export default command({
         hasDisk ? "yes" : "-",
         path,
       ]);
-      out.table(["NAME", "KIND", "FOUND", "DISK", "PATH"], rows);
+      await out.table(["NAME", "KIND", "FOUND", "DISK", "PATH"], rows);
       return;
     }
     if (flags.vm === undefined || flags.name === undefined || image === undefined)

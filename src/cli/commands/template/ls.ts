@@ -36,6 +36,6 @@ export default command({
       formatDurationRounded(Math.max(0, Date.now() - template.lastUsedAtMs)),
       String(template.usedBy.length),
     ]);
-    out.table(["TEMPLATE", "IMAGE", "CPUS", "MEMORY", "DRIVER", "SIZE", "IDLE", "VMS"], rows);
+    await out.table(["TEMPLATE", "IMAGE", "CPUS", "MEMORY", "DRIVER", "SIZE", "IDLE", "VMS"], rows);
   },
 });

@@ -3,6 +3,7 @@ import { parseDuration } from "#base/durations.ts";
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { attach, capture } from "#cli/attach.ts";
+import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
@@ -67,7 +68,7 @@ export default command({
       started.close();
       return 0;
     }
-    const open = (signal: AbortSignal) => vm.spawn(argv, { ...exec, signal });
+    const open: Attach["open"] = (signal, onSent) => vm.spawn(argv, { ...exec, signal, onSent });
     const attachment = { open, ...stdio, client, vmName, detachKeys, timeoutMs: exec.timeoutMs };
     if (out.wantsJson) return capture(attachment, io, out, JSON_OUTPUT_MAX_BYTES);
     return attach(attachment, io, out);

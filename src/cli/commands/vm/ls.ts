@@ -45,7 +45,7 @@ export default command({
       formatSizeRounded(vm.memoryBytes),
       vm.startedAtMs === undefined ? "-" : formatDurationRounded(Math.max(0, Date.now() - vm.startedAtMs)),
     ]);
-    if (vms.length > 0) out.table(["NAME", "IMAGE", "STATE", "CPUS", "MEMORY", "UPTIME"], rows);
+    if (vms.length > 0) await out.table(["NAME", "IMAGE", "STATE", "CPUS", "MEMORY", "UPTIME"], rows);
   },
 });
 

@@ -3,6 +3,7 @@ import { HearthError, toHearthError } from "#base/error.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import { attach, capture } from "#cli/attach.ts";
+import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
@@ -55,7 +56,8 @@ export default command({
     const detachKeys = parseDetachKeys(flags.detachKeys);
     const client = await hearth();
     if (flags.detach) return detached(client, vm, exec, out);
-    const open = (signal: AbortSignal) => client.run({ vm, exec }, { onProgress: out.onProgress, signal });
+    const { onProgress } = out;
+    const open: Attach["open"] = (signal, onSent) => client.run({ vm, exec }, { onProgress, signal, onSent });
     if (json) return capture({ open, ...stdio, client }, io, out, JSON_OUTPUT_MAX_BYTES);
     return attach({ open, ...stdio, client, detachKeys }, io, out);
   },

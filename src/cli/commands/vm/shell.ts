@@ -1,6 +1,7 @@
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { attach } from "#cli/attach.ts";
+import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, readEnv } from "#cli/exec-flags.ts";
@@ -45,7 +46,8 @@ export default command({
     const detachKeys = parseDetachKeys(flags.detachKeys);
     const exec = execRequest(shellCommand(tty, flags), variables, plain, stdio, io);
     const client = await hearth();
-    const open = (signal: AbortSignal) => client.vm(vmName).spawn(exec.argv, { ...exec, signal });
+    const open: Attach["open"] = (signal, onSent) =>
+      client.vm(vmName).spawn(exec.argv, { ...exec, signal, onSent });
     return attach({ open, ...stdio, client, vmName, detachKeys }, io, out);
   },
 });

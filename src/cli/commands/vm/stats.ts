@@ -34,7 +34,7 @@ export default command({
       if (out.wantsJson && flags.watch) out.jsonLine(readings);
       else if (out.wantsJson) out.json(readings);
       else if (readings.length === 0) out.note("No VM is running.");
-      else out.table(HEAD, readings.map(row));
+      else await out.table(HEAD, readings.map(row));
       if (!flags.watch) return;
       await sleep(EVERY_MS);
     }

@@ -39,6 +39,6 @@ export default command({
       `${formatDurationRounded(Math.max(0, Date.now() - volume.createdAtMs))} ago`,
       volume.usedBy.length === 0 ? "-" : volume.usedBy.join(", "),
     ]);
-    out.table(["VOLUME", "USED", "SIZE", "CREATED", "VMS"], rows);
+    await out.table(["VOLUME", "USED", "SIZE", "CREATED", "VMS"], rows);
   },
 });
