@@ -98,3 +98,14 @@ test("an argument that is not UTF-8 is refused, because it would arrive as anoth
   const taken = await run("sh", ["-c", '"$0" -- "$@"', ...args, "\ufffd"], options);
   assert.equal(taken.stdout, "\ufffd\n");
 });
+
+test("a command reads all of a file that is its stdin, and nothing of /dev/null", async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const file = join(served.home, "input");
+  const text = "0123456789abcdef".repeat(40_000); // More than is read at once, and than a window of stdin.
+  writeFileSync(file, text);
+  assert.equal((await hearth(served, `<"${file}"`, ["exec", "web", "--", "cat"])).stdout, text);
+  const empty = await hearth(served, "</dev/null", ["exec", "web", "--", "cat"]);
+  assert.deepEqual([empty.code, empty.stdout], [0, ""]);
+});
