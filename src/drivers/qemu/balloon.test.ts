@@ -7,7 +7,7 @@ import { parseSnapshotId } from "#model/ids.ts";
 const snapshot = parseSnapshotId("sn-aaaaaaaaaaaa");
 const now = { bytes: 256 * MIB, maxBytes: 512 * MIB };
 
-test("memory is taken back only from a VM whose memory QEMU can free", () => {
+test("a balloon inflates only in a VM whose memory QEMU can free", () => {
   for (const handle of [{ sharesMemory: true }, { sharesMemory: true, snapshot }]) {
     assert.throws(() => assertFrees(handle, now, 255 * MIB), { code: "feature.missing", hint: /--cold/ });
     for (const more of [256 * MIB, 512 * MIB]) assertFrees(handle, now, more);
@@ -16,6 +16,6 @@ test("memory is taken back only from a VM whose memory QEMU can free", () => {
     assertFrees(handle, now, MIB);
 });
 
-test("a VM that an earlier hearthd has restored is taken for one that shares its memory", () => {
+test("a restored VM of an older hearthd counts as one that shares its memory", () => {
   assert.throws(() => assertFrees({ snapshot }, now, MIB), { code: "feature.missing" });
 });

@@ -5,10 +5,10 @@ import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { GuestMemory } from "#drivers/vm-driver.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
-/** QEMU tells of a change once a second at most; asking costs it nothing. */
+/** QEMU reports a change once a second at most; asking costs nothing. */
 const ASK_EVERY_MS = 50;
 
-/** What the guest has, and what QEMU was started with. */
+/** Returns what the guest has, and what QEMU was started with. */
 export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promise<GuestMemory> {
   const { actual } = await monitor.send("query-balloon", undefined, deadlineMs);
   const size = await monitor.send("query-memory-size-summary", undefined, deadlineMs);
@@ -16,8 +16,8 @@ export async function readMemory(monitor: QmpMonitor, deadlineMs: number): Promi
 }
 
 /**
- * Refuses to ask a guest for memory that QEMU could not free, because the guest's memory is a file that it may only
- * read: it would count the pages as free, and write a line into its log for each of them.
+ * Refuses to ask a guest for memory that QEMU could not free, because the guest memory file is open read-only: QEMU
+ * would count the pages as free, and write a line into its log for each of them.
  * @throws HearthError `feature.missing`
  */
 export function assertFrees(
@@ -25,7 +25,7 @@ export function assertFrees(
   now: GuestMemory,
   bytes: number,
 ): void {
-  // A VMM that an earlier hearthd has started: where it was restored, it maps a file that is not its own.
+  // A VMM that an older hearthd has started does not say: if it was restored, it maps a file that it shares.
   const shares = sharesMemory ?? snapshot !== undefined;
   if (!shares || bytes >= now.bytes) return;
   throw new HearthError(
@@ -35,7 +35,7 @@ export function assertFrees(
   );
 }
 
-/** Resolves when the guest has so much, or is not waited for any longer. */
+/** Sets the balloon's target. Resolves when the guest has so much memory, or makes no more progress. */
 export async function inflateTo(
   monitor: QmpMonitor,
   bytes: number,

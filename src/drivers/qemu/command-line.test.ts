@@ -31,13 +31,13 @@ function plan(more: Partial<BootPlan> = {}): BootPlan {
   };
 }
 
-/** The values that follow an option, in order. */
+/** Returns the values that follow an option, in order. */
 function valuesOf(args: readonly string[], option: string): string[] {
   return args.flatMap((word, index) => (word === option ? [args[index + 1] ?? ""] : []));
 }
 
 describe("QEMU's command line", () => {
-  test("is a microvm with what Debian's cloud kernel needs, and no device that nobody asked for", () => {
+  test("is a microvm with the devices that Debian's cloud kernel needs, and no others", () => {
     const args = qemuArguments(plan(), EMULATED);
     assert.match(valuesOf(args, "-M")[0] ?? "", /^microvm,acpi=on,pit=on,pic=on,rtc=on,memory-backend=mem,/);
     assert.deepEqual(valuesOf(args, "-accel"), ["tcg,thread=multi"]);
@@ -49,7 +49,7 @@ describe("QEMU's command line", () => {
     assert.match(valuesOf(args, "-sandbox")[0] ?? "", /^on,.*spawn=deny/);
   });
 
-  test("boots a microvm with qboot, which the jail shows, and a nested host with what QEMU has for it", () => {
+  test("boots a microvm with qboot, which the jail shows, and a nested host with QEMU's default firmware", () => {
     const args = qemuArguments(plan(), EMULATED);
     assert.deepEqual(valuesOf(args, "-bios"), ["/usr/share/qemu/qboot.rom"]);
     assert.ok(
@@ -60,7 +60,7 @@ describe("QEMU's command line", () => {
     assert.deepEqual(valuesOf(qemuArguments(plan({ nested: true }), EMULATED), "-bios"), []);
   });
 
-  test("names the directories of a QEMU with a prefix of its own, and saved states do not depend on them", () => {
+  test("names the data directories of a relocated QEMU, and snapshots do not depend on them", () => {
     const dataDirs = ["/opt/qemu/share/qemu", "/opt/qemu/share/seabios"];
     const other = { ...EMULATED, firmware: { qboot: "/opt/qemu/share/qemu/qboot.rom", dataDirs } };
     assert.deepEqual(valuesOf(qemuArguments(plan(), other), "-L"), dataDirs);
@@ -74,7 +74,7 @@ describe("QEMU's command line", () => {
     assert.doesNotMatch(valuesOf(args, "-append")[0] ?? "", /tsc_early_khz/);
   });
 
-  test("offers virtualization to a guest that was made for it, and to no other", () => {
+  test("offers virtualization only to a guest with nested VMs", () => {
     for (const machine of [EMULATED, HARDWARE]) {
       const cpu = (nested: boolean): string =>
         valuesOf(qemuArguments(plan({ nested }), machine), "-cpu")[0] ?? "";
@@ -84,7 +84,7 @@ describe("QEMU's command line", () => {
     assert.deepEqual(valuesOf(qemuArguments(plan({ nested: true }), HARDWARE), "-cpu"), ["host"]);
   });
 
-  test("tells an emulated guest how long its addresses are, also without SVM", () => {
+  test("tells an emulated guest its address sizes, also without SVM", () => {
     assert.match(valuesOf(qemuArguments(plan(), EMULATED), "-cpu")[0] ?? "", /^max,.*,xlevel=0x80000008$/);
   });
 
@@ -95,7 +95,7 @@ describe("QEMU's command line", () => {
     }
   });
 
-  test("opens a guest memory file that other VMs map for reading only, and shows it read-only", () => {
+  test("opens a shared guest memory file read-only, and the jail shows it read-only", () => {
     const machine = { ...EMULATED, memory: { path: "/saved/a,b", map: "shared" } } as const;
     const [, ...objects] = valuesOf(qemuArguments(plan(), machine), "-object").toReversed();
     assert.deepEqual(objects, [
@@ -107,7 +107,7 @@ describe("QEMU's command line", () => {
     );
   });
 
-  test("maps a VM's own copy of a guest memory file for an older QEMU, and shows it no other", () => {
+  test("gives an older QEMU the VM's own copy of a guest memory file, and no other", () => {
     const machine = { ...EMULATED, memory: { path: "/state/vms/one/memory.own", map: "own" } } as const;
     assert.match(
       qemuArguments(plan(), machine).join(" "),
@@ -119,7 +119,7 @@ describe("QEMU's command line", () => {
     );
   });
 
-  test("reads no kernel for a guest that has one in its memory, but where the machine would not fit then", () => {
+  test("reads no kernel for a restored guest, except where the machine would differ without it", () => {
     const files = ["/cache/vmlinuz", "/cache/initramfs"];
     for (const [nested, incoming, booted] of [
       [false, undefined, true],
@@ -138,7 +138,7 @@ describe("QEMU's command line", () => {
     }
   });
 
-  test("names the run directory, so that a VMM that nobody wrote down is found", () => {
+  test("names the run directory, so that recovery finds a VMM that was not stored", () => {
     assert.ok(qemuArguments(plan(), EMULATED).some((word) => word.includes("/run/vms/one/")));
   });
 
@@ -162,7 +162,7 @@ describe("QEMU's command line", () => {
     assert.deepEqual(serials, ["base", "disk0", "own", "disk1"]);
   });
 
-  test("names every layer of a disk itself, so that no header decides what QEMU opens", () => {
+  test("names every layer of a disk, so that no header decides what QEMU opens", () => {
     const nodeOf = (backing: readonly string[]) => {
       const disks = [
         { id: "own", path: "/vm/disk.qcow2", format: "qcow2", readOnly: false, backing },
@@ -177,16 +177,16 @@ describe("QEMU's command line", () => {
       file: file("/vm/layer-1.qcow2"),
       backing: { driver: "raw", ...readOnly, file: file("/vm/layer-0.raw") },
     });
-    assert.equal(nodeOf([]).backing, null, "a header that names one is not followed");
+    assert.equal(nodeOf([]).backing, null, "a backing file in the header is not opened");
   });
 
-  test("never lets a guest's flush stop at the host's page cache", () => {
+  test("writes a guest's flush through the host's page cache", () => {
     const disks = [{ id: "own", path: "/disk", format: "raw", readOnly: false }] as const;
     const text = qemuArguments(plan({ disks }), EMULATED).join(" ");
     assert.doesNotMatch(text, /no-flush|cache=unsafe/);
   });
 
-  test("has the network cards of the plan, each with its own address and user-mode network", () => {
+  test("has the NICs of the plan, each with its own address and user-mode network", () => {
     assert.deepEqual(valuesOf(qemuArguments(plan(), EMULATED), "-netdev"), []);
     const nics = ["a", "b"].map((id, index): NicPlan => {
       return { id, mac: `02:00:00:00:00:0${index}`, attach: { kind: "user" } };
@@ -210,7 +210,7 @@ describe("paths on QEMU's command line", () => {
     { title: "in another script", path: "/run/ведро" },
   ];
   for (const { title, path } of CASES) {
-    test(`SV-023: a directory ${title} arrives as it is`, () => {
+    test(`a directory ${title} is passed unchanged`, () => {
       const disks = [{ id: "own", path: `${path}/disk`, format: "raw", readOnly: false }] as const;
       const args = qemuArguments(plan({ runDir: path, disks }), EMULATED);
       const node = JSON.parse(valuesOf(args, "-blockdev")[0] ?? "");
@@ -224,16 +224,16 @@ describe("paths on QEMU's command line", () => {
   }
 });
 
-test("the user's words come last on the kernel's command line, so that they win", () => {
+test("the user's arguments come last on the kernel's command line, so that they win", () => {
   const line = kernelCommandLine(plan({ kernelArgs: ["hearth.root=none", "loglevel=7"] }), EMULATED);
   assert.match(line, /^console=ttyS0 .*tsc_early_khz=2445426.* hearth\.root=none loglevel=7$/);
 });
 
-test("a host that does not tell its clock's rate leaves it to the guest", () => {
+test("a host with an unknown clock rate leaves the measuring to the guest", () => {
   assert.doesNotMatch(kernelCommandLine(plan(), { ...EMULATED, tscKhz: undefined }), /tsc/);
 });
 
-test("an emulated guest goes by the host's counter, which no tick that is late sets back; with KVM by KVM's clock", () => {
+test("an emulated guest takes its time from the host's counter, one with KVM from KVM's clock", () => {
   const words = (machine: QemuMachine, nested = false): string[] =>
     kernelCommandLine(plan({ nested }), machine).split(" ");
   assert.ok(words(EMULATED).includes("tsc=reliable"));
@@ -241,7 +241,7 @@ test("an emulated guest goes by the host's counter, which no tick that is late s
   assert.ok(!words(HARDWARE).includes("tsc=reliable"));
 });
 
-/** Reads an option list as QEMU does: split at commas, doubled ones stand for themselves. */
+/** Reads an option as QEMU does: split at commas, doubled commas stand for one. */
 function optionsOf(value: string): Map<string, string> {
   const parts = value.replaceAll(",,", "\0").split(",");
   return new Map(

@@ -1,4 +1,4 @@
-/** QEMU's command line, decided in one pure function. Nothing secret goes on it: others can read it. */
+/** Builds QEMU's command line in one pure function. It contains no secrets: other processes can read it. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { QEMU_SOCKETS } from "#base/file-names.ts";
@@ -14,21 +14,21 @@ import { invariant } from "#base/error.ts";
 import { parseVmId, parseVmName } from "#model/ids.ts";
 import type { NicPlan } from "#model/nic.ts";
 
-/** What the command line depends on besides the plan. */
+/** The inputs of the command line besides the plan. */
 export type QemuMachine = {
   readonly accel: "kvm" | "tcg";
   readonly firmware: QemuFirmware;
-  /** Of the host's time stamp counter, which an emulated guest sees as its own. */
+  /** The rate of the host's time stamp counter, which an emulated guest sees as its own. */
   readonly tscKhz: number | undefined;
-  /** A file for the guest's memory, which a VM that was saved is restored from, or saved to. */
+  /** A file for the guest's memory, when a VM is restored or a save is verified. */
   readonly memory?: MemoryFile | undefined;
-  /** The file that a saved VM is loaded from: it is its stdin. */
+  /** The file that QEMU loads the VM from, as its stdin. */
   readonly incoming?: string | undefined;
 };
 
 export type QemuSockets = { readonly monitor: string; readonly console: string; readonly agent: string };
 
-/** Where a QEMU in this run directory brings us a VM that is saved. */
+/** Returns the socket to which a QEMU with this run directory sends a VM while it is saved. */
 export function migrationSocket(runDir: string): string {
   return join(runDir, QEMU_SOCKETS.migration);
 }
@@ -36,23 +36,23 @@ export function migrationSocket(runDir: string): string {
 /** The name that the agent looks for under /sys/class/virtio-ports. */
 export const AGENT_PORT = "hearth.agent";
 
-/** Every group of system calls that QEMU can do without. */
+/** All groups of system calls that QEMU can do without. */
 const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 export const BALLOON_ID = "balloon";
 
-/** Names the device of a disk, so that the next hearthd knows it again without the plan. */
+/** Names the device of a disk, so that a hearthd that was restarted recognizes it without the plan. */
 function diskDeviceId(id: string): string {
   return `disk-${id}`;
 }
 
 const DISK_DEVICE = /(?:^|\/)disk-([a-z0-9-]+)(?:$|\/)/;
-/** The VM's own disks in the QEMU of an older hearthd, which limited all of them alike. */
+/** The VM's disks in the QEMU of an older hearthd, which limited all of them alike. */
 const OLDER_OWN_DISK = /(?:^|\/)own\d+(?:$|\/)/;
 
 /**
- * Returns the id of the disk of a device, or `older` for one of the VM's own in the QEMU of an older hearthd.
- * @param qdev as QEMU's query-block gives it: the device's id, or the path of its part that has the disk
+ * Returns the id of the disk of a device, or `older` for a disk of the VM in the QEMU of an older hearthd.
+ * @param qdev the device's id, or the path of the part of it that has the disk, from QEMU's query-block
  */
 export function diskOfDevice(qdev: string): { readonly id: string } | "older" | undefined {
   const id = DISK_DEVICE.exec(qdev)?.[1];
@@ -60,7 +60,7 @@ export function diskOfDevice(qdev: string): { readonly id: string } | "older" | 
   return OLDER_OWN_DISK.test(qdev) ? "older" : undefined;
 }
 
-/** Where a VMM in this run directory listens. */
+/** Returns the sockets on which a QEMU with this run directory listens. */
 export function qemuSockets(runDir: string): QemuSockets {
   return {
     monitor: join(runDir, QEMU_SOCKETS.monitor),
@@ -69,7 +69,7 @@ export function qemuSockets(runDir: string): QemuSockets {
   };
 }
 
-/** What QEMU needs of the host to run this plan. */
+/** Returns the host's files that QEMU needs to run this plan. */
 export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   return [
     ...kernelFiles(plan, machine).map(([, path]) => ({ path, access: "read" }) as const),
@@ -82,7 +82,10 @@ export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
   ];
 }
 
-/** A file that is to be made lies in the directory for what is saved. One that others read is shown read-only. */
+/**
+ * Returns the guest memory file, and how QEMU may access it. A draft is created in the save directory; a shared file is
+ * read-only.
+ */
 function memoryFiles(plan: BootPlan, { memory }: QemuMachine): JailFile[] {
   if (memory === undefined) return [];
   if (memory.map === "shared") return [{ path: memory.path, access: "read" }];
@@ -92,14 +95,15 @@ function memoryFiles(plan: BootPlan, { memory }: QemuMachine): JailFile[] {
 }
 
 /**
- * A guest that was saved has its kernel in its memory, and never boots again: `-no-reboot`. QEMU would read the files
- * all the same. A machine with a PCI bus keeps what loads them as a part of itself, so that one without does not fit.
+ * Tells whether QEMU gets the kernel's files. A restored guest has its kernel in its memory, and never boots again:
+ * `-no-reboot`. QEMU would read the files all the same. But a machine with a PCI bus saves the device that loads them,
+ * and a machine without that device cannot be restored from it.
  */
 function bootsKernel(plan: BootPlan, { incoming }: QemuMachine): boolean {
   return incoming === undefined || plan.nested;
 }
 
-/** By their options. */
+/** Returns the kernel's files by their options. */
 function kernelFiles(plan: BootPlan, machine: QemuMachine): (readonly [option: string, path: string])[] {
   if (!bootsKernel(plan, machine)) return [];
   return [
@@ -108,7 +112,10 @@ function kernelFiles(plan: BootPlan, machine: QemuMachine): (readonly [option: s
   ];
 }
 
-/** Without the program's name. The VMM starts paused (`-S`), so that its console is read from the first byte. */
+/**
+ * Returns the arguments without the program's name. QEMU starts with paused vCPUs (`-S`), so that the console is read
+ * from its first byte on.
+ */
 export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
   const sockets = qemuSockets(plan.runDir);
   const device: DeviceName = (kind) => `virtio-${kind}-${plan.nested ? "pci" : "device"}`;
@@ -128,19 +135,19 @@ export function qemuArguments(plan: BootPlan, machine: QemuMachine): string[] {
     ["-device", device("serial"), "-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...plan.disks.map((disk, index) => diskArguments(disk, index, device)),
     ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", `${device("rng")},rng=rng`],
-    // A guest that runs out of memory takes back what it gave, before it kills a program.
+    // A guest that runs out of memory takes memory back from the balloon before it kills a program.
     ["-device", `${device("balloon")},id=${BALLOON_ID},deflate-on-oom=on`],
     ...plan.nics.map((nic) => nicArguments(nic, device)),
     machine.incoming === undefined ? [] : ["-incoming", "defer"],
   ].flat();
 }
 
-/** What Hearth makes of what QEMU has saved; 2: with the clock that KVM gave the guest. */
+/** The revision of what Hearth makes of a QEMU's stream; 2: with the clock that KVM gave the guest. */
 const SAVED_REVISION = 2;
 
 /**
- * Changes with every change of the machine that Hearth builds: a state that was saved in one does not fit another,
- * and QEMU would not always notice.
+ * Returns a text that changes with every change of the machine that Hearth builds: a VM state file of one machine
+ * cannot be loaded into another, and QEMU would not always notice.
  */
 export function machineRevision(accel: QemuMachine["accel"]): string {
   const machine: QemuMachine = { accel, tscKhz: ANY_KHZ, firmware: ANY_FIRMWARE };
@@ -170,17 +177,17 @@ const ANY_PLAN: BootPlan = {
   isolation: UNCONFINED,
 };
 
-/** Virtio devices are on the machine's PCI bus, or are plain memory on a machine that has none. */
+/** Returns the name of a virtio device on the machine's PCI bus, or on a machine without one (virtio-mmio). */
 type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
-/** Keeps the host's kernel from merging equal pages of several guests, and core dumps from holding guest memory. */
+/** Keeps the host's kernel from merging equal pages of several guests, and guest memory out of core dumps. */
 const PRIVATE_MEMORY = "mem-merge=off,dump-guest-core=off";
-/** A guest that runs no VMs does not reach the code of KVM's nesting; both `host` and `max` would offer it. */
+/** A guest without nested VMs does not reach KVM's nesting code; the models `host` and `max` would both offer it. */
 const NO_NESTING = "vmx=off,svm=off";
 /**
- * Without SVM, QEMU 7.2 announces so few of an emulated CPU's functions that the guest cannot read how long its addresses
- * are (function 0x80000008). Debian's kernel 6.1 then takes its own for invalid: /proc/self/mounts shows x's for names,
- * and systemd believes that none of its mounts succeeded.
+ * The highest extended CPUID function of an emulated CPU. Without SVM, QEMU 7.2 announces so few functions that the
+ * guest cannot read its address sizes (function 0x80000008). Debian's kernel 6.1 then takes its own addresses for
+ * invalid: /proc/self/mounts shows x's for names, and systemd believes that none of its mounts succeeded.
  */
 const ADDRESS_SIZES = "xlevel=0x80000008";
 
@@ -209,18 +216,20 @@ function acceleratorOf(machine: QemuMachine): string {
   return machine.accel === "kvm" ? "kvm" : "tcg,thread=multi";
 }
 
-/** Words of the user come last: the kernel takes the last of two that contradict each other. */
+/**
+ * Returns the kernel's arguments. The user's come last: the kernel takes the last of two that contradict each other.
+ */
 export function kernelCommandLine(
   { kernelArgs, nested }: Pick<BootPlan, "kernelArgs" | "nested">,
   machine: QemuMachine,
 ): string {
   const ours = ["console=ttyS0", "quiet", "reboot=t", "panic=-1", "random.trust_cpu=on"];
   if (machine.accel === "tcg" && machine.tscKhz !== undefined) {
-    // Emulated, the kernel's own measuring of the counter fails at times and the boot hangs after it.
+    // Emulated, the kernel's own measuring of the counter fails at times, and the boot hangs after it.
     ours.push(`tsc_early_khz=${machine.tscKhz}`);
-    // A microvm has no timer to hold the counter against, so the kernel would count its ticks instead. QEMU does not
-    // make up for ticks that come late: a busy guest lost 24 s of 60. Its timers stay those of 4 ms: the
-    // code of the finer ones would be translated in each warm start.
+    // A microvm has no timer to compare the counter with, so the kernel would count its ticks instead. QEMU does not
+    // make up for late ticks: a busy guest lost 24 s of 60. Timers keep a resolution of 4 ms: the code of finer ones
+    // would be translated in each warm start.
     if (!nested) ours.push("tsc=reliable", "highres=off");
   }
   return [...ours, ...kernelArgs].join(" ");
@@ -231,9 +240,9 @@ function socketArguments(id: string, path: string): string[] {
 }
 
 /**
- * Written to the page cache, and to the disk itself when the guest flushes: what the guest has synced is safe.
- * On a full host disk QEMU pauses the VM, and the write is done when it is resumed; any other failure is an error in the
- * guest, whose file system knows what to do about a disk that fails.
+ * Returns the arguments of a disk. Writes go to the page cache, and to the disk itself when the guest flushes: what the
+ * guest has synced is safe. On a full host disk QEMU pauses the VM, and retries the write when it is resumed. Any other
+ * failure is an I/O error in the guest, whose file system handles it.
  */
 function diskArguments(disk: DiskPlan, index: number, device: DeviceName): string[] {
   const access: BlockAccess = disk.readOnly ? { "read-only": true } : { discard: "unmap" };
@@ -244,12 +253,12 @@ function diskArguments(disk: DiskPlan, index: number, device: DeviceName): strin
   return ["-blockdev", JSON.stringify(node), "-device", card];
 }
 
-/** The format of a layer is part of its name. */
+/** Returns the backing files; the extension of each is its format. */
 function backingOf({ backing = [] }: DiskPlan): BlockLayer[] {
   return backing.map((path) => ({ path, format: path.endsWith(".raw") ? "raw" : "qcow2" }));
 }
 
-/** The guest's own end of QEMU's user-mode network is in src/network/user-network.ts. */
+/** Returns the arguments of a NIC. The guest's side of QEMU's user-mode network is in src/network/user-network.ts. */
 function nicArguments({ id, mac }: NicPlan, device: DeviceName): string[] {
   return [
     "-netdev",
@@ -259,7 +268,7 @@ function nicArguments({ id, mac }: NicPlan, device: DeviceName): string[] {
   ];
 }
 
-/** QEMU splits option lists at commas; a doubled one stands for itself. */
+/** Escapes a value of an option: QEMU splits options at commas, and a doubled comma stands for one. */
 function escapeValue(text: string): string {
   invariant(!text.includes("\0"), "nothing on a command line holds a zero byte");
   return text.replaceAll(",", ",,");

@@ -14,7 +14,7 @@ function unexpected(path: string, error: unknown): void {
   throw new Error(`${path} cannot be written`, { cause: error });
 }
 
-/** A guest that says `chunks` and hangs up. */
+/** A guest that prints `chunks` and closes the console. */
 class Guest implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), "console-"));
   readonly path = join(this.dir, "console.sock");
@@ -35,7 +35,7 @@ class Guest implements AsyncDisposable {
   }
 }
 
-test("what the guest says is in the file, byte for byte", async () => {
+test("the guest's output is in the file, byte for byte", async () => {
   const words = [Buffer.from("one\r\n"), Buffer.from([0, 0xff, 0x1b]), Buffer.from("two\n")];
   await using guest = new Guest(() => words);
   const recorder = await recordConsole(
@@ -49,7 +49,7 @@ test("what the guest says is in the file, byte for byte", async () => {
   assert.equal(statSync(guest.log).mode & 0o777, 0o600);
 });
 
-test("a recorder that comes late says that lines may be missing", async () => {
+test("a recorder that starts late notes that lines may be missing", async () => {
   await using guest = new Guest(() => [Buffer.from("later\n")]);
   const recorder = await recordConsole(
     { path: guest.path, owner: undefined },
@@ -61,7 +61,7 @@ test("a recorder that comes late says that lines may be missing", async () => {
   assert.match(readFileSync(guest.log, "utf8"), /lines may be missing here\]\nlater\n$/);
 });
 
-test("H2: a guest that prints 1 GiB leaves disk and memory flat", async () => {
+test("a guest that prints 1 GiB fills neither disk nor memory", async () => {
   const chunk = Buffer.alloc(MIB, "x".repeat(79) + "\n");
   await using guest = new Guest(function* () {
     for (let sent = 0; sent < 1024; sent++) yield chunk;
@@ -82,9 +82,9 @@ test("H2: a guest that prints 1 GiB leaves disk and memory flat", async () => {
   assert.equal(statSync(`${guest.log}.1`).size, MIB);
 });
 
-test("L2: a console that cannot be written is read all the same, so that the guest never waits", async () => {
+test("a console whose file cannot be written is still read, so that the guest never waits", async () => {
   await using guest = new Guest(() => [Buffer.alloc(8 * MIB, "x")]);
-  // /dev/full takes nothing: every write fails as on a full disk.
+  // Every write to /dev/full fails, as on a full disk.
   const troubles: unknown[] = [];
   const onTrouble = (_: string, error: unknown): void => void troubles.push(error);
   const recorder = await recordConsole(
@@ -100,7 +100,7 @@ test("L2: a console that cannot be written is read all the same, so that the gue
   );
 });
 
-test("a panic is told from the console's last words", async () => {
+test("a panic is recognized by the end of the console log", async () => {
   await using guest = new Guest(() => [
     Buffer.from("[ 2.0] Kernel panic - not syncing: Attempted to kill init!\n"),
   ]);

@@ -1,11 +1,11 @@
-/** The guest's serial console. QEMU offers it on a socket and drops what nobody reads. */
+/** The guest's serial console. QEMU offers it on a socket, and discards what is not read. */
 import { recordStream } from "#drivers/record-stream.ts";
 import type { RecordOptions, StreamRecorder } from "#drivers/record-stream.ts";
 import { connectUnix } from "#host/unix-socket.ts";
 
 /**
- * Resolves once the console is connected, so that nothing printed from then on is lost.
- * @throws the system's error when nothing listens at the socket, or the file cannot be made.
+ * Starts to record the console. Resolves once it is connected: nothing that is printed later is lost.
+ * @throws the system's error when nothing listens at the socket, or the file cannot be made
  */
 export async function recordConsole(
   socket: { readonly path: string; readonly owner: number | undefined },

@@ -6,7 +6,7 @@ import type { DeviceLimits } from "#drivers/vm-driver.ts";
 
 const LIMIT = { opsPerS: 100 };
 
-/** Which devices of a QEMU with these get how many requests per second; 0 is without a limit. */
+/** Returns which of these devices get how many requests per second; 0 is no limit. */
 async function limited(qdevs: readonly string[], limits: DeviceLimits): Promise<unknown> {
   const got: Record<string, number> = {};
   const send = async (command: string, take: { id: string; iops: number }): Promise<unknown> => {
@@ -18,7 +18,7 @@ async function limited(qdevs: readonly string[], limits: DeviceLimits): Promise<
   return got;
 }
 
-test("a disk gets the limit of its id, one that is named without a limit loses it, and others keep theirs", async () => {
+test("a named disk gets its new limit or loses its limit, and other disks keep theirs", async () => {
   const own = "/machine/peripheral/disk-own/virtio-backend";
   const disks = { own: LIMIT, "vol-a": undefined, "vol-c": LIMIT };
   assert.deepEqual(await limited(["disk-base", own, "disk-vol-a", "disk-vol-b", ""], { disks }), {
@@ -28,7 +28,7 @@ test("a disk gets the limit of its id, one that is named without a limit loses i
   assert.deepEqual(await limited([own], {}), {});
 });
 
-test("a QEMU of an older hearthd, whose disks have no ids, limits all of the VM's own", async () => {
+test("in a QEMU of an older hearthd, without disk ids, the limit applies to all of the VM's disks", async () => {
   const disks = { own: LIMIT, "vol-a": LIMIT };
   assert.deepEqual(await limited(["shared0", "own1", "/machine/peripheral/own3/virtio-backend"], { disks }), {
     own1: 100,

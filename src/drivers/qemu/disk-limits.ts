@@ -4,7 +4,7 @@ import { limitOf } from "#drivers/device-limits.ts";
 import type { DeviceLimits } from "#drivers/vm-driver.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 
-/** Gives the disks that are named these limits, and takes away what is not in them. Others stay as they are. */
+/** Sets the limits of the named disks; a missing limit removes the disk's limit. Other disks keep theirs. */
 export async function limitDisks(
   monitor: QmpMonitor,
   { disks = {} }: DeviceLimits,
@@ -17,7 +17,10 @@ export async function limitDisks(
   }
 }
 
-/** QEMU refuses a bucket without a rate, and one that holds less than a second's worth. */
+/**
+ * Returns a limit as QEMU takes it. QEMU refuses a bucket without a rate, and one that holds less than a second's
+ * worth.
+ */
 function throttleOf(id: string, limit: RateLimit = {}): IoThrottle {
   const { bandwidthBytesPerS = 0, bandwidthBurstBytes, opsPerS = 0, opsBurst } = limit;
   return {

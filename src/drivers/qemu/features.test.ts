@@ -6,7 +6,7 @@ import { describeFeatures } from "#drivers/qemu/features.ts";
 const firmware = { qboot: "/usr/share/qemu/qboot.rom", dataDirs: [] };
 const installed = (version: string, userNetwork = true) => ({ version, userNetwork, firmware });
 
-describe("what the QEMU driver says of a host", () => {
+describe("the QEMU driver's features of a host", () => {
   const CASES = [
     { version: "6.1.9", ok: false },
     { version: "6.2", ok: true },
@@ -33,7 +33,7 @@ describe("what the QEMU driver says of a host", () => {
     assert.match(available.hint, /apt-get install qemu-system-data/);
   });
 
-  test("emulation is said not to be a security boundary, and hardware is not", () => {
+  test("the caveat that it is no security boundary is given for emulation only", () => {
     const emulated = describeFeatures(installed("7.2.22"), "tcg");
     const hardware = describeFeatures(installed("7.2.22"), "kvm");
     assert.match(emulated.caveats.join("\n"), /not a security boundary/);
@@ -43,21 +43,21 @@ describe("what the QEMU driver says of a host", () => {
     assert.deepEqual([emulated.bootRetries, hardware.bootRetries], [1, 0]);
   });
 
-  test("a guest that runs VMs has one CPU where it is emulated, whichever QEMU does it", () => {
+  test("an emulated guest with nested VMs has one CPU, with every version of QEMU", () => {
     for (const version of ["7.2.22", "10.0.2"]) {
       assert.equal(describeFeatures(installed(version), "tcg").nested?.cpusMax, 1);
       assert.equal(describeFeatures(installed(version), "kvm").nested?.cpusMax, LIMITS.cpusMax);
     }
   });
 
-  test("what a restored VM lacks is said, and is not the same before QEMU 8.2", () => {
+  test("the caveats of a restored VM are given, and differ before QEMU 8.2", () => {
     const of = (version: string): string =>
       describeFeatures(installed(version), "kvm").snapshots?.caveats.join("\n") ?? "";
     for (const version of ["7.2.22", "8.1.5"]) assert.match(of(version), /its own copy/);
     for (const version of ["8.2", "8.2.0", "10.0.2"]) assert.match(of(version), /cannot give memory back/);
   });
 
-  test("the way from a user network to the host's loopback is said, and a QEMU without it offers none", () => {
+  test("the user network's access to the host's loopback is a caveat, and a QEMU without that network offers none", () => {
     assert.match(describeFeatures(installed("7.2.22"), "kvm").networkCaveats.user ?? "", /10\.0\.2\.2/);
     assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none"]);
   });

@@ -10,7 +10,7 @@ import type { DriverFeatures, SnapshotFeatures } from "#drivers/vm-driver.ts";
 import { LIMITS } from "#model/limits.ts";
 import { NETWORKS } from "#model/vm-spec.ts";
 
-/** The first with `-sandbox`'s words, JSON for -blockdev and microvm with ACPI. */
+/** The first version with these arguments of `-sandbox`, JSON for -blockdev, and microvm with ACPI. */
 const VERSION_MIN = [6, 2] as const;
 
 const EMULATED =
@@ -18,9 +18,12 @@ const EMULATED =
 const USER_NETWORK_REACH =
   "With --network user the guest reaches services on the host's loopback through 10.0.2.2, and all that the host reaches, such as a cloud's metadata at 169.254.169.254; its QEMU is in the host's network namespace, with the host's abstract Unix sockets.";
 
-/** 57 MB were measured for QEMU 7.2 itself with one guest; its buffers and threads grow with the load. */
+/**
+ * The memory of QEMU itself: 57 MB were measured for QEMU 7.2 with one guest; its buffers and threads grow with the
+ * load.
+ */
 const QEMU_BYTES = 128 * MIB;
-/** Emulating, it keeps translated code besides: up to 1 GiB, QEMU's own limit for it. */
+/** An emulating QEMU also keeps translated code: up to 1 GiB, its own limit. */
 const EMULATOR_BYTES = QEMU_BYTES + GIB;
 
 export async function qemuFeatures(
@@ -32,7 +35,10 @@ export async function qemuFeatures(
   return describeFeatures(installed, accel);
 }
 
-/** @throws HearthError `vmm.missing` when no VM can boot with this QEMU. */
+/**
+ * Returns the firmware of this QEMU.
+ * @throws HearthError `vmm.missing` when no VM can boot with this QEMU
+ */
 export async function findFirmware(program: string, signal: AbortSignal): Promise<QemuFirmware> {
   const installed = await findInstalledQemu(program, signal);
   const available = availability(installed);
@@ -44,7 +50,7 @@ export async function findFirmware(program: string, signal: AbortSignal): Promis
   return installed.firmware;
 }
 
-/** Pure. */
+/** Returns the features of a driver with this QEMU. Pure. */
 export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" | "tcg"): DriverFeatures {
   const userNetwork = installed instanceof Error || installed.userNetwork;
   return {
@@ -59,19 +65,19 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
     networks: userNetwork ? NETWORKS : ["none"],
     nested: nestedCpus(accel),
-    // Its user-mode network has no limits of its own.
+    // QEMU's user-mode network has no limits.
     limits: { disk: true, net: false },
     balloon: true,
-    // microvm has no bus that a disk could be plugged into.
+    // A microvm has no bus that a disk could be plugged into.
     hotplug: { disk: false },
     caveats: accel === "tcg" ? [EMULATED] : [],
     networkCaveats: userNetwork ? { user: USER_NETWORK_REACH } : {},
-    // A guest boots in less than a second with KVM. Emulated, or with a KVM that is emulated itself, in 3 to 10 s on an
-    // idle machine with two cores, and in 25 to 45 s on one with a load of 15.
+    // A guest boots in less than a second with KVM. Emulated, or with a KVM that is emulated itself, it takes 3 to 10 s
+    // on an idle machine with two cores, and 25 to 45 s on one with a load of 15.
     agentDeadlineMs: 90_000,
-    // A microvm has no timer but that of the local APIC, and Linux measures its frequency in 100 ms of the TSC. When
-    // the host does not run the vCPU for that long, the kernel says "APIC frequency too slow, disabling apic timer",
-    // and waits for ever for its first tick: seen with QEMU 10.0, in 1 of 220 boots at a load of 6.
+    // A microvm's only timer is the local APIC's, and Linux measures its frequency in 100 ms of the TSC. When the host
+    // does not run the vCPU for that long, the kernel says "APIC frequency too slow, disabling apic timer", and waits
+    // forever for its first tick: seen with QEMU 10.0, in 1 of 220 boots at a load of 6.
     bootRetries: accel === "tcg" ? 1 : 0,
     vmmOverheadBytes: accel === "tcg" ? EMULATOR_BYTES : QEMU_BYTES,
   };
@@ -83,7 +89,7 @@ const SHARES_MEMORY =
   "A restored VM cannot give memory back while it runs, because it shares its guest memory file with other VMs.";
 
 function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): SnapshotFeatures {
-  // Emulated, all is QEMU's own doing; with KVM the guest has seen the host's CPU.
+  // An emulated CPU depends on QEMU alone; with KVM the guest has seen the host's CPU.
   const cpu = accel === "kvm" ? describeHostCpu() : `emulated at ${describeClock(readTscKhz())}`;
   return {
     diskFormat: "qcow2",
@@ -92,14 +98,17 @@ function snapshotFeatures({ version }: InstalledQemu, accel: "kvm" | "tcg"): Sna
   };
 }
 
-/** A guest that was calibrated for one host's counter tells the time wrong on another. */
+/**
+ * Describes the rate of the host's counter: a guest that was calibrated for one host's counter tells the time wrong on
+ * another.
+ */
 function describeClock(khz: number | undefined): string {
   return khz === undefined ? "an unknown clock" : `${(khz / 1_000_000).toFixed(1)} GHz`;
 }
 
 /**
- * An emulated guest with two CPUs dies as soon as it uses KVM itself: with QEMU 7.2 at once, in its kernel's text
- * patching; with 10.0 after an hour of work, twice in a day.
+ * Returns how many CPUs a guest with nested VMs may have. An emulated guest with two CPUs crashes as soon as it uses
+ * KVM itself: with QEMU 7.2 at once, in its kernel's text patching; with 10.0 after an hour of work, twice in a day.
  */
 function nestedCpus(accel: "kvm" | "tcg"): DriverFeatures["nested"] {
   if (accel === "kvm") return { cpusMax: LIMITS.cpusMax };

@@ -1,11 +1,11 @@
 /**
- * Follows what a guest changes while its memory is sent. KVM's log of changes is exact. QEMU's own, of an emulated
- * guest, loses changes when QEMU reads it while a vCPU runs (docs/decisions/0024): it is read when QEMU begins to follow
- * and at the end, with the vCPUs paused both times.
+ * Follows what a guest changes while its memory is sent. KVM's dirty log is exact. QEMU's own log, of an emulated
+ * guest, loses changes when QEMU reads it while a vCPU runs (docs/decisions/0024). So it is read twice, with the vCPUs
+ * paused both times: when QEMU begins to follow, and at the end.
  */
 import type { SavingQemu } from "#drivers/qemu/vm-snapshot.ts";
 
-/** QEMU reads its log twice in a save: when it begins to follow, and at the end. */
+/** The number of times that QEMU reads its log in such a save. */
 const READS = 2;
 
 export class Following {
@@ -13,20 +13,20 @@ export class Following {
   readonly #careful: boolean;
   readonly #begun = Promise.withResolvers<void>();
 
-  /** @param ran whether the guest runs, so that there is something to follow */
+  /** @param ran true when the guest runs, so that there are changes to follow */
   constructor({ monitor, accel, deadlineMs }: SavingQemu, ran: boolean) {
     this.#qemu = { monitor, deadlineMs };
     this.#careful = ran && accel === "tcg";
-    this.#begun.promise.catch(() => {}); // Who waits for it is told.
+    this.#begun.promise.catch(() => {}); // The caller that waits for it gets the error.
     if (!this.#careful) this.#begun.resolve();
   }
 
-  /** Resolves when the guest runs and is followed: it can be quiesced. */
+  /** Resolves when the guest runs and its changes are followed: it can be quiesced. */
   get begun(): Promise<void> {
     return this.#begun.promise;
   }
 
-  /** Pauses an emulated guest. Returns the function that resumes it, for when QEMU follows it. */
+  /** Pauses an emulated guest. Returns the function that resumes it, to be called when QEMU follows changes. */
   async begin(): Promise<(() => Promise<void>) | undefined> {
     if (!this.#careful) return undefined;
     const { monitor, deadlineMs } = this.#qemu;
@@ -38,8 +38,8 @@ export class Following {
   }
 
   /**
-   * Tells, when QEMU is done, whether all that the guest has changed was sent. It was not if QEMU has read its log in
-   * between, while the guest ran.
+   * Tells, when QEMU is done, whether all changes of the guest were sent. They were not if QEMU has read its log more
+   * often, which is while the guest ran.
    */
   async isComplete(): Promise<boolean> {
     if (!this.#careful) return true;

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 
 /**
- * The rate of the host's time stamp counter, near enough for a guest's first delay loops: in emulation the
+ * Returns the rate of the host's time stamp counter, near enough for a guest's first delay loops: in emulation the
  * guest's counter is the host's. Undefined when nothing in /proc or /sys says it.
  */
 export function readTscKhz(): number | undefined {
@@ -10,8 +10,9 @@ export function readTscKhz(): number | undefined {
 }
 
 /**
- * `base` is cpufreq's base_frequency in kHz, which is constant, and so is "bogomips", which x86 kernels make of twice the
- * counter's rate. "cpu MHz" is the present speed with cpufreq, and another one a minute later.
+ * Reads the rate from `base`, which is cpufreq's base_frequency in kHz, or from /proc/cpuinfo. Both "base_frequency"
+ * and "bogomips" are constant; x86 kernels compute bogomips as twice the counter's rate. "cpu MHz" is the present speed
+ * with cpufreq, and another one a minute later.
  */
 export function parseTscKhz(base: string | undefined, cpuinfo: string): number | undefined {
   if (base !== undefined && /^\d+\s*$/.test(base)) return Number(base);

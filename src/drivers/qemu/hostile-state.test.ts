@@ -1,4 +1,4 @@
-/** A state that takes its QEMU over while it is loaded does not lead hearthd to another VM. */
+/** A VM state file that takes its QEMU over while it is loaded does not lead hearthd to another VM. */
 import assert from "node:assert/strict";
 import { chmodSync, lstatSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -16,7 +16,7 @@ import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const signal = AbortSignal.timeout(60_000);
 
-/** A VM that was restored by such a QEMU, beside another one. */
+/** Restores a VM with such a QEMU, beside another VM. */
 async function restored(t: TestContext, seals: boolean) {
   const dir = mkdtempSync(join(tmpdir(), "hostile-"));
   const at = (name: string): string => join(dir, name);
@@ -47,7 +47,7 @@ async function restored(t: TestContext, seals: boolean) {
     nics: [],
     init: "agent",
     nested: false,
-    // A script in QEMU's place has no filter of system calls.
+    // A script in QEMU's place has no system call filter.
     isolation: { ...UNCONFINED, seccomp: false, ...(seals ? { seal } : {}) },
   } as const;
   let handle: VmHandle | undefined;
@@ -62,14 +62,14 @@ async function restored(t: TestContext, seals: boolean) {
   return { handle, visits };
 }
 
-test("a QEMU that is taken over while it loads a state cannot replace its sockets any more", async (t) => {
+test("a QEMU that is taken over while it loads a VM state file cannot replace its sockets any more", async (t) => {
   const { handle, visits } = await restored(t, true);
   assert.ok(lstatSync(handle.agentSocket).isSocket());
   (await connectUnix(handle.agentSocket, undefined, signal)).destroy();
   assert.deepEqual(visits, []);
 });
 
-test("one that could replace them leads to no other VM: the link is refused by name", async (t) => {
+test("a link in the place of a socket does not lead to another VM: it is refused by name", async (t) => {
   const { handle, visits } = await restored(t, false);
   assert.ok(lstatSync(handle.agentSocket).isSymbolicLink(), "it has replaced its socket");
   await assert.rejects(openAgentStream(handle, signal), { code: "path.unmanaged" });

@@ -1,4 +1,4 @@
-/** Finds out what the QEMU on this host is: its version, what it was built with, and where its firmware lies. */
+/** Finds the QEMU on this host: its version, what it was built with, and where its firmware is. */
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { HearthError, toError } from "#base/error.ts";
@@ -8,7 +8,7 @@ import { missingTool, run } from "#host/run.ts";
 export const DEFAULT_QEMU = "qemu-system-x86_64";
 
 export type InstalledQemu = {
-  /** Such as "7.2.22". */
+  /** The version, such as "7.2.22". */
   readonly version: string;
   readonly userNetwork: boolean;
   /** Undefined where QEMU's data directories have no qboot.rom. */
@@ -16,27 +16,27 @@ export type InstalledQemu = {
 };
 
 export type QemuFirmware = {
-  /** Absolute path of the firmware of a microvm. */
+  /** Absolute path of a microvm's firmware. */
   readonly qboot: string;
   /** Directories that are to be searched before those that QEMU was built with. */
   readonly dataDirs: readonly string[];
 };
 
 /**
- * The firmware that microvms boot with. SeaBIOS 1.16.3 hangs in a microvm with virtio-blk and exactly 2048 MiB; this one
+ * The firmware that microvms boot with. SeaBIOS 1.16.3 hangs in a microvm with virtio-blk and exactly 2048 MiB; qboot
  * boots all sizes.
  */
 const QBOOT = "qboot.rom";
-/** hearthd finds VMMs again by the names of their programs. */
+/** The names of programs by which hearthd recognizes running VMMs. */
 const PROGRAM_NAME = /^qemu(?:-|$)/;
 const ASK_TIMEOUT_MS = 10_000;
-/** Below the prefix that a QEMU is installed in; the last two are Debian's. */
+/** Data directories below the prefix in which a QEMU is installed; the last two are Debian's. */
 const DATA_DIRS = ["share/qemu", "share/seabios", "lib/ipxe/qemu"];
 
-/** Answers, and those on their way: a hundred callers at once start one QEMU. */
+/** Finished and running requests: a hundred callers at once start one QEMU. */
 const asked = new Map<string, Promise<InstalledQemu | Error>>();
 
-/** Asks QEMU once per installed program; a program that was upgraded is another one. @throws the reason of `signal` */
+/** Asks QEMU once per installed program; an upgraded program is another one. @throws the reason of `signal` */
 export async function findInstalledQemu(
   program: string,
   signal: AbortSignal,
@@ -46,23 +46,23 @@ export async function findInstalledQemu(
   const key = `${path} ${statSync(path).mtimeMs}`;
   const known = asked.get(key);
   if (known !== undefined) return known;
-  // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
+  // Not the caller's signal: others wait for the same answer, which has its own deadline.
   const asking = askQemu(path, new AbortController().signal);
   asked.set(key, asking);
   const installed = await asking;
-  // The next caller may have more luck, or has installed what was missing.
+  // The next call may succeed, or what was missing may have been installed.
   if (installed instanceof Error || installed.firmware === undefined) asked.delete(key);
   signal.throwIfAborted();
   return installed;
 }
 
-/** The version of the QEMU that is installed; undefined when there is none that answers. */
+/** Returns the version of the installed QEMU; undefined when none answers. */
 export async function findQemuVersion(program: string, signal: AbortSignal): Promise<string | undefined> {
   const installed = await findInstalledQemu(program, signal);
   return installed instanceof Error ? undefined : installed.version;
 }
 
-/** Says what is wrong with the name of a QEMU program; undefined when nothing is. */
+/** Returns what is wrong with the name of a QEMU program; undefined when nothing is. */
 export function qemuProgramDenial(program: string): string | undefined {
   if (program.includes("\0") || (program.includes("/") && !isAbsolute(program)))
     return "must be a name on PATH, or an absolute path";
@@ -88,8 +88,8 @@ async function askQemu(path: string, signal: AbortSignal): Promise<InstalledQemu
 }
 
 /**
- * A QEMU that was built for /usr and unpacked elsewhere finds its firmware in /usr, which may be that of another
- * version: what lies beside the program comes first.
+ * Finds qboot. A QEMU that was built for /usr and unpacked elsewhere finds its firmware in /usr, which may be that of
+ * another version: directories beside the program come first.
  */
 function findFirmware(program: string, builtIn: readonly string[]): QemuFirmware | undefined {
   const prefix = dirname(dirname(program));
@@ -100,7 +100,7 @@ function findFirmware(program: string, builtIn: readonly string[]): QemuFirmware
   return qboot === undefined ? undefined : { qboot: realpathSync(qboot), dataDirs: beside };
 }
 
-/** The path of the program itself, links followed. */
+/** Returns the path of the program itself, with links resolved. */
 function locate(program: string): string | Error {
   const path = isAbsolute(program) ? program : findProgram(program);
   if (path === undefined || !isFile(path)) return notThere(program);

@@ -7,7 +7,7 @@ import type { TestContext } from "node:test";
 import type { HearthError } from "#base/error.ts";
 import { keepClock } from "#drivers/qemu/kvm-clock.ts";
 
-/** As QEMU 10.0 writes it, between the sections of other devices. */
+/** The section as QEMU 10.0 writes it, between those of other devices. */
 function section(nanoseconds: bigint): Buffer {
   const clock = Buffer.alloc(8);
   clock.writeBigUInt64BE(nanoseconds);
@@ -25,27 +25,27 @@ function filesOf(t: TestContext, stream: Buffer, state: Buffer): readonly [strin
   return paths;
 }
 
-test("the state gets the clock that the stream has, and is the same in all else", async (t) => {
+test("the VM state file gets the clock of the stream, and nothing else in it changes", async (t) => {
   const [stream, state] = filesOf(t, section(6_845_897_749n), section(1_132_513_070n));
   await keepClock(stream, state, { accel: "kvm", durable: true });
   assert.deepEqual(readFileSync(state), section(6_845_897_749n));
 });
 
-test("what looks like a clock in the guest's memory is none", async (t) => {
+test("bytes in the guest's memory that look like a clock are ignored", async (t) => {
   const memory = Buffer.concat([section(1n), Buffer.alloc(1024 * 1024), section(6_845_897_749n)]);
   const [stream, state] = filesOf(t, memory, section(1_132_513_070n));
   await keepClock(stream, state, { accel: "kvm", durable: false });
   assert.deepEqual(readFileSync(state), section(6_845_897_749n));
 });
 
-test("an emulated VM has no such clock, and its state stays as it is", async (t) => {
+test("the VM state file of an emulated VM, which has no such clock, is not changed", async (t) => {
   const [stream, state] = filesOf(t, section(1n), Buffer.from("devices of an emulated VM"));
   await keepClock(stream, state, { accel: "tcg", durable: true });
   assert.equal(readFileSync(state, "utf8"), "devices of an emulated VM");
 });
 
 const NONE = Buffer.from("devices, and no clock among them");
-/** As a QEMU of the future may write it. */
+/** The section as a future QEMU may write it. */
 const NEWER = Buffer.from(section(2n).toString("latin1").replace("\0\0\0\x01", "\0\0\0\x02"), "latin1");
 const CUT = section(1n).subarray(0, 30);
 

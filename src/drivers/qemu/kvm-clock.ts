@@ -1,34 +1,35 @@
 /**
- * The clock that KVM gives a guest, in what QEMU has saved of a VM. A QEMU that has loaded a VM and never ran it
- * saves the time since its own start in place of what it has loaded (`kvmclock_pre_save` in hw/i386/kvm/clock.c asks
- * KVM, unless the VM was stopped by this QEMU). A guest that goes on with that has a clock that stands still, and no
- * timer ends in it, until that clock has come to where it was: for as long as the guest had been up.
+ * Corrects the clock that KVM gives a guest, in what QEMU has saved of a VM. A QEMU that has loaded a VM and never ran
+ * it saves the time since its own start in place of the clock that it has loaded (`kvmclock_pre_save` in
+ * hw/i386/kvm/clock.c asks KVM, unless this QEMU has stopped the VM). A guest restored with that has a clock that does
+ * not advance, and no timer fires in it, until that clock has reached its former value: for as long as the guest had
+ * been up.
  */
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
 
-/** How a full section of the clock begins: the length of its name, and the name. */
+/** The start of a full section of the clock: the length of its name, and the name. */
 const NAME = Buffer.from("\x08kvmclock", "latin1");
-/** Behind the name: instance and version, 32 bits each; then the clock's nanoseconds. */
+/** Follow the name: instance and version, 32 bits each; then the clock's nanoseconds. */
 const HEADER_BYTES = 8;
 const CLOCK_BYTES = 8;
 /** The only instance and version that a QEMU has written so far. */
 const KNOWN = "0000000000000001";
-/** Devices come behind the memory, and take some hundred KiB. */
+/** The end of the file that is searched. Devices come after the memory, and take some hundred KiB. */
 const TAIL_BYTES = 16 * 1024 * 1024;
 
 export type ClockOptions = {
-  /** What runs the guest: only KVM gives it such a clock. */
+  /** The accelerator of the guest: only KVM gives it such a clock. */
   readonly accel: "kvm" | "tcg";
-  /** Whether to wait until a power cut cannot take it away. */
+  /** True to sync the file. */
   readonly durable: boolean;
 };
 
 /**
- * Gives the state that was made of a stream the clock of the stream. An emulated guest has no such clock.
- * @throws HearthError `snapshot.failed` when a guest that KVM runs has none that is known in both of them: restored with
- * another clock its timers would not end
+ * Copies the clock of a saved stream into the VM state file that was made of it. An emulated guest has no such clock.
+ * @throws HearthError `snapshot.failed` when a KVM guest has no known clock in one of the files: restored with another
+ * clock its timers would not fire
  */
 export async function keepClock(stream: string, state: string, options: ClockOptions): Promise<void> {
   if (options.accel === "tcg") return;
@@ -42,7 +43,7 @@ export async function keepClock(stream: string, state: string, options: ClockOpt
 
 type Clock = { readonly position: number; readonly clock: Buffer };
 
-/** Finds the last one that is known: what looks like one before that is the guest's memory. */
+/** Finds the last known section; what looks like one before it is the guest's memory. */
 async function findClock(file: FileHandle, path: string): Promise<Clock> {
   const { size } = await file.stat();
   const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));

@@ -9,7 +9,7 @@ import { writeFakeQemu } from "#testing/fake-qemu.ts";
 const never = new AbortController().signal;
 const BOOT = { kernel: "/none", initramfs: "/none" };
 
-test("many who ask at the same time wait for one boot, and later ones for none", async () => {
+test("simultaneous callers share one boot, and later ones need none", async () => {
   const dir = mkdtempSync(join(tmpdir(), "judge-"));
   const starts = join(dir, "starts");
   const program = writeFakeQemu(dir, `echo x >> ${starts}; echo 'kvm: it is broken' >&2; exit 1`, "9.9.9");

@@ -4,16 +4,19 @@ import { DEFAULT_QEMU, findQemuVersion } from "#drivers/qemu/installed-qemu.ts";
 import { findKvmVerdict, kvmDeviceDenial, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe, KvmVerdict } from "#drivers/qemu/probe-kvm.ts";
 
-/** What a guest needs to prove that it runs. */
+/** The files of a guest that proves that KVM works. */
 export type ProofBoot = Pick<KvmProbe, "kernel" | "initramfs">;
 
 export type KvmVerdictsOptions = {
-  /** In the cache directory, which exists. */
+  /** A file in the cache directory, which exists. */
   readonly cacheFile: string;
   readonly program?: string | undefined;
 } & Partial<Pick<KvmProbe, "kvmDevice" | "readyLine" | "silenceMs">>;
 
-/** Knows whether KVM works on this host: asks once, with a boot, however many want to know at the same time. */
+/**
+ * Knows whether KVM works on this host. Probes it once, with a boot, however many callers want to know at the same
+ * time.
+ */
 export class KvmVerdicts {
   readonly #options: KvmVerdictsOptions;
   #probing: Promise<KvmVerdict> | undefined;
@@ -22,7 +25,10 @@ export class KvmVerdicts {
     this.#options = options;
   }
 
-  /** With `fresh` what is known counts no more. @throws the reason of `signal`. */
+  /**
+   * Returns the verdict, by a probe if there is none. With `fresh` a stored verdict is discarded. @throws the reason of
+   * `signal`
+   */
   async decide(boot: ProofBoot, fresh: boolean, signal: AbortSignal): Promise<KvmVerdict> {
     if (fresh && this.#probing === undefined) rmSync(this.#options.cacheFile, { force: true });
     // Not the caller's signal: others wait for the same answer, which comes in seconds.
@@ -35,12 +41,14 @@ export class KvmVerdicts {
     }
   }
 
-  /** For a VM that is about to boot: its own kernel is the proof, where nobody has asked before. */
+  /**
+   * Returns the accelerator of a VM that is about to boot. Its own kernel is used for the probe, if there was none yet.
+   */
   async accelFor(boot: ProofBoot, signal: AbortSignal): Promise<Accel> {
     return (await this.decide(boot, false, signal)).works ? "kvm" : "tcg";
   }
 
-  /** What is known without a boot; undefined as long as nobody has asked. */
+  /** Returns the verdict without a boot; undefined as long as there was no probe. */
   async known(signal: AbortSignal): Promise<KvmVerdict | undefined> {
     const denial = kvmDeviceDenial(this.#options.kvmDevice ?? "/dev/kvm");
     if (denial !== undefined) return { works: false, reason: denial, booted: false };
@@ -53,7 +61,7 @@ export class KvmVerdicts {
     return verdict.works ? "works" : "fails";
   }
 
-  /** What a VM would run with now: emulation as long as nobody has asked, which is then only assumed. */
+  /** Returns what a VM would run with now. Emulation is assumed as long as there was no probe. */
   async accelSoFar(signal: AbortSignal): Promise<{ readonly accel: Accel; readonly assumed: boolean }> {
     const cachedVerdict = await this.cachedVerdict(signal);
     return { accel: cachedVerdict === "works" ? "kvm" : "tcg", assumed: cachedVerdict === "unknown" };

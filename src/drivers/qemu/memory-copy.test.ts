@@ -21,7 +21,10 @@ const never = new AbortController().signal;
 const isRoot = process.geteuid?.() === 0;
 const UID = 1_999_000_000;
 
-/** A guest memory file of 64 MiB with 1 MiB in it, as hearthd seals it, and a VM that is to begin with it. */
+/**
+ * Makes a sealed guest memory file of 64 MiB with 1 MiB in it, and the directory of a VM that is to be restored from
+ * it.
+ */
 function place(t: TestContext) {
   const dir = mkdtempSync(join(tmpdir(), "memory-copy-"));
   t.after(() => rmSync(dir, { recursive: true }));
@@ -35,7 +38,7 @@ function place(t: TestContext) {
   return { memory, plan: { stateDir: dir, isolation: { ...UNCONFINED, giveMemoryCopy } }, copy };
 }
 
-test("a copy is the same and the VM's alone, and its holes take no room; its name goes while it is open", async (t) => {
+test("a copy is equal, private to the VM and sparse, and stays usable when its name is removed", async (t) => {
   const { memory, plan, copy } = place(t);
   {
     await using made = await MemoryCopy.make(plan, memory, never);
@@ -50,21 +53,21 @@ test("a copy is the same and the VM's alone, and its holes take no room; its nam
   assert.equal(existsSync(copy), false);
 });
 
-test("what a hearthd that was killed has left is replaced", async (t) => {
+test("the copy of a hearthd that was killed is replaced", async (t) => {
   const { memory, plan, copy } = place(t);
   writeFileSync(copy, "scrap");
   await using made = await MemoryCopy.make(plan, memory, never);
   assert.equal(statSync(made.path).size, 64 * MIB);
 });
 
-test("a copy that cannot be made leaves nothing, and says why", async (t) => {
+test("a copy that fails leaves nothing, and its error has the reason", async (t) => {
   const { memory, plan, copy } = place(t);
   rmSync(memory);
   await assert.rejects(MemoryCopy.make(plan, memory, never), { code: "snapshot.failed" });
   assert.equal(existsSync(copy), false);
 });
 
-test("a copy that nobody wants any more leaves nothing", async (t) => {
+test("a cancelled copy leaves nothing", async (t) => {
   const { memory, plan, copy } = place(t);
   await assert.rejects(
     MemoryCopy.make(plan, memory, AbortSignal.abort(new Error("not wanted"))),

@@ -1,4 +1,4 @@
-/** A guest memory file for one VM alone, for a QEMU that opens what it maps for writing. */
+/** The copy of a guest memory file for one VM, for a QEMU that opens what it maps for writing. */
 import { chmod, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { failAfter } from "#base/clean-up.ts";
@@ -11,9 +11,9 @@ import { copySparse } from "#host/copy-sparse.ts";
 const STAT_BLOCK_BYTES = 512;
 
 /**
- * Copies `memory` into the VM's state directory: by reference where the file system can, otherwise the blocks that
- * are no holes. Disposing of it removes the name. A QEMU that has mapped the file keeps it, and its blocks are freed
- * when that QEMU ends, however it ends.
+ * Copies `memory` into the VM's state directory: as a reflink where the file system supports it, otherwise without the
+ * holes. Disposal removes the name. A QEMU that has mapped the file keeps it; its blocks are freed when that QEMU ends,
+ * however it ends.
  */
 export class MemoryCopy implements AsyncDisposable {
   readonly path: string;
@@ -22,14 +22,17 @@ export class MemoryCopy implements AsyncDisposable {
     this.path = path;
   }
 
-  /** @throws HearthError `host.disk_full`; `snapshot.failed` when it cannot be read. Nothing is left then. */
+  /**
+   * Makes the copy.
+   * @throws HearthError `host.disk_full`; `snapshot.failed` when `memory` cannot be read. Nothing is left then.
+   */
   static async make(
     { stateDir, isolation }: Pick<BootPlan, "stateDir" | "isolation">,
     memory: string,
     signal: AbortSignal,
   ): Promise<MemoryCopy> {
     const path = join(stateDir, VM_NAMES.memoryCopy);
-    await rm(path, { force: true }); // A hearthd that was killed has left it.
+    await rm(path, { force: true }); // Left by a hearthd that was killed.
     try {
       await assertRoom(memory, path);
       await copySparse(memory, path, signal);

@@ -1,4 +1,7 @@
-/** QEMU's migration, to a file and from one. A jailed QEMU may open neither, so one comes by a Unix socket. */
+/**
+ * Migrates a QEMU to a file, and from one. A jailed QEMU may open no files: it sends to a Unix socket, and loads from
+ * its stdin.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError, toError } from "#base/error.ts";
 import { unlessAborted, within } from "#base/deadline.ts";
@@ -6,42 +9,47 @@ import type { MigrationStatus, QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { StreamReceiver } from "#drivers/qemu/receive-stream.ts";
 import type { StreamTarget } from "#drivers/qemu/receive-stream.ts";
 
-/** QEMU's own default would be 128 MiB/s. */
+/** QEMU's default is 128 MiB/s. */
 const BANDWIDTH_BYTES_PER_S = 2 ** 40;
 /**
- * QEMU halts the vCPUs for the rest of the memory as soon as it takes less than this: the least with which it looks
- * again what a running guest has changed, and what stands for "do not look again".
+ * The expected downtime below which QEMU pauses the vCPUs and sends the rest of the memory. `looks` is the least with
+ * which it checks again what a running guest has changed; with `sendsOnce` it does not check again.
  */
 const DOWNTIME_MS = { looks: 1, sendsOnce: 0 } as const;
-/** A guest waits for the end. */
+/** The interval of questions while a paused guest waits for the end. */
 const ASK_EVERY_MS = 2;
-/** No guest waits: QEMU, which answers between two pieces that it sends, is left alone. */
+/** The interval while the guest runs: QEMU answers only between two pieces that it sends. */
 const ASK_CALMLY_MS = 50;
-/** QEMU answers nothing while it writes the last of a VM, or reads one: for as long as the host's disk takes. */
+/**
+ * The longest silence of a QEMU that writes the last of a VM, or reads one: it answers nothing for as long as the
+ * host's disk takes.
+ */
 const BUSY_MS = 120_000;
-/** For what had arrived to be written. */
+/** The time for bytes that have arrived to be written. */
 const HANG_UP_MS = 1_000;
 
 export type Destination = StreamTarget & {
   readonly socket: string;
-  /** Whether the guest runs while its memory is sent, so that the end is not urgent. Left out: it is paused. */
+  /**
+   * Tells whether the guest runs while its memory is sent, so that hearthd asks less often. Undefined: it is paused.
+   */
   readonly guestRuns?: () => boolean;
   /**
-   * The memory is sent once while the guest runs, and what has changed since then when it is paused. Called when QEMU
-   * follows what changes, and not by the sender of a guest that is paused.
+   * Called when QEMU follows changes. The memory is then sent once while the guest runs, and what has changed since
+   * when it is paused. Undefined: what a running guest changes is sent again, round after round.
    */
   readonly onFollowed?: () => Promise<void>;
 };
 
-/** What `migrateToFile` leaves to be waited for. */
+/** The rest of `migrateToFile`, which the caller waits for. */
 export type Written = {
-  /** Resolves when the file has everything, and bounds the time that QEMU takes to hang up. */
+  /** Resolves when everything is in the file. Limits the time that QEMU takes to close the connection. */
   written(): Promise<void>;
 };
 
 /**
- * Sends all that QEMU would migrate to a new file at `to.path`. Resolves when QEMU is done, with the vCPUs halted;
- * `written` is awaited for the file. The listening socket is removed in any case.
+ * Sends everything that QEMU migrates to a new file at `to.path`. Resolves when QEMU is done, with paused vCPUs; await
+ * `written` for the file. The listening socket is removed in any case.
  * @throws HearthError `snapshot.failed` with QEMU's reason, and what `to.checkRoom` throws
  */
 export async function migrateToFile(
@@ -80,7 +88,7 @@ export async function migrateToFile(
     return { written: () => endOf(receiver, deadlineMs, signal) };
   } catch (error) {
     await cancel(monitor, deadlineMs);
-    // Where we hung up on QEMU, that is all that it can say; why we did says more.
+    // Where the receiver closed the connection, QEMU can only report that; the receiver knows why.
     const ours = signal.aborted ? undefined : await within(failure, HANG_UP_MS);
     receiver.close(toError(error));
     throw ours === undefined ? error : ours.error;
@@ -96,15 +104,15 @@ async function endOf(receiver: StreamReceiver, silenceMs: number, signal: AbortS
   }
 }
 
-/** A QEMU that is not done sends, or it hangs. */
+/** Throws when a QEMU that is not done has sent nothing for too long: it hangs. */
 function checkSends(receiver: StreamReceiver): void {
   if (receiver.silentMs < BUSY_MS) return;
   throw new HearthError("vmm.unresponsive", `QEMU has sent nothing of the VM's memory for ${BUSY_MS} ms.`);
 }
 
 /**
- * Loads what a QEMU that was started with `-incoming defer` has as its stdin: it reads the file itself, which it could
- * not open in its jail. Resolves with the vCPUs halted.
+ * Loads the file that a QEMU started with `-incoming defer` has as its stdin: QEMU could not open it in its jail.
+ * Resolves with paused vCPUs.
  */
 export async function migrateFromStdin(
   monitor: QmpMonitor,
@@ -116,8 +124,8 @@ export async function migrateFromStdin(
 }
 
 /**
- * Whether memory that is mapped from a file is left out of what is sent, and expected to be there by who receives:
- * both have to say the same.
+ * Sets the migration capability `x-ignore-shared`: memory that is mapped from a file is not sent. Sender and receiver
+ * must agree.
  */
 export async function setIgnoreShared(
   monitor: QmpMonitor,
@@ -128,7 +136,10 @@ export async function setIgnoreShared(
   await monitor.send("migrate-set-capabilities", { capabilities }, deadlineMs);
 }
 
-/** @param check is called each time that QEMU is not done yet, and says in how many milliseconds to ask again */
+/**
+ * Waits until the migration is complete.
+ * @param check called each time that QEMU is not done; returns in how many milliseconds to ask again
+ */
 async function untilDone(monitor: QmpMonitor, check: () => number, signal: AbortSignal): Promise<void> {
   for (;;) {
     const progress = await unlessAborted(monitor.send("query-migrate", undefined, BUSY_MS), signal);
@@ -138,7 +149,10 @@ async function untilDone(monitor: QmpMonitor, check: () => number, signal: Abort
   }
 }
 
-/** QEMU sets up how it follows what a guest changes before it sends the first page, and says so by its status. */
+/**
+ * Waits until QEMU follows what the guest changes: it sets that up before it sends the first page, and its status says
+ * so.
+ */
 async function untilFollowed(monitor: QmpMonitor, check: () => void, signal: AbortSignal): Promise<void> {
   for (;;) {
     const { status } = await unlessAborted(monitor.send("query-migrate", undefined, BUSY_MS), signal);
@@ -156,10 +170,10 @@ function refused({ status, "error-desc": reason }: MigrationStatus): HearthError
 
 async function failing(written: Promise<void>): Promise<never> {
   await written;
-  return new Promise(() => {}); // It ends well: QEMU's own word is what counts.
+  return new Promise(() => {}); // A stream that ends well decides nothing: QEMU's status does.
 }
 
-/** Whatever state it is in: QEMU takes no new migration before the last one has ended. */
+/** Cancels the migration in whatever state it is: QEMU starts no new one before the last has ended. */
 async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   const lateMs = performance.now() + deadlineMs;
   try {
@@ -170,6 +184,6 @@ async function cancel(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
       await sleep(ASK_EVERY_MS);
     }
   } catch {
-    // It is gone, or says nothing: why the caller's work has failed says more.
+    // QEMU has ended or does not answer: the error of the caller's work says more.
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Pausing a guest while QEMU sends its memory. As long as the guest runs, QEMU sends what has changed again, round after
+ * Pauses a guest while QEMU sends its memory. As long as the guest runs, QEMU sends what has changed again, round after
  * round. The vCPUs are paused for the rest when
  *   - little is left,
- *   - as much was sent, or is known to be left, as the save may take of a guest that runs, or
+ *   - as much was sent, or is known to be left, as the save may take of a running guest, or
  *   - the guest has changed its memory again in each of many rounds.
  */
 import { unlessAborted, within } from "#base/deadline.ts";
@@ -11,30 +11,30 @@ import { liveMaxBytes, ROUNDS_MAX } from "#drivers/save-bounds.ts";
 import type { SaveHooks } from "#drivers/vm-driver.ts";
 import { MIB } from "#base/sizes.ts";
 
-/** Sent in some milliseconds. */
+/** An amount that is sent in some milliseconds. */
 const LITTLE_BYTES = 8 * MIB;
 /**
- * How much may arrive between two questions how much is left: half of `LITTLE_BYTES`, so that little is seen before
- * nothing is left. An answer takes 35 ms where KVM is emulated, and nothing is read meanwhile.
+ * The bytes that may arrive between two calls of `query-migrate`: half of `LITTLE_BYTES`, so that QEMU says that little
+ * is left before nothing is left. An answer takes 35 ms where KVM is emulated, and nothing is read meanwhile.
  */
 const ASK_EVERY_BYTES = LITTLE_BYTES / 2;
 /**
- * QEMU waits while nobody reads, so it sends no more than before until the guest is paused. It may have come to its own
- * end: then it has paused the guest itself, and answers nothing until everything is read. So it is asked, and read from
- * when it does not answer within this time.
+ * The time that QEMU gets to answer while its stream is not read. An unread QEMU waits, so it sends nothing more until
+ * the guest is paused. But it may have reached the end of the migration: then it has paused the guest itself, and
+ * answers nothing until everything is read. Wait at most this long, or both wait forever.
  */
 const UNREAD_MS = 500;
-/** As much is read then as QEMU may have left at its end: what it sends in a millisecond, and the devices. */
+/** The most that is read then: what QEMU sends in a millisecond, and the devices. */
 const UNPAUSED_MAX_BYTES = 32 * MIB;
 
-/** Quiesces the guest and pauses its vCPUs: once, whoever asks for it. */
+/** Quiesces the guest and pauses its vCPUs, once, however many callers there are. */
 export class GuestPause {
   readonly #hooks: Pick<SaveHooks, "quiesce">;
   readonly #stop: () => Promise<void>;
   readonly #signal: AbortSignal;
   #work: Promise<void> | undefined;
   #quiesced = false;
-  #givenUp = false;
+  #abandoned = false;
 
   constructor(hooks: Pick<SaveHooks, "quiesce">, stop: () => Promise<void>, signal: AbortSignal) {
     this.#hooks = hooks;
@@ -46,41 +46,44 @@ export class GuestPause {
     return this.#work !== undefined;
   }
 
-  /** Whether what is saved from now on has the guest's processes frozen. */
+  /** True when what is saved from now on has the guest's processes frozen. */
   get quiesced(): boolean {
     return this.#quiesced;
   }
 
-  /** Resolves when the vCPUs are paused. */
+  /** Pauses the guest, if that has not begun. Resolves when the vCPUs are paused. */
   done(): Promise<void> {
     this.#work ??= this.#run();
     return unlessAborted(this.#work, this.#signal);
   }
 
-  /** Pauses nothing from now on. Resolves when it tells the guest nothing more; never rejects. */
+  /**
+   * Cancels a pause that has not come to the vCPUs yet. Resolves once no request to the guest is in flight; never
+   * rejects.
+   */
   async abandon(): Promise<void> {
-    this.#givenUp = true;
+    this.#abandoned = true;
     await this.#work?.catch(() => {}); // The save has failed already, and says why.
   }
 
   async #run(): Promise<void> {
     await this.#hooks.quiesce();
     this.#quiesced = true;
-    if (!this.#givenUp) await this.#stop();
+    if (!this.#abandoned) await this.#stop();
   }
 }
 
-/** Returns what is to be called with all bytes so far after each piece that QEMU has sent. */
+/** Returns the function that is to be called after each piece that QEMU has sent, with the number of bytes so far. */
 export function pauseInTime(
   monitor: QmpMonitor,
   pause: GuestPause,
   memoryBytes: number,
   deadlineMs: number,
 ): (bytes: number) => Promise<void> {
-  let askAtBytes = MIB; // A guest with little in its memory has sent it all soon after.
+  let askAtBytes = MIB; // A guest that uses little memory has sent it all soon after this.
   let begunAtBytes = 0;
   let asked: Promise<MigrationStatus> | undefined;
-  /** Undefined when QEMU does not answer. */
+  /** Returns undefined when QEMU does not answer. */
   const ask = async (): Promise<MigrationStatus | undefined> => {
     asked ??= monitor.send("query-migrate", undefined, deadlineMs);
     const progress = await within(asked, UNREAD_MS);
@@ -101,7 +104,10 @@ export function pauseInTime(
   };
 }
 
-/** Pure. The bytes are what has really come; the rest is QEMU's word, and can only make it earlier. */
+/**
+ * Tells whether to pause. Pure. `bytes` have really arrived; `progress` is QEMU's claim, and can only make the pause
+ * earlier.
+ */
 function isTime(bytes: number, progress: MigrationStatus | undefined, memoryBytes: number): boolean {
   const maxBytes = liveMaxBytes(memoryBytes);
   if (bytes >= maxBytes) return true;

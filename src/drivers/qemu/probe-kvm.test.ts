@@ -7,7 +7,7 @@ import { findKvmVerdict, probeKvm } from "#drivers/qemu/probe-kvm.ts";
 import type { KvmProbe } from "#drivers/qemu/probe-kvm.ts";
 import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
-/** Root may open everything. */
+/** Root may open any device. */
 const IS_ROOT = process.geteuid?.() === 0 && "root may open any device";
 const never = new AbortController().signal;
 
@@ -35,7 +35,7 @@ describe("the probe of KVM", () => {
     assert.equal(existsSync(host.starts), false);
   });
 
-  test("says no with QEMU's reason, and asks only once", async () => {
+  test("stores a no with QEMU's reason, and boots only once", async () => {
     using host = new Host();
     const probe = host.probe("echo 'failed to set MSR 0x10a' >&2; exit 1");
     const first = await probeKvm(probe, never);
@@ -48,7 +48,7 @@ describe("the probe of KVM", () => {
     assert.equal(existsSync(host.starts), false);
   });
 
-  test("asks again after QEMU was upgraded, or when the kept answer is broken", async () => {
+  test("boots again after an upgrade of QEMU, or when the stored verdict is broken", async () => {
     using host = new Host();
     const probe = host.probe("echo 'no kvm' >&2; exit 1");
     await probeKvm(probe, never);
@@ -64,7 +64,7 @@ describe("the probe of KVM", () => {
     ["was killed by the host", "kill -KILL $$"],
     ["misses a library", "echo 'error while loading shared libraries: libaio.so.1' >&2; exit 127"],
   ] as const) {
-    test(`a QEMU that ${title} is no verdict about KVM: the next boot asks again`, async () => {
+    test(`a QEMU that ${title} gives no verdict about KVM: the next probe boots again`, async () => {
       using host = new Host();
       const probe = host.probe(script);
       assert.equal((await probeKvm(probe, never)).works, false);
@@ -74,7 +74,7 @@ describe("the probe of KVM", () => {
   }
 
   test(
-    "needs no boot where hearthd may not open the device, and keeps no answer",
+    "needs no boot where hearthd may not open the device, and stores no verdict",
     { skip: IS_ROOT },
     async () => {
       using host = new Host();
@@ -88,7 +88,7 @@ describe("the probe of KVM", () => {
     },
   );
 
-  test("asks again a day after a no, as the host may have been overloaded", async () => {
+  test("boots again a day after a no, as the host may have been overloaded", async () => {
     using host = new Host();
     let now = 1_000_000;
     const probe = host.probe("echo 'no kvm' >&2; exit 1", { now: () => now });
@@ -99,7 +99,7 @@ describe("the probe of KVM", () => {
     assert.equal((await probeKvm(probe, never)).booted, true);
   });
 
-  test("asks again after a reboot that followed a no", async () => {
+  test("boots again after a no and a reboot of the host", async () => {
     using host = new Host();
     const probe = host.probe("echo 'no kvm' >&2; exit 1");
     await probeKvm(probe, never);
@@ -108,13 +108,13 @@ describe("the probe of KVM", () => {
     assert.equal((await probeKvm(probe, never)).booted, true);
   });
 
-  test("takes silence for no, after its deadline", async () => {
+  test("takes silence until the deadline for a no", async () => {
     using host = new Host();
     const verdict = await probeKvm(host.probe("exec sleep 600", { silenceMs: 60 }), never);
     assert.match(verdict.reason, /did not answer in 60 ms/);
   });
 
-  test("keeps no answer when the caller gave up", async () => {
+  test("stores no verdict when the caller has cancelled", async () => {
     using host = new Host();
     const probe = host.probe("exec sleep 600");
     const cancel = new AbortController();

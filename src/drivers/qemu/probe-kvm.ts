@@ -1,11 +1,11 @@
 /**
- * Whether KVM works, found out by booting a kernel with it. Opening /dev/kvm proves nothing: there are hosts
- * whose /dev/kvm answers every question and runs no stock kernel. The answer is kept until the host's kernel,
- * its CPU, KVM's nesting or QEMU change.
+ * Finds out whether KVM works, by booting a kernel with it. Opening /dev/kvm proves nothing: there are hosts whose
+ * /dev/kvm answers every call and runs no stock kernel. The verdict is stored until the host's kernel, its CPU, KVM's
+ * nesting or QEMU change.
  *
- * A "no" is kept only when it is KVM's: QEMU ran the guest in vain, or named KVM as the reason. A device that hearthd
- * may not open, a full disk or a QEMU that was killed are passing, and asked about again. As a host that is overloaded
- * looks like a guest that hangs, a "no" is kept for a day, and not beyond a reboot.
+ * A "no" is stored only when KVM is the reason: QEMU ran the guest in vain, or named KVM. A device that hearthd may not
+ * open, a full disk or a QEMU that was killed are temporary, and probed again. An overloaded host looks like a guest
+ * that hangs, so a "no" is valid for a day, and until the next reboot of the host.
  */
 import { createHash } from "node:crypto";
 import {
@@ -32,52 +32,56 @@ import { parseVmName, vmIdFrom } from "#model/ids.ts";
 
 export type KvmVerdict = {
   readonly works: boolean;
-  /** One sentence for `doctor`. */
+  /** A sentence for `doctor`. */
   readonly reason: string;
-  /** Written in the cache; false when the answer cost no boot. */
+  /** True when this call has booted a guest; false when the answer cost no boot. */
   readonly booted: boolean;
 };
 
 export type KvmProbe = {
-  /** Where the answer is kept, in a directory that exists. */
+  /** The file of the stored verdict, in a directory that exists. */
   readonly cacheFile: string;
   readonly kernel: string;
-  /** With the agent, or whatever prints `readyLine` on the console. */
+  /** An initramfs with the agent, or whatever prints `readyLine` on the console. */
   readonly initramfs: string;
-  /** What proves on the console that programs run in the guest; the agent's own words when left out. */
+  /** The text on the console that proves that programs run in the guest. Default: any line of the agent. */
   readonly readyLine?: RegExp | undefined;
-  /** Of QEMU; part of the cache's key. */
+  /** QEMU's version; part of the cache's key. */
   readonly version: string;
   readonly program?: string | undefined;
   readonly kvmDevice?: string | undefined;
-  /** How long the guest may print nothing. */
+  /** The longest time that the guest may print nothing. */
   readonly silenceMs?: number | undefined;
   readonly now?: (() => number) | undefined;
 };
 
-/** Why no guest booted, and whether that was KVM. */
+/** The reason why no guest booted, and whether it was KVM. */
 type Failure = { readonly why: string; readonly ofKvm: boolean };
 
-/** The agent begins all its lines on the console so. */
+/** The beginning of all lines of the agent on the console. */
 const AGENT_LINE = /^hearth: /m;
-/** A kernel that runs prints a line at least as often, also where KVM itself is emulated and a boot takes 15 s. */
+/** The longest silence of a kernel that runs, also where KVM itself is emulated and a boot takes 15 s. */
 const SILENCE_MS = 8_000;
 const DEADLINE_MS = 120_000;
-/** Lines from the kernel's very first instructions on, so that a slow one is told from one that hangs. */
+/**
+ * Arguments that make the kernel print from its very first instructions on, so that a slow one is told from one that
+ * hangs.
+ */
 const TALKATIVE = ["earlyprintk=ttyS0", "loglevel=7"];
 const LOOK_EVERY_MS = 20;
 const REFUSAL_KEPT_MS = 24 * 3_600_000;
-/** What QEMU says when KVM is the reason; with the words after it the reason is another. */
+/** Matches the errors of QEMU of which KVM is the reason, unless `PASSING` matches too. */
 const NAMES_KVM = /\bkvm\b|\bMSR\b/i;
 const PASSING =
   /permission denied|not permitted|no space left|cannot allocate|out of memory|too many open|temporarily|busy/i;
-/** KVM's modules, and whether each lets guests have KVM themselves. */
+/** KVM's parameters that say whether guests get KVM themselves. */
 const NESTING = ["kvm_intel", "kvm_amd"].map((module) => `/sys/module/${module}/parameters/nested`);
 const TAIL_BYTES = 64 * 1024;
 const MEMORY_BYTES = 256 * 1024 ** 2;
 
 /**
- * Boots at most once per host and day; never throws for a KVM that does not work.
+ * Returns the verdict on KVM: the stored one, or that of a boot, at most once per host and day. Does not throw for a
+ * KVM that does not work.
  * @throws the reason of `signal`
  */
 export async function probeKvm(probe: KvmProbe, signal: AbortSignal): Promise<KvmVerdict> {
@@ -98,7 +102,7 @@ export async function probeKvm(probe: KvmProbe, signal: AbortSignal): Promise<Kv
   return { works, reason, booted: true };
 }
 
-/** Why hearthd cannot use the device; undefined when it can open it, which proves nothing yet. */
+/** Returns why hearthd cannot use the device; undefined when it can open it, which proves nothing yet. */
 export function kvmDeviceDenial(device: string): string | undefined {
   if (!existsSync(device)) return `This host has no ${device}.`;
   try {
@@ -109,13 +113,13 @@ export function kvmDeviceDenial(device: string): string | undefined {
   }
 }
 
-/** The kept answer, without a boot; undefined when nobody has asked on this host. */
+/** Returns the stored verdict, without a boot; undefined when there is none for this host. */
 export function findKvmVerdict(cacheFile: string, version: string): KvmVerdict | undefined {
   const kept = readVerdict(cacheFile, kvmKey(version), Date.now());
   return kept === undefined ? undefined : { works: kept.works, reason: kept.reason, booted: false };
 }
 
-/** What the answer depends on. */
+/** Hashes what the verdict depends on. */
 function kvmKey(version: string): string {
   const cpu = /^model name\s*:\s*(.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? "";
   const nesting = NESTING.map((path) => (existsSync(path) ? readFileSync(path, "utf8").trim() : ""));
@@ -131,10 +135,10 @@ function readVerdict(path: string, key: string, nowMs: number): Kept | undefined
     const { key: ofKey, works, reason, atMs, bootId } = JSON.parse(readFileSync(path, "utf8"));
     if (ofKey !== key || typeof works !== "boolean") return undefined;
     const ageMs = nowMs - Number(atMs);
-    const holds = works || (bootId === hostBootId() && ageMs >= 0 && ageMs < REFUSAL_KEPT_MS);
-    return holds ? { works, reason: String(reason), atMs: Number(atMs) } : undefined;
+    const isValid = works || (bootId === hostBootId() && ageMs >= 0 && ageMs < REFUSAL_KEPT_MS);
+    return isValid ? { works, reason: String(reason), atMs: Number(atMs) } : undefined;
   } catch {
-    return undefined; // Missing or broken: the worst is one boot more.
+    return undefined; // Missing or broken: that costs one boot.
   }
 }
 
@@ -144,7 +148,7 @@ function writeVerdict(path: string, key: string, verdict: Kept): void {
   renameSync(draft, path);
 }
 
-/** Undefined when the guest's first line came; otherwise why it did not. */
+/** Boots a guest. Returns undefined when its first line came; otherwise the reason why it did not. */
 async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failure | undefined> {
   let dir: string;
   try {
@@ -162,8 +166,8 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
     driver.watch(handle, { exited: ended.resolve, silent: () => {} }, signal);
     const look = (): ReturnType<typeof firstLine> => {
       const consoleLog = join(dir, VM_NAMES.console);
-      const isThere = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
-      return firstLine({ isThere, heard: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
+      const isReady = (): boolean => (probe.readyLine ?? AGENT_LINE).test(readTail(consoleLog, TAIL_BYTES));
+      return firstLine({ isReady, consoleBytes: () => sizeOf(consoleLog), silenceMs }, ended.promise, either);
     };
     return await withCleanUp(look, () => driver.stop(handle, "kill", new AbortController().signal));
   } catch (error) {
@@ -178,14 +182,14 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
 }
 
 type Listening = {
-  readonly isThere: () => boolean;
-  /** Bytes on the console so far. */
-  readonly heard: () => number;
+  readonly isReady: () => boolean;
+  /** The number of bytes on the console so far. */
+  readonly consoleBytes: () => number;
   readonly silenceMs: number;
 };
 
 async function firstLine(
-  { isThere, heard, silenceMs }: Listening,
+  { isReady, consoleBytes, silenceMs }: Listening,
   ended: Promise<VmExit>,
   signal: AbortSignal,
 ): Promise<Failure | undefined> {
@@ -194,13 +198,13 @@ async function firstLine(
   async function noteExit(): Promise<void> {
     exit = await ended;
   }
-  let bytes = heard();
-  let heardMs = performance.now();
-  while (!isThere()) {
-    if (heard() !== bytes) [bytes, heardMs] = [heard(), performance.now()];
-    if (performance.now() - heardMs > silenceMs)
+  let bytes = consoleBytes();
+  let progressMs = performance.now();
+  while (!isReady()) {
+    if (consoleBytes() !== bytes) [bytes, progressMs] = [consoleBytes(), performance.now()];
+    if (performance.now() - progressMs > silenceMs)
       return { why: `it was silent for ${silenceMs} ms.`, ofKvm: true };
-    // Nobody but the host kills it: it had no memory left, for one.
+    // Only the host kills it, for instance when memory ran out.
     if (exit !== undefined)
       return {
         why: `QEMU ended with ${exit.signal ?? `code ${exit.code}`}.`,
@@ -212,7 +216,7 @@ async function firstLine(
   return undefined;
 }
 
-/** Names of our own files do not speak of KVM. */
+/** Removes paths, because Hearth's own file names may contain "kvm". */
 function withoutPaths(text: string): string {
   return text.replace(/\S*\/\S*/g, "");
 }

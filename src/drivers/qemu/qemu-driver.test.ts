@@ -12,7 +12,7 @@ import { writeFakeQemu } from "#testing/fake-qemu.ts";
 
 const never = new AbortController().signal;
 
-/** A VM's directories, and a program in QEMU's place. */
+/** The directories of a VM, and a program in QEMU's place. */
 class Place implements Disposable {
   readonly dir = mkdtempSync(join(tmpdir(), "qemu-"));
 
@@ -58,7 +58,7 @@ function failure(place: Place, program: string, plan = place.plan()): Promise<He
 }
 
 describe("a boot that cannot succeed", () => {
-  test("SV-024: fails at once when the VMM ends at once, and leaves nothing", async () => {
+  test("fails at once when the VMM ends at once, and leaves nothing", async () => {
     using place = new Place();
     const error = await failure(place, place.program("exit 1"));
     assert.equal(error.code, "vmm.failed");
@@ -66,7 +66,7 @@ describe("a boot that cannot succeed", () => {
     assert.deepEqual(readdirSync(place.plan().runDir), []);
   });
 
-  test("SV-025: tells the VMM's last words, and not those of an earlier start", async () => {
+  test("reports the VMM's stderr tail, and not that of an earlier start", async () => {
     using place = new Place();
     const plan = place.plan();
     writeFileSync(join(plan.stateDir, "vmm.log"), "from last time\n");
@@ -75,7 +75,7 @@ describe("a boot that cannot succeed", () => {
     assert.equal((error.cause as Error).message, "out of luck");
   });
 
-  test("tells by which signal the VMM ended", async () => {
+  test("reports the signal that ended the VMM", async () => {
     using place = new Place();
     assert.match((await failure(place, place.program("kill -SEGV $$"))).message, /was killed by SIGSEGV/);
   });
@@ -87,7 +87,7 @@ describe("a boot that cannot succeed", () => {
     assert.equal(features.available.ok, false);
   });
 
-  test("BG-025: refuses a run directory that is too long for sockets, before anything starts", async () => {
+  test("refuses a run directory that is too long for sockets, before anything starts", async () => {
     using place = new Place();
     const error = await failure(place, place.program("exit 0"), place.plan(join(place.dir, "r".repeat(90))));
     assert.equal(error.code, "host.path_too_long");

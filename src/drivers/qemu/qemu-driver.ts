@@ -55,15 +55,15 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 export type Accel = "kvm" | "tcg";
 
 export type QemuDriverOptions = {
-  /** A name on PATH, or an absolute path. */
+  /** The name of a program on PATH, or an absolute path. */
   readonly program?: string | undefined;
-  /** What runs the guests; a judge finds out at the first boot. Emulation when left out. */
+  /** The accelerator of all guests, or `KvmVerdicts`, which decides at the first boot. Default: emulation. */
   readonly accel?: Accel | KvmVerdicts | undefined;
   readonly timing?: Partial<QemuTiming> | undefined;
-  /** For the console's and the VMM's log, each. */
+  /** The size limit of the console log, and of the VMM's log. */
   readonly logMaxBytes?: number | undefined;
   readonly log?: Log | undefined;
-  /** Ends VMMs that may have another uid. With hearthd's own rights when left out. */
+  /** Ends VMMs that may have another uid. Default: with hearthd's own rights. */
   readonly endVmm?: EndVmm | undefined;
 };
 
@@ -77,7 +77,16 @@ const TIMING: QemuTiming = {
 };
 const NOT_TAKEN = "QEMU does not take what was saved";
 
-/** QEMU's `microvm` machine, with KVM or in emulation. */
+/**
+ * QEMU's `microvm` machine, with KVM or in emulation.
+ * Start, in `boot` and in `restore`:
+ *   1. remove what an earlier QEMU has left in the run directory, and start QEMU with paused vCPUs
+ *   2. connect to the monitor, and check what isolation the kernel enforces
+ *   3. record the console, and seal the run directory
+ *   4. `restore` only: load the VM state file
+ *   5. set the limits of the disks, and resume the vCPUs
+ * A failure undoes the steps. `vm-snapshot.ts` has the steps of a save.
+ */
 export class QemuDriver implements VmDriver {
   readonly name = "qemu";
   readonly #program: string;
@@ -105,7 +114,7 @@ export class QemuDriver implements VmDriver {
     if (typeof this.#accel === "string") return qemuFeatures(this.#program, this.#accel, signal);
     const { accel, assumed } = await this.#accel.accelSoFar(signal);
     const features = await qemuFeatures(this.#program, accel, signal);
-    // What emulation lacks is said when a guest has shown that there is no other way.
+    // The caveats of emulation are given once a guest has shown that KVM does not work.
     return assumed ? { ...features, accelAssumed: true, caveats: [] } : features;
   }
 
@@ -121,7 +130,7 @@ export class QemuDriver implements VmDriver {
     return this.#launch(plan, { accel, firmware, tscKhz: readTscKhz() }, onProgress, signal);
   }
 
-  /** The guest boots, or goes on where it was saved. */
+  /** Starts a QEMU and lets its guest run: from the kernel, or from a VM state file if the machine has one. */
   async #launch(
     plan: BootPlan,
     machine: QemuMachine,
@@ -139,7 +148,7 @@ export class QemuDriver implements VmDriver {
     return handle;
   }
 
-  /** What it has made is taken back by `undo`. */
+  /** Starts a QEMU and opens its session; `undo` gets the steps that undo this. */
   async #startSession(plan: BootPlan, machine: QemuMachine, undo: Undo, signal: AbortSignal) {
     const sockets = qemuSockets(plan.runDir);
     const all = [...Object.values(sockets), migrationSocket(plan.runDir)];
@@ -226,7 +235,10 @@ export class QemuDriver implements VmDriver {
     },
   };
 
-  /** From the file itself where QEMU only reads it; otherwise from a copy that this VM alone has. */
+  /**
+   * Starts the VM from the guest memory file itself where QEMU can open it read-only, otherwise from this VM's own
+   * copy.
+   */
   async #restore(
     plan: BootPlan,
     saved: SnapshotFiles,
@@ -241,7 +253,7 @@ export class QemuDriver implements VmDriver {
     return await start({ path: copy.path, map: "own" });
   }
 
-  /** The draft is QEMU's to write; what is final is nobody's. */
+  /** Verifies a save. QEMU writes into a draft; the final files are never QEMU's to write. */
   async #finalize(plan: BootPlan, saved: SnapshotFiles, signal: AbortSignal): Promise<void> {
     invariant(plan.saveDir !== undefined, "what is saved has a directory");
     const draft = draftPath(plan.saveDir);
@@ -260,11 +272,11 @@ export class QemuDriver implements VmDriver {
     await starting.guard(load(), signal);
     await starting.kill();
     await rm(streamPath(saved));
-    // Last, because with this move everything in the directory is on the disk.
+    // The last step, because this move syncs the directory with everything in it.
     await moveFile(draft, saved.memory, saved.temporary !== true, signal);
   }
 
-  /** For a QEMU that takes what another one has saved. */
+  /** Describes the machine of a QEMU that loads what another QEMU has saved. */
   async #machineFor(memory: MemoryFile, incoming: string, signal: AbortSignal): Promise<QemuMachine> {
     const { accel } = await this.features(signal);
     const firmware = await findFirmware(this.#program, signal);
@@ -275,7 +287,7 @@ export class QemuDriver implements VmDriver {
     return this.#sessions.stop(handle, mode === "kill" ? 0 : this.#timing.terminateMs, signal);
   }
 
-  /** Starts the process with its log; nothing of it answers yet. */
+  /** Starts the process and its log; QEMU does not answer yet. */
   async #start(plan: BootPlan, machine: QemuMachine, signal: AbortSignal): Promise<StartingVmm> {
     const launch = {
       program: this.#program,
@@ -311,8 +323,8 @@ export class QemuDriver implements VmDriver {
   }
 
   /**
-   * With the console recorded from its first byte on. The run directory is sealed: a QEMU whose monitor answers has made
-   * all of its sockets, and what it loads after this may take it over.
+   * Connects to the monitor, and records the console from its first byte on. Then seals the run directory: a QEMU whose
+   * monitor answers has made all of its sockets, and what it loads later may take it over.
    */
   async #firstMonitor(
     session: QemuSession,
@@ -349,7 +361,10 @@ function checkReadable(path: string): void {
   }
 }
 
-/** QEMU ends when it does not take what was saved; its words say why. */
+/**
+ * Gives the failure of a QEMU that refuses a snapshot the code that callers expect. QEMU ends then; its stderr has the
+ * reason.
+ */
 async function orSnapshotFailure<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
   try {
     return await work;

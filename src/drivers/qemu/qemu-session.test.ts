@@ -22,7 +22,9 @@ const timing = {
   terminateMs: 60_000,
 };
 
-/** A QEMU that this very process stands for: its monitor and its console. Its status it tells while `answers` is true. */
+/**
+ * A fake QEMU with a monitor and a console, whose process is this test's. Reports its status while `answers` is true.
+ */
 class FakeQemu implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), "session-"));
   readonly #sockets = new Set<Socket>();
@@ -51,7 +53,7 @@ class FakeQemu implements AsyncDisposable {
     });
   }
 
-  /** Resolves at the next question after its status. */
+  /** Resolves at the next request for its status. */
   async asked(): Promise<void> {
     await once(this.#asked, "query-status");
   }
@@ -81,7 +83,7 @@ class FakeQemu implements AsyncDisposable {
   }
 }
 
-/** What the watcher hears, and a way to wait for it. */
+/** Collects what the watcher is told, with a way to wait for it. */
 function listener() {
   const heard: number[] = [];
   const events = new EventTarget();
@@ -110,7 +112,7 @@ async function open(qemu: FakeQemu): Promise<QemuSession> {
   });
 }
 
-test("H6: silence is counted in heartbeats, and the first answer after it is told once", async () => {
+test("silence is counted in heartbeats, and the first answer after it is reported once", async () => {
   await using qemu = new FakeQemu();
   const session = await open(qemu);
   const { watcher, heard, until } = listener();
@@ -126,7 +128,7 @@ test("H6: silence is counted in heartbeats, and the first answer after it is tol
   session.release();
 });
 
-test("a heartbeat tells whether QEMU runs the vCPUs", async () => {
+test("a heartbeat reports whether QEMU runs the vCPUs", async () => {
   await using qemu = new FakeQemu();
   const session = await open(qemu);
   const told = Promise.withResolvers<VmmStatus>();
@@ -135,12 +137,12 @@ test("a heartbeat tells whether QEMU runs the vCPUs", async () => {
   session.release();
 });
 
-test("a QEMU that was told to end is asked nothing more", async (t) => {
+test("a QEMU that was asked to end gets no more requests", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
   await using qemu = new FakeQemu();
   const session = await open(qemu);
   const answered = async (): Promise<void> => {
-    // Answers come in order: whatever was asked before has been seen then.
+    // Answers come in order, so all earlier requests have been counted.
     await (await session.monitor(never)).send("stop", undefined, timing.commandDeadlineMs);
   };
   session.watch(listener().watcher, never);
@@ -157,7 +159,7 @@ test("a QEMU that was told to end is asked nothing more", async (t) => {
   session.release();
 });
 
-test("a slow answer is not overtaken by the next question", async (t) => {
+test("the next request waits for a slow answer", async (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
   await using qemu = new FakeQemu();
   const session = await open(qemu);
@@ -170,7 +172,7 @@ test("a slow answer is not overtaken by the next question", async (t) => {
   session.release();
 });
 
-test("who gives up waiting for the monitor does not end the wait of others", async () => {
+test("a caller that stops waiting for the monitor does not end the wait of others", async () => {
   await using qemu = new FakeQemu();
   const session = await open(qemu);
   const leaves = new AbortController();

@@ -1,4 +1,6 @@
-/** One QEMU: the single monitor connection that it serves, and what it says there of its guest's end. */
+/**
+ * The session of one QEMU: the single monitor connection that it serves, and the events that tell how its guest ended.
+ */
 import { VM_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 import { unlessAborted } from "#base/deadline.ts";
@@ -16,16 +18,16 @@ import { isAlive } from "#host/procfs.ts";
 import { connectUnix, connectWhenReady, removeStaleSocket } from "#host/unix-socket.ts";
 
 export type QemuTiming = VmmTiming & {
-  /** For commands that somebody waits for. */
+  /** The deadline of commands that a request waits for. */
   readonly commandDeadlineMs: number;
-  /** SIGTERM gets this long before SIGKILL. SV-026. */
+  /** The time from SIGTERM to SIGKILL. */
   readonly terminateMs: number;
 };
 
-/** From the guest's end to the process' own; QEMU flushes the disks in between. */
+/** The time from the guest's end to the end of the process; QEMU flushes the disks in between. */
 const EXIT_AFTER_SHUTDOWN_MS = 10_000;
 
-/** The guest's ends that QEMU names in its event SHUTDOWN; all others are none of the guest's. */
+/** The reasons in QEMU's event SHUTDOWN with which the guest itself has ended. */
 const GUEST_ENDS: Readonly<Record<string, GuestEnd>> = { "guest-shutdown": "off", "guest-reset": "reset" };
 
 export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
@@ -33,8 +35,8 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
   #shutdownReason: string | undefined;
 
   /**
-   * The one connection to QEMU, opened when it is first needed. All who need it wait for the same one, each as long as
-   * it likes: none of them ends the wait of another.
+   * Returns the one connection to QEMU, opened when it is first needed. All callers share it; each waits for it until
+   * its own signal aborts, which does not end the wait of others.
    */
   monitor(signal: AbortSignal): Promise<QmpMonitor> {
     const { answerDeadlineMs } = this.options.timing;
@@ -43,7 +45,7 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
     return unlessAborted(opening, signal);
   }
 
-  /** For a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */
+  /** Opens the monitor of a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */
   firstMonitor(givenUp: () => Error | undefined, signal: AbortSignal): Promise<QmpMonitor> {
     const open = async (): Promise<QmpMonitor> => {
       const socket = await connectWhenReady(this.handle.monitorSocket, this.socketOwner, givenUp, signal);
@@ -92,7 +94,7 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
     return recordConsole(console, this.logPath(VM_NAMES.console), { maxBytes, resumed, onTrouble }, signal);
   }
 
-  /** Its stderr; nobody but QEMU writes there. */
+  /** QEMU's stderr: nothing else writes there. */
   protected override boundLogs(): void {
     truncateWhenOver(this.logPath(VM_NAMES.vmmLog), this.options.logMaxBytes);
   }
@@ -122,11 +124,14 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
     if (event !== "SHUTDOWN") return;
     const reason = data?.["reason"];
     this.#shutdownReason = typeof reason === "string" ? reason : "unknown";
-    void this.#seeItEnd();
+    void this.#waitForExit();
   }
 
-  /** The guest has gone; a QEMU that does not follow hangs in its own clean-up and has nothing left to save. */
-  async #seeItEnd(): Promise<void> {
+  /**
+   * Waits for the end of a QEMU whose guest has ended. One that does not end hangs in its clean-up, has nothing left to
+   * save, and is killed.
+   */
+  async #waitForExit(): Promise<void> {
     const { signal: never } = new AbortController();
     if (await waitForEnd(this.process, EXIT_AFTER_SHUTDOWN_MS, never)) return;
     try {
@@ -137,7 +142,7 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
   }
 }
 
-/** Resolves when the connection is gone, or never opened. Whoever asked for it was told why. */
+/** Resolves when the connection is closed, or has failed to open. The callers of `monitor` got that error. */
 async function closed(opening: Promise<QmpMonitor> | undefined): Promise<void> {
   try {
     await (

@@ -14,7 +14,7 @@ const GREETING = `{"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": []
 const DEADLINE_MS = 60_000;
 const SHORT_MS = 30;
 
-/** A monitor as QEMU has one: what it says is up to the test. */
+/** A monitor like QEMU's, with the answers of a test. */
 class FakeMonitor implements AsyncDisposable {
   readonly #dir = mkdtempSync(join(tmpdir(), "qmp-"));
   readonly path = join(this.#dir, "qmp.sock");
@@ -55,7 +55,7 @@ class FakeMonitor implements AsyncDisposable {
 const code = (wanted: string) => (error: unknown) => error instanceof HearthError && error.code === wanted;
 
 describe("the QMP client", () => {
-  test("greets, asks and gives the answer that belongs to the question", async () => {
+  test("returns to each request its own answer", async () => {
     const asked: { execute: string; id: number }[] = [];
     await using qemu = new FakeMonitor(GREETING, (command, say) => {
       if (command.execute === "qmp_capabilities") return say(`{"return": {}, "id": ${command.id}}\r\n`);
@@ -77,7 +77,7 @@ describe("the QMP client", () => {
     monitor.close();
   });
 
-  test("gives QEMU's own reason for a refusal", async () => {
+  test("throws QEMU's reason for a refusal", async () => {
     await using qemu = new FakeMonitor(GREETING, ({ execute, id }, say) => {
       if (execute === "qmp_capabilities") say(`{"return": {}, "id": ${id}}\n`);
       else say(`{"error": {"class": "GenericError", "desc": "no disk"}, "id": ${id}}\n`);
@@ -91,7 +91,7 @@ describe("the QMP client", () => {
     monitor.close();
   });
 
-  test("H6: a QEMU that does not greet, or not answer, is unresponsive", async () => {
+  test("a QEMU that sends no greeting or no answer is unresponsive", async () => {
     await using mute = new FakeMonitor("", () => {});
     await assert.rejects(mute.open(SHORT_MS), code("vmm.unresponsive"));
     await using slow = new FakeMonitor(GREETING, ({ execute, id }, say) => {
@@ -102,7 +102,7 @@ describe("the QMP client", () => {
     monitor.close();
   });
 
-  test("who waits for an answer learns that QEMU has gone", async () => {
+  test("a request fails when QEMU ends before it answers", async () => {
     await using qemu = new FakeMonitor(GREETING, ({ execute, id }, say) => {
       if (execute === "qmp_capabilities") say(`{"return": {}, "id": ${id}}\n`);
       else qemu.hangUp();
@@ -114,7 +114,7 @@ describe("the QMP client", () => {
   });
 
   for (const line of ["null", "7", '"text"', "true"]) {
-    test(`a QEMU that says ${line} in place of a message is hung up on, and hearthd goes on`, async () => {
+    test(`the connection of a QEMU that sends ${line} in place of a message is closed, and hearthd keeps running`, async () => {
       await using qemu = new FakeMonitor(GREETING, ({ execute, id }, say) => {
         say(execute === "qmp_capabilities" ? `{"return": {}, "id": ${id}}\n` : `${line}\n`);
       });

@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { within } from "#base/deadline.ts";
 
-/** Commands that Hearth uses, with what they take and give. */
+/** The commands that Hearth uses, with what they take and give. */
 export type QmpCommands = {
   qmp_capabilities: { take: undefined; give: unknown };
   "query-status": { take: undefined; give: { running: boolean; status: string } };
@@ -28,15 +28,15 @@ export type QmpCommands = {
   "query-memory-size-summary": { take: undefined; give: { readonly "base-memory": number } };
 };
 
-/** `status` is undefined as long as nothing was migrated. */
+/** `status` is undefined as long as there was no migration. */
 export type MigrationStatus = {
   readonly status?: string;
   readonly "error-desc"?: string;
-  /** The rounds over the memory so far are `dirty-sync-count`. */
+  /** `dirty-sync-count` is the number of rounds over the memory so far. */
   readonly ram?: { readonly remaining: number; readonly "dirty-sync-count"?: number };
 };
 
-/** Of one disk, per second; 0 is without a limit. `…_max` is a bucket that holds more than a tenth of a second. */
+/** The limits of one disk, per second; 0 is no limit. `…_max` is a bucket that holds more than a tenth of a second. */
 export type IoThrottle = {
   readonly id: string;
   readonly bps: number;
@@ -60,16 +60,16 @@ type Reply = {
 };
 type Waiting = { readonly resolve: (reply: Reply) => void; readonly reject: (error: Error) => void };
 
-/** One line of QEMU's is a few kB at most; more is not QEMU. */
+/** A line of QEMU's has a few kB at most; a longer one is not QEMU's. */
 const LINE_MAX_CHARS = 1024 * 1024;
 
-/** One QMP connection: commands in order, events as they come. */
+/** A QMP connection: commands in order, events as they come. */
 export class QmpMonitor {
   readonly #socket: Socket;
   readonly #onEvent: (event: QmpEvent) => void;
   readonly #waiting = new Map<number, Waiting>();
   readonly #greeted = Promise.withResolvers<void>();
-  /** Resolves when the connection is gone: QEMU ended, or `close` was called. Never rejects. */
+  /** Resolves when the connection is closed: QEMU ended, or `close` was called. Never rejects. */
   readonly closed: Promise<void>;
   #nextId = 1;
   #partial = "";
@@ -78,7 +78,7 @@ export class QmpMonitor {
   private constructor(socket: Socket, onEvent: (event: QmpEvent) => void) {
     this.#socket = socket;
     this.#onEvent = onEvent;
-    this.#greeted.promise.catch(() => {}); // Whoever opens the monitor awaits it; nobody else needs to know.
+    this.#greeted.promise.catch(() => {}); // The caller of `open` awaits it.
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
     socket.setEncoding("utf8");
@@ -92,8 +92,8 @@ export class QmpMonitor {
   }
 
   /**
-   * Waits for the greeting and leaves negotiation mode.
-   * @throws HearthError `vmm.unresponsive` after `deadlineMs`, `vmm.failed` when QEMU went away.
+   * Opens the monitor: waits for the greeting, and leaves negotiation mode.
+   * @throws HearthError `vmm.unresponsive` after `deadlineMs`, `vmm.failed` when QEMU has closed the connection
    */
   static async open(
     socket: Socket,
@@ -111,7 +111,10 @@ export class QmpMonitor {
     return monitor;
   }
 
-  /** @throws HearthError `vmm.failed` with QEMU's reason, `vmm.unresponsive` after `deadlineMs`. */
+  /**
+   * Sends a command, and returns QEMU's answer.
+   * @throws HearthError `vmm.failed` with QEMU's reason, `vmm.unresponsive` after `deadlineMs`
+   */
   async send<Name extends keyof QmpCommands>(
     command: Name,
     take: QmpCommands[Name]["take"],
@@ -154,13 +157,16 @@ export class QmpMonitor {
   #take(line: string): void {
     if (this.#gone) return;
     const message = parseMessage(line);
-    if (message === undefined) return this.close(); // Whatever this is, it does not speak QMP; those who wait are told.
+    if (message === undefined) return this.close(); // The peer does not speak QMP; callers that wait get an error.
     if (message.QMP !== undefined) this.#greeted.resolve();
     else if (message.event !== undefined) this.#tell(message);
     else if (message.id !== undefined) this.#waiting.get(message.id)?.resolve(message);
   }
 
-  /** What a reader of an event throws would end hearthd: an event that it cannot read is none of QEMU's. */
+  /**
+   * Passes an event on. An error of its reader would end hearthd: an event that it cannot read is not QEMU's, and ends
+   * the connection.
+   */
   #tell(event: QmpEvent): void {
     try {
       this.#onEvent(event);
@@ -173,7 +179,7 @@ export class QmpMonitor {
 
 type Message = { QMP?: unknown; event?: string; id?: number } & Reply & QmpEvent;
 
-/** Undefined for what is none: a VMM that was taken over may write anything here. */
+/** Parses a message. Undefined for what is none: a VMM that was taken over may write anything. */
 function parseMessage(line: string): Message | undefined {
   try {
     const parsed: unknown = JSON.parse(line);

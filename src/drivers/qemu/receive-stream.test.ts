@@ -23,7 +23,7 @@ async function listen(t: TestContext, more: Partial<StreamTarget> = {}) {
   return { dir, socket, path: to.path, receiver };
 }
 
-test("what comes is in the file, and the socket is gone as soon as somebody has connected", async (t) => {
+test("what arrives is in the file, and the first connection removes the socket", async (t) => {
   const { dir, socket, path, receiver } = await listen(t);
   const sender = connect(socket);
   sender.end("all of it");
@@ -32,12 +32,12 @@ test("what comes is in the file, and the socket is gone as soon as somebody has 
   assert.deepEqual(readdirSync(dir), ["file"]);
 });
 
-test("a save that is given up as its sender connects, before there is a file, fails and ends nothing else", async (t) => {
+test("a save that is cancelled while its sender connects fails, and does not end hearthd", async (t) => {
   for (let time = 0; time < 20; time++) {
     const { socket, receiver } = await listen(t);
     const sender = connect(socket).on("error", () => {});
     const closed = new Promise((resolve) => sender.resume().once("close", resolve));
-    while (existsSync(socket)) await new Promise(setImmediate); // It goes with the first connection.
+    while (existsSync(socket)) await new Promise(setImmediate); // The first connection removes it.
     receiver.close(new Error("hearthd ends"));
     await assert.rejects(receiver.written, /hearthd ends/);
     await closed;
@@ -47,7 +47,7 @@ test("a save that is given up as its sender connects, before there is a file, fa
 test("the first connection is served, and all others are closed", async (t) => {
   const { socket, path, receiver } = await listen(t);
   const senders = Array.from({ length: 20 }, () => connect(socket));
-  // A connection that was refused has an error, one that was closed has none.
+  // A refused connection has an error, a closed one has none.
   const closed = senders.slice(1).map((sender) => {
     sender.on("error", () => {});
     return new Promise((resolve) => sender.resume().once("close", resolve));
@@ -58,7 +58,7 @@ test("the first connection is served, and all others are closed", async (t) => {
   assert.equal(readFileSync(path, "utf8"), "of the first");
 });
 
-test("a sender is cut off when it has sent more than it may", async (t) => {
+test("the connection of a sender of too many bytes is closed", async (t) => {
   const { socket, path, receiver } = await listen(t);
   const sender = connect(socket);
   sender.on("error", () => {});
@@ -69,7 +69,7 @@ test("a sender is cut off when it has sent more than it may", async (t) => {
   assert.ok(readFileSync(path).length <= MIB);
 });
 
-test("a sender is cut off when the host has no room any more", async (t) => {
+test("the connection of a sender is closed when the host has no more room", async (t) => {
   const full = new HearthError("host.disk_full", "no room");
   let asked = 0;
   const noRoom = async (): Promise<void> => {
@@ -84,12 +84,12 @@ test("a sender is cut off when the host has no room any more", async (t) => {
   assert.ok(readFileSync(path).length <= 64 * MIB);
 });
 
-test("nobody who connects is waited for no longer than the caller says", async (t) => {
+test("a sender that never connects is waited for until the caller's deadline", async (t) => {
   const { receiver } = await listen(t);
   await assert.rejects(receiver.end(20), { code: "vmm.unresponsive" });
 });
 
-test("there is room, or it is said how much is free and how much it takes", async () => {
+test("a lack of room is refused with the free bytes and the bytes that the save takes", async () => {
   const path = join(tmpdir(), "file");
   await checkRoom(path, 1);
   await assert.rejects(checkRoom(path, 2 ** 60), {

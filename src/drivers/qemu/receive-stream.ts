@@ -1,6 +1,6 @@
 /**
- * Receives what QEMU sends of a VM that is saved, over a Unix socket, into a new file. QEMU is not trusted: it gets one
- * connection, a number of bytes, and some time without a byte; beyond these the connection is destroyed.
+ * Receives the stream of a VM that QEMU saves, over a Unix socket, into a new file. QEMU is not trusted: it gets one
+ * connection, a number of bytes, and a time in which it may send nothing; beyond these the connection is destroyed.
  */
 import { chmodSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -13,52 +13,52 @@ import { within } from "#base/deadline.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 
 export type StreamTarget = {
-  /** Of the file, which does not exist yet. */
+  /** The path of the file, which does not exist yet. */
   readonly path: string;
-  /** Whether `written` waits until a power cut cannot take the file away. */
+  /** True when `written` is to wait until the file is synced. */
   readonly durable: boolean;
-  /** A sender of more than this is cut off. */
+  /** The most bytes that a sender may send; then it is cut off. */
   readonly maxBytes: number;
-  /** Asked before each so many bytes are written to `path`: throws when the host has no room for them. */
+  /** Called before each such number of bytes is written to `path`: throws when the host has no room for them. */
   readonly checkRoom: (path: string, bytes: number) => Promise<void>;
-  /** Called after each piece with all bytes so far, before the next one is read: QEMU waits meanwhile. */
+  /** Called after each piece with the number of bytes so far, before the next piece is read: QEMU waits meanwhile. */
   readonly onPiece?: ((bytes: number) => Promise<void>) | undefined;
-  /** The filter decides what is written. `maxBytes` is about all that comes. */
+  /** Decides what is written. `maxBytes` limits what arrives, not what is written. */
   readonly filter?: StreamFilter | undefined;
 };
 
 export type StreamFilter = {
-  /** Returns what is to be kept of this and of what was held back of earlier pieces. */
+  /** Returns what to write of this piece, and of the unfinished rest of earlier pieces. */
   filter(piece: Buffer): Buffer;
-  /** What is still held back when the stream is over. */
+  /** Returns the unfinished rest when the stream is over. */
   end(): Buffer;
 };
 
-/** Written at once: a call for each piece of 64 KiB takes longer than the bytes. */
+/** The bytes that are written at once: a call for each piece of 64 KiB takes longer than the bytes. */
 const BATCH_BYTES = MIB;
-/** Between two looks at the room that the host has. */
+/** The bytes between two checks of the room on the host. */
 const ROOM_BYTES = 64 * MIB;
 
 export class StreamReceiver {
-  /** Resolves when all is in the file, rejects with the reason why it is not. Nobody has to wait for it. */
+  /** Resolves when all is in the file, rejects with the reason why it is not. Callers need not await it. */
   readonly written: Promise<void>;
   readonly #server: Server;
   readonly #socketPath: string;
   readonly #arrived = Promise.withResolvers<Socket>();
   #socket: Socket | undefined;
   #bytes = 0;
-  /** Since when nothing has come although it was waited for; undefined while we are at work ourselves. */
+  /** The time since when nothing has arrived although hearthd reads; undefined while hearthd is busy itself. */
   #quietSinceMs: number | undefined = performance.now();
 
   private constructor(socketPath: string, to: StreamTarget) {
     this.#socketPath = socketPath;
-    // Paused: nobody reads before the file is there.
+    // Nothing is read before the file exists.
     this.#server = createServer({ pauseOnConnect: true }, (socket) => this.#take(socket));
     this.written = this.#arrived.promise.then((socket) => this.#write(socket, to));
-    this.written.catch(() => {}); // Who waits for it is told.
+    this.written.catch(() => {}); // A caller that awaits it gets the error.
   }
 
-  /** Listens where a QEMU with another uid may connect: its directory lets nobody else through. */
+  /** Listens where a QEMU with another uid may connect: the directory lets no one else through. */
   static async listen(socketPath: string, to: StreamTarget): Promise<StreamReceiver> {
     checkSocketPath(socketPath);
     removeStaleSocket(socketPath);
@@ -67,14 +67,15 @@ export class StreamReceiver {
     return receiver;
   }
 
-  /** For how long QEMU has sent nothing while it was waited for. */
+  /** The time since QEMU has sent something, as long as hearthd waits for it. */
   get silentMs(): number {
     return this.#quietSinceMs === undefined ? 0 : performance.now() - this.#quietSinceMs;
   }
 
   /**
-   * Waits for `written` from a QEMU that says that it has sent everything: it has nothing to do but to hang up.
-   * @throws HearthError `vmm.unresponsive` when it sends nothing for `silenceMs` and does not, and what `written` throws
+   * Waits for `written` when QEMU says that it has sent everything: it only has to close the connection.
+   * @throws HearthError `vmm.unresponsive` when it sends nothing for `silenceMs` and does not close, and what `written`
+   * throws
    */
   async end(silenceMs: number): Promise<void> {
     const done = this.written.then(() => true);
@@ -98,7 +99,7 @@ export class StreamReceiver {
 
   #listen(): Promise<void> {
     return new Promise((resolve, reject) => {
-      // Stays: a connection that could not be accepted later is nobody's loss.
+      // The handler stays: a connection that cannot be accepted later is no loss.
       this.#server.on("error", reject);
       this.#server.listen(this.#socketPath, () => {
         chmodSync(this.#socketPath, 0o666);
@@ -107,9 +108,10 @@ export class StreamReceiver {
     });
   }
 
-  /** The first connection is QEMU's; whoever makes more gets nothing and keeps nothing open here. */
+  /** Takes the first connection, which is QEMU's. Further connections are closed. */
   #take(socket: Socket): void {
-    // Nobody listens before the file is there, nor after the last piece: an error would end hearthd. Reading tells it.
+    // An error without a handler would end hearthd: there is no reader before the file exists, nor after the last
+    // piece. Reading reports the error.
     socket.on("error", () => {});
     this.#stopListening();
     if (this.#socket !== undefined) return void socket.destroy();
@@ -148,7 +150,7 @@ class Batch {
   readonly #to: StreamTarget;
   #pieces: Buffer[] = [];
   #bytes = 0;
-  /** What the host was found to have room for. */
+  /** The room on the host that was checked and not used yet. */
   #roomBytes = 0;
 
   constructor(file: FileHandle, to: StreamTarget) {

@@ -3,7 +3,7 @@ import { HearthError } from "#base/error.ts";
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import { readVmStatus } from "#drivers/qemu/vm-status.ts";
 
-/** How long QEMU, which tries the write again at once, is watched for another pause. */
+/** The time in which another pause is noticed: QEMU tries the failed write again at once. */
 const RETRY_MS = 500;
 const LOOK_MS = 50;
 

@@ -20,39 +20,42 @@ type Command = {
   readonly arguments?: { uri?: string; "downtime-limit"?: number };
 };
 
-/** How a QEMU sends that is not its honest self, or whose guest is not. */
-type Manner =
+/** The behaviour of a QEMU while it sends; all but the first are those of a hostile QEMU or guest. */
+type Behaviour =
   | "honest"
   /** The guest changes its memory as fast as it is sent: there is no end before it is paused. */
   | "dirtied"
-  /** It sends without end, also when it is told to pause the guest. */
+  /** It sends without end, also after it was told to pause the guest. */
   | "endless"
-  /** It says that it is done, and does not hang up. */
+  /** It reports that it is done, and does not close the connection. */
   | "lingering"
-  /** It connects and sends nothing, for ever. */
+  /** It connects and sends nothing, forever. */
   | "silent";
 
-/** QEMU as far as it saves VMs: while it comes to the end, with its lock held, it answers nothing. */
+/**
+ * A fake QEMU that can save VMs. While it comes to the end of a migration it answers nothing, as QEMU does under its
+ * lock.
+ */
 class FakeQemu {
   readonly done: string[] = [];
-  readonly toldToGoOn = Promise.withResolvers<void>();
-  /** What it says is left, as long as it still sends. */
+  readonly resumed = Promise.withResolvers<void>();
+  /** The bytes that it reports as remaining, as long as it still sends. */
   remaining = 0;
-  /** Whether its first migration comes to the end as soon as it is asked how far it is. */
-  hurries = false;
-  manner: Manner = "honest";
+  /** True when its first migration comes to the end as soon as it is asked for the progress. */
+  endsWhenAsked = false;
+  behaviour: Behaviour = "honest";
   rounds = 1;
-  /** Whether it stays at setting up what it is told to send. */
+  /** True when it never finishes the set-up of a migration. */
   neverFollows = false;
   downtimeLimitMs: number | undefined;
   sentBytes = 0;
-  /** Of each connection that it made to who saves: whether that one is still open. */
+  /** The connections that it has made to hearthd. */
   readonly connections: Socket[] = [];
   #socket: Socket | undefined;
   #status = "none";
   #running = true;
-  #held: Command[] | undefined;
-  /** It migrates no guest again that it has not let go on since. */
+  #unanswered: Command[] | undefined;
+  /** False after a migration until it was resumed: it does not migrate a guest twice. */
   #mayMigrate = true;
 
   async open(t: TestContext, path: string): Promise<QmpMonitor> {
@@ -73,9 +76,9 @@ class FakeQemu {
     return monitor;
   }
 
-  /** It has paused the guest, and answers nothing before it has sent everything. */
-  comeToTheEnd(): void {
-    this.#held = [];
+  /** Pauses the guest, and answers nothing before everything is sent. */
+  reachTheEnd(): void {
+    this.#unanswered = [];
     this.#running = false;
   }
 
@@ -85,12 +88,12 @@ class FakeQemu {
   }
 
   #take(command: Command): void {
-    if (this.hurries && command.execute === "query-migrate" && this.#status === "active") {
-      this.hurries = false;
-      this.comeToTheEnd();
+    if (this.endsWhenAsked && command.execute === "query-migrate" && this.#status === "active") {
+      this.endsWhenAsked = false;
+      this.reachTheEnd();
     }
-    if (this.#held === undefined) this.#answer(command);
-    else this.#held.push(command);
+    if (this.#unanswered === undefined) this.#answer(command);
+    else this.#unanswered.push(command);
   }
 
   #answer({ execute, id, arguments: take }: Command): void {
@@ -102,7 +105,7 @@ class FakeQemu {
       return void this.#socket?.write(`${JSON.stringify({ id, error })}\n`);
     }
     if (execute === "migrate") this.#mayMigrate = false;
-    if (execute === "cont") this.toldToGoOn.resolve();
+    if (execute === "cont") this.resumed.resolve();
     this.downtimeLimitMs = take?.["downtime-limit"] ?? this.downtimeLimitMs;
     if (execute === "migrate") this.#migrate(String(take?.uri).replace("unix:", ""));
     const ram = { remaining: this.remaining, "dirty-sync-count": this.rounds };
@@ -114,18 +117,18 @@ class FakeQemu {
     this.#status = this.neverFollows ? "setup" : "active";
     const to = connect(path);
     this.connections.push(to);
-    to.on("error", () => {}); // Who saves may hang up.
-    if (this.manner === "dirtied" || this.manner === "endless") return void this.#sendAgain(to);
-    if (this.manner === "silent") return;
+    to.on("error", () => {}); // hearthd may close the connection.
+    if (this.behaviour === "dirtied" || this.behaviour === "endless") return void this.#sendAgain(to);
+    if (this.behaviour === "silent") return;
     this.sentBytes += MEMORY.length;
-    if (this.manner === "lingering") to.write(MEMORY, () => this.#complete());
+    if (this.behaviour === "lingering") to.write(MEMORY, () => this.#complete());
     else to.end(MEMORY, () => this.#complete());
   }
 
   #sendAgain(to: Socket): void {
     if (to.destroyed) return;
     this.sentBytes += MEMORY.length;
-    const last = this.manner === "dirtied" && !this.#running;
+    const last = this.behaviour === "dirtied" && !this.#running;
     to.write(MEMORY, (error) => {
       if (error) this.#status = "failed";
       else if (!last) return this.#sendAgain(to);
@@ -136,9 +139,9 @@ class FakeQemu {
   #complete(): void {
     this.#status = "completed";
     this.#running = false;
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    for (const command of held) this.#answer(command);
+    const unanswered = this.#unanswered ?? [];
+    this.#unanswered = undefined;
+    for (const command of unanswered) this.#answer(command);
   }
 }
 
@@ -163,31 +166,31 @@ async function setUp(t: TestContext) {
       signal,
     );
   const files = () => readdirSync(dir).filter((name) => name !== "qmp");
-  const steps = () => qemu.done.filter((step) => /^(quiesce|stop|cont|halted|migrate)$/.test(step));
+  const steps = () => qemu.done.filter((step) => /^(quiesce|stop|cont|onPaused|migrate)$/.test(step));
   return { dir, files, qemu, hooks, save, steps };
 }
 
-test("the guest is halted when little is left, and goes on before all is written", async (t) => {
+test("the guest is paused when little is left, and resumed before all is written", async (t) => {
   const { dir, save, steps } = await setUp(t);
   await save();
   assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
-test("a QEMU that comes to its end while it is asked is read from, and saved once more", async (t) => {
+test("a QEMU that is at the end of its migration while it is asked is read from, and the VM saved again", async (t) => {
   const { dir, qemu, save, steps } = await setUp(t);
-  qemu.hurries = true;
+  qemu.endsWhenAsked = true;
   await save();
   assert.deepEqual(steps(), ["migrate", "cont", "quiesce", "stop", "migrate", "onPaused", "cont"]);
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
-test("a guest that was halted before it had held its processes is let go on for that, and saved once more", async (t) => {
+test("a guest that QEMU paused before it was quiesced is resumed, quiesced and saved again", async (t) => {
   const { dir, qemu, hooks, save, steps } = await setUp(t);
   const { quiesce } = hooks;
   hooks.quiesce = async () => {
-    if (steps().length === 1) qemu.comeToTheEnd();
-    await qemu.toldToGoOn.promise;
+    if (steps().length === 1) qemu.reachTheEnd();
+    await qemu.resumed.promise;
     await quiesce();
   };
   await save();
@@ -195,15 +198,15 @@ test("a guest that was halted before it had held its processes is let go on for 
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
-test("an emulated guest is paused while QEMU begins to follow what it changes", async (t) => {
+test("an emulated guest is paused while QEMU begins to follow its changes", async (t) => {
   const { dir, qemu, save, steps } = await setUp(t);
   await save({ accel: "tcg" });
   assert.deepEqual(steps(), ["stop", "migrate", "cont", "quiesce", "stop", "onPaused", "cont"]);
-  assert.equal(qemu.downtimeLimitMs, 0, "it does not look again");
+  assert.equal(qemu.downtimeLimitMs, 0, "QEMU sends the memory once");
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
-test("an emulated guest that ran while QEMU took its changes is saved once more, paused", async (t) => {
+test("an emulated guest that ran while QEMU read its changes is saved once more, paused", async (t) => {
   const { dir, qemu, save, steps } = await setUp(t);
   qemu.rounds = 3;
   await save({ accel: "tcg" });
@@ -212,16 +215,16 @@ test("an emulated guest that ran while QEMU took its changes is saved once more,
   assert.deepEqual(readFileSync(join(dir, "memory.stream")), MEMORY);
 });
 
-test("an emulated guest whose save fails before it is followed goes on, and nothing is left", async (t) => {
+test("an emulated guest whose save fails before its changes are followed is resumed, and no file is left", async (t) => {
   const { files, qemu, save, steps } = await setUp(t);
-  qemu.manner = "silent";
+  qemu.behaviour = "silent";
   qemu.neverFollows = true;
   await assert.rejects(save({ accel: "tcg", deadlineMs: 200, saveDeadlineMs: 100 }), /was not done/);
   assert.deepEqual(steps(), ["stop", "migrate", "cont"]);
   assert.deepEqual(files(), []);
 });
 
-test("a guest that does not hold its processes goes on, is not halted later, and nothing is left", async (t) => {
+test("a guest that cannot be quiesced is resumed, not paused later, and no file is left", async (t) => {
   const { files, hooks, save, steps } = await setUp(t);
   hooks.quiesce = async () => {
     throw new Error("not now");
@@ -231,24 +234,24 @@ test("a guest that does not hold its processes goes on, is not halted later, and
   assert.deepEqual(files(), []);
 });
 
-/** What the guest's pages, sent anew and anew, may come to: see save-bounds.ts. */
+/** The most that a running guest's pages may take, however often they are sent: see save-bounds.ts. */
 const LIVE_BYTES = 1.5 * MEMORY.length;
-/** In buffers on the way, and until the pause has its effect. */
-const ON_THE_WAY_BYTES = 3 * MEMORY.length;
+/** The bytes in buffers, and those that are sent until the pause takes effect. */
+const IN_FLIGHT_BYTES = 3 * MEMORY.length;
 
 test("a guest that changes its memory as fast as it is sent is paused, and its save ends", async (t) => {
   const { dir, qemu, save, steps } = await setUp(t);
-  qemu.manner = "dirtied";
+  qemu.behaviour = "dirtied";
   qemu.remaining = MEMORY.length;
   await save();
   assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
   const { size } = statSync(join(dir, "memory.stream"));
-  assert.ok(size <= LIVE_BYTES + ON_THE_WAY_BYTES, `${size} bytes were written`);
+  assert.ok(size <= LIVE_BYTES + IN_FLIGHT_BYTES, `${size} bytes were written`);
 });
 
-test("a guest is paused although QEMU says that much is left, and few bytes have come", async (t) => {
+test("a guest is paused when QEMU claims that much is left, even if few bytes have arrived", async (t) => {
   const { qemu, hooks, save } = await setUp(t);
-  qemu.manner = "dirtied";
+  qemu.behaviour = "dirtied";
   qemu.remaining = 2 ** 40;
   let sentBytes = 0;
   hooks.quiesce = async () => void (sentBytes = qemu.sentBytes);
@@ -258,26 +261,26 @@ test("a guest is paused although QEMU says that much is left, and few bytes have
 
 test("a guest that changes a little in each of many rounds is paused in the end", async (t) => {
   const { qemu, save, steps } = await setUp(t);
-  qemu.manner = "dirtied";
+  qemu.behaviour = "dirtied";
   qemu.remaining = 9 * 1024 * 1024;
   qemu.rounds = 11;
-  // So that it is not the bytes.
+  // The limit of bytes must not be the reason.
   await save({ memoryBytes: 2 ** 40 });
   assert.deepEqual(steps(), ["migrate", "quiesce", "stop", "onPaused", "cont"]);
 });
 
-test("a QEMU that sends without end is cut off at a number of bytes, and nothing is left", async (t) => {
+test("the stream of a QEMU that sends without end is cut off at a number of bytes, and no file is left", async (t) => {
   const { files, qemu, save, steps } = await setUp(t);
-  qemu.manner = "endless";
+  qemu.behaviour = "endless";
   await assert.rejects(save(), { code: "snapshot.failed", message: /sent more than/ });
   assert.ok(qemu.sentBytes < 64 * MEMORY.length, `${qemu.sentBytes} bytes were sent`);
   assert.deepEqual(files(), []);
   assert.equal(steps().at(-1), "cont");
 });
 
-test("a QEMU that says that it is done, and keeps its connection open, fails the save by a deadline", async (t) => {
+test("a QEMU that reports completion and keeps its connection open fails the save by a deadline", async (t) => {
   const { files, qemu, save } = await setUp(t);
-  qemu.manner = "lingering";
+  qemu.behaviour = "lingering";
   await assert.rejects(save({ deadlineMs: 300 }), { code: "vmm.unresponsive", message: /did not close/ });
   assert.deepEqual(files(), []);
   assert.equal(qemu.done.at(-1), "cont");
@@ -285,7 +288,7 @@ test("a QEMU that says that it is done, and keeps its connection open, fails the
 
 test("a save of a QEMU that never sends ends by its deadline, and by the caller's signal", async (t) => {
   const { files, qemu, save, steps } = await setUp(t);
-  qemu.manner = "silent";
+  qemu.behaviour = "silent";
   const short = { deadlineMs: 200 };
   await assert.rejects(save({ ...short, saveDeadlineMs: 100 }), {
     code: "snapshot.failed",
@@ -300,9 +303,9 @@ test("a save of a QEMU that never sends ends by its deadline, and by the caller'
   assert.equal(steps().at(-1), "cont");
 });
 
-test("a save that was cut off leaves no connection to QEMU behind", async (t) => {
+test("a save that was cut off leaves no connection to QEMU open", async (t) => {
   const { qemu, save } = await setUp(t);
-  qemu.manner = "silent";
+  qemu.behaviour = "silent";
   await assert.rejects(save({ deadlineMs: 200, saveDeadlineMs: 50 }));
   const [connection = assert.fail("it has connected")] = qemu.connections;
   if (!connection.destroyed) await once(connection, "close");

@@ -1,10 +1,11 @@
 /**
- * Saving a VM and loading it again. What a running QEMU gives is one stream with the memory in it; a second QEMU,
- * whose guest never runs, loads it and leaves the memory as a file that others map, and a small rest:
+ * Saves a VM and loads it again. A running QEMU gives one stream with the memory in it. A second QEMU, whose guest
+ * never runs, loads the stream; its memory is the guest memory file, which VMs map, and what it saves in turn is the
+ * small VM state file:
  *
- *   save:    VM ── stream, the vCPUs run for most of it; pages of zeros are left out ──▶ FILE.stream
- *   settle:  FILE.stream ──▶ QEMU, its memory is the file ──▶ memory, state
- *   restore: memory (mapped) + state ──▶ VM
+ *   1. saveVm:     VM ── stream, while the vCPUs run for most of it; pages of zeros are left out ──▶ FILE.stream
+ *   2. finalizeVm: FILE.stream ──▶ QEMU whose memory is a draft of the guest memory file ──▶ memory, state
+ *   3. loadVm:     memory (mapped) + state ──▶ VM, with paused vCPUs
  */
 import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -23,35 +24,37 @@ import { ZeroPages } from "#drivers/qemu/zero-pages.ts";
 import { checkRoom, saveDeadlineMs, stateMaxBytes, streamMaxBytes } from "#drivers/save-bounds.ts";
 import type { SnapshotFiles, SaveHooks } from "#drivers/vm-driver.ts";
 
-/** The saved memory before `settle`. */
+/** Returns the path of the saved stream, from which `finalizeVm` makes the guest memory file. */
 export function streamPath(saved: SnapshotFiles): string {
   return `${saved.memory}.stream`;
 }
 
-/** What `settle` lets QEMU write, inside of the directory that it may write to. */
+/**
+ * Returns the path of the guest memory file that QEMU writes in `finalizeVm`, in the directory that it may write to.
+ */
 export function draftPath(saveDir: string): string {
   return join(saveDir, SNAPSHOT_NAMES.memory);
 }
 
-/** A QEMU, and what bounds its saves. */
+/** A QEMU whose VM is saved, and the limits of the save. */
 export type SavingQemu = {
   readonly monitor: QmpMonitor;
   readonly runDir: string;
   readonly accel: "kvm" | "tcg";
-  /** Of the guest at its start, by somebody who is trusted. */
+  /** The size of the guest's memory at its start, from a trusted source: not from this QEMU. */
   readonly memoryBytes: number;
-  /** For each command. */
+  /** The deadline of each command. */
   readonly deadlineMs: number;
-  /** For a whole save; by the memory's size if undefined. */
+  /** The deadline of a whole save; undefined: by the size of the memory. */
   readonly saveDeadlineMs?: number | undefined;
 };
 
 /**
  * Saves a VM, see `Snapshotter.save`:
- *   1. QEMU sends the memory while the guest runs, for a bounded number of bytes.
+ *   1. QEMU sends the memory while the guest runs, up to a number of bytes.
  *   2. The guest is quiesced and its vCPUs are paused; QEMU sends the rest.
- *   3. `hooks.halted` is called, and the guest goes on.
- * Whatever QEMU and the guest do, it ends within bounds of bytes and of time.
+ *   3. `hooks.onPaused` is called, and the vCPUs are resumed.
+ * Ends within limits of bytes and of time, whatever QEMU and the guest do.
  * @throws HearthError `host.disk_full`, `snapshot.failed`, `vmm.unresponsive`, and what the hooks throw
  */
 export async function saveVm(
@@ -80,7 +83,7 @@ async function saveInTime(
   };
   const pause = new GuestPause({ quiesce }, () => stopVcpus(qemu), signal);
   try {
-    // One that was restored still has it from then.
+    // A restored VM still has this capability set; switch it off.
     await setIgnoreShared(monitor, false, deadlineMs);
     // A VM that is paused already has nothing to wait for.
     if (!ran) await pause.done();
@@ -121,12 +124,12 @@ async function sendMemory(
   const sent = await migrateToFile(monitor, to, deadlineMs, signal);
   const { quiesced } = pause;
   if (quiesced) await pause.done();
-  // QEMU may have paused the guest before that was quiesced: the rest went faster than we looked, or than the guest did
-  // as it was told.
+  // QEMU may have paused the guest by itself before it was quiesced: it sent the rest faster than hearthd asked, or
+  // than the guest froze its processes.
   if (quiesced && (await follow.isComplete())) return sent;
   await sent.written();
   await rm(streamPath(saved));
-  // QEMU migrates no guest again that was not resumed since its last migration.
+  // QEMU does not migrate a guest again that was not resumed since its last migration.
   await monitor.send("cont", undefined, deadlineMs);
   if (quiesced) await stopVcpus(qemu);
   await pause.done();
@@ -147,21 +150,24 @@ function tooLate(ms: number): HearthError {
   );
 }
 
-/** A VM that does not go on is worse than what went wrong before; that it does not is seen by its heartbeat. */
+/**
+ * Resumes the vCPUs after a save has failed. A failure is not reported: the error of the save says more, and the
+ * heartbeat shows a VM that stays paused.
+ */
 async function resumeGuest(monitor: QmpMonitor, deadlineMs: number): Promise<void> {
   try {
     await monitor.send("cont", undefined, deadlineMs);
   } catch {
-    // It ended, which is why the save has failed.
+    // QEMU ended, which is why the save has failed.
   }
 }
 
-/** A QEMU that loads what another one has saved, and what runs its guests. */
+/** A QEMU that loads what another QEMU has saved, and what runs its guests. */
 export type LoadingQemu = Pick<SavingQemu, "monitor" | "runDir" | "accel" | "memoryBytes" | "deadlineMs">;
 
 /**
- * Verifies what was saved, in a QEMU that was started with the draft as its memory and the stream as its stdin, and
- * whose run directory is sealed: loads the stream and writes the state.
+ * Verifies a saved stream, in a QEMU that was started with the draft as its memory and the stream as its stdin, and
+ * whose run directory is sealed: loads the stream and writes the VM state file.
  */
 export async function finalizeVm(
   qemu: LoadingQemu,
@@ -187,7 +193,7 @@ export async function finalizeVm(
   await keepClock(streamPath(saved), saved.state, { accel, durable });
 }
 
-/** For a QEMU that maps the memory, and has the rest as its stdin. */
+/** Loads a VM into a QEMU that maps the guest memory file and has the VM state file as its stdin. */
 export async function loadVm(monitor: QmpMonitor, deadlineMs: number, signal: AbortSignal): Promise<void> {
   await setIgnoreShared(monitor, true, deadlineMs);
   await migrateFromStdin(monitor, deadlineMs, signal);

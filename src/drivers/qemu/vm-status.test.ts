@@ -6,7 +6,7 @@ import { readVmStatus } from "#drivers/qemu/vm-status.ts";
 
 const never = new AbortController().signal;
 
-/** A QEMU that answers so, the last answer again and again. */
+/** A QEMU that gives these answers; the last one again and again. */
 function monitorOf(
   statuses: readonly unknown[],
   disks: unknown = [],
@@ -30,9 +30,9 @@ for (const [answer, disks, status] of [
   [{ status: "internal-error" }, [], "broken"],
   [{ status: "io-error" }, [{ "io-status": "ok" }, { "io-status": "nospace" }], "disk-full"],
   [{ status: "io-error" }, [{ "io-status": "failed" }], "disk-failed"],
-  // It is powering off, and its end tells the rest.
+  // It is powering off, and its end will be reported.
   [{ status: "shutdown" }, [], undefined],
-  // A QEMU that was taken over says what it likes.
+  // A QEMU that was taken over answers anything.
   [null, [], undefined],
   ["running", [], undefined],
   [{ status: null }, [], undefined],
@@ -41,12 +41,12 @@ for (const [answer, disks, status] of [
   [{ status: "io-error" }, null, "disk-failed"],
   [{ status: "io-error" }, [null, "nospace", { "io-status": ["nospace"] }], "disk-failed"],
 ] as const) {
-  test(`QEMU that answers ${JSON.stringify(answer)} and ${JSON.stringify(disks)} has a VM that is ${status}`, async () => {
+  test(`the answers ${JSON.stringify(answer)} and ${JSON.stringify(disks)} of QEMU mean ${status}`, async () => {
     assert.equal(await readVmStatus(monitorOf([answer], disks), 1_000), status);
   });
 }
 
-test("a VM that waits for a full disk is resumed when there is room, and refused while there is none", async () => {
+test("a VM that waits for a full disk is resumed when there is room, and the resume fails while there is none", async () => {
   const full = { status: "io-error" };
   const disks = [{ "io-status": "nospace" }];
   await assert.rejects(resumeVm(monitorOf([full, { status: "running" }, full], disks), 1_000, never), {
@@ -56,7 +56,7 @@ test("a VM that waits for a full disk is resumed when there is room, and refused
   await resumeVm(monitorOf([full, { status: "running" }], disks), 1_000, never);
 });
 
-test("a VM that was paused by somebody is resumed with one command", async () => {
+test("a VM that a user has paused is resumed with one command", async () => {
   const monitor = monitorOf([{ status: "paused" }]);
   await resumeVm(monitor, 1_000, never);
   assert.deepEqual(monitor.asked, ["query-status", "cont"]);

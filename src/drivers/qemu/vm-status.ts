@@ -1,10 +1,10 @@
 import type { QmpMonitor } from "#drivers/qemu/qmp.ts";
 import type { VmmStatus } from "#drivers/vm-driver.ts";
 
-/** QEMU's run states, of which a QEMU that was taken over may tell any: qapi/run-state.json. */
+/** QEMU's run states (qapi/run-state.json). A QEMU that was taken over may report any of them. */
 const STATUS: Readonly<Record<string, VmmStatus>> = {
   running: "running",
-  // The guest has suspended itself (ACPI S3), and wakes by itself.
+  // The guest has suspended itself (ACPI S3), and resumes by itself.
   suspended: "running",
   paused: "paused",
   prelaunch: "paused",
@@ -19,8 +19,8 @@ const STATUS: Readonly<Record<string, VmmStatus>> = {
 };
 
 /**
- * What QEMU says of the VM's vCPUs; undefined for a state that says nothing of them, such as that of a guest that is
- * powering off.
+ * Returns the state of the VM's vCPUs as QEMU reports it; undefined for a state that says nothing of them, such as that
+ * of a guest that is powering off.
  */
 export async function readVmStatus(monitor: QmpMonitor, deadlineMs: number): Promise<VmmStatus | undefined> {
   const answer: unknown = await monitor.send("query-status", undefined, deadlineMs);

@@ -8,7 +8,7 @@ const PAGES = 64;
 const SIZE = PAGES * PAGE;
 const [ZERO, MEM_SIZE, DATA, END, SAME] = [0x02, 0x04, 0x08, 0x10, 0x20];
 
-/** A page as QEMU sends it. */
+/** The contents of a page as QEMU sends it. */
 type Sent = { readonly block: string; readonly page: number; readonly fill: number; readonly whole: boolean };
 
 /** Writes a stream as QEMU does: the first record of a section names its block, and so does one of another block. */
@@ -33,7 +33,7 @@ function streamOf(sections: readonly (readonly Sent[])[], blocks: Readonly<Recor
   return Buffer.concat([...parts, Buffer.from("\x04\0\0\0\x01\x08kvmclock and other devices", "latin1")]);
 }
 
-/** What a QEMU with new memory has when it has loaded such a stream, and how many records it read. */
+/** Loads a stream as a QEMU with new memory; returns the memory and the number of records. */
 function load(stream: Buffer, blocks: Readonly<Record<string, number>>) {
   const memory = Object.fromEntries(
     Object.entries(blocks).map(([name, bytes]) => [name, Buffer.alloc(bytes, name === "mem" ? 0 : 0xee)]),
@@ -84,7 +84,7 @@ const number = (value: number, flags = 0): Buffer => {
 const named = (name: string): Buffer => Buffer.concat([Buffer.of(name.length), Buffer.from(name)]);
 const section = (type: number): Buffer => Buffer.of(type, 0, 0, 0, 2);
 
-test("memory that is loaded without its pages of zeros is the same, however the stream is cut", (t) => {
+test("memory that is loaded without its pages of zeros is equal, however the stream is split", (t) => {
   const fuzz = new Fuzz(t);
   const blocks = { mem: SIZE, "pc.bios": 8 * PAGE };
   for (let time = 0; time < 200; time++) {
@@ -105,7 +105,7 @@ test("memory that is loaded without its pages of zeros is the same, however the 
   }
 });
 
-test("of a guest that uses little, what is left is about what it uses", () => {
+test("the filtered stream of a guest that uses little memory is about as large as that", () => {
   const used = [3, 4, 60].map((page) => ({ block: "mem", page, fill: 7, whole: true }));
   const zeros = Array.from({ length: PAGES }, (_, page) => ({ block: "mem", page, fill: 0, whole: false }));
   const stream = streamOf([[...zeros.filter(({ page }) => ![3, 4, 60].includes(page)), ...used]], {
@@ -115,7 +115,7 @@ test("of a guest that uses little, what is left is about what it uses", () => {
   assert.equal(droppedPages, PAGES - used.length - 1, "all but the one that names the block");
 });
 
-test("a page that was something before it was zeros arrives as zeros", () => {
+test("a page that had other bytes before it was zeros arrives as zeros", () => {
   const at = (fill: number, whole: boolean): Sent => ({ block: "mem", page: 5, fill, whole });
   const other: Sent = { block: "mem", page: 1, fill: 1, whole: true };
   const stream = streamOf(
@@ -130,7 +130,7 @@ test("a page that was something before it was zeros arrives as zeros", () => {
   assert.ok(kept.equals(stream));
 });
 
-test("a block that is not the memory's, or not of its size, is kept whole", () => {
+test("a block with another name or size than the memory is kept whole", () => {
   const zeros = (block: string): Sent[] =>
     Array.from({ length: 8 }, (_, page) => ({ block, page, fill: 0, whole: false }));
   const others: readonly Record<string, number>[] = [{ "pc.bios": 8 * PAGE }, { mem: 2 * SIZE }];
@@ -140,12 +140,12 @@ test("a block that is not the memory's, or not of its size, is kept whole", () =
   }
 });
 
-test("what is no stream of QEMU's is kept as it is", (t) => {
+test("anything but a stream of QEMU's is kept unchanged", (t) => {
   const fuzz = new Fuzz(t);
   const good = streamOf([[{ block: "mem", page: 1, fill: 0, whole: false }]], { mem: SIZE });
   for (let time = 0; time < 2_000; time++) {
     const stream = Buffer.from(good);
-    // Before the records, where no change makes a page of zeros of something else.
+    // Changes are made before the records: in a record, a change could turn another page into one of zeros.
     for (let change = 0; change < 3; change++) stream[fuzz.int(60)] = fuzz.int(256);
     const cut = stream.subarray(0, fuzz.int(stream.length + 1));
     assert.ok(filtered(cut, () => 1 + fuzz.int(30)).kept.equals(cut));

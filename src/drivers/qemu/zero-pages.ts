@@ -1,9 +1,10 @@
 /**
- * Leaves pages of zeros out of a guest's memory as QEMU sends it. Who loads the stream has new memory, which is zero
- * already; QEMU reads each such page of it to find that out, which takes some 10 µs a page: 5 s for a guest of 2 GiB that
- * uses a tenth of it.
+ * Leaves pages of zeros out of a guest's memory as QEMU sends it. The QEMU that loads the stream has new memory, which
+ * is zero already; it would read each such page to find that out, which takes some 10 µs a page: 5 s for a guest of 2
+ * GiB that uses a tenth of it.
  *
- * The stream (QEMU's docs/devel/migration/main.rst, migration/savevm.c and migration/ram.c; all numbers are big-endian):
+ * The stream (QEMU's docs/devel/migration/main.rst, migration/savevm.c and migration/ram.c; all numbers are
+ * big-endian):
  *
  *   START  id  "ram"  instance 0  version 4   total|MEM_SIZE  { name, length } per block   EOS  footer
  *   PART   id                                 records                                      EOS  footer     (repeated)
@@ -11,43 +12,43 @@
  *   the devices
  *
  * A record is 64 bits of a page's offset in its block and of flags, the block's name unless it is that of the record
- * before, and a page or the byte that fills it. Whatever is not known here is kept as it is, with all that follows: the
- * sender is not trusted, and can only hurt its own guest.
+ * before, and a page or the byte that fills it. What the filter does not know it keeps unchanged, with all that
+ * follows: the sender is not trusted, and can only hurt its own guest.
  */
 
 const PAGE_BYTES = 4096;
 const SECTION = { start: 0x01, part: 0x02, end: 0x03, footer: 0x7e } as const;
 const FLAG = { zero: 0x02, memSize: 0x04, page: 0x08, endOfSection: 0x10, sameBlock: 0x20 } as const;
 const FLAGS = PAGE_BYTES - 1;
-/** Behind a section's type and id: the name with its length, instance 0, version 4. */
+/** Follows a section's type and id: the name with its length, instance 0, version 4. */
 const RAM = Buffer.from("\x03ram\0\0\0\0\0\0\0\x04", "latin1");
 const SECTION_HEADER_BYTES = 5;
-/** The header and the machine's configuration come before the memory, and take some hundred bytes. */
+/** The most that precedes the memory: the header and the machine's configuration take some hundred bytes. */
 const BEFORE_RAM_MAX_BYTES = 64 * 1024;
 
-/** What may come next. */
+/** The element that comes next in the stream. */
 type Expects = "ram" | "blocks" | "record" | "footer" | "section" | "anything";
 
 export class ZeroPages {
   readonly #block: string;
   readonly #sizeBytes: number;
   #expects: Expects = "ram";
-  /** The beginning of something whose end has not come yet. */
-  #held: Buffer = Buffer.alloc(0);
-  /** Of a page whose beginning has come. */
+  /** The beginning of an element whose end has not arrived yet. */
+  #pending: Buffer = Buffer.alloc(0);
+  /** The rest of a page whose beginning has arrived. */
   #restBytes = 0;
   #sectionId = 0;
   #isLastSection = false;
   #blocksBytes = 0;
   /** The name of the block that records belong to. */
   #inBlock: string | undefined;
-  /** Pages of the block that were sent as something else than zeros: zeros that follow must arrive. One bit each. */
+  /** A bit for each page of the block that was sent with other bytes than zeros: zeros that follow must arrive. */
   #sent = new Uint8Array(0);
   #droppedPages = 0;
 
   /**
    * @param block the name of the memory that is new, and zero, where the stream is loaded
-   * @param sizeBytes its size, by somebody who is trusted; a block of another size is kept whole
+   * @param sizeBytes its size, from a trusted source; a block of another size is kept whole
    */
   constructor(block: string, sizeBytes: number) {
     this.#block = block;
@@ -58,10 +59,10 @@ export class ZeroPages {
     return this.#droppedPages;
   }
 
-  /** Returns what is to be kept of this and of what was held back of earlier pieces. */
+  /** Returns what to keep of this piece, and of the unfinished rest of earlier pieces. */
   filter(piece: Buffer): Buffer {
-    const data = this.#held.length === 0 ? piece : Buffer.concat([this.#held, piece]);
-    this.#held = Buffer.alloc(0);
+    const data = this.#pending.length === 0 ? piece : Buffer.concat([this.#pending, piece]);
+    this.#pending = Buffer.alloc(0);
     const kept: Buffer[] = [];
     let from = 0;
     let at = 0;
@@ -72,7 +73,7 @@ export class ZeroPages {
       const step = this.#step(data, at);
       if (step === undefined) {
         keep(at);
-        this.#held = data.subarray(at);
+        this.#pending = data.subarray(at);
         return joined(kept);
       }
       if (step.drop) {
@@ -85,12 +86,12 @@ export class ZeroPages {
     return joined(kept);
   }
 
-  /** What is held back when the stream is over: it was cut off. */
+  /** Returns the unfinished rest when the stream is over: the stream was cut off. */
   end(): Buffer {
-    return this.#held;
+    return this.#pending;
   }
 
-  /** Undefined when more has to come first. */
+  /** Reads one element. Undefined when more has to arrive first. */
   #step(data: Buffer, at: number): Step | undefined {
     if (this.#restBytes > 0) {
       const bytes = Math.min(this.#restBytes, data.length - at);
@@ -113,7 +114,7 @@ export class ZeroPages {
     }
   }
 
-  /** @param at 0, because everything was held so far */
+  /** @param at 0, because everything was kept so far */
   #findRam(data: Buffer, at: number): Step | undefined {
     const found = data.indexOf(RAM, at + SECTION_HEADER_BYTES);
     if (found === -1) return data.length - at < BEFORE_RAM_MAX_BYTES ? undefined : this.#abandon(data, at);
@@ -169,7 +170,7 @@ export class ZeroPages {
     if (kind !== FLAG.zero) return this.#abandon(data, at);
     if (data.length <= end) return undefined;
     if (data[end] !== 0) this.#touch(page);
-    // One with a name stays: those that follow it may count on that.
+    // A record with a name stays: those that follow may refer to it.
     const drop = this.#isUntouched(page) && (flags & FLAG.sameBlock) !== 0;
     if (drop) this.#droppedPages += 1;
     return { bytes: end + 1 - at, drop };
@@ -185,7 +186,7 @@ export class ZeroPages {
     return byte !== undefined && (byte & (1 << (page & 7))) === 0;
   }
 
-  /** Undefined for a page of another block, and for one beyond the end. */
+  /** Returns undefined for a page of another block, and for one beyond the end. */
   #byteOf(page: number): number | undefined {
     return this.#inBlock === this.#block && page < this.#sent.length * 8 ? this.#sent[page >> 3] : undefined;
   }
