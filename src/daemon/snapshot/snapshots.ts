@@ -153,7 +153,7 @@ export class Snapshots {
       },
       settle: async () => {
         if (features === undefined) return;
-        call.onProgress({ stage: "snapshot", text: "checking what was saved" });
+        call.onProgress({ stage: "snapshot", text: "verifying" });
         await this.#internal(snapshot, call, (internal) => this.#vms.settle(internal, paths, call));
       },
       seal: async () => {

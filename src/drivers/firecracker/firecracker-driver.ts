@@ -217,7 +217,7 @@ export class FirecrackerDriver implements VmDriver {
       if (trackDirtyPages) await base.keepMapped(saved.memory);
       await starting.guard(client.resumeVm(signal), signal);
       await starting.confirmIsolation({ seccomp: true });
-      onProgress({ stage: "boot", text: "the guest goes on" });
+      onProgress({ stage: "boot", text: "the guest resumes" });
       undo.keep();
       return handle;
     },

@@ -142,7 +142,7 @@ export class QemuDriver implements VmDriver {
     await starting.guard(this.#letRun(session, starting, plan, machine, signal), signal);
     onProgress({
       stage: "boot",
-      text: machine.incoming === undefined ? "the kernel starts" : "the guest goes on",
+      text: machine.incoming === undefined ? "the kernel starts" : "the guest resumes",
     });
     undo.keep();
     return handle;
