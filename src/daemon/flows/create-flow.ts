@@ -6,19 +6,22 @@ import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import { assertVolumes } from "#daemon/vm/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** Holds what the undo of a creation needs: it is all that is known after a crash. */
+/** The input of the undo: all that is known after a crash. */
 export type CreateLeft = { readonly host: Host; readonly id: VmId };
 
 export type CreateContext = CreateLeft & {
   readonly vm: NewVm;
-  /** The start that follows makes the disk: it knows what the VM begins as. */
+  /** True when a start follows at once: it makes the disk, because it chooses the start source. */
   readonly startsNow?: boolean | undefined;
-  /** Puts a disk that is there already into the VM's directory. */
+  /** Puts an existing disk into the VM's directory. */
   readonly takeDisk?: ((stateDir: string) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
 };
 
-/** Makes a VM's row, directory and disk. Little is copied: the base image is shared, the disk sparse or in layers. */
+/**
+ * Creates a VM's row, directory and disk. Little is copied: VMs share the base image, and the disk is sparse or
+ * layered.
+ */
 export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
   kind: "create",
   afterCrash: "unwind",
@@ -26,7 +29,7 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
     {
       name: "take the name",
       run: async ({ host, vm }) => {
-        // From the last line on, none of them can be removed.
+        // Checked in the tick that inserts the row: once it is stored, none of these can be removed.
         if (vm.spec.origin === undefined) host.images.assertThere(vm.imageDigest);
         assertVolumes(host, vm.spec.volumes);
         host.store.insertVm(vm);
@@ -41,7 +44,7 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
     },
     {
       name: "make the disk",
-      // Its undo is the directory's.
+      // Needs no undo: that of the directory removes it.
       run: async ({ host, id, vm, startsNow, takeDisk, signal }) => {
         const { stateDir } = vmPaths(host.dirs, id);
         if (takeDisk !== undefined) return takeDisk(stateDir);
@@ -50,7 +53,8 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
         const { origin, diskBytes } = vm.spec;
         if (origin === undefined) return host.disks.create(stateDir, diskBytes, signal);
         const snapshot = host.snapshots.known(origin);
-        // The disk of a VM that sleeps is its own.
+        // This snapshot has no disk, which stays with the suspended VM: the internal VM that loads it gets an empty
+        // one.
         if (snapshot.kind === "suspended") return host.disks.create(stateDir, diskBytes, signal);
         await diskFrom(host, stateDir, snapshot, signal);
       },

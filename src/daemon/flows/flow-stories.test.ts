@@ -8,7 +8,7 @@ import { effectsOf } from "#testing/crash-story.ts";
 import { journalled } from "#testing/fake-host.ts";
 import { FLOW_STORIES } from "#testing/flow-stories.ts";
 
-/** Every flow that a file of this directory exports. */
+/** Returns every flow that a file of this directory exports. */
 async function allFlows(): Promise<readonly Flow<unknown>[]> {
   const flows: Flow<unknown>[] = [];
   for (const file of readdirSync(import.meta.dirname).filter((name) => name.endsWith("-flow.ts"))) {

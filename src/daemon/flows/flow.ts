@@ -1,24 +1,27 @@
-/** Flows are lists of steps with undo; this runs them, takes them back, and goes on with them. */
+/** Runs flows, which are lists of steps with undo; undoes them, or finishes them after a crash. */
 import { errorChain, HearthError } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
 import type { Log } from "#base/log.ts";
 import type { FlowKind, Journal, StepEvent } from "#daemon/store/journal.ts";
 
-/** One step. `Left` is what is known of a flow after a crash: its undo works with that, and so before a crash, too. */
+/** A step of a flow. `Left` is what is known after a crash. The undo gets no more than that, before a crash either. */
 export type Step<Context extends Left, Left = Context> = {
   readonly name: string;
   run(context: Context): Promise<void>;
-  /** Idempotent, and safe when `run` got only half way or never began. Without one, there is nothing to undo. */
+  /**
+   * Undoes the step. Idempotent, and safe when `run` got only half way or never began. Missing if nothing is to be
+   * undone.
+   */
   undo?(context: Left): Promise<void>;
-  /** The undo waits until all later steps are undone: it gives up what says that there is something to undo. */
+  /** The undo waits until all later steps are undone, because it removes the record that there is something to undo. */
   readonly undoLast?: true;
-  /** The step ends the journal by itself, in the transaction of its commit: the flow has succeeded then. */
+  /** The step ends the journal itself, in the transaction of its commit: from there on, the flow has succeeded. */
   readonly endsJournal?: true;
 };
 
 export type Flow<Context extends Left, Left = Context> = {
   readonly kind: FlowKind;
-  /** After a crash of hearthd: take back what was done, or do the rest. */
+  /** The way to recover a flow after a crash: undo the steps that began, or run those that are left. */
   readonly afterCrash: "unwind" | "finish";
   readonly steps: readonly Step<Context, Left>[];
 };
@@ -27,8 +30,8 @@ export type Flow<Context extends Left, Left = Context> = {
 export type UndoFailure = { readonly step: string; readonly error: unknown };
 
 /**
- * Runs all steps, or undoes those that began, the failing one too, and throws what it failed with. An undo that fails
- * is added to `left`, and does not keep the others from running.
+ * Runs all steps. If one fails, undoes it and those before it, and throws its error. An undo that fails is added to
+ * `left`, and the others still run.
  */
 export async function runFlow<Context extends Left, Left>(
   flow: Flow<Context, Left>,
@@ -70,7 +73,7 @@ export async function runFlow<Context extends Left, Left>(
 }
 
 /**
- * After a crash: undoes every step that may have happened, the last first, also after an undo that failed.
+ * Undoes, after a crash, every step that may have run, the last one first. Continues after an undo that failed.
  * @returns the steps whose undo failed
  */
 export async function unwindFlow<Context extends Left, Left>(
@@ -96,7 +99,7 @@ export async function unwindFlow<Context extends Left, Left>(
   return failures;
 }
 
-/** Says what is left of a flow that was to be undone; its journal stays open, so that this is tried again. */
+/** Names the steps that could not be undone. The journal of the flow stays open, so that the undo is tried again. */
 export function uncleanError(kind: FlowKind, left: readonly UndoFailure[], cause?: unknown): HearthError {
   const steps = left.map(({ step, error }) => `"${step}" (${errorChain(error)})`).join(", ");
   return new HearthError("vm.unclean", `Cannot undo a ${kind} that failed: ${steps}.`, {
@@ -105,7 +108,7 @@ export function uncleanError(kind: FlowKind, left: readonly UndoFailure[], cause
   });
 }
 
-/** After a crash: does every step that is not known to be done. Steps of such flows are idempotent. */
+/** Runs, after a crash, every step that is not known to be done. Steps of such flows are idempotent. */
 export async function finishFlow<Context>(
   flow: Flow<Context>,
   context: Context,

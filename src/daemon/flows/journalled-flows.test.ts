@@ -15,7 +15,7 @@ import { Life } from "#testing/life.ts";
 
 const FLOWS = [CREATE_VM, START_VM, STOP_VM, REMOVE_VM] as Flow<unknown>[];
 
-/** Everything that the flows do: create, start, stop, remove. */
+/** Runs every flow once: create, start, stop, remove. */
 async function wholeLife(vms: Vms): Promise<void> {
   await vms.create({ name: "web", image: "debian" }, false, vms.background());
   await vms.start("web", vms.background());
@@ -26,14 +26,14 @@ async function wholeLife(vms: Vms): Promise<void> {
 for (const flow of FLOWS) {
   for (const step of flow.steps) {
     for (const event of ["started", "done"] as const satisfies readonly StepEvent[]) {
-      test(`L1: a hearthd killed in ${flow.kind}, "${step.name}" ${event}, comes back to a host as the journal says`, async () => {
+      test(`killing hearthd in ${flow.kind}, "${step.name}" ${event}: the next one closes the journal and leaves no orphan`, async () => {
         using machine = new FakeMachine();
         const life = new Life();
         const last = journalled(flow.kind, step.name, event);
         life.watchEffects((effect) => effect === last);
         const dyingHost = new FakeHost(machine, { life });
         const dying = new Vms(dyingHost);
-        await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // It has died: what it said then is nobody's.
+        await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // The answer of a dead hearthd does not matter.
         assert.ok(life.isOver);
         dying.detachAll();
         dyingHost.store.close();
@@ -55,7 +55,7 @@ for (const flow of FLOWS) {
           );
           assert.ok(
             ["created", "running", "stopped"].includes(vm.state.phase),
-            `${vm.state.phase} is where a VM rests`,
+            `${vm.state.phase} is a state that recovery leaves a VM in`,
           );
           await vms.remove("web", true, vms.background());
           assert.deepEqual(machine.leftovers(), [], "what was there can be removed");
@@ -72,7 +72,7 @@ for (const [kind, flow] of [
   ["start", START_VM],
 ] as const) {
   for (const step of flow.steps as Flow<unknown>["steps"]) {
-    test(`BG-046: ${kind} leaves no trace when "${step.name}" fails after its work was done`, async () => {
+    test(`${kind} leaves no trace when "${step.name}" fails after its work was done`, async () => {
       using machine = new FakeMachine();
       const host = new FakeHost(machine);
       const vms = new Vms(host);
@@ -92,7 +92,7 @@ for (const [kind, flow] of [
       } finally {
         (step as { run: typeof run }).run = run;
       }
-      // The directory for what is saved of it, which is empty, stays with the VM's own.
+      // The empty directory for its saved state stays with the VM's directory.
       assert.deepEqual(
         machine.leftovers().filter((path) => !path.endsWith("/save")),
         before,
@@ -107,7 +107,7 @@ for (const [kind, flow] of [
 
 for (const flow of [CREATE_VM, START_VM] as Flow<unknown>[]) {
   for (const step of flow.steps.filter((each) => each.undo !== undefined)) {
-    test(`the undo of ${flow.kind}'s "${step.name}" is the same twice, also when nothing was done`, async () => {
+    test(`the undo of ${flow.kind}'s "${step.name}" is idempotent, also when nothing was done`, async () => {
       using machine = new FakeMachine();
       const host = new FakeHost(machine);
       const context = { host, id: "vm-aaaaaaaaaaaa", signal: new AbortController().signal };
@@ -119,14 +119,14 @@ for (const flow of [CREATE_VM, START_VM] as Flow<unknown>[]) {
   }
 }
 
-test("a copy of guest memory that a killed hearthd has left goes when its start is undone", async () => {
+test("a copy of guest memory that a killed hearthd has left is removed when its start is undone", async () => {
   using machine = new FakeMachine();
   const life = new Life();
   const last = journalled("start", "boot", "started");
   life.watchEffects((effect) => effect === last);
   const dyingHost = new FakeHost(machine, { life });
   const dying = new Vms(dyingHost);
-  await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // It has died: what it said then is nobody's.
+  await Promise.race([wholeLife(dying), life.over]).catch(() => {}); // The answer of a dead hearthd does not matter.
   dying.detachAll();
   dyingHost.store.close();
   const host = new FakeHost(machine);

@@ -8,7 +8,7 @@ import type { VmId } from "#model/ids.ts";
 
 export type RemoveContext = { readonly host: Host; readonly id: VmId };
 
-/** Takes away all that a VM has, its row last: until then a hearthd that comes back can go on. */
+/** Removes all that a VM has, the row last: as long as it exists, a restarted hearthd can finish the removal. */
 export const REMOVE_VM: Flow<RemoveContext> = {
   kind: "remove",
   afterCrash: "finish",

@@ -6,11 +6,11 @@ import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
 /**
- * Runs a flow with its journal and its lines in the log. `plan` is what the flow needs after a crash.
+ * Runs a flow with its journal and its lines in the log. `plan` is stored, and is what the flow needs after a crash.
  *
- * A flow that has done all of its steps has succeeded: a journal that cannot be closed then is logged, and closed by
- * the next hearthd. The journal of a flow that could not be undone stays open on purpose.
- * @throws HearthError `vm.unclean` when it could not be undone; what it failed with is the cause
+ * A flow whose steps are all done has succeeded. If its journal cannot be closed then, that is logged, and the next
+ * hearthd closes it. The journal of a flow that could not be undone stays open on purpose.
+ * @throws HearthError `vm.unclean` when it could not be undone, with the flow's error as the cause
  */
 export async function runJournaled<Context extends Left, Left>(
   host: Host,
@@ -37,7 +37,7 @@ export async function runJournaled<Context extends Left, Left>(
   } catch (error) {
     log.event("flow.failed", { flow: flow.kind, vm: id, error });
     if (left.length > 0) throw uncleanError(flow.kind, left, error);
-    // What cannot be undone is finished by the next hearthd, if nobody asks for it again.
+    // A flow that is finished after a crash keeps its journal: the next hearthd finishes it, unless a user does before.
     if (flow.afterCrash === "unwind") close();
     throw error;
   }

@@ -8,20 +8,23 @@ import type { SnapshotFiles, VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** Holds what the undo of a verification needs: it is all that is known after a crash. */
+/** The input of the undo: all that is known after a crash. */
 export type SettleLeft = { readonly host: Host; readonly id: VmId };
 
 export type SettleContext = SettleLeft & { readonly settle: Settle };
 
 export type Settle = {
-  /** Whose files and walls the VMM has that loads what was saved. It does not run, before or after. */
+  /** The internal VM whose files and isolation the loading VMM gets. It does not run, neither before nor after. */
   readonly vm: VmRecord;
   readonly driver: VmDriver;
   readonly saved: SnapshotFiles;
   readonly signal: AbortSignal;
 };
 
-/** Has a VMM load what was saved, behind the walls of a VM of its own. What it leaves goes with that VM. */
+/**
+ * Loads a new snapshot once into a VMM whose guest never runs, isolated as an internal VM. Removing that VM removes all
+ * that is left.
+ */
 export const SETTLE_SNAPSHOT: Flow<SettleContext, SettleLeft> = {
   kind: "settle",
   afterCrash: "unwind",

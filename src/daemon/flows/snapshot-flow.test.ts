@@ -21,8 +21,8 @@ async function webHasStopped(daemon: FakeDaemon): Promise<void> {
 
 function takes(more: { diskOnly?: boolean; verify?: boolean }) {
   return async ({ snapshots, vms }: FakeDaemon): Promise<void> => {
-    const how = { kind: "named", name: NAME, ...more } as const;
-    await snapshots.create("web", how, vms.background());
+    const options = { kind: "named", name: NAME, ...more } as const;
+    await snapshots.create("web", options, vms.background());
   };
 }
 
@@ -36,55 +36,49 @@ function webIs(phase: string) {
   };
 }
 
-crashTest(
-  "R5: a hearthd killed at any moment of a snapshot finds the VM running, and it whole or not at all",
-  {
-    before: webRuns,
-    act: takes({ verify: true }),
-    includes: [
-      'journal: snapshot, "save" started',
-      "guest.freeze",
-      "driver, save: paused",
-      "driver, save: memory written",
-      "disks.freeze",
-      "driver.save",
-      "guest.thaw",
-      "driver, finalize: loaded",
-      "driver.finalize",
-      "helper.sealMemory",
-      "driver.restore",
-      "snapshots.setReady",
-      "journal: snapshot ends",
-    ],
-    after: webIs("running"),
-  },
-);
+crashTest("killing hearthd during a snapshot leaves the VM running, and the snapshot complete or absent", {
+  before: webRuns,
+  act: takes({ verify: true }),
+  includes: [
+    'journal: snapshot, "save" started',
+    "guest.freeze",
+    "driver, save: paused",
+    "driver, save: memory written",
+    "disks.freeze",
+    "driver.save",
+    "guest.thaw",
+    "driver, finalize: loaded",
+    "driver.finalize",
+    "helper.sealMemory",
+    "driver.restore",
+    "snapshots.setReady",
+    "journal: snapshot ends",
+  ],
+  after: webIs("running"),
+});
 
-crashTest(
-  "R5: a hearthd killed at any moment of a snapshot of a paused VM finds it paused, with nothing held",
-  {
-    before: webIsPaused,
-    act: takes({}),
-    includes: ["driver.resume", "guest.freeze", "driver.pause", "driver.save"],
-    after: webIs("paused"),
-  },
-);
+crashTest("killing hearthd during a snapshot of a paused VM leaves it paused, with its processes thawed", {
+  before: webIsPaused,
+  act: takes({}),
+  includes: ["driver.resume", "guest.freeze", "driver.pause", "driver.save"],
+  after: webIs("paused"),
+});
 
-crashTest("R5: a hearthd killed at any moment of a snapshot of the disk alone finds the VM running", {
+crashTest("killing hearthd during a snapshot of the disk alone leaves the VM running", {
   before: webRuns,
   act: takes({ diskOnly: true }),
   includes: ["guest.freeze", "driver.pause", "disks.freeze", "driver.resume", "guest.thaw"],
   after: webIs("running"),
 });
 
-crashTest("R5: a hearthd killed at any moment of a snapshot of a stopped VM finds it stopped", {
+crashTest("killing hearthd during a snapshot of a stopped VM leaves it stopped", {
   before: webHasStopped,
   act: takes({}),
   includes: ["disks.freeze"],
   after: webIs("stopped"),
 });
 
-crashTest("R5: a hearthd killed while it removes a snapshot finds it whole or not at all", {
+crashTest("killing hearthd while it removes a snapshot leaves it complete or absent", {
   before: async (daemon) => {
     await webRuns(daemon);
     await takes({})(daemon);
@@ -95,7 +89,7 @@ crashTest("R5: a hearthd killed while it removes a snapshot finds it whole or no
 });
 
 crashTest(
-  "a hearthd killed while a VM is stopped whose snapshot is being looked at finds each done or undone",
+  "killing hearthd while it stops a VM whose snapshot is being verified leaves each of the two done or undone",
   {
     before: webRuns,
     act: async ({ host, snapshots, vms }) => {

@@ -1,3 +1,18 @@
+/**
+ * Creates a snapshot:
+ *
+ * 1. Insert its row, not ready. It cannot be restored until step 8.
+ * 2. Make its directory.
+ * 3. Save: freeze the guest's processes, pause the vCPUs, save the memory, keep the disk; then resume, or stay paused.
+ * 4. Finish the disk layers, with the VM running.
+ * 5. Load the saved state into a second VMM whose guest never runs, which proves that it can be loaded.
+ * 6. Make the files read-only, and compute their digests.
+ * 7. Restore it in a verification VM, where the caller wants that.
+ * 8. Mark it ready.
+ *
+ * If a step fails, or hearthd crashes before the last, the directory and the row are removed. After a crash the VM,
+ * which may still be paused and frozen, is resumed first.
+ */
 import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
@@ -6,13 +21,13 @@ import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { SnapshotPart } from "#model/snapshot.ts";
 
-/** What is journalled. */
+/** The part of the flow that is journaled. */
 export type SnapshotPlan = { readonly snapshotId: SnapshotId };
 
-/** Holds what the undo of a snapshot needs: it is all that is known after a crash. */
+/** The input of the undo: all that is known after a crash. */
 export type SnapshotLeft = {
   readonly host: Host;
-  /** Of the VM that is saved. */
+  /** The source VM. */
   readonly id: VmId;
   readonly snapshotId: SnapshotId;
   /** Missing after a crash. */
@@ -21,21 +36,23 @@ export type SnapshotLeft = {
 
 export type SnapshotContext = SnapshotLeft & { readonly take: SnapshotWork };
 
-/** What the steps do, by who knows the VMs. */
+/** The work of the steps, done by callers that know the VMs. */
 export type SnapshotWork = {
   readonly snapshot: NewSnapshot;
-  /** Writes the memory and freezes the disk, with the VM halted; it goes on however this ends. */
+  /**
+   * Saves the guest memory and the disk while the vCPUs are paused. A VM that is to be resumed is, even if that fails.
+   */
   save(): Promise<void>;
   finishLayers(): Promise<void>;
-  /** Loads what was saved into a VMM whose guest never runs. */
+  /** Loads the saved state into a VMM whose guest never runs. */
   settle(): Promise<void>;
   seal(): Promise<readonly SnapshotPart[]>;
-  /** Restores it for a trial, if it is to be trusted blindly. */
+  /** Restores the snapshot in a verification VM, if it is one that VMs will be started from without asking. */
   verify(): Promise<void>;
   parts: readonly SnapshotPart[];
 };
 
-/** Makes a snapshot of a VM, or nothing: its row counts only when all of it is there. R5. */
+/** Creates a snapshot of a VM, or nothing: readers see its row only when it is complete. */
 export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
   kind: "snapshot",
   afterCrash: "unwind",

@@ -8,15 +8,15 @@ import { LAYERED } from "#testing/fake-host.ts";
 const NAME = parseSnapshotName("s1");
 const STOP = { mode: "kill", timeoutMs: 0 } as const;
 
-/** A snapshot of a VM that had written twice, and is gone. */
-async function isSaved(daemon: FakeDaemon): Promise<void> {
+/** Makes a snapshot of a VM that has written twice, and removes the VM. */
+async function makeSnapshot(daemon: FakeDaemon): Promise<void> {
   const { snapshots, vms } = daemon;
   await daemon.run("source", 2);
   await snapshots.create("source", { kind: "named", name: NAME }, vms.background());
   await vms.remove("source", true, vms.background());
 }
 
-/** `web` has written twice, and has stopped. */
+/** Has `web` write twice, and stops it. */
 async function hasStopped(daemon: FakeDaemon): Promise<void> {
   await daemon.run("web", 2);
   await daemon.vms.stop("web", STOP, daemon.vms.background());
@@ -27,7 +27,7 @@ const written =
   ({ host }: FakeDaemon): void => {
     if (host.store.findVm("web") === undefined) return;
     const found = writtenOn(host.machine.vmm("web"));
-    assert.ok(times.includes(found), `${found} times was written to its disk`);
+    assert.ok(times.includes(found), `${found} times its disk was written`);
   };
 
 for (const [format, features] of [
@@ -35,10 +35,10 @@ for (const [format, features] of [
   ["layers", LAYERED],
 ] as const) {
   crashTest(
-    `R5: a hearthd killed while a VM begins as a snapshot with a disk in ${format} has it begin as that, and as nothing else`,
+    `killing hearthd while a VM starts from a snapshot with a disk in ${format}: its first start still begins there`,
     {
       options: { features: features ?? {} },
-      before: isSaved,
+      before: makeSnapshot,
       act: (daemon) => daemon.run("web", 0, { snapshot: NAME }),
       includes: [
         "disks.fromSnapshot",
@@ -52,7 +52,7 @@ for (const [format, features] of [
   );
 }
 
-crashTest("L1: a hearthd killed while a VM starts loses nothing of its disk, whatever templates there are", {
+crashTest("killing hearthd while a VM starts loses nothing of its disk, also where a template would fit", {
   options: { config: "warm.enabled = true" },
   before: async (daemon) => {
     await hasStopped(daemon);
@@ -65,7 +65,7 @@ crashTest("L1: a hearthd killed while a VM starts loses nothing of its disk, wha
   resumed: written(2),
 });
 
-crashTest("L1: a hearthd killed while a VM begins anew leaves it a disk: the old one, or a new one", {
+crashTest("killing hearthd during a fresh start leaves the VM a disk: the old one, or an empty one", {
   before: async (daemon) => {
     await daemon.run("web", 2);
     await daemon.snapshots.suspend("web", daemon.vms.background());

@@ -1,3 +1,17 @@
+/**
+ * Starts a VM, by a boot or by a restore:
+ *
+ * 1. Acquire what the VM needs of the host. A VMM that an earlier start has left is ended first.
+ * 2. Make the disk: keep the VM's own, put an overlay on it, copy or layer that of a snapshot, or create an empty one.
+ * 3. Start the VMM and wait for the agent. With a snapshot, its memory is restored, and the guest gets its identity. A
+ *    template that cannot be restored is deleted, and the VM boots. A guest that boots with systemd gets its identity
+ *    before its init starts.
+ * 4. Give a guest that booted its identity: hostname, machine id, entropy, clock, network, volumes.
+ * 5. Commit: one transaction stores the state `running` with the VMM's handle, and ends the journal.
+ *
+ * If a step fails, or hearthd crashes before the commit, the steps are undone, the last one first: the VMM is ended, a
+ * disk that was made for this start is removed, and the host's resources are released.
+ */
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
 import { bootPlan, guestIdentity } from "#daemon/vm/boot-plan.ts";
@@ -21,26 +35,26 @@ import type { StageClock } from "#model/start-stage.ts";
 import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** Holds what the undo of a start needs: it is all that is known after a crash. */
+/** The input of the undo: all that is known after a crash. */
 export type StartLeft = {
   readonly host: Host;
   readonly id: VmId;
-  /** Its disk is made anew for this start, and of no use after one that failed. */
+  /** True if the disk is made by this start. It is removed when the start fails. */
   readonly diskIsNew?: boolean | undefined;
   /** Missing after a crash. */
   readonly start?: Start | undefined;
 };
 
-/** Holds what the steps of a start work on. */
+/** The input of the steps. */
 export type StartContext = StartLeft & { readonly start: Start };
 
-/** What is journalled. */
+/** The part of the start that is journaled. */
 export type StartPlan = {
   readonly back: VmState;
   readonly diskIsNew: boolean;
-  /** What the VM is to begin as: it is in its row until the VM has begun. */
+  /** The snapshot that the VM is to begin as. It stays in the VM's row until the start has succeeded. */
   readonly origin?: SnapshotId | undefined;
-  /** What was on its disk is of no use to anybody. */
+  /** True if the disk's earlier content was to be discarded. */
   readonly fresh?: boolean | undefined;
 };
 
@@ -50,32 +64,35 @@ export type Start = {
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
   readonly attach: (handle: VmHandle) => Attachment;
-  /** Stores that it runs, as the last step. */
+  /** Stores that the VM runs. The last step. */
   readonly commit: (attachment: Attachment) => void;
   readonly clock: StageClock;
-  /** What it goes on from, in place of a boot. */
+  /** The snapshot to restore; undefined for a boot. */
   memory: Origin | undefined;
   disk: VmOrigin["disk"];
-  /** A template did not work: nobody is to try it again. */
+  /** Deletes a template that could not be restored, so that no other start tries it. */
   readonly discardTemplate: (template: SnapshotRecord) => Promise<void>;
-  /** The VMM that was booted last. */
+  /** The session of the VMM that was started last. */
   attachment?: Attachment;
-  /** Its guest may have written to its disk. */
+  /** True once the guest may have written to its disk. */
   mayHaveRun?: boolean;
-  /** A guest that began with another one's disk was made this VM before its init started. */
+  /** True for a guest that began with a snapshot's disk and got this VM's identity before its init started. */
   hasOwnIdentity?: boolean;
-  /** What its guest could not do of its identity. */
+  /** Parts of its identity that the guest could not set. */
   guestWarnings?: readonly string[];
-  /** A template that did not work. */
+  /** A template that could not be restored. */
   failedTemplate?: SnapshotRecord;
 };
 
 const KILL_DEADLINE_MS = 10_000;
-/** It takes 20 ms on a host with KVM, and seconds in an emulated guest on a host that is busy. */
+/** Measured: 20 ms with KVM, seconds in an emulated guest on a busy host. */
 const IDENTITY_DEADLINE_MS = 60_000;
-/** Of the time that a guest has to answer: a restored one does so in a fraction of a boot's. */
+/**
+ * The first restore attempt gets this part of the agent deadline: a restored guest answers much faster than one that
+ * boots.
+ */
 const FIRST_TRY_PART = 3;
-/** Of the console in the error of a boot that failed. */
+/** Lines of the console in the error of a boot that failed. */
 const CONSOLE_LINES = 12;
 
 export const START_VM: Flow<StartContext, StartLeft> = {
@@ -85,9 +102,9 @@ export const START_VM: Flow<StartContext, StartLeft> = {
     {
       name: "acquire what the VM needs of the host",
       run: async ({ host, id, start }) => {
-        // Two VMMs on one disk would destroy it: whatever an earlier start has left ends before anything is made.
+        // Two VMMs on one disk would destroy it: a VMM that an earlier start has left ends before anything is made.
         await endVmm(host, id);
-        await host.files.makeDir(vmPaths(host.dirs, id).saveDir); // It stays, with the VM's own directory.
+        await host.files.makeDir(vmPaths(host.dirs, id).saveDir); // Not undone: it stays with the VM's directory.
         await acquireHostResources(host, start);
         start.clock.end("host");
       },
@@ -111,7 +128,8 @@ export const START_VM: Flow<StartContext, StartLeft> = {
     },
     {
       name: "give the identity",
-      // A guest that goes on as somebody else got it already: one that does not take it is booted instead.
+      // Restored guests were configured in the step before. This one configures guests that booted, including fallbacks
+      // from a template.
       run: async ({ host, start }) => {
         const { memory, disk } = start;
         const isAnother = typeof disk === "object" && start.hasOwnIdentity !== true;
@@ -134,7 +152,7 @@ async function makeDisk(host: Host, start: Start): Promise<void> {
     await makeDiskOf(host, start);
   } catch (error) {
     if (memory === undefined || memory.required || signal.aborted) throw error;
-    await fallBackToBoot(host, start, memory.snapshot, error); // It may have been removed a moment ago.
+    await fallBackToBoot(host, start, memory.snapshot, error); // The template may have been deleted a moment ago.
   }
   start.clock.end("disk");
 }
@@ -149,7 +167,7 @@ async function makeDiskOf(host: Host, { vm, driver, disk, signal }: Start): Prom
   else if (disk === "empty") await host.disks.create(stateDir, vm.spec.diskBytes, signal);
   else {
     await diskFrom(host, stateDir, disk, signal);
-    await flattenUnlessLayered(host, stateDir, driver, signal); // Another driver may have saved it.
+    await flattenUnlessLayered(host, stateDir, driver, signal); // A driver with layered disks may have saved it.
   }
 }
 
@@ -163,7 +181,10 @@ async function flattenUnlessLayered(
   if (!layeredDisks) await host.disks.flatten(stateDir, signal);
 }
 
-/** @throws HearthError `vm.identity_failed` for a restored guest, which must not run then: the caller ends its VMM. */
+/**
+ * Sets the guest's identity. A restored guest must not run without it: the caller ends the VMM on an error.
+ * @throws HearthError `vm.identity_failed`
+ */
 async function giveIdentity(host: Host, start: Start, restored: boolean): Promise<Configured | undefined> {
   const { vm, attachment, signal } = start;
   const inTime = AbortSignal.any([signal, AbortSignal.timeout(IDENTITY_DEADLINE_MS)]);
@@ -192,12 +213,12 @@ function identityError(vm: VmRecord, failure: HearthError): HearthError {
 }
 
 /**
- * Restores the VM or boots it, until its agent answers.
+ * Restores or boots the VM, and waits until its agent answers.
  *
- * A template that does not work is given up, and the VM boots instead. A guest that is not heard of is ended, and tried
- * again: by a boot as often as the driver says; by a restore once, unless it may have written to a disk of its own. (A
- * guest of Firecracker's, on a busy host with emulated KVM, was twice in some dozens of restores not heard of for 90
- * seconds; the same memory went on in another VM.)
+ * A template that cannot be restored is deleted, and the VM boots instead. If the agent does not answer, the VMM is
+ * ended and started again: for a boot as often as the driver allows, for a restore once, and not when the VM continues
+ * on its own disk, which it may have written to. (Seen with Firecracker on a busy host with emulated KVM: in two of
+ * some dozens of restores, no answer for 90 seconds; the same snapshot then ran in another VM.)
  */
 async function bringUp(host: Host, start: Start): Promise<void> {
   const { driver, vm, signal } = start;
@@ -215,7 +236,7 @@ async function bringUp(host: Host, start: Start): Promise<void> {
       if (signal.aborted) throw failure;
       if (memory?.required === false) {
         await fallBackToBoot(host, start, memory.snapshot, error);
-        attempt = 0; // The boot's own attempts begin.
+        attempt = 0; // The boot begins with its first attempt.
       } else if (mayRetry && toHearthError(error).code === "agent.unreachable") {
         await clearForRetry(host, start, error);
       } else throw failure;
@@ -236,7 +257,7 @@ async function restoreOnce(host: Host, start: Start, snapshot: SnapshotRecord, a
   await giveIdentity(host, start, true);
 }
 
-/** Boots, and has the guest's own init started. */
+/** Boots the VM, and starts the guest's init. */
 async function bootOnce(host: Host, start: Start): Promise<void> {
   const { driver, onProgress, signal } = start;
   const { agentDeadlineMs } = await driver.features(signal);
@@ -245,7 +266,10 @@ async function bootOnce(host: Host, start: Start): Promise<void> {
   await startInit(host, start);
 }
 
-/** Ends the VMM whose guest is not heard of. What a restored guest has written is gone: it has its saved disk again. */
+/**
+ * Ends the VMM of a guest that did not answer. Before a restore is tried again, the disk is made from the snapshot
+ * again.
+ */
 async function clearForRetry(host: Host, start: Start, error: unknown): Promise<void> {
   const { vm, memory, onProgress } = start;
   const log = host.log.child({ vm: vm.id });
@@ -257,13 +281,13 @@ async function clearForRetry(host: Host, start: Start, error: unknown): Promise<
   if (memory !== undefined) await makeDiskOf(host, start);
 }
 
-/** Retires the template, and makes the VM a disk of its own to boot with. */
+/** Deletes the template that failed, and makes an empty disk for a boot. */
 async function fallBackToBoot(host: Host, start: Start, template: SnapshotRecord, error: unknown) {
   const { vm, signal } = start;
   host.log.child({ vm: vm.id }).event("vm.restore_failed", { snapshot: template.id, error });
   start.onProgress({ stage: "boot", text: "the template does not work; booting instead" });
   await endVmm(host, vm.id, start);
-  // A driver that has to copy the memory may find no room for it, which says nothing about the template.
+  // A driver that copies the memory file may find no room for it. That is not the template's fault.
   if (toHearthError(error).code !== "host.disk_full") {
     await start.discardTemplate(template);
     start.failedTemplate = template;
@@ -273,7 +297,7 @@ async function fallBackToBoot(host: Host, start: Start, template: SnapshotRecord
   await host.disks.create(vmPaths(host.dirs, vm.id).stateDir, vm.spec.diskBytes, signal);
 }
 
-/** Starts a VMM, and waits until its guest's agent answers or the VMM ends. */
+/** Starts a VMM, and waits until the guest's agent answers or the VMM ends. */
 async function startVmm(
   host: Host,
   start: Start,
@@ -296,9 +320,9 @@ async function startVmm(
 }
 
 /**
- * Has the guest's own init started, where it has one. The agent answers before that init runs, and starts it when the
- * guest has its identity and its volumes, so that no service runs without them; the agent that answers next is one of
- * its services. An agent of an older hearthd is that from the start.
+ * Starts the guest's init, if it has one. The agent answers before that init runs, and starts it once the guest has its
+ * identity and its volumes, so that no service runs without them. The agent that answers next is one of init's
+ * services. An agent of an older hearthd is that from the start.
  */
 async function startInit(host: Host, start: Start): Promise<void> {
   const { vm, driver, disk, attachment, onProgress, signal } = start;
@@ -314,7 +338,7 @@ async function startInit(host: Host, start: Start): Promise<void> {
 }
 
 async function awaitGuest(host: Host, attachment: Attachment, agentMs: number, signal: AbortSignal) {
-  // The VMM's own end is the sooner and better reason than a deadline.
+  // The end of the VMM comes sooner than a deadline, and is the better reason.
   const ended = new AbortController();
   void attachment.ended.then((exit) => ended.abort(vmmEnded(exit.code, exit.signal)));
   const either = AbortSignal.any([signal, ended.signal]);
@@ -344,9 +368,12 @@ function bootError(host: Host, vm: VmRecord, failure: HearthError): HearthError 
   });
 }
 
-/** Idempotent; also for a VMM that was started just before hearthd was killed, so that no handle was kept. */
+/**
+ * Ends the VM's VMM, also one that was started just before hearthd was killed, of which no handle was stored.
+ * Idempotent.
+ */
 export async function endVmm(host: Host, id: VmId, start?: Start): Promise<void> {
-  const deadline = AbortSignal.timeout(KILL_DEADLINE_MS); // Not the caller's: it may be the reason for this.
+  const deadline = AbortSignal.timeout(KILL_DEADLINE_MS); // Not the caller's signal: it may be the reason for this.
   if (start?.attachment) {
     start.attachment.detach();
     await start.driver.stop(start.attachment.handle, "kill", deadline);

@@ -7,11 +7,11 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
-/** What is journalled: `graceful` asks the guest first; the others end the VMM at once. */
+/** The part of the stop that is journaled. `graceful` asks the guest first; the others end the VMM at once. */
 export type StopPlan = {
   readonly mode: "graceful" | "terminate" | "kill";
   readonly timeoutMs: number;
-  /** Where its memory is: it is suspended then, not stopped. */
+  /** The snapshot with the VM's memory, when this is the end of a suspend: the VM is `suspended` then, not stopped. */
   readonly suspendedTo?: SnapshotId | undefined;
 };
 
@@ -19,20 +19,20 @@ export type StopContext = {
   readonly host: Host;
   readonly id: VmId;
   readonly plan: StopPlan;
-  /** Undefined in a recovery that finds the VMM gone. */
+  /** Undefined in a recovery that finds no VMM. */
   readonly vmm: { readonly driver: VmDriver; readonly handle: VmHandle } | undefined;
-  /** The guest's agent, if it may be there. */
+  /** The guest's agent, if it may answer. */
   readonly agent?: AskedAgent | undefined;
   /** Resolves when the VMM has ended by itself. */
   readonly ended: Promise<VmExit>;
-  /** Stores that it has stopped. */
+  /** Stores that the VM has stopped. */
   readonly commit: (exit: VmExit) => void;
-  /** Aborts when something stronger takes over: the guest is not waited for any longer, and the stop fails. */
+  /** Aborts when a stronger action takes over: the stop does not wait for the guest any longer, and fails. */
   readonly signal: AbortSignal;
   exit?: VmExit;
 };
 
-/** An agent that is asked in bounded time; over a new connection, too, where the one that is there is dead. */
+/** An agent whose answers have a deadline. If its connection is dead, a new one is tried. */
 export type AskedAgent = {
   /** @throws HearthError `agent.unreachable`, and what `call` throws */
   ask(
@@ -40,16 +40,18 @@ export type AskedAgent = {
     signal: AbortSignal,
     deadlineMs: number,
   ): Promise<void>;
-  /** Idempotent. */
   close(): void;
 };
 
-/** For the VMM to end after SIGTERM, before SIGKILL. SV-026. */
+/** The time for the VMM to end after SIGTERM, before SIGKILL. */
 const TERMINATE_MS = 5_000;
-/** For the kernel to take a killed process away, also under load. */
+/** The time for the kernel to end a killed process, also under load. */
 const KILL_MS = 15_000;
 
-/** Agent, SIGTERM, SIGKILL: each with a deadline. Goes on after a crash: the VMM may be gone by then. */
+/**
+ * Stops a VM: asks the agent, then SIGTERM, then SIGKILL, each with a deadline. Finished after a crash, when the VMM
+ * may have ended.
+ */
 export const STOP_VM: Flow<StopContext> = {
   kind: "stop",
   afterCrash: "finish",
@@ -71,7 +73,7 @@ export const STOP_VM: Flow<StopContext> = {
   ],
 };
 
-/** A guest that was asked to power off has flushed its disks when the VMM ends. BG-093. */
+/** Asks the guest to power off, and waits for the VMM's end: by then the guest has flushed its disks. */
 async function askGuest(context: StopContext): Promise<void> {
   const { plan, agent, signal: takenOver } = context;
   if (plan.mode !== "graceful" || agent === undefined) return;
@@ -83,11 +85,11 @@ async function askGuest(context: StopContext): Promise<void> {
     await guest.shutdown({ timeoutMs: Math.round(plan.timeoutMs * 0.8) }, signal);
   };
   try {
-    // A third each for an answer, for a look at why there is none, and for a new connection.
+    // A third each for the answer, for a probe of an agent that does not give one, and for a new connection.
     await agent.ask(shutdown, deadline.signal, Math.max(Math.ceil(plan.timeoutMs / 3), 1));
   } catch (error) {
     takenOver.throwIfAborted();
-    // The power may go before the answer comes; else the next step ends it without the guest.
+    // The power may go off before the answer arrives. Otherwise the next step ends the VMM without the guest.
     context.host.log.child({ vm: context.id }).event("agent.disconnected", { error });
   }
   if (!isAsked) return;
@@ -95,7 +97,10 @@ async function askGuest(context: StopContext): Promise<void> {
   if (exit) context.exit = { ...exit, reason: "asked" };
 }
 
-/** Undefined when the guest does not power off in time. @throws the reason of a signal that takes over */
+/**
+ * Returns undefined when the guest does not power off in time.
+ * @throws the reason of `signal` when another action takes over
+ */
 async function endInTime({ ended, signal }: StopContext, late: AbortSignal): Promise<VmExit | undefined> {
   try {
     return await unlessAborted(ended, late);
