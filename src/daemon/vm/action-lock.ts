@@ -2,17 +2,18 @@ import { HearthError, invariant } from "#base/error.ts";
 import { unlessAborted } from "#base/deadline.ts";
 
 /**
- * How an action is admitted while another one is under way:
+ * The ways to admit an action while another one is under way:
  *
- *  - `refuse`: not at all (`vm.busy`), as a user's start.
- *  - `wait`: after it, as the end of a lifetime or of a run.
- *  - `takeOver`: it is aborted, with that as the reason, and waited for until it has undone what it did. `meanwhile`
- *    is done between the two, for what does not listen to a signal. An action that ends the VM anyway is not aborted.
+ *  - `refuse`: it fails with `vm.busy`, as a user's start.
+ *  - `wait`: it runs afterwards, as the end of a lifetime or of a run.
+ *  - `takeOver`: the action under way is aborted with this text as the reason, and waited for until it has undone what
+ *    it did. `meanwhile` runs between the two, for what does not listen to a signal. An action that ends the VM anyway
+ *    is not aborted.
  */
 export type Admission =
   "refuse" | "wait" | { readonly takeOver: string; readonly meanwhile?: (() => Promise<void>) | undefined };
 
-/** These bring a VM to its end, sooner than whatever takes over from them would. */
+/** Actions that end a VM, sooner than one that takes over from them would. */
 const FINAL: ReadonlySet<string> = new Set(["kill", "remove"]);
 
 type Busy = { readonly action: string; readonly abort: AbortController; readonly done: Promise<void> };
@@ -36,7 +37,7 @@ export class ActionLock {
     return this.#isClosed;
   }
 
-  /** How many actions have begun so far. */
+  /** The number of actions that have begun. */
   get turn(): number {
     return this.#turn;
   }
@@ -47,7 +48,7 @@ export class ActionLock {
   }
 
   /**
-   * Runs `work` alone. Its signal aborts with `signal`, and when a stronger action takes over.
+   * Runs `work` alone. Its signal aborts with `signal`, and when an action takes over.
    * @param name of the VM, for errors
    * @throws HearthError `vm.busy` for an action that is refused, `vm.not_found` when the VM was removed meanwhile, the
    * reason of `signal` while it waits, and what `work` throws
@@ -59,7 +60,7 @@ export class ActionLock {
     signal: AbortSignal,
     work: (signal: AbortSignal) => Promise<Result>,
   ): Promise<Result> {
-    // Nothing is awaited between the last look and the lock, so that nobody comes in between.
+    // Nothing is awaited between the last check and the lock, so no other action comes in between.
     while (this.#busy !== undefined) await this.#makeRoom(this.#busy, name, admission, signal);
     if (this.#isClosed) throw new HearthError("vm.not_found", `${name} was removed.`);
     this.#turn += 1;
@@ -87,7 +88,7 @@ export class ActionLock {
     while (this.#busy !== undefined) await this.#busy.done;
   }
 
-  /** The VM is gone: no action may begin any more. */
+  /** Refuses all further actions, because the VM is removed. */
   close(): void {
     invariant(!this.#isClosed, "a VM is removed once");
     this.#isClosed = true;

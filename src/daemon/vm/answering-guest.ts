@@ -14,17 +14,17 @@ import { within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 
-/** How long agents are waited for. */
+/** The time limits for agents. */
 export type AgentPatience = {
-  /** For an agent that is not connected, and for each try to connect. */
+  /** The limit for an agent that is not connected, and for each attempt to connect. */
   readonly connectMs: number;
-  /** For the answer to a short call of hearthd's own. */
+  /** The limit for the answer to a short call of hearthd's. */
   readonly answerMs: number;
-  /** Between two looks at an agent that was asked for something and does not begin to answer. */
+  /** The pause between two probes of an agent that has not begun to answer a call. */
   readonly lookEveryMs: number;
-  /** For the answer to such a look. */
+  /** The limit for the answer to a probe. */
   readonly lookMs: number;
-  /** For a command to start in a guest that answers: one that is busy, or frozen, starts it later. */
+  /** The limit for a command to start in a guest that answers probes: one that is busy, or frozen, starts it later. */
   readonly startMs: number;
 };
 
@@ -32,23 +32,23 @@ export const AGENT_PATIENCE: AgentPatience = {
   connectMs: 10_000,
   answerMs: 10_000,
   lookEveryMs: 5_000,
-  // An answer takes 6 to 9 ms in an emulated guest; this is for a host that is busy with something else.
+  // Measured: 6 to 9 ms in an emulated guest. The rest is for a busy host.
   lookMs: 10_000,
   startMs: 300_000,
 };
 
 const SILENCES = 2;
 
-/** Many commands may wait for one guest, which has enough to do. */
+/** The last probe of each guest: many commands may wait for one guest, which has enough to do. */
 const looks = new WeakMap<Guest, { readonly atMs: number; readonly answers: Promise<boolean> }>();
 
-/** A guest that is watched, and what to do when it is silent. */
+/** A guest to watch, and what to do when it is silent. */
 export type GuestWatch = {
   readonly guest: Guest;
   readonly patience: AgentPatience;
-  /** False while nobody can expect an answer, such as while the VM is paused. */
+  /** False while no answer can be expected, such as while the VM is paused. */
   readonly expected: () => boolean;
-  /** The agent does not answer on this connection. */
+  /** Called when the agent does not answer on this connection. */
   readonly onSilent: () => void;
 };
 
@@ -62,18 +62,18 @@ export function watchGuest(watch: GuestWatch): Guest {
     writeTar: (target, source, signal) => {
       const left = new AbortController();
       const written = guest.writeTar(target, source, AbortSignal.any([signal, left.signal]));
-      // It answers when all is written, so that only silence ends it.
+      // The answer comes when all is written, so only silence ends it.
       return whileAnswering(watch, written, Number.POSITIVE_INFINITY, left);
     },
   };
 }
 
-/** Whether the agent answers `info` in so many ms. */
+/** Tells whether the agent answers `info` within `lookMs`. */
 export async function isAnswering(guest: Guest, lookMs: number): Promise<boolean> {
   const over = new AbortController();
   const answer = guest.info(over.signal).then(
     () => true,
-    () => false, // Why it does not answer is the connection's to tell.
+    () => false, // The connection reports why it does not answer.
   );
   const answers = await within(answer, lookMs);
   over.abort();
@@ -87,7 +87,7 @@ export function agentUnreachable(cause: unknown): HearthError {
   });
 }
 
-/** Watches until the first event; what comes later takes as long as it takes. */
+/** Watches until the first event. There is no limit for later ones. */
 async function* startInTime<Event>(
   watch: GuestWatch,
   start: (signal: AbortSignal) => AsyncGenerator<Event, void, undefined>,
@@ -105,7 +105,7 @@ async function* startInTime<Event>(
   }
 }
 
-/** Resolves as `work` does; `left` aborts when the agent is not waited for any more. */
+/** Resolves as `work` does. Aborts `left` when the agent is not waited for any more. */
 async function whileAnswering<Result>(
   watch: GuestWatch,
   work: Promise<Result>,
@@ -121,12 +121,12 @@ async function whileAnswering<Result>(
     throw error;
   } finally {
     over.abort();
-    silence.catch(() => {}); // Aborted just now.
-    work.catch(() => {}); // It was given up, or has told already.
+    silence.catch(() => {}); // It was aborted just now.
+    work.catch(() => {}); // It was abandoned, or its error was thrown already.
   }
 }
 
-/** Shared by all who want to know at about the same time; never so old that one caller gets the same one twice. */
+/** Probes the agent. Callers at about the same time share one probe; none gets the same result twice. */
 function look(guest: Guest, { lookMs, lookEveryMs }: AgentPatience): Promise<boolean> {
   const known = looks.get(guest);
   const atMs = performance.now();

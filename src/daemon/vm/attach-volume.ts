@@ -1,4 +1,4 @@
-/** Which volumes a VM has: from its next start on, because no driver plugs a disk into one that runs. */
+/** Attaches volumes to VMs and detaches them, from the next start on: no driver plugs a disk into a running VM. */
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
@@ -9,7 +9,10 @@ import { checkMounts } from "#model/volume.ts";
 import type { VolumeMount } from "#model/volume.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** @throws HearthError `feature.missing`, `volume.not_found`, `input.invalid` for a path or volume that it has */
+/**
+ * Attaches a volume. @throws HearthError `feature.missing`, `volume.not_found`, `input.invalid` for a path or volume
+ * that the VM has
+ */
 export function attachVolume(host: Host, vm: VmRecord, mount: VolumeMount): void {
   refuseWhileRunning(vm);
   const volumes = [...vm.spec.volumes, mount];
@@ -20,11 +23,11 @@ export function attachVolume(host: Host, vm: VmRecord, mount: VolumeMount): void
       `volume: ${vm.name} has ${LIMITS.volumesMax}, and no room for more.`,
     );
   if (vm.spec.idleTimeoutMs !== undefined) throw idleWithVolumes();
-  assertVolumes(host, [mount]); // From the next line on, it cannot be removed.
+  assertVolumes(host, [mount]); // The next line follows in the same tick, so the volume cannot be removed in between.
   host.store.setSpec(vm.id, { ...vm.spec, volumes });
 }
 
-/** @throws HearthError `feature.missing`, `volume.not_found` when the VM does not have it */
+/** Detaches a volume. @throws HearthError `feature.missing`, `volume.not_found` when the VM does not have it */
 export function detachVolume(host: Host, vm: VmRecord, name: VolumeName): void {
   refuseWhileRunning(vm);
   const volumes = vm.spec.volumes.filter((volume) => volume.name !== name);
@@ -36,7 +39,7 @@ export function detachVolume(host: Host, vm: VmRecord, name: VolumeName): void {
   host.store.setSpec(vm.id, { ...vm.spec, volumes });
 }
 
-/** `DriverFeatures.hotplug.disk` is false for every driver, and its type says so. */
+/** Refuses a running VM: `DriverFeatures.hotplug.disk` is false for every driver, as its type says. */
 function refuseWhileRunning(vm: VmRecord): void {
   const handle = handleOf(vm.state);
   if (handle === undefined) return;

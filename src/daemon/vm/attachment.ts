@@ -1,6 +1,6 @@
 /**
- * What hearthd holds of one VMM while it runs: the watch, the agent's connection, the clock of its lifetime.
- * It can be let go without a trace; the VMM does not notice.
+ * hearthd's session with one VMM while it runs: the watch, the connection to the agent, the timer of its lifetime.
+ * Closing it has no effect on the VMM.
  */
 import { inTime } from "#base/deadline.ts";
 import { toHearthError } from "#base/error.ts";
@@ -12,28 +12,28 @@ import type { Guest, Guests } from "#daemon/host.ts";
 import type { VmDriver, VmmStatus } from "#drivers/vm-driver.ts";
 import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
-/** Between tries to reach an agent that went away; doubles up to the last. */
+/** The waits between attempts to reach an agent whose connection broke; doubled up to the last. */
 const RECONNECT_MS = { first: 100, last: 5_000 };
 /**
- * Connections that break: after some at once, the next is made every few seconds, and the log tells of one a minute. A
- * guest that answers and hangs up again and again would take a whole CPU and the log otherwise.
+ * The rate of new connections: some at once, then one every few seconds; and of lines in the log: one a minute. Without
+ * it, a guest that answers and hangs up in a loop would use a whole CPU and fill the log.
  */
 const BREAKS = { perS: 0.2, burst: 5 };
 const TOLD_BREAKS = { perS: 1 / 60, burst: 1 };
-/** setTimeout's own limit is 2^31-1 ms. */
+/** The limit of setTimeout is 2^31-1 ms. */
 const TIMER_MAX_MS = 2_000_000_000;
 
 export type AttachmentEvents = {
-  /** `exit` says how. */
+  /** Called when the VMM has ended; `exit` says how. */
   exited(): void;
   silent(silentMs: number): void;
   status(status: VmmStatus): void;
 };
 
-/** hearthd's hold on one VMM. The watch begins with it and ends with `detach`, or with the VMM. */
+/** A session with one VMM. It watches the VMM from its construction until `detach`, or until the VMM ends. */
 export class Attachment {
   readonly handle: VmHandle;
-  /** Resolves when the VMM has ended. Never, when we let go before. */
+  /** Resolves when the VMM has ended; never, if the session was closed before. */
   readonly ended: Promise<VmExit>;
   readonly #guests: Guests;
   readonly #patience: AgentPatience;
@@ -41,7 +41,7 @@ export class Attachment {
   readonly #detached = new AbortController();
   readonly #breaks = new TokenBucket(BREAKS);
   readonly #toldBreaks = new TokenBucket(TOLD_BREAKS);
-  /** Since the last one that the log tells of. */
+  /** The number of breaks since the last one in the log. */
   #untoldBreaks = 0;
   #exit: VmExit | undefined;
   #guest: Promise<Guest> | undefined;
@@ -67,45 +67,43 @@ export class Attachment {
     driver.watch(handle, { exited, silent, status }, this.#detached.signal);
   }
 
-  /** How the VMM ended, if it has and hearthd had not let go before. */
+  /** The end of the VMM, if it came before the session was closed. */
   get exit(): VmExit | undefined {
     return this.#exit;
   }
 
-  /** Aborts when we have let go, or the VMM has ended. */
+  /** Aborts when the session is closed, or the VMM has ended. */
   get signal(): AbortSignal {
     return this.#detached.signal;
   }
 
-  /** Keeps this connection, and makes a new one when it breaks. */
+  /** Uses this connection, and makes a new one when it breaks. */
   keepGuest(guest: Guest): void {
     this.#connected = guest;
     this.#guest = Promise.resolve(guest);
     void this.#replaceWhenLost(guest);
   }
 
-  /** Reaches for the agent in the background until it answers or we let go; begins after `delayMs`. */
+  /** Connects to the agent in the background, after `delayMs`, until it answers or the session is closed. */
   connectGuest(delayMs = 0): void {
     if (this.#guest !== undefined || this.#detached.signal.aborted) return;
     const guest = this.#reach(delayMs);
     this.#guest = guest;
     guest.then(
-      // Another connection was asked for meanwhile, or this one was given up.
+      // Otherwise another connection was asked for meanwhile, or this one was abandoned.
       (connected) => (this.#guest === guest ? this.keepGuest(connected) : connected.close()),
       () => {
-        if (this.#guest === guest) this.#guest = undefined; // Whoever waited has got the error.
+        if (this.#guest === guest) this.#guest = undefined; // The callers that waited have got the error.
       },
     );
   }
 
-  /**
-   * Has `act` done on the next connection to the agent, before anybody else gets it, and on the one after if it fails.
-   */
+  /** Runs `act` on the next connection to the agent before any other call, and on the one after that if it fails. */
   owe(act: (guest: Guest, signal: AbortSignal) => Promise<void>): void {
     this.#owed = act;
   }
 
-  /** Gives up the connection for a new one; calls on it end with an error. */
+  /** Replaces the connection; calls on the old one end with an error. */
   renewGuest(): void {
     this.#connected?.close();
     this.#connected = undefined;
@@ -113,7 +111,7 @@ export class Attachment {
     this.connectGuest();
   }
 
-  /** Closes the connection and makes no new one: the caller reaches for the agent and keeps what it gets. */
+  /** Closes the connection and makes no new one: the caller connects, and passes the connection to `keepGuest`. */
   releaseGuest(): void {
     const guest = this.#connected;
     this.#connected = undefined;
@@ -126,14 +124,17 @@ export class Attachment {
     return this.#connected;
   }
 
-  /** @throws HearthError `agent.unreachable` when the agent does not answer in time. */
+  /**
+   * Returns the connection, and waits for one if there is none. @throws HearthError `agent.unreachable` after
+   * `connectMs`
+   */
   async guest(signal: AbortSignal): Promise<Guest> {
     if (this.#connected) return this.#connected;
     this.connectGuest();
     const { connectMs } = this.#patience;
-    // Listeners of our own: what AbortSignal.any leaves on a signal that lives as long as the VM adds up.
+    // No AbortSignal.any: what it leaves on a signal that lives as long as the VM adds up.
     const late = (): Error => agentUnreachable(new Error(`no answer in ${connectMs} ms`));
-    const coming = this.#guest ?? new Promise<never>(() => {}); // None comes: hearthd has let it go.
+    const coming = this.#guest ?? new Promise<never>(() => {}); // No connection will come: the session is closed.
     try {
       return await inTime(coming, connectMs, late, signal, this.#detached.signal);
     } catch (error) {
@@ -142,8 +143,8 @@ export class Attachment {
   }
 
   /**
-   * A short call of hearthd's own, which has to be idempotent, and ends in time. When the agent does not answer even
-   * a look at it, the connection is replaced, and the call is made once more on the new one.
+   * Makes a short, idempotent call of hearthd's, with a deadline. If the agent does not answer a probe either, the
+   * connection is replaced, and the call is made once more on the new one.
    * @throws HearthError `agent.unreachable`, and what the call throws
    */
   async ask<Answer>(
@@ -167,7 +168,7 @@ export class Attachment {
   }
 
   /**
-   * The connection for what takes as long as it takes: see `watchGuest`.
+   * Returns the connection for calls without a deadline, watched as `watchGuest` says.
    * @param expected false while the VM is paused, or something else keeps the agent from answering
    * @throws HearthError `agent.unreachable` when the agent does not answer in time
    */
@@ -177,7 +178,7 @@ export class Attachment {
     return watchGuest({ guest, patience: this.#patience, expected, onSilent });
   }
 
-  /** Calls `expired` at this time, unless we have let go by then. */
+  /** Calls `expired` at this time, unless the session is closed by then. */
   expireAt(atMs: number, expired: () => void): void {
     clearTimeout(this.#timer);
     const leftMs = Math.max(0, atMs - Date.now());
@@ -185,7 +186,7 @@ export class Attachment {
     this.#timer = setTimeout(next, Math.min(leftMs, TIMER_MAX_MS)).unref();
   }
 
-  /** Lets go. Idempotent. */
+  /** Closes the session. Idempotent. */
   detach(): void {
     clearTimeout(this.#timer);
     this.#detached.abort(agentUnreachable(new Error("the VMM has ended, or hearthd let it go")));
@@ -194,7 +195,7 @@ export class Attachment {
     this.#guest = undefined;
   }
 
-  /** Replaces the connection, unless somebody else has. */
+  /** Replaces the connection, unless that was done already. */
   #abandon(guest: Guest, error: unknown): void {
     if (this.#connected !== guest) return;
     this.#log.event("agent.disconnected", { error });
@@ -259,7 +260,7 @@ export class Attachment {
   }
 }
 
-/** Ends early when `signal` aborts, and leaves no listener on it. */
+/** Resolves after `ms`, or when `signal` aborts. Leaves no listener on the signal. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const end = (): void => resolve();

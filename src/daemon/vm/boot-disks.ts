@@ -16,9 +16,9 @@ import { findDisk } from "#storage/disk-layout.ts";
 
 /** The disks of a VM, and what its agent mounts of them. */
 export type VmDisks = {
-  /** Those of all VMs that one saved memory fits have the same order. */
+  /** All VMs with one compatibility key have their disks in the same order. */
   readonly disks: readonly DiskPlan[];
-  /** Words of the kernel command line that say which disk is which. */
+  /** Arguments of the kernel command line that say which disk is which. */
   readonly kernelArgs: readonly string[];
   readonly mounts: readonly GuestMount[];
 };
@@ -28,8 +28,9 @@ const OWN = "own";
 const MODULES = "modules";
 
 /**
- * @param diskSerials whether the guest knows its disks by their ids; otherwise by their places, which an agent of any age
- * understands
+ * Lists the disks of a VM.
+ * @param diskSerials true if the guest finds its disks by their ids; otherwise by their places, which an agent of any
+ * age understands
  */
 export function vmDisks(
   host: Pick<Host, "dirs" | "volumes">,
@@ -38,7 +39,7 @@ export function vmDisks(
   { diskSerials = false }: Pick<VmHandle, "diskSerials">,
 ): VmDisks {
   const { blanks = [], diskLimit: limit } = vm.spec;
-  // A directory before those that are in it.
+  // A directory is mounted before those inside of it.
   const volumes = vm.spec.volumes.toSorted(byPath);
   const disks: DiskPlan[] = [
     { id: BASE, path: boot.base, format: "raw", readOnly: true },
@@ -66,7 +67,7 @@ export function vmDisks(
   };
 }
 
-/** The limits that a VM with this spec has, by the ids of its devices. */
+/** Returns the limits of a VM with this spec, by the ids of its devices. */
 export function deviceLimits(
   { diskLimit, netLimit, network, volumes }: VmSpec,
   id: VmId,
@@ -79,17 +80,20 @@ export function deviceLimits(
   };
 }
 
-/** A serial has room for 20 characters, and a name for more. */
+/** Returns the disk id of a volume. A serial has room for 20 characters, and a name for more. */
 function volumeDisk(name: VolumeName): string {
   return `vol-${createHash("sha256").update(name).digest("hex").slice(0, 16)}`;
 }
 
-/** Whatever their size, they take nothing. The directory that they are in is hearthd's alone. */
+/**
+ * Makes the placeholder disks, as sparse files: whatever their size, they take no space. Their directory is hearthd's
+ * alone.
+ */
 export async function makeBlanks(host: Pick<Host, "dirs">, vm: Pick<VmRecord, "id" | "spec">): Promise<void> {
   for (const [index, { sizeBytes }] of (vm.spec.blanks ?? []).entries()) {
     await using file = await open(blankPath(host, vm, index), "wx");
     await file.truncate(sizeBytes);
-    await file.chmod(0o666); // The VMM's uid is known when it starts.
+    await file.chmod(0o666); // The VMM's uid is not known before it starts.
   }
 }
 
@@ -97,7 +101,10 @@ function blankPath(host: Pick<Host, "dirs">, { id }: Pick<VmRecord, "id">, index
   return join(vmPaths(host.dirs, id).stateDir, `blank-${index}.raw`);
 }
 
-/** What of a VM's volumes a saved memory has seen when nothing was mounted yet, in the order of their letters. */
+/**
+ * Returns the size and read-only flag of each volume, in device order: all that a template's guest memory depends on
+ * before volumes are mounted.
+ */
 export async function blanksOf(
   host: Pick<Host, "volumes">,
   { volumes, blanks }: Pick<VmSpec, "volumes" | "blanks">,
@@ -110,7 +117,7 @@ export async function blanksOf(
   return Promise.all(found);
 }
 
-/** The disk of a VM that begins as this snapshot was. Idempotent. */
+/** Makes a VM's disk from that of a snapshot. Idempotent. */
 export function diskFrom(
   host: Pick<Host, "dirs" | "disks">,
   vmDir: string,
@@ -120,13 +127,13 @@ export function diskFrom(
   return host.disks.fromSnapshot(snapshotPaths(host.dirs, id).dir, vmDir, diskFormat, signal);
 }
 
-/** Of whichever format it is now. */
+/** Finds the VM's disk, in whichever format it is. */
 function ownDisk(host: Pick<Host, "dirs">, { id }: VmRecord): Pick<DiskPlan, "path" | "format" | "backing"> {
   const { path, format, layers } = findDisk(vmPaths(host.dirs, id).stateDir);
   return { path, format, backing: layers };
 }
 
-/** 2 is /dev/vdc. A machine has no room for so many that they would need two letters. */
+/** Returns the device of a disk: 2 is /dev/vdc. A machine has no room for more disks than letters. */
 function guestDevice(index: number): string {
   return `/dev/vd${String.fromCharCode("a".charCodeAt(0) + index)}`;
 }

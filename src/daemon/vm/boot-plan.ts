@@ -13,7 +13,7 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { planNetwork } from "#network/vm-network.ts";
 
-/** What the VMM is given for this VM. The image's files are verified on the way. */
+/** Returns the machine that the VMM is to run. Verifies the image's files. */
 export async function bootPlan(
   host: Host,
   vm: VmRecord,
@@ -40,7 +40,8 @@ export async function bootPlan(
       `hearth.init=${spec.init}`,
       `hearth.vm=${vm.name}`,
       ...kernelArgs,
-      // For an image without a machine id: systemd makes one up before any program of the guest could write this one.
+      // Needed for an image without a machine id: systemd makes one up before any program of the guest could write this
+      // one.
       ...(spec.init === "systemd" ? [`systemd.machine_id=${machineId(vm.id)}`] : []),
       ...spec.bootArgs,
     ],
@@ -56,22 +57,26 @@ export async function bootPlan(
   };
 }
 
-/** Disks that the VMM writes, and the guest memory file of a snapshot. A qcow2 adds its tables, below a thousandth. */
+/**
+ * The size of the largest file that the VMM writes: disks, and the guest memory file. The tables of a qcow2 add less
+ * than a thousandth.
+ */
 function fileMaxBytes({ diskBytes, memoryBytes }: VmSpec, disks: readonly DiskPlan[]): number {
   const sizes = disks.filter(({ readOnly }) => !readOnly).map(({ path }) => sizeOf(path));
   const largest = Math.max(diskBytes, memoryBytes, ...sizes);
   return largest + Math.ceil(largest / 64) + GIB;
 }
 
-/** Mixed into the guest's generator, so that no two guests begin alike. */
+/** Mixed into the guest's random generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
-/** No name is shorter, so that the files in which the next one is written never have to be truncated. */
+/** No name is shorter, so that the files in which the next name is written never have to be truncated. */
 const HIDDEN_HOSTNAME = "h";
 
 /**
- * Who the guest is to be: its name, clock, entropy, machine-id, network, volumes, and the defaults of its commands.
+ * Returns the guest's identity: its name, clock, entropy, machine-id, network, volumes, and the defaults of its
+ * commands.
  * @param handle of the VMM that runs it
- * @param restored it goes on as somebody else, and becomes this VM now
+ * @param restored true if the guest comes from another VM's snapshot, and becomes this VM now
  */
 export async function guestIdentity(
   host: Host,
@@ -89,7 +94,7 @@ export async function guestIdentity(
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),
-    // A guest that booted has its card's address; one that was restored has that of the VM that was saved.
+    // A guest that booted has its card's address; one that was restored has the address of the source VM.
     network: guest && { ...guest, mac: restored ? nics[0]?.mac : undefined },
     env: { ...config.env, ...spec.env },
     user: spec.user ?? config.user,
@@ -100,7 +105,7 @@ export async function guestIdentity(
   };
 }
 
-/** machine-id(5): 32 hex digits, the same at every start of one VM and at no other's. */
+/** Returns a machine-id(5): 32 hex digits, equal at every start of a VM, and different for every VM. */
 function machineId(id: VmId): string {
   return createHash("sha256").update(`machine-id of ${id}`).digest("hex").slice(0, 32);
 }

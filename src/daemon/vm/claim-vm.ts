@@ -10,12 +10,13 @@ import type { VmRecord } from "#model/vm.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
 
-/** What a VM of a pool becomes. */
+/** The name, labels and spec that a pooled VM gets from its caller. */
 export type PoolAssignment = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
 
 /**
- * Makes a VM that waited in a pool, paused, the caller's: it is resumed as another one. To be called alone on the VM.
- * @throws HearthError `vm.gone` for one that has ended while it waited
+ * Gives a VM that waited in a pool, paused, to a caller: resumes it, and sets its new identity. The caller has the VM's
+ * lock.
+ * @throws HearthError `vm.gone` if it ended while it waited
  */
 export async function claimVm(
   controller: VmController,
@@ -35,7 +36,7 @@ export async function claimVm(
     configureGuest(host, guest, identity, inTime);
   const { warnings } = await attachment.ask(configure, signal);
   logWarnings(host, id, warnings);
-  // Until it is the caller's altogether, it is nobody's: a hearthd that comes back takes it away.
+  // The row changes last, in one transaction. If hearthd crashes earlier, recovery removes the pooled VM.
   host.store.transaction(() => {
     host.store.claimVm(id, as);
     controller.publish(vm, { type: "vm.created", atMs: host.now(), id, name, labels });

@@ -2,8 +2,8 @@ import { deleteSuspendedMemory } from "#daemon/snapshot/delete-snapshot.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 
 /**
- * Drops what a suspended VM had in memory: it is stopped then. `alongside` writes to the store in the same transaction,
- * also for a VM that was not suspended. To be called alone on the VM.
+ * Deletes the memory of a suspended VM, which is stopped then. `alongside` writes to the store in the same transaction,
+ * also for a VM that was not suspended. The caller has the VM's lock.
  */
 export async function discardSuspended(
   controller: VmController,

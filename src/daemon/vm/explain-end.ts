@@ -1,26 +1,28 @@
 /**
- * Says why a command's connection to its guest broke. The connection breaks first, and its error knows nothing more than
- * that; the VMM ends a moment later, and how it ended is the reason.
+ * Says why a command's connection to its guest broke. The connection breaks first, and its error says no more than
+ * that. The VMM ends a moment later, and how it ended is the reason.
  */
 import { within } from "#base/deadline.ts";
 import { HearthError } from "#base/error.ts";
 import { panicLine } from "#daemon/view/log-tail.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 
-/** From the end of the agent's connection to the VMM's own, in which the host's kernel takes the guest's memory back. */
+/**
+ * The time from the end of the agent's connection to that of the VMM: in it the host's kernel frees the guest's memory.
+ */
 const END_MS = 3_000;
 
 /** The VM that a command ran in. */
 export type EndedVm = {
   readonly name: string;
-  /** The VM goes when it ends, and its logs with it. */
+  /** True if the VM is removed when it ends, and its logs with it. */
   readonly autoRemove: boolean;
   /** Resolves when the VMM has ended. */
   readonly ended: Promise<VmExit>;
   readonly console: string;
 };
 
-/** Returns the error that a command of this VM failed with, or the end of the VM in its place if that is the reason. */
+/** Returns the end of the VM if that is why a command failed; otherwise the error that it failed with. */
 export async function explainEnd(thrown: unknown, vm: EndedVm, waitMs = END_MS): Promise<unknown> {
   if (!(thrown instanceof HearthError) || thrown.code !== "agent.unreachable") return thrown;
   const exit = await within(vm.ended, waitMs);

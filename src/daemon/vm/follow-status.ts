@@ -1,6 +1,6 @@
 /**
- * Makes the phase of a VM follow what its VMM says of the vCPUs, where nobody has asked for it: a VM that stands still is
- * not running. A VMM that cannot go on is ended.
+ * Makes the phase of a VM follow what its VMM reports, for pauses that no user asked for: a VM with paused vCPUs is not
+ * running. A VMM that cannot continue is ended.
  */
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmmStatus } from "#drivers/vm-driver.ts";
@@ -21,15 +21,15 @@ export class StatusFollower {
   readonly #end: (failure: VmFailure) => void;
   #seen: { readonly status: VmmStatus; readonly turn: number } | undefined;
 
-  /** `end` kills a VMM that cannot go on, and stores why. */
+  /** @param end kills a VMM that cannot continue, and stores why */
   constructor(vm: FollowedVm, end: (failure: VmFailure) => void) {
     this.#vm = vm;
     this.#end = end;
   }
 
   /**
-   * Takes what the VMM has answered to one heartbeat. It counts when the VMM says it twice and nothing was done to the
-   * VM from before the first time on: an answer may be older than a pause that has succeeded meanwhile.
+   * Takes the status in a VMM's answer to a heartbeat. It takes effect when the VMM reports it twice, and no action was
+   * begun since before the first time: an answer may be older than a pause that has succeeded meanwhile.
    */
   saw(status: VmmStatus): void {
     const { lock, state } = this.#vm;

@@ -2,9 +2,9 @@ import type { Guest, Host } from "#daemon/host.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import type { GuestIdentity } from "#guest/guest-identity.ts";
 
-/** A guest's clock may be behind by this: the time takes as long to arrive as the answer takes, at most. */
+/** The lag of a guest's clock that is accepted: the time takes at most as long to arrive as the answer takes. */
 const LATE_MAX_MS = 100;
-/** A guest is told the time again so often at most; on a host that is busier, its clock stays behind. */
+/** The number of times that a guest is told the time again. On a host that is busier, its clock stays behind. */
 const TELLS_MAX = 3;
 
 /** Configures a guest. One that was slow to answer is told the time again, because it may have heard it late. */

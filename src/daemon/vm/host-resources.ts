@@ -1,7 +1,7 @@
 /**
- * What a VM has on the host while it runs, as one list. A start acquires in this order; whatever ends a VM (a stop, a
- * removal, a start that failed, a VMM that ended by itself, a hearthd that comes back) releases backwards. A new kind
- * of resource is one entry here.
+ * Lists what a VM has on the host while it runs. A start acquires in this order; whatever ends a VM (a stop, a removal,
+ * a start that failed, a VMM that ended by itself, recovery) releases in reverse order. A new kind of resource is one
+ * entry here.
  */
 import type { Host } from "#daemon/host.ts";
 import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
@@ -9,25 +9,25 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** Who acquires. */
+/** The VM that acquires, and its driver. */
 export type Acquiring = { readonly vm: VmRecord; readonly driver: VmDriver; readonly signal: AbortSignal };
 
-/** One kind of resource. */
+/** A kind of resource. */
 export type HostResource = {
   readonly name: string;
-  /** It is acquired when the VM's disk is there, and again for every VMM that a start tries. */
+  /** True if it is acquired once the VM's disk exists, and again for every VMM that a start tries. */
   readonly needsDisk?: true;
   /** Idempotent. */
   acquire(host: Host, acquiring: Acquiring): Promise<void>;
-  /** Is called when the VMM has ended. Idempotent, also for a VM that has none. */
+  /** Called when the VMM has ended. Idempotent, also for a VM that has none. */
   release(host: Host, id: VmId): Promise<void>;
-  /** Lists the names of those on this host that have one: ids of VMs, if nobody else has made anything there. */
+  /** Lists the names of those on this host that have one: ids of VMs, unless something else than hearthd made them. */
   listOwned(host: Host): Promise<readonly string[]>;
 };
 
-/** Threads besides the virtual CPUs: QEMU has up to 64 for its disks, and a handful of its own. */
+/** Threads beside the vCPUs: QEMU has up to 64 for its disks, and a few more. */
 const OWN_TASKS = 128;
-/** For the kernel to take killed processes away. */
+/** The time for the kernel to end killed processes. */
 const RELEASE_MS = 15_000;
 
 /** The directory with the sockets of the VMM. */
@@ -48,7 +48,7 @@ const UID: HostResource = {
   listOwned: ({ helper }) => helper.listLeases(),
 };
 
-/** The root directory of the VMM, which its driver makes and fills: it begins without one. */
+/** The root directory of the VMM. Its driver makes and fills it; acquiring removes an old one. */
 const JAIL: HostResource = {
   name: "jail",
   acquire: ({ helper }, { vm }) => helper.removeJail(vm.id),
@@ -56,7 +56,7 @@ const JAIL: HostResource = {
   listOwned: ({ helper }) => helper.listJails(),
 };
 
-/** What the VMM writes belongs to the VM's uid. What it only reads may belong to several VMs at once. */
+/** Files that the VMM writes belong to the VM's uid. Files that it only reads may be in use by several VMs. */
 const OWNED_FILES: HostResource = {
   name: "owned files",
   needsDisk: true,
@@ -69,10 +69,12 @@ const OWNED_FILES: HostResource = {
     for (const { name, readOnly } of volumes) if (!readOnly) await helper.takeVolume(id, name);
     await helper.takeFiles(id);
   },
-  listOwned: ({ helper }) => helper.listLeases(), // Only a VM with a uid owns any.
+  listOwned: ({ helper }) => helper.listLeases(), // Only a VM with a uid owns files.
 };
 
-/** The limits of CPU time, memory and tasks. Whatever process is left of the VM ends with it, so it is released first. */
+/**
+ * The limits of CPU time, memory and tasks. Its release ends every process of the VM that is left, so it is the first.
+ */
 const CGROUP: HostResource = {
   name: "cgroup",
   acquire: async ({ helper }, { vm, driver, signal }) => {
@@ -86,28 +88,30 @@ const CGROUP: HostResource = {
   listOwned: ({ helper }) => helper.listCgroups(),
 };
 
-/** Each may need what stands before it. */
+/** The resources in the order of acquisition: each may need those before it. */
 export const HOST_RESOURCES: readonly HostResource[] = [RUN_DIRECTORY, UID, JAIL, OWNED_FILES, CGROUP];
 
-/** Acquires all that a VM needs before it has its disk. What fails half way is released by `releaseHostResources`. */
+/**
+ * Acquires all that a VM needs before it has its disk. If it fails half way, `releaseHostResources` releases the rest.
+ */
 export async function acquireHostResources(host: Host, acquiring: Acquiring): Promise<void> {
   for (const resource of HOST_RESOURCES) if (!resource.needsDisk) await resource.acquire(host, acquiring);
 }
 
-/** Acquires the rest, for one VMM. */
+/** Acquires what needs the disk, for one VMM. */
 export async function acquireWithDisk(host: Host, acquiring: Acquiring): Promise<void> {
   for (const resource of HOST_RESOURCES) if (resource.needsDisk) await resource.acquire(host, acquiring);
 }
 
 /**
- * Releases all that a VM has, the last first, and stops at one that cannot be: what was acquired before it may still be
- * in use, as a uid by a process in a cgroup that is not empty. Idempotent.
+ * Releases all that a VM has, the last first, and stops at the first that fails: what was acquired before it may still
+ * be in use, as a uid by a process in a cgroup that is not empty. Idempotent.
  */
 export async function releaseHostResources(host: Host, id: VmId): Promise<void> {
   for (const resource of HOST_RESOURCES.toReversed()) await resource.release(host, id);
 }
 
-/** Lists the names of all that have something on this host. */
+/** Lists the names of all that have a resource on this host. */
 export async function listOwners(host: Host): Promise<ReadonlySet<string>> {
   const owners = await Promise.all(HOST_RESOURCES.map((resource) => resource.listOwned(host)));
   return new Set(owners.flat());

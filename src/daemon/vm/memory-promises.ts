@@ -4,18 +4,18 @@ import type { Config } from "#daemon/config.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /**
- * A VM that is restored maps its memory file, whose pages are shared and can be read again: only what its guest writes
- * is its own. How much that will be is not known before: a quarter lets forks and pools share, and still refuses a VM that
+ * A restored VM maps its memory file, whose pages are shared and can be read again: it needs memory only for what its
+ * guest writes. How much that will be is unknown. A quarter lets forks and pools share, and still refuses a VM that
  * could write next to nothing.
  */
 const RESTORED_SHARE = 1 / 4;
 
 /**
- * Promises memory to VMs that start. A VM that boots needs all of its memory, one that is restored a quarter. That has
- * to fit into the share of the host's available memory that may be promised, less what VMs that start at the same time
- * were promised. VMs that run or are paused count with what they have in use, because that is no longer available;
- * those that are suspended have no VMM, and count with nothing. Neither does what hearthd starts for itself when nobody
- * needs the host, such as a template's VM: it is refused where it does not fit, and keeps no user's VM from starting.
+ * Promises memory to VMs that start: all of it to one that boots, a quarter to one that is restored. That has to fit
+ * into the configured share of the host's available memory, less what was promised to VMs that start at the same time.
+ * Running and paused VMs need no promise: what they use is no longer available. Suspended ones have no VMM. An internal
+ * VM in the background, such as a template's, is refused where it does not fit, and gets no promise, so that it keeps
+ * no user's VM from starting.
  */
 export class MemoryPromises {
   readonly #config: Config["memory"];
@@ -27,7 +27,7 @@ export class MemoryPromises {
     this.#availableBytes = availableBytes;
   }
 
-  /** Promises what a VM needs until the result is disposed of: when it has started. @throws HearthError `host.memory_short` */
+  /** Promises what a VM needs. To be disposed of once it has started. @throws HearthError `host.memory_short` */
   promise({ name, spec }: Pick<VmRecord, "name" | "spec">, isRestored: boolean): Disposable {
     const { admission, share } = this.#config;
     const neededBytes = Math.ceil(spec.memoryBytes * (isRestored ? RESTORED_SHARE : 1));

@@ -1,4 +1,4 @@
-/** The end of a VM for good. To be called alone on the VM. */
+/** Removes VMs for good. The caller has the VM's lock. */
 import { errorBody } from "#base/error.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
@@ -8,7 +8,10 @@ import type { Call } from "#daemon/vm/vms.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** Removes it with its disk. What cannot be removed makes it `failed` (`vm.unclean`), and the next removal goes on. */
+/**
+ * Removes a VM with its disk. If something cannot be removed, the VM is `failed` (`vm.unclean`), and the next removal
+ * continues.
+ */
 export async function removeVm(controller: VmController, vm: VmRecord, call: Call): Promise<void> {
   const { host, id } = controller;
   controller.closeSession();
@@ -24,12 +27,15 @@ export async function removeVm(controller: VmController, vm: VmRecord, call: Cal
   }
 }
 
-/** Stops a VM that may have written to its volumes: that has to be there for the next VM, while its own disk goes. */
+/**
+ * Stops a VM that may have written to its volumes, which have to be flushed for the next VM. Its disk is removed
+ * anyway.
+ */
 export async function closeVolumes(controller: VmController, vm: VmRecord, call: Call): Promise<void> {
   const { host, state, attachment } = controller;
   if (state.phase !== "running" && state.phase !== "paused") return;
   try {
-    // A hearthd that was just started may not have found the agent yet.
+    // After a restart, hearthd may not be connected to the agent yet.
     if (state.phase === "running") await attachment?.guest(AbortSignal.timeout(SHUTDOWN_GRACE_MS));
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });

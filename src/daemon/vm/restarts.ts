@@ -1,4 +1,4 @@
-/** Starts VMs again that ended though nobody stopped them, as their restart policy says, and those that rebooted. */
+/** Restarts VMs that ended by themselves, as their restart policy says, and those that rebooted. */
 import type { Host } from "#daemon/host.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
@@ -6,7 +6,7 @@ import { toHearthError } from "#base/error.ts";
 import type { VmId } from "#model/ids.ts";
 import { backOffMs, hasRebooted, restarts, SETTLED_MS } from "#model/restart-policy.ts";
 
-/** Waits before each restart, longer from one to the next, until a VM has run for a while; not before a first reboot. */
+/** Waits before each restart, longer each time, until a VM has run for a while. Does not wait before a first reboot. */
 export class Restarts {
   readonly #host: Host;
   readonly #controllers: VmControllers;
@@ -14,7 +14,7 @@ export class Restarts {
   delayMs: (before: number) => number = backOffMs;
   readonly #ended = new AbortController();
   readonly #waiting = new Map<VmId, NodeJS.Timeout>();
-  /** How many restarts in a row did not last. */
+  /** The number of restarts in a row after which the VM soon ended. */
   readonly #inARow = new Map<VmId, number>();
   readonly #work = new Set<Promise<void>>();
 
@@ -24,12 +24,12 @@ export class Restarts {
     controllers.onEnded = (controller, ranMs) => this.#onEnded(controller, ranMs);
   }
 
-  /** Starts what is to run and does not, once the VMs are recovered: the host may have been rebooted. */
+  /** Starts VMs that are to run and do not, once all are recovered: the host may have been rebooted. */
   begin(): void {
     for (const { id } of this.#host.store.listVms()) if (this.#isDue(id)) this.#startAfter(id, 0);
   }
 
-  /** Starts none any more; a start that is under way is taken back. */
+  /** Starts no VM from now on. A start that is under way is undone. */
   async end(): Promise<void> {
     this.#ended.abort();
     for (const timer of this.#waiting.values()) clearTimeout(timer);
@@ -66,7 +66,10 @@ export class Restarts {
     this.#waiting.set(id, timer.unref());
   }
 
-  /** After whatever is done to it: somebody may have started, stopped or removed it meanwhile. */
+  /**
+   * Starts the VM after the action under way, if it still is to run: it may have been started, stopped or removed
+   * meanwhile.
+   */
   async #start(id: VmId): Promise<void> {
     if (this.#host.store.findVm(id) === undefined) return void this.#inARow.delete(id);
     const call = this.#controllers.background(this.#ended.signal);
@@ -76,7 +79,7 @@ export class Restarts {
       });
     } catch (error) {
       if (this.#ended.signal.aborted || toHearthError(error).code === "vm.not_found") return;
-      this.#consider(id); // The error is with the VM.
+      this.#consider(id); // The error is stored with the VM.
     }
   }
 }

@@ -13,8 +13,13 @@ import type { SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /**
- * Ends a VM, if it runs, and starts it as the snapshot has it; with a disk alone, only if it ran. To be called alone on
- * the VM. A restore that does not finish is pending: each start goes on with it, until one has succeeded.
+ * Restores a VM from a snapshot. The caller has its lock.
+ *
+ * 1. Check that the snapshot can be restored, before anything is ended.
+ * 2. Kill the VMM, if the VM runs.
+ * 3. Delete the memory of a suspended VM, and store that the restore is pending: if it does not finish, each start
+ *    tries it again until one succeeds.
+ * 4. Start the VM from the snapshot. After a disk-only snapshot, it starts only if it ran before.
  */
 export async function restoreVm(
   controllers: VmControllers,
@@ -27,7 +32,6 @@ export async function restoreVm(
   const vm = host.store.getVm(id);
   const spec = { ...specForRestore(vm.spec, snapshot.spec), origin: undefined };
   const before = { ...vm, spec };
-  // Refused before anything is ended.
   await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
   const ran = handleOf(vm.state) !== undefined;
   if (ran) await stopVm(controller, before, { mode: "kill", timeoutMs: 0 }, call);

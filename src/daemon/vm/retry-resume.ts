@@ -1,4 +1,4 @@
-/** A VM that was suspended goes on with the disk that it had, as often as it takes. */
+/** Says whether the resume of a suspended VM can be retried after a failure. */
 import type { Host } from "#daemon/host.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmId } from "#model/ids.ts";
@@ -6,14 +6,14 @@ import type { VmState } from "#model/vm-state.ts";
 import { findDisk, hasDisk } from "#storage/disk-layout.ts";
 
 /**
- * Whether what a guest writes after it woke can be taken back, because it goes into a layer of its own. With a disk in
- * one file it cannot: the saved memory is of no use any more once the guest has run.
+ * True if the disk is layered: what a guest writes after its resume goes into a new layer, which can be discarded. With
+ * a disk in one file, the memory no longer matches the disk once the guest has run.
  */
 export function hasLayers(host: Pick<Host, "dirs">, id: VmId): boolean {
   return findDisk(vmPaths(host.dirs, id).stateDir).format === "qcow2";
 }
 
-/** Where a VM is when its start was undone: one that was to begin anew may have lost its old disk already. */
+/** Returns the state of a VM whose start was undone. A fresh start may have removed the old disk already. */
 export function stateBefore(
   host: Pick<Host, "dirs">,
   id: VmId,
@@ -23,7 +23,7 @@ export function stateBefore(
   return fresh === true && !hasDisk(vmPaths(host.dirs, id).stateDir) ? { phase: "created" } : back;
 }
 
-/** Of a VM whose memory does not fit its disk any more. */
+/** Returns the state of a VM whose memory no longer matches its disk. */
 export function failedResume(atMs: number): Extract<VmState, { phase: "failed" }> {
   const message =
     "It was woken and did not come back; what it had in memory is lost, its disk is as after a power cut.";

@@ -1,8 +1,8 @@
-/** hearthd's own commands in guests that are nobody's yet. */
+/** Runs hearthd's own commands in guests of internal VMs. */
 import { toHearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 
-/** Its exit code; undefined where the image has no such program, which the agent was there to say. */
+/** Runs a command and returns its exit code, or undefined if the image lacks the program. */
 export async function runInGuest(
   guest: Guest,
   argv: readonly string[],

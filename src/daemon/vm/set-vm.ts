@@ -1,4 +1,7 @@
-/** Changing a VM: its sizes when it does not run, its limits always, its memory within what it was started with. */
+/**
+ * Changes a VM: its sizes while it is stopped; its limits always; its memory, while it runs, up to what it was started
+ * with.
+ */
 import { isDeepStrictEqual } from "node:util";
 import { HearthError, invariant } from "#base/error.ts";
 import { Undo } from "#base/undo.ts";
@@ -19,19 +22,20 @@ import { handleOf } from "#model/vm-state.ts";
 import type { VmAction } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** For a VMM that answers at all, and a guest that takes its memory back. */
+/** The time for a VMM that answers, and for a guest that takes memory again. */
 const UNDO_DEADLINE_MS = 20_000;
 
-/** Which action of the table a change is: a guest that runs takes some of them. */
+/** Returns the action that a change is in the table of allowed actions: a running VM takes some changes. */
 export function actionOf({ labels, ...change }: SetVm): VmAction {
   if (labels !== undefined && !Object.values(change).some((value) => value !== undefined)) return "label";
   return change.cpus === undefined && change.diskBytes === undefined ? "adjust" : "set";
 }
 
-/** To be called alone on its VM, in a phase that `actionOf` allows. What cannot be done changes nothing. */
+/** Changes a VM, or nothing of it. The caller has its lock, in a phase that `actionOf` allows. */
 export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: AbortSignal): Promise<void> {
   const { labels: changes, ...specChange } = change;
-  if (changes !== undefined) changeLabels(vm.labels, changes); // What is wrong with them is said before all else.
+  // Invalid labels are reported before anything is changed.
+  if (changes !== undefined) changeLabels(vm.labels, changes);
   const keep = (spec: VmSpec): void =>
     host.store.transaction(() => {
       host.store.setSpec(vm.id, spec);
@@ -42,9 +46,9 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
 }
 
 /**
- * Changes labels, and tells everybody. They are only in the row, so this needs no turn on the VM: it changes the labels as
- * they are now, whatever else is under way.
- * @throws HearthError `input.invalid` when there are too many labels then, `vm.not_found`
+ * Changes labels, and publishes that. They are only in the row, so this needs no lock: it changes the labels as they
+ * are now, whatever else is under way.
+ * @throws HearthError `input.invalid` when there would be too many labels, `vm.not_found`
  */
 export function setLabels(host: Host, id: VmId, changes: LabelChanges): VmRecord {
   storeLabels(host, id, changes);
@@ -82,7 +86,7 @@ async function setSpec(
   await using undo = new Undo((step, error) => log.event("flow.undo_failed", { flow: "set", step, error }));
   const handle = handleOf(vm.state);
   if (handle !== undefined && changesLimits(vm.spec, spec)) {
-    // Also what is to be taken away has to be set.
+    // A limit that is removed has to be one that the driver can set, too.
     await assertLimits(host, vm.spec, handle.driver, signal);
     const { rateLimiter } = driverOf(host, handle.driver);
     invariant(rateLimiter, "a driver with limits can change them");
@@ -96,24 +100,27 @@ async function setSpec(
   undo.keep();
 }
 
-/** A limit that is not there needs no driver to be taken away. */
+/** Tells whether limits change: one that does not exist, and stays so, needs nothing of the driver. */
 function changesLimits(before: VmSpec, after: VmSpec): boolean {
   return !isDeepStrictEqual([before.diskLimit, before.netLimit], [after.diskLimit, after.netLimit]);
 }
 
-/** Not the caller's signal: that may be why something is taken back. */
+/** Returns a signal for an undo. The caller's may be the reason for the undo. */
 function undoSignal(): AbortSignal {
   return AbortSignal.timeout(UNDO_DEADLINE_MS);
 }
 
-/** Null takes a limit away; what is undefined stays. */
+/** Returns the spec after the change. Null removes a limit; undefined keeps a value. */
 function changed(spec: VmSpec, change: Omit<SetVm, "labels">): VmSpec {
   const given = Object.entries(change).filter(([, value]) => value !== undefined);
   const fields = Object.fromEntries(given.map(([name, value]) => [name, value ?? undefined]));
   return { ...spec, ...(fields as Partial<VmSpec>) };
 }
 
-/** @throws HearthError `input.invalid` above what it was started with, `feature.missing` when nothing moves */
+/**
+ * Changes the memory of a running VM. @throws HearthError `input.invalid` above what it was started with,
+ * `feature.missing` when the guest gives none back
+ */
 async function moveMemory(
   host: Host,
   vm: VmRecord,
@@ -141,7 +148,7 @@ async function moveMemory(
       hint: `Stop it first, for more than that: \`hearth stop ${vm.name}\`.`,
     });
   }
-  // So that nothing happens later either, when a guest finds its driver after all.
+  // Undone also when nothing moved: a guest that loads its balloon driver later would act on the request.
   undo.add("memory", () => ballooner.setMemory(handle, before.bytes, undoSignal()));
   const after = await ballooner.setMemory(handle, bytes, signal);
   if (after.bytes !== before.bytes || bytes === before.bytes) return;

@@ -21,13 +21,13 @@ import type { VmEvent } from "#model/decide-vm.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { neverRan } from "#model/vm-state.ts";
 
-/** What a start has found out. */
+/** The findings of a start. */
 export type StartResult = {
-  /** A template that did not work. */
+  /** A template that could not be restored. */
   readonly failedTemplate: SnapshotRecord | undefined;
 };
 
-/** To be called alone on its VM. A start that fails or is cancelled leaves nothing that runs. */
+/** Starts a VM. The caller has its lock. A start that fails or is cancelled leaves nothing that runs. */
 export async function startVm(
   controller: VmController,
   vm: VmRecord,
@@ -56,11 +56,11 @@ export async function startVm(
     controller.closeSession();
     const before = { ...vm, state: stateBefore(host, vm.id, back, options.fresh) };
     controller.send(afterFailure(host, before, start, failure, call), () => {
-      // A commit that failed may have been done all the same.
+      // A commit that failed may have been stored all the same.
       if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
     });
     const { state } = controller;
-    // As long as the start is not undone, nobody knows what its memory is worth.
+    // While the start is not undone, it is unknown whether the memory can be restored again.
     const isLost = back.phase === "suspended" && state.phase === "failed" && state.code !== "vm.unclean";
     if (isLost) await deleteSuspendedMemory(host, vm.id);
     throw failure;
@@ -79,7 +79,10 @@ function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disp
   });
 }
 
-/** A VM that was asleep sleeps on, if its guest has left no traces; with some its memory is of no use any more. */
+/**
+ * Returns the event of a start that failed. A suspended VM stays suspended, unless its guest may have changed its disk:
+ * then its memory no longer matches the disk.
+ */
 function afterFailure(
   host: Host,
   { id, state: back }: VmRecord,
@@ -91,11 +94,11 @@ function afterFailure(
   const { code } = failure;
   const failed = { type: "start-failed", code, message: errorBody(failure).message, atMs } as const;
   if (code === "vm.unclean") return failed;
-  // A VMM that refuses what was saved has run nothing of it.
+  // A VMM that refuses the snapshot's files has run nothing of the guest.
   const refused = failure.code === "snapshot.failed" && start?.attachment === undefined;
   const leftTraces = start?.mayHaveRun === true && !refused && !hasLayers(host, id);
   if (back.phase === "suspended" && leftTraces) return { type: "start-failed", ...failedResume(atMs) };
-  // One that is refused for its memory was not touched.
+  // A VM that is refused for lack of host memory was not touched.
   const isUntouched = back.phase === "suspended" || signal.aborted || code === "host.memory_short";
   if (isUntouched) return { type: "start-cancelled", back };
   return { ...failed, ...(neverRan(back) && { neverRan: true }) };
@@ -108,7 +111,7 @@ function damagedRow(host: Host, { name, id }: VmRecord): HearthError {
   });
 }
 
-/** When a snapshot was last used is worth less than a VM that runs. */
+/** Notes that a snapshot is used. If that cannot be stored, it is logged: the VM that runs matters more. */
 function touchSnapshot(host: Host, vm: VmId, id: SnapshotId | undefined): void {
   try {
     host.snapshots.touchIfThere(id);
@@ -117,7 +120,7 @@ function touchSnapshot(host: Host, vm: VmId, id: SnapshotId | undefined): void {
   }
 }
 
-/** It may have gone already, and whoever maps it keeps what it maps. */
+/** Deletes a template. It may be deleted already, and VMMs that have mapped it keep their mapping. */
 async function deleteTemplate(host: Host, { id }: SnapshotRecord): Promise<void> {
   try {
     await deleteSnapshot(host, id);
@@ -150,7 +153,7 @@ async function planStart(
       const { guestWarnings = [] } = start;
       const handle = { ...attachment.handle, guestWarnings, startStages: clock.stages };
       controller.keep(attachment);
-      // From now on its disk is its own, what it came from is history, and nothing is to be undone.
+      // From here on the disk is the VM's own, its source snapshot is history, and nothing is to be undone.
       controller.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
         if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
         host.journals.end("start", vm.id);

@@ -12,12 +12,12 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** For the guest of a VM whose lifetime is over, or that is removed with its volumes, to flush. */
+/** The time for a guest to flush its disks when its lifetime is over, or when it is removed with volumes mounted. */
 export const SHUTDOWN_GRACE_MS = 10_000;
 
 /**
- * To be called alone on its VM. One that went down meanwhile is left as it is. When the stop fails the VM runs on as it
- * did, or is `failed` (`vm.unclean`) where its VMM has ended and something of it is left.
+ * Stops a VM. The caller has its lock. A VM that ended meanwhile is left as it is. If the stop fails, the VM is as it
+ * was before, or `failed` (`vm.unclean`) if its VMM has ended and something of it is left.
  */
 export async function stopVm(
   controller: VmController,
@@ -30,7 +30,7 @@ export async function stopVm(
   const noteDesired = (): void => {
     if (plan.suspendedTo === undefined) host.store.setDesired(vm.id, "stopped");
   };
-  if (handle === undefined) return noteDesired(); // It went down while the request was on its way.
+  if (handle === undefined) return noteDesired(); // It ended while the request was on its way.
   const before = controller.state.phase;
   controller.send({ type: "stop-asked" }, noteDesired);
   const driver = driverOf(host, handle.driver);
@@ -48,7 +48,7 @@ export async function stopVm(
     signal: call.signal,
     commit: (exit: VmExit) => {
       controller.closeSession();
-      // Also of an earlier stop that had failed.
+      // Also ends the journal of an earlier stop that failed.
       const end = (): void => host.journals.end("stop", vm.id);
       controller.send({ type: "stop-finished", exit, suspendedTo }, end);
     },
@@ -65,7 +65,7 @@ export async function stopVm(
 }
 
 /**
- * A paused guest cannot flush, so it runs for the time of its end. One that cannot be resumed is ended all the same.
+ * Resumes a paused guest so that it can flush its disks. A VM that cannot be resumed is ended all the same.
  * @returns whether it runs
  */
 async function resumeForEnd(
@@ -94,7 +94,7 @@ async function afterFailure(
   if (controller.state.phase !== "stopping") return;
   const failed = (cause: unknown): void => {
     controller.closeSession();
-    // The journal stays open: the next start, and the next hearthd, finish what is left.
+    // The journal stays open: the next start, or the next hearthd, finishes the stop.
     const message = `Its stop did not finish: ${errorBody(cause).message}`;
     const seen = exit ?? { reason: "unseen", atMs: host.now() };
     controller.send({ type: "vmm-exited", exit: seen, failure: { code: "vm.unclean", message } });
@@ -104,6 +104,6 @@ async function afterFailure(
   } catch (unknown) {
     return failed(new AggregateError([error, unknown], "Nobody knows whether its VMM still runs"));
   }
-  // Nobody waits for its end any more, and the next hearthd must not end it, either.
+  // Ends the journal, so that the next hearthd does not finish a stop that no client waits for.
   controller.send({ type: "stop-failed", back }, () => host.journals.end("stop", id));
 }

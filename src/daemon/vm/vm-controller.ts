@@ -1,6 +1,6 @@
 /**
- * One controller owns one VM: its state, the action that is under way, hearthd's hold on its VMM, and its timers.
- * Everybody else asks it for an action, sends it an event, or reads its state.
+ * Owns one VM: its state, the action under way, the session with its VMM, and its timers. All other code asks the
+ * controller for an action, sends it an event, or reads its state.
  */
 import { errorBody, toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
@@ -24,29 +24,29 @@ import type { VmRecord } from "#model/vm.ts";
 import { handleOf, moveTo } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
-/** What a controller asks of those who know all VMs. */
+/** The functions that a controller needs of the code that knows all VMs. */
 export type ControllerOwner = {
-  /** Something was done to a VM. */
+  /** Notes that something was done to a VM. */
   busy(): void;
-  /** The VMM of the VM has ended by itself. */
+  /** Reports that the VM's VMM has ended by itself, after `ranMs`. */
   ended(controller: VmController, ranMs: number): void;
-  /** Recovers what is left of the VM's flows. @throws HearthError `vm.unclean` */
+  /** Recovers the open flows of the VM. @throws HearthError `vm.unclean` */
   recoverFlows(id: VmId, signal: AbortSignal): Promise<void>;
-  /** Stops the VM, alone on it. */
+  /** Stops the VM. The caller has its lock. */
   stop(controller: VmController, call: Call): Promise<void>;
-  /** Removes the VM, alone on it. */
+  /** Removes the VM. The caller has its lock. */
   remove(controller: VmController, call: Call): Promise<void>;
-  /** A call that nobody waits for. */
+  /** Returns the context of work that no client waits for. */
   background(): Call;
 };
 
 const SUSPENDING: ReadonlySet<string> = new Set(["suspend", "wake"]);
-/** For the kernel to take a killed process away, also under load. */
+/** The time for the kernel to end a killed process, also under load. */
 const KILL_MS = 15_000;
-/** After a stop at the end of a lifetime that failed. */
+/** The wait after the stop at the end of a lifetime has failed. */
 const LIFETIME_RETRY_MS = 10_000;
 
-/** A VM that is in the store, or about to be. */
+/** Controls a VM that is in the store, or about to be. */
 export class VmController {
   readonly host: Host;
   readonly id: VmId;
@@ -56,9 +56,9 @@ export class VmController {
   #state: VmState;
   #responsive = true;
   #attachment: Attachment | undefined;
-  /** The removal of what a VMM that ended by itself has left. */
+  /** The clean-up after a VMM that ended by itself. */
   #cleaning: Promise<void> | undefined;
-  /** Why hearthd ends a VMM that nobody asked to end. */
+  /** The reason for which hearthd ends a VMM that no user asked to end. */
   #failure: VmFailure | undefined;
 
   constructor(host: Host, id: VmId, state: VmState, owner: ControllerOwner) {
@@ -73,7 +73,7 @@ export class VmController {
     return this.#state;
   }
 
-  /** The VM is suspended, or about to be, or waking: who wants it to run has to wait. */
+  /** True while the VM is suspended, being suspended, or being resumed: a caller that needs it running has to wait. */
   get isSuspending(): boolean {
     return this.#state.phase === "suspended" || SUSPENDING.has(this.lock.action ?? "");
   }
@@ -83,17 +83,17 @@ export class VmController {
     return this.#responsive;
   }
 
-  /** hearthd's hold on the VMM, once the VM runs. */
+  /** The session with the VMM, once the VM runs. */
   get attachment(): Attachment | undefined {
     return this.#attachment;
   }
 
   /**
-   * Stores the state that the event leads to, and tells everybody. `alongside` writes to the store in the same
-   * transaction; nobody reads the new state before it is stored.
+   * Stores the state that the event leads to, and publishes it. `alongside` writes to the store in the same
+   * transaction; the new state is not visible before it is stored.
    */
   send(event: VmEvent, alongside: () => void = () => {}): void {
-    if (this.lock.isClosed) return; // The end of a VMM may be heard of after its VM is gone.
+    if (this.lock.isClosed) return; // The end of a VMM may be noticed after its VM was removed.
     const before = this.#state;
     const next = decide(before, event);
     if (next === before) return;
@@ -118,7 +118,7 @@ export class VmController {
   }
 
   /**
-   * Runs an action alone on the VM. What an earlier one has left is cleaned up before it; an error is kept with the VM
+   * Runs an action with the VM's lock. Recovers first what an earlier action has left. An error is stored with the VM,
    * and published.
    * @throws HearthError as `ActionLock.run`, and `vm.unclean`
    */
@@ -144,17 +144,17 @@ export class VmController {
     }
   }
 
-  /** Admits an action that ends whatever is done to the VM; `kill` also ends the VMM at once. */
+  /** Admits an action that aborts the one under way; with `kill`, the VMM is also ended at once. */
   takeOver(why: string, kill: boolean): Admission {
     return { takeOver: why, meanwhile: kill ? () => this.#endVmm() : undefined };
   }
 
-  /** Tells everybody, but not of what hearthd does for itself. */
+  /** Publishes an event, unless the VM is internal. */
   publish({ spec }: Pick<VmRecord, "spec">, event: ApiEvent): void {
     if (spec.hidden === undefined) this.host.bus.publish(event);
   }
 
-  /** Notes that the VM is used. That is worth less than the use: on a full disk it stays as it was. */
+  /** Notes that the VM is used. If that cannot be stored, as on a full disk, it is logged, and the use continues. */
   touch(): void {
     try {
       this.host.store.touch(this.id);
@@ -163,17 +163,17 @@ export class VmController {
     }
   }
 
-  /** The agent of a VM that runs, for commands and copies. @throws HearthError `agent.unreachable` */
+  /** Returns the agent of a running VM, for commands and copies. @throws HearthError `agent.unreachable` */
   guest(attachment: Attachment, signal: AbortSignal): Promise<Guest> {
-    // Whoever pauses, saves or stops it, or tells it something, has a deadline of its own.
+    // An action under way pauses, saves or stops the VM, or talks to the agent, and has its own deadline.
     const expected = (): boolean => this.#state.phase === "running" && !this.lock.isBusy;
     return attachment.watchedGuest(expected, signal);
   }
 
-  /** Follows a VMM that was just started. It is the VM's own from `keep` on. */
+  /** Opens a session with a VMM that was just started. The VM's state depends on it from `keep` on. */
   attach(handle: VmHandle): Attachment {
     const { host, id } = this;
-    this.#responsive = true; // Whatever became of an earlier VMM of this VM.
+    this.#responsive = true; // The silence of an earlier VMM says nothing about this one.
     const events = {
       exited: () => this.#noticeEnd(),
       silent: (silentMs: number) => this.#onSilent(silentMs),
@@ -187,29 +187,29 @@ export class VmController {
     this.#attachment = attachment;
   }
 
-  /** After a restart of hearthd: follows a VMM that still runs. */
+  /** Opens a session with a VMM that still runs, after a restart of hearthd. */
   adopt(vm: VmRecord, handle: VmHandle): void {
     const attachment = this.attach(handle);
     this.keep(attachment);
     this.armLifetime(vm);
-    // The last hearthd may have ended while it saved this VM: a guest that was frozen for that waits for a host.
+    // The last hearthd may have ended while it saved this VM: a guest that was frozen for that is thawed.
     attachment.owe(async (guest, signal) => void (await guest.thaw(this.host.now(), signal)));
     attachment.connectGuest();
   }
 
-  /** Lets go of the VMM, which runs on. Idempotent. */
+  /** Closes the session; the VMM keeps running. Idempotent. */
   closeSession(): void {
     this.#status.forget();
     this.#attachment?.detach();
     this.#attachment = undefined;
   }
 
-  /** Resolves when what a VMM that ended by itself has left is gone: the next one acquires the same anew. */
+  /** Resolves when the clean-up after a VMM that ended by itself is done. The next VMM acquires the same resources. */
   async cleaned(): Promise<void> {
     await this.#cleaning;
   }
 
-  /** Stops the VM when its lifetime is over, if it has one. */
+  /** Stops the VM at the end of its lifetime, if it has one. */
   armLifetime({ spec, state }: Pick<VmRecord, "spec" | "state">): void {
     if (spec.lifetimeMs === undefined || !("startedAtMs" in state)) return;
     const { startedAtMs } = state;
@@ -219,12 +219,15 @@ export class VmController {
     });
   }
 
-  /** Removes a VM that does not run any more and is not to be kept. */
+  /** Removes the VM, now that it has ended, if it was created with `autoRemove`. */
   afterEnd(): void {
     if (this.host.store.findVm(this.id)?.spec.autoRemove === true) void this.#removeWhenFree();
   }
 
-  /** A lifetime is a limit of what its owner does not trust: it ends after any action that is under way, and until it does. */
+  /**
+   * Stops the VM after the action under way, and tries again until it has ended: a lifetime limits VMs that are not
+   * trusted.
+   */
   async #endLifetime(startedAtMs: number): Promise<void> {
     const isOver = (): boolean => !("startedAtMs" in this.#state) || this.#state.startedAtMs !== startedAtMs;
     try {
@@ -239,7 +242,7 @@ export class VmController {
     }
   }
 
-  /** Somebody may have started it again in between, or removed it. */
+  /** The VM may have been started again, or removed, before this gets its turn. */
   async #removeWhenFree(): Promise<void> {
     const call = this.#owner.background();
     try {
@@ -254,8 +257,8 @@ export class VmController {
   }
 
   /**
-   * Acts on the end of a VMM that no flow asked for. Also of one that ended just before a start or a stop that was under
-   * way has made it the VM's again: those look for themselves as long as they last.
+   * Acts on the end of a VMM that no flow asked for. A start or a stop that is under way looks for that end itself;
+   * `send` calls this again once its result is stored.
    */
   #noticeEnd(): void {
     const exit = this.#attachment?.exit;
@@ -286,7 +289,7 @@ export class VmController {
     }
   }
 
-  /** Shows that a VMM does not answer, and kills it when it has not for too long. */
+  /** Publishes that a VMM does not answer, and kills it when it has not for too long. */
   #onSilent(silentMs: number): void {
     const { host, id } = this;
     const isResponsive = silentMs === 0;
@@ -308,7 +311,10 @@ export class VmController {
     this.#kill({ code: "vmm.unresponsive", message });
   }
 
-  /** Kills a VMM that nobody asked to end; the VM is failed then. Where that fails, the VM may end in another way later. */
+  /**
+   * Kills a VMM that no user asked to end; the VM becomes `failed`. If the kill fails, the VM may end in another way
+   * later.
+   */
   #kill(failure: VmFailure): void {
     const { host, id } = this;
     const log = host.log.child({ vm: id });
@@ -324,22 +330,27 @@ export class VmController {
       });
   }
 
-  /** Ends whatever VMM there is, so that all that waits for it fails by itself. @throws HearthError when it does not end */
+  /**
+   * Ends the VM's VMM, if there is one, so that all that waits for it fails by itself. @throws HearthError when it does
+   * not end
+   */
   async #endVmm(): Promise<void> {
     const { host, id } = this;
     const handle = handleOf(this.#state);
-    if (handle === undefined) return endVmm(host, id); // One that starts, and is not known yet.
+    if (handle === undefined) return endVmm(host, id); // A VMM that is being started has no handle yet.
     await driverOf(host, handle.driver).stop(handle, "kill", AbortSignal.timeout(KILL_MS));
   }
 
-  /** Tries again what could not be undone or finished of the VM's last flow; it may not be there any more after that. */
+  /** Tries again to undo or finish the VM's last flow. That may remove the VM: the store then throws `vm.not_found`. */
   async #cleanUp(signal: AbortSignal): Promise<void> {
     if (this.#state.phase !== "failed" || this.#state.code !== "vm.unclean") return;
     await this.#owner.recoverFlows(this.id, signal);
     this.host.store.getVm(this.id);
   }
 
-  /** Keeps what failed with the VM. It is worth more than that the store cannot keep it, as on a full disk. */
+  /**
+   * Stores an error with the VM. If the store cannot, as on a full disk, that is logged: the error itself matters more.
+   */
   #keepError(failure: HearthError): void {
     const { store, log } = this.host;
     try {

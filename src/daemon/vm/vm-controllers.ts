@@ -1,4 +1,4 @@
-/** The controllers of all VMs, and what is asked of all of them at once. */
+/** Has the controllers of all VMs, and answers what concerns all of them at once. */
 import { unlessAborted, within } from "#base/deadline.ts";
 import { recoverFlowsOf } from "#daemon/lifecycle/recover-flow.ts";
 import type { Host } from "#daemon/host.ts";
@@ -19,15 +19,18 @@ import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
 const RECOVERY = "recovery";
-/** How long a request waits for the recovery of its VM. Most take milliseconds; a stop of an hour takes its hour. */
+/**
+ * The time for which a request waits for the recovery of its VM. Most take milliseconds; a stop of an hour takes its
+ * hour.
+ */
 const WAIT_MS = 30_000;
 
 /** Makes the controller of a VM when it is first needed. */
 export class VmControllers implements ControllerOwner {
   readonly host: Host;
-  /** Is told of each VM that has booted, and was not restored. */
+  /** Called for each VM that has booted, and was not restored. */
   onBooted: (vm: VmRecord, started: StartResult) => void = () => {};
-  /** Is told of each VM whose VMM has ended by itself, and how long that ran. */
+  /** Called for each VM whose VMM has ended by itself, with the time that it ran. */
   onEnded: (controller: VmController, ranMs: number) => void = () => {};
   readonly #controllers = new Map<VmId, VmController>();
   #lastBusyAt = performance.now();
@@ -36,32 +39,32 @@ export class VmControllers implements ControllerOwner {
     this.host = host;
   }
 
-  /** The controller of a VM in the store. @throws HearthError `vm.not_found` */
+  /** Returns the controller of a VM in the store. @throws HearthError `vm.not_found` */
   of(id: VmId): VmController {
     return this.#controllers.get(id) ?? this.make(id, this.host.store.getVm(id).state);
   }
 
-  /** For a VM whose row is yet to come. */
+  /** Makes the controller of a VM whose row is yet to be inserted. */
   make(id: VmId, state: VmState): VmController {
     const controller = new VmController(this.host, id, state, this);
     this.#controllers.set(id, controller);
     return controller;
   }
 
-  /** The VM is gone, or was never made. Idempotent. */
+  /** Removes the controller of a VM that was removed, or never made. Idempotent. */
   removeController(id: VmId): void {
     this.#controllers.get(id)?.closeSession();
     this.#controllers.get(id)?.lock.close();
     this.#controllers.delete(id);
   }
 
-  /** How long nothing has been done to any VM. */
+  /** Returns for how long nothing has been done to any VM. */
   quietMs(): number {
     if (this.#isBusy()) this.busy();
     return performance.now() - this.#lastBusyAt;
   }
 
-  /** Resolves when nothing is being done to any VM, and nothing of a VMM that has ended is being released. */
+  /** Resolves when no action is under way on any VM, and no clean-up after a VMM. */
   async idle(): Promise<void> {
     while (this.#isBusy()) await this.#eachIdle();
     await this.#eachIdle();
@@ -72,29 +75,29 @@ export class VmControllers implements ControllerOwner {
     await Promise.all(all.map(async (one) => void (await Promise.all([one.lock.idle(), one.cleaned()]))));
   }
 
-  /** Lets go of all VMMs; they run on. */
+  /** Closes all sessions; the VMMs keep running. */
   closeSessions(): void {
     for (const controller of this.#controllers.values()) controller.closeSession();
   }
 
   /**
-   * Runs the recovery of a VM, which does not throw, alone on it. Its signal aborts when a kill or a forced removal takes
-   * over.
+   * Runs the recovery of a VM, which does not throw, with the VM's lock. Its signal aborts when a kill or a forced
+   * removal takes over.
    */
   async recover({ id, name }: VmRecord, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { signal: never } = new AbortController();
     await this.of(id).lock.run(RECOVERY, name, "refuse", never, work);
   }
 
-  /** Whether the VM is still to be recovered, so that its row may not be true. */
+  /** True while the VM is not recovered yet, so that its row may be wrong. */
   isRecovering(id: VmId): boolean {
     return this.of(id).lock.action === RECOVERY;
   }
 
   /**
-   * The VM as it is, once it is recovered. Where that takes long, the VM is still locked, and what is asked of it is
-   * refused.
-   * @throws HearthError `vm.not_found`, and the reason of `signal`
+   * Returns the VM, once it is recovered. If that takes longer than `WAIT_MS`, the VM is still locked, and the request
+   * is refused.
+   * @throws HearthError `vm.not_found`, `vm.busy`, and the reason of `signal`
    */
   async recovered(nameOrId: string, signal: AbortSignal): Promise<VmRecord> {
     const vm = this.host.store.getVm(nameOrId);
@@ -112,7 +115,7 @@ export class VmControllers implements ControllerOwner {
     return requestContext(this.host, { principal: HEARTHD, operation, signal });
   }
 
-  /** To be called alone on the VM. */
+  /** Starts a VM. The caller has its lock. */
   async start(id: VmId, call: Call, options: StartOptions = {}): Promise<void> {
     const { store } = this.host;
     const started = await startVm(this.of(id), store.getVm(id), options, call);
@@ -137,7 +140,7 @@ export class VmControllers implements ControllerOwner {
     await stopVm(controller, vm, { mode: "graceful", timeoutMs: SHUTDOWN_GRACE_MS }, call);
   }
 
-  /** The VM's disk goes with it. */
+  /** Removes a VM with its disk. The caller has its lock. */
   async remove(controller: VmController, call: Call): Promise<void> {
     const { id } = controller;
     const vm = this.host.store.getVm(id);

@@ -4,7 +4,7 @@ import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import type { Isolation, NetworkNamespace } from "#model/isolation.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What `show` says of a wall that the VM was made without. */
+/** The sentences that `hearth show` has for isolation that the user left out. */
 const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
   jail: "Made with --no-jail: the VMM runs as hearthd's user, with all that this user may do.",
   pidNamespace: "Made with --no-pid-ns: the VMM is in the host's pid namespace.",
@@ -12,7 +12,7 @@ const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
   seccomp: "Made with --no-seccomp: the VMM may make any system call.",
 };
 
-/** What a boot gets of what was chosen, with a sentence for all that it does not. */
+/** Returns the isolation of one boot: what the spec asks for, with a sentence for all that is missing. */
 export async function bootIsolation(
   host: Host,
   vm: VmRecord,
@@ -40,7 +40,7 @@ export async function bootIsolation(
       const priority = vm.spec.hidden === "idle" ? "background" : "foreground";
       return helper.launchVmm(vm.id, { ...launch, isolation: chosen, priority }, signal);
     },
-    // Whether there is a filter was chosen here, and is the driver's to load.
+    // The spec says whether there is a filter; the driver loads it.
     findFaults: (vmm, options) =>
       helper.findIsolationFaults(vm.id, vmm, { seccomp: options.seccomp && seccomp }),
     end: async (process, signal) => void (await helper.endVmm(vm.id, process, 0, signal)),

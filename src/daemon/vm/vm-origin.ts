@@ -1,4 +1,4 @@
-/** What a start goes on from, and which disk it begins with. */
+/** Chooses the start source: the memory that a start restores, if any, and the disk that it begins with. */
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import { noSnapshots } from "#daemon/snapshot/quiesce-vm.ts";
@@ -10,32 +10,33 @@ import type { VmRecord } from "#model/vm.ts";
 import { neverRan } from "#model/vm-state.ts";
 import { hasDisk } from "#storage/disk-layout.ts";
 
-/** What was asked of a start, beside what the VM is. */
+/** Options of a start, beside the VM's spec. */
 export type StartOptions = {
-  /** Nothing that is on its disk is to be kept. */
+  /** True to start with an empty disk. */
   readonly fresh?: boolean | undefined;
-  /** What it goes on from. Its memory when it was suspended goes with the disk that it has. */
+  /** The snapshot to start from. The memory of a suspended VM is restored with the disk that the VM has. */
   readonly from?: SnapshotRecord | undefined;
 };
 
 export type Origin = {
   readonly snapshot: SnapshotRecord;
-  /** False: without it the VM boots, when it does not work. */
+  /** False for a template: if it cannot be restored, the VM boots. */
   readonly required: boolean;
 };
 
 export type VmOrigin = {
   readonly memory: Origin | undefined;
   /**
-   * `keep`: as the VM left it. `overlay`: the same, and what is written can be taken back. `empty`: a new one.
-   * Otherwise as that snapshot has it.
+   * `keep`: as the VM left it. `overlay`: the same under a new layer, which can be discarded. `empty`: a new disk.
+   * Otherwise the disk of that snapshot.
    */
   readonly disk: "keep" | "overlay" | "empty" | SnapshotRecord;
 };
 
 /**
- * @throws HearthError `snapshot.mismatch`, `feature.missing` for a snapshot that this VM was made from, and
- * `disk.missing` for a VM that has run and has no disk any more
+ * Chooses what a start restores, and with which disk.
+ * @throws HearthError `snapshot.mismatch` or `feature.missing` if the VM's own snapshot cannot be restored here, and
+ * `disk.missing` for a VM that has run and whose disk does not exist
  */
 export async function chooseOrigin(
   host: Host,
@@ -49,11 +50,11 @@ export async function chooseOrigin(
   const given = options.from ?? (options.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
-    // A driver that knows one file alone goes on with that.
+    // A driver without layered disks reuses the raw disk in place.
     const own = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
     const disk = given.kind === "suspended" ? own : given;
     if (given.kind === "suspended" && !isThere) throw diskMissing(host, vm);
-    // What was asked for at its making is about what it begins as.
+    // `--cold` at create time applies to the VM's first start only.
     const cold = vm.spec.cold === true && options.from === undefined && given.kind !== "suspended";
     if (given.shape === undefined || cold) return { memory: undefined, disk };
     if (snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
@@ -66,7 +67,7 @@ export async function chooseOrigin(
   return { memory: undefined, disk: options.fresh === true || !isThere ? "empty" : "keep" };
 }
 
-/** An empty disk in place of the one that is missing would look like a VM that has lost everything. */
+/** Reports a missing disk. An empty one in its place would look like a VM that has lost everything. */
 function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
   const { disk } = vmPaths(host.dirs, id);
   return new HearthError("disk.missing", `Cannot start ${name}: its disk ${disk} does not exist.`, {
@@ -76,13 +77,13 @@ function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
   });
 }
 
-/** What it was suspended to, or is to begin with. */
+/** Returns the snapshot that the VM was suspended to, or that its first start begins with. */
 function savedOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
   if (state.phase === "suspended") return host.snapshots.get(state.snapshot);
   return spec.origin === undefined ? undefined : host.snapshots.known(spec.origin);
 }
 
-/** The shape of VMs that share templates, or undefined when this one neither uses nor makes one. */
+/** Returns the compatibility key of VMs that share templates, or undefined if this VM neither uses nor makes one. */
 export async function templateShape(
   host: Host,
   { spec, imageDigest }: Pick<VmRecord, "spec" | "imageDigest">,
@@ -90,7 +91,7 @@ export async function templateShape(
   signal: AbortSignal,
 ): Promise<{ readonly shape: Shape; readonly snapshots: SnapshotFeatures } | undefined> {
   if (!host.config.warm.enabled) return undefined;
-  // The services of a template run already when its volumes are mounted, and have opened what lies below them.
+  // In a template, services run before the volumes are mounted, and would have opened files below the mount points.
   if (spec.init === "systemd" && (spec.volumes.length > 0 || (spec.blanks ?? []).length > 0))
     return undefined;
   const { snapshots } = await driver.features(signal);

@@ -14,7 +14,7 @@ export class VmUses {
     return this.#counts.has(id);
   }
 
-  /** Until it is disposed of. */
+  /** Counts a use until the result is disposed of. */
   begin(id: VmId): Disposable {
     this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
     let isOver = false;

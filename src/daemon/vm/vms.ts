@@ -1,6 +1,6 @@
 /**
- * The VMs: every action that the API offers on them. Each action is checked against the table of allowed
- * actions, runs alone on its VM, and is a flow where it changes the host.
+ * Offers every action of the API on VMs. Each is checked against the table of allowed actions, runs with its VM's lock,
+ * and is a flow where it changes the host.
  */
 import { HearthError, invariant, toHearthError } from "#base/error.ts";
 import { SharedWork } from "#base/shared-work.ts";
@@ -52,13 +52,13 @@ export type { Call };
 /** The actions after which a VM runs, if they succeed. */
 const STARTS: ReadonlySet<string> = new Set(["start", "wake", "restart"]);
 
-/** How the VM that is made gets its disk; by itself, it gets an empty one. */
+/** Options that say who makes the disk. By default, an empty one is made. */
 export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
 
-/** The agent of a VM; `ended` resolves when its VMM has ended. */
+/** A VM with its agent; `ended` resolves when its VMM has ended. */
 type GuestOf = { readonly vm: VmRecord; readonly guest: Guest; readonly ended: Promise<VmExit> };
 
-/** What can be done with VMs. Every method but `background` throws HearthError. */
+/** All actions on VMs. Every method but `background` throws HearthError. */
 export class Vms {
   readonly #host: Host;
   readonly controllers: VmControllers;
@@ -73,19 +73,16 @@ export class Vms {
     this.restarts = new Restarts(host, this.controllers);
   }
 
-  /** A call that nobody waits for, such as the end of a lifetime. */
+  /** Returns the context of work that no client waits for, such as the end of a lifetime. */
   background(signal?: AbortSignal): Call {
     return this.controllers.background(signal);
   }
 
-  /**
-   * `bound`: the VM lives for one client's connection, and not longer. `startsNow`: its start follows, and makes its
-   * disk.
-   */
+  /** Creates a VM. `bound`: it ends with its client's connection. `startsNow`: a start follows, and makes the disk. */
   async create(request: CreateVm, bound: boolean, call: Call, startsNow = false): Promise<VmRecord> {
     const host = this.#host;
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
-      // Asked early, so that nobody waits for an image in vain; the store decides.
+      // Checked before an image is pulled for nothing. The store decides.
       throw new HearthError("name.taken", `There is a VM named ${request.name} already.`, {
         hint: "Choose another name: `hearth ls` shows those that are taken.",
       });
@@ -98,7 +95,7 @@ export class Vms {
     return this.make(vm, call, { startsNow });
   }
 
-  /** A VM whose spec is complete. */
+  /** Creates a VM whose spec is complete. */
   async make(vm: NewVm, call: Call, options: MakeOptions = {}): Promise<VmRecord> {
     const host = this.#host;
     const { id, name, labels = {} } = vm;
@@ -116,7 +113,7 @@ export class Vms {
     return host.store.getVm(id);
   }
 
-  /** Starts a VM. A start that is under way is waited for, and is success; if it fails, the VM is started once more. */
+  /** Starts a VM. Waits for a start that is under way, and succeeds with it; if that fails, starts the VM once more. */
   async start(nameOrId: string, call: Call, options: StartOptions = {}): Promise<VmRecord> {
     const vm = await this.controllers.recovered(nameOrId, call.signal);
     const starts = STARTS.has(this.controllers.of(vm.id).lock.action ?? "");
@@ -132,7 +129,7 @@ export class Vms {
     return this.#act(vm, action, call, work, starts ? "wait" : "refuse");
   }
 
-  /** Has a VM that never ran load what was saved of another one, as proof that it can be. */
+  /** Loads a new snapshot into a VMM of this internal VM, to prove that it can be loaded. The guest does not run. */
   async settle(vm: VmRecord, saved: SnapshotFiles, call: Call): Promise<void> {
     const host = this.#host;
     await this.controllers.of(vm.id).act("settle", "refuse", call, async (signal) => {
@@ -142,7 +139,7 @@ export class Vms {
     });
   }
 
-  /** Does `work` while nothing else is done to the VM; with the VMM, where it has one. */
+  /** Runs `work` with the VM's lock, and with its live VMM, if it has one. */
   async runExclusive(
     nameOrId: string,
     action: "snapshot" | "suspend",
@@ -156,13 +153,13 @@ export class Vms {
       const vm = host.store.getVm(asked.id, nameOrId);
       assertCan(action, vm.state.phase, vm.name);
       const { attachment } = this.controllers.of(vm.id);
-      // Its disk would be looked at while it writes.
+      // Otherwise the disk would be copied while the guest writes to it.
       invariant(attachment || handleOf(vm.state) === undefined, "a VM with a VMM is followed");
       await work(vm, attachment && { host, vm, attachment }, signal);
     });
   }
 
-  /** Idempotent: stopping a VM that does not run answers with the VM as it is, once nothing of it is left on the host. */
+  /** Stops a VM. Idempotent: for a VM that does not run, returns it once nothing of it is left on the host. */
   async stop(
     nameOrId: string,
     plan: StopPlan,
@@ -187,7 +184,7 @@ export class Vms {
     );
   }
 
-  /** Ends the VMM at once, whatever is done to the VM. Succeeds where there is none. */
+  /** Ends the VMM at once, whatever action is under way. Succeeds where there is none. */
   async kill(nameOrId: string, mode: "terminate" | "kill", call: Call): Promise<VmRecord> {
     const host = this.#host;
     const asked = host.store.getVm(nameOrId);
@@ -195,7 +192,7 @@ export class Vms {
       const vm = host.store.getVm(asked.id, nameOrId);
       if (vm.state.phase === "suspended") return discardSuspended(controller);
       await stopVm(controller, vm, { mode, timeoutMs: 0 }, { ...call, signal });
-      await deleteSuspendedMemory(host, vm.id); // Of one whose VMM did not end when it was to sleep.
+      await deleteSuspendedMemory(host, vm.id); // Left over from a suspend whose VMM could not be stopped.
     };
     const takeOver = this.controllers.of(asked.id).takeOver("The VM was killed.", mode === "kill");
     return this.#act(asked, "kill", call, end, takeOver);
@@ -214,14 +211,14 @@ export class Vms {
     return this.#switch(nameOrId, "pause", call);
   }
 
-  /** Also one that is suspended. */
+  /** Resumes a VM that is paused or suspended. */
   async resume(nameOrId: string, call: Call): Promise<VmRecord> {
     const { phase } = (await this.controllers.recovered(nameOrId, call.signal)).state;
     if (phase === "suspended") return this.start(nameOrId, call);
     return this.#switch(nameOrId, "resume", call);
   }
 
-  /** `force` also takes a VM that runs, starts or is busy; what outlives it is flushed first. */
+  /** Removes a VM. With `force`, also one that runs, starts or is busy; its writable volumes are flushed first. */
   async remove(nameOrId: string, force: boolean, call: Call): Promise<void> {
     const { store } = this.#host;
     const asked = force ? store.getVm(nameOrId) : await this.controllers.recovered(nameOrId, call.signal);
@@ -237,12 +234,12 @@ export class Vms {
     try {
       await controller.act("remove", force ? takeOver : "refuse", call, remove);
     } catch (error) {
-      // Somebody else has removed it meanwhile, and more was not asked for.
+      // Another request has removed it meanwhile, which is all that was asked for.
       if (!force || toHearthError(error).code !== "vm.not_found") throw error;
     }
   }
 
-  /** Makes a VM that waited in a pool the caller's: it goes on as another one. */
+  /** Gives a VM that waited in a pool to a caller, with the name and identity that the caller asked for. */
   async claim(id: VmId, as: PoolAssignment, call: Call): Promise<VmRecord> {
     const waiting = this.#host.store.getVm(id);
     return this.#act(waiting, "claim", call, (signal, controller) =>
@@ -250,13 +247,13 @@ export class Vms {
     );
   }
 
-  /** The end of a suspension, inside of `hold`: its memory is in that snapshot. */
+  /** Ends the VMM of a VM whose memory was saved to `snapshot`. Called inside of `runExclusive`. */
   async endSuspended(vm: VmRecord, snapshot: SnapshotId, call: Call): Promise<void> {
     const plan: StopPlan = { mode: "kill", timeoutMs: 0, suspendedTo: snapshot };
     await stopVm(this.controllers.of(vm.id), vm, plan, call);
   }
 
-  /** Ends it, if it runs, and starts it as the snapshot has it; with a disk alone, only if it ran. */
+  /** Stops the VM and restores it from the snapshot. After a disk-only snapshot it boots only if it was running. */
   async restoreSnapshot(nameOrId: string, snapshot: SnapshotRecord, call: Call): Promise<VmRecord> {
     const asked = await this.controllers.recovered(nameOrId, call.signal);
     assertCan("restore", asked.state.phase, asked.name);
@@ -265,7 +262,7 @@ export class Vms {
     );
   }
 
-  /** Takes away what hearthd has made for itself. Idempotent, and not cancelled. */
+  /** Removes an internal VM. Idempotent, and not cancelled. */
   async discard(id: VmId): Promise<void> {
     try {
       await this.remove(id, true, this.background());
@@ -282,17 +279,20 @@ export class Vms {
     return this.#adjust(nameOrId, "set", call, work, action);
   }
 
-  /** From the VM's next start on. */
+  /** Attaches a volume from the VM's next start on. */
   async attachVolume(nameOrId: string, mount: VolumeMount, call: Call): Promise<VmRecord> {
     return this.#adjust(nameOrId, "attach", call, async (vm) => attachVolume(this.#host, vm, mount));
   }
 
-  /** From the VM's next start on; the volume and its data stay. */
+  /** Detaches a volume from the VM's next start on; the volume and its data stay. */
   async detachVolume(nameOrId: string, name: VolumeName, call: Call): Promise<VmRecord> {
     return this.#adjust(nameOrId, "detach", call, async (vm) => detachVolume(this.#host, vm, name));
   }
 
-  /** The agent of a VM that runs; one that is suspended wakes. @throws HearthError `vm.wrong_phase`, `agent.unreachable` */
+  /**
+   * Returns the agent of a running VM; resumes one that is suspended. @throws HearthError `vm.wrong_phase`,
+   * `agent.unreachable`
+   */
   async guest(nameOrId: string, action: "exec" | "copy", signal: AbortSignal): Promise<GuestOf> {
     const vm = await this.#ensureResumed(nameOrId, action, signal);
     const controller = this.controllers.of(vm.id);
@@ -304,13 +304,13 @@ export class Vms {
     return { vm, guest: await controller.guest(attachment, signal), ended };
   }
 
-  /** What has the agent's connection, where there is one now; asking for it is no use of the VM. */
+  /** Returns the VM's session if its agent is connected now. To ask for it is no use of the VM. */
   connected(id: VmId): Attachment | undefined {
     const { attachment } = this.controllers.of(id);
     return attachment?.connectedGuest === undefined ? undefined : attachment;
   }
 
-  /** How long nothing has been done to any VM. */
+  /** Returns for how long nothing has been done to any VM. */
   quietMs(): number {
     return this.controllers.quietMs();
   }
@@ -320,7 +320,7 @@ export class Vms {
     return id === undefined ? this.controllers.idle() : this.controllers.of(id).lock.idle();
   }
 
-  /** `listener` is told of each VM that has booted, and was not restored. */
+  /** Calls `listener` for each VM that has booted, and was not restored. */
   whenBooted(listener: VmControllers["onBooted"]): void {
     this.controllers.onBooted = listener;
   }
@@ -329,7 +329,7 @@ export class Vms {
     return this.controllers.of(id).isResponsive;
   }
 
-  /** Lets go of all VMs; they keep running. */
+  /** Closes all sessions; the VMs keep running. */
   detachAll(): void {
     this.controllers.closeSessions();
   }
@@ -360,7 +360,7 @@ export class Vms {
     });
   }
 
-  /** Changes what a VM is; `work` gets it as it is when nothing else is done to it. */
+  /** Changes a VM's spec. `work` gets the row as it is once the VM is locked. */
   async #adjust(
     nameOrId: string,
     action: string,
@@ -374,7 +374,7 @@ export class Vms {
     return this.#act(vm, action, call, (signal) => work(store.getVm(vm.id), signal));
   }
 
-  /** Several may come at once: one of them wakes it, and none gives up because another one has gone. */
+  /** Resumes a suspended VM. Concurrent callers share one resume, which continues when one of them leaves. */
   async #ensureResumed(nameOrId: string, action: VmAction, signal: AbortSignal): Promise<VmRecord> {
     const { store } = this.#host;
     const asked = await this.controllers.recovered(nameOrId, signal);
@@ -388,7 +388,7 @@ export class Vms {
   }
 
   async #resumeSuspended(id: VmId): Promise<void> {
-    await this.controllers.of(id).lock.idle(); // It may be falling asleep, or waking for somebody else.
+    await this.controllers.of(id).lock.idle(); // It may be under suspension, or being resumed by another request.
     if (this.#host.store.getVm(id).state.phase === "suspended") await this.start(id, this.background());
   }
 }

@@ -1,4 +1,4 @@
-/** Which VMs name a volume, and which of them may use it at the same time. */
+/** Finds the VMs that name a volume, and says which of them may use it at the same time. */
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import type { VolumeName } from "#model/ids.ts";
@@ -10,7 +10,7 @@ import { volumeNotFound } from "#storage/volumes.ts";
 /** The phases in which a VMM has the disks open, or is about to. */
 const OPEN: ReadonlySet<VmPhase> = new Set(["starting", "running", "paused", "stopping"]);
 
-/** The VMs whose spec names the volume, running or not. */
+/** Returns the names of the VMs whose spec names the volume, running or not. */
 export function volumeUsers(host: Pick<Host, "store">, name: VolumeName): string[] {
   return host.store
     .listVms()
@@ -18,20 +18,20 @@ export function volumeUsers(host: Pick<Host, "store">, name: VolumeName): string
     .map((vm) => vm.name);
 }
 
-/** Whether something that outlives the VM may have unwritten data in its guest. */
+/** Tells whether the guest may have unwritten data of a volume, which outlives the VM. */
 export function writesVolumes(vm: VmRecord): boolean {
   return vm.spec.volumes.some(({ readOnly }) => !readOnly);
 }
 
-/** @throws HearthError `volume.not_found` for the first that is not there */
+/** @throws HearthError `volume.not_found` for the first that does not exist */
 export function assertVolumes(host: Pick<Host, "volumes">, mounts: readonly VolumeMount[]): void {
   const missing = mounts.find(({ name }) => !host.volumes.has(name));
   if (missing !== undefined) throw volumeNotFound(missing.name);
 }
 
 /**
- * ext4 belongs to one writer: others may read a volume together, or one VM has it alone. Asked and answered at once,
- * in the moment in which the VM is marked as starting.
+ * Checks that no other VM uses the VM's volumes: ext4 allows one writer alone, or several readers. Called in the tick
+ * in which the VM is marked as starting.
  * @throws HearthError `volume.in_use` with the other VM's name
  */
 export function assertVolumesFree(host: Pick<Host, "store">, vm: VmRecord): void {
@@ -48,7 +48,7 @@ export function assertVolumesFree(host: Pick<Host, "store">, vm: VmRecord): void
   }
 }
 
-/** A VM that sleeps could not be sure of its volumes. */
+/** Refuses an idle timeout for a VM with volumes: others could change these while it is suspended. */
 export function idleWithVolumes(): HearthError {
   return new HearthError("input.invalid", "idle-timeout: a VM with volumes cannot be suspended.", {
     hint: "Others may change the volumes meanwhile. Leave one of both out.",
