@@ -1,4 +1,4 @@
-/** Reads a snapshot's archive, member by member. Whatever is wrong with it is said with the member it was found at. */
+/** Reads a snapshot's archive, member by member. Each error names the member at which it was found. */
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createZstdDecompress } from "node:zlib";
@@ -13,30 +13,33 @@ import type { TarMember } from "#host/sparse-tar.ts";
 import { ZstdFrames } from "#host/zstd-frames.ts";
 
 const CHUNK_BYTES = MIB;
-/** Headers, and maps of holes: of a member, and of the end. */
+/** The size of headers and hole maps, for each member and for the end. */
 const AROUND_MAX_BYTES = 40 * MIB;
 
-/** Every method throws HearthError `archive.corrupt`, or the signal's reason; after that none may be called. */
+/**
+ * Reads one archive. Every method throws HearthError `archive.corrupt`, or the signal's reason; after that none may be
+ * called.
+ */
 export class ArchiveReader implements Disposable {
   readonly #signal: AbortSignal;
   readonly #members: Extract = extract();
   readonly #iterator: AsyncIterator<TarMember>;
   readonly #flowing: Promise<void>;
-  /** How much more may come: a small archive that unpacks to a full disk's worth is not read to its end. */
+  /** The bytes that may still come: a small archive that unpacks to a full disk's worth is not read to its end. */
   #leftBytes = MANIFEST_MAX_BYTES + AROUND_MAX_BYTES;
 
   constructor(body: AsyncIterable<Uint8Array>, signal: AbortSignal) {
     this.#signal = signal;
-    // Its types leave out what kind of stream a member is.
+    // The types of tar-stream do not say what kind of stream a member is.
     this.#iterator = this.#members[Symbol.asyncIterator]() as unknown as AsyncIterator<TarMember>;
     const unpack = createZstdDecompress({ chunkSize: CHUNK_BYTES });
     const bounded = (chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> => this.#bounded(chunks);
     this.#flowing = pipeline(Readable.from(received(body)), unpack, bounded, this.#members, { signal });
-    // The members break as well, and tell whoever reads them.
+    // The members fail as well, and pass the error to their reader.
     this.#flowing.catch(() => undefined);
   }
 
-  /** Of the first member; called first. */
+  /** Returns the manifest, which is the first member. Called first. */
   async manifest(): Promise<SnapshotManifest> {
     return this.receive(MANIFEST_NAME, async (member) => {
       const manifest = parseManifest(await readText(member));
@@ -45,7 +48,7 @@ export class ArchiveReader implements Disposable {
     });
   }
 
-  /** The next member, which has to have this name. `work` reads it to its end. */
+  /** Returns what `work` makes of the next member, which has to have this name. `work` reads it to its end. */
   async receive<Result>(name: string, work: (member: TarMember) => Promise<Result>): Promise<Result> {
     return this.#at(name, async () => {
       const { done, value: member } = await this.#iterator.next();
@@ -56,7 +59,7 @@ export class ArchiveReader implements Disposable {
     });
   }
 
-  /** Nothing more comes, and all was whole. */
+  /** Checks that no member follows, and that the archive is complete. */
   async end(): Promise<void> {
     await this.#at("its end", async () => {
       const { done, value: member } = await this.#iterator.next();
@@ -68,7 +71,7 @@ export class ArchiveReader implements Disposable {
     });
   }
 
-  /** Not waited for: whoever sends may have stopped to. */
+  /** Not awaited: the sender may have stopped to send. */
   [Symbol.dispose](): void {
     this.#members.destroy();
   }
@@ -78,7 +81,7 @@ export class ArchiveReader implements Disposable {
       return await work();
     } catch (thrown) {
       this.#signal.throwIfAborted();
-      // What the file system says is no fault of the archive.
+      // An error of the file system is not the archive's.
       if (thrown instanceof HearthError || isSystemError(thrown)) throw thrown;
       throw new HearthError("archive.corrupt", `The archive is damaged at ${where}`, {
         hint: "Nothing of it was kept. Export the snapshot again, and copy the file as it is.",
@@ -105,7 +108,7 @@ async function* received(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
     }
     frames.end();
   } catch (cause) {
-    // Of a socket, say: it is no error of this host's files.
+    // An error of the body, such as a socket's, is not one of this host's files.
     throw new Error("the archive broke off", { cause });
   }
 }

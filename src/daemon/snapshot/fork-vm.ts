@@ -1,4 +1,12 @@
-/** Copies of a VM that runs, which all go on where it is. */
+/**
+ * Forks a running VM:
+ *
+ * 1. Create a temporary snapshot of the source, which is paused for a moment, once.
+ * 2. Create the forks' rows. They are ephemeral: after a crash, recovery removes all of them.
+ * 3. Restore each from the snapshot, with an identity of its own. `AT_ONCE` of them at a time.
+ * 4. Make all of them lasting VMs, in one transaction.
+ * 5. Delete the snapshot. The forks' VMMs have its memory mapped, and keep it.
+ */
 import { failAfter, withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
@@ -14,18 +22,18 @@ import type { VmRecord } from "#model/vm.ts";
 import { assertCan, handleOf } from "#model/vm-state.ts";
 
 export type ForkOptions = {
-  /** How many, 1 to `LIMITS.forksMax`. */
+  /** The number of forks, 1 to `LIMITS.forksMax`. */
   readonly count: number;
-  /** The copies are NAME-1, NAME-2, …, or NAME when there is one; the source's name by default, with numbers. */
+  /** The forks are NAME-1, NAME-2, …, or NAME when there is one. The default is the source's name, with numbers. */
   readonly name?: VmName | undefined;
   readonly autoRemove?: boolean | undefined;
 };
 
-/** So many restore at once: more only wait for each other's CPU. */
+/** The number of forks that are restored at once: more only wait for each other's CPU. */
 const AT_ONCE = 4;
 
 /**
- * All copies, or none: what was made before one failed is taken away. The source is halted for a moment, once.
+ * Creates all forks, or none: those that were made before one failed are removed.
  * @throws HearthError `name.taken`, `vm.wrong_phase`, `feature.missing`, and what a start throws
  */
 export async function forkVm(
@@ -54,7 +62,7 @@ export async function forkVm(
     );
   return withCleanUp(
     () => makeAll().catch((error: unknown) => failAfter(error, ...discards())),
-    // They map what they need of it.
+    // The VMMs have mapped what they need of it.
     () => deleteSnapshot(host, snapshot.id),
   );
 }
@@ -64,7 +72,7 @@ function newFork(host: Host, name: VmName, labels: Labels, { id, spec, imageDige
     id: vmIdFrom(host.random(12)),
     name,
     labels,
-    // Until all of them run, none of them counts: a hearthd that comes back takes them away.
+    // Until all of them run, each is removed if hearthd crashes.
     spec: { ...spec, origin: id, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
@@ -72,7 +80,7 @@ function newFork(host: Host, name: VmName, labels: Labels, { id, spec, imageDige
   } as const;
 }
 
-/** They are the caller's, at one moment. @throws HearthError `vm.gone` when one of them has ended already */
+/** Makes the forks lasting VMs, all at once. @throws HearthError `vm.gone` when one of them has ended already */
 function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: ForkOptions): void {
   const { store } = host;
   store.transaction(() => {
@@ -109,13 +117,16 @@ function free(host: Host, name: VmName): VmName {
   });
 }
 
-/** Names have 63 characters at most; a long one is cut, not refused. */
+/** Returns the name with a number. Names have at most 63 characters; a long one is cut, not refused. */
 function numbered(name: VmName, number: number): VmName {
   const end = `-${number}`;
   return parseVmName(`${name.slice(0, 63 - end.length).replace(/-+$/, "")}${end}`);
 }
 
-/** Waits for all, also after one has failed; then throws what that threw. */
+/**
+ * Runs `work` on all items, `atOnce` at a time. After a failure it begins no more, waits for those under way, and
+ * throws the first error.
+ */
 async function eachOf<Item>(
   items: readonly Item[],
   atOnce: number,

@@ -1,4 +1,15 @@
-/** Saving a VM that runs: its processes are held and its vCPUs halted for as long as its disk is looked at. */
+/**
+ * Saves a VM that runs. To save memory and disk:
+ *
+ * 1. Freeze the guest's processes. In the saved memory they are frozen too: a restored guest gets its identity before
+ *    it runs.
+ * 2. Pause the vCPUs, and save the memory (with a VM that is to be resumed, the driver does both when little is left to
+ *    save).
+ * 3. Save the disk.
+ * 4. Resume the vCPUs, and then thaw the processes. A VM that is suspended stays paused and frozen, for its VMM to end.
+ *
+ * A paused VM is resumed first, for a moment, so that its agent can freeze the processes.
+ */
 import { withCleanUp } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import type { Attachment } from "#daemon/vm/attachment.ts";
@@ -10,24 +21,25 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** For processes to stand still: half of it, and the rest for the guest to say so. */
+/** The limit for freezing: half of it for the processes to stop, and the rest for the guest to answer. */
 const FREEZE_MS = 10_000;
-/** A guest that writes what it has in memory waits for the host's disk. */
+/** The limit with a flush, in which a guest writes its caches to the host's disk. */
 const FLUSH_MS = 120_000;
 const THAW_MS = 10_000;
 
-/** A VM that runs or is paused, to `work` on. */
+/** A VM that runs or is paused, with its VMM session. */
 export type LiveVm = {
   readonly host: Host;
   readonly vm: VmRecord;
   readonly attachment: Attachment;
 };
 
-/** What becomes of a VM when its memory is saved: it goes on as it was, or is left halted for its end. */
+/** The state of a VM after its memory was saved: resumed as it was, or paused for the end of its VMM. */
 export type AfterSave = "resume" | "pause";
 
 /**
- * Saves its memory; `halted` is called while nothing in it moves. One that is to go on does, however this ends.
+ * Saves the guest memory. Calls `onPaused` while the vCPUs are paused. With `after: "resume"`, the VM is resumed even
+ * if the save fails.
  * @throws HearthError `snapshot.failed`, `agent.unreachable`
  */
 export async function saveMemory(
@@ -46,9 +58,10 @@ export async function saveMemory(
   const paused = vm.state.phase === "paused";
   const early = paused || after === "pause";
   const save = async (): Promise<void> => {
-    // What is restored must come back with its processes held, so a guest that stands still moves for a moment.
+    // A snapshot must contain frozen processes. A paused guest therefore runs briefly so that the agent can freeze
+    // them.
     if (paused) await driver.resume(handle, signal);
-    await attachment.guest(signal); // Before anything is saved.
+    await attachment.guest(signal); // Fails before anything is saved, if the agent cannot be reached.
     const quiesce = (): Promise<void> => freeze(live, false, signal);
     if (early) {
       await quiesce();
@@ -66,7 +79,10 @@ export async function saveMemory(
   });
 }
 
-/** One that was halted goes on as it was; whose vCPUs stood still before has nothing held, and stands still again. */
+/**
+ * Resumes a VM after a save: first the vCPUs, then the guest's processes. A VM that was paused before the save is
+ * paused again.
+ */
 export async function resumeLiveVm(live: LiveVm): Promise<void> {
   const { host, vm, attachment } = live;
   const { handle } = attachment;
@@ -76,7 +92,10 @@ export async function resumeLiveVm(live: LiveVm): Promise<void> {
   if (vm.state.phase === "paused") await driver.pause(handle, AbortSignal.timeout(THAW_MS));
 }
 
-/** The same without memory: what programs have written is on the disk before. */
+/**
+ * Runs `work` while the vCPUs are paused, for a snapshot of the disk alone: before that, the guest's programs are
+ * frozen, and what they have written is flushed to the disk.
+ */
 export async function quiesceForDisk(
   live: LiveVm,
   work: () => Promise<void>,
@@ -85,7 +104,7 @@ export async function quiesceForDisk(
   const { host, vm, attachment } = live;
   const { handle } = attachment;
   const driver = driverOf(host, handle.driver);
-  // What a paused guest has not written cannot be written now; its file system's journal makes up for it.
+  // A paused guest cannot flush. The journal of its file system makes up for that.
   if (vm.state.phase === "paused") return work();
   await assertSaves(driver, vm, { kind: "named", diskOnly: true }, signal);
   const onPaused = async (): Promise<void> => {
@@ -97,8 +116,9 @@ export async function quiesceForDisk(
 }
 
 /**
- * After a crash of hearthd: resumes a VM that was being saved, as it was before. An agent that is not heard is no reason
- * to fail, as in `thaw`. Idempotent. A VM that could not be paused again stays paused: `resume` thaws it.
+ * Resumes a VM, after a crash of hearthd, that was being saved; it is then as it was before. An agent that cannot be
+ * reached is logged, as in `thaw`. A VM that could not be paused again stays paused, and is thawed by `resume`.
+ * Idempotent.
  */
 export async function resumeAfterSave(host: Host, vm: VmRecord): Promise<void> {
   const handle = handleOf(vm.state);
@@ -132,15 +152,15 @@ async function freeze({ host, vm, attachment }: LiveVm, flush: boolean, signal: 
 }
 
 /**
- * Thaws the guest. It does not thaw by itself while memory is saved, so an agent that is not heard now is told as soon
- * as it is connected again; that is no reason to fail.
+ * Thaws the guest. It does not thaw by itself while memory is saved, so if the agent cannot be reached, it is asked
+ * again as soon as it is connected. That is logged, and not thrown.
  */
 async function thaw({ host, vm, attachment }: LiveVm): Promise<void> {
   const thawOn = async (guest: Guest, inTime: AbortSignal): Promise<void> => {
     const warnings = await guest.thaw(host.now(), inTime);
     for (const warning of warnings) host.log.child({ vm: vm.id }).event("vm.thaw_warned", { warning });
   };
-  const { signal } = new AbortController(); // Also for a caller that has left.
+  const { signal } = new AbortController(); // The guest is thawed also if the client has left.
   try {
     await attachment.ask(thawOn, signal);
   } catch (error) {
@@ -150,14 +170,14 @@ async function thaw({ host, vm, attachment }: LiveVm): Promise<void> {
   }
 }
 
-/** What this driver says to who wants to save or restore with it. */
+/** Returns the error for a driver that can neither save nor restore memory. */
 export function noSnapshots(driver: string, reason: string | undefined): HearthError {
   return new HearthError("feature.missing", `The driver ${driver} cannot save VMs with their memory.`, {
     hint: reason ?? OTHER_DRIVER,
   });
 }
 
-/** Undefined when it does not run. */
+/** Returns the VMM's handle, or undefined if the VM does not run. */
 export function runningHandle(vm: VmRecord): VmHandle | undefined {
   return vm.state.phase === "running" || vm.state.phase === "paused" ? vm.state.handle : undefined;
 }

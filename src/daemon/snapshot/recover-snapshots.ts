@@ -1,4 +1,7 @@
-/** Snapshots that a hearthd finds when it comes back: which are whole, and which VMs stand still for one. */
+/**
+ * Recovers snapshots when hearthd starts: removes those that are incomplete, and resumes VMs whose save was
+ * interrupted.
+ */
 import type { Host } from "#daemon/host.ts";
 import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
 import { resumeAfterSave } from "#daemon/snapshot/quiesce-vm.ts";
@@ -7,9 +10,9 @@ import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /**
- * After a crash of hearthd: drops those of these snapshots that are not whole, or were only for a moment. An older store
- * removes no directory: what its row was of is moved to `lost+found`. To be called when their VMs are recovered, and
- * while nothing else is done to these.
+ * Deletes, after a crash of hearthd, those of these snapshots that are incomplete or temporary. An older store deletes
+ * no directory: those of its deleted rows are moved to `lost+found`. Call this once their VMs are recovered, while
+ * nothing else is done to these.
  */
 export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRecord[]): Promise<void> {
   for (const { id } of snapshots) {
@@ -19,7 +22,7 @@ export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRec
       if (host.store.isOlder) host.snapshots.delete(id);
       else await deleteSnapshot(host, id);
     } catch (error) {
-      // One that cannot be removed must not hold up the others.
+      // A snapshot that cannot be removed must not keep the others from it.
       const { dir: path } = snapshotPaths(host.dirs, id);
       host.log.event("clean.left_over", { path, error });
     }
@@ -27,9 +30,9 @@ export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRec
 }
 
 /**
- * After a crash of hearthd: resumes a VM whose memory was saved so that it can be suspended, and whose VMM was not ended
- * yet. To be called before anybody else holds the connection to its agent, of which there is one.
- * @returns false when it could not be resumed: then nothing of its memory may be dropped
+ * Resumes a VM whose suspend was interrupted: hearthd crashed after the memory was saved and before the VMM was ended.
+ * Call this before VMMs are adopted; the agent channel allows one connection.
+ * @returns false when it could not be resumed: then its saved memory must be kept
  */
 export async function resumeSuspending(
   host: Host,

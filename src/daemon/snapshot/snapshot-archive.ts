@@ -1,10 +1,11 @@
 /**
- * A snapshot as one file, for another host: a tar, compressed with zstd, of its manifest and then its files.
+ * Exports a snapshot as one file, and imports it on another host: a tar, compressed with zstd, of its manifest and then
+ * its files.
  *
  *     manifest.json   memory   state   layer-0.raw   layer-1.qcow2 …
  *
- * Holes stay holes on the way. What is imported is not trusted: see `src/host/sparse-tar.ts` for the tar,
- * `snapshot-manifest.ts` for the words, and `src/storage/qcow2-header.ts` for what a disk may lie on.
+ * Holes stay holes on the way. An archive is not trusted: see `src/host/sparse-tar.ts` for the checks of the tar,
+ * `snapshot-manifest.ts` for those of the manifest, and `src/storage/qcow2-header.ts` for those of the disk's layers.
  */
 import { chmod, readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -34,21 +35,21 @@ import { LIMITS } from "#model/limits.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 import { proveLayer } from "#storage/qcow2-header.ts";
 
-/** So that a byte that changed on the way is seen wherever it is, also between the files. */
+/** With a checksum, a byte that changed on the way is found wherever it is, also between the files. */
 const COMPRESSION = { [constants.ZSTD_c_checksumFlag]: 1, [constants.ZSTD_c_compressionLevel]: 3 };
-/** The manifest says when the snapshot was made; so what is the same is the same archive. */
+/** The manifest has the time of the snapshot. With a fixed time here, one snapshot always gives the same archive. */
 const MTIME = new Date(0);
 const OUTPUT_CHUNK_BYTES = 256 * 1024;
-/** How often somebody who waits is told. */
+/** The bytes between two reports of progress. */
 const PROGRESS_BYTES = 64 * 1024 * 1024;
 
 type ScannedPart = { readonly name: string; readonly path: string; readonly scan: FileScan };
 
 /**
- * The archive of a snapshot, as it is read. Every file is read and hashed before the first byte comes, because the
- * manifest goes ahead; so what is wrong with the snapshot is thrown before that byte.
- * @throws HearthError `snapshot.corrupt` when a file is not what was saved, `feature.missing` for the memory of a VM
- * that sleeps, which has no disk
+ * Yields the archive of a snapshot. The manifest is the first member, so every file is read and hashed before the first
+ * byte is yielded, and damage is thrown before that byte.
+ * @throws HearthError `snapshot.corrupt` when a file is not as it was saved, `feature.missing` for the memory of a
+ * suspended VM, which has no disk
  */
 export async function* exportSnapshot(
   host: Host,
@@ -65,7 +66,7 @@ export async function* exportSnapshot(
   const packed = createZstdCompress({ params: COMPRESSION, chunkSize: OUTPUT_CHUNK_BYTES });
   const flowing = pipeline(tar, packed, { signal });
   const filling = fill(tar, manifest, parts, signal);
-  // Whatever breaks goes through the stream that is read below.
+  // Every error passes through the stream that is read below.
   flowing.catch(() => undefined);
   filling.catch((error: unknown) => tar.destroy(error as Error));
   try {
@@ -126,8 +127,8 @@ async function fill(
 }
 
 /**
- * A new snapshot from an archive, which may come from anybody. Nothing is left of it when this fails.
- * @param name in place of the one that it had
+ * Imports an archive of any origin as a new snapshot. A failed import leaves nothing.
+ * @param name in place of the one in the archive
  * @throws HearthError `archive.corrupt` with the part that is not as the manifest says, `name.taken`,
  * `image.not_found`, `snapshot.mismatch` for an archive of a newer Hearth, `input.invalid` where there is no name
  */
@@ -171,7 +172,7 @@ function newSnapshot(
     id: snapshotIdFrom(host.random(12)),
     kind: "named",
     name,
-    // Of no VM here: an archive must not choose one that goes back to it.
+    // An id of no VM here: an archive must not choose the VM that is restored from it.
     vmId: vmIdFrom(host.random(12)),
     shape: shape && withKey(shape),
     parts: [],
@@ -235,7 +236,7 @@ async function checkLayer(dir: string, name: string): Promise<void> {
   await proveLayer(join(dir, name), { below, belowFormat, maxBytes: LIMITS.diskMaxBytes });
 }
 
-/** Nobody writes to them from now on. They were hashed as they were written. */
+/** Makes the files read-only. They were hashed as they were written. */
 async function sealReceived(
   host: Host,
   { id, shape }: NewSnapshot,

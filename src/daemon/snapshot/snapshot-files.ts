@@ -1,4 +1,4 @@
-/** The files of a snapshot's memory: sealed and hashed when they are written, checked before each use. R4. */
+/** Seals and hashes the memory files of a snapshot when they are written, and checks them before each use. */
 import { chmod } from "node:fs/promises";
 import { HearthError, invariant } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
@@ -14,8 +14,8 @@ const ASLEEP = "of the sleeping ";
 const PARTS = ["memory", "state"] as const;
 
 /**
- * Seals the files: nobody writes to them from now on, and VMMs may read them.
- * @param durable whether to wait until a power cut takes neither the files nor their names and modes
+ * Seals the files: they are read-only from now on, and VMMs may read them.
+ * @param durable true to wait until the files, their names and modes survive a power cut
  */
 export async function sealParts(host: Host, id: SnapshotId, durable: boolean): Promise<void> {
   const paths = snapshotPaths(host.dirs, id);
@@ -24,12 +24,12 @@ export async function sealParts(host: Host, id: SnapshotId, durable: boolean): P
   if (durable) for (const path of [paths.memory, paths.state, paths.dir]) await syncPath(path);
 }
 
-/** Of sealed files: what they are to be whenever they are used. */
+/** Returns the digests of sealed files, to be checked at each use. */
 export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal): Promise<SnapshotPart[]> {
   const paths = snapshotPaths(host.dirs, id);
   const parts: SnapshotPart[] = [];
   for (const name of PARTS) {
-    // Taken first: a change while we read then shows at the next use.
+    // Read first: a change during the hashing is then found at the next use.
     const stamp = await fileStamp(paths[name]);
     invariant(stamp !== undefined, `a snapshot has its ${name}`);
     parts.push({ name, stamp, ...(await hashFile(paths[name], signal)) });
@@ -37,7 +37,7 @@ export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal)
   return parts;
 }
 
-/** @throws HearthError `snapshot.corrupt` */
+/** Checks the memory files against their digests. @throws HearthError `snapshot.corrupt` */
 export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: AbortSignal): Promise<void> {
   const paths = snapshotPaths(host.dirs, snapshot.id);
   for (const part of snapshot.parts)
@@ -48,7 +48,7 @@ function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
   return name ?? (kind === "suspended" ? `${ASLEEP}${vmName}` : id);
 }
 
-/** For `VerifiedFiles`. */
+/** Returns the error of `VerifiedFiles` for a damaged file. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
   const fix = name.startsWith(ASLEEP)
     ? "Give it up with `hearth kill`, and start the VM with the disk that it has."

@@ -1,6 +1,6 @@
 /**
- * What a snapshot's archive says of itself: its first member. It has all of the record that means something on
- * another host, and may come from anybody, so every word of it is checked.
+ * The manifest of a snapshot's archive, which is its first member. It has all of the record that is valid on another
+ * host. It may come from anywhere, so every field of it is checked.
  */
 import { z } from "zod";
 import { createVmSchema } from "#api/schemas.ts";
@@ -20,21 +20,21 @@ import { LAYERS_MAX } from "#storage/disk-layout.ts";
 const FORMAT = "hearth-snapshot";
 const VERSION = 1;
 export const MANIFEST_NAME = "manifest.json";
-/** The variables of a VM have 1 MiB at most; the rest is small. */
+/** The environment of a VM has at most 1 MiB; the rest is small. */
 export const MANIFEST_MAX_BYTES = 4 * MIB;
-/** QEMU's has 70 kB, Firecracker's less. */
+/** QEMU's VM state file has 70 kB, Firecracker's less. */
 const STATE_MAX_BYTES = 64 * MIB;
-/** A qcow2 has its tables besides what a guest wrote: less than a hundredth. */
+/** A qcow2 adds its tables to what the guest wrote: less than a hundredth. */
 const LAYER_MAX_BYTES = LIMITS.diskMaxBytes + 2 * GIB;
 const TIME_MAX_MS = 8_640_000_000_000_000;
 
-/** The layers of a disk, the lowest first: nothing else is a layer in an archive. */
+/** The names of a disk's layers, the lowest first. An archive has no others. */
 export const LAYER_NAMES: readonly string[] = Array.from({ length: LAYERS_MAX }, (_, index) =>
   index === 0 ? "layer-0.raw" : `layer-${index}.qcow2`,
 );
 const MEMORY_NAMES = ["memory", "state"] as const;
 
-/** A string as one of the model's own parsers takes it. */
+/** Returns a schema for a string that one of the model's parsers takes. */
 function parsed<Value>(parse: (text: string) => Value) {
   return z.string().transform((text, context): Value => {
     try {
@@ -47,8 +47,8 @@ function parsed<Value>(parse: (text: string) => Value) {
 }
 
 /**
- * Chosen on a host, for that host: they stay there, and are passed over where they arrive. Walls that somebody took
- * down elsewhere are up here.
+ * Fields that were chosen for one host. They are not exported, and ignored on import: the importing host isolates the
+ * VM fully, whatever was left out elsewhere.
  */
 const LOCAL_FIELDS = [
   "isolation",
@@ -104,11 +104,11 @@ const spec = z
   })
   .transform((travelled): VmSpec => ({ ...travelled, isolation: FULL_ISOLATION }));
 
-/** Its key is made anew where it arrives. */
+/** The compatibility key is computed anew on import. */
 const shape = z.strictObject({
   driver: z.string().regex(/^[a-z][a-z0-9-]{0,31}$/),
   vmm: z.string().max(4096),
-  // Never numbers: those would change their order, and with it the key.
+  // Never numbers: as keys of an object those would change their order, and with it the compatibility key.
   vm: z.record(z.string().regex(/^[a-z][a-z-]{0,31}$/), z.string().max(4096)),
 });
 
@@ -155,12 +155,12 @@ export type SnapshotManifest = z.infer<typeof manifest>;
 export type ArchivedPart = z.infer<typeof part>;
 
 /**
- * What goes into an archive of this snapshot.
- * @throws Error for one that no archive could be imported of: its directory is not what its record says
+ * Returns the manifest of this snapshot's archive.
+ * @throws Error for an archive that could not be imported, because the snapshot's directory is not as its record says
  */
 export function manifestOf(snapshot: SnapshotRecord, parts: readonly ArchivedPart[]): string {
   const { name, vmName, imageDigest, diskFormat, createdAtMs } = snapshot;
-  // Volumes are no part of a snapshot, and a memory never has one.
+  // Volumes are no part of a snapshot, and a VM with volumes has none with memory.
   const travelling = { ...withoutLocal(snapshot.spec), volumes: [] };
   const { driver, vmm, vm } = snapshot.shape ?? {};
   const fits = driver === undefined ? undefined : { driver, vmm, vm };
@@ -171,7 +171,10 @@ export function manifestOf(snapshot: SnapshotRecord, parts: readonly ArchivedPar
   return text;
 }
 
-/** @throws Error with all that is wrong; HearthError `snapshot.mismatch` for an archive of a newer Hearth */
+/**
+ * Parses and checks a manifest. @throws Error with all that is wrong; HearthError `snapshot.mismatch` for an archive of
+ * a newer Hearth
+ */
 export function parseManifest(text: string): SnapshotManifest {
   const json: unknown = JSON.parse(text);
   const head = z.object({ format: z.literal(FORMAT), version: z.int(), hearth: z.string() }).safeParse(json);

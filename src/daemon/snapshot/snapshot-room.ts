@@ -5,12 +5,12 @@ import { snapshotsDir } from "#daemon/store/paths.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** What is written of each byte in use: as QEMU sends it, and as the file that VMs map; for a moment there are both. */
+/** The bytes written for each byte in use: QEMU's stream, and the file that VMs map. For a moment there are both. */
 const COPIES = 2;
 
 /**
- * Refuses to save a VM where its memory, as far as the VMM has it now, has no room. A guest may use more of it meanwhile:
- * the driver looks again while it writes.
+ * Refuses to save a VM if there is no room for its memory, as far as its VMM has it now. A guest may use more
+ * meanwhile: the driver checks again while it writes.
  * @throws HearthError `host.disk_full`
  */
 export async function checkMemoryRoom(host: Host, vm: VmRecord, handle: VmHandle): Promise<void> {

@@ -1,4 +1,4 @@
-/** What a saved memory fits, and why one does not fit: told before anything is loaded. R6. */
+/** Computes compatibility keys, and says why memory cannot be restored before anything is loaded. */
 import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -8,7 +8,7 @@ import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** The shape that this VM has with this driver. */
+/** Returns the compatibility key of this VM with this driver, with the values that it is made of. */
 export async function shapeOf(
   host: Host,
   { spec, imageDigest }: Pick<VmRecord, "spec" | "imageDigest">,
@@ -20,7 +20,7 @@ export async function shapeOf(
   const vm = {
     image: imageDigest,
     kernel: boot.kernelDigest,
-    // Its name is a hash of the agent in it, among others.
+    // Its name is a hash of its content, which includes the agent.
     initramfs: basename(boot.initramfs),
     cpus: String(spec.cpus),
     memory: String(spec.memoryBytes),
@@ -36,7 +36,7 @@ export async function shapeOf(
   return withKey({ driver, vmm: vmmFingerprint, vm });
 }
 
-/** Whoever has the same key has the same shape, with its fields in the same order. */
+/** Adds the key. Equal keys mean equal values, with the fields in the same order. */
 export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
   const key = createHash("sha256")
     .update(JSON.stringify([driver, vmm, vm]))
@@ -44,7 +44,7 @@ export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
   return { driver, vmm, vm, key };
 }
 
-/** @throws HearthError `snapshot.mismatch` with the first thing that differs. */
+/** @throws HearthError `snapshot.mismatch` with the first thing that differs */
 export function assertCompatible(snapshot: SnapshotRecord, now: Shape): void {
   const { shape } = snapshot;
   if (shape === undefined || shape.key === now.key) return;

@@ -1,4 +1,4 @@
-/** What a VM has of a snapshot's. */
+/** Makes the spec that a snapshot keeps, and those of VMs that are made from it. */
 import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
@@ -7,8 +7,9 @@ import type { ImageDigest } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
 /**
- * Of one that was saved, what every VM has that is made from the snapshot.
- * @param memoryBytes what it was started with, if it runs
+ * Returns the spec stored in a snapshot: the source VM's spec without what belongs to that VM alone (lifetime, idle
+ * timeout, …).
+ * @param memoryBytes what the VM was started with, if it runs
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
   const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, origin: _origin, cold: _cold, ...kept } = spec;
@@ -16,7 +17,7 @@ export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number |
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
-/** What a saved memory and its disk were made with, so that nobody can have them otherwise. */
+/** The fields that a snapshot's memory and disk depend on. They cannot be chosen for a VM that is made from it. */
 const FIXED = [
   "cpus",
   "memoryBytes",
@@ -31,12 +32,12 @@ const FIXED = [
   "netLimit",
 ] as const satisfies readonly (keyof CreateVm & keyof VmSpec)[];
 
-/** Of a VM that goes back to it. */
+/** Returns the spec of a VM that is restored from its snapshot. */
 export function specForRestore(now: VmSpec, then: VmSpec): VmSpec {
   return { ...now, ...Object.fromEntries(FIXED.map((field) => [field, then[field]])) };
 }
 
-/** A new VM that begins as a snapshot. @throws HearthError `input.invalid`, `snapshot.not_found` */
+/** Returns the spec of a new VM made from a snapshot. @throws HearthError `input.invalid`, `snapshot.not_found` */
 export function specFromSnapshot(
   host: Pick<Host, "snapshots">,
   request: CreateVm,

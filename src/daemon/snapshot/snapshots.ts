@@ -1,4 +1,4 @@
-/** Snapshots of VMs: made, listed, removed. What starts from one is a VM like any other. */
+/** Creates, lists and removes snapshots, suspends VMs, and restores them. */
 import { failAfter, withCleanUp } from "#base/clean-up.ts";
 import { HearthError, invariant } from "#base/error.ts";
 import { chooseDriver, driverOf } from "#daemon/spec/choose-driver.ts";
@@ -38,13 +38,13 @@ export type SnapshotOptions = {
   readonly kind: SnapshotKind;
   readonly name?: SnapshotName | undefined;
   readonly labels?: Labels | undefined;
-  /** The disk alone, of a VM that runs, too. One that does not run has nothing else. */
+  /** True to leave the memory of a running VM out. A stopped VM has none. */
   readonly diskOnly?: boolean | undefined;
-  /** Whether it is restored for a trial before it counts. */
+  /** True to restore it in a verification VM before it is ready. */
   readonly verify?: boolean | undefined;
 };
 
-/** What can be done with snapshots. Every method throws HearthError. */
+/** All actions on snapshots. Every method throws HearthError. */
 export class Snapshots {
   readonly #host: Host;
   readonly #vms: Vms;
@@ -54,7 +54,7 @@ export class Snapshots {
     this.#vms = vms;
   }
 
-  /** A VM that runs goes on as it was, also when this fails; nothing is left then. */
+  /** Creates a snapshot. A running VM runs on, also when this fails; then nothing of the snapshot is left. */
   async create(nameOrId: string, options: SnapshotOptions, call: Call): Promise<SnapshotRecord> {
     const vm = this.#host.store.getVm(nameOrId);
     const { snapshot, features } = await this.#plan(vm, options, call.signal);
@@ -70,7 +70,7 @@ export class Snapshots {
     return this.#take(snapshot, features, options, save, call);
   }
 
-  /** Its memory goes to the disk, and its VMM ends. It runs as before when this fails. */
+  /** Saves the VM's memory to disk, and ends its VMM. When this fails, the VM runs as before. */
   async suspend(nameOrId: string, call: Call): Promise<VmRecord> {
     const host = this.#host;
     const { id } = host.store.getVm(nameOrId);
@@ -92,7 +92,7 @@ export class Snapshots {
       try {
         await this.#vms.endSuspended(vm, snapshot.id, call);
       } catch (error) {
-        // Where its VMM has ended, what is left is yet to become a suspended VM.
+        // If the VMM has ended, the stop is finished later, and the VM is suspended then.
         if (runningHandle(host.store.getVm(id)) === undefined) throw error;
         return this.#resumeAfter(error, live);
       }
@@ -103,7 +103,10 @@ export class Snapshots {
     return host.store.getVm(id);
   }
 
-  /** Resumes a VM that was to be suspended, and drops its memory. @throws an error that has `first` and what else failed */
+  /**
+   * Resumes a VM whose suspend failed, and deletes its memory file. @throws an error that has `first` and what else
+   * failed
+   */
   async #resumeAfter(first: unknown, live: LiveVm): Promise<never> {
     return failAfter(
       first,
@@ -112,7 +115,7 @@ export class Snapshots {
     );
   }
 
-  /** The VM as the snapshot has it: its disk, its sizes, and its memory if that was saved. */
+  /** Restores a VM from one of its snapshots: the disk, the sizes, and the memory if the snapshot has it. */
   async restore(nameOrId: string, call: Call): Promise<VmRecord> {
     const host = this.#host;
     const snapshot = host.snapshots.get(nameOrId, "named");
@@ -126,7 +129,7 @@ export class Snapshots {
     return this.#vms.restoreSnapshot(vm.id, snapshot, call);
   }
 
-  /** Ends with the action on the VM, so that a kill does not wait for the copy of a large disk. */
+  /** Freezes the disk. Aborts with the action on the VM, so that a kill does not wait for the copy of a large disk. */
   #freeze({ id, vmId }: NewSnapshot, signal: AbortSignal): Promise<void> {
     const { disks, dirs } = this.#host;
     return disks.freeze(vmPaths(dirs, vmId).stateDir, snapshotPaths(dirs, id).dir, signal);
@@ -159,7 +162,7 @@ export class Snapshots {
       seal: async () => {
         if (features === undefined) return [];
         await sealParts(host, id, !temporary);
-        // A fork's memory is gone before anybody could change it.
+        // A fork's snapshot is deleted at once, so it needs no digests.
         return options.kind === "fork" ? [] : hashParts(host, id, call.signal);
       },
       verify: async () => {
@@ -173,14 +176,14 @@ export class Snapshots {
     return host.snapshots.get(id);
   }
 
-  /** The VMs that map its memory, or are yet to start from it. */
+  /** Returns the VMs that map the snapshot's memory, or are yet to start from it. */
   usersOf({ id }: Pick<SnapshotRecord, "id">): VmRecord[] {
     return this.#host.store
       .listVms()
       .filter(({ spec, state }) => spec.origin === id || snapshotOf(state) === id);
   }
 
-  /** @throws HearthError `snapshot.in_use` with the names */
+  /** Removes a snapshot. @throws HearthError `snapshot.in_use` with the names of its users */
   async remove(nameOrId: string, kind: "named" | "warm" = "named"): Promise<void> {
     const snapshot = this.#host.snapshots.get(nameOrId, kind);
     const users = this.usersOf(snapshot).map(({ name }) => name);
@@ -208,7 +211,7 @@ export class Snapshots {
     if (hasMemory && snapshots === undefined) throw noSnapshots(driver.name, snapshotsRefused);
     if (hasMemory && vm.spec.volumes.length > 0) throw hasVolumes(vm, options.kind);
     if (hasMemory) await checkMemoryRoom(host, vm, handle);
-    // What it was started with, whatever it has been made to do with since.
+    // Use the boot-time memory size, not the balloon's current target.
     const memory = handle && (await readMemoryOf(driver, handle, signal));
     const spec = specOfCopies(vm.spec, driver.name, memory?.maxBytes);
     const shape =
@@ -232,7 +235,7 @@ export class Snapshots {
     return { snapshot, features: shape && snapshots };
   }
 
-  /** A VM of hearthd's own, from this snapshot, for as long as `work` takes. */
+  /** Makes an internal VM from this snapshot for as long as `work` takes. */
   async #internal(
     snapshot: NewSnapshot,
     call: Call,
@@ -255,7 +258,7 @@ export class Snapshots {
   }
 }
 
-/** What it goes on from, or maps. */
+/** Returns the snapshot that the VM is suspended to, or maps. */
 function snapshotOf(state: VmState): SnapshotId | undefined {
   return state.phase === "suspended" ? state.snapshot : handleOf(state)?.snapshot;
 }
