@@ -1,4 +1,4 @@
-/** The privileged port of a hearthd: in its own process, or in the helper's at the other end of a socket. */
+/** Opens hearthd's privileged port: in its own process, or in the helper's at the other end of a socket. */
 import { Socket } from "node:net";
 import { HearthError } from "#base/error.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
@@ -11,10 +11,10 @@ import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
 
-/** Which VM has which uid: of the whole host, and gone after a reboot as its processes are. */
+/** The uids in use by VMs, of the whole host. A reboot removes the file with the processes. */
 const UID_LEASES = "/run/hearth/uids";
 
-/** Disposing of it closes the connection to the helper, which ends then. */
+/** The port. Disposing of it closes the connection to the helper, which then ends. */
 export type DaemonPort = Disposable & { readonly port: PrivilegedPort };
 
 export type PortOptions = {
@@ -22,7 +22,7 @@ export type PortOptions = {
   readonly config: Config;
   /** An open socket whose other end the helper serves; undefined for a port in this process. */
   readonly helperFd: number | undefined;
-  /** Is told the error of all further calls when the helper has ended by itself. */
+  /** Called when the helper has ended by itself, with the error of all further calls. */
   readonly onGone: (error: HearthError) => void;
 };
 

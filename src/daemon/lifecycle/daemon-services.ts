@@ -1,11 +1,11 @@
-/** The services of hearthd, in the order of their start: a new one is one more entry here (`service.ts`). */
+/** Lists the services of hearthd in the order of their start: a new one is one more entry here (`service.ts`). */
 import type { Daemon } from "#daemon/daemon.ts";
 import type { ApiServer } from "#daemon/http/api-server.ts";
 import { RecoveryService } from "#daemon/lifecycle/recovery-service.ts";
 import type { Service } from "#daemon/lifecycle/service.ts";
 import { IdleVms } from "#daemon/vm/idle-vms.ts";
 
-/** Lists the services of a hearthd that are to be started. */
+/** Returns the services of a hearthd that are to be started. */
 export function daemonServices(daemon: Daemon, api: ApiServer): Service[] {
   const { host, vms, snapshots, warm, pools } = daemon;
   const recovery = new RecoveryService(host, vms);
@@ -15,7 +15,7 @@ export function daemonServices(daemon: Daemon, api: ApiServer): Service[] {
     recovery,
     {
       name: "VMs",
-      // Requests, and whatever hearthd does by itself, act on VMs until they have drained.
+      // Requests, and hearthd's own background work, act on VMs until they have drained.
       drain: (above) => above.then(() => vms.idle()),
       stop: () => vms.detachAll(),
     },
@@ -28,7 +28,7 @@ export function daemonServices(daemon: Daemon, api: ApiServer): Service[] {
     { name: "pools", start: () => pools.fill(), drain: () => pools.end() },
     {
       name: "restarts",
-      // Which VMs are to run and do not, as after a reboot of the host, is known once all are recovered.
+      // Only after recovery is it known which VMs are to run and do not, as after a reboot of the host.
       start: () => void recovery.done.then((isDone) => isDone && vms.restarts.begin()),
       drain: () => vms.restarts.end(),
     },

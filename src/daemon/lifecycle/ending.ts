@@ -1,17 +1,17 @@
 /**
- * How hearthd ends in order:
+ * Ends hearthd in order:
  *
- *   1. `begin`: nothing new is admitted, and each admitted piece of work is aborted with `daemon.stopping`.
- *   2. The API closes its socket, and ends its streams and upgraded connections (`http/api-server.ts`).
- *   3. hearthd's services drain until the work is done or undone, for a bounded time (`service.ts`). Clients whose work
- *      is not are told that it is given up.
- *   4. The store is closed, and the lock is released last. VMs keep running.
+ *  1. `begin`: no new work is admitted, and each admitted piece of work is aborted with `daemon.stopping`.
+ *  2. The API closes its socket, and ends its streams and upgraded connections (`http/api-server.ts`).
+ *  3. hearthd's services drain until the work is done or undone, up to a deadline (`service.ts`). Clients whose work is
+ *     not done by then are told that it is abandoned.
+ *  4. The store is closed, and the lock is released last. VMs keep running.
  *
- * Work that is not done in time stays as after a crash: its journal tells the next hearthd how to go on.
+ * Work that is not done in time stays as after a crash: its journal tells the next hearthd how to continue.
  */
 import { HearthError } from "#base/error.ts";
 
-/** One admitted piece of work. */
+/** An admitted piece of work. */
 export type Admitted = Disposable & {
   /** Aborts when hearthd ends, and with the signal that the work was admitted with. */
   readonly signal: AbortSignal;
@@ -48,15 +48,15 @@ export class Ending {
     for (const { abort } of this.#admitted) abort.abort(this.#error);
   }
 
-  /** Tells those who wait for admitted work that the process ends before it. The end has begun. */
+  /** Tells the clients of admitted work that the process ends before it. The end has begun. */
   abandon(): void {
     if (this.#error === undefined) return;
     for (const { abandon } of this.#admitted) abandon(this.#error);
   }
 
   /**
-   * Admits work that ends with `outer`. Disposing it says that the work is over. `AbortSignal.any` would do the same,
-   * and keep about a kilobyte for each piece of work as long as hearthd lives.
+   * Admits work that ends with `outer`. Disposing of it says that the work is over. `AbortSignal.any` would do the
+   * same, and keep about a kilobyte for each piece of work as long as hearthd lives.
    * @throws HearthError `daemon.stopping`
    */
   admit(outer: AbortSignal): Admitted {
@@ -66,7 +66,7 @@ export class Ending {
     if (outer.aborted) leave();
     else outer.addEventListener("abort", leave, { once: true });
     const givenUp = Promise.withResolvers<never>();
-    givenUp.promise.catch(() => undefined); // Nobody has to wait for it.
+    givenUp.promise.catch(() => undefined); // It need not be awaited.
     const work = { abort, abandon: givenUp.reject };
     this.#admitted.add(work);
     return {
@@ -100,7 +100,7 @@ export class Ending {
   }
 }
 
-/** Whether work ended because its signal was aborted. */
+/** Tells whether work ended because its signal was aborted. */
 export function isCancelled(thrown: unknown): boolean {
   if (thrown instanceof HearthError) return thrown.code === "operation.cancelled";
   return thrown instanceof Error && thrown.name === "AbortError";

@@ -1,10 +1,10 @@
 /**
- * `lost+found` in the state directory: what hearthd found in its directories and no row of its store knows of.
+ * `lost+found` in the state directory: what hearthd has found in its directories that no row of its store names.
  *
  *   lost+found/2026-11-27/vms/vm-…          a VM's directory, with its disk
  *   lost+found/2026-11-27/snapshots/sn-….1  the second one of that name on that day
  *
- * Nothing in there is ever changed or removed by hearthd, but for a VM's disk that is taken back
+ * hearthd neither changes nor removes anything in there, except the disk of a VM that is recovered
  * (`recover-lost-vm.ts`).
  */
 import { join } from "node:path";
@@ -13,27 +13,27 @@ import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Host } from "#daemon/host.ts";
 import { hasDisk } from "#storage/disk-layout.ts";
 
-/** Also the names of the managed directories in the state directory. */
+/** The kinds of entries. These are also the names of the managed directories in the state directory. */
 export const LOST_KINDS = ["vms", "snapshots", "volumes"] as const;
 export type LostKind = (typeof LOST_KINDS)[number];
 
 export type LostEntry = {
   readonly kind: LostKind;
-  /** As its directory was called, with a number if there was one of that name already. */
+  /** The name of its former directory, with a number if that name was taken. */
   readonly name: string;
   /** The day on which it was found, such as 2026-11-27. */
   readonly day: string;
   readonly path: string;
-  /** Whether it has a VM's disk, which can be taken back. */
+  /** True if it has a VM's disk, which can be recovered. */
   readonly hasDisk: boolean;
 };
 
-/** On the file system of the managed directories, unless one of these is a mount point. */
+/** Returns the directory. It is on the file system of the managed directories, unless one of these is a mount point. */
 export function lostFoundDir(dirs: Dirs): string {
   return join(dirs.state, "lost+found");
 }
 
-/** Moves a directory that no row knows of out of the way, and says so in the log. */
+/** Moves a directory that no row names out of the way, and logs it. */
 export async function moveToLostFound(
   host: Pick<Host, "dirs" | "files" | "log" | "now">,
   kind: LostKind,
@@ -45,7 +45,7 @@ export async function moveToLostFound(
   host.log.event("lost.found", { path: from, movedTo: to });
 }
 
-/** The newest day first. */
+/** Lists the entries, the newest day first. */
 export async function listLostFound({ dirs, files }: Pick<Host, "dirs" | "files">): Promise<LostEntry[]> {
   const root = lostFoundDir(dirs);
   const entries: LostEntry[] = [];
@@ -70,7 +70,7 @@ async function dirsIn(files: Host["files"], path: string): Promise<string[]> {
   }
 }
 
-/** The newest VM of this name. @throws HearthError `vm.not_found` */
+/** Returns the newest VM of this name. @throws HearthError `vm.not_found` */
 export async function findLostVm(host: Pick<Host, "dirs" | "files">, name: string): Promise<LostEntry> {
   const vms = (await listLostFound(host)).filter(({ kind }) => kind === "vms");
   const found = vms.find((entry) => entry.name === name);

@@ -3,7 +3,7 @@ import type { DestinationStream, Logger } from "pino";
 import { errorChain } from "#base/error.ts";
 import type { Log, LogEvent } from "#base/log.ts";
 
-/** What a person should look at, and what tells only how things went. */
+/** The levels of events that need attention, or that matter only for debugging. The others have the level info. */
 const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "daemon.bug": "error",
   "flow.undo_failed": "error",
@@ -26,7 +26,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "agent.disconnected": "warn",
 };
 
-/** hearthd's log: one JSON object a line. */
+/** Returns hearthd's log: one JSON object a line. */
 export function pinoLog(destination: DestinationStream): Log {
   return wrap(pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination));
 }

@@ -1,7 +1,7 @@
 /**
- * Makes the host be as the journal of one flow says: a flow that was under way when hearthd died, or that could not
- * be undone, is undone or finished. The journal is closed only when that is done, so that nothing is forgotten:
- * until then a VM without a VMM is `failed` (`vm.unclean`), and its next start, and hearthd's, try again.
+ * Recovers one flow: one that was under way when hearthd crashed, or that could not be undone, is undone or finished.
+ * Its journal is closed only once that is done. Until then a VM without a VMM is `failed` (`vm.unclean`), and its next
+ * start, and the next start of hearthd, try again.
  */
 import { errorBody } from "#base/error.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
@@ -25,12 +25,12 @@ import type { VmId } from "#model/ids.ts";
 import type { AgentAddress, VmExit, VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 
-/** Of a guest that was being stopped, and may not answer any more. */
+/** The limit for a guest that was being stopped, and may not answer any more. */
 const AGENT_MS = 30_000;
 
 /**
- * Recovers each open flow of one VM, and logs what cannot be; the others are tried all the same. To be called while
- * nothing else is done to the VM.
+ * Recovers each open flow of one VM, and logs those that fail; the others are tried all the same. The caller has the
+ * VM's lock.
  */
 export async function tryFlowsOf(all: VmControllers, id: string, signal: AbortSignal): Promise<void> {
   for (const flow of openFlowsOf(all.host, id)) {
@@ -43,8 +43,8 @@ export async function tryFlowsOf(all: VmControllers, id: string, signal: AbortSi
 }
 
 /**
- * Tries again what could not be undone of this VM's flows. To be called while nothing else is done to the VM.
- * @throws HearthError `vm.unclean` when it cannot be this time, either
+ * Recovers the flows of this VM that could not be undone. The caller has the VM's lock.
+ * @throws HearthError `vm.unclean` when it fails again
  */
 export async function recoverFlowsOf(all: VmControllers, id: VmId, signal: AbortSignal): Promise<void> {
   for (const flow of openFlowsOf(all.host, id)) await recoverFlow(all, flow, signal);
@@ -61,7 +61,8 @@ async function recoverFlow(all: VmControllers, flow: OpenFlow, signal: AbortSign
     const journal = host.journals.reopen(flow);
     const how = await recoverKind(all, flow, journal, signal);
     journal[Symbol.dispose]();
-    if (host.store.findVm(flow.vmId) === undefined) all.removeController(flow.vmId); // It was removed, or never wholly made.
+    // It was removed, or never completed.
+    if (host.store.findVm(flow.vmId) === undefined) all.removeController(flow.vmId);
     log.event("flow.recovered", { flow: flow.kind, vm: flow.vmId, how });
   } catch (error) {
     if (!signal.aborted) markUnclean(all, flow.vmId, error);
@@ -69,10 +70,7 @@ async function recoverFlow(all: VmControllers, flow: OpenFlow, signal: AbortSign
   }
 }
 
-/**
- * Stores why a flow of the VM could not be undone. A VM that has a VMM is left as it is: what is known of the VMM is in
- * its state.
- */
+/** Stores why a flow of the VM could not be undone. A VM that has a VMM keeps its state, which has the VMM's handle. */
 export function markUnclean(all: VmControllers, id: VmId, error: unknown): void {
   const { host } = all;
   const vm = host.store.findVm(id);
@@ -129,19 +127,19 @@ function throwIfLeft(flow: OpenFlow, left: readonly UndoFailure[]): void {
   if (left.length > 0) throw uncleanError(flow.kind, left, left[0]?.error);
 }
 
-/** Steps run one after the other; an older hearthd's flow may have had fewer of them. */
+/** Looks at the last step only: steps run in order, and an older hearthd's flow may have had fewer of them. */
 function isDone(steps: readonly { name: string }[], events: OpenFlow["steps"]): boolean {
   const last = steps.at(-1);
   return last !== undefined && events.get(last.name) === "done";
 }
 
-/** Where the VM was before the start that is undone now, and what it is to begin as. */
+/** Stores the VM's state before the start that was undone, and the snapshot that it is to begin with. */
 function restoreState(all: VmControllers, flow: OpenFlow): void {
   const { host } = all;
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
   const { back, origin, fresh } = flow.context as StartPlan;
-  // Only this journal knows whether a guest that was suspended may have run.
+  // Only this journal says whether the guest of a suspended VM may have run.
   const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
   const state =
     back.phase === "suspended" && mayHaveRun
@@ -162,7 +160,7 @@ async function finishStop(
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
   const handle = handleOf(vm.state);
-  // Its VMM is gone, and what it has left could not be removed the last time.
+  // Its VMM has ended, and what it left could not be removed the last time.
   const isUnclean = vm.state.phase === "failed" && vm.state.code === "vm.unclean";
   if (handle === undefined && !isUnclean) return;
   const plan = flow.context as StopPlan;
@@ -186,7 +184,7 @@ async function finishStop(
   await finishFlow(STOP_VM, context, flow.steps, journal);
 }
 
-/** A watch for as long as the stop takes. */
+/** Watches the VMM for as long as the stop takes. */
 class Watching implements Disposable {
   readonly ended: Promise<VmExit>;
   readonly #over = new AbortController();
@@ -202,7 +200,7 @@ class Watching implements Disposable {
   }
 }
 
-/** A guest that was not asked yet, or may not have flushed, is asked (again); one that is gone is not. */
+/** Connects to the guest that the stop is to ask, unless it was asked, and has answered, before the crash. */
 async function connectForStop(
   host: Host,
   address: AgentAddress,
@@ -217,7 +215,7 @@ async function connectForStop(
     return { ask: (call, inTime) => call(guest, inTime), close: () => guest.close() };
   } catch (error) {
     signal.throwIfAborted();
-    // It is powering off already, or is gone: the flow's next step sees to that.
+    // It is powering off already, or has ended: the flow's next step finds out.
     host.log.child({ vm: flow.vmId }).event("agent.disconnected", { error });
     return undefined;
   }

@@ -1,10 +1,10 @@
 /**
  * Makes a new VM with the disk of a VM in `lost+found`.
  *
- *   1. All layers of the disk are proven, as those of any disk that something else may have written.
- *   2. The VM is created, and the files of the disk get a second name in its directory (hard links), so that a creation
- *      that is undone loses nothing. It counts as stopped: what is on the disk is kept at its first start.
- *   3. The names in `lost+found` go. What else was in the directory, such as the console's log, stays there.
+ *  1. Prove all layers of the disk, as those of any disk that something else may have written.
+ *  2. Create the VM, and link the disk's files into its directory (hard links), so that a creation that is undone loses
+ *     nothing. The VM is `stopped`, so that its first start keeps the disk.
+ *  3. Remove the files' names in `lost+found`. What else was in the directory, such as the console's log, stays there.
  */
 import { existsSync } from "node:fs";
 import { link, lstat, rm } from "node:fs/promises";
@@ -52,7 +52,10 @@ export async function recoverLostVm(
   return made;
 }
 
-/** The lowest layer first. A disk that has lost its top to a crash gets a new one at its start. */
+/**
+ * Returns the files of the disk, the lowest layer first. If a crash has lost the top layer, the VM's start makes a new
+ * one.
+ */
 async function diskFiles(lost: LostEntry): Promise<readonly string[]> {
   if (!hasDisk(lost.path))
     throw new HearthError("disk.missing", `Cannot take back ${lost.name}: there is no disk in ${lost.path}.`);

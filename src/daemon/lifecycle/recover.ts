@@ -1,19 +1,19 @@
 /**
  * Recovers the VMs when hearthd starts: makes the host be as the store says.
  *
- * What there is is listed, and every VM is locked; then hearthd can listen. All VMs are recovered at the same time,
- * each behind its lock:
+ * First it is listed what exists on the host, and every VM is locked; from then on hearthd may listen. All VMs are
+ * recovered at the same time, each with its lock:
  *
- *   1. Flows that were under way are undone or finished, as their journals say (`recover-flow.ts`).
- *   2. A VM that was being suspended is resumed.
- *   3. A VMM that still runs is adopted; a VM whose VMM is gone is stopped.
- *   4. What a VMM that is gone has left is removed (`sweep.ts`), and so are snapshots that are not whole.
- *   5. A VM of a client that went away with the last hearthd is removed.
+ *  1. Undo or finish the flows that were under way, as their journals say (`recover-flow.ts`).
+ *  2. Resume a VM that was being suspended.
+ *  3. Adopt a VMM that still runs; a VM whose VMM has ended is stopped.
+ *  4. Remove what an ended VMM has left (`sweep.ts`), and incomplete snapshots.
+ *  5. Remove an ephemeral VM, whose client's connection ended with the last hearthd.
  *
- * What no row knows of is moved to `lost+found`. A store that is older than what lies beside it, such as one from a
- * backup, removes nothing (`older-store.ts`). One VM that cannot be recovered is shown as failed, and holds up neither
- * the others nor hearthd; one whose recovery takes long, because its guest takes an hour to power off, is busy
- * meanwhile.
+ * Directories that no row names are moved to `lost+found`. A store that is older than the files beside it, such as one
+ * from a backup, removes nothing (`older-store.ts`). A VM that cannot be recovered is shown as failed, and keeps
+ * neither the others nor hearthd waiting. One whose recovery takes long, because its guest takes an hour to power off,
+ * is busy meanwhile.
  */
 import { errorBody } from "#base/error.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
@@ -39,10 +39,13 @@ export type Recovery = {
   readonly done: Promise<void>;
 };
 
-/** The input of one recovery; VMs and snapshots that are made meanwhile are not in it. */
+/** The input of one recovery. VMs and snapshots that are made meanwhile are not in it. */
 type Recovering = { readonly host: Host; readonly vms: Vms; readonly found: FoundOnHost };
 
-/** To be called before anything else is done to VMs. Resolves when every VM is locked, so that requests may come. */
+/**
+ * Begins the recovery. Call this before anything else is done to VMs. Resolves when every VM is locked, so that
+ * requests may come.
+ */
 export async function recover(host: Host, vms: Vms): Promise<Recovery> {
   const { isOlder } = host.store;
   if (isOlder) await acceptOlderStore(host);
@@ -70,12 +73,12 @@ export async function recover(host: Host, vms: Vms): Promise<Recovery> {
     host.store.acceptAge();
   };
   const done = finish();
-  // Nobody may make anything that an older store takes for its own.
+  // Nothing may be made meanwhile that an older store would mistake for its own.
   if (isOlder) await done;
   return { done };
 }
 
-/** Recovers one VM. Never rejects: what fails is logged, and shown with the VM. */
+/** Recovers one VM. Never rejects: errors are logged, and shown with the VM. */
 async function recoverVm(
   recovering: Recovering,
   vm: VmRecord,
@@ -99,7 +102,7 @@ async function reconcile(
   signal: AbortSignal,
 ): Promise<void> {
   await tryFlowsOf(vms.controllers, id, signal);
-  // A kill has taken over from a stop that was to be finished, and needs neither the agent nor a watch.
+  // A kill has taken over from a stop that was to be finished. It needs neither the agent nor a watch.
   if (signal.aborted) return;
   const vm = host.store.findVm(id);
   const isResumed = vm === undefined || (await resumeSuspending(host, vm, snapshots));
@@ -108,7 +111,7 @@ async function reconcile(
   if (isResumed) await sweepSnapshots(host, snapshots);
 }
 
-/** What belongs to no VM of the store. */
+/** Removes what belongs to no VM of the store. */
 async function sweepRest(
   { host, vms, found }: Recovering,
   known: ReadonlySet<string>,
@@ -125,7 +128,7 @@ async function sweepRest(
   await sweepSnapshots(host, snapshots);
 }
 
-/** False when it cannot be told whether the VMM still runs. */
+/** Adopts the VM's VMM, if it runs. Returns false when it cannot be determined whether it does. */
 async function tryAdopt(host: Host, vms: Vms, id: VmId): Promise<boolean> {
   const vm = host.store.getVm(id);
   try {
@@ -142,7 +145,7 @@ async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
   const controller = vms.controllers.of(vm.id);
   const handle = handleOf(vm.state);
   if (handle === undefined) {
-    // A start that was not journalled yet, or whose journal was lost in a power cut.
+    // The start was not journaled yet, or its journal was lost in a power cut.
     if (vm.state.phase === "starting")
       controller.send({ type: "start-undone", back: vm.state.back ?? unseen(host) });
     return;
@@ -156,24 +159,27 @@ async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
     log.event("vm.adopted", { pid: handle.processes[0].pid });
     return;
   }
-  // Only the journal knows where its memory is, if it was being suspended.
+  // If the VM was being suspended, only the journal says where its memory is.
   const message = "Its VMM is gone, and what it has left could not be removed.";
   lose(vms, vm, stop && { code: "vm.unclean", message });
   log.event("vm.lost", { pid: handle.processes[0].pid });
 }
 
-/** Never `created`: the disk of such a VM is replaced by a template's. */
+/** Returns the state of a VM whose end was not seen. Not `created`: a start would replace its disk by a template's. */
 function unseen(host: Host): VmState {
   return { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } };
 }
 
-/** The VMM is gone, and nobody saw how; with `failure`, it is not known what is left. */
+/** Notes that the VMM has ended unseen. With `failure`, it is unknown what is left. */
 function lose({ controllers }: Vms, { id }: VmRecord, failure?: VmFailure): void {
   const exit = { reason: "unseen", atMs: controllers.host.now() } as const;
   controllers.of(id).send({ type: "vmm-exited", exit, failure });
 }
 
-/** One that was not journalled, so that nothing has happened; the VMM was halted when it was to sleep. */
+/**
+ * Undoes a stop that was not journaled, so that it has done nothing yet. For a suspend, the VM was paused and frozen:
+ * it is resumed.
+ */
 async function undoStop(controller: VmController): Promise<void> {
   const { host, id } = controller;
   controller.send({ type: "stop-failed", back: "running" });
@@ -185,15 +191,15 @@ async function undoStop(controller: VmController): Promise<void> {
 }
 
 /**
- * Removes a VM of a client that went away with the last hearthd, and one that was to go when it does not run; a
- * client's VM that is to be kept is stopped.
+ * Removes a VM whose client's connection ended with the last hearthd, and one that is to be removed once it does not
+ * run. A client's VM that is to be kept is stopped.
  * @returns whether it was to be removed
  */
 async function removeEphemeral({ host, vms }: Recovering, id: VmId, isBound: boolean): Promise<boolean> {
   const vm = host.store.findVm(id);
   if (vm === undefined) return true;
   const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
-  // A fork that has never run is nothing without the others.
+  // A fork that has never run is useless without the others.
   const isHalf = isBound && vm.spec.origin !== undefined && neverRan(vm.state);
   const mustGo = isHalf || (vm.spec.autoRemove && (isBound || ended));
   if (mustGo) await removeOne(host, vms, id);

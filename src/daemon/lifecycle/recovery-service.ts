@@ -5,10 +5,10 @@ import { recover } from "#daemon/lifecycle/recover.ts";
 import type { Service } from "#daemon/lifecycle/service.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 
-/** How long hearthd waits for its VMs to be recovered before it listens. */
+/** The time for which hearthd waits for its VMs to be recovered before it listens. */
 const RECOVERED_SOON_MS = 1_000;
 
-/** Makes the host be as the store says, when hearthd starts. */
+/** Recovers the VMs when hearthd starts. */
 export class RecoveryService implements Service {
   readonly name = "recovery";
   readonly #host: Host;
@@ -42,7 +42,7 @@ export class RecoveryService implements Service {
     await within(this.#done, RECOVERED_SOON_MS);
   }
 
-  /** A recovery that has begun is not cancelled. */
+  /** Waits for the recovery, which is not cancelled. */
   async drain(): Promise<void> {
     await this.#done;
   }

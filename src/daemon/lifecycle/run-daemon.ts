@@ -1,4 +1,12 @@
-/** hearthd from start to end: directories, lock, store, services. `ending.ts` says how it ends. */
+/**
+ * Runs hearthd:
+ *
+ * 1. Make the directories, and take the lock: one hearthd for a state directory.
+ * 2. Read the configuration, open the privileged port and the store, and make the drivers.
+ * 3. Start the services in order (`daemon-services.ts`): recovery comes before the API listens.
+ * 4. Run until a signal, a request, or the end of the helper.
+ * 5. End the services in order (`ending.ts`). VMs keep running.
+ */
 import { availableParallelism } from "node:os";
 import { randomBytes } from "node:crypto";
 import { basename, join } from "node:path";
@@ -56,26 +64,26 @@ import { ImageCache } from "#images/image-cache.ts";
 import { vmDisks } from "#storage/vm-disks.ts";
 import { Volumes } from "#storage/volumes.ts";
 
-/** A guest waits for its disk and its agent for about half of its boot. */
+/** A guest that boots waits for its disk and its agent about half of the time. */
 const BOOTS_PER_CPU = 2;
 
 export type DaemonOptions = {
   readonly dirs: Dirs;
-  /** The agents' binaries, `hearth-agent-x86_64` and so on. */
+  /** The directory of the agents' binaries, `hearth-agent-x86_64` and so on. */
   readonly agentDir: string;
   readonly log: Log;
-  /** An open socket to the helper that does what takes root; undefined when this process does that. */
+  /** An open socket to the helper that does what needs root; undefined when this process does that. */
   readonly helperFd?: number | undefined;
-  /** Crash tests end the process in here. */
+  /** Called at each journal entry; crash tests end the process in it. */
   readonly onJournal?: OnJournal | undefined;
-  /** Ends the process at once, as a crash would; `abandonProcess` unless told. */
+  /** Ends the process at once, as a crash would; `abandonProcess` by default. */
   readonly abandon?: (() => never) | undefined;
 };
 
 /**
- * Resolves when hearthd has ended after `signal`. VMs keep running. Work that does not end in time is abandoned with the
- * process, and so is a recovery: the next hearthd goes on with both as after a crash.
- * @throws HearthError when it cannot start; nothing is changed then.
+ * Runs hearthd, and resolves when it has ended after `signal`. VMs keep running. Work that does not end in time is
+ * abandoned with the process, and so is a recovery: the next hearthd continues both as after a crash.
+ * @throws HearthError when it cannot start; nothing is changed then
  */
 export async function runDaemon(
   options: DaemonOptions,
@@ -90,7 +98,7 @@ export async function runDaemon(
   signal.addEventListener("abort", () => ending.begin("a signal"), { once: true });
   if (signal.aborted) return;
   await makeDirs(dirs);
-  // What a recovery waits for may be held by nothing that keeps a process alive: sockets and deadlines do not.
+  // Sockets and deadlines that a recovery waits for do not keep a process alive; this does.
   using _held = blockEventLoop();
   using _lock = takeLock(join(dirs.run, RUN_NAMES.lock));
   const config = readConfig(dirs.config);
@@ -114,7 +122,7 @@ export async function runDaemon(
   onReady();
   await asked;
   if (!(await services.end())) abandon();
-  if (gone !== undefined) throw gone; // Whoever started hearthd is told that it did not end by itself.
+  if (gone !== undefined) throw gone; // Tells the starter of hearthd that it did not end by itself.
 }
 
 function makeDaemon(host: Host, verdicts: KvmVerdicts, version: string, ending: Ending): Daemon {

@@ -1,12 +1,12 @@
 /**
- * Services: what hearthd runs, as one list from the store to the API.
+ * Starts and ends what hearthd runs, as one list of services from the store to the API:
  *
- *   1. `start` starts them in order. If one cannot start, those before it are ended, and its error is thrown.
- *   2. `end` drains all of them at once, the last one first, each within its deadline.
- *   3. It then stops them one after the other, the last one first: none is stopped before those that rely on it.
- *   4. A service that fails to drain or to stop is logged, and the others end all the same.
- *   5. A service that does not end in time still works with what is below it. So nothing below is stopped, clients are
- *      told with `giveUp`, and the process has to end without another step, as by a crash.
+ *  1. `start` starts them in order. If one cannot start, those before it are ended, and its error is thrown.
+ *  2. `end` drains all of them at once, the last one first, each within its deadline.
+ *  3. It then stops them one after the other, the last one first: none is stopped before those that rely on it.
+ *  4. A service that fails to drain or to stop is logged, and the others end all the same.
+ *  5. A service that does not end in time still uses those below it. So nothing below is stopped, clients are told with
+ *     `abandon`, and the process has to end without another step, as by a crash.
  */
 import { failAfter } from "#base/clean-up.ts";
 import { within } from "#base/deadline.ts";
@@ -22,13 +22,13 @@ export type Service = {
    * services that started later have drained. Idempotent.
    */
   drain?(above: Promise<void>): unknown;
-  /** Releases what the service holds. Nothing relies on it any more. */
+  /** Releases what the service has. Nothing relies on it any more. */
   stop?(): unknown;
-  /** Tells those who wait that the process ends before their work does. It is called in place of `stop`. */
+  /** Tells clients that the process ends before their work does. Called in place of `stop`. */
   abandon?(): unknown;
 };
 
-/** How long one service may take to drain, and to stop. */
+/** The time that one service may take to drain, and to stop. */
 export type ServiceDeadlines = { readonly drainMs: number; readonly stopMs: number };
 
 /** hearthd ends within ten seconds: all drain at the same time, and the API takes a second to stop, the others none. */
@@ -38,7 +38,7 @@ const DEADLINES: ServiceDeadlines = { drainMs: 7_500, stopMs: 1_500 };
 export class Services {
   readonly #services: readonly Service[];
   readonly #log: Log;
-  /** Those that run, the last one first. */
+  /** The services that run, the last one first. */
   #running: readonly Service[] = [];
 
   constructor(services: readonly Service[], log: Log) {
@@ -46,7 +46,7 @@ export class Services {
     this.#log = log;
   }
 
-  /** Starts all, in order. @throws what a service cannot start for; those before it have ended then */
+  /** Starts all, in order. @throws the error of a service that cannot start; those before it have ended then */
   async start(): Promise<void> {
     for (const service of this.#services) {
       try {
@@ -96,12 +96,12 @@ export class Services {
     return false;
   }
 
-  /** Returns whether it came to its end in time, also to one that failed. */
+  /** Returns true if the step ended in time, also with an error. */
   #attempt(service: Service, step: string, work: () => unknown, deadlineMs: number): Promise<boolean> {
     return isWithin(this.#run(service, step, work), deadlineMs);
   }
 
-  /** Logs a failure. Never rejects. */
+  /** Runs a step, and logs its failure. Never rejects. */
   async #run({ name }: Service, step: string, work: () => unknown): Promise<void> {
     try {
       await work();

@@ -1,4 +1,4 @@
-/** Finds what no row of the store knows of. What may hold data is moved to `lost+found`, never removed. */
+/** Finds what no row of the store names. What may have data is moved to `lost+found`, never removed. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { listOwners, releaseHostResources } from "#daemon/vm/host-resources.ts";
@@ -9,9 +9,12 @@ import { snapshotsDir, vmRunsDir, vmsDir } from "#daemon/store/paths.ts";
 import { parseVmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 
-/** What is on the host as hearthd starts, by the names of VMs and snapshots: nothing that is made later is in here. */
+/**
+ * What existed on the host when hearthd started, by the names of VMs and snapshots. Nothing that is made later is in
+ * it.
+ */
 export type FoundOnHost = {
-  /** VMs that have something of the host's. */
+  /** The VMs that have a resource of the host. */
   readonly owners: ReadonlySet<string>;
   readonly stateDirs: ReadonlySet<string>;
   readonly snapshotDirs: ReadonlySet<string>;
@@ -26,10 +29,7 @@ export async function findOnHost(host: Host): Promise<FoundOnHost> {
   };
 }
 
-/**
- * Takes away what is left of a VMM that is gone, and of a VM that no row knows of. To be called while nothing else is
- * done to the VM.
- */
+/** Removes what is left of a VMM that has ended, and of a VM that no row names. The caller has the VM's lock. */
 export async function sweepVm(host: Host, found: FoundOnHost, name: string): Promise<void> {
   const vm = host.store.findVm(name);
   if (vm !== undefined && handleOf(vm.state) !== undefined) return;
@@ -46,7 +46,7 @@ export async function sweepVm(host: Host, found: FoundOnHost, name: string): Pro
     });
 }
 
-/** Moves the directories of snapshots that no row knows of to `lost+found`. */
+/** Moves the directories of snapshots that no row names to `lost+found`. */
 export async function sweepSnapshotDirs(host: Host, found: FoundOnHost): Promise<void> {
   for (const name of found.snapshotDirs) {
     if (host.snapshots.find(name) !== undefined) continue;
@@ -55,7 +55,7 @@ export async function sweepSnapshotDirs(host: Host, found: FoundOnHost): Promise
   }
 }
 
-/** Something that is not ours lies in our directory, or cannot be moved: logged, and left alone. */
+/** Runs `work`, and logs its error: something else has put an entry into hearthd's directory, or it cannot be moved. */
 async function tolerate(host: Host, path: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
