@@ -1,4 +1,4 @@
-/** What the guest's console is for: a boot that fails says why; one that floods fills nothing. H2. */
+/** What the guest's console is for: a boot that fails says why; one that floods fills nothing. */
 import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
@@ -36,7 +36,7 @@ describe("a boot that does not reach the agent", () => {
   });
 });
 
-test("H2: a guest that floods its console leaves disk and hearthd's memory flat, and its last words are kept", async () => {
+test("a guest that floods its console leaves disk and hearthd's memory flat, and its last words are kept", async () => {
   await bed.ok(["create", "--no-start", "--name", "loud", "debian"]);
   const { paths } = await bed.vm("loud");
   // As after a long flood: an emulated serial port takes a minute for what a full log holds.

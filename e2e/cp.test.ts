@@ -1,4 +1,4 @@
-/** `hearth cp`, both ways, with all that a tree of files can hold. VS-035, L8. */
+/** `hearth cp`, both ways, with all that a tree of files can hold. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {
@@ -136,7 +136,7 @@ test("out of a VM come names that are no UTF-8, files of /proc, and all that can
   assert.ok(readdirSync(join(bed.dir, "behind")).includes("script"));
 });
 
-describe("L8: an archive that would leave its destination is refused in the guest", () => {
+describe("an archive that would leave its destination is refused in the guest", () => {
   for (const [what, entries] of [
     ["..", [{ name: "../escaped" }]],
     ["an absolute name", [{ name: "/root/escaped" }]],

@@ -1,4 +1,4 @@
-/** Kills hearthd at one step of one flow of the VM `web`, and looks at what the next one makes of it. L1. */
+/** Kills hearthd at one step of one flow of the VM `web`, and looks at what the next one makes of it. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,4 @@
-/** R5: hearthd and VMMs are killed while a VM is forked: it runs on, and its copies are all there, or none. */
+/** hearthd and VMMs are killed while a VM is forked: it runs on, and its copies are all there, or none. */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
@@ -32,7 +32,7 @@ async function assertAllOrNone(): Promise<void> {
   await bed.ok(["rm", "-f", ...COPIES]);
 }
 
-describe("R5: kill -9 of hearthd during fork leaves the source running, and all copies or none:", () => {
+describe("kill -9 of hearthd during fork leaves the source running, and all copies or none:", () => {
   // The last copy is made when there is another one. The first VM that is created is the one that verifies what was saved, and
   // crash-snapshot.test.ts has hearthd die while that is done.
   const ofTheLastCopy = [
@@ -58,7 +58,7 @@ describe("R5: kill -9 of hearthd during fork leaves the source running, and all 
   });
 });
 
-test("R5: kill -9 of the VMM of a copy that starts is an error; no copy is left, and the source runs on", async () => {
+test("kill -9 of the VMM of a copy that starts is an error; no copy is left, and the source runs on", async () => {
   const { pid } = await bed.vm("web");
   const forking = bed.hearth(FORK);
   // The first that comes loads what was saved; those that follow are copies, and have not loaded it yet.

@@ -1,4 +1,4 @@
-/** R5: hearthd and VMMs are killed while a VM is saved, and while it goes back. */
+/** hearthd and VMMs are killed while a VM is saved, and while it goes back. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
@@ -37,7 +37,7 @@ async function assertWholeOrNothing(): Promise<void> {
   await bed.ok(["snapshot", "rm", "s1"]);
 }
 
-describe("R5: kill -9 of hearthd during snapshot create leaves the VM running, and a whole snapshot or none:", () => {
+describe("kill -9 of hearthd during snapshot create leaves the VM running, and a whole snapshot or none:", () => {
   // The VM that verifies what was saved is created and removed on the way.
   const flows: Flow<never>[] = [SNAPSHOT_VM, CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM];
   for (const at of flows.flatMap(someMomentsOf)) {
@@ -53,7 +53,7 @@ describe("R5: kill -9 of hearthd during snapshot create leaves the VM running, a
   }
 });
 
-describe("R5: kill -9 of hearthd during snapshot restore leaves the VM as it was, or stopped and restorable:", () => {
+describe("kill -9 of hearthd during snapshot restore leaves the VM as it was, or stopped and restorable:", () => {
   before(async () => {
     await bed.ok(SAVE);
     await bed.sh("web", "echo later > /run/note; echo later > /root/note; sync");
@@ -82,7 +82,7 @@ describe("R5: kill -9 of hearthd during snapshot restore leaves the VM as it was
 });
 
 describe(
-  "R5: kill -9 of a VMM during snapshot create is an error, and leaves no snapshot:",
+  "kill -9 of a VMM during snapshot create is an error, and leaves no snapshot:",
   { concurrency: false },
   () => {
     async function assertFailed(code: number, stderr: string): Promise<void> {

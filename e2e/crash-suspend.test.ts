@@ -1,4 +1,4 @@
-/** R5: hearthd and VMMs are killed while a VM falls asleep, and while it wakes. */
+/** hearthd and VMMs are killed while a VM falls asleep, and while it wakes. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,7 @@ function assertNobodyWaited(): void {
   assert.doesNotMatch(log, /did not answer in time/);
 }
 
-describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
+describe("kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
   for (const at of [SNAPSHOT_VM, STOP_VM].flatMap(someMomentsOf)) {
     test(at, async () => {
       await crashIn(bed, at, ["suspend", "web"]);
@@ -47,7 +47,7 @@ describe("R5: kill -9 of hearthd during suspend leaves the VM running or asleep,
   }
 });
 
-describe("R5: kill -9 of hearthd while a VM wakes leaves it running or asleep, with all that it had:", () => {
+describe("kill -9 of hearthd while a VM wakes leaves it running or asleep, with all that it had:", () => {
   for (const [index, at] of someMomentsOf(START_VM).entries()) {
     const waker = WAKERS[index % WAKERS.length] ?? WAKERS[0];
     test(`${at}, by ${waker[0]}`, async () => {
@@ -78,7 +78,7 @@ describe("R5: kill -9 of hearthd while a VM wakes leaves it running or asleep, w
   });
 });
 
-describe("R5: kill -9 of the VMM", { concurrency: false }, () => {
+describe("kill -9 of the VMM", { concurrency: false }, () => {
   before(async () => {
     await bed.ok(["rm", "-f", "web"]);
     await makeWeb(bed);

@@ -1,4 +1,4 @@
-/** Files of Hearth's own that were damaged: found out before anything is started, and left as they are. L2. */
+/** Files of Hearth's own that were damaged: found out before anything is started, and left as they are. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {

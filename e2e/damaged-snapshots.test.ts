@@ -1,4 +1,4 @@
-/** R4, R6: what was saved is not changed by anybody, and what was changed is not used. */
+/** What was saved is not changed by anybody, and what was changed is not used. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {
@@ -65,7 +65,7 @@ before(async () => {
   dir = join(bed.dirs.state, "snapshots", id);
 });
 
-describe("R4: the files of a snapshot", { concurrency: false }, () => {
+describe("the files of a snapshot", { concurrency: false }, () => {
   test("cannot be written to, nor reached by others", async () => {
     assert.equal(statSync(dir).mode & 0o077, 0, "its directory lets nobody in but hearthd");
     const writable = readdirSync(dir).filter((name) => statSync(join(dir, name)).mode & 0o222);
@@ -105,47 +105,39 @@ const DAMAGES = [
   ["a memory that is gone", "memory", (path: string) => rmSync(path)],
 ] as const;
 
-describe(
-  "R6: a snapshot that is damaged is refused before anything is started:",
-  { concurrency: false },
-  () => {
-    for (const [index, [what, part, damage]] of DAMAGES.entries()) {
-      const restarted = index % 2 === 1;
-      test(`${what}, ${restarted ? "seen by a new hearthd" : "behind the back of hearthd"}`, async () => {
-        const path = join(dir, part);
-        const sound = `${dir}.${part}`;
-        const [{ mode }, vmms] = [statSync(path), bed.vmms().length];
-        copyFileSync(path, sound);
-        if (restarted) await bed.ok(["daemon", "stop"]);
-        damage(path);
-        for (const words of [
-          ["create", "--name", "copy", "--snapshot", "kept"],
-          ["snapshot", "restore", "kept"],
-        ]) {
-          const refused = await bed.hearth(["--json", ...words]);
-          assert.equal(refused.code, 1, refused.stdout);
-          const said = refused.stdout + refused.stderr;
-          assert.match(said, /"code": ?"snapshot\.corrupt"/);
-          assert.match(said, new RegExp(`kept is damaged: .*/${part}: [^"]*"`));
-          assert.match(said, /"hint": ?"Nothing was started\. [^"]*another snapshot/);
-        }
-        assert.equal(bed.vmms().length, vmms, "nothing was started");
-        assert.equal(
-          await bed.sh("web", "cat /run/note"),
-          "in memory\n",
-          "the VM that was to go back runs on",
-        );
-        await bed.hearth(["rm", "-f", "copy"]);
-        rmSync(path, { force: true });
-        renameSync(sound, path);
-        chmodSync(path, mode);
-        await bed.ok(["create", "--name", "copy", "--snapshot", "kept"]); // It was the damage.
-        assert.equal(await bed.sh("copy", "cat /run/note"), "in memory\n");
-        await bed.ok(["rm", "-f", "copy"]);
-      });
-    }
-  },
-);
+describe("a snapshot that is damaged is refused before anything is started:", { concurrency: false }, () => {
+  for (const [index, [what, part, damage]] of DAMAGES.entries()) {
+    const restarted = index % 2 === 1;
+    test(`${what}, ${restarted ? "seen by a new hearthd" : "behind the back of hearthd"}`, async () => {
+      const path = join(dir, part);
+      const sound = `${dir}.${part}`;
+      const [{ mode }, vmms] = [statSync(path), bed.vmms().length];
+      copyFileSync(path, sound);
+      if (restarted) await bed.ok(["daemon", "stop"]);
+      damage(path);
+      for (const words of [
+        ["create", "--name", "copy", "--snapshot", "kept"],
+        ["snapshot", "restore", "kept"],
+      ]) {
+        const refused = await bed.hearth(["--json", ...words]);
+        assert.equal(refused.code, 1, refused.stdout);
+        const said = refused.stdout + refused.stderr;
+        assert.match(said, /"code": ?"snapshot\.corrupt"/);
+        assert.match(said, new RegExp(`kept is damaged: .*/${part}: [^"]*"`));
+        assert.match(said, /"hint": ?"Nothing was started\. [^"]*another snapshot/);
+      }
+      assert.equal(bed.vmms().length, vmms, "nothing was started");
+      assert.equal(await bed.sh("web", "cat /run/note"), "in memory\n", "the VM that was to go back runs on");
+      await bed.hearth(["rm", "-f", "copy"]);
+      rmSync(path, { force: true });
+      renameSync(sound, path);
+      chmodSync(path, mode);
+      await bed.ok(["create", "--name", "copy", "--snapshot", "kept"]); // It was the damage.
+      assert.equal(await bed.sh("copy", "cat /run/note"), "in memory\n");
+      await bed.ok(["rm", "-f", "copy"]);
+    });
+  }
+});
 
 describe("a snapshot whose disk is not whole", () => {
   for (const part of ["layer-0.raw", "empty.qcow2"]) {
@@ -163,7 +155,7 @@ describe("a snapshot whose disk is not whole", () => {
   }
 });
 
-describe("R6: memory that does not fit is refused with the reason, before anything is started:", () => {
+describe("memory that does not fit is refused with the reason, before anything is started:", () => {
   /** Changes what the store knows of the snapshot, as an older Hearth or another host would have written it. */
   async function changeShape(path: string, value: string): Promise<() => Promise<void>> {
     await bed.ok(["daemon", "stop"]);
@@ -233,7 +225,7 @@ describe("R6: memory that does not fit is refused with the reason, before anythi
   });
 });
 
-describe("R6: a template that is damaged", { concurrency: false }, () => {
+describe("a template that is damaged", { concurrency: false }, () => {
   const flipInside = (path: string): void => flipByte(path, Math.floor(statSync(path).size / 3));
   for (const [what, part, damage] of [
     ["in its memory", "memory", flipInside],

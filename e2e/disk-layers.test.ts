@@ -75,7 +75,7 @@ function allocatedBytes(path: string): number {
 }
 
 describe("a disk in layers", () => {
-  test("VS-069: begins as the disk was at the snapshot, whatever is written to the first one later", async () => {
+  test("begins as the disk was at the snapshot, whatever is written to the first one later", async () => {
     const source = await newVm();
     await write(source, 1);
     const saved = await snapshot(source);
@@ -87,7 +87,7 @@ describe("a disk in layers", () => {
     await runOrThrow("e2fsck", ["-fn", layers[0] ?? ""], { timeoutMs: 60_000, signal });
   });
 
-  test("R4: what one VM writes no other one sees, and a snapshot that is removed takes nothing from them", async () => {
+  test("what one VM writes no other one sees, and a snapshot that is removed takes nothing from them", async () => {
     const source = await newVm();
     await write(source, 1);
     const saved = await snapshot(source);
@@ -110,7 +110,7 @@ describe("a disk in layers", () => {
     assert.deepEqual(shared, [2], "the layer below is the snapshot's own file");
   });
 
-  test("R7: has a bounded number of layers, however often its copies are copied, and all of what was written", async () => {
+  test("has a bounded number of layers, however often its copies are copied, and all of what was written", async () => {
     let vm = await newVm();
     for (let generation = 1; generation <= LAYERS_MAX + 3; generation += 1) {
       await qemuIo(vm, [`write -P ${generation} ${generation}M 64k`]);
@@ -139,7 +139,7 @@ describe("a disk in layers", () => {
     await assert.rejects(diskFromSnapshot(layered, dir(), "raw", signal), { code: "snapshot.mismatch" });
   });
 
-  test("R6: is not begun from a snapshot with a file missing, and what was there before stays", async () => {
+  test("is not begun from a snapshot with a file missing, and what was there before stays", async () => {
     const source = await newVm();
     await write(source, 1);
     const saved = await snapshot(await vmFrom(await snapshot(source)));
@@ -179,7 +179,7 @@ describe("the disk of a VM that was suspended", () => {
     await expect(vm, 3);
   });
 
-  test("R7: has a bounded number of layers, however often it is woken, and all of what was written", async () => {
+  test("has a bounded number of layers, however often it is woken, and all of what was written", async () => {
     const vm = await newVm();
     for (let time = 1; time <= 2 * LAYERS_MAX + 3; time += 1) {
       await overlayDisk(vm, signal);
@@ -196,7 +196,7 @@ describe("the disk of a VM that was suspended", () => {
     await expect(await vmFrom(saved), 0);
   });
 
-  test("R5: is whole when a crash came between its layer and the one on top", async () => {
+  test("is whole when a crash came between its layer and the one on top", async () => {
     const vm = await newVm();
     await write(vm, 1);
     renameSync(join(vm, "disk.raw"), join(vm, "layer-0.raw"));
@@ -205,7 +205,7 @@ describe("the disk of a VM that was suspended", () => {
     await expect(vm, 1);
   });
 
-  test("R5: is whole when a crash came while its layers were made into one", async () => {
+  test("is whole when a crash came while its layers were made into one", async () => {
     const vm = await newVm();
     await write(vm, 1);
     await overlayDisk(vm, signal);

@@ -1,4 +1,4 @@
-/** `hearth exec` and `hearth shell`: words, streams, signals, terminals. BG-044, L5, VS-033. */
+/** `hearth exec` and `hearth shell`: words, streams, signals, terminals. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ before(async () => {
   await bed.ok(["create", "--name", "box", "debian"]);
 });
 
-describe("BG-044: argv arrives byte for byte", () => {
+describe("argv arrives byte for byte", () => {
   const show = ["sh", "-c", 'for word; do printf "%s\\0" "$word"; done', "sh"];
   for (const [what, words] of [
     ["blanks, quotes and dollars", ["a  b", "'", '"', "$HOME", "`id`", "\\", "$(id)", "!!"]],
@@ -71,7 +71,7 @@ test("a command that leaves stdin unread ends all the same", async () => {
   assert.equal(result.code, 0, result.stderr);
 });
 
-test("L5: sixty parallel commands each get their own answer, and no zombie is left", async () => {
+test("sixty parallel commands each get their own answer, and no zombie is left", async () => {
   const vm = (await bed.connect()).vm("box");
   const script = 'read -r line; echo "$line-$1"; exit "$1"';
   const results = await Promise.all(
@@ -91,7 +91,7 @@ test("--timeout ends the command with all that it started, and exits with 124", 
   await bed.until(async () => !(await commands()).includes("sleep 31337"));
 });
 
-describe("L5: a client that goes away", () => {
+describe("a client that goes away", () => {
   test("takes its command with it", async () => {
     const client = bed.start([...EXEC, "sh", "-c", "echo ready; sleep 41414"]);
     await said(client.stdout, /ready/);

@@ -1,4 +1,4 @@
-/** Copies of a VM that runs: each is where it was, and none of them is another one. VS-070. */
+/** Copies of a VM that runs: each is where it was, and none of them is another one. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
@@ -24,7 +24,7 @@ after(() => void server.close());
 describe("fork -n 10", () => {
   const names = Array.from({ length: 10 }, (_, index) => `web-${index + 1}`);
 
-  test("VS-070: makes ten VMs that run, with memory, disk and processes of the source, which runs on", async () => {
+  test("makes ten VMs that run, with memory, disk and processes of the source, which runs on", async () => {
     const [bootId, { pid }] = [await bed.sh("web", BOOT_ID), await bed.vm("web")];
     assert.equal(await bed.ok(["fork", "-n", "10", "web"]), `${names.join("\n")}\n`);
     const vms = await bed.vms();
@@ -41,7 +41,7 @@ describe("fork -n 10", () => {
     assert.deepEqual([await bed.sh("web", BOOT_ID), (await bed.vm("web")).pid], [bootId, pid]);
   });
 
-  test("R2: gives each its own host name and machine id", async () => {
+  test("gives each its own host name and machine id", async () => {
     const script = "echo $(hostname) $(cat /etc/machine-id) $(cat /proc/sys/kernel/random/boot_id)";
     const found = await Promise.all(["web", ...names].map((name) => bed.sh(name, script)));
     const words = found.map((line) => line.trim().split(" "));
@@ -52,7 +52,7 @@ describe("fork -n 10", () => {
     for (const column of [1, 2]) assert.equal(new Set(words.map((line) => line[column])).size, 11);
   });
 
-  test("R2, R10: each has a network that works, and a card with an address of its own", async () => {
+  test("each has a network that works, and a card with an address of its own", async () => {
     const { port } = server.address() as AddressInfo;
     const script = `exec 3<>/dev/tcp/10.0.2.2/${port} && cat <&3`;
     for (const name of ["web", ...names.slice(0, 3)])
@@ -64,7 +64,7 @@ describe("fork -n 10", () => {
     assert.equal(new Set(cards).size, 11);
   });
 
-  test("R4: what one writes no other one sees, in neither direction", async () => {
+  test("what one writes no other one sees, in neither direction", async () => {
     await bed.sh("web-1", "echo first > /root/note; echo first > /run/note; sync");
     await bed.sh("web", "echo source > /root/note; echo source > /run/note; sync");
     const note = "cat /root/note /run/note";

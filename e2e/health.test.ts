@@ -1,4 +1,4 @@
-/** H6: one VMM that does not answer, beside one that does. */
+/** One VMM that does not answer, beside one that does. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
@@ -11,7 +11,7 @@ before(async () => {
   await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, "debian"])));
 });
 
-test("H6: while a VMM is stopped it is shown so, all else answers, and after the bound it is killed", async () => {
+test("while a VMM is stopped it is shown so, all else answers, and after the bound it is killed", async () => {
   const { pid } = await bed.vm("stuck");
   assert.ok(pid);
   process.kill(pid, "SIGSTOP");
@@ -31,7 +31,7 @@ test("H6: while a VMM is stopped it is shown so, all else answers, and after the
   assert.equal(await bed.sh("stuck", "echo alive"), "alive\n");
 });
 
-test("H6: a VMM that answers again in time goes on", async () => {
+test("a VMM that answers again in time goes on", async () => {
   const { pid } = await bed.vm("stuck");
   assert.ok(pid);
   process.kill(pid, "SIGSTOP");

@@ -1,4 +1,4 @@
-/** L2: what is wrong with the host is said in words, and damages nothing. */
+/** What is wrong with the host is said in words, and damages nothing. */
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ function stateOf(bed: Bed, size: string): string[] {
   return [`mount -t tmpfs -o size=${size} none "${bed.dirs.state}"`];
 }
 
-describe("L2: a full disk", { skip }, () => {
+describe("a full disk", { skip }, () => {
   test("while a VM is made: host.disk_full with the fix, no VM is left, and there is room for one after", async () => {
     const bed = new Bed();
     const script = `
@@ -95,7 +95,7 @@ test(
   },
 );
 
-test("L2: a read-only state directory: host.read_only with the fix", { skip }, async () => {
+test("a read-only state directory: host.read_only with the fix", { skip }, async () => {
   const bed = new Bed();
   const mounts = [...stateOf(bed, "8M"), `mount -o remount,ro "${bed.dirs.state}"`];
   const { code, stdout, stderr } = await inside(bed, mounts, "hearth ls --json");
@@ -103,7 +103,7 @@ test("L2: a read-only state directory: host.read_only with the fix", { skip }, a
   assert.match(stdout + stderr, /"code": ?"host\.read_only"[^}]*"hint"/);
 });
 
-test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is left", { skip }, async () => {
+test("no QEMU: vmm.missing with the package that brings it, and no VM is left", { skip }, async () => {
   const bed = new Bed({ hostQemu: true });
   const mounts = without(bed, QEMU);
   const script = `
@@ -117,7 +117,7 @@ test("L2: no QEMU: vmm.missing with the package that brings it, and no VM is lef
 });
 
 test(
-  "L2: no bubblewrap: refused with its package and with the flags that do without, and those do",
+  "no bubblewrap: refused with its package and with the flags that do without, and those do",
   { skip },
   async () => {
     const bed = new Bed();

@@ -1,4 +1,4 @@
-/** R1, R2, R3: what goes on as another VM is another one, before any process of the user's runs. */
+/** What goes on as another VM is another one, before any process of the user's runs. */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";
@@ -75,7 +75,7 @@ before(async () => {
 });
 
 describe("two forks of a VM in which a program draws random numbers all the time", () => {
-  test(`R1: never draw the same: of ${PAIRS} draws of getrandom, /dev/urandom and UUIDs each, none is in both, nor in the source`, async () => {
+  test(`never draw the same: of ${PAIRS} draws of getrandom, /dev/urandom and UUIDs each, none is in both, nor in the source`, async () => {
     const lives = await livesOf(["source-1", "source-2"]);
     assertSameBefore(lives);
     assertOthersAfter(lives);
@@ -90,7 +90,7 @@ describe("two forks of a VM in which a program draws random numbers all the time
       );
   });
 
-  test(`R1: never begin a TLS connection with the same random: of ${TLS_PAIRS} each, none is in both`, async () => {
+  test(`never begin a TLS connection with the same random: of ${TLS_PAIRS} each, none is in both`, async () => {
     const lives = await livesOf(["source-1", "source-2"], TLS_PAIRS, "tls");
     const [one, two] = lives.map((life) => randomsOf(life.before.slice(0, -1)));
     assert.ok(one !== undefined && one.length > 0, "they have drawn the same for a while");
@@ -100,14 +100,14 @@ describe("two forks of a VM in which a program draws random numbers all the time
     assert.equal(new Set(drawn).size, 2 * TLS_PAIRS);
   });
 
-  test(`R3: know the time to ${OFF_MAX_MS} ms when the first of their programs goes on, and no clock goes back`, async () => {
+  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs goes on, and no clock goes back`, async () => {
     for (const { before: shared, after } of await livesOf(["source-1", "source-2"])) {
       assertBetween(forkedFromMs, after[0]?.wallMs ?? 0, forkedToMs);
       assertForward([...shared, ...after]);
     }
   });
 
-  test("R2: have a host name, a machine id, a boot id and SSH host keys of their own, and no seed of the source's", async () => {
+  test("have a host name, a machine id, a boot id and SSH host keys of their own, and no seed of the source's", async () => {
     const names = ["source", "source-1", "source-2"];
     for (const [what, path] of [
       ["boot id", "/proc/sys/kernel/random/boot_id"],
@@ -143,13 +143,13 @@ describe("two VMs that are made of one snapshot, seconds later", () => {
     startedToMs = Date.now();
   });
 
-  test(`R1: never draw the same, ${PAIRS} times of ${PAIRS}`, async () => {
+  test(`never draw the same, ${PAIRS} times of ${PAIRS}`, async () => {
     const lives = await livesOf(["one", "two"]);
     assertSameBefore(lives);
     assertOthersAfter(lives);
   });
 
-  test(`R3: know the time to ${OFF_MAX_MS} ms when the first of their programs goes on`, async () => {
+  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs goes on`, async () => {
     for (const { before: shared, after } of await livesOf(["one", "two"])) {
       const last = shared.at(-2)?.wallMs ?? 0;
       assert.ok(startedFromMs - last > 5_000, "the clock that was saved is far off");
@@ -158,7 +158,7 @@ describe("two VMs that are made of one snapshot, seconds later", () => {
     }
   });
 
-  test("R2: that goes back to it keeps its own name and machine id, and draws what it never drew", async () => {
+  test("that goes back to it keeps its own name and machine id, and draws what it never drew", async () => {
     const machineId = await bed.sh("source", "cat /etc/machine-id");
     const drawn = new Set(randomsOf(await drawsOf(bed, "source", PAIRS)));
     const [saved] = await livesOf(["one"]);
@@ -177,7 +177,7 @@ async function dateMs(): Promise<readonly [number, number, number]> {
   return [fromMs, 1000 * Number(wall), Date.now()];
 }
 
-test("R3: a guest whose CPUs are all busy does not fall behind the time", async () => {
+test("a guest whose CPUs are all busy does not fall behind the time", async () => {
   const busy = "for n in 1 2 3; do (while :; do date > /dev/null; done) & done; wait";
   await bed.ok(["exec", "-d", "source", "--", "timeout", "60", "sh", "-c", busy]);
   const startedAt = performance.now();
@@ -186,7 +186,7 @@ test("R3: a guest whose CPUs are all busy does not fall behind the time", async 
   await bed.sh("source", "kill $(pidof timeout)");
 });
 
-test("R3: a VM that was suspended for seconds knows the time to half a second in its first command", async () => {
+test("a VM that was suspended for seconds knows the time to half a second in its first command", async () => {
   assertBetween(...(await dateMs()));
   await bed.ok(["suspend", "source"]);
   const suspendedAt = performance.now();
@@ -199,7 +199,7 @@ test("R3: a VM that was suspended for seconds knows the time to half a second in
 });
 
 for (const pause of ["suspend", "pause"]) {
-  test(`R3: after a ${pause} for an hour it knows the time in its first command`, async () => {
+  test(`after a ${pause} for an hour it knows the time in its first command`, async () => {
     // An hour of the host's is an hour that the guest is behind.
     await bed.sh("source", 'date --set="1 hour ago"');
     const [, wallMs, nowMs] = await dateMs();

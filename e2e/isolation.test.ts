@@ -1,4 +1,4 @@
-/** The walls around a VMM, read from outside: /proc, and what is on the host. VS-013, VS-017, VS-030, SV-076. */
+/** The walls around a VMM, read from outside: /proc, and what is on the host. */
 import assert from "node:assert/strict";
 import {
   existsSync,
@@ -143,7 +143,7 @@ describe("a VM that was made without a word about isolation", () => {
     assert.equal(await bed.sh("web", "grep -c -w -E 'vmx|svm' /proc/cpuinfo || true"), "0\n");
   });
 
-  test("BG-022: sees the VM's own files, the system read-only, and nothing else of the host", () => {
+  test("sees the VM's own files, the system read-only, and nothing else of the host", () => {
     const { mounts } = wallsOf(pidOf(vm));
     const rw = mounts.filter((mount) => mount.endsWith(" rw") && !mount.startsWith("/dev/"));
     const own = [`${vm.paths.disk} rw`, `${vm.paths.sockets} rw`].toSorted();
@@ -214,7 +214,7 @@ describe("a VM that was made without a word about isolation", () => {
     );
   });
 
-  test("VS-017: is the same after stop and start, and after restart", async () => {
+  test("is the same after stop and start, and after restart", async () => {
     await bed.ok(["stop", "web"]);
     if (isRoot) assert.equal(statSync(vm.paths.disk).uid, bed.uid, "a stopped VM's disk is hearthd's");
     assert.deepEqual(bed.uidLeases(), []);
@@ -278,7 +278,7 @@ describe("a VM that was made without a word about isolation", () => {
   });
 });
 
-describe("VS-030: each flag takes its own wall away", () => {
+describe("each flag takes its own wall away", () => {
   let whole: Walls;
   before(async () => {
     whole = comparable(wallsOf(pidOf(await create("whole"))));
@@ -359,7 +359,7 @@ describe("VS-030: each flag takes its own wall away", () => {
   });
 });
 
-describe("VS-018: state that somebody has tampered with", () => {
+describe("state that somebody has tampered with", () => {
   const precious = join(bed.dir, "precious");
 
   before(async () => {

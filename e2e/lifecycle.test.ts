@@ -11,7 +11,7 @@ before(async () => {
   await bed.ok(["create", "--name", "web-1", "--disk", "512M", "debian"]);
 });
 
-describe("BG-034: the VM's name is in", () => {
+describe("the VM's name is in", () => {
   for (const [place, script, expected] of [
     ["the hostname", "hostname", /^web-1\n$/],
     ["/etc/hostname", "cat /etc/hostname", /^web-1\n$/],
@@ -22,7 +22,7 @@ describe("BG-034: the VM's name is in", () => {
   }
 });
 
-test("BG-093: 100 MB that were just written are there after stop and start; SV-072: start after stop works", async () => {
+test("100 MB that were just written are there after stop and start", async () => {
   await bed.sh("web-1", "head -c 100000000 /dev/urandom > /root/big");
   const sum = await bed.sh("web-1", "sha256sum /root/big");
   await bed.sh("web-1", "head -c 1000000 /dev/urandom | tee /root/last | sha256sum > /root/last.sum");
@@ -35,7 +35,7 @@ test("BG-093: 100 MB that were just written are there after stop and start; SV-0
   assert.equal(await bed.sh("web-1", "sha256sum < /root/last | cmp - /root/last.sum; rm /root/big"), "");
 });
 
-test("BG-070: set changes CPUs, memory and disk of a stopped VM, and the guest sees them", async () => {
+test("set changes CPUs, memory and disk of a stopped VM, and the guest sees them", async () => {
   const refused = await bed.hearth(["set", "web-1", "--cpus", "3"]);
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /hint: Stop it first: `hearth stop web-1`/);
@@ -54,7 +54,7 @@ test("BG-070: set changes CPUs, memory and disk of a stopped VM, and the guest s
   assert.equal(await bed.sh("web-1", "sha256sum < /root/last | cmp - /root/last.sum"), "");
 });
 
-test("BG-073: restart boots anew: another boot_id, the same disk", async () => {
+test("restart boots anew: another boot_id, the same disk", async () => {
   const bootId = await bed.sh("web-1", `touch /root/kept; ${BOOT_ID}`);
   await bed.ok(["restart", "web-1"]);
   assert.notEqual(await bed.sh("web-1", BOOT_ID), bootId);
@@ -91,7 +91,7 @@ test("stop of a paused VM lets it flush", async () => {
   assert.equal(await bed.sh("web-1", "cat /root/paused"), "unflushed\n");
 });
 
-test("BG-074: kill leaves it stopped, not failed, and it starts again", async () => {
+test("kill leaves it stopped, not failed, and it starts again", async () => {
   await bed.ok(["kill", "--signal", "KILL", "web-1"]);
   const { phase, exit } = await bed.vm("web-1");
   assert.deepEqual([phase, exit?.reason, exit?.signal], ["stopped", "asked", "SIGKILL"]);
@@ -125,7 +125,7 @@ test("kill -9 of QEMU: the VM failed, show says why, nothing is left, and start 
   assert.equal(await bed.sh("web-1", "cat /root/paused"), "unflushed\n");
 });
 
-test("BG-093: a program that ignores SIGTERM does not keep the guest from stopping cleanly", async () => {
+test("a program that ignores SIGTERM does not keep the guest from stopping cleanly", async () => {
   await bed.ok(["exec", "-d", "web-1", "--", "sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done"]);
   await bed.sh("web-1", "echo flushed > /root/deaf");
   await bed.ok(["stop", "--time", "10s", "web-1"]);
@@ -134,7 +134,7 @@ test("BG-093: a program that ignores SIGTERM does not keep the guest from stoppi
   assert.equal(await bed.sh("web-1", "cat /root/deaf"), "flushed\n");
 });
 
-test("BG-093, SV-026: a guest that hangs is ended all the same", async () => {
+test("a guest that hangs is ended all the same", async () => {
   const { pid } = await bed.vm("web-1");
   assert.ok(pid);
   process.kill(pid, "SIGSTOP"); // It answers nothing now, and heeds no SIGTERM.
@@ -143,7 +143,7 @@ test("BG-093, SV-026: a guest that hangs is ended all the same", async () => {
   assert.deepEqual(bed.vmms(), []);
 });
 
-test("BG-075: prune -f removes what does not run and nothing else", async () => {
+test("prune -f removes what does not run and nothing else", async () => {
   await bed.ok(["create", "--name", "runs", "debian"]);
   await bed.ok(["create", "--no-start", "--name", "idle", "debian"]);
   await bed.ok(["prune", "-f"]);

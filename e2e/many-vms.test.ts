@@ -1,4 +1,4 @@
-/** Several VMs, and several requests, at once. BG-057, BG-104, L4. */
+/** Several VMs, and several requests, at once. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { Bed } from "./bed.ts";
@@ -9,7 +9,7 @@ const CREATE = ["create", "--no-start", ...SMALL];
 
 before(async () => void (await bed.ok(["image", "build", "debian"])));
 
-test("L4: twenty parallel creates share no id, name or path, and take no copy of the image", async () => {
+test("twenty parallel creates share no id, name or path, and take no copy of the image", async () => {
   const hearth = await bed.connect();
   await Promise.all(Array.from({ length: 20 }, () => hearth.vms.create({ image: "debian" })));
   const vms = await hearth.vms.list();
@@ -27,7 +27,7 @@ test("L4: twenty parallel creates share no id, name or path, and take no copy of
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("L4: of two creates of one name at once, one wins and the other is told", async () => {
+test("of two creates of one name at once, one wins and the other is told", async () => {
   const both = await Promise.all([1, 2].map(() => bed.hearth([...CREATE, "--name", "twin", "debian"])));
   assert.deepEqual(both.map(({ code }) => code).toSorted(), [0, 1]);
   assert.match(both.map(({ stderr }) => stderr).join(""), /error: There is a VM named twin already/);
@@ -37,7 +37,7 @@ test("L4: of two creates of one name at once, one wins and the other is told", a
   assert.match(third.stderr, /hint: .*another name/);
 });
 
-test("L4: of two removals at once, one wins and the other finds nothing to do; nothing is left", async () => {
+test("of two removals at once, one wins and the other finds nothing to do; nothing is left", async () => {
   const both = await Promise.all([1, 2].map(() => bed.hearth(["rm", "twin"])));
   const codes = both.map(({ code }) => code).toSorted();
   assert.equal(codes[0], 0, both.map(({ stderr }) => stderr).join(""));
@@ -48,7 +48,7 @@ test("L4: of two removals at once, one wins and the other finds nothing to do; n
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("BG-104: stop of several goes on past one that is missing, and the exit code tells", async () => {
+test("stop of several goes on past one that is missing, and the exit code tells", async () => {
   await Promise.all(
     ["one", "two"].map((name) => bed.ok(["create", "--name", name, "--rm", ...SMALL, "debian"])),
   );
@@ -60,7 +60,7 @@ test("BG-104: stop of several goes on past one that is missing, and the exit cod
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("L4: an exec during a forced rm fails with a reason, and the VM is gone", async () => {
+test("an exec during a forced rm fails with a reason, and the VM is gone", async () => {
   await bed.ok(["create", "--name", "doomed", ...SMALL, "debian"]);
   const hearth = await bed.connect();
   const command = await hearth.vm("doomed").spawn(["sleep", "1000"]);
@@ -72,7 +72,7 @@ test("L4: an exec during a forced rm fails with a reason, and the VM is gone", a
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("L8: names and ids that are paths, or too long, are refused or not found, and touch nothing", async () => {
+test("names and ids that are paths, or too long, are refused or not found, and touch nothing", async () => {
   for (const name of [
     "../../etc",
     "/etc/passwd",

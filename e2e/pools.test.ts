@@ -68,7 +68,7 @@ describe("a pool of one", { concurrency: false }, () => {
     assert.equal(await hiddenPid(), waiting);
   });
 
-  test("R1, R2, R3: whoever gets its VMs has other random numbers, ids of its own and the right time", async () => {
+  test("whoever gets its VMs has other random numbers, ids of its own and the right time", async () => {
     const script =
       "date +%s.%N; cat /etc/machine-id /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid; od -An -N16 -tx8 /dev/urandom";
     const said: string[] = [];
@@ -134,7 +134,7 @@ describe("a pool of one", { concurrency: false }, () => {
   });
 });
 
-describe("R5: a pool", { concurrency: false }, () => {
+describe("a pool", { concurrency: false }, () => {
   test("whose VM was killed while it waited is of no harm to the next run, and is filled again", async () => {
     process.kill(await hiddenPid(), "SIGKILL");
     const words = ["run", "--rm", "--name", "next", ...SMALL, "debian", "--", "hostname"];

@@ -59,7 +59,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.match(consoleOf(plan), /Attempted to kill init/);
   });
 
-  test("H2: a guest that prints without end fills no more than twice the limit", async () => {
+  test("a guest that prints without end fills no more than twice the limit", async () => {
     await using vms = new TinyVms();
     const logMaxBytes = 16 * 1024;
     const driver = new QemuDriver({ timing, logMaxBytes });
@@ -74,7 +74,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     await driver.stop(handle, "kill", never);
   });
 
-  test("H6: a VMM that was stopped from outside is silent, then answers again", async () => {
+  test("a VMM that was stopped from outside is silent, then answers again", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const { handle } = await bootTiny(vms, driver, "wait");
@@ -88,7 +88,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.equal((await exit).reason, "asked");
   });
 
-  test("SV-026: a VMM that does not take SIGTERM gets SIGKILL", async () => {
+  test("a VMM that does not take SIGTERM gets SIGKILL", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const { handle } = await bootTiny(vms, driver, "wait");
@@ -101,7 +101,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.deepEqual(vms.leftovers(), []);
   });
 
-  test("L1: a VMM that nobody wrote down is found by its run directory", async () => {
+  test("a VMM that nobody wrote down is found by its run directory", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const one = await bootTiny(vms, driver, "wait");
@@ -111,7 +111,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     await driver.stop(one.handle, "kill", never);
   });
 
-  test("SV-025: what QEMU itself says about a bad disk is in the error, and nothing is left", async () => {
+  test("what QEMU itself says about a bad disk is in the error, and nothing is left", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const missing = join(vms.dir, "missing.raw");

@@ -1,4 +1,4 @@
-/** hearthd goes and comes back while VMs run. L1, VS-053. */
+/** hearthd goes and comes back while VMs run. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { before, describe, test } from "node:test";

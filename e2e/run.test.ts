@@ -1,4 +1,4 @@
-/** `hearth run`: what goes in, what comes out, and what is left. BG-051, BG-061, BG-063, BG-066. */
+/** `hearth run`: what goes in, what comes out, and what is left. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { before, describe, test } from "node:test";
@@ -10,14 +10,14 @@ const RUN = ["run", "--rm"];
 
 before(async () => void (await bed.ok(["image", "build", "debian"])));
 
-test("BG-061: run --rm prints what the command prints and nothing else, and leaves nothing", async () => {
+test("run --rm prints what the command prints and nothing else, and leaves nothing", async () => {
   const { code, stdout } = await bed.hearth(["run", "--rm", "debian", "--", "echo", "smoke-bare-ok"]);
   assert.equal(stdout, "smoke-bare-ok\n");
   assert.equal(code, 0);
   await assertNothingLeft();
 });
 
-test("BG-063: stdin, environment, directory and user arrive, both streams and the exit code come back", async () => {
+test("stdin, environment, directory and user arrive, both streams and the exit code come back", async () => {
   const script = 'cat; id -un; pwd; echo "$GREETING"; echo to-stderr >&2; exit 42';
   const flags = ["-e", "GREETING=hello  there", "-w", "/tmp", "-u", "nobody", "--quiet"];
   const words = [...RUN, ...flags, "debian", "--", "sh", "-c", script];
@@ -27,7 +27,7 @@ test("BG-063: stdin, environment, directory and user arrive, both streams and th
   assert.equal(code, 42);
 });
 
-test("BG-066: eight parallel runs each end with their own command's code, and leave nothing", async () => {
+test("eight parallel runs each end with their own command's code, and leave nothing", async () => {
   const cases: readonly (readonly [readonly string[], number])[] = [
     [["true"], 0],
     [["false"], 1],
@@ -48,7 +48,7 @@ test("BG-066: eight parallel runs each end with their own command's code, and le
   await assertNothingLeft();
 });
 
-describe("BG-051: --rm leaves nothing", () => {
+describe("--rm leaves nothing", () => {
   test("after Ctrl-C during the boot; the exit code is 130", async () => {
     const command = bed.start([...RUN, "debian", "--", "true"]);
     await said(command.stderr, /waiting for the guest/);
@@ -120,7 +120,7 @@ test("a foreground run that is still busy ends with its VM's lifetime, by SIGTER
   await nothingLeft();
 });
 
-test("BG-067, BG-079: what cannot be is refused with its rule before anything is made", async () => {
+test("what cannot be is refused with its rule before anything is made", async () => {
   const wrong: readonly (readonly [readonly string[], RegExp])[] = [
     [["--cpus", "0"], /cpus/],
     [["--cpus", "33"], /cpus/],

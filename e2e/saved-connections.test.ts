@@ -1,4 +1,4 @@
-/** R8: what is open while a VM is saved goes on in the source; elsewhere it has an end, and the agent answers. */
+/** What is open while a VM is saved goes on in the source; elsewhere it has an end, and the agent answers. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
@@ -82,7 +82,7 @@ async function assertServesStorm(name: string): Promise<void> {
   );
 }
 
-describe("R8: while a VM is saved", { concurrency: false }, () => {
+describe("while a VM is saved", { concurrency: false }, () => {
   test("the output of its commands goes on, with nothing missing and nothing twice", async () => {
     await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
     const counted = new Counted(command);
@@ -133,7 +133,7 @@ describe("R8: while a VM is saved", { concurrency: false }, () => {
   });
 });
 
-describe("R8: in a VM that goes on from there", { concurrency: false }, () => {
+describe("in a VM that goes on from there", { concurrency: false }, () => {
   test(`the agent answers at once, to a storm of ${STORM} commands, and what nobody reads any more is ended`, async () => {
     await bed.ok(["create", "--name", "copy", "--snapshot", "one"]);
     await assertServesStorm("copy");
@@ -180,7 +180,7 @@ describe("R8: in a VM that goes on from there", { concurrency: false }, () => {
   });
 });
 
-describe("R8: when a VM is suspended", { concurrency: false }, () => {
+describe("when a VM is suspended", { concurrency: false }, () => {
   test(`a command that is under way ends with an error, a storm of ${STORM} wakes the VM, and what nobody reads is ended`, async () => {
     await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
     await new Counted(command).more(5);

@@ -1,6 +1,6 @@
 /**
  * hearthd, or a VMM, is killed while a VM is saved, copied, put to sleep or woken. The VM is `web`, the same one from
- * crash to crash: what one of them spoils, the next one shows. R5.
+ * crash to crash: what one of them spoils, the next one shows.
  */
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";

@@ -1,4 +1,4 @@
-/** What is on the disk of a VM that is saved while it writes, and how much many snapshots take. R7, R9. */
+/** What is on the disk of a VM that is saved while it writes, and how much many snapshots take. */
 import assert from "node:assert/strict";
 import { chmodSync, existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -55,7 +55,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
   });
 
   for (const name of names) {
-    test(`R9: ${name}: its file system is clean, or its journal makes it so`, async () => {
+    test(`${name}: its file system is clean, or its journal makes it so`, async () => {
       const dir = await dirOf(name);
       const raw = join(bed.dir, `${name}.raw`);
       const options = { timeoutMs: TOOL_MS, signal: AbortSignal.timeout(TOOL_MS) };
@@ -67,7 +67,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
       rmSync(raw);
     });
 
-    test(`VS-069: ${name}: what was synced before is there, whole, in a VM that boots from it`, async () => {
+    test(`${name}: what was synced before is there, whole, in a VM that boots from it`, async () => {
       await bed.ok(["create", "--name", "boots", "--cold", "--snapshot", name]);
       const [noted = "", ...wrong] = (await bed.sh("boots", CHECK)).trim().split("\n").toReversed();
       assert.deepEqual(wrong, []);
@@ -78,7 +78,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
     });
   }
 
-  test("VS-069: with its memory it goes on writing, and everything that it ever synced is whole", async () => {
+  test("with its memory it goes on writing, and everything that it ever synced is whole", async () => {
     await bed.ok(["create", "--name", "goes-on", "--snapshot", "memory-1"]);
     const count = async (): Promise<number> => Number(await bed.sh("goes-on", "wc -l < /root/synced"));
     const atFirst = await count();
@@ -101,7 +101,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
   });
 });
 
-describe("R7: snapshots of one VM one after the other", { concurrency: false }, () => {
+describe("snapshots of one VM one after the other", { concurrency: false }, () => {
   before(async () => {
     await bed.ok(["create", "--name", "web", ...WORDS]);
     await bed.sh("web", "head -c 8M /dev/urandom > /root/kept; sha256sum /root/kept > /root/sum; sync");

@@ -122,7 +122,7 @@ before(async () => {
   mkdirSync(dirname(saved.memory));
 });
 
-test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
+test("a VM is saved with its disk, and goes on", async (t) => {
   let pausedAtMs = 0;
   const hooks = {
     quiesce: async () => void (pausedAtMs = performance.now()),
@@ -140,7 +140,7 @@ test("SV-018: a VM is saved with its disk, and goes on", async (t) => {
   assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");
 });
 
-test("VS-069: what was saved goes on with its memory and its disk, as often as it is asked to", async (t) => {
+test("what was saved goes on with its memory and its disk, as often as it is asked to", async (t) => {
   const startMs = performance.now();
   const one = await restored("one", saved);
   const runsMs = performance.now();
@@ -155,7 +155,7 @@ test("VS-069: what was saved goes on with its memory and its disk, as often as i
   t.diagnostic(`PSS: restored ${pssKb(one)} and ${pssKb(other)} kB, booted ${pssKb(source)} kB`);
 });
 
-test("R9: the file system that a VM was saved with is clean, or its journal makes it so", async () => {
+test("the file system that a VM was saved with is clean, or its journal makes it so", async () => {
   const layer = findDisk(join(dir, "one")).layers[0] ?? "";
   const replayed = join(dir, "replayed.raw");
   await runOrThrow("cp", ["--sparse=always", layer, replayed], { timeoutMs: 60_000, signal });

@@ -1,4 +1,4 @@
-/** A snapshot in one file: written by one Hearth, taken by another one that has the image. SV-018. */
+/** A snapshot in one file: written by one Hearth, taken by another one that has the image. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ before(async () => {
 });
 
 describe("snapshot export and import", { concurrency: false }, () => {
-  test("SV-018: a VM goes on in another Hearth where it was saved in this one, with the same bytes", async () => {
+  test("a VM goes on in another Hearth where it was saved in this one, with the same bytes", async () => {
     await here.ok(["snapshot", "export", "saved", archive]);
     assert.equal(await there.ok(["snapshot", "import", archive]), "saved\n");
     const [one, other] = [await shown(here, "saved"), await shown(there, "saved")];
@@ -74,41 +74,37 @@ describe("snapshot export and import", { concurrency: false }, () => {
   });
 });
 
-describe(
-  "R6: what is no whole archive is refused, and nothing of it is left:",
-  { concurrency: false },
-  () => {
-    const bad = join(there.dir, "bad.tar.zst");
-    for (const [what, spoil] of [
-      ["cut off in the middle", () => truncateSync(bad, Math.floor(statSync(bad).size / 2))],
-      ["cut off before its last byte", () => truncateSync(bad, statSync(bad).size - 1)],
-      ["with a piece overwritten", () => writeFileSync(bad, changed(readFileSync(bad)))],
-      ["something else", () => writeFileSync(bad, "this is no archive\n".repeat(1000))],
-      ["empty", () => truncateSync(bad, 0)],
-    ] as const) {
-      test(what, async () => {
-        writeFileSync(bad, readFileSync(archive));
-        spoil();
-        const refused = await there.hearth(["--json", "snapshot", "import", bad]);
-        assert.equal(refused.code, 1);
-        assert.match(refused.stdout + refused.stderr, /"code": ?"archive\.corrupt"/);
-        assert.equal(await there.ok(["snapshot", "ls", "-q"]), "");
-        assert.deepEqual(there.leftovers(), []);
-      });
-    }
-
-    test("a name that is taken: the one that is there stays as it is", async () => {
-      await there.ok(["snapshot", "import", archive]);
-      const first = await shown(there, "saved");
-      const refused = await there.hearth(["snapshot", "import", archive]);
+describe("what is no whole archive is refused, and nothing of it is left:", { concurrency: false }, () => {
+  const bad = join(there.dir, "bad.tar.zst");
+  for (const [what, spoil] of [
+    ["cut off in the middle", () => truncateSync(bad, Math.floor(statSync(bad).size / 2))],
+    ["cut off before its last byte", () => truncateSync(bad, statSync(bad).size - 1)],
+    ["with a piece overwritten", () => writeFileSync(bad, changed(readFileSync(bad)))],
+    ["something else", () => writeFileSync(bad, "this is no archive\n".repeat(1000))],
+    ["empty", () => truncateSync(bad, 0)],
+  ] as const) {
+    test(what, async () => {
+      writeFileSync(bad, readFileSync(archive));
+      spoil();
+      const refused = await there.hearth(["--json", "snapshot", "import", bad]);
       assert.equal(refused.code, 1);
-      assert.match(refused.stderr, /^error: There is a snapshot named saved already\.\nhint: /m);
-      assert.deepEqual(await shown(there, "saved"), first);
-      assert.equal(there.snapshotDirs().length, 1);
-      await there.ok(["snapshot", "rm", "saved"]);
+      assert.match(refused.stdout + refused.stderr, /"code": ?"archive\.corrupt"/);
+      assert.equal(await there.ok(["snapshot", "ls", "-q"]), "");
+      assert.deepEqual(there.leftovers(), []);
     });
-  },
-);
+  }
+
+  test("a name that is taken: the one that is there stays as it is", async () => {
+    await there.ok(["snapshot", "import", archive]);
+    const first = await shown(there, "saved");
+    const refused = await there.hearth(["snapshot", "import", archive]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /^error: There is a snapshot named saved already\.\nhint: /m);
+    assert.deepEqual(await shown(there, "saved"), first);
+    assert.equal(there.snapshotDirs().length, 1);
+    await there.ok(["snapshot", "rm", "saved"]);
+  });
+});
 
 describe("an export that does not come to its end", () => {
   test("leaves no file, and a file that is there is kept", async () => {

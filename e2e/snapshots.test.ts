@@ -1,4 +1,4 @@
-/** A VM as it was: gone back to, and made into others. SV-018, VS-069, R9. */
+/** A VM as it was: gone back to, and made into others. */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import type { Snapshot } from "#api/wire.ts";
@@ -28,7 +28,7 @@ before(async () => {
 });
 
 describe("a snapshot of a VM that runs", { concurrency: false }, () => {
-  test("SV-018: has its memory and its disk; the VM is the same before and after", async () => {
+  test("has its memory and its disk; the VM is the same before and after", async () => {
     const [bootId, { pid }] = [await bed.sh("web", BOOT_ID), await bed.vm("web")];
     assert.equal(await bed.ok(["snapshot", "create", "--label", "kept=yes", "web", "first"]), "first\n");
     const after = await bed.vm("web");
@@ -42,7 +42,7 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     assert.equal(bed.vmms().length, 1, "what has tried it is gone");
   });
 
-  test("VS-069: makes VMs that go on where it was, with its processes and nothing that came later", async () => {
+  test("makes VMs that go on where it was, with its processes and nothing that came later", async () => {
     await write("web", "second");
     for (const name of ["one", "two"]) {
       assert.equal(await bed.ok(["create", "--name", name, "--snapshot", "first"]), `${name}\n`);
@@ -53,7 +53,7 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     assert.equal((await bed.vm("one")).restoredFrom, (await shown("first")).id);
   });
 
-  test("R4: their disks and memory are their own, and the source's is its own", async () => {
+  test("their disks and memory are their own, and the source's is its own", async () => {
     await write("one", "one");
     const drop = "echo 3 > /proc/sys/vm/drop_caches";
     assert.equal(await bed.sh("two", `${drop}; ${NOTES}`), "first\nfirst\n");
@@ -64,7 +64,7 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     assert.equal(await bed.sh("three", NOTES), "first\nfirst\n", "nobody has written to the snapshot");
   });
 
-  test("R4: is not removed while VMs map it, with their names; afterwards it is, and nothing is left", async () => {
+  test("is not removed while VMs map it, with their names; afterwards it is, and nothing is left", async () => {
     assert.deepEqual((await shown("first")).usedBy.toSorted(), ["one", "three", "two"]);
     const refused = await bed.hearth(["snapshot", "rm", "first"]);
     assert.equal(refused.code, 1);
@@ -147,7 +147,7 @@ describe("a snapshot of the disk alone", { concurrency: false }, () => {
     await bed.ok(["create", "--name", "web", ...SMALL, "debian"]);
   });
 
-  test("R9: of a VM that runs has all that was written, also what was not synced; VMs of it boot", async () => {
+  test("of a VM that runs has all that was written, also what was not synced; VMs of it boot", async () => {
     const bootId = await bed.sh("web", BOOT_ID);
     await bed.sh("web", "echo unsynced > /root/note; echo in memory > /run/note");
     await bed.ok(["snapshot", "create", "--disk-only", "web", "disk"]);

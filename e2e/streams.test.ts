@@ -1,4 +1,4 @@
-/** L5: a GiB each way, in bounded memory of hearthd. */
+/** A GiB each way, in bounded memory of hearthd. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Readable } from "node:stream";
@@ -17,7 +17,7 @@ before(async () => {
   await bed.ok(["create", "--name", "box", "debian"]);
 });
 
-test("L5: 1 GiB of stdin reaches the command, and hearthd's memory stays bounded", async () => {
+test("1 GiB of stdin reaches the command, and hearthd's memory stays bounded", async () => {
   const memory = new PeakMemory();
   const command = bed.start(["exec", "box", "--", "wc", "-c"]);
   const output = textOf(command.stdout);
@@ -26,7 +26,7 @@ test("L5: 1 GiB of stdin reaches the command, and hearthd's memory stays bounded
   memory.assertBounded();
 });
 
-test("L5: 1 GiB of stdout waits for a slow reader in the guest, and then arrives whole", async () => {
+test("1 GiB of stdout waits for a slow reader in the guest, and then arrives whole", async () => {
   const memory = new PeakMemory();
   const command = bed.start(["exec", "box", "--", "sh", "-c", "exec head -c 1G /dev/zero"]);
   const wrote = async (): Promise<number> =>

@@ -1,4 +1,4 @@
-/** VMs that sleep: their memory is on the disk, and they go on where they were. BG-108, VS-037. */
+/** VMs that sleep: their memory is on the disk, and they go on where they were. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -51,7 +51,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "", "it is no snapshot of a user's");
   });
 
-  test("BG-108: wakes when a command is to run in it, where it was: memory, disk and processes", async () => {
+  test("wakes when a command is to run in it, where it was: memory, disk and processes", async () => {
     assert.equal(await bed.sh("web", NOTES), "on disk\nin memory\n");
     assert.equal(await bed.sh("web", SLEEPER), sleeper);
     assert.equal(await phaseOf("web"), "running");
@@ -76,7 +76,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.match((await bed.hearth(["resume", "web"])).stderr, /web is already running/);
   });
 
-  test("L4: twenty commands at once wake it once, and each gets its answer", async () => {
+  test("twenty commands at once wake it once, and each gets its answer", async () => {
     await bed.ok(["suspend", "web"]);
     const starts = await startsOf("web");
     const answers = await Promise.all(
@@ -141,7 +141,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     );
   });
 
-  test("R6: is not used when it is damaged, whoever asks; the VM sleeps on, and kill gives a way out", async () => {
+  test("is not used when it is damaged, whoever asks; the VM sleeps on, and kill gives a way out", async () => {
     await bed.sh("web", "echo in memory > /run/note; sync");
     await bed.ok(["suspend", "web"]);
     const [id = ""] = bed.snapshotDirs();
@@ -205,7 +205,7 @@ describe("suspend", { concurrency: false }, () => {
     await bed.ok(["start", "next"]);
   });
 
-  test("L4: with commands at the same moment: each runs, or is told that it was cut off; the VM goes on where it was", async () => {
+  test("with commands at the same moment: each runs, or is told that it was cut off; the VM goes on where it was", async () => {
     await bed.sh("next", "echo in memory > /run/note");
     for (let time = 0; time < 3; time++) {
       const falling = hearth.vm("next").suspend();
@@ -222,7 +222,7 @@ describe("suspend", { concurrency: false }, () => {
     }
   });
 
-  test("L4: at the same moment as a snapshot and a fork: one is done at a time, and the others are told", async () => {
+  test("at the same moment as a snapshot and a fork: one is done at a time, and the others are told", async () => {
     const work = [
       () => hearth.snapshots.create({ vm: "next", name: "at-once" }),
       () => hearth.vm("next").fork({ name: "copy" }),

@@ -21,7 +21,7 @@ test("systemd is PID 1, reaches its target, and nothing of it failed", async () 
   assert.equal(await bed.sh("box", "hostname; cat /etc/hostname"), "box\nbox\n");
 });
 
-test("L2: kill -9 of the agent: systemd starts it again, and commands run in the same boot", async () => {
+test("kill -9 of the agent: systemd starts it again, and commands run in the same boot", async () => {
   const bootId = await bed.sh("box", BOOT_ID);
   const agent = "systemctl show -P MainPID hearth-agent";
   const pid = await bed.sh("box", agent);

@@ -28,7 +28,7 @@ const MIB = 1024 ** 2;
 
 /** Disposing of it ends what still runs and removes the directory. */
 export class TinyVms implements AsyncDisposable {
-  // The comma and the blank are there on purpose: QEMU's options split at commas. SV-023.
+  // The comma and the blank are there on purpose: QEMU's options split at commas.
   readonly dir = mkdtempSync(join(tmpdir(), "hearth e2e,"));
   readonly #runDirs: string[] = [];
   readonly #isolation: BootIsolation;

@@ -70,7 +70,7 @@ test("one writer, or many readers: the error names the VM, and read-only holds f
   await bed.ok(["rm", "-f", ...readers]);
 });
 
-test("SV-024, L2: after kill -9 of the VMM what was synced is there, once a writer has played the journal back", async () => {
+test("after kill -9 of the VMM what was synced is there, once a writer has played the journal back", async () => {
   await bed.ok(["start", "writer"]);
   await bed.sh("writer", "for n in 1 2 3 4 5; do echo $n > /data/synced-$n; done; sync");
   await bed.ok(["kill", "writer"]);

@@ -48,7 +48,7 @@ test("services start and stop in them, and what they wrote is there after stop a
   await bed.ok(["rm", "-f", "one"]);
 });
 
-test("VS-069: a service that runs goes on in a copy, and the source's own goes on, too", async () => {
+test("a service that runs goes on in a copy, and the source's own goes on, too", async () => {
   await bed.sh("two", "systemd-run --unit=sleeper sleep 424242 2>/dev/null; echo in memory > /run/note");
   const pid = await bed.sh("two", "systemctl show -P MainPID sleeper");
   await bed.ok(["fork", "--name", "copy", "two"]);
@@ -63,7 +63,7 @@ test("VS-069: a service that runs goes on in a copy, and the source's own goes o
   await bed.ok(["rm", "-f", "copy"]);
 });
 
-test("BG-108: one that was suspended wakes with its services", async () => {
+test("one that was suspended wakes with its services", async () => {
   const pid = await bed.sh("two", "systemctl show -P MainPID sleeper");
   await bed.ok(["suspend", "two"]);
   assert.equal(await bed.sh("two", "systemctl show -P MainPID sleeper"), pid);

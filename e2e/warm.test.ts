@@ -1,4 +1,4 @@
-/** Warm templates: the first VM of a shape boots, and all later ones go on from where it was ready. VS-070. */
+/** Warm templates: the first VM of a shape boots, and all later ones go on from where it was ready. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -44,7 +44,7 @@ async function remove(...names: readonly string[]): Promise<void> {
 let template: string;
 
 describe("the second VM of a shape", { concurrency: false }, () => {
-  test("VS-070: is restored from what hearthd has made behind the first one, which booted", async () => {
+  test("is restored from what hearthd has made behind the first one, which booted", async () => {
     assert.equal(await create("first", ...SMALL), undefined);
     template = await templateBeside([]);
     assert.equal(await create("second", ...SMALL), template);
@@ -89,7 +89,7 @@ describe("the second VM of a shape", { concurrency: false }, () => {
     assert.equal((await bed.vm("second")).restoredFrom, undefined);
   });
 
-  test("BG-061: of a run, too: what the command prints and nothing else, its code, and nothing is left", async () => {
+  test("of a run, too: what the command prints and nothing else, its code, and nothing is left", async () => {
     const words = ["run", "--rm", ...SMALL, "debian", "--", "sh", "-c", "cat; echo to-stderr >&2; exit 42"];
     const { code, stdout, stderr } = await bed.hearth(words, { stdin: "from the pipe\n" });
     assert.deepEqual([code, stdout], [42, "from the pipe\n"]);
@@ -178,7 +178,7 @@ describe("templates", { concurrency: false }, () => {
     await remove("later");
   });
 
-  test("R4: are not removed while a VM maps them, by rm with its name and by prune without a word", async () => {
+  test("are not removed while a VM maps them, by rm with its name and by prune without a word", async () => {
     await bed.ok(["template", "build", ...TWO_CPUS, "debian"]);
     const refused = await bed.hearth(["template", "rm", template]);
     assert.equal(refused.code, 1);

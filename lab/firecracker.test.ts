@@ -146,7 +146,7 @@ describe("a VM on Firecracker", () => {
 });
 
 describe("the walls around Firecracker, read from outside", () => {
-  test("BG-022, VS-064, SV-076: an own uid, no capability, no new privileges, and a filter on every thread", async () => {
+  test("an own uid, no capability, no new privileges, and a filter on every thread", async () => {
     const pid = await pidOf();
     const uid = (await vm.show()).isolationInForce?.uid;
     assert.ok(uid !== undefined && uid > 0);
@@ -158,7 +158,7 @@ describe("the walls around Firecracker, read from outside", () => {
     for (const thread of threads) assert.equal(status(`${pid}/task/${thread}`, "Seccomp"), "2", thread);
   });
 
-  test("H1: a root of its own in which there is nothing of the host but the VM's files", async () => {
+  test("a root of its own in which there is nothing of the host but the VM's files", async () => {
     const pid = await pidOf();
     const { paths } = await vm.show();
     const root = `/proc/${pid}/root`;
@@ -200,7 +200,7 @@ describe("the walls around Firecracker, read from outside", () => {
     "--no-cgroup": (_, shown) => assert.equal(shown.isolationInForce?.cgroup, undefined),
     "--no-jail": (pid) => assert.equal(status(pid, "Uid"), "0\t0\t0\t0"),
   })) {
-    test(`VS-030: ${flag} takes its own wall away and leaves the others`, async () => {
+    test(`${flag} takes its own wall away and leaves the others`, async () => {
       await bed.ok(["create", "--name", "less", flag, "debian"]);
       const shown = await bed.vm("less");
       const pid = await pidOf(Promise.resolve(shown));
@@ -216,7 +216,7 @@ describe("the walls around Firecracker, read from outside", () => {
 });
 
 describe("after a crash", () => {
-  test("L1: kill -9 of hearthd leaves the VM running, and the next one has it", async () => {
+  test("kill -9 of hearthd leaves the VM running, and the next one has it", async () => {
     const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
     const daemon = bed.daemon();
     assert.ok(daemon);
@@ -224,7 +224,7 @@ describe("after a crash", () => {
     assert.equal(await bed.sh("web", "cat /proc/sys/kernel/random/boot_id"), bootId);
   });
 
-  test("L2: kill -9 of the VMM is told, and leaves no process, uid, cgroup, jail or mount", async () => {
+  test("kill -9 of the VMM is told, and leaves no process, uid, cgroup, jail or mount", async () => {
     const vmm = findProcess(await pidOf(bed.vm("web")));
     assert.ok(vmm);
     assert.equal(bed.cgroups().length, 1, "there is one while it runs");
@@ -235,7 +235,7 @@ describe("after a crash", () => {
     assert.deepEqual(readdirSync(join(bed.dirs.state, "jails")), []);
   });
 
-  test("VS-015: starts again over what an earlier jail has left, and what that points to outside stays", async () => {
+  test("starts again over what an earlier jail has left, and what that points to outside stays", async () => {
     const { id } = await bed.vm("web");
     const precious = join(bed.dir, "precious");
     mkdirSync(precious);

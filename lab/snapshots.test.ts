@@ -53,7 +53,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       assert.doesNotMatch(await sh(source, "cat /proc/cpuinfo"), VIRTUALIZATION);
     });
 
-    test("VS-037: a VM starts from a template, and one that is told to be cold does not", async () => {
+    test("a VM starts from a template, and one that is told to be cold does not", async () => {
       const shown = await source.show();
       assert.ok(shown.restoredFrom);
       assert.equal(shown.accel, "kvm");
@@ -63,7 +63,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await cold.remove({ force: true });
     });
 
-    test("R1, R2, R3: two VMs of one template have names, ids, random numbers and clocks of their own", async () => {
+    test("two VMs of one template have names, ids, random numbers and clocks of their own", async () => {
       const other = await hearth.vms.create({ image: "debian" });
       await other.start();
       const [one, two] = [await identity(source), await identity(other)].map((text) => text.split("\n"));
@@ -73,7 +73,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await other.remove({ force: true });
     });
 
-    test("SV-018, R9: a snapshot has memory and disk of one moment, and the VM goes on", async () => {
+    test("a snapshot has memory and disk of one moment, and the VM goes on", async () => {
       await sh(source, "echo disk > /root/note; echo memory > /run/note; sync");
       await hearth.snapshots.create({ vm: SOURCE, name: "s1" });
       await sh(source, "echo later > /root/note; echo later > /run/note; sync");
@@ -84,7 +84,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await assertOnTime(copy);
     });
 
-    test("R4: what a VM maps cannot be removed, and nobody may write to it", async () => {
+    test("what a VM maps cannot be removed, and nobody may write to it", async () => {
       const removed = await bed.hearth(["snapshot", "rm", "s1"]);
       assert.equal(removed.code, 1);
       assert.match(removed.stderr, /used by copy/);
@@ -94,12 +94,12 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await bed.ok(["rm", "-f", "copy"]);
     });
 
-    test("VS-069: a VM goes back to its snapshot", async () => {
+    test("a VM goes back to its snapshot", async () => {
       await hearth.snapshots.restore("s1");
       assert.equal(await sh(source, "cat /root/note /run/note"), "disk\nmemory");
     });
 
-    testUnlessQemu("R6: a damaged memory is refused before anything starts", async () => {
+    testUnlessQemu("a damaged memory is refused before anything starts", async () => {
       const { id } = await hearth.snapshots.show("s1");
       await bed.ok(["stop", SOURCE]);
       writeFileSync(join(bed.dirs.state, "snapshots", id, "memory"), "x", { flag: "r+" });
@@ -113,7 +113,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await bed.ok(["start", SOURCE]);
     });
 
-    test("VS-070: forks go on from where the source is, each as itself", async () => {
+    test("forks go on from where the source is, each as itself", async () => {
       await sh(source, "echo forked > /run/note");
       const forks = await source.fork({ count: 2 });
       const seen = await Promise.all(forks.map((fork) => identity(fork)));
@@ -124,7 +124,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
     });
 
     testUnlessQemu(
-      "R9: of a VM that is saved while it writes, everything that was synced is whole in its copy",
+      "of a VM that is saved while it writes, everything that was synced is whole in its copy",
       async () => {
         await bed.ok(["exec", "-d", SOURCE, "--", "bash", "-c", WRITER]);
         await bed.until(async () => Number(await sh(source, NOTED)) > 5);
@@ -142,7 +142,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
     );
 
     test("a VM that is suspended has no VMM, and wakes for a command with all that it had", async () => {
-      // R3: as after an hour of sleep.
+      // As after an hour of sleep.
       await sh(source, "echo asleep > /run/note; date --set='1 hour ago'");
       await source.suspend();
       assert.equal((await source.show()).phase, "suspended");
@@ -151,7 +151,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await assertOnTime(source);
     });
 
-    test("R8: a command under way ends with an error, and fifty at once are served right after a restore", async () => {
+    test("a command under way ends with an error, and fifty at once are served right after a restore", async () => {
       await using command = await source.spawn(["sh", "-c", "echo runs; exec sleep 1000"]);
       await once(command.stdout, "data");
       const ended = assert.rejects(command.exited, { code: "agent.unreachable" });

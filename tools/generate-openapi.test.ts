@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openApiDocument, staleFiles } from "./generate-openapi.ts";
 
-test("L9: docs/openapi.json and docs/errors.md are what the code says; else: node tools/generate-openapi.ts", async () => {
+test("docs/openapi.json and docs/errors.md are what the code says; else: node tools/generate-openapi.ts", async () => {
   assert.deepEqual(await staleFiles(), []);
 });
 

@@ -1,4 +1,4 @@
-/** package.json, its lockfile and the linters' settings are code too. BB-036, BB-041 */
+/** package.json, its lockfile and the linters' settings are code too. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,13 +22,13 @@ function readJson(path: string): unknown {
   return JSON.parse(readFileSync(join(ROOT, path), "utf8"));
 }
 
-test("no dependency is whatever is newest (BB-036)", () => {
+test("no dependency is whatever is newest", () => {
   for (const [name, range] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
     assert.match(range, /^[\^~]?\d+\.\d+\.\d+$/, name);
   }
 });
 
-test("the lockfile is in step with package.json, and pins every package by hash (BB-036)", () => {
+test("the lockfile is in step with package.json, and pins every package by hash", () => {
   const { "": root, ...packages } = lock.packages;
   assert.deepEqual(root?.dependencies, manifest.dependencies);
   assert.deepEqual(root?.devDependencies, manifest.devDependencies);
@@ -51,7 +51,7 @@ test("Go is pinned for both machines that we build for", () => {
   assert.equal(pins.match(/--hash=sha256:[0-9a-f]{64}/g)?.length, 2);
 });
 
-test("the linter takes its settings, and an unused import is an error (BB-037, BB-041)", async (t) => {
+test("the linter takes its settings, and an unused import is an error", async (t) => {
   const config = readFileSync(join(ROOT, ".oxlintrc.json"), "utf8");
   for (const category of ["correctness", "suspicious", "perf"]) {
     assert.match(config, new RegExp(`"${category}": "error"`));

@@ -41,7 +41,7 @@ function missingTests(page: string, read: (path: string) => string | undefined):
 }
 
 test("a file that does not exist, and a test with another name, are found", () => {
-  const sources = new Map([["e2e/a.test.ts", 'test("R1: it holds");\ndescribe(`after ${what} at "x":`)']]);
+  const sources = new Map([["e2e/a.test.ts", 'test("it holds");\ndescribe(`after ${what} at "x":`)']]);
   const page =
     '| `e2e/a.test.ts`: "it holds", "after … at \'x\'" |\n| `e2e/b.test.ts`: "c" |\n| `e2e/a.test.ts`: "d" |';
   assert.deepEqual(

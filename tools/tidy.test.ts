@@ -117,7 +117,7 @@ test("the names of files on disk stand in one place", () => {
       assert.ok(path === place || !text.includes(quoted), `${path} has ${quoted} of its own`);
 });
 
-test("only one file starts programs (SV-037, BG-049)", () => {
+test("only one file starts programs", () => {
   for (const source of all) {
     const starts = importsOf(source).some(
       ({ from, typeOnly }) => !typeOnly && /child_process|^execa$/.test(from),
@@ -181,7 +181,7 @@ function exportedWithComment(tree: SourceFile): { name: string; documented: bool
   });
 }
 
-test(`of the exported functions and classes ${DOCUMENTED_MIN_SHARE * 100} % say what they promise (VS-025)`, () => {
+test(`of the exported functions and classes ${DOCUMENTED_MIN_SHARE * 100} % say what they promise`, () => {
   const layers = new Map<string, { documented: number; bare: string[] }>();
   for (const [path, tree] of trees) {
     if (path.endsWith(".test.ts")) continue;
