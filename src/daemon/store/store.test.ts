@@ -80,6 +80,19 @@ test("VMs are listed newest first", (t) => {
   store.close();
 });
 
+test("VMs with an idle timeout are listed without the others", (t) => {
+  const store = new Store(join(dir(t), "hearth.db"));
+  const vm = newVm("idle", 1);
+  store.insertVm({ ...vm, spec: { ...SPEC, idleTimeoutMs: 60_000 } });
+  store.insertVm(newVm("web", 2));
+  store.insertVm({ ...newVm("env", 3), spec: { ...SPEC, env: { idleTimeoutMs: "no timeout" } } });
+  assert.deepEqual(
+    store.listVmsWithIdleTimeout().map(({ name }) => name),
+    ["idle"],
+  );
+  store.close();
+});
+
 test("a VM that is not there is named in the error", (t) => {
   const store = new Store(join(dir(t), "hearth.db"));
   assert.throws(() => store.getVm("nobody"), { code: "vm.not_found", message: /nobody/ });

@@ -130,6 +130,13 @@ export class Store {
     return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toVmRecord));
   }
 
+  /** The VMs with an idle timeout. hearthd asks each second, so the specs of the others are not parsed. */
+  listVmsWithIdleTimeout(): VmRecord[] {
+    const sql = `SELECT * FROM vms WHERE instr(spec, '"idleTimeoutMs"') > 0`;
+    const named = this.#guard(() => this.#all(sql).map(toVmRecord));
+    return named.filter(({ spec }) => spec.idleTimeoutMs !== undefined);
+  }
+
   findVm(nameOrId: string): VmRecord | undefined {
     const row = this.#guard(() =>
       this.#one("SELECT * FROM vms WHERE id = ?1 OR (owner = ?2 AND name = ?1)", nameOrId, LOCAL_OWNER),

@@ -132,12 +132,12 @@ test("a hearthd that ends while a VM falls asleep lets it go on, and waits for t
 
 test("a look that fails ends no hearthd, and the next one is taken", async (t) => {
   const { host, idle, pass, falls } = await setUp(t);
-  const { listVms } = host.store;
-  host.store.listVms = () => {
+  const { listVmsWithIdleTimeout } = host.store;
+  host.store.listVmsWithIdleTimeout = () => {
     throw new Error("no such luck");
   };
   await pass(1);
-  host.store.listVms = listVms;
+  host.store.listVmsWithIdleTimeout = listVmsWithIdleTimeout;
   assert.ok(host.machine.events.some(({ name }) => name === "daemon.bug"));
   await pass(80);
   await falls();

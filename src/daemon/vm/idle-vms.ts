@@ -58,7 +58,7 @@ export class IdleVms {
   }
 
   async #lookAtAll(): Promise<void> {
-    const vms = this.#host.store.listVms();
+    const vms = this.#host.store.listVmsWithIdleTimeout();
     const ids = new Set(vms.map(({ id }) => id));
     for (const id of this.#seen.keys()) if (!ids.has(id)) this.#seen.delete(id);
     if (this.#clockWasSet()) this.#seen.clear();
