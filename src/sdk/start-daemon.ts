@@ -41,6 +41,11 @@ const LOG_TAIL_CHARS = 2_000;
  * in long lists.
  */
 const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2"];
+/**
+ * Has the C library return a buffer of 128 KiB or more to the kernel when it is freed. Left to itself, it raises that size
+ * to the largest buffer that was freed, and later ones, such as the 1 MiB in which files are hashed, stay in its heap.
+ */
+const DAEMON_ENV = { MALLOC_MMAP_THRESHOLD_: String(128 * 1024) };
 
 /** A hearthd that was started here, and its end. */
 type Attempt = {
@@ -126,13 +131,14 @@ function daemonEntry(): string {
 
 /**
  * Selects the environment variables for hearthd, which outlives the shell that started it: those of Hearth's
- * directories and of the network proxy.
+ * directories and of the network proxy. Adds its own.
  */
 function daemonEnv(env: StartDaemon["env"]): Record<string, string> {
   const passed = Object.entries(env).filter(([name]) =>
     /^(HEARTH_\w+|XDG_\w+|HOME|NODE_COMPILE_CACHE|NODE_USE_ENV_PROXY|(?:https?|no)_proxy)$/i.test(name),
   );
-  return Object.fromEntries(passed.filter((pair): pair is [string, string] => pair[1] !== undefined));
+  const known = passed.filter((pair): pair is [string, string] => pair[1] !== undefined);
+  return { ...DAEMON_ENV, ...Object.fromEntries(known) };
 }
 
 /**
