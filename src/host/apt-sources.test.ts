@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseSourcesLines, parseSourcesStanzas } from "#host/apt-sources.ts";
 
-test("both forms of apt's source files give the same sources", () => {
+test("both forms of apt's source files describe the same sources", () => {
   const stanzas = parseSourcesStanzas(
     [
       "Types: deb deb-src",
@@ -37,7 +37,7 @@ test("disabled entries, source packages and comments are no sources", () => {
   );
 });
 
-test("a stanza may hold several values, folded lines and a key instead of a keyring", () => {
+test("a stanza may contain several values, folded lines and a key instead of a keyring", () => {
   const [source, next] = parseSourcesStanzas(
     [
       "Types: deb",

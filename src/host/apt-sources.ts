@@ -1,4 +1,4 @@
-/** What apt's source files say, in both of their forms: sources.list(5). */
+/** Reads apt's source files in both of their forms: sources.list(5). */
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
@@ -6,13 +6,13 @@ export type AptSource = {
   readonly uris: readonly string[];
   readonly suites: readonly string[];
   readonly components: readonly string[];
-  /** A keyring's path. */
+  /** The path of a keyring. */
   readonly signedBy?: string | undefined;
-  /** The administrator takes this source without a signature. */
+  /** True if the administrator accepts this source without a signature. */
   readonly trusted: boolean;
 };
 
-/** The host's own sources; none on a host without apt. Disabled entries and source packages are left out. */
+/** Returns the host's sources; none on a host without apt. Disabled entries and source packages are left out. */
 export function readAptSources(aptDir = "/etc/apt"): AptSource[] {
   const files = [join(aptDir, "sources.list")];
   const parts = join(aptDir, "sources.list.d");
@@ -29,7 +29,7 @@ export function readAptSources(aptDir = "/etc/apt"): AptSource[] {
   });
 }
 
-/** deb822: `*.sources`. */
+/** Parses the deb822 form, `*.sources`. */
 export function parseSourcesStanzas(text: string): AptSource[] {
   const stanzas = text
     .split("\n")
@@ -46,7 +46,7 @@ export function parseSourcesStanzas(text: string): AptSource[] {
         uris: words("uris"),
         suites: words("suites"),
         components: words("components"),
-        // A key may stand here itself; then the keyrings that apt trusts anyway must do.
+        // The field may contain the key itself. The keyrings that apt trusts anyway must then suffice.
         signedBy: signedBy?.startsWith("/") ? signedBy : undefined,
         trusted: isYes(field.get("trusted")),
       },
@@ -54,7 +54,7 @@ export function parseSourcesStanzas(text: string): AptSource[] {
   });
 }
 
-/** One line each: `deb [signed-by=…] URI SUITE COMPONENT…`. */
+/** Parses the one-line form: `deb [signed-by=…] URI SUITE COMPONENT…`. */
 export function parseSourcesLines(text: string): AptSource[] {
   return text.split("\n").flatMap((line) => {
     const match = /^\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s*([^#]*)/.exec(line);
@@ -67,7 +67,7 @@ export function parseSourcesLines(text: string): AptSource[] {
   });
 }
 
-/** Names in lower case; a line that starts with a blank goes on with the field before it. */
+/** Returns the fields by their names in lower case. A line that starts with a space continues the field before it. */
 function parseFields(stanza: string): Map<string, string> {
   const fields = new Map<string, string>();
   let name = "";

@@ -1,6 +1,6 @@
 /**
- * apt with a state of its own: the host's lists, caches and installed packages are neither read nor
- * changed, so it needs no root, and can look at a suite that is not the host's.
+ * Runs apt with a separate state: the host's lists, caches and installed packages are neither read nor changed. It
+ * therefore needs no root, and can use a suite that is not the host's.
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,22 +11,26 @@ import type { RunOptions } from "#host/run.ts";
 const UPDATE_TIMEOUT_MS = 300_000;
 const DOWNLOAD_TIMEOUT_MS = 600_000;
 const QUERY_TIMEOUT_MS = 60_000;
-/** Of the host's configuration only what says how to reach and trust the mirror is kept: proxies, mostly. */
+/** The options of the host's configuration that are used: how to reach and trust the mirror, mostly proxies. */
 const KEPT = /^Acquire::(?:https?|ForceIPv[46]|Retries|Check-Valid-Until|Check-Date)\b/;
 
 export type PrivateApt = {
-  /** The file for APT_CONFIG. */
+  /** The value of APT_CONFIG. */
   readonly configPath: string;
   readonly downloadDir: string;
 };
 
-/** The host's own options for reaching mirrors, as lines of apt.conf(5). They may hold a proxy's password. */
+/** Returns the host's options for reaching mirrors, as lines of apt.conf(5). They may contain a proxy's password. */
 export async function readAcquireOptions(signal: AbortSignal): Promise<string[]> {
   const dump = await runBoundOrThrow("apt-config", ["dump"], { timeoutMs: QUERY_TIMEOUT_MS, signal });
   return dump.split("\n").filter((line) => KEPT.test(line) && !line.endsWith(' "";'));
 }
 
-/** @param sources lines of sources.list(5). @param dir made if it is missing. */
+/**
+ * Writes the configuration of a private apt.
+ * @param dir is made if it is missing
+ * @param sources lines of sources.list(5)
+ */
 export async function makePrivateApt(
   dir: string,
   sources: readonly string[],
@@ -50,7 +54,7 @@ export async function makePrivateApt(
     "Dir::State::status": path("status"),
     "Dir::Cache": path("cache"),
     "Acquire::Languages": "none",
-    // The directory is ours alone, so apt's own user cannot write there.
+    // Only hearthd may write to the directory, and apt's own user could not.
     "APT::Sandbox::User": "",
   };
   const lines = Object.entries(options).map(([name, value]) => `${name} ${JSON.stringify(value)};`);
@@ -59,14 +63,17 @@ export async function makePrivateApt(
   return { configPath, downloadDir: path("download") };
 }
 
-/** Fetches the lists of all sources. @throws HearthError `host.tool_failed` if one cannot be had. */
+/**
+ * Fetches the lists of all sources.
+ * @throws HearthError `host.tool_failed` if one cannot be fetched
+ */
 export async function aptUpdate(apt: PrivateApt, signal: AbortSignal): Promise<void> {
-  // Without this a mirror that cannot be reached is a warning, and the failure comes later and says less.
+  // Without this, an unreachable mirror is a warning, and the later failure says less.
   const args = ["-o", "APT::Update::Error-Mode=any", "update"];
   await runBoundOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
 }
 
-/** The first record of the package, by field; the candidate's, since there is one suite. */
+/** Returns the fields of the package's first record: the candidate, since there is one suite. */
 export async function aptShow(
   apt: PrivateApt,
   name: string,
@@ -76,7 +83,7 @@ export async function aptShow(
   return parseRecord(await runBoundOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
 }
 
-/** Into the download directory. Verified by apt against the signed lists. */
+/** Downloads a package into the download directory. apt verifies it against the signed lists. */
 export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSignal): Promise<void> {
   await runBoundOrThrow("apt-get", ["download", name], {
     ...runOptions(apt, DOWNLOAD_TIMEOUT_MS, signal),
@@ -84,7 +91,10 @@ export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSi
   });
 }
 
-/** The fields of the first record; folded lines are left out. @throws HearthError when there is none. */
+/**
+ * Returns the fields of the first record, without folded lines.
+ * @throws HearthError if there is no record
+ */
 export function parseRecord(text: string): Map<string, string> {
   const fields = new Map<string, string>();
   for (const line of (text.split(/\n\n/)[0] ?? "").split("\n")) {

@@ -3,7 +3,10 @@ import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { failAfter } from "#base/clean-up.ts";
 
-/** Readers see the old file or the whole new one, also after a power cut. Mode 0644 less the umask. */
+/**
+ * Writes a file atomically: readers see the old file or the whole new one, also after a power cut. The mode is 0644
+ * less the umask.
+ */
 export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
   try {
@@ -17,7 +20,7 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   await syncPath(dirname(path));
 }
 
-/** fsync(2) of a file, or of a directory's entries. */
+/** Calls fsync(2) on a file, or on a directory to sync its entries. */
 export async function syncPath(path: string): Promise<void> {
   await using handle = await open(path, "r");
   await handle.sync();

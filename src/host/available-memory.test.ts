@@ -18,11 +18,11 @@ function rootWith(t: TestContext, files: Readonly<Record<string, string>>): stri
 
 const MEMINFO = "MemTotal:       8000 kB\nMemAvailable:   4000 kB\n";
 
-test("without cgroups, what is available is the kernel's estimate", (t) => {
+test("without cgroups, the kernel's estimate is available", (t) => {
   assert.equal(availableMemoryBytes(rootWith(t, { "proc/meminfo": MEMINFO })), 4_096_000);
 });
 
-test("the smallest limit of the cgroups above counts, and page cache in it is free", (t) => {
+test("the smallest limit of the cgroups above applies, and their page cache is free", (t) => {
   const root = rootWith(t, {
     "proc/meminfo": MEMINFO,
     "proc/self/cgroup": "0::/outer/inner\n",

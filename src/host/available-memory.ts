@@ -3,10 +3,10 @@ import { dirname, join } from "node:path";
 import { invariant } from "#base/error.ts";
 
 /**
- * Reads how many bytes of memory new processes can have without swap: what the kernel estimates for the host, or less
- * where a cgroup around this process has a limit (cgroup v2, such as a container's). Its page cache counts as free, as
- * in the kernel's own estimate.
- * @param root for tests: in place of `/`
+ * Returns how many bytes of memory new processes can have without swap: the kernel's estimate for the host, or less if
+ * a cgroup around this process has a limit (cgroup v2, for instance a container's). The cgroup's page cache counts as
+ * free, as in the kernel's estimate.
+ * @param root replaces `/` in tests
  */
 export function availableMemoryBytes(root = "/"): number {
   const meminfo = readFileSync(join(root, "proc/meminfo"), "utf8");
@@ -18,12 +18,12 @@ export function availableMemoryBytes(root = "/"): number {
   return Math.max(0, Math.min(Number(kibibytes) * 1024, ...limits));
 }
 
-/** Reads what is left in each limited cgroup from `path` up to the root of the hierarchy. */
+/** Returns the free memory of each limited cgroup from `path` up to the root of the hierarchy. */
 function leftInCgroups(top: string, path: string): number[] {
   const left: number[] = [];
   for (let at = path; at !== "/"; at = dirname(at)) {
     const limit = Number(readText(join(top, at, "memory.max"))?.trim());
-    if (!Number.isFinite(limit)) continue; // "max", or no controller for memory there.
+    if (!Number.isFinite(limit)) continue; // "max", or the memory controller is not enabled here.
     const used = Number(readText(join(top, at, "memory.current")) ?? 0);
     const cached = /^inactive_file (\d+)$/m.exec(readText(join(top, at, "memory.stat")) ?? "")?.[1];
     left.push(limit - used + Number(cached ?? 0));

@@ -1,9 +1,9 @@
 /** Block nodes of QEMU and its tools, in the terms of QMP's `blockdev-add`. */
 
-/** A file that is one disk, or one layer of a disk. */
+/** A file that contains a disk, or one layer of a disk. */
 export type BlockLayer = { readonly path: string; readonly format: "raw" | "qcow2" };
 
-/** Options of a node that are said of the file below it, too. */
+/** Options of a node that also apply to the file below it. */
 export type BlockAccess = Readonly<Record<string, string | boolean>>;
 
 export type BlockNode = {
@@ -15,8 +15,8 @@ export type BlockNode = {
 const READ_ONLY: BlockAccess = { "read-only": true };
 
 /**
- * Describes a disk whose every file and format is named here, so that QEMU opens nothing because a header says so:
- * a header that was tampered with could name any file of the host, or a server.
+ * Describes a disk with all its files and formats, so that QEMU opens no file because a header names it: a header that
+ * was tampered with could name any file of the host, or a server.
  * @param layers the lowest first, at least one; all but the highest are read-only
  * @param access options of the highest
  */
@@ -28,7 +28,7 @@ export function blockNode(layers: readonly BlockLayer[], access: BlockAccess = R
     driver: top.format,
     ...access,
     file: { driver: "file", filename: top.path, ...access },
-    // Null keeps QEMU from looking into the header.
+    // Null keeps QEMU from following the header.
     ...(top.format === "qcow2" ? { backing: below.length === 0 ? null : blockNode(below) } : {}),
   };
 }

@@ -17,7 +17,7 @@ class Dir implements Disposable {
 }
 
 describe("a bounded file", () => {
-  test("keeps the newest, and one file of what came before", () => {
+  test("keeps the newest bytes, and one rotated file", () => {
     using dir = new Dir();
     using file = new BoundedFile(dir.log, 4);
     for (const part of ["abc", "def", "ghi"]) file.append(Buffer.from(part));
@@ -26,7 +26,7 @@ describe("a bounded file", () => {
     assert.equal(file.droppedBytes, 4);
   });
 
-  test("takes a chunk that is larger than itself", () => {
+  test("accepts a chunk that is larger than its limit", () => {
     using dir = new Dir();
     using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("0123456789"));
@@ -34,7 +34,7 @@ describe("a bounded file", () => {
     assert.equal(file.droppedBytes, 4);
   });
 
-  test("goes on where an earlier one ended, and counts what that one wrote", () => {
+  test("continues at the end of an existing file, and counts its bytes", () => {
     using dir = new Dir();
     new BoundedFile(dir.log, 4).append(Buffer.from("abc"));
     using file = new BoundedFile(dir.log, 4);
@@ -50,7 +50,7 @@ describe("a bounded file", () => {
     assert.equal(sizeOf(`${dir.log}.1`), 0);
   });
 
-  test("is removed with what was rotated away, twice if need be", () => {
+  test("is removed with its rotated part, also twice", () => {
     using dir = new Dir();
     using file = new BoundedFile(dir.log, 4);
     file.append(Buffer.from("abcdefgh"));

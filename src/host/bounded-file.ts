@@ -1,4 +1,6 @@
-/** Files that others fill and we bound: what they write never takes more than twice the limit on disk. */
+/**
+ * Files that other programs fill and Hearth bounds: together with their rotated part they take at most twice the limit.
+ */
 import {
   closeSync,
   fstatSync,
@@ -13,20 +15,20 @@ import {
 import { invariant } from "#base/error.ts";
 
 /**
- * Appends. When the file would grow over `maxBytes` it becomes `PATH.1`, in place of the older one. Writes
- * are synchronous: a writer that is faster than the disk waits, and nothing piles up in memory. H2.
+ * A file to append to. When it would exceed `maxBytes` it is renamed to `PATH.1`, in place of the older one. Writes are
+ * synchronous: a writer that is faster than the disk waits, and no data accumulates in memory.
  */
 export class BoundedFile implements Disposable {
   readonly path: string;
   readonly #maxBytes: number;
   #fd: number | undefined;
   #sizeBytes: number;
-  /** Of the file beside, which the next rotation drops. */
+  /** The size of `PATH.1`, which the next rotation deletes. */
   #olderBytes: number;
   #droppedBytes = 0;
   #closed = false;
 
-  /** Created with mode 0600 when missing; otherwise goes on at its end. */
+  /** Opens the file for appending; a new one gets mode 0600. */
   constructor(path: string, maxBytes: number) {
     this.path = path;
     this.#maxBytes = maxBytes;
@@ -35,7 +37,7 @@ export class BoundedFile implements Disposable {
     this.#olderBytes = sizeOf(`${path}.1`);
   }
 
-  /** What was written and is not on disk any more, since this object was made. */
+  /** The number of bytes that were rotated away and deleted since this object was made. */
   get droppedBytes(): number {
     return this.#droppedBytes;
   }
@@ -51,14 +53,14 @@ export class BoundedFile implements Disposable {
     }
   }
 
-  /** Idempotent. */
+  /** Closes the file. Idempotent. */
   [Symbol.dispose](): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
     this.#closed = true;
   }
 
-  /** Again, when a rotation could not make the new file: the disk may have room by now. */
+  /** Reopens the file if a rotation could not create it: the disk may have space by now. */
   #open(): number {
     invariant(!this.#closed, `nothing is appended to ${this.path} after it was closed`);
     this.#fd ??= openSync(this.path, "a", 0o600);
@@ -77,8 +79,8 @@ export class BoundedFile implements Disposable {
 }
 
 /**
- * For a file that another process keeps open with O_APPEND, so that it cannot be renamed away: empties it
- * when it is over `maxBytes`. True when it did.
+ * Empties a file that is larger than `maxBytes`, and returns whether it did. For files that another process keeps open
+ * with O_APPEND, which cannot be rotated by a rename.
  */
 export function truncateWhenOver(path: string, maxBytes: number): boolean {
   if (sizeOf(path) <= maxBytes) return false;
@@ -86,13 +88,13 @@ export function truncateWhenOver(path: string, maxBytes: number): boolean {
   return true;
 }
 
-/** The file and what was rotated away. Idempotent. */
+/** Removes the file and its rotated part. Idempotent. */
 export function removeBoundedFile(path: string): void {
   rmSync(path, { force: true });
   rmSync(`${path}.1`, { force: true });
 }
 
-/** The last `maxBytes` as text, or less: nothing from before `fromByte`. Empty when there is no such file. */
+/** Returns at most the last `maxBytes` as text, and nothing before `fromByte`. Empty if the file does not exist. */
 export function readTail(path: string, maxBytes: number, fromByte = 0): string {
   const start = Math.max(fromByte, sizeOf(path) - maxBytes);
   const buffer = Buffer.alloc(maxBytes);
@@ -109,7 +111,7 @@ export function readTail(path: string, maxBytes: number, fromByte = 0): string {
   }
 }
 
-/** 0 when there is no such file. */
+/** Returns the size of a file, or 0 if it does not exist. */
 export function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
 
-/** A tree with the files that the kernel would make; what is written to them can be read. */
+/** Makes a tree with the files that the kernel would make. Written values can be read back. */
 function makeTree(t: TestContext, controllers: string | undefined): string {
   const root = mkdtempSync(join(tmpdir(), "hearth-cgroup-"));
   t.after(() => rmSync(root, { recursive: true, force: true }));
@@ -25,13 +25,13 @@ function read(...path: string[]): string {
   return readFileSync(join(...path), "utf8");
 }
 
-test("a host with the controllers has no gap; one with cgroup v1, or without a controller, says what it lacks", (t) => {
+test("a host with the controllers lacks nothing; with cgroup v1 or without a controller, the reason names what it lacks", (t) => {
   assert.equal(cgroupGap(makeTree(t, "cpuset cpu io memory pids\n")), undefined);
   assert.match(cgroupGap(makeTree(t, undefined)) ?? "", /no cgroup v2 tree/);
   assert.match(cgroupGap(makeTree(t, "cpu pids")) ?? "", /lacks memory$/);
 });
 
-test("controllers are handed down level by level, and only those that are not there yet", (t) => {
+test("controllers are enabled level by level, and only those that are not enabled yet", (t) => {
   const root = makeTree(t, "cpu memory pids");
   writeFileSync(join(root, "cgroup.subtree_control"), "memory");
   makeGroup(join(root, "ours"), "cpu memory pids");
@@ -51,7 +51,7 @@ test("cpu.max is whole CPUs of 100 ms, memory.max and pids.max are as given", (t
   assert.equal(read(root, "one", "cgroup.procs"), "4711");
 });
 
-test("a group may swap nothing, and a kernel that does not account for swap has no such limit", (t) => {
+test("a cgroup may not swap, and a kernel without swap accounting gets no such limit", (t) => {
   const root = makeTree(t, "cpu memory pids");
   makeGroup(join(root, "one"), "");
   makeCgroup(join(root, "one"), { cpus: 1, memoryBytes: 1, tasks: 1 });
@@ -61,7 +61,7 @@ test("a group may swap nothing, and a kernel that does not account for swap has 
   assert.equal(read(root, "one", "memory.swap.max"), "0");
 });
 
-test("a limit that the kernel does not take is an error with the flag that does without", (t) => {
+test("a limit that the kernel refuses is an error that names the flag to do without cgroups", (t) => {
   const root = makeTree(t, "cpu memory pids");
   mkdirSync(join(root, "one"));
   assert.throws(() => makeCgroup(join(root, "one"), { cpus: 1, memoryBytes: 1, tasks: 1 }), {
@@ -70,12 +70,12 @@ test("a limit that the kernel does not take is an error with the flag that does 
   });
 });
 
-test("removing a group that is not there is fine", async (t) => {
+test("removing a missing cgroup succeeds", async (t) => {
   const root = makeTree(t, "cpu memory pids");
   await removeCgroup(join(root, "none"), new AbortController().signal);
 });
 
-test("removing an empty group takes those below with it", async (t) => {
+test("removing an empty cgroup removes those below it", async (t) => {
   const root = makeTree(t, undefined);
   mkdirSync(join(root, "one", "below"), { recursive: true });
   await removeCgroup(join(root, "one"), new AbortController().signal);

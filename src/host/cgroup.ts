@@ -1,19 +1,19 @@
-/** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst). Directories in, no opinion about names. */
+/** Control groups, version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst). Callers choose the directories. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { signalProcess, findProcess } from "#host/procfs.ts";
 
-/** Where the kernel's tree is mounted. */
+/** The mount point of the kernel's tree. */
 export const CGROUP_ROOT = "/sys/fs/cgroup";
 
-/** Without these a group limits nothing that matters; `io` is used where it is there. */
+/** The controllers without which a cgroup limits nothing of importance. `io` is used if it exists. */
 const NEEDED = ["cpu", "memory", "pids"] as const;
 const OPTIONAL = ["io"] as const;
 
 export type CgroupLimits = {
-  /** Hundredths of a CPU do not matter here: whole CPUs. */
+  /** A whole number: fractions of a CPU are not needed. */
   readonly cpus: number;
   readonly memoryBytes: number;
   /** Processes and threads. */
@@ -24,7 +24,7 @@ const CPU_PERIOD_US = 100_000;
 const POLL_FIRST_MS = 1;
 const POLL_MAX_MS = 50;
 
-/** Why limits cannot be set below `root`, as a clause of a sentence; undefined when they can. */
+/** Returns why limits cannot be set below `root`, as a clause of a sentence, or undefined if they can. */
 export function cgroupGap(root: string): string | undefined {
   const controllers = readWords(join(root, "cgroup.controllers"));
   if (controllers === undefined) return "this host has no cgroup v2 tree";
@@ -34,8 +34,8 @@ export function cgroupGap(root: string): string | undefined {
 }
 
 /**
- * Makes `parent` below `root`, and hands the controllers down to what will be in it. Idempotent.
- * @throws HearthError `host.tool_failed` where the kernel refuses, as in a container with processes at its root.
+ * Makes `parent` below `root`, and enables the controllers for its children. Idempotent.
+ * @throws HearthError `host.tool_failed` if the kernel refuses, as in a container with processes at its root
  */
 export function prepareCgroups(root: string, parent: string): void {
   const controllers = readWords(join(root, "cgroup.controllers")) ?? [];
@@ -50,20 +50,20 @@ export function prepareCgroups(root: string, parent: string): void {
   }
 }
 
-/** Makes the group with its limits, or sets them anew. Idempotent. */
+/** Makes the cgroup with its limits, or sets the limits of an existing one. Idempotent. */
 export function makeCgroup(dir: string, limits: CgroupLimits): void {
   mkdirSync(dir, { recursive: true });
   set(join(dir, "cpu.max"), `${limits.cpus * CPU_PERIOD_US} ${CPU_PERIOD_US}`);
   set(join(dir, "memory.max"), String(limits.memoryBytes));
   set(join(dir, "pids.max"), String(limits.tasks));
-  // What a guest holds in memory never reaches a disk. Missing where the kernel does not account for swap.
+  // Guest memory must never be swapped to a disk. The file is missing if the kernel does not account for swap.
   const swapMax = join(dir, "memory.swap.max");
   if (existsSync(swapMax)) set(swapMax, "0");
-  // The group holds one process: there is no use in killing a part of it.
+  // The cgroup contains one VMM: killing a part of it would be useless.
   if (existsSync(join(dir, "memory.oom.group"))) set(join(dir, "memory.oom.group"), "1");
 }
 
-/** The kernel takes the whole process with its threads, and whatever it starts later. */
+/** Moves a process with all its threads into the cgroup. The processes that it starts later are in it, too. */
 export function joinCgroup(dir: string, pid: number): void {
   set(join(dir, "cgroup.procs"), String(pid));
 }
@@ -72,14 +72,14 @@ export function cgroupPids(dir: string): number[] {
   return (readWords(join(dir, "cgroup.procs")) ?? []).map(Number);
 }
 
-/** Kills what is in the group and the groups below, and removes them. Idempotent. */
+/** Kills all processes in the cgroup and in the cgroups below it, and removes them. Idempotent. */
 export async function removeCgroup(dir: string, signal: AbortSignal): Promise<void> {
   if (!existsSync(dir)) return;
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
     if (entry.isDirectory()) await removeCgroup(join(dir, entry.name), signal);
   }
   killMembers(dir);
-  // A process that was killed is in its group until its memory is given back.
+  // A killed process stays in its cgroup until its memory is freed.
   for (let waitMs = POLL_FIRST_MS; !removed(dir); waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
     signal.throwIfAborted();
     await delay(waitMs);

@@ -1,9 +1,9 @@
 import { runOrThrow } from "#host/run.ts";
 
-/** Of a large disk on a slow one. */
+/** The time to copy a large disk on slow storage. */
 const TIMEOUT_MS = 3_600_000;
 
-/** A copy to a path where nothing is: by reference where the file system can, and holes stay holes. */
+/** Copies a file to a path that must not exist: by reference if the file system supports it. Holes stay holes. */
 export async function copySparse(from: string, to: string, signal: AbortSignal): Promise<void> {
   await runOrThrow("cp", ["--sparse=always", "--reflink=auto", "--", from, to], {
     timeoutMs: TIMEOUT_MS,

@@ -1,23 +1,26 @@
-/** A writable ext4 with the content of a directory, written straight into a file: no loop device and no root. */
+/** Makes a writable ext4 with the content of a directory, written directly into a file: no loop device and no root. */
 import { stat } from "node:fs/promises";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
 import type { RunResult } from "#host/run.ts";
 
-/** For as much as a person may want to copy from a slow disk. */
+/** Enough to copy a large directory from a slow disk. */
 const TIMEOUT_MS = 3_600_000;
 const BLOCK_BYTES = 4096;
 const INODE_BYTES = 256;
-/** Journal, tables, and directories that grow, beside what the files take. */
+/** The journal, tables and directories that grow, in addition to the files. */
 const OWN_BYTES = 24 * MIB;
-/** mke2fs' own choice for such disks: one inode for so many bytes. */
+/** mke2fs' own ratio for such disks. */
 const BYTES_PER_INODE = 32_768;
 
-/** What a directory takes in an ext4, and how many files it holds. */
+/** The space that a directory takes in an ext4, and its number of files. */
 export type TreeSize = { readonly bytes: number; readonly inodes: number };
 
-/** Holes count in full: the size is for choosing one, and costs nothing where the disk is sparse. */
+/**
+ * Measures the space that a directory needs in an ext4. Holes are counted in full: the size is only used to choose a
+ * disk's size, and the disk is sparse.
+ */
 export async function measureTree(tree: string, signal: AbortSignal): Promise<TreeSize> {
   const du = async (...args: string[]): Promise<number> =>
     Number.parseInt(
@@ -25,15 +28,15 @@ export async function measureTree(tree: string, signal: AbortSignal): Promise<Tr
       10,
     );
   const inodes = await du("--inodes");
-  // Not what is allocated: a host's file system may compress, which ext4 does not. Each file fills its last block.
+  // Apparent sizes, because the host's file system may compress, and ext4 does not. Each file fills its last block.
   const content = (await du("-B", "1", "--apparent-size")) + inodes * BLOCK_BYTES;
   return { bytes: content + Math.ceil(content / 16) + inodes * INODE_BYTES + OWN_BYTES, inodes };
 }
 
 /**
- * Fills the file `disk`, which exists, with an ext4 that holds what is in `tree`: names, modes, owners, links, times and
- * extended attributes as they are there. Links are kept and never followed.
- * @throws HearthError `input.invalid` when the content does not fit, `file.refused` when some of it cannot be read
+ * Fills the existing file `disk` with an ext4 that contains the content of `tree`: names, modes, owners, links, times
+ * and extended attributes are kept. Links are never followed.
+ * @throws HearthError `input.invalid` if the content does not fit, `file.refused` if some of it cannot be read
  */
 export async function makeDiskFromTree(
   disk: string,
@@ -44,7 +47,7 @@ export async function makeDiskFromTree(
   const { sizeBytes, maxBytes, inodes } = sizes;
   const { uid, gid, mode } = await stat(tree);
   const own = `lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=${uid}:${gid}`;
-  // Room in the tables for growing later; mke2fs writes them out, so no more than may ever be used.
+  // Reserves tables for growing up to `maxBytes` and no further: mke2fs writes them out.
   const growth =
     sizeBytes < maxBytes
       ? ["-E", `${own},resize=${Math.floor(maxBytes / BLOCK_BYTES)}`]
@@ -60,11 +63,11 @@ export async function makeDiskFromTree(
     options,
   );
   if (!made.ok) throw describe(made, tree);
-  // mke2fs gives the root its own mode, whatever the directory's.
+  // mke2fs sets its own mode on the root, whatever the directory's.
   const request = `set_inode_field / mode 0${((mode & 0o7777) | 0o40000).toString(8)}`;
   const set = await runBound("debugfs", ["-w", "-R", request, disk], options);
   if (!set.ok) throw set.error;
-  // Its exit code says nothing; after its version it has nothing to say when all is well.
+  // debugfs' exit code says nothing. Its first line is its version; any further line is an error.
   const complaint = set.stderr.split("\n").slice(1).join(" ").trim();
   if (complaint !== "")
     throw new HearthError("host.tool_failed", "debugfs could not set the mode of the disk's root", {
@@ -72,7 +75,7 @@ export async function makeDiskFromTree(
     });
 }
 
-/** mke2fs says in words what a person can do something about. */
+/** Maps mke2fs' messages that the user can act on. */
 function describe(made: Extract<RunResult, { ok: false }>, tree: string): HearthError {
   const { stderr, error } = made;
   if (error.code !== "host.tool_failed") return error;

@@ -1,4 +1,4 @@
-/** Downloads over HTTP that end: bounded in bytes, in time, in time without a byte, and in redirects. */
+/** Downloads over HTTP that end: limits for bytes, total time, time without a byte, and redirects. */
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { HearthError, toError } from "#base/error.ts";
@@ -6,11 +6,11 @@ import { formatDurationRounded } from "#base/durations.ts";
 import type { FileHash } from "#host/hash-file.ts";
 
 export type DownloadOptions = {
-  /** More is refused. */
+  /** A larger file is refused. */
   readonly maxBytes: number;
-  /** For all of it. */
+  /** The time for the whole download. */
   readonly deadlineMs: number;
-  /** Without a single byte. */
+  /** The time without a single byte. */
   readonly stallMs: number;
   /** Called at most every 512 KiB, and at the end. */
   readonly onBytes?: ((doneBytes: number, totalBytes: number | undefined) => void) | undefined;
@@ -18,21 +18,22 @@ export type DownloadOptions = {
 
 const REDIRECTS_MAX = 5;
 const REPORT_BYTES = 512 * 1024;
-/** Node's own fetch would unpack an answer that says it is packed; the hash is that of the file. */
+/** Node's fetch would unpack a compressed answer, but the hash is that of the file as it is. */
 const HEADERS = { "accept-encoding": "identity", "user-agent": "hearth" };
 const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
 
 /**
- * Whether a file may come from there: by HTTPS, or by HTTP from this machine itself. Who can change a file on
- * its way can change its checksum as well.
+ * Tells whether a file may come from this URL: by HTTPS, or by HTTP from this machine. Whoever can change a file on its
+ * way can change its checksum, too.
  */
 export function isSafeSource(url: URL): boolean {
   return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.has(url.hostname));
 }
 
 /**
- * Makes the file `path`, which must not exist yet, and syncs it. What a failure leaves is the caller's to
- * remove. @throws HearthError `download.failed`. Rejects with the signal's reason when aborted.
+ * Downloads to `path`, which must not exist yet, and syncs it. After a failure the caller removes the partial file.
+ * Rejects with the signal's reason when aborted.
+ * @throws HearthError `download.failed`
  */
 export async function downloadFile(
   url: string,
@@ -52,7 +53,10 @@ export async function downloadFile(
   return { sha256: hash.digest("hex"), sizeBytes };
 }
 
-/** For short texts; keep `maxBytes` small. @throws HearthError `download.failed` */
+/**
+ * Downloads a short text; keep `maxBytes` small.
+ * @throws HearthError `download.failed`
+ */
 export async function downloadText(
   url: string,
   options: DownloadOptions,
@@ -64,8 +68,8 @@ export async function downloadText(
 }
 
 /**
- * Follows redirects until `isEnd` takes an address, which is not asked itself.
- * @throws HearthError `download.failed`, also when the redirects end before that
+ * Follows redirects until `isEnd` accepts an address, which is not requested itself.
+ * @throws HearthError `download.failed`, also if the redirects end earlier
  */
 export async function followRedirects(
   url: string,
@@ -116,7 +120,7 @@ async function follow(start: URL, isEnd: (url: URL) => boolean, watch: Watch): P
   let at = start;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
     if (!isSafeSource(at)) throw new Error(`${at.href} is neither HTTPS nor this machine`);
-    // A page on the net must not lead to what listens on this machine.
+    // A page on the net must not lead to a server on this machine.
     if (LOOPBACK.has(at.hostname) && !LOOPBACK.has(start.hostname))
       throw new Error(`it redirects to this machine, ${at.href}`);
     const response = await fetch(at, { redirect: "manual", signal: watch.signal, headers: HEADERS });
@@ -139,7 +143,7 @@ function tooLarge(maxBytes: number): Error {
   return new Error(`it has more than ${maxBytes} bytes`);
 }
 
-/** Ends a download that takes too long, or that stands still, and says which it was. */
+/** Ends a download that takes too long or stalls, and says which it was. */
 class Watch implements Disposable {
   readonly signal: AbortSignal;
   readonly #url: string;
@@ -158,7 +162,7 @@ class Watch implements Disposable {
     this.#stall = setTimeout(end, stallMs, `no byte came for ${formatDurationRounded(stallMs)}`);
   }
 
-  /** Something came. */
+  /** Restarts the stall timer: data has arrived. */
   feed(): void {
     this.#stall.refresh();
   }
@@ -168,14 +172,14 @@ class Watch implements Disposable {
       return await work();
     } catch (error) {
       this.#caller.throwIfAborted();
-      // The disk's failures are not the network's: fetch wraps those of sockets.
+      // Errors of the disk are no download errors. fetch wraps those of sockets, so only the disk's have a syscall.
       if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
       const cause: unknown = this.#late.signal.aborted ? this.#late.signal.reason : networkCause(error);
       const hint =
         "Check the network, and try again; docs/configuration.md says how to use a proxy or mirror.";
       throw new HearthError("download.failed", `${this.#url} could not be downloaded`, { hint, cause });
     } finally {
-      // Whatever is still open is not read any further.
+      // Closes connections that are still open.
       this.#late.abort(new Error(`the download is over`));
     }
   }
@@ -186,7 +190,7 @@ class Watch implements Disposable {
   }
 }
 
-/** fetch says "fetch failed" or "terminated", and has what happened in its cause. */
+/** fetch throws "fetch failed" or "terminated"; the actual error is its cause. */
 function networkCause(thrown: unknown): Error {
   const error = toError(thrown);
   return error instanceof TypeError && error.cause !== undefined ? toError(error.cause) : error;

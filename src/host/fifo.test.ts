@@ -15,7 +15,7 @@ async function fifo(t: TestContext): Promise<string> {
   return path;
 }
 
-test("what a program writes without a reader is there for the next one, up to the pipe's size", async (t) => {
+test("output without a reader is kept for the next reader, up to the pipe's size", async (t) => {
   const path = await fifo(t);
   const program = openFifoForProgram(path);
   writeSync(program, "early ");
@@ -30,7 +30,7 @@ test("what a program writes without a reader is there for the next one, up to th
   next.destroy();
 });
 
-test("a program never waits for a reader, and none is no error to it", async (t) => {
+test("a program never waits for a reader, and gets no error without one", async (t) => {
   const program = openFifoForProgram(await fifo(t));
   const chunk = Buffer.alloc(4096);
   assert.throws(
@@ -42,7 +42,7 @@ test("a program never waits for a reader, and none is no error to it", async (t)
   closeSync(program);
 });
 
-test("the reader hears that the program is gone", async (t) => {
+test("the reader gets the end when the program has ended", async (t) => {
   const path = await fifo(t);
   const program = openFifoForProgram(path);
   const reader = readFifo(path).resume();

@@ -4,18 +4,19 @@ import { HearthError } from "#base/error.ts";
 /** A part of a file that is not a hole. */
 export type Extent = { readonly offset: number; readonly sizeBytes: number };
 
-/** Less is read sooner than a program is started. */
+/** Smaller files are read in less time than a program is started. */
 const ASK_MIN_BYTES = 16 * 1024 * 1024;
 const mapSchema = z.array(
   z.object({ start: z.int().nonnegative(), length: z.int().nonnegative(), data: z.boolean() }),
 );
 
-/** Says where a raw file has data, in the JSON of `qemu-img map`. */
+/** Returns the map of a raw file's data, in the JSON of `qemu-img map`. */
 export type MapFile = (path: string, signal: AbortSignal) => Promise<string>;
 
 /**
- * Finds where a file may have something else than zeros, in order. Node has no lseek(2) for SEEK_DATA, and reading a
- * hole fills the page cache with its zeros; so `map` looks. Where it fails, that is everywhere, which only takes longer.
+ * Finds the parts of a file that may contain anything but zeros, in order. Node has no lseek(2) for SEEK_DATA, and
+ * reading a hole fills the page cache with zeros; so `map` is used. If that fails, the whole file is returned, which
+ * only takes longer.
  */
 export async function findExtents(
   path: string,

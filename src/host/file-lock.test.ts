@@ -16,7 +16,7 @@ function lockPath(t: TestContext): string {
   return join(dir, "a.lock");
 }
 
-test("one at a time holds the lock, also within a process", (t) => {
+test("one owner at a time has the lock, also within a process", (t) => {
   const path = lockPath(t);
   const first = tryFileLock(path);
   assert.ok(first);
@@ -27,7 +27,7 @@ test("one at a time holds the lock, also within a process", (t) => {
   second[Symbol.dispose]();
 });
 
-test("a holder in another process keeps the lock until it dies, even by SIGKILL", async (t) => {
+test("an owner in another process keeps the lock until it dies, even by SIGKILL", async (t) => {
   const path = lockPath(t);
   const holder = await startLockHolder(path, t.signal);
   assert.equal(tryFileLock(path), undefined);
@@ -38,7 +38,7 @@ test("a holder in another process keeps the lock until it dies, even by SIGKILL"
   (await lock)[Symbol.dispose]();
 });
 
-test("of two that ask at the same moment one gets the lock, each of 100 times", async (t) => {
+test("of two processes that try at the same moment, one gets the lock, in each of 100 rounds", async (t) => {
   const dir = mkdtempSync(join(tmpdir(), "hearth-lock-"));
   t.after(() => rmSync(dir, { recursive: true }));
   const rounds = 100;
@@ -62,6 +62,6 @@ test("waiting ends when it is aborted, with the reason", async (t) => {
   await assert.rejects(lock, (error: Error) => /not any more/.test(String(error.cause ?? error)));
 });
 
-test("a directory that is not there is an error, not a lock that is held", () => {
+test("a missing directory is an error, not a lock of another owner", () => {
   assert.throws(() => tryFileLock("/proc/hearth/none.lock"), { code: "host.read_only" });
 });

@@ -1,34 +1,34 @@
 /**
- * A lock between processes that the kernel gives back when its holder dies, however it dies. Node has no
- * flock(2); SQLite's exclusive transaction on an empty database is a lock on the file, held by the process.
+ * A lock between processes that the kernel releases when its owner dies. Node has no flock(2); SQLite's exclusive
+ * transaction on an empty database is a lock on the file that belongs to the process.
  */
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 
-/** SQLITE_BUSY: somebody else holds the lock. */
+/** SQLITE_BUSY: another connection has the lock. */
 const BUSY = 5;
-/** SQLITE_READONLY and SQLITE_CANTOPEN: the directory cannot be written. */
+/** SQLITE_READONLY and SQLITE_CANTOPEN: the directory is not writable. */
 const READ_ONLY = new Set([8, 14]);
 /**
- * Of two that begin at once, each can find the other in the middle, and neither would have the lock. SQLite looks
- * again after 1, 2, 5 and 10 ms.
+ * The time for SQLite to retry, after 1, 2, 5 and 10 ms. When two processes begin at once, each can see the other in
+ * the middle, and without a retry neither would get the lock.
  */
-const SETTLE_MS = 20;
-/** Waiting costs little, and what is waited for takes seconds. */
+const RETRY_MS = 20;
+/** Polling costs little, and the awaited work takes seconds. */
 const POLL_MS = 100;
 
-/** Held until it is disposed of, or the process ends. */
+/** A lock that is released when it is disposed of, or when the process ends. */
 export type FileLock = Disposable;
 
 /**
- * The lock, or undefined while somebody else holds it, in this process or another.
- * @throws HearthError `host.read_only` when the lock's file cannot be made.
+ * Takes the lock, or returns undefined while this or another process has it.
+ * @throws HearthError `host.read_only` if the lock's file cannot be made
  */
 export function tryFileLock(path: string): FileLock | undefined {
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(path, { timeout: SETTLE_MS });
+    database = new DatabaseSync(path, { timeout: RETRY_MS });
     database.exec("BEGIN EXCLUSIVE");
   } catch (error) {
     database?.close();
@@ -40,14 +40,11 @@ export function tryFileLock(path: string): FileLock | undefined {
       cause: error,
     });
   }
-  const held = database;
-  return { [Symbol.dispose]: () => held.close() };
+  const open = database;
+  return { [Symbol.dispose]: () => open.close() };
 }
 
-/**
- * Waits for the lock as long as the signal allows. `onWait` is called once, if somebody else holds it.
- * Rejects with the signal's reason when aborted.
- */
+/** Waits for the lock until the signal aborts; rejects with its reason then. Calls `onWait` once if it has to wait. */
 export async function waitFileLock(path: string, onWait: () => void, signal: AbortSignal): Promise<FileLock> {
   for (let waited = false; ; waited = true) {
     signal.throwIfAborted();

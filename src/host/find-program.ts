@@ -3,8 +3,8 @@ import { delimiter, join } from "node:path";
 import { PROGRAM_ENV, missingTool } from "#host/run.ts";
 
 /**
- * Where `run` finds the program, or undefined if it is not installed.
- * @param path the directories to look in, with colons between; those of `run` unless told
+ * Returns the path where `run` finds the program, or undefined if it is not installed.
+ * @param path the directories to search, separated by colons; by default those of `run`
  */
 export function findProgram(name: string, path: string = PROGRAM_ENV.PATH): string | undefined {
   return path
@@ -13,7 +13,10 @@ export function findProgram(name: string, path: string = PROGRAM_ENV.PATH): stri
     .find(isExecutable);
 }
 
-/** Before work that would need them late. @throws HearthError `host.tool_missing` for the first that is not there. */
+/**
+ * Checks programs before work that would need them late.
+ * @throws HearthError `host.tool_missing` for the first that is missing
+ */
 export function requirePrograms(names: readonly string[]): void {
   for (const name of names) if (findProgram(name) === undefined) throw missingTool(name);
 }
@@ -23,6 +26,6 @@ function isExecutable(path: string): boolean {
     accessSync(path, constants.X_OK);
     return statSync(path).isFile();
   } catch {
-    return false; // Not there, or not for us: the next directory may have it.
+    return false; // Missing or not executable: the next directory may have it.
   }
 }

@@ -9,7 +9,7 @@ export type FileHash = {
 
 const CHUNK_BYTES = 1024 * 1024;
 
-/** Reads the whole file, in bounded memory. Rejects with the signal's reason when aborted. */
+/** Hashes the whole file, in bounded memory. Rejects with the signal's reason when aborted. */
 export async function hashFile(path: string, signal: AbortSignal): Promise<FileHash> {
   const hash = createHash("sha256");
   const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
@@ -24,7 +24,7 @@ export async function hashFile(path: string, signal: AbortSignal): Promise<FileH
   }
 }
 
-/** As 64 hex digits. */
+/** Returns 64 hex digits. */
 export function sha256(bytes: string | Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }

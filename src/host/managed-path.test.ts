@@ -9,7 +9,7 @@ import { run } from "#host/run.ts";
 
 type Place = { readonly dir: string; readonly root: string; readonly outside: string };
 
-/** `root/vm/disk` is ours; `outside/precious` is not. */
+/** Makes `root/vm/disk`, which may be removed, and `outside/precious`, which may not. */
 function makePlace(t: TestContext): Place {
   const dir = mkdtempSync(join(tmpdir(), "hearth-managed-"));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
@@ -25,7 +25,7 @@ async function assertRefused(root: string, path: string): Promise<void> {
   await assert.rejects(removeTree(root, path), { code: "path.unmanaged" }, `${path} in ${root}`);
 }
 
-test("a directory inside the root is removed with all that is in it, and removing it again is fine", async (t) => {
+test("a directory inside the root is removed with its content, and removing it again succeeds", async (t) => {
   const { root } = makePlace(t);
   await removeTree(root, join(root, "vm"));
   assert.equal(existsSync(join(root, "vm")), false);
@@ -79,7 +79,7 @@ test("a link on the way that leads out of the root is refused", async (t) => {
   assert.equal(existsSync(join(outside, "precious")), true);
 });
 
-test("a link is removed itself, never what it points to", async (t) => {
+test("a link itself is removed, never its target", async (t) => {
   const { root, outside } = makePlace(t);
   symlinkSync(outside, join(root, "link"));
   symlinkSync(outside, join(root, "vm", "link"));

@@ -1,4 +1,4 @@
-/** Deleting, the only way Hearth does it: what is deleted is first proven to lie inside its root. */
+/** Deletes files and directories. Hearth deletes in no other way: the path is first proven to be inside its root. */
 import { lstatSync, realpathSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join, normalize, sep } from "node:path";
@@ -7,19 +7,19 @@ import { readMounts } from "#host/mounts.ts";
 
 /**
  * Removes the file, link or directory at `path`. Links are removed, never followed. Idempotent.
- * @throws HearthError `path.unmanaged`, and nothing is removed, unless `path` lies strictly inside `root`
- * with all links on the way resolved, and no file system is mounted at or below it.
+ * @throws HearthError `path.unmanaged`, and removes nothing, unless `path` is strictly inside `root` with all links on
+ * the way resolved, and no file system is mounted at or below it
  */
 export async function removeTree(root: string, path: string): Promise<void> {
   const real = resolveManaged(root, path);
   if (real === undefined) return;
   const mounted = readMounts().find(({ point }) => point === real || point.startsWith(real + sep));
   if (mounted !== undefined) throw refusal(path, `a file system is mounted at ${mounted.point}`);
-  // Programs that were just killed may still write a last file.
+  // Retries, because programs that were just killed may still write a last file.
   await rm(real, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 }
 
-/** Where `path` really is, or undefined if nothing is there. Its own last part is not followed. */
+/** Returns the resolved path, or undefined if nothing exists there. The last part is not followed. */
 function resolveManaged(root: string, path: string): string | undefined {
   if (!isAbsolute(root) || normalize(root) === sep) throw refusal(path, "its root is not one of Hearth's");
   if (!isAbsolute(path)) throw refusal(path, "it is not an absolute path");

@@ -1,4 +1,4 @@
-/** ext4, written straight into files: no loop device and no root. */
+/** Makes ext4 file systems, written directly into files: no loop device and no root. */
 import { mkdir } from "node:fs/promises";
 import { toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
@@ -9,13 +9,13 @@ import { run } from "#host/run.ts";
 const TIMEOUT_MS = 300_000;
 const BLOCK_BYTES = 4096;
 
-/** What a tree takes, as `du` counts it. */
+/** The size of a tree, as counted by `du`. */
 type TreeSize = { readonly blocks: number; readonly inodes: number };
 
 /**
- * A file system with the content of `tree`, to be mounted read-only: no journal, no reserve, little slack.
- * Needs the right to read all of the tree, and keeps its owners.
- * @param uuid of the file system; also seeds its hashed directories, so that equal trees give nearly equal files.
+ * Makes a read-only file system with the content of `tree`: no journal, no reserve, little slack. Needs the right to
+ * read all of the tree, and keeps its owners.
+ * @param uuid of the file system; it also seeds the hashed directories, so that equal trees give nearly equal files
  */
 export async function makeImageFromTree(
   tree: string,
@@ -34,8 +34,8 @@ export async function makeImageFromTree(
 }
 
 /**
- * The same from a tar file, for users who are not root: unpacked with the user's own range of ids, in a
- * name space of its own on a tmpfs, so that nothing of it is left however this ends. Needs `uidmap`.
+ * Makes the file system from a tar file, for users who are not root: the tar is unpacked with the user's subordinate
+ * ids on a tmpfs in a new mount namespace, so that nothing of it remains, even after a crash. Needs `uidmap`.
  */
 export async function makeImageFromTar(
   tar: string,
@@ -45,7 +45,7 @@ export async function makeImageFromTar(
 ): Promise<void> {
   const mountPoint = `${tar}.tree`;
   await mkdir(mountPoint);
-  // The sizes are known in there only. `$0` to `$3` are the tar, the image, the uuid and the mount point.
+  // The sizes are only known inside. `$0` to `$3` are the tar, the image, the uuid and the mount point.
   const mkfs = readOnlyArgs('"$((inodes + 512))"', '"$2"').join(" ");
   const script = [
     "set -e",
@@ -72,9 +72,9 @@ export async function makeImageFromTar(
 }
 
 /**
- * Fast to make and small: tables and journal are written by the guest, when it needs them.
- * @param sizes in bytes; tables are reserved for growing online up to `maxBytes`, and no further, because
- * mke2fs writes them out: its own default takes 4 MiB.
+ * Makes an empty ext4, fast and small: the guest writes tables and journal when it needs them.
+ * @param sizes in bytes; tables are reserved for growing online up to `maxBytes`, and no further, because mke2fs writes
+ * them out: its own default takes 4 MiB
  */
 export async function makeEmptyDisk(
   path: string,
@@ -99,7 +99,7 @@ function readOnlyArgs(inodes: string, uuid: string): string[] {
   return [...args, "-N", inodes, "-O", features, "-U", uuid, "-E", `nodiscard,hash_seed=${uuid}`];
 }
 
-/** Inodes take 256 bytes; maps, directories that grow and the tree's own rounding take the rest. */
+/** Returns the blocks of an image: inodes take 256 bytes; maps, growing directories and rounding take the rest. */
 function imageBlocks(size: TreeSize): number {
   return size.blocks + Math.ceil(size.blocks / 16) + Math.ceil(size.inodes / 8) + 2_048;
 }
@@ -109,7 +109,7 @@ async function mke2fs(args: readonly string[], signal: AbortSignal, by = run): P
   if (!result.ok) throw describe(result.error, result.stderr, args.at(-2) ?? "");
 }
 
-/** mke2fs says in words what a system call says by its code; both shall look alike to a person. */
+/** Gives mke2fs' messages the form of system call errors, so that users see one message for both. */
 function describe(error: HearthError, stderr: string, path: string): HearthError {
   const code = /No space left on device/i.test(stderr)
     ? "ENOSPC"

@@ -8,6 +8,6 @@ test("a path lies on the mount that is nearest above it", () => {
   assert.ok(readMounts().length > 1);
 });
 
-test("what a mount forbids is among its options", () => {
+test("the restrictions of a mount are among its options", () => {
   assert.ok(mountOf("/proc")?.options.some((option) => option === "rw" || option === "ro"));
 });

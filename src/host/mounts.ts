@@ -1,10 +1,10 @@
-/** What is mounted where, as this process sees it. */
+/** The mounts that this process sees. */
 import { readFileSync, realpathSync } from "node:fs";
 import { sep } from "node:path";
 
 export type Mount = { readonly point: string; readonly options: readonly string[] };
 
-/** In the order in which they were mounted: of two at one place the later one is seen. */
+/** Returns the mounts in the order in which they were mounted: of two at one place, the later one is visible. */
 export function readMounts(mountinfo = "/proc/self/mountinfo"): Mount[] {
   const lines = readFileSync(mountinfo, "utf8").split("\n");
   return lines.flatMap((line) => {
@@ -14,7 +14,7 @@ export function readMounts(mountinfo = "/proc/self/mountinfo"): Mount[] {
   });
 }
 
-/** The mount that a file or directory lies on. */
+/** Returns the mount that a file or directory is on. */
 export function mountOf(path: string): Mount | undefined {
   const real = realpathSync(path);
   const above = readMounts().filter(
@@ -26,7 +26,7 @@ export function mountOf(path: string): Mount | undefined {
   );
 }
 
-/** proc_pid_mountinfo(5): blanks and the like are written in octal there. */
+/** Decodes the octal escapes of proc_pid_mountinfo(5), such as that of a space. */
 function unescape(point: string): string {
   return point.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -6,10 +6,10 @@ import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 
 /**
- * Moves a file, also to another file system, where it is copied first. `to` is the old file or the whole new one at any
- * time. Nobody else may change the directory of `from` any more; what is there is not trusted.
- * @param durable whether to wait until a power cut cannot take the file or its name away
- * @throws HearthError `path.unmanaged` for a link and all else that is no file
+ * Moves a file. On another file system it is copied first, so that `to` is always the old file or the whole new one. No
+ * other program may change the directory of `from` any more; its content is not trusted.
+ * @param durable whether the move has to survive a power cut when this resolves
+ * @throws HearthError `path.unmanaged` for links and everything else that is not a regular file
  */
 export async function moveFile(
   from: string,

@@ -28,23 +28,23 @@ class Child implements AsyncDisposable {
 }
 
 describe("ending a process", () => {
-  test("takes SIGTERM where that is enough, and is done once", async () => {
+  test("takes SIGTERM if that is enough, and a second call does nothing", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     assert.equal(await endProcess(ref, 60_000, never), "SIGTERM");
     assert.equal(await endProcess(ref, 60_000, never), undefined);
   });
 
-  test("takes SIGKILL for one that was stopped", async () => {
+  test("takes SIGKILL if the process is stopped", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     process.kill(ref.pid, "SIGSTOP");
-    // Of two signals that wait, SIGTERM would come first.
+    // Of two pending signals, SIGTERM would be delivered first.
     while (!/^State:\s+T/m.test(readFileSync(`/proc/${ref.pid}/status`, "utf8"))) await setImmediate();
     assert.equal(await endProcess(ref, 50, never), "SIGKILL");
   });
 
-  test("leaves a process alone that only has the same pid", async () => {
+  test("does nothing to another process with the same pid", async () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     for (const gone of [
@@ -58,7 +58,7 @@ describe("ending a process", () => {
   });
 });
 
-test("a process is found by a directory on its command line, and only if it is the right program", async () => {
+test("a process is found by a directory on its command line, and only if its program matches", async () => {
   await using child = new Child();
   const ref = await child.start("tail", "-f", join(child.dir, "log"));
   assert.deepEqual(findProcessesNaming([child.dir], /^tail$/), [ref]);

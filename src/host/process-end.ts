@@ -1,4 +1,4 @@
-/** Ending processes that are not our children, and waiting until they are gone. */
+/** Ends processes that are not hearthd's children, and waits until they are gone. */
 import { readdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
@@ -8,11 +8,11 @@ import type { ProcessRef } from "#host/procfs.ts";
 const POLL_FIRST_MS = 1;
 const POLL_GROWTH = 1.4;
 const POLL_MAX_MS = 50;
-/** A process that SIGKILL does not end in this time hangs in the kernel. */
+/** A process that SIGKILL does not end in this time is stuck in the kernel. */
 const KILL_DEADLINE_MS = 10_000;
 
 /**
- * The process is dead, but not all of its threads have gone yet: its sockets still listen, and its files are
+ * Tells whether the process is dead but some of its threads still exist: its sockets still listen, and its files are
  * still locked.
  */
 function isEnding(ref: ProcessRef): boolean {
@@ -20,11 +20,11 @@ function isEnding(ref: ProcessRef): boolean {
   try {
     return readdirSync(`/proc/${ref.pid}/task`).length > 1;
   } catch {
-    return false; // It went meanwhile.
+    return false; // It has ended meanwhile.
   }
 }
 
-/** True once the process is gone with all it held; false when it still is there after `deadlineMs`. */
+/** Waits until the process is gone with all its threads. Returns false if it still exists after `deadlineMs`. */
 export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: AbortSignal): Promise<boolean> {
   const end = performance.now() + deadlineMs;
   for (
@@ -39,14 +39,14 @@ export async function waitForEnd(ref: ProcessRef, deadlineMs: number, signal: Ab
   return true;
 }
 
-/** The signal that has ended a process. */
+/** The signal that ended a process. */
 export type EndSignal = "SIGTERM" | "SIGKILL";
 
 /**
- * SIGTERM, and SIGKILL when the process is still there after `graceMs`: it ignores SIGTERM, or is stopped.
- * With `graceMs` 0 SIGKILL at once. Idempotent; resolves when the process is gone.
- * @returns the signal that ended it, or undefined when it was gone already.
- * @throws HearthError `host.tool_failed` when even SIGKILL did not end it in ten seconds.
+ * Sends SIGTERM, and SIGKILL if the process still exists after `graceMs`, because it ignores SIGTERM or is stopped.
+ * With `graceMs` 0 it sends SIGKILL at once. Idempotent. Resolves when the process is gone.
+ * @returns the signal that ended it, or undefined if it was gone already
+ * @throws HearthError `host.tool_failed` if SIGKILL did not end it in ten seconds
  */
 export async function endProcess(
   ref: ProcessRef,
@@ -69,8 +69,8 @@ export async function endProcess(
 }
 
 /**
- * Processes of `program` (the file name of argv[0]) with a file in one of `directories` on their command line. Finds
- * what was started by a predecessor that died before it could write the pid down.
+ * Finds processes of `program` (the file name of argv[0]) with a file in one of `dirs` on their command line. For
+ * processes whose pid was not written down, because hearthd crashed before.
  */
 export function findProcessesNaming(dirs: readonly string[], program: RegExp): ProcessRef[] {
   const found: ProcessRef[] = [];

@@ -1,21 +1,21 @@
-/** Processes, as /proc shows them. */
+/** Reads processes from /proc. */
 import { readFileSync, readdirSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 
-/** A pid alone may be used again; with its start time and the boot it is one process for ever. */
+/** Identifies one process for ever. A pid alone may be reused. */
 export type ProcessRef = { readonly pid: number; readonly startTicks: number; readonly hostBootId: string };
 
 export type ProcessUsage = {
-  /** User and system time, in clock ticks (100 a second on Linux). */
+  /** User and system time, in clock ticks. */
   readonly cpuTicks: number;
   readonly rssBytes: number;
   readonly vszBytes: number;
-  /** How long the process has been there. */
+  /** The time since the start of the process. */
   readonly ageMs: number;
 };
 
 const PAGE_BYTES = 4096;
-/** USER_HZ, fixed at 100 on every Linux architecture that Hearth runs on. */
+/** USER_HZ, which is 100 on every Linux architecture that Hearth runs on. */
 export const TICKS_PER_SECOND = 100;
 
 let bootId: string | undefined;
@@ -25,7 +25,7 @@ export function hostBootId(): string {
   return bootId;
 }
 
-/** Undefined when there is no such process, or only its zombie. */
+/** Returns undefined if the process does not exist, or is only a zombie. */
 export function findProcess(pid: number): ProcessRef | undefined {
   const stat = readStat(pid);
   if (stat === undefined || stat.state === "Z" || stat.state === "X") return undefined;
@@ -37,7 +37,7 @@ export function isAlive(ref: ProcessRef): boolean {
   return now !== undefined && now.startTicks === ref.startTicks && ref.hostBootId === now.hostBootId;
 }
 
-/** Idempotent: a process that is gone, or whose pid is another's now, is left alone. */
+/** Sends a signal. Does nothing if the process is gone or its pid was reused. */
 export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
   if (!isAlive(ref)) return;
   try {
@@ -60,7 +60,7 @@ export function readUsage(ref: ProcessRef): ProcessUsage | undefined {
   return { cpuTicks, rssBytes: rssPages * PAGE_BYTES, vszBytes, ageMs };
 }
 
-/** The argument vectors of all processes that we may see, for finding what a crash left behind. */
+/** Returns the arguments of all visible processes, to find those that a crash has left. */
 export function listCommands(): { pid: number; argv: string[] }[] {
   const commands: { pid: number; argv: string[] }[] = [];
   for (const entry of readdirSync("/proc")) {
@@ -71,18 +71,18 @@ export function listCommands(): { pid: number; argv: string[] }[] {
   return commands;
 }
 
-/** The real, effective, saved and file system uids of all processes that we may see; the dead ones do not count. */
+/** Returns the real, effective, saved and file system uids of all visible processes, without zombies. */
 export function listUids(): ReadonlySet<number> {
   return new Set(uidsByPid().flatMap(({ uids }) => uids));
 }
 
-/** The processes that have this uid as one of their four. */
+/** Returns the processes with this uid as one of their four. */
 export function findProcessesOf(uid: number): ProcessRef[] {
   const pids = uidsByPid().filter(({ uids }) => uids.includes(uid));
   return pids.flatMap(({ pid }) => findProcess(pid) ?? []);
 }
 
-/** The children of a process, their children and so on; none of what has lost its parent. */
+/** Returns the children of a process, their children and so on. Processes whose parent has ended are not found. */
 export function findDescendants({ pid }: ProcessRef): ProcessRef[] {
   const parents = readdirSync("/proc").flatMap((entry) => {
     const stat = /^\d+$/.test(entry) ? readStat(Number(entry)) : undefined;
@@ -98,7 +98,7 @@ export function findDescendants({ pid }: ProcessRef): ProcessRef[] {
   return [...found].flatMap((one) => findProcess(one) ?? []);
 }
 
-/** The real, effective, saved and file system uid of a process; empty when it is gone, or dead. */
+/** Returns the real, effective, saved and file system uid of a process; empty if it is gone or a zombie. */
 export function readUids(pid: number): number[] {
   const status = readProc(`/proc/${pid}/status`);
   if (status === undefined || /^State:\t[ZX]/m.test(status)) return [];
@@ -106,7 +106,7 @@ export function readUids(pid: number): number[] {
   return line.split("\t").map(Number);
 }
 
-/** The environment that a process was started with; empty when it is gone, or another user's. */
+/** Returns the environment that a process was started with; empty if it is gone, or belongs to another user. */
 export function readEnvironment(pid: number): Readonly<Record<string, string>> {
   const entries = (readProc(`/proc/${pid}/environ`) ?? "").split("\0").map((entry) => {
     const at = entry.indexOf("=");
@@ -133,7 +133,10 @@ type Stat = {
   rssPages: number;
 };
 
-/** proc_pid_stat(5). The name in field 2 may hold blanks and brackets, so counting starts after the last `)`. */
+/**
+ * Parses proc_pid_stat(5). The name in field 2 may contain spaces and brackets, so fields are counted after the last
+ * `)`.
+ */
 function readStat(pid: number): Stat | undefined {
   const text = readProc(`/proc/${pid}/stat`);
   if (text === undefined) return undefined;
@@ -154,7 +157,7 @@ function readProc(path: string): string | undefined {
     return readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined; // It has ended, or is another's.
+    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined; // Ended, or not visible.
     throw error;
   }
 }

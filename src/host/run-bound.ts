@@ -1,21 +1,24 @@
 /**
- * Programs that must not outlive us. SIGKILL gives us no time to end what we have started, so the kernel is
- * asked to: what runs here dies with this process, and as root also all that it has started and mounted.
+ * Runs programs that must not outlive hearthd. SIGKILL leaves hearthd no time to end what it has started, so the kernel
+ * does: the program dies with this process, and as root also everything that it has started and mounted.
  */
 import { run } from "#host/run.ts";
 import type { Run, RunOptions } from "#host/run.ts";
 
-const DIES_WITH_US = ["--pdeathsig", "KILL", "--"] as const;
-/** A process name space ends with its first process; a mount name space with its last. */
-const WITH_ALL_IT_STARTS = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"] as const;
+const DIES_WITH_PARENT = ["--pdeathsig", "KILL", "--"] as const;
+/** A pid namespace ends with its first process; a mount namespace with its last. */
+const WITH_DESCENDANTS = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"] as const;
 
-/** Like `run`, for work of seconds. Ask `requirePrograms` first: a missing program is not told apart here. */
+/**
+ * Runs a program that dies with this process, like `run`, for work of seconds. Call `requirePrograms` first: a missing
+ * program is not reported as one.
+ */
 export const runBound: Run = (file, args, options) => {
   const isRoot = process.getuid?.() === 0;
-  return run("setpriv", [...DIES_WITH_US, ...(isRoot ? WITH_ALL_IT_STARTS : []), file, ...args], options);
+  return run("setpriv", [...DIES_WITH_PARENT, ...(isRoot ? WITH_DESCENDANTS : []), file, ...args], options);
 };
 
-/** For callers with nothing of their own to say about a failure. */
+/** Runs like `runBound`, returns stdout and throws the error of a failure. */
 export async function runBoundOrThrow(
   file: string,
   args: readonly string[],

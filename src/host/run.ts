@@ -1,6 +1,6 @@
 /**
- * The one door to other programs: no shell, a fixed environment, always a deadline, bounded output.
- * `child_process` and execa are imported nowhere else; a test checks that.
+ * Runs other programs: no shell, a fixed environment, always a deadline, bounded output. `child_process` and execa are
+ * imported nowhere else; a test checks that.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -8,14 +8,14 @@ import { closeSync, openSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 
-/** Where programs are looked for, and what they get as their environment; callers may add to it. */
+/** The environment of programs, and the search path for them. Callers may add variables. */
 export const PROGRAM_ENV = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   LC_ALL: "C.UTF-8",
 } as const;
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
 const ERROR_TAIL_CHARS = 2_000;
-/** A program that ignores SIGTERM gets SIGKILL after this. */
+/** The time between SIGTERM and SIGKILL. */
 const KILL_AFTER_MS = 2_000;
 
 export type RunOptions = {
@@ -23,11 +23,11 @@ export type RunOptions = {
   readonly signal: AbortSignal;
   readonly input?: string | Uint8Array | undefined;
   readonly cwd?: string | undefined;
-  /** Never secrets: other users may read a process' environment in a core dump or log. */
+  /** Must not contain secrets: other users may read a process's environment in a core dump or a log. */
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Open files for the program, from its fd 3 on. They stay the caller's. */
+  /** Open files for the program, from its fd 3 on. The caller closes them. */
   readonly fds?: readonly number[] | undefined;
-  /** Each line of stderr as it comes, for progress. */
+  /** Called with each line of stderr, for progress. */
   readonly onStderrLine?: ((line: string) => void) | undefined;
 };
 
@@ -38,14 +38,14 @@ export type RunResult =
       readonly stdout: string;
       readonly stderr: string;
       readonly code: number | undefined;
-      /** `host.tool_missing`, `host.tool_failed` or `operation.cancelled`; its cause holds the last words. */
+      /** `host.tool_missing`, `host.tool_failed` or `operation.cancelled`; its cause contains the stderr tail. */
       readonly error: HearthError;
     };
 
 export type Run = (file: string, args: readonly string[], options: RunOptions) => Promise<RunResult>;
 
 export const run: Run = async (file, args, options) => {
-  // Loaded here: the CLI comes through this file to start hearthd, and does not need it.
+  // Loaded here: the CLI imports this file to start hearthd, and does not need execa.
   const { execa } = await import("execa");
   const child = execa(file, args, {
     reject: false,
@@ -53,7 +53,7 @@ export const run: Run = async (file, args, options) => {
     extendEnv: false,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.input === undefined ? {} : { input: options.input }),
-    // Its types know no descriptor above 9.
+    // execa's types know no descriptor above 9.
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe", ...((options.fds ?? []) as 3[])],
     timeout: options.timeoutMs,
     cancelSignal: options.signal,
@@ -76,7 +76,7 @@ export const run: Run = async (file, args, options) => {
   };
 };
 
-/** For callers with nothing of their own to say about a failure. */
+/** Runs a program, returns its stdout and throws the error of a failure. */
 export async function runOrThrow(
   file: string,
   args: readonly string[],
@@ -91,7 +91,7 @@ async function followLines(lines: AsyncIterable<unknown>, onLine: (line: string)
   try {
     for await (const line of lines) onLine(String(line));
   } catch {
-    // The program failed; its result, which the caller awaits, says how.
+    // The program failed; its result, which the caller awaits, says why.
   }
 }
 
@@ -117,8 +117,8 @@ function runError(
     });
   }
   if (failure.code === "ENOENT") return missingTool(file);
-  const words = [file, ...args].map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word)));
-  const command = words.join(" ").slice(0, 1_000);
+  const quoted = [file, ...args].map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : JSON.stringify(arg)));
+  const command = quoted.join(" ").slice(0, 1_000);
   const tail = stderr.trim().slice(-ERROR_TAIL_CHARS);
   return new HearthError(
     "host.tool_failed",
@@ -136,7 +136,7 @@ function describeFailure(failure: Failure, timeoutMs: number): string {
   return `failed with ${failure.exitCode ?? failure.code ?? "no exit code"}`;
 }
 
-/** Which Debian package brings a program that Hearth needs. */
+/** The Debian packages of the programs that Hearth needs. */
 const PACKAGES: Readonly<Record<string, string>> = {
   "qemu-system-x86_64": "qemu-system-x86",
   "qemu-img": "qemu-utils",
@@ -164,30 +164,33 @@ export function missingTool(file: string): HearthError {
   return new HearthError("host.tool_missing", `\`${file}\` is not installed.`, { hint });
 }
 
-/** The package that brings `file`, for `doctor`. */
+/** Returns the package that contains `file`, for `hearth doctor`. */
 export function packageOf(file: string): string | undefined {
   return PACKAGES[file];
 }
 
 export type DetachedOptions = {
   readonly cwd: string;
-  /** stdout and stderr are appended here: a file, created with mode 0600, or one that is open and stays the caller's. */
+  /**
+   * The log to which stdout and stderr are appended: the path of a file, which is created with mode 0600, or an open
+   * file, which the caller closes.
+   */
   readonly logFile: string | number;
-  /** An open file for stdout in place of the log. It stays the caller's, to close when the program was started. */
+  /** An open file for stdout instead of the log. The caller closes it after the program was started. */
   readonly stdout?: number | undefined;
-  /** The same for stdin, which is empty otherwise. */
+  /** An open file for stdin, which is otherwise empty. The caller closes it. */
   readonly stdin?: number | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
-  /** Of the program; ours when left out. */
+  /** The program's umask; by default hearthd's. */
   readonly umask?: number | undefined;
-  /** More open files for the program, after those that it has anyway. They stay the caller's. */
+  /** Further open files for the program, after the others. The caller closes them. */
   readonly fds?: readonly number[] | undefined;
   readonly onExit: (code: number | null, signal: NodeJS.Signals | null) => void;
 };
 
 /**
- * Starts a program that outlives us: a session of its own, no pipe to us that could break.
- * Resolves with the pid once the program was executed.
+ * Starts a program that outlives hearthd: in a new session, with no pipe to hearthd that could break. Resolves with the
+ * pid once the program was executed.
  */
 export async function startDetached(
   file: string,
@@ -200,29 +203,29 @@ export async function startDetached(
 /** A program that was started with `startHeld`. */
 export type HeldProgram = {
   readonly pid: number;
-  /** What it wrote on its fd 3 until it closed it, at most 64 KiB; empty where it ended before. */
+  /** The text that it wrote to its fd 3 until it closed it, at most 64 KiB; empty if it ended before. */
   readonly told: Promise<string>;
-  /** Lets it go on: it reads a byte, then the end, from its fd 4. Idempotent; what is left of the pipes goes too. */
+  /** Lets the program continue: it reads a byte, then the end, from its fd 4. Closes the pipes. Idempotent. */
   release(): void;
 };
 
-/** What a held program may tell us. */
+/** The maximum length of the text from a blocked program. */
 const TOLD_MAX_CHARS = 64 * 1024;
 
-/** The same, for a launcher that says something on its fd 3 and waits on its fd 4 until it is let go. */
+/** Starts a launcher that outlives hearthd, writes a text to its fd 3 and blocks on its fd 4 until it is released. */
 export async function startHeld(
   file: string,
   args: readonly string[],
   options: DetachedOptions,
 ): Promise<HeldProgram> {
   const child = await spawnDetached(file, args, options, ["pipe", "pipe"]);
-  const [, , , said, releasePipe] = child.stdio as unknown as [null, null, null, Readable, Writable];
-  // Whoever ended with the pipe open is reported by its exit.
-  said.on("error", () => {});
+  const [, , , toldPipe, releasePipe] = child.stdio as unknown as [null, null, null, Readable, Writable];
+  // A program that ends with the pipe open is reported by its exit.
+  toldPipe.on("error", () => {});
   releasePipe.on("error", () => {});
   return {
     pid: child.pid ?? 0,
-    told: readAll(said),
+    told: readAll(toldPipe),
     release() {
       if (!releasePipe.writableEnded) releasePipe.end("x", () => releasePipe.destroy());
     },
@@ -241,7 +244,7 @@ function readAll(stream: Readable): Promise<string> {
   });
 }
 
-/** A program has the umask that we have at this moment. */
+/** Calls `act` with a umask, which a program inherits when it is started. */
 function withUmask<Result>(mask: number, act: () => Result): Result {
   const before = process.umask(mask);
   try {

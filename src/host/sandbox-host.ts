@@ -1,4 +1,4 @@
-/** What this host's sandboxes are made of, and whether it can make one at all. Asked once in hearthd's life. */
+/** Finds the parts of this host's sandboxes, and whether it can make one at all. Done once per hearthd. */
 import { lstatSync, readlinkSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 import { findProgram } from "#host/find-program.ts";
@@ -8,38 +8,40 @@ const TOP_DIRS = ["/lib", "/lib64", "/lib32", "/libx32", "/bin", "/sbin"];
 /** Making a jail takes 5 ms on an idle machine. */
 const TRY_TIMEOUT_MS = 20_000;
 
-/** The programs and directories that every sandbox is made of. Of bwrap and the host, not of one program. */
+/** The programs and directories of the host that every sandbox uses. */
 export type SandboxHost = {
   readonly bwrap: string;
   readonly setpriv: string;
   readonly prlimit: string;
-  /** Absolute links such as /lib with what they point to, such as usr/lib. */
+  /** Absolute links such as /lib with their targets, such as usr/lib. */
   readonly links: readonly (readonly [path: string, target: string])[];
-  /** Directories that hold programs and libraries: /usr, and /lib where that is no link. */
+  /** Directories with programs and libraries: /usr, and /lib if it is not a link. */
   readonly systemDirs: readonly string[];
   readonly isRoot: boolean;
 };
 
-/** How the errors of a caller name what it confines, and how a user does without the sandbox, if that is possible. */
+/**
+ * The caller's part of the error messages: what it isolates, and how a user can do without the sandbox, if possible.
+ */
 export type SandboxUse = { readonly subject: string; readonly otherwise?: string | undefined };
 
-/** Why there is no sandbox: a program that is not installed, or what bwrap said. */
+/** The reason why there is no sandbox: a missing program, or bwrap's error. */
 type Refusal = { readonly missing: string } | { readonly said: string; readonly isRoot: boolean };
 
 let known: Promise<SandboxHost | Refusal> | undefined;
 
 /**
  * Finds out once whether this host can make sandboxes.
- * @throws HearthError `host.tool_missing` without bubblewrap or util-linux, `feature.missing` where the kernel
- * lets hearthd make no namespaces. Both say what to install or to allow.
+ * @throws HearthError `host.tool_missing` without bubblewrap or util-linux, `feature.missing` if the kernel lets
+ * hearthd make no namespaces; both say what to install or to allow
  */
 export async function findSandboxHost(use: SandboxUse, signal: AbortSignal): Promise<SandboxHost> {
-  // Not the caller's signal: others wait for the same answer.
+  // Uses a separate signal, because other callers wait for the same answer.
   known ??= trySandbox(new AbortController().signal);
   const found = await known;
   signal.throwIfAborted();
   if ("bwrap" in found) return found;
-  known = undefined; // It may have been mended.
+  known = undefined; // Not kept: the host may be repaired later.
   throw "missing" in found ? notInstalled(found.missing, use) : refused(found, use);
 }
 
@@ -56,7 +58,7 @@ async function trySandbox(signal: AbortSignal): Promise<SandboxHost | Refusal> {
   return tried.ok ? host : { said: tried.stderr, isRoot: host.isRoot };
 }
 
-/** All kinds of namespaces that a jail takes, around a program that does nothing. */
+/** Returns arguments for all kinds of namespaces that a jail uses, around a program that does nothing. */
 function probeArguments(host: SandboxHost): string[] {
   return [
     ["--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--unshare-pid", "--unshare-net", "--as-pid-1"],
@@ -103,7 +105,7 @@ function or(otherwise: string | undefined): string {
   return otherwise === undefined ? "" : `, ${otherwise}`;
 }
 
-/** Merged-usr systems have links at the top; on others the directories themselves are shown. */
+/** Reads the top-level directories. Merged-usr systems have links there; on others the directories are mounted. */
 function readSystem(): Pick<SandboxHost, "links" | "systemDirs"> {
   const links: [string, string][] = [];
   const systemDirs = ["/usr"];

@@ -1,4 +1,4 @@
-/** The parts of a sandbox's command line that VMMs and tools share: what it shows of the host, and whose rights it has. */
+/** The parts of a sandbox's command line that VMMs and tools share: the visible files of the host, and the rights. */
 import { basename, dirname, join } from "node:path";
 import { invariant } from "#base/error.ts";
 import type { SandboxHost } from "#host/sandbox-host.ts";
@@ -6,27 +6,27 @@ import type { SandboxHost } from "#host/sandbox-host.ts";
 export type SandboxFile = {
   readonly path: string;
   readonly access: "read" | "write" | "device";
-  /** Where the program finds it in its sandbox, absolute; at the host's path when left out. */
+  /** The absolute path of the file in the sandbox; by default the host's path. */
   readonly at?: string | undefined;
-  /** An open file that is mounted in place of what the path leads to. */
+  /** An open file that is mounted instead of the path's target. */
   readonly fd?: number | undefined;
 };
 
-/** For changing the uid and emptying the bounding set; setpriv ends with none of them. */
+/** The capabilities for changing the uid and emptying the bounding set. setpriv drops them all. */
 export const SETPRIV_NEEDS = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
 
 const BIND = { read: "--ro-bind", write: "--bind", device: "--dev-bind" } as const;
 const BIND_FD = { read: "--ro-bind-fd", write: "--bind-fd" } as const;
-/** Made by bwrap's `--dev`. */
+/** Directories that bwrap's `--dev` makes. */
 const DEV_DIRS = new Set(["/dev", "/dev/pts", "/dev/shm"]);
 const READ_ONLY = ["--remount-ro", "/dev", "--remount-ro", "/"];
 
-/** Where the program finds the file, seen from its own root. */
+/** Returns the path of the file in the sandbox. */
 export function pathInside({ path, at }: SandboxFile): string {
   return at ?? path;
 }
 
-/** Arguments of bwrap that mount one file below a root that is made elsewhere. */
+/** Returns bwrap's arguments that mount one file below a root that is made elsewhere. */
 export function bindArguments(file: SandboxFile, root: string): string[] {
   const { access, path, fd } = file;
   const at = join(root, pathInside(file));
@@ -35,7 +35,7 @@ export function bindArguments(file: SandboxFile, root: string): string[] {
     : [BIND_FD[access], String(fd), at];
 }
 
-/** Numbers the open files as the program gets them that mounts them: `fds` in their order, the first as `first`. */
+/** Numbers the open files as bwrap gets them: `fds` in their order, beginning with `first`. */
 export function passFiles(
   files: readonly SandboxFile[],
   first: number,
@@ -47,7 +47,7 @@ export function passFiles(
   return { files: passed, fds };
 }
 
-/** Arguments of bwrap for an empty root with the system's libraries, these files, and nothing else to write to. */
+/** Returns bwrap's arguments for a read-only root with the system's libraries and these files. */
 export function rootArguments(
   files: readonly SandboxFile[],
   { hostNetwork }: { readonly hostNetwork: boolean },
@@ -64,7 +64,7 @@ export function rootArguments(
   return [...system, ...links, ...dev, ...makeDirs, ...cache, ...names, ...binds, ...READ_ONLY];
 }
 
-/** Directories that bwrap would make by itself, but for root alone; the outer ones first. */
+/** Returns the directories that bwrap would make itself, but only accessible for root. Outer ones come first. */
 function dirsAbove(paths: readonly string[], there: readonly string[]): string[] {
   const dirs = new Set<string>();
   for (const path of paths) {
@@ -76,7 +76,7 @@ function dirsAbove(paths: readonly string[], there: readonly string[]): string[]
   return [...dirs].filter((dir) => !isThere(dir)).toSorted();
 }
 
-/** The command that gives up every right but those of this uid, and executes what follows. */
+/** Returns the command that drops all rights except those of this uid, and executes the arguments that follow. */
 export function setprivArguments(
   { setpriv }: Pick<SandboxHost, "setpriv">,
   { uid, gid }: { readonly uid: number; readonly gid: number },
@@ -89,7 +89,10 @@ export function setprivArguments(
   ].flat();
 }
 
-/** A program outside of /usr comes with its prefix, such as /opt/qemu; one that lies in no `bin` alone. */
+/**
+ * Returns the files of a program. One outside of /usr comes with its prefix, such as /opt/qemu, or alone if it is not
+ * in a `bin` directory.
+ */
 export function programFiles(program: string): SandboxFile[] {
   if (/^\/(usr|lib|lib64|bin|sbin)\//.test(program)) return [];
   const dir = dirname(program);

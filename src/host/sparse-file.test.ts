@@ -15,7 +15,7 @@ import { QEMU_IMG } from "#testing/tools.ts";
 const map: MapFile = (file, signal) => QEMU_IMG.mapRaw(file, signal);
 const SIZE_BYTES = 20 * MIB + 3;
 
-/** Large enough that holes are looked for, with a size that no block has. */
+/** Large enough for a search for holes, and no multiple of a block. */
 async function makeFile(t: TestContext): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), "hearth-sparse-"));
   t.after(() => rmSync(dir, { recursive: true }));
@@ -28,7 +28,7 @@ async function makeFile(t: TestContext): Promise<string> {
   return path;
 }
 
-test("a file is hashed as it is read, and its extents are what is not zeros", async (t) => {
+test("a file is hashed as a reader sees it, and its extents are the parts that are not zeros", async (t) => {
   const path = await makeFile(t);
   const { extents, ...hash } = await scanFile(path, map, t.signal);
   assert.deepEqual(hash, await hashFile(path, t.signal));
@@ -49,7 +49,7 @@ test("holes are found in order, and never reach beyond the file", async (t) => {
   assert.equal(end, SIZE_BYTES);
 });
 
-test("what is written in any pieces is the same file, with holes for its zeros", async (t) => {
+test("a file is the same in whatever pieces it is written, with holes for its zeros", async (t) => {
   const path = await makeFile(t);
   const content = readFileSync(path);
   const copy = `${path}.copy`;
@@ -65,11 +65,11 @@ test("what is written in any pieces is the same file, with holes for its zeros",
   assert.equal(statSync(copy).mode & 0o777, 0o600);
 });
 
-test("a file that is there is never written to", async (t) => {
+test("an existing file is never written to", async (t) => {
   await assert.rejects(SparseWriter.create(await makeFile(t), t.signal), { code: "EEXIST" });
 });
 
-test("nothing is hashed on when nobody waits", async (t) => {
+test("hashing ends when it is aborted", async (t) => {
   const cancel = AbortSignal.abort(new Error("enough"));
   await assert.rejects(scanFile(await makeFile(t), map, cancel), /enough/);
 });

@@ -1,4 +1,4 @@
-/** Files that are mostly holes: hashed as the zeros that a reader sees, and written without making them. */
+/** Files that are mostly holes: hashed with the zeros that a reader sees, and written without allocating them. */
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
@@ -8,22 +8,24 @@ import type { Extent, MapFile } from "#host/file-extents.ts";
 import type { FileHash } from "#host/hash-file.ts";
 
 export type FileScan = FileHash & {
-  /** What is not all zeros, in order, at most `EXTENTS_MAX`. */
+  /** The parts that are not all zeros, in order, at most `EXTENTS_MAX`. */
   readonly extents: readonly Extent[];
 };
 
-/** As many as may be kept in memory. */
+/** The limit of extents in memory. */
 export const EXTENTS_MAX = 2 ** 20;
 const CHUNK_BYTES = 1024 * 1024;
-/** Zeros that are shorter stay in an extent: another extent would take more than they do. */
+/** Shorter zeros stay in an extent, because a further extent would take more space than they do. */
 const HOLE_MIN_BYTES = 64 * 1024;
-/** What file systems make holes of. */
+/** The block size of file systems, and so the smallest hole. */
 const BLOCK_BYTES = 4096;
 const ZEROS = Buffer.alloc(CHUNK_BYTES);
-/** Others may go on after so many bytes that nothing had to be waited for. */
+/** The bytes after which the event loop gets a turn, if nothing had to be awaited. */
 const TURN_BYTES = 4 * CHUNK_BYTES;
 
-/** Reads what is no hole, in bounded memory. Rejects with the signal's reason when aborted. */
+/**
+ * Reads and hashes a file without reading its holes, in bounded memory. Rejects with the signal's reason when aborted.
+ */
 export async function scanFile(path: string, map: MapFile, signal: AbortSignal): Promise<FileScan> {
   await using file = await open(path, "r");
   const { size: sizeBytes } = await file.stat();
@@ -46,7 +48,7 @@ export async function scanFile(path: string, map: MapFile, signal: AbortSignal):
   return { ...hash.finish(), extents };
 }
 
-/** So that even every second step being a hole makes no more than half of `EXTENTS_MAX`. */
+/** Returns a step for which even a file with a hole in every second step has at most half of `EXTENTS_MAX`. */
 function stepFor(sizeBytes: number): number {
   let stepBytes = HOLE_MIN_BYTES;
   while (stepBytes < CHUNK_BYTES && sizeBytes / stepBytes > EXTENTS_MAX) stepBytes *= 2;
@@ -68,12 +70,12 @@ function addExtent(extents: Extent[], offset: number, sizeBytes: number): void {
   else extents.push({ offset, sizeBytes });
 }
 
-/** `bytes` has at most the length of a chunk. */
+/** `bytes` is at most as long as a chunk. */
 function isZeros(bytes: Uint8Array): boolean {
   return ZEROS.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 }
 
-/** The sha256 of a file as a reader sees it, from its beginning to its end. Others get their turn meanwhile. */
+/** The sha256 of a file as a reader sees it, from its beginning to its end. Gives the event loop turns. */
 class ContentHash {
   readonly #hash = createHash("sha256");
   readonly #signal: AbortSignal;
@@ -88,7 +90,7 @@ class ContentHash {
     return this.#sizeBytes;
   }
 
-  /** At most a chunk. */
+  /** Adds at most one chunk. */
   async update(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#sizeBytes += chunk.length;
@@ -109,7 +111,7 @@ class ContentHash {
   }
 }
 
-/** Writes a new file from its beginning to its end. What is all zeros becomes a hole, however it is given. */
+/** Writes a new file from its beginning to its end. Zeros become holes. */
 export class SparseWriter implements AsyncDisposable {
   readonly #file: FileHandle;
   readonly #hash: ContentHash;
@@ -119,12 +121,12 @@ export class SparseWriter implements AsyncDisposable {
     this.#hash = new ContentHash(signal);
   }
 
-  /** Nothing may be at `path`; nobody else can read it. */
+  /** Creates the file with mode 0600. Nothing may exist at `path`. */
   static async create(path: string, signal: AbortSignal): Promise<SparseWriter> {
     return new SparseWriter(await open(path, "wx", 0o600), signal);
   }
 
-  /** How far the file reaches by now. */
+  /** The current size of the file. */
   get sizeBytes(): number {
     return this.#hash.sizeBytes;
   }
@@ -138,12 +140,12 @@ export class SparseWriter implements AsyncDisposable {
     }
   }
 
-  /** A hole up to there. */
+  /** Makes a hole up to `position`. */
   async skipTo(position: number): Promise<void> {
     await this.#hash.zerosTo(position);
   }
 
-  /** Synced. Nothing can be written after that. */
+  /** Syncs the file. Nothing can be written after that. */
   async finish(): Promise<FileHash> {
     await this.#file.truncate(this.sizeBytes);
     await this.#file.sync();
@@ -162,7 +164,7 @@ export class SparseWriter implements AsyncDisposable {
   }
 }
 
-/** What has to be written of bytes that belong at `position`: all but the blocks that are zeros. */
+/** Returns the parts of bytes at `position` that have to be written: all but the blocks of zeros. */
 function dataIn(chunk: Uint8Array, position: number): Extent[] {
   const found: Extent[] = [];
   if (isZeros(chunk)) return found;

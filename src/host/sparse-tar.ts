@@ -1,11 +1,11 @@
 /**
- * Files with holes as members of a tar, as `tar --sparse --format=posix` makes them (GNU's sparse format 1.0): the
- * member's bytes begin with a map of its extents in decimal lines, padded to a record, and go on with what is in them.
+ * Packs and unpacks files with holes as members of a tar, in the format of `tar --sparse --format=posix` (GNU's sparse
+ * format 1.0): the member begins with a map of its extents in decimal lines, padded to a record. Their content follows.
  *
  *     count ⏎  offset ⏎  size ⏎  offset ⏎  size ⏎ …  0 0 0   extent, extent, …
  *
- * GNU tar reads what is written here, and the other way round. It is not run: what is read is not trusted, a program
- * would have to be held to one file, one kind and one size, and the holes are known from hashing.
+ * Compatible with GNU tar in both directions. GNU tar is not run: an archive is not trusted, the program would have to
+ * be limited to one file, one type and one size, and the holes are known from hashing.
  */
 import { open } from "node:fs/promises";
 import type { Header, Pack } from "tar-stream";
@@ -14,7 +14,7 @@ import type { FileScan } from "#host/sparse-file.ts";
 import type { Extent } from "#host/file-extents.ts";
 import type { FileHash } from "#host/hash-file.ts";
 
-/** A member as tar-stream gives it. */
+/** A member from tar-stream. */
 export type TarMember = AsyncIterable<Uint8Array> & { readonly header: Header };
 type Pax = Readonly<Record<string, string>>;
 
@@ -23,7 +23,7 @@ const CHUNK_BYTES = 512 * 1024;
 /** 15 digits are a petabyte. */
 const NUMBER = /^\d{1,15}$/;
 
-/** Packs a file that nobody writes to, as it was scanned. */
+/** Packs a file as it was scanned. Nothing may write to it meanwhile. */
 export async function packSparse(
   tar: Pack,
   name: string,
@@ -41,14 +41,15 @@ export async function packSparse(
     "GNU.sparse.realsize": String(scan.sizeBytes),
   };
   const { promise: packed, resolve, reject } = Promise.withResolvers<void>();
-  // The name is for programs that do not know of holes: what they unpack is not the file.
+  // Programs that do not support holes unpack a file of this name, which is not the content.
   const header = { name: `GNUSparseFile.0/${name}`, mode: 0o600, size, mtime, pax };
   const sink = tar.entry(header, (error) => (error ? reject(error) : resolve()));
-  // Awaited below, if nothing else breaks first; then it is not to be an unhandled rejection, and the event no crash.
+  // `packed` is awaited below, unless something else fails first. Its rejection must then not be unhandled, and the
+  // event must not crash the process.
   packed.catch(() => undefined);
   sink.on("error", () => undefined);
   const write = async (bytes: Uint8Array): Promise<void> => {
-    // The callback of `packed` also fires when the tar breaks, so this never waits for ever.
+    // The callback of `packed` also fires when the tar breaks, so this cannot wait for ever.
     if (!sink.write(bytes))
       await Promise.race([new Promise<void>((done) => sink.once("drain", () => done())), packed]);
   };
@@ -69,7 +70,7 @@ export async function packSparse(
 }
 
 function encodeMap({ extents, sizeBytes }: FileScan): Buffer {
-  // An extent without bytes tells GNU tar that the file goes on to there.
+  // An empty extent tells GNU tar the end of the file.
   const all = [...extents, { offset: sizeBytes, sizeBytes: 0 }];
   const numbers = [all.length, ...all.flatMap((extent) => [extent.offset, extent.sizeBytes])];
   const text = Buffer.from(`${numbers.join("\n")}\n`);
@@ -80,7 +81,7 @@ function padding(bytes: number): number {
   return (RECORD_BYTES - (bytes % RECORD_BYTES)) % RECORD_BYTES;
 }
 
-/** What a member is called: of one with holes, the header has a name that stands in for it. */
+/** Returns the name of a member. If it has holes, the name in its header is a substitute. */
 export function memberName({ header }: TarMember): string {
   return paxOf(header)["GNU.sparse.name"] ?? header.name;
 }
@@ -90,9 +91,9 @@ function paxOf({ pax }: Header): Pax {
 }
 
 /**
- * Writes a member, with holes or without, to `path`, where nothing may be. It is not trusted: what is not a plain
- * file of this size is refused before anything is written, and no name in it is used.
- * @throws Error that begins with "it", and what writing throws
+ * Writes a member, with or without holes, to `path`, which must not exist. The member is not trusted: unless it is a
+ * plain file of the expected size it is refused before anything is written, and no name in it is used.
+ * @throws Error that begins with "it", and errors of writing
  */
 export async function unpackSparse(
   member: TarMember,
@@ -119,7 +120,7 @@ export async function unpackSparse(
   await writer.skipTo(sizeBytes);
   await chunks.end();
   onBytes(sizeBytes);
-  return await writer.finish(); // While it is open.
+  return await writer.finish(); // Awaited here, while the file is open.
 }
 
 type Layout = { readonly sizeBytes: number; readonly extents: readonly Extent[] };
@@ -158,7 +159,7 @@ function parseNumber(text: string): number {
   return Number(text);
 }
 
-/** A member's bytes, as they are asked for. */
+/** The bytes of a member, on request. */
 class Chunks {
   readonly #iterator: AsyncIterator<Uint8Array>;
   #rest: Uint8Array = new Uint8Array();
@@ -172,7 +173,7 @@ class Chunks {
     return this.#takenBytes;
   }
 
-  /** At least one byte, and at most so many. */
+  /** Returns at least one and at most `maxBytes` bytes. */
   async take(maxBytes: number): Promise<Uint8Array> {
     if (this.#rest.length === 0 && !(await this.#more())) throw new Error("it ends too early");
     const taken = this.#rest.subarray(0, maxBytes);
@@ -185,7 +186,7 @@ class Chunks {
     for (let left = bytes; left > 0;) left -= (await this.take(left)).length;
   }
 
-  /** Without its end. A number that is too long is one line. */
+  /** Returns a line without its line break. A number that is too long is cut. */
   async line(): Promise<string> {
     let text = "";
     while (text.length < 20) {
@@ -196,7 +197,7 @@ class Chunks {
     return text;
   }
 
-  /** Reads on to the end, which has to be here. */
+  /** Reads to the end of the member, which must follow directly. */
   async end(): Promise<void> {
     if (this.#rest.length > 0 || (await this.#more())) throw new Error("it goes on after its end");
   }

@@ -48,7 +48,7 @@ test("a tool sees its files and the system's libraries, no network, and ends wit
   ]);
 });
 
-test("without a uid of its own a tool keeps no capability, and setpriv is not called", () => {
+test("without a separate uid a tool keeps no capability, and setpriv is not called", () => {
   const argv = toolCommand({ ...PLAN, uid: undefined }, { ...HOST, isRoot: false });
   assert.equal(argv.includes("--cap-add"), false);
   assert.equal(argv.includes(HOST.setpriv), false);

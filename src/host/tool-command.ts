@@ -1,37 +1,39 @@
 /**
- * The command line that runs a tool on files that a VMM could have written, decided in one pure function:
+ * Builds the command line that runs a tool on files that a VMM could have written. Pure.
  *
- *   bwrap (namespaces, an empty root with these files alone, no network) ─▶ setpriv (own uid, no capability)
+ *   bwrap (namespaces, a root with only these files, no network) ─▶ setpriv (separate uid, no capability)
  *     ─▶ prlimit (file size, memory, CPU time) ─▶ the tool
  *
- * The tool finds its files at the host's paths. It ends with hearthd, so that no file changes behind the next one's back.
+ * The tool finds its files at the host's paths. It dies with hearthd, so that it changes no file after a restart.
  */
 import type { SandboxHost } from "#host/sandbox-host.ts";
 import { rootArguments, SETPRIV_NEEDS, setprivArguments } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 
 export type ToolPlan = {
-  /** Absolute, and no link. */
+  /** Absolute, and not a link. */
   readonly program: string;
   readonly args: readonly string[];
-  /** All that the tool sees of the host besides the system's libraries; absolute, with no link on the way. */
+  /**
+   * The only files of the host that the tool sees besides the system's libraries; absolute, with no link on the way.
+   */
   readonly files: readonly SandboxFile[];
-  /** Uid and gid of the tool; undefined where hearthd is not root, which gives the tool a user namespace. */
+  /** The uid and gid of the tool; undefined if hearthd is not root, and the tool gets a user namespace. */
   readonly uid?: number | undefined;
   readonly limits: ToolLimits;
 };
 
 export type ToolLimits = {
-  /** Of the largest file that the tool may write. */
+  /** The maximum size of a file that the tool writes. */
   readonly fileMaxBytes: number;
-  /** Of its address space. */
+  /** The maximum size of its address space. */
   readonly memoryMaxBytes: number;
   readonly cpuMaxSeconds: number;
 };
 
 const OPEN_FILES_MAX = 256;
 
-/** The program first. */
+/** Returns the program and its arguments. */
 export function toolCommand(plan: ToolPlan, host: SandboxHost): string[] {
   const { fileMaxBytes, memoryMaxBytes, cpuMaxSeconds } = plan.limits;
   return [

@@ -1,4 +1,4 @@
-/** The sandbox of tools, with real ones: what works outside of it and must not work inside. */
+/** Runs real tools in the sandbox: actions that work outside of it must fail inside. */
 import assert from "node:assert/strict";
 import {
   chmodSync,
@@ -47,7 +47,7 @@ function shell(script: string, more: Partial<ToolRun> = {}): ToolRun {
 }
 
 describe("a tool in its sandbox", { skip }, () => {
-  test("reads the files that it is given, and no other one of the host", async (t) => {
+  test("reads its files, and no other files of the host", async (t) => {
     const dir = newDir(t);
     const [given, other] = [join(dir, "given"), join(dir, "other")];
     for (const path of [given, other]) writeFileSync(path, "words", { mode: 0o444 });
@@ -66,7 +66,7 @@ describe("a tool in its sandbox", { skip }, () => {
     });
   });
 
-  test("writes the files that it is given, up to their bound, and nothing else; they are hearthd's again then", async (t) => {
+  test("writes its files up to their limit, and nothing else; hearthd owns them again afterwards", async (t) => {
     const dir = newDir(t);
     const out = join(dir, "out");
     writeFileSync(out, "", { mode: 0o600 });
@@ -81,7 +81,7 @@ describe("a tool in its sandbox", { skip }, () => {
     assert.equal(statSync(out).uid, process.geteuid?.(), "also after one that failed");
   });
 
-  test("reaches no server, also none on the host itself", async (t) => {
+  test("reaches no server, not even one on the host", async (t) => {
     const server = createServer((socket) => socket.end("hello")).listen(0, "127.0.0.1");
     t.after(() => server.close());
     await new Promise((resolve) => server.once("listening", resolve));
@@ -95,7 +95,7 @@ describe("a tool in its sandbox", { skip }, () => {
     );
   });
 
-  test("takes no more memory than it may, and no more time", async (t) => {
+  test("takes no more memory and no more time than its limits", async (t) => {
     const buffer = (size: string): ToolRun => shell(`dd if=/dev/zero of=/dev/null bs=${size} count=1`);
     await TOOL_SANDBOX.run(buffer("1M"), t.signal);
     await assert.rejects(TOOL_SANDBOX.run(buffer("3G"), t.signal), (error: Error) =>
@@ -106,7 +106,7 @@ describe("a tool in its sandbox", { skip }, () => {
     });
   });
 
-  test("is given no link, and no file with a second name", async (t) => {
+  test("gets no link, and no file with a second name", async (t) => {
     const dir = newDir(t);
     const [secret, link, second] = ["secret", "link", "second"].map((name) => join(dir, name)) as [
       string,
@@ -129,7 +129,7 @@ describe("a tool in its sandbox", { skip }, () => {
     await TOOL_SANDBOX.run(shell("true", { reads: [secret] }), t.signal);
   });
 
-  test("has a uid that is given back however it ends", async (t) => {
+  test("returns its uid, also when it fails", async (t) => {
     let leases = 0;
     const sandbox = new ToolSandbox(async () => {
       if (!isRoot) return undefined;
@@ -143,7 +143,7 @@ describe("a tool in its sandbox", { skip }, () => {
   });
 });
 
-test("a tool that is not installed is named with the package that brings it", async (t) => {
+test("a tool that is not installed is named with the package that contains it", async (t) => {
   const tool = { ...shell("true"), program: "no-such-tool" };
   await assert.rejects(TOOL_SANDBOX.run(tool, t.signal), { code: "host.tool_missing", hint: /no-such-tool/ });
 });

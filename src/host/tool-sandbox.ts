@@ -12,16 +12,18 @@ import { passFiles, programFiles } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 import { toolCommand } from "#host/tool-command.ts";
 
-/** A uid that nobody else has until it is disposed of. */
+/** A uid that no other process has until it is disposed of. */
 export type ToolUid = AsyncDisposable & {
   readonly uid: number;
-  /** Whose the files may be that it is to write; anybody's when undefined. */
+  /** Tells whether a file to write may belong to a uid; undefined allows all. */
   readonly from?: ((uid: number) => boolean) | undefined;
-  /** The files that it wrote belong to them afterwards; to this process unless told. */
+  /** The owner of the written files afterwards; by default this process. */
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 };
 
-/** Opens the files that a tool is shown, so that they stay the same ones; with no open file they are named by their paths. */
+/**
+ * Opens the files that a tool sees, so that they cannot be exchanged. Files without an open file are mounted by path.
+ */
 export type ShowFiles = (
   files: readonly SandboxFile[],
   signal: AbortSignal,
@@ -30,30 +32,30 @@ export type ShowFiles = (
 const BY_PATH: ShowFiles = (files) => Promise.resolve({ files, [Symbol.dispose]() {} });
 
 export type ToolRun = {
-  /** A name on PATH. */
+  /** The name of a program on PATH. */
   readonly program: string;
   readonly args: readonly string[];
-  /** Files that every uid may read: frozen ones. Absolute paths, as all here. */
+  /** Absolute paths of files that every uid may read: frozen files. */
   readonly reads: readonly string[];
-  /** Files that are there, have one name, and nobody else has open. */
+  /** Absolute paths of existing files with one name, which no other process has open. */
   readonly writes: readonly string[];
-  /** Of the largest file that the tool may write. */
+  /** The maximum size of a file that the tool writes. */
   readonly fileMaxBytes: number;
   readonly timeoutMs: number;
 };
 
-/** qemu-img takes 0.7 GiB of addresses for a copy with eight threads; of memory it takes a tenth of that. */
+/** qemu-img takes 0.7 GiB of address space for a copy with eight threads, and a tenth of that as memory. */
 const MEMORY_MAX_BYTES = 2 * GIB;
-/** After stdin, stdout and stderr. */
+/** The fd after stdin, stdout and stderr. */
 const FIRST_FILE_FD = 3;
 const USE = { subject: "tools that read disks" };
 
-/** One for a hearthd. There is no way around the sandbox: where the host has none, tools are refused. */
+/** hearthd's only sandbox for tools. It cannot be avoided: a host without sandboxes refuses tools. */
 export class ToolSandbox {
   readonly #leaseUid: () => Promise<ToolUid | undefined>;
   readonly #show: ShowFiles;
 
-  /** @param leaseUid where hearthd is root, a uid for one run; otherwise undefined */
+  /** @param leaseUid leases a uid for one run if hearthd is root; otherwise returns undefined */
   constructor(leaseUid: () => Promise<ToolUid | undefined>, show: ShowFiles = BY_PATH) {
     this.#leaseUid = leaseUid;
     this.#show = show;
@@ -61,8 +63,8 @@ export class ToolSandbox {
 
   /**
    * Runs the tool and returns its stdout.
-   * @throws HearthError `host.tool_missing`, `feature.missing` where there is no sandbox, `host.tool_failed`,
-   * `path.unmanaged` for a file to write that is a link, is no file, or has a second name
+   * @throws HearthError `host.tool_missing`, `feature.missing` without a sandbox, `host.tool_failed`, or
+   * `path.unmanaged` for a file to write that is a link, not a regular file, or has a second name
    */
   async run(tool: ToolRun, signal: AbortSignal): Promise<string> {
     const found = findProgram(tool.program);
@@ -92,14 +94,14 @@ export class ToolSandbox {
       host,
     );
     const result = await run(file, args, { timeoutMs: tool.timeoutMs, fds, signal });
-    if (!result.ok) throw ofTool(tool, result.error);
+    if (!result.ok) throw describeToolError(tool, result.error);
     await written.sync();
     return result.stdout;
   }
 }
 
-/** Says which tool failed: the command is its sandbox's. */
-function ofTool({ program, args: [verb = ""] }: ToolRun, error: HearthError): HearthError {
+/** Names the tool that failed, because the command in the error is that of its sandbox. */
+function describeToolError({ program, args: [verb = ""] }: ToolRun, error: HearthError): HearthError {
   if (error.code !== "host.tool_failed") return error;
   const message = error.message.replace(/^`.*` /s, `\`${program} ${verb}\` `);
   return new HearthError("host.tool_failed", message, { cause: error.cause });
@@ -113,7 +115,9 @@ function checkReadable(path: string, lease: ToolUid | undefined): void {
   );
 }
 
-/** Files that belong to a tool's uid while it runs. Their directories stay hearthd's, so that no name can be exchanged. */
+/**
+ * Files that belong to a tool's uid while it runs. hearthd keeps their directories, so that no name can be exchanged.
+ */
 class WrittenFiles implements AsyncDisposable {
   readonly #files: FileHandle[] = [];
   readonly #lease: ToolUid | undefined;

@@ -25,7 +25,7 @@ describe("a socket path", () => {
   test("is measured in bytes, not in letters", () => assert.equal(refused("/".padEnd(70, "ä")), true));
 });
 
-describe("connecting to a program that only just started", () => {
+describe("connecting to a program that has just been started", () => {
   test("waits until it listens", async () => {
     const dir = mkdtempSync(join(tmpdir(), "socket-"));
     const path = join(dir, "s");
@@ -52,7 +52,7 @@ describe("connecting to a program that only just started", () => {
     );
   });
 
-  test("ends with the caller's reason when the caller gives up", async () => {
+  test("ends with the caller's reason when the caller aborts", async () => {
     const cancel = new AbortController();
     const reason = new Error("not wanted");
     const connecting = connectWhenReady(
@@ -66,7 +66,7 @@ describe("connecting to a program that only just started", () => {
 });
 
 describe("a socket that a hostile program may have replaced", () => {
-  /** Another program's socket, and where ours should be. */
+  /** Makes another program's socket, and a path for the expected one. */
   async function twoPaths(t: TestContext) {
     const dir = mkdtempSync(join(tmpdir(), "socket-"));
     const [other, ours] = [join(dir, "other"), join(dir, "ours")];
@@ -83,14 +83,14 @@ describe("a socket that a hostile program may have replaced", () => {
     return { other, ours, greeted };
   }
 
-  test("is connected to as long as it is one", async (t) => {
+  test("is connected to while it is a socket", async (t) => {
     const { other, greeted } = await twoPaths(t);
     const socket = await connectUnix(other, undefined, never);
     await new Promise((resolve) => socket.resume().once("close", resolve));
     assert.deepEqual(greeted, ["somebody"]);
   });
 
-  test("by a link to another one is refused, and nobody is connected to", async (t) => {
+  test("by a link to another one is refused, and no program gets a connection", async (t) => {
     const { other, ours, greeted } = await twoPaths(t);
     symlinkSync(other, ours);
     const isLink = { code: "path.unmanaged", message: /symbolic link/ };
@@ -124,12 +124,12 @@ describe("a socket that a hostile program may have replaced", () => {
     await assert.rejects(connectUnix(other, undefined, never), { code: "path.unmanaged" });
   });
 
-  test("is named by its own path when nobody listens", async () => {
+  test("is named by its own path when no program listens", async () => {
     const dir = mkdtempSync(join(tmpdir(), "socket-"));
     const path = join(dir, "s");
     const server = createServer().listen(path);
     await new Promise((resolve) => server.once("listening", resolve));
-    // The name stays where a program is killed.
+    // A killed program leaves its socket's name.
     const kept = join(dir, "kept");
     linkSync(path, kept);
     await new Promise((resolve) => server.close(resolve));

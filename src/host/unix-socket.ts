@@ -1,7 +1,7 @@
 /**
- * Unix sockets that another program makes: is the path short enough, is it there yet, is it stale, is it a socket of
- * that program at all. The program may be hostile and put a link where its socket should be, so connecting never
- * follows one.
+ * Connects to Unix sockets of other programs: checks that the path is short enough, that the socket exists, is not
+ * stale, and belongs to the program. The program may be hostile and put a link in place of its socket, so connecting
+ * never follows one.
  */
 import { closeSync, constants, fstatSync, openSync, rmSync } from "node:fs";
 import type { Stats } from "node:fs";
@@ -11,15 +11,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import { O_PATH } from "#host/open-flags.ts";
 
-/** `sun_path` is 108 bytes with its end. */
+/** `sun_path` has 108 bytes including the terminating NUL. */
 const PATH_MAX_BYTES = 107;
 const RETRY_FIRST_MS = 2;
 const RETRY_MAX_MS = 50;
-/** A VMM listens 15 to 40 ms after its start: whoever waits much longer each time misses that moment by far. */
+/** A VMM listens 15 to 40 ms after its start. With longer delays that moment would be missed by far. */
 const RETRY_GROWTH = 1.1;
 
 /**
- * Node cuts longer paths silently, and would connect to another socket.
+ * Checks the length of a socket path. Node silently cuts longer ones, and would connect to another socket.
  * @throws HearthError `host.path_too_long`
  */
 export function checkSocketPath(path: string): void {
@@ -34,32 +34,33 @@ export function checkSocketPath(path: string): void {
   );
 }
 
-/** Idempotent. A socket that a dead program left would refuse its successor. */
+/** Removes the socket of a dead program, with which the next program could not listen. Idempotent. */
 export function removeStaleSocket(path: string): void {
   rmSync(path, { force: true });
 }
 
-/** The uid of the program that is to listen; undefined: the own one. */
+/** The uid of the program that should listen; undefined means this process's uid. */
 export type SocketOwner = number | "anyone" | undefined;
 
-/** Whether a program accepts connections at `path`; a socket whose program has ended refuses them. */
+/** Tells whether a program accepts connections at `path`. A socket whose program has ended refuses them. */
 export async function isListening(path: string): Promise<boolean> {
   try {
     const { signal } = new AbortController();
-    (await settleConnect(dialUnix(path, "anyone"), signal)).destroy();
+    (await awaitConnect(dialUnix(path, "anyone"), signal)).destroy();
     return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // What is no socket serves nobody.
+    // Nothing can listen on a file that is not a socket.
     if (code === "ENOENT" || code === "ECONNREFUSED" || code === "path.unmanaged") return false;
     throw error;
   }
 }
 
 /**
- * Begins to connect to the socket at `path`, which is proven to be a socket of `owner`, and no link to another one:
- * what was looked at is what is connected to, whatever its directory shows by now.
- * @throws HearthError `path.unmanaged` for what is no socket, or another user's; the system's error when nothing is there
+ * Begins to connect to the socket at `path`, which is proven to be a socket of `owner` and no link to another one. The
+ * socket that was checked is the one that is connected to, even if its directory changes meanwhile.
+ * @throws HearthError `path.unmanaged` if it is not a socket, or belongs to another user; the system's error if it does
+ * not exist
  */
 export function dialUnix(path: string, owner: SocketOwner): Socket {
   checkSocketPath(path);
@@ -67,7 +68,7 @@ export function dialUnix(path: string, owner: SocketOwner): Socket {
   const shown = `/proc/self/fd/${fd}`;
   try {
     checkSocket(path, fstatSync(fd), owner ?? process.geteuid?.());
-    // Node calls connect(2) before this returns, so the descriptor is needed no longer.
+    // Node calls connect(2) before this returns, so the descriptor can be closed.
     const socket = connect({ path: shown });
     socket.once("error", (error) => (error.message = error.message.replace(shown, path)));
     return socket;
@@ -90,40 +91,43 @@ function checkSocket(path: string, stats: Stats, owner: SocketOwner): void {
   });
 }
 
-/** One attempt; `owner` as in `dialUnix`, which it throws like. Rejects with the system's error, or with the reason of `signal`. */
+/**
+ * Connects in one attempt; `owner` and errors as in `dialUnix`. Rejects with the system's error, or with the reason of
+ * `signal`.
+ */
 export async function connectUnix(path: string, owner: SocketOwner, signal: AbortSignal): Promise<Socket> {
   signal.throwIfAborted();
-  return settleConnect(dialUnix(path, owner), signal);
+  return awaitConnect(dialUnix(path, owner), signal);
 }
 
-function settleConnect(socket: Socket, signal: AbortSignal): Promise<Socket> {
+function awaitConnect(socket: Socket, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const settle = (finish: () => void): void => {
+    const finishWith = (finish: () => void): void => {
       signal.removeEventListener("abort", onAbort);
       socket.removeAllListeners();
       finish();
     };
     const onAbort = (): void =>
-      settle(() => {
-        socket.on("error", () => {}); // Nobody waits for this attempt any more.
+      finishWith(() => {
+        socket.on("error", () => {}); // The attempt is over; a later error has no reader.
         socket.destroy();
         reject(signal.reason);
       });
     signal.addEventListener("abort", onAbort, { once: true });
-    socket.once("error", (error) => settle(() => reject(error)));
-    socket.once("connect", () => settle(() => resolve(socket)));
+    socket.once("error", (error) => finishWith(() => reject(error)));
+    socket.once("connect", () => finishWith(() => resolve(socket)));
   });
 }
 
 /**
- * Tries until something listens at `path`; `owner` as in `dialUnix`. `givenUp` is asked before each new attempt: it returns the
- * reason why nobody will ever listen there (the program has died), or undefined.
- * @throws what `givenUp` returned, or the reason of `signal`.
+ * Retries until a program listens at `path`; `owner` as in `dialUnix`. Calls `findFailure` before each new attempt: it
+ * returns an error if no program will ever listen there (it has died), or undefined.
+ * @throws the error of `findFailure`, or the reason of `signal`
  */
 export async function connectWhenReady(
   path: string,
   owner: SocketOwner,
-  givenUp: () => Error | undefined,
+  findFailure: () => Error | undefined,
   signal: AbortSignal,
 ): Promise<Socket> {
   for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * RETRY_GROWTH, RETRY_MAX_MS)) {
@@ -133,13 +137,13 @@ export async function connectWhenReady(
       const { code } = error as NodeJS.ErrnoException;
       if (code !== "ENOENT" && code !== "ECONNREFUSED" && code !== "EAGAIN") throw error;
     }
-    const reason = givenUp();
+    const reason = findFailure();
     if (reason !== undefined) throw reason;
     await pause(waitMs, signal);
   }
 }
 
-/** Like a timer's promise, but an abort rejects with the signal's own reason. */
+/** Waits like a timer's promise, but rejects with the signal's own reason. */
 async function pause(waitMs: number, signal: AbortSignal): Promise<void> {
   try {
     await delay(waitMs, undefined, { signal });

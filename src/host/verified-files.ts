@@ -5,19 +5,19 @@ import { SharedWork } from "#base/shared-work.ts";
 export type Expected = {
   readonly sha256: string;
   readonly sizeBytes: number;
-  /** Of `fileStamp` when it was hashed, by who kept both. */
+  /** The result of `fileStamp` when the file was hashed, stored with the hash. */
   readonly stamp?: string | undefined;
 };
 
-/** What is thrown; `ref` names what the file belongs to, `reason` begins with "it". */
+/** Makes the error. `ref` names the owner of the file; `reason` begins with "it". */
 export type DescribeCorrupt = (path: string, ref: string, reason: string) => Error;
 
 /**
- * Proves that files are what their manifest says. The whole file is read when it is first used, and again
- * when its size, times or inode have changed since; otherwise a stat(2) is the proof.
+ * Verifies files against their manifest. The whole file is hashed at its first use, and again when its size, times or
+ * inode have changed; otherwise a stat(2) is enough.
  */
 export class VerifiedFiles {
-  /** By path: the hash that was seen, and what stat(2) said then. */
+  /** The hash and the stat fingerprint of each verified file, by path. */
   readonly #seen = new Map<string, { readonly sha256: string; readonly stamp: string }>();
   readonly #hashing = new SharedWork<void>();
   readonly #corrupt: DescribeCorrupt;
@@ -26,7 +26,7 @@ export class VerifiedFiles {
     this.#corrupt = corrupt;
   }
 
-  /** @throws what `corrupt` has made; nothing is deleted or changed. */
+  /** @throws the error that `corrupt` makes; nothing is deleted or changed */
   async check(path: string, expected: Expected, ref: string, signal: AbortSignal): Promise<void> {
     const now = await fileStamp(path);
     if (now === undefined) throw this.#corrupt(path, ref, "it is missing");
@@ -36,14 +36,14 @@ export class VerifiedFiles {
     await this.#hashing.join(key, (_, shared) => this.#hash(path, expected, ref, shared), ignore, signal);
   }
 
-  /** For who has just written and hashed the file. */
+  /** Records a file that the caller has just written and hashed. */
   async trust(path: string, sha256: string): Promise<void> {
     const now = await fileStamp(path);
     if (now !== undefined) this.#seen.set(path, { sha256, stamp: now });
   }
 
   async #hash(path: string, expected: Expected, ref: string, signal: AbortSignal): Promise<void> {
-    // Taken first: a change while we read then shows at the next use.
+    // Taken first, so that a change during the hash shows at the next use.
     const before = await fileStamp(path);
     const found = await hashFile(path, signal);
     if (found.sizeBytes !== expected.sizeBytes) {
@@ -55,7 +55,10 @@ export class VerifiedFiles {
   }
 }
 
-/** Undefined when there is no file. The inode's own time cannot be set back by who changed the content. */
+/**
+ * Returns a file's stat fingerprint, or undefined if it does not exist. A program that changes the content cannot reset
+ * the inode's change time.
+ */
 export async function fileStamp(path: string): Promise<string | undefined> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
@@ -67,5 +70,5 @@ export async function fileStamp(path: string): Promise<string | undefined> {
 }
 
 function ignore(): void {
-  // Hashing takes less time than telling about it would.
+  // Reports no progress: hashing takes less time than a report.
 }

@@ -9,7 +9,7 @@ const MAGIC = Buffer.from("28b52ffd", "hex");
 const SMALL = Buffer.from("small");
 const LARGE = Buffer.concat([Buffer.alloc(300_000), randomBytes(300_000), Buffer.alloc(300_000, "word ")]);
 
-/** Without a size in its header, as what is not all there yet is packed. */
+/** Packs without a size in the header, as when the content arrives in pieces. */
 async function streamed(content: Buffer): Promise<Buffer> {
   const packing = createZstdCompress();
   packing.write(content.subarray(0, content.length / 2));
@@ -34,7 +34,7 @@ function followed(bytes: Buffer, pieceBytes: number): ZstdFrames {
 
 describe("the end of a zstd frame", () => {
   for (const [what, bytes] of FRAMES) {
-    test(`is where it is, of one ${what}, in pieces of any size`, () => {
+    test(`is found in one ${what}, in pieces of any size`, () => {
       for (const size of [1, 2, 3, 7, 64 * 1024, bytes.length]) {
         followed(bytes, size).end();
         assert.throws(() => followed(Buffer.concat([bytes, SMALL]), size), /something follows its end/);
@@ -43,7 +43,7 @@ describe("the end of a zstd frame", () => {
       }
     });
 
-    test(`is missing, of one ${what}, wherever it is cut off`, () => {
+    test(`is missing in one ${what}, wherever it is cut off`, () => {
       const whole = new Set([bytes.lastIndexOf(MAGIC, -1)].filter((at) => at > 0));
       for (let cut = 0; cut < bytes.length; cut += cut < 64 ? 1 : 997)
         if (!whole.has(cut)) assert.throws(() => followed(bytes.subarray(0, cut), 1024).end(), /cut off/);
@@ -51,7 +51,7 @@ describe("the end of a zstd frame", () => {
     });
   }
 
-  test("is not looked for in what is no frame", () => {
+  test("is not searched for in data that is not a frame", () => {
     assert.throws(() => followed(Buffer.from("something else"), 4), /not compressed with zstd/);
   });
 });

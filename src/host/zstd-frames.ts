@@ -1,36 +1,36 @@
 /**
- * Where zstd frames end, by their block headers: RFC 8878, section 3.1.1. `node:zlib` takes a frame whose last bytes
- * are missing when all of the content came, and does not look at what follows one. It writes an empty frame behind
- * the first one itself, when it was given the content in pieces.
+ * Finds the ends of zstd frames by their block headers: RFC 8878, section 3.1.1. `node:zlib` accepts a frame whose last
+ * bytes are missing if the content is complete, and ignores data behind a frame. It writes an empty frame behind the
+ * first one itself, when it was given the content in pieces.
  */
 
 const MAGIC = 0xfd2fb528;
 const MAGIC_AND_DESCRIPTOR_BYTES = 5;
 const BLOCK_HEADER_BYTES = 3;
 const CHECKSUM_BYTES = 4;
-/** Of the fields whose size the descriptor's flags give, in the order of the flags' values. */
+/** The sizes of the fields that the descriptor's flags choose, in the order of the flags' values. */
 const DICTIONARY_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const RUN_LENGTH = 1;
 
-/** `start`: a frame ended, and one may follow. */
+/** The position in the frames. `start`: a frame has ended, and another one may follow. */
 type Where = "header" | "block" | "start";
 
-/** Follows frames through their pieces. What is in the blocks is not looked at. */
+/** Follows frames through their pieces, without reading the content of the blocks. */
 export class ZstdFrames {
   #where: Where = "header";
   #skipBytes = 0;
   #checksum = false;
-  /** Of a header that came in pieces. */
+  /** The part of a header that has arrived. */
   #header = Buffer.alloc(0);
 
-  /** @throws Error when this is no frame, or something else comes behind one */
+  /** @throws Error if this is not a frame, or if other data follows one */
   follow(piece: Uint8Array): void {
     let rest = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
     while (rest.length > 0) rest = this.#skipBytes > 0 ? this.#skip(rest) : this.#take(rest);
   }
 
-  /** @throws Error when more of a frame has to come */
+  /** @throws Error if a frame is incomplete */
   end(): void {
     if (this.#where !== "start" || this.#skipBytes + this.#header.length > 0)
       throw new Error("it is cut off");

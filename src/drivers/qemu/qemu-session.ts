@@ -45,10 +45,10 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
     return unlessAborted(opening, signal);
   }
 
-  /** Opens the monitor of a QEMU that was started just now; `givenUp` as in `connectWhenReady`. */
-  firstMonitor(givenUp: () => Error | undefined, signal: AbortSignal): Promise<QmpMonitor> {
+  /** Opens the monitor of a QEMU that was started just now; `findFailure` as in `connectWhenReady`. */
+  firstMonitor(findFailure: () => Error | undefined, signal: AbortSignal): Promise<QmpMonitor> {
     const open = async (): Promise<QmpMonitor> => {
-      const socket = await connectWhenReady(this.handle.monitorSocket, this.socketOwner, givenUp, signal);
+      const socket = await connectWhenReady(this.handle.monitorSocket, this.socketOwner, findFailure, signal);
       return QmpMonitor.open(socket, (event) => this.#onEvent(event), this.options.timing.startDeadlineMs);
     };
     return this.#keepMonitor(open());
