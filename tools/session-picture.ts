@@ -16,7 +16,7 @@ const TOGETHER_MS = 40;
 
 const STYLE = `
     rect { fill: #16181d; }
-    text { font: 14px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; white-space: pre; fill: #d7dae0; animation: wait steps(1); }
+    text { font: 14px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #d7dae0; animation: wait steps(1); }
     .command { fill: #ffffff; font-weight: 600; }
     .note { fill: #8fb573; }
     .progress { fill: #7d8590; }
@@ -32,7 +32,7 @@ export function drawSession(title: string, lines: readonly SessionLine[]): strin
   const width = Math.ceil(columns * COLUMN_PX) + 2 * MARGIN_PX;
   const height = lines.length * LINE_PX + 2 * MARGIN_PX;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" xml:space="preserve">`,
     `  <title>${escapeText(title)}</title>`,
     `  <style>${STYLE}  </style>`,
     `  <rect width="100%" height="100%" rx="8"/>`,
