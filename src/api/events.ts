@@ -12,13 +12,13 @@ export type ApiEvent =
       readonly id: string;
       readonly name: string;
       readonly phase: VmPhase;
-      /** Why it is paused, where nobody has asked for it. */
+      /** The reason for a pause that the user did not ask for. */
       readonly cause?: PauseCause | undefined;
-      /** Why its VMM ended, where it has. */
+      /** The reason for which its VMM ended. */
       readonly reason?: ExitReason | undefined;
     }
   | {
-      /** `vm.labels`: the labels have changed to these. */
+      /** `vm.labels` means that the labels have changed to these. */
       readonly type: "vm.created" | "vm.labels";
       readonly atMs: number;
       readonly id: string;
@@ -41,9 +41,9 @@ export type ApiEvent =
       readonly name: string;
       readonly responsive: boolean;
     }
-  /** hearthd ends; the last event of the stream. */
+  /** hearthd is stopping. This is the last event of the stream. */
   | { readonly type: "daemon.stopping"; readonly atMs: number }
-  /** Only for those who ask for the operation: `?operation=op-…`. */
+  /** Sent only on a stream of one operation: `?operation=op-…`. */
   | {
       readonly type: "progress";
       readonly atMs: number;
@@ -51,9 +51,12 @@ export type ApiEvent =
       readonly progress: Progress;
     };
 
-/** The request header that names an operation; its progress, errors and log lines carry it. BG-091. */
+/** The request header with the id of the operation, which its progress, errors and log lines carry. */
 export const OPERATION_HEADER = "hearth-operation";
-/** `hearth-detach: true` has a request go on without its client: the answer is 202, with its operation. */
+/**
+ * The request header `hearth-detach: true` makes hearthd answer 202 with the operation, which then continues without
+ * its client.
+ */
 export const DETACH_HEADER = "hearth-detach";
-/** The answer's header with hearthd's version, so that a client of another version says so. */
+/** The answer's header with hearthd's version, so that a client of another version can say so. */
 export const VERSION_HEADER = "hearth-version";

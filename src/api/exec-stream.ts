@@ -1,13 +1,14 @@
 /**
- * The WebSocket of `exec` and `run`.
+ * The wire of `exec` and `run` between client and hearthd: one WebSocket for each command.
  *
- * The client sends one text message first: an `Exec` (or a `Run`). Then
- *   binary messages carry bytes: one byte for the channel, then the payload. An empty payload on STDIN is its end;
- *   text messages carry everything else, as JSON: `ClientMessage` and `ServerMessage`.
- * stdin has a window: the client has at most STDIN_WINDOW_BYTES under way that were not acknowledged, so a
- * command that does not read its stdin can still be sent signals. Output is held back by the socket itself.
- * The server closes after `exit` or `error`. A client that goes away takes its command with it, unless the
- * exec is detached.
+ * 1. The client opens it and sends an `Exec` (or a `Run`) as the first text message.
+ * 2. Binary messages carry bytes: one byte for the channel, then the payload. An empty payload on stdin is its end.
+ * 3. Text messages carry everything else as JSON: `ClientMessage` and `ServerMessage`.
+ * 4. stdin has a window: at most STDIN_WINDOW_BYTES may be unacknowledged, so that signals still pass when a command
+ *    does not read.
+ * 5. Output has none: a client that stops reading the socket blocks the command.
+ * 6. The server closes after `exit` or `error`.
+ * 7. If the client disconnects, its command is killed, unless the exec is detached.
  */
 import type { ErrorBody } from "#base/error.ts";
 import type { Progress } from "#base/progress.ts";
@@ -22,7 +23,7 @@ export type ClientMessage =
 
 export type ServerMessage =
   | { readonly type: "progress"; readonly progress: Progress }
-  /** Tells a run the name of its VM when that is created, and again, with how long the start took, when it runs. */
+  /** Sent for a run when its VM is created, and again when it runs, with the stages of its start. */
   | {
       readonly type: "vm";
       readonly id: string;
@@ -30,9 +31,9 @@ export type ServerMessage =
       readonly startStages?: readonly StartStage[] | undefined;
     }
   | { readonly type: "started"; readonly pid: number }
-  /** So many more bytes of stdin have been taken. */
+  /** Acknowledges this many more bytes of stdin. */
   | { readonly type: "ack"; readonly bytes: number }
-  /** `code` is 128+n when signal n ended the command, 124 when its time was up. The last message. */
+  /** The last message. `code` is 128+n if signal n ended the command, 124 if it exceeded its time limit. */
   | { readonly type: "exit"; readonly code: number; readonly signal?: number; readonly timedOut: boolean }
-  /** The last message, when there is no exit to report. */
+  /** The last message, if there is no exit to report. */
   | { readonly type: "error"; readonly error: ErrorBody };

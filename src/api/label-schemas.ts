@@ -16,10 +16,13 @@ export const labelsSchema = z.record(key, value).superRefine((labels, context) =
   }
 });
 
-/** Null removes a label; what is not named stays. */
+/** Null removes a label. Labels that are not named stay. */
 export const labelChangesSchema = z.record(key, value.nullable());
 
-/** The query of a list with filters: `filter` may be given several times. `parse` throws for one that means nothing. */
+/**
+ * Returns the schema of a query with filters: `filter` may be given several times. `parse` throws for an invalid
+ * filter.
+ */
 export function filterQuery(parse: (texts: readonly string[]) => unknown, description: string) {
   const filter = parsed((text) => parse([text]));
   return z.object({

@@ -3,10 +3,10 @@ import { z } from "@hono/zod-openapi";
 import { START_STAGES } from "#model/start-stage.ts";
 import { EXIT_REASONS } from "#model/vm-handle.ts";
 
-/** How long each stage of a start took. */
+/** The stages of a start with their durations. */
 export const startStagesSchema = z.array(z.object({ stage: z.enum(START_STAGES), tookMs: z.int() }));
 
-/** How a VMM ended. */
+/** The end of a VMM. */
 export const exitSchema = z.object({
   reason: z.enum(EXIT_REASONS),
   code: z.int().optional(),

@@ -1,4 +1,4 @@
-/** Lists directories that hearthd's store does not know; see docs/lost-and-found.md. */
+/** The routes of `lost+found`: directories that hearthd's store does not know; see docs/lost-and-found.md. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { answers, body } from "#api/route-parts.ts";
 import { imageRef, vmName, vmSchema } from "#api/schemas.ts";
@@ -6,12 +6,12 @@ import { imageRef, vmName, vmSchema } from "#api/schemas.ts";
 export const lostEntrySchema = z
   .object({
     kind: z.enum(["vms", "snapshots", "volumes"]),
-    /** The name of its directory; VMs and snapshots have their id there. */
+    /** The name of its directory, which for VMs and snapshots is their id. */
     name: z.string(),
-    /** When it was found, such as 2026-11-27. */
+    /** The day on which it was found, such as 2026-11-27. */
     day: z.string(),
     path: z.string(),
-    /** Whether a VM can be made with its disk. */
+    /** True if a VM can be created with its disk. */
     hasDisk: z.boolean(),
   })
   .openapi("LostEntry");

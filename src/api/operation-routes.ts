@@ -1,4 +1,4 @@
-/** Routes about operations: requests that change something, and commands. */
+/** The routes of operations: requests that change something, and commands in guests. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { answers } from "#api/route-parts.ts";
 import { parsed } from "#api/parsed.ts";
@@ -17,19 +17,19 @@ const progressSchema = z.object({
 export const operationSchema = z
   .object({
     id: z.string(),
-    /** The one who asked: `owner`, the user whose hearthd it is. */
+    /** The principal that made the request: `owner`, the user who runs hearthd. */
     principal: z.string(),
     /** Method and path, such as `POST /v1/vms/web/start`. */
     request: z.string(),
-    /** Whether it continues without its client; its result is kept then. */
+    /** True if it continues without its client. Its result is kept then. */
     detached: z.boolean(),
     state: z.enum(OPERATION_STATES),
     cancellable: z.boolean(),
     startedAtMs: z.int(),
     endedAtMs: z.int().optional(),
-    /** The last progress that it told. */
+    /** The last progress that it reported. */
     progress: progressSchema.optional(),
-    /** The answer of a detached one that succeeded; left out in lists. */
+    /** The result of a detached operation that succeeded; left out in lists. */
     result: z.unknown().optional(),
     error: errorSchema.shape.error.optional(),
   })

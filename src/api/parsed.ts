@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { toError } from "#base/error.ts";
 
-/** A string that the model's own parser takes; its sentence and hint become the issue. */
+/** Returns the schema of a string that `parse` accepts. The message and hint of its error become the issue. */
 export function parsed(parse: (text: string) => unknown) {
   return z.string().superRefine((text, context) => {
     try {

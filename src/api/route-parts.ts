@@ -1,11 +1,11 @@
-/** Parts that all routes share. */
+/** The parts that all routes share. */
 import { z } from "@hono/zod-openapi";
 import * as s from "#api/schemas.ts";
 
-/** A body in JSON. */
+/** A JSON body. */
 export const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
 
-/** Parameters and bodies of requests. */
+/** The JSON body of a request. */
 export const body = <Schema extends z.ZodType>(schema: Schema) => ({
   body: { content: json(schema), required: true },
 });
@@ -13,17 +13,17 @@ export const body = <Schema extends z.ZodType>(schema: Schema) => ({
 /** The answer of every route that fails. */
 export const fails = { default: { description: "What went wrong", content: json(s.errorSchema) } };
 
-/** The answers of a route that has one. */
+/** The answers of a route that returns something. */
 export const answers = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
   200: { description, content: json(schema) },
   ...fails,
 });
 
-/** The answers of a route that makes something. */
+/** The answers of a route that creates something. */
 export const made = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
   201: { description, content: json(schema) },
   ...fails,
 });
 
-/** The answers of a route that has none. */
+/** The answers of a route that returns nothing. */
 export const done = { 204: { description: "Done" }, ...fails };

@@ -1,4 +1,4 @@
-/** Every route of the API. The server implements them, the OpenAPI document lists them. */
+/** All routes of the API. The server implements them, and the OpenAPI document lists them. */
 import { createRoute, z } from "@hono/zod-openapi";
 import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";

@@ -1,4 +1,4 @@
-/** What goes over the wire: written once, for validation, the OpenAPI document and the SDK's types. */
+/** The schemas of the API, which are used for validation, the OpenAPI document and the SDK's types. */
 import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
@@ -17,7 +17,7 @@ import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 const { cpusMax, memoryMinBytes, memoryMaxBytes, diskMinBytes, diskMaxBytes, lifetimeMinMs, lifetimeMaxMs } =
   LIMITS;
 
-/** Counts the bytes of all variables, each with its `=` and its end. */
+/** Counts the bytes of all variables, each with its `=` and its NUL. */
 function bytesOf(env: Readonly<Record<string, string>>): number {
   return Object.entries(env).reduce(
     (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value) + 2,
@@ -40,7 +40,7 @@ const word = z
 export const vmName = parsed(parseVmName);
 export const imageRef = parsed(parseImageRef);
 
-/** True where it is left out. */
+/** Each is true by default. */
 const isolationChoice = z
   .strictObject({
     jail: z.boolean().optional(),
@@ -50,7 +50,7 @@ const isolationChoice = z
   })
   .openapi("IsolationChoice");
 
-/** What the VMM that runs really has. */
+/** The isolation of the running VMM. */
 const isolationInForceSchema = z
   .object({
     jail: z.boolean(),
@@ -65,7 +65,7 @@ const isolationInForceSchema = z
 
 const bandwidth = z.int().min(LIMITS.bandwidthMinBytesPerS).max(LIMITS.bandwidthMaxBytesPerS);
 const operations = z.int().min(LIMITS.opsMinPerS).max(LIMITS.opsMaxPerS);
-/** Token buckets; a burst is at least one second's worth. */
+/** Token buckets. A burst is at least one second's worth. */
 const rateLimitSchema = z
   .strictObject({
     bandwidthBytesPerS: bandwidth.optional(),
@@ -86,15 +86,15 @@ export const createVmSchema = z
   .strictObject({
     name: vmName.optional(),
     labels: labelsSchema.optional(),
-    /** Left out with `snapshot`. */
+    /** Required unless `snapshot` is given. */
     image: imageRef.optional(),
-    /** What the VM begins as: its disk, and its memory if that was saved. */
+    /** The snapshot that the VM is created from: its disk, and its memory if it has any. */
     snapshot: z.string().max(63).optional(),
-    /** Boots, where it could go on from what was saved. */
+    /** Boots, even if a template or the snapshot's memory could be used. */
     cold: z.boolean().optional(),
-    /** No warm template is made because of it. */
+    /** Creates no template after the start. */
     noWarm: z.boolean().optional(),
-    /** Suspended when it has done nothing for so long. */
+    /** Suspends the VM when it has been idle for this time. */
     idleTimeoutMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
@@ -113,7 +113,7 @@ export const createVmSchema = z
     workdir: filePath.optional(),
     lifetimeMs: z.int().min(lifetimeMinMs).max(lifetimeMaxMs).optional(),
     autoRemove: z.boolean().optional(),
-    /** When it is started again though nobody asked. Not with `autoRemove`. */
+    /** Restarts the VM when its VMM has ended. Not with `autoRemove`. */
     restart: z.enum(RESTART_POLICIES).optional(),
     isolation: isolationChoice.optional(),
   })
@@ -132,7 +132,7 @@ export const setVmSchema = z
     cpus: z.int().min(1).max(cpusMax).optional(),
     memoryBytes: bytes(memoryMinBytes, memoryMaxBytes).optional(),
     diskBytes: bytes(diskMinBytes, diskMaxBytes).optional(),
-    /** Null takes the limit away. */
+    /** Null removes the limit. */
     diskLimit: rateLimitSchema.nullable().optional(),
     netLimit: rateLimitSchema.nullable().optional(),
     labels: labelChangesSchema.optional(),
@@ -143,20 +143,20 @@ export const setVmSchema = z
 export const vmSchema = z
   .object({
     id: z.string(),
-    /** The owner; `local` as long as hearthd serves one user. */
+    /** The principal that owns the VM; `local` as long as hearthd serves one user. */
     owner: z.string(),
     name: z.string(),
     labels: z.record(z.string(), z.string()),
-    /** Counts the changes of what was asked for; 1 for a new VM. */
+    /** Counts the changes of the VM's settings; 1 for a new VM. */
     generation: z.int(),
     image: z.string(),
     imageDigest: z.string(),
     phase: z.enum(VM_PHASES),
-    /** True until hearthd, which was just started, has looked at the VM: its phase is that of before. */
+    /** True until a hearthd that was just started has recovered the VM. Its phase is that of before. */
     recovering: z.boolean().optional(),
-    /** Why it is paused, where nobody has asked for it. */
+    /** The reason for a pause that the user did not ask for. */
     pauseCause: z.enum(PAUSE_CAUSE_NAMES).optional(),
-    /** False while the VMM does not answer; undefined when none runs. */
+    /** False while the VMM does not answer; undefined if none runs. */
     responsive: z.boolean().optional(),
     cpus: z.int(),
     memoryBytes: z.int(),
@@ -179,21 +179,21 @@ export const vmSchema = z
     autoRemove: z.boolean(),
     restart: z.enum(RESTART_POLICIES),
     desired: z.enum(["running", "stopped"]),
-    /** What it was restored from, while it runs. */
+    /** The snapshot or template that it was restored from, while it runs. */
     restoredFrom: z.string().optional(),
-    /** What was chosen; the same at every start. */
+    /** The isolation that was asked for, at every start. */
     isolation: isolationChoice.required(),
-    /** Undefined when no VMM runs. */
+    /** Undefined if no VMM runs. */
     isolationInForce: isolationInForceSchema.optional(),
-    /** What this host does not guarantee for this VM, in sentences. */
+    /** The limitations of this VM on this host, in sentences. */
     caveats: z.array(z.string()),
-    /** Parts of its identity that the guest could not set when it started, in its own words. */
+    /** The parts of its identity that the guest could not set at its start, in the agent's words. */
     guestWarnings: z.array(z.string()),
     createdAtMs: z.int(),
     updatedAtMs: z.int(),
     lastUsedAtMs: z.int(),
     startedAtMs: z.int().optional(),
-    /** How long each stage of its start took, while a VMM runs. */
+    /** The stages of its start with their durations, while a VMM runs. */
     startStages: startStagesSchema.optional(),
     pid: z.int().optional(),
     paths: z.object({
@@ -208,7 +208,7 @@ export const vmSchema = z
   })
   .openapi("Vm");
 
-/** As `VmmMetrics` of the drivers says; see docs/stats.md. */
+/** The metrics of a VMM, as the driver reports them; see docs/stats.md. */
 const vmmMetricsSchema = z
   .object({
     vcpuExits: z.int(),
@@ -231,16 +231,16 @@ export const vmStatsSchema = z
     name: z.string(),
     phase: z.enum(VM_PHASES),
     collectedAtMs: z.int(),
-    /** Of one host CPU, since the last reading or the VMM's start: 200 is two whole CPUs. */
+    /** Percent of one host CPU since the last reading or the VMM's start: 200 is two whole CPUs. */
     cpuPercent: z.number(),
     rssBytes: z.int(),
     vszBytes: z.int(),
-    /** What the guest has of its memory now; undefined where nobody can tell. */
+    /** The memory that the guest has now; undefined if it is unknown. */
     memoryBytes: z.int().optional(),
-    /** Blocks that the VM's writable disk takes on the host, and what it could take. */
+    /** The blocks that the VM's writable disk uses on the host, and its size. */
     diskAllocatedBytes: z.int(),
     diskBytes: z.int(),
-    /** What the VMM has counted of its own work; undefined where it counts nothing, or does not answer. */
+    /** The VMM's own counters; undefined if it has none or does not answer. */
     vmm: vmmMetricsSchema.optional(),
   })
   .openapi("VmStats");
@@ -287,7 +287,7 @@ export const imageSchema = z
   .object({
     ref: z.string(),
     digest: z.string(),
-    /** False for a build that a newer one of the same name has replaced. */
+    /** False for a build that was replaced by a newer one of the same name. */
     current: z.boolean(),
     kernel: z.string(),
     inits: z.array(z.enum(INITS)),
@@ -310,15 +310,15 @@ export const kernelSchema = z
 
 export const firecrackerSchema = z
   .object({
-    /** Absent when it is refused. */
+    /** Missing if the binary is refused. */
     version: z.string().optional(),
     source: z.enum(["config", "path", "installed"]),
     program: z.string(),
     jailer: z.string().optional(),
     ownerUid: z.int().optional(),
-    /** Permission bits; 493 is 0755. */
+    /** The permission bits; 493 is 0755. */
     mode: z.int().optional(),
-    /** Whether it is the one for new VMs. */
+    /** True if new VMs use it. */
     used: z.boolean(),
     refused: z.object({ reason: z.string(), hint: z.string() }).optional(),
   })
@@ -329,7 +329,7 @@ export const installationSchema = z
     version: z.string(),
     program: z.string(),
     jailer: z.string(),
-    /** False when it was there already. */
+    /** False if it was installed already. */
     fresh: z.boolean(),
   })
   .openapi("Installation");

@@ -23,28 +23,28 @@ export const snapshotFilterQuery = filterQuery(
   "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; all labels, and one of the VMs and names",
 );
 
-/** A saved VM; see docs/snapshots.md. */
+/** A snapshot of a VM; see docs/snapshots.md. */
 export const snapshotSchema = z
   .object({
     id: z.string(),
-    /** Names who owns the snapshot. */
+    /** The principal that owns the snapshot. */
     owner: z.string(),
     name: z.string().optional(),
     labels: z.record(z.string(), z.string()),
     vm: z.string(),
     image: z.string(),
     imageDigest: z.string(),
-    /** False: the disk alone. */
+    /** False if it has the disk only. */
     hasMemory: z.boolean(),
     driver: z.string().optional(),
-    /** The VMM that it fits. */
+    /** The VMM and its version, which must be the same to load the memory. */
     vmm: z.string().optional(),
     cpus: z.int(),
     memoryBytes: z.int(),
     diskBytes: z.int(),
     network: z.enum(NETWORKS),
     init: z.enum(INITS),
-    /** What its files take; layers of disks may be shared with others. */
+    /** The size of its files on the host, in bytes. Disk layers may be shared with other snapshots. */
     allocatedBytes: z.int(),
     parts: z.array(z.object({ name: z.string(), sizeBytes: z.int(), sha256: z.string() })),
     /** The VMs that map its memory, or are yet to start from it. */

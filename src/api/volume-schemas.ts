@@ -16,9 +16,9 @@ export const volumeMountSchema = z
 export const createVolumeSchema = z
   .strictObject({
     name: volumeName,
-    /** Undefined takes what `from` needs, and room to work. */
+    /** Default: what `from` needs, with room to work. */
     sizeBytes: z.int().min(LIMITS.diskMinBytes).max(LIMITS.diskMaxBytes).optional(),
-    /** A directory of the host whose content it begins with; hearthd reads it with its own rights. */
+    /** A directory of the host whose content is copied into the volume. hearthd reads it with its own rights. */
     from: filePath.optional(),
     labels: labelsSchema.optional(),
   })
@@ -34,15 +34,15 @@ export const volumeFilterQuery = filterQuery(
 export const volumeSchema = z
   .object({
     name: z.string(),
-    /** Names who owns the volume. */
+    /** The principal that owns the volume. */
     owner: z.string(),
     labels: z.record(z.string(), z.string()),
-    /** Names the file of its disk, on the host. */
+    /** The path of the disk's file on the host. */
     path: z.string(),
     sizeBytes: z.int(),
     allocatedBytes: z.int(),
     createdAtMs: z.int(),
-    /** VMs that name it, running or not. */
+    /** The VMs that mount it, running or not. */
     usedBy: z.array(z.string()),
   })
   .openapi("Volume");

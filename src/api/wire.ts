@@ -1,4 +1,4 @@
-/** The wire's types, without the schemas' code: what the SDK and the CLI import. */
+/** The types of the API without the code of the schemas, for the SDK and the CLI. */
 import type { z } from "@hono/zod-openapi";
 import type * as schemas from "#api/schemas.ts";
 import type * as lostFound from "#api/lost-found-routes.ts";

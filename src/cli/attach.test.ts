@@ -10,7 +10,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const PQ = "\u0010\u0011";
 
-test("exec passes the exit code through, and Hearth's own failures are 125 to 127, BG-063", async (t) => {
+test("exec passes the exit code through, and Hearth's own failures are 125 to 127", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   await served.runAndStop("off");
@@ -25,7 +25,7 @@ test("exec passes the exit code through, and Hearth's own failures are 125 to 12
   assert.equal(await codeOf("web"), 125);
 });
 
-test("argv arrives byte for byte, and flags after the VM belong to the command, BG-044, VS-033", async (t) => {
+test("argv arrives byte for byte, and flags after the VM belong to the command", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const argv = [
@@ -57,7 +57,7 @@ test("argv arrives byte for byte, and flags after the VM belong to the command, 
   assert.deepEqual(specs[0]?.env, { A: "1=2" });
 });
 
-test("a NUL byte and an argument that no Linux takes are refused before anything starts", async (t) => {
+test("a NUL byte and an argument that is too long for Linux are refused before anything starts", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   assert.equal((await runCli(served, ["exec", "web", "--", "a\0b"])).code, 125);
@@ -65,7 +65,7 @@ test("a NUL byte and an argument that no Linux takes are refused before anything
   assert.deepEqual(served.commands(), []);
 });
 
-test("a stdin that is no terminal is passed on without -i, and a terminal's is not", async (t) => {
+test("without -i, stdin is passed on if it is not a terminal", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const piped = await runCli(served, ["exec", "web", "--", "cat"], { stdin: "hi\u0000\u00ff\n" });
@@ -78,7 +78,7 @@ test("a stdin that is no terminal is passed on without -i, and a terminal's is n
   assert.equal(served.commands()[1]?.spec.stdin, false);
 });
 
-test("stdin stops at its window while the command does not read, and signals still pass, L5", async (t) => {
+test("stdin stops at its window while the command does not read, and signals still pass", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const relay = await BreakableRelay.start(t, served);
@@ -102,7 +102,7 @@ test("stdin stops at its window while the command does not read, and signals sti
   assert.equal(await cli.code, 130);
 });
 
-test("output to a slow reader is held back and arrives whole, L5", async (t) => {
+test("output to a slow reader is held back and arrives complete", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const { code, stdout } = await runCli(served, ["exec", "web", "--", "flood", "5000001"]);
@@ -122,7 +122,7 @@ test("signals reach the command, and its exit code comes back", async (t) => {
   assert.equal(code, 143);
 });
 
-test("Ctrl-C before the command has started gives the run up with 130, BG-051", async (t) => {
+test("Ctrl-C before the command has started cancels the run with 130", async (t) => {
   const served = await serveDaemon(t);
   const boot = new Gate();
   served.host.driver.faults.bootGate = boot;
@@ -134,7 +134,7 @@ test("Ctrl-C before the command has started gives the run up with 130, BG-051", 
   assert.deepEqual(served.commands(), []);
 });
 
-test("a terminal is raw only while the command runs, and its window is followed", async (t) => {
+test("a terminal is raw only while the command runs, and resizing it resizes the guest's", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const stdin = new PassThrough();
@@ -161,7 +161,7 @@ test("run without a command on a terminal asks for a shell with one, and through
   assert.equal(piped.tty, undefined);
 });
 
-test("run -d prints the VM's name, and starts its command apart from us", async (t) => {
+test("run -d prints the VM's name, and starts its command detached", async (t) => {
   const served = await serveDaemon(t);
   const { code, stdout } = await runCli(served, [
     "run",
@@ -184,7 +184,7 @@ test("run -d prints the VM's name, and starts its command apart from us", async 
   );
 });
 
-test("run -d keeps the VM of a command that cannot start, and names it; with --rm it is removed", async (t) => {
+test("run -d keeps and names the VM of a command that cannot start; with --rm it is deleted", async (t) => {
   const served = await serveDaemon(t);
   const kept = await runCli(served, ["run", "-d", "--name", "web", "debian", "--", "missing"]);
   assert.equal(kept.code, 127);
@@ -198,7 +198,7 @@ test("run -d keeps the VM of a command that cannot start, and names it; with --r
   assert.deepEqual(served.names(), ["b", "web"]);
 });
 
-test("with --json exec prints what the command said and how it ended", async (t) => {
+test("with --json exec prints the command's output and how it ended", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const { code, stdout } = await runCli(served, ["exec", "--json", "web", "--", "echo", "a", "b"]);
@@ -206,25 +206,21 @@ test("with --json exec prints what the command said and how it ended", async (t)
   assert.deepEqual(JSON.parse(stdout), { exitCode: 0, timedOut: false, stdout: "a b\n", stderr: "" });
 });
 
-test(
-  "the detach keys end exec and its command, and put the terminal back",
-  { timeout: 20_000 },
-  async (t) => {
-    const served = await serveDaemon(t);
-    await served.run("web");
-    const stdin = new PassThrough();
-    const words = ["exec", "-it", "web", "--", "cat"];
-    const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
-    stdin.write("\u001b[?1049htyped");
-    await once(cli.stdoutStream, "data");
-    stdin.write(`more${PQ}`);
-    assert.equal(await cli.code, 129);
-    await served.until(() => served.commands()[0]?.state === "left");
-    assert.deepEqual(cli.rawModes, [true, false]);
-    assert.match(cli.stderr, /Detached\./);
-    assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
-  },
-);
+test("the detach keys end exec and its command, and reset the terminal", { timeout: 20_000 }, async (t) => {
+  const served = await serveDaemon(t);
+  await served.run("web");
+  const stdin = new PassThrough();
+  const words = ["exec", "-it", "web", "--", "cat"];
+  const cli = new CliRun(served, words, { terminalColumns: 80, stdin });
+  stdin.write("\u001b[?1049htyped");
+  await once(cli.stdoutStream, "data");
+  stdin.write(`more${PQ}`);
+  assert.equal(await cli.code, 129);
+  await served.until(() => served.commands()[0]?.state === "left");
+  assert.deepEqual(cli.rawModes, [true, false]);
+  assert.match(cli.stderr, /Detached\./);
+  assert.ok(cli.stdout.endsWith("\u001b[?1049l\u001b[0m"), JSON.stringify(cli.stdout));
+});
 
 test("a pipe may hold the bytes of the detach keys", async (t) => {
   const served = await serveDaemon(t);
@@ -233,7 +229,7 @@ test("a pipe may hold the bytes of the detach keys", async (t) => {
   assert.deepEqual([code, stdout], [0, `a${PQ}b`]);
 });
 
-test("a shell at a terminal is the user's login shell, and with --no-login what the image says", async (t) => {
+test("a shell at a terminal is the user's login shell, and with --no-login the image's command", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   for (const words of [[], ["-w", "/srv"], ["--no-login"]])
@@ -244,7 +240,7 @@ test("a shell at a terminal is the user's login shell, and with --no-login what 
   assert.equal(plain, "");
 });
 
-test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a VM that was paused", async (t) => {
+test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a paused VM", async (t) => {
   for (const words of [
     ["exec", "web", "--"],
     ["exec", "--json", "web", "--"],
@@ -253,7 +249,7 @@ test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a VM that
     const served = await serveDaemon(t);
     if (words[0] === "exec") await served.run("web");
     const cli = new CliRun(served, [...words, "deaf"], { stdin: "x" });
-    await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // It has started.
+    await served.until(() => (served.commands()[0]?.stdinBytes ?? 0) > 0); // The command has started.
     await (await served.client()).vm("web").pause();
     cli.signal("SIGTERM");
     assert.equal(await cli.code, 143);
@@ -261,7 +257,7 @@ test("one SIGTERM, as timeout(1) sends it, ends exec, run and shell on a VM that
   }
 });
 
-test("a hearthd that is stopped does not keep a command: a third signal ends it", async (t) => {
+test("a third signal ends a command whose hearthd is stopped", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const relay = await BreakableRelay.start(t, served);
@@ -272,7 +268,7 @@ test("a hearthd that is stopped does not keep a command: a third signal ends it"
   assert.equal(await cli.code, 143);
 });
 
-test("a hearthd that takes the connection and says nothing does not keep a command that has not started", async (t) => {
+test("a hearthd that never answers does not keep a command that has not started from ending", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const relay = await BreakableRelay.start(t, served);

@@ -1,4 +1,4 @@
-/** Joins a command in a guest to this terminal, or to the pipes that stand in its place. */
+/** Connects a command in a guest to this terminal, or to the pipes in its place. */
 import type { Readable } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import type { TtySize } from "#model/exec-spec.ts";
@@ -13,26 +13,26 @@ import type { GuestExit, GuestProcess } from "#sdk/guest-process.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 
 export type Attach = {
-  /** Opens the command; `signal` cancels that, and `onSent` is called when the request has been sent. */
+  /** Opens the command. `signal` cancels that; `onSent` is called when the request has been sent. */
   readonly open: (signal: AbortSignal, onSent: () => void) => Promise<GuestProcess>;
   readonly tty: boolean;
-  /** Whether our stdin goes to the command. */
+  /** True if stdin is passed to the command. */
   readonly stdin: boolean;
   readonly timeoutMs?: number | undefined;
-  /** Keys that leave the command, as bytes; the usual ones where they are left out. */
+  /** The keys that detach from the command, as bytes; by default those of Docker. */
   readonly detachKeys?: Buffer | undefined;
-  /** For questions about the command's VM. */
+  /** Used to ask whether the command's VM still answers. */
   readonly client: Hearth;
-  /** The VM's name, where it is known before the command has started. */
+  /** The VM's name, if it is known before the command has started. */
   readonly vmName?: string | undefined;
 };
 
-/** The exit code of a command whose terminal was closed: 128 and SIGHUP. */
+/** The end of a command whose terminal was closed: 128 + SIGHUP. */
 const LEFT: GuestExit = { exitCode: 129, timedOut: false };
 
 /**
- * Answers the exit code. A command that is left with the detach keys ends as one whose terminal was closed.
- * @throws HearthError what hearthd failed with.
+ * Runs the command on this terminal and returns its exit code. The detach keys end the command like a closed terminal.
+ * @throws HearthError the error of hearthd.
  */
 export async function attach(attachment: Attach, io: Io, out: Out): Promise<number> {
   const exit = await untilOver(attachment, io, out, async (command) => {
@@ -47,7 +47,7 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
         await io.printAsIs?.();
         command.stdout.on("data", (chunk: Buffer) => modes.see(chunk));
       }
-      // The command may end with input left over: its stdin is destroyed then, and that is no error.
+      // The command may end without reading all input. Its stdin is destroyed then, which is not an error.
       command.stdin.on("error", () => undefined);
       if (attachment.stdin && raw) io.stdin.pipe(keys).pipe(command.stdin);
       else if (attachment.stdin) io.stdin.pipe(command.stdin);
@@ -60,7 +60,7 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
     } finally {
       undoWindow?.();
       if (raw) io.stdin.setRawMode?.(false);
-      // A program that was killed or left could not do it itself.
+      // A program that was killed or detached from could not reset them itself.
       if (raw && !isEnded) io.stdout.write(modes.reset());
       if (attachment.stdin) io.stdin.unpipe(raw ? keys : command.stdin).pause();
     }
@@ -70,12 +70,12 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
 }
 
 function leave(command: GuestProcess): GuestExit {
-  command.exited.catch(() => undefined); // It was left, so nobody waits for its end.
+  command.exited.catch(() => undefined); // Detached: its end is not awaited.
   command.close();
   return LEFT;
 }
 
-/** Runs the command and keeps what it says, for `--json`. */
+/** Runs the command and collects its output, for `--json`. */
 export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: number): Promise<number> {
   let vm: GuestProcess["vm"];
   let texts = ["", ""];
@@ -95,7 +95,7 @@ export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: nu
   return exit.exitCode;
 }
 
-/** Runs the command until it has ended or is given up. */
+/** Runs the command until it has ended or its wait has ended. */
 async function untilOver(
   attachment: Attach,
   io: Io,
@@ -116,18 +116,18 @@ async function untilOver(
   try {
     return await Promise.race([end.abandoned, used]);
   } finally {
-    // A command that was given up fails as well, and puts the terminal back before we go.
+    // Wait until `use` has failed as well, and has reset the terminal.
     if (end.signal.aborted) await Promise.allSettled([inUse]);
-    used.catch(() => undefined); // It was given up, so its result is not used.
+    used.catch(() => undefined); // The wait has ended, so the result is not used.
   }
 }
 
-/** Has Node make the streams while the guest starts the command: that takes 5 ms, and loads half of what exec loads. */
+/** Creates the streams while the guest starts the command: it takes 5 ms and loads half of the code that exec loads. */
 function openStreams({ stdin }: Attach, io: Io): readonly unknown[] {
   return [io.stdout, io.stderr, stdin && io.stdin];
 }
 
-/** The window as it is, for a new terminal in the guest. */
+/** Returns the size of the window, for a new terminal in the guest. */
 export function windowSize(io: Io): TtySize {
   return { rows: io.stdout.rows || 24, cols: io.stdout.columns || 80 };
 }

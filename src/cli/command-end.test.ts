@@ -8,7 +8,7 @@ import { testIo } from "#testing/cli-run.ts";
 const NEVER = new Promise<never>(() => undefined);
 const WAITS: Waits = { endMs: 1, startMs: 1, answerMs: 10_000, againMs: 1 };
 
-/** A command that ignores every signal. */
+/** Makes a command that ignores every signal. */
 function stubborn() {
   const signals: string[] = [];
   return { signals, vm: undefined, signal: (name: string) => void signals.push(name) };
@@ -21,7 +21,7 @@ function watch(options: Partial<CommandEndOptions>) {
   return { ...world, end: new CommandEnd({ tty: false, answers, waits: WAITS, ...options }, world.io, out) };
 }
 
-test("a command whose guest does not end it in time is given up with 124, before and after its start", async () => {
+test("a command that its guest does not end in time ends with 124, before and after its start", async () => {
   for (const isStarted of [false, true]) {
     const { end, stderr } = watch({ timeoutMs: 1 });
     if (isStarted) end.started(stubborn());
@@ -38,7 +38,7 @@ for (const [name, exitCode] of [
   ["SIGHUP", 129],
   ["SIGQUIT", 131],
 ] as const) {
-  test(`after one ${name} a command is given up when its guest stops answering`, async () => {
+  test(`after one ${name} the wait for a command ends when its guest stops answering`, async () => {
     const command = stubborn();
     let answered = 0;
     const answers = () => Promise.resolve(++answered < 3);
@@ -53,7 +53,7 @@ for (const [name, exitCode] of [
   });
 }
 
-test("a hearthd that takes the question and never answers counts as no answer", async () => {
+test("a hearthd that never answers is treated like a guest that does not answer", async () => {
   const { end, signal } = watch({ answers: () => NEVER, waits: { ...WAITS, answerMs: 1 } });
   end.started(stubborn());
   signal("SIGTERM");
@@ -61,7 +61,7 @@ test("a hearthd that takes the question and never answers counts as no answer", 
   end[Symbol.dispose]();
 });
 
-test("the third SIGINT or SIGTERM gives up, also with a terminal; other signals never do", async () => {
+test("the third SIGINT or SIGTERM ends the wait, also with a terminal; other signals never do", async () => {
   const command = stubborn();
   const { end, signal } = watch({ tty: true, answers: () => NEVER });
   end.started(command);
@@ -74,7 +74,7 @@ test("the third SIGINT or SIGTERM gives up, also with a terminal; other signals 
   end[Symbol.dispose]();
 });
 
-test("a signal goes to a command whose guest answers, which is waited for as long as it takes", async () => {
+test("a command that gets a signal is waited for without a limit while its guest answers", async () => {
   let answered = 0;
   const enough = Promise.withResolvers<void>();
   const answers = () => {

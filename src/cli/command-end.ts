@@ -1,14 +1,14 @@
 /**
- * Decides when a command in a guest is waited for no longer. Usually the command's own end decides; but a guest that is
- * paused or hangs, or a hearthd that does not answer, must not keep the person's shell, a script or `timeout`:
+ * Decides when to stop waiting for a command in a guest. Usually the command's own end decides. But a guest that is
+ * paused or hangs, or a hearthd that does not answer, must not block the user's shell, a script or `timeout`:
  *
- * 1. A signal goes to the command, once it has started; before, it gives the start up.
- * 2. After a signal that ends programs, the guest is asked whether it still answers, again and again until the
- *    command has ended. Without an answer the command is given up, with 128+n.
- * 3. A third SIGINT or SIGTERM, or a second SIGINT within a second, gives up at once.
- * 4. With a time limit the guest ends the command; if it has not done so in time, the command is given up, with 124.
+ * 1. A signal goes to the command once it has started. Before that, it cancels the start.
+ * 2. After a signal that ends programs, the guest is asked again and again whether it still answers, until the command
+ *    has ended. Without an answer the wait ends with 128+n.
+ * 3. A third SIGINT or SIGTERM, or a second SIGINT within a second, ends the wait at once.
+ * 4. With a time limit, the guest ends the command. If it has not done so in time, the wait ends with 124.
  *
- * To give a command up is to close its connection: hearthd ends it then, as soon as the guest lets it.
+ * Ending the wait closes the connection. hearthd then ends the command as soon as the guest lets it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortAfter, unlessAborted } from "#base/deadline.ts";
@@ -17,13 +17,13 @@ import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
 
 export type Waits = {
-  /** From the start on, what the guest may take for ending a command whose time is up. */
+  /** The time for the guest to end a command that has exceeded its time limit, once it has started. */
   readonly endMs: number;
-  /** Before: the image's build, the boot, the wake. */
+  /** The time before the command starts: building the image, booting, resuming. */
   readonly startMs: number;
   /** The longest time for an answer of the guest. */
   readonly answerMs: number;
-  /** Between an answer and the next question. */
+  /** The time between an answer and the next question. */
   readonly againMs: number;
 };
 
@@ -36,20 +36,22 @@ export type CommandEndOptions = {
   readonly tty: boolean;
   /** The command's own time limit, which the guest enforces. */
   readonly timeoutMs?: number | undefined;
-  /** Answers whether the guest still does. */
+  /** Tells whether the guest still answers. */
   readonly answers: (command: Signalled, signal: AbortSignal) => Promise<boolean>;
   readonly waits?: Waits | undefined;
 };
 
-/** Signals that `kill` and a terminal send. KILL and STOP cannot be caught; the window's size has its own way. */
+/**
+ * The signals that `kill` and a terminal send. KILL and STOP cannot be caught, and the window size has its own message.
+ */
 const FORWARDED = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
 type Forwarded = (typeof FORWARDED)[number];
-/** Ctrl-C twice in this time, and we no longer wait for a command that ignores it. */
+/** A second Ctrl-C within this time ends the wait for a command that ignores it. */
 const TWICE_MS = 1_000;
 const INSISTENT = 3;
 
-/** The watch over one command, from before its start until it has ended or is given up. */
+/** The watch over one command, from before its start until the command or the wait has ended. */
 export class CommandEnd implements Disposable {
   readonly #options: CommandEndOptions;
   readonly #waits: Waits;
@@ -71,17 +73,17 @@ export class CommandEnd implements Disposable {
     this.#limit(this.#waits.startMs);
   }
 
-  /** Aborts when the command is given up. */
+  /** Aborts when the wait has ended. */
   get signal(): AbortSignal {
     return this.#stop.signal;
   }
 
-  /** Resolves, to what is reported then, when the command is given up. */
+  /** Resolves when the wait has ended, with the exit to report. */
   get abandoned(): Promise<GuestExit> {
     return this.#abandoned.promise;
   }
 
-  /** From now on signals go to the command. */
+  /** Sends signals to the command from now on. */
   started(command: Signalled): void {
     this.#command = command;
     this.#limit(this.#waits.endMs);
@@ -97,7 +99,7 @@ export class CommandEnd implements Disposable {
     const { timeoutMs } = this.#options;
     clearTimeout(this.#timer);
     if (timeoutMs === undefined) return;
-    // Longer timers fire at once; a command of 24 days is watched by its guest alone.
+    // Longer timers would fire at once. A command of 24 days is watched by its guest alone.
     const afterMs = timeoutMs + graceMs;
     if (afterMs >= 2 ** 31) return;
     this.#timer = setTimeout(() => {
@@ -120,12 +122,12 @@ export class CommandEnd implements Disposable {
     this.#isAsking = true;
     while (!this.signal.aborted) {
       if (!(await this.#answersInTime(command))) return this.#abandon(exit, "its VM does not answer");
-      // Aborted when the command has ended: nobody asks any more.
+      // Aborted when the command has ended.
       await sleep(this.#waits.againMs, undefined, { signal: this.signal }).catch(() => undefined);
     }
   }
 
-  /** An answer that never comes, from a hearthd that is stopped, is not waited for either. */
+  /** A missing answer, from a stopped hearthd, is not waited for either. */
   async #answersInTime(command: Signalled): Promise<boolean> {
     const { answerMs } = this.#waits;
     using inTime = abortAfter(answerMs, () => new Error("There was no answer in time."), this.signal);

@@ -1,4 +1,4 @@
-/** Every command with its one line; the file of a command is loaded when it is called. */
+/** Every command with its one line. A command's file is loaded when it is called. */
 import type { Command } from "#cli/command.ts";
 
 export type Row = {
@@ -6,7 +6,7 @@ export type Row = {
   readonly group:
     "Virtual machines" | "Snapshots and templates" | "Volumes" | "Images and kernels" | "Hearth itself";
   readonly load: () => Promise<{ readonly default: Command }>;
-  /** Other names for it, out of habit. */
+  /** Other names, which users know from elsewhere. */
   readonly aliases?: readonly string[];
 };
 
@@ -320,12 +320,12 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
   },
 };
 
-/** What the scripts of `completion` call; nobody types it. */
+/** The command that the scripts of `completion` call. Users do not. */
 const HIDDEN: Readonly<Record<string, Row["load"]>> = {
   __complete: () => import("#cli/commands/system/complete.ts"),
 };
 
-/** Nouns that stand before a verb. */
+/** The nouns that stand before a verb. */
 export const NOUNS = [
   "snapshot",
   "template",
@@ -343,13 +343,13 @@ export const NOUN_ALIASES: Readonly<Record<string, string>> = { warm: "template"
 
 export type Found = { readonly name: string; readonly load: Row["load"]; readonly rest: readonly string[] };
 
-/** Returns `words` with the present name of the noun that they begin with. */
+/** Replaces an earlier name of a noun at the start of `words`. */
 export function withPresentNoun(words: readonly string[]): readonly string[] {
   const [first = "", ...rest] = words;
   return Object.hasOwn(NOUN_ALIASES, first) ? [NOUN_ALIASES[first] ?? first, ...rest] : words;
 }
 
-/** Returns the command that `given` begins with; a noun and its verb are two words. */
+/** Finds the command that `given` begins with. A noun and its verb are two words. */
 export function findCommand(given: readonly string[]): Found | undefined {
   const words = withPresentNoun(given);
   for (const count of [2, 1]) {

@@ -9,7 +9,7 @@ import { CliRun, runCli } from "#testing/cli-run.ts";
 import { Gate } from "#testing/gate.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("several targets go at once, each once, in the order first named; missing ones are reported, BG-104", async (t) => {
+test("several targets are handled at once, each once, and missing ones are reported", async (t) => {
   const served = await serveDaemon(t);
   for (const name of ["a", "b", "c"]) await served.run(name);
   const { code, stdout, stderr } = await runCli(served, ["stop", "b", "gone", "a", "b", "c"]);
@@ -25,7 +25,7 @@ test("several targets go at once, each once, in the order first named; missing o
   assert.equal(stops.length, 3);
 });
 
-test("several targets with --json are an array of the API's objects, failures among them", async (t) => {
+test("several targets with --json print an array of the API's objects and errors", async (t) => {
   const served = await serveDaemon(t);
   await served.run("a");
   const { code, stdout } = await runCli(served, ["stop", "--json", "a", "gone"]);
@@ -36,14 +36,14 @@ test("several targets with --json are an array of the API's objects, failures am
   assert.equal(second.error.code, "vm.not_found");
 });
 
-test("one bad name among several is a usage error, and nothing is done", async (t) => {
+test("one bad name among several is a usage error, and nothing is changed", async (t) => {
   const served = await serveDaemon(t);
   await served.run("a");
   assert.equal((await runCli(served, ["stop", "a", "B"])).code, 2);
   assert.equal(served.phase("a"), "running");
 });
 
-test("stopping what does not run is a note and no error, VS-032", async (t) => {
+test("stopping a VM that does not run is a note and not an error", async (t) => {
   const served = await serveDaemon(t);
   await served.runAndStop("off");
   await served.run("on");
@@ -61,7 +61,7 @@ test("stopping what does not run is a note and no error, VS-032", async (t) => {
   assert.equal(JSON.parse((await runCli(served, ["stop", "off", "--json"])).stdout).phase, "stopped");
 });
 
-test("removing a VM that runs needs -f, VS-032", async (t) => {
+test("removing a running VM needs -f", async (t) => {
   const served = await serveDaemon(t);
   await served.run("on");
   const refused = await runCli(served, ["rm", "on"]);
@@ -71,10 +71,10 @@ test("removing a VM that runs needs -f, VS-032", async (t) => {
   assert.deepEqual(served.names(), []);
 });
 
-test("stop and restart pass on how long the guest may take, and kill the signal", async (t) => {
+test("stop and restart pass on the timeout, and kill the signal", async (t) => {
   const served = await serveDaemon(t);
   const { pid } = await served.run("a");
-  served.host.guestFaults.shutdownGate = new Gate(); // The guest does not power itself off.
+  served.host.guestFaults.shutdownGate = new Gate(); // The guest does not power off.
   const restarted = await runCli(served, ["restart", "--time", "20ms", "a", "--quiet"]);
   assert.deepEqual(restarted, { code: 0, stdout: "a\n", stderr: "" });
   assert.notEqual(served.host.machine.vmm("a").pid, pid);
@@ -100,7 +100,7 @@ test("ls is a table that fits the terminal, names with -q, and an array with --j
   assert.equal((await runCli(served, ["ps", "-q"])).code, 0);
 });
 
-test("ls with nothing to list says how to begin, on stderr", async (t) => {
+test("ls without VMs says on stderr how to create one", async (t) => {
   const served = await serveDaemon(t);
   const { stdout, stderr } = await runCli(served, ["ls"]);
   assert.equal(stdout, "");
@@ -127,7 +127,7 @@ test("create boots, prints the name, and names the next command", async (t) => {
   assert.equal(served.phase("off"), "created");
 });
 
-test("create keeps a VM that does not boot, and names it; with --rm it is removed", async (t) => {
+test("create keeps and names a VM that does not boot; with --rm it is deleted", async (t) => {
   const served = await serveDaemon(t);
   const refuse = (): void =>
     void (served.host.driver.faults.bootError = new HearthError("vmm.missing", "There is no QEMU here."));
@@ -146,7 +146,7 @@ test("create keeps a VM that does not boot, and names it; with --rm it is remove
   assert.equal(served.host.store.findVm("tmp"), undefined);
 });
 
-test("set changes what is given, and refuses to change nothing", async (t) => {
+test("set changes what is given, and needs at least one flag", async (t) => {
   const served = await serveDaemon(t);
   await served.runAndStop("a");
   assert.equal((await runCli(served, ["set", "a"])).code, 2);
@@ -167,7 +167,7 @@ test("set changes what is given, and refuses to change nothing", async (t) => {
   assert.equal((await runCli(served, ["set", "a", "--disk-limit", "10M"])).code, 2);
 });
 
-test("prune asks on a terminal, needs -f elsewhere, and leaves what runs", async (t) => {
+test("prune asks on a terminal, needs -f elsewhere, and keeps running VMs", async (t) => {
   const served = await serveDaemon(t);
   await served.run("on");
   await served.runAndStop("off");
@@ -181,7 +181,7 @@ test("prune asks on a terminal, needs -f elsewhere, and leaves what runs", async
   assert.deepEqual(JSON.parse((await runCli(served, ["prune", "-f", "--json"])).stdout), []);
 });
 
-test("show says what is not guaranteed", async (t) => {
+test("show prints the limitations of a VM", async (t) => {
   const served = await serveDaemon(t);
   const { pid } = await served.run("web");
   const { stdout } = await runCli(served, ["show", "web"]);
@@ -190,7 +190,7 @@ test("show says what is not guaranteed", async (t) => {
   assert.equal(JSON.parse((await runCli(served, ["show", "web", "--json"])).stdout).pid, pid);
 });
 
-test("a guest's console moves no cursor on a terminal, and is its bytes in a pipe", async (t) => {
+test("logs escapes a guest's console on a terminal, and prints its bytes into a pipe", async (t) => {
   const served = await serveDaemon(t);
   const { plan } = await served.run("web");
   writeFileSync(join(plan.stateDir, "console.log"), "[    0.000000] Linux\r\n\u001b[31mred\n");
@@ -204,7 +204,7 @@ test("a guest's console moves no cursor on a terminal, and is its bytes in a pip
   assert.deepEqual(JSON.parse(lines[1] ?? ""), { line: "\\x1b[31mred" });
 });
 
-test("stats reads the VMs that run, or those that are named", async (t) => {
+test("stats shows the running VMs, or those that are named", async (t) => {
   const served = await serveDaemon(t);
   await served.run("on");
   await served.runAndStop("off");
@@ -216,7 +216,7 @@ test("stats reads the VMs that run, or those that are named", async (t) => {
   assert.equal((await runCli(served, ["stats", "gone"])).code, 1);
 });
 
-test("doctor, daemon status, image and kernel lists answer in words and in JSON", async (t) => {
+test("doctor, daemon status, image and kernel lists print text and JSON", async (t) => {
   const served = await serveDaemon(t);
   assert.match(
     (await runCli(served, ["doctor"])).stdout,
@@ -238,7 +238,7 @@ test("daemon status does not start hearthd, and exits with 1 when it does not ru
   assert.equal((await runCli(undefined, ["daemon", "logs"], { env })).code, 1);
 });
 
-test("the progress of long work is one line in place on a terminal, and gone afterwards", async (t) => {
+test("progress is one changing line on a terminal, and is removed at the end", async (t) => {
   const served = await serveDaemon(t);
   const run = (...words: string[]) => ["run", ...words, "debian", "--", "echo", "hi"];
   const terminal = await runCli(served, run("--name", "a"), { terminalColumns: 20 });
@@ -281,7 +281,7 @@ for (const [what, typed, code, isRemoved] of [
   ["Ctrl-C", "\u0003", 130, false],
   ["Ctrl-D", "\u0004", 1, false],
 ] as const) {
-  test(`${what} at a question ends the command with ${code}, without an error`, async (t) => {
+  test(`${what} at a prompt ends the command with ${code}, without an error`, async (t) => {
     const served = await serveDaemon(t);
     await served.runAndStop("old");
     const stdin = new PassThrough();
@@ -294,7 +294,7 @@ for (const [what, typed, code, isRemoved] of [
   });
 }
 
-test("a terminal that goes away at a question is no yes", async (t) => {
+test("closing the terminal at a prompt is not a yes", async (t) => {
   const served = await serveDaemon(t);
   await served.runAndStop("old");
   const cli = new CliRun(served, ["prune"], { terminalColumns: 80, stdin: "" });

@@ -3,10 +3,10 @@ import type { Command, Completes, Context, Flag } from "#cli/command.ts";
 import { COMMANDS, findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
 import { allFlags } from "#cli/parse.ts";
 
-/** Tells the shell to offer files. */
+/** Tells the shell to complete files. */
 const PATHS = ":path";
 
-/** Candidates for the last of `words`, which may be empty. */
+/** Returns the candidates for the last of `words`, which may be empty. */
 export async function completionsFor(
   words: readonly string[],
   hearth: Context["hearth"],
@@ -46,7 +46,7 @@ async function forCommand(
   const argument = command.args[Math.min(operands, command.args.length - 1)];
   if (argument === undefined || (operands >= command.args.length && !argument.many)) return [];
   const found = await values(argument.completes, hearth, undefined);
-  // `cp` takes both: the names of VMs get their colon.
+  // `cp` takes both: names of VMs get their colon.
   return command.path[0] === "cp"
     ? [...found, ...(await values("vm", hearth, undefined)).map((name) => `${name}:`)]
     : found;
@@ -81,7 +81,7 @@ async function values(
   if (completes === "command") return commandWords([]);
   if (completes === undefined) return [];
   try {
-    // hearthd is not started for a key that was pressed.
+    // Pressing a key must not start hearthd.
     const client = await hearth({ autostart: false });
     if (completes === "vm") return (await client.vms.list()).map(({ name }) => name);
     if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
@@ -90,6 +90,6 @@ async function values(
     if (completes === "template") return (await client.warm.list()).map(({ id }) => id);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {
-    return completes === "image" ? ["debian"] : []; // Nobody to ask: nothing to offer.
+    return completes === "image" ? ["debian"] : []; // hearthd does not run: no names to offer.
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The shells' side of completion: each hands the words to `hearth __complete`, which knows the commands and asks
- * hearthd for names. A line is a candidate; `:path` alone means that the shell offers files.
+ * The scripts of the shells. Each passes the words to `hearth __complete`, which knows the commands and asks hearthd
+ * for names. Each line of its output is a candidate; `:path` alone makes the shell complete files.
  */
 const bash = `# hearth completion for bash
 _hearth() {

@@ -1,7 +1,7 @@
 import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 
-/** What `cp` was asked for. */
+/** The direction and paths of a `cp`. */
 export type Copy =
   | {
       readonly way: "in";
@@ -11,7 +11,7 @@ export type Copy =
     }
   | { readonly way: "out"; readonly vm: string; readonly guestPath: string; readonly hostPath: string };
 
-/** @throws HearthError `input.invalid` for anything but host paths and one VM's path. */
+/** Parses the arguments of `cp`. @throws HearthError `input.invalid` unless exactly one side is a path in a VM. */
 export function parseCopy(words: readonly string[]): Copy {
   const target = words.at(-1) ?? "";
   const sources = words.slice(0, -1);
@@ -29,7 +29,7 @@ export function parseCopy(words: readonly string[]): Copy {
   return { way: "out", vm: only.vm, guestPath: only.path, hostPath: target };
 }
 
-/** `VM:PATH`; a slash before the colon makes it a path of the host. */
+/** Parses `VM:PATH`. A slash before the colon makes it a path of the host. */
 function guestPath(word: string): { readonly vm: string; readonly path: string } | undefined {
   const colon = word.indexOf(":");
   if (colon <= 0 || word.slice(0, colon).includes("/") || word.startsWith(".")) return undefined;

@@ -5,12 +5,12 @@ import { STATE_NAMES } from "#base/file-names.ts";
 import { followLog } from "#base/follow-log.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 
-/** hearthd's own log, as docs/on-disk.md has it. */
+/** Returns the path of hearthd's log; see docs/on-disk.md. */
 export function daemonLogPath(dirs: Dirs): string {
   return join(dirs.state, STATE_NAMES.log);
 }
 
-/** The log's last lines, or all of it, and what comes after; undefined when there is none. */
+/** Streams the last lines of the log, or all of it, and optionally what follows. Undefined if there is no log. */
 export async function openDaemonLog(
   dirs: Dirs,
   options: { readonly lines: number | undefined; readonly follow: boolean },

@@ -6,7 +6,7 @@ import { TerminalModes } from "#cli/terminal-modes.ts";
 
 const PQ = "\u0010\u0011";
 
-test("keys are read as Docker's users type them", () => {
+test("keys are parsed in the form that Docker uses", () => {
   assert.deepEqual([...parseDetachKeys()], [0x10, 0x11]);
   assert.deepEqual([...parseDetachKeys("ctrl-\\,q")], [0x1c, 0x71]);
   assert.deepEqual([...parseDetachKeys("ctrl-@,ctrl-[,~,.")], [0, 0x1b, 0x7e, 0x2e]);
@@ -24,7 +24,7 @@ test("keys are read as Docker's users type them", () => {
     assert.throws(() => parseDetachKeys(text), { code: "input.invalid", hint: /ctrl-p,ctrl-q/ }, text);
 });
 
-/** Passes on what is typed, and says whether it ends the attach. */
+/** Passes input through DetachKeys. Returns what it passes on, and whether it ends the attach. */
 async function typed(keys: string, ...chunks: string[]): Promise<[passed: string, isLeft: boolean]> {
   const stream = new DetachKeys(parseDetachKeys(keys));
   let isLeft = false;
@@ -37,7 +37,7 @@ async function typed(keys: string, ...chunks: string[]): Promise<[passed: string
   return [passed, isLeft];
 }
 
-test("what is typed passes as it is, but for the sequence, however the terminal cuts it", async () => {
+test("input passes unchanged, except for the sequence, however it is cut into chunks", async () => {
   assert.deepEqual(await typed("ctrl-p,ctrl-q", "ab", "\u0010c\u0010\u0010", "d\u0011"), [
     "ab\u0010c\u0010\u0010d\u0011",
     false,

@@ -3,7 +3,7 @@ import type { TransformCallback } from "node:stream";
 import { HearthError } from "#base/error.ts";
 import type { Flags } from "#cli/command.ts";
 
-/** The keys are those of Docker. */
+/** Docker's keys. */
 const DEFAULT_KEYS = "ctrl-p,ctrl-q";
 const KEYS_MAX = 16;
 
@@ -16,8 +16,8 @@ export const DETACH_FLAG = {
 } as const satisfies Flags;
 
 /**
- * Reads keys such as `ctrl-p,ctrl-q`: each is one character or `ctrl-` and a letter, `@`, `[`, `\`, `]`, `^` or `_`.
- * @returns their bytes; none for `none`
+ * Parses keys such as `ctrl-p,ctrl-q`: each is one character or `ctrl-` and a letter, `@`, `[`, `\`, `]`, `^` or `_`.
+ * @returns their bytes; empty for `none`
  * @throws HearthError `input.invalid`
  */
 export function parseDetachKeys(text: string = DEFAULT_KEYS): Buffer {
@@ -42,8 +42,8 @@ function keyByte(key: string): number | undefined {
 }
 
 /**
- * Passes on what is typed, and ends at the sequence of keys, which is passed on in no part. The keys of a sequence that
- * has begun are held until the next one decides.
+ * Passes input on and ends at the sequence of keys, of which it passes on no part. Keys that may begin the sequence are
+ * kept back until the next key decides.
  */
 export class DetachKeys extends Transform {
   readonly #keys: Buffer;
@@ -56,7 +56,7 @@ export class DetachKeys extends Transform {
     this.#keys = keys;
   }
 
-  /** Resolves when the keys were typed. */
+  /** Resolves when the sequence was typed. */
   get detached(): Promise<void> {
     return this.#detached.promise;
   }
@@ -77,7 +77,7 @@ export class DetachKeys extends Transform {
     done(null, Buffer.from(this.#isOver ? [] : this.#held));
   }
 
-  /** Whether what is held begins the sequence; nothing does. */
+  /** Tells whether the keys that are kept back begin the sequence. None do, too. */
   #isBegun(): boolean {
     return this.#held.every((byte, index) => byte === this.#keys[index]);
   }

@@ -1,10 +1,10 @@
 import { HearthError } from "#base/error.ts";
 import type { Out } from "#cli/output.ts";
 
-/** Stopping fifty VMs at once would flush fifty disks at once. */
+/** The limit of concurrent requests: stopping fifty VMs at once would flush fifty disks at once. */
 const AT_ONCE = 8;
 
-/** What became of one target: the API's object, or a sentence about why nothing had to be done. */
+/** The result of one target: the API's object, or a note that nothing had to be done. */
 export type Done = {
   readonly result: unknown;
   readonly note?: string | undefined;
@@ -13,9 +13,9 @@ export type Done = {
 };
 
 /**
- * The same to several targets: each once, in the order they were first named, at the same time. Those that fail are
- * reported and do not hold up the others; the exit code tells. BG-104.
- * @param parse throws for a word that cannot be a target's, before anything is done
+ * Calls `act` for several targets concurrently: each once, in the order in which they were first named. Failures are
+ * reported, do not stop the others, and set the exit code.
+ * @param parse throws for an invalid target, before anything is done
  */
 export async function eachTarget(
   words: readonly string[],

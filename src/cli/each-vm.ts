@@ -4,8 +4,8 @@ import type { Done } from "#cli/each-target.ts";
 import type { Out } from "#cli/output.ts";
 
 /**
- * The same to several VMs, as `eachTarget` does it.
- * @throws HearthError `input.invalid` for a word that no VM can be named, before anything is done.
+ * Calls `act` for several VMs, as `eachTarget` does.
+ * @throws HearthError `input.invalid` for an invalid VM name, before anything is done.
  */
 export function eachVm(
   words: readonly string[],

@@ -6,7 +6,7 @@ import { windowSize } from "#cli/attach.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 import type { Io } from "#cli/io.ts";
 
-/** What `run` and `exec` have in common. */
+/** The flags that `run` and `exec` share. */
 export const EXEC_FLAGS = {
   interactive: { short: "i", help: "Pass stdin on, even if it is a terminal" },
   tty: { short: "t", help: "Allocate a terminal for the command" },
@@ -37,7 +37,7 @@ type ExecFlagValues = Pick<
   "interactive" | "tty" | "detach" | "user" | "workdir"
 >;
 
-/** How stdin and the terminal are used; the rule is in the help of both commands. */
+/** Decides how stdin and the terminal are used. The help of both commands has the rule. */
 export function planStdio(
   flags: Pick<ExecFlagValues, "interactive" | "tty" | "detach">,
   io: Io,
@@ -49,7 +49,7 @@ export function planStdio(
   return { tty, stdin: flags.interactive || tty || !io.stdinIsTerminal };
 }
 
-/** @throws HearthError `input.invalid` for what no exec could take. */
+/** Builds the exec request. @throws HearthError `input.invalid` for arguments that no exec accepts. */
 export function execRequest(
   argv: readonly string[],
   env: Readonly<Record<string, string>>,
@@ -70,7 +70,7 @@ export function execRequest(
   };
 }
 
-/** Files first, so that a flag wins over a line in a file. */
+/** Reads the environment. Files come first, so that a flag overrides a line of a file. */
 export function readEnv(
   flags: { readonly env: readonly string[]; readonly envFile: readonly string[] },
   io: Io,
@@ -93,7 +93,7 @@ function parsePair(pair: string, io: Io): readonly [string, string] {
 
 function envFileLines(file: string, io: Io): readonly string[] {
   let text: string;
-  const { readFileSync } = process.getBuiltinModule("node:fs"); // See io.ts for why this is no import.
+  const { readFileSync } = process.getBuiltinModule("node:fs"); // See io.ts for the reason why this is not an import.
   try {
     text = readFileSync(resolve(io.cwd, file), "utf8");
   } catch (cause) {

@@ -6,7 +6,7 @@ import type { ErrorCode } from "#base/error.ts";
 import { guestAnswers } from "#cli/guest-answers.ts";
 import type { AskedVm } from "#cli/guest-answers.ts";
 
-/** A VM in these phases, one after the other, whose guest gives the file or this error. */
+/** Fakes a VM with these phases, one after the other, whose guest returns the file or this error. */
 function vmOf(phases: readonly (string | ErrorCode)[], reading?: ErrorCode): AskedVm {
   const left = [...phases];
   return {

@@ -2,19 +2,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 
-/** The questions that are asked of the VM here. */
+/** The part of a VM that is used here. */
 export type AskedVm = Pick<HearthVm, "show" | "readTar">;
 
-/** The phases in which the vCPUs are halted until a resume. */
+/** The phases in which the vCPUs are stopped until a resume. */
 const HALTED: ReadonlySet<string> = new Set(["paused", "suspended"]);
 
-/** Between two questions to a guest that could not be asked. */
+/** The pause before another question to a guest that could not be asked. */
 const AGAIN_MS = 200;
 
 /**
- * Whether a command in this VM may be waited for: its guest answers, or the VM is ending or gone, and then hearthd, which
- * tells of the command's end when it is done with its VM. A guest that cannot be asked is asked again until `signal`
- * aborts: a VM that is being removed is still shown as running after its agent has gone.
+ * Tells whether to keep waiting for a command in this VM: its guest answers, or the VM is ending or gone, and then
+ * hearthd reports the command's end when it is done with the VM. A guest that cannot be asked is asked again until
+ * `signal` aborts: a VM that is being deleted is shown as running even after its agent has gone.
  */
 export async function guestAnswers(vm: AskedVm, signal: AbortSignal): Promise<boolean> {
   try {
@@ -30,7 +30,10 @@ export async function guestAnswers(vm: AskedVm, signal: AbortSignal): Promise<bo
   }
 }
 
-/** Reading a file is the smallest question that only the guest can answer; that it has none is an answer, too. */
+/**
+ * Tells whether the guest can read a file, which is the smallest question that only the guest can answer. A missing
+ * file is an answer, too.
+ */
 async function readsFile(vm: AskedVm, signal: AbortSignal): Promise<boolean> {
   try {
     (await vm.readTar("/proc/version", signal)).on("error", () => undefined).destroy();

@@ -1,4 +1,4 @@
-/** HEARTH_UPDATE_SNAPSHOTS=1 writes help.snapshot.txt anew. */
+/** HEARTH_UPDATE_SNAPSHOTS=1 writes help.snapshot.txt. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { runCli } from "#testing/cli-run.ts";
 const SNAPSHOT = join(import.meta.dirname, "help.snapshot.txt");
 const WIDTH = 80;
 
-test("the help of every command is as it was last agreed", async () => {
+test("the help of every command matches the reviewed snapshot", async () => {
   const texts = [(await runCli(undefined, ["help"])).stdout];
   for (const name of Object.keys(COMMANDS)) {
     texts.push(
@@ -28,7 +28,7 @@ test("the help of every command is as it was last agreed", async () => {
   );
 });
 
-test("every command says the same in the table and in its own file, and has examples that parse", async () => {
+test("every command has the same summary in the table and in its file, and its examples parse", async () => {
   for (const [name, row] of Object.entries(COMMANDS)) {
     const { default: command } = await row.load();
     assert.equal(command.path.join(" "), name);
@@ -49,14 +49,14 @@ test("every command says the same in the table and in its own file, and has exam
   }
 });
 
-test("the bash completion is a script that bash takes", async () => {
+test("bash accepts the bash completion", async () => {
   const options = { timeoutMs: 10_000, signal: AbortSignal.timeout(10_000) };
   const checked = await run("bash", ["-n"], { ...options, input: COMPLETION_SCRIPTS.bash });
   assert.ok(checked.ok, checked.stderr);
 });
 
 for (const shell of ["zsh", "fish"] as const) {
-  test(`the ${shell} completion is a script that ${shell} takes`, async (context) => {
+  test(`${shell} accepts the ${shell} completion`, async (context) => {
     const options = { timeoutMs: 10_000, signal: AbortSignal.timeout(10_000) };
     const checked = await run(shell, ["-n", "/dev/stdin"], { ...options, input: COMPLETION_SCRIPTS[shell] });
     if (!checked.ok && checked.error.code === "host.tool_missing")

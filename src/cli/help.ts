@@ -1,4 +1,4 @@
-/** Help texts, all made from the commands' own declarations. */
+/** Help texts, made from the commands' declarations. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { longFlag } from "#cli/command.ts";
@@ -8,10 +8,10 @@ import { allFlags } from "#cli/parse.ts";
 import { wrapText } from "#cli/wrap-text.ts";
 
 const WIDTH = 80;
-/** Of the commands' names in lists, with a gap. */
+/** The width of the commands' names in lists, with a gap. */
 const NAME_COLUMN = Math.max(...Object.keys(COMMANDS).map(({ length }) => length)) + 1;
 
-/** All commands, by group. */
+/** Returns the list of all commands, by group. */
 export function overview(): string {
   const lines = [
     "Hearth runs microVMs: virtual machines that start like containers.",
@@ -31,7 +31,7 @@ export function overview(): string {
   return `${lines.join("\n")}\n`;
 }
 
-/** One command: usage, arguments, flags, examples. */
+/** Returns the help of one command: usage, arguments, flags, examples. */
 export function commandHelp(command: Command): string {
   const shownArgs = command.args.some(({ help }) => help !== undefined) ? command.args : [];
   const args = shownArgs.map(({ name, help = "" }) => [name, help] as const);
@@ -60,7 +60,7 @@ function flagTerm(name: string, { short, value }: Flag): string {
   return `${letter}${longFlag(name)}${value === undefined ? "" : ` <${value}>`}`;
 }
 
-/** The help of a flag, with its choices and its default; docs/cli.md has the same. */
+/** Returns the help of a flag with its choices and its default, also for docs/cli.md. */
 export function flagHelp({ help, choices, default: value }: Flag): string {
   const facts = [
     ...(choices === undefined ? [] : [`choices: ${choices.join(", ")}`]),
@@ -69,7 +69,7 @@ export function flagHelp({ help, choices, default: value }: Flag): string {
   return facts.length === 0 ? help : `${help} (${facts.join("; ")})`;
 }
 
-/** Terms with what they mean, in two columns of which the second one begins at `column`. */
+/** Formats terms and descriptions in two columns, of which the second begins at `column`. */
 function describe(items: readonly (readonly [term: string, help: string])[], column: number): string {
   const blanks = " ".repeat(GAP);
   return items
@@ -99,14 +99,14 @@ function paragraphs(command: Command): string {
   return text.map((paragraph) => wrapText(paragraph, 0, WIDTH).join("\n")).join("\n\n");
 }
 
-/** Help for a noun such as `image`: its commands. */
+/** Returns the help of a noun such as `image`: its commands. */
 export function nounHelp(noun: string): string {
   const rows = Object.entries(COMMANDS).filter(([name]) => name.startsWith(`${noun} `));
   const lines = rows.map(([name, row]) => `  ${name.padEnd(NAME_COLUMN)}${row.summary}`);
   return `Usage: hearth ${noun} COMMAND\n\nCommands:\n${lines.join("\n")}\n`;
 }
 
-/** @returns what to say about words that are no command. */
+/** Returns the error for words that are not a command. */
 export function unknownCommand(words: readonly string[]): HearthError {
   const [first = "", second] = withPresentNoun(words);
   if ((NOUNS as readonly string[]).includes(first)) {

@@ -1,4 +1,4 @@
-/** The command as a program, with output that cannot be written. */
+/** Tests the command as a program, with output that cannot be written. */
 import assert from "node:assert/strict";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const PROGRAM = join(import.meta.dirname, "../../bin/hearth.ts");
 
-/** Runs `hearth` with what the shell makes of `redirection`. */
+/** Runs `hearth` in a shell with `redirection`. */
 async function hearth(daemon: CliDaemon, redirection: string, args: readonly string[]) {
   const script = `"$0" -- "$@" ${redirection}`;
   const result = await run("sh", ["-c", script, process.execPath, PROGRAM, ...args], {
@@ -61,7 +61,7 @@ test("a command whose stderr cannot be written fails", async (t) => {
 
 test("a file that takes a part of the output is an error, and not a short file", async (t) => {
   const served = await serveDaemon(t);
-  // A file of one block, which the shell's limit is: 512 or 1024 bytes.
+  // A file of one block, which is the shell's unit: 512 or 1024 bytes.
   const script = 'trap "" XFSZ; ulimit -f 1; exec "$0" -- "$@" >"$OUT"';
   const out = join(served.home, "out");
   const result = await run("sh", ["-c", script, process.execPath, PROGRAM, "help", "run"], {
@@ -74,14 +74,14 @@ test("a file that takes a part of the output is an error, and not a short file",
   assert.ok(statSync(out).size > 0);
 });
 
-test("a reader that has gone is no error that anybody reads", async (t) => {
+test("a reader that has closed the pipe causes no error message", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const gone = await hearth(served, "| true", ["exec", "web", "--", "flood", "3000000"]);
   assert.equal(gone.stderr, "");
 });
 
-test("an argument that is not UTF-8 is refused, because it would arrive as another one", async (t) => {
+test("an argument that is not UTF-8 is refused, because it would arrive as a different one", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const script = `"$0" -- "$@" "$(printf 'a\\350')"`;
@@ -94,7 +94,7 @@ test("an argument that is not UTF-8 is refused, because it would arrive as anoth
   const refused = await run("sh", ["-c", script, ...args], options);
   assert.match(refused.stderr, /is not UTF-8/);
   assert.deepEqual(served.commands(), []);
-  // The character that stands for such bytes is one like any other.
+  // The replacement character itself is allowed.
   const taken = await run("sh", ["-c", '"$0" -- "$@"', ...args, "\ufffd"], options);
   assert.equal(taken.stdout, "\ufffd\n");
 });

@@ -1,7 +1,8 @@
 import type { Stats } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 
-// An import statement has Node make each name of the module, for node:fs its streams too: a tenth of a short command.
+// With an import statement Node would create each name of the module, which for node:fs loads its streams, too: a tenth
+// of the time of a short command.
 const { fstatSync, readFileSync, readSync, writeSync } = process.getBuiltinModule("node:fs");
 
 export type TerminalIn = Readable & { readonly isTTY?: boolean; setRawMode?(on: boolean): unknown };
@@ -11,9 +12,9 @@ export type TerminalOut = Writable & {
   readonly rows?: number;
 };
 
-/** What a command line has of the world; tests bring their own. */
+/** The environment of a command line. Tests have their own. */
 export type Io = {
-  /** Without the program's own name. */
+  /** The arguments without the program's name. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
@@ -21,17 +22,20 @@ export type Io = {
   readonly stdinIsTerminal: boolean;
   readonly stdout: TerminalOut;
   readonly stderr: TerminalOut;
-  /** In raw mode: what is printed gets to the terminal as it is, newlines too. */
+  /** Makes the terminal print without post-processing in raw mode, so that newlines stay as they are. */
   readonly printAsIs?: () => Promise<void>;
-  /** The program's arguments as the kernel has them: Node replaces bytes that are not UTF-8 by U+FFFD. */
+  /** Returns the program's arguments as the kernel has them: Node replaces bytes that are not UTF-8 by U+FFFD. */
   rawArgv?(): readonly Buffer[];
-  /** The exit code when output cannot be written; 1 unless told. */
+  /** Sets the exit code for output that cannot be written. Default: 1. */
   exitOnFailure?(code: number): void;
-  /** Answers what takes the handler away again. */
+  /** Adds a handler. Returns a function that removes it. */
   onSignal(name: NodeJS.Signals, handler: () => void): () => void;
 };
 
-/** As a program that SIGPIPE ended: `hearth logs web | head -1` is no error. */
+/**
+ * The exit code of a program that SIGPIPE ended: `hearth logs web
+ * head -1` is not an error.
+ */
 const READER_GONE = 141;
 const STDIN = 0;
 const STDOUT = 1;
@@ -40,7 +44,7 @@ const READ_BYTES = 64 * 1024;
 /** Device 1:3 of Linux's admin-guide/devices.txt; a read of it returns at once, as that of a file. */
 const NULL_DEVICE = 0x103;
 
-/** The streams that were asked for; making one loads what its kind needs, so the others are left alone. */
+/** The streams in use. Creating one loads the code for its kind, so it is done when needed. */
 const opened = new Map<number, TerminalOut>();
 let failureExit = 1;
 
@@ -86,7 +90,7 @@ function statsOf(fd: number): Stats | undefined {
   }
 }
 
-/** Writes all of each chunk: Node's own stream for files takes a part for the whole when a disk becomes full. */
+/** Writes each chunk completely. Node's own stream for files ignores short writes when a disk becomes full. */
 function fileOut(fd: number): Writable {
   const { Writable: Stream } = process.getBuiltinModule("node:stream");
   const write = (chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void => {
@@ -100,19 +104,19 @@ function fileOut(fd: number): Writable {
   return new Stream({ write });
 }
 
-/** Ends the program: what it says reaches nobody any more, and whoever reads a part must not take it for the whole. */
+/** Ends the program, because its output is lost and a reader must not take a part for the whole. */
 function outputFailed(fd: number, error: NodeJS.ErrnoException): never {
   if (error.code === "EPIPE") process.exit(READER_GONE);
   const name = fd === STDOUT ? "stdout" : "stderr";
   try {
     writeSync(STDERR, `error: Cannot write to ${name}: ${error.message}\n`);
   } catch {
-    // stderr is gone as well; the exit code says it.
+    // stderr is closed as well; the exit code reports it.
   }
   process.exit(failureExit);
 }
 
-/** Resolves when what was printed is on its way to whoever reads it; only then may the process end. */
+/** Resolves when the output has been passed to the kernel. The process must not end before that. */
 export async function flushProcessIo(): Promise<void> {
   for (const [fd, stream] of opened) {
     if (stream.writable) await new Promise((resolve) => stream.write("", resolve));
@@ -126,7 +130,7 @@ export const PROCESS_IO: Io = {
   get cwd() {
     return process.cwd();
   },
-  // Making the stream starts to read a terminal's state, so only those who read make it.
+  // Creating the stream starts reading from a terminal, so only commands that read create it.
   get stdin() {
     openedStdin ??= isRegularFile(STDIN) || isNullDevice(STDIN) ? fileIn(STDIN) : process.stdin;
     return openedStdin;

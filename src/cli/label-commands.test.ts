@@ -17,7 +17,7 @@ test("labels of create and run go to hearthd as they were given", async (t) => {
   assert.match((await runCli(served, ["show", "web"])).stdout, /^label +ci\nlabel +team=web\n/m);
 });
 
-test("set sets labels, and removes those with a - behind", async (t) => {
+test("set sets labels, and removes those that end in -", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web", { image: "debian", labels: { old: "1", kept: "yes" } });
   const { code, stdout } = await runCli(served, ["set", "web", "--label", "team=web", "--label", "old-"]);
@@ -26,7 +26,7 @@ test("set sets labels, and removes those with a - behind", async (t) => {
   assert.deepEqual(served.vm("web")?.labels, { kept: "yes", team: "web" });
 });
 
-test("ls and ps list all VMs, or those that the filters choose, with the flags that Docker's users type", async (t) => {
+test("ls and ps list all VMs, or those that the filters choose, with Docker's flags", async (t) => {
   const served = await serveDaemon(t);
   const labelled = { image: "debian", labels: { team: "web" } };
   await served.run("db");
@@ -76,7 +76,7 @@ test("snapshots are labelled, and ls lists those that the filters choose", async
   );
 });
 
-test("a label or a filter that is not one is a usage error before hearthd hears of it", async (t) => {
+test("an invalid label or filter is a usage error before hearthd is contacted", async (t) => {
   const served = await serveDaemon(t);
   for (const words of [
     ["create", "--label", "a b=x", "debian"],
@@ -94,7 +94,7 @@ test("a label or a filter that is not one is a usage error before hearthd hears 
   assert.equal(served.requests, 0);
 });
 
-/** A hearthd without volumes, and command lines that reach it. */
+/** Starts a hearthd without volumes. Returns a function that runs command lines with it. */
 async function setUp(t: TestContext): Promise<(...argv: readonly string[]) => Promise<CliResult>> {
   const served = await serveDaemon(t);
   return (...argv) => runCli(served, argv);
@@ -113,7 +113,7 @@ test("volumes are labelled, and ls lists those that the filters choose", async (
   assert.match(other.stderr, /No volume matches the filter/);
 });
 
-test("a volume is not made with a label that is none, nor looked for with a filter that is none", async (t) => {
+test("a volume command with an invalid label or filter is a usage error", async (t) => {
   const hearth = await setUp(t);
   const refused = await hearth("volume", "create", "data", "--size", "64M", "--label", "=web");
   assert.notEqual(refused.code, 0);
@@ -122,7 +122,7 @@ test("a volume is not made with a label that is none, nor looked for with a filt
   assert.match((await hearth("volume", "ls", "-f", "dangling=true")).stderr, /is not a filter/);
 });
 
-test("a volume of an earlier Hearth, whose record has the time alone, belongs to the local user", async (t) => {
+test("a volume of an earlier Hearth, whose record has only the time, belongs to the local user", async (t) => {
   const hearth = await setUp(t);
   await hearth("volume", "create", "data", "--size", "64M", "--label", "gone");
   const { path } = JSON.parse((await hearth("volume", "show", "data", "--json")).stdout) as Volume;

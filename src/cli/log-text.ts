@@ -4,10 +4,10 @@ import type { Io } from "#cli/io.ts";
 import type { Out } from "#cli/output.ts";
 import { printable, printableLines } from "#base/printable.ts";
 
-/** A guest that never ends its line must not fill our memory. */
+/** The limit for a line, because a guest may never end one. */
 const LINE_MAX_CHARS = 64 * 1024;
 
-/** Prints a log: clean on a terminal, byte for byte in a pipe, an object for each line with `--json`. */
+/** Prints a log: escaped on a terminal, byte for byte into a pipe, an object for each line with `--json`. */
 export async function printLog(log: Readable, io: Io, out: Out): Promise<void> {
   if (out.wantsJson) {
     for await (const line of linesOf(log)) out.jsonLine({ line });
@@ -21,7 +21,7 @@ export async function printLog(log: Readable, io: Io, out: Out): Promise<void> {
   }
 }
 
-/** @throws HearthError `input.invalid`. */
+/** Parses a number of lines. @throws HearthError `input.invalid`. */
 export function parseLineCount(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^\d{1,7}$/.test(text)) return Number(text);

@@ -3,14 +3,14 @@ import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("a word that is no command is refused with the nearest one and exit code 2", async () => {
+test("an unknown command is refused with the nearest one and exit code 2", async () => {
   const { code, stderr } = await runCli(undefined, ["runn", "debian"]);
   assert.equal(code, 2);
   assert.match(stderr, /"runn" is not a command/);
   assert.match(stderr, /hearth run/);
 });
 
-test("a flag that is no flag is refused with the nearest one, before hearthd hears of it", async (t) => {
+test("an unknown flag is refused with the nearest one, before hearthd is contacted", async (t) => {
   const served = await serveDaemon(t);
   const { code, stderr } = await runCli(served, ["create", "--memry", "1G", "debian"]);
   assert.equal(code, 2);
@@ -18,7 +18,7 @@ test("a flag that is no flag is refused with the nearest one, before hearthd hea
   assert.equal(served.requests, 0);
 });
 
-test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035, BG-067, BG-079", async (t) => {
+test("invalid flags of a VM are refused before hearthd is contacted", async (t) => {
   const served = await serveDaemon(t);
   const wrong: readonly (readonly [readonly string[], RegExp])[] = [
     [["--cpus", "0"], /whole number from 1 to 32/],
@@ -44,7 +44,7 @@ test("what is wrong with a VM's flags is said before hearthd hears of it, BG-035
   assert.equal(served.requests, 0);
 });
 
-test("a name that no VM can have is refused for every command that takes one, L8", async (t) => {
+test("an invalid VM name is refused by every command that takes one", async (t) => {
   const served = await serveDaemon(t);
   const names = [
     "UPPER",
@@ -93,7 +93,7 @@ test("a name that no VM can have is refused for every command that takes one, L8
   assert.equal(served.requests, 0);
 });
 
-test("with --json an error is an object on stdout, with the same exit code, VS-022", async (t) => {
+test("with --json an error is an object on stdout, with the same exit code", async (t) => {
   const served = await serveDaemon(t);
   const { code, stdout, stderr } = await runCli(served, ["show", "gone", "--json"]);
   assert.equal(code, 1);
@@ -120,7 +120,7 @@ test("an error names its operation, so that hearthd's log can be searched", asyn
   );
 });
 
-test("when hearthd cannot be reached, list says so in words and exits with 1, VS-021", async () => {
+test("when hearthd cannot be reached, ls prints an error and exits with 1", async () => {
   const home = `/tmp/${"x".repeat(120)}`;
   const { code, stderr } = await runCli(undefined, ["ls"], { env: { HEARTH_HOME: home } });
   assert.equal(code, 1);
@@ -145,7 +145,7 @@ test("colours are for terminals that want them", async (t) => {
   assert.doesNotMatch(plain.stderr, /\u001b\[1;31m/);
 });
 
-test("a hearthd of another version is a note, and no error", async (t) => {
+test("a hearthd of another version is a note, and not an error", async (t) => {
   const served = await serveDaemon(t, { version: "0.0.1" });
   const { code, stderr } = await runCli(served, ["ls", "-q"]);
   assert.equal(code, 0);

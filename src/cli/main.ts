@@ -1,4 +1,4 @@
-/** From words to an exit code. */
+/** Runs a command line, from its words to an exit code. */
 import { ERROR_CODES, HearthError, toHearthError } from "#base/error.ts";
 import type { Command, Context } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
@@ -8,11 +8,11 @@ import { Out, withDetails } from "#cli/output.ts";
 import { parseArguments } from "#cli/parse.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 
-/** Codes below this belong to the guest command in `run`, `exec` and `shell`. */
+/** Lower codes belong to the guest's command in `run`, `exec` and `shell`. */
 const HEARTH_FAILED = 125;
 const USAGE = 2;
 
-/** Runs one command line. Never throws: what goes wrong is said, and is an exit code. */
+/** Runs one command line. Never throws: errors are printed and become the exit code. */
 export async function main(io: Io): Promise<number> {
   const words = normalised(io.argv);
   let out = new Out(io, { json: asksForJson(words), quiet: false });
@@ -39,7 +39,10 @@ export async function main(io: Io): Promise<number> {
   }
 }
 
-/** `run` and `exec` keep 126, 127 and 130; all else that Hearth itself fails with is 125 there. */
+/**
+ * Returns the exit code of an error. `run` and `exec` keep 126, 127 and 130; every other failure of Hearth is 125
+ * there.
+ */
 export function exitCodeOf(thrown: unknown, command: Command | undefined): number {
   const { code } = toHearthError(thrown);
   const { exit } = ERROR_CODES[code];
@@ -49,7 +52,7 @@ export function exitCodeOf(thrown: unknown, command: Command | undefined): numbe
     : HEARTH_FAILED;
 }
 
-/** Flags that stand before the command belong to it; `-h` and `-V` alone are commands. */
+/** Moves flags before the command behind it. `-h` and `-V` alone are commands. */
 function normalised(argv: readonly string[]): readonly string[] {
   const first = argv.findIndex((word) => !word.startsWith("-"));
   const before = first === -1 ? argv : argv.slice(0, first);
@@ -63,7 +66,10 @@ function normalised(argv: readonly string[]): readonly string[] {
   return [...rest.slice(0, count), ...before, ...rest.slice(count)];
 }
 
-/** An argument that arrives as another one could name another file. @throws HearthError `input.invalid` */
+/**
+ * Refuses arguments that are not UTF-8, because a changed argument could name another file.
+ * @throws HearthError `input.invalid`
+ */
 function assertText(io: Io): void {
   if (!io.argv.some((word) => word.includes("\ufffd"))) return;
   const { isUtf8 } = process.getBuiltinModule("node:buffer");
@@ -95,7 +101,7 @@ async function showHelp(found: Found, out: Out): Promise<number> {
   return 0;
 }
 
-/** One connection for a command, made when it is first wanted. */
+/** The connection of a command, made when it is first needed. */
 class Connector {
   readonly #io: Io;
   #client: Promise<Hearth> | undefined;
@@ -111,9 +117,9 @@ class Connector {
     return this.#client;
   };
 
-  /** After an upgrade the old hearthd still runs; that is worth a word, and no more. */
+  /** Prints a note if hearthd has another version: after an upgrade the old hearthd still runs. */
   async compareVersions(out: Out): Promise<void> {
-    // A connection that failed was the command's to tell, or to do without.
+    // The command has reported or handled a failed connection.
     const [client] = await Promise.allSettled([this.#client]);
     const theirs = client.status === "fulfilled" ? client.value?.daemonVersion : undefined;
     if (theirs === undefined) return;

@@ -7,7 +7,7 @@ import { runCli } from "#testing/cli-run.ts";
 import type { CliResult } from "#testing/cli-run.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-/** A hearthd with a VM, in which nothing can boot for now, and command lines that reach it. */
+/** Starts a hearthd with a VM that cannot boot for now, and returns functions that run command lines with it. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
   served.host.boots = new Turns(1);
@@ -43,7 +43,7 @@ test("a detached start of a VM that does not exist fails at once", async (t) => 
   assert.match(stderr, /There is no VM "nobody"/);
 });
 
-test("waiting for an operation that fails, fails as it did", async (t) => {
+test("waiting for an operation that fails exits with its error", async (t) => {
   const { served, hearth, boot } = await setUp(t);
   boot();
   served.host.driver.faults.bootError = new Error("no room for a VMM");
@@ -54,7 +54,7 @@ test("waiting for an operation that fails, fails as it did", async (t) => {
   assert.match((await hearth("operation", "show", stdout.trim())).stdout, /^error +.*no room for a VMM/m);
 });
 
-test("cancelling waits until the start is undone, and says so of one that has ended", async (t) => {
+test("cancelling waits until the start is undone, and reports an operation that has ended already", async (t) => {
   const { served, hearth } = await setUp(t);
   const id = (await hearth("start", "--detach", "web")).stdout.trim();
   const first = await hearth("operation", "cancel", id);
@@ -64,7 +64,7 @@ test("cancelling waits until the start is undone, and says so of one that has en
   assert.deepEqual([code, stdout], [0, `${id}\n`]);
 });
 
-test("ids that are none, and operations that hearthd does not know, are errors with a hint", async (t) => {
+test("invalid ids and unknown operations are errors with a hint", async (t) => {
   const { hearth } = await setUp(t);
   assert.equal((await hearth("operation", "show", "web")).code, 2);
   const { code, stderr } = await hearth("operation", "cancel", "op-000000000000");
@@ -72,7 +72,7 @@ test("ids that are none, and operations that hearthd does not know, are errors w
   assert.match(stderr, /There is no operation op-000000000000\.\nhint: hearthd forgets operations/);
 });
 
-test("commands that have ended are listed with --all alone, and ids are completed", async (t) => {
+test("commands that have ended are listed only with --all, and ids are completed", async (t) => {
   const { served, hearth, boot } = await setUp(t);
   boot();
   await served.run("db");

@@ -7,12 +7,12 @@ import { ProgressView } from "#cli/progress.ts";
 
 export type OutOptions = { readonly json: boolean; readonly quiet: boolean };
 
-/** Of a terminal that does not say its width. Files and pipes get whole lines. */
+/** The width of a terminal that does not report one. Files and pipes get whole lines. */
 const DEFAULT_COLUMNS = 80;
 
-/** What a command says: results on stdout, everything else on stderr. */
+/** The output of a command: results on stdout, everything else on stderr. */
 export class Out {
-  /** Results are JSON. */
+  /** True if results are printed as JSON. */
   readonly wantsJson: boolean;
   readonly #io: Io;
   readonly #quiet: boolean;
@@ -24,19 +24,19 @@ export class Out {
     this.#quiet = options.quiet;
   }
 
-  /** A result for people. */
+  /** Prints a line of a text result. */
   line(text: string): void {
     this.#io.stdout.write(`${printable(text)}\n`);
   }
 
-  /** A result in words: on a terminal, further lines of it begin with `indent` blanks. */
+  /** Prints a long text result. On a terminal its further lines are indented by `indent` spaces. */
   async wrapped(text: string, indent: number): Promise<void> {
     const { wrapText } = await import("#cli/wrap-text.ts");
     const width = this.#width() ?? Number.POSITIVE_INFINITY;
     for (const line of wrapText(printable(text), indent, width)) this.line(line);
   }
 
-  /** Text of several lines that is ours, such as help. */
+  /** Prints trusted text of several lines, such as help. */
   text(text: string): void {
     this.#io.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
   }
@@ -45,7 +45,7 @@ export class Out {
     this.#io.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
   }
 
-  /** One line per value, for streams of results. */
+  /** Prints one line for each value, for streams of results. */
   jsonLine(value: unknown): void {
     this.#io.stdout.write(`${JSON.stringify(value)}\n`);
   }
@@ -56,21 +56,21 @@ export class Out {
     this.#io.stdout.write(renderTable(head, rows, this.#width()));
   }
 
-  /** `key  value` lines. */
+  /** Prints lines of `key  value`. */
   fields(pairs: readonly (readonly [string, string | undefined])[]): void {
     const known = pairs.filter((pair): pair is readonly [string, string] => pair[1] !== undefined);
     const width = Math.max(...known.map(([key]) => key.length));
     for (const [key, value] of known) this.line(`${key.padEnd(width)}  ${value}`);
   }
 
-  /** Something good to know, not a result. */
+  /** Prints additional information on stderr. */
   note(text: string): void {
     if (this.#quiet) return;
     this.#progressView?.clear();
     this.#io.stderr.write(`${printableLines(text)}\n`);
   }
 
-  /** For long work; undefined when nobody wants to see it, so that nobody asks hearthd for it. */
+  /** Shows the progress of long operations. Undefined if it would not be shown, so that hearthd is not asked for it. */
   get onProgress(): OnProgress | undefined {
     if (this.#quiet) return undefined;
     const { stderr, env } = this.#io;
@@ -82,7 +82,7 @@ export class Out {
     this.#progressView?.clear();
   }
 
-  /** Says what went wrong; with JSON on stdout, where a program reads. */
+  /** Prints an error: on stderr, or with `--json` as an object on stdout. */
   error(thrown: unknown, about?: string): void {
     this.#progressView?.clear();
     const body = errorBody(thrown, operationOf(thrown));
@@ -112,13 +112,13 @@ export class Out {
   }
 }
 
-/** The operation that failed, on errors that came from hearthd. */
+/** Returns the id of the failed operation, for errors from hearthd. */
 function operationOf(error: unknown): string | undefined {
   const { operation } = error as { readonly operation?: unknown };
   return typeof operation === "string" ? operation : undefined;
 }
 
-/** For those who look for a bug: HEARTH_DEBUG=1 prints where it was thrown. */
+/** Adds the stack trace if HEARTH_DEBUG=1. */
 export function withDetails(thrown: unknown, io: Io): HearthError {
   const error = toHearthError(thrown);
   if (io.env["HEARTH_DEBUG"]) {

@@ -27,7 +27,7 @@ const GUEST = command({
   passThrough: true,
 });
 
-test("flags stand before, between and behind operands, together, and with their value in any way", () => {
+test("flags may stand before, between and after operands, combined, and with their value in any form", () => {
   const { args, flags } = parseArguments(COMMAND, [
     "-an",
     "one",
@@ -60,7 +60,7 @@ test("flags stand before, between and behind operands, together, and with their 
   assert.deepEqual(parseArguments(COMMAND, ["-", "--", "--all"]).args, ["-", "--all"]);
 });
 
-test("everything from the first operand on belongs to the guest's command", () => {
+test("everything after the first operand belongs to the guest's command", () => {
   const argsOf = (...words: string[]) => parseArguments(GUEST, words).args;
   assert.deepEqual(argsOf("vm", "-t", "--user", "x", "--", "-h"), ["vm", "-t", "--user", "x", "--", "-h"]);
   assert.deepEqual(argsOf("-u", "vm", "-t", "web", "--", "ls", "--", "-l"), ["web", "ls", "--", "-l"]);
@@ -76,7 +76,7 @@ test("everything from the first operand on belongs to the guest's command", () =
   });
 });
 
-test("help is asked for among the flags, and never in a guest's command", () => {
+test("--help is a flag of hearth, and never taken from a guest's command", () => {
   assert.equal(parseArguments(COMMAND, ["-h"]).help, true);
   assert.equal(parseArguments(COMMAND, ["one", "two", "three", "--help"]).help, true);
   assert.equal(parseArguments(GUEST, ["-t", "--help", "web"]).help, true);
@@ -96,6 +96,6 @@ for (const [words, message, hint] of [
   [["--all"], /ONE is missing/, /hearth do it/],
   [["one", "two", "three"], /unexpected argument "three"/, /hearth help do/],
 ] as const)
-  test(`\`${words.join(" ")}\` is refused with what to write instead`, () => {
+  test(`\`${words.join(" ")}\` is refused with a hint`, () => {
     assert.throws(() => parseArguments(COMMAND, words), { code: "input.invalid", message, hint });
   });

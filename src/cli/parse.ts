@@ -1,4 +1,4 @@
-/** From a command's declaration and words to what `run` gets. node:util.parseArgs splits the words. */
+/** Parses the words of a command line by the command's declaration. node:util.parseArgs splits them. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import { COMMON_FLAGS, longFlag } from "#cli/command.ts";
@@ -7,11 +7,11 @@ import type { Command, Flag, Flags } from "#cli/command.ts";
 export type Parsed = {
   readonly args: readonly string[];
   readonly flags: Readonly<Record<string, boolean | string | readonly string[] | undefined>>;
-  /** Somebody asked for the help of the command instead. */
+  /** True if the help of the command was asked for. */
   readonly help: boolean;
 };
 
-/** See io.ts for why this is no import. */
+/** See io.ts for the reason why this is not an import. */
 const { parseArgs } = process.getBuiltinModule("node:util");
 
 type Token = NonNullable<ReturnType<typeof parseArgs>["tokens"]>[number];
@@ -24,7 +24,7 @@ export function allFlags(command: Command): Flags {
   return { ...command.flags, ...without(COMMON_FLAGS, command.flags) };
 }
 
-/** @throws HearthError `input.invalid` with the nearest flag. */
+/** Parses the words. @throws HearthError `input.invalid`, with the nearest flag as its hint. */
 export function parseArguments(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
   if (command.verbatim === true) return { args: words, flags: defaults(flags), help: false };
@@ -46,7 +46,7 @@ export function parseArguments(command: Command, words: readonly string[]): Pars
   return { args: all, flags: { ...defaults(flags), ...given }, help: false };
 }
 
-/** Splits off what belongs to a command in the guest: everything from the first operand on. */
+/** Splits off the words of a command in the guest: everything from the first operand on. */
 function split(command: Command, flags: Flags, words: readonly string[]) {
   const first = command.passThrough
     ? tokensOf(flags, words).find(({ kind }) => kind === "positional")?.index
@@ -54,7 +54,7 @@ function split(command: Command, flags: Flags, words: readonly string[]) {
   return { own: words.slice(0, first), rest: first === undefined ? [] : words.slice(first) };
 }
 
-/** Not strict: the errors are ours, with the nearest flag. */
+/** Tokenizes without strict mode, because Hearth's errors name the nearest flag. */
 function tokensOf(flags: Flags, words: readonly string[]): readonly Token[] {
   const options = Object.entries(flags).map(([name, { short, value }]) => {
     const type = value === undefined ? ("boolean" as const) : ("string" as const);
@@ -92,7 +92,7 @@ function valueOf(command: Command, flag: Flag, { rawName, value }: OptionToken):
   );
 }
 
-/** A `--` right after the VM or image is punctuation; every later one is the guest command's. */
+/** Removes a `--` right after the VM or image. Every later one belongs to the guest's command. */
 function operands(command: Command, args: readonly string[]): readonly string[] {
   if (command.passThrough && args[1] === "--") return [args[0] ?? "", ...args.slice(2)];
   return args;

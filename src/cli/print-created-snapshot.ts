@@ -2,7 +2,7 @@ import type { Snapshot } from "#api/wire.ts";
 import { formatSizeRounded } from "#base/sizes.ts";
 import type { Out } from "#cli/output.ts";
 
-/** What a command prints that has made a snapshot. */
+/** Prints the result of a command that has created a snapshot. */
 export function printCreatedSnapshot(out: Out, made: Snapshot): void {
   out.clearProgress();
   if (out.wantsJson) return out.json(made);

@@ -3,12 +3,12 @@ import type { Progress } from "#base/progress.ts";
 import type { TerminalOut } from "#cli/io.ts";
 import { printable } from "#base/printable.ts";
 
-/** A slow line, such as a serial console or a far ssh, is not flooded. */
+/** The shortest time between two updates, so that a slow terminal, such as a serial console, is not flooded. */
 const REDRAW_MS = 100;
 const BAR_CELLS = 20;
 const PLAIN_BYTES_STEP = 0.25;
 
-/** Shows long work on stderr: one line that changes on a terminal, a line for each stage elsewhere. */
+/** Shows progress on stderr: one changing line on a terminal, a line for each stage elsewhere. */
 export class ProgressView {
   readonly #stream: TerminalOut;
   readonly #inPlace: boolean;
@@ -32,7 +32,7 @@ export class ProgressView {
     else this.#timer ??= setTimeout(() => this.#draw(), waitMs).unref();
   };
 
-  /** Leaves the line as if nothing had been there. */
+  /** Removes the progress line. */
   clear(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

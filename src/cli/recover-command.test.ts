@@ -19,7 +19,7 @@ function loseVm({ host }: ServedDaemon): string {
   return path;
 }
 
-test("system recover lists lost+found, and says when there is nothing", async (t) => {
+test("system recover lists lost+found, and says when it is empty", async (t) => {
   const served = await serveDaemon(t);
   assert.match((await runCli(served, ["system", "recover"])).stderr, /lost\+found is empty/);
   const path = loseVm(served);
@@ -34,7 +34,7 @@ test("system recover lists lost+found, and says when there is nothing", async (t
   ]);
 });
 
-test("system recover makes a VM of a disk, and wants the disk, a name and an image for it", async (t) => {
+test("system recover creates a VM from a disk, and requires the disk, a name and an image", async (t) => {
   const served = await serveDaemon(t);
   const path = loseVm(served);
   const half = await runCli(served, ["system", "recover", "--vm", LOST]);

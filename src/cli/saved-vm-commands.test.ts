@@ -4,10 +4,10 @@ import { runCli } from "#testing/cli-run.ts";
 import { letWork, writtenOn } from "#testing/fake-guest.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-/** What the files of a snapshot take. */
+/** The size of a snapshot's files. */
 const SAVED_BYTES = 120 * 2 ** 20;
 
-test("snapshot create saves under the name that is given, or under one that hearthd makes", async (t) => {
+test("snapshot create uses the name that is given, or one that hearthd generates", async (t) => {
   const served = await serveDaemon(t);
   served.host.machine.snapshotBytes = SAVED_BYTES;
   await served.run("web");
@@ -22,7 +22,7 @@ test("snapshot create saves under the name that is given, or under one that hear
   assert.deepEqual([shown.name, shown.hasMemory], ["third", true]);
 });
 
-test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and what is missing", async (t) => {
+test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and errors for missing ones", async (t) => {
   const served = await serveDaemon(t);
   assert.match((await runCli(served, ["snapshot", "ls"])).stderr, /hearth snapshot create VM/);
   assert.equal((await runCli(served, ["snapshot", "ls", "--json"])).stdout, "[]\n");
@@ -50,7 +50,7 @@ test("snapshot ls, show and rm print names, a table of 80 columns, JSON, and wha
   assert.match(removed.stderr, /There is no snapshot "gone"\.\nhint: `hearth snapshot ls`/);
 });
 
-test("snapshot restore puts the VM back, and names the next command", async (t) => {
+test("snapshot restore restores the VM, and names the next command", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   await runCli(served, ["snapshot", "create", "web", "hot"]);
@@ -68,7 +68,7 @@ test("snapshot restore puts the VM back, and names the next command", async (t) 
   );
 });
 
-test("a VM is created from one image or from one snapshot, whose shape it has", async (t) => {
+test("a VM is created from one image or from one snapshot, whose settings it gets", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   await runCli(served, ["snapshot", "create", "web", "before"]);
@@ -98,7 +98,7 @@ test("a VM is created from one image or from one snapshot, whose shape it has", 
   );
 });
 
-test("--cold, --no-warm and --idle-timeout go to hearthd, from create and from run", async (t) => {
+test("--cold, --no-warm and --idle-timeout are passed to hearthd by create and run", async (t) => {
   const served = await serveDaemon(t);
   const flags = ["--cold", "--no-warm", "--idle-timeout", "10m"];
   await runCli(served, ["create", "--no-start", "--name", "a", ...flags, "debian"]);
@@ -129,7 +129,7 @@ test("fork prints the names of the copies, one a line", async (t) => {
   assert.deepEqual([shown.length, shown[0].name, shown[0].phase], [1, "one", "running"]);
 });
 
-test("a number of copies, a name or a flag that is wrong is refused before hearthd hears of it", async (t) => {
+test("an invalid number of copies, name or flag is refused before hearthd is contacted", async (t) => {
   const served = await serveDaemon(t);
   for (const words of [
     ["fork"],
@@ -161,7 +161,7 @@ test("a number of copies, a name or a flag that is wrong is refused before heart
   assert.equal(served.requests, 0);
 });
 
-test("a VM that is suspended is shown as such, is left alone by stop and prune, and wakes", async (t) => {
+test("a suspended VM is shown as suspended, skipped by stop and prune, and can be resumed", async (t) => {
   const served = await serveDaemon(t);
   await served.run("db");
   await runCli(served, ["snapshot", "create", "db", "before"]);
@@ -187,7 +187,7 @@ test("a VM that is suspended is shown as such, is left alone by stop and prune, 
   assert.equal(JSON.parse((await runCli(served, ["suspend", "--json", "web"])).stdout).phase, "suspended");
 });
 
-test("start --fresh says so to hearthd, and does not pass over one that runs", async (t) => {
+test("start --fresh is passed to hearthd, and fails for a running VM", async (t) => {
   const served = await serveDaemon(t);
   letWork(await served.run("web"));
   await runCli(served, ["stop", "web"]);
@@ -200,7 +200,7 @@ test("start --fresh says so to hearthd, and does not pass over one that runs", a
 
 const WARM = { config: "warm.enabled = true" };
 
-test("template build takes the shape of VMs, and prints the template's id", async (t) => {
+test("template build takes the flags of VMs, and prints the template's id", async (t) => {
   const served = await serveDaemon(t, WARM);
   served.host.machine.snapshotBytes = 120 * 2 ** 20;
   const words = ["template", "build", "--cpus", "1", "--memory", "512M", "--network", "user", "--no-jail"];
@@ -228,13 +228,13 @@ test("template ls is a table of 80 columns, ids with -q, and an array with --jso
   assert.equal(JSON.parse((await runCli(served, ["template", "ls", "--json"])).stdout).length, 1);
 });
 
-test("template rm and prune remove what no VM uses, and say what stays", async (t) => {
+test("template rm and prune delete the templates that no VM uses, and report the others", async (t) => {
   const served = await serveDaemon(t, WARM);
   const ids: string[] = [];
   for (const cpus of ["1", "2", "3"])
     ids.push((await runCli(served, ["template", "build", "--cpus", cpus, "debian"])).stdout.trim());
   const [used = "", unused = ""] = ids;
-  await served.run("web", { image: "debian", cpus: 1 }); // Its memory is that of the template.
+  await served.run("web", { image: "debian", cpus: 1 }); // The VM maps the template's memory.
   const removed = await runCli(served, ["template", "rm", used, unused]);
   assert.deepEqual([removed.code, removed.stdout], [1, `${unused}\n`]);
   assert.match(removed.stderr, /is used by web/);
@@ -269,7 +269,7 @@ test("`hearth warm`, the earlier name of `hearth template`, still works", async 
   assert.equal((await runCli(served, ["__complete", "--", "warm", "pr"])).stdout, "prune\n");
 });
 
-test("the completion offers snapshots, templates and VMs, each where they belong", async (t) => {
+test("the completion offers snapshots, templates and VMs, each where it is valid", async (t) => {
   const served = await serveDaemon(t, WARM);
   await served.run("web");
   await runCli(served, ["snapshot", "create", "web", "before"]);

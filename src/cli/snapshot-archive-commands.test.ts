@@ -15,7 +15,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const ZSTD_MAGIC = 0xfd2fb528;
 
-/** A hearthd with the snapshot `before`, and a directory to be in. */
+/** Starts a hearthd with the snapshot `before`, and makes a directory to work in. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
   const cwd = mkdtempSync(join(tmpdir(), "hearth-export-"));
@@ -28,7 +28,7 @@ async function setUp(t: TestContext) {
   return { served, cwd, run };
 }
 
-test("snapshot export writes a file that snapshot import takes, and both print names", async (t) => {
+test("snapshot export writes a file that snapshot import reads, and both print names", async (t) => {
   const { cwd, run } = await setUp(t);
   const { code, stdout, stderr } = await run(["export", "before"]);
   assert.deepEqual([code, stdout], [0, "before.tar.zst\n"]);
@@ -46,7 +46,7 @@ test("snapshot export writes a file that snapshot import takes, and both print n
   assert.deepEqual(quiet, { code: 0, stdout: "before\n", stderr: "" });
 });
 
-test("snapshot export and import answer in JSON", async (t) => {
+test("snapshot export and import print JSON", async (t) => {
   const { cwd, run } = await setUp(t);
   const made = JSON.parse((await run(["export", "--json", "before", "a.zst"])).stdout);
   const file = join(cwd, "a.zst");
@@ -57,7 +57,7 @@ test("snapshot export and import answer in JSON", async (t) => {
   assert.deepEqual([shown.name, shown.hasMemory], ["after", true]);
 });
 
-test("an archive goes through pipes, and not to or from a terminal", async (t) => {
+test("an archive may be a pipe, but not a terminal", async (t) => {
   const { served, cwd, run } = await setUp(t);
   const pipe = new PassThrough();
   const given = new CliRun(served, ["snapshot", "export", "before", "-"]);
@@ -83,7 +83,7 @@ test("an archive goes through pipes, and not to or from a terminal", async (t) =
   assert.deepEqual(readdirSync(cwd), []);
 });
 
-test("snapshot export leaves a file that is there alone, unless it is told to replace it", async (t) => {
+test("snapshot export keeps an existing file, unless it is told to replace it", async (t) => {
   const { served, cwd, run } = await setUp(t);
   const file = join(cwd, "before.tar.zst");
   writeFileSync(file, "mine");
@@ -109,7 +109,7 @@ test("snapshot export leaves a file that is there alone, unless it is told to re
   assert.deepEqual(readdirSync(cwd).toSorted(), ["before.tar.zst", "dir", "link"]);
 });
 
-test("an export that breaks off, or is refused, leaves no file and the old one", async (t) => {
+test("an export that breaks off or is refused leaves no new file, and keeps an old one", async (t) => {
   const { served, cwd, run } = await setUp(t);
   assert.match((await run(["export", "gone"])).stderr, /There is no snapshot "gone"/);
   writeFileSync(join(cwd, "old"), "mine");
@@ -131,7 +131,7 @@ for (const [name, code] of [
   ["SIGINT", 130],
   ["SIGTERM", 143],
 ] as const)
-  test(`${name} ends an export, and nothing is left of it`, async (t) => {
+  test(`${name} ends an export without leaving a file`, async (t) => {
     const { served, cwd } = await setUp(t);
     const relay = await BreakableRelay.start(t, served);
     relay.bodyLimit = { bytes: 200, cut: false };
@@ -142,7 +142,7 @@ for (const [name, code] of [
     assert.deepEqual([readdirSync(cwd), cli.stdout], [[], ""]);
   });
 
-test("snapshot import says what is wrong with the file that was named, and keeps nothing of it", async (t) => {
+test("snapshot import reports an invalid file, and keeps nothing of it", async (t) => {
   const { served, cwd, run } = await setUp(t);
   writeFileSync(join(cwd, "text"), "no archive");
   const damaged = await run(["import", "text"]);
@@ -163,7 +163,7 @@ test("snapshot import says what is wrong with the file that was named, and keeps
   );
 });
 
-test("flags and names of archives that are wrong are refused before hearthd hears of them", async (t) => {
+test("invalid flags and names of archives are refused before hearthd is contacted", async (t) => {
   const { served, run } = await setUp(t);
   const asked = served.requests;
   for (const words of [
@@ -185,7 +185,7 @@ test("flags and names of archives that are wrong are refused before hearthd hear
   assert.equal(served.requests, asked);
 });
 
-test("a file that comes while the whole one is written is not replaced", async (t) => {
+test("a file that is created during an export is not replaced", async (t) => {
   const { cwd } = await setUp(t);
   const path = join(cwd, "file");
   const content = new PassThrough();

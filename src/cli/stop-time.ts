@@ -9,7 +9,7 @@ export const STOP_TIME = {
 
 const RANGE = { minMs: 0, maxMs: 3_600_000 };
 
-/** Milliseconds; undefined leaves the choice to hearthd. */
+/** Parses a time to milliseconds. Undefined leaves the choice to hearthd. */
 export function parseStopTime(text: string | undefined): number | undefined {
   return text === undefined ? undefined : parseDuration("time", text, RANGE);
 }

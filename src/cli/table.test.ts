@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { renderTable } from "#cli/table.ts";
 
-/** The rows without the head, as they are shown. */
+/** Renders a table and returns its rows without the head. */
 function rows(names: readonly string[], width: number): readonly string[] {
   return renderTable(
     ["NAME", "STATE"],
@@ -18,7 +18,7 @@ test("a long name is cut in its middle, and the line fits", () => {
   assert.deepEqual(rows([`first-${"x".repeat(60)}-last`], 24), ["first-x…xx-last  running"]);
 });
 
-test("two long names never look the same: where a cut would hide the difference, they are shown whole", () => {
+test("two long names never look equal: where a cut would hide the difference, they are shown whole", () => {
   const ends = [`${"x".repeat(60)}1`, `${"x".repeat(60)}2`];
   for (const line of rows(ends, 40)) assert.ok(line.length <= 40, line);
   assert.equal(new Set(rows(ends, 40)).size, 2);
@@ -29,7 +29,7 @@ test("two long names never look the same: where a cut would hide the difference,
   );
 });
 
-test("columns behind the names are cut at their end, to six characters at least", () => {
+test("columns after the names are cut at their end, to six characters at least", () => {
   const table = renderTable(["A", "WHAT", "MORE"], [["a", "a long text here", "another long text"]], 20);
   assert.equal(table, "A  WHAT     MORE\na  a long…  another…\n");
   assert.equal(renderTable(["A", "B"], [["a", "0123456789"]], 3), "A  B\na  01234…\n");

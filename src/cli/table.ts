@@ -1,12 +1,12 @@
 import { isAscii, printable } from "#base/printable.ts";
 
 const GAP = "  ";
-/** Below this a column says nothing any more. */
+/** The least width of a column that is cut. */
 const NARROWEST = 6;
 
 /**
- * Renders columns with a head; the widest ones are cut until a line fits `width`. The first column names what its row is
- * about: it is cut in the middle, and only as far as all names still look different.
+ * Renders columns with a head. The widest columns are cut until a line fits into `width`. The first column has the
+ * names: it is cut in the middle, and only as far as all names still look different.
  */
 export function renderTable(
   head: readonly string[],
@@ -29,12 +29,12 @@ export function renderTable(
   return `${lines.join("\n")}\n`;
 }
 
-/** Counts code points: most cells have ASCII alone, where that is the length. */
+/** Counts code points. Most cells are ASCII, for which that is the length. */
 function lengthOf(text: string): number {
   return isAscii(text) ? text.length : Array.from(text).length;
 }
 
-/** Makes the widest columns narrower until the table has this width; the names stay different. */
+/** Narrows the widest columns until the table fits. The names stay different. */
 function narrow(widths: number[], width: number, cells: readonly (readonly string[])[]): void {
   const names = cells.map((row) => row[0] ?? "");
   const total = (): number => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1));

@@ -1,4 +1,7 @@
-/** Modes that a program in a guest sets and unsets itself, unless it is left or killed (DECSET, `CSI ? n h`). */
+/**
+ * The modes that a program in a guest sets and unsets itself, unless it is killed or detached from (DECSET, `CSI ? n
+ * h`).
+ */
 const MODES = [
   // The alternate screen.
   "47",
@@ -15,20 +18,20 @@ const MODES = [
   "1004",
   "2004",
 ] as const;
-/** The cursor is shown unless this is unset. */
+/** Shown by default, and hidden by unsetting this mode. */
 const CURSOR = "25";
 
 // eslint-disable-next-line no-control-regex -- sequences of a terminal are what is looked for
 const CHANGE = /\u001b\[\?([0-9;]{1,64})([hl])/g;
-/** The bytes that may begin a sequence whose end is in the next chunk. */
+/** The longest part of a sequence that is kept until the next chunk. */
 const SEQUENCE_MAX_CHARS = 80;
 
-/** Follows which modes of the terminal a command has changed, so that they can be reset when it is left. */
+/** Tracks the modes of the terminal that a command has changed, to reset them when it is detached from. */
 export class TerminalModes {
   readonly #changed = new Set<string>();
   #tail = "";
 
-  /** Takes a chunk of what the terminal is sent. */
+  /** Scans a chunk of the terminal's output. */
   see(chunk: Buffer): void {
     const text = this.#tail + chunk.toString("latin1");
     let end = 0;
@@ -39,7 +42,7 @@ export class TerminalModes {
     this.#tail = text.slice(Math.max(end, text.length - SEQUENCE_MAX_CHARS));
   }
 
-  /** Returns what resets the modes that are changed; empty where none is. */
+  /** Returns the sequences that reset the changed modes; empty if there are none. */
   reset(): string {
     if (this.#changed.size === 0) return "";
     const modes = [...this.#changed].map((mode) => `\u001b[?${mode}${mode === CURSOR ? "h" : "l"}`);

@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { untilGone } from "#cli/until-gone.ts";
 
-test("a process that has ended and was not reaped yet is gone", async (t) => {
-  // The shell's child ends when the shell has become a program that reaps nobody.
+test("a zombie is gone", async (t) => {
+  // The shell's child ends when the shell has become a program that reaps no children.
   const child = 'until [ "$(cat /proc/$$/comm)" = sleep ]; do :; done';
   const parent = spawn("sh", ["-c", `{ ${child}; } & echo $!; exec sleep 1000`], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -18,7 +18,7 @@ test("a process that has ended and was not reaped yet is gone", async (t) => {
   assert.match(readFileSync(`/proc/${pid}/stat`, "utf8"), /\) Z /, "it is a zombie still");
 });
 
-test("a process that runs is waited for", async () => {
+test("a running process is waited for", async () => {
   const child = spawn("sleep", ["1000"], { stdio: "ignore" });
   await once(child, "spawn");
   assert.ok(child.pid);

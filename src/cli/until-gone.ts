@@ -6,8 +6,10 @@ const WAIT_MS = 30_000;
 const LOOK_EVERY_MS = 20;
 
 /**
- * Resolves when no process runs with this pid any more. A zombie does not: the init of a container may take a second to
- * reap it. @throws HearthError `operation.timed_out`. */
+ * Resolves when no process with this pid runs. A zombie does not run: the init of a container may take a second to reap
+ * it.
+ * @throws HearthError `operation.timed_out`.
+ */
 export async function untilGone(pid: number): Promise<void> {
   const deadlineMs = performance.now() + WAIT_MS;
   while (lives(pid)) {
@@ -26,7 +28,7 @@ export async function untilGone(pid: number): Promise<void> {
 
 function lives(pid: number): boolean {
   try {
-    // The state is behind the name, which may have blanks and parentheses in it: proc_pid_stat(5).
+    // The state follows the name, which may have spaces and parentheses in it: proc_pid_stat(5).
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     return !/^ [ZX]/.test(stat.slice(stat.lastIndexOf(")") + 1));
   } catch (error) {
@@ -35,7 +37,7 @@ function lives(pid: number): boolean {
   }
 }
 
-/** ESRCH when it ended between the open and the read. */
+/** ESRCH if the process ended between the open and the read. */
 function isGone(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === "ENOENT" || code === "ESRCH";

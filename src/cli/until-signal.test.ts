@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { untilSignal } from "#cli/until-signal.ts";
 import { testIo } from "#testing/cli-run.ts";
 
-test("work that is asked to end undoes what it made, and the exit code is the signal's", async () => {
+test("a signal makes the work undo its steps, and the exit code is the signal's", async () => {
   const { io, signal } = testIo([], {});
   let isUndone = false;
   const code = untilSignal(io, async (asked) => {
@@ -16,14 +16,14 @@ test("work that is asked to end undoes what it made, and the exit code is the si
   assert.ok(isUndone);
 });
 
-test("work that does not end is left at the third signal", async () => {
+test("the third signal ends the wait for work that does not end", async () => {
   const { io, signal } = testIo([], {});
   const code = untilSignal(io, () => new Promise<never>(() => undefined));
   for (const name of ["SIGINT", "SIGTERM", "SIGINT"]) signal(name);
   assert.equal(await code, 130);
 });
 
-test("an error of work that nobody asked to end stays an error", async () => {
+test("an error of the work without a signal stays an error", async () => {
   const { io } = testIo([], {});
   await assert.rejects(
     untilSignal(io, () => Promise.reject(new Error("broken"))),

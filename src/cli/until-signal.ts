@@ -1,12 +1,12 @@
 import type { Io } from "#cli/io.ts";
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
-/** So many signals end the program, whatever its work still waits for. */
+/** The number of signals that end the program, whatever the work still waits for. */
 const INSISTENT = 3;
 
 /**
- * Runs work that undoes what it has made when the program is asked to end. The exit code is the shell's for that
- * signal then. The third signal ends the wait for it.
+ * Runs work that undoes its steps when a signal ends the program. Returns the shell's exit code for that signal. The
+ * third signal ends the wait.
  */
 export async function untilSignal(io: Io, work: (signal: AbortSignal) => Promise<void>): Promise<number> {
   const controller = new AbortController();

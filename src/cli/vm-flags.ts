@@ -16,14 +16,14 @@ import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
-/** The sizes of a VM; `set` changes them, and has no defaults. */
+/** The sizes of a VM, which `set` changes as well, without defaults. */
 export const SIZE_FLAGS = {
   cpus: { value: "NUMBER", help: `Virtual CPUs, 1 to ${LIMITS.cpusMax}` },
   memory: { value: "SIZE", help: "Guest memory, such as 512M or 4G" },
   disk: { value: "SIZE", help: "Size of the writable disk, such as 8G" },
 } as const satisfies Flags;
 
-/** Limits of disk and network; `set` changes them while the VM runs, too. */
+/** The limits of disk and network, which `set` also changes while the VM runs. */
 export const LIMIT_FLAGS = {
   diskLimit: { value: "LIMIT", help: "I/O limit of each disk, such as bw=10M/s,ops=500/s, or none" },
   netLimit: { value: "LIMIT", help: "Limit of each network direction, such as bw=10M/s, or none" },
@@ -39,22 +39,22 @@ export const RESTART_FLAG = {
 
 const LABEL = { short: "l", value: "KEY=VALUE", many: true } as const;
 
-/** Labels of a VM. */
+/** The labels of a VM. */
 export const LABEL_FLAG = {
   label: { ...LABEL, help: "Label the VM, for `hearth ls --filter label=KEY`" },
 } as const satisfies Flags;
 
-/** Labels of a snapshot. */
+/** The labels of a snapshot. */
 export const SNAPSHOT_LABEL_FLAG = {
   label: { ...LABEL, help: "Label the snapshot, for `hearth snapshot ls --filter label=KEY`" },
 } as const satisfies Flags;
 
-/** Labels of a volume. */
+/** The labels of a volume. */
 export const VOLUME_LABEL_FLAG = {
   label: { ...LABEL, help: "Label the volume, for `hearth volume ls --filter label=KEY`" },
 } as const satisfies Flags;
 
-/** What a memory is saved with, so that it fits there alone. */
+/** The settings that snapshot memory is compatible with. They cannot be changed for a VM from a snapshot. */
 const FIXED_FLAGS = {
   cpus: { ...SIZE_FLAGS.cpus, default: String(DEFAULTS.cpus) },
   memory: { ...SIZE_FLAGS.memory, default: formatSize(DEFAULTS.memoryBytes) },
@@ -79,7 +79,7 @@ const FIXED_FLAGS = {
   driver: { value: "NAME", default: "chosen by hearthd", help: "VMM: qemu or firecracker" },
 } as const satisfies Flags;
 
-/** The flags that VMs that start from one template have in common. */
+/** The flags that are part of a template's settings. */
 export const SHAPE_FLAGS = {
   ...FIXED_FLAGS,
   noJail: { help: "Run the VMM without the jail: its own files, UID and namespaces" },
@@ -88,7 +88,7 @@ export const SHAPE_FLAGS = {
   noSeccomp: { help: "Do not filter the system calls of the VMM" },
 } as const satisfies Flags;
 
-/** What `run` and `create` make a VM from. */
+/** The flags of `run` and `create`. */
 export const VM_FLAGS = {
   name: { value: "NAME", default: "generated", help: "Name of the VM" },
   ...LABEL_FLAG,
@@ -105,12 +105,12 @@ export const VM_FLAGS = {
   },
 } as const satisfies Flags;
 
-/** Everything is checked here before hearthd hears of it; hearthd checks it again. BG-035, BG-067, BG-079. */
+/** Checks all flags before hearthd is contacted. hearthd checks them again. */
 export function parseVmFlags(image: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
   return { image: parseImageRef(image), ...parseShape(flags), ...parseOwn(flags) };
 }
 
-/** For a VM that begins as a snapshot, whose shape is the snapshot's. @throws HearthError `input.invalid` */
+/** Builds the request for a VM from a snapshot, whose settings it gets. @throws HearthError `input.invalid` */
 export function parseFromSnapshot(snapshot: string, flags: FlagValues<typeof VM_FLAGS>): CreateVm {
   const from = parseSnapshotName(snapshot);
   const fixed = [...Object.keys(FIXED_FLAGS), "volume"] as readonly (keyof typeof VM_FLAGS)[];
@@ -131,7 +131,7 @@ function isGiven(value: boolean | string | readonly string[] | undefined): boole
   return typeof value === "object" ? value.length > 0 : value !== undefined && value !== false;
 }
 
-/** What no other VM has from this one's template. */
+/** Parses the flags that are not part of the template. */
 function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>): CreateVm {
   const { cold, noWarm, restart, timeout, idleTimeout } = flags;
   const range = { minMs: LIMITS.lifetimeMinMs, maxMs: LIMITS.lifetimeMaxMs };
@@ -164,7 +164,7 @@ function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
   };
 }
 
-/** Each flag takes away its own part and nothing else. VS-030. */
+/** Parses the isolation. Each flag turns off one part and no other. */
 function parseIsolation(flags: FlagValues<typeof SHAPE_FLAGS>): Pick<CreateVm, "isolation"> {
   const isolation = {
     ...(flags.noJail && { jail: false }),
@@ -175,7 +175,7 @@ function parseIsolation(flags: FlagValues<typeof SHAPE_FLAGS>): Pick<CreateVm, "
   return Object.keys(isolation).length === 0 ? {} : { isolation };
 }
 
-/** Null says `none`: no limit. */
+/** Parses the limits. `none` is null: no limit. */
 export function parseLimits(flags: FlagValues<typeof LIMIT_FLAGS>): Pick<SetVm, "diskLimit" | "netLimit"> {
   const { diskLimit, netLimit } = flags;
   return {
@@ -184,7 +184,7 @@ export function parseLimits(flags: FlagValues<typeof LIMIT_FLAGS>): Pick<SetVm, 
   };
 }
 
-/** A VM that is yet to be made has no limit to take away. */
+/** Removes nulls: a new VM has no limit to remove. */
 function withoutNulls(
   limits: Pick<SetVm, "diskLimit" | "netLimit">,
 ): Pick<CreateVm, "diskLimit" | "netLimit"> {

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { runCli } from "#testing/cli-run.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-test("volume create takes a size, or a directory from where hearth is called, which it copies", async (t) => {
+test("volume create takes a size, or a directory to copy, relative to the current one", async (t) => {
   const served = await serveDaemon(t);
   const cwd = mkdtempSync(join(tmpdir(), "hearth-volume-"));
   t.after(() => rmSync(cwd, { recursive: true }));
@@ -23,7 +23,7 @@ test("volume create takes a size, or a directory from where hearth is called, wh
   assert.ok(Number(data?.allocatedBytes) < 2 ** 20 && Number(site?.allocatedBytes) >= 2 ** 20);
 });
 
-test("a bad name, size, path or a path twice is a usage error before hearthd hears of it", async (t) => {
+test("a bad name, size, path or a path twice is a usage error before hearthd is contacted", async (t) => {
   const served = await serveDaemon(t);
   for (const words of [
     ["volume", "create", "Data", "--size", "4G"],
@@ -41,7 +41,7 @@ test("a bad name, size, path or a path twice is a usage error before hearthd hea
   assert.equal(served.requests, 0);
 });
 
-test("volumes of a VM go to hearthd as they were given", async (t) => {
+test("volumes of a VM are passed to hearthd as they were given", async (t) => {
   const served = await serveDaemon(t);
   for (const name of ["a", "b"]) await runCli(served, ["volume", "create", name, "--size", "1G"]);
   await runCli(served, [
@@ -63,7 +63,7 @@ test("volumes of a VM go to hearthd as they were given", async (t) => {
   assert.match(shown.stdout, /^volume +a:\/x\nvolume +b:\/y:ro$/m);
 });
 
-test("volume ls, show and rm print names, a table, JSON, and what is missing", async (t) => {
+test("volume ls, show and rm print names, a table, JSON, and errors for missing ones", async (t) => {
   const served = await serveDaemon(t);
   assert.match((await runCli(served, ["volume", "ls"])).stderr, /hearth volume create data --size 4G/);
   for (const name of ["a", "b"]) await runCli(served, ["volume", "create", name, "--size", "1G"]);

@@ -1,4 +1,4 @@
-/** Files of the host that are there when they are whole, and not before. */
+/** Files of the host that appear only when they are complete. */
 import { randomBytes } from "node:crypto";
 import { link, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -7,13 +7,14 @@ import { HearthError } from "#base/error.ts";
 
 export type WholeFile = {
   readonly path: string;
-  /** Instead of a file that is there. */
+  /** Replaces an existing file. */
   readonly replace: boolean;
 };
 
 /**
- * Nothing is made yet: for whoever wants to know before long work.
- * @throws HearthError `file.refused` for what is there and may not be replaced, `file.not_found` without the directory
+ * Checks that the file can be made, before long work.
+ * @throws HearthError `file.refused` for an existing file that may not be replaced, `file.not_found` if the directory
+ * is missing
  */
 export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
   const there = await explained(path, async () => {
@@ -24,7 +25,7 @@ export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
     });
   });
   if (there === undefined) return;
-  // A device or a link would be gone, and a file in its place.
+  // A device or a link would be replaced by a file.
   if (!there.isFile())
     throw new HearthError("file.refused", `${path} exists and is not a regular file.`, {
       hint: there.isDirectory() ? "Name a file in it." : "Name another file, or - for stdout.",
@@ -33,8 +34,8 @@ export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
 }
 
 /**
- * All of `content`, for nobody else to read. Nothing is left when this fails, and what was there before stays.
- * @returns how many bytes
+ * Writes `content` to a file that only this user may read. If it fails, no new file is left, and an old one stays.
+ * @returns the number of bytes
  */
 export async function writeWholeFile(
   file: WholeFile,
@@ -75,12 +76,12 @@ async function fill(
 async function putInPlace(draft: string, { path, replace }: WholeFile): Promise<void> {
   if (replace) return rename(draft, path);
   try {
-    // A rename would take the place of a file that came meanwhile.
+    // A rename would replace a file that was created meanwhile.
     await link(draft, path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") throw isThere(path);
-    // Not every file system has links.
+    // Not every file system has hard links.
     if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw error;
     await checkPlace({ path, replace });
     await rename(draft, path);
@@ -93,7 +94,7 @@ function isThere(path: string): HearthError {
   });
 }
 
-/** What a person can do something about is said in words. */
+/** Converts the errors that a user can do something about. */
 async function explained<Result>(path: string, work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();

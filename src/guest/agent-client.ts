@@ -6,7 +6,7 @@
  * 3. ConnectRPC makes the calls of proto/ on that session.
  * 4. `guest-call.ts` bounds the chunks of streaming calls, and cancels them in both directions.
  * 5. The guest is not trusted: answers are bounded in size, text is made safe to print, and the agent can name only the
- * errors of a guest (`agent-error.ts`).
+ *    errors of a guest (`agent-error.ts`).
  */
 import { Code, ConnectError, createClient, type Client } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";

@@ -36,7 +36,7 @@ type Request = MessageInitShape<typeof ExecRequestSchema>;
  * 1. The first `next()` opens the stream and sends `start`: argv, environment, user, time limit, terminal size.
  * 2. The agent answers `started` with the pid, or fails the stream with `exec.not_found` and the like.
  * 3. stdin follows in chunks of at most 256 KiB, and `stdinClosed` at its end. HTTP/2's window holds it back while the
- * command does not read.
+ *    command does not read.
  * 4. `stdout` and `stderr` arrive in order, and wait in the guest while the caller does not ask for the next event.
  * 5. Signals and terminal sizes are unary calls with the command's id, so they never wait behind stdin.
  * 6. `exited` is the last event. A stream that ends without it is `agent.failed`.

@@ -6,7 +6,7 @@
  * 3. If the process ended because another hearthd has the lock, wait for that one, and start again if it never answers.
  * 4. If it ended for another reason, throw the error that it wrote, or `daemon.start_failed`.
  * 5. If another hearthd answers, wait until the process that was started here has ended, so that it cannot come up
- * later.
+ *    later.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { extname, join } from "node:path";

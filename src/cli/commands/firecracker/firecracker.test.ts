@@ -10,7 +10,7 @@ import { runCli } from "#testing/cli-run.ts";
 import { releaseMembers, ReleaseServer, versionScript } from "#testing/release-server.ts";
 import { serveDaemon } from "#testing/served-daemon.ts";
 
-/** A hearthd whose host has an old Firecracker in PATH, and a site with two newer ones. */
+/** Starts a hearthd whose host has an old Firecracker in PATH, and a site with two newer ones. */
 async function setUp(t: TestContext) {
   const site = await ReleaseServer.start();
   for (const version of ["1.13.2", "1.13.4"]) await site.publish(version, releaseMembers(version));
@@ -31,7 +31,7 @@ async function setUp(t: TestContext) {
 
 const options = { skip: process.arch !== "x64" && "the site's releases are for x64" };
 
-test("firecracker install prints the version, and says where it is", options, async (t) => {
+test("firecracker install prints the version, and its path", options, async (t) => {
   const { served, cacheDir } = await setUp(t);
   const newest = await runCli(served, ["firecracker", "install", "--quiet"]);
   assert.deepEqual(newest, { code: 0, stdout: "1.13.4\n", stderr: "" });

@@ -70,7 +70,7 @@ function assertPiped(io: Io, out: Out): void {
     });
 }
 
-/** hearthd reads all of the snapshot before the first byte. */
+/** hearthd reads the whole snapshot before it sends the first byte. */
 function reporter(out: Out, name: string): (doneBytes: number) => void {
   const progress = { stage: "snapshot", text: `exporting ${name}` };
   out.onProgress?.(progress);

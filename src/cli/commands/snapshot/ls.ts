@@ -28,7 +28,7 @@ export default command({
     ],
   ],
   async run({ flags, out, hearth }) {
-    parseSnapshotFilters(flags.filter); // Checked before hearthd is asked, or started.
+    parseSnapshotFilters(flags.filter); // Checked before hearthd is contacted or started.
     const snapshots = await (await hearth()).snapshots.list(undefined, flags.filter);
     if (out.wantsJson) return out.json(snapshots);
     if (flags.quiet) {

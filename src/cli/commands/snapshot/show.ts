@@ -33,7 +33,7 @@ function story(snapshot: Snapshot): readonly Pair[] {
   ];
 }
 
-/** What a VM that begins as this one has. */
+/** Returns the settings of a VM that is created from this snapshot. */
 function machine(snapshot: Snapshot): readonly Pair[] {
   return [
     ["image", `${snapshot.image} (${snapshot.imageDigest})`],

@@ -1,7 +1,7 @@
 import { command } from "#cli/command.ts";
 import { completionsFor } from "#cli/complete-words.ts";
 
-/** What the scripts of `hearth completion` call. Silent when something is wrong: a person is typing. */
+/** The command that the scripts of `hearth completion` call. It prints no errors, because the user is typing. */
 export default command({
   path: ["__complete"],
   summary: "Answer a shell's question for candidates",

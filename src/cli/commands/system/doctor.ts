@@ -3,7 +3,7 @@ import { errorBody } from "#base/error.ts";
 import { command } from "#cli/command.ts";
 import type { Context } from "#cli/command.ts";
 
-/** Below the text, so that the verdicts stay a column of their own. */
+/** The indent of texts, so that the results stay in one column. */
 const INDENT = 6;
 
 export default command({

@@ -28,7 +28,7 @@ export default command({
   },
 });
 
-/** A template has no name. */
+/** Parses an id; templates have no names. */
 function parseTemplateId(text: string): string {
   try {
     return parseSnapshotId(text);

@@ -60,7 +60,9 @@ export default command({
   },
 });
 
-/** Boots the VM. If it does not boot, it is kept for another try and named, because hearthd may have made up its name. */
+/**
+ * Boots the VM. If it does not boot, it is kept for another try and named, because hearthd may have generated its name.
+ */
 async function start(vm: HearthVm, isRemoved: boolean, onProgress: OnProgress | undefined): Promise<void> {
   try {
     await vm.start({ onProgress });
@@ -72,7 +74,7 @@ async function start(vm: HearthVm, isRemoved: boolean, onProgress: OnProgress | 
   }
 }
 
-/** What it begins as: one image, or one snapshot. */
+/** Parses the start source: one image, or one snapshot. */
 function parseOrigin(
   image: string | undefined,
   snapshot: string | undefined,

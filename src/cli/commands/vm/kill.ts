@@ -2,7 +2,7 @@ import { command } from "#cli/command.ts";
 import { eachVm } from "#cli/each-vm.ts";
 
 const SIGNALS = { KILL: "SIGKILL", TERM: "SIGTERM", SIGKILL: "SIGKILL", SIGTERM: "SIGTERM" } as const;
-/** The default of hearthd. */
+/** hearthd's default. */
 const DEFAULT_SIGNAL = "KILL";
 
 export default command({

@@ -28,7 +28,7 @@ export default command({
     ["hearth ls --json | jq '.[].name'", "Print JSON for programs"],
   ],
   async run({ flags, out, hearth }) {
-    parseVmFilters(flags.filter); // Checked before hearthd is asked, or started.
+    parseVmFilters(flags.filter); // Checked before hearthd is contacted or started.
     const vms = await (await hearth()).vms.list(undefined, flags.filter);
     if (out.wantsJson) return out.json(vms);
     if (flags.quiet) {

@@ -41,7 +41,7 @@ export default command({
       if (answer !== "yes") return answer === "interrupted" ? INTERRUPTED : 1;
     }
     const removed = async (name: string) => {
-      // It may have been started since the list was made: then it stays.
+      // A VM that was started since it was listed stays.
       await client.vm(name).remove();
       return { result: { name, removed: true } };
     };

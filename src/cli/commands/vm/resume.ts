@@ -15,7 +15,7 @@ export default command({
     return eachVm(args, out, async (name) => {
       const vm = client.vm(name);
       const before = await vm.show();
-      // Somebody's command may have woken it meanwhile.
+      // A command may have resumed it meanwhile.
       if (before.phase === "running") return { result: before, note: `${before.name} is already running.` };
       return { result: await vm.resume({ onProgress: out.onProgress }) };
     });

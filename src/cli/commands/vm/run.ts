@@ -64,8 +64,8 @@ export default command({
 });
 
 /**
- * Boots the VM in one request, so that nothing is left of one that fails, prints its name, and starts the command. If that
- * cannot start, the VM is kept for the next try, like one whose command failed; with --rm it is removed.
+ * Boots the VM in one request, which leaves nothing behind if it fails, prints its name, and starts the command. If
+ * that cannot start, the VM is kept for another try; with --rm it is deleted.
  */
 async function detached(client: Hearth, spec: CreateVm, exec: Exec, out: Out): Promise<number> {
   const { env, user, workdir } = exec;

@@ -52,16 +52,16 @@ export default command({
   },
 });
 
-/** The agent sets SHELL to what /etc/passwd has, unless the image or the user says otherwise. */
+/** The agent sets SHELL from /etc/passwd, unless the image or the user says otherwise. */
 const LOGIN = 'export LANG="${LANG:-C.UTF-8}"; exec "${SHELL:-/bin/sh}" -l';
 
-/** An empty command is the image's own. */
+/** Returns the shell's command. An empty one is the image's command. */
 function shellCommand(
   tty: boolean,
   { noLogin, workdir: asked }: { readonly noLogin: boolean; readonly workdir: string | undefined },
 ): readonly string[] {
   if (!tty) return ["sh", "-l"];
   if (noLogin) return [];
-  // A home directory that is missing is no reason to have no shell.
+  // A missing home directory must not prevent a shell.
   return ["/bin/sh", "-c", asked === undefined ? `cd 2>/dev/null; ${LOGIN}` : LOGIN];
 }

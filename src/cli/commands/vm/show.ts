@@ -64,7 +64,7 @@ function machine(vm: Vm): readonly Pair[] {
   ];
 }
 
-/** What is in force while a VMM runs; otherwise what the next one is to get. */
+/** Describes the isolation of the running VMM, or else of the next one. */
 function isolation({ isolation: chosen, isolationInForce: now }: Vm): string {
   const yes = (is: boolean, what: string): string[] => (is ? [what] : []);
   if (now === undefined) {

@@ -26,10 +26,10 @@ export default command({
     return eachVm(args, out, async (name) => {
       const vm = client.vm(name);
       const { onProgress } = out;
-      // One that runs cannot be fresh, and hearthd says so.
+      // hearthd refuses `fresh` for a running VM.
       const { fresh } = flags;
       if (flags.detach) {
-        if (!fresh) await vm.show(); // One that does not exist is said at once.
+        if (!fresh) await vm.show(); // A missing VM is reported at once.
         const operation = await vm.start({ fresh, detach: true });
         return { result: operation, line: operation.id };
       }

@@ -45,7 +45,7 @@ async function read(client: Hearth, names: readonly string[]): Promise<readonly 
   if (names.length > 0) return Promise.all(names.map((name) => client.vm(name).stats()));
   const running = (await client.vms.list()).filter(({ phase }) => phase === "running" || phase === "paused");
   const readings = await Promise.allSettled(running.map(({ name }) => client.vm(name).stats()));
-  // One that ended since the list was made is no error: nobody named it.
+  // A VM that has ended since it was listed is not an error, because the user did not name it.
   return readings.flatMap((reading) => (reading.status === "fulfilled" ? [reading.value] : []));
 }
 

@@ -22,7 +22,7 @@ export default command({
     ["hearth volume ls -q --filter label=team=web", "Print the names of the volumes with a label"],
   ],
   async run({ flags, out, hearth }) {
-    parseVolumeFilters(flags.filter); // Checked before hearthd is asked, or started.
+    parseVolumeFilters(flags.filter); // Checked before hearthd is contacted or started.
     const volumes = await (await hearth()).volumes.list(undefined, flags.filter);
     if (out.wantsJson) return out.json(volumes);
     if (flags.quiet) {
