@@ -81,12 +81,12 @@ function isNullDevice(fd: number): boolean {
   return stats?.isCharacterDevice() === true && stats.rdev === NULL_DEVICE;
 }
 
-/** Undefined for a descriptor that is closed; Node has put something else in its place. */
+/** Returns the stats of a descriptor; undefined if it is closed, and Node has replaced it by another file. */
 function statsOf(fd: number): Stats | undefined {
   try {
     return fstatSync(fd);
   } catch {
-    return undefined; // As said above.
+    return undefined; // It is closed.
   }
 }
 

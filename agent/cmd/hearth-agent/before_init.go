@@ -19,20 +19,20 @@ import (
 	"hearth.dev/agent/internal/volumes"
 )
 
-// A host that has configured the guest closes the connection at once. From one that does not, nothing more is needed.
+// How long to wait for the host to close the connection after it has configured the guest. It does so at once.
 const hostLeaves = 5 * time.Second
 
-// startInit leaves PID 1 to the image's own init when the guest has its identity, its network and its volumes:
+// startInit leaves PID 1 to the image's own init, once the guest has its identity, its network and its volumes:
 //
-//  1. the agent serves the host, and answers Configure with `init_follows`
-//  2. the host closes the connection
-//  3. PID 1 executes the image's init, which starts the agent as a service
+//  1. The agent serves the host, and answers Configure with `init_follows`.
+//  2. The host closes the connection.
+//  3. PID 1 executes the image's init, which starts the agent as a service.
 //
-// So no service of the guest can run before its volume is mounted, however late the host comes. A host that never
-// comes has a guest that starts nothing. It returns only to fail.
+// So no service of the guest runs before its volume is mounted, however late the host connects. A guest whose host
+// never connects starts nothing. startInit returns only on failure.
 func startInit(booted boot.Booted) error {
 	logger := log.New(booted.Console, "hearth: ", 0)
-	// Not protected from the kernel's out-of-memory killer: init would inherit that, and so would all services.
+	// Not protected from the kernel's out-of-memory killer: init and all services would inherit the protection.
 	runner := execs.NewRunner(reaper.New(context.Background(), false), accounts.System)
 	late := make(chan struct{})
 	var once sync.Once
@@ -57,7 +57,7 @@ func startInit(booted boot.Booted) error {
 	return booted.ExecInit()
 }
 
-// earlyMachine is a guest whose init has not started: nothing runs in it but the agent.
+// earlyMachine is a guest whose init has not started. Only the agent runs in it.
 type earlyMachine struct {
 	identity.Guest
 	volumes.Set

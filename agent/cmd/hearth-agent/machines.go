@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// The port's driver may look for its device after the agent is up.
+	// The port's driver may find its device after the agent has started.
 	portTimeout = 10 * time.Second
-	// The answer to Shutdown has left by then; ending the processes takes longer anyway.
+	// The time for the answer to Shutdown to be sent. Ending the processes takes longer anyway.
 	answerTime = 50 * time.Millisecond
 )
 
-// giveUp is the end of a guest that cannot go on: the console says why, and the power goes off.
-func giveUp(console *boot.Console, err error) {
+// endGuest reports on the console why the guest cannot continue, and turns the power off.
+func endGuest(console *boot.Console, err error) {
 	console.Say("cannot go on: %v", err)
 	power.Off(false)
 }
@@ -74,13 +74,13 @@ func newFreezer(runner *execs.Runner, logger *log.Logger) *freezer.Freezer {
 func (m *initMachine) Shutdown(reboot bool, timeout time.Duration) {
 	go m.once.Do(func() {
 		time.Sleep(answerTime)
-		_ = m.Thaw() // Who is held gets no SIGTERM. SIGKILL reaches all the same what does not thaw.
+		_ = m.Thaw() // Frozen processes get no SIGTERM. SIGKILL ends those that cannot be thawed.
 		m.end.Disks = append(m.Writable(), m.end.Disks...)
 		m.end.End(reboot, timeout)
 	})
 }
 
-// powerOffOnSignal obeys what people and programs send to PID 1 to end a system.
+// powerOffOnSignal handles the signals with which people and programs ask PID 1 to end the system.
 func (m *initMachine) powerOffOnSignal() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPWR)
@@ -90,14 +90,14 @@ func (m *initMachine) powerOffOnSignal() {
 	}()
 }
 
-// ignoreFatalSignals keeps PID 1 alive, whose end is a kernel panic: Go's runtime ends a program at these signals unless it
-// asks for them. They are not ignored for good, because the commands of the guest would inherit that.
+// ignoreFatalSignals keeps PID 1 alive, whose end would be a kernel panic: Go's runtime ends a program at these signals
+// unless it asks for them. They are not set to SIG_IGN, which the commands of the guest would inherit.
 func ignoreFatalSignals() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGTRAP,
 		syscall.SIGSYS, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ)
 }
 
-// serviceMachine is a guest with an init of its own, which unmounts what is mounted when it ends.
+// serviceMachine is a guest with its own init, which unmounts the file systems at the end.
 type serviceMachine struct {
 	identity.Guest
 	volumes.Set
@@ -114,12 +114,12 @@ func newServiceMachine(runner *execs.Runner, logger *log.Logger) *serviceMachine
 
 func (m *serviceMachine) Shutdown(reboot bool, timeout time.Duration) {
 	time.AfterFunc(answerTime, func() {
-		_ = m.Thaw() // Services that are held could not end. Init kills in the end what does not thaw.
+		_ = m.Thaw() // Frozen services could not end. Init kills those that cannot be thawed.
 		power.Systemd(os.Stderr, reboot, timeout)
 	})
 }
 
-// pretendMachine is for tests on a host: it keeps the machine as it is, and ends itself instead.
+// pretendMachine is for tests on a host. It leaves the machine as it is, and ends the agent in place of the machine.
 type pretendMachine struct {
 	end    context.CancelFunc
 	frozen atomic.Bool

@@ -1,9 +1,9 @@
-// hearth-agent is Hearth's end inside of a guest. It runs as:
+// hearth-agent is Hearth's program in the guest. It runs as:
 //
-//	/init of the initramfs, PID 1       boots the guest, then serves the host; under an init of the image's own it
-//	                                    does so until the guest is configured, and then executes that init
+//	/init of the initramfs, PID 1       boots the guest and serves the host; in an image with its own init, until
+//	                                    the guest is configured, and then it executes that init
 //	hearth-agent --service              a service of the image's own init
-//	hearth-agent --listen unix:PATH     on the host, for tests: serves a socket and leaves the machine alone
+//	hearth-agent --listen unix:PATH     on the host, for tests: serves a socket and changes nothing else
 //	hearth-agent --version
 package main
 
@@ -27,7 +27,7 @@ import (
 
 var version = "dev" // Set by tools/build-agent.sh.
 
-// The guest's memory is the user's. The agent's heap is small, and collecting it more often costs little.
+// The guest's memory belongs to the user. The agent's heap is small, so collecting it more often costs little.
 const gcPercent = 50
 
 func main() {
@@ -65,10 +65,10 @@ func runInit() {
 	booted, err := boot.Run()
 	power.HasSwitch = booted.Options.Off != "restart"
 	if err != nil {
-		giveUp(booted.Console, err)
+		endGuest(booted.Console, err)
 	}
 	if booted.Options.Init == "systemd" {
-		giveUp(booted.Console, startInit(booted))
+		endGuest(booted.Console, startInit(booted))
 	}
 	logger := log.New(booted.Console, "hearth: ", 0)
 	runner := execs.NewRunner(reaper.New(context.Background(), true), accounts.System)
@@ -76,7 +76,7 @@ func runInit() {
 	ignoreFatalSignals()
 	machine.powerOffOnSignal()
 	server := newServer(logger, runner, machine, "agent")
-	giveUp(booted.Console, serveHost(server, booted.Options.Channel, booted.Console.Stage))
+	endGuest(booted.Console, serveHost(server, booted.Options.Channel, booted.Console.Stage))
 }
 
 func runService() error {
@@ -96,7 +96,7 @@ func newServer(logger *log.Logger, runner *execs.Runner, machine rpc.Machine, in
 	return channel.NewServer(service.Handler(), logger)
 }
 
-// serveHost serves where the host is, and returns only to fail.
+// serveHost accepts the host's connections on the port, on vsock or on a socket. It returns only on failure.
 func serveHost(server *channel.Server, where string, stage func(string)) error {
 	if where == "vsock" {
 		stage("ready")

@@ -1,4 +1,4 @@
-// Package accounts looks users and groups up in /etc/passwd and /etc/group, without the C library.
+// Package accounts looks up users and groups in /etc/passwd and /etc/group, without the C library.
 package accounts
 
 import (
@@ -14,33 +14,33 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// Files are the two databases.
+// Files are the paths of the two databases.
 type Files struct{ Passwd, Group string }
 
-// System is where Linux keeps them.
+// System has the paths of a Linux system.
 var System = Files{Passwd: "/etc/passwd", Group: "/etc/group"}
 
-// Account is whom a command runs as.
+// Account is the user and the groups that a command runs with.
 type Account struct {
 	Name   string // Empty when the uid has no name.
 	UID    uint32
 	GID    uint32
-	Groups []uint32 // Supplementary.
+	Groups []uint32 // Supplementary groups.
 	Home   string
 	Shell  string
 }
 
 const fallbackShell = "/bin/sh"
 
-// noID is -1 to the kernel: a system call that gets it leaves the id as it is.
+// noID is -1 to the kernel: a system call that gets it keeps the id that the process has.
 const noID = math.MaxUint32
 
 func noIDFault(number string) error {
 	return fault.New(fault.InputInvalid, "%s is no id of a user or a group: the largest is %d", number, uint32(noID-1))
 }
 
-// Find reads NAME, UID, NAME:GROUP or UID:GID; empty is root. A number needs no entry, a name does. With a
-// group of its own, an account has no supplementary groups.
+// Find parses NAME, UID, NAME:GROUP or UID:GID; empty is root. A name must have an entry, a number need not. An account
+// with an explicit group has no supplementary groups.
 func (f Files) Find(spec string) (Account, error) {
 	user, group, hasGroup := strings.Cut(spec, ":")
 	account, err := f.findUser(user)
@@ -157,7 +157,7 @@ func parsePasswd(fields []string) (Account, bool) {
 	return account, true
 }
 
-// eachLine calls visit for each entry. A database that is missing has no entries.
+// eachLine calls visit for each entry. A missing database has no entries.
 func eachLine(path string, visit func(fields []string)) error {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,7 +168,7 @@ func eachLine(path string, visit func(fields []string)) error {
 	}
 	defer file.Close()
 	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20) // A group may have very many members.
+	lines.Buffer(nil, 1<<20) // A group can have thousands of members.
 	for lines.Scan() {
 		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
 			visit(strings.Split(line, ":"))

@@ -59,7 +59,7 @@ func TestUnknownUsersAndGroupsAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheNumberThatMeansNoChangeIsNoUser(t *testing.T) {
+func TestTheIDMinusOneIsNotAUser(t *testing.T) {
 	files := testFiles(t)
 	for _, spec := range []string{"4294967295", "4294967295:0", "0:4294967295", "web:4294967295"} {
 		if account, err := files.Find(spec); fault.CodeOf(err) != fault.InputInvalid {
@@ -71,7 +71,7 @@ func TestTheNumberThatMeansNoChangeIsNoUser(t *testing.T) {
 	}
 }
 
-func TestRootExistsWithoutAnyFile(t *testing.T) {
+func TestRootExistsWithoutDatabases(t *testing.T) {
 	files := Files{Passwd: "/nonexistent/passwd", Group: "/nonexistent/group"}
 	for _, spec := range []string{"", "root", "0"} {
 		if got, err := files.Find(spec); err != nil || got.UID != 0 || got.Home != "/root" {

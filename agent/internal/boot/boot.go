@@ -7,18 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Booted is a guest whose PID 1 is the agent: for good, or until the host has configured the guest and ExecInit leaves
-// PID 1 to the image's own init.
+// Booted is a guest whose PID 1 is the agent: for good, or until the host has configured the guest and ExecInit
+// replaces PID 1 by the image's own init.
 type Booted struct {
 	Options Options
 	Console *Console
 	Disks   []string // For power.Init.
 }
 
-// What programs may open; Linux' own default is 1024, and 4096 at most, which no distribution leaves.
+// The limit of open files. Linux' own default is 1024, or at most 4096, and every distribution raises it.
 var openFiles = syscall.Rlimit{Cur: 65536, Max: 524288}
 
-// Run boots. After an error the console has the sentence already, and nothing is left to do but to turn the power off.
+// Run boots the guest. On failure it has reported the error on the console, and the caller turns the power off.
 func Run() (Booted, error) {
 	unix.Umask(0o022)
 	if err := mountAll(earlyMounts); err != nil {
@@ -41,7 +41,7 @@ func Run() (Booted, error) {
 		}
 	}
 	if options.Init == "systemd" {
-		return booted, nil // Its init does the rest, once it starts.
+		return booted, nil // The image's init does the rest.
 	}
 	if err := mountAll([]mount{runMount}); err != nil {
 		return booted, err

@@ -25,7 +25,7 @@ func TestTheCommandLineGivesOptions(t *testing.T) {
 	}
 }
 
-// orUsual fills in what a command line without words of ours means.
+// orUsual fills in the defaults of a command line without Hearth's options.
 func orUsual(o Options) Options {
 	return Options{
 		Root: cmp.Or(o.Root, "overlay"), Init: cmp.Or(o.Init, "agent"), VM: o.VM,
@@ -51,7 +51,7 @@ func TestTheModuleListKeepsItsOrder(t *testing.T) {
 	}
 }
 
-func TestModulesOutsideOfTheirFolderAreRefused(t *testing.T) {
+func TestModulesOutsideOfTheirDirectoryAreRefused(t *testing.T) {
 	for _, list := range []string{"/etc/evil.ko", "../evil.ko"} {
 		if got, err := ParseModuleList(list); err == nil {
 			t.Errorf("%q: got %v", list, got)

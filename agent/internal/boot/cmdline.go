@@ -1,10 +1,10 @@
-// Package boot brings a guest from its initramfs to a root file system with everything that programs expect.
+// Package boot takes a guest from its initramfs to a root file system with everything that programs expect.
 //
 //	kernel ─► /init (the agent) ─► modules ─► disks ─► overlay ─► switch root ─┬─► agent stays PID 1
-//	                                 └── hearth.root=none: stays in there      └─► the host configures the guest
+//	                                 └── hearth.root=none: stays in it         └─► the host configures the guest
 //	                                                                               └─► image's init, agent as a service
 //
-// Every step that fails says so on the console and turns the power off: a guest never hangs silently.
+// A step that fails reports it on the console and turns the power off, so that a guest never hangs silently.
 package boot
 
 import (
@@ -14,23 +14,23 @@ import (
 	"hearth.dev/agent/internal/disks"
 )
 
-// Options are what the host says on the kernel's command line.
+// Options are the host's settings on the kernel's command line.
 type Options struct {
 	Root string // "overlay" or "none".
 	Init string // "agent" or "systemd".
-	VM   string // The VM's name; for the console only.
-	// Channel is where the host is: a virtio-serial "port" or "vsock".
+	VM   string // The VM's name, which is shown on the console only.
+	// Channel is how the host connects: a virtio-serial "port" or "vsock".
 	Channel string
-	// Off is what ends the VMM: turning the "power" off, or a "restart".
+	// Off is the way to end the VMM: turning the "power" off, or a "restart".
 	Off string
-	// Disks as disks.Find knows them: the image, shared by VMs and read only; the VM's own; and the one with the kernel's
-	// modules, or nothing.
+	// The disks, by names that disks.Find understands: the image, which is read only and shared by VMs; the VM's own
+	// disk; and the disk with the kernel's modules, or empty.
 	Base, Disk, Modules string
-	// MachineID is systemd's to use in an image that has none, or nothing.
+	// MachineID is for systemd, in an image that has none. May be empty.
 	MachineID string
 }
 
-// ParseCommandLine reads the kernel's command line. Words that are not ours mean nothing here.
+// ParseCommandLine parses the kernel's command line. Arguments that are not Hearth's are ignored.
 func ParseCommandLine(line string) (Options, error) {
 	options := Options{
 		Root: "overlay", Init: "agent", Channel: "port", Off: "power", Base: "/dev/vda", Disk: "/dev/vdb",

@@ -17,7 +17,7 @@ const (
 	ext4Magic        = 0xef53
 )
 
-// growDisk extends a mounted ext4 to the size of its device: the host grows a disk by making its file longer.
+// growDisk extends a mounted ext4 to the size of its device. The host grows a disk by extending its file.
 func growDisk(device, mounted string) error {
 	file, err := os.Open(device)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"hearth.dev/agent/internal/disks"
 )
 
-// ParseModuleList reads mods.txt: a path below /mod on each line, in the order of loading. Empty lines and
-// lines that begin with # mean nothing.
+// ParseModuleList parses mods.txt: one path below /mod on each line, in the order of loading. Empty lines and lines
+// that begin with # are skipped.
 func ParseModuleList(text string) ([]string, error) {
 	var paths []string
 	for line := range strings.Lines(text) {
@@ -28,8 +28,8 @@ func ParseModuleList(text string) ([]string, error) {
 	return paths, nil
 }
 
-// loadModules loads all that it can. One that fails may be one that nobody needs, so it is only named; what
-// is really missing shows when it is used.
+// loadModules loads the modules of a list. A module that cannot be loaded is only reported on the console, because it
+// may not be needed. If it is, its user fails later.
 func loadModules(console *Console, list string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -65,8 +65,8 @@ func loadModule(path string) error {
 	return err
 }
 
-// mountModules puts the disk with the kernel's modules where modprobe looks for them. They fit this kernel and
-// no other, so the image has none of its own.
+// mountModules mounts the disk with the kernel's modules where modprobe looks for them. They belong to the kernel and
+// not to the image.
 func mountModules(disk string) error {
 	if disk == "" {
 		return nil

@@ -16,15 +16,15 @@ type mount struct {
 
 const quietly = unix.MS_NOSUID | unix.MS_NODEV
 
-// What the kernel shows of itself; needed for anything else.
+// The file systems of the kernel that every later step needs.
 var earlyMounts = []mount{
 	{"proc", "/proc", "proc", quietly | unix.MS_NOEXEC, ""},
 	{"sysfs", "/sys", "sysfs", quietly | unix.MS_NOEXEC, ""},
 	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=755"},
 }
 
-// What programs expect beside it. An image's own init makes these itself, except /run, which holds our part
-// of its configuration.
+// The mount that programs expect beside these. An image's own init makes the others itself, but not /run, in which the
+// agent leaves its unit for that init.
 var runMount = mount{"tmpfs", "/run", "tmpfs", quietly, "mode=755"}
 
 var lateMounts = []mount{
@@ -33,7 +33,7 @@ var lateMounts = []mount{
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", quietly | unix.MS_NOEXEC, ""},
 }
 
-// devtmpfs has devices only; these are udev's work elsewhere.
+// The links in /dev that udev makes elsewhere. devtmpfs has devices only.
 var deviceLinks = map[string]string{
 	"/dev/fd":     "/proc/self/fd",
 	"/dev/stdin":  "/proc/self/fd/0",
@@ -46,7 +46,7 @@ func mountAll(mounts []mount) error {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return err
 		}
-		// A kernel may have mounted devtmpfs by itself.
+		// EBUSY: the kernel may have mounted devtmpfs by itself.
 		err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options)
 		if err != nil && !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("mount %s on %s: %w", m.kind, m.target, err)
@@ -55,7 +55,7 @@ func mountAll(mounts []mount) error {
 	return nil
 }
 
-// furnish makes the rest of what programs expect to find.
+// furnish creates the other files and directories that programs expect.
 func furnish() error {
 	if err := mountAll(lateMounts); err != nil {
 		return err

@@ -16,8 +16,8 @@ const (
 	diskMount = "/rw"
 )
 
-// mountRoot puts the VM's disk over the image. It gives a path of the disk's mount that stays valid when the
-// mount is out of sight.
+// mountRoot mounts the VM's disk as an overlay on the image. It returns a path of the disk's mount that stays valid
+// when the mount is hidden.
 func mountRoot(console *Console, options Options) (string, error) {
 	baseDevice, err := disks.Find(options.Base)
 	if err != nil {
@@ -28,7 +28,7 @@ func mountRoot(console *Console, options Options) (string, error) {
 		return "", err
 	}
 	err = mountAll([]mount{
-		// The image was unmounted cleanly, and a read-only device cannot replay a journal anyway.
+		// The image was unmounted cleanly, and a journal cannot be replayed on a read-only device anyway.
 		{baseDevice, baseMount, "ext4", unix.MS_RDONLY, "noload"},
 		{diskDevice, diskMount, "ext4", unix.MS_NOATIME, ""},
 	})
@@ -47,7 +47,7 @@ func mountRoot(console *Console, options Options) (string, error) {
 	if err := mountAll([]mount{{"overlay", newRoot, "overlay", 0, layers}}); err != nil {
 		return "", err
 	}
-	return disks.Hold(diskMount)
+	return disks.KeepOpen(diskMount)
 }
 
 // switchRoot makes newRoot the root and frees the memory of the initramfs.
@@ -77,7 +77,7 @@ func switchRoot() error {
 	return emptyInitramfs(old)
 }
 
-// emptyInitramfs deletes what is on the folder's own file system, and stays out of what is mounted there.
+// emptyInitramfs deletes the files of the directory's own file system. It does not descend into mounts.
 func emptyInitramfs(dir int) error {
 	var s unix.Stat_t
 	if err := unix.Fstat(dir, &s); err != nil {
@@ -90,18 +90,18 @@ func emptyInitramfs(dir int) error {
 	if kind.Type != unix.RAMFS_MAGIC && kind.Type != unix.TMPFS_MAGIC {
 		return errors.New("the old root is no initramfs; nothing of it is deleted")
 	}
-	emptyFolder(dir, s.Dev)
+	emptyDir(dir, s.Dev)
 	return nil
 }
 
-func emptyFolder(dir int, dev uint64) {
+func emptyDir(dir int, dev uint64) {
 	copied, err := unix.Dup(dir)
 	if err != nil {
 		return
 	}
-	folder := os.NewFile(uintptr(copied), "initramfs")
-	defer folder.Close()
-	names, _ := folder.Readdirnames(-1) // What cannot be listed only costs memory.
+	opened := os.NewFile(uintptr(copied), "initramfs")
+	defer opened.Close()
+	names, _ := opened.Readdirnames(-1) // What cannot be listed only costs memory.
 	for _, name := range names {
 		var s unix.Stat_t
 		if unix.Fstatat(dir, name, &s, unix.AT_SYMLINK_NOFOLLOW) != nil || s.Dev != dev {
@@ -115,13 +115,13 @@ func emptyFolder(dir int, dev uint64) {
 		if err != nil {
 			continue
 		}
-		emptyFolder(child, dev)
+		emptyDir(child, dev)
 		unix.Close(child)
 		_ = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 	}
 }
 
-// ReadCommandLine reads the command line that this kernel was started with.
+// ReadCommandLine parses the command line of the running kernel.
 func ReadCommandLine() (Options, error) {
 	text, err := os.ReadFile("/proc/cmdline")
 	if err != nil {

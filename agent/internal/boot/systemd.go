@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	agentCopy   = "/run/hearth/hearth-agent"
-	unitFolder  = "/run/systemd/system"
-	unitName    = "hearth-agent.service"
-	wantsFolder = unitFolder + "/sysinit.target.wants"
-	imageInit   = "/sbin/init"
+	agentCopy = "/run/hearth/hearth-agent"
+	unitDir   = "/run/systemd/system"
+	unitName  = "hearth-agent.service"
+	wantsDir  = unitDir + "/sysinit.target.wants"
+	imageInit = "/sbin/init"
 )
 
-// The unit is up before almost everything and goes after it: hearthd asks through it for the stop, and wants
-// to know how the stop goes. Commands of the host are not killed with it, should it restart.
+// The unit starts before almost everything else and stops after it: hearthd asks the agent to stop the guest, and
+// watches the stop through it. If the unit is restarted, the commands of the host are not killed.
 const unit = `[Unit]
 Description=Hearth agent
 DefaultDependencies=no
@@ -36,10 +36,10 @@ StandardOutput=null
 StandardError=kmsg
 `
 
-// openSelf has to come before the initramfs is emptied.
+// openSelf opens the agent's binary, which is needed after the initramfs has been emptied.
 func openSelf() (*os.File, error) { return os.Open("/proc/self/exe") }
 
-// prepareInit makes everything ready for the image's own init, with the agent as one of its services.
+// prepareInit installs the agent as a service of the image's own init.
 func prepareInit(self *os.File) error {
 	if _, err := os.Stat(imageInit); err != nil {
 		return fmt.Errorf("the image has no %s of its own, which hearth.init=systemd needs: %w", imageInit, err)
@@ -53,7 +53,7 @@ func prepareInit(self *os.File) error {
 	return nil
 }
 
-// ExecInit leaves PID 1 to the image's own init. It returns only to fail.
+// ExecInit replaces PID 1 by the image's own init. It returns only on failure.
 func (b Booted) ExecInit() error {
 	b.Console.Stage("init")
 	err := syscall.Exec(imageInit, []string{imageInit}, []string{"TERM=linux"})
@@ -61,7 +61,7 @@ func (b Booted) ExecInit() error {
 }
 
 func installService(self *os.File) error {
-	for _, dir := range []string{filepath.Dir(agentCopy), wantsFolder} {
+	for _, dir := range []string{filepath.Dir(agentCopy), wantsDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -77,9 +77,9 @@ func installService(self *os.File) error {
 	if err := target.Close(); err != nil {
 		return err
 	}
-	path := filepath.Join(unitFolder, unitName)
+	path := filepath.Join(unitDir, unitName)
 	if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
 		return err
 	}
-	return os.Symlink(path, filepath.Join(wantsFolder, unitName))
+	return os.Symlink(path, filepath.Join(wantsDir, unitName))
 }

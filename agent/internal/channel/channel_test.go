@@ -21,11 +21,11 @@ const (
 	nonceB = "fedcba9876543210fedcba9876543210"
 )
 
-// host is one side of a stream that the server under test has the other of.
+// host is the other side of the stream that the server under test reads.
 type host struct {
 	*testing.T
 	net.Conn
-	cancelled chan struct{} // Gets one for each request that was cancelled.
+	cancelled chan struct{} // Receives a value for each cancelled request.
 }
 
 func newHost(t *testing.T) *host {
@@ -159,14 +159,14 @@ func TestAHelloInsideOfAFrameEndsTheConnectionToo(t *testing.T) {
 	h.expectHello(h.http2())
 }
 
-// The frame that the dead agent had begun is filled, and what follows is none that HTTP/2 takes.
+// The frame that the dead agent began is filled, and HTTP/2 refuses the frame after it.
 func TestAnAgentThatComesAfterADeadOneEndsTheHostsConnection(t *testing.T) {
 	host, guest := net.Pipe()
 	defer host.Close()
 	go breakOff(guest)
 	cutOff := []byte{0, 0x40, 0, 0, 0, 0, 0, 0, 1, 'x'} // The header of 16 KiB of DATA, and one byte of them.
 	framer := http2.NewFramer(io.Discard, io.MultiReader(bytes.NewReader(cutOff), host))
-	framer.SetMaxReadFrameSize(16 << 10) // The host's, which is HTTP/2's own.
+	framer.SetMaxReadFrameSize(16 << 10) // The host's limit, which is HTTP/2's default.
 	host.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := framer.ReadFrame(); err != nil {
 		t.Fatalf("the frame that was cut off: %v", err)
@@ -176,8 +176,8 @@ func TestAnAgentThatComesAfterADeadOneEndsTheHostsConnection(t *testing.T) {
 	}
 }
 
-// startWaiting begins a request that lasts as long as its connection, without a reader of the answers, so
-// that the test itself can read on.
+// startWaiting begins a request that lasts as long as its connection. It does not read the answers, so that the test
+// can.
 func (h *host) startWaiting() {
 	h.Helper()
 	var raw bytes.Buffer
@@ -191,7 +191,7 @@ func (h *host) startWaiting() {
 // :method GET, :scheme http, :path /wait, :authority a; in HPACK without an index for the last two.
 var waitHeaders = append([]byte{0x82, 0x86, 0x04, 5}, "/wait\x01\x01a"...)
 
-// repeatHello does as hosts do: the same line every 50 ms, until it is answered.
+// repeatHello sends the same hello every 50 ms until it is answered, as hosts do.
 func (h *host) repeatHello(nonce string) {
 	h.Helper()
 	answered := make(chan struct{})
@@ -209,7 +209,7 @@ func (h *host) repeatHello(nonce string) {
 	}()
 	h.awaitAnswer(nonce)
 	close(answered)
-	<-written // The last hello is there, whole, before HTTP/2 begins.
+	<-written // The last hello is sent completely before HTTP/2 begins.
 }
 
 func TestInputThatLooksLikeAHelloIsInputInsideOfHTTP2(t *testing.T) {

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// A host that died and came back faster than the guest could see it says hello in the middle of HTTP/2. At a
-// frame's edge the hello's first bytes are a frame that is too large, which `frames` sees; inside of a frame
-// they would be swallowed as its rest. So reads that bring nothing but the same hello, this many in a
-// row, end the connection too. What a user sends is wrapped in frames and never looks like that.
+// The number of reads in a row that contain nothing but the same hello after which a connection ends. A host that died
+// and came back before the guest noticed sends hellos in the middle of HTTP/2. At a frame boundary their first bytes
+// are a frame that is too large, which `frames` detects; inside a frame they would be taken for its payload. User data
+// cannot look like this, because it is wrapped in frames.
 const hellosThatEnd = 3
 
-// Conn is one HTTP/2 connection on the stream. Closing it leaves the stream open for the next, so it takes care
-// that nothing of it reads or writes there afterwards: HTTP/2 may close it in the middle of either.
+// Conn is one HTTP/2 connection on the stream. Closing it leaves the stream open for the next connection, so it must
+// not read or write there afterwards: the HTTP/2 server may close it in the middle of either.
 type Conn struct {
 	net.Conn
 	closed atomic.Bool
 
-	reading sync.Mutex // Guards what follows, and each read.
+	reading sync.Mutex // Held during each read; guards the fields below.
 	buffer  []byte
 	pending []byte
 	frames  frames
@@ -30,7 +30,7 @@ type Conn struct {
 	writing sync.Mutex
 }
 
-// Read gives bytes of this connection; io.EOF when the host is gone or wants a new one.
+// Read reads bytes of this connection. It returns io.EOF if the host is gone or starts a new connection.
 func (c *Conn) Read(out []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -49,7 +49,7 @@ func (c *Conn) Read(out []byte) (int, error) {
 	}
 	n := copy(out, c.pending)
 	if c.frames.brokenBy(out[:n]) {
-		return 0, io.EOF // What is pending holds the hello, for the next handshake.
+		return 0, io.EOF // `pending` keeps the hello for the next handshake.
 	}
 	c.pending = c.pending[n:]
 	return n, nil
@@ -64,7 +64,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close ends reads and writes that wait. It says nothing to the host, whose own end knows.
+// Close ends pending reads and writes. It sends nothing to the host, which ends its own side.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
@@ -72,8 +72,8 @@ func (c *Conn) Close() error {
 	return c.SetDeadline(time.Unix(1, 0))
 }
 
-// finish closes, waits for reads and writes to be over, and gives back what was read but not used: it may
-// hold the next hello.
+// finish closes, waits until reads and writes are over, and returns what was read but not used, which may contain the
+// next hello.
 func (c *Conn) finish() []byte {
 	c.Close()
 	c.writing.Lock()

@@ -2,16 +2,16 @@ package channel
 
 const frameHeaderBytes = 9
 
-// frames follows the edges of the HTTP/2 frames that a host sends. A hello at an edge reads as the header of a
-// frame of 4 MiB. HTTP/2 itself would refuse that with a GOAWAY, and then wait a second for a host that is long
-// gone; a host that came back would wait as well.
+// frames tracks the boundaries of the host's HTTP/2 frames. A hello at a boundary reads as the header of a frame of 4
+// MiB. The HTTP/2 server would refuse that with a GOAWAY and then wait for a second, for a host that is gone; the host
+// that sent the hello would wait as well.
 type frames struct {
 	begun  bool
-	left   int // Of the payload or the preface that is being read.
+	left   int // The rest of the payload or preface that is being read.
 	header []byte
 }
 
-// brokenBy says whether a frame that the server would refuse begins in b.
+// brokenBy tells whether a frame that the server would refuse begins in b.
 func (f *frames) brokenBy(b []byte) bool {
 	if !f.begun {
 		f.begun, f.left = true, len(preface)

@@ -1,5 +1,11 @@
-// Package channel is the byte stream between the host and the agent, and how each connection on it begins.
-// docs/agent-channel.md is the contract.
+// Package channel is the guest's end of the agent channel: the byte stream between host and agent, and the handshake
+// with which each connection on it begins. docs/agent-channel.md is the contract.
+//
+//  1. ServePort, ServeVsock or Listen wait for a host.
+//  2. greet reads until a whole hello line, drops all bytes before it, and answers each new nonce once.
+//  3. The HTTP/2 preface after an answer makes a Conn, on which Server serves the RPCs.
+//  4. frames and Conn.Read detect a hello in the middle of HTTP/2: a new host has replaced one that died.
+//  5. The end of a Conn cancels the contexts of its requests. Unused bytes go to the next handshake.
 package channel
 
 import (
@@ -17,14 +23,13 @@ const (
 	helloBytes = len(helloWord) + nonceChars + 1
 	preface    = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-	// Frames of the host come in at most this many bytes a read; more costs memory and gains nothing.
+	// The most bytes of a read. More would cost memory without a gain.
 	readBufferBytes = 64 << 10
-	// A host that does not take even the answer to its hello is gone.
+	// A host that does not read even the answer to its hello is gone.
 	answerTimeout = 2 * time.Second
 )
 
-// parser finds what matters in the bytes before HTTP/2 begins. It keeps no more than one line's worth of
-// bytes that it cannot judge yet.
+// parser finds hellos and the HTTP/2 preface in the bytes before HTTP/2 begins. It keeps at most one incomplete line.
 type parser struct {
 	pending  []byte
 	answered string // The nonce that was answered last; empty until the first hello.
@@ -35,11 +40,11 @@ type found int
 const (
 	foundNothing found = iota
 	foundHello         // `answered` is a new nonce.
-	foundPreface       // `pending` starts with it.
+	foundPreface       // `pending` starts with the preface.
 )
 
-// next goes through the pending bytes up to the first thing of interest. Everything that is neither a hello
-// nor the preface after one is what an earlier connection left behind, and is dropped.
+// next consumes the pending bytes up to the next hello or preface. All other bytes were left by an earlier connection
+// and are dropped.
 func (p *parser) next() found {
 	for {
 		hello, nonce := findHello(p.pending)
@@ -63,7 +68,7 @@ func (p *parser) next() found {
 	}
 }
 
-// findHello gives the position and nonce of the first whole hello line, or -1.
+// findHello returns the position and nonce of the first complete hello line, or -1.
 func findHello(b []byte) (int, string) {
 	for from := 0; ; {
 		at := bytes.Index(b[from:], []byte(helloWord))
@@ -97,8 +102,7 @@ func keepTail(b []byte, most int) []byte {
 	return append([]byte(nil), b[len(b)-most:]...)
 }
 
-// greet reads until a host has said hello and begun HTTP/2. The answer is a connection that starts with the
-// preface.
+// greet reads until a host has sent a hello and begun HTTP/2. It returns a connection that starts with the preface.
 func greet(raw net.Conn, pending []byte) (*Conn, error) {
 	p := parser{pending: pending}
 	buffer := make([]byte, readBufferBytes)
@@ -120,17 +124,17 @@ func greet(raw net.Conn, pending []byte) (*Conn, error) {
 	}
 }
 
-// The host's HTTP/2 takes frames of up to this size, header and all.
+// The largest frame that the host's HTTP/2 accepts, with its header.
 const hostFrameBytes = 9 + 16<<10
 
-// breakOff ends what the host may have under way with an agent that was here before and died: the port tells it
-// nothing of that. It fills the frame that was cut off, if there is one, and begins one that is too large, which
-// no HTTP/2 survives. A host that says hello drops it.
+// breakOff ends a connection that the host may still have with an agent that died, which the port does not report to
+// the host. It fills a frame that was cut off, and begins one that is too large, which ends any HTTP/2 connection. A
+// host that is sending hellos drops these bytes.
 func breakOff(raw net.Conn) error {
 	if err := raw.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
-	// A host that takes nothing has gone; then there is nothing to end.
+	// A host that reads nothing is gone, and there is nothing to end.
 	_, err := raw.Write(bytes.Repeat([]byte{0xff}, 2*hostFrameBytes))
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err

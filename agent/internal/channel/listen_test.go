@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// fullListener fails as often as it is to, as one in a guest all of whose files are open, and then accepts.
+// fullListener fails a given number of times, like accept in a guest that has no free file descriptors, and then
+// accepts.
 type fullListener struct {
 	net.Listener
 	fails  atomic.Int32
@@ -73,7 +74,7 @@ func TestAListenerThatIsBrokenEndsTheServer(t *testing.T) {
 	}
 }
 
-func TestAfterTheLastConnectionNoOtherIsServed(t *testing.T) {
+func TestNoConnectionIsServedAfterTheLastOne(t *testing.T) {
 	listener := newListener(t, 0, nil)
 	server := NewServer(http.NewServeMux(), log.New(io.Discard, "", 0))
 	var last atomic.Bool

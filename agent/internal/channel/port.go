@@ -14,20 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PortName is the name that the host gives the virtio-serial port.
+// PortName is the name of the virtio-serial port.
 const PortName = "hearth.agent"
 
-// How long a wait for the host may trust in events alone.
+// The longest wait for an event. After it the port is checked anyway.
 const portCheckMs = 1000
 
-// Port is a virtio-serial port. It stays open for good: a connection that ends leaves it to the next.
+// Port is a virtio-serial port. It stays open for the life of the agent: connections use it in turn.
 type Port struct {
 	*os.File
 	fd     int
-	events int // An epoll that reports the port's edges: host came, host went, bytes.
+	events int // An epoll for the port's edges: a host connects, leaves, or sends bytes.
 }
 
-// OpenPort finds the agent's port and opens it, waiting for the device until the deadline of ctx.
+// OpenPort finds the agent's port and opens it. It waits for the device until the deadline of ctx.
 func OpenPort(ctx context.Context) (*Port, error) {
 	for {
 		path, err := findPort()
@@ -86,7 +86,7 @@ func (s *Server) ServePort(p *Port) error {
 				return err
 			}
 		}
-		// A read of a port without a host is at its end at once; that is how a host that left shows.
+		// A read of a port without a host returns EOF at once, so Serve ends when the host leaves.
 		err := s.Serve(p)
 		if err == nil {
 			return nil
@@ -97,8 +97,8 @@ func (s *Server) ServePort(p *Port) error {
 	}
 }
 
-// waitForHost sleeps until a host has the port's other end open. The port reports POLLHUP as long as there
-// is none, which level-triggered waiting would turn into spinning; so it sleeps until something changes.
+// waitForHost blocks until a host has opened the other end of the port. The port reports POLLHUP while there is none,
+// for which a level-triggered poll would return at once, again and again. So it waits for changes only.
 func (p *Port) waitForHost() error {
 	for {
 		state := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Windows are large, because the stream between host and guest is fast and a round trip on it is not.
+// Large windows: the stream between host and guest has a high throughput, and a slow round trip.
 const (
 	streamWindowBytes     = 1 << 20
 	connectionWindowBytes = 16 << 20
 	frameMaxBytes         = 1 << 20
-	// Each exec is a stream; the bound is against a host that has gone mad, not a quota.
+	// Each exec is one stream. The limit protects against a broken host, and is not a quota.
 	streamsMax = 8192
 )
 
@@ -27,11 +27,11 @@ type Server struct {
 	handler http.Handler
 	http2   *http2.Server
 	base    *http.Server
-	// Last says that the connection that has just ended was the last one to serve. Undefined, there is none.
+	// Last tells whether the connection that has just ended was the last one to serve. Nil means that it never is.
 	Last func() bool
 }
 
-// NewServer makes a server for the handler. What goes wrong inside of HTTP/2 is written to log.
+// NewServer makes a server for the handler. Errors of HTTP/2 are written to log.
 func NewServer(handler http.Handler, log *log.Logger) *Server {
 	return &Server{
 		handler: handler,
@@ -45,8 +45,8 @@ func NewServer(handler http.Handler, log *log.Logger) *Server {
 	}
 }
 
-// Serve handles one connection after the other on raw, until the stream ends. Every connection begins with a
-// handshake. When one ends, the contexts of its requests are cancelled. Returns nil after the last one.
+// Serve serves one connection after the other on raw, until the stream ends. Every connection begins with a handshake.
+// When one ends, the contexts of its requests are cancelled. Returns nil after the last one.
 func (s *Server) Serve(raw net.Conn) error {
 	var pending []byte
 	for {
@@ -65,13 +65,14 @@ func (s *Server) Serve(raw net.Conn) error {
 	}
 }
 
-// Between tries to accept a connection, after one that failed for want of memory or files; doubles up to the last.
+// The pause before another accept, after one that failed for lack of memory or file descriptors. It doubles up to the
+// limit.
 const (
 	firstAcceptPause = 10 * time.Millisecond
 	lastAcceptPause  = time.Second
 )
 
-// Listen serves every connection to a listener, each on its own. Ends with ctx, and after the last connection.
+// Listen serves every connection to a listener concurrently. It ends with ctx, and after the last connection.
 func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { listener.Close() })
 	defer stop()
@@ -82,7 +83,7 @@ func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 			return nil
 		}
 		if err != nil && isPassing(err) {
-			// A user of the guest may open all files that its kernel has: the agent outlasts that.
+			// A user of the guest may use up all file descriptors of the kernel. The agent must survive that.
 			s.base.ErrorLog.Printf("channel: accept: %v; again in %s", err, pause)
 			time.Sleep(pause)
 			pause = min(2*pause, lastAcceptPause)
@@ -105,7 +106,7 @@ func (s *Server) Listen(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// isPassing says whether another try may succeed: the kernel lacks something now, or the peer has left already.
+// isPassing tells whether another try may succeed: the kernel lacks a resource, or the peer has left already.
 func isPassing(err error) bool {
 	for _, passing := range []error{
 		unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.EINTR, unix.EAGAIN, unix.EPROTO,

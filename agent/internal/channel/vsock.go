@@ -8,11 +8,12 @@ import (
 	"github.com/mdlayher/vsock"
 )
 
-// VsockPort is where the agent listens for the host, on VMMs that have vsock in place of a virtio-serial port.
+// VsockPort is the port on which the agent listens for the host, on VMMs that have vsock in place of a virtio-serial
+// port.
 const VsockPort = 1024
 
-// hostOnly lets nobody in but the host: a program in the guest may open a vsock connection to its own guest,
-// and the agent does for its callers what root can.
+// hostOnly closes every connection that does not come from the host. A program in the guest may open a vsock connection
+// to its own guest, and the agent does for its callers what only root can.
 type hostOnly struct{ net.Listener }
 
 func (l hostOnly) Accept() (net.Conn, error) {
@@ -28,7 +29,7 @@ func (l hostOnly) Accept() (net.Conn, error) {
 	}
 }
 
-// ServeVsock serves the host's connections, each of which begins with a handshake. Ends with ctx.
+// ServeVsock serves the host's connections, each of which begins with a handshake. It ends with ctx.
 func (s *Server) ServeVsock(ctx context.Context) error {
 	listener, err := vsock.Listen(VsockPort, nil)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package disks is what the guest's own disk and its volumes have in common: they may come a moment late, and are
-// held so that they can be flushed at the end.
+// Package disks finds the guest's disks, which may appear a moment late, and keeps their mounts reachable, so that they
+// can be flushed at the end.
 package disks
 
 import (
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel finds its disks before it starts the agent; one whose driver was just loaded takes a moment.
+// The kernel finds its disks before it starts the agent. A disk whose driver was just loaded takes a moment.
 const deviceTimeout = 10 * time.Second
 
-// WaitFor returns once the device is there.
+// WaitFor returns once the device exists.
 func WaitFor(device string) error {
 	deadline := time.Now().Add(deviceTimeout)
 	for {
@@ -29,12 +29,12 @@ func WaitFor(device string) error {
 	}
 }
 
-// Hold keeps the folder open for the life of the agent, which is that of the guest. The path that it gives stays
-// valid when something hides the folder.
-func Hold(folder string) (string, error) {
-	fd, err := unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// KeepOpen keeps the directory open for the life of the agent, which is that of the guest. It returns a path that stays
+// valid when a mount hides the directory.
+func KeepOpen(dir string) (string, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", fmt.Errorf("open %s: %w", folder, err)
+		return "", fmt.Errorf("open %s: %w", dir, err)
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
 }

@@ -16,25 +16,25 @@ func TestADiskThatComesLateIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAHeldFolderIsReachedWhenSomethingHidesIt(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "rw")
-	if err := os.Mkdir(folder, 0o700); err != nil {
+func TestAnOpenDirectoryIsReachableWhenItIsHidden(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "rw")
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	held, err := Hold(folder)
+	opened, err := KeepOpen(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(folder, folder+"-hidden"); err != nil {
+	if err := os.Rename(dir, dir+"-hidden"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(held, "note"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(opened, "note"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(folder + "-hidden/note"); err != nil {
+	if _, err := os.Stat(dir + "-hidden/note"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Hold(folder); err == nil {
-		t.Fatal("a folder that is not there was held")
+	if _, err := KeepOpen(dir); err == nil {
+		t.Fatal("a missing directory was opened")
 	}
 }

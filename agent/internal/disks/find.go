@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// bySerial begins the name of a disk that is known by its serial.
+// bySerial is the prefix of a disk name with a serial number.
 const bySerial = "serial:"
 
-// Find returns the device of a disk once it is there. A disk is named by its device, such as /dev/vdb, or by its
-// serial, such as serial:own, and then its place among the disks does not matter.
+// Find waits for a disk and returns its device. A disk is named by its device, such as /dev/vdb, or by its serial
+// number, such as serial:own; a serial number does not depend on the order of the disks.
 func Find(disk string) (string, error) {
 	serial, ok := strings.CutPrefix(disk, bySerial)
 	if !ok {
@@ -22,7 +22,7 @@ func Find(disk string) (string, error) {
 	return finder{"/sys/block", "/dev"}.find(serial, deviceTimeout)
 }
 
-// IsName says whether Find understands the name.
+// IsName tells whether Find understands the name.
 func IsName(disk string) bool {
 	serial, ok := strings.CutPrefix(disk, bySerial)
 	return ok && serial != "" || strings.HasPrefix(disk, "/dev/")
@@ -30,8 +30,8 @@ func IsName(disk string) bool {
 
 type finder struct{ sys, dev string }
 
-// find reads the serials from sysfs: without udev there is no /dev/disk/by-id. The device answers each time that it is
-// asked, so a guest that was restored reads the serials of the disks that it has now.
+// find reads the serial numbers from sysfs: without udev there is no /dev/disk/by-id. The driver asks the device on
+// each read, so a restored guest reads the serial numbers of its present disks.
 func (f finder) find(serial string, timeout time.Duration) (string, error) {
 	deadline := time.Now().Add(timeout)
 	for {

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// machine has disks with these serials; one without a serial has no such file.
+// machine has disks with these serial numbers. A disk without one has no such file.
 func machine(t *testing.T, serials map[string]string) finder {
 	t.Helper()
 	f := finder{filepath.Join(t.TempDir(), "block"), t.TempDir()}
 	for name, serial := range serials {
-		folder := filepath.Join(f.sys, name)
-		if err := os.MkdirAll(folder, 0o700); err != nil {
+		dir := filepath.Join(f.sys, name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		if serial != "" {
-			os.WriteFile(filepath.Join(folder, "serial"), []byte(serial), 0o600)
+			os.WriteFile(filepath.Join(dir, "serial"), []byte(serial), 0o600)
 		}
 		os.WriteFile(filepath.Join(f.dev, name), nil, 0o600)
 	}
@@ -41,7 +41,7 @@ func TestADiskIsFoundByItsSerialWhateverItsPlace(t *testing.T) {
 	}
 }
 
-func TestADiskThatIsNotThereOrThereTwiceIsNamedInTheError(t *testing.T) {
+func TestAMissingOrDuplicateDiskIsNamedInTheError(t *testing.T) {
 	f := machine(t, map[string]string{"vda": "base", "vdb": "own", "vdc": "own"})
 	if _, err := f.find("vol-1", 0); err == nil || !strings.Contains(err.Error(), `"vol-1"`) {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"hearth.dev/agent/internal/accounts"
 )
 
-// newCgroup makes one on this machine, for a test alone.
+// newCgroup makes a cgroup on this machine for one test.
 func newCgroup(t *testing.T) string {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
@@ -40,27 +40,27 @@ func runIn(t *testing.T, cgroup func() *os.File) result {
 func TestACommandStartsInItsCgroup(t *testing.T) {
 	path := newCgroup(t)
 	got := runIn(t, func() *os.File {
-		folder, err := os.Open(path)
+		dir, err := os.Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return folder
+		return dir
 	})
 	if !strings.Contains(got.stdout, "/"+filepath.Base(path)+"\n") {
 		t.Errorf("got %q", got.stdout)
 	}
 }
 
-func TestACommandRunsAlsoWhereItsCgroupTakesNobody(t *testing.T) {
+func TestACommandRunsEvenIfItsCgroupCannotTakeIt(t *testing.T) {
 	path := newCgroup(t)
-	folder, err := os.Open(path)
+	dir, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if got := runIn(t, func() *os.File { return folder }); got.Code != 0 || got.stdout == "" {
+	if got := runIn(t, func() *os.File { return dir }); got.Code != 0 || got.stdout == "" {
 		t.Errorf("got %+v", got)
 	}
 	if got := runIn(t, func() *os.File { return nil }); got.Code != 0 {

@@ -12,20 +12,20 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// Exit is how a command ended.
+// Exit is the end of a command.
 type Exit struct {
-	Code     uint32 // 128+n when signal n ended it.
+	Code     uint32 // 128+n if signal n ended it.
 	Signal   uint32 // 0: it exited by itself.
 	TimedOut bool
 }
 
 const (
-	// Between SIGTERM and SIGKILL of a command that ran out of time.
+	// The time between SIGTERM and SIGKILL for a command that exceeded its time limit.
 	killAfter  = 2 * time.Second
 	chunkBytes = 64 << 10
 )
 
-// Command is a process that was started, with its streams.
+// Command is a started process with its streams.
 type Command struct {
 	ID      string
 	process *reaper.Process
@@ -36,13 +36,13 @@ type Command struct {
 	timer    *time.Timer
 }
 
-// Pid is the number of the command's process, which leads its group and session.
+// Pid is the pid of the command's main process, which leads its group and session.
 func (c *Command) Pid() int { return c.process.Pid }
 
 // Done is closed when the command's main process has ended.
 func (c *Command) Done() <-chan struct{} { return c.process.Done() }
 
-// Exit is how the main process ended. Only after Done.
+// Exit returns how the main process ended. Valid only after Done.
 func (c *Command) Exit() Exit {
 	status := c.process.Status()
 	if status.Signaled() {
@@ -52,10 +52,10 @@ func (c *Command) Exit() Exit {
 	return Exit{Code: uint32(status.ExitStatus()), TimedOut: c.timedOut.Load()}
 }
 
-// Signal reaches the command's whole process group.
+// Signal signals the command's whole process group.
 func (c *Command) Signal(signal syscall.Signal) error { return c.process.SignalGroup(signal) }
 
-// Resize tells the command's terminal its size. Without a terminal it does nothing.
+// Resize sets the size of the command's terminal. Without a terminal it does nothing.
 func (c *Command) Resize(rows, cols uint16) error {
 	if c.streams.terminal == nil {
 		return nil
@@ -63,12 +63,12 @@ func (c *Command) Resize(rows, cols uint16) error {
 	return setWindow(c.streams.terminal, rows, cols)
 }
 
-// Kill ends the whole group at once, and with it what else lives in the command's session: a shell's
-// background jobs have groups of their own.
+// Kill kills the process group, and all other processes of the command's session: a shell's background jobs have their
+// own groups.
 func (c *Command) Kill() {
 	select {
 	case <-c.Done():
-		return // Its number may be another's.
+		return // Its pid may belong to another process now.
 	default:
 	}
 	session := sessionMembers(c.Pid())
@@ -76,18 +76,18 @@ func (c *Command) Kill() {
 		return
 	}
 	for _, pid := range session {
-		_ = unix.Kill(pid, unix.SIGKILL) // One that is gone needs no signal.
+		_ = unix.Kill(pid, unix.SIGKILL) // Fails harmlessly if the process is gone.
 	}
 }
 
-// HangUp is what a terminal's end means to those who use it. Without a terminal it does nothing.
+// HangUp sends SIGHUP to the group of a command with a terminal. Without a terminal it does nothing.
 func (c *Command) HangUp() {
 	if c.streams.terminal != nil {
-		_ = c.Signal(unix.SIGHUP) // The command may end by itself right now.
+		_ = c.Signal(unix.SIGHUP) // The command may end at this moment.
 	}
 }
 
-// Input is where the command's stdin is written to: a pipe or the terminal. Nil if it has none.
+// Input returns the writer of the command's stdin: a pipe or the terminal. Nil if it has none.
 func (c *Command) Input() io.Writer {
 	if c.streams.stdin == nil {
 		return nil
@@ -95,7 +95,8 @@ func (c *Command) Input() io.Writer {
 	return c.streams.stdin
 }
 
-// endOfTransmission is Ctrl-D: what ends the input of a program on a terminal, which cannot be closed.
+// endOfTransmission is Ctrl-D, which ends the input of a program on a terminal, because a terminal cannot be
+// half-closed.
 const endOfTransmission = 4
 
 // CloseInput ends the command's stdin.
@@ -110,7 +111,7 @@ func (c *Command) CloseInput() error {
 	return nil
 }
 
-// Close gives the streams up. A command on a terminal is hung up by that.
+// Close closes the agent's ends of the streams. A command on a terminal gets a hangup.
 func (c *Command) Close() { c.streams.close() }
 
 func (c *Command) armTimeout(timeout time.Duration) {
@@ -136,7 +137,7 @@ func (c *Command) armTimeout(timeout time.Duration) {
 	}()
 }
 
-// Sink receives output. Calls do not overlap, and a slow one holds the command up: that is the backpressure.
+// Sink receives output. Calls do not overlap. A slow sink blocks the command, which is the backpressure.
 type Sink func(stream int, chunk []byte) error
 
 const (
@@ -144,7 +145,7 @@ const (
 	Stderr = 2
 )
 
-// CopyOutput passes all output on until the command is done with it (see drain.go), or the sink fails.
+// CopyOutput passes all output to the sink until the output is over (see drain.go) or the sink fails.
 func (c *Command) CopyOutput(sink Sink) error {
 	var lock sync.Mutex
 	var readers sync.WaitGroup

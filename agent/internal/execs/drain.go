@@ -9,13 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command may leave children behind that hold its output open: `sh -c 'server & echo started'`. Waiting
-// for the end of the output would then wait for the server. But what the command itself wrote has to arrive,
-// however slow the reader is. So, once the main process has ended:
+// The end of a command's output. A command may leave children that hold its output open, as `sh -c 'server & echo
+// started'` does, and waiting for EOF would wait for the server. But everything that the command itself wrote must
+// arrive, however slow the reader is. So, once the main process has ended:
 //
-//	what was in the pipe by then is passed on, without any deadline;
-//	then the output counts as over when nothing came for drainIdle,
-//	or at the latest after drainMost, for a child that never stops writing.
+//  1. The bytes that are in the pipe are passed on, without a deadline.
+//  2. The output is over when none arrived for drainIdle, or after drainMost, for a child that never stops writing.
 const (
 	drainIdle = 150 * time.Millisecond
 	drainMost = 2 * time.Second
@@ -28,7 +27,7 @@ func drain(file *os.File, ended <-chan struct{}, pass func([]byte) error) error 
 	go func() {
 		select {
 		case <-ended:
-			// Wakes a read that waits; the loop below then sees that the command has ended.
+			// Ends a pending read. The loop below then sees that the command has ended.
 			_ = file.SetReadDeadline(time.Unix(1, 0))
 		case <-over:
 		}
@@ -78,7 +77,8 @@ func drainRest(file *os.File, buffer []byte, pass func([]byte) error) error {
 	}
 }
 
-// endOfOutput sorts ends from failures. A terminal ends with EIO when nobody has it open any more.
+// endOfOutput maps ends to io.EOF, and returns other errors as they are. A terminal ends with EIO when no process has
+// it open.
 func endOfOutput(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EIO) || errors.Is(err, os.ErrClosed) {
 		return nil

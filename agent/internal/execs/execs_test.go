@@ -21,7 +21,7 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// One reaper for all tests: it collects the children of the whole process.
+// One reaper for all tests, because it collects the children of the whole process.
 var shared = sync.OnceValue(func() *Runner {
 	return NewRunner(reaper.New(context.Background(), false), accounts.System)
 })
@@ -83,7 +83,7 @@ func TestArgumentsArriveByteForByte(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentIsMinimalPlusWhatWasSaid(t *testing.T) {
+func TestTheEnvironmentIsMinimalPlusTheRequest(t *testing.T) {
 	runner := NewRunner(shared().reaper, accounts.System)
 	runner.Settings.Set(Defaults{Env: map[string]string{"A": "default", "B": "default"}, Workdir: "/usr"})
 	spec := Spec{Argv: []string{"/usr/bin/env"}, Env: map[string]string{"B": "a\nb", "PATH": "/bin"}}
@@ -131,7 +131,7 @@ func TestASlowReaderGetsWhatACommandWroteBeforeItEnded(t *testing.T) {
 	<-c.Done()
 	total := 0
 	err := c.CopyOutput(func(_ int, chunk []byte) error {
-		time.Sleep(2 * drainIdle) // Longer than what counts as silence.
+		time.Sleep(2 * drainIdle) // Longer than drainIdle.
 		total += len(chunk)
 		return nil
 	})
@@ -140,7 +140,7 @@ func TestASlowReaderGetsWhatACommandWroteBeforeItEnded(t *testing.T) {
 	}
 }
 
-func TestOutputThatAChildHoldsOpenDoesNotHoldTheCommand(t *testing.T) {
+func TestOutputThatAChildKeepsOpenDoesNotDelayTheExit(t *testing.T) {
 	for _, script := range []string{"sleep 100 & echo $!", "yes >&2 & echo $!"} {
 		got := runSpec(t, sh(script))
 		pid, err := strconv.Atoi(strings.TrimSpace(got.stdout))
@@ -168,7 +168,7 @@ func TestKillReachesTheWholeGroupAndSession(t *testing.T) {
 	}
 }
 
-// awaitGone waits until a process is gone or waits for its parent, who need not be us.
+// awaitGone waits until a process is gone, or is a zombie of another parent.
 func awaitGone(t *testing.T, pid string) {
 	t.Helper()
 	number, err := strconv.Atoi(pid)
@@ -251,7 +251,7 @@ func TestTheEndOfInputReachesAProgramOnATerminal(t *testing.T) {
 	}
 }
 
-func TestWhatCannotRunSaysWhy(t *testing.T) {
+func TestACommandThatCannotRunHasAReason(t *testing.T) {
 	dir := t.TempDir()
 	os.WriteFile(filepath.Join(dir, "plain"), nil, 0o644)
 	os.WriteFile(filepath.Join(dir, "orphan"), []byte("#!/no/such/interpreter\n"), 0o755)
@@ -262,7 +262,7 @@ func TestWhatCannotRunSaysWhy(t *testing.T) {
 		},
 		fault.ExecNotExecutable: {{Argv: []string{dir + "/plain"}}, {Argv: []string{dir}}, {Argv: []string{"./plain"}, Workdir: dir}},
 		fault.ExecBadUser:       {{Argv: []string{"true"}, User: "no-such-user"}},
-		fault.FileNotFound:      {{Argv: []string{"true"}, Workdir: "/no/such/folder"}, {Argv: []string{"true"}, Workdir: dir + "/plain"}},
+		fault.FileNotFound:      {{Argv: []string{"true"}, Workdir: "/no/such/dir"}, {Argv: []string{"true"}, Workdir: dir + "/plain"}},
 		fault.InputInvalid:      {{Argv: []string{"true", "a\x00b"}}, {Argv: []string{"true"}, Env: map[string]string{"": "x"}}},
 	} {
 		for _, spec := range specs {

@@ -13,7 +13,7 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// plan is a command with every question about it answered.
+// plan is a command with all defaults and lookups resolved.
 type plan struct {
 	path    string
 	argv    []string
@@ -83,7 +83,7 @@ func pairs(env map[string]string) []string {
 	return list
 }
 
-// checkStrings refuses what the kernel's calls cannot carry: they end strings at a zero byte.
+// checkStrings refuses strings with a zero byte, at which the kernel would cut them.
 func checkStrings(argv, env []string) error {
 	for _, text := range argv {
 		if strings.ContainsRune(text, 0) {
@@ -98,8 +98,8 @@ func checkStrings(argv, env []string) error {
 	return nil
 }
 
-// findWorkdir insists on a folder that somebody asked for. A home that is missing is nobody's wish, and is
-// the root folder then, as login does.
+// findWorkdir returns the working directory. A directory that was asked for must exist. A missing home directory is
+// replaced by the root, as login does.
 func findWorkdir(asked, configured, home string) (string, error) {
 	for _, dir := range []string{asked, configured} {
 		if dir == "" {
@@ -110,10 +110,10 @@ func findWorkdir(asked, configured, home string) (string, error) {
 		}
 		info, err := os.Stat(dir)
 		if err != nil {
-			return "", fault.Because(pathCause(err), fault.FileNotFound, "cannot work in the folder %q", dir)
+			return "", fault.Because(pathCause(err), fault.FileNotFound, "cannot work in the directory %q", dir)
 		}
 		if !info.IsDir() {
-			return "", fault.New(fault.FileNotFound, "cannot work in %q: it is not a folder", dir)
+			return "", fault.New(fault.FileNotFound, "cannot work in %q: it is not a directory", dir)
 		}
 		return dir, nil
 	}
@@ -123,7 +123,7 @@ func findWorkdir(asked, configured, home string) (string, error) {
 	return "/", nil
 }
 
-// findProgram does what execvp does, with the command's own PATH and folder instead of the agent's.
+// findProgram resolves a name like execvp, but with the command's PATH and directory instead of the agent's.
 func findProgram(name, path, workdir string) (string, error) {
 	if name == "" {
 		return "", fault.New(fault.ExecNotFound, "the command has an empty name")
@@ -164,7 +164,7 @@ func checkProgram(file, shown string) error {
 		return fault.Because(pathCause(err), fault.ExecNotExecutable, "%q cannot be executed", shown)
 	}
 	if info.IsDir() {
-		return fault.New(fault.ExecNotExecutable, "%q is a folder", shown)
+		return fault.New(fault.ExecNotExecutable, "%q is a directory", shown)
 	}
 	if info.Mode()&0o111 == 0 {
 		return fault.New(fault.ExecNotExecutable, "%q is not executable", shown)
@@ -172,7 +172,7 @@ func checkProgram(file, shown string) error {
 	return nil
 }
 
-// startFault explains why the kernel did not execute a program that was there a moment ago.
+// startFault explains why the kernel did not execute a program that was found before.
 func startFault(err error, p plan) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -185,7 +185,7 @@ func startFault(err error, p plan) error {
 	return fault.Because(err, fault.AgentFailed, "%q could not be started", p.path)
 }
 
-// pathCause drops the operation and path that Go puts before a system error: the sentence names them.
+// pathCause removes the operation and path that Go puts before a system error, because the sentence has them already.
 func pathCause(err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {

@@ -10,10 +10,10 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// Runner starts commands and knows those that run.
+// Runner starts commands and tracks the running ones.
 type Runner struct {
 	Settings Settings
-	// Cgroup opens the one that commands start in; nil, or an answer of nil, is the agent's own.
+	// Cgroup opens the cgroup that commands start in. If it is nil, or returns nil, they start in the agent's.
 	Cgroup   func() *os.File
 	reaper   *reaper.Reaper
 	accounts accounts.Files
@@ -28,14 +28,14 @@ func NewRunner(r *reaper.Reaper, files accounts.Files) *Runner {
 	return &Runner{reaper: r, accounts: files, running: map[string]*Command{}}
 }
 
-// Start runs a command. It is forgotten by itself once its main process has ended.
+// Start runs a command. The runner removes it from its table once its main process has ended.
 func (r *Runner) Start(spec Spec) (*Command, error) {
 	p, err := makePlan(spec, r.Settings.Get(), r.accounts)
 	if err != nil {
 		return nil, err
 	}
 	if spec.Detach {
-		spec.Tty = nil // Nobody would read it, and a full terminal holds its writers up for ever.
+		spec.Tty = nil // It would have no reader, and a full terminal blocks its writers forever.
 	}
 	if err := r.reserve(spec.ID); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (r *Runner) forget(id string) {
 	delete(r.running, id)
 }
 
-// Find gives the running command with an id.
+// Find returns the running command with an id.
 func (r *Runner) Find(id string) (*Command, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,15 +101,14 @@ func (r *Runner) Find(id string) (*Command, bool) {
 	return c, c != nil
 }
 
-// Count is how many commands run.
+// Count returns the number of running commands.
 func (r *Runner) Count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.running) + r.unnamed
 }
 
-// HangUpTerminals tells every command on a terminal that it is gone, which interactive shells obey while
-// they ignore SIGTERM.
+// HangUpTerminals sends SIGHUP to every command on a terminal: interactive shells obey it, and ignore SIGTERM.
 func (r *Runner) HangUpTerminals() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,13 +119,13 @@ func (r *Runner) HangUpTerminals() {
 	}
 }
 
-// Home is the default user's.
+// Home returns the home directory of the default user.
 func (r *Runner) Home() (string, error) {
 	account, err := r.accounts.Find(r.Settings.Get().User)
 	return account.Home, err
 }
 
-// KillAll ends every command that has a name.
+// KillAll kills every command that has an id.
 func (r *Runner) KillAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,5 +136,5 @@ func (r *Runner) KillAll() {
 	}
 }
 
-// Reaper is the one that the runner starts with.
+// Reaper returns the runner's reaper.
 func (r *Runner) Reaper() *reaper.Reaper { return r.reaper }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// sessionMembers lists the processes of a session but its leader.
+// sessionMembers lists the processes of a session, without its leader.
 func sessionMembers(session int) []int {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -27,7 +27,7 @@ func sessionMembers(session int) []int {
 	return members
 }
 
-// sessionOf reads /proc/PID/stat: `pid (name) state ppid pgrp session …`. The name may hold anything.
+// sessionOf parses /proc/PID/stat: `pid (name) state ppid pgrp session …`. The name may contain any character.
 func sessionOf(pid int) int {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// start executes the plan in a session of its own, whose group can be signalled as a whole, and in the cgroup,
-// which it closes.
+// start executes the plan in a new session, whose group can be signalled as a whole, and in the cgroup. It closes the
+// cgroup.
 func start(r *reaper.Reaper, p plan, spec Spec, cgroup *os.File) (*reaper.Process, *streams, error) {
 	if cgroup != nil {
 		defer cgroup.Close()
@@ -35,7 +35,7 @@ func start(r *reaper.Reaper, p plan, spec Spec, cgroup *os.File) (*reaper.Proces
 	}
 	process, err := startSomewhere(r, p.path, p.argv, attr)
 	if err == unix.ENOEXEC {
-		// A script without `#!`: every shell, and execvp, runs it by /bin/sh.
+		// A script without `#!`: every shell, and execvp, runs it with /bin/sh.
 		process, err = startSomewhere(r, "/bin/sh", append([]string{"/bin/sh", p.path}, p.argv[1:]...), attr)
 	}
 	if err != nil {
@@ -45,13 +45,15 @@ func start(r *reaper.Reaper, p plan, spec Spec, cgroup *os.File) (*reaper.Proces
 	return process, s, nil
 }
 
-// startSomewhere does without the cgroup if it takes nobody: the kernel may be too old to start in one, and root in
-// the guest may have made it one that holds only other cgroups. A command that runs is worth more than its place.
+// startSomewhere starts the program outside of the cgroup if that cannot take it: the kernel may be too old for
+// CLONE_INTO_CGROUP, or root in the guest has made it a cgroup that has only other cgroups. Running the command is more
+// important than its cgroup.
 func startSomewhere(r *reaper.Reaper, path string, argv []string, attr *syscall.ProcAttr) (*reaper.Process, error) {
 	process, err := r.Start(path, argv, attr)
 	switch err {
 	case unix.ENOSYS, unix.EBUSY, unix.EOPNOTSUPP, unix.ENOENT, unix.ENODEV:
-		// ENOENT is a cgroup that was removed, or a program that is missing: that says it a second time.
+		// ENOENT means that the cgroup was removed, or that the program is missing, and then the second try fails with
+		// it, too.
 		if attr.Sys.UseCgroupFD {
 			attr.Sys.UseCgroupFD = false
 			return r.Start(path, argv, attr)

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// streams are both sides of a command's stdin, stdout and stderr. The child's ends are plain descriptors in
-// blocking mode, as programs expect; ours are in non-blocking mode, so that reads have deadlines.
+// streams are both sides of a command's stdin, stdout and stderr. The child's ends are plain descriptors in blocking
+// mode, as programs expect. The agent's ends are in non-blocking mode, so that reads have deadlines.
 type streams struct {
 	child [3]int
 
-	stdin, stdout, stderr *os.File // Nil where there is none. With a terminal stderr is nil.
-	terminal              *os.File // Is stdin and stdout too.
+	stdin, stdout, stderr *os.File // The agent's ends; nil if there is none. With a terminal stderr is nil.
+	terminal              *os.File // Also stdin and stdout.
 }
 
 const (
@@ -25,7 +25,7 @@ func newStreams() *streams {
 	return &streams{child: [3]int{noDescriptor, noDescriptor, noDescriptor}}
 }
 
-// openStreams makes what the spec asks for; uid will own the terminal.
+// openStreams opens what the spec asks for. The terminal will belong to uid.
 func openStreams(spec Spec, uid uint32) (*streams, error) {
 	s := newStreams()
 	var err error
@@ -63,13 +63,13 @@ func (s *streams) openPipes(input, output bool) (err error) {
 	return nil
 }
 
-// pipe gives the child one end (0 reads, 1 writes) and us the other.
+// pipe makes a pipe of which the child gets one end (0 reads, 1 writes) and the agent the other.
 func pipe(childEnd int) (int, *os.File, error) {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return noDescriptor, nil, fmt.Errorf("pipe: %w", err)
 	}
-	// A larger pipe means fewer turns between the command and us. Without the privilege it stays as it is.
+	// A larger pipe needs fewer context switches. Without the privilege it keeps its size.
 	_, _ = unix.FcntlInt(uintptr(ends[0]), unix.F_SETPIPE_SZ, pipeBytes)
 	own := ends[1-childEnd]
 	if err := unix.SetNonblock(own, true); err != nil {
@@ -90,7 +90,7 @@ func (s *streams) openTerminal(tty Tty, uid uint32) error {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return fmt.Errorf("unlock the terminal: %w", err)
 	}
-	// The peer is opened through the master, which needs no name and no lookup in /dev/pts.
+	// Opened through the master, which needs neither a name nor a lookup in /dev/pts.
 	slave, err := openPeer(master, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("open the terminal: %w", err)
@@ -102,7 +102,7 @@ func (s *streams) openTerminal(tty Tty, uid uint32) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	// As login does: the terminal is the user's, so that the user's programs may open it by name.
+	// Like login: the terminal belongs to the user, so that the user's programs may open it by name.
 	return unix.Fchown(slave, int(uid), -1)
 }
 
@@ -114,7 +114,7 @@ func openPeer(master, flags int) (int, error) {
 	return int(fd), nil
 }
 
-// setWindow tells the terminal its size; 0 by 0 means that nobody knows it.
+// setWindow sets the terminal's size. 0 by 0 means that it is unknown.
 func setWindow(terminal *os.File, rows, cols uint16) error {
 	conn, err := terminal.SyscallConn()
 	if err != nil {
@@ -130,7 +130,7 @@ func setWindow(terminal *os.File, rows, cols uint16) error {
 	return result
 }
 
-// waiting is how many bytes are there to read now.
+// waiting returns the number of bytes that can be read without blocking.
 func waiting(file *os.File) int {
 	count := 0
 	conn, err := file.SyscallConn()
@@ -161,7 +161,7 @@ func (s *streams) closeChild() {
 func (s *streams) close() {
 	for _, file := range []*os.File{s.stdin, s.stdout, s.stderr} {
 		if file != nil {
-			file.Close() // The terminal is two of them; closing it again does nothing.
+			file.Close() // The terminal is two of the streams. Closing it again does nothing.
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package fault is how the agent fails: with a code that the host knows and a sentence for a person.
+// Package fault has the agent's errors: a code that the host knows, and a sentence for the user.
 package fault
 
 import (
@@ -21,7 +21,7 @@ const (
 	AgentFailed       Code = "agent.failed"
 )
 
-// Fault is an error with a code. Its message is a sentence; the cause, if any, is wrapped and comes after it.
+// Fault is an error with a code. Its message is a sentence, which the wrapped cause follows, if there is one.
 type Fault struct {
 	Code     Code
 	Sentence string
@@ -37,7 +37,7 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Cause }
 
-// New makes a Fault from a format that needs no cause.
+// New makes a Fault without a cause.
 func New(code Code, format string, args ...any) *Fault {
 	return &Fault{Code: code, Sentence: fmt.Sprintf(format, args...)}
 }
@@ -47,7 +47,7 @@ func Because(cause error, code Code, format string, args ...any) *Fault {
 	return &Fault{Code: code, Sentence: fmt.Sprintf(format, args...), Cause: cause}
 }
 
-// CodeOf finds the code of anything that was returned as an error.
+// CodeOf returns the code of an error.
 func CodeOf(err error) Code {
 	var f *Fault
 	if errors.As(err, &f) {

@@ -10,7 +10,7 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// writeFault explains a failure to write a path. What has a code already keeps it.
+// writeFault explains why a path could not be written. An error that has a code keeps it.
 func writeFault(err error, path string) error {
 	var f *fault.Fault
 	switch {
@@ -28,7 +28,7 @@ func writeFault(err error, path string) error {
 	return fault.Because(err, fault.AgentFailed, "%q cannot be written", path)
 }
 
-// leadsOut knows os.Root's refusal, which has no value of its own.
+// leadsOut recognizes os.Root's error for a path that leads out of it, which has no exported value.
 func leadsOut(err error) bool {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
 		err = inner
@@ -36,7 +36,7 @@ func leadsOut(err error) bool {
 	return err.Error() == "path escapes from parent"
 }
 
-// streamFault explains a failure while the archive was read or copied.
+// streamFault explains why the archive could not be read or copied.
 func streamFault(err error) error {
 	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fault.Because(err, fault.InputInvalid, "the archive is broken")

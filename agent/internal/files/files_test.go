@@ -25,7 +25,7 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// makeTree has one of everything that an archive carries.
+// makeTree makes a tree with every kind of file that an archive can carry.
 func makeTree(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "tree")
 	long := filepath.Join(dir, strings.Repeat("long-name-", 20), strings.Repeat("ü", 100))
@@ -76,7 +76,7 @@ func readTree(t *testing.T, root string) map[string]facts {
 	return tree
 }
 
-func TestATreeComesBackAsItWas(t *testing.T) {
+func TestATreeSurvivesPackingAndUnpacking(t *testing.T) {
 	source, target := makeTree(t), t.TempDir()
 	var archive bytes.Buffer
 	must(t, WriteTarTo(context.Background(), &archive, source))
@@ -99,7 +99,7 @@ func TestATreeComesBackAsItWas(t *testing.T) {
 	}
 }
 
-func TestAPathThatEndsInADotGivesTheContents(t *testing.T) {
+func TestAPathThatEndsInADotGivesTheContent(t *testing.T) {
 	source, target := makeTree(t), t.TempDir()
 	var archive bytes.Buffer
 	must(t, WriteTarTo(context.Background(), &archive, source+"/."))
@@ -140,13 +140,13 @@ func TestEntriesThatLeaveTheDestinationAreRefused(t *testing.T) {
 		"parent":       {{Typeflag: tar.TypeReg, Name: "../out"}},
 		"inner parent": {{Typeflag: tar.TypeReg, Name: "a/../../out"}},
 		"absolute":     {{Typeflag: tar.TypeReg, Name: "/out"}},
-		"folder":       {{Typeflag: tar.TypeDir, Name: "../out/"}},
+		"directory":    {{Typeflag: tar.TypeDir, Name: "../out/"}},
 		"hard link":    {{Typeflag: tar.TypeLink, Name: "in", Linkname: "../secret"}},
 		"symlink":      {{Typeflag: tar.TypeSymlink, Name: "s", Linkname: ".."}, {Typeflag: tar.TypeReg, Name: "s/out"}},
 		"absolute symlink": {
 			{Typeflag: tar.TypeSymlink, Name: "s", Linkname: "/tmp"}, {Typeflag: tar.TypeReg, Name: "s/hearth-out"},
 		},
-		"folder by symlink": {
+		"directory by symlink": {
 			{Typeflag: tar.TypeSymlink, Name: "s", Linkname: ".."}, {Typeflag: tar.TypeDir, Name: "s/out/"},
 		},
 		"hard link by symlink": {
@@ -188,7 +188,7 @@ func TestAnExistingSymlinkIsReplacedAndNotWrittenThrough(t *testing.T) {
 	}
 }
 
-func TestTheDestinationIsMadeOnlyWhenAsked(t *testing.T) {
+func TestTheDestinationIsMadeOnlyOnRequest(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "a", "b")
 	file := tar.Header{Typeflag: tar.TypeReg, Name: "file"}
 	if _, err := Unpack(context.Background(), archiveOf(t, file), target, false); fault.CodeOf(err) != fault.FileNotFound {
@@ -199,7 +199,7 @@ func TestTheDestinationIsMadeOnlyWhenAsked(t *testing.T) {
 	}
 }
 
-func TestABrokenArchiveSaysSo(t *testing.T) {
+func TestABrokenArchiveIsAnError(t *testing.T) {
 	whole, err := io.ReadAll(archiveOf(t, tar.Header{Typeflag: tar.TypeReg, Name: "file"}))
 	must(t, err)
 	for _, broken := range [][]byte{bytes.Repeat([]byte("garbage!"), 64), whole[:1027]} {

@@ -1,4 +1,4 @@
-// Package files moves files and directories in and out of the guest as tar streams (POSIX pax).
+// Package files copies files and directories into and out of the guest as tar streams (POSIX pax).
 package files
 
 import (
@@ -16,13 +16,14 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// SkippedRecord is the key of a global pax header that names a file which is missing in the archive, and why: its
-// value is "NAME: REASON". Hearth reads it; other programs print or ignore it.
+// SkippedRecord is the key of a global pax header that names a file which is missing in the archive, and the reason:
+// its value is "NAME: REASON". Hearth reads it; other programs print or ignore it.
 const SkippedRecord = "HEARTH.skipped"
 
 const (
 	copyBytes = 64 << 10
-	// sizelessMaxBytes bounds files for which the kernel names no size, as those of /proc: they are read into memory.
+	// sizelessMaxBytes is the limit for files without a size in stat, such as those of /proc, which are read into
+	// memory.
 	sizelessMaxBytes = 16 << 20
 )
 
@@ -30,16 +31,16 @@ const (
 type packer struct {
 	ctx    context.Context
 	out    *tar.Writer
-	links  map[inode]string // Names of files that have several, by their first entry.
+	links  map[inode]string // The first entry of each file that has several names.
 	buffer []byte
 }
 
 type inode struct{ dev, ino uint64 }
 
-// WriteTarTo archives a file or directory. Entries are named after the path's last element: /etc/apt gives
-// "apt/", "apt/sources.list" and so on. A path that ends in "/." gives the directory's contents, without that
-// name. A symlink is archived as one, unless the path ends in "/" or "/.": then it has to lead to a directory, which is
-// archived. What cannot be read, and sockets, are left out, and a SkippedRecord says so.
+// WriteTarTo archives a file or directory. Entries are named after the last element of the path: /etc/apt gives "apt/",
+// "apt/sources.list" and so on. A path that ends in "/." gives the directory's content, without that name. A symlink is
+// archived as a symlink, unless the path ends in "/" or "/.": then it must lead to a directory, which is archived.
+// Sockets, and files that cannot be read, are skipped, and each is named in a SkippedRecord.
 func WriteTarTo(ctx context.Context, w io.Writer, path string) error {
 	root, base, err := findSource(path)
 	if err != nil {
@@ -60,7 +61,7 @@ func WriteTarTo(ctx context.Context, w io.Writer, path string) error {
 			return err
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // Removed meanwhile, as files in a living system are.
+			return nil // Removed meanwhile, as files of a running system are.
 		}
 		return p.skip(name, unreadable)
 	})
@@ -70,7 +71,7 @@ func WriteTarTo(ctx context.Context, w io.Writer, path string) error {
 	return p.out.Close()
 }
 
-// findSource answers where the tree lies, through the links above it, and the name of its first entry.
+// findSource resolves the links above the tree. It returns the tree's path and the name of its first entry.
 func findSource(path string) (root, base string, err error) {
 	base = filepath.Base(path)
 	isContents := strings.HasSuffix(path, "/.") || base == "/"
@@ -100,13 +101,13 @@ func findSource(path string) (root, base string, err error) {
 	return root, base, nil
 }
 
-// unreadableError is the reason why one file is missing in an archive that is otherwise whole.
+// unreadableError is the reason for which one file is missing in an archive that is otherwise complete.
 type unreadableError struct{ reason error }
 
 func (e *unreadableError) Error() string { return e.reason.Error() }
 func (e *unreadableError) Unwrap() error { return e.reason }
 
-// asUnreadable takes failures of the file system for what is wrong with one file. All others concern the archive.
+// asUnreadable makes errors of the file system errors of one file. All others are errors of the archive.
 func asUnreadable(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -149,9 +150,9 @@ func (p *packer) add(path, name string) error {
 	return nil
 }
 
-// addContent reads the file's beginning before it announces the file: a header without its content breaks the
-// archive. A file that fits into the buffer is announced with the bytes that it has, whatever its size says: files
-// of /proc say 0, and those of /sys 4096.
+// addContent reads the file's head before it writes the header: a header without its content breaks the archive. For a
+// file that fits into the buffer the bytes that were read decide, and not the size in stat: it is 0 in /proc and 4096
+// in /sys.
 func (p *packer) addContent(path string, header *tar.Header) error {
 	file, err := openPlain(path)
 	if err != nil {
@@ -182,8 +183,8 @@ func (p *packer) addContent(path string, header *tar.Header) error {
 	return p.addRest(file, header, header.Size-int64(len(head)))
 }
 
-// addRest adds what follows a file's beginning. A file that grew is cut at its announced size; one that shrank, or
-// that cannot be read to its end, is filled up with zeros, and a SkippedRecord says so.
+// addRest adds the content after a file's head. A file that grew is cut at its announced size. One that shrank, or
+// cannot be read to its end, is filled with zeros, and named in a SkippedRecord.
 func (p *packer) addRest(file *plainFile, header *tar.Header, left int64) error {
 	var failure error
 	for left > 0 && failure == nil {

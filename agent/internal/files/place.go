@@ -13,12 +13,12 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// linksMax is how many symlinks one path may lead through, as in the kernel.
+// linksMax is the limit of symlinks in one path, the same as the kernel's.
 const linksMax = 40
 
-// place lets create make an entry under a draft's name, and renames it when it is whole: what had the name before
-// stays until then, and for good when create fails.
-func (u *unpacker) place(name string, header *tar.Header, create func(draft string) error) error {
+// place calls create with a temporary name, and renames the entry when it is complete. What had the name before stays
+// until then, and stays for good if create fails.
+func (u *unpacker) place(name string, header *tar.Header, create func(temporary string) error) error {
 	parent, err := u.resolve(filepath.Dir(name))
 	if err != nil {
 		return err
@@ -33,21 +33,21 @@ func (u *unpacker) place(name string, header *tar.Header, create func(draft stri
 		return err
 	}
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // Never fails, as its documentation promises.
-	draft := filepath.Join(parent, ".hearth-"+hex.EncodeToString(random[:])+".part")
-	err = create(draft)
+	_, _ = rand.Read(random[:]) // Never fails, as its documentation says.
+	temporary := filepath.Join(parent, ".hearth-"+hex.EncodeToString(random[:])+".part")
+	err = create(temporary)
 	if err == nil {
-		err = u.root.Rename(draft, target)
+		err = u.root.Rename(temporary, target)
 	}
-	// Also after success: a rename of one hard link to another of the same file leaves both.
-	if removeErr := u.root.Remove(draft); !errors.Is(removeErr, fs.ErrNotExist) {
+	// Needed after success, too: renaming one hard link onto another of the same file leaves both.
+	if removeErr := u.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) {
 		err = errors.Join(err, removeErr)
 	}
 	return err
 }
 
-// mayTakePlace refuses to replace anything but regular files and symlinks. A link to a directory, such as /bin, is
-// replaced by a link only.
+// mayTakePlace refuses to replace anything but regular files and symlinks. A symlink to a directory, such as /bin, is
+// replaced only by a symlink.
 func (u *unpacker) mayTakePlace(target string, header *tar.Header) error {
 	info, err := u.root.Lstat(target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,9 +84,9 @@ func kindOf(mode fs.FileMode) string {
 	return "device"
 }
 
-// resolve answers a path below the destination that leads through no symlink. os.Root follows relative links by
-// itself but refuses absolute ones, of which a system with /var/run -> /run has many; here one is followed that stays
-// below the destination. What comes behind the first name that does not exist is taken as it is.
+// resolve returns a path below the destination without symlinks. os.Root follows relative links but refuses absolute
+// ones, which systems have many of, such as /var/run -> /run. Absolute links that stay below the destination are
+// followed here. The rest after the first name that does not exist is not resolved.
 func (u *unpacker) resolve(name string) (string, error) {
 	rest, done := strings.Split(name, "/"), "."
 	for links := 0; len(rest) > 0; {
@@ -98,7 +98,7 @@ func (u *unpacker) resolve(name string) (string, error) {
 		case part == ".." && done == "." && u.dir != "/":
 			return "", leadsOutFault(name)
 		case part == "..":
-			done = filepath.Dir(done) // Of "." it is "." again, as for the kernel's root.
+			done = filepath.Dir(done) // The parent of "." is ".", like that of the root.
 			continue
 		}
 		next := filepath.Join(done, part)
@@ -128,7 +128,7 @@ func (u *unpacker) resolve(name string) (string, error) {
 	return done, nil
 }
 
-// below turns an absolute link's target into a path below the destination.
+// below converts an absolute link's target into a path below the destination.
 func (u *unpacker) below(target, name string) (string, error) {
 	if u.dir == "/" {
 		return strings.TrimLeft(target, "/"), nil

@@ -24,7 +24,7 @@ func unpackInto(t *testing.T, dir string, headers ...tar.Header) error {
 	return err
 }
 
-func TestAFileNeverTakesThePlaceOfWhatIsNoFile(t *testing.T) {
+func TestAFileNeverReplacesWhatIsNotAFile(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
 		"a directory": func(path string) error { return os.Mkdir(path, 0o755) },
 		"a link to a directory": func(path string) error {
@@ -66,7 +66,7 @@ func TestAFileNeverTakesThePlaceOfWhatIsNoFile(t *testing.T) {
 	}
 }
 
-func TestALinkTakesThePlaceOfALinkToADirectory(t *testing.T) {
+func TestALinkReplacesALinkToADirectory(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "usr", "bin"), 0o755), os.Symlink("/usr/bin", filepath.Join(dir, "bin")))
 	must(t, unpackInto(t, dir, tar.Header{Typeflag: tar.TypeSymlink, Name: "bin", Linkname: "usr/bin"}))
@@ -75,7 +75,7 @@ func TestALinkTakesThePlaceOfALinkToADirectory(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsCutOffLeavesTheOldOneAndNoDraft(t *testing.T) {
+func TestAFileThatIsCutOffLeavesTheOldOneAndNoTemporaryFile(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("old"), 0o600))
 	whole, err := io.ReadAll(archiveOf(t, regular("file")))
@@ -93,7 +93,7 @@ func TestAFileThatIsCutOffLeavesTheOldOneAndNoDraft(t *testing.T) {
 	}
 }
 
-func TestATreeGoesThroughAbsoluteLinksThatStayBelowTheDestination(t *testing.T) {
+func TestAbsoluteLinksThatStayBelowTheDestinationAreFollowed(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "run", "lock"), 0o755), os.MkdirAll(filepath.Join(dir, "var"), 0o755),
 		os.Symlink(filepath.Join(dir, "run"), filepath.Join(dir, "var", "run")),
@@ -111,7 +111,7 @@ func TestATreeGoesThroughAbsoluteLinksThatStayBelowTheDestination(t *testing.T) 
 	}
 }
 
-func TestLinksThatGoInCirclesAreRefused(t *testing.T) {
+func TestCircularLinksAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Symlink("b", filepath.Join(dir, "a")), os.Symlink(filepath.Join(dir, "a"), filepath.Join(dir, "b")))
 	if err := unpackInto(t, dir, regular("a/file")); fault.CodeOf(err) != fault.FileRefused {
@@ -161,7 +161,7 @@ func packed(t *testing.T, path string) []tar.Header {
 	}
 }
 
-func TestFilesOfTheKernelAreArchivedWithTheirContent(t *testing.T) {
+func TestFilesInProcAndSysAreArchivedWithTheirContent(t *testing.T) {
 	for _, path := range []string{"/proc/self/status", "/proc/kallsyms", "/sys/kernel/mm/transparent_hugepage/enabled"} {
 		want, err := os.ReadFile(path)
 		if err != nil {
@@ -175,14 +175,14 @@ func TestFilesOfTheKernelAreArchivedWithTheirContent(t *testing.T) {
 		must(t, err)
 		content, err := io.ReadAll(reader)
 		must(t, err)
-		// The words are others each time, such as counters; their length is about the same.
+		// The content changes with each read, such as counters do; its length hardly does.
 		if len(content) == 0 || len(content) < len(want)*9/10 || bytes.IndexByte(content, 0) >= 0 {
 			t.Errorf("%s has %d bytes, not %d", path, len(content), len(want))
 		}
 	}
 }
 
-func TestWhatCannotBeReadIsNamedAndTheRestIsArchived(t *testing.T) {
+func TestUnreadableFilesAreNamedAndTheRestIsArchived(t *testing.T) {
 	dir := t.TempDir()
 	listener, err := net.Listen("unix", filepath.Join(dir, "a-socket"))
 	must(t, err)
@@ -200,7 +200,7 @@ func TestWhatCannotBeReadIsNamedAndTheRestIsArchived(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreNotUTF8PassBothWays(t *testing.T) {
+func TestNamesThatAreNotUTF8SurviveInBothDirections(t *testing.T) {
 	source, target := t.TempDir(), t.TempDir()
 	names := []string{"a\xe8", "a\xe9", strings.Repeat("\xff", 200)}
 	for _, name := range names {

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plainFile is a regular file, read without ever waiting: a file of /proc that has nothing yet fails instead.
+// plainFile is a regular file that is read without blocking: a file of /proc that has no data yet fails instead.
 type plainFile struct {
 	fd   int
 	path string
 	size int64
 }
 
-// openPlain opens a regular file, and nothing that took its place meanwhile.
+// openPlain opens a regular file. It fails if another kind of file has replaced it meanwhile.
 func openPlain(path string) (*plainFile, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -32,14 +32,14 @@ func openPlain(path string) (*plainFile, error) {
 	return &file, nil
 }
 
-// close releases the descriptor. Nothing was written, so nothing can be lost.
+// close closes the descriptor. Nothing was written, so no error can matter.
 func (f *plainFile) close() { _ = unix.Close(f.fd) }
 
 func (f *plainFile) failure(err error) error {
 	return &fs.PathError{Op: "read", Path: f.path, Err: err}
 }
 
-// readFull fills the buffer, or as much of it as the file still has.
+// readFull fills the buffer, or reads to the end of the file.
 func (f *plainFile) readFull(buffer []byte) ([]byte, error) {
 	filled := 0
 	for filled < len(buffer) {
@@ -58,7 +58,7 @@ func (f *plainFile) readFull(buffer []byte) ([]byte, error) {
 	return buffer[:filled], nil
 }
 
-// readSizeless reads a file to its end whose size the kernel does not know, after its beginning.
+// readSizeless reads the rest of a file whose size the kernel does not know, after its head.
 func (f *plainFile) readSizeless(head []byte) ([]byte, error) {
 	content := append([]byte(nil), head...)
 	buffer := make([]byte, copyBytes)

@@ -15,23 +15,23 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// Unpacked counts what an archive held.
+// Unpacked counts the content of an archive.
 type Unpacked struct{ Entries, Bytes uint64 }
 
-// unpacker writes entries below one directory. Every path is walked by os.Root, which follows no symlink out of
-// it; so neither the archive nor a program that plays with links meanwhile leads anything out.
+// unpacker writes entries below one directory. os.Root walks every path and follows no symlink out of the directory, so
+// neither the archive nor a program that swaps links meanwhile can write elsewhere.
 type unpacker struct {
-	root    *os.Root
-	dir     string // The folder's real path.
-	buffer  []byte
-	folders []*tar.Header // Their modes and times come last: a folder may be read only, and filling it changes its time.
+	root   *os.Root
+	dir    string // The directory's real path.
+	buffer []byte
+	dirs   []*tar.Header // Finished last: filling one needs write permission and changes its time.
 }
 
-// Unpack writes an archive's entries below the directory dir. Owners are the archive's numbers (names are not
-// looked at): who wants root's files says 0. A file is written under another name and takes the place of an existing
-// one when it is whole; directories, and links to directories, are kept and filled. Refused are entries that would leave the
-// directory, devices, and what would replace a directory, a link to one, a device, a FIFO or a socket; nothing after them
-// is unpacked.
+// Unpack writes an archive's entries below the directory dir. Owners are the archive's numeric ids; its names are
+// ignored. A file is written under a temporary name and replaces an existing one when it is complete. Directories, and
+// links to directories, are kept and filled. Refused are entries that would leave the directory, devices, and entries
+// that would replace a directory, a link to one, a device, a FIFO or a socket. Nothing is unpacked after a refused
+// entry.
 func Unpack(ctx context.Context, r io.Reader, dir string, createParents bool) (Unpacked, error) {
 	if createParents {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -49,8 +49,8 @@ func Unpack(ctx context.Context, r io.Reader, dir string, createParents bool) (U
 	}
 	u := unpacker{root: root, dir: realDir, buffer: make([]byte, copyBytes)}
 	done, err := u.unpack(ctx, tar.NewReader(r))
-	// Also after a failure: what was unpacked gets the modes it should have.
-	if finishErr := u.finishFolders(); err == nil {
+	// After a failure, too: what was unpacked gets its modes.
+	if finishErr := u.finishDirs(); err == nil {
 		err = finishErr
 	}
 	return done, err
@@ -85,7 +85,7 @@ func (u *unpacker) unpack(ctx context.Context, archive *tar.Reader) (Unpacked, e
 	}
 }
 
-// entryName refuses what a well-meant archive never holds. The walk would refuse to leave too; this says why.
+// entryName refuses names that no well-formed archive has. os.Root would refuse them as well; this error has a reason.
 func entryName(raw string) (string, error) {
 	name := strings.TrimRight(raw, "/")
 	if strings.HasPrefix(raw, "/") || strings.ContainsRune(raw, 0) {
@@ -101,7 +101,7 @@ func entryName(raw string) (string, error) {
 
 func (u *unpacker) add(name string, header *tar.Header, content io.Reader) (uint64, error) {
 	if header.Typeflag == tar.TypeDir {
-		return 0, u.addFolder(name, header)
+		return 0, u.addDir(name, header)
 	}
 	if name == "." {
 		return 0, fault.New(fault.FileRefused, "the archive would replace the destination itself")
@@ -109,39 +109,39 @@ func (u *unpacker) add(name string, header *tar.Header, content io.Reader) (uint
 	switch header.Typeflag {
 	case tar.TypeReg:
 		var written uint64
-		err := u.place(name, header, func(draft string) (err error) {
-			written, err = u.addFile(draft, header, content)
+		err := u.place(name, header, func(temporary string) (err error) {
+			written, err = u.addFile(temporary, header, content)
 			return err
 		})
 		return written, err
 	case tar.TypeSymlink:
-		return 0, u.place(name, header, func(draft string) error {
-			if err := u.root.Symlink(header.Linkname, draft); err != nil {
+		return 0, u.place(name, header, func(temporary string) error {
+			if err := u.root.Symlink(header.Linkname, temporary); err != nil {
 				return err
 			}
-			return errors.Join(u.root.Lchown(draft, header.Uid, header.Gid), u.setLinkTime(draft, header.ModTime))
+			return errors.Join(u.root.Lchown(temporary, header.Uid, header.Gid), u.setLinkTime(temporary, header.ModTime))
 		})
 	case tar.TypeLink:
 		linked, err := entryName(header.Linkname)
 		if err != nil {
 			return 0, err
 		}
-		return 0, u.place(name, header, func(draft string) error {
+		return 0, u.place(name, header, func(temporary string) error {
 			parent, err := u.resolve(filepath.Dir(linked))
 			if err != nil {
 				return err
 			}
-			return u.root.Link(filepath.Join(parent, filepath.Base(linked)), draft)
+			return u.root.Link(filepath.Join(parent, filepath.Base(linked)), temporary)
 		})
 	}
 	return 0, fault.New(fault.FileRefused, "the archive's entry %q is neither file, directory nor link", name)
 }
 
-func (u *unpacker) addFolder(name string, header *tar.Header) error {
+func (u *unpacker) addDir(name string, header *tar.Header) error {
 	if name == "." {
-		return nil // The destination is the caller's, with the mode it has.
+		return nil // The destination belongs to the caller and keeps its mode.
 	}
-	// A symlink to a directory stays one: /bin in an archive is not meant to replace the /bin of Debian.
+	// A symlink to a directory stays: /bin in an archive is not meant to replace the link /bin of Debian.
 	name, err := u.resolve(name)
 	if err != nil || name == "." {
 		return err
@@ -159,7 +159,7 @@ func (u *unpacker) addFolder(name string, header *tar.Header) error {
 	} else if !info.IsDir() {
 		return fault.New(fault.FileRefused, "%q is a file in the guest and a directory in the archive", name)
 	}
-	u.folders = append(u.folders, &tar.Header{
+	u.dirs = append(u.dirs, &tar.Header{
 		Name: name, Mode: header.Mode, Uid: header.Uid, Gid: header.Gid, ModTime: header.ModTime,
 	})
 	return nil
@@ -175,7 +175,7 @@ func (u *unpacker) addFile(name string, header *tar.Header, content io.Reader) (
 	if err != nil {
 		return uint64(written), streamFault(err)
 	}
-	// The owner first: a change of owner takes set-user-id bits away.
+	// The owner is set before the mode, because a change of owner clears set-user-id bits.
 	if err := file.Chown(header.Uid, header.Gid); err != nil {
 		return uint64(written), err
 	}
@@ -188,25 +188,25 @@ func (u *unpacker) addFile(name string, header *tar.Header, content io.Reader) (
 	return uint64(written), file.Close()
 }
 
-func (u *unpacker) finishFolders() error {
+func (u *unpacker) finishDirs() error {
 	var failures []error
-	for i := len(u.folders) - 1; i >= 0; i-- {
-		header := u.folders[i]
-		failures = append(failures, u.finishFolder(header))
+	for i := len(u.dirs) - 1; i >= 0; i-- {
+		header := u.dirs[i]
+		failures = append(failures, u.finishDir(header))
 	}
 	return errors.Join(failures...)
 }
 
-func (u *unpacker) finishFolder(header *tar.Header) error {
-	folder, err := u.root.Open(header.Name)
+func (u *unpacker) finishDir(header *tar.Header) error {
+	dir, err := u.root.Open(header.Name)
 	if err != nil {
 		return writeFault(err, header.Name)
 	}
-	defer folder.Close()
-	if err := folder.Chown(header.Uid, header.Gid); err != nil {
+	defer dir.Close()
+	if err := dir.Chown(header.Uid, header.Gid); err != nil {
 		return writeFault(err, header.Name)
 	}
-	if err := unix.Fchmod(int(folder.Fd()), uint32(header.Mode&0o7777)); err != nil {
+	if err := unix.Fchmod(int(dir.Fd()), uint32(header.Mode&0o7777)); err != nil {
 		return writeFault(err, header.Name)
 	}
 	return u.root.Chtimes(header.Name, header.ModTime, header.ModTime)

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// tick is the most that a jump of the clock can take from heldMax.
+// tick is the most that one jump of the clock can take from frozenMax.
 const tick = time.Second
 
-// linuxClock is CLOCK_MONOTONIC, on which Go's own timers run.
+// linuxClock is CLOCK_MONOTONIC, which Go's timers use as well.
 type linuxClock struct{}
 
 func (linuxClock) Now() time.Time        { return time.Now() }
@@ -21,20 +21,20 @@ func (linuxClock) AfterFunc(d time.Duration, do func()) func() bool {
 	return time.AfterFunc(d, do).Stop
 }
 
-// arm thaws the guest when the host has not done so in heldMax. That time is counted in ticks, each of which begins
-// when the one before has ended, because CLOCK_MONOTONIC cannot be trusted in a guest that is restored: several
-// releases of Firecracker (their issue 5809) move it on by the time for which the guest was saved. One timer for all
-// of heldMax would then be due at once, and processes would run before the guest has its new identity.
-// While memory is saved, only the host thaws.
+// arm starts the timer that thaws the guest if the host has not done so within frozenMax. The time is counted in ticks,
+// each of which begins when the one before has ended, because CLOCK_MONOTONIC cannot be trusted in a restored guest:
+// several releases of Firecracker (its issue 5809) advance it by the time for which the snapshot was stored. A single
+// timer for frozenMax would be due at once, and processes would run before the guest has its new identity. While memory
+// is saved, only the host thaws.
 func (f *Freezer) arm() {
 	f.disarm()
 	if f.untilThaw {
 		return
 	}
-	f.await(f.turn, heldMax)
+	f.await(f.turn, frozenMax)
 }
 
-// await thaws after left, unless another turn has begun by then.
+// await thaws after the time left, unless another turn has begun by then.
 func (f *Freezer) await(turn int, left time.Duration) {
 	f.stop = f.clock.AfterFunc(min(tick, left), func() {
 		f.mu.Lock()
@@ -46,7 +46,7 @@ func (f *Freezer) await(turn int, left time.Duration) {
 			f.await(turn, left-tick)
 			return
 		}
-		f.Log.Printf("nobody thawed the guest in %s; it thaws by itself", heldMax)
+		f.Log.Printf("nobody thawed the guest in %s; it thaws by itself", frozenMax)
 		if err := f.release(); err != nil {
 			f.Log.Printf("some of the guest's processes are still frozen: %v", err)
 		}
@@ -54,15 +54,15 @@ func (f *Freezer) await(turn int, left time.Duration) {
 }
 
 func (f *Freezer) disarm() {
-	f.turn++ // A timer that waits for the lock has fired too late.
+	f.turn++ // Invalidates a timer that waits for the lock: it has fired too late.
 	if f.stop != nil {
 		f.stop()
 		f.stop = nil
 	}
 }
 
-// recover takes over what an agent had frozen that is no more. What waits for the host alone stays frozen; the rest
-// thaws, for nobody knows how long it was frozen already.
+// recover takes over what an earlier agent has frozen. What only the host may thaw stays frozen; the rest is thawed,
+// because it is unknown how long it has been frozen.
 func (f *Freezer) recover() {
 	text, err := os.ReadFile(f.record)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,13 +73,13 @@ func (f *Freezer) recover() {
 		return
 	}
 	state, names, _ := strings.Cut(string(text), "\n")
-	if state != somethingHeld && state != heldUntilThaw {
+	if state != stateFrozen && state != stateUntilThaw {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.held = strings.FieldsFunc(names, func(r rune) bool { return r == '\n' })
-	if state == heldUntilThaw {
+	f.frozenCgroups = strings.FieldsFunc(names, func(r rune) bool { return r == '\n' })
+	if state == stateUntilThaw {
 		f.untilThaw = true
 		f.frozen.Store(true)
 		f.gate.shut()
@@ -90,21 +90,21 @@ func (f *Freezer) recover() {
 	}
 }
 
-// The first line of a record says what the others mean. All are as long, so that one is written over the other: to
-// remove the file takes a guest that was just restored longer.
+// The first line of a record tells who may thaw the cgroups in the others. All first lines have the same length, so
+// that one can be overwritten by another: removing the file takes longer in a guest that was just restored.
 const (
-	somethingHeld = "held"
-	heldUntilThaw = "kept"
-	nothingHeld   = "none"
+	stateFrozen    = "held"
+	stateUntilThaw = "kept"
+	stateThawed    = "none"
 )
 
-func writeRecord(path string, held []string, untilThaw bool) error {
+func writeRecord(path string, names []string, untilThaw bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	state := somethingHeld
+	state := stateFrozen
 	if untilThaw {
-		state = heldUntilThaw
+		state = stateUntilThaw
 	}
-	return os.WriteFile(path, []byte(state+"\n"+strings.Join(held, "\n")+"\n"), 0o600)
+	return os.WriteFile(path, []byte(state+"\n"+strings.Join(names, "\n")+"\n"), 0o600)
 }

@@ -13,25 +13,25 @@ import (
 	"hearth.dev/agent/internal/smallfile"
 )
 
-// execCgroup is where everything that the host starts runs, and so what is held of it: beside the agent's own
-// cgroup, which has to go on. It lies at the top because systemd leaves alone what it did not make there.
+// execCgroup has everything that the host starts, so that it can be frozen without the agent, whose cgroup keeps
+// running. It is at the top of the hierarchy because systemd leaves alone what it did not make there.
 const execCgroup = "hearth.exec"
 
 // cgroups is a mounted cgroup v2. Names in it begin with a slash, as in /proc/PID/cgroup.
 type cgroups string
 
-// mounted says whether the hierarchy is there: an image's own init may still mount cgroup v1 in its place.
+// mounted tells whether the hierarchy exists. An image's own init may mount cgroup v1 in its place.
 func (c cgroups) mounted() bool {
 	_, err := os.Stat(filepath.Join(string(c), "cgroup.controllers"))
 	return err == nil
 }
 
-// openExecs makes the cgroup of execs again if somebody in the guest removed it while it was empty.
+// openExecs opens the cgroup of execs. It makes it again if it was removed in the guest while it was empty.
 func (c cgroups) openExecs() (*os.File, error) {
 	path := filepath.Join(string(c), execCgroup)
-	folder, err := os.Open(path)
+	dir, err := os.Open(path)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return folder, err
+		return dir, err
 	}
 	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -39,7 +39,7 @@ func (c cgroups) openExecs() (*os.File, error) {
 	return os.Open(path)
 }
 
-// outside lists the topmost cgroups that hold none of the kept ones.
+// outside lists the topmost cgroups that contain none of the kept ones.
 func (c cgroups) outside(keep []string) ([]string, error) {
 	return c.outsideBelow("", keep)
 }
@@ -80,7 +80,8 @@ func holdsAny(name string, keep []string) bool {
 	return false
 }
 
-// setFrozen tells the kernel what to do; isFrozen says whether it is done. A cgroup that is gone has nothing in it.
+// setFrozen asks the kernel to freeze or thaw a cgroup; isFrozen tells whether it is frozen. A cgroup that is gone is
+// empty.
 func (c cgroups) setFrozen(name string, frozen bool) error {
 	text := "0"
 	if frozen {
@@ -93,7 +94,7 @@ func (c cgroups) setFrozen(name string, frozen bool) error {
 	return err
 }
 
-// isSet says whether somebody asked for the cgroup to be frozen.
+// isSet tells whether the cgroup was asked to freeze.
 func (c cgroups) isSet(name string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(string(c), name, "cgroup.freeze"))
 	if gone(err) {
@@ -112,8 +113,8 @@ func (c cgroups) isFrozen(name string) (bool, error) {
 
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
-// cgroupOf reads which cgroup v2 a process is in: the line `0::/NAME` of /proc/PID/cgroup. It is asked each time,
-// for programs in a guest move processes about, the agent's too.
+// cgroupOf reads the cgroup v2 of a process: the line `0::/NAME` of /proc/PID/cgroup. It is read each time, because
+// programs in the guest move processes, including the agent.
 func cgroupOf(pid string) (string, error) {
 	text, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {

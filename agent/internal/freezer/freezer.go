@@ -1,12 +1,12 @@
-// Package freezer holds the processes of the guest still while its memory and disks are saved, and lets them go on.
+// Package freezer freezes the processes of the guest while its memory and disks are saved, and thaws them.
 //
-//	Freeze ─ no more starts ─ cgroup.freeze=1 ─ all stand still ─┐
-//	                                                             ├─► Thaw (host, end of Configure, Shutdown)
-//	                30 s without a host, unless memory is saved ─┘
+//	Freeze ─ no more starts ─ cgroup.freeze=1 ─ all are frozen ─┐
+//	                                                            ├─► Thaw (host, end of Configure, Shutdown)
+//	               30 s without a host, unless memory is saved ─┘
 //
-// A restored guest continues in the middle, with everything frozen, and is given its new identity before the
-// first of the user's instructions runs. It cannot tell by itself that it was restored: a copy has the connections,
-// timers and clocks of the guest that was saved. So while memory is saved, only the host thaws.
+// A restored guest continues with everything frozen, and gets its new identity before the first instruction of the
+// user runs. It cannot find out by itself that it was restored: a copy has the connections, timers and clocks of the
+// guest that was saved. So while memory is saved, only the host thaws.
 package freezer
 
 import (
@@ -30,44 +30,45 @@ import (
 
 const (
 	defaultTimeout = 2 * time.Second
-	// A host that wants the guest back does so long before. One that died never does.
-	heldMax = 30 * time.Second
-	// The first look is the one that finds everything frozen, mostly; later ones must not keep the CPU busy that
-	// the last process needs to get there.
+	// A host that is alive thaws long before. One that died never does.
+	frozenMax = 30 * time.Second
+	// The first check mostly finds everything frozen. Later checks must leave the CPU to the last process that has to
+	// freeze.
 	firstPause = 100 * time.Microsecond
 	longPause  = 2 * time.Millisecond
 )
 
-// Clock is monotonic time. Tests give another one.
+// Clock is monotonic time. Tests have their own.
 type Clock interface {
 	Now() time.Time
 	Sleep(d time.Duration)
-	// AfterFunc gives a func that stops the timer.
+	// AfterFunc returns a func that stops the timer.
 	AfterFunc(d time.Duration, do func()) (stop func() bool)
 }
 
-// Freezer owns what is held in the guest.
+// Freezer freezes and thaws the guest.
 type Freezer struct {
 	Log    *log.Logger
 	tree   cgroups
 	keep   func() ([]string, error)
 	clock  Clock
 	sync   func()
-	tidy   func() // The agent's own memory.
-	seed   string // What the next boot would seed the kernel's generator with: the same in each copy.
-	record string // Names what is held, for an agent that is started again meanwhile.
+	tidy   func() // Collects the agent's garbage.
+	seed   string // The file that seeds the kernel's generator at the next boot, which would be the same in each copy.
+	record string // The file that lists what is frozen, for an agent that is started again meanwhile.
 
-	gate   gate
-	frozen atomic.Bool
-	mu     sync.Mutex // One Freeze or Thaw at a time. Guards what follows.
-	held   []string
-	// Nobody but the host may thaw: what runs next may be a restored copy without an identity of its own.
+	gate          gate
+	frozen        atomic.Bool
+	mu            sync.Mutex // Serializes Freeze and Thaw, and guards the fields below.
+	frozenCgroups []string
+	// True if only the host may thaw: the guest may be a restored copy that does not have its own identity yet.
 	untilThaw bool
 	stop      func() bool
-	turn      int // Which timer counts.
+	turn      int // The number of the valid timer.
 }
 
-// New makes the freezer of this guest, with the cgroup for execs. What an agent that died had held goes on.
+// New makes the freezer of this guest, and the cgroup for execs. It thaws what an agent that died had frozen, unless
+// memory was being saved.
 func New(logger *log.Logger) *Freezer {
 	f := &Freezer{
 		Log:    logger,
@@ -95,42 +96,42 @@ func agentAndInit() ([]string, error) {
 	return []string{own, init}, err
 }
 
-// Enter waits until the guest is not held, and keeps it from being held until Leave.
+// Enter waits until the guest is thawed, and prevents freezing until Leave.
 func (f *Freezer) Enter(ctx context.Context) error { return f.gate.enter(ctx) }
 
-// Leave ends what Enter began.
+// Leave allows freezing again.
 func (f *Freezer) Leave() { f.gate.leave() }
 
-// ExecCgroup opens the cgroup that a program is to be started in; nil without cgroup v2.
+// ExecCgroup opens the cgroup for programs of the host; nil without cgroup v2.
 func (f *Freezer) ExecCgroup() *os.File {
 	if !f.tree.mounted() {
 		return nil
 	}
-	folder, err := f.tree.openExecs()
+	dir, err := f.tree.openExecs()
 	if err != nil {
 		f.Log.Printf("the cgroup %s cannot be opened, so that commands cannot be held: %v", execCgroup, err)
 		return nil
 	}
-	return folder
+	return dir
 }
 
-// Frozen says whether the guest is held now.
+// Frozen tells whether the guest is frozen now.
 func (f *Freezer) Frozen() bool { return f.frozen.Load() }
 
-// Options of a Freeze.
+// Options are those of Freeze.
 type Options struct {
-	Flush     bool          // Write what programs have written to the disks first.
-	Timeout   time.Duration // For all processes to be frozen; 0 is 2 s.
+	Flush     bool          // Write dirty pages to the disks first.
+	Timeout   time.Duration // The time for all processes to freeze; 0 is 2 s.
 	UntilThaw bool          // Memory is saved: only the host thaws.
 }
 
-// Freeze returns when all processes are frozen, or fails and freezes nothing. Doing it again begins the 30 s anew.
+// Freeze returns when all processes are frozen, or fails and freezes none. Calling it again restarts the 30 s.
 func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []string, err error) {
 	timeout := options.Timeout
 	if options.Flush {
 		f.sync()
 	}
-	// Or else each guest that is restored from here would do it, with a CPU that has nothing translated yet.
+	// Otherwise each guest that is restored from here would collect it, on a CPU that has nothing translated yet.
 	f.tidy()
 	if timeout <= 0 {
 		timeout = defaultTimeout
@@ -144,10 +145,10 @@ func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []strin
 	defer cancel()
 	err = f.gate.close(limited)
 	if err == nil {
-		err = f.holdAll(ctx, deadline)
+		err = f.freezeAll(ctx, deadline)
 	}
 	if err == nil && alone && f.untilThaw {
-		err = writeRecord(f.record, f.held, f.untilThaw)
+		err = writeRecord(f.record, f.frozenCgroups, f.untilThaw)
 	}
 	if err != nil {
 		return nil, fault.Because(errors.Join(err, f.release()), fault.AgentFailed,
@@ -161,7 +162,7 @@ func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []strin
 	return warnings, nil
 }
 
-// Thaw lets everything go on.
+// Thaw lets all processes run again.
 func (f *Freezer) Thaw() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,8 +172,8 @@ func (f *Freezer) Thaw() error {
 	return nil
 }
 
-// Renew begins the 30 s anew, if the guest is frozen: who gives it its identity may take a while. A restored guest
-// then waits for the host without an end.
+// Renew restarts the 30 s if the guest is frozen, because giving it its identity may take a while. A restored guest
+// then waits for the host without a limit.
 func (f *Freezer) Renew(restored bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,16 +182,16 @@ func (f *Freezer) Renew(restored bool) {
 	}
 	if restored && !f.untilThaw {
 		f.untilThaw = true
-		if err := writeRecord(f.record, f.held, f.untilThaw); err != nil {
+		if err := writeRecord(f.record, f.frozenCgroups, f.untilThaw); err != nil {
 			f.Log.Printf("%v", err)
 		}
 	}
 	f.arm()
 }
 
-// holdAll goes on until it finds nothing new: what runs while it looks may make cgroups. All are told before one
-// is waited for, so that they come to a stop side by side.
-func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
+// freezeAll repeats until it finds no new cgroups, because processes that still run may make some. It asks all cgroups
+// before it waits for one, so that they freeze concurrently.
+func (f *Freezer) freezeAll(ctx context.Context, deadline time.Time) error {
 	if !f.tree.mounted() {
 		return fmt.Errorf("there is no cgroup v2 at %s", f.tree)
 	}
@@ -199,8 +200,8 @@ func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
 		if err != nil || len(found) == 0 {
 			return err
 		}
-		f.held = append(f.held, found...)
-		if err := writeRecord(f.record, f.held, f.untilThaw); err != nil {
+		f.frozenCgroups = append(f.frozenCgroups, found...)
+		if err := writeRecord(f.record, f.frozenCgroups, f.untilThaw); err != nil {
 			return err
 		}
 		for _, name := range found {
@@ -211,7 +212,7 @@ func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
 		if err := f.awaitFrozen(ctx, found, deadline); err != nil {
 			return err
 		}
-		// A program outside of all that is frozen may make cgroups as fast as they are found.
+		// A program outside of the frozen cgroups may make new ones as fast as they are found.
 		if !f.clock.Now().Before(deadline) {
 			return errors.New("new cgroups are made all the time")
 		}
@@ -221,7 +222,7 @@ func (f *Freezer) holdAll(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-// findNew leaves out what somebody else in the guest has frozen: it must not go on with the rest.
+// findNew skips what was frozen in the guest by others: it must not be thawed with the rest.
 func (f *Freezer) findNew() ([]string, error) {
 	keep, err := f.keep()
 	if err != nil {
@@ -233,7 +234,7 @@ func (f *Freezer) findNew() ([]string, error) {
 	}
 	var found []string
 	for _, name := range all {
-		if slices.Contains(f.held, name) {
+		if slices.Contains(f.frozenCgroups, name) {
 			continue
 		}
 		set, err := f.tree.isSet(name)
@@ -275,18 +276,18 @@ func (f *Freezer) awaitFrozen(ctx context.Context, names []string, deadline time
 	}
 }
 
-// release undoes what it can, and tries again later what it could not.
+// release thaws what it can, and retries later what it could not.
 func (f *Freezer) release() error {
 	var left []string
 	var failures []error
-	for _, name := range f.held {
+	for _, name := range f.frozenCgroups {
 		if err := f.tree.setFrozen(name, false); err != nil {
 			left = append(left, name)
 			failures = append(failures, err)
 		}
 	}
-	f.held = left
-	f.untilThaw = false // The host has asked for it, or nothing was frozen for it to save.
+	f.frozenCgroups = left
+	f.untilThaw = false // The host has asked for the thaw, or nothing was frozen for a snapshot.
 	if len(left) > 0 {
 		f.frozen.Store(true)
 		f.arm()
@@ -295,7 +296,7 @@ func (f *Freezer) release() error {
 	f.disarm()
 	f.frozen.Store(false)
 	f.gate.open()
-	if err := smallfile.Set(f.record, nothingHeld); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := smallfile.Set(f.record, stateThawed); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.Log.Printf("%v", err)
 	}
 	return nil

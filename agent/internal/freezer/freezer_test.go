@@ -14,15 +14,15 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// fakeKernel is a clock, and cgroups in a folder that do what they were told whenever somebody sleeps.
+// fakeKernel is a clock, and cgroups in a directory that do what they were asked whenever the freezer pauses.
 type fakeKernel struct {
-	t      *testing.T
-	root   string
-	now    time.Time
-	sleeps int
-	timers []*fakeTimer
-	stuck  string // A cgroup that never stands still.
-	asleep func() // Something that happens in the guest meanwhile.
+	t       *testing.T
+	root    string
+	now     time.Time
+	sleeps  int
+	timers  []*fakeTimer
+	stuck   string // A cgroup that never freezes.
+	onSleep func() // Called at each pause, for something that happens in the guest meanwhile.
 }
 
 type fakeTimer struct {
@@ -36,8 +36,8 @@ func (k *fakeKernel) Sleep(d time.Duration) {
 	k.sleeps++
 	k.now = k.now.Add(d)
 	k.work()
-	if k.asleep != nil {
-		k.asleep()
+	if k.onSleep != nil {
+		k.onSleep()
 	}
 }
 
@@ -53,7 +53,7 @@ func (k *fakeKernel) AfterFunc(d time.Duration, do func()) func() bool {
 	}
 }
 
-// advance lets time go by, one timer after the other.
+// advance lets time pass, one timer after the other.
 func (k *fakeKernel) advance(d time.Duration) {
 	for end := k.now.Add(d); k.now.Before(end); {
 		next := end
@@ -66,7 +66,7 @@ func (k *fakeKernel) advance(d time.Duration) {
 	}
 }
 
-// jump moves the clock on at once, as a VMM may that restores the guest: what is due by then is due now.
+// jump advances the clock at once, as a VMM may at a restore: what is due by then is due now.
 func (k *fakeKernel) jump(d time.Duration) {
 	k.now = k.now.Add(d)
 	for _, timer := range slices.Clone(k.timers) {
@@ -93,7 +93,7 @@ func (k *fakeKernel) write(name, file, text string) {
 	}
 }
 
-// told lists the cgroups that were told to freeze.
+// told lists the cgroups that were asked to freeze.
 func (k *fakeKernel) told() []string {
 	names := []string{}
 	_ = filepath.WalkDir(k.root, func(path string, entry os.DirEntry, err error) error {
@@ -114,7 +114,7 @@ func (k *fakeKernel) work() {
 	}
 }
 
-// newFreezer is that of a guest with systemd.
+// newFreezer is the freezer of a guest with systemd.
 func newFreezer(t *testing.T) (*Freezer, *fakeKernel) {
 	t.Helper()
 	k := &fakeKernel{t: t, root: t.TempDir(), now: time.Unix(1000, 0)}
@@ -151,7 +151,7 @@ func (f *Freezer) mustFreeze(t *testing.T) {
 
 var everything = []string{"/hearth.exec", "/system.slice/web.service", "/user.slice"}
 
-func TestAllButTheAgentAndInitStandsStillUntilTheThaw(t *testing.T) {
+func TestAllButTheAgentAndInitAreFrozenUntilTheThaw(t *testing.T) {
 	f, k := newFreezer(t)
 	for range 2 {
 		f.mustFreeze(t)
@@ -169,7 +169,7 @@ func TestAllButTheAgentAndInitStandsStillUntilTheThaw(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatIsInitHoldsEveryCgroupAtTheTop(t *testing.T) {
+func TestAnAgentThatIsInitFreezesEveryTopmostCgroup(t *testing.T) {
 	f, k := newFreezer(t)
 	f.keep = func() ([]string, error) { return []string{"/", "/"}, nil }
 	f.mustFreeze(t)
@@ -179,7 +179,7 @@ func TestAnAgentThatIsInitHoldsEveryCgroupAtTheTop(t *testing.T) {
 	}
 }
 
-func TestWhatStandsStillAtOnceIsNotWaitedFor(t *testing.T) {
+func TestACgroupThatFreezesAtOnceIsNotWaitedFor(t *testing.T) {
 	f, k := newFreezer(t)
 	for _, name := range everything {
 		k.write(name, "cgroup.events", "populated 0\nfrozen 1\n")
@@ -190,10 +190,10 @@ func TestWhatStandsStillAtOnceIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-func TestACgroupThatIsMadeMeanwhileIsHeldToo(t *testing.T) {
+func TestACgroupThatIsMadeMeanwhileIsFrozenToo(t *testing.T) {
 	f, k := newFreezer(t)
-	k.asleep = func() {
-		if k.asleep = nil; k.sleeps == 1 {
+	k.onSleep = func() {
+		if k.onSleep = nil; k.sleeps == 1 {
 			k.add("/late.slice")
 		}
 	}
@@ -203,7 +203,7 @@ func TestACgroupThatIsMadeMeanwhileIsHeldToo(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotStandStillIsNamedAndAllGoesOn(t *testing.T) {
+func TestACgroupThatDoesNotFreezeIsNamedAndAllAreThawed(t *testing.T) {
 	f, k := newFreezer(t)
 	k.stuck = "/user.slice"
 	began := k.now
@@ -223,7 +223,7 @@ func TestWhatDoesNotStandStillIsNamedAndAllGoesOn(t *testing.T) {
 	}
 }
 
-func TestWithoutCgroupV2NothingIsHeldAndThatIsSaid(t *testing.T) {
+func TestWithoutCgroupV2NothingIsFrozenAndTheErrorSaysSo(t *testing.T) {
 	f, k := newFreezer(t)
 	if err := os.Remove(k.root + "/cgroup.controllers"); err != nil {
 		t.Fatal(err)
@@ -231,17 +231,17 @@ func TestWithoutCgroupV2NothingIsHeldAndThatIsSaid(t *testing.T) {
 	if _, err := f.Freeze(context.Background(), Options{}); err == nil || !strings.Contains(err.Error(), "there is no cgroup v2 at") {
 		t.Errorf("got %v", err)
 	}
-	if folder := f.ExecCgroup(); folder != nil {
+	if dir := f.ExecCgroup(); dir != nil {
 		t.Error("there is a cgroup for commands")
 	}
 }
 
-func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
+func TestTheGuestThawsByItselfWhenItsHostDied(t *testing.T) {
 	f, k := newFreezer(t)
 	f.mustFreeze(t)
-	k.advance(heldMax - time.Second)
+	k.advance(frozenMax - time.Second)
 	f.Renew(false)
-	k.advance(heldMax - time.Second)
+	k.advance(frozenMax - time.Second)
 	if !f.Frozen() || len(k.told()) == 0 {
 		t.Error("it went on too early")
 	}
@@ -250,7 +250,7 @@ func TestTheGuestGoesOnByItselfWhenItsHostDied(t *testing.T) {
 		t.Errorf("got %v, frozen: %t", got, f.Frozen())
 	}
 	if f.Renew(false); len(k.timers) != 0 {
-		t.Error("a timer runs for a guest that is not held")
+		t.Error("a timer runs for a guest that is not frozen")
 	}
 }
 
@@ -258,13 +258,13 @@ func TestAClockThatJumpsAtARestoreDoesNotThawTheGuest(t *testing.T) {
 	f, k := newFreezer(t)
 	f.mustFreeze(t)
 	k.advance(2 * time.Second)
-	k.jump(24 * time.Hour) // It was saved here, and is restored the next day.
+	k.jump(24 * time.Hour) // The snapshot was taken before this, and is restored the next day.
 	if got := k.told(); !slices.Equal(got, everything) || !f.Frozen() {
 		t.Fatalf("processes run before the guest has its identity: %v are frozen", got)
 	}
-	f.Renew(false) // As the host does that gives it its identity.
+	f.Renew(false) // Called when the host gives the guest its identity.
 	k.jump(24 * time.Hour)
-	k.advance(heldMax - 2*tick)
+	k.advance(frozenMax - 2*tick)
 	if !f.Frozen() {
 		t.Error("the host was not given its time")
 	}
@@ -274,10 +274,10 @@ func TestAClockThatJumpsAtARestoreDoesNotThawTheGuest(t *testing.T) {
 	}
 }
 
-func TestJumpsOfTheClockTakeOneTickEachFromTheHostsTime(t *testing.T) {
+func TestEachJumpOfTheClockTakesOneTickFromTheHostsTime(t *testing.T) {
 	f, k := newFreezer(t)
 	f.mustFreeze(t)
-	for range int(heldMax/tick) - 1 {
+	for range int(frozenMax/tick) - 1 {
 		k.jump(time.Hour)
 	}
 	if !f.Frozen() || len(k.timers) != 1 {
@@ -288,7 +288,7 @@ func TestJumpsOfTheClockTakeOneTickEachFromTheHostsTime(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatDiedLeavesNothingHeld(t *testing.T) {
+func TestAnAgentThatDiedLeavesNothingFrozen(t *testing.T) {
 	f, k := newFreezer(t)
 	f.mustFreeze(t)
 	next := k.newFreezer()
@@ -299,7 +299,7 @@ func TestAnAgentThatDiedLeavesNothingHeld(t *testing.T) {
 	}
 	after := k.newFreezer()
 	after.record = f.record
-	k.write("/user.slice", "cgroup.freeze", "1\n") // By somebody else, since.
+	k.write("/user.slice", "cgroup.freeze", "1\n") // Frozen by another program since.
 	after.recover()
 	if got := k.told(); !slices.Equal(got, []string{"/user.slice"}) {
 		t.Errorf("the record still counts: got %v", got)
@@ -318,10 +318,10 @@ func TestWhatTheUserHasFrozenStaysFrozen(t *testing.T) {
 	}
 }
 
-func TestACgroupThatGoesAwayMeanwhileIsNoFailure(t *testing.T) {
+func TestACgroupThatIsRemovedMeanwhileIsNoFailure(t *testing.T) {
 	f, k := newFreezer(t)
 	k.stuck = "/user.slice"
-	k.asleep = func() { os.RemoveAll(k.root + "/user.slice") }
+	k.onSleep = func() { os.RemoveAll(k.root + "/user.slice") }
 	f.mustFreeze(t)
 	if err := f.Thaw(); err != nil {
 		t.Error(err)
@@ -333,17 +333,17 @@ func TestTheSeedOfTheNextBootIsRemovedAndFlushingComesFirst(t *testing.T) {
 	if err := os.WriteFile(f.seed, []byte("seed"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var heldAtFlush []string
-	f.sync = func() { heldAtFlush = k.told() }
+	var frozenAtFlush []string
+	f.sync = func() { frozenAtFlush = k.told() }
 	if _, err := f.Freeze(context.Background(), Options{Flush: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(f.seed); err == nil || heldAtFlush == nil || len(heldAtFlush) != 0 {
-		t.Errorf("the seed: %v, held: %v", err, heldAtFlush)
+	if _, err := os.Stat(f.seed); err == nil || frozenAtFlush == nil || len(frozenAtFlush) != 0 {
+		t.Errorf("the seed: %v, frozen: %v", err, frozenAtFlush)
 	}
 }
 
-func TestNothingIsStartedInAGuestThatIsHeld(t *testing.T) {
+func TestNothingIsStartedInAFrozenGuest(t *testing.T) {
 	f, _ := newFreezer(t)
 	f.mustFreeze(t)
 	gone, leave := context.WithCancel(context.Background())
@@ -356,7 +356,7 @@ func TestNothingIsStartedInAGuestThatIsHeld(t *testing.T) {
 	}
 	select {
 	case <-entered:
-		t.Error("a program is started in a guest that is held")
+		t.Error("a program is started in a frozen guest")
 	default:
 	}
 	if err := f.Thaw(); err != nil {
@@ -367,7 +367,7 @@ func TestNothingIsStartedInAGuestThatIsHeld(t *testing.T) {
 	}
 }
 
-func TestAGuestIsNotHeldWhileAProgramIsBeingStarted(t *testing.T) {
+func TestAGuestIsNotFrozenWhileAProgramIsBeingStarted(t *testing.T) {
 	f, k := newFreezer(t)
 	if err := f.Enter(context.Background()); err != nil {
 		t.Fatal(err)

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// gate keeps programs from being started while the guest is held. A child that is forked into a frozen cgroup
-// never comes to its exec, for which the agent waits in a vfork with all signals blocked: Go could not stop that
-// thread to collect garbage, and the agent would stand still with the guest that it has to thaw.
+// gate prevents starting programs while the guest is frozen. A child that is forked into a frozen cgroup never reaches
+// its exec, for which the agent waits in a vfork with all signals blocked: Go could not stop that thread to collect
+// garbage, and the agent would hang together with the guest that it has to thaw.
 type gate struct {
 	mu       sync.Mutex
 	starting int
@@ -21,13 +21,13 @@ func (g *gate) enter(ctx context.Context) error {
 
 func (g *gate) leave() { g.change(func() { g.starting-- }) }
 
-// close lets nobody in any more, and waits until those that were in have left.
+// close admits no more callers, and waits until those that were admitted have left.
 func (g *gate) close(ctx context.Context) error {
 	g.shut()
 	return g.when(ctx, func() bool { return g.starting == 0 }, func() {})
 }
 
-// shut lets nobody in any more.
+// shut admits no more callers.
 func (g *gate) shut() { g.change(func() { g.closed = true }) }
 
 func (g *gate) open() { g.change(func() { g.closed = false }) }
@@ -42,11 +42,11 @@ func (g *gate) change(do func()) {
 	}
 }
 
-// when waits for a condition and acts on it before it can change again.
+// when waits for a condition and acts before it can change again.
 func (g *gate) when(ctx context.Context, holds func() bool, act func()) error {
 	for {
 		g.mu.Lock()
-		// A caller that is gone gets nothing, also where the condition came true just after it left.
+		// A caller that is gone gets nothing, even if the condition became true just after it left.
 		if err := ctx.Err(); err != nil {
 			g.mu.Unlock()
 			return context.Cause(ctx)

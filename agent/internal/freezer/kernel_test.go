@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// realCgroup makes a cgroup on this machine, for a test alone.
+// realCgroup makes a cgroup on this machine for one test.
 func realCgroup(t *testing.T) string {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
@@ -29,18 +29,18 @@ func realCgroup(t *testing.T) string {
 	return ""
 }
 
-func TestTheKernelHoldsACommandInItsCgroupAndLetsItGoOn(t *testing.T) {
+func TestTheKernelFreezesAndThawsACommandInItsCgroup(t *testing.T) {
 	root := realCgroup(t)
 	f, _ := newFreezer(t)
 	f.tree, f.clock = cgroups(root), linuxClock{}
-	folder := f.ExecCgroup()
-	if folder == nil {
+	dir := f.ExecCgroup()
+	if dir == nil {
 		t.Fatal("there is no cgroup for commands")
 	}
-	t.Cleanup(func() { os.Remove(folder.Name()) })
-	defer folder.Close()
+	t.Cleanup(func() { os.Remove(dir.Name()) })
+	defer dir.Close()
 	command := exec.Command("cat")
-	command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(folder.Fd())}
+	command.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	input, err := command.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestTheKernelHoldsACommandInItsCgroupAndLetsItGoOn(t *testing.T) {
 	}
 	f.mustFreeze(t)
 	if frozen, err := f.tree.isFrozen("/" + execCgroup); !frozen || err != nil {
-		t.Errorf("it is not held: %v", err)
+		t.Errorf("it is not frozen: %v", err)
 	}
 	if err := f.Thaw(); err != nil {
 		t.Fatal(err)

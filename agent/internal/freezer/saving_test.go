@@ -32,11 +32,11 @@ func TestWhileMemoryIsSavedNoAgentThawsTheGuestByItself(t *testing.T) {
 			if err := begin(f); err != nil {
 				t.Fatal(err)
 			}
-			k.advance(100 * heldMax)
-			next := k.newFreezer() // Another agent, in place of one that died.
+			k.advance(100 * frozenMax)
+			next := k.newFreezer() // The next agent, in place of one that died.
 			next.record = f.record
 			next.recover()
-			k.advance(100 * heldMax)
+			k.advance(100 * frozenMax)
 			if len(k.told()) == 0 || !next.Frozen() {
 				t.Fatalf("it thawed: %v", k.told())
 			}
@@ -48,9 +48,9 @@ func TestWhileMemoryIsSavedNoAgentThawsTheGuestByItself(t *testing.T) {
 			if err := next.Thaw(); err != nil || len(k.told()) != 0 || next.Frozen() {
 				t.Fatalf("the host cannot thaw it: %v, %v", k.told(), err)
 			}
-			// The next one is not for a save.
+			// The next freeze is not for a snapshot.
 			next.mustFreeze(t)
-			k.advance(heldMax)
+			k.advance(frozenMax)
 			if len(k.told()) != 0 {
 				t.Error("it stays frozen although nothing is saved")
 			}
@@ -58,10 +58,10 @@ func TestWhileMemoryIsSavedNoAgentThawsTheGuestByItself(t *testing.T) {
 	}
 }
 
-func TestAGuestThatMakesCgroupsAllTheTimeDoesNotKeepTheAgentBusyForEver(t *testing.T) {
+func TestAGuestThatMakesCgroupsAllTheTimeDoesNotDelayTheAgentForever(t *testing.T) {
 	f, k := newFreezer(t)
 	made := 0
-	k.asleep = func() {
+	k.onSleep = func() {
 		made++
 		k.now = k.now.Add(50 * time.Millisecond)
 		k.add(fmt.Sprintf("/user.slice/new-%d", made))

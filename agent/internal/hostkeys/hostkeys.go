@@ -1,5 +1,5 @@
-// Package hostkeys makes the SSH host keys of a guest anew: two guests that were restored from one snapshot must not
-// be able to pass for each other.
+// Package hostkeys renews the SSH host keys of a guest: two guests that were restored from one snapshot must not be
+// able to pass for each other.
 package hostkeys
 
 import (
@@ -24,7 +24,7 @@ import (
 
 const rsaBits = 3072
 
-// quick are the kinds that are made while the guest waits, by their names in OpenSSH's files.
+// quick are the kinds of keys that are made while the guest waits, by the names of OpenSSH's files.
 var quick = map[string]func() (crypto.Signer, error){
 	"ed25519": func() (crypto.Signer, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -33,30 +33,30 @@ var quick = map[string]func() (crypto.Signer, error){
 	"ecdsa": func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) },
 }
 
-// Keys are the host keys in a folder. Kinds that are not there are not made, and kinds that nobody here knows stay.
+// Keys are the host keys in a directory. Missing kinds are not made, and unknown kinds stay.
 type Keys struct {
-	folder string
-	reload func() // Tells sshd.
+	dir    string
+	reload func() // Makes sshd read the keys.
 	log    *log.Logger
 	rsa    func() (crypto.Signer, error)
 
 	mu     sync.Mutex
-	life   int  // Counts Renew.
+	life   int  // The number of calls of Renew.
 	making bool // An RSA key, in the background.
 }
 
-// New are the keys of this guest's sshd.
+// New returns the keys of this guest's sshd.
 func New(logger *log.Logger) *Keys {
 	return &Keys{
-		folder: "/etc/ssh",
+		dir:    "/etc/ssh",
 		reload: func() { reloadListeners("/proc") },
 		log:    logger,
 		rsa:    func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, rsaBits) },
 	}
 }
 
-// Renew replaces every key. An RSA key takes seconds under emulation, so the old one goes at once and the new one
-// comes later.
+// Renew replaces every key. Making an RSA key takes seconds on an emulated CPU, so the old one is removed at once and
+// the new one follows later.
 func (k *Keys) Renew(comment string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -83,12 +83,12 @@ func (k *Keys) Renew(comment string) error {
 		}
 	}
 	if renewed {
-		k.reload() // Not for an RSA key that went: sshd does not start again without any.
+		k.reload() // Not for a removed RSA key: sshd does not start again without any key.
 	}
 	return errors.Join(failures...)
 }
 
-// Resume makes the RSA key that an agent before this one removed and did not come to replace.
+// Resume makes the RSA key that an earlier agent has removed and not replaced.
 func (k *Keys) Resume(comment string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -97,7 +97,7 @@ func (k *Keys) Resume(comment string) {
 	}
 }
 
-// renewRSA leaves the file of the unfinished key, so that it is known to be missing whatever happens.
+// renewRSA leaves the file of the unfinished key behind, which tells the next agent that the key is missing.
 func (k *Keys) renewRSA(path, comment string) error {
 	if err := os.WriteFile(unfinished(path), nil, 0o600); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (k *Keys) makeRSA(comment string) {
 	}()
 }
 
-// finishRSA throws a key away that was begun in an earlier life: the guest's copies have begun the same one.
+// finishRSA drops a key that was begun before the last Renew: the guest's copies have begun the same one.
 func (k *Keys) finishRSA(comment string) (done bool) {
 	k.mu.Lock()
 	life := k.life
@@ -145,7 +145,7 @@ func (k *Keys) finishRSA(comment string) (done bool) {
 	return true
 }
 
-func (k *Keys) path(kind string) string { return filepath.Join(k.folder, "ssh_host_"+kind+"_key") }
+func (k *Keys) path(kind string) string { return filepath.Join(k.dir, "ssh_host_"+kind+"_key") }
 
 func unfinished(path string) string { return path + ".hearth" }
 
@@ -154,7 +154,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// writePair replaces the private key before the public one, which nobody needs to serve.
+// writePair replaces the private key before the public one, which sshd does not need.
 func writePair(path, scratch string, key crypto.Signer, comment string) error {
 	block, err := ssh.MarshalPrivateKey(key, comment)
 	if err != nil {

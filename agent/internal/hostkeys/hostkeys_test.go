@@ -15,18 +15,18 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// newKeys has the given files; each reload is a message.
+// newKeys makes host keys with the given files. Each reload sends a message.
 func newKeys(t *testing.T, files ...string) (*Keys, chan bool) {
 	t.Helper()
 	reloads := make(chan bool, 10)
 	k := &Keys{
-		folder: t.TempDir(),
+		dir:    t.TempDir(),
 		reload: func() { reloads <- true },
 		log:    log.New(io.Discard, "", 0),
 		rsa:    func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) },
 	}
 	for _, name := range files {
-		if err := os.WriteFile(filepath.Join(k.folder, name), []byte("old"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(k.dir, name), []byte("old"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -35,14 +35,14 @@ func newKeys(t *testing.T, files ...string) (*Keys, chan bool) {
 
 func (k *Keys) read(t *testing.T, name string) []byte {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(k.folder, name))
+	text, err := os.ReadFile(filepath.Join(k.dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text
 }
 
-// checkPair gives the private key's text.
+// checkPair returns the private key's text.
 func (k *Keys) checkPair(t *testing.T, name, kind string) []byte {
 	t.Helper()
 	text := k.read(t, name)
@@ -58,7 +58,7 @@ func (k *Keys) checkPair(t *testing.T, name, kind string) []byte {
 		t.Errorf("got %s %q", public.Type(), comment)
 	}
 	for name, want := range map[string]os.FileMode{name: 0o600, name + ".pub": 0o644} {
-		if file, err := os.Stat(filepath.Join(k.folder, name)); err != nil || file.Mode() != want {
+		if file, err := os.Stat(filepath.Join(k.dir, name)); err != nil || file.Mode() != want {
 			t.Errorf("%s: got %v, %v", name, file.Mode(), err)
 		}
 	}
@@ -83,12 +83,12 @@ func TestEachRenewalMakesAnotherPairOfEachKindThatIsThere(t *testing.T) {
 			seen = append(seen, key)
 		}
 	}
-	if entries, err := os.ReadDir(k.folder); err != nil || len(entries) != 4 {
+	if entries, err := os.ReadDir(k.dir); err != nil || len(entries) != 4 {
 		t.Errorf("got %v, %v", entries, err)
 	}
 }
 
-func TestOtherFilesStayAndWithoutKeysNobodyIsTold(t *testing.T) {
+func TestOtherFilesStayAndWithoutKeysSshdIsNotReloaded(t *testing.T) {
 	names := []string{"ssh_host_dsa_key", "ssh_host_key", "sshd_config", "id_ed25519"}
 	k, reloads := newKeys(t, names...)
 	if err := k.Renew("root@web-1"); err != nil {
@@ -99,12 +99,12 @@ func TestOtherFilesStayAndWithoutKeysNobodyIsTold(t *testing.T) {
 			t.Errorf("%s: got %q", name, got)
 		}
 	}
-	if entries, err := os.ReadDir(k.folder); err != nil || len(entries) != len(names) || len(reloads) != 0 {
+	if entries, err := os.ReadDir(k.dir); err != nil || len(entries) != len(names) || len(reloads) != 0 {
 		t.Errorf("got %v, %v, %d reloads", entries, err, len(reloads))
 	}
 }
 
-func TestAnRSAKeyGoesAtOnceAndANewOneComesLater(t *testing.T) {
+func TestAnRSAKeyIsRemovedAtOnceAndANewOneFollows(t *testing.T) {
 	k, reloads := newKeys(t, "ssh_host_rsa_key", "ssh_host_rsa_key.pub")
 	generate, begin := k.rsa, make(chan bool)
 	k.rsa = func() (crypto.Signer, error) {
@@ -122,7 +122,7 @@ func TestAnRSAKeyGoesAtOnceAndANewOneComesLater(t *testing.T) {
 	k.checkPair(t, "ssh_host_rsa_key", "ssh-rsa")
 }
 
-func TestAnRSAKeyThatWasBegunBeforeARestoreIsThrownAway(t *testing.T) {
+func TestAnRSAKeyThatWasBegunBeforeARestoreIsDropped(t *testing.T) {
 	k, reloads := newKeys(t, "ssh_host_rsa_key")
 	generate, begun, end := k.rsa, make(chan bool), make(chan bool)
 	var made []crypto.Signer
@@ -133,7 +133,7 @@ func TestAnRSAKeyThatWasBegunBeforeARestoreIsThrownAway(t *testing.T) {
 		made = append(made, key)
 		return key, err
 	}
-	for range 2 { // The second finds a guest that has no RSA key, and is about to get one.
+	for range 2 { // The second finds no RSA key, and one that is being made.
 		if err := k.Renew("root@web-1"); err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestAnRSAKeyThatWasBegunBeforeARestoreIsThrownAway(t *testing.T) {
 	}
 }
 
-func TestAnRSAKeyThatNobodyFinishedIsMadeByTheNextAgent(t *testing.T) {
+func TestAnUnfinishedRSAKeyIsMadeByTheNextAgent(t *testing.T) {
 	k, reloads := newKeys(t, "ssh_host_rsa_key.hearth")
 	k.Resume("root@web-1")
 	<-reloads
@@ -171,12 +171,12 @@ func TestOnlyListenersOfSSHAreReloaded(t *testing.T) {
 		"14": {"14 (sshd-agent) S 1 14 14", "sshd-agent"},
 		"15": {"15 (a (sshd) S 1 0) S 2 15 15", "a"},
 	} {
-		folder := filepath.Join(proc, pid)
-		if err := os.Mkdir(folder, 0o755); err != nil {
+		dir := filepath.Join(proc, pid)
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		for i, name := range []string{"stat", "cmdline"} {
-			if err := os.WriteFile(filepath.Join(folder, name), []byte(process[i]), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(process[i]), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reloadListeners makes every sshd that listens read its keys again. One that is held does so when it goes on.
+// reloadListeners makes every listening sshd read its keys again. A frozen one does so when it is thawed.
 func reloadListeners(proc string) {
 	for _, pid := range findListeners(proc) {
-		_ = unix.Kill(pid, unix.SIGHUP) // It may end by itself right now.
+		_ = unix.Kill(pid, unix.SIGHUP) // It may end at this moment.
 	}
 }
 
-// findListeners tells sshd's listeners by their parent, PID 1: the parent of a session is its listener.
+// findListeners recognizes sshd's listeners by their parent, PID 1: the parent of a session is its listener.
 func findListeners(proc string) []int {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -40,7 +40,7 @@ func isListener(process string) bool {
 	if fields := bytes.Fields(rest); !ok || len(fields) < 2 || string(fields[1]) != "1" {
 		return false
 	}
-	// A session outlives a listener that ended, with PID 1 as its parent then. SIGHUP would end it.
+	// A session outlives a listener that ended, and then has PID 1 as its parent. SIGHUP would end it.
 	title, err := os.ReadFile(filepath.Join(process, "cmdline"))
 	return err == nil && (!bytes.HasPrefix(title, []byte("sshd: ")) || bytes.Contains(title, []byte("[listener]")))
 }

@@ -11,15 +11,15 @@ import (
 	"hearth.dev/agent/internal/smallfile"
 )
 
-// renewBootID makes the kernel show another boot id, which programs take for the name of this life of the guest. The
-// file is written in place, without being emptied first: it may be mounted already, and be read right now.
+// renewBootID makes the kernel show a new boot id, by which programs recognize a reboot. The file is written in place,
+// without truncating it first: it may be mounted already, and a program may be reading it.
 func (g Guest) renewBootID() error {
 	return g.showBootID(newUUID() + "\n")
 }
 
-// lendBootID shows the kernel's own by way of that file. A guest that is restored later has only to write it then,
-// where a mount would take longer than all the rest.
-func (g Guest) lendBootID() error {
+// prepareBootID shows the kernel's own boot id through that file. If the guest is restored later, the file only has to
+// be written. A mount would take longer than all other steps then.
+func (g Guest) prepareBootID() error {
 	if _, err := os.Stat(g.bootIDFile()); err == nil {
 		return g.Kernel.ShowBootID(g.bootIDFile())
 	}
@@ -47,7 +47,7 @@ func (g Guest) showBootID(text string) error {
 	return g.Kernel.ShowBootID(path)
 }
 
-// newUUID is a random one (RFC 9562, version 4).
+// newUUID returns a random UUID (RFC 9562, version 4).
 func newUUID() string {
 	id := randomID()
 	digits := hex.EncodeToString(id[:])

@@ -12,7 +12,7 @@ import (
 	"hearth.dev/agent/internal/smallfile"
 )
 
-// hostsMark ends the one line of /etc/hosts that is ours; all others are the image's or the user's.
+// hostsMark ends the line of /etc/hosts that Hearth writes. All others belong to the image or the user.
 const hostsMark = "# set by Hearth"
 
 func (g Guest) writeHostname(hostname string) error {
@@ -78,9 +78,8 @@ func (g Guest) writeMachineID(id string) error {
 	return g.writeEtc("machine-id", id+"\n")
 }
 
-// writeEtc writes a file, and replaces one that is a symlink: an image's link into another program's state, such
-// as /etc/resolv.conf, points at nothing here. A file that something is mounted on cannot be replaced and is
-// written in place.
+// writeEtc writes a file and replaces it if it is a symlink: an image's link into another program's state, such as
+// /etc/resolv.conf, leads nowhere here. A file that something is mounted on cannot be replaced and is written in place.
 func (g Guest) writeEtc(name, text string) error {
 	path := g.etc(name)
 	old, err := smallfile.Read(path)
@@ -88,8 +87,8 @@ func (g Guest) writeEtc(name, text string) error {
 		return nil
 	}
 	if info, statErr := os.Lstat(path); err == nil && statErr == nil && info.Mode().IsRegular() {
-		// In place, with one write of less than a block. Another file in its place would take a guest that has just
-		// been restored, with nothing translated or cached yet, three times as long.
+		// In place, with one write of less than a block. Replacing the file takes three times as long in a guest that
+		// was just restored and has nothing translated or cached yet.
 		return smallfile.Replace(path, text, len(old))
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

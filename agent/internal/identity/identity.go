@@ -1,4 +1,4 @@
-// Package identity gives the guest what makes it this guest: name, addresses, machine id, clock, entropy.
+// Package identity gives the guest its identity: name, addresses, machine id, boot id, host keys, clock, entropy.
 package identity
 
 import (
@@ -7,37 +7,37 @@ import (
 	"fmt"
 )
 
-// Identity is what the host decided. Empty fields leave the guest as it is.
+// Identity is the host's choice. Empty fields keep the guest's values.
 type Identity struct {
 	Hostname   string
 	UnixTimeNs int64
 	Entropy    []byte
 	MachineID  string // 32 hex digits.
 	Network    Network
-	// Restored says that the guest begins another life in the middle: what tells it from its copies is made anew.
+	// Restored says that the guest was restored: what distinguishes it from its copies is renewed.
 	Restored bool
 }
 
-// Network is the one interface that a guest may have beside lo.
+// Network is the interface that a guest may have beside lo.
 type Network struct {
-	MAC         string // Empty leaves the interface's.
+	MAC         string // Empty keeps the interface's.
 	Interface   string
-	Addresses   []string // CIDR.
+	Addresses   []string // With prefix lengths (CIDR).
 	Gateway     string
 	Nameservers []string
 }
 
-// Guest is the machine that is changed. Tests give it another root folder and another kernel.
+// Guest is the machine that is changed. Tests give it another root directory and another kernel.
 type Guest struct {
-	Root   string // Of the files in /etc; "/" in a guest.
+	Root   string // The directory with etc; "/" in a guest.
 	Kernel Kernel
 	Keys   HostKeys
-	// InitsMachineID is what the image's init, which has not started, writes itself where there is no machine id: it
-	// takes the missing file for its first boot (machine-id(5)), which it is. Empty: it writes none.
+	// InitsMachineID is the machine id that the image's init, which has not started, writes itself if there is none: it
+	// takes the missing file for its first boot (machine-id(5)), which it is. Empty if it writes none.
 	InitsMachineID string
 }
 
-// HostKeys are those of the guest's SSH server; see hostkeys.Keys.
+// HostKeys are the keys of the guest's SSH server; see hostkeys.Keys.
 type HostKeys interface {
 	Renew(comment string) error
 	Resume(comment string)
@@ -49,17 +49,17 @@ type Kernel interface {
 	SetClock(unixNs int64) error
 	AddEntropy(seed []byte) error
 	SetUpNetwork(ctx context.Context, network Network) error
-	// ForgetNeighbours drops what is known of who is at which address beside the interface.
+	// ForgetNeighbours removes the learned entries of the interface's neighbour table.
 	ForgetNeighbours(ctx context.Context, network Network) error
 	BootID() (text string, err error)
 	// ShowBootID makes the file's text the kernel's boot id. Idempotent.
 	ShowBootID(path string) error
 }
 
-// SetClock sets the wall clock, when it is off.
+// SetClock sets the real-time clock if it is wrong.
 func (g Guest) SetClock(unixNs int64) error { return g.Kernel.SetClock(unixNs) }
 
-// Part names a part of an identity that no two lives of one guest may share.
+// Part names a part of an identity that restored copies of one guest must not share.
 type Part string
 
 const (
@@ -70,7 +70,7 @@ const (
 	PartHostKeys  Part = "SSH host keys"
 )
 
-// NotRenewed says that a restored guest still has a part of the snapshot's identity, and why.
+// NotRenewed is a part of the snapshot's identity that a restored guest still has, and the reason.
 type NotRenewed struct {
 	Part  Part
 	Cause error
@@ -80,17 +80,17 @@ func (n NotRenewed) Error() string { return fmt.Sprintf("%s: %v", n.Part, n.Caus
 
 func (n NotRenewed) Unwrap() error { return n.Cause }
 
-// Outcome is what Configure could not do.
+// Outcome lists what Configure could not do.
 type Outcome struct {
 	// Warnings are sentences about parts without which the guest can run.
 	Warnings []string
-	// NotRenewed is about restored guests alone: with any of these, the guest must not run.
+	// NotRenewed is for restored guests only. A guest with any of these must not run.
 	NotRenewed []NotRenewed
 }
 
-// Configure does all that it can, entropy first: what follows may draw from it. A guest that booted shares nothing
-// with another one and runs without a part of its identity, so its failures are warnings. A restored guest may be one
-// of many copies: what it could not renew of the parts that tell copies apart is in NotRenewed.
+// Configure does all that it can, entropy first, because later steps may draw from it. A guest that has booted shares
+// nothing with others and can run without a part of its identity, so its failures are warnings. A restored guest may be
+// one of many copies: parts that tell copies apart and could not be renewed are in NotRenewed.
 func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
 	var out Outcome
 	try := func(wanted bool, sentence string, do func() error) {
@@ -113,7 +113,7 @@ func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
 	if id.Restored {
 		renew(PartBootID, "", g.renewBootID)
 	} else {
-		try(true, "The boot id could not be made ready to change", g.lendBootID)
+		try(true, "The boot id could not be made ready to change", g.prepareBootID)
 	}
 	renew(PartMachineID, "The machine id could not be written", func() error { return g.writeMachineID(id.MachineID) })
 	if id.Hostname != "" {
@@ -137,7 +137,7 @@ func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
 
 var errNoneGiven = errors.New("the host gave none")
 
-// addEntropy refuses to restore a guest for which the host has sent no entropy: it would draw what its copies draw.
+// addEntropy fails for a restored guest if the host has sent no entropy: it would draw the same numbers as its copies.
 func (g Guest) addEntropy(id Identity) error {
 	if len(id.Entropy) > 0 {
 		return g.Kernel.AddEntropy(id.Entropy)

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// fakeKernel keeps what it was told, and changes nothing.
+// fakeKernel records its calls and changes nothing.
 type fakeKernel struct {
 	calls  []string
 	bootID string // The file that is shown.
 	failed error
-	fails  string // The one call that fails; empty: all do.
+	fails  string // The one call that fails; if empty, all do.
 }
 
 const kernelsBootID = "11111111-2222-4333-8444-555555555555\n"
@@ -72,7 +72,7 @@ var full = Identity{
 	Network: Network{Interface: "eth0", Nameservers: []string{"10.0.2.3", "fec0::3"}},
 }
 
-func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
+func TestAFullIdentityIsSetEntropyFirst(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	if out := g.Configure(context.Background(), full); len(out.Warnings)+len(out.NotRenewed) != 0 {
 		t.Fatal(out)
@@ -92,7 +92,7 @@ func TestAFullIdentityIsGivenEntropyFirst(t *testing.T) {
 	}
 }
 
-func TestAGuestThatBootedShowsTheKernelsBootIDAndARestoredOneAnother(t *testing.T) {
+func TestABootedGuestShowsTheKernelsBootIDAndARestoredOneANewOne(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may write a file that is read only; CI is root")
 	}
@@ -185,7 +185,7 @@ func TestASymlinkInEtcIsReplacedAndNotWrittenThrough(t *testing.T) {
 	}
 }
 
-func TestWhatFailsIsASentenceAndTheRestIsDone(t *testing.T) {
+func TestAFailureIsASentenceAndTheRestIsDone(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	kernel.failed = errors.New("no such luck")
 	out := g.Configure(context.Background(), full)

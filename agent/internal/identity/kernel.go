@@ -13,13 +13,13 @@ import (
 // Linux is the running kernel.
 type Linux struct{}
 
-// Below this a clock is right: the message's own way takes some of it, and steps disturb programs.
+// Smaller differences are left alone: they are partly the time of the message itself, and steps disturb programs.
 const clockTolerance = 50 * time.Millisecond
 
 // SetHostname sets the kernel's node name.
 func (Linux) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
 
-// SetClock steps the wall clock to the host's, when it is off.
+// SetClock steps the real-time clock to the host's if it is wrong.
 func (Linux) SetClock(unixNs int64) error {
 	off := time.Since(time.Unix(0, unixNs)).Abs()
 	if off <= clockTolerance {
@@ -31,7 +31,7 @@ func (Linux) SetClock(unixNs int64) error {
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// BootID is what the kernel shows, with its line's end.
+// BootID returns the kernel's boot id with its newline.
 func (Linux) BootID() (string, error) {
 	text, err := os.ReadFile(bootIDFile)
 	return string(text), err
@@ -53,8 +53,8 @@ func (Linux) ShowBootID(path string) error {
 	return nil
 }
 
-// AddEntropy mixes the seed into the kernel's generator, credits it, and reseeds from it at once: two guests
-// that were restored from one snapshot must not draw the same numbers.
+// AddEntropy mixes the seed into the kernel's generator, credits it, and reseeds at once: two guests that were restored
+// from one snapshot must not draw the same numbers.
 func (Linux) AddEntropy(seed []byte) error {
 	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

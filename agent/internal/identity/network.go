@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The device may be found a moment after the agent is up.
+// The device may be found a moment after the agent has started.
 const linkTimeout = 3 * time.Second
 
-// SetUpNetwork brings lo up, and the interface with exactly the given addresses, gateway and MAC.
+// SetUpNetwork brings up lo, and the interface with exactly the given addresses, gateway and MAC.
 func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
 	if lo, err := netlink.LinkByName("lo"); err != nil {
 		return fmt.Errorf("lo: %w", err)
@@ -52,8 +52,8 @@ func (Linux) SetUpNetwork(ctx context.Context, network Network) error {
 	return nil
 }
 
-// waitForLink finds the interface by its name. A guest's own rules may have renamed it; so where there is only
-// one beside lo, it is that one.
+// waitForLink finds the interface by its name. The guest's rules may have renamed it; so if there is only one beside
+// lo, it is that one.
 func waitForLink(ctx context.Context, name string) (netlink.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func waitForLink(ctx context.Context, name string) (netlink.Link, error) {
 	}
 }
 
-// setMAC tries it on the interface as it is: taking it down would lose the routes that the user made.
+// setMAC sets the address without taking the interface down, which would remove the user's routes.
 func setMAC(link netlink.Link, text string) error {
 	if text == "" {
 		return nil
@@ -102,7 +102,7 @@ func setMAC(link netlink.Link, text string) error {
 	return nil
 }
 
-// ForgetNeighbours keeps those that somebody entered by hand.
+// ForgetNeighbours keeps the permanent entries, which a user has added.
 func (Linux) ForgetNeighbours(ctx context.Context, network Network) error {
 	link, err := waitForLink(ctx, network.Interface)
 	if err != nil {
@@ -123,8 +123,8 @@ func (Linux) ForgetNeighbours(ctx context.Context, network Network) error {
 	return nil
 }
 
-// replaceAddresses removes before it adds: with the first address of a network the kernel removes every other one
-// in it, and a restored guest's new address is in the network of its old one.
+// replaceAddresses removes addresses before it adds others: with the first address of a network the kernel removes
+// every other one in it, and a restored guest's new address is in the network of its old one.
 func replaceAddresses(link netlink.Link, wanted []string) error {
 	keep := map[string]bool{}
 	var addresses []*netlink.Addr

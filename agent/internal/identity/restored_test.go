@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestARestoredGuestIsMadeAnotherEntropyFirst(t *testing.T) {
+func TestARestoredGuestGetsItsIdentityEntropyFirst(t *testing.T) {
 	g, kernel := newGuest(t, nil)
 	restored := full
 	restored.Restored = true
@@ -28,7 +28,7 @@ func TestARestoredGuestIsMadeAnotherEntropyFirst(t *testing.T) {
 	}
 }
 
-func TestWhatARestoredGuestCannotRenewIsNoWarning(t *testing.T) {
+func TestAPartThatARestoredGuestCannotRenewIsNotAWarning(t *testing.T) {
 	cause := errors.New("no such luck")
 	for _, c := range []struct {
 		fails string
@@ -55,7 +55,7 @@ func TestWhatARestoredGuestCannotRenewIsNoWarning(t *testing.T) {
 
 func TestARestoredGuestWithoutItsMachineIDIsNotRenewed(t *testing.T) {
 	g, _ := newGuest(t, nil)
-	if err := os.MkdirAll(g.etc("machine-id"), 0o755); err != nil { // A folder cannot be written.
+	if err := os.MkdirAll(g.etc("machine-id"), 0o755); err != nil { // A directory cannot be written.
 		t.Fatal(err)
 	}
 	restored := full
@@ -102,7 +102,7 @@ func TestEachRestoreShowsAnotherBootIDInTheSameFile(t *testing.T) {
 	}
 }
 
-// inNewNetwork gives the test a network of its own with an interface eth0. Its thread is thrown away afterwards.
+// inNewNetwork gives the test a new network namespace with an interface eth0. Its thread ends with the test.
 func inNewNetwork(t *testing.T) netlink.Link {
 	t.Helper()
 	runtime.LockOSThread()
@@ -141,7 +141,7 @@ func TestARestoredGuestGetsItsOwnAddressesInTheNetworkOfTheOldOnes(t *testing.T)
 	}
 }
 
-func TestNeighboursAreForgottenButThoseEnteredByHand(t *testing.T) {
+func TestNeighboursAreRemovedExceptPermanentOnes(t *testing.T) {
 	link := inNewNetwork(t)
 	if err := netlink.LinkSetUp(link); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestNeighboursAreForgottenButThoseEnteredByHand(t *testing.T) {
 }
 
 func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
-	runtime.LockOSThread() // Its mounts are gone with the thread.
+	runtime.LockOSThread() // The mounts end with the thread.
 	err := unix.Unshare(unix.CLONE_NEWNS)
 	if err == nil {
 		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
@@ -196,6 +196,6 @@ func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
 		t.Errorf("got %v with %d mounts, %v", seen, count, err)
 	}
 	if err := unix.Unmount("/proc/sys/kernel/random/boot_id", unix.MNT_DETACH); err != nil {
-		t.Error(err) // Otherwise the folder could not be removed.
+		t.Error(err) // Otherwise the directory could not be removed.
 	}
 }

@@ -1,4 +1,4 @@
-// Package power ends the guest so that nothing that was written is lost.
+// Package power ends the guest without losing data that was written.
 package power
 
 import (
@@ -10,32 +10,32 @@ import (
 	"hearth.dev/agent/internal/reaper"
 )
 
-// The host's patience, where it names none.
+// The timeout of a request that names none.
 const defaultTimeout = 10 * time.Second
 
-// After SIGKILL only the kernel holds a process up, in a read from a disk for example.
+// After SIGKILL only the kernel can keep a process, for example in a read from a disk.
 const killTimeout = 2 * time.Second
 
 // Init ends a guest whose PID 1 is the agent.
 type Init struct {
 	Console io.Writer
 	Reaper  *reaper.Reaper
-	// HangUp is told first; see execs.Runner.HangUpTerminals.
+	// HangUp is called first; see execs.Runner.HangUpTerminals.
 	HangUp func()
-	// Root says whether the root is on a disk; an initramfs has nothing to make read only.
+	// Root tells whether the root is on a disk. An initramfs cannot be made read only.
 	Root bool
-	// Disks are file systems to make read only after the root, by paths that stay valid; may be empty.
+	// Disks are the file systems to make read only after the root, by paths that stay valid. May be empty.
 	Disks []string
 }
 
-// End ends all processes, flushes, and turns the power off (or on again). It does not return.
+// End ends all processes, flushes, and turns the power off, or reboots. It does not return.
 func (i Init) End(reboot bool, timeout time.Duration) {
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	// Stopped processes would not see SIGTERM before they go on.
+	// SIGCONT follows, because stopped processes do not handle SIGTERM before they continue.
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGCONT} {
-		_ = unix.Kill(-1, signal) // Fails when there is nobody, which is what we want.
+		_ = unix.Kill(-1, signal) // Fails if no process is left, which is the aim.
 	}
 	if i.HangUp != nil {
 		i.HangUp()
@@ -62,8 +62,8 @@ func (i Init) waitForChildren(timeout time.Duration) bool {
 	return true
 }
 
-// closeDisks makes the file systems read only, the root before the disk that it lies on. That writes their
-// journals out, so that the host finds them clean. A failure loses nothing: all was flushed already.
+// closeDisks makes the file systems read only, the root before the disk that it is on. That writes out their journals,
+// so that the host finds them clean. A failure loses no data, because everything was flushed before.
 func (i Init) closeDisks() {
 	if !i.Root {
 		return
@@ -75,11 +75,12 @@ func (i Init) closeDisks() {
 	}
 }
 
-// HasSwitch says whether this machine can turn its power off. One that cannot halts for good when it tries, and
-// its VMM runs on; a restart ends it, because VMMs run without reboots. Set once, before anything else in here.
+// HasSwitch tells whether this machine can turn its power off. A machine that cannot would stop its CPUs when it tries,
+// and its VMM would keep running; a restart ends the VMM, because VMMs run with reboots disabled. Set once, before any
+// other use of this package.
 var HasSwitch = true
 
-// Off flushes and turns the power off (or on again) at once. It does not return.
+// Off flushes, and turns the power off or reboots at once. It does not return.
 func Off(reboot bool) {
 	unix.Sync()
 	command := unix.LINUX_REBOOT_CMD_POWER_OFF
@@ -87,7 +88,7 @@ func Off(reboot bool) {
 		command = unix.LINUX_REBOOT_CMD_RESTART
 	}
 	_ = unix.Reboot(command)
-	// A kernel that knows no way to turn the power off. A restart ends the VMM as well, which runs without reboots.
+	// The kernel cannot turn the power off. A restart ends the VMM as well, which runs with reboots disabled.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {}
 }
@@ -100,8 +101,8 @@ const (
 	signalForceReboot   = unix.Signal(34 + 15) // SIGRTMIN+15
 )
 
-// Systemd asks the image's own init to end the guest, and insists after the timeout. It needs no program of
-// the image and no bus, both of which may be broken when somebody wants a guest to stop.
+// Systemd asks the image's own init to end the guest, and forces it after the timeout. It uses neither programs of the
+// image nor D-Bus, both of which may be broken when the guest has to be stopped.
 func Systemd(console io.Writer, reboot bool, timeout time.Duration) {
 	if timeout <= 0 {
 		timeout = defaultTimeout

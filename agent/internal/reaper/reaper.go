@@ -1,12 +1,12 @@
 // Package reaper starts processes and collects every one that ends.
 //
-// PID 1 inherits orphans and has to wait for them, but a plain wait for "any child" would steal the exit
+// PID 1 inherits orphaned processes and has to wait for them, but waiting for "any child" would steal the exit
 // status that a starter waits for. So one reaper waits for all children and hands the statuses out:
 //
 //	Start ──fork, exec, register──┐ (under one lock: a child that ends at once is registered first)
-//	SIGCHLD ──wait4(-1) until none┴─► registered: Done is closed · orphan: forgotten
+//	SIGCHLD ──wait4(-1) until none┴─► registered: Done is closed · others: dropped
 //
-// Nothing else in the agent may wait for a process, which is why os/exec is used nowhere.
+// No other code of the agent may wait for a process, which is why os/exec is not used.
 package reaper
 
 import (
@@ -20,24 +20,24 @@ import (
 	"hearth.dev/agent/internal/smallfile"
 )
 
-// Reaper owns the children of this process.
+// Reaper collects the children of this process.
 type Reaper struct {
 	mu      sync.Mutex
 	owned   map[int]*Process
 	protect bool
 }
 
-// Process is a child that was started by Start.
+// Process is a child that Start has started.
 type Process struct {
 	Pid    int
 	reaper *Reaper
 	done   chan struct{}
 	status syscall.WaitStatus
-	ended  bool // Guarded by reaper.mu; from then on the pid may belong to somebody else.
+	ended  bool // Guarded by reaper.mu. Once true, the pid may belong to another process.
 }
 
-// New makes a reaper and collects children until ctx ends. With protect, the agent is kept from the kernel's
-// out-of-memory killer, and the processes that it starts are not.
+// New makes a reaper and collects children until ctx ends. With protect, the agent is exempt from the kernel's
+// out-of-memory killer, but not the processes that it starts.
 func New(ctx context.Context, protect bool) *Reaper {
 	r := &Reaper{owned: map[int]*Process{}, protect: protect}
 	if protect {
@@ -59,13 +59,13 @@ func New(ctx context.Context, protect bool) *Reaper {
 	return r
 }
 
-// Start executes a program. An error is the system's own, of fork, chdir or exec.
+// Start executes a program. Its errors are those of fork, chdir or exec.
 func (r *Reaper) Start(path string, argv []string, attr *syscall.ProcAttr) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.protect {
-		// The score is inherited, and a child that forks at once would pass it on before anyone could
-		// reset it from outside. So the agent gives its own up for the moment of the fork.
+		// The score is inherited, and a child that forks at once would pass it on before it could be reset from
+		// outside. So the agent resets its own score for the moment of the fork.
 		setOOMScore(oomNormal)
 		defer setOOMScore(oomProtected)
 	}
@@ -81,11 +81,11 @@ func (r *Reaper) Start(path string, argv []string, attr *syscall.ProcAttr) (*Pro
 // Done is closed when the process has ended and its status is known.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Status is how the process ended. Only after Done.
+// Status returns how the process ended. Valid only after Done.
 func (p *Process) Status() syscall.WaitStatus { return p.status }
 
-// SignalGroup sends a signal to the process group that the process leads. A process that was reaped gets
-// nothing: its number may be another's by now.
+// SignalGroup sends a signal to the process group that the process leads. After the process has been reaped it does
+// nothing, because the pid may belong to another process.
 func (p *Process) SignalGroup(sig syscall.Signal) error {
 	p.reaper.mu.Lock()
 	defer p.reaper.mu.Unlock()
@@ -95,7 +95,7 @@ func (p *Process) SignalGroup(sig syscall.Signal) error {
 	return unix.Kill(-p.Pid, sig)
 }
 
-// Childless says whether no child is left, ended or not.
+// Childless tells whether no child is left, neither running nor a zombie.
 func (r *Reaper) Childless() bool {
 	r.sweep()
 	var info unix.Siginfo
@@ -116,7 +116,7 @@ func (r *Reaper) sweep() {
 		}
 		p := r.owned[pid]
 		if p == nil {
-			continue // An orphan that came to PID 1.
+			continue // An orphan that PID 1 inherited.
 		}
 		delete(r.owned, pid)
 		p.status, p.ended = status, true
@@ -129,7 +129,7 @@ const (
 	oomNormal    = "0"
 )
 
-// setOOMScore does what it can: without the privilege, the agent is as killable as everything else.
+// setOOMScore ignores errors: without the privilege, the agent can be killed like any other process.
 func setOOMScore(score string) {
 	_ = smallfile.Set("/proc/self/oom_score_adj", score)
 }

@@ -20,8 +20,8 @@ const (
 
 type dialStream = connect.BidiStream[agentv1.DialRequest, agentv1.DialResponse]
 
-// Dial opens a connection inside the guest. An empty message says that it is open; then bytes flow both
-// ways. The host may end its side alone, by `closed`; the target's end is the end of the call.
+// Dial opens a connection inside the guest. An empty message says that it is open; then bytes flow in both directions.
+// The host may end its side alone, with `closed`. The end of the target's side ends the call.
 func (s *Service) Dial(ctx context.Context, stream *dialStream) error {
 	first, err := stream.Receive()
 	if err != nil {
@@ -57,7 +57,7 @@ func passToTarget(stream *dialStream, conn net.Conn) {
 		}
 		if err != nil || message.GetClosed() {
 			if half, ok := conn.(interface{ CloseWrite() error }); ok {
-				_ = half.CloseWrite() // The target may be gone; the other direction says so.
+				_ = half.CloseWrite() // The target may be gone; the other direction reports that.
 			}
 			return
 		}

@@ -14,7 +14,14 @@ import (
 
 type execStream = connect.BidiStream[agentv1.ExecRequest, agentv1.ExecResponse]
 
-// Exec runs a command on a stream of its own; the stream's end is the command's, unless it is detached.
+// Exec runs a command on its own stream: the guest's end of the wire of exec.
+//
+//  1. The first request is `start`. Its failure is the answer, with one of the host's codes.
+//  2. `started` has the pid.
+//  3. passInput writes `stdin` chunks to the command, as fast as it reads.
+//  4. CopyOutput sends stdout and stderr. A host that does not read blocks the command.
+//  5. `exited` is the last answer.
+//  6. The end of the stream kills the command's process group, unless it is detached.
 func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 	first, err := stream.Receive()
 	if err != nil {
@@ -33,7 +40,7 @@ func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 	}
 	defer command.Close()
 	if !start.Detach {
-		// Also when this function fails: a command without a reader would hang on its full pipes.
+		// Also if this function fails: a command without a reader would block on its full pipes.
 		defer command.Kill()
 		defer context.AfterFunc(ctx, command.Kill)()
 		defer s.streams.add(command.Kill)()
@@ -56,7 +63,7 @@ func (s *Service) Exec(ctx context.Context, stream *execStream) error {
 	return stream.Send(&agentv1.ExecResponse{Response: &agentv1.ExecResponse_Exited{Exited: exited}})
 }
 
-// startExec waits while the guest is held: a child that is born frozen would never come to its program.
+// startExec waits while the guest is frozen: a child that is forked into a frozen cgroup would never reach its program.
 func (s *Service) startExec(ctx context.Context, start *agentv1.ExecStart) (*execs.Command, error) {
 	if err := s.Machine.Enter(ctx); err != nil {
 		return nil, err
@@ -84,7 +91,7 @@ func specOf(start *agentv1.ExecStart) execs.Spec {
 	return spec
 }
 
-// windowSide keeps a terminal's side within what the kernel can hold.
+// windowSide limits a terminal's side to what the kernel can store.
 func windowSide(n uint32) uint16 { return uint16(min(n, 1<<16-1)) }
 
 func output(from int, chunk []byte) *agentv1.ExecResponse {
@@ -94,14 +101,15 @@ func output(from int, chunk []byte) *agentv1.ExecResponse {
 	return &agentv1.ExecResponse{Response: &agentv1.ExecResponse_Stdout{Stdout: chunk}}
 }
 
-// passInput goes on to the stream's end even when the command takes no more input, as a command may: input
-// that nobody wants is dropped, and does not hold the host up.
+// passInput reads to the stream's end even if the command reads no more input: the rest is dropped, so that it does not
+// block the host.
 func passInput(stream *execStream, command *execs.Command) {
 	input := command.Input()
 	for {
 		message, err := stream.Receive()
 		if err != nil {
-			// The host half-closed, or is gone. Both end the input; the latter ends the command elsewhere.
+			// The host half-closed the stream, or is gone. Both end the input; the latter also ends the command, in
+			// Exec.
 			if errors.Is(err, io.EOF) && input != nil {
 				_ = command.CloseInput()
 			}
@@ -116,7 +124,7 @@ func passInput(stream *execStream, command *execs.Command) {
 				input = nil
 			}
 		case *agentv1.ExecRequest_StdinClosed:
-			_ = command.CloseInput() // The command may have ended; then there is no input to close.
+			_ = command.CloseInput() // Fails harmlessly if the command has ended.
 			input = nil
 		}
 	}
@@ -139,7 +147,7 @@ func (s *Service) SignalExec(
 	return connect.NewResponse(&agentv1.SignalExecResponse{}), nil
 }
 
-// ResizeExec tells a running command's terminal its size.
+// ResizeExec sets the terminal size of a running command.
 func (s *Service) ResizeExec(
 	_ context.Context, req *connect.Request[agentv1.ResizeExecRequest],
 ) (*connect.Response[agentv1.ResizeExecResponse], error) {
@@ -153,7 +161,7 @@ func (s *Service) ResizeExec(
 	return connect.NewResponse(&agentv1.ResizeExecResponse{}), nil
 }
 
-// findExec fails without a "hearth-code": that a command has ended meanwhile is no fault of anybody's.
+// findExec fails without a "hearth-code", because a command that has ended meanwhile is not an error to the host.
 func (s *Service) findExec(id string) (*execs.Command, error) {
 	command, ok := s.Runner.Find(id)
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"hearth.dev/agent/internal/identity"
 )
 
-// codeHeader tells the host which of its error codes an error is; it comes as metadata of the RPC's error.
+// codeHeader is the metadata key with the host's error code of an RPC's error.
 const codeHeader = "hearth-code"
 
 var rpcCodes = map[fault.Code]connect.Code{
@@ -32,7 +32,7 @@ func failure(err error) error {
 	return answer
 }
 
-// notRenewed is the error of a restored guest that is to be ended by the host, with the parts as its detail.
+// notRenewed is the error of a restored guest that the host must end. Its details are the parts.
 func notRenewed(failed []identity.NotRenewed) error {
 	detail := &agentv1.IdentityNotRenewed{}
 	var sentences []string

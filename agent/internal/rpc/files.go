@@ -15,7 +15,7 @@ import (
 
 const tarChunkBytes = 128 << 10
 
-// ReadTar sends a file or folder as a tar stream.
+// ReadTar sends a file or directory as a tar stream.
 func (s *Service) ReadTar(
 	ctx context.Context, req *connect.Request[agentv1.ReadTarRequest], stream *connect.ServerStream[agentv1.ReadTarResponse],
 ) error {
@@ -88,7 +88,7 @@ func (r *receiveReader) Read(out []byte) (int, error) {
 	return n, nil
 }
 
-// absolute resolves a path against the default user's home. A trailing "/." stays: it means the contents.
+// absolute resolves a path against the default user's home directory. A trailing "/." is kept: it means the content.
 func (s *Service) absolute(path string) (string, error) {
 	if path == "" {
 		return "", fault.New(fault.InputInvalid, "the path is empty")

@@ -25,7 +25,7 @@ func (s *Service) Freeze(
 	return connect.NewResponse(&agentv1.FreezeResponse{Warnings: warnings}), nil
 }
 
-// Thaw thaws them. Their clock is set first: it stood still while the guest was saved.
+// Thaw sets the clock, which stopped while the guest was saved, and thaws the guest's processes.
 func (s *Service) Thaw(
 	_ context.Context, req *connect.Request[agentv1.ThawRequest],
 ) (*connect.Response[agentv1.ThawResponse], error) {

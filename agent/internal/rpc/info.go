@@ -12,7 +12,8 @@ import (
 	agentv1 "hearth.dev/agent/gen/hearth/agent/v1"
 )
 
-// Info says who answers. A number that cannot be read is 0: this is the health check, and has to answer.
+// Info returns the agent's version and the guest's state. It is the health check and must answer, so a number that
+// cannot be read is 0.
 func (s *Service) Info(
 	context.Context, *connect.Request[agentv1.InfoRequest],
 ) (*connect.Response[agentv1.InfoResponse], error) {
@@ -55,7 +56,7 @@ func rssBytes() uint64 {
 	return pages * uint64(os.Getpagesize())
 }
 
-// readMeminfo gives the kernel's figures in bytes.
+// readMeminfo returns the kernel's figures in bytes.
 func readMeminfo() map[string]uint64 {
 	text, _ := os.ReadFile("/proc/meminfo")
 	figures := map[string]uint64{}

@@ -1,4 +1,5 @@
-// Package rpc answers the host: one file per group of calls, each a thin layer over the package that does it.
+// Package rpc implements the agent's RPCs: one file for each group of calls, each a thin layer over the package that
+// does the work.
 package rpc
 
 import (
@@ -16,24 +17,24 @@ import (
 	"hearth.dev/agent/internal/volumes"
 )
 
-// A message holds at most all arguments and variables of one exec (2 MiB on the host's side), with room.
+// The limit of a message: all arguments and variables of one exec (2 MiB on the host's side), with room to spare.
 const messageMaxBytes = 8 << 20
 
-// Machine is what the agent changes about the guest as a whole. In tests it is a pretence.
+// Machine is what the agent changes about the guest as a whole. Tests have a fake.
 type Machine interface {
 	// Configure gives the guest its identity.
 	Configure(ctx context.Context, id identity.Identity) identity.Outcome
-	// SetClock sets the wall clock, when it is off.
+	// SetClock sets the real-time clock if it is wrong.
 	SetClock(unixNs int64) error
-	// Mount makes the volumes appear at their paths, in this order. Idempotent.
+	// Mount mounts the volumes at their paths, in this order. Idempotent.
 	Mount(mounts []volumes.Mount) error
-	// Freeze freezes all processes but the agent's and PID 1. Thaw thaws them, and so do 30 s without another Freeze
-	// or Renew, unless Freeze or Renew said that only the host may.
+	// Freeze freezes all processes but the agent and PID 1. Thaw thaws them. So do 30 s without another Freeze or
+	// Renew, unless Freeze or Renew said that only the host may thaw.
 	Freeze(ctx context.Context, options freezer.Options) (warnings []string, err error)
 	Thaw() error
 	Renew(restored bool)
 	Frozen() bool
-	// Enter waits while they are held, and keeps them from being held until Leave.
+	// Enter waits while the guest is frozen, and prevents freezing until Leave.
 	Enter(ctx context.Context) error
 	Leave()
 	// Shutdown begins to end the guest and returns at once.
@@ -46,9 +47,10 @@ type Service struct {
 	Init    string // "agent" or "systemd".
 	Runner  *execs.Runner
 	Machine Machine
-	// InitFollows says that the image's init is executed once the guest is configured and the host has left.
+	// InitFollows says that the image's init is executed once the guest is configured and the host has closed the
+	// connection.
 	InitFollows bool
-	// OnConfigured is told of each Configure that has succeeded, before it is answered; may be nil.
+	// OnConfigured is called after each successful Configure, before the answer is sent. May be nil.
 	OnConfigured func()
 
 	configured atomic.Bool
@@ -57,7 +59,7 @@ type Service struct {
 
 var _ agentv1connect.AgentServiceHandler = (*Service)(nil)
 
-// Handler serves the contract. Nothing is compressed: the stream is faster than any compressor.
+// Handler serves the RPCs. Nothing is compressed: the stream is faster than any compressor.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(agentv1connect.NewAgentServiceHandler(s,
@@ -67,12 +69,12 @@ func (s *Service) Handler() http.Handler {
 	return mux
 }
 
-// Configure gives the guest its identity, and then thaws what was frozen until it had one:
+// Configure gives the guest its identity, and then thaws its processes:
 //
-//  1. streams of the saved guest end
-//  2. entropy, clock, ids, name, keys and network (identity.Guest)
-//  3. volumes
-//  4. thaw
+//  1. It ends the streams of the saved guest.
+//  2. It sets entropy, clock, ids, name, keys and network (identity.Guest).
+//  3. It mounts the volumes.
+//  4. It thaws.
 //
 // A restored guest whose identity could not be renewed stays frozen, and so does a guest without one of its volumes.
 func (s *Service) Configure(
@@ -115,7 +117,7 @@ func (s *Service) Configure(
 	return connect.NewResponse(answer), nil
 }
 
-// Configured says whether Configure has succeeded since the agent started.
+// Configured tells whether Configure has succeeded since the agent started.
 func (s *Service) Configured() bool { return s.configured.Load() }
 
 func mountsOf(m *agentv1.ConfigureRequest) []volumes.Mount {
@@ -126,7 +128,7 @@ func mountsOf(m *agentv1.ConfigureRequest) []volumes.Mount {
 	return mounts
 }
 
-// Shutdown flushes and powers the guest off. The answer goes out while processes are still being ended.
+// Shutdown flushes and powers the guest off. The answer is sent while processes are still being ended.
 func (s *Service) Shutdown(
 	_ context.Context, req *connect.Request[agentv1.ShutdownRequest],
 ) (*connect.Response[agentv1.ShutdownResponse], error) {

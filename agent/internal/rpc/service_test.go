@@ -20,7 +20,7 @@ import (
 	"hearth.dev/agent/internal/volumes"
 )
 
-// fakeMachine is held or not, and remembers what was done to it.
+// fakeMachine is frozen or not, and records its calls.
 type fakeMachine struct {
 	frozen  bool
 	done    []string
@@ -89,7 +89,7 @@ func TestConfigureThawsWhenAllElseIsDone(t *testing.T) {
 	s, machine := newService(t)
 	freeze(t, s)
 	if !s.saysFrozen(t) {
-		t.Error("a guest that is held does not say so")
+		t.Error("a frozen guest does not report it")
 	}
 	if _, err := s.Configure(t.Context(), connect.NewRequest(&agentv1.ConfigureRequest{})); err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestConfigureThawsWhenAllElseIsDone(t *testing.T) {
 	}
 }
 
-func TestThawSetsTheClockBeforeProcessesGoOn(t *testing.T) {
+func TestThawSetsTheClockBeforeProcessesRun(t *testing.T) {
 	s, machine := newService(t)
 	machine.noClock = errors.New("no")
 	for _, c := range []struct {
@@ -119,7 +119,7 @@ func TestThawSetsTheClockBeforeProcessesGoOn(t *testing.T) {
 	}
 }
 
-func TestAGuestWithoutOneOfItsVolumesStaysHeld(t *testing.T) {
+func TestAGuestWithoutOneOfItsVolumesStaysFrozen(t *testing.T) {
 	s, machine := newService(t)
 	freeze(t, s)
 	machine.noMount = errors.New("no such device")

@@ -2,16 +2,15 @@ package rpc
 
 import "sync"
 
-// streams are those that the host has open. Where the stream between the two is a port, a new host ends those of the
-// one before it. Over vsock they may outlive the guest's being restored for a moment, in which their commands
-// would run in every copy.
+// streams are the streams that the host has open. On a port, a new host ends the streams of the one before it. Over
+// vsock, streams could survive a restore for a moment, in which their commands would run in every copy.
 type streams struct {
 	mu   sync.Mutex
 	last int
 	ends map[int]func()
 }
 
-// add remembers what ends a stream until it is over.
+// add registers the function that ends a stream, until over is called.
 func (s *streams) add(end func()) (over func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package smallfile reads and writes files of a few lines with the system calls that it takes and no more.
+// Package smallfile reads and writes small files with as few system calls as possible.
 //
-// os.File asks the poller about each file, and the runtime to close it one day. A guest that was just restored on an
-// emulated CPU has none of that code translated: it is a third of what giving it an identity takes.
+// os.File registers each file with the poller and a cleanup with the runtime. A guest that was just restored on an
+// emulated CPU has none of that code translated: it is a third of the time for giving it an identity.
 package smallfile
 
 import (
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxBytes of a file that can be read.
+// MaxBytes is the limit for a file that is read.
 const MaxBytes = 16 << 20
 
-// Read gives a file's content. One that is larger than MaxBytes is an error.
+// Read returns a file's content. A file larger than MaxBytes is an error.
 func Read(path string) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY, 0)
 	if err != nil {
@@ -39,7 +39,7 @@ func Read(path string) ([]byte, error) {
 	}
 }
 
-// Set writes text into a file that is there, from its start and with one call. What the file holds beyond it stays.
+// Set writes text to the start of an existing file, with one call. What the file has beyond it stays.
 func Set(path, text string) error {
 	fd, err := open(path, unix.O_WRONLY, 0)
 	if err != nil {
@@ -48,7 +48,7 @@ func Set(path, text string) error {
 	return write(fd, path, text)
 }
 
-// Put is Set for a file that may not be there.
+// Put is Set for a file that may not exist.
 func Put(path, text string, mode fs.FileMode) error {
 	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT, uint32(mode.Perm()))
 	if err != nil {
@@ -57,7 +57,7 @@ func Put(path, text string, mode fs.FileMode) error {
 	return write(fd, path, text)
 }
 
-// Replace is Set for a file that holds oldBytes now, and nothing but text afterwards.
+// Replace is Set for a file that has oldBytes now. Afterwards it has only text.
 func Replace(path, text string, oldBytes int) error {
 	if err := Set(path, text); err != nil || len(text) >= oldBytes {
 		return err

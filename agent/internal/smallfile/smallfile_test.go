@@ -18,7 +18,7 @@ func file(t *testing.T, text string) string {
 	return path
 }
 
-func TestReadGivesAllOfAFile(t *testing.T) {
+func TestReadReturnsTheWholeFile(t *testing.T) {
 	for _, bytes := range []int{0, 1, 511, 512, 513, 100_000} {
 		text := strings.Repeat("x", bytes)
 		if got, err := Read(file(t, text)); err != nil || string(got) != text {

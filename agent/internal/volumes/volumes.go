@@ -1,4 +1,4 @@
-// Package volumes mounts the disks that the host gave the guest beside its own.
+// Package volumes mounts the guest's volumes: the disks that it has beside its own.
 package volumes
 
 import (
@@ -12,34 +12,34 @@ import (
 	"hearth.dev/agent/internal/fault"
 )
 
-// Mount is one volume: a device with an ext4 and the folder where it is to be seen.
+// Mount is one volume: a device with an ext4, and the directory to mount it on.
 type Mount struct {
-	Device   string // Such as /dev/vdc or serial:data, as disks.Find knows them.
-	Path     string // Absolute; made when it is missing.
+	Device   string // Such as /dev/vdc or serial:data, as disks.Find understands it.
+	Path     string // Absolute. The directory is made if it is missing.
 	ReadOnly bool
 }
 
-// System is the part of the kernel that mounts. Tests give another one.
+// System is the part of the kernel that mounts. Tests have a fake.
 type System interface {
 	// Find waits for the disk and returns its device.
 	Find(disk string) (string, error)
-	// IsMounted says whether the device is what is seen at the path.
+	// IsMounted tells whether the device is mounted at the path, on top.
 	IsMounted(mount Mount) (bool, error)
 	Mount(mount Mount) error
-	// Hold opens the mount point and gives a path to it that stays valid when something hides it.
-	Hold(path string) (string, error)
+	// KeepOpen opens the mount point and returns a path that stays valid when another mount hides it.
+	KeepOpen(path string) (string, error)
 }
 
-// Set is the volumes of a guest.
+// Set is the set of a guest's volumes.
 type Set struct {
 	System System
 
-	mutex sync.Mutex
-	held  []string
+	mutex  sync.Mutex
+	opened []string
 }
 
-// Mount makes every volume appear at its path, in order. One that is there already stays as it is. It stops at the
-// first that fails: a program must not write beside a volume what was meant for it.
+// Mount mounts the volumes in order. One that is mounted already stays as it is. It stops at the first failure, so that
+// no program writes to the directory what was meant for the volume.
 func (s *Set) Mount(mounts []Mount) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -67,21 +67,22 @@ func (s *Set) mountOne(mount Mount) error {
 	if mount.ReadOnly {
 		return nil // Nothing to write out at the end.
 	}
-	held, err := s.System.Hold(mount.Path)
+	opened, err := s.System.KeepOpen(mount.Path)
 	if err != nil {
 		return err
 	}
-	s.held = append(s.held, held)
+	s.opened = append(s.opened, opened)
 	return nil
 }
 
-// Writable are the volumes to make read only before the power goes, by paths that stay valid; the last mounted first.
+// Writable lists the volumes to make read only before the power is turned off, by paths that stay valid, in the reverse
+// order of mounting.
 func (s *Set) Writable() []string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	var paths []string
-	for i := len(s.held) - 1; i >= 0; i-- {
-		paths = append(paths, s.held[i])
+	for i := len(s.opened) - 1; i >= 0; i-- {
+		paths = append(paths, s.opened[i])
 	}
 	return paths
 }
@@ -89,27 +90,27 @@ func (s *Set) Writable() []string {
 // Linux is the running kernel.
 type Linux struct{}
 
-// Find looks for it among the VM's disks.
+// Find finds the disk among those of the VM.
 func (Linux) Find(disk string) (string, error) {
 	return disks.Find(disk)
 }
 
 // IsMounted compares the device's number with that of the file system at the path.
 func (Linux) IsMounted(mount Mount) (bool, error) {
-	var device, folder unix.Stat_t
+	var device, dir unix.Stat_t
 	if err := unix.Stat(mount.Device, &device); err != nil {
 		return false, fmt.Errorf("stat %s: %w", mount.Device, err)
 	}
-	if err := unix.Stat(mount.Path, &folder); err != nil {
+	if err := unix.Stat(mount.Path, &dir); err != nil {
 		if errors.Is(err, unix.ENOENT) {
 			return false, nil
 		}
 		return false, fmt.Errorf("stat %s: %w", mount.Path, err)
 	}
-	return folder.Dev == device.Rdev, nil
+	return dir.Dev == device.Rdev, nil
 }
 
-// Mount makes the folder and mounts the device on it.
+// Mount makes the directory and mounts the device on it.
 func (Linux) Mount(mount Mount) error {
 	if err := os.MkdirAll(mount.Path, 0o755); err != nil {
 		return err
@@ -123,14 +124,14 @@ func (Linux) Mount(mount Mount) error {
 		return nil
 	}
 	if mount.ReadOnly && errors.Is(err, unix.EROFS) {
-		// ext4's answer to a journal that nobody could play back, because the device is read only, too.
+		// ext4's error for a journal that cannot be replayed, because the device is read only.
 		return errors.New("its last VM did not close it, and its journal can only be played back where it may be " +
 			"written: start a VM with it without :ro once")
 	}
 	return fmt.Errorf("mount %s: %w", mount.Device, err)
 }
 
-// Hold keeps the folder open for the life of the agent, which is that of the guest.
-func (Linux) Hold(path string) (string, error) {
-	return disks.Hold(path)
+// KeepOpen keeps the directory open for the life of the agent, which is that of the guest.
+func (Linux) KeepOpen(path string) (string, error) {
+	return disks.KeepOpen(path)
 }

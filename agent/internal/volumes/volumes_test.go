@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// fakeSystem mounts nothing, and keeps what it was told.
+// fakeSystem records its calls and mounts nothing.
 type fakeSystem struct {
 	mounted []string
 	broken  string // The device that cannot be mounted.
@@ -27,7 +27,7 @@ func (f *fakeSystem) Mount(m Mount) error {
 	return nil
 }
 
-func (f *fakeSystem) Hold(path string) (string, error) { return "held " + path, nil }
+func (f *fakeSystem) KeepOpen(path string) (string, error) { return "open " + path, nil }
 
 var three = []Mount{
 	{Device: "/dev/vdc", Path: "/data"},
@@ -46,7 +46,7 @@ func TestVolumesAreMountedInOrderAndOnce(t *testing.T) {
 	if want := []string{"/dev/vdc /data", "/dev/vdd /data/sub", "/dev/vde /logs"}; !slices.Equal(system.mounted, want) {
 		t.Errorf("got %v", system.mounted)
 	}
-	if want := []string{"held /logs", "held /data"}; !slices.Equal(set.Writable(), want) {
+	if want := []string{"open /logs", "open /data"}; !slices.Equal(set.Writable(), want) {
 		t.Errorf("to close: %v", set.Writable())
 	}
 }
@@ -58,7 +58,7 @@ func TestAVolumeThatCannotBeMountedIsAnErrorThatNamesItsPath(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/data/sub") || !strings.Contains(err.Error(), "no ext4") {
 		t.Errorf("got %v", err)
 	}
-	if want := []string{"held /data"}; !slices.Equal(set.Writable(), want) {
+	if want := []string{"open /data"}; !slices.Equal(set.Writable(), want) {
 		t.Errorf("what was mounted before is closed all the same: %v", set.Writable())
 	}
 }
