@@ -4,15 +4,15 @@ import { DatabaseSync } from "node:sqlite";
 import { HearthError, toHearthError } from "#base/error.ts";
 
 /**
- * Opens the file for hearthd alone: no other program reads or writes it until it is closed, so that none can hold
- * a lock when hearthd has to write (decision 0018).
- * @throws HearthError `store.corrupt`, `store.busy`, `store.too_new`, `host.disk_full` or `host.read_only`; the file
- * is left as it is in every case.
+ * Opens the file for hearthd alone: no other program reads or writes it until it is closed, so that none can have a
+ * lock when hearthd has to write (decision 0018).
+ * @throws HearthError `store.corrupt`, `store.busy`, `store.too_new`, `host.disk_full` or `host.read_only`; the file is
+ * left as it is in every case
  */
 export function openDatabase(path: string, migrations: readonly string[]): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
-    // Whoever can wait does so without holding up everything else: SQLite itself does not wait.
+    // SQLite does not wait for a lock, which would block hearthd; `openStore` does.
     database = new DatabaseSync(path, { timeout: 0 });
     chmodSync(path, 0o600);
     // FULL: each commit is on the disk when it returns. With NORMAL a power cut loses the commits of the last seconds,
@@ -47,7 +47,7 @@ function migrate(database: DatabaseSync, path: string, migrations: readonly stri
   }
 }
 
-/** All of `work`, or none of it. */
+/** Runs `work` in one transaction: all of it is committed, or nothing. */
 export function transaction<Result>(database: DatabaseSync, work: () => Result): Result {
   database.exec("BEGIN IMMEDIATE");
   try {
@@ -64,7 +64,7 @@ export function transaction<Result>(database: DatabaseSync, work: () => Result):
   }
 }
 
-/** Commits `work` without waiting for the disk; the next commit that waits takes it along. */
+/** Commits `work` without waiting for the disk. The next synced commit syncs it too. */
 export function withoutSync<Result>(database: DatabaseSync, work: () => Result): Result {
   database.exec("PRAGMA synchronous = NORMAL");
   try {
@@ -74,7 +74,7 @@ export function withoutSync<Result>(database: DatabaseSync, work: () => Result):
   }
 }
 
-/** SQLite's result codes that a person can do something about: sqlite.org/rescode.html. */
+/** SQLite's result codes that a user can do something about: sqlite.org/rescode.html. */
 const SQLITE = {
   busy: 5,
   readOnly: 8,
@@ -86,8 +86,8 @@ const SQLITE = {
 } as const;
 
 /**
- * Names what SQLite threw by what a person can do about it. Only what SQLite itself calls corrupt is `store.corrupt`;
- * what is left, such as a constraint or a closed database, is a bug of Hearth's.
+ * Turns an error of SQLite into one that says what a user can do. Only what SQLite itself calls corrupt is
+ * `store.corrupt`; the rest, such as a constraint or a closed database, is a bug of Hearth's.
  */
 export function databaseError(path: string, error: unknown): HearthError {
   if (error instanceof HearthError) return error;

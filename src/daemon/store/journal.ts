@@ -1,8 +1,9 @@
 /**
- * What flows have begun and done, so that a hearthd that was killed can take it back or go on.
+ * Records what flows have begun and done, so that a restarted hearthd can undo or finish them.
+ *
  * "started" is written before the work: after a crash it means "may have happened". It is on the disk before the work
- * begins, and the end of a flow is before anybody hears of it. "done" and "undone" do not wait for the disk: where a
- * power cut takes one, the step is undone or finished once more, and both may be done twice.
+ * begins, and the end of a flow is on the disk before its result is reported. "done" and "undone" do not wait for the
+ * disk: if a power cut loses one, the step is undone or finished once more, and both may be done twice.
  */
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { Store } from "#daemon/store/store.ts";
@@ -11,7 +12,7 @@ export type FlowKind = "create" | "start" | "stop" | "remove" | "snapshot" | "se
 export type StepEvent = "started" | "done" | "undone";
 
 export type Journal = {
-  /** Nothing is written once the journal has ended. */
+  /** Writes an event. Does nothing once the journal has ended. */
   write(step: string, event: StepEvent): void;
 };
 
@@ -20,13 +21,13 @@ export type OpenFlow = {
   readonly id: OperationId;
   readonly kind: FlowKind;
   readonly vmId: VmId;
-  /** What the flow needs beside the VM's row; see each flow. */
+  /** The flow's plan: what it needs beside the VM's row. */
   readonly context: unknown;
-  /** The last event of each step, in the order of their first. */
+  /** The last event of each step, in the order in which the steps began. */
   readonly steps: ReadonlyMap<string, StepEvent>;
 };
 
-/** Called after each write; crash tests end the process in here. */
+/** Called after each write; crash tests end the process in it. */
 export type OnJournal = (kind: FlowKind, step: string, event: StepEvent) => void;
 
 /** The journals of all flows, in the store's file. */
@@ -48,7 +49,7 @@ export class Journals {
     return this.#journal(id, kind, 0);
   }
 
-  /** The journal of a flow that an earlier hearthd had opened. */
+  /** Opens the journal of a flow again that an earlier hearthd had opened. */
   reopen(flow: OpenFlow): Journal & Disposable {
     const row = this.#store
       .statement("SELECT max(seq) AS seq FROM flow_steps WHERE flow_id = ?")
@@ -56,7 +57,7 @@ export class Journals {
     return this.#journal(flow.id, flow.kind, Number(row?.["seq"] ?? 0));
   }
 
-  /** Ends the journal of this VM's flow in the transaction of its commit: both are true, or neither. */
+  /** Ends the journal of this VM's flow in the transaction of its commit: both are stored, or neither. */
   end(kind: FlowKind, vmId: VmId): void {
     this.#store.statement("DELETE FROM flows WHERE kind = ? AND vm_id = ?").run(kind, vmId);
   }
@@ -88,7 +89,7 @@ export class Journals {
         });
         this.#onWrite(kind, step, event);
       },
-      // The flow has ended, one way or the other: nothing is open any more.
+      // Deletes the flow with its steps, however it ended.
       [Symbol.dispose]: () => {
         this.#store.transaction(() => this.#store.statement("DELETE FROM flows WHERE id = ?").run(id), {
           reserve: true,
@@ -98,7 +99,7 @@ export class Journals {
   }
 }
 
-/** Undefined for one that is damaged: that flow cannot be recovered, and does not hold up the others. */
+/** Returns undefined for a damaged context: that flow cannot be recovered, and does not keep the others from it. */
 function parseContext(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -107,7 +108,7 @@ function parseContext(text: string): unknown {
   }
 }
 
-/** What may take the store's reserve on a full disk: the way out of it, never more of what filled it. */
+/** True for flows that may use the store's reserve on a full disk: those that free space. */
 function makesRoom(kind: FlowKind): boolean {
   return kind === "stop" || kind === "remove";
 }

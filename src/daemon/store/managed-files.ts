@@ -7,7 +7,7 @@ import { checkRoom } from "#drivers/save-bounds.ts";
 import { removeTree } from "#host/managed-path.ts";
 
 export const MANAGED_FILES: ManagedFiles = {
-  /** Its name is on the disk when this returns, so that what is synced in it can be found. */
+  /** Syncs the name of the directory, so that what is synced in it can be found. */
   async makeDir(path) {
     await makePrivateDir(path);
     await syncPath(dirname(path));
@@ -21,7 +21,10 @@ export const MANAGED_FILES: ManagedFiles = {
   moveAside,
 };
 
-/** Nothing in `path` is followed or copied: it stays on its file system. One hearthd at a time. */
+/**
+ * Renames `path`: nothing in it is followed or copied, and it stays on its file system. Only one hearthd does this at a
+ * time.
+ */
 async function moveAside(path: string, into: string): Promise<string> {
   await makePrivateDir(into);
   const name = basename(path);
@@ -34,7 +37,7 @@ async function moveAside(path: string, into: string): Promise<string> {
   }
 }
 
-/** For the owner alone, whatever the umask. Idempotent. */
+/** Makes a directory of mode 0700, whatever the umask. Idempotent. */
 export async function makePrivateDir(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   await chmod(path, 0o700);

@@ -1,6 +1,6 @@
 /**
- * The store's schema, step by step. A released step is never changed: a new one is added. Each runs in one
- * transaction with the version, so a crash leaves the step before or the step after. BG-092.
+ * The store's schema, step by step. A released step is never changed: a new one is added. Each runs in one transaction
+ * with the version, so a crash leaves the step before or the step after.
  */
 export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE vms (
@@ -47,7 +47,7 @@ export const MIGRATIONS: readonly string[] = [
    CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
   `CREATE TABLE progress (flows INTEGER NOT NULL) STRICT;
    INSERT INTO progress VALUES (0);`,
-  // SQLite cannot drop the UNIQUE of a column, so the table is made anew.
+  // SQLite cannot drop the UNIQUE of a column, so the table is created again.
   `CREATE TABLE new_vms (
      id TEXT PRIMARY KEY,
      owner TEXT NOT NULL,

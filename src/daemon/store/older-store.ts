@@ -1,7 +1,7 @@
 /**
- * Makes the rows of a store that is older than the directories beside it harmless: one that was restored from a
- * backup, say. What a flow of that time was to undo may hold a month of work now, so nothing is undone, removed or
- * replaced; a VM is at worst shown as stopped, with the disk that it has.
+ * Makes the rows of a store harmless that is older than the directories beside it, such as one that was restored from a
+ * backup. What a flow of that time would undo may be a month of work now, so nothing is undone, removed or replaced. At
+ * worst a VM is shown as stopped, with the disk that it has.
  */
 import { existsSync } from "node:fs";
 import type { Host } from "#daemon/host.ts";
@@ -11,7 +11,7 @@ import type { VmState } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { hasDisk } from "#storage/disk-layout.ts";
 
-/** In place of the recovery of flows. Idempotent. */
+/** Accepts the rows, in place of the recovery of flows. Idempotent. */
 export async function acceptOlderStore(host: Host): Promise<void> {
   const flows = host.journals.listOpen();
   const vms = host.store.listVms();
@@ -20,7 +20,7 @@ export async function acceptOlderStore(host: Host): Promise<void> {
   for (const vm of vms) if (!vm.unreadable) acceptVm(host, vm);
 }
 
-/** An internal VM may have become a user's since, and one that was to be removed may be kept. */
+/** An internal VM may have become a user's since, and one that was to be removed may have been kept. */
 function acceptVm(host: Host, vm: VmRecord): void {
   const { id, spec, state } = vm;
   const isThere = hasDisk(vmPaths(host.dirs, id).stateDir);
@@ -38,9 +38,9 @@ function acceptVm(host: Host, vm: VmRecord): void {
 
 function acceptedState(host: Host, state: VmState, isThere: boolean): VmState {
   const stopped = { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } } as const;
-  // The first start of a VM that never ran makes its disk anew.
+  // The first start of a VM that never ran would replace its disk.
   if (state.phase === "starting" || (isThere && neverRan(state))) return stopped;
-  // A memory that is not there any more was resumed since, and the disk has gone on without it.
+  // The VM was resumed since, and its disk has changed: its memory no longer exists.
   if (state.phase === "suspended" && !existsSync(snapshotPaths(host.dirs, state.snapshot).dir))
     return stopped;
   return state;

@@ -5,12 +5,12 @@ import type { SnapshotFiles } from "#drivers/vm-driver.ts";
 import type { SnapshotId, VmId } from "#model/ids.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 
-/** Where a VM's files are. They follow from its id alone, so a crash cannot lose them. */
+/** The paths of a VM's files. They follow from its id alone, so a crash cannot lose them. */
 export type VmPaths = {
   readonly stateDir: string;
   readonly runDir: string;
   readonly jailDir: string;
-  /** Of whichever format it is. */
+  /** The disk, in whichever format it is. */
   readonly disk: string;
   readonly saveDir: string;
   /** Left by a hearthd that was killed while it restored this VM. */
@@ -21,7 +21,7 @@ export type VmPaths = {
 
 export type SnapshotPaths = SnapshotFiles & { readonly dir: string };
 
-/** Nothing is made; which disk it has is looked up. */
+/** Returns a VM's paths. Makes nothing; looks up which disk the VM has. */
 export function vmPaths(dirs: Dirs, id: VmId): VmPaths {
   const stateDir = join(vmsDir(dirs), id);
   return {
@@ -36,7 +36,7 @@ export function vmPaths(dirs: Dirs, id: VmId): VmPaths {
   };
 }
 
-/** The managed root of what VMs keep. */
+/** The managed root of VMs' state directories. */
 export function vmsDir(dirs: Dirs): string {
   return join(dirs.state, STATE_NAMES.vms);
 }
@@ -51,7 +51,7 @@ export function snapshotsDir(dirs: Dirs): string {
   return join(dirs.state, STATE_NAMES.snapshots);
 }
 
-/** Where a snapshot's files are; they follow from its id alone. */
+/** Returns the paths of a snapshot's files, which follow from its id alone. */
 export function snapshotPaths(dirs: Dirs, id: SnapshotId): SnapshotPaths {
   const dir = join(snapshotsDir(dirs), id);
   return { dir, memory: join(dir, SNAPSHOT_NAMES.memory), state: join(dir, SNAPSHOT_NAMES.state) };
@@ -62,7 +62,7 @@ export function vmRunsDir(dirs: Dirs): string {
   return join(dirs.run, RUN_NAMES.vms);
 }
 
-/** The managed root of VMMs' own root directories, for those that have one. */
+/** The managed root of the root directories of jailed VMMs. */
 export function jailsDir(dirs: Dirs): string {
   return join(dirs.state, STATE_NAMES.jails);
 }

@@ -1,4 +1,4 @@
-/** The snapshots' rows of the store. */
+/** Reads and writes the rows of snapshots in the store. */
 import { HearthError } from "#base/error.ts";
 import type { Store } from "#daemon/store/store.ts";
 import type { SnapshotId } from "#model/ids.ts";
@@ -20,10 +20,10 @@ export class SnapshotRows {
     this.#now = now;
   }
 
-  /** Not ready yet. @throws HearthError `name.taken` */
+  /** Inserts a row that is not ready. @throws HearthError `name.taken` */
   insert(snapshot: NewSnapshot): void {
     const { id, kind, name, shape, createdAtMs } = snapshot;
-    // Nothing is awaited between the question and the deed.
+    // Nothing is awaited between the check and the insert.
     if (name !== undefined && this.find(name) !== undefined)
       throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
         hint: "Choose another name: `hearth snapshot ls` shows those that are taken.",
@@ -47,20 +47,20 @@ export class SnapshotRows {
     });
   }
 
-  /** Every part of it is there. */
+  /** Marks the snapshot as ready: every part of it exists. */
   setReady(id: SnapshotId, parts: readonly SnapshotPart[]): void {
     const sql = "UPDATE snapshots SET ready = 1, record = json_set(record, '$.parts', json(?)) WHERE id = ?";
     this.#store.transaction(() => this.#store.statement(sql).run(JSON.stringify(parts), id));
   }
 
-  /** It was used just now, if it is there at all. */
+  /** Notes that the snapshot was used just now, if it exists. */
   touchIfThere(id: SnapshotId | undefined): void {
     if (id === undefined) return;
     const sql = "UPDATE snapshots SET last_used_at_ms = ? WHERE id = ?";
     this.#store.transaction(() => this.#store.statement(sql).run(this.#now(), id), { synced: false });
   }
 
-  /** Nobody starts from it any more, and it is not listed. Idempotent. */
+  /** Hides the snapshot before it is deleted: it is no longer listed, and no VM starts from it. Idempotent. */
   unlist(id: SnapshotId): void {
     const sql = "UPDATE snapshots SET ready = 0, name = NULL WHERE id = ?";
     this.#store.transaction(() => this.#store.statement(sql).run(id), { reserve: true });
@@ -73,7 +73,7 @@ export class SnapshotRows {
     });
   }
 
-  /** Newest first; those that are not ready, too. */
+  /** Lists all, the newest first; also those that are not ready. */
   list(): SnapshotRecord[] {
     return this.#all("SELECT * FROM snapshots ORDER BY created_at_ms DESC, id");
   }
@@ -87,8 +87,9 @@ export class SnapshotRows {
   }
 
   /**
-   * @param kind of no other kind, for who has a name or an id from outside
-   * @throws HearthError `snapshot.not_found` also for one that is not ready
+   * Returns a snapshot that is ready.
+   * @param kind restricts the kind, for names and ids that a user gives
+   * @throws HearthError `snapshot.not_found`, also for one that is not ready
    */
   get(nameOrId: string, kind?: "named" | "warm"): SnapshotRecord {
     const found = this.find(nameOrId);
@@ -100,12 +101,12 @@ export class SnapshotRows {
     });
   }
 
-  /** Also one that is not ready. @throws HearthError `snapshot.not_found` */
+  /** Returns a snapshot that need not be ready. @throws HearthError `snapshot.not_found` */
   known(id: SnapshotId): SnapshotRecord {
     return this.find(id) ?? this.get(id);
   }
 
-  /** The newest of this kind and shape that is ready. */
+  /** Returns the newest of this kind and compatibility key that is ready. */
   findByShape(kind: SnapshotKind, key: string): SnapshotRecord | undefined {
     const sql =
       "SELECT * FROM snapshots WHERE kind = ? AND shape = ? AND ready = 1 ORDER BY created_at_ms DESC";
@@ -118,7 +119,7 @@ export class SnapshotRows {
   }
 }
 
-/** None for a row that is damaged: no VM can start from it, and the others can be read. */
+/** Returns nothing for a damaged row: no VM can start from it, and the others can be read. */
 function toRecord({ owner, record, ready, last_used_at_ms: lastUsedAtMs }: Row): SnapshotRecord[] {
   try {
     const saved = JSON.parse(record) as NewSnapshot;

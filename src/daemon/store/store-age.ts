@@ -1,7 +1,7 @@
 /**
- * Whether the store is older than the directories beside it, as one is that was restored from a backup: what its rows
- * and journals say of a VM may be long over. The store counts the flows that were begun, and the same number is in a
- * file of its own, which a backup of the store does not bring back.
+ * Finds out whether the store is older than the directories beside it, as after a restore from a backup: what its rows
+ * and journals say of a VM may no longer be true. The store counts the flows that were begun, and the same number is in
+ * a second file, which a backup of the store does not bring back.
  */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { Store } from "#daemon/store/store.ts";
@@ -16,23 +16,24 @@ export class StoreAge {
     this.isOlder = readNumber(this.#path) > flowsOf(store);
   }
 
-  /** In the transaction that begins a flow. */
+  /** Counts a flow. Called in the transaction that begins it. */
   count(store: Store): void {
     store.statement("UPDATE progress SET flows = flows + 1").run();
   }
 
-  /** When that is committed: the file is never ahead of the store. */
+  /** Writes the number to the file, after the commit: the file is never ahead of the store. */
   write(store: Store): void {
     if (this.isOlder) return;
     try {
       writeFileSync(this.#path, String(flowsOf(store)), { mode: 0o600 });
     } catch {
-      // On a full disk, say: the flow is worth more. A store from a backup is not recognised until the next flow.
+      // On a full disk, for example, the flow is more important. A store from a backup is not recognized until the next
+      // flow.
       rmSync(this.#path, { force: true });
     }
   }
 
-  /** Its rows were compared with the directories: from now on it is the one that counts. */
+  /** Takes the store as current, once its rows were compared with the directories. */
   accept(store: Store): void {
     if (!this.isOlder) return;
     const known = readNumber(this.#path);
@@ -45,7 +46,7 @@ function flowsOf(store: Store): number {
   return Number(store.statement("SELECT flows FROM progress").get()?.["flows"]);
 }
 
-/** 0 for a file that is not there, or was torn by a power cut: nothing is known then. */
+/** Returns 0 for a file that does not exist, or was torn by a power cut: then nothing is known. */
 function readNumber(path: string): number {
   try {
     const text = readFileSync(path, "utf8");

@@ -1,4 +1,4 @@
-/** What hearthd knows, on disk. Readers get copies; nobody else writes the file. */
+/** Stores the state of hearthd in one SQLite file. Readers get copies; no other program writes the file. */
 import type { DesiredState } from "#model/vm.ts";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
@@ -20,26 +20,26 @@ import type { VmRecord } from "#model/vm.ts";
 export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "state"> & {
   /** None when left out. */
   readonly labels?: Labels | undefined;
-  /** Its life is tied to a client's connection: a hearthd that restarts takes it away. */
+  /** True for an ephemeral VM: it ends with its client's connection, and a restarted hearthd removes it. */
   readonly bound: boolean;
 };
 
 export type CommitOptions = {
-  /** Whether the commit may use the space that is kept for a full disk. False when left out. */
+  /** True if the commit may use the space that is kept for a full disk. False when left out. */
   readonly reserve?: boolean;
   /**
-   * Whether the commit is on the disk when it returns. True when left out. False saves the fdatasync(2): a crash of
+   * True if the commit is on the disk when it returns. True when left out. False saves the fdatasync(2): a crash of
    * hearthd loses nothing, and a power cut may lose the commit unless a synced one came after it.
    */
   readonly synced?: boolean;
 };
 
-/** For another program, such as sqlite3 or a backup tool, to be done with the file. */
+/** The time for another program, such as sqlite3 or a backup tool, to close the file. */
 const BUSY_WAIT_MS = 5_000;
 const BUSY_POLL_MS = 100;
 
 /**
- * Opens the store. Waits, without holding up anything else, while another program has its file open.
+ * Opens the store. Waits, without blocking the event loop, while another program has its file open.
  * @throws HearthError `store.busy` when it still has after five seconds, and what `openDatabase` throws
  */
 export async function openStore(path: string, waitMs = BUSY_WAIT_MS): Promise<Store> {
@@ -56,8 +56,8 @@ export async function openStore(path: string, waitMs = BUSY_WAIT_MS): Promise<St
 }
 
 /**
- * The store's file, which nobody else has open. All methods throw HearthError `host.disk_full`, `host.read_only` or
- * `store.corrupt` when the file fails, and `internal.bug` for a fault of ours.
+ * The store's file, which no other program has open. All methods throw HearthError `host.disk_full`, `host.read_only`
+ * or `store.corrupt` when the file fails, and `internal.bug` for a bug of Hearth's.
  */
 export class Store {
   readonly path: string;
@@ -76,12 +76,12 @@ export class Store {
     this.#age = new StoreAge(this);
   }
 
-  /** Whether the directories beside it are from later than its rows; until `acceptAge`. */
+  /** True while the directories beside the store are newer than its rows; until `acceptAge`. */
   get isOlder(): boolean {
     return this.#age.isOlder;
   }
 
-  /** The rows were compared with the directories. */
+  /** Takes the store as current, once its rows were compared with the directories. */
   acceptAge(): void {
     this.#age.accept(this);
   }
@@ -98,7 +98,7 @@ export class Store {
     this.#age.write(this);
   }
 
-  /** @throws HearthError `name.taken` when a VM has the name already. */
+  /** Inserts a VM. @throws HearthError `name.taken` when a VM has the name already */
   insertVm(vm: NewVm): VmRecord {
     const now = this.#now();
     this.#guard(() => {
@@ -125,7 +125,7 @@ export class Store {
     return this.getVm(vm.id);
   }
 
-  /** Newest first. */
+  /** Lists all VMs, the newest first. */
   listVms(): VmRecord[] {
     return this.#guard(() => this.#all("SELECT * FROM vms ORDER BY created_at_ms DESC, id").map(toVmRecord));
   }
@@ -144,14 +144,14 @@ export class Store {
     return row === undefined ? undefined : toVmRecord(row);
   }
 
-  /** @throws HearthError `vm.not_found`, with the name that the person knows if `asked` is given */
+  /** Returns a VM. @throws HearthError `vm.not_found`, with `asked`, the name that the user gave */
   getVm(nameOrId: string, asked = nameOrId): VmRecord {
     const found = this.findVm(nameOrId);
     if (found !== undefined) return found;
     throw noSuchVm(asked);
   }
 
-  /** Gives a VM another name, labels and spec, as one that was just made. @throws HearthError `name.taken` */
+  /** Gives a VM another name, labels and spec, as if it was just created. @throws HearthError `name.taken` */
   claimVm(id: VmId, { name, labels, spec, bound }: Pick<NewVm, "name" | "labels" | "spec" | "bound">): void {
     const now = this.#now();
     this.#guard(() => {
@@ -169,19 +169,19 @@ export class Store {
     this.#update(id, "state = ?", JSON.stringify(state));
   }
 
-  /** Does nothing where the VM is desired so already. */
+  /** Stores the desired state, if it differs. */
   setDesired(id: VmId, desired: DesiredState): void {
     if (this.findVm(id)?.desired !== desired) this.#update(id, "desired = ?", desired);
   }
 
-  /** Counts up the generation when the spec differs in what a user asked for. */
+  /** Stores the spec. Increases the generation when it differs in what a user asked for. */
   setSpec(id: VmId, spec: VmSpec): void {
     const before = this.findVm(id);
     const step = before !== undefined && isChanged(before.spec, spec) ? 1 : 0;
     this.#update(id, `generation = generation + ${step}, spec = ?`, JSON.stringify(spec));
   }
 
-  /** Gives a VM these labels in place of all that it has. */
+  /** Replaces all labels of a VM. */
   setLabels(id: VmId, labels: Labels): void {
     this.#update(id, "labels = ?", JSON.stringify(labels));
   }
@@ -196,12 +196,12 @@ export class Store {
     this.transaction(() => this.#run(sql, [this.#now(), id]), { synced: false });
   }
 
-  /** VMs that lived for one client's connection. */
+  /** Lists the ephemeral VMs. */
   listBound(): VmRecord[] {
     return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toVmRecord));
   }
 
-  /** The client is done with it, and wants it kept. */
+  /** Makes an ephemeral VM a lasting one. */
   unbind(id: VmId): void {
     this.#update(id, "bound = ?", 0);
   }
@@ -211,17 +211,17 @@ export class Store {
     this.transaction(
       () => {
         this.#run("DELETE FROM vms WHERE id = ?", [id]);
-        // Whatever was left to undo of the VM is gone with it.
+        // Nothing of the VM is left to undo.
         this.#run("DELETE FROM flows WHERE vm_id = ?", [id]);
       },
       { reserve: true },
     );
-    this.#reserve.fill(); // Its disk has made room.
+    this.#reserve.fill(); // The removal of its disk has freed space.
   }
 
   /**
-   * Runs `work` as one transaction, for the rows of others that live in the same file, or in the transaction that is
-   * under way. An error of `work` is to be let through: it takes all back.
+   * Runs `work` as one transaction, or in the transaction that is under way. Other classes use it for their rows in
+   * this file. An error of `work` has to pass: it rolls all back.
    */
   transaction<Result>(work: () => Result, { reserve = false, synced = true }: CommitOptions = {}): Result {
     if (this.#database.isTransaction) return this.#guard(work);
@@ -273,11 +273,11 @@ export class Store {
   }
 
   /**
-   * For what has to be written on a full disk, too: that a VM stops or goes. One statement or one transaction,
-   * of which nothing was done where the disk was full.
+   * Runs what has to be written also on a full disk, such as that a VM stops or is removed: one statement or one
+   * transaction, of which nothing was done when the disk was full.
    */
   #guardWithReserve<Result>(work: () => Result): Result {
-    if (this.#database.isTransaction) return this.#guard(work); // The whole of it is done again.
+    if (this.#database.isTransaction) return this.#guard(work); // The outermost transaction is run again as a whole.
     try {
       return this.#guard(work);
     } catch (error) {

@@ -5,17 +5,17 @@ import type { VmState } from "#model/vm-state.ts";
 /** A handle as an earlier hearthd has stored it. */
 type OlderHandle = Omit<VmHandle, "processes" | "isolation"> & {
   readonly processes?: VmHandle["processes"];
-  /** Before a VM could have more than one. */
+  /** Written before a VM could have more than one process. */
   readonly process?: ProcessId;
   readonly isolation?: Omit<IsolationInForce, "network"> & {
     readonly network?: IsolationInForce["network"];
-    /** Before a namespace could be joined. */
+    /** Written before a namespace could be joined. */
     readonly networkNamespace?: boolean;
   };
 };
 
 /**
- * Reads a stored state whose handle, if it has one, an earlier hearthd may have written: its VM runs on, and is adopted.
+ * Reads a stored state. Its handle, if it has one, may be that of an earlier hearthd, whose VM runs on and is adopted.
  * @throws Error where the handle names no process
  */
 export function readStoredState(stored: VmState): VmState {

@@ -1,4 +1,4 @@
-/** The rows of VMs in the store, and what is made of one that cannot be read. */
+/** Reads the rows of VMs in the store, also damaged ones. */
 import { isDeepStrictEqual } from "node:util";
 import { errorChain } from "#base/error.ts";
 import type { ImageDigest, VmId, VmName } from "#model/ids.ts";
@@ -29,7 +29,7 @@ export type VmRow = {
   last_error: string | null;
 };
 
-/** In place of a spec that cannot be read: nothing is ever started with it. */
+/** Replaces a spec that cannot be read; no VM is ever started with it. */
 const UNKNOWN_SPEC: VmSpec = {
   ...LATER_FIELDS,
   image: parseImageRef("unknown"),
@@ -44,7 +44,7 @@ const UNKNOWN_SPEC: VmSpec = {
   autoRemove: false,
 };
 
-/** A VM whose row is damaged is shown as failed, and does not keep others from being read. */
+/** Reads a row. A VM whose row is damaged is shown as failed, and does not keep others from being read. */
 export function toVmRecord(row: VmRow): VmRecord {
   const spec = parse<VmSpec>(row.spec);
   const state = parse(row.state, readStoredState);
@@ -70,19 +70,19 @@ export function toVmRecord(row: VmRow): VmRecord {
   };
 }
 
-/** Labels that are damaged are none: they change nothing of what the VM is. */
+/** Returns no labels for damaged ones: labels do not change what the VM is. */
 function toLabels(text: string): Labels {
   const labels = parse<Labels>(text);
   return "value" in labels ? labels.value : {};
 }
 
-/** Fields of the spec that hearthd changes by itself as VMs start, and that no user sees. */
+/** Fields of the spec that hearthd changes by itself as VMs start. Users do not see them. */
 const OWN_FIELDS = ["origin", "hidden", "blanks"] as const satisfies readonly (keyof VmSpec)[];
 
-/** Whether two specs differ in what a user asked for. */
+/** Tells whether two specs differ in what a user asked for. */
 export function isChanged(before: VmSpec, after: VmSpec): boolean {
   const none = Object.fromEntries(OWN_FIELDS.map((field) => [field, undefined]));
-  // As the store keeps them, without fields that are undefined.
+  // In the form of the store, without fields that are undefined.
   const [stored, next] = [before, after].map((spec): unknown =>
     JSON.parse(JSON.stringify({ ...spec, ...none })),
   );

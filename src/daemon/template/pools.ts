@@ -1,4 +1,4 @@
-/** VMs that are restored before anybody asks for them, and wait: `run` takes one of its shape. */
+/** Keeps pools of restored VMs that wait, paused; `run` takes one with the same compatibility key. */
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError, toHearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
@@ -21,7 +21,7 @@ import type { VmSpec } from "#model/vm-spec.ts";
 type Waiting = { readonly id: VmId; readonly pool: string; readonly key: string };
 type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest };
 
-/** After a failure: the image may be missing, or the host full. */
+/** The wait after a failure: the image may be missing, or the host full. */
 const RETRY_MS = 60_000;
 const REFILL_MS = 300;
 
@@ -36,7 +36,7 @@ export class Pools {
   #filling: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param refillMs from one that is taken to the making of the next */
+  /** @param refillMs the time between the use of a pooled VM and the creation of the next */
   constructor(host: Host, vms: Vms, warm: WarmTemplates, refillMs = REFILL_MS) {
     this.#refillMs = refillMs;
     this.#host = host;
@@ -44,20 +44,20 @@ export class Pools {
     this.#warm = warm;
   }
 
-  /** Fills what is not full, in the background. */
+  /** Fills the pools in the background. */
   fill(): void {
     if (this.#host.config.pools.length === 0 || this.#ended.signal.aborted) return;
     clearTimeout(this.#timer);
     this.#filling ??= this.#fillAll().finally(() => (this.#filling = undefined));
   }
 
-  /** A VM of that shape which runs already, under the name that was asked for; undefined when there is none. */
+  /** Returns a pooled VM like the one asked for, running under the requested name; undefined when there is none. */
   async take(request: CreateVm, bound: boolean, call: Call): Promise<VmRecord | undefined> {
     if (this.#waiting.length === 0 || request.cold === true || request.snapshot !== undefined)
       return undefined;
     const wanted = await completeSpec(this.#host, request, call);
-    const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // Such a VM is never among them.
-    // Nothing is awaited between the choice and its removal: nobody else gets the same.
+    const key = await this.#keyOf(wanted, call.signal).catch(() => undefined); // It has none.
+    // Nothing is awaited between the choice and its removal, so that no other request gets the same VM.
     const found = this.#waiting.find((waiting) => waiting.key === key && this.#isReady(waiting));
     if (found === undefined) {
       if (!this.#waiting.every((waiting) => this.#isReady(waiting))) this.#fillSoon();
@@ -73,7 +73,7 @@ export class Pools {
       );
     } catch (error) {
       const discard = (): Promise<void> => this.#vms.discard(found.id);
-      // A name that is taken is the caller's; a VM that died while it waited is not.
+      // A taken name is the caller's error; the death of a pooled VM is not.
       if (call.signal.aborted || toHearthError(error).code === "name.taken")
         return await failAfter(error, discard);
       const { log } = this.#host;
@@ -86,14 +86,14 @@ export class Pools {
     }
   }
 
-  /** Fills the pools a little later: the command that asked for a VM runs now, and needs the CPU more. */
+  /** Fills the pools a little later: the command that asked for a VM starts now, and needs the CPU more. */
   #fillSoon(): void {
     clearTimeout(this.#timer);
     if (this.#refillMs === 0) this.fill();
     else this.#timer = setTimeout(() => this.fill(), this.#refillMs).unref();
   }
 
-  /** How many wait now. */
+  /** Returns the number of VMs that wait now. */
   ready(pool: string): number {
     return this.#waiting.filter((waiting) => waiting.pool === pool && this.#isReady(waiting)).length;
   }
@@ -103,12 +103,12 @@ export class Pools {
     return this.#host.store.findVm(id)?.state.phase === "paused";
   }
 
-  /** Resolves when nothing is being filled any more. */
+  /** Resolves when no pool is being filled. */
   async idle(): Promise<void> {
     while (this.#filling !== undefined) await this.#filling;
   }
 
-  /** Takes all that wait away. */
+  /** Removes all VMs that wait. */
   async end(): Promise<void> {
     this.#ended.abort();
     clearTimeout(this.#timer);
@@ -149,7 +149,7 @@ export class Pools {
     }
   }
 
-  /** Restored, with its code run once, and paused. */
+  /** Makes a pooled VM: restores it, runs a program once so that its pages are loaded, and pauses it. */
   async #add({ name: pool, count: _count, ...shape }: PoolConfig): Promise<Waiting> {
     const host = this.#host;
     const call = this.#vms.background(this.#ended.signal);
@@ -172,7 +172,7 @@ export class Pools {
     }
   }
 
-  /** What has to be the same: all that a template is for, and the walls. */
+  /** Returns the key that a request and a pooled VM have to share: the compatibility key, and the isolation. */
   async #keyOf(wanted: Wanted, signal: AbortSignal): Promise<string> {
     const driver = await chooseDriver(this.#host, wanted.spec, signal);
     const found = await templateShape(this.#host, wanted, driver, signal);

@@ -1,6 +1,11 @@
 /**
- * Warm templates: VMs that were saved when their agent was ready and nothing had run in them. The first VM of a
- * shape boots; behind it hearthd makes a template of that shape, from which all later ones are restored.
+ * Makes warm templates: snapshots of VMs whose agent was ready and in which nothing had run.
+ *
+ * 1. The first VM with a compatibility key boots, and its key is queued.
+ * 2. When the host is idle, or after a minute, hearthd boots an internal VM like it, without anything of the user's.
+ * 3. It runs a program once, so that its pages are in memory, and creates a snapshot, which is verified.
+ * 4. All later VMs with that key are restored from it.
+ * 5. If the templates exceed their budget, the least recently used are deleted.
  */
 import { withCleanUp } from "#base/clean-up.ts";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,32 +27,32 @@ import type { VmSpec } from "#model/vm-spec.ts";
 
 type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readonly key: string };
 
-/** A unit that never comes up must not keep the others from being saved. */
+/** The limit for systemd: a unit that never starts must not keep the others out of the template. */
 const SYSTEMD_MS = 120_000;
 
 export type WarmTiming = {
-  /** Nobody asked for anything for this long: the host's CPUs are free for what is not urgent. */
+  /** The time without any request after which the host's CPUs are free for background work. */
   readonly idleMs: number;
-  /** A busy host gets its template at last, because the template is what makes it less busy. */
+  /** The time after which a busy host makes its template anyway: the template makes it less busy. */
   readonly patienceMs: number;
-  /** A shape that could not be made is tried again after this: a full disk, say, does not last. */
+  /** The time after which a template that failed is tried again: a full disk, for example, may be temporary. */
   readonly retryMs: number;
 };
 
-/** One may have been removed while a VM was starting; two are no accident. */
+/** The number of failures after which a template waits: one may have been removed while a VM was starting. */
 const GIVEN_UP_MAX = 2;
 const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
 
-/** Makes templates one at a time, when nobody else needs the host, and keeps them within their budget. */
+/** Makes templates one at a time, when the host is idle, and keeps them within their budget. */
 export class WarmTemplates {
   readonly #host: Host;
   readonly #vms: Vms;
   readonly #snapshots: Snapshots;
   readonly #ended = new AbortController();
   readonly #queue = new Map<string, Wanted>();
-  /** When a shape that could not be made may be tried again, unless somebody asks before; as `performance.now()`. */
+  /** The times at which keys that failed may be tried again, unless a user asks before; as `performance.now()`. */
   readonly #retryAtMs = new Map<string, number>();
-  /** How often a template of this shape was made, and did not work when it was needed. R6. */
+  /** The number of templates of this key that were made and could not be restored. */
   readonly #givenUp = new Map<string, number>();
   readonly #making = new Map<string, Promise<SnapshotRecord>>();
   readonly #timing: WarmTiming;
@@ -60,14 +65,14 @@ export class WarmTemplates {
     this.#timing = timing;
   }
 
-  /** A VM has booted that could have been restored, had there been a template. Comes back at once. */
+  /** Notes that a VM has booted which a template could have restored. Returns at once. */
   booted(vm: VmRecord, { failedTemplate }: StartResult = { failedTemplate: undefined }): void {
     if (failedTemplate?.shape !== undefined) this.#countGivenUp(failedTemplate.shape.key);
     if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
     this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
   }
 
-  /** Makes the template of this shape, or finds it made. Undefined where VMs of that shape are not saved. */
+  /** Makes the template for this VM, or finds it. Returns undefined if VMs like it do not start from templates. */
   async build(vm: Pick<VmRecord, "spec" | "imageDigest">, call: Call): Promise<SnapshotRecord | undefined> {
     const driver = await chooseDriver(this.#host, vm.spec, call.signal);
     const found = await templateShape(this.#host, vm, driver, call.signal);
@@ -84,7 +89,7 @@ export class WarmTemplates {
     return this.#host.snapshots.list().filter(({ kind, ready }) => kind === "warm" && ready);
   }
 
-  /** Removes those that no VM maps, all or only those of an image. Returns how many. */
+  /** Deletes the templates that no VM maps, all or only those of an image. Returns their number. */
   async prune(imageDigest?: string): Promise<number> {
     let count = 0;
     for (const template of this.list()) {
@@ -96,19 +101,19 @@ export class WarmTemplates {
     return count;
   }
 
-  /** Resolves when nothing is being made any more. */
+  /** Resolves when no template is being made. */
   async idle(): Promise<void> {
     while (this.#work !== undefined) await this.#work;
   }
 
-  /** Gives up what is being made, and leaves nothing of it. */
+  /** Aborts the template that is being made, and leaves nothing of it. */
   async end(): Promise<void> {
     this.#ended.abort();
     this.#queue.clear();
     await this.idle();
   }
 
-  /** Made over and over, it would only keep the host busy. */
+  /** Counts a failure. A template that is made again and again would only keep the host busy. */
   #countGivenUp(key: string): void {
     const times = (this.#givenUp.get(key) ?? 0) + 1;
     this.#givenUp.set(key, times);
@@ -117,7 +122,7 @@ export class WarmTemplates {
 
   #putOff(key: string): void {
     const now = performance.now();
-    // Shapes are as many as users ask for: those whose time has come are forgotten.
+    // Keys are as many as users ask for: those whose time has come are removed.
     for (const [other, retryAtMs] of this.#retryAtMs) {
       if (retryAtMs > now) continue;
       this.#retryAtMs.delete(other);
@@ -134,7 +139,7 @@ export class WarmTemplates {
     const { key } = found.shape;
     if (performance.now() < (this.#retryAtMs.get(key) ?? 0)) return;
     if (this.#host.snapshots.findByShape("warm", key) !== undefined) return;
-    // With the driver that it has, whatever is best by then.
+    // With this VM's driver, whichever is preferred by then.
     const spec = await templateSpec(this.#host, { ...vm.spec, driver: driver.name });
     this.#queue.set(key, { spec, imageDigest: vm.imageDigest, key });
     this.#work ??= this.#makeAll().finally(() => (this.#work = undefined));
@@ -156,11 +161,11 @@ export class WarmTemplates {
     }
   }
 
-  /** Who comes while it is being made gets the same. */
+  /** Makes a template. Concurrent callers share one build. */
   async #makeOnce(wanted: Wanted, call: Call): Promise<SnapshotRecord> {
     const { key } = wanted;
     for (let other = this.#making.get(key); other !== undefined; other = this.#making.get(key)) {
-      await other.catch(() => {}); // Whoever makes it is told.
+      await other.catch(() => {}); // The caller that makes it gets the error.
       const there = this.#host.snapshots.findByShape("warm", key);
       if (there !== undefined) return there;
     }
@@ -170,7 +175,7 @@ export class WarmTemplates {
     return work;
   }
 
-  /** Boots a VM in which nothing runs, and saves it. */
+  /** Boots an internal VM, and creates a snapshot of it. */
   async #make({ spec, imageDigest }: Wanted, call: Call): Promise<SnapshotRecord> {
     const host = this.#host;
     const startedAt = performance.now();
@@ -188,21 +193,23 @@ export class WarmTemplates {
     return withCleanUp(make, () => this.#vms.discard(id));
   }
 
-  /** What starting a program takes of the guest's disks is in its memory then; so are the agent's own pages. */
+  /**
+   * Runs a program, so that the template's memory has what that reads from the guest's disks, and the agent's pages.
+   */
   async #runOnce(id: VmId, call: Call): Promise<void> {
     const { guest } = await this.#vms.guest(id, "exec", call.signal);
     await runInGuest(guest, ["sh", "-c", "exec true"], call);
   }
 
-  /** The agent answers long before systemd has started all that it is to start. */
+  /** Waits until systemd has started its units: the agent answers long before. */
   async #untilBooted(id: VmId, call: Call): Promise<void> {
     const { guest } = await this.#vms.guest(id, "exec", call.signal);
-    // Whatever it says: a unit that failed here fails in every VM of that image.
+    // Its result does not matter: a unit that failed here fails in every VM of that image.
     const options = { timeoutMs: SYSTEMD_MS, signal: call.signal };
     await runInGuest(guest, ["systemctl", "is-system-running", "--wait"], options);
   }
 
-  /** The least recently used go first, and never one that a VM maps. */
+  /** Deletes templates over the budget, the least recently used first, and never one that a VM maps. */
   async #evict(newest: SnapshotRecord): Promise<void> {
     const { config, disks, dirs, log } = this.#host;
     const byUse = this.list().toSorted((one, other) => one.lastUsedAtMs - other.lastUsedAtMs);
@@ -225,12 +232,15 @@ export class WarmTemplates {
     while (!signal.aborted && performance.now() < patienceEnds) {
       const quietMs = this.#vms.quietMs();
       if (quietMs >= idleMs) return;
-      await sleep(idleMs - quietMs, undefined, { signal }).catch(() => undefined); // It ends: so do we.
+      await sleep(idleMs - quietMs, undefined, { signal }).catch(() => undefined); // hearthd ends.
     }
   }
 }
 
-/** Nothing of the user's: only what the shape and the walls are made of. Volumes are not mounted before it is saved. */
+/**
+ * Returns the spec of a template's VM: only what the compatibility key and the isolation depend on, and nothing of the
+ * user's. Volumes become placeholder disks, which are not mounted before the snapshot.
+ */
 async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
   const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...rest } = spec;
   const { restart: _restart, ...kept } = rest;

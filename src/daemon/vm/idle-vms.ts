@@ -1,4 +1,4 @@
-/** Suspends VMs that have done nothing for as long as they were made to wait. */
+/** Suspends VMs that have been idle for their idle timeout. */
 import { toHearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
@@ -10,14 +10,14 @@ import type { VmRecord } from "#model/vm.ts";
 
 type Seen = { readonly atMs: number; readonly cpuTicks: number; readonly quietSinceMs: number };
 
-/** An emulated guest that waits takes 1 to 5 % of a CPU for its timers. */
+/** Measured: an emulated guest that waits takes 1 to 5 % of a CPU for its timers. */
 const IDLE_CPU_SHARE = 0.1;
-/** A clock that is only kept right moves by less between two looks. */
+/** A clock that is merely adjusted moves by less between two checks. */
 const CLOCK_SET_MS = 10_000;
-/** Between two looks at a VM: a tenth of its time, within these. */
+/** The time between two checks of a VM: a tenth of its idle timeout, within these limits. */
 const LOOK_MS = { min: 1_000, max: 30_000 };
 
-/** Looks at each VM that has an idle timeout, from `start` until `end`. */
+/** Checks each VM that has an idle timeout, from `start` until `end`. */
 export class IdleVms {
   readonly #host: Host;
   readonly #vms: Vms;
@@ -36,12 +36,12 @@ export class IdleVms {
 
   start(): void {
     this.#timer = setInterval(() => {
-      // A suspension takes longer than that.
+      // A suspend takes longer than this interval.
       this.#looking ??= this.#look().finally(() => (this.#looking = undefined));
     }, LOOK_MS.min).unref();
   }
 
-  /** Gives up what it is about: a VM that was falling asleep goes on. */
+  /** Ends the checks. A VM that is being suspended is resumed. */
   async end(): Promise<void> {
     clearInterval(this.#timer);
     this.#ended.abort();
@@ -52,7 +52,7 @@ export class IdleVms {
     try {
       await this.#lookAtAll();
     } catch (error) {
-      // The store fails, for example; nobody waits for an answer.
+      // The store fails, for example. No client waits for an answer.
       this.#host.log.event("daemon.bug", { where: "a look at idle VMs", error });
     }
   }
@@ -63,7 +63,7 @@ export class IdleVms {
     for (const id of this.#seen.keys()) if (!ids.has(id)) this.#seen.delete(id);
     if (this.#clockWasSet()) this.#seen.clear();
     for (const { id } of vms) {
-      // Read anew: a suspension before this one takes a while.
+      // Read again: the suspend of another VM before this one takes a while.
       const vm = this.#host.store.findVm(id);
       const idleTimeoutMs = vm?.spec.idleTimeoutMs;
       if (vm === undefined) continue;
@@ -72,7 +72,10 @@ export class IdleVms {
     }
   }
 
-  /** Whether the host's clock was set since the last look. What was seen before then says nothing about quiet times. */
+  /**
+   * Tells whether the host's clock was set since the last check. Earlier observations say nothing about idle times
+   * then.
+   */
   #clockWasSet(): boolean {
     const offsetMs = this.#host.now() - this.#host.uptimeMs();
     const before = this.#clockOffsetMs ?? offsetMs;
@@ -93,10 +96,10 @@ export class IdleVms {
     const { cpuTicks } = usage;
     const atMs = this.#host.now();
     const before = this.#seen.get(vm.id);
-    // Seen for the first time, also by a hearthd that has just begun, it is as if it had worked until now.
+    // A VM that is checked for the first time, also after a restart of hearthd, counts as busy until now.
     const worked = before === undefined || usedMuch(before, { atMs, cpuTicks }) || (await this.#isUsed(vm));
-    // Read anew, because it may have been used while its agent was asked. A use in the future was before the clock was
-    // set back.
+    // Read again, because it may have been used while its agent was asked. A use in the future was noted before the
+    // clock was set back.
     const { lastUsedAtMs } = this.#host.store.findVm(vm.id) ?? vm;
     const usedAtMs = lastUsedAtMs > this.#host.now() ? 0 : lastUsedAtMs;
     const quietSinceMs = worked ? atMs : Math.max(before.quietSinceMs, usedAtMs);
@@ -105,11 +108,11 @@ export class IdleVms {
     await this.#suspend(vm);
   }
 
-  /** Whether files are copied, or a command runs in it, somebody's or one that was left to itself. */
+  /** Tells whether files are being copied, or a command runs in the VM, with or without a client. */
   async #isUsed({ id }: VmRecord): Promise<boolean> {
     if (this.#vms.uses.has(id)) return true;
     const agent = this.#vms.connected(id);
-    if (agent === undefined) return true; // It cannot be asked, nor saved.
+    if (agent === undefined) return true; // The agent can neither be asked nor be made to freeze the guest.
     try {
       const { execs } = await agent.ask((guest, inTime) => guest.info(inTime), this.#ended.signal);
       return execs > 0;
@@ -127,7 +130,7 @@ export class IdleVms {
       log.event("vm.idle", {});
     } catch (error) {
       if (this.#ended.signal.aborted) return;
-      // Somebody does something with it right now; it is looked at again.
+      // Another action is under way; the VM is checked again later.
       const { code } = toHearthError(error);
       if (code !== "vm.busy" && code !== "vm.wrong_phase") log.event("vm.not_suspended", { error });
     }
