@@ -1,11 +1,12 @@
 /**
- * The first middleware of every request, exec and run:
+ * Admits every request, exec and run, as the first middleware:
  *
  *   1. The answer gets hearthd's version and the operation's id: the one that the client names, or a new one.
- *   2. What changes something, or runs a command, is an operation that can be shown, waited for and cancelled.
- *   3. A hearthd that stops admits nothing. What is admitted gets its context (`request-context.ts`), whose signal
+ *   2. A request that changes something, or runs a command, is an operation that can be shown, waited for and
+ *      cancelled.
+ *   3. A hearthd that stops admits nothing. An admitted request gets its context (`request-context.ts`), whose signal
  *      aborts until the whole answer is sent.
- *   4. The operation ends as its answer says, and the log says so.
+ *   4. The operation ends as its answer says, and is logged.
  */
 import type { MiddlewareHandler } from "hono";
 import { DETACH_HEADER, OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
@@ -19,7 +20,7 @@ import { requestContext } from "#daemon/operations/request-context.ts";
 import { operationIdFrom, parseOperationId } from "#model/ids.ts";
 import type { OperationId } from "#model/ids.ts";
 
-/** Makes that middleware. */
+/** Makes the middleware. */
 export function admitRequest(daemon: Daemon): MiddlewareHandler<{ Variables: ApiVariables }> {
   return async (context, next) => {
     context.header(VERSION_HEADER, daemon.version);
@@ -47,7 +48,7 @@ export function admitRequest(daemon: Daemon): MiddlewareHandler<{ Variables: Api
 
 /**
  * Makes the signal that aborts when the client leaves before it has the whole answer. That of the request comes too
- * late: the server's adapter listens to the connection's end only after the middleware does, which then lets go of it.
+ * late: the server's adapter listens to the connection's end only after the middleware does, and then drops it.
  */
 function clientSignal(context: ApiContext): AbortSignal {
   const { outgoing } = bindingsOf(context);
@@ -59,7 +60,7 @@ function clientSignal(context: ApiContext): AbortSignal {
   return client.signal;
 }
 
-/** Whether a request changes something or runs a command; those about operations are none themselves. */
+/** Tells whether a request changes something or runs a command. Requests about operations are none themselves. */
 export function isOperation({ method, path }: ApiContext["req"]): boolean {
   return method !== "GET" && method !== "HEAD" && !/^\/v1\/operations(\/|$)/.test(path);
 }
@@ -70,7 +71,7 @@ export function requestText({ method, path }: ApiContext["req"]): string {
 }
 
 function beginOperation(daemon: Daemon, context: ApiContext, id: OperationId): Operation | undefined {
-  // One that is to be detached begins with its second request, which hearthd makes itself.
+  // A request to be detached begins its operation with its second request, which hearthd makes itself.
   if (!isOperation(context.req) || context.req.header(DETACH_HEADER) !== undefined) return undefined;
   return daemon.operations.begin({
     id,
@@ -81,7 +82,7 @@ function beginOperation(daemon: Daemon, context: ApiContext, id: OperationId): O
   });
 }
 
-/** Does the rest of a request as admitted work. */
+/** Runs the rest of a request as admitted work. */
 async function work(
   daemon: Daemon,
   context: ApiContext,
@@ -100,7 +101,7 @@ async function work(
     },
   });
   context.set("request", request);
-  // There is none for a command, for detached work, and in tests that call the API without a server.
+  // Missing for a command, for detached work, and in tests that call the API without a server.
   const { outgoing } = bindingsOf(context);
   outgoing?.once("close", () => admitted[Symbol.dispose]());
   try {

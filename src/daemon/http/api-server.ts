@@ -1,4 +1,4 @@
-/** The API at its addresses: HTTP requests and WebSockets, from the first connection to the last. */
+/** Serves the API at its addresses: HTTP requests and WebSockets, from the first connection to the last. */
 import type { IncomingMessage, Server } from "node:http";
 import { getRequestListener } from "@hono/node-server";
 import { failAfter } from "#base/clean-up.ts";
@@ -12,14 +12,14 @@ import type { Listener } from "#daemon/http/listener.ts";
 import { serveUpgrades } from "#daemon/http/upgrade.ts";
 import type { Service } from "#daemon/lifecycle/service.ts";
 
-/** For clients to send the rest of a request, and later for them to take the rest of an answer. */
+/** The time for clients to send the rest of a request, and later to read the rest of an answer. */
 const GRACE_MS = 1_000;
-/** Accept errors come with every connection while hearthd has no file descriptors left. */
+/** The rate of log lines about failed accepts: with no file descriptors left, every connection fails. */
 const ERROR_LINES = { perS: 1 / 60, burst: 3 };
-/** Two hours for an image build over a slow line; a request that uploads may take as long as it takes. */
+/** No limit: an image build over a slow line takes two hours, and an upload may take any time. */
 const SERVER_OPTIONS = { requestTimeout: 0 };
 
-/** Serves the API at all of its addresses until it is stopped. No client can end it, and neither can a failing accept. */
+/** Serves the API at all of its addresses until it is stopped. Neither a client nor a failing accept can end it. */
 export class ApiServer implements Service {
   readonly name = "API";
   /** The servers of the listeners, in their order. */
@@ -50,19 +50,19 @@ export class ApiServer implements Service {
     }
   }
 
-  /** Takes no more connections, and waits for the requests that are under way. */
+  /** Accepts no more connections, and waits for the requests that are under way. */
   async drain(): Promise<void> {
     this.#stopAccepting();
     await this.#daemon.ending.settled();
   }
 
-  /** Tells the clients of what is under way that it is given up. */
+  /** Tells the clients of requests that are under way that these are abandoned. */
   async abandon(): Promise<void> {
     this.#daemon.ending.abandon();
     await this.stop();
   }
 
-  /** Ends every connection, when what was answered has been taken. */
+  /** Ends every connection, once the client has read its answer, or after `GRACE_MS`. */
   async stop(): Promise<void> {
     this.#stopAccepting();
     for (const server of this.servers) server.closeIdleConnections();
@@ -82,7 +82,7 @@ export class ApiServer implements Service {
       this.#requests.add(request);
       response.once("close", () => {
         this.#requests.delete(request);
-        // Its connection is idle in a moment, and would be waited for as long as its client keeps it.
+        // Its connection is idle in a moment. Otherwise it would be waited for as long as its client keeps it open.
         if (this.#closed !== undefined) setImmediate(() => server.closeIdleConnections());
       });
     });
@@ -96,14 +96,14 @@ export class ApiServer implements Service {
     });
   }
 
-  /** Closes the addresses; requests under way go on, if they are sent soon. */
+  /** Closes the addresses. Requests under way continue if their rest arrives within `GRACE_MS`. */
   #stopAccepting(): void {
     if (this.#closed !== undefined) return;
-    // One that does not listen has nothing to close, which is the error that it is told.
+    // A server that does not listen passes an error here, which says just that.
     const close = (server: Server): Promise<void> => new Promise((resolve) => server.close(() => resolve()));
     this.#closed = Promise.all(this.servers.map(close));
     setTimeout(() => {
-      // A handler that waits for the rest of such a request would wait for ever.
+      // A handler that waits for the rest of such a request would wait forever.
       for (const request of this.#requests) if (!request.complete) request.socket.destroy();
     }, GRACE_MS).unref();
   }

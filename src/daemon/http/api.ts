@@ -1,4 +1,4 @@
-/** The HTTP side of hearthd: every route, its errors, and the OpenAPI document. */
+/** Makes the HTTP API of hearthd: every route, its errors, and the OpenAPI document. */
 import type { ServerResponse } from "node:http";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
@@ -44,7 +44,7 @@ export type ApiContext = Context<{ Variables: ApiVariables }>;
 
 /** The parts of a request beside its head and body. */
 export type ApiBindings = {
-  /** Who asks: the listener knows it, or hearthd, which sends a detached request to itself. */
+  /** The principal: of the listener's client, or of a detached request that hearthd sends to itself. */
   readonly principal: Principal;
   /** The server's answer; missing where there is no HTTP client. */
   readonly outgoing?: ServerResponse | undefined;
@@ -54,10 +54,10 @@ export type ApiBindings = {
   readonly upgrade?: Upgrade | undefined;
 };
 
-/** All routes of a hearthd. Making it changes nothing; nobody listens yet. */
+/** Makes all routes of a hearthd. Changes nothing, and does not listen yet. */
 export function makeApi(daemon: Daemon): Api {
   const api: Api = new OpenAPIHono({
-    // All that is wrong with a request at once, each with its field.
+    // Reports all that is wrong with a request at once, each with its field.
     defaultHook: (result) => {
       if (result.success) return;
       const problems = result.error.issues.map(
@@ -124,7 +124,7 @@ function wrongMethod(daemon: Daemon, context: ApiContext, methods: readonly stri
   return answer;
 }
 
-/** The methods that this path has a route for. */
+/** Returns the methods that this path has a route for. */
 function methodsOf(api: Api, path: string): string[] {
   const segments = path.split("/");
   const isRoute = (pattern: string): boolean => {
@@ -147,12 +147,15 @@ export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext,
     .event("api.failed", { route, code, error: thrown });
 }
 
-/** Whatever a request fails with when its client has gone, is that. */
+/** Returns the error of a request whose client has gone, whatever it failed with. */
 export function clientGone(cause?: unknown): HearthError {
   return new HearthError("operation.cancelled", "The client has gone.", { cause });
 }
 
-/** Says why a request failed: that its client has gone, that it was cancelled, or that hearthd stops, where it is that. */
+/**
+ * Returns the reason for which a request failed: its client has gone, it was cancelled, or hearthd stops; else the
+ * failure itself.
+ */
 export function explainFailure(daemon: Daemon, failure: unknown, context: ApiContext): unknown {
   if (context.get("client")?.aborted === true) return clientGone(failure);
   if (context.get("running")?.isCancelled === true && isCancelled(failure)) return cancelled(failure);
@@ -161,7 +164,7 @@ export function explainFailure(daemon: Daemon, failure: unknown, context: ApiCon
 
 function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Response {
   const thrown = explainFailure(daemon, failure, context);
-  // Hono's own errors (malformed JSON) carry a status of the client's making.
+  // Hono's own errors (malformed JSON) carry the status of a client's fault.
   const status = (thrown as { status?: number }).status;
   const error =
     status !== undefined && status >= 400 && status < 500 && !(thrown instanceof HearthError)
@@ -175,12 +178,12 @@ function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Res
   return context.json({ error: body }, ERROR_CODES[error.code].status);
 }
 
-/** The context that a request was admitted with. */
+/** Returns the context that a request was admitted with. */
 export function requestOf(context: ApiContext): RequestContext {
   return context.get("request");
 }
 
-/** Reads what came with a request. Whoever calls the API without a server says who asks, too. */
+/** Returns the bindings of a request. A caller of the API without a server sets the principal, too. */
 export function bindingsOf(context: ApiContext): ApiBindings {
   const bindings = context.env as Partial<ApiBindings> | undefined;
   invariant(bindings?.principal, "a request has a principal");

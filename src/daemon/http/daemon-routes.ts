@@ -5,7 +5,7 @@ import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { handleOf } from "#model/vm-state.ts";
 
-/** hearthd itself: status, stop, doctor. */
+/** Adds the routes about hearthd itself: status, stop, doctor. */
 export function addDaemonRoutes(api: Api, daemon: Daemon): void {
   const { host } = daemon;
   api.openapi(ROUTES.daemon, (c) => {

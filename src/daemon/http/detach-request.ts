@@ -11,8 +11,8 @@ import { operationView } from "#daemon/http/operation-routes.ts";
 
 /**
  * Makes the middleware that answers a request with `hearth-detach: true` at once, with 202 and its operation. hearthd
- * sends the request to itself then, without that header: it goes through all of the front door again, has no client
- * that could leave, and its answer is kept with the operation.
+ * then sends the request to itself, without that header: it passes all middleware again, has no client that could
+ * leave, and its answer is kept with the operation.
  */
 export function detachRequest(api: Api, daemon: Daemon): MiddlewareHandler<{ Variables: ApiVariables }> {
   return async (context, next) => {
@@ -31,7 +31,7 @@ export function detachRequest(api: Api, daemon: Daemon): MiddlewareHandler<{ Var
     headers.set(OPERATION_HEADER, id);
     const { method, url } = context.req.raw;
     const again = new Request(url, { method, headers, ...(body.byteLength > 0 && { body }) });
-    // Its end is the operation's: the front door has an answer for whatever fails.
+    // Not awaited: `admitRequest` ends the operation, and has an answer for every failure.
     const bindings: ApiBindings = { principal, detached: operation };
     Promise.resolve(api.fetch(again, bindings)).catch((error: unknown) =>
       daemon.host.log.event("daemon.bug", { where: `detached ${operation.request}`, error }),

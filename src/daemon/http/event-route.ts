@@ -4,15 +4,15 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 
-/** A comment line this often tells both ends that the stream lives. */
+/** The time between two comment lines, by which both ends see that the stream is alive. */
 const KEEPALIVE_MS = 30_000;
-/** Events that a client has not read yet; one that is slower than this is cut off, and comes again. */
+/** The number of events that a client may have unread. A slower one is disconnected, and may connect again. */
 const QUEUE_MAX = 1_000;
 
-/** `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. Ends when hearthd does. */
+/** Adds `GET /v1/events`: server-sent events. Progress only for `?operation=op-…`. Ends when hearthd does. */
 export function addEventRoute(api: Api, daemon: Daemon): void {
   api.get("/v1/events", (c) => {
-    // Nothing would tell that a stream without a body is over.
+    // A stream without a body would never end.
     if (c.req.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
     return streamSSE(c, async (stream) => {
       const operation = c.req.query("operation");

@@ -1,11 +1,11 @@
 import type { ClientMessage } from "#api/exec-stream.ts";
 
-/** A person's hands, and a program that forwards signals, stay far below it. */
+/** The number of messages that may wait. A user's typing, and a program that forwards signals, stay far below it. */
 const WAITING_MAX = 100;
 
 /**
- * Signals and window sizes on their way to a command: one after the other, in their order, and of window sizes that
- * wait the newest alone. A client that sends more than the guest takes makes hearthd keep no more of them.
+ * Sends signals and window sizes to a command, one after the other, in their order; of window sizes that wait, only the
+ * newest. The queue is limited, so that a client that sends more than the guest takes does not fill hearthd's memory.
  */
 export class ExecControls {
   readonly #send: (message: ClientMessage) => Promise<void>;
@@ -13,7 +13,7 @@ export class ExecControls {
   #waiting: ClientMessage[] = [];
   #sending = false;
 
-  /** @param send rejects only where hearthd itself is wrong. @param tooMany is called for each message that is dropped */
+  /** @param send rejects only for a bug of hearthd @param tooMany is called for each message that is dropped */
   constructor(send: (message: ClientMessage) => Promise<void>, tooMany: () => void) {
     this.#send = send;
     this.#tooMany = tooMany;

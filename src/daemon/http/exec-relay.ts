@@ -1,4 +1,14 @@
-/** Carries one command between a client's WebSocket and the agent in the guest; see src/api/exec-stream.ts. */
+/**
+ * Carries one command between a client's WebSocket and the agent in the guest; see src/api/exec-stream.ts for the
+ * messages:
+ *
+ * 1. The client's first message is the request. Signals and window sizes that arrive before the command has started
+ *    wait.
+ * 2. hearthd starts the command through the agent, and sends `started` with its pid.
+ * 3. Output goes to the client in binary messages. If the client reads slowly, the guest's output waits.
+ * 4. Stdin comes in binary messages, within a window: hearthd acknowledges what the command has read.
+ * 5. `exit` is the last message. The caller sends it.
+ */
 import { constants } from "node:os";
 import type { WebSocket } from "ws";
 import { CHANNEL } from "#api/exec-stream.ts";
@@ -11,21 +21,21 @@ import { ExecControls } from "#daemon/http/exec-controls.ts";
 import { checkExec } from "#model/exec-spec.ts";
 import type { ExecSpec } from "#model/exec-spec.ts";
 
-/** Bytes that the socket may hold before output waits in the guest. */
+/** Bytes in the socket's buffer above which output waits in the guest. */
 const SOCKET_BUFFER_MAX_BYTES = 1024 * 1024;
-/** What a client that keeps to its stdin window never reaches. */
+/** Bytes of stdin above which a client is disconnected. One that keeps to its window never reaches it. */
 const STDIN_QUEUE_MAX_BYTES = 4 * 1024 * 1024;
 const FIRST_MESSAGE_MS = 10_000;
 
 /** The last message of an exec that ran. */
 export type ExitMessage = Extract<ServerMessage, { type: "exit" }>;
 
-/** Sends one message; a client that has gone is noticed by the socket's close. */
+/** Sends one message. A client that has gone is noticed by the socket's close. */
 export function sendMessage(socket: WebSocket, message: ServerMessage): void {
   socket.send(JSON.stringify(message));
 }
 
-/** @throws HearthError `input.invalid` for what no exec could take. */
+/** Checks an exec. @throws HearthError `input.invalid` for one that no guest could run */
 export function toExecSpec(exec: Exec): ExecSpec {
   const spec = {
     argv: exec.argv,
@@ -56,20 +66,20 @@ export function parseFirst<Value>(
   throw new HearthError("input.invalid", problems.join("; ").slice(0, 4_000));
 }
 
-/** What the client sends: the request, then stdin, signals and window sizes. */
+/** Receives what the client sends: the request, then stdin, signals and window sizes. */
 export class ClientInput {
   readonly #socket: WebSocket;
   readonly #chunks: Uint8Array[] = [];
   #queuedBytes = 0;
   #ended = false;
   #wake = Promise.withResolvers<void>();
-  /** Set when there is a command to control; until then, signals wait. */
+  /** Set once there is a command to control; until then, signals wait. */
   #control: ((message: ClientMessage) => void) | undefined;
   readonly #early: ClientMessage[] = [];
   readonly #first = Promise.withResolvers<unknown>();
   #hasFirst = false;
 
-  /** Made as soon as the socket is open: several messages may come in one turn. */
+  /** Listens to the socket. To be made as soon as that is open: several messages may arrive in one tick. */
   constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.on("message", (payload: Buffer, isBinary) => {
@@ -83,13 +93,16 @@ export class ClientInput {
     });
   }
 
-  /** The request. @throws HearthError `input.invalid` when it is no JSON, or does not come; the reason of `signal` */
+  /**
+   * Returns the request. @throws HearthError `input.invalid` when it is no JSON, or does not arrive in time; the reason
+   * of `signal`
+   */
   async first(signal: AbortSignal): Promise<unknown> {
     const late = (): Error => unreadable("It did not come in time.");
     return inTime(this.#first.promise, FIRST_MESSAGE_MS, late, signal);
   }
 
-  /** Acknowledges what the command has taken, so that the client may send more. */
+  /** Yields stdin, and acknowledges what the command has read, so that the client may send more. */
   async *stdin(): AsyncGenerator<Uint8Array> {
     for (;;) {
       const chunk = this.#chunks.shift();
@@ -142,7 +155,7 @@ export class ClientInput {
   }
 }
 
-/** Resolves with the exit code once the client has been sent everything but the exit itself. */
+/** Relays one command, and resolves with its exit once the client has been sent everything but that. */
 export async function relayExec(
   socket: WebSocket,
   input: ClientInput,
@@ -178,7 +191,7 @@ export async function relayExec(
   throw new HearthError("agent.failed", "The agent ended the command's stream without its exit.");
 }
 
-/** A command that has just ended cannot be signalled; its exit is on the way and says so. */
+/** Sends a signal or a window size. A command that has just ended cannot be signalled; its exit follows and says so. */
 async function controlExec(
   guest: Guest,
   id: string,
@@ -213,7 +226,7 @@ function readClientMessage(text: string): ClientMessage | undefined {
     if (message.type === "signal" && Object.hasOwn(constants.signals, message.signal)) return message;
     return undefined;
   } catch {
-    return undefined; // Not JSON: refused by the caller.
+    return undefined; // Not JSON: the caller refuses it.
   }
 }
 

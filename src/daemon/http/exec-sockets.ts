@@ -1,8 +1,8 @@
 /**
- * The WebSockets `/v1/vms/{vm}/exec` and `/v1/run`. They go through the same router and middleware as every request
+ * Serves the WebSockets `/v1/vms/{vm}/exec` and `/v1/run`. They pass the same router and middleware as every request
  * (`upgrade.ts`), and are operations:
  *
- *   1. What is refused before the upgrade is answered as any request of the API is: status, headers, error body.
+ *   1. A refusal before the upgrade is answered like any request of the API: status, headers, error body.
  *   2. The first message is the request. A command runs (`exec-relay.ts`), or a VM for one (`serve-run.ts`).
  *   3. The last message is the exit, or an error. Then the server closes: with 1000, or with 1001 when hearthd stops.
  */
@@ -19,7 +19,7 @@ import { serveRun } from "#daemon/http/serve-run.ts";
 import { WEBSOCKET } from "#daemon/http/upgrade.ts";
 import type { RequestContext } from "#daemon/operations/request-context.ts";
 
-/** One client and its command. */
+/** A client and its command. */
 export type ExecSession = {
   readonly daemon: Daemon;
   readonly socket: WebSocket;
@@ -27,7 +27,7 @@ export type ExecSession = {
   readonly request: RequestContext;
 };
 
-/** Commands in VMs, and VMs for one command. */
+/** Adds the WebSockets for commands in VMs, and for VMs that run one command. */
 export function addExecSockets(api: Api, daemon: Daemon): void {
   api.on(WEBSOCKET, "/v1/run", async (c) => {
     await serveRun(accept(c, daemon));
@@ -35,7 +35,7 @@ export function addExecSockets(api: Api, daemon: Daemon): void {
   });
   api.on(WEBSOCKET, "/v1/vms/:vm/exec", async (c) => {
     const vm = c.req.param("vm") ?? "";
-    daemon.host.store.getVm(vm); // One that does not exist is refused before the upgrade.
+    daemon.host.store.getVm(vm); // A VM that does not exist is refused before the upgrade.
     await serveExec(vm, accept(c, daemon));
     return c.body(null, 204);
   });

@@ -6,7 +6,7 @@ import type { Api } from "#daemon/http/api.ts";
 import { answerBody, emptyStream, startedStream } from "#daemon/http/started-stream.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 
-/** What streams: files of the guest as tar, and logs. */
+/** Adds the routes that stream: files of the guest as tar, and logs. */
 export function addFileRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   api.openapi(ROUTES.readFiles, async (c) => {
@@ -40,7 +40,7 @@ export function addFileRoutes(api: Api, daemon: Daemon): void {
   });
 }
 
-/** Yields the same chunks, and ends `use` when nobody reads them any more. */
+/** Yields the same chunks, and ends `use` when they are no longer read. */
 async function* used(use: Disposable, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   using _use = use;
   yield* chunks;

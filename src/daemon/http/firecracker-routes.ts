@@ -5,7 +5,7 @@ import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 
-/** Which Firecrackers there are, and installing one. */
+/** Adds the routes that list and install Firecracker. */
 export function addFirecrackerRoutes(api: Api, daemon: Daemon): void {
   const { firecrackers } = daemon.host;
   api.openapi(ROUTES.listFirecrackers, async (c) => {

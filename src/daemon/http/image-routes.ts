@@ -11,7 +11,9 @@ import { parseImageRef } from "#model/image-ref.ts";
 
 const HIDDEN_USER = "a VM that hearthd makes for a template or a pool";
 
-/** VMs, and what users have saved of them. A VM may also use the kernel that came with another image. */
+/**
+ * Names the users of an image: VMs, and snapshots that users have made. A VM may also use the kernel of another image.
+ */
 function imageUsers(
   host: Pick<Host, "store" | "snapshots">,
   image: { readonly digest: string; readonly kernel: string },
@@ -28,7 +30,7 @@ function imageUsers(
   ];
 }
 
-/** Images and kernels. */
+/** Adds the routes of images and kernels. */
 export function addImageRoutes(api: Api, daemon: Daemon): void {
   const { host, warm } = daemon;
   const view = (image: BuiltImage): Image => ({
@@ -64,9 +66,9 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
         hint: "They cannot run without it. `hearth ls` and `hearth snapshot ls` show them.",
       });
     };
-    assertUnused(); // Its templates stay as well.
+    assertUnused(); // Checked first, so that a refusal also keeps the image's templates.
     await warm.prune(image.digest);
-    // By its digest: what the reference means may have been built anew meanwhile.
+    // By its digest: the reference may name a new build meanwhile.
     await host.images.remove(image.digest, assertUnused, requestOf(c).signal);
     return c.body(null, 204);
   });

@@ -3,7 +3,7 @@ import type { MiddlewareHandler } from "hono";
 import { HearthError } from "#base/error.ts";
 import { LIMITS } from "#model/limits.ts";
 
-/** Bodies that are read as they come, and take no memory to speak of. */
+/** Requests whose bodies are read in pieces, and take little memory. */
 const STREAMED = [/^\/v1\/vms\/[^/]+\/files$/, /^\/v1\/snapshots\/import$/];
 
 /** Refuses bodies that would fill hearthd's memory, with `input.too_large`. */
@@ -19,7 +19,7 @@ export function limitBody(maxBytes = LIMITS.requestMaxBytes): MiddlewareHandler 
   return (context, next) => (isStreamed(context.req.path) ? next() : limit(context, next));
 }
 
-/** Whether the body of a request, or its answer, is read as it comes. */
+/** Tells whether the body of a request, or its answer, is read in pieces. */
 export function isStreamed(path: string): boolean {
   return STREAMED.some((pattern) => pattern.test(path));
 }

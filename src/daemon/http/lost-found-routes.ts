@@ -6,7 +6,7 @@ import { listLostFound } from "#daemon/lifecycle/lost-found.ts";
 import { recoverLostVm } from "#daemon/lifecycle/recover-lost-vm.ts";
 import { vmView } from "#daemon/view/vm-view.ts";
 
-/** What hearthd found in its directories and its store does not know. */
+/** Adds the routes of `lost+found`. */
 export function addLostFoundRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   api.openapi(ROUTES.listLostFound, async (c) => c.json(await listLostFound(host), 200));

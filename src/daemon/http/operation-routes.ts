@@ -11,7 +11,7 @@ import { LIMITS } from "#model/limits.ts";
 
 const WAIT = { minMs: 1, maxMs: LIMITS.operationWaitMaxMs };
 
-/** Operations: what is under way, and what became of it. */
+/** Adds the routes of operations: those under way, and how they ended. */
 export function addOperationRoutes(api: Api, { operations }: Daemon): void {
   api.openapi(ROUTES.listOperations, (c) => {
     const listed = operations.list().map((operation) => {

@@ -10,13 +10,13 @@ import { DEFAULTS } from "#model/defaults.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** The time to flush of a VM that outlives its command; less when hearthd stops, which waits for it. */
+/** The time for a VM that outlives its command to flush; less when hearthd stops, which waits for it. */
 const STOP_TIMEOUT_MS = { usual: DEFAULTS.stopTimeoutMs, stopping: 4_000 };
 const NOTHING_RUN: ExitMessage = { type: "exit", code: 0, timedOut: false };
 
 /**
- * Serves `/v1/run`: create → start → exec → stop or remove, as one request. A client that goes away at any moment
- * leaves what it would have left by waiting, and so does a hearthd that stops.
+ * Serves `/v1/run`: create → start → exec → stop or remove, as one request. A client that leaves at any moment leaves
+ * the same state as one that waits, and so does a hearthd that stops.
  */
 export async function serveRun(session: ExecSession): Promise<void> {
   const { daemon, socket, input, request } = session;
@@ -50,12 +50,14 @@ export async function serveRun(session: ExecSession): Promise<void> {
     return failAfter(error, () => endOfRun(session, vm, call));
   }
   if (exit !== undefined) await endAfterExit(session, vm, call);
-  // Detached: the VM runs and is nobody's; what becomes of the command does not touch it.
+  // Detached: the VM does not end with its command.
   else if (spec.argv.length > 0) exit = await execInVm(session, vm.id, spec);
   sendMessage(socket, exit ?? NOTHING_RUN);
 }
 
-/** The command's exit code is worth more than that its VM could not be ended: that is a note beside it. */
+/**
+ * Ends the VM after its command. If that fails, the client gets the exit code all the same, with a note about the VM.
+ */
 async function endAfterExit(session: ExecSession, vm: VmRecord, call: Call): Promise<void> {
   try {
     await endOfRun(session, vm, call);
@@ -67,14 +69,14 @@ async function endAfterExit(session: ExecSession, vm: VmRecord, call: Call): Pro
   }
 }
 
-/** The command was the VM's purpose: with it, the VM ends. Also when the client has gone, so not by its signal. */
+/** Ends the VM, because its command was its purpose. Also when the client has gone, so without the client's signal. */
 async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Promise<void> {
   const { host, vms, ending } = daemon;
   const lasting = { ...call, signal: new AbortController().signal };
-  if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and took itself away.
+  if (host.store.findVm(vm.id) === undefined) return; // The guest powered off, and the VM was removed.
   if (vm.spec.autoRemove) return vms.remove(vm.id, true, lasting);
   const timeoutMs = ending.error === undefined ? STOP_TIMEOUT_MS.usual : STOP_TIMEOUT_MS.stopping;
-  // After a snapshot of it, say, that is under way.
+  // Waits for the action under way, such as a snapshot.
   await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting, "wait");
   host.store.unbind(vm.id);
 }

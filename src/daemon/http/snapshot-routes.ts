@@ -13,7 +13,7 @@ import type { SnapshotName, VmName } from "#model/ids.ts";
 import { parseSnapshotFilters } from "#model/snapshot-filter.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 
-/** Snapshots that users have made. */
+/** Adds the routes of snapshots that users have made. */
 export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   const { host, vms, snapshots } = daemon;
 
@@ -59,7 +59,7 @@ export function addSnapshotRoutes(api: Api, daemon: Daemon): void {
   });
 }
 
-/** The snapshots of users that all filters choose. */
+/** Returns the users' snapshots that match all filters. */
 function listChosen(snapshots: SnapshotRows, filters: readonly string[]): SnapshotRecord[] {
   const isChosen = parseSnapshotFilters(filters);
   return snapshots
@@ -70,7 +70,7 @@ function listChosen(snapshots: SnapshotRows, filters: readonly string[]): Snapsh
 
 const NAME_MAX_CHARS = 63;
 
-/** Such as web-20261125-094512: of the VM, and when, in UTC. */
+/** Returns a name of the VM and the time in UTC, such as web-20261125-094512. */
 function defaultName(vm: VmName, nowMs: number): SnapshotName {
   const time = new Date(nowMs).toISOString().replaceAll(/[-:]/g, "").slice(0, 15).replace("T", "-");
   return parseSnapshotName(`${vm.slice(0, NAME_MAX_CHARS - time.length - 1).replace(/-+$/, "")}-${time}`);

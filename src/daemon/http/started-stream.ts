@@ -5,8 +5,8 @@ import { bindingsOf, logFailure, requestOf } from "#daemon/http/api.ts";
 import type { ApiContext } from "#daemon/http/api.ts";
 
 /**
- * The body of the answer to `context`. An error before the first byte is an answer of its own; later ones break the
- * stream off, and only hearthd's log can say why.
+ * Returns the body of the answer to `context`. An error before the first byte becomes an error answer. Later ones break
+ * the stream off, and only hearthd's log has the reason.
  */
 export async function startedStream(
   chunks: AsyncIterable<Uint8Array>,
@@ -16,7 +16,7 @@ export async function startedStream(
   const iterator = chunks[Symbol.asyncIterator]();
   const first = await iterator.next();
   if (context.req.method === "HEAD") {
-    // Nobody would read the rest.
+    // The rest is never read.
     await iterator.return?.();
     return emptyStream();
   }
@@ -27,7 +27,10 @@ export async function startedStream(
   return answerBody(all(), context, daemon);
 }
 
-/** The body of the answer to `context`. An error breaks it off: the client must not take a part for the whole. */
+/**
+ * Returns the body of the answer to `context`. An error breaks it off, so that the client does not take a part for the
+ * whole.
+ */
 export function answerBody(
   chunks: AsyncIterable<Uint8Array>,
   context: ApiContext,
@@ -37,7 +40,7 @@ export function answerBody(
     try {
       yield* chunks;
     } catch (error) {
-      // Neither a reader who goes nor the end of hearthd is a failure.
+      // Neither a client that leaves nor the end of hearthd is a failure.
       if (!requestOf(context).signal.aborted) logFailure(daemon, error, context, toHearthError(error).code);
       const { outgoing } = bindingsOf(context);
       if (outgoing === undefined) throw error;

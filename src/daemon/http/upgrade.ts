@@ -13,20 +13,20 @@ import type { Principal } from "#model/principal.ts";
 /** The method under which the router knows WebSockets; no HTTP request can have it. */
 export const WEBSOCKET = "WEBSOCKET";
 
-/** The first message holds the argv; the others at most one chunk of stdin. */
+/** The first message contains the argv; the others at most one chunk of stdin. */
 const MESSAGE_MAX_BYTES = 4 * 1024 * 1024;
 const CLOSE = { done: 1000, stopping: 1001 };
-/** For a client to answer the close. */
+/** The time for a client to answer the close. */
 const CLOSE_MS = 1_000;
 
-/** One connection that wants to become a WebSocket. */
+/** A connection that wants to become a WebSocket. */
 export class Upgrade {
   readonly request: IncomingMessage;
   readonly #sockets: WebSocketServer;
   readonly #stream: Duplex;
   readonly #head: Buffer;
   readonly #gone = new AbortController();
-  /** The reason why the library refused the handshake. */
+  /** The reason for which the library refused the handshake. */
   refusal: Error | undefined;
   /** Headers of the answer to the handshake. */
   headers: readonly string[] = [];
@@ -45,7 +45,7 @@ export class Upgrade {
     return this.#gone.signal;
   }
 
-  /** Agrees to the upgrade. The caller listens to the socket in the same turn. @throws HearthError */
+  /** Accepts the upgrade. The caller listens to the socket in the same tick. @throws HearthError */
   accept(headers: Readonly<Record<string, string>>): WebSocket {
     this.headers = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
     this.#sockets.handleUpgrade(this.request, this.#stream, this.#head, (socket) => (this.socket = socket));
@@ -55,7 +55,7 @@ export class Upgrade {
     return this.socket;
   }
 
-  /** Ends the connection with what the API has answered: as HTTP, or as the last message of the WebSocket. */
+  /** Ends the connection with the API's answer: as HTTP, or as the last message of the WebSocket. */
   async end(answer: Response, isStopping: boolean): Promise<void> {
     const { socket } = this;
     const text = await answer.text();
@@ -90,9 +90,10 @@ export class Upgrade {
 
 /**
  * Serves the upgrades of `server` through the router of the API: each is a request with the method `WEBSOCKET`, whose
- * handler accepts it and works until the command has ended. What is answered then is an error, or the end.
+ * handler accepts it and works until the command has ended. Its answer is an error, or the end.
  *
- * Node takes its own error handlers off a socket that is upgraded, so each gets one before anything else is done to it.
+ * Node removes its own error handlers from a socket that is upgraded, so each gets one before anything else is done to
+ * it.
  */
 export function serveUpgrades(
   server: Server,
@@ -130,7 +131,7 @@ export function serveUpgrades(
   });
 }
 
-/** Turns an upgrade into a request that the router takes. */
+/** Turns an upgrade into a request for the router. */
 function asRequest({ request, signal }: Upgrade): Request {
   const { url = "", rawHeaders } = request;
   const path = url.startsWith("/") ? url : `/${encodeURIComponent(url)}`;

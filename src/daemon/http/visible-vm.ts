@@ -3,8 +3,8 @@ import type { Daemon } from "#daemon/daemon.ts";
 import { noSuchVm } from "#daemon/store/store.ts";
 
 /**
- * For what comes from a client: hearthd's own VMs are not there for it, also not by their name. What is changed in one
- * that becomes a template would be in every VM that starts from it.
+ * Refuses internal VMs to clients, also by name: what is changed in a template's VM would be in every VM that starts
+ * from the template.
  * @throws HearthError `vm.not_found`
  */
 export function assertVisible({ host }: Pick<Daemon, "host">, nameOrId: string): void {

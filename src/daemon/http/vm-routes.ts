@@ -11,7 +11,7 @@ import { parseVmName } from "#model/ids.ts";
 import { parseVmFilters } from "#model/vm-filter.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** Everything about VMs that is one request and one answer. */
+/** Adds the routes about VMs that are one request and one answer. */
 export function addVmRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   const view = (vm: VmRecord): Promise<Vm> => vmView(host, vms, vm);
@@ -71,14 +71,14 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
   });
 }
 
-/** The VMs of users that all filters choose. */
+/** Returns the users' VMs that match all filters. */
 function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
   const isChosen = parseVmFilters(filters);
   const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
   return shown.filter(({ name, labels, state }) => isChosen({ name, labels, phase: state.phase }));
 }
 
-/** A stop that began is finished, also when nobody waits for it any more. */
+/** Returns a context without the client's signal: a stop that has begun is finished, also without its client. */
 function lasting(context: ApiContext): RequestContext {
   context.get("running")?.makeLasting();
   return { ...requestOf(context), signal: new AbortController().signal };

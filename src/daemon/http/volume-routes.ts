@@ -11,7 +11,7 @@ import { parseMountPath } from "#model/volume.ts";
 import { parseVolumeFilters } from "#model/volume-filter.ts";
 import type { Volume as StoredVolume } from "#storage/volumes.ts";
 
-/** Volumes: disks that outlive VMs. */
+/** Adds the routes of volumes. */
 export function addVolumeRoutes(api: Api, daemon: Daemon): void {
   const { host, vms } = daemon;
   const view = (volume: StoredVolume): Volume => ({
@@ -48,7 +48,7 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
   );
   api.openapi(ROUTES.removeVolume, async (c) => {
     const name = parseVolumeName(c.req.valid("param").volume);
-    // Nothing is awaited between the question and the deed, so that no VM can name it in between.
+    // Nothing is awaited between the check and the removal, so that no VM can name it in between.
     const users = volumeUsers(host, name);
     if (users.length > 0) {
       throw new HearthError("volume.in_use", `The volume ${name} belongs to ${users.join(", ")}.`, {

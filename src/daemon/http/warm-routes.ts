@@ -6,7 +6,7 @@ import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { snapshotView } from "#daemon/view/snapshot-view.ts";
 
-/** Warm templates, which hearthd makes by itself. */
+/** Adds the routes of warm templates, which hearthd makes by itself. */
 export function addWarmRoutes(api: Api, daemon: Daemon): void {
   const { host, snapshots, warm } = daemon;
 

@@ -4,7 +4,7 @@ import type { Progress } from "#base/progress.ts";
 import type { OperationId } from "#model/ids.ts";
 import type { Principal } from "#model/principal.ts";
 
-/** How an operation ended. */
+/** The end of an operation. */
 export type OperationEnd =
   | { readonly state: "succeeded"; readonly atMs: number; readonly answer?: string | undefined }
   | { readonly state: "failed" | "cancelled"; readonly atMs: number; readonly error: ErrorBody };
@@ -14,19 +14,19 @@ export type NewOperation = {
   readonly principal: Principal;
   /** Method and path, such as `POST /v1/vms/web/start`. */
   readonly request: string;
-  /** Whether it goes on without its client. */
+  /** True if it continues without its client. */
   readonly detached: boolean;
   readonly startedAtMs: number;
 };
 
-/** One request that changes something, or runs a command: from its admission to its end. */
+/** A request that changes something, or runs a command, from its admission to its end. */
 export class Operation {
   readonly id: OperationId;
   readonly principal: Principal;
   readonly request: string;
   readonly detached: boolean;
   readonly startedAtMs: number;
-  /** The last progress that it told. */
+  /** The last progress that was reported. */
   progress: Progress | undefined;
   readonly #abort = new AbortController();
   readonly #ended = Promise.withResolvers<void>();
@@ -56,7 +56,7 @@ export class Operation {
     return this.#ended.promise;
   }
 
-  /** Whether somebody has cancelled it; its end is still to come, or has come. */
+  /** True once it was cancelled, before and after its end. */
   get isCancelled(): boolean {
     return this.#isCancelled;
   }
@@ -88,7 +88,7 @@ export class Operation {
     this.#abort.abort(cancelled());
   }
 
-  /** From now on the work cannot be cancelled. @throws HearthError `operation.cancelled` if it was before */
+  /** Refuses to cancel the work from now on. @throws HearthError `operation.cancelled` if it was cancelled before */
   makeLasting(): void {
     if (this.#isCancelled) this.#abort.signal.throwIfAborted();
     this.#isLasting = true;
@@ -101,7 +101,7 @@ export class Operation {
   }
 }
 
-/** The error of work that somebody has cancelled. */
+/** Returns the error of cancelled work. */
 export function cancelled(cause?: unknown): HearthError {
   return new HearthError("operation.cancelled", "The operation was cancelled.", { cause });
 }

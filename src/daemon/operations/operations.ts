@@ -1,12 +1,12 @@
 /**
- * The operations of hearthd: those under way, and those that have ended lately, in memory.
+ * Keeps the operations of hearthd in memory: those under way, and those that have ended lately.
  *
- *   1. `begin` admits one under its id; an id that is under way already is refused.
- *   2. Whoever works ends it with `finish`: with the answer of a detached one, or with the error.
- *   3. Ended ones are kept until `LIMITS.operationsKept` newer ones have ended. Detached ones are counted by
- *      themselves, so that many short commands do not push out a result that somebody comes back for.
+ *   1. `begin` admits one under its id; an id that is under way is refused.
+ *   2. The code that does the work calls `finish`: with the answer of a detached operation, or with the error.
+ *   3. Ended ones are kept until `LIMITS.operationsKept` newer ones have ended. Detached ones are counted separately,
+ *      so that many short commands do not displace a result that a client asks for later.
  *
- * A hearthd that ends forgets them all; detached work that is under way is aborted and undone, as any other.
+ * A hearthd that ends loses all of them; detached work that is under way is aborted and undone, as any other.
  */
 import { HearthError } from "#base/error.ts";
 import { Operation } from "#daemon/operations/operation.ts";
@@ -20,7 +20,7 @@ export class Operations {
   /** Oldest first. */
   readonly #ended = new Map<OperationId, Operation>();
 
-  /** @throws HearthError `operation.taken`, `operation.too_many` */
+  /** Begins an operation. @throws HearthError `operation.taken`, `operation.too_many` */
   begin(operation: NewOperation): Operation {
     const { id, detached } = operation;
     if (this.#underWay.has(id))
@@ -60,7 +60,7 @@ export class Operations {
     });
   }
 
-  /** Newest first: those under way, and then those that have ended. */
+  /** Lists those under way, the newest first, and then those that have ended. */
   list(): Operation[] {
     return [...[...this.#underWay.values()].toReversed(), ...[...this.#ended.values()].toReversed()];
   }
