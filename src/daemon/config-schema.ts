@@ -1,4 +1,4 @@
-/** The keys of config.toml, what each takes, its default, and the rules between them: one schema. */
+/** The schema of config.toml: its keys, what each takes, its default, and the rules between them. */
 import { isAbsolute } from "node:path";
 import { z } from "zod";
 import { parseDuration } from "#base/durations.ts";
@@ -18,7 +18,7 @@ const HEALTH = { minMs: 100, maxMs: 3_600_000 };
 const DRIVERS = ["qemu", "firecracker"] as const;
 
 /**
- * Uids that nothing else hands out: systemd's containers end at 1879048191, and what follows is unused (UIDS-GIDS.md of
+ * Uids that nothing else assigns: systemd's containers end at 1879048191, and what follows is unused (UIDS-GIDS.md of
  * systemd); Debian's subordinate ids end at 600100000. Uids of people and of services end below `min`.
  */
 const UIDS = { first: 1_900_000_000, count: 65_536, min: 65_536, max: 2_147_352_575 };
@@ -34,7 +34,10 @@ function refuse(context: Context, message: string, params: IssueParams = {}): vo
 
 const text = z.string({ error: "must be text in quotes" });
 
-/** Text that a parser of the model takes; its sentence names a field of the command line, in whose place the key stands. */
+/**
+ * Returns a schema for text that a parser of the model takes. The parser's message begins with a flag's name, which the
+ * key replaces.
+ */
 function parsed<Value>(parse: (given: string) => Value) {
   return text.transform((given, context): Value => {
     try {
@@ -48,7 +51,7 @@ function parsed<Value>(parse: (given: string) => Value) {
   });
 }
 
-/** Text for which `denial` says nothing. */
+/** Returns a schema for text that `denial` has nothing against. */
 function checked(denial: (given: string) => string | undefined, hint?: string) {
   return text.superRefine((given, context) => {
     const why = denial(given);
@@ -97,7 +100,7 @@ const defaults = z
   })
   .transform(({ memory, disk, ...same }) => ({ ...same, memoryBytes: memory, diskBytes: disk }));
 
-/** A shape of VMs, and how many of them wait. What is left out is as in `defaults`. */
+/** A kind of VM, and the number of them that wait. `defaults` has what is left out. */
 const pool = z
   .strictObject({
     image: parsed(parseImageRef),
@@ -115,7 +118,7 @@ const firecracker = z
     /** Programs that are used instead of those that are found. */
     program: absolutePath.optional(),
     jailer: absolutePath.optional(),
-    /** A compiled filter of system calls in place of Firecracker's own. */
+    /** A compiled filter of system calls that replaces Firecracker's own. */
     seccomp_filter: absolutePath.optional(),
     /** A place that is laid out like the project's own releases. */
     release_url: sourceUrl.optional(),
@@ -128,9 +131,9 @@ const firecracker = z
 
 const health = z
   .strictObject({
-    /** How often a VMM is asked whether it answers. */
+    /** The time between two heartbeats to a VMM. */
     interval: duration.default(5_000),
-    /** A VMM that did not answer for this long is killed. */
+    /** The time without an answer after which a VMM is killed. */
     kill_after: duration.default(120_000),
   })
   .superRefine(({ interval, kill_after: killAfter }, context) => {
@@ -169,18 +172,18 @@ export const CONFIG_SCHEMA = z
     health: health.prefault({}),
     warm: z
       .strictObject({
-        /** Whether VMs start from templates, and make them. */
+        /** True if VMs start from templates, and make them. */
         enabled: yesOrNo.default(true),
-        /** The room that all templates may take on the disk. */
+        /** The disk space that all templates together may take. */
         budget: size(BUDGET).default(DEFAULTS.warmBudgetBytes),
       })
       .transform(({ enabled, budget }) => ({ enabled, budgetBytes: budget }))
       .prefault({}),
     memory: z
       .strictObject({
-        /** Whether a VM whose memory does not fit into what the host has available is refused. */
+        /** True if a VM is refused when its memory does not fit into what the host has available. */
         admission: yesOrNo.default(true),
-        /** How much of what is available may be promised to VMs that start, in percent. */
+        /** The share of the available memory that may be promised to VMs that start, in percent. */
         share: wholeNumber(1, 1_000).default(100),
       })
       .prefault({}),

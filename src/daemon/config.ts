@@ -11,12 +11,15 @@ import type { IssueParams } from "#daemon/config-schema.ts";
 
 export type Config = z.output<typeof CONFIG_SCHEMA>;
 
-/** A shape of VMs, and how many of them wait. */
+/** A kind of VM, and the number of them that wait. */
 export type PoolConfig = Config["pools"][number];
 
 type Problem = { readonly message: string; readonly hint?: string | undefined };
 
-/** @throws HearthError `config.invalid` with the file, and for each problem the key, the value and the rule. */
+/**
+ * Reads the file. @throws HearthError `config.invalid` with the file, and for each problem the key, the value and the
+ * rule
+ */
 export function readConfig(configDir: string): Config {
   const path = join(configDir, CONFIG_FILE);
   let source: string;
@@ -32,7 +35,7 @@ export function readConfig(configDir: string): Config {
   return parseConfig(path, source);
 }
 
-/** `path` is named in errors. @throws HearthError `config.invalid` */
+/** Parses the text of the file; `path` is for errors. @throws HearthError `config.invalid` */
 export function parseConfig(path: string, source: string): Config {
   let document: unknown;
   try {
@@ -67,7 +70,7 @@ function problemsOf(issue: z.core.$ZodIssue): Problem[] {
     return [{ message: `${key} is missing`, hint: 'Write image = "debian", for one.' }];
   const { hint, isWhole }: IssueParams = issue.code === "custom" ? (issue.params ?? {}) : {};
   if (isWhole === true) {
-    // A rule between keys stands at their table, and names them.
+    // A rule between keys belongs to their table, and names them.
     const isTable = typeof issue.input === "object";
     return [{ message: `${key}${isTable ? "." : ": "}${issue.message}`, hint }];
   }
@@ -89,7 +92,7 @@ type KeyTree = {
   readonly additionalProperties?: KeyTree | boolean;
 };
 
-/** The schema of what is written, as a tree of keys. Made for an error or a test alone. */
+/** Returns the schema of the file as a tree of keys. Only errors and tests need it. */
 function jsonSchema(): KeyTree {
   return z.toJSONSchema(CONFIG_SCHEMA, { io: "input", unrepresentable: "any" }) as KeyTree;
 }

@@ -8,7 +8,7 @@ import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { StatsReader } from "#daemon/view/vm-stats.ts";
 
-/** hearthd, as its HTTP side sees it. */
+/** The parts of hearthd that its HTTP side uses. */
 export type Daemon = {
   readonly host: Host;
   readonly vms: Vms;
@@ -20,7 +20,7 @@ export type Daemon = {
   readonly operations: Operations;
   readonly version: string;
   readonly startedAtMs: number;
-  /** Whether KVM really boots a guest here; remembered unless `fresh`. */
+  /** Checks whether KVM really boots a guest here; the result is kept, unless `fresh`. */
   checkKvm(fresh: boolean, signal: AbortSignal): Promise<DoctorCheck>;
   /** Ends hearthd, and knows when it does; VMs keep running. */
   readonly ending: Ending;

@@ -2,7 +2,7 @@ import type { ApiEvent } from "#api/events.ts";
 
 type Listener = (event: ApiEvent) => void;
 
-/** Hands each event to whoever listens now. Nothing is kept: who comes later reads the state instead. */
+/** Passes each event to the current listeners. Events are not kept: a later listener reads the state instead. */
 export class EventBus {
   readonly #listeners = new Set<Listener>();
 

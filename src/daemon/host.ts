@@ -1,6 +1,6 @@
 /**
- * What the flows work with: one object made by `runDaemon`, or by a test with fakes. The parts beside each
- * other in the layers (drivers, images, storage, guest) meet here and nowhere else.
+ * The parts of the host that the flows use: one object made by `runDaemon`, or by a test with fakes. Modules of the
+ * same layer (drivers, images, storage, guest) are combined only here.
  */
 import type { Dirs } from "#base/hearth-dirs.ts";
 import type { Log } from "#base/log.ts";
@@ -40,12 +40,12 @@ export type Host = {
   readonly volumes: Pick<Volumes, keyof Volumes>;
   readonly files: ManagedFiles;
   readonly guests: Guests;
-  /** The only way to what needs root. */
+  /** The only way to privileged actions. */
   readonly helper: PrivilegedPort;
   /** Says what the helper cannot do on this host; asked once. */
   readonly limitations: Limitations;
   readonly processes: Processes;
-  /** The turns of guests that boot: more at once would all miss the deadline for their first answer. */
+  /** Limits the guests that boot at the same time: with more, all would miss the deadline for their first answer. */
   readonly boots: Turns;
   /** The memory of VMs that start. */
   readonly memory: MemoryPromises;
@@ -71,22 +71,27 @@ export type Images = Pick<
   | "cleanUp"
 >;
 
-/** The disks in VMs' directorys. */
+/** The disks in VMs' directories. */
 export type Disks = ReturnType<typeof vmDisks>;
 
 /** Directories inside the managed roots. */
 export type ManagedFiles = {
-  /** Mode 0700. Idempotent. */
+  /** Makes a directory of mode 0700. Idempotent. */
   makeDir(path: string): Promise<void>;
-  /** Idempotent. @throws HearthError `path.unmanaged` unless `path` really lies inside `root`. */
+  /**
+   * Removes a directory with its content. Idempotent. @throws HearthError `path.unmanaged` unless `path` really lies
+   * inside `root`
+   */
   removeTree(root: string, path: string): Promise<void>;
   listDirs(root: string): Promise<string[]>;
   /**
-   * Moves a directory into another one, which is made; with a number behind its name if that is taken.
-   * @returns where it is
+   * Moves a directory into another one, which is made if needed. If the name is taken, adds a number.
+   * @returns the new path
    */
   moveAside(path: string, into: string): Promise<string>;
-  /** @throws HearthError `host.disk_full` unless so much can be written to `path`, and the disks of VMs have room left. */
+  /**
+   * @throws HearthError `host.disk_full` unless so much can be written to `path`, and the disks of VMs have room left
+   */
   checkRoom(path: string, bytes: number): Promise<void>;
 };
 
@@ -110,14 +115,14 @@ export type Guest = Pick<
 export type Guests = {
   /** Resolves when the agent at this socket has answered the handshake. @throws HearthError `agent.unreachable` */
   waitFor(address: AgentAddress, deadlineMs: number, signal: AbortSignal): Promise<Guest>;
-  /** How long they are waited for; `AGENT_PATIENCE` when left out. */
+  /** The time limits for agents; `AGENT_PATIENCE` when left out. */
   readonly patience?: AgentPatience | undefined;
 };
 
 export type Processes = {
   usage(process: ProcessRef): ProcessUsage | undefined;
-  /** VMMs whose command line names this directory, for what a crash left behind. */
+  /** Finds VMMs whose command line names this directory, such as those that a crash has left. */
   orphans(runDir: string): ProcessRef[];
-  /** Kills a process of the VM. Resolves when it is gone. Idempotent. */
+  /** Kills a process of the VM. Resolves when it has ended. Idempotent. */
   kill(id: VmId, process: ProcessRef, signal: AbortSignal): Promise<void>;
 };

@@ -1,6 +1,6 @@
 /**
- * Reliability H5: what Firecracker's prod-host-setup.md asks of a host on which strangers' guests run beside
- * each other. Hearth works without it, so these are warnings, unless the host is said to be for production.
+ * Checks what Firecracker's prod-host-setup.md asks of a host that runs guests of users who do not trust each other.
+ * Hearth works without it, so failures are warnings, unless the host is said to be for production.
  */
 import type { DoctorCheck } from "#api/wire.ts";
 import { checkVmCreation } from "#daemon/doctor/check-vm-creation.ts";
@@ -20,10 +20,10 @@ const CHECKS = [
   checkConsoleLog,
 ] as const;
 
-/** Only speed, and no promise to anybody. */
+/** Checks that concern speed alone. */
 const SLOW_ONLY = new Set(["vm creation", "mounts", "console log"]);
 
-/** @param production turns what is a risk between guests from a warning into a failure */
+/** @param production turns a risk between guests from a warning into a failure */
 export function checkHost(production: boolean, files = new HostFiles()): DoctorCheck[] {
   return CHECKS.map((check): DoctorCheck => {
     const { name, verdict, found, fix } = check(files);

@@ -6,8 +6,8 @@ const NX_HUGE_PAGES = "/sys/module/kvm/parameters/nx_huge_pages";
 type Cgroup2 = { readonly mountPoint: string; readonly options: readonly string[] };
 
 /**
- * From Linux 6.1 on KVM_CREATE_VM waits for the lock of all cgroups, because of a thread that only the
- * fix of iTLB multihit needs; from Firecracker's prod-host-setup.md.
+ * Checks what makes KVM_CREATE_VM slow: from Linux 6.1 on it waits for the lock of all cgroups, because of a thread
+ * that only the fix of iTLB multihit needs (Firecracker's prod-host-setup.md).
  */
 export function checkVmCreation(files: HostFiles): DoctorCheck {
   const name = "vm creation";
@@ -39,7 +39,9 @@ export function checkVmCreation(files: HostFiles): DoctorCheck {
   };
 }
 
-/** proc_pid_mountinfo(5): the file system's type and its own options come after a lone "-". */
+/**
+ * Finds the mount of cgroup v2. proc_pid_mountinfo(5): the file system's type and its own options follow a lone "-".
+ */
 function findCgroup2(files: HostFiles): Cgroup2 | undefined {
   const mounts = (files.text("/proc/self/mountinfo") ?? "").split("\n").flatMap((line): Cgroup2[] => {
     const fields = line.split(" ");

@@ -3,7 +3,7 @@ import type { HostFiles } from "#daemon/doctor/host-files.ts";
 
 const FLAWS = "/sys/devices/system/cpu/vulnerabilities";
 
-/** Two threads of one core share its caches and buffers. */
+/** Checks hyper-threading: two threads of one core share its caches and buffers. */
 export function checkSmt(files: HostFiles): DoctorCheck {
   const control = files.text("/sys/devices/system/cpu/smt/control");
   const active = files.text("/sys/devices/system/cpu/smt/active");
@@ -17,7 +17,7 @@ export function checkSmt(files: HostFiles): DoctorCheck {
   };
 }
 
-/** Half of the fixes of CPU flaws are in the microcode. Newer kernels know which revision is the last. */
+/** Checks the microcode, which has half of the fixes of CPU flaws. Newer kernels know which revision is the last. */
 export function checkMicrocode(files: HostFiles): DoctorCheck {
   const cpu = files.text("/proc/cpuinfo") ?? "";
   const revision = /^microcode\s*:\s*(\S+)/m.exec(cpu)?.[1];
@@ -40,7 +40,7 @@ export function checkMicrocode(files: HostFiles): DoctorCheck {
   return { name: "microcode", verdict: "pass", found: `revision ${revision}` };
 }
 
-/** What the kernel says of each flaw that it knows, and whether it does something against it. */
+/** Checks what the kernel reports of each CPU flaw that it knows, and whether it mitigates it. */
 export function checkCpuFlaws(files: HostFiles): DoctorCheck {
   const name = "cpu flaws";
   const flaws = flawsOf(files);

@@ -1,4 +1,4 @@
-/** Whether this host can do what Hearth needs, and the fix where it cannot. Changes nothing. */
+/** Checks whether this host can do what Hearth needs, and names the fix where it cannot. Changes nothing. */
 import { statfs } from "node:fs/promises";
 import type { Doctor, DoctorCheck } from "#api/wire.ts";
 import { CONFIG_FILE } from "#base/file-names.ts";
@@ -10,15 +10,15 @@ import { checkIsolation } from "#daemon/doctor/isolation-checks.ts";
 import { findProgram } from "#host/find-program.ts";
 import { packageOf } from "#host/run.ts";
 
-/** What builds images. */
+/** The programs that build images. */
 const TOOLS = ["mmdebstrap", "mke2fs", "dpkg-deb", "apt-get", "xz"] as const;
-/** One image, its kernel and a VM with a few packages. */
+/** The space of one image, its kernel and a VM with a few packages. */
 const SPACE_MIN_BYTES = 2 * GIB;
 
 export type DoctorOptions = {
-  /** Asks again what is otherwise remembered, such as whether KVM works. */
+  /** True to check again what is otherwise cached, such as whether KVM works. */
   readonly fresh: boolean;
-  /** A risk between guests fails, which is a warning otherwise. */
+  /** True if a risk between guests is a failure, and not a warning. */
   readonly production: boolean;
 };
 
@@ -28,7 +28,7 @@ export async function runChecks(
   signal: AbortSignal,
 ): Promise<Doctor> {
   const { dirs } = daemon.host;
-  // It may boot a guest to find out, and decides what the drivers use.
+  // It may boot a guest to find out, and the drivers use its result.
   const kvm = await daemon.checkKvm(fresh, signal);
   const drivers = await checkDrivers(daemon, signal);
   const program = await checkFirecracker(daemon, signal);
@@ -40,7 +40,7 @@ export async function runChecks(
     await checkSpace("cache", dirs.cache),
     ...TOOLS.map(checkTool),
     ...drivers,
-    // The driver's own line may say the same already.
+    // The driver's own line may say the same.
     ...(drivers.some(({ found }) => found === program.found) ? [] : [program]),
     kvm,
     ...(await checkIsolation(daemon.host, production, signal)),
@@ -55,7 +55,7 @@ function checkStore(daemon: Daemon): DoctorCheck {
   return { name: "store", verdict: "pass", found: `${daemon.host.store.listVms().length} VMs in ${path}` };
 }
 
-/** Said only when there is something: it is about data that nobody asked for. */
+/** Shown only when there are entries: it is about data that a user may miss. */
 async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
   const entries = await listLostFound(host);
   if (entries.length === 0) return [];
@@ -84,7 +84,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
   const checks: DoctorCheck[] = [];
   const drivers = [...daemon.host.drivers.values()];
   const all = await Promise.all(drivers.map((driver) => driver.features(signal)));
-  // One that works is enough.
+  // A host needs only one driver that works.
   const verdict = all.some(({ available }) => available.ok) ? "warn" : "fail";
   for (const [index, features] of all.entries()) {
     const { available, version, accel, caveats, networkCaveats, snapshots } = features;
@@ -103,7 +103,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
   return checks;
 }
 
-/** Which one is used, and whose it is. No failure: hearthd does without, where it has another driver. */
+/** Checks which Firecracker is used, and who owns it. None is no failure: hearthd works with another driver. */
 async function checkFirecracker(daemon: Daemon, signal: AbortSignal): Promise<DoctorCheck> {
   const name = "firecracker program";
   const found = await daemon.host.firecrackers.find(signal);

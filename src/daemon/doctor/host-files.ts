@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** /proc and /sys as they are, or below a directory in which a test has put its own. Small files alone. */
+/** Reads /proc and /sys, or a test's files below another directory. Small files only. */
 export class HostFiles {
   readonly #root: string;
 
@@ -9,18 +9,21 @@ export class HostFiles {
     this.#root = root;
   }
 
-  /** Without blanks at both ends; undefined when there is no such file, or it is not for us to read. */
+  /** Returns the text of a file, trimmed; undefined when it does not exist, or may not be read. */
   text(path: string): string | undefined {
     return unlessMissing(() => readFileSync(join(this.#root, path), "utf8").trim());
   }
 
-  /** The names in a directory, sorted; empty when there is no such directory. */
+  /** Returns the names in a directory, sorted; empty when there is no such directory. */
   names(path: string): string[] {
     return (unlessMissing(() => readdirSync(join(this.#root, path))) ?? []).toSorted();
   }
 }
 
-/** What a kernel does not have, and what it does not let everybody read. EINVAL and EIO are sysfs' own words. */
+/**
+ * Errors of files that a kernel does not have, or does not let everybody read. sysfs itself answers with EINVAL and
+ * EIO.
+ */
 const ABSENT = new Set(["ENOENT", "ENOTDIR", "EACCES", "EPERM", "EINVAL", "EIO", "ENODEV"]);
 
 function unlessMissing<T>(read: () => T): T | undefined {

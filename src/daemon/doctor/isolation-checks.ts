@@ -4,8 +4,8 @@ import type { Host } from "#daemon/host.ts";
 import { findJailHost } from "#jail/jail-host.ts";
 
 /**
- * What `doctor` says of the walls around VMMs.
- * @param production turns what is a risk between guests from a warning into a failure
+ * Checks the isolation of VMMs.
+ * @param production turns a risk between guests from a warning into a failure
  */
 export async function checkIsolation(
   host: Host,

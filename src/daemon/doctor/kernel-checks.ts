@@ -2,11 +2,11 @@ import type { DoctorCheck } from "#api/wire.ts";
 import type { HostFiles } from "#daemon/doctor/host-files.ts";
 
 /**
- * A jail begins with a copy of all mounts, so each start takes longer with every one of them (Firecracker's
- * jailer.md, without a number). Ours: hosts without containers have some 30, those with many have thousands.
+ * The number of mounts above which starts are slow: a jail begins with a copy of all mounts (Firecracker's jailer.md,
+ * without a number). Hearth's choice: hosts without containers have some 30, those with many have thousands.
  */
 const MOUNTS_MAX = 500;
-/** Errors and worse. Warnings and what is said of each new device stay away from the console. */
+/** Errors and worse. Warnings, and messages about each new device, stay away from the console. */
 const CONSOLE_LEVEL_MAX = 4;
 
 export function checkMounts(files: HostFiles): DoctorCheck {
@@ -20,7 +20,9 @@ export function checkMounts(files: HostFiles): DoctorCheck {
   };
 }
 
-/** The kernel waits for a serial console with every line; a VM's start says a few of them. */
+/**
+ * Checks the console's log level: the kernel waits for a serial console with every line, and a VM's start logs a few.
+ */
 export function checkConsoleLog(files: HostFiles): DoctorCheck {
   const name = "console log";
   const level = Number.parseInt(files.text("/proc/sys/kernel/printk") ?? "", 10);

@@ -6,8 +6,8 @@ const FIX =
   "Use a host with hardware virtualization, and make /dev/kvm accessible to your user: usermod -aG kvm USER, then log in again.";
 
 /**
- * What `doctor` says of KVM: decided by booting a guest, never by opening the device. Before there is a
- * kernel to boot, the question waits for the first run.
+ * Checks KVM, by booting a guest, never by opening the device alone. If there is no kernel to boot yet, the first run
+ * decides.
  */
 export async function checkKvm(
   verdicts: KvmVerdicts,

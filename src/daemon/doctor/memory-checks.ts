@@ -2,11 +2,11 @@ import { basename } from "node:path";
 import type { DoctorCheck } from "#api/wire.ts";
 import type { HostFiles } from "#daemon/doctor/host-files.ts";
 
-/** Pages that are shared between guests tell one what another holds, by the time that a write takes. */
+/** Checks page sharing: by the time that a write takes, a guest can find out what is in the memory of another one. */
 export function checkKsm(files: HostFiles): DoctorCheck {
   const run = files.text("/sys/kernel/mm/ksm/run");
   if (run === undefined) return { name: "ksm", verdict: "pass", found: "not in this kernel" };
-  // 2 is off as well, with all pages taken apart again.
+  // 2 is off as well, with all pages unshared again.
   if (run !== "1") return { name: "ksm", verdict: "pass", found: "off" };
   return {
     name: "ksm",
@@ -16,7 +16,7 @@ export function checkKsm(files: HostFiles): DoctorCheck {
   };
 }
 
-/** What a guest had in memory must not be found on a disk later. */
+/** Checks swap: the memory of a guest must not be found on a disk later. */
 export function checkSwap(files: HostFiles): DoctorCheck {
   const lines = (files.text("/proc/swaps") ?? "").split("\n").slice(1);
   const devices = lines.map((line) => line.split(/\s+/)[0] ?? "").filter((device) => device !== "");

@@ -79,7 +79,7 @@ export class Ending {
     };
   }
 
-  /** Counts `work` as under way until it settles. */
+  /** Counts `work` as under way until it has ended. */
   track<Result>(work: Promise<Result>): Promise<Result> {
     const forget = (): void => void this.#work.delete(work);
     this.#work.add(work);

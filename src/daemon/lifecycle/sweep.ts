@@ -10,8 +10,8 @@ import { parseVmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /**
- * What existed on the host when hearthd started, by the names of VMs and snapshots. Nothing that is made later is in
- * it.
+ * The entries that existed on the host when hearthd started, by the names of VMs and snapshots. Nothing that is made
+ * later is in it.
  */
 export type FoundOnHost = {
   /** The VMs that have a resource of the host. */

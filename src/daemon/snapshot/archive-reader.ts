@@ -71,7 +71,7 @@ export class ArchiveReader implements Disposable {
     });
   }
 
-  /** Not awaited: the sender may have stopped to send. */
+  /** Ends the reading. Does not wait for the sender, which may have stopped to send. */
   [Symbol.dispose](): void {
     this.#members.destroy();
   }

@@ -3,7 +3,7 @@
  *
  * 1. Create a temporary snapshot of the source, which is paused for a moment, once.
  * 2. Create the forks' rows. They are ephemeral: after a crash, recovery removes all of them.
- * 3. Restore each from the snapshot, with an identity of its own. `AT_ONCE` of them at a time.
+ * 3. Restore each from the snapshot, with its own guest identity; `AT_ONCE` of them at a time.
  * 4. Make all of them lasting VMs, in one transaction.
  * 5. Delete the snapshot. The forks' VMMs have its memory mapped, and keep it.
  */

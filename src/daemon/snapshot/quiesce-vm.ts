@@ -1,7 +1,7 @@
 /**
  * Saves a VM that runs. To save memory and disk:
  *
- * 1. Freeze the guest's processes. In the saved memory they are frozen too: a restored guest gets its identity before
+ * 1. Freeze the guest's processes. They are frozen in the memory file, too: a restored guest gets its identity before
  *    it runs.
  * 2. Pause the vCPUs, and save the memory (with a VM that is to be resumed, the driver does both when little is left to
  *    save).

@@ -35,7 +35,7 @@ import { LIMITS } from "#model/limits.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 import { proveLayer } from "#storage/qcow2-header.ts";
 
-/** With a checksum, a byte that changed on the way is found wherever it is, also between the files. */
+/** Adds a checksum: a byte that changed on the way is found wherever it is, also between the files. */
 const COMPRESSION = { [constants.ZSTD_c_checksumFlag]: 1, [constants.ZSTD_c_compressionLevel]: 3 };
 /** The manifest has the time of the snapshot. With a fixed time here, one snapshot always gives the same archive. */
 const MTIME = new Date(0);

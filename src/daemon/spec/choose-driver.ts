@@ -3,7 +3,7 @@ import type { Host } from "#daemon/host.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
-/** @throws HearthError `input.invalid` for a name that no driver has. */
+/** Returns the driver of this name. @throws HearthError `input.invalid` when there is none */
 export function driverOf(host: Pick<Host, "drivers">, name: string): VmDriver {
   const driver = host.drivers.get(name);
   if (driver !== undefined) return driver;

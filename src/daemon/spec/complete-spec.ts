@@ -16,7 +16,7 @@ import type { VmSpec } from "#model/vm-spec.ts";
 import { checkMounts, parseMountPath } from "#model/volume.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
-/** A request with the configured defaults, checked against what the image and the host offer. */
+/** Returns the spec of a request with the configured defaults, checked against what the image and the host offer. */
 export async function completeSpec(
   host: Host,
   request: CreateVm,
@@ -31,7 +31,7 @@ export async function completeSpec(
   const driver = request.driver ?? defaults.driver;
   if (driver !== undefined) driverOf(host, driver);
   const volumes = readVolumes(request);
-  // Asked early, so that nobody waits for an image in vain; asked again when the VM is made.
+  // Checked before an image is pulled for nothing, and again when the VM is created.
   assertVolumes(host, volumes);
   if (volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { diskLimit, netLimit } = request;
@@ -77,7 +77,9 @@ export async function completeSpec(
   return { spec, imageDigest: image.digest };
 }
 
-/** @throws HearthError `input.invalid` for a VM that is not to be there when it would be started again */
+/**
+ * Checks the restart policy. @throws HearthError `input.invalid` for a VM that is removed when it would be restarted
+ */
 export function checkRestart({
   restart = "no",
   autoRemove = false,
@@ -105,7 +107,7 @@ function readVolumes({ volumes = [] }: CreateVm): readonly VolumeMount[] {
   return mounts;
 }
 
-/** What a host inside of a VM gets when nobody says how many; a driver refuses more at the start. */
+/** Returns the default number of CPUs of a VM that runs VMs itself; a driver refuses more at the start. */
 async function nestedCpusMax(host: Host, driver: string | undefined, signal: AbortSignal): Promise<number> {
   const names = driver === undefined ? [...host.drivers.keys()] : [driver];
   for (const name of names) {

@@ -4,7 +4,10 @@ import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 
-/** A VM for work of hearthd's own. One that dies meanwhile leaves it to the next one, which takes it away. */
+/**
+ * Describes an internal VM (template build, snapshot verification, pool). After a crash of hearthd, recovery removes
+ * it.
+ */
 export function hiddenVm(
   host: Pick<Host, "random">,
   spec: VmSpec,

@@ -1,4 +1,4 @@
-/** What hearthd refuses because a driver lacks it. Asked before anything is changed, so that nothing is undone. */
+/** Refuses what a driver lacks before anything is changed, so that nothing has to be undone. */
 import { HearthError } from "#base/error.ts";
 import type { SnapshotOptions } from "#daemon/snapshot/snapshots.ts";
 import type { GuestMemory, VmDriver } from "#drivers/vm-driver.ts";
@@ -24,8 +24,8 @@ export async function assertPause(
 }
 
 /**
- * Most ways to save a VM pause it. A VM that runs and goes on with its memory saved does not need that of hearthd: its
- * driver stops the vCPUs itself.
+ * Checks that the driver can pause, where hearthd pauses the VM to save it. A running VM whose memory is saved, and
+ * which runs on, needs no pause of hearthd's: its driver pauses the vCPUs itself.
  * @throws HearthError `feature.missing`
  */
 export async function assertSaves(
@@ -40,7 +40,7 @@ export async function assertSaves(
   if (pauses) await assertPause(driver, `Cannot save ${name}, which is ${state.phase}`, hint, signal);
 }
 
-/** Undefined where the guest's memory cannot be asked for. @throws HearthError `vm.gone` */
+/** Reads the guest's memory size. Undefined where the driver has no balloon. @throws HearthError `vm.gone` */
 export async function readMemoryOf(
   driver: VmDriver,
   handle: VmHandle,

@@ -7,7 +7,8 @@ import type { VmSpec } from "#model/vm-spec.ts";
 type Limited = Pick<VmSpec, "diskLimit" | "netLimit">;
 
 /**
- * Asked before anything is made or changed. Without a `driver`, one that can is enough: the start chooses it.
+ * Checks that the limits can be set, before anything is created or changed. Without a `driver`, one that can is enough:
+ * the start chooses it.
  * @throws HearthError `feature.missing` that names the drivers of this host that can
  */
 export async function assertLimits(

@@ -1,9 +1,9 @@
 import { withoutControls } from "#base/printable.ts";
 import { readTail } from "#host/bounded-file.ts";
 
-/** Enough for the last lines that a person wants to see. */
+/** Enough for the last lines that a user wants to see. */
 const TAIL_BYTES = 64 * 1024;
-/** A panic's registers, and the stacks of what failed before it. */
+/** Lines to search for a panic: its registers, and the stacks of what failed before it, follow or precede it. */
 const PANIC_WITHIN_LINES = 100;
 const PANIC_MAX_CHARS = 200;
 
@@ -16,8 +16,8 @@ export function lastLines(path: string, lines: number): string[] {
 }
 
 /**
- * What a guest's console says of its end: where the kernel panicked, because many lines of its stack follow, or else
- * the last lines.
+ * Returns the lines of a guest's console that explain its end: those around a kernel panic, which many lines of its
+ * stack follow, or else the last lines.
  */
 export function consoleEnd(path: string, lines: number): string[] {
   const tail = lastLines(path, PANIC_WITHIN_LINES);
@@ -27,7 +27,7 @@ export function consoleEnd(path: string, lines: number): string[] {
   return tail.slice(start, start + lines);
 }
 
-/** Returns what the kernel said last of a panic, such as `Kernel panic - not syncing: Attempted to kill init!`. */
+/** Returns the kernel's last panic message, such as `Kernel panic - not syncing: Attempted to kill init!`. */
 export function panicLine(path: string): string | undefined {
   const line = lastLines(path, PANIC_WITHIN_LINES).findLast((one) => one.includes("Kernel panic"));
   return line?.slice(line.indexOf("Kernel panic"), line.indexOf("Kernel panic") + PANIC_MAX_CHARS);

@@ -4,7 +4,7 @@ import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 
-/** A snapshot as the API shows it. */
+/** Describes a snapshot as the API shows it. */
 export async function snapshotView(
   host: Host,
   snapshots: Snapshots,

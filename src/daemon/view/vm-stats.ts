@@ -11,7 +11,7 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** For what only the VMM knows. */
+/** The limit for answers of the VMM. */
 const VMM_DEADLINE_MS = 1_000;
 
 type FromVmm = {
@@ -20,12 +20,12 @@ type FromVmm = {
 };
 type Reading = { readonly cpuTicks: number; readonly atMs: number };
 
-/** A difference over less says little: the kernel counts in ticks of 10 ms. */
+/** The shortest interval between two readings: the kernel counts CPU time in ticks of 10 ms. */
 const INTERVAL_MS = 1_000;
 
 /**
- * Readings of what VMs use of the host. CPU is a difference, so earlier readings of each VM are kept: the newest, and the
- * newest that was INTERVAL_MS older. Whoever else reads shortens nobody's interval below that. BG-013.
+ * Reads what VMs use of the host. CPU is a difference, so earlier readings of each VM are kept: the newest, and the
+ * newest that was INTERVAL_MS older. So many clients that read at once do not shorten each other's interval.
  */
 export class StatsReader {
   readonly #host: Host;
@@ -66,13 +66,14 @@ export class StatsReader {
 
   /**
    * Compares with an earlier reading of the same process; the first time with the process's own start, which used
-   * nothing. The start of the VM would be wrong: it counts from when its guest answered, and the boot's CPU is in it.
+   * nothing. The start of the VM would be wrong: it is the time at which its guest answered, and the CPU time includes
+   * the boot.
    */
   #cpuPercent(id: VmId, { cpuTicks, ageMs }: ProcessUsage): number {
     const now = { cpuTicks, atMs: this.#host.uptimeMs() };
     const start = { cpuTicks: 0, atMs: now.atMs - ageMs };
     const last = this.#last.get(id);
-    // What was read of the VMM before this one says nothing of this one.
+    // Readings of an earlier VMM say nothing about this one.
     const isKnown = last !== undefined && last.newest.atMs >= start.atMs;
     const { newest, older } = isKnown ? last : { newest: start, older: start };
     const hasPassed = now.atMs - newest.atMs >= INTERVAL_MS;
@@ -80,7 +81,7 @@ export class StatsReader {
     return cpuPercent(hasPassed ? newest : older, now);
   }
 
-  /** A VMM that does not answer must not hold up what the host knows of it. */
+  /** Asks the VMM, with a deadline: the host's own numbers do not wait for one that does not answer. */
   async #askVmm({ state }: VmRecord, handle: VmHandle): Promise<FromVmm> {
     const driver = driverOf(this.#host, handle.driver);
     const isRunning = state.phase === "running";
@@ -98,7 +99,7 @@ export class StatsReader {
 function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | undefined> | undefined {
   return asked?.then(
     (value) => value,
-    () => undefined, // It ends, or hangs, which `show` says.
+    () => undefined, // The VMM ends, or hangs; `hearth show` says so.
   );
 }
 

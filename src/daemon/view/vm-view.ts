@@ -9,18 +9,18 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
 import type { VmRecord } from "#model/vm.ts";
 
-/** How long a driver may take to say what it can do. */
+/** The limit for a driver to report its features. */
 const FEATURES_MS = 30_000;
 
 /**
- * Describes a VM as the API shows it. It takes no signal: what has been done is told, also when somebody has cancelled it,
- * or told hearthd to end, just after it was done.
+ * Describes a VM as the API shows it. Takes no signal: the result of an action is reported also when it was cancelled,
+ * or hearthd was stopped, just afterwards.
  */
 export async function vmView(host: Host, vms: Vms, vm: VmRecord): Promise<Vm> {
   return describeVm(host, vms, vm, await featuresOf(host, driverNameOf(host, vm)));
 }
 
-/** The same for many, with each driver asked once: it looks at files of the host for every answer. */
+/** Describes many VMs, and asks each driver once: it reads files of the host for every answer. */
 export async function vmViews(host: Host, vms: Vms, records: readonly VmRecord[]): Promise<Vm[]> {
   const features = new Map<string | undefined, DriverFeatures>();
   for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
@@ -34,7 +34,7 @@ async function featuresOf({ drivers }: Host, name: string | undefined): Promise<
   return name === undefined ? undefined : drivers.get(name)?.features(AbortSignal.timeout(FEATURES_MS));
 }
 
-/** The one that runs it, or would. */
+/** Returns the driver that runs the VM, or would. */
 function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined {
   return handleOf(state)?.driver ?? spec.driver ?? host.drivers.keys().next().value;
 }
