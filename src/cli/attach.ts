@@ -54,9 +54,9 @@ export async function attach(attachment: Attach, io: Io, out: Out): Promise<numb
       command.stdout.pipe(io.stdout, { end: false });
       command.stderr.pipe(io.stderr, { end: false });
       const over = Promise.all([command.exited, ended(command.stdout), ended(command.stderr)]);
-      const how = await Promise.race([over, keys.detached]);
-      isEnded = how !== undefined;
-      return how?.[0] ?? leave(command);
+      const result = await Promise.race([over, keys.detached]);
+      isEnded = result !== undefined;
+      return result?.[0] ?? leave(command);
     } finally {
       undoWindow?.();
       if (raw) io.stdin.setRawMode?.(false);
@@ -82,14 +82,14 @@ export async function capture(attachment: Attach, io: Io, out: Out, maxBytes: nu
   const exit = await untilOver(attachment, io, out, async (command) => {
     vm = command.vm;
     if (attachment.stdin) io.stdin.pipe(command.stdin.on("error", () => undefined));
-    const [stdout, stderr, how] = await Promise.all([
+    const [stdout, stderr, result] = await Promise.all([
       collect(command.stdout, maxBytes),
       collect(command.stderr, maxBytes),
       command.exited,
     ]);
     texts = [stdout, stderr];
     if (attachment.stdin) io.stdin.unpipe(command.stdin).pause();
-    return how;
+    return result;
   });
   out.json({ ...exit, stdout: texts[0], stderr: texts[1], ...(vm !== undefined && { vm }) });
   return exit.exitCode;

@@ -17,20 +17,20 @@ export type WholeFile = {
  * is missing
  */
 export async function checkPlace({ path, replace }: WholeFile): Promise<void> {
-  const there = await explained(path, async () => {
+  const existing = await explained(path, async () => {
     await stat(dirname(path));
     return lstat(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
       return undefined;
     });
   });
-  if (there === undefined) return;
+  if (existing === undefined) return;
   // A device or a link would be replaced by a file.
-  if (!there.isFile())
+  if (!existing.isFile())
     throw new HearthError("file.refused", `${path} exists and is not a regular file.`, {
-      hint: there.isDirectory() ? "Name a file in it." : "Name another file, or - for stdout.",
+      hint: existing.isDirectory() ? "Name a file in it." : "Name another file, or - for stdout.",
     });
-  if (!replace) throw isThere(path);
+  if (!replace) throw alreadyExists(path);
 }
 
 /**
@@ -43,25 +43,25 @@ export async function writeWholeFile(
   onBytes: (written: number) => void,
   signal: AbortSignal,
 ): Promise<number> {
-  const draft = join(dirname(file.path), `.hearth-${randomBytes(6).toString("hex")}.part`);
+  const temporary = join(dirname(file.path), `.hearth-${randomBytes(6).toString("hex")}.part`);
   try {
-    const bytes = await explained(file.path, () => fill(draft, content, onBytes, signal));
+    const bytes = await explained(file.path, () => fill(temporary, content, onBytes, signal));
     signal.throwIfAborted();
-    await putInPlace(draft, file);
+    await putInPlace(temporary, file);
     return bytes;
   } finally {
     content.destroy();
-    await rm(draft, { force: true });
+    await rm(temporary, { force: true });
   }
 }
 
 async function fill(
-  draft: string,
+  temporary: string,
   content: Readable,
   onBytes: (written: number) => void,
   signal: AbortSignal,
 ): Promise<number> {
-  await using handle = await open(draft, "wx", 0o600);
+  await using handle = await open(temporary, "wx", 0o600);
   let bytes = 0;
   for await (const chunk of content as AsyncIterable<Buffer>) {
     signal.throwIfAborted();
@@ -73,22 +73,22 @@ async function fill(
   return bytes;
 }
 
-async function putInPlace(draft: string, { path, replace }: WholeFile): Promise<void> {
-  if (replace) return rename(draft, path);
+async function putInPlace(temporary: string, { path, replace }: WholeFile): Promise<void> {
+  if (replace) return rename(temporary, path);
   try {
     // A rename would replace a file that was created meanwhile.
-    await link(draft, path);
+    await link(temporary, path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST") throw isThere(path);
+    if (code === "EEXIST") throw alreadyExists(path);
     // Not every file system has hard links.
     if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code ?? "")) throw error;
     await checkPlace({ path, replace });
-    await rename(draft, path);
+    await rename(temporary, path);
   }
 }
 
-function isThere(path: string): HearthError {
+function alreadyExists(path: string): HearthError {
   return new HearthError("file.refused", `${path} already exists.`, {
     hint: "Name another file, or use --force to replace it.",
   });

@@ -45,7 +45,7 @@ export function abortError(signal: AbortSignal): HearthError {
 
 /**
  * Converts anything that a call to the agent threw. `lost` is the reason for a lost connection: every call that was
- * running fails with a symptom of its own then, and gets this reason instead.
+ * running fails with a different symptom, and gets this reason instead.
  */
 export function agentError(thrown: unknown, lost: Error | undefined, signal: AbortSignal): HearthError {
   if (signal.aborted) return abortError(signal);
@@ -56,8 +56,8 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
   if (thrown.cause instanceof HearthError) return thrown.cause;
   // The guest chose this text: it is made safe to print.
   const message = guestText(thrown.rawMessage, MESSAGE_MAX_CHARS);
-  const told = thrown.metadata.get("hearth-code") ?? "";
-  const named = told === OLD_DISK_FULL ? "guest.disk_full" : told;
+  const sentCode = thrown.metadata.get("hearth-code") ?? "";
+  const named = sentCode === OLD_DISK_FULL ? "guest.disk_full" : sentCode;
   if (named === "vm.identity_failed") {
     const failure = identityFailure(thrown);
     if (failure !== undefined) return failure;
@@ -86,8 +86,8 @@ function byConnectCode(code: Code, message: string, cause: ConnectError): Hearth
 }
 
 function failed(message: string, cause?: unknown): HearthError {
-  const told = guestText(message, MESSAGE_MAX_CHARS);
-  return new HearthError("agent.failed", `The guest's agent failed: ${sentence(told)}`, {
+  const text = guestText(message, MESSAGE_MAX_CHARS);
+  return new HearthError("agent.failed", `The guest's agent failed: ${sentence(text)}`, {
     hint: UNREACHABLE_HINT,
     // The message of `cause` is part of the new error's message already.
     cause: cause instanceof Error ? cause.cause : undefined,

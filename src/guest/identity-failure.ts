@@ -39,8 +39,8 @@ export function identityFailureIn(warnings: readonly string[]): HearthError | un
 }
 
 function notRenewed(failures: readonly { part: string; reason: string }[]): HearthError {
-  const told = failures
+  const parts = failures
     .slice(0, FAILURES_MAX)
     .map(({ part, reason }) => `${guestText(part, PART_MAX_CHARS)} (${guestText(reason, REASON_MAX_CHARS)})`);
-  return new HearthError("vm.identity_failed", `The restored guest could not renew its ${told.join(", ")}.`);
+  return new HearthError("vm.identity_failed", `The restored guest could not renew its ${parts.join(", ")}.`);
 }

@@ -55,15 +55,15 @@ async function place(
   sentName: BytePath,
   { guestPath, destination, meansDirectory }: Asked,
 ): Promise<BytePath> {
-  const asked = posix.basename(posix.normalize(guestPath));
-  const name = asked === "." || asked === ".." || asked === "" ? sentName : bytePath(asked);
-  const there = await findKind(destination);
-  if (there === "directory") {
+  const requested = posix.basename(posix.normalize(guestPath));
+  const name = requested === "." || requested === ".." || requested === "" ? sentName : bytePath(requested);
+  const existing = await findKind(destination);
+  if (existing === "directory") {
     const contents = kind === "directory" && /(^|\/)\.\/?$/.test(guestPath) && guestPath !== ".";
     if (contents || name === "") return bytePath(destination);
     return joinBytes(bytePath(destination), name);
   }
-  if (there === "missing") {
+  if (existing === "missing") {
     if (kind !== "directory" && meansDirectory) throw missing(destination);
     if ((await findKind(dirname(destination))) !== "directory") throw missing(dirname(destination));
     return bytePath(destination);

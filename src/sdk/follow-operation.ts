@@ -27,16 +27,16 @@ export async function followProgress(
   signal?: AbortSignal,
 ): Promise<AsyncDisposable> {
   const events = await transport.open("GET", "/v1/events", { query: { operation: id } }, signal);
-  const told = tell(events, onProgress);
+  const reporting = report(events, onProgress);
   return {
     async [Symbol.asyncDispose]() {
       events.destroy();
-      await told;
+      await reporting;
     },
   };
 }
 
-async function tell(events: Parameters<typeof readEvents>[0], onProgress: OnProgress): Promise<void> {
+async function report(events: Parameters<typeof readEvents>[0], onProgress: OnProgress): Promise<void> {
   try {
     for await (const event of readEvents(events)) if (event.type === "progress") onProgress(event.progress);
   } catch {

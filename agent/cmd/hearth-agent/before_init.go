@@ -19,7 +19,7 @@ import (
 	"hearth.dev/agent/internal/volumes"
 )
 
-// How long to wait for the host to close the connection after it has configured the guest. It does so at once.
+// The time for the host to close the connection after it has configured the guest. It does so at once.
 const hostLeaves = 5 * time.Second
 
 // startInit leaves PID 1 to the image's own init, once the guest has its identity, its network and its volumes:

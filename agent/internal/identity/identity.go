@@ -49,8 +49,8 @@ type Kernel interface {
 	SetClock(unixNs int64) error
 	AddEntropy(seed []byte) error
 	SetUpNetwork(ctx context.Context, network Network) error
-	// ForgetNeighbours removes the learned entries of the interface's neighbour table.
-	ForgetNeighbours(ctx context.Context, network Network) error
+	// FlushNeighbours removes the learned entries of the interface's neighbour table.
+	FlushNeighbours(ctx context.Context, network Network) error
 	BootID() (text string, err error)
 	// ShowBootID makes the file's text the kernel's boot id. Idempotent.
 	ShowBootID(path string) error
@@ -129,7 +129,7 @@ func (g Guest) Configure(ctx context.Context, id Identity) Outcome {
 	// A restored guest without an interface keeps its lo as it was.
 	try(!id.Restored || id.Network.Interface != "", "The network could not be set up", func() error { return g.Kernel.SetUpNetwork(ctx, id.Network) })
 	try(id.Restored && id.Network.Interface != "", "The snapshot's neighbours are still known",
-		func() error { return g.Kernel.ForgetNeighbours(ctx, id.Network) })
+		func() error { return g.Kernel.FlushNeighbours(ctx, id.Network) })
 	nameservers := id.Network.Nameservers
 	try(len(nameservers) > 0, "/etc/resolv.conf could not be written", func() error { return g.writeResolvConf(nameservers) })
 	return out

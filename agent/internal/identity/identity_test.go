@@ -28,7 +28,7 @@ func (k *fakeKernel) SetUpNetwork(_ context.Context, n Network) error {
 	return k.call("network " + n.Interface)
 }
 
-func (k *fakeKernel) ForgetNeighbours(_ context.Context, n Network) error {
+func (k *fakeKernel) FlushNeighbours(_ context.Context, n Network) error {
 	return k.call("neighbours " + n.Interface)
 }
 func (k *fakeKernel) BootID() (string, error) { return kernelsBootID, nil }

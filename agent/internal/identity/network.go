@@ -102,8 +102,8 @@ func setMAC(link netlink.Link, text string) error {
 	return nil
 }
 
-// ForgetNeighbours keeps the permanent entries, which a user has added.
-func (Linux) ForgetNeighbours(ctx context.Context, network Network) error {
+// FlushNeighbours keeps the permanent entries, which a user has added.
+func (Linux) FlushNeighbours(ctx context.Context, network Network) error {
 	link, err := waitForLink(ctx, network.Interface)
 	if err != nil {
 		return err

@@ -107,7 +107,7 @@ func inNewNetwork(t *testing.T) netlink.Link {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("this machine gives nobody a network of one's own: %v", err)
+		t.Skipf("this user cannot make a network namespace: %v", err)
 	}
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer"}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -155,7 +155,7 @@ func TestNeighboursAreRemovedExceptPermanentOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := (Linux{}).ForgetNeighbours(context.Background(), Network{Interface: "eth0"}); err != nil {
+	if err := (Linux{}).FlushNeighbours(context.Background(), Network{Interface: "eth0"}); err != nil {
 		t.Fatal(err)
 	}
 	left, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
@@ -177,7 +177,7 @@ func TestTheKernelShowsTheFileAsItsBootID(t *testing.T) {
 		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	if err != nil {
-		t.Skipf("this machine gives nobody mounts of one's own: %v", err)
+		t.Skipf("this user cannot make a mount namespace: %v", err)
 	}
 	g := Guest{Root: t.TempDir(), Kernel: Linux{}}
 	seen := map[string]bool{}

@@ -101,14 +101,14 @@ function defaults(vm: Vm): readonly Pair[] {
 function story(vm: Vm): readonly Pair[] {
   const { exit, lastError } = vm;
   const code = exit?.code === undefined ? undefined : `code ${exit.code}`;
-  const how = exit && [EXIT_WORDS[exit.reason], code, exit.signal];
+  const ended = exit && [EXIT_WORDS[exit.reason], code, exit.signal];
   return [
     ["created", at(vm.createdAtMs)],
     ["started", vm.startedAtMs === undefined ? undefined : at(vm.startedAtMs)],
     ["start took", startTook(vm)],
     ["restored from", vm.restoredFrom],
     ["last used", at(vm.lastUsedAtMs)],
-    ["ended", exit && `${at(exit.atMs)} (${how?.filter(Boolean).join(", ")})`],
+    ["ended", exit && `${at(exit.atMs)} (${ended?.filter(Boolean).join(", ")})`],
     ["last error", lastError && `${at(lastError.atMs)} ${lastError.code}: ${lastError.message}`],
     ["pid", vm.pid === undefined ? undefined : String(vm.pid)],
   ];
