@@ -7,9 +7,9 @@ import { inflateTo, readMemory } from "#drivers/firecracker/balloon.ts";
 import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
-/** For guests that get there. */
+/** The timing for guests that reach the target. */
 const PATIENT = { askEveryMs: 1, stuckAfterMs: 60_000, totalMs: 60_000 };
-/** For guests that never do. */
+/** The timing for guests that never do. */
 const HASTY = { askEveryMs: 1, stuckAfterMs: 20, totalMs: 60_000 };
 const NO_DRIVER_TEXTS = [
   "Device is inactive, check if balloon driver is enabled in guest kernel.",
@@ -27,7 +27,7 @@ describe("a guest's memory", () => {
     assert.deepEqual(await readMemory(clientOf(vm), signal), { bytes: 512 * MIB, maxBytes: 512 * MIB });
   });
 
-  test("goes down and up again: Firecracker is told what the guest shall give, in MiB", async () => {
+  test("goes down and up again, by targets in MiB", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const client = clientOf(vm);
     const maxBytes = 512 * MIB;
@@ -40,7 +40,7 @@ describe("a guest's memory", () => {
     ]);
   });
 
-  test("that is no whole number of MiB is rounded down, as at the start, and more than there is is all", async () => {
+  test("is rounded down to MiB, as at the start, and limited to what the guest was started with", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const client = clientOf(vm);
     assert.equal((await inflateTo(client, 256 * MIB + 1, signal, PATIENT)).bytes, 256 * MIB);
@@ -48,7 +48,7 @@ describe("a guest's memory", () => {
     assert.deepEqual(amounts(vm), [{ amount_mib: 256 }, { amount_mib: 0 }]);
   });
 
-  test("stays where the guest can spare no more, and the wish stands", async () => {
+  test("stays where the guest can spare no more, and the target stays set", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const client = clientOf(vm);
     vm.spareMib = 100;
@@ -60,7 +60,7 @@ describe("a guest's memory", () => {
   });
 
   for (const text of NO_DRIVER_TEXTS) {
-    test(`does not move in a guest that has no driver: ${text}`, async () => {
+    test(`does not change in a guest without a driver: ${text}`, async () => {
       await using vm = await FakeFirecrackerVm.start();
       vm.hasBalloonDriver = false;
       vm.noDriverText = text;
@@ -69,18 +69,18 @@ describe("a guest's memory", () => {
       assert.ok(vm.changes.length > 1, "it was asked again");
       const asked = vm.changes.length;
       assert.deepEqual(await inflateTo(clientOf(vm), 512 * MIB, signal, PATIENT), all);
-      assert.equal(vm.changes.length, asked + 1, "nobody waits for what is there already");
+      assert.equal(vm.changes.length, asked + 1, "a target that is reached is not waited for");
     });
   }
 
-  test("moves in a guest that is about to load its driver", async () => {
+  test("changes in a guest that loads its driver later", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.hasBalloonDriver = undefined;
     assert.equal((await inflateTo(clientOf(vm), 256 * MIB, signal, PATIENT)).bytes, 256 * MIB);
     assert.deepEqual(amounts(vm), [{ amount_mib: 256 }, { amount_mib: 256 }]);
   });
 
-  test("is an error where Firecracker refuses for another reason, and nobody waits then", async () => {
+  test("is an error at once where Firecracker refuses for another reason", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.hasBalloonDriver = false;
     vm.noDriverText = "Amount of pages requested is too large.";
@@ -90,7 +90,7 @@ describe("a guest's memory", () => {
     });
   });
 
-  test("is not waited for any more when the caller leaves", async () => {
+  test("is no longer waited for when the caller cancels", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.spareMib = 0;
     const leaving = new AbortController();

@@ -7,17 +7,17 @@ import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-cli
 import type { GuestMemory } from "#drivers/vm-driver.ts";
 
 export type BalloonTiming = BalloonPatience & {
-  /** Between two questions. Firecracker knows what the guest has given at any time. */
+  /** The interval of questions. Firecracker knows at any time what the guest has given. */
   readonly askEveryMs: number;
 };
 
 const TIMING: BalloonTiming = { ...BALLOON_PATIENCE, askEveryMs: 50 };
-/** Of the virtio standard, whatever the guest's own are. */
+/** The page of the virtio standard, whatever the guest's page size is. */
 const PAGE_BYTES = 4_096;
-/** How the versions say that no driver in the guest has taken the device. */
+/** The errors in which versions of Firecracker say that no driver in the guest has initialized the device. */
 const NO_DRIVER = /Device is inactive|Device not activated/;
 
-/** What the guest has, and what Firecracker was started with. */
+/** Returns what the guest has, and what Firecracker was started with. */
 export async function readMemory(client: FirecrackerClient, signal: AbortSignal): Promise<GuestMemory> {
   const { memSizeMib } = await client.getMachineConfig(signal);
   const { actualPages } = await client.getBalloonStatistics(signal);
@@ -26,8 +26,9 @@ export async function readMemory(client: FirecrackerClient, signal: AbortSignal)
 }
 
 /**
- * Resolves when the guest has so much, or is not waited for any longer. Firecracker takes no wish while the guest has
- * no driver for the balloon, so one that is about to load it is asked again; one that never does is not asked later.
+ * Sets the balloon's target. Resolves when the guest has so much memory, or makes no more progress. Firecracker accepts
+ * no target before the guest has loaded its balloon driver. So the target is set again until it has; it is not set
+ * later.
  */
 export async function inflateTo(
   client: FirecrackerClient,
@@ -37,7 +38,7 @@ export async function inflateTo(
 ): Promise<GuestMemory> {
   let memory = await readMemory(client, signal);
   const totalMib = memory.maxBytes / MIB;
-  // Of memory that is no whole number of MiB the guest has the whole ones, as at its start.
+  // A guest with a fraction of a MiB gets only whole MiB, as at its start.
   const wantedMib = Math.min(Math.floor(bytes / MIB), totalMib);
   const amountMib = totalMib - wantedMib;
   let asked = await tryToAsk(client, amountMib, signal);
@@ -50,7 +51,7 @@ export async function inflateTo(
   return memory;
 }
 
-/** False when the guest has no driver. */
+/** Returns false when the guest has no driver. */
 async function tryToAsk(client: FirecrackerClient, amountMib: number, signal: AbortSignal): Promise<boolean> {
   try {
     await client.patchBalloon({ amountMib }, signal);

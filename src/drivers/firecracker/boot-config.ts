@@ -1,4 +1,4 @@
-/** What Firecracker is told of a VM, decided in one pure function. */
+/** Builds Firecracker's configuration of a VM, in one pure function. */
 import { join } from "node:path";
 import { FIRECRACKER_FILES } from "#base/file-names.ts";
 import { MIB } from "#base/sizes.ts";
@@ -9,7 +9,7 @@ import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
 import { driveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
 
-/** What a VMM in this run directory listens on and writes to. */
+/** The paths in its run directory that a VMM listens on and writes to. */
 export type FirecrackerFiles = {
   readonly api: string;
   readonly vsock: string;
@@ -22,22 +22,22 @@ export type FirecrackerFiles = {
 };
 
 /**
- * What the VMM calls its run directory in all that it saves: a path that each VMM has, whatever its jail. In a jail the
- * directory is shown there, below the root, which is where the VMM works; without one the VMM works in the directory, where
- * there is a link of that name. A state that was saved in one VM fits another for this reason alone, because a
- * Firecracker that loads it opens what was open.
+ * The name of the run directory in everything that the VMM saves: a relative path that works for each VMM, with and
+ * without a jail. In a jail the directory is shown at this name below the root, which is the VMM's working directory.
+ * Without one the VMM works in the run directory, which has a link of this name to itself. Only for this reason a VM
+ * state file of one VM can be loaded by another VM's Firecracker, which opens the paths in it.
  */
 const SELF = "vm";
-/** `SELF` as a jail has it. */
+/** `SELF` as an absolute path in a jail. */
 export const RUN_DIR_IN_JAIL = `/${SELF}`;
 const VSOCK = FIRECRACKER_FILES.vsock;
 
-/** Of the agent in the guest; `VsockPort` in agent/internal/channel. */
+/** The agent's port in the guest; `VsockPort` in agent/internal/channel. */
 export const AGENT_VSOCK_PORT = 1024;
-/** Each VMM has a vsock device of its own, so all guests may have the first number that is free. */
+/** Each VMM has its own vsock device, so all guests can use the first free number. */
 const GUEST_CID = 3;
 
-/** Paths inside of a VM's run directory. */
+/** Returns the paths inside of a VM's run directory. */
 export function firecrackerFiles(runDir: string): FirecrackerFiles {
   return {
     api: join(runDir, FIRECRACKER_FILES.api),
@@ -49,12 +49,12 @@ export function firecrackerFiles(runDir: string): FirecrackerFiles {
   };
 }
 
-/** Links in the run directory, by which Firecracker finds its disks: where they are, and what they point to. */
+/** Returns the links in the run directory by which Firecracker opens its disks, and their targets. */
 export function diskLinks(plan: Pick<BootPlan, "runDir" | "disks">): { at: string; to: string }[] {
   return plan.disks.map((disk, index) => ({ at: join(plan.runDir, driveId(index)), to: disk.path }));
 }
 
-/** The whole configuration before the start. */
+/** Returns the whole configuration before the start. */
 export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
   const files = firecrackerFiles(plan.runDir);
   return {
@@ -73,19 +73,22 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
   };
 }
 
-/** Clears a bit of what CPUID tells the guest in ecx. */
+/** Returns a modifier that clears a bit of ecx in a CPUID leaf. */
 function clear(leaf: string, bit: number): CpuidModifier {
   const bitmap = `0b${"x".repeat(31 - bit)}0${"x".repeat(bit)}`;
   return { leaf, subleaf: "0x0", flags: 0, modifiers: [{ register: "ecx", bitmap }] };
 }
 
-/** Hides VMX and SVM: no guest of Firecracker's is to run VMs itself, and reach the code of KVM's nesting. */
+/** Hides VMX and SVM: guests of Firecracker run no VMs themselves, and do not reach KVM's nesting code. */
 const NO_NESTING: CpuConfig = { cpuidModifiers: [clear("0x1", 5), clear("0x80000001", 2)] };
 
-/** The guest writes them; once a minute costs nothing. */
+/** The interval in which the guest reports memory statistics; once a minute costs nothing. */
 const BALLOON_STATISTICS_S = 60;
 
-/** None is the root device: the initramfs finds its disks by their letters, which follow the order in here. */
+/**
+ * Returns the configuration of a disk. No disk is the root device: the initramfs finds its disks by their letters,
+ * which follow this order.
+ */
 function drive(disk: DiskPlan, index: number): Drive {
   const id = driveId(index);
   return {
@@ -99,22 +102,25 @@ function drive(disk: DiskPlan, index: number): Drive {
   };
 }
 
-/** Words of the user come last: the kernel takes the last of two that contradict each other. */
+/**
+ * Returns the kernel's arguments. The user's come last: the kernel takes the last of two that contradict each other.
+ */
 export function kernelCommandLine(words: readonly string[]): string {
   return [
     "console=ttyS0",
     "quiet",
-    // Firecracker ends when the guest's keyboard controller resets it, and has no other way to be told.
+    // Firecracker ends when the guest resets it through the keyboard controller; there is no other way for a guest to
+    // end it.
     "reboot=k",
     "panic=-1",
     "pci=off",
-    // Devices that Firecracker's keyboard controller does not have; looking for them takes half a second.
+    // Features that Firecracker's keyboard controller does not have; probing them takes half a second.
     "i8042.noaux",
     "i8042.nomux",
     "i8042.dumbkbd",
     "random.trust_cpu=on",
     "hearth.channel=vsock",
-    // It has no power switch either: a guest that tries to use one halts, and its VMM runs on.
+    // Firecracker has no power switch either: a guest that powers off would stop, and its VMM would keep running.
     "hearth.off=restart",
     ...words,
   ].join(" ");

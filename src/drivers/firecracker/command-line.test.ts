@@ -32,17 +32,17 @@ function withSeccomp(seccomp: boolean): BootPlan {
 }
 
 describe("Firecracker's command line", () => {
-  test("SV-023: each path is one word, whatever is in it", () => {
+  test("each path is one argument, whatever is in it", () => {
     const words = firecrackerArguments(PLAN, { byJailer: true });
     assert.equal(words[words.indexOf("--api-sock") + 1], "/run/with blank, $(and more)/api.sock");
   });
 
-  test("gives the id itself unless the jailer does", () => {
+  test("has the id unless the jailer adds it", () => {
     assert.equal(firecrackerArguments(PLAN, { byJailer: true }).includes("--id"), false);
     assert.deepEqual(firecrackerArguments(PLAN, { byJailer: false }).slice(0, 2), ["--id", PLAN.id]);
   });
 
-  test("VS-064: has Firecracker's own filter unless another is named, and none only when asked to", () => {
+  test("has Firecracker's own filter unless another is named, and none only on request", () => {
     const seccompWords = (seccomp: boolean, seccompFilter?: string): string[] =>
       firecrackerArguments(withSeccomp(seccomp), { byJailer: true, seccompFilter }).filter((word) =>
         /seccomp|bpf/.test(word),
@@ -76,7 +76,7 @@ test("a jail shows Firecracker the VM's files, the filter, and KVM where the jai
   );
 });
 
-test("where it may be saved a jail shows for writing, and what it is restored from for reading only", () => {
+test("a jail shows the save directory for writing, and the snapshot for reading only", () => {
   const saved = { memory: "/saved/memory", state: "/saved/state" };
   assert.deepEqual(shown({ ...PLAN, disks: [], saveDir: "/save" }, { byJailer: true, saved }), [
     "/saved/memory read",
@@ -87,7 +87,7 @@ test("where it may be saved a jail shows for writing, and what it is restored fr
   ]);
 });
 
-test("what a snapshot remembers is the same for every VM: no path of the host is in it", () => {
+test("the paths in a VM state file are equal for all VMs, and none is a path of the host", () => {
   const other: BootPlan = {
     ...PLAN,
     runDir: "/elsewhere",
@@ -100,7 +100,7 @@ test("what a snapshot remembers is the same for every VM: no path of the host is
   assert.deepEqual(one, two);
 });
 
-test("a guest of Firecracker's sees no hardware virtualization", () => {
+test("a guest sees no hardware virtualization", () => {
   const bits = (firecrackerConfig(PLAN).cpuConfig?.cpuidModifiers ?? []).map(({ leaf, modifiers }) => {
     const [{ register, bitmap } = { register: "", bitmap: "" }] = modifiers;
     assert.equal(bitmap.length, "0b".length + 32);

@@ -1,34 +1,39 @@
-/** How a Firecracker is started: its words, and the files that it needs; decided in pure functions. */
+/** Builds the arguments of a Firecracker and the list of files that it needs, in pure functions. */
 import { firecrackerFiles, RUN_DIR_IN_JAIL } from "#drivers/firecracker/boot-config.ts";
 import type { JailFile } from "#jail/jail-command.ts";
 import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 
 export type FirecrackerStart = {
-  /** By its own jailer, which gives the id itself and refuses a second one, and makes the devices. */
+  /**
+   * True when its own jailer starts it. The jailer sets `--id` itself and refuses a second one, and makes the devices.
+   */
   readonly byJailer: boolean;
-  /** A compiled filter in place of Firecracker's own; absolute. */
+  /** Absolute path of a compiled filter that replaces Firecracker's own. */
   readonly seccompFilter?: string | undefined;
-  /** What the guest goes on from. Otherwise it boots. */
+  /** The snapshot that is restored. Undefined: the guest boots. */
   readonly saved?: SnapshotFiles | undefined;
 };
 
-/** Without the program's name. SV-023. */
+/** Returns the arguments without the program's name. */
 export function firecrackerArguments(plan: BootPlan, start: FirecrackerStart): string[] {
   const files = firecrackerFiles(plan.runDir);
   const id = start.byJailer ? [] : ["--id", plan.id];
-  // Info, because the last line says how it ended, also to a hearthd that is not its parent. Not by the API: what
-  // comes before a request is logged on the console.
+  // Level Info, because the last line says how it ended, also to a hearthd that is not its parent. As an argument, not
+  // by the API: what is logged before the first request would go to the console.
   const log = ["--log-path", files.log, "--level", "Info", "--show-level"];
   return [...id, "--api-sock", files.api, ...log, ...seccompArguments(plan, start)];
 }
 
-/** VS-064: a filter that is named and not there ends the start; nothing falls back to none. */
+/**
+ * Returns the arguments of the system call filter. Firecracker ends when a named filter does not exist; nothing falls
+ * back to none.
+ */
 function seccompArguments({ isolation }: BootPlan, { seccompFilter }: FirecrackerStart): string[] {
   if (!isolation.seccomp) return ["--no-seccomp"];
   return seccompFilter === undefined ? [] : ["--seccomp-filter", seccompFilter];
 }
 
-/** All that it needs of the host. */
+/** Returns all files of the host that Firecracker needs. */
 export function firecrackerJailFiles(plan: BootPlan, start: FirecrackerStart): JailFile[] {
   const { seccompFilter, saved } = start;
   const read = saved === undefined ? [plan.kernel, plan.initramfs] : [saved.memory, saved.state];

@@ -60,13 +60,13 @@ describe("a limit as token buckets", () => {
     }
   });
 
-  test("says nothing of what is not limited", () => {
+  test("has no bucket for what is not limited", () => {
     assert.equal(bucketsOf(undefined), undefined);
     assert.equal(bucketsOf({ opsPerS: 10 })?.bandwidth, undefined);
   });
 });
 
-test("the limits of a plan hold for the disks that have them at the start, and for no other", () => {
+test("the limits of a plan apply from the start to the disks that have them, and to no others", () => {
   const limit = { bandwidthBytesPerS: 10 * MIB };
   const disks = PLAN.disks.map((disk) => (disk.id === "vol-a" ? { ...disk, limit } : disk));
   const { drives = [] } = firecrackerConfig({ ...PLAN, disks });
@@ -81,7 +81,7 @@ test("the limits of a plan hold for the disks that have them at the start, and f
   );
 });
 
-describe("limits of a VM that runs", () => {
+describe("limits of a running VM", () => {
   const handle = { disks: ["base", "own", "vol-a"] };
   const none = { size: 0, refill_time: 0 };
   const ops = { size: 100, refill_time: 1_000 };
@@ -97,7 +97,7 @@ describe("limits of a VM that runs", () => {
     assert.equal(vm.api.asked[0]?.path, "/vm/config");
   });
 
-  test("go when they are undefined, one of them or both", async () => {
+  test("are removed when they are undefined, one or both", async () => {
     await using vm = await FakeFirecrackerVm.start();
     await limitDrives(clientOf(vm), handle, { disks: { own: { opsPerS: 100 } } }, signal);
     await limitDrives(clientOf(vm), handle, { disks: { own: undefined } }, signal);
@@ -111,7 +111,7 @@ describe("limits of a VM that runs", () => {
     );
   });
 
-  test("that an older hearthd has started, whose disks have no ids, are set on each of its own disks", async () => {
+  test("that an older hearthd has started, without disk ids, are set on each of the VM's disks", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.driveIds = ["shared0", "own1", "shared2", "own3"];
     await limitDrives(clientOf(vm), {}, { disks: { own: { opsPerS: 100 } } }, signal);

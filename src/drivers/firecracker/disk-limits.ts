@@ -1,4 +1,4 @@
-/** Limits as Firecracker's token buckets: in the configuration before the start, and on a VM that runs. */
+/** Sets limits as Firecracker's token buckets: in the configuration before the start, and on a running VM. */
 import type { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import type { RateLimiter, TokenBucket } from "#drivers/firecracker/api/rate-limiter.ts";
 import { limitOf } from "#drivers/device-limits.ts";
@@ -8,14 +8,15 @@ import type { RateLimit } from "#model/rate-limit.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
 /**
- * A bucket of which nobody said how much it holds has so much of its rate. Firecracker's are coarse for requests of
- * about the bucket's size: it asks one that is not full enough again after 100 ms, when what does not fit any more is
- * lost; and the time that a request larger than the bucket has to wait fills the bucket too (rate_limiter/mod.rs).
+ * The size of a bucket without a given burst, in seconds of its rate. Firecracker's buckets are coarse for requests of
+ * about their size: Firecracker checks a bucket that is not full enough again after 100 ms, and loses the tokens that
+ * do not fit any more by then. The time that a request larger than the bucket waits fills the bucket too
+ * (rate_limiter/mod.rs).
  */
 const BUCKET_S = 1;
 const UNLIMITED: TokenBucket = { size: 0, refillTime: 0 };
 
-/** Before the start: nothing is said of what is not limited. Pure. */
+/** Returns the buckets before the start; what is not limited is left out. Pure. */
 export function bucketsOf(limit: RateLimit | undefined): RateLimiter | undefined {
   if (limit === undefined) return undefined;
   const { bandwidthBytesPerS, bandwidthBurstBytes, opsPerS, opsBurst } = limit;
@@ -25,7 +26,7 @@ export function bucketsOf(limit: RateLimit | undefined): RateLimiter | undefined
   };
 }
 
-/** Gives the disks that are named these limits, and takes away what is not in them. Others stay as they are. */
+/** Sets the limits of the named disks; a missing limit removes the disk's limit. Other disks keep theirs. */
 export async function limitDrives(
   client: FirecrackerClient,
   handle: Pick<VmHandle, "disks">,
@@ -43,8 +44,8 @@ export async function limitDrives(
 }
 
 /**
- * Never one that is empty, which would be no limit. What a whole number of milliseconds takes off the rate is
- * less than half a percent.
+ * Returns a bucket that is never empty: an empty one would be no limit. Rounding to whole milliseconds changes the rate
+ * by less than half a percent.
  */
 function bucket(perS: number, burst: number | undefined): TokenBucket {
   const size = burst ?? Math.ceil(perS * BUCKET_S);

@@ -1,23 +1,23 @@
 import type { VmHandle } from "#model/vm-handle.ts";
 
 const BY_PLACE = /^disk(\d+)$/;
-/** As an older hearthd has named them: with whose they were. */
+/** The names that an older hearthd has given: `own` and `shared` with a number. */
 const OLDER = /^(own|shared)\d+$/;
 
 /**
- * Names the drive of the disk at this place. What Firecracker saves has the names of its drives in it, and what is saved
- * of one VM is restored in others, whose disks have other ids: their places are all that they share.
+ * Names the drive of the disk at this index. A VM state file has the names of its drives in it, and is restored in VMs
+ * whose disks have other ids: only the index is the same.
  */
 export function driveId(index: number): string {
   return `disk${index}`;
 }
 
-/** Whether `driveId` has made it, of this hearthd or of an older one. */
+/** Tells whether the name is a drive's, given by this hearthd or an older one. */
 export function isDriveId(id: string): boolean {
   return BY_PLACE.test(id) || OLDER.test(id);
 }
 
-/** Returns the id of a drive's disk, or `older` for one of the VM's own in the Firecracker of an older hearthd. */
+/** Returns the id of a drive's disk, or `older` for a disk of the VM in the Firecracker of an older hearthd. */
 export function diskOfDrive(
   drive: string,
   { disks }: Pick<VmHandle, "disks">,

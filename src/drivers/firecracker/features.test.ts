@@ -7,7 +7,7 @@ function found(version: string): FoundFirecracker {
   return { ok: true, version, program: "/usr/bin/firecracker" } as FoundFirecracker;
 }
 
-test("what is saved fits the same Firecracker on the same CPU, and nothing else", () => {
+test("a snapshot is compatible with the same Firecracker on the same CPU, and with nothing else", () => {
   const vmmFingerprint = (version: string, cpu: string): string | undefined =>
     firecrackerFeatures(found(version), "works", cpu).snapshots?.vmmFingerprint;
   assert.equal(vmmFingerprint("1.12.1", "a CPU"), vmmFingerprint("1.12.1", "a CPU"));
@@ -15,13 +15,13 @@ test("what is saved fits the same Firecracker on the same CPU, and nothing else"
   assert.notEqual(vmmFingerprint("1.12.1", "a CPU"), vmmFingerprint("1.12.1", "another CPU"));
 });
 
-test("a development build is not taken for its release", () => {
+test("a development build is not compatible with its release", () => {
   const vmmFingerprint = (version: string) =>
     firecrackerFeatures(found(version), "works", "a CPU").snapshots?.vmmFingerprint;
   assert.notEqual(vmmFingerprint("1.17.0-dev"), vmmFingerprint("1.17.0"));
 });
 
-test("a Firecracker that moves the clock of a restored guest says so, and which ones do not", () => {
+test("a caveat names the versions that do not move the clock of a restored guest", () => {
   const said = (version: string): string =>
     firecrackerFeatures(found(version), "works").snapshots?.caveats.join(" ") ?? "";
   assert.match(
@@ -32,7 +32,7 @@ test("a Firecracker that moves the clock of a restored guest says so, and which 
     assert.doesNotMatch(said(version), /clock/, version);
 });
 
-test("nothing is said of snapshots where there is no Firecracker", () => {
+test("there are no features of snapshots without a Firecracker", () => {
   const none = firecrackerFeatures(
     { ok: false, reason: "None.", hint: "Install it.", refused: undefined },
     "works",

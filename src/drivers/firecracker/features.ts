@@ -5,13 +5,13 @@ import { findFault } from "#drivers/firecracker/api/version-features.ts";
 import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 
-/** Of this host's KVM; `unknown` until a guest has tried it. */
+/** The verdict on this host's KVM; `unknown` until a guest has tried it. */
 export type KvmOpinion = "works" | "fails" | "unknown";
 
-/** VS-014: what vmsan allows Firecracker besides the guest's memory; 34 to 37 MB were measured. */
+/** Memory besides the guest's; 34 to 37 MB were measured. */
 const OVERHEAD_BYTES = 64 * MIB;
 
-/** Changes with every change of the machine that Hearth configures. 3: drives are named after their places alone. */
+/** Changes with every change of the machine that Hearth configures. 3: drives are named after their index alone. */
 const MACHINE_REVISION = 3;
 
 const FULL_DISK =
@@ -20,7 +20,10 @@ const FULL_DISK =
 const LAZY_MEMORY =
   "A VM that was restored reads its memory from the snapshot when it first needs it, and is slower until then.";
 
-/** Pure. `cpu` is the host's, which a guest has seen when it is saved. */
+/**
+ * Returns the features of a driver with this Firecracker. Pure.
+ * @param cpu the host's CPU, which a guest has seen when it is saved
+ */
 export function firecrackerFeatures(
   found: FoundFirecracker,
   kvm: KvmOpinion,
@@ -32,9 +35,9 @@ export function firecrackerFeatures(
     version,
     accel: "kvm",
     kernelFormat: "elf",
-    // Better than any other where it is known to work, and worse where nobody knows.
+    // Preferred over every other driver where KVM is known to work, and the last choice where that is unknown.
     preference: kvm === "works" ? 2 : 0,
-    // Its own answer to a guest that asks is made of the file's numbers on the host, and nobody can choose it.
+    // Firecracker derives a disk's serial from the host file's device and inode numbers; it cannot be set.
     diskSerials: false,
     layeredDisks: false,
     pause: true,

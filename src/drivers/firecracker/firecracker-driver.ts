@@ -23,7 +23,7 @@ import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install
 import { readMetrics } from "#drivers/firecracker/read-metrics.ts";
 import { checkRunFiles, makeRunFiles, removeRunFiles } from "#drivers/firecracker/run-dir.ts";
 import { MemoryBase } from "#drivers/firecracker/memory-base.ts";
-import { checkThere, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/vm-snapshot.ts";
+import { checkFilesExist, loadVm, resumeIfPaused, saveVm } from "#drivers/firecracker/vm-snapshot.ts";
 import { memoryOf } from "#drivers/save-bounds.ts";
 import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
 import { describeHostCpu } from "#drivers/host-cpu.ts";
@@ -53,15 +53,15 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 
 export type FirecrackerDriverOptions = {
   readonly find: (signal: AbortSignal) => Promise<FoundFirecracker>;
-  /** What is known of this host's KVM. */
+  /** Returns what is known of this host's KVM. */
   readonly kvm: (signal: AbortSignal) => Promise<KvmOpinion>;
-  /** A compiled filter of system calls in place of Firecracker's own; absolute. */
+  /** Absolute path of a compiled system call filter that replaces Firecracker's own. */
   readonly seccompFilter?: string | undefined;
   readonly timing?: Partial<FirecrackerTiming> | undefined;
-  /** For the console's and the VMM's log, each. */
+  /** The size limit of the console log, and of the VMM's log. */
   readonly logMaxBytes?: number | undefined;
   readonly log?: Log | undefined;
-  /** Ends VMMs that may have another uid. With hearthd's own rights when left out. */
+  /** Ends VMMs that may have another uid. Default: with hearthd's own rights. */
   readonly endVmm?: EndVmm | undefined;
 };
 
@@ -73,7 +73,7 @@ const TIMING: FirecrackerTiming = {
 };
 const NOT_TAKEN = "Firecracker does not take what was saved";
 
-/** A Firecracker that has been started for what is to be loaded. */
+/** A Firecracker that was started to load a snapshot. */
 type Loading = {
   readonly session: FirecrackerSession;
   readonly starting: StartingVmm;
@@ -82,7 +82,16 @@ type Loading = {
   readonly trackDirtyPages: boolean;
 };
 
-/** Firecracker with KVM, in its own jailer. */
+/**
+ * Firecracker with KVM, in its own jailer or in Hearth's jail. Start, in `boot` and in `restore`:
+ *   1. make the pipes and the links to the disks in the run directory
+ *   2. start Firecracker, and record its console, log and metrics
+ *   3. wait for the API, and check what isolation the kernel enforces
+ *   4. in `boot`, configure the VM and seal the run directory; in `restore`, load the snapshot with paused vCPUs,
+ *      compare it with the plan, seal the run directory, and check that no socket or pipe was replaced
+ *   5. let the guest run, and check that Firecracker has loaded its system call filter A failure undoes the steps.
+ *      `vm-snapshot.ts` has the steps of a save.
+ */
 export class FirecrackerDriver implements VmDriver {
   readonly name = "firecracker";
   readonly #options: FirecrackerDriverOptions;
@@ -115,7 +124,7 @@ export class FirecrackerDriver implements VmDriver {
     signal.throwIfAborted();
     const found = await this.#find(signal);
     onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
-    await new MemoryBase(plan.stateDir).forget(); // Of a VMM before this one.
+    await new MemoryBase(plan.stateDir).forget(); // Left by an earlier VMM of this VM.
     await using undo = new Undo(this.#onTrouble);
     const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
     const boot = async (): Promise<void> => {
@@ -142,7 +151,7 @@ export class FirecrackerDriver implements VmDriver {
 
   async pause(handle: VmHandle, signal: AbortSignal): Promise<void> {
     await this.#sessions.of(handle).request(async (client) => {
-      // Found again after an upgrade of Hearth: none of these is started any more.
+      // A VMM that was adopted after an upgrade of Hearth: versions with this fault are not started any more.
       const fault = findFault(client.version, "vm");
       if (fault !== undefined) throw fault;
       await client.pauseVm(signal);
@@ -196,7 +205,7 @@ export class FirecrackerDriver implements VmDriver {
     },
     finalize: async (plan, saved, signal) => {
       signal.throwIfAborted();
-      checkThere(saved);
+      checkFilesExist(saved);
       const found = await this.#find(signal);
       await using undo = new Undo(this.#onTrouble);
       const { session, starting } = await this.#startSession(plan, found, undo, signal, saved);
@@ -205,7 +214,7 @@ export class FirecrackerDriver implements VmDriver {
     },
     restore: async (plan, saved, onProgress, signal) => {
       signal.throwIfAborted();
-      checkThere(saved);
+      checkFilesExist(saved);
       const found = await this.#find(signal);
       onProgress({ stage: "boot", text: `restoring with Firecracker ${found.version}` });
       await using undo = new Undo(this.#onTrouble);
@@ -223,7 +232,7 @@ export class FirecrackerDriver implements VmDriver {
     },
   };
 
-  /** Firecracker keeps nothing back that a signal to end would let it save, so both modes are the same. */
+  /** Both modes send SIGKILL: Firecracker has nothing that it would write at SIGTERM. */
   stop(handle: VmHandle, _mode: StopMode, signal: AbortSignal): Promise<VmExit> {
     return this.#sessions.stop(handle, 0, signal);
   }
@@ -234,7 +243,7 @@ export class FirecrackerDriver implements VmDriver {
     throw new HearthError("vmm.missing", found.reason, { hint: found.hint });
   }
 
-  /** A process with its console recorded; what it has made is taken back by `undo`. */
+  /** Starts a process and records its console; `undo` gets the steps that undo this. */
   async #startSession(
     plan: BootPlan,
     found: Firecracker,
@@ -270,7 +279,9 @@ export class FirecrackerDriver implements VmDriver {
     return { handle, session, starting };
   }
 
-  /** Up to the moment before the guest goes on. What Firecracker said of the state comes before how it ended. */
+  /**
+   * Loads the snapshot, and checks it; the vCPUs stay paused. Firecracker's refusal is reported before its exit code.
+   */
   async #load(loading: Loading, signal: AbortSignal): Promise<FirecrackerClient> {
     const { session, starting, plan, saved, trackDirtyPages } = loading;
     const client = await starting.guard(session.firstClient(starting.hasEnded, signal), signal);
@@ -295,7 +306,7 @@ export class FirecrackerDriver implements VmDriver {
     return client;
   }
 
-  /** Starts the process; nothing of it answers yet. */
+  /** Starts the process; it does not answer yet. */
   async #start(
     plan: BootPlan,
     found: Firecracker,
@@ -303,7 +314,8 @@ export class FirecrackerDriver implements VmDriver {
     saved: SnapshotFiles | undefined,
   ): Promise<StartingVmm> {
     const files = firecrackerFiles(plan.runDir);
-    // The jailer takes root, as a uid of its own does; without it the jail is made as for any other VMM, in a user namespace.
+    // The jailer needs root, as a uid for each VM does. Otherwise the jail is built as for other VMMs, in a user
+    // namespace.
     const jailer = plan.isolation.uid !== undefined ? found.jailer : undefined;
     const { seccompFilter } = this.#options;
     if (seccompFilter !== undefined && plan.isolation.seccomp) checkFilter(seccompFilter);
@@ -324,7 +336,10 @@ export class FirecrackerDriver implements VmDriver {
   }
 }
 
-/** VS-064: it fails closed. What is in the file Firecracker judges itself, and ends when it is no filter. */
+/**
+ * Throws when there is no such filter: the start fails instead of falling back to none. Firecracker itself checks the
+ * content, and ends when it is not a filter.
+ */
 function checkFilter(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isFile()) return;
   throw new HearthError("config.invalid", `firecracker.seccomp_filter: there is no file ${path}.`, {
@@ -339,7 +354,10 @@ function notPrepared(): HearthError {
   });
 }
 
-/** Firecracker ends after it has refused a state; its last words may say more than its refusal. */
+/**
+ * Joins the refusal and the reason of the end. Firecracker ends after it has refused a snapshot, and its stderr may say
+ * more than the refusal.
+ */
 function bothReasons(refused: unknown, ended: unknown): unknown {
   if (refused === ended || !(refused instanceof HearthError)) return ended;
   return new HearthError(refused.code, refused.message, { hint: refused.hint, cause: ended });

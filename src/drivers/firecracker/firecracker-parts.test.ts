@@ -12,11 +12,11 @@ import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
 
-/** As a hearthd that starts now makes it: it knows nothing of the VMs that run. */
+/** The driver of a hearthd that has just started: it knows nothing of running VMs. */
 function newDriver(timing: { heartbeatMs?: number } = {}): FirecrackerDriver {
   return new FirecrackerDriver({
     timing,
-    find: () => Promise.reject(new Error("Nobody boots anything here.")),
+    find: () => Promise.reject(new Error("There is no boot in this test.")),
     kvm: () => Promise.resolve("works"),
   });
 }
@@ -31,8 +31,8 @@ const PARTS: Readonly<Record<string, Part>> = {
   resuming: (driver, handle) => driver.resume(handle, signal),
 };
 
-describe("a hearthd that finds a Firecracker again", () => {
-  test("L1: limits its own disks, moves its memory and reads its metrics", async () => {
+describe("a hearthd that has adopted a Firecracker", () => {
+  test("limits its disks, changes its memory and reads its metrics", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.stepMib = 1_024;
     const driver = newDriver();
@@ -58,7 +58,7 @@ describe("a hearthd that finds a Firecracker again", () => {
 describe("resuming", () => {
   const requests = (vm: FakeFirecrackerVm): string[] => vm.changes.map(({ request }) => request);
 
-  test("sends a VM that is paused one request, and a VM that runs none", async () => {
+  test("sends one request to a paused VM, and none to a running one", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const driver = newDriver();
     await driver.pause(vm.handle, signal);
@@ -69,7 +69,7 @@ describe("resuming", () => {
   });
 
   for (const version of ["1.16.0", "1.16.1"]) {
-    test(`does no harm to a VM of ${version} that an older Hearth has left: it is not paused`, async () => {
+    test(`does no harm to a VM of ${version} that an older Hearth has started: it is never paused`, async () => {
       await using vm = await FakeFirecrackerVm.start();
       vm.version = version;
       const driver = newDriver();
@@ -83,7 +83,7 @@ describe("resuming", () => {
   }
 });
 
-test("a heartbeat tells whether Firecracker runs the vCPUs", async () => {
+test("a heartbeat reports whether Firecracker runs the vCPUs", async () => {
   await using vm = await FakeFirecrackerVm.start();
   const driver = newDriver({ heartbeatMs: 20 });
   const leaving = new AbortController();
@@ -96,7 +96,7 @@ test("a heartbeat tells whether Firecracker runs the vCPUs", async () => {
   leaving.abort();
 });
 
-test("who gives up waiting for Firecracker to answer leaves at once, and ends nobody else's wait", async () => {
+test("a caller that is cancelled while Firecracker does not answer returns at once, and does not end the wait of others", async () => {
   await using vm = await FakeFirecrackerVm.start();
   const { answer } = vm.api;
   const asked = Promise.withResolvers<() => void>();
@@ -115,7 +115,7 @@ test("who gives up waiting for Firecracker to answer leaves at once, and ends no
 
 for (const [what, part] of Object.entries(PARTS)) {
   describe(what, () => {
-    test("of a VM whose process is gone is vm.gone, and asks nobody", async () => {
+    test("of a VM whose process has ended is vm.gone, without a request", async () => {
       await using vm = await FakeFirecrackerVm.start();
       const [vmm] = vm.handle.processes;
       const gone = { ...vm.handle, processes: [{ ...vmm, startTicks: vmm.startTicks - 1 }] } as const;
@@ -140,7 +140,7 @@ for (const [what, part] of Object.entries(PARTS)) {
       await assert.rejects(part(newDriver(), { ...vm.handle, processes: [process] }), { code: "vm.gone" });
     });
 
-    test("that Firecracker refuses is what it says, of a VM that runs", async () => {
+    test("of a running VM fails with Firecracker's reason when it refuses", async () => {
       await using vm = await FakeFirecrackerVm.start();
       const { answer } = vm.api;
       vm.api.answer = (request, response) =>

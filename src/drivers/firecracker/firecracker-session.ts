@@ -1,4 +1,7 @@
-/** One Firecracker: its API, which is deaf while it saves, and how its log and its exit code tell the guest's end. */
+/**
+ * The session of one Firecracker: its API, which does not answer while it saves, and its log and exit code, which tell
+ * how the guest ended.
+ */
 import { dirname } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
 import { unlessAborted } from "#base/deadline.ts";
@@ -23,23 +26,23 @@ import { isAlive } from "#host/procfs.ts";
 import { isListening } from "#host/unix-socket.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 
-/** What Firecracker says of an instance; one that is not started has no vCPUs. */
+/** Firecracker's states of an instance; one that is not started has no vCPUs. */
 const STATUS: Readonly<Record<string, VmmStatus | undefined>> = { Running: "running", Paused: "paused" };
 
 export type FirecrackerTiming = VmmTiming & {
-  /** For a snapshot to be written or loaded; by the size of the memory if undefined. */
+  /** The deadline of writing or loading a snapshot; undefined: by the size of the memory. */
   readonly saveDeadlineMs?: number | undefined;
 };
 
-/** Of a VM that an older hearthd has started, which did not note its memory. */
+/** The assumed memory of a VM that an older hearthd has started, which did not store its memory. */
 const MEMORY_MAX_BYTES = 64 * GIB;
 const LOG_TAIL_BYTES = 4 * 1024;
-/** The log's last line but for the metrics'; the guest has reset itself, or shut down. */
+/** The last line of the log, except for the metrics' lines; the guest has reset itself, or shut down. */
 const ENDED_WELL = /Firecracker exiting successfully\. exit_code=0/;
 
 export class FirecrackerSession extends VmmSession<FirecrackerRecorder, FirecrackerTiming> {
   readonly files: FirecrackerFiles;
-  /** Of its saves, see `saveVm`. */
+  /** The background work of a failed save, see `saveVm`. */
   readonly late: { until: Promise<unknown> } = { until: Promise.resolve() };
   #client: Promise<FirecrackerClient> | undefined;
   #occupied = 0;
@@ -49,7 +52,10 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     this.files = firecrackerFiles(dirname(handle.monitorSocket));
   }
 
-  /** @throws HearthError `vm.gone` when the process has ended, or ends meanwhile; what `work` throws. */
+  /**
+   * Runs `work` with the API's client.
+   * @throws HearthError `vm.gone` when the process has ended, or ends meanwhile; and what `work` throws
+   */
   async request<Answer>(
     work: (client: FirecrackerClient) => Promise<Answer>,
     signal: AbortSignal,
@@ -64,7 +70,9 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     }
   }
 
-  /** The same for what makes it deaf to everybody else for as long as it takes; no heartbeat counts that. */
+  /**
+   * Runs `work` like `request`, while Firecracker answers no one else; heartbeats are not counted as missed meanwhile.
+   */
   async occupy<Answer>(
     work: (client: FirecrackerClient) => Promise<Answer>,
     signal: AbortSignal,
@@ -77,7 +85,10 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     }
   }
 
-  /** A Firecracker that ends stops listening first, and is gone when it has given the guest's memory back. */
+  /**
+   * Tells whether the process has ended or is ending: a Firecracker that ends stops listening first, and the process
+   * ends when it has freed the guest's memory.
+   */
   async #hasGone(signal: AbortSignal): Promise<boolean> {
     if (isAlive(this.process) && (await isListening(this.files.api))) return false;
     return waitForEnd(this.process, EXIT_AFTER_CLOSE_MS, signal);
@@ -93,10 +104,10 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
   }
 
   async #connect(deadlineMs: number): Promise<FirecrackerClient> {
-    // Not a caller's: others wait for the same answer, which has a deadline of its own.
+    // Not a caller's signal: others wait for the same answer, which has its own deadline.
     const { signal } = new AbortController();
     try {
-      const hasEnded = new Promise<Error>(() => {}); // Looked for below: nobody tells us of an adopted process.
+      const hasEnded = new Promise<Error>(() => {}); // Checked below: an adopted process reports no end.
       const version = await waitUntilReady({ ...this.#socket, deadlineMs, hasEnded }, signal);
       return this.#newClient(version);
     } catch (error) {
@@ -106,7 +117,7 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     }
   }
 
-  /** For a Firecracker that was started just now. */
+  /** Opens the client of a Firecracker that was started just now. */
   async firstClient(hasEnded: Promise<Error>, signal: AbortSignal): Promise<FirecrackerClient> {
     const { startDeadlineMs: deadlineMs } = this.options.timing;
     const client = this.#newClient(await waitUntilReady({ ...this.#socket, deadlineMs, hasEnded }, signal));
@@ -126,7 +137,7 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
       const { state } = await (await unlessAborted(this.#getClient(), signal)).describeInstance(signal);
       return this.#occupied > 0 ? undefined : STATUS[state];
     } catch (error) {
-      if (this.#occupied > 0 && isAlive(this.process)) return undefined; // It has become so meanwhile.
+      if (this.#occupied > 0 && isAlive(this.process)) return undefined; // A save has begun meanwhile.
       throw error;
     }
   }
@@ -138,7 +149,10 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     return Promise.try(() => new FirecrackerRecorder({ files, stateDir, logMaxBytes, resumed, onTrouble }));
   }
 
-  /** The guest has no switch to turn the machine off with: it resets it to power off, and to reboot. */
+  /**
+   * Reads the end from the exit code, or from the log. The guest has no power switch: it resets the machine both to
+   * power off and to reboot.
+   */
   protected override readEnd(exit: ChildExit | undefined): GuestEnd {
     if (exit?.signal != null) return undefined;
     const code = exit?.code ?? undefined;
@@ -154,6 +168,6 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
     await new MemoryBase(this.handle.stateDir).forget();
   }
 
-  /** Each request has a connection of its own. */
+  /** Does nothing: each request has its own connection. */
   protected override disconnect(): void {}
 }

@@ -13,7 +13,7 @@ const NO_HOOKS: SaveHooks = { quiesce: async () => {}, onPaused: async () => {} 
 function newSnapshotter(timing: Partial<FirecrackerTiming> = {}): Snapshotter {
   return new FirecrackerDriver({
     timing,
-    find: () => Promise.reject(new Error("Nobody boots anything here.")),
+    find: () => Promise.reject(new Error("There is no boot in this test.")),
     kvm: () => Promise.resolve("works"),
   }).snapshotter;
 }
@@ -22,7 +22,7 @@ function filesOf(vm: FakeFirecrackerVm): string[] {
   return ["save", "saved"].flatMap((name) => readdirSync(join(vm.handle.stateDir, name)));
 }
 
-/** Until Firecracker was asked that so often, whether it has answered or not. */
+/** Waits until Firecracker was asked this often, whether it has answered or not. */
 async function untilAsked(vm: FakeFirecrackerVm, what: string, times: number): Promise<void> {
   const asked = (): number => vm.api.asked.filter(({ method, path }) => `${method} ${path}` === what).length;
   while (asked() < times) await new Promise((resolve) => setImmediate(resolve));
@@ -44,7 +44,7 @@ describe("a save that takes longer than it may", () => {
     };
   }
 
-  test("fails, and the VM is resumed as soon as Firecracker is done; nothing is left then", async () => {
+  test("fails, and the VM is resumed and its files removed as soon as Firecracker is done", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const { written, save } = await lateSave(vm);
     const failing = assert.rejects(save(), { code: "snapshot.failed" });
@@ -56,7 +56,7 @@ describe("a save that takes longer than it may", () => {
     assert.deepEqual(filesOf(vm), []);
   });
 
-  test("and is cancelled resumes the VM all the same", async () => {
+  test("and is cancelled resumes the VM as well", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const { written, saved } = await lateSave(vm);
     const cancel = new AbortController();
@@ -72,7 +72,7 @@ describe("a save that takes longer than it may", () => {
     assert.deepEqual(filesOf(vm), []);
   });
 
-  test("leaves a VM that was paused before as it was", async () => {
+  test("leaves a VM paused that was paused before", async () => {
     await using vm = await FakeFirecrackerVm.start();
     vm.phase = "Paused";
     const { written, save } = await lateSave(vm);

@@ -1,22 +1,22 @@
 /**
- * What a Firecracker that has loaded a state says that it is, against what the plan says that it should be. The state
- * decides which files the VMM opens and where its socket is; it may come from anybody, and is believed in nothing.
+ * Compares the configuration that a Firecracker reports after loading a VM state file with that of the plan. The state
+ * decides which files the VMM opens and where its socket is. It may have been forged, so nothing in it is trusted.
  */
 import { HearthError } from "#base/error.ts";
 import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
 import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
 
-/** Of both kinds of configuration: what has a size, or a place on the host. */
+/** The sections of both configurations that have a size, or a path on the host. */
 type Compared = Pick<
   VmConfig & FirecrackerConfig,
   "machineConfig" | "drives" | "vsock" | "networkInterfaces" | "pmem" | "memoryHotplug"
 >;
 
-/** In sentences, by what is compared. Each has to be the same text for both. */
+/** Texts by section. Each has to be equal for both configurations. */
 const DESCRIBED: Readonly<Record<string, (config: Partial<Compared>) => string>> = {
   shape: ({ machineConfig }) => `${machineConfig?.vcpuCount} CPUs and ${machineConfig?.memSizeMib} MiB`,
-  // In no order: which device is which the guest remembers, and each is named after its place.
+  // Sorted: the guest remembers which device is which, and each drive is named after its index.
   disks: ({ drives = [] }) => drives.map(describeDrive).toSorted().join(", "),
   vsock: ({ vsock }) => (vsock === undefined ? "none" : `${vsock.guestCid} at ${vsock.udsPath}`),
   network: ({ networkInterfaces = [] }) =>
@@ -26,7 +26,7 @@ const DESCRIBED: Readonly<Record<string, (config: Partial<Compared>) => string>>
   "memory hotplug": ({ memoryHotplug }) => (memoryHotplug === undefined ? "none" : "some"),
 };
 
-/** @throws HearthError `snapshot.failed` with what differs; nothing of the guest has run */
+/** Compares both configurations, before the guest runs. @throws HearthError `snapshot.failed` with what differs */
 export function checkLoaded(loaded: VmConfig, wanted: FirecrackerConfig): void {
   for (const [what, describe] of Object.entries(DESCRIBED)) {
     const [was, asked] = [describe(loaded), describe(wanted)];
@@ -47,7 +47,7 @@ function describeDrive(drive: Drive): string {
 
 const SHOWN_MAX_CHARS = 500;
 
-/** Written by the VMM, so bounded and on one line. */
+/** Shortens a text that the VMM has written, on one line. */
 function shown(text: string): string {
   // eslint-disable-next-line no-control-regex -- what a VMM writes is made safe for a terminal
   const line = text.replace(/[\x00-\x1f\x7f]/g, "?");

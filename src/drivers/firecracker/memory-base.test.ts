@@ -1,4 +1,4 @@
-/** What a save of Firecracker's writes its changes into: the memory of the last save, or nothing. */
+/** The base of Firecracker's next save is the memory of the last save, or absent. */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -29,15 +29,15 @@ function placesIn(t: TestContext): () => Place {
   };
 }
 
-/** What the next save would write into: whole, or none. */
+/** Returns the contents of the file that the next save would write changes into; undefined without a base. */
 async function baseOf({ stateDir, draft }: Place, t: TestContext): Promise<string | undefined> {
   rmSync(draft, { force: true });
-  const counted = await new MemoryBase(stateDir).copyTo(draft, async () => {}, t.signal);
-  assert.equal(counted, existsSync(draft));
-  return counted ? readFileSync(draft, "utf8") : undefined;
+  const hasBase = await new MemoryBase(stateDir).copyTo(draft, async () => {}, t.signal);
+  assert.equal(hasBase, existsSync(draft));
+  return hasBase ? readFileSync(draft, "utf8") : undefined;
 }
 
-test("a kill while a base is kept leaves the whole one or none", async (t) => {
+test("a kill while a base is stored leaves a whole base or none", async (t) => {
   const newPlace = placesIn(t);
   for (const keep of [
     (place: Place) => place.base.keepCopy(place.memory, t.signal),
@@ -56,7 +56,7 @@ test("a kill while a base is kept leaves the whole one or none", async (t) => {
   }
 });
 
-test("a kill while a save begins leaves the base for the next one, which counts on", async (t) => {
+test("a kill while a save begins leaves the base for the next save", async (t) => {
   const newPlace = placesIn(t);
   await crashAtEachEffect({
     prepare: async () => {
@@ -69,7 +69,7 @@ test("a kill while a save begins leaves the base for the next one, which counts 
   });
 });
 
-test("a copy is given to the VMM before it lies where the VMM writes", async (t) => {
+test("the VMM owns a copy before it is in the VMM's directory", async (t) => {
   const place = placesIn(t)();
   await place.base.keepCopy(place.memory, t.signal);
   let given = 0;

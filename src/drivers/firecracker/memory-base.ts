@@ -1,14 +1,14 @@
 /**
- * The memory that a restored VM had when its Firecracker last began to count which pages change. A save writes no more
- * than what has changed since, into a copy that is made while the guest still runs; without a base it writes everything
- * while the guest stands still.
+ * Keeps the base of a VM's next save: the memory that the VM had when its Firecracker last began to track dirty pages.
+ * A save copies the base while the guest still runs, and then writes only the pages that have changed since. Without a
+ * base it writes all memory while the vCPUs are paused.
  *
- * Until the first save that is the file that the VM maps, which nobody removes while it does. Later it is a copy of
- * what was saved last, because that may be removed at any time; not a hard link, which would change the file's times,
- * by which it is known to be whole.
+ * Until the first save the base is the guest memory file that the VM maps, which is not removed while it does. Later it
+ * is a copy of the last snapshot's memory, because that snapshot may be deleted at any time. A hard link would not do:
+ * it changes the file's ctime, by which the file is known to be intact.
  *
- * Saving begins the count anew, whether it succeeds or not. So the base is gone before Firecracker is asked to, and
- * there again when all was saved: after a crash in between there is none.
+ * Each save restarts the tracking, whether it succeeds or not. So the base is removed before Firecracker is asked to
+ * save, and made again after a complete save: after a crash in between there is none.
  */
 import { chmod, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -26,18 +26,18 @@ export class MemoryBase {
     this.#copy = join(stateDir, VM_NAMES.memoryBaseCopy);
   }
 
-  /** Idempotent. */
+  /** Removes the base. Idempotent. */
   async forget(): Promise<void> {
     for (const path of [this.#path, this.#copy]) await rm(path, { force: true });
   }
 
-  /** Of a VM that maps this. */
+  /** Sets the base of a VM that maps this file. */
   async keepMapped(memory: string): Promise<void> {
     await this.forget();
     await symlink(memory, this.#path);
   }
 
-  /** Of a VM of which this was saved. */
+  /** Sets the base of a VM whose last save made this file. */
   async keepCopy(memory: string, signal: AbortSignal): Promise<void> {
     await this.forget();
     await copySparse(memory, this.#copy, signal);
@@ -45,24 +45,24 @@ export class MemoryBase {
   }
 
   /**
-   * Moves a copy to where the VMM writes; it is on the disk then.
-   * @param give gives the VMM the copy, before it can reach it
+   * Moves a synced copy of the base to where the VMM writes.
+   * @param give makes the VMM the owner of the copy, before it can reach it
    * @returns false where there is no base
    */
   async copyTo(draft: string, give: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
-    await rm(this.#copy, { force: true }); // Of a hearthd that died.
-    const there = await stat(this.#path).catch(() => undefined); // Then everything is written.
-    if (there === undefined) return false;
-    const lay = async (): Promise<true> => {
-      // Made where the VMM cannot put a link in its place.
+    await rm(this.#copy, { force: true }); // Left by a hearthd that was killed.
+    const found = await stat(this.#path).catch(() => undefined); // Without a base everything is written.
+    if (found === undefined) return false;
+    const place = async (): Promise<true> => {
+      // Made where the VMM cannot replace it by a link.
       await copySparse(this.#path, this.#copy, signal);
       await chmod(this.#copy, 0o600);
       await give();
-      // Firecracker waits for the disk while the guest stands still: for what it has written itself, then.
+      // Firecracker syncs the file while the vCPUs are paused: then only what it has written itself is left to sync.
       await syncPath(this.#copy);
       await rename(this.#copy, draft);
       return true;
     };
-    return withCleanUp(lay, () => rm(this.#copy, { force: true }));
+    return withCleanUp(place, () => rm(this.#copy, { force: true }));
   }
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { addMetrics, parseMetrics } from "#drivers/firecracker/metrics.ts";
 
-/** The shape of 1.12.1's lines, with numbers in it; what `stats` does not show is shortened. */
+/** A line in the form of 1.12.1, with numbers in it; what `stats` does not show is shortened. */
 const LINE = {
   utc_timestamp_ms: 1_795_334_815_553,
   api_server: { process_startup_time_us: 11_000, process_startup_time_cpu_us: 4_000, sync_response_fails: 0 },
@@ -23,7 +23,7 @@ const LINE = {
 const line = (over: object = {}): string => JSON.stringify({ ...LINE, ...over });
 
 describe("a line of metrics", () => {
-  test("tells of CPU, disks, network, balloon, vsock, and of what was missed", () => {
+  test("has counters of CPU, disks, network, balloon, vsock, and of missed lines", () => {
     const metrics = parseMetrics(line());
     assert.equal(metrics.utcTimestampMs, 1_795_334_815_553);
     assert.deepEqual(metrics.vcpu, {
@@ -47,7 +47,7 @@ describe("a line of metrics", () => {
     assert.deepEqual(metrics.logger, { missedMetricsCount: 1, missedLogCount: 2, metricsFails: 0 });
   });
 
-  test("may lack sections and fields, and have others: what is not told is 0", () => {
+  test("may lack sections and fields, which are 0, and have unknown ones", () => {
     const metrics = parseMetrics(
       '{"future": {"a": 1}, "vcpu": null, "block": 7, "net": {"rx_fails": "many"}}',
     );
@@ -56,14 +56,14 @@ describe("a line of metrics", () => {
       assert.deepEqual(new Set(Object.values(section)), new Set([0]));
   });
 
-  test("that is cut off, or no object, is an error", () => {
+  test("that is cut off, or not an object, is an error", () => {
     for (const text of ["", line().slice(0, 100), "[]", "null", "7"])
       assert.throws(() => parseMetrics(text), { code: "vmm.failed" });
   });
 });
 
-describe("lines that are added up", () => {
-  test("give counters since the start, and the newest of what is no counter", () => {
+describe("the sum of lines", () => {
+  test("has counters since the start, and the newest of other values", () => {
     const later = {
       utc_timestamp_ms: 1_795_334_875_553,
       latencies_us: { pause_vm: 99 },
@@ -79,7 +79,7 @@ describe("lines that are added up", () => {
     assert.equal(sum.seccompFaults, 1);
   });
 
-  test("do not grow by names that a VMM makes up, such as those of drives that it does not have", () => {
+  test("does not grow by names that a VMM invents, such as those of drives", () => {
     const names = (from: number): object =>
       Object.fromEntries(
         Array.from({ length: 1_000 }, (_, index) => [`block_made_up_${from + index}`, { read_count: 1 }]),

@@ -1,10 +1,10 @@
 /**
- * Firecracker's metrics: a JSON line each minute, and one more at each `flushMetrics`. Counters tell what
- * has happened since the line before, so whoever wants totals adds the lines up: `addMetrics`.
+ * Reads Firecracker's metrics: a JSON line each minute, and one more at each `flushMetrics`. Counters say what has
+ * happened since the line before, so totals are sums of lines: `addMetrics`.
  */
 import { HearthError } from "#base/error.ts";
 
-// Our name, and Firecracker's. All are counters since the last line.
+// Hearth's name, and Firecracker's. All are counters since the last line.
 const VCPU = {
   exitIoIn: "exit_io_in",
   exitIoOut: "exit_io_out",
@@ -51,14 +51,14 @@ const VSOCK = {
   txWriteFails: "tx_write_fails",
   txFlushFails: "tx_flush_fails",
 } as const;
-/** What did not reach the log or the metrics, because nobody read them fast enough. */
+/** Lines that did not reach the log or the metrics because they were not read fast enough. */
 const LOGGER = {
   missedMetricsCount: "missed_metrics_count",
   missedLogCount: "missed_log_count",
   metricsFails: "metrics_fails",
 } as const;
 
-// Not counters: each line has the last value. Microseconds; `vmm…` without the way through the API.
+// Values, not counters: each line has the last one, in microseconds; `vmm…` is without the time in the API.
 const LATENCIES = {
   fullCreateSnapshot: "full_create_snapshot",
   diffCreateSnapshot: "diff_create_snapshot",
@@ -79,12 +79,12 @@ const STARTUP = {
 type Names = Readonly<Record<string, string>>;
 type Numbers<Table extends Names> = { readonly [Name in keyof Table]: number };
 
-/** What `stats` shows. What a version does not tell is 0. */
+/** The metrics that Hearth reads. Those that a version lacks are 0. */
 export type FirecrackerMetrics = {
-  /** Of the line; of the newest one in a sum. */
+  /** The time of the line; in a sum, of the newest line. */
   readonly utcTimestampMs: number;
   readonly vcpu: Numbers<typeof VCPU>;
-  /** All drives together. Nothing is kept by a name out of the line: a VMM that was taken over makes up new ones. */
+  /** All drives together. No name from a line is kept: a VMM that was taken over could invent new ones without end. */
   readonly block: Numbers<typeof BLOCK>;
   /** All interfaces together. */
   readonly net: Numbers<typeof NET>;
@@ -98,8 +98,8 @@ export type FirecrackerMetrics = {
 };
 
 /**
- * One line of the metrics file or FIFO. Fields that it does not know are passed over.
- * @throws HearthError `vmm.failed` when it is not a JSON object.
+ * Parses one line of the metrics file or pipe. Ignores unknown fields.
+ * @throws HearthError `vmm.failed` when it is not a JSON object
  */
 export function parseMetrics(line: string): FirecrackerMetrics {
   const all = parseObject(line);
@@ -117,7 +117,7 @@ export function parseMetrics(line: string): FirecrackerMetrics {
   };
 }
 
-/** Pure: counters are added; times, latencies and seccomp faults are those of `next`, the newer line. */
+/** Adds counters; times, latencies and seccomp faults are those of `next`, the newer line. Pure. */
 export function addMetrics(total: FirecrackerMetrics, next: FirecrackerMetrics): FirecrackerMetrics {
   return {
     ...next,

@@ -37,8 +37,8 @@ function setUp(vm: FakeFirecrackerVm) {
   return { recorder, client, troubles, [Symbol.dispose]: () => recorder.stop() };
 }
 
-describe("what Firecracker counts", () => {
-  test("is asked for at each reading, and added up", async () => {
+describe("a reading of metrics", () => {
+  test("has Firecracker write a line, and adds it up", async () => {
     await using vm = await FakeFirecrackerVm.start();
     using opened = setUp(vm);
     const { recorder, client } = opened;
@@ -63,7 +63,7 @@ describe("what Firecracker counts", () => {
     assert.deepEqual(vm.changes, [flush, flush]);
   });
 
-  test("is an error, and no old numbers, when no line comes", async () => {
+  test("is an error, and not the old numbers, when no line comes", async () => {
     await using vm = await FakeFirecrackerVm.start();
     using opened = setUp(vm);
     const { recorder, client } = opened;
@@ -72,7 +72,7 @@ describe("what Firecracker counts", () => {
     await assert.rejects(readMetrics(recorder, client, signal), { code: "vmm.unresponsive" });
   });
 
-  test("is an error when the first line is none", async () => {
+  test("is an error when the first line cannot be parsed", async () => {
     await using vm = await FakeFirecrackerVm.start();
     using opened = setUp(vm);
     vm.metricsLine = () => "not JSON";

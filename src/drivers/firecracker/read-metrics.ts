@@ -9,8 +9,8 @@ import type { VmmMetrics } from "#drivers/vm-driver.ts";
 const LINE_DEADLINE_MS = 500;
 
 /**
- * Has Firecracker write what it counted, and waits until that is added up.
- * @throws HearthError `vmm.unresponsive` when no line came: old numbers would pass for new ones.
+ * Has Firecracker write its metrics, and waits until they are added to the sum.
+ * @throws HearthError `vmm.unresponsive` when no line came: old numbers would be taken for new ones
  */
 export async function readMetrics(
   recorder: Pick<FirecrackerRecorder, "metrics" | "nextMetrics">,

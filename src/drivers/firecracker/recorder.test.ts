@@ -8,7 +8,7 @@ import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 
 const signal = AbortSignal.timeout(60_000);
 
-test("the VMM's log keeps what happened, without heartbeats and without what a limit does to each request", async () => {
+test("the VMM's log leaves out heartbeats and lines about limited requests", async () => {
   await using vm = await FakeFirecrackerVm.start();
   const { stateDir } = vm.handle;
   const recorder = new FirecrackerRecorder({
@@ -25,7 +25,7 @@ test("the VMM's log keeps what happened, without heartbeats and without what a l
   const kept = `${time}:main:INFO] Firecracker exiting successfully. exit_code=0`;
   vm.log(kept);
   const written = (): string => readTail(join(stateDir, "vmm.log"), 10_000);
-  // What was written before it has been read before it.
+  // Earlier lines have been read by then.
   while (!written().includes(kept)) await nextTurn(undefined, { signal });
   assert.equal(written(), `${kept}\n`);
   recorder.stop();

@@ -1,6 +1,7 @@
 /**
- * Records what a Firecracker writes: the guest's console in a bounded file, its log in `vmm.log` beside the words of
- * its launcher, its metrics as sums. It never waits for hearthd, and hearthd keeps nothing of it in memory.
+ * Records what a Firecracker writes: the guest's console in a bounded file, its log in `vmm.log` together with its
+ * launcher's output, its metrics as sums. Firecracker never waits for hearthd, and hearthd keeps none of the text in
+ * memory.
  */
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -16,21 +17,21 @@ import { readFifo } from "#host/fifo.ts";
 
 export type RecorderOptions = {
   readonly files: FirecrackerFiles;
-  /** With `console.log` and `vmm.log`. */
+  /** The directory of `console.log` and `vmm.log`. */
   readonly stateDir: string;
   readonly logMaxBytes: number;
-  /** The guest has run before without a reader. */
+  /** True when the guest has run before without a recorder. */
   readonly resumed: boolean;
   readonly onTrouble: (path: string, error: unknown) => void;
 };
 
-/** A line of metrics has some 10 kB. A longer one, and what comes more often, is a VMM that was taken over. */
+/** A line of metrics has some 10 kB. A longer one, or more lines than this, is a VMM that was taken over. */
 const METRICS_MAX_CHARS = 256 * 1024;
 const METRICS_PER_S = 20;
 const METRICS_BURST = 200;
 
 export class FirecrackerRecorder {
-  /** The sum of all lines of metrics since we read them. */
+  /** The sum of all lines of metrics since the recorder was opened. */
   metrics: FirecrackerMetrics | undefined;
   /** Resolves when the VMM has closed its console, which it does when it ends. */
   readonly ended: Promise<void>;
@@ -42,7 +43,7 @@ export class FirecrackerRecorder {
   #nextMetrics = Promise.withResolvers<void>();
   #troubled = false;
 
-  /** @throws the system's error when a pipe or file cannot be opened; nothing stays open then. */
+  /** Opens the pipes and files. @throws the system's error when one cannot be opened; nothing stays open then */
   constructor(options: RecorderOptions) {
     const { files, stateDir, logMaxBytes, resumed, onTrouble } = options;
     using opened = new DisposableStack();
@@ -67,7 +68,7 @@ export class FirecrackerRecorder {
     return this.#nextMetrics.promise;
   }
 
-  /** Lets go; the VMM does not notice. Idempotent. */
+  /** Stops recording; the VMM does not notice. Idempotent. */
   stop(): void {
     this.#console.stop();
     this.#log.destroy();

@@ -1,4 +1,7 @@
-/** What a Firecracker finds in its run directory when it starts, and what is left there when it has ended. */
+/**
+ * Makes the files that a Firecracker finds in its run directory when it starts, and removes what is left when it has
+ * ended.
+ */
 import { lstatSync, readdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -9,7 +12,7 @@ import { makeFifos } from "#host/fifo.ts";
 import { checkSocketPath, removeStaleSocket } from "#host/unix-socket.ts";
 
 /**
- * Makes its pipes and links in place of what an earlier VMM has left.
+ * Makes the pipes and links, in place of those of an earlier VMM.
  * @throws HearthError `host.path_too_long`
  */
 export async function makeRunFiles(
@@ -25,8 +28,8 @@ export async function makeRunFiles(
 }
 
 /**
- * Proves that what a VMM has loaded did not put something else in the place of its sockets and pipes. To be called when
- * it can change the directory no more.
+ * Checks that a VMM has not replaced its sockets and pipes while it loaded a snapshot. To be called when it cannot
+ * change the directory any more.
  * @throws HearthError `path.unmanaged`
  */
 export function checkRunFiles({ runDir, isolation }: Pick<BootPlan, "runDir" | "isolation">): void {
@@ -47,7 +50,7 @@ function replaced(path: string, what: string): HearthError {
   });
 }
 
-/** What links point to stays. Idempotent. */
+/** Removes the files; the targets of links stay. Idempotent. */
 export function removeRunFiles(runDir: string): void {
   for (const path of Object.values(firecrackerFiles(runDir))) removeStaleSocket(path);
   for (const name of namesIn(runDir)) if (isDriveId(name)) removeStaleSocket(join(runDir, name));

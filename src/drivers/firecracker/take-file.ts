@@ -1,4 +1,4 @@
-/** Files that Firecracker has written, in a directory where it may do what it likes. */
+/** Copies a file that Firecracker has written, from a directory in which Firecracker may change anything. */
 import { constants } from "node:fs";
 import { chmod, open, rm } from "node:fs/promises";
 import { HearthError } from "#base/error.ts";
@@ -7,14 +7,14 @@ import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-/** VMMs with other uids are shown the files; from everybody else their directory keeps them. */
+/** VMMs with other uids are shown the files; the directory keeps everybody else out. */
 const MODE = 0o444;
 
 /**
- * Copies the file to `to`, where nothing is yet, and removes it; the copy is on the disk when this resolves. A rename
- * would do, but for a VMM that still has the file open and changes what others map: nobody has had the copy open. Zeros
- * take no room in it.
- * @throws HearthError `vmm.failed` for a link, all else that is no file, and one of more than `maxBytes`
+ * Copies the file to `to`, which does not exist yet, syncs the copy and removes the file. A rename would not do: the
+ * VMM still has the file open, and could change what other VMMs map. Blocks of zeros become holes.
+ * @throws HearthError `vmm.failed` for a link, for anything else that is not a file, and for a file of more than
+ * `maxBytes`
  */
 export async function takeFile(
   draft: string,
@@ -29,7 +29,7 @@ export async function takeFile(
     const [has, may] = [seen.size, maxBytes].map(formatSizeRounded);
     throw new HearthError("vmm.failed", `Firecracker has written ${has} to ${draft}, and may write ${may}.`);
   }
-  // What is open, whatever the directory shows by now.
+  // Copies the open file, even if the directory shows another one by now.
   await copySparse(`/proc/${process.pid}/fd/${file.fd}`, to, signal);
   await chmod(to, MODE);
   await syncPath(to);

@@ -31,15 +31,18 @@ import { FakeFirecrackerVm } from "#testing/fake-firecracker-vm.ts";
 const signal = AbortSignal.timeout(60_000);
 const NO_HOOKS: SaveHooks = { quiesce: async () => {}, onPaused: async () => {} };
 
-/** Of a hearthd that starts now: to it every VM of a test is the same process. */
+/**
+ * The snapshotter of a hearthd that has just started: to one that knows a VM already, all VMs of a test are one
+ * process.
+ */
 function newSnapshotter(): Snapshotter {
   return new FirecrackerDriver({
-    find: () => Promise.reject(new Error("Nobody boots anything here.")),
+    find: () => Promise.reject(new Error("There is no boot in this test.")),
     kvm: () => Promise.resolve("works"),
   }).snapshotter;
 }
 
-/** Goes with the VM's own directory. */
+/** Files below the VM's own directory, which removes them. */
 function snapshotFiles(vm: FakeFirecrackerVm): SnapshotFiles {
   const dir = join(vm.handle.stateDir, "saved");
   mkdirSync(dir);
@@ -55,7 +58,7 @@ async function fail(): Promise<void> {
 }
 
 describe("saving a VM", () => {
-  test("halts it only for its files and its disks, and it goes on", async () => {
+  test("pauses it only for its files and its disks, and resumes it", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = snapshotFiles(vm);
     const seen: string[] = [];
@@ -64,15 +67,15 @@ describe("saving a VM", () => {
       saved,
       {
         quiesce: async () => void seen.push(`quiesce: ${vm.phase}`),
-        onPaused: async () => void seen.push(`halted: ${vm.phase}, ${filesOf(vm).join(" and ")}`),
+        onPaused: async () => void seen.push(`paused: ${vm.phase}, ${filesOf(vm).join(" and ")}`),
       },
       signal,
     );
-    assert.deepEqual(seen, ["quiesce: Running", "halted: Paused, memory and state"]);
+    assert.deepEqual(seen, ["quiesce: Running", "paused: Paused, memory and state"]);
     assert.equal(vm.phase, "Running");
     assert.deepEqual(filesOf(vm), ["memory", "state"]);
     assert.equal(readFileSync(saved.memory, "utf8"), "memory");
-    assert.equal(statSync(saved.state).mode & 0o777, 0o444, "other VMMs read it, and nobody writes to it");
+    assert.equal(statSync(saved.state).mode & 0o777, 0o444, "VMMs may read it, and none may write to it");
   });
 
   test("that is paused leaves it paused", async () => {
@@ -85,7 +88,7 @@ describe("saving a VM", () => {
   });
 
   for (const [what, spoil] of Object.entries<(vm: FakeFirecrackerVm) => Partial<SaveHooks>>({
-    "the guest does not hold still": () => ({ quiesce: fail }),
+    "the guest cannot be quiesced": () => ({ quiesce: fail }),
     "its disks cannot be copied": () => ({ onPaused: fail }),
     "Firecracker cannot write": (vm) => {
       rmSync(join(vm.handle.stateDir, "save"), { recursive: true });
@@ -126,24 +129,24 @@ describe("saving a VM", () => {
     );
   });
 
-  test("leaves files that the VMM has no longer open: nobody can change what others map", async () => {
+  test("leaves files that the VMM does not have open, so that it cannot change what others map", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = snapshotFiles(vm);
     const drafts = ["memory", "state"].map((name) => join(vm.handle.stateDir, "save", name));
     const inodes: number[] = [];
-    // Held open, so that no other file gets their numbers.
-    const held: number[] = [];
+    // Kept open, so that no other file gets their inode numbers.
+    const open: number[] = [];
     const onPaused = async (): Promise<void> => {
-      held.push(...drafts.map((path) => openSync(path, "r")));
-      inodes.push(...held.map((fd) => fstatSync(fd).ino));
+      open.push(...drafts.map((path) => openSync(path, "r")));
+      inodes.push(...open.map((fd) => fstatSync(fd).ino));
     };
     await newSnapshotter().save(vm.handle, saved, { ...NO_HOOKS, onPaused }, signal);
     assert.equal(inodes.length, 2);
     for (const path of [saved.memory, saved.state]) assert.ok(!inodes.includes(statSync(path).ino), path);
-    for (const fd of held) closeSync(fd);
+    for (const fd of open) closeSync(fd);
   });
 
-  test("that has written more than its memory is refused, and nothing is left", async () => {
+  test("fails when more than its memory was written, and leaves no file", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = snapshotFiles(vm);
     const onPaused = async (): Promise<void> =>
@@ -156,7 +159,7 @@ describe("saving a VM", () => {
     assert.deepEqual(filesOf(vm), []);
   });
 
-  test("where its memory has no room is refused before it is paused", async () => {
+  test("fails before it is paused where its memory has no room", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saving = newSnapshotter().save(
       { ...vm.handle, memoryBytes: 2 ** 60 },
@@ -183,13 +186,13 @@ describe("saving a VM", () => {
       state: join(vm.handle.stateDir, "saved", `${name}-state`),
     });
 
-    test("writes what has changed into a copy of what it was restored from, and of what was saved last", async () => {
+    test("writes changes into a copy of the memory that it was restored from, and later of the last save", async () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
       const first = snapshotFiles(vm);
       await newSnapshotter().save(vm.handle, first, NO_HOOKS, signal);
       assert.equal(readFileSync(first.memory, "utf8"), "template, changed");
-      rmSync(first.memory); // Somebody removes that snapshot; what the VM needs of it stays.
+      rmSync(first.memory); // A user deletes that snapshot; what the VM needs of it stays.
       const second = another(vm, "second");
       await newSnapshotter().save(vm.handle, second, NO_HOOKS, signal);
       assert.equal(readFileSync(second.memory, "utf8"), "template, changed, changed");
@@ -211,7 +214,7 @@ describe("saving a VM", () => {
       });
     }
 
-    test("writes everything after a save that failed, because Firecracker counts anew", async () => {
+    test("writes everything after a failed save, because Firecracker has restarted its tracking", async () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
       const saved = snapshotFiles(vm);
@@ -221,7 +224,7 @@ describe("saving a VM", () => {
       assert.deepEqual(typesAsked(vm), ["Diff", "Full"]);
     });
 
-    test("has no base while Firecracker saves: a hearthd that dies then finds none", async () => {
+    test("has no base while Firecracker saves, so that none is found after a crash", async () => {
       await using vm = await FakeFirecrackerVm.start();
       await restoredVm(vm);
       const seen: string[] = [];
@@ -232,7 +235,7 @@ describe("saving a VM", () => {
     });
   });
 
-  test("is refused when it was started with no directory for it", async () => {
+  test("fails when it was started without a save directory", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saving = newSnapshotter().save(
       { ...vm.handle, saveDir: undefined },
@@ -245,7 +248,7 @@ describe("saving a VM", () => {
   });
 });
 
-describe("loading what was saved", () => {
+describe("loading a snapshot", () => {
   const plan = (vm: FakeFirecrackerVm, more: Partial<BootPlan> = {}): BootPlan => ({
     id: vmIdFrom(new Uint8Array(12)),
     name: parseVmName("web"),
@@ -281,7 +284,7 @@ describe("loading what was saved", () => {
     return loadVm(client, plan(vm, more), saved, signal);
   }
 
-  test("leaves the guest halted, with the limits of its own plan", async () => {
+  test("leaves the vCPUs paused, with the limits of its own plan", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = await saveAndEmpty(vm);
     const { disks } = plan(vm);
@@ -305,7 +308,7 @@ describe("loading what was saved", () => {
     "more memory": { memoryBytes: 513 * MIB },
     "more CPUs": { cpus: 2 },
   })) {
-    test(`is refused for a VM that is to have ${what}`, async () => {
+    test(`fails for a VM with ${what}`, async () => {
       await using vm = await FakeFirecrackerVm.start();
       const saved = await saveAndEmpty(vm);
       await assert.rejects(load(vm, saved, more), { code: "snapshot.failed" });
@@ -325,7 +328,7 @@ describe("loading what was saved", () => {
     "that has persistent memory": { more: { pmem: [{ id: "pmem0", path_on_host: "/etc/shadow" }] } },
     "that has no vsock": { more: { vsock: null } },
   })) {
-    test(`is refused for a state ${what}, before a guest runs`, async () => {
+    test(`fails for a VM state file ${what}, before a guest runs`, async () => {
       await using vm = await FakeFirecrackerVm.start();
       const saved = await saveAndEmpty(vm);
       vm.lies = lies;
@@ -334,7 +337,7 @@ describe("loading what was saved", () => {
     });
   }
 
-  test("is Firecracker's to refuse", async () => {
+  test("fails when Firecracker refuses it", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = await saveAndEmpty(vm);
     rmSync(saved.state);
@@ -343,7 +346,7 @@ describe("loading what was saved", () => {
     assert.equal(vm.phase, "Not started");
   });
 
-  test("is not tried when a file is missing", async () => {
+  test("fails at once when a file is missing", async () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = await saveAndEmpty(vm);
     rmSync(saved.memory);

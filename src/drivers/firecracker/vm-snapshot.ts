@@ -1,10 +1,17 @@
 /**
- * Saving a VM and loading it again. Firecracker writes both files by itself while the guest's CPUs are halted, into
- * the one directory that it may write to; when the VM goes on they are copied to where nobody else can change them:
+ * Saves a VM and loads it again.
  *
- *   save:    copy of what it was restored from, quiesce, pause, what has changed into that + saveDir/state, halted,
- *            resume, then copied to `saved`
- *   restore: state loaded, memory mapped; what was loaded is held against the plan before the guest runs
+ * Save (`saveVm`): Firecracker writes both files while the vCPUs are paused, into the one directory that it may write
+ * to. They are copied from there, so that this VMM cannot change them later.
+ *   1. copy the base, which is the memory of the last save or restore, into the draft; without one the save is a full
+ *      one
+ *   2. quiesce the guest, and pause the vCPUs
+ *   3. have Firecracker write the memory (with a base only its changes) and the VM state file
+ *   4. call `hooks.onPaused`, and resume the vCPUs
+ *   5. copy both files to their places, and keep a copy of the memory as the next base
+ *
+ * Restore (`loadVm`): Firecracker loads the VM state file and maps the guest memory file; what it has loaded is
+ * compared with the plan before the guest runs.
  */
 import { statSync } from "node:fs";
 import { rm, stat } from "node:fs/promises";
@@ -28,9 +35,9 @@ import { asSnapshotFailure } from "#drivers/snapshot-failure.ts";
 import type { BootPlan, SnapshotFiles, SaveHooks } from "#drivers/vm-driver.ts";
 import { syncPath } from "#host/atomic-file.ts";
 
-/** For what must be done although the caller does not wait any more. */
+/** The signal of work that is done even if the caller does not wait any longer. */
 const { signal: never } = new AbortController();
-/** A failed save waits this long for Firecracker to resume the VM; after that it is resumed in the background. */
+/** The time that a failed save waits for Firecracker to resume the VM; after it the VM is resumed in the background. */
 const RESUME_MS = 10_000;
 const RETRY_MS = 200;
 /** Firecracker rounds the memory up to what it maps. */
@@ -39,22 +46,22 @@ const MEMORY_MARGIN_BYTES = 2 * MIB;
 /** A Firecracker whose VM is saved. */
 export type SavingFirecracker = {
   readonly client: FirecrackerClient;
-  /** Where it may write. */
+  /** The directory that Firecracker may write to. */
   readonly saveDir: string;
   readonly base: MemoryBase;
-  /** Of the guest at its start. */
+  /** The size of the guest's memory at its start. */
   readonly memoryBytes: number;
-  /** Whether its process runs. */
+  /** Tells whether the process runs. */
   readonly isAlive: () => boolean;
-  /** Resolves when nothing is left to do of the last save that failed. */
+  /** Resolves when a failed save has nothing left to do in the background. */
   readonly late: { until: Promise<unknown> };
-  /** Told when something could not be cleaned up in the background. */
+  /** Called with what could not be cleaned up in the background. */
   readonly onTrouble: (path: string, error: unknown) => void;
 };
 
 /**
- * Saves a VM, see `Snapshotter.save`. It ends by the deadline of its client. A Firecracker that is later goes on writing
- * and answers nothing meanwhile: it is asked until the VM is resumed, and its drafts are removed then.
+ * Saves a VM, see `Snapshotter.save`. Ends by the deadline of the client. After it, Firecracker may still write, and
+ * answers nothing meanwhile: it is asked until it can resume the VM, and then the drafts are removed.
  */
 export async function saveVm(
   vmm: SavingFirecracker,
@@ -69,25 +76,25 @@ export async function saveVm(
   };
   /** Resolves when Firecracker writes nothing any more. */
   let resumed: Promise<unknown> = Promise.resolve();
-  await noneIsLate(vmm);
+  await awaitLateSave(vmm);
   try {
     await removeSaved(drafts);
     // A version that writes wrong diffs writes everything instead: that takes longer, and is right.
     const canDiff = findFault(client.version, "diff-snapshot") === undefined;
-    const counted =
+    const hasBase =
       canDiff && (await base.copyTo(drafts.memory, hooks.giveMemoryBase ?? (async () => {}), signal));
-    // A full snapshot has all of the memory in it; a diff writes into a file that is there.
-    await checkRoom(drafts.memory, counted ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
+    // A full snapshot has all of the memory in it; a diff writes into an existing file.
+    await checkRoom(drafts.memory, hasBase ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
     await base.forget();
-    const type = counted ? "Diff" : "Full";
-    const goesOn = await writePaused(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
+    const type = hasBase ? "Diff" : "Full";
+    const ran = await writePaused(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
       resumed = until;
     });
     await takeFile(drafts.memory, saved.memory, memoryBytes + MEMORY_MARGIN_BYTES, signal);
     await takeFile(drafts.state, saved.state, stateMaxBytes(), signal);
     await syncPath(dirname(saved.state));
     signal.throwIfAborted();
-    if (counted && goesOn) await base.keepCopy(saved.memory, signal);
+    if (hasBase && ran) await base.keepCopy(saved.memory, signal);
   } catch (error) {
     await removeSaved(saved);
     const cleaned = resumed
@@ -99,8 +106,11 @@ export async function saveVm(
   }
 }
 
-/** @throws HearthError `snapshot.failed` while Firecracker still writes what nobody waits for any more */
-async function noneIsLate({ late }: SavingFirecracker): Promise<void> {
+/**
+ * Waits for the background work of an earlier save.
+ * @throws HearthError `snapshot.failed` while Firecracker still writes that save
+ */
+async function awaitLateSave({ late }: SavingFirecracker): Promise<void> {
   if (
     (await within(
       late.until.then(() => true),
@@ -118,9 +128,9 @@ async function noneIsLate({ late }: SavingFirecracker): Promise<void> {
 }
 
 /**
- * Saves while the vCPUs are paused, and resumes the VM if it ran before: however this ends, unless the process does.
- * @param resuming is called with what resolves when it was resumed
- * @returns whether it ran before
+ * Saves while the vCPUs are paused. Resumes a VM that ran before, also on failure, unless the process has ended.
+ * @param resuming called with a promise that resolves when the VM was resumed
+ * @returns true if the VM ran before
  */
 async function writePaused(
   vmm: SavingFirecracker,
@@ -136,7 +146,7 @@ async function writePaused(
   try {
     if (ran) await client.pauseVm(never);
     const create = { memFilePath: memory, snapshotPath: state, snapshotType };
-    // Firecracker writes on when nobody waits any more, and cannot be resumed before it is done.
+    // Firecracker continues to write when the caller stops waiting, and cannot resume the VM before it is done.
     await unlessAborted(client.createSnapshot(create, never), signal);
     await hooks.onPaused();
     signal.throwIfAborted();
@@ -152,14 +162,14 @@ async function writePaused(
   return ran;
 }
 
-/** Asks until Firecracker answers, and resumes a VM that ran; or until the process has ended. Never gives up before. */
+/** Asks until Firecracker answers, and resumes a VM that ran; ends only with that, or with the process. */
 async function resumeWhenDone({ client, isAlive }: SavingFirecracker, ran: boolean): Promise<void> {
   while (isAlive()) {
     try {
       await (ran ? resumeIfPaused(client, never) : client.describeInstance(never));
       return;
     } catch (error) {
-      // It is busy, or it ends: the next look tells.
+      // Firecracker is busy, or ends: the next try tells.
       if (!(error instanceof HearthError)) throw error;
     }
     await sleep(RETRY_MS);
@@ -167,8 +177,8 @@ async function resumeWhenDone({ client, isAlive }: SavingFirecracker, ran: boole
 }
 
 /**
- * Resumes the VM unless it runs. Firecracker takes a resume of a running VM for one of a paused VM: it interrupts all
- * of its devices, and 1.16.1 loses the vsock by that.
+ * Resumes the VM unless it runs. Firecracker resumes a running VM as if it were paused: it interrupts all of its
+ * devices, and 1.16.1 loses the vsock by that.
  */
 export async function resumeIfPaused(client: FirecrackerClient, signal: AbortSignal): Promise<void> {
   const { state } = await client.describeInstance(signal);
@@ -176,8 +186,8 @@ export async function resumeIfPaused(client: FirecrackerClient, signal: AbortSig
 }
 
 /**
- * See `Snapshotter.restore`: all but letting it run.
- * @param trackDirtyPages whether Firecracker counts what changes, so that a save may write no more than that
+ * Does all of `Snapshotter.restore` but resuming the vCPUs.
+ * @param trackDirtyPages true when Firecracker is to track changed pages, so that a later save writes only those
  */
 export async function loadVm(
   client: FirecrackerClient,
@@ -187,20 +197,20 @@ export async function loadVm(
   trackDirtyPages = false,
 ): Promise<void> {
   const { metrics } = firecrackerConfig(plan);
-  // Neither metrics nor log are part of what is saved.
+  // Metrics and log are not part of a snapshot.
   if (metrics !== undefined) await client.putMetrics(metrics, signal);
   const memBackend = { backendType: "File", backendPath: saved.memory } as const;
   const load = { snapshotPath: saved.state, memBackend, trackDirtyPages, resumeVm: false };
   await client.loadSnapshot(load, signal);
   checkLoaded(await client.getVmConfig(signal), firecrackerConfig(plan));
-  // One that is only read and has no limit had none when it was saved: the shape of a VM names its limits.
+  // A read-only disk without a limit had none when it was saved: the compatibility key includes limits.
   const disks = plan.disks.filter(({ readOnly, limit }) => !readOnly || limit !== undefined);
   const ids = plan.disks.map(({ id }) => id);
   await limitDrives(client, { disks: ids }, plannedLimits({ ...plan, disks }), signal);
 }
 
-/** A jail could not show what is not there. @throws HearthError `snapshot.failed` */
-export function checkThere({ memory, state }: SnapshotFiles): void {
+/** Checks that both files exist: a jail could not show them otherwise. @throws HearthError `snapshot.failed` */
+export function checkFilesExist({ memory, state }: SnapshotFiles): void {
   const missing = [memory, state].find((path) => !statSync(path, { throwIfNoEntry: false })?.isFile());
   if (missing !== undefined)
     throw new HearthError("snapshot.failed", `What was saved is not whole: there is no file ${missing}.`);

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { VmmLog } from "#drivers/firecracker/vmm-log.ts";
 
-/** As many as a pipe holds, such as a guest with broken descriptors makes. */
+/** A pipe full of lines, such as those that a guest with broken descriptors causes. */
 const LINES = Array.from({ length: 819 }, (_, index) => `[id:fc_vcpu 0:WARN] Failed to parse ${index}`);
 const CHUNK = Buffer.from(`${LINES.join("\n")}\n`);
 
@@ -21,7 +21,7 @@ function makeLog(t: TestContext, maxBytes = 2 ** 30) {
   return { dir, path, log, troubles, text: () => readFileSync(path, "utf8") };
 }
 
-test("a chunk of many lines is one write, and a line in two chunks is one line", (t) => {
+test("a chunk of many lines is one write, and a line that is split in two chunks is one line", (t) => {
   const { log, text } = makeLog(t);
   const append = t.mock.method(fs, "appendFileSync");
   syncBuiltinESMExports();
@@ -37,7 +37,7 @@ test("a chunk of many lines is one write, and a line in two chunks is one line",
   assert.equal(text(), `${CHUNK.toString()}one line\n`);
 });
 
-test("of a guest that never stops, a bounded number of lines is kept, the rest is counted, and the last line is there", (t) => {
+test("an endless log keeps some lines, counts the rest, and keeps the last line", (t) => {
   const { log, text } = makeLog(t);
   const chunks = 400;
   for (let chunk = 0; chunk < chunks; chunk++) log.append(CHUNK);
@@ -56,7 +56,7 @@ test("of a guest that never stops, a bounded number of lines is kept, the rest i
   assert.ok(Math.abs(left + lines.length - 1 - all) < 5, `${left} and ${lines.length} of ${all}`);
 });
 
-test("what was left out is told a second later, and lines are kept again", async (t) => {
+test("a second later the number of omitted lines is written, and lines are kept again", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const { log, text } = makeLog(t);
   log.append(CHUNK);
@@ -66,7 +66,7 @@ test("what was left out is told a second later, and lines are kept again", async
   assert.match(text(), /left out here\]\n/);
 });
 
-test("a file that cannot be written is trouble once, and again after it could be", (t) => {
+test("a file that cannot be written is reported once, and again after a success", (t) => {
   const { dir, path, log, troubles, text } = makeLog(t);
   rmSync(dir, { recursive: true });
   for (let time = 0; time < 3; time++) log.append(Buffer.from("lost\n"));
@@ -80,7 +80,7 @@ test("a file that cannot be written is trouble once, and again after it could be
   assert.equal(troubles.length, 2);
 });
 
-test("the file never grows over its limit by more than a chunk", (t) => {
+test("the file exceeds its limit by at most a chunk", (t) => {
   const { log, path } = makeLog(t, 10_000);
   for (let chunk = 0; chunk < 10; chunk++) {
     log.append(Buffer.from(`${"x".repeat(999)}\n`.repeat(8)));

@@ -1,6 +1,6 @@
 /**
- * Keeps what Firecracker logs in `vmm.log`. A guest can make it log as fast as it likes, for instance with broken
- * descriptors, so it costs one write for each chunk and not for each line, and lines above a rate are counted:
+ * Keeps Firecracker's log in `vmm.log`. A guest can make it log as fast as it likes, for instance with broken
+ * descriptors, so there is one write for each chunk and not for each line, and lines above a rate are only counted:
  *
  *   chunk ─▶ tokens left: its lines, filtered, in one write
  *         └▶ none left: only counted, until a second has passed; then one line with the count, and the last lines
@@ -13,7 +13,7 @@ import { truncateWhenOver } from "#host/bounded-file.ts";
 
 export type VmmLogOptions = {
   readonly maxBytes: number;
-  /** The file cannot be written, as on a full disk; said once until it can be again. */
+  /** Called when the file cannot be written, as on a full disk; once until it can be written again. */
   readonly onTrouble: (path: string, error: unknown) => void;
 };
 
@@ -21,20 +21,20 @@ export type VmmLogOptions = {
 const LINES_PER_S = 100;
 const LINES_BURST = 1_000;
 const SUMMARY_MS = 1_000;
-/** Kept of what is left out, and of a line that has not ended. */
+/** The most that is kept of lines that are left out, and of an unfinished line. */
 const TAIL_MAX_CHARS = 4 * 1024;
 const NEWLINE = 10;
 
-/** Firecracker tells of each request that it got and has answered; ours are a heartbeat's, mostly. */
+/** Lines about each API request and answer; most are those of heartbeats. */
 const OF_OURS = /:fc_api:INFO\] The (API server received|request was executed successfully)/;
-/** What a rate limit does to a large request is no error, though Firecracker says so of each. */
+/** Lines about a rate limit that delays a large request: Firecracker logs them as errors, and they are none. */
 const OF_A_LIMIT = /Consumed \d+ tokens from bucket of size \d+/;
 
 export class VmmLog {
   readonly #path: string;
   readonly #options: VmmLogOptions;
   readonly #bucket = new TokenBucket({ perS: LINES_PER_S, burst: LINES_BURST });
-  /** The start of a line that has not ended; while lines are left out, the end of what came. */
+  /** An unfinished line; while lines are left out, the end of what was left out. */
   #tail = "";
   #leftOutCount = 0;
   #summary: NodeJS.Timeout | undefined;
@@ -50,7 +50,7 @@ export class VmmLog {
     else this.#leaveOut(chunk);
   }
 
-  /** Writes what is still to be told. Idempotent. */
+  /** Writes what is pending. Idempotent. */
   end(): void {
     this.#summarize();
   }

@@ -1,4 +1,4 @@
-/** What Firecracker tells, in our words: camelCase, and what is null there is absent here. */
+/** Firecracker's answers in camelCase; a null of Firecracker's is absent here. */
 import type { Balloon } from "#drivers/firecracker/api/balloon.ts";
 import type { CpuConfig } from "#drivers/firecracker/api/cpu-config.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
@@ -13,15 +13,15 @@ import type { Vsock } from "#drivers/firecracker/api/vsock.ts";
 
 export type InstanceInfo = {
   readonly appName: string;
-  /** What `--id` said. */
+  /** The argument of `--id`. */
   readonly id: string;
   readonly state: "Not started" | "Running" | "Paused";
   readonly vmmVersion: string;
 };
 
 /**
- * All that is configured. Of a VM that was restored, boot source, smt and CPU template are empty.
- * Which sections there are, the version decides.
+ * The whole configuration. For a restored VM, boot source, smt and CPU template are empty. The version decides which
+ * sections exist.
  */
 export type VmConfig = {
   readonly bootSource?: Partial<BootSource> | undefined;

@@ -1,8 +1,8 @@
 /**
- * Holds every request of the client against what Firecracker takes: the names and types in
+ * Compares every request of the client with what Firecracker accepts: the names and types in
  * src/testing/firecracker-names.txt, which were taken from Firecracker's own description of its API. Where
- * HEARTH_FIRECRACKER_API names such a description (Firecracker's src/firecracker/swagger/firecracker.yaml), the table is
- * held against that.
+ * HEARTH_FIRECRACKER_API names such a description (Firecracker's src/firecracker/swagger/firecracker.yaml), the table
+ * is compared with that.
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -17,9 +17,9 @@ const TABLE = join(import.meta.dirname, "../../../testing/firecracker-names.txt"
 const wholePath = process.env["HEARTH_FIRECRACKER_API"];
 const description = parseTable(readFileSync(TABLE, "utf8"));
 const calls = [...FIRECRACKER_CALLS, ...FIRECRACKER_1_12_CALLS];
-/** Described with the schema of a PUT, although its text says "a subset"; Firecracker takes subsets. */
+/** Requests that are described with the schema of a PUT, although Firecracker accepts a subset of the fields. */
 const SUBSETS = new Set(["PATCH /machine-config"]);
-/** Bodies whose keys are the user's. */
+/** Bodies with keys of the user's. */
 const FREE = new Set(["MmdsContentsObject"]);
 
 function resolve(schema: Schema): Schema {
@@ -29,7 +29,7 @@ function resolve(schema: Schema): Schema {
   return found;
 }
 
-/** All that is wrong with `value`, as sentences. */
+/** Returns all that is wrong with `value`, as sentences. */
 function faults(at: string, value: unknown, given: Schema): string[] {
   const schema = resolve(given);
   const type = schema.type ?? "object";
@@ -67,7 +67,7 @@ function hasType(type: string, value: unknown): boolean {
   return typeof value === type;
 }
 
-/** "PUT /drives/rootfs" belongs to "PUT /drives/{drive_id}". */
+/** Finds the operation of a request: "PUT /drives/rootfs" belongs to "PUT /drives/{drive_id}". */
 function operationOf(request: string): { name: string; operation: Operation } | undefined {
   const [method = "", asked = ""] = request.split(" ");
   for (const [template, operations] of Object.entries(description.paths)) {
@@ -102,7 +102,7 @@ test(
 );
 
 describe("Firecracker's description of its API", () => {
-  test("tells what is wrong with a body, so that what follows can fail", () => {
+  test("finds what is wrong with a body, so that the next tests can fail", () => {
     assert.deepEqual(bodyFaults("PUT /vsock", { guest_cid: 3, uds_path: "v" }), []);
     assert.deepEqual(bodyFaults("PUT /vsock", { guest_cid: 2, udsPath: "v" }), [
       "PUT /vsock.uds_path is missing",
@@ -125,14 +125,14 @@ describe("Firecracker's description of its API", () => {
     assert.deepEqual(bodyFaults("PUT /vsock", undefined), ["PUT /vsock wants a body"]);
   });
 
-  test("allows every request that the client makes (SV-033)", () => {
+  test("allows every request that the client makes", () => {
     assert.deepEqual(
       calls.flatMap(({ request, body }) => bodyFaults(request, body)),
       [],
     );
   });
 
-  test("has no operation that the client cannot ask for", () => {
+  test("has no operation that the client lacks", () => {
     const described = Object.entries(description.paths).flatMap(([template, operations]) =>
       Object.keys(operations).map((method) => `${method.toUpperCase()} ${template}`),
     );
@@ -162,7 +162,7 @@ describe("Firecracker's description of its API", () => {
   });
 });
 
-/** Definition and field of all that a body has, such as "Drive.drive_id". */
+/** Collects definition and field of everything in a body, such as "Drive.drive_id". */
 function collectSent(given: Schema, value: unknown, sent: Set<string>): void {
   const name = given.$ref?.replace("#/definitions/", "");
   const schema = resolve(given);

@@ -1,4 +1,4 @@
-/** What goes over the API socket: plain JSON, where what is absent is absent and never null. SV-033. */
+/** Requests on the API socket, as plain JSON: absent values are left out, and never null. */
 
 export type Json =
   null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
@@ -6,7 +6,7 @@ export type Json =
 /** A JSON object as Firecracker reads it: snake_case. */
 export type Payload = { readonly [key: string]: Json };
 
-/** One request. Bodies are copies: whoever gave the values may go on changing theirs. SV-034. */
+/** A request. Bodies are copies: the caller may change its values later. */
 export type ApiRequest = {
   readonly method: "GET" | "PUT" | "PATCH";
   readonly path: string;
@@ -14,8 +14,8 @@ export type ApiRequest = {
 };
 
 /**
- * The fields that are there. Null counts as absent: a configuration that was read from JSON may carry it,
- * and Firecracker refuses null for most fields ("invalid type: null, expected a boolean").
+ * Returns the fields that have a value. Null is absent too: a configuration that was read from JSON may have it, and
+ * Firecracker refuses null for most fields ("invalid type: null, expected a boolean").
  */
 export function payload(fields: { readonly [key: string]: Json | undefined }): Payload {
   const kept: Record<string, Json> = {};
@@ -25,7 +25,7 @@ export function payload(fields: { readonly [key: string]: Json | undefined }): P
   return kept;
 }
 
-/** Pure, and the one place where bodies are copied. */
+/** Makes a request, with a copy of the body. All requests are made here. Pure. */
 export function apiRequest(method: ApiRequest["method"], path: string, body?: Payload): ApiRequest {
   return body === undefined ? { method, path } : { method, path, body: structuredClone(body) };
 }

@@ -6,11 +6,11 @@ const AMOUNT_MAX_MIB = 0xffff_ffff;
 const INTERVAL_MAX_S = 0xffff;
 
 export type Balloon = {
-  /** What the guest is asked to give back. */
+  /** The memory that the guest is asked to give back. */
   readonly amountMib: number;
-  /** Whether a guest out of memory may take it back. */
+  /** True when the balloon deflates in a guest that is out of memory. */
   readonly deflateOnOom: boolean;
-  /** 0, the default, means no statistics; it cannot be switched on later. */
+  /** The interval of statistics. 0, the default, disables them; they cannot be enabled later. */
   readonly statsPollingIntervalS?: number | undefined;
   /** Since 1.14. */
   readonly freePageHinting?: boolean | undefined;
@@ -18,13 +18,15 @@ export type Balloon = {
   readonly freePageReporting?: boolean | undefined;
 };
 
-/** Before and after the start. */
+/** The target, which can be set before and after the start. */
 export type BalloonPatch = Pick<Balloon, "amountMib">;
 export type BalloonStatisticsPatch = { readonly statsPollingIntervalS: number };
-/** Whether Firecracker says done by itself when the guest does. */
+/** True when Firecracker ends the run itself as soon as the guest is done. */
 export type BalloonHintingStart = { readonly acknowledgeOnStop?: boolean | undefined };
 
-/** What the guest's kernel tells; sizes in bytes where the name has no unit. Kernels before 6.12 tell less. */
+/**
+ * Statistics of the guest's kernel; sizes are bytes unless the name has another unit. Kernels before 6.12 report fewer.
+ */
 export type BalloonStatistics = {
   readonly targetPages: number;
   readonly actualPages: number;
@@ -48,10 +50,9 @@ export type BalloonStatistics = {
   readonly directReclaim?: number | undefined;
 };
 
-/** Numbers of the last commands, as in the virtio standard. */
+/** The numbers of the last commands, as in the virtio standard. */
 export type BalloonHintingStatus = { readonly hostCmd: number; readonly guestCmd?: number | undefined };
 
-/** Pure. */
 export function balloonPayload(balloon: Balloon): Payload {
   return payload({
     amount_mib: balloon.amountMib,
@@ -62,7 +63,7 @@ export function balloonPayload(balloon: Balloon): Payload {
   });
 }
 
-/** Rules of the device; that it is smaller than the memory is a rule of the whole configuration. */
+/** Checks the rules of the device. That it is smaller than the memory is a rule of the whole configuration. */
 export function checkBalloon(problems: Problems, at: string, balloon: Balloon): void {
   if (problems.required(`${at}.amountMib`, balloon.amountMib))
     problems.integer(`${at}.amountMib`, balloon.amountMib, 0, AMOUNT_MAX_MIB);
@@ -70,7 +71,7 @@ export function checkBalloon(problems: Problems, at: string, balloon: Balloon): 
   problems.integer(`${at}.statsPollingIntervalS`, balloon.statsPollingIntervalS, 0, INTERVAL_MAX_S);
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putBalloon(balloon: Balloon): ApiRequest {
   checked((problems) => checkBalloon(problems, "balloon", balloon));
   return apiRequest("PUT", "/balloon", balloonPayload(balloon));
@@ -96,7 +97,7 @@ export function patchBalloonStatistics({ statsPollingIntervalS }: BalloonStatist
   return apiRequest("PATCH", "/balloon/statistics", body);
 }
 
-/** Always with a body: one without is refused by versions that want one in every PATCH. */
+/** Returns a request with a body, even an empty one: some versions refuse a PATCH without one. */
 export function startBalloonHinting({ acknowledgeOnStop }: BalloonHintingStart): ApiRequest {
   const body = payload({ acknowledge_on_stop: acknowledgeOnStop });
   return apiRequest("PATCH", "/balloon/hinting/start", body);

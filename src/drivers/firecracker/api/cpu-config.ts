@@ -18,11 +18,11 @@ export type CpuidModifier = {
   }[];
 };
 
-/** Of an MSR (32 bits of address, 64 of value) or an ARM register (64 and 128). */
+/** A modifier of an MSR (32 bits of address, 64 of value) or of an ARM register (64 and 128). */
 export type RegisterModifier = { readonly addr: string; readonly bitmap: string };
 
 export type CpuConfig = {
-  /** Numbers as text; with "!" in front the capability is taken away. */
+  /** Numbers of KVM capabilities as text; a "!" in front removes the capability. */
   readonly kvmCapabilities?: readonly string[] | undefined;
   /** x86_64 only. */
   readonly cpuidModifiers?: readonly CpuidModifier[] | undefined;
@@ -34,7 +34,6 @@ export type CpuConfig = {
   readonly vcpuFeatures?: readonly { readonly index: number; readonly bitmap: string }[] | undefined;
 };
 
-/** Pure. */
 export function cpuConfigPayload(config: CpuConfig): Payload {
   return payload({
     kvm_capabilities: config.kvmCapabilities,
@@ -52,7 +51,7 @@ export function cpuConfigPayload(config: CpuConfig): Payload {
   });
 }
 
-/** Rules of every modifier; whether the CPU takes them, the VMM sees. */
+/** Checks the rules of each modifier. Firecracker itself checks whether the CPU supports it. */
 export function checkCpuConfig(problems: Problems, at: string, config: CpuConfig): void {
   for (const [i, { flags, modifiers }] of (config.cpuidModifiers ?? []).entries()) {
     problems.integer(`${at}.cpuidModifiers[${i}].flags`, flags, 0);

@@ -13,7 +13,7 @@ const IO_ENGINES = ["Sync", "Async"] as const;
 export type Drive = {
   readonly driveId: string;
   readonly isRootDevice: boolean;
-  /** Of the root partition; counts only with `isRootDevice`. */
+  /** The PARTUUID of the root partition; only with `isRootDevice`. */
   readonly partuuid?: string | undefined;
   /** `Writeback` lets the guest flush; `Unsafe` ignores its flushes. */
   readonly cacheType?: (typeof CACHE_TYPES)[number] | undefined;
@@ -24,10 +24,9 @@ export type Drive = {
   readonly socket?: string | undefined;
 };
 
-/** On a running VM. A path, even the same one, makes Firecracker look at the file's size again. */
+/** A change of a running VM's drive. Any path, even the same one, makes Firecracker read the file's size again. */
 export type DrivePatch = Pick<Drive, "driveId" | "pathOnHost" | "rateLimiter">;
 
-/** Pure. */
 export function drivePayload(drive: Drive): Payload {
   return payload({
     drive_id: drive.driveId,
@@ -42,7 +41,6 @@ export function drivePayload(drive: Drive): Payload {
   });
 }
 
-/** Pure. */
 export function drivePatchPayload(patch: DrivePatch): Payload {
   return payload({
     drive_id: patch.driveId,
@@ -51,7 +49,7 @@ export function drivePatchPayload(patch: DrivePatch): Payload {
   });
 }
 
-/** Rules of one drive; that there is one root at most is a rule of the whole configuration. */
+/** Checks the rules of one drive. That there is at most one root device is a rule of the whole configuration. */
 export function checkDrive(problems: Problems, at: string, drive: Drive): void {
   problems.id(`${at}.driveId`, drive.driveId);
   problems.required(`${at}.isRootDevice`, drive.isRootDevice);
@@ -68,13 +66,13 @@ export function checkDrive(problems: Problems, at: string, drive: Drive): void {
   }
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putDrive(drive: Drive): ApiRequest {
   checked((problems) => checkDrive(problems, "drive", drive));
   return apiRequest("PUT", `/drives/${drive.driveId}`, drivePayload(drive));
 }
 
-/** After the start. @throws HearthError `input.invalid` */
+/** Returns a request for after the start. @throws HearthError `input.invalid` */
 export function patchDrive(patch: DrivePatch): ApiRequest {
   checked((problems) => {
     problems.id("drive.driveId", patch.driveId);

@@ -6,20 +6,18 @@ import {
   rateLimiterPayload,
 } from "#drivers/firecracker/api/rate-limiter.ts";
 
-/** virtio-rng. An empty object is a device without limit. */
+/** A virtio-rng device. An empty object is a device without limit. */
 export type Entropy = { readonly rateLimiter?: RateLimiter | undefined };
 
-/** Pure. */
 export function entropyPayload(entropy: Entropy): Payload {
   return payload({ rate_limiter: rateLimiterPayload(entropy.rateLimiter) });
 }
 
-/** Rules of the device. */
 export function checkEntropy(problems: Problems, at: string, entropy: Entropy): void {
   checkRateLimiter(problems, `${at}.rateLimiter`, entropy.rateLimiter);
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putEntropy(entropy: Entropy): ApiRequest {
   checked((problems) => checkEntropy(problems, "entropy", entropy));
   return apiRequest("PUT", "/entropy", entropyPayload(entropy));

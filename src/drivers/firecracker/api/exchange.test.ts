@@ -27,7 +27,7 @@ async function failureOf(answer: FakeAnswer, request = ASK, deadlineMs = DEADLIN
   return assert.fail("there was an answer");
 }
 
-describe("SV-029: a request", () => {
+describe("a request", () => {
   for (const request of [PUT, { ...PUT, method: "PATCH" as const }]) {
     test(`${request.method} has the length of its body in bytes, and no chunks`, async () => {
       await using fake = await FakeFirecracker.start();
@@ -40,7 +40,7 @@ describe("SV-029: a request", () => {
     });
   }
 
-  test("PATCH without a body says that its length is 0", async () => {
+  test("PATCH without a body has the length 0", async () => {
     await using fake = await FakeFirecracker.start();
     await exchange(fake, apiRequest("PATCH", "/balloon/hinting/stop"), DEADLINE_MS, never);
     assert.equal(fake.asked[0]?.headers["content-length"], "0");
@@ -55,8 +55,8 @@ describe("SV-029: a request", () => {
   });
 });
 
-describe("SV-028: an answer", () => {
-  test("of JSON is what it says", async () => {
+describe("an answer", () => {
+  test("of JSON is parsed", async () => {
     const answer = await answerTo((_, response) => answerJson(response, 200, { a: [1] }));
     assert.deepEqual(answer, { status: 200, ok: true, body: { a: [1] } });
   });
@@ -76,7 +76,7 @@ describe("SV-028: an answer", () => {
     assert.equal(answer.body, '{"a": ');
   });
 
-  test("that says no is an answer all the same", async () => {
+  test("with an error status is an answer too", async () => {
     const fault = { fault_message: "Invalid request." };
     const answer = await answerTo((_, response) => answerJson(response, 400, fault));
     assert.deepEqual(answer, { status: 400, ok: false, body: fault });
@@ -95,7 +95,7 @@ describe("SV-028: an answer", () => {
 describe("a refusal", () => {
   const sentence = (body: unknown): string => refusal(PUT, { status: 400, ok: false, body }).message;
 
-  test("SV-019: gives Firecracker's reason, as text in one line", () => {
+  test("has Firecracker's reason, as text in one line", () => {
     assert.equal(
       sentence({ fault_message: "No such\n device" }),
       "Firecracker refused PUT /vsock with status 400: No such device.",
@@ -112,12 +112,12 @@ describe("a refusal", () => {
 });
 
 describe("a connection that fails is an error with a code", () => {
-  test("where no socket is", async () => {
+  test("where there is no socket", async () => {
     const asking = exchange({ socketPath: "/nowhere/api.sock" }, ASK, DEADLINE_MS, never);
     await assert.rejects(asking, { code: "vmm.failed", message: /does not listen at \/nowhere\/api\.sock/ });
   });
 
-  test("where the program behind the socket is gone", async () => {
+  test("where the program behind the socket has ended", async () => {
     const fake = await FakeFirecracker.start();
     const { socketPath } = fake;
     await exchange({ socketPath }, ASK, DEADLINE_MS, never);
@@ -140,7 +140,7 @@ describe("a connection that fails is an error with a code", () => {
     assert.match(error.message, /answer to GET \/version did not come/);
   });
 
-  test("when what comes is not HTTP", async () => {
+  test("when the answer is not HTTP", async () => {
     const error = await failureOf((_, response) => response.socket?.end("SSH-2.0-OpenSSH_9.2\r\n"));
     assert.equal(error.code, "vmm.failed");
     assert.match(error.message, /not HTTP/);
@@ -167,13 +167,13 @@ describe("a connection that fails is an error with a code", () => {
     assert.equal(error.code, "vmm.unresponsive");
   });
 
-  test("when its path does not fit into a socket's name", async () => {
+  test("when its path is too long for a socket", async () => {
     const asking = exchange({ socketPath: "/".padEnd(200, "a") }, ASK, DEADLINE_MS, never);
     await assert.rejects(asking, { code: "host.path_too_long" });
   });
 });
 
-describe("a caller that gives up", () => {
+describe("a caller that cancels", () => {
   test("gets its own reason, at once", async () => {
     const cancel = new AbortController();
     const reason = new Error("not wanted");
@@ -181,7 +181,7 @@ describe("a caller that gives up", () => {
     await assert.rejects(exchange(fake, ASK, DEADLINE_MS, cancel.signal), reason);
   });
 
-  test("before it asked asks nothing", async () => {
+  test("before the request sends nothing", async () => {
     await using fake = await FakeFirecracker.start();
     const reason = new Error("not wanted");
     await assert.rejects(exchange(fake, ASK, DEADLINE_MS, AbortSignal.abort(reason)), reason);

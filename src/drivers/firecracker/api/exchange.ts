@@ -1,4 +1,4 @@
-/** One HTTP request over the API socket, and what became of it. SV-028, SV-029. */
+/** Sends one HTTP request over the API socket, and returns the answer. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { inTime } from "#base/deadline.ts";
@@ -6,10 +6,10 @@ import { HearthError } from "#base/error.ts";
 import type { ApiRequest } from "#drivers/firecracker/api/api-request.ts";
 import { dialUnix } from "#host/unix-socket.ts";
 
-/** `body` is JSON where the text is JSON, the text where it is not, undefined where there is none. */
+/** `body` is the parsed JSON, or the text where it is not JSON; undefined where there is none. */
 export type ApiAnswer = { readonly status: number; readonly ok: boolean; readonly body: unknown };
 
-/** Where Firecracker's API listens, and the uid that its socket must belong to; undefined: the own one. */
+/** The socket of Firecracker's API, and the uid that must own it; undefined: hearthd's uid. */
 export type ApiSocket = { readonly socketPath: string; readonly socketOwner?: number | undefined };
 
 /** The largest answer is the MMDS contents, whose default limit is 50 KiB. */
@@ -17,11 +17,11 @@ const ANSWER_MAX_BYTES = 4 * 1024 * 1024;
 const FAULT_MAX_CHARS = 1_000;
 
 /**
- * Each request has a connection of its own. That costs 0.3 ms more than one that is kept (0.7 against 0.4,
- * measured with 1.12.1), three in a start; for that nothing has to be closed, and no request waits behind
- * one that hangs or meets a connection that went stale. Firecracker serves ten at a time.
- * @throws HearthError `path.unmanaged` when the socket is none or not its owner's; `vmm.failed` when there is no answer, or none that is HTTP; `vmm.unresponsive` after
- * `deadlineMs`; the reason of `signal`.
+ * Sends a request over its own connection. That costs 0.3 ms more than a kept connection (0.7 against 0.4, measured
+ * with 1.12.1), three times in a start. In return nothing has to be closed, and no request waits behind one that hangs
+ * or meets a stale connection. Firecracker serves ten connections at a time.
+ * @throws HearthError `path.unmanaged` when the path is not a socket or has another owner; `vmm.failed` when there is
+ * no answer, or one that is not HTTP; `vmm.unresponsive` after `deadlineMs`; the reason of `signal`
  */
 export async function exchange(
   apiSocket: ApiSocket,
@@ -35,7 +35,7 @@ export async function exchange(
   const sent = openRequest(dial(apiSocket), request);
   const { promise: answered, resolve, reject } = Promise.withResolvers<ApiAnswer>();
   const fail = (cause: Error): void => reject(connectionError(what, socketPath, cause));
-  sent.on("error", fail); // It stays, because destroying the request may emit one more.
+  sent.on("error", fail); // The handler stays, because destroying the request may emit one more error.
   sent.once("response", (response) => void readAnswer(response).then(resolve, fail));
   const late = (): Error =>
     new HearthError("vmm.unresponsive", `Firecracker did not answer ${what} in ${deadlineMs} ms.`);
@@ -46,12 +46,12 @@ export async function exchange(
   }
 }
 
-/** Such as "PUT /drives/rootfs". */
+/** Describes a request, such as "PUT /drives/rootfs". */
 export function describeRequest({ method, path }: ApiRequest): string {
   return `${method} ${path}`;
 }
 
-/** For an answer that is not 2xx: names the request, the status and Firecracker's reason. SV-019. */
+/** Returns the error for an answer that is not 2xx: it names the request, the status and Firecracker's reason. */
 export function refusal(request: ApiRequest, { status, body }: ApiAnswer): HearthError {
   const fault = faultOf(body);
   const reason = fault === "" ? "" : `: ${fault}`;
@@ -89,7 +89,7 @@ function openRequest(socket: Socket, { method, path, body }: ApiRequest) {
       host: "localhost",
       accept: "application/json",
       ...(bytes && { "content-type": "application/json" }),
-      // Firecracker does not read chunks: without a length the body would not be there for it.
+      // Firecracker reads no chunked bodies: without a length it would see no body.
       ...(method !== "GET" && { "content-length": bytes?.byteLength ?? 0 }),
     },
   });
@@ -115,7 +115,7 @@ function parseBody(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
-    return text; // Whoever asked for an object refuses it, and says what came.
+    return text; // The caller that expects an object refuses it, and shows the text.
   }
 }
 

@@ -29,11 +29,11 @@ function golden(title: string, calls: readonly FirecrackerCall[], version: strin
   });
 }
 
-golden("SV-033: what the client sends", FIRECRACKER_CALLS, "1.17.0");
-golden("SV-033: what the client sends to 1.12", FIRECRACKER_1_12_CALLS, "1.12.1");
+golden("the client's request", FIRECRACKER_CALLS, "1.17.0");
+golden("the client's request to 1.12", FIRECRACKER_1_12_CALLS, "1.12.1");
 
 describe("the client", () => {
-  test("has no method whose request is not looked at here", () => {
+  test("has no method without a test here", () => {
     const methods = Object.getOwnPropertyNames(FirecrackerClient.prototype);
     const looked = new Set<string>([
       "constructor",
@@ -43,7 +43,7 @@ describe("the client", () => {
     assert.deepEqual(new Set(methods), looked);
   });
 
-  test("SV-033: sends a section that is absent not at all, and configures in the order that is needed", async () => {
+  test("sends no absent section, and configures in the order that is needed", async () => {
     await using fake = await FakeFirecracker.start();
     await clientOf(fake, "1.12.1").configure(
       {
@@ -75,7 +75,7 @@ describe("the client", () => {
     );
   });
 
-  test("sends nothing of a configuration of which a part may not be sent", async () => {
+  test("sends nothing of a configuration with a part that this version lacks", async () => {
     await using fake = await FakeFirecracker.start();
     const config = {
       machineConfig: { vcpuCount: 1, memSizeMib: 128 },
@@ -90,7 +90,7 @@ describe("the client", () => {
     assert.equal(fake.asked.length, 2);
   });
 
-  test("SV-034: sends what was asked for, whatever the caller changes meanwhile", async () => {
+  test("sends the values at the time of the call, whatever the caller changes meanwhile", async () => {
     const ids = ["eth0"];
     const bucket = { size: 10, refillTime: 100 };
     const contents = { nested: { kept: true } };
@@ -114,7 +114,7 @@ describe("the client", () => {
     assert.equal(bodies["/network-interfaces/eth0"].rx_rate_limiter.ops.size, 10);
     assert.deepEqual(bodies["/mmds/config"].network_interfaces, ["eth0"]);
     assert.deepEqual(bodies["/mmds"], { nested: { kept: true } });
-    assert.equal(bucket.size, 99); // The probe: the caller did change it.
+    assert.equal(bucket.size, 99); // Proves that the probe works: the caller did change it.
   });
 
   test("rejects, and does not throw, for values that break a rule", async () => {
@@ -124,7 +124,7 @@ describe("the client", () => {
     assert.equal(fake.asked.length, 0);
   });
 
-  test("SV-019: names request, status and reason when Firecracker refuses", async () => {
+  test("names request, status and reason when Firecracker refuses", async () => {
     await using fake = await FakeFirecracker.start((_, response) =>
       answerJson(response, 400, { fault_message: "Block device is not there." }),
     );
@@ -138,7 +138,7 @@ describe("the client", () => {
     });
   });
 
-  test("SV-017: gives answers in camelCase, and MMDS contents as they are", async () => {
+  test("returns answers in camelCase, and MMDS contents unchanged", async () => {
     await using fake = await FakeFirecracker.start(({ path }, response) => {
       const info = { app_name: "Firecracker", id: "demo", state: "Running", vmm_version: "1.12.1" };
       const machine = { vcpu_count: 2, mem_size_mib: 256, smt: false, huge_pages: "None" };
@@ -167,7 +167,7 @@ describe("the client", () => {
     assert.equal((await client.getVersion(signal)).text, "1.12.1");
   });
 
-  test("gives snapshots a deadline of their own", async () => {
+  test("has another deadline for snapshots", async () => {
     await using fake = await FakeFirecracker.start(() => {});
     const { socketPath } = fake;
     const version = parseFirecrackerVersion("1.16.1");

@@ -38,21 +38,21 @@ const SNAPSHOT_DEADLINE_MS = 300_000;
 
 export type FirecrackerClientOptions = {
   readonly socketPath: string;
-  /** The uid that the socket must belong to; undefined: the own one. */
+  /** The uid that must own the socket; undefined: hearthd's uid. */
   readonly socketOwner?: number | undefined;
-  /** Decides what may be asked: of `firecracker --version`, or what `waitUntilReady` resolved with. */
+  /** The version decides which requests are allowed. From `firecracker --version`, or from `waitUntilReady`. */
   readonly version: FirecrackerVersion;
-  /** For each request. Default 30 s. */
+  /** The deadline of each request. Default 30 s. */
   readonly deadlineMs?: number | undefined;
-  /** For each request about snapshots. Default 5 min. */
+  /** The deadline of each request about snapshots. Default 5 min. */
   readonly snapshotDeadlineMs?: number | undefined;
 };
 
 /**
- * Firecracker's API, one method for each operation. It keeps no connection and no state, so there is
- * nothing to close. Every method throws HearthError: `input.invalid` for values that break a rule and
- * `feature.missing` for what this version lacks, both before anything is sent; `vmm.failed` with
- * Firecracker's reason; `vmm.unresponsive` after the deadline; and the reason of `signal`.
+ * Firecracker's API, one method for each operation. It keeps no connection and no state, so there is nothing to close.
+ * Every method throws HearthError: `input.invalid` for values that break a rule and `feature.missing` for what this
+ * version lacks, both before anything is sent; `vmm.failed` with Firecracker's reason; `vmm.unresponsive` after the
+ * deadline; and the reason of `signal`.
  */
 export class FirecrackerClient {
   readonly socketPath: string;
@@ -69,7 +69,7 @@ export class FirecrackerClient {
     this.#snapshotDeadlineMs = options.snapshotDeadlineMs ?? SNAPSHOT_DEADLINE_MS;
   }
 
-  /** The whole configuration before the start; nothing is sent unless all of it may be. */
+  /** Sends the whole configuration before the start; sends nothing unless all of it is allowed. */
   async configure(config: FirecrackerConfig, signal: AbortSignal): Promise<void> {
     const requests = planConfigure(config);
     for (const request of requests) requireFeatures(request, this.version);
@@ -86,19 +86,19 @@ export class FirecrackerClient {
     return this.#get("/vm/config", signal);
   }
 
-  /** The guest runs when this resolves. */
+  /** Starts the guest; it runs when this resolves. */
   async startInstance(signal: AbortSignal): Promise<void> {
     return this.#act("InstanceStart", signal);
   }
-  /** Asks an x86 guest to shut down; one without a driver for the keyboard does not hear it. */
+  /** Asks an x86 guest to shut down; has no effect in a guest without a keyboard driver. */
   async sendCtrlAltDel(signal: AbortSignal): Promise<void> {
     return this.#act("SendCtrlAltDel", signal);
   }
-  /** A line of metrics now, besides the one each minute. */
+  /** Has Firecracker write a line of metrics now, besides the one each minute. */
   async flushMetrics(signal: AbortSignal): Promise<void> {
     return this.#act("FlushMetrics", signal);
   }
-  /** Ask `findFault(version, "vm")` first where the guest is reached by vsock. */
+  /** Pauses the vCPUs. Check `findFault(version, "vm")` first where the guest is reached by vsock. */
   async pauseVm(signal: AbortSignal): Promise<void> {
     return this.#do(patchVm("Paused"), signal);
   }
@@ -125,7 +125,7 @@ export class FirecrackerClient {
   async putDrive(drive: Drive, signal: AbortSignal): Promise<void> {
     return this.#do(putDrive(drive), signal);
   }
-  /** On a running VM: another file, or other limits. SV-020. */
+  /** Changes the file or the limits of a running VM's drive. */
   async patchDrive(patch: DrivePatch, signal: AbortSignal): Promise<void> {
     return this.#do(patchDrive(patch), signal);
   }
@@ -138,7 +138,7 @@ export class FirecrackerClient {
   async putNetworkInterface(iface: networks.NetworkInterface, signal: AbortSignal): Promise<void> {
     return this.#do(networks.putNetworkInterface(iface), signal);
   }
-  /** On a running VM: other limits. SV-020. */
+  /** Changes the limits of a running VM's interface. */
   async patchNetworkInterface(patch: networks.NetworkInterfacePatch, signal: AbortSignal): Promise<void> {
     return this.#do(networks.patchNetworkInterface(patch), signal);
   }
@@ -155,7 +155,7 @@ export class FirecrackerClient {
   async putBalloon(balloon: balloons.Balloon, signal: AbortSignal): Promise<void> {
     return this.#do(balloons.putBalloon(balloon), signal);
   }
-  /** On a running VM too; the guest comes to it in its own time. SV-020. */
+  /** Sets the balloon's target, also of a running VM; the guest takes its time to follow. */
   async patchBalloon(patch: balloons.BalloonPatch, signal: AbortSignal): Promise<void> {
     return this.#do(balloons.patchBalloon(patch), signal);
   }
@@ -187,7 +187,7 @@ export class FirecrackerClient {
   async putMmdsConfig(config: metadata.MmdsConfig, signal: AbortSignal): Promise<void> {
     return this.#do(metadata.putMmdsConfig(config), signal);
   }
-  /** The contents as they are: their keys are the guest's, not ours. */
+  /** Returns the contents unchanged: their keys are the guest's. */
   async getMmds(signal: AbortSignal): Promise<unknown> {
     return (await this.#send(apiRequest("GET", "/mmds"), signal)).body;
   }
@@ -208,11 +208,11 @@ export class FirecrackerClient {
     return this.#do(outputs.putSerial(serial), signal);
   }
 
-  /** Of a paused VM; the disks are the caller's. */
+  /** Saves a paused VM, without its disks. */
   async createSnapshot(create: SnapshotCreate, signal: AbortSignal): Promise<void> {
     return this.#do(createSnapshot(create), signal);
   }
-  /** Into a process where nothing but logger and metrics was configured. */
+  /** Loads a snapshot into a process in which only logger and metrics were configured. */
   async loadSnapshot(load: SnapshotLoad, signal: AbortSignal): Promise<void> {
     return this.#do(loadSnapshot(load, this.version), signal);
   }
@@ -230,7 +230,7 @@ export class FirecrackerClient {
     await this.#send(request, signal);
   }
 
-  /** The one way out: whatever is asked, the version is asked first. */
+  /** Sends every request of this client, and first checks that the version supports it. */
   async #send(request: ApiRequest, signal: AbortSignal): Promise<ApiAnswer> {
     requireFeatures(request, this.version);
     const isSnapshot = request.path.startsWith("/snapshot/");

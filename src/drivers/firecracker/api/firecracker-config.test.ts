@@ -33,7 +33,7 @@ const everything: FirecrackerConfig = {
   entropy: { rateLimiter: { ops: BUCKET } },
 };
 
-/** One rule each: what is changed, and the sentence about it. */
+/** Cases of one rule each: a change of the configuration, and the message about it. */
 const BROKEN: readonly (readonly [Partial<Record<keyof FirecrackerConfig, unknown>>, string])[] = [
   [{ bootSource: undefined }, "bootSource is required."],
   [{ machineConfig: undefined }, "machineConfig is required."],
@@ -149,11 +149,11 @@ const BROKEN: readonly (readonly [Partial<Record<keyof FirecrackerConfig, unknow
 ];
 
 function problemsOf(changed: (typeof BROKEN)[number][0]): string[] {
-  // What a program that does not know the types, or JSON from outside, may give.
+  // Values that a program without types, or JSON from outside, may give.
   return validateConfig({ ...GOOD, ...changed } as FirecrackerConfig).map(({ message }) => message);
 }
 
-describe("SV-032: a configuration", () => {
+describe("a configuration", () => {
   test("that keeps every rule has no problems", () => {
     assert.deepEqual(problemsOf({}), []);
     assert.deepEqual(problemsOf(everything), []);
@@ -165,7 +165,7 @@ describe("SV-032: a configuration", () => {
     });
   }
 
-  test("has all its problems told at once, each with the code of bad input", () => {
+  test("reports all its problems at once, each with the code of bad input", () => {
     const broken = {
       ...GOOD,
       vsock: { guestCid: 0, udsPath: "" },
@@ -193,7 +193,7 @@ describe("SV-032: a configuration", () => {
 });
 
 describe("the requests of a configuration", () => {
-  test("take null for absent, as JSON from outside may have it", () => {
+  test("treat null as absent, as JSON from outside may have it", () => {
     const read = JSON.parse('{"vsock": null, "balloon": null, "drives": null}') as Partial<FirecrackerConfig>;
     const requests = planConfigure({ ...GOOD, ...read });
     assert.deepEqual(
@@ -205,7 +205,7 @@ describe("the requests of a configuration", () => {
     assert.deepEqual(put?.body, { drive_id: "data", is_root_device: false, path_on_host: "/data.img" });
   });
 
-  test("SV-034: are copies, whatever happens to the configuration later", () => {
+  test("are copies, whatever happens to the configuration later", () => {
     const limiter = { ops: { size: 5, refillTime: 100 } };
     const interfaces = ["eth0"];
     const contents: Record<string, string> = { a: "before" };

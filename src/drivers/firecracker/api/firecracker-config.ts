@@ -1,4 +1,4 @@
-/** Everything about a VM that Firecracker is told before the start: rules, and the requests in their order. */
+/** Describes and checks everything that Firecracker is told of a VM before the start, and orders the requests. */
 import type { HearthError } from "#base/error.ts";
 import type { ApiRequest } from "#drivers/firecracker/api/api-request.ts";
 import { type Balloon, checkBalloon, putBalloon } from "#drivers/firecracker/api/balloon.ts";
@@ -45,7 +45,7 @@ import { checkPmem, type Pmem, putPmem } from "#drivers/firecracker/api/pmem.ts"
 import { Problems } from "#drivers/firecracker/api/problems.ts";
 import { checkVsock, putVsock, type Vsock } from "#drivers/firecracker/api/vsock.ts";
 
-/** SV-031. A section that is absent is not sent. */
+/** The configuration of a VM. An absent section is not sent. */
 export type FirecrackerConfig = {
   readonly bootSource: BootSource;
   readonly machineConfig: MachineConfig;
@@ -64,16 +64,16 @@ export type FirecrackerConfig = {
   readonly serial?: Serial | undefined;
 };
 
-/** All that is wrong, one `input.invalid` each, with field, rule and value; empty when nothing is. SV-032. */
+/** Returns all problems, one `input.invalid` each, with field, rule and value; empty when there are none. */
 export function validateConfig(config: FirecrackerConfig): readonly HearthError[] {
   return findProblems(withoutNulls(config)).all;
 }
 
 /**
- * The requests that make this VM, in the order that Firecracker wants: logger and metrics first, so that
- * they tell of the rest; the machine before what is measured against its memory; interfaces before MMDS,
- * which names them. They hold copies: later changes of `given` change nothing. SV-034.
- * @throws HearthError `input.invalid` with all that is wrong.
+ * Returns the requests that configure this VM, in the order that Firecracker needs: logger and metrics first, so that
+ * they cover the rest; the machine before what is compared with its memory; interfaces before MMDS, which names them.
+ * Requests have copies: later changes of `given` do not matter.
+ * @throws HearthError `input.invalid` with all problems
  */
 export function planConfigure(given: FirecrackerConfig): readonly ApiRequest[] {
   const config = withoutNulls(given);
@@ -98,7 +98,10 @@ export function planConfigure(given: FirecrackerConfig): readonly ApiRequest[] {
   return requests.filter((request) => request !== undefined);
 }
 
-/** A configuration that was read from JSON may say null for absent. In the guest's metadata it stays null. */
+/**
+ * Removes nulls, which a configuration that was read from JSON may have for absent values. In the guest's metadata null
+ * stays.
+ */
 function withoutNulls(config: FirecrackerConfig): FirecrackerConfig {
   const { mmdsContents, ...rest } = config;
   return { ...(absentForNull(rest) as typeof rest), mmdsContents: mmdsContents ?? undefined };
@@ -137,7 +140,7 @@ function findProblems(config: FirecrackerConfig): Problems {
   return problems;
 }
 
-/** What no section can know by itself. */
+/** Checks the rules that concern several sections. */
 function checkTogether(problems: Problems, config: FirecrackerConfig): void {
   const { drives = [], pmem = [], networkInterfaces = [], mmds, balloon, machineConfig } = config;
   const roots = [
@@ -160,9 +163,9 @@ function checkTogether(problems: Problems, config: FirecrackerConfig): void {
   for (const [i, id] of (mmds?.networkInterfaces ?? []).entries())
     problems.check(ifaceIds.includes(id), `mmds.networkInterfaces[${i}]`, "one of networkInterfaces", id);
   const memSizeMib = machineConfig?.memSizeMib;
-  const vmmFingerprint = !balloon || memSizeMib === undefined || balloon.amountMib <= memSizeMib;
+  const isWithinMemory = !balloon || memSizeMib === undefined || balloon.amountMib <= memSizeMib;
   problems.check(
-    vmmFingerprint,
+    isWithinMemory,
     "balloon.amountMib",
     `<= machineConfig.memSizeMib (${memSizeMib})`,
     balloon?.amountMib,

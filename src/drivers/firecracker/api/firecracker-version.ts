@@ -4,20 +4,20 @@ export type FirecrackerVersion = {
   readonly major: number;
   readonly minor: number;
   readonly patch: number;
-  /** As Firecracker said it, without the "v": "1.12.1", "1.17.0-dev". */
+  /** The version as Firecracker reports it, without the "v": "1.12.1", "1.17.0-dev". */
   readonly text: string;
 };
 
-/** The oldest that Hearth was made for and tested with. */
+/** The oldest version that Hearth was made for and tested with. */
 export const FIRECRACKER_VERSION_MIN = "1.12.0";
 
 const VERSION = /\bv?((\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:-[0-9A-Za-z.-]+)?)/;
 
 /**
- * From `GET /version` ("1.12.1"), from `firecracker --version` ("Firecracker v1.12.1" and more lines), or
- * from a tag. What comes after the three numbers ("-dev", git's description) does not count: such a build
- * has what its numbers will have.
- * @throws HearthError `vmm.failed` when there is no version in `text`.
+ * Parses the answer of `GET /version` ("1.12.1"), the output of `firecracker --version` ("Firecracker v1.12.1" and more
+ * lines), or a tag. The numbers ignore a suffix ("-dev", git's description): such a build has the features of its
+ * numbers.
+ * @throws HearthError `vmm.failed` when there is no version in `text`
  */
 export function parseFirecrackerVersion(text: string): FirecrackerVersion {
   const [, said, major, minor, patch] = VERSION.exec(text) ?? [];
@@ -28,13 +28,13 @@ export function parseFirecrackerVersion(text: string): FirecrackerVersion {
   return { major: Number(major), minor: Number(minor), patch: Number(patch), text: said };
 }
 
-/** Compares the three numbers. `least` is such as "1.14.0". */
+/** Compares the three numbers. `least` is a version such as "1.14.0". */
 export function isAtLeast(version: FirecrackerVersion, least: string): boolean {
   const { major, minor, patch } = parseFirecrackerVersion(least);
   return (version.major - major || version.minor - minor || version.patch - patch) >= 0;
 }
 
-/** Whether it is `patch`, such as "1.14.4", or a later patch release of the same minor version. */
+/** Tells whether it is `patch`, such as "1.14.4", or a later patch release of the same minor version. */
 export function isOfBranch(version: FirecrackerVersion, patch: string): boolean {
   const { major, minor } = parseFirecrackerVersion(patch);
   return version.major === major && version.minor === minor && isAtLeast(version, patch);

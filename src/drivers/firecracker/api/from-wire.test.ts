@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import type { VmConfig } from "#drivers/firecracker/api/answers.ts";
 import { fromWire } from "#drivers/firecracker/api/from-wire.ts";
 
-/** What 1.12.1 answered to GET /vm/config, and the metrics of 1.17. */
+/** The answer of 1.12.1 to GET /vm/config, and the metrics of 1.17. */
 const ANSWERED = {
   balloon: null,
   drives: [

@@ -1,12 +1,12 @@
 import { HearthError } from "#base/error.ts";
 
-/** Below these, keys are names that a user chose and stay as they are. */
+/** Below these keys, names that a user has chosen stay as they are. */
 const KEPT_BELOW = new Set(["properties"]);
 
 /**
- * An answer in our words: snake_case and kebab-case keys become camelCase, and what is null is absent.
- * `what` is for the error, such as "GET /version".
- * @throws HearthError `vmm.failed` when it is not a JSON object: then this is no Firecracker.
+ * Converts an answer: snake_case and kebab-case keys become camelCase, and nulls are removed.
+ * @param what the request for the error, such as "GET /version"
+ * @throws HearthError `vmm.failed` when it is not a JSON object: then the peer is not Firecracker
  */
 export function fromWire<Answer extends object>(what: string, body: unknown): Answer {
   if (!isObject(body)) {

@@ -1,4 +1,4 @@
-/** Kernel, vCPUs and memory. Before the start only. */
+/** Kernel, vCPUs and memory, which are set before the start only. */
 import { type ApiRequest, apiRequest, type Payload, payload } from "#drivers/firecracker/api/api-request.ts";
 import { checked, type Problems } from "#drivers/firecracker/api/problems.ts";
 
@@ -20,16 +20,15 @@ export type MachineConfig = {
   readonly memSizeMib: number;
   /** x86_64 only. */
   readonly smt?: boolean | undefined;
-  /** Firecracker will take it away; a CPU config says the same. */
+  /** Deprecated by Firecracker in favour of a CPU config. */
   readonly cpuTemplate?: (typeof CPU_TEMPLATES)[number] | undefined;
-  /** What diff snapshots need to hold no more than what changed. */
+  /** Required by diff snapshots that contain only changes. */
   readonly trackDirtyPages?: boolean | undefined;
   readonly hugePages?: HugePages | undefined;
 };
 
 const VCPUS_MAX = 32;
 
-/** Pure. */
 export function bootSourcePayload(source: BootSource): Payload {
   return payload({
     kernel_image_path: source.kernelImagePath,
@@ -38,7 +37,7 @@ export function bootSourcePayload(source: BootSource): Payload {
   });
 }
 
-/** Pure; a PATCH gives a part of it. */
+/** Returns a body; that of a PATCH may have a part of the fields. Pure. */
 export function machineConfigPayload(config: Partial<MachineConfig>): Payload {
   return payload({
     vcpu_count: config.vcpuCount,
@@ -50,14 +49,14 @@ export function machineConfigPayload(config: Partial<MachineConfig>): Payload {
   });
 }
 
-/** Rules of the boot source; whether the kernel is one, the VMM sees. */
+/** Checks the rules of the boot source. Firecracker itself checks whether the file is a kernel. */
 export function checkBootSource(problems: Problems, at: string, source: BootSource): void {
   if (problems.required(`${at}.kernelImagePath`, source.kernelImagePath))
     problems.path(`${at}.kernelImagePath`, source.kernelImagePath);
   problems.path(`${at}.initrdPath`, source.initrdPath);
 }
 
-/** Rules of what is given; a PATCH may leave out anything. */
+/** Checks the rules of the given fields; a PATCH may leave out any of them. */
 export function checkMachineConfig(problems: Problems, at: string, config: Partial<MachineConfig>): void {
   const { vcpuCount, memSizeMib, smt, hugePages } = config;
   problems.integer(`${at}.vcpuCount`, vcpuCount, 1, VCPUS_MAX);
@@ -65,8 +64,8 @@ export function checkMachineConfig(problems: Problems, at: string, config: Parti
   problems.check(paired, `${at}.vcpuCount`, "1 or even with smt", vcpuCount);
   problems.integer(`${at}.memSizeMib`, memSizeMib, 1);
   const huge = hugePages === "2M" || hugePages === "Transparent";
-  const vmmFingerprint = !huge || memSizeMib === undefined || memSizeMib % 2 === 0;
-  problems.check(vmmFingerprint, `${at}.memSizeMib`, `even with hugePages ${hugePages}`, memSizeMib);
+  const isEven = !huge || memSizeMib === undefined || memSizeMib % 2 === 0;
+  problems.check(isEven, `${at}.memSizeMib`, `even with hugePages ${hugePages}`, memSizeMib);
   problems.oneOf(`${at}.hugePages`, hugePages, HUGE_PAGES);
   problems.oneOf(`${at}.cpuTemplate`, config.cpuTemplate, CPU_TEMPLATES);
 }
@@ -77,7 +76,7 @@ export function putBootSource(source: BootSource): ApiRequest {
   return apiRequest("PUT", "/boot-source", bootSourcePayload(source));
 }
 
-/** What is left out gets Firecracker's default. @throws HearthError `input.invalid` */
+/** Returns a request that sets absent fields to Firecracker's defaults. @throws HearthError `input.invalid` */
 export function putMachineConfig(config: MachineConfig): ApiRequest {
   checked((problems) => {
     problems.required("machineConfig.vcpuCount", config.vcpuCount);
@@ -87,7 +86,7 @@ export function putMachineConfig(config: MachineConfig): ApiRequest {
   return apiRequest("PUT", "/machine-config", machineConfigPayload(config));
 }
 
-/** What is left out stays. @throws HearthError `input.invalid` */
+/** Returns a request that leaves absent fields unchanged. @throws HearthError `input.invalid` */
 export function patchMachineConfig(config: Partial<MachineConfig>): ApiRequest {
   checked((problems) => checkMachineConfig(problems, "machineConfig", config));
   return apiRequest("PATCH", "/machine-config", machineConfigPayload(config));

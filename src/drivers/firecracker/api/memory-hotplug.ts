@@ -1,22 +1,22 @@
 import { type ApiRequest, apiRequest, type Payload, payload } from "#drivers/firecracker/api/api-request.ts";
 import { checked, type Problems } from "#drivers/firecracker/api/problems.ts";
 
-/** Firecracker's docs/memory-hotplug.md. */
+/** The limits in Firecracker's docs/memory-hotplug.md. */
 const SLOT_MIN_MIB = 128;
 const BLOCK_MIN_MIB = 2;
 const SIZE_MAX_MIB = 0xffff_ffff;
 
-/** Memory beside the boot memory, plugged and unplugged while the VM runs (virtio-mem). Since 1.14. */
+/** Memory besides the boot memory, plugged and unplugged while the VM runs (virtio-mem). Since 1.14. */
 export type MemoryHotplug = {
   /** A multiple of the slot size. */
   readonly totalSizeMib: number;
-  /** What the host takes away at once; a multiple of the block size. Default 128. */
+  /** The unit in which the host removes memory; a multiple of the block size. Default 128. */
   readonly slotSizeMib?: number | undefined;
-  /** What the guest plugs at once; a power of two. Default 2. */
+  /** The unit in which the guest plugs memory; a power of two. Default 2. */
   readonly blockSizeMib?: number | undefined;
 };
 
-/** The guest comes to it in its own time: `plugged` follows `requested`. */
+/** The new size. The guest takes its time: `plugged` follows `requested`. */
 export type MemoryHotplugPatch = { readonly requestedSizeMib: number };
 
 export type MemoryHotplugStatus = {
@@ -27,7 +27,6 @@ export type MemoryHotplugStatus = {
   readonly requestedSizeMib?: number | undefined;
 };
 
-/** Pure. */
 export function memoryHotplugPayload(hotplug: MemoryHotplug): Payload {
   return payload({
     total_size_mib: hotplug.totalSizeMib,
@@ -36,7 +35,6 @@ export function memoryHotplugPayload(hotplug: MemoryHotplug): Payload {
   });
 }
 
-/** Rules of the three sizes. */
 export function checkMemoryHotplug(problems: Problems, at: string, hotplug: MemoryHotplug): void {
   const { totalSizeMib, slotSizeMib, blockSizeMib } = hotplug;
   const slot = slotSizeMib ?? SLOT_MIN_MIB;
@@ -50,13 +48,13 @@ export function checkMemoryHotplug(problems: Problems, at: string, hotplug: Memo
   problems.check(totalSizeMib % slot === 0, `${at}.totalSizeMib`, "a multiple of slotSizeMib", totalSizeMib);
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putMemoryHotplug(hotplug: MemoryHotplug): ApiRequest {
   checked((problems) => checkMemoryHotplug(problems, "memoryHotplug", hotplug));
   return apiRequest("PUT", "/hotplug/memory", memoryHotplugPayload(hotplug));
 }
 
-/** After the start. @throws HearthError `input.invalid` */
+/** Returns a request for after the start. @throws HearthError `input.invalid` */
 export function patchMemoryHotplug({ requestedSizeMib }: MemoryHotplugPatch): ApiRequest {
   checked((problems) => {
     const field = "memoryHotplug.requestedSizeMib";

@@ -4,21 +4,20 @@ import { checked, type Problems } from "#drivers/firecracker/api/problems.ts";
 
 const VERSIONS = ["V1", "V2"] as const;
 
-/** Metadata that the guest asks for by HTTP at a link-local address. V2 wants a token first. */
+/** Metadata that the guest reads by HTTP at a link-local address. V2 requires a token. */
 export type MmdsConfig = {
   readonly version?: (typeof VERSIONS)[number] | undefined;
   /** Ids of the interfaces that answer. */
   readonly networkInterfaces: readonly string[];
   /** Default 169.254.169.254. */
   readonly ipv4Address?: string | undefined;
-  /** Answers as text whatever the guest accepts, like EC2; since 1.13. */
+  /** True to answer as text whatever the guest accepts, like EC2; since 1.13. */
   readonly imdsCompat?: boolean | undefined;
 };
 
-/** Any JSON object. Its keys are the guest's and are sent as they are. */
+/** Any JSON object. Its keys are the guest's and are sent unchanged. */
 export type MmdsContents = Payload;
 
-/** Pure. */
 export function mmdsConfigPayload(config: MmdsConfig): Payload {
   return payload({
     version: config.version,
@@ -28,7 +27,7 @@ export function mmdsConfigPayload(config: MmdsConfig): Payload {
   });
 }
 
-/** Rules of the section; that the interfaces exist is a rule of the whole configuration. */
+/** Checks the rules of the section. That the interfaces exist is a rule of the whole configuration. */
 export function checkMmdsConfig(problems: Problems, at: string, config: MmdsConfig): void {
   problems.oneOf(`${at}.version`, config.version, VERSIONS);
   const interfaces = config.networkInterfaces;
@@ -37,23 +36,25 @@ export function checkMmdsConfig(problems: Problems, at: string, config: MmdsConf
     for (const [i, id] of interfaces.entries()) problems.id(`${at}.networkInterfaces[${i}]`, id);
   }
   const address = config.ipv4Address;
-  // RFC 3927 keeps the first and the last 256 addresses of the block for itself.
+  // RFC 3927 reserves the first and the last 256 addresses of the block.
   const usable = address === undefined || (isIPv4(address) && /^169\.254\.(?!0\.|255\.)/.test(address));
   problems.check(usable, `${at}.ipv4Address`, "link-local, from 169.254.1.0 to 169.254.254.255", address);
 }
 
-/** Before the start, after the interfaces. @throws HearthError `input.invalid` */
+/** Returns a request for before the start, after the interfaces. @throws HearthError `input.invalid` */
 export function putMmdsConfig(config: MmdsConfig): ApiRequest {
   checked((problems) => checkMmdsConfig(problems, "mmds", config));
   return apiRequest("PUT", "/mmds/config", mmdsConfigPayload(config));
 }
 
-/** Replaces everything. Firecracker takes 51200 bytes unless it was started with another limit. */
+/**
+ * Returns a request that replaces everything. Firecracker accepts 51200 bytes unless it was started with another limit.
+ */
 export function putMmds(contents: MmdsContents): ApiRequest {
   return apiRequest("PUT", "/mmds", contents);
 }
 
-/** A JSON merge patch: null takes a key away. Refused before the first `putMmds`. */
+/** Returns a JSON merge patch: null removes a key. Firecracker refuses it before the first `putMmds`. */
 export function patchMmds(contents: MmdsContents): ApiRequest {
   return apiRequest("PATCH", "/mmds", contents);
 }

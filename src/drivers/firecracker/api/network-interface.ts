@@ -7,7 +7,7 @@ import {
 } from "#drivers/firecracker/api/rate-limiter.ts";
 
 const MAC = /^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$/;
-/** IFNAMSIZ is 16 with its end. */
+/** IFNAMSIZ is 16 with the final NUL. */
 const DEV_NAME_MAX_BYTES = 15;
 /** The smallest MTU of IPv4, and the field's size. */
 const MTU_MIN = 68;
@@ -18,16 +18,15 @@ export type NetworkInterface = {
   /** The TAP device, in the network namespace of the VMM. */
   readonly hostDevName: string;
   readonly guestMac?: string | undefined;
-  /** What the guest is told, since 1.16. */
+  /** The MTU that the guest is told; since 1.16. */
   readonly mtu?: number | undefined;
   readonly rxRateLimiter?: RateLimiter | undefined;
   readonly txRateLimiter?: RateLimiter | undefined;
 };
 
-/** On a running VM. */
+/** A change of a running VM's interface. */
 export type NetworkInterfacePatch = Pick<NetworkInterface, "ifaceId" | "rxRateLimiter" | "txRateLimiter">;
 
-/** Pure. */
 export function networkInterfacePayload(iface: NetworkInterface): Payload {
   return payload({
     iface_id: iface.ifaceId,
@@ -39,7 +38,6 @@ export function networkInterfacePayload(iface: NetworkInterface): Payload {
   });
 }
 
-/** Pure. */
 export function networkInterfacePatchPayload(patch: NetworkInterfacePatch): Payload {
   return payload({
     iface_id: patch.ifaceId,
@@ -48,7 +46,7 @@ export function networkInterfacePatchPayload(patch: NetworkInterfacePatch): Payl
   });
 }
 
-/** Rules of one name of a TAP device. */
+/** Checks the rules of a TAP device's name. */
 export function checkDevName(problems: Problems, field: string, name: string): void {
   if (!problems.required(field, name)) return;
   const bytes = Buffer.byteLength(name);
@@ -56,7 +54,6 @@ export function checkDevName(problems: Problems, field: string, name: string): v
   problems.check(!/[\s/\0]/.test(name), field, "without slash and space", name);
 }
 
-/** Rules of one interface. */
 export function checkNetworkInterface(problems: Problems, at: string, iface: NetworkInterface): void {
   problems.id(`${at}.ifaceId`, iface.ifaceId);
   checkDevName(problems, `${at}.hostDevName`, iface.hostDevName);
@@ -66,13 +63,13 @@ export function checkNetworkInterface(problems: Problems, at: string, iface: Net
   checkRateLimiter(problems, `${at}.txRateLimiter`, iface.txRateLimiter);
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putNetworkInterface(iface: NetworkInterface): ApiRequest {
   checked((problems) => checkNetworkInterface(problems, "networkInterface", iface));
   return apiRequest("PUT", `/network-interfaces/${iface.ifaceId}`, networkInterfacePayload(iface));
 }
 
-/** After the start. @throws HearthError `input.invalid` */
+/** Returns a request for after the start. @throws HearthError `input.invalid` */
 export function patchNetworkInterface(patch: NetworkInterfacePatch): ApiRequest {
   checked((problems) => {
     problems.id("networkInterface.ifaceId", patch.ifaceId);

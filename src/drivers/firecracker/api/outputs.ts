@@ -1,4 +1,4 @@
-/** Where Firecracker writes: its log, its metrics, the guest's serial console. None is kept in a snapshot. */
+/** The outputs of Firecracker: its log, its metrics, the guest's serial console. None is kept in a snapshot. */
 import { type ApiRequest, apiRequest, type Payload, payload } from "#drivers/firecracker/api/api-request.ts";
 import { checked, type Problems } from "#drivers/firecracker/api/problems.ts";
 import {
@@ -9,33 +9,32 @@ import {
 
 const LOG_LEVELS = ["Error", "Warning", "Info", "Debug", "Trace", "Off"] as const;
 
-/** Before 1.14 the file or FIFO must be there. */
+/** The log. Before 1.14 the file or FIFO must exist. */
 export type Logger = {
   readonly logPath?: string | undefined;
   readonly level?: (typeof LOG_LEVELS)[number] | undefined;
   readonly showLevel?: boolean | undefined;
   readonly showLogOrigin?: boolean | undefined;
-  /** Only what comes from this module, such as `api_server::request`. */
+  /** Limits the log to this module, such as `api_server::request`. */
   readonly module?: string | undefined;
 };
 
-/** Once per process. Before 1.14 the file or FIFO must be there. */
+/** The metrics, which can be set once per process. Before 1.14 the file or FIFO must exist. */
 export type Metrics = {
   readonly metricsPath: string;
-  /** The instance's id on every line; since 1.17. */
+  /** True to have the instance's id on every line; since 1.17. */
   readonly emitId?: boolean | undefined;
-  /** The same on every line; since 1.17. */
+  /** Constant properties of every line; since 1.17. */
   readonly properties?: Readonly<Record<string, string>> | undefined;
 };
 
 /** Since 1.14; without it the console goes to stdout. */
 export type Serial = {
   readonly serialOutPath?: string | undefined;
-  /** Bytes; what is over the limit is dropped. Since 1.16. */
+  /** A limit in bytes; output above it is discarded. Since 1.16. */
   readonly rateLimiter?: TokenBucket | undefined;
 };
 
-/** Pure. */
 export function loggerPayload(logger: Logger): Payload {
   return payload({
     log_path: logger.logPath,
@@ -46,7 +45,6 @@ export function loggerPayload(logger: Logger): Payload {
   });
 }
 
-/** Pure. */
 export function metricsPayload(metrics: Metrics): Payload {
   return payload({
     metrics_path: metrics.metricsPath,
@@ -55,7 +53,6 @@ export function metricsPayload(metrics: Metrics): Payload {
   });
 }
 
-/** Pure. */
 export function serialPayload(serial: Serial): Payload {
   return payload({
     serial_out_path: serial.serialOutPath,
@@ -63,19 +60,16 @@ export function serialPayload(serial: Serial): Payload {
   });
 }
 
-/** Rules of the logger. */
 export function checkLogger(problems: Problems, at: string, logger: Logger): void {
   problems.path(`${at}.logPath`, logger.logPath);
   problems.oneOf(`${at}.level`, logger.level, LOG_LEVELS);
 }
 
-/** Rules of the metrics. */
 export function checkMetrics(problems: Problems, at: string, metrics: Metrics): void {
   if (problems.required(`${at}.metricsPath`, metrics.metricsPath))
     problems.path(`${at}.metricsPath`, metrics.metricsPath);
 }
 
-/** Rules of the console. */
 export function checkSerial(problems: Problems, at: string, serial: Serial): void {
   problems.path(`${at}.serialOutPath`, serial.serialOutPath);
   checkTokenBucket(problems, `${at}.rateLimiter`, serial.rateLimiter);
@@ -93,7 +87,7 @@ export function putMetrics(metrics: Metrics): ApiRequest {
   return apiRequest("PUT", "/metrics", metricsPayload(metrics));
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putSerial(serial: Serial): ApiRequest {
   checked((problems) => checkSerial(problems, "serial", serial));
   return apiRequest("PUT", "/serial", serialPayload(serial));

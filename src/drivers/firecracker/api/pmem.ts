@@ -6,7 +6,7 @@ import {
   rateLimiterPayload,
 } from "#drivers/firecracker/api/rate-limiter.ts";
 
-/** A file that the guest maps as its memory: /dev/pmem0 and on. Since 1.14. */
+/** A file that the guest maps as its memory, from /dev/pmem0 on. Since 1.14. */
 export type Pmem = {
   readonly id: string;
   readonly pathOnHost: string;
@@ -16,10 +16,9 @@ export type Pmem = {
   readonly rateLimiter?: RateLimiter | undefined;
 };
 
-/** On a running VM, since 1.16. */
+/** A change of a running VM's device, since 1.16. */
 export type PmemPatch = Pick<Pmem, "id" | "rateLimiter">;
 
-/** Pure. */
 export function pmemPayload(pmem: Pmem): Payload {
   return payload({
     id: pmem.id,
@@ -30,12 +29,10 @@ export function pmemPayload(pmem: Pmem): Payload {
   });
 }
 
-/** Pure. */
 export function pmemPatchPayload(patch: PmemPatch): Payload {
   return payload({ id: patch.id, rate_limiter: rateLimiterPayload(patch.rateLimiter) });
 }
 
-/** Rules of one device. */
 export function checkPmem(problems: Problems, at: string, pmem: Pmem): void {
   problems.id(`${at}.id`, pmem.id);
   if (problems.required(`${at}.pathOnHost`, pmem.pathOnHost))
@@ -43,13 +40,13 @@ export function checkPmem(problems: Problems, at: string, pmem: Pmem): void {
   checkRateLimiter(problems, `${at}.rateLimiter`, pmem.rateLimiter);
 }
 
-/** Before the start. @throws HearthError `input.invalid` */
+/** Returns a request for before the start. @throws HearthError `input.invalid` */
 export function putPmem(pmem: Pmem): ApiRequest {
   checked((problems) => checkPmem(problems, "pmem", pmem));
   return apiRequest("PUT", `/pmem/${pmem.id}`, pmemPayload(pmem));
 }
 
-/** After the start. @throws HearthError `input.invalid` */
+/** Returns a request for after the start. @throws HearthError `input.invalid` */
 export function patchPmem(patch: PmemPatch): ApiRequest {
   checked((problems) => {
     problems.id("pmem.id", patch.id);

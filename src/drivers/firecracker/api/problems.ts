@@ -1,18 +1,18 @@
 import { HearthError } from "#base/error.ts";
 
-/** Ids of drives, interfaces and pmem devices become parts of paths; Firecracker takes no others. */
+/** Ids of drives, interfaces and pmem devices become parts of paths; Firecracker accepts no others. */
 const ID = /^[A-Za-z0-9_]+$/;
 const VALUE_MAX_CHARS = 100;
 const ALL_MAX_CHARS = 4_000;
 
 /**
- * Collects what is wrong with a configuration, all of it, before any of it is sent. Optional values that
- * are absent break no rule: every check passes over undefined, except `required`. SV-032.
+ * Collects all problems of a configuration before any of it is sent. Absent optional values break no rule: every check
+ * ignores undefined, except `required`.
  */
 export class Problems {
   readonly #found: HearthError[] = [];
 
-  /** Each names field, rule and value: "vsock.guestCid must be >= 3, and is 2." */
+  /** All problems, each with field, rule and value: "vsock.guestCid must be >= 3, and is 2." */
   get all(): readonly HearthError[] {
     return [...this.#found];
   }
@@ -24,14 +24,14 @@ export class Problems {
     this.#found.push(new HearthError("input.invalid", `${field} must be ${rule}, and is ${cut}.`));
   }
 
-  /** Whether it is there, so that the checks of what is inside can be left out when it is not. */
+  /** Returns true when the value is given, so that the checks of its parts can be skipped otherwise. */
   required<Value>(field: string, value: Value | undefined | null): value is Value {
     const given = value !== undefined && value !== null;
     if (!given) this.#found.push(new HearthError("input.invalid", `${field} is required.`));
     return given;
   }
 
-  /** A whole number that JSON carries without loss. */
+  /** Checks for a whole number that JSON carries without loss. */
   integer(field: string, value: number | undefined, min: number, max = Number.MAX_SAFE_INTEGER): void {
     if (value === undefined) return;
     const whole = Number.isSafeInteger(value);
@@ -40,13 +40,13 @@ export class Problems {
     this.check(!whole || value <= max, field, `<= ${max}`, value);
   }
 
-  /** Required: the id is part of the request's path. */
+  /** Checks a required id, which is part of the request's path. */
   id(field: string, value: string): void {
     if (!this.required(field, value)) return;
     this.check(ID.test(value), field, "of letters, digits and underscores", value);
   }
 
-  /** Text that a path may be; whether anything is there, the VMM sees in its own root. */
+  /** Checks for a text that can be a path. Firecracker itself, in its own root, finds whether the file exists. */
   path(field: string, value: string | undefined): void {
     if (value === undefined) return;
     this.check(typeof value === "string" && value !== "", field, "a path", value);
@@ -63,7 +63,7 @@ export class Problems {
     this.check(pattern.test(value), field, rule, value);
   }
 
-  /** @throws HearthError `input.invalid` with all that was found. */
+  /** @throws HearthError `input.invalid` with all problems */
   throwIfAny(): void {
     const [first, ...more] = this.#found;
     if (first === undefined) return;
@@ -74,8 +74,8 @@ export class Problems {
 }
 
 /**
- * For one section that is sent by itself.
- * @throws HearthError `input.invalid` with all that `look` found.
+ * Checks one section that is sent by itself.
+ * @throws HearthError `input.invalid` with all problems that `look` found
  */
 export function checked(look: (problems: Problems) => void): void {
   const problems = new Problems();

@@ -2,25 +2,24 @@ import { type Payload, payload } from "#drivers/firecracker/api/api-request.ts";
 import type { Problems } from "#drivers/firecracker/api/problems.ts";
 
 /**
- * `size` tokens that come back evenly within `refillTime` ms: size / refillTime is the rate that lasts.
- * A size or a refill time of 0 takes the limit away, which is how a PATCH lifts one.
+ * A bucket of `size` tokens that refills evenly within `refillTime` ms: the long-term rate is size / refillTime. A size
+ * or a refill time of 0 removes the limit, also in a PATCH.
  */
 export type TokenBucket = {
   /** Bytes for bandwidth, operations for ops. */
   readonly size: number;
-  /** Spent once, before the bucket itself; it never comes back. */
+  /** Tokens that are spent once, before those of the bucket itself. */
   readonly oneTimeBurst?: number | undefined;
   /** Milliseconds. */
   readonly refillTime: number;
 };
 
-/** Both limits hold together. In a PATCH an absent one stays as it is. */
+/** Both limits apply together. In a PATCH an absent one stays as it is. */
 export type RateLimiter = {
   readonly bandwidth?: TokenBucket | undefined;
   readonly ops?: TokenBucket | undefined;
 };
 
-/** Pure. */
 export function tokenBucketPayload(bucket: TokenBucket): Payload {
   return payload({
     size: bucket.size,
@@ -29,7 +28,7 @@ export function tokenBucketPayload(bucket: TokenBucket): Payload {
   });
 }
 
-/** Pure; undefined stays undefined, so that the field is left out. */
+/** Returns undefined for undefined, so that the field is left out. Pure. */
 export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | undefined {
   if (limiter === undefined) return undefined;
   return payload({
@@ -38,7 +37,6 @@ export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | 
   });
 }
 
-/** Rules of one bucket. */
 export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBucket | undefined): void {
   if (bucket === undefined) return;
   if (problems.required(`${at}.size`, bucket.size)) problems.integer(`${at}.size`, bucket.size, 0);
@@ -47,7 +45,6 @@ export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBu
   problems.integer(`${at}.oneTimeBurst`, bucket.oneTimeBurst, 0);
 }
 
-/** Rules of both buckets. */
 export function checkRateLimiter(problems: Problems, at: string, limiter: RateLimiter | undefined): void {
   checkTokenBucket(problems, `${at}.bandwidth`, limiter?.bandwidth);
   checkTokenBucket(problems, `${at}.ops`, limiter?.ops);

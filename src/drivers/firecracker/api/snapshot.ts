@@ -9,7 +9,7 @@ const SNAPSHOT_TYPES = ["Full", "Diff"] as const;
 const BACKEND_TYPES = ["File", "Uffd"] as const;
 const LOAD_HUGE_PAGES = ["Snapshot", ...HUGE_PAGES] as const;
 
-/** Of a VM that is paused. Disks are not part of it. */
+/** Saves a paused VM, without its disks. */
 export type SnapshotCreate = {
   readonly memFilePath: string;
   readonly snapshotPath: string;
@@ -23,23 +23,23 @@ export type MemoryBackend = {
   readonly backendPath: string;
 };
 
-/** Into a fresh process, where nothing but logger and metrics was configured. */
+/** Loads a VM into a fresh process in which only logger and metrics were configured. */
 export type SnapshotLoad = {
   readonly snapshotPath: string;
-  /** This or the deprecated `memFilePath`, which says the same as a backend of type File. */
+  /** Either this or the deprecated `memFilePath`, which equals a backend of type File. */
   readonly memBackend?: MemoryBackend | undefined;
   readonly memFilePath?: string | undefined;
-  /** For diff snapshots later. Has another name on the wire before 1.13. */
+  /** Enables later diff snapshots. Has another name on the wire before 1.13. */
   readonly trackDirtyPages?: boolean | undefined;
   readonly resumeVm?: boolean | undefined;
-  /** Other TAP devices than at the time of the snapshot. */
+  /** TAP devices that replace those in the snapshot. */
   readonly networkOverrides?:
     readonly { readonly ifaceId: string; readonly hostDevName: string }[] | undefined;
-  /** Another socket than at the time of the snapshot; since 1.16. */
+  /** A socket that replaces the one in the snapshot; since 1.16. */
   readonly vsockOverride?: { readonly udsPath: string } | undefined;
-  /** Moves kvmclock on by the time that has passed; x86_64, since 1.16. */
+  /** Advances kvmclock by the time that has passed; x86_64, since 1.16. */
   readonly clockRealtime?: boolean | undefined;
-  /** Default Snapshot: as they were. Since 1.17. */
+  /** Default Snapshot: the pages that the VM had. Since 1.17. */
   readonly hugePages?: (typeof LOAD_HUGE_PAGES)[number] | undefined;
 };
 
@@ -61,7 +61,7 @@ export function createSnapshot(create: SnapshotCreate): ApiRequest {
 }
 
 /**
- * `version` decides the name of `trackDirtyPages`, which 1.13 changed.
+ * @param version decides the name of `trackDirtyPages`, which 1.13 changed
  * @throws HearthError `input.invalid`
  */
 export function loadSnapshot(load: SnapshotLoad, version: FirecrackerVersion): ApiRequest {

@@ -29,7 +29,7 @@ function refusalOf({ request, body }: Call, version: string): HearthError | unde
   return undefined;
 }
 
-/** For each of our calls, the features that it was refused for. */
+/** Returns, for each call of the client, the features for which it was refused. */
 function refused(version: string): string[] {
   const hits = FIRECRACKER_CALLS.filter((call) => refusalOf(call, version) !== undefined);
   return [...new Set(hits.map(({ request }) => request))].toSorted();
@@ -59,15 +59,15 @@ const SINCE_1_17 = ["PATCH /machine-config", "PUT /metrics", "PUT /snapshot/load
 const sorted = (...lists: readonly (readonly string[])[]): string[] => [...new Set(lists.flat())].toSorted();
 
 describe("a version", () => {
-  test("that has everything is asked for everything", () => assert.deepEqual(refused("1.17.0"), []));
-  test("is not asked for what came later: 1.16", () => assert.deepEqual(refused("1.16.1"), SINCE_1_17));
-  test("is not asked for what came later: 1.15", () =>
+  test("with all features gets all requests", () => assert.deepEqual(refused("1.17.0"), []));
+  test("1.16 gets no request for later features", () => assert.deepEqual(refused("1.16.1"), SINCE_1_17));
+  test("1.15 gets no request for later features", () =>
     assert.deepEqual(refused("1.15.1"), sorted(SINCE_1_16, SINCE_1_17)));
-  test("is not asked for what came later: 1.13", () =>
+  test("1.13 gets no request for later features", () =>
     assert.deepEqual(refused("1.13.1"), sorted(SINCE_1_14, SINCE_1_16, SINCE_1_17)));
-  test("is not asked for what came later: 1.12", () =>
+  test("1.12 gets no request for later features", () =>
     assert.deepEqual(refused("1.12.1"), sorted(["PUT /mmds/config"], SINCE_1_14, SINCE_1_16, SINCE_1_17)));
-  test("1.12 is asked for diff snapshots by the name it knows", () => {
+  test("1.12 gets the field for diff snapshots by its older name", () => {
     for (const call of FIRECRACKER_1_12_CALLS) assert.equal(refusalOf(call, "1.12.1"), undefined);
   });
 
@@ -85,7 +85,7 @@ describe("a version", () => {
     });
   }
 
-  test("is named with the one that has it when something is missing", () => {
+  test("is named in the error together with the version that has the missing feature", () => {
     const error = refusalOf({ request: "PUT /pmem/p0", body: {} }, "v1.12.1");
     assert.equal(error?.message, "Firecracker 1.12.1 has no pmem device.");
     assert.equal(error?.hint, "Use Firecracker 1.14.0 or newer.");
@@ -104,7 +104,7 @@ describe("1.16.0", () => {
     }
   });
 
-  test("alone is", () => {
+  test("is the only version that is", () => {
     for (const version of ["1.12.1", "1.15.0", "1.16.1", "1.17.0-dev"]) {
       for (const call of [snapshot, load]) assert.equal(refusalOf(call, version), undefined, version);
     }
@@ -114,7 +114,7 @@ describe("1.16.0", () => {
 describe("a fault", () => {
   const brokenIn = (what: Broken): string[] =>
     VERSIONS.filter((text) => findFault(parseFirecrackerVersion(text), what) !== undefined);
-  // Each release in which one of them begins or ends, with its neighbours.
+  // Each release in which a fault begins or ends, with its neighbours.
   const VERSIONS = (
     "1.12.0 1.12.1 1.13.2 1.14.0 1.14.1 1.14.2 1.14.3 1.14.4 1.14.5 " +
     "1.15.0 1.15.1 1.15.2 1.16.0 1.16.1 1.16.2 1.17.0-dev 1.17.0"
@@ -130,7 +130,7 @@ describe("a fault", () => {
     assert.equal(fault?.hint, "Use Firecracker 1.16.2 or newer, or 1.15.1.");
   });
 
-  test("that corrupts diff snapshots is in 1.14.0 and 1.14.1, which are asked for full ones alone", () => {
+  test("that corrupts diff snapshots is in 1.14.0 and 1.14.1, which may make full ones only", () => {
     assert.deepEqual(brokenIn("diff-snapshot"), ["1.14.0", "1.14.1"]);
     const create = (type: string): Call => ({
       request: "PUT /snapshot/create",
@@ -147,7 +147,7 @@ describe("a fault", () => {
   });
 });
 
-test("a feature that came to older branches, too, is in their patch releases from that one on", () => {
+test("a feature with backports is in later patch releases of those branches", () => {
   const having = ["1.13.9", "1.14.3", "1.14.4", "1.14.5", "1.15.0", "1.15.1", "1.16.0"].filter((text) =>
     hasFeature(parseFirecrackerVersion(text), "clock-realtime"),
   );
@@ -155,7 +155,7 @@ test("a feature that came to older branches, too, is in their patch releases fro
 });
 
 describe("a version's text", () => {
-  test("is read as Firecracker says it in its answers, on the command line and in tags", () => {
+  test("is parsed from answers, from the command line and from tags", () => {
     const read = (text: string) => {
       const { major, minor, patch, text: said } = parseFirecrackerVersion(text);
       return [major, minor, patch, said];

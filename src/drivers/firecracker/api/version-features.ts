@@ -1,4 +1,4 @@
-/** What which Firecracker can do, from 1.12 on, and which of them must not be asked to. */
+/** Lists which versions of Firecracker have which features, from 1.12 on, and which have faults. */
 import { HearthError } from "#base/error.ts";
 import type { ApiRequest, Json } from "#drivers/firecracker/api/api-request.ts";
 import {
@@ -8,20 +8,22 @@ import {
 } from "#drivers/firecracker/api/firecracker-version.ts";
 
 type Feature = {
-  /** As it stands in a sentence: "Firecracker 1.12.1 has no …". */
+  /** The feature as in a sentence: "Firecracker 1.12.1 has no …". */
   readonly what: string;
   readonly since: string;
-  /** Patch releases of older branches that have it, too, as do later ones of the same branch. */
+  /** Patch releases of older branches that have it too, as do later ones of the same branch. */
   readonly backports?: readonly string[];
-  /** Requests that need it: all with this path, or those with `field` in their body, or with `value` in it. */
+  /**
+   * The requests that need it: all with this path, or those with `field` in their body, or with `value` in that field.
+   */
   readonly path: RegExp;
   readonly field?: string;
   readonly value?: Json;
 };
 
 /**
- * Sources: Firecracker's CHANGELOG up to 1.16 and its release notes, with the number of the pull request;
- * for 1.17 the pull requests that were merged after 1.16.0 was tagged, because 1.17 is not released.
+ * Sources: Firecracker's CHANGELOG up to 1.16 and its release notes, with the number of the pull request; for 1.17 the
+ * pull requests that were merged after 1.16.0 was tagged, because 1.17 is not released.
  */
 export const FEATURES = {
   // #5310
@@ -117,7 +119,6 @@ export const FEATURES = {
 
 export type FeatureName = keyof typeof FEATURES;
 
-/** Pure. */
 export function hasFeature(version: FirecrackerVersion, name: FeatureName): boolean {
   return has(version, FEATURES[name]);
 }
@@ -127,8 +128,8 @@ function has(version: FirecrackerVersion, { since, backports = [] }: Feature): b
 }
 
 /**
- * Refuses what this version does not have, or has broken.
- * @throws HearthError `feature.missing` with the version that has it.
+ * Refuses what this version lacks, or does wrong.
+ * @throws HearthError `feature.missing` with the version that has it
  */
 export function requireFeatures(request: ApiRequest, version: FirecrackerVersion): void {
   for (const feature of Object.values<Feature>(FEATURES)) {
@@ -155,8 +156,8 @@ function isNeeded({ path, field, value }: Feature, request: ApiRequest): boolean
 }
 
 /**
- * What a version must not be trusted with: `vm`: running VMs at all; `snapshot`: saving and restoring them;
- * `diff-snapshot`: saving only what has changed; `guest-clock`: the time that a restored guest sees.
+ * The kinds of faults. `vm`: running VMs at all; `snapshot`: saving and restoring them; `diff-snapshot`: saving
+ * only changes; `guest-clock`: the time that a restored guest sees.
  */
 export type Broken = "vm" | "snapshot" | "diff-snapshot" | "guest-clock";
 
@@ -164,9 +165,9 @@ type Fault = {
   readonly breaks: Broken;
   readonly from: string;
   readonly fixedIn: string;
-  /** As it stands in a sentence: "Firecracker 1.16.0 …". */
+  /** The fault as in a sentence: "Firecracker 1.16.0 …". */
   readonly why: string;
-  /** Versions to use instead, as they stand after "Use Firecracker". */
+  /** Versions to use instead, as in "Use Firecracker …". */
   readonly instead: string;
 };
 
@@ -174,10 +175,12 @@ const JUMPS = "moves the monotonic clock of a restored guest on by the time for 
 const WRONG_OFFSETS =
   "writes wrong diff snapshots of VMs with more than 3 GiB of memory, so that what is restored from them is corrupt";
 
-/** Sources: as for `FEATURES`; each entry names the issue or pull request that brought or fixed the fault. */
+/**
+ * The faults. Sources as for `FEATURES`; each entry names the issue or pull request that introduced or fixed the fault.
+ */
 const FAULTS: readonly Fault[] = [
   {
-    // #5872 brought it, #5958 fixed it. Only VMs that an older Hearth has started are still asked.
+    // #5872 introduced it, #5958 fixed it. Only VMs that an older Hearth has started still run with it.
     breaks: "snapshot",
     from: "1.16.0",
     fixedIn: "1.16.1",
@@ -185,7 +188,7 @@ const FAULTS: readonly Fault[] = [
     instead: "1.16.2 or newer, or 1.15.1",
   },
   {
-    // #5882 brought it, #6074 reports it, #6100 fixed it. A snapshot between pause and resume hides it.
+    // #5882 introduced it, #6074 reports it, #6100 fixed it. A snapshot between pause and resume hides it.
     breaks: "vm",
     from: "1.16.0",
     fixedIn: "1.16.2",
@@ -218,8 +221,8 @@ const FAULTS: readonly Fault[] = [
 ];
 
 /**
- * Why this version must not be asked to do something that it offers; undefined when it may. `requireFeatures` refuses
- * snapshots with it, and whoever looks for a Firecracker refuses one that breaks a `vm`.
+ * Returns why this version must not do something that it offers; undefined when it may. `requireFeatures` refuses
+ * snapshots with it, and the search for a Firecracker refuses one with a `vm` fault.
  */
 export function findFault(version: FirecrackerVersion, what: Broken): HearthError | undefined {
   const fault = FAULTS.find(

@@ -3,12 +3,11 @@ import { type ApiRequest, apiRequest } from "#drivers/firecracker/api/api-reques
 /** `SendCtrlAltDel` is x86_64 only; `FlushMetrics` is refused before the start. */
 export type VmAction = "InstanceStart" | "SendCtrlAltDel" | "FlushMetrics";
 
-/** Pure. */
 export function putAction(action: VmAction): ApiRequest {
   return apiRequest("PUT", "/actions", { action_type: action });
 }
 
-/** Pure. After the start. */
+/** Returns a request for after the start. Pure. */
 export function patchVm(state: "Paused" | "Resumed"): ApiRequest {
   return apiRequest("PATCH", "/vm", { state });
 }

@@ -9,7 +9,7 @@ const never = new AbortController().signal;
 const runs = new Promise<Error>(() => {});
 
 describe("waiting for Firecracker's API", () => {
-  test("SV-030: asks for the version until the answer is good; a 400 is not", async () => {
+  test("asks for the version until the answer is good; a 400 is not", async () => {
     await using fake = await FakeFirecracker.start((request, response) => {
       if (fake.asked.length < 3) return answerJson(response, 400, { fault_message: "Not yet." });
       accept(request, response);
@@ -22,7 +22,7 @@ describe("waiting for Firecracker's API", () => {
     );
   });
 
-  test("waits for a socket that is not there yet", async () => {
+  test("waits for a socket that does not exist yet", async () => {
     await using fake = new FakeFirecracker();
     const ready = { socketPath: fake.socketPath, deadlineMs: DEADLINE_MS, hasEnded: runs };
     const waiting = waitUntilReady(ready, never);
@@ -30,7 +30,7 @@ describe("waiting for Firecracker's API", () => {
     assert.equal((await waiting).minor, 17);
   });
 
-  test("SV-024: ends with the reason when the process has ended meanwhile", async () => {
+  test("ends with the reason when the process has ended meanwhile", async () => {
     const hasEnded = Promise.withResolvers<Error>();
     const died = new HearthError("vmm.failed", "Firecracker ended with exit code 1.");
     await using fake = await FakeFirecracker.start((_, response) => {
@@ -42,7 +42,7 @@ describe("waiting for Firecracker's API", () => {
     await assert.rejects(waitUntilReady(ready, never), died);
   });
 
-  test("SV-024: ends at once when the process ends while an answer is awaited", async () => {
+  test("ends at once when the process ends while an answer is awaited", async () => {
     const hasEnded = Promise.withResolvers<Error>();
     const died = new Error("exit code 1");
     await using fake = await FakeFirecracker.start(() => hasEnded.resolve(died));
@@ -66,7 +66,7 @@ describe("waiting for Firecracker's API", () => {
     await assert.rejects(waitUntilReady(ready, never), died);
   });
 
-  test("SV-025: says at the deadline what was wrong last", async () => {
+  test("throws the last failure at the deadline", async () => {
     await using fake = await FakeFirecracker.start((_, response) =>
       answerJson(response, 400, { fault_message: "Not yet." }),
     );
@@ -78,7 +78,7 @@ describe("waiting for Firecracker's API", () => {
     });
   });
 
-  test("gives the caller its own reason", async () => {
+  test("throws the caller's own reason", async () => {
     const cancel = new AbortController();
     const reason = new Error("not wanted");
     await using fake = await FakeFirecracker.start((_, response) => {
@@ -89,7 +89,7 @@ describe("waiting for Firecracker's API", () => {
     await assert.rejects(waitUntilReady(ready, cancel.signal), reason);
   });
 
-  test("refuses something else that answers there", async () => {
+  test("refuses another program that answers", async () => {
     await using fake = await FakeFirecracker.start(
       (_, response) => void response.writeHead(200).end("hello"),
     );

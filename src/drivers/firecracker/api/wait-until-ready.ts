@@ -9,24 +9,24 @@ import {
 } from "#drivers/firecracker/api/firecracker-version.ts";
 import { fromWire } from "#drivers/firecracker/api/from-wire.ts";
 
-/** Firecracker listens about 5 ms after it was started; longer waits come on a busy host. */
+/** Firecracker listens about 5 ms after it was started; on a busy host it takes longer. */
 const RETRY_FIRST_MS = 1;
 const RETRY_MAX_MS = 50;
 const VERSION = apiRequest("GET", "/version");
 
 export type Readiness = {
   readonly socketPath: string;
-  /** The uid that the socket must belong to; undefined: the own one. */
+  /** The uid that must own the socket; undefined: hearthd's uid. */
   readonly socketOwner?: number | undefined;
   readonly deadlineMs: number;
-  /** Resolves with the reason when the VMM's process has ended; nobody will ever answer then. */
+  /** Resolves with the reason when the VMM's process has ended: then there is nothing to wait for. */
   readonly hasEnded: Promise<Error>;
 };
 
 /**
- * Asks for the version until the answer is a good one; a 400 is not. SV-024, SV-030.
- * @throws the reason of `hasEnded`, at once; HearthError `vmm.unresponsive` after `deadlineMs`, with the
- * last failure as its cause; the reason of `signal`.
+ * Asks for the version until there is a good answer; a status 400 is none.
+ * @throws the reason of `hasEnded`, at once; HearthError `vmm.unresponsive` after `deadlineMs`, with the last failure
+ * as its cause; the reason of `signal`
  */
 export async function waitUntilReady(
   { socketPath, socketOwner, deadlineMs, hasEnded }: Readiness,
@@ -43,7 +43,7 @@ export async function waitUntilReady(
   using inTime = abortAfter(deadlineMs, () => notReady(deadlineMs, last), outer);
   const either = inTime.signal;
   try {
-    // A VMM that had already ended is told apart before the first attempt.
+    // Lets the handlers above run first when the VMM had already ended.
     await Promise.resolve();
     for (let waitMs = RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 1.5, RETRY_MAX_MS)) {
       either.throwIfAborted();
@@ -54,7 +54,7 @@ export async function waitUntilReady(
       await delay(waitMs, undefined, { signal: either });
     }
   } catch (error) {
-    // A timer that was aborted rejects with an error of its own.
+    // An aborted timer rejects with its own error.
     either.throwIfAborted();
     throw error;
   }
@@ -62,7 +62,7 @@ export async function waitUntilReady(
 
 const FOR_GOOD: ReadonlySet<string> = new Set(["host.path_too_long", "path.unmanaged"]);
 
-/** The error, where another attempt may have more luck. */
+/** Returns the error when another attempt may succeed. */
 async function tryToAsk(
   socket: ApiSocket,
   deadlineMs: number,
@@ -76,7 +76,7 @@ async function tryToAsk(
   }
 }
 
-/** @throws HearthError `vmm.failed` when Firecracker's answer names no version. */
+/** @throws HearthError `vmm.failed` when Firecracker's answer has no version */
 export function readVersion(body: unknown): FirecrackerVersion {
   const { firecrackerVersion } = fromWire<{ firecrackerVersion?: unknown }>("GET /version", body);
   return parseFirecrackerVersion(String(firecrackerVersion));

@@ -24,7 +24,7 @@ function makeDir(t: TestContext): string {
   return dir;
 }
 
-/** Both programs in a directory. */
+/** Writes both programs into a directory. */
 function put(dir: string, version: string, jailerVersion = version): string {
   mkdirSync(dir, { recursive: true });
   const scripts = {
@@ -48,7 +48,7 @@ function put(dir: string, version: string, jailerVersion = version): string {
   return dir;
 }
 
-test("the configured one comes before PATH, PATH before the cache, and there the newest by number", async (t) => {
+test("the configured one is preferred over PATH, PATH over the cache, and there the newest version", async (t) => {
   const cacheDir = makeDir(t);
   const none = await findFirecracker({ cacheDir, path: "" }, t.signal);
   assert.ok(!none.ok);
@@ -79,7 +79,7 @@ test("the configured one comes before PATH, PATH before the cache, and there the
   );
 });
 
-test("one in PATH that is unfit gives way to one that is installed, a configured one does not", async (t) => {
+test("an unsuitable one in PATH is replaced by an installed one, a configured one is not", async (t) => {
   const cacheDir = makeDir(t);
   put(join(cacheDir, "firecracker", "1.13.2"), "1.13.2");
   const path = put(join(cacheDir, "bin"), "1.11.0");
@@ -102,11 +102,11 @@ for (const version of ["1.16.0", "1.16.1", "1.16.1-dev"]) {
     assert.match(refused.hint, /^Use Firecracker 1\.16\.2 or newer, or 1\.15\.1\. Install one/);
     put(join(cacheDir, "firecracker", "1.15.1"), "1.15.1");
     const found = await findFirecracker({ cacheDir, path }, t.signal);
-    assert.equal(found.ok && found.version, "1.15.1", "the next one is taken");
+    assert.equal(found.ok && found.version, "1.15.1", "the next one is used");
   });
 }
 
-test("the neighbours of the versions that are refused are used", async (t) => {
+test("versions next to refused ones are used", async (t) => {
   for (const version of ["1.12.0", "1.12.1", "1.14.1", "1.15.1", "1.16.2", "1.17.0-dev"]) {
     const cacheDir = makeDir(t);
     const found = await findFirecracker({ cacheDir, path: put(join(cacheDir, "bin"), version) }, t.signal);
@@ -136,10 +136,10 @@ const UNFIT: readonly (readonly [what: string, spoil: (dir: string) => void, rea
   ["fails", (dir) => writeFileSync(join(dir, "firecracker"), "#!/bin/sh\nexit 4\n"), /failed with 4/],
 ];
 for (const [what, spoil, reason] of UNFIT) {
-  test(`BG-103: a program that ${what} is refused with the reason`, async (t) => {
+  test(`a program that ${what} is refused with the reason`, async (t) => {
     const cacheDir = makeDir(t);
     const path = put(join(cacheDir, "bin"), "1.13.0");
-    assert.equal((await findFirecracker({ cacheDir, path }, t.signal)).ok, true, "it was fit before");
+    assert.equal((await findFirecracker({ cacheDir, path }, t.signal)).ok, true, "it was suitable before");
     spoil(path);
     const found = await findFirecracker({ cacheDir, path }, t.signal);
     assert.ok(!found.ok);
@@ -164,7 +164,7 @@ test(
   },
 );
 
-test("a link is followed, and what it leads to is what counts", async (t) => {
+test("a link is resolved, and its target is checked", async (t) => {
   const cacheDir = makeDir(t);
   const real = put(join(cacheDir, "opt"), "1.13.0");
   const path = join(cacheDir, "bin");
@@ -176,7 +176,7 @@ test("a link is followed, and what it leads to is what counts", async (t) => {
   assert.equal((await findFirecracker({ cacheDir, path }, t.signal)).ok, false);
 });
 
-test("an installed program that changed, or that nothing vouches for, is never run", async (t) => {
+test("an installed program that was changed, or has no manifest, is never run", async (t) => {
   const cacheDir = makeDir(t);
   const dir = put(join(cacheDir, "firecracker", "1.13.0"), "1.13.0");
   const trace = join(cacheDir, "was-run");

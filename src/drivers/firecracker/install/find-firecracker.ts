@@ -11,10 +11,10 @@ export type FirecrackerSource = "config" | "path" | "installed";
 
 export type FirecrackerOptions = {
   readonly cacheDir: string;
-  /** From config.toml; absolute. */
+  /** The program in config.toml; absolute. */
   readonly program?: string | undefined;
   readonly jailer?: string | undefined;
-  /** Where programs are looked for, with colons between; the same as for all programs unless told. */
+  /** The directories that are searched for programs, separated by colons. Default: as for all programs. */
   readonly path?: string | undefined;
 };
 
@@ -24,7 +24,7 @@ export type Firecracker = {
   readonly jailer: string;
   readonly version: string;
   readonly source: FirecrackerSource;
-  /** Of the program; the jailer's are as safe. */
+  /** The owner of the program; the jailer's is as safe. */
   readonly ownerUid: number;
   readonly mode: number;
 };
@@ -33,10 +33,10 @@ export type FoundFirecracker =
   | ({ readonly ok: true } & Firecracker)
   | {
       readonly ok: false;
-      /** Sentences for a person. */
+      /** Sentences for the user. */
       readonly reason: string;
       readonly hint: string;
-      /** What was refused; undefined when there is none at all. */
+      /** The program that was refused; undefined when there is none. */
       readonly refused: { readonly source: FirecrackerSource; readonly program: string } | undefined;
     };
 
@@ -50,8 +50,8 @@ type Candidate = {
 };
 
 /**
- * The Firecracker that hearthd uses: the configured one and no other, or else the first that is fit of the
- * one in PATH and those in the cache, newest first.
+ * Finds the Firecracker that hearthd uses: the configured one and no other; otherwise the first suitable one of that in
+ * PATH and those in the cache, newest first.
  */
 export async function findFirecracker(
   options: FirecrackerOptions,
@@ -63,7 +63,7 @@ export async function findFirecracker(
   return all.find((one) => one.ok) ?? first;
 }
 
-/** Every one that there is, in the order in which they are tried, those that are refused too. */
+/** Returns every Firecracker of this host in the order in which they are tried, also those that are refused. */
 export async function listFirecrackers(
   options: FirecrackerOptions,
   signal: AbortSignal,
@@ -71,7 +71,7 @@ export async function listFirecrackers(
   return inspectAll(options, signal);
 }
 
-/** Names all programs that `findFirecracker` may find, and the directories that hold nothing else. */
+/** Returns all programs that `findFirecracker` may find, and the directories that contain only such programs. */
 export function firecrackerPrograms({ cacheDir, program, jailer = "jailer" }: FirecrackerOptions): {
   readonly programs: readonly string[];
   readonly dirs: readonly string[];
@@ -118,7 +118,7 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     const refusal = refusalOf(version);
     if (refusal !== undefined)
       throw new HearthError(refusal.code, `${program.path}: ${refusal.message}`, { hint: refusal.hint });
-    // A jailer knows the options of its own Firecracker only.
+    // A jailer knows only the options of the Firecracker of its version.
     if (jailer.version !== version)
       throw new Error(
         `${program.path} is version ${version}, and ${jailer.path} is version ${jailer.version}.`,

@@ -1,18 +1,18 @@
-/** What a release of Firecracker is called, and what is known of it. Pure. */
+/** Names and checks of Firecracker's releases. Pure. */
 import { HearthError } from "#base/error.ts";
 import { parseFirecrackerVersion as parseVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { findFault } from "#drivers/firecracker/api/version-features.ts";
 
-/** The oldest that Hearth drives. */
+/** The oldest version that Hearth drives. */
 export const FIRECRACKER_VERSION_MIN = "1.12.0";
-/** GitHub's pages of the releases; `release_url` in config.toml names another place that is laid out like it. */
+/** GitHub's pages of the releases; `release_url` in config.toml names another place with the same layout. */
 export const RELEASE_URL = "https://github.com/firecracker-microvm/firecracker/releases";
 
 export const FIRECRACKER_PROGRAMS = ["firecracker", "jailer"] as const;
 export type FirecrackerProgram = (typeof FIRECRACKER_PROGRAMS)[number];
 export type FirecrackerArchitecture = "x86_64" | "aarch64";
 
-/** Sums that were seen, of the programs themselves; by version and CPU. */
+/** Known checksums of the programs themselves, by version and CPU. */
 const PINNED: Readonly<Record<string, Readonly<Record<FirecrackerProgram, string>>>> = {
   "1.12.1 x86_64": {
     firecracker: "b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930",
@@ -25,13 +25,13 @@ export type FirecrackerRelease = {
   readonly archiveName: string;
   readonly archiveUrl: string;
   readonly sumUrl: string;
-  /** Where in the archive the programs are. */
+  /** The paths of the programs in the archive. */
   readonly members: Readonly<Record<FirecrackerProgram, string>>;
-  /** What the programs must hash to, where that is known. */
+  /** The checksums that the programs must have, where they are known. */
   readonly pinned: Readonly<Record<FirecrackerProgram, string>> | undefined;
 };
 
-/** @param baseUrl as `RELEASE_URL` */
+/** @param baseUrl a place with the layout of `RELEASE_URL` */
 export function firecrackerRelease(
   version: string,
   architecture: FirecrackerArchitecture,
@@ -54,7 +54,7 @@ export function firecrackerRelease(
 }
 
 /**
- * `v1.12.1` or `1.12.1`; of at least `FIRECRACKER_VERSION_MIN`, and none that breaks VMs.
+ * Parses `v1.12.1` or `1.12.1`: at least `FIRECRACKER_VERSION_MIN`, and no version that breaks VMs.
  * @throws HearthError `input.invalid`
  */
 export function parseFirecrackerVersion(text: string): string {
@@ -69,7 +69,7 @@ export function parseFirecrackerVersion(text: string): string {
   throw new HearthError("input.invalid", `version: ${refusal.message}`, { hint: refusal.hint });
 }
 
-/** Why Hearth does not drive this version, with the versions to use instead; undefined when it does. */
+/** Returns why Hearth does not drive this version, with the versions to use instead; undefined when it does. */
 export function refusalOf(version: string): HearthError | undefined {
   if (compareVersions(version, FIRECRACKER_VERSION_MIN) < 0) {
     return new HearthError("feature.missing", `Firecracker ${version} is too old.`, {
@@ -79,12 +79,12 @@ export function refusalOf(version: string): HearthError | undefined {
   return findFault(parseVersion(version), "vm");
 }
 
-/** Of the page `…/tag/v1.12.1`, to which `…/latest` redirects; undefined for any other. */
+/** Returns the version of a page `…/tag/v1.12.1`, to which `…/latest` redirects; undefined for other pages. */
 export function versionOfTagPage(url: URL): string | undefined {
   return /\/tag\/v(\d+\.\d+\.\d+)$/.exec(url.pathname)?.[1];
 }
 
-/** Negative when `a` is the older. A development build counts as the release that its numbers name. */
+/** Returns a negative number when `a` is older. A development build is compared as the release of its numbers. */
 export function compareVersions(a: string, b: string): number {
   const [left, right] = [a, b].map((version) => version.replace(/-.*$/, "").split(".").map(Number));
   for (let index = 0; index < 3; index++) {
@@ -94,7 +94,7 @@ export function compareVersions(a: string, b: string): number {
   return 0;
 }
 
-/** @returns the 64 hex digits that a `*.sha256.txt` says of the file. @throws Error when it says none. */
+/** @returns the 64 hex digits that a `*.sha256.txt` has for the file. @throws Error when it has none */
 export function readSumFile(text: string, fileName: string): string {
   for (const line of text.split("\n")) {
     const [, sum, name] = /^([0-9a-f]{64})[ \t]+\*?(?:\.\/)?(\S+)\s*$/i.exec(line) ?? [];

@@ -4,7 +4,7 @@ import type { FirecrackerOptions, FoundFirecracker } from "#drivers/firecracker/
 import { RELEASE_URL } from "#drivers/firecracker/install/firecracker-release.ts";
 import type { Installation } from "#drivers/firecracker/install/install-firecracker.ts";
 
-/** The Firecrackers of this host, for a hearthd with its configuration. */
+/** The Firecrackers of this host, as hearthd is configured. */
 export class Firecrackers {
   readonly #options: FirecrackerOptions & { readonly releaseUrl?: string | undefined };
 
@@ -12,12 +12,12 @@ export class Firecrackers {
     this.#options = options;
   }
 
-  /** The one that is used, or why there is none. */
+  /** Returns the one that is used, or why there is none. */
   find(signal: AbortSignal): Promise<FoundFirecracker> {
     return findFirecracker(this.#options, signal);
   }
 
-  /** All, in the order in which they are tried; the first that is fit is the one that is used. */
+  /** Returns all, in the order in which they are tried; the first suitable one is used. */
   list(signal: AbortSignal): Promise<FoundFirecracker[]> {
     return listFirecrackers(this.#options, signal);
   }
@@ -31,7 +31,7 @@ export class Firecrackers {
     onProgress: OnProgress,
     signal: AbortSignal,
   ): Promise<Installation> {
-    // Loaded here: few hearthds ever install one.
+    // Loaded only here: few hearthds ever install one.
     const { installFirecracker } = await import("#drivers/firecracker/install/install-firecracker.ts");
     const { cacheDir, releaseUrl = RELEASE_URL } = this.#options;
     const architecture = process.arch === "arm64" ? "aarch64" : "x86_64";

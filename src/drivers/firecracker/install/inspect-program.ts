@@ -1,4 +1,4 @@
-/** Whether a program may be run as part of Hearth, and which version it says it is. */
+/** Checks whether a program may be run as part of Hearth, and which version it reports. */
 import { existsSync, realpathSync, statSync } from "node:fs";
 import type { BigIntStats } from "node:fs";
 import { dirname } from "node:path";
@@ -11,7 +11,7 @@ const OTHERS_WRITE = 0o022n;
 const STICKY = 0o1000n;
 
 export type ProgramFile = {
-  /** With all links resolved. */
+  /** The path with all links resolved. */
   readonly path: string;
   readonly ownerUid: number;
   /** Permission bits, such as 0o755. */
@@ -20,11 +20,11 @@ export type ProgramFile = {
 
 export type InspectedProgram = ProgramFile & { readonly version: string };
 
-/** What programs said, by what stat(2) says of them: one that was replaced is asked again. */
+/** The programs' answers, by what stat(2) says of the files: a program that was replaced is asked again. */
 const asked = new Map<string, Promise<string>>();
 
 /**
- * @param sha256 what the file must be, where that is known; it is not run otherwise
+ * @param sha256 the checksum that the file must have, where that is known; with another one it is not run
  * @throws Error with the reason, a sentence
  */
 export async function inspectProgram(
@@ -37,10 +37,10 @@ export async function inspectProgram(
   const key = `${stampOf(file.path)} ${sha256 ?? ""}`;
   let asking = asked.get(key);
   if (asking === undefined) {
-    // Not the caller's signal: others wait for the same answer, which has a deadline of its own.
+    // Not the caller's signal: others wait for the same answer, which has its own deadline.
     asking = verifyAndAsk(file.path, name, sha256, new AbortController().signal);
     asked.set(key, asking);
-    // The next caller may have more luck.
+    // The next call may succeed.
     asking.catch(() => asked.delete(key));
   }
   const version = await asking;
@@ -58,13 +58,13 @@ async function verifyAndAsk(
     throw new Error(`${path} has changed since it was installed.`);
   const answer = await run(path, ["--version"], { timeoutMs: ASK_TIMEOUT_MS, signal });
   if (!answer.ok) throw new Error(`${path} does not say its version: ${answer.error.message}`);
-  // With what comes after the numbers: a development build ("1.17.0-dev") is not its release.
+  // Includes a suffix: a development build ("1.17.0-dev") is not its release.
   const version = new RegExp(`^${name} v(\\d+\\.\\d+\\.\\d+(?:-[0-9A-Za-z.-]+)?)`).exec(answer.stdout)?.[1];
   if (version === undefined) throw new Error(`${path} --version does not look like ${name}'s.`);
   return version;
 }
 
-/** Without running it. @throws Error when somebody else than its owner, root or us, could change it. */
+/** Checks the file without running it. @throws Error when anyone but root or hearthd's user could change it */
 function checkFile(given: string): ProgramFile {
   const path = realPath(given);
   const { uid, mode } = statOf(path);

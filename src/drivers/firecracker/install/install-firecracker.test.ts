@@ -33,7 +33,7 @@ type Bed = {
     onProgress?: (progress: Progress) => void,
     signal?: AbortSignal,
   ): Promise<Installation>;
-  /** The versions that are there, and what else lies about. */
+  /** Lists the installed versions, and the other files in the cache. */
   left(): { readonly versions: string[]; readonly staging: string[] };
 };
 
@@ -76,7 +76,7 @@ describe("installing Firecracker", () => {
     assert.deepEqual([found.version, found.source, found.mode], [VERSION, "installed", 0o755]);
   });
 
-  test("a release that is there is not downloaded again, unless it was damaged", async (t) => {
+  test("an installed release is not downloaded again, unless it was damaged", async (t) => {
     const { site, install, left } = await makeBed(t);
     await site.publish(VERSION);
     const { program } = await install(VERSION);
@@ -88,7 +88,7 @@ describe("installing Firecracker", () => {
     assert.deepEqual(left(), { versions: [VERSION], staging: [] });
   });
 
-  test("eight who install at once download once", async (t) => {
+  test("eight simultaneous installations download once", async (t) => {
     const { site, install, left } = await makeBed(t);
     await site.publish(VERSION);
     const made = await Promise.all(Array.from({ length: 8 }, () => install(VERSION)));
@@ -97,7 +97,7 @@ describe("installing Firecracker", () => {
     assert.deepEqual(left(), { versions: [VERSION], staging: [] });
   });
 
-  test("an installation in another process is waited for, and the caller is told", async (t) => {
+  test("an installation in another process is waited for, and the caller is informed", async (t) => {
     const { site, cacheDir, install } = await makeBed(t);
     await site.publish("1.12.5");
     await install();
@@ -112,7 +112,7 @@ describe("installing Firecracker", () => {
     assert.equal((await made).fresh, true);
   });
 
-  test("the programs of a version that Hearth knows must be those that it knows", async (t) => {
+  test("the programs of a version with known checksums must have those", async (t) => {
     const { site, install, left } = await makeBed(t);
     await site.publish("1.12.1");
     await assert.rejects(install("1.12.1"), {
@@ -123,7 +123,7 @@ describe("installing Firecracker", () => {
   });
 
   for (const version of ["1.11.0", "0.9.9", "1.13", "latest", "../1.13.4", "1.13.4/x", "v1.13.4-rc1", ""]) {
-    test(`version ${JSON.stringify(version)} is refused before anything is asked`, async (t) => {
+    test(`version ${JSON.stringify(version)} is refused before any request`, async (t) => {
       const { site, install } = await makeBed(t);
       await assert.rejects(install(version), { code: "input.invalid" });
       assert.deepEqual(site.asked, []);
@@ -155,15 +155,15 @@ type Fault = {
   readonly code?: string;
   readonly message: RegExp;
   readonly stallMs?: number;
-  /** The release is published, and right, before this. */
+  /** Publishes a correct release before this. */
   readonly spoil: (site: ReleaseServer) => void | Promise<unknown>;
-  /** Undefined is the newest. */
+  /** Undefined for the newest. */
   readonly version?: string | undefined;
 };
 
 const NAME = `release-v${VERSION}-x86_64/firecracker-v${VERSION}-x86_64`;
 
-/** An archive that is published with its right sum, and is wrong in itself. */
+/** Publishes a damaged archive with its correct checksum. */
 function badArchive(
   what: string,
   message: RegExp,
@@ -343,7 +343,7 @@ const FAULTS: readonly Fault[] = [
   badArchive("a program that does not run", /failed with 3/, replaced({ content: "#!/bin/sh\nexit 3\n" })),
 ];
 
-describe("an installation that meets a fault leaves nothing half made, and an earlier version untouched", () => {
+describe("an installation that fails leaves no part of it, and an earlier version unchanged", () => {
   for (const { what, code = "vmm.install_failed", message, stallMs, spoil, ...more } of FAULTS) {
     test(what, async (t) => {
       const { site, cacheDir, install, left } = await makeBed(t, stallMs);
@@ -364,7 +364,7 @@ describe("an installation that meets a fault leaves nothing half made, and an ea
     });
   }
 
-  test("a caller that leaves", async (t) => {
+  test("a caller that cancels", async (t) => {
     const { site, install, left } = await makeBed(t);
     await site.publish(VERSION);
     const leave = new AbortController();
@@ -379,7 +379,7 @@ describe("an installation that meets a fault leaves nothing half made, and an ea
     await install(VERSION);
   });
 
-  test("a link in an archive, beside the programs, is not made", async (t) => {
+  test("a link in an archive, besides the programs, is not created", async (t) => {
     const { site, cacheDir, install } = await makeBed(t);
     await site.publish(VERSION, [
       { name: "firecracker", type: "symlink", linkname: "/etc" },

@@ -1,7 +1,7 @@
 /**
- * Firecracker and its jailer, from a release into the cache:
+ * Installs Firecracker and its jailer from a release into the cache:
  *
- *     version ─ lock ─ there, and whole? ─ yes ───────────────────────────────┐
+ *     version ─ lock ─ installed and intact? ─ yes ───────────────────────────┐
  *        └ no ─ published sum ─ archive ─ equal? ─ unpack ─ pinned? ─ rename ─┴─ asked for its version
  */
 import { randomBytes } from "node:crypto";
@@ -42,15 +42,18 @@ const ARCHIVE_MAX_BYTES = 256 * 1024 * 1024;
 const SUM_FILE_MAX_BYTES = 64 * 1024;
 const DEADLINE_MS = 30 * 60_000;
 const STALL_MS = 30_000;
-/** Also the name of its scraps in `tmp`, which are removed when hearthd starts and nobody holds the lock. */
+/**
+ * The name of the lock, and the prefix of staging directories in `tmp`, which a hearthd removes at its start unless the
+ * lock is taken.
+ */
 const LOCK = "firecracker";
 
 export type InstallOptions = {
   readonly cacheDir: string;
-  /** As `RELEASE_URL`. */
+  /** A place like `RELEASE_URL`. */
   readonly releaseUrl: string;
   readonly architecture: FirecrackerArchitecture;
-  /** Without a byte for this long a download is given up; 30 s unless told. */
+  /** The time without a byte after which a download fails. Default 30 s. */
   readonly stallMs?: number | undefined;
 };
 
@@ -58,13 +61,13 @@ export type Installation = {
   readonly version: string;
   readonly program: string;
   readonly jailer: string;
-  /** False when it was there already. */
+  /** False when it was installed already. */
   readonly fresh: boolean;
 };
 
 /**
- * Installs a release; several at once, also in other processes, do it once. What is there keeps working
- * whatever goes wrong. No file is run before its sum is known to be right.
+ * Installs a release, once even if several callers or processes ask at the same time. Installed releases keep working
+ * whatever fails. No file is run before its checksum was verified.
  * @param version undefined for the newest
  * @throws HearthError `input.invalid`, `download.failed`, `vmm.install_failed`, `host.disk_full`
  */
@@ -119,7 +122,7 @@ async function newestVersion(
   return parseFirecrackerVersion(versionOfTagPage(page) ?? "");
 }
 
-/** Makes the directory `release` in `scrap`, verified. */
+/** Makes the verified directory `release` in `staging`. */
 async function prepare(
   options: InstallOptions,
   release: FirecrackerRelease,
@@ -166,7 +169,7 @@ async function prepare(
   return sums;
 }
 
-/** What lay there was damaged, and goes to the scraps. */
+/** Moves the release to its place. A damaged one there is moved to the staging directory. */
 async function putInPlace(from: string, target: string, staging: string): Promise<void> {
   try {
     await rename(target, join(staging, "older"));
@@ -177,7 +180,7 @@ async function putInPlace(from: string, target: string, staging: string): Promis
   await syncPath(dirname(target));
 }
 
-/** A release that does not run here, or is another than it is called, is taken away again. */
+/** Runs the programs; moves a release away that does not run here, or has another version than its name. */
 async function confirm(
   release: FirecrackerRelease,
   target: string,
@@ -225,7 +228,7 @@ async function unpackOrRefuse(
     return await unpackRelease(archive, release, dir, signal);
   } catch (error) {
     signal.throwIfAborted();
-    // The disk's failures are not the archive's.
+    // Failures of the disk are not the archive's.
     if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
     throw failed(release, "its archive is not as it should be", error);
   }

@@ -1,4 +1,4 @@
-/** The releases in the cache: `firecracker/<version>/{firecracker,jailer,manifest.json}`, whole or not there. */
+/** The releases in the cache: `firecracker/<version>/{firecracker,jailer,manifest.json}`, complete or absent. */
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { CACHE_NAMES } from "#base/file-names.ts";
@@ -12,12 +12,12 @@ const manifest = z.strictObject({
   schemaVersion: z.literal(1),
   version: z.string(),
   architecture: z.string(),
-  /** Where it came from, and what that file's sum was. */
+  /** The source of the release, and the checksum of that file. */
   archiveUrl: z.string(),
   archiveSha256: sum,
-  /** What the programs must still be. */
+  /** The checksums that the programs must still have. */
   sha256: z.strictObject({ firecracker: sum, jailer: sum }),
-  /** True where the source of Hearth knew the programs' sums beforehand. */
+  /** True where Hearth's source code has the programs' checksums. */
   pinned: z.boolean(),
   installedAtMs: z.int(),
 });
@@ -27,7 +27,7 @@ export type InstalledManifest = z.infer<typeof manifest>;
 export type InstalledRelease = {
   readonly version: string;
   readonly dir: string;
-  /** Undefined when it is missing or cannot be read: nothing vouches for the programs then. */
+  /** Undefined when the manifest is missing or cannot be read: then the programs cannot be verified. */
   readonly sums: ProgramSums | undefined;
 };
 
@@ -42,7 +42,7 @@ export function formatInstalledManifest(content: Omit<InstalledManifest, "schema
 /** The name of the manifest in a release's directory. */
 export const INSTALLED_MANIFEST = MANIFEST;
 
-/** Newest first. */
+/** Returns the installed releases, newest first. */
 export async function listInstalledReleases(cacheDir: string): Promise<InstalledRelease[]> {
   const root = firecrackerDir(cacheDir);
   const names = await namesIn(root);

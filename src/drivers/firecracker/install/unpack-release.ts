@@ -23,9 +23,9 @@ const ENTRIES_MAX = 1_000;
 export type ProgramSums = Readonly<Record<FirecrackerProgram, string>>;
 
 /**
- * Makes `firecracker` and `jailer` in `dir`, mode 0755 and synced, and nothing else: what the archive holds
- * besides them is passed over, and no name of it becomes a path.
- * @throws Error with what is wrong with the archive; what is made by then is the caller's to remove.
+ * Writes `firecracker` and `jailer` into `dir`, with mode 0755 and synced. Skips everything else in the archive; no
+ * name in it becomes a path.
+ * @throws Error with what is wrong with the archive; the caller removes what was written
  */
 export async function unpackRelease(
   archive: string,
@@ -37,7 +37,7 @@ export async function unpackRelease(
   const entries = extract();
   const sums = new Map<FirecrackerProgram, string>();
   const feeding = pipeline(createReadStream(archive), createGunzip(), bounded, entries, { signal });
-  // Whoever breaks first is awaited below; the other must not be an unhandled rejection until then.
+  // The first failure is awaited below; the other one must not be an unhandled rejection until then.
   feeding.catch(() => undefined);
   let count = 0;
   try {
@@ -62,7 +62,7 @@ export async function unpackRelease(
   return { firecracker, jailer };
 }
 
-/** Which program this entry is, if it is one; what has no place in a release at all ends the work. */
+/** Returns which program this entry is, or undefined. Throws for an entry that cannot be part of a release. */
 function programOf({ header }: Entry, release: FirecrackerRelease): FirecrackerProgram | undefined {
   const { name, type } = header;
   if (name.startsWith("/") || name.split("/").includes(".."))
@@ -83,12 +83,12 @@ async function writeProgram(entry: Entry, path: string): Promise<string> {
     hash.update(chunk);
     await file.writeFile(chunk);
   }
-  await file.chmod(0o755); // Whatever the umask.
+  await file.chmod(0o755); // The umask may have cleared bits.
   await file.sync();
   return hash.digest("hex");
 }
 
-/** A small file that unpacks to a full disk's worth is not read to its end. */
+/** Passes chunks on up to a limit, so that a small file cannot fill the disk. */
 async function* bounded(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let sizeBytes = 0;
   for await (const chunk of chunks) {
