@@ -1,6 +1,7 @@
 /**
- * Compares the isolation that a VMM was started with to what the kernel enforces on it, as /proc and the cgroup tree
- * tell. The programs that start a VMM are not believed: Firecracker's jailer, for one, may move it to another cgroup.
+ * Compares the isolation that a VMM was started with to what the kernel enforces on it, according to /proc and the
+ * cgroup tree. The programs that start a VMM are not trusted: Firecracker's jailer, for instance, may move it to
+ * another cgroup.
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { cgroupPids } from "#host/cgroup.ts";
@@ -17,28 +18,28 @@ const FILTERED = "2";
 const KERNEL_WORKER = 0x4000 | 0x10;
 const NO_CAPABILITIES = /^0+$/;
 
-/** What is compared: all but the sentences. */
+/** The part that is compared: everything but the sentences. */
 export type WantedIsolation = Omit<IsolationInForce, "gaps">;
 
-/** Whether the VMM has loaded its filter of system calls by now. */
+/** True when the VMM has loaded its system call filter by now. */
 export type FaultOptions = { readonly seccomp: boolean };
 
 /**
- * Leaves the VMM's memory out of core dumps and finds its `isolationFaults`: to be called when the VMM answers, and before
- * the guest runs. Needs the rights of root or of the VMM's uid.
+ * Leaves the VMM's memory out of core dumps, and returns its `isolationFaults`. To be called when the VMM answers, and
+ * before the guest runs. Needs the rights of root or of the VMM's uid.
  */
 export function readBackIsolation(vmm: ProcessRef, wanted: WantedIsolation, options: FaultOptions): string[] {
   excludeMemoryFromDumps(vmm);
   return isolationFaults(vmm, wanted, options);
 }
 
-/** Tells the network namespace that a VMM is in: without a jail none is made, and one that is there can be joined. */
+/** Returns the network namespace that a VMM is in: without a jail none is made, but an existing one can be joined. */
 export function networkInForce(jail: boolean, network: NetworkNamespace): NetworkNamespace {
   return jail || network.kind === "join" ? network : { kind: "host" };
 }
 
 /**
- * Returns clauses such as "it is in the cgroup /firecracker, not in /hearth/vm-…"; none when all is as it should be,
+ * Returns clauses such as "it is in the cgroup /firecracker, not in /hearth/vm-…"; none when the isolation is complete,
  * or the VMM has ended meanwhile.
  * @param seccomp false while the VMM has not loaded its filter yet
  * @throws the system's error when /proc cannot be read
@@ -63,7 +64,7 @@ export function isolationFaults(
   }
 }
 
-/** Asks the cgroup for its members, since the path in /proc depends on the reader's cgroup namespace. */
+/** Reads the members of the cgroup, since the path in /proc depends on the reader's cgroup namespace. */
 function cgroupFaults(pid: number, { cgroup }: WantedIsolation): string[] {
   if (cgroup === undefined || cgroupPids(cgroup).includes(pid)) return [];
   const line = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"));
@@ -102,7 +103,7 @@ function namespaceFaults(pid: number, wanted: WantedIsolation): string[] {
   ];
 }
 
-/** The file of a namespace has the same number wherever it is seen. */
+/** Compares the inode of the namespace's file, which is the same wherever it is seen. */
 function joinFaults(pid: number, network: NetworkNamespace): string[] {
   if (network.kind !== "join") return [];
   const [is, wanted] = [`/proc/${pid}/ns/net`, network.path].map((path) => statSync(path, { bigint: true }));
@@ -121,15 +122,15 @@ function seccompFaults(pid: number): string[] {
     : [`${open.length} of its ${threads.length} threads may make any system call`];
 }
 
-/** False for a thread that the kernel has made in the process, as KVM does: it makes no system calls. */
+/** Returns false for a thread that the kernel has made in the process, as KVM does: it makes no system calls. */
 function runsProgram(pid: number, thread: string): boolean {
   const stat = readThread(pid, thread, "stat") ?? "";
-  // proc_pid_stat(5), field 9; the name in field 2 may hold blanks.
+  // proc_pid_stat(5), field 9; the name in field 2 may contain spaces.
   const flags = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[6]);
   return (flags & KERNEL_WORKER) === 0;
 }
 
-/** Undefined for a thread that has ended meanwhile. */
+/** Returns undefined for a thread that has ended meanwhile. */
 function readThread(pid: number, thread: string, file: "stat" | "status"): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/task/${thread}/${file}`, "utf8");

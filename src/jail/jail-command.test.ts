@@ -31,7 +31,7 @@ function plan(more: Partial<JailPlan> = {}): JailPlan {
   };
 }
 
-/** What is between bwrap and its `--`, and the programs that follow. */
+/** Splits a command into what is between bwrap and its `--`, and the programs that follow. */
 function parts(argv: readonly string[]): string[][] {
   const all: string[][] = [[]];
   for (const word of argv) {
@@ -41,13 +41,13 @@ function parts(argv: readonly string[]): string[][] {
   return all;
 }
 
-test("the VMM gets its own words at the end, unchanged, as one process with those before it", () => {
+test("the VMM's own arguments come last, unchanged, in one process with the launchers before it", () => {
   const [bwrap = [], setpriv = [], prlimit = [], vmm] = parts(jailCommand(plan(), HOST));
   assert.deepEqual([bwrap[0], setpriv[0], prlimit[0]], [HOST.bwrap, HOST.setpriv, HOST.prlimit]);
   assert.deepEqual(vmm, ["/usr/bin/qemu-system-x86_64", "-M", "microvm"]);
 });
 
-test("of the host the jail shows the VM's files, the system's libraries, and nothing else", () => {
+test("the jail shows the VM's files, the system's libraries, and nothing else of the host", () => {
   const [bwrap = []] = parts(jailCommand(plan(), HOST));
   const binds = bwrap.flatMap((word, at) =>
     /^--(ro-|dev-)?bind(-try)?$/.test(word) ? [[word, bwrap[at + 1]]] : [],
@@ -66,7 +66,7 @@ test("of the host the jail shows the VM's files, the system's libraries, and not
   ]);
 });
 
-test("directories on the way to a file can be passed by any uid", () => {
+test("any uid can pass through the directories on the way to a file", () => {
   const [bwrap = []] = parts(jailCommand(plan(), HOST));
   const made = bwrap.flatMap((word, at) => (word === "--dir" ? [[bwrap[at - 1], bwrap[at + 1]]] : []));
   assert.deepEqual(made, [
@@ -78,7 +78,7 @@ test("directories on the way to a file can be passed by any uid", () => {
   ]);
 });
 
-describe("VS-030: each choice changes its own part of the command and nothing else", () => {
+describe("each option changes its own part of the command and nothing else", () => {
   const whole = jailCommand(plan(), HOST);
 
   test("without the pid namespace", () => {
@@ -97,7 +97,7 @@ describe("VS-030: each choice changes its own part of the command and nothing el
     assert.equal(argv.includes(HOST.setpriv), false);
   });
 
-  test("without a uid of its own no capability is kept, and setpriv is not called", () => {
+  test("without a uid for the VM no capability is kept, and setpriv is not called", () => {
     const argv = jailCommand(plan({ uid: undefined }), HOST);
     assert.equal(argv.includes("--cap-add"), false);
     assert.equal(argv.includes(HOST.setpriv), false);
@@ -110,7 +110,7 @@ describe("VS-030: each choice changes its own part of the command and nothing el
     assert.ok(whole.includes("--unshare-net") && !whole.includes("/etc/resolv.conf"));
   });
 
-  test("a network namespace that is there already is joined before all else, and bwrap makes none", () => {
+  test("an existing network namespace is joined first, and bwrap makes none", () => {
     const network = { kind: "join", path: "/run/netns/web" } as const;
     for (const more of [
       {},
@@ -120,11 +120,11 @@ describe("VS-030: each choice changes its own part of the command and nothing el
       const argv = jailCommand(plan({ ...more, network }), HOST);
       assert.deepEqual(argv.slice(0, 4), ["nsenter", "--net=/run/netns/web", "--", HOST.bwrap]);
       assert.equal(argv.includes("--unshare-net"), false);
-      assert.equal(argv.includes("/etc/resolv.conf"), false, "the host's name servers are not in there");
+      assert.equal(argv.includes("/etc/resolv.conf"), false, "the host's name servers are not shown");
     }
   });
 
-  test("groups of devices are the only ones", () => {
+  test("the VMM has only the groups of its devices", () => {
     const argv = jailCommand(plan({ groups: [108] }), HOST);
     assert.equal(argv[argv.indexOf("--groups") + 1], "108");
     assert.ok(whole.includes("--clear-groups"));
@@ -142,24 +142,24 @@ describe("Firecracker's jailer", () => {
     assert.equal(own[0], jailer.program);
   });
 
-  test("is given a parent cgroup that is neither its own default nor a VM's, so that it moves nowhere", () => {
+  test("gets a parent cgroup that does not exist, so that it leaves the VM's cgroup for no other", () => {
     assert.equal(own[own.indexOf("--cgroup-version") + 1], "2");
     assert.equal(own[own.indexOf("--parent-cgroup") + 1], "hearth/none");
     assert.equal(own.includes("--cgroup"), false);
   });
 });
 
-test("a path that is not absolute, or holds a zero byte, is a bug", () => {
+test("a path that is not absolute, or contains a NUL, is a bug", () => {
   for (const path of ["disk.raw", "", "/a\0b"]) {
     const files = [{ path, access: "read" }] as const;
     assert.throws(() => jailCommand(plan({ files }), HOST), { code: "internal.bug" });
   }
 });
 
-describe("a file that the jail has elsewhere than the host", () => {
+describe("a file with another path in the jail", () => {
   const files = [{ path: "/run/one", access: "write", at: "/vm/here" }] as const;
 
-  test("is bound there, below directories that any uid can pass", () => {
+  test("is mounted there, below directories that any uid can pass through", () => {
     const [bwrap = []] = parts(jailCommand(plan({ files }), HOST));
     assert.deepEqual(bwrap.slice(bwrap.indexOf("--bind"), bwrap.indexOf("--bind") + 3), [
       "--bind",
@@ -170,13 +170,13 @@ describe("a file that the jail has elsewhere than the host", () => {
     assert.deepEqual(made, ["/etc", "/vm"]);
   });
 
-  test("is bound there in the root that a jailer makes", () => {
+  test("is mounted there in the root that a jailer makes", () => {
     const jailer = { program: "/usr/bin/jailer", id: "one", baseDir: "/jails" };
     const [bwrap = []] = parts(jailCommand(plan({ program: "/usr/bin/firecracker", files, jailer }), HOST));
     assert.equal(bwrap[bwrap.indexOf("--bind") + 2], "/jails/firecracker/one/root/vm/here");
   });
 
-  test("has an absolute path there, or it is a bug", () => {
+  test("must have an absolute path there", () => {
     const relative = [{ path: "/run/one", access: "write", at: "vm" }] as const;
     assert.throws(() => jailCommand(plan({ files: relative }), HOST), { code: "internal.bug" });
   });

@@ -1,11 +1,16 @@
 /**
- * The command line that starts a VMM behind its walls, decided in one pure function:
+ * Builds the command line that starts an isolated VMM, in one pure function. Each program sets up its part and then
+ * becomes the next one; the VMM keeps the pid of bwrap's child:
  *
- *   nsenter (a network namespace that is there already) ─▶ bwrap (all other namespaces, an own root, no capability but
- *     three) ─▶ setpriv (own uid, none at all) ─▶ prlimit (resource limits) ─▶ the VMM, in the same process
+ *   1. nsenter  joins an existing network namespace, if there is one to join
+ *   2. bwrap    makes all other namespaces and a root directory, and drops all capabilities but three
+ *   3. setpriv  switches to the VMM's uid, without capabilities
+ *   4. prlimit  sets resource limits
+ *   5. the VMM
  *
- * The VMM sees its files at the same paths as the host, so its own command line does not depend on the jail; what
- * it has to find in any jail at one path, such as what it has saved elsewhere, is named with `at`.
+ * With Firecracker's jailer, bwrap makes namespaces and mounts only, and the jailer replaces steps 3 and 4 and makes
+ * the root directory. The VMM sees its files at the same paths as the host, so its own command line does not depend on
+ * the jail; `at` names a file that must have one path in every jail, such as those that a VM state file names.
  */
 import { basename, join } from "node:path";
 import type { SandboxHost } from "#host/sandbox-host.ts";
@@ -17,63 +22,66 @@ import type { NetworkNamespace } from "#model/isolation.ts";
 export type JailFile = SandboxFile;
 
 export type JailPlan = {
-  /** Absolute, and no link. */
+  /** Absolute, with links resolved. */
   readonly program: string;
   readonly args: readonly string[];
   /** All that the VMM sees of the host besides the system's libraries; absolute, with no link on the way. */
   readonly files: readonly JailFile[];
-  /** False: only the pid namespace, with everything else as hearthd has it. */
+  /** False: only the pid namespace; everything else is hearthd's. */
   readonly jail: boolean;
   readonly pidNamespace: boolean;
   readonly network: NetworkNamespace;
-  /** Uid and gid of the VMM, with `groups` besides; undefined: hearthd's own. Needs root. */
+  /** Uid and gid of the VMM, with `groups` in addition; undefined: hearthd's. Needs root. */
   readonly uid?: number | undefined;
-  /** Whose rights the VMM has without `jail`, with `groups` besides; undefined: hearthd's own. Needs root. */
+  /** The user whose rights a VMM without `jail` has, with `groups` in addition; undefined: hearthd's. Needs root. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
   readonly groups: readonly number[];
-  /** Of the largest file that the VMM may write. */
+  /** The size of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
   /** Firecracker's own launcher, which makes the root directory, drops the rights, and sets the limits. */
   readonly jailer?: Jailer | undefined;
 };
 
 export type Jailer = {
-  /** Absolute, and no link. */
+  /** Absolute, with links resolved. */
   readonly program: string;
   /** The VM's id: letters, digits and hyphens. */
   readonly id: string;
-  /** Where it makes the VMM's root directory; there already, with a mount point for each of the plan's files. */
+  /**
+   * The directory in which it makes the VMM's root directory; that exists, with a mount point for each of the plan's
+   * files.
+   */
   readonly baseDir: string;
 };
 
-/** fd 3 says which process the VMM is; fd 4 holds it back until its cgroup has it. */
+/** bwrap writes the VMM's pid to fd 3, and waits for fd 4 before it runs the VMM: until the cgroup has it. */
 const INFO_FD = "3";
 const BLOCK_FD = "4";
 /** The open files that are mounted follow. */
 export const FIRST_FILE_FD = 5;
 /**
- * A crash never leaves the guest's memory on the host's disk. Set before the VMM's program runs; the jailer has no
- * such limit of its own.
+ * Keeps the guest's memory off the host's disk after a crash. Set before the VMM's program runs; the jailer has no
+ * option for it.
  */
 const NO_CORE_DUMPS = "--core=0";
 /**
- * A cgroup that is never there. The jailer moves itself into `--parent-cgroup` if that exists, and into one named
- * after its program, such as `firecracker`, when it is given none: out of the cgroup that holds the VM's limits. The
- * VM's own cgroup cannot be named: where the tree is mounted with `nsdelegate`, as systemd does, the kernel refuses
- * the move with ENOENT, because neither end lies in the cgroup namespace that the jailer is in.
+ * A cgroup that never exists, for `--parent-cgroup`. The jailer moves itself into that cgroup if it exists, and without
+ * the option into one named after its program, such as `firecracker`: out of the cgroup with the VM's limits. The VM's
+ * own cgroup cannot be named: where the tree is mounted with `nsdelegate`, as systemd does, the kernel refuses the move
+ * with ENOENT, because neither end is in the jailer's cgroup namespace.
  */
 const NO_CGROUP = "hearth/none";
-/** Disks, sockets, and a connection each for what goes through user-mode networking. */
+/** Disks, sockets, and one for each connection through user-mode networking. */
 const OPEN_FILES_MAX = 4096;
 
-/** The program first. */
+/** Returns the command, the program first. */
 export function jailCommand(plan: JailPlan, host: SandboxHost): string[] {
   return [...joinNetwork(plan.network), ...sandboxCommand(plan, host)];
 }
 
 /**
- * What stands before a command that is to run in a network namespace which is there already: bwrap can only make them.
- * nsenter becomes the command, in the same process; joining takes CAP_SYS_ADMIN.
+ * Returns the start of a command that is to run in an existing network namespace: bwrap can only make new ones. nsenter
+ * becomes the command, in the same process; joining takes CAP_SYS_ADMIN.
  */
 export function joinNetwork(network: NetworkNamespace): string[] {
   return network.kind === "join" ? ["nsenter", `--net=${network.path}`, "--"] : [];
@@ -90,7 +98,7 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
       pidNamespace,
       plan.network.kind === "own" ? ["--unshare-net"] : [],
       ["--clearenv", "--new-session"],
-      // In this mount namespace only: nothing of it is left on the host, however the VMM ends.
+      // Mounts exist in this mount namespace only: none is left on the host, however the VMM ends.
       plan.files.flatMap((file) => bindArguments(file, jailerRoot(plan, jailer))),
       [...fds, "--"],
       withoutCoreDumps(host),
@@ -107,7 +115,7 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
     plan.network.kind === "own" ? ["--unshare-net"] : [],
     ["--clearenv", "--new-session", "--cap-drop", "ALL"],
     plan.uid === undefined ? [] : SETPRIV_NEEDS.flatMap((name) => ["--cap-add", name]),
-    // The last step takes the right to write to it away: what can be written is the VM's own, and bounded.
+    // The last step makes the root read-only: the VMM can write only to files of the VM, whose size is limited.
     rootArguments(plan.files, { hostNetwork: plan.network.kind === "host" }, host),
     [...fds, "--"],
     plan.uid === undefined ? [] : setprivArguments(host, { uid: plan.uid, gid: plan.uid }, plan.groups),
@@ -116,7 +124,9 @@ function sandboxCommand(plan: JailPlan, host: SandboxHost): string[] {
   ].flat();
 }
 
-/** What stands before a command that has no jail and is not to have root's rights; setpriv becomes the command. */
+/**
+ * Returns the start of a command that runs without a jail and must not have root's rights; setpriv becomes the command.
+ */
 export function asUser(
   { user, groups }: Pick<JailPlan, "user" | "groups">,
   host: Pick<SandboxHost, "setpriv">,
@@ -124,19 +134,19 @@ export function asUser(
   return user === undefined ? [] : setprivArguments(host, user, groups);
 }
 
-/** What stands before a command that must leave no core dump; prlimit becomes the command, in the same process. */
+/** Returns the start of a command that must leave no core dump; prlimit becomes the command, in the same process. */
 export function withoutCoreDumps({ prlimit }: Pick<SandboxHost, "prlimit">): string[] {
   return [prlimit, NO_CORE_DUMPS, "--"];
 }
 
-/** The VMM's root directory, which the jailer names after the VMM's program and the VM. */
+/** Returns the VMM's root directory, which the jailer names after the VMM's program and the VM. */
 export function jailerRoot(plan: Pick<JailPlan, "program">, { baseDir, id }: Jailer): string {
   return join(baseDir, basename(plan.program), id, "root");
 }
 
 /**
- * Without `--new-pid-ns`, `--netns` and `--cgroup`: namespaces and cgroup are there before it runs, the same for
- * every VMM. BG-026: it would fork for the first, and its end would look like the VMM's.
+ * Returns the jailer's command, without `--new-pid-ns`, `--netns` and `--cgroup`: namespaces and cgroup exist before it
+ * runs, as for every VMM. With `--new-pid-ns` it would fork, and its end would look like the VMM's.
  */
 function jailerArguments(plan: JailPlan, jailer: Jailer): string[] {
   const uid = String(plan.uid ?? 0);

@@ -1,4 +1,4 @@
-/** Real processes behind the isolation of a VMM, and what the kernel says of them. */
+/** Real processes with the isolation of a VMM, and what the kernel reports of them. */
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -42,7 +42,7 @@ function optionsIn(dir: string): VmmLaunch {
   };
 }
 
-/** A program that waits, in place of a VMM; it runs when this resolves. */
+/** Starts a program that waits, in place of a VMM; it runs when this resolves. */
 async function launch(t: TestContext, isolation: BootIsolation, prepare: PrepareVmm = async () => {}) {
   const dir = mkdtempSync(join(tmpdir(), "hearth-launch-"));
   const options = optionsIn(dir);
@@ -66,7 +66,7 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
 }
 
 for (const [how, isolation] of Object.entries(CHOICES)) {
-  test(`a VMM ${how} is isolated as it was started, and a core dump of it holds no memory`, async (t) => {
+  test(`a VMM ${how} is isolated as it was started, and its core dump has no guest memory`, async (t) => {
     const { vmm, pid, inForce } = await launch(t, isolation);
     await vmm.confirmIsolation({ seccomp: true });
     assert.deepEqual(isolationFaults(vmm.process, inForce, { seccomp: true }), []);
@@ -75,7 +75,7 @@ for (const [how, isolation] of Object.entries(CHOICES)) {
   });
 }
 
-test("a VMM joins a network namespace that is there already, with any choice of walls, and its pid stays", async (t) => {
+test("a VMM joins an existing network namespace with any choice of isolation, and keeps its pid", async (t) => {
   if (!isRoot) return t.skip("joining a namespace takes root");
   const { pid: holder } = await launch(t, JAILED);
   const network = { kind: "join", path: `/proc/${holder}/ns/net` } as const;
@@ -106,7 +106,7 @@ test("a launcher that does not tell the VMM's pid in time is ended, with all its
   );
   const child = (): number => Number(/^\d+(?=\n)/.exec(readTail(join(dir, "child"), 100))?.[0]);
   while (!(child() > 1)) await new Promise(setImmediate);
-  assert.ok(findProcess(child()), "there is a child");
+  assert.ok(findProcess(child()), "the launcher has a child");
   t.mock.timers.tick(30_000);
   t.mock.timers.reset();
   await assert.rejects(launched, { code: "vmm.unresponsive" });
@@ -123,7 +123,7 @@ describe("a VMM that is not isolated as it should be", () => {
     gaps: [],
   };
 
-  test("is told with everything that it lacks", async (t) => {
+  test("is reported with everything that is missing", async (t) => {
     const { vmm } = await launch(t, CHOICES["without a launcher"] ?? UNCONFINED);
     const faults = isolationFaults(vmm.process, all, { seccomp: true });
     const shared = ["mnt", "ipc", "uts", "cgroup", "pid", "net"];
@@ -134,7 +134,7 @@ describe("a VMM that is not isolated as it should be", () => {
     if (isRoot) assert.match(faults.join("\n"), /it has capabilities \(CapEff /);
   });
 
-  test("is not judged by a filter of system calls that it has not loaded yet", async (t) => {
+  test("is not reported for a system call filter that it has not loaded yet", async (t) => {
     const { vmm, inForce } = await launch(t, JAILED);
     const wanted = { ...inForce, seccomp: true };
     assert.deepEqual(isolationFaults(vmm.process, wanted, { seccomp: false }), []);
@@ -142,7 +142,7 @@ describe("a VMM that is not isolated as it should be", () => {
     assert.equal(isolationFaults(vmm.process, wanted, { seccomp: true }).length, 1);
   });
 
-  test("does not run a guest where it has left its cgroup, and the error says where it is", async (t) => {
+  test("does not run a guest outside of its cgroup, and the error names the cgroup it is in", async (t) => {
     const dir = mkdtempSync(join(tmpdir(), "hearth-cgroup-"));
     t.after(() => rmSync(dir, { recursive: true }));
     const cgroup = join(dir, "vm-aaaaaaaaaaaa");
@@ -159,6 +159,6 @@ describe("a VMM that is not isolated as it should be", () => {
         /The program is not isolated as it should be: it is in the cgroup \/\S*, not in \S+\/vm-aaaaaaaaaaaa\./,
     });
     await vmm.kill();
-    await vmm.confirmIsolation({ seccomp: true }); // How it ended is told elsewhere.
+    await vmm.confirmIsolation({ seccomp: true }); // Its end is reported elsewhere.
   });
 });

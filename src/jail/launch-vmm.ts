@@ -1,4 +1,13 @@
-/** Starts a VMM with the isolation of its boot. Its process is known, and in its cgroup, before it runs. */
+/**
+ * Starts a VMM with the isolation of its boot. Its process is known, and in its cgroup, before it runs:
+ *
+ *   1. resolve the programs, and build the command (`jailCommand`); for a jailer, make the mount points
+ *   2. start the launcher: it makes the VMM's process, writes its pid to fd 3, and waits for fd 4
+ *   3. `prepare` the process: move it into its cgroup
+ *   4. let the launcher continue, and so the VMM run
+ *
+ * With neither jail nor pid namespace there is no launcher, and `prepare` follows the start.
+ */
 import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
@@ -31,15 +40,19 @@ import type {
   VmmStdio,
 } from "#jail/vmm-launch.ts";
 
-/** In the environment of a VMM's launcher: the id of the VM. It tells the launchers of a port that is gone. */
+/**
+ * The variable in the environment of a VMM's launcher that has the id of the VM. By it recovery recognizes the
+ * launchers of a privileged port that has ended.
+ */
 export const LAUNCH_MARK = "HEARTH_VM";
 /** A launcher answers in 5 ms on an idle machine. */
 const LAUNCH_DEADLINE_MS = 30_000;
 
 /**
- * Starts a VMM. Its files are open already: who opens them decides with whose rights.
+ * Starts a VMM. Its files are open already, with the rights of whoever opened them. A VMM that ends at once is no error
+ * here: its `exit` says so.
  * @throws HearthError `vmm.missing`; `host.tool_missing`, `feature.missing` where this host has no such isolation; what
- * `prepare` throws. Nothing is left then. A VMM that ends at once is no error here: its `exit` tells.
+ * `prepare` throws. Nothing is left then.
  */
 export async function launchVmm(
   launch: VmmLaunch,
@@ -100,7 +113,7 @@ async function launchBare(
   return { process: vmm, launcher: undefined, exit };
 }
 
-/** What a launcher is started with besides its command. */
+/** The properties of a launcher besides its command. */
 type HeldLaunch = VmmStdio &
   Pick<LaunchIsolation, "umask"> & {
     readonly dir: string;
@@ -109,8 +122,8 @@ type HeldLaunch = VmmStdio &
   };
 
 /**
- * Starts a launcher that tells the VMM's pid on its fd 3 and holds it back until its fd 4 has something to read.
- * @throws HearthError `vmm.unresponsive` when it tells nothing in time; it has ended then, with all its children
+ * Starts a launcher that writes the VMM's pid to its fd 3, and starts the VMM when its fd 4 has something to read.
+ * @throws HearthError `vmm.unresponsive` when it writes nothing in time; it has ended then, with all its children
  */
 export async function launchHeld(
   { dir, vmId, umask, fds, stdin, stdout, log }: HeldLaunch,
@@ -134,13 +147,13 @@ export async function launchHeld(
   });
   const launcher = findProcess(waiting.pid);
   try {
-    // Whoever cancels waits for this: only with its pid known can the VMM be ended for sure.
+    // This ignores cancellation: only with its pid known can the VMM be ended for sure.
     vmm = childOf(await inTime(waiting.told, LAUNCH_DEADLINE_MS, launcherSilent));
     if (vmm !== undefined) await prepare(vmm);
   } catch (error) {
-    return await failAfter(error, () => endAll([vmm, ...stopFamily(launcher)]));
+    return await failAfter(error, () => endAll([vmm, ...stopTree(launcher)]));
   } finally {
-    waiting.release(); // Not before: it would let a VMM run that nobody has put into its cgroup.
+    waiting.release(); // Not earlier: the VMM would run before it is in its cgroup.
   }
   return { process: vmm, launcher, exit };
 }
@@ -152,16 +165,18 @@ function launcherSilent(): HearthError {
   );
 }
 
-/** `{"child-pid": 4711, …}`; empty where the launcher has failed, which its exit and the log tell. */
+/**
+ * Parses `{"child-pid": 4711, …}`. Undefined where the launcher has failed: its exit code and the log have the reason.
+ */
 function childOf(told: string): ProcessRef | undefined {
   const pid = Number(/"child-pid"\s*:\s*(\d+)/.exec(told)?.[1]);
   return Number.isInteger(pid) ? findProcess(pid) : undefined;
 }
 
-/** The launcher and its children: those of a launcher that is killed would live on, held back for ever. */
-function stopFamily(launcher: ProcessRef | undefined): ProcessRef[] {
+/** Returns the launcher and its children, which would wait forever after the launcher was killed. */
+function stopTree(launcher: ProcessRef | undefined): ProcessRef[] {
   if (launcher === undefined) return [];
-  signalProcess(launcher, "SIGSTOP"); // It makes no more of them.
+  signalProcess(launcher, "SIGSTOP"); // A stopped launcher makes no more children.
   return [...findDescendants(launcher), launcher];
 }
 
@@ -169,7 +184,10 @@ async function endAll(processes: readonly (ProcessRef | undefined)[]): Promise<v
   for (const one of processes) if (one !== undefined) await endProcess(one, 0, new AbortController().signal);
 }
 
-/** Launchers end as shells do: 128 and the number of the signal that ended their child. */
+/**
+ * Converts the exit code of a launcher, which ends as a shell does: with 128 and the number of the signal that ended
+ * its child.
+ */
 function childExit(code: number | null, signal: NodeJS.Signals | null): ChildExit {
   if (code === null || code <= 128) return { code, signal };
   const named = Object.entries(constants.signals).find(([, number]) => number === code - 128)?.[0];
@@ -197,7 +215,7 @@ function jailPlan(launch: VmmLaunch, program: string, isolation: LaunchIsolation
   };
 }
 
-/** All that a VMM in a jail needs, its program's own files among them; a jailer makes a copy of the program. */
+/** Returns all files that a VMM in a jail needs, including those of its program. A jailer copies the program itself. */
 export function jailFiles({
   program,
   jailer,
@@ -206,7 +224,7 @@ export function jailFiles({
   return jailer === undefined ? [...programFiles(realProgram(program)), ...files] : [...files];
 }
 
-/** The jailer makes device files there, which a file system may refuse to be. */
+/** Refuses a file system on which the jailer cannot make device files. */
 function checkDevices(root: string): void {
   const mount = mountOf(root);
   if (mount === undefined || !mount.options.includes("nodev")) return;
@@ -217,7 +235,9 @@ function checkDevices(root: string): void {
   );
 }
 
-/** Directories and empty files to mount on. The directory is new: the jailer refuses to find its own files there. */
+/**
+ * Makes directories and empty files to mount on. The directory is new: the jailer refuses to find its own files in it.
+ */
 function makeMountPoints(root: string, files: readonly JailFile[]): void {
   mkdirSync(root, { recursive: true });
   checkDevices(root);
@@ -226,7 +246,7 @@ function makeMountPoints(root: string, files: readonly JailFile[]): void {
     const isDir = (file.fd === undefined ? statSync(file.path) : fstatSync(file.fd)).isDirectory();
     const dir = isDir ? point : dirname(point);
     mkdirSync(dir, { recursive: true });
-    // Whatever our umask is: the VMM has an own uid, and passes through them to its files.
+    // hearthd's umask may be strict; the VMM has another uid, and passes through these directories to its files.
     for (let above = dir; above.startsWith(root); above = dirname(above)) chmodSync(above, 0o755);
     if (!isDir) closeSync(openSync(point, "a", 0o644));
   }
@@ -244,7 +264,7 @@ export function realProgram(program: string): string {
   throw new HearthError("vmm.missing", message.replaceAll("`", ""), { hint });
 }
 
-/** A uid of its own is in no group; it gets those of its devices, unless everybody may use them. */
+/** Returns the groups of the devices that not everybody may use: a VMM's uid is in no group by itself. */
 function deviceGroups(files: readonly JailFile[]): number[] {
   const devices = files.filter(({ access }) => access === "device").map(({ path }) => statSync(path));
   return [...new Set(devices.filter(({ mode }) => (mode & 0o006) !== 0o006).map(({ gid }) => gid))].filter(

@@ -2,21 +2,21 @@ import { closeSync, constants, openSync } from "node:fs";
 import { openFifoForProgram } from "#host/fifo.ts";
 import type { VmmLaunch, VmmStdio } from "#jail/vmm-launch.ts";
 
-/** How each of a VMM's files is opened. */
+/** Functions that open a VMM's files. */
 export type OpenFile = {
   readonly stdin: (path: string) => number;
   readonly stdout: (path: string) => number;
   readonly log: (path: string) => number;
 };
 
-/** Opens them with the rights of this process, wherever they lie. */
+/** Opens files with the rights of this process, in any directory. */
 export const OPEN_ANYWHERE: OpenFile = {
   stdin: (path) => openSync(path, constants.O_RDONLY),
   stdout: openFifoForProgram,
   log: (path) => openSync(path, "a", 0o600),
 };
 
-/** The open files of a VMM that is started. Disposing of them closes them; the VMM has its own by then. */
+/** The open files of a VMM that is started. Disposal closes them; the VMM has its own descriptors by then. */
 export class OpenStdio implements VmmStdio, Disposable {
   readonly stdin: number | undefined;
   readonly stdout: number | undefined;

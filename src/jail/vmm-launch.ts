@@ -1,60 +1,63 @@
-/** What is said of a VMM that is to be started, and what is known of one that was. */
+/** The descriptions of a VMM that is to be started, and of one that was. */
 import type { ProcessRef } from "#host/procfs.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 import type { NetworkNamespace } from "#model/isolation.ts";
 
-/** What a driver says of its VMM; the isolation comes from elsewhere. */
+/** A driver's description of its VMM, without the isolation. */
 export type VmmLaunch = {
   /** A name on PATH, or an absolute path. */
   readonly program: string;
   readonly args: readonly string[];
   /** All that the VMM needs of the host, besides the system's programs and libraries. */
   readonly files: readonly SandboxFile[];
-  /** Of the largest file that the VMM may write. */
+  /** The size of the largest file that the VMM may write. */
   readonly fileMaxBytes: number;
   /** A FIFO for stdout in place of the log: in the VM's run or state directory. */
   readonly stdout?: string | undefined;
-  /** A file for stdin, which is empty otherwise: in the directories of VMs or snapshots. */
+  /** A file for stdin, in the directories of VMs or snapshots. Undefined: stdin is empty. */
   readonly stdin?: string | undefined;
-  /** A name on PATH, or an absolute path: Firecracker's own launcher, for a jail. */
+  /** Firecracker's own launcher, for a jail: a name on PATH, or an absolute path. */
   readonly jailer?: string | undefined;
   readonly vmId: string;
-  /** The working directory of a VMM that has no jail; in one it is the root. */
+  /** The working directory of a VMM without a jail; in a jail it is the root. */
   readonly dir?: string | undefined;
-  /** stdout and stderr are appended here. */
+  /** The file to which stdout and stderr are appended. */
   readonly logFile: string;
 };
 
-/** Open files for a VMM that is started. Whoever has opened them closes them afterwards. */
+/** Open files for a VMM that is started. The function that has opened them closes them. */
 export type VmmStdio = {
   readonly stdin: number | undefined;
   readonly stdout: number | undefined;
-  /** For stderr, and for stdout where that has no file of its own. */
+  /** The file of stderr, and of stdout unless that has its own. */
   readonly log: number;
 };
 
-/** What isolates one VMM, as far as its start decides. */
+/** The isolation of one VMM, as far as its start decides it. */
 export type LaunchIsolation = {
   readonly jail: boolean;
   readonly pidNamespace: boolean;
   readonly network: NetworkNamespace;
   /** The VMM's uid and gid; undefined: those of the process that starts it. Only with `jail`. */
   readonly uid?: number | undefined;
-  /** Whose rights a VMM without `jail` has; undefined: those of the process that starts it. */
+  /** The user whose rights a VMM without `jail` has; undefined: that of the process that starts it. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
-  /** For what the VMM makes; undefined: that of the process that starts it. */
+  /** The umask for files that the VMM makes; undefined: that of the process that starts it. */
   readonly umask?: number | undefined;
-  /** Of this VM alone, for a VMM whose launcher makes a root directory for it. */
+  /** A directory of this VM alone, in which the VMM's launcher makes a root directory. */
   readonly jailDir: string;
 };
 
 /**
- * Puts the VMM into its cgroup. Is called before the VMM runs, or right after its start where it has neither a jail nor a
+ * Puts the VMM into its cgroup. Called before the VMM runs, or right after its start where it has neither a jail nor a
  * pid namespace. When it fails, the VMM is ended.
  */
 export type PrepareVmm = (vmm: ProcessRef) => Promise<void>;
 
-/** How the VMM ended; both null when only what launched it has ended, so that nobody saw it. */
+/**
+ * The exit code or the signal of the VMM; both null when its launcher has ended before it, so that the end was not
+ * seen.
+ */
 export type ChildExit = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
 
 export type LaunchedVmm = {
