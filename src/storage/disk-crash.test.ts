@@ -1,4 +1,4 @@
-/** Every operation on a disk, killed after each of its effects on files: the guest's bytes are all there at the next start. */
+/** Kills each operation on a disk after each of its effects on files: the next start finds all of the guest's bytes. */
 import assert from "node:assert/strict";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ import { QEMU_IMG } from "#testing/tools.ts";
 const { signal } = new AbortController();
 const SIZE_BYTES = 64 * MIB;
 const disks = vmDisks(QEMU_IMG);
-/** In memory: what is killed here are programs, not the power, and each of a thousand syncs would take milliseconds. */
+/** A directory in memory: programs are killed here, not the power, and each of a thousand syncs would take milliseconds. */
 const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-crash-"));
 after(() => rmSync(top, { recursive: true }));
 const skip = await findSandboxHost({ subject: "tools" }, signal).then(
@@ -37,7 +37,7 @@ async function qemuIo(vm: string, ...commands: readonly string[]): Promise<strin
   return runOrThrow("qemu-io", ["-f", format, ...args, path], { timeoutMs: 60_000, signal });
 }
 
-/** Megabyte n has the byte n, for each generation of layers. */
+/** Writes the byte n behind 32 + n MiB, for each generation of layers. */
 function write(vm: string, byte: number): Promise<string> {
   return qemuIo(vm, `write -P ${byte} ${32 + byte}M 64k`);
 }
@@ -47,7 +47,7 @@ async function assertBytes(vm: string, bytes: number): Promise<void> {
   assert.doesNotMatch(await qemuIo(vm, ...reads), /Pattern verification failed/, vm);
 }
 
-/** A VM's directory with so many layers below its own; in each is a byte. */
+/** Makes a VM's directory with so many layers below its own; each has a byte. */
 async function layeredVm(layers: number): Promise<string> {
   const vm = newDir();
   await createDisk(join(vm, "disk.raw"), SIZE_BYTES, signal);
@@ -60,7 +60,7 @@ async function layeredVm(layers: number): Promise<string> {
   return vm;
 }
 
-/** Hard links become files, which changes nothing of what is tested. */
+/** Copies the directory. Hard links become files, which makes no difference to the tests. */
 function copyOf(dir: string): string {
   const copy = newDir();
   cpSync(dir, copy, { recursive: true });
@@ -74,7 +74,7 @@ async function snapshotOf(vm: string, format: "qcow2" | "raw" = "qcow2"): Promis
   return to;
 }
 
-/** As a VM can be saved and begun again after whatever happened. */
+/** Makes a snapshot and another VM from it, and reads its bytes: that must be possible whatever happened. */
 async function assertSaves(vm: string, bytes: number): Promise<void> {
   const saved = await snapshotOf(vm);
   const copy = newDir();
@@ -83,7 +83,7 @@ async function assertSaves(vm: string, bytes: number): Promise<void> {
   assert.ok(findDisk(copy).layers.every((layer, index) => layerIndex(layer) === index));
 }
 
-/** What the next start does with a disk that it keeps. */
+/** Does with a disk what the next start of the VM does. */
 async function start(vm: string): Promise<void> {
   assert.ok(hasDisk(vm), `there is a disk in ${readdirSync(vm).join(" ")}`);
   await disks.repair(vm, signal);
@@ -91,10 +91,10 @@ async function start(vm: string): Promise<void> {
 
 describe("a kill after each effect", { skip }, () => {
   for (const [title, layers] of [
-    ["of a wake", 1],
-    ["of a wake that makes one layer of many", LAYERS_MAX],
+    ["of a resume", 1],
+    ["of a resume that merges layers", LAYERS_MAX],
   ] as const) {
-    test(`${title} leaves the disk as it was, for a start, another wake and a snapshot`, async (t) => {
+    test(`${title} leaves the disk unchanged for a start, another resume and a snapshot`, async (t) => {
       const source = await layeredVm(layers);
       const places = await crashAtEachEffect({
         prepare: async () => copyOf(source),
@@ -127,7 +127,7 @@ describe("a kill after each effect", { skip }, () => {
     });
   });
 
-  test("of making one file of a disk leaves the disk, in one form or the other", async () => {
+  test("of merging a disk into one file leaves the disk, in one form or the other", async () => {
     const source = await layeredVm(2);
     await crashAtEachEffect({
       prepare: async () => copyOf(source),
@@ -159,7 +159,7 @@ describe("a kill after each effect", { skip }, () => {
   });
 
   for (const format of ["qcow2", "raw"] as const) {
-    test(`of going back to a snapshot (${format}) leaves no disk that is half of it`, async () => {
+    test(`of a restore from a snapshot (${format}) leaves the old disk, the new disk, or one that is refused`, async () => {
       const saved = await snapshotOf(await layeredVm(format === "raw" ? 0 : 2), format);
       const bytes = format === "raw" ? 1 : 3;
       const before = await layeredVm(1);
@@ -168,11 +168,11 @@ describe("a kill after each effect", { skip }, () => {
         operation: (vm) => disks.fromSnapshot(saved, vm, format, signal),
         check: async (vm) => {
           const kept = copyOf(vm);
-          // The start is taken up again, because its origin is in the row.
+          // The start is resumed, because its start source is in the row.
           await disks.fromSnapshot(saved, vm, format, signal);
           await assertBytes(vm, bytes);
           if (!hasDisk(kept)) return;
-          // And if it was not: a disk that starts is the old one, or the new one.
+          // Even if it was not: a disk that starts is the old one, or the new one.
           const refusal = await disks
             .repair(kept, signal)
             .catch((error: unknown) => error as { code: string });
@@ -183,7 +183,7 @@ describe("a kill after each effect", { skip }, () => {
     });
   }
 
-  test("of making layers for a snapshot leaves nothing that a second try would mind", async () => {
+  test("of finishing a snapshot's layers can be repeated", async () => {
     const source = await layeredVm(LAYERS_MAX);
     const frozen = newDir();
     await disks.freeze(source, frozen, signal);
@@ -199,7 +199,7 @@ describe("a kill after each effect", { skip }, () => {
     });
   });
 
-  test("of making a new disk leaves a whole one or none, and no scrap after the next", async () => {
+  test("of making a new disk leaves a whole one or none, and no temporary file after the next", async () => {
     await crashAtEachEffect({
       prepare: async () => newDir(),
       operation: (vm) => disks.create(vm, SIZE_BYTES, signal),
@@ -214,7 +214,7 @@ describe("a kill after each effect", { skip }, () => {
 });
 
 test(
-  "what an earlier Hearth has left beside the layers of a VM that was woken is not taken for its disk",
+  "a file of an earlier Hearth beside the layers of a resumed VM is not taken for its disk",
   { skip },
   async () => {
     const vm = await layeredVm(1);
@@ -232,7 +232,7 @@ test(
 );
 
 test(
-  "a disk whose layers begin above the lowest name, as a crash once left it, is saved like any other",
+  "a disk whose layers begin above the lowest name, as after a crash of an older Hearth, can be saved",
   { skip },
   async () => {
     const vm = newDir();

@@ -1,9 +1,13 @@
 /**
- * Layers of disks: frozen for a snapshot, begun from one, made into one. See disk-layout.ts for the files.
+ * Layers of disks: frozen for a snapshot, copied from one, merged into one. See disk-layout.ts for the files.
  *
- * Every function may be killed at any moment, and the power may fail: what the directory has then is the disk as it was
- * before or as it is to be, and `repairLayers` completes the rest. So each change of names is synced before the next
- * one that relies on it.
+ *   1. `freezeDisk`        links a VM's layers into a snapshot and copies the top one; the VM is paused meanwhile
+ *   2. `finishLayers`      proves the layers, merges them if there are too many, and adds an empty one
+ *   3. `diskFromSnapshot`  links a snapshot's layers into a VM's directory, with a copy of the empty one on top
+ *
+ * Every function may be killed at any moment, and the power may fail: the directory then has the disk as it was before
+ * or as it is to be, and `repairLayers` completes the rest. So each change of names is synced before the next one that
+ * relies on it.
  */
 import { constants, existsSync } from "node:fs";
 import { chmod, copyFile, link, open, rename, rm, stat } from "node:fs/promises";
@@ -20,15 +24,15 @@ import type { DiskFormat } from "#storage/disk-layout.ts";
 import { proveDisk } from "#storage/proven-disk.ts";
 import type { ProvenDisk } from "#storage/proven-disk.ts";
 
-/** Nobody writes to a layer, and the uids of tools and VMMs may read it; its directory keeps everybody else out. */
+/** Frozen layers are read-only, also for the uids of tools and VMMs; their directory keeps everybody else out. */
 export const FROZEN_MODE = 0o444;
 
-/** Takes a fraction of a second to copy, also on a slow disk. */
+/** The size up to which a copy takes a fraction of a second, also on a slow disk. */
 const COPIED_AT_ONCE_BYTES = 16 * MIB;
 
 /**
- * Freezes the disk in the directory of a VM that stands still, as layers in the directory of a snapshot. What the VM has
- * written into its own layer is copied, by reference where the file system can: the VM waits for that.
+ * Freezes the disk of a paused VM, as layers in the directory of a snapshot. The VM waits while its own layer is
+ * copied, as a reflink where the file system supports it.
  */
 export async function freezeDisk(vmDir: string, snapshotDir: string, signal: AbortSignal): Promise<void> {
   const { path, format, layers } = findDisk(vmDir);
@@ -38,8 +42,8 @@ export async function freezeDisk(vmDir: string, snapshotDir: string, signal: Abo
     });
   for (const layer of layers) await link(layer, join(snapshotDir, basename(layer)));
   const top = nextLayer(snapshotDir, format);
-  // Most have written little: a program to copy it would take longer to start, and the VM waits. More is copied by a
-  // program all the same, because that ends with the signal.
+  // Most VMs have written little: a program to copy it would take longer to start. Larger files are copied by a program
+  // all the same, because that ends with the signal.
   const { size } = await stat(path);
   if (format === "qcow2" && size <= COPIED_AT_ONCE_BYTES)
     await copyFile(path, top, constants.COPYFILE_FICLONE);
@@ -48,8 +52,8 @@ export async function freezeDisk(vmDir: string, snapshotDir: string, signal: Abo
 }
 
 /**
- * Proves the layers of a snapshot, makes one of them where there are too many, and adds an empty one for VMs to come.
- * Not while the VM waits. With `durable` all of it is on the disk when this returns.
+ * Proves the layers of a snapshot, merges them where there are too many, and adds an empty one for future VMs. The VM
+ * does not wait for this. With `durable` everything is synced when this returns.
  */
 export async function finishLayers(
   snapshotDir: string,
@@ -69,7 +73,7 @@ export async function finishLayers(
   await syncPath(snapshotDir);
 }
 
-/** Makes the file of an empty layer over all of a disk. Its content is synced, its name is not. */
+/** Makes the file of an empty layer on top of a disk. Its content is synced, its name is not. */
 export async function makeLayer(
   path: string,
   below: ProvenDisk,
@@ -83,14 +87,14 @@ export async function makeLayer(
   await proveDisk([...below.layers.map((layer) => layer.path), path]);
 }
 
-/** A new, empty file of this size that is hearthd's alone, in the place of what a crash has left. */
+/** Makes a new, empty file of this size that only hearthd can read, in place of one that a crash has left. */
 async function makeFile(path: string, sizeBytes: number): Promise<void> {
   await rm(path, { force: true });
   await using file = await open(path, "wx", 0o600);
   await file.truncate(sizeBytes);
 }
 
-/** The frozen layers of the directory, at most LAYERS_MAX, numbered from 0 as archives have them. */
+/** Returns the frozen layers of the directory, at most LAYERS_MAX, numbered from 0 as archives have them. */
 export async function proveFewLayers(dir: string, tools: QemuImg, signal: AbortSignal): Promise<ProvenDisk> {
   const layers = layersIn(dir);
   const disk = await proveDisk(layers);
@@ -99,7 +103,7 @@ export async function proveFewLayers(dir: string, tools: QemuImg, signal: AbortS
   return proveDisk(layersIn(dir));
 }
 
-/** Makes one layer of all; at every moment there is a whole disk in the directory. */
+/** Merges all layers into one; at every moment there is a whole disk in the directory. */
 async function flatten(dir: string, disk: ProvenDisk, tools: QemuImg, signal: AbortSignal): Promise<void> {
   const flat = await copyFlat(dir, disk, tools, signal);
   await chmod(flat, FROZEN_MODE);
@@ -110,7 +114,7 @@ async function flatten(dir: string, disk: ProvenDisk, tools: QemuImg, signal: Ab
   await repairLayers(dir);
 }
 
-/** All that a disk has, as a file of the directory; synced. */
+/** Copies all layers of a disk into one synced file of the directory. */
 export async function copyFlat(
   dir: string,
   disk: ProvenDisk,
@@ -124,32 +128,32 @@ export async function copyFlat(
 }
 
 /**
- * Completes what a crash has interrupted: scrap goes, and layers that were made into one; that one gets the lowest
- * name, if nothing lies on it. Idempotent; for a directory whose disk no VMM has open.
+ * Completes what a crash has interrupted: deletes temporary files and layers that were merged, and renames the merged
+ * layer to the lowest name, if no layer is on top of it. Idempotent; for a directory whose disk no VMM has open.
  */
 export async function repairLayers(dir: string): Promise<void> {
   for (const path of stagingIn(dir)) await rm(path, { force: true });
   const { path: disk, format } = findDisk(dir);
   const isOneFile = format === "raw" && existsSync(disk);
   const stale = isOneFile ? allLayersIn(dir) : staleLayersIn(dir);
-  // Hearth once made one file of a layered disk beside it: until the layers go, they are the disk.
+  // Hearth once made one file of a layered disk beside it: as long as the layers exist, they are the disk.
   if (format === "qcow2") stale.push(join(dir, VM_NAMES.rawDisk));
   for (const path of stale) await rm(path, { force: true });
   if (isOneFile) return;
   const [lowest, ...above] = layersIn(dir);
   if (lowest === undefined || above.length > 0 || format === "qcow2") return;
   if (!lowest.endsWith(".raw") || layerIndex(lowest) === 0) return;
-  // A stale layer that a power cut brings back must not lie on it.
+  // A stale layer that a power cut restores must not seem to be on top of it.
   await syncPath(dir);
   await rename(lowest, join(dir, "layer-0.raw"));
   await syncPath(dir);
 }
 
 /**
- * Makes the disk of a VM that begins as the snapshot was; what the directory had of a disk goes. Idempotent, and durable
- * when it returns. A crash leaves no disk, or one that is refused, or all of it: the lowest layer comes last, and
- * without it there is none.
- * @throws HearthError `snapshot.corrupt` when a file of it is missing; the directory is as before then
+ * Makes a VM's disk from a snapshot, in place of any disk in the directory. Idempotent, and durable when it returns. A
+ * crash leaves no disk, one that is refused, or all of it: the lowest layer comes last, and without it there is no
+ * disk.
+ * @throws HearthError `snapshot.corrupt` when a file of the snapshot is missing; the directory is unchanged then
  */
 export async function diskFromSnapshot(
   snapshotDir: string,
@@ -171,7 +175,7 @@ export async function diskFromSnapshot(
   await publishDisk(fresh, join(vmDir, `disk.${format}`), vmDir);
 }
 
-/** Gives a file that was made the name of the VM's disk. A directory with that name has a whole disk. */
+/** Renames a new file to the VM's disk. A file with that name is always a whole disk. */
 export async function publishDisk(fresh: string, path: string, dir: string): Promise<void> {
   await chmod(fresh, 0o600);
   await syncPath(fresh);
@@ -192,7 +196,7 @@ async function wholeLayers(dir: string, format: DiskFormat): Promise<string[]> {
   }
 }
 
-/** Removes all of a disk. Idempotent. The lowest layer goes first, so that what is left of a disk is refused. */
+/** Removes all files of a disk. Idempotent. The lowest layer is the first, so that the rest of a disk is refused. */
 export async function removeDisk(vmDir: string): Promise<void> {
   for (const path of allLayersIn(vmDir)) await rm(path, { force: true });
   for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });

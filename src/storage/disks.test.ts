@@ -26,7 +26,7 @@ test("a new disk is a sound ext4 of its full size that takes at most 2 MiB of th
   }
 });
 
-test("a disk that could not be made leaves nothing", async (t) => {
+test("a disk that could not be made leaves no file", async (t) => {
   const dir = scratch(t);
   const aborted = AbortSignal.abort(new Error("the user left"));
   await assert.rejects(createDisk(join(dir, "disk.raw"), GIB, aborted));

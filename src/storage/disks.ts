@@ -1,4 +1,4 @@
-/** VMs' writable disks: sparse files with an empty ext4, which take what their guest writes. */
+/** VMs' writable disks: sparse files with an empty ext4, which store what the guest writes. */
 import { randomBytes } from "node:crypto";
 import { open, rename, rm, stat, truncate } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -11,17 +11,19 @@ import { LIMITS } from "#model/limits.ts";
 const STAT_BLOCK_BYTES = 512;
 
 export type DiskUsage = {
-  /** What it takes on the host's disk. */
+  /** The bytes that it takes on the host's disk. */
   readonly allocatedBytes: number;
-  /** What the guest sees. */
+  /** The size that the guest sees. */
   readonly sizeBytes: number;
 };
 
-/** Makes a disk, whole or not at all, and durable when it returns. An existing one is replaced: callers own their paths. */
+/**
+ * Makes a disk, completely or not at all; durable when it returns. Replaces an existing one: callers own their paths.
+ */
 export async function createDisk(path: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.new`;
   try {
-    // Made here, so that nobody else may ever read what guests write.
+    // Made here, so that others never have access to what guests write.
     await using file = await open(temporary, "wx", 0o600);
     await file.truncate(sizeBytes);
     await makeEmptyDisk(temporary, { sizeBytes, maxBytes: LIMITS.diskMaxBytes }, signal);
@@ -34,8 +36,8 @@ export async function createDisk(path: string, sizeBytes: number, signal: AbortS
 }
 
 /**
- * Makes the disk larger; its file system grows when the guest starts next. Equal sizes change nothing.
- * @throws HearthError `input.invalid` for a smaller size: the guest's data would be cut off.
+ * Makes the disk larger; its file system grows at the guest's next start. Equal sizes change nothing.
+ * @throws HearthError `input.invalid` for a smaller size: the guest's data would be cut off
  */
 export async function growDisk(path: string, sizeBytes: number): Promise<void> {
   const { size } = await stat(path);
@@ -49,7 +51,7 @@ export async function growDisk(path: string, sizeBytes: number): Promise<void> {
   await syncPath(path);
 }
 
-/** What the disk takes now, and may take at most. */
+/** Returns what the disk takes now, and the most it can take. */
 export async function diskUsage(path: string): Promise<DiskUsage> {
   const { blocks, size } = await stat(path);
   return { allocatedBytes: blocks * STAT_BLOCK_BYTES, sizeBytes: size };

@@ -32,7 +32,7 @@ for (const [name, layer] of [
   ["disk.raw", "layer-0.raw"],
   ["disk.qcow2", "layer-0.qcow2"],
 ] as const) {
-  test(`a large ${name} is copied whole, and its copy ends when nobody waits for it any more`, async (t) => {
+  test(`a large ${name} is copied completely, and a cancelled copy ends`, async (t) => {
     const { vm, snapshot } = setUp(t, name, 64 * MIB);
     const path = join(snapshot, layer);
     await assert.rejects(freezeDisk(vm, snapshot, AbortSignal.abort(new Error("The VM was killed."))));

@@ -1,4 +1,7 @@
-/** The disk of one VM: made, suspended and woken, repaired, made one file, grown. No VMM has it open meanwhile. */
+/**
+ * Operations on the disk of one VM: create, put an overlay on it for a resume, repair, merge into one file, grow. No
+ * VMM has the disk open meanwhile.
+ */
 import { existsSync } from "node:fs";
 import { chmod, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,18 +19,18 @@ import { proveDisk } from "#storage/proven-disk.ts";
 import type { ProvenDisk } from "#storage/proven-disk.ts";
 import { claimedSizeBytes } from "#storage/qcow2-header.ts";
 
-/** There while the top layer holds only what was written since the VM was woken. */
+/** The marker file that exists while the top layer contains only what was written since the VM was resumed. */
 const WOKEN = "woken";
-/** What a qcow2 may grow by when its disk does: a larger table. */
+/** The most that a qcow2 grows by when its disk does: a larger table. */
 const GROWTH_MAX_BYTES = 16 * MIB;
 
-/** Makes a VM's new, empty disk; what the directory had of a disk goes. Durable when it returns. */
+/** Makes a VM's new, empty disk, in place of any disk in the directory. Durable when it returns. */
 export async function newDisk(vmDir: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
   await removeDisk(vmDir);
   await createDisk(join(vmDir, VM_NAMES.rawDisk), sizeBytes, signal);
 }
 
-/** As `growDisk`, for the disk of a VM that does not run. */
+/** Does the same as `growDisk`, for a disk with layers. The VM does not run. */
 export async function growLayeredDisk(
   vmDir: string,
   sizeBytes: number,
@@ -51,8 +54,8 @@ function proveOwnDisk(vmDir: string): Promise<ProvenDisk> {
 }
 
 /**
- * Says what a VM's disk takes by itself, without the layers that it may share, and how large it is for the guest: that
- * is what its VMM says while it runs, or 0 where that cannot be.
+ * Returns what a VM's disk takes by itself, without layers that it may share, and the size that the guest sees. While
+ * the VM runs, its VMM can write that size; it is 0 where the size is impossible.
  */
 export async function layeredDiskUsage(vmDir: string): Promise<DiskUsage> {
   const { path, format } = findDisk(vmDir);
@@ -63,7 +66,7 @@ export async function layeredDiskUsage(vmDir: string): Promise<DiskUsage> {
   return { ...usage, sizeBytes: await claimedSizeBytes(path, LIMITS.diskMaxBytes) };
 }
 
-/** What the files in a directory take on the host's disk; a file with several names is counted in each. */
+/** Returns what the files in a directory take on the host's disk; a hard-linked file is counted in each directory. */
 export async function dirBytes(dir: string): Promise<number> {
   let bytes = 0;
   for (const name of await readdir(dir)) bytes += (await diskUsage(join(dir, name))).allocatedBytes;
@@ -71,24 +74,24 @@ export async function dirBytes(dir: string): Promise<number> {
 }
 
 /**
- * Gives a VM that was suspended a new layer over the disk that it had then, so that what its guest writes can be taken
- * back: called again, the disk is again as it was. `commitResumeOverlay` ends that.
+ * Puts an overlay on the disk of a suspended VM before it resumes, so that a failed resume can be retried: a second
+ * call discards what was written since the first. `commitResumeOverlay` makes the overlay permanent.
  *
- *   1. The VM's own layer is frozen; with the marker it is what an earlier wake has written, and goes.
- *   2. Too many layers are made into one.
- *   3. The marker is set.
- *   4. An empty layer takes the place of the own one.
+ *   1. The VM's own layer is frozen. With the marker it has been written by a failed resume, and is deleted.
+ *   2. Too many layers are merged into one.
+ *   3. The marker is created.
+ *   4. An empty layer becomes the VM's own layer.
  *
- * Each is on the disk before the next begins: with the marker and without the frozen layer, the next wake would take
- * the VM's data for what an earlier one has written.
+ * Each step is synced before the next begins: with the marker but without the frozen layer, the next resume would take
+ * the VM's data for those of a failed resume.
  */
 export async function overlayDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
   const marker = join(vmDir, WOKEN);
-  // The marker comes after the layers, so that with both nothing else is the disk.
+  // The marker comes after the layers: with both, nothing else is the disk.
   if (existsSync(marker) && layersIn(vmDir).length > 0)
     for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
   await repairLayers(vmDir);
-  if (findDisk(vmDir).format === "qcow2") await proveOwnDisk(vmDir); // One that is refused stays as it is.
+  if (findDisk(vmDir).format === "qcow2") await proveOwnDisk(vmDir); // A disk that is refused stays unchanged.
   await freezeTop(vmDir);
   const disk = await proveFewLayers(vmDir, tools, signal);
   await touch(marker);
@@ -96,7 +99,7 @@ export async function overlayDisk(vmDir: string, tools: QemuImg, signal: AbortSi
   await putLayerOnTop(vmDir, disk, tools, signal);
 }
 
-/** Makes a layer of the VM's own file, if there is one. */
+/** Freezes the VM's own file as a layer, if there is one. */
 async function freezeTop(vmDir: string): Promise<void> {
   const { path, format } = findDisk(vmDir);
   if (!existsSync(path)) return;
@@ -112,9 +115,9 @@ async function touch(path: string): Promise<void> {
 }
 
 /**
- * Makes the disk of a VM that is to start whole again, and proves it. What a crash has left without its top gets an
- * empty one: what was written is all in the layers below.
- * @throws HearthError `disk.corrupt` for one that its VMM, or somebody else, has changed
+ * Repairs and proves the disk of a VM that is about to start. A disk that a crash has left without its top gets an
+ * empty one: all that was written is in the layers below.
+ * @throws HearthError `disk.corrupt` for one that its VMM, or anything else on the host, has changed
  */
 export async function repairDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
   if (!hasDisk(vmDir)) return;
@@ -135,21 +138,21 @@ async function putLayerOnTop(
   await publishDisk(fresh, join(vmDir, VM_NAMES.layeredDisk), vmDir);
 }
 
-/** Makes one file of all layers, for a VMM that knows nothing else. */
+/** Merges all layers into one file, for a VMM that supports nothing else. */
 export async function flattenDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
   await repairLayers(vmDir);
   if (findDisk(vmDir).format === "raw") return;
   await proveOwnDisk(vmDir);
-  await freezeTop(vmDir); // So that the tool's uid may read it.
+  await freezeTop(vmDir); // A frozen file can be read by the tool's uid.
   const flat = await copyFlat(vmDir, await proveDisk(layersIn(vmDir)), tools, signal);
   await publishDisk(flat, join(vmDir, VM_NAMES.rawDisk), vmDir);
   await repairLayers(vmDir);
 }
 
-/** Makes the disk as it is now the one that the suspended VM goes on with. Idempotent, and durable when it returns. */
+/** Makes the overlay of a resume a permanent part of the VM's disk. Idempotent, and durable when it returns. */
 export async function commitResumeOverlay(vmDir: string): Promise<void> {
   const { path } = findDisk(vmDir);
-  // The guest counts on what it has written, and may have flushed none of it.
+  // The guest relies on what it has written, and may have flushed none of it.
   if (existsSync(path)) await syncPath(path);
   await rm(join(vmDir, WOKEN), { force: true });
   await syncPath(vmDir);

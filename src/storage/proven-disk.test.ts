@@ -1,4 +1,4 @@
-/** What a VMM that was taken over can write into its own disk, and what the host then does with it: nothing. */
+/** A VMM that was taken over can write anything into its own disk; the host's programs open none of it. */
 import assert from "node:assert/strict";
 import {
   appendFileSync,
@@ -48,7 +48,7 @@ function qemuImg(cwd: string, ...args: readonly string[]): Promise<string> {
 let made = 0;
 let sound = "";
 
-/** A VM with a layer below its own; its guest has written. */
+/** A VM with a layer below its own, and some data of the guest. */
 before(async () => {
   if (skip !== false) return;
   writeFileSync(secret, SECRET.padEnd(1024, "#"), { mode: 0o600 });
@@ -82,7 +82,7 @@ function u64(value: bigint): Buffer {
   return bytes;
 }
 
-/** Where the table of the first cluster's neighbours is. */
+/** Returns the offset of the first second-level table. */
 function firstTable(path: string): number {
   const file = readFileSync(path);
   const l1 = Number(file.readBigUInt64BE(40));
@@ -124,8 +124,8 @@ const TAMPERED: Readonly<Record<string, (vm: string, disk: string) => unknown>> 
   "is larger than any disk may be": (_vm, disk) => poke(disk, 24, u64(2n ** 62n)),
   "is smaller than what it lies on": (_vm, disk) => poke(disk, 24, u64(1024n)),
   "is encrypted": (_vm, disk) => poke(disk, 32, Buffer.from([0, 0, 0, 1])),
-  "has snapshots of its own": (vm) => qemuImg(vm, "snapshot", "-c", "one", "disk.qcow2"),
-  "needs what our QEMU does not write": (_vm, disk) => poke(disk, 72, u64(8n)),
+  "has internal snapshots": (vm) => qemuImg(vm, "snapshot", "-c", "one", "disk.qcow2"),
+  "needs features that Hearth does not use": (_vm, disk) => poke(disk, 72, u64(8n)),
   "is no qcow2 any more": (_vm, disk) => poke(disk, 0, Buffer.from("KDMV")),
   "is of another version": (_vm, disk) => poke(disk, 4, Buffer.from([0, 0, 0, 2])),
   "has a compressed cluster": (_vm, disk) => poke(disk, firstTable(disk) + 8 * 16, u64(2n ** 62n + 65536n)),
@@ -161,7 +161,7 @@ describe("a disk that its VMM has changed", { skip }, () => {
         const vm = join(top, String((made += 1)));
         cpSync(template, vm, { recursive: true, verbatimSymlinks: true });
         await assert.rejects(operation(vm), { code: "disk.corrupt" }, name);
-        assert.deepEqual(readdirSync(vm).toSorted(), readdirSync(template).toSorted(), "and stays as it is");
+        assert.deepEqual(readdirSync(vm).toSorted(), readdirSync(template).toSorted(), "and stays unchanged");
       }
       assert.equal(statSync(secret).size, victims[0]);
       assert.equal(statSync(join(top, "data"), { throwIfNoEntry: false })?.size, dataSize);
@@ -172,7 +172,7 @@ describe("a disk that its VMM has changed", { skip }, () => {
     });
   }
 
-  test("is not a snapshot either, and not what a VM begins with", async () => {
+  test("becomes neither a snapshot nor the disk of another VM", async () => {
     const vm = await vmWith(TAMPERED["lies on a file of the host"] ?? assert.fail);
     const saved = join(top, "saved");
     mkdirSync(saved);
@@ -184,7 +184,7 @@ describe("a disk that its VMM has changed", { skip }, () => {
     await proveDisk([join(other, "layer-0.raw"), join(other, "disk.qcow2")]);
   });
 
-  test("reaches no server when it is made one file, where an unproven one would", async (t) => {
+  test("connects to no server when it is merged into one file, where an unproven one would", async (t) => {
     let asked = 0;
     const server = createServer((socket) => {
       asked += 1;
@@ -204,7 +204,7 @@ describe("a disk that its VMM has changed", { skip }, () => {
 });
 
 test(
-  "a disk as QEMU leaves it is proven: written, discarded, grown, and with a tail that was lost",
+  "a disk that QEMU has written is proven: with data, discarded blocks, growth, and a lost end",
   { skip },
   async () => {
     const vm = await vmWith(() => {});

@@ -1,7 +1,7 @@
 /**
- * The one way to a disk for programs of the host. A VMM writes its layer as it likes, header and all, and QEMU's tools
- * open whatever a header names. So every layer is read here first, once nobody can write to it any more: the VMM is
- * gone, or it is a frozen copy.
+ * Proves disks before programs of the host open them. A VMM writes its layer as it likes, including the header, and
+ * QEMU's tools open whatever a header names. So every layer is read here first, once no VMM can write to it: the VMM
+ * has ended, or the layer is a frozen copy.
  */
 import { lstat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
@@ -13,19 +13,19 @@ import { proveLayer } from "#storage/qcow2-header.ts";
 
 declare const PROVEN: unique symbol;
 
-/** A disk that lies on these files and nothing else. Only `proveDisk` makes one. */
+/** A disk that consists of these files and nothing else. Only `proveDisk` makes one. */
 export type ProvenDisk = {
   /** The lowest first. */
   readonly layers: readonly BlockLayer[];
-  /** As the guest sees it. */
+  /** The size that the guest sees. */
   readonly sizeBytes: number;
   readonly [PROVEN]: true;
 };
 
 /**
- * Proves all layers of a disk: each lies on the one before it and on nothing else, whatever its header could say.
- * @param paths absolute, the lowest first; the last one may be a VM's own
- * @throws HearthError `disk.corrupt` with the file and what is wrong with it; nothing was opened by QEMU then
+ * Proves all layers of a disk: each refers to the one before it and to nothing else.
+ * @param paths absolute, the lowest first; the last one may be a VM's own layer
+ * @throws HearthError `disk.corrupt` with the file and what is wrong with it, before QEMU opens anything
  */
 export async function proveDisk(paths: readonly string[]): Promise<ProvenDisk> {
   const layers: BlockLayer[] = [];

@@ -18,7 +18,7 @@ function dir(t: TestContext): string {
   return path;
 }
 
-/** As QEMU writes it, without the names of features. */
+/** A header as QEMU writes it, without the names of features. */
 function header(
   below = "layer-0.raw",
   extensions: readonly (readonly [number, string])[] = [[0xe2792aca, "raw"]],
@@ -44,7 +44,7 @@ function header(
   return head;
 }
 
-test("a layer as QEMU makes it is taken, also when it was written to and has grown", async (t) => {
+test("a layer that QEMU has made, written and grown is accepted", async (t) => {
   if (findProgram("qemu-img") === undefined) return t.skip("no qemu-img");
   const cwd = dir(t);
   const qemuImg = (...args: string[]): Promise<string> =>
@@ -59,7 +59,7 @@ test("a layer as QEMU makes it is taken, also when it was written to and has gro
   await proveLayer(join(cwd, "layer-2.qcow2"), above);
 });
 
-test("a layer that could reach for anything but the layer below is refused", async (t) => {
+test("a layer that refers to anything but the layer below is refused", async (t) => {
   const path = join(dir(t), "layer-1.qcow2");
   const refused = async (content: Buffer, reason: RegExp): Promise<void> => {
     writeFileSync(path, content);

@@ -1,4 +1,7 @@
-/** The header of a qcow2 file, docs/interop/qcow2.txt of QEMU: what it lies on, and what else it could reach. */
+/**
+ * Checks the header of a qcow2 file (QEMU's docs/interop/qcow2.txt): its backing file, and everything else that it
+ * could refer to.
+ */
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
@@ -7,31 +10,31 @@ import { checkTables, CLUSTER_BITS } from "#storage/qcow2-tables.ts";
 import type { TableHead } from "#storage/qcow2-tables.ts";
 
 const MAGIC = 0x514649fb;
-/** What QEMU writes into the headers of our layers: the format of the one below, and names of its features. */
+/** The header extensions that QEMU writes for Hearth: the backing file's format, and names of features. */
 const BACKING_FORMAT = 0xe2792aca;
 const FEATURE_NAMES = 0x6803f857;
 const HEADER_BYTES = 104;
-/** Headers of ours have some 600 bytes. */
+/** Headers that Hearth has QEMU write have some 600 bytes. */
 const HEAD_MAX_BYTES = 64 * 1024;
-/** A qcow2 has its tables besides what a guest wrote: less than a hundredth. */
+/** A qcow2 has tables besides what a guest has written: less than a hundredth of it. */
 const TABLES_MAX_BYTES = 2 * GIB;
 
-/** What a layer has to be, whoever wrote it. */
+/** The rules of a layer, whoever has written it. */
 export type LayerRule = {
   /** The name of the layer below, in the same directory, and its format. */
   readonly below: string;
   readonly belowFormat: "raw" | "qcow2";
-  /** Of the disk as a guest sees it: that of the layer below, which never shrinks. */
+  /** The least size of the disk as the guest sees it: that of the layer below, as a disk never shrinks. */
   readonly minBytes?: number | undefined;
   readonly maxBytes: number;
 };
 
-/** What a header that was checked says of the disk and of the tables. */
+/** The size of the disk and the position of the tables in a checked header. */
 export type LayerHead = TableHead;
 
 /**
- * Proves that a layer lies on nothing but the one below, and that a copy of it takes no more than the layer has. QEMU
- * opens whatever a header names: any file that it can read, in any format, a file for the data, or a server.
+ * Proves that a layer refers to nothing but the layer below, and that a copy of it takes no more than the layer has.
+ * QEMU opens whatever a header names: any readable file, in any format, a data file, or a server.
  * @throws Error that begins with "it" or "its"
  */
 export async function proveLayer(path: string, rule: LayerRule): Promise<LayerHead> {
@@ -41,7 +44,7 @@ export async function proveLayer(path: string, rule: LayerRule): Promise<LayerHe
   return head;
 }
 
-/** The size that a header gives, which its VMM could have written; 0 where it is none that a disk can have. */
+/** Returns the size in the header, which a VMM may have written; 0 where no disk can have that size. */
 export async function claimedSizeBytes(path: string, maxBytes: number): Promise<number> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   const head = await readHead(file);

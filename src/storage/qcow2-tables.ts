@@ -1,7 +1,10 @@
-/** The tables of a qcow2 file, docs/interop/qcow2.txt of QEMU: which of its clusters the guest sees where. */
+/**
+ * Checks the tables of a qcow2 file (QEMU's docs/interop/qcow2.txt), which map the guest's disk to clusters of the
+ * file.
+ */
 import type { FileHandle } from "node:fs/promises";
 
-/** Where the header says that the tables are. */
+/** The position of the tables in the file, from the header. */
 export type TableHead = {
   readonly sizeBytes: number;
   readonly l1Entries: number;
@@ -11,21 +14,26 @@ export type TableHead = {
 export const CLUSTER_BITS = 16;
 const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
 const ENTRIES = CLUSTER_BYTES / 8;
-/** What one table of the second level describes: 512 MiB. */
+/** The part of the disk that one second-level table describes: 512 MiB. */
 const TABLE_BYTES = ENTRIES * CLUSTER_BYTES;
-/** Of the upper half of an entry: 63 is COPIED, 62 compressed, 61 to 56 reserved; the rest is the cluster's offset. */
+/**
+ * Bits of the upper half of an entry: 63 is COPIED, 62 compressed, 61 to 56 reserved; the rest is the cluster's offset.
+ */
 const COMPRESSED = 0x4000_0000;
 const RESERVED = 0x3f00_0000;
 const OFFSET_HIGH = 0x00ff_ffff;
-/** Of the lower half: 0 says that the cluster reads as zeros, 8 to 1 are reserved, 15 to 9 are 0 in an aligned offset. */
+/**
+ * Bits of the lower half: 0 says that the cluster reads as zeros, 8 to 1 are reserved, 15 to 9 are 0 in an aligned
+ * offset.
+ */
 const UNALIGNED = 0xfffe;
 const ALIGNED = 0xffff_0000;
-/** More than the largest disk needs, and no more than fit into one cluster. */
+/** More than the largest disk needs, and no more than one cluster has room for. */
 const L1_MAX_ENTRIES = 4096;
 
 /**
- * Proves that no two places of the disk share a cluster and that none is compressed, so that a copy of the disk takes
- * no more than the file itself has. A file that was made otherwise could grow a thousandfold when it is copied.
+ * Proves that no two parts of the disk share a cluster and that none is compressed, so that a copy of the disk takes no
+ * more than the file itself. Any other file could grow a thousandfold when it is copied.
  * @throws Error that begins with "it"
  */
 export async function checkTables(file: FileHandle, head: TableHead, fileMaxBytes: number): Promise<void> {
@@ -45,7 +53,7 @@ export async function checkTables(file: FileHandle, head: TableHead, fileMaxByte
   }
 }
 
-/** What lies beyond the end of the file was never written, and is zeros. */
+/** Reads a table. Entries beyond the end of the file were never written, and are zeros. */
 async function readTable(file: FileHandle, at: number, entries: number): Promise<Buffer> {
   const table = Buffer.alloc(entries * 8);
   await file.read(table, 0, table.length, at);
@@ -60,7 +68,7 @@ function clusterOf(table: Buffer, index: number): number {
   return (high & OFFSET_HIGH) * 2 ** 32 + ((low & ALIGNED) >>> 0);
 }
 
-/** The clusters that were seen, a bit for each. */
+/** The clusters that were seen, one bit each. */
 class ClusterSet {
   readonly #bits: Uint8Array;
   readonly #fileMaxBytes: number;

@@ -5,7 +5,7 @@ import type { DiskFormat } from "#storage/disk-layout.ts";
 import { commitResumeOverlay, flattenDisk, dirBytes, growLayeredDisk } from "#storage/own-disk.ts";
 import { layeredDiskUsage, newDisk, overlayDisk, repairDisk } from "#storage/own-disk.ts";
 
-/** All that is done to the disks in the directories of VMs and snapshots, with the tools that may open them. */
+/** Returns all operations on the disks in the directories of VMs and snapshots, with the tools that may open them. */
 export function vmDisks(tools: QemuImg) {
   return {
     create: newDisk,

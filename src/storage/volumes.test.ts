@@ -74,7 +74,7 @@ test("a volume from a directory keeps names, modes, owners, links and holes, and
   assert.equal(await debugfs(path, "cat /hard", t.signal), "content");
 });
 
-test("a directory that does not fit, is not there or is no directory is refused, and leaves nothing", async (t) => {
+test("a directory that does not fit, a missing one and a file are refused, and leave nothing", async (t) => {
   const { dir, root, volumes } = await place(t);
   const tree = join(dir, "tree");
   mkdirSync(tree);
@@ -91,7 +91,7 @@ test("a directory that does not fit, is not there or is no directory is refused,
   await from(tree, 200 * MIB);
 });
 
-test("of two that make one volume at once the first has it, and the other is told", async (t) => {
+test("of two simultaneous creations of a volume one succeeds, and the other fails", async (t) => {
   const { root, volumes } = await place(t);
   const make = () => volumes.create({ name: NAME, sizeBytes: 64 * MIB }, t.signal);
   const outcomes = await Promise.allSettled([make(), make()]);
@@ -104,7 +104,7 @@ test("of two that make one volume at once the first has it, and the other is tol
   assert.deepEqual(readdirSync(root), ["data"]);
 });
 
-test("L1: what a hearthd that was killed left half made or half removed is gone after the next start", async (t) => {
+test("the parts of a volume that a killed hearthd was making or removing are removed at the next start", async (t) => {
   const { root, volumes } = await place(t);
   await volumes.create({ name: NAME, sizeBytes: 64 * MIB }, t.signal);
   for (const staging of [".other.0123456789ab", ".data.ba9876543210"]) {
@@ -120,7 +120,7 @@ test("L1: what a hearthd that was killed left half made or half removed is gone 
   assert.deepEqual(readdirSync(root), ["data"]);
 });
 
-test("what was not made here is neither removed nor taken for a volume", async (t) => {
+test("other directories are neither removed nor taken for a volume", async (t) => {
   const { root, volumes } = await place(t);
   mkdirSync(join(root, ".data.0123456789ab"));
   mkdirSync(join(root, ".snapshots"));
@@ -129,7 +129,7 @@ test("what was not made here is neither removed nor taken for a volume", async (
   assert.deepEqual(readdirSync(root).toSorted(), [".note", ".snapshots"]);
 });
 
-test("a volume that was cancelled while it was made leaves nothing", async (t) => {
+test("a cancelled creation of a volume leaves nothing", async (t) => {
   const { root, volumes } = await place(t);
   const cancelled = AbortSignal.abort(new Error("the user left"));
   await assert.rejects(volumes.create({ name: NAME, sizeBytes: GIB }, cancelled));
@@ -137,7 +137,7 @@ test("a volume that was cancelled while it was made leaves nothing", async (t) =
   assert.equal(existsSync(join(root, "data")), false);
 });
 
-test("a kill while a volume is made or removed leaves a whole volume or none, and no scrap for the next hearthd", async (t) => {
+test("a kill while a volume is made or removed leaves a whole volume or none, and no staging directory after recovery", async (t) => {
   for (const removes of [false, true]) {
     await crashAtEachEffect({
       prepare: async () => {

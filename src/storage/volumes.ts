@@ -1,7 +1,7 @@
 /**
- * Volumes: disks that outlive VMs, in a directory each, named after the volume. A directory that has its name is whole:
- * it was made under another name, synced, and renamed; it goes by a rename first, too. So a crash at any moment
- * leaves a volume or none, and scrap that `cleanUp` takes.
+ * Volumes: disks that outlive VMs, each in a directory named after the volume. Such a directory is always complete: it
+ * is made under a temporary name, synced, and renamed; its removal begins with a rename as well. So a crash at any
+ * moment leaves the volume or none, and a staging directory that `cleanUp` removes.
  */
 import { randomBytes } from "node:crypto";
 import { existsSync, renameSync } from "node:fs";
@@ -37,25 +37,25 @@ export type Volume = {
 
 export type NewVolume = {
   readonly name: VolumeName;
-  /** Undefined takes what `from` needs, and room to work. */
+  /** The default is the size of `from`, and some room. */
   readonly sizeBytes?: number | undefined;
-  /** A directory of the host whose content it begins with; absolute. */
+  /** A directory of the host that is copied into the volume; absolute. */
   readonly from?: string | undefined;
   readonly labels?: Labels | undefined;
 };
 
-/** Holds what is written beside the disk; of a volume that an earlier Hearth made, the time alone. */
+/** The file beside the disk; for a volume of an earlier Hearth it has the time alone. */
 type VolumeRecord = Pick<Volume, "createdAtMs"> & Partial<Pick<Volume, "owner" | "labels">>;
 
 const RECORD = "volume.json";
-/** No volume's name begins like this. */
-const SCRAP = ".";
-/** What `#scrap` makes. */
-const OURS = /^\.[a-z0-9-]+\.[0-9a-f]{12}$/;
-/** Beside the content of a directory. */
+/** The prefix of staging directories: no volume's name begins like this. */
+const STAGING_PREFIX = ".";
+/** Names that `#staging` makes. */
+const STAGING = /^\.[a-z0-9-]+\.[0-9a-f]{12}$/;
+/** The least free space in a volume that is made from a directory. */
 const ROOM_MIN_BYTES = GIB;
 
-/** All volumes under one directory of hearthd's. One hearthd at a time. */
+/** All volumes in one directory of hearthd's, which only one hearthd uses at a time. */
 export class Volumes {
   readonly #root: string;
 
@@ -64,8 +64,9 @@ export class Volumes {
   }
 
   /**
-   * Removes what a hearthd that was killed was making or removing. What cannot be removed is told to `onLeft`, or thrown.
-   * @returns the names of directories that begin as those do, and are none of them
+   * Removes the staging directories of a hearthd that was killed. Reports what cannot be removed to `onLeft`, or
+   * throws.
+   * @returns the names of other directories with the same prefix
    */
   async cleanUp(
     onLeft: (path: string, error: unknown) => void = (_path, error) => {
@@ -74,27 +75,29 @@ export class Volumes {
   ): Promise<string[]> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 });
     const entries = await readdir(this.#root, { withFileTypes: true });
-    const strange: string[] = [];
-    for (const entry of entries.filter(({ name }) => name.startsWith(SCRAP))) {
+    const foreign: string[] = [];
+    for (const entry of entries.filter(({ name }) => name.startsWith(STAGING_PREFIX))) {
       const path = join(this.#root, entry.name);
-      if (OURS.test(entry.name))
+      if (STAGING.test(entry.name))
         await removeTree(this.#root, path).catch((error: unknown) => onLeft(path, error));
-      else if (entry.isDirectory()) strange.push(entry.name);
+      else if (entry.isDirectory()) foreign.push(entry.name);
     }
-    return strange;
+    return foreign;
   }
 
-  /** Its disk, whether or not it is there. */
+  /** Returns the path of the volume's disk, even if there is no such volume. */
   diskPath(name: VolumeName): string {
     return join(this.#root, name, DISK);
   }
 
-  /** Asked and answered at once, so that nothing comes between the answer and what follows from it. */
+  /**
+   * Tells whether the volume exists. Synchronous, so that nothing happens between the answer and what depends on it.
+   */
   has(name: VolumeName): boolean {
     return existsSync(join(this.#root, name));
   }
 
-  /** By name. */
+  /** Returns the volumes, sorted by name. */
   async list(): Promise<Volume[]> {
     const names = (await readdir(this.#root)).filter(isVolumeName).toSorted();
     const found = await Promise.all(names.map((name) => this.#read(name)));
@@ -109,7 +112,7 @@ export class Volumes {
   }
 
   /**
-   * Makes a volume, whole or not at all.
+   * Makes a volume, completely or not at all.
    * @throws HearthError `name.taken`, `input.invalid` for a size that `from` does not fit into, `file.not_found`,
    * `file.refused`, `host.disk_full`
    */
@@ -132,7 +135,10 @@ export class Volumes {
     return this.get(name);
   }
 
-  /** The volume is gone when this returns, for good and with its blocks when it resolves. */
+  /**
+   * Removes a volume. It has lost its name when this returns; the removal is durable and its blocks are free when the
+   * promise resolves.
+   */
   remove(name: VolumeName): Promise<void> {
     const staging = this.#staging(name);
     try {
@@ -143,7 +149,7 @@ export class Volumes {
     return this.#discard(staging);
   }
 
-  /** Its old name first: a power cut must not bring it back when its removal was answered. */
+  /** Syncs the rename first: a power cut must not restore a volume after its removal was confirmed. */
   async #discard(staging: string): Promise<void> {
     await syncPath(this.#root);
     await removeTree(this.#root, staging);
@@ -161,10 +167,12 @@ export class Volumes {
   }
 
   #staging(name: VolumeName): string {
-    return join(this.#root, `${SCRAP}${name}.${randomBytes(6).toString("hex")}`);
+    return join(this.#root, `${STAGING_PREFIX}${name}.${randomBytes(6).toString("hex")}`);
   }
 
-  /** A directory that is not empty is never replaced by a rename: the first of two wins. */
+  /**
+   * Gives the volume its name. A rename never replaces a directory that is not empty: the first of two creators wins.
+   */
   async #publish(staging: string, name: VolumeName): Promise<void> {
     try {
       await rename(staging, join(this.#root, name));
@@ -189,16 +197,16 @@ export class Volumes {
   }
 }
 
-/** Whatever else somebody put into the directory is not ours to judge. */
+/** Tells whether this is a volume's directory. Other files in the directory are ignored. */
 function isVolumeName(entry: string): entry is VolumeName {
   try {
     return parseVolumeName(entry) === entry;
   } catch {
-    return false; // The parser's sentence is for people who typed it.
+    return false; // The parser's message is for users who typed the name.
   }
 }
 
-/** What every place says about a volume that is not there. */
+/** Returns the error for a volume that does not exist. */
 export function volumeNotFound(name: string): HearthError {
   return new HearthError("volume.not_found", `There is no volume ${name}.`, {
     hint: `\`hearth volume ls\` shows the volumes; \`hearth volume create ${name} --size 4G\` makes it.`,
@@ -245,7 +253,7 @@ async function fillDisk(
   { sizeBytes, from, inodes }: { sizeBytes: number; from: string | undefined; inodes: number },
   signal: AbortSignal,
 ): Promise<void> {
-  // The directory lets nobody else in. The file itself may be read by all: the uids of VMs that are shown it read-only.
+  // The directory keeps everybody else out. The file can be read by all: by the uids of VMs that have it read-only.
   await using file = await open(path, "wx", 0o644);
   await file.chmod(0o644);
   await file.truncate(sizeBytes);
