@@ -307,6 +307,7 @@ export function planTiming<Timing extends VmmTiming>(usual: Timing, given: Parti
   return { ...timing, answerDeadlineMs: Math.min(timing.answerDeadlineMs, 0.8 * timing.heartbeatMs) };
 }
 
+/** Returns the error for a request to a VMM that has ended. */
 export function vmGone(): HearthError {
   return new HearthError("vm.gone", "The VM is not running any more.");
 }

@@ -40,6 +40,7 @@ const LOG_TAIL_BYTES = 4 * 1024;
 /** The last line of the log, except for the metrics' lines; the guest has reset itself, or shut down. */
 const ENDED_WELL = /Firecracker exiting successfully\. exit_code=0/;
 
+/** Asks Firecracker by `request`, and by `occupy` for a save, which makes it answer nothing else. */
 export class FirecrackerSession extends VmmSession<FirecrackerRecorder, FirecrackerTiming> {
   readonly files: FirecrackerFiles;
   /** The background work of a failed save, see `saveVm`. */

@@ -17,6 +17,7 @@ import { withCleanUp } from "#base/clean-up.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { copySparse } from "#host/copy-sparse.ts";
 
+/** The base of one VM, in its state directory. An interrupted call leaves the whole base or none. */
 export class MemoryBase {
   readonly #path: string;
   readonly #copy: string;

@@ -30,6 +30,7 @@ const METRICS_MAX_CHARS = 256 * 1024;
 const METRICS_PER_S = 20;
 const METRICS_BURST = 200;
 
+/** Reads the three pipes of one Firecracker from its construction until `stop`, or until the VMM ends. */
 export class FirecrackerRecorder {
   /** The sum of all lines of metrics since the recorder was opened. */
   metrics: FirecrackerMetrics | undefined;

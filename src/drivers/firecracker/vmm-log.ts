@@ -30,6 +30,7 @@ const OF_OURS = /:fc_api:INFO\] The (API server received|request was executed su
 /** Lines about a rate limit that delays a large request: Firecracker logs them as errors, and they are none. */
 const OF_A_LIMIT = /Consumed \d+ tokens from bucket of size \d+/;
 
+/** Appends chunks of the log to the file, at a limited rate. Does not throw: failed writes go to `onTrouble`. */
 export class VmmLog {
   readonly #path: string;
   readonly #options: VmmLogOptions;

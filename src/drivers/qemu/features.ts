@@ -26,6 +26,7 @@ const QEMU_BYTES = 128 * MIB;
 /** An emulating QEMU also keeps translated code: up to 1 GiB, its own limit. */
 const EMULATOR_BYTES = QEMU_BYTES + GIB;
 
+/** Returns the features of the driver with this QEMU on this host. @throws the reason of `signal` */
 export async function qemuFeatures(
   program: string,
   accel: "kvm" | "tcg",

@@ -8,6 +8,7 @@ import type { SavingQemu } from "#drivers/qemu/vm-snapshot.ts";
 /** The number of times that QEMU reads its log in such a save. */
 const READS = 2;
 
+/** Follows the changes of one save: `begin`, the migration, then `isComplete`; or `abandon`. */
 export class Following {
   readonly #qemu: Pick<SavingQemu, "monitor" | "deadlineMs">;
   readonly #careful: boolean;

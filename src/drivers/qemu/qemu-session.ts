@@ -30,6 +30,7 @@ const EXIT_AFTER_SHUTDOWN_MS = 10_000;
 /** The reasons in QEMU's event SHUTDOWN with which the guest itself has ended. */
 const GUEST_ENDS: Readonly<Record<string, GuestEnd>> = { "guest-shutdown": "off", "guest-reset": "reset" };
 
+/** Shares the monitor among all callers, and ends a QEMU that hangs after its guest has ended. */
 export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
   #monitor: Promise<QmpMonitor> | undefined;
   #shutdownReason: string | undefined;

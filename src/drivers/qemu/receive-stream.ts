@@ -39,6 +39,7 @@ const BATCH_BYTES = MIB;
 /** The bytes between two checks of the room on the host. */
 const ROOM_BYTES = 64 * MIB;
 
+/** Receives one stream from `listen` until `end` or `close`. The file stays on failure; the caller removes it. */
 export class StreamReceiver {
   /** Resolves when all is in the file, rejects with the reason why it is not. Callers need not await it. */
   readonly written: Promise<void>;

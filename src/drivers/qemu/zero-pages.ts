@@ -29,6 +29,7 @@ const BEFORE_RAM_MAX_BYTES = 64 * 1024;
 /** The element that comes next in the stream. */
 type Expects = "ram" | "blocks" | "record" | "footer" | "section" | "anything";
 
+/** Filters one stream: call `filter` with each piece in order, then `end`. */
 export class ZeroPages {
   readonly #block: string;
   readonly #sizeBytes: number;

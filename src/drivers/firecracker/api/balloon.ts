@@ -53,6 +53,7 @@ export type BalloonStatistics = {
 /** The numbers of the last commands, as in the virtio standard. */
 export type BalloonHintingStatus = { readonly hostCmd: number; readonly guestCmd?: number | undefined };
 
+/** Returns the body of `PUT /balloon`. Pure. */
 export function balloonPayload(balloon: Balloon): Payload {
   return payload({
     amount_mib: balloon.amountMib,

@@ -34,6 +34,7 @@ export type CpuConfig = {
   readonly vcpuFeatures?: readonly { readonly index: number; readonly bitmap: string }[] | undefined;
 };
 
+/** Returns the body of `PUT /cpu-config`. Pure. */
 export function cpuConfigPayload(config: CpuConfig): Payload {
   return payload({
     kvm_capabilities: config.kvmCapabilities,

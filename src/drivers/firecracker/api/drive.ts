@@ -27,6 +27,7 @@ export type Drive = {
 /** A change of a running VM's drive. Any path, even the same one, makes Firecracker read the file's size again. */
 export type DrivePatch = Pick<Drive, "driveId" | "pathOnHost" | "rateLimiter">;
 
+/** Returns the body of `PUT /drives/{id}`. Pure. */
 export function drivePayload(drive: Drive): Payload {
   return payload({
     drive_id: drive.driveId,
@@ -41,6 +42,7 @@ export function drivePayload(drive: Drive): Payload {
   });
 }
 
+/** Returns the body of `PATCH /drives/{id}`. Pure. */
 export function drivePatchPayload(patch: DrivePatch): Payload {
   return payload({
     drive_id: patch.driveId,

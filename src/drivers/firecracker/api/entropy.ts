@@ -9,10 +9,12 @@ import {
 /** A virtio-rng device. An empty object is a device without limit. */
 export type Entropy = { readonly rateLimiter?: RateLimiter | undefined };
 
+/** Returns the body of `PUT /entropy`. Pure. */
 export function entropyPayload(entropy: Entropy): Payload {
   return payload({ rate_limiter: rateLimiterPayload(entropy.rateLimiter) });
 }
 
+/** Checks the rate limiter, the only field. */
 export function checkEntropy(problems: Problems, at: string, entropy: Entropy): void {
   checkRateLimiter(problems, `${at}.rateLimiter`, entropy.rateLimiter);
 }

@@ -29,6 +29,7 @@ export type MachineConfig = {
 
 const VCPUS_MAX = 32;
 
+/** Returns the body of `PUT /boot-source`. Pure. */
 export function bootSourcePayload(source: BootSource): Payload {
   return payload({
     kernel_image_path: source.kernelImagePath,

@@ -27,6 +27,7 @@ export type MemoryHotplugStatus = {
   readonly requestedSizeMib?: number | undefined;
 };
 
+/** Returns the body of `PUT /hotplug/memory`. Pure. */
 export function memoryHotplugPayload(hotplug: MemoryHotplug): Payload {
   return payload({
     total_size_mib: hotplug.totalSizeMib,
@@ -35,6 +36,7 @@ export function memoryHotplugPayload(hotplug: MemoryHotplug): Payload {
   });
 }
 
+/** Checks the rules of the three sizes; a missing one has its default. */
 export function checkMemoryHotplug(problems: Problems, at: string, hotplug: MemoryHotplug): void {
   const { totalSizeMib, slotSizeMib, blockSizeMib } = hotplug;
   const slot = slotSizeMib ?? SLOT_MIN_MIB;

@@ -18,6 +18,7 @@ export type MmdsConfig = {
 /** Any JSON object. Its keys are the guest's and are sent unchanged. */
 export type MmdsContents = Payload;
 
+/** Returns the body of `PUT /mmds/config`. Pure. */
 export function mmdsConfigPayload(config: MmdsConfig): Payload {
   return payload({
     version: config.version,

@@ -27,6 +27,7 @@ export type NetworkInterface = {
 /** A change of a running VM's interface. */
 export type NetworkInterfacePatch = Pick<NetworkInterface, "ifaceId" | "rxRateLimiter" | "txRateLimiter">;
 
+/** Returns the body of `PUT /network-interfaces/{id}`. Pure. */
 export function networkInterfacePayload(iface: NetworkInterface): Payload {
   return payload({
     iface_id: iface.ifaceId,
@@ -38,6 +39,7 @@ export function networkInterfacePayload(iface: NetworkInterface): Payload {
   });
 }
 
+/** Returns the body of `PATCH /network-interfaces/{id}`. Pure. */
 export function networkInterfacePatchPayload(patch: NetworkInterfacePatch): Payload {
   return payload({
     iface_id: patch.ifaceId,
@@ -54,6 +56,7 @@ export function checkDevName(problems: Problems, field: string, name: string): v
   problems.check(!/[\s/\0]/.test(name), field, "without slash and space", name);
 }
 
+/** Checks the rules of one interface. That ids are unique is a rule of the whole configuration. */
 export function checkNetworkInterface(problems: Problems, at: string, iface: NetworkInterface): void {
   problems.id(`${at}.ifaceId`, iface.ifaceId);
   checkDevName(problems, `${at}.hostDevName`, iface.hostDevName);

@@ -35,6 +35,7 @@ export type Serial = {
   readonly rateLimiter?: TokenBucket | undefined;
 };
 
+/** Returns the body of `PUT /logger`. Pure. */
 export function loggerPayload(logger: Logger): Payload {
   return payload({
     log_path: logger.logPath,
@@ -45,6 +46,7 @@ export function loggerPayload(logger: Logger): Payload {
   });
 }
 
+/** Returns the body of `PUT /metrics`. Pure. */
 export function metricsPayload(metrics: Metrics): Payload {
   return payload({
     metrics_path: metrics.metricsPath,
@@ -53,6 +55,7 @@ export function metricsPayload(metrics: Metrics): Payload {
   });
 }
 
+/** Returns the body of `PUT /serial`. Pure. */
 export function serialPayload(serial: Serial): Payload {
   return payload({
     serial_out_path: serial.serialOutPath,
@@ -60,16 +63,19 @@ export function serialPayload(serial: Serial): Payload {
   });
 }
 
+/** Checks the path and the level. */
 export function checkLogger(problems: Problems, at: string, logger: Logger): void {
   problems.path(`${at}.logPath`, logger.logPath);
   problems.oneOf(`${at}.level`, logger.level, LOG_LEVELS);
 }
 
+/** Checks the path, which is required. */
 export function checkMetrics(problems: Problems, at: string, metrics: Metrics): void {
   if (problems.required(`${at}.metricsPath`, metrics.metricsPath))
     problems.path(`${at}.metricsPath`, metrics.metricsPath);
 }
 
+/** Checks the path and the token bucket. */
 export function checkSerial(problems: Problems, at: string, serial: Serial): void {
   problems.path(`${at}.serialOutPath`, serial.serialOutPath);
   checkTokenBucket(problems, `${at}.rateLimiter`, serial.rateLimiter);

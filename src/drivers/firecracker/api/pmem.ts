@@ -19,6 +19,7 @@ export type Pmem = {
 /** A change of a running VM's device, since 1.16. */
 export type PmemPatch = Pick<Pmem, "id" | "rateLimiter">;
 
+/** Returns the body of `PUT /pmem/{id}`. Pure. */
 export function pmemPayload(pmem: Pmem): Payload {
   return payload({
     id: pmem.id,
@@ -29,10 +30,12 @@ export function pmemPayload(pmem: Pmem): Payload {
   });
 }
 
+/** Returns the body of `PATCH /pmem/{id}`. Pure. */
 export function pmemPatchPayload(patch: PmemPatch): Payload {
   return payload({ id: patch.id, rate_limiter: rateLimiterPayload(patch.rateLimiter) });
 }
 
+/** Checks the rules of one device. That there is at most one root device is a rule of the whole configuration. */
 export function checkPmem(problems: Problems, at: string, pmem: Pmem): void {
   problems.id(`${at}.id`, pmem.id);
   if (problems.required(`${at}.pathOnHost`, pmem.pathOnHost))

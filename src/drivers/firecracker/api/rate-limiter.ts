@@ -20,6 +20,7 @@ export type RateLimiter = {
   readonly ops?: TokenBucket | undefined;
 };
 
+/** Returns a bucket as it is in a body. Pure. */
 export function tokenBucketPayload(bucket: TokenBucket): Payload {
   return payload({
     size: bucket.size,
@@ -37,6 +38,7 @@ export function rateLimiterPayload(limiter: RateLimiter | undefined): Payload | 
   });
 }
 
+/** Checks that size and refill time are given, and that no number is negative. */
 export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBucket | undefined): void {
   if (bucket === undefined) return;
   if (problems.required(`${at}.size`, bucket.size)) problems.integer(`${at}.size`, bucket.size, 0);
@@ -45,6 +47,7 @@ export function checkTokenBucket(problems: Problems, at: string, bucket: TokenBu
   problems.integer(`${at}.oneTimeBurst`, bucket.oneTimeBurst, 0);
 }
 
+/** Checks both buckets; an absent one has no problem. */
 export function checkRateLimiter(problems: Problems, at: string, limiter: RateLimiter | undefined): void {
   checkTokenBucket(problems, `${at}.bandwidth`, limiter?.bandwidth);
   checkTokenBucket(problems, `${at}.ops`, limiter?.ops);

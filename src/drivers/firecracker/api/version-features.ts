@@ -119,6 +119,7 @@ export const FEATURES = {
 
 export type FeatureName = keyof typeof FEATURES;
 
+/** Tells whether this version has the feature, by its release or a backport. Pure. */
 export function hasFeature(version: FirecrackerVersion, name: FeatureName): boolean {
   return has(version, FEATURES[name]);
 }

@@ -3,6 +3,7 @@ import { type ApiRequest, apiRequest } from "#drivers/firecracker/api/api-reques
 /** `SendCtrlAltDel` is x86_64 only; `FlushMetrics` is refused before the start. */
 export type VmAction = "InstanceStart" | "SendCtrlAltDel" | "FlushMetrics";
 
+/** Returns the request of an action. Pure. */
 export function putAction(action: VmAction): ApiRequest {
   return apiRequest("PUT", "/actions", { action_type: action });
 }

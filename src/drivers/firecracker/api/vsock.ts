@@ -19,6 +19,7 @@ export type Vsock = {
   readonly vsockId?: string | undefined;
 };
 
+/** Returns the body of `PUT /vsock`. Pure. */
 export function vsockPayload(vsock: Vsock): Payload {
   return payload({ guest_cid: vsock.guestCid, uds_path: vsock.udsPath, vsock_id: vsock.vsockId });
 }
@@ -31,6 +32,7 @@ export function checkUdsPath(problems: Problems, field: string, path: string): v
   problems.check(isShort, field, `at most ${UDS_PATH_MAX_BYTES} bytes`, path);
 }
 
+/** Checks the guest's number and the socket's path. */
 export function checkVsock(problems: Problems, at: string, vsock: Vsock): void {
   if (problems.required(`${at}.guestCid`, vsock.guestCid))
     problems.integer(`${at}.guestCid`, vsock.guestCid, GUEST_CID_MIN, GUEST_CID_MAX);

@@ -35,6 +35,7 @@ export function firecrackerDir(cacheDir: string): string {
   return join(cacheDir, CACHE_NAMES.firecracker);
 }
 
+/** Returns the text of a manifest, with the version of its schema. */
 export function formatInstalledManifest(content: Omit<InstalledManifest, "schemaVersion">): string {
   return `${JSON.stringify({ schemaVersion: 1, ...content }, null, 2)}\n`;
 }
