@@ -94,7 +94,7 @@ describe("a kill after each effect", { skip }, () => {
     ["of a resume", 1],
     ["of a resume that merges layers", LAYERS_MAX],
   ] as const) {
-    test(`${title} leaves the disk unchanged for a start, another resume and a snapshot`, async (t) => {
+    test(`${title} leaves the disk as it was, for a start, another resume and a snapshot`, async (t) => {
       const source = await layeredVm(layers);
       const places = await crashAtEachEffect({
         prepare: async () => copyOf(source),

@@ -137,7 +137,7 @@ test("a cancelled creation of a volume leaves nothing", async (t) => {
   assert.equal(existsSync(join(root, "data")), false);
 });
 
-test("a kill while a volume is made or removed leaves a whole volume or none, and no staging directory after recovery", async (t) => {
+test("a kill while a volume is made or removed leaves a complete volume or none, and no staging directory after the next start", async (t) => {
   for (const removes of [false, true]) {
     await crashAtEachEffect({
       prepare: async () => {
