@@ -33,8 +33,8 @@ export const LAYERS_MAX = 4;
 
 /** Returns the disk in a VM's directory, or the path where a new one would be. Reads the directory. */
 export function findDisk(dir: string): LayeredDisk {
-  const layered = join(dir, VM_NAMES.layeredDisk);
-  if (!existsSync(layered)) return { path: join(dir, VM_NAMES.rawDisk), format: "raw", layers: [] };
+  const layered = `${dir}/${VM_NAMES.layeredDisk}`;
+  if (!existsSync(layered)) return { path: `${dir}/${VM_NAMES.rawDisk}`, format: "raw", layers: [] };
   return { path: layered, format: "qcow2", layers: layersIn(dir) };
 }
 

@@ -21,24 +21,27 @@ export type VmPaths = {
 
 export type SnapshotPaths = SnapshotFiles & { readonly dir: string };
 
-/** Returns a VM's paths. Makes nothing; looks up which disk the VM has. */
+/**
+ * Returns the paths of a VM. Creates nothing, and looks up which disk the VM has. A list of 1,000 VMs makes 12,000 paths:
+ * `join` would normalize each of them, and the directories are normalized.
+ */
 export function vmPaths(dirs: Dirs, id: VmId): VmPaths {
-  const stateDir = join(vmsDir(dirs), id);
+  const stateDir = `${vmsDir(dirs)}/${id}`;
   return {
     stateDir,
-    runDir: join(vmRunsDir(dirs), id),
-    jailDir: join(jailsDir(dirs), id),
+    runDir: `${vmRunsDir(dirs)}/${id}`,
+    jailDir: `${jailsDir(dirs)}/${id}`,
     disk: findDisk(stateDir).path,
-    saveDir: join(stateDir, VM_NAMES.save),
-    memoryCopy: join(stateDir, VM_NAMES.memoryCopy),
-    console: join(stateDir, VM_NAMES.console),
-    vmmLog: join(stateDir, VM_NAMES.vmmLog),
+    saveDir: `${stateDir}/${VM_NAMES.save}`,
+    memoryCopy: `${stateDir}/${VM_NAMES.memoryCopy}`,
+    console: `${stateDir}/${VM_NAMES.console}`,
+    vmmLog: `${stateDir}/${VM_NAMES.vmmLog}`,
   };
 }
 
 /** The managed root of VMs' state directories. */
 export function vmsDir(dirs: Dirs): string {
-  return join(dirs.state, STATE_NAMES.vms);
+  return `${dirs.state}/${STATE_NAMES.vms}`;
 }
 
 /** The managed root of volumes. */
@@ -59,10 +62,10 @@ export function snapshotPaths(dirs: Dirs, id: SnapshotId): SnapshotPaths {
 
 /** The managed root of VMs' sockets. */
 export function vmRunsDir(dirs: Dirs): string {
-  return join(dirs.run, RUN_NAMES.vms);
+  return `${dirs.run}/${RUN_NAMES.vms}`;
 }
 
 /** The managed root of the root directories of jailed VMMs. */
 export function jailsDir(dirs: Dirs): string {
-  return join(dirs.state, STATE_NAMES.jails);
+  return `${dirs.state}/${STATE_NAMES.jails}`;
 }
