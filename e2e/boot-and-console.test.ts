@@ -36,7 +36,7 @@ describe("a boot that does not reach the agent", () => {
   });
 });
 
-test("a guest that floods its console leaves disk and hearthd's memory flat, and its last words are kept", async () => {
+test("a guest that floods its console leaves disk use and hearthd's memory constant, and the end of its output is kept", async () => {
   await bed.ok(["create", "--no-start", "--name", "loud", "debian"]);
   const { paths } = await bed.vm("loud");
   // As after a long flood: an emulated serial port takes a minute for what a full log holds.

@@ -37,7 +37,7 @@ async function assertWholeOrNothing(): Promise<void> {
   await bed.ok(["snapshot", "rm", "s1"]);
 }
 
-describe("kill -9 of hearthd during snapshot create leaves the VM running, and a whole snapshot or none:", () => {
+describe("kill -9 of hearthd during snapshot create leaves the VM running, and a complete snapshot or none:", () => {
   // The VM that verifies what was saved is created and removed on the way.
   const flows: Flow<never>[] = [SNAPSHOT_VM, CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM];
   for (const at of flows.flatMap(someMomentsOf)) {

@@ -32,7 +32,7 @@ function assertNobodyWaited(): void {
   assert.doesNotMatch(log, /did not answer in time/);
 }
 
-describe("kill -9 of hearthd during suspend leaves the VM running or asleep, with all that it had:", () => {
+describe("kill -9 of hearthd during suspend leaves the VM running or suspended, with all that it had:", () => {
   for (const at of [SNAPSHOT_VM, STOP_VM].flatMap(someMomentsOf)) {
     test(at, async () => {
       await crashIn(bed, at, ["suspend", "web"]);
@@ -47,7 +47,7 @@ describe("kill -9 of hearthd during suspend leaves the VM running or asleep, wit
   }
 });
 
-describe("kill -9 of hearthd while a VM wakes leaves it running or asleep, with all that it had:", () => {
+describe("kill -9 of hearthd during a resume leaves the VM running or suspended, with all that it had:", () => {
   for (const [index, at] of someMomentsOf(START_VM).entries()) {
     const waker = WAKERS[index % WAKERS.length] ?? WAKERS[0];
     test(`${at}, by ${waker[0]}`, async () => {
@@ -62,7 +62,7 @@ describe("kill -9 of hearthd while a VM wakes leaves it running or asleep, with 
     });
   }
 
-  test("again and again: what it wrote before the first sleep and after the last is on its disk", async () => {
+  test("again and again: what it wrote before the first suspend and after the last is on its disk", async () => {
     await bed.sh("web", "echo once > /root/once; sync");
     await bed.ok(["suspend", "web"]);
     for (let time = 0; time < 3; time++) {
@@ -84,7 +84,7 @@ describe("kill -9 of the VMM", { concurrency: false }, () => {
     await makeWeb(bed);
   });
 
-  test("while the VM wakes: whoever woke it is told, it sleeps on, and wakes", async () => {
+  test("while the VM is resumed: the client gets an error, and the VM stays suspended and can be resumed", async () => {
     for (const words of WAKERS) {
       await bed.ok(["suspend", "web"]);
       const waking = bed.hearth(words);
@@ -101,7 +101,7 @@ describe("kill -9 of the VMM", { concurrency: false }, () => {
     }
   });
 
-  test("when its memory is saved and it is about to be ended: the VM sleeps, and wakes", async () => {
+  test("when its memory is saved and it is about to be ended: the VM is suspended, and can be resumed", async () => {
     await killVmmsIn(bed, "stop/end the VMM/started", ["suspend", "web"]);
     assert.equal((await bed.vm("web")).phase, "suspended");
     await assertLives(bed);
@@ -109,7 +109,7 @@ describe("kill -9 of the VMM", { concurrency: false }, () => {
   });
 
   for (const at of ["snapshot/save/started", "settle/load/done"]) {
-    test(`while the VM falls asleep (${at}): an error, and either its memory is there or nothing of it`, async () => {
+    test(`while the VM is being suspended (${at}): an error, and either all of its memory is left or nothing`, async () => {
       const { code, stderr } = await killVmmsIn(bed, at, ["suspend", "web"]);
       await bed.until(async () => (await bed.vm("web")).phase !== "running");
       const { phase } = await bed.vm("web");

@@ -38,7 +38,7 @@ before(async () => {
   await runOrThrow("cp", copy, { timeoutMs: 120_000, signal });
 });
 
-test("a corrupt image: nothing is started on it, the error has the fix, and a VM that runs goes on", async () => {
+test("a corrupt image: nothing is started on it, the error has the fix, and a running VM keeps running", async () => {
   const env = OWN_CACHE;
   await bed.ok(["create", "--name", "runs", "debian"], { env });
   await bed.ok(["create", "--no-start", "--name", "waits", "debian"], { env });

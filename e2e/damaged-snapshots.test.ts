@@ -155,7 +155,7 @@ describe("a snapshot whose disk is not whole", () => {
   }
 });
 
-describe("memory that does not fit is refused with the reason, before anything is started:", () => {
+describe("memory that is not compatible is refused with the reason, before anything is started:", () => {
   /** Changes what the store knows of the snapshot, as an older Hearth or another host would have written it. */
   async function changeShape(path: string, value: string): Promise<() => Promise<void>> {
     await bed.ok(["daemon", "stop"]);
@@ -218,7 +218,7 @@ describe("memory that does not fit is refused with the reason, before anything i
     });
   }
 
-  test("and fits again when all is as it was", async () => {
+  test("and is compatible again when all is as it was", async () => {
     await bed.ok(["create", "--name", "copy", "--snapshot", "kept"]);
     assert.equal(await bed.sh("copy", "cat /run/note"), "in memory\n");
     await bed.ok(["rm", "-f", "copy"]);
@@ -232,7 +232,7 @@ describe("a template that is damaged", { concurrency: false }, () => {
     ["in its state", "state", flipInside],
     ["because its disk is gone", "layer-0.raw", rmSync],
   ] as const) {
-    test(`${what}: the VM boots, says so, is like any other, and nobody starts from it again`, async () => {
+    test(`${what}: the VM boots, says so, is like any other, and no VM starts from it again`, async () => {
       const id = (await bed.ok(["template", "build", ...SMALL, "debian"])).trim();
       await bed.ok(["create", "--name", "restored", ...SMALL, "debian"]);
       assert.equal((await bed.vm("restored")).restoredFrom, id, "it does serve");

@@ -11,7 +11,7 @@ before(async () => {
   await Promise.all(["well", "stuck"].map((name) => bed.ok(["create", "--name", name, "debian"])));
 });
 
-test("while a VMM is stopped it is shown so, all else answers, and after the bound it is killed", async () => {
+test("a VMM that is stopped is shown so, all others answer, and after the deadline it is killed", async () => {
   const { pid } = await bed.vm("stuck");
   assert.ok(pid);
   process.kill(pid, "SIGSTOP");
@@ -31,7 +31,7 @@ test("while a VMM is stopped it is shown so, all else answers, and after the bou
   assert.equal(await bed.sh("stuck", "echo alive"), "alive\n");
 });
 
-test("a VMM that answers again in time goes on", async () => {
+test("a VMM that answers again in time keeps running", async () => {
   const { pid } = await bed.vm("stuck");
   assert.ok(pid);
   process.kill(pid, "SIGSTOP");

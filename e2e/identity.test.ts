@@ -100,14 +100,14 @@ describe("two forks of a VM in which a program draws random numbers all the time
     assert.equal(new Set(drawn).size, 2 * TLS_PAIRS);
   });
 
-  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs goes on, and no clock goes back`, async () => {
+  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs continues, and no clock decreases`, async () => {
     for (const { before: shared, after } of await livesOf(["source-1", "source-2"])) {
       assertBetween(forkedFromMs, after[0]?.wallMs ?? 0, forkedToMs);
       assertForward([...shared, ...after]);
     }
   });
 
-  test("have a host name, a machine id, a boot id and SSH host keys of their own, and no seed of the source's", async () => {
+  test("have their own hostname, machine id, boot id and SSH host keys, and no seed of the source", async () => {
     const names = ["source", "source-1", "source-2"];
     for (const [what, path] of [
       ["boot id", "/proc/sys/kernel/random/boot_id"],
@@ -149,7 +149,7 @@ describe("two VMs that are made of one snapshot, seconds later", () => {
     assertOthersAfter(lives);
   });
 
-  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs goes on`, async () => {
+  test(`know the time to ${OFF_MAX_MS} ms when the first of their programs continues`, async () => {
     for (const { before: shared, after } of await livesOf(["one", "two"])) {
       const last = shared.at(-2)?.wallMs ?? 0;
       assert.ok(startedFromMs - last > 5_000, "the clock that was saved is far off");

@@ -264,7 +264,7 @@ describe("a VM that was made without a word about isolation", () => {
     assertWhole(await bed.vm("web"));
   });
 
-  test("kill -9 of hearthd and of the VMM: the next hearthd gives back what they had", async () => {
+  test("kill -9 of hearthd and of the VMM: the next hearthd releases what they had", async () => {
     const daemon = bed.daemon();
     const vmm = findProcess(pidOf(vm));
     assert.ok(daemon && vmm);

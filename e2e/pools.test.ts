@@ -135,14 +135,14 @@ describe("a pool of one", { concurrency: false }, () => {
 });
 
 describe("a pool", { concurrency: false }, () => {
-  test("whose VM was killed while it waited is of no harm to the next run, and is filled again", async () => {
+  test("whose VM was killed while it waited does not affect the next run, and is filled again", async () => {
     process.kill(await hiddenPid(), "SIGKILL");
     const words = ["run", "--rm", "--name", "next", ...SMALL, "debian", "--", "hostname"];
     assert.equal(await bed.ok(words), "next\n");
     await nextWaits();
   });
 
-  test("of a hearthd that was killed is gone with it, and the next one fills its own", async () => {
+  test("of a hearthd that was killed ends with it, and the next hearthd fills its own", async () => {
     const pid = await hiddenPid();
     await killDaemon();
     waited = waits();

@@ -22,7 +22,7 @@ function run(script: string): Promise<CliResult> {
   return bed.hearth(["exec", "web", "--", "sh", "-c", script]);
 }
 
-test("a guest that reboots comes up again by itself, with its disk, whatever the restart policy is", async () => {
+test("a guest that reboots is started again, with its disk, whatever the restart policy is", async () => {
   const { pid, restart } = await bed.vm("web");
   assert.equal(restart, "no");
   const { code, stderr } = await run(`echo kept > /root/kept; ${REBOOT}`);

@@ -83,7 +83,7 @@ async function assertServesStorm(name: string): Promise<void> {
 }
 
 describe("while a VM is saved", { concurrency: false }, () => {
-  test("the output of its commands goes on, with nothing missing and nothing twice", async () => {
+  test("the output of its commands continues, with nothing missing and nothing twice", async () => {
     await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
     const counted = new Counted(command);
     await counted.more(20);
@@ -134,7 +134,7 @@ describe("while a VM is saved", { concurrency: false }, () => {
 });
 
 describe("in a VM that goes on from there", { concurrency: false }, () => {
-  test(`the agent answers at once, to a storm of ${STORM} commands, and what nobody reads any more is ended`, async () => {
+  test(`the agent answers at once, to a storm of ${STORM} commands, and commands that no client reads any more are ended`, async () => {
     await bed.ok(["create", "--name", "copy", "--snapshot", "one"]);
     await assertServesStorm("copy");
     await within(

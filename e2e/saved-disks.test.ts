@@ -149,7 +149,7 @@ describe("snapshots of one VM one after the other", { concurrency: false }, () =
     assert.deepEqual(bed.snapshotDirs(), []);
   });
 
-  test(`ten generations, each saved and gone back to: never more than ${LAYERS_MAX} layers, and nothing is lost`, async () => {
+  test(`ten generations, each saved and restored: never more than ${LAYERS_MAX} layers, and nothing is lost`, async () => {
     const { id } = await bed.vm("web");
     const vmDir = join(bed.dirs.state, "vms", id);
     const sizes: number[] = [];

@@ -64,7 +64,7 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     assert.equal(await bed.sh("three", NOTES), "first\nfirst\n", "nobody has written to the snapshot");
   });
 
-  test("is not removed while VMs map it, with their names; afterwards it is, and nothing is left", async () => {
+  test("cannot be removed while VMs map it, and the error names them; afterwards it can, and nothing is left", async () => {
     assert.deepEqual((await shown("first")).usedBy.toSorted(), ["one", "three", "two"]);
     const refused = await bed.hearth(["snapshot", "rm", "first"]);
     assert.equal(refused.code, 1);

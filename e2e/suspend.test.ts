@@ -51,14 +51,14 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.equal(await bed.ok(["snapshot", "ls", "-q"]), "", "it is no snapshot of a user's");
   });
 
-  test("wakes when a command is to run in it, where it was: memory, disk and processes", async () => {
+  test("is resumed when a command is to run in it, where it was: memory, disk and processes", async () => {
     assert.equal(await bed.sh("web", NOTES), "on disk\nin memory\n");
     assert.equal(await bed.sh("web", SLEEPER), sleeper);
     assert.equal(await phaseOf("web"), "running");
     assert.deepEqual(bed.snapshotDirs(), [], "its memory is saved no more");
   });
 
-  test("is woken by resume and by start, and by a copy of a file", async () => {
+  test("is resumed by resume and by start, and by a copy of a file", async () => {
     writeFileSync(join(bed.dir, "file"), "a file\n");
     for (const words of [
       ["resume", "web"],
@@ -76,7 +76,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.match((await bed.hearth(["resume", "web"])).stderr, /web is already running/);
   });
 
-  test("twenty commands at once wake it once, and each gets its answer", async () => {
+  test("twenty commands at once resume it once, and each gets its answer", async () => {
     await bed.ok(["suspend", "web"]);
     const starts = await startsOf("web");
     const answers = await Promise.all(
@@ -90,7 +90,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     assert.equal(bed.vmms().length, 1);
   });
 
-  test("wakes also when who woke it goes away", async () => {
+  test("is resumed also when the client that wanted it disconnects", async () => {
     await bed.ok(["suspend", "web"]);
     const first = bed.start(["exec", "web", "--", "true"]);
     await bed.until(async () => (await phaseOf("web")) !== "suspended");
@@ -102,7 +102,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     ["daemon stop", () => bed.ok(["daemon", "stop"])],
     ["kill -9 of hearthd", killDaemon],
   ] as const) {
-    test(`sleeps on after ${how}, and the next hearthd wakes it`, async () => {
+    test(`stays suspended after ${how}, and the next hearthd resumes it`, async () => {
       await bed.ok(["suspend", "web"]);
       await end();
       assert.equal(await phaseOf("web"), "suspended");
@@ -111,7 +111,7 @@ describe("a VM that is suspended", { concurrency: false }, () => {
     });
   }
 
-  test("as often as one likes: nothing that is written between two sleeps is lost, and its layers are bounded", async () => {
+  test("any number of times: nothing that is written in between is lost, and the number of its layers is limited", async () => {
     const { id } = await bed.vm("web");
     for (let time = 1; time <= LAYERS_MAX + 3; time++) {
       await bed.sh("web", `echo ${time} >> /root/times; echo ${time} >> /run/times`);
@@ -126,8 +126,8 @@ describe("a VM that is suspended", { concurrency: false }, () => {
   });
 });
 
-describe("the memory of a VM that sleeps", { concurrency: false }, () => {
-  test("stop leaves it alone; kill gives it up, and the next start boots from the disk", async () => {
+describe("the memory of a suspended VM", { concurrency: false }, () => {
+  test("stop does not change it; kill deletes it, and the next start boots from the disk", async () => {
     await bed.sh("web", "sync");
     await bed.ok(["suspend", "web"]);
     assert.match((await bed.hearth(["stop", "web"])).stderr, /web is suspended, .*`hearth kill web`/);
@@ -141,7 +141,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     );
   });
 
-  test("is not used when it is damaged, whoever asks; the VM sleeps on, and kill gives a way out", async () => {
+  test("is not used when it is damaged; the VM stays suspended, and can be killed and booted", async () => {
     await bed.sh("web", "echo in memory > /run/note; sync");
     await bed.ok(["suspend", "web"]);
     const [id = ""] = bed.snapshotDirs();
@@ -174,7 +174,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
     );
   });
 
-  test("goes with the disk at start --fresh, and with the VM at rm", async () => {
+  test("is deleted with the disk at start --fresh, and with the VM at rm", async () => {
     await bed.ok(["suspend", "web"]);
     await bed.ok(["start", "--fresh", "web"]);
     assert.equal(await bed.sh("web", "ls /root /run/note 2>/dev/null || true"), "/root:\n");
@@ -188,7 +188,7 @@ describe("the memory of a VM that sleeps", { concurrency: false }, () => {
 describe("suspend", { concurrency: false }, () => {
   before(async () => void (await bed.ok(["create", "--name", "next", ...SMALL, "debian"])));
 
-  test("takes a VM that is paused, which runs when it is resumed", async () => {
+  test("works on a paused VM, which runs when it is resumed", async () => {
     await bed.sh("next", "echo in memory > /run/note");
     await bed.ok(["pause", "next"]);
     await bed.ok(["suspend", "next"]);
@@ -205,7 +205,7 @@ describe("suspend", { concurrency: false }, () => {
     await bed.ok(["start", "next"]);
   });
 
-  test("with commands at the same moment: each runs, or is told that it was cut off; the VM goes on where it was", async () => {
+  test("with commands at the same moment: each runs, or ends with an error; the VM continues where it was", async () => {
     await bed.sh("next", "echo in memory > /run/note");
     for (let time = 0; time < 3; time++) {
       const falling = hearth.vm("next").suspend();
@@ -222,7 +222,7 @@ describe("suspend", { concurrency: false }, () => {
     }
   });
 
-  test("at the same moment as a snapshot and a fork: one is done at a time, and the others are told", async () => {
+  test("at the same moment as a snapshot and a fork: one is done at a time, and the others get an error", async () => {
     const work = [
       () => hearth.snapshots.create({ vm: "next", name: "at-once" }),
       () => hearth.vm("next").fork({ name: "copy" }),
@@ -257,7 +257,7 @@ describe("suspend", { concurrency: false }, () => {
     assert.deepEqual(bed.snapshotDirs(), []);
   });
 
-  test("of a VM whose VMM is killed right after it woke leaves a disk that boots, with all that was synced", async () => {
+  test("of a VM whose VMM is killed right after its resume leaves a disk that boots, with all that was synced", async () => {
     await bed.sh("next", "echo before > /root/note");
     await bed.ok(["suspend", "next"]);
     await bed.sh("next", "echo after > /root/after; sync");
@@ -272,7 +272,7 @@ describe("suspend", { concurrency: false }, () => {
 });
 
 describe("--idle-timeout", { concurrency: false }, () => {
-  test("suspends a VM in which nothing runs, and not one with a command; the next command wakes it", async () => {
+  test("suspends a VM in which nothing runs, and not one with a command; the next command resumes it", async () => {
     await bed.ok(["rm", "-f", "next"]);
     for (const name of ["idle", "busy"])
       await bed.ok(["create", "--name", name, "--idle-timeout", "3s", ...SMALL, "debian"]);

@@ -224,7 +224,7 @@ describe("after a crash", () => {
     assert.equal(await bed.sh("web", "cat /proc/sys/kernel/random/boot_id"), bootId);
   });
 
-  test("kill -9 of the VMM is told, and leaves no process, uid, cgroup, jail or mount", async () => {
+  test("kill -9 of the VMM is reported, and leaves no process, uid, cgroup, jail or mount", async () => {
     const vmm = findProcess(await pidOf(bed.vm("web")));
     assert.ok(vmm);
     assert.equal(bed.cgroups().length, 1, "there is one while it runs");

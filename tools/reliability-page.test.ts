@@ -23,7 +23,7 @@ function plainName(name: string): string {
     .replaceAll(/\$\{[^}]*\}/g, "…")
     .replaceAll(/\\(.)/g, "$1")
     .replaceAll(/[`"]/g, "'")
-    .replaceAll(/\b([A-Z]{1,2}-?\d{1,3}(, )?)+: /g, "")
+    .replace(/^([A-Z]+-?\d+(, )?)+: /, "")
     .replace(/:$/, "");
 }
 

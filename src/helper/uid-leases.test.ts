@@ -77,7 +77,7 @@ test("a directory that others may write to is not trusted", async (t) => {
   await assert.rejects(new UidLeases(dir, RANGE).take(A, stateOf("a")), { code: "path.unmanaged" });
 });
 
-test("hearthds that take uids at the same moment never share one, where each finds the same stale lease", async (t) => {
+test("hearthds that lease uids at the same moment never share one, even if each finds the same stale lease", async (t) => {
   const { dir, stateOf } = makePlace(t);
   const rounds = 20;
   const racers = ["a", "b", "c"];

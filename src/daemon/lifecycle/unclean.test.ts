@@ -128,7 +128,7 @@ test("an undo that fails at runtime is said, and the VM can be removed all the s
   assert.deepEqual([daemon.host.journals.listOpen(), machine.leftovers()], [[], []]);
 });
 
-test("one VM that cannot be recovered is failed, and hearthd and the others go on", async (t) => {
+test("one VM that cannot be recovered is failed, and hearthd and the others keep working", async (t) => {
   const { machine, open, close } = setUp(t);
   const before = await open().begin();
   const ids = new Map<string, string>();
