@@ -141,7 +141,7 @@ test("a guest that cannot be frozen fails with the agent's sentence", async (t) 
   const { agent } = await connected(t, {
     answers: {
       freeze: () => {
-        throw new ConnectError("something in /a does not stand still", Code.Internal, {
+        throw new ConnectError("something in /a does not freeze", Code.Internal, {
           "hearth-code": "agent.failed",
         });
       },
@@ -151,7 +151,7 @@ test("a guest that cannot be frozen fails with the agent's sentence", async (t) 
     agent.freeze({ flush: false, timeoutMs: 1, untilThaw: false }, soon()),
     (error: HearthError) => {
       failsWith("agent.failed")(error);
-      assert.match(error.message, /does not stand still/);
+      assert.match(error.message, /does not freeze/);
       return true;
     },
   );

@@ -33,7 +33,7 @@ const (
 
 // endGuest reports on the console why the guest cannot continue, and turns the power off.
 func endGuest(console *boot.Console, err error) {
-	console.Say("cannot go on: %v", err)
+	console.Say("cannot continue: %v", err)
 	power.Off(false)
 }
 

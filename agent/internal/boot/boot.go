@@ -69,7 +69,7 @@ func enterRoot(console *Console, options Options) ([]string, error) {
 		return nil, err
 	}
 	if err := mountModules(options.Modules); err != nil {
-		console.Say("the kernel's modules are not there: %v", err)
+		console.Say("the kernel's modules are missing: %v", err)
 	}
 	console.Stage("rooted")
 	if options.Init == "systemd" {

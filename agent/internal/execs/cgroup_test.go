@@ -21,7 +21,7 @@ func newCgroup(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("this machine lets nobody make a cgroup v2")
+	t.Skip("this user cannot make a cgroup v2")
 	return ""
 }
 

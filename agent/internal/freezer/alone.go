@@ -46,7 +46,7 @@ func (f *Freezer) await(turn int, left time.Duration) {
 			f.await(turn, left-tick)
 			return
 		}
-		f.Log.Printf("nobody thawed the guest in %s; it thaws by itself", frozenMax)
+		f.Log.Printf("the host has not thawed the guest within %s; it thaws by itself", frozenMax)
 		if err := f.release(); err != nil {
 			f.Log.Printf("some of the guest's processes are still frozen: %v", err)
 		}

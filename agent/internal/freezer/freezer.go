@@ -109,7 +109,7 @@ func (f *Freezer) ExecCgroup() *os.File {
 	}
 	dir, err := f.tree.openExecs()
 	if err != nil {
-		f.Log.Printf("the cgroup %s cannot be opened, so that commands cannot be held: %v", execCgroup, err)
+		f.Log.Printf("the cgroup %s cannot be opened, so commands cannot be frozen: %v", execCgroup, err)
 		return nil
 	}
 	return dir
@@ -152,12 +152,12 @@ func (f *Freezer) Freeze(ctx context.Context, options Options) (warnings []strin
 	}
 	if err != nil {
 		return nil, fault.Because(errors.Join(err, f.release()), fault.AgentFailed,
-			"the guest's processes could not be held within %s, and go on", timeout)
+			"the guest's processes could not be frozen within %s, and continue", timeout)
 	}
 	f.frozen.Store(true)
 	f.arm()
 	if err := os.Remove(f.seed); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		warnings = append(warnings, fmt.Sprintf("The saved seed of the random generator is still there: %v", err))
+		warnings = append(warnings, fmt.Sprintf("The stored seed of the random generator could not be removed: %v", err))
 	}
 	return warnings, nil
 }
@@ -167,7 +167,7 @@ func (f *Freezer) Thaw() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.release(); err != nil {
-		return fault.Because(err, fault.AgentFailed, "some of the guest's processes are still held")
+		return fault.Because(err, fault.AgentFailed, "some of the guest's processes are still frozen")
 	}
 	return nil
 }
@@ -265,7 +265,7 @@ func (f *Freezer) awaitFrozen(ctx context.Context, names []string, deadline time
 			return nil
 		}
 		if !f.clock.Now().Before(deadline) {
-			return fmt.Errorf("something in %s does not stand still", strings.Join(moving, ", "))
+			return fmt.Errorf("something in %s does not freeze", strings.Join(moving, ", "))
 		}
 		if err := ctx.Err(); err != nil {
 			return err

@@ -208,7 +208,7 @@ func TestACgroupThatDoesNotFreezeIsNamedAndAllAreThawed(t *testing.T) {
 	k.stuck = "/user.slice"
 	began := k.now
 	_, err := f.Freeze(context.Background(), Options{Timeout: time.Second})
-	want := "the guest's processes could not be held within 1s, and go on: something in /user.slice does not stand still"
+	want := "the guest's processes could not be frozen within 1s, and continue: something in /user.slice does not freeze"
 	if err == nil || err.Error() != want || fault.CodeOf(err) != fault.AgentFailed {
 		t.Errorf("got %v", err)
 	}

@@ -127,7 +127,7 @@ func TestAGuestWithoutOneOfItsVolumesStaysFrozen(t *testing.T) {
 		t.Error("the volume is not missed")
 	}
 	if !s.saysFrozen(t) {
-		t.Error("it goes on without the volume")
+		t.Error("it continues without the volume")
 	}
 }
 
