@@ -1,4 +1,4 @@
-/** The verb that ends a VM's processes, and leaves all others alone. */
+/** Tests the verb that ends a VM's processes, and no others. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -99,12 +99,12 @@ test("every other process is left alone, and the error says so", { skip: !isRoot
     assert.equal(await helper.endVmm(VM, stale, 0, never), undefined);
   }
   for (const other of others) assert.ok(isAlive(other));
-  // The probe can succeed: the mark counts for a process of root's.
+  // The probe can succeed: the mark is accepted on a process of root.
   const launcher = await start(t, place, 0, mark);
   assert.equal(await helper.endVmm(VM, launcher, 0, never), "SIGKILL");
 });
 
-test("a process and a grace that are none are refused", async () => {
+test("an invalid process and an invalid grace are refused", async () => {
   using place = new HelperPlace();
   const helper = place.helper();
   const own = findProcess(process.pid);

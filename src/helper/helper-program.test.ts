@@ -1,4 +1,4 @@
-/** bin/hearth-helper.ts as a process, with one end of a socket pair. */
+/** Runs bin/hearth-helper.ts as a process, with one end of a socket pair. */
 import assert from "node:assert/strict";
 import { readdirSync, readlinkSync, statSync } from "node:fs";
 import { test } from "node:test";

@@ -2,28 +2,28 @@ import { join } from "node:path";
 import { SNAPSHOT_NAMES, VM_NAMES, VOLUME_DISK } from "#base/file-names.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** The directories that the helper works in; given once, by who starts it, and never with a request. */
+/** The directories of the helper. Root gives them when it starts the helper, and no request changes them. */
 export type HelperRoots = {
-  /** Holds a directory for each VM, with its disk. */
+  /** Contains a directory for each VM, with its disk. */
   readonly vms: string;
-  /** Holds a directory for each volume, with its disk. */
+  /** Contains a directory for each volume, with its disk. */
   readonly volumes: string;
-  /** Holds a directory for each snapshot, with its files. */
+  /** Contains a directory for each snapshot, with its files. */
   readonly snapshots: string;
-  /** Holds a directory for each VM, with its sockets. */
+  /** Contains a directory for each VM, with its sockets. */
   readonly runs: string;
-  /** Holds a directory for each VM whose VMM has a root directory of its own. */
+  /** Contains a directory for each VM whose VMM has a separate root directory. */
   readonly jails: string;
-  /** Of the whole host: every hearthd has the same. */
+  /** The uid leases of the whole host: every hearthd uses the same directory. */
   readonly leases: string;
-  /** Where the kernel's cgroup v2 tree is. */
+  /** The mount point of the kernel's cgroup v2 tree. */
   readonly cgroups: string;
 };
 
-/** Below the cgroups' root; of the whole host, too. */
+/** The parent of all VMs' cgroups of the host. */
 export const CGROUP_PARENT = "hearth";
 
-/** What the VMM writes of a VM's own files. */
+/** The names of a VM's disk. */
 export const DISK_FILES = [VM_NAMES.layeredDisk, VM_NAMES.rawDisk] as const;
 export const SAVE_DIR = VM_NAMES.save;
 export const MEMORY_FILE = SNAPSHOT_NAMES.memory;
@@ -31,9 +31,9 @@ export const VOLUME_FILE = VOLUME_DISK;
 
 export type HelperPaths = {
   readonly stateDir: string;
-  /** One of them is there. */
+  /** The possible disks, one of which exists. */
   readonly disks: readonly string[];
-  /** Where its VMM writes what is saved of it. */
+  /** The directory that the VMM writes a snapshot to. */
   readonly saveDir: string;
   readonly memoryCopy: string;
   readonly memoryBase: string;
@@ -43,7 +43,7 @@ export type HelperPaths = {
   readonly cgroup: string;
 };
 
-/** They follow from the id alone. */
+/** Returns the paths of a VM, which depend only on the id. */
 export function helperPaths(roots: HelperRoots, id: VmId): HelperPaths {
   const stateDir = join(roots.vms, id);
   return {

@@ -1,4 +1,4 @@
-/** The settings of the helper. They come from who starts it, which is root, and never from hearthd. */
+/** The settings of the helper. They come from root, which starts it, and never from hearthd. */
 import * as z from "zod/mini";
 import { parseJson } from "#helper/message-lines.ts";
 import { parseWith } from "#helper/port-wire.ts";
@@ -26,7 +26,10 @@ const settings = z.strictObject({
   owner: z.strictObject({ uid, gid: uid }),
 });
 
-/** @throws HearthError `input.invalid` with the field that is wrong */
+/**
+ * Parses the settings.
+ * @throws HearthError `input.invalid` with the field that is wrong
+ */
 export function parseHelperSettings(json: string): HelperSettings {
   return parseWith(settings, parseJson(json), "The settings of the helper");
 }

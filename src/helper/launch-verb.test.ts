@@ -1,4 +1,4 @@
-/** The verb that starts a VMM, with a real process in its place. */
+/** Tests the verb that starts a VMM, with a real process in its place. */
 import assert from "node:assert/strict";
 import {
   closeSync,
@@ -38,7 +38,7 @@ async function launch(t: TestContext, helper: PrivilegedVerbs, what: PortLaunch)
   return { vmm, exit };
 }
 
-test("a VMM has the VM's uid, cgroup and priority, and its end is told", { skip: !isRoot }, async (t) => {
+test("a VMM has the VM's uid, cgroup and priority, and its end is reported", { skip: !isRoot }, async (t) => {
   using place = new HelperPlace();
   const helper = place.helper();
   const uid = await helper.leaseUid(VM);
@@ -82,7 +82,7 @@ test("a VMM that cannot be put into its cgroup does not run", { skip: !isRoot },
   assert.ok(existsSync(ran));
 });
 
-test("a program that is no VMM of the configuration is not started, as a VMM or as a jailer", async () => {
+test("a program that is not a configured VMM is not started, as a VMM or as a jailer", async () => {
   using place = new HelperPlace();
   const helper = place.helper();
   const before = place.snapshot();
@@ -144,7 +144,7 @@ test("a VMM in a jail is not started as root", { skip: !isRoot }, async () => {
   await assert.rejects(place.helper().launchVmm(VM, jailed, never), { code: "input.invalid" });
 });
 
-test("a log that is a link is refused, and what it points to stays as it is", async () => {
+test("a log that is a link is refused, and its target is unchanged", async () => {
   using place = new HelperPlace();
   const log = join(place.roots.vms, VM, "vmm.log");
   for (const target of [join(place.outside, "precious"), join(place.outside, "nothing")]) {
@@ -160,7 +160,7 @@ test("a log that is a link is refused, and what it points to stays as it is", as
 const CAT: PortLaunch = { ...SLEEP, program: "cat", args: [] };
 const OTHER = "vm-bbbbbbbbbbbb";
 
-/** A place with a file to read, a FIFO of the VM's and one of another VM's, and a port that may start `cat`. */
+/** Makes a place with a file to read, a FIFO of the VM's and one of another VM's, and a port that may start `cat`. */
 async function placeToRead() {
   const place = new HelperPlace();
   const stdin = join(place.roots.snapshots, "sn-aaaaaaaaaaaa", "state");

@@ -10,7 +10,7 @@ const NO_UID =
   "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 
-/** @param cgroups where the kernel's cgroup v2 tree is */
+/** @param cgroups the mount point of the kernel's cgroup v2 tree */
 export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
   return {
     uid: isRoot ? undefined : NO_UID,
@@ -31,7 +31,7 @@ export function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {
   throw new HearthError("input.invalid", "A cgroup's limits must be whole numbers that a VM may have.");
 }
 
-/** Tries at once: in a container the tree may be there and not be ours to write. */
+/** Tries at once, because the tree of a container may exist and not be writable. */
 function findCgroupGap(root: string): string | undefined {
   const gap = cgroupGap(root);
   if (gap !== undefined) return notLimited(gap);

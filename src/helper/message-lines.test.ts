@@ -23,7 +23,7 @@ test("lines come whole, however the stream is cut", async (t) => {
   }
 });
 
-test("a line may have the most bytes and no more, with its newline or without", async () => {
+test("a line may have as many bytes as its limit and no more, with its newline or without", async () => {
   assert.deepEqual(await lines([Buffer.from(`${"x".repeat(100)}\n`)]), ["x".repeat(100)]);
   for (const end of ["\n", ""])
     await assert.rejects(lines([Buffer.from(`ok\n${"x".repeat(101)}${end}`)]), { code: "input.too_large" });

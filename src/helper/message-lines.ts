@@ -1,13 +1,13 @@
-/** Messages of the privileged port on their stream: one JSON document a line, each line with a bound. */
+/** Reads the messages of the privileged port: one JSON document a line, of limited length. */
 import { HearthError } from "#base/error.ts";
 
 const NEWLINE = 0x0a;
-/** Small chunks are joined from time to time, so that a peer that sends single bytes costs little memory. */
+/** The number of chunks after which they are joined, so that a peer that sends single bytes costs little memory. */
 const PARTS_MAX = 64;
 
 /**
- * Reads lines of UTF-8. What follows the last newline of a stream that ends is dropped: its sender ended in the middle.
- * @throws HearthError `input.too_large` for a line longer than `maxBytes`, `input.invalid` for one that is no UTF-8
+ * Reads lines of UTF-8. An incomplete last line is ignored: its sender ended in the middle.
+ * @throws HearthError `input.too_large` for a line longer than `maxBytes`, `input.invalid` for one that is not UTF-8
  */
 export async function* readLines(
   stream: AsyncIterable<unknown>,
@@ -31,7 +31,7 @@ export async function* readLines(
   }
 }
 
-/** @throws HearthError `input.invalid` for a line that is no JSON */
+/** @throws HearthError `input.invalid` for a line that is not JSON */
 export function parseJson(line: string): unknown {
   try {
     return JSON.parse(line) as unknown;

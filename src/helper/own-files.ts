@@ -1,7 +1,7 @@
 /**
- * Opening files in the directories of VMs, volumes and snapshots, giving them to a VM's uid, and taking them back. Whoever
- * owns these directories may change them meanwhile, so what is checked is what is open: never a link, nothing outside of
- * its root, never a file with a second name.
+ * Opens files in the directories of VMs, volumes and snapshots, and changes their owners. The owner of these
+ * directories may change them meanwhile, so the checks are made on the open file: it is never a link, never outside of
+ * its root, and never has a second name.
  */
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from "node:fs";
 import { readlinkSync, realpathSync } from "node:fs";
@@ -10,31 +10,31 @@ import { basename, dirname, join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { O_PATH } from "#host/open-flags.ts";
 
-/** A managed root, and the path below it that is to be what it says. */
+/** A managed root, and a path below it with its expected properties. */
 export type OwnFile = {
   readonly root: string;
   readonly path: string;
   readonly kind: "file" | "dir" | "fifo";
-  /** The directory below the root that it has to lie in; anywhere below the root when left out. */
+  /** The directory below the root that must contain the file; anywhere below the root if undefined. */
   readonly below?: string | undefined;
-  /** Tells whether the file may belong to this uid now; any uid is accepted when undefined. */
+  /** Tells whether the file may belong to this uid now; any uid is accepted if undefined. */
   readonly from?: ((uid: number) => boolean) | undefined;
 };
 
-/** A user whose files they become. */
+/** The user who becomes the owner. */
 export type Ids = { readonly uid: number; readonly gid: number };
 
 export type Owner = Ids & {
-  /** Left as it is when undefined. */
+  /** Unchanged if undefined. */
   readonly mode?: number | undefined;
 };
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = constants;
 
 /**
- * Checks that `own` is what it should be, and sets its owner if one is given. Idempotent.
- * @throws HearthError `path.unmanaged` for a link, another kind of file, one with other names, one of somebody else, or
- * one outside of its root; nothing is changed then.
+ * Checks that `own` is as expected, and sets its owner if one is given. Idempotent.
+ * @throws HearthError `path.unmanaged`, and changes nothing, for a link, another kind of file, a file with a second
+ * name, of another owner, or outside of its root
  */
 export function claimFile(own: OwnFile, owner: Owner | undefined): void {
   const fd = openOwn(own, O_RDONLY);
@@ -46,8 +46,8 @@ export function claimFile(own: OwnFile, owner: Owner | undefined): void {
 }
 
 /**
- * Opens `own`, or makes it where `flags` say so, and checks that it is what it should be. The caller closes it.
- * @throws HearthError `path.unmanaged` as `claimFile`, and the system's error where nothing is there
+ * Opens `own`, or makes it if `flags` say so, and checks that it is as expected. The caller closes it.
+ * @throws HearthError `path.unmanaged` as `claimFile`, and the system's error if it does not exist
  */
 export function openOwn(own: OwnFile, flags: number, mode?: number): number {
   const dir = openParent(own);
@@ -65,7 +65,10 @@ export function openOwn(own: OwnFile, flags: number, mode?: number): number {
   }
 }
 
-/** Sets the owner of what `openOwn` has opened. @throws HearthError `host.uid_unmapped` */
+/**
+ * Sets the owner of a file from `openOwn`.
+ * @throws HearthError `host.uid_unmapped`
+ */
 export function chownOpen(fd: number, owner: Owner): void {
   try {
     fchownSync(fd, owner.uid, owner.gid);
@@ -79,7 +82,7 @@ export function chownOpen(fd: number, owner: Owner): void {
   if (owner.mode !== undefined) fchmodSync(fd, owner.mode);
 }
 
-/** Opens the directory that the file lies in: it stays the same one, whatever its name leads to later. */
+/** Opens the directory that contains the file. It stays the same one, even if its path is changed later. */
 function openParent(own: OwnFile): number {
   if (typeof own.path !== "string")
     throw new HearthError("input.invalid", "A file of a VM must be named by its path.");

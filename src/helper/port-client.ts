@@ -1,4 +1,4 @@
-/** hearthd's end of the privileged port, where the helper is a process of its own. */
+/** hearthd's end of the privileged port, if the helper is a separate process. */
 import type { Duplex } from "node:stream";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { Turns } from "#base/turns.ts";
@@ -29,7 +29,7 @@ export class PortClient implements PrivilegedPort {
   readonly #stream: Duplex;
   readonly #turns = new Turns(CALLS_MAX);
   readonly #pending = new Map<number, Pending>();
-  /** Holds the exits of launched VMMs, by the ids of their calls. They stay pending when the helper has gone. */
+  /** The exits of launched VMMs, by the ids of their calls. They stay pending when the helper has ended. */
   readonly #exits = new Map<number, (exit: ChildExit) => void>();
   readonly #gone = Promise.withResolvers<HearthError>();
   #error: HearthError | undefined;
@@ -37,16 +37,16 @@ export class PortClient implements PrivilegedPort {
 
   constructor(stream: Duplex) {
     this.#stream = stream;
-    stream.on("error", () => {}); // Reading ends with it.
+    stream.on("error", () => {}); // Reading ends with the same error.
     void this.#read();
   }
 
-  /** Resolves with the error of all further calls when the helper has gone before `close` was called. */
+  /** Resolves with the error of all further calls when the helper ends before `close` is called. */
   get gone(): Promise<HearthError> {
     return this.#gone.promise;
   }
 
-  /** Ends the connection, and with it the helper. VMMs go on. Idempotent. */
+  /** Ends the connection, and with it the helper. The VMMs run on. Idempotent. */
   close(): void {
     this.#refuse(helperGone(undefined));
   }

@@ -1,4 +1,4 @@
-/** Both ends of the privileged port on a real socket, with the real verbs behind it, and peers that lie. */
+/** Tests both ends of the privileged port on a real socket, with the real verbs, and peers that lie. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
@@ -17,7 +17,7 @@ const isRoot = process.geteuid?.() === 0;
 const { signal: never } = new AbortController();
 const LIMITS = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
 
-test("an error crosses with code, message and hint, and one that nobody foresaw without its stack", async (t) => {
+test("an error crosses with code, message and hint, and an unforeseen one without its stack", async (t) => {
   const bug = new TypeError("x is undefined");
   const failing = port({
     giveFiles: () =>
@@ -39,7 +39,7 @@ test("an error crosses with code, message and hint, and one that nobody foresaw 
   assert.doesNotMatch(sent, /\.ts|stack/);
 });
 
-test("a call that fails twice fails with the same error, and the connection goes on", async (t) => {
+test("a call that fails twice fails with the same error, and the connection stays open", async (t) => {
   using place = new HelperPlace();
   const { client } = await serveClient(t, place.helper(false));
   for (const _time of [1, 2]) await assert.rejects(client.giveFiles("vm-bbbbbbbbbbbb"), HearthError);
@@ -67,7 +67,7 @@ test("a cancelled call ends at the helper before it is over for its caller, with
   await assert.rejects(client.runTool(shell("true"), abort.signal), reason);
 });
 
-test("a launch that is told after its call was cancelled is the caller's", async (t) => {
+test("a launch whose answer comes after its call was cancelled belongs to the caller", async (t) => {
   const late = { process: { pid: 5, startTicks: 1, hostBootId: "boot" }, launcher: undefined };
   const exit = Promise.withResolvers<{ code: null; signal: "SIGKILL" }>();
   const stubborn = port({
@@ -104,7 +104,7 @@ test("more calls than the helper takes at once wait for their turn", async (t) =
   assert.equal(most, CALLS_MAX);
 });
 
-test("a peer that calls too often at once is refused, and what is under way goes on", async (t) => {
+test("a peer that calls too often at once is refused, and calls under way continue", async (t) => {
   const release = Promise.withResolvers<void>();
   const served = await serve(t, port({ giveFiles: () => release.promise }));
   const answers = readAnswers(served);
@@ -115,7 +115,7 @@ test("a peer that calls too often at once is refused, and what is under way goes
   assert.deepEqual(await answers.next(), { call: 1 });
 });
 
-test("what is no verb, and arguments that are none, are refused and nothing is called", async (t) => {
+test("unknown verbs and invalid arguments are refused, and nothing is called", async (t) => {
   const served = await serve(t, port({}));
   const answers = readAnswers(served);
   const refused: [string, unknown[]][] = [
@@ -228,7 +228,7 @@ test("mutated and made-up messages change nothing, and leave the server able to 
   assert.deepEqual(place.snapshot(), before);
 });
 
-test("when hearthd goes, its calls are aborted, its VMMs go on, and one that it cannot know of is ended", async (t) => {
+test("when hearthd ends, its calls are aborted, its VMMs run on, and one that it cannot know of is ended", async (t) => {
   using place = new HelperPlace();
   const verbs = place.helper(isRoot);
   const aborted = Promise.withResolvers<void>();
@@ -261,7 +261,7 @@ for (const [what, line] of Object.entries({
   "an answer to no call": '{"call":9}\n',
   "a second answer": '{"call":1,"result":[]}\n{"call":1,"result":[]}\n',
 })) {
-  test(`a helper that sends ${what} is taken for gone`, async (t) => {
+  test(`a helper that sends ${what} counts as gone`, async (t) => {
     const [socket, helper] = await socketPair(t);
     const client = new PortClient(socket);
     const call = client.listJails().catch((error: unknown) => error);
@@ -272,12 +272,12 @@ for (const [what, line] of Object.entries({
   });
 }
 
-test("an answer that the verb cannot give fails its call", async (t) => {
+test("an answer that the verb cannot have fails its call", async (t) => {
   const served = await serveClient(t, port({ uidOf: () => Promise.resolve("root" as never) }));
   await assert.rejects(served.client.uidOf(VM), { code: "input.invalid", message: /uidOf/ });
 });
 
-/** A port with these verbs; the others must not be called. */
+/** Makes a port with these verbs; the others must not be called. */
 function port(verbs: Partial<PrivilegedPort>): PrivilegedPort {
   const others = Object.fromEntries(
     Object.keys(WIRE_VERBS).map((name) => [

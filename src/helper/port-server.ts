@@ -1,11 +1,11 @@
 /**
- * The helper's end of the privileged port: does what the calls on a stream ask, and believes none of them.
+ * The helper's end of the privileged port: does what the calls on a stream ask, and trusts none of them.
  *
- *   1. Lines are read one by one, and no further ones while the peer does not read its answers.
- *   2. A message that is none, a line that is too long, and an id of a call that does not grow end the connection.
- *   3. An unknown verb, arguments that its schema refuses, and a call too many are answered with an error.
- *   4. When the connection ends, calls that are under way are aborted, and a VMM that was launched meanwhile is ended:
- *      nobody knows of it. All other VMMs go on.
+ *   1. Reads lines one by one, and none while the peer does not read its answers.
+ *   2. Ends the connection for an invalid message, a line that is too long, and a call whose id does not grow.
+ *   3. Answers an unknown verb, arguments that its schema refuses, and a call over the limit with an error.
+ *   4. Aborts calls under way when the connection ends, and ends a VMM that was launched meanwhile, which hearthd
+ *      cannot know of. All other VMMs run on.
  */
 import type { Duplex } from "node:stream";
 import { within } from "#base/deadline.ts";
@@ -17,14 +17,14 @@ import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { endProcess } from "#host/process-end.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
 
-/** For calls that were aborted to end. A verb that takes longer is left as after a crash. */
+/** The time for aborted calls to end. A verb that takes longer is left as after a crash. */
 const END_DEADLINE_MS = 10_000;
 
 type Launched = { readonly vmm: LaunchedRef; readonly exit: Promise<ChildExit> };
 
 /**
- * Serves one connection, and resolves when it has ended and nothing is under way. Never rejects.
- * @param onTrouble is told why the connection was ended, and what no verb foresaw
+ * Serves one connection. Resolves when it has ended and no call is under way. Never rejects.
+ * @param onTrouble gets the reason why the connection was ended, and errors that no verb foresaw
  */
 export async function servePort(
   port: PrivilegedPort,
@@ -47,7 +47,7 @@ class PortServer {
     this.#port = port;
     this.#stream = stream;
     this.#onTrouble = onTrouble;
-    stream.on("error", () => {}); // Reading ends with it.
+    stream.on("error", () => {}); // Reading ends with the same error.
   }
 
   async serve(): Promise<void> {
@@ -67,7 +67,7 @@ class PortServer {
 
   #take(request: Request): void {
     if ("abort" in request) {
-      this.#aborts.get(request.abort)?.abort(cancelled()); // Another call has ended already.
+      this.#aborts.get(request.abort)?.abort(cancelled()); // A call that has ended needs no abort.
       return;
     }
     const { call } = request;
@@ -109,7 +109,10 @@ class PortServer {
     return verb.run(this.#port, args, context);
   }
 
-  /** Tells the VMM's end, once it has ended; ends it if nobody can hear that it was launched. */
+  /**
+   * Reports the VMM's exit when it has ended. Ends the VMM if the connection has ended, since hearthd cannot know that
+   * it was launched.
+   */
   async #launched(call: number, { vmm, exit }: Launched): Promise<void> {
     if (this.#hasEnded && vmm.process !== undefined)
       await endProcess(vmm.process, 0, new AbortController().signal);
@@ -138,7 +141,7 @@ function cancelled(): HearthError {
   return new HearthError("operation.cancelled", "The call of the helper was cancelled.");
 }
 
-/** The peer has gone, in order or not. */
+/** Tells whether the peer has closed the connection, in order or not. */
 function isDisconnect(error: unknown): boolean {
   const { code = "" } = error as NodeJS.ErrnoException;
   return ["ERR_STREAM_PREMATURE_CLOSE", "ECONNRESET", "EPIPE"].includes(code);

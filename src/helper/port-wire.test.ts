@@ -1,4 +1,4 @@
-/** Every verb of the privileged port through a real socket, beside the same verb in one process. */
+/** Compares every verb of the privileged port through a real socket with the same verb in one process. */
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -18,7 +18,7 @@ const { signal: never } = new AbortController();
 const SNAPSHOT = "sn-aaaaaaaaaaaa";
 const LIMITS = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
 
-/** Each verb with what it does in a `HelperPlace`, in an order in which all succeed. */
+/** Calls of each verb in a `HelperPlace`, in an order in which all succeed. */
 const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace) => Promise<unknown>>> = {
   limitations: (port) => port.limitations(),
   leaseUid: (port) => port.leaseUid(VM),
@@ -56,7 +56,7 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   releaseUid: (port) => port.releaseUid(VM, never),
 };
 
-/** A place in which every verb finds what it needs. */
+/** Makes a place in which every verb can succeed. */
 function fullPlace(): HelperPlace {
   const place = new HelperPlace();
   const memory = join(place.roots.snapshots, SNAPSHOT, "memory");
@@ -67,13 +67,13 @@ function fullPlace(): HelperPlace {
   return place;
 }
 
-/** Returns the result of a call, or the code and message of its error, without what differs between two places. */
+/** Returns the result or the error code and message of a call, without the parts that differ between places. */
 async function outcome(place: HelperPlace, call: Promise<unknown>): Promise<unknown> {
   const told = await call.catch(({ code, message, hint }: HearthError) => ({ code, message, hint }));
   return JSON.parse(JSON.stringify({ told }).replaceAll(place.dir, "PLACE")) as unknown;
 }
 
-/** Owners and modes of all files. */
+/** Returns the owners and modes of all files. */
 function owners(place: HelperPlace): string[] {
   return place.snapshot().map((line) => line.split(" ").slice(0, 4).join(" "));
 }
@@ -95,6 +95,6 @@ test(
   },
 );
 
-test("the ways of calling above are all verbs there are", () => {
+test("the calls above cover all verbs", () => {
   assert.deepEqual(Object.keys(CALLS).toSorted(), Object.keys(WIRE_VERBS).toSorted());
 });

@@ -7,8 +7,8 @@
  *                      {"call": 2, "error": {"code": …, "message": …}}
  *                      {"exit": 3, "code": 0, "signal": null}                the VMM that call 3 launched has ended
  *
- * Each is one line of JSON. Every verb has a row here with what it takes and what it gives; a verb without one does not
- * compile. No file descriptors are passed: files are named by their paths.
+ * Each message is one line of JSON. Every verb has a row here with the schemas of its arguments and its result; a verb
+ * without one does not compile. No file descriptors are passed: files are named by their paths.
  */
 import { constants } from "node:os";
 import * as z from "zod/mini";
@@ -17,11 +17,11 @@ import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
 
-/** One line of hearthd's. The command line of a VMM, which is by far the longest, takes some 20 KiB. */
+/** The limit of one line of hearthd. The longest is the command line of a VMM, some 20 KiB. */
 export const CALL_MAX_BYTES = 256 * 1024;
-/** One line of the helper's: the output of a tool is up to 16 MiB, before JSON quotes it. */
+/** The limit of one line of the helper: the output of a tool is up to 16 MiB, before JSON quotes it. */
 export const ANSWER_MAX_BYTES = 64 * 1024 * 1024;
-/** Calls that are under way at once; hearthd waits before it makes more. */
+/** The limit of calls under way; hearthd waits before it makes more. */
 export const CALLS_MAX = 256;
 
 const ID_MAX_CHARS = 64;
@@ -38,7 +38,7 @@ const textUpTo = (chars: number) =>
     z.maxLength(chars),
     z.refine((text) => !text.includes("\0"), "must have no NUL"),
   );
-/** The verbs parse it: it may be any text here. */
+/** Any short text: the verbs parse it. */
 const id = z.string().check(z.maxLength(ID_MAX_CHARS));
 const path = textUpTo(PATH_MAX_CHARS);
 const paths = z.array(path).check(z.maxLength(FILES_MAX));
@@ -84,23 +84,23 @@ const toolRun = z.strictObject({
   timeoutMs: positive,
 });
 
-/** Accompanies the arguments of a call. */
+/** The part of a call that is not in its arguments. */
 export type CallContext = {
   readonly signal: AbortSignal;
-  /** Is told how the VMM ends that the call has launched. */
+  /** Called with the VMM that the call has launched, and its exit. */
   readonly onLaunch: (vmm: LaunchedRef, exit: Promise<ChildExit>) => void;
 };
 
 export type LaunchedRef = z.infer<typeof launchedRef>;
 
-/** One verb on the wire. */
+/** The schemas of one verb, and the method that it calls. */
 export type WireVerb<Args = unknown, Result = unknown> = {
   readonly args: z.ZodMiniType<Args>;
   readonly result: z.ZodMiniType<Result>;
   readonly run: (port: PrivilegedPort, args: Args, context: CallContext) => Promise<Result>;
 };
 
-/** Joins what a verb takes, what it gives, and the method that does it. */
+/** Joins the schemas of a verb's arguments and result with the method that does it. */
 function verb<Args, Result>(
   argsSchema: z.ZodMiniType<Args>,
   result: z.ZodMiniType<Result>,
@@ -157,7 +157,7 @@ export const WIRE_VERBS = {
 
 export type WireVerbs = typeof WIRE_VERBS;
 export type VerbName = keyof WireVerbs;
-/** The arguments of a verb but for its signal, which goes as a message of its own. */
+/** The arguments of a verb, without its signal, which is a separate message. */
 export type VerbArgs<Name extends VerbName> =
   Parameters<PrivilegedPort[Name]> extends [...infer Args, AbortSignal]
     ? Args
@@ -184,12 +184,12 @@ const answer = z.union([
 export type Request = z.infer<typeof request>;
 export type Answer = z.infer<typeof answer>;
 
-/** @throws HearthError `input.invalid` for a message that is none of hearthd's */
+/** @throws HearthError `input.invalid` for a message that hearthd does not send */
 export function parseRequest(message: unknown): Request {
   return parseWith(request, message, "A message of hearthd");
 }
 
-/** @throws HearthError `input.invalid` for a message that is none of the helper's */
+/** @throws HearthError `input.invalid` for a message that the helper does not send */
 export function parseAnswer(message: unknown): Answer {
   return parseWith(answer, message, "A message of the helper");
 }
@@ -205,7 +205,7 @@ export function parseWith<Value>(schema: z.ZodMiniType<Value>, value: unknown, w
   throw new HearthError("input.invalid", `${where} is refused: ${issue?.code ?? "unknown"}${expected}.`);
 }
 
-/** Makes the error of an answer one of hearthd's. */
+/** Converts the error of an answer into hearthd's error. */
 export function errorFromAnswer({
   code,
   message,

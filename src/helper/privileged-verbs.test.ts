@@ -69,14 +69,14 @@ const FOREIGN: unknown[] = [
   { toString: () => "../outside" },
 ];
 
-test("the fuzz below covers every verb there is", () => {
+test("the fuzz below covers every verb", () => {
   const all = Object.getOwnPropertyNames(PrivilegedVerbs.prototype).filter((name) => name !== "constructor");
   const ofVms = all.filter((name) => !/^(list|limitations|runTool)/.test(name)); // These take none.
   assert.deepEqual(ofVms.toSorted(), Object.keys(VERBS).toSorted());
 });
 
 for (const [name, verb] of Object.entries(VERBS)) {
-  test(`${name} refuses every id that is none, and changes nothing`, async () => {
+  test(`${name} refuses every invalid id, and changes nothing`, async () => {
     using place = new HelperPlace();
     const helper = place.helper();
     const before = place.snapshot();
@@ -189,9 +189,9 @@ describe("a volume that a VM may write", { skip: !isRoot }, () => {
   });
 });
 
-test("who is not root checks a volume, and reads no leases of a hearthd that is", async () => {
+test("without root, a volume is checked, and no leases of a hearthd with root are read", async () => {
   using place = new HelperPlace();
-  // It stands for a lease that only root may read.
+  // Stands for a lease that only root may read.
   mkdirSync(join(place.roots.leases, "1980000000"), { recursive: true });
   const helper = place.helper(false);
   await helper.giveVolume(VM, "data");
@@ -199,7 +199,7 @@ test("who is not root checks a volume, and reads no leases of a hearthd that is"
   await assert.rejects(helper.giveVolume(VM, "data"), { code: "path.unmanaged" });
 });
 
-test("a guest memory file is sealed for all to read and nobody to write; one that is a link is refused", async () => {
+test("a guest memory file is sealed: all may read it and none may write it; a link is refused", async () => {
   using place = new HelperPlace();
   const helper = place.helper();
   const dir = join(place.roots.snapshots, "sn-aaaaaaaaaaaa");
@@ -254,7 +254,7 @@ function remove(path: string): string {
   return path;
 }
 
-test("a jail that is a link is removed, and what it points to stays", async () => {
+test("a jail that is a link is removed, and its target stays", async () => {
   using place = new HelperPlace();
   const jail = join(place.roots.jails, VM);
   symlinkSync(place.outside, remove(jail));
@@ -272,7 +272,7 @@ test("removing one VM's jail leaves the others'", async () => {
 });
 
 describe("a VM's cgroup", () => {
-  test("takes no limit that a VM cannot have", async () => {
+  test("refuses limits that a VM cannot have", async () => {
     using place = new HelperPlace();
     const helper = place.helper();
     const before = place.snapshot();
@@ -285,9 +285,9 @@ describe("a VM's cgroup", () => {
   });
 });
 
-test("who is not root changes nothing, and says what is missing", async () => {
+test("without root nothing is changed, and the limitations say why", async () => {
   using place = new HelperPlace();
-  if (isRoot) await place.helper().leaseUid(VM); // A root hearthd's: not ours to see.
+  if (isRoot) await place.helper().leaseUid(VM); // A lease of a root hearthd, which this one must not see.
   const helper = place.helper(false);
   const before = place.snapshot();
   const limitations = await helper.limitations();

@@ -1,4 +1,4 @@
-/** Does what the privileged port asks for. It runs in hearthd's own process, and trusts nothing that hearthd says. */
+/** Implements the privileged port. It may run in hearthd's own process, and does not trust hearthd's arguments. */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
 import { constants, setPriority } from "node:os";
@@ -38,20 +38,20 @@ import type { VmId } from "#model/ids.ts";
 export type VerbOptions = {
   readonly roots: HelperRoots;
   readonly uids: UidRange;
-  /** None unless told. */
+  /** The programs that may be VMMs; by default none. */
   readonly programs?: VmmPrograms | undefined;
-  /** The tools that may work on disks: names on PATH. None unless told. */
+  /** The tools that may work on disks: names on PATH; by default none. */
   readonly tools?: readonly string[] | undefined;
-  /** Of hearthd, whose the files are that no VM has; of this process unless told. */
+  /** hearthd's user, who owns the files that no VM has; by default the user of this process. */
   readonly owner?: Ids | undefined;
-  /** For tests; whether this process may change owners and cgroups. */
+  /** Tells whether this process may change owners and cgroups; set by tests. */
   readonly isRoot?: boolean | undefined;
 };
 
-/** For what is left of a tool to end when it was killed. */
+/** The time for the rest of a killed tool to end. */
 const TOOL_END_MS = 10_000;
 const PRIVATE = 0o700;
-/** For the sockets of a VMM, where hearthd is no root: they are for the VM's uid and for hearthd's group. */
+/** The umask of a VMM whose hearthd is not root: its sockets are for the VM's uid and for hearthd's group. */
 const WITH_GROUP = 0o007;
 const ROOT = 0;
 
@@ -68,7 +68,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     () => this.#leaseToolUid(),
     (files, signal) => ShownFiles.open(files, this.#apart, signal),
   );
-  /** VMMs that were launched, until their uids are given back. */
+  /** Launched VMMs, until their uids are released. */
   readonly #launched = new Map<VmId, Launched>();
   readonly #files: VmFiles;
   readonly #owner: Ids;
@@ -185,7 +185,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
     const inJail = this.#jailOf(id, launch);
     if (jail && this.#apart !== undefined && vmm.jailer !== undefined) this.#checkJailer(vmm.jailer);
-    // Without a jail the VMM sees what hearthd sees, with hearthd's rights and the groups of its devices.
+    // Without a jail the VMM sees the same files as hearthd, with hearthd's rights and the groups of its devices.
     const needed = jail ? jailFiles(vmm) : vmm.files.filter(({ access }) => access === "device");
     using shown = await ShownFiles.open(needed, this.#apart, signal);
     const limited = isLimited && this.#limitations.cgroup === undefined;
@@ -256,13 +256,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const { jail } = this.#paths(vm);
     const { jails } = this.#roots;
     if (this.#apart === undefined || !existsSync(jails) || isRootsAlone(jails)) await removeTree(jails, jail);
-    // hearthd could lead root elsewhere, and what is there can only be its own.
+    // hearthd could lead root elsewhere by a link, so this uses only hearthd's rights.
     else await removeAs(this.#apart, jail);
   }
 
   /**
-   * Leases a uid for one run of a tool, under an id that no VM has; undefined where `limitations` say why. The id has a
-   * run directory until then: what a crash leaves of it is removed with those of VMs that no row knows.
+   * Leases a uid for one run of a tool, under an id that no VM has. Returns undefined if `limitations` say why. The id
+   * has a run directory meanwhile: after a crash, recovery removes it like that of a VM without a row.
    */
   async #leaseToolUid(): Promise<ToolUid | undefined> {
     if (!this.#isRoot) return undefined;
@@ -287,11 +287,11 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   #uidOf(vm: string): number | undefined {
     const { id, stateDir } = this.#paths(vm);
-    // Who is not root has none, and may not look at those of a hearthd that is.
+    // Without root there are no leases, and those of a hearthd that is root must not be read.
     return this.#isRoot ? this.#leases.find(id, stateDir) : undefined;
   }
 
-  /** Makes the launch of programs from the list, with all that follows from the VM's id. */
+  /** Returns the launch of programs from the list, with everything that follows from the VM's id. */
   #vmmOf(id: VmId, launch: PortLaunch): VmmLaunch {
     const { program, args, files, fileMaxBytes, stdin, stdout, jailer } = launch;
     const listed = (name: string): string => listedProgram(this.#programs, name);
@@ -328,13 +328,14 @@ export class PrivilegedVerbs implements PrivilegedPort {
     checkRootsAlone(this.#roots.jails, "Start the helper with a directory for jails that is root's alone.");
   }
 
-  /** hearthd's user where it has less rights than the port. */
+  /** hearthd's user, if it has fewer rights than the port. */
   get #apart(): Ids | undefined {
     return this.#isRoot && this.#owner.uid !== ROOT ? this.#owner : undefined;
   }
 
   /**
-   * Paths of a VM that is this hearthd's: cgroups and uids are of the whole host, and another hearthd's VM is not to be ended.
+   * Returns the paths of a VM of this hearthd. Cgroups and uids belong to the whole host, and the VMs of another
+   * hearthd must not be changed.
    * @throws HearthError `input.invalid`
    */
   #ownPaths(vm: string): HelperPaths & { readonly id: VmId } {
@@ -352,7 +353,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 }
 
-/** Until none is left: one may have made another before it was killed. */
+/** Repeats until no process is left: one may have made another before it was killed. */
 async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
   for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
     for (const process of left) signalProcess(process, "SIGKILL");

@@ -1,4 +1,7 @@
-/** Removing with the rights of who could have made it: what lies there leads to nothing that these may not remove. */
+/**
+ * Removes files with the rights of the user who could have made them: links lead to nothing that this user may not
+ * remove.
+ */
 import { closeSync, constants, fchmodSync, fchownSync, readdirSync } from "node:fs";
 import { openOwn } from "#helper/own-files.ts";
 import type { Ids, OwnFile } from "#helper/own-files.ts";
@@ -9,10 +12,10 @@ import { setprivArguments } from "#host/sandbox-root.ts";
 const TIMEOUT_MS = 60_000;
 
 /**
- * Empties a directory in which a VMM has made directories: they are the VM's, and hearthd could not remove them. It is done
- * with the rights of the VM's uid, so that whatever lies in there leads to nothing else. A directory without any stays as
+ * Empties a directory if a VMM has made directories in it: they belong to the VM, and hearthd could not remove them.
+ * Uses the rights of the VM's uid, so that links in it lead to nothing else. A directory without directories stays as
  * it is.
- * @throws HearthError `path.unmanaged`, and the system's error where nothing is there
+ * @throws HearthError `path.unmanaged`, and the system's error if it does not exist
  */
 export async function emptyOfDirectories(own: OwnFile, uid: number): Promise<void> {
   const fd = openOwn(own, constants.O_RDONLY);
@@ -29,7 +32,7 @@ export async function emptyOfDirectories(own: OwnFile, uid: number): Promise<voi
   }
 }
 
-/** Removes what lies at `path` with the rights of this user alone. Links are removed, never followed. Idempotent. */
+/** Removes `path` with the rights of this user only. Links are removed, never followed. Idempotent. */
 export async function removeAs(user: Ids, path: string): Promise<void> {
   await runAs(user, ["rm", "-rf", "--one-file-system", "--", path], "/");
 }
@@ -38,6 +41,6 @@ async function runAs(user: Ids, command: readonly string[], cwd: string): Promis
   const setpriv = findProgram("setpriv");
   if (setpriv === undefined) throw missingTool("setpriv");
   const [program = "", ...args] = [...setprivArguments({ setpriv }, user, []), ...command];
-  const { signal } = new AbortController(); // It has a deadline.
+  const { signal } = new AbortController(); // The command has a deadline instead.
   await runOrThrow(program, args, { cwd, timeoutMs: TIMEOUT_MS, signal });
 }

@@ -10,7 +10,7 @@ const isRoot = process.geteuid?.() === 0;
 const never = new AbortController().signal;
 const OWNER = { uid: 1_980_000_500, gid: 1_980_000_600 };
 
-test("what root alone can change is trusted, up to the root directory", { skip: !isRoot }, (t) => {
+test("a path that only root can change is trusted, up to the root directory", { skip: !isRoot }, (t) => {
   // Not in /tmp: everybody may write there.
   const dir = mkdtempSync("/var/lib/hearth-roots-");
   t.after(() => rmSync(dir, { recursive: true }));
@@ -54,7 +54,7 @@ test("a jailer that hearthd could change does not run as root", { skip: !isRoot 
     code: "path.unmanaged",
     hint: /directory of root's/,
   });
-  // The jails of this place are hearthd's to rename, too.
+  // hearthd can rename the jails of this place, too.
   await assert.rejects(helper.launchVmm(VM, { ...launch, jailer: "sleep" }, never), {
     code: "path.unmanaged",
     hint: /directory for jails/,

@@ -6,8 +6,8 @@ const OTHERS_WRITE = 0o022;
 const ROOT = 0;
 
 /**
- * Checks that root alone decides what lies at `path`: a program that runs as root, or a directory that one works in. Neither
- * it nor a directory above it may be another user's, or written to by others.
+ * Checks that only root can change what is at `path`: a program that root runs, or a directory that it works in.
+ * Neither it nor a directory above it may belong to another user, or be writable for others.
  * @throws HearthError `path.unmanaged` with what is to be done
  */
 export function checkRootsAlone(path: string, hint: string): void {
@@ -16,7 +16,7 @@ export function checkRootsAlone(path: string, hint: string): void {
     throw new HearthError("path.unmanaged", `Cannot use ${path} as root: ${why}.`, { hint });
 }
 
-/** Tells whether root alone decides what lies at `path`. */
+/** Tells whether only root can change what is at `path`. */
 export function isRootsAlone(path: string): boolean {
   return findOthers(path) === undefined;
 }

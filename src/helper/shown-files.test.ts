@@ -1,4 +1,4 @@
-/** Files that are shown to a VMM or a tool, where hearthd has less rights than the port. */
+/** Tests the files that a VMM or a tool sees, if hearthd has fewer rights than the port. */
 import assert from "node:assert/strict";
 import {
   chmodSync,
@@ -31,7 +31,7 @@ const LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6";
 const JAILED = { ...SLEEP.isolation, jail: true, pidNamespace: true };
 const programs = { programs: ["cat", "sleep"], dirs: [] };
 
-/** A place whose files hearthd has made, with a kernel that everybody may read. */
+/** Makes a place whose files belong to hearthd, with a kernel that everybody may read. */
 function apart() {
   const place = new HelperPlace();
   const kernel = join(place.roots.vms, VM, "kernel");
@@ -40,7 +40,7 @@ function apart() {
   return { place, kernel, helper: place.helper(true, { owner: OWNER, programs }) };
 }
 
-/** A file that everybody may read, below a directory that only root enters. */
+/** Makes a file that everybody may read, below a directory that only root enters. */
 function secretOf(place: HelperPlace): string {
   const dir = join(place.outside, "closed");
   mkdirSync(dir, { mode: 0o700 });
@@ -53,7 +53,7 @@ function logOf(place: HelperPlace): string {
   return readFileSync(join(place.roots.vms, VM, VM_NAMES.vmmLog), "utf8");
 }
 
-describe("with a hearthd that is no root", { skip: !isRoot }, () => {
+describe("with a hearthd without root", { skip: !isRoot }, () => {
   test("a VMM reads a file of hearthd's and its own disk, and has no other file open", async (t) => {
     const { place, kernel, helper } = apart();
     using _place = place;
@@ -77,7 +77,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.deepEqual([...new Set(ofFiles)].toSorted(), ["null", "vmm.log"]);
   });
 
-  test("a tool reads and writes what hearthd may, and nothing else", async () => {
+  test("a tool reads and writes the files that hearthd may, and no others", async () => {
     const { place, kernel, helper } = apart();
     using _place = place;
     const copy = { ...shell(`cat "${kernel}" > "${place.disk}"`, place.disk), reads: [kernel] };
@@ -178,14 +178,14 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.equal(await traced(asUntraceable("setpriv", OWNER)), false);
   });
 
-  test("without a jail no group of another device is had", async () => {
+  test("without a jail a VMM gets no group of another device", async () => {
     const { place, helper } = apart();
     using _place = place;
     const files = [{ path: "/dev/mem", access: "device" }] as const;
     await assert.rejects(helper.launchVmm(VM, { ...SLEEP, files }, never), { code: "input.invalid" });
   });
 
-  test("what was checked is what is mounted, whatever the path leads to by then", async () => {
+  test("the checked file is mounted, even if its path leads elsewhere by then", async () => {
     const { place, kernel } = apart();
     using _place = place;
     using shown = await ShownFiles.open([{ path: kernel, access: "read" }], OWNER, never);

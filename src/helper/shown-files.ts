@@ -1,12 +1,12 @@
 /**
- * The files that a VMM or a tool is shown, where hearthd has less rights than the port:
+ * Opens the files that a VMM or a tool sees, if hearthd has fewer rights than the port:
  *
- *   path ─▶ opened without reading it (O_PATH) ─▶ found again by a process with hearthd's rights, which may read it
- *        ─▶ what is open is mounted, whatever the path leads to by now
+ *   path ─▶ opened without reading it (O_PATH) ─▶ found by a process with hearthd's rights, which may read it
+ *        ─▶ the open file is mounted, even if the path leads elsewhere by now
  *
- * A mount would show a file that everybody may read also from below a directory that is closed to hearthd. The sandbox's
- * own programs run as root before they give that up, so nothing may lie over them, or behind a link that a program with
- * fewer rights has made.
+ * Without the check, a mount would also show a file that everybody may read below a directory that hearthd may not
+ * enter. The sandbox's programs run as root before they drop their rights, so nothing may be mounted over them, or
+ * behind a link that a program with fewer rights has made.
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
@@ -18,9 +18,9 @@ import { missingTool, run } from "#host/run.ts";
 import { pathInside } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 
-/** All that a VMM may use as a device. */
+/** The devices that a VMM may use. */
 const DEVICES = new Set(["/dev/kvm"]);
-/** Lists the directories that each sandbox has of the host, or makes itself. */
+/** Directories that each sandbox has from the host, or makes itself. */
 const SYSTEM = [
   "/usr",
   "/lib",
@@ -36,9 +36,9 @@ const SYSTEM = [
 ];
 const FIND_TIMEOUT_MS = 30_000;
 
-/** Files that are open for a sandbox to mount. Disposing of them closes them, once it has. */
+/** Open files for a sandbox to mount. Dispose of them, which closes them, after the sandbox was started. */
 export class ShownFiles implements Disposable {
-  /** With an open file each, but for devices. */
+  /** The files, each with an open file except for devices. */
   readonly files: readonly SandboxFile[];
   readonly #opened: number[];
 
@@ -48,9 +48,10 @@ export class ShownFiles implements Disposable {
   }
 
   /**
-   * @param owner hearthd's user; undefined where the port has no more rights than it, and its paths are taken as they are
-   * @throws HearthError `path.unmanaged` for a file that hearthd may not read, or not write that is shown to be written;
-   * `input.invalid` for a place in the sandbox that is none
+   * Opens and checks the files.
+   * @param owner hearthd's user; undefined if the port has the same rights, and paths are not checked
+   * @throws HearthError `path.unmanaged` for a file that hearthd may not read, or may not write if it is mounted
+   * writable; `input.invalid` for an invalid path in the sandbox
    */
   static async open(
     files: readonly SandboxFile[],
@@ -99,7 +100,7 @@ function pin(file: SandboxFile, opened: number[]): SandboxFile {
   opened.push(fd);
   const stats = fstatSync(fd);
   if (!stats.isFile() && !stats.isDirectory()) throw refusal(file.path, "it is no file and no directory");
-  // What the sandbox has of the system is as it is on the host.
+  // Files of the sandbox's system directories may only be mounted at their own place.
   const isSystem = SYSTEM.some((path) => isIn(inside, path) || isIn(path, inside));
   if (isSystem && readlinkSync(`/proc/self/fd/${fd}`) !== inside)
     throw refusal(file.path, `${inside} is the sandbox's own`);
@@ -107,8 +108,8 @@ function pin(file: SandboxFile, opened: number[]): SandboxFile {
 }
 
 /**
- * Leaves out what another one shows anyway. Nothing else may lie in a directory that is shown: a link in there could lead
- * the mount over a program of the sandbox.
+ * Leaves out files in directories that are mounted anyway. No other file may be in a mounted directory: a link in it
+ * could lead the mount over a program of the sandbox.
  */
 function withoutNested(files: readonly SandboxFile[]): SandboxFile[] {
   return files.filter((file) => {
@@ -124,14 +125,15 @@ function withoutNested(files: readonly SandboxFile[]): SandboxFile[] {
   });
 }
 
-/** Whether a path is another one, or lies below it. */
+/** Tells whether a path is `other`, or is below it. */
 function isIn(path: string, other: string): boolean {
   return path === other || path.startsWith(other === "/" ? other : `${other}/`);
 }
 
 /**
- * The command that has the rights of this user to files, and executes what follows. It keeps one capability, which is
- * of no use for files: a process of the user's, which has none, can neither trace it nor write to its memory.
+ * Returns the command that has this user's rights to files, and executes the arguments that follow. It keeps one
+ * capability, which is of no use for files: a process of the user, which has none, can then neither trace it nor write
+ * to its memory.
  */
 export function asUntraceable(setpriv: string, { uid, gid }: Ids): string[] {
   const caps = ["--inh-caps", "--ambient-caps", "--bounding-set"].map((name) => `${name}=-all,+setpcap`);
@@ -139,7 +141,7 @@ export function asUntraceable(setpriv: string, { uid, gid }: Ids): string[] {
   return [setpriv, ...ids, "--no-new-privs", ...caps, "--"];
 }
 
-/** Has a process of hearthd's user find the files, which is told that they are the same and what it may do. */
+/** Has a process of hearthd's user find the files. It reports those that the user may access, by device and inode. */
 async function checkRights(
   files: readonly SandboxFile[],
   access: "read" | "write",
@@ -158,7 +160,7 @@ async function checkRights(
     ...files.map(({ path }) => path),
     ...found,
   ];
-  // It fails for what it does not find; what counts is what it has found.
+  // `find` fails for missing files; only its output matters.
   const result = await run(program, args, { timeoutMs: FIND_TIMEOUT_MS, signal });
   signal.throwIfAborted();
   const seen = new Set(result.stdout.split("\0"));

@@ -1,4 +1,4 @@
-/** The verb that runs a tool on disks, with a shell in its place. */
+/** Tests the verb that runs a tool on disks, with a shell in its place. */
 import assert from "node:assert/strict";
 import {
   appendFileSync,
@@ -19,7 +19,7 @@ const isRoot = process.geteuid?.() === 0;
 const OTHER = "vm-bbbbbbbbbbbb";
 const never = new AbortController().signal;
 
-test("a tool has a uid of its own for one run, and no VM has it meanwhile", { skip: !isRoot }, async () => {
+test("a tool has a separate uid for one run, and no VM has it meanwhile", { skip: !isRoot }, async () => {
   using place = new HelperPlace();
   const helper = place.helper();
   mkdirSync(join(place.roots.vms, OTHER));
@@ -63,7 +63,7 @@ test("a tool writes to a VM's disk, which is hearthd's again afterwards", async 
   }
 });
 
-test("a program that is no tool is not run", async () => {
+test("a program that is not a tool is not run", async () => {
   using place = new HelperPlace();
   const helper = place.helper(isRoot);
   const before = place.snapshot();

@@ -28,7 +28,7 @@ function makePlace(t: TestContext) {
   return { dir: join(dir, "uids"), stateOf };
 }
 
-test("a VM keeps its uid, two never share one, and one that was given back can be had again", async (t) => {
+test("a VM keeps its uid, two never share one, and a released one can be leased again", async (t) => {
   const { dir, stateOf } = makePlace(t);
   const ours = new UidLeases(dir, RANGE);
   const theirs = new UidLeases(dir, RANGE); // Another hearthd.
@@ -46,14 +46,14 @@ test("the same id with another state directory is another VM", async (t) => {
   assert.notEqual(await leases.take(A, stateOf("a")), await leases.take(A, stateOf("other")));
 });
 
-test("when all are in use, that is said with the key that gives more", async (t) => {
+test("when all are in use, the error names the setting for more", async (t) => {
   const { dir, stateOf } = makePlace(t);
   const leases = new UidLeases(dir, { ...RANGE, count: 1 });
   await leases.take(A, stateOf("a"));
   await assert.rejects(leases.take(B, stateOf("b")), { code: "host.uids_used_up", hint: /uid_count/ });
 });
 
-test("the lease of a VM whose directory is gone is nobody's any more", async (t) => {
+test("the lease of a VM whose directory is gone is free again", async (t) => {
   const { dir, stateOf } = makePlace(t);
   const leases = new UidLeases(dir, { ...RANGE, count: 1 });
   await leases.take(A, stateOf("a"));
@@ -61,7 +61,7 @@ test("the lease of a VM whose directory is gone is nobody's any more", async (t)
   assert.equal(await leases.take(B, stateOf("b")), RANGE.first);
 });
 
-test("a file that is no lease keeps its uid from being handed out", async (t) => {
+test("the uid of a file that is not a lease is not leased", async (t) => {
   const { dir, stateOf } = makePlace(t);
   mkdirSync(dir, { mode: 0o755 });
   writeFileSync(join(dir, String(RANGE.first)), "{ broken");
@@ -101,7 +101,7 @@ test("hearthds that lease uids at the same moment never share one, even if each 
   );
 });
 
-test("whoever waits for the lock of the leases changes nothing meanwhile, and gets a uid after it", async (t) => {
+test("a hearthd that waits for the lock of the leases changes nothing meanwhile, and then gets a uid", async (t) => {
   const { dir, stateOf } = makePlace(t);
   mkdirSync(dir, { mode: 0o755 });
   const holder = await startLockHolder(join(dir, ".lock"), t.signal);
@@ -115,7 +115,7 @@ test("whoever waits for the lock of the leases changes nothing meanwhile, and ge
 
 const isRoot = process.geteuid?.() === 0;
 
-test("a uid that a process has is neither handed out nor given back", { skip: !isRoot }, async (t) => {
+test("a uid that a process has is neither leased nor released", { skip: !isRoot }, async (t) => {
   const { dir, stateOf } = makePlace(t);
   const leases = new UidLeases(dir, RANGE);
   const uid = await leases.take(A, stateOf("a"));

@@ -1,9 +1,8 @@
 /**
- * Uids for VMMs. A lease is a file named after the uid, so the file system decides who has it: never two VMs, and
- * never two hearthds. It names the VM and its state directory; when that is gone, the lease is stale.
- *
- * Leases change under a lock that every hearthd of the host takes: whoever looks at a lease and removes it must not
- * be overtaken by another that has removed it and claimed the uid in between.
+ * Leases uids for VMMs. A lease is a file named after the uid, so the file system decides who has it: never two VMs,
+ * and never two hearthds. It names the VM and its state directory; if that directory is gone, the lease is stale.
+ * Leases change under a lock that every hearthd of the host takes. Otherwise one that reads a stale lease and removes
+ * it could be overtaken by another that has removed it and claimed the uid in between.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -32,7 +31,7 @@ export type Lease = {
 };
 
 const LOCK_FILE = ".lock";
-/** A change takes a few milliseconds; whoever holds the lock for this long has been stopped. */
+/** A change takes a few milliseconds; a hearthd that has the lock for this long has been stopped. */
 const LOCK_DEADLINE_MS = 30_000;
 
 /** The leases of this host, in one directory that only root writes to. */
@@ -45,19 +44,22 @@ export class UidLeases {
     this.#range = range;
   }
 
-  /** Returns the VM's own uid, or leases the first that is free. @throws HearthError `host.uids_used_up` */
+  /**
+   * Returns the VM's uid, or leases the first free one.
+   * @throws HearthError `host.uids_used_up`
+   */
   async take(vm: VmId, stateDir: string): Promise<number> {
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
     this.#checkDir();
     using _lock = await this.#lock();
-    const mine = this.find(vm, stateDir);
-    if (mine !== undefined) return mine;
+    const existing = this.find(vm, stateDir);
+    if (existing !== undefined) return existing;
     const taken = new Map(this.list().map((lease) => [lease.uid, lease]));
     const inUse = listUids();
     for (let uid = this.#range.first; uid < this.#range.first + this.#range.count; uid++) {
       const lease = taken.get(uid);
       if (inUse.has(uid) || (lease !== undefined && existsSync(lease.stateDir))) continue;
-      if (lease !== undefined) this.#drop(uid);
+      if (lease !== undefined) this.#remove(uid);
       if (this.#claim({ uid, vm, stateDir })) return uid;
     }
     throw new HearthError("host.uids_used_up", `All ${this.#range.count} uids for VMs are in use.`, {
@@ -65,7 +67,7 @@ export class UidLeases {
     });
   }
 
-  /** Tells whether a uid is one that VMs have. */
+  /** Tells whether a uid is in the range for VMs. */
   has(uid: number): boolean {
     return uid >= this.#range.first && uid < this.#range.first + this.#range.count;
   }
@@ -75,8 +77,8 @@ export class UidLeases {
   }
 
   /**
-   * Gives the VM's uid back. Idempotent.
-   * @throws HearthError `host.uid_busy` while a process has the uid: the next VM would share it with that process.
+   * Releases the VM's uid. Idempotent.
+   * @throws HearthError `host.uid_busy` while a process has the uid: the next VM would share it with that process
    */
   async release(vm: VmId, stateDir: string): Promise<void> {
     if (this.find(vm, stateDir) === undefined) return;
@@ -89,10 +91,10 @@ export class UidLeases {
         `Cannot release the uid ${uid} of ${vm}: a process still has it.`,
         { hint: `See which one: ps -U ${uid}` },
       );
-    this.#drop(uid);
+    this.#remove(uid);
   }
 
-  /** Skips files that are no leases; their uids stay blocked. */
+  /** Skips files that are not leases; their uids stay blocked. */
   list(): Lease[] {
     if (!existsSync(this.#dir)) return [];
     return readdirSync(this.#dir).flatMap((name) => {
@@ -145,7 +147,7 @@ export class UidLeases {
     }
   }
 
-  #drop(uid: number): void {
+  #remove(uid: number): void {
     rmSync(this.#path(uid), { force: true });
   }
 

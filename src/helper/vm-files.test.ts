@@ -1,4 +1,4 @@
-/** Files of VMs where hearthd has less rights than the port: what it reaches of them, and what it cannot have. */
+/** Tests the access to files of VMs, if hearthd has fewer rights than the port. */
 import assert from "node:assert/strict";
 import {
   chmodSync,
@@ -25,7 +25,7 @@ const never = new AbortController().signal;
 const OWNER = { uid: 1_980_000_500, gid: 1_980_000_600 };
 const OTHER = "vm-bbbbbbbbbbbb";
 const SNAPSHOT = "sn-aaaaaaaaaaaa";
-/** Of no VM, and not hearthd's. */
+/** A uid of no VM, and not hearthd's. */
 const STRANGER = 1_980_000_700;
 
 function ownerOf(path: string): [uid: number, gid: number, mode: number] {
@@ -33,7 +33,7 @@ function ownerOf(path: string): [uid: number, gid: number, mode: number] {
   return [uid, gid, mode & 0o7777];
 }
 
-/** A place whose files hearthd has made, and a port that has more rights than hearthd. */
+/** Makes a place whose files belong to hearthd, and a port that has more rights than hearthd. */
 function apart() {
   const place = new HelperPlace();
   const save = join(place.roots.vms, VM, VM_NAMES.save);
@@ -48,8 +48,8 @@ function apart() {
   return { place, helper: place.helper(true, { owner: OWNER }), save, copy, base, memory, all };
 }
 
-describe("with a hearthd that is no root", { skip: !isRoot }, () => {
-  test("what a VM has is for its uid and hearthd's group, and hearthd's alone afterwards", async () => {
+describe("with a hearthd without root", { skip: !isRoot }, () => {
+  test("a VM's files are for its uid and hearthd's group, and afterwards only for hearthd", async () => {
     const { place, helper, save, copy, base } = apart();
     using _place = place;
     const uid = await helper.leaseUid(VM);
@@ -67,7 +67,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.deepEqual(ownerOf(save), [OWNER.uid, OWNER.gid, 0o700]);
   });
 
-  test("a file of the uid of a VM that is gone can be given, and sealed", async () => {
+  test("a file with the uid of a removed VM can be given, and sealed", async () => {
     const { place, helper, memory } = apart();
     using _place = place;
     const gone = await helper.leaseUid(VM);
@@ -87,7 +87,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.deepEqual(ownerOf(memory), [OWNER.uid, OWNER.gid, 0o444]);
   });
 
-  test("a file of somebody else is neither given, nor taken, nor sealed, nor read", async () => {
+  test("a file of another user is neither given, nor taken, nor sealed, nor read", async () => {
     const { place, helper, all } = apart();
     using _place = place;
     await helper.leaseUid(VM);
@@ -115,7 +115,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
   const TOUCH: PortLaunch = { ...SLEEP, program: "touch" };
   const programs = { programs: ["touch", "id"], dirs: [] };
 
-  test("what a VMM makes in its run directory is hearthd's to use, and its log is hearthd's", async () => {
+  test("hearthd can use the files that a VMM makes in its run directory, and owns its log", async () => {
     const { place } = apart();
     using _place = place;
     const helper = place.helper(true, { owner: OWNER, programs });
@@ -157,7 +157,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     });
   }
 
-  test("directories that a VMM has made are removed, and what they lead to stays", async () => {
+  test("directories that a VMM has made are removed, and the targets of their links stay", async () => {
     const { place, helper, save } = apart();
     using _place = place;
     const uid = await helper.leaseUid(VM);
@@ -202,7 +202,7 @@ describe("with a hearthd that is no root", { skip: !isRoot }, () => {
     assert.ok(statSync(others).isDirectory());
   });
 
-  test("a VM of another hearthd of the host has its cgroup, its processes and its uid for itself", async () => {
+  test("a VM of another hearthd of the host keeps its cgroup, its processes and its uid", async () => {
     const { place, helper } = apart();
     using _place = place;
     const vms = join(place.outside, "vms");

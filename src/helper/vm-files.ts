@@ -1,10 +1,9 @@
 /**
- * The owners of the files of VMs, of volumes and of guest memory files. A file that a VM has belongs to the VM's uid; all
- * others are hearthd's.
- *
- * Where hearthd is no root, it reaches what a VM has by its group: files and directories that are given to a VM keep
- * hearthd's gid, and so does what the VMM makes in these directories, as they are setgid. It connects to the VMM's sockets,
- * moves files in and out, and reads the disk. No other user comes that far: the directories above are hearthd's alone.
+ * The owners of the files of VMs, of volumes and of guest memory files. A file of a VM belongs to the VM's uid; all
+ * others belong to hearthd. If hearthd is not root, it has access to a VM's files by its group: files and directories
+ * of a VM keep hearthd's gid, and so do files that the VMM makes in these directories, as they are setgid. hearthd
+ * connects to the VMM's sockets, moves files in and out, and reads the disk. Other users have no access, because the
+ * directories above are only for hearthd.
  */
 import { constants, existsSync, fstatSync } from "node:fs";
 import { join } from "node:path";
@@ -18,13 +17,13 @@ import type { OpenFile } from "#jail/open-stdio.ts";
 import { parseSnapshotId, parseVolumeName } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** Modes of what is given to a VM: for its uid alone, or for hearthd's group as well. */
+/** Modes of a VM's files: for its uid only, or also for hearthd's group. */
 const ALONE = { file: 0o600, dir: 0o700 };
 const WITH_HEARTHD = { file: 0o660, dir: 0o2770 };
-/** Of a volume that no VM writes to: those that only read it are shown it. */
+/** The mode of a volume that no VM writes to: VMs that only read it have it mounted. */
 const VOLUME = 0o644;
 const PRIVATE = 0o700;
-/** For a VMM to pass through to the sockets, and nothing else: not to list, not to write. */
+/** Lets a VMM pass through to the sockets, and neither list nor write. */
 const PASS = 0o710;
 const READ_ONLY = 0o444;
 const ROOT = 0;
@@ -35,7 +34,7 @@ export class VmFiles {
   readonly #roots: HelperRoots;
   readonly #leases: UidLeases;
   readonly #owner: Ids;
-  /** Whether hearthd has less rights than the port. */
+  /** True if hearthd has fewer rights than the port. */
   readonly #apart: boolean;
 
   constructor(roots: HelperRoots, leases: UidLeases, owner: Ids, isRoot: boolean) {
@@ -45,12 +44,12 @@ export class VmFiles {
     this.#apart = isRoot && owner.uid !== ROOT;
   }
 
-  /** Gives the VM its disk, its run directory and the one for what is saved; without a uid they are only checked. */
+  /** Gives the VM its disk, its run directory and its save directory. Without a uid they are only checked. */
   give(id: VmId, uid: number | undefined): void {
     const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
     const disk = disks.find((path) => existsSync(path)) ?? disks.at(-1) ?? "";
     const from = this.ofHearthd(uid);
-    // All are checked before one is changed.
+    // Checks all files before it changes one.
     for (const to of uid === undefined ? [undefined] : [undefined, uid]) {
       const mode = this.#modes;
       const { vms, runs } = this.#roots;
@@ -66,8 +65,8 @@ export class VmFiles {
   }
 
   /**
-   * Makes the disk and the directory for what is saved hearthd's again, once the VMM has ended. A file that is gone stays so.
-   * Where hearthd is no root, directories that the VMM has made are removed: hearthd could not do that.
+   * Gives the disk and the save directory to hearthd after the VMM has ended. A missing file is ignored. If hearthd is
+   * not root, directories that the VMM has made are removed, because hearthd could not do that.
    */
   async take(id: VmId, uid: number): Promise<void> {
     const { disks, saveDir, runDir } = helperPaths(this.#roots, id);
@@ -101,7 +100,10 @@ export class VmFiles {
     await ifThere(() => this.#claimVolume(volume, (owner) => owner === uid, { ...this.#owner, mode }));
   }
 
-  /** Takes the run directory: its VMM passes through it, to sockets that are there, and makes nothing more. */
+  /**
+   * Takes the run directory from the VMM, which then passes through it to existing sockets, and cannot make further
+   * files.
+   */
   sealRunDir(id: VmId, uid: number): void {
     const { runDir } = helperPaths(this.#roots, id);
     const own: OwnFile = { root: this.#roots.runs, path: runDir, kind: "dir", from: this.ofHearthd(uid) };
@@ -111,14 +113,14 @@ export class VmFiles {
   sealMemory(snapshot: string): void {
     const root = this.#roots.snapshots;
     const path = join(root, parseSnapshotId(String(snapshot)), MEMORY_FILE);
-    // A VMM has written it that may have a uid still: of which VM is nobody's to know here.
+    // The VMM that wrote it may still have a uid. Which VM it belongs to is not known here.
     const from = this.#apart
       ? (uid: number): boolean => uid === this.#owner.uid || this.#leases.has(uid)
       : undefined;
     claimFile({ root, path, kind: "file", from }, { ...this.#owner, mode: READ_ONLY });
   }
 
-  /** Gives a file in the VM's directory to the VM; without a uid it is only checked. */
+  /** Gives a file in the VM's directory to the VM. Without a uid it is only checked. */
   giveFile(path: string, uid: number | undefined): void {
     const owner = uid === undefined ? undefined : { ...this.#ofVm(uid), mode: this.#modes.file };
     claimFile({ root: this.#roots.vms, path, kind: "file", from: this.ofHearthd(uid) }, owner);
@@ -133,7 +135,7 @@ export class VmFiles {
     );
   }
 
-  /** Opens the files of a VMM with the port's rights: they must be where they seem to be. */
+  /** Opens the files of a VMM with the port's rights, and checks that they are where their paths say. */
   openFor(id: VmId, uid: number | undefined): OpenFile {
     const { vms, snapshots, runs } = this.#roots;
     const { stateDir, runDir } = helperPaths(this.#roots, id);
@@ -148,7 +150,7 @@ export class VmFiles {
     };
   }
 
-  /** A log that the port makes is hearthd's to read, to bound and to remove. */
+  /** Opens the log. A new one belongs to hearthd, which reads, limits and removes it. */
   #openLog(own: OwnFile): number {
     const fd = openOwn(own, O_WRONLY | O_APPEND | O_CREAT, ALONE.file);
     if (fstatSync(fd).uid !== this.#owner.uid) chownOpen(fd, this.#owner);
@@ -172,8 +174,8 @@ export class VmFiles {
   }
 
   /**
-   * Who may have a file that the port opens or gives away: hearthd, the VM, and the uid of a VM that is gone. Undefined where
-   * hearthd is root: it may do all this itself.
+   * Returns a test for the owners of files that the port opens or gives away: hearthd, the VM, and the uids of removed
+   * VMs. Undefined if hearthd is root, and may do all this itself.
    */
   ofHearthd(uid: number | undefined): OwnFile["from"] {
     if (!this.#apart) return undefined;
@@ -186,12 +188,12 @@ export class VmFiles {
   }
 }
 
-/** The first of these directories that the path names; the first of all where it names none. */
+/** Returns the first of these directories that contains the path, or the first of all if none does. */
 function rootOf(path: string, roots: readonly [string, ...string[]]): string {
   return roots.find((root) => String(path).startsWith(`${root}/`)) ?? roots[0];
 }
 
-/** What lies there now and is none of ours was never given to the VM: it must not keep it from being removed. */
+/** Ignores a missing file, and one that was never given to the VM: neither may prevent the VM's removal. */
 async function ifThere(act: () => void | Promise<void>): Promise<void> {
   try {
     await act();

@@ -1,4 +1,4 @@
-/** Which processes belong to a VM: who may not signal them asks the privileged port to end them. */
+/** Decides which processes belong to a VM. If hearthd may not signal them, it asks the privileged port to end them. */
 import { HearthError } from "#base/error.ts";
 import { cgroupPids } from "#host/cgroup.ts";
 import { isAlive, readEnvironment, readUids } from "#host/procfs.ts";
@@ -6,18 +6,18 @@ import type { ProcessRef } from "#host/procfs.ts";
 import { LAUNCH_MARK } from "#jail/launch-vmm.ts";
 import type { VmId } from "#model/ids.ts";
 
-/** By what the processes of a VM are known. */
+/** The properties by which the processes of a VM are recognised. */
 export type VmProcesses = {
   readonly id: VmId;
-  /** Of the VM alone, if it has one. */
+  /** The VM's uid, if it has one. */
   readonly uid: number | undefined;
-  /** Of hearthd, which may signal its own processes anyway. */
+  /** hearthd's uid, which may signal its own processes anyway. */
   readonly ownerUid: number;
   /** The directory of the VM's cgroup, if it has one. */
   readonly cgroup: string | undefined;
 };
 
-/** No grace is as long: ten minutes. */
+/** Longer than any grace period: ten minutes. */
 const GRACE_MAX_MS = 600_000;
 const ROOT = 0;
 const INIT_PID = 1;
@@ -27,8 +27,8 @@ export function isSame(one: ProcessRef, other: ProcessRef): boolean {
 }
 
 /**
- * Decides whether a process is the VM's. It is by its uid, its cgroup, or as one of hearthd's own user. A launcher is
- * root's, and has the VM's id in the environment that an earlier port has started it with.
+ * Tells whether a process belongs to the VM: by its uid, its cgroup, or as a process of hearthd's own user. A launcher
+ * belongs to root, and has the VM's id in the environment that an earlier port has started it with.
  */
 export function isProcessOf(process: ProcessRef, { id, uid, ownerUid, cgroup }: VmProcesses): boolean {
   const { pid } = process;
@@ -37,7 +37,7 @@ export function isProcessOf(process: ProcessRef, { id, uid, ownerUid, cgroup }: 
   const has = (one: number | undefined): boolean => uids.length > 0 && uids.every((each) => each === one);
   const isLauncher = has(ROOT) && readEnvironment(pid)[LAUNCH_MARK] === id;
   const isOwn = pid !== INIT_PID && has(ownerUid);
-  // What was read is of this process, as its pid has not been used again.
+  // Checked last: the pid has not been reused, so everything was read from this process.
   return isAlive(process) && (inCgroup || has(uid) || isLauncher || isOwn);
 }
 

@@ -4,11 +4,11 @@ import { HearthError } from "#base/error.ts";
 import { findProgram } from "#host/find-program.ts";
 import { realProgram } from "#jail/launch-vmm.ts";
 
-/** The programs that may be started as a VMM, or as what launches one; given once, and never with a request. */
+/** The programs that may be started as a VMM, or as its launcher. Given at the start, and never with a request. */
 export type VmmPrograms = {
   /** Names on PATH, or absolute paths. */
   readonly programs: readonly string[];
-  /** Directories that hold nothing but such programs. */
+  /** Directories that contain only such programs. */
   readonly dirs: readonly string[];
 };
 
@@ -27,7 +27,7 @@ export function listedProgram({ programs, dirs }: VmmPrograms, program: string):
   });
 }
 
-/** Undefined for what is not there. */
+/** Returns undefined for a program that does not exist. */
 function realPath(program: string): string | undefined {
   const path = isAbsolute(program) ? program : findProgram(program);
   try {
