@@ -4,7 +4,7 @@
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { qemuArguments, qemuSockets } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import { findFirmware } from "#drivers/qemu/features.ts";
@@ -78,7 +78,7 @@ export class BareVm implements AsyncDisposable {
       nics: [],
       init: "agent",
       nested: false,
-      isolation: UNCONFINED,
+      isolation: NO_ISOLATION,
     };
     const firmware = await findFirmware(qemuProgram(), signal);
     return new BareVm(dir, plan, { accel: shape.accel, firmware, tscKhz: readTscKhz() });

@@ -1,4 +1,4 @@
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { driverContract } from "#testing/driver-contract.ts";
 import { OpenFiles } from "#testing/open-files.ts";
@@ -12,8 +12,8 @@ const uid = process.geteuid?.() === 0 ? UID : undefined;
 const timing = { heartbeatMs: 200, answerDeadlineMs: 150 };
 
 const WALLS = {
-  QEMU: UNCONFINED,
-  "QEMU in its jail": { ...UNCONFINED, jail: true, pidNamespace: true, uid },
+  QEMU: NO_ISOLATION,
+  "QEMU in its jail": { ...NO_ISOLATION, jail: true, pidNamespace: true, uid },
 } as const;
 
 for (const [name, isolation] of Object.entries(WALLS)) {

@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { SILENT } from "#base/log.ts";
 import { MIB } from "#base/sizes.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { BootPlan, DiskPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { reachAgent } from "#guest/wait-for-agent.ts";
@@ -78,7 +78,7 @@ async function planOf(name: string): Promise<BootPlan> {
     nics: [],
     init: "agent",
     nested: false,
-    isolation: UNCONFINED,
+    isolation: NO_ISOLATION,
   };
 }
 

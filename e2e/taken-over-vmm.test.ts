@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { sha256 } from "#host/hash-file.ts";
@@ -13,7 +13,7 @@ import { TinyVms } from "./tiny-vms.ts";
 /** Nothing else on a test host has it. */
 const UID = 1_999_000_000;
 const JAILED = {
-  ...UNCONFINED,
+  ...NO_ISOLATION,
   jail: true,
   pidNamespace: true,
   uid: process.geteuid?.() === 0 ? UID : undefined,

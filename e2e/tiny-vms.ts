@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { endProcess } from "#host/process-end.ts";
 import { findOrphanVmms } from "#drivers/orphan-vmms.ts";
@@ -38,7 +38,7 @@ export class TinyVms implements AsyncDisposable {
    * With a uid, run directories belong to it, as the helper would have it.
    * @param modulesDir modules of the kernel that plans name; left out when they name none
    */
-  constructor(isolation: BootIsolation = UNCONFINED, modulesDir: string = DEBIAN_MODULES) {
+  constructor(isolation: BootIsolation = NO_ISOLATION, modulesDir: string = DEBIAN_MODULES) {
     this.#isolation = isolation;
     this.#modulesDir = modulesDir;
   }

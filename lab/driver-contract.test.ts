@@ -3,7 +3,7 @@ import { globSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { findFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
@@ -21,7 +21,7 @@ const [kernel = ""] = globSync("/srv/cache/hearth/kernels/*/vmlinuz");
 /** A heartbeat more often than in life, as far as emulated KVM answers in time. */
 const timing = { heartbeatMs: 2_000, answerDeadlineMs: 1_500 };
 
-const JAILED: BootIsolation = { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID };
+const JAILED: BootIsolation = { ...NO_ISOLATION, jail: true, pidNamespace: true, uid: UID };
 
 // Without a jail Firecracker is tested in firecracker-snapshots.test.ts, and QEMU is held to the contract on every host.
 contract("Firecracker in its jail", firecracker, async (vms, act) => {

@@ -3,7 +3,7 @@ import { chownSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { SILENT } from "#base/log.ts";
 import { GIB, MIB } from "#base/sizes.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { ImageCache } from "#images/image-cache.ts";
 import { parseImageRef } from "#model/image-ref.ts";
@@ -80,8 +80,8 @@ export class FirecrackerPlans {
       init: "agent",
       nested: false,
       isolation: jail
-        ? { ...UNCONFINED, jail: true, pidNamespace: true, uid: UID, jailDir: join(dir, "jail") }
-        : UNCONFINED,
+        ? { ...NO_ISOLATION, jail: true, pidNamespace: true, uid: UID, jailDir: join(dir, "jail") }
+        : NO_ISOLATION,
     };
     return { plan, [Symbol.dispose]: () => rmSync(dir, { recursive: true }) };
   }

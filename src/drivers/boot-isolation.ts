@@ -35,7 +35,7 @@ export type BootIsolation = LaunchIsolation & {
 };
 
 /** No isolation: for a VMM that runs nothing of a user's, and is started with hearthd's own rights. */
-export const UNCONFINED: BootIsolation = {
+export const NO_ISOLATION: BootIsolation = {
   jail: false,
   pidNamespace: false,
   seccomp: true,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
-import { isolationInForce, UNCONFINED } from "#drivers/boot-isolation.ts";
+import { isolationInForce, NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { isolationFaults } from "#jail/isolation-faults.ts";
 import { launchHeld, launchVmm } from "#jail/launch-vmm.ts";
@@ -19,7 +19,7 @@ import type { IsolationInForce } from "#model/isolation.ts";
 const UID = 1_970_000_000;
 const isRoot = process.geteuid?.() === 0;
 const JAILED: BootIsolation = {
-  ...UNCONFINED,
+  ...NO_ISOLATION,
   jail: true,
   pidNamespace: true,
   seccomp: false,
@@ -28,7 +28,7 @@ const JAILED: BootIsolation = {
 const CHOICES: Readonly<Record<string, BootIsolation>> = {
   "in a jail": JAILED,
   "in a pid namespace alone": { ...JAILED, jail: false, uid: undefined },
-  "without a launcher": { ...UNCONFINED, seccomp: false },
+  "without a launcher": { ...NO_ISOLATION, seccomp: false },
 };
 
 function optionsIn(dir: string): VmmLaunch {
@@ -53,7 +53,7 @@ async function launch(t: TestContext, isolation: BootIsolation, prepare: Prepare
     ...(await launchVmm(options, stdio, isolation, prepare, t.signal)),
     inForce,
     findFaults,
-    end: UNCONFINED.end,
+    end: NO_ISOLATION.end,
   };
   const vmm = new StartingVmm("The program", launched, () => readFileSync(options.logFile, "utf8"));
   t.after(async () => {
@@ -124,7 +124,7 @@ describe("a VMM that is not isolated as it should be", () => {
   };
 
   test("is reported with everything that is missing", async (t) => {
-    const { vmm } = await launch(t, CHOICES["without a launcher"] ?? UNCONFINED);
+    const { vmm } = await launch(t, CHOICES["without a launcher"] ?? NO_ISOLATION);
     const faults = isolationFaults(vmm.process, all, { seccomp: true });
     const shared = ["mnt", "ipc", "uts", "cgroup", "pid", "net"];
     assert.match(faults.join("\n"), new RegExp(`its Uid is .*, not ${UID}\n.*its Gid is`));

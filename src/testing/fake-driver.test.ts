@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootPlan, SnapshotFiles } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { ContractHost } from "#testing/contract-host.ts";
@@ -26,7 +26,7 @@ function fakePlan(more: Partial<BootPlan> = {}): BootPlan {
     nics: [],
     init: "agent",
     nested: false,
-    isolation: UNCONFINED,
+    isolation: NO_ISOLATION,
     ...more,
   };
 }

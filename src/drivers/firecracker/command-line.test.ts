@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
 import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
 import type { FirecrackerStart } from "#drivers/firecracker/command-line.ts";
@@ -24,11 +24,11 @@ const PLAN: BootPlan = {
   nics: [],
   init: "agent",
   nested: false,
-  isolation: UNCONFINED,
+  isolation: NO_ISOLATION,
 };
 
 function withSeccomp(seccomp: boolean): BootPlan {
-  return { ...PLAN, isolation: { ...UNCONFINED, seccomp } };
+  return { ...PLAN, isolation: { ...NO_ISOLATION, seccomp } };
 }
 
 describe("Firecracker's command line", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { MIB } from "#base/sizes.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { firecrackerConfig } from "#drivers/firecracker/boot-config.ts";
@@ -30,7 +30,7 @@ const PLAN: BootPlan = {
   nics: [],
   init: "agent",
   nested: false,
-  isolation: UNCONFINED,
+  isolation: NO_ISOLATION,
 };
 
 function clientOf({ files }: FakeFirecrackerVm): FirecrackerClient {

@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { firecrackerFiles } from "#drivers/firecracker/boot-config.ts";
 import { checkRunFiles, makeRunFiles } from "#drivers/firecracker/run-dir.ts";
 
@@ -31,12 +31,16 @@ for (const [what, replace] of Object.entries<(path: string) => void>({
         for (const server of servers) server.close();
         rmSync(runDir, { recursive: true });
       });
-      checkRunFiles({ runDir, isolation: UNCONFINED });
-      assert.throws(() => checkRunFiles({ runDir, isolation: { ...UNCONFINED, uid: 1_950_000_000 } }), {
+      checkRunFiles({ runDir, isolation: NO_ISOLATION });
+      assert.throws(() => checkRunFiles({ runDir, isolation: { ...NO_ISOLATION, uid: 1_950_000_000 } }), {
         code: "path.unmanaged",
       });
       replace(files[name]);
-      assert.throws(() => checkRunFiles({ runDir, isolation: UNCONFINED }), { code: "path.unmanaged" }, name);
+      assert.throws(
+        () => checkRunFiles({ runDir, isolation: NO_ISOLATION }),
+        { code: "path.unmanaged" },
+        name,
+      );
     }
   });
 }

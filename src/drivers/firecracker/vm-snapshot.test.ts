@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { FirecrackerClient } from "#drivers/firecracker/api/firecracker-client.ts";
 import { parseFirecrackerVersion } from "#drivers/firecracker/api/firecracker-version.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
@@ -266,7 +266,7 @@ describe("loading a snapshot", () => {
     nics: [],
     init: "agent",
     nested: false,
-    isolation: UNCONFINED,
+    isolation: NO_ISOLATION,
     ...more,
   });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { kernelCommandLine, qemuArguments, qemuFiles } from "#drivers/qemu/command-line.ts";
 import type { QemuMachine } from "#drivers/qemu/command-line.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
@@ -26,7 +26,7 @@ function plan(more: Partial<BootPlan> = {}): BootPlan {
     nics: [],
     init: "agent",
     nested: false,
-    isolation: UNCONFINED,
+    isolation: NO_ISOLATION,
     ...more,
   };
 }

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { QEMU_SOCKETS } from "#base/file-names.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { JailFile } from "#jail/jail-command.ts";
 import { MEMORY_ID, memoryArguments } from "#drivers/qemu/guest-memory.ts";
 import type { MemoryFile } from "#drivers/qemu/guest-memory.ts";
@@ -174,7 +174,7 @@ const ANY_PLAN: BootPlan = {
   nics: [{ id: "any", mac: "02:00:00:00:00:01", attach: { kind: "user" } }],
   init: "agent",
   nested: false,
-  isolation: UNCONFINED,
+  isolation: NO_ISOLATION,
 };
 
 /** Returns the name of a virtio device on the machine's PCI bus, or on a machine without one (virtio-mmio). */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import { openAgentStream } from "#guest/agent-stream.ts";
 import { connectUnix } from "#host/unix-socket.ts";
@@ -48,7 +48,7 @@ async function restored(t: TestContext, seals: boolean) {
     init: "agent",
     nested: false,
     // A script in QEMU's place has no system call filter.
-    isolation: { ...UNCONFINED, seccomp: false, ...(seals ? { seal } : {}) },
+    isolation: { ...NO_ISOLATION, seccomp: false, ...(seals ? { seal } : {}) },
   } as const;
   let handle: VmHandle | undefined;
   t.after(async () => {

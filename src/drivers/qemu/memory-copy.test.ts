@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { MemoryCopy } from "#drivers/qemu/memory-copy.ts";
 
 const never = new AbortController().signal;
@@ -35,7 +35,7 @@ function place(t: TestContext) {
   const giveMemoryCopy = async (): Promise<void> => {
     if (isRoot) chownSync(copy, UID, UID);
   };
-  return { memory, plan: { stateDir: dir, isolation: { ...UNCONFINED, giveMemoryCopy } }, copy };
+  return { memory, plan: { stateDir: dir, isolation: { ...NO_ISOLATION, giveMemoryCopy } }, copy };
 }
 
 test("a copy is equal, private to the VM and sparse, and stays usable when its name is removed", async (t) => {

@@ -23,7 +23,7 @@ import { join } from "node:path";
 import { VM_NAMES } from "#base/file-names.ts";
 import { withCleanUp } from "#base/clean-up.ts";
 import { errorChain, toHearthError } from "#base/error.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
 import { hostBootId } from "#host/procfs.ts";
@@ -236,6 +236,6 @@ function probePlan(probe: KvmProbe, dir: string) {
     nics: [],
     init: "agent",
     nested: false,
-    isolation: UNCONFINED,
+    isolation: NO_ISOLATION,
   } as const;
 }

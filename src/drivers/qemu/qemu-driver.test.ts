@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
-import { UNCONFINED } from "#drivers/boot-isolation.ts";
+import { NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import { QemuDriver } from "#drivers/qemu/qemu-driver.ts";
 import type { BootPlan } from "#drivers/vm-driver.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
@@ -33,7 +33,7 @@ class Place implements Disposable {
       nics: [],
       init: "agent",
       nested: false,
-      isolation: UNCONFINED,
+      isolation: NO_ISOLATION,
     };
   }
   program(script: string): string {
