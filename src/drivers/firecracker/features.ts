@@ -6,7 +6,7 @@ import type { FoundFirecracker } from "#drivers/firecracker/install/find-firecra
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 
 /** The verdict on this host's KVM; `unknown` until a guest has tried it. */
-export type KvmOpinion = "works" | "fails" | "unknown";
+export type CachedKvmVerdict = "works" | "fails" | "unknown";
 
 /** Memory besides the guest's; 34 to 37 MB were measured. */
 const OVERHEAD_BYTES = 64 * MIB;
@@ -26,7 +26,7 @@ const LAZY_MEMORY =
  */
 export function firecrackerFeatures(
   found: FoundFirecracker,
-  kvm: KvmOpinion,
+  kvm: CachedKvmVerdict,
   cpu = "unknown CPU",
 ): DriverFeatures {
   const version = found.ok ? found.version : undefined;
@@ -76,7 +76,7 @@ function asSentences({ message, hint = "" }: HearthError): string {
   return `${message} ${hint}`.trim();
 }
 
-function availability(found: FoundFirecracker, kvm: KvmOpinion): DriverFeatures["available"] {
+function availability(found: FoundFirecracker, kvm: CachedKvmVerdict): DriverFeatures["available"] {
   if (!found.ok) return { ok: false, reason: found.reason, hint: found.hint };
   if (kvm !== "fails") return { ok: true };
   const hint = "`hearth doctor` says why; --driver qemu emulates.";

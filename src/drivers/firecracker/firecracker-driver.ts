@@ -16,7 +16,7 @@ import { AGENT_VSOCK_PORT, firecrackerConfig, firecrackerFiles } from "#drivers/
 import { firecrackerArguments, firecrackerJailFiles } from "#drivers/firecracker/command-line.ts";
 import { limitDrives } from "#drivers/firecracker/disk-limits.ts";
 import { firecrackerFeatures } from "#drivers/firecracker/features.ts";
-import type { KvmOpinion } from "#drivers/firecracker/features.ts";
+import type { CachedKvmVerdict } from "#drivers/firecracker/features.ts";
 import { FirecrackerSession } from "#drivers/firecracker/firecracker-session.ts";
 import type { FirecrackerTiming } from "#drivers/firecracker/firecracker-session.ts";
 import type { Firecracker, FoundFirecracker } from "#drivers/firecracker/install/find-firecracker.ts";
@@ -54,7 +54,7 @@ import type { VmExit, VmHandle } from "#model/vm-handle.ts";
 export type FirecrackerDriverOptions = {
   readonly find: (signal: AbortSignal) => Promise<FoundFirecracker>;
   /** Returns what is known of this host's KVM. */
-  readonly kvm: (signal: AbortSignal) => Promise<KvmOpinion>;
+  readonly kvm: (signal: AbortSignal) => Promise<CachedKvmVerdict>;
   /** Absolute path of a compiled system call filter that replaces Firecracker's own. */
   readonly seccompFilter?: string | undefined;
   readonly timing?: Partial<FirecrackerTiming> | undefined;
