@@ -8,7 +8,7 @@ import type { TestContext } from "node:test";
 import { isolationInForce, NO_ISOLATION } from "#drivers/boot-isolation.ts";
 import type { BootIsolation } from "#drivers/boot-isolation.ts";
 import { isolationFaults } from "#jail/isolation-faults.ts";
-import { launchHeld, launchVmm } from "#jail/launch-vmm.ts";
+import { launchBlocked, launchVmm } from "#jail/launch-vmm.ts";
 import { OPEN_ANYWHERE, OpenStdio } from "#jail/open-stdio.ts";
 import type { PrepareVmm, VmmLaunch } from "#jail/vmm-launch.ts";
 import { StartingVmm } from "#drivers/starting-vmm.ts";
@@ -99,7 +99,7 @@ test("a launcher that does not tell the VMM's pid in time is ended, with all its
   const script = `sh -c 'trap "" TERM HUP; echo $$ > ${dir}/child; sleep 1000' & wait`;
   t.mock.timers.enable({ apis: ["setTimeout"] });
   using stdio = new OpenStdio(optionsIn(dir), OPEN_ANYWHERE);
-  const launched = launchHeld(
+  const launched = launchBlocked(
     { ...stdio, dir: "/", vmId: "vm-aaaaaaaaaaaa" },
     ["sh", "-c", script],
     async () => {},

@@ -70,7 +70,7 @@ export async function launchVmm(
   const dir = jail ? "/" : (launch.dir ?? "/");
   const { umask } = isolation;
   const { fds } = passFiles(launch.files, FIRST_FILE_FD);
-  return launchHeld({ ...stdio, dir, umask, fds, vmId: launch.vmId }, jailCommand(plan, host), prepare);
+  return launchBlocked({ ...stdio, dir, umask, fds, vmId: launch.vmId }, jailCommand(plan, host), prepare);
 }
 
 function toolPath(name: "prlimit" | "setpriv"): string {
@@ -114,7 +114,7 @@ async function launchBare(
 }
 
 /** The properties of a launcher besides its command. */
-type HeldLaunch = VmmStdio &
+type BlockedLaunch = VmmStdio &
   Pick<LaunchIsolation, "umask"> & {
     readonly dir: string;
     readonly vmId: string;
@@ -125,8 +125,8 @@ type HeldLaunch = VmmStdio &
  * Starts a launcher that writes the VMM's pid to its fd 3, and starts the VMM when its fd 4 has something to read.
  * @throws HearthError `vmm.unresponsive` when it writes nothing in time; it has ended then, with all its children
  */
-export async function launchHeld(
-  { dir, vmId, umask, fds, stdin, stdout, log }: HeldLaunch,
+export async function launchBlocked(
+  { dir, vmId, umask, fds, stdin, stdout, log }: BlockedLaunch,
   [file = "", ...args]: readonly string[],
   prepare: PrepareVmm,
 ): Promise<LaunchedVmm> {
