@@ -196,11 +196,11 @@ export abstract class VmmSession<
     const { answerDeadlineMs, startDeadlineMs } = this.options.timing;
     const deadlineMs = resumed ? answerDeadlineMs : startDeadlineMs;
     const opening = this.openRecorder(resumed, AbortSignal.timeout(deadlineMs));
-    void this.#forgetRecorder(opening);
+    void this.#clearWhenEnded(opening);
     return opening;
   }
 
-  async #forgetRecorder(opening: Promise<Recorder>): Promise<void> {
+  async #clearWhenEnded(opening: Promise<Recorder>): Promise<void> {
     try {
       await (
         await opening

@@ -53,7 +53,7 @@ export class VmmSessions<Session extends VmmSession> {
   }
 
   /** Releases a VMM that did not get far enough to be watched. */
-  drop(session: Session): void {
+  release(session: Session): void {
     session.release();
     this.#sessions.delete(keyOf(session.handle));
   }

@@ -124,7 +124,7 @@ export class FirecrackerDriver implements VmDriver {
     signal.throwIfAborted();
     const found = await this.#find(signal);
     onProgress({ stage: "boot", text: `starting Firecracker ${found.version}` });
-    await new MemoryBase(plan.stateDir).forget(); // Left by an earlier VMM of this VM.
+    await new MemoryBase(plan.stateDir).remove(); // Left by an earlier VMM of this VM.
     await using undo = new Undo(this.#onTrouble);
     const { handle, session, starting } = await this.#startSession(plan, found, undo, signal);
     const boot = async (): Promise<void> => {
@@ -220,7 +220,7 @@ export class FirecrackerDriver implements VmDriver {
       await using undo = new Undo(this.#onTrouble);
       const { handle, session, starting } = await this.#startSession(plan, found, undo, signal, saved);
       const base = new MemoryBase(plan.stateDir);
-      undo.add(plan.stateDir, () => base.forget());
+      undo.add(plan.stateDir, () => base.remove());
       const trackDirtyPages = plan.saveDir !== undefined;
       const client = await this.#load({ session, starting, plan, saved, trackDirtyPages }, signal);
       if (trackDirtyPages) await base.keepMapped(saved.memory);
@@ -274,7 +274,7 @@ export class FirecrackerDriver implements VmDriver {
       memoryBytes: plan.memoryBytes,
     };
     const session = this.#sessions.add(handle, launched.exit);
-    undo.add("session", () => this.#sessions.drop(session));
+    undo.add("session", () => this.#sessions.release(session));
     await session.record(false, signal);
     return { handle, session, starting };
   }

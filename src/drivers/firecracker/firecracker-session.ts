@@ -166,7 +166,7 @@ export class FirecrackerSession extends VmmSession<FirecrackerRecorder, Firecrac
 
   protected override async removeFiles(): Promise<void> {
     removeRunFiles(dirname(this.files.api));
-    await new MemoryBase(this.handle.stateDir).forget();
+    await new MemoryBase(this.handle.stateDir).remove();
   }
 
   /** Does nothing: each request has its own connection. */

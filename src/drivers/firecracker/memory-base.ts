@@ -28,19 +28,19 @@ export class MemoryBase {
   }
 
   /** Removes the base. Idempotent. */
-  async forget(): Promise<void> {
+  async remove(): Promise<void> {
     for (const path of [this.#path, this.#copy]) await rm(path, { force: true });
   }
 
   /** Sets the base of a VM that maps this file. */
   async keepMapped(memory: string): Promise<void> {
-    await this.forget();
+    await this.remove();
     await symlink(memory, this.#path);
   }
 
   /** Sets the base of a VM whose last save made this file. */
   async keepCopy(memory: string, signal: AbortSignal): Promise<void> {
-    await this.forget();
+    await this.remove();
     await copySparse(memory, this.#copy, signal);
     await rename(this.#copy, this.#path);
   }

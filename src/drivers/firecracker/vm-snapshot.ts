@@ -85,7 +85,7 @@ export async function saveVm(
       canDiff && (await base.copyTo(drafts.memory, hooks.giveMemoryBase ?? (async () => {}), signal));
     // A full snapshot has all of the memory in it; a diff writes into an existing file.
     await checkRoom(drafts.memory, hasBase ? (await stat(drafts.memory)).blocks * 512 : memoryBytes);
-    await base.forget();
+    await base.remove();
     const type = hasBase ? "Diff" : "Full";
     const ran = await writePaused(vmm, { ...drafts, snapshotType: type }, hooks, signal, (until) => {
       resumed = until;

@@ -175,7 +175,7 @@ export class QemuDriver implements VmDriver {
       memoryBytes: plan.memoryBytes,
     };
     const session = this.#sessions.add(handle, starting.launched.exit);
-    undo.add("session", () => this.#sessions.drop(session));
+    undo.add("session", () => this.#sessions.release(session));
     return { handle, session, starting };
   }
 

@@ -57,11 +57,11 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
 
   #keepMonitor(opening: Promise<QmpMonitor>): Promise<QmpMonitor> {
     this.#monitor = opening;
-    void this.#forgetWhenClosed(opening);
+    void this.#clearWhenClosed(opening);
     return opening;
   }
 
-  async #forgetWhenClosed(opening: Promise<QmpMonitor>): Promise<void> {
+  async #clearWhenClosed(opening: Promise<QmpMonitor>): Promise<void> {
     await closed(opening);
     if (this.#monitor === opening) this.#monitor = undefined;
     await this.mayHaveEnded();
