@@ -83,14 +83,17 @@ type Loading = {
 };
 
 /**
- * Firecracker with KVM, in its own jailer or in Hearth's jail. Start, in `boot` and in `restore`:
+ * Firecracker with KVM, in its own jailer or in Hearth's jail.
+ *
+ * Start, in `boot` and in `restore`:
  *   1. make the pipes and the links to the disks in the run directory
  *   2. start Firecracker, and record its console, log and metrics
  *   3. wait for the API, and check what isolation the kernel enforces
  *   4. in `boot`, configure the VM and seal the run directory; in `restore`, load the snapshot with paused vCPUs,
  *      compare it with the plan, seal the run directory, and check that no socket or pipe was replaced
- *   5. let the guest run, and check that Firecracker has loaded its system call filter A failure undoes the steps.
- *      `vm-snapshot.ts` has the steps of a save.
+ *   5. let the guest run, and check that Firecracker has loaded its system call filter
+ *
+ * A failure undoes the steps. `vm-snapshot.ts` has the steps of a save.
  */
 export class FirecrackerDriver implements VmDriver {
   readonly name = "firecracker";

@@ -3,8 +3,7 @@
  *
  * Save (`saveVm`): Firecracker writes both files while the vCPUs are paused, into the one directory that it may write
  * to. They are copied from there, so that this VMM cannot change them later.
- *   1. copy the base, which is the memory of the last save or restore, into the draft; without one the save is a full
- *      one
+ *   1. copy the base, which is the memory of the last save or restore, into the draft; no base: a full save
  *   2. quiesce the guest, and pause the vCPUs
  *   3. have Firecracker write the memory (with a base only its changes) and the VM state file
  *   4. call `hooks.onPaused`, and resume the vCPUs

@@ -79,12 +79,14 @@ const NOT_TAKEN = "QEMU does not take what was saved";
 
 /**
  * QEMU's `microvm` machine, with KVM or in emulation.
+ *
  * Start, in `boot` and in `restore`:
  *   1. remove what an earlier QEMU has left in the run directory, and start QEMU with paused vCPUs
  *   2. connect to the monitor, and check what isolation the kernel enforces
  *   3. record the console, and seal the run directory
  *   4. `restore` only: load the VM state file
  *   5. set the limits of the disks, and resume the vCPUs
+ *
  * A failure undoes the steps. `vm-snapshot.ts` has the steps of a save.
  */
 export class QemuDriver implements VmDriver {
