@@ -114,7 +114,7 @@ test("the parts of a volume that a killed hearthd was making or removing are rem
   assert.deepEqual(
     (await volumes.list()).map(({ name }) => name),
     ["data"],
-    "scrap is no volume",
+    "a staging directory is no volume",
   );
   await volumes.cleanUp();
   assert.deepEqual(readdirSync(root), ["data"]);

@@ -151,7 +151,7 @@ function numberOf(value: unknown): number {
 
 function read<Table extends Names>(section: unknown, table: Table): Numbers<Table> {
   const given = objectOf(section);
-  const entries = Object.entries(table).map(([ours, theirs]) => [ours, numberOf(given[theirs])]);
+  const entries = Object.entries(table).map(([name, wireName]) => [name, numberOf(given[wireName])]);
   return Object.fromEntries(entries) as Numbers<Table>;
 }
 

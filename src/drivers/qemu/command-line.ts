@@ -223,16 +223,16 @@ export function kernelCommandLine(
   { kernelArgs, nested }: Pick<BootPlan, "kernelArgs" | "nested">,
   machine: QemuMachine,
 ): string {
-  const ours = ["console=ttyS0", "quiet", "reboot=t", "panic=-1", "random.trust_cpu=on"];
+  const fixed = ["console=ttyS0", "quiet", "reboot=t", "panic=-1", "random.trust_cpu=on"];
   if (machine.accel === "tcg" && machine.tscKhz !== undefined) {
     // Emulated, the kernel's own measuring of the counter fails at times, and the boot hangs after it.
-    ours.push(`tsc_early_khz=${machine.tscKhz}`);
+    fixed.push(`tsc_early_khz=${machine.tscKhz}`);
     // A microvm has no timer to compare the counter with, so the kernel would count its ticks instead. QEMU does not
     // make up for late ticks: a busy guest lost 24 s of 60. Timers keep a resolution of 4 ms: the code of finer ones
     // would be translated in each warm start.
-    if (!nested) ours.push("tsc=reliable", "highres=off");
+    if (!nested) fixed.push("tsc=reliable", "highres=off");
   }
-  return [...ours, ...kernelArgs].join(" ");
+  return [...fixed, ...kernelArgs].join(" ");
 }
 
 function socketArguments(id: string, path: string): string[] {

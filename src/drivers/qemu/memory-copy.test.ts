@@ -55,7 +55,7 @@ test("a copy is equal, private to the VM and sparse, and stays usable when its n
 
 test("the copy of a hearthd that was killed is replaced", async (t) => {
   const { memory, plan, copy } = place(t);
-  writeFileSync(copy, "scrap");
+  writeFileSync(copy, "left over");
   await using made = await MemoryCopy.make(plan, memory, never);
   assert.equal(statSync(made.path).size, 64 * MIB);
 });

@@ -89,9 +89,9 @@ export async function migrateToFile(
   } catch (error) {
     await cancel(monitor, deadlineMs);
     // Where the receiver closed the connection, QEMU can only report that; the receiver knows why.
-    const ours = signal.aborted ? undefined : await within(failure, HANG_UP_MS);
+    const closeReason = signal.aborted ? undefined : await within(failure, HANG_UP_MS);
     receiver.close(toError(error));
-    throw ours === undefined ? error : ours.error;
+    throw closeReason === undefined ? error : closeReason.error;
   }
 }
 

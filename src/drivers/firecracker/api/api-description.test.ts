@@ -89,7 +89,7 @@ function bodyFaults(request: string, body: unknown): string[] {
 }
 
 test(
-  "the table is what the description says that HEARTH_FIRECRACKER_API names",
+  "the table equals the description that HEARTH_FIRECRACKER_API names",
   {
     skip:
       wholePath === undefined && "HEARTH_FIRECRACKER_API names no description; the table is used as it is",
