@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { parse } from "smol-toml";
 import { configKeys, parseConfig } from "#daemon/config.ts";
 
-test("BG-002, BG-003: an empty config gives 2 CPUs, 2 GiB, a disk of exactly 8 GiB and no network", () => {
+test("an empty config gives 2 CPUs, 2 GiB, a disk of exactly 8 GiB and no network", () => {
   assert.deepEqual(parseConfig("config.toml", "").defaults, {
     cpus: 2,
     memoryBytes: 2147483648,
@@ -151,7 +151,7 @@ test("docs/configuration.md shows every key, and no other", () => {
   const toml = (/```toml\n(.*?)```/s.exec(page)?.[1] ?? "").replace("https://…", "https://example.org");
   parseConfig("docs/configuration.md", toml);
   const shown = keysOf(parse(toml)).map((key) => key.replace("pool.small.", "pool.NAME."));
-  // One pool shows the keys that it has alone, and says that it takes those of [defaults].
+  // A pool shows the keys that only pools have, and that it takes those of [defaults].
   const asInDefaults = ["cpus", "disk", "network", "init"].map((key) => `pool.NAME.${key}`);
   assert.match(page, /cpus, memory, disk, network and init as in \[defaults\]/);
   assert.deepEqual(new Set([...shown, ...asInDefaults]), new Set(configKeys()));

@@ -14,7 +14,7 @@ const CPU = "/sys/devices/system/cpu";
 const SWAPS = "Filename\tType\tSize\tUsed\tPriority\n";
 const CGROUP2 = "30 20 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,favordynmods";
 
-/** A host as Firecracker's advice wants it. */
+/** Returns the files of a host as Firecracker's advice wants it. */
 const GOOD: Tree = {
   "/sys/kernel/mm/ksm/run": "0",
   "/proc/swaps": SWAPS,
@@ -204,7 +204,7 @@ const PASSED: readonly (readonly [what: string, name: string, changes: Tree, fou
   ],
 ];
 
-describe("H5: the host for production", () => {
+describe("the checks of a host for production", () => {
   test("as Firecracker advises it, all is well", (t) => {
     const checks = [...check(t, {}).values()];
     assert.equal(checks.length, 8);
@@ -241,7 +241,7 @@ describe("H5: the host for production", () => {
     assert.deepEqual([checks.get("ksm")?.verdict, checks.get("console log")?.verdict], ["fail", "warn"]);
   });
 
-  test("a host without /proc and /sys is told of, and breaks nothing", () => {
+  test("a host without /proc and /sys is reported, and breaks nothing", () => {
     for (const { verdict, found } of checkHost(false, new HostFiles("/nowhere"))) {
       assert.notEqual(verdict, "fail");
       assert.notEqual(found, "");

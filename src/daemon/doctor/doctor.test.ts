@@ -25,12 +25,12 @@ const FOUND: FoundFirecracker = {
 type CheckOptions = {
   readonly production?: boolean;
   readonly limitations?: Partial<Limitations>;
-  /** Asked each time that a driver is. */
+  /** Called each time that a driver is asked for its features. */
   readonly features?: () => Partial<DriverFeatures>;
   readonly checkKvm?: Daemon["checkKvm"];
 };
 
-/** The checks on a host with the fake driver, if that works, and one that is called "firecracker". */
+/** Runs the checks on a host with the fake driver, if that works, and one that is called "firecracker". */
 async function check(
   t: TestContext,
   fakeWorks: boolean,
@@ -85,7 +85,7 @@ test("the accelerator is the one that the check of KVM has found, and open as lo
   }
 });
 
-test("a driver that is missing is a warning beside one that works, and said once", async (t) => {
+test("a missing driver is a warning beside one that works, and reported once", async (t) => {
   const checks = await check(t, true, MISSING, { ...MISSING, refused: undefined });
   assert.equal(checks.get("fake")?.verdict, "pass");
   assert.deepEqual(checks.get("firecracker"), {
@@ -102,7 +102,7 @@ test("without a driver that works, each that does not is a failure", async (t) =
   assert.deepEqual([checks.get("fake")?.verdict, checks.get("firecracker")?.verdict], ["fail", "fail"]);
 });
 
-test("BG-103: the Firecracker that is used comes with version, source, owner and mode", async (t) => {
+test("the Firecracker that is used is shown with version, source, owner and mode", async (t) => {
   const checks = await check(t, true, { ok: true }, FOUND);
   const program = checks.get("firecracker program");
   assert.equal(program?.verdict, "pass");
@@ -113,7 +113,7 @@ for (const [name, gap] of [
   ["uids", "uid"],
   ["cgroups", "cgroup"],
 ] as const) {
-  test(`H5: ${name} that are missing are a warning, and a failure where strangers' guests run`, async (t) => {
+  test(`${name} that are missing are a warning, and a failure on a host for production`, async (t) => {
     for (const [production, verdict] of [
       [false, "warn"],
       [true, "fail"],

@@ -96,7 +96,7 @@ crashTest(
       const gate = new Gate();
       host.driver.faults.finalizeGate = gate;
       const taking = snapshots.create("web", { kind: "named", name: NAME }, vms.background());
-      taking.catch(() => {}); // It ends with hearthd, maybe before anybody waits for it.
+      taking.catch(() => {}); // It ends with hearthd, maybe before it is awaited.
       await Promise.race([gate.reached, taking]);
       assert.equal(host.journals.listOpen().filter(({ kind }) => kind === "snapshot").length, 1);
       await vms.stop("web", { mode: "graceful", timeoutMs: 1_000 }, vms.background());

@@ -1,4 +1,4 @@
-/** Hostile clients on hearthd's socket: nothing that they send ends hearthd, or keeps others from being served. */
+/** Sends hostile input to hearthd's socket: none of it ends hearthd, or keeps other clients from being served. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -11,10 +11,10 @@ import type { ServedDaemon } from "#testing/served-daemon.ts";
 
 const REQUESTS = 10_000;
 const FRAMES = 30_000;
-/** A connection is closed at the first input that is no HTTP, and ends with the command. */
+/** Sends one input: the connection is closed at the first input that is no HTTP, and ends with the command. */
 const PER_CONNECTION = { requests: 5, frames: 40 };
 const AT_ONCE = 10;
-/** For an answer that never ends, such as the event stream. */
+/** The time for an answer that never ends, such as the event stream. */
 const PATIENCE_MS = 30;
 
 const METHODS = ["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"];
@@ -80,7 +80,7 @@ function frame(fuzz: Fuzz): Buffer {
   return Buffer.concat([head, Buffer.alloc(4), payload]);
 }
 
-/** The handshake of a command that runs until its client goes away, and its first message. */
+/** The handshake of a command that runs until its client leaves, and its first message. */
 function command(fuzz: Fuzz): Buffer {
   const path = fuzz.oneIn(4) ? "/v1/run" : "/v1/vms/web/exec";
   const exec = { argv: [fuzz.pick(["endless", "true"])], stdin: true };
@@ -92,7 +92,7 @@ function command(fuzz: Fuzz): Buffer {
   ]);
 }
 
-/** Sends inputs over connections that are cut off now and then. What is answered is read and dropped. */
+/** Sends inputs over connections that are closed now and then. Answers are read and dropped. */
 async function attack(
   { socketPath }: ServedDaemon,
   fuzz: Fuzz,
@@ -107,7 +107,7 @@ async function attack(
       left -= perConnection;
       const socket = connect(socketPath)
         .on("error", () => undefined)
-        .resume(); // It is hung up on at will.
+        .resume(); // Closed at random.
       socket.write(Buffer.concat([first(), ...Array.from({ length: perConnection }, input)]));
       const patience = new AbortController();
       if (!fuzz.oneIn(4)) socket.end();
@@ -128,7 +128,7 @@ async function serveWeb(t: TestContext): Promise<ServedDaemon> {
   return daemon;
 }
 
-/** A bug is an answer that nobody has foreseen, and hearthd says so in its log. */
+/** Returns the bugs in hearthd's log: an unforeseen error has the code `internal.bug`. */
 function bugsOf({ host }: ServedDaemon): unknown[] {
   return host.machine.events.filter(
     ({ name, fields }) => name === "daemon.bug" || (fields as { code?: string }).code === "internal.bug",
@@ -140,7 +140,7 @@ test(`${REQUESTS} hostile requests leave hearthd as it was`, async (t) => {
   const daemon = await serveWeb(t);
   await attack(daemon, fuzz, REQUESTS, PER_CONNECTION.requests, () => request(fuzz));
   t.diagnostic(`${daemon.requests} were HTTP`);
-  // On a busy host more of them are hung up on before they are read: 393 of 10,000 at load 6.
+  // On a busy host more connections are closed before they are read: 393 of 10,000 at load 6.
   assert.ok(daemon.requests > REQUESTS / 100, "many get past the parser");
   await (await daemon.client()).vms.list();
   assert.deepEqual(bugsOf(daemon), []);

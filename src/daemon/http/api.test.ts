@@ -128,20 +128,20 @@ const REFUSED: { title: string; body: unknown; problem: RegExp }[] = [
     problem: /labels\.a/,
   },
   { title: "with a field that nobody knows", body: { image: "debian", cpu: 1 }, problem: /cpu/ },
-  { title: "with no CPU (BG-067)", body: { image: "debian", cpus: 0 }, problem: /cpus/ },
+  { title: "with no CPU", body: { image: "debian", cpus: 0 }, problem: /cpus/ },
   { title: "with half a CPU", body: { image: "debian", cpus: 1.5 }, problem: /cpus/ },
   { title: "with CPUs as text", body: { image: "debian", cpus: "2" }, problem: /cpus/ },
   {
-    title: "with 129 GiB of disk (BG-002)",
+    title: "with 129 GiB of disk",
     body: { image: "debian", diskBytes: 129 * 2 ** 30 },
     problem: /diskBytes/,
   },
   {
-    title: "with a name that leaves a directory (BG-035)",
+    title: "with a name that leaves a directory",
     body: { image: "debian", name: "box/../evil" },
     problem: /name/,
   },
-  { title: "with an image that leaves a directory (L8)", body: { image: "../../etc" }, problem: /image/ },
+  { title: "with an image that leaves a directory", body: { image: "../../etc" }, problem: /image/ },
   { title: "with a NUL byte in a variable", body: { image: "debian", env: { "A\0": "1" } }, problem: /env/ },
   {
     title: "with an init of its own",
@@ -167,7 +167,7 @@ for (const { title, body, problem } of REFUSED) {
   });
 }
 
-test("BG-091: an operation id goes from the request into the answer, the error and the log", async (t) => {
+test("an operation id goes from the request into the answer, the error and the log", async (t) => {
   const { machine, ask } = setUp(t);
   const answer = await ask("GET", "/v1/vms/nobody", undefined, { "hearth-operation": "op-0123456789ab" });
   assert.equal(answer.status, 404);
@@ -194,7 +194,7 @@ for (const path of ["/v1/nothing", "/", "/v1/vms/a/b/c", "/v1/vms/..%2f..%2fetc/
   });
 }
 
-test("a path that the API has is answered with the methods that it takes, and not as one that is not there", async (t) => {
+test("a path of the API with a wrong method is answered with the right ones, and not with 404", async (t) => {
   const { ask } = setUp(t);
   for (const [method, path, methods] of [
     ["PUT", "/v1/vms", "GET, POST"],
@@ -208,7 +208,7 @@ test("a path that the API has is answered with the methods that it takes, and no
   }
 });
 
-test("hearthd's own VMs are not there for a client, also not by name", async (t) => {
+test("internal VMs do not exist for a client, also not by name", async (t) => {
   const { ask, host } = setUp(t);
   await ask("POST", "/v1/vms", { name: "web", image: "debian" });
   await ask("POST", "/v1/vms", { name: "other", image: "debian" });
@@ -231,7 +231,7 @@ test("hearthd's own VMs are not there for a client, also not by name", async (t)
   assert.equal((await ask("GET", "/v1/vms/other")).status, 200);
 });
 
-test("a VM of hearthd's own is an image's user without its name", async (t) => {
+test("an internal VM is an image's user, without its name", async (t) => {
   const { ask, host } = setUp(t);
   for (const name of ["web", "own"]) await ask("POST", "/v1/vms", { name, image: "debian" });
   const { id, spec, imageDigest } = host.store.getVm("own");
@@ -273,7 +273,7 @@ test("an action at the wrong time is refused with what to do first", async (t) =
   assert.match(errorOf(answer).hint ?? "", /hearth start web/);
 });
 
-test("an image that cannot be there is refused by the rule for names, and not looked for", async (t) => {
+test("an image whose name is invalid is refused by the rule for names, and not looked up", async (t) => {
   const { ask } = setUp(t);
   assert.equal((await ask("GET", "/v1/images/none")).status, 404);
   for (const ref of ["a%00b", "a".repeat(5_000), "..%2Fa"]) {

@@ -8,7 +8,7 @@ import { serveDaemon } from "#testing/served-daemon.ts";
 
 const CREATED: ApiEvent = { type: "vm.created", atMs: 0, id: "vm-0123456789ab", name: "web", labels: {} };
 
-/** A hearthd whose event bus says how many listen. */
+/** A hearthd whose event bus counts its listeners. */
 async function setUp(t: TestContext) {
   const served = await serveDaemon(t);
   const { bus } = served.host;
@@ -30,7 +30,7 @@ async function setUp(t: TestContext) {
   return { served, bus, untilListeners };
 }
 
-test("events come as they happen, and a client that goes away is forgotten", async (t) => {
+test("events arrive as they happen, and a client that leaves is unsubscribed", async (t) => {
   const { served, bus, untilListeners } = await setUp(t);
   const events = (await served.client()).events();
   const first = events.next();
@@ -41,7 +41,7 @@ test("events come as they happen, and a client that goes away is forgotten", asy
   await untilListeners(0);
 });
 
-test("a client that reads nothing is cut off, and forgotten", async (t) => {
+test("a client that reads nothing is disconnected and unsubscribed", async (t) => {
   const { served, bus, untilListeners } = await setUp(t);
   const socket = await served.connect();
   socket.write("GET /v1/events HTTP/1.1\r\nHost: hearthd\r\n\r\n");
@@ -51,7 +51,7 @@ test("a client that reads nothing is cut off, and forgotten", async (t) => {
   await untilListeners(0);
 });
 
-test("HEAD has no stream behind it that nobody would end", async (t) => {
+test("HEAD starts no stream that would never end", async (t) => {
   const { served, untilListeners } = await setUp(t);
   const socket = await served.connect();
   socket.write("HEAD /v1/events HTTP/1.1\r\nHost: hearthd\r\nconnection: close\r\n\r\n");

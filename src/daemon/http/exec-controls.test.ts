@@ -40,7 +40,7 @@ test("signals and sizes come one after the other, in their order, and of sizes t
   assert.equal(dropped(), 0);
 });
 
-test("what a client sends beyond what waits already is dropped, and told", async () => {
+test("messages beyond the queue's limit are dropped, and reported", async () => {
   const { controls, taken, take, dropped } = slowGuest();
   for (let sent = 0; sent < 1_000; sent++) controls.add(signal("SIGUSR1"));
   assert.equal(dropped(), 1_000 - 101, "one is on its way, and a hundred wait");

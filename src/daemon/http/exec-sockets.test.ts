@@ -50,7 +50,7 @@ const REFUSED = [
   },
 ];
 for (const { title, request, status, code } of REFUSED) {
-  test(`an upgrade with ${title} is refused with an error of the API, and hearthd goes on`, async (t) => {
+  test(`an upgrade with ${title} is refused with an error of the API, and hearthd keeps running`, async (t) => {
     const served = await serveDaemon(t, { version: "1.2.3" });
     const answer = await answerTo(served, request);
     assert.match(answer, new RegExp(`^HTTP/1.1 ${status} .*\\r\\nhearth-version: 1.2.3\\r\\n`, "s"));

@@ -15,7 +15,7 @@ import { HEARTHD } from "#model/principal.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 import { ServedDaemon } from "#testing/served-daemon.ts";
 
-/** Another kind of address, whose clients are somebody else. */
+/** Another kind of address, whose clients are another principal. */
 class LoopbackListener implements Listener {
   readonly address = "127.0.0.1";
   readonly makeServer = createServer;

@@ -14,11 +14,11 @@ import type { Hearth } from "#sdk/hearth.ts";
 type Bed = {
   readonly served: ServedDaemon;
   readonly hearth: Hearth;
-  /** Lets boots go on; until then each waits. */
+  /** Lets boots continue; until it is called, each waits. */
   readonly boot: () => void;
 };
 
-/** A hearthd with a VM that does not run, in which nothing can boot for now. */
+/** A hearthd with a stopped VM, in which nothing can boot for now. */
 async function setUp(t: TestContext, options: FakeHostOptions = {}): Promise<Bed> {
   const served = await serveDaemon(t, options);
   const { vms } = served.daemon;
@@ -159,7 +159,7 @@ test("a detached operation is cancelled as any other", async (t) => {
   assert.equal((await hearth.vm("web").show()).phase, "created");
 });
 
-test("hearthd ends with a detached operation under way: it is undone, who waits is told, and the next one forgets it", async (t) => {
+test("when hearthd ends, a detached operation is undone, its waiting client is told, and the next hearthd does not know it", async (t) => {
   const { served, hearth } = await setUp(t);
   const { id } = await hearth.vm("web").start({ detach: true });
   const waits = assert.rejects(hearth.operations.wait(id), { code: "daemon.stopping" });
@@ -191,7 +191,7 @@ test("an id that is under way is refused a second time, and may be used again af
   assert.equal((await hearth.operations.show(operation)).error?.code, "vm.wrong_phase");
 });
 
-test("what reads, or streams, cannot be detached", async (t) => {
+test("a request that reads or streams cannot be detached", async (t) => {
   const { served } = await setUp(t);
   const transport = served.transport();
   const refused = { code: "operation.not_detachable" };
@@ -214,7 +214,7 @@ test("at most a hundred operations are kept, and short ones do not push out the 
   assert.equal((await hearth.operations.result<Vm>(id)).phase, "running");
 });
 
-test("detached operations under way are bounded, and the one too many is not begun", async (t) => {
+test("detached operations under way are limited, and one too many is not begun", async (t) => {
   const { served, hearth } = await setUp(t);
   const ensure: Images["ensure"] = (_ref, _onProgress, signal) => untilAborted(signal);
   Object.assign(served.host.images, { ensure });

@@ -93,7 +93,7 @@ describe("an export is refused before its first byte", () => {
   });
 });
 
-/** More than sockets and buffers hold, and nothing that compresses. */
+/** More bytes than sockets and buffers take, and none that compress. */
 const LARGE = { "layer-0.raw": randomBytes(16 * MIB) };
 
 test("an export that breaks later is an error for whoever reads, and no short archive", async (t) => {
@@ -120,7 +120,7 @@ test("an export whose answer has no body, or whose reader goes, keeps no file op
   await until(() => openBelow(dir).length === 0);
 });
 
-test("an export that its reader gives up ends with the signal's reason", async (t) => {
+test("an export that its reader aborts ends with the signal's reason", async (t) => {
   const { host, hearth } = await serve(t);
   await makeSnapshot(host, LARGE);
   const controller = new AbortController();
@@ -153,7 +153,7 @@ describe("an import leaves nothing", () => {
     await until(() => host.snapshots.list().length === 0);
   });
 
-  test("of one whose sender gives up", async (t) => {
+  test("of one whose sender aborts", async (t) => {
     const { host, hearth } = await serve(t);
     const source = makeHost(t);
     const archive = await exported(source, await makeSnapshot(source, LARGE));
@@ -178,7 +178,7 @@ describe("an import leaves nothing", () => {
     });
 });
 
-/** `bytes`, and then nothing, or for ever more; never an end. */
+/** Yields `bytes`, and then nothing or more bytes forever, without an end. */
 function endless(bytes: Uint8Array, more: 0 | 1): Readable {
   async function* chunks(): AsyncGenerator<Uint8Array> {
     yield* inPieces(bytes, MIB);

@@ -49,7 +49,7 @@ test("hearthd runs without rights beside its helper, and both end when it is tol
   assert.deepEqual([await ended, output()], [0, ""]);
 });
 
-test("a helper that ends takes hearthd with it, in order, with a line in its log and an error", async (t) => {
+test("a helper that ends makes hearthd end in order, with a line in its log and an error", async (t) => {
   const { helper, ended, output, log } = await start(t);
   helper.kill("SIGKILL");
   assert.equal(await ended, 1);

@@ -23,7 +23,7 @@ async function next(t: TestContext, machine: FakeMachine): Promise<ServedDaemon>
   return served;
 }
 
-/** Resolves when `holds` does; it is looked at in each turn of the event loop. */
+/** Resolves when `holds` returns true; it is called in each turn of the event loop. */
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await turn();
 }
@@ -79,7 +79,7 @@ test("with everything open, hearthd ends in order, each client is told, and VMs 
   assert.deepEqual(await (await after.client()).snapshots.list(), []);
 });
 
-test("what cannot be cancelled is waited for, and its client gets the answer", async (t) => {
+test("work that cannot be cancelled is waited for, and its client gets the answer", async (t) => {
   const served = await serveDaemon(t);
   await served.run("web");
   const gate = new Gate();
@@ -92,7 +92,7 @@ test("what cannot be cancelled is waited for, and its client gets the answer", a
   assert.equal(await ended, true);
 });
 
-test("what hearthd does to a VM by itself is waited for, before the store is closed", async (t) => {
+test("hearthd's own work on a VM is waited for before the store is closed", async (t) => {
   const served = await serveDaemon(t);
   const { host, daemon } = served;
   for (const name of ["web", "db"]) await served.run(name);
@@ -148,7 +148,7 @@ test("clients whose work does not end in time are told, and nothing is closed be
   gate.open();
 });
 
-test("a request that is never sent whole does not hold up the end", async (t) => {
+test("a request that is never sent whole does not delay the end", async (t) => {
   const served = await serveDaemon(t);
   const socket = await served.connect();
   socket.write(
@@ -158,7 +158,7 @@ test("a request that is never sent whole does not hold up the end", async (t) =>
   assert.equal(await served.end(), true);
 });
 
-test("a client that does not read its answer does not hold up the end", async (t) => {
+test("a client that does not read its answer does not delay the end", async (t) => {
   const served = await serveDaemon(t);
   const socket = await served.connect();
   socket.write("GET /v1/events HTTP/1.1\r\nHost: hearthd\r\n\r\n");
@@ -170,7 +170,7 @@ test("a client that does not read its answer does not hold up the end", async (t
   assert.equal(await served.end(), true);
 });
 
-test("an ending hearthd admits nothing, and takes only cancelled work for its own doing", () => {
+test("an ending hearthd admits nothing, and blames its end only for cancelled work", () => {
   const ending = new Ending();
   const { signal } = ending.admit(new AbortController().signal);
   ending.begin("a test");

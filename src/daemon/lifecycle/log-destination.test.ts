@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { logDestination } from "#daemon/lifecycle/log-destination.ts";
 
-test("L2: on a full disk no caller fails, and the first line after it counts the lost lines", () => {
+test("on a full disk no caller fails, and the first line after it counts the lost lines", () => {
   let full = false;
   let text = "";
   const log = logDestination({

@@ -49,7 +49,7 @@ function setUp(t: TestContext) {
   return { machine, open, begin, end, loseStore, api };
 }
 
-test("with a store that is new, every VM and snapshot is in lost+found, and a disk can be taken back", async (t) => {
+test("with a new store, every VM and snapshot is in lost+found, and a disk can be recovered", async (t) => {
   const { machine, begin, loseStore, api } = setUp(t);
   const before = await begin();
   const { id } = await before.run("precious", 3);
@@ -93,7 +93,7 @@ test("with a store that is new, every VM and snapshot is in lost+found, and a di
   assert.equal(host.store.findVm("twin"), undefined);
 });
 
-test("a disk that another VM has is not taken back, and neither is one that is a link", async (t) => {
+test("a disk that another VM has is not recovered, and neither is one that is a link", async (t) => {
   const { begin, loseStore, api } = setUp(t);
   const before = await begin();
   const vm = await before.run("web", 1);
@@ -139,7 +139,8 @@ test("a store from a backup undoes and removes nothing of what was made since", 
   const first = await begin();
   await first.run("old", 1);
   const call = first.vms.background();
-  // As they were when the backup was made: a creation and a first start under way, and one that is to be removed.
+  // The rows as they were when the backup was made: a creation and a first start under way, and a VM that is to be
+  // removed.
   const { id: half } = await first.vms.create({ name: "half", image: "debian" }, false, call);
   const { id: rm } = await first.vms.create(
     { name: "temporary", image: "debian", autoRemove: true },
@@ -151,7 +152,7 @@ test("a store from a backup undoes and removes nothing of what was made since", 
   journal.write("make the folder", "started");
   end();
   const backup = readFileSync(store);
-  // Since then they were used, and another VM was made.
+  // Since then they were used, and another VM was created.
   const second = open();
   second.host.store.transaction(() => second.host.journals.end("create", half));
   second.host.store.unbind(rm);
@@ -184,7 +185,7 @@ test("a store from a backup undoes and removes nothing of what was made since", 
     await vms.start(name, vms.background());
     assert.equal(writtenOn(machine.vmm(name)), 2, name);
   }
-  // It is the one that counts from now on.
+  // From now on it is the current store.
   await vms.create({ name: "later", image: "debian" }, true, vms.background());
   assert.equal((await begin()).host.store.isOlder, false);
   assert.deepEqual(await (await begin()).host.files.listDirs(snapshotsDir(host.dirs)), []);

@@ -1,4 +1,7 @@
-/** hearthd dies, and one effect of the next hearthd's recovery fails: that one begins, and the one after it is fine. */
+/**
+ * Kills hearthd, and makes one effect of the next hearthd's recovery fail: that one starts, and the one after it
+ * recovers all.
+ */
 import assert from "node:assert/strict";
 import { parseSnapshotName } from "#model/ids.ts";
 import { failRecoveryTest } from "#testing/crash-story.ts";

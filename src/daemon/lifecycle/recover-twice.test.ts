@@ -7,7 +7,7 @@ import { writtenOn } from "#testing/fake-guest.ts";
 import { LAYERED } from "#testing/fake-host.ts";
 
 function promiseOf(what: string): string {
-  return `R5: what a hearthd leaves that dies while it recovers from ${what}, the next one puts right`;
+  return `killing hearthd while it recovers from ${what}: the next one recovers it all`;
 }
 
 const NAME = parseSnapshotName("s1");
@@ -42,7 +42,7 @@ crashTwiceTest(promiseOf("a snapshot"), {
   resumed: diskIsWhole,
 });
 
-crashTwiceTest(promiseOf("a suspension"), {
+crashTwiceTest(promiseOf("a suspend"), {
   before: webRuns,
   act: ({ snapshots, vms }) => snapshots.suspend("web", vms.background()),
   includes: [
@@ -56,7 +56,7 @@ crashTwiceTest(promiseOf("a suspension"), {
 });
 
 for (const features of [undefined, LAYERED]) {
-  crashTwiceTest(promiseOf(`a wake-up with a disk in ${features === undefined ? "one file" : "layers"}`), {
+  crashTwiceTest(promiseOf(`a resume with a disk in ${features === undefined ? "one file" : "layers"}`), {
     options: { features: features ?? {} },
     before: webSuspends,
     act: ({ vms }) => vms.start("web", vms.background()),
@@ -79,7 +79,7 @@ crashTwiceTest(promiseOf("a fork"), {
   resumed: diskIsWhole,
 });
 
-crashTwiceTest(promiseOf("a way back to a snapshot"), {
+crashTwiceTest(promiseOf("a restore"), {
   before: webIsSaved,
   act: ({ snapshots, vms }) => snapshots.restore(NAME, vms.background()),
   includes: ["driver.stop", "disks: removed the old one", "driver.restore", "store.setSpec"],

@@ -47,7 +47,7 @@ test("a VM whose start an older hearthd lost the journal of keeps its disk, what
   assert.equal(writtenOn(daemon.host.machine.vmm("web")), 2);
 });
 
-test("a VM that cannot be taken away does not keep hearthd from beginning, nor the others from going", async (t) => {
+test("a VM that cannot be removed keeps neither hearthd from starting nor the others from being removed", async (t) => {
   const { machine, open } = setUp(t);
   const before = await open().begin();
   const request = { image: "debian", autoRemove: true };
@@ -76,7 +76,7 @@ test("a VM that cannot be taken away does not keep hearthd from beginning, nor t
   await daemon.vms.remove("stuck", true, daemon.vms.background());
 });
 
-test("a snapshot whose removal had begun is removed at the next start; one that cannot be is logged, and holds up no other", async (t) => {
+test("a snapshot whose removal had begun is removed at the next start; one that cannot be is logged, and delays no other", async (t) => {
   const { machine, open } = setUp(t);
   const before = await open().begin();
   const { host, snapshots, vms } = before;
@@ -109,7 +109,7 @@ test("a snapshot whose removal had begun is removed at the next start; one that 
   assert.throws(() => daemon.host.snapshots.get("stuck"), { code: "snapshot.not_found" });
 });
 
-test("R5: a VM that was about to sleep goes on, also where its agent is not heard", async (t) => {
+test("a VM whose suspend was interrupted is resumed, also when its agent does not answer", async (t) => {
   const { machine, open } = setUp(t);
   const life = new Life();
   const dying = await open({ life }).begin();

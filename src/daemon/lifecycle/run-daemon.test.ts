@@ -1,4 +1,4 @@
-/** hearthd itself, with a store in which hardly anything is as it should be. */
+/** Runs hearthd itself, with a store in which hardly anything is as it should be. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -69,7 +69,7 @@ function handleOf(dirs: Dirs, name: keyof typeof IDS, driver: string, process: P
   };
 }
 
-/** A process that stands for a VMM whose guest takes an hour to power off. */
+/** A process in place of a VMM whose guest takes an hour to power off. */
 async function startVmm(t: TestContext): Promise<ProcessRef> {
   const pid = await startDetached("/bin/sleep", ["3600"], { cwd: "/", logFile: "/dev/null", onExit() {} });
   const vmm = findProcess(pid) ?? assert.fail("it runs");
@@ -129,7 +129,7 @@ test("hearthd listens though a row, a handle and a driver are unknown to it and 
   });
   await Promise.race([ready.promise, ended]);
   await asked.promise;
-  for (const connection of agent.connections) connection.destroy(); // It hangs up as it powers off.
+  for (const connection of agent.connections) connection.destroy(); // It closes the connection as it powers off.
   const seen = (await ask(dirs, "GET", "/v1/vms")) as Vm[];
   const shown = Object.fromEntries(
     seen.map((vm) => [vm.name, [vm.phase, vm.recovering, vm.lastError?.code]]),

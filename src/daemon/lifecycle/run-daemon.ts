@@ -99,7 +99,7 @@ export async function runDaemon(
   if (signal.aborted) return;
   await makeDirs(dirs);
   // Sockets and deadlines that a recovery waits for do not keep a process alive; this does.
-  using _held = blockEventLoop();
+  using _loop = blockEventLoop();
   using _lock = takeLock(join(dirs.run, RUN_NAMES.lock));
   const config = readConfig(dirs.config);
   const { program } = config.drivers.qemu;

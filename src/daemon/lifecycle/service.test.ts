@@ -5,7 +5,7 @@ import { Services } from "#daemon/lifecycle/service.ts";
 import type { Service } from "#daemon/lifecycle/service.ts";
 
 const NEVER = new Promise<never>(() => {});
-/** What is late is late at once; what is in time has all the time that it needs. */
+/** Deadlines without a wait: what is late is late at once, and what is in time has all the time that it needs. */
 const SOON = { drainMs: 20, stopMs: 20 };
 const AMPLE = { drainMs: 60_000, stopMs: 60_000 };
 

@@ -1,4 +1,4 @@
-/** What cannot be recovered the first time is shown, holds up nobody, and is tried again. */
+/** Fails the recovery of a VM once: that is shown, delays no other VM, and is tried again. */
 import assert from "node:assert/strict";
 import { existsSync, rmSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
@@ -33,19 +33,19 @@ function setUp(t: TestContext) {
     close();
     return (current = new FakeDaemon(machine, options));
   };
-  /** hearthd dies after this effect of `act`. */
+  /** Kills hearthd after this effect of `act`. */
   const die = async (effect: string, act: (daemon: FakeDaemon) => Promise<unknown>, before = act) => {
     const life = new Life();
     const dying = await open({ life }).begin();
     if (before !== act) await before(dying);
     life.watchEffects((did) => did === effect);
-    await Promise.race([act(dying).catch(() => {}), life.over]); // Of being dead.
+    await Promise.race([act(dying).catch(() => {}), life.over]); // The error of the dead hearthd.
     assert.ok(life.isOver, effect);
   };
   return { machine, open, close, die };
 }
 
-/** Directories cannot be removed, until the returned function is called. */
+/** Makes the removal of directories fail, until the returned function is called. */
 function blockRemoval({ host }: FakeDaemon): () => void {
   const { removeTree } = host.files;
   host.files.removeTree = () => Promise.reject(new Error("EBUSY"));
@@ -115,7 +115,7 @@ test("a VM whose resume cannot be undone keeps its memory until it can", async (
   assert.ok(machine.vmm("web").count >= 2, "it goes on with what it had in memory");
 });
 
-test("an undo that fails at runtime is said, and the VM can be removed all the same", async (t) => {
+test("an undo that fails at runtime is reported, and the VM can be removed all the same", async (t) => {
   const { machine, open } = setUp(t);
   const daemon = await open().begin();
   await creates(daemon);
@@ -244,7 +244,7 @@ test("a start first ends what an earlier one has left on the disk", async (t) =>
     store.prepare("UPDATE vms SET state = ? WHERE id = ?").run(JSON.stringify(state), id);
   }
   const next = open();
-  // Without `begin`, whose sweep would end it: as when that had failed.
+  // Without `begin`, whose sweep would end the VMM: as if that had failed.
   await starts(next);
   assert.equal(machine.vmms.running().length, 1);
 });

@@ -26,7 +26,7 @@ function names({ host }: FakeDaemon): string[] {
     .toSorted();
 }
 
-test("forks go on where their source is, which goes on too; all of them are saved at once, and not kept", async (t) => {
+test("forks and source run on from the same moment; one temporary snapshot serves all forks", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host } = daemon;
   await daemon.run("web", 2);
@@ -44,7 +44,7 @@ test("forks go on where their source is, which goes on too; all of them are save
   await assertRuns(daemon, "web");
 });
 
-test("R1, R2: every fork gets a name, a machine-id and entropy of its own, before anything runs in it", async (t) => {
+test("every fork gets a name, a machine-id and entropy of its own, before anything runs in it", async (t) => {
   const daemon = await useFakeDaemon(t);
   await daemon.run("web");
   const all = ["web", ...(await fork(daemon, { count: 4 }))];
@@ -111,7 +111,7 @@ for (const [title, source, there, how, expected] of NAMED) {
   });
 }
 
-test("L4: a name that is taken is refused before anything is saved, and so is a number of forks that is none", async (t) => {
+test("a taken name, or an invalid number of forks, is refused before anything is saved", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web");
@@ -147,7 +147,7 @@ test("forks are removed when they end if that was asked for, whatever their sour
   assert.deepEqual(host.store.listBound(), [], "they are the caller's");
 });
 
-/** Lets so many restores begin, and then `act`. */
+/** Lets so many restores begin, and then calls `act`. */
 function atRestore({ host }: FakeDaemon, times: number, act: () => void): void {
   const { snapshotter } = host.driver;
   assert.ok(snapshotter);
@@ -160,7 +160,7 @@ function atRestore({ host }: FakeDaemon, times: number, act: () => void): void {
   };
 }
 
-test("R5: when the last of many does not start, all are taken away, and the source goes on", async (t) => {
+test("when the last of many does not start, all are removed, and the source runs on", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web", 1);
@@ -173,7 +173,7 @@ test("R5: when the last of many does not start, all are taken away, and the sour
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-test("of forks that fail one that cannot be removed is told beside the reason, and the others are gone", async (t) => {
+test("when forks fail, one that cannot be removed is reported with the reason, and the others are removed", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web");
@@ -187,7 +187,7 @@ test("of forks that fail one that cannot be removed is told beside the reason, a
   assert.deepEqual(host.snapshots.list(), []);
 });
 
-test("who does not want the forks any more gets none", async (t) => {
+test("a cancelled fork leaves no forks", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web");
@@ -203,7 +203,7 @@ test("who does not want the forks any more gets none", async (t) => {
   assert.deepEqual(host.snapshots.list(), []);
 });
 
-test("a fork that ends before the others run takes them with it", async (t) => {
+test("when a fork ends before the others run, all are removed", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host } = daemon;
   await daemon.run("web");
@@ -222,7 +222,7 @@ test("a fork that ends before the others run takes them with it", async (t) => {
   assert.deepEqual(host.snapshots.list(), []);
 });
 
-crashTest("R5: a hearthd killed while it forks a VM finds all copies or none, and the source running", {
+crashTest("killing hearthd during a fork leaves all copies or none, and the source running", {
   options: { features: LAYERED },
   before: (daemon) => daemon.run("web", 2),
   act: (daemon) => forkVm(daemon, "web", { count: 2 }, daemon.vms.background()),

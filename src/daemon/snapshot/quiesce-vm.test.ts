@@ -22,7 +22,7 @@ function take(more: { readonly diskOnly?: boolean; readonly verify?: boolean }):
     snapshots.create("web", { kind: "named", name: NAME, ...more }, { ...vms.background(), signal });
 }
 
-/** Everything that saves the VM `web`. */
+/** The actions that save the VM `web`. */
 const ACTS: Readonly<Record<string, Act>> = {
   "a snapshot": take({ verify: true }),
   "a snapshot of the disk alone": take({ diskOnly: true }),
@@ -33,7 +33,7 @@ const ACTS: Readonly<Record<string, Act>> = {
 };
 const WITH_MEMORY = ["a snapshot", "a fork", "a suspension"];
 
-/** Each spoils the next of something. */
+/** Faults: each makes the next call of something fail. */
 const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of: readonly string[] }>> = {
   "the guest does not stand still": {
     spoil: ({ host }) => (host.guestFaults.freezeError = BROKEN),
@@ -74,7 +74,7 @@ const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of:
   },
 };
 
-/** The next call of that method fails before it does anything. */
+/** Makes the next call of that method fail before it does anything. */
 function spoilOnce<Part extends object>(part: Part, method: keyof Part): void {
   const real = part[method];
   const spoiled = (): never => {
@@ -84,7 +84,7 @@ function spoilOnce<Part extends object>(part: Part, method: keyof Part): void {
   Object.assign(part, { [method]: spoiled });
 }
 
-/** As if nothing had been asked for: it goes on, nothing is left, and the same is possible again. */
+/** Checks that a failed save has changed nothing: the VM runs on, nothing is left, and a save is possible again. */
 async function assertUntouched(daemon: FakeDaemon, phase: "running" | "paused"): Promise<void> {
   const { host, vms } = daemon;
   assert.equal(host.store.getVm("web").state.phase, phase);
@@ -108,9 +108,9 @@ for (const phase of ["running", "paused"] as const) {
     describe(`${what} of a VM that is ${phase}`, () => {
       for (const [why, { spoil, of }] of Object.entries(FAULTS)) {
         if (!of.includes(what)) continue;
-        // Nothing of a paused guest is flushed, so that nobody asks it.
+        // Nothing of a paused guest is flushed, so its agent is not asked.
         if (phase === "paused" && what.endsWith("alone") && why.startsWith("the guest")) continue;
-        test(`R5: leaves it as it was, and nothing else, when ${why}`, async (t) => {
+        test(`leaves it as it was, and nothing else, when ${why}`, async (t) => {
           const daemon = await useFakeDaemon(t);
           await daemon.run("web", 2);
           if (phase === "paused") await daemon.vms.pause("web", daemon.vms.background());
@@ -127,7 +127,7 @@ for (const phase of ["running", "paused"] as const) {
 for (const [what, act] of Object.entries(ACTS)) {
   if (!WITH_MEMORY.includes(what)) continue;
   for (const step of ["save", "finalize"] as const) {
-    test(`${what} that nobody wants any more leaves the VM as it was: at its ${step}`, async (t) => {
+    test(`${what} that is cancelled leaves the VM as it was: at its ${step}`, async (t) => {
       const daemon = await useFakeDaemon(t);
       await daemon.run("web", 2);
       const gate = new Gate();
@@ -140,7 +140,7 @@ for (const [what, act] of Object.entries(ACTS)) {
       await assertUntouched(daemon, "running");
     });
 
-    test(`L4: a forced removal while ${what} is at its ${step} leaves nothing`, async (t) => {
+    test(`a forced removal while ${what} is at its ${step} leaves nothing`, async (t) => {
       const daemon = await useFakeDaemon(t);
       const { host, vms } = daemon;
       await daemon.run("web");
@@ -158,7 +158,7 @@ for (const [what, act] of Object.entries(ACTS)) {
   }
 }
 
-test("R1: a guest is saved with its processes held, and one that wakes up is told who it is before anything runs", async (t) => {
+test("a snapshot contains frozen processes, and a restored guest gets its identity before they run", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("web");
@@ -172,7 +172,7 @@ test("R1: a guest is saved with its processes held, and one that wakes up is tol
   assert.deepEqual(host.machine.vmm("copy").guest.calls, ["configure restored", "exec true"]);
 });
 
-test("R8: an agent behind a vsock device, which is reset when it is saved, answers afterwards", async (t) => {
+test("an agent behind a vsock device, which a save resets, answers afterwards", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   host.driver.vsock = true;
@@ -209,7 +209,7 @@ for (const [what, phase] of [
   });
 }
 
-test("R9: programs' files are flushed for a snapshot of the disk alone, and not where the memory has them", async (t) => {
+test("files are flushed for a snapshot of the disk alone, and not where the memory has them", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host } = daemon;
   await daemon.run("web");
@@ -220,7 +220,7 @@ test("R9: programs' files are flushed for a snapshot of the disk alone, and not 
   assert.deepEqual(host.machine.vmm("web").guest.calls.slice(3), ["freeze", "thaw"]);
 });
 
-test("R5: a VM whose VMM dies while it falls asleep has failed, and its memory is not kept", async (t) => {
+test("a VM whose VMM dies during its suspend has failed, and its memory is not kept", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, snapshots, vms } = daemon;
   const vm = await daemon.run("web", 1);
@@ -239,7 +239,7 @@ test("R5: a VM whose VMM dies while it falls asleep has failed, and its memory i
   assert.equal(writtenOn(host.machine.vmm("web")), 1);
 });
 
-test("a VM is busy while it is saved, and not while what was saved is looked at", async (t) => {
+test("a VM is busy while it is saved, and not while its snapshot is verified", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web");

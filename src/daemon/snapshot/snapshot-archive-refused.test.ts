@@ -1,4 +1,4 @@
-/** What is imported may come from anybody. */
+/** Imports archives of hostile origin. */
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
@@ -36,7 +36,7 @@ describe("an archive that is damaged", () => {
     const archive = await exported(here, await makeSnapshot(here, SMALL));
     for (let bytes = 0; bytes < archive.length; bytes += Math.ceil(archive.length / 40))
       await refused(there, imported(there, archive.subarray(0, bytes)), "archive.corrupt", /damaged at/);
-    // All of the content is there without the last bytes: a checksum, and a frame with nothing in it.
+    // All of the content without the last bytes: a checksum, and an empty frame.
     const last = archive.length - archive.lastIndexOf(Buffer.from("28b52ffd", "hex"));
     for (let bytes = 1; bytes < last + 8; bytes += bytes === last - 1 ? 2 : 1)
       await refused(there, imported(there, archive.subarray(0, -bytes)), "archive.corrupt", /damaged at/);
@@ -100,7 +100,7 @@ describe("an archive that is damaged", () => {
   });
 });
 
-describe("an archive that somebody made up", () => {
+describe("an archive of hostile origin", () => {
   async function refusedMembers(t: TestContext, members: readonly Member[], words: RegExp): Promise<void> {
     const host = makeHost(t);
     await refused(host, imported(host, await archiveOf(members)), "archive.corrupt", words);
@@ -178,7 +178,7 @@ describe("an archive that somebody made up", () => {
       await refusedMembers(t, members.with(2, { header: state.header, content }), words);
   });
 
-  test("has a manifest in which every word is known and within the limits", async (t) => {
+  test("has a manifest in which every field is known and within the limits", async (t) => {
     const changes: readonly ((manifest: Manifest) => void)[] = [
       ({ snapshot }) => (snapshot["kind"] = "warm"),
       ({ snapshot }) => (snapshot["name"] = "../x"),

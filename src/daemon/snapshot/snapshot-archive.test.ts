@@ -52,7 +52,7 @@ describe("what is exported and imported", () => {
     assert.notEqual(arrived.id, snapshot.id);
   });
 
-  test("has a memory whose proof holds at the next use, and files that nobody writes to", async (t) => {
+  test("has a memory file whose digest is right at the next use, and read-only files", async (t) => {
     const host = makeHost(t);
     const arrived = await imported(host, await exported(host, await makeSnapshot(host, SMALL)));
     assert.deepEqual(
@@ -69,7 +69,7 @@ describe("what is exported and imported", () => {
       assert.equal(statSync(join(dir, name)).mode & 0o222, 0, name);
   });
 
-  test("belongs to no VM of this host, so that none goes back to it", async (t) => {
+  test("belongs to no VM of this host, so that none is restored from it", async (t) => {
     const host = makeHost(t);
     const snapshot = await makeSnapshot(host, SMALL);
     assert.notEqual((await imported(host, await exported(host, snapshot))).vmId, snapshot.vmId);
@@ -89,7 +89,7 @@ describe("what is exported and imported", () => {
     assert.deepEqual(arrived.spec.volumes, []);
   });
 
-  test("leaves behind what was chosen for one host: nothing hidden, and every wall up", async (t) => {
+  test("drops what was chosen for one host: no internal VM, and full isolation", async (t) => {
     const archive = await withManifest(t, ({ snapshot: { spec } }) => {
       spec["isolation"] = { jail: false, pidNamespace: false, cgroup: false, seccomp: false };
       spec["hidden"] = "idle";
@@ -100,7 +100,7 @@ describe("what is exported and imported", () => {
     assert.deepEqual(spec, SPEC);
   });
 
-  test("gets the key of its shape where it arrives", async (t) => {
+  test("gets its compatibility key on import", async (t) => {
     const archive = await withManifest(t, ({ snapshot }) => {
       snapshot["shape"] = { driver: "fake", vmm: "fake 2", vm: { cpus: "2", image: "x" } };
     });
@@ -108,7 +108,7 @@ describe("what is exported and imported", () => {
     assert.deepEqual(shape, withKey({ driver: "fake", vmm: "fake 2", vm: { cpus: "2", image: "x" } }));
   });
 
-  test("is told about while it comes", async (t) => {
+  test("is reported while it arrives", async (t) => {
     const host = makeHost(t);
     const archive = await exported(host, await makeSnapshot(host, SMALL));
     const told: string[] = [];
@@ -119,7 +119,7 @@ describe("what is exported and imported", () => {
 });
 
 describe("holes", () => {
-  /** 1 GiB, of which so little is there. */
+  /** A file of 1 GiB with little data. */
   async function makeSparse(path: string): Promise<void> {
     await using file = await open(path, "wx");
     await file.truncate(GIB);
@@ -222,7 +222,7 @@ describe("an archive that does not fit here", () => {
 });
 
 describe("work that ends early", () => {
-  test("is taken back when it is cancelled, and when this host cannot finish it", async (t) => {
+  test("is undone when it is cancelled, and when this host cannot finish it", async (t) => {
     const host = makeHost(t);
     const archive = await exported(host, await makeSnapshot(host, SMALL));
     const cancel = new AbortController();
@@ -234,7 +234,7 @@ describe("work that ends early", () => {
     await refused(host, imported(host, archive), "host.tool_missing", /qemu-img/, 1);
   });
 
-  test("is not ready before everything is there", async (t) => {
+  test("is not ready before it is complete", async (t) => {
     const host = makeHost(t);
     const archive = await exported(host, await makeSnapshot(host, SMALL));
     let seen: boolean | undefined;
@@ -257,7 +257,7 @@ describe("work that ends early", () => {
   });
 });
 
-describe("a snapshot that is not whole", () => {
+describe("an incomplete snapshot", () => {
   test("is not exported: nothing comes of it", async (t) => {
     const host = makeHost(t);
     const snapshot = await makeSnapshot(host, SMALL);
@@ -272,7 +272,7 @@ describe("a snapshot that is not whole", () => {
     await assert.rejects(first, { code: "snapshot.corrupt", message: /are not memory, state, layer-0.raw/ });
   });
 
-  test("is not exported when it is the memory of a VM that sleeps", async (t) => {
+  test("is not exported when it is the memory of a suspended VM", async (t) => {
     const host = makeHost(t);
     const snapshot = await makeSnapshot(host, SMALL, { kind: "suspended", name: undefined });
     await assert.rejects(exportSnapshot(host, snapshot, t.signal).next(), { code: "feature.missing" });

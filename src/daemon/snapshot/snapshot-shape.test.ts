@@ -21,7 +21,7 @@ function vmmFingerprint(now: Omit<Shape, "key">): string {
   }
 }
 
-describe("R6: what was saved fits", () => {
+describe("a snapshot is compatible", () => {
   const MISFITS: readonly [what: string, now: Partial<Omit<Shape, "key">>, told: RegExp][] = [
     ["the same", {}, /^fits$/],
     ["no other driver", { driver: "other" }, /s1 was saved with the driver fake; here it is other/],
@@ -41,7 +41,7 @@ describe("R6: what was saved fits", () => {
     );
 });
 
-/** A running `web` that was saved, and a `copy` of it that is yet to start. */
+/** Makes a snapshot of a running `web`, and a `copy` of it that has not been started. */
 async function savedWith(daemon: FakeDaemon): Promise<void> {
   const { snapshots, vms } = daemon;
   await daemon.run("web", 1);
@@ -73,7 +73,7 @@ const CHANGES: Readonly<Record<string, { change: Change; told: RegExp }>> = {
 };
 
 for (const [what, { change, told }] of Object.entries(CHANGES)) {
-  test(`R6: with ${what} nothing is loaded, started or ended, and the error says what differs`, async (t) => {
+  test(`with ${what} nothing is loaded, started or ended, and the error says what differs`, async (t) => {
     const daemon = await useFakeDaemon(t);
     const { host, vms, snapshots } = daemon;
     await savedWith(daemon);
@@ -89,7 +89,7 @@ for (const [what, { change, told }] of Object.entries(CHANGES)) {
     await assertRuns(daemon, "cold");
   });
 
-  test(`R6: with ${what} a VM sleeps on until the host is again as it was`, async (t) => {
+  test(`with ${what} a VM stays suspended until the host is again as it was`, async (t) => {
     const daemon = await useFakeDaemon(t);
     const { host, vms, snapshots } = daemon;
     await savedWith(daemon);
@@ -105,7 +105,7 @@ for (const [what, { change, told }] of Object.entries(CHANGES)) {
   });
 }
 
-test("R6: a VM that was given other sizes than its snapshot is told which", async (t) => {
+test("a VM with other sizes than its snapshot gets an error that names them", async (t) => {
   const daemon = await useFakeDaemon(t);
   await savedWith(daemon);
   const { vms } = daemon;

@@ -14,7 +14,7 @@ import { writtenOn } from "#testing/fake-guest.ts";
 const NAME = parseSnapshotName("s1");
 const STOP = { mode: "kill", timeoutMs: 0 } as const;
 
-/** `web` runs, was saved when it had written once, and has written twice since. */
+/** Makes a snapshot of a running `web` that has written once, and has it write twice more. */
 async function saved(t: TestContext, diskOnly = false) {
   const daemon = await useFakeDaemon(t);
   const { snapshots, vms, host } = daemon;
@@ -25,7 +25,7 @@ async function saved(t: TestContext, diskOnly = false) {
   return { daemon, host, vms, snapshots, snapshot, call: vms.background() };
 }
 
-test("a VM made from a snapshot goes on where that one was, with its sizes, and the source does not notice", async (t) => {
+test("a VM made from a snapshot runs from that moment, with its sizes, and the source is not affected", async (t) => {
   const { daemon, host, snapshot } = await saved(t);
   assert.equal(snapshot.ready, true);
   await daemon.run("copy", 0, { snapshot: NAME });
@@ -39,7 +39,7 @@ test("a VM made from a snapshot goes on where that one was, with its sizes, and 
   await assertRuns(daemon, "web");
 });
 
-test("a guest that is not heard of when it was restored is restored once more, and not a third time", async (t) => {
+test("a restored guest that does not answer is restored once more, and not a third time", async (t) => {
   const { daemon, host, vms, call } = await saved(t);
   host.guestFaults.unreachable = 1;
   await daemon.run("copy", 0, { snapshot: NAME });
@@ -53,7 +53,7 @@ test("a guest that is not heard of when it was restored is restored once more, a
   assert.equal(host.machine.vmms.running().length, running);
 });
 
-test("--cold takes the disk of a snapshot and not its memory; once it has run, it sleeps and wakes like any other", async (t) => {
+test("--cold takes the disk of a snapshot and not its memory; after its first run the VM is suspended and resumed like any other", async (t) => {
   const { daemon, host, vms, snapshots, call } = await saved(t);
   await daemon.run("copy", 0, { snapshot: NAME, cold: true });
   assert.deepEqual(host.driver.calls, ["boot copy"]);
@@ -65,7 +65,7 @@ test("--cold takes the disk of a snapshot and not its memory; once it has run, i
   assert.equal(host.machine.vmm("copy").count, 1, "it has its memory");
 });
 
-test("what a saved memory is made for cannot be had otherwise", async (t) => {
+test("fields that a snapshot's memory depends on cannot be chosen", async (t) => {
   const { vms, call } = await saved(t);
   for (const more of [{ cpus: 4 }, { image: "debian" }, { memoryBytes: 2 ** 30 }, { volumes: [] }])
     await assert.rejects(vms.create({ name: "copy", snapshot: NAME, ...more }, false, call), {
@@ -76,7 +76,7 @@ test("what a saved memory is made for cannot be had otherwise", async (t) => {
   });
 });
 
-test("R4: a snapshot that VMs map or are to begin with is not removed, and says who they are; then it is", async (t) => {
+test("a snapshot that VMs map or are to start from is not removed, and the error names them; afterwards it is", async (t) => {
   const { daemon, host, vms, snapshots, call } = await saved(t);
   await daemon.run("maps", 0, { snapshot: NAME });
   await vms.create({ name: "begins", snapshot: NAME }, false, call);
@@ -94,7 +94,7 @@ test("R4: a snapshot that VMs map or are to begin with is not removed, and says 
   await assert.rejects(snapshots.remove(NAME), { code: "snapshot.not_found" });
 });
 
-test("a name is taken while its snapshot is there, and free afterwards", async (t) => {
+test("a name is taken while its snapshot exists, and free afterwards", async (t) => {
   const { vms, snapshots, snapshot, host, call } = await saved(t);
   const again = () => snapshots.create("web", { kind: "named", name: NAME }, call);
   await assert.rejects(again(), { code: "name.taken" });
@@ -105,7 +105,7 @@ test("a name is taken while its snapshot is there, and free afterwards", async (
   await assert.rejects(snapshots.restore(NAME, call), { code: "vm.not_found", hint: /--snapshot s1/ });
 });
 
-test("the memory of a VM that sleeps is nobody's snapshot: it is not removed, restored or begun with", async (t) => {
+test("the memory of a suspended VM is no user's snapshot: it cannot be removed, restored or started from", async (t) => {
   const { vms, snapshots, host, call } = await saved(t);
   const { state } = await snapshots.suspend("web", call);
   assert.ok(state.phase === "suspended");
@@ -135,7 +135,7 @@ const DAMAGE: Readonly<Record<string, Damage>> = {
 
 for (const part of ["memory", "state"] as const) {
   for (const [what, damage] of Object.entries(DAMAGE)) {
-    test(`R6: a snapshot whose ${part} ${what} starts nothing and ends nothing, and says that it is damaged`, async (t) => {
+    test(`a snapshot whose ${part} ${what} starts nothing and ends nothing, and the error says that it is damaged`, async (t) => {
       const { daemon, host, vms, snapshots, snapshot, call } = await saved(t);
       await vms.create({ name: "copy", snapshot: NAME }, false, call);
       spoil(daemon, snapshot.id, part, damage);
@@ -163,7 +163,7 @@ function spoil({ host }: FakeDaemon, id: SnapshotId, part: "memory" | "state", d
   damage(path);
 }
 
-test("R6: what cannot be restored is an error, starts nothing, and can be tried again", async (t) => {
+test("a restore that fails is an error, starts nothing, and can be tried again", async (t) => {
   const { daemon, host, vms, call } = await saved(t);
   await vms.create({ name: "copy", snapshot: NAME }, false, call);
   host.driver.faults.restoreError = new Error("no such luck");
@@ -177,7 +177,7 @@ test("R6: what cannot be restored is an error, starts nothing, and can be tried 
 
 for (const how of ["memory and disk", "the disk"] as const) {
   for (const before of ["runs", "is paused", "has stopped", "sleeps"] as const) {
-    test(`a VM that ${before} goes back to ${how} of a snapshot, which stays`, async (t) => {
+    test(`a VM that ${before} is restored from ${how} of a snapshot, which stays`, async (t) => {
       const { host, vms, snapshots, call } = await saved(t, how === "the disk");
       if (before === "is paused") await vms.pause("web", call);
       if (before === "has stopped") await vms.stop("web", STOP, call);
@@ -197,7 +197,7 @@ for (const how of ["memory and disk", "the disk"] as const) {
   }
 }
 
-test("a VM that goes back has the sizes of then, and keeps what is not the memory's business", async (t) => {
+test("a restored VM has the snapshot's sizes, and keeps what its memory does not depend on", async (t) => {
   const { host, vms, snapshots, call } = await saved(t);
   const before = host.store.getVm("web").spec;
   await vms.stop("web", STOP, call);
@@ -206,7 +206,7 @@ test("a VM that goes back has the sizes of then, and keeps what is not the memor
   assert.deepEqual(host.store.getVm("web").spec, { ...before, driver: "fake" });
 });
 
-test("a way back that fails leaves the disk of the snapshot or the old one, and never an empty one", async (t) => {
+test("a restore that fails leaves the disk of the snapshot or the old one, and never an empty one", async (t) => {
   const { host, vms, snapshots, call } = await saved(t);
   host.driver.faults.restoreError = new Error("no such luck");
   await assert.rejects(snapshots.restore(NAME, call));
@@ -226,7 +226,7 @@ test("a way back that fails leaves the disk of the snapshot or the old one, and 
   assert.equal(writtenOn(host.machine.vmm("web")), 1);
 });
 
-test("VMs with volumes are saved without their memory alone", async (t) => {
+test("VMs with volumes can be saved without their memory only", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await host.volumes.cleanUp();

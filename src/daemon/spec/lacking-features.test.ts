@@ -16,11 +16,11 @@ import { LAYERED } from "#testing/fake-host.ts";
 
 type Act = (daemon: FakeDaemon) => Promise<unknown>;
 type Case = {
-  /** While the driver can still do everything. */
+  /** Runs while the driver can still do everything. */
   readonly before: Act;
   readonly act: Act;
   readonly message: RegExp;
-  /** A start that is refused is a start that failed, and can be asked for again. */
+  /** A refused start is a failed start, and can be repeated. */
   readonly fails?: string;
 };
 
@@ -64,7 +64,7 @@ const fork: Act = (daemon) => forkVm(daemon, "web", { count: 2 }, daemon.vms.bac
 
 const SNAPSHOTS_REFUSED = "This fake forgets what it saves.";
 
-/** For each feature: a driver that does not have it, and all that needs it. */
+/** The features, with a driver that lacks each, and all that needs it. */
 const LACKING: Readonly<
   Record<string, { without: Partial<DriverFeatures>; cases: Readonly<Record<string, Case>> }>
 > = {
@@ -203,7 +203,7 @@ function limitCases(kind: "disk" | "net"): Record<string, Case> {
   };
 }
 
-/** All that a refusal must not change. */
+/** The state that a refusal must not change. */
 function stateOf({ host }: FakeDaemon, fails?: string): unknown {
   const rows = host.store.listVms().filter(({ name }) => name !== fails);
   return {
@@ -274,7 +274,7 @@ test("without pause no VM waits in a pool, and none is made for it", async (t) =
   assert.deepEqual(host.driver.calls, []);
 });
 
-/** What a driver without a feature does all the same. */
+/** The actions that a driver without a feature does all the same. */
 const WORKS: readonly (readonly [what: string, without: Partial<DriverFeatures>, before: Act, act: Act])[] = [
   ["pause saves a VM that runs, with its memory", { pause: false }, runs, save(false)],
   ["pause forks a VM that runs", { pause: false }, runs, fork],
@@ -326,7 +326,7 @@ for (const [what, without, before, act] of WORKS) {
 }
 
 describe("a driver without disks in layers", () => {
-  /** From another driver, which has them. */
+  /** A snapshot of another driver, which has layers. */
   async function madeFromLayers(t: TestContext, more: object): Promise<FakeDaemon> {
     const daemon = await useFakeDaemon(t, { features: LAYERED });
     await isSaved(daemon);

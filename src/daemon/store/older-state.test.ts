@@ -18,7 +18,7 @@ import {
 const STOP = { mode: "graceful", timeoutMs: 1_000 } as const;
 const OPTIONS = { driverName: "qemu", features: LAYERED, config: "warm.enabled = true" };
 
-/** Today's hearthd on the state of an older one. */
+/** Runs today's hearthd on the state directory of an older one. */
 async function open(t: TestContext, crashed?: string, steps?: number): Promise<FakeDaemon> {
   const machine = new FakeMachine();
   t.after(() => machine[Symbol.dispose]());
@@ -136,7 +136,7 @@ test("templates of an older Hearth are passed over if the machine is another, an
   );
 });
 
-/** What each store of a crash has when its flow is undone or finished. */
+/** The expected state for each store of a crash, once its flow is undone or finished. */
 const CRASHES = {
   create: { lines: 6, early: PHASES, late: { ...PHASES, half: "created" } },
   start: { lines: 13, late: PHASES },
@@ -151,7 +151,7 @@ const CRASHES = {
   },
 } as const;
 
-/** Where a step begins, which is each odd line: what the line stands for may have happened by then. And the end. */
+/** The lines after which hearthd may have crashed: the beginning of each step, which is each odd line, and the end. */
 function begun(lines: number): number[] {
   const all = Array.from({ length: lines }, (_, at) => at + 1);
   return all.filter((line) => line % 2 === 1 || line === lines);

@@ -23,23 +23,23 @@ export async function acceptOlderStore(host: Host): Promise<void> {
 /** An internal VM may have become a user's since, and one that was to be removed may have been kept. */
 function acceptVm(host: Host, vm: VmRecord): void {
   const { id, spec, state } = vm;
-  const isThere = hasDisk(vmPaths(host.dirs, id).stateDir);
+  const diskExists = hasDisk(vmPaths(host.dirs, id).stateDir);
   // A start from a snapshot would replace the disk that the VM has got since.
-  const origin = isThere ? undefined : spec.origin;
+  const origin = diskExists ? undefined : spec.origin;
   host.store.transaction(
     () => {
       host.store.setSpec(id, { ...spec, origin, autoRemove: false, hidden: undefined });
       host.store.unbind(id);
-      host.store.setState(id, acceptedState(host, state, isThere));
+      host.store.setState(id, acceptedState(host, state, diskExists));
     },
     { reserve: true },
   );
 }
 
-function acceptedState(host: Host, state: VmState, isThere: boolean): VmState {
+function acceptedState(host: Host, state: VmState, diskExists: boolean): VmState {
   const stopped = { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } } as const;
   // The first start of a VM that never ran would replace its disk.
-  if (state.phase === "starting" || (isThere && neverRan(state))) return stopped;
+  if (state.phase === "starting" || (diskExists && neverRan(state))) return stopped;
   // The VM was resumed since, and its disk has changed: its memory no longer exists.
   if (state.phase === "suspended" && !existsSync(snapshotPaths(host.dirs, state.snapshot).dir))
     return stopped;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Reserve } from "#daemon/store/reserve.ts";
 
-test("L2: the reserve takes its room, gives it away once, and takes it again", (t) => {
+test("the reserve takes its space, frees it once, and takes it again", (t) => {
   const dir = mkdtempSync(join(tmpdir(), "hearth-reserve-"));
   t.after(() => rmSync(dir, { recursive: true }));
   const path = join(dir, "reserve");

@@ -42,7 +42,7 @@ function newVm(name: string, index: number) {
   return { id, name: parseVmName(name), spec: SPEC, imageDigest: FAKE_DIGEST, state, bound: false };
 }
 
-test("L4: two VMs cannot have one name", (t) => {
+test("two VMs cannot have one name", (t) => {
   const store = new Store(join(dir(t), "hearth.db"));
   store.insertVm(newVm("web", 1));
   assert.throws(() => store.insertVm(newVm("web", 2)), { code: "name.taken" });
@@ -50,7 +50,7 @@ test("L4: two VMs cannot have one name", (t) => {
   store.close();
 });
 
-test("BG-011: a VM is the same after hearthd was restarted", (t) => {
+test("a VM is the same after hearthd was restarted", (t) => {
   const path = join(dir(t), "hearth.db");
   const before = new Store(path);
   const vm = before.insertVm(newVm("web", 1));
@@ -61,7 +61,7 @@ test("BG-011: a VM is the same after hearthd was restarted", (t) => {
   after.close();
 });
 
-test("VS-023: what a reader does to a record does not reach the store", (t) => {
+test("a reader's change of a record does not reach the store", (t) => {
   const store = new Store(join(dir(t), "hearth.db"));
   store.insertVm(newVm("web", 1));
   (store.getVm("web").spec.env as Record<string, string>)["EVIL"] = "1";
@@ -93,7 +93,7 @@ test("VMs with an idle timeout are listed without the others", (t) => {
   store.close();
 });
 
-test("a VM that is not there is named in the error", (t) => {
+test("a VM that does not exist is named in the error", (t) => {
   const store = new Store(join(dir(t), "hearth.db"));
   assert.throws(() => store.getVm("nobody"), { code: "vm.not_found", message: /nobody/ });
   store.close();
@@ -117,7 +117,7 @@ test("hearthd waits for a program that has the store open, and does other things
   other.exec("BEGIN IMMEDIATE");
   assert.throws(() => new Store(path), { code: "store.busy", hint: /fuser -v/ });
   await assert.rejects(openStore(path, 0), { code: "store.busy" });
-  // Only an event loop that is not held up comes to this.
+  // Only reached if the event loop is not blocked.
   setTimeout(() => other.close(), 50);
   (await openStore(path, 60_000)).close();
 });
@@ -167,7 +167,7 @@ test("a corrupt database is refused with a fix that loses nothing, and left as i
   assert.deepEqual(readFileSync(path), before);
 });
 
-test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
+test("a database of a newer Hearth is refused, and left as it is", (t) => {
   const path = join(dir(t), "hearth.db");
   const newer = new DatabaseSync(path);
   newer.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
@@ -175,7 +175,7 @@ test("L6: a database of a newer Hearth is refused, and left as it is", (t) => {
   assert.throws(() => new Store(path), { code: "store.too_new", hint: /newer Hearth/ });
 });
 
-test("BG-092: a migration that fails half way leaves the version before it whole", (t) => {
+test("a migration that fails half way leaves the version before it whole", (t) => {
   const path = join(dir(t), "hearth.db");
   openDatabase(path, MIGRATIONS).close();
   const broken = [...MIGRATIONS, "CREATE TABLE half (a TEXT); SELECT no_such_function()"];
@@ -191,7 +191,7 @@ test("the store is for its owner alone", (t) => {
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
 
-test("BG-019: ten thousand ids are all different and all ids", () => {
+test("ten thousand ids are all different and all ids", () => {
   const ids = new Set<string>();
   for (let index = 0; index < 10_000; index++)
     ids.add(parseVmId(vmIdFrom(crypto.getRandomValues(new Uint8Array(12)))));

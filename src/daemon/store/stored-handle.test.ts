@@ -5,7 +5,7 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmState } from "#model/vm-state.ts";
 
-/** The handle of a VM that runs, once its state was stored with this in the handle, and read again. */
+/** Returns the handle of a running VM, after its state was stored with these fields in the handle, and read again. */
 function readWith(stored: object): VmHandle | undefined {
   const handle = {
     driver: "qemu",

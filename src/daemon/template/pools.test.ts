@@ -21,7 +21,7 @@ async function fill({ pools }: FakeDaemon): Promise<void> {
   await pools.idle();
 }
 
-/** A pool with two VMs that wait. */
+/** Makes a pool with two VMs that wait. */
 async function setUp(t: TestContext) {
   const daemon = await useFakeDaemon(t, { config });
   const { host, vms, pools } = daemon;
@@ -31,7 +31,7 @@ async function setUp(t: TestContext) {
   return { daemon, pools, host, vms, take };
 }
 
-test("VMs of a pool wait, paused and listed by nobody; who takes one gets it under his name, as if it had started", async (t) => {
+test("VMs of a pool wait, paused and not listed; a caller gets one under the requested name, as if it had started", async (t) => {
   const { daemon, pools, host, take } = await setUp(t);
   const events: ApiEvent[] = [];
   host.bus.subscribe((event) => events.push(event));
@@ -54,7 +54,7 @@ test("VMs of a pool wait, paused and listed by nobody; who takes one gets it und
   assert.equal(pools.ready("web"), 2, "another one waits in its place");
 });
 
-test("a request of another shape, of a snapshot, or for a boot gets none of them", async (t) => {
+test("a request for other sizes, a snapshot, or a boot gets none of them", async (t) => {
   const { pools, take } = await setUp(t);
   for (const request of [
     { image: "debian", cpus: 4 },
@@ -65,14 +65,14 @@ test("a request of another shape, of a snapshot, or for a boot gets none of them
   assert.equal(pools.ready("web"), 2);
 });
 
-test("L4: three who ask at once get two VMs, and never the same", async (t) => {
+test("three requests at once get two VMs, and never the same", async (t) => {
   const { take } = await setUp(t);
   const taken = await Promise.all([1, 2, 3].map(() => take({ image: "debian" })));
   const ids = taken.flatMap((vm) => (vm === undefined ? [] : [vm.id]));
   assert.deepEqual([ids.length, new Set(ids).size], [2, 2]);
 });
 
-test("one that died while it waited is given to nobody, and another one waits", async (t) => {
+test("one that died while it waited is given to no one, and another one waits", async (t) => {
   const { pools, host, vms, take } = await setUp(t);
   const [first] = host.machine.vmms.running();
   const handle = handleOf(host.store.getVm(first?.plan.id ?? "").state);
@@ -86,7 +86,7 @@ test("one that died while it waited is given to nobody, and another one waits", 
   for (const name of names) if (host.store.findVm(name)) await vms.remove(name, true, vms.background());
 });
 
-test("VMs that died while they waited are counted no more, and others are made when somebody asks", async (t) => {
+test("pooled VMs that died are no longer counted, and others are made at the next request", async (t) => {
   const { pools, host, take } = await setUp(t);
   const ids = host.machine.vmms.running().map(({ plan }) => plan.id);
   assert.equal(pools.ready("web"), 2);
@@ -104,7 +104,7 @@ test("VMs that died while they waited are counted no more, and others are made w
   for (const id of ids) assert.equal(host.store.findVm(id), undefined, "it was removed");
 });
 
-test("a name that is taken is the caller's to mend, and a hearthd that ends takes all that wait away", async (t) => {
+test("a taken name is the caller's error, and a hearthd that ends removes all VMs that wait", async (t) => {
   const { daemon, pools, host, vms, take } = await setUp(t);
   await vms.create({ name: "web", image: "debian", cold: true }, false, vms.background());
   await assert.rejects(take({ name: "web", image: "debian" }), { code: "name.taken" });
@@ -119,7 +119,7 @@ test("a name that is taken is the caller's to mend, and a hearthd that ends take
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-test("one that cannot be taken away at the end of hearthd keeps none of the others", async (t) => {
+test("a VM that cannot be removed at the end of hearthd keeps none of the others", async (t) => {
   const { daemon, pools, host, vms } = await setUp(t);
   t.mock.method(vms, "discard", () => Promise.reject(new Error("it does not end")), { times: 1 });
   await pools.end();
@@ -132,7 +132,7 @@ test("one that cannot be taken away at the end of hearthd keeps none of the othe
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-crashTest("R5: a hearthd killed while a VM of a pool is taken has given it altogether, or not at all", {
+crashTest("killing hearthd while a pooled VM is taken: the caller has it completely, or it is removed", {
   options: { config },
   before: fill,
   act: async ({ pools, vms }) => {

@@ -7,7 +7,7 @@ const config = "warm.enabled = true";
 
 async function makesTemplate(daemon: FakeDaemon): Promise<void> {
   await daemon.run("web");
-  // What asks for it goes on behind the start.
+  // The template is made after the start.
   while (daemon.warm.list().length === 0) {
     await daemon.warm.idle();
     await new Promise((resolve) => setImmediate(resolve));
@@ -23,7 +23,7 @@ const isThere =
     if (vm !== undefined) assert.ok(["created", "running"].includes(vm.state.phase), vm.state.phase);
   };
 
-crashTest("R5: a hearthd killed while it makes a warm template has it whole or not at all", {
+crashTest("killing hearthd while it makes a template leaves it complete or absent", {
   options: { config, features: LAYERED },
   before: async () => {},
   act: makesTemplate,
@@ -35,7 +35,7 @@ for (const features of [undefined, LAYERED]) {
   const disk = features === undefined ? "one file" : "layers";
 
   crashTest(
-    `R5: a hearthd killed while a VM starts from a warm template with a disk in ${disk} has not started it, or has`,
+    `killing hearthd while a VM starts from a template with a disk in ${disk}: it has started, or has not`,
     {
       options: { config, features },
       before: makesTemplate,

@@ -19,7 +19,7 @@ const GIB = 2 ** 30;
 const BROKEN = new Error("no such luck");
 const ON = "warm.enabled = true";
 
-/** Resolves when hearthd has noted this, which it does at the end of what it is about. */
+/** Resolves when hearthd has logged this event, which it does at the end of the action. */
 async function until(daemon: FakeDaemon, name: string, times = 1): Promise<void> {
   const noted = (): number => daemon.host.machine.events.filter((event) => event.name === name).length;
   while (noted() < times) {
@@ -28,12 +28,12 @@ async function until(daemon: FakeDaemon, name: string, times = 1): Promise<void>
   }
 }
 
-/** VMs that hearthd booted for itself. */
+/** The internal VMs that were booted. */
 function templatesBooted({ host }: FakeDaemon): number {
   return host.driver.calls.filter((call) => call.startsWith("boot hearth-")).length;
 }
 
-/** `first` has booted, and there is a template of its shape. */
+/** Boots `first`, and waits for its template. */
 async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Promise<FakeDaemon> {
   const daemon = await useFakeDaemon(t, { config: ON, ...options });
   await daemon.run("first");
@@ -42,7 +42,7 @@ async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Prom
   return daemon;
 }
 
-test("the first VM of a shape boots, and all later ones are restored from the template that was made behind it", async (t) => {
+test("the first VM of a kind boots, and all later ones are restored from the template that it led to", async (t) => {
   const events: ApiEvent[] = [];
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, warm } = daemon;
@@ -72,7 +72,7 @@ test("the first VM of a shape boots, and all later ones are restored from the te
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-test("several VMs of one shape make one template, and so do those who ask for it at the same time", async (t) => {
+test("several VMs of a kind make one template, and so do concurrent requests for it", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
   const { vms, warm } = daemon;
   await Promise.all(["one", "two", "three"].map((name) => daemon.run(name)));
@@ -83,7 +83,7 @@ test("several VMs of one shape make one template, and so do those who ask for it
   assert.equal(templatesBooted(daemon), 1);
 });
 
-test("VMs of different shapes have templates of their own", async (t) => {
+test("VMs with different compatibility keys have different templates", async (t) => {
   const daemon = await withTemplate(t);
   await daemon.run("other", 0, { image: "debian", cpus: 4 });
   await until(daemon, "warm.made", 2);
@@ -109,7 +109,7 @@ describe("no template is made", () => {
     test(why, async (t) => {
       const daemon = await useFakeDaemon(t, { config: ON, ...options });
       await daemon.run("web", 0, { image: "debian", ...more });
-      // Whoever asks behind the first gets what the first one's wish has led to.
+      // The requests after the first get the template that the first one's request has led to.
       await new Promise((resolve) => setImmediate(resolve));
       await daemon.warm.idle();
       assert.equal(templatesBooted(daemon), 0);
@@ -154,7 +154,7 @@ describe("templates within their budget", () => {
       .map(({ spec }) => spec.cpus)
       .toSorted();
 
-  test("the least recently used goes first", async (t) => {
+  test("the least recently used is deleted first", async (t) => {
     const daemon = await useFakeDaemon(t, { config });
     daemon.host.machine.snapshotBytes = GIB;
     await build(daemon, 1);
@@ -168,7 +168,7 @@ describe("templates within their budget", () => {
     assert.deepEqual(cpusOf(daemon), [3, 4]);
   });
 
-  test("R4: one that a VM maps never goes, whatever the budget", async (t) => {
+  test("one that a VM maps is never deleted, whatever the budget", async (t) => {
     const daemon = await useFakeDaemon(t, { config });
     daemon.host.machine.snapshotBytes = GIB;
     for (const cpus of [1, 2]) {
@@ -192,7 +192,7 @@ describe("templates within their budget", () => {
   });
 });
 
-test("a shape whose template could not be made is tried again after a while", async (t) => {
+test("a template that could not be made is tried again after a while", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
   daemon.host.driver.faults.finalizeError = BROKEN;
   await daemon.run("one");
@@ -203,7 +203,7 @@ test("a shape whose template could not be made is tried again after a while", as
   assert.equal(daemon.host.driver.calls.at(-1), "restore three");
 });
 
-test("a shape whose template could not be made is not tried again before that, unless somebody asks", async (t) => {
+test("a template that could not be made is not tried again before that, unless a user asks", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, warm } = daemon;
   host.driver.faults.finalizeError = BROKEN;
@@ -217,7 +217,7 @@ test("a shape whose template could not be made is not tried again before that, u
   );
   assert.deepEqual(host.snapshots.list(), []);
   await daemon.run("two");
-  // Another shape comes behind it, so that its own turn is over when that one is made.
+  // Another key is queued behind it, so that its turn is over when that one is made.
   await daemon.run("three", 0, { image: "debian", cpus: 4 });
   await until(daemon, "warm.made");
   assert.equal(templatesBooted(daemon), 2);
@@ -226,7 +226,7 @@ test("a shape whose template could not be made is not tried again before that, u
   assert.equal(host.driver.calls.at(-1), "restore four");
 });
 
-describe("a template that is of no use", () => {
+describe("a template that cannot be restored", () => {
   const USELESS: Readonly<Record<string, (daemon: FakeDaemon) => void>> = {
     "because no VMM takes it": ({ host }) => (host.driver.faults.restoreError = BROKEN),
     "because its guest does not answer": ({ host }) => (host.guestFaults.unreachable = 1),
@@ -248,7 +248,7 @@ describe("a template that is of no use", () => {
     },
   };
   for (const [why, spoil] of Object.entries(USELESS)) {
-    test(`is given up ${why}: the VM boots, is told so, and nothing of the template is left`, async (t) => {
+    test(`is deleted ${why}: the VM boots, and nothing of the template is left`, async (t) => {
       const daemon = await withTemplate(t);
       const { host, vms, warm } = daemon;
       const [template] = warm.list();
@@ -284,7 +284,7 @@ describe("a template that is of no use", () => {
     );
   });
 
-  test("R6: is made once more, and not a third time", async (t) => {
+  test("is made once more, and not a third time", async (t) => {
     const daemon = await withTemplate(t);
     const { host } = daemon;
     host.driver.faults.restoreError = BROKEN;
@@ -302,7 +302,7 @@ describe("a template that is of no use", () => {
 });
 
 for (const step of ["save", "finalize", "restore"] as const) {
-  test(`a hearthd that ends while a template is at its ${step} gives it up, and leaves nothing of it`, async (t) => {
+  test(`a hearthd that ends while a template is at its ${step} leaves nothing of it`, async (t) => {
     const daemon = await useFakeDaemon(t, { config: ON });
     const { host, vms, warm } = daemon;
     const gate = new Gate();
@@ -322,7 +322,7 @@ for (const step of ["save", "finalize", "restore"] as const) {
   });
 }
 
-test("a template waits until nobody does anything", async (t) => {
+test("a template waits until the host is idle", async (t) => {
   const IDLE_MS = 20;
   const daemon = await useFakeDaemon(t, {
     config: ON,
@@ -335,7 +335,7 @@ test("a template waits until nobody does anything", async (t) => {
   const suspended = daemon.snapshots.suspend("busy", vms.background());
   await gate.reached;
   await daemon.run("web");
-  await new Promise((resolve) => setTimeout(resolve, 3 * IDLE_MS)); // Nothing happens, and nothing says so.
+  await new Promise((resolve) => setTimeout(resolve, 3 * IDLE_MS)); // Nothing happens, and no event says so.
   assert.equal(templatesBooted(daemon), 0);
   gate.open();
   await suspended;

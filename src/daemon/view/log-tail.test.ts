@@ -23,7 +23,7 @@ describe("the end of a guest's console", () => {
     assert.deepEqual(consoleEnd(path, 3), ["line 47", "line 48", "line 49"]);
   });
 
-  test("is where the kernel panicked, with what led to it, and not the end of the stack behind it", (t) => {
+  test("is where the kernel panicked, with what led to it, and not the end of its stack", (t) => {
     const path = logOf(t, [...numbered("line", 50), "Kernel panic - not syncing", ...numbered("stack", 30)]);
     assert.deepEqual(consoleEnd(path, 4), ["line 48", "line 49", "Kernel panic - not syncing", "stack 0"]);
   });

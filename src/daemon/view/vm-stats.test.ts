@@ -41,7 +41,7 @@ async function setUp(t: TestContext) {
   return { host, vms, read };
 }
 
-test("a VMM that counts is asked while its VM runs or is paused, and else nobody is", async (t) => {
+test("a VMM with metrics is asked while its VM runs or is paused, and no VMM otherwise", async (t) => {
   const { host, vms, read } = await setUp(t);
   host.driver.meter = { readMetrics: () => Promise.resolve(METRICS) };
   assert.equal((await read()).vmm, undefined);
@@ -54,7 +54,7 @@ test("a VMM that counts is asked while its VM runs or is paused, and else nobody
   assert.equal((await read()).vmm, undefined);
 });
 
-test("a VMM that counts nothing has no counts, and one that does not answer holds up nothing else", async (t) => {
+test("a VMM without metrics has none, and one that does not answer delays nothing else", async (t) => {
   const { host, vms, read } = await setUp(t);
   await vms.start("web", vms.background());
   assert.equal("vmm" in (await read()), false);
@@ -65,7 +65,7 @@ test("a VMM that counts nothing has no counts, and one that does not answer hold
   assert.deepEqual({ vmm, memoryBytes, phase }, { vmm: undefined, memoryBytes: 512 * MIB, phase: "running" });
 });
 
-test("two who read at the same time do not spoil each other's CPU", async (t) => {
+test("two clients that read at the same time do not spoil each other's CPU", async (t) => {
   const { host, vms, read } = await setUp(t);
   await vms.start("web", vms.background());
   let atMs = 10_000;
@@ -95,7 +95,7 @@ test("right after its boot, and when it was started again, a VM's CPU is what it
   // Both CPUs were busy for all of a boot of 20 s, and the guest has just answered.
   let usage = { cpuTicks: 4_000, rssBytes: 1, vszBytes: 1, ageMs: 20_000 };
   host.uptimeMs = () => atMs;
-  host.now = () => Date.now() + 60_000; // Somebody has set the clock.
+  host.now = () => Date.now() + 60_000; // The host's clock was set.
   host.processes.usage = () => usage;
   assert.equal((await read()).cpuPercent, 200);
   atMs += 10_000;

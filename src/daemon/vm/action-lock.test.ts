@@ -43,7 +43,7 @@ test("actions that wait run one after the other, each alone", async () => {
   ]);
 });
 
-test("a wait ends with the signal of who waits, and the action under way goes on", async () => {
+test("a wait ends with its caller's signal, and the action under way continues", async () => {
   const lock = new ActionLock();
   const first = lasting(lock, "snapshot");
   for (const admission of ["wait", { takeOver: "It was killed." }] as const) {
@@ -84,7 +84,7 @@ test("a kill or a removal that is under way is waited for, not aborted", async (
   }
 });
 
-test("whoever waited for a VM that was removed is told that it is gone", async () => {
+test("an action that waited for a VM that was removed fails with vm.not_found", async () => {
   const lock = new ActionLock();
   const first = lasting(lock, "remove");
   const second = lock.run("stop", "web", "wait", never, async () => {});

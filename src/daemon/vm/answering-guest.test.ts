@@ -21,7 +21,7 @@ import { FakeMachine } from "#testing/fake-host.ts";
 import { startScriptedAgent } from "#testing/scripted-agent.ts";
 
 const UNREACHABLE = { code: "agent.unreachable" };
-/** Short, for agents that answer at once or never. */
+/** Short limits, for agents that answer at once or never. */
 const SHORT: AgentPatience = { connectMs: 100, answerMs: 50, lookEveryMs: 5, lookMs: 50, startMs: 10_000 };
 const never = new AbortController().signal;
 
@@ -61,7 +61,7 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
     });
   }
 
-  test("ends every command with agent.unreachable when it is not there on a new connection either", async (t) => {
+  test("ends every command with agent.unreachable when it does not answer on a new connection either", async (t) => {
     const daemon = await useImpatientDaemon(t);
     await daemon.run("web");
     daemon.host.guestFaults.silent = "guest";
@@ -137,7 +137,7 @@ describe("an agent that does not answer any more", { timeout: 30_000 }, () => {
     assert.equal(state.phase === "stopped" && state.exit.code, 0, "the guest has powered itself off");
   });
 
-  test("does not hold up whoever wants a VM of its pool", async (t) => {
+  test("does not delay a request for a VM of its pool", async (t) => {
     const config = '[pool.web]\nimage = "debian"\ncount = 1\n';
     const daemon = await useImpatientDaemon(t, config);
     const { host, pools, vms } = daemon;
@@ -163,7 +163,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     assert.equal(daemon.vms.connected(id)?.connectedGuest, before);
   });
 
-  test("is not looked at any more when a command has started, however long it is silent", async () => {
+  test("is not probed any more when a command has started, however long it is silent", async () => {
     const { watch, seen } = watchOf({ info: () => Promise.reject(new Error("It is busy.")) });
     const looks = Promise.withResolvers<void>();
     const guest = watchGuest({
@@ -187,14 +187,14 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     assert.equal((await events.next()).done, true);
   });
 
-  test("is waited for while it cannot be expected to, and its silence until then does not count", async () => {
+  test("is waited for while it cannot answer, and its silence until then does not count", async () => {
     const { watch, seen } = watchOf({ info: untilAborted });
     const start = Promise.withResolvers<void>();
     let asked = 0;
     const expected = (): boolean => {
       asked += 1;
       if (asked === 20) start.resolve();
-      return asked < 2; // One look goes unanswered, and then the VM is paused.
+      return asked < 2; // One probe is not answered, and then the VM is paused.
     };
     const guest = watchGuest({
       ...watch,
@@ -211,7 +211,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     assert.deepEqual(seen, { looks: 1, silent: 0 });
   });
 
-  test("is looked at once for all who wait for it", async () => {
+  test("is probed once for all that wait for it", async () => {
     const { watch, seen } = watchOf({
       info: () => ANSWERED,
       readTar: async function* (_path, signal) {
@@ -228,9 +228,9 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     assert.equal(seen.silent, 0);
   });
 
-  test("is given up after the second look in a row, and not after one", async () => {
+  test("is unreachable after the second unanswered probe in a row, and not after one", async () => {
     const { watch, seen } = watchOf({
-      // Every second look is answered, until the sixth.
+      // Every second probe is answered, until the sixth.
       info: (signal) => (seen.looks % 2 === 0 && seen.looks < 6 ? ANSWERED : untilAborted(signal)),
       exec: async function* (_spec, _io, signal) {
         await untilAborted(signal);
@@ -249,7 +249,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
 
 const ANSWERED = Promise.resolve({ execs: 0 } as Awaited<ReturnType<Guest["info"]>>);
 
-/** A guest that does `does`, and what its watch has seen. */
+/** Returns a guest with these methods, and what its watch has seen. */
 function watchOf(does: Partial<Guest>) {
   const seen = { looks: 0, silent: 0 };
   const { info } = does;
@@ -300,7 +300,7 @@ describe("over a real connection", { timeout: 30_000 }, () => {
     const guest = await attachment.watchedGuest(() => true, never);
     await assert.rejects(runInGuest(guest, ["true"], { signal: never }), UNREACHABLE);
     await attachment.guest(never);
-    // At least one for the call, one for the command, and the one that is there now.
+    // At least one for the call, one for the command, and the current one.
     const [last, ...before] = agent.connections.toReversed();
     assert.ok(before.length >= 2, `${before.length}`);
     for (const socket of before) if (!socket.destroyed) await once(socket, "close");

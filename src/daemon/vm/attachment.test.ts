@@ -30,7 +30,7 @@ test("a guest that answers and hangs up again and again is reached every few sec
     log,
   );
   t.after(() => attachment.detach());
-  /** Until hearthd does nothing but wait: a turn of the event loop has all that follows from the last one. */
+  /** Resolves when hearthd only waits: a turn of the event loop has all that follows from the last one. */
   const idle = async (): Promise<void> => {
     for (let before = -1; before !== connections;) {
       before = connections;
@@ -51,7 +51,7 @@ test("a guest that answers and hangs up again and again is reached every few sec
   assert.deepEqual(events, ["agent.disconnected"], "once a minute, however many there are");
 });
 
-test("an agent that is tried again and again leaves nothing behind of the tries", async (t) => {
+test("an agent that is tried again and again leaves nothing of the attempts behind", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let tries = 0;
   const guests = {

@@ -33,7 +33,7 @@ async function setUp(t: TestContext) {
   return { host, vm: host.store.getVm("web") };
 }
 
-test("every disk has an id of its own that a serial has room for, and the limits of a VM name those ids", async (t) => {
+test("every disk has a different id that fits into a serial, and the limits of a VM name those ids", async (t) => {
   const { host, vm } = await setUp(t);
   const { disks } = vmDisks(host, vm, BOOT, { diskSerials: true });
   const ids = disks.map(({ id }) => id);
@@ -44,7 +44,7 @@ test("every disk has an id of its own that a serial has room for, and the limits
   assert.deepEqual(Object.keys(deviceLimits(vm.spec, vm.id).disks), limited);
 });
 
-test("a guest that knows serials is told serials, and any other the places of the same disks", async (t) => {
+test("a guest that knows serials gets serials, and any other the places of the same disks", async (t) => {
   const { host, vm } = await setUp(t);
   const bySerial = vmDisks(host, vm, BOOT, { diskSerials: true });
   const byPlace = vmDisks(host, vm, BOOT, {});

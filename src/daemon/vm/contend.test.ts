@@ -1,4 +1,4 @@
-/** A second action on a VM begins after each effect of every flow. */
+/** Begins a second action on a VM after each effect of every flow. */
 import assert from "node:assert/strict";
 import { contendTest } from "#testing/crash-story.ts";
 import type { Contender } from "#testing/crash-story.ts";
@@ -21,6 +21,6 @@ for (const story of FLOW_STORIES) {
   const { what, flows, act } = story;
   contendTest(`a VM that is killed at any moment of ${what} has no VMM, and keeps its disk`, story, kill);
   contendTest(`a VM that is removed at any moment of ${what} leaves nothing behind`, story, removal);
-  // The others are made of these.
+  // The other actions consist of these.
   if (flows.length === 1) contendTest(`${what} that is asked for twice at once is done once`, story, { act });
 }

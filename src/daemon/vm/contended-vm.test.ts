@@ -1,4 +1,4 @@
-/** Tests that a VM ends when it is told to, whatever else is being done to it, and that a failed stop is no end. */
+/** Ends VMs whatever action is under way, and checks that a failed stop does not end one. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
@@ -236,7 +236,7 @@ for (const [mode, phase] of [
   });
 }
 
-test("a stop whose VMM ended and left something is failed, and the next start puts that right", async (t) => {
+test("a stop whose VMM ended and left something is failed, and the next start cleans up", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web", 2);

@@ -21,7 +21,7 @@ async function explained(...of: Parameters<typeof explainEnd>): Promise<HearthEr
   return error;
 }
 
-test("a command's client is told what became of the VM, in place of a broken connection", async () => {
+test("a command's client is told how the VM ended, in place of a broken connection", async () => {
   const told = async (reason: ExitReason): Promise<string> => {
     const { code, message } = await explained(LOST, ended(reason));
     return `${code}: ${message}`;

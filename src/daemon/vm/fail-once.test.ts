@@ -1,4 +1,4 @@
-/** Each effect of every flow fails once, in a hearthd that lives on: nothing is lost, and nothing runs twice. */
+/** Makes each effect of every flow fail once, in a hearthd that lives on: nothing is lost, and nothing runs twice. */
 import assert from "node:assert/strict";
 import { parseSnapshotName } from "#model/ids.ts";
 import { failTest } from "#testing/crash-story.ts";
@@ -9,7 +9,7 @@ import { FLOW_STORIES } from "#testing/flow-stories.ts";
 
 const NAME = parseSnapshotName("s1");
 
-/** A snapshot of one write, and a copy that is made from it. */
+/** Makes a snapshot after one write, and a copy from it. */
 async function hasCopy(daemon: FakeDaemon): Promise<void> {
   const { snapshots, vms } = daemon;
   await daemon.run("web", 1);
@@ -37,7 +37,7 @@ for (const [what, options] of [
   });
 }
 
-// The table has the one, and these are the other way in which a disk is kept.
+// The table has one format; this is the other one.
 for (const [what, where, options] of [
   ["a resume", "in one file", undefined],
   ["a restore", "in layers", { features: LAYERED }],

@@ -1,4 +1,4 @@
-/** A VM is shown as what its VMM does, whoever has stopped its vCPUs. */
+/** Checks that a VM is shown as its VMM reports it, whatever has paused its vCPUs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
@@ -53,7 +53,7 @@ test("a VM that is paused and whose VMM runs it is running", async (t) => {
   assert.equal((await shown()).phase, "running");
 });
 
-test("a VMM that cannot go on is ended, and its VM is failed with the reason", async (t) => {
+test("a VMM that cannot continue is ended, and its VM is failed with the reason", async (t) => {
   const { daemon, says } = await setUp(t);
   says("broken");
   assert.equal(daemon.host.store.getVm("web").state.phase, "running");
@@ -65,7 +65,7 @@ test("a VMM that cannot go on is ended, and its VM is failed with the reason", a
   assert.deepEqual(daemon.host.machine.vmms.running(), []);
 });
 
-test("what a VMM says while something is done to its VM, or before, does not count", async (t) => {
+test("a status that a VMM reports during an action on its VM, or before it, has no effect", async (t) => {
   const { daemon, says, shown } = await setUp(t);
   const { vms } = daemon;
   says("paused"); // It was asked before the pause, and answered before the resume.
@@ -86,7 +86,7 @@ test("what a VMM says while something is done to its VM, or before, does not cou
   assert.equal((await shown()).phase, "running");
 });
 
-test("a hearthd that adopts a VM whose vCPUs are paused shows it so", async () => {
+test("a VM whose vCPUs are paused is shown as paused after a restart of hearthd", async () => {
   using machine = new FakeMachine();
   const daemon = await new FakeDaemon(machine).begin();
   await daemon.run("web");

@@ -13,7 +13,9 @@ const IDENTITY = {
   mounts: [],
 };
 
-/** A guest whose answers take so long, one after the other: what it is told, by the host's clock. */
+/**
+ * Returns a guest whose answers take so long, one after the other, and the times that it is told, by the host's clock.
+ */
 async function toldBy(tookMs: readonly number[]): Promise<number[]> {
   let uptimeMs = 0;
   const left = [...tookMs];

@@ -5,7 +5,7 @@ import { HOST_RESOURCES, listOwners, releaseHostResources } from "#daemon/vm/hos
 import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { FakeMachine } from "#testing/fake-host.ts";
 
-/** A VM that has not been started, on a host of its own. */
+/** Makes a VM that was not started, on a new host. */
 async function setUp() {
   const machine = new FakeMachine();
   let daemon = await new FakeDaemon(machine).begin();
@@ -54,7 +54,7 @@ test("a VM with any resource is among the owners, until all of them are released
   assert.deepEqual([...(await listOwners(host))], []);
 });
 
-test("a resource that cannot be released keeps those before it, and the next release goes on", async () => {
+test("a resource that cannot be released keeps those before it, and the next release continues", async () => {
   using place = await setUp();
   const { host, vm, acquiring } = place;
   await acquireHostResources(host, acquiring);

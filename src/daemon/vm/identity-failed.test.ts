@@ -1,4 +1,4 @@
-/** A restored guest that could not renew its identity: it never runs, whatever it was restored for. */
+/** Restores guests that cannot renew their identity: they never run, whatever they were restored for. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
@@ -16,7 +16,7 @@ import { LAYERED } from "#testing/fake-host.ts";
 const NAME = parseSnapshotName("s1");
 const POOL = `[warm]\nenabled = true\n[pool.web]\nimage = "debian"\ncount = 1\n`;
 
-/** The next guest that is configured answers so, and stays frozen. */
+/** Makes the next guest that is configured answer so, and stay frozen. */
 function failIdentity({ host }: FakeDaemon): void {
   const why = "The restored guest could not renew its machine id (read-only file system).";
   host.guestFaults.configureError = new HearthError("vm.identity_failed", why);
@@ -75,7 +75,7 @@ describe("a restored guest that could not renew its identity is ended", () => {
     await assertRuns(daemon, "web");
   });
 
-  test("when it is taken from a pool: it is given to nobody", async (t) => {
+  test("when it is taken from a pool: no one gets it", async (t) => {
     const daemon = await useFakeDaemon(t, { config: POOL });
     const { host, vms, pools } = daemon;
     pools.fill();
@@ -117,7 +117,7 @@ test("a VM of a pool shows what its guest could not do when it was taken", async
   assert.deepEqual(view.guestWarnings, host.guestFaults.warnings);
 });
 
-test("a guest that was not heard when it was to thaw is thawed on the next connection", async (t) => {
+test("a guest that did not answer when it was to be thawed is thawed on the next connection", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("web", 1);
@@ -129,7 +129,7 @@ test("a guest that was not heard when it was to thaw is thawed on the next conne
   await assertRuns(daemon, "web");
 });
 
-test("a hearthd that comes back thaws a guest that the last one left frozen, before anybody uses it", async (t) => {
+test("a restarted hearthd thaws a guest that the last one left frozen, before it is used", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   await daemon.run("web", 1);

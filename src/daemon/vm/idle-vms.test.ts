@@ -8,7 +8,7 @@ import { Gate } from "#testing/gate.ts";
 
 const IDLE_MS = 60_000;
 
-/** `web` is to sleep after a minute; the clock stands still until `pass`. */
+/** Runs `web` with an idle timeout of a minute; the clock moves only in `pass`. */
 async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   t.mock.timers.enable({ apis: ["setInterval"] });
   const daemon = await useFakeDaemon(t);
@@ -27,7 +27,7 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   await vms.start("web", vms.background());
   const idle = new IdleVms(host, vms, snapshots);
   idle.start();
-  /** So many seconds, in each of which its VMM takes so much of a CPU. */
+  /** Lets so many seconds pass, in each of which the VMM uses so much of a CPU. */
   const pass = async (seconds: number, cpuShare = 0): Promise<void> => {
     for (let second = 0; second < seconds; second++) {
       now += 1_000;
@@ -49,9 +49,9 @@ async function setUp(t: TestContext, idleTimeoutMs: number | null = IDLE_MS) {
   return { daemon, host, vms, idle, pass, setClock, falls, staysAwake };
 }
 
-test("a VM that does nothing sleeps when its time is over, and not sooner; whoever needs it wakes it", async (t) => {
+test("an idle VM is suspended when its time is over, and not sooner; the next request resumes it", async (t) => {
   const { daemon, idle, pass, falls, staysAwake } = await setUp(t);
-  await pass(55, 0.05); // What an emulated guest takes that waits.
+  await pass(55, 0.05); // The CPU time of an emulated guest that waits.
   staysAwake();
   await pass(15, 0.05);
   await falls();
@@ -60,7 +60,7 @@ test("a VM that does nothing sleeps when its time is over, and not sooner; whoev
 });
 
 test(
-  "a VM whose agent does not answer on its connection is asked on a new one, and sleeps",
+  "a VM whose agent does not answer on its connection is asked on a new one, and is suspended",
   { timeout: 30_000 },
   async (t) => {
     const { daemon, host, idle, pass, falls } = await setUp(t);
@@ -75,7 +75,7 @@ test(
   },
 );
 
-test("a VM that computes, runs a command, or was just used does not sleep; a minute after that it does", async (t) => {
+test("a VM that computes, runs a command, or was just used is not suspended; a minute after that it is", async (t) => {
   const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
   await pass(120, 0.5);
   staysAwake();
@@ -92,7 +92,7 @@ test("a VM that computes, runs a command, or was just used does not sleep; a min
   await idle.end();
 });
 
-test("a VM without an idle timeout never sleeps by itself", async (t) => {
+test("a VM without an idle timeout is never suspended by itself", async (t) => {
   const { idle, pass, staysAwake } = await setUp(t, null);
   await pass(200);
   staysAwake();
@@ -118,7 +118,7 @@ test("a VM that cannot be saved runs on, and that is noted", async (t) => {
   await idle.end();
 });
 
-test("a hearthd that ends while a VM falls asleep lets it go on, and waits for that", async (t) => {
+test("a hearthd that ends while it suspends a VM resumes the VM, and waits for that", async (t) => {
   const { daemon, host, idle, pass } = await setUp(t);
   const gate = new Gate();
   host.driver.faults.finalizeGate = gate;
@@ -130,7 +130,7 @@ test("a hearthd that ends while a VM falls asleep lets it go on, and waits for t
   await assertRuns(daemon, "web");
 });
 
-test("a look that fails ends no hearthd, and the next one is taken", async (t) => {
+test("a check of idle VMs that fails does not end hearthd, and the next one is made", async (t) => {
   const { host, idle, pass, falls } = await setUp(t);
   const { listVmsWithIdleTimeout } = host.store;
   host.store.listVmsWithIdleTimeout = () => {
@@ -144,7 +144,7 @@ test("a look that fails ends no hearthd, and the next one is taken", async (t) =
   await idle.end();
 });
 
-test("a copy under way keeps a VM awake, and its time begins when the copy is over", async (t) => {
+test("a VM is not suspended during a copy, and its idle time begins when the copy is over", async (t) => {
   const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
   const { id } = host.store.getVm("web");
   const [one, other] = [vms.uses.begin(id), vms.uses.begin(id)];
@@ -161,7 +161,7 @@ test("a copy under way keeps a VM awake, and its time begins when the copy is ov
   await idle.end();
 });
 
-test("a VM that is used while another one falls asleep stays awake", async (t) => {
+test("a VM that is used while another one is suspended keeps running", async (t) => {
   const { host, vms, idle, pass, falls, staysAwake } = await setUp(t);
   await pass(1);
   // It was made later, so it is looked at first.
@@ -183,7 +183,7 @@ test("a VM that is used while another one falls asleep stays awake", async (t) =
   await idle.end();
 });
 
-test("a VM that is used while its agent is asked what it does stays awake", async (t) => {
+test("a VM that is used while its agent is asked what it does keeps running", async (t) => {
   const { vms, idle, pass, falls, staysAwake } = await setUp(t);
   await pass(55);
   const { connected } = vms;

@@ -52,11 +52,11 @@ test("VMs that are starting count with what they were promised, until they have 
   await served.daemon.vms.idle();
   delete host.guestFaults.silent;
   assert.equal((await hearth.vm("two").start()).phase, "running");
-  // What runs is no longer available, and is not counted twice.
+  // The memory of a running VM is no longer available, and is not counted twice.
   assert.equal((await hearth.vm("one").start()).phase, "running");
 });
 
-test("a VM that hearthd starts for itself keeps nobody else's from starting, and is refused where it does not fit", () => {
+test("an internal VM in the background keeps no user's VM from starting, and is refused where it does not fit", () => {
   let availableBytes = 1.5 * GIB;
   const promises = new MemoryPromises({ admission: true, share: 100 }, () => availableBytes);
   const vm = (name: string, hidden?: "idle") =>

@@ -74,7 +74,7 @@ test("a VM whose guest reboots is started again at once, and later each time tha
   assert.equal(host.store.getVm("web").state.phase, "stopped");
 });
 
-test("a reboot is told with its reason, and a lifetime or a removal at the end is not put off by it", async (t) => {
+test("a reboot is reported with its reason, and a lifetime or a removal at the end is not put off by it", async (t) => {
   const daemon = hastily(await useFakeDaemon(t));
   const { host } = daemon;
   const reasons: unknown[] = [];

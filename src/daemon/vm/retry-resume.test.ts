@@ -15,7 +15,7 @@ async function webSuspends(daemon: FakeDaemon): Promise<void> {
   await suspends(daemon);
 }
 
-/** Where it is not the same guest any more, that is said. */
+/** Checks the phase; a VM that has failed says that its memory is lost. */
 function webIsOneOf(...phases: readonly string[]) {
   return ({ host }: FakeDaemon): void => {
     const { state } = host.store.getVm("web");
@@ -24,19 +24,19 @@ function webIsOneOf(...phases: readonly string[]) {
   };
 }
 
-/** All that its guest wrote before it slept is there. */
+/** Checks that all that the guest wrote before its suspend is on its disk. */
 function diskIsWhole({ host }: FakeDaemon): void {
   assert.ok(writtenOn(host.machine.vmm("web")) >= 2);
 }
 
-/** The same, and what it had in memory. */
+/** Checks the disk, and the guest's memory. */
 function guestIsWhole(daemon: FakeDaemon): void {
   diskIsWhole(daemon);
   assert.ok(daemon.host.machine.vmm("web").count >= 2);
 }
 
-/** A kernel that goes on writes its journal, whatever is held in its guest. */
-function writesWhenItWakes(effect: string, machine: FakeMachine): void {
+/** A kernel that runs writes to its journal, also while its guest's processes are frozen. */
+function writesWhenRestored(effect: string, machine: FakeMachine): void {
   if (effect === "driver.restore") letWork(machine.vmm("web"), "the kernel");
 }
 
@@ -58,7 +58,7 @@ for (const [format, features] of [
   const options = { features };
 
   crashTest(
-    `R5: a hearthd killed while it suspends a VM with a disk in ${format} finds it running or asleep`,
+    `killing hearthd while it suspends a VM with a disk in ${format} leaves it running or suspended`,
     {
       options,
       before: webRuns,
@@ -70,12 +70,12 @@ for (const [format, features] of [
   );
 
   crashTest(
-    `R5: a hearthd killed while a VM with a disk in ${format} wakes finds it awake, asleep, or says that its memory is lost`,
+    `killing hearthd while it resumes a VM with a disk in ${format}: the VM runs, is suspended, or its memory is lost and that is said`,
     {
       options,
       before: webSuspends,
       act: starts,
-      meanwhile: writesWhenItWakes,
+      meanwhile: writesWhenRestored,
       includes: [
         "store.setState",
         "journal: start begins",
@@ -96,7 +96,7 @@ for (const [format, features] of [
   );
 
   crashTest(
-    `R5: a hearthd killed while a VM with a disk in ${format} wakes leaves its disk whole, also when its memory is given up then`,
+    `killing hearthd while it resumes a VM with a disk in ${format} leaves the disk whole, also when the memory is deleted then`,
     {
       options,
       before: webSuspends,
@@ -111,7 +111,7 @@ for (const [format, features] of [
   );
 
   crashTest(
-    `R5: a hearthd killed while it gives up the memory of a VM with a disk in ${format} finds it asleep or stopped`,
+    `killing hearthd while it deletes the memory of a VM with a disk in ${format} leaves it suspended or stopped`,
     {
       options,
       before: webSuspends,
@@ -123,7 +123,7 @@ for (const [format, features] of [
   );
 
   crashTest(
-    `R5: a hearthd killed while it removes a VM that sleeps, with a disk in ${format}, finds it whole or nothing of it`,
+    `killing hearthd while it removes a suspended VM with a disk in ${format} leaves it complete or absent`,
     {
       options,
       before: webSuspends,
@@ -137,7 +137,7 @@ for (const [format, features] of [
   );
 }
 
-crashTest("R5: a hearthd killed while it suspends a paused VM finds it halted or asleep", {
+crashTest("killing hearthd while it suspends a paused VM leaves it paused or suspended", {
   options: { features: LAYERED },
   before: async (daemon) => {
     await webRuns(daemon);
@@ -149,7 +149,7 @@ crashTest("R5: a hearthd killed while it suspends a paused VM finds it halted or
   resumed: guestIsWhole,
 });
 
-crashTest("R5: a hearthd killed while a VM sleeps again finds it awake or asleep", {
+crashTest("killing hearthd during a second suspend leaves the VM running or suspended", {
   options: { features: LAYERED },
   before: async (daemon) => {
     await webSuspends(daemon);

@@ -24,7 +24,7 @@ async function setUp(t: TestContext) {
   return { host, vms, set, vmm, spec: () => host.store.getVm("web").spec };
 }
 
-test("limits are there from the boot on, change while the VM runs, and go with null", async (t) => {
+test("limits apply from the boot on, change while the VM runs, and are removed by null", async (t) => {
   const { vms, set, vmm, spec } = await setUp(t);
   const limits = () => {
     const { disks, nics } = vmm()?.limits ?? { disks: {}, nics: {} };
@@ -68,7 +68,7 @@ test("memory of a VM that runs goes down, and up to what it was started with, al
   assert.deepEqual([vmm()?.memoryBytes, spec().memoryBytes], [512 * MIB, 512 * MIB]);
 });
 
-test("a guest that has no driver for it is found out: the error names the module, and the wish is taken back", async (t) => {
+test("a guest that has no driver for it is found out: the error names the module, and the change is undone", async (t) => {
   const { host, vms, set, spec, vmm } = await setUp(t);
   await vms.start("web", vms.background());
   host.driver.faults.balloonStuck = true;
@@ -80,7 +80,7 @@ test("a guest that has no driver for it is found out: the error names the module
   assert.equal(spec().memoryBytes, 512 * MIB);
 });
 
-test("where memory cannot move, or nobody knows how, the VM has to be stopped first", async (t) => {
+test("where memory cannot change, or its size is unknown, the VM has to be stopped first", async (t) => {
   const { host, vms, set } = await setUp(t);
   await vms.start("web", vms.background());
   await assert.rejects(set({ cpus: 4 }), { code: "vm.wrong_phase", hint: /hearth stop web/ });
@@ -89,7 +89,7 @@ test("where memory cannot move, or nobody knows how, the VM has to be stopped fi
   await assert.rejects(set({ memoryBytes: 256 * MIB }), { code: "feature.missing", hint: /hearth stop web/ });
 });
 
-test("labels are set and removed in every state, tell the event stream, and are no change of the spec", async (t) => {
+test("labels are set and removed in every state, are published, and are no change of the spec", async (t) => {
   const { host, vms, set } = await setUp(t);
   const events: unknown[] = [];
   host.bus.subscribe((event) => event.type === "vm.labels" && events.push(event.labels));

@@ -12,7 +12,7 @@ import { Gate } from "#testing/gate.ts";
 
 const STOP = { mode: "graceful", timeoutMs: 1_000 } as const;
 
-/** `web` has written twice and sleeps. */
+/** Has `web` write twice, and suspends it. */
 async function sleeps(daemon: FakeDaemon) {
   const { host, vms, snapshots } = daemon;
   await daemon.run("web", 2);
@@ -26,7 +26,7 @@ function restores({ host }: FakeDaemon): number {
   return host.driver.calls.filter((call) => call.startsWith("restore")).length;
 }
 
-test("a VM that sleeps has no VMM and no walls, wakes where it was, and its memory is gone from the disk then", async (t) => {
+test("a suspended VM has no VMM and no host resources, resumes where it was, and its memory file is deleted then", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, call } = await sleeps(daemon);
   assert.deepEqual(host.machine.vmms.running(), []);
@@ -40,7 +40,7 @@ test("a VM that sleeps has no VMM and no walls, wakes where it was, and its memo
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-test("20 commands at once wake a VM once; those that come while it wakes wait for it, and so does a second wake", async (t) => {
+test("20 commands at once resume a VM once; later ones wait for that resume, and so does a second resume", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, signal } = await sleeps(daemon);
   const gate = new Gate();
@@ -56,7 +56,7 @@ test("20 commands at once wake a VM once; those that come while it wakes wait fo
   await assertRuns(daemon, "web");
 });
 
-test("a command for a VM that falls asleep waits until it sleeps, and wakes it", async (t) => {
+test("a command for a VM that is being suspended waits for that, and resumes it", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("web", 1);
@@ -72,7 +72,7 @@ test("a command for a VM that falls asleep waits until it sleeps, and wakes it",
   await assertRuns(daemon, "web");
 });
 
-test("a command whose client leaves does not keep the others' VM from waking", async (t) => {
+test("a command whose client leaves does not keep the VM of others from being resumed", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, signal } = await sleeps(daemon);
   const gate = new Gate();
@@ -88,7 +88,7 @@ test("a command whose client leaves does not keep the others' VM from waking", a
   assert.equal(restores(daemon), 1);
 });
 
-test("a VM that does not wake is tried again by the next who needs it", async (t) => {
+test("a VM that could not be resumed is tried again by the next request", async (t) => {
   const daemon = await useFakeDaemon(t, { features: LAYERED });
   const { host, vms, signal } = await sleeps(daemon);
   host.driver.faults.restoreError = new Error("no such luck");
@@ -98,14 +98,14 @@ test("a VM that does not wake is tried again by the next who needs it", async (t
   assert.deepEqual([host.machine.vmm("web").count, writtenOn(host.machine.vmm("web"))], [2, 2]);
 });
 
-test("stopping a VM that sleeps changes nothing, as often as it is asked", async (t) => {
+test("stopping a suspended VM changes nothing, however often", async (t) => {
   const { host, vms, call } = await sleeps(await useFakeDaemon(t));
   const before = host.store.getVm("web").state;
   for (let times = 0; times < 2; times++) assert.deepEqual((await vms.stop("web", STOP, call)).state, before);
   assert.equal(host.snapshots.list().length, 1);
 });
 
-test("killing a VM that sleeps gives up its memory and keeps its disk", async (t) => {
+test("killing a suspended VM deletes its memory and keeps its disk", async (t) => {
   const { host, vms, call } = await sleeps(await useFakeDaemon(t));
   assert.equal((await vms.kill("web", "kill", call)).state.phase, "stopped");
   assert.deepEqual(host.snapshots.list(), []);
@@ -114,15 +114,15 @@ test("killing a VM that sleeps gives up its memory and keeps its disk", async (t
   assert.deepEqual([host.machine.vmm("web").count, writtenOn(host.machine.vmm("web"))], [0, 2]);
 });
 
-test("removing a VM that sleeps takes its memory with it", async (t) => {
+test("removing a suspended VM deletes its memory", async (t) => {
   const { host, vms, call } = await sleeps(await useFakeDaemon(t));
   await vms.remove("web", false, call);
   assert.deepEqual(host.snapshots.list(), []);
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
-describe("start --fresh of a VM that sleeps", () => {
-  test("gives up its memory and its disk", async (t) => {
+describe("start --fresh of a suspended VM", () => {
+  test("deletes its memory and its disk", async (t) => {
     const { host, vms, call } = await sleeps(await useFakeDaemon(t));
     await vms.start("web", call, { fresh: true });
     assert.deepEqual(host.driver.calls, ["boot web"]);
@@ -130,7 +130,7 @@ describe("start --fresh of a VM that sleeps", () => {
     assert.deepEqual(host.snapshots.list(), []);
   });
 
-  test("never wakes it with another disk when it fails", async (t) => {
+  test("never resumes it with another disk when it fails", async (t) => {
     const { host, vms, call } = await sleeps(await useFakeDaemon(t, { features: LAYERED }));
     const { giveFiles } = host.helper;
     // Its disk is a new one by then, and nothing has run.
@@ -150,10 +150,10 @@ for (const [format, features] of [
   ["one file", undefined],
   ["layers", LAYERED],
 ] as const) {
-  describe(`a VM with a disk in ${format} that does not wake`, () => {
+  describe(`a VM with a disk in ${format} that cannot be resumed`, () => {
     const REFUSED = new HearthError("snapshot.failed", "The VMM does not take it.");
 
-    test("sleeps on when nothing of it has run", async (t) => {
+    test("stays suspended when nothing of it has run", async (t) => {
       const daemon = await useFakeDaemon(t, { features: features ?? {} });
       const { host, vms, call } = await sleeps(daemon);
       host.driver.faults.restoreError = REFUSED;
@@ -170,7 +170,7 @@ for (const [format, features] of [
       assert.equal(host.machine.vmm("web").count, 2);
     });
 
-    test("never wakes again with a memory that does not fit its disk, also when nobody waits for it any more", async (t) => {
+    test("is never resumed with a memory that does not match its disk, also when its client has left", async (t) => {
       const daemon = await useFakeDaemon(t, { features: features ?? {} });
       const { host, vms, call } = await sleeps(daemon);
       const cancel = new AbortController();
@@ -191,7 +191,7 @@ for (const [format, features] of [
   });
 }
 
-test("a VM that was made to be removed when it ends is not removed when it falls asleep", async (t) => {
+test("a VM that is removed when it ends is not removed when it is suspended", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("web", 1, { image: "debian", autoRemove: true });
@@ -203,7 +203,7 @@ test("a VM that was made to be removed when it ends is not removed when it falls
   assert.equal(host.machine.vmm("web").count, 1);
 });
 
-test("a VM sleeps and wakes as often as one likes, and nothing adds up (R7)", async (t) => {
+test("a VM can be suspended and resumed any number of times, and nothing adds up", async (t) => {
   const daemon = await useFakeDaemon(t, { features: LAYERED });
   const { host, vms, snapshots } = daemon;
   await daemon.run("web");
@@ -218,7 +218,7 @@ test("a VM sleeps and wakes as often as one likes, and nothing adds up (R7)", as
   assert.deepEqual(found.at(-1), found[0]);
 });
 
-test("a VM whose VMM does not end when it is to be suspended runs on, and its memory is dropped", async (t) => {
+test("a VM whose VMM does not end when it is to be suspended runs on, and its memory file is deleted", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("web", 1);

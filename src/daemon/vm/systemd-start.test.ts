@@ -1,4 +1,4 @@
-/** The start of a VM whose PID 1 is systemd: its services run when the guest has all that hearthd gives it. */
+/** Starts VMs whose PID 1 is systemd: their services run when the guest has all that hearthd gives it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HearthError } from "#base/error.ts";
@@ -8,7 +8,7 @@ import { useFakeDaemon } from "#testing/fake-daemon.ts";
 
 const SYSTEMD = { image: "debian", init: "systemd" } as const;
 
-test("a guest with systemd is configured before that starts, and again by way of its service", async (t) => {
+test("a guest with systemd is configured before systemd starts, and again through its service", async (t) => {
   const daemon = await useFakeDaemon(t);
   await daemon.run("web", 0, SYSTEMD);
   const { guest, plan } = daemon.host.machine.vmm("web");
@@ -18,7 +18,7 @@ test("a guest with systemd is configured before that starts, and again by way of
   await assertRuns(daemon, "web");
 });
 
-test("systemd does not start in a guest that could not be configured, and its VMM ends", async (t) => {
+test("systemd does not start in a guest that could not be configured, and the VMM is ended", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host } = daemon;
   host.guestFaults.configureError = new HearthError(
@@ -29,7 +29,7 @@ test("systemd does not start in a guest that could not be configured, and its VM
   assert.deepEqual(host.machine.vmms.running(), []);
 });
 
-test("an agent that is not heard once systemd started has its VM booted once more, and not a third time", async (t) => {
+test("a VM whose agent does not answer after systemd started is booted once more, and not a third time", async (t) => {
   const daemon = await useFakeDaemon(t, { features: { bootRetries: 1 } });
   const { host, vms } = daemon;
   host.guestFaults.unreachableAfterInit = 1;
@@ -41,7 +41,7 @@ test("an agent that is not heard once systemd started has its VM booted once mor
   await assert.rejects(vms.start("web", vms.background()), { code: "vm.boot_failed" });
 });
 
-test("a guest that boots with a snapshot's disk becomes another one before systemd starts, and only once", async (t) => {
+test("a guest that boots with a snapshot's disk gets its identity before systemd starts, and only once", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, snapshots } = daemon;
   await daemon.run("source", 1, SYSTEMD);

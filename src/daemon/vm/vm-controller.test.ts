@@ -11,7 +11,7 @@ function handleIn(daemon: FakeDaemon): VmHandle {
   return handleOf(daemon.host.store.getVm("web").state) ?? assert.fail("it has a VMM");
 }
 
-test("a VMM that ends while a stop fails is noticed, and what it had is released", async (t) => {
+test("a VMM that ends while a stop fails is noticed, and its resources are released", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms } = daemon;
   const { id } = await daemon.run("web");
@@ -83,7 +83,7 @@ test("a guest that powers off after a kill of its VMM has failed is stopped, and
   assert.equal(host.store.getVm("web").state.phase, "stopped");
 });
 
-test("the disk of a VM whose VMM nobody follows is not copied", async (t) => {
+test("the disk of a VM whose VMM has no session is not copied", async (t) => {
   const daemon = await useFakeDaemon(t, { features: LAYERED });
   const { host, vms, snapshots } = daemon;
   const { id } = await daemon.run("web");

@@ -37,7 +37,7 @@ test("a VMM that runs has its uid, its cgroup and its files; one that was stoppe
   close();
 });
 
-test("a VMM that dies by itself leaves nothing, and a start right after it has all its walls again", async (t) => {
+test("a VMM that dies by itself leaves nothing, and a start right after it has all of its isolation again", async (t) => {
   const { machine, open } = setUp(t);
   const { host, vms, close } = open();
   await vms.create({ name: "web", image: "debian" }, false, vms.background());
@@ -52,7 +52,7 @@ test("a VMM that dies by itself leaves nothing, and a start right after it has a
   close();
 });
 
-test("L1: what a VMM had that died while no hearthd ran is given back by the next", async (t) => {
+test("the resources of a VMM that died while no hearthd ran are released by the next", async (t) => {
   const { machine, open } = setUp(t);
   const first = open();
   await first.vms.create({ name: "web", image: "debian" }, false, first.vms.background());
@@ -70,7 +70,7 @@ test("L1: what a VMM had that died while no hearthd ran is given back by the nex
   second.close();
 });
 
-test("L1: a VMM that runs on keeps its walls when hearthd comes back", async (t) => {
+test("a VMM that runs on keeps its isolation when hearthd is restarted", async (t) => {
   const { machine, open } = setUp(t);
   const first = open();
   await first.vms.create({ name: "web", image: "debian" }, false, first.vms.background());
@@ -86,7 +86,7 @@ test("L1: a VMM that runs on keeps its walls when hearthd comes back", async (t)
 });
 
 for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
-  test(`VS-030: a boot without ${wall} differs in that alone, and says so`, async (t) => {
+  test(`a boot without ${wall} differs in that alone, and says so`, async (t) => {
     const { machine, open } = setUp(t);
     const { host, vms, close } = open();
     const isolation = { [wall]: false };
@@ -110,7 +110,7 @@ for (const wall of Object.keys(FULL_ISOLATION) as (keyof Isolation)[]) {
   });
 }
 
-test("a launch names the VM, what was chosen and a priority, and no path that follows from the VM", async (t) => {
+test("a launch names the VM, the chosen isolation and a priority, and no path that follows from the VM", async (t) => {
   const { open } = setUp(t);
   const { host, vms, close } = open();
   const isolation = { pidNamespace: false };

@@ -22,7 +22,7 @@ type Case = {
   readonly state: VmState;
   readonly how?: StartOptions;
   readonly more?: { readonly cold?: boolean; readonly snapshot?: string };
-  /** A first start that failed has taken it away. */
+  /** A first start that failed has removed it. */
   readonly noDisk?: boolean;
   readonly memory: "template" | "s1" | undefined;
   readonly disk: "template" | "s1" | Extract<VmOrigin["disk"], string>;
@@ -82,7 +82,7 @@ const CASES: readonly Case[] = [
     disk: "empty",
   },
   {
-    title: "one that was made from a snapshot goes on from it, whatever templates there are",
+    title: "one made from a snapshot is restored from it, also where a template would fit",
     state: CREATED,
     more: { snapshot: NAME },
     memory: "s1",
@@ -90,7 +90,7 @@ const CASES: readonly Case[] = [
   },
   { title: "and again when that failed", state: FAILED, more: { snapshot: NAME }, memory: "s1", disk: "s1" },
   {
-    title: "and again when hearthd died on its way back to it",
+    title: "and again when hearthd died during its restore",
     state: STOPPED,
     more: { snapshot: NAME },
     memory: "s1",
@@ -104,7 +104,7 @@ const CASES: readonly Case[] = [
     disk: "s1",
   },
   {
-    title: "one that was made from a snapshot and is to begin anew forgets it",
+    title: "a fresh start of one made from a snapshot ignores the snapshot",
     state: FAILED,
     how: { fresh: true },
     more: { snapshot: NAME },
@@ -113,7 +113,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** A template, a snapshot `s1`, and a VM like these that never ran. */
+/** Makes a template, a snapshot `s1`, and a VM like these that never ran. */
 async function setUp(daemon: FakeDaemon, more: Case["more"] = {}) {
   const { host, vms, snapshots, warm } = daemon;
   const call = vms.background();
@@ -127,7 +127,7 @@ async function setUp(daemon: FakeDaemon, more: Case["more"] = {}) {
 }
 
 for (const { title, state, how = {}, more, noDisk, memory, disk } of CASES) {
-  test(`what a start begins with: ${title}`, async (t) => {
+  test(`start source: ${title}`, async (t) => {
     const daemon = await useFakeDaemon(t, { config });
     const { host, vm } = await setUp(daemon, more);
     if (noDisk) rmSync(vmPaths(host.dirs, vm.id).disk);
@@ -143,10 +143,10 @@ for (const [features, disk] of [
   [undefined, "keep"],
   [LAYERED, "overlay"],
 ] as const) {
-  test(`a VM that sleeps wakes with its own disk: ${disk}`, async (t) => {
+  test(`a suspended VM is resumed with its own disk: ${disk}`, async (t) => {
     const daemon = await useFakeDaemon(t, { config, features: features ?? {} });
     const { host, vms, snapshots } = daemon;
-    // Also one that was made to boot in place of what it could have begun with.
+    // Also a VM that booted in place of a restore.
     await daemon.run("web", 0, { image: "debian", cold: true });
     const vm = await snapshots.suspend("web", vms.background());
     const origin = await chooseOrigin(host, vm, host.driver, {}, t.signal);
@@ -158,7 +158,7 @@ for (const [features, disk] of [
   });
 }
 
-test("where templates are off, a VM that never ran boots, and a fork goes on all the same", async (t) => {
+test("where templates are off, a VM that never ran boots, and a fork is restored all the same", async (t) => {
   const daemon = await useFakeDaemon(t);
   const { host, vms, warm } = daemon;
   const vm = await daemon.run("web");

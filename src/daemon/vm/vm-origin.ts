@@ -46,14 +46,14 @@ export async function chooseOrigin(
   signal: AbortSignal,
 ): Promise<VmOrigin> {
   const pristine = neverRan(vm.state) || options.fresh === true;
-  const isThere = hasDisk(vmPaths(host.dirs, vm.id).stateDir);
+  const diskExists = hasDisk(vmPaths(host.dirs, vm.id).stateDir);
   const given = options.from ?? (options.fresh === true ? undefined : savedOf(host, vm));
   const { snapshots, snapshotsRefused } = await driver.features(signal);
   if (given !== undefined) {
     // A driver without layered disks reuses the raw disk in place.
-    const own = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
-    const disk = given.kind === "suspended" ? own : given;
-    if (given.kind === "suspended" && !isThere) throw diskMissing(host, vm);
+    const ownDisk = snapshots?.diskFormat === "qcow2" ? "overlay" : "keep";
+    const disk = given.kind === "suspended" ? ownDisk : given;
+    if (given.kind === "suspended" && !diskExists) throw diskMissing(host, vm);
     // `--cold` at create time applies to the VM's first start only.
     const cold = vm.spec.cold === true && options.from === undefined && given.kind !== "suspended";
     if (given.shape === undefined || cold) return { memory: undefined, disk };
@@ -63,8 +63,8 @@ export async function chooseOrigin(
   }
   const template = pristine ? await findTemplate(host, vm, driver, signal) : undefined;
   if (template !== undefined) return { memory: { snapshot: template, required: false }, disk: template };
-  if (!isThere && !pristine) throw diskMissing(host, vm);
-  return { memory: undefined, disk: options.fresh === true || !isThere ? "empty" : "keep" };
+  if (!diskExists && !pristine) throw diskMissing(host, vm);
+  return { memory: undefined, disk: options.fresh === true || !diskExists ? "empty" : "keep" };
 }
 
 /** Reports a missing disk. An empty one in its place would look like a VM that has lost everything. */

@@ -6,7 +6,7 @@ import { writtenOn } from "#testing/fake-guest.ts";
 
 const NAME = parseSnapshotName("s1");
 
-/** A VM that was saved when it had written once, and has written twice since. */
+/** Makes a snapshot of a VM that has written once, and has it write twice more. */
 function saved(diskOnly: boolean, then: (daemon: FakeDaemon) => unknown = () => {}) {
   return async (daemon: FakeDaemon): Promise<void> => {
     const { snapshots, vms } = daemon;
@@ -24,7 +24,7 @@ function snapshotIsThere({ host }: FakeDaemon): void {
   assert.deepEqual(host.snapshots.get(NAME).name, NAME);
 }
 
-/** Its disk is as the snapshot has it, or as it was; never another one. */
+/** Checks that the disk is the snapshot's, or as it was; never another one. */
 function diskIsOneOfTwo({ host }: FakeDaemon): void {
   const written = writtenOn(host.machine.vmm("web"));
   assert.ok(written === 1 || written === 3, `${written} times was written to its disk`);
@@ -38,16 +38,19 @@ for (const [what, then] of [
   ["has stopped", ({ vms }) => vms.stop("web", STOP, vms.background())],
   ["sleeps", ({ snapshots, vms }) => snapshots.suspend("web", vms.background())],
 ] as const satisfies readonly (readonly [string, (daemon: FakeDaemon) => unknown])[]) {
-  crashTest(`R5: a hearthd killed while a VM that ${what} goes back to a snapshot loses neither`, {
-    before: saved(false, then),
-    act: restores,
-    includes: ["disks.fromSnapshot", "driver.restore", "guest.configure"],
-    after: snapshotIsThere,
-    resumed: diskIsOneOfTwo,
-  });
+  crashTest(
+    `killing hearthd while a VM that ${what} is restored leaves the snapshot and one of the two states`,
+    {
+      before: saved(false, then),
+      act: restores,
+      includes: ["disks.fromSnapshot", "driver.restore", "guest.configure"],
+      after: snapshotIsThere,
+      resumed: diskIsOneOfTwo,
+    },
+  );
 
   crashTest(
-    `R5: a hearthd killed while the disk of a VM that ${what} goes back to a snapshot loses neither`,
+    `killing hearthd while the disk of a VM that ${what} is restored leaves the snapshot and one of the two disks`,
     {
       before: saved(true, then),
       act: restores,

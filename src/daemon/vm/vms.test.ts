@@ -25,7 +25,7 @@ function setUp(t: TestContext) {
   return { machine, host, vms, events, create };
 }
 
-test("VS-010: a VM is created, started, stopped and removed without a CLI", async (t) => {
+test("a VM is created, started, stopped and removed without a CLI", async (t) => {
   const { machine, vms, create } = setUp(t);
   assert.equal((await create("web")).state.phase, "created");
   assert.equal((await vms.start("web", vms.background())).state.phase, "running");
@@ -35,7 +35,7 @@ test("VS-010: a VM is created, started, stopped and removed without a CLI", asyn
   assert.deepEqual(machine.leftovers(), []);
 });
 
-test("SV-072: a VM starts again after it was stopped", async (t) => {
+test("a VM starts again after it was stopped", async (t) => {
   const { vms, create } = setUp(t);
   await create("web");
   for (let round = 0; round < 3; round++) {
@@ -61,7 +61,7 @@ test("a start, a command and a copy are a use of the VM, and looking at it or st
   assert.equal(await used(() => vms.stop("web", { mode: "kill", timeoutMs: 0 }, call)), false, "stop");
 });
 
-test("L4: of two creates with one name at the same time, one is refused", async (t) => {
+test("of two creates with one name at the same time, one is refused", async (t) => {
   const { host, create } = setUp(t);
   const results = await Promise.allSettled([create("web"), create("web")]);
   assert.deepEqual(results.map(({ status }) => status).toSorted(), ["fulfilled", "rejected"]);
@@ -71,14 +71,14 @@ test("L4: of two creates with one name at the same time, one is refused", async 
   assert.equal(host.store.listVms().length, 1);
 });
 
-test("BG-067: a VM that no driver can run leaves no row", async (t) => {
+test("a VM that no driver can run leaves no row", async (t) => {
   const { host, vms } = setUp(t);
   const request = { name: "web", image: "debian", driver: "none" };
   await assert.rejects(vms.create(request, false, vms.background()), { code: "input.invalid" });
   assert.deepEqual(host.store.listVms(), []);
 });
 
-test("VS-020: an action that fails is published, and kept with the VM", async (t) => {
+test("an action that fails is published, and kept with the VM", async (t) => {
   const { host, vms, events, create } = setUp(t);
   await create("web");
   await vms.start("web", vms.background());
@@ -125,7 +125,7 @@ test("a boot that hangs is tried once more, and not a third time", async (t) => 
   assert.deepEqual(machine.vmms.running(), []);
 });
 
-test("H6: a VMM that stays silent is shown so, then killed, and its VM has failed of that", async (t) => {
+test("a VMM that stays silent is shown as such, then killed, and its VM is failed with that reason", async (t) => {
   const { machine, host, vms, events, create } = setUp(t);
   const { id } = await create("web");
   const handle = handleOf((await vms.start("web", vms.background())).state);
@@ -159,7 +159,7 @@ test("an action that fails says why, also when the store cannot keep it", async 
   assert.ok(machine.events.some(({ name }) => name === "vm.error_not_kept"));
 });
 
-test("nobody hears that the VMM of a VM of hearthd's own does not answer", async (t) => {
+test("no event says that the VMM of an internal VM does not answer", async (t) => {
   const { host, vms, events, create } = setUp(t);
   const { id, spec } = await create("web");
   const handle = handleOf((await vms.start("web", vms.background())).state);
@@ -191,7 +191,7 @@ test("of two forced removals at once both succeed, and a third one says that the
   await assert.rejects(vms.remove("web", true, vms.background()), { code: "vm.not_found", message: /web/ });
 });
 
-test("a disk grows and never shrinks; what was not named stays as it was (BG-015)", async (t) => {
+test("a disk grows and never shrinks; what was not named stays as it was", async (t) => {
   const { host, vms, create } = setUp(t);
   const { spec } = await create("web");
   await vms.set("web", { diskBytes: spec.diskBytes * 2 }, vms.background());
@@ -202,7 +202,7 @@ test("a disk grows and never shrinks; what was not named stays as it was (BG-015
   });
 });
 
-test("a VM whose image was removed while it was made is refused, and nothing of it is there", async (t) => {
+test("a VM whose image was removed while it was created is refused, and nothing of it is left", async (t) => {
   const { host, create } = setUp(t);
   const gone = new HearthError("image.not_found", "The image was removed meanwhile.");
   host.images.assertThere = () => {
