@@ -105,7 +105,7 @@ async function work(
   const { outgoing } = bindingsOf(context);
   outgoing?.once("close", () => admitted[Symbol.dispose]());
   try {
-    await Promise.race([daemon.ending.track(next()), admitted.givenUp]);
+    await Promise.race([daemon.ending.track(next()), admitted.abandoned]);
   } finally {
     if (outgoing === undefined) admitted[Symbol.dispose]();
   }

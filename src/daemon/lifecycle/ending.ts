@@ -16,7 +16,7 @@ export type Admitted = Disposable & {
   /** Aborts when hearthd ends, and with the signal that the work was admitted with. */
   readonly signal: AbortSignal;
   /** Rejects with `daemon.stopping` when hearthd ends before this work is over. */
-  readonly givenUp: Promise<never>;
+  readonly abandoned: Promise<never>;
 };
 
 type Work = { readonly abort: AbortController; readonly abandon: (error: HearthError) => void };
@@ -65,13 +65,13 @@ export class Ending {
     const leave = (): void => abort.abort(outer.reason);
     if (outer.aborted) leave();
     else outer.addEventListener("abort", leave, { once: true });
-    const givenUp = Promise.withResolvers<never>();
-    givenUp.promise.catch(() => undefined); // It need not be awaited.
-    const work = { abort, abandon: givenUp.reject };
+    const abandoned = Promise.withResolvers<never>();
+    abandoned.promise.catch(() => undefined); // It need not be awaited.
+    const work = { abort, abandon: abandoned.reject };
     this.#admitted.add(work);
     return {
       signal: abort.signal,
-      givenUp: givenUp.promise,
+      abandoned: abandoned.promise,
       [Symbol.dispose]: () => {
         outer.removeEventListener("abort", leave);
         this.#admitted.delete(work);
@@ -81,9 +81,9 @@ export class Ending {
 
   /** Counts `work` as under way until it has ended. */
   track<Result>(work: Promise<Result>): Promise<Result> {
-    const forget = (): void => void this.#work.delete(work);
+    const remove = (): void => void this.#work.delete(work);
     this.#work.add(work);
-    work.then(forget, forget);
+    work.then(remove, remove);
     return work;
   }
 

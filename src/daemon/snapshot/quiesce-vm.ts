@@ -165,7 +165,7 @@ async function thaw({ host, vm, attachment }: LiveVm): Promise<void> {
     await attachment.ask(thawOn, signal);
   } catch (error) {
     host.log.child({ vm: vm.id }).event("agent.disconnected", { error });
-    attachment.owe(thawOn);
+    attachment.runOnConnect(thawOn);
     attachment.renewGuest();
   }
 }

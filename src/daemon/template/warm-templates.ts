@@ -40,7 +40,7 @@ export type WarmTiming = {
 };
 
 /** The number of failures after which a template waits: one may have been removed while a VM was starting. */
-const GIVEN_UP_MAX = 2;
+const FAILURES_MAX = 2;
 const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
 
 /** Makes templates one at a time, when the host is idle, and keeps them within their budget. */
@@ -53,7 +53,7 @@ export class WarmTemplates {
   /** The times at which keys that failed may be tried again, unless a user asks before; as `performance.now()`. */
   readonly #retryAtMs = new Map<string, number>();
   /** The number of templates of this key that were made and could not be restored. */
-  readonly #givenUp = new Map<string, number>();
+  readonly #failures = new Map<string, number>();
   readonly #making = new Map<string, Promise<SnapshotRecord>>();
   readonly #timing: WarmTiming;
   #work: Promise<void> | undefined;
@@ -67,7 +67,7 @@ export class WarmTemplates {
 
   /** Notes that a VM has booted which a template could have restored. Returns at once. */
   booted(vm: VmRecord, { failedTemplate }: StartResult = { failedTemplate: undefined }): void {
-    if (failedTemplate?.shape !== undefined) this.#countGivenUp(failedTemplate.shape.key);
+    if (failedTemplate?.shape !== undefined) this.#countFailure(failedTemplate.shape.key);
     if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
     this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
   }
@@ -114,10 +114,10 @@ export class WarmTemplates {
   }
 
   /** Counts a failure. A template that is made again and again would only keep the host busy. */
-  #countGivenUp(key: string): void {
-    const times = (this.#givenUp.get(key) ?? 0) + 1;
-    this.#givenUp.set(key, times);
-    if (times >= GIVEN_UP_MAX) this.#putOff(key);
+  #countFailure(key: string): void {
+    const times = (this.#failures.get(key) ?? 0) + 1;
+    this.#failures.set(key, times);
+    if (times >= FAILURES_MAX) this.#putOff(key);
   }
 
   #putOff(key: string): void {
@@ -126,7 +126,7 @@ export class WarmTemplates {
     for (const [other, retryAtMs] of this.#retryAtMs) {
       if (retryAtMs > now) continue;
       this.#retryAtMs.delete(other);
-      this.#givenUp.delete(other);
+      this.#failures.delete(other);
     }
     this.#retryAtMs.set(key, now + this.#timing.retryMs);
   }

@@ -22,7 +22,7 @@ import { startScriptedAgent } from "#testing/scripted-agent.ts";
 
 const UNREACHABLE = { code: "agent.unreachable" };
 /** Short limits, for agents that answer at once or never. */
-const SHORT: AgentPatience = { connectMs: 100, answerMs: 50, lookEveryMs: 5, lookMs: 50, startMs: 10_000 };
+const SHORT: AgentPatience = { connectMs: 100, answerMs: 50, probeEveryMs: 5, probeMs: 50, startMs: 10_000 };
 const never = new AbortController().signal;
 
 async function useImpatientDaemon(t: TestContext, config?: string): Promise<FakeDaemon> {
@@ -180,7 +180,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
     const events = guest.exec({ argv: [], env: {}, stdin: false, detach: false }, { id: "a" }, never);
     assert.deepEqual((await events.next()).value, { type: "started", pid: 7 });
     const last = events.next();
-    await new Promise((resolve) => setTimeout(resolve, 10 * SHORT.lookEveryMs));
+    await new Promise((resolve) => setTimeout(resolve, 10 * SHORT.probeEveryMs));
     assert.deepEqual(seen, { looks: 0, silent: 0 });
     looks.resolve();
     assert.deepEqual((await last).value, { type: "exited", code: 3, timedOut: false });
@@ -219,7 +219,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
         yield new Uint8Array();
       },
     });
-    const guest = watchGuest({ ...watch, patience: { ...SHORT, lookEveryMs: 100, startMs: 300 } });
+    const guest = watchGuest({ ...watch, patience: { ...SHORT, probeEveryMs: 100, startMs: 300 } });
     const waiting = Array.from({ length: 20 }, () =>
       assert.rejects(guest.readTar("/", never).next(), UNREACHABLE),
     );
@@ -237,7 +237,7 @@ describe("an agent that answers", { timeout: 30_000 }, () => {
         yield { type: "started", pid: 1 };
       },
     });
-    const events = watchGuest({ ...watch, patience: { ...SHORT, lookMs: 10 } }).exec(
+    const events = watchGuest({ ...watch, patience: { ...SHORT, probeMs: 10 } }).exec(
       { argv: [], env: {}, stdin: false, detach: false },
       { id: "a" },
       never,

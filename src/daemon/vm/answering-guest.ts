@@ -21,9 +21,9 @@ export type AgentPatience = {
   /** The limit for the answer to a short call of hearthd's. */
   readonly answerMs: number;
   /** The pause between two probes of an agent that has not begun to answer a call. */
-  readonly lookEveryMs: number;
+  readonly probeEveryMs: number;
   /** The limit for the answer to a probe. */
-  readonly lookMs: number;
+  readonly probeMs: number;
   /** The limit for a command to start in a guest that answers probes: one that is busy, or frozen, starts it later. */
   readonly startMs: number;
 };
@@ -31,16 +31,16 @@ export type AgentPatience = {
 export const AGENT_PATIENCE: AgentPatience = {
   connectMs: 10_000,
   answerMs: 10_000,
-  lookEveryMs: 5_000,
+  probeEveryMs: 5_000,
   // Measured: 6 to 9 ms in an emulated guest. The rest is for a busy host.
-  lookMs: 10_000,
+  probeMs: 10_000,
   startMs: 300_000,
 };
 
 const SILENCES = 2;
 
 /** The last probe of each guest: many commands may wait for one guest, which has enough to do. */
-const looks = new WeakMap<Guest, { readonly atMs: number; readonly answers: Promise<boolean> }>();
+const probes = new WeakMap<Guest, { readonly atMs: number; readonly answers: Promise<boolean> }>();
 
 /** A guest to watch, and what to do when it is silent. */
 export type GuestWatch = {
@@ -68,14 +68,14 @@ export function watchGuest(watch: GuestWatch): Guest {
   };
 }
 
-/** Tells whether the agent answers `info` within `lookMs`. */
-export async function isAnswering(guest: Guest, lookMs: number): Promise<boolean> {
+/** Tells whether the agent answers `info` within `probeMs`. */
+export async function isAnswering(guest: Guest, probeMs: number): Promise<boolean> {
   const over = new AbortController();
   const answer = guest.info(over.signal).then(
     () => true,
     () => false, // The connection reports why it does not answer.
   );
-  const answers = await within(answer, lookMs);
+  const answers = await within(answer, probeMs);
   over.abort();
   return answers ?? false;
 }
@@ -127,12 +127,12 @@ async function whileAnswering<Result>(
 }
 
 /** Probes the agent. Callers at about the same time share one probe; none gets the same result twice. */
-function look(guest: Guest, { lookMs, lookEveryMs }: AgentPatience): Promise<boolean> {
-  const known = looks.get(guest);
+function probe(guest: Guest, { probeMs, probeEveryMs }: AgentPatience): Promise<boolean> {
+  const known = probes.get(guest);
   const atMs = performance.now();
-  if (known !== undefined && atMs - known.atMs < lookEveryMs / 2) return known.answers;
-  const answers = isAnswering(guest, lookMs);
-  looks.set(guest, { atMs, answers });
+  if (known !== undefined && atMs - known.atMs < probeEveryMs / 2) return known.answers;
+  const answers = isAnswering(guest, probeMs);
+  probes.set(guest, { atMs, answers });
   return answers;
 }
 
@@ -141,15 +141,15 @@ async function untilSilent(watch: GuestWatch, limitMs: number, signal: AbortSign
   let waitedMs = 0;
   let silences = 0;
   for (;;) {
-    await sleep(patience.lookEveryMs, undefined, { signal, ref: false });
-    const answers = expected() && (await look(guest, patience));
+    await sleep(patience.probeEveryMs, undefined, { signal, ref: false });
+    const answers = expected() && (await probe(guest, patience));
     signal.throwIfAborted();
     if (!expected()) {
       waitedMs = 0;
       silences = 0;
       continue;
     }
-    waitedMs += patience.lookEveryMs;
+    waitedMs += patience.probeEveryMs;
     silences = answers ? 0 : silences + 1;
     if (silences >= SILENCES) {
       onSilent();

@@ -47,7 +47,7 @@ export class Attachment {
   #guest: Promise<Guest> | undefined;
   #connected: Guest | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #owed: ((guest: Guest, signal: AbortSignal) => Promise<void>) | undefined;
+  #onConnect: ((guest: Guest, signal: AbortSignal) => Promise<void>) | undefined;
 
   constructor(driver: VmDriver, handle: VmHandle, guests: Guests, on: AttachmentEvents, log: Log) {
     this.handle = handle;
@@ -99,8 +99,8 @@ export class Attachment {
   }
 
   /** Runs `act` on the next connection to the agent before any other call, and on the one after that if it fails. */
-  owe(act: (guest: Guest, signal: AbortSignal) => Promise<void>): void {
-    this.#owed = act;
+  runOnConnect(act: (guest: Guest, signal: AbortSignal) => Promise<void>): void {
+    this.#onConnect = act;
   }
 
   /** Replaces the connection; calls on the old one end with an error. */
@@ -159,8 +159,8 @@ export class Attachment {
       try {
         return await call(guest, bounded);
       } catch (error) {
-        const lookMs = Math.min(deadlineMs, this.#patience.lookMs);
-        if (!late.aborted || signal.aborted || (await isAnswering(guest, lookMs))) throw error;
+        const probeMs = Math.min(deadlineMs, this.#patience.probeMs);
+        if (!late.aborted || signal.aborted || (await isAnswering(guest, probeMs))) throw error;
         this.#abandon(guest, error);
         if (isLast) throw agentUnreachable(error);
       }
@@ -222,15 +222,15 @@ export class Attachment {
     this.#log.event("agent.disconnected", { error, ...before });
   }
 
-  async #payTo(guest: Guest): Promise<void> {
-    const act = this.#owed;
+  async #callOnConnect(guest: Guest): Promise<void> {
+    const act = this.#onConnect;
     if (act === undefined) return;
     try {
       await act(
         guest,
         AbortSignal.any([this.#detached.signal, AbortSignal.timeout(this.#patience.answerMs)]),
       );
-      if (this.#owed === act) this.#owed = undefined;
+      if (this.#onConnect === act) this.#onConnect = undefined;
     } catch (error) {
       const { code } = toHearthError(error);
       if (code !== "agent.failed") {
@@ -250,7 +250,7 @@ export class Attachment {
           this.#patience.connectMs,
           this.#detached.signal,
         );
-        await this.#payTo(guest);
+        await this.#callOnConnect(guest);
         return guest;
       } catch (error) {
         if (this.#detached.signal.aborted) throw error;

@@ -43,7 +43,7 @@ export class StatusFollower {
     else this.#follow(status);
   }
 
-  forget(): void {
+  reset(): void {
     this.#seen = undefined;
   }
 

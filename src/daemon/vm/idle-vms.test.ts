@@ -64,7 +64,7 @@ test(
   { timeout: 30_000 },
   async (t) => {
     const { daemon, host, idle, pass, falls } = await setUp(t);
-    Object.assign(host.patience, { answerMs: 20, lookMs: 20 });
+    Object.assign(host.patience, { answerMs: 20, probeMs: 20 });
     host.guestFaults.silent = "connection";
     await pass(70);
     while (host.guestFaults.silent !== undefined) await pass(1); // Until it has a new connection.

@@ -193,13 +193,13 @@ export class VmController {
     this.keep(attachment);
     this.armLifetime(vm);
     // The last hearthd may have ended while it saved this VM: a guest that was frozen for that is thawed.
-    attachment.owe(async (guest, signal) => void (await guest.thaw(this.host.now(), signal)));
+    attachment.runOnConnect(async (guest, signal) => void (await guest.thaw(this.host.now(), signal)));
     attachment.connectGuest();
   }
 
   /** Closes the session; the VMM keeps running. Idempotent. */
   closeSession(): void {
-    this.#status.forget();
+    this.#status.reset();
     this.#attachment?.detach();
     this.#attachment = undefined;
   }
