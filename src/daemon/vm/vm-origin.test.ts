@@ -165,7 +165,7 @@ test("where templates are off, a VM that never ran boots, and a fork is restored
   assert.equal(await warm.build(vm, vms.background()), undefined);
   await forkVm(daemon, "web", { count: 1 }, vms.background());
   assert.deepEqual(
-    host.driver.calls.filter((call) => !/^(save|settle|pause|resume)/.test(call)),
+    host.driver.calls.filter((call) => !/^(save|finalize|pause|resume)/.test(call)),
     ["boot web", "restore web-1"],
   );
 });
