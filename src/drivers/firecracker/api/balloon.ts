@@ -72,7 +72,7 @@ export function checkBalloon(problems: Problems, at: string, balloon: Balloon): 
   problems.integer(`${at}.statsPollingIntervalS`, balloon.statsPollingIntervalS, 0, INTERVAL_MAX_S);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putBalloon(balloon: Balloon): ApiRequest {
   checked((problems) => checkBalloon(problems, "balloon", balloon));
   return apiRequest("PUT", "/balloon", balloonPayload(balloon));

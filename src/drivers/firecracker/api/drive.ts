@@ -68,13 +68,13 @@ export function checkDrive(problems: Problems, at: string, drive: Drive): void {
   }
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putDrive(drive: Drive): ApiRequest {
   checked((problems) => checkDrive(problems, "drive", drive));
   return apiRequest("PUT", `/drives/${drive.driveId}`, drivePayload(drive));
 }
 
-/** Returns a request for after the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent after the start. @throws HearthError `input.invalid` */
 export function patchDrive(patch: DrivePatch): ApiRequest {
   checked((problems) => {
     problems.id("drive.driveId", patch.driveId);

@@ -19,7 +19,7 @@ export function checkEntropy(problems: Problems, at: string, entropy: Entropy): 
   checkRateLimiter(problems, `${at}.rateLimiter`, entropy.rateLimiter);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putEntropy(entropy: Entropy): ApiRequest {
   checked((problems) => checkEntropy(problems, "entropy", entropy));
   return apiRequest("PUT", "/entropy", entropyPayload(entropy));

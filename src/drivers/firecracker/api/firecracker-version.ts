@@ -15,8 +15,8 @@ const VERSION = /\bv?((\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:-[0-9A-Za-z.-]+)?)/;
 
 /**
  * Parses the answer of `GET /version` ("1.12.1"), the output of `firecracker --version` ("Firecracker v1.12.1" and more
- * lines), or a tag. The numbers ignore a suffix ("-dev", git's description): such a build has the features of its
- * numbers.
+ * lines), or a tag. A suffix ("-dev", git's description) is ignored: such a build has the features of
+ * its numbers.
  * @throws HearthError `vmm.failed` when there is no version in `text`
  */
 export function parseFirecrackerVersion(text: string): FirecrackerVersion {

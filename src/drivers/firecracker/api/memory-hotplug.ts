@@ -50,13 +50,13 @@ export function checkMemoryHotplug(problems: Problems, at: string, hotplug: Memo
   problems.check(totalSizeMib % slot === 0, `${at}.totalSizeMib`, "a multiple of slotSizeMib", totalSizeMib);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putMemoryHotplug(hotplug: MemoryHotplug): ApiRequest {
   checked((problems) => checkMemoryHotplug(problems, "memoryHotplug", hotplug));
   return apiRequest("PUT", "/hotplug/memory", memoryHotplugPayload(hotplug));
 }
 
-/** Returns a request for after the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent after the start. @throws HearthError `input.invalid` */
 export function patchMemoryHotplug({ requestedSizeMib }: MemoryHotplugPatch): ApiRequest {
   checked((problems) => {
     const field = "memoryHotplug.requestedSizeMib";

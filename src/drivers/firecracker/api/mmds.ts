@@ -42,7 +42,9 @@ export function checkMmdsConfig(problems: Problems, at: string, config: MmdsConf
   problems.check(usable, `${at}.ipv4Address`, "link-local, from 169.254.1.0 to 169.254.254.255", address);
 }
 
-/** Returns a request for before the start, after the interfaces. @throws HearthError `input.invalid` */
+/**
+ * Returns a request that is sent before the start, after those of the interfaces. @throws HearthError `input.invalid`
+ */
 export function putMmdsConfig(config: MmdsConfig): ApiRequest {
   checked((problems) => checkMmdsConfig(problems, "mmds", config));
   return apiRequest("PUT", "/mmds/config", mmdsConfigPayload(config));

@@ -66,13 +66,13 @@ export function checkNetworkInterface(problems: Problems, at: string, iface: Net
   checkRateLimiter(problems, `${at}.txRateLimiter`, iface.txRateLimiter);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putNetworkInterface(iface: NetworkInterface): ApiRequest {
   checked((problems) => checkNetworkInterface(problems, "networkInterface", iface));
   return apiRequest("PUT", `/network-interfaces/${iface.ifaceId}`, networkInterfacePayload(iface));
 }
 
-/** Returns a request for after the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent after the start. @throws HearthError `input.invalid` */
 export function patchNetworkInterface(patch: NetworkInterfacePatch): ApiRequest {
   checked((problems) => {
     problems.id("networkInterface.ifaceId", patch.ifaceId);

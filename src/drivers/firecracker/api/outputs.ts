@@ -93,7 +93,7 @@ export function putMetrics(metrics: Metrics): ApiRequest {
   return apiRequest("PUT", "/metrics", metricsPayload(metrics));
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putSerial(serial: Serial): ApiRequest {
   checked((problems) => checkSerial(problems, "serial", serial));
   return apiRequest("PUT", "/serial", serialPayload(serial));

@@ -43,13 +43,13 @@ export function checkPmem(problems: Problems, at: string, pmem: Pmem): void {
   checkRateLimiter(problems, `${at}.rateLimiter`, pmem.rateLimiter);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putPmem(pmem: Pmem): ApiRequest {
   checked((problems) => checkPmem(problems, "pmem", pmem));
   return apiRequest("PUT", `/pmem/${pmem.id}`, pmemPayload(pmem));
 }
 
-/** Returns a request for after the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent after the start. @throws HearthError `input.invalid` */
 export function patchPmem(patch: PmemPatch): ApiRequest {
   checked((problems) => {
     problems.id("pmem.id", patch.id);

@@ -8,7 +8,7 @@ export function putAction(action: VmAction): ApiRequest {
   return apiRequest("PUT", "/actions", { action_type: action });
 }
 
-/** Returns a request for after the start. Pure. */
+/** Returns a request that is sent after the start. Pure. */
 export function patchVm(state: "Paused" | "Resumed"): ApiRequest {
   return apiRequest("PATCH", "/vm", { state });
 }

@@ -39,7 +39,7 @@ export function checkVsock(problems: Problems, at: string, vsock: Vsock): void {
   checkUdsPath(problems, `${at}.udsPath`, vsock.udsPath);
 }
 
-/** Returns a request for before the start. @throws HearthError `input.invalid` */
+/** Returns a request that is sent before the start. @throws HearthError `input.invalid` */
 export function putVsock(vsock: Vsock): ApiRequest {
   checked((problems) => checkVsock(problems, "vsock", vsock));
   return apiRequest("PUT", "/vsock", vsockPayload(vsock));
