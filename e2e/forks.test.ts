@@ -92,7 +92,7 @@ describe("all copies are made, or none", () => {
     await bed.ok(["create", "--no-start", "--name", "worker-2", ...SMALL, "debian"]);
     const refused = await bed.hearth(["fork", "-n", "3", "--name", "worker", "base"]);
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^error: There is a VM named worker-2 already\.\nhint: .*another name/m);
+    assert.match(refused.stderr, /^error: A VM named worker-2 already exists\.\nhint: .*another name/m);
     assert.deepEqual(await namesOf(bed), ["base", "worker-2"]);
     assert.deepEqual(bed.snapshotDirs(), []);
     assert.equal(await bed.sh("base", "echo alive"), "alive\n");

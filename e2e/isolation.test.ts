@@ -348,14 +348,14 @@ describe("each flag takes its own wall away", () => {
     assert.deepEqual([walls.namespaces, walls.seccomp, walls.coreDumps], [[], ["2"], NO_DUMPS]);
   });
 
-  test("--network user keeps the host's network namespace, and show says so", async () => {
+  test("--network user in the network namespace of the host namespace, and show says so", async () => {
     const { vm, walls } = await wallsWith("--network", "user");
     assert.deepEqual(
       walls.namespaces,
       whole.namespaces.filter((name) => name !== "net"),
     );
     assert.equal(vm.isolationInForce?.networkNamespace, false);
-    assert.ok(vm.caveats.some((sentence) => /keeps the host's network/.test(sentence)));
+    assert.ok(vm.caveats.some((sentence) => /in the network namespace of the host/.test(sentence)));
   });
 });
 
@@ -378,7 +378,7 @@ describe("state that somebody has tampered with", () => {
     // A layer on others is proven before it is given away.
     assert.match(
       stderr,
-      /is not given to a VM: it is a link|disk\.qcow2 is not as Hearth makes it: it is no file/,
+      /cannot be given to a VM: it is a symbolic link|disk\.qcow2 is not as Hearth creates it: it is not a regular file/,
     );
     const { uid, mode } = statSync(join(precious, "file"));
     assert.deepEqual([uid, mode & 0o777], [process.geteuid?.(), 0o600]);

@@ -44,7 +44,7 @@ test("set changes CPUs, memory and disk of a stopped VM, and the guest sees them
   await bed.ok(["set", "web-1", "--cpus", "4", "--memory", "384M", "--disk", "1G"]);
   const smaller = await bed.hearth(["set", "web-1", "--disk", "512M"]);
   assert.equal(smaller.code, 2);
-  assert.match(smaller.stderr, /cannot become smaller/);
+  assert.match(smaller.stderr, /cannot shrink/);
   await bed.ok(["start", "web-1"]);
   assert.equal(await bed.sh("web-1", "nproc"), "4\n");
   const memoryKb = Number(await bed.sh("web-1", "awk '/^MemTotal/ { print $2 }' /proc/meminfo"));

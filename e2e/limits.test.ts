@@ -120,6 +120,6 @@ test("memory goes down and up again while the VM runs, and never above what it w
 test("a volume cannot be plugged into a VM that runs, and the rest of set still waits for a stop", async () => {
   const refused = await bed.hearth(["volume", "attach", "web", "data:/more"]);
   assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /error: .*cannot plug a disk into a VM that runs/);
+  assert.match(refused.stderr, /error: .*cannot attach a disk to a running VM/);
   assert.match((await bed.hearth(["set", "web", "--cpus", "2"])).stderr, /hint: Stop it first/);
 });

@@ -30,7 +30,7 @@ test("twenty parallel creates share no id, name or path, and take no copy of the
 test("of two creates of one name at once, one wins and the other is told", async () => {
   const both = await Promise.all([1, 2].map(() => bed.hearth([...CREATE, "--name", "twin", "debian"])));
   assert.deepEqual(both.map(({ code }) => code).toSorted(), [0, 1]);
-  assert.match(both.map(({ stderr }) => stderr).join(""), /error: There is a VM named twin already/);
+  assert.match(both.map(({ stderr }) => stderr).join(""), /error: A VM named twin already exists/);
   assert.equal((await bed.vms()).length, 1);
   const third = await bed.hearth([...CREATE, "--name", "twin", "debian"]);
   assert.equal(third.code, 1);

@@ -124,7 +124,7 @@ describe("a pool of one", { concurrency: false }, () => {
     await bed.ok(["create", "--no-start", "--name", "there", ...SMALL, "debian"]);
     const refused = await bed.hearth(["run", "--name", "there", ...SMALL, "debian", "--", "true"]);
     assert.equal(refused.code, 125);
-    assert.match(refused.stderr, /^error: There is a VM named there already\.\nhint: /m);
+    assert.match(refused.stderr, /^error: A VM named there already exists\.\nhint: /m);
     assert.deepEqual(
       (await bed.vms()).map(({ name, phase }) => `${name} ${phase}`),
       ["there created"],

@@ -102,7 +102,7 @@ test("SIGTERM ends hearthd in 10 s with everything open; clients are told, and V
     assert.match(told, how, `${told}\nThe log of hearthd ends with:\n${why.slice(-2_000)}`);
   };
   for (const command of [run, exec, shell]) await ends(command, /^125 .*hearthd is stopping/s);
-  for (const command of [logs, copy]) await ends(command, /^1 .*hearthd broke off/s);
+  for (const command of [logs, copy]) await ends(command, /^1 .*hearthd ended its response/s);
   await ends(snapshot, /^1 .*hearthd is stopping/s);
   assert.equal((await events).at(-1), "daemon.stopping");
 

@@ -99,7 +99,7 @@ describe("what is no whole archive is refused, and nothing of it is left:", { co
     const first = await shown(there, "saved");
     const refused = await there.hearth(["snapshot", "import", archive]);
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^error: There is a snapshot named saved already\.\nhint: /m);
+    assert.match(refused.stderr, /^error: A snapshot named saved already exists\.\nhint: /m);
     assert.deepEqual(await shown(there, "saved"), first);
     assert.equal(there.snapshotDirs().length, 1);
     await there.ok(["snapshot", "rm", "saved"]);

@@ -35,5 +35,5 @@ export function filterQuery(parse: (texts: readonly string[]) => unknown, descri
 
 export const vmFilterQuery = filterQuery(
   parseVmFilters,
-  "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; all labels, and one of the states and names",
+  "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; several filters: all of the labels, and one of the states and of the names",
 );

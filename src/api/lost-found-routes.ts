@@ -21,7 +21,7 @@ export const recoverVmSchema = z.strictObject({ name: vmName, image: imageRef })
 const lostParam = z.object({
   lost: z.string().openapi({
     param: { name: "lost", in: "path" },
-    description: "The name of a VM's directory in lost+found",
+    description: "Name of the directory of a VM in lost+found",
     example: "vm-ns27z2jmddvf",
   }),
 });
@@ -31,14 +31,14 @@ export const LOST_FOUND_ROUTES = {
     method: "get",
     path: "/v1/lost-found",
     operationId: "listLostFound",
-    summary: "What hearthd has moved to lost+found, newest first",
+    summary: "List the directories in lost+found, newest first",
     responses: answers(z.array(lostEntrySchema), "The directories"),
   }),
   recoverLostVm: createRoute({
     method: "post",
     path: "/v1/lost-found/{lost}/recover",
     operationId: "recoverLostVm",
-    summary: "Make a new VM with the disk of one in lost+found; it is not started",
+    summary: "Create a VM with a disk from lost+found, without starting it",
     request: { params: lostParam, ...body(recoverVmSchema) },
     responses: answers(vmSchema, "The new VM"),
   }),

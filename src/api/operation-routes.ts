@@ -38,12 +38,13 @@ export const operationSchema = z
 const operationParam = z.object({
   operation: parsed(parseOperationId).openapi({
     param: { name: "operation", in: "path" },
-    description: "An operation's id",
+    description: "ID of the operation",
     example: "op-0123456789ab",
   }),
 });
 const wait = z.string().openapi({
-  description: "How long to wait for its end, at most 10m; the answer says whether it has ended",
+  description:
+    "Time to wait for the end of the operation, at most 10m; the response shows whether it has ended",
   example: "30s",
 });
 
@@ -52,14 +53,14 @@ export const OPERATION_ROUTES = {
     method: "get",
     path: "/v1/operations",
     operationId: "listOperations",
-    summary: "Operations that are under way, and those that ended lately; newest first",
+    summary: "List operations in progress and recently ended ones, newest first",
     responses: answers(z.array(operationSchema), "The operations, without results"),
   }),
   showOperation: createRoute({
     method: "get",
     path: "/v1/operations/{operation}",
     operationId: "showOperation",
-    summary: "One operation, with its result or its error; with wait, when it has ended",
+    summary: "Show an operation with its result or error; with wait, wait for its end",
     request: { params: operationParam, query: z.object({ wait: wait.optional() }) },
     responses: answers(operationSchema, "The operation"),
   }),
@@ -67,8 +68,8 @@ export const OPERATION_ROUTES = {
     method: "post",
     path: "/v1/operations/{operation}/cancel",
     operationId: "cancelOperation",
-    summary: "Cancel an operation, which undoes what it has begun; one that has ended is left as it is",
+    summary: "Cancel an operation and undo its changes; an operation that has ended is left as it is",
     request: { params: operationParam },
-    responses: answers(operationSchema, "The operation, which may be under way for a moment"),
+    responses: answers(operationSchema, "The operation, which may still be in progress for a moment"),
   }),
 } as const;

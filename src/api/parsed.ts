@@ -16,4 +16,4 @@ export function parsed(parse: (text: string) => unknown) {
 export const filePath = z
   .string()
   .max(4096)
-  .regex(/^[^\0]+$/, "must not hold a NUL byte");
+  .regex(/^[^\0]+$/, "must not contain a NUL byte");

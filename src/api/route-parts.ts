@@ -11,7 +11,7 @@ export const body = <Schema extends z.ZodType>(schema: Schema) => ({
 });
 
 /** The answer of every route that fails. */
-export const fails = { default: { description: "What went wrong", content: json(s.errorSchema) } };
+export const fails = { default: { description: "The error", content: json(s.errorSchema) } };
 
 /** The answers of a route that returns something. */
 export const answers = <Schema extends z.ZodType>(schema: Schema, description: string) => ({

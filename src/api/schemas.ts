@@ -30,13 +30,13 @@ const env = z
   .record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes))
   .refine((all) => bytesOf(all) <= LIMITS.variablesMaxBytes, {
     error: ({ input }) =>
-      `takes ${bytesOf(input as Record<string, string>)} bytes in all; at most ${LIMITS.variablesMaxBytes}`,
+      `takes ${bytesOf(input as Record<string, string>)} bytes; the limit is ${LIMITS.variablesMaxBytes}`,
   });
-const bootArg = z.string().regex(/^[\x21-\x7e]+$/, "must be printable ASCII without blanks");
+const bootArg = z.string().regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces");
 const word = z
   .string()
   .max(255)
-  .regex(/^[^\0-\x1f]+$/, "must not hold control characters");
+  .regex(/^[^\0-\x1f]+$/, "must not contain control characters");
 export const vmName = parsed(parseVmName);
 export const imageRef = parsed(parseImageRef);
 

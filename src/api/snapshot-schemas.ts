@@ -20,7 +20,7 @@ export const createSnapshotSchema = z
 /** The query of the list of snapshots: `filter` may be given several times. */
 export const snapshotFilterQuery = filterQuery(
   parseSnapshotFilters,
-  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; all labels, and one of the VMs and names",
+  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; several filters: all of the labels, and one of the VMs and of the names",
 );
 
 /** A snapshot of a VM; see docs/snapshots.md. */

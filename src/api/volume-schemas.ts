@@ -27,7 +27,7 @@ export const createVolumeSchema = z
 /** The query of the list of volumes: `filter` may be given several times. */
 export const volumeFilterQuery = filterQuery(
   parseVolumeFilters,
-  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; all labels, and one of the VMs and names",
+  "label=KEY, label=KEY=VALUE, vm=NAME or name=PART; several filters: all of the labels, and one of the VMs and of the names",
 );
 
 /** A disk that outlives VMs; see docs/volumes.md. */

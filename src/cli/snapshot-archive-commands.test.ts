@@ -118,10 +118,7 @@ test("an export that breaks off or is refused leaves no new file, and keeps an o
   for (const words of [["before"], ["before", "old", "--force"], ["before", "-"]]) {
     const { code, stderr } = await runCli(relay, ["snapshot", "export", ...words], { cwd });
     assert.equal(code, 1);
-    assert.match(
-      stderr,
-      /error: hearthd broke off in the middle of its answer.*\nhint: `hearth daemon logs`/,
-    );
+    assert.match(stderr, /error: hearthd ended its response too early.*\nhint: See `hearth daemon logs`/);
   }
   assert.deepEqual(readdirSync(cwd), ["old"]);
   assert.equal(readFileSync(join(cwd, "old"), "utf8"), "mine");

@@ -73,14 +73,11 @@ function wholeNumber(min: number, max: number) {
 const absolutePath = checked((given) =>
   isAbsolute(given) && !given.includes("\0") ? undefined : "must be an absolute path",
 );
-const qemuProgram = checked(
-  qemuProgramDenial,
-  'Write program = "/opt/qemu/bin/qemu-system-x86_64", for one.',
-);
+const qemuProgram = checked(qemuProgramDenial, 'For example: program = "/opt/qemu/bin/qemu-system-x86_64"');
 const sourceUrl = checked(
   (given) =>
     URL.canParse(given) && isSafeSource(new URL(given)) ? undefined : "must be an https:// address",
-  "http:// is taken for this machine alone, such as http://127.0.0.1:8000.",
+  "http:// is allowed only for this machine, such as http://127.0.0.1:8000.",
 );
 
 const SHAPE = {
@@ -140,8 +137,8 @@ const health = z
     if (killAfter > interval) return;
     refuse(
       context,
-      `kill_after is not longer than health.interval, ${interval} ms, so a VMM would be killed at its first slow answer`,
-      { hint: 'Write kill_after = "2m", for one.', isWhole: true },
+      `kill_after must be longer than health.interval, ${interval} ms, or a VMM is killed after its first slow answer`,
+      { hint: 'For example: kill_after = "2m"', isWhole: true },
     );
   })
   .transform(({ interval, kill_after: killAfter }) => ({ intervalMs: interval, killAfterMs: killAfter }));
@@ -155,7 +152,7 @@ const isolation = z
   .superRefine(({ uid_first: first, uid_count: count }, context) => {
     if (first + count - 1 <= UIDS.max) return;
     const hint = `Write a smaller uid_first, or uid_count = ${UIDS.max - first + 1}.`;
-    refuse(context, `uid_first and uid_count reach beyond the uid ${UIDS.max}`, { hint, isWhole: true });
+    refuse(context, `uid_first and uid_count exceed the uid ${UIDS.max}`, { hint, isWhole: true });
   })
   .transform(({ uid_first: uidFirst, uid_count: uidCount }) => ({ uidFirst, uidCount }));
 

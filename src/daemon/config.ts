@@ -27,7 +27,7 @@ export function readConfig(configDir: string): Config {
     source = readFileSync(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return parseConfig(path, "");
-    throw new HearthError("config.invalid", `${path} cannot be read.`, {
+    throw new HearthError("config.invalid", `Cannot read ${path}.`, {
       hint: "Check its owner and mode.",
       cause: error,
     });
@@ -42,7 +42,7 @@ export function parseConfig(path: string, source: string): Config {
     document = parse(source);
   } catch (error) {
     const message = toError(error).message.split("\n", 1)[0] ?? "";
-    throw invalid(path, [{ message, hint: "Mend the TOML; docs/configuration.md lists the keys." }]);
+    throw invalid(path, [{ message, hint: "Correct the TOML; docs/configuration.md lists the keys." }]);
   }
   const result = CONFIG_SCHEMA.safeParse(document, { reportInput: true });
   if (result.success) return result.data;
@@ -67,7 +67,7 @@ function problemsOf(issue: z.core.$ZodIssue): Problem[] {
   if (issue.code === "invalid_type" && (issue.expected === "object" || issue.expected === "record"))
     return [{ message: `${key} must be a table`, hint: `Write [${key}].` }];
   if (issue.code === "invalid_type" && issue.input === undefined)
-    return [{ message: `${key} is missing`, hint: 'Write image = "debian", for one.' }];
+    return [{ message: `${key} is missing`, hint: 'For example: image = "debian"' }];
   const { hint, isWhole }: IssueParams = issue.code === "custom" ? (issue.params ?? {}) : {};
   if (isWhole === true) {
     // A rule between keys belongs to their table, and names them.
@@ -83,8 +83,8 @@ function unknownKey(table: readonly PropertyKey[], key: string): Problem {
   const known = knownKeys(table.map(String)).map((name) => [...table, name].join("."));
   const asked = [...table, key].join(".");
   const near = nearest(asked, known);
-  const hint = near === undefined ? `Known are: ${known.join(", ")}.` : `Did you mean ${near}?`;
-  return { message: `there is no key ${asked}`, hint };
+  const hint = near === undefined ? `Keys are ${known.join(", ")}.` : `Did you mean ${near}?`;
+  return { message: `unknown key ${asked}`, hint };
 }
 
 type KeyTree = {

@@ -1,6 +1,6 @@
 import type { DriverFeatures, Lacking, RunSpec } from "#drivers/vm-driver.ts";
 
-export const OTHER_DRIVER = "Use a driver that can: `hearth doctor` shows them.";
+export const OTHER_DRIVER = "Use a driver that can: `hearth doctor` lists them.";
 
 /** The limits of a VM, by the flags that set them. */
 export type LimitFlag = "disk-limit" | "net-limit";
@@ -30,11 +30,11 @@ export function lackingFeature(name: string, features: DriverFeatures, spec: Run
   const limit = missingLimit(features, spec);
   if (limit !== undefined) return lacks(`has no ${limit}`, `Leave --${limit} out. ${OTHER_DRIVER}`);
   if (!spec.nested) return undefined;
-  if (nested === undefined) return lacks("runs no guests that run VMs themselves", OTHER_DRIVER);
+  if (nested === undefined) return lacks("does not support nested virtualization", OTHER_DRIVER);
   if (spec.cpus <= nested.cpusMax) return undefined;
   return {
     code: "feature.missing",
-    message: `nested: on this host a guest that runs VMs itself can have ${nested.cpusMax} CPU, not ${spec.cpus}.`,
+    message: `nested: on this host a VM with --nested can have ${nested.cpusMax} CPU, not ${spec.cpus}.`,
     hint: `Use --cpus ${nested.cpusMax}${nested.reason === undefined ? "" : `: ${nested.reason}`}.`,
   };
 }

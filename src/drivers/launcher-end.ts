@@ -12,7 +12,7 @@ const { signal: never } = new AbortController();
 export async function waitForLauncher(launcher: VmHandle["launcher"], onTrouble: OnTrouble): Promise<void> {
   if (launcher === undefined) return;
   if (await waitForEnd(launcher, EXIT_CODE_DEADLINE_MS, never)) return;
-  onTrouble(`process ${launcher.pid}`, new Error("The VMM's launcher did not end with it."));
+  onTrouble(`process ${launcher.pid}`, new Error("The launcher of the VMM did not end with it."));
 }
 
 /** Ends the helper processes of a VMM that has ended. Reports one that does not end. Idempotent. */

@@ -67,12 +67,12 @@ export async function checkRoom(path: string, needed: number): Promise<void> {
   const free = await freeBytes(dir);
   const wanted = needed + RESERVE_BYTES;
   if (free >= wanted) return;
-  const text = `Cannot save the VM: ${formatSizeRounded(free)} are free in ${dir}, and it takes ${formatSizeRounded(wanted)}`;
+  const text = `Cannot save the VM: ${dir} has ${formatSizeRounded(free)} free, and the snapshot needs ${formatSizeRounded(wanted)}`;
   throw new HearthError(
     "host.disk_full",
-    `${text}, of which ${formatSizeRounded(RESERVE_BYTES)} stay free for disks.`,
+    `${text}, of which ${formatSizeRounded(RESERVE_BYTES)} are a reserve for disks.`,
     {
-      hint: "Free some space: `hearth ls`, `hearth snapshot ls` and `hearth image ls` show what takes it.",
+      hint: "Free some space: `hearth ls`, `hearth snapshot ls` and `hearth image ls` show what uses it.",
     },
   );
 }

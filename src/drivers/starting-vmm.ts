@@ -96,7 +96,7 @@ export class StartingVmm {
     throw new HearthError(
       "vmm.not_isolated",
       `Cannot run the VM: ${this.#name} is not isolated as it should be: ${faults.join("; ")}.`,
-      { hint: "Look for what moves or changes processes on this host, and run `hearth doctor`." },
+      { hint: "Find the program that moves or changes processes on this host, and run `hearth doctor`." },
     );
   }
 
@@ -120,7 +120,7 @@ export class StartingVmm {
     const words = this.#stderrTail();
     return new HearthError("vmm.failed", `${this.#name} ${howItEnded(code, signal)} before the VM ran`, {
       hint: "`hearth doctor` checks what this host can do.",
-      cause: new Error(words === "" ? "it said nothing" : words),
+      cause: new Error(words === "" ? "it printed nothing" : words),
     });
   }
 }

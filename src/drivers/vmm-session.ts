@@ -309,5 +309,5 @@ export function planTiming<Timing extends VmmTiming>(usual: Timing, given: Parti
 
 /** Returns the error for a request to a VMM that has ended. */
 export function vmGone(): HearthError {
-  return new HearthError("vm.gone", "The VM is not running any more.");
+  return new HearthError("vm.gone", "The VM is no longer running.");
 }

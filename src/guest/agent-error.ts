@@ -20,11 +20,12 @@ const OLD_DISK_FULL = "host.disk_full";
 const MESSAGE_MAX_CHARS = 1_000;
 /** ConnectRPC's message, in an invalid-argument error, for an answer that broke off between two messages. */
 const BROKEN_OFF = /missing EndStreamResponse/;
-const UNREACHABLE_HINT = "Run `hearth show VM` for its state and `hearth logs VM` for its console.";
+const UNREACHABLE_HINT =
+  "See `hearth show VM` for the state of the VM, and `hearth logs VM` for its console.";
 
 /** Returns the error for an agent that does not answer, or whose connection is lost. */
 export function unreachable(cause?: unknown): HearthError {
-  return new HearthError("agent.unreachable", "The guest's agent cannot be reached.", {
+  return new HearthError("agent.unreachable", "The guest agent cannot be reached.", {
     hint: UNREACHABLE_HINT,
     cause,
   });
@@ -35,7 +36,7 @@ export function abortError(signal: AbortSignal): HearthError {
   const reason: unknown = signal.reason;
   if (reason instanceof HearthError) return reason;
   if (reason instanceof Error && reason.name === "TimeoutError") {
-    return new HearthError("operation.timed_out", "The guest's agent did not answer in time.", {
+    return new HearthError("operation.timed_out", "The guest agent did not answer in time.", {
       hint: UNREACHABLE_HINT,
       cause: reason,
     });
@@ -63,19 +64,19 @@ export function agentError(thrown: unknown, lost: Error | undefined, signal: Abo
     if (failure !== undefined) return failure;
   }
   if (GUEST_CODES.has(named)) return new HearthError(named as ErrorCode, sentence(message));
-  if (BROKEN_OFF.test(message)) return unreachable(new Error("Its answer broke off."));
+  if (BROKEN_OFF.test(message)) return unreachable(new Error("Its response was incomplete."));
   return byConnectCode(thrown.code, message, thrown);
 }
 
 function byConnectCode(code: Code, message: string, cause: ConnectError): HearthError {
   switch (code) {
     case Code.DeadlineExceeded:
-      return new HearthError("operation.timed_out", "The guest's agent did not finish in time.", { cause });
+      return new HearthError("operation.timed_out", "The guest agent did not finish in time.", { cause });
     case Code.InvalidArgument:
       return new HearthError("input.invalid", sentence(message));
     case Code.Unimplemented:
-      return new HearthError("feature.missing", "The agent in this guest does not know this request.", {
-        hint: "Build the image again: its agent is older than hearthd.",
+      return new HearthError("feature.missing", "The guest agent does not support this request.", {
+        hint: "Restart the VM: its agent is older than hearthd.",
       });
     case Code.Unavailable:
     case Code.Aborted:
@@ -87,7 +88,7 @@ function byConnectCode(code: Code, message: string, cause: ConnectError): Hearth
 
 function failed(message: string, cause?: unknown): HearthError {
   const text = guestText(message, MESSAGE_MAX_CHARS);
-  return new HearthError("agent.failed", `The guest's agent failed: ${sentence(text)}`, {
+  return new HearthError("agent.failed", `The guest agent failed: ${sentence(text)}`, {
     hint: UNREACHABLE_HINT,
     // The message of `cause` is part of the new error's message already.
     cause: cause instanceof Error ? cause.cause : undefined,

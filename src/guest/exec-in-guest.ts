@@ -64,7 +64,7 @@ export async function* execInGuest(
   } finally {
     exited.abort();
   }
-  throw new HearthError("agent.failed", "The guest's agent ended the command's stream without an exit code.");
+  throw new HearthError("agent.failed", "The guest agent did not send the exit code of the command.");
 }
 
 async function* requests(spec: ExecSpec, io: ExecIo, done: AbortSignal): AsyncGenerator<Request> {

@@ -74,7 +74,7 @@ async function untilAnswered<Answer>(
     }
   }
   if (signal.aborted) throw abortError(signal);
-  throw unreachable(last?.cause ?? new Error(`It gave no answer in ${options.deadlineMs} ms.`));
+  throw unreachable(last?.cause ?? new Error(`It did not answer within ${options.deadlineMs} ms.`));
 }
 
 async function askOnce(address: AgentAddress, signal: AbortSignal): Promise<ReadyAgent> {

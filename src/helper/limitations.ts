@@ -7,7 +7,7 @@ import type { CgroupLimits } from "#host/cgroup.ts";
 import { LIMITS } from "#model/limits.ts";
 
 const NO_UID =
-  "hearthd does not run as root, so the VMM runs with hearthd's own uid, in a user namespace of its own.";
+  "hearthd does not run as root, so the VMM runs with the uid of hearthd, in its own user namespace.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 
 /** @param cgroups the mount point of the kernel's cgroup v2 tree */
@@ -40,10 +40,10 @@ function findCgroupGap(root: string): string | undefined {
     return undefined;
   } catch (error) {
     const why = errorChain(error).replace(/\.$/, "");
-    return notLimited(`the kernel lets hearthd make no cgroups (${why})`);
+    return notLimited(`hearthd cannot create cgroups (${why})`);
   }
 }
 
 function notLimited(reason: string): string {
-  return `The VMM's CPU time, memory and tasks are not limited, because ${reason}.`;
+  return `The CPU time, memory and tasks of the VMM are not limited, because ${reason}.`;
 }

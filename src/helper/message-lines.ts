@@ -36,7 +36,7 @@ export function parseJson(line: string): unknown {
   try {
     return JSON.parse(line) as unknown;
   } catch (cause) {
-    throw new HearthError("input.invalid", "A message is no JSON.", { cause });
+    throw new HearthError("input.invalid", "A message is not JSON.", { cause });
   }
 }
 
@@ -49,6 +49,6 @@ function decode(bytes: Buffer): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new HearthError("input.invalid", "A message is no UTF-8.", { cause });
+    throw new HearthError("input.invalid", "A message is not UTF-8.", { cause });
   }
 }

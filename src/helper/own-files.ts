@@ -74,10 +74,14 @@ export function chownOpen(fd: number, owner: Owner): void {
     fchownSync(fd, owner.uid, owner.gid);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
-    throw new HearthError("host.uid_unmapped", `This host knows no uid ${owner.uid}.`, {
-      hint: "Set [isolation] uid_first in config.toml to a range that /proc/self/uid_map has, or use --no-jail.",
-      cause: error,
-    });
+    throw new HearthError(
+      "host.uid_unmapped",
+      `The uid ${owner.uid} does not exist in this user namespace.`,
+      {
+        hint: "Set [isolation] uid_first in config.toml to a range that /proc/self/uid_map has, or use --no-jail.",
+        cause: error,
+      },
+    );
   }
   if (owner.mode !== undefined) fchmodSync(fd, owner.mode);
 }
@@ -90,12 +94,12 @@ function openParent(own: OwnFile): number {
   const expected = join(root, dirname(own.path).slice(own.root.length));
   const plain = join(own.path) === own.path && own.path.startsWith(`${own.below ?? own.root}/`);
   if (!plain || !(expected === root || expected.startsWith(`${root}/`)))
-    throw refusal(own, `it does not lie in ${own.below ?? own.root}`);
+    throw refusal(own, `it is not in ${own.below ?? own.root}`);
   const fd = openNoLink(own, expected, O_PATH | O_DIRECTORY);
   const real = readlinkSync(shownAs(fd));
   if (real === expected) return fd;
   closeSync(fd);
-  throw refusal(own, `it really lies in ${real}`);
+  throw refusal(own, `its real path is in ${real}`);
 }
 
 function openNoLink(own: OwnFile, path: string, flags: number, mode?: number): number {
@@ -104,16 +108,16 @@ function openNoLink(own: OwnFile, path: string, flags: number, mode?: number): n
     return openSync(path, flags | O_NOFOLLOW | O_NONBLOCK | dir, mode);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ELOOP" || code === "ENOTDIR") throw refusal(own, "it is a link");
-    if (code === "ENXIO") throw refusal(own, `it is no ${own.kind}`);
+    if (code === "ELOOP" || code === "ENOTDIR") throw refusal(own, "it is a symbolic link");
+    if (code === "ENXIO") throw refusal(own, `it is not a ${own.kind}`);
     throw error;
   }
 }
 
 function checkKind(own: OwnFile, stats: Stats): void {
   const is = { dir: stats.isDirectory(), file: stats.isFile(), fifo: stats.isFIFO() }[own.kind];
-  if (!is) throw refusal(own, `it is no ${own.kind}`);
-  if (own.kind === "file" && stats.nlink !== 1) throw refusal(own, "it has a second name");
+  if (!is) throw refusal(own, `it is not a ${own.kind}`);
+  if (own.kind === "file" && stats.nlink !== 1) throw refusal(own, "it has a second hard link");
   if (own.from?.(stats.uid) === false) throw refusal(own, `it belongs to the uid ${stats.uid}`);
 }
 
@@ -122,7 +126,11 @@ function shownAs(fd: number): string {
 }
 
 function refusal(own: OwnFile, reason: string): HearthError {
-  return new HearthError("path.unmanaged", `${JSON.stringify(own.path)} is not given to a VM: ${reason}.`, {
-    hint: "Nothing was changed. Who put it there? A VM's files are made by hearthd alone.",
-  });
+  return new HearthError(
+    "path.unmanaged",
+    `${JSON.stringify(own.path)} cannot be given to a VM: ${reason}.`,
+    {
+      hint: "Nothing was changed. Only hearthd creates the files of a VM: find out which program has created this one.",
+    },
+  );
 }

@@ -180,7 +180,7 @@ export class PortClient implements PrivilegedPort {
     const pending = this.#pending.get(answer.call);
     this.#pending.delete(answer.call);
     if (pending === undefined)
-      throw new HearthError("input.invalid", `The helper answers ${answer.call}, which nobody has called.`);
+      throw new HearthError("input.invalid", `The helper answered the unknown call ${answer.call}.`);
     if ("error" in answer) pending.reject(errorFromAnswer(answer.error));
     else pending.resolve(answer.result);
   }
@@ -205,7 +205,7 @@ export class PortClient implements PrivilegedPort {
 }
 
 function helperGone(cause: unknown): HearthError {
-  return new HearthError("host.helper_gone", "Cannot do what takes root: hearthd's helper has ended.", {
+  return new HearthError("host.helper_gone", "Cannot do what needs root: the helper of hearthd has ended.", {
     hint: "VMs keep running. Start the helper and hearthd again.",
     cause,
   });

@@ -144,13 +144,13 @@ test("unknown verbs and invalid arguments are refused, and nothing is called", a
 });
 
 const BROKEN: Readonly<Record<string, string>> = {
-  "is no JSON": "{call: 1}\n",
+  "is not JSON": "{call: 1}\n",
   "is no object": "[]\n",
   "has a field that no message has": '{"call":1,"verb":"uidOf","args":["vm-aaaaaaaaaaaa"],"uid":0}\n',
   "has an id that is none": '{"call":0,"verb":"uidOf","args":["vm-aaaaaaaaaaaa"]}\n',
   "has the id of a call before it":
     '{"call":2,"verb":"uidOf","args":[]}\n{"call":2,"verb":"uidOf","args":[]}\n',
-  "is no UTF-8": "\xff\xfe\n",
+  "is not UTF-8": "\xff\xfe\n",
   "is too long": `${"x".repeat(CALL_MAX_BYTES + 1)}\n`,
   "is too long and never ends": "x".repeat(CALL_MAX_BYTES + 1),
 };

@@ -103,7 +103,7 @@ class PortServer {
 
   async #run(name: string, given: readonly unknown[], context: CallContext): Promise<unknown> {
     if (!Object.hasOwn(WIRE_VERBS, name))
-      throw new HearthError("input.invalid", `${JSON.stringify(name)} is no verb of the helper.`);
+      throw new HearthError("input.invalid", `${JSON.stringify(name)} is not a verb of the helper.`);
     const verb = WIRE_VERBS[name as VerbName] as WireVerb;
     const args = parseWith(verb.args, given, `The call of ${name}`);
     return verb.run(this.#port, args, context);
@@ -134,7 +134,7 @@ class PortServer {
 }
 
 function tooMany(): HearthError {
-  return new HearthError("operation.too_many", `More than ${CALLS_MAX} calls of the helper are under way.`);
+  return new HearthError("operation.too_many", `More than ${CALLS_MAX} calls of the helper are in progress.`);
 }
 
 function cancelled(): HearthError {

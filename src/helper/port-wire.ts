@@ -36,7 +36,7 @@ const positive = z.int().check(z.positive());
 const textUpTo = (chars: number) =>
   z.string().check(
     z.maxLength(chars),
-    z.refine((text) => !text.includes("\0"), "must have no NUL"),
+    z.refine((text) => !text.includes("\0"), "must not contain NUL"),
   );
 /** Any short text: the verbs parse it. */
 const id = z.string().check(z.maxLength(ID_MAX_CHARS));

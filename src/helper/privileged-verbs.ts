@@ -109,7 +109,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
 
   async runTool(tool: ToolRun, signal: AbortSignal): Promise<string> {
     if (!this.#tools.includes(tool.program))
-      throw new HearthError("input.invalid", `${JSON.stringify(tool.program)} is no tool for disks.`);
+      throw new HearthError("input.invalid", `${JSON.stringify(tool.program)} is not a disk tool.`);
     for (const path of tool.writes) this.#files.check(path);
     return this.#sandbox.run(tool, signal);
   }
@@ -232,7 +232,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
         "input.invalid",
         `Cannot end process ${process.pid}: it does not belong to ${id}.`,
         {
-          hint: `See what it is: ps -fp ${process.pid}`,
+          hint: `See: ps -fp ${process.pid}`,
         },
       );
     return endProcess(process, graceMs, signal);
@@ -323,9 +323,12 @@ export class PrivilegedVerbs implements PrivilegedPort {
   #checkJailer(jailer: string): void {
     checkRootsAlone(
       jailer,
-      "Install Firecracker into a directory of root's and name it in config.toml, as [firecracker] program and jailer.",
+      "Install Firecracker into a directory that only root can write, and name it in config.toml, as [firecracker] program and jailer.",
     );
-    checkRootsAlone(this.#roots.jails, "Start the helper with a directory for jails that is root's alone.");
+    checkRootsAlone(
+      this.#roots.jails,
+      "Start the helper with a directory for jails that only root can write.",
+    );
   }
 
   /** hearthd's user, if it has fewer rights than the port. */
@@ -343,7 +346,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const isOthers = (lease: Lease): boolean =>
       lease.vm === paths.id && lease.stateDir !== paths.stateDir && existsSync(lease.stateDir);
     if (this.#apart !== undefined && this.#leases.list().some(isOthers))
-      throw new HearthError("input.invalid", `Cannot do that to ${paths.id}: it is another hearthd's VM.`);
+      throw new HearthError("input.invalid", `Cannot change ${paths.id}: the VM belongs to another hearthd.`);
     return paths;
   }
 

@@ -30,7 +30,7 @@ test("a path that only root can change is trusted, up to the root directory", { 
     chownSync(path, 0, 0);
     chmodSync(path, 0o775);
     assert.throws(() => checkRootsAlone(program, ""), {
-      message: new RegExp(`others may write to ${path}\\.$`),
+      message: new RegExp(`other users can write to ${path}\\.$`),
     });
     chmodSync(path, 0o755);
   }
@@ -52,7 +52,7 @@ test("a jailer that hearthd could change does not run as root", { skip: !isRoot 
   await helper.leaseUid(VM);
   await assert.rejects(helper.launchVmm(VM, launch, never), {
     code: "path.unmanaged",
-    hint: /directory of root's/,
+    hint: /directory that only root can write/,
   });
   // hearthd can rename the jails of this place, too.
   await assert.rejects(helper.launchVmm(VM, { ...launch, jailer: "sleep" }, never), {

@@ -26,7 +26,7 @@ function findOthers(path: string): string | undefined {
   for (let at = real; ; at = dirname(at)) {
     const { uid, mode } = lstatSync(at);
     if (uid !== ROOT) return `${at} belongs to the uid ${uid}`;
-    if ((mode & OTHERS_WRITE) !== 0) return `others may write to ${at}`;
+    if ((mode & OTHERS_WRITE) !== 0) return `other users can write to ${at}`;
     if (at === dirname(at)) return undefined;
   }
 }

@@ -84,7 +84,7 @@ describe("with a hearthd without root", { skip: !isRoot }, () => {
     await helper.runTool(copy, never);
     assert.equal(readFileSync(place.disk, "utf8"), "kernel");
     const secret = secretOf(place);
-    const refused = { code: "path.unmanaged", message: /hearthd's user may not read it/ };
+    const refused = { code: "path.unmanaged", message: /the user of hearthd has no read permission/ };
     await assert.rejects(helper.runTool({ ...shell(`cat "${secret}"`), reads: [secret] }, never), refused);
     chownSync(place.disk, 0, OWNER.gid);
     chmodSync(place.disk, 0o660);

@@ -95,15 +95,19 @@ function pin(file: SandboxFile, opened: number[]): SandboxFile {
   const inside = pathInside(file);
   const odd = [file.path, inside].find((path) => !isAbsolute(path) || join(path) !== path);
   if (odd !== undefined)
-    throw new HearthError("input.invalid", `Cannot show ${JSON.stringify(odd)}: it is not a plain path.`);
+    throw new HearthError(
+      "input.invalid",
+      `Cannot show ${JSON.stringify(odd)}: the path has empty parts, . or ..`,
+    );
   const fd = openSync(file.path, O_PATH | constants.O_NOFOLLOW);
   opened.push(fd);
   const stats = fstatSync(fd);
-  if (!stats.isFile() && !stats.isDirectory()) throw refusal(file.path, "it is no file and no directory");
+  if (!stats.isFile() && !stats.isDirectory())
+    throw refusal(file.path, "it is neither a file nor a directory");
   // Files of the sandbox's system directories may only be mounted at their own place.
   const isSystem = SYSTEM.some((path) => isIn(inside, path) || isIn(path, inside));
   if (isSystem && readlinkSync(`/proc/self/fd/${fd}`) !== inside)
-    throw refusal(file.path, `${inside} is the sandbox's own`);
+    throw refusal(file.path, `${inside} belongs to the sandbox`);
   return { ...file, fd };
 }
 
@@ -167,7 +171,7 @@ async function checkRights(
   for (const { path, fd } of files) {
     if (fd === undefined) continue;
     const { dev, ino } = fstatSync(fd, { bigint: true });
-    if (!seen.has(`${dev} ${ino}`)) throw refusal(path, `hearthd's user may not ${access} it`);
+    if (!seen.has(`${dev} ${ino}`)) throw refusal(path, `the user of hearthd has no ${access} permission`);
   }
 }
 
@@ -176,7 +180,7 @@ function refusal(path: string, reason: string): HearthError {
     "path.unmanaged",
     `Cannot show ${JSON.stringify(path)} to a VMM or a tool: ${reason}.`,
     {
-      hint: "hearthd's user must be able to use what its VMs use: look at the owner and the mode of the file, and of the directories above it.",
+      hint: "The user of hearthd needs access to the files of its VMs: check the owner and the mode of the file and of the directories above it.",
     },
   );
 }

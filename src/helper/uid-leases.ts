@@ -111,8 +111,8 @@ export class UidLeases {
       if (!late.aborted) throw cause;
       throw new HearthError(
         "host.lock_held",
-        `Cannot change the uid leases in ${this.#dir}: another hearthd has held their lock for ${LOCK_DEADLINE_MS / 1000} s.`,
-        { hint: "Continue or end the hearthd that is stopped: ps -C node -o pid,stat,args", cause },
+        `Cannot change the uid leases in ${this.#dir}: another hearthd has kept them locked for ${LOCK_DEADLINE_MS / 1000} s.`,
+        { hint: "Continue or kill the stopped hearthd: ps -C node -o pid,stat,args", cause },
       );
     }
   }
@@ -158,8 +158,8 @@ export class UidLeases {
   #checkDir(): void {
     const { uid, mode } = lstatSync(this.#dir);
     if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
-    throw new HearthError("path.unmanaged", `${this.#dir} is not trusted: others may write to it.`, {
-      hint: "Take these rights away: chmod go-w, and chown root if it is another user's.",
+    throw new HearthError("path.unmanaged", `${this.#dir} is not safe: other users can write to it.`, {
+      hint: "Remove these permissions: chmod go-w, and chown root if it belongs to another user.",
     });
   }
 }

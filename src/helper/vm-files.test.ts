@@ -211,7 +211,7 @@ describe("with a hearthd without root", { skip: !isRoot }, () => {
     await other.leaseUid(VM);
     const self = findProcess(process.pid);
     assert.ok(self);
-    const refused = { code: "input.invalid", message: /another hearthd's VM/ };
+    const refused = { code: "input.invalid", message: /belongs to another hearthd/ };
     const limits = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
     for (const act of [
       () => helper.leaseUid(VM),

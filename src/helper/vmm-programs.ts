@@ -22,7 +22,7 @@ export function listedProgram({ programs, dirs }: VmmPrograms, program: string):
   const path = realProgram(program);
   const listed = programs.some((one) => realPath(one) === path);
   if (listed || dirs.some((dir) => path.startsWith(`${realPath(dir)}/`))) return path;
-  throw new HearthError("input.invalid", `Cannot start ${path} as a VMM: it is none that is configured.`, {
+  throw new HearthError("input.invalid", `Cannot start ${path} as a VMM: it is not configured.`, {
     hint: "Name it in config.toml, as [drivers.qemu] program, or as [firecracker] program and jailer.",
   });
 }

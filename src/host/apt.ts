@@ -101,7 +101,7 @@ export function parseRecord(text: string): Map<string, string> {
     const match = /^([A-Za-z0-9-]+):\s*(.*)$/.exec(line);
     if (match !== null) fields.set(match[1] ?? "", match[2] ?? "");
   }
-  if (fields.size === 0) throw new HearthError("host.tool_failed", "apt knows no such package.");
+  if (fields.size === 0) throw new HearthError("host.tool_failed", "apt does not know this package.");
   return fields;
 }
 

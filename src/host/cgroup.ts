@@ -27,10 +27,10 @@ const POLL_MAX_MS = 50;
 /** Returns why limits cannot be set below `root`, as a clause of a sentence, or undefined if they can. */
 export function cgroupGap(root: string): string | undefined {
   const controllers = readWords(join(root, "cgroup.controllers"));
-  if (controllers === undefined) return "this host has no cgroup v2 tree";
+  if (controllers === undefined) return "this host has no cgroup v2";
   const missing = NEEDED.filter((name) => !controllers.includes(name));
   if (missing.length === 0) return undefined;
-  return `this host's cgroup v2 tree lacks ${missing.join(", ")}`;
+  return `cgroup v2 of this host lacks the controllers: ${missing.join(", ")}`;
 }
 
 /**
@@ -112,9 +112,9 @@ function set(file: string, value: string): void {
   } catch (cause) {
     throw new HearthError(
       "host.tool_failed",
-      `The kernel did not take ${JSON.stringify(value)} for ${file}`,
+      `The kernel refused the value ${JSON.stringify(value)} for ${file}`,
       {
-        hint: "Look at the group and its parents with `systemd-cgls`, or do without: --no-cgroup.",
+        hint: "Check the cgroup and its parents with `systemd-cgls`, or use --no-cgroup.",
         cause,
       },
     );

@@ -84,8 +84,8 @@ function describe(made: Extract<RunResult, { ok: false }>, tree: string): Hearth
       hint: "Choose a larger size, or leave it out.",
     });
   if (/Permission denied/i.test(stderr))
-    return new HearthError("file.refused", `hearthd may not read all of ${tree}.`, {
-      hint: "Make it readable for the user that runs hearthd.",
+    return new HearthError("file.refused", `hearthd cannot read all of ${tree}: permission denied.`, {
+      hint: "Make it readable for the user of hearthd.",
       cause: error.cause,
     });
   const code = /No space left on device/i.test(stderr)

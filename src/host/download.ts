@@ -81,7 +81,7 @@ export async function followRedirects(
   return watch.guard(async () => {
     const { end, response } = await follow(new URL(url), isEnd, watch);
     await response?.body?.cancel();
-    if (response !== undefined) throw new Error(`it led to ${end.href}, which was not expected`);
+    if (response !== undefined) throw new Error(`it redirected to ${end.href}, which is not allowed`);
     return end;
   });
 }
@@ -95,7 +95,7 @@ async function receive(
   using watch = new Watch(url, options, signal);
   await watch.guard(async () => {
     const { response } = await follow(new URL(url), () => false, watch);
-    if (response?.body == null) throw new Error("the answer is empty");
+    if (response?.body == null) throw new Error("the response is empty");
     const length = Number(response.headers.get("content-length") ?? Number.NaN);
     const totalBytes = Number.isNaN(length) ? undefined : length;
     if ((totalBytes ?? 0) > options.maxBytes) throw tooLarge(options.maxBytes);
@@ -119,7 +119,7 @@ type Followed = { readonly end: URL; readonly response: Response | undefined };
 async function follow(start: URL, isEnd: (url: URL) => boolean, watch: Watch): Promise<Followed> {
   let at = start;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
-    if (!isSafeSource(at)) throw new Error(`${at.href} is neither HTTPS nor this machine`);
+    if (!isSafeSource(at)) throw new Error(`${at.href} is neither HTTPS nor local`);
     // A page on the net must not lead to a server on this machine.
     if (LOOPBACK.has(at.hostname) && !LOOPBACK.has(start.hostname))
       throw new Error(`it redirects to this machine, ${at.href}`);
@@ -130,7 +130,7 @@ async function follow(start: URL, isEnd: (url: URL) => boolean, watch: Watch): P
     if (!isRedirect) {
       if (response.ok) return { end: at, response };
       await response.body?.cancel();
-      throw new Error(`the answer is ${response.status} ${response.statusText}`.trim());
+      throw new Error(`the response is ${response.status} ${response.statusText}`.trim());
     }
     await response.body?.cancel();
     at = new URL(location, at);
@@ -159,7 +159,7 @@ class Watch implements Disposable {
     const { deadlineMs, stallMs } = options;
     const end = (why: string): void => this.#late.abort(new Error(why));
     this.#deadline = setTimeout(end, deadlineMs, `it took longer than ${formatDurationRounded(deadlineMs)}`);
-    this.#stall = setTimeout(end, stallMs, `no byte came for ${formatDurationRounded(stallMs)}`);
+    this.#stall = setTimeout(end, stallMs, `no data arrived for ${formatDurationRounded(stallMs)}`);
   }
 
   /** Restarts the stall timer: data has arrived. */

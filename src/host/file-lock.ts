@@ -35,8 +35,8 @@ export function tryFileLock(path: string): FileLock | undefined {
     const code = (error as { errcode?: number }).errcode ?? 0;
     if ((code & 0xff) === BUSY) return undefined;
     if (!READ_ONLY.has(code & 0xff)) throw error;
-    throw new HearthError("host.read_only", `The lock ${path} cannot be written`, {
-      hint: "Make the directory writable, or set HEARTH_HOME to one that is.",
+    throw new HearthError("host.read_only", `Cannot write the lock file ${path}`, {
+      hint: "Make the directory writable, or set HEARTH_HOME to another directory.",
       cause: error,
     });
   }

@@ -21,9 +21,11 @@ export async function removeTree(root: string, path: string): Promise<void> {
 
 /** Returns the resolved path, or undefined if nothing exists there. The last part is not followed. */
 function resolveManaged(root: string, path: string): string | undefined {
-  if (!isAbsolute(root) || normalize(root) === sep) throw refusal(path, "its root is not one of Hearth's");
+  if (!isAbsolute(root) || normalize(root) === sep)
+    throw refusal(path, "its root is not a directory of Hearth");
   if (!isAbsolute(path)) throw refusal(path, "it is not an absolute path");
-  if (path.includes("\0") || path.split(sep).includes("..")) throw refusal(path, "it is not a plain path");
+  if (path.includes("\0") || path.split(sep).includes(".."))
+    throw refusal(path, "it has empty parts, . or ..");
   const realRoot = realpathIfThere(root);
   const plain = normalize(path).replace(/\/+$/, "");
   const parent = realpathIfThere(dirname(plain));

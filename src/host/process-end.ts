@@ -64,7 +64,7 @@ export async function endProcess(
   signalProcess(ref, "SIGKILL");
   if (await waitForEnd(ref, KILL_DEADLINE_MS, signal)) return "SIGKILL";
   throw new HearthError("host.tool_failed", `Process ${ref.pid} did not end after SIGKILL.`, {
-    hint: "It hangs in the kernel, usually on a disk or a network file system that does not answer.",
+    hint: "It hangs in the kernel, usually because a disk or a network file system does not answer.",
   });
 }
 

@@ -44,7 +44,7 @@ export function signalProcess(ref: ProcessRef, signal: NodeJS.Signals): void {
     process.kill(ref.pid, signal);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return;
-    throw new HearthError("host.tool_failed", `Process ${ref.pid} could not be sent ${signal}`, {
+    throw new HearthError("host.tool_failed", `Cannot send ${signal} to process ${ref.pid}`, {
       cause: error,
     });
   }

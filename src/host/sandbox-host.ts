@@ -83,20 +83,20 @@ function probeArguments(host: SandboxHost): string[] {
 
 function notInstalled(name: string, { subject, otherwise }: SandboxUse): HearthError {
   const install = missingTool(name).hint?.replace(/\.$/, "") ?? "";
-  const sentence = `${subject} are confined with \`${name}\`, which is not installed.`;
+  const sentence = `${subject} are isolated with \`${name}\`, which is not installed.`;
   return new HearthError("host.tool_missing", sentence, { hint: `${install}${or(otherwise)}.` });
 }
 
 function refused({ said, isRoot }: { said: string; isRoot: boolean }, use: SandboxUse): HearthError {
   const allow = isRoot
-    ? "Let hearthd make namespaces (CAP_SYS_ADMIN; in a container: --privileged)"
+    ? "Allow hearthd to create namespaces (CAP_SYS_ADMIN; in a container: --privileged)"
     : "Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)";
   return new HearthError(
     "feature.missing",
-    `This host lets hearthd make no sandbox: ${use.subject} are not confined`,
+    `hearthd cannot create a sandbox on this host, so ${use.subject} would not be isolated`,
     {
       hint: `${allow}${or(use.otherwise)}.`,
-      cause: new Error(said.trim().slice(-500) || "bwrap said nothing"),
+      cause: new Error(said.trim().slice(-500) || "bwrap printed no error"),
     },
   );
 }

@@ -103,7 +103,7 @@ export async function unpackSparse(
   signal: AbortSignal,
 ): Promise<FileHash> {
   const { type, size = 0 } = member.header;
-  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "thing of unknown kind"}`);
+  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "entry of unknown type"}`);
   const chunks = new Chunks(member);
   const { sizeBytes, extents } = await readLayout(chunks, size, paxOf(member.header));
   if (sizeBytes !== expectedBytes) throw new Error(`it has ${sizeBytes} bytes, and not ${expectedBytes}`);
@@ -129,18 +129,19 @@ async function readLayout(chunks: Chunks, storedBytes: number, pax: Pax): Promis
   const isSparse = Object.keys(pax).some((key) => key.startsWith("GNU.sparse."));
   if (!isSparse) return { sizeBytes: storedBytes, extents: [{ offset: 0, sizeBytes: storedBytes }] };
   if (pax["GNU.sparse.major"] !== "1" || pax["GNU.sparse.minor"] !== "0")
-    throw new Error("its holes are written in another way than GNU's 1.0");
+    throw new Error("its holes are not in the GNU 1.0 format");
   const sizeBytes = parseNumber(pax["GNU.sparse.realsize"] ?? "");
   const extents = await readMap(chunks, sizeBytes);
   const dataBytes = extents.reduce((sum, extent) => sum + extent.sizeBytes, 0);
   if (chunks.takenBytes + dataBytes !== storedBytes)
-    throw new Error("its map of holes does not fit what is stored");
+    throw new Error("its map of holes does not match its data");
   return { sizeBytes, extents };
 }
 
 async function readMap(chunks: Chunks, fileBytes: number): Promise<Extent[]> {
   const count = parseNumber(await chunks.line());
-  if (count > EXTENTS_MAX) throw new Error(`it has ${count} parts between holes; ${EXTENTS_MAX} are taken`);
+  if (count > EXTENTS_MAX)
+    throw new Error(`it has ${count} parts between holes; the limit is ${EXTENTS_MAX}`);
   const extents: Extent[] = [];
   let end = 0;
   for (let index = 0; index < count; index += 1) {
@@ -155,7 +156,7 @@ async function readMap(chunks: Chunks, fileBytes: number): Promise<Extent[]> {
 }
 
 function parseNumber(text: string): number {
-  if (!NUMBER.test(text)) throw new Error("its map of holes has something else than numbers");
+  if (!NUMBER.test(text)) throw new Error("its map of holes is not made of numbers");
   return Number(text);
 }
 
@@ -199,7 +200,7 @@ class Chunks {
 
   /** Reads to the end of the member, which must follow directly. */
   async end(): Promise<void> {
-    if (this.#rest.length > 0 || (await this.#more())) throw new Error("it goes on after its end");
+    if (this.#rest.length > 0 || (await this.#more())) throw new Error("it has data after its end");
   }
 
   async #more(): Promise<boolean> {

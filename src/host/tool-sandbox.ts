@@ -147,12 +147,12 @@ class WrittenFiles implements AsyncDisposable {
     if (!stats.isFile() || stats.nlink !== 1)
       throw new HearthError(
         "path.unmanaged",
-        `${JSON.stringify(path)} is not given to a tool: it is shared.`,
+        `${JSON.stringify(path)} cannot be given to a tool: it is shared.`,
       );
     if (this.#lease?.from?.(stats.uid) === false)
       throw new HearthError(
         "path.unmanaged",
-        `${JSON.stringify(path)} is not given to a tool: it belongs to the uid ${stats.uid}.`,
+        `${JSON.stringify(path)} cannot be given to a tool: it belongs to the uid ${stats.uid}.`,
       );
     if (this.#lease !== undefined) await chown(file, this.#lease.uid);
   }
@@ -175,7 +175,7 @@ async function chown(file: FileHandle, uid: number): Promise<void> {
     await file.chown(uid, uid);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
-    throw new HearthError("host.uid_unmapped", `This host knows no uid ${uid}.`, {
+    throw new HearthError("host.uid_unmapped", `The uid ${uid} does not exist in this user namespace.`, {
       hint: "Set [isolation] uid_first in config.toml to a range that /proc/self/uid_map has.",
       cause: error,
     });

@@ -27,7 +27,7 @@ export function checkSocketPath(path: string): void {
   if (bytes <= PATH_MAX_BYTES) return;
   throw new HearthError(
     "host.path_too_long",
-    `The socket path ${path} has ${bytes} bytes; ${PATH_MAX_BYTES} fit.`,
+    `The socket path ${path} has ${bytes} bytes; the limit is ${PATH_MAX_BYTES}.`,
     {
       hint: "Set HEARTH_HOME to a directory with a shorter path.",
     },
@@ -83,11 +83,11 @@ function checkSocket(path: string, stats: Stats, owner: SocketOwner): void {
     : !stats.isSocket()
       ? "it is not a socket"
       : owner !== "anyone" && stats.uid !== owner
-        ? `it belongs to uid ${stats.uid}, and not to ${owner}`
+        ? `it belongs to uid ${stats.uid}, not to ${owner}`
         : undefined;
   if (wrong === undefined) return;
   throw new HearthError("path.unmanaged", `Cannot connect to ${path}: ${wrong}.`, {
-    hint: "The program that should listen there may have been taken over: stop it with `hearth kill`.",
+    hint: "The program that should listen there may be compromised: stop it with `hearth kill`.",
   });
 }
 

@@ -33,7 +33,7 @@ export class ZstdFrames {
   /** @throws Error if a frame is incomplete */
   end(): void {
     if (this.#where !== "start" || this.#skipBytes + this.#header.length > 0)
-      throw new Error("it is cut off");
+      throw new Error("it is truncated");
   }
 
   #skip(rest: Buffer): Buffer {
@@ -57,7 +57,7 @@ export class ZstdFrames {
   #readHeader(header: Buffer): void {
     if (header.readUInt32LE(0) !== MAGIC)
       throw new Error(
-        this.#where === "start" ? "something follows its end" : "it is not compressed with zstd",
+        this.#where === "start" ? "it has data after its end" : "it is not compressed with zstd",
       );
     const descriptor = header.readUInt8(4);
     const single = (descriptor & 0x20) !== 0;

@@ -121,8 +121,8 @@ export class BootSets {
     const known = this.#images.get(digest);
     if (known !== undefined) return known;
     if (!(await this.#store.hasImage(digest))) {
-      throw new HearthError("image.not_found", `The image ${digest} is not in the cache any more.`, {
-        hint: "The VM cannot run without this very build. Put it back into the cache from a backup; the VM's disk is kept.",
+      throw new HearthError("image.not_found", `The image ${digest} is no longer in the cache.`, {
+        hint: "The VM needs exactly this build of the image. Restore it into the cache from a backup; the disk of the VM is kept.",
       });
     }
     const manifest = await this.#store.readImage(digest);
@@ -143,7 +143,7 @@ export class BootSets {
       if ((await this.#kernel(digest)).release === release) return digest;
     }
     throw new HearthError("image.not_found", `There is no kernel ${JSON.stringify(release)}.`, {
-      hint: "`hearth kernel ls` shows the kernels that are there.",
+      hint: "`hearth kernel ls` lists the kernels.",
     });
   }
 }

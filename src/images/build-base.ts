@@ -62,7 +62,7 @@ export async function buildBase(
   const { dir, recipe, uuid } = input;
   const root = join(dir, isRoot ? "root" : "root.tar");
   const packageCount = await bootstrap(input, root, isRoot, onProgress, signal);
-  onProgress({ stage: "disk", text: "making the disk image" });
+  onProgress({ stage: "disk", text: "creating the disk image" });
   const image = join(dir, "base.ext4");
   try {
     await (isRoot ? makeImageFromTree : makeImageFromTar)(root, image, uuid, signal);

@@ -16,7 +16,7 @@ test("a build's failure says what the tool said last, and what to do", () => {
   assert.match(error.hint ?? "", /^Check the network/);
   assert.equal(
     errorChain(toError(error)),
-    "The image debian:bookworm could not be built: `mmdebstrap` failed with 25: " +
+    "Cannot build the image debian:bookworm: `mmdebstrap` failed with 25: " +
       "Err:1 http://m\nE: Failed to fetch http://m  Could not connect",
   );
   const unsigned = "E: The following signatures couldn't be verified: NO_PUBKEY 6ED0E7B82643E131";

@@ -13,20 +13,20 @@ const KEYS = /NO_PUBKEY|is not signed|signatures? couldn't be verified|InRelease
 export function describeBuildFailure(ref: string, failed: HearthError, stderr: string): HearthError {
   if (failed.code !== "host.tool_failed") return failed;
   if (/No space left on device/i.test(stderr)) {
-    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what takes it.";
-    return new HearthError("host.disk_full", `The disk became full while ${ref} was built`, {
+    const hint = "Free some space: `hearth ls`, `hearth image ls` and `hearth volume ls` show what uses it.";
+    return new HearthError("host.disk_full", `The disk became full during the build of ${ref}`, {
       hint,
       cause: failed,
     });
   }
   if (/Read-only file system/i.test(stderr)) {
-    const hint = "Make the cache's directory writable, or set HEARTH_HOME to one that is.";
-    return new HearthError("host.read_only", `The image ${ref} cannot be built: the cache is read-only`, {
+    const hint = "Make the cache directory writable, or set HEARTH_HOME to another directory.";
+    return new HearthError("host.read_only", `Cannot build the image ${ref}: the cache is read-only`, {
       hint,
       cause: failed,
     });
   }
-  return new HearthError("image.build_failed", `The image ${ref} could not be built`, {
+  return new HearthError("image.build_failed", `Cannot build the image ${ref}`, {
     hint: hintFor(ref, stderr),
     cause: new HearthError("host.tool_failed", shorten(failed.message), {
       cause: new Error(stderrTail(stderr)),
@@ -49,5 +49,5 @@ function shorten(message: string): string {
 function stderrTail(stderr: string): string {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
   const errors = lines.filter((line) => /^(?:E|Err|dpkg: error|mke2fs)[:\s]/.test(line));
-  return (errors.length > 0 ? errors : lines).slice(-WORDS_MAX_LINES).join("\n") || "It said nothing.";
+  return (errors.length > 0 ? errors : lines).slice(-WORDS_MAX_LINES).join("\n") || "It printed nothing.";
 }

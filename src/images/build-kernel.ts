@@ -72,7 +72,7 @@ export async function buildKernel(
     const release = await findRelease(unpacked);
     const modules = await collectModules(unpacked, release, join(dir, "kernel", "modules"), signal);
     await copyFile(join(unpacked, "boot", `vmlinuz-${release}`), join(dir, "kernel", "vmlinuz"));
-    onProgress({ stage: "kernel", text: "making the disk of its modules" });
+    onProgress({ stage: "kernel", text: "creating the disk with the kernel modules" });
     const { modules: tree } = await findModules(unpacked, release);
     await makeImageFromTree(
       tree,
@@ -124,7 +124,7 @@ async function download(input: KernelInput, onProgress: OnProgress, signal: Abor
 async function findRelease(unpacked: string): Promise<string> {
   const kernel = (await readdir(join(unpacked, "boot"))).find((name) => name.startsWith("vmlinuz-"));
   if (kernel === undefined)
-    throw new HearthError("image.build_failed", "The kernel's package holds no kernel.");
+    throw new HearthError("image.build_failed", "The kernel package contains no kernel.");
   return kernel.slice("vmlinuz-".length);
 }
 
@@ -164,5 +164,5 @@ async function findModules(unpacked: string, release: string): Promise<{ base: s
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     }
   }
-  throw new HearthError("image.build_failed", `The kernel's package holds no modules for ${release}.`);
+  throw new HearthError("image.build_failed", `The kernel package contains no modules for ${release}.`);
 }

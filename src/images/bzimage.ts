@@ -40,10 +40,10 @@ export function findPayload(image: Buffer): BzImagePayload {
   const sectors = image.readUInt8(SETUP_SECTORS) || SETUP_SECTORS_DEFAULT;
   const start = (sectors + 1) * SECTOR_BYTES + image.readUInt32LE(PAYLOAD_OFFSET);
   const end = start + image.readUInt32LE(PAYLOAD_BYTES);
-  if (end > image.length || end - start < 8) throw unsupported("its payload is not inside of it");
+  if (end > image.length || end - start < 8) throw unsupported("its payload is outside of the file");
   const unpackedBytes = image.readUInt32LE(end - 4);
   if (unpackedBytes === 0 || unpackedBytes > UNPACKED_MAX_BYTES)
-    throw unsupported(`it says that it unpacks to ${formatSize(unpackedBytes)}`);
+    throw unsupported(`its unpacked size would be ${formatSize(unpackedBytes)}`);
   const packing = packingOf(image.subarray(start, end));
   // The size comes after the stream, except with gzip, whose stream ends with it anyway.
   return { packing, packed: image.subarray(start, packing === "gzip" ? end : end - 4), unpackedBytes };
@@ -57,7 +57,7 @@ function packingOf(payload: Buffer): Packing {
   const hex = payload.toString("hex", 0, 6);
   const name = REFUSED.find(([start]) => hex.startsWith(start))?.[1];
   throw unsupported(
-    name === undefined ? `its payload begins with unknown bytes, ${hex}` : `it is packed with ${name}`,
+    name === undefined ? `its payload begins with unknown bytes, ${hex}` : `it is compressed with ${name}`,
   );
 }
 
@@ -71,6 +71,6 @@ const REFUSED: readonly (readonly [hex: string, name: string])[] = [
 
 /** @param reason goes on after "The kernel cannot be unpacked:". */
 export function unsupported(reason: string, cause?: unknown): HearthError {
-  const hint = "Take a kernel that is packed with zstd, LZ4 or gzip; Debian's and Ubuntu's are.";
-  return new HearthError("kernel.unsupported", `The kernel cannot be unpacked: ${reason}.`, { hint, cause });
+  const hint = "Use a kernel that is compressed with zstd, LZ4 or gzip, as those of Debian and Ubuntu are.";
+  return new HearthError("kernel.unsupported", `Cannot unpack the kernel: ${reason}.`, { hint, cause });
 }

@@ -81,8 +81,8 @@ export class CachePaths {
       const { code } = error as NodeJS.ErrnoException;
       // Node says ENOENT when a directory cannot be made in a read-only file system.
       if (!["EROFS", "EACCES", "EPERM", "ENOENT"].includes(code ?? "")) throw error;
-      throw new HearthError("host.read_only", `The cache ${this.root} cannot be written`, {
-        hint: "Make the directory writable, or set HEARTH_HOME to one that is.",
+      throw new HearthError("host.read_only", `Cannot write to the cache ${this.root}`, {
+        hint: "Make the directory writable, or set HEARTH_HOME to another directory.",
         cause: error,
       });
     }

@@ -44,7 +44,7 @@ async function unpackTo(file: FileHandle, payload: BzImagePayload, signal: Abort
   let sizeBytes = 0;
   for await (const chunk of unpack(payload)) {
     signal.throwIfAborted();
-    if (sizeBytes === 0 && !isX86Elf(chunk)) throw unsupported("what is in it is not an ELF file for x86-64");
+    if (sizeBytes === 0 && !isX86Elf(chunk)) throw unsupported("its content is not an ELF file for x86-64");
     sizeBytes += chunk.length;
     if (sizeBytes > unpackedBytes) break;
     hash.update(chunk);
@@ -52,7 +52,7 @@ async function unpackTo(file: FileHandle, payload: BzImagePayload, signal: Abort
   }
   if (sizeBytes === unpackedBytes) return { sha256: hash.digest("hex"), sizeBytes };
   const comparison = sizeBytes > unpackedBytes ? "more than" : `${sizeBytes} instead of`;
-  throw unsupported(`it unpacks to ${comparison} the ${unpackedBytes} bytes that it says`);
+  throw unsupported(`it unpacks to ${comparison} the ${unpackedBytes} bytes of its header`);
 }
 
 async function* unpack({ packing, packed }: BzImagePayload): AsyncGenerator<Uint8Array, void, undefined> {

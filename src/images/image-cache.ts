@@ -144,8 +144,8 @@ export class ImageCache {
    */
   assertThere(digest: ImageDigest): void {
     if (!this.#removing.has(digest) && existsSync(this.#store.paths.image(digest))) return;
-    throw new HearthError("image.not_found", `The image ${digest} was removed meanwhile.`, {
-      hint: "Nothing was made. Try again; an image that is not there is built.",
+    throw new HearthError("image.not_found", `The image ${digest} was removed in the meantime.`, {
+      hint: "Nothing was created. Try again; a missing image is built.",
     });
   }
 
@@ -262,7 +262,7 @@ export class ImageCache {
     }
     const built = (await this.#store.imageDigests()).map(String);
     const near = nearest(fullRef(refOrDigest), [...KNOWN_REFS, ...built]);
-    const hint = near === undefined ? `There are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
+    const hint = near === undefined ? `Images are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
     throw new HearthError("image.not_found", `There is no image ${JSON.stringify(refOrDigest)}.`, { hint });
   }
 }

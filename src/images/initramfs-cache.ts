@@ -78,7 +78,7 @@ async function agentStamp(path: string): Promise<string> {
     return `${path} ${ino} ${size} ${mtimeNs} ${ctimeNs}`;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw new HearthError("host.tool_missing", `The guest's agent is not built: ${path} is missing.`, {
+    throw new HearthError("host.tool_missing", `The guest agent is not built: ${path} is missing.`, {
       hint: "Build it: `make agent`.",
     });
   }

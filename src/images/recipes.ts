@@ -111,6 +111,6 @@ export function getRecipe(ref: string): Recipe {
   const recipe = findRecipe(ref);
   if (recipe !== undefined) return recipe;
   const near = nearest(fullRef(ref), KNOWN_REFS);
-  const hint = near === undefined ? `There are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
+  const hint = near === undefined ? `Images are ${KNOWN_REFS.join(", ")}.` : `Did you mean ${near}?`;
   throw new HearthError("image.not_found", `There is no image ${JSON.stringify(ref)}.`, { hint });
 }

@@ -98,7 +98,7 @@ function namespaceFaults(pid: number, wanted: WantedIsolation): string[] {
   const of = (process: string, name: string): string => readlinkSync(`/proc/${process}/ns/${name}`);
   const shared = own.filter((name) => of(String(pid), name) === of("self", name));
   return [
-    ...shared.map((name) => `it shares hearthd's ${name} namespace`),
+    ...shared.map((name) => `it shares the ${name} namespace of hearthd`),
     ...joinFaults(pid, wanted.network),
   ];
 }

@@ -128,7 +128,7 @@ describe("a VMM that is not isolated as it should be", () => {
     const faults = isolationFaults(vmm.process, all, { seccomp: true });
     const shared = ["mnt", "ipc", "uts", "cgroup", "pid", "net"];
     assert.match(faults.join("\n"), new RegExp(`its Uid is .*, not ${UID}\n.*its Gid is`));
-    for (const name of shared) assert.ok(faults.includes(`it shares hearthd's ${name} namespace`), name);
+    for (const name of shared) assert.ok(faults.includes(`it shares the ${name} namespace of hearthd`), name);
     assert.ok(faults.includes("1 of its 1 threads may make any system call"));
     assert.ok(faults.includes("it may gain privileges (NoNewPrivs is not set)"));
     if (isRoot) assert.match(faults.join("\n"), /it has capabilities \(CapEff /);

@@ -161,7 +161,7 @@ export async function launchBlocked(
 function launcherSilent(): HearthError {
   return new HearthError(
     "vmm.unresponsive",
-    `The launcher of the VMM said nothing for ${LAUNCH_DEADLINE_MS} ms.`,
+    `The launcher of the VMM did not answer within ${LAUNCH_DEADLINE_MS} ms.`,
   );
 }
 
@@ -230,8 +230,8 @@ function checkDevices(root: string): void {
   if (mount === undefined || !mount.options.includes("nodev")) return;
   throw new HearthError(
     "feature.missing",
-    `The jailer cannot make devices in ${root}: ${mount.point} is mounted with nodev.`,
-    { hint: "Mount it without nodev, or set HEARTH_HOME to a directory elsewhere." },
+    `The jailer cannot create devices in ${root}: ${mount.point} is mounted with nodev.`,
+    { hint: "Mount it without nodev, or set HEARTH_HOME to another directory." },
   );
 }
 

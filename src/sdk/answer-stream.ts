@@ -14,8 +14,8 @@ async function* chunksOf(answer: IncomingMessage, signal?: AbortSignal): AsyncGe
   for (;;) {
     const next = await chunks.next().catch((cause: unknown) => {
       signal?.throwIfAborted();
-      throw new HearthError("daemon.unreachable", "hearthd broke off in the middle of its answer", {
-        hint: "`hearth daemon logs` says why, unless hearthd ended.",
+      throw new HearthError("daemon.unreachable", "hearthd ended its response too early", {
+        hint: "See `hearth daemon logs`.",
         cause,
       });
     });

@@ -67,7 +67,7 @@ async function plan(
     throw refused(`${guestPath} is a file in the VM`);
   }
   if (meansDirectory && !only.isDirectory) {
-    const hint = "Make it with --parents, or leave out the slash at the end.";
+    const hint = "Create it with --parents, or leave out the slash at the end.";
     throw new HearthError("file.not_found", `There is no directory ${guestPath} in the VM.`, { hint });
   }
   const target = path.replace(/(?<=.)\/+$/, "");
@@ -91,7 +91,7 @@ async function readSource(given: string, cwd: string): Promise<Source> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
-    const hint = "Paths of the host are relative to the directory that you are in.";
+    const hint = "Paths of the host are relative to the current directory.";
     throw new HearthError("file.not_found", `There is no ${given} on this host.`, { hint });
   }
 }

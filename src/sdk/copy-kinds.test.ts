@@ -280,7 +280,10 @@ test("a copy into the VM refuses a dangling link, and a link that an older agent
   writeFileSync(join(dir, "f"), "f");
   const link = await tarOf({ name: "l", type: "symlink", linkname: "nowhere" });
   guest.tars.set("/l", link);
-  await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /leads nowhere/ });
+  await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), {
+    code: "file.refused",
+    message: /to a path that does not exist/,
+  });
   guest.tars.set("/l/.", link);
   await assert.rejects(vm.copyIn([join(dir, "f")], "/l"), { code: "file.refused", message: /directory/ });
   guest.tars.set(

@@ -69,7 +69,7 @@ async function place(
     return bytePath(destination);
   }
   if (kind === "directory" || meansDirectory)
-    throw refused(`${basename(destination)} is a file, and cannot hold a directory`);
+    throw refused(`${basename(destination)} is a file, and cannot be replaced by a directory`);
   // A destination that is a link is followed, as `cp` does.
   return bytePathOf(await realpath(destination, "buffer"));
 }
@@ -79,23 +79,23 @@ async function findKind(path: string): Promise<"directory" | "file" | "missing">
     const stats = await stat(path);
     if (stats.isDirectory()) return "directory";
     if (stats.isFile()) return "file";
-    throw refused(`${path} is ${kindOf(stats)}, and is not replaced`);
+    throw refused(`${path} is ${kindOf(stats)}, which is never replaced`);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
     if ((await lstatBytes(bytePath(path))) === undefined) return "missing";
-    throw refused(`${path} is a link that leads nowhere`);
+    throw refused(`${path} is a symbolic link to a path that does not exist`);
   }
 }
 
 function refused(what: string): HearthError {
   return new HearthError("file.refused", `${what}.`, {
-    hint: "Choose another destination, or remove it first. - is a tar stream on stdout.",
+    hint: "Choose another destination, or remove it first. `-` writes a tar stream to stdout.",
   });
 }
 
 function missing(path: string): HearthError {
   return new HearthError("file.not_found", `There is no directory ${path} on this host.`, {
-    hint: "Make it first.",
+    hint: "Create it first.",
   });
 }

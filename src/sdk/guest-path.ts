@@ -20,21 +20,21 @@ export async function findGuestPlace(vm: HearthVm, given: string, signal?: Abort
   for (let links = 0; links <= LINKS_MAX; links++) {
     const entry = await firstEntry(vm, path, signal);
     if (entry === undefined) {
-      if (links > 0) throw refused(`${given} is a link that leads nowhere in the VM`);
+      if (links > 0) throw refused(`${given} is a symbolic link to a path that does not exist in the VM`);
       return { kind: "missing", path };
     }
     const { type } = entry;
     if (type === "directory" || type === "file") return { kind: type, path };
-    if (type !== "symlink") throw refused(`${given} is a ${type} in the VM, and is not replaced`);
+    if (type !== "symlink") throw refused(`${given} is a ${type} in the VM, which is never replaced`);
     const behind = await firstEntry(vm, `${path}/.`, signal);
     if (behind?.type === "directory") return { kind: "directory", path: given };
     if (behind !== undefined) {
-      const hint = `Restart the VM: its agent is of an older Hearth. Or write \`${given}/NAME\`.`;
-      throw refused(`${given} is a link in the VM, which may lead to a directory`, hint);
+      const hint = `Restart the VM, because its agent is from an older Hearth. Or write \`${given}/NAME\`.`;
+      throw refused(`${given} is a symbolic link in the VM, which may point to a directory`, hint);
     }
     path = posix.isAbsolute(entry.linkname) ? textOf(entry, given) : besides(path, textOf(entry, given));
   }
-  throw refused(`${given} leads through too many links in the VM`);
+  throw refused(`${given} has too many symbolic links in the VM`);
 }
 
 async function firstEntry(vm: HearthVm, path: string, signal?: AbortSignal): Promise<TarHeader | undefined> {
@@ -63,10 +63,12 @@ function textOf({ linkname }: TarHeader, given: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(rawPath(linkname));
   } catch (cause) {
-    throw Object.assign(refused(`${given} is a link in the VM to a name that is not UTF-8`), { cause });
+    throw Object.assign(refused(`${given} is a symbolic link in the VM to a name that is not UTF-8`), {
+      cause,
+    });
   }
 }
 
-function refused(what: string, hint = "Name another destination, or what the link leads to."): HearthError {
+function refused(what: string, hint = "Name another destination, or the target of the link."): HearthError {
   return new HearthError("file.refused", `${what}.`, { hint });
 }

@@ -273,7 +273,7 @@ export class GuestProcess implements AsyncDisposable {
 
 function lost(cause: Error | undefined): HearthError {
   return new HearthError("daemon.unreachable", "The connection to hearthd broke before the command ended", {
-    hint: "Look at `hearth daemon status`; the VM itself may still run: `hearth ls`.",
+    hint: "See `hearth daemon status`. The VM may still be running: `hearth ls`.",
     cause,
   });
 }

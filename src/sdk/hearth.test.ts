@@ -179,7 +179,7 @@ test("hearthd is started again if the one that had the lock never comes up", asy
 
 test("a hearthd that does not answer in time is an error that names its log, and a signal ends the wait", async () => {
   using daemon = daemonOf("setTimeout(() => undefined, 500);");
-  const late = { code: "daemon.start_failed", hint: /Its words are in .*\.log/ };
+  const late = { code: "daemon.start_failed", hint: /Its output is in .*\.log/ };
   await assert.rejects(startDaemon({ ...daemon, timeoutMs: 20 }), late);
   await assert.rejects(startDaemon(daemon, AbortSignal.abort(new Error("enough"))), { message: "enough" });
 });

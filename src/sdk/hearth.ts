@@ -289,7 +289,7 @@ function assertSocketPath(path: string): void {
   if (bytes <= LIMITS.socketPathMaxBytes) return;
   throw new HearthError(
     "host.path_too_long",
-    `hearthd's socket path has ${bytes} bytes; Linux takes ${LIMITS.socketPathMaxBytes}: ${path}`,
+    `The socket path of hearthd has ${bytes} bytes; the limit of Linux is ${LIMITS.socketPathMaxBytes}: ${path}`,
     { hint: "Set HEARTH_HOME to a shorter path." },
   );
 }

@@ -54,7 +54,7 @@ export class Operations {
     const { state, error, result } = await this.wait(id, options);
     if (error !== undefined) throw errorFromBody(error as ErrorBody);
     if (state === "succeeded") return result as Answer;
-    throw new HearthError("internal.bug", `The operation ${id} ended as ${state}, and does not say why.`);
+    throw new HearthError("internal.bug", `Operation ${id} ended as ${state}, without an error.`);
   }
 
   async #untilEnded(id: string, signal: AbortSignal | undefined): Promise<Operation> {

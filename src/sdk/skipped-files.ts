@@ -33,8 +33,8 @@ export class SkippedFiles {
   throwIfAny(): void {
     if (this.#count === 0) return;
     const more = this.#count === 1 ? "" : `, and ${this.#count - 1} more`;
-    throw new HearthError("file.skipped", `Not everything was copied: ${this.#first}${more}.`, {
-      hint: "All else was copied. Copy a part of it, or pipe a tar stream: -",
+    throw new HearthError("file.skipped", `Some files were not copied: ${this.#first}${more}.`, {
+      hint: "All other files were copied. Copy them one by one, or use a tar stream: -",
     });
   }
 }

@@ -82,7 +82,7 @@ export async function startDaemon(start: StartDaemon, signal?: AbortSignal): Pro
 }
 
 function notInTime(logFile: string): HearthError {
-  const hint = `Its words are in ${logFile}.`;
+  const hint = `Its output is in ${logFile}.`;
   return new HearthError("daemon.start_failed", "hearthd did not answer in time", { hint });
 }
 
@@ -119,8 +119,8 @@ function makeRunDir(path: string): void {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTDIR" && code !== "EEXIST") throw cause;
-    const hint = "Set HEARTH_HOME to a directory that you may write.";
-    throw new HearthError("daemon.start_failed", `The directory ${path} cannot be made`, { hint, cause });
+    const hint = "Set HEARTH_HOME to a directory that you can write.";
+    throw new HearthError("daemon.start_failed", `Cannot create the directory ${path}`, { hint, cause });
   }
 }
 
@@ -158,7 +158,7 @@ function failureIn(logFile: string, code: number | null): HearthError {
   const tail = text.trim().slice(-LOG_TAIL_CHARS);
   const how = code === null ? "was killed" : `ended with ${code}`;
   return new HearthError("daemon.start_failed", `hearthd could not start: it ${how}`, {
-    hint: `Run \`hearth doctor\`; hearthd's words are in ${logFile}.`,
+    hint: `Run \`hearth doctor\`; the output of hearthd is in ${logFile}.`,
     cause: tail === "" ? undefined : new Error(tail),
   });
 }

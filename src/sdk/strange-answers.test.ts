@@ -34,7 +34,10 @@ describe("a request whose answer", () => {
   test("is cut off fails with daemon.unreachable", async (t) => {
     const { relay, hearth } = await setUp(t);
     relay.bodyLimit = { bytes: 20, cut: true };
-    await assert.rejects(hearth.vms.list(), { code: "daemon.unreachable", message: /middle of its answer/ });
+    await assert.rejects(hearth.vms.list(), {
+      code: "daemon.unreachable",
+      message: /ended its response too early/,
+    });
   });
 
   for (const [what, instead] of [
@@ -98,7 +101,7 @@ describe("the events of hearthd", () => {
     const { relay, hearth } = await setUp(t);
     relay.bodyLimit = { bytes: 10, cut: true };
     const next = hearth.events().next();
-    await assert.rejects(next, { code: "daemon.unreachable", message: /middle of its answer/ });
+    await assert.rejects(next, { code: "daemon.unreachable", message: /ended its response too early/ });
   });
 
   test("that are no JSON end with an error that says where to look", async (t) => {

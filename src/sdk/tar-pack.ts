@@ -93,7 +93,7 @@ class Packer {
       let part = isCut ? Buffer.alloc(count) : await this.#try(path, () => readFull(file, count));
       if (part === undefined || part.byteLength === 0) {
         if (part !== undefined)
-          this.#skipped.add(path, "became shorter while it was copied, and ends in zeros");
+          this.#skipped.add(path, "became shorter during the copy, and is padded with zeros");
         isCut = true;
         part = Buffer.alloc(count);
       }
@@ -135,7 +135,7 @@ type Head = { readonly bytes: Buffer; readonly size: number; readonly isWhole: b
  */
 async function readHead(file: FileHandle): Promise<Head> {
   const stats = await file.stat();
-  if (!stats.isFile()) throw Object.assign(new Error("it is no regular file any more"), { code: "EINVAL" });
+  if (!stats.isFile()) throw Object.assign(new Error("it is no longer a regular file"), { code: "EINVAL" });
   const { size } = stats;
   const parts = [await readFull(file, CHUNK_BYTES)];
   let bytes = parts[0]?.byteLength ?? 0;
@@ -163,6 +163,6 @@ async function readFull(file: FileHandle, count: number): Promise<Buffer> {
 }
 
 function reasonOf(error: unknown, code: string): string {
-  if (code === "EACCES" || code === "EPERM") return "may not be read by you";
+  if (code === "EACCES" || code === "EPERM") return "permission denied";
   return (error as Error).message;
 }

@@ -150,7 +150,7 @@ class Blocks {
 }
 
 function notWhole(cause: unknown): HearthError {
-  return new HearthError("file.refused", "The VM sent what is not a whole tar stream", {
+  return new HearthError("file.refused", "The VM sent a damaged tar stream", {
     hint: "Copy it again.",
     cause,
   });

@@ -57,7 +57,7 @@ class Tree {
     const { type } = header;
     const isRoot = this.#rootName === undefined;
     if (type !== "directory" && type !== "file" && type !== "symlink" && type !== "link") {
-      if (isRoot) throw refused(`${shownPath(header.name)} is a ${type}, which is not copied out of a VM`);
+      if (isRoot) throw refused(`${shownPath(header.name)} is a ${type}, which cannot be copied out of a VM`);
       return this.#skipped.add(header.name, `a ${type}`);
     }
     const path = await this.#pathFor(header);
@@ -89,7 +89,7 @@ class Tree {
         }
         const source = this.#resolve(partsOf(header.linkname));
         if (!this.#files.has(source))
-          throw refused(`${shownPath(header.name)} is a link to a file outside of what is copied`);
+          throw refused(`${shownPath(header.name)} is a hard link to a file outside of the copied directory`);
         await link(rawPath(source), rawPath(temporary));
       });
     }
@@ -115,7 +115,7 @@ class Tree {
   #resolve(parts: readonly BytePath[]): BytePath {
     if (this.#rootName === "") return joinBytes(this.#target, ...parts);
     if (parts[0] !== this.#rootName)
-      throw refused(`The VM sent ${shownPath(parts.join("/") as BytePath)}, which was not asked for`);
+      throw refused(`The VM sent ${shownPath(parts.join("/") as BytePath)}, which was not requested`);
     return joinBytes(this.#target, ...parts.slice(1));
   }
 
@@ -128,7 +128,7 @@ class Tree {
     const stats = await lstatBytes(parent);
     if (stats === undefined) await mkdir(rawPath(parent));
     else if (!stats.isDirectory() && !(parent === this.#target && this.#rootName === "")) {
-      throw refused(`${shownPath(parent)} is not a directory, and nothing is copied through it`);
+      throw refused(`${shownPath(parent)} is not a directory`);
     }
     this.#made.add(parent);
   }
@@ -159,22 +159,21 @@ async function requireReplaceable(path: BytePath, { type }: TarHeader): Promise<
   const stats = await lstatBytes(path);
   if (stats === undefined || stats.isFile()) return;
   if (stats.isDirectory())
-    throw refused(`${shownPath(path)} is a directory, and a file cannot take its place`);
+    throw refused(`${shownPath(path)} is a directory, and cannot be replaced by a file`);
   if (!stats.isSymbolicLink())
-    throw refused(`${shownPath(path)} is ${kindOf(stats)} on this host, and is not replaced`);
+    throw refused(`${shownPath(path)} is ${kindOf(stats)} on this host, which is never replaced`);
   if (type === "symlink") return;
   const behind = await stat(rawPath(path)).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT" && error.code !== "ELOOP" && error.code !== "ENOTDIR") throw error;
     return undefined; // A dangling link leads to no directory.
   });
   if (behind?.isDirectory() === true)
-    throw refused(`${shownPath(path)} is a link to a directory, and a file cannot take its place`);
+    throw refused(`${shownPath(path)} is a symbolic link to a directory, and cannot be replaced by a file`);
 }
 
 /** Splits a name into its parts. @throws HearthError `file.refused` for a name that leads out of the tree. */
 function partsOf(name: BytePath): readonly BytePath[] {
-  if (name.length > NAME_MAX_BYTES || name.includes("\0"))
-    throw refused("The VM sent a name that no file can have");
+  if (name.length > NAME_MAX_BYTES || name.includes("\0")) throw refused("The VM sent an invalid file name");
   if (name.startsWith("/")) throw refused(`The VM sent an absolute name: ${shownPath(name)}`);
   const parts = name.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes(".."))
@@ -185,7 +184,7 @@ function partsOf(name: BytePath): readonly BytePath[] {
 async function makeDirectory(path: BytePath): Promise<void> {
   const stats = await lstatBytes(path);
   if (stats?.isDirectory() === true) return;
-  if (stats !== undefined) throw refused(`${shownPath(path)} is there, and is not a directory`);
+  if (stats !== undefined) throw refused(`${shownPath(path)} exists, and is not a directory`);
   // The entry's own mode is set last: a directory that is not writable could not be filled.
   await mkdir(rawPath(path), { mode: 0o700 });
 }
@@ -213,6 +212,6 @@ function timeOf({ mtimeS }: TarHeader): number | undefined {
 
 function refused(what: string): HearthError {
   return new HearthError("file.refused", `${what}.`, {
-    hint: "Copy a part of it, or take the tar stream on stdout with -.",
+    hint: "Copy a part of it, or write a tar stream to stdout with `-`.",
   });
 }

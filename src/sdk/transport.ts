@@ -150,7 +150,7 @@ function answerOf(
     if (from === undefined) return void request.end(body);
     // A source that fails must fail the request too. Otherwise hearthd would take the part for the whole.
     const fail = (): void => {
-      reject(from.errored ?? new HearthError("input.invalid", "What is sent was closed before its end."));
+      reject(from.errored ?? new HearthError("input.invalid", "The data to send was closed before its end."));
       request.destroy();
     };
     const broke = (): void => {
@@ -166,8 +166,8 @@ function answerOf(
 export function errorFromText(text: string, status: number): HearthError {
   const body = parseErrorBody(text);
   if (body !== undefined) return errorFromBody(body);
-  return new HearthError("internal.bug", `hearthd answered ${status} without saying why.`, {
-    hint: "Look at `hearth daemon logs`.",
+  return new HearthError("internal.bug", `hearthd answered with status ${status} and no reason.`, {
+    hint: "See `hearth daemon logs`.",
   });
 }
 
@@ -194,8 +194,8 @@ export function parseSent(text: string): object {
 }
 
 function unreadable(cause?: unknown): HearthError {
-  return new HearthError("internal.bug", "hearthd sent something that cannot be read as JSON.", {
-    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+  return new HearthError("internal.bug", "hearthd sent invalid JSON.", {
+    hint: "See `hearth daemon status` and `hearth daemon logs`.",
     cause,
   });
 }
@@ -216,19 +216,23 @@ export function unreachable(socketPath: string, thrown: unknown): HearthError {
   const cause = toError(thrown);
   const { code } = cause as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ECONNREFUSED") {
-    return new HearthError("daemon.unreachable", `hearthd does not run: nothing listens at ${socketPath}`, {
+    return new HearthError("daemon.unreachable", `hearthd is not running: nothing listens at ${socketPath}`, {
       hint: "Start it: `hearth daemon start`.",
       cause,
     });
   }
   if (code === "EACCES" || code === "EPERM") {
-    return new HearthError("daemon.unreachable", `hearthd's socket ${socketPath} belongs to another user`, {
-      hint: "Use the account that started hearthd, or set HEARTH_HOME to a directory of your own.",
-      cause,
-    });
+    return new HearthError(
+      "daemon.unreachable",
+      `The socket of hearthd, ${socketPath}, belongs to another user`,
+      {
+        hint: "Use the account that started hearthd, or set HEARTH_HOME to your own directory.",
+        cause,
+      },
+    );
   }
   return new HearthError("daemon.unreachable", "The connection to hearthd broke", {
-    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+    hint: "See `hearth daemon status` and `hearth daemon logs`.",
     cause,
   });
 }
@@ -239,12 +243,13 @@ async function readText(response: IncomingMessage): Promise<string> {
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       bytes += chunk.byteLength;
-      if (bytes > JSON_MAX_BYTES) throw new HearthError("internal.bug", "hearthd's answer is too long.");
+      if (bytes > JSON_MAX_BYTES)
+        throw new HearthError("internal.bug", "The response of hearthd is too long.");
       chunks.push(chunk);
     }
   } catch (error) {
     if (error instanceof HearthError) throw error;
-    throw new HearthError("daemon.unreachable", "hearthd went away in the middle of its answer", {
+    throw new HearthError("daemon.unreachable", "hearthd ended its response too early", {
       cause: error,
     });
   }

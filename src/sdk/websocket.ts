@@ -64,7 +64,7 @@ type Handshake = { readonly headers: string; readonly rest: Buffer };
 
 function noAnswer(deadlineMs: number): HearthError {
   return new HearthError("daemon.unreachable", `hearthd has not answered in ${deadlineMs / 1000} s`, {
-    hint: "Look at `hearth daemon status` and `hearth daemon logs`.",
+    hint: "See `hearth daemon status` and `hearth daemon logs`.",
   });
 }
 
@@ -95,7 +95,7 @@ function readHandshake(socket: Socket, signal: AbortSignal): Promise<Handshake> 
       const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
       if (status !== 0 && status !== SWITCHING)
         return reject(errorFromText(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), status));
-      const hint = "Look at `hearth daemon logs`.";
+      const hint = "See `hearth daemon logs`.";
       reject(new HearthError("daemon.unreachable", "hearthd closed the connection", { hint, cause: error }));
     };
     socket.on("data", (chunk: Buffer) => {
@@ -226,7 +226,7 @@ export class WebSocketClient {
       start = 10;
     }
     if (length > FRAME_MAX_BYTES || (second & MASKED) !== 0) {
-      this.#close(new HearthError("internal.bug", "hearthd sent a frame that is not one."));
+      this.#close(new HearthError("internal.bug", "hearthd sent an invalid WebSocket frame."));
       this.#socket.destroy();
       return undefined;
     }

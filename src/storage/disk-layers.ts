@@ -163,7 +163,7 @@ export async function diskFromSnapshot(
 ): Promise<void> {
   const layers = await wholeLayers(snapshotDir, format);
   if (format === "raw" && layers.length !== 1)
-    throw new HearthError("snapshot.mismatch", "A disk in layers is of no use to this driver.");
+    throw new HearthError("snapshot.mismatch", "This driver does not support layered disks.");
   await removeDisk(vmDir);
   const fresh = join(vmDir, VM_NAMES.newDisk);
   if (format === "raw") await copySparse(layers[0] ?? "", fresh, signal);
@@ -189,8 +189,8 @@ async function wholeLayers(dir: string, format: DiskFormat): Promise<string[]> {
     await proveDisk(format === "qcow2" ? [...layers, join(dir, EMPTY)] : layers);
     return layers;
   } catch (cause) {
-    throw new HearthError("snapshot.corrupt", `The disk that was saved in ${dir} is not whole.`, {
-      hint: "Nothing was started. Remove the snapshot, and make another one.",
+    throw new HearthError("snapshot.corrupt", `The disk of the snapshot in ${dir} is incomplete.`, {
+      hint: "Nothing was started. Remove the snapshot, and create another one.",
       cause,
     });
   }

@@ -45,10 +45,10 @@ export async function proveDisk(paths: readonly string[]): Promise<ProvenDisk> {
 
 async function prove(layer: BlockLayer, below: BlockLayer | undefined, minBytes: number): Promise<number> {
   const stats = await lstat(layer.path);
-  if (!stats.isFile()) throw new Error("it is no file");
+  if (!stats.isFile()) throw new Error("it is not a regular file");
   const maxBytes = LIMITS.diskMaxBytes;
   if (layer.format === "raw") {
-    if (below !== undefined) throw new Error("it lies on nothing, and there is a layer below");
+    if (below !== undefined) throw new Error("it has no backing file, but there is a layer below");
     if (stats.size > maxBytes) throw new Error("its disk is too large");
     return stats.size;
   }
@@ -64,9 +64,9 @@ function notProven(path: string, cause: unknown): HearthError {
   const name = basename(path);
   return new HearthError(
     "disk.corrupt",
-    `The disk in ${dirname(path)} is not opened: ${name} is not as Hearth makes it.`,
+    `Refusing to open the disk in ${dirname(path)}: ${name} is not as Hearth creates it.`,
     {
-      hint: "Nothing was changed. The VMM of this VM, or something else on this host, has written to it: `hearth snapshot restore` puts an earlier one in its place.",
+      hint: "Nothing was changed. The VMM of this VM, or another program, has written to it. `hearth snapshot restore` restores an earlier disk.",
       cause,
     },
   );

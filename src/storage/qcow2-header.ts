@@ -61,13 +61,15 @@ function checkHead(head: Buffer, { below, belowFormat, minBytes = 0, maxBytes }:
   if (sizeBytes < BigInt(minBytes)) throw new Error("its disk is smaller than that of the layer below");
   const isPlain =
     head.readUInt32BE(32) === 0 && head.readUInt32BE(60) === 0 && head.readBigUInt64BE(72) === 0n;
-  if (!isPlain) throw new Error("it is encrypted, has snapshots in it, or needs features that ours do not");
+  if (!isPlain)
+    throw new Error("it is encrypted, has snapshots in it, or needs features that Hearth does not use");
   const nameAt = Number(head.readBigUInt64BE(8));
   const name = slice(head, nameAt, head.readUInt32BE(16)).toString("utf8");
-  if (name !== below) throw new Error(`it lies on ${JSON.stringify(name.slice(0, 80))}, not on ${below}`);
+  if (name !== below)
+    throw new Error(`its backing file is ${JSON.stringify(name.slice(0, 80))}, not ${below}`);
   const format = readBackingFormat(head, head.readUInt32BE(100));
-  if (format !== belowFormat) throw new Error("it does not say which format it lies on");
-  if (head.readUInt32BE(20) !== CLUSTER_BITS) throw new Error("its clusters have another size than ours");
+  if (format !== belowFormat) throw new Error("it does not name the format of its backing file");
+  if (head.readUInt32BE(20) !== CLUSTER_BITS) throw new Error("its cluster size is not the one of Hearth");
   const l1Offset = Number(head.readBigUInt64BE(40));
   return { sizeBytes: Number(sizeBytes), l1Entries: head.readUInt32BE(36), l1Offset };
 }
@@ -86,13 +88,14 @@ function readBackingFormat(head: Buffer, headerBytes: number): string | undefine
     if (type === 0) return format;
     if (type === BACKING_FORMAT && format === undefined)
       format = slice(head, at + 8, bytes).toString("latin1");
-    else if (type !== FEATURE_NAMES) throw new Error(`it has a part of type 0x${type.toString(16)}`);
+    else if (type !== FEATURE_NAMES)
+      throw new Error(`it has a header extension of type 0x${type.toString(16)}`);
     at += 8 + Math.ceil(bytes / 8) * 8;
   }
 }
 
 function slice(head: Buffer, at: number, bytes: number): Buffer {
   const found = head.subarray(at, at + bytes);
-  if (found.length !== bytes) throw new Error("its header is not whole");
+  if (found.length !== bytes) throw new Error("its header is incomplete");
   return found;
 }

@@ -39,7 +39,7 @@ const L1_MAX_ENTRIES = 4096;
 export async function checkTables(file: FileHandle, head: TableHead, fileMaxBytes: number): Promise<void> {
   const needed = Math.ceil(head.sizeBytes / TABLE_BYTES);
   if (head.l1Entries < needed || head.l1Entries > L1_MAX_ENTRIES)
-    throw new Error("it has a table of another size than its disk");
+    throw new Error("the size of a table does not match the disk");
   const used = new ClusterSet(fileMaxBytes);
   const l1 = await readTable(file, used.take(head.l1Offset), head.l1Entries);
   for (let index = 0; index < head.l1Entries; index++) {
@@ -80,10 +80,10 @@ class ClusterSet {
 
   take(offset: number): number {
     if (offset % CLUSTER_BYTES !== 0 || offset === 0 || offset >= this.#fileMaxBytes)
-      throw new Error("its tables name a cluster that it cannot have");
+      throw new Error("its tables name a cluster outside of the file");
     const cluster = offset / CLUSTER_BYTES;
     const [at, bit] = [cluster >>> 3, 1 << (cluster & 7)];
-    if (((this.#bits[at] ?? 0) & bit) !== 0) throw new Error("it shows one cluster in two places");
+    if (((this.#bits[at] ?? 0) & bit) !== 0) throw new Error("it uses one cluster twice");
     this.#bits[at] = (this.#bits[at] ?? 0) | bit;
     return offset;
   }

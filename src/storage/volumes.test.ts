@@ -84,7 +84,7 @@ test("a directory that does not fit, a missing one and a file are refused, and l
   await assert.rejects(from(tree, 64 * MIB), { code: "input.invalid", message: /does not fit/ });
   await assert.rejects(from(join(dir, "none")), { code: "file.not_found" });
   await assert.rejects(from(join(tree, "big")), { code: "file.refused" });
-  await assert.rejects(from(dir), { code: "input.invalid", message: /holds the volumes/ });
+  await assert.rejects(from(dir), { code: "input.invalid", message: /contains the volumes/ });
   await assert.rejects(from("relative"), { code: "input.invalid" });
   await assert.rejects(volumes.create({ name: NAME }, t.signal), { code: "input.invalid", message: /size/ });
   assert.deepEqual(readdirSync(root), []);

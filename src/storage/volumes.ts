@@ -160,8 +160,8 @@ export class Volumes {
     const real = await resolveDir(from);
     const root = await realpath(this.#root);
     if (`${root}/`.startsWith(real === "/" ? real : `${real}/`))
-      throw new HearthError("input.invalid", `from: ${from} holds the volumes themselves.`, {
-        hint: "Choose a directory that does not: a copy would never end.",
+      throw new HearthError("input.invalid", `from: ${from} contains the volumes of Hearth.`, {
+        hint: "Choose a directory without them, because the copy would never end.",
       });
     return measureTree(from, signal);
   }
@@ -209,13 +209,13 @@ function isVolumeName(entry: string): entry is VolumeName {
 /** Returns the error for a volume that does not exist. */
 export function volumeNotFound(name: string): HearthError {
   return new HearthError("volume.not_found", `There is no volume ${name}.`, {
-    hint: `\`hearth volume ls\` shows the volumes; \`hearth volume create ${name} --size 4G\` makes it.`,
+    hint: `\`hearth volume ls\` lists the volumes; \`hearth volume create ${name} --size 4G\` creates this one.`,
   });
 }
 
 function nameTaken(name: VolumeName): HearthError {
-  return new HearthError("name.taken", `There is a volume named ${name} already.`, {
-    hint: "Choose another name: `hearth volume ls` shows those that are taken.",
+  return new HearthError("name.taken", `A volume named ${name} already exists.`, {
+    hint: "Choose another name: `hearth volume ls` lists those in use.",
   });
 }
 
@@ -223,12 +223,12 @@ function nameTaken(name: VolumeName): HearthError {
 async function resolveDir(from: string): Promise<string> {
   if (!isAbsolute(from))
     throw new HearthError("input.invalid", `from: ${from} is not an absolute path.`, {
-      hint: "hearthd has no current directory; give the whole path.",
+      hint: "Give the absolute path of the directory.",
     });
   const found = await stat(from).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR")
       throw new HearthError("file.not_found", `There is no directory ${from} on the host.`);
-    throw new HearthError("file.refused", `hearthd may not look at ${from}.`, { cause });
+    throw new HearthError("file.refused", `hearthd cannot access ${from}: permission denied.`, { cause });
   });
   if (!found.isDirectory()) throw new HearthError("file.refused", `${from} is not a directory.`);
   return realpath(from);
@@ -237,7 +237,7 @@ async function resolveDir(from: string): Promise<string> {
 /** @throws HearthError `input.invalid` without a directory to measure */
 function sizeFor(tree: TreeSize | undefined): number {
   if (tree === undefined)
-    throw new HearthError("input.invalid", "size: an empty volume needs one.", {
+    throw new HearthError("input.invalid", "size: an empty volume needs a size.", {
       hint: "Add, for instance, --size 4G.",
     });
   const wanted = tree.bytes + Math.max(ROOM_MIN_BYTES, tree.bytes / 4);

@@ -244,7 +244,7 @@ function vmmAt(vmms: FakeVmms, { agentSocket }: AgentAddress): FakeVmm | undefin
 }
 
 function unreachable(): HearthError {
-  return new HearthError("agent.unreachable", "The guest's agent does not answer.");
+  return new HearthError("agent.unreachable", "The guest agent does not answer.");
 }
 
 /** Its guest does something: it remembers that, and writes it to its disk. Only its kernel does while it is held. */

@@ -201,11 +201,11 @@ export class FakeHost implements Host {
       delete this.guestFaults.silent; // The connections before this one stay silent.
       if ((this.guestFaults.unreachableAfterInit ?? 0) > 0 && initRuns(this.machine.vmms, address)) {
         this.guestFaults.unreachableAfterInit = (this.guestFaults.unreachableAfterInit ?? 0) - 1;
-        throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
+        throw new HearthError("agent.unreachable", "The guest agent does not answer.");
       }
       if ((this.guestFaults.unreachable ?? 0) > 0) {
         this.guestFaults.unreachable = (this.guestFaults.unreachable ?? 0) - 1;
-        throw new HearthError("agent.unreachable", "The guest's agent does not answer.");
+        throw new HearthError("agent.unreachable", "The guest agent does not answer.");
       }
       return fakeGuest(this.machine.vmms, address, this.guestFaults, this.#life);
     },

@@ -45,7 +45,7 @@ function check(t: TestContext, changes: Tree, production = false): Map<string, D
 
 const WARNED: readonly (readonly [what: string, name: string, changes: Tree, found: RegExp, fix: RegExp])[] =
   [
-    ["KSM that runs", "ksm", { "/sys/kernel/mm/ksm/run": "1" }, /in memory/, /ksm\/run/],
+    ["KSM that runs", "ksm", { "/sys/kernel/mm/ksm/run": "1" }, /in the memory of other guests/, /ksm\/run/],
     [
       "swap on a disk",
       "swap",
@@ -79,7 +79,7 @@ const WARNED: readonly (readonly [what: string, name: string, changes: Tree, fou
       "microcode that the kernel knows to be old",
       "microcode",
       { [`${CPU}/vulnerabilities/old_microcode`]: "Vulnerable" },
-      /0xd0003e7: the kernel knows a newer one/,
+      /0xd0003e7: the kernel knows a newer revision/,
       /intel-microcode/,
     ],
     [
@@ -90,7 +90,7 @@ const WARNED: readonly (readonly [what: string, name: string, changes: Tree, fou
         "/proc/cpuinfo": "microcode\t: 0x1000065\nflags\t\t: fpu hypervisor svm\n",
       },
       /too old for spec_rstack_overflow/,
-      /its own host/,
+      /the host below/,
     ],
     [
       "an open flaw",

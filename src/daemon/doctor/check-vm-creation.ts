@@ -13,15 +13,15 @@ export function checkVmCreation(files: HostFiles): DoctorCheck {
   const name = "vm creation";
   const pass = (found: string): DoctorCheck => ({ name, verdict: "pass", found });
   const nx = files.text(NX_HUGE_PAGES);
-  if (nx === undefined) return pass("KVM is not loaded, or needs nothing here");
+  if (nx === undefined) return pass("KVM is not loaded, or needs no change");
   const isAffected = files.text("/sys/devices/system/cpu/vulnerabilities/itlb_multihit") !== "Not affected";
   if (nx === "never") {
     if (!isAffected) return pass("kvm.nx_huge_pages=never");
     return {
       name,
       verdict: "warn",
-      found: "kvm.nx_huge_pages=never, on a CPU with the flaw that it leaves open",
-      fix: "load kvm without nx_huge_pages=never; take favordynmods instead",
+      found: "kvm.nx_huge_pages=never, on a CPU with the vulnerability that it leaves open",
+      fix: "load kvm without nx_huge_pages=never; use favordynmods instead",
     };
   }
   if (isBefore61(files.text("/proc/sys/kernel/osrelease") ?? "")) return pass("as fast as before Linux 6.1");

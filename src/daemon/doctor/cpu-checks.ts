@@ -13,7 +13,7 @@ export function checkSmt(files: HostFiles): DoctorCheck {
     name: "smt",
     verdict: "warn",
     found: "on: guests on the two threads of a core can spy on each other",
-    fix: "boot with nosmt=force; needless if all guests belong to one person",
+    fix: "boot with nosmt=force; not needed if all guests belong to one person",
   };
 }
 
@@ -26,15 +26,15 @@ export function checkMicrocode(files: HostFiles): DoctorCheck {
   const lacking = flawsOf(files).filter(([, state]) => /no microcode/i.test(state));
   if (old || lacking.length > 0) {
     const why = old
-      ? "the kernel knows a newer one"
+      ? "the kernel knows a newer revision"
       : `too old for ${lacking.map(([name]) => name).join(", ")}`;
     return {
       name: "microcode",
       verdict: "warn",
       found: `revision ${revision}: ${why}`,
       fix: /^flags\s*:.*\bhypervisor\b/m.test(cpu)
-        ? "This host is a guest itself: its own host has to load it."
-        : "apt-get install intel-microcode or amd64-microcode, and reboot",
+        ? "This host is itself a VM: the host below it must load the microcode."
+        : "apt-get install intel-microcode (or amd64-microcode), and reboot",
     };
   }
   return { name: "microcode", verdict: "pass", found: `revision ${revision}` };
@@ -45,7 +45,7 @@ export function checkCpuFlaws(files: HostFiles): DoctorCheck {
   const name = "cpu flaws";
   const flaws = flawsOf(files);
   if (flaws.length === 0)
-    return { name, verdict: "warn", found: `not told: ${FLAWS} is missing`, fix: "Upgrade the kernel." };
+    return { name, verdict: "warn", found: `unknown: ${FLAWS} is missing`, fix: "Upgrade the kernel." };
   // Parts after the first are conditions, such as "SMT vulnerable".
   const open = flaws.filter(([, state]) => /\bvulnerable\b/i.test(state));
   if (open.length === 0) return { name, verdict: "pass", found: `all ${flaws.length} that the kernel knows` };
@@ -53,7 +53,7 @@ export function checkCpuFlaws(files: HostFiles): DoctorCheck {
   return {
     name,
     verdict: "warn",
-    found: `guests may read what is not theirs: ${open.map(describe).join(", ")}`,
+    found: `guests may read data of other guests or of the host: ${open.map(describe).join(", ")}`,
     fix: off ? "boot without mitigations=off" : `upgrade kernel and microcode; ${FLAWS} has the details`,
   };
 }

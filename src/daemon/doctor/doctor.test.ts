@@ -72,7 +72,7 @@ async function check(
 test("the accelerator is the one that the check of KVM has found, and open as long as nobody has asked", async (t) => {
   for (const [asked, line] of [
     [true, "version 1.0, kvm"],
-    [false, "version 1.0, kvm or tcg, as the first run finds out"],
+    [false, "version 1.0, KVM or emulation; the first run finds out"],
   ] as const) {
     let found = false;
     const features = () => ({ version: "1.0", accel: found ? "kvm" : "tcg", accelAssumed: !found }) as const;

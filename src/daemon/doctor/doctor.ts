@@ -60,7 +60,7 @@ async function checkLostFound({ host }: Daemon): Promise<DoctorCheck[]> {
   const entries = await listLostFound(host);
   if (entries.length === 0) return [];
   const found = `${entries.length} directories in ${lostFoundDir(host.dirs)} that the store does not know`;
-  const fix = "hearth system recover lists them, and makes a new VM with a disk of theirs";
+  const fix = "hearth system recover lists them, and creates a VM from a disk in them";
   return [{ name: "lost+found", verdict: "warn", found, fix }];
 }
 
@@ -69,7 +69,7 @@ async function checkSpace(name: string, dir: string): Promise<DoctorCheck> {
   const free = bavail * bsize;
   const found = `${formatSizeRounded(free)} free in ${dir}`;
   if (free >= SPACE_MIN_BYTES) return { name: `${name} directory`, verdict: "pass", found };
-  const fix = "Free some space: hearth ls, hearth image ls and hearth volume ls show what takes it.";
+  const fix = "Free some space: hearth ls, hearth image ls and hearth volume ls show what uses it.";
   return { name: `${name} directory`, verdict: "warn", found, fix };
 }
 
@@ -93,7 +93,7 @@ async function checkDrivers(daemon: Daemon, signal: AbortSignal): Promise<Doctor
       checks.push({ name, verdict, found: available.reason, fix: available.hint });
       continue;
     }
-    const decided = features.accelAssumed === true ? "kvm or tcg, as the first run finds out" : accel;
+    const decided = features.accelAssumed === true ? "KVM or emulation; the first run finds out" : accel;
     checks.push({ name, verdict: "pass", found: `version ${version ?? "unknown"}, ${decided}` });
     for (const caveat of [...caveats, ...Object.values(networkCaveats)])
       checks.push({ name: `${name} guarantees`, verdict: "warn", found: caveat });

@@ -19,7 +19,7 @@ export async function checkIsolation(
 async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
   try {
     const { bwrap } = await findJailHost(signal);
-    return { name: "jail", verdict: "pass", found: `made by ${bwrap}` };
+    return { name: "jail", verdict: "pass", found: `with ${bwrap}` };
   } catch (error) {
     signal.throwIfAborted();
     const { hint } = toHearthError(error);
@@ -35,7 +35,7 @@ function checkUids({ limitations, config }: Host, lacks: DoctorCheck["verdict"])
     name: "uids",
     verdict: lacks,
     found,
-    fix: "Run hearthd as root to give each VM a uid of its own.",
+    fix: "Run hearthd as root to give each VM its own uid.",
   };
 }
 

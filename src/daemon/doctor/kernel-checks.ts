@@ -15,8 +15,8 @@ export function checkMounts(files: HostFiles): DoctorCheck {
   return {
     name: "mounts",
     verdict: "warn",
-    found: `${count}: each jail begins with a copy of all of them`,
-    fix: "run Hearth on a host, or in a mount name space, with fewer",
+    found: `${count}: the start of each jail copies all of them`,
+    fix: "run Hearth on a host, or in a mount namespace, with fewer mounts",
   };
 }
 
@@ -26,7 +26,7 @@ export function checkMounts(files: HostFiles): DoctorCheck {
 export function checkConsoleLog(files: HostFiles): DoctorCheck {
   const name = "console log";
   const level = Number.parseInt(files.text("/proc/sys/kernel/printk") ?? "", 10);
-  if (Number.isNaN(level)) return { name, verdict: "pass", found: "the kernel does not tell" };
+  if (Number.isNaN(level)) return { name, verdict: "pass", found: "unknown" };
   const serial = /^tty(?:S|AMA|HS|LP|PS)\d+/m.exec(files.text("/proc/consoles") ?? "")?.[0];
   if (serial === undefined || level <= CONSOLE_LEVEL_MAX)
     return {
@@ -37,7 +37,7 @@ export function checkConsoleLog(files: HostFiles): DoctorCheck {
   return {
     name,
     verdict: "warn",
-    found: `level ${level} on ${serial}: VMs wait for a slow line when they start`,
+    found: `level ${level} on ${serial}: VMs start slowly, because the kernel logs to a serial line`,
     fix: "dmesg -n 1, and boot with quiet loglevel=1",
   };
 }

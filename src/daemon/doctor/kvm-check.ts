@@ -21,12 +21,12 @@ export async function checkKvm(
       ? await verdicts.known(signal)
       : await verdicts.decide(await images.bootSet(image.digest, {}, signal), fresh, signal);
   if (verdict === undefined)
-    return { name: "kvm", verdict: "pass", found: "not decided yet: the first run boots a guest with it" };
+    return { name: "kvm", verdict: "pass", found: "not known yet; the first run boots a guest to find out" };
   if (verdict.works) return { name: "kvm", verdict: "pass", found: verdict.reason };
   return {
     name: "kvm",
     verdict: "warn",
-    found: `${verdict.reason} Guests are emulated: slower.`,
+    found: `${verdict.reason} Guests are emulated, which is slower.`,
     fix: FIX,
   };
 }

@@ -11,7 +11,7 @@ export function checkKsm(files: HostFiles): DoctorCheck {
   return {
     name: "ksm",
     verdict: "warn",
-    found: "on: guests can find out what others hold in memory",
+    found: "on: guests can find out what is in the memory of other guests",
     fix: "echo 2 > /sys/kernel/mm/ksm/run, and disable ksmtuned",
   };
 }
@@ -27,7 +27,7 @@ export function checkSwap(files: HostFiles): DoctorCheck {
   return {
     name: "swap",
     verdict: "warn",
-    found: `what guests hold in memory can reach a disk: ${open.join(", ")}`,
+    found: `guest memory can be written to an unencrypted disk: ${open.join(", ")}`,
     fix: "swapoff -a and remove it from /etc/fstab, or put it on dm-crypt",
   };
 }

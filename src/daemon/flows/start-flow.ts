@@ -207,7 +207,7 @@ function identityError(vm: VmRecord, failure: HearthError): HearthError {
   const asItWas =
     vm.state.phase === "suspended" ? "its memory and its disk are kept" : "the snapshot is kept";
   return new HearthError("vm.identity_failed", `Cannot start ${vm.name}. ${failure.message}`, {
-    hint: `Nothing of it has run, and ${asItWas}: try again, and see \`hearth logs ${vm.name}\` for its console.`,
+    hint: `The guest has not run, and ${asItWas}. Try again, and see \`hearth logs ${vm.name}\` for its console.`,
     cause: failure.cause,
   });
 }
@@ -276,7 +276,7 @@ async function clearForRetry(host: Host, start: Start, error: unknown): Promise<
   if (memory === undefined) log.event("vm.boot_retried", { error });
   else log.event("vm.restore_retried", { snapshot: memory.snapshot.id, error });
   const what = memory === undefined ? "booting" : "restoring";
-  onProgress({ stage: "boot", text: `the guest hung; ${what} once more` });
+  onProgress({ stage: "boot", text: `the guest hung; ${what} again` });
   await endVmm(host, vm.id, start);
   if (memory !== undefined) await makeDiskOf(host, start);
 }
@@ -331,7 +331,7 @@ async function startInit(host: Host, start: Start): Promise<void> {
   const configured = await giveIdentity(host, start, typeof disk === "object");
   if (configured?.initFollows !== true) return;
   start.hasOwnIdentity = true;
-  onProgress({ stage: "boot", text: "starting the guest's init" });
+  onProgress({ stage: "boot", text: "starting the init of the guest" });
   attachment.releaseGuest();
   await awaitGuest(host, attachment, agentDeadlineMs, signal);
   start.clock.end("init");
@@ -351,7 +351,7 @@ async function awaitGuest(host: Host, attachment: Attachment, agentMs: number, s
 
 function vmmEnded(code: number | undefined, signal: string | undefined): HearthError {
   const how = signal === undefined ? `exit code ${code ?? "unknown"}` : signal;
-  return new HearthError("vmm.failed", `The VMM ended before the guest's agent answered (${how}).`);
+  return new HearthError("vmm.failed", `The VMM ended before the guest agent answered (${how}).`);
 }
 
 function bootError(host: Host, vm: VmRecord, failure: HearthError): HearthError {
@@ -363,7 +363,7 @@ function bootError(host: Host, vm: VmRecord, failure: HearthError): HearthError 
     lines.length === 0 ? "The console is empty." : `The end of its console:\n${lines.join("\n")}`;
   return new HearthError("vm.boot_failed", `${vm.name} did not boot. ${console}`, {
     hint:
-      failure.hint ?? `See all of it with \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
+      failure.hint ?? `See the full logs: \`hearth logs ${vm.name}\` and \`hearth logs --vmm ${vm.name}\`.`,
     cause: failure,
   });
 }

@@ -77,7 +77,7 @@ export const STOP_VM: Flow<StopContext> = {
 async function askGuest(context: StopContext): Promise<void> {
   const { plan, agent, signal: takenOver } = context;
   if (plan.mode !== "graceful" || agent === undefined) return;
-  const late = (): Error => new Error(`The guest has not powered off in ${plan.timeoutMs} ms.`);
+  const late = (): Error => new Error(`The guest did not power off within ${plan.timeoutMs} ms.`);
   using deadline = abortAfter(Math.max(plan.timeoutMs, 1), late, takenOver);
   let isAsked = false;
   const shutdown = async (guest: Guest, signal: AbortSignal): Promise<void> => {

@@ -102,7 +102,7 @@ export function makeApi(daemon: Daemon): Api {
       title: "Hearth",
       version: "1",
       description:
-        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages src/api/exec-stream.ts describes. A request that changes something, and a command, is an operation: `hearth-operation: op-…` names it (12 hexadecimal digits), and the answer has the same header. A client that leaves cancels its request, unless it sent `hearth-detach: true`: the answer is 202 then, with the operation, whose result GET /v1/operations/{operation} has later.",
+        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages are described in src/api/exec-stream.ts. Each request that changes something, and each command, is an operation. The header `hearth-operation: op-…` (12 hexadecimal digits) gives it an ID, and the response has the same header. A client that disconnects cancels its request. With `hearth-detach: true`, the request continues without its client: the response is 202 with the operation, and GET /v1/operations/{operation} has the result later.",
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
   });
@@ -149,7 +149,7 @@ export function logFailure(daemon: Daemon, thrown: unknown, context: ApiContext,
 
 /** Returns the error of a request whose client has gone, whatever it failed with. */
 export function clientGone(cause?: unknown): HearthError {
-  return new HearthError("operation.cancelled", "The client has gone.", { cause });
+  return new HearthError("operation.cancelled", "The client has disconnected.", { cause });
 }
 
 /**
@@ -168,7 +168,7 @@ function answerError(daemon: Daemon, failure: unknown, context: ApiContext): Res
   const status = (thrown as { status?: number }).status;
   const error =
     status !== undefined && status >= 400 && status < 500 && !(thrown instanceof HearthError)
-      ? new HearthError("input.invalid", "The request cannot be read.", { hint: "Send JSON.", cause: thrown })
+      ? new HearthError("input.invalid", "Cannot read the request.", { hint: "Send JSON.", cause: thrown })
       : toHearthError(thrown);
   // A client that goes away is no failure of the API.
   if (context.get("client")?.aborted !== true) logFailure(daemon, thrown, context, error.code);

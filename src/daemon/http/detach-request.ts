@@ -47,13 +47,13 @@ function asksToDetach(context: ApiContext): boolean {
   if (given === undefined) return false;
   if (given !== "true")
     throw new HearthError("input.invalid", `${DETACH_HEADER}: ${JSON.stringify(given)} must be true.`, {
-      hint: "Leave the header out to wait for the answer.",
+      hint: "Leave the header out to wait for the response.",
     });
   const { method, path } = context.req;
   if (isOperation(context.req) && method !== WEBSOCKET && !isStreamed(path)) return true;
   throw new HearthError(
     "operation.not_detachable",
-    `Cannot detach ${requestText(context.req)}: it reads, or its body or its answer is a stream.`,
+    `Cannot detach ${requestText(context.req)}: it only reads, or its request or response body is a stream.`,
     { hint: `Leave out ${DETACH_HEADER}.` },
   );
 }

@@ -88,7 +88,7 @@ export class ClientInput {
       this.#takeFirst(payload);
     });
     socket.on("close", () => {
-      this.#first.reject(unreadable("The client has gone."));
+      this.#first.reject(unreadable("The client has disconnected."));
       this.#end();
     });
   }
@@ -98,7 +98,7 @@ export class ClientInput {
    * of `signal`
    */
   async first(signal: AbortSignal): Promise<unknown> {
-    const late = (): Error => unreadable("It did not come in time.");
+    const late = (): Error => unreadable("It did not arrive in time.");
     return inTime(this.#first.promise, FIRST_MESSAGE_MS, late, signal);
   }
 
@@ -188,7 +188,7 @@ export async function relayExec(
         };
     }
   }
-  throw new HearthError("agent.failed", "The agent ended the command's stream without its exit.");
+  throw new HearthError("agent.failed", "The guest agent did not send the exit code of the command.");
 }
 
 /** Sends a signal or a window size. A command that has just ended cannot be signalled; its exit follows and says so. */
@@ -216,7 +216,7 @@ async function sendBytes(socket: WebSocket, channel: number, bytes: Uint8Array):
 }
 
 function unreadable(cause: unknown): HearthError {
-  return new HearthError("input.invalid", "The first message of an exec cannot be read.", { cause });
+  return new HearthError("input.invalid", "Cannot read the first message of the exec.", { cause });
 }
 
 function readClientMessage(text: string): ClientMessage | undefined {

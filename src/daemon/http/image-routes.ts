@@ -63,7 +63,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
       const users = imageUsers(host, image);
       if (users.length === 0) return;
       throw new HearthError("image.in_use", `${ref} is used by ${users.join(", ")}.`, {
-        hint: "They cannot run without it. `hearth ls` and `hearth snapshot ls` show them.",
+        hint: "They need it. `hearth ls` and `hearth snapshot ls` list them.",
       });
     };
     assertUnused(); // Checked first, so that a refusal also keeps the image's templates.

@@ -12,7 +12,7 @@ export function limitBody(maxBytes = LIMITS.requestMaxBytes): MiddlewareHandler 
     maxSize: maxBytes,
     onError: () => {
       throw new HearthError("input.too_large", `The body of the request has more than ${maxBytes} bytes.`, {
-        hint: "Variables take most of it as a rule: copy a file with them into the VM, `hearth cp`.",
+        hint: "Long environment variables are the usual reason: copy them into the VM as a file with `hearth cp`.",
       });
     },
   });

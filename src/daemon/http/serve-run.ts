@@ -64,7 +64,7 @@ async function endAfterExit(session: ExecSession, vm: VmRecord, call: Call): Pro
   } catch (error) {
     const { host } = session.daemon;
     host.log.child({ vm: vm.id }).event("vm.run_not_ended", { error });
-    const text = `${vm.name} is not ended: ${errorBody(error).message}`;
+    const text = `Cannot stop ${vm.name}: ${errorBody(error).message}`;
     call.onProgress({ stage: "stop", text });
   }
 }

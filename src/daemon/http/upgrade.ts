@@ -75,13 +75,14 @@ export class Upgrade {
   }
 
   #leave(): void {
-    this.#gone.abort(new HearthError("operation.cancelled", "The client has gone."));
+    this.#gone.abort(new HearthError("operation.cancelled", "The client has disconnected."));
   }
 
   #handshakeError(): HearthError {
-    if (this.refusal === undefined) return new HearthError("operation.cancelled", "The client has gone.");
+    if (this.refusal === undefined)
+      return new HearthError("operation.cancelled", "The client has disconnected.");
     const hint = "GET /openapi.json describes every request.";
-    return new HearthError("input.invalid", "The WebSocket's handshake is wrong.", {
+    return new HearthError("input.invalid", "The WebSocket handshake is invalid.", {
       hint,
       cause: this.refusal,
     });

@@ -51,8 +51,8 @@ export function addVolumeRoutes(api: Api, daemon: Daemon): void {
     // Nothing is awaited between the check and the removal, so that no VM can name it in between.
     const users = volumeUsers(host, name);
     if (users.length > 0) {
-      throw new HearthError("volume.in_use", `The volume ${name} belongs to ${users.join(", ")}.`, {
-        hint: `\`hearth volume detach VM ${name}\` takes it from a VM, which keeps its own disk.`,
+      throw new HearthError("volume.in_use", `The volume ${name} is used by ${users.join(", ")}.`, {
+        hint: `\`hearth volume detach VM ${name}\` detaches it.`,
       });
     }
     await host.volumes.remove(name);

@@ -17,8 +17,8 @@ export function addWarmRoutes(api: Api, daemon: Daemon): void {
     const call = requestOf(c);
     const made = await warm.build(await completeSpec(host, c.req.valid("json"), call), call);
     if (made === undefined)
-      throw new HearthError("feature.missing", "VMs like that do not start from templates.", {
-        hint: "warm.enabled may be false in config.toml; docs/snapshots.md says what else it takes.",
+      throw new HearthError("feature.missing", "This VM configuration cannot use templates.", {
+        hint: "Check warm.enabled in config.toml; docs/snapshots.md lists the other conditions.",
       });
     return c.json(await snapshotView(host, snapshots, made), 200);
   });

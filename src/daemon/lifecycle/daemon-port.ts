@@ -70,9 +70,13 @@ function openSocket(fd: number): Socket {
   try {
     return new Socket({ fd });
   } catch (cause) {
-    throw new HearthError("config.invalid", `Cannot reach the helper: file descriptor ${fd} is no socket.`, {
-      hint: "Start hearthd with --helper-fd=N by a program that opens N, or without it.",
-      cause,
-    });
+    throw new HearthError(
+      "config.invalid",
+      `Cannot reach the helper: file descriptor ${fd} is not a socket.`,
+      {
+        hint: "Start hearthd with --helper-fd=N from a program that opens N, or without this flag.",
+        cause,
+      },
+    );
   }
 }

@@ -77,6 +77,6 @@ export async function findLostVm(host: Pick<Host, "dirs" | "files">, name: strin
   if (found !== undefined) return found;
   const shown = JSON.stringify(name.slice(0, 80));
   throw new HearthError("vm.not_found", `There is no VM ${shown} in ${lostFoundDir(host.dirs)}.`, {
-    hint: "`hearth system recover` lists what is there.",
+    hint: "`hearth system recover` lists the VMs in it.",
   });
 }

@@ -58,12 +58,12 @@ export async function recoverLostVm(
  */
 async function diskFiles(lost: LostEntry): Promise<readonly string[]> {
   if (!hasDisk(lost.path))
-    throw new HearthError("disk.missing", `Cannot take back ${lost.name}: there is no disk in ${lost.path}.`);
+    throw new HearthError("disk.missing", `Cannot recover ${lost.name}: there is no disk in ${lost.path}.`);
   const { path, layers } = findDisk(lost.path);
   if (!existsSync(path)) return layers;
   if ((await lstat(path)).nlink === 1) return [...layers, path];
-  throw new HearthError("file.refused", `Cannot take back ${lost.name}: another VM has its disk already.`, {
-    hint: "`hearth ls` lists the VMs. Two VMs on one disk would destroy it.",
+  throw new HearthError("file.refused", `Cannot recover ${lost.name}: another VM already has its disk.`, {
+    hint: "`hearth ls` lists the VMs. Two VMs on one disk would damage it.",
   });
 }
 

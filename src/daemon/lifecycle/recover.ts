@@ -160,7 +160,7 @@ async function adoptVmm(host: Host, vms: Vms, vm: VmRecord): Promise<void> {
     return;
   }
   // If the VM was being suspended, only the journal says where its memory is.
-  const message = "Its VMM is gone, and what it has left could not be removed.";
+  const message = "Its VMM has ended, and its leftovers could not be removed.";
   lose(vms, vm, stop && { code: "vm.unclean", message });
   log.event("vm.lost", { pid: handle.processes[0].pid });
 }

@@ -153,8 +153,8 @@ async function makeDirs(dirs: Dirs): Promise<void> {
 function takeLock(path: string): Disposable {
   const lock = tryFileLock(path);
   if (lock !== undefined) return lock;
-  throw new HearthError("host.lock_held", "Another hearthd runs already.", {
-    hint: "`hearth daemon status` shows it; `hearth daemon stop` ends it.",
+  throw new HearthError("host.lock_held", "Another hearthd is already running.", {
+    hint: "`hearth daemon status` shows it; `hearth daemon stop` stops it.",
   });
 }
 

@@ -79,9 +79,9 @@ export class Operation {
     if (this.#isLasting)
       throw new HearthError(
         "operation.lasting",
-        `Cannot cancel ${this.id} (${this.request}): a stop that has begun is finished.`,
+        `Cannot cancel ${this.id} (${this.request}): a stop that has begun cannot be undone.`,
         {
-          hint: `Wait for it: \`hearth operation wait ${this.id}\`. \`hearth kill VM\` ends the VM at once.`,
+          hint: `Wait for it: \`hearth operation wait ${this.id}\`. \`hearth kill VM\` stops the VM immediately.`,
         },
       );
     this.#isCancelled = true;

@@ -24,14 +24,18 @@ export class Operations {
   begin(operation: NewOperation): Operation {
     const { id, detached } = operation;
     if (this.#underWay.has(id))
-      throw new HearthError("operation.taken", `Cannot begin ${id}: an operation of that id is under way.`, {
-        hint: "Leave out the id, or make a new one for each request.",
-      });
+      throw new HearthError(
+        "operation.taken",
+        `Cannot begin ${id}: an operation with this ID is in progress.`,
+        {
+          hint: "Leave out the ID, or use a new one for each request.",
+        },
+      );
     if (detached && this.#detachedUnderWay() >= LIMITS.detachedMax)
       throw new HearthError(
         "operation.too_many",
-        `Cannot detach ${id}: ${LIMITS.detachedMax} detached operations are under way, which is the limit.`,
-        { hint: "`hearth operation ls` shows them; wait for one, or cancel it." },
+        `Cannot detach ${id}: ${LIMITS.detachedMax} detached operations are in progress, which is the limit.`,
+        { hint: "`hearth operation ls` lists them; wait for one, or cancel it." },
       );
     const begun = new Operation(operation);
     this.#ended.delete(id);
@@ -56,7 +60,7 @@ export class Operations {
     const operation = this.find(id);
     if (operation !== undefined) return operation;
     throw new HearthError("operation.not_found", `There is no operation ${id}.`, {
-      hint: "hearthd forgets operations when it ends, and old ones for new ones. `hearth ls` shows what became of VMs.",
+      hint: "hearthd keeps a limited number of operations, and none when it stops. `hearth ls` shows the state of the VMs.",
     });
   }
 

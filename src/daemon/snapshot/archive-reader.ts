@@ -52,9 +52,9 @@ export class ArchiveReader implements Disposable {
   async receive<Result>(name: string, work: (member: TarMember) => Promise<Result>): Promise<Result> {
     return this.#at(name, async () => {
       const { done, value: member } = await this.#iterator.next();
-      if (done === true) throw new Error("the archive ends before it");
+      if (done === true) throw new Error("the archive ends before this file");
       const found = memberName(member);
-      if (found !== name) throw new Error(`${JSON.stringify(found.slice(0, 80))} is in its place`);
+      if (found !== name) throw new Error(`${JSON.stringify(found.slice(0, 80))} was found instead`);
       return work(member);
     });
   }
@@ -64,9 +64,7 @@ export class ArchiveReader implements Disposable {
     await this.#at("its end", async () => {
       const { done, value: member } = await this.#iterator.next();
       if (done !== true)
-        throw new Error(
-          `${JSON.stringify(memberName(member).slice(0, 80))} is in it, which has no place there`,
-        );
+        throw new Error(`${JSON.stringify(memberName(member).slice(0, 80))} is not part of a snapshot`);
       await this.#flowing;
     });
   }
@@ -84,7 +82,7 @@ export class ArchiveReader implements Disposable {
       // An error of the file system is not the archive's.
       if (thrown instanceof HearthError || isSystemError(thrown)) throw thrown;
       throw new HearthError("archive.corrupt", `The archive is damaged at ${where}`, {
-        hint: "Nothing of it was kept. Export the snapshot again, and copy the file as it is.",
+        hint: "Nothing of it was kept. Export the snapshot again, and copy the file without changes.",
         cause: toError(thrown),
       });
     }
@@ -93,7 +91,7 @@ export class ArchiveReader implements Disposable {
   async *#bounded(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
       this.#leftBytes -= chunk.length;
-      if (this.#leftBytes < 0) throw new Error("the archive has more in it than it says");
+      if (this.#leftBytes < 0) throw new Error("the archive has more files than its manifest");
       yield chunk;
     }
   }
@@ -109,7 +107,7 @@ async function* received(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
     frames.end();
   } catch (cause) {
     // An error of the body, such as a socket's, is not one of this host's files.
-    throw new Error("the archive broke off", { cause });
+    throw new Error("the archive ended too early", { cause });
   }
 }
 
@@ -119,8 +117,8 @@ function isSystemError(thrown: unknown): boolean {
 
 async function readText(member: TarMember): Promise<string> {
   const { type, size = 0 } = member.header;
-  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "thing of unknown kind"}`);
-  if (size > MANIFEST_MAX_BYTES) throw new Error(`it has ${size} bytes; ${MANIFEST_MAX_BYTES} are taken`);
+  if (type !== "file") throw new Error(`it is not a file, but a ${type ?? "entry of unknown type"}`);
+  if (size > MANIFEST_MAX_BYTES) throw new Error(`it has ${size} bytes; the limit is ${MANIFEST_MAX_BYTES}`);
   const chunks: Uint8Array[] = [];
   for await (const chunk of member) chunks.push(chunk);
   return Buffer.concat(chunks).toString("utf8");

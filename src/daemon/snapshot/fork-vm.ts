@@ -87,7 +87,7 @@ function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: 
     for (const { id, name } of made) {
       const vm = store.findVm(id);
       if (vm === undefined || handleOf(vm.state) === undefined)
-        throw new HearthError("vm.gone", `${name} ended before all ran.`);
+        throw new HearthError("vm.gone", `${name} ended before all copies were running.`);
       store.setSpec(id, { ...vm.spec, autoRemove });
       store.unbind(id);
     }
@@ -96,7 +96,7 @@ function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: 
 
 function forkNames(host: Host, source: VmName, { count, name }: ForkOptions): VmName[] {
   if (!Number.isInteger(count) || count < 1 || count > LIMITS.forksMax)
-    throw new HearthError("input.invalid", `n: ${count} is not a number of forks.`, {
+    throw new HearthError("input.invalid", `n: must be 1 to ${LIMITS.forksMax}, not ${count}.`, {
       hint: `Write a whole number from 1 to ${LIMITS.forksMax}.`,
     });
   if (name !== undefined && count === 1) return [free(host, name)];
@@ -112,8 +112,8 @@ function forkNames(host: Host, source: VmName, { count, name }: ForkOptions): Vm
 
 function free(host: Host, name: VmName): VmName {
   if (host.store.findVm(name) === undefined) return name;
-  throw new HearthError("name.taken", `There is a VM named ${name} already.`, {
-    hint: "Choose another name: `hearth ls` shows those that are taken.",
+  throw new HearthError("name.taken", `A VM named ${name} already exists.`, {
+    hint: "Choose another name: `hearth ls` lists those in use.",
   });
 }
 

@@ -248,7 +248,7 @@ test("a VM is busy while it is saved, and not while its snapshot is verified", a
   const taking = take({})(daemon);
   await save.reached;
   const call = vms.background();
-  await assert.rejects(vms.pause("web", call), { code: "vm.busy", message: /snapshot is under way/ });
+  await assert.rejects(vms.pause("web", call), { code: "vm.busy", message: /snapshot is in progress/ });
   save.open();
   await settle.reached;
   await vms.pause("web", call);

@@ -172,7 +172,7 @@ async function thaw({ host, vm, attachment }: LiveVm): Promise<void> {
 
 /** Returns the error for a driver that can neither save nor restore memory. */
 export function noSnapshots(driver: string, reason: string | undefined): HearthError {
-  return new HearthError("feature.missing", `The driver ${driver} cannot save VMs with their memory.`, {
+  return new HearthError("feature.missing", `The driver ${driver} cannot save the memory of VMs.`, {
     hint: reason ?? OTHER_DRIVER,
   });
 }

@@ -43,7 +43,12 @@ describe("an archive that is damaged", () => {
     const members = await membersOf(archive);
     for (const [index, name] of ["manifest.json", "memory", "state", "layer-0.raw"].entries()) {
       const cut = await archiveOf(members.slice(0, index));
-      await refused(there, imported(there, cut), "archive.corrupt", new RegExp(`at ${name}.*ends before it`));
+      await refused(
+        there,
+        imported(there, cut),
+        "archive.corrupt",
+        new RegExp(`at ${name}.*ends before this file`),
+      );
     }
   });
 
@@ -96,7 +101,7 @@ describe("an archive that is damaged", () => {
       throw Object.assign(new Error("read ECONNRESET"), { syscall: "read", code: "ECONNRESET" });
     }
     const work = importSnapshot(there, broken(), OTHER, { onProgress() {}, signal: t.signal });
-    await refused(there, work, "archive.corrupt", /broke off/);
+    await refused(there, work, "archive.corrupt", /ended too early/);
   });
 });
 
@@ -110,7 +115,7 @@ describe("an archive of hostile origin", () => {
     const members = await goodMembers(t);
     const extra = plain("empty.qcow2", Buffer.from("x"));
     await refusedMembers(t, [...members, extra], /its end.*"empty.qcow2"/);
-    await refusedMembers(t, members.toSpliced(1, 0, extra), /at memory.*"empty.qcow2" is in its place/);
+    await refusedMembers(t, members.toSpliced(1, 0, extra), /at memory.*"empty.qcow2" was found instead/);
     await refusedMembers(t, [...members, member(members, 3)], /its end.*"layer-0.raw"/);
   });
 
@@ -131,7 +136,7 @@ describe("an archive of hostile origin", () => {
   test("has no name that leads elsewhere", async (t) => {
     const members = await goodMembers(t);
     for (const name of ["../state", "/etc/state", "./state", "a/../state"])
-      await refusedMembers(t, members.with(2, plain(name, SMALL.state)), /at state.*in its place/);
+      await refusedMembers(t, members.with(2, plain(name, SMALL.state)), /at state.*was found instead/);
     for (const name of ["../memory", "layer-1.raw", "layer-0.qcow2", "layer-00.raw", "empty.qcow2"]) {
       const host = makeHost(t);
       const archive = await withManifest(t, ({ parts }) => {
@@ -168,9 +173,9 @@ describe("an archive of hostile origin", () => {
     const spoiled: readonly (readonly [content: Buffer, words: RegExp])[] = [
       [map("1\n0\n11\n", "how it was!"), /not in order/],
       [map("2\n5\n5\n0\n5\n", "how it was"), /not in order/],
-      [map("1\n0\n9\n", "how it was"), /does not fit/],
-      [map("1\n0\n9999999999999999\n", "how it was"), /else than numbers/],
-      [map("1\n-1\n10\n", "how it was"), /else than numbers/],
+      [map("1\n0\n9\n", "how it was"), /does not match/],
+      [map("1\n0\n9999999999999999\n", "how it was"), /not made of numbers/],
+      [map("1\n-1\n10\n", "how it was"), /not made of numbers/],
       [map("2000000\n0\n10\n", "how it was"), /2000000 parts/],
       [Buffer.from("1\n0\n"), /ends too early/],
     ];
@@ -229,6 +234,6 @@ describe("an archive of hostile origin", () => {
     manifest.parts.push({ name: "layer-1.qcow2", sizeBytes: layer.length, sha256 });
     const text = Buffer.from(JSON.stringify(manifest));
     const made = [plain("manifest.json", text), ...members.slice(1), plain("layer-1.qcow2", layer)];
-    await refusedMembers(t, made, /at layer-1.qcow2.*lies on "\/etc\/shadow"/);
+    await refusedMembers(t, made, /at layer-1.qcow2.*backing file is "\/etc\/shadow"/);
   });
 });

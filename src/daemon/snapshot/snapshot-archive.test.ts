@@ -206,7 +206,7 @@ describe("an archive that does not fit here", () => {
     const host = makeHost(t);
     const archive = await exported(host, await makeSnapshot(host, SMALL));
     host.images.bootSet = () => Promise.reject(new HearthError("image.not_found", "There is no image."));
-    const words = /debian:trixie as sha256:0+, which is not here/;
+    const words = /debian:trixie with the digest sha256:0+, which is not in the cache/;
     const { hint } = await refused(host, imported(host, archive), "image.not_found", words, 1);
     assert.match(hint ?? "", /hearth image build debian:trixie/);
   });
@@ -217,7 +217,7 @@ describe("an archive that does not fit here", () => {
       manifest.version = 2;
       manifest.snapshot["invention"] = true;
     });
-    await refused(host, imported(host, archive), "snapshot.mismatch", /newer Hearth/);
+    await refused(host, imported(host, archive), "snapshot.mismatch", /newer version of Hearth/);
   });
 });
 

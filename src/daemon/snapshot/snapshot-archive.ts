@@ -57,9 +57,13 @@ export async function* exportSnapshot(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   if (snapshot.kind === "suspended")
-    throw new HearthError("feature.missing", `${snapshot.id} is a memory that sleeps, without a disk.`, {
-      hint: `Make a snapshot of the VM, and export that: hearth snapshot create ${snapshot.vmName}`,
-    });
+    throw new HearthError(
+      "feature.missing",
+      `Cannot export ${snapshot.id}: it is the memory of a suspended VM, without a disk.`,
+      {
+        hint: `Create a snapshot of the VM, and export that: hearth snapshot create ${snapshot.vmName}`,
+      },
+    );
   const parts = await scanParts(host, snapshot, signal);
   const manifest = describe(host, snapshot, parts);
   const tar = pack();
@@ -99,7 +103,7 @@ async function scanParts(
     const scan = await host.disks.scan(path, signal);
     const saved = snapshot.parts.find((part) => part.name === name);
     if (saved !== undefined && saved.sha256 !== scan.sha256)
-      throw corruptSnapshot(path, shown, "its content has changed since it was saved");
+      throw corruptSnapshot(path, shown, "its content has changed since the snapshot was created");
     parts.push({ name, path, scan });
   }
   return parts;
@@ -165,7 +169,7 @@ function newSnapshot(
   const name = given ?? saved.name;
   if (name === undefined)
     throw new HearthError("input.invalid", "The snapshot in the archive has no name.", {
-      hint: "Give it one.",
+      hint: "Give it a name with --name.",
     });
   return {
     ...saved,
@@ -188,8 +192,8 @@ async function assertImage(
     await host.images.bootSet(imageDigest, { kernel: spec.kernel }, signal);
   } catch (cause) {
     if (!(cause instanceof HearthError) || cause.code !== "image.not_found") throw cause;
-    const message = `The snapshot lies on the image ${spec.image} as ${imageDigest}, which is not here.`;
-    const hint = `Build it: hearth image build ${spec.image}. If that gives another digest, bring the image from where it was exported.`;
+    const message = `The snapshot needs the image ${spec.image} with the digest ${imageDigest}, which is not in the cache.`;
+    const hint = `Build it: hearth image build ${spec.image}. If that gives another digest, copy the image from the other host.`;
     throw new HearthError("image.not_found", message, { hint, cause });
   }
 }
@@ -206,7 +210,7 @@ async function receiveParts(
     const report = reporter(onProgress, name, beforeBytes, totalBytes);
     await archive.receive(name, async (member) => {
       const found = await unpackSparse(member, join(dir, name), sizeBytes, report, signal);
-      if (found.sha256 !== sha256) throw new Error("its sha256 is not that of the manifest");
+      if (found.sha256 !== sha256) throw new Error("its sha256 is not the one in the manifest");
       await checkLayer(dir, name);
     });
     beforeBytes += sizeBytes;

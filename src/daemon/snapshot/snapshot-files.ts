@@ -10,7 +10,7 @@ import type { SnapshotId } from "#model/ids.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
 /** No name of a snapshot begins so. */
-const ASLEEP = "of the sleeping ";
+const ASLEEP = "of the suspended VM ";
 const PARTS = ["memory", "state"] as const;
 
 /**
@@ -51,8 +51,8 @@ function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
 /** Returns the error of `VerifiedFiles` for a damaged file. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
   const fix = name.startsWith(ASLEEP)
-    ? "Give it up with `hearth kill`, and start the VM with the disk that it has."
-    : `Restore its files from a backup, or take another snapshot. With --cold a VM is made of its disk alone.`;
+    ? "Delete its memory with `hearth kill`, and start the VM with its current disk."
+    : `Restore its files from a backup, or create another snapshot. With --cold, a VM is created from its disk alone.`;
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
     hint: `Nothing was started. ${fix}`,
   });

@@ -181,9 +181,13 @@ export function parseManifest(text: string): SnapshotManifest {
   if (!head.success) throw new Error("it is not the manifest of a snapshot of Hearth");
   if (head.data.version > VERSION) {
     const writer = JSON.stringify(head.data.hearth.slice(0, 32));
-    throw new HearthError("snapshot.mismatch", `The archive was written by a newer Hearth, ${writer}.`, {
-      hint: `Update Hearth here: this is ${hearthVersion()}.`,
-    });
+    throw new HearthError(
+      "snapshot.mismatch",
+      `The archive was written by a newer version of Hearth, ${writer}.`,
+      {
+        hint: `Upgrade Hearth on this host: it has ${hearthVersion()}.`,
+      },
+    );
   }
   const result = manifest.safeParse(json);
   if (result.success) return result.data;

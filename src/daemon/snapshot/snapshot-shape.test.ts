@@ -24,7 +24,7 @@ function vmmFingerprint(now: Omit<Shape, "key">): string {
 describe("a snapshot is compatible", () => {
   const MISFITS: readonly [what: string, now: Partial<Omit<Shape, "key">>, told: RegExp][] = [
     ["the same", {}, /^fits$/],
-    ["no other driver", { driver: "other" }, /s1 was saved with the driver fake; here it is other/],
+    ["no other driver", { driver: "other" }, /s1: it was saved with the driver fake; here it is other/],
     [
       "no other VMM",
       { vmm: "fake 1.0.1, some CPU" },

@@ -48,14 +48,18 @@ export function withKey({ driver, vmm, vm }: Omit<Shape, "key">): Shape {
 export function assertCompatible(snapshot: SnapshotRecord, now: Shape): void {
   const { shape } = snapshot;
   if (shape === undefined || shape.key === now.key) return;
-  const shown = snapshot.name ?? `The memory of ${snapshot.vmName}`;
+  const shown = snapshot.name ?? `the memory of ${snapshot.vmName}`;
   const [what, was, is] = difference(shape, now);
-  throw new HearthError("snapshot.mismatch", `${shown} was saved with ${what} ${was}; here it is ${is}.`, {
-    hint:
-      snapshot.kind === "suspended"
-        ? `Give its memory up with \`hearth kill ${snapshot.vmName}\`, and start it.`
-        : `Memory fits only where everything is the same. Its disk can be used: hearth create --snapshot ${shown} --cold`,
-  });
+  throw new HearthError(
+    "snapshot.mismatch",
+    `Cannot restore ${shown}: it was saved with ${what} ${was}; here it is ${is}.`,
+    {
+      hint:
+        snapshot.kind === "suspended"
+          ? `Delete its memory with \`hearth kill ${snapshot.vmName}\`, and start it.`
+          : `Memory can be restored only where all of this is equal. To boot from its disk: hearth create --snapshot ${shown} --cold`,
+    },
+  );
 }
 
 function difference(was: Shape, now: Shape): readonly [what: string, was: string, now: string] {

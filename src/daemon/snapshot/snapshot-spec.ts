@@ -46,9 +46,13 @@ export function specFromSnapshot(
   const { id, spec, imageDigest } = host.snapshots.get(name, "named");
   const refused = (["image", "volumes", ...FIXED] as const).find((field) => request[field] !== undefined);
   if (refused !== undefined)
-    throw new HearthError("input.invalid", `${refused}: a VM from a snapshot has the snapshot's own.`, {
-      hint: `Leave it out; \`hearth snapshot show ${name}\` says what it is.`,
-    });
+    throw new HearthError(
+      "input.invalid",
+      `${refused}: cannot be given with a snapshot, which has its own.`,
+      {
+        hint: `Leave it out; \`hearth snapshot show ${name}\` shows the value.`,
+      },
+    );
   if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold } = request;
   return {

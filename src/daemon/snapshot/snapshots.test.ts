@@ -142,7 +142,7 @@ for (const part of ["memory", "state"] as const) {
       const corrupt = {
         code: "snapshot.corrupt",
         message: /s1 is damaged/,
-        hint: /take another snapshot/,
+        hint: /create another snapshot/,
       } as const;
       await assert.rejects(vms.start("copy", call), corrupt);
       await assert.rejects(snapshots.restore(NAME, call), corrupt);

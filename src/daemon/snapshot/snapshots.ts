@@ -98,7 +98,7 @@ export class Snapshots {
       }
       if (host.store.getVm(id).state.phase === "suspended") return;
       await deleteSuspendedMemory(host, id);
-      throw new HearthError("vm.gone", `${vm.name} ended while its memory was saved.`);
+      throw new HearthError("vm.gone", `${vm.name} ended while its memory was being saved.`);
     });
     return host.store.getVm(id);
   }
@@ -122,9 +122,13 @@ export class Snapshots {
     const vm = host.store.findVm(snapshot.vmId);
     const shown = snapshot.name ?? snapshot.id;
     if (vm === undefined)
-      throw new HearthError("vm.not_found", `The VM of ${shown}, ${snapshot.vmName}, is gone.`, {
-        hint: `Make another one from it: hearth create --snapshot ${shown}`,
-      });
+      throw new HearthError(
+        "vm.not_found",
+        `Cannot restore ${shown}: its VM, ${snapshot.vmName}, no longer exists.`,
+        {
+          hint: `Create a new VM from it: hearth create --snapshot ${shown}`,
+        },
+      );
     await checkParts(host, snapshot, call.signal);
     return this.#vms.restoreSnapshot(vm.id, snapshot, call);
   }
@@ -190,7 +194,7 @@ export class Snapshots {
     if (users.length > 0) {
       const shown = snapshot.name ?? snapshot.id;
       throw new HearthError("snapshot.in_use", `${shown} is used by ${users.join(", ")}.`, {
-        hint: `Stop them first: hearth stop ${users.join(" ")}. A VM that has never run needs it for its first start.`,
+        hint: `Stop them first: hearth stop ${users.join(" ")}. A VM that has never been started needs it for its first start.`,
       });
     }
     await deleteSnapshot(this.#host, snapshot.id);
@@ -254,7 +258,10 @@ export class Snapshots {
     await this.#vms.start(internal.id, call);
     const { guest } = await this.#vms.guest(internal.id, "exec", call.signal);
     const code = await runInGuest(guest, ["true"], call);
-    invariant(code === 0 || code === undefined, `a restored guest runs \`true\`, and not with ${code}`);
+    invariant(
+      code === 0 || code === undefined,
+      `a restored guest runs \`true\` with exit code 0, not ${code}`,
+    );
   }
 }
 
@@ -269,7 +276,7 @@ function hasVolumes(vm: VmRecord, kind: SnapshotKind): HearthError {
     "feature.missing",
     `${vm.name} has volumes (${names}), which are not in a snapshot.`,
     {
-      hint: `Others may change them meanwhile, and the saved memory would not fit.${kind === "named" ? " Use --disk-only." : ""}`,
+      hint: `Volumes can change in the meantime, and the saved memory would not match them.${kind === "named" ? " Use --disk-only." : ""}`,
     },
   );
 }

@@ -39,7 +39,7 @@ export async function completeSpec(
   const image = await host.images.ensure(asked, call.onProgress, call.signal);
   const init = request.init ?? image.inits[0] ?? "agent";
   if (!image.inits.includes(init)) {
-    throw new HearthError("feature.missing", `The image ${asked} has no ${init} to start as init.`, {
+    throw new HearthError("feature.missing", `init: the image ${asked} does not have ${init}.`, {
       hint:
         init === "systemd"
           ? "Use the image debian-systemd, or leave --init out."
@@ -86,13 +86,13 @@ export function checkRestart({
 }: Pick<VmSpec, "restart"> & { autoRemove?: boolean | undefined }): void {
   if (restart === "no" || !autoRemove) return;
   throw new HearthError("input.invalid", `restart: ${restart} cannot be given with --rm.`, {
-    hint: "A VM is removed when it ends, or started again.",
+    hint: "Leave one of them out.",
   });
 }
 
 function imageOf({ image }: CreateVm): string {
   if (image !== undefined) return image;
-  throw new HearthError("input.invalid", "image: neither an image nor a snapshot is given.", {
+  throw new HearthError("input.invalid", "image: an image or a snapshot must be given.", {
     hint: "Name an image such as debian, or a snapshot of `hearth snapshot ls`.",
   });
 }
@@ -114,8 +114,8 @@ async function nestedCpusMax(host: Host, driver: string | undefined, signal: Abo
     const { available, nested } = await driverOf(host, name).features(signal);
     if (available.ok && nested !== undefined) return nested.cpusMax;
   }
-  throw new HearthError("feature.missing", "nested: no driver here runs guests that run VMs themselves.", {
-    hint: "The driver qemu does: apt-get install qemu-system-x86",
+  throw new HearthError("feature.missing", "nested: no driver on this host supports nested virtualization.", {
+    hint: "Install the driver qemu: apt-get install qemu-system-x86",
   });
 }
 
@@ -125,6 +125,6 @@ async function checkKernel(host: Host, release: string): Promise<void> {
   // Builds of two images may have the same release.
   const known = [...new Set(kernels.map((kernel) => kernel.release))].join(", ");
   throw new HearthError("input.invalid", `kernel: there is no kernel ${JSON.stringify(release)}.`, {
-    hint: known === "" ? "Leave it out: the image brings one." : `Choose one of ${known}.`,
+    hint: known === "" ? "Leave it out to use the kernel of the image." : `Choose one of ${known}.`,
   });
 }

@@ -79,17 +79,17 @@ const LACKING: Readonly<
       "a snapshot of the disk of a VM that runs": {
         before: runs,
         act: save(true),
-        message: /^Cannot save web, which is running: the driver fake cannot pause VMs\.$/,
+        message: /^Cannot save web while it is running: the driver fake cannot pause VMs\.$/,
       },
       "a snapshot of a VM that is paused": {
         before: isPaused,
         act: save(false),
-        message: /^Cannot save web, which is paused: the driver fake cannot pause VMs\.$/,
+        message: /^Cannot save web while it is paused: the driver fake cannot pause VMs\.$/,
       },
       "a fork of a VM that is paused": {
         before: isPaused,
         act: fork,
-        message: /^Cannot save web, which is paused: the driver fake/,
+        message: /^Cannot save web while it is paused: the driver fake/,
       },
       "suspending a VM": {
         before: runs,
@@ -101,18 +101,26 @@ const LACKING: Readonly<
   snapshots: {
     without: { snapshots: undefined, snapshotsRefused: SNAPSHOTS_REFUSED },
     cases: {
-      "a snapshot": { before: runs, act: save(false), message: /The driver fake cannot save VMs/ },
-      "a fork": { before: runs, act: fork, message: /The driver fake cannot save VMs/ },
-      "suspending a VM": { before: runs, act: suspend, message: /The driver fake cannot save VMs/ },
+      "a snapshot": {
+        before: runs,
+        act: save(false),
+        message: /The driver fake cannot save the memory of VMs/,
+      },
+      "a fork": { before: runs, act: fork, message: /The driver fake cannot save the memory of VMs/ },
+      "suspending a VM": {
+        before: runs,
+        act: suspend,
+        message: /The driver fake cannot save the memory of VMs/,
+      },
       "waking a VM": {
         before: isSuspended,
         act: ({ vms }) => vms.start("web", vms.background()),
-        message: /The driver fake cannot save VMs/,
+        message: /The driver fake cannot save the memory of VMs/,
       },
       "going back to a snapshot": {
         before: isSaved,
         act: ({ snapshots, vms }) => snapshots.restore("s1", vms.background()),
-        message: /The driver fake cannot save VMs/,
+        message: /The driver fake cannot save the memory of VMs/,
       },
       "the start of a VM from a snapshot": {
         before: async (daemon) => {
@@ -121,7 +129,7 @@ const LACKING: Readonly<
         },
         act: start,
         fails: "new",
-        message: /The driver fake cannot save VMs/,
+        message: /The driver fake cannot save the memory of VMs/,
       },
     },
   },
@@ -131,7 +139,7 @@ const LACKING: Readonly<
       "less memory for a VM that runs": {
         before: runs,
         act: set({ memoryBytes: 256 * MIB }),
-        message: /The driver fake cannot change memory while a VM runs/,
+        message: /The driver fake cannot change the memory of a running VM/,
       },
     },
   },
@@ -153,13 +161,13 @@ const LACKING: Readonly<
       "making a VM that runs VMs": {
         before: nothing,
         act: make({ nested: true }),
-        message: /no driver here/,
+        message: /no driver on this host/,
       },
       "the start of a VM that runs VMs": {
         before: make({ nested: true }),
         act: start,
         fails: "new",
-        message: /^The driver fake runs no guests that run VMs themselves\.$/,
+        message: /^The driver fake does not support nested virtualization\.$/,
       },
     },
   },

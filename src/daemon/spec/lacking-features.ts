@@ -37,7 +37,7 @@ export async function assertSaves(
   const hint = `Stop it first: hearth stop ${name}`;
   if (kind === "suspended") return assertPause(driver, `Cannot suspend ${name}`, hint, signal);
   const pauses = (state.phase === "running" && diskOnly) || (state.phase === "paused" && !diskOnly);
-  if (pauses) await assertPause(driver, `Cannot save ${name}, which is ${state.phase}`, hint, signal);
+  if (pauses) await assertPause(driver, `Cannot save ${name} while it is ${state.phase}`, hint, signal);
 }
 
 /** Reads the guest's memory size. Undefined where the driver has no balloon. @throws HearthError `vm.gone` */

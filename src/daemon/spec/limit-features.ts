@@ -42,9 +42,6 @@ function limitMissing(flag: string, driver: string | undefined, able: readonly s
   const who = driver === undefined ? "no driver on this host can" : `the driver ${driver} cannot`;
   const what = flag === "net-limit" ? "a network card" : "disks";
   return new HearthError("feature.missing", `${flag}: ${who} limit ${what}.`, {
-    hint:
-      able.length === 0
-        ? `Leave --${flag} out: no driver here can.`
-        : `Drivers that can: ${able.join(", ")}.`,
+    hint: able.length === 0 ? `Leave --${flag} out.` : `Use a driver that can: ${able.join(", ")}.`,
   });
 }

@@ -35,7 +35,7 @@ function migrate(database: DatabaseSync, path: string, migrations: readonly stri
   if (version > migrations.length) {
     throw new HearthError(
       "store.too_new",
-      `${path} has version ${version}; this hearthd knows ${migrations.length}.`,
+      `${path} has the schema version ${version}; this hearthd supports ${migrations.length}.`,
       {
         hint: "Run the newer Hearth that wrote it, or set HEARTH_HOME to another directory.",
       },
@@ -101,8 +101,8 @@ export function databaseError(path: string, error: unknown): HearthError {
     case SQLITE.readOnly:
     case SQLITE.cannotOpen:
     case SQLITE.ioError:
-      return new HearthError("host.read_only", `${path} cannot be opened for writing.`, {
-        hint: "Make its directory exist and be writable, or set HEARTH_HOME to another directory.",
+      return new HearthError("host.read_only", `Cannot open ${path} for writing.`, {
+        hint: "Make its directory writable, or set HEARTH_HOME to another directory.",
         cause: error,
       });
     case SQLITE.busy:
@@ -119,11 +119,11 @@ export function databaseError(path: string, error: unknown): HearthError {
 }
 
 function corruptStore(path: string, cause: unknown): HearthError {
-  return new HearthError("store.corrupt", `${path} is not a sound database.`, {
+  return new HearthError("store.corrupt", `The database ${path} is damaged.`, {
     hint:
       `Nothing was changed. Restore it from a backup. Without one, move ${path} and the files beside it that begin ` +
-      "with its name to another directory, together: hearthd then begins with an empty store, deletes no disk, and " +
-      "`hearth system recover` lists what can be taken back.",
+      "with its name to another directory, together: hearthd then starts with an empty store, deletes no disk, and " +
+      "`hearth system recover` lists what can be recovered.",
     cause,
   });
 }

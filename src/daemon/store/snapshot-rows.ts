@@ -25,8 +25,8 @@ export class SnapshotRows {
     const { id, kind, name, shape, createdAtMs } = snapshot;
     // Nothing is awaited between the check and the insert.
     if (name !== undefined && this.find(name) !== undefined)
-      throw new HearthError("name.taken", `There is a snapshot named ${name} already.`, {
-        hint: "Choose another name: `hearth snapshot ls` shows those that are taken.",
+      throw new HearthError("name.taken", `A snapshot named ${name} already exists.`, {
+        hint: "Choose another name: `hearth snapshot ls` lists those in use.",
       });
     this.#store.transaction(() => {
       this.#store

@@ -289,8 +289,8 @@ export class Store {
 }
 
 function nameTaken(name: VmName): HearthError {
-  return new HearthError("name.taken", `There is a VM named ${name} already.`, {
-    hint: "Choose another name: `hearth ls` shows those that are taken.",
+  return new HearthError("name.taken", `A VM named ${name} already exists.`, {
+    hint: "Choose another name: `hearth ls` lists those in use.",
   });
 }
 

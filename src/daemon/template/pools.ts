@@ -177,7 +177,7 @@ export class Pools {
     const driver = await chooseDriver(this.#host, wanted.spec, signal);
     const found = await templateShape(this.#host, wanted, driver, signal);
     if (found === undefined || wanted.spec.volumes.length > 0)
-      throw new HearthError("feature.missing", "VMs like that do not start from templates.");
+      throw new HearthError("feature.missing", "This VM configuration cannot use templates.");
     return JSON.stringify([found.shape.key, wanted.spec.isolation]);
   }
 }

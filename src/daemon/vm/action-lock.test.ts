@@ -18,7 +18,7 @@ test("a second action is refused, and says what is under way", async () => {
   const lock = new ActionLock();
   const first = lasting(lock, "stop");
   const second = (): Promise<void> => lock.run("pause", "web", "refuse", never, async () => {});
-  await assert.rejects(second(), { code: "vm.busy", message: "web is busy: stop is under way." });
+  await assert.rejects(second(), { code: "vm.busy", message: "web is busy: stop is in progress." });
   first.end();
   await first.done;
   await second();

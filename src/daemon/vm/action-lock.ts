@@ -78,8 +78,8 @@ export class ActionLock {
   /** @throws HearthError `vm.busy` while an action is under way */
   assertFree(name: string): void {
     if (this.#busy === undefined) return;
-    throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is under way.`, {
-      hint: "Wait until it is done: `hearth ls` shows it.",
+    throw new HearthError("vm.busy", `${name} is busy: ${this.#busy.action} is in progress.`, {
+      hint: "Wait until it has finished; `hearth ls` shows the state of the VM.",
     });
   }
 

@@ -81,8 +81,8 @@ export async function isAnswering(guest: Guest, probeMs: number): Promise<boolea
 }
 
 export function agentUnreachable(cause: unknown): HearthError {
-  return new HearthError("agent.unreachable", "The guest's agent does not answer.", {
-    hint: "Look at `hearth logs NAME`; `hearth restart NAME` boots the VM anew.",
+  return new HearthError("agent.unreachable", "The guest agent does not answer.", {
+    hint: "See `hearth logs NAME`; `hearth restart NAME` boots the VM again.",
     cause,
   });
 }
@@ -153,9 +153,9 @@ async function untilSilent(watch: GuestWatch, limitMs: number, signal: AbortSign
     silences = answers ? 0 : silences + 1;
     if (silences >= SILENCES) {
       onSilent();
-      throw agentUnreachable(new Error("It was asked twice how it is, and gave no answer."));
+      throw agentUnreachable(new Error("It did not answer two health checks."));
     }
     if (waitedMs >= limitMs)
-      throw agentUnreachable(new Error(`It did not begin with what it was asked for in ${limitMs} ms.`));
+      throw agentUnreachable(new Error(`It did not begin the request within ${limitMs} ms.`));
   }
 }

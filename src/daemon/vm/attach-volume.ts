@@ -20,7 +20,7 @@ export function attachVolume(host: Host, vm: VmRecord, mount: VolumeMount): void
   if (volumes.length > LIMITS.volumesMax)
     throw new HearthError(
       "input.invalid",
-      `volume: ${vm.name} has ${LIMITS.volumesMax}, and no room for more.`,
+      `volume: ${vm.name} has ${LIMITS.volumesMax} volumes, which is the limit.`,
     );
   if (vm.spec.idleTimeoutMs !== undefined) throw idleWithVolumes();
   assertVolumes(host, [mount]); // The next line follows in the same tick, so the volume cannot be removed in between.
@@ -33,7 +33,7 @@ export function detachVolume(host: Host, vm: VmRecord, name: VolumeName): void {
   const volumes = vm.spec.volumes.filter((volume) => volume.name !== name);
   if (volumes.length === vm.spec.volumes.length) {
     throw new HearthError("volume.not_found", `${vm.name} has no volume ${name}.`, {
-      hint: `\`hearth show ${vm.name}\` shows those that it has.`,
+      hint: `\`hearth show ${vm.name}\` lists its volumes.`,
     });
   }
   host.store.setSpec(vm.id, { ...vm.spec, volumes });
@@ -45,7 +45,7 @@ function refuseWhileRunning(vm: VmRecord): void {
   if (handle === undefined) return;
   throw new HearthError(
     "feature.missing",
-    `The driver ${handle.driver} cannot plug a disk into a VM that runs.`,
+    `The driver ${handle.driver} cannot attach a disk to a running VM.`,
     {
       hint: `Stop it first: \`hearth stop ${vm.name}\`.`,
     },

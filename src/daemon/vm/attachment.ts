@@ -133,7 +133,7 @@ export class Attachment {
     this.connectGuest();
     const { connectMs } = this.#patience;
     // No AbortSignal.any: what it leaves on a signal that lives as long as the VM adds up.
-    const late = (): Error => agentUnreachable(new Error(`no answer in ${connectMs} ms`));
+    const late = (): Error => agentUnreachable(new Error(`no answer within ${connectMs} ms`));
     const coming = this.#guest ?? new Promise<never>(() => {}); // No connection will come: the session is closed.
     try {
       return await inTime(coming, connectMs, late, signal, this.#detached.signal);

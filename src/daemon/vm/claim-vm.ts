@@ -29,7 +29,7 @@ export async function claimVm(
   const vm = { ...waiting, name, spec };
   const handle = handleOf(controller.state);
   if (handle === undefined || attachment === undefined)
-    throw new HearthError("vm.gone", "The VM that waited is gone.");
+    throw new HearthError("vm.gone", "The VM of the pool no longer exists.");
   await driverOf(host, handle.driver).resume(handle, signal);
   const identity = await guestIdentity(host, vm, handle, true, signal);
   const configure = (guest: Guest, inTime: AbortSignal): Promise<Configured> =>

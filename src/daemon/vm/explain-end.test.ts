@@ -7,7 +7,7 @@ import { HearthError } from "#base/error.ts";
 import { explainEnd } from "#daemon/vm/explain-end.ts";
 import type { ExitReason } from "#model/vm-handle.ts";
 
-const LOST = new HearthError("agent.unreachable", "The guest's agent cannot be reached.");
+const LOST = new HearthError("agent.unreachable", "The guest agent cannot be reached.");
 const NO_LOG = "/nowhere/console.log";
 
 function ended(reason: ExitReason, more: { autoRemove?: boolean; console?: string } = {}) {

@@ -31,7 +31,7 @@ export async function explainEnd(thrown: unknown, vm: EndedVm, waitMs = END_MS):
 
 function describeEnd({ reason }: VmExit, vm: EndedVm): HearthError | undefined {
   const { name, autoRemove } = vm;
-  const logs = autoRemove ? "Run it without --rm, and look at its logs." : `See \`hearth logs ${name}\`.`;
+  const logs = autoRemove ? "Run it without --rm to keep its logs." : `See \`hearth logs ${name}\`.`;
   switch (reason) {
     case "panicked": {
       const words = panicLine(vm.console);

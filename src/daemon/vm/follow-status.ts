@@ -10,7 +10,7 @@ import type { PauseCause } from "#model/vm-state.ts";
 
 const BROKEN: VmFailure = {
   code: "vmm.failed",
-  message: "The VMM cannot run the guest any further: it reported an internal error.",
+  message: "The VMM cannot continue the guest: it reported an internal error.",
 };
 
 /** The part of a controller that is followed. */

@@ -46,7 +46,7 @@ test("VMs that are starting count with what they were promised, until they have 
   const leave = new AbortController();
   const first = assert.rejects(hearth.vm("one").start({ signal: leave.signal }), { name: "AbortError" });
   while (host.machine.vmms.running().length === 0) await new Promise((resolve) => setImmediate(resolve));
-  await assert.rejects(hearth.vm("two").start(), /VMs that are starting take 1\.?0?G of it/);
+  await assert.rejects(hearth.vm("two").start(), /other starting VMs need 1\.?0?G of it/);
   leave.abort();
   await first;
   await served.daemon.vms.idle();
@@ -95,7 +95,7 @@ test("a VM that is resumed from its memory file needs a quarter, and a suspended
 test("the share that may be promised is a key, and admission can be switched off", async (t) => {
   const half = await setUp(t, ["web"], "[memory]\nshare = 50\n");
   half.host.machine.availableBytes = 1.5 * GIB;
-  const message = /1\.5G available, of which 50 % may be promised/;
+  const message = /1\.5G available, of which VMs may use 50 %/;
   await assert.rejects((await half.client()).vm("web").start(), { code: "host.memory_short", message });
   const off = await setUp(t, ["web"], "[memory]\nadmission = false\n");
   off.host.machine.availableBytes = 0;

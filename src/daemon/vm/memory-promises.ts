@@ -47,17 +47,17 @@ export class MemoryPromises {
 
   #short(name: string, neededBytes: number, availableBytes: number): HearthError {
     const { share } = this.#config;
-    const of = share === 100 ? "" : `, of which ${share} % may be promised`;
+    const of = share === 100 ? "" : `, of which VMs may use ${share} %`;
     const others = this.#promisedBytes;
-    const less = others === 0 ? "" : `, and VMs that are starting take ${formatSizeRounded(others)} of it`;
+    const less = others === 0 ? "" : `, and other starting VMs need ${formatSizeRounded(others)} of it`;
     return new HearthError(
       "host.memory_short",
       `Cannot start ${name}: it needs ${formatSizeRounded(neededBytes)} of memory. The host has ` +
         `${formatSizeRounded(availableBytes)} available${of}${less}.`,
       {
         hint:
-          `Stop or suspend another VM, or give this one less: \`hearth set ${name} --memory SIZE\`. ` +
-          "[memory] in config.toml raises the share, or switches this off.",
+          `Stop or suspend another VM, or give this VM less memory: \`hearth set ${name} --memory SIZE\`. ` +
+          "[memory] in config.toml changes the share, or disables the check.",
       },
     );
   }

@@ -25,7 +25,6 @@ export function stateBefore(
 
 /** Returns the state of a VM whose memory no longer matches its disk. */
 export function failedResume(atMs: number): Extract<VmState, { phase: "failed" }> {
-  const message =
-    "It was woken and did not come back; what it had in memory is lost, its disk is as after a power cut.";
+  const message = "Resuming failed, and the saved memory is lost. The disk is as after a power failure.";
   return { phase: "failed", code: "snapshot.failed", message, atMs };
 }

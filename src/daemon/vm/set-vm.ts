@@ -78,8 +78,8 @@ async function setSpec(
   checkRestart(spec);
   await assertLimits(host, spec, handleOf(vm.state)?.driver ?? spec.driver, signal);
   if (diskBytes !== undefined && diskBytes < vm.spec.diskBytes) {
-    throw new HearthError("input.invalid", `disk: ${vm.name}'s disk cannot become smaller.`, {
-      hint: "Make a new VM with a smaller disk, and copy the files.",
+    throw new HearthError("input.invalid", `disk: the disk of ${vm.name} cannot shrink.`, {
+      hint: "Create a VM with a smaller disk, and copy the files.",
     });
   }
   const log = host.log.child({ vm: vm.id });
@@ -135,7 +135,7 @@ async function moveMemory(
   if (!balloon || ballooner === undefined) {
     throw new HearthError(
       "feature.missing",
-      `The driver ${driver.name} cannot change memory while a VM runs.`,
+      `The driver ${driver.name} cannot change the memory of a running VM.`,
       {
         hint: `Stop it first: \`hearth stop ${vm.name}\`.`,
       },
@@ -144,15 +144,19 @@ async function moveMemory(
   const before = await ballooner.readMemory(handle, signal);
   if (bytes > before.maxBytes) {
     const had = formatSize(before.maxBytes);
-    throw new HearthError("input.invalid", `memory: ${vm.name} was started with ${had}, and runs.`, {
-      hint: `Stop it first, for more than that: \`hearth stop ${vm.name}\`.`,
-    });
+    throw new HearthError(
+      "input.invalid",
+      `memory: ${vm.name} is running and was started with ${had}, which is its limit until the next start.`,
+      {
+        hint: `To give it more, stop it first: \`hearth stop ${vm.name}\`.`,
+      },
+    );
   }
   // Undone also when nothing moved: a guest that loads its balloon driver later would act on the request.
   undo.add("memory", () => ballooner.setMemory(handle, before.bytes, undoSignal()));
   const after = await ballooner.setMemory(handle, bytes, signal);
   if (after.bytes !== before.bytes || bytes === before.bytes) return;
-  throw new HearthError("feature.missing", `${vm.name}'s guest gave no memory back.`, {
-    hint: "Its kernel needs the module virtio_balloon. The kernels of `hearth image build --fresh` have it; or stop the VM first.",
+  throw new HearthError("feature.missing", `The guest of ${vm.name} gave no memory back.`, {
+    hint: "Its kernel needs the module virtio_balloon, which kernels of `hearth image build --fresh` have. Or stop the VM first.",
   });
 }

@@ -74,8 +74,8 @@ export async function startVm(
 /** Waits for a turn to boot. A guest that is restored needs little CPU time, and does not wait. */
 function turnToBoot({ boots }: Host, { onProgress, signal }: Call): Promise<Disposable> {
   return boots.take(signal, (waiting) => {
-    const before = waiting === 0 ? "" : `, and ${waiting} wait as well`;
-    onProgress({ stage: "boot", text: `waiting until fewer VMs boot at once${before}` });
+    const before = waiting === 0 ? "" : `, ${waiting} more waiting`;
+    onProgress({ stage: "boot", text: `waiting for other VMs to boot${before}` });
   });
 }
 

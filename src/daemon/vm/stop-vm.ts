@@ -102,7 +102,7 @@ async function afterFailure(
   try {
     if (vmm === undefined || !(await vmm.driver.recover(vmm.handle))) return failed(error);
   } catch (unknown) {
-    return failed(new AggregateError([error, unknown], "Nobody knows whether its VMM still runs"));
+    return failed(new AggregateError([error, unknown], "Its VMM may still be running"));
   }
   // Ends the journal, so that the next hearthd does not finish a stop that no client waits for.
   controller.send({ type: "stop-failed", back }, () => host.journals.end("stop", id));

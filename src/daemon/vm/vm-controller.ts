@@ -214,7 +214,7 @@ export class VmController {
     if (spec.lifetimeMs === undefined || !("startedAtMs" in state)) return;
     const { startedAtMs } = state;
     this.#attachment?.expireAt(startedAtMs + spec.lifetimeMs, () => {
-      this.host.log.child({ vm: this.id }).event("vm.killed", { reason: "Its lifetime is over." });
+      this.host.log.child({ vm: this.id }).event("vm.killed", { reason: "Its --timeout is over." });
       void this.#endLifetime(startedAtMs);
     });
   }

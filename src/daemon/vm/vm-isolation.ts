@@ -6,10 +6,10 @@ import type { VmRecord } from "#model/vm.ts";
 
 /** The sentences that `hearth show` has for isolation that the user left out. */
 const LEFT_OUT: Readonly<Record<keyof Isolation, string>> = {
-  jail: "Made with --no-jail: the VMM runs as hearthd's user, with all that this user may do.",
-  pidNamespace: "Made with --no-pid-ns: the VMM is in the host's pid namespace.",
-  cgroup: "Made with --no-cgroup: the VMM's CPU time, memory and tasks are not limited.",
-  seccomp: "Made with --no-seccomp: the VMM may make any system call.",
+  jail: "Created with --no-jail: the VMM runs as the user of hearthd, with all permissions of this user.",
+  pidNamespace: "Created with --no-pid-ns: the VMM is in the PID namespace of the host.",
+  cgroup: "Created with --no-cgroup: the CPU time, memory and tasks of the VMM are not limited.",
+  seccomp: "Created with --no-seccomp: the VMM may use any system call.",
 };
 
 /** Returns the isolation of one boot: what the spec asks for, with a sentence for all that is missing. */

@@ -72,7 +72,7 @@ function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
   const { disk } = vmPaths(host.dirs, id);
   return new HearthError("disk.missing", `Cannot start ${name}: its disk ${disk} does not exist.`, {
     hint:
-      "Mount the file system that it is on, or restore it from a backup. With `hearth start --fresh` the VM begins " +
+      "Mount its file system, or restore it from a backup. With `hearth start --fresh`, the VM starts " +
       "with an empty disk.",
   });
 }

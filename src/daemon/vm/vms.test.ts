@@ -198,7 +198,7 @@ test("a disk grows and never shrinks; what was not named stays as it was", async
   assert.deepEqual(host.store.getVm("web").spec, { ...spec, diskBytes: spec.diskBytes * 2 });
   await assert.rejects(vms.set("web", { diskBytes: spec.diskBytes }, vms.background()), {
     code: "input.invalid",
-    message: /cannot become smaller/,
+    message: /cannot shrink/,
   });
 });
 
@@ -225,8 +225,8 @@ test("a VM boots when fewer others do, says so while it waits, and can be ended 
   const taken = assert.rejects(started[1] ?? Promise.resolve(), { code: "operation.taken_over" });
   while (told.length < 2) await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(told, [
-    "waiting until fewer VMs boot at once",
-    "waiting until fewer VMs boot at once, and 1 wait as well",
+    "waiting for other VMs to boot",
+    "waiting for other VMs to boot, 1 more waiting",
   ]);
   assert.equal(host.store.getVm("db").state.phase, "starting");
   await vms.remove("db", true, vms.background());

@@ -83,8 +83,8 @@ export class Vms {
     const host = this.#host;
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
       // Checked before an image is pulled for nothing. The store decides.
-      throw new HearthError("name.taken", `There is a VM named ${request.name} already.`, {
-        hint: "Choose another name: `hearth ls` shows those that are taken.",
+      throw new HearthError("name.taken", `A VM named ${request.name} already exists.`, {
+        hint: "Choose another name: `hearth ls` lists those in use.",
       });
     }
     const { spec, imageDigest } = await completeSpec(host, request, call);

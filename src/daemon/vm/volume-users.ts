@@ -41,8 +41,8 @@ export function assertVolumesFree(host: Pick<Host, "store">, vm: VmRecord): void
       const theirs = other.spec.volumes.find((volume) => volume.name === mine.name);
       if (theirs === undefined || (theirs.readOnly && mine.readOnly)) continue;
       const how = theirs.readOnly ? "reads" : "writes";
-      throw new HearthError("volume.in_use", `${other.name} ${how} the volume ${mine.name} now.`, {
-        hint: `Stop it first: \`hearth stop ${other.name}\`. Only VMs that all have it as :ro may use it together.`,
+      throw new HearthError("volume.in_use", `${other.name} ${how} the volume ${mine.name}.`, {
+        hint: `Stop it first: \`hearth stop ${other.name}\`. Several VMs can use a volume only if all mount it as :ro.`,
       });
     }
   }
@@ -51,6 +51,6 @@ export function assertVolumesFree(host: Pick<Host, "store">, vm: VmRecord): void
 /** Refuses an idle timeout for a VM with volumes: others could change these while it is suspended. */
 export function idleWithVolumes(): HearthError {
   return new HearthError("input.invalid", "idle-timeout: a VM with volumes cannot be suspended.", {
-    hint: "Others may change the volumes meanwhile. Leave one of both out.",
+    hint: "Volumes can change while the VM is suspended. Leave out one of them.",
   });
 }

@@ -79,6 +79,6 @@ function asSentences({ message, hint = "" }: HearthError): string {
 function availability(found: FoundFirecracker, kvm: CachedKvmVerdict): DriverFeatures["available"] {
   if (!found.ok) return { ok: false, reason: found.reason, hint: found.hint };
   if (kvm !== "fails") return { ok: true };
-  const hint = "`hearth doctor` says why; --driver qemu emulates.";
-  return { ok: false, reason: "Firecracker needs KVM, and KVM runs no guest on this host.", hint };
+  const hint = "`hearth doctor` shows why. `--driver qemu` works without KVM.";
+  return { ok: false, reason: "Firecracker needs KVM, which does not work on this host.", hint };
 }

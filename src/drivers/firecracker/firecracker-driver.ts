@@ -71,7 +71,7 @@ const TIMING: FirecrackerTiming = {
   // 40 ms on an idle machine; a nested one with emulated KVM is a hundred times slower.
   startDeadlineMs: 30_000,
 };
-const NOT_TAKEN = "Firecracker does not take what was saved";
+const NOT_TAKEN = "Firecracker refused the snapshot";
 
 /** A Firecracker that was started to load a snapshot. */
 type Loading = {
@@ -346,13 +346,13 @@ export class FirecrackerDriver implements VmDriver {
 function checkFilter(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isFile()) return;
   throw new HearthError("config.invalid", `firecracker.seccomp_filter: there is no file ${path}.`, {
-    hint: "Compile one with Firecracker's seccompiler-bin, or leave the key out for Firecracker's own filter.",
+    hint: "Compile one with Firecracker's seccompiler-bin, or leave the key out for the default filter of Firecracker.",
   });
 }
 
 function notPrepared(): HearthError {
   const hint = "Stop the VM and start it again.";
-  return new HearthError("snapshot.failed", "The VM was started with no directory to be saved into.", {
+  return new HearthError("snapshot.failed", "The VM was started without a directory for snapshots.", {
     hint,
   });
 }

@@ -31,9 +31,9 @@ export function checkLoaded(loaded: VmConfig, wanted: FirecrackerConfig): void {
   for (const [what, describe] of Object.entries(DESCRIBED)) {
     const [was, asked] = [describe(loaded), describe(wanted)];
     if (was === asked) continue;
-    const text = `Cannot restore the VM: the ${what} of what was saved is not that of the VM (${shown(was)}, and not ${shown(asked)}).`;
+    const text = `Cannot restore the VM: the ${what} of the snapshot is not that of the VM (${shown(was)}, not ${shown(asked)}).`;
     throw new HearthError("snapshot.failed", text, {
-      hint: "Restore it into a VM of the same shape; a snapshot that says otherwise may be forged.",
+      hint: "Restore it into a VM with the same configuration; a snapshot with another one may be forged.",
     });
   }
 }

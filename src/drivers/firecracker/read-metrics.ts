@@ -21,7 +21,10 @@ export async function readMetrics(
   await client.flushMetrics(signal);
   const came = await within(line, LINE_DEADLINE_MS);
   if (came && recorder.metrics !== undefined) return summarize(recorder.metrics);
-  throw new HearthError("vmm.unresponsive", `Firecracker's metrics did not come in ${LINE_DEADLINE_MS} ms.`);
+  throw new HearthError(
+    "vmm.unresponsive",
+    `Firecracker did not send its metrics within ${LINE_DEADLINE_MS} ms.`,
+  );
 }
 
 function summarize({ vcpu, block, vsock, logger, seccompFaults }: FirecrackerMetrics): VmmMetrics {

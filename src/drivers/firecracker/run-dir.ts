@@ -46,7 +46,7 @@ export function checkRunFiles({ runDir, isolation }: Pick<BootPlan, "runDir" | "
 
 function replaced(path: string, what: string): HearthError {
   return new HearthError("path.unmanaged", `Firecracker has replaced ${path}: it is not ${what}.`, {
-    hint: "What was restored may be forged; use another snapshot.",
+    hint: "The snapshot may be forged; use another one.",
   });
 }
 

@@ -24,10 +24,10 @@ export async function takeFile(
 ): Promise<void> {
   await using file = await open(draft, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   const seen = await file.stat();
-  if (!seen.isFile()) throw new HearthError("vmm.failed", `Firecracker left no file at ${draft}.`);
+  if (!seen.isFile()) throw new HearthError("vmm.failed", `Firecracker did not write ${draft}.`);
   if (seen.size > maxBytes) {
     const [has, may] = [seen.size, maxBytes].map(formatSizeRounded);
-    throw new HearthError("vmm.failed", `Firecracker has written ${has} to ${draft}, and may write ${may}.`);
+    throw new HearthError("vmm.failed", `Firecracker has written ${has} to ${draft}; the limit is ${may}.`);
   }
   // Copies the open file, even if the directory shows another one by now.
   await copySparse(`/proc/${process.pid}/fd/${file.fd}`, to, signal);

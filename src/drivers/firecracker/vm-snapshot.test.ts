@@ -75,7 +75,7 @@ describe("saving a VM", () => {
     assert.equal(vm.phase, "Running");
     assert.deepEqual(filesOf(vm), ["memory", "state"]);
     assert.equal(readFileSync(saved.memory, "utf8"), "memory");
-    assert.equal(statSync(saved.state).mode & 0o777, 0o444, "VMMs may read it, and none may write to it");
+    assert.equal(statSync(saved.state).mode & 0o777, 0o444, "VMMs may read it, and none the limit is to it");
   });
 
   test("that is paused leaves it paused", async () => {
@@ -154,7 +154,7 @@ describe("saving a VM", () => {
     const handle = { ...vm.handle, memoryBytes: 512 * MIB };
     await assert.rejects(
       newSnapshotter().save(handle, saved, { ...NO_HOOKS, onPaused }, signal),
-      (error: HearthError) => error.code === "snapshot.failed" && /may write/.test(String(error.cause)),
+      (error: HearthError) => error.code === "snapshot.failed" && /the limit is/.test(String(error.cause)),
     );
     assert.deepEqual(filesOf(vm), []);
   });
@@ -350,7 +350,7 @@ describe("loading a snapshot", () => {
     await using vm = await FakeFirecrackerVm.start();
     const saved = await saveAndEmpty(vm);
     rmSync(saved.memory);
-    const failed = { code: "snapshot.failed", message: /there is no file/ };
+    const failed = { code: "snapshot.failed", message: /is missing/ };
     await assert.rejects(newSnapshotter().finalize(plan(vm), saved, signal), failed);
     await assert.rejects(
       newSnapshotter().restore(plan(vm), saved, () => {}, signal),

@@ -119,7 +119,7 @@ async function awaitLateSave({ late }: SavingFirecracker): Promise<void> {
     return;
   throw new HearthError(
     "snapshot.failed",
-    "Cannot save the VM: Firecracker still writes a save that has failed.",
+    "Cannot save the VM: Firecracker is still writing a save that has failed.",
     {
       hint: "Try again later; the VM is resumed when it is done.",
     },
@@ -212,7 +212,7 @@ export async function loadVm(
 export function checkFilesExist({ memory, state }: SnapshotFiles): void {
   const missing = [memory, state].find((path) => !statSync(path, { throwIfNoEntry: false })?.isFile());
   if (missing !== undefined)
-    throw new HearthError("snapshot.failed", `What was saved is not whole: there is no file ${missing}.`);
+    throw new HearthError("snapshot.failed", `The snapshot is incomplete: ${missing} is missing.`);
 }
 
 async function removeSaved({ memory, state }: SnapshotFiles): Promise<void> {

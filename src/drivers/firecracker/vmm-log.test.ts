@@ -48,7 +48,7 @@ test("an endless log keeps some lines, counts the rest, and keeps the last line"
   const lines = text().trimEnd().split("\n");
   assert.match(lines.at(-1) ?? "", /exit_code=0$/);
   const summaries = lines.flatMap(
-    (line) => /about (\d+) lines of the VMM's log were left out/.exec(line)?.[1] ?? [],
+    (line) => /about (\d+) lines of the VMM log were left out/.exec(line)?.[1] ?? [],
   );
   assert.equal(summaries.length, 1);
   const left = Number(summaries[0]);

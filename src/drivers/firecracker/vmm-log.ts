@@ -84,7 +84,7 @@ export class VmmLog {
     const last = lines.filter(isTelling);
     const count = Math.max(0, this.#leftOutCount - last.length);
     this.#leftOutCount = 0;
-    this.#write([`[hearth: about ${count} lines of the VMM's log were left out here]`, ...last]);
+    this.#write([`[hearth: about ${count} lines of the VMM log were left out here]`, ...last]);
   }
 
   #write(lines: readonly string[]): void {

@@ -31,7 +31,7 @@ export function assertFrees(
   throw new HearthError(
     "feature.missing",
     "QEMU cannot free memory of this VM while it runs: it was restored, and shares a guest memory file with other VMs.",
-    { hint: "Stop the VM and start it: it boots then. VMs that are made with --cold give memory back, too." },
+    { hint: "Stop the VM and start it, so that it boots. VMs created with --cold can free memory, too." },
   );
 }
 

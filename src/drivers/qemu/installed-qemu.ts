@@ -76,7 +76,7 @@ async function askQemu(path: string, signal: AbortSignal): Promise<InstalledQemu
   signal.throwIfAborted();
   if (!version.ok) return version.error;
   const number = /version (\d+\.\d+(?:\.\d+)?)/.exec(version.stdout)?.[1];
-  if (number === undefined) return new Error(`${path} --version does not look like QEMU's.`);
+  if (number === undefined) return new Error(`${path} --version does not look like that of QEMU.`);
   const networks = await run(path, ["-M", "none", "-netdev", "help"], options);
   const builtIn = await run(path, ["-L", "help"], options);
   signal.throwIfAborted();
@@ -111,7 +111,7 @@ function locate(program: string): string | Error {
     return toError(error);
   }
   const denial = qemuProgramDenial(real);
-  return denial === undefined ? real : new Error(`QEMU's program ${real} ${denial}.`);
+  return denial === undefined ? real : new Error(`The QEMU program ${real} ${denial}.`);
 }
 
 function notThere(program: string): HearthError {

@@ -55,17 +55,17 @@ async function findClock(file: FileHandle, path: string): Promise<Clock> {
   if (header !== KNOWN) throw noClock(`its section kvmclock in ${path} has instance and version ${header}`);
   const at = found + NAME.length + HEADER_BYTES;
   const clock = tail.subarray(at, at + CLOCK_BYTES);
-  if (clock.length < CLOCK_BYTES) throw noClock(`its section kvmclock in ${path} is cut off`);
+  if (clock.length < CLOCK_BYTES) throw noClock(`its section kvmclock in ${path} is truncated`);
   return { position: start + at, clock };
 }
 
 function noClock(reason: string): HearthError {
   return new HearthError(
     "snapshot.failed",
-    "Cannot save the guest's clock: this QEMU writes it in a form that Hearth does not know",
+    "Cannot save the guest clock: Hearth does not know the format of this QEMU",
     {
       cause: new Error(reason),
-      hint: "Use a QEMU that Hearth is tested with, as `hearth doctor` shows, or `--disk-only`.",
+      hint: "Use a supported QEMU (see `hearth doctor`), or `--disk-only`.",
     },
   );
 }

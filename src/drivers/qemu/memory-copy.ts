@@ -57,9 +57,9 @@ async function assertRoom(memory: string, path: string): Promise<void> {
   if (needed <= free) return;
   throw new HearthError(
     "host.disk_full",
-    `Cannot copy the guest memory file for this VM: it takes ${formatSizeRounded(needed)}, and ${dirname(path)} has ${formatSizeRounded(free)} left.`,
+    `Cannot copy the guest memory file for this VM: it needs ${formatSizeRounded(needed)}, and ${dirname(path)} has ${formatSizeRounded(free)} free.`,
     {
-      hint: "Free some space (`hearth ls` and `hearth image ls` show what takes it), or install QEMU 8.2 or newer, which needs no copy.",
+      hint: "Free some space (`hearth ls` and `hearth image ls` show what uses it), or install QEMU 8.2 or newer, which needs no copy.",
     },
   );
 }

@@ -107,7 +107,7 @@ async function endOf(receiver: StreamReceiver, silenceMs: number, signal: AbortS
 /** Throws when a QEMU that is not done has sent nothing for too long: it hangs. */
 function checkSends(receiver: StreamReceiver): void {
   if (receiver.silentMs < BUSY_MS) return;
-  throw new HearthError("vmm.unresponsive", `QEMU has sent nothing of the VM's memory for ${BUSY_MS} ms.`);
+  throw new HearthError("vmm.unresponsive", `QEMU has sent no guest memory for ${BUSY_MS} ms.`);
 }
 
 /**
@@ -163,8 +163,8 @@ async function untilFollowed(monitor: QmpMonitor, check: () => void, signal: Abo
 }
 
 function refused({ status, "error-desc": reason }: MigrationStatus): HearthError {
-  return new HearthError("snapshot.failed", "QEMU could not move the VM's memory", {
-    cause: new Error(reason ?? `it says ${status}`),
+  return new HearthError("snapshot.failed", "QEMU could not transfer the guest memory", {
+    cause: new Error(reason ?? `its status is ${status}`),
   });
 }
 

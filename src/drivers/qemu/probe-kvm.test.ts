@@ -83,7 +83,7 @@ describe("the probe of KVM", () => {
       const probe = host.probe("exit 1", { kvmDevice });
       const { works, reason, booted } = await probeKvm(probe, never);
       assert.deepEqual({ works, booted }, { works: false, booted: false });
-      assert.match(reason, /may not open .*device \(EACCES\)/);
+      assert.match(reason, /cannot open .*device \(EACCES\)/);
       assert.equal(existsSync(probe.cacheFile), false);
     },
   );
@@ -111,7 +111,7 @@ describe("the probe of KVM", () => {
   test("takes silence until the deadline for a no", async () => {
     using host = new Host();
     const verdict = await probeKvm(host.probe("exec sleep 600", { silenceMs: 60 }), never);
-    assert.match(verdict.reason, /did not answer in 60 ms/);
+    assert.match(verdict.reason, /did not answer within 60 ms/);
   });
 
   test("stores no verdict when the caller has cancelled", async () => {

@@ -97,7 +97,7 @@ export async function probeKvm(probe: KvmProbe, signal: AbortSignal): Promise<Kv
   const works = failure === undefined;
   const reason = works
     ? `A guest booted with ${device}.`
-    : `${device} is there, but no guest boots with it: ${failure.why}`;
+    : `${device} exists, but no guest boots with it: ${failure.why}`;
   if (works || failure.ofKvm) writeVerdict(probe.cacheFile, key, { works, reason, atMs: nowMs });
   return { works, reason, booted: true };
 }
@@ -109,7 +109,7 @@ export function kvmDeviceDenial(device: string): string | undefined {
     accessSync(device, constants.R_OK | constants.W_OK);
     return undefined;
   } catch (error) {
-    return `hearthd may not open ${device} (${(error as NodeJS.ErrnoException).code}).`;
+    return `hearthd cannot open ${device} (${(error as NodeJS.ErrnoException).code}).`;
   }
 }
 
@@ -171,7 +171,7 @@ async function bootWithKvm(probe: KvmProbe, signal: AbortSignal): Promise<Failur
     };
     return await withCleanUp(look, () => driver.stop(handle, "kill", new AbortController().signal));
   } catch (error) {
-    if (either.aborted) return { why: `it was not up after ${DEADLINE_MS} ms.`, ofKvm: true };
+    if (either.aborted) return { why: `it did not boot within ${DEADLINE_MS} ms.`, ofKvm: true };
     const why = errorChain(error);
     const { code } = toHearthError(error);
     const named = code === "vmm.failed" && NAMES_KVM.test(withoutPaths(why)) && !PASSING.test(why);
@@ -203,7 +203,7 @@ async function firstLine(
   while (!isReady()) {
     if (consoleBytes() !== bytes) [bytes, progressMs] = [consoleBytes(), performance.now()];
     if (performance.now() - progressMs > silenceMs)
-      return { why: `it was silent for ${silenceMs} ms.`, ofKvm: true };
+      return { why: `it printed nothing for ${silenceMs} ms.`, ofKvm: true };
     // Only the host kills it, for instance when memory ran out.
     if (exit !== undefined)
       return {

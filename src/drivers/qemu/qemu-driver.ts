@@ -75,7 +75,7 @@ const TIMING: QemuTiming = {
   startDeadlineMs: 30_000,
   terminateMs: 5_000,
 };
-const NOT_TAKEN = "QEMU does not take what was saved";
+const NOT_TAKEN = "QEMU refused the snapshot";
 
 /**
  * QEMU's `microvm` machine, with KVM or in emulation.
@@ -347,7 +347,7 @@ export class QemuDriver implements VmDriver {
       if (!late.aborted || signal.aborted) throw error;
       throw new HearthError(
         "vmm.unresponsive",
-        `QEMU did not answer in ${startDeadlineMs} ms after its start.`,
+        `QEMU did not answer within ${startDeadlineMs} ms after its start.`,
       );
     }
   }
@@ -357,7 +357,7 @@ function checkReadable(path: string): void {
   try {
     accessSync(path, constants.R_OK);
   } catch (cause) {
-    throw new HearthError("snapshot.failed", `What was saved is not whole: ${path} cannot be read`, {
+    throw new HearthError("snapshot.failed", `The snapshot is incomplete: cannot read ${path}`, {
       cause,
     });
   }

@@ -79,7 +79,7 @@ export class QemuSession extends VmmSession<StreamRecorder, QemuTiming> {
       signal.throwIfAborted();
       if (!isAlive(this.process)) throw vmGone();
       if (error instanceof HearthError) throw error;
-      throw new HearthError("vmm.failed", "QEMU's monitor cannot be reached", { cause: error });
+      throw new HearthError("vmm.failed", "Cannot reach the monitor of QEMU", { cause: error });
     }
   }
 

@@ -171,7 +171,7 @@ export class QmpMonitor {
     try {
       this.#onEvent(event);
     } catch (error) {
-      this.#end(new HearthError("vmm.failed", "QEMU sent an event that is none.", { cause: error }));
+      this.#end(new HearthError("vmm.failed", "QEMU sent an invalid event.", { cause: error }));
       this.close();
     }
   }
@@ -210,5 +210,5 @@ async function withDeadline<Value>(
     deadlineMs,
   );
   if (answer !== undefined) return answer.value;
-  throw new HearthError("vmm.unresponsive", `QEMU did not answer ${what} in ${deadlineMs} ms.`);
+  throw new HearthError("vmm.unresponsive", `QEMU did not answer ${what} within ${deadlineMs} ms.`);
 }

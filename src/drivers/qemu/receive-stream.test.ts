@@ -94,7 +94,7 @@ test("a lack of room is refused with the free bytes and the bytes that the save 
   await checkRoom(path, 1);
   await assert.rejects(checkRoom(path, 2 ** 60), {
     code: "host.disk_full",
-    message: /are free in .*, and it takes \d+T/,
+    message: / has .* free, and the snapshot needs \d+T/,
     hint: /hearth snapshot ls/,
   });
 });

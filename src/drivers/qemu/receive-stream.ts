@@ -85,7 +85,7 @@ export class StreamReceiver {
       this.close(
         new HearthError(
           "vmm.unresponsive",
-          `QEMU has saved the VM and did not close its connection in ${silenceMs} ms.`,
+          `QEMU has saved the VM, but did not close its connection within ${silenceMs} ms.`,
         ),
       );
     }
@@ -179,8 +179,8 @@ class Batch {
 }
 
 function tooMuch(maxBytes: number): HearthError {
-  const text = `Cannot save the VM: QEMU has sent more than ${formatSizeRounded(maxBytes)}, which is more than a VM of its size has.`;
+  const text = `Cannot save the VM: QEMU has sent more than ${formatSizeRounded(maxBytes)}, more than a VM of this size has.`;
   return new HearthError("snapshot.failed", text, {
-    hint: "Its QEMU may have been taken over: stop the VM with `hearth kill`.",
+    hint: "Its QEMU may be compromised: stop the VM with `hearth kill`.",
   });
 }

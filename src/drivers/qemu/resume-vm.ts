@@ -19,10 +19,10 @@ export async function resumeVm(monitor: QmpMonitor, deadlineMs: number, signal: 
     await sleep(LOOK_MS, undefined, { signal });
     const now = await readVmStatus(monitor, deadlineMs);
     if (now === "disk-full")
-      throw new HearthError("host.disk_full", "The disk is still full, and the VM stays paused.", {
-        hint: "Make room where the VM's disk and its volumes are, then resume the VM.",
+      throw new HearthError("host.disk_full", "The disk of the host is still full, so the VM stays paused.", {
+        hint: "Free some space where the disk and the volumes of the VM are, then resume the VM.",
       });
     if (now === "disk-failed")
-      throw new HearthError("vmm.failed", "QEMU still cannot read or write a disk, and the VM stays paused.");
+      throw new HearthError("vmm.failed", "QEMU still cannot read or write a disk, so the VM stays paused.");
   }
 }

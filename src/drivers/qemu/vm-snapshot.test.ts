@@ -219,7 +219,7 @@ test("an emulated guest whose save fails before its changes are followed is resu
   const { files, qemu, save, steps } = await setUp(t);
   qemu.behaviour = "silent";
   qemu.neverFollows = true;
-  await assert.rejects(save({ accel: "tcg", deadlineMs: 200, saveDeadlineMs: 100 }), /was not done/);
+  await assert.rejects(save({ accel: "tcg", deadlineMs: 200, saveDeadlineMs: 100 }), /did not finish/);
   assert.deepEqual(steps(), ["stop", "migrate", "cont"]);
   assert.deepEqual(files(), []);
 });
@@ -292,7 +292,7 @@ test("a save of a QEMU that never sends ends by its deadline, and by the caller'
   const short = { deadlineMs: 200 };
   await assert.rejects(save({ ...short, saveDeadlineMs: 100 }), {
     code: "snapshot.failed",
-    message: /was not done/,
+    message: /did not finish/,
   });
   const reason = new Error("killed");
   const cancel = new AbortController();

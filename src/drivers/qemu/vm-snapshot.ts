@@ -143,9 +143,9 @@ async function stopVcpus({ monitor, deadlineMs }: SavingQemu): Promise<void> {
 function tooLate(ms: number): HearthError {
   return new HearthError(
     "snapshot.failed",
-    `Cannot save the VM: QEMU was not done in ${Math.round(ms / 1_000)} s.`,
+    `Cannot save the VM: QEMU did not finish within ${Math.round(ms / 1_000)} s.`,
     {
-      hint: "Look at `hearth logs --vmm NAME`; a slow disk or a busy host may be why.",
+      hint: "See `hearth logs --vmm NAME`. A slow disk or a busy host may be the reason.",
     },
   );
 }

@@ -51,7 +51,7 @@ test("a VM that waits for a full disk is resumed when there is room, and the res
   const disks = [{ "io-status": "nospace" }];
   await assert.rejects(resumeVm(monitorOf([full, { status: "running" }, full], disks), 1_000, never), {
     code: "host.disk_full",
-    hint: /Make room/,
+    hint: /Free some space/,
   });
   await resumeVm(monitorOf([full, { status: "running" }], disks), 1_000, never);
 });

@@ -51,7 +51,7 @@ test(
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`^\\* +1\\.13\\.2 +installed +${cacheDir}/.*/firecracker$`, "m"));
     assert.match(stdout, new RegExp(`^ +refused +path +${old}$`, "m"));
-    assert.match(stderr, /1\.4\.0 is too old\..* Install one that is verified: hearth firecracker install/);
+    assert.match(stderr, /1\.4\.0 is too old\..* Install a verified one: hearth firecracker install/);
     const all = JSON.parse((await runCli(served, ["firecracker", "ls", "--json"])).stdout) as Firecracker[];
     assert.deepEqual(
       all.map(({ used }) => used),

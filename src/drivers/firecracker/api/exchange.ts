@@ -38,7 +38,7 @@ export async function exchange(
   sent.on("error", fail); // The handler stays, because destroying the request may emit one more error.
   sent.once("response", (response) => void readAnswer(response).then(resolve, fail));
   const late = (): Error =>
-    new HearthError("vmm.unresponsive", `Firecracker did not answer ${what} in ${deadlineMs} ms.`);
+    new HearthError("vmm.unresponsive", `Firecracker did not answer ${what} within ${deadlineMs} ms.`);
   try {
     return await inTime(answered, deadlineMs, late, signal);
   } finally {
@@ -124,6 +124,6 @@ function connectionError(what: string, socketPath: string, cause: unknown): Hear
   if (code === "ENOENT" || code === "ECONNREFUSED")
     return new HearthError("vmm.failed", `Firecracker does not listen at ${socketPath}.`, { cause });
   if (code.startsWith("HPE_"))
-    return new HearthError("vmm.failed", `What came as the answer to ${what} is not HTTP.`, { cause });
-  return new HearthError("vmm.failed", `Firecracker's answer to ${what} did not come.`, { cause });
+    return new HearthError("vmm.failed", `The answer to ${what} is not HTTP.`, { cause });
+  return new HearthError("vmm.failed", `Firecracker did not answer ${what}.`, { cause });
 }

@@ -175,7 +175,7 @@ describe("the client", () => {
     const creating = client.createSnapshot({ memFilePath: "/mem", snapshotPath: "/state" }, signal);
     await assert.rejects(creating, (error) => {
       assert.ok(error instanceof HearthError && error.code === "vmm.unresponsive");
-      assert.match(error.message, /PUT \/snapshot\/create in 20 ms/);
+      assert.match(error.message, /PUT \/snapshot\/create within 20 ms/);
       return true;
     });
   });

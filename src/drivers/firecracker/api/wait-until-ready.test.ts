@@ -73,7 +73,7 @@ describe("waiting for Firecracker's API", () => {
     const ready = { socketPath: fake.socketPath, deadlineMs: 500, hasEnded: runs };
     await assert.rejects(waitUntilReady(ready, never), (error) => {
       assert.ok(error instanceof HearthError && error.code === "vmm.unresponsive");
-      assert.match(errorChain(error), /not ready in 500 ms: .*GET \/version with status 400: Not yet\./);
+      assert.match(errorChain(error), /not ready within 500 ms: .*GET \/version with status 400: Not yet\./);
       return true;
     });
   });

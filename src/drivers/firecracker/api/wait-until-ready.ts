@@ -83,7 +83,7 @@ export function readVersion(body: unknown): FirecrackerVersion {
 }
 
 function notReady(deadlineMs: number, cause: unknown): HearthError {
-  return new HearthError("vmm.unresponsive", `Firecracker's API was not ready in ${deadlineMs} ms`, {
+  return new HearthError("vmm.unresponsive", `The API of Firecracker was not ready within ${deadlineMs} ms`, {
     cause,
   });
 }

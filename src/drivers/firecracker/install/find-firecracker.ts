@@ -40,7 +40,7 @@ export type FoundFirecracker =
       readonly refused: { readonly source: FirecrackerSource; readonly program: string } | undefined;
     };
 
-const INSTALL = "Install one that is verified: hearth firecracker install";
+const INSTALL = "Install a verified one: hearth firecracker install";
 
 type Candidate = {
   readonly source: FirecrackerSource;
@@ -110,8 +110,8 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
   const { source, sums } = candidate;
   try {
     if (source === "installed" && sums === undefined)
-      throw new Error(`Nothing vouches for ${candidate.program}: its manifest is missing or damaged.`);
-    if (candidate.jailer === undefined) throw new Error(`${candidate.program} comes without its jailer.`);
+      throw new Error(`Cannot verify ${candidate.program}: its manifest is missing or damaged.`);
+    if (candidate.jailer === undefined) throw new Error(`${candidate.program} has no jailer.`);
     const program = await inspectProgram(candidate.program, "Firecracker", sums?.firecracker, signal);
     const jailer = await inspectProgram(candidate.jailer, "Jailer", sums?.jailer, signal);
     const { version, ownerUid, mode } = program;
@@ -126,7 +126,7 @@ async function inspect(candidate: Candidate, signal: AbortSignal): Promise<Found
     return { ok: true, program: program.path, jailer: jailer.path, version, source, ownerUid, mode };
   } catch (error) {
     signal.throwIfAborted();
-    const fix = source === "config" ? "Mend [firecracker] in config.toml, or leave it out." : INSTALL;
+    const fix = source === "config" ? "Correct [firecracker] in config.toml, or leave it out." : INSTALL;
     const which = error instanceof HearthError ? error.hint : undefined;
     const hint = which === undefined ? fix : `${which} ${fix}`;
     const refused = { source, program: candidate.program };

@@ -60,9 +60,13 @@ export function firecrackerRelease(
 export function parseFirecrackerVersion(text: string): string {
   const version = /^v?((?:0|[1-9]\d{0,4})(?:\.(?:0|[1-9]\d{0,4})){2})$/.exec(text)?.[1];
   if (version === undefined) {
-    throw new HearthError("input.invalid", `version: ${JSON.stringify(text)} is not one of Firecracker's.`, {
-      hint: "Write three numbers, such as 1.12.1.",
-    });
+    throw new HearthError(
+      "input.invalid",
+      `version: ${JSON.stringify(text)} is not a version of Firecracker.`,
+      {
+        hint: "Write three numbers, such as 1.12.1.",
+      },
+    );
   }
   const refusal = refusalOf(version);
   if (refusal === undefined) return version;
@@ -100,5 +104,5 @@ export function readSumFile(text: string, fileName: string): string {
     const [, sum, name] = /^([0-9a-f]{64})[ \t]+\*?(?:\.\/)?(\S+)\s*$/i.exec(line) ?? [];
     if (sum !== undefined && name === fileName) return sum.toLowerCase();
   }
-  throw new Error(`the published checksums say nothing of ${fileName}`);
+  throw new Error(`the published checksums do not include ${fileName}`);
 }

@@ -57,10 +57,10 @@ async function verifyAndAsk(
   if (sha256 !== undefined && (await hashFile(path, signal)).sha256 !== sha256)
     throw new Error(`${path} has changed since it was installed.`);
   const answer = await run(path, ["--version"], { timeoutMs: ASK_TIMEOUT_MS, signal });
-  if (!answer.ok) throw new Error(`${path} does not say its version: ${answer.error.message}`);
+  if (!answer.ok) throw new Error(`${path} does not print its version: ${answer.error.message}`);
   // Includes a suffix: a development build ("1.17.0-dev") is not its release.
   const version = new RegExp(`^${name} v(\\d+\\.\\d+\\.\\d+(?:-[0-9A-Za-z.-]+)?)`).exec(answer.stdout)?.[1];
-  if (version === undefined) throw new Error(`${path} --version does not look like ${name}'s.`);
+  if (version === undefined) throw new Error(`${path} --version does not look like that of ${name}.`);
   return version;
 }
 
@@ -70,13 +70,14 @@ function checkFile(given: string): ProgramFile {
   const { uid, mode } = statOf(path);
   const bits = `${given} ${describe(uid, mode)}`;
   const us = process.getuid?.() ?? 0;
-  if (uid !== 0n && uid !== BigInt(us)) throw new Error(`${bits}: it belongs neither to root nor to you.`);
+  if (uid !== 0n && uid !== BigInt(us))
+    throw new Error(`${bits}: it belongs neither to root nor to the user of hearthd.`);
   if ((mode & 0o111n) === 0n) throw new Error(`${bits}: it cannot be executed.`);
-  if ((mode & OTHERS_WRITE) !== 0n) throw new Error(`${bits}: others than its owner may change it.`);
+  if ((mode & OTHERS_WRITE) !== 0n) throw new Error(`${bits}: users other than its owner can change it.`);
   for (let dir = dirname(path); ; dir = dirname(dir)) {
     const parent = statSync(dir, { bigint: true });
     if ((parent.mode & 0o002n) !== 0n && (parent.mode & STICKY) === 0n)
-      throw new Error(`${given} lies in ${dir}, where everybody may replace it.`);
+      throw new Error(`${given} is in ${dir}, where every user can replace it.`);
     if (dir === dirname(dir)) break;
   }
   return { path, ownerUid: Number(uid), mode: Number(mode & 0o7777n) };

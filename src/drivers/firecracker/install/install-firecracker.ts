@@ -115,7 +115,7 @@ async function newestVersion(
   onProgress: OnProgress,
   signal: AbortSignal,
 ): Promise<string> {
-  tell(onProgress, "looking for the newest release");
+  tell(onProgress, "looking for the latest release");
   const url = `${releaseUrl.replace(/\/+$/, "")}/latest`;
   const limits = { maxBytes: SUM_FILE_MAX_BYTES, deadlineMs: DEADLINE_MS, stallMs: stallMs ?? STALL_MS };
   const page = await followRedirects(url, (at) => versionOfTagPage(at) !== undefined, limits, signal);
@@ -132,7 +132,7 @@ async function prepare(
 ): Promise<ProgramSums> {
   const { archiveName, archiveUrl } = release;
   const limits = { deadlineMs: DEADLINE_MS, stallMs: options.stallMs ?? STALL_MS };
-  tell(onProgress, `asking for the checksum of ${archiveName}`);
+  tell(onProgress, `downloading the checksum of ${archiveName}`);
   const sumText = await downloadText(release.sumUrl, { ...limits, maxBytes: SUM_FILE_MAX_BYTES }, signal);
   const published = guard(release, () => readSumFile(sumText, archiveName));
   const archive = join(staging, "archive");
@@ -145,7 +145,7 @@ async function prepare(
     signal,
   );
   if (got.sha256 !== published)
-    throw failed(release, `its sha256 is ${got.sha256}, and ${published} was published`);
+    throw failed(release, `its sha256 is ${got.sha256}, but the published one is ${published}`);
   tell(onProgress, "unpacking the programs");
   const dir = join(staging, "release");
   await mkdir(dir, { mode: 0o755 });
@@ -153,7 +153,7 @@ async function prepare(
   for (const program of FIRECRACKER_PROGRAMS) {
     const pinned = release.pinned?.[program];
     if (pinned !== undefined && pinned !== sums[program])
-      throw failed(release, `the sha256 of ${program} is ${sums[program]}, and Hearth knows it as ${pinned}`);
+      throw failed(release, `the sha256 of ${program} is ${sums[program]}, but Hearth expects ${pinned}`);
   }
   const manifest = formatInstalledManifest({
     version: release.version,
@@ -194,7 +194,7 @@ async function confirm(
       await inspectProgram(join(target, "jailer"), "Jailer", sums.jailer, signal),
     ];
     const other = found.find(({ version }) => version !== release.version);
-    if (other !== undefined) throw new Error(`${other.path} says that it is version ${other.version}.`);
+    if (other !== undefined) throw new Error(`${other.path} reports version ${other.version}.`);
   } catch (error) {
     await rename(target, join(staging, "refused"));
     await syncPath(dirname(target));
@@ -230,7 +230,7 @@ async function unpackOrRefuse(
     signal.throwIfAborted();
     // Failures of the disk are not the archive's.
     if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
-    throw failed(release, "its archive is not as it should be", error);
+    throw failed(release, "its archive is invalid", error);
   }
 }
 
@@ -243,8 +243,8 @@ function guard<T>(release: FirecrackerRelease, work: () => T): T {
 }
 
 function failed({ version }: FirecrackerRelease, reason: string, cause?: unknown): HearthError {
-  return new HearthError("vmm.install_failed", `Firecracker ${version} was not installed: ${reason}.`, {
-    hint: "Nothing was changed. Try again later, or another version with --version.",
+  return new HearthError("vmm.install_failed", `Cannot install Firecracker ${version}: ${reason}.`, {
+    hint: "Nothing was changed. Try again later, or try another version with --version.",
     cause: cause === undefined ? undefined : toError(cause),
   });
 }

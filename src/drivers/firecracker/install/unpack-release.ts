@@ -42,10 +42,10 @@ export async function unpackRelease(
   let count = 0;
   try {
     for await (const entry of entries) {
-      if (++count > ENTRIES_MAX) throw new Error(`it holds more than ${ENTRIES_MAX} files`);
+      if (++count > ENTRIES_MAX) throw new Error(`it contains more than ${ENTRIES_MAX} files`);
       const program = programOf(entry as unknown as Entry, release);
       if (program === undefined) entry.resume();
-      else if (sums.has(program)) throw new Error(`it holds ${entry.header.name} twice`);
+      else if (sums.has(program)) throw new Error(`it contains ${entry.header.name} twice`);
       else sums.set(program, await writeProgram(entry as unknown as Entry, join(dir, program)));
     }
     await feeding;
@@ -57,7 +57,7 @@ export async function unpackRelease(
   const { firecracker, jailer } = Object.fromEntries(sums);
   if (firecracker === undefined || jailer === undefined)
     throw new Error(
-      `it does not hold ${FIRECRACKER_PROGRAMS.filter((name) => !sums.has(name)).join(" and ")}`,
+      `it does not contain ${FIRECRACKER_PROGRAMS.filter((name) => !sums.has(name)).join(" and ")}`,
     );
   return { firecracker, jailer };
 }
@@ -66,11 +66,11 @@ export async function unpackRelease(
 function programOf({ header }: Entry, release: FirecrackerRelease): FirecrackerProgram | undefined {
   const { name, type } = header;
   if (name.startsWith("/") || name.split("/").includes(".."))
-    throw new Error(`it holds a path that leads outside, ${JSON.stringify(name)}`);
+    throw new Error(`it contains a path outside of it, ${JSON.stringify(name)}`);
   const program = FIRECRACKER_PROGRAMS.find((one) => release.members[one] === name.replace(/^\.\//, ""));
   if (program === undefined) return undefined;
   if (type !== "file" && type !== "contiguous-file")
-    throw new Error(`${name} is not a file in it, but a ${type ?? "thing of unknown kind"}`);
+    throw new Error(`${name} is not a file in it, but a ${type ?? "entry of unknown type"}`);
   const { size = 0 } = header;
   if (size === 0 || size > PROGRAM_MAX_BYTES) throw new Error(`${name} has ${size} bytes in it`);
   return program;
