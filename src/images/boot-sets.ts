@@ -15,12 +15,12 @@ export type BootSetOptions = {
   readonly kernel?: string | undefined;
 };
 
-/** What a VMM boots. The paths are absolute if the cache's is, and the files are what their manifests say. */
+/** The files that a VMM boots, verified against their manifests. The paths are absolute if the cache's is. */
 export type BootSet = {
   readonly kernel: string;
   readonly initramfs: string;
   readonly base: string;
-  /** A disk with the kernel's modules; undefined with kernels that were built before there was one. */
+  /** A disk with the kernel's modules; undefined for kernels that were built before there was one. */
   readonly modules: string | undefined;
   readonly config: ImageConfig;
   readonly inits: readonly Init[];
@@ -32,7 +32,7 @@ const BASE = "base.ext4";
 const KERNEL = "vmlinuz";
 const MODULES = "modules/";
 
-/** Boot sets of images that are there, with every file verified when it is used. */
+/** Assembles the boot sets of built images. Every file is verified when it is used. */
 export class BootSets {
   readonly #store: ImageStore;
   readonly #files: VerifiedFiles;
@@ -73,7 +73,7 @@ export class BootSets {
     return { kernel: vmlinuz, initramfs, base, modules, config, inits, kernelRelease, kernelDigest };
   }
 
-  /** The same kernel as in `get`, as an ELF file. */
+  /** The kernel of `get`, as an ELF file. */
   async kernelElf(digest: string, options: BootSetOptions, signal: AbortSignal): Promise<string> {
     const image = await this.#image(digest);
     const kernelDigest = await this.#kernelFor(image, options.kernel);
@@ -83,8 +83,8 @@ export class BootSets {
     return this.#elfs.ensure(kernelDigest, vmlinuz, image.ref, signal);
   }
 
-  /** The image is being removed. Its kernel may go with it. */
-  forget(digest: string): void {
+  /** The image is being removed, and its kernel may be removed with it. */
+  evict(digest: string): void {
     this.#images.delete(digest);
     this.#kernels.clear();
   }
@@ -136,7 +136,7 @@ export class BootSets {
     return manifest;
   }
 
-  /** The image's own one if it is of that release: another suite's build may bear the same name. */
+  /** Prefers the image's own kernel if it has that release: another suite's build may have the same name. */
   async #kernelFor(image: ImageManifest, release: string | undefined): Promise<string> {
     if (release === undefined || (await this.#kernel(image.kernel)).release === release) return image.kernel;
     for (const digest of (await this.#store.kernelDigests()).toSorted()) {

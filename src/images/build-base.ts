@@ -1,4 +1,4 @@
-/** The base: a root file system from Debian's packages, as an ext4 image that is only ever read. */
+/** Builds the base: a root file system from Debian's packages, as a read-only ext4 image. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OnProgress } from "#base/progress.ts";
@@ -11,7 +11,7 @@ import type { Recipe } from "#images/recipes.ts";
 
 const TIMEOUT_MS = 30 * 60_000;
 
-/** Kept in the image, so that packages which guests install are as small as those that are there. */
+/** The dpkg rules of the image. They stay in it, so that packages which guests install are as small as its own. */
 const DPKG_EXCLUDES = [
   "path-exclude=/usr/share/doc/*",
   "path-include=/usr/share/doc/*/copyright",
@@ -21,9 +21,9 @@ const DPKG_EXCLUDES = [
 ].join("\\n");
 
 /**
- * Shell lines for mmdebstrap; `$1` is the root file system. The excludes come between the essential
- * packages and the others: given to mmdebstrap itself they send every archive through a filter that takes
- * longer than all the rest, so what the essential packages brought is removed at the end.
+ * Shell lines for mmdebstrap; `$1` is the root file system. The excludes are applied between the essential packages and
+ * the others: given to mmdebstrap itself, they send every archive through a filter that takes longer than all the rest.
+ * So the essential packages' files are removed at the end.
  */
 const ESSENTIAL_HOOK = `printf '${DPKG_EXCLUDES}\\n' > "$1/etc/dpkg/dpkg.cfg.d/hearth"`;
 const CUSTOMIZE_HOOK = [
@@ -31,7 +31,7 @@ const CUSTOMIZE_HOOK = [
   `find "$1/usr/share/doc" -type f ! -name copyright -delete`,
   `find "$1/usr/share/doc" -depth -type d -empty -delete`,
   `rm -rf "$1"/usr/share/man/* "$1"/usr/share/info/* "$1"/usr/share/locale/*`,
-  // The build's own options, and what mmdebstrap copied from the host.
+  // The options of the build, and files that mmdebstrap copied from the host.
   `rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$1/etc/resolv.conf"`,
   `: > "$1/etc/resolv.conf"`,
   // mmdebstrap copied it from the host, with the host's mode.
@@ -47,12 +47,12 @@ export type BaseInput = {
   readonly sources: readonly string[];
   /** Lines of apt.conf(5) for reaching the mirror; they do not stay in the image. */
   readonly acquire: readonly string[];
-  /** Exists, and is ours alone. */
+  /** An existing directory that only hearthd uses. */
   readonly dir: string;
   readonly uuid: string;
 };
 
-/** Makes `base.ext4` in the directory. Answers with the number of packages in it. */
+/** Makes `base.ext4` in the directory. Returns the number of packages in it. */
 export async function buildBase(
   input: BaseInput,
   onProgress: OnProgress,
@@ -90,7 +90,7 @@ async function bootstrap(
     "--skip=output/dev",
     `--include=${recipe.packages.join(",")}`,
     ...(await aptOptionArgs(input, isRoot)),
-    // The image is synced as a whole when it is done.
+    // The whole image is synced when it is complete.
     "--dpkgopt=force-unsafe-io",
     `--essential-hook=${ESSENTIAL_HOOK}`,
     `--customize-hook=${CUSTOMIZE_HOOK}`,
@@ -104,7 +104,7 @@ async function bootstrap(
   const result = await runBound("mmdebstrap", args, {
     timeoutMs: TIMEOUT_MS,
     signal,
-    // In a name space of its own the tool may not be allowed to see where we are.
+    // In its namespace the tool may have no right to see the current directory.
     cwd: "/",
     input: `${input.sources.join("\n")}\n`,
     onStderrLine: (line) => progress.line(line),
@@ -113,7 +113,7 @@ async function bootstrap(
   return Number(/^hearth-packages: (\d+)$/m.exec(result.stderr)?.[1] ?? 0);
 }
 
-/** As systemctl(1) masks units, which would have to run in there. The names are the recipe's own. */
+/** Masks units as systemctl(1) does, which would have to run in the image. The names come from the recipe. */
 function maskArgs(units: readonly string[]): string[] {
   return units.map(
     (unit) =>
@@ -122,8 +122,8 @@ function maskArgs(units: readonly string[]): string[] {
 }
 
 /**
- * As root through a file, because options may hold a proxy's password, and other users see command lines.
- * In unshare mode the tool reads files as a user who may not enter the cache: there the lines themselves.
+ * Passes the options in a file if root, because they may contain a proxy's password, and other users see command lines.
+ * In unshare mode the tool reads files as a user who may not enter the cache; there the lines are arguments.
  */
 async function aptOptionArgs(input: BaseInput, isRoot: boolean): Promise<string[]> {
   if (!isRoot) return input.acquire.map((line) => `--aptopt=${line}`);

@@ -8,7 +8,7 @@ const failed = new HearthError(
   "`setpriv --pdeathsig KILL -- unshare --pid -- mmdebstrap --mode=root bookworm` failed with 25",
 );
 
-test("a build's failure says what the tool said last, and what to do", () => {
+test("a build's failure shows the tool's stderr tail, and what to do", () => {
   const stderr =
     "I: running apt-get update...\nErr:1 http://m\nE: Failed to fetch http://m  Could not connect\n";
   const error = describeBuildFailure("debian:bookworm", failed, stderr);
@@ -23,7 +23,7 @@ test("a build's failure says what the tool said last, and what to do", () => {
   assert.match(describeBuildFailure("debian", failed, unsigned).hint ?? "", /debian-archive-keyring/);
 });
 
-test("a full disk, a read-only cache and a missing tool are told by their codes", () => {
+test("a full disk, a read-only cache and a missing tool have their own codes", () => {
   const code = (stderr: string, error = failed): string => describeBuildFailure("debian", error, stderr).code;
   assert.equal(code("tar: ./usr: Cannot write: No space left on device"), "host.disk_full");
   assert.equal(code("cannot create /x: Read-only file system"), "host.read_only");

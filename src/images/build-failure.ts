@@ -1,14 +1,14 @@
 import { HearthError } from "#base/error.ts";
 
-/** The last words that a tool gives to a person. */
+/** The length of the stderr tail that an error shows. */
 const WORDS_MAX_LINES = 6;
 const NETWORK =
   /Could not resolve|Temporary failure|Failed to fetch|Unable to connect|Could not connect|Connection (?:failed|refused|timed out)|Network is unreachable|404 {2}Not Found/i;
 const KEYS = /NO_PUBKEY|is not signed|signatures? couldn't be verified|InRelease.*not available/i;
 
 /**
- * A tool's failure in the terms of the build: a full disk and a read-only cache have codes of their own, a
- * missing tool and a cancelled build keep theirs, the rest is `image.build_failed` with the tool's last words.
+ * Converts a tool's failure into the build's: a full disk and a read-only cache have their own codes, a missing tool
+ * and a cancelled build keep theirs, and the rest is `image.build_failed` with the stderr tail.
  */
 export function describeBuildFailure(ref: string, failed: HearthError, stderr: string): HearthError {
   if (failed.code !== "host.tool_failed") return failed;
@@ -40,12 +40,12 @@ function hintFor(ref: string, stderr: string): string {
   return `Build again with \`hearth image build ${ref}\`; if it fails again, please report it.`;
 }
 
-/** The arguments hold whole scripts; the program and how it ended is what a person can read. */
+/** Leaves the arguments out, which contain whole scripts: the program and its exit are readable. */
 function shorten(message: string): string {
   return message.replace(/^`(?:setpriv .*? -- )?(?:unshare .*? -- )?(\S+).*` /s, "`$1` ");
 }
 
-/** Errors if there are any, otherwise the end. */
+/** Returns the lines with errors if there are any, otherwise the end. */
 function stderrTail(stderr: string): string {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
   const errors = lines.filter((line) => /^(?:E|Err|dpkg: error|mke2fs)[:\s]/.test(line));

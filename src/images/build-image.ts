@@ -15,11 +15,13 @@ import { uuidFor } from "#images/uuid-for.ts";
 export type BuildInput = {
   readonly recipe: Recipe;
   readonly architecture: Architecture;
-  /** Empty, and ours alone. */
+  /** An empty directory that only hearthd uses. */
   readonly dir: string;
 };
 
-/** In the directory: `base.ext4`, and `kernel/` with what its manifest lists. Whatever else is there is scrap. */
+/**
+ * The files in the directory are `base.ext4`, and `kernel/` with the files of its manifest. All others are temporary.
+ */
 export type BuiltImage = {
   readonly base: ManifestFile;
   readonly kernel: KernelManifest;
@@ -34,7 +36,7 @@ export type BuildImage = (
 
 export const BASE_NAME = "base.ext4";
 
-/** Asked for first: a build that is nearly done must not fail for want of the last tool. */
+/** Checked first: a build that is nearly complete must not fail because a tool is missing. */
 const PROGRAMS = [
   "mmdebstrap",
   "apt-get",
@@ -48,7 +50,7 @@ const PROGRAMS = [
 ];
 
 /**
- * Builds an image of Debian, base and kernel at the same time: one mostly computes, the other downloads.
+ * Builds an image of Debian. Base and kernel are built at the same time: one mostly computes, the other downloads.
  * @throws HearthError `image.build_failed`, `host.tool_missing`, `host.disk_full`, `host.read_only`
  */
 export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onProgress, signal) => {
@@ -56,7 +58,7 @@ export const buildImage: BuildImage = async ({ recipe, architecture, dir }, onPr
   requirePrograms([...PROGRAMS, ...(isRoot ? [] : ["newuidmap", "tar"])]);
   const sources = planDebianSources(readAptSources(), recipe.suite);
   const acquire = await readAcquireOptions(signal);
-  // Ended together: when one fails, nothing of the other may still write into the directory.
+  // Ended together: after a failure of one, the other must not write into the directory any more.
   const other = new AbortController();
   const both = AbortSignal.any([signal, other.signal]);
   const input = { dir, sources, acquire };

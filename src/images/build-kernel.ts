@@ -1,4 +1,4 @@
-/** A kernel from Debian's signed package: downloaded and unpacked, never installed. */
+/** Builds a kernel from Debian's signed package, which is downloaded and unpacked, never installed. */
 import { copyFile, mkdir, readFile, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HearthError } from "#base/error.ts";
@@ -15,18 +15,21 @@ import { uuidFor } from "#images/uuid-for.ts";
 
 const TIMEOUT_MS = 120_000;
 
-/** All modules of a kernel, for guests to mount at /lib/modules/RELEASE: any image may boot with any kernel. */
+/**
+ * The disk with all modules of a kernel, which guests mount at /lib/modules/RELEASE: any image may boot with any
+ * kernel.
+ */
 export const MODULES_DISK = "modules.ext4";
 
-/** Debian's kernels for virtual machines: no drivers for real hardware, so they are small. */
+/** Debian's kernels for virtual machines: they have no drivers for real hardware, so they are small. */
 const PACKAGES: Readonly<Record<Architecture, string>> = {
   x86_64: "linux-image-cloud-amd64",
   aarch64: "linux-image-cloud-arm64",
 };
 
 /**
- * What the drivers' devices and the overlay root need. Some are built into some kernels. Balloon, PCI and
- * vsock cost little, and make one kernel set do for every driver.
+ * Modules for the drivers' devices and the overlay root. Some are built into some kernels. Balloon, PCI and vsock cost
+ * little, and make one kernel work with every driver.
  */
 const MODULES = [
   "virtio_mmio",
@@ -44,17 +47,17 @@ const MODULES = [
 ] as const;
 
 export type KernelInput = {
-  /** The image that it is for, for errors. */
+  /** The name of the image, for errors. */
   readonly ref: string;
   readonly architecture: Architecture;
   readonly sources: readonly string[];
   readonly acquire: readonly string[];
-  /** Exists, and is ours alone; `vmlinuz` and `modules/` are made in its directory `kernel`. */
+  /** An existing directory that only hearthd uses; `vmlinuz` and `modules/` are made in its directory `kernel`. */
   readonly dir: string;
 };
 
 /**
- * Fills the directory `kernel`, and answers with its manifest.
+ * Fills the directory `kernel`, and returns its manifest.
  * @throws HearthError `image.build_failed`, `host.disk_full`, `host.read_only`
  */
 export async function buildKernel(
@@ -99,7 +102,7 @@ export async function buildKernel(
 
 type Download = { readonly path: string; readonly package: string; readonly version: string };
 
-/** The meta package names the newest kernel of the suite; that one's package is signed and has the files. */
+/** The meta package depends on the newest kernel of the suite, whose package is signed and contains the files. */
 async function download(input: KernelInput, onProgress: OnProgress, signal: AbortSignal): Promise<Download> {
   onProgress({ stage: "kernel", text: "reading the package lists" });
   const apt = await makePrivateApt(join(input.dir, "apt"), input.sources, input.acquire);
@@ -128,7 +131,7 @@ async function findRelease(unpacked: string): Promise<string> {
   return kernel.slice("vmlinuz-".length);
 }
 
-/** Copies the modules and decompresses them, because the guest has no tool for it. Names in load order. */
+/** Copies the modules and decompresses them, because the guest has no tool for it. Returns the names in load order. */
 async function collectModules(
   unpacked: string,
   release: string,
@@ -153,7 +156,7 @@ async function collectModules(
   return order.map((path) => basename(path).replace(/\.ko\.\w+$/, ".ko"));
 }
 
-/** Newer packages have their modules under `/usr/lib`; depmod wants the directory above `lib`. */
+/** Newer packages have their modules under `/usr/lib`; depmod needs the directory above `lib`. */
 async function findModules(unpacked: string, release: string): Promise<{ base: string; modules: string }> {
   for (const base of [unpacked, join(unpacked, "usr")]) {
     const modules = join(base, "lib", "modules", release);

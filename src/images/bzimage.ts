@@ -1,4 +1,4 @@
-/** The outer layer of an x86 kernel: a boot sector, a setup header, and the packed kernel as its payload. */
+/** Parses the outer layer of an x86 kernel: a boot sector, a setup header, and the packed kernel as its payload. */
 import { HearthError } from "#base/error.ts";
 import { formatSize } from "#base/sizes.ts";
 import { LZ4_LEGACY_MAGIC } from "#images/lz4-legacy.ts";
@@ -11,11 +11,11 @@ const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_BYTES = 0x24c;
 const HEADER_END = 0x250;
 const SECTOR_BYTES = 512;
-/** Payload offset and length are there from boot protocol 2.08 on. */
+/** The first boot protocol with payload offset and length: 2.08. */
 const PROTOCOL_MIN = 0x0208;
-/** What a header of 0 setup sectors means. */
+/** The number of setup sectors that 0 in the header means. */
 const SETUP_SECTORS_DEFAULT = 4;
-/** The largest distribution kernels unpack to a tenth of it; more is taken for a lie. */
+/** The largest distribution kernels unpack to a tenth of it; a larger size is refused as a lie. */
 const UNPACKED_MAX_BYTES = 512 * 1024 * 1024;
 
 const ZSTD_MAGIC = 0xfd2fb528;
@@ -24,14 +24,14 @@ export type Packing = "gzip" | "lz4" | "zstd";
 
 export type BzImagePayload = {
   readonly packing: Packing;
-  /** The packed stream alone, as the packing's own decoder takes it. A view on the image. */
+  /** The packed stream, in the form that its decoder reads. A view on the image. */
   readonly packed: Uint8Array;
   readonly unpackedBytes: number;
 };
 
 /**
- * Where the kernel itself is, found by the header and not by a search for magic numbers, which also occur by
- * chance. @throws HearthError `kernel.unsupported`
+ * Finds the packed kernel by the header. A search for magic numbers could find one that occurs by chance.
+ * @throws HearthError `kernel.unsupported`
  */
 export function findPayload(image: Buffer): BzImagePayload {
   if (image.length < HEADER_END || image.toString("latin1", MAGIC, MAGIC + 4) !== "HdrS")
@@ -45,7 +45,7 @@ export function findPayload(image: Buffer): BzImagePayload {
   if (unpackedBytes === 0 || unpackedBytes > UNPACKED_MAX_BYTES)
     throw unsupported(`its unpacked size would be ${formatSize(unpackedBytes)}`);
   const packing = packingOf(image.subarray(start, end));
-  // The size comes after the stream, except with gzip, whose stream ends with it anyway.
+  // The size follows the stream, except with gzip, whose stream contains it.
   return { packing, packed: image.subarray(start, packing === "gzip" ? end : end - 4), unpackedBytes };
 }
 
@@ -61,7 +61,7 @@ function packingOf(payload: Buffer): Packing {
   );
 }
 
-/** What kernels can be packed with as well. No distribution that Hearth knows does for x86 any more. */
+/** Other compressions of kernels, which no supported distribution uses for x86 any more. */
 const REFUSED: readonly (readonly [hex: string, name: string])[] = [
   ["fd377a585a00", "xz"],
   ["425a68", "bzip2"],
@@ -69,7 +69,7 @@ const REFUSED: readonly (readonly [hex: string, name: string])[] = [
   ["894c5a4f", "LZO"],
 ];
 
-/** @param reason goes on after "The kernel cannot be unpacked:". */
+/** @param reason continues "The kernel cannot be unpacked:" */
 export function unsupported(reason: string, cause?: unknown): HearthError {
   const hint = "Use a kernel that is compressed with zstd, LZ4 or gzip, as those of Debian and Ubuntu are.";
   return new HearthError("kernel.unsupported", `Cannot unpack the kernel: ${reason}.`, { hint, cause });

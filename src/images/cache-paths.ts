@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CACHE_NAMES } from "#base/file-names.ts";
 import { HearthError } from "#base/error.ts";
 
-/** Where things are in the cache; docs/on-disk.md says the same in words. */
+/** The paths in the cache; docs/on-disk.md describes them. */
 export class CachePaths {
   readonly root: string;
 
@@ -47,12 +47,12 @@ export class CachePaths {
     return join(this.kernels, hex(digest));
   }
 
-  /** The initramfs of a kernel are together, so that they go with it. */
+  /** Contains all initramfs of a kernel, so that they are removed with it. */
   kernelInitramfs(digest: string): string {
     return join(this.initramfs, hex(digest));
   }
 
-  /** So are its ELF files. */
+  /** Contains all ELF files of a kernel, for the same reason. */
   kernelElfs(digest: string): string {
     return join(this.elfs, hex(digest));
   }
@@ -61,7 +61,9 @@ export class CachePaths {
     return join(this.refs, `${fileName(ref)}.json`);
   }
 
-  /** What is named after a lock in `tmp` is scrap while nobody holds that lock. */
+  /**
+   * Returns the path of a lock. A directory in `tmp` that is named after it is left from a crash if the lock is free.
+   */
   lock(name: string): string {
     return join(this.locks, `${fileName(name)}.lock`);
   }
@@ -79,7 +81,7 @@ export class CachePaths {
         await mkdir(dir, { recursive: true });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      // Node says ENOENT when a directory cannot be made in a read-only file system.
+      // Node reports ENOENT for a directory that cannot be made in a read-only file system.
       if (!["EROFS", "EACCES", "EPERM", "ENOENT"].includes(code ?? "")) throw error;
       throw new HearthError("host.read_only", `Cannot write to the cache ${this.root}`, {
         hint: "Make the directory writable, or set HEARTH_HOME to another directory.",
@@ -93,7 +95,7 @@ function hex(digest: string): string {
   return digest.replace(/^sha256:/, "");
 }
 
-/** Known references only come here; a colon is a nuisance in file names. */
+/** Returns a file name for a known reference, without its colon. */
 function fileName(ref: string): string {
   return ref.replaceAll(":", "@");
 }

@@ -1,13 +1,13 @@
 /**
- * The "newc" archives that the kernel unpacks as its first root file system. Written here because device
- * nodes in it then need no root, and because equal content gives equal bytes.
+ * Writes the "newc" archives that the kernel unpacks as its first root file system. Written here because device nodes
+ * then need no root, and because equal content gives equal bytes.
  */
 const MODE = { file: 0o100000, dir: 0o040000, device: 0o020000 } as const;
 const HEADER_BYTES = 110;
 const TRAILER = "TRAILER!!!";
 
 export type CpioEntry =
-  /** Paths have no leading slash; parents come before what is in them. */
+  /** Paths have no leading slash; directories come before their content. */
   | { readonly kind: "dir"; readonly path: string; readonly mode: number }
   | { readonly kind: "file"; readonly path: string; readonly mode: number; readonly content: Uint8Array }
   | {
@@ -18,7 +18,9 @@ export type CpioEntry =
       readonly minor: number;
     };
 
-/** The archive in pieces, in order, so that large files are not copied. All is root's, of the year 1970. */
+/**
+ * Yields the archive in pieces, in order, so that large files are not copied. All entries belong to root, with mtime 0.
+ */
 export function formatCpio(entries: readonly CpioEntry[]): Uint8Array[] {
   const pieces: Uint8Array[] = [];
   for (const [index, entry] of entries.entries()) {
@@ -53,7 +55,7 @@ function header(entry: CpioEntry, inode: number, size: number): Uint8Array {
   return Buffer.concat([Buffer.from(text, "latin1"), name, padding(HEADER_BYTES + name.length)]);
 }
 
-/** Names and contents both end on a multiple of four. */
+/** Pads names and contents to a multiple of four. */
 function padding(length: number): Uint8Array {
   return new Uint8Array((4 - (length % 4)) % 4);
 }

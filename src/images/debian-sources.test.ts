@@ -48,7 +48,7 @@ test("a host without Debian's sources takes Debian's own mirrors", () => {
   }
 });
 
-test("a mirror that cannot be reached from elsewhere is passed over, and trust is kept", () => {
+test("a mirror that cannot be reached from elsewhere is skipped, and its trust is kept", () => {
   const cdrom = parseSourcesLines("deb cdrom:[Debian]/ bookworm main\n");
   assert.match(
     planDebianSources(cdrom, "bookworm", hasNone)[0] ?? "",

@@ -1,11 +1,11 @@
-/** Which mirror an image is built from: the host's own, so that what works for its apt works here. */
+/** Chooses the mirror of an image: the host's own, because the host's apt reaches it. */
 import { existsSync } from "node:fs";
 import type { AptSource } from "#host/apt-sources.ts";
 
 const DEFAULT_MIRROR = "http://deb.debian.org/debian";
 const DEFAULT_SECURITY_MIRROR = "http://deb.debian.org/debian-security";
 const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/** Suites by which a source is known to be Debian's, and not another distribution's or a vendor's. */
+/** Suites that prove that a source is Debian's, and not another distribution's or a vendor's. */
 const DEBIAN_SUITE =
   /^(?:buster|bullseye|bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)(-updates|-security)?$/;
 const CODENAME = /^(?:buster|bullseye|bookworm|trixie|forky|sid)(-updates|-security)?$/;
@@ -13,8 +13,8 @@ const UPDATES = /-(updates|security)$/;
 const USABLE_URI = /^(?:https?|mirror\+https?):\/\//;
 
 /**
- * Lines of sources.list(5) for a suite of Debian: itself, its updates and its security fixes.
- * @param hasFile whether a keyring is there.
+ * Returns lines of sources.list(5) for a suite of Debian: itself, its updates and its security fixes.
+ * @param hasFile tells whether a keyring exists
  */
 export function planDebianSources(
   host: readonly AptSource[],
@@ -31,7 +31,7 @@ export function planDebianSources(
   ];
 }
 
-/** Plans the line of sources.list(5) for the backports of a suite of Debian, from where the suite itself comes. */
+/** Plans the line of sources.list(5) for the backports of a suite of Debian, from the suite's mirror. */
 export function planBackportsSource(
   host: readonly AptSource[],
   suite: string,
@@ -44,8 +44,8 @@ export function planBackportsSource(
 type Choice = { readonly uri: string; readonly source: AptSource | undefined };
 
 /**
- * Whether it is Debian's. Vendors call a suite of theirs `stable`, too: such a name counts only with Debian's keys, or
- * where the same mirror has Debian's updates of it, which a vendor has not.
+ * Tells whether a source is Debian's. Vendors have suites called `stable`, too: such a name is accepted only with
+ * Debian's keys, or if the same mirror has Debian's updates of it, which a vendor does not have.
  */
 function isDebians({ suites, uris, signedBy }: AptSource, all: readonly AptSource[]): boolean {
   if (suites.some((name) => CODENAME.test(name))) return true;
@@ -54,7 +54,7 @@ function isDebians({ suites, uris, signedBy }: AptSource, all: readonly AptSourc
   return beside.some((other) => other.suites.some((name) => UPDATES.test(name)));
 }
 
-/** A source of this very suite, or one of another suite of Debian, whose mirror has this one too. */
+/** Finds a source of this suite, or one of another suite of Debian, whose mirror has this one, too. */
 function choose(sources: readonly AptSource[], suite: string, security: boolean): Choice | undefined {
   const wanted = security ? `${suite}-security` : suite;
   const candidates = sources.filter(({ suites }) =>
@@ -65,7 +65,7 @@ function choose(sources: readonly AptSource[], suite: string, security: boolean)
   return source === undefined || uri === undefined ? undefined : { uri: uri.replace(/\/+$/, ""), source };
 }
 
-/** A keyring of the host's own is kept for the host's own suite; others are signed by Debian's keys. */
+/** A keyring of the host is used for the host's suite; others are signed by Debian's keys. */
 function options(source: AptSource | undefined, suite: string, hasFile: (path: string) => boolean): string {
   if (source?.trusted === true) return "[trusted=yes] ";
   const own = source?.signedBy;

@@ -11,7 +11,7 @@ import { fakeBzImage, fakeElf, withSize } from "#testing/fake-bzimage.ts";
 
 const ELF = fakeElf("a kernel ".repeat(1_000));
 
-/** LZ4's legacy frame, with literals alone. */
+/** Packs LZ4's legacy frame, with literals only. */
 function lz4(content: Buffer): Buffer {
   const block: number[] = [0xf0];
   for (let rest = content.length - 15; ; rest -= 255) {
@@ -49,7 +49,7 @@ function makeBed(t: TestContext): Bed {
   };
 }
 
-/** The same image with one field of its header changed. */
+/** Returns the image with one field of its header changed. */
 function changed(change: (image: Buffer) => unknown): Buffer {
   const image = fakeBzImage(PACKED["zstd"]!);
   change(image);
@@ -76,7 +76,7 @@ describe("the kernel in a bzImage", () => {
     });
   }
 
-  test("stands also behind the four setup sectors that a header of 0 means", async (t) => {
+  test("is found behind the four setup sectors that a header of 0 means", async (t) => {
     const { extract } = makeBed(t);
     const image = fakeBzImage(PACKED["lz4"]!);
     image.writeUInt8(0, 0x1f1);
@@ -122,7 +122,7 @@ describe("the kernel in a bzImage", () => {
     });
   }
 
-  test("is not unpacked any further once the caller has left", async (t) => {
+  test("is not unpacked any further once the caller has aborted", async (t) => {
     const left = new AbortController();
     left.abort(new Error("the caller left"));
     await assert.rejects(makeBed(t).extract(fakeBzImage(PACKED["lz4"]!), left.signal));

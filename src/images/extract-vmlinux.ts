@@ -1,4 +1,4 @@
-/** The kernel itself, an ELF file, out of a distribution's bzImage: what VMMs without a boot loader load. */
+/** Extracts the kernel, an ELF file, from a distribution's bzImage, for VMMs without a boot loader. */
 import { createHash } from "node:crypto";
 import { open, readFile } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { findPayload, unsupported } from "#images/bzimage.ts";
 import type { BzImagePayload } from "#images/bzimage.ts";
 import { unpackLz4Legacy } from "#images/lz4-legacy.ts";
 
-/** Fewer, larger pieces than Node's 16 KiB: a kernel has 50 MB and more. */
+/** Larger than Node's pieces of 16 KiB: a kernel has 50 MB and more. */
 const CHUNK_BYTES = 1024 * 1024;
 /** ELF, 64 bits, little endian. */
 const ELF_IDENT = Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
@@ -17,10 +17,10 @@ const ELF_MACHINE = 18;
 const ELF_X86_64 = 62;
 
 /**
- * Makes the file `target`, which must not exist yet, and syncs it. What follows the ELF's own parts in it,
- * such as the table of relocations, is kept as the kernel's build has left it. Holds the packed kernel and
- * one piece of the unpacked one in memory: about 25 MB. What a failure leaves is the caller's to remove.
- * @throws HearthError `kernel.unsupported` with the reason. Rejects with the signal's reason when aborted.
+ * Extracts the kernel to `target`, which must not exist yet, and syncs it. Data behind the ELF's own parts, such as the
+ * table of relocations, is kept. Needs memory for the packed kernel and one piece of the unpacked one, about 25 MB.
+ * After a failure the caller removes the partial file. Rejects with the signal's reason when aborted.
+ * @throws HearthError `kernel.unsupported` with the reason
  */
 export async function extractVmlinux(path: string, target: string, signal: AbortSignal): Promise<FileHash> {
   const payload = findPayload(await readFile(path, { signal }));
@@ -31,7 +31,7 @@ export async function extractVmlinux(path: string, target: string, signal: Abort
     return made;
   } catch (error) {
     signal.throwIfAborted();
-    // The disk's failures have a system call's name; the decoders' have not.
+    // Errors of the disk have the name of a system call; those of decoders do not.
     const { syscall } = error as NodeJS.ErrnoException;
     if (error instanceof HearthError || syscall !== undefined) throw error;
     throw unsupported(`its ${payload.packing} stream is damaged`, toError(error));

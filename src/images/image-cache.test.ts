@@ -24,7 +24,7 @@ import { startLockHolder } from "#testing/lock-holder.ts";
 
 const quiet = (): void => {};
 
-/** Fails when all but the last is done. */
+/** Fails when all but the last step is done. */
 const failingBuild: BuildImage = async (input, onProgress, signal) => {
   await fakeBuild(input, onProgress, signal);
   throw new Error("no mirror");
@@ -65,7 +65,7 @@ test("an image is built on first use, and found afterwards, also by another hear
   assert.deepEqual(staging(bed.dir), []);
 });
 
-test("eight who need an image at once, in two hearthds, get one build", async (t) => {
+test("eight concurrent callers, in two hearthds, get one build", async (t) => {
   const bed = makeBed(t);
   let builds = 0;
   const counting: BuildImage = (...args) => {
@@ -79,7 +79,7 @@ test("eight who need an image at once, in two hearthds, get one build", async (t
   assert.equal(digests.size, 1);
 });
 
-test("a build in another process is waited for, and the caller is told", async (t) => {
+test("a caller waits for a build in another process, and its progress says so", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   await cache.cleanUp();
@@ -91,7 +91,7 @@ test("a build in another process is waited for, and the caller is told", async (
   assert.equal((await image).ref, "debian:bookworm");
 });
 
-test("a build that fails or is left leaves nothing half made, and the next one works", async (t) => {
+test("a build that fails or is aborted leaves nothing incomplete, and the next one works", async (t) => {
   const bed = makeBed(t);
   await assert.rejects(bed.open(failingBuild).ensure("debian", quiet, t.signal), /no mirror/);
   const abort = new AbortController();
@@ -107,7 +107,7 @@ test("a build that fails or is left leaves nothing half made, and the next one w
   assert.deepEqual(staging(bed.dir), []);
 });
 
-test("what a killed build has left is removed at the next start, and what a running one uses is not", async (t) => {
+test("the rest of a killed build is removed at the next start, and the files of a running one are not", async (t) => {
   const bed = makeBed(t);
   await bed.open().cleanUp();
   for (const name of ["debian@bookworm~aa", "debian@trixie~bb"])
@@ -120,7 +120,7 @@ test("what a killed build has left is removed at the next start, and what a runn
   assert.deepEqual(staging(bed.dir), []);
 });
 
-test("a boot set holds kernel, initramfs and base, and is the same every time", async (t) => {
+test("a boot set contains kernel, initramfs and base, and is the same every time", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   const { digest } = await cache.ensure("debian", quiet, t.signal);
@@ -170,7 +170,7 @@ test("a file that changed is refused with the fix, at its first use and later, a
   }
 });
 
-test("a kernel is unpacked when an ELF file is first asked for, once for all, and goes with its image", async (t) => {
+test("a kernel is unpacked once, when its ELF file is first requested, and removed with its image", async (t) => {
   const bed = makeBed(t);
   const caches = [bed.open(), bed.open()] as const;
   const { digest } = await caches[0].ensure("debian", quiet, t.signal);
@@ -190,7 +190,7 @@ test("a kernel is unpacked when an ELF file is first asked for, once for all, an
   assert.equal(await caches[0].kernelElf(again.digest, {}, t.signal), path);
 });
 
-test("an unpacked kernel that changed is refused with the fix, and a kernel that cannot be unpacked leaves nothing", async (t) => {
+test("an unpacked kernel that changed is refused with the fix, and one that cannot be unpacked leaves nothing", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   const { digest } = await cache.ensure("debian", quiet, t.signal);
@@ -223,7 +223,7 @@ test("a manifest that changed, or is missing, is refused by the digest", async (
   await assert.rejects(bed.open().bootSet(digest, {}, t.signal), { code: "image.corrupt" });
 });
 
-/** Of an image that no VM uses. */
+/** The check for an image that no VM uses. */
 const unused = (): void => {};
 
 test("a damaged image can be removed and built again", async (t) => {
@@ -253,7 +253,7 @@ test("removing an image keeps the kernel that another image uses", async (t) => 
   assert.deepEqual(staging(bed.dir), []);
 });
 
-test("from the moment in which nothing used an image until it is gone, no VM is made of it", async (t) => {
+test("between the check that an image is unused and its removal, no VM is made of it", async (t) => {
   const cache = makeBed(t).open();
   const { digest } = await cache.ensure("debian", quiet, t.signal);
   cache.assertThere(digest);
@@ -268,7 +268,7 @@ test("from the moment in which nothing used an image until it is gone, no VM is 
     digest,
     () => {
       asked = true;
-      // In the same turn, so that nothing comes in between.
+      // In the same turn of the event loop, so that nothing happens in between.
       queueMicrotask(() => assert.throws(() => cache.assertThere(digest), { code: "image.not_found" }));
     },
     t.signal,
@@ -278,7 +278,7 @@ test("from the moment in which nothing used an image until it is gone, no VM is 
   assert.throws(() => cache.assertThere(digest), { code: "image.not_found" });
 });
 
-test("a rebuild becomes the image's meaning, and the older build stays for its VMs", async (t) => {
+test("the name means the rebuilt image, and the older build stays for its VMs", async (t) => {
   const bed = makeBed(t);
   const cache = bed.open();
   const older = await cache.ensure("debian", quiet, t.signal);
@@ -289,7 +289,7 @@ test("a rebuild becomes the image's meaning, and the older build stays for its V
   await cache.bootSet(older.digest, {}, t.signal);
 });
 
-test("what is not there is named, with what was probably meant", async (t) => {
+test("a missing image is named, with the nearest known name", async (t) => {
   const cache = makeBed(t).open();
   await assert.rejects(cache.get("debian"), {
     code: "image.not_found",

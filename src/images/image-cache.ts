@@ -1,9 +1,9 @@
 /**
- * The images of this host: built when they are first asked for, verified whenever they are used.
+ * Keeps the images of this host: builds them at their first use, and verifies them at every use.
  *
- *     ensure(ref) ─ there? ─ yes ──────────────────────────────┐
+ *     ensure(ref) ─ exists? ─ yes ─────────────────────────────┐
  *          └ no ─ join the build that runs here, or start it:  │
- *                 lock between processes ─ there now? ─ yes ───┤
+ *                 lock between processes ─ exists now? ─ yes ──┤
  *                      └ no ─ build in tmp ─ sync ─ rename ────┴─ image
  */
 import { existsSync } from "node:fs";
@@ -33,10 +33,10 @@ import { corruptImage } from "#images/corrupt-image.ts";
 
 export type ImageCacheOptions = {
   readonly cacheDir: string;
-  /** The guest's agent for a CPU, such as `x86_64`. Need not exist before the first boot set. */
+  /** The guest's agent for a CPU, such as `x86_64`. It need not exist before the first boot set. */
   readonly agentPath: (architecture: Architecture) => string;
   readonly log: Log;
-  /** Tests put a fast one here. */
+  /** Builds images. Tests pass a fast one. */
   readonly build?: BuildImage | undefined;
 };
 
@@ -59,12 +59,12 @@ export type Image = {
 
 export type Kernel = { readonly release: string; readonly digest: string; readonly sizeBytes: number };
 
-/** One for each hearthd; safe beside those of other processes on the same directory. */
+/** The images of one hearthd. Other processes may use the same directory at the same time. */
 export class ImageCache {
   readonly #options: ImageCacheOptions;
   readonly #architecture = hostArchitecture();
   readonly #store: ImageStore;
-  /** By digest. */
+  /** The uses of each image, by digest. */
   readonly #removing = new Set<string>();
   readonly #files = new VerifiedFiles(corruptImage);
   readonly #bootSets: BootSets;
@@ -76,14 +76,15 @@ export class ImageCache {
     this.#bootSets = new BootSets(this.#store, this.#files, options.agentPath);
   }
 
-  /** Removes what interrupted builds have left; for the start of hearthd. */
+  /** Removes the rest of interrupted builds, when hearthd starts. */
   async cleanUp(): Promise<void> {
     await this.#store.paths.make();
     await this.#store.removeStaging();
   }
 
   /**
-   * The image, built if it is not there. Several who ask at once, also in other processes, wait for one build.
+   * Returns the image, and builds it if it does not exist. Concurrent callers, also in other processes, wait for one
+   * build.
    * @throws HearthError `image.not_found`, `image.build_failed`, `host.tool_missing`, `host.disk_full`,
    * `host.read_only`
    */
@@ -96,7 +97,7 @@ export class ImageCache {
     return this.#builds.join(recipe.ref, work, throttleProgress(onProgress), signal);
   }
 
-  /** Builds the image, whether it is there or not. VMs made from the older build keep that. */
+  /** Builds the image, even if it exists. VMs of the older build keep that one. */
   async rebuild(ref: string, onProgress: OnProgress, signal: AbortSignal): Promise<Image> {
     const recipe = getRecipe(ref);
     const work = (report: OnProgress, shared: AbortSignal): Promise<Image> =>
@@ -104,34 +105,35 @@ export class ImageCache {
     return this.#builds.join(`${recipe.ref} fresh`, work, throttleProgress(onProgress), signal);
   }
 
-  /** Newest first. */
+  /** Returns the images, the newest first. */
   async list(): Promise<Image[]> {
     const digests = await this.#store.imageDigests();
     const images = await Promise.all(digests.map((digest) => this.#read(digest)));
     return images.toSorted((a, b) => b.builtAtMs - a.builtAtMs);
   }
 
-  /** By name or digest, without building it. */
+  /** Finds an image by name or digest, without building it. */
   async find(refOrDigest: string): Promise<Image | undefined> {
     const digest = await this.#findDigest(refOrDigest);
     return digest === undefined ? undefined : this.#read(digest);
   }
 
-  /** @throws HearthError `image.not_found`, with what was probably meant. */
+  /** @throws HearthError `image.not_found`, with the nearest known name */
   async get(refOrDigest: string): Promise<Image> {
     return (await this.find(refOrDigest)) ?? this.#refuse(refOrDigest);
   }
 
   /**
-   * Works on a damaged image too.
-   * @param assertUnused throws when something uses it. From this call on `assertThere` throws: nothing is awaited in between
+   * Removes an image, also a damaged one.
+   * @param assertUnused throws when the image is in use. From this call on `assertThere` throws: nothing is awaited in
+   * between
    */
   async remove(refOrDigest: string, assertUnused: () => void, signal: AbortSignal): Promise<void> {
     const digest = (await this.#findDigest(refOrDigest)) ?? (await this.#refuse(refOrDigest));
     assertUnused();
     this.#removing.add(digest);
     try {
-      this.#bootSets.forget(digest);
+      this.#bootSets.evict(digest);
       await this.#store.remove(digest, signal);
     } finally {
       this.#removing.delete(digest);
@@ -139,8 +141,8 @@ export class ImageCache {
   }
 
   /**
-   * For who is about to use it, and has asked for it some time ago.
-   * @throws HearthError `image.not_found` when it was removed since then, or is about to be
+   * Checks that an image still exists, for callers that looked it up some time ago.
+   * @throws HearthError `image.not_found` if it was removed since then, or is being removed
    */
   assertThere(digest: ImageDigest): void {
     if (!this.#removing.has(digest) && existsSync(this.#store.paths.image(digest))) return;
@@ -150,16 +152,16 @@ export class ImageCache {
   }
 
   /**
-   * What a VMM boots, all of it verified.
-   * @throws HearthError `image.not_found` when the image or the kernel is not there, `image.corrupt`
+   * Returns the files that a VMM boots, all of them verified.
+   * @throws HearthError `image.not_found` if the image or the kernel does not exist, `image.corrupt`
    */
   async bootSet(digest: ImageDigest, options: BootSetOptions, signal: AbortSignal): Promise<BootSet> {
     return this.#bootSets.get(digest, options, signal);
   }
 
   /**
-   * The path of the kernel of this boot set as an ELF file, verified, for VMMs that load no bzImage; unpacked
-   * when first asked for. For x86-64: on others the boot set's own kernel is what such VMMs load.
+   * Returns the path of this boot set's kernel as an ELF file, verified, for VMMs that load no bzImage. It is unpacked
+   * at the first call. Only for x86-64: on others such VMMs load the boot set's own kernel.
    * @throws HearthError as `bootSet`, and `kernel.unsupported`
    */
   async kernelElf(digest: ImageDigest, options: BootSetOptions, signal: AbortSignal): Promise<string> {
@@ -218,7 +220,7 @@ export class ImageCache {
     return digest;
   }
 
-  /** It never replaces the build's own failure; the next build tries again. */
+  /** A failure must not replace the build's error; the next build tries again. */
   async #removeStaging(dir: string): Promise<void> {
     try {
       await removeTree(this.#store.paths.tmp, dir);
@@ -267,7 +269,7 @@ export class ImageCache {
   }
 }
 
-/** A listing shows a damaged image too; using it says what is wrong. */
+/** A list also shows a damaged image; using it reports the damage. */
 function missing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== "ENOENT") throw error;
   return undefined;

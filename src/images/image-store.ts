@@ -1,6 +1,6 @@
 /**
- * Images and kernels on disk. What is visible is whole: things are made in `tmp` and renamed into place
- * under one lock, kernel first, then the image that names it, then the reference to the image.
+ * Stores images and kernels on disk. Everything visible is complete: it is made in `tmp` and renamed into place under
+ * one lock, first the kernel, then the image that names it, then the reference to the image.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
@@ -18,12 +18,12 @@ import { corruptImage } from "#images/corrupt-image.ts";
 import { formatManifest, parseImageManifest, parseKernelManifest } from "#images/manifest.ts";
 import type { ImageManifest, KernelManifest } from "#images/manifest.ts";
 
-/** Held for what takes no time: renames and removals. */
+/** The lock for short work: renames and removals. */
 const PUBLISH_LOCK = "publish";
 const MANIFEST = "manifest.json";
 const reference = z.strictObject({ digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) });
 
-/** What is in the cache. It neither builds nor looks into images; `ImageCache` does. */
+/** The content of the cache. It neither builds nor reads images; `ImageCache` does. */
 export class ImageStore {
   readonly paths: CachePaths;
 
@@ -31,14 +31,17 @@ export class ImageStore {
     this.paths = new CachePaths(cacheDir);
   }
 
-  /** A directory for one build. @param lockName held by the caller for as long as the directory is used. */
+  /**
+   * Makes a directory for one build.
+   * @param lockName a lock that the caller has for as long as the directory is used
+   */
   async makeStaging(lockName: string): Promise<string> {
     const dir = this.paths.staging(lockName, randomBytes(6).toString("hex"));
     await mkdir(dir);
     return dir;
   }
 
-  /** What interrupted builds have left, as far as nobody holds their locks. */
+  /** Removes the rest of interrupted builds whose locks are free. */
   async removeStaging(): Promise<void> {
     for (const name of await namesIn(this.paths.tmp)) {
       using lock = tryFileLock(this.paths.lock(name.split("~")[0] ?? name));
@@ -46,7 +49,7 @@ export class ImageStore {
     }
   }
 
-  /** For who holds the lock: what earlier builds under it have left. */
+  /** Removes the rest of earlier builds under a lock that the caller has. */
   async removeStagingOf(lockName: string): Promise<void> {
     const prefix = this.paths.staging(lockName, "");
     for (const name of await namesIn(this.paths.tmp)) {
@@ -55,7 +58,7 @@ export class ImageStore {
     }
   }
 
-  /** Makes what was built in `dir` visible, as the meaning of `ref` from now on. Answers with its digest. */
+  /** Makes the build in `dir` visible, and `ref` mean it from now on. Returns its digest. */
   async publish(
     dir: string,
     built: BuiltImage,
@@ -87,8 +90,8 @@ export class ImageStore {
   }
 
   /**
-   * Makes `from`, a synced file in a scrap, visible as `to`, in a directory that goes with the kernel.
-   * @throws HearthError `image.not_found` when the kernel was removed while the file was made.
+   * Moves `from`, a synced file in a staging directory, to `to`, in a directory that is removed with the kernel.
+   * @throws HearthError `image.not_found` if the kernel was removed while the file was made
    */
   async publishForKernel(kernelDigest: string, from: string, to: string, signal: AbortSignal): Promise<void> {
     using locks = new DisposableStack();
@@ -100,7 +103,7 @@ export class ImageStore {
     for (const path of [dirname(to), dirname(dirname(to))]) await syncPath(path);
   }
 
-  /** Removes the image, and then what only it needed. Idempotent. */
+  /** Removes the image, and then everything that only it needed. Idempotent. */
   async remove(digest: string, signal: AbortSignal): Promise<void> {
     using locks = new DisposableStack();
     locks.use(await this.#lockPublishing(signal));
@@ -127,7 +130,7 @@ export class ImageStore {
     return (await namesIn(this.paths.kernels)).filter(isHex).map((name) => `sha256:${name}`);
   }
 
-  /** What the reference means now. */
+  /** Returns the digest that the reference means now. */
   async resolve(ref: string): Promise<string | undefined> {
     const digest = await readReference(this.paths.ref(ref));
     return digest !== undefined && (await isThere(this.paths.image(digest))) ? digest : undefined;
@@ -137,13 +140,13 @@ export class ImageStore {
     return isThere(this.paths.image(digest));
   }
 
-  /** @throws HearthError `image.corrupt` unless the manifest is the one that the digest names. */
+  /** @throws HearthError `image.corrupt` unless the manifest is the one that the digest names */
   async readImage(digest: string): Promise<ImageManifest> {
     const path = join(this.paths.image(digest), MANIFEST);
     return parseImageManifest(await readVerified(path, digest), path);
   }
 
-  /** @throws HearthError `image.corrupt` unless the manifest is the one that the digest names. */
+  /** @throws HearthError `image.corrupt` unless the manifest is the one that the digest names */
   async readKernel(digest: string): Promise<KernelManifest> {
     const path = join(this.paths.kernel(digest), MANIFEST);
     return parseKernelManifest(await readVerified(path, digest), path);
@@ -153,7 +156,7 @@ export class ImageStore {
     return waitFileLock(this.paths.lock(PUBLISH_LOCK), () => {}, signal);
   }
 
-  /** Away at once by a rename, so that a removal that is interrupted leaves no half image behind. */
+  /** Moves it away by a rename first, so that an interrupted removal leaves no partial image. */
   async #discard(root: string, path: string): Promise<void> {
     if (!(await isThere(path))) return;
     const grave = this.paths.staging(PUBLISH_LOCK, randomBytes(6).toString("hex"));
@@ -176,7 +179,7 @@ async function readVerified(path: string, digest: string): Promise<string> {
   return text;
 }
 
-/** A reference that cannot be read is none: building again writes it anew. */
+/** Returns undefined for a reference that cannot be read: the next build writes it again. */
 async function readReference(path: string): Promise<string | undefined> {
   if (!(await isThere(path))) return undefined;
   const parsed = reference.safeParse(parseJson(await readFile(path, "utf8")));
@@ -187,11 +190,11 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return undefined; // Not JSON, so it fits no schema either.
+    return undefined; // Not JSON, so it matches no schema either.
   }
 }
 
-/** Equal digests mean equal content, so what is there already is as good. */
+/** Keeps an existing target: equal digests mean equal content. */
 async function renameUnlessThere(from: string, to: string): Promise<void> {
   if (!(await isThere(to))) await rename(from, to);
 }

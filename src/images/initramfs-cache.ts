@@ -8,7 +8,7 @@ import { buildInitramfs } from "#images/build-initramfs.ts";
 import { SharedWork } from "#base/shared-work.ts";
 import type { Expected, VerifiedFiles } from "#host/verified-files.ts";
 
-/** A verified kernel, as far as an initramfs is made of it. */
+/** The parts of a verified kernel that an initramfs contains. */
 export type KernelParts = {
   readonly digest: string;
   readonly modules: readonly { readonly name: string; readonly path: string }[];
@@ -17,14 +17,14 @@ export type KernelParts = {
 type Made = Expected & { readonly path: string };
 
 /**
- * One initramfs for each agent and kernel. It is made anew, in memory, when a hearthd first uses it: that
- * takes no longer than reading it, and gives the hash by which the file is found and checked.
+ * Keeps one initramfs for each agent and kernel. hearthd builds it in memory at its first use: that takes no longer
+ * than reading it, and gives the hash by which the file is found and verified.
  */
 export class InitramfsCache {
   readonly #dirOf: (kernelDigest: string) => string;
   readonly #files: VerifiedFiles;
   readonly #making = new SharedWork<Made>();
-  /** By kernel and by what stat(2) says of the agent: a new agent gets a new initramfs. */
+  /** Each initramfs by kernel and by the agent's stat fingerprint: a new agent gets a new initramfs. */
   readonly #made = new Map<string, Made>();
 
   constructor(dirOf: (kernelDigest: string) => string, files: VerifiedFiles) {
@@ -33,7 +33,7 @@ export class InitramfsCache {
   }
 
   /**
-   * The path. `prepare` gives the kernel's parts, verified, and is called only when they are needed.
+   * Returns the path. `prepare` returns the kernel's verified parts, and is called only when they are needed.
    * @throws HearthError `host.tool_missing` without an agent, `image.corrupt`
    */
   async ensure(
@@ -45,7 +45,7 @@ export class InitramfsCache {
   ): Promise<string> {
     const key = `${kernelDigest} ${await agentStamp(agentPath)}`;
     let made = this.#made.get(key);
-    // One that is gone was removed with its kernel, and the kernel has been built again since.
+    // A missing file was removed with its kernel, which has been built again since.
     if (made === undefined || !existsSync(made.path)) {
       const work = async (_: unknown, shared: AbortSignal): Promise<Made> =>
         this.#make(await prepare(shared), agentPath);

@@ -15,8 +15,8 @@ const LOCK = "kernel-elf";
 type Made = Expected & { readonly path: string };
 
 /**
- * The ELF files of kernels, made when a VMM first needs one. A file's name is its sha256, by which it is
- * checked like what manifests list; a kernel's files go with it.
+ * Keeps the ELF files of kernels, made when a VMM first needs one. A file's name is its sha256, by which it is verified
+ * like the files of manifests. A kernel's files are removed with it.
  */
 export class KernelElfs {
   readonly #store: ImageStore;
@@ -30,14 +30,14 @@ export class KernelElfs {
   }
 
   /**
-   * The path. Those who ask at once, also in other processes, wait for one extraction.
+   * Returns the path. Concurrent callers, also in other processes, wait for one extraction.
    * @param vmlinuz the kernel's bzImage, verified by the caller
-   * @param ref the image that it is for, for errors
-   * @throws HearthError `kernel.unsupported`, `image.corrupt`, `image.not_found` when it was removed meanwhile
+   * @param ref the name of the image, for errors
+   * @throws HearthError `kernel.unsupported`, `image.corrupt`, `image.not_found` if it was removed meanwhile
    */
   async ensure(kernelDigest: string, vmlinuz: string, ref: string, signal: AbortSignal): Promise<string> {
     let made = this.#made.get(kernelDigest);
-    // One that is gone was removed with its kernel, and the kernel has been built again since.
+    // A missing file was removed with its kernel, which has been built again since.
     if (made === undefined || !existsSync(made.path)) {
       const work = async (_: unknown, shared: AbortSignal): Promise<Made> =>
         (await this.#find(kernelDigest)) ?? (await this.#make(kernelDigest, vmlinuz, shared));
@@ -75,7 +75,7 @@ export class KernelElfs {
       const hex = /^([0-9a-f]{64})\.elf$/.exec(name)?.[1];
       if (hex === undefined) continue;
       const path = join(dir, name);
-      // The hash speaks for the size as well: nothing else lists it.
+      // The hash implies the size, which nothing else records.
       return { path, sha256: hex, sizeBytes: (await stat(path)).size };
     }
     return undefined;

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { unpackLz4Legacy } from "#images/lz4-legacy.ts";
 
 const TEXT = `abcabcabcabcabc${"x".repeat(300)}${"The quick brown fox jumps over the lazy dog. ".repeat(9)}end`;
-/** TEXT by the reference implementation, `lz4 -l -9`: with long lengths, and matches that repeat themselves. */
+/** TEXT packed by the reference implementation, `lz4 -l -9`: with long lengths, and matches that repeat themselves. */
 const PACKED = Buffer.from(
   "AiFMGEUAAAA4YWJjAwAfeAEA/xn/HlRoZSBxdWljayBicm93biBmb3gganVtcHMgb3ZlciB0aGUgbGF6eSBkb2cuIC0A/1RQLiBlbmQ=",
   "base64",
@@ -15,7 +15,7 @@ function unpackAll(frame: Uint8Array): string {
   return text;
 }
 
-/** A frame with one block. */
+/** Makes a frame with one block. */
 function frameOf(...block: number[]): Buffer {
   const size = Buffer.alloc(4);
   size.writeUInt32LE(block.length);
@@ -23,7 +23,7 @@ function frameOf(...block: number[]): Buffer {
 }
 
 describe("LZ4's legacy frame", () => {
-  test("what the reference implementation packed is unpacked, also from several blocks and frames", () => {
+  test("frames of the reference implementation are unpacked, also several blocks and frames", () => {
     assert.equal(unpackAll(PACKED), TEXT);
     assert.equal(unpackAll(Buffer.concat([PACKED, PACKED.subarray(4)])), TEXT + TEXT);
     assert.equal(unpackAll(Buffer.concat([PACKED, PACKED])), TEXT + TEXT);

@@ -1,20 +1,20 @@
 /**
- * LZ4's legacy frame, in which kernels are packed: a magic number, then blocks that each begin with their
- * packed size. Our own, because Node has no LZ4, the libraries that are kept up are native ones, and the
- * format is these few lines. It was frozen in 2012.
+ * Unpacks LZ4's legacy frame, a format of kernels: a magic number, then blocks that each begin with their packed size.
+ * Written here because Node has no LZ4, the maintained libraries are native, and the format is these few lines. It was
+ * frozen in 2012.
  */
 
 /** `02 21 4c 18` on disk. */
 export const LZ4_LEGACY_MAGIC = 0x184c2102;
-/** What a block holds unpacked, except for the last, which may hold less. */
+/** The unpacked size of a block, except for the last, which may be smaller. */
 const BLOCK_MAX_BYTES = 8 * 1024 * 1024;
-/** Literals that are shorter than this are copied faster by a loop than by a call. */
+/** A loop copies shorter literals faster than a call. */
 const SHORT_BYTES = 16;
 const MATCH_MIN_BYTES = 4;
 
 /**
- * The blocks, unpacked. Each is a view on one buffer, and is valid until the next is asked for.
- * @throws Error when the bytes are no such frame; nothing outside of them is read or written.
+ * Yields the unpacked blocks. Each is a view on one buffer, and is valid until the next is requested.
+ * @throws Error if the bytes are not such a frame; nothing outside of them is read or written
  */
 export function* unpackLz4Legacy(frame: Uint8Array): Generator<Uint8Array, void, undefined> {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
@@ -33,7 +33,7 @@ export function* unpackLz4Legacy(frame: Uint8Array): Generator<Uint8Array, void,
   }
 }
 
-/** How many bytes of `target` were filled. */
+/** Returns how many bytes of `target` were filled. */
 function unpackBlock(source: Uint8Array, target: Uint8Array): number {
   let from = 0;
   let to = 0;
@@ -60,7 +60,7 @@ function unpackBlock(source: Uint8Array, target: Uint8Array): number {
     }
     length += MATCH_MIN_BYTES;
     if (length > target.length - to) overrun();
-    // A match may reach into what it writes, and then repeats itself; only a loop copies that right.
+    // A match may overlap its own output and then repeat itself, which only a loop copies correctly.
     if (length > SHORT_BYTES && offset >= length) target.copyWithin(to, to - offset, to - offset + length);
     else for (let index = to; index < to + length; index++) target[index] = target[index - offset]!;
     to += length;

@@ -1,4 +1,4 @@
-/** The records beside images and kernels in the cache. Their sha256 is the name of what they describe. */
+/** The records beside images and kernels in the cache. The sha256 of a record is the name of its image or kernel. */
 import { z } from "zod";
 import { HearthError } from "#base/error.ts";
 import { INITS } from "#model/vm-spec.ts";
@@ -7,7 +7,7 @@ const SCHEMA_VERSION = 1;
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
 const file = z.strictObject({
-  /** Inside the directory of the manifest. */
+  /** The path of a file inside the directory of the manifest. */
   name: z.string().regex(/^(?:[A-Za-z0-9][\w.+-]*\/)?[A-Za-z0-9][\w.+-]*$/),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   sizeBytes: z.int().nonnegative(),
@@ -36,12 +36,12 @@ const imageManifest = z.strictObject({
 
 const kernelManifest = z.strictObject({
   schemaVersion: z.literal(SCHEMA_VERSION),
-  /** `uname -r`. */
+  /** The output of `uname -r`. */
   release: z.string(),
   architecture,
   package: z.string(),
   packageVersion: z.string(),
-  /** `vmlinuz`, and the modules in the order in which they are to be loaded. */
+  /** `vmlinuz`, and the modules in load order. */
   files: z.array(file).min(1),
 });
 
@@ -58,17 +58,17 @@ export function newKernelManifest(fields: Omit<KernelManifest, "schemaVersion">)
   return { schemaVersion: SCHEMA_VERSION, ...fields };
 }
 
-/** The bytes that are stored and hashed. */
+/** Returns the bytes that are stored and hashed. */
 export function formatManifest(manifest: ImageManifest | KernelManifest): string {
   return `${JSON.stringify(manifest, null, 2)}\n`;
 }
 
-/** @throws HearthError `image.corrupt` when the text is not such a manifest. */
+/** @throws HearthError `image.corrupt` if the text is not such a manifest */
 export function parseImageManifest(text: string, path: string): ImageManifest {
   return parse(imageManifest, text, path);
 }
 
-/** @throws HearthError `image.corrupt` when the text is not such a manifest. */
+/** @throws HearthError `image.corrupt` if the text is not such a manifest */
 export function parseKernelManifest(text: string, path: string): KernelManifest {
   return parse(kernelManifest, text, path);
 }

@@ -13,7 +13,7 @@ kernel/crypto/crc32c_generic.ko.xz:
 `;
 const index = { dep: DEP, softdep: "", alias: "" };
 
-test("each module comes after all that it needs, and once", () => {
+test("each module comes once, after all that it needs", () => {
   assert.deepEqual(planModuleOrder(["virtio_mmio", "virtio_rng"], index).map(moduleName), [
     "virtio_ring",
     "virtio",
@@ -22,13 +22,13 @@ test("each module comes after all that it needs, and once", () => {
   ]);
 });
 
-test("what is built into the kernel is left out", () => {
+test("modules that are built into the kernel are left out", () => {
   assert.deepEqual(planModuleOrder(["overlay", "virtio_ring"], index), [
     "kernel/drivers/virtio/virtio_ring.ko",
   ]);
 });
 
-test("what is asked for by name at run time comes first, in the form that works on every CPU", () => {
+test("modules that are requested by name at run time come first, in the form that works on every CPU", () => {
   const soft = {
     ...index,
     softdep: "# Soft dependencies\nsoftdep ext4 pre: crc32c\nsoftdep jbd2 pre: not-there post: other\n",

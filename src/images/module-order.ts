@@ -1,6 +1,6 @@
-/** Which modules a guest needs before its root file system is there, and in which order they load. */
+/** Decides which modules a guest needs before its root file system is mounted, and in which order they load. */
 
-/** Of depmod(8): `modules.dep` and `modules.softdep`, and of the kernel's build: `modules.builtin`. */
+/** The files of depmod(8), `modules.dep` and `modules.softdep`, and of the kernel's build, `modules.builtin`. */
 export type ModuleIndex = { readonly dep: string; readonly softdep: string; readonly alias: string };
 
 /** Each path, relative to the modules' directory, with the paths that must be loaded first. */
@@ -20,14 +20,17 @@ export function parseModulesDep(text: string): Map<string, readonly string[]> {
   return modules;
 }
 
-/** `kernel/drivers/char/hw_random/virtio-rng.ko.xz` is `virtio_rng`: `-` and `_` are the same to the kernel. */
+/**
+ * Returns the name of a module: `kernel/drivers/char/hw_random/virtio-rng.ko.xz` is `virtio_rng`, because the kernel
+ * treats `-` and `_` alike.
+ */
 export function moduleName(path: string): string {
   const file = path.slice(path.lastIndexOf("/") + 1);
   return file.replace(/\.ko(\.\w+)?$/, "").replaceAll("-", "_");
 }
 
 /**
- * The wanted modules and all that they need, each after what it needs. A wanted one that is not in the
+ * Returns the wanted modules and their dependencies, each after those that it needs. A wanted one that is not in the
  * index is left out: it is built into this kernel, or this kernel does not have it.
  */
 export function planModuleOrder(wanted: readonly string[], index: ModuleIndex): string[] {
@@ -41,7 +44,7 @@ export function planModuleOrder(wanted: readonly string[], index: ModuleIndex): 
     seen.add(path);
     const early = soft.get(moduleName(path)) ?? [];
     for (const name of early) for (const found of resolve(name, byName, index.alias)) visit(found);
-    // depmod lists a module's needs with the one to load first last.
+    // depmod lists a module's dependencies with the one to load first last.
     for (const needed of (dependencies.get(path) ?? []).toReversed()) visit(needed);
     order.push(path);
   };
@@ -52,7 +55,7 @@ export function planModuleOrder(wanted: readonly string[], index: ModuleIndex): 
   return order;
 }
 
-/** `softdep ext4 pre: crc32c`: asked for by name at run time, so depmod cannot see it. */
+/** `softdep ext4 pre: crc32c` is requested by name at run time, so depmod cannot see it. */
 function parseSoftDependencies(text: string): Map<string, string[]> {
   const soft = new Map<string, string[]>();
   for (const match of text.matchAll(/^softdep (\S+) pre: ([^\n]*?)(?: post: .*)?$/gm)) {
@@ -62,7 +65,7 @@ function parseSoftDependencies(text: string): Map<string, string[]> {
   return soft;
 }
 
-/** A module of that name, or the generic one that offers it: faster ones need a CPU that may not be there. */
+/** Returns the module of that name, or the generic one that provides it: faster ones need a CPU that may be missing. */
 function resolve(name: string, byName: ReadonlyMap<string, string>, alias: string): string[] {
   const plain = name.replaceAll("-", "_");
   const direct = byName.get(plain);

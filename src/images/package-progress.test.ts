@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Progress } from "#base/progress.ts";
 import { PackageProgress, parseAptSize } from "#images/package-progress.ts";
 
-test("what apt and mmdebstrap print becomes stages with bytes, and unknown lines nothing", () => {
+test("the output of apt and mmdebstrap becomes stages with bytes, and unknown lines are ignored", () => {
   const seen: Progress[] = [];
   const progress = new PackageProgress((one) => seen.push(one));
   for (const line of [

@@ -1,10 +1,10 @@
-/** What apt and mmdebstrap print while they work, as progress. Read loosely: a line nobody knows is no news. */
+/** Converts the output of apt and mmdebstrap into progress. Unknown lines are ignored. */
 import type { OnProgress } from "#base/progress.ts";
 
 const STAGE = "packages";
 const UNITS: Readonly<Record<string, number>> = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
 
-/** mmdebstrap's own lines, in words for people. */
+/** mmdebstrap's lines, with texts for people. */
 const PHASES: Readonly<Record<string, string>> = {
   "running apt-get update": "reading the package lists",
   "downloading packages with apt": "downloading packages",
@@ -14,7 +14,7 @@ const PHASES: Readonly<Record<string, string>> = {
   "cleaning package lists and apt cache": "cleaning up",
 };
 
-/** One for each run of mmdebstrap; give it all its lines in order. */
+/** Follows one run of mmdebstrap; pass it all its lines in order. */
 export class PackageProgress {
   readonly #onProgress: OnProgress;
   #text = "reading the package lists";
@@ -46,13 +46,13 @@ export class PackageProgress {
 
   #report(): void {
     const totalBytes = this.#totalBytes ?? 0;
-    // apt rounds each size that it prints, so the sum may pass the total by a little.
+    // apt rounds each size that it prints, so the sum may exceed the total by a little.
     const doneBytes = Math.min(this.#doneBytes, totalBytes);
     this.#onProgress({ stage: STAGE, text: this.#text, doneBytes, totalBytes });
   }
 }
 
-/** `29.7 MB`, as apt writes sizes: powers of 1000. */
+/** Parses a size such as `29.7 MB`: apt uses powers of 1000. */
 export function parseAptSize(text: string): number | undefined {
   const match = /^([\d.,]+) ([kMG]?B)$/.exec(text);
   if (match === null) return undefined;

@@ -9,7 +9,7 @@ test("an image without a tag is bookworm, and the systemd images offer both init
   assert.equal(findRecipe("debian:potato"), undefined);
 });
 
-test("an unknown image names what was probably meant, or all there are", () => {
+test("the error for an unknown image names the nearest one, or all", () => {
   assert.throws(() => getRecipe("debain"), {
     code: "image.not_found",
     hint: "Did you mean debian:bookworm?",

@@ -1,9 +1,9 @@
-/** The images that Hearth knows how to build. */
+/** The images that Hearth can build. */
 import { HearthError } from "#base/error.ts";
 import { nearest } from "#base/nearest.ts";
 import type { Init } from "#model/vm-spec.ts";
 
-/** What an image says about how commands run in it, after OCI's image configuration. */
+/** The environment of commands in an image, as in OCI's image configuration. */
 export type ImageConfig = {
   readonly env: Readonly<Record<string, string>>;
   readonly entrypoint: readonly string[];
@@ -13,13 +13,13 @@ export type ImageConfig = {
 };
 
 export type Recipe = {
-  /** With its tag: `debian:bookworm`. Safe as a file name but for the colon. */
+  /** The name with its tag: `debian:bookworm`. Safe as a file name except for the colon. */
   readonly ref: string;
   readonly suite: string;
-  /** On top of dpkg's and apt's own needs. */
+  /** The packages beyond those that dpkg and apt need. */
   readonly packages: readonly string[];
   readonly inits: readonly Init[];
-  /** Of its systemd, that never start. */
+  /** The systemd units that never start. */
   readonly maskedUnits?: readonly string[];
   readonly config: ImageConfig;
 };
@@ -27,9 +27,9 @@ export type Recipe = {
 const DEFAULT_SUITE = "bookworm";
 const SUITES = [DEFAULT_SUITE, "trixie"] as const;
 
-/** Small, but able to look at its network, and to fetch over TLS. */
+/** A small image, but with tools to inspect its network and to fetch over TLS. */
 const BASE_PACKAGES = ["ca-certificates", "netbase", "iproute2"] as const;
-/** What Hearth itself runs on, for a VM that is a host of VMs: VMMs, networks, file systems. */
+/** The packages that Hearth itself needs, for a VM that is a host of VMs: VMMs, networks, file systems. */
 const HOST_PACKAGES = [
   "bubblewrap",
   "cpio",
@@ -44,8 +44,8 @@ const HOST_PACKAGES = [
 ] as const;
 
 /**
- * Units that a short-lived machine without a person at its console has no use for. A getty hangs up everybody
- * else's open console; the others wake up to look for updates, or wait for a network that may never come.
+ * Units that are useless on a short-lived machine without a person at its console. A getty hangs up the consoles that
+ * other programs have open; the others look for updates periodically, or wait for a network that may never come.
  */
 const IDLE_UNITS = [
   "apt-daily-upgrade.timer",
@@ -64,7 +64,7 @@ const IDLE_UNITS = [
   "tmp.mount",
 ] as const;
 
-/** kmod: units of systemd call it where a kernel's modules are. */
+/** kmod: systemd's units call it if the kernel has modules. */
 const SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "procps", "kmod"] as const;
 
 const CONFIG: ImageConfig = {
@@ -96,7 +96,7 @@ const RECIPES: readonly Recipe[] = SUITES.flatMap((suite) => [
 
 export const KNOWN_REFS: readonly string[] = RECIPES.map((recipe) => recipe.ref);
 
-/** With the tag that is meant when there is none. */
+/** Returns the reference with its default tag, if it has none. */
 export function fullRef(ref: string): string {
   return ref.includes(":") ? ref : `${ref}:${DEFAULT_SUITE}`;
 }
@@ -106,7 +106,7 @@ export function findRecipe(ref: string): Recipe | undefined {
   return RECIPES.find((recipe) => recipe.ref === full);
 }
 
-/** @throws HearthError `image.not_found` that names the image most likely meant, or all there are. */
+/** @throws HearthError `image.not_found` that names the nearest image, or all images */
 export function getRecipe(ref: string): Recipe {
   const recipe = findRecipe(ref);
   if (recipe !== undefined) return recipe;

@@ -2,7 +2,7 @@ import type { OnProgress, Progress } from "#base/progress.ts";
 
 const INTERVAL_MS = 100;
 
-/** Passes on what is new to read at once, and mere counting at most ten times a second. */
+/** Passes on new texts at once, and changed byte counts at most ten times a second. */
 export function throttleProgress(onProgress: OnProgress, now: () => number = Date.now): OnProgress {
   let last: Progress | undefined;
   let lastAtMs = 0;
