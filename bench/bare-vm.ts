@@ -26,7 +26,9 @@ const BOOT_MS = 300_000;
 /** hearthd starts it paused to record its console from the first byte; nobody does here. */
 const PAUSED = "-S";
 
-/** What hearthd makes of a VM's flags: learned from a VM of its own, so that both sides have the same. */
+/**
+ * Describes what hearthd makes of a VM's flags. It is learned from a VM of its own, so that both sides have the same.
+ */
 export type VmShape = {
   readonly digest: ImageDigest;
   readonly accel: "kvm" | "tcg";

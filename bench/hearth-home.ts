@@ -23,8 +23,8 @@ export class HearthHome implements AsyncDisposable {
   readonly #checkout: string;
 
   /**
-   * @param checkout of the Hearth that is measured: this one, or an earlier one, which takes no `--qemu` and cannot boot the
-   * images of a later one: it has a cache of its own
+   * @param checkout of the Hearth that is measured: this one, or an earlier one, which takes no `--qemu` and cannot
+   * boot the images of a later one: it has a cache of its own
    */
   constructor(checkout: string = ROOT) {
     this.#checkout = checkout;
@@ -47,7 +47,7 @@ export class HearthHome implements AsyncDisposable {
     return (await this.#run(join(this.#checkout, "hearth"), args)).tookMs;
   }
 
-  /** The same; resolves with what it printed. */
+  /** Runs a command as `hearth` does, and resolves with its stdout. */
   async ask(...args: readonly string[]): Promise<string> {
     return (await this.#run(join(this.#checkout, "hearth"), args)).stdout;
   }
@@ -77,7 +77,7 @@ export class HearthHome implements AsyncDisposable {
     return process;
   }
 
-  /** What all of Hearth's files, the cache too, take of the disk. Shared blocks count for each file. */
+  /** Returns the disk space that all of Hearth's files take, with the cache. Shared blocks count for each file. */
   diskBytes(): number {
     return [this.dir, this.dirs.cache].reduce((sum, dir) => sum + blocksIn(dir), 0) * STAT_BLOCK_BYTES;
   }

@@ -1,17 +1,17 @@
-/** One line of the table: what was measured, and whether it keeps its bound. */
+/** Describes one measurement as a line of the table, with whether it keeps its bound. */
 import { median, quantile, ratiosOf } from "./pairs.ts";
 
 export type Line = {
   readonly what: string;
   readonly unit: "ms" | "MB/s" | "MiB" | "%";
   readonly ours: readonly number[];
-  /** What `ours` is measured against, pair by pair. Without it, the bound is one of `ours` itself. */
+  /** The measurements that `ours` is compared with, pair by pair. Without it, the bound is one of `ours` itself. */
   readonly other?: readonly number[] | undefined;
   readonly bound: { readonly atMost: number } | { readonly atLeast: number };
 };
 
 export type Verdict = {
-  /** Of the ratios; of `ours` where there is nothing to compare with. */
+  /** The median of the ratios; of `ours` where there is nothing to compare with. */
   readonly median: number;
   /** Nine of ten are at least as good as this. */
   readonly p90: number;
@@ -31,7 +31,7 @@ const WHAT_CHARS = 30;
 
 export const TABLE_HEAD = tableRow(["what", "ours", "other", "ratio", "p90", "bound", ""]);
 
-/** One line of at most 80 columns. */
+/** Renders a measurement in at most 80 columns. */
 export function describeLine(line: Line): string {
   const { what, unit, ours, other, bound } = line;
   const verdict = assess(line);

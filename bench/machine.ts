@@ -3,7 +3,7 @@ import { cpus, loadavg, release, totalmem } from "node:os";
 import { join } from "node:path";
 import { qemuProgram } from "./qemu-program.ts";
 
-/** What the numbers were measured on. */
+/** The machine that the numbers were measured on. */
 export type Machine = {
   readonly cpu: string;
   readonly cores: number;
@@ -11,7 +11,7 @@ export type Machine = {
   readonly kernel: string;
   readonly qemu: string;
   readonly node: string;
-  /** Of Hearth; `+` when files differ from it. */
+  /** Hearth's commit; `+` when files differ from it. */
   readonly commit: string;
 };
 

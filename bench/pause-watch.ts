@@ -65,7 +65,7 @@ export class PauseWatch implements Disposable {
   }
 }
 
-/** Of times in ascending order. 0 for fewer than two. */
+/** Returns the longest gap between times in ascending order; 0 for fewer than two. */
 export function longestGap(times: readonly number[]): number {
   return Math.max(0, ...times.slice(1).map((time, index) => time - (times[index] ?? time)));
 }

@@ -25,10 +25,10 @@ const POLL_MS = 1;
 /** It keeps QEMU from starting the `cat` that reads the state. Part of the walls, so that this VM goes without. */
 const SANDBOX = "-sandbox";
 
-/** What hearthd starts QEMU with, for a VM with these directorys. */
+/** The command that hearthd starts QEMU with, for a VM with these directories. */
 type Command = { readonly args: readonly string[]; readonly stateDir: string; readonly runDir: string };
 
-/** What all restores from one template have in common. */
+/** Holds what all restores from one template have in common. */
 export class RestoreScript {
   readonly #home: HearthHome;
   readonly #files: ReturnType<typeof snapshotPaths>;

@@ -2,7 +2,10 @@ import type { VmShape } from "./bare-vm.ts";
 import type { HearthHome } from "./hearth-home.ts";
 import type { Line } from "./line.ts";
 
-/** What every row is given. hearthd runs, the image is built, and one VM has been booted and removed again. */
+/**
+ * The surroundings that every row is given: hearthd runs, the image is built, and one VM has been booted and removed
+ * again.
+ */
 export type Bench = {
   readonly home: HearthHome;
   readonly shape: VmShape;
@@ -14,7 +17,7 @@ export type Bench = {
   readonly say: (text: string) => void;
 };
 
-/** One measurement, or a family that shares its VMs. */
+/** A measurement, or a family that shares its VMs. */
 export type Row = {
   /** As given to `npm run bench`. */
   readonly name: string;

@@ -7,7 +7,7 @@ export const MEMORY = ["--memory", "512M"] as const;
 /** A VM that boots, and behind which nothing is made. */
 export const COLD = ["--cold", "--no-warm"] as const;
 
-/** One warm template. The flags that it was made with are those of the VMs that start from it. */
+/** A warm template. The flags that it was made with are those of the VMs that start from it. */
 export class Template {
   readonly id: string;
   readonly #home: HearthHome;

@@ -1,4 +1,4 @@
-/** What one VM takes of the host, with what it shares counted for what it is. */
+/** Measures what one VM takes of the host; what it shares is counted as shared. */
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { HearthVm } from "#sdk/hearth.ts";
@@ -19,7 +19,7 @@ export function parsePss(rollup: string): number {
   return Number(kib) * KIB;
 }
 
-/** What its own files take of the host's disk: not those that have a second name with somebody else. */
+/** Returns the disk space of a VM's own files, without those that have a second name elsewhere. */
 export async function ownDiskBytes(vm: HearthVm): Promise<number> {
   const { paths } = await vm.show();
   return [paths.state, paths.sockets].reduce((sum, dir) => sum + ownBytesIn(dir), 0);

@@ -51,9 +51,9 @@ export type BedOptions = {
   /** Its config.toml. */
   readonly config?: string | undefined;
   /**
-   * Whether this Hearth makes warm templates, and starts VMs from them. Unless told it makes none, because what was made
-   * in the background would be among what tests count, and starts VMs from the run's templates where it has any: so every
-   * test that does not say `false` shows that such a VM is like one that booted.
+   * Whether this Hearth makes warm templates, and starts VMs from them. Unless told it makes none, because what was
+   * made in the background would be among what tests count, and starts VMs from the run's templates where it has any:
+   * so every test that does not say `false` shows that such a VM is like one that booted.
    */
   readonly warm?: boolean | undefined;
   /** VMs have the QEMU on PATH, whichever is tested. */
@@ -76,7 +76,7 @@ export class Bed {
   #lastApart: ApartHearthd | undefined;
   readonly #usesTemplates: boolean;
   readonly #hostQemu: boolean;
-  /** Those of the run. */
+  /** The templates that all files of the run share. */
   readonly #templates: readonly string[];
 
   /** Cleaned up after the file's tests, whatever happened in them. */
@@ -132,7 +132,7 @@ export class Bed {
     });
   }
 
-  /** The same as `hearth` for a test that signals the program, or reads what it prints as it comes. */
+  /** Starts the command for a test that signals the program, or reads what it prints as it comes. */
   start(args: readonly string[]): ChildProcessWithoutNullStreams {
     if (this.isApart && this.daemon() === undefined)
       throw new Error("hearthd does not run; use hearth() first");
@@ -142,14 +142,14 @@ export class Bed {
     return command;
   }
 
-  /** The same, for what must succeed: its stdout. */
+  /** Runs a command that must succeed, and returns its stdout. */
   async ok(args: readonly string[], options: CliOptions = {}): Promise<string> {
     return told(args, await this.hearth(args, options));
   }
 
   /**
-   * The VMs, once a hearthd that has just started has recovered them. By the SDK, as `vm` and `sh` are: a program of its
-   * own for each question would take half of the suite's CPU time, and most of the lab's.
+   * The VMs, once a hearthd that has just started has recovered them. By the SDK, as `vm` and `sh` are: a program of
+   * its own for each question would take half of the suite's CPU time, and most of the lab's.
    */
   async vms(): Promise<readonly Vm[]> {
     return this.#recovered(async (hearth) => {
@@ -166,7 +166,7 @@ export class Bed {
     });
   }
 
-  /** What `sh -c script` prints in this VM. */
+  /** Runs `sh -c script` in this VM, and returns what it prints. */
   async sh(name: string, script: string): Promise<string> {
     const vm = (await this.connect()).vm(name);
     const { exitCode, stdout, stderr } = await vm.exec(["sh", "-c", script], { signal: inTime() });
@@ -226,7 +226,7 @@ export class Bed {
     return findProcessesNaming([this.dirs.run, this.dirs.state], VMMS);
   }
 
-  /** What waits for the ends of VMMs. */
+  /** Returns the processes that wait for the ends of VMMs. */
   launchers(): ProcessRef[] {
     return findProcessesNaming([this.dirs.run, this.dirs.state], LAUNCHERS);
   }
@@ -241,7 +241,7 @@ export class Bed {
     return ours.map(Number);
   }
 
-  /** What is mounted in this Hearth's directories, as this process sees it. */
+  /** Returns the mounts in this Hearth's directories, as this process sees them. */
   mounts(): string[] {
     const points = readFileSync("/proc/self/mountinfo", "utf8")
       .split("\n")
@@ -249,12 +249,12 @@ export class Bed {
     return points.filter((point) => point.startsWith(this.dir));
   }
 
-  /** Of all hearthds of this host: cgroups bear the ids of VMs alone. */
+  /** Returns the cgroups of all hearthds of this host, because they bear the ids of VMs alone. */
   cgroups(): string[] {
     return entries("/sys/fs/cgroup/hearth").filter((name) => name.startsWith("vm-"));
   }
 
-  /** What VMs leave when they are gone: nothing. `ids` are those that are there. */
+  /** Lists what VMs that are gone have left, which must be nothing. `ids` are the VMs that exist. */
   leftovers(ids: readonly string[] = []): string[] {
     const own = ids.flatMap((id) => [join(this.dirs.run, "vms", id), join(this.dirs.state, "vms", id)]);
     const isOwn = (path: string): boolean => own.some((dir) => path.startsWith(dir));
@@ -312,7 +312,7 @@ function entries(dir: string): string[] {
   return existsSync(dir) ? readdirSync(dir) : [];
 }
 
-/** Of a process that may end right now. */
+/** Returns the environment of a process that may end right now. */
 function environmentOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");

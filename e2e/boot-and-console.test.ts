@@ -1,4 +1,4 @@
-/** What the guest's console is for: a boot that fails says why; one that floods fills nothing. */
+/** Tests what the guest's console is for: a boot that fails says why; one that floods fills nothing. */
 import assert from "node:assert/strict";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { before, describe, test } from "node:test";

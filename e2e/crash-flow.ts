@@ -16,8 +16,8 @@ type Kind = Flow<unknown>["kind"];
 export type CrashPoint = `${Kind}/${string}/${StepEvent}`;
 
 /**
- * One moment of each step, before and after it in turns; with HEARTH_E2E=all each. The tests without VMs have hearthd
- * die at all of them: what these add is real memory, disks and processes.
+ * Returns one moment of each step, before and after it in turns; with HEARTH_E2E=all each. The tests without VMs have
+ * hearthd die at all of them: what these add is real memory, disks and processes.
  */
 export function someMomentsOf({ kind, steps }: Flow<never>): CrashPoint[] {
   const all = steps.flatMap(({ name }): CrashPoint[] => [`${kind}/${name}/started`, `${kind}/${name}/done`]);
@@ -25,7 +25,7 @@ export function someMomentsOf({ kind, steps }: Flow<never>): CrashPoint[] {
   return all.filter((_, index) => index % 2 === Math.floor(index / 2) % 2);
 }
 
-/** What a user does so that each flow runs; the flow's VM is `web`. */
+/** Commands of a user that make each flow run; the flow's VM is `web`. */
 const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {
   create: { prepare: [], act: ["create", "--no-start", "--name", "web", ...SMALL, "debian"] },
   start: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["start", "web"] },
@@ -68,7 +68,7 @@ export async function crashIn(bed: Bed, at: string, act: readonly string[]): Pro
   assert.match(result.stderr, /^error: /m);
 }
 
-/** The same for the VMMs that run at that moment; hearthd goes on. */
+/** Kills the VMMs that run at one moment of a flow; hearthd keeps running. */
 export async function killVmmsIn(bed: Bed, at: string, act: readonly string[]): Promise<CliResult> {
   await endDaemon(bed);
   await startCrashing(bed, { HEARTH_KILL_VMMS_AT: at });

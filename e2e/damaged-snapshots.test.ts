@@ -1,4 +1,4 @@
-/** What was saved is not changed by anybody, and what was changed is not used. */
+/** Snapshots cannot be changed, and one that was changed all the same is not used. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {

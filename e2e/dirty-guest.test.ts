@@ -11,7 +11,7 @@ const MIB = 1024 ** 2;
 /** A stream in which nothing arrives for so long is held back. */
 const STILL_MS = 1_500;
 const TRIES = 5;
-/** Nobody is told what a guest writes on its console. */
+/** The console tells no one when a guest writes to it, so it is looked at. */
 const LOOK_EVERY_MS = 50;
 
 test("a guest that changes its memory as fast as it can, and freezes late, is saved within 1.6 times its memory", async (t) => {
@@ -28,7 +28,9 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
   const saved = vms.snapshotFiles("dirty");
   let pausedAtBytes = 0;
   const size = (): number => statSync(`${saved.memory}.stream`).size;
-  /** A guest that takes its time to freeze its processes: until nothing more is read of its memory, or far too much. */
+  /**
+   * A guest that takes its time to freeze its processes: until nothing more is read of its memory, or far too much.
+   */
   const quiesce = async (): Promise<void> => {
     do {
       pausedAtBytes = size();

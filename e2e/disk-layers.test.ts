@@ -56,7 +56,7 @@ function qemuIo(vm: string, commands: readonly string[]): Promise<string> {
   return runOrThrow("qemu-io", ["-f", format, ...words, path], { timeoutMs: 60_000, signal });
 }
 
-/** Of a VM that stands still. */
+/** Takes a snapshot of a VM that is stopped. */
 async function snapshot(vm: string): Promise<string> {
   const to = dir();
   await freezeDisk(vm, to, signal);

@@ -1,4 +1,4 @@
-/** What a page of the docs tells people to type. */
+/** Finds the commands that a page of the docs tells people to type. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bed } from "./bed.ts";

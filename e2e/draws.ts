@@ -1,22 +1,22 @@
 /**
- * What a program in the guest draws, with who it was at that moment: a VM that is saved and restored meanwhile shows
- * by it what was drawn before, and what after.
+ * Runs a program in the guest that draws random numbers, each with the guest's host name at that moment: of a VM that
+ * is saved and restored meanwhile, this shows what was drawn before and what after.
  */
 import type { Bed } from "./bed.ts";
 
-/** One look of the program. Its host name was read before anything else. */
+/** A draw of the program. Its host name was read before anything else. */
 export type Draw = {
   readonly host: string;
   readonly monotonicS: number;
   readonly wallMs: number;
   /**
-   * Of getrandom(2), of /dev/urandom that was open before, of one that was opened now, and a UUID of the kernel's; or
-   * of one client's hello.
+   * Random numbers of getrandom(2), of /dev/urandom that was open before, of one that was opened now, and a UUID of
+   * the kernel's; or of one client's hello.
    */
   readonly randoms: readonly string[];
 };
 
-/** What is drawn: by the kernel, or by a TLS library for a connection. */
+/** The source of a draw: the kernel, or a TLS library for a connection. */
 export type Source = keyof typeof PROGRAMS;
 
 const TLS_PID = "/run/draws-tls.pid";

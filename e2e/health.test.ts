@@ -1,4 +1,4 @@
-/** One VMM that does not answer, beside one that does. */
+/** Tests one VMM that does not answer, beside one that does. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";

@@ -1,4 +1,4 @@
-/** What is wrong with the host is said in words, and damages nothing. */
+/** Faults of the host are errors with a fix, and damage nothing. */
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";

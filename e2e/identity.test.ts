@@ -1,4 +1,4 @@
-/** What goes on as another VM is another one, before any process of the user's runs. */
+/** A copy of a VM has an identity of its own before any process of the user runs. */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";
@@ -17,7 +17,7 @@ const BUSY_MS = 8_000;
 type Life = { readonly before: readonly Draw[]; readonly after: readonly Draw[] };
 
 /**
- * What this VM has from the one that it was made of, and what it drew itself. The last line of before may have been
+ * Returns what a VM drew before it was copied, and what it drew itself. The last line of before may have been
  * begun by one, and ended by the other.
  */
 async function livesOf(names: readonly string[], count = PAIRS, source?: Source): Promise<Life[]> {

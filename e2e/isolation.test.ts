@@ -34,9 +34,9 @@ type Walls = {
   readonly groups: string;
   readonly capabilities: string;
   readonly noNewPrivs: string;
-  /** Of each thread. */
+  /** The seccomp mode of each thread. */
   readonly seccomp: readonly string[];
-  /** Those that the VMM does not share with this process. */
+  /** Namespaces that the VMM does not share with this process. */
   readonly namespaces: readonly string[];
   /** `path access` of all that is mounted for the VMM. */
   readonly mounts: readonly string[];
@@ -95,7 +95,7 @@ function isMemoryCopy(mount: string): boolean {
   return /\/vms\/vm-[^/]+\/memory\.own(\/\/deleted)? rw$/.test(mount);
 }
 
-/** Of a VM that boots, or of one that goes on. */
+/** True for a mount of a VM that boots, or of one that is restored. */
 function isOfItsStart(mount: string): boolean {
   return /\/(vmlinuz|[0-9a-f]{64}\.cpio) ro$/.test(mount) || isSavedMemory(mount);
 }

@@ -1,4 +1,4 @@
-/** One VM through its life: every verb, and every way in which it ends. */
+/** Takes one VM through every verb, and every way in which it ends. */
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { Bed } from "./bed.ts";

@@ -11,7 +11,9 @@ const QMP_MS = 10_000;
 
 type Throttle = { readonly bps: number; readonly bps_max?: number; readonly iops: number };
 
-/** What QEMU has for each disk, by its letter. It serves one client, so hearthd lets go first; VMs keep running. */
+/**
+ * Asks QEMU for its limits of each disk, by letter. QEMU serves one client, so hearthd ends first; VMs keep running.
+ */
 async function throttles(name: string): Promise<Throttle[]> {
   const { paths } = await bed.vm(name);
   await bed.ok(["daemon", "stop"]);

@@ -1,4 +1,4 @@
-/** What a guest reaches with each kind of network. The peer is a server of this test, on the host's loopback. */
+/** Tests what a guest reaches with each kind of network. The peer is a server of this test, on the host's loopback. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";

@@ -26,7 +26,7 @@ async function nextWaits(): Promise<number> {
   return hiddenPid();
 }
 
-/** Of the one that waits. */
+/** Returns the pid of the VMM that waits in the pool. */
 async function hiddenPid(): Promise<number> {
   const shown = new Set((await bed.vms()).map(({ pid }) => pid));
   const hidden = bed.vmms().filter(({ pid }) => !shown.has(pid));

@@ -28,7 +28,7 @@ test("the README's commands do what it says, one after the other", async (t) => 
   }
 });
 
-/** What differs from run to run: the VM's name, and the day and version of the guest's kernel. */
+/** Replaces what differs from run to run: the VM's name, and the day and version of the guest's kernel. */
 function withoutNames(output: string): string {
   return output.replaceAll(/\b[a-z]+-[a-z]+-[0-9a-f]{4}\b/g, "NAME").replaceAll(/[0-9]+/g, "0");
 }

@@ -1,4 +1,4 @@
-/** One VM whose guest ends by itself, in each of the ways that a guest has. */
+/** Ends a VM's guest from inside, in each of the ways that a guest has. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { Bed } from "./bed.ts";

@@ -158,7 +158,7 @@ async function assertNothingLeft(): Promise<void> {
   assert.deepEqual(bed.leftovers(), []);
 }
 
-/** The same, once hearthd has noticed that its client has gone. */
+/** Asserts that nothing is left, once hearthd has noticed that its client has gone. */
 async function nothingLeft(): Promise<void> {
   await bed.until(async () => (await bed.vms()).length === 0);
   assert.deepEqual(bed.leftovers(), []);

@@ -1,4 +1,4 @@
-/** What is open while a VM is saved goes on in the source; elsewhere it has an end, and the agent answers. */
+/** Connections that are open during a save stay open in the source; in a copy they end, and the agent answers. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:net";
@@ -31,7 +31,7 @@ after(() => {
   server.close();
 });
 
-/** What `within` does not come to an end in time is said to hang. */
+/** Fails with a message about a hang if the work does not end in time. */
 async function within<Result>(what: string, work: Promise<Result>): Promise<Result> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`${what} hangs`)), BOUND_MS);

@@ -50,7 +50,7 @@ async function startOver(bed: Bed): Promise<void> {
   await makeWeb(bed);
 }
 
-/** To be called last: what runs after all tests finds no bed any more. */
+/** Adds the test that nothing is left. Call it last: the bed is gone after all tests. */
 export function testNothingIsLeft(bed: Bed): void {
   test("nothing is left of all that", async () => {
     await endDaemon(bed); // One that is not to die any more.

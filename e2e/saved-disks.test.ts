@@ -1,4 +1,4 @@
-/** What is on the disk of a VM that is saved while it writes, and how much many snapshots take. */
+/** Tests the disk of a VM that is saved while it writes, and the space that many snapshots take. */
 import assert from "node:assert/strict";
 import { chmodSync, existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const bed = new Bed();
 const MIB = 1024 ** 2;
 const TOOL_MS = 120_000;
 
-/** Of `--disk 1G`, so that a file system is looked through in no time. */
+/** Flags with `--disk 1G`, so that a file system is looked through in no time. */
 const WORDS = [...SMALL, "--disk", "1G", "debian"];
 
 /** Names come and go, and blocks that nobody waits for. */
@@ -30,7 +30,7 @@ function layersIn(dir: string): string[] {
   return readdirSync(dir).filter((name) => name.startsWith("layer-"));
 }
 
-/** What a directory takes of the host's disk; a file with several names once. */
+/** Returns the disk space of a directory; a file with several names counts once. */
 function bytesIn(dir: string): number {
   const blocks = new Map<number, number>();
   for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {

@@ -1,6 +1,6 @@
 /**
- * What the contract's tiny guests cannot show of a saved VM, on a whole guest: its agent is reached again, its disk
- * fits its memory, and what was saved serves several.
+ * Tests a snapshot of a whole guest, where the contract's tiny guests show too little: its agent is reached again,
+ * its disk fits its memory, and what was saved serves several.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -42,7 +42,7 @@ const cache = new ImageCache({
   log: SILENT,
 });
 
-/** Of a VM with its directory, and a disk in there. */
+/** Returns the plan of a VM with its directory, and a disk in it. */
 async function planOf(name: string): Promise<BootPlan> {
   const { digest } = await cache.ensure(parseImageRef("debian"), () => {}, signal);
   const boot = await cache.bootSet(digest, {}, signal);

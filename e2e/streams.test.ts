@@ -9,7 +9,7 @@ import { Bed } from "./bed.ts";
 const bed = new Bed();
 const GIB = 1024 ** 3;
 const CHUNK = Buffer.alloc(1024 * 1024, "hearth\n");
-/** What the streams may cost hearthd over what it has anyway. */
+/** The memory that streams may cost hearthd, over what it needs anyway. */
 const MEMORY_MAX_KB = 128 * 1024;
 
 before(async () => {

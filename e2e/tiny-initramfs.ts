@@ -45,7 +45,7 @@ function moduleFile(index: number): string {
 /** Every init says this first. */
 export const TINY_READY = "tiny init runs";
 
-/** What a guest that counts has said, of its console's log. */
+/** Reads the numbers of a guest that counts from its console's log. */
 export function readCounts(console: string): number[] {
   const valueOf = (digits: string): number =>
     [...digits].reduce((value, digit) => value * 16 + digit.charCodeAt(0) - "A".charCodeAt(0), 0);
@@ -158,7 +158,7 @@ function u32(value: number): number[] {
   return [...bytes];
 }
 
-/** One loadable segment that is the whole file, at 4 MiB. */
+/** Makes an ELF file of one loadable segment, at 4 MiB. */
 function elf(code: Buffer): Buffer {
   const base = 0x400000;
   const header = Buffer.alloc(64 + 56);

@@ -80,7 +80,7 @@ export class TinyVms implements AsyncDisposable {
     };
   }
 
-  /** What the guest of a plan `count` has said so far. */
+  /** Reads the numbers that the guest of a plan `count` has written so far. */
   counted({ stateDir }: Pick<VmHandle, "stateDir">): number[] {
     const log = join(stateDir, "console.log");
     return existsSync(log) ? readCounts(readFileSync(log, "latin1")) : [];

@@ -1,5 +1,5 @@
 /**
- * What Firecracker costs with Hearth around it: `npm run lab -- node lab/bench.ts [PAIRS]`. KVM is emulated in the
+ * Measures what Hearth adds to Firecracker's time: `npm run lab -- node lab/bench.ts [PAIRS]`. KVM is emulated in the
  * lab, so that only the ratios count.
  */
 import { mkdirSync, mkdtempSync } from "node:fs";

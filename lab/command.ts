@@ -23,7 +23,7 @@ export async function command(
   );
 }
 
-/** The same with our own terminal, for what people watch: its exit code. */
+/** Runs a command on our own terminal, for people who watch; resolves with its exit code. */
 export async function attached(
   file: string,
   args: readonly string[],

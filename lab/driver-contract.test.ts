@@ -1,4 +1,4 @@
-/** What every driver promises, held against real Firecracker and real QEMU with KVM. */
+/** Runs the driver contract with real Firecracker and real QEMU with KVM. */
 import { globSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";

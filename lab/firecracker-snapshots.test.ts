@@ -1,4 +1,7 @@
-/** What the contract's tiny guests cannot show of a saved VM: its agent is reached again, and its disk fits its memory. */
+/**
+ * Tests snapshots of a whole guest, where the contract's tiny guests show too little: its agent is reached again, and
+ * its disk fits its memory.
+ */
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,7 +41,7 @@ async function sh(handle: VmHandle, script: string): Promise<string> {
   return out;
 }
 
-/** Of another VM, with a copy of the disk as it was. */
+/** Returns the plan of another VM, with a copy of the disk. */
 async function onCopy(plan: BootPlan, saved: string): Promise<BootPlan> {
   for (const { path, readOnly } of plan.disks) if (!readOnly) await copyDisk(saved, path);
   return ownedByVmm(plan);
@@ -128,7 +131,7 @@ test("a restored guest is saved by what has changed, time and again, and is whol
 
 let savedCount = 0;
 
-/** And says how long the guest stood still for its memory. */
+/** Saves a VM, and reports how long the guest was paused for its memory. */
 async function save(
   t: TestContext,
   what: string,

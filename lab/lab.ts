@@ -12,10 +12,12 @@ import { ensureFirecracker } from "./firecracker-bin.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const IMAGE = "debian-host:trixie";
-/** What the VMs in the lab boot. */
+/** The image that VMs in the lab boot. */
 const GUEST_IMAGE = "debian:bookworm";
 const MEMORY = "4G";
-/** With two, its kernel has ended under it twice in a day: QEMU emulates SVM, and KVM on it, on several CPUs at once. */
+/**
+ * With two, its kernel has ended under it twice in a day: QEMU emulates SVM, and KVM on it, on several CPUs at once.
+ */
 const CPUS = "1";
 /** Longer than any command in there; a lab that was forgotten ends by itself. */
 const LIFETIME = "3h";
@@ -25,7 +27,7 @@ const WAKE_MS = 10_000;
 /** Made here, or fetched. */
 const NOT_SOURCE = new Set([".git", ".setup", "build", "dist", "node_modules"]);
 
-/** Of the commands in the lab. */
+/** Environment of the commands in the lab. */
 const INSIDE = {
   HEARTH_LAB: "1",
   HEARTH_LAB_OUT: "/srv/out",
@@ -81,8 +83,8 @@ export class Lab {
   }
 
   /**
-   * Asks for something now and then. An emulated CPU that runs VMs loses its own timer at times: no timer ended in the lab
-   * for 14 minutes, and no VM in it went on, until a command came in from outside.
+   * Asks for something now and then. An emulated CPU that runs VMs loses its own timer at times: no timer ended in
+   * the lab for 14 minutes, and no VM in it went on, until a command came in from outside.
    */
   async #wakeUntil(signal: AbortSignal): Promise<void> {
     try {
@@ -100,7 +102,7 @@ export class Lab {
     return hearthAttached(["exec", "-i", ...terminal, "-w", "/srv/hearth", ...env, this.name, "--", ...argv]);
   }
 
-  /** What commands left in /srv/out. */
+  /** Copies out what commands left in /srv/out. */
   async copyOut(dir: string): Promise<void> {
     mkdirSync(dir, { recursive: true });
     await hearth(["cp", `${this.name}:/srv/out/.`, dir]);
@@ -146,7 +148,7 @@ function hearthAttached(args: readonly string[]): Promise<number> {
 
 type Shared = { readonly name: string; readonly path: string };
 
-/** One disk each, made again when what is on it has changed. */
+/** Makes a disk for each directory, again when its content has changed. */
 async function ensureVolumes(): Promise<readonly Shared[]> {
   for (const image of [IMAGE, GUEST_IMAGE])
     if ((await hearthAttached(["image", "build", image])) !== 0)

@@ -64,7 +64,7 @@ async function writeJavaScript(path: string, outDir: string): Promise<void> {
   await writeFile(target, code);
 }
 
-/** What npm shows and Node reads; what only a checkout needs is left out. */
+/** Returns the manifest that npm shows and Node reads; what only a checkout needs is left out. */
 function publishedManifest(manifest: Manifest): Manifest {
   const { scripts: _, devDependencies: __, allowScripts: ___, ...kept } = manifest;
   return {

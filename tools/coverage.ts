@@ -1,7 +1,7 @@
 /**
- * What of the sources real runs reach, by directory: `node tools/dev.ts coverage [WORDS]` runs e2e tests, in which Node writes
- * down for each process which functions were called (NODE_V8_COVERAGE), and adds that up. A hearthd that a test kills
- * writes nothing, so the numbers are a lower bound.
+ * Shows how much of the sources real runs reach, by directory: `node tools/dev.ts coverage [WORDS]` runs e2e tests,
+ * in which Node writes down for each process which functions were called (NODE_V8_COVERAGE), and adds that up. A
+ * hearthd that a test kills writes nothing, so the numbers are a lower bound.
  */
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -46,7 +46,9 @@ export function readCoverage(reports: string, root: string): DirCoverage[] {
   return [...dirs.values()].toSorted((one, other) => (one.dir < other.dir ? -1 : 1));
 }
 
-/** By source and by place: whether a function was called in any process. The first of each source is the module itself. */
+/**
+ * By source and by place: whether a function was called in any process. The first of each source is the module itself.
+ */
 function calledFunctions(reports: string, sources: string): Map<string, Map<string, boolean>> {
   const all = new Map<string, Map<string, boolean>>();
   for (const name of globSync("*.json", { cwd: reports })) {

@@ -41,8 +41,8 @@ const E2E_TESTS = "e2e/**/*.test.ts";
 const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
 
 /**
- * Files whose VMs boot, on the second QEMU, though the run has templates. HEARTH_E2E=all runs every file whose VMs may do
- * either.
+ * Files whose VMs boot, on the second QEMU, though the run has templates. HEARTH_E2E=all runs every file whose VMs
+ * may do either.
  */
 const ABOUT_BOOTS = /\/(recovery|run|warm)\.test/;
 
@@ -79,7 +79,7 @@ const failures: string[] = [];
 const BESIDE_LAB = ["unit", "go", "e2e-boot"];
 /** All that runs beside the lab takes about as long as the lab with these. */
 const ABOUT_SAVED = /\/(crash-|damaged-s|saved-|snapshot)/;
-/** What the groups that run now may use. */
+/** The cores that the groups that run now may use. */
 let cores = availableParallelism();
 
 process.chdir(ROOT);
@@ -194,7 +194,7 @@ async function goLint(): Promise<boolean> {
   return (await inAgent("go", ["vet", "./..."])) && unformatted.trim() === "";
 }
 
-/** Of a failed test: its message, which a long diff or stack would push out of a log's tail. */
+/** Returns the beginning of a failed test's message, which a long diff or stack would push out of a log's tail. */
 function firstWords(error: Error & { cause?: unknown }): string {
   const { message } = error.cause instanceof Error ? error.cause : error;
   return message

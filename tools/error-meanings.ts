@@ -1,4 +1,4 @@
-/** What each error code means and what to do about it, for docs/errors.md. A hint of an error itself is more precise. */
+/** Meanings and remedies of the error codes, for docs/errors.md. A hint of an error itself is more precise. */
 import type { ErrorCode } from "#base/error.ts";
 
 export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: string, fix: string]>> = {

@@ -1,6 +1,6 @@
 /**
- * Writes docs/crash-recovery.md from the flows themselves: `node tools/generate-crash-recovery.ts`. A test says when the
- * page is stale. What an undo does, and what is left for the user, is told here, flow by flow.
+ * Writes docs/crash-recovery.md from the flows themselves: `node tools/generate-crash-recovery.ts`. A test says when
+ * the page is stale. What an undo does, and what is left for the user, is told here, flow by flow.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ type Chapter = {
   readonly flow: ShownFlow;
   readonly title: string;
   readonly about: string;
-  /** What the undo of each step does, for the steps that have one, in their order. */
+  /** Descriptions of each step's undo, for the steps that have one, in their order. */
   readonly undoes: readonly string[];
   readonly result: string;
 };

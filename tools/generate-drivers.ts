@@ -55,7 +55,7 @@ function columnOf({ driver, accel, host }: ContractResults): string {
   return `${driver}, ${accel === "kvm" ? "KVM" : "emulated"}, ${host}`;
 }
 
-/** Of several runs, such as with a jail and without, the worst counts. */
+/** Returns the worst result of several runs, such as with a jail and without. */
 function verdict(title: string, runs: readonly ContractResults[]): string {
   const found = new Set(runs.map(({ results }) => results[title]));
   const worst = (["fail", undefined, "pass", "skip"] as const).find((result) => found.has(result));

@@ -13,7 +13,7 @@ import { ERROR_MEANINGS } from "./error-meanings.ts";
 
 const DOCS = join(import.meta.dirname, "../docs");
 
-/** What GET /openapi.json answers. The routes are only listed, so there need not be a hearthd behind them. */
+/** Returns the body of GET /openapi.json. The routes are only listed, so there need not be a hearthd behind them. */
 export async function openApiDocument(): Promise<string> {
   const log = { event() {}, child: () => log };
   const host = { log, now: () => 0, random: (bytes: number) => new Uint8Array(bytes) };

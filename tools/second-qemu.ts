@@ -25,7 +25,7 @@ export type SecondQemu =
   | { readonly ok: true; readonly program: string; readonly version: string }
   | { readonly ok: false; readonly reason: string };
 
-/** What one suite has of QEMU. */
+/** Packages of QEMU in one Debian suite. */
 type Build = { readonly name: string; readonly packages: readonly string[] };
 
 const SUITE = "bookworm";
@@ -37,9 +37,8 @@ const UNPACK_TIMEOUT_MS = 120_000;
 const VERSION_TIMEOUT_MS = 20_000;
 
 /**
- * Finds the second QEMU, or fetches it once.
- * @throws HearthError when the mirrors cannot be reached or have no such package, or when it does not run on the release
- * that it was built for
+ * Finds the second QEMU, or fetches it once. @throws HearthError when the mirrors cannot be reached or have no such
+ * package, or when it does not run on the release that it was built for
  */
 export async function findSecondQemu(cacheDir: string, signal: AbortSignal): Promise<SecondQemu> {
   const first = await findQemuVersion(DEFAULT_QEMU, signal);

@@ -1,6 +1,6 @@
 /** Draws a terminal session as an SVG whose lines appear when they appeared in the terminal. Nothing runs in it. */
 
-/** One line of the session: when it was there, counted from the first one, and what it is. */
+/** A line of the session, with its time since the first one. */
 export type SessionLine = {
   readonly atMs: number;
   readonly kind: "command" | "note" | "progress" | "output";

@@ -1,4 +1,4 @@
-/** What the house tests look at: which files are ours, and what the compiler's parser sees in them. */
+/** Reads the sources for the tests of style: our files, and the compiler's syntax trees of them. */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { API } from "typescript/unstable/sync";
@@ -9,7 +9,7 @@ export const ROOT = join(import.meta.dirname, "..");
 
 const GENERATED = ["src/guest/gen/", "agent/gen/"];
 
-/** One file of ours; `path` is relative to the checkout. */
+/** A file of the repository; `path` is relative to the checkout. */
 export type Source = {
   readonly path: string;
   readonly text: string;
@@ -54,7 +54,7 @@ export function parseTypeScript(): ReadonlyMap<string, SourceFile> {
   }
 }
 
-/** What a file imports, by text: dynamic imports and re-exports count, comments do not. */
+/** Returns the imports of a file, found in its text: dynamic imports and re-exports count, comments do not. */
 export function importsOf(source: Source): readonly { from: string; typeOnly: boolean }[] {
   const found: { from: string; typeOnly: boolean }[] = [];
   const statement = /^(?:import|export)\s+(type\s+)?(?:[^"';]*?\sfrom\s+)?"([^"]+)"/gm;

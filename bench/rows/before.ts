@@ -10,7 +10,7 @@ import { parsePss } from "../vm-cost.ts";
 
 const MIB = 1024 ** 2;
 const VMS = 20;
-/** One takes minutes, and memory hardly differs from one time to the next. */
+/** A pair takes minutes, and memory hardly differs from one time to the next. */
 const PAIRS_PART = 10;
 const NAMES = Array.from({ length: VMS }, (_, index) => `bench-before-${index + 1}`);
 /** The bound for a QEMU that shares memory. An older one copies it for each VM, which an earlier Hearth did not. */

@@ -14,7 +14,7 @@ const IDLE_MS = 30_000;
 const READINGS = 20;
 const READING_EVERY_MS = 250;
 
-/** What a hearthd that nobody asks anything costs. It is a fresh one. */
+/** Measures a fresh hearthd that gets no requests. */
 export const IDLE: Row = {
   name: "idle",
   async run({ say }) {

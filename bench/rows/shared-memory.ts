@@ -6,7 +6,7 @@ import { pssBytes } from "../vm-cost.ts";
 
 const MIB = 1024 ** 2;
 const VMS = 20;
-/** One takes minutes, and memory hardly differs from one time to the next. */
+/** A pair takes minutes, and memory hardly differs from one time to the next. */
 const PAIRS_PART = 10;
 const NAMES = Array.from({ length: VMS }, (_, index) => `bench-shared-${index + 1}`);
 

@@ -89,7 +89,7 @@ test("when a service does not drain in time, nothing is stopped, and those who w
   const story = new Story({ name: "store" }, { name: "API", drain: () => NEVER }, { name: "pools" });
   await story.services.start();
   assert.equal(await story.services.end(SOON), false);
-  assert.deepEqual(story.steps.slice(-3), ["abandon pools", "giveUp API", "giveUp store"]);
+  assert.deepEqual(story.steps.slice(-3), ["abandon pools", "abandon API", "abandon store"]);
   assert.deepEqual(story.logged, [{ name: "daemon.abandoned", fields: { late: "API" } }]);
 });
 
@@ -97,7 +97,7 @@ test("when a service does not stop in time, nothing below it is stopped", async 
   const story = new Story({ name: "store" }, { name: "API", stop: () => NEVER }, { name: "pools" });
   await story.services.start();
   assert.equal(await story.services.end(SOON), false);
-  assert.deepEqual(story.steps.slice(-4), ["stop pools", "stop API", "abandon API", "giveUp store"]);
+  assert.deepEqual(story.steps.slice(-4), ["stop pools", "stop API", "abandon API", "abandon store"]);
   assert.deepEqual(story.logged, [{ name: "daemon.abandoned", fields: { late: "API" } }]);
 });
 
