@@ -34,7 +34,7 @@ const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {
     prepare: [["create", "--name", "web", ...SMALL, "debian"]],
     act: ["snapshot", "create", "web", "s1"],
   },
-  settle: {
+  finalize: {
     prepare: [["create", "--name", "web", ...SMALL, "debian"]],
     act: ["snapshot", "create", "web", "s1"],
   },

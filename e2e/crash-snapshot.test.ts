@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import type { Flow } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
 import { STOP_VM } from "#daemon/flows/stop-flow.ts";
@@ -39,7 +39,7 @@ async function assertWholeOrNothing(): Promise<void> {
 
 describe("kill -9 of hearthd during snapshot create leaves the VM running, and a complete snapshot or none:", () => {
   // The VM that verifies what was saved is created and removed on the way.
-  const flows: Flow<never>[] = [SNAPSHOT_VM, CREATE_VM, SETTLE_SNAPSHOT, REMOVE_VM];
+  const flows: Flow<never>[] = [SNAPSHOT_VM, CREATE_VM, FINALIZE_SNAPSHOT, REMOVE_VM];
   for (const at of flows.flatMap(someMomentsOf)) {
     test(at, async () => {
       const { pid } = await bed.vm("web");

@@ -108,7 +108,7 @@ describe("kill -9 of the VMM", { concurrency: false }, () => {
     await assertNothingElse(bed);
   });
 
-  for (const at of ["snapshot/save/started", "settle/load/done"]) {
+  for (const at of ["snapshot/save/started", "finalize/load/done"]) {
     test(`while the VM is being suspended (${at}): an error, and either all of its memory is left or nothing`, async () => {
       const { code, stderr } = await killVmmsIn(bed, at, ["suspend", "web"]);
       await bed.until(async () => (await bed.vm("web")).phase !== "running");

@@ -74,7 +74,7 @@ function untilCommit(events: readonly FileEvent[], from: number, text?: string):
 let disk = "";
 const isDisk = (path: string): boolean =>
   path === disk ||
-  (dirname(path) === disk && /^(?:(?:disk|layer-\d+)\.(?:raw|qcow2)|woken)$/.test(basename(path)));
+  (dirname(path) === disk && /^(?:(?:disk|layer-\d+)\.(?:raw|qcow2)|resumed)$/.test(basename(path)));
 const isSaved = (path: string): boolean =>
   dirname(path) === snapshots ||
   (/^(?:memory|state|layer-\d+\.\w+|empty\.qcow2)$/.test(basename(path)) &&
@@ -85,7 +85,7 @@ const ofGuest = ({ kind, by }: FileEvent): boolean => kind === "written" && by.s
 function assertOrder(events: readonly FileEvent[]): void {
   const names = events.flatMap((event) => {
     if (event.kind === "synced" && event.path === disk) return ["sync"];
-    if (event.kind === "created" && event.path === join(disk, "woken")) return ["marker"];
+    if (event.kind === "created" && event.path === join(disk, "resumed")) return ["marker"];
     if (event.kind !== "renamed" || dirname(event.to) !== disk) return [];
     return [basename(event.to).startsWith("layer-") ? "layer" : "top"];
   });
@@ -129,23 +129,23 @@ describe("a power cut after the answer", { skip, concurrency: false }, () => {
     );
   });
 
-  test("takes neither the layer nor the marker of one that was woken, nor brings the marker back when it is suspended", async () => {
+  test("takes neither the layer nor the marker of one that was resumed, nor brings the marker back when it is suspended", async () => {
     const from = eventsSoFar().length;
     await bed.ok(["resume", "web"]);
-    const woken = eventsSoFar();
-    assertOrder(woken.slice(from));
-    assert.ok(woken.slice(from).some(({ kind, path }) => kind === "created" && path.endsWith("/woken")));
+    const resumed = eventsSoFar();
+    assertOrder(resumed.slice(from));
+    assert.ok(resumed.slice(from).some(({ kind, path }) => kind === "created" && path.endsWith("/resumed")));
     assert.deepEqual(
       lostByPowerCut(
-        untilCommit(woken, from).filter((event) => !ofGuest(event)),
+        untilCommit(resumed, from).filter((event) => !ofGuest(event)),
         isDisk,
       ),
       [],
     );
     await bed.ok(["suspend", "web"]);
-    const events = untilCommit(eventsSoFar(), woken.length, '"phase":"suspended"');
+    const events = untilCommit(eventsSoFar(), resumed.length, '"phase":"suspended"');
     assert.ok(
-      events.slice(woken.length).some(({ kind, path }) => kind === "removed" && path.endsWith("/woken")),
+      events.slice(resumed.length).some(({ kind, path }) => kind === "removed" && path.endsWith("/resumed")),
     );
     assert.deepEqual(
       lostByPowerCut(events, (path) => isSaved(path) || isDisk(path)),

@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
 import { STOP_VM } from "#daemon/flows/stop-flow.ts";
@@ -83,7 +83,7 @@ export const CHAPTERS: readonly Chapter[] = [
       "The snapshot is complete and listed, or nothing of it exists. The VM is as it was in both cases. A complete snapshot that only a fork needed, or a suspend whose VMM was not ended yet, is deleted all the same, and the VM is resumed.",
   },
   {
-    flow: SETTLE_SNAPSHOT,
+    flow: FINALIZE_SNAPSHOT,
     title: "Load a snapshot once",
     about: "A step of every snapshot with memory: an internal VM, whose guest never runs, loads it.",
     undoes: [
@@ -145,7 +145,7 @@ function unwindRows(flow: ShownFlow): [string, string][] {
     if (index < flow.steps.length - 1) return [[`*${step.name}* began or is done`, action]];
     const began: [string, string] = [`*${step.name}* began`, action];
     // A load has a result only within its snapshot.
-    if (flow === SETTLE_SNAPSHOT) return [[`*${step.name}* began or is done`, action]];
+    if (flow === FINALIZE_SNAPSHOT) return [[`*${step.name}* began or is done`, action]];
     const end = step.endsJournal ? "nothing: this step closes the journal together with its change" : "keep";
     return [began, [`*${step.name}* is done`, end]];
   });

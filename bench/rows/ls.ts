@@ -42,7 +42,7 @@ function fillStore(home: HearthHome, count: number, shape: VmShape): void {
         name: parseVmName(`row-${at}`),
         imageDigest: digest,
         state: { phase: "created" },
-        bound: false,
+        ephemeral: false,
         spec: {
           image: parseImageRef("debian"),
           cpus,

@@ -47,6 +47,10 @@ export const VM_NAMES = {
   memoryBase: "memory.base",
   /** A copy of the base, made for a VMM that saves changes into it. */
   memoryBaseCopy: "memory.base.copy",
+  /** Empty: exists while the VM's own layer has only what was written since its last resume. */
+  resumed: "resumed",
+  /** The same marker, as an older Hearth has named it. */
+  olderResumed: "woken",
   console: "console.log",
   vmmLog: "vmm.log",
 } as const;

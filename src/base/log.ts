@@ -28,7 +28,8 @@ export type LogEvent = {
   "vm.killed": { reason: string };
   "vm.run_not_ended": { error: unknown };
   "vm.lifetime_not_ended": { error: unknown };
-  "vm.stands_still": { reason: string };
+  /** The VMM has stopped the vCPUs, and hearthd has not asked for that. */
+  "vm.vcpus_stopped": { reason: string };
   "vm.restore_failed": { snapshot: string; error: unknown };
   "vm.boot_retried": { error: unknown };
   "vm.restore_retried": { snapshot: string; error: unknown };
@@ -42,9 +43,9 @@ export type LogEvent = {
   "vm.error_not_kept": { failure: string; error: unknown };
   /** `before`: the number of disconnects since the last event. */
   "agent.disconnected": { error: unknown; before?: number };
-  "warm.made": { snapshot: string; image: string; tookMs: number };
-  "warm.failed": { error: unknown };
-  "warm.evicted": { snapshot: string };
+  "template.made": { snapshot: string; image: string; tookMs: number };
+  "template.failed": { error: unknown };
+  "template.evicted": { snapshot: string };
   "pool.failed": { pool: string; error: unknown };
   "image.built": { ref: string; digest: string; tookMs: number };
   "lost.found": { path: string; movedTo: string };

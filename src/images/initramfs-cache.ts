@@ -43,7 +43,7 @@ export class InitramfsCache {
     prepare: (signal: AbortSignal) => Promise<KernelParts>,
     signal: AbortSignal,
   ): Promise<string> {
-    const key = `${kernelDigest} ${await agentStamp(agentPath)}`;
+    const key = `${kernelDigest} ${await agentFingerprint(agentPath)}`;
     let made = this.#made.get(key);
     // A missing file was removed with its kernel, which has been built again since.
     if (made === undefined || !existsSync(made.path)) {
@@ -72,7 +72,7 @@ export class InitramfsCache {
   }
 }
 
-async function agentStamp(path: string): Promise<string> {
+async function agentFingerprint(path: string): Promise<string> {
   try {
     const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
     return `${path} ${ino} ${size} ${mtimeNs} ${ctimeNs}`;

@@ -15,7 +15,7 @@ function isStarted(
   state: VmState,
   more: Partial<Restarted> = {},
 ): boolean {
-  return restarts({ state, bound: false, spec: { restart: policy, autoRemove: false }, ...more });
+  return restarts({ state, ephemeral: false, spec: { restart: policy, autoRemove: false }, ...more });
 }
 
 test("no policy starts no VM again, on-failure those that died, always also those that powered off", () => {
@@ -36,7 +36,7 @@ test("a VM whose guest rebooted is started again, whatever its policy is", () =>
 });
 
 test("a VM that ends with a command, with its lifetime or by auto-remove is not started again after a reboot", () => {
-  assert.equal(isStarted("no", REBOOTED, { bound: true }), false);
+  assert.equal(isStarted("no", REBOOTED, { ephemeral: true }), false);
   const spec = { restart: "no", autoRemove: false } as const;
   assert.equal(isStarted("no", REBOOTED, { spec: { ...spec, autoRemove: true } }), false);
   assert.equal(isStarted("no", REBOOTED, { spec: { ...spec, lifetimeMs: 1 } }), false);

@@ -12,13 +12,13 @@ const LAST_MS = 60_000;
 export const SETTLED_MS = 60_000;
 
 /** The parts of a VM that decide about a restart. */
-export type Restarted = Pick<VmRecord, "state" | "bound"> & {
+export type Restarted = Pick<VmRecord, "state" | "ephemeral"> & {
   readonly spec: Pick<VmRecord["spec"], "restart" | "autoRemove" | "lifetimeMs">;
 };
 
 /** Tells whether a VM that ended without a stop request is started again: because of its policy, or after a reboot. */
-export function restarts({ spec, state, bound }: Restarted): boolean {
-  if (bound) return false;
+export function restarts({ spec, state, ephemeral }: Restarted): boolean {
+  if (ephemeral) return false;
   if (hasRebooted({ state }) && restartsAfterReboot(spec)) return true;
   if (spec.restart === "on-failure") return state.phase === "failed";
   return spec.restart === "always" && (state.phase === "failed" || state.phase === "stopped");

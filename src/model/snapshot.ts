@@ -16,8 +16,8 @@ export type SnapshotPart = {
   readonly name: "memory" | "state";
   readonly sizeBytes: number;
   readonly sha256: string;
-  /** The stat(2) fingerprint of the file when it was hashed, as in `VerifiedFiles`. */
-  readonly stamp: string;
+  /** The `statFingerprint` of the file when it was hashed. */
+  readonly fingerprint: string;
 };
 
 /** Everything that must be equal for a guest memory file to be loadable. Known before anything is loaded. */

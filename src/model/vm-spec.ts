@@ -23,7 +23,7 @@ export const LATER_FIELDS = {
 } as const satisfies Partial<VmSpec>;
 
 /** The properties of a volume that guest memory depends on before the volume's content is read. */
-export type Blank = { readonly sizeBytes: number; readonly readOnly: boolean };
+export type PlaceholderDisk = { readonly sizeBytes: number; readonly readOnly: boolean };
 
 /** The VM as it was requested, complete with defaults. Every start uses it. */
 export type VmSpec = {
@@ -64,15 +64,15 @@ export type VmSpec = {
    * The snapshot that the first start restores, and whose disk the VM's disk is layered on. Undefined once the VM has
    * run.
    */
-  readonly origin?: SnapshotId | undefined;
+  readonly sourceSnapshot?: SnapshotId | undefined;
   /** Boots the VM even if it could start from a template. */
   readonly cold?: boolean | undefined;
   /** No template is made for this VM. */
   readonly noWarm?: boolean | undefined;
   /** The VM is suspended after this idle time. A command for it resumes it. */
   readonly idleTimeoutMs?: number | undefined;
-  /** Set for an internal VM, which is not listed: its work is in the foreground, or in the background. */
-  readonly hidden?: "urgent" | "idle" | undefined;
+  /** Set for an internal VM, which is not listed: its priority. `background` work waits for everything else. */
+  readonly internal?: "foreground" | "background" | undefined;
   /** The placeholder disks of a template, each in the place of a volume of the VMs that start from it. */
-  readonly blanks?: readonly Blank[] | undefined;
+  readonly placeholders?: readonly PlaceholderDisk[] | undefined;
 };

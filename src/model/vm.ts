@@ -21,7 +21,7 @@ export type VmRecord = {
   readonly imageDigest: ImageDigest;
   readonly state: VmState;
   /** True if the VM is ephemeral: it ends with one client's connection, or with hearthd's work. */
-  readonly bound: boolean;
+  readonly ephemeral: boolean;
   /** The state that the user wants: the last start or stop that was requested. */
   readonly desired: DesiredState;
   /** The spec in the store is damaged: the VM is shown and can be removed, but not started. */

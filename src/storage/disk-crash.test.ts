@@ -1,9 +1,10 @@
 /** Kills each operation on a disk after each of its effects on files: the next start finds all of the guest's bytes. */
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
+import { VM_NAMES } from "#base/file-names.ts";
 import { MIB } from "#base/sizes.ts";
 import { findSandboxHost } from "#host/sandbox-host.ts";
 import { runOrThrow } from "#host/run.ts";
@@ -212,6 +213,26 @@ describe("a kill after each effect", { skip }, () => {
     });
   });
 });
+
+test(
+  "a resume that an earlier Hearth began, whose marker has another name, is repeated",
+  { skip },
+  async () => {
+    const vm = await layeredVm(1);
+    await disks.overlay(vm, signal);
+    renameSync(join(vm, VM_NAMES.resumed), join(vm, VM_NAMES.olderResumed));
+    const bytes = 3;
+    await write(vm, bytes);
+    await disks.overlay(vm, signal);
+    await assertBytes(vm, 2);
+    await assert.rejects(assertBytes(vm, bytes), "what the first try wrote is gone");
+    await write(vm, bytes);
+    await disks.commitResumeOverlay(vm);
+    assert.ok(!existsSync(join(vm, VM_NAMES.olderResumed)), "from now on it is the VM's own");
+    await disks.overlay(vm, signal);
+    await assertBytes(vm, bytes);
+  },
+);
 
 test(
   "a file of an earlier Hearth beside the layers of a resumed VM is not taken for its disk",

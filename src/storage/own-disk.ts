@@ -19,10 +19,14 @@ import { proveDisk } from "#storage/proven-disk.ts";
 import type { ProvenDisk } from "#storage/proven-disk.ts";
 import { claimedSizeBytes } from "#storage/qcow2-header.ts";
 
-/** The marker file that exists while the top layer contains only what was written since the VM was resumed. */
-const WOKEN = "woken";
 /** The most that a qcow2 grows by when its disk does: a larger table. */
 const GROWTH_MAX_BYTES = 16 * MIB;
+const RESUMED_MARKERS = [VM_NAMES.resumed, VM_NAMES.olderResumed] as const;
+
+/** Tells whether the VM's own layer has only what was written since its last resume. */
+function isResumed(vmDir: string): boolean {
+  return RESUMED_MARKERS.some((marker) => existsSync(join(vmDir, marker)));
+}
 
 /** Makes a VM's new, empty disk, in place of any disk in the directory. Durable when it returns. */
 export async function newDisk(vmDir: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
@@ -86,15 +90,14 @@ export async function dirBytes(dir: string): Promise<number> {
  * the VM's data for those of a failed resume.
  */
 export async function overlayDisk(vmDir: string, tools: QemuImg, signal: AbortSignal): Promise<void> {
-  const marker = join(vmDir, WOKEN);
   // The marker comes after the layers: with both, nothing else is the disk.
-  if (existsSync(marker) && layersIn(vmDir).length > 0)
+  if (isResumed(vmDir) && layersIn(vmDir).length > 0)
     for (const name of DISK_NAMES) await rm(join(vmDir, name), { force: true });
   await repairLayers(vmDir);
   if (findDisk(vmDir).format === "qcow2") await proveOwnDisk(vmDir); // A disk that is refused stays unchanged.
   await freezeTop(vmDir);
   const disk = await proveFewLayers(vmDir, tools, signal);
-  await touch(marker);
+  await touch(join(vmDir, VM_NAMES.resumed));
   await syncPath(vmDir);
   await putLayerOnTop(vmDir, disk, tools, signal);
 }
@@ -154,6 +157,6 @@ export async function commitResumeOverlay(vmDir: string): Promise<void> {
   const { path } = findDisk(vmDir);
   // The guest relies on what it has written, and may have flushed none of it.
   if (existsSync(path)) await syncPath(path);
-  await rm(join(vmDir, WOKEN), { force: true });
+  for (const marker of RESUMED_MARKERS) await rm(join(vmDir, marker), { force: true });
   await syncPath(vmDir);
 }

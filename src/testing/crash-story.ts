@@ -280,7 +280,7 @@ async function assertInOrder({ host }: FakeDaemon): Promise<void> {
   assert.deepEqual(host.journals.listOpen(), [], "no flow is open");
   const vms = store.listVms();
   assert.deepEqual(
-    vms.filter(({ spec }) => spec.hidden !== undefined).map(({ name }) => name),
+    vms.filter(({ spec }) => spec.internal !== undefined).map(({ name }) => name),
     [],
     "nothing that hearthd made for itself is left",
   );

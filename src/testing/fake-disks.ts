@@ -3,6 +3,7 @@ import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import type { Disks } from "#daemon/host.ts";
 import { scanFile } from "#host/sparse-file.ts";
+import { VM_NAMES } from "#base/file-names.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 import type { FakeVmms } from "#testing/fake-vmms.ts";
 
@@ -10,8 +11,7 @@ import type { FakeVmms } from "#testing/fake-vmms.ts";
 export type FakeDisk = { readonly sizeBytes: number; readonly written: number };
 
 /** Under a disk that sleeps, as in `src/storage/disk-layers.ts`. */
-const ASLEEP = "layer-0.raw";
-const WOKEN = "woken";
+const SUSPENDED = "layer-0.raw";
 const SAVED = "layer-0.raw";
 
 export type FakeDisksOn = {
@@ -39,7 +39,7 @@ export function writeFakeDisk(path: string, disk: FakeDisk): void {
 /** Keeps the promises of the real ones, and refuses to copy a disk while its guest may write. */
 export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
   const remove = (dir: string): void => {
-    for (const name of ["disk.raw", "disk.qcow2", ASLEEP]) rmSync(join(dir, name), { force: true });
+    for (const name of ["disk.raw", "disk.qcow2", SUSPENDED]) rmSync(join(dir, name), { force: true });
   };
   const own = (dir: string): FakeDisk => diskAt(findDisk(dir).path);
   return {
@@ -61,14 +61,17 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
     },
     finishLayers: async () => {},
     overlay: async (dir) => {
-      const marker = join(dir, WOKEN);
+      const marker = join(dir, VM_NAMES.resumed);
       const { path } = findDisk(dir);
-      if (!existsSync(marker) && existsSync(path)) renameSync(path, join(dir, ASLEEP));
+      if (!existsSync(marker) && existsSync(path)) renameSync(path, join(dir, SUSPENDED));
       did("disks: the disk that slept is a layer");
       writeFileSync(marker, "");
-      writeFakeDisk(join(dir, "disk.qcow2"), diskAt(join(dir, ASLEEP)));
+      writeFakeDisk(join(dir, "disk.qcow2"), diskAt(join(dir, SUSPENDED)));
     },
-    commitResumeOverlay: async (dir) => rmSync(join(dir, WOKEN), { force: true }),
+    commitResumeOverlay: async (dir) => {
+      for (const marker of [VM_NAMES.resumed, VM_NAMES.olderResumed])
+        rmSync(join(dir, marker), { force: true });
+    },
     flatten: async (dir) => {
       if (findDisk(dir).format === "raw") return;
       const disk = own(dir);
@@ -76,9 +79,9 @@ export function fakeDisks({ vmms, did, snapshotBytes }: FakeDisksOn): Disks {
       writeFakeDisk(join(dir, "disk.raw"), disk);
     },
     repair: async (dir) => {
-      const asleep = join(dir, ASLEEP);
-      if (!existsSync(findDisk(dir).path) && existsSync(asleep))
-        writeFakeDisk(join(dir, "disk.qcow2"), diskAt(asleep));
+      const suspended = join(dir, SUSPENDED);
+      if (!existsSync(findDisk(dir).path) && existsSync(suspended))
+        writeFakeDisk(join(dir, "disk.qcow2"), diskAt(suspended));
     },
     dirBytes: async () => snapshotBytes(),
     remove: async (dir) => remove(dir),

@@ -241,7 +241,7 @@ const STORE_EFFECTS = [
   "setState",
   "setSpec",
   "setError",
-  "unbind",
+  "keepVm",
   "deleteVm",
   "transaction",
 ] as const;

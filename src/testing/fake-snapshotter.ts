@@ -35,14 +35,15 @@ export type Kept = {
   readonly guest: Omit<FakeGuestState, "calls">;
 };
 
-const FORMAT = "hearth fake snapshot";
-type Memory = { readonly format: typeof FORMAT; readonly kept: Kept };
+/** The format of the files that a fake saves. */
+export const FAKE_SNAPSHOT = "hearth fake snapshot";
+type Memory = { readonly format: typeof FAKE_SNAPSHOT; readonly kept: Kept };
 type State = {
-  readonly format: typeof FORMAT;
+  readonly format: typeof FAKE_SNAPSHOT;
   readonly version: string;
   readonly cpus: number;
   readonly diskCount: number;
-  /** False until `settle` has looked at it. */
+  /** False until `finalize` has looked at it. */
   readonly finalized: boolean;
 };
 
@@ -68,12 +69,12 @@ export class FakeSnapshotter implements Snapshotter {
       await did("save: paused");
       const { count, memoryBytes, plan, guest } = vmm;
       const { calls: _calls, ...inMemory } = guest;
-      const memory: Memory = { format: FORMAT, kept: { count, memoryBytes, guest: inMemory } };
+      const memory: Memory = { format: FAKE_SNAPSHOT, kept: { count, memoryBytes, guest: inMemory } };
       writeNew(saved.memory, memory);
       await did("save: memory written");
       spoil("save");
       const shape = { cpus: plan.cpus, diskCount: plan.disks.length };
-      const state: State = { format: FORMAT, version: version(), ...shape, finalized: false };
+      const state: State = { format: FAKE_SNAPSHOT, version: version(), ...shape, finalized: false };
       writeNew(saved.state, state);
       await hooks.onPaused();
       signal.throwIfAborted();
@@ -114,7 +115,7 @@ export class FakeSnapshotter implements Snapshotter {
     await wait("restore", signal);
     spoil("restore");
     const { memory, state } = this.#read(saved, plan);
-    if (!state.finalized) throw refused("nobody has settled it");
+    if (!state.finalized) throw refused("it is not finalized");
     return start(plan, memory.kept, onProgress, signal);
   }
 
@@ -139,7 +140,7 @@ function readOwn<Content extends Memory | State>(path: string): Content {
   } catch (error) {
     throw refused(`${path}: ${(error as Error).message}`);
   }
-  if (content.format !== FORMAT) throw refused(`${path} is none of its own`);
+  if (content.format !== FAKE_SNAPSHOT) throw refused(`${path} is none of its own`);
   return content as Content;
 }
 

@@ -125,7 +125,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
   },
   {
     what: "a snapshot",
-    flows: ["snapshot", "settle"],
+    flows: ["snapshot", "finalize"],
     options: { features: LAYERED },
     before: runs,
     act: ({ snapshots, vms }) => snapshots.create("web", { kind: "named", name: NAME }, vms.background()),
@@ -136,7 +136,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
   },
   {
     what: "a suspension",
-    flows: ["snapshot", "settle", "stop"],
+    flows: ["snapshot", "finalize", "stop"],
     before: runs,
     act: ({ snapshots, vms }) => snapshots.suspend("web", vms.background()),
     ask: (hearth) => hearth.vm("web").suspend(),
@@ -167,7 +167,7 @@ export const FLOW_STORIES: readonly FlowStory[] = [
   },
   {
     what: "a fork",
-    flows: ["snapshot", "settle", "create", "start", "remove"],
+    flows: ["snapshot", "finalize", "create", "start", "remove"],
     before: runs,
     act: (daemon) => forkVm(daemon, "web", { count: 1, name: parseVmName("fork") }, daemon.vms.background()),
     ask: (hearth) => hearth.vm("web").fork({ count: 1, name: "fork" }),

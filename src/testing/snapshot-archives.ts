@@ -13,7 +13,7 @@ import { exportSnapshot, importSnapshot } from "#daemon/snapshot/snapshot-archiv
 import { withKey } from "#daemon/snapshot/snapshot-shape.ts";
 import { snapshotPaths, snapshotsDir } from "#daemon/store/paths.ts";
 import { hashFile } from "#host/hash-file.ts";
-import { fileStamp } from "#host/verified-files.ts";
+import { statFingerprint } from "#host/verified-files.ts";
 import { parseSnapshotName, parseVmName, snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
@@ -72,8 +72,8 @@ export async function makeSnapshot(
   const { signal } = new AbortController();
   for (const name of ["memory", "state"] as const) {
     if (!(name in files)) continue;
-    const stamp = (await fileStamp(join(dir, name))) ?? "";
-    parts.push({ name, stamp, ...(await hashFile(join(dir, name), signal)) });
+    const fingerprint = (await statFingerprint(join(dir, name))) ?? "";
+    parts.push({ name, fingerprint, ...(await hashFile(join(dir, name), signal)) });
   }
   const shape = parts.length > 0 ? SHAPE : undefined;
   const vm = { vmId: vmIdFrom(host.random(12)), vmName: parseVmName("web") };

@@ -1,7 +1,7 @@
 import type { Flow } from "#daemon/flows/flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { NewVm } from "#daemon/store/store.ts";
-import { diskFrom, makeBlanks } from "#daemon/vm/boot-disks.ts";
+import { diskFrom, makePlaceholders } from "#daemon/vm/boot-disks.ts";
 import { vmPaths, vmsDir } from "#daemon/store/paths.ts";
 import { assertVolumes } from "#daemon/vm/volume-users.ts";
 import type { VmId } from "#model/ids.ts";
@@ -27,10 +27,10 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
   afterCrash: "unwind",
   steps: [
     {
-      name: "take the name",
+      name: "reserve the name",
       run: async ({ host, vm }) => {
         // Checked in the tick that inserts the row: once it is stored, none of these can be removed.
-        if (vm.spec.origin === undefined) host.images.assertThere(vm.imageDigest);
+        if (vm.spec.sourceSnapshot === undefined) host.images.assertThere(vm.imageDigest);
         assertVolumes(host, vm.spec.volumes);
         host.store.insertVm(vm);
       },
@@ -38,7 +38,7 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
       undoLast: true,
     },
     {
-      name: "make the folder",
+      name: "make the directory",
       run: ({ host, id }) => host.files.makeDir(vmPaths(host.dirs, id).stateDir),
       undo: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
@@ -48,11 +48,11 @@ export const CREATE_VM: Flow<CreateContext, CreateLeft> = {
       run: async ({ host, id, vm, startsNow, takeDisk, signal }) => {
         const { stateDir } = vmPaths(host.dirs, id);
         if (takeDisk !== undefined) return takeDisk(stateDir);
-        await makeBlanks(host, vm);
+        await makePlaceholders(host, vm);
         if (startsNow === true) return;
-        const { origin, diskBytes } = vm.spec;
-        if (origin === undefined) return host.disks.create(stateDir, diskBytes, signal);
-        const snapshot = host.snapshots.known(origin);
+        const { sourceSnapshot, diskBytes } = vm.spec;
+        if (sourceSnapshot === undefined) return host.disks.create(stateDir, diskBytes, signal);
+        const snapshot = host.snapshots.known(sourceSnapshot);
         // This snapshot has no disk, which stays with the suspended VM: the internal VM that loads it gets an empty
         // one.
         if (snapshot.kind === "suspended") return host.disks.create(stateDir, diskBytes, signal);

@@ -14,12 +14,12 @@ export const REMOVE_VM: Flow<RemoveContext> = {
   afterCrash: "finish",
   steps: [
     { name: "end the VMM", run: ({ host, id }) => endVmm(host, id) },
-    { name: "release what the VM has of the host", run: ({ host, id }) => releaseHostResources(host, id) },
+    { name: "release host resources", run: ({ host, id }) => releaseHostResources(host, id) },
     {
-      name: "remove the folder",
+      name: "delete the directory",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
-    { name: "forget the saved memory", run: ({ host, id }) => deleteSuspendedMemory(host, id) },
-    { name: "give the name back", run: async ({ host, id }) => host.store.deleteVm(id) },
+    { name: "delete the saved memory", run: ({ host, id }) => deleteSuspendedMemory(host, id) },
+    { name: "release the name", run: async ({ host, id }) => host.store.deleteVm(id) },
   ],
 };

@@ -103,7 +103,7 @@ crashTest(
       gate.open();
       await taking;
     },
-    includes: ['journal: stop, "ask the guest" started', 'journal: snapshot, "settle" done'],
+    includes: ['journal: stop, "ask the guest" started', 'journal: snapshot, "finalize" done'],
     after: ({ host }) => {
       for (const { name, ready } of host.snapshots.list()) assert.deepEqual([name, ready], [NAME, true]);
     },

@@ -45,7 +45,7 @@ export type SnapshotWork = {
   save(): Promise<void>;
   finishLayers(): Promise<void>;
   /** Loads the saved state into a VMM whose guest never runs. */
-  settle(): Promise<void>;
+  finalize(): Promise<void>;
   seal(): Promise<readonly SnapshotPart[]>;
   /** Restores the snapshot in a verification VM, if it is one that VMs will be started from without asking. */
   verify(): Promise<void>;
@@ -58,7 +58,7 @@ export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
   afterCrash: "unwind",
   steps: [
     {
-      name: "take the name",
+      name: "reserve the name",
       run: async ({ host, take }) => {
         host.snapshots.insert(take.snapshot);
       },
@@ -66,7 +66,7 @@ export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
       undoLast: true,
     },
     {
-      name: "make the folder",
+      name: "make the directory",
       run: ({ host, snapshotId }) => host.files.makeDir(snapshotPaths(host.dirs, snapshotId).dir),
       undo: ({ host, snapshotId }) =>
         host.files.removeTree(snapshotsDir(host.dirs), snapshotPaths(host.dirs, snapshotId).dir),
@@ -80,7 +80,7 @@ export const SNAPSHOT_VM: Flow<SnapshotContext, SnapshotLeft> = {
       },
     },
     { name: "finish the layers", run: async ({ take }) => take.finishLayers() },
-    { name: "settle", run: async ({ take }) => take.settle() },
+    { name: "finalize", run: async ({ take }) => take.finalize() },
     {
       name: "seal",
       run: async ({ take }) => {

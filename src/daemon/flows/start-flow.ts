@@ -53,7 +53,7 @@ export type StartPlan = {
   readonly back: VmState;
   readonly diskIsNew: boolean;
   /** The snapshot that the VM is to begin as. It stays in the VM's row until the start has succeeded. */
-  readonly origin?: SnapshotId | undefined;
+  readonly sourceSnapshot?: SnapshotId | undefined;
   /** True if the disk's earlier content was to be discarded. */
   readonly fresh?: boolean | undefined;
 };
@@ -100,7 +100,7 @@ export const START_VM: Flow<StartContext, StartLeft> = {
   afterCrash: "unwind",
   steps: [
     {
-      name: "acquire what the VM needs of the host",
+      name: "acquire host resources",
       run: async ({ host, id, start }) => {
         // Two VMMs on one disk would destroy it: a VMM that an earlier start has left ends before anything is made.
         await endVmm(host, id);
@@ -127,7 +127,7 @@ export const START_VM: Flow<StartContext, StartLeft> = {
       },
     },
     {
-      name: "give the identity",
+      name: "configure the guest",
       // Restored guests were configured in the step before. This one configures guests that booted, including fallbacks
       // from a template.
       run: async ({ host, start }) => {

@@ -59,7 +59,7 @@ export const STOP_VM: Flow<StopContext> = {
     { name: "ask the guest", run: askGuest },
     { name: "end the VMM", run: endTheVmm },
     {
-      name: "release what the VM has of the host",
+      name: "release host resources",
       run: async ({ host, id, agent }) => {
         agent?.close();
         await releaseHostResources(host, id);

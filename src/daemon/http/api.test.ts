@@ -214,7 +214,7 @@ test("internal VMs do not exist for a client, also not by name", async (t) => {
   await ask("POST", "/v1/vms", { name: "other", image: "debian" });
   assert.equal((await ask("GET", "/v1/vms/web")).status, 200);
   const vm = host.store.getVm("web");
-  host.store.setSpec(vm.id, { ...vm.spec, hidden: "idle" });
+  host.store.setSpec(vm.id, { ...vm.spec, internal: "background" });
   const asked: readonly (readonly [string, string, unknown?])[] = [
     ["GET", "/v1/vms/web"],
     ["GET", `/v1/vms/${vm.id}`],
@@ -235,7 +235,7 @@ test("an internal VM is an image's user, without its name", async (t) => {
   const { ask, host } = setUp(t);
   for (const name of ["web", "own"]) await ask("POST", "/v1/vms", { name, image: "debian" });
   const { id, spec, imageDigest } = host.store.getVm("own");
-  host.store.setSpec(id, { ...spec, hidden: "idle" });
+  host.store.setSpec(id, { ...spec, internal: "background" });
   const image = {
     ref: "debian:bookworm",
     digest: imageDigest,

@@ -9,7 +9,7 @@ import type { Api } from "#daemon/http/api.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
-const HIDDEN_USER = "a VM that hearthd makes for a template or a pool";
+const INTERNAL_USER = "a VM that hearthd makes for a template or a pool";
 
 /**
  * Names the users of an image: VMs, and snapshots that users have made. A VM may also use the kernel of another image.
@@ -21,11 +21,11 @@ function imageUsers(
   const uses = ({ imageDigest, spec }: Pick<VmRecord, "imageDigest" | "spec">): boolean =>
     imageDigest === image.digest || spec.kernel === image.kernel;
   const vms = host.store.listVms().filter(uses);
-  const hidden = vms.filter(({ spec }) => spec.hidden !== undefined);
+  const internal = vms.filter(({ spec }) => spec.internal !== undefined);
   const snapshots = host.snapshots.list().filter(({ kind, ready }) => kind === "named" && ready);
   return [
-    ...vms.filter((vm) => !hidden.includes(vm)).map(({ name }) => name),
-    ...(hidden.length > 0 ? [HIDDEN_USER] : []),
+    ...vms.filter((vm) => !internal.includes(vm)).map(({ name }) => name),
+    ...(internal.length > 0 ? [INTERNAL_USER] : []),
     ...snapshots.filter(uses).map(({ id, name }) => `snapshot ${name ?? id}`),
   ];
 }

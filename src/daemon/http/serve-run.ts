@@ -78,5 +78,5 @@ async function endOfRun({ daemon }: ExecSession, vm: VmRecord, call: Call): Prom
   const timeoutMs = ending.error === undefined ? STOP_TIMEOUT_MS.usual : STOP_TIMEOUT_MS.stopping;
   // Waits for the action under way, such as a snapshot.
   await vms.stop(vm.id, { mode: "graceful", timeoutMs }, lasting, "wait");
-  host.store.unbind(vm.id);
+  host.store.keepVm(vm.id);
 }

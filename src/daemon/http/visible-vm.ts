@@ -8,7 +8,7 @@ import { noSuchVm } from "#daemon/store/store.ts";
  * @throws HearthError `vm.not_found`
  */
 export function assertVisible({ host }: Pick<Daemon, "host">, nameOrId: string): void {
-  if (host.store.findVm(nameOrId)?.spec.hidden !== undefined) throw noSuchVm(nameOrId);
+  if (host.store.findVm(nameOrId)?.spec.internal !== undefined) throw noSuchVm(nameOrId);
 }
 
 /** Makes the middleware that asserts this for every route about one VM. */

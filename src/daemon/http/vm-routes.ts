@@ -74,7 +74,7 @@ export function addVmRoutes(api: Api, daemon: Daemon): void {
 /** Returns the users' VMs that match all filters. */
 function listChosen({ host }: Daemon, filters: readonly string[]): VmRecord[] {
   const isChosen = parseVmFilters(filters);
-  const shown = host.store.listVms().filter(({ spec }) => spec.hidden === undefined);
+  const shown = host.store.listVms().filter(({ spec }) => spec.internal === undefined);
   return shown.filter(({ name, labels, state }) => isChosen({ name, labels, phase: state.phase }));
 }
 

@@ -148,14 +148,14 @@ test("a store from a backup undoes and removes nothing of what was made since", 
     call,
   );
   const journal = first.host.journals.open("op-0123456789ab" as never, "create", half, {});
-  journal.write("take the name", "started");
-  journal.write("make the folder", "started");
+  journal.write("reserve the name", "started");
+  journal.write("make the directory", "started");
   end();
   const backup = readFileSync(store);
   // Since then they were used, and another VM was created.
   const second = open();
   second.host.store.transaction(() => second.host.journals.end("create", half));
-  second.host.store.unbind(rm);
+  second.host.store.keepVm(rm);
   await second.begin();
   for (const name of ["half", "temporary"]) {
     await second.vms.start(name, second.vms.background());

@@ -14,7 +14,7 @@ const LEVELS: Partial<Record<keyof LogEvent, "error" | "warn" | "debug">> = {
   "vm.killed": "warn",
   "vm.run_not_ended": "warn",
   "vm.lifetime_not_ended": "error",
-  "vm.stands_still": "warn",
+  "vm.vcpus_stopped": "warn",
   "vm.boot_retried": "warn",
   "vm.restore_retried": "warn",
   "vm.lost": "warn",

@@ -9,7 +9,7 @@ import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import { finishFlow, uncleanError, unwindFlow } from "#daemon/flows/flow.ts";
 import type { Flow, UndoFailure } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
 import type { SnapshotPlan } from "#daemon/flows/snapshot-flow.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
@@ -118,8 +118,8 @@ async function recoverKind(
       const { snapshotId } = flow.context as SnapshotPlan;
       return unwind(SNAPSHOT_VM, { host, id, snapshotId });
     }
-    case "settle":
-      return unwind(SETTLE_SNAPSHOT, { host, id });
+    case "finalize":
+      return unwind(FINALIZE_SNAPSHOT, { host, id });
   }
 }
 
@@ -138,7 +138,7 @@ function restoreState(all: VmControllers, flow: OpenFlow): void {
   const { host } = all;
   const vm = host.store.findVm(flow.vmId);
   if (vm === undefined) return;
-  const { back, origin, fresh } = flow.context as StartPlan;
+  const { back, sourceSnapshot, fresh } = flow.context as StartPlan;
   // Only this journal says whether the guest of a suspended VM may have run.
   const mayHaveRun = flow.steps.has("boot") && !hasLayers(host, vm.id);
   const state =
@@ -146,7 +146,7 @@ function restoreState(all: VmControllers, flow: OpenFlow): void {
       ? failedResume(host.now())
       : stateBefore(host, vm.id, back, fresh);
   all.of(vm.id).send({ type: "start-undone", back: state }, () => {
-    if (origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin });
+    if (sourceSnapshot !== undefined) host.store.setSpec(vm.id, { ...vm.spec, sourceSnapshot });
   });
 }
 

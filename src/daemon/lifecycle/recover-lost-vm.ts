@@ -43,7 +43,7 @@ export async function recoverLostVm(
     spec: { ...spec, diskBytes: sizeBytes },
     imageDigest,
     state: { phase: "stopped", exit: { reason: "unseen", atMs: host.now() } },
-    bound: false,
+    ephemeral: false,
   } as const;
   const made = await vms.make(vm, call, { takeDisk: (stateDir) => linkFiles(files, stateDir) });
   for (const file of files) await rm(file);

@@ -75,7 +75,7 @@ for (const features of [undefined, LAYERED]) {
 crashTwiceTest(promiseOf("a fork"), {
   before: webRuns,
   act: (daemon) => forkVm(daemon, "web", { count: 2 }, daemon.vms.background()),
-  includes: ["driver, save: memory written", "driver.restore", "store.unbind", "snapshots.unlist"],
+  includes: ["driver, save: memory written", "driver.restore", "store.keepVm", "snapshots.unlist"],
   resumed: diskIsWhole,
 });
 

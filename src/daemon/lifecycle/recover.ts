@@ -51,14 +51,14 @@ export async function recover(host: Host, vms: Vms): Promise<Recovery> {
   if (isOlder) await acceptOlderStore(host);
   const recovering = { host, vms, found: await findOnHost(host) };
   const records = host.store.listVms();
-  const bound = new Set(host.store.listBound().map(({ id }) => id));
+  const ephemeral = new Set(host.store.listEphemeral().map(({ id }) => id));
   const snapshots = host.snapshots.list();
   const work = records.map((vm) =>
     recoverVm(
       recovering,
       vm,
       snapshots.filter(({ vmId }) => vmId === vm.id),
-      bound.has(vm.id),
+      ephemeral.has(vm.id),
     ),
   );
   const known = new Set<string>(records.map(({ id }) => id));
@@ -83,13 +83,13 @@ async function recoverVm(
   recovering: Recovering,
   vm: VmRecord,
   snapshots: readonly SnapshotRecord[],
-  isBound: boolean,
+  isEphemeral: boolean,
 ): Promise<void> {
   const { host, vms } = recovering;
   const { id, name } = vm;
   try {
     await vms.controllers.recover(vm, (signal) => reconcile(recovering, id, snapshots, signal));
-    if (await removeEphemeral(recovering, id, isBound)) await sweepSnapshots(host, snapshots);
+    if (await removeEphemeral(recovering, id, isEphemeral)) await sweepSnapshots(host, snapshots);
   } catch (error) {
     host.log.child({ vm: id }).event("daemon.bug", { where: `recovery of ${name}`, error });
   }
@@ -195,15 +195,15 @@ async function undoStop(controller: VmController): Promise<void> {
  * run. A client's VM that is to be kept is stopped.
  * @returns whether it was to be removed
  */
-async function removeEphemeral({ host, vms }: Recovering, id: VmId, isBound: boolean): Promise<boolean> {
+async function removeEphemeral({ host, vms }: Recovering, id: VmId, isEphemeral: boolean): Promise<boolean> {
   const vm = host.store.findVm(id);
   if (vm === undefined) return true;
   const ended = vm.state.phase === "stopped" || vm.state.phase === "failed";
   // A fork that has never run is useless without the others.
-  const isHalf = isBound && vm.spec.origin !== undefined && neverRan(vm.state);
-  const mustGo = isHalf || (vm.spec.autoRemove && (isBound || ended));
+  const isHalf = isEphemeral && vm.spec.sourceSnapshot !== undefined && neverRan(vm.state);
+  const mustGo = isHalf || (vm.spec.autoRemove && (isEphemeral || ended));
   if (mustGo) await removeOne(host, vms, id);
-  else if (isBound) await stopBound(host, vms, id);
+  else if (isEphemeral) await stopEphemeral(host, vms, id);
   return mustGo;
 }
 
@@ -215,10 +215,10 @@ async function removeOne(host: Host, vms: Vms, id: VmId): Promise<void> {
   }
 }
 
-async function stopBound(host: Host, vms: Vms, id: VmId): Promise<void> {
+async function stopEphemeral(host: Host, vms: Vms, id: VmId): Promise<void> {
   try {
     await vms.stop(id, { mode: "graceful", timeoutMs: 5_000 }, vms.background());
-    host.store.unbind(id);
+    host.store.keepVm(id);
   } catch (error) {
     host.log.event("clean.left_over", { path: vmPaths(host.dirs, id).runDir, error });
   }

@@ -51,7 +51,7 @@ function newVm(name: keyof typeof IDS, state: NewVm["state"]): NewVm {
     env: {},
     autoRemove: false,
   } as const;
-  return { id: IDS[name], name: parseVmName(name), spec, imageDigest: FAKE_DIGEST, state, bound: false };
+  return { id: IDS[name], name: parseVmName(name), spec, imageDigest: FAKE_DIGEST, state, ephemeral: false };
 }
 
 function handleOf(dirs: Dirs, name: keyof typeof IDS, driver: string, process: ProcessRef): VmHandle {

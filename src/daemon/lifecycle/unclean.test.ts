@@ -65,7 +65,7 @@ test("a creation that cannot be undone is a failed VM, and gone when a later hea
     await daemon.begin();
     const { state } = daemon.host.store.getVm("web");
     assert.equal(state.phase, "failed", attempt);
-    assert.match(state.message, /Cannot undo a create that failed: "make the folder" \(EBUSY\)/);
+    assert.match(state.message, /Cannot undo a create that failed: "make the directory" \(EBUSY\)/);
     assert.equal(daemon.host.journals.listOpen().length, 1, attempt);
   }
   const daemon = await open().begin();
@@ -86,7 +86,7 @@ test("a start that cannot be undone is tried again by the next start, and the VM
   assert.deepEqual(machine.vmms.running(), [], "all other undos have run");
   await assert.rejects(starts(daemon), {
     code: "vm.unclean",
-    message: /acquire what the VM needs of the host/,
+    message: /acquire host resources/,
   });
   unblock();
   await starts(daemon);
@@ -205,12 +205,12 @@ for (const [what, signal] of [
     const { state, spec } = host.store.getVm("web");
     assert.equal(state.phase, "failed");
     assert.match(state.message, /restore of snapshot s1 did not finish/);
-    assert.notEqual(spec.origin, undefined);
+    assert.notEqual(spec.sourceSnapshot, undefined);
     await assert.rejects(starts(daemon));
     const next = await open({ features: LAYERED }).begin();
     await starts(next);
     assert.equal(writtenOn(machine.vmm("web")), 1, "as the snapshot has it");
-    assert.equal(next.host.store.getVm("web").spec.origin, undefined);
+    assert.equal(next.host.store.getVm("web").spec.sourceSnapshot, undefined);
   });
 }
 

@@ -144,7 +144,7 @@ test("forks are removed when they end if that was asked for, whatever their sour
     ["web-1", "web-2"].map((name) => host.store.getVm(name).spec.autoRemove),
     [false, true],
   );
-  assert.deepEqual(host.store.listBound(), [], "they are the caller's");
+  assert.deepEqual(host.store.listEphemeral(), [], "they are the caller's");
 });
 
 /** Lets so many restores begin, and then calls `act`. */

@@ -73,10 +73,10 @@ function newFork(host: Host, name: VmName, labels: Labels, { id, spec, imageDige
     name,
     labels,
     // Until all of them run, each is removed if hearthd crashes.
-    spec: { ...spec, origin: id, autoRemove: true },
+    spec: { ...spec, sourceSnapshot: id, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
-    bound: true,
+    ephemeral: true,
   } as const;
 }
 
@@ -89,7 +89,7 @@ function keepAll(host: Host, made: readonly VmRecord[], { autoRemove = false }: 
       if (vm === undefined || handleOf(vm.state) === undefined)
         throw new HearthError("vm.gone", `${name} ended before all copies were running.`);
       store.setSpec(id, { ...vm.spec, autoRemove });
-      store.unbind(id);
+      store.keepVm(id);
     }
   });
 }

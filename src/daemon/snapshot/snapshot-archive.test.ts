@@ -13,7 +13,7 @@ import { checkParts } from "#daemon/snapshot/snapshot-files.ts";
 import { withKey } from "#daemon/snapshot/snapshot-shape.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import { run } from "#host/run.ts";
-import { fileStamp } from "#host/verified-files.ts";
+import { statFingerprint } from "#host/verified-files.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import {
   archiveOf,
@@ -64,7 +64,8 @@ describe("what is exported and imported", () => {
     );
     await checkParts(host, arrived, t.signal);
     const { dir } = snapshotPaths(host.dirs, arrived.id);
-    for (const part of arrived.parts) assert.equal(part.stamp, await fileStamp(join(dir, part.name)));
+    for (const part of arrived.parts)
+      assert.equal(part.fingerprint, await statFingerprint(join(dir, part.name)));
     for (const name of ["state", "layer-0.raw"])
       assert.equal(statSync(join(dir, name)).mode & 0o222, 0, name);
   });
@@ -89,10 +90,13 @@ describe("what is exported and imported", () => {
     assert.deepEqual(arrived.spec.volumes, []);
   });
 
-  test("drops what was chosen for one host: no internal VM, and full isolation", async (t) => {
+  test("drops what was chosen for one host, also by the names of an older Hearth", async (t) => {
     const archive = await withManifest(t, ({ snapshot: { spec } }) => {
       spec["isolation"] = { jail: false, pidNamespace: false, cgroup: false, seccomp: false };
+      spec["internal"] = "background";
+      spec["sourceSnapshot"] = "sn-aaaaaaaaaaaa";
       spec["hidden"] = "idle";
+      spec["blanks"] = [];
       spec["origin"] = "sn-aaaaaaaaaaaa";
       spec["cold"] = true;
     });

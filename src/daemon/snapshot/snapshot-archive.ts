@@ -28,7 +28,7 @@ import type { Call } from "#daemon/vm/vms.ts";
 import type { FileScan } from "#host/sparse-file.ts";
 import { packSparse, unpackSparse } from "#host/sparse-tar.ts";
 import { syncPath } from "#host/atomic-file.ts";
-import { fileStamp } from "#host/verified-files.ts";
+import { statFingerprint } from "#host/verified-files.ts";
 import { snapshotIdFrom, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotName } from "#model/ids.ts";
 import { LIMITS } from "#model/limits.ts";
@@ -255,9 +255,9 @@ async function sealReceived(
   const sealed: SnapshotPart[] = [];
   for (const { name, sizeBytes, sha256 } of parts) {
     if (name !== "memory" && name !== "state") continue;
-    const stamp = await fileStamp(paths[name]);
-    invariant(stamp !== undefined, `${name} was just written`);
-    sealed.push({ name, sizeBytes, sha256, stamp });
+    const fingerprint = await statFingerprint(paths[name]);
+    invariant(fingerprint !== undefined, `${name} was just written`);
+    sealed.push({ name, sizeBytes, sha256, fingerprint });
   }
   return sealed;
 }

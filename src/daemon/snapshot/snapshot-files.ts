@@ -5,7 +5,7 @@ import type { Host } from "#daemon/host.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import { syncPath } from "#host/atomic-file.ts";
 import { hashFile } from "#host/hash-file.ts";
-import { fileStamp } from "#host/verified-files.ts";
+import { statFingerprint } from "#host/verified-files.ts";
 import type { SnapshotId } from "#model/ids.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
@@ -30,9 +30,9 @@ export async function hashParts(host: Host, id: SnapshotId, signal: AbortSignal)
   const parts: SnapshotPart[] = [];
   for (const name of PARTS) {
     // Read first: a change during the hashing is then found at the next use.
-    const stamp = await fileStamp(paths[name]);
-    invariant(stamp !== undefined, `a snapshot has its ${name}`);
-    parts.push({ name, stamp, ...(await hashFile(paths[name], signal)) });
+    const fingerprint = await statFingerprint(paths[name]);
+    invariant(fingerprint !== undefined, `a snapshot has its ${name}`);
+    parts.push({ name, fingerprint, ...(await hashFile(paths[name], signal)) });
   }
   return parts;
 }

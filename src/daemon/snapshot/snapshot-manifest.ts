@@ -55,15 +55,18 @@ const LOCAL_FIELDS = [
   "lifetimeMs",
   "idleTimeoutMs",
   "restart",
-  "origin",
+  "sourceSnapshot",
   "cold",
   "noWarm",
-  "hidden",
-  "blanks",
+  "internal",
+  "placeholders",
 ] as const satisfies readonly (keyof VmSpec)[];
+/** The names that some of them had in an older Hearth. */
+const OLDER_LOCAL_FIELDS = ["origin", "hidden", "blanks"] as const;
 
 function withoutLocal(spec: object): object {
-  const isLocal = (field: string): boolean => LOCAL_FIELDS.some((local) => local === field);
+  const isLocal = (field: string): boolean =>
+    [...LOCAL_FIELDS, ...OLDER_LOCAL_FIELDS].some((local) => local === field);
   return Object.fromEntries(Object.entries(spec).filter(([field]) => !isLocal(field)));
 }
 

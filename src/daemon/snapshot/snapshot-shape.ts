@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import { HearthError } from "#base/error.ts";
 import type { Host } from "#daemon/host.ts";
-import { blanksOf } from "#daemon/vm/boot-disks.ts";
+import { placeholdersOf } from "#daemon/vm/boot-disks.ts";
 import type { SnapshotFeatures } from "#drivers/vm-driver.ts";
 import type { Shape, SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -29,7 +29,7 @@ export async function shapeOf(
     init: spec.init,
     nested: String(spec.nested),
     "boot-args": spec.bootArgs.join(" "),
-    volumes: JSON.stringify(await blanksOf(host, spec)),
+    volumes: JSON.stringify(await placeholdersOf(host, spec)),
     "disk-limit": JSON.stringify(spec.diskLimit ?? null),
     "net-limit": JSON.stringify(spec.netLimit ?? null),
   };

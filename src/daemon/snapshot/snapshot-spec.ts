@@ -12,8 +12,8 @@ import type { VmSpec } from "#model/vm-spec.ts";
  * @param memoryBytes what the VM was started with, if it runs
  */
 export function specOfCopies(spec: VmSpec, driver: string, memoryBytes: number | undefined): VmSpec {
-  const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, origin: _origin, cold: _cold, ...kept } = spec;
-  const { hidden: _hidden, restart: _restart, ...copied } = kept;
+  const { lifetimeMs: _lifetime, idleTimeoutMs: _idle, sourceSnapshot: _source, cold: _cold, ...kept } = spec;
+  const { internal: _internal, restart: _restart, ...copied } = kept;
   return { ...copied, memoryBytes: memoryBytes ?? spec.memoryBytes, driver, autoRemove: false };
 }
 
@@ -59,7 +59,7 @@ export function specFromSnapshot(
     imageDigest,
     spec: {
       ...spec,
-      origin: id,
+      sourceSnapshot: id,
       env: { ...spec.env, ...env },
       user: user ?? spec.user,
       workdir: workdir ?? spec.workdir,

@@ -32,7 +32,7 @@ test("a VM made from a snapshot runs from that moment, with its sizes, and the s
   const copy = host.machine.vmm("copy");
   assert.deepEqual([copy.count, writtenOn(copy)], [1, 1]);
   assert.deepEqual(host.driver.calls, ["restore copy"]);
-  assert.equal(host.store.getVm("copy").spec.origin, undefined, "what it came from is history");
+  assert.equal(host.store.getVm("copy").spec.sourceSnapshot, undefined, "what it came from is history");
   daemon.work("copy");
   assert.equal(writtenOn(host.machine.vmm("web")), 3);
   await assertRuns(daemon, "copy");

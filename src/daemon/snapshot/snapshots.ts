@@ -14,7 +14,7 @@ import {
   resumeLiveVm,
 } from "#daemon/snapshot/quiesce-vm.ts";
 import { runInGuest } from "#daemon/vm/run-in-guest.ts";
-import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import { internalVm } from "#daemon/spec/internal-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { assertSaves, readMemoryOf } from "#daemon/spec/lacking-features.ts";
 import type { NewSnapshot } from "#daemon/store/snapshot-rows.ts";
@@ -158,10 +158,10 @@ export class Snapshots {
         if (snapshot.kind !== "suspended")
           await host.disks.finishLayers(paths.dir, snapshot.diskFormat, call.signal, !temporary);
       },
-      settle: async () => {
+      finalize: async () => {
         if (features === undefined) return;
         call.onProgress({ stage: "snapshot", text: "verifying" });
-        await this.#internal(snapshot, call, (internal) => this.#vms.settle(internal, paths, call));
+        await this.#internal(snapshot, call, (internal) => this.#vms.finalize(internal, paths, call));
       },
       seal: async () => {
         if (features === undefined) return [];
@@ -184,7 +184,7 @@ export class Snapshots {
   usersOf({ id }: Pick<SnapshotRecord, "id">): VmRecord[] {
     return this.#host.store
       .listVms()
-      .filter(({ spec, state }) => spec.origin === id || snapshotOf(state) === id);
+      .filter(({ spec, state }) => spec.sourceSnapshot === id || snapshotOf(state) === id);
   }
 
   /** Removes a snapshot. @throws HearthError `snapshot.in_use` with the names of its users */
@@ -245,9 +245,9 @@ export class Snapshots {
     call: Call,
     work: (internal: VmRecord) => Promise<void>,
   ): Promise<void> {
-    const spec = { ...snapshot.spec, origin: snapshot.id };
-    const hurry = snapshot.kind === "warm" ? "idle" : "urgent";
-    const internal = await this.#vms.make(hiddenVm(this.#host, spec, snapshot.imageDigest, hurry), call);
+    const spec = { ...snapshot.spec, sourceSnapshot: snapshot.id };
+    const priority = snapshot.kind === "warm" ? "background" : "foreground";
+    const internal = await this.#vms.make(internalVm(this.#host, spec, snapshot.imageDigest, priority), call);
     await withCleanUp(
       () => work(internal),
       () => this.#vms.discard(internal.id),

@@ -2,6 +2,8 @@
  * The store's schema, step by step. A released step is never changed: a new one is added. Each runs in one transaction
  * with the version, so a crash leaves the step before or the step after.
  */
+import { STORED_NAMES } from "#daemon/store/stored-names.ts";
+
 export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE vms (
      id TEXT PRIMARY KEY,
@@ -90,4 +92,5 @@ export const MIGRATIONS: readonly string[] = [
    DROP TABLE snapshots;
    ALTER TABLE new_snapshots RENAME TO snapshots;
    CREATE INDEX snapshots_by_shape ON snapshots (kind, shape);`,
+  STORED_NAMES,
 ];

@@ -4,10 +4,12 @@ import { describe, test } from "node:test";
 import type { TestContext } from "node:test";
 import { parseVmName } from "#model/ids.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
+import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { FakeDaemon } from "#testing/fake-daemon.ts";
 import { writtenOn } from "#testing/fake-guest.ts";
 import { FakeHost, FakeMachine, LAYERED } from "#testing/fake-host.ts";
 import {
+  giveOlderMemory,
   giveOlderState,
   OLDER_DISKS,
   OLDER_SNAPSHOTS,
@@ -31,6 +33,18 @@ async function open(t: TestContext, crashed?: string, steps?: number): Promise<F
 function phases(host: FakeHost): Record<string, string> {
   return Object.fromEntries(host.store.listVms().map(({ name, state }) => [name, state.phase]));
 }
+
+const SAME_MACHINE: Partial<DriverFeatures> = {
+  snapshots: {
+    diskFormat: "qcow2",
+    vmmFingerprint: "qemu 10.0.2, emulated at 2.6 GHz, machine 670791a1",
+    caveats: [],
+  },
+};
+const SAME_BOOT = {
+  kernelDigest: "sha256:9ffe3b46c50098048cef2359d59b621df4063486df48e7d514370a02e5675d74",
+  initramfs: "/da8e5497a8b132f2dff78e9d9acc5cd5f795c6fde14665a2a0307fbb66c540ba.cpio",
+};
 
 const PHASES = {
   stopped: "stopped",
@@ -102,6 +116,26 @@ test("a suspended VM of an older Hearth is refused if the machine is another, an
   assert.equal(host.snapshots.find(OLDER_SNAPSHOTS.suspended), undefined);
 });
 
+test("memory of an older Hearth is restored if the machine is the same", async (t) => {
+  const machine = new FakeMachine();
+  t.after(() => machine[Symbol.dispose]());
+  await giveOlderState(machine);
+  const { running } = OLDER_VMS;
+  const { suspended, "with-memory": named } = OLDER_SNAPSHOTS;
+  await giveOlderMemory(machine, suspended, OLDER_DISKS[running]);
+  await giveOlderMemory(machine, named, OLDER_DISKS[named]);
+  const daemon = new FakeDaemon(machine, { ...OPTIONS, features: SAME_MACHINE });
+  t.after(() => daemon.end());
+  const { host, vms } = await daemon.begin();
+  host.bootFiles = SAME_BOOT;
+  for (const name of ["running", "not-begun"]) {
+    await vms.start(name, vms.background());
+    assert.equal(machine.vmm(name).count, 7, "what the guest had in memory");
+    assert.equal(host.store.getVm(name).spec.sourceSnapshot, undefined);
+  }
+  assert.equal(host.snapshots.find(OLDER_SNAPSHOTS.suspended), undefined, "it is used up");
+});
+
 test("snapshots of an older Hearth make VMs, and restore theirs", async (t) => {
   const { host, vms, snapshots } = await open(t);
   const call = vms.background();
@@ -164,7 +198,7 @@ describe("a flow that an older Hearth was killed in", () => {
         const { host } = await open(t, crashed, steps);
         assert.deepEqual(phases(host), steps === lines || !("early" in more) ? late : more.early);
         assert.deepEqual(host.journals.listOpen(), []);
-        assert.deepEqual(host.store.listBound(), []);
+        assert.deepEqual(host.store.listEphemeral(), []);
         assert.deepEqual(
           host.machine.events.filter(({ name }) => name === "flow.failed"),
           [],

@@ -25,11 +25,11 @@ function acceptVm(host: Host, vm: VmRecord): void {
   const { id, spec, state } = vm;
   const diskExists = hasDisk(vmPaths(host.dirs, id).stateDir);
   // A start from a snapshot would replace the disk that the VM has got since.
-  const origin = diskExists ? undefined : spec.origin;
+  const sourceSnapshot = diskExists ? undefined : spec.sourceSnapshot;
   host.store.transaction(
     () => {
-      host.store.setSpec(id, { ...spec, origin, autoRemove: false, hidden: undefined });
-      host.store.unbind(id);
+      host.store.setSpec(id, { ...spec, sourceSnapshot, autoRemove: false, internal: undefined });
+      host.store.keepVm(id);
       host.store.setState(id, acceptedState(host, state, diskExists));
     },
     { reserve: true },

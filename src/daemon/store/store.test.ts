@@ -39,7 +39,7 @@ function dir(t: TestContext): string {
 function newVm(name: string, index: number) {
   const id = vmIdFrom(new Uint8Array(12).fill(index));
   const state = { phase: "created" } as const;
-  return { id, name: parseVmName(name), spec: SPEC, imageDigest: FAKE_DIGEST, state, bound: false };
+  return { id, name: parseVmName(name), spec: SPEC, imageDigest: FAKE_DIGEST, state, ephemeral: false };
 }
 
 test("two VMs cannot have one name", (t) => {
@@ -259,7 +259,7 @@ test("VMs of a store without owners are the local user's, without labels, and as
     ["db", "web"],
   );
   assert.deepEqual(
-    store.listBound().map(({ name }) => name),
+    store.listEphemeral().map(({ name }) => name),
     ["db"],
   );
   assert.equal(store.statement("SELECT count(*) AS n FROM flows").get()?.["n"], 1, "journals stay");
@@ -307,7 +307,7 @@ test("the generation counts what a user changes, and not what hearthd does by it
   t.after(() => store.close());
   const { id } = store.insertVm({ ...newVm("web", 1), labels: { team: "web" } });
   const generation = (): number => store.getVm(id).generation;
-  store.setSpec(id, { ...SPEC, origin: parseSnapshotId("sn-aaaaaaaaaaaa") });
+  store.setSpec(id, { ...SPEC, sourceSnapshot: parseSnapshotId("sn-aaaaaaaaaaaa") });
   store.setSpec(id, { ...SPEC, driver: undefined });
   store.setLabels(id, { team: "db" });
   store.setState(id, { phase: "starting", sinceMs: 1 });
@@ -316,6 +316,6 @@ test("the generation counts what a user changes, and not what hearthd does by it
   store.setSpec(id, { ...SPEC, cpus: 4 });
   assert.equal(generation(), 2);
   assert.deepEqual(store.getVm(id).labels, { team: "db" });
-  store.claimVm(id, { name: parseVmName("mine"), labels: { a: "" }, spec: SPEC, bound: false });
+  store.claimVm(id, { name: parseVmName("mine"), labels: { a: "" }, spec: SPEC, ephemeral: false });
   assert.deepEqual([generation(), store.getVm("mine").labels], [1, { a: "" }], "another VM from there on");
 });

@@ -21,7 +21,7 @@ export type NewVm = Pick<VmRecord, "id" | "name" | "spec" | "imageDigest" | "sta
   /** None when left out. */
   readonly labels?: Labels | undefined;
   /** True for an ephemeral VM: it ends with its client's connection, and a restarted hearthd removes it. */
-  readonly bound: boolean;
+  readonly ephemeral: boolean;
 };
 
 export type CommitOptions = {
@@ -104,7 +104,7 @@ export class Store {
     this.#guard(() => {
       this.#assertNameFree(vm.name);
       this.#run(
-        `INSERT INTO vms (id, owner, name, labels, spec, generation, image_digest, state, bound,
+        `INSERT INTO vms (id, owner, name, labels, spec, generation, image_digest, state, ephemeral,
            created_at_ms, updated_at_ms, last_used_at_ms)
          VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)`,
         [
@@ -115,7 +115,7 @@ export class Store {
           JSON.stringify(vm.spec),
           vm.imageDigest,
           JSON.stringify(vm.state),
-          Number(vm.bound),
+          Number(vm.ephemeral),
           now,
           now,
           now,
@@ -152,15 +152,18 @@ export class Store {
   }
 
   /** Gives a VM another name, labels and spec, as if it was just created. @throws HearthError `name.taken` */
-  claimVm(id: VmId, { name, labels, spec, bound }: Pick<NewVm, "name" | "labels" | "spec" | "bound">): void {
+  claimVm(
+    id: VmId,
+    { name, labels, spec, ephemeral }: Pick<NewVm, "name" | "labels" | "spec" | "ephemeral">,
+  ): void {
     const now = this.#now();
     this.#guard(() => {
       this.#assertNameFree(name);
       this.#run(
-        `UPDATE vms SET name = ?, labels = ?, spec = ?, generation = 1, bound = ?,
+        `UPDATE vms SET name = ?, labels = ?, spec = ?, generation = 1, ephemeral = ?,
            created_at_ms = ?, updated_at_ms = ?, last_used_at_ms = ?
          WHERE id = ?`,
-        [name, JSON.stringify(labels ?? {}), JSON.stringify(spec), Number(bound), now, now, now, id],
+        [name, JSON.stringify(labels ?? {}), JSON.stringify(spec), Number(ephemeral), now, now, now, id],
       );
     });
   }
@@ -197,13 +200,13 @@ export class Store {
   }
 
   /** Lists the ephemeral VMs. */
-  listBound(): VmRecord[] {
-    return this.#guard(() => this.#all("SELECT * FROM vms WHERE bound = 1").map(toVmRecord));
+  listEphemeral(): VmRecord[] {
+    return this.#guard(() => this.#all("SELECT * FROM vms WHERE ephemeral = 1").map(toVmRecord));
   }
 
   /** Makes an ephemeral VM a lasting one. */
-  unbind(id: VmId): void {
-    this.#update(id, "bound = ?", 0);
+  keepVm(id: VmId): void {
+    this.#update(id, "ephemeral = ?", 0);
   }
 
   /** Idempotent. */

@@ -22,7 +22,7 @@ export type VmRow = {
   image_digest: string;
   state: string;
   desired: string;
-  bound: number;
+  ephemeral: number;
   created_at_ms: number;
   updated_at_ms: number;
   last_used_at_ms: number;
@@ -59,7 +59,7 @@ export function toVmRecord(row: VmRow): VmRecord {
     spec: "damage" in spec ? UNKNOWN_SPEC : { ...LATER_FIELDS, ...spec.value },
     generation: row.generation,
     imageDigest: row.image_digest as ImageDigest,
-    bound: row.bound === 1,
+    ephemeral: row.ephemeral === 1,
     desired: row.desired === "running" ? "running" : "stopped",
     state: "value" in state && damage === "" ? state.value : damaged(damage, row.updated_at_ms),
     createdAtMs: row.created_at_ms,
@@ -77,7 +77,11 @@ function toLabels(text: string): Labels {
 }
 
 /** Fields of the spec that hearthd changes by itself as VMs start. Users do not see them. */
-const OWN_FIELDS = ["origin", "hidden", "blanks"] as const satisfies readonly (keyof VmSpec)[];
+const OWN_FIELDS = [
+  "sourceSnapshot",
+  "internal",
+  "placeholders",
+] as const satisfies readonly (keyof VmSpec)[];
 
 /** Tells whether two specs differ in what a user asked for. */
 export function isChanged(before: VmSpec, after: VmSpec): boolean {

@@ -41,7 +41,7 @@ test("VMs of a pool wait, paused and not listed; a caller gets one under the req
   );
   const vm = await take({ name: "web", image: "debian", env: { A: "1" } });
   assert.deepEqual(
-    [vm?.name, vm?.state.phase, vm?.spec.hidden, vm?.spec.env],
+    [vm?.name, vm?.state.phase, vm?.spec.internal, vm?.spec.env],
     ["web", "running", undefined, { A: "1" }],
   );
   await assertRuns(daemon, "web");
@@ -123,7 +123,7 @@ test("a VM that cannot be removed at the end of hearthd keeps none of the others
   const { daemon, pools, host, vms } = await setUp(t);
   t.mock.method(vms, "discard", () => Promise.reject(new Error("it does not end")), { times: 1 });
   await pools.end();
-  const [left, ...others] = host.store.listVms().filter(({ spec }) => spec.hidden === "urgent");
+  const [left, ...others] = host.store.listVms().filter(({ spec }) => spec.internal === "foreground");
   assert.deepEqual(others, []);
   const told = host.machine.events.find(({ name }) => name === "pool.failed");
   assert.match(String((told?.fields as { error?: unknown } | undefined)?.error), /it does not end/);

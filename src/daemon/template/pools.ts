@@ -6,7 +6,7 @@ import { chooseDriver } from "#daemon/spec/choose-driver.ts";
 import { completeSpec } from "#daemon/spec/complete-spec.ts";
 import type { PoolConfig } from "#daemon/config.ts";
 import { runInGuest } from "#daemon/vm/run-in-guest.ts";
-import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import { internalVm } from "#daemon/spec/internal-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
 import { templateShape } from "#daemon/vm/vm-origin.ts";
@@ -52,7 +52,7 @@ export class Pools {
   }
 
   /** Returns a pooled VM like the one asked for, running under the requested name; undefined when there is none. */
-  async take(request: CreateVm, bound: boolean, call: Call): Promise<VmRecord | undefined> {
+  async take(request: CreateVm, ephemeral: boolean, call: Call): Promise<VmRecord | undefined> {
     if (this.#waiting.length === 0 || request.cold === true || request.snapshot !== undefined)
       return undefined;
     const wanted = await completeSpec(this.#host, request, call);
@@ -68,7 +68,7 @@ export class Pools {
     try {
       return await this.#vms.claim(
         found.id,
-        { name, labels: request.labels, spec: wanted.spec, bound },
+        { name, labels: request.labels, spec: wanted.spec, ephemeral },
         call,
       );
     } catch (error) {
@@ -158,9 +158,13 @@ export class Pools {
     await assertPause(driver, `Cannot fill the pool ${pool}`, OTHER_DRIVER, call.signal);
     await this.#warm.build(wanted, call);
     const key = await this.#keyOf(wanted, call.signal);
-    const { id } = await this.#vms.make(hiddenVm(host, wanted.spec, wanted.imageDigest, "urgent"), call, {
-      startsNow: true,
-    });
+    const { id } = await this.#vms.make(
+      internalVm(host, wanted.spec, wanted.imageDigest, "foreground"),
+      call,
+      {
+        startsNow: true,
+      },
+    );
     try {
       await this.#vms.start(id, call);
       const { guest } = await this.#vms.guest(id, "exec", call.signal);

@@ -37,7 +37,7 @@ function templatesBooted({ host }: FakeDaemon): number {
 async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Promise<FakeDaemon> {
   const daemon = await useFakeDaemon(t, { config: ON, ...options });
   await daemon.run("first");
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
   daemon.host.driver.calls.length = 0;
   return daemon;
 }
@@ -48,7 +48,7 @@ test("the first VM of a kind boots, and all later ones are restored from the tem
   const { host, vms, warm } = daemon;
   host.bus.subscribe((event) => events.push(event));
   await daemon.run("first");
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
   assert.deepEqual(
     host.store.listVms().map(({ name }) => name),
     ["first"],
@@ -86,7 +86,7 @@ test("several VMs of a kind make one template, and so do concurrent requests for
 test("VMs with different compatibility keys have different templates", async (t) => {
   const daemon = await withTemplate(t);
   await daemon.run("other", 0, { image: "debian", cpus: 4 });
-  await until(daemon, "warm.made", 2);
+  await until(daemon, "template.made", 2);
   for (const [name, cpus] of [
     ["a", 2],
     ["b", 4],
@@ -128,7 +128,7 @@ test("VMs with volumes start from a template that knows how large they are, and 
   };
   const mounts = (name: VolumeName) => ({ image: "debian", volumes: [{ name, path: "/data" }] });
   await daemon.run("one", 0, mounts(await make("one", 2 ** 26)));
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
   assert.deepEqual(warm.list()[0]?.spec.volumes, [], "nobody's volume is in it");
   await daemon.run("two", 0, mounts(await make("two", 2 ** 26)));
   assert.equal(host.driver.calls.at(-1), "restore two");
@@ -196,9 +196,9 @@ test("a template that could not be made is tried again after a while", async (t)
   const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
   daemon.host.driver.faults.finalizeError = BROKEN;
   await daemon.run("one");
-  await until(daemon, "warm.failed");
+  await until(daemon, "template.failed");
   await daemon.run("two");
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
   await daemon.run("three");
   assert.equal(daemon.host.driver.calls.at(-1), "restore three");
 });
@@ -208,7 +208,7 @@ test("a template that could not be made is not tried again before that, unless a
   const { host, vms, warm } = daemon;
   host.driver.faults.finalizeError = BROKEN;
   const vm = await daemon.run("one");
-  await until(daemon, "warm.failed");
+  await until(daemon, "template.failed");
   assert.equal(templatesBooted(daemon), 1);
   assert.deepEqual(
     host.store.listVms().map(({ name }) => name),
@@ -219,7 +219,7 @@ test("a template that could not be made is not tried again before that, unless a
   await daemon.run("two");
   // Another key is queued behind it, so that its turn is over when that one is made.
   await daemon.run("three", 0, { image: "debian", cpus: 4 });
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
   assert.equal(templatesBooted(daemon), 2);
   assert.ok(await warm.build(vm, vms.background()));
   await daemon.run("four");
@@ -289,11 +289,11 @@ describe("a template that cannot be restored", () => {
     const { host } = daemon;
     host.driver.faults.restoreError = BROKEN;
     await daemon.run("two");
-    await until(daemon, "warm.made", 2);
+    await until(daemon, "template.made", 2);
     host.driver.faults.restoreError = BROKEN;
     await daemon.run("three");
     await daemon.run("other", 0, { image: "debian", cpus: 4 });
-    await until(daemon, "warm.made", 3);
+    await until(daemon, "template.made", 3);
     assert.deepEqual(
       daemon.warm.list().map(({ spec }) => spec.cpus),
       [4],
@@ -315,7 +315,7 @@ for (const step of ["save", "finalize", "restore"] as const) {
       ["web"],
     );
     assert.deepEqual(host.snapshots.list(), []);
-    assert.ok(!host.machine.events.some(({ name }) => name === "warm.failed"), "nothing has failed");
+    assert.ok(!host.machine.events.some(({ name }) => name === "template.failed"), "nothing has failed");
     await assertRuns(daemon, "web");
     await vms.remove("web", true, vms.background());
     assert.deepEqual(host.machine.leftovers(), []);
@@ -339,7 +339,7 @@ test("a template waits until the host is idle", async (t) => {
   assert.equal(templatesBooted(daemon), 0);
   gate.open();
   await suspended;
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
 });
 
 test("a host that is never quiet gets its template when that has waited long enough", async (t) => {
@@ -348,5 +348,5 @@ test("a host that is never quiet gets its template when that has waited long eno
     timing: { idleMs: 3_600_000, patienceMs: 0, retryMs: 0 },
   });
   await daemon.run("web");
-  await until(daemon, "warm.made");
+  await until(daemon, "template.made");
 });

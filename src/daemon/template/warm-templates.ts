@@ -12,12 +12,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { chooseDriver } from "#daemon/spec/choose-driver.ts";
 import { deleteSnapshot } from "#daemon/snapshot/delete-snapshot.ts";
 import { runInGuest } from "#daemon/vm/run-in-guest.ts";
-import { hiddenVm } from "#daemon/spec/hidden-vm.ts";
+import { internalVm } from "#daemon/spec/internal-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import type { StartResult } from "#daemon/vm/start-vm.ts";
 import { templateShape } from "#daemon/vm/vm-origin.ts";
-import { blanksOf } from "#daemon/vm/boot-disks.ts";
+import { placeholdersOf } from "#daemon/vm/boot-disks.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
 import type { ImageDigest, VmId } from "#model/ids.ts";
@@ -68,8 +68,8 @@ export class WarmTemplates {
   /** Notes that a VM has booted which a template could have restored. Returns at once. */
   booted(vm: VmRecord, { failedTemplate }: StartResult = { failedTemplate: undefined }): void {
     if (failedTemplate?.shape !== undefined) this.#countFailure(failedTemplate.shape.key);
-    if (vm.spec.hidden !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
-    this.#want(vm).catch((error: unknown) => this.#host.log.event("warm.failed", { error }));
+    if (vm.spec.internal !== undefined || vm.spec.noWarm === true || vm.spec.cold === true) return;
+    this.#want(vm).catch((error: unknown) => this.#host.log.event("template.failed", { error }));
   }
 
   /** Makes the template for this VM, or finds it. Returns undefined if VMs like it do not start from templates. */
@@ -156,7 +156,7 @@ export class WarmTemplates {
       } catch (error) {
         if (this.#ended.signal.aborted) return;
         this.#putOff(key);
-        this.#host.log.event("warm.failed", { error });
+        this.#host.log.event("template.failed", { error });
       }
     }
   }
@@ -179,14 +179,14 @@ export class WarmTemplates {
   async #make({ spec, imageDigest }: Wanted, call: Call): Promise<SnapshotRecord> {
     const host = this.#host;
     const startedAt = performance.now();
-    const { id } = await this.#vms.make(hiddenVm(host, spec, imageDigest, "idle"), call);
+    const { id } = await this.#vms.make(internalVm(host, spec, imageDigest, "background"), call);
     const make = async (): Promise<SnapshotRecord> => {
       await this.#vms.start(id, call);
       if (spec.init === "systemd") await this.#untilBooted(id, call);
       await this.#runOnce(id, call);
       const made = await this.#snapshots.create(id, { kind: "warm", verify: true }, call);
       const tookMs = Math.round(performance.now() - startedAt);
-      host.log.event("warm.made", { snapshot: made.id, image: spec.image, tookMs });
+      host.log.event("template.made", { snapshot: made.id, image: spec.image, tookMs });
       await this.#evict(made);
       return made;
     };
@@ -221,7 +221,7 @@ export class WarmTemplates {
       if (template.id === newest.id || this.#snapshots.usersOf(template).length > 0) continue;
       await deleteSnapshot(this.#host, template.id);
       total -= sizes.get(template.id) ?? 0;
-      log.event("warm.evicted", { snapshot: template.id });
+      log.event("template.evicted", { snapshot: template.id });
     }
   }
 
@@ -244,13 +244,13 @@ export class WarmTemplates {
 async function templateSpec(host: Host, spec: VmSpec): Promise<VmSpec> {
   const { user: _user, workdir: _workdir, lifetimeMs: _lifetime, idleTimeoutMs: _idle, ...rest } = spec;
   const { restart: _restart, ...kept } = rest;
-  const blanks = await blanksOf(host, spec);
+  const placeholders = await placeholdersOf(host, spec);
   return {
     ...kept,
-    origin: undefined,
+    sourceSnapshot: undefined,
     env: {},
     volumes: [],
-    blanks,
+    placeholders,
     cold: true,
   };
 }

@@ -10,7 +10,7 @@ import type { VmId, VolumeName } from "#model/ids.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import type { VmRecord } from "#model/vm.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
-import type { Blank, VmSpec } from "#model/vm-spec.ts";
+import type { PlaceholderDisk, VmSpec } from "#model/vm-spec.ts";
 import { planNetwork } from "#network/vm-network.ts";
 import { findDisk } from "#storage/disk-layout.ts";
 
@@ -38,7 +38,7 @@ export function vmDisks(
   boot: Pick<BootSet, "base" | "modules">,
   { diskSerials = false }: Pick<VmHandle, "diskSerials">,
 ): VmDisks {
-  const { blanks = [], diskLimit: limit } = vm.spec;
+  const { placeholders = [], diskLimit: limit } = vm.spec;
   // A directory is mounted before those inside of it.
   const volumes = vm.spec.volumes.toSorted(byPath);
   const disks: DiskPlan[] = [
@@ -50,8 +50,8 @@ export function vmDisks(
     ...volumes.map(({ name, readOnly }): DiskPlan => {
       return { id: volumeDisk(name), path: host.volumes.diskPath(name), format: "raw", readOnly, limit };
     }),
-    ...blanks.map(({ readOnly }, index): DiskPlan => {
-      return { id: `blank-${index}`, path: blankPath(host, vm, index), format: "raw", readOnly };
+    ...placeholders.map(({ readOnly }, index): DiskPlan => {
+      return { id: `placeholder-${index}`, path: placeholderPath(host, vm, index), format: "raw", readOnly };
     }),
   ];
   const device = (id: string): string =>
@@ -89,27 +89,30 @@ function volumeDisk(name: VolumeName): string {
  * Makes the placeholder disks, as sparse files: whatever their size, they take no space. Their directory is hearthd's
  * alone.
  */
-export async function makeBlanks(host: Pick<Host, "dirs">, vm: Pick<VmRecord, "id" | "spec">): Promise<void> {
-  for (const [index, { sizeBytes }] of (vm.spec.blanks ?? []).entries()) {
-    await using file = await open(blankPath(host, vm, index), "wx");
+export async function makePlaceholders(
+  host: Pick<Host, "dirs">,
+  vm: Pick<VmRecord, "id" | "spec">,
+): Promise<void> {
+  for (const [index, { sizeBytes }] of (vm.spec.placeholders ?? []).entries()) {
+    await using file = await open(placeholderPath(host, vm, index), "wx");
     await file.truncate(sizeBytes);
     await file.chmod(0o666); // The VMM's uid is not known before it starts.
   }
 }
 
-function blankPath(host: Pick<Host, "dirs">, { id }: Pick<VmRecord, "id">, index: number): string {
-  return join(vmPaths(host.dirs, id).stateDir, `blank-${index}.raw`);
+function placeholderPath(host: Pick<Host, "dirs">, { id }: Pick<VmRecord, "id">, index: number): string {
+  return join(vmPaths(host.dirs, id).stateDir, `placeholder-${index}.raw`);
 }
 
 /**
  * Returns the size and read-only flag of each volume, in device order: all that a template's guest memory depends on
  * before volumes are mounted.
  */
-export async function blanksOf(
+export async function placeholdersOf(
   host: Pick<Host, "volumes">,
-  { volumes, blanks }: Pick<VmSpec, "volumes" | "blanks">,
-): Promise<readonly Blank[]> {
-  if (blanks !== undefined) return blanks;
+  { volumes, placeholders }: Pick<VmSpec, "volumes" | "placeholders">,
+): Promise<readonly PlaceholderDisk[]> {
+  if (placeholders !== undefined) return placeholders;
   const found = volumes.toSorted(byPath).map(async ({ name, readOnly }) => {
     const { sizeBytes } = await host.volumes.get(name);
     return { sizeBytes, readOnly };

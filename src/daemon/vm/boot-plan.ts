@@ -70,7 +70,7 @@ function fileMaxBytes({ diskBytes, memoryBytes }: VmSpec, disks: readonly DiskPl
 /** Mixed into the guest's random generator, so that no two guests begin alike. */
 const ENTROPY_BYTES = 64;
 /** No name is shorter, so that the files in which the next name is written never have to be truncated. */
-const HIDDEN_HOSTNAME = "h";
+const INTERNAL_HOSTNAME = "h";
 
 /**
  * Returns the guest's identity: its name, clock, entropy, machine-id, network, volumes, and the defaults of its
@@ -90,7 +90,7 @@ export async function guestIdentity(
   const { spec } = vm;
   const { guest, nics } = planNetwork(spec, vm.id);
   return {
-    hostname: spec.hidden === undefined ? vm.name : HIDDEN_HOSTNAME,
+    hostname: spec.internal === undefined ? vm.name : INTERNAL_HOSTNAME,
     unixTimeMs: host.now(),
     entropy: host.random(ENTROPY_BYTES),
     machineId: machineId(vm.id),

@@ -11,7 +11,7 @@ import type { Configured } from "#guest/agent-client.ts";
 import { handleOf } from "#model/vm-state.ts";
 
 /** The name, labels and spec that a pooled VM gets from its caller. */
-export type PoolAssignment = Pick<NewVm, "name" | "labels" | "spec" | "bound">;
+export type PoolAssignment = Pick<NewVm, "name" | "labels" | "spec" | "ephemeral">;
 
 /**
  * Gives a VM that waited in a pool, paused, to a caller: resumes it, and sets its new identity. The caller has the VM's

@@ -39,7 +39,7 @@ for (const [said, cause] of [
     assert.deepEqual([phase, pauseCause], ["paused", cause]);
     const event = events.find(({ type }) => type === "vm.phase");
     assert.deepEqual(event?.type === "vm.phase" && [event.phase, event.cause], ["paused", cause]);
-    assert.deepEqual(daemon.host.machine.events.filter(({ name }) => name === "vm.stands_still").length, 1);
+    assert.deepEqual(daemon.host.machine.events.filter(({ name }) => name === "vm.vcpus_stopped").length, 1);
     await daemon.vms.resume("web", daemon.vms.background());
     assert.deepEqual([(await shown()).phase, (await shown()).pauseCause], ["running", undefined]);
     await assertRuns(daemon, "web");

@@ -52,11 +52,11 @@ export class StatusFollower {
     const log = host.log.child({ vm: id });
     if (status === "running") return this.#vm.send({ type: "resumed" });
     if (status === "broken") {
-      log.event("vm.stands_still", { reason: BROKEN.message });
+      log.event("vm.vcpus_stopped", { reason: BROKEN.message });
       return this.#end(BROKEN);
     }
     const cause: PauseCause = status === "paused" ? "vmm" : status;
-    log.event("vm.stands_still", { reason: PAUSE_CAUSES[cause] });
+    log.event("vm.vcpus_stopped", { reason: PAUSE_CAUSES[cause] });
     this.#vm.send({ type: "paused", cause });
   }
 }

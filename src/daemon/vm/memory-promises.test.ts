@@ -59,12 +59,12 @@ test("VMs that are starting count with what they were promised, until they have 
 test("an internal VM in the background keeps no user's VM from starting, and is refused where it does not fit", () => {
   let availableBytes = 1.5 * GIB;
   const promises = new MemoryPromises({ admission: true, share: 100 }, () => availableBytes);
-  const vm = (name: string, hidden?: "idle") =>
-    ({ name, spec: { memoryBytes: GIB, hidden } }) as Parameters<typeof promises.promise>[0];
+  const vm = (name: string, internal?: "background") =>
+    ({ name, spec: { memoryBytes: GIB, internal } }) as Parameters<typeof promises.promise>[0];
   using _web = promises.promise(vm("web"), false);
-  assert.throws(() => promises.promise(vm("template", "idle"), false), { code: "host.memory_short" });
+  assert.throws(() => promises.promise(vm("template", "background"), false), { code: "host.memory_short" });
   availableBytes = 2.5 * GIB;
-  using _template = promises.promise(vm("template", "idle"), false);
+  using _template = promises.promise(vm("template", "background"), false);
   using _other = promises.promise(vm("other"), false);
   assert.throws(() => promises.promise(vm("third"), false), { code: "host.memory_short" });
 });

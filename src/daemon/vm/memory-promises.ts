@@ -34,7 +34,7 @@ export class MemoryPromises {
     const availableBytes = admission ? this.#availableBytes() : Infinity;
     const leftBytes = (availableBytes * share) / 100 - this.#promisedBytes;
     if (neededBytes > leftBytes) throw this.#short(name, neededBytes, availableBytes);
-    if (spec.hidden === "idle") return { [Symbol.dispose]() {} };
+    if (spec.internal === "background") return { [Symbol.dispose]() {} };
     this.#promisedBytes += neededBytes;
     let isOver = false;
     return {

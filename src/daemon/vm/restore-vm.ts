@@ -30,12 +30,12 @@ export async function restoreVm(
   const { host, id } = controller;
   const { signal } = call;
   const vm = host.store.getVm(id);
-  const spec = { ...specForRestore(vm.spec, snapshot.spec), origin: undefined };
+  const spec = { ...specForRestore(vm.spec, snapshot.spec), sourceSnapshot: undefined };
   const before = { ...vm, spec };
   await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
   const ran = handleOf(vm.state) !== undefined;
   if (ran) await stopVm(controller, before, { mode: "kill", timeoutMs: 0 }, call);
-  const pending = { ...spec, origin: snapshot.id };
+  const pending = { ...spec, sourceSnapshot: snapshot.id };
   await discardSuspended(controller, () => host.store.setSpec(id, pending));
   try {
     if (snapshot.shape !== undefined || ran) return await controllers.start(id, call, { from: snapshot });

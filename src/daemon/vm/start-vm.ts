@@ -48,7 +48,7 @@ export async function startVm(
     const diskIsNew = neverRan(back) && start.disk !== "keep";
     using _turn = start.memory === undefined ? await turnToBoot(host, call) : undefined;
     using _memory = host.memory.promise(vm, start.memory !== undefined);
-    const plan: StartPlan = { back, diskIsNew, origin: vm.spec.origin, fresh: options.fresh };
+    const plan: StartPlan = { back, diskIsNew, sourceSnapshot: vm.spec.sourceSnapshot, fresh: options.fresh };
     await controller.cleaned();
     await runJournaled(host, START_VM, vm.id, plan, { host, id: vm.id, start, ...plan }, call);
   } catch (error) {
@@ -57,7 +57,7 @@ export async function startVm(
     const before = { ...vm, state: stateBefore(host, vm.id, back, options.fresh) };
     controller.send(afterFailure(host, before, start, failure, call), () => {
       // A commit that failed may have been stored all the same.
-      if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, vm.spec);
+      if (vm.spec.sourceSnapshot !== undefined) host.store.setSpec(vm.id, vm.spec);
     });
     const { state } = controller;
     // While the start is not undone, it is unknown whether the memory can be restored again.
@@ -155,7 +155,8 @@ async function planStart(
       controller.keep(attachment);
       // From here on the disk is the VM's own, its source snapshot is history, and nothing is to be undone.
       controller.send({ type: "agent-ready", handle, atMs: host.now() }, () => {
-        if (vm.spec.origin !== undefined) host.store.setSpec(vm.id, { ...vm.spec, origin: undefined });
+        if (vm.spec.sourceSnapshot !== undefined)
+          host.store.setSpec(vm.id, { ...vm.spec, sourceSnapshot: undefined });
         host.journals.end("start", vm.id);
       });
       touchSnapshot(host, vm.id, handle.snapshot);

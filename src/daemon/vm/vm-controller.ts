@@ -40,7 +40,9 @@ export type ControllerOwner = {
   background(): Call;
 };
 
-const SUSPENDING: ReadonlySet<string> = new Set(["suspend", "wake"]);
+/** The action that starts a suspended VM. The resume of a paused VM is another one. */
+export const RESUME_FROM_SUSPEND = "resume from suspend";
+const SUSPENDING: ReadonlySet<string> = new Set(["suspend", RESUME_FROM_SUSPEND]);
 /** The time for the kernel to end a killed process, also under load. */
 const KILL_MS = 15_000;
 /** The wait after the stop at the end of a lifetime has failed. */
@@ -151,7 +153,7 @@ export class VmController {
 
   /** Publishes an event, unless the VM is internal. */
   publish({ spec }: Pick<VmRecord, "spec">, event: ApiEvent): void {
-    if (spec.hidden === undefined) this.host.bus.publish(event);
+    if (spec.internal === undefined) this.host.bus.publish(event);
   }
 
   /** Notes that the VM is used. If that cannot be stored, as on a full disk, it is logged, and the use continues. */

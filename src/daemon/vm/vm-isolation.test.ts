@@ -121,8 +121,8 @@ test("a launch names the VM, the chosen isolation and a priority, and no path th
     return Promise.reject(new Error("not here"));
   };
   const vm = host.store.getVm(id);
-  for (const hidden of [undefined, "idle", "urgent"] as const) {
-    const ofVm = { ...vm, spec: { ...vm.spec, hidden } };
+  for (const internal of [undefined, "background", "foreground"] as const) {
+    const ofVm = { ...vm, spec: { ...vm.spec, internal } };
     const { launch } = await bootIsolation(host, ofVm, { kind: "host" });
     const what = { program: "vmm", args: ["-S"], files: [], fileMaxBytes: 1, stdin: "/saved" };
     const derived = { vmId: "another", logFile: "/elsewhere", dir: "/elsewhere" };

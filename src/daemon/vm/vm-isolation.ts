@@ -37,7 +37,7 @@ export async function bootIsolation(
     launch: ({ program, args, files, fileMaxBytes, stdin, stdout, jailer }, signal) => {
       const launch = { program, args, files, fileMaxBytes, stdin, stdout, jailer };
       const chosen = { jail, pidNamespace, network, cgroup: isolation.cgroup };
-      const priority = vm.spec.hidden === "idle" ? "background" : "foreground";
+      const priority = vm.spec.internal ?? "foreground";
       return helper.launchVmm(vm.id, { ...launch, isolation: chosen, priority }, signal);
     },
     // The spec says whether there is a filter; the driver loads it.

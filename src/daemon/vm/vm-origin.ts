@@ -80,7 +80,7 @@ function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
 /** Returns the snapshot that the VM was suspended to, or that its first start begins with. */
 function savedOf(host: Host, { spec, state }: VmRecord): SnapshotRecord | undefined {
   if (state.phase === "suspended") return host.snapshots.get(state.snapshot);
-  return spec.origin === undefined ? undefined : host.snapshots.known(spec.origin);
+  return spec.sourceSnapshot === undefined ? undefined : host.snapshots.known(spec.sourceSnapshot);
 }
 
 /** Returns the compatibility key of VMs that share templates, or undefined if this VM neither uses nor makes one. */
@@ -92,7 +92,7 @@ export async function templateShape(
 ): Promise<{ readonly shape: Shape; readonly snapshots: SnapshotFeatures } | undefined> {
   if (!host.config.warm.enabled) return undefined;
   // In a template, services run before the volumes are mounted, and would have opened files below the mount points.
-  if (spec.init === "systemd" && (spec.volumes.length > 0 || (spec.blanks ?? []).length > 0))
+  if (spec.init === "systemd" && (spec.volumes.length > 0 || (spec.placeholders ?? []).length > 0))
     return undefined;
   const { snapshots } = await driver.features(signal);
   if (snapshots === undefined) return undefined;

@@ -167,7 +167,7 @@ test("no event says that the VMM of an internal VM does not answer", async (t) =
   const told = (): number => events.filter(({ type }) => type === "vm.responsive").length;
   host.driver.beSilent(handle, 10_000);
   assert.equal(told(), 1);
-  host.store.setSpec(id, { ...spec, hidden: "idle" });
+  host.store.setSpec(id, { ...spec, internal: "background" });
   host.driver.beSilent(handle, 0);
   assert.equal(told(), 1);
 });
@@ -224,10 +224,7 @@ test("a VM boots when fewer others do, says so while it waits, and can be ended 
   const started = ["web", "db"].map((name) => vms.start(name, call));
   const taken = assert.rejects(started[1] ?? Promise.resolve(), { code: "operation.taken_over" });
   while (told.length < 2) await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(told, [
-    "waiting for other VMs to boot",
-    "waiting for other VMs to boot, 1 more waiting",
-  ]);
+  assert.deepEqual(told, ["waiting for other VMs to boot", "waiting for other VMs to boot, 1 more waiting"]);
   assert.equal(host.store.getVm("db").state.phase, "starting");
   await vms.remove("db", true, vms.background());
   await taken;

@@ -12,7 +12,7 @@ import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import type { CreateContext } from "#daemon/flows/create-flow.ts";
 import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { markUnclean } from "#daemon/lifecycle/recover-flow.ts";
-import { SETTLE_SNAPSHOT } from "#daemon/flows/settle-flow.ts";
+import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
 import type { StopPlan } from "#daemon/flows/stop-flow.ts";
 import type { Guest, Host } from "#daemon/host.ts";
 import { completeSpec } from "#daemon/spec/complete-spec.ts";
@@ -27,6 +27,7 @@ import { Restarts } from "#daemon/vm/restarts.ts";
 import type { Admission } from "#daemon/vm/action-lock.ts";
 import { closeVolumes } from "#daemon/vm/remove-vm.ts";
 import { stopVm } from "#daemon/vm/stop-vm.ts";
+import { RESUME_FROM_SUSPEND } from "#daemon/vm/vm-controller.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import { actionOf, setLabels, setVm } from "#daemon/vm/set-vm.ts";
@@ -50,7 +51,7 @@ import { tellTime } from "#daemon/vm/tell-time.ts";
 export type { Call };
 
 /** The actions after which a VM runs, if they succeed. */
-const STARTS: ReadonlySet<string> = new Set(["start", "wake", "restart"]);
+const STARTS: ReadonlySet<string> = new Set(["start", RESUME_FROM_SUSPEND, "restart"]);
 
 /** Options that say who makes the disk. By default, an empty one is made. */
 export type MakeOptions = Pick<CreateContext, "startsNow" | "takeDisk">;
@@ -78,8 +79,8 @@ export class Vms {
     return this.controllers.background(signal);
   }
 
-  /** Creates a VM. `bound`: it ends with its client's connection. `startsNow`: a start follows, and makes the disk. */
-  async create(request: CreateVm, bound: boolean, call: Call, startsNow = false): Promise<VmRecord> {
+  /** Creates a VM. `ephemeral`: it ends with its client's connection. `startsNow`: a start follows, and makes the disk. */
+  async create(request: CreateVm, ephemeral: boolean, call: Call, startsNow = false): Promise<VmRecord> {
     const host = this.#host;
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
       // Checked before an image is pulled for nothing. The store decides.
@@ -91,7 +92,7 @@ export class Vms {
     const id = vmIdFrom(host.random(12));
     const name = request.name === undefined ? vmNameFrom(host.random(4)) : parseVmName(request.name);
     const { labels } = request;
-    const vm = { id, name, labels, spec, imageDigest, state: { phase: "created" }, bound } as const;
+    const vm = { id, name, labels, spec, imageDigest, state: { phase: "created" }, ephemeral } as const;
     return this.make(vm, call, { startsNow });
   }
 
@@ -118,7 +119,7 @@ export class Vms {
     const vm = await this.controllers.recovered(nameOrId, call.signal);
     const starts = STARTS.has(this.controllers.of(vm.id).lock.action ?? "");
     if (!starts) assertCan("start", vm.state.phase, vm.name);
-    const action = vm.state.phase === "suspended" ? "wake" : "start";
+    const action = vm.state.phase === "suspended" ? RESUME_FROM_SUSPEND : "start";
     const work = async (signal: AbortSignal, controller: VmController): Promise<void> => {
       const { phase } = controller.state;
       if (starts && phase === "running" && options.fresh !== true) return;
@@ -130,12 +131,12 @@ export class Vms {
   }
 
   /** Loads a new snapshot into a VMM of this internal VM, to prove that it can be loaded. The guest does not run. */
-  async settle(vm: VmRecord, saved: SnapshotFiles, call: Call): Promise<void> {
+  async finalize(vm: VmRecord, saved: SnapshotFiles, call: Call): Promise<void> {
     const host = this.#host;
-    await this.controllers.of(vm.id).act("settle", "refuse", call, async (signal) => {
+    await this.controllers.of(vm.id).act("finalize", "refuse", call, async (signal) => {
       const driver = await chooseDriver(host, vm.spec, signal);
-      const context = { host, id: vm.id, settle: { vm, driver, saved, signal } };
-      await runJournaled(host, SETTLE_SNAPSHOT, vm.id, {}, context, call);
+      const context = { host, id: vm.id, finalize: { vm, driver, saved, signal } };
+      await runJournaled(host, FINALIZE_SNAPSHOT, vm.id, {}, context, call);
     });
   }
 

@@ -1,11 +1,13 @@
 /** Unpacks the state directory that an older Hearth has left; README.md beside this says what is in it. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { zstdDecompressSync } from "node:zlib";
 import { runOrThrow } from "#host/run.ts";
+import { statFingerprint } from "#host/verified-files.ts";
 import { writeFakeDisk } from "#testing/fake-disks.ts";
 import type { FakeMachine } from "#testing/fake-host.ts";
+import { FAKE_SNAPSHOT } from "#testing/fake-snapshotter.ts";
 
 const ARCHIVE = join(import.meta.dirname, "state.tar.zst");
 const MIB = 1024 ** 2;
@@ -67,6 +69,27 @@ export async function giveOlderState(machine: FakeMachine, crashed?: string, ste
   if (steps !== undefined) {
     using database = new DatabaseSync(join(dir, "hearth.db"));
     database.prepare("DELETE FROM flow_steps WHERE seq > ?").run(steps);
+  }
+}
+
+/**
+ * Puts guest memory that a fake can restore in the place of the stand-ins, with the fingerprints that the older store
+ * trusts. `written` is what the guest knows its disk to have. To be called before today's hearthd opens the store.
+ */
+export async function giveOlderMemory(machine: FakeMachine, id: string, written: number): Promise<void> {
+  const dir = join(machine.dir, "state/snapshots", id);
+  const guest = { hostname: "older", machineId: "", init: "none", frozen: true, entropy: "", written };
+  const contents = {
+    memory: { kept: { count: 7, memoryBytes: 256 * MIB, guest } },
+    state: { version: "1.0.0", cpus: 1, diskCount: 2, finalized: true },
+  };
+  using database = new DatabaseSync(join(machine.dir, "hearth.db"));
+  const trust = database.prepare("UPDATE snapshots SET record = json_set(record, ?, ?) WHERE id = ?");
+  for (const [index, [name, content]] of Object.entries(contents).entries()) {
+    const path = join(dir, name);
+    rmSync(path);
+    writeFileSync(path, JSON.stringify({ format: FAKE_SNAPSHOT, ...content }));
+    trust.run(`$.parts[${index}].stamp`, (await statFingerprint(path)) ?? "", id);
   }
 }
 

@@ -8,19 +8,19 @@ import type { VmSpec } from "#model/vm-spec.ts";
  * Describes an internal VM (template build, snapshot verification, pool). After a crash of hearthd, recovery removes
  * it.
  */
-export function hiddenVm(
+export function internalVm(
   host: Pick<Host, "random">,
   spec: VmSpec,
   imageDigest: ImageDigest,
-  hurry: NonNullable<VmSpec["hidden"]>,
+  priority: NonNullable<VmSpec["internal"]>,
 ): NewVm {
   const id = vmIdFrom(host.random(12));
   return {
     id,
     name: parseVmName(`hearth-${id.slice("vm-".length)}`),
-    spec: { ...spec, hidden: hurry, autoRemove: true },
+    spec: { ...spec, internal: priority, autoRemove: true },
     imageDigest,
     state: { phase: "created" },
-    bound: true,
+    ephemeral: true,
   };
 }

@@ -9,11 +9,11 @@ import type { VmId } from "#model/ids.ts";
 import type { VmRecord } from "#model/vm.ts";
 
 /** The input of the undo: all that is known after a crash. */
-export type SettleLeft = { readonly host: Host; readonly id: VmId };
+export type FinalizeLeft = { readonly host: Host; readonly id: VmId };
 
-export type SettleContext = SettleLeft & { readonly settle: Settle };
+export type FinalizeContext = FinalizeLeft & { readonly finalize: Finalize };
 
-export type Settle = {
+export type Finalize = {
   /** The internal VM whose files and isolation the loading VMM gets. It does not run, neither before nor after. */
   readonly vm: VmRecord;
   readonly driver: VmDriver;
@@ -25,24 +25,24 @@ export type Settle = {
  * Loads a new snapshot once into a VMM whose guest never runs, isolated as an internal VM. Removing that VM removes all
  * that is left.
  */
-export const SETTLE_SNAPSHOT: Flow<SettleContext, SettleLeft> = {
-  kind: "settle",
+export const FINALIZE_SNAPSHOT: Flow<FinalizeContext, FinalizeLeft> = {
+  kind: "finalize",
   afterCrash: "unwind",
   steps: [
     {
-      name: "acquire what the VM needs of the host",
-      run: async ({ host, id, settle }) => {
+      name: "acquire host resources",
+      run: async ({ host, id, finalize }) => {
         await host.files.makeDir(vmPaths(host.dirs, id).saveDir);
-        await acquireHostResources(host, settle);
+        await acquireHostResources(host, finalize);
       },
       undo: ({ host, id }) => releaseHostResources(host, id),
     },
     {
       name: "load",
-      run: async ({ host, settle }) => {
-        const { vm, driver, saved, signal } = settle;
+      run: async ({ host, finalize }) => {
+        const { vm, driver, saved, signal } = finalize;
         const plan = await bootPlan(host, vm, await driver.features(signal), signal);
-        await acquireWithDisk(host, settle);
+        await acquireWithDisk(host, finalize);
         await driver.snapshotter?.finalize(plan, saved, signal);
       },
       undo: ({ host, id }) => endVmm(host, id),
