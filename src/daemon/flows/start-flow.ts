@@ -23,7 +23,7 @@ import { logWarnings } from "#daemon/vm/guest-warnings.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Configured } from "#guest/agent-client.ts";
 import { consoleEnd } from "#daemon/view/log-tail.ts";
-import type { Origin, VmOrigin } from "#daemon/vm/vm-origin.ts";
+import type { MemorySource, StartSource } from "#daemon/vm/start-source.ts";
 import { checkParts } from "#daemon/snapshot/snapshot-files.ts";
 import { diskFrom } from "#daemon/vm/boot-disks.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
@@ -68,8 +68,8 @@ export type Start = {
   readonly commit: (attachment: Attachment) => void;
   readonly clock: StageClock;
   /** The snapshot to restore; undefined for a boot. */
-  memory: Origin | undefined;
-  disk: VmOrigin["disk"];
+  memory: MemorySource | undefined;
+  disk: StartSource["disk"];
   /** Deletes a template that could not be restored, so that no other start tries it. */
   readonly discardTemplate: (template: SnapshotRecord) => Promise<void>;
   /** The session of the VMM that was started last. */

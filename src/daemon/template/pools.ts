@@ -9,7 +9,7 @@ import { runInGuest } from "#daemon/vm/run-in-guest.ts";
 import { internalVm } from "#daemon/spec/internal-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
-import { templateShape } from "#daemon/vm/vm-origin.ts";
+import { templateShape } from "#daemon/vm/start-source.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
 import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
 import { parseVmName } from "#model/ids.ts";

@@ -16,7 +16,7 @@ import { internalVm } from "#daemon/spec/internal-vm.ts";
 import type { Host } from "#daemon/host.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import type { StartResult } from "#daemon/vm/start-vm.ts";
-import { templateShape } from "#daemon/vm/vm-origin.ts";
+import { templateShape } from "#daemon/vm/start-source.ts";
 import { placeholdersOf } from "#daemon/vm/boot-disks.ts";
 import { snapshotPaths } from "#daemon/store/paths.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";

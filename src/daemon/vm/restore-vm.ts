@@ -7,7 +7,7 @@ import { discardSuspended } from "#daemon/vm/discard-suspended.ts";
 import { stopVm } from "#daemon/vm/stop-vm.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
 import type { VmControllers } from "#daemon/vm/vm-controllers.ts";
-import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
+import { chooseStartSource } from "#daemon/vm/start-source.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import type { SnapshotRecord } from "#model/snapshot.ts";
 import { handleOf } from "#model/vm-state.ts";
@@ -32,7 +32,7 @@ export async function restoreVm(
   const vm = host.store.getVm(id);
   const spec = { ...specForRestore(vm.spec, snapshot.spec), sourceSnapshot: undefined };
   const before = { ...vm, spec };
-  await chooseOrigin(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
+  await chooseStartSource(host, before, await chooseDriver(host, spec, signal), { from: snapshot }, signal);
   const ran = handleOf(vm.state) !== undefined;
   if (ran) await stopVm(controller, before, { mode: "kill", timeoutMs: 0 }, call);
   const pending = { ...spec, sourceSnapshot: snapshot.id };

@@ -7,8 +7,8 @@ import { START_VM } from "#daemon/flows/start-flow.ts";
 import type { Start, StartPlan } from "#daemon/flows/start-flow.ts";
 import type { Host } from "#daemon/host.ts";
 import type { VmController } from "#daemon/vm/vm-controller.ts";
-import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
-import type { StartOptions } from "#daemon/vm/vm-origin.ts";
+import { chooseStartSource } from "#daemon/vm/start-source.ts";
+import type { StartOptions } from "#daemon/vm/start-source.ts";
 import { snapshotPaths, vmPaths } from "#daemon/store/paths.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { hasLayers, stateBefore, failedResume } from "#daemon/vm/retry-resume.ts";
@@ -139,14 +139,14 @@ async function planStart(
   const { host } = controller;
   const { onProgress, signal } = call;
   const driver = await chooseDriver(host, vm.spec, signal);
-  const origin = await chooseOrigin(host, vm, driver, options, signal);
+  const source = await chooseStartSource(host, vm, driver, options, signal);
   const start: Start = {
     vm,
     driver,
     onProgress,
     signal,
     clock,
-    ...origin,
+    ...source,
     discardTemplate: (template) => deleteTemplate(host, template),
     attach: (handle: VmHandle) => controller.attach(handle),
     commit: (attachment: Attachment) => {

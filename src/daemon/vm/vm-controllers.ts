@@ -9,7 +9,7 @@ import type { StartResult } from "#daemon/vm/start-vm.ts";
 import { SHUTDOWN_GRACE_MS, stopVm } from "#daemon/vm/stop-vm.ts";
 import { VmController } from "#daemon/vm/vm-controller.ts";
 import type { ControllerOwner } from "#daemon/vm/vm-controller.ts";
-import type { StartOptions } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions } from "#daemon/vm/start-source.ts";
 import type { Call } from "#daemon/vm/vms.ts";
 import { operationIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";

@@ -32,7 +32,7 @@ import type { VmController } from "#daemon/vm/vm-controller.ts";
 import { VmControllers } from "#daemon/vm/vm-controllers.ts";
 import { actionOf, setLabels, setVm } from "#daemon/vm/set-vm.ts";
 import type { NewVm } from "#daemon/store/store.ts";
-import type { StartOptions } from "#daemon/vm/vm-origin.ts";
+import type { StartOptions } from "#daemon/vm/start-source.ts";
 import { writesVolumes } from "#daemon/vm/volume-users.ts";
 import { parseVmName, vmIdFrom } from "#model/ids.ts";
 import type { SnapshotId, VmId, VolumeName } from "#model/ids.ts";

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { test } from "node:test";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
-import { chooseOrigin } from "#daemon/vm/vm-origin.ts";
-import type { StartOptions, VmOrigin } from "#daemon/vm/vm-origin.ts";
+import { chooseStartSource } from "#daemon/vm/start-source.ts";
+import type { StartOptions, StartSource } from "#daemon/vm/start-source.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import { parseSnapshotName } from "#model/ids.ts";
 import type { VmState } from "#model/vm-state.ts";
@@ -25,7 +25,7 @@ type Case = {
   /** A first start that failed has removed it. */
   readonly noDisk?: boolean;
   readonly memory: "template" | "s1" | undefined;
-  readonly disk: "template" | "s1" | Extract<VmOrigin["disk"], string>;
+  readonly disk: "template" | "s1" | Extract<StartSource["disk"], string>;
 };
 
 const CASES: readonly Case[] = [
@@ -131,11 +131,11 @@ for (const { title, state, how = {}, more, noDisk, memory, disk } of CASES) {
     const daemon = await useFakeDaemon(t, { config });
     const { host, vm } = await setUp(daemon, more);
     if (noDisk) rmSync(vmPaths(host.dirs, vm.id).disk);
-    const origin = await chooseOrigin(host, { ...vm, state }, host.driver, how, t.signal);
-    const name = (of: VmOrigin["disk"] | undefined): string | undefined =>
+    const source = await chooseStartSource(host, { ...vm, state }, host.driver, how, t.signal);
+    const name = (of: StartSource["disk"] | undefined): string | undefined =>
       typeof of === "object" ? (of.kind === "warm" ? "template" : of.name) : of;
-    assert.deepEqual([name(origin.memory?.snapshot), name(origin.disk)], [memory, disk]);
-    if (memory !== undefined) assert.equal(origin.memory?.required, memory === "s1");
+    assert.deepEqual([name(source.memory?.snapshot), name(source.disk)], [memory, disk]);
+    if (memory !== undefined) assert.equal(source.memory?.required, memory === "s1");
   });
 }
 
@@ -149,10 +149,10 @@ for (const [features, disk] of [
     // Also a VM that booted in place of a restore.
     await daemon.run("web", 0, { image: "debian", cold: true });
     const vm = await snapshots.suspend("web", vms.background());
-    const origin = await chooseOrigin(host, vm, host.driver, {}, t.signal);
+    const source = await chooseStartSource(host, vm, host.driver, {}, t.signal);
     assert.ok(vm.state.phase === "suspended");
     assert.deepEqual(
-      [origin.memory?.snapshot.id, origin.memory?.required, origin.disk],
+      [source.memory?.snapshot.id, source.memory?.required, source.disk],
       [vm.state.snapshot, true, disk],
     );
   });

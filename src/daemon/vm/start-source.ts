@@ -18,14 +18,14 @@ export type StartOptions = {
   readonly from?: SnapshotRecord | undefined;
 };
 
-export type Origin = {
+export type MemorySource = {
   readonly snapshot: SnapshotRecord;
   /** False for a template: if it cannot be restored, the VM boots. */
   readonly required: boolean;
 };
 
-export type VmOrigin = {
-  readonly memory: Origin | undefined;
+export type StartSource = {
+  readonly memory: MemorySource | undefined;
   /**
    * `keep`: as the VM left it. `overlay`: the same under a new layer, which can be discarded. `empty`: a new disk.
    * Otherwise the disk of that snapshot.
@@ -38,13 +38,13 @@ export type VmOrigin = {
  * @throws HearthError `snapshot.mismatch` or `feature.missing` if the VM's own snapshot cannot be restored here, and
  * `disk.missing` for a VM that has run and whose disk does not exist
  */
-export async function chooseOrigin(
+export async function chooseStartSource(
   host: Host,
   vm: VmRecord,
   driver: VmDriver,
   options: StartOptions,
   signal: AbortSignal,
-): Promise<VmOrigin> {
+): Promise<StartSource> {
   const pristine = neverRan(vm.state) || options.fresh === true;
   const diskExists = hasDisk(vmPaths(host.dirs, vm.id).stateDir);
   const given = options.from ?? (options.fresh === true ? undefined : savedOf(host, vm));
