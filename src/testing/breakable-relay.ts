@@ -10,19 +10,19 @@ import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 const HEADERS_END = "\r\n\r\n";
 
 /**
- * Stands between clients and hearthd at a HEARTH_HOME of its own, and passes on what both say until a test breaks that:
- * no hearthd that is well stops in the middle of an answer, or says nothing.
+ * Relays between clients and hearthd at a separate HEARTH_HOME until a test breaks the connection: a healthy hearthd
+ * never stops in the middle of an answer, and never stays silent.
  */
 export class BreakableRelay {
   readonly home = mkdtempSync(join(tmpdir(), "hearth-relay-"));
   readonly socketPath = apiSocketPath(hearthDirs({ HEARTH_HOME: this.home }, "/"));
   /** So much of each answer's body is passed on; `cut`: then the connection is closed, otherwise nothing more comes. */
   bodyLimit: { readonly bytes: number; readonly cut: boolean } | undefined;
-  /** What is answered to all that is sent, in place of hearthd's answer; then the connection is closed. */
+  /** The answer to all requests, instead of hearthd's; then the connection is closed. */
   instead: string | Buffer | undefined;
   /** Connections and what is sent are taken, and nothing is passed on any more, as by a hearthd that is stopped. */
   isSilent = false;
-  /** What clients have sent over all connections. */
+  /** The bytes that clients have sent over all connections. */
   sentBytes = 0;
   readonly #to: string;
   readonly #sockets: Socket[] = [];

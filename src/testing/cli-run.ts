@@ -1,4 +1,4 @@
-/** Runs a command line in this process, with streams that a test holds. */
+/** Runs a command line in this process, with streams that the test controls. */
 import { PassThrough } from "node:stream";
 import type { Io } from "#cli/io.ts";
 import { main } from "#cli/main.ts";
@@ -7,7 +7,7 @@ import { main } from "#cli/main.ts";
 export type CliDaemon = { readonly home: string };
 
 export type CliOptions = {
-  /** What comes on stdin, and then its end; a stream is taken as it is. */
+  /** The content of stdin, which then ends; a stream is used as it is. */
   readonly stdin?: string | PassThrough;
   /** stdin, stdout and stderr are a terminal of this width. */
   readonly terminalColumns?: number;
@@ -57,10 +57,10 @@ export function testIo(argv: readonly string[], options: CliOptions) {
   };
 }
 
-/** One command line, run in this process. */
+/** A command line that runs in this process. */
 export class CliRun {
   readonly stdin: PassThrough;
-  /** What was asked of the terminal: raw or not. */
+  /** The modes that were set on the terminal: raw or not. */
   readonly rawModes: readonly boolean[];
   readonly code: Promise<number>;
   readonly stdoutStream: PassThrough;
@@ -92,7 +92,7 @@ export class CliRun {
 
 export type CliResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
-/** Runs it to its end. */
+/** Runs the command line to its end. */
 export async function runCli(
   daemon: CliDaemon | undefined,
   argv: readonly string[],

@@ -5,20 +5,20 @@ import type { VmDriver } from "#drivers/vm-driver.ts";
 /** `skip`: the driver says that it has no such part, and has none. */
 export type ContractResult = "pass" | "fail" | "skip";
 
-/** What one run of the contract's suite found out, as a file in JSON. */
+/** The result of one run of the contract's suite, as a file in JSON. */
 export type ContractResults = {
-  /** What was tested, in the suite's words: a driver can be there more than once, such as in its jail. */
+  /** The tested driver, in the suite's words: a driver can be tested more than once, for instance in its jail. */
   readonly suite: string;
   readonly driver: string;
   readonly version?: string | undefined;
   readonly accel: "kvm" | "tcg";
-  /** `lab` is a VM of Hearth's own, with KVM; `host` is any other. */
+  /** `lab` is a VM of Hearth, with KVM; `host` is any other. */
   readonly host: "host" | "lab";
-  /** By promise. One that was never begun is not in here. */
+  /** The results by promise. Promises whose test never began are missing. */
   readonly results: Readonly<Record<string, ContractResult>>;
 };
 
-/** Collects what came of each promise, and writes it where `HEARTH_CONTRACT_OUT` names a directory. */
+/** Collects the result of each promise, and writes it to the directory in `HEARTH_CONTRACT_OUT`. */
 export class ContractRecord {
   readonly #suite: string;
   readonly #results: Record<string, ContractResult> = {};
@@ -28,7 +28,7 @@ export class ContractRecord {
     this.#suite = suite;
   }
 
-  /** It has failed, until it is said to hold. */
+  /** It counts as failed until it is reported as kept. */
   began(title: string, driver: VmDriver): void {
     this.#results[title] = "fail";
     this.#driver = driver;

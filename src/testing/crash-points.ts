@@ -28,7 +28,7 @@ async function runUntil(effects: number, work: () => Promise<unknown>): Promise<
   let left = effects;
   const wrap = (effect: Effect): Effect => {
     return async (...args) => {
-      if (left === 0) return new Promise(() => {}); // Dead: it never goes on.
+      if (left === 0) return new Promise(() => {}); // Dead: it never continues.
       const result = await effect(...args);
       left -= 1;
       if (left > 0) return result;
@@ -37,7 +37,7 @@ async function runUntil(effects: number, work: () => Promise<unknown>): Promise<
     };
   };
   const opened: FileHandle[] = [];
-  // A file that is made is an effect; one that is only read is not.
+  // Making a file is an effect; opening one to read is not.
   const wrapOpen = (open: Effect): Effect => {
     const remembered: Effect = async (...args) => {
       const file = (await open(...args)) as FileHandle;
@@ -59,19 +59,22 @@ async function runUntil(effects: number, work: () => Promise<unknown>): Promise<
   } finally {
     for (const [name, original] of originals) functions[name] = original;
     syncBuiltinESMExports();
-    for (const file of opened) await file.close(); // As the kernel does with those of a dead process.
+    for (const file of opened) await file.close(); // As the kernel does with files of a dead process.
   }
 }
 
 export type CrashTest<Place> = {
-  /** What the operation finds; made anew for each run. */
+  /** The files that the operation finds; made anew for each run. */
   readonly prepare: () => Promise<Place>;
   readonly operation: (place: Place) => Promise<unknown>;
-  /** What must be true when it was killed, and hearthd comes back. */
+  /** Checks the state after the kill and a restart of hearthd. */
   readonly check: (place: Place, killedAfter: number) => Promise<void>;
 };
 
-/** Returns how many places there are. @throws what `check` throws */
+/**
+ * Returns the number of effects after which it was killed.
+ * @throws errors of `check`
+ */
 export async function crashAtEachEffect<Place>({
   prepare,
   operation,

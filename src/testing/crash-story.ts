@@ -1,4 +1,4 @@
-/** Stories in which hearthd dies: after each of its effects once, and what the next one makes of that. */
+/** Tests in which hearthd dies once after each of its effects, and a second hearthd recovers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorChain, toHearthError } from "#base/error.ts";
@@ -11,23 +11,23 @@ import { Life } from "#testing/life.ts";
 import type { When } from "#testing/life.ts";
 
 export type CrashStory = {
-  /** Of every hearthd of this machine. */
+  /** The options of every hearthd of this machine. */
   readonly options?: Omit<FakeHostOptions, "life"> | undefined;
-  /** What is there before anything goes wrong. */
+  /** Prepares the state before the action. */
   readonly before: (daemon: FakeDaemon) => Promise<unknown>;
-  /** What hearthd does when it dies. */
+  /** The action during which hearthd dies. */
   readonly act: (daemon: FakeDaemon) => Promise<unknown>;
-  /** What guests do when hearthd has had this effect. */
+  /** Acts as guests do when hearthd has had this effect. */
   readonly meanwhile?: ((effect: string, machine: FakeMachine) => void) | undefined;
-  /** Some of the effects that it dies after, so that the story is known to tell what it says. */
+  /** Some of the effects that it dies after, which proves that the test covers them. */
   readonly includes: readonly string[];
-  /** What is so whenever it died, beside what is always so; before any VM is woken. */
+  /** Checks that hold after every death, in addition to the general ones; before any VM is resumed. */
   readonly after?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
-  /** What is so when all VMs run again. */
+  /** Checks that hold when all VMs run again. */
   readonly resumed?: ((daemon: FakeDaemon) => Promise<unknown> | unknown) | undefined;
 };
 
-/** One test: hearthd dies after each effect of `act`, and each time the next hearthd finds all in order. */
+/** Makes a test: hearthd dies after each effect of `act`, and each time the next hearthd finds all in order. */
 export function crashTest(promise: string, story: CrashStory): void {
   test(promise, async () => {
     const effects = await effectsOf(story);
@@ -47,7 +47,7 @@ export function crashTest(promise: string, story: CrashStory): void {
   });
 }
 
-/** The same, and the next hearthd dies, too: after each effect that it has while it puts right what the first one left. */
+/** Makes a test in which the next hearthd dies, too: after each effect of its recovery. */
 export function crashTwiceTest(promise: string, story: CrashStory): void {
   test(promise, async () => {
     const effects = await effectsOf(story);
@@ -69,8 +69,8 @@ export function crashTwiceTest(promise: string, story: CrashStory): void {
 }
 
 /**
- * The same without a death: each effect of `act` fails once, before it happens and after, in a hearthd that lives on
- * and ends in order. No VM has two VMMs then, and the next hearthd finds all in order.
+ * Makes a test without a death: each effect of `act` fails once, before it happens and after, in a hearthd that lives
+ * on and ends in order. No VM may have two VMMs then, and the next hearthd finds all in order.
  */
 export function failTest(promise: string, story: CrashStory): void {
   test(promise, async () => {
@@ -97,7 +97,7 @@ export type Contender = {
   readonly promised?: (daemon: FakeDaemon) => void;
 };
 
-/** The same with a second action, which begins after each effect of the first: neither meets a bug of ours. */
+/** Makes a test with a second action, which begins after each effect of the first. Neither may meet a bug of Hearth. */
 export function contendTest(promise: string, story: CrashStory, contender: Contender): void {
   test(promise, async () => {
     const effects = await effectsOf(story);
@@ -116,7 +116,10 @@ export function contendTest(promise: string, story: CrashStory, contender: Conte
   });
 }
 
-/** Whether nothing is done between an effect and the next one, as between the end of a step and the start of another. */
+/**
+ * Tells whether nothing is done between an effect and the next one, as between the end of a step and the start of
+ * another.
+ */
 export function isNextToAnother(effect: string): boolean {
   return effect.startsWith("journal: ") && effect.endsWith(" done");
 }
@@ -137,7 +140,7 @@ async function contendIn(
   });
   const first = story.act(daemon);
   const both = Promise.allSettled([first, reached.promise.then(() => act(daemon))]);
-  // What fails before the second action begins, fails of itself.
+  // A failure before the second action begins has another cause.
   assert.equal(await Promise.race([reached.promise, first]), true, "it comes to the effect");
   const outcomes = await both;
   for (const outcome of outcomes)
@@ -163,15 +166,15 @@ async function failIn(story: CrashStory, machine: FakeMachine, index: number, wh
   } catch (error) {
     assert.ok(life.hasFailed, `it fails of nothing but the fault, and not of ${errorChain(error)}`);
   }
-  // What another effect is a part of has begun before that was done: there is no fault before it.
+  // The enclosing effect has begun before the inner one was done: there is no fault before it.
   assert.ok(life.hasFailed || when === "before", "it comes to the fault");
   assertNoSecondVmm(machine);
   await daemon.end();
 }
 
 /**
- * hearthd dies after each of the story's `includes`, and one effect of the next hearthd's recovery fails once: that one
- * begins all the same, and the hearthd after it finds all in order.
+ * Makes a test: hearthd dies after each of the story's `includes`, and one effect of the next hearthd's recovery fails
+ * once. That one begins all the same, and the hearthd after it finds all in order.
  */
 export function failRecoveryTest(promise: string, story: CrashStory): void {
   test(promise, async () => {
@@ -190,7 +193,7 @@ export function failRecoveryTest(promise: string, story: CrashStory): void {
           } catch (error) {
             const at = life.effects[index] ?? index;
             broken.push(`after ${effect}, and then ${when} ${at}: ${errorChain(error)}`);
-            if (broken.length > 5) count = 0; // They all fail of one thing.
+            if (broken.length > 5) count = 0; // They all fail for one reason.
           }
         }
       }
@@ -243,7 +246,7 @@ async function dieIn(story: CrashStory, machine: FakeMachine, last: number): Pro
   dying.drop();
 }
 
-/** False when it has begun before it came to that. */
+/** Returns false if the effect had begun before. */
 async function dieAtBegin(story: CrashStory, machine: FakeMachine, last: number): Promise<boolean> {
   const life = new Life();
   const dying = new FakeDaemon(machine, { ...story.options, life });
@@ -253,7 +256,7 @@ async function dieAtBegin(story: CrashStory, machine: FakeMachine, last: number)
   return life.isOver;
 }
 
-/** What a hearthd does that dies may wait for ever, or fail of that. */
+/** An action of a dying hearthd may wait for ever, or fail because of the death. */
 async function untilDead(life: Life, work: Promise<unknown>): Promise<void> {
   const either = Promise.race([work, life.over]);
   await either.catch((error: unknown) => {
@@ -274,7 +277,7 @@ export async function assertNextIsFine(story: CrashStory, machine: FakeMachine):
   }
 }
 
-/** Rows, VMMs, walls and directories tell one story. */
+/** Checks that rows, VMMs, isolation and directories agree. */
 async function assertInOrder({ host }: FakeDaemon): Promise<void> {
   const { machine, store, snapshots } = host;
   assert.deepEqual(host.journals.listOpen(), [], "no flow is open");
@@ -310,7 +313,7 @@ function assertNoSecondVmm({ vmms }: FakeMachine): ReadonlySet<string> {
   return running;
 }
 
-/** It runs, or can be made to, and its VMM is as its row says. */
+/** Checks that the VM runs, or can be made to, and that its VMM is as its row says. */
 function assertRests({ machine, snapshots }: FakeDaemon["host"], { id, name, state }: VmRecord): void {
   const vmms = machine.vmms.running().filter(({ plan }) => plan.id === id);
   const { phase } = state;
@@ -343,7 +346,7 @@ async function assertAllRun(daemon: FakeDaemon): Promise<void> {
   }
 }
 
-/** A command runs in it, and it is who it is to be. */
+/** Checks that a command runs in the VM, and that its guest identity is right. */
 export async function assertRuns({ host, vms }: FakeDaemon, name: string): Promise<void> {
   const { guest } = await vms.guest(name, "exec", new AbortController().signal);
   const command = { argv: ["true"], env: {}, stdin: false, detach: false };

@@ -1,4 +1,4 @@
-/** What every driver promises, the fake one too: one suite certifies them all. */
+/** Tests the promises of every driver, including the fake one, with one suite. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempSync, writeFileSync } from "node:fs";
@@ -45,8 +45,8 @@ const PROMISES: Readonly<Record<string, Check>> = {
 export const DRIVER_PROMISES: readonly string[] = Object.keys(PROMISES);
 
 /**
- * `open` makes the host of one test, which is closed after it. Where `HEARTH_CONTRACT_OUT` names a directory, what came
- * of each promise is left there for docs/drivers.md.
+ * Declares the tests. `open` makes the host of one test, which is closed after it. If `HEARTH_CONTRACT_OUT` names a
+ * directory, the result of each promise is written there for docs/drivers.md.
  */
 export function driverContract(name: string, open: () => Promise<ContractHost & AsyncDisposable>): void {
   describe(`the driver contract holds for ${name}`, { concurrency: false }, () => {
@@ -65,7 +65,7 @@ export function driverContract(name: string, open: () => Promise<ContractHost & 
   });
 }
 
-/** Callers ask the features and nothing else: what these deny is not there, or they say why it must not be used. */
+/** Callers check only the features: the parts that these deny are missing, or say why they must not be used. */
 async function assertFeatures(driver: VmDriver): Promise<void> {
   const { balloon, limits, nested, networks, ...features } = await driver.features(never);
   const { layeredDisks, snapshots, snapshotsRefused } = features;
@@ -196,7 +196,7 @@ async function tellsStatus(host: ContractHost): Promise<void | typeof NOT_OFFERE
   const driver = host.makeDriver();
   if (!(await driver.features(never)).pause) return NOT_OFFERED;
   const handle = await boot(driver, host, "wait");
-  using _held = blockEventLoop(); // Neither a heartbeat nor the connections of a session do.
+  using _alive = blockEventLoop(); // Neither a heartbeat nor the connections of a session keep the process alive.
   const first = new StatusWatch(driver, handle);
   await first.heard("running");
   await driver.pause(handle, never);
@@ -211,7 +211,7 @@ async function tellsStatus(host: ContractHost): Promise<void | typeof NOT_OFFERE
   await next.stop(handle, "kill", never);
 }
 
-/** What a VMM says of itself, while it is watched. */
+/** Records the states that a VMM reports while it is watched. */
 class StatusWatch {
   readonly #end = new AbortController();
   readonly #told = new EventTarget();

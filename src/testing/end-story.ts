@@ -1,4 +1,4 @@
-/** Stories in which hearthd is told to end: after each of its effects once, with a client that waits and commands open. */
+/** Tests in which hearthd is told to end once after each of its effects, with a waiting client and open commands. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorChain, HearthError } from "#base/error.ts";
@@ -11,12 +11,13 @@ import type { FlowStory } from "#testing/flow-stories.ts";
 import { Life } from "#testing/life.ts";
 import { ServedDaemon } from "#testing/served-daemon.ts";
 
-/** A VM in which a command runs all the time, and to which nothing else is done. */
+/** A VM in which a command runs all the time, and which is not changed otherwise. */
 const BYSTANDER = "bystander";
 
 /**
- * One test: hearthd is told to end after each effect of what a client asks for. It ends in order and in time; each client
- * gets its answer, or is told that hearthd stops; and the next hearthd finds all in order, and what was answered done.
+ * Makes a test: hearthd is told to end after each effect of a client's request. It ends in order and in time; each
+ * client gets its answer, or the error that hearthd stops; and the next hearthd finds all in order, with every answered
+ * request done.
  */
 export function endTest(story: FlowStory): void {
   test(`a hearthd that is told to end at any moment of ${story.what} ends in order, and nothing is lost`, async () => {
@@ -37,11 +38,11 @@ export function endTest(story: FlowStory): void {
 
 type Ended = {
   readonly effects: readonly string[];
-  /** Whether the client was told of success. */
+  /** True if the client got a success. */
   readonly isDone: boolean;
 };
 
-/** Ends a hearthd after so many effects, or when the client has its answer. */
+/** Ends hearthd after a number of effects, or when the client has its answer. */
 async function endAt(story: FlowStory, at: number): Promise<Ended> {
   using machine = new FakeMachine();
   await prepare(story, machine);
@@ -66,7 +67,7 @@ async function endAt(story: FlowStory, at: number): Promise<Ended> {
   return { effects, isDone };
 }
 
-/** Runs what is there before, and a VM beside it, under another hearthd. */
+/** Prepares the state, and a second VM, under another hearthd. */
 async function prepare(story: FlowStory, machine: FakeMachine): Promise<void> {
   const daemon = await new FakeDaemon(machine, story.options).begin();
   await story.before(daemon);
@@ -98,7 +99,7 @@ function assertIsTold(error: unknown): void {
   assert.match(error.hint ?? "", /VMs keep running/);
 }
 
-/** A command whose VM is ended under it may say that, in place of the end of hearthd. */
+/** A command whose VM is ended may report that, instead of the end of hearthd. */
 function assertIsClear(error: unknown): void {
   assert.ok(error instanceof HearthError, errorChain(error));
   assert.ok(!["internal.bug", "daemon.unreachable"].includes(error.code), errorChain(error));

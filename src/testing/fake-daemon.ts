@@ -17,7 +17,7 @@ import { letWork } from "#testing/fake-guest.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 
-/** For tests: nobody waits for a host that is quiet. */
+/** Short in tests, which do not wait for a quiet host. */
 const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0, retryMs: 3_600_000 };
 
 type DaemonParts = Pick<Daemon, "vms" | "snapshots" | "warm" | "pools">;
@@ -44,7 +44,7 @@ export function fakeDaemonParts(host: Host, vms = new Vms(host), timing = AT_ONC
   return { vms, snapshots, warm, pools: new Pools(host, vms, warm, 0) };
 }
 
-/** A machine with a hearthd that has begun, until the end of the test. */
+/** Makes a machine with a hearthd that runs until the end of the test. */
 export async function useFakeDaemon(
   t: TestContext,
   options: ConstructorParameters<typeof FakeDaemon>[1] = {},
@@ -58,7 +58,7 @@ export async function useFakeDaemon(
   return daemon;
 }
 
-/** One hearthd on a fake machine, from its start to its end, without an API. */
+/** A hearthd on a fake machine, from its start to its end, without an API. */
 export class FakeDaemon {
   readonly host: FakeHost;
   readonly vms: Vms;
@@ -75,7 +75,7 @@ export class FakeDaemon {
     this.pools = pools;
   }
 
-  /** As `runDaemon` does, and with all VMs recovered. */
+  /** Starts as `runDaemon` does, and recovers all VMs. */
   async begin(): Promise<this> {
     await (
       await recover(this.host, this.vms)
@@ -84,7 +84,7 @@ export class FakeDaemon {
     return this;
   }
 
-  /** A VM that runs and whose guest has written to its disk so often. */
+  /** Makes a running VM whose guest has written to its disk this many times. */
   async run(name: string, times = 0, more: Omit<CreateVm, "name"> = { image: "debian" }): Promise<VmRecord> {
     await this.vms.create({ ...more, name }, false, this.vms.background());
     const vm = await this.vms.start(name, this.vms.background());
@@ -96,7 +96,7 @@ export class FakeDaemon {
     for (let done = 0; done < times; done++) letWork(this.host.machine.vmm(name));
   }
 
-  /** VMs go on. */
+  /** Ends hearthd; its VMs run on. */
   async end(): Promise<void> {
     await this.vms.restarts.end();
     await this.pools.end();
@@ -104,7 +104,7 @@ export class FakeDaemon {
     this.drop();
   }
 
-  /** Lets go of all that a process that is killed would not have any more. */
+  /** Releases everything that a killed process would not have any more. */
   drop(): void {
     void this.vms.restarts.end();
     this.vms.detachAll();

@@ -1,6 +1,6 @@
 /**
- * A driver in memory that keeps the promises of the real ones. "Processes" outlive the object that started
- * them, as real ones outlive hearthd: give two drivers one `FakeVmms` and the second finds what the first began.
+ * A driver in memory that keeps the promises of the real ones. Its "processes" outlive the object that started them, as
+ * real ones outlive hearthd: of two drivers with one `FakeVmms`, the second finds the processes of the first.
  */
 import { HearthError } from "#base/error.ts";
 import type { OnProgress } from "#base/progress.ts";
@@ -29,7 +29,7 @@ import type { FakeVmm } from "#testing/fake-vmms.ts";
 
 const BOOT_ID = "00000000-0000-4000-8000-00000000fa4e";
 
-/** What goes wrong next. Each is used up by the boot or stop that it spoils. */
+/** The next faults. Each is used up by the boot or stop that it breaks. */
 export type FakeFaults = {
   /** The boot throws this, and leaves nothing. */
   bootError?: Error | undefined;
@@ -38,23 +38,23 @@ export type FakeFaults = {
   /** The VMM dies right after its boot, before anybody watches it. */
   diesAtOnce?: boolean | undefined;
   stopError?: Error | undefined;
-  /** Each spoils one call of that name; a save that fails has written a file by then. */
+  /** Each breaks one call of that name; a save that fails has written a file by then. */
   saveError?: Error | undefined;
   finalizeError?: Error | undefined;
   restoreError?: Error | undefined;
-  /** Hold up one call of that name, before it has done anything. */
+  /** Each delays one call of that name before it has done anything. */
   bootGate?: Gate | undefined;
   saveGate?: Gate | undefined;
   finalizeGate?: Gate | undefined;
   restoreGate?: Gate | undefined;
-  /** For as long as it is set: the guest keeps all its memory. */
+  /** As long as it is set, the guest frees no memory. */
   balloonStuck?: boolean | undefined;
 };
 
 export type FakeDriverOptions = {
   readonly name?: string;
   readonly vmms?: FakeVmms;
-  /** Called between what is more than one step for a real driver, too. */
+  /** Called between steps that are separate for a real driver, too. */
   readonly did?: (effect: string) => Promise<void>;
 };
 
@@ -63,7 +63,7 @@ export class FakeDriver implements VmDriver {
   readonly name: string;
   readonly vmms: FakeVmms;
   readonly faults: FakeFaults = {};
-  /** Change it to make the host less able. */
+  /** Tests change it to make the host less able. */
   description: DriverFeatures = {
     available: { ok: true },
     version: "1.0.0",
@@ -85,13 +85,13 @@ export class FakeDriver implements VmDriver {
     bootRetries: 1,
     vmmOverheadBytes: 0,
   };
-  /** Names of what was called, in order. */
+  /** The names of calls, in order. */
   readonly calls: string[] = [];
-  /** What it was asked for although `description` denies it; each time, the caller has got an error. */
+  /** Requests for features that `description` denies; each time, the caller got an error. */
   readonly askedInVain: string[] = [];
   /** Most drivers have none. */
   meter: Meter | undefined;
-  /** Whether its VMs' agents listen on vsock. */
+  /** True if its VMs' agents listen on vsock. */
   vsock = false;
   readonly #did: (effect: string) => Promise<void>;
 
@@ -203,7 +203,7 @@ export class FakeDriver implements VmDriver {
     },
   };
 
-  /** Undefined when there is to be none: then its feature has to go as well. */
+  /** Undefined to have none; its feature has to be removed as well. */
   snapshotter: Snapshotter | undefined = new FakeSnapshotter({
     version: () => this.description.version ?? "",
     get: (handle) => this.#get(handle),
@@ -243,11 +243,11 @@ export class FakeDriver implements VmDriver {
   beSilent(handle: VmHandle, silentMs: number): void {
     for (const watcher of this.#get(handle).watchers) watcher.silent(silentMs);
   }
-  /** The VMM says this of its vCPUs, true or not. */
+  /** The VMM reports this about its vCPUs, true or not. */
   tell(handle: VmHandle, status: VmmStatus): void {
     for (const watcher of this.#get(handle).watchers) watcher.status?.(status);
   }
-  /** What is still there; nothing after every VM was stopped. */
+  /** Returns everything that is left; empty after every VM was stopped. */
   leftovers(): string[] {
     return this.vmms.running().map((vmm) => `VMM ${vmm.pid} of ${vmm.plan.name}`);
   }
@@ -268,7 +268,7 @@ export class FakeDriver implements VmDriver {
     throw new Error(`${this.name} was asked for ${lacking.join(" and ")}, and its features deny that.`);
   }
 
-  /** Throws what is to go wrong, once. */
+  /** Throws the next fault, once. */
   #spoil(what: "stopError" | "saveError" | "finalizeError" | "restoreError"): void {
     const error = this.faults[what];
     delete this.faults[what];
@@ -291,7 +291,7 @@ export class FakeDriver implements VmDriver {
       consoleSocket: `${runDir}/console.sock`,
     };
   }
-  /** Alive or not: the very process that the handle means. */
+  /** Finds the process of the handle, alive or dead. */
   #same({ driver, processes: [ref] }: VmHandle): FakeVmm | undefined {
     const same = driver === this.name && ref.startTicks === ref.pid && ref.hostBootId === BOOT_ID;
     return same ? this.vmms.find(ref.pid) : undefined;
@@ -307,7 +307,7 @@ export class FakeDriver implements VmDriver {
   }
 }
 
-/** Those that are not named stay, and those that are not there are ignored. */
+/** Sets the named limits; others stay, and those of missing devices are ignored. */
 function replaced<Limit>(
   before: Readonly<Record<string, Limit>>,
   after: Readonly<Record<string, Limit>> = {},

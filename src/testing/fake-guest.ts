@@ -1,4 +1,4 @@
-/** The guest of a fake VMM: it does as it is told, and keeps in its memory what a real one would. */
+/** The guest of a fake VMM: it obeys, and keeps in its memory what a real one would. */
 import { HearthError } from "#base/error.ts";
 import type { Guest } from "#daemon/host.ts";
 import type { AgentAddress } from "#model/vm-handle.ts";
@@ -9,29 +9,29 @@ import type { FakeVmm, FakeVmms } from "#testing/fake-vmms.ts";
 import type { Gate } from "#testing/gate.ts";
 import type { Life } from "#testing/life.ts";
 
-/** What goes wrong next in any guest; each is used up by the call that it spoils. */
+/** The next faults in any guest; each is used up by the call that it breaks. */
 export type GuestFaults = {
-  /** So many tries to reach an agent fail. */
+  /** The number of attempts to reach an agent that fail. */
   unreachable?: number;
-  /** The same for the agent of a guest whose own init runs. */
+  /** The number of attempts to reach the agent that fail in a guest whose own init runs. */
   unreachableAfterInit?: number;
   freezeError?: Error | undefined;
   thawError?: Error | undefined;
   configureError?: Error | undefined;
-  /** With which every `configure` answers. */
+  /** The warnings with which every `configure` answers. */
   warnings?: readonly string[] | undefined;
-  /** Of the next command. */
+  /** The error of the next command. */
   exitCode?: number | undefined;
   /**
-   * From now on no call on a connection that is there is answered; `guest`: nor is a new connection. Nothing tells:
-   * whoever asks waits until it gives up.
+   * Calls on an existing connection are not answered from now on; with `guest`, new connections are not answered
+   * either. No error is reported: a caller waits until its own deadline.
    */
   silent?: "connection" | "guest" | undefined;
-  /** A command that is asked for never starts, in a guest that answers all the rest. */
+  /** A command never starts, in a guest that answers all other calls. */
   neverStarts?: boolean | undefined;
-  /** Holds up the next shutdown, before it has done anything. */
+  /** Delays the next shutdown, before it has done anything. */
   shutdownGate?: Gate | undefined;
-  /** Commands that run, as `info` has it. */
+  /** Commands that run, as reported by `info`. */
   execs?: number | undefined;
 };
 
@@ -51,13 +51,13 @@ type Part = Pick<
   | "closed"
 >;
 
-/** The agent behind this socket. What does not run does not answer; here that is an error at once. */
+/** The agent behind this socket. A VM that does not run does not answer, which is an error at once here. */
 export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFaults, life: Life): Guest {
   const closed = Promise.withResolvers<Error | undefined>();
   const { resets } = answeringVmm(vmms, address);
   const find = (): FakeVmm => {
     const vmm = answeringVmm(vmms, address);
-    // Nobody is there any more who would answer on this connection.
+    // No agent is left to answer on this connection.
     if (address.agentVsockPort !== undefined && vmm.resets !== resets) throw unreachable();
     return vmm;
   };
@@ -86,7 +86,7 @@ export function fakeGuest(vmms: FakeVmms, address: AgentAddress, faults: GuestFa
     freeze: async ({ flush }, signal) => {
       await answers(signal);
       const { guest } = call(flush ? "freeze flush" : "freeze");
-      spoil(faults, "freezeError"); // When it fails, nothing is held.
+      spoil(faults, "freezeError"); // After a failure nothing is frozen.
       guest.frozen = true;
       life.did("guest.freeze");
       return [];
@@ -123,7 +123,7 @@ function spoil(faults: GuestFaults, what: "freezeError" | "thawError" | "configu
   if (error !== undefined) throw error;
 }
 
-/** Of one connection: once it is silent, it stays so. Resolves when the agent answers. */
+/** One connection: once it is silent, it stays so. Resolves when the agent answers. */
 function voiceOf(faults: GuestFaults): (signal: AbortSignal) => Promise<void> {
   let isSilent = false;
   return async (signal) => {
@@ -205,14 +205,14 @@ function infoOf(_vmm: FakeVmm, { execs = 0 }: GuestFaults) {
   return { execs } as Awaited<ReturnType<Guest["info"]>>;
 }
 
-/** @throws HearthError `agent.unreachable` also where a real one would only not answer */
+/** @throws HearthError `agent.unreachable` also where a real agent would only not answer */
 function answeringVmm(vmms: FakeVmms, address: AgentAddress): FakeVmm {
   const vmm = vmmAt(vmms, address);
   if (vmm?.phase === "running") return vmm;
   throw unreachable();
 }
 
-/** Whether this guest's own init starts when the host has left. */
+/** True if this guest's own init starts when the host has left. */
 function initFollows({ plan, guest }: FakeVmm): boolean {
   if (plan.init !== "systemd" || guest.init !== "none") return false;
   guest.init = "starts";
@@ -225,12 +225,12 @@ function hangUp(vmm: FakeVmm | undefined, closed: (error: undefined) => void): v
   if (vmm?.guest.init === "starts") vmm.guest.init = "runs";
 }
 
-/** Whether this guest's own init has started. */
+/** True if this guest's own init has started. */
 export function initRuns(vmms: FakeVmms, address: AgentAddress): boolean {
   return vmmAt(vmms, address)?.guest.init === "runs";
 }
 
-/** A guest whose vCPUs are halted answers when they go on. */
+/** A guest whose vCPUs are paused answers when they are resumed. */
 export async function untilItAnswers(
   vmms: FakeVmms,
   address: AgentAddress,
@@ -247,7 +247,9 @@ function unreachable(): HearthError {
   return new HearthError("agent.unreachable", "The guest agent does not answer.");
 }
 
-/** Its guest does something: it remembers that, and writes it to its disk. Only its kernel does while it is held. */
+/**
+ * Makes the guest do something: it remembers that, and writes it to its disk. While it is frozen, only its kernel does.
+ */
 export function letWork(vmm: FakeVmm, who: "a program" | "the kernel" = "a program"): void {
   const isFrozen = vmm.guest.frozen && who === "a program";
   if (vmm.phase !== "running" || isFrozen) throw new Error("This guest stands still.");
@@ -259,7 +261,7 @@ export function letWork(vmm: FakeVmm, who: "a program" | "the kernel" = "a progr
   writeFakeDisk(path, { ...disk, written: vmm.guest.written });
 }
 
-/** What is on the disk that the VMM writes. */
+/** Returns the content of the disk that the VMM writes. */
 export function writtenOn(vmm: Pick<FakeVmm, "plan">): number {
   return readFakeDisk(ownDisk(vmm))?.written ?? 0;
 }

@@ -1,4 +1,4 @@
-/** A whole host in memory, with a real store. Keeps the promises of the real one, and says what is left over. */
+/** A whole host in memory, with a real store. Keeps the promises of the real one, and reports what is left over. */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,15 +38,15 @@ export const FAKE_DIGEST = `sha256:${"0".repeat(64)}` as ImageDigest;
 /** A disk would be most of the time of a test that starts hundreds of hearthds. */
 const IN_MEMORY = "/dev/shm";
 
-/** What a restart of hearthd does not change: the store's file, directories, disks, VMMs. */
+/** The parts of a host that outlive hearthd: the store's file, directories, disks, VMMs. */
 export class FakeMachine implements Disposable {
   readonly dir = mkdtempSync(join(existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir(), "hearth-fake-"));
   readonly vmms = new FakeVmms();
   readonly isolation = new FakeIsolation();
   readonly events: { name: string; fields: unknown }[] = [];
-  /** What the files of any snapshot take. */
+  /** The size of any snapshot's files. */
   snapshotBytes = 0;
-  /** What can still be written. */
+  /** The free space. */
   freeBytes = Infinity;
   /** The memory that new processes can have. */
   availableBytes = Infinity;
@@ -55,7 +55,7 @@ export class FakeMachine implements Disposable {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  /** The VMM that runs for the VM of this name, or whose guest believes to be that VM. */
+  /** Returns the VMM of the VM with this name, or whose guest has that VM's identity. */
   vmm(name: string): FakeVmm {
     const running = this.vmms.running();
     const named = running.filter(({ plan }) => plan.name === name);
@@ -66,7 +66,7 @@ export class FakeMachine implements Disposable {
     return vmm;
   }
 
-  /** What VMs and snapshots that are gone must not leave. */
+  /** Returns everything that removed VMs and snapshots must not leave. */
   leftovers(): string[] {
     return [
       ...MANAGED.flatMap((root) => namesIn(join(this.dir, root)).map((name) => join(root, name))),
@@ -76,7 +76,7 @@ export class FakeMachine implements Disposable {
   }
 }
 
-/** All that is in these belongs to a VM or a snapshot. */
+/** Directories whose entries each belong to a VM or a snapshot. */
 const MANAGED = ["state/vms", "state/snapshots", "state/jails", "run/vms"];
 
 function namesIn(dir: string): string[] {
@@ -91,18 +91,18 @@ export type FakeHostOptions = {
   readonly config?: string;
   /** `fake` when left out. */
   readonly driverName?: string;
-  /** What its driver has otherwise. */
+  /** The differences of its driver. */
   readonly features?: Partial<DriverFeatures>;
-  /** The Firecrackers of the host; none unless told. */
+  /** The Firecrackers of the host; by default none. */
   readonly firecrackers?: Host["firecrackers"];
 };
 
-/** The features of a driver whose disks are in layers. */
+/** The features of a driver with layered disks. */
 export const LAYERED: Partial<DriverFeatures> = {
   snapshots: { diskFormat: "qcow2", vmmFingerprint: "fake 1.0.0", caveats: [] },
 };
 
-/** One life of hearthd on a `FakeMachine`. */
+/** One run of hearthd on a `FakeMachine`. */
 export class FakeHost implements Host {
   readonly machine: FakeMachine;
   readonly driver: FakeDriver;
@@ -137,7 +137,7 @@ export class FakeHost implements Host {
     this.dirs = { config: at("config"), state: at("state"), cache: at("cache"), run: at("run") };
     const store = new Store(at("hearth.db"), () => this.now());
     this.store = mortal(life, "store", store, STORE_EFFECTS);
-    // What these write has names of its own.
+    // Their files have separate names.
     const rowsIn = mortal(life, "store", store, []);
     this.snapshots = mortal(life, "snapshots", new SnapshotRows(rowsIn, () => this.now()), ROW_EFFECTS);
     this.journals = new MortalJournals(life, rowsIn);
@@ -162,7 +162,7 @@ export class FakeHost implements Host {
     this.firecrackers = options.firecrackers ?? NO_FIRECRACKERS;
   }
 
-  /** Later at each look: what was done first is known. */
+  /** Returns a later time at each call, so that the order of events is known. */
   now = (): number => (this.#lastMs = Math.max(Date.now(), this.#lastMs + 1));
   boots = new Turns(100);
   readonly memory;
@@ -188,7 +188,7 @@ export class FakeHost implements Host {
 
   readonly firecrackers: Host["firecrackers"];
 
-  /** hearthd's own, unless a test changes it before it starts a VM. */
+  /** hearthd's own environment, unless a test changes it before it starts a VM. */
   readonly patience = { ...AGENT_PATIENCE };
   readonly guests: Guests = {
     patience: this.patience,
@@ -198,7 +198,7 @@ export class FakeHost implements Host {
       const inTime = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
       await untilItAnswers(this.machine.vmms, address, inTime);
       if (this.guestFaults.silent === "guest") await untilAborted(inTime);
-      delete this.guestFaults.silent; // The connections before this one stay silent.
+      delete this.guestFaults.silent; // Earlier connections stay silent.
       if ((this.guestFaults.unreachableAfterInit ?? 0) > 0 && initRuns(this.machine.vmms, address)) {
         this.guestFaults.unreachableAfterInit = (this.guestFaults.unreachableAfterInit ?? 0) - 1;
         throw new HearthError("agent.unreachable", "The guest agent does not answer.");
@@ -266,7 +266,7 @@ const DISK_EFFECTS = [
   "remove",
 ] as const;
 
-/** Every line of a journal is an effect: `journalled` is its name. */
+/** Makes every line of a journal an effect: `journalled` is its name. */
 class MortalJournals extends Journals {
   readonly #life: Life;
 
@@ -297,7 +297,7 @@ export function journalled(kind: FlowKind, step: string, event: StepEvent): stri
   return `journal: ${kind}, "${step}" ${event}`;
 }
 
-/** A VMM that a dead hearthd had followed does not call it back. */
+/** A VMM that a dead hearthd has followed does not call it back. */
 function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
   const guarded = mortal<VmDriver>(life, "driver", driver, ["boot", "pause", "resume", "stop"]);
   const watch: VmDriver["watch"] = (handle, on, signal) => {
@@ -315,7 +315,7 @@ function mortalDriver(life: Life, driver: FakeDriver): VmDriver {
   });
 }
 
-/** What a save does when it fails is not done by one whose hearthd has died. */
+/** Keeps a dead hearthd from cleaning up after a failed save. */
 function mortalSnapshotter(life: Life, snapshotter: Snapshotter): Snapshotter {
   const guarded = mortal(life, "driver", snapshotter, ["save", "finalize", "restore"]);
   const save: Snapshotter["save"] = (handle, saved, hooks, signal) => {

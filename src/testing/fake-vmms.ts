@@ -1,4 +1,4 @@
-/** The VMMs of a fake host, with their guests: what a fake driver has started, and what outlives it. */
+/** The VMMs of a fake host, with their guests. They outlive the fake driver that has started them. */
 import { plannedLimits } from "#drivers/device-limits.ts";
 import type { BootPlan, DeviceLimits, VmmWatcher } from "#drivers/vm-driver.ts";
 import type { VmExit } from "#model/vm-handle.ts";
@@ -6,7 +6,7 @@ import { writtenOn } from "#testing/fake-guest.ts";
 import type { Kept } from "#testing/fake-snapshotter.ts";
 import type { GuestCommand } from "#testing/guest-command.ts";
 
-/** Beyond Linux' largest pid, so that nobody ever sends a real process a signal. */
+/** Beyond Linux' largest pid, so that no real process gets a signal. */
 const FIRST_PID = 5_000_000;
 
 export type FakeVmm = {
@@ -17,31 +17,31 @@ export type FakeVmm = {
   watchers: Set<VmmWatcher>;
   limits: Required<DeviceLimits>;
   memoryBytes: number;
-  /** What its guest has in memory: how far it has counted. */
+  /** The guest memory: how far it has counted. */
   count: number;
   readonly guest: FakeGuestState;
-  /** The commands that its guest was asked for, in order. */
+  /** The commands that were requested from its guest, in order. */
   readonly commands: GuestCommand[];
-  /** What its guest gives, by path, as tar streams: true or not. */
+  /** The tar streams that its guest returns, by path: valid or not. */
   readonly tars: Map<string, Uint8Array>;
-  /** The tar streams that its guest was given, by the directory that they go into. */
+  /** The tar streams that its guest got, by their target directory. */
   readonly written: Map<string, Buffer>;
   /** How often its vsock device was reset, which connections do not notice. */
   resets: number;
 };
 
-/** What else a guest has in memory, and what it was told in this life of its VMM. */
+/** Further guest memory, and the requests of this run of its VMM. */
 export type FakeGuestState = {
-  /** Who it believes to be. */
+  /** Its guest identity. */
   hostname: string;
   machineId: string;
-  /** Its own init, of a guest that has one: it starts when the host has configured the guest and left. */
+  /** The guest's own init, if it has one: it starts when the host has configured the guest and left. */
   init: "none" | "starts" | "runs";
-  /** Whether its processes are held. */
+  /** True if its processes are frozen. */
   frozen: boolean;
-  /** What was mixed into its random generator last. */
+  /** The entropy that was added to its random generator last. */
   entropy: string;
-  /** What it knows its disk to have, as in `FakeDisk`. */
+  /** The content that it believes its disk to have, as in `FakeDisk`. */
   written: number;
   readonly calls: string[];
 };
@@ -85,7 +85,7 @@ export class FakeVmms {
   find(pid: number): FakeVmm | undefined {
     return this.#vmms.get(pid);
   }
-  /** Idempotent: the first end counts. */
+  /** Idempotent: the first end is kept. */
   end(vmm: FakeVmm, exit: VmExit): VmExit {
     if (vmm.exit !== undefined) return vmm.exit;
     vmm.phase = "gone";
@@ -94,7 +94,7 @@ export class FakeVmms {
     vmm.watchers.clear();
     return exit;
   }
-  /** Resolves when any VMM has gone from one phase to another, or something has changed in a guest. */
+  /** Resolves when any VMM has changed its phase, or something has changed in a guest. */
   async change(signal: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const leave = (): void => reject(signal.reason);
@@ -111,7 +111,7 @@ export class FakeVmms {
   changed(): void {
     for (const resolve of this.#waiting) resolve();
   }
-  /** All that have ever run, in order. */
+  /** All VMMs that have ever run, in order. */
   started(): FakeVmm[] {
     return [...this.#vmms.values()];
   }

@@ -1,10 +1,9 @@
 /**
- * How a hearthd dies in tests: right after any of its effects on the host, and nothing of it happens later.
- *
- * The parts of a fake host are `mortal`: an effect counts when it has happened, and a dead hearthd has none.
+ * Lets a hearthd die in tests: right after any of its effects on the host, and none of it happens later. The parts of a
+ * fake host are `mortal`: they record an effect when it has happened, and refuse a dead hearthd.
  */
 
-/** What every call of a dead hearthd throws. */
+/** The error of every call of a dead hearthd. */
 export class Dead extends Error {
   constructor() {
     super("This hearthd is dead.");
@@ -14,7 +13,7 @@ export class Dead extends Error {
 export type When = "before" | "after";
 
 export class Life {
-  /** What it has done to the host since `watchEffects`, in order. */
+  /** Its effects on the host since `watchEffects`, in order. */
   readonly effects: string[] = [];
   /** Resolves when it is over. */
   readonly over: Promise<void>;
@@ -33,17 +32,17 @@ export class Life {
     return this.#isOver;
   }
 
-  /** From now on effects are noted, and the first for which `isLast` says so is the last one. */
+  /** Records effects from now on. The first for which `isLast` returns true is the last one. */
   watchEffects(isLast: (effect: string, index: number) => boolean): void {
     this.#isLast = isLast;
   }
 
-  /** The effect of this index, counted since `watchEffects`, fails once: it throws before it happens, or after. */
+  /** Makes the effect of this index, counted since `watchEffects`, fail once: it throws before it happens, or after. */
   failAt(index: number, when: When): void {
     this.#fault = { index, when };
   }
 
-  /** Whether the fault of `failAt` is over. */
+  /** True when the fault of `failAt` has happened. */
   get hasFailed(): boolean {
     return this.#fault === undefined;
   }
@@ -78,7 +77,7 @@ export class Life {
     if (this.#isOver) throw new Dead();
   }
 
-  /** For who waits for a hearthd that dies meanwhile: never hears of it. */
+  /** Returns a promise for a caller that waits for a hearthd that dies: it never settles then. */
   async unlessDead<Result>(work: Promise<Result>): Promise<Result> {
     try {
       return await work;
@@ -89,10 +88,10 @@ export class Life {
   }
 }
 
-/** What the dead may still do: let go of what only this process has. */
+/** The calls that are allowed after the death: they release things that only this process has. */
 const ALWAYS: ReadonlySet<PropertyKey> = new Set(["close"]);
 
-/** A part of a host that counts its effects, and refuses itself to a hearthd that is dead. */
+/** A part of a host that records its effects, and refuses a dead hearthd. */
 export function mortal<Part extends object>(
   life: Life,
   name: string,
