@@ -52,7 +52,7 @@ test("one writer, or many readers: the error names the VM, and read-only holds f
     "echo w > /data/w; mount -o remount,rw /data; echo x > /data/x; dd if=/dev/zero of=/dev/vdc count=1";
   const refused = await bed.hearth(["start", "reader-1"]);
   assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /error: writer writes the volume data now\.\nhint: Stop it first/);
+  assert.match(refused.stderr, /error: writer writes the volume data\.\nhint: Stop it first/);
   await bed.hearth(["exec", "writer", "--", "sh", "-c", "echo w > /data/w"]);
   assert.equal(await bed.sh("writer", "cat /data/w; rm /data/w"), "w\n", "the probe can write");
   await bed.ok(["stop", "writer"]);
@@ -63,10 +63,10 @@ test("one writer, or many readers: the error names the VM, and read-only holds f
     assert.equal(await bed.sh(name, "ls /data"), "file\nlost+found\n");
   }
   const busy = await bed.hearth(["start", "writer"]);
-  assert.match(busy.stderr, /error: reader-[12] reads the volume data now/);
+  assert.match(busy.stderr, /error: reader-[12] reads the volume data/);
   assert.deepEqual((await volume("data")).usedBy.toSorted(), ["reader-1", "reader-2", "writer"]);
   const kept = await bed.hearth(["volume", "rm", "data"]);
-  assert.match(kept.stderr, /error: The volume data belongs to .*writer/);
+  assert.match(kept.stderr, /error: The volume data is used by .*writer/);
   await bed.ok(["rm", "-f", ...readers]);
 });
 
