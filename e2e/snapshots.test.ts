@@ -225,7 +225,7 @@ test("a snapshot outlives its VM: others are made from it, and going back says w
   assert.equal(refused.code, 1);
   assert.match(
     refused.stderr,
-    /^error: The VM of last, web, is gone\.\nhint: .*hearth create --snapshot last/m,
+    /^error: Cannot restore last: its VM, web, no longer exists\.\nhint: .*hearth create --snapshot last/m,
   );
   await bed.ok(["create", "--name", "heir", "--snapshot", "last"]);
   assert.equal(await bed.sh("heir", NOTES), "unsynced\nin memory\n");
