@@ -114,7 +114,7 @@ describe(
       await assertFailed(code, stderr);
     });
 
-    test("the one that loads what was saved: the VM goes on", async () => {
+    test("the one that loads the snapshot: the VM keeps running", async () => {
       await bed.ok(["rm", "-f", "web"]);
       await makeWeb(bed);
       const { pid } = await bed.vm("web");

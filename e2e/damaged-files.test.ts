@@ -62,7 +62,7 @@ test("a corrupt image: nothing is started on it, the error has the fix, and a ru
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("where nobody has used Hearth before, doctor finds nothing wrong: the store is made when it is needed", async () => {
+test("where Hearth was never used before, doctor finds nothing wrong: the store is made when it is needed", async () => {
   const home = join(bed.dir, "new");
   const env = { HEARTH_HOME: home };
   assert.equal(existsSync(home), false);

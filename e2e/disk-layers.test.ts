@@ -166,7 +166,7 @@ describe("a disk in layers", () => {
 });
 
 describe("the disk of a VM that was suspended", () => {
-  test("is again as it was, as often as it is woken, until it falls asleep", async () => {
+  test("is the same again at each resume, until the VM is suspended once more", async () => {
     const vm = await newVm();
     await write(vm, 1);
     for (const byte of [2, 3]) {
@@ -179,7 +179,7 @@ describe("the disk of a VM that was suspended", () => {
     await expect(vm, 3);
   });
 
-  test("has a bounded number of layers, however often it is woken, and all of what was written", async () => {
+  test("has a bounded number of layers, however often it is resumed, and all of what was written", async () => {
     const vm = await newVm();
     for (let time = 1; time <= 2 * LAYERS_MAX + 3; time += 1) {
       await overlayDisk(vm, signal);

@@ -11,12 +11,12 @@ const uid = process.geteuid?.() === 0 ? UID : undefined;
 
 const timing = { heartbeatMs: 200, answerDeadlineMs: 150 };
 
-const WALLS = {
+const ISOLATIONS = {
   QEMU: NO_ISOLATION,
   "QEMU in its jail": { ...NO_ISOLATION, jail: true, pidNamespace: true, uid },
 } as const;
 
-for (const [name, isolation] of Object.entries(WALLS)) {
+for (const [name, isolation] of Object.entries(ISOLATIONS)) {
   driverContract(name, async () => {
     const vms = new TinyVms(isolation);
     return {

@@ -1,4 +1,4 @@
-/** The walls around a VMM, read from outside: /proc, and what is on the host. */
+/** The isolation around a VMM, read from outside: /proc, and what is on the host. */
 import assert from "node:assert/strict";
 import {
   existsSync,
@@ -28,7 +28,7 @@ const NAMESPACES = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"] as cons
 
 before(async () => void (await bed.ok(["image", "build", "debian"])));
 
-type Walls = {
+type Isolation = {
   readonly uids: string;
   readonly gids: string;
   readonly groups: string;
@@ -52,8 +52,8 @@ async function create(name: string, ...flags: string[]): Promise<Vm> {
   return bed.vm(name);
 }
 
-/** All that /proc says about the walls of a process. */
-function wallsOf(pid: number): Walls {
+/** All that /proc says about the isolation of a process. */
+function isolationOf(pid: number): Isolation {
   const status = fieldsOf(`/proc/${pid}/status`, /^(\w+):[ \t]*(.*)$/gm);
   const limits = fieldsOf(`/proc/${pid}/limits`, /^(Max [a-z ]+?) {2,}(\S+)/gm);
   const field = (name: string): string => (status.get(name) ?? "").trim().replaceAll("\t", " ");
@@ -109,26 +109,26 @@ const NONE = "0000000000000000";
 const NO_DUMPS = "0 00000000";
 
 function assertWhole(vm: Vm): void {
-  const walls = wallsOf(pidOf(vm));
+  const found = isolationOf(pidOf(vm));
   const uid = vm.isolationInForce?.uid;
   if (isRoot) {
     assert.ok(uid !== undefined && uid >= UID_FIRST);
-    assert.equal(walls.uids, [uid, uid, uid, uid].join(" "));
-    assert.equal(walls.gids, walls.uids);
-    assert.equal(walls.groups, "");
+    assert.equal(found.uids, [uid, uid, uid, uid].join(" "));
+    assert.equal(found.gids, found.uids);
+    assert.equal(found.groups, "");
   }
-  assert.equal(walls.capabilities, [NONE, NONE, NONE, NONE, NONE].join(" "));
-  assert.equal(walls.noNewPrivs, "1");
-  assert.ok(walls.seccomp.length > 1);
-  assert.deepEqual([...new Set(walls.seccomp)], ["2"]);
+  assert.equal(found.capabilities, [NONE, NONE, NONE, NONE, NONE].join(" "));
+  assert.equal(found.noNewPrivs, "1");
+  assert.ok(found.seccomp.length > 1);
+  assert.deepEqual([...new Set(found.seccomp)], ["2"]);
   assert.deepEqual(
-    walls.namespaces.filter((name) => name !== "user"),
+    found.namespaces.filter((name) => name !== "user"),
     ["mnt", "pid", "net", "ipc", "uts", "cgroup"],
   );
-  assert.equal(walls.pidInside, "1");
-  assert.deepEqual([walls.openFiles, walls.coreDumps], ["4096", NO_DUMPS]);
-  const fileBytes = Number(walls.fileBytes);
-  assert.ok(fileBytes > vm.diskBytes && fileBytes < 2 * vm.diskBytes, walls.fileBytes);
+  assert.equal(found.pidInside, "1");
+  assert.deepEqual([found.openFiles, found.coreDumps], ["4096", NO_DUMPS]);
+  const fileBytes = Number(found.fileBytes);
+  assert.ok(fileBytes > vm.diskBytes && fileBytes < 2 * vm.diskBytes, found.fileBytes);
 }
 
 describe("a VM that was made without a word about isolation", () => {
@@ -144,7 +144,7 @@ describe("a VM that was made without a word about isolation", () => {
   });
 
   test("sees the VM's own files, the system read-only, and nothing else of the host", () => {
-    const { mounts } = wallsOf(pidOf(vm));
+    const { mounts } = isolationOf(pidOf(vm));
     const rw = mounts.filter((mount) => mount.endsWith(" rw") && !mount.startsWith("/dev/"));
     const own = [`${vm.paths.disk} rw`, `${vm.paths.sockets} rw`].toSorted();
     assert.deepEqual(rw.filter((mount) => !isMemoryCopy(mount)).toSorted(), own);
@@ -279,79 +279,79 @@ describe("a VM that was made without a word about isolation", () => {
 });
 
 describe("each flag takes its own wall away", () => {
-  let whole: Walls;
+  let whole: Isolation;
   before(async () => {
-    whole = comparable(wallsOf(pidOf(await create("whole"))));
+    whole = comparable(isolationOf(pidOf(await create("whole"))));
     await bed.ok(["rm", "-f", "whole"]);
   });
 
   afterEach(async () => void (await bed.hearth(["rm", "-f", "less"])));
 
   /** Without what differs between any two VMs, and between one that boots and one that goes on. */
-  function comparable(walls: Walls): Walls {
+  function comparable(found: Isolation): Isolation {
     const plain = (text: string): string => text.replaceAll(/vm-[a-z2-7]{12}/g, "ID");
-    const { uids, gids } = walls;
+    const { uids, gids } = found;
     return {
-      ...walls,
+      ...found,
       uids: isRoot && !uids.startsWith(`${bed.uid} `) ? "own" : uids,
       gids: isRoot && !gids.startsWith(`${bed.uid} `) ? "own" : gids,
-      seccomp: [...new Set(walls.seccomp)],
-      mounts: walls.mounts.filter((mount) => !isOfItsStart(mount)).map(plain),
-      pidInside: walls.pidInside === "1" ? "1" : "the host's",
+      seccomp: [...new Set(found.seccomp)],
+      mounts: found.mounts.filter((mount) => !isOfItsStart(mount)).map(plain),
+      pidInside: found.pidInside === "1" ? "1" : "the host's",
     };
   }
 
-  async function wallsWith(...flags: string[]): Promise<{ vm: Vm; walls: Walls }> {
+  async function foundWith(...flags: string[]): Promise<{ vm: Vm; found: Isolation }> {
     const vm = await create("less", ...flags);
-    const walls = comparable(wallsOf(pidOf(vm)));
+    const found = comparable(isolationOf(pidOf(vm)));
     await bed.ok(["restart", "less"]);
-    assert.deepEqual(comparable(wallsOf(pidOf(await bed.vm("less")))), walls, "a restart has the same walls");
+    assert.deepEqual(comparable(isolationOf(pidOf(await bed.vm("less")))), found, "the same after a restart");
     await bed.ok(["rm", "-f", "less"]);
     assert.deepEqual(bed.leftovers(), []);
-    return { vm, walls };
+    return { vm, found };
   }
 
   test("--no-seccomp", async () => {
-    const { vm, walls } = await wallsWith("--no-seccomp");
-    assert.deepEqual(walls, { ...whole, seccomp: ["0"] });
+    const { vm, found } = await foundWith("--no-seccomp");
+    assert.deepEqual(found, { ...whole, seccomp: ["0"] });
     assert.deepEqual(vm.isolation, { jail: true, pidNamespace: true, cgroup: true, seccomp: false });
     assert.ok(vm.caveats.some((sentence) => /--no-seccomp/.test(sentence)));
   });
 
   test("--no-pid-ns", async () => {
-    const { vm, walls } = await wallsWith("--no-pid-ns");
+    const { vm, found } = await foundWith("--no-pid-ns");
     const namespaces = whole.namespaces.filter((name) => name !== "pid");
-    assert.deepEqual(walls, { ...whole, namespaces, pidInside: "the host's" });
+    assert.deepEqual(found, { ...whole, namespaces, pidInside: "the host's" });
     assert.equal(vm.isolationInForce?.pidNamespace, false);
   });
 
   test("--no-cgroup", async () => {
-    const { vm, walls } = await wallsWith("--no-cgroup");
-    assert.deepEqual(walls, whole);
+    const { vm, found } = await foundWith("--no-cgroup");
+    assert.deepEqual(found, whole);
     assert.equal(vm.isolationInForce?.cgroup, undefined);
     assert.ok(vm.caveats.some((sentence) => /--no-cgroup/.test(sentence)));
   });
 
   test("--no-jail: the pid namespace and seccomp are there all the same", async () => {
-    const { vm, walls } = await wallsWith("--no-jail");
-    assert.deepEqual([walls.seccomp, walls.pidInside, walls.coreDumps], [["2"], "1", NO_DUMPS]);
+    const { vm, found } = await foundWith("--no-jail");
+    assert.deepEqual([found.seccomp, found.pidInside, found.coreDumps], [["2"], "1", NO_DUMPS]);
     assert.deepEqual(
-      walls.namespaces.filter((name) => name !== "user"),
+      found.namespaces.filter((name) => name !== "user"),
       ["mnt", "pid"],
     );
-    assert.equal(walls.uids.split(" ")[1], String(bed.uid));
+    assert.equal(found.uids.split(" ")[1], String(bed.uid));
     assert.deepEqual([vm.isolationInForce?.jail, vm.isolationInForce?.uid], [false, undefined]);
   });
 
   test("--no-jail --no-pid-ns: QEMU is started as it is, by no launcher", async () => {
-    const { walls } = await wallsWith("--no-jail", "--no-pid-ns");
-    assert.deepEqual([walls.namespaces, walls.seccomp, walls.coreDumps], [[], ["2"], NO_DUMPS]);
+    const { found } = await foundWith("--no-jail", "--no-pid-ns");
+    assert.deepEqual([found.namespaces, found.seccomp, found.coreDumps], [[], ["2"], NO_DUMPS]);
   });
 
   test("--network user in the network namespace of the host namespace, and show says so", async () => {
-    const { vm, walls } = await wallsWith("--network", "user");
+    const { vm, found } = await foundWith("--network", "user");
     assert.deepEqual(
-      walls.namespaces,
+      found.namespaces,
       whole.namespaces.filter((name) => name !== "net"),
     );
     assert.equal(vm.isolationInForce?.networkNamespace, false);

@@ -99,7 +99,7 @@ test("kill leaves it stopped, not failed, and it starts again", async () => {
   await bed.ok(["start", "web-1"]);
 });
 
-test("kill -9 of the agent in the guest: it is PID 1 and goes on, and ls says so", async () => {
+test("kill -9 of the agent in the guest: it is PID 1 and keeps running, and ls says so", async () => {
   await bed.sh("web-1", "kill -9 1");
   assert.equal((await bed.vm("web-1")).phase, "running");
   assert.equal(await bed.sh("web-1", "echo alive"), "alive\n");

@@ -48,7 +48,7 @@ test("of two removals at once, one wins and the other finds nothing to do; nothi
   assert.deepEqual(bed.leftovers(), []);
 });
 
-test("stop of several goes on past one that is missing, and the exit code tells", async () => {
+test("stop of several VMs does not end at one that is missing, and the exit code tells", async () => {
   await Promise.all(
     ["one", "two"].map((name) => bed.ok(["create", "--name", name, "--rm", ...SMALL, "debian"])),
   );

@@ -45,7 +45,7 @@ before(async () => void (await bed.ok(["daemon", "start"])));
 describe("a pool of one", { concurrency: false }, () => {
   let waiting: number;
 
-  test("is filled when hearthd starts, with a VM that nobody sees", async () => {
+  test("is filled when hearthd starts, with a VM that ls does not show", async () => {
     waiting = await nextWaits();
     assert.deepEqual(await bed.vms(), []);
     assert.equal(await bed.ok(["prune", "-f"]), "");
@@ -86,7 +86,7 @@ describe("a pool of one", { concurrency: false }, () => {
     assert.deepEqual([said.length, new Set(said).size], [8, 8]);
   });
 
-  test("serves only what is of its shape, and nobody who wants a boot", async () => {
+  test("serves only VMs of its configuration, and none that asks for a boot", async () => {
     for (const words of [
       ["--memory", "320M", "--cpus", "1"],
       [...SMALL, "--cold"],

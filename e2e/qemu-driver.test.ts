@@ -101,7 +101,7 @@ describe("QEMU, real", { concurrency: false }, () => {
     assert.deepEqual(vms.leftovers(), []);
   });
 
-  test("a VMM that nobody wrote down is found by its run directory", async () => {
+  test("a VMM without a handle is found by its run directory", async () => {
     await using vms = new TinyVms();
     const driver = new QemuDriver({ timing });
     const one = await bootTiny(vms, driver, "wait");

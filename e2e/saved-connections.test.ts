@@ -181,7 +181,7 @@ describe("in a VM that goes on from there", { concurrency: false }, () => {
 });
 
 describe("when a VM is suspended", { concurrency: false }, () => {
-  test(`a command that is under way ends with an error, a storm of ${STORM} wakes the VM, and what nobody reads is ended`, async () => {
+  test(`a command that is under way ends with an error, a storm of ${STORM} resumes the VM, and a command whose output is not read is ended`, async () => {
     await using command = await hearth.vm("web").spawn(["sh", "-c", COUNT]);
     await new Counted(command).more(5);
     await hearth.vm("web").suspend();

@@ -78,7 +78,7 @@ describe("a VM that is saved while it writes as much as it can", { concurrency: 
     });
   }
 
-  test("with its memory it goes on writing, and everything that it ever synced is whole", async () => {
+  test("with its memory it continues to write, and everything that it ever synced is whole", async () => {
     await bed.ok(["create", "--name", "goes-on", "--snapshot", "memory-1"]);
     const count = async (): Promise<number> => Number(await bed.sh("goes-on", "wc -l < /root/synced"));
     const atFirst = await count();

@@ -122,7 +122,7 @@ before(async () => {
   mkdirSync(dirname(saved.memory));
 });
 
-test("a VM is saved with its disk, and goes on", async (t) => {
+test("a VM is saved with its disk, and keeps running", async (t) => {
   let pausedAtMs = 0;
   const hooks = {
     quiesce: async () => void (pausedAtMs = performance.now()),
@@ -140,7 +140,7 @@ test("a VM is saved with its disk, and goes on", async (t) => {
   assert.equal(await sh(source, "echo later > /root/note; cat /root/note"), "later\n");
 });
 
-test("what was saved goes on with its memory and its disk, as often as it is asked to", async (t) => {
+test("a snapshot can be restored with its memory and its disk any number of times", async (t) => {
   const startMs = performance.now();
   const one = await restored("one", saved);
   const runsMs = performance.now();

@@ -25,7 +25,7 @@ before(async () => {
 });
 
 describe("snapshot export and import", { concurrency: false }, () => {
-  test("a VM goes on in another Hearth where it was saved in this one, with the same bytes", async () => {
+  test("a VM resumes in another Hearth where it was saved in this one, with the same bytes", async () => {
     await here.ok(["snapshot", "export", "saved", archive]);
     assert.equal(await there.ok(["snapshot", "import", archive]), "saved\n");
     const [one, other] = [await shown(here, "saved"), await shown(there, "saved")];

@@ -42,13 +42,13 @@ describe("a snapshot of a VM that runs", { concurrency: false }, () => {
     assert.equal(bed.vmms().length, 1, "what has tried it is gone");
   });
 
-  test("makes VMs that go on where it was, with its processes and nothing that came later", async () => {
+  test("makes VMs that resume where it was, with its processes and nothing that came later", async () => {
     await write("web", "second");
     for (const name of ["one", "two"]) {
       assert.equal(await bed.ok(["create", "--name", name, "--snapshot", "first"]), `${name}\n`);
       assert.equal(await bed.sh(name, NOTES), "first\nfirst\n");
-      const asleep = "grep -lax sleep.424242. /proc/[0-9]*/cmdline | wc -l";
-      assert.equal(await bed.sh(name, asleep), "1\n");
+      const count = "grep -lax sleep.424242. /proc/[0-9]*/cmdline | wc -l";
+      assert.equal(await bed.sh(name, count), "1\n");
     }
     assert.equal((await bed.vm("one")).restoredFrom, (await shown("first")).id);
   });

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { runOrThrow } from "#host/run.ts";
 import { formatCoverage, readCoverage } from "./coverage.ts";
 
-test("what several processes have called adds up, by directory, and files that nobody loads are counted", async (t) => {
+test("what several processes have called adds up, by directory, and files that are never loaded are counted", async (t) => {
   const root = mkdtempSync(join(tmpdir(), "hearth-coverage-"));
   t.after(() => rmSync(root, { recursive: true }));
   for (const dir of ["src/one", "src/two"]) mkdirSync(join(root, dir), { recursive: true });

@@ -49,7 +49,7 @@ export const VM_NAMES = {
   memoryBaseCopy: "memory.base.copy",
   /** Empty: exists while the VM's own layer has only what was written since its last resume. */
   resumed: "resumed",
-  /** The same marker, as an older Hearth has named it. */
+  /** The name of that marker in an older Hearth. */
   olderResumed: "woken",
   console: "console.log",
   vmmLog: "vmm.log",

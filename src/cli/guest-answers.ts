@@ -6,7 +6,7 @@ import type { HearthVm } from "#sdk/hearth-vm.ts";
 export type AskedVm = Pick<HearthVm, "show" | "readTar">;
 
 /** The phases in which the vCPUs are stopped until a resume. */
-const HALTED: ReadonlySet<string> = new Set(["paused", "suspended"]);
+const NOT_RUNNING: ReadonlySet<string> = new Set(["paused", "suspended"]);
 
 /** The pause before another question to a guest that could not be asked. */
 const AGAIN_MS = 200;
@@ -21,7 +21,7 @@ export async function guestAnswers(vm: AskedVm, signal: AbortSignal): Promise<bo
     for (;;) {
       // Asked first, because reading a file would resume a VM that was suspended meanwhile.
       const phase = await phaseOf(vm, signal);
-      if (phase !== "running") return !HALTED.has(phase);
+      if (phase !== "running") return !NOT_RUNNING.has(phase);
       if (await readsFile(vm, signal)) return true;
       await sleep(AGAIN_MS, undefined, { signal });
     }

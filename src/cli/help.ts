@@ -71,10 +71,10 @@ export function flagHelp({ help, choices, default: value }: Flag): string {
 
 /** Formats terms and descriptions in two columns, of which the second begins at `column`. */
 function describe(items: readonly (readonly [term: string, help: string])[], column: number): string {
-  const blanks = " ".repeat(GAP);
+  const spaces = " ".repeat(GAP);
   return items
     .map(([term, help]) =>
-      wrapText(`${`${blanks}${term}`.padEnd(column)}${help}`.trimEnd(), column, WIDTH).join("\n"),
+      wrapText(`${`${spaces}${term}`.padEnd(column)}${help}`.trimEnd(), column, WIDTH).join("\n"),
     )
     .join("\n");
 }

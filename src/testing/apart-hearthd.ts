@@ -35,7 +35,7 @@ export type ApartHearthd = {
   readonly helper: ChildProcess;
   /** Resolves with the exit code of hearthd when both have ended. */
   readonly ended: Promise<number | null>;
-  /** What both have written. */
+  /** The output of both. */
   output(): string;
 };
 

@@ -3,7 +3,7 @@ import type { VmHandle } from "#model/vm-handle.ts";
 import type { OpenFiles } from "#testing/open-files.ts";
 
 /**
- * What the guest of a plan does once it runs: nothing, power itself off, count on its console, or free memory on
+ * The work of a plan's guest once it runs: nothing, power itself off, count on its console, or free memory on
  * request and count.
  */
 export type GuestAct = "wait" | "power-off" | "count" | "give";
@@ -16,7 +16,9 @@ export type ContractHost = {
   makePlan(act: GuestAct): Promise<BootPlan>;
   /** Acts in place of a guest that cannot act by itself. */
   act?(handle: VmHandle, act: GuestAct): void;
-  /** Returns the last number on the console of a counting guest, by the VM's state directory. Numbers begin with 1. */
+  /**
+   * Returns the last number on the console of a counting guest, by the VM's state directory. Numbers begin with 1.
+   */
   counted(vm: Pick<VmHandle, "stateDir">): readonly number[];
   /** Returns a path in a new directory that the VMMs of all plans may read. The file does not exist yet. */
   snapshotFiles(name: string): SnapshotFiles;

@@ -258,7 +258,7 @@ async function watchEnds(host: ContractHost): Promise<void> {
   assert.deepEqual(exits, []);
 }
 
-/** One spec for each feature that may be denied, and one that needs none. */
+/** Checks one spec for each feature that may be denied, and one that needs none. */
 async function saysWhatItLacks(host: ContractHost): Promise<void> {
   const driver = host.makeDriver();
   const { limits, nested, networks } = await driver.features(never);

@@ -18,7 +18,7 @@ export type FakeDisksOn = {
   readonly vmms: FakeVmms;
   /** Called between what is more than one step for a real host, too. */
   readonly did: (effect: string) => void;
-  /** What the files of any snapshot take. */
+  /** Returns the size of any snapshot's files. */
   readonly snapshotBytes: () => number;
 };
 

@@ -24,7 +24,9 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   /** As its API has it. A snapshot is made of one that is paused, and loaded into one that was not started. */
   phase: "Not started" | "Running" | "Paused" = "Running";
   driveIds: readonly string[] = ["disk0", "disk1", "disk2"];
-  /** What it says and saves otherwise than a Firecracker that does as it is told; by drive, and of the vsock. */
+  /**
+   * Answers and saves that differ from those of a Firecracker that does as it is told; by drive, and of the vsock.
+   */
   lies: { readonly drive?: object; readonly vsock?: object; readonly more?: object } = {};
   /** While it writes a snapshot it answers nobody, until this resolves. */
   writing: Promise<void> | undefined;
@@ -32,10 +34,10 @@ export class FakeFirecrackerVm implements AsyncDisposable {
   hasBalloonDriver: boolean | undefined = true;
   /** As this version says that it has none. */
   noDriverText = "Device is inactive, check if balloon driver is enabled in guest kernel.";
-  /** What the guest moves each time that somebody looks, and the most that it gives. */
+  /** The memory that the guest gives or takes each time that it is asked for, and the most that it gives. */
   stepMib = 32;
   spareMib = 1_024;
-  /** What a FlushMetrics writes; undefined writes nothing. */
+  /** The line that a FlushMetrics writes; undefined writes nothing. */
   metricsLine: (() => string) | undefined = () => '{"vcpu": {"exit_io_in": 1}}';
   readonly #pipes: Pipes;
   #busy: Promise<void> | undefined;
@@ -142,7 +144,7 @@ export class FakeFirecrackerVm implements AsyncDisposable {
     return { app_name: "Firecracker", id: "fake", state: this.phase, vmm_version: this.version };
   }
 
-  /** What the request does to the VM as a whole; why not, in Firecracker 1.12's words. */
+  /** Applies a request to the VM as a whole; returns why not, in Firecracker 1.12's words. */
   #movePhase(path: string, text: string): string | undefined {
     switch (path) {
       case "/vm":

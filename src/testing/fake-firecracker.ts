@@ -14,7 +14,7 @@ export type AskedRequest = {
 
 export type FakeAnswer = (request: AskedRequest, response: ServerResponse) => void;
 
-/** What Firecracker says to what it took: 204 without a body, and an object to each GET. */
+/** Answers as Firecracker does to requests that it took: 204 without a body, and an object to each GET. */
 export const accept: FakeAnswer = ({ method, path }, response) => {
   if (method !== "GET") return void response.writeHead(204).end();
   answerJson(response, 200, path === "/version" ? versionAnswer("1.17.0") : {});

@@ -123,7 +123,7 @@ function spoil(faults: GuestFaults, what: "freezeError" | "thawError" | "configu
   if (error !== undefined) throw error;
 }
 
-/** One connection: once it is silent, it stays so. Resolves when the agent answers. */
+/** Makes the answers of a connection: once it is silent, it stays so. Resolves when the agent answers. */
 function voiceOf(faults: GuestFaults): (signal: AbortSignal) => Promise<void> {
   let isSilent = false;
   return async (signal) => {
@@ -200,7 +200,7 @@ function copyCalls(
   };
 }
 
-/** Of one that answers. */
+/** Returns the Info of an agent that answers. */
 function infoOf(_vmm: FakeVmm, { execs = 0 }: GuestFaults) {
   return { execs } as Awaited<ReturnType<Guest["info"]>>;
 }

@@ -102,7 +102,7 @@ export const LAYERED: Partial<DriverFeatures> = {
   snapshots: { diskFormat: "qcow2", vmmFingerprint: "fake 1.0.0", caveats: [] },
 };
 
-/** One run of hearthd on a `FakeMachine`. */
+/** Stands for one run of hearthd on a `FakeMachine`. */
 export class FakeHost implements Host {
   readonly machine: FakeMachine;
   readonly driver: FakeDriver;
@@ -121,7 +121,7 @@ export class FakeHost implements Host {
   readonly files: ManagedFiles;
   readonly processes;
   readonly guestFaults: GuestFaults = {};
-  /** Of every image. */
+  /** The boot files of every image. */
   bootFiles = { kernelDigest: "sha256:kernel", initramfs: "/initramfs-1" };
   readonly log: Log = this.#log({});
   readonly #life: Life;

@@ -6,7 +6,7 @@ import type { BootPlan, SnapshotFiles, SaveHooks, Snapshotter } from "#drivers/v
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { FakeGuestState, FakeVmm } from "#testing/fake-vmms.ts";
 
-/** What the fake driver lends it. */
+/** Functions that the fake driver lends it. */
 export type FakeSavingDriver = {
   readonly version: () => string;
   readonly get: (handle: VmHandle) => FakeVmm;
@@ -28,7 +28,7 @@ export type FakeSavingDriver = {
   ) => Promise<VmHandle>;
 };
 
-/** What a fake VM has in its memory. */
+/** The memory of a fake VM. */
 export type Kept = {
   readonly count: number;
   readonly memoryBytes: number;

@@ -1,5 +1,5 @@
 /**
- * What requests Firecracker takes, as a table of names and types in `firecracker-names.txt`: one line for each
+ * Reads the requests that Firecracker takes, a table of names and types in `firecracker-names.txt`: one line for each
  * operation ("PUT /vsock Vsock!", where ! says that the body is required), and one for each body:
  *
  *     Vsock: guest_cid! integer:3.., uds_path! string      fields; ! says that a field is required
@@ -80,7 +80,7 @@ function formatType(schema: Schema): string {
   return `${schema.type}:${minimum ?? ""}..${maximum ?? ""}`;
 }
 
-/** What `formatTable` has written; lines that begin with # say nothing. @throws Error for any other line */
+/** Parses what `formatTable` has written; lines that begin with # say nothing. @throws Error for any other line */
 export function parseTable(text: string): Description {
   const paths: Record<string, Record<string, Operation>> = {};
   const definitions: Record<string, Schema> = {};

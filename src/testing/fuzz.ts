@@ -56,7 +56,7 @@ export class Fuzz {
     return Object.fromEntries(entries) as unknown;
   }
 
-  /** The same bytes, with some of them changed, left out or doubled. */
+  /** Returns the bytes with some of them changed, left out or doubled. */
   mutated(input: Buffer): Buffer {
     let bytes = Buffer.from(input);
     for (let times = this.int(4); times > 0 && bytes.length > 0; times--) {

@@ -1,8 +1,11 @@
-/** What a driver is asked for although its features deny it. Its caller has a fault then, whatever the driver does. */
+/**
+ * Finds what a driver is asked for although its features deny it. Its caller has a fault then, whatever the driver
+ * does.
+ */
 import { plannedLimits } from "#drivers/device-limits.ts";
 import type { BootPlan, DeviceLimits, DriverFeatures } from "#drivers/vm-driver.ts";
 
-/** Of a VM that is to be started with this plan, in words. Pure. */
+/** Lists in words what a start with this plan asks for in vain. Pure. */
 export function lackingFor(features: DriverFeatures, plan: BootPlan): string[] {
   const { networks, nested, layeredDisks } = features;
   const cpusMax = nested?.cpusMax ?? 0;

@@ -1,9 +1,9 @@
-/** One of two threads that ask for the same lock at the same moment, a new lock each round. */
+/** Runs as one of two threads that ask for the same lock at the same moment, a new lock each round. */
 import { join } from "node:path";
 import { isMainThread, workerData } from "node:worker_threads";
 import { tryFileLock } from "#host/file-lock.ts";
 
-/** What Worker takes. */
+/** The program of the thread. */
 export const LOCK_RACER = new URL(import.meta.url);
 /** A round has four words of the shared memory: who got the lock, and at three meeting points who is there. */
 export const LOCK_RACE_WORDS = 4;

@@ -9,7 +9,7 @@ const O_ACCMODE = 0o3;
 export class OpenFiles {
   readonly #proc: string;
 
-  /** Of a process that this one may look at. */
+  /** @param pid a process that this one may look at */
   constructor(pid: number) {
     this.#proc = `/proc/${pid}`;
   }

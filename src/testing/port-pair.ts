@@ -40,7 +40,7 @@ export type ServedPort = {
   readonly socket: Socket;
   /** Resolves when the server has ended. */
   readonly served: Promise<void>;
-  /** What the server has told of. */
+  /** Errors that the server has told of. */
   readonly troubles: readonly unknown[];
 };
 

@@ -16,7 +16,7 @@ export function versionScript(name: "Firecracker" | "Jailer", version: string): 
   return `#!/bin/sh\necho "${name} v${version}"\n`;
 }
 
-/** What a release for x86_64 holds, as far as Hearth looks. */
+/** Returns the files of a release for x86_64, as far as Hearth looks. */
 export function releaseMembers(version: string, says = version): ReleaseMember[] {
   const name = `v${version}-x86_64`;
   return [

@@ -13,7 +13,7 @@ export type ScriptedAgent = AsyncDisposable & {
   readonly socketPath: string;
   /** Every connection that was accepted, in order. */
   readonly connections: Socket[];
-  /** What the host sent before the HTTP/2 preface, over all connections. */
+  /** The bytes that the host sent before the HTTP/2 preface, over all connections. */
   readonly hellos: string[];
 };
 
@@ -21,7 +21,7 @@ export type AgentScript = {
   readonly answers?: Partial<ServiceImpl<typeof AgentService>> | undefined;
   /** Sent before anything else, as left over from an earlier connection. */
   readonly staleBytes?: Iterable<Uint8Array> | undefined;
-  /** Which hello is answered; 1 is the first. 0: none ever. */
+  /** The number of the hello that is answered; 1 is the first. 0: none ever. */
   readonly answerHello?: number | undefined;
   /** The answer and the first bytes of HTTP/2 in small pieces. */
   readonly bytewise?: boolean | undefined;

@@ -23,7 +23,7 @@ import type { FakeVmm } from "#testing/fake-vmms.ts";
 import type { GuestCommand } from "#testing/guest-command.ts";
 
 export type ServedOptions = FakeHostOptions & {
-  /** What it says that it is; the version of these sources unless a test says otherwise. */
+  /** The version that it tells; that of these sources unless a test says otherwise. */
   readonly version?: string;
 };
 

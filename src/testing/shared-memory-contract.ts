@@ -1,4 +1,4 @@
-/** What every driver promises of a guest memory file that several VMs are restored from. */
+/** Tests the promises of every driver about a guest memory file that several VMs are restored from. */
 import assert from "node:assert/strict";
 import { chmodSync, chownSync, statSync } from "node:fs";
 import { join } from "node:path";

@@ -109,7 +109,7 @@ export async function* inPieces(archive: Uint8Array, bytes = 10_000): AsyncGener
   for (let at = 0; at < archive.length; at += bytes) yield archive.subarray(at, at + bytes);
 }
 
-/** What comes of an archive on this host. */
+/** Imports an archive on this host. */
 export function imported(host: FakeHost, archive: Uint8Array, name = OTHER): Promise<SnapshotRecord> {
   const { signal } = new AbortController();
   return importSnapshot(host, inPieces(archive), name, { onProgress() {}, signal });
@@ -141,7 +141,7 @@ export async function refused(
   return error;
 }
 
-/** What is in an archive, as it is stored. */
+/** Lists the members of an archive, as it is stored. */
 export async function membersOf(archive: Buffer): Promise<Member[]> {
   const tar = extract();
   tar.end(zstdDecompressSync(archive));
@@ -188,7 +188,7 @@ export function plain(name: string, content: Buffer): Member {
   return { header: { name, type: "file" }, content };
 }
 
-/** One that is there. */
+/** Returns a member that exists. */
 export function member(members: readonly Member[], index: number): Member {
   const found = members[index];
   assert.ok(found);

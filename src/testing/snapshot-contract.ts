@@ -1,4 +1,4 @@
-/** What every driver promises that can save VMs with their memory. */
+/** Tests the promises of every driver that can save VMs with their memory. */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync, truncateSync } from "node:fs";
 import { dirname } from "node:path";

@@ -2,7 +2,7 @@ import { QemuImg } from "#host/qemu-img.ts";
 import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolUid } from "#host/tool-sandbox.ts";
 
-/** Of no VM, and of no lease. */
+/** A uid of no VM, and of no lease. */
 export const TOOL_UID = 1_970_000_000;
 
 /** The sandbox that hearthd gives its tools; as root with a uid that tests have. */

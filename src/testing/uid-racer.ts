@@ -1,4 +1,4 @@
-/** One of several processes that take a uid at the same moment, from a new directory of leases each round. */
+/** Runs as one of several processes that take a uid at the same moment, from a new directory of leases each round. */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -69,7 +69,7 @@ async function check(
   return new Map(checks.map((one) => [one.name, one]));
 }
 
-test("the accelerator is the one that the check of KVM has found, and open as long as nobody has asked", async (t) => {
+test("the accelerator is the one that the check of KVM has found, and open until it was made", async (t) => {
   for (const [asked, line] of [
     [true, "version 1.0, kvm"],
     [false, "version 1.0, KVM or emulation; the first run finds out"],

@@ -68,7 +68,7 @@ const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of:
     spoil: ({ host }) => (host.guestFaults.exitCode = 1),
     of: ["a snapshot"],
   },
-  "the disk does not fall asleep": {
+  "the disk is not suspended": {
     spoil: ({ host }) => spoilOnce(host.disks, "commitResumeOverlay"),
     of: ["a suspension"],
   },
@@ -228,11 +228,11 @@ test("a VM whose VMM dies during its suspend has failed, and its memory is not k
   assert.ok(handle);
   const gate = new Gate();
   host.driver.faults.finalizeGate = gate;
-  const asleep = assert.rejects(snapshots.suspend("web", vms.background()), { code: "vm.gone" });
+  const suspending = assert.rejects(snapshots.suspend("web", vms.background()), { code: "vm.gone" });
   await gate.reached;
   host.driver.crash(handle);
   gate.open();
-  await asleep;
+  await suspending;
   assert.equal(host.store.getVm("web").state.phase, "failed");
   assert.deepEqual(host.snapshots.list(), []);
   await vms.start("web", vms.background());

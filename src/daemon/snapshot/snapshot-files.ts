@@ -10,7 +10,7 @@ import type { SnapshotId } from "#model/ids.ts";
 import type { SnapshotPart, SnapshotRecord } from "#model/snapshot.ts";
 
 /** No name of a snapshot begins so. */
-const ASLEEP = "of the suspended VM ";
+const SUSPENDED_PREFIX = "of the suspended VM ";
 const PARTS = ["memory", "state"] as const;
 
 /**
@@ -45,12 +45,12 @@ export async function checkParts(host: Host, snapshot: SnapshotRecord, signal: A
 }
 
 function shownAs({ id, kind, name, vmName }: SnapshotRecord): string {
-  return name ?? (kind === "suspended" ? `${ASLEEP}${vmName}` : id);
+  return name ?? (kind === "suspended" ? `${SUSPENDED_PREFIX}${vmName}` : id);
 }
 
 /** Returns the error of `VerifiedFiles` for a damaged file. */
 export function corruptSnapshot(path: string, name: string, reason: string): HearthError {
-  const fix = name.startsWith(ASLEEP)
+  const fix = name.startsWith(SUSPENDED_PREFIX)
     ? "Delete its memory with `hearth kill`, and start the VM with its current disk."
     : `Restore its files from a backup, or create another snapshot. With --cold, a VM is created from its disk alone.`;
   return new HearthError("snapshot.corrupt", `The snapshot ${name} is damaged: ${path}: ${reason}.`, {
