@@ -61,7 +61,7 @@ test("restart boots anew: another boot_id, the same disk", async () => {
   assert.equal(await bed.sh("web-1", "ls /root/kept"), "/root/kept\n");
 });
 
-test("pause halts the guest's clock, refuses commands with the fix, and resume goes on with the same boot", async () => {
+test("pause stops the guest's clock, refuses commands with the fix, and resume continues the same boot", async () => {
   const uptimeMs = async (): Promise<number> =>
     1000 * Number((await bed.sh("web-1", "cut -d' ' -f1 /proc/uptime")).trim());
   const bootId = await bed.sh("web-1", BOOT_ID);

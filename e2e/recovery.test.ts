@@ -145,7 +145,7 @@ test("a VM whose QEMU died while no hearthd ran is failed, with the reason, and 
   assert.equal(await bed.sh("web", "echo alive"), "alive\n");
 });
 
-test("a VM's lifetime goes on while hearthd is away, and ends on time or at the next start", async () => {
+test("a VM's lifetime continues while hearthd is away, and ends on time or at the next start", async () => {
   await bed.ok(["create", "--name", "short", "--timeout", "6s", "debian"]);
   await killDaemon();
   await bed.until(async () => (await bed.vm("short")).phase === "stopped");

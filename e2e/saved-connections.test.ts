@@ -150,7 +150,7 @@ describe("in a VM that goes on from there", { concurrency: false }, () => {
     await Promise.all(copies.map((copy) => copy.remove({ force: true })));
   });
 
-  test("a TCP connection of the source's goes on there, and has an end in the copy, where it is used", async () => {
+  test("a TCP connection of the source continues there, and has an end in the copy, where it is used", async () => {
     const { port } = server.address() as AddressInfo;
     // It says something all the time, also when the echo does not come: a copy that only listened would never hear.
     const script =

@@ -48,7 +48,7 @@ test("services start and stop in them, and what they wrote is there after stop a
   await bed.ok(["rm", "-f", "one"]);
 });
 
-test("a service that runs goes on in a copy, and the source's own goes on, too", async () => {
+test("a service that runs continues in a copy and in the source", async () => {
   await bed.sh("two", "systemd-run --unit=sleeper sleep 424242 2>/dev/null; echo in memory > /run/note");
   const pid = await bed.sh("two", "systemctl show -P MainPID sleeper");
   await bed.ok(["fork", "--name", "copy", "two"]);

@@ -125,7 +125,7 @@ test("nothing points to a file outside of the repository", () => {
   assert.deepEqual(findLines(others, /\.\.\/shared\/|\(design(:| §)|reliability list|requirements list/), []);
 });
 
-test("a test's name is about Hearth, and not about nobody", () => {
+test("a test's name has the words of the glossary", () => {
   const titles = all.filter(({ path }) => isForTests(path));
   assert.deepEqual(findLines(titles, /^\s*test\((["'`]).*\b(nobody|goes on|go on|asleep|woken)\b.*\1/), []);
 });

@@ -333,7 +333,7 @@ for (const [title, codename, qemu, env] of [
   });
 }
 
-test("a mirror without backports leaves apt as it was, and set-up goes on with Debian 12's QEMU", async () => {
+test("a mirror without backports leaves apt as it was, and set-up continues with Debian 12's QEMU", async () => {
   const etc = await pretendDebian("bookworm", "7.2.22");
   await writeFile(join(scratch, "bin/no-backports"), "");
   const { code, stderr } = await setUp(etc);

@@ -19,7 +19,7 @@ export function fakeBzImage(payload: Buffer): Buffer {
   return Buffer.concat([setup, Buffer.alloc(16), payload, Buffer.from("what comes after it")]);
 }
 
-/** What the kernel's build appends to a stream that does not end with its own unpacked size. */
+/** Appends the size that the kernel's build appends to a stream that does not end with its own unpacked size. */
 export function withSize(packed: Uint8Array, unpackedBytes: number): Buffer {
   const size = Buffer.alloc(4);
   size.writeUInt32LE(unpackedBytes);

@@ -3,7 +3,7 @@ import type { PrivilegedPort } from "#helper/privileged-port.ts";
 
 const FIRST_UID = 1_900_000_000;
 
-/** What the helper's verbs leave on a fake host. */
+/** Records what the helper's verbs leave on a fake host. */
 export class FakeIsolation {
   readonly uids = new Map<string, number>();
   readonly cgroups = new Set<string>();

@@ -22,7 +22,7 @@ import type { Saving } from "#testing/saved-in-contract.ts";
 const never = new AbortController().signal;
 /** Asked of a guest: 16,384 pages, and a moment of an emulated CPU. */
 const GIVEN_BYTES = 64 * MIB;
-/** Of a VMM's log. A line for each page would be more than a megabyte. */
+/** The most that a VMM may log. A line for each page would be more than a megabyte. */
 const LOG_MAX_BYTES = 64 * 1024;
 
 export const SHARED_MEMORY_PROMISES: Readonly<Record<string, Check>> = {
