@@ -69,7 +69,10 @@ test("invalid ids and unknown operations are errors with a hint", async (t) => {
   assert.equal((await hearth("operation", "show", "web")).code, 2);
   const { code, stderr } = await hearth("operation", "cancel", "op-000000000000");
   assert.equal(code, 1);
-  assert.match(stderr, /There is no operation op-000000000000\.\nhint: hearthd keeps a limited number of operations/);
+  assert.match(
+    stderr,
+    /There is no operation op-000000000000\.\nhint: hearthd keeps a limited number of operations/,
+  );
 });
 
 test("commands that have ended are listed only with --all, and ids are completed", async (t) => {
