@@ -15,7 +15,7 @@ const ROOT = join(import.meta.dirname, "..");
 const COMMAND_MS = 600_000;
 const STAT_BLOCK_BYTES = 512;
 
-/** Disposing of it ends hearthd and what VMs are left, and removes the directorys. */
+/** Disposing of it ends hearthd and the VMs that are left, and removes the directories. */
 export class HearthHome implements AsyncDisposable {
   readonly dir: string;
   readonly env: Readonly<Record<string, string>>;

@@ -33,8 +33,8 @@ async function assertAllOrNone(): Promise<void> {
 }
 
 describe("kill -9 of hearthd during fork leaves the source running, and all copies or none:", () => {
-  // The last copy is made when there is another one. The first VM that is created is the one that verifies what was saved, and
-  // crash-snapshot.test.ts has hearthd die while that is done.
+  // The last copy is made when there is another one. The first VM that is created verifies the snapshot;
+  // crash-snapshot.test.ts has hearthd die during that.
   const ofTheLastCopy = [
     ...someMomentsOf(CREATE_VM).map((at) => `${at}#${1 + COPIES.length}`),
     ...someMomentsOf(START_VM).map((at) => `${at}#${COPIES.length}`),

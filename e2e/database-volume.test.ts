@@ -16,7 +16,9 @@ import { endDaemon } from "./crash-flow.ts";
 // With a volume it boots whatever is asked for.
 const bed = new Bed({ warm: false });
 const RESTARTS = process.env["HEARTH_E2E"] === "all" ? 10 : 2;
-/** So long after the agent's first answer, systemd has started the database of a guest that does not wait for hearthd. */
+/**
+ * So long after the agent's first answer, systemd has started the database of a guest that does not wait for hearthd.
+ */
 const LATE_MS = Number(process.env["HEARTH_E2E_LATE_MS"] ?? 20_000);
 const STOP = ["stop", "--time", "60s", "box"];
 /** redis-server, and what it needs that the image may lack. */

@@ -9,7 +9,10 @@ const MODULES = "modules";
 /** The modules of a guest that gives memory back, in load order. */
 const BALLOON = ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_balloon.ko"];
 
-/** The modules that drive a balloon, in load order, from a directory with uncompressed ones. Newer kernels have some built in. */
+/**
+ * The modules that drive a balloon, in load order, from a directory with uncompressed ones. Newer kernels have some
+ * built in.
+ */
 export function balloonModules(dir: string): Buffer[] {
   return BALLOON.filter((name) => name === "virtio_balloon.ko" || existsSync(join(dir, name))).map((name) =>
     readFileSync(join(dir, name)),

@@ -1,4 +1,7 @@
-/** The order of what hearthd does to files: each is on the disk before the row that makes it count, and before the answer. */
+/**
+ * The order of what hearthd does to files: each is on the disk before the row that makes it count, and before the
+ * answer.
+ */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";

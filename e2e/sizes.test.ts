@@ -54,7 +54,8 @@ describe("a VM boots with", { concurrency: false }, () => {
     const machine = "nested" in size ? ", and can run VMs itself" : "";
     test(`${formatSize(size.memoryBytes)} and ${size.cpus} CPUs${machine}`, async () => {
       let booted = await boot(size);
-      // An emulated kernel hangs now and then (`bootRetries` of the driver says why), and with `quiet` it prints nothing.
+      // An emulated kernel hangs now and then (`bootRetries` of the driver says why), and with `quiet` it prints
+      // nothing.
       // Firmware that cannot boot a size hangs both times.
       if (booted.reason !== "guest") booted = await boot(size);
       const { reason, console } = booted;

@@ -1,4 +1,6 @@
-/** A program that has taken a restored VM's VMM over: with its jail, its uid and its descriptors, but not its manners. */
+/**
+ * A program that has taken a restored VM's VMM over: with its jail, its uid and its descriptors, but not its manners.
+ */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

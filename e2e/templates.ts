@@ -1,7 +1,7 @@
 /**
  * Warm templates that all beds of a run share, so that a VM whose boot proves nothing starts from memory that was saved
- * once. They are made like a user's, in a Hearth of their own; a bed begins with a copy of its database, in which they are
- * listed, and with links to their files.
+ * once. They are made like a user's, in a Hearth of their own; a bed begins with a copy of its database, in which they
+ * are listed, and with links to their files.
  */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,8 +23,8 @@ const SNAPSHOTS = "snapshots";
 const DATABASE = /^hearth\.db/;
 
 /**
- * For tests that save VMs, or have many at once: a smaller memory is saved, verified and restored in less time. All other
- * tests use the defaults, as most users do.
+ * For tests that save VMs, or have many at once: a smaller memory is saved, verified and restored in less time. All
+ * other tests use the defaults, as most users do.
  */
 export const SMALL: readonly string[] = ["--memory", "256M", "--cpus", "1"];
 /** Nearly all VMs of the suite have one of these: the defaults, or SMALL. */

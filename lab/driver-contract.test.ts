@@ -23,7 +23,8 @@ const timing = { heartbeatMs: 2_000, answerDeadlineMs: 1_500 };
 
 const JAILED: BootIsolation = { ...NO_ISOLATION, jail: true, pidNamespace: true, uid: UID };
 
-// Without a jail Firecracker is tested in firecracker-snapshots.test.ts, and QEMU is held to the contract on every host.
+// Without a jail Firecracker is tested in firecracker-snapshots.test.ts, and QEMU is held to the contract on every
+// host.
 contract("Firecracker in its jail", firecracker, async (vms, act) => {
   // It has no power switch: its guests end by a restart.
   const plan = await vms.plan(act === "power-off" ? "reboot" : act, { kernel: await kernelElf() });

@@ -1,4 +1,6 @@
-/** A VM on real Firecracker through hearthd, from its start to its end. Where a promise is cheap, one VM serves many. */
+/**
+ * A VM on real Firecracker through hearthd, from its start to its end. Where a promise is cheap, one VM serves many.
+ */
 import assert from "node:assert/strict";
 import {
   existsSync,

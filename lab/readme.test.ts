@@ -1,11 +1,11 @@
 /**
  * The README's first commands on Debian 13, as a new user types them: as root, and as a user with no rights but to use
- * /dev/kvm. Sizes and templates are the defaults. The driver is named, because a new user has no Firecracker yet and the
- * lab has one.
+ * /dev/kvm. Sizes and templates are the defaults. The driver is named, because a new user has no Firecracker yet and
+ * the lab has one.
  *
  * Left out are those that take their time and do not depend on who types them or on the host's release, which e2e runs:
- * `make test`, forks, snapshots, and what only shows. Set-up is left out, too, because the lab has no network: the stamps
- * say that it was done.
+ * `make test`, forks, snapshots, and what only shows. Set-up is left out, too, because the lab has no network: the
+ * stamps say that it was done.
  */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";

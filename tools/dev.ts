@@ -1,5 +1,6 @@
 /**
- * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-boot|coverage|lab|test|bench|fmt`. make, npm scripts and CI call it.
+ * The one entry for tasks: `node tools/dev.ts check|unit|go|e2e|e2e-boot|coverage|lab|test|bench|fmt`. make, npm
+ * scripts and CI call it.
  *
  * A failing group does not stop the ones after it: one run tells everything that is wrong.
  */

@@ -1,4 +1,7 @@
-/** One word per concept in what users read: help, docs/errors.md and the OpenAPI document. docs/glossary.md has the words. */
+/**
+ * One word per concept in what users read: help, docs/errors.md and the OpenAPI document. docs/glossary.md has the
+ * words.
+ */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,8 +1,8 @@
 /**
  * Writes docs/session.svg, the terminal session that the README shows: `node tools/record-session.ts`. The commands run
- * with the checkout's `./hearth` in a home that is made for them and removed after them. Output and times are real; only
- * the wait for the template is cut out, and a moment is added in which a reader finds each command. A test says when the
- * picture shows other commands than these.
+ * with the checkout's `./hearth` in a home that is made for them and removed after them. Output and times are real;
+ * only the wait for the template is cut out, and a moment is added in which a reader finds each command. A test says
+ * when the picture shows other commands than these.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";

@@ -32,10 +32,7 @@ export type Io = {
   onSignal(name: NodeJS.Signals, handler: () => void): () => void;
 };
 
-/**
- * The exit code of a program that SIGPIPE ended: `hearth logs web
- * head -1` is not an error.
- */
+/** The exit code of a program that SIGPIPE ended: `hearth logs web | head -1` is not an error. */
 const READER_GONE = 141;
 const STDIN = 0;
 const STDOUT = 1;

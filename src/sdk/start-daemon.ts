@@ -42,8 +42,9 @@ const LOG_TAIL_CHARS = 2_000;
  */
 const DAEMON_FLAGS = ["--disable-warning=ExperimentalWarning", "--max-semi-space-size=2"];
 /**
- * Has the C library return a buffer of 128 KiB or more to the kernel when it is freed. Left to itself, it raises that size
- * to the largest buffer that was freed, and later ones, such as the 1 MiB in which files are hashed, stay in its heap.
+ * Has the C library return a buffer of 128 KiB or more to the kernel when it is freed. Left to itself, it raises that
+ * size to the largest buffer that was freed, and later ones, such as the 1 MiB in which files are hashed, stay in its
+ * heap.
  */
 const DAEMON_ENV = { MALLOC_MMAP_THRESHOLD_: String(128 * 1024) };
 

@@ -17,7 +17,9 @@ import { QEMU_IMG } from "#testing/tools.ts";
 const { signal } = new AbortController();
 const SIZE_BYTES = 64 * MIB;
 const disks = vmDisks(QEMU_IMG);
-/** A directory in memory: programs are killed here, not the power, and each of a thousand syncs would take milliseconds. */
+/**
+ * A directory in memory: programs are killed here, not the power, and each of a thousand syncs would take milliseconds.
+ */
 const top = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "hearth-crash-"));
 after(() => rmSync(top, { recursive: true }));
 const skip = await findSandboxHost({ subject: "tools" }, signal).then(

@@ -2,8 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * Writes a program in QEMU's place, with firmware, and returns its path. It answers what hearthd asks an installed QEMU;
- * for any other command line it runs `script`.
+ * Writes a program in QEMU's place, with firmware, and returns its path. It answers what hearthd asks an installed
+ * QEMU; for any other command line it runs `script`.
  */
 export function writeFakeQemu(dir: string, script: string, version = "7.2.22"): string {
   const share = join(dir, "share/qemu");

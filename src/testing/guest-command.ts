@@ -12,9 +12,9 @@ const FLOOD_BYTES = 64 * 1024;
 
 /**
  * A command in a fake guest, with the events that the real agent answers with. It runs until it has read its stdin
- * (`cat`), for ever (`wait`, and `endless`, which prints nothing), or for ever with its stdin full (`deaf`); `echo WORD…`,
- * `complain WORD…`, `flood BYTES` and `size` print something, `exit N` and `kill N` say how they end, and `missing` is
- * not there. Any other command succeeds at once.
+ * (`cat`), for ever (`wait`, and `endless`, which prints nothing), or for ever with its stdin full (`deaf`); `echo
+ * WORD…`, `complain WORD…`, `flood BYTES` and `size` print something, `exit N` and `kill N` say how they end, and
+ * `missing` is not there. Any other command succeeds at once.
  */
 export class GuestCommand {
   readonly id: string;

@@ -1,7 +1,7 @@
 /**
- * A program in QEMU's place that is taken over by the state that it loads: it then puts a link to another VM's socket in
- * the place of its agent's, if its run directory lets it. Its mode decides that here, as the kernel does for who is not
- * root. Arguments: the other socket, and QEMU's own.
+ * A program in QEMU's place that is taken over by the state that it loads: it then puts a link to another VM's socket
+ * in the place of its agent's, if its run directory lets it. Its mode decides that here, as the kernel does for who is
+ * not root. Arguments: the other socket, and QEMU's own.
  */
 import { renameSync, statSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";

@@ -22,8 +22,8 @@ export type VmPaths = {
 export type SnapshotPaths = SnapshotFiles & { readonly dir: string };
 
 /**
- * Returns the paths of a VM. Creates nothing, and looks up which disk the VM has. A list of 1,000 VMs makes 12,000 paths:
- * `join` would normalize each of them, and the directories are normalized.
+ * Returns the paths of a VM. Creates nothing, and looks up which disk the VM has. A list of 1,000 VMs makes 12,000
+ * paths: `join` would normalize each of them, and the directories are normalized.
  */
 export function vmPaths(dirs: Dirs, id: VmId): VmPaths {
   const stateDir = `${vmsDir(dirs)}/${id}`;

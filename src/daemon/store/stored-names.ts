@@ -46,8 +46,9 @@ const PRIORITIES = `
   WHERE CASE WHEN json_valid(spec) THEN spec ->> '$.internal' END IN ('urgent', 'idle');`;
 
 /**
- * Steps of an older Hearth that are one step now, up to three. The one has begun when the first of them has, and is done
- * when the last one is: a journal must not say of all what was true of one. They are undone in reverse, so that with the first all are.
+ * Steps of an older Hearth that are one step now, up to three. The one has begun when the first of them has, and is
+ * done when the last one is: a journal must not say of all what was true of one. They are undone in reverse, so that
+ * with the first all are.
  */
 const JOINED_STEPS = `
   DELETE FROM flow_steps WHERE

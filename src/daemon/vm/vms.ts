@@ -79,7 +79,9 @@ export class Vms {
     return this.controllers.background(signal);
   }
 
-  /** Creates a VM. `ephemeral`: it ends with its client's connection. `startsNow`: a start follows, and makes the disk. */
+  /**
+   * Creates a VM. `ephemeral`: it ends with its client's connection. `startsNow`: a start follows, and makes the disk.
+   */
   async create(request: CreateVm, ephemeral: boolean, call: Call, startsNow = false): Promise<VmRecord> {
     const host = this.#host;
     if (request.name !== undefined && host.store.findVm(parseVmName(request.name))) {
