@@ -35,7 +35,7 @@ function eachOf(text: string): string[] {
   return words === "" ? [text] : words.split("|").map((word) => `${before}${word}${after}`);
 }
 
-/** What is wrong with a command that a user is told to type. */
+/** Returns the fault of a command that a user is told to type. */
 async function problemOf(text: string): Promise<string | undefined> {
   const [words = ""] = text.split(/\s--(?:\s|$)|\s[|;&>]|\$\(/);
   const found = findCommand(words.split(/\s+/));
@@ -64,4 +64,24 @@ test("every command that pages, helps and hints name exists, with its flags", as
     }),
   );
   assert.deepEqual(problems.flat(), []);
+});
+
+test("every target of make that pages and hints name exists", () => {
+  const targets = new Set(
+    [...readFileSync(join(ROOT, "Makefile"), "utf8").matchAll(/^([a-z0-9-]+):/gm)].map(([, name]) => name),
+  );
+  assert.ok(targets.has("test"), "targets are found");
+  const named = globSync(NAMING, { cwd: ROOT })
+    .filter((file) => !LEFT_OUT.test(file))
+    .flatMap((file) =>
+      [...readFileSync(join(ROOT, file), "utf8").matchAll(/`make ([a-z0-9-]+)`/g)].map(([, name]) => ({
+        file,
+        name,
+      })),
+    );
+  assert.ok(named.length > 5, `${named.length} targets were named`);
+  assert.deepEqual(
+    named.filter(({ name }) => !targets.has(name)),
+    [],
+  );
 });

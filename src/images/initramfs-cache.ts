@@ -79,7 +79,7 @@ async function agentFingerprint(path: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     throw new HearthError("host.tool_missing", `The guest agent is not built: ${path} is missing.`, {
-      hint: "Build it: `make agent`.",
+      hint: "Build it: `make setup`.",
     });
   }
 }
