@@ -1,4 +1,4 @@
-/** hearthd and VMMs are killed while a VM falls asleep, and while it wakes. */
+/** Kills hearthd and VMMs while a VM is suspended, and while it is resumed. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -137,7 +137,7 @@ describe("a VM that was made without a word about isolation", () => {
   beforeEach(async () => void (vm = await bed.vm("web")));
   after(async () => void (await bed.ok(["rm", "-f", "web"])));
 
-  test("has every wall, on every thread", () => assertWhole(vm));
+  test("has all of its isolation, on every thread", () => assertWhole(vm));
 
   test("its guest sees no virtualization that it could use itself", async () => {
     assert.equal(await bed.sh("web", "grep -c -w -E 'vmx|svm' /proc/cpuinfo || true"), "0\n");
@@ -278,7 +278,7 @@ describe("a VM that was made without a word about isolation", () => {
   });
 });
 
-describe("each flag takes its own wall away", () => {
+describe("each flag removes its own part of the isolation", () => {
   let whole: Isolation;
   before(async () => {
     whole = comparable(isolationOf(pidOf(await create("whole"))));

@@ -133,7 +133,7 @@ describe("while a VM is saved", { concurrency: false }, () => {
   });
 });
 
-describe("in a VM that goes on from there", { concurrency: false }, () => {
+describe("in a VM that is restored from there", { concurrency: false }, () => {
   test(`the agent answers at once, to a storm of ${STORM} commands, and commands that no client reads any more are ended`, async () => {
     await bed.ok(["create", "--name", "copy", "--snapshot", "one"]);
     await assertServesStorm("copy");

@@ -63,7 +63,7 @@ test("a service that runs continues in a copy and in the source", async () => {
   await bed.ok(["rm", "-f", "copy"]);
 });
 
-test("one that was suspended wakes with its services", async () => {
+test("one that was suspended resumes with its services", async () => {
   const pid = await bed.sh("two", "systemctl show -P MainPID sleeper");
   await bed.ok(["suspend", "two"]);
   assert.equal(await bed.sh("two", "systemctl show -P MainPID sleeper"), pid);

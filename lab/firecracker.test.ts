@@ -147,7 +147,7 @@ describe("a VM on Firecracker", () => {
   });
 });
 
-describe("the walls around Firecracker, read from outside", () => {
+describe("the isolation of Firecracker, read from outside", () => {
   test("an own uid, no capability, no new privileges, and a filter on every thread", async () => {
     const pid = await pidOf();
     const uid = (await vm.show()).isolationInForce?.uid;
@@ -202,7 +202,7 @@ describe("the walls around Firecracker, read from outside", () => {
     "--no-cgroup": (_, shown) => assert.equal(shown.isolationInForce?.cgroup, undefined),
     "--no-jail": (pid) => assert.equal(status(pid, "Uid"), "0\t0\t0\t0"),
   })) {
-    test(`${flag} takes its own wall away and leaves the others`, async () => {
+    test(`${flag} removes its own part of the isolation and leaves the others`, async () => {
       await bed.ok(["create", "--name", "less", flag, "debian"]);
       const shown = await bed.vm("less");
       const pid = await pidOf(Promise.resolve(shown));

@@ -73,7 +73,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await other.remove({ force: true });
     });
 
-    test("a snapshot has memory and disk of one moment, and the VM goes on", async () => {
+    test("a snapshot has memory and disk of one moment, and the VM keeps running", async () => {
       await sh(source, "echo disk > /root/note; echo memory > /run/note; sync");
       await hearth.snapshots.create({ vm: SOURCE, name: "s1" });
       await sh(source, "echo later > /root/note; echo later > /run/note; sync");
@@ -84,7 +84,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await assertOnTime(copy);
     });
 
-    test("what a VM maps cannot be removed, and nobody may write to it", async () => {
+    test("a snapshot that a VM maps cannot be removed, and no process may write to it", async () => {
       const removed = await bed.hearth(["snapshot", "rm", "s1"]);
       assert.equal(removed.code, 1);
       assert.match(removed.stderr, /used by copy/);
@@ -113,7 +113,7 @@ for (const driver of ["firecracker", "qemu"] as const) {
       await bed.ok(["start", SOURCE]);
     });
 
-    test("forks go on from where the source is, each as itself", async () => {
+    test("forks resume where the source is, each with its own identity", async () => {
       await sh(source, "echo forked > /run/note");
       const forks = await source.fork({ count: 2 });
       const seen = await Promise.all(forks.map((fork) => identity(fork)));
@@ -141,8 +141,8 @@ for (const driver of ["firecracker", "qemu"] as const) {
       },
     );
 
-    test("a VM that is suspended has no VMM, and wakes for a command with all that it had", async () => {
-      // As after an hour of sleep.
+    test("a VM that is suspended has no VMM, and resumes for a command with all that it had", async () => {
+      // The guest's clock is an hour behind, as after a suspend of an hour.
       await sh(source, "echo asleep > /run/note; date --set='1 hour ago'");
       await source.suspend();
       assert.equal((await source.show()).phase, "suspended");

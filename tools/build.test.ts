@@ -49,13 +49,13 @@ async function inScratch(file: string, args: readonly string[], signal: AbortSig
   return result.stdout;
 }
 
-/** What npm would install beside the package, taken from the checkout: the same versions, and no network. */
+/** Links what npm would install beside the package, taken from the checkout: the same versions, and no network. */
 async function installLocked(dir: string): Promise<void> {
   const lock: unknown = JSON.parse(await readFile(join(ROOT, "package-lock.json"), "utf8"));
   const { packages } = lock as { packages: Record<string, { dev?: boolean }> };
   for (const [path, { dev }] of Object.entries(packages)) {
     const name = path.replace(/^node_modules\//, "");
-    // What is inside another package's directory comes with that directory.
+    // A directory that is inside another package comes with that package.
     if (path === "" || dev === true || name.includes("node_modules/")) continue;
     await mkdir(dirname(join(dir, name)), { recursive: true });
     await symlink(join(ROOT, path), join(dir, name));

@@ -15,7 +15,7 @@ function read(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
 }
 
-/** What is wrong with the form of a decision record. */
+/** Lists the faults in the form of a decision record. */
 function formProblems(name: string, text: string): string[] {
   const number = name.slice(0, 4);
   const title = /^# (\d{4}): \S.*\n/.exec(text)?.[1];

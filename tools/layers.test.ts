@@ -1,4 +1,4 @@
-/** Which directory may import what. The comments are the reasons. */
+/** Tests which directory may import what. The comments are the reasons. */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ["base", "model", "api", "sdk"], // Can do nothing that the API cannot.
 };
 
-/** Of all that the helper loads, comments and blank lines among them. */
+/** The most lines that the helper loads, comments and blank lines among them. */
 const HELPER_MAX_LINES = 4_500;
 
 /** The model does no I/O: of Node it may use what computes. */
@@ -138,7 +138,7 @@ test("of the SDK one file starts hearthd, and nothing else of it reaches the hos
   }
 });
 
-/** What runs as root: the helper's program and all that it loads, types left out. */
+/** Returns what runs as root: the helper's program and all that it loads, types left out. */
 function loadedByHelper(): readonly Source[] {
   const all = new Map(readTypeScript().map((source) => [source.path, source]));
   const loaded = new Set(["bin/hearth-helper.ts"]);

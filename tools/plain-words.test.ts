@@ -1,5 +1,5 @@
 /**
- * One word per concept in what users read: help, docs/errors.md and the OpenAPI document. docs/glossary.md has the
+ * Holds what users read to one word per concept: help, docs/errors.md and the OpenAPI document. docs/glossary.md has the
  * words.
  */
 import assert from "node:assert/strict";

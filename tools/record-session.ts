@@ -41,7 +41,7 @@ async function record(): Promise<SessionLine[]> {
   const home = mkdtempSync(join(tmpdir(), "hearth-session-"));
   const terminal = new Terminal(home);
   try {
-    // Whoever reads this has the image already, or sees in the README how it is built.
+    // The image is built before the recording; the README shows how.
     await terminal.runUnseen("./hearth image build debian");
     for (const part of SESSION) {
       if ("unseen" in part) await terminal.runUnseen(part.unseen);

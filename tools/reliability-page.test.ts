@@ -27,7 +27,7 @@ function plainName(name: string): string {
     .replace(/:$/, "");
 }
 
-/** What the page says of tests that do not exist. */
+/** Lists the tests that the page names and that do not exist. */
 function missingTests(page: string, read: (path: string) => string | undefined): string[] {
   return [...page.matchAll(NAMED_TESTS)].flatMap(([, path = "", names = ""]) => {
     const source = read(path);

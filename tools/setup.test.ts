@@ -232,7 +232,7 @@ const TOOLS = [
   "bwrap",
   "git",
 ];
-/** What apt was asked for goes to a file; what it installs is a QEMU whose version is in another. */
+/** Writes what apt was asked for to a file; what it installs is a QEMU whose version is in another. */
 const FAKE_APT = `#!/bin/sh
 here=$(dirname "$0")
 case "$*" in

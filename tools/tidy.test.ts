@@ -16,7 +16,7 @@ const FILE_MAX_LINES = 400;
 const FUNCTION_MAX_LINES = 60;
 const DOCUMENTED_MIN_SHARE = 0.8;
 
-/** Who may start programs besides src/host/run.ts. */
+/** Files that may start programs besides src/host/run.ts. */
 const MAY_START_PROGRAMS: Readonly<Record<string, string>> = {
   "src/host/run.ts": "the one door: no shell, a fixed environment, a deadline, bounded output",
   "src/cli/until-gone.test.ts": "waits for the ends of processes of its own",

@@ -39,7 +39,7 @@ describe("ending a process", () => {
     await using child = new Child();
     const ref = await child.start("sleep", "600");
     process.kill(ref.pid, "SIGSTOP");
-    // Of two pending signals, SIGTERM would be delivered first.
+    // The kernel would deliver SIGTERM first if both signals were pending.
     while (!/^State:\s+T/m.test(readFileSync(`/proc/${ref.pid}/status`, "utf8"))) await setImmediate();
     assert.equal(await endProcess(ref, 50, never), "SIGKILL");
   });

@@ -47,7 +47,7 @@ export type FakeFaults = {
   saveGate?: Gate | undefined;
   finalizeGate?: Gate | undefined;
   restoreGate?: Gate | undefined;
-  /** As long as it is set, the guest frees no memory. */
+  /** Keeps the guest from freeing memory while it is set. */
   balloonStuck?: boolean | undefined;
 };
 
