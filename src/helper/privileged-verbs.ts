@@ -13,7 +13,7 @@ import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged
 import { checkRootsAlone, isRootsAlone } from "#helper/roots-alone.ts";
 import { ShownFiles } from "#helper/shown-files.ts";
 import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
-import { UidLeases } from "#helper/uid-leases.ts";
+import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
@@ -344,7 +344,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   #ownPaths(vm: string): HelperPaths & { readonly id: VmId } {
     const paths = this.#paths(vm);
     const isOthers = (lease: Lease): boolean =>
-      lease.vm === paths.id && lease.stateDir !== paths.stateDir && existsSync(lease.stateDir);
+      lease.vm === paths.id && lease.stateDir !== paths.stateDir && !isStale(lease);
     if (this.#apart !== undefined && this.#leases.list().some(isOthers))
       throw new HearthError("input.invalid", `Cannot change ${paths.id}: the VM belongs to another hearthd.`);
     return paths;

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { UidLeases } from "#helper/uid-leases.ts";
 import { listUids } from "#host/procfs.ts";
-import { runOrThrow, startDetached } from "#host/run.ts";
+import { run, runOrThrow, startDetached } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
 import { startLockHolder } from "#testing/lock-holder.ts";
 import { UID_RACER } from "#testing/uid-racer.ts";
@@ -114,6 +114,31 @@ test("a hearthd that waits for the lock of the leases changes nothing meanwhile,
 });
 
 const isRoot = process.geteuid?.() === 0;
+
+/** Makes VMs' state directories that only this mount namespace sees, leases a uid there, and leases one outside. */
+const LEASE_APART = `
+  mount -t tmpfs none "$1" && mkdir "$1/a" || exit 1
+  "$2" "$3" "$4" || exit 1
+  nsenter --mount=/proc/$PPID/ns/mnt "$2" "$3" "$5" 2>&1`;
+
+test(
+  "the lease of a VM whose directory only another mount namespace sees is kept until that namespace has ended",
+  { skip: !isRoot },
+  async (t) => {
+    const { dir, stateOf } = makePlace(t);
+    mkdirSync(join(dir, "0"), { recursive: true });
+    const outside = stateOf("outside");
+    const race = (stateDir: string): string =>
+      JSON.stringify({ dir, name: "a", racers: 1, rounds: 1, stateDir, first: RANGE.first });
+    const argv = [join(dir, "..", "vms"), process.execPath, UID_RACER, race(stateOf("a")), race(outside)];
+    rmSync(stateOf("a"), { recursive: true });
+    const options = { timeoutMs: 60_000, signal: t.signal };
+    const apart = await run("unshare", ["--mount", "sh", "-c", LEASE_APART, "sh", ...argv], options);
+    assert.match(apart.stdout, new RegExp(`^\\[${RANGE.first}\\]\n[^]*host\\.uids_used_up`), apart.stderr);
+    const leases = new UidLeases(join(dir, "0"), { ...RANGE, count: 1 });
+    assert.equal(await leases.take(A, outside), RANGE.first);
+  },
+);
 
 test("a uid that a process has is neither leased nor released", { skip: !isRoot }, async (t) => {
   const { dir, stateOf } = makePlace(t);

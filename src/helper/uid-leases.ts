@@ -1,6 +1,8 @@
 /**
  * Leases uids for VMMs. A lease is a file named after the uid, so the file system decides who has it: never two VMs,
- * and never two hearthds. It names the VM and its state directory; if that directory is gone, the lease is stale.
+ * and never two hearthds. It names the VM and its state directory; if that directory is gone, the lease is stale. A
+ * hearthd in another mount namespace may see a directory that is not here, so its leases stay until that namespace has
+ * no process.
  * Leases change under a lock that every hearthd of the host takes. Otherwise one that reads a stale lease and removes
  * it could be overtaken by another that has removed it and claimed the uid in between.
  */
@@ -19,7 +21,7 @@ import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
 import { waitFileLock } from "#host/file-lock.ts";
 import type { FileLock } from "#host/file-lock.ts";
-import { listUids } from "#host/procfs.ts";
+import { hasMountNamespace, listUids, readMountNamespace } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
 
 export type UidRange = { readonly first: number; readonly count: number };
@@ -28,6 +30,8 @@ export type Lease = {
   readonly uid: number;
   readonly vm: string;
   readonly stateDir: string;
+  /** The mount namespace of the hearthd that leased it, as `/proc/PID/ns/mnt` names it. Older hearthds did not write it. */
+  readonly mountNamespace?: string | undefined;
 };
 
 const LOCK_FILE = ".lock";
@@ -52,13 +56,18 @@ export class UidLeases {
     mkdirSync(this.#dir, { recursive: true, mode: 0o755 });
     this.#checkDir();
     using _lock = await this.#lock();
-    const existing = this.find(vm, stateDir);
-    if (existing !== undefined) return existing;
-    const taken = new Map(this.list().map((lease) => [lease.uid, lease]));
+    const leases = this.list();
+    const own = leases.find((lease) => lease.vm === vm && lease.stateDir === stateDir);
+    if (own?.mountNamespace === readMountNamespace()) return own.uid;
+    if (own !== undefined) {
+      this.#remove(own.uid);
+      if (this.#claim({ uid: own.uid, vm, stateDir })) return own.uid;
+    }
+    const taken = new Map(leases.map((lease) => [lease.uid, lease]));
     const inUse = listUids();
     for (let uid = this.#range.first; uid < this.#range.first + this.#range.count; uid++) {
       const lease = taken.get(uid);
-      if (inUse.has(uid) || (lease !== undefined && existsSync(lease.stateDir))) continue;
+      if (inUse.has(uid) || (lease !== undefined && !isStale(lease))) continue;
       if (lease !== undefined) this.#remove(uid);
       if (this.#claim({ uid, vm, stateDir })) return uid;
     }
@@ -121,10 +130,8 @@ export class UidLeases {
   #claim(lease: Lease): boolean {
     const draft = join(this.#dir, `.${process.pid}-${randomBytes(4).toString("hex")}`);
     const { uid, vm, stateDir } = lease;
-    writeFileSync(draft, `${JSON.stringify({ vm, stateDir, pid: process.pid })}\n`, {
-      flag: "wx",
-      mode: 0o600,
-    });
+    const content = { vm, stateDir, mountNamespace: readMountNamespace(), pid: process.pid };
+    writeFileSync(draft, `${JSON.stringify(content)}\n`, { flag: "wx", mode: 0o600 });
     try {
       linkSync(draft, this.#path(uid));
       return true;
@@ -138,8 +145,10 @@ export class UidLeases {
 
   #read(uid: number): Lease | undefined {
     try {
-      const { vm, stateDir } = JSON.parse(readFileSync(this.#path(uid), "utf8")) as Record<string, unknown>;
-      return typeof vm === "string" && typeof stateDir === "string" ? { uid, vm, stateDir } : undefined;
+      const content = JSON.parse(readFileSync(this.#path(uid), "utf8")) as Record<string, unknown>;
+      const { vm, stateDir, mountNamespace } = content;
+      if (typeof vm !== "string" || typeof stateDir !== "string") return undefined;
+      return { uid, vm, stateDir, ...(typeof mountNamespace === "string" && { mountNamespace }) };
     } catch (error) {
       if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT")
         return undefined;
@@ -162,4 +171,11 @@ export class UidLeases {
       hint: "Remove these permissions: chmod go-w, and chown root if it belongs to another user.",
     });
   }
+}
+
+/** Tells whether the VM of a lease is gone, so that its uid can be leased again. */
+export function isStale({ stateDir, mountNamespace }: Lease): boolean {
+  if (existsSync(stateDir)) return false;
+  const isHere = mountNamespace === undefined || mountNamespace === readMountNamespace();
+  return isHere || !hasMountNamespace(mountNamespace);
 }

@@ -1,5 +1,5 @@
 /** Reads processes from /proc. */
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { HearthError } from "#base/error.ts";
 
 /** Identifies one process for ever. A pid alone may be reused. */
@@ -80,6 +80,28 @@ export function listUids(): ReadonlySet<number> {
 export function findProcessesOf(uid: number): ProcessRef[] {
   const pids = uidsByPid().filter(({ uids }) => uids.includes(uid));
   return pids.flatMap(({ pid }) => findProcess(pid) ?? []);
+}
+
+/** Returns the name of this process's mount namespace, as `mnt:[4026531841]`. */
+export function readMountNamespace(): string {
+  return readlinkSync("/proc/self/ns/mnt");
+}
+
+/** Tells whether a process that is visible here has this mount namespace. Root sees the namespace of every process. */
+export function hasMountNamespace(name: string): boolean {
+  return readdirSync("/proc").some(
+    (entry) => /^\d+$/.test(entry) && mountNamespaceOf(Number(entry)) === name,
+  );
+}
+
+function mountNamespaceOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined;
+    throw error;
+  }
 }
 
 /** Returns the children of a process, their children and so on. Processes whose parent has ended are not found. */
