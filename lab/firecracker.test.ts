@@ -116,7 +116,7 @@ describe("a VM on Firecracker", () => {
   });
 
   test("its disk is held to a limit that is set while it runs, and no longer when that is gone", async () => {
-    const write = "dd if=/dev/zero of=/root/limited bs=4k count=20 oflag=direct conv=notrunc 2>/dev/null";
+    const write = "dd if=/dev/zero of=/root/limited bs=4k count=40 oflag=direct conv=notrunc 2>/dev/null";
     const throttled = async (): Promise<number> => (await vm.stats()).vmm?.blockThrottledCount ?? 0;
     const rise = async (): Promise<number> => {
       const earlier = await throttled();
@@ -124,8 +124,8 @@ describe("a VM on Firecracker", () => {
       return (await throttled()) - earlier;
     };
     assert.equal(await rise(), 0, "without a limit");
-    await vm.set({ diskLimit: { opsPerS: 5 } }); // A busy lab did not reach 50.
-    assert.equal((await vm.show()).diskLimit?.opsPerS, 5);
+    await vm.set({ diskLimit: { opsPerS: 10 } }); // The lowest limit: a busy lab did not reach 50.
+    assert.equal((await vm.show()).diskLimit?.opsPerS, 10);
     assert.ok((await rise()) > 0, "writes wait for their turn");
     await vm.set({ diskLimit: null });
     assert.equal((await vm.show()).diskLimit, undefined);
