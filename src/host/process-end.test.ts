@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import { endProcess, findProcessesNaming, waitForEnd } from "#host/process-end.ts";
+import { endProcess, waitForEnd } from "#host/process-end.ts";
 import { findProcess, readUsage } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
+import { findProcessesNaming } from "#testing/find-processes.ts";
 
 const never = new AbortController().signal;
 

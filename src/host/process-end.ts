@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { HearthError } from "#base/error.ts";
-import { findProcess, isAlive, listCommands, readUsage, signalProcess } from "#host/procfs.ts";
+import { isAlive, readUsage, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 
 const POLL_FIRST_MS = 1;
@@ -66,20 +66,4 @@ export async function endProcess(
   throw new HearthError("host.tool_failed", `Process ${ref.pid} did not end after SIGKILL.`, {
     hint: "It hangs in the kernel, usually because a disk or a network file system does not answer.",
   });
-}
-
-/**
- * Finds processes of `program` (the file name of argv[0]) with a file in one of `dirs` on their command line. For
- * processes whose pid was not written down, because hearthd crashed before.
- */
-export function findProcessesNaming(dirs: readonly string[], program: RegExp): ProcessRef[] {
-  const found: ProcessRef[] = [];
-  for (const { pid, argv } of listCommands()) {
-    const name = (argv[0] ?? "").replace(/^.*\//, "");
-    if (!program.test(name)) continue;
-    if (!argv.some((argument) => dirs.some((dir) => argument.includes(`${dir}/`)))) continue;
-    const ref = findProcess(pid);
-    if (ref !== undefined) found.push(ref);
-  }
-  return found;
 }

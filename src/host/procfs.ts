@@ -62,13 +62,10 @@ export function readUsage(ref: ProcessRef): ProcessUsage | undefined {
 
 /** Returns the arguments of all visible processes, to find those that a crash has left. */
 export function listCommands(): { pid: number; argv: string[] }[] {
-  const commands: { pid: number; argv: string[] }[] = [];
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const text = readProc(`/proc/${entry}/cmdline`);
-    if (text) commands.push({ pid: Number(entry), argv: text.replace(/\0$/, "").split("\0") });
-  }
-  return commands;
+  return listPids().flatMap((pid) => {
+    const text = readProc(`/proc/${pid}/cmdline`);
+    return text ? [{ pid, argv: text.replace(/\0$/, "").split("\0") }] : [];
+  });
 }
 
 /** Returns the real, effective, saved and file system uids of all visible processes, without zombies. */
@@ -89,26 +86,14 @@ export function readMountNamespace(): string {
 
 /** Tells whether a process that is visible here has this mount namespace. Root sees the namespace of every process. */
 export function hasMountNamespace(name: string): boolean {
-  return readdirSync("/proc").some(
-    (entry) => /^\d+$/.test(entry) && mountNamespaceOf(Number(entry)) === name,
-  );
-}
-
-function mountNamespaceOf(pid: number): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/ns/mnt`);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined;
-    throw error;
-  }
+  return listPids().some((pid) => ifVisible(() => readlinkSync(`/proc/${pid}/ns/mnt`)) === name);
 }
 
 /** Returns the children of a process, their children and so on. Processes whose parent has ended are not found. */
 export function findDescendants({ pid }: ProcessRef): ProcessRef[] {
-  const parents = readdirSync("/proc").flatMap((entry) => {
-    const stat = /^\d+$/.test(entry) ? readStat(Number(entry)) : undefined;
-    return stat === undefined ? [] : [{ pid: Number(entry), parent: stat.parentPid }];
+  const parents = listPids().flatMap((one) => {
+    const stat = readStat(one);
+    return stat === undefined ? [] : [{ pid: one, parent: stat.parentPid }];
   });
   const found = new Set([pid]);
   // A child may have a lower pid than its parent, so one pass is not enough.
@@ -138,12 +123,16 @@ export function readEnvironment(pid: number): Readonly<Record<string, string>> {
 }
 
 function uidsByPid(): { pid: number; uids: number[] }[] {
-  const found: { pid: number; uids: number[] }[] = [];
-  for (const entry of readdirSync("/proc")) {
-    const uids = /^\d+$/.test(entry) ? readUids(Number(entry)) : [];
-    if (uids.length > 0) found.push({ pid: Number(entry), uids });
-  }
-  return found;
+  return listPids().flatMap((pid) => {
+    const uids = readUids(pid);
+    return uids.length > 0 ? [{ pid, uids }] : [];
+  });
+}
+
+function listPids(): number[] {
+  return readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number);
 }
 
 type Stat = {
@@ -175,11 +164,16 @@ function readStat(pid: number): Stat | undefined {
 }
 
 function readProc(path: string): string | undefined {
+  return ifVisible(() => readFileSync(path, "utf8"));
+}
+
+/** Returns undefined if the process has ended, or is not visible to this user. */
+function ifVisible(read: () => string): string | undefined {
   try {
-    return readFileSync(path, "utf8");
+    return read();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined; // Ended, or not visible.
+    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES") return undefined;
     throw error;
   }
 }
