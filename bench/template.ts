@@ -28,7 +28,7 @@ export class Template {
    * @throws when that has happened, or when no VM has started from it since it was asked for.
    */
   async assertUsed(): Promise<void> {
-    const found = (await (await this.#home.connect()).warm.list()).find(({ id }) => id === this.id);
+    const found = (await (await this.#home.connect()).templates.list()).find(({ id }) => id === this.id);
     if (found === undefined) throw new Error(`Restores from ${this.id} have failed: it was retired.`);
     if (found.lastUsedAtMs <= this.#madeAtMs) throw new Error(`No VM has started from ${this.id}.`);
   }

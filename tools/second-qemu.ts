@@ -18,7 +18,7 @@ import { DEFAULT_QEMU, findQemuVersion } from "#drivers/qemu/installed-qemu.ts";
 import { aptDownload, aptUpdate, makePrivateApt, readAcquireOptions } from "#host/apt.ts";
 import { readAptSources } from "#host/apt-sources.ts";
 import { run } from "#host/run.ts";
-import { runBoundOrThrow } from "#host/run-bound.ts";
+import { runWithDeathSignalOrThrow } from "#host/run-with-death-signal.ts";
 import { planBackportsSource, planDebianSources } from "#images/debian-sources.ts";
 
 export type SecondQemu =
@@ -86,7 +86,10 @@ async function fetchQemu(
     const tree = join(staging, "tree");
     for (const one of packages) await aptDownload(apt, one, signal);
     for (const file of globSync(join(apt.downloadDir, "*.deb")))
-      await runBoundOrThrow("dpkg-deb", ["-x", file, tree], { timeoutMs: UNPACK_TIMEOUT_MS, signal });
+      await runWithDeathSignalOrThrow("dpkg-deb", ["-x", file, tree], {
+        timeoutMs: UNPACK_TIMEOUT_MS,
+        signal,
+      });
     // Only complete ones have the name that is looked for. Another run may have been first.
     await rename(tree, prefix).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;

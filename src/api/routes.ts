@@ -326,33 +326,33 @@ export const ROUTES = {
     },
     responses: made(snapshotSchema, "The new snapshot"),
   }),
-  listWarm: createRoute({
+  listTemplates: createRoute({
     method: "get",
-    path: "/v1/warm",
-    operationId: "listWarm",
+    path: "/v1/templates",
+    operationId: "listTemplates",
     summary: "List templates, newest first",
     responses: answers(z.array(snapshotSchema), "The templates"),
   }),
-  buildWarm: createRoute({
+  buildTemplate: createRoute({
     method: "post",
-    path: "/v1/warm",
-    operationId: "buildWarm",
+    path: "/v1/templates",
+    operationId: "buildTemplate",
     summary: "Build the template for such a VM, if it does not exist",
     request: body(s.createVmSchema),
     responses: answers(snapshotSchema, "The template"),
   }),
-  removeWarm: createRoute({
+  removeTemplate: createRoute({
     method: "delete",
-    path: "/v1/warm/{snapshot}",
-    operationId: "removeWarm",
+    path: "/v1/templates/{snapshot}",
+    operationId: "removeTemplate",
     summary: "Remove a template; fails if a VM uses it",
     request: { params: snapshotParam },
     responses: done,
   }),
-  pruneWarm: createRoute({
+  pruneTemplates: createRoute({
     method: "post",
-    path: "/v1/warm/prune",
-    operationId: "pruneWarm",
+    path: "/v1/templates/prune",
+    operationId: "pruneTemplates",
     summary: "Remove all unused templates",
     responses: answers(z.object({ removed: z.int() }), "The number of removed templates"),
   }),

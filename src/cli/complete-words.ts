@@ -87,7 +87,7 @@ async function values(
     if (completes === "volume") return (await client.volumes.list()).map(({ name }) => name);
     if (completes === "snapshot") return (await client.snapshots.list()).map(({ name, id }) => name ?? id);
     if (completes === "operation") return (await client.operations.list()).map(({ id }) => id);
-    if (completes === "template") return (await client.warm.list()).map(({ id }) => id);
+    if (completes === "template") return (await client.templates.list()).map(({ id }) => id);
     return (await client.images.list()).map(({ ref }) => ref);
   } catch {
     return completes === "image" ? ["debian"] : []; // hearthd does not run: no names to offer.

@@ -205,7 +205,7 @@ test("template build takes the flags of VMs, and prints the template's id", asyn
   served.host.machine.snapshotBytes = 120 * 2 ** 20;
   const words = ["template", "build", "--cpus", "1", "--memory", "512M", "--network", "user", "--no-jail"];
   const { code, stdout, stderr } = await runCli(served, [...words, "debian"]);
-  const [template] = served.daemon.warm.list();
+  const [template] = served.daemon.templates.list();
   assert.deepEqual([code, stdout], [0, `${template?.id}\n`]);
   assert.match(stderr, /120M on disk\. Next: hearth run debian\n$/);
   const { cpus, memoryBytes, network, isolation } = template?.spec ?? {};
@@ -218,7 +218,7 @@ test("template ls is a table of 80 columns, ids with -q, and an array with --jso
   assert.match((await runCli(served, ["template", "ls"])).stderr, /hearth template build debian/);
   served.host.machine.snapshotBytes = 120 * 2 ** 20;
   await runCli(served, ["template", "build", "--memory", "512M", "debian-systemd:bookworm"]);
-  const [template] = served.daemon.warm.list();
+  const [template] = served.daemon.templates.list();
   const { stdout } = await runCli(served, ["template", "list"], { terminalColumns: 80 });
   const [head = "", first = ""] = stdout.split("\n");
   assert.match(head, /^TEMPLATE +IMAGE +CPUS +MEMORY +DRIVER +SIZE +IDLE +VMS$/);

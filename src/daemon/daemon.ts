@@ -4,7 +4,7 @@ import type { Host } from "#daemon/host.ts";
 import type { Operations } from "#daemon/operations/operations.ts";
 import type { Pools } from "#daemon/template/pools.ts";
 import type { Snapshots } from "#daemon/snapshot/snapshots.ts";
-import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import type { Templates } from "#daemon/template/templates.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { StatsReader } from "#daemon/view/vm-stats.ts";
 
@@ -13,7 +13,7 @@ export type Daemon = {
   readonly host: Host;
   readonly vms: Vms;
   readonly snapshots: Snapshots;
-  readonly warm: WarmTemplates;
+  readonly templates: Templates;
   readonly pools: Pools;
   readonly stats: StatsReader;
   /** The operations that clients have asked for. */

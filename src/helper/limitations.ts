@@ -2,7 +2,7 @@
 import { errorChain, HearthError } from "#base/error.ts";
 import { CGROUP_PARENT } from "#helper/helper-roots.ts";
 import type { Limitations } from "#helper/privileged-port.ts";
-import { cgroupGap, prepareCgroups } from "#host/cgroup.ts";
+import { missingCgroups, prepareCgroups } from "#host/cgroup.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -33,7 +33,7 @@ export function checkLimits({ cpus, memoryBytes, tasks }: CgroupLimits): void {
 
 /** Tries at once, because the tree of a container may exist and not be writable. */
 function findCgroupGap(root: string): string | undefined {
-  const gap = cgroupGap(root);
+  const gap = missingCgroups(root);
   if (gap !== undefined) return notLimited(gap);
   try {
     prepareCgroups(root, CGROUP_PARENT);

@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { HearthError } from "#base/error.ts";
-import { runBoundOrThrow } from "#host/run-bound.ts";
+import { runWithDeathSignalOrThrow } from "#host/run-with-death-signal.ts";
 import type { RunOptions } from "#host/run.ts";
 
 const UPDATE_TIMEOUT_MS = 300_000;
@@ -22,7 +22,10 @@ export type PrivateApt = {
 
 /** Returns the host's options for reaching mirrors, as lines of apt.conf(5). They may contain a proxy's password. */
 export async function readAcquireOptions(signal: AbortSignal): Promise<string[]> {
-  const dump = await runBoundOrThrow("apt-config", ["dump"], { timeoutMs: QUERY_TIMEOUT_MS, signal });
+  const dump = await runWithDeathSignalOrThrow("apt-config", ["dump"], {
+    timeoutMs: QUERY_TIMEOUT_MS,
+    signal,
+  });
   return dump.split("\n").filter((line) => KEPT.test(line) && !line.endsWith(' "";'));
 }
 
@@ -70,7 +73,7 @@ export async function makePrivateApt(
 export async function aptUpdate(apt: PrivateApt, signal: AbortSignal): Promise<void> {
   // Without this, an unreachable mirror is a warning, and the later failure says less.
   const args = ["-o", "APT::Update::Error-Mode=any", "update"];
-  await runBoundOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
+  await runWithDeathSignalOrThrow("apt-get", args, runOptions(apt, UPDATE_TIMEOUT_MS, signal));
 }
 
 /** Returns the fields of the package's first record: the candidate, since there is one suite. */
@@ -80,12 +83,14 @@ export async function aptShow(
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
   const args = ["show", "--no-all-versions", name];
-  return parseRecord(await runBoundOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)));
+  return parseRecord(
+    await runWithDeathSignalOrThrow("apt-cache", args, runOptions(apt, QUERY_TIMEOUT_MS, signal)),
+  );
 }
 
 /** Downloads a package into the download directory. apt verifies it against the signed lists. */
 export async function aptDownload(apt: PrivateApt, name: string, signal: AbortSignal): Promise<void> {
-  await runBoundOrThrow("apt-get", ["download", name], {
+  await runWithDeathSignalOrThrow("apt-get", ["download", name], {
     ...runOptions(apt, DOWNLOAD_TIMEOUT_MS, signal),
     cwd: apt.downloadDir,
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { cgroupGap, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
+import { missingCgroups, joinCgroup, makeCgroup, prepareCgroups, removeCgroup } from "#host/cgroup.ts";
 
 /** Makes a tree with the files that the kernel would make. Written values can be read back. */
 function makeTree(t: TestContext, controllers: string | undefined): string {
@@ -26,9 +26,9 @@ function read(...path: string[]): string {
 }
 
 test("a host with the controllers lacks nothing; with cgroup v1 or without a controller, the reason names what it lacks", (t) => {
-  assert.equal(cgroupGap(makeTree(t, "cpuset cpu io memory pids\n")), undefined);
-  assert.match(cgroupGap(makeTree(t, undefined)) ?? "", /no cgroup v2/);
-  assert.match(cgroupGap(makeTree(t, "cpu pids")) ?? "", /lacks the controllers: memory$/);
+  assert.equal(missingCgroups(makeTree(t, "cpuset cpu io memory pids\n")), undefined);
+  assert.match(missingCgroups(makeTree(t, undefined)) ?? "", /no cgroup v2/);
+  assert.match(missingCgroups(makeTree(t, "cpu pids")) ?? "", /lacks the controllers: memory$/);
 });
 
 test("controllers are enabled level by level, and only those that are not enabled yet", (t) => {

@@ -25,7 +25,7 @@ const POLL_FIRST_MS = 1;
 const POLL_MAX_MS = 50;
 
 /** Returns why limits cannot be set below `root`, as a clause of a sentence, or undefined if they can. */
-export function cgroupGap(root: string): string | undefined {
+export function missingCgroups(root: string): string | undefined {
   const controllers = readWords(join(root, "cgroup.controllers"));
   if (controllers === undefined) return "this host has no cgroup v2";
   const missing = NEEDED.filter((name) => !controllers.includes(name));

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { HearthError, toHearthError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
-import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
+import { runWithDeathSignal, runWithDeathSignalOrThrow } from "#host/run-with-death-signal.ts";
 import type { RunResult } from "#host/run.ts";
 
 /** Enough to copy a large directory from a slow disk. */
@@ -24,7 +24,7 @@ export type TreeSize = { readonly bytes: number; readonly inodes: number };
 export async function measureTree(tree: string, signal: AbortSignal): Promise<TreeSize> {
   const du = async (...args: string[]): Promise<number> =>
     Number.parseInt(
-      await runBoundOrThrow("du", ["-s", ...args, "--", tree], { timeoutMs: TIMEOUT_MS, signal }),
+      await runWithDeathSignalOrThrow("du", ["-s", ...args, "--", tree], { timeoutMs: TIMEOUT_MS, signal }),
       10,
     );
   const inodes = await du("--inodes");
@@ -57,7 +57,7 @@ export async function makeDiskFromTree(
   const args = ["-q", "-F", "-t", "ext4", "-b", String(BLOCK_BYTES), "-m", "0", "-N", String(inodeCount)];
   const size = `${Math.floor(sizeBytes / 1024)}k`;
   const options = { timeoutMs: TIMEOUT_MS, signal };
-  const made = await runBound(
+  const made = await runWithDeathSignal(
     "mke2fs",
     [...args, "-J", `size=${journalMib}`, ...growth, "-d", tree, disk, size],
     options,
@@ -65,7 +65,7 @@ export async function makeDiskFromTree(
   if (!made.ok) throw describe(made, tree);
   // mke2fs sets its own mode on the root, whatever the directory's.
   const request = `set_inode_field / mode 0${((mode & 0o7777) | 0o40000).toString(8)}`;
-  const set = await runBound("debugfs", ["-w", "-R", request, disk], options);
+  const set = await runWithDeathSignal("debugfs", ["-w", "-R", request, disk], options);
   if (!set.ok) throw set.error;
   // debugfs' exit code says nothing. Its first line is its version; any further line is an error.
   const complaint = set.stderr.split("\n").slice(1).join(" ").trim();

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { toHearthError } from "#base/error.ts";
 import type { HearthError } from "#base/error.ts";
 import { GIB } from "#base/sizes.ts";
-import { runBound, runBoundOrThrow } from "#host/run-bound.ts";
+import { runWithDeathSignal, runWithDeathSignalOrThrow } from "#host/run-with-death-signal.ts";
 import { run } from "#host/run.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -24,8 +24,8 @@ export async function makeImageFromTree(
   signal: AbortSignal,
 ): Promise<void> {
   const options = { timeoutMs: TIMEOUT_MS, signal };
-  const blocks = await runBoundOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
-  const inodes = await runBoundOrThrow("du", ["-s", "--inodes", tree], options);
+  const blocks = await runWithDeathSignalOrThrow("du", ["-s", "-B", String(BLOCK_BYTES), tree], options);
+  const inodes = await runWithDeathSignalOrThrow("du", ["-s", "--inodes", tree], options);
   const size = { blocks: Number.parseInt(blocks, 10), inodes: Number.parseInt(inodes, 10) };
   await mke2fs(
     [...readOnlyArgs(String(size.inodes + 512), uuid), "-d", tree, image, String(imageBlocks(size))],
@@ -67,7 +67,7 @@ export async function makeImageFromTar(
     uuid,
     mountPoint,
   ];
-  const result = await runBound("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
+  const result = await runWithDeathSignal("unshare", args, { timeoutMs: TIMEOUT_MS, signal });
   if (!result.ok) throw describe(result.error, result.stderr, image);
 }
 

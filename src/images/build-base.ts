@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { OnProgress } from "#base/progress.ts";
 import { makeImageFromTar, makeImageFromTree } from "#host/mke2fs.ts";
-import { runBound } from "#host/run-bound.ts";
+import { runWithDeathSignal } from "#host/run-with-death-signal.ts";
 import { HearthError } from "#base/error.ts";
 import { describeBuildFailure } from "#images/build-failure.ts";
 import { PackageProgress } from "#images/package-progress.ts";
@@ -101,7 +101,7 @@ async function bootstrap(
     "-",
   ];
   const progress = new PackageProgress(onProgress);
-  const result = await runBound("mmdebstrap", args, {
+  const result = await runWithDeathSignal("mmdebstrap", args, {
     timeoutMs: TIMEOUT_MS,
     signal,
     // In its namespace the tool may have no right to see the current directory.

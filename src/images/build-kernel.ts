@@ -6,7 +6,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { aptDownload, aptShow, aptUpdate, makePrivateApt } from "#host/apt.ts";
 import { hashFile } from "#host/hash-file.ts";
 import { makeImageFromTree } from "#host/mke2fs.ts";
-import { runBoundOrThrow } from "#host/run-bound.ts";
+import { runWithDeathSignalOrThrow } from "#host/run-with-death-signal.ts";
 import { describeBuildFailure } from "#images/build-failure.ts";
 import { newKernelManifest } from "#images/manifest.ts";
 import type { Architecture, KernelManifest, ManifestFile } from "#images/manifest.ts";
@@ -71,7 +71,7 @@ export async function buildKernel(
     onProgress({ stage: "kernel", text: `unpacking ${found.package}` });
     const unpacked = join(dir, "kernel-package");
     const options = { timeoutMs: TIMEOUT_MS, signal };
-    await runBoundOrThrow("dpkg-deb", ["-x", found.path, unpacked], options);
+    await runWithDeathSignalOrThrow("dpkg-deb", ["-x", found.path, unpacked], options);
     const release = await findRelease(unpacked);
     const modules = await collectModules(unpacked, release, join(dir, "kernel", "modules"), signal);
     await copyFile(join(unpacked, "boot", `vmlinuz-${release}`), join(dir, "kernel", "vmlinuz"));
@@ -141,7 +141,7 @@ async function collectModules(
   const options = { timeoutMs: TIMEOUT_MS, signal };
   await mkdir(target, { recursive: true });
   const dir = await findModules(unpacked, release);
-  await runBoundOrThrow("depmod", ["-b", dir.base, release], options);
+  await runWithDeathSignalOrThrow("depmod", ["-b", dir.base, release], options);
   const read = (name: string): Promise<string> => readFile(join(dir.modules, name), "utf8");
   const [dep, softdep, alias] = await Promise.all(
     ["modules.dep", "modules.softdep", "modules.alias"].map(read),
@@ -150,8 +150,8 @@ async function collectModules(
   for (const path of order) {
     const copy = join(target, basename(path));
     await copyFile(join(dir.modules, path), copy);
-    if (path.endsWith(".xz")) await runBoundOrThrow("xz", ["-d", copy], options);
-    if (path.endsWith(".zst")) await runBoundOrThrow("zstd", ["-q", "-d", "--rm", copy], options);
+    if (path.endsWith(".xz")) await runWithDeathSignalOrThrow("xz", ["-d", copy], options);
+    if (path.endsWith(".zst")) await runWithDeathSignalOrThrow("zstd", ["-q", "-d", "--rm", copy], options);
   }
   return order.map((path) => basename(path).replace(/\.ko\.\w+$/, ".ko"));
 }

@@ -27,7 +27,7 @@ import { Operations } from "#sdk/operations.ts";
 import { Snapshots } from "#sdk/snapshots.ts";
 import { Transport, unreachable } from "#sdk/transport.ts";
 import { Volumes } from "#sdk/volumes.ts";
-import { WarmTemplates } from "#sdk/warm-templates.ts";
+import { Templates } from "#sdk/templates.ts";
 
 export type { ApiEvent } from "#api/events.ts";
 export type {
@@ -95,7 +95,7 @@ export class Hearth {
   readonly kernels: Kernels;
   readonly volumes: Volumes;
   readonly snapshots: Snapshots;
-  readonly warm: WarmTemplates;
+  readonly templates: Templates;
   readonly firecracker: Firecrackers;
   readonly lostFound: LostFound;
   readonly operations: Operations;
@@ -110,7 +110,7 @@ export class Hearth {
     this.kernels = new Kernels(transport);
     this.volumes = new Volumes(transport);
     this.snapshots = new Snapshots(transport);
-    this.warm = new WarmTemplates(transport);
+    this.templates = new Templates(transport);
     this.firecracker = new Firecrackers(transport);
     this.lostFound = new LostFound(transport);
     this.operations = new Operations(transport);
@@ -137,6 +137,11 @@ export class Hearth {
       await startDaemon({ dirs, env }, options.signal);
     }
     return new Hearth(transport, dirs);
+  }
+
+  /** @deprecated The older name of `templates`. */
+  get warm(): Templates {
+    return this.templates;
   }
 
   /** Returns the handle of a VM, by name or id. No request is sent. */

@@ -58,18 +58,19 @@ test("a VM is suspended, resumed, and started as if it had never run", async (t)
 
 test("templates are created, listed, deleted and pruned, and those in use stay", async (t) => {
   const served = await serveDaemon(t, { config: "warm.enabled = true" });
-  const { warm } = await served.client();
-  const one = await warm.build({ image: "debian", cpus: 1 });
-  const other = await warm.build({ image: "debian" });
+  const { templates, warm } = await served.client();
+  assert.equal(warm, templates, "the older name");
+  const one = await templates.build({ image: "debian", cpus: 1 });
+  const other = await templates.build({ image: "debian" });
   assert.equal(one.cpus, 1);
   assert.deepEqual(
-    (await warm.list()).map(({ id }) => id),
+    (await templates.list()).map(({ id }) => id),
     [other.id, one.id],
   );
   await served.run("web", { image: "debian", cpus: 1 }); // The VM maps the template's memory.
-  assert.deepEqual(await warm.prune(), { removed: 1 });
-  await assert.rejects(warm.remove(one.id), { code: "snapshot.in_use" });
-  await assert.rejects(warm.remove(other.id), { code: "snapshot.not_found" });
+  assert.deepEqual(await templates.prune(), { removed: 1 });
+  await assert.rejects(templates.remove(one.id), { code: "snapshot.in_use" });
+  await assert.rejects(templates.remove(other.id), { code: "snapshot.not_found" });
 });
 
 test("a snapshot is exported as a stream and imported from one, under its name or another", async (t) => {

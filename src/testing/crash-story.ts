@@ -357,10 +357,10 @@ export async function assertRuns({ host, vms }: FakeDaemon, name: string): Promi
 }
 
 async function assertAllGo(daemon: FakeDaemon): Promise<void> {
-  const { host, vms, snapshots, warm } = daemon;
+  const { host, vms, snapshots, templates } = daemon;
   for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
-  await warm.idle();
-  await warm.prune();
+  await templates.idle();
+  await templates.prune();
   for (const { id } of host.snapshots.list()) await snapshots.remove(id);
   assert.deepEqual(host.machine.leftovers(), [], "all that was there can be removed");
 }

@@ -10,17 +10,17 @@ import { Pools } from "#daemon/template/pools.ts";
 import { Snapshots } from "#daemon/snapshot/snapshots.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";
 import { Vms } from "#daemon/vm/vms.ts";
-import { WarmTemplates } from "#daemon/template/warm-templates.ts";
-import type { WarmTiming } from "#daemon/template/warm-templates.ts";
+import { Templates } from "#daemon/template/templates.ts";
+import type { TemplateTiming } from "#daemon/template/templates.ts";
 import type { VmRecord } from "#model/vm.ts";
 import { letWork } from "#testing/fake-guest.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import type { FakeHostOptions } from "#testing/fake-host.ts";
 
 /** Short in tests, which do not wait for a quiet host. */
-const AT_ONCE: WarmTiming = { idleMs: 0, patienceMs: 0, retryMs: 3_600_000 };
+const AT_ONCE: TemplateTiming = { idleMs: 0, patienceMs: 0, retryMs: 3_600_000 };
 
-type DaemonParts = Pick<Daemon, "vms" | "snapshots" | "warm" | "pools">;
+type DaemonParts = Pick<Daemon, "vms" | "snapshots" | "templates" | "pools">;
 
 /** Makes a hearthd as its HTTP side sees it. */
 export function daemonOver(host: Host, parts = fakeDaemonParts(host), more: Partial<Daemon> = {}): Daemon {
@@ -40,8 +40,8 @@ export function daemonOver(host: Host, parts = fakeDaemonParts(host), more: Part
 /** Makes what `runDaemon` makes of a host. */
 export function fakeDaemonParts(host: Host, vms = new Vms(host), timing = AT_ONCE): DaemonParts {
   const snapshots = new Snapshots(host, vms);
-  const warm = new WarmTemplates(host, vms, snapshots, timing);
-  return { vms, snapshots, warm, pools: new Pools(host, vms, warm, 0) };
+  const templates = new Templates(host, vms, snapshots, timing);
+  return { vms, snapshots, templates, pools: new Pools(host, vms, templates, 0) };
 }
 
 /** Makes a machine with a hearthd that runs until the end of the test. */
@@ -63,15 +63,15 @@ export class FakeDaemon {
   readonly host: FakeHost;
   readonly vms: Vms;
   readonly snapshots: Snapshots;
-  readonly warm: WarmTemplates;
+  readonly templates: Templates;
   readonly pools: Pools;
 
-  constructor(machine: FakeMachine, options: FakeHostOptions & { readonly timing?: WarmTiming } = {}) {
+  constructor(machine: FakeMachine, options: FakeHostOptions & { readonly timing?: TemplateTiming } = {}) {
     this.host = new FakeHost(machine, options);
-    const { vms, snapshots, warm, pools } = fakeDaemonParts(this.host, undefined, options.timing);
+    const { vms, snapshots, templates, pools } = fakeDaemonParts(this.host, undefined, options.timing);
     this.vms = vms;
     this.snapshots = snapshots;
-    this.warm = warm;
+    this.templates = templates;
     this.pools = pools;
   }
 
@@ -80,7 +80,7 @@ export class FakeDaemon {
     await (
       await recover(this.host, this.vms)
     ).done;
-    this.vms.whenBooted((vm, started) => this.warm.booted(vm, started));
+    this.vms.whenBooted((vm, started) => this.templates.booted(vm, started));
     return this;
   }
 
@@ -100,7 +100,7 @@ export class FakeDaemon {
   async end(): Promise<void> {
     await this.vms.restarts.end();
     await this.pools.end();
-    await this.warm.end();
+    await this.templates.end();
     this.drop();
   }
 

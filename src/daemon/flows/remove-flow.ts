@@ -19,7 +19,7 @@ export const REMOVE_VM: Flow<RemoveContext> = {
       name: "delete the directory",
       run: ({ host, id }) => host.files.removeTree(vmsDir(host.dirs), vmPaths(host.dirs, id).stateDir),
     },
-    { name: "delete the saved memory", run: ({ host, id }) => deleteSuspendedMemory(host, id) },
+    { name: "delete the suspended memory", run: ({ host, id }) => deleteSuspendedMemory(host, id) },
     { name: "release the name", run: async ({ host, id }) => host.store.deleteVm(id) },
   ],
 };

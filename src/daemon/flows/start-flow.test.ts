@@ -56,9 +56,9 @@ crashTest("killing hearthd while a VM starts loses nothing of its disk, also whe
   options: { config: "warm.enabled = true" },
   before: async (daemon) => {
     await hasStopped(daemon);
-    const { vms, warm, host } = daemon;
-    await warm.build(host.store.getVm("web"), vms.background());
-    await warm.idle();
+    const { vms, templates, host } = daemon;
+    await templates.build(host.store.getVm("web"), vms.background());
+    await templates.idle();
   },
   act: ({ vms }) => vms.start("web", vms.background()),
   includes: ["store.setState", "journal: start begins", "driver.boot", "guest.configure"],

@@ -65,6 +65,16 @@ test("what a VM was created with is read back, with its sizes and its network", 
   assert.deepEqual({ cpus, memoryBytes, diskBytes, network }, sizes);
 });
 
+test("the older path of templates, /v1/warm, is an alias of /v1/templates", async (t) => {
+  const { ask } = setUp(t);
+  assert.deepEqual((await ask("GET", "/v1/templates")).body, []);
+  assert.deepEqual((await ask("GET", "/v1/warm")).body, []);
+  assert.deepEqual((await ask("POST", "/v1/warm/prune")).body, { removed: 0 });
+  assert.equal(errorOf(await ask("DELETE", "/v1/warm/sn-0123456789ab")).code, "snapshot.not_found");
+  assert.equal(errorOf(await ask("PUT", "/v1/warm")).code, "api.wrong_method");
+  assert.equal(errorOf(await ask("GET", "/v1/warmer")).code, "api.not_found");
+});
+
 test("a list of VMs has those that all filters choose, and hearthd says which filter is none", async (t) => {
   const { ask } = setUp(t);
   const vms = [

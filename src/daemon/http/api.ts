@@ -2,6 +2,7 @@
 import type { ServerResponse } from "node:http";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
+import { getPath } from "hono/utils/url";
 import { ERROR_CODES, errorBody, HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
@@ -20,7 +21,7 @@ import { addFileRoutes } from "#daemon/http/file-routes.ts";
 import { addFirecrackerRoutes } from "#daemon/http/firecracker-routes.ts";
 import { addImageRoutes } from "#daemon/http/image-routes.ts";
 import { addSnapshotRoutes } from "#daemon/http/snapshot-routes.ts";
-import { addWarmRoutes } from "#daemon/http/warm-routes.ts";
+import { addTemplateRoutes } from "#daemon/http/template-routes.ts";
 import { addVmRoutes } from "#daemon/http/vm-routes.ts";
 import { addVolumeRoutes } from "#daemon/http/volume-routes.ts";
 import { isCancelled } from "#daemon/lifecycle/ending.ts";
@@ -54,9 +55,13 @@ export type ApiBindings = {
   readonly upgrade?: Upgrade | undefined;
 };
 
+/** The path of templates in older builds, which stays as an alias. */
+const OLDER_TEMPLATES = /^\/v1\/warm(?=\/|$)/;
+
 /** Makes all routes of a hearthd. Changes nothing, and does not listen yet. */
 export function makeApi(daemon: Daemon): Api {
   const api: Api = new OpenAPIHono({
+    getPath: (request) => getPath(request).replace(OLDER_TEMPLATES, "/v1/templates"),
     // Reports all that is wrong with a request at once, each with its field.
     defaultHook: (result) => {
       if (result.success) return;
@@ -90,7 +95,7 @@ export function makeApi(daemon: Daemon): Api {
   addImageRoutes(api, daemon);
   addVolumeRoutes(api, daemon);
   addSnapshotRoutes(api, daemon);
-  addWarmRoutes(api, daemon);
+  addTemplateRoutes(api, daemon);
   addFirecrackerRoutes(api, daemon);
   addLostFoundRoutes(api, daemon);
   addOperationRoutes(api, daemon);

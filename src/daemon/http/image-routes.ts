@@ -32,7 +32,7 @@ function imageUsers(
 
 /** Adds the routes of images and kernels. */
 export function addImageRoutes(api: Api, daemon: Daemon): void {
-  const { host, warm } = daemon;
+  const { host, templates } = daemon;
   const view = (image: BuiltImage): Image => ({
     ref: image.ref,
     digest: image.digest,
@@ -67,7 +67,7 @@ export function addImageRoutes(api: Api, daemon: Daemon): void {
       });
     };
     assertUnused(); // Checked first, so that a refusal also keeps the image's templates.
-    await warm.prune(image.digest);
+    await templates.prune(image.digest);
     // By its digest: the reference may name a new build meanwhile.
     await host.images.remove(image.digest, assertUnused, requestOf(c).signal);
     return c.body(null, 204);

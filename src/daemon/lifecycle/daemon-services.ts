@@ -7,7 +7,7 @@ import { IdleVms } from "#daemon/vm/idle-vms.ts";
 
 /** Returns the services of a hearthd that are to be started. */
 export function daemonServices(daemon: Daemon, api: ApiServer): Service[] {
-  const { host, vms, snapshots, warm, pools } = daemon;
+  const { host, vms, snapshots, templates, pools } = daemon;
   const recovery = new RecoveryService(host, vms);
   const idle = new IdleVms(host, vms, snapshots);
   return [
@@ -20,9 +20,9 @@ export function daemonServices(daemon: Daemon, api: ApiServer): Service[] {
       stop: () => vms.detachAll(),
     },
     {
-      name: "warm templates",
-      start: () => vms.whenBooted((vm, started) => warm.booted(vm, started)),
-      drain: () => warm.end(),
+      name: "templates",
+      start: () => vms.whenBooted((vm, started) => templates.booted(vm, started)),
+      drain: () => templates.end(),
     },
     api,
     { name: "pools", start: () => pools.fill(), drain: () => pools.end() },

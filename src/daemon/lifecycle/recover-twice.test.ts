@@ -86,10 +86,10 @@ crashTwiceTest(promiseOf("a restore"), {
   resumed: diskIsWhole,
 });
 
-crashTwiceTest(promiseOf("a warm template"), {
+crashTwiceTest(promiseOf("a template"), {
   options: { config: "warm.enabled = true" },
   before: webRuns,
-  act: async ({ warm, vms, host }) => warm.build(host.store.getVm("web"), vms.background()),
+  act: async ({ templates, vms, host }) => templates.build(host.store.getVm("web"), vms.background()),
   includes: [
     "driver.boot",
     "driver, save: memory written",

@@ -38,7 +38,7 @@ test("a VM whose start an older hearthd lost the journal of keeps its disk, what
   const config = "warm.enabled = true";
   const before = await open({ config }).begin();
   const vm = await before.run("web", 2);
-  await before.warm.build(vm, before.vms.background());
+  await before.templates.build(vm, before.vms.background());
   await before.vms.stop("web", { mode: "kill", timeoutMs: 0 }, before.vms.background());
   before.host.store.setState(vm.id, { phase: "starting", sinceMs: 1 });
   const daemon = await open({ config }).begin();

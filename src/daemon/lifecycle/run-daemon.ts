@@ -43,7 +43,7 @@ import { jailsDir, vmRunsDir, vmsDir, volumesDir, snapshotsDir } from "#daemon/s
 import { MemoryPromises } from "#daemon/vm/memory-promises.ts";
 import { Pools } from "#daemon/template/pools.ts";
 import { Snapshots } from "#daemon/snapshot/snapshots.ts";
-import { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import { Templates } from "#daemon/template/templates.ts";
 import { Vms } from "#daemon/vm/vms.ts";
 import { FirecrackerDriver } from "#drivers/firecracker/firecracker-driver.ts";
 import { Firecrackers } from "#drivers/firecracker/install/firecrackers.ts";
@@ -128,13 +128,13 @@ export async function runDaemon(
 function makeDaemon(host: Host, verdicts: KvmVerdicts, version: string, ending: Ending): Daemon {
   const vms = new Vms(host);
   const snapshots = new Snapshots(host, vms);
-  const warm = new WarmTemplates(host, vms, snapshots);
+  const templates = new Templates(host, vms, snapshots);
   return {
     host,
     vms,
     snapshots,
-    warm,
-    pools: new Pools(host, vms, warm),
+    templates,
+    pools: new Pools(host, vms, templates),
     stats: new StatsReader(host),
     version,
     startedAtMs: host.now(),

@@ -92,7 +92,7 @@ export class Services {
   async #abandon(late: readonly string[], deadlineMs: number): Promise<false> {
     this.#log.event("daemon.abandoned", { late: late.join(", ") });
     for (const service of this.#running)
-      await this.#attempt(service, "give up", () => service.abandon?.(), deadlineMs);
+      await this.#attempt(service, "abandon", () => service.abandon?.(), deadlineMs);
     return false;
   }
 

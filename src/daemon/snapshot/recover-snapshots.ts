@@ -32,7 +32,7 @@ export async function sweepSnapshots(host: Host, snapshots: readonly SnapshotRec
 /**
  * Resumes a VM whose suspend was interrupted: hearthd crashed after the memory was saved and before the VMM was ended.
  * Call this before VMMs are adopted; the agent channel allows one connection.
- * @returns false when it could not be resumed: then its saved memory must be kept
+ * @returns false when it could not be resumed: then its guest memory file must be kept
  */
 export async function resumeSuspending(
   host: Host,

@@ -276,7 +276,7 @@ function hasVolumes(vm: VmRecord, kind: SnapshotKind): HearthError {
     "feature.missing",
     `${vm.name} has volumes (${names}), which are not in a snapshot.`,
     {
-      hint: `Volumes can change in the meantime, and the saved memory would not match them.${kind === "named" ? " Use --disk-only." : ""}`,
+      hint: `Volumes can change in the meantime, and the guest memory in the snapshot would not match them.${kind === "named" ? " Use --disk-only." : ""}`,
     },
   );
 }

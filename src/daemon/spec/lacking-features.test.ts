@@ -304,7 +304,7 @@ const WORKS: readonly (readonly [what: string, without: Partial<DriverFeatures>,
     },
   ],
   ["snapshots saves disks", { snapshots: undefined }, runs, save(true)],
-  ["snapshots builds no templates", { snapshots: undefined }, runs, (daemon) => daemon.warm.idle()],
+  ["snapshots builds no templates", { snapshots: undefined }, runs, (daemon) => daemon.templates.idle()],
   ["a balloon saves a VM", { balloon: false }, runs, save(false)],
   [
     "a balloon tells what its VMs use",

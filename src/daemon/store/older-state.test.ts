@@ -56,7 +56,7 @@ const PHASES = {
 } as const;
 
 test("every VM, snapshot, template and volume of an older Hearth is shown as it was", async (t) => {
-  const { host, warm } = await open(t);
+  const { host, templates } = await open(t);
   assert.deepEqual(phases(host), PHASES);
   for (const [name, id] of Object.entries(OLDER_VMS)) {
     const vm = host.store.getVm(name);
@@ -80,7 +80,7 @@ test("every VM, snapshot, template and volume of an older Hearth is shown as it 
     ],
   );
   assert.deepEqual(
-    warm.list().map(({ id }) => id),
+    templates.list().map(({ id }) => id),
     OLDER_TEMPLATES,
   );
   for (const { id } of host.snapshots.list()) assert.ok(existsSync(snapshotPaths(host.dirs, id).dir));
@@ -158,14 +158,14 @@ test("snapshots of an older Hearth make VMs, and restore theirs", async (t) => {
 });
 
 test("templates of an older Hearth are passed over if the machine is another, and can be removed", async (t) => {
-  const { host, vms, warm, snapshots } = await open(t);
+  const { host, vms, templates, snapshots } = await open(t);
   await vms.create({ name: parseVmName("new"), image: "debian" }, false, vms.background());
   await vms.start("new", vms.background());
   assert.ok(!host.driver.calls.some((call) => call.startsWith("restore")));
   await snapshots.remove(OLDER_TEMPLATES[0], "warm");
-  await warm.prune();
+  await templates.prune();
   assert.deepEqual(
-    warm.list().filter(({ id }) => OLDER_TEMPLATES.some((older) => older === id)),
+    templates.list().filter(({ id }) => OLDER_TEMPLATES.some((older) => older === id)),
     [],
   );
 });

@@ -19,7 +19,7 @@ const STEPS: readonly Rename[] = [
   { from: "remove the folder", to: "delete the directory" },
   { from: "acquire what the VM needs of the host", to: "acquire host resources" },
   { from: "release what the VM has of the host", to: "release host resources" },
-  { from: "forget the saved memory", to: "delete the saved memory" },
+  { from: "forget the saved memory", to: "delete the suspended memory" },
   { from: "give the name back", to: "release the name" },
   { from: "give the identity", to: "configure the guest" },
   { from: "settle", to: "finalize" },

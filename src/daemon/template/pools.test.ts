@@ -115,7 +115,7 @@ test("a taken name is the caller's error, and a hearthd that ends removes all VM
     ["web"],
   );
   await vms.remove("web", true, vms.background());
-  await daemon.warm.prune();
+  await daemon.templates.prune();
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
@@ -128,7 +128,7 @@ test("a VM that cannot be removed at the end of hearthd keeps none of the others
   const told = host.machine.events.find(({ name }) => name === "pool.failed");
   assert.match(String((told?.fields as { error?: unknown } | undefined)?.error), /it does not end/);
   await vms.discard(left?.id ?? assert.fail("one is left"));
-  await daemon.warm.prune();
+  await daemon.templates.prune();
   assert.deepEqual(host.machine.leftovers(), []);
 });
 

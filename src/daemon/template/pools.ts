@@ -11,7 +11,7 @@ import type { Host } from "#daemon/host.ts";
 import { assertPause, OTHER_DRIVER } from "#daemon/spec/lacking-features.ts";
 import { templateShape } from "#daemon/vm/start-source.ts";
 import type { Call, Vms } from "#daemon/vm/vms.ts";
-import type { WarmTemplates } from "#daemon/template/warm-templates.ts";
+import type { Templates } from "#daemon/template/templates.ts";
 import { parseVmName } from "#model/ids.ts";
 import type { ImageDigest, VmId } from "#model/ids.ts";
 import { vmNameFrom } from "#model/vm-names.ts";
@@ -29,7 +29,7 @@ const REFILL_MS = 300;
 export class Pools {
   readonly #host: Host;
   readonly #vms: Vms;
-  readonly #warm: WarmTemplates;
+  readonly #templates: Templates;
   readonly #refillMs: number;
   readonly #ended = new AbortController();
   #waiting: Waiting[] = [];
@@ -37,11 +37,11 @@ export class Pools {
   #timer: NodeJS.Timeout | undefined;
 
   /** @param refillMs the time between the use of a pooled VM and the creation of the next */
-  constructor(host: Host, vms: Vms, warm: WarmTemplates, refillMs = REFILL_MS) {
+  constructor(host: Host, vms: Vms, templates: Templates, refillMs = REFILL_MS) {
     this.#refillMs = refillMs;
     this.#host = host;
     this.#vms = vms;
-    this.#warm = warm;
+    this.#templates = templates;
   }
 
   /** Fills the pools in the background. */
@@ -156,7 +156,7 @@ export class Pools {
     const wanted = await completeSpec(host, shape, call);
     const driver = await chooseDriver(host, wanted.spec, call.signal);
     await assertPause(driver, `Cannot fill the pool ${pool}`, OTHER_DRIVER, call.signal);
-    await this.#warm.build(wanted, call);
+    await this.#templates.build(wanted, call);
     const key = await this.#keyOf(wanted, call.signal);
     const { id } = await this.#vms.make(
       internalVm(host, wanted.spec, wanted.imageDigest, "foreground"),

@@ -189,7 +189,7 @@ export class Attachment {
   /** Closes the session. Idempotent. */
   detach(): void {
     clearTimeout(this.#timer);
-    this.#detached.abort(agentUnreachable(new Error("the VMM has ended, or hearthd let it go")));
+    this.#detached.abort(agentUnreachable(new Error("the VMM has ended, or hearthd has detached from it")));
     this.#connected?.close();
     this.#connected = undefined;
     this.#guest = undefined;

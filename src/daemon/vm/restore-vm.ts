@@ -51,7 +51,7 @@ function sayPending(controller: VmController, { name, id }: SnapshotRecord, erro
   const failure = toHearthError(error);
   if (failure.code === "vm.unclean") return;
   const message =
-    `The restore of snapshot ${name ?? id} did not finish, and the next start goes on with it: ` +
+    `The restore of snapshot ${name ?? id} did not finish; the next start continues it: ` +
     errorBody(failure).message;
   controller.send({ type: "broke", code: failure.code, message, atMs: controller.host.now() });
 }

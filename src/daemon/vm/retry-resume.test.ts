@@ -20,7 +20,7 @@ function webIsOneOf(...phases: readonly string[]) {
   return ({ host }: FakeDaemon): void => {
     const { state } = host.store.getVm("web");
     assert.ok(phases.includes(state.phase), `${state.phase} is none of ${phases.join(", ")}`);
-    if (state.phase === "failed") assert.match(state.message, /the saved memory is lost/);
+    if (state.phase === "failed") assert.match(state.message, /guest memory of the suspended VM is lost/);
   };
 }
 

@@ -25,6 +25,7 @@ export function stateBefore(
 
 /** Returns the state of a VM whose memory no longer matches its disk. */
 export function failedResume(atMs: number): Extract<VmState, { phase: "failed" }> {
-  const message = "Resuming failed, and the saved memory is lost. The disk is as after a power failure.";
+  const message =
+    "Resuming failed, and the guest memory of the suspended VM is lost. The disk is as after a power failure.";
   return { phase: "failed", code: "snapshot.failed", message, atMs };
 }

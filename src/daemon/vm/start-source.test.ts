@@ -115,11 +115,11 @@ const CASES: readonly Case[] = [
 
 /** Makes a template, a snapshot `s1`, and a VM like these that never ran. */
 async function setUp(daemon: FakeDaemon, more: Case["more"] = {}) {
-  const { host, vms, snapshots, warm } = daemon;
+  const { host, vms, snapshots, templates } = daemon;
   const call = vms.background();
   const source = await daemon.run("source");
-  await warm.build(source, call);
-  await warm.idle();
+  await templates.build(source, call);
+  await templates.idle();
   await snapshots.create("source", { kind: "named", name: NAME }, call);
   const request = more.snapshot === undefined ? { image: "debian", ...more } : more;
   const vm = await vms.create({ name: "web", ...request }, false, call);
@@ -160,9 +160,9 @@ for (const [features, disk] of [
 
 test("where templates are off, a VM that never ran boots, and a fork is restored all the same", async (t) => {
   const daemon = await useFakeDaemon(t);
-  const { host, vms, warm } = daemon;
+  const { host, vms, templates } = daemon;
   const vm = await daemon.run("web");
-  assert.equal(await warm.build(vm, vms.background()), undefined);
+  assert.equal(await templates.build(vm, vms.background()), undefined);
   await forkVm(daemon, "web", { count: 1 }, vms.background());
   assert.deepEqual(
     host.driver.calls.filter((call) => !/^(save|finalize|pause|resume)/.test(call)),

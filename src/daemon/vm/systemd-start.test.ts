@@ -53,9 +53,9 @@ test("a guest that boots with a snapshot's disk gets its identity before systemd
 
 test("a VM with systemd and volumes boots: in a template, services would run without them", async (t) => {
   const daemon = await useFakeDaemon(t, { config: "warm.enabled = true" });
-  const { host, vms, warm } = daemon;
+  const { host, vms, templates } = daemon;
   await daemon.run("one", 0, SYSTEMD);
-  await warm.build(host.store.getVm("one"), vms.background());
+  await templates.build(host.store.getVm("one"), vms.background());
   await daemon.run("two", 0, SYSTEMD);
   assert.equal(host.driver.calls.at(-1), "restore two", "without volumes it starts from the template");
   await host.volumes.cleanUp();
@@ -63,5 +63,5 @@ test("a VM with systemd and volumes boots: in a template, services would run wit
   const volumes = [{ name: parseVolumeName("data"), path: "/data" }];
   await daemon.run("three", 0, { ...SYSTEMD, volumes });
   assert.equal(host.driver.calls.at(-1), "boot three");
-  assert.equal(await warm.build(host.store.getVm("three"), vms.background()), undefined);
+  assert.equal(await templates.build(host.store.getVm("three"), vms.background()), undefined);
 });

@@ -19,7 +19,7 @@ export default command({
   ],
   async run({ args, flags, out, hearth }) {
     const like = parseShapeFlags(args[0] ?? "", flags);
-    const made = await (await hearth()).warm.build(like, { onProgress: out.onProgress });
+    const made = await (await hearth()).templates.build(like, { onProgress: out.onProgress });
     out.clearProgress();
     if (out.wantsJson) return out.json(made);
     out.line(made.id);

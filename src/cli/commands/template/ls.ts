@@ -16,7 +16,7 @@ export default command({
     ["hearth template ls -q", "Only print IDs"],
   ],
   async run({ flags, out, hearth }) {
-    const templates = await (await hearth()).warm.list();
+    const templates = await (await hearth()).templates.list();
     if (out.wantsJson) return out.json(templates);
     if (flags.quiet) {
       for (const { id } of templates) out.line(id);

@@ -10,7 +10,7 @@ export default command({
   flags: {},
   examples: [["hearth template prune", "Free the disk space of unused templates"]],
   async run({ out, hearth }) {
-    const pruned = await (await hearth()).warm.prune();
+    const pruned = await (await hearth()).templates.prune();
     if (out.wantsJson) return out.json(pruned);
     out.line(String(pruned.removed));
     out.note(pruned.removed === 1 ? "Removed 1 template." : `Removed ${pruned.removed} templates.`);

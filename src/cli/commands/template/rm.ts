@@ -22,7 +22,7 @@ export default command({
   async run({ args, out, hearth }) {
     const client = await hearth();
     return eachTarget(args, parseTemplateId, out, async (id) => {
-      await client.warm.remove(id);
+      await client.templates.remove(id);
       return { result: { name: id, removed: true } };
     });
   },

@@ -88,8 +88,8 @@ export async function installFirecracker(
   for (const dir of [firecrackerDir(cacheDir), tmp, locks])
     await mkdir(dir, { recursive: true, mode: 0o700 });
   const onWait = (): void => tell(onProgress, "waiting for another installation");
-  using held = new DisposableStack();
-  held.use(await waitFileLock(join(locks, `${LOCK}.lock`), onWait, signal));
+  using locked = new DisposableStack();
+  locked.use(await waitFileLock(join(locks, `${LOCK}.lock`), onWait, signal));
   const target = join(firecrackerDir(cacheDir), release.version);
   const fresh = !(await isWhole(cacheDir, release.version, signal));
   if (fresh) {

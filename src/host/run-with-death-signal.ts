@@ -1,6 +1,7 @@
 /**
  * Runs programs that must not outlive hearthd. SIGKILL leaves hearthd no time to end what it has started, so the kernel
- * does: the program dies with this process, and as root also everything that it has started and mounted.
+ * does, by the parent-death signal (prctl(2), PR_SET_PDEATHSIG): the program dies with this process, and as root also
+ * everything that it has started and mounted.
  */
 import { run } from "#host/run.ts";
 import type { Run, RunOptions } from "#host/run.ts";
@@ -13,18 +14,18 @@ const WITH_DESCENDANTS = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--
  * Runs a program that dies with this process, like `run`, for work of seconds. Call `requirePrograms` first: a missing
  * program is not reported as one.
  */
-export const runBound: Run = (file, args, options) => {
+export const runWithDeathSignal: Run = (file, args, options) => {
   const isRoot = process.getuid?.() === 0;
   return run("setpriv", [...DIES_WITH_PARENT, ...(isRoot ? WITH_DESCENDANTS : []), file, ...args], options);
 };
 
-/** Runs like `runBound`, returns stdout and throws the error of a failure. */
-export async function runBoundOrThrow(
+/** Runs like `runWithDeathSignal`, returns stdout and throws the error of a failure. */
+export async function runWithDeathSignalOrThrow(
   file: string,
   args: readonly string[],
   options: RunOptions,
 ): Promise<string> {
-  const result = await runBound(file, args, options);
+  const result = await runWithDeathSignal(file, args, options);
   if (!result.ok) throw result.error;
   return result.stdout;
 }

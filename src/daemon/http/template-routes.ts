@@ -6,25 +6,25 @@ import { requestOf } from "#daemon/http/api.ts";
 import type { Api } from "#daemon/http/api.ts";
 import { snapshotView } from "#daemon/view/snapshot-view.ts";
 
-/** Adds the routes of warm templates, which hearthd makes by itself. */
-export function addWarmRoutes(api: Api, daemon: Daemon): void {
-  const { host, snapshots, warm } = daemon;
+/** Adds the routes of templates, which hearthd makes by itself. */
+export function addTemplateRoutes(api: Api, daemon: Daemon): void {
+  const { host, snapshots, templates } = daemon;
 
-  api.openapi(ROUTES.listWarm, async (c) =>
-    c.json(await Promise.all(warm.list().map((one) => snapshotView(host, snapshots, one))), 200),
+  api.openapi(ROUTES.listTemplates, async (c) =>
+    c.json(await Promise.all(templates.list().map((one) => snapshotView(host, snapshots, one))), 200),
   );
-  api.openapi(ROUTES.buildWarm, async (c) => {
+  api.openapi(ROUTES.buildTemplate, async (c) => {
     const call = requestOf(c);
-    const made = await warm.build(await completeSpec(host, c.req.valid("json"), call), call);
+    const made = await templates.build(await completeSpec(host, c.req.valid("json"), call), call);
     if (made === undefined)
       throw new HearthError("feature.missing", "This VM configuration cannot use templates.", {
         hint: "Check warm.enabled in config.toml; docs/snapshots.md lists the other conditions.",
       });
     return c.json(await snapshotView(host, snapshots, made), 200);
   });
-  api.openapi(ROUTES.removeWarm, async (c) => {
+  api.openapi(ROUTES.removeTemplate, async (c) => {
     await snapshots.remove(c.req.valid("param").snapshot, "warm");
     return c.body(null, 204);
   });
-  api.openapi(ROUTES.pruneWarm, async (c) => c.json({ removed: await warm.prune() }, 200));
+  api.openapi(ROUTES.pruneTemplates, async (c) => c.json({ removed: await templates.prune() }, 200));
 }

@@ -8,17 +8,17 @@ const config = "warm.enabled = true";
 async function makesTemplate(daemon: FakeDaemon): Promise<void> {
   await daemon.run("web");
   // The template is made after the start.
-  while (daemon.warm.list().length === 0) {
-    await daemon.warm.idle();
+  while (daemon.templates.list().length === 0) {
+    await daemon.templates.idle();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await daemon.warm.idle();
+  await daemon.templates.idle();
 }
 
 const isThere =
   (name: string) =>
-  ({ host, warm }: FakeDaemon): void => {
-    assert.ok(warm.list().length <= 1);
+  ({ host, templates }: FakeDaemon): void => {
+    assert.ok(templates.list().length <= 1);
     const vm = host.store.findVm(name);
     if (vm !== undefined) assert.ok(["created", "running"].includes(vm.state.phase), vm.state.phase);
   };

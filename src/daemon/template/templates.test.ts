@@ -24,7 +24,7 @@ async function until(daemon: FakeDaemon, name: string, times = 1): Promise<void>
   const noted = (): number => daemon.host.machine.events.filter((event) => event.name === name).length;
   while (noted() < times) {
     await new Promise((resolve) => setImmediate(resolve));
-    await daemon.warm.idle();
+    await daemon.templates.idle();
   }
 }
 
@@ -45,7 +45,7 @@ async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Prom
 test("the first VM of a kind boots, and all later ones are restored from the template that it led to", async (t) => {
   const events: ApiEvent[] = [];
   const daemon = await useFakeDaemon(t, { config: ON });
-  const { host, vms, warm } = daemon;
+  const { host, vms, templates } = daemon;
   host.bus.subscribe((event) => events.push(event));
   await daemon.run("first");
   await until(daemon, "template.made");
@@ -59,7 +59,7 @@ test("the first VM of a kind boots, and all later ones are restored from the tem
     await assertRuns(daemon, name);
     assert.equal(host.machine.vmm(name).guest.calls[0], "configure restored");
   }
-  assert.equal(warm.list().length, 1);
+  assert.equal(templates.list().length, 1);
   assert.equal(templatesBooted(daemon), 1);
   const names = events.flatMap((event) => ("name" in event ? [event.name] : []));
   assert.deepEqual(
@@ -68,18 +68,21 @@ test("the first VM of a kind boots, and all later ones are restored from the tem
     "what hearthd does for itself is no news",
   );
   for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
-  assert.equal(await warm.prune(), 1);
+  assert.equal(await templates.prune(), 1);
   assert.deepEqual(host.machine.leftovers(), []);
 });
 
 test("several VMs of a kind make one template, and so do concurrent requests for it", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
-  const { vms, warm } = daemon;
+  const { vms, templates } = daemon;
   await Promise.all(["one", "two", "three"].map((name) => daemon.run(name)));
   const vm = daemon.host.store.getVm("one");
-  const built = await Promise.all(Array.from({ length: 3 }, () => warm.build(vm, vms.background())));
-  await warm.idle();
-  assert.deepEqual(new Set(built.map((template) => template?.id)), new Set(warm.list().map(({ id }) => id)));
+  const built = await Promise.all(Array.from({ length: 3 }, () => templates.build(vm, vms.background())));
+  await templates.idle();
+  assert.deepEqual(
+    new Set(built.map((template) => template?.id)),
+    new Set(templates.list().map(({ id }) => id)),
+  );
   assert.equal(templatesBooted(daemon), 1);
 });
 
@@ -111,16 +114,16 @@ describe("no template is made", () => {
       await daemon.run("web", 0, { image: "debian", ...more });
       // The requests after the first get the template that the first one's request has led to.
       await new Promise((resolve) => setImmediate(resolve));
-      await daemon.warm.idle();
+      await daemon.templates.idle();
       assert.equal(templatesBooted(daemon), 0);
-      assert.deepEqual(daemon.warm.list(), []);
+      assert.deepEqual(daemon.templates.list(), []);
     });
   }
 });
 
 test("VMs with volumes start from a template that knows how large they are, and find their own", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
-  const { host, warm } = daemon;
+  const { host, templates } = daemon;
   await host.volumes.cleanUp();
   const make = async (name: string, sizeBytes: number): Promise<VolumeName> => {
     await host.volumes.create({ name: parseVolumeName(name), sizeBytes }, t.signal);
@@ -129,7 +132,7 @@ test("VMs with volumes start from a template that knows how large they are, and 
   const mounts = (name: VolumeName) => ({ image: "debian", volumes: [{ name, path: "/data" }] });
   await daemon.run("one", 0, mounts(await make("one", 2 ** 26)));
   await until(daemon, "template.made");
-  assert.deepEqual(warm.list()[0]?.spec.volumes, [], "nobody's volume is in it");
+  assert.deepEqual(templates.list()[0]?.spec.volumes, [], "nobody's volume is in it");
   await daemon.run("two", 0, mounts(await make("two", 2 ** 26)));
   assert.equal(host.driver.calls.at(-1), "restore two");
   const paths = host.machine.vmm("two").plan.disks.map(({ path }) => path);
@@ -143,13 +146,13 @@ describe("templates within their budget", () => {
   const shape = (cpus: number) => ({ image: "debian", cpus });
 
   async function build(daemon: FakeDaemon, cpus: number): Promise<void> {
-    const { vms, warm } = daemon;
+    const { vms, templates } = daemon;
     const call = vms.background();
     const { spec, imageDigest } = await vms.create({ name: `shape-${cpus}`, ...shape(cpus) }, false, call);
-    await warm.build({ spec, imageDigest }, call);
+    await templates.build({ spec, imageDigest }, call);
   }
-  const cpusOf = ({ warm }: FakeDaemon): number[] =>
-    warm
+  const cpusOf = ({ templates }: FakeDaemon): number[] =>
+    templates
       .list()
       .map(({ spec }) => spec.cpus)
       .toSorted();
@@ -177,7 +180,7 @@ describe("templates within their budget", () => {
     }
     await build(daemon, 3);
     assert.deepEqual(cpusOf(daemon), [1, 2, 3]);
-    assert.equal(await daemon.warm.prune(), 1, "nor when all are to go that can");
+    assert.equal(await daemon.templates.prune(), 1, "nor when all are to go that can");
     assert.deepEqual(cpusOf(daemon), [1, 2]);
     await daemon.vms.remove("uses-1", true, daemon.vms.background());
     await build(daemon, 4);
@@ -205,7 +208,7 @@ test("a template that could not be made is tried again after a while", async (t)
 
 test("a template that could not be made is not tried again before that, unless a user asks", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
-  const { host, vms, warm } = daemon;
+  const { host, vms, templates } = daemon;
   host.driver.faults.finalizeError = BROKEN;
   const vm = await daemon.run("one");
   await until(daemon, "template.failed");
@@ -221,7 +224,7 @@ test("a template that could not be made is not tried again before that, unless a
   await daemon.run("three", 0, { image: "debian", cpus: 4 });
   await until(daemon, "template.made");
   assert.equal(templatesBooted(daemon), 2);
-  assert.ok(await warm.build(vm, vms.background()));
+  assert.ok(await templates.build(vm, vms.background()));
   await daemon.run("four");
   assert.equal(host.driver.calls.at(-1), "restore four");
 });
@@ -231,27 +234,27 @@ describe("a template that cannot be restored", () => {
     "because no VMM takes it": ({ host }) => (host.driver.faults.restoreError = BROKEN),
     "because its guest does not answer": ({ host }) => (host.guestFaults.unreachable = 1),
     "because its guest does not become another one": ({ host }) => (host.guestFaults.configureError = BROKEN),
-    "because its memory is damaged": ({ host, warm }) => {
-      const [template] = warm.list();
+    "because its memory is damaged": ({ host, templates }) => {
+      const [template] = templates.list();
       assert.ok(template);
       const { memory } = snapshotPaths(host.dirs, template.id);
       chmodSync(memory, 0o600);
       truncateSync(memory, 5);
     },
-    "because it is removed meanwhile": ({ host, warm }) => {
+    "because it is removed meanwhile": ({ host, templates }) => {
       const { makeDir } = host.files;
       host.files.makeDir = async (path) => {
         host.files.makeDir = makeDir;
         await makeDir(path);
-        assert.equal(await warm.prune(), 1);
+        assert.equal(await templates.prune(), 1);
       };
     },
   };
   for (const [why, spoil] of Object.entries(USELESS)) {
     test(`is deleted ${why}: the VM boots, and nothing of the template is left`, async (t) => {
       const daemon = await withTemplate(t);
-      const { host, vms, warm } = daemon;
-      const [template] = warm.list();
+      const { host, vms, templates } = daemon;
+      const [template] = templates.list();
       const told: Progress[] = [];
       await vms.create({ name: "web", image: "debian", noWarm: true }, false, vms.background());
       spoil(daemon);
@@ -264,22 +267,22 @@ describe("a template that cannot be restored", () => {
       assert.ok(told.some(({ text }) => text === "the template does not work; booting instead"));
       assert.equal(template && host.snapshots.find(template.id), undefined);
       for (const { id } of host.store.listVms()) await vms.remove(id, true, vms.background());
-      await warm.prune();
+      await templates.prune();
       assert.deepEqual(host.machine.leftovers(), []);
     });
   }
 
   test("because the host's disk is full stays for later, and the VM boots", async (t) => {
     const daemon = await withTemplate(t);
-    const { host, warm } = daemon;
-    const [template] = warm.list();
+    const { host, templates } = daemon;
+    const [template] = templates.list();
     host.driver.faults.restoreError = new HearthError("host.disk_full", "The disk is full.");
     await daemon.run("two");
     assert.equal(host.driver.calls.at(-1), "boot two");
     await daemon.run("three");
     assert.equal(host.driver.calls.at(-1), "restore three");
     assert.deepEqual(
-      warm.list().map(({ id }) => id),
+      templates.list().map(({ id }) => id),
       [template?.id],
     );
   });
@@ -295,7 +298,7 @@ describe("a template that cannot be restored", () => {
     await daemon.run("other", 0, { image: "debian", cpus: 4 });
     await until(daemon, "template.made", 3);
     assert.deepEqual(
-      daemon.warm.list().map(({ spec }) => spec.cpus),
+      daemon.templates.list().map(({ spec }) => spec.cpus),
       [4],
     );
   });
@@ -304,12 +307,12 @@ describe("a template that cannot be restored", () => {
 for (const step of ["save", "finalize", "restore"] as const) {
   test(`a hearthd that ends while a template is at its ${step} leaves nothing of it`, async (t) => {
     const daemon = await useFakeDaemon(t, { config: ON });
-    const { host, vms, warm } = daemon;
+    const { host, vms, templates } = daemon;
     const gate = new Gate();
     host.driver.faults[`${step}Gate`] = gate;
     await daemon.run("web");
     await gate.reached;
-    await warm.end();
+    await templates.end();
     assert.deepEqual(
       host.store.listVms().map(({ name }) => name),
       ["web"],

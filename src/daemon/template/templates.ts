@@ -1,5 +1,5 @@
 /**
- * Makes warm templates: snapshots of VMs whose agent was ready and in which nothing had run.
+ * Makes templates: snapshots of VMs whose agent was ready and in which nothing had run.
  *
  * 1. The first VM with a compatibility key boots, and its key is queued.
  * 2. When the host is idle, or after a minute, hearthd boots an internal VM like it, without anything of the user's.
@@ -30,7 +30,7 @@ type Wanted = { readonly spec: VmSpec; readonly imageDigest: ImageDigest; readon
 /** The limit for systemd: a unit that never starts must not keep the others out of the template. */
 const SYSTEMD_MS = 120_000;
 
-export type WarmTiming = {
+export type TemplateTiming = {
   /** The time without any request after which the host's CPUs are free for background work. */
   readonly idleMs: number;
   /** The time after which a busy host makes its template anyway: the template makes it less busy. */
@@ -41,10 +41,10 @@ export type WarmTiming = {
 
 /** The number of failures after which a template waits: one may have been removed while a VM was starting. */
 const FAILURES_MAX = 2;
-const TIMING: WarmTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
+const TIMING: TemplateTiming = { idleMs: 1_500, patienceMs: 60_000, retryMs: 900_000 };
 
 /** Makes templates one at a time, when the host is idle, and keeps them within their budget. */
-export class WarmTemplates {
+export class Templates {
   readonly #host: Host;
   readonly #vms: Vms;
   readonly #snapshots: Snapshots;
@@ -55,7 +55,7 @@ export class WarmTemplates {
   /** The number of templates of this key that were made and could not be restored. */
   readonly #failures = new Map<string, number>();
   readonly #making = new Map<string, Promise<SnapshotRecord>>();
-  readonly #timing: WarmTiming;
+  readonly #timing: TemplateTiming;
   #work: Promise<void> | undefined;
 
   constructor(host: Host, vms: Vms, snapshots: Snapshots, timing = TIMING) {
