@@ -1,4 +1,4 @@
-/** What an older Hearth has left is used by real VMs, from their disks: `src/testing/older-state/README.md` lists it. */
+/** Real VMs use the state of an older Hearth, from their disks; src/testing/older-state/README.md lists what it has. */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -11,7 +11,7 @@ describe("the state directory of an older Hearth", () => {
   const bed = new Bed({ warm: false, apart: false });
   const mismatch = /snapshot\.mismatch/;
 
-  /** The content of a file of a VM, which is started for it and stopped after it. */
+  /** Returns the content of files of a VM, which is started for that and stopped after it. */
   const readIn = async (name: string, ...paths: string[]): Promise<string> => {
     await bed.ok(["start", name]);
     const content = await bed.ok(["exec", name, "--", "cat", ...paths]);
