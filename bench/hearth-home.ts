@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { hearthDirs } from "#base/hearth-dirs.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesNaming } from "#testing/find-processes.ts";
+import { findProcessesNaming } from "#host/find-processes.ts";
 import { findProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { Hearth } from "#sdk/hearth.ts";

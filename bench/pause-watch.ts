@@ -1,7 +1,7 @@
 /**
- * How long a VM stands still, as something outside of it sees: a process in the guest sends a datagram to this one
+ * Measures how long a VM is paused, as something outside of it sees: a process in the guest sends a datagram to this one
  * every few milliseconds, and what counts is the longest time without any. The guest's own clock would not do,
- * because it stands still with the guest; and the agent's channel would not, because hearthd is busy at that moment.
+ * because it is paused with the guest; and the agent's channel would not, because hearthd is busy at that moment.
  */
 import { createSocket } from "node:dgram";
 import type { Socket } from "node:dgram";

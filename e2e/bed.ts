@@ -22,7 +22,7 @@ import { apiSocketPath, hearthDirs } from "#base/hearth-dirs.ts";
 import type { Dirs } from "#base/hearth-dirs.ts";
 import { blockEventLoop } from "#base/event-loop.ts";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesNaming } from "#testing/find-processes.ts";
+import { findProcessesNaming } from "#host/find-processes.ts";
 import { findProcess, listCommands } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { Vm } from "#api/wire.ts";

@@ -26,7 +26,7 @@ const SAVE = ["snapshot", "create", "web", "s1"];
 before(() => makeWeb(bed));
 startOverAfterFailures(bed);
 
-/** Whole, so that a VM goes on from it; or not at all. */
+/** Checks that the snapshot can be restored, or does not exist. */
 async function assertWholeOrNothing(): Promise<void> {
   const saved = await bed.ok(["snapshot", "ls", "-q"]);
   if (saved === "") return;

@@ -26,8 +26,8 @@ const WAKERS = [
 before(() => makeWeb(bed));
 startOverAfterFailures(bed);
 
-/** The guest lets go by itself in half a minute; nobody is to wait for that. */
-function assertNobodyWaited(): void {
+/** Checks that no command waited for the half minute after which the agent thaws the guest by itself. */
+function assertNoneWaited(): void {
   const log = readFileSync(join(bed.dirs.state, "hearthd.log"), "utf8");
   assert.doesNotMatch(log, /did not answer in time/);
 }
@@ -42,7 +42,7 @@ describe("kill -9 of hearthd during suspend leaves the VM running or suspended, 
       assert.equal(bed.snapshotDirs().length, phase === "running" ? 0 : 1);
       await assertLives(bed);
       await assertNothingElse(bed);
-      assertNobodyWaited();
+      assertNoneWaited();
     });
   }
 });
@@ -58,7 +58,7 @@ describe("kill -9 of hearthd during a resume leaves the VM running or suspended,
       assert.equal(bed.vmms().length, phase === "running" ? 1 : 0);
       await assertLives(bed);
       await assertNothingElse(bed);
-      assertNobodyWaited();
+      assertNoneWaited();
     });
   }
 

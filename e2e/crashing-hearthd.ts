@@ -10,7 +10,7 @@ import { pinoLog } from "#daemon/lifecycle/pino-log.ts";
 import { makePrivateDir } from "#daemon/store/managed-files.ts";
 import { runDaemon } from "#daemon/lifecycle/run-daemon.ts";
 import { BoundedFile } from "#host/bounded-file.ts";
-import { findProcessesNaming } from "#testing/find-processes.ts";
+import { findProcessesNaming } from "#host/find-processes.ts";
 
 const dirs = hearthDirs(process.env, homedir());
 await makePrivateDir(dirs.state);

@@ -55,6 +55,6 @@ test("a guest that changes its memory as fast as it can, and freezes late, is sa
   await driver.snapshotter.finalize(await vms.plan("dirty"), saved, signal);
   const restored = await driver.snapshotter.restore(await vms.plan("dirty"), saved, () => {}, signal);
   while (vms.counted(restored).length === 0) await sleep(LOOK_EVERY_MS, undefined, { signal });
-  assert.ok((vms.counted(restored)[0] ?? 0) > 5, "it goes on where it was saved");
+  assert.ok((vms.counted(restored)[0] ?? 0) > 5, "it continues where it was saved");
   for (const one of [vm, restored]) await driver.stop(one, "kill", signal);
 });

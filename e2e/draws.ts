@@ -73,7 +73,7 @@ export async function stopDrawingTls(bed: Bed, name: string): Promise<void> {
   await bed.sh(name, `kill "$(cat ${TLS_PID})"`);
 }
 
-/** All that was drawn in this VM's life, and in those that it goes on from: at least `count` under its own name. */
+/** Returns all that was drawn in this VM, and in those it was restored from: at least `count` under its own name. */
 export async function drawsOf(
   bed: Bed,
   name: string,

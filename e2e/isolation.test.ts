@@ -287,7 +287,7 @@ describe("each flag removes its own part of the isolation", () => {
 
   afterEach(async () => void (await bed.hearth(["rm", "-f", "less"])));
 
-  /** Without what differs between any two VMs, and between one that boots and one that goes on. */
+  /** Removes what differs between any two VMs, and between one that boots and one that is restored. */
   function comparable(found: Isolation): Isolation {
     const plain = (text: string): string => text.replaceAll(/vm-[a-z2-7]{12}/g, "ID");
     const { uids, gids } = found;

@@ -77,7 +77,7 @@ test("pause stops the guest's clock, refuses commands with the fix, and resume c
   const resumedAt = performance.now();
   await bed.ok(["resume", "web-1"]);
   const guestRan = (await uptimeMs()) - guestBefore;
-  // It ran for a moment before the pause and after it; a clock that did not stand still shows all of it.
+  // It ran for a moment before the pause and after it; a clock that was not stopped shows all of it.
   const slackMs = performance.now() - resumedAt + 2_000;
   assert.ok(guestRan < pausedMs + slackMs - 2_500, `${guestRan} ms in the guest, ${pausedMs} ms of pause`);
   assert.equal(await bed.sh("web-1", BOOT_ID), bootId);

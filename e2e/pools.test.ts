@@ -74,7 +74,7 @@ describe("a pool of one", { concurrency: false }, () => {
     const said: string[] = [];
     for (let time = 0; time < 2; time++) {
       const waitedFrom = performance.now();
-      await bed.until(() => performance.now() - waitedFrom > 3_000); // Its clock stands still meanwhile.
+      await bed.until(() => performance.now() - waitedFrom > 3_000); // Its clock is stopped meanwhile.
       const fromMs = Date.now();
       const words = ["run", "--rm", ...SMALL, "debian", "--", "sh", "-c", script];
       const [date = "", ...others] = (await bed.ok(words)).trim().split("\n");

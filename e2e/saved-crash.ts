@@ -15,14 +15,14 @@ const NOTES = "cat /run/note /root/note";
 const COUNTER =
   "i=0; while :; do i=$((i + 1)); echo $i > /run/count.new; mv /run/count.new /run/count; sleep 0.2; done";
 
-/** A VM with something in its memory and on its disk, and a program that goes on. */
+/** A VM with something in its memory and on its disk, and a program that runs. */
 export async function makeWeb(bed: Bed): Promise<void> {
   await bed.ok(["create", "--name", "web", ...SMALL, "debian"]);
   await bed.sh("web", "echo in memory > /run/note; echo on disk > /root/note; sync");
   await bed.ok(["exec", "-d", "web", "--", "bash", "-c", COUNTER]);
 }
 
-/** It runs, or goes on with the next command: with its memory, its disk, and its program, which nobody holds. */
+/** Checks that it runs, or is resumed by the next command: with its memory, its disk, and its program, not frozen. */
 export async function assertLives(bed: Bed, name = "web"): Promise<Vm> {
   const { phase } = await bed.vm(name);
   assert.ok(phase === "running" || phase === "suspended", `${name} is ${phase}`);

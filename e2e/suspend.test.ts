@@ -1,4 +1,4 @@
-/** VMs that sleep: their memory is on the disk, and they go on where they were. */
+/** Suspended VMs: their memory is on the disk, and they continue where they were. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

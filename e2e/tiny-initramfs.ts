@@ -62,7 +62,7 @@ function codeOf(act: TinyInit): Buffer {
     case "reboot":
       return Buffer.concat([hello, call(SYS.reboot, ...REBOOT_MAGIC, RESTART)]);
     case "panic":
-      return Buffer.concat([hello, call(SYS.exit, 1)]); // The kernel does not go on without its init.
+      return Buffer.concat([hello, call(SYS.exit, 1)]); // The kernel panics without its init.
     case "count":
       return Buffer.concat([hello, COUNT]);
     case "dirty":

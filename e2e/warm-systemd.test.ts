@@ -1,4 +1,4 @@
-/** A guest with systemd as PID 1 that does not boot, but goes on from a template and from snapshots. */
+/** A guest with systemd as PID 1 that is restored from a template and from snapshots, in place of a boot. */
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 import { Bed } from "./bed.ts";

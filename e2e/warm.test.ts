@@ -1,4 +1,4 @@
-/** Warm templates: the first VM of a shape boots, and all later ones go on from where it was ready. */
+/** Templates: the first VM of a configuration boots, and all later ones are restored from where it was ready. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

@@ -12,7 +12,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { endProcess } from "#host/process-end.ts";
-import { findProcessesNaming } from "#testing/find-processes.ts";
+import { findProcessesNaming } from "#host/find-processes.ts";
 import { commandsOf, DOC_TIMEOUT_MS, ROOT } from "../e2e/doc-commands.ts";
 import { runCli } from "../e2e/run-cli.ts";
 import type { CliResult } from "../e2e/run-cli.ts";

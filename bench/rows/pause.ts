@@ -12,7 +12,7 @@ const SNAPSHOT = "bench-pause-saved";
 const FLAGS = [...MEMORY, "--network", "user"];
 const QUIET_MS = 3_000;
 
-/** How long a VM in which nothing else runs stands still while it is forked, and while it is saved. */
+/** Measures how long an idle VM is paused by a fork, and by a snapshot. */
 export const PAUSE: Row = {
   name: "pause",
   async run({ home, pairs, say }) {
@@ -44,7 +44,7 @@ function linesOf(what: string, pauses: readonly number[]): Line[] {
   const half = Math.floor(pauses.length / 2);
   const [first, later] = [median(pauses.slice(0, half)), median(pauses.slice(-half))];
   return [
-    { what: `${what}: stands still`, unit: "ms", ours: pauses, bound: { atMost: 100 } },
+    { what: `${what}: paused`, unit: "ms", ours: pauses, bound: { atMost: 100 } },
     { what: "later half, to the first", unit: "ms", ours: [later], other: [first], bound: { atMost: 1.3 } },
   ];
 }

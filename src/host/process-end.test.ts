@@ -8,7 +8,7 @@ import { endProcess, waitForEnd } from "#host/process-end.ts";
 import { findProcess, readUsage } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
-import { findProcessesNaming } from "#testing/find-processes.ts";
+import { findProcessesNaming } from "#host/find-processes.ts";
 
 const never = new AbortController().signal;
 

@@ -86,7 +86,7 @@ test("what a fake has saved only the same version takes, and only when it was se
   await assert.rejects(snapshotter.save(handle, saved, NO_HOOKS, never), /no such luck/);
   await driver.pause(handle, never);
   await snapshotter.save(handle, saved, NO_HOOKS, never);
-  assert.equal(driver.vmms.running()[0]?.phase, "paused", "it goes on as it was");
+  assert.equal(driver.vmms.running()[0]?.phase, "paused", "it is paused as before");
   const restored = (by: FakeDriver): Promise<unknown> | undefined =>
     by.snapshotter?.restore(fakePlan(), saved, () => {}, never);
   await assert.rejects(async () => restored(driver), { code: "snapshot.failed" });

@@ -252,7 +252,7 @@ function unreachable(): HearthError {
  */
 export function letWork(vmm: FakeVmm, who: "a program" | "the kernel" = "a program"): void {
   const isFrozen = vmm.guest.frozen && who === "a program";
-  if (vmm.phase !== "running" || isFrozen) throw new Error("This guest stands still.");
+  if (vmm.phase !== "running" || isFrozen) throw new Error("This guest is frozen.");
   const path = ownDisk(vmm);
   const disk = readFakeDisk(path);
   if (disk === undefined) throw new Error(`There is no disk ${path}.`);

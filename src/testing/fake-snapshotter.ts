@@ -19,7 +19,7 @@ export type FakeSavingDriver = {
   readonly wait: (what: "save" | "finalize" | "restore", signal: AbortSignal) => Promise<void>;
   /** A VMM that never runs, and how it ends. */
   readonly load: (plan: BootPlan, from: Kept) => () => void;
-  /** A VM that goes on where `from` says. */
+  /** A VM that continues where `from` says. */
   readonly start: (
     plan: BootPlan,
     from: Kept,

@@ -24,7 +24,7 @@ const MEANWHILE = 40;
 
 /** By their sentences; a driver without such a part, that says so, keeps them all. */
 export const SNAPSHOT_PROMISES: Readonly<Record<string, Check>> = {
-  "a VM that is saved goes on, and what was saved runs again in another VM": offered(savesAndRestores),
+  "a VM that is saved keeps running, and what was saved runs again in another VM": offered(savesAndRestores),
   "a save that fails leaves the VM running and no file": offered(failsCleanly),
   "what was saved and is damaged is refused, before a guest runs": offered(refusesDamage),
   "one saved state serves several VMs at once, and a VM that was restored is saved again":
@@ -47,7 +47,7 @@ async function savesAndRestores({ driver, snapshotter, host }: Saving): Promise<
   const restored = await restore(snapshotter, host, saved);
   await assertClockGoesOn(host, source, restored);
   const [first = 0] = await counts(host, restored, before);
-  assert.ok(first > before, `it goes on from ${before}, and does not begin at 1`);
+  assert.ok(first > before, `it continues from ${before}, and does not begin at 1`);
   assert.equal(await driver.recover(restored), true);
   await driver.pause(restored, never);
   // A VM that runs already is not disturbed by another one.
@@ -103,10 +103,10 @@ async function servesSeveral({ driver, snapshotter, host }: Saving): Promise<voi
   for (const vm of [first, second, third]) await driver.stop(vm, "kill", never);
 }
 
-/** Between two numbers it sleeps: a guest whose clock stands still says one at most, however long it is waited for. */
+/** Between two numbers it sleeps: a guest whose clock is stopped says one at most, however long it is waited for. */
 async function assertClockGoesOn(host: ContractHost, source: VmHandle, restored: VmHandle): Promise<void> {
   const said = lastOf(host.counted(restored));
   await counts(host, source, lastOf(host.counted(source)) + MEANWHILE);
   const more = lastOf(host.counted(restored)) - said;
-  assert.ok(more > 1, `its clock goes on: it counts ${more} while its source counts ${MEANWHILE}`);
+  assert.ok(more > 1, `its clock runs: it counts ${more} while its source counts ${MEANWHILE}`);
 }

@@ -122,7 +122,7 @@ test("a VM whose suspend was interrupted is resumed, also when its agent does no
   const daemon = open();
   daemon.host.guestFaults.unreachable = 1;
   await daemon.begin();
-  assert.equal(machine.vmm("web").phase, "running", "its agent lets go by itself");
+  assert.equal(machine.vmm("web").phase, "running", "its agent thaws it by itself");
   assert.equal(daemon.host.store.getVm("web").state.phase, "running");
   assert.deepEqual(daemon.host.snapshots.list(), []);
 });

@@ -112,7 +112,7 @@ test("a VM whose resume cannot be undone keeps its memory until it can", async (
   const next = await open(options).begin();
   assert.equal(next.host.store.getVm("web").state.phase, "suspended");
   await starts(next);
-  assert.ok(machine.vmm("web").count >= 2, "it goes on with what it had in memory");
+  assert.ok(machine.vmm("web").count >= 2, "it continues with what it had in memory");
 });
 
 test("an undo that fails at runtime is reported, and the VM can be removed all the same", async (t) => {

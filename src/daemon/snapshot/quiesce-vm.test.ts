@@ -35,7 +35,7 @@ const WITH_MEMORY = ["a snapshot", "a fork", "a suspension"];
 
 /** Faults: each makes the next call of something fail. */
 const FAULTS: Readonly<Record<string, { spoil: (daemon: FakeDaemon) => void; of: readonly string[] }>> = {
-  "the guest does not stand still": {
+  "the guest is not frozen": {
     spoil: ({ host }) => (host.guestFaults.freezeError = BROKEN),
     of: Object.keys(ACTS),
   },
