@@ -12,7 +12,7 @@ import { hasDisk } from "#storage/disk-layout.ts";
 
 /** Options of a start, beside the VM's spec. */
 export type StartOptions = {
-  /** True to start with an empty disk. */
+  /** True to start with a new disk of the image. */
   readonly fresh?: boolean | undefined;
   /** The snapshot to start from. The memory of a suspended VM is restored with the disk that the VM has. */
   readonly from?: SnapshotRecord | undefined;
@@ -73,7 +73,7 @@ function diskMissing(host: Host, { id, name }: VmRecord): HearthError {
   return new HearthError("disk.missing", `Cannot start ${name}: its disk ${disk} does not exist.`, {
     hint:
       "Mount its file system, or restore it from a backup. With `hearth start --fresh`, the VM starts " +
-      "with an empty disk.",
+      "with a new disk of the image.",
   });
 }
 

@@ -6,8 +6,9 @@ export default command({
   path: ["daemon", "stop"],
   summary: "Stop hearthd; VMs keep running",
   about:
-    "The next command that needs hearthd starts it again, and it takes over the running VMs. This is also " +
-    "how to upgrade hearthd.",
+    "Operations in progress are cancelled, and VMs of `hearth run` without -d end. The next command that " +
+    "needs hearthd starts it again, and it takes over the running VMs. This is also how to upgrade " +
+    "hearthd.",
   args: [],
   flags: {},
   examples: [["hearth daemon stop", "Stop hearthd and wait until it has ended"]],

@@ -6,8 +6,8 @@ export default command({
   path: ["operation", "cancel"],
   summary: "Cancel operations and undo their changes",
   about:
-    "Waits until the operation has ended, which may take a moment. A stop that has begun cannot be " +
-    "cancelled. An operation that has ended is left as it is.",
+    "Waits until the operation has ended, which may take a moment. A stop, restart or kill that has begun " +
+    "cannot be cancelled. An operation that has ended is left as it is.",
   args: [{ name: "ID", many: true, help: "IDs of the operations", completes: "operation" }],
   flags: {},
   examples: [

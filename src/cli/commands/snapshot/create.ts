@@ -8,10 +8,11 @@ export default command({
   path: ["snapshot", "create"],
   summary: "Create a snapshot of a VM",
   about:
-    "Saves the disk of the VM, and its memory if it is running. A running VM is paused for a moment. " +
-    "`hearth snapshot restore` returns the VM to the snapshot; `hearth create --snapshot` creates another " +
-    "VM from it. Disk space is shared until a VM writes. Volumes are not part of a snapshot: a running VM " +
-    "with volumes needs --disk-only. Prints the name of the snapshot.",
+    "Saves the disk of the VM, and its memory if it is running or paused. Resume a suspended VM first. A " +
+    "running VM is paused for a moment. `hearth snapshot restore` returns the VM to the snapshot; `hearth " +
+    "create --snapshot` creates another VM from it. Disk space is shared until a VM writes. Volumes are " +
+    "not part of a snapshot: a running or paused VM with volumes needs --disk-only. Prints the name of the " +
+    "snapshot.",
   args: [
     { name: "VM", help: "Name or ID of the VM", completes: "vm" },
     { name: "NAME", optional: true, help: "Name of the snapshot (default: name of the VM and the time)" },

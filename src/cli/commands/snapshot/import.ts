@@ -11,11 +11,11 @@ export default command({
   path: ["snapshot", "import"],
   summary: "Import a snapshot from a file",
   about:
-    "Reads a file of `hearth snapshot export`; `-` is stdin. The file is verified completely, and nothing " +
-    "of a damaged file is kept. The image of the snapshot must be in the cache. Memory can be restored " +
-    "only on a host with the same CPU model, VMM and Hearth version; elsewhere, `hearth create " +
-    "--snapshot` fails, and --cold boots from the disk. Import only files from people whose VMs you would " +
-    "run. Prints the name of the snapshot.",
+    "Reads a file written by `hearth snapshot export`; `-` is stdin. The file is verified completely, and " +
+    "nothing of a damaged file is kept. The image of the snapshot must be in the cache. Memory can be " +
+    "restored only on a host with the same CPU, microcode, VMM version and Hearth version; elsewhere, " +
+    "`hearth create --snapshot` fails, and --cold boots from the disk. Import only files from people whose " +
+    "VMs you would run. Prints the name of the snapshot.",
   args: [{ name: "FILE", help: "File to read, or -", completes: "path" }],
   flags: { name: { value: "NAME", default: "name in the file", help: "Name of the snapshot" } },
   examples: [

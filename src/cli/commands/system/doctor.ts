@@ -10,13 +10,13 @@ export default command({
   path: ["doctor"],
   summary: "Check this host, and show how to fix problems",
   about:
-    "The exit code is 1 if a check fails; warnings do not count as failures. If hearthd cannot start, " +
-    "that is a failed check too. The checks from `ksm` on matter for hosts that run guests of different " +
-    "people who do not trust each other.",
+    "The exit code is 1 if a check fails; warnings do not count as failures. If hearthd cannot start, that " +
+    "is a failed check too. The last checks, from `ksm` on, are about production hosts: risks between " +
+    "guests that do not trust each other, and speed.",
   args: [],
   flags: {
     fresh: { help: "Repeat checks whose results are cached, such as whether KVM works" },
-    production: { help: "Fail for risks between guests that do not trust each other" },
+    production: { help: "Report risks between untrusted guests as failures, not as warnings" },
   },
   examples: [
     ["hearth doctor", "Show each check, and how to fix it"],

@@ -7,16 +7,16 @@ export default command({
   path: ["system", "recover"],
   summary: "List lost+found, or create a VM from a disk in it",
   about:
-    "hearthd never deletes a directory that its store does not know, such as after the store was restored " +
-    "from a backup: it moves the directory to lost+found in the state directory. With --vm, a new VM is " +
-    "created with the disk of such a VM. The VM is not started and gets the default sizes; `hearth set` " +
-    "changes them. IMAGE is the image that the old VM was created from.",
+    "hearthd moves VM and snapshot directories that are not in its database to lost+found in the state " +
+    "directory, for example after the database was restored from a backup. Without arguments, lists them. " +
+    "--vm, --name and IMAGE together create a stopped VM with the disk of a lost one. IMAGE must be the " +
+    "image of that VM. CPUs and memory are the defaults; `hearth set` changes them.",
   args: [
     { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
   ],
   flags: {
-    vm: { value: "ID", help: "ID of the VM whose disk is used" },
-    name: { value: "NAME", help: "Name of the new VM" },
+    vm: { value: "ID", help: "ID of the lost VM, from the list" },
+    name: { value: "NAME", help: "Name of the new VM; required with --vm" },
   },
   examples: [
     ["hearth system recover", "List lost+found"],

@@ -6,8 +6,8 @@ export default command({
   path: ["template", "build"],
   summary: "Build a template before it is needed",
   about:
-    "VMs with the same image and the same values of these flags start from the template; other VMs boot. " +
-    "Prints the ID of the template, also if it exists already.",
+    "VMs with the same image and the same values of these flags start from the template; the --no-* flags " +
+    "may differ. VMs with volumes do not use it. Prints the ID of the template, also if it exists already.",
   args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
   flags: SHAPE_FLAGS,
   examples: [

@@ -14,11 +14,11 @@ export default command({
   path: ["create"],
   summary: "Create a VM and start it",
   about:
-    "Like `run` without a command: prints the name of the VM when commands can run in it. --env, --user " +
-    "and --workdir are the defaults for the commands that will run in the VM. With --snapshot instead of " +
-    "IMAGE, the VM gets the disk, the sizes and the devices of the snapshot, and continues from its " +
-    "memory if it has one; with --cold it boots from the disk. config.toml can change the defaults of " +
-    "cpus, memory, disk, network and driver.",
+    "Prints the name of the VM when commands can run in it. No command is run. --env, --user and --workdir " +
+    "are the defaults for the commands that will run in the VM. With --snapshot instead of IMAGE, the VM " +
+    "gets the disk, the sizes and the devices of the snapshot, and continues from its memory if it has " +
+    "one; with --cold it boots from the disk. config.toml can change the defaults of cpus, memory, disk, " +
+    "network and driver.",
   args: [
     { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
   ],

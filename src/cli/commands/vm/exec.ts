@@ -15,14 +15,15 @@ export default command({
   path: ["exec"],
   summary: "Run a command in a VM",
   about:
-    "Arguments are passed on unchanged and must be UTF-8; no shell interprets them, unless COMMAND is " +
-    "one. The exit code is that of the command; 125 means that Hearth failed, 126 that the command is not " +
+    "Arguments are passed on unchanged and must be UTF-8; no shell interprets them, unless COMMAND is one. " +
+    "The exit code is that of the command; 125 means that Hearth failed, 126 that the command is not " +
     "executable, 127 that it was not found, 128+n that signal n ended it, and 124 that --timeout expired. " +
     "Stdin is passed on if it is a pipe or a file; a terminal is passed on only with -i or -t. In a shell " +
-    "loop that reads a file, use `</dev/null`. Signals are passed on to the command. `exec` stops waiting " +
-    "for the command if the VM does not answer after a signal, and at the third SIGINT or SIGTERM. At a " +
-    "terminal, the detach keys hang up the command, as closing its terminal window does. With --json, the " +
-    "output is captured and printed as { exitCode, stdout, stderr }. A suspended VM is resumed first.",
+    "loop that reads a file, add `</dev/null`, or `exec` reads the rest of the file. Signals are passed on " +
+    "to the command. `exec` stops waiting for the command if the VM does not answer after a signal, and at " +
+    "the third SIGINT or SIGTERM. At a terminal, the detach keys hang up the command, as closing its " +
+    "terminal window does. The exit code is then 129. With --json, the output is captured and printed as { " +
+    "exitCode, timedOut, stdout, stderr }, and signal if one ended it. A suspended VM is resumed first.",
   args: [
     { name: "VM", help: "Name or ID of the VM", completes: "vm" },
     { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },

@@ -7,15 +7,16 @@ export default command({
   path: ["fork"],
   summary: "Create running copies of a running VM",
   about:
-    "The VM is paused for a moment. Each copy continues from this moment with the same processes, and " +
-    "with its own name, ID and random seed. Copies share memory and disk with the VM until one of them " +
-    "writes. Either all copies are created, or none. Prints their names, one per line.",
+    "The VM is paused for a moment. Each copy continues from this moment with the same processes, and with " +
+    "its own name, ID and random seed. Copies share memory and disk with the VM until one of them writes. " +
+    "A VM with volumes cannot be forked. Either all copies are created, or none. Prints their names, one " +
+    "per line.",
   args: [{ name: "VM", help: "Name or ID of the VM", completes: "vm" }],
   flags: {
     count: { short: "n", value: "NUMBER", default: "1", help: `Number of copies, 1 to ${LIMITS.forksMax}` },
     name: {
       value: "NAME",
-      default: "name of the VM",
+      default: "name of the VM, with numbers",
       help: "Name of one copy, or prefix of NAME-1, NAME-2, ...",
     },
     rm: { help: "Remove a copy when it stops" },

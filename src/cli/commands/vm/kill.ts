@@ -8,7 +8,9 @@ const DEFAULT_SIGNAL = "KILL";
 export default command({
   path: ["kill"],
   summary: "Stop VMs immediately, without a guest shutdown",
-  about: "Data that the guest has not flushed to its disks is lost. Use `hearth stop` for a clean shutdown.",
+  about:
+    "Data that the guest has not flushed to its disks is lost. The memory of a suspended VM is deleted. " +
+    "Use `hearth stop` for a clean shutdown.",
   args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {
     signal: {

@@ -10,7 +10,8 @@ export default command({
   path: ["prune"],
   summary: "Remove all stopped VMs",
   about:
-    "Lists the VMs and asks for confirmation, unless -f is given. Running, paused and suspended VMs stay.",
+    "Also removes VMs that failed or were never started. Lists the VMs and asks for confirmation, unless " +
+    "-f is given. Running, paused and suspended VMs stay.",
   args: [],
   flags: { force: { short: "f", help: "Do not ask for confirmation" } },
   examples: [

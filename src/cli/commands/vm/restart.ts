@@ -5,7 +5,7 @@ import { eachVm } from "#cli/each-vm.ts";
 export default command({
   path: ["restart"],
   summary: "Stop VMs and start them again",
-  about: "A VM that is not running is started.",
+  about: "A VM that is stopped, failed or never started is started. Resume a suspended VM first.",
   args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: { time: STOP_TIME },
   examples: [

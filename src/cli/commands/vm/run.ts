@@ -16,17 +16,18 @@ export default command({
   path: ["run"],
   summary: "Create a VM and run a command in it",
   about:
-    "Without COMMAND, the command of the image runs, or a shell if you are at a terminal. Everything " +
-    "after IMAGE belongs to the command, flags included, so the flags of `run` come before IMAGE. " +
-    "Arguments are passed on unchanged and must be UTF-8. The exit code is that of the command; 125 means " +
-    "that Hearth failed, 126 that the command is not executable, 127 that it was not found, and 128+n " +
-    "that signal n ended it. Stdin is passed on if it is a pipe or a file; a terminal is passed on only " +
-    "with -i or -t, or if no command is given. An image that is not in the cache is built first. With " +
-    "--json, the output is captured and printed as { exitCode, stdout, stderr, vm }; with -d and --json, " +
-    "the VM is printed. The detach keys hang up the command, as closing its terminal window does; the VM " +
-    "then ends as it does when the command ends. With -d, the VM keeps running if the command cannot " +
-    "start, and its name is printed; with --rm it is removed. config.toml can change the defaults of " +
-    "cpus, memory, disk, network and driver.",
+    "Without COMMAND, the command of the image runs; with -d, none runs. When the command ends, the VM is " +
+    "stopped and kept, or removed with --rm. Everything after IMAGE belongs to the command, flags " +
+    "included, so the flags of `run` come before IMAGE. Arguments are passed on unchanged and must be " +
+    "UTF-8. The exit code is that of the command; 125 means that Hearth failed, 126 that the command is " +
+    "not executable, 127 that it was not found, and 128+n that signal n ended it. Stdin is passed on if it " +
+    "is a pipe or a file; a terminal is passed on only with -i or -t, or if no command is given. An image " +
+    "that is not in the cache is built first. With --json, the output is captured and printed as { " +
+    "exitCode, timedOut, stdout, stderr, vm }, and signal if one ended it; with -d and --json, the VM is " +
+    "printed. The detach keys hang up the command, as closing its terminal window does; the VM is then " +
+    "stopped or removed, too. The exit code is then 129. With -d, the VM keeps running if the command " +
+    "cannot start, and its name is printed; with --rm it is removed. config.toml can change the defaults " +
+    "of cpus, memory, disk, network and driver.",
   args: [
     { name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" },
     { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },

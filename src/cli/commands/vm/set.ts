@@ -24,7 +24,7 @@ export default command({
     label: { short: "l", value: "KEY=VALUE", many: true, help: "Set a label; `KEY-` removes one" },
   },
   examples: [
-    ["hearth set web --memory 4G", "Change the memory"],
+    ["hearth set web --memory 1G", "Take memory back from a running VM"],
     ["hearth set web --cpus 4 --disk 32G", "Change CPUs and disk of a stopped VM"],
     ["hearth set web --disk-limit bw=20M/s,ops=500/s", "Limit disk I/O; `none` removes the limit"],
     ["hearth set web --restart always", "Start the VM again whenever it ends"],

@@ -12,7 +12,7 @@ export default command({
     "operation ID is printed.",
   args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {
-    fresh: { help: "Start with an empty disk; all data on the old one is lost" },
+    fresh: { help: "Start with a new disk of the image; all data on the old one is lost" },
     detach: { help: "Print the operation ID and exit, without waiting" },
   },
   examples: [

@@ -16,7 +16,7 @@ export default command({
     "CPU is in percent of one host CPU, so 200% means two full CPUs. MEMORY is the resident memory of the " +
     "VMM, GUEST the memory that the guest has, and DISK the space that the writable disk uses and its " +
     "size. With --json, `vmm` has the counters of the VMM itself, if it has any. Without names, all " +
-    "running VMs are shown.",
+    "running and paused VMs are shown.",
   args: [{ name: "VM", many: true, optional: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: { watch: { help: "Repeat every 2 seconds until Ctrl-C; with --json, one line each time" } },
   examples: [

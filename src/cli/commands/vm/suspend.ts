@@ -6,8 +6,8 @@ export default command({
   summary: "Suspend VMs to disk",
   about:
     "Saves the memory of the VM to disk and ends its VMM, so that the VM uses no memory and no CPU of the " +
-    "host. The VM continues with `hearth resume`, or when `exec`, `shell` or `cp` needs it. A suspended " +
-    "VM is left as it is.",
+    "host. The VM continues with `hearth resume`, or when `exec`, `shell` or `cp` needs it. A suspended VM " +
+    "is left as it is. A VM with volumes cannot be suspended.",
   args: [{ name: "VM", many: true, help: "Names or IDs of the VMs", completes: "vm" }],
   flags: {},
   examples: [
