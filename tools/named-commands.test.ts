@@ -5,6 +5,8 @@ import { test } from "node:test";
 import { allFlags } from "#cli/parse.ts";
 import { longFlag } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
+import { fullRef, KNOWN_REFS } from "#images/recipes.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 /** Pages and sources that tell a user what to type. Decisions and the changelog tell what once was. */
@@ -64,6 +66,15 @@ test("every command that pages, helps and hints name exists, with its flags", as
     }),
   );
   assert.deepEqual(problems.flat(), []);
+});
+
+test("the help names every image that can be built, with every tag and the default one", () => {
+  const { help } = IMAGE_ARGUMENT;
+  const names = help.match(/debian[a-z-]*/g) ?? [];
+  const tags = help.match(/:[a-z]+/g) ?? [];
+  const refs = names.flatMap((name) => tags.map((tag) => `${name}${tag}`));
+  assert.deepEqual(refs.toSorted(), KNOWN_REFS.toSorted());
+  assert.equal(fullRef("debian"), `debian${/(:[a-z]+) \(default\)/.exec(help)?.[1]}`);
 });
 
 test("every target of make that pages and hints name exists", () => {

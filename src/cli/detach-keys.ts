@@ -11,7 +11,7 @@ export const DETACH_FLAG = {
   detachKeys: {
     value: "KEYS",
     default: DEFAULT_KEYS,
-    help: "Keys that leave the command at a terminal, or none",
+    help: "Keys that hang up the command and detach from it, or none",
   },
 } as const satisfies Flags;
 

@@ -32,6 +32,12 @@ export const EXEC_FLAGS = {
   },
 } as const satisfies Flags;
 
+/** The flags of `exec` and `shell` for a VM that may have values of its own, from `create`. */
+export const OF_VM_FLAGS = {
+  user: { ...EXEC_FLAGS.user, default: "user of the VM, or else of the image" },
+  workdir: { ...EXEC_FLAGS.workdir, default: "directory of the VM, or else of the image" },
+} as const satisfies Flags;
+
 type ExecFlagValues = Pick<
   FlagValues<typeof EXEC_FLAGS>,
   "interactive" | "tty" | "detach" | "user" | "workdir"

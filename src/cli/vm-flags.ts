@@ -16,17 +16,24 @@ import { checkMounts, parseVolumeMount } from "#model/volume.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Flags, FlagValues } from "#cli/command.ts";
 
+const MEMORY_RANGE = `${formatSize(LIMITS.memoryMinBytes)} to ${formatSize(LIMITS.memoryMaxBytes)}`;
+/** The sizes of disks and volumes, for helps: `64M to 128G`. */
+export const DISK_RANGE = `${formatSize(LIMITS.diskMinBytes)} to ${formatSize(LIMITS.diskMaxBytes)}`;
+
 /** The sizes of a VM, which `set` changes as well, without defaults. */
 export const SIZE_FLAGS = {
   cpus: { value: "NUMBER", help: `Virtual CPUs, 1 to ${LIMITS.cpusMax}` },
-  memory: { value: "SIZE", help: "Guest memory, such as 512M or 4G" },
-  disk: { value: "SIZE", help: "Size of the writable disk, such as 8G" },
+  memory: { value: "SIZE", help: `Guest memory, ${MEMORY_RANGE}` },
+  disk: { value: "SIZE", help: `Size of the writable disk, ${DISK_RANGE}` },
 } as const satisfies Flags;
 
 /** The limits of disk and network, which `set` also changes while the VM runs. */
 export const LIMIT_FLAGS = {
-  diskLimit: { value: "LIMIT", help: "I/O limit of each disk, such as bw=10M/s,ops=500/s, or none" },
-  netLimit: { value: "LIMIT", help: "Limit of each network direction, such as bw=10M/s, or none" },
+  diskLimit: {
+    value: "LIMIT",
+    help: "Limit of bytes and operations of each disk, such as bw=10M/s,ops=500/s, or none",
+  },
+  netLimit: { value: "LIMIT", help: "Limit of each network direction; no driver supports it yet" },
 } as const satisfies Flags;
 
 export const RESTART_FLAG = {
@@ -76,13 +83,17 @@ const FIXED_FLAGS = {
   nested: { help: "Enable nested virtualization: the guest gets /dev/kvm" },
   kernel: { value: "RELEASE", default: "kernel of the image", help: "Kernel, from `hearth kernel ls`" },
   bootArgs: { value: "ARGS", many: true, help: "Add kernel arguments" },
-  driver: { value: "NAME", default: "chosen by hearthd", help: "VMM: qemu or firecracker" },
+  driver: {
+    value: "NAME",
+    default: "firecracker if it can run the VM with KVM, else qemu",
+    help: "VMM: qemu or firecracker",
+  },
 } as const satisfies Flags;
 
 /** The flags that are part of a template's settings. */
 export const SHAPE_FLAGS = {
   ...FIXED_FLAGS,
-  noJail: { help: "Run the VMM without the jail: its own files, UID and namespaces" },
+  noJail: { help: "Run the VMM without the jail, which gives it its own files, UID and namespaces" },
   noPidNs: { help: "Run the VMM in the PID namespace of the host" },
   noCgroup: { help: "Do not limit the CPU time, memory and tasks of the VMM" },
   noSeccomp: { help: "Do not filter the system calls of the VMM" },
@@ -93,7 +104,11 @@ export const VM_FLAGS = {
   name: { value: "NAME", default: "generated", help: "Name of the VM" },
   ...LABEL_FLAG,
   ...SHAPE_FLAGS,
-  volume: { value: "NAME:/PATH[:ro]", many: true, help: "Mount a volume, from `hearth volume ls`" },
+  volume: {
+    value: "NAME:/PATH[:ro]",
+    many: true,
+    help: "Mount an existing volume at /PATH; ro: read-only",
+  },
   cold: { help: "Always boot; do not start from a template or snapshot memory" },
   noWarm: { help: "Do not build a template after the start" },
   timeout: { value: "TIME", default: "none", help: "Stop the VM after this time, such as 90s or 2h" },
@@ -101,7 +116,7 @@ export const VM_FLAGS = {
   idleTimeout: {
     value: "TIME",
     default: "none",
-    help: "Suspend the VM when it is idle for this time, such as 10m",
+    help: "Suspend the VM after this time without commands, copies and CPU use, such as 10m",
   },
 } as const satisfies Flags;
 

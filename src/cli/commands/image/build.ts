@@ -1,6 +1,7 @@
 import { formatSizeRounded } from "#base/sizes.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { command } from "#cli/command.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 
 export default command({
   path: ["image", "build"],
@@ -9,7 +10,7 @@ export default command({
     "`run` and `create` build a missing image by themselves. An image in the cache is left as it is. " +
     "Ctrl-C cancels the build; with --detach, hearthd continues in the background and the operation ID is " +
     "printed.",
-  args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
+  args: [IMAGE_ARGUMENT],
   flags: {
     fresh: { help: "Build the image again; existing VMs keep the old one" },
     detach: { help: "Print the operation ID and exit, without waiting" },

@@ -1,5 +1,6 @@
 import { HearthError } from "#base/error.ts";
 import { command } from "#cli/command.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 
@@ -11,9 +12,7 @@ export default command({
     "directory, for example after the database was restored from a backup. Without arguments, lists them. " +
     "--vm, --name and IMAGE together create a stopped VM with the disk of a lost one. IMAGE must be the " +
     "image of that VM. CPUs and memory are the defaults; `hearth set` changes them.",
-  args: [
-    { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
-  ],
+  args: [{ ...IMAGE_ARGUMENT, optional: true }],
   flags: {
     vm: { value: "ID", help: "ID of the lost VM, from the list" },
     name: { value: "NAME", help: "Name of the new VM; required with --vm" },

@@ -1,5 +1,6 @@
 import { formatSizeRounded } from "#base/sizes.ts";
 import { command } from "#cli/command.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import { parseShapeFlags, SHAPE_FLAGS } from "#cli/vm-flags.ts";
 
 export default command({
@@ -8,7 +9,7 @@ export default command({
   about:
     "VMs with the same image and the same values of these flags start from the template; the --no-* flags " +
     "may differ. VMs with volumes do not use it. Prints the ID of the template, also if it exists already.",
-  args: [{ name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" }],
+  args: [IMAGE_ARGUMENT],
   flags: SHAPE_FLAGS,
   examples: [
     ["hearth template build debian", "Then: hearth run debian"],

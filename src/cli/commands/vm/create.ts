@@ -5,6 +5,7 @@ import type { OnProgress } from "#base/progress.ts";
 import { command } from "#cli/command.ts";
 import type { FlagValues } from "#cli/command.ts";
 import { EXEC_FLAGS, readEnv } from "#cli/exec-flags.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import type { HearthVm } from "#sdk/hearth-vm.ts";
 import { parseFromSnapshot, parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
@@ -19,9 +20,7 @@ export default command({
     "gets the disk, the sizes and the devices of the snapshot, and continues from its memory if it has " +
     "one; with --cold it boots from the disk. config.toml can change the defaults of cpus, memory, disk, " +
     "network and driver.",
-  args: [
-    { name: "IMAGE", optional: true, help: "Image, such as debian or debian:trixie", completes: "image" },
-  ],
+  args: [{ ...IMAGE_ARGUMENT, optional: true }],
   flags: {
     snapshot: { value: "NAME", help: "Start from this snapshot instead of an image", completes: "snapshot" },
     noStart: { help: "Only create the VM, do not start it" },

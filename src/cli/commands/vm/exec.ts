@@ -6,7 +6,7 @@ import { attach, capture } from "#cli/attach.ts";
 import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
-import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
+import { EXEC_FLAGS, execRequest, OF_VM_FLAGS, planStdio, readEnv } from "#cli/exec-flags.ts";
 
 const COMMAND_MAX_MS = 365 * 86_400_000;
 const JSON_OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
@@ -30,6 +30,7 @@ export default command({
   ],
   flags: {
     ...EXEC_FLAGS,
+    ...OF_VM_FLAGS,
     ...DETACH_FLAG,
     timeout: {
       value: "TIME",

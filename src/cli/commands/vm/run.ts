@@ -7,6 +7,7 @@ import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
 import { EXEC_FLAGS, execRequest, planStdio, readEnv } from "#cli/exec-flags.ts";
+import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
 import type { Out } from "#cli/output.ts";
 import { parseVmFlags, VM_FLAGS } from "#cli/vm-flags.ts";
 
@@ -28,10 +29,7 @@ export default command({
     "stopped or removed, too. The exit code is then 129. With -d, the VM keeps running if the command " +
     "cannot start, and its name is printed; with --rm it is removed. config.toml can change the defaults " +
     "of cpus, memory, disk, network and driver.",
-  args: [
-    { name: "IMAGE", help: "Image, such as debian or debian:trixie", completes: "image" },
-    { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },
-  ],
+  args: [IMAGE_ARGUMENT, { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" }],
   flags: {
     rm: { help: "Remove the VM when the command ends, also on Ctrl-C" },
     ...EXEC_FLAGS,

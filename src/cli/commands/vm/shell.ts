@@ -4,9 +4,10 @@ import { attach } from "#cli/attach.ts";
 import type { Attach } from "#cli/attach.ts";
 import { command } from "#cli/command.ts";
 import { DETACH_FLAG, parseDetachKeys } from "#cli/detach-keys.ts";
-import { EXEC_FLAGS, execRequest, readEnv } from "#cli/exec-flags.ts";
+import { EXEC_FLAGS, execRequest, OF_VM_FLAGS, readEnv } from "#cli/exec-flags.ts";
 
-const { env, envFile, user, workdir } = EXEC_FLAGS;
+const { env, envFile } = EXEC_FLAGS;
+const { user, workdir } = OF_VM_FLAGS;
 
 export default command({
   path: ["shell"],
@@ -21,7 +22,7 @@ export default command({
     env,
     envFile,
     user,
-    workdir,
+    workdir: { ...workdir, default: "home directory" },
     ...DETACH_FLAG,
     noLogin: { help: "Run the command of the image instead of a login shell" },
   },

@@ -4,7 +4,7 @@ import { parseVolumeName } from "#model/ids.ts";
 import { parseLabels } from "#model/labels.ts";
 import { LIMITS } from "#model/limits.ts";
 import { command } from "#cli/command.ts";
-import { VOLUME_LABEL_FLAG } from "#cli/vm-flags.ts";
+import { DISK_RANGE, VOLUME_LABEL_FLAG } from "#cli/vm-flags.ts";
 
 export default command({
   path: ["volume", "create"],
@@ -18,8 +18,8 @@ export default command({
     ...VOLUME_LABEL_FLAG,
     size: {
       value: "SIZE",
-      default: "required, or from the content of --from",
-      help: "Size of the disk, such as 4G",
+      default: "content of --from plus a quarter, at least 1G more",
+      help: `Size of the disk, ${DISK_RANGE}; required without --from`,
     },
     from: { value: "DIR", help: "Copy the content of this directory into the volume", completes: "path" },
   },
