@@ -8,7 +8,7 @@ import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
 import { COMMANDS, NOUN_ALIASES } from "#cli/command-table.ts";
 import { flagHelp } from "#cli/help.ts";
-import { allFlags } from "#cli/parse.ts";
+import { shownFlags } from "#cli/parse.ts";
 
 export const CLI_DOC = join(import.meta.dirname, "../docs/cli.md");
 
@@ -74,7 +74,7 @@ function section(name: string, command: Command, aliases: readonly string[]): st
   const also = [...aliases, ...earlier].map((alias) => `\`hearth ${alias}\``);
   if (also.length > 0) lines.push(`Also: ${also.join(", ")}.`, "");
   lines.push("| flag | |", "|---|---|");
-  for (const [flagName, flag] of Object.entries(allFlags(command))) lines.push(flagRow(flagName, flag));
+  for (const [flagName, flag] of Object.entries(shownFlags(command))) lines.push(flagRow(flagName, flag));
   lines.push("", "```sh");
   for (const [line, does] of command.examples) lines.push(`${line}   # ${does}`);
   lines.push("```", "");
@@ -84,8 +84,7 @@ function section(name: string, command: Command, aliases: readonly string[]): st
 function flagRow(name: string, flag: Flag): string {
   const value = flag.value === undefined ? "" : ` ${flag.value}`;
   const short = flag.short === undefined ? "" : `-${flag.short}, `;
-  const again = flag.many ? "; can be repeated" : "";
-  return `| \`${short}${longFlag(name)}${value}\` | ${flagHelp(flag)}${again} |`;
+  return `| \`${short}${longFlag(name)}${value}\` | ${flagHelp(flag)} |`;
 }
 
 if (import.meta.main) writeFileSync(CLI_DOC, await cliReference());

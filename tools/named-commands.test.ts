@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { allFlags } from "#cli/parse.ts";
+import { shownFlags } from "#cli/parse.ts";
 import { longFlag } from "#cli/command.ts";
 import { findCommand } from "#cli/command-table.ts";
 import { IMAGE_ARGUMENT } from "#cli/image-argument.ts";
@@ -43,7 +43,7 @@ async function problemOf(text: string): Promise<string | undefined> {
   const found = findCommand(words.split(/\s+/));
   if (found === undefined) return "there is no such command";
   const { default: command } = await found.load();
-  const known = new Set(Object.keys(allFlags(command)).map(longFlag));
+  const known = new Set(Object.keys(shownFlags(command)).map(longFlag));
   const unknown = [...words.matchAll(/(?<=[\s[])--([a-z][a-z-]*)/g)].find(
     ([, flag = ""]) => !known.has(`--${flag}`),
   );

@@ -18,6 +18,8 @@ export type Flag = {
   readonly default?: string;
   readonly choices?: readonly string[];
   readonly completes?: Completes;
+  /** The help and the completion leave it out, because the command refuses it with a reason. */
+  readonly hidden?: true;
 };
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -33,6 +35,8 @@ export type Argument = {
   readonly many?: true;
   readonly help?: string;
   readonly completes?: Completes;
+  /** Returns the hint of the error when it is missing; by default, the hint is the command's first example. */
+  readonly missingHint?: (given: readonly string[]) => string;
 };
 
 export type FlagValues<F extends Flags> = {

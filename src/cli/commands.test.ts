@@ -271,7 +271,18 @@ test("the completion offers commands, flags, choices, and VMs by name", async (t
   }
   assert.deepEqual(await offers("stop", "--time", "1m", "--"), ["--time", "--json", "--quiet"]);
   assert.deepEqual(await offers("exec", "web", "l"), [":path"]);
-  assert.ok((await offers("cp", "")).includes("web:"));
+  for (const before of [[], ["one"], ["one", "two"]])
+    assert.ok((await offers("cp", ...before, "")).includes("web:"));
+  assert.ok(!(await offers("shell", "--")).includes("--json"), "it is refused");
+});
+
+test("exec without a command, and cp without a destination, are refused with a hint", async () => {
+  const exec = await runCli(undefined, ["exec", "web"]);
+  assert.equal(exec.code, 125);
+  assert.match(exec.stderr, /COMMAND is missing.*hint: .*`hearth exec web -- COMMAND`.*`hearth shell web`/s);
+  const cp = await runCli(undefined, ["cp", "notes.txt"]);
+  assert.equal(cp.code, 2);
+  assert.match(cp.stderr, /DESTINATION is missing.*hint: .*hearth cp notes\.txt web:\/root\//s);
 });
 
 for (const [what, typed, code, isRemoved] of [

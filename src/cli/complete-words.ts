@@ -1,7 +1,7 @@
 import { longFlag } from "#cli/command.ts";
 import type { Command, Completes, Context, Flag } from "#cli/command.ts";
 import { COMMANDS, findCommand, NOUNS, withPresentNoun } from "#cli/command-table.ts";
-import { allFlags } from "#cli/parse.ts";
+import { shownFlags } from "#cli/parse.ts";
 
 /** Tells the shell to complete files. */
 const PATHS = ":path";
@@ -34,7 +34,7 @@ async function forCommand(
   last: string,
   hearth: Context["hearth"],
 ): Promise<readonly string[]> {
-  const flags = allFlags(command);
+  const flags = shownFlags(command);
   const previous = rest.at(-1) ?? "";
   const wanting = Object.entries(flags).find(
     ([name, flag]) => flag.value !== undefined && spellings(name, flag).includes(previous),
@@ -44,7 +44,8 @@ async function forCommand(
   if (command.passThrough && operands > 0) return [PATHS];
   if (last.startsWith("-")) return Object.entries(flags).flatMap(([name, flag]) => spellings(name, flag));
   const argument = command.args[Math.min(operands, command.args.length - 1)];
-  if (argument === undefined || (operands >= command.args.length && !argument.many)) return [];
+  if (argument === undefined || (operands >= command.args.length && !command.args.some(({ many }) => many)))
+    return [];
   const found = await values(argument.completes, hearth, undefined);
   // `cp` takes both: names of VMs get their colon.
   return command.path[0] === "cp"

@@ -4,7 +4,7 @@ import { nearest } from "#base/nearest.ts";
 import { longFlag } from "#cli/command.ts";
 import type { Command, Flag } from "#cli/command.ts";
 import { COMMANDS, NOUNS, withPresentNoun } from "#cli/command-table.ts";
-import { allFlags } from "#cli/parse.ts";
+import { shownFlags } from "#cli/parse.ts";
 import { wrapText } from "#cli/wrap-text.ts";
 
 const WIDTH = 80;
@@ -27,7 +27,7 @@ export function overview(): string {
       if (row.group === group) lines.push(`  ${name.padEnd(NAME_COLUMN)}${row.summary}`);
     }
   }
-  lines.push("", "`hearth help COMMAND` shows the help of a command. All take --json and --quiet.");
+  lines.push("", "`hearth help COMMAND` shows the help of a command. Most take --json and --quiet.");
   return `${lines.join("\n")}\n`;
 }
 
@@ -36,7 +36,7 @@ export function commandHelp(command: Command): string {
   const shownArgs = command.args.some(({ help }) => help !== undefined) ? command.args : [];
   const args = shownArgs.map(({ name, help = "" }) => [name, help] as const);
   const flags = [
-    ...Object.entries(allFlags(command)).map(
+    ...Object.entries(shownFlags(command)).map(
       ([name, flag]) => [flagTerm(name, flag), flagHelp(flag)] as const,
     ),
     ["-h, --help", "Show this help"] as const,
@@ -44,10 +44,10 @@ export function commandHelp(command: Command): string {
   const column = Math.max(...[...args, ...flags].map(([term]) => term.length)) + 2 * GAP;
   const examples = command.examples.map(([line, does]) => `  ${line}\n      ${does}`);
   const parts = [
-    `Usage: hearth ${[...command.path, "[options]", ...usage(command)].join(" ")}`,
+    `Usage: hearth ${[...command.path, "[FLAGS]", ...usage(command)].join(" ")}`,
     paragraphs(command),
     ...(args.length > 0 ? [`Arguments:\n${describe(args, column)}`] : []),
-    `Options:\n${describe(flags, column)}`,
+    `Flags:\n${describe(flags, column)}`,
     `Examples:\n${examples.join("\n")}`,
   ];
   return `${parts.join("\n\n")}\n`;
@@ -60,13 +60,14 @@ function flagTerm(name: string, { short, value }: Flag): string {
   return `${letter}${longFlag(name)}${value === undefined ? "" : ` <${value}>`}`;
 }
 
-/** Returns the help of a flag with its choices and its default, also for docs/cli.md. */
-export function flagHelp({ help, choices, default: value }: Flag): string {
+/** Returns the help of a flag with its choices, its default, and whether it can be repeated, also for docs/cli.md. */
+export function flagHelp({ help, choices, default: value, many }: Flag): string {
   const facts = [
     ...(choices === undefined ? [] : [`choices: ${choices.join(", ")}`]),
     ...(value === undefined ? [] : [`default: ${value}`]),
   ];
-  return facts.length === 0 ? help : `${help} (${facts.join("; ")})`;
+  const text = facts.length === 0 ? help : `${help} (${facts.join("; ")})`;
+  return many ? `${text}; can be repeated` : text;
 }
 
 /** Formats terms and descriptions in two columns, of which the second begins at `column`. */

@@ -24,6 +24,11 @@ export function allFlags(command: Command): Flags {
   return { ...command.flags, ...without(COMMON_FLAGS, command.flags) };
 }
 
+/** Returns the flags that the help and the completion show. */
+export function shownFlags(command: Command): Flags {
+  return Object.fromEntries(Object.entries(allFlags(command)).filter(([, { hidden }]) => hidden !== true));
+}
+
 /** Parses the words. @throws HearthError `input.invalid`, with the nearest flag as its hint. */
 export function parseArguments(command: Command, words: readonly string[]): Parsed {
   const flags = allFlags(command);
@@ -102,9 +107,10 @@ function checkCount(command: Command, args: readonly string[]): void {
   const missing = command.args.filter(({ optional }) => !optional)[args.length];
   if (missing !== undefined) {
     const line = command.examples[0]?.[0] ?? `hearth help ${command.path.join(" ")}`;
-    throw usageError(command, `${missing.name} is missing`, `Write it like this: ${line}`);
+    const hint = missing.missingHint?.(args) ?? `Write it like this: ${line}`;
+    throw usageError(command, `${missing.name} is missing`, hint);
   }
-  const extra = command.args.at(-1)?.many === true ? undefined : args[command.args.length];
+  const extra = command.args.some(({ many }) => many) ? undefined : args[command.args.length];
   if (extra !== undefined) throw usageError(command, `unexpected argument "${extra}"`, helpHint(command));
 }
 

@@ -9,15 +9,18 @@ export default command({
   path: ["cp"],
   summary: "Copy files between the host and a VM",
   about:
-    "VM:PATH is a path in the VM; write a host file whose name has a colon as ./NAME. Files and " +
-    "directories keep their modes, times and links. A directory is copied into a destination that exists, " +
-    "and becomes a destination that does not; `DIR/.` means the content of DIR. A symbolic link is copied " +
-    "as a link; `LINK/` means the directory that it points to, and a destination that is a link is " +
-    "followed. A file is replaced in one step, when the new one is complete; directories, devices, FIFOs " +
-    "and sockets are never replaced. Files that cannot be copied, such as a FIFO, are reported and " +
+    "VM:PATH is a path in the VM; write a host file whose name has a colon as ./NAME. From a VM, only one " +
+    "source can be copied. Files and directories keep their modes, times and links. A directory is copied " +
+    "into the destination if that exists, else to that name; `DIR/.` means the content of DIR. A symbolic " +
+    "link is copied as a link; `LINK/` means the directory that it points to, and a destination that is a " +
+    "link is followed. A file is replaced in one step, when the new one is complete; directories, devices, " +
+    "FIFOs and sockets are never replaced. Files that cannot be copied, such as a FIFO, are reported and " +
     "skipped, and the exit code is then 1. Extended attributes are not copied. `-` is a tar stream on " +
     "stdin or stdout; a stream with a device or a FIFO is refused on its way into a VM.",
-  args: [{ name: "PATH", many: true, help: "Sources, then the destination", completes: "path" }],
+  args: [
+    { name: "SOURCE", many: true, help: "Paths to copy, VM:PATH, or -", completes: "path" },
+    { name: "DESTINATION", help: "Path, VM:PATH, or -", completes: "path" },
+  ],
   flags: { parents: { short: "p", help: "Create the destination directory in the VM" } },
   examples: [
     ["hearth cp notes.txt web:/root/", "Copy a file into the VM"],

@@ -1,6 +1,5 @@
 import type { Exec } from "#api/wire.ts";
 import { parseDuration } from "#base/durations.ts";
-import { HearthError } from "#base/error.ts";
 import { parseVmName } from "#model/ids.ts";
 import { attach, capture } from "#cli/attach.ts";
 import type { Attach } from "#cli/attach.ts";
@@ -26,7 +25,12 @@ export default command({
     "exitCode, timedOut, stdout, stderr }, and signal if one ended it. A suspended VM is resumed first.",
   args: [
     { name: "VM", help: "Name or ID of the VM", completes: "vm" },
-    { name: "COMMAND", many: true, optional: true, help: "Command and its arguments" },
+    {
+      name: "COMMAND",
+      many: true,
+      help: "Command and its arguments",
+      missingHint: ([vm]) => `Write \`hearth exec ${vm} -- COMMAND\`, or \`hearth shell ${vm}\`.`,
+    },
   ],
   flags: {
     ...EXEC_FLAGS,
@@ -49,11 +53,6 @@ export default command({
   async run({ args, flags, io, out, hearth }) {
     const [name = "", ...argv] = args;
     const vmName = parseVmName(name);
-    if (argv.length === 0) {
-      throw new HearthError("input.invalid", "exec: COMMAND is missing.", {
-        hint: `Write \`hearth exec ${vmName} -- COMMAND\`, or \`hearth shell ${vmName}\`.`,
-      });
-    }
     const range = { minMs: 1, maxMs: COMMAND_MAX_MS };
     const stdio = planStdio(flags, io, { terminalByDefault: false, json: out.wantsJson });
     const exec: Exec = {

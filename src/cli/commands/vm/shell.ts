@@ -24,6 +24,7 @@ export default command({
     user,
     workdir: { ...workdir, default: "home directory" },
     ...DETACH_FLAG,
+    json: { help: "Not supported: a shell has no result to print", hidden: true },
     noLogin: { help: "Run the command of the image instead of a login shell" },
   },
   exitsLikeGuest: true,
