@@ -25,18 +25,19 @@ Made by \`node tools/generate-docs.ts\` from the commands themselves; do not edi
   one that failed is \`{ "name", "error" }\`.
 - Progress is a line that changes on a terminal, a line for each stage elsewhere, and nothing with \`--quiet\`.
 - Colours only on a terminal, and not with \`NO_COLOR\`. \`HEARTH_DEBUG=1\` prints where an error was thrown.
-- Sizes have a unit (\`512M\`, \`8G\`, \`1.5GiB\`), and durations too (\`90s\`, \`2h30m\`). A bare number is refused.
+- Sizes have a unit (\`512M\`, \`8G\`, \`1.5GiB\`), a power of 1024; durations have ms, s, m, h or d (\`90s\`, \`2h30m\`). A
+  bare number is refused.
 - Names of VMs are DNS labels: 1 to 63 of a-z, 0-9 and -, with no - at an edge. A VM's id does as well as its name.
 
 | exit code | means |
 |---|---|
 | 0 | it worked |
 | 1 | it failed; of several targets, at least one |
-| 2 | the command line is wrong |
-| 125 | \`run\`, \`exec\`, \`shell\`: Hearth itself failed (codes below belong to the guest's command) |
-| 126, 127 | \`run\`, \`exec\`, \`shell\`: the command is not executable, was not found |
-| 128+n | signal n ended the command; 130 is Ctrl-C |
+| 2 | the command line or a setting is invalid; 125 with \`run\`, \`exec\`, \`shell\` |
 | 124 | \`exec --timeout\`: its time was up |
+| 125 | \`run\`, \`exec\`, \`shell\`: Hearth itself failed (lower codes are those of the guest's command) |
+| 126, 127 | \`run\`, \`exec\`, \`shell\`: the command is not executable, was not found |
+| 128+n | signal n ended the command; 129: detach keys or a closed terminal; 130: Ctrl-C |
 | 141 | whoever read the output has gone, as in \`hearth logs web \\| head -1\` |
 `;
 
