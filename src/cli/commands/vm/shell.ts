@@ -29,7 +29,7 @@ export default command({
   },
   exitsLikeGuest: true,
   examples: [
-    ["hearth shell web", "Open a shell as the user of the image"],
+    ["hearth shell web", "Open a shell as the user of the VM"],
     ["hearth shell --no-login web", "Run the command of the image, without a profile"],
     ["hearth shell -u www-data -w /srv web", "Open a shell as another user, in another directory"],
   ],
