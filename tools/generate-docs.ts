@@ -20,7 +20,7 @@ Made by \`node tools/generate-docs.ts\` from the commands themselves; do not edi
 
 - Results go to stdout, everything else to stderr: progress, notes, \`error:\`, \`hint:\` and the \`operation:\` that
   hearthd's log names.
-- \`--json\` prints the API's objects on stdout, lists as arrays. An error is \`{ "error": { "code", "message", "hint" } }\`,
+- \`--json\` prints the API's objects on stdout, lists as arrays. An error is \`{ "error": { "code", "message", "hint", "operation" } }\`,
   on stdout as well, with the same exit code: a program reads one stream. Of several targets it is an array, in which
   one that failed is \`{ "name", "error" }\`.
 - Progress is a line that changes on a terminal, a line for each stage elsewhere, and nothing with \`--quiet\`.
