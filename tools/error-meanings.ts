@@ -7,7 +7,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "Follow the rule in the message.",
   ],
   "input.too_large": [
-    "The request or its environment variables are too large.",
+    "The JSON body of the request is larger than 1 MiB; long environment variables are the usual reason.",
     "Send less, or copy the data as a file: `hearth cp`.",
   ],
   "name.taken": [
@@ -24,7 +24,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "Wait until it has finished (`hearth operation ls`), or stop the VM with `hearth kill`.",
   ],
   "vm.boot_failed": [
-    "The guest agent did not answer in time, or the VMM ended before it did.",
+    "The VM did not boot: its agent did not answer in time, or its VMM ended first.",
     "Read the end of the console in the message. Full logs: `hearth logs VM`, `hearth logs --vmm VM`.",
   ],
   "vm.unclean": [
@@ -33,12 +33,15 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   ],
   "vm.identity_failed": [
     "A restored guest could not get its own identity, so it did not run.",
-    "See `hearth logs VM`. Start it again, or boot it: `hearth start --fresh`, `hearth create --cold`.",
+    "See `hearth logs VM`, and try again. To boot instead: for a suspended VM `hearth kill VM` (deletes its suspended memory, keeps its disk), then `hearth start VM`; for a snapshot `hearth create --snapshot NAME --cold`.",
   ],
-  "vm.gone": ["The VM ended in the meantime.", "`hearth show VM` shows how it ended."],
+  "vm.gone": [
+    "The VM stopped while the request was in progress, or its VMM ended unexpectedly.",
+    "`hearth show VM` shows how it ended.",
+  ],
   "vm.panicked": [
     "The guest kernel panicked.",
-    "`hearth logs VM` shows the message of the kernel. Start the VM again, or create it with `--restart on-failure`.",
+    "`hearth logs VM` shows the message of the kernel. Start the VM again; `hearth set VM --restart on-failure` does that automatically.",
   ],
   "vmm.failed": [
     "QEMU or Firecracker reported an error, or ended.",
@@ -72,7 +75,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   ],
   "exec.bad_user": [
     "The user or group does not exist in the guest.",
-    "Use one of /etc/passwd in the guest, or numeric IDs.",
+    "Use a user of /etc/passwd or a group of /etc/group in the guest, or numeric IDs.",
   ],
   "guest.disk_full": [
     "The disk of the guest is full.",
@@ -91,8 +94,8 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "Copy the files in the message in another way, or ignore them.",
   ],
   "image.not_found": [
-    "There is no image with this name or digest.",
-    "`hearth image ls` lists the images; `hearth image build IMAGE` builds one.",
+    "There is no image or kernel with this name or digest.",
+    "`hearth image ls` and `hearth kernel ls` list them; `hearth image build IMAGE` builds an image. An existing VM needs exactly the build that it was created from: restore that from a backup.",
   ],
   "image.build_failed": [
     "The image could not be built. Nothing was kept.",
@@ -110,26 +113,29 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   ],
   "disk.corrupt": ["A disk layer is damaged.", "Restore it from a backup or a snapshot."],
   "volume.not_found": ["There is no volume with this name.", "`hearth volume ls` lists the volumes."],
-  "volume.in_use": ["A VM uses the volume.", "Stop the VM, or detach the volume: `hearth volume detach`."],
+  "volume.in_use": [
+    "A VM uses the volume.",
+    "Stop the VM; to remove the volume, also detach it: `hearth volume detach VM VOLUME`.",
+  ],
   "snapshot.not_found": [
     "There is no snapshot or template with this name or ID.",
     "`hearth snapshot ls` and `hearth template ls` list them.",
   ],
   "snapshot.in_use": [
     "A VM uses the snapshot, or needs it for its first start.",
-    "Stop, start or remove the VMs in the message.",
+    "Stop the VMs in the message; start or remove those that were never started.",
   ],
   "snapshot.failed": [
     "The VMM could not save or restore the memory.",
-    "Read the reason in the message. `--disk-only` and `--cold` work without memory.",
+    "Read the reason in the message. `hearth snapshot create --disk-only` and `hearth create --cold` work without memory.",
   ],
   "snapshot.corrupt": [
     "A file of the snapshot is damaged.",
-    "Restore the file from a backup, or remove the snapshot.",
+    "Restore the file from a backup, or remove the snapshot. A suspended VM: `hearth kill VM` deletes its memory, then `hearth start VM`.",
   ],
   "snapshot.mismatch": [
     "The memory was saved with another host, VMM or version of Hearth, and cannot be restored here.",
-    "Boot from the disk: `hearth create --snapshot NAME --cold`.",
+    "Boot from the disk: `hearth create --snapshot NAME --cold`. A suspended VM: `hearth kill VM` deletes its memory, then `hearth start VM`.",
   ],
   "archive.corrupt": [
     "The archive is damaged or is not a snapshot of Hearth. Nothing was kept.",
@@ -182,12 +188,12 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "`hearth daemon status` shows it.",
   ],
   "path.unmanaged": [
-    "A path leads out of the directories of Hearth, so nothing was done to it.",
-    "Look for symbolic links in these directories.",
+    "A file or directory is not as hearthd expects it: a link that leads elsewhere, another kind of file, a mount, or a wrong owner. hearthd did not use or remove it.",
+    "Read the reason in the message; look for links, mounts and other owners.",
   ],
   "store.busy": [
     "Another program has locked the database.",
-    "End this program; `hearth daemon status` shows a running hearthd.",
+    "Close that program, such as sqlite3 or a backup tool: `fuser -v PATH` shows it.",
   ],
   "store.corrupt": [
     "The database, or a row in it, is damaged.",
@@ -198,20 +204,22 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "Run that version, or set HEARTH_HOME to another directory.",
   ],
   "config.invalid": [
-    "config.toml cannot be read, or is invalid.",
-    "Correct the keys in the message; see docs/configuration.md.",
+    "config.toml, or a variable such as HEARTH_HOME, is invalid or cannot be read.",
+    "Correct what the message names; see docs/configuration.md.",
   ],
   "daemon.unreachable": [
     "hearthd is not running, or does not answer.",
     "`hearth daemon start` starts it; see `hearth daemon logs`.",
   ],
   "daemon.stopping": ["hearthd is stopping.", "Try again: the next command starts hearthd."],
-  "daemon.start_failed": ["hearthd could not start.", "`hearth daemon logs` shows the reason."],
-  "daemon.version": [
-    "The client and hearthd have different versions.",
-    "Restart hearthd with `hearth daemon stop`; VMs keep running.",
+  "daemon.start_failed": [
+    "hearthd could not start.",
+    "Read the reason in the message and run `hearth doctor`; the hint names the file with the output of hearthd.",
   ],
-  "api.not_found": ["The API does not have this path.", "GET /openapi.json lists all paths."],
+  "api.not_found": [
+    "The API does not have this path.",
+    "GET /openapi.json lists the paths, except GET /v1/events (server-sent events, src/api/events.ts) and the WebSockets /v1/run and /v1/vms/{vm}/exec.",
+  ],
   "api.wrong_method": [
     "The API does not have this method for this path.",
     "Use a method of the `allow` header.",
@@ -220,25 +228,34 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "This path is a WebSocket.",
     "Send a WebSocket handshake; see src/api/exec-stream.ts.",
   ],
-  "operation.cancelled": ["The operation was cancelled and undone.", "None, or try again."],
+  "operation.cancelled": [
+    "The operation was cancelled, or its client disconnected. Its steps were undone; a command in a guest was ended.",
+    "Try again if you did not cancel it.",
+  ],
   "operation.not_found": [
     "There is no operation with this ID; hearthd keeps a limited number of them.",
     "`hearth operation ls --all` lists them.",
   ],
   "operation.taken": ["An operation with this ID is in progress.", "Use a new ID for each request."],
   "operation.lasting": [
-    "A stop that has begun cannot be cancelled.",
+    "A stop, restart or kill that has begun cannot be cancelled.",
     "Wait for it; `hearth kill VM` stops the VM immediately.",
   ],
-  "operation.too_many": ["Too many detached operations are in progress.", "Wait for one, or cancel it."],
-  "operation.not_detachable": ["This request cannot be detached.", "Leave out `hearth-detach`."],
+  "operation.too_many": [
+    "100 detached operations are in progress, which is the limit.",
+    "Wait for one, or cancel it.",
+  ],
+  "operation.not_detachable": [
+    "This request cannot be detached: it only reads, or its body or response is a stream.",
+    "Leave out `hearth-detach`.",
+  ],
   "operation.taken_over": [
     "A kill or a forced removal of the VM has ended the operation.",
-    "None: the VM was stopped on request.",
+    "The VM was stopped or removed on request. Start or create it again if you still need it.",
   ],
   "operation.timed_out": [
-    "The operation took too long.",
-    "Allow more time, or find the reason in `hearth daemon logs`.",
+    "The guest agent or hearthd did not finish in time.",
+    "See `hearth logs VM` and `hearth daemon logs`, and try again. (`exec --timeout` ends with exit code 124 and without this error.)",
   ],
   "internal.bug": [
     "Unexpected error in Hearth.",

@@ -31,7 +31,9 @@ export function errorPage(): string {
   });
   return `# Errors
 
-Generated from \`src/base/error.ts\`. An error has a code, a sentence and, where there is something to do, a hint. The CLI prints \`error: …\` and \`hint: …\` on stderr; with \`--json\` it prints \`{ "error": { "code", "message", "hint" } }\`; the API answers with the same object and the status below. \`run\` and \`exec\` exit with 125 when Hearth failed, 126 when the command cannot be executed and 127 when it is not there; every other exit code is the command's own.
+Generated from \`src/base/error.ts\` and \`tools/error-meanings.ts\`. An error has a code, a sentence and, where there is something to do, a hint. The CLI prints \`error: …\` and \`hint: …\` on stderr; with \`--json\` it prints \`{ "error": { "code", "message", "hint", "operation" } }\` on stdout; the API answers with the same object and the status below.
+
+\`run\`, \`exec\` and \`shell\` exit with 125 when Hearth failed, 126 when the command cannot be executed, 127 when it does not exist, 130 when it was cancelled, 128+n when signal n ended it, and 124 when \`exec --timeout\` expired; otherwise the exit code is the command's own.
 
 | code | HTTP status | exit code | means | what to do |
 |---|---|---|---|---|

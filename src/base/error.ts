@@ -65,7 +65,6 @@ export const ERROR_CODES = {
   "daemon.unreachable": { status: 503, exit: 1 },
   "daemon.stopping": { status: 503, exit: 1 },
   "daemon.start_failed": { status: 500, exit: 1 },
-  "daemon.version": { status: 409, exit: 1 },
   "api.not_found": { status: 404, exit: 1 },
   "api.wrong_method": { status: 405, exit: 1 },
   "api.websocket_only": { status: 426, exit: 1 },
