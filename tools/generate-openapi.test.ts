@@ -18,3 +18,72 @@ test("every operation of the API has an id of its own, a summary and an error an
     assert.ok("default" in responses, `${operationId} says how it fails`);
   }
 });
+
+type Schema = {
+  readonly description?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly items?: Schema;
+  readonly allOf?: readonly Schema[];
+  readonly anyOf?: readonly Schema[];
+};
+type Content = { readonly content?: Readonly<Record<string, { readonly schema: Schema }>> };
+type Route = {
+  readonly operationId: string;
+  readonly parameters?: readonly { readonly name: string; readonly description?: string }[];
+  readonly requestBody?: Content;
+  readonly responses: Readonly<Record<string, Content>>;
+};
+
+/** Lists the properties of a schema, and of those in it, that have no description. */
+function undescribed(path: string, schema: Schema): string[] {
+  const found: string[] = [];
+  for (const [name, property] of Object.entries(schema.properties ?? {})) {
+    const texts = [property, ...(property.allOf ?? [])].map(({ description = "" }) => description);
+    if (texts.every((text) => text === "")) found.push(`${path}.${name}`);
+    found.push(...undescribed(`${path}.${name}`, property));
+  }
+  for (const part of [schema.allOf, schema.anyOf, schema.items].flat())
+    if (part !== undefined) found.push(...undescribed(path, part));
+  return found;
+}
+
+function undescribedIn({ operationId, parameters = [], requestBody, responses }: Route): string[] {
+  const schemas = [requestBody, ...Object.values(responses)].flatMap((one) =>
+    Object.values(one?.content ?? {}).map(({ schema }) => schema),
+  );
+  return [
+    ...parameters
+      .filter(({ description = "" }) => description === "")
+      .map(({ name }) => `${operationId}?${name}`),
+    ...schemas.flatMap((schema) => undescribed(operationId, schema)),
+  ];
+}
+
+test("every property and every parameter of the API has a description", async () => {
+  const { components, paths } = JSON.parse(await openApiDocument()) as {
+    components: { schemas: Record<string, Schema> };
+    paths: Record<string, Record<string, Route>>;
+  };
+  const schemas = Object.entries(components.schemas);
+  const routes = Object.values(paths).flatMap((path) => Object.values(path));
+  assert.ok(schemas.length >= 20, `${schemas.length} schemas were found`);
+  assert.deepEqual(
+    [...schemas.flatMap(([name, schema]) => undescribed(name, schema)), ...routes.flatMap(undescribedIn)],
+    [],
+  );
+});
+
+test("a property without a description is found", () => {
+  const schema = { properties: { a: { items: { properties: { b: {} } } }, c: { description: "C" } } };
+  assert.deepEqual(undescribed("S", schema), ["S.a", "S.a.b"]);
+});
+
+test("a description belongs to a property, and not to the schema that it refers to", async () => {
+  const { components } = JSON.parse(await openApiDocument()) as {
+    components: { schemas: Record<string, Schema> };
+  };
+  const described = Object.entries(components.schemas).filter(
+    ([, { description }]) => description !== undefined,
+  );
+  assert.deepEqual(described.map(([name]) => name).toSorted(), ["CreateVm", "RateLimit", "SetVm"]);
+});

@@ -1,4 +1,4 @@
-/** Labels on the wire, and the filters of lists; see schemas.ts. */
+/** Labels on the wire, and the filters of lists. */
 import { z } from "@hono/zod-openapi";
 import { parsed } from "#api/parsed.ts";
 import { toError } from "#base/error.ts";
@@ -35,5 +35,5 @@ export function filterQuery(parse: (texts: readonly string[]) => unknown, descri
 
 export const vmFilterQuery = filterQuery(
   parseVmFilters,
-  "label=KEY, label=KEY=VALUE, state=PHASE or name=PART; several filters: all of the labels, and one of the states and of the names",
+  "label=KEY, label=KEY=VALUE, state=PHASE (the field `phase`) or name=PART. Can be repeated: a VM must have all the labels, one of the states and one of the name parts",
 );

@@ -2,36 +2,38 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { answers } from "#api/route-parts.ts";
 import { parsed } from "#api/parsed.ts";
-import { errorSchema } from "#api/schemas.ts";
+import { errorSchema } from "#api/error-schema.ts";
 import { parseOperationId } from "#model/ids.ts";
 
 export const OPERATION_STATES = ["running", "cancelling", "succeeded", "failed", "cancelled"] as const;
 
 const progressSchema = z.object({
-  stage: z.string(),
-  text: z.string(),
-  doneBytes: z.int().optional(),
-  totalBytes: z.int().optional(),
+  stage: z.string().describe("Part of the work, such as boot"),
+  text: z.string().describe("A short line for people"),
+  doneBytes: z.int().optional().describe("Bytes that are done"),
+  totalBytes: z.int().optional().describe("Bytes of the whole part"),
 });
 
 export const operationSchema = z
   .object({
-    id: z.string(),
-    /** The principal that made the request: `owner`, the user who runs hearthd. */
-    principal: z.string(),
-    /** Method and path, such as `POST /v1/vms/web/start`. */
-    request: z.string(),
-    /** True if it continues without its client. Its result is kept then. */
-    detached: z.boolean(),
-    state: z.enum(OPERATION_STATES),
-    cancellable: z.boolean(),
-    startedAtMs: z.int(),
-    endedAtMs: z.int().optional(),
-    /** The last progress that it reported. */
-    progress: progressSchema.optional(),
-    /** The result of a detached operation that succeeded; left out in lists. */
-    result: z.unknown().optional(),
-    error: errorSchema.shape.error.optional(),
+    id: z.string().describe("ID of the operation"),
+    principal: z.string().describe("Kind of the requester: `owner`, the user who runs hearthd"),
+    request: z.string().describe("Method and path, such as `POST /v1/vms/web/start`"),
+    detached: z.boolean().describe("True if it continues without its client; its result is kept then"),
+    state: z
+      .enum(OPERATION_STATES)
+      .describe("State of the operation; `cancelling` while its steps are being undone"),
+    cancellable: z.boolean().describe("False for a stop, restart or kill that has begun, and after the end"),
+    startedAtMs: z.int().describe("Time of the start"),
+    endedAtMs: z.int().optional().describe("Time of the end; absent while it is in progress"),
+    progress: progressSchema.optional().describe("The last progress that it reported"),
+    result: z
+      .unknown()
+      .optional()
+      .describe("The response to a detached operation that succeeded; absent in lists"),
+    error: errorSchema.shape.error
+      .optional()
+      .describe("The error of an operation that failed or was cancelled"),
   })
   .openapi("Operation");
 

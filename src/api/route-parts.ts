@@ -1,6 +1,6 @@
 /** The parts that all routes share. */
 import { z } from "@hono/zod-openapi";
-import * as s from "#api/schemas.ts";
+import { errorSchema } from "#api/error-schema.ts";
 
 /** A JSON body. */
 export const json = <Schema extends z.ZodType>(schema: Schema) => ({ "application/json": { schema } });
@@ -11,7 +11,7 @@ export const body = <Schema extends z.ZodType>(schema: Schema) => ({
 });
 
 /** The answer of every route that fails. */
-export const fails = { default: { description: "The error", content: json(s.errorSchema) } };
+export const fails = { default: { description: "The error", content: json(errorSchema) } };
 
 /** The answers of a route that returns something. */
 export const answers = <Schema extends z.ZodType>(schema: Schema, description: string) => ({
@@ -27,3 +27,7 @@ export const made = <Schema extends z.ZodType>(schema: Schema, description: stri
 
 /** The answers of a route that returns nothing. */
 export const done = { 204: { description: "Done" }, ...fails };
+
+/** A parameter in the path of a route. */
+export const pathText = (name: string, description: string, example: string) =>
+  z.string().openapi({ param: { name, in: "path" }, description, example });

@@ -3,24 +3,25 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
 import { OPERATION_ROUTES } from "#api/operation-routes.ts";
-import { answers, body, done, fails, json, made } from "#api/route-parts.ts";
-import * as s from "#api/schemas.ts";
-import { createSnapshotSchema, snapshotFilterQuery, snapshotSchema } from "#api/snapshot-schemas.ts";
+import { answers, body, done, fails, json, made, pathText } from "#api/route-parts.ts";
+import * as host from "#api/host-schemas.ts";
+import { SNAPSHOT_ROUTES } from "#api/snapshot-routes.ts";
 import {
   createVolumeSchema,
   volumeFilterQuery,
   volumeMountSchema,
   volumeSchema,
 } from "#api/volume-schemas.ts";
-
-const pathText = (name: string, description: string, example: string) =>
-  z.string().openapi({ param: { name, in: "path" }, description, example });
+import { imageRef, isolationChoice, rateLimitSchema } from "#api/vm-fields.ts";
+import * as vms from "#api/vm-schemas.ts";
+import { vmmMetricsSchema, vmStatsSchema } from "#api/vm-stats-schemas.ts";
+import { isolationInForceSchema, vmSchema } from "#api/vm-view-schemas.ts";
 
 const vmParam = z.object({
   vm: pathText("vm", "Name or ID of the VM", "web-1"),
 });
 const refParam = z.object({
-  ref: s.imageRef.openapi({
+  ref: imageRef.openapi({
     param: { name: "ref", in: "path" },
     description: "Name or digest of the image",
     example: "debian:bookworm",
@@ -29,16 +30,9 @@ const refParam = z.object({
 const volumeParam = z.object({
   volume: pathText("volume", "Name of the volume", "data"),
 });
-const snapshotParam = z.object({
-  snapshot: pathText("snapshot", "Name or ID of the snapshot", "before-upgrade"),
-});
 const tar = z.string().openapi({ type: "string", format: "binary", description: "A tar stream (POSIX pax)" });
-const archive = z.string().openapi({
-  type: "string",
-  format: "binary",
-  description: "An archive of a snapshot: tar, zstd",
-});
-const flag = z.enum(["true", "false"]).optional();
+const flag = (description: string) => z.enum(["true", "false"]).optional().describe(description);
+const guestPath = "Path in the guest: absolute, or relative to the home directory of its default user";
 
 const vmAction = (action: string, summary: string) =>
   createRoute({
@@ -47,7 +41,7 @@ const vmAction = (action: string, summary: string) =>
     operationId: `${action}Vm`,
     summary,
     request: { params: vmParam },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    responses: answers(vmSchema, "The VM after the change"),
   });
 
 const vmActionWith = <Schema extends z.ZodType>(action: string, summary: string, schema: Schema) =>
@@ -57,8 +51,19 @@ const vmActionWith = <Schema extends z.ZodType>(action: string, summary: string,
     operationId: `${action}Vm`,
     summary,
     request: { params: vmParam, body: { content: json(schema), required: true } },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    responses: answers(vmSchema, "The VM after the change"),
   });
+
+/**
+ * Schemas that fields refer to, by name. They are registered before the routes: otherwise the description of the first
+ * such field would become that of the schema.
+ */
+export const REFERENCED_SCHEMAS = {
+  RateLimit: rateLimitSchema,
+  IsolationChoice: isolationChoice,
+  IsolationInForce: isolationInForceSchema,
+  VmmMetrics: vmmMetricsSchema,
+} as const;
 
 export const ROUTES = {
   listVms: createRoute({
@@ -67,15 +72,15 @@ export const ROUTES = {
     operationId: "listVms",
     summary: "List VMs, newest first",
     request: { query: vmFilterQuery },
-    responses: answers(z.array(s.vmSchema), "The VMs"),
+    responses: answers(z.array(vmSchema), "The VMs"),
   }),
   createVm: createRoute({
     method: "post",
     path: "/v1/vms",
     operationId: "createVm",
     summary: "Create a VM, without starting it",
-    request: body(s.createVmSchema),
-    responses: made(s.vmSchema, "The new VM"),
+    request: body(vms.createVmSchema),
+    responses: made(vmSchema, "The new VM"),
   }),
   showVm: createRoute({
     method: "get",
@@ -83,22 +88,28 @@ export const ROUTES = {
     operationId: "showVm",
     summary: "Show a VM",
     request: { params: vmParam },
-    responses: answers(s.vmSchema, "The VM"),
+    responses: answers(vmSchema, "The VM"),
   }),
   setVm: createRoute({
     method: "patch",
     path: "/v1/vms/{vm}",
     operationId: "setVm",
-    summary: "Change a VM; CPUs, disk size and more memory only while it is stopped",
-    request: { params: vmParam, ...body(s.setVmSchema) },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    summary:
+      "Change a VM. CPUs and disk size: only while it is stopped. Memory, limits and restart policy: also while it runs, memory up to its size at the start. Labels: always",
+    request: { params: vmParam, ...body(vms.setVmSchema) },
+    responses: answers(vmSchema, "The VM after the change"),
   }),
   removeVm: createRoute({
     method: "delete",
     path: "/v1/vms/{vm}",
     operationId: "removeVm",
     summary: "Remove a VM and its disk; a running VM only with force",
-    request: { params: vmParam, query: z.object({ force: flag }) },
+    request: {
+      params: vmParam,
+      query: z.object({
+        force: flag("Also remove a VM that is running, paused or starting (default: false)"),
+      }),
+    },
     responses: done,
   }),
   startVm: createRoute({
@@ -106,16 +117,27 @@ export const ROUTES = {
     path: "/v1/vms/{vm}/start",
     operationId: "startVm",
     summary: "Start a VM, or resume a suspended one, and wait until its guest agent answers",
-    request: { params: vmParam, query: z.object({ fresh: flag }) },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    request: {
+      params: vmParam,
+      query: z.object({
+        fresh: flag(
+          "Delete everything on the VM's disk and its suspended memory, and start as if it had never run; volumes stay (default: false)",
+        ),
+      }),
+    },
+    responses: answers(vmSchema, "The VM after the change"),
   }),
   stopVm: vmActionWith(
     "stop",
     "Shut the guest down; kill the VMM if that takes longer than the timeout",
-    s.stopSchema,
+    vms.stopSchema,
   ),
-  restartVm: vmActionWith("restart", "Stop the VM if it is running, and start it", s.stopSchema),
-  killVm: vmActionWith("kill", "Stop the VM immediately, without a guest shutdown", s.killSchema),
+  restartVm: vmActionWith("restart", "Stop the VM if it is running, and start it", vms.stopSchema),
+  killVm: vmActionWith(
+    "kill",
+    "Stop the VM immediately, without a guest shutdown; ends an operation in progress on it. A suspended VM loses its suspended memory and keeps its disk",
+    vms.killSchema,
+  ),
   pauseVm: vmAction("pause", "Pause the VM: stop its vCPUs"),
   resumeVm: vmAction("resume", "Resume a paused or suspended VM"),
   suspendVm: vmAction("suspend", "Suspend the VM: save its memory to disk and end its VMM"),
@@ -123,9 +145,9 @@ export const ROUTES = {
     method: "post",
     path: "/v1/vms/{vm}/fork",
     operationId: "forkVm",
-    summary: "Create running copies of a running VM",
-    request: { params: vmParam, ...body(s.forkSchema) },
-    responses: made(z.array(s.vmSchema), "The copies"),
+    summary: "Create running copies of a running or paused VM",
+    request: { params: vmParam, ...body(vms.forkSchema) },
+    responses: made(z.array(vmSchema), "The copies"),
   }),
   vmStats: createRoute({
     method: "get",
@@ -133,7 +155,7 @@ export const ROUTES = {
     operationId: "vmStats",
     summary: "Show the resource usage of a VM",
     request: { params: vmParam },
-    responses: answers(s.vmStatsSchema, "The resource usage"),
+    responses: answers(vmStatsSchema, "The resource usage"),
   }),
   vmLogs: createRoute({
     method: "get",
@@ -143,12 +165,16 @@ export const ROUTES = {
     request: {
       params: vmParam,
       query: z.object({
-        source: z.enum(["console", "vmm"]).optional(),
-        follow: flag,
+        source: z
+          .enum(["console", "vmm"])
+          .optional()
+          .describe("Console of the guest, or log of the VMM (default: console)"),
+        follow: flag("Keep the response open and send new lines (default: false)"),
         lines: z
           .string()
           .regex(/^\d{1,7}$/)
-          .optional(),
+          .optional()
+          .describe("Only the last lines, 0 to 9999999 (default: all)"),
       }),
     },
     responses: { 200: { description: "Text", content: { "text/plain": { schema: z.string() } } }, ...fails },
@@ -158,7 +184,7 @@ export const ROUTES = {
     path: "/v1/vms/{vm}/files",
     operationId: "readFiles",
     summary: "Read a file or directory of the guest as a tar stream",
-    request: { params: vmParam, query: z.object({ path: z.string() }) },
+    request: { params: vmParam, query: z.object({ path: z.string().describe(guestPath) }) },
     responses: {
       200: { description: "A tar stream", content: { "application/x-tar": { schema: tar } } },
       ...fails,
@@ -171,25 +197,42 @@ export const ROUTES = {
     summary: "Extract a tar stream into a directory of the guest",
     request: {
       params: vmParam,
-      query: z.object({ path: z.string(), parents: flag }),
+      query: z.object({
+        path: z.string().describe(guestPath.replace("Path", "Directory")),
+        parents: flag("Create the directory and its parents (default: false)"),
+      }),
       body: { content: { "application/x-tar": { schema: tar } }, required: true },
     },
-    responses: answers(z.object({ entries: z.int(), bytes: z.int() }), "The extracted entries"),
+    responses: answers(
+      z.object({
+        entries: z.int().describe("Number of files, directories and links"),
+        bytes: z.int().describe("Size of the content of the files"),
+      }),
+      "The extracted entries",
+    ),
   }),
   listImages: createRoute({
     method: "get",
     path: "/v1/images",
     operationId: "listImages",
     summary: "List cached images",
-    responses: answers(z.array(s.imageSchema), "The images"),
+    responses: answers(z.array(host.imageSchema), "The images"),
   }),
   buildImage: createRoute({
     method: "post",
     path: "/v1/images",
     operationId: "buildImage",
     summary: "Build an image if it is not in the cache; with fresh, build it again",
-    request: body(z.strictObject({ ref: s.imageRef, fresh: z.boolean().optional() })),
-    responses: answers(s.imageSchema, "The image"),
+    request: body(
+      z.strictObject({
+        ref: imageRef.describe("Name of the image, such as debian:bookworm"),
+        fresh: z
+          .boolean()
+          .optional()
+          .describe("Build again, even if the image is in the cache (default: false)"),
+      }),
+    ),
+    responses: answers(host.imageSchema, "The image"),
   }),
   showImage: createRoute({
     method: "get",
@@ -197,13 +240,13 @@ export const ROUTES = {
     operationId: "showImage",
     summary: "Show an image",
     request: { params: refParam },
-    responses: answers(s.imageSchema, "The image"),
+    responses: answers(host.imageSchema, "The image"),
   }),
   removeImage: createRoute({
     method: "delete",
     path: "/v1/images/{ref}",
     operationId: "removeImage",
-    summary: "Remove an image; fails if a VM uses it",
+    summary: "Remove an image and its templates; fails if a VM or a snapshot uses it",
     request: { params: refParam },
     responses: done,
   }),
@@ -212,7 +255,7 @@ export const ROUTES = {
     path: "/v1/kernels",
     operationId: "listKernels",
     summary: "List cached kernels",
-    responses: answers(z.array(s.kernelSchema), "The kernels"),
+    responses: answers(z.array(host.kernelSchema), "The kernels"),
   }),
   attachVolume: createRoute({
     method: "post",
@@ -220,7 +263,7 @@ export const ROUTES = {
     operationId: "attachVolume",
     summary: "Attach a volume to a stopped VM",
     request: { params: vmParam, ...body(volumeMountSchema) },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    responses: answers(vmSchema, "The VM after the change"),
   }),
   detachVolume: createRoute({
     method: "delete",
@@ -228,7 +271,7 @@ export const ROUTES = {
     operationId: "detachVolume",
     summary: "Detach a volume from a stopped VM; the volume keeps its data",
     request: { params: vmParam.extend(volumeParam.shape) },
-    responses: answers(s.vmSchema, "The VM after the change"),
+    responses: answers(vmSchema, "The VM after the change"),
   }),
   listVolumes: createRoute({
     method: "get",
@@ -262,114 +305,25 @@ export const ROUTES = {
     request: { params: volumeParam },
     responses: done,
   }),
-  listSnapshots: createRoute({
-    method: "get",
-    path: "/v1/snapshots",
-    operationId: "listSnapshots",
-    summary: "List snapshots, newest first",
-    request: { query: snapshotFilterQuery },
-    responses: answers(z.array(snapshotSchema), "The snapshots"),
-  }),
-  createSnapshot: createRoute({
-    method: "post",
-    path: "/v1/snapshots",
-    operationId: "createSnapshot",
-    summary: "Create a snapshot of a VM: its disk, and its memory if it is running",
-    request: body(createSnapshotSchema),
-    responses: made(snapshotSchema, "The new snapshot"),
-  }),
-  showSnapshot: createRoute({
-    method: "get",
-    path: "/v1/snapshots/{snapshot}",
-    operationId: "showSnapshot",
-    summary: "Show a snapshot",
-    request: { params: snapshotParam },
-    responses: answers(snapshotSchema, "The snapshot"),
-  }),
-  removeSnapshot: createRoute({
-    method: "delete",
-    path: "/v1/snapshots/{snapshot}",
-    operationId: "removeSnapshot",
-    summary: "Remove a snapshot; fails if a VM uses it",
-    request: { params: snapshotParam },
-    responses: done,
-  }),
-  restoreSnapshot: createRoute({
-    method: "post",
-    path: "/v1/snapshots/{snapshot}/restore",
-    operationId: "restoreSnapshot",
-    summary: "Restore the VM to the snapshot",
-    request: { params: snapshotParam },
-    responses: answers(s.vmSchema, "The VM after the change"),
-  }),
-  exportSnapshot: createRoute({
-    method: "get",
-    path: "/v1/snapshots/{snapshot}/archive",
-    operationId: "exportSnapshot",
-    summary: "Export a snapshot as an archive, for another host",
-    request: { params: snapshotParam },
-    responses: {
-      200: { description: "The archive", content: { "application/zstd": { schema: archive } } },
-      ...fails,
-    },
-  }),
-  importSnapshot: createRoute({
-    method: "post",
-    path: "/v1/snapshots/import",
-    operationId: "importSnapshot",
-    summary: "Import a snapshot from an archive",
-    request: {
-      query: z.object({
-        name: z.string().optional().openapi({ description: "Name, if not that of the archive" }),
-      }),
-      body: { content: { "application/zstd": { schema: archive } }, required: true },
-    },
-    responses: made(snapshotSchema, "The new snapshot"),
-  }),
-  listTemplates: createRoute({
-    method: "get",
-    path: "/v1/templates",
-    operationId: "listTemplates",
-    summary: "List templates, newest first",
-    responses: answers(z.array(snapshotSchema), "The templates"),
-  }),
-  buildTemplate: createRoute({
-    method: "post",
-    path: "/v1/templates",
-    operationId: "buildTemplate",
-    summary: "Build the template for such a VM, if it does not exist",
-    request: body(s.createVmSchema),
-    responses: answers(snapshotSchema, "The template"),
-  }),
-  removeTemplate: createRoute({
-    method: "delete",
-    path: "/v1/templates/{snapshot}",
-    operationId: "removeTemplate",
-    summary: "Remove a template; fails if a VM uses it",
-    request: { params: snapshotParam },
-    responses: done,
-  }),
-  pruneTemplates: createRoute({
-    method: "post",
-    path: "/v1/templates/prune",
-    operationId: "pruneTemplates",
-    summary: "Remove all unused templates",
-    responses: answers(z.object({ removed: z.int() }), "The number of removed templates"),
-  }),
+  ...SNAPSHOT_ROUTES,
   listFirecrackers: createRoute({
     method: "get",
     path: "/v1/firecracker",
     operationId: "listFirecrackers",
     summary: "List Firecracker installations, in the order in which hearthd tries them",
-    responses: answers(z.array(s.firecrackerSchema), "The installations"),
+    responses: answers(z.array(host.firecrackerSchema), "The installations"),
   }),
   installFirecracker: createRoute({
     method: "post",
     path: "/v1/firecracker",
     operationId: "installFirecracker",
     summary: "Install a release of Firecracker if it is not installed; default: the latest",
-    request: body(z.strictObject({ version: z.string().max(32).optional() })),
-    responses: answers(s.installationSchema, "The installation"),
+    request: body(
+      z.strictObject({
+        version: z.string().max(32).optional().describe("Version, such as 1.12.1 (default: the latest)"),
+      }),
+    ),
+    responses: answers(host.installationSchema, "The installation"),
   }),
   ...LOST_FOUND_ROUTES,
   ...OPERATION_ROUTES,
@@ -377,16 +331,21 @@ export const ROUTES = {
     method: "get",
     path: "/v1/doctor",
     operationId: "doctor",
-    summary: "Check this host, with fixes for problems",
-    request: { query: z.object({ fresh: flag, production: flag }) },
-    responses: answers(s.doctorSchema, "The checks"),
+    summary: "Check this host; checks that did not pass show a fix",
+    request: {
+      query: z.object({
+        fresh: flag("Repeat checks whose results are cached (default: false)"),
+        production: flag("Fail for risks between guests that do not trust each other (default: false)"),
+      }),
+    },
+    responses: answers(host.doctorSchema, "The checks"),
   }),
   daemon: createRoute({
     method: "get",
     path: "/v1/daemon",
     operationId: "daemon",
     summary: "Show the status of hearthd",
-    responses: answers(s.daemonSchema, "The status"),
+    responses: answers(host.daemonSchema, "The status"),
   }),
   stopDaemon: createRoute({
     method: "post",

@@ -3,6 +3,7 @@ import type { ServerResponse } from "node:http";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { getPath } from "hono/utils/url";
+import { REFERENCED_SCHEMAS } from "#api/routes.ts";
 import { ERROR_CODES, errorBody, HearthError, invariant, toHearthError } from "#base/error.ts";
 import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
@@ -58,6 +59,16 @@ export type ApiBindings = {
 /** The path of templates in older builds, which stays as an alias. */
 const OLDER_TEMPLATES = /^\/v1\/warm(?=\/|$)/;
 
+/** The introduction of the OpenAPI document. */
+const DESCRIPTION = [
+  "The API of hearthd, on a Unix socket: `$HEARTH_HOME/run/hearthd.sock` if HEARTH_HOME is set, else `$XDG_RUNTIME_DIR/hearth/hearthd.sock`, or `~/.local/state/hearth/run/hearthd.sock` where there is no XDG_RUNTIME_DIR.",
+  "Fields that end in `Ms` are milliseconds (`…AtMs`: since 1970, UTC), in `Bytes` bytes. Optional fields are absent where they do not apply.",
+  "Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec. The first message is a `Run` or an `Exec` (src/api/exec-schemas.ts); src/api/exec-stream.ts describes all messages.",
+  "GET /v1/events is a stream of server-sent events (src/api/events.ts); `?operation=op-…` adds the progress of one operation.",
+  "Each request that changes something, and each command, is an operation. The header `hearth-operation: op-…` (12 hexadecimal digits) gives it an ID, and the response has the same header. If the client disconnects, hearthd cancels the request and undoes its steps; a stop, restart or kill, and a removal that has begun, is finished instead.",
+  "With `hearth-detach: true`, the request continues without its client: the response is 202 with the operation, and GET /v1/operations/{operation} has the result later. A request whose body or response is a stream cannot be detached; at most 100 detached operations are in progress.",
+].join("\n\n");
+
 /** Makes all routes of a hearthd. Changes nothing, and does not listen yet. */
 export function makeApi(daemon: Daemon): Api {
   const api: Api = new OpenAPIHono({
@@ -89,6 +100,7 @@ export function makeApi(daemon: Daemon): Api {
       );
     return wrongMethod(daemon, context, methods);
   });
+  for (const [name, schema] of Object.entries(REFERENCED_SCHEMAS)) api.openAPIRegistry.register(name, schema);
   addVmRoutes(api, daemon);
   addExecSockets(api, daemon);
   addFileRoutes(api, daemon);
@@ -106,8 +118,7 @@ export function makeApi(daemon: Daemon): Api {
     info: {
       title: "Hearth",
       version: "1",
-      description:
-        "The API of hearthd, on a Unix socket. Commands run over the WebSockets /v1/run and /v1/vms/{vm}/exec, whose messages are described in src/api/exec-stream.ts. Each request that changes something, and each command, is an operation. The header `hearth-operation: op-…` (12 hexadecimal digits) gives it an ID, and the response has the same header. A client that disconnects cancels its request. With `hearth-detach: true`, the request continues without its client: the response is 202 with the operation, and GET /v1/operations/{operation} has the result later.",
+      description: DESCRIPTION,
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
   });

@@ -8,7 +8,7 @@
  */
 import type { WebSocket } from "ws";
 import { OPERATION_HEADER, VERSION_HEADER } from "#api/events.ts";
-import { execSchema } from "#api/schemas.ts";
+import { execSchema } from "#api/exec-schemas.ts";
 import { invariant } from "#base/error.ts";
 import type { Daemon } from "#daemon/daemon.ts";
 import { bindingsOf, requestOf } from "#daemon/http/api.ts";

@@ -1,6 +1,6 @@
 import { failAfter } from "#base/clean-up.ts";
 import { errorBody, HearthError } from "#base/error.ts";
-import { runSchema } from "#api/schemas.ts";
+import { runSchema } from "#api/exec-schemas.ts";
 import type { ExitMessage } from "#daemon/http/exec-relay.ts";
 import { parseFirst, sendMessage, toExecSpec } from "#daemon/http/exec-relay.ts";
 import { execInVm } from "#daemon/http/exec-in-vm.ts";

@@ -3,7 +3,7 @@
  * host. It may come from anywhere, so every field of it is checked.
  */
 import { z } from "zod";
-import { createVmSchema } from "#api/schemas.ts";
+import { createVmSchema } from "#api/vm-schemas.ts";
 import { HearthError, toError } from "#base/error.ts";
 import { GIB, MIB } from "#base/sizes.ts";
 import { hearthVersion } from "#base/version.ts";

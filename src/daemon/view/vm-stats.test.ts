@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { vmStatsSchema } from "#api/schemas.ts";
+import { vmStatsSchema } from "#api/vm-stats-schemas.ts";
 import { HearthError } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import { StatsReader } from "#daemon/view/vm-stats.ts";

@@ -1,0 +1,66 @@
+/** The fields that several schemas of VMs share. */
+import { z } from "@hono/zod-openapi";
+import { parsed } from "#api/parsed.ts";
+import { toError } from "#base/error.ts";
+import { checkEnvName } from "#model/exec-spec.ts";
+import { parseVmName } from "#model/ids.ts";
+import { parseImageRef } from "#model/image-ref.ts";
+import { LIMITS } from "#model/limits.ts";
+import { checkRateLimit } from "#model/rate-limit.ts";
+
+/** Counts the bytes of all variables, each with its `=` and its NUL. */
+function bytesOf(env: Readonly<Record<string, string>>): number {
+  return Object.entries(env).reduce(
+    (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value) + 2,
+    0,
+  );
+}
+
+export const env = z
+  .record(parsed(checkEnvName), z.string().max(LIMITS.argumentMaxBytes))
+  .refine((all) => bytesOf(all) <= LIMITS.variablesMaxBytes, {
+    error: ({ input }) =>
+      `takes ${bytesOf(input as Record<string, string>)} bytes; the limit is ${LIMITS.variablesMaxBytes}`,
+  });
+export const word = z
+  .string()
+  .max(255)
+  .regex(/^[^\0-\x1f]+$/, "must not contain control characters");
+export const vmName = parsed(parseVmName);
+export const imageRef = parsed(parseImageRef);
+
+export const isolationChoice = z
+  .strictObject({
+    jail: z
+      .boolean()
+      .optional()
+      .describe("Run the VMM in a jail: its own files, UID and namespaces (default: true)"),
+    pidNamespace: z.boolean().optional().describe("Run the VMM in its own PID namespace (default: true)"),
+    cgroup: z
+      .boolean()
+      .optional()
+      .describe("Limit the CPU time, memory and tasks of the VMM (default: true)"),
+    seccomp: z.boolean().optional().describe("Filter the system calls of the VMM (default: true)"),
+  })
+  .openapi("IsolationChoice");
+
+const bandwidth = z.int().min(LIMITS.bandwidthMinBytesPerS).max(LIMITS.bandwidthMaxBytesPerS);
+const operations = z.int().min(LIMITS.opsMinPerS).max(LIMITS.opsMaxPerS);
+export const rateLimitSchema = z
+  .strictObject({
+    bandwidthBytesPerS: bandwidth.optional().describe("Bytes per second (default: not limited)"),
+    bandwidthBurstBytes: bandwidth.optional().describe("Bytes that may pass at once after a rest"),
+    opsPerS: operations.optional().describe("Requests per second (default: not limited)"),
+    opsBurst: operations.optional().describe("Requests that may pass at once after a rest"),
+  })
+  .superRefine((limit, context) => {
+    try {
+      checkRateLimit("limit", limit);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: toError(error).message });
+    }
+  })
+  .openapi("RateLimit", {
+    description:
+      "At least one rate is required. A burst needs its rate, and is at least as large as one second of it (default: chosen by the VMM).",
+  });
