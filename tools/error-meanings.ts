@@ -109,7 +109,7 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
   "kernel.unsupported": ["The kernel cannot be used.", "Choose another kernel from `hearth kernel ls`."],
   "disk.missing": [
     "The disk of the VM does not exist.",
-    "Mount its file system, restore a backup, or start with an empty disk: `hearth start --fresh VM`.",
+    "Mount its file system, restore a backup, or start with a new disk of the image: `hearth start --fresh VM`.",
   ],
   "disk.corrupt": ["A disk layer is damaged.", "Restore it from a backup or a snapshot."],
   "volume.not_found": ["There is no volume with this name.", "`hearth volume ls` lists the volumes."],
