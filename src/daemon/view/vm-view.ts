@@ -17,17 +17,22 @@ const FEATURES_MS = 30_000;
  * or hearthd was stopped, just afterwards.
  */
 export async function vmView(host: Host, vms: Vms, vm: VmRecord): Promise<Vm> {
-  return describeVm(host, vms, vm, await featuresOf(host, driverNameOf(host, vm)));
+  const recovering = vms.controllers.isRecovering(vm.id);
+  return describeVm(host, vms, vm, recovering, await featuresOf(host, driverNameOf(host, vm)));
 }
 
 /** Describes many VMs, and asks each driver once: it reads files of the host for every answer. */
 export async function vmViews(host: Host, vms: Vms, records: readonly VmRecord[]): Promise<Vm[]> {
+  // Before anything is awaited: a recovery may end meanwhile, and the records are from before its end.
+  const recovering = records.map(({ id }) => vms.controllers.isRecovering(id));
   const features = new Map<string | undefined, DriverFeatures>();
   for (const name of new Set(records.map((vm) => driverNameOf(host, vm)))) {
     const found = await featuresOf(host, name);
     if (found !== undefined) features.set(name, found);
   }
-  return records.map((vm) => describeVm(host, vms, vm, features.get(driverNameOf(host, vm))));
+  return records.map((vm, index) =>
+    describeVm(host, vms, vm, recovering[index] === true, features.get(driverNameOf(host, vm))),
+  );
 }
 
 async function featuresOf({ drivers }: Host, name: string | undefined): Promise<DriverFeatures | undefined> {
@@ -39,7 +44,13 @@ function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined
   return handleOf(state)?.driver ?? spec.driver ?? host.drivers.keys().next().value;
 }
 
-function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures | undefined): Vm {
+function describeVm(
+  host: Host,
+  vms: Vms,
+  vm: VmRecord,
+  recovering: boolean,
+  features: DriverFeatures | undefined,
+): Vm {
   const { spec, state } = vm;
   const paths = vmPaths(host.dirs, vm.id);
   const handle = handleOf(state);
@@ -53,7 +64,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, features: DriverFeatures
     image: spec.image,
     imageDigest: vm.imageDigest,
     phase: state.phase,
-    recovering: vms.controllers.isRecovering(vm.id) || undefined,
+    recovering: recovering || undefined,
     pauseCause: state.phase === "paused" ? state.cause : undefined,
     responsive: handle === undefined ? undefined : vms.responsive(vm.id),
     cpus: spec.cpus,
