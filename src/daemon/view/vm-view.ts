@@ -12,13 +12,17 @@ import type { VmRecord } from "#model/vm.ts";
 /** The limit for a driver to report its features. */
 const FEATURES_MS = 30_000;
 
+/** The facts beside a record: whether the VM was being recovered when it was read, and the features of its driver. */
+type Known = { readonly recovering: boolean | undefined; readonly features: DriverFeatures | undefined };
+
 /**
  * Describes a VM as the API shows it. Takes no signal: the result of an action is reported also when it was cancelled,
  * or hearthd was stopped, just afterwards.
  */
 export async function vmView(host: Host, vms: Vms, vm: VmRecord): Promise<Vm> {
   const recovering = vms.controllers.isRecovering(vm.id);
-  return describeVm(host, vms, vm, recovering, await featuresOf(host, driverNameOf(host, vm)));
+  const features = await featuresOf(host, driverNameOf(host, vm));
+  return describeVm(host, vms, vm, { recovering, features });
 }
 
 /** Describes many VMs, and asks each driver once: it reads files of the host for every answer. */
@@ -30,9 +34,10 @@ export async function vmViews(host: Host, vms: Vms, records: readonly VmRecord[]
     const found = await featuresOf(host, name);
     if (found !== undefined) features.set(name, found);
   }
-  return records.map((vm, index) =>
-    describeVm(host, vms, vm, recovering[index] === true, features.get(driverNameOf(host, vm))),
-  );
+  return records.map((vm, index) => {
+    const known = { recovering: recovering[index], features: features.get(driverNameOf(host, vm)) };
+    return describeVm(host, vms, vm, known);
+  });
 }
 
 async function featuresOf({ drivers }: Host, name: string | undefined): Promise<DriverFeatures | undefined> {
@@ -44,13 +49,7 @@ function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined
   return handleOf(state)?.driver ?? spec.driver ?? host.drivers.keys().next().value;
 }
 
-function describeVm(
-  host: Host,
-  vms: Vms,
-  vm: VmRecord,
-  recovering: boolean,
-  features: DriverFeatures | undefined,
-): Vm {
+function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
   const { spec, state } = vm;
   const paths = vmPaths(host.dirs, vm.id);
   const handle = handleOf(state);
@@ -64,7 +63,7 @@ function describeVm(
     image: spec.image,
     imageDigest: vm.imageDigest,
     phase: state.phase,
-    recovering: recovering || undefined,
+    recovering: known.recovering || undefined,
     pauseCause: state.phase === "paused" ? state.cause : undefined,
     responsive: handle === undefined ? undefined : vms.responsive(vm.id),
     cpus: spec.cpus,
@@ -91,7 +90,7 @@ function describeVm(
     restoredFrom: handle?.snapshot,
     isolation: { ...spec.isolation },
     isolationInForce: shownIsolation(handle),
-    caveats: [...caveatsOf(features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
+    caveats: [...caveatsOf(known.features, spec.network, handle), ...(handle?.isolation?.gaps ?? [])],
     guestWarnings: [...(handle?.guestWarnings ?? [])],
     createdAtMs: vm.createdAtMs,
     updatedAtMs: vm.updatedAtMs,
