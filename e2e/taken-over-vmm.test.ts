@@ -91,7 +91,8 @@ async function sealed(vms: TinyVms) {
   writeFileSync(saved.memory, MEMORY);
   writeFileSync(saved.state, "state", { mode: 0o444 });
   const none = join(vms.dir, "none");
-  const roots = { vms: none, volumes: none, snapshots, runs: none, jails: none, leases: none, cgroups: none };
+  const others = { runs: none, jails: none, leases: none, networks: none, cgroups: none };
+  const roots = { vms: none, volumes: none, snapshots, ...others };
   await new PrivilegedVerbs({ roots, uids: { first: UID, count: 1 } }).sealMemory(SNAPSHOT);
   return saved;
 }

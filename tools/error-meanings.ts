@@ -171,6 +171,10 @@ export const ERROR_MEANINGS: Readonly<Record<ErrorCode, readonly [meaning: strin
     "All UIDs for VMs are in use.",
     "Stop VMs, or increase `uid_count` of `[isolation]` in config.toml.",
   ],
+  "host.addresses_used_up": [
+    "The addresses that VMs have on the host are in use.",
+    "Stop VMs, or remove other routes to 198.18.0.0/16: `ip route`.",
+  ],
   "host.uid_busy": [
     "A process still runs with the UID of a VM that has ended.",
     "`ps -U UID` shows the process; end it.",

@@ -53,6 +53,7 @@ export const ERROR_CODES = {
   "host.read_only": { status: 500, exit: 1 },
   "host.path_too_long": { status: 500, exit: 1 },
   "host.uids_used_up": { status: 507, exit: 1 },
+  "host.addresses_used_up": { status: 507, exit: 1 },
   "host.uid_busy": { status: 500, exit: 1 },
   "host.uid_unmapped": { status: 500, exit: 1 },
   "host.lock_held": { status: 409, exit: 1 },

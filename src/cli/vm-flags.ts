@@ -72,7 +72,7 @@ const FIXED_FLAGS = {
     value: "KIND",
     choices: NETWORKS,
     default: DEFAULTS.network,
-    help: "Network; user has outgoing connections only",
+    help: "Network: nat reaches public addresses, user all that the host does",
   },
   init: {
     value: "INIT",

@@ -16,6 +16,8 @@ export type HelperRoots = {
   readonly jails: string;
   /** The uid leases of the whole host: every hearthd uses the same directory. */
   readonly leases: string;
+  /** Contains a file for the network namespace of each VM of the whole host. */
+  readonly networks: string;
   /** The mount point of the kernel's cgroup v2 tree. */
   readonly cgroups: string;
 };

@@ -18,6 +18,7 @@ const settings = z.strictObject({
     runs: directory,
     jails: directory,
     leases: directory,
+    networks: directory,
     cgroups: directory,
   }),
   uids: z.strictObject({ first: z.int().check(z.positive()), count: z.int().check(z.positive()) }),

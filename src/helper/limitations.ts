@@ -8,6 +8,7 @@ import { LIMITS } from "#model/limits.ts";
 
 const NO_UID =
   "hearthd does not run as root, so the VMM runs with the uid of hearthd, in its own user namespace.";
+const NO_NETWORK = "VMs have no network of their own, because hearthd does not run as root.";
 const NO_CGROUP_RIGHT = notLimited("hearthd does not run as root");
 
 /** @param cgroups the mount point of the kernel's cgroup v2 tree */
@@ -15,6 +16,7 @@ export function findLimitations(isRoot: boolean, cgroups: string): Limitations {
   return {
     uid: isRoot ? undefined : NO_UID,
     cgroup: isRoot ? findCgroupGap(cgroups) : NO_CGROUP_RIGHT,
+    network: isRoot ? undefined : NO_NETWORK,
   };
 }
 

@@ -12,6 +12,7 @@ import {
   WIRE_VERBS,
 } from "#helper/port-wire.ts";
 import type { Answer, VerbArgs, VerbName, VerbResult, WireVerb } from "#helper/port-wire.ts";
+import type { GuestNetwork } from "#helper/nft-program.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import type { EndSignal } from "#host/process-end.ts";
@@ -52,8 +53,8 @@ export class PortClient implements PrivilegedPort {
   }
 
   async limitations(): Promise<Limitations> {
-    const { uid, cgroup } = await this.#call("limitations", []);
-    return { uid, cgroup };
+    const { uid, cgroup, network } = await this.#call("limitations", []);
+    return { uid, cgroup, network };
   }
   leaseUid(vm: string): Promise<number | undefined> {
     return this.#call("leaseUid", [vm]);
@@ -105,6 +106,15 @@ export class PortClient implements PrivilegedPort {
   }
   listCgroups(): Promise<string[]> {
     return this.#call("listCgroups", []);
+  }
+  makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
+    return this.#call("makeNetwork", [vm, network], signal);
+  }
+  removeNetwork(vm: string, signal: AbortSignal): Promise<void> {
+    return this.#call("removeNetwork", [vm], signal);
+  }
+  listNetworks(): Promise<string[]> {
+    return this.#call("listNetworks", []);
   }
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
     const exit = Promise.withResolvers<ChildExit>();

@@ -10,6 +10,7 @@ import type { VerbName } from "#helper/port-wire.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import { HelperPlace, shell, SLEEP, VM } from "#testing/helper-place.ts";
 import { serveClient } from "#testing/port-pair.ts";
 
@@ -32,6 +33,9 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   makeCgroup: (port) => port.makeCgroup(VM, LIMITS),
   cgroupOf: (port) => port.cgroupOf(VM),
   listCgroups: (port) => port.listCgroups(),
+  makeNetwork: (port) => port.makeNetwork(VM, { mac: "no address", policy: INTERNET }, never),
+  listNetworks: (port) => port.listNetworks(),
+  removeNetwork: (port) => port.removeNetwork(VM, never),
   launchVmm: async (port, place) => {
     await place.helper().giveFiles(VM); // The run directory is the VMM's working directory.
     const { process: vmm, launcher, exit } = await port.launchVmm(VM, SLEEP, never);

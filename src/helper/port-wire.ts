@@ -16,6 +16,7 @@ import { ERROR_CODES, HearthError } from "#base/error.ts";
 import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
+import { POLICY_PROTOCOLS } from "#model/network-policy.ts";
 
 /** The limit of one line of hearthd. The longest is the command line of a VMM, some 20 KiB. */
 export const CALL_MAX_BYTES = 256 * 1024;
@@ -30,6 +31,7 @@ const PATH_MAX_CHARS = 4096;
 const ARG_MAX_CHARS = 128 * 1024;
 const ARGS_MAX = 2048;
 const FILES_MAX = 1024;
+const RULES_MAX = 1024;
 
 const count = z.int().check(z.nonnegative());
 const positive = z.int().check(z.positive());
@@ -57,6 +59,24 @@ const network = z.union([
   z.strictObject({ kind: z.literal("host") }),
   z.strictObject({ kind: z.literal("join"), path }),
 ]);
+/** Short texts and numbers: the verb parses them. */
+const guestNetwork = z.strictObject({
+  mac: id,
+  resolver: z.optional(id),
+  policy: z.strictObject({
+    default: z.enum(["allow", "deny"]),
+    rules: z
+      .array(
+        z.strictObject({
+          action: z.enum(["allow", "deny"]),
+          to: id,
+          protocol: z.optional(z.enum(POLICY_PROTOCOLS)),
+          ports: z.optional(z.strictObject({ first: positive, last: positive })),
+        }),
+      )
+      .check(z.maxLength(RULES_MAX)),
+  }),
+});
 const launch = z.strictObject({
   program: path,
   args,
@@ -114,7 +134,11 @@ const ofVm = z.tuple([id]);
 export const WIRE_VERBS = {
   limitations: verb(
     z.tuple([]),
-    z.strictObject({ uid: z.optional(z.string()), cgroup: z.optional(z.string()) }),
+    z.strictObject({
+      uid: z.optional(z.string()),
+      cgroup: z.optional(z.string()),
+      network: z.optional(z.string()),
+    }),
     (port) => port.limitations(),
   ),
   leaseUid: verb(ofVm, z.optional(count), (port, [vm]) => port.leaseUid(vm)),
@@ -136,6 +160,11 @@ export const WIRE_VERBS = {
   cgroupOf: verb(ofVm, z.optional(z.string()), (port, [vm]) => port.cgroupOf(vm)),
   removeCgroup: verb(ofVm, nothing, (port, [vm], { signal }) => done(port.removeCgroup(vm, signal))),
   listCgroups: verb(z.tuple([]), ids, (port) => port.listCgroups()),
+  makeNetwork: verb(z.tuple([id, guestNetwork]), nothing, (port, [vm, wanted], { signal }) =>
+    done(port.makeNetwork(vm, wanted, signal)),
+  ),
+  removeNetwork: verb(ofVm, nothing, (port, [vm], { signal }) => done(port.removeNetwork(vm, signal))),
+  listNetworks: verb(z.tuple([]), ids, (port) => port.listNetworks()),
   launchVmm: verb(z.tuple([id, launch]), launchedRef, async (port, [vm, what], { signal, onLaunch }) => {
     const { process, launcher, exit } = await port.launchVmm(vm, what, signal);
     onLaunch({ process, launcher }, exit);

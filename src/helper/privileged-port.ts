@@ -4,6 +4,7 @@
  * rights of its uid. Each verb parses its arguments, throws before it changes anything, and may be called twice. All
  * are asynchronous, because the other end may be another process. It does not trust hearthd.
  */
+import type { GuestNetwork } from "#helper/nft-program.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import type { EndSignal } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
@@ -12,7 +13,11 @@ import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 
 /** Sentences for the isolation that this host or this user cannot have; undefined if there is no limitation. */
-export type Limitations = { readonly uid: string | undefined; readonly cgroup: string | undefined };
+export type Limitations = {
+  readonly uid: string | undefined;
+  readonly cgroup: string | undefined;
+  readonly network: string | undefined;
+};
 
 /**
  * A VMM to be started. Its log, working directory, uid, cgroup and jail follow from the VM's id. The port opens stdin,
@@ -86,10 +91,22 @@ export interface PrivilegedPort {
   listCgroups(): Promise<string[]>;
 
   /**
+   * Makes the VM's network namespace, with the policy in force and a card that the VM's uid may open. Removes what the
+   * VM had before.
+   * @throws HearthError `feature.missing` if `limitations` say why; `input.invalid` for a VM without a uid, and for what
+   * is no address; `host.tool_missing`, `host.tool_failed`, `host.addresses_used_up`
+   */
+  makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void>;
+  /** Removes the VM's network namespace, when its VMM has ended. */
+  removeNetwork(vm: string, signal: AbortSignal): Promise<void>;
+  /** Lists the VMs of these directories that have a network namespace. */
+  listNetworks(): Promise<string[]>;
+
+  /**
    * Starts the VM's VMM, with its priority and in its cgroup before it runs. `exit` of the result resolves with its
    * end, also when it ends at once. After an error nothing is left.
-   * @throws HearthError `input.invalid` for a program that is not a VMM of this host's configuration, and for a jail
-   * without a uid if VMs have uids; `path.unmanaged` for a stdin or stdout elsewhere; `vmm.missing`;
+   * @throws HearthError `input.invalid` for a program that is not a VMM of this host's configuration, for a network
+   * namespace that is not the VM's, and for a jail without a uid if VMs have uids; `path.unmanaged` for a stdin or stdout elsewhere; `vmm.missing`;
    * `host.tool_missing` or `feature.missing` if this host lacks the isolation
    */
   launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm>;

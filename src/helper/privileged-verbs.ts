@@ -9,6 +9,7 @@ import type { Ids } from "#helper/own-files.ts";
 import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
+import type { GuestNetwork } from "#helper/nft-program.ts";
 import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import { checkRootsAlone, isRootsAlone } from "#helper/roots-alone.ts";
 import { ShownFiles } from "#helper/shown-files.ts";
@@ -16,6 +17,7 @@ import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-proces
 import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
+import { VmNetworks } from "#helper/vm-networks.ts";
 import { listedProgram } from "#helper/vmm-programs.ts";
 import type { VmmPrograms } from "#helper/vmm-programs.ts";
 import { joinCgroup, makeCgroup, removeCgroup } from "#host/cgroup.ts";
@@ -71,6 +73,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
   /** Launched VMMs, until their uids are released. */
   readonly #launched = new Map<VmId, Launched>();
   readonly #files: VmFiles;
+  readonly #networks: VmNetworks;
   readonly #owner: Ids;
   readonly #isRoot: boolean;
 
@@ -82,6 +85,7 @@ export class PrivilegedVerbs implements PrivilegedPort {
     this.#tools = options.tools ?? [];
     this.#isRoot = options.isRoot ?? process.geteuid?.() === 0;
     this.#files = new VmFiles(options.roots, this.#leases, this.#owner, this.#isRoot);
+    this.#networks = new VmNetworks(options.roots.networks);
     this.#limitations = findLimitations(this.#isRoot, options.roots.cgroups);
   }
 
@@ -178,9 +182,31 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return listDirs(this.#roots.jails);
   }
 
+  async makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
+    const { id } = this.#ownPaths(vm);
+    const reason = this.#limitations.network;
+    if (reason !== undefined) throw new HearthError("feature.missing", reason);
+    const uid = this.#uidOf(id);
+    if (uid === undefined)
+      throw new HearthError("input.invalid", `Cannot give ${id} a network: it has no uid.`);
+    await this.#networks.make(id, uid, network, signal);
+  }
+
+  async removeNetwork(vm: string, signal: AbortSignal): Promise<void> {
+    const { id } = this.#ownPaths(vm);
+    if (this.#limitations.network === undefined) await this.#networks.remove(id, signal);
+  }
+
+  async listNetworks(): Promise<string[]> {
+    const names = this.#limitations.network === undefined ? this.#networks.list() : [];
+    return names.filter((name) => existsSync(join(this.#roots.vms, name)));
+  }
+
   async launchVmm(vm: string, launch: PortLaunch, signal: AbortSignal): Promise<LaunchedVmm> {
     const { id, cgroup } = this.#ownPaths(vm);
     const { jail, pidNamespace, network, cgroup: isLimited } = launch.isolation;
+    if (network.kind === "join" && network.path !== this.#networks.path(id))
+      throw new HearthError("input.invalid", `${network.path} is not the network namespace of ${id}.`);
     const vmm = this.#vmmOf(id, launch);
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
     const inJail = this.#jailOf(id, launch);

@@ -11,5 +11,8 @@ export type NicPlan = {
   readonly limit?: RateLimit | undefined;
 };
 
-/** The other end of a card. `user`: the VMM itself is the network, and reaches what its namespace reaches. */
-export type NicAttachment = { readonly kind: "user" };
+/**
+ * The other end of a card. `user`: the VMM itself is the network, and reaches what its namespace reaches. `tap`: a TAP
+ * device in the network namespace of the VMM.
+ */
+export type NicAttachment = { readonly kind: "user" } | { readonly kind: "tap"; readonly name: string };

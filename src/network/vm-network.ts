@@ -1,7 +1,9 @@
 /** Derives the VMM's network cards, its network namespace and the guest's addresses from a VM's spec. Pure. */
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import type { VmId } from "#model/ids.ts";
 import type { NetworkNamespace } from "#model/isolation.ts";
+import { INSIDE } from "#model/inside-addresses.ts";
 import type { NicPlan } from "#model/nic.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
 import { USER_NETWORK } from "#network/user-network.ts";
@@ -27,19 +29,42 @@ export type VmNetwork = {
 /** The id of the only card of a VM with a network. */
 export const FIRST_NIC = "net0";
 
+/** The directory of the VMs' network namespaces, of the whole host. A reboot removes them. */
+export const NETWORK_NAMESPACES = "/run/hearth/netns";
+
 /** Decides the cards, the namespace and the guest's addresses of a VM. The result is the same at every start. */
 export function planNetwork(
   { network, netLimit }: Pick<VmSpec, "network" | "netLimit">,
   id: VmId,
 ): VmNetwork {
-  if (network === "none") return { nics: [], namespace: { kind: "own" }, guest: undefined };
-  const { interface: name, address, gateway, nameserver } = USER_NETWORK;
-  return {
-    nics: [{ id: FIRST_NIC, mac: macAddress(id), attach: { kind: "user" }, limit: netLimit }],
-    // The VMM can connect to everything the host can, on behalf of the guest.
-    namespace: { kind: "host" },
-    guest: { interface: name, addresses: [address], gateway, nameservers: [nameserver] },
-  };
+  const card = { id: FIRST_NIC, mac: macAddress(id), limit: netLimit };
+  switch (network) {
+    case "none":
+      return { nics: [], namespace: { kind: "own" }, guest: undefined };
+    case "nat":
+      return {
+        nics: [{ ...card, attach: { kind: "tap", name: INSIDE.tap } }],
+        namespace: { kind: "join", path: join(NETWORK_NAMESPACES, id) },
+        guest: {
+          interface: USER_NETWORK.interface,
+          addresses: [`${INSIDE.guest}/${INSIDE.prefixLength}`],
+          gateway: INSIDE.gateway,
+          nameservers: [INSIDE.gateway],
+        },
+      };
+    case "user":
+      return {
+        nics: [{ ...card, attach: { kind: "user" } }],
+        // The VMM can connect to everything the host can, on behalf of the guest.
+        namespace: { kind: "host" },
+        guest: {
+          interface: USER_NETWORK.interface,
+          addresses: [USER_NETWORK.address],
+          gateway: USER_NETWORK.gateway,
+          nameservers: [USER_NETWORK.nameserver],
+        },
+      };
+  }
 }
 
 /** Returns a locally administered address that is the same at every start of the VM. */

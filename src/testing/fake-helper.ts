@@ -7,6 +7,7 @@ const FIRST_UID = 1_900_000_000;
 export class FakeIsolation {
   readonly uids = new Map<string, number>();
   readonly cgroups = new Set<string>();
+  readonly networks = new Set<string>();
   /** VMs whose files belong to their uid. */
   readonly given = new Set<string>();
 
@@ -16,6 +17,7 @@ export class FakeIsolation {
     return [
       ...[...this.uids].map(([vm, uid]) => `uid ${uid} of ${vm}`),
       ...[...this.cgroups].map((vm) => `cgroup of ${vm}`),
+      ...[...this.networks].map((vm) => `network of ${vm}`),
       ...[...this.given].map((vm) => `files given to ${vm}`),
       ...[...this.givenVolumes].map(([volume, vm]) => `volume ${volume} given to ${vm}`),
     ];
@@ -25,7 +27,7 @@ export class FakeIsolation {
 /** `isRunning` tells whether a VMM of this VM is there: its uid is not given back then. */
 export function fakeHelper(isolation: FakeIsolation, isRunning: (vm: string) => boolean): PrivilegedPort {
   return {
-    limitations: async () => ({ uid: undefined, cgroup: undefined }),
+    limitations: async () => ({ uid: undefined, cgroup: undefined, network: undefined }),
     async leaseUid(vm) {
       const uid = isolation.uids.get(vm) ?? FIRST_UID + isolation.uids.size;
       isolation.uids.set(vm, uid);
@@ -60,6 +62,12 @@ export function fakeHelper(isolation: FakeIsolation, isRunning: (vm: string) => 
     async giveMemoryCopy() {},
     async giveMemoryBase() {},
     removeCgroup: async (vm) => void isolation.cgroups.delete(vm),
+    async makeNetwork(vm) {
+      if (!isolation.uids.has(vm)) throw new HearthError("input.invalid", "It has no uid.");
+      isolation.networks.add(vm);
+    },
+    removeNetwork: async (vm) => void isolation.networks.delete(vm),
+    listNetworks: async () => [...isolation.networks],
     removeJail: async () => {},
     listLeases: async () => [...isolation.uids.keys()],
     listCgroups: async () => [...isolation.cgroups],

@@ -116,7 +116,7 @@ export class FakeHost implements Host {
   readonly journals;
   readonly drivers: ReadonlyMap<string, VmDriver>;
   readonly helper: PrivilegedPort;
-  limitations: Limitations = { uid: undefined, cgroup: undefined };
+  limitations: Limitations = { uid: undefined, cgroup: undefined, network: undefined };
   readonly disks: Disks;
   readonly files: ManagedFiles;
   readonly processes;
@@ -254,6 +254,8 @@ const HELPER_EFFECTS = [
   "sealMemory",
   "makeCgroup",
   "removeCgroup",
+  "makeNetwork",
+  "removeNetwork",
   "removeJail",
 ] as const;
 const DISK_EFFECTS = [

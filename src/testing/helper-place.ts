@@ -48,6 +48,7 @@ export class HelperPlace implements Disposable {
     runs: join(this.dir, "runs"),
     jails: join(this.dir, "jails"),
     leases: join(this.dir, "uids"),
+    networks: join(this.dir, "netns"),
     cgroups: join(this.dir, "cgroups"),
   };
   readonly disk = join(this.roots.vms, VM, "disk.raw");

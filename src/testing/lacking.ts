@@ -12,7 +12,7 @@ export function lackingFor(features: DriverFeatures, plan: BootPlan): string[] {
   const layered = plan.disks.some(({ format, backing = [] }) => format === "qcow2" || backing.length > 0);
   return [
     ...plan.nics.flatMap(({ attach }) =>
-      networks.includes(attach.kind) ? [] : [`a card on ${attach.kind}`],
+      networks.includes(attach.kind === "tap" ? "nat" : attach.kind) ? [] : [`a card on ${attach.kind}`],
     ),
     ...(plan.nested && plan.cpus > cpusMax ? [`${plan.cpus} CPUs of a guest that runs VMs`] : []),
     ...(layered && !layeredDisks ? ["a disk in layers"] : []),

@@ -10,6 +10,7 @@ import type { HelperSettings } from "#helper/helper-settings.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { CGROUP_ROOT } from "#host/cgroup.ts";
+import { NETWORK_NAMESPACES } from "#network/vm-network.ts";
 
 /** The uids in use by VMs, of the whole host. A reboot removes the file with the processes. */
 const UID_LEASES = "/run/hearth/uids";
@@ -41,6 +42,7 @@ export function helperSettings(
       runs: vmRunsDir(dirs),
       jails: jailsDir(dirs),
       leases: UID_LEASES,
+      networks: NETWORK_NAMESPACES,
       cgroups: CGROUP_ROOT,
     },
     uids: { first: isolation.uidFirst, count: isolation.uidCount },

@@ -12,7 +12,7 @@ import type { ImageDigest } from "#model/ids.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
-import type { VmSpec } from "#model/vm-spec.ts";
+import type { Network, VmSpec } from "#model/vm-spec.ts";
 import { checkMounts, parseMountPath } from "#model/volume.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
@@ -47,6 +47,8 @@ export async function completeSpec(
     });
   }
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
+  const network = request.network ?? defaults.network;
+  checkNetwork(host, network, request.isolation?.jail !== false);
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
@@ -55,7 +57,7 @@ export async function completeSpec(
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
     volumes,
-    network: request.network ?? defaults.network,
+    network,
     init,
     nested,
     diskLimit,
@@ -75,6 +77,22 @@ export async function completeSpec(
     noWarm: request.noWarm,
   };
   return { spec, imageDigest: image.digest };
+}
+
+/** @throws HearthError `feature.missing` for a network that VMs of this hearthd, or without a jail, cannot have */
+function checkNetwork({ limitations }: Host, network: Network, isJailed: boolean): void {
+  if (network !== "nat") return;
+  const hint = "Use --network user, which has less isolation, or none.";
+  if (limitations.network !== undefined)
+    throw new HearthError("feature.missing", limitations.network, { hint });
+  if (!isJailed)
+    throw new HearthError(
+      "feature.missing",
+      "network: nat takes a jail: its card belongs to the uid of the VM.",
+      {
+        hint: "Leave --no-jail out, or use --network user.",
+      },
+    );
 }
 
 /**

@@ -6,8 +6,11 @@
 import type { Host } from "#daemon/host.ts";
 import { vmPaths, vmRunsDir } from "#daemon/store/paths.ts";
 import type { VmDriver } from "#drivers/vm-driver.ts";
+import { findResolver } from "#host/resolver.ts";
 import type { VmId } from "#model/ids.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import type { VmRecord } from "#model/vm.ts";
+import { planNetwork } from "#network/vm-network.ts";
 
 /** The VM that acquires, and its driver. */
 export type Acquiring = { readonly vm: VmRecord; readonly driver: VmDriver; readonly signal: AbortSignal };
@@ -46,6 +49,19 @@ const UID: HostResource = {
   },
   release: ({ helper }, id) => helper.releaseUid(id, AbortSignal.timeout(RELEASE_MS)),
   listOwned: ({ helper }) => helper.listLeases(),
+};
+
+/** The network namespace of a VM with a network of its own; its policy is in force before the VMM is started. */
+const NETWORK: HostResource = {
+  name: "network",
+  acquire: async ({ helper }, { vm, signal }) => {
+    const { nics, namespace } = planNetwork(vm.spec, vm.id);
+    const [card] = nics;
+    if (namespace.kind !== "join" || card === undefined) return;
+    await helper.makeNetwork(vm.id, { mac: card.mac, policy: INTERNET, resolver: findResolver() }, signal);
+  },
+  release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),
+  listOwned: ({ helper }) => helper.listNetworks(),
 };
 
 /** The root directory of the VMM. Its driver makes and fills it; acquiring removes an old one. */
@@ -89,7 +105,14 @@ const CGROUP: HostResource = {
 };
 
 /** The resources in the order of acquisition: each may need those before it. */
-export const HOST_RESOURCES: readonly HostResource[] = [RUN_DIRECTORY, UID, JAIL, OWNED_FILES, CGROUP];
+export const HOST_RESOURCES: readonly HostResource[] = [
+  RUN_DIRECTORY,
+  UID,
+  NETWORK,
+  JAIL,
+  OWNED_FILES,
+  CGROUP,
+];
 
 /**
  * Acquires all that a VM needs before it has its disk. If it fails half way, `releaseHostResources` releases the rest.

@@ -79,6 +79,9 @@ export function qemuFiles(plan: BootPlan, machine: QemuMachine): JailFile[] {
     { path: plan.runDir, access: "write" },
     ...memoryFiles(plan, machine),
     ...(machine.accel === "kvm" ? [{ path: "/dev/kvm", access: "device" } as const] : []),
+    ...(plan.nics.some(({ attach }) => attach.kind === "tap")
+      ? [{ path: TUN_DEVICE, access: "device" } as const]
+      : []),
   ];
 }
 
@@ -177,6 +180,9 @@ const ANY_PLAN: BootPlan = {
   isolation: NO_ISOLATION,
 };
 
+/** Opened to attach to a TAP device, by the user that owns it. */
+const TUN_DEVICE = "/dev/net/tun";
+
 /** Returns the name of a virtio device on the machine's PCI bus, or on a machine without one (virtio-mmio). */
 type DeviceName = (kind: "serial" | "blk" | "rng" | "net" | "balloon") => string;
 
@@ -259,13 +265,12 @@ function backingOf({ backing = [] }: DiskPlan): BlockLayer[] {
 }
 
 /** Returns the arguments of a NIC. The guest's side of QEMU's user-mode network is in src/network/user-network.ts. */
-function nicArguments({ id, mac }: NicPlan, device: DeviceName): string[] {
-  return [
-    "-netdev",
-    `user,id=net-${id},ipv6=off`,
-    "-device",
-    `${device("net")},id=nic-${id},netdev=net-${id},mac=${mac}`,
-  ];
+function nicArguments({ id, mac, attach }: NicPlan, device: DeviceName): string[] {
+  const options =
+    attach.kind === "tap"
+      ? `tap,id=net-${id},ifname=${attach.name},script=no,downscript=no`
+      : `user,id=net-${id},ipv6=off`;
+  return ["-netdev", options, "-device", `${device("net")},id=nic-${id},netdev=net-${id},mac=${mac}`];
 }
 
 /** Escapes a value of an option: QEMU splits options at commas, and a doubled comma stands for one. */

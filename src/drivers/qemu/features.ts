@@ -64,7 +64,7 @@ export function describeFeatures(installed: InstalledQemu | Error, accel: "kvm" 
     diskSerials: true,
     layeredDisks: true,
     snapshots: installed instanceof Error ? undefined : snapshotFeatures(installed, accel),
-    networks: userNetwork ? NETWORKS : ["none"],
+    networks: NETWORKS.filter((network) => network !== "user" || userNetwork),
     nested: nestedCpus(accel),
     // QEMU's user-mode network has no limits.
     limits: { disk: true, net: false },

@@ -1,0 +1,107 @@
+/**
+ * Writes the nftables programs of VM networks. One is in the namespace of each VM, and has its policy; the other is on
+ * the host, and the same for all VMs. All text comes from arguments that were parsed. Pure.
+ */
+import { INSIDE } from "#model/inside-addresses.ts";
+import { SPECIAL_NETWORKS } from "#model/network-policy.ts";
+import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
+
+/** The host's ends of VM networks: this, and the VM's id. */
+export const LINK_PREFIX = "hvm";
+/** The VM's end. */
+export const UPLINK = "uplink";
+/** Contains the address of each running VM, which the host translates to its own. */
+export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
+
+export type GuestNetwork = {
+  /** The address of the card: frames from others are dropped. */
+  readonly mac: string;
+  readonly policy: NetworkPolicy;
+  /** The IPv4 address of the resolver that the guest's queries go to. */
+  readonly resolver?: string | undefined;
+};
+
+const REJECT = "counter reject with icmpx admin-prohibited";
+
+/** Returns the program for the namespace of a VM with this address on the host. */
+export function guestProgram({ mac, policy, resolver }: GuestNetwork, address: string): string {
+  const { guest, gateway, tap } = INSIDE;
+  const toResolver = ["udp", "tcp"].map(
+    (protocol) => `iifname "${tap}" ip daddr ${gateway} ${protocol} dport 53 dnat ip to ${resolver ?? ""}`,
+  );
+  return [
+    "table netdev hearth {",
+    "  chain ingress {",
+    `    type filter hook ingress device "${tap}" priority filter; policy drop;`,
+    `    ether saddr != ${mac} drop`,
+    `    arp saddr ip ${guest} accept`,
+    `    ip saddr ${guest} accept`,
+    "  }",
+    "}",
+    "table inet hearth {",
+    "  chain forward {",
+    "    type filter hook forward priority filter; policy drop;",
+    "    ct state established,related accept",
+    `    iifname "${tap}" oifname "${UPLINK}" jump egress`,
+    "  }",
+    "  chain egress {",
+    "    ct status dnat accept",
+    ...policy.rules.map((rule) => `    ${ruleText(rule)}`),
+    `    ip daddr { ${SPECIAL_NETWORKS.join(", ")} } ${REJECT}`,
+    `    ${policy.default === "allow" ? "counter accept" : REJECT}`,
+    "  }",
+    "  chain input {",
+    "    type filter hook input priority filter; policy drop;",
+    "  }",
+    "  chain to_resolver {",
+    "    type nat hook prerouting priority dstnat; policy accept;",
+    ...(resolver === undefined ? [] : toResolver.map((line) => `    ${line}`)),
+    "  }",
+    "  chain to_uplink {",
+    "    type nat hook postrouting priority srcnat; policy accept;",
+    `    oifname "${UPLINK}" snat ip to ${address}`,
+    "  }",
+    "}",
+    "",
+  ].join("\n");
+}
+
+function ruleText({ action, to, protocol, ports }: PolicyRule): string {
+  const verdict = action === "allow" ? "counter accept" : REJECT;
+  const what =
+    protocol === undefined
+      ? ""
+      : ports === undefined
+        ? `meta l4proto ${protocol} `
+        : `${protocol} dport ${ports.first}-${ports.last} `;
+  return `ip daddr ${to} ${what}${verdict}`;
+}
+
+/**
+ * Returns the program for the host. Loading it again replaces it in one transaction.
+ * @param routes whether Hearth made the host a router: it then forwards for VMs only
+ */
+export function hostProgram(routes: boolean): string {
+  const links = `"${LINK_PREFIX}*"`;
+  return [
+    "table inet hearth",
+    "delete table inet hearth",
+    "table inet hearth {",
+    "  chain forward {",
+    "    type filter hook forward priority filter - 10; policy accept;",
+    `    iifname ${links} oifname ${links} drop`,
+    ...(routes ? [`    iifname != ${links} oifname != ${links} drop`] : []),
+    "  }",
+    "  chain input {",
+    "    type filter hook input priority filter - 10; policy accept;",
+    `    iifname ${links} ct state established,related accept`,
+    `    iifname ${links} reject with icmpx admin-prohibited`,
+    "  }",
+    "  chain to_outside {",
+    "    type nat hook postrouting priority srcnat; policy accept;",
+    `    ip saddr ${VM_ADDRESSES.network} oifname != ${links} masquerade`,
+    "  }",
+    "}",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,46 @@
+/**
+ * The network policy of a VM: what its guest may reach. Rules are ordered and the first that matches decides. Special
+ * addresses, such as private networks and a cloud's metadata, are denied unless a rule names them. All other addresses
+ * follow `default`.
+ */
+
+export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp"] as const;
+
+/** Ports from `first` to `last`, both included: 1 to 65535. */
+export type PortRange = { readonly first: number; readonly last: number };
+
+export type PolicyRule = {
+  readonly action: "allow" | "deny";
+  /** An IPv4 network in CIDR notation, such as 10.20.0.0/16. */
+  readonly to: string;
+  /** Undefined: every protocol. */
+  readonly protocol?: (typeof POLICY_PROTOCOLS)[number] | undefined;
+  /** For tcp and udp. Undefined: every port. */
+  readonly ports?: PortRange | undefined;
+};
+
+export type NetworkPolicy = {
+  readonly default: "allow" | "deny";
+  readonly rules: readonly PolicyRule[];
+};
+
+/** The policy of VMs whose user chose none: public addresses only. */
+export const INTERNET: NetworkPolicy = { default: "allow", rules: [] };
+
+/**
+ * The IPv4 networks that no default includes, from the IANA registry of special-purpose addresses (RFC 6890). The
+ * documentation networks are missing: nothing is there, and tests use them as the Internet.
+ */
+export const SPECIAL_NETWORKS = [
+  "0.0.0.0/8", // This network.
+  "10.0.0.0/8", // Private.
+  "100.64.0.0/10", // Shared by carriers, and by Tailscale.
+  "127.0.0.0/8", // Loopback.
+  "169.254.0.0/16", // Link-local, with a cloud's metadata at 169.254.169.254.
+  "172.16.0.0/12", // Private.
+  "192.0.0.0/24", // Protocol assignments, with the addresses inside of VMs.
+  "192.168.0.0/16", // Private.
+  "198.18.0.0/15", // Benchmarks, with the addresses of VMs on the host.
+  "224.0.0.0/4", // Multicast.
+  "240.0.0.0/4", // Reserved, with the broadcast address.
+] as const;
