@@ -77,21 +77,32 @@ function ruleText({ action, to, protocol, ports }: PolicyRule): string {
   return `ip daddr ${to} ${what}${verdict}`;
 }
 
+/** Hearth's own table on the host. */
+export const HOST_TABLE = "inet hearth";
+/** The chain that exists if Hearth made the host a router. */
+export const ROUTER_CHAIN = "chain router";
+
 /**
  * Returns the program for the host. Loading it again replaces it in one transaction.
- * @param routes whether Hearth made the host a router: it then forwards for VMs only
+ * @param madeRouter whether Hearth made the host a router, which then forwards for VMs only
  */
-export function hostProgram(routes: boolean): string {
+export function hostProgram(madeRouter: boolean): string {
   const links = `"${LINK_PREFIX}*"`;
+  const router = [
+    `  ${ROUTER_CHAIN} {`,
+    "    type filter hook forward priority filter - 11; policy accept;",
+    `    iifname != ${links} oifname != ${links} drop`,
+    "  }",
+  ];
   return [
-    "table inet hearth",
-    "delete table inet hearth",
-    "table inet hearth {",
+    `table ${HOST_TABLE}`,
+    `delete table ${HOST_TABLE}`,
+    `table ${HOST_TABLE} {`,
     "  chain forward {",
     "    type filter hook forward priority filter - 10; policy accept;",
-    `    iifname ${links} oifname ${links} drop`,
-    ...(routes ? [`    iifname != ${links} oifname != ${links} drop`] : []),
+    `    iifname ${links} oifname ${links} reject with icmpx admin-prohibited`,
     "  }",
+    ...(madeRouter ? router : []),
     "  chain input {",
     "    type filter hook input priority filter - 10; policy accept;",
     `    iifname ${links} ct state established,related accept`,

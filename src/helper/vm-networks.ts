@@ -7,34 +7,20 @@
  * kernel keeps the lease of an address: a second route to it is refused.
  */
 import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
-import { guestProgram, hostProgram, LINK_PREFIX, UPLINK, VM_ADDRESSES } from "#helper/nft-program.ts";
+import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
+import { guestProgram, LINK_PREFIX, UPLINK, VM_ADDRESSES } from "#helper/nft-program.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
-import { waitFileLock } from "#host/file-lock.ts";
 import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
-const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
-/** Exists while Hearth has made the host a router, which it was not before. */
-const ROUTES_FILE = ".made-router";
-const LOCK_FILE = ".lock";
-const TOOL_MS = 10_000;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
 const ADDRESSES = { first: 2, count: 0xffff - 2 };
 /** Every address that is tried is the start of one program. */
@@ -62,8 +48,7 @@ export class VmNetworks {
     writeFileSync(path, "", { flag: "wx", mode: 0o600 });
     try {
       await tool("unshare", [`--net=${path}`, "tee", FORWARDING], "1\n", signal);
-      await this.#prepareHost(signal);
-      const address = await connect(id, path, signal);
+      const address = await prepareHost(this.#dir, () => connect(id, path, signal), signal);
       await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], insideLinks(address, uid), signal);
       await tool("nsenter", [`--net=${path}`, "nft", "-f", "-"], guestProgram(network, address), signal);
     } catch (error) {
@@ -78,8 +63,8 @@ export class VmNetworks {
     const link = await run("ip", ["link", "delete", linkOf(id)], { timeoutMs: TOOL_MS, signal });
     if (!link.ok && !/Cannot find device/.test(link.stderr)) throw link.error;
     if (readMounts().some(({ point }) => point === path)) await tool("umount", [path], "", signal);
+    await restoreHost(this.#dir, signal);
     rmSync(path);
-    if (this.list().length === 0) await this.#restoreHost(signal);
   }
 
   /** Lists the VMs of the host that have a namespace. */
@@ -91,29 +76,6 @@ export class VmNetworks {
   /** Returns the file of the VM's namespace. */
   path(id: VmId): string {
     return join(this.#dir, id);
-  }
-
-  /** Loads the host's program, and makes the host forward packets of VMs. */
-  async #prepareHost(signal: AbortSignal): Promise<void> {
-    using _lock = await this.#lock(signal);
-    const marker = join(this.#dir, ROUTES_FILE);
-    if (readFileSync(FORWARDING, "utf8").trim() === "0") writeFileSync(marker, "");
-    await tool("nft", ["-f", "-"], hostProgram(existsSync(marker)), signal);
-    writeFileSync(FORWARDING, "1\n");
-  }
-
-  /** Undoes `#prepareHost`, unless a VM has got a network in the meantime. */
-  async #restoreHost(signal: AbortSignal): Promise<void> {
-    using _lock = await this.#lock(signal);
-    if (this.list().length > 0) return;
-    const marker = join(this.#dir, ROUTES_FILE);
-    if (existsSync(marker)) writeFileSync(FORWARDING, "0\n");
-    await tool("nft", ["-f", "-"], "table inet hearth\ndelete table inet hearth\n", signal);
-    rmSync(marker, { force: true });
-  }
-
-  #lock(signal: AbortSignal): Promise<Disposable> {
-    return waitFileLock(join(this.#dir, LOCK_FILE), () => {}, signal);
   }
 }
 

@@ -1,0 +1,141 @@
+/** VMs with a network of their own reach public addresses and nothing else, however they were started. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { signalProcess } from "#host/procfs.ts";
+import { Bed } from "./bed.ts";
+import { HOST, PEERS, PrivateInternet } from "./private-internet.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const skip = isRoot ? false : "VMs of a hearthd that is not root have no network of their own";
+const SMALL = ["--memory", "256M", "--network", "nat"];
+
+describe("a VM with --network nat", { skip }, () => {
+  const internet = new PrivateInternet();
+  const bed = new Bed({ warm: true, apart: false });
+  let emptyHost = "";
+
+  before(async () => {
+    await new Bed({ apart: false }).ok(["image", "build", "debian"]);
+    await internet.start();
+    emptyHost = await hostState();
+    await internet.startDaemon(bed);
+    await bed.ok(["run", "-d", "--name", "web", "--cold", ...SMALL, "debian", "--", "sleep", "100000"]);
+  });
+  after(() => internet[Symbol.dispose]());
+
+  /** Returns what a web server says to the guest, or the error of the connection. */
+  const get = async (vm: string, address: string): Promise<string> => {
+    const request = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && tail -n 1 <&3";
+    const script = `timeout 5 bash -c "exec 3<>/dev/tcp/${address}/80 && ${request}" 2>&1 || true`;
+    return bed.sh(vm, script);
+  };
+
+  /** Checks what the policy allows and what it denies, with the address that the allowed server sees. */
+  const assertPolicy = async (vm: string): Promise<void> => {
+    assert.equal(await get(vm, PEERS.public), `from ${HOST} to ${PEERS.public}\n`);
+    assert.equal(
+      await bed.sh(vm, "getent ahostsv4 name.example | head -n 1 | cut -d ' ' -f 1"),
+      `${PEERS.public}\n`,
+    );
+    for (const denied of [PEERS.private, PEERS.metadata, HOST, "198.18.0.1", "192.0.0.1"])
+      assert.match(await get(vm, denied), /No route to host|timed out|^$/i, denied);
+  };
+
+  async function hostState(): Promise<string> {
+    const commands = [
+      ["ip", "-o", "link"],
+      ["ip", "route"],
+      ["nft", "list", "ruleset"],
+      ["cat", "/proc/sys/net/ipv4/ip_forward"],
+    ];
+    return (await Promise.all(commands.map((argv) => internet.onHost(argv)))).join("\n");
+  }
+
+  test("the host reaches all that the VM must not", async () => {
+    for (const address of [...Object.values(PEERS), HOST]) {
+      const script = `fetch("http://${address}/").then((r) => r.text()).then((t) => process.stdout.write(t))`;
+      assert.match(await internet.onHost([process.execPath, "-e", script]), new RegExp(`to ${address}\n$`));
+    }
+  });
+
+  test("reaches public addresses and names after a boot, and no others", () => assertPolicy("web"));
+
+  test("gets nothing through with another MAC or IP address than its own", async () => {
+    const spoofed = async (change: string, back: string): Promise<string> => {
+      await bed.sh("web", change);
+      const answer = await get("web", PEERS.public);
+      await bed.sh("web", back);
+      return answer;
+    };
+    const mac = (await bed.sh("web", "cat /sys/class/net/eth0/address")).trim();
+    const route = (mode: string): string => `ip route replace default via 192.0.0.1 ${mode}`;
+    assert.doesNotMatch(
+      await spoofed(
+        "ip link set eth0 address 02:00:00:00:00:99",
+        `ip link set eth0 address ${mac}; ${route("")}`,
+      ),
+      /from/,
+    );
+    assert.match(await get("web", PEERS.public), /from/);
+    assert.doesNotMatch(
+      await spoofed(
+        `ip addr add 192.0.0.3/29 dev eth0; ${route("src 192.0.0.3")}`,
+        `${route("")}; ip addr del 192.0.0.3/29 dev eth0`,
+      ),
+      /from/,
+    );
+    assert.match(await get("web", PEERS.public), /from/);
+  });
+
+  test("has the same policy after a stop and a start, a suspend and a resume, and in a fork", async () => {
+    await bed.ok(["stop", "web"]);
+    assert.equal(await hostState(), emptyHost, "a VM that is stopped has nothing on the host");
+    await bed.ok(["start", "web"]);
+    await assertPolicy("web");
+    await bed.ok(["fork", "web"]);
+    await assertPolicy("web-1");
+    await assertPolicy("web");
+    await bed.ok(["suspend", "web"]);
+    await assertPolicy("web");
+  });
+
+  test("starts warm, with its own MAC address and the policy", async () => {
+    await bed.ok(["template", "build", ...SMALL, "debian"]);
+    await bed.ok(["run", "-d", "--name", "warm", ...SMALL, "debian", "--", "sleep", "100000"]);
+    assert.ok((await bed.vm("warm")).restoredFrom);
+    await assertPolicy("warm");
+    const macs = await Promise.all(
+      ["web", "warm"].map((vm) => bed.sh(vm, "cat /sys/class/net/eth0/address")),
+    );
+    assert.equal(new Set(macs).size, 2);
+  });
+
+  test("does not reach other VMs", async () => {
+    const routes = await internet.onHost(["ip", "route"]);
+    const addresses = [...routes.matchAll(/^(198\.18\.\S+) dev hvm/gm)].flatMap(
+      ([, address]) => address ?? [],
+    );
+    assert.ok(addresses.length >= 3);
+    for (const address of addresses) assert.doesNotMatch(await get("web", address), /from/);
+  });
+
+  test("keeps its network when hearthd is killed, and leaves nothing when it is removed", async () => {
+    const daemon = bed.daemon();
+    assert.ok(daemon);
+    signalProcess(daemon, "SIGKILL");
+    await bed.until(() => bed.daemon() === undefined);
+    await internet.startDaemon(bed);
+    await assertPolicy("web");
+    const vms = await bed.vms();
+    await bed.ok(["rm", "-f", ...vms.map(({ name }) => name)]);
+    assert.equal(await hostState(), emptyHost);
+    for (const { id } of vms) assert.ok(!existsSync(`/run/hearth/netns/${id}`));
+  });
+
+  test("is refused where it would not be isolated, with what to do", async () => {
+    const { code, stderr } = await bed.hearth(["create", "--no-start", "--no-jail", ...SMALL, "debian"]);
+    assert.equal(code, 1);
+    assert.match(stderr, /nat takes a jail[^]*--network user/);
+  });
+});

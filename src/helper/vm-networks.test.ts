@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { run } from "#host/run.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const skip = isRoot ? false : "VMs of a hearthd that is not root have no network of their own";
+/** Runs one scenario of `testing/network-scenarios.ts` in a network namespace of its own. */
+const SCENARIOS = fileURLToPath(new URL("../testing/network-scenarios.ts", import.meta.url));
+
+for (const [title, scenario] of [
+  ["a network is made twice and removed twice, and the host is as before", "twice"],
+  ["a host that was a router before is one after, with its own rules", "router"],
+  ["a host that was no router forwards for VMs only, and nothing after the last one", "closed"],
+  ["networks that are made at the same moment have addresses of their own, and all go", "contend"],
+  ["a network that cannot be made, and one that is cancelled, leave nothing", "fail"],
+  ["what a killed helper has left of a network is removed", "killed"],
+] as const) {
+  test(title, { skip }, async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), "hearth-netns-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const argv = ["--net", process.execPath, SCENARIOS, scenario, join(dir, "netns")];
+    const { ok, stdout, stderr } = await run("unshare", argv, { timeoutMs: 60_000, signal: t.signal });
+    assert.ok(ok, stderr);
+    assert.equal(stdout, "done\n", stderr);
+    const left = existsSync(join(dir, "netns")) ? readdirSync(join(dir, "netns")) : [];
+    assert.deepEqual(
+      left.filter((name) => name !== ".lock"),
+      [],
+    );
+    assert.ok(!readFileSync("/proc/self/mountinfo", "utf8").includes(dir));
+  });
+}

@@ -1,0 +1,142 @@
+/**
+ * Runs what happens to the networks of VMs, in the network namespace of this process, which is the host. Started by
+ * `helper/vm-networks.test.ts` with the name of a scenario and the directory of the namespaces.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { VmNetworks } from "#helper/vm-networks.ts";
+import { runOrThrow } from "#host/run.ts";
+import { parseVmId } from "#model/ids.ts";
+import type { VmId } from "#model/ids.ts";
+import { INTERNET } from "#model/network-policy.ts";
+
+const [, , scenario = "", dir = ""] = process.argv;
+const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const ID = parseVmId("vm-aaaaaaaaaaaa");
+const UID = 1_970_000_000;
+const NETWORK = { mac: "02:00:00:00:00:0a", policy: INTERNET, resolver: "192.0.2.53" };
+const never = new AbortController().signal;
+const networks = new VmNetworks(dir);
+
+const make = (id: VmId = ID): Promise<void> => networks.make(id, UID, NETWORK, never);
+const remove = (id: VmId = ID): Promise<void> => networks.remove(id, never);
+
+function tell(program: string, ...args: string[]): Promise<string> {
+  return runOrThrow(program, args, { timeoutMs: 10_000, signal: never });
+}
+
+function inside(...args: string[]): Promise<string> {
+  return tell("nsenter", `--net=${networks.path(ID)}`, ...args);
+}
+
+/** Returns all that Hearth could have changed on this host. */
+async function hostState(): Promise<string> {
+  const parts = await Promise.all([
+    tell("ip", "-o", "link"),
+    tell("ip", "route"),
+    tell("ip", "-o", "addr"),
+    tell("nft", "list", "ruleset"),
+  ]);
+  return [...parts, readFileSync(FORWARDING, "utf8")].join("\n");
+}
+
+/** Checks that the probe of everything else, the state of the host, sees a network. */
+async function assertMade(before: string): Promise<void> {
+  assert.notEqual(await hostState(), before);
+  assert.match(await tell("ip", "-o", "link"), /: hvmaaaaaaaaaaaa@/);
+  assert.match(await inside("nft", "list", "ruleset"), /02:00:00:00:00:0a/);
+  assert.match(await inside("ip", "-o", "addr"), /tap0 +inet 192\.0\.0\.1\/29/);
+  assert.equal(await inside("cat", FORWARDING), "1\n");
+  assert.deepEqual(networks.list(), [ID]);
+}
+
+const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
+  async twice() {
+    const before = await hostState();
+    await make();
+    await make();
+    await assertMade(before);
+    await remove();
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async router() {
+    writeFileSync(FORWARDING, "1");
+    await tell("nft", "add", "table", "inet", "theirs");
+    const before = await hostState();
+    await make();
+    await assertMade(before);
+    assert.doesNotMatch(await tell("nft", "list", "ruleset"), /chain router/);
+    await remove();
+    assert.equal(await hostState(), before);
+  },
+
+  async closed() {
+    writeFileSync(FORWARDING, "0");
+    const before = await hostState();
+    const other = parseVmId("vm-bbbbbbbbbbbb");
+    await make();
+    await make(other);
+    await remove();
+    assert.match(await tell("nft", "list", "ruleset"), /chain router/);
+    assert.equal(readFileSync(FORWARDING, "utf8"), "1\n");
+    await remove(other);
+    assert.equal(await hostState(), before);
+  },
+
+  async contend() {
+    const before = await hostState();
+    const ids = Array.from({ length: 8 }, (_, index) => parseVmId(`vm-${"abcdefgh"[index]?.repeat(12)}`));
+    await Promise.all(ids.map(make));
+    const routes = await tell("ip", "route");
+    const addresses = [...routes.matchAll(/^(198\.18\.\S+) dev hvm/gm)].map(([, address]) => address);
+    assert.equal(new Set(addresses).size, ids.length);
+    await Promise.all(ids.map(remove));
+    assert.equal(await hostState(), before);
+  },
+
+  async fail() {
+    const before = await hostState();
+    await tell("ip", "link", "add", "hvmaaaaaaaaaaaa", "type", "bridge"); // In the way of the VM's link.
+    await assert.rejects(make(), { code: "host.tool_failed" });
+    assert.deepEqual(networks.list(), []);
+    for (const wrong of [
+      { ...NETWORK, mac: "02:00:00:00:00:0a drop" },
+      { ...NETWORK, resolver: "example.org" },
+      { ...NETWORK, policy: { default: "allow", rules: [{ action: "allow", to: "10.0.0.0/33" }] } as const },
+    ])
+      await assert.rejects(networks.make(ID, UID, wrong, never), { code: "input.invalid" });
+    for (const ms of [1, 5, 10, 20, 40]) {
+      const late = AbortSignal.timeout(ms);
+      await networks.make(ID, UID, NETWORK, late).catch(() => {});
+      await remove();
+    }
+    assert.equal(await hostState(), before);
+  },
+
+  async killed() {
+    const before = await hostState();
+    for (const ms of [5, 10, 20, 30, 40, 60, 80]) {
+      const argv = [fileURLToPath(import.meta.url), "make", dir];
+      const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
+      await once(child.stdout, "data"); // It begins.
+      setTimeout(() => child.kill("SIGKILL"), ms);
+      await once(child, "exit");
+      await remove();
+      assert.equal(await hostState(), before, `killed after ${ms} ms`);
+      assert.ok(!existsSync(networks.path(ID)));
+    }
+  },
+
+  async make() {
+    process.stdout.write("begins\n");
+    await make();
+  },
+};
+
+await SCENARIOS[scenario]?.();
+if (scenario !== "make") process.stdout.write("done\n");
