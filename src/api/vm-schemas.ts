@@ -65,7 +65,9 @@ export const createVmSchema = z
     network: z
       .enum(NETWORKS)
       .optional()
-      .describe("none: no network; user: outgoing connections only, through the VMM (default: none)"),
+      .describe(
+        "none: no network; nat: a network namespace of its own, which reaches public addresses only; user: outgoing connections to all that the host reaches, through the VMM (default: none)",
+      ),
     init: z
       .enum(INITS)
       .optional()

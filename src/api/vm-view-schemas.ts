@@ -79,7 +79,9 @@ export const vmSchema = z
     netLimit: rateLimitSchema.optional().openapi({
       description: "Limit of each direction of the network, separately",
     }),
-    network: z.enum(NETWORKS).describe("none: no network; user: outgoing connections only, through the VMM"),
+    network: z
+      .enum(NETWORKS)
+      .describe("none: no network; nat: public addresses only; user: all that the host reaches"),
     init: z.enum(INITS).describe("PID 1 in the guest: the agent of Hearth, or systemd"),
     nested: z.boolean().describe("True if the guest gets /dev/kvm"),
     driver: z.string().optional().describe("The driver that runs the VM, or would"),

@@ -186,6 +186,19 @@ test("a VMM reads a file of a snapshot and writes to a FIFO of the VM, which the
   closeSync(reader);
 });
 
+test("a VMM is not started in a network namespace that is not the VM's", async () => {
+  using place = new HelperPlace();
+  for (const path of [
+    `${place.roots.networks}/${OTHER}`,
+    "/proc/1/ns/net",
+    `${place.roots.networks}/../netns/${VM}`,
+  ]) {
+    const isolation = { ...SLEEP.isolation, network: { kind: "join", path } } as const;
+    const launch = place.helper().launchVmm(VM, { ...SLEEP, isolation }, never);
+    await assert.rejects(launch, { code: "input.invalid", message: /is not the network namespace of/ });
+  }
+});
+
 type Foreign = Awaited<ReturnType<typeof placeToRead>>;
 const FOREIGN_STDIO: Readonly<Record<string, (at: Foreign) => Pick<PortLaunch, "stdin" | "stdout">>> = {
   "a stdin that is nobody's": ({ place }) => ({ stdin: join(place.outside, "precious") }),

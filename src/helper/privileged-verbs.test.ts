@@ -15,6 +15,7 @@ import { VM_NAMES } from "#base/file-names.ts";
 import { PrivilegedVerbs } from "#helper/privileged-verbs.ts";
 import { listUids } from "#host/procfs.ts";
 import { startDetached } from "#host/run.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import { HelperPlace, SLEEP, VM } from "#testing/helper-place.ts";
 
 const LIMITS = { cpus: 1, memoryBytes: 2 ** 28, tasks: 100 };
@@ -41,6 +42,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
   giveMemoryCopy: (helper, vm) => helper.giveMemoryCopy(vm),
   giveMemoryBase: (helper, vm) => helper.giveMemoryBase(vm),
   removeCgroup: (helper, vm) => helper.removeCgroup(vm, never),
+  makeNetwork: (helper, vm) => helper.makeNetwork(vm, { mac: "02:00:00:00:00:0a", policy: INTERNET }, never),
+  removeNetwork: (helper, vm) => helper.removeNetwork(vm, never),
   removeJail: (helper, vm) => helper.removeJail(vm),
 };
 

@@ -21,6 +21,21 @@ test("a VM with a user-mode network has one card with its limit, and its VMM the
   assert.equal(guest?.interface, "eth0");
 });
 
+test("a VM with a network of its own has a TAP device in its namespace, and the same address as every other", () => {
+  const { nics, namespace, guest } = planNetwork({ network: "nat" }, ID);
+  assert.deepEqual(
+    nics.map(({ attach }) => attach),
+    [{ kind: "tap", name: "tap0" }],
+  );
+  assert.deepEqual(namespace, { kind: "join", path: `/run/hearth/netns/${ID}` });
+  assert.deepEqual(guest, {
+    interface: "eth0",
+    addresses: ["192.0.0.2/29"],
+    gateway: "192.0.0.1",
+    nameservers: ["192.0.0.1"],
+  });
+});
+
 test("a VM's card has the same locally administered address at every start, and another than other VMs' cards", () => {
   const mac = (id: Uint8Array): string => planNetwork({ network: "user" }, vmIdFrom(id)).nics[0]?.mac ?? "";
   assert.match(mac(new Uint8Array(12)), /^02(?::[0-9a-f]{2}){5}$/);

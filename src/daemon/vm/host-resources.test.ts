@@ -9,7 +9,11 @@ import { FakeMachine } from "#testing/fake-host.ts";
 async function setUp() {
   const machine = new FakeMachine();
   let daemon = await new FakeDaemon(machine).begin();
-  const vm = await daemon.vms.create({ image: "debian", name: "web" }, false, daemon.vms.background());
+  const vm = await daemon.vms.create(
+    { image: "debian", name: "web", network: "nat" },
+    false,
+    daemon.vms.background(),
+  );
   const { host } = daemon;
   const acquiring = { vm, driver: host.driver, signal: new AbortController().signal };
   return {

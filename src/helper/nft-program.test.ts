@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { guestProgram, hostProgram } from "#helper/nft-program.ts";
+import { run } from "#host/run.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
+
+const { signal: never } = new AbortController();
+const isRoot = process.geteuid?.() === 0;
+const POLICY: NetworkPolicy = {
+  default: "deny",
+  rules: [
+    { action: "deny", to: "10.20.1.0/24" },
+    { action: "allow", to: "10.20.0.0/16", protocol: "tcp", ports: { first: 5432, last: 5433 } },
+    { action: "allow", to: "192.0.2.1/32", protocol: "icmp" },
+  ],
+};
+const NETWORK = { mac: "02:00:00:00:00:0a", policy: POLICY };
+
+/** Returns the rules of a chain. */
+function chain(program: string, name: string): string[] {
+  const [, body = ""] = new RegExp(`chain ${name} \\{\n([^}]*)\\n  \\}`).exec(program) ?? [];
+  return body.split("\n").map((line) => line.trim());
+}
+
+test("the rules of a policy are in their order, before special networks and the default", () => {
+  const egress = chain(guestProgram(NETWORK, "198.18.0.2").replace(/\{ 0\.[^}]*\}/, "SPECIAL"), "egress");
+  const reject = "counter reject with icmpx admin-prohibited";
+  assert.deepEqual(egress, [
+    "ct status dnat accept",
+    `ip daddr 10.20.1.0/24 ${reject}`,
+    "ip daddr 10.20.0.0/16 tcp dport 5432-5433 counter accept",
+    "ip daddr 192.0.2.1/32 meta l4proto icmp counter accept",
+    `ip daddr SPECIAL ${reject}`,
+    reject,
+  ]);
+});
+
+test("a guest without a resolver has no way to one", () => {
+  assert.doesNotMatch(guestProgram(NETWORK, "198.18.0.2"), /dnat ip/);
+  assert.match(
+    guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2"),
+    /udp dport 53 dnat ip to 192\.0\.2\.53/,
+  );
+});
+
+test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
+  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2").replace(
+    '"tap0" priority',
+    '"lo" priority',
+  );
+  for (const program of [guest, hostProgram(false), hostProgram(true)]) {
+    const argv = ["--net", "nft", "--check", "-f", "-"];
+    const checked = await run("unshare", argv, { input: program, timeoutMs: 10_000, signal: never });
+    assert.ok(checked.ok, checked.stderr);
+  }
+});
