@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { run } from "#host/run.ts";
 
@@ -11,26 +12,38 @@ const skip = isRoot ? false : "VMs of a hearthd that is not root have no network
 /** Runs one scenario of `testing/network-scenarios.ts` in a network namespace of its own. */
 const SCENARIOS = fileURLToPath(new URL("../testing/network-scenarios.ts", import.meta.url));
 
-for (const [title, scenario] of [
-  ["a network is made twice and removed twice, and the host is as before", "twice"],
-  ["a host that was a router before is one after, with its own rules", "router"],
-  ["a host that was no router forwards for VMs only, and nothing after the last one", "closed"],
-  ["networks that are made at the same moment have addresses of their own, and all go", "contend"],
-  ["a network that cannot be made, and one that is cancelled, leave nothing", "fail"],
-  ["what a killed helper has left of a network is removed", "killed"],
-] as const) {
-  test(title, { skip }, async (t) => {
-    const dir = mkdtempSync(join(tmpdir(), "hearth-netns-"));
-    t.after(() => rmSync(dir, { recursive: true }));
-    const argv = ["--net", process.execPath, SCENARIOS, scenario, join(dir, "netns")];
-    const { ok, stdout, stderr } = await run("unshare", argv, { timeoutMs: 60_000, signal: t.signal });
-    assert.ok(ok, stderr);
-    assert.equal(stdout, "done\n", stderr);
-    const left = existsSync(join(dir, "netns")) ? readdirSync(join(dir, "netns")) : [];
-    assert.deepEqual(
-      left.filter((name) => name !== ".lock"),
-      [],
-    );
-    assert.ok(!readFileSync("/proc/self/mountinfo", "utf8").includes(dir));
-  });
+/** Runs a scenario, after which nothing may be left. */
+async function play(t: TestContext, scenario: string): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), "hearth-netns-"));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const argv = ["--net", process.execPath, SCENARIOS, scenario, join(dir, "netns")];
+  const { ok, stdout, stderr } = await run("unshare", argv, { timeoutMs: 60_000, signal: t.signal });
+  assert.ok(ok, stderr);
+  assert.equal(stdout, "done\n", stderr);
+  const left = existsSync(join(dir, "netns")) ? readdirSync(join(dir, "netns")) : [];
+  assert.deepEqual(
+    left.filter((name) => name !== ".lock"),
+    [],
+  );
+  assert.ok(!readFileSync("/proc/self/mountinfo", "utf8").includes(dir));
 }
+
+test("a network is made twice and removed twice, and the host is as before", { skip }, (t) =>
+  play(t, "twice"),
+);
+
+test("a host that was a router before is one after, with its own rules", { skip }, (t) => play(t, "router"));
+
+test("a host that was no router forwards for VMs only, and nothing after the last one", { skip }, (t) =>
+  play(t, "closed"),
+);
+
+test("networks that are made at the same moment have addresses of their own, and all go", { skip }, (t) =>
+  play(t, "contend"),
+);
+
+test("a network that cannot be made, and one that is cancelled, leave nothing", { skip }, (t) =>
+  play(t, "fail"),
+);
+
+test("what a killed helper has left of a network is removed", { skip }, (t) => play(t, "killed"));

@@ -3,17 +3,15 @@
  * `helper/vm-networks.test.ts` with the name of a scenario and the directory of the namespaces.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { VmNetworks } from "#helper/vm-networks.ts";
-import { runOrThrow } from "#host/run.ts";
+import { run, runOrThrow } from "#host/run.ts";
 import { parseVmId } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
 import { INTERNET } from "#model/network-policy.ts";
 
-const [, , scenario = "", dir = ""] = process.argv;
+const [, , scenario = "", dir = "", killAfterMs] = process.argv;
 const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 const ID = parseVmId("vm-aaaaaaaaaaaa");
 const UID = 1_970_000_000;
@@ -112,7 +110,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
       await assert.rejects(networks.make(ID, UID, wrong, never), { code: "input.invalid" });
     for (const ms of [1, 5, 10, 20, 40]) {
       const late = AbortSignal.timeout(ms);
-      await networks.make(ID, UID, NETWORK, late).catch(() => {});
+      await networks.make(ID, UID, NETWORK, late).catch(() => {}); // It is cancelled, or made: both are removed.
       await remove();
     }
     assert.equal(await hostState(), before);
@@ -121,11 +119,9 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   async killed() {
     const before = await hostState();
     for (const ms of [5, 10, 20, 30, 40, 60, 80]) {
-      const argv = [fileURLToPath(import.meta.url), "make", dir];
-      const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
-      await once(child.stdout, "data"); // It begins.
-      setTimeout(() => child.kill("SIGKILL"), ms);
-      await once(child, "exit");
+      const argv = [fileURLToPath(import.meta.url), "make", dir, String(ms)];
+      const killed = await run(process.execPath, argv, { timeoutMs: 30_000, signal: never });
+      assert.ok(!killed.ok || killed.stdout === "made");
       await remove();
       assert.equal(await hostState(), before, `killed after ${ms} ms`);
       assert.ok(!existsSync(networks.path(ID)));
@@ -133,8 +129,9 @@ const SCENARIOS: Readonly<Record<string, () => Promise<void>>> = {
   },
 
   async make() {
-    process.stdout.write("begins\n");
+    setTimeout(() => process.kill(process.pid, "SIGKILL"), Number(killAfterMs));
     await make();
+    process.stdout.write("made");
   },
 };
 

@@ -47,8 +47,7 @@ export async function completeSpec(
     });
   }
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
-  const network = request.network ?? defaults.network;
-  checkNetwork(host, network, request.isolation?.jail !== false);
+  const network = networkOf(host, request);
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
@@ -79,20 +78,26 @@ export async function completeSpec(
   return { spec, imageDigest: image.digest };
 }
 
-/** @throws HearthError `feature.missing` for a network that VMs of this hearthd, or without a jail, cannot have */
-function checkNetwork({ limitations }: Host, network: Network, isJailed: boolean): void {
-  if (network !== "nat") return;
+/**
+ * Returns the requested network, or the configured one.
+ * @throws HearthError `feature.missing` for one that VMs of this hearthd, or without a jail, cannot have
+ */
+function networkOf(
+  { config, limitations }: Host,
+  { network = config.defaults.network, isolation }: CreateVm,
+): Network {
+  if (network !== "nat") return network;
   const hint = "Use --network user, which has less isolation, or none.";
   if (limitations.network !== undefined)
     throw new HearthError("feature.missing", limitations.network, { hint });
-  if (!isJailed)
-    throw new HearthError(
-      "feature.missing",
-      "network: nat takes a jail: its card belongs to the uid of the VM.",
-      {
-        hint: "Leave --no-jail out, or use --network user.",
-      },
-    );
+  if (isolation?.jail !== false) return network;
+  throw new HearthError(
+    "feature.missing",
+    "network: nat takes a jail, because its card belongs to the uid of the VM.",
+    {
+      hint: "Leave --no-jail out, or use --network user.",
+    },
+  );
 }
 
 /**
