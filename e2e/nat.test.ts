@@ -100,6 +100,22 @@ describe("a VM with --network nat", { skip }, () => {
     await assertPolicy("web");
   });
 
+  test("reaches what its own policy allows, also a private network, and nothing else", async () => {
+    const allow = ["--allow-cidr", `${PEERS.private}:80`, "--deny-cidr", PEERS.public];
+    const start = ["create", "--cold", "--memory", "256M"];
+    await bed.ok([...start, "--name", "own", "--network", "nat", ...allow, "debian"]);
+    await bed.ok([...start, "--name", "closed", "--network", "deny-all", "debian"]);
+    assert.match(await get("own", PEERS.private), /from/);
+    for (const denied of [PEERS.public, PEERS.metadata])
+      assert.doesNotMatch(await get("own", denied), /from/);
+    assert.doesNotMatch(await get("closed", PEERS.public), /from/);
+    assert.match(
+      await bed.ok(["show", "own"]),
+      /policy +deny 198\.51\.100\.7\/32\npolicy +allow 10\.1\.2\.3\/32:80\/tcp/,
+    );
+    await bed.ok(["rm", "-f", "own", "closed"]);
+  });
+
   test("starts warm, with its own MAC address and the policy", async () => {
     await bed.ok(["template", "build", ...SMALL, "debian"]);
     await bed.ok(["run", "-d", "--name", "warm", ...SMALL, "debian", "--", "sleep", "100000"]);
@@ -137,5 +153,16 @@ describe("a VM with --network nat", { skip }, () => {
     const { code, stderr } = await bed.hearth(["create", "--no-start", "--no-jail", ...SMALL, "debian"]);
     assert.equal(code, 1);
     assert.match(stderr, /nat takes a jail[^]*--network user/);
+    const other = [
+      "create",
+      "--no-start",
+      "--memory",
+      "256M",
+      "--network",
+      "user",
+      "--allow-cidr",
+      "10.0.0.0/8",
+    ];
+    assert.match((await bed.hearth([...other, "debian"])).stderr, /policy: the network user has none/);
   });
 });

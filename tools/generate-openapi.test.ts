@@ -85,5 +85,10 @@ test("a description belongs to a property, and not to the schema that it refers 
   const described = Object.entries(components.schemas).filter(
     ([, { description }]) => description !== undefined,
   );
-  assert.deepEqual(described.map(([name]) => name).toSorted(), ["CreateVm", "RateLimit", "SetVm"]);
+  assert.deepEqual(described.map(([name]) => name).toSorted(), [
+    "CreateVm",
+    "NetworkPolicy",
+    "RateLimit",
+    "SetVm",
+  ]);
 });

@@ -12,7 +12,7 @@ import {
   volumeMountSchema,
   volumeSchema,
 } from "#api/volume-schemas.ts";
-import { imageRef, isolationChoice, rateLimitSchema } from "#api/vm-fields.ts";
+import { imageRef, isolationChoice, policySchema, rateLimitSchema } from "#api/vm-fields.ts";
 import * as vms from "#api/vm-schemas.ts";
 import { vmmMetricsSchema, vmStatsSchema } from "#api/vm-stats-schemas.ts";
 import { isolationInForceSchema, vmSchema } from "#api/vm-view-schemas.ts";
@@ -60,6 +60,7 @@ const vmActionWith = <Schema extends z.ZodType>(action: string, summary: string,
  */
 export const REFERENCED_SCHEMAS = {
   RateLimit: rateLimitSchema,
+  NetworkPolicy: policySchema,
   IsolationChoice: isolationChoice,
   IsolationInForce: isolationInForceSchema,
   VmmMetrics: vmmMetricsSchema,

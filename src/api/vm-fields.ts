@@ -6,6 +6,7 @@ import { checkEnvName } from "#model/exec-spec.ts";
 import { parseVmName } from "#model/ids.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
+import { checkPolicy, POLICY_PROTOCOLS } from "#model/network-policy.ts";
 import { checkRateLimit } from "#model/rate-limit.ts";
 
 /** Counts the bytes of all variables, each with its `=` and its NUL. */
@@ -43,6 +44,38 @@ export const isolationChoice = z
     seccomp: z.boolean().optional().describe("Filter the system calls of the VMM (default: true)"),
   })
   .openapi("IsolationChoice");
+
+const port = z.int().min(1).max(0xffff).describe("1 to 65535; first and last are both included");
+export const policySchema = z
+  .strictObject({
+    default: z.enum(["allow", "deny"]).describe("For public addresses that no rule names"),
+    rules: z
+      .array(
+        z.strictObject({
+          action: z.enum(["allow", "deny"]).describe("What happens to a packet that matches"),
+          to: z.string().max(18).describe("An IPv4 network, such as 10.20.0.0/16"),
+          protocol: z.enum(POLICY_PROTOCOLS).optional().describe("default: all"),
+          ports: z
+            .strictObject({ first: port, last: port })
+            .optional()
+            .describe("For tcp and udp (default: all)"),
+        }),
+      )
+      .max(LIMITS.policyRulesMax)
+      .readonly()
+      .describe("The first that matches decides"),
+  })
+  .superRefine((policy, context) => {
+    try {
+      checkPolicy(policy);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: toError(error).message });
+    }
+  })
+  .openapi("NetworkPolicy", {
+    description:
+      "What the guest may reach. Private and other special networks, such as a cloud's metadata, are denied unless a rule names them.",
+  });
 
 const bandwidth = z.int().min(LIMITS.bandwidthMinBytesPerS).max(LIMITS.bandwidthMaxBytesPerS);
 const operations = z.int().min(LIMITS.opsMinPerS).max(LIMITS.opsMaxPerS);

@@ -3,7 +3,15 @@ import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { labelChangesSchema, labelsSchema } from "#api/label-schemas.ts";
 import { filePath } from "#api/parsed.ts";
-import { env, imageRef, isolationChoice, rateLimitSchema, vmName, word } from "#api/vm-fields.ts";
+import {
+  env,
+  imageRef,
+  isolationChoice,
+  policySchema,
+  rateLimitSchema,
+  vmName,
+  word,
+} from "#api/vm-fields.ts";
 import { volumeMountSchema } from "#api/volume-schemas.ts";
 import { LIMITS } from "#model/limits.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
@@ -68,6 +76,9 @@ export const createVmSchema = z
       .describe(
         "none: no network; nat: a network namespace of its own, which reaches public addresses only; user: outgoing connections to all that the host reaches, through the VMM (default: none)",
       ),
+    policy: policySchema.optional().openapi({
+      description: "What the guest may reach, with network nat (default: public addresses)",
+    }),
     init: z
       .enum(INITS)
       .optional()

@@ -2,7 +2,7 @@
 import { RESTART_POLICIES } from "#model/restart-policy.ts";
 import { z } from "@hono/zod-openapi";
 import { exitSchema, startStagesSchema } from "#api/life-schemas.ts";
-import { isolationChoice, rateLimitSchema } from "#api/vm-fields.ts";
+import { isolationChoice, policySchema, rateLimitSchema } from "#api/vm-fields.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import { PAUSE_CAUSE_NAMES, VM_PHASES } from "#model/vm-state.ts";
 
@@ -79,6 +79,9 @@ export const vmSchema = z
     netLimit: rateLimitSchema.optional().openapi({
       description: "Limit of each direction of the network, separately",
     }),
+    policy: policySchema
+      .optional()
+      .openapi({ description: "What the guest may reach, with network nat (absent: public addresses)" }),
     network: z
       .enum(NETWORKS)
       .describe("none: no network; nat: public addresses only; user: all that the host reaches"),

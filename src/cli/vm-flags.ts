@@ -9,6 +9,7 @@ import { parseImageRef } from "#model/image-ref.ts";
 import { parseLabels } from "#model/labels.ts";
 import { DEFAULTS } from "#model/defaults.ts";
 import { LIMITS } from "#model/limits.ts";
+import { policyOf } from "#model/policy-flags.ts";
 import { INITS, NETWORKS } from "#model/vm-spec.ts";
 import type { Init, Network } from "#model/vm-spec.ts";
 import { parseRateLimit } from "#model/rate-limit.ts";
@@ -61,6 +62,9 @@ export const VOLUME_LABEL_FLAG = {
   label: { ...LABEL, help: "Label the volume, for `hearth volume ls --filter label=KEY`" },
 } as const satisfies Flags;
 
+/** Policies that are chosen as a network: network nat, from which everything or nothing is reached. */
+const PRESETS = ["allow-all", "deny-all"] as const;
+
 /** The settings that snapshot memory is compatible with. They cannot be changed for a VM from a snapshot. */
 const FIXED_FLAGS = {
   cpus: { ...SIZE_FLAGS.cpus, default: String(DEFAULTS.cpus) },
@@ -70,7 +74,7 @@ const FIXED_FLAGS = {
   netLimit: { ...LIMIT_FLAGS.netLimit, default: "none" },
   network: {
     value: "KIND",
-    choices: NETWORKS,
+    choices: [...NETWORKS, ...PRESETS],
     default: DEFAULTS.network,
     help: "Network: nat reaches public addresses, user all that the host does",
   },
@@ -99,11 +103,22 @@ export const SHAPE_FLAGS = {
   noSeccomp: { help: "Do not filter the system calls of the VMM" },
 } as const satisfies Flags;
 
+/** The network policy of a VM, with network nat. */
+const POLICY_FLAGS = {
+  allowCidr: {
+    value: "NETWORK[:PORT]",
+    many: true,
+    help: "Let the guest reach this network, such as 10.20.0.0/16:5432",
+  },
+  denyCidr: { value: "NETWORK[:PORT]", many: true, help: "Deny this network, even if it is allowed" },
+} as const satisfies Flags;
+
 /** The flags of `run` and `create`. */
 export const VM_FLAGS = {
   name: { value: "NAME", default: "generated", help: "Name of the VM" },
   ...LABEL_FLAG,
   ...SHAPE_FLAGS,
+  ...POLICY_FLAGS,
   volume: {
     value: "NAME:/PATH[:ro]",
     many: true,
@@ -154,12 +169,28 @@ function parseOwn({ name, label, volume, ...flags }: FlagValues<typeof VM_FLAGS>
     ...(name !== undefined && { name: parseVmName(name) }),
     ...(label.length > 0 && { labels: parseLabels(label) }),
     ...parseVolumes(volume),
+    ...parsePolicy(flags),
     ...(cold && { cold }),
     ...(noWarm && { noWarm }),
     ...(restart !== undefined && { restart: restart as RestartPolicy }),
     ...(timeout !== undefined && { lifetimeMs: parseDuration("timeout", timeout, range) }),
     ...(idleTimeout !== undefined && { idleTimeoutMs: parseDuration("idle-timeout", idleTimeout, range) }),
   };
+}
+
+function isPreset(network: string | undefined): network is (typeof PRESETS)[number] {
+  return PRESETS.some((preset) => preset === network);
+}
+
+/** Parses the flags of the network policy. @throws HearthError `input.invalid` */
+function parsePolicy({
+  network,
+  allowCidr,
+  denyCidr,
+}: Pick<FlagValues<typeof VM_FLAGS>, "network" | "allowCidr" | "denyCidr">): Pick<CreateVm, "policy"> {
+  const base = isPreset(network) ? network : "internet";
+  if (base === "internet" && allowCidr.length === 0 && denyCidr.length === 0) return {};
+  return { policy: policyOf({ base, allow: allowCidr, deny: denyCidr }) };
 }
 
 function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
@@ -169,7 +200,7 @@ function parseShape(flags: FlagValues<typeof SHAPE_FLAGS>): CreateVm {
     ...parseSizes(flags),
     ...withoutNulls(parseLimits(flags)),
     // The parser has checked both against their choices.
-    ...(network !== undefined && { network: network as Network }),
+    ...(network !== undefined && { network: (isPreset(network) ? "nat" : network) as Network }),
     ...(init !== undefined && { init: init as Init }),
     ...(nested && { nested }),
     ...(kernel !== undefined && { kernel }),

@@ -16,6 +16,7 @@ import { ERROR_CODES, HearthError } from "#base/error.ts";
 import type { ErrorBody, ErrorCode } from "#base/error.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
 import type { ChildExit } from "#jail/vmm-launch.ts";
+import { LIMITS } from "#model/limits.ts";
 import { POLICY_PROTOCOLS } from "#model/network-policy.ts";
 
 /** The limit of one line of hearthd. The longest is the command line of a VMM, some 20 KiB. */
@@ -31,7 +32,6 @@ const PATH_MAX_CHARS = 4096;
 const ARG_MAX_CHARS = 128 * 1024;
 const ARGS_MAX = 2048;
 const FILES_MAX = 1024;
-const RULES_MAX = 1024;
 
 const count = z.int().check(z.nonnegative());
 const positive = z.int().check(z.positive());
@@ -74,7 +74,7 @@ const guestNetwork = z.strictObject({
           ports: z.optional(z.strictObject({ first: positive, last: positive })),
         }),
       )
-      .check(z.maxLength(RULES_MAX)),
+      .check(z.maxLength(LIMITS.policyRulesMax)),
   }),
 });
 const launch = z.strictObject({

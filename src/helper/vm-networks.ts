@@ -19,6 +19,7 @@ import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
 import { INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
+import { checkPolicy } from "#model/network-policy.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
@@ -139,14 +140,7 @@ function checkNetwork({ mac, policy, resolver }: GuestNetwork): void {
     new HearthError("input.invalid", `${what} ${JSON.stringify(value)} is refused.`);
   if (!/^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) throw invalid("The MAC address", mac);
   if (resolver !== undefined && !isIPv4(resolver)) throw invalid("The resolver", resolver);
-  for (const { to, ports } of policy.rules) {
-    const [address = "", bits = "", ...more] = to.split("/");
-    if (!isIPv4(address) || !/^(?:[0-9]|[12][0-9]|3[0-2])$/.test(bits) || more.length > 0)
-      throw invalid("The network", to);
-    const isPort = (port: number): boolean => Number.isInteger(port) && port >= 1 && port <= 0xffff;
-    if (ports !== undefined && (!isPort(ports.first) || !isPort(ports.last) || ports.first > ports.last))
-      throw invalid("The port range", ports);
-  }
+  checkPolicy(policy);
 }
 
 async function tool(program: string, args: readonly string[], input: string, signal: AbortSignal) {

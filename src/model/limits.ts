@@ -22,6 +22,8 @@ export const LIMITS = {
   poolMax: 100,
   /** Copies in one request; more take further requests. */
   forksMax: 100,
+  /** Rules of one network policy. */
+  policyRulesMax: 1_000,
   /** Linux' PATH_MAX, including the terminating NUL. */
   mountPathMaxBytes: 4095,
   /** Labels of one VM: a list of a thousand VMs still fits into one answer. */

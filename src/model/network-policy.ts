@@ -3,6 +3,9 @@
  * addresses, such as private networks and a cloud's metadata, are denied unless a rule names them. All other addresses
  * follow `default`.
  */
+import { isIPv4 } from "node:net";
+import { HearthError } from "#base/error.ts";
+import { LIMITS } from "#model/limits.ts";
 
 export const POLICY_PROTOCOLS = ["tcp", "udp", "icmp"] as const;
 
@@ -44,3 +47,28 @@ export const SPECIAL_NETWORKS = [
   "224.0.0.0/4", // Multicast.
   "240.0.0.0/4", // Reserved, with the broadcast address.
 ] as const;
+
+/** Checks a policy, and returns it. @throws HearthError `input.invalid` with the rule that is wrong */
+export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
+  if (policy.rules.length > LIMITS.policyRulesMax)
+    throw new HearthError("input.invalid", `A policy has at most ${LIMITS.policyRulesMax} rules.`);
+  for (const { to, protocol, ports } of policy.rules) {
+    const [address = "", bits = "", ...more] = to.split("/");
+    if (!isIPv4(address) || !/^(?:\d|[12]\d|3[0-2])$/.test(bits) || more.length > 0)
+      throw new HearthError("input.invalid", `${JSON.stringify(to)} is not an IPv4 network.`, {
+        hint: "Write an address and the bits of its network, such as 10.20.0.0/16.",
+      });
+    if (ports === undefined) continue;
+    if (protocol !== "tcp" && protocol !== "udp")
+      throw new HearthError("input.invalid", `The rule for ${to} has ports, and is not for tcp or udp.`);
+    if (!isPort(ports.first) || !isPort(ports.last) || ports.first > ports.last)
+      throw new HearthError("input.invalid", `${ports.first}-${ports.last} is not a range of ports.`, {
+        hint: "Ports are 1 to 65535, the lower one first.",
+      });
+  }
+  return policy;
+}
+
+function isPort(port: number): boolean {
+  return Number.isInteger(port) && port >= 1 && port <= 0xffff;
+}

@@ -2,6 +2,7 @@ import type { SnapshotId } from "#model/ids.ts";
 import type { ImageRef } from "#model/image-ref.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import type { Isolation } from "#model/isolation.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 import type { RateLimit } from "#model/rate-limit.ts";
 import type { RestartPolicy } from "#model/restart-policy.ts";
 import type { VolumeMount } from "#model/volume.ts";
@@ -38,6 +39,8 @@ export type VmSpec = {
   /** Disks that outlive the VM. No volume and no path twice. */
   readonly volumes: readonly VolumeMount[];
   readonly network: Network;
+  /** The policy of network `nat`. Undefined: public addresses only. */
+  readonly policy?: NetworkPolicy | undefined;
   readonly init: Init;
   /** The guest can run VMs itself: its /dev/kvm works. */
   readonly nested: boolean;

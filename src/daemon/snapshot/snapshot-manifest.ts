@@ -78,6 +78,7 @@ const travellingSpec = z.strictObject({
   diskBytes: asked.diskBytes.unwrap(),
   volumes: z.tuple([]),
   network: asked.network.unwrap(),
+  policy: asked.policy,
   init: asked.init.unwrap(),
   nested: asked.nested.unwrap(),
   diskLimit: asked.diskLimit,

@@ -2,6 +2,7 @@
 import { HearthError } from "#base/error.ts";
 import type { CreateVm } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
+import { checkNetwork } from "#daemon/spec/check-network.ts";
 import { idleWithVolumes } from "#daemon/vm/volume-users.ts";
 import type { ImageDigest } from "#model/ids.ts";
 import type { VmSpec } from "#model/vm-spec.ts";
@@ -39,7 +40,7 @@ export function specForRestore(now: VmSpec, then: VmSpec): VmSpec {
 
 /** Returns the spec of a new VM made from a snapshot. @throws HearthError `input.invalid`, `snapshot.not_found` */
 export function specFromSnapshot(
-  host: Pick<Host, "snapshots">,
+  host: Pick<Host, "snapshots" | "limitations">,
   request: CreateVm,
   name: string,
 ): { spec: VmSpec; imageDigest: ImageDigest } {
@@ -55,6 +56,8 @@ export function specFromSnapshot(
     );
   if (spec.volumes.length > 0 && request.idleTimeoutMs !== undefined) throw idleWithVolumes();
   const { env, user, workdir, lifetimeMs, idleTimeoutMs, isolation, autoRemove, restart, cold } = request;
+  const policy = request.policy ?? spec.policy;
+  checkNetwork(host, { ...spec, policy, isolation: { ...spec.isolation, ...isolation } });
   return {
     imageDigest,
     spec: {
@@ -63,6 +66,7 @@ export function specFromSnapshot(
       env: { ...spec.env, ...env },
       user: user ?? spec.user,
       workdir: workdir ?? spec.workdir,
+      policy,
       lifetimeMs,
       idleTimeoutMs,
       isolation: { ...spec.isolation, ...isolation },

@@ -3,6 +3,7 @@ import type { CreateVm } from "#api/wire.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { specFromSnapshot } from "#daemon/snapshot/snapshot-spec.ts";
+import { checkNetwork } from "#daemon/spec/check-network.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
 import { assertVolumes, idleWithVolumes } from "#daemon/vm/volume-users.ts";
 import type { Call } from "#daemon/vm/vms.ts";
@@ -12,7 +13,7 @@ import type { ImageDigest } from "#model/ids.ts";
 import { FULL_ISOLATION } from "#model/isolation.ts";
 import { parseImageRef } from "#model/image-ref.ts";
 import { LIMITS } from "#model/limits.ts";
-import type { Network, VmSpec } from "#model/vm-spec.ts";
+import type { VmSpec } from "#model/vm-spec.ts";
 import { checkMounts, parseMountPath } from "#model/volume.ts";
 import type { VolumeMount } from "#model/volume.ts";
 
@@ -47,7 +48,6 @@ export async function completeSpec(
     });
   }
   if (request.kernel !== undefined) await checkKernel(host, request.kernel);
-  const network = networkOf(host, request);
   const nested = request.nested ?? false;
   const cpusMax = nested ? await nestedCpusMax(host, driver, call.signal) : LIMITS.cpusMax;
   const spec: VmSpec = {
@@ -56,7 +56,8 @@ export async function completeSpec(
     memoryBytes: request.memoryBytes ?? defaults.memoryBytes,
     diskBytes: request.diskBytes ?? defaults.diskBytes,
     volumes,
-    network,
+    network: request.network ?? defaults.network,
+    policy: request.policy,
     init,
     nested,
     diskLimit,
@@ -75,29 +76,7 @@ export async function completeSpec(
     cold: request.cold,
     noWarm: request.noWarm,
   };
-  return { spec, imageDigest: image.digest };
-}
-
-/**
- * Returns the requested network, or the configured one.
- * @throws HearthError `feature.missing` for one that VMs of this hearthd, or without a jail, cannot have
- */
-function networkOf(
-  { config, limitations }: Host,
-  { network = config.defaults.network, isolation }: CreateVm,
-): Network {
-  if (network !== "nat") return network;
-  const hint = "Use --network user, which has less isolation, or none.";
-  if (limitations.network !== undefined)
-    throw new HearthError("feature.missing", limitations.network, { hint });
-  if (isolation?.jail !== false) return network;
-  throw new HearthError(
-    "feature.missing",
-    "network: nat takes a jail, because its card belongs to the uid of the VM.",
-    {
-      hint: "Leave --no-jail out, or use --network user.",
-    },
-  );
+  return { spec: checkNetwork(host, spec), imageDigest: image.digest };
 }
 
 /**

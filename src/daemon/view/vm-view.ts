@@ -4,6 +4,7 @@ import { vmPaths } from "#daemon/store/paths.ts";
 import type { Vms } from "#daemon/vm/vms.ts";
 import type { DriverFeatures } from "#drivers/vm-driver.ts";
 import { DEFAULTS } from "#model/defaults.ts";
+import type { VmId } from "#model/ids.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import type { Network } from "#model/vm-spec.ts";
@@ -51,7 +52,6 @@ function driverNameOf(host: Host, { spec, state }: VmRecord): string | undefined
 
 function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
   const { spec, state } = vm;
-  const paths = vmPaths(host.dirs, vm.id);
   const handle = handleOf(state);
   const driver = driverNameOf(host, vm);
   return {
@@ -73,6 +73,7 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     diskLimit: spec.diskLimit,
     netLimit: spec.netLimit,
     network: spec.network,
+    policy: spec.policy,
     init: spec.init,
     nested: spec.nested,
     driver,
@@ -98,16 +99,15 @@ function describeVm(host: Host, vms: Vms, vm: VmRecord, known: Known): Vm {
     startedAtMs: "startedAtMs" in state ? state.startedAtMs : undefined,
     startStages: handle?.startStages && [...handle.startStages],
     pid: handle?.processes[0].pid,
-    paths: {
-      disk: paths.disk,
-      console: paths.console,
-      vmmLog: paths.vmmLog,
-      state: paths.stateDir,
-      sockets: paths.runDir,
-    },
+    paths: shownPaths(host, vm.id),
     exit: state.phase === "stopped" ? state.exit : undefined,
     lastError: vm.lastError,
   };
+}
+
+function shownPaths({ dirs }: Host, id: VmId): Vm["paths"] {
+  const { disk, console, vmmLog, stateDir, runDir } = vmPaths(dirs, id);
+  return { disk, console, vmmLog, state: stateDir, sockets: runDir };
 }
 
 function shownIsolation(handle: VmHandle | undefined): Vm["isolationInForce"] {

@@ -58,7 +58,8 @@ const NETWORK: HostResource = {
     const { nics, namespace } = planNetwork(vm.spec, vm.id);
     const [card] = nics;
     if (namespace.kind !== "join" || card === undefined) return;
-    await helper.makeNetwork(vm.id, { mac: card.mac, policy: INTERNET, resolver: findResolver() }, signal);
+    const policy = vm.spec.policy ?? INTERNET;
+    await helper.makeNetwork(vm.id, { mac: card.mac, policy, resolver: findResolver() }, signal);
   },
   release: ({ helper }, id) => helper.removeNetwork(id, AbortSignal.timeout(RELEASE_MS)),
   listOwned: ({ helper }) => helper.listNetworks(),

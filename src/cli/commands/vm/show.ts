@@ -5,6 +5,7 @@ import type { ExitReason } from "#model/vm-handle.ts";
 import { PAUSE_CAUSES } from "#model/vm-state.ts";
 import { parseVmName } from "#model/ids.ts";
 import { formatLabels } from "#model/labels.ts";
+import { formatRule } from "#model/policy-flags.ts";
 import { formatRateLimit } from "#model/rate-limit.ts";
 import { formatVolumeMount } from "#model/volume.ts";
 import { command } from "#cli/command.ts";
@@ -52,6 +53,7 @@ function machine(vm: Vm): readonly Pair[] {
     ...vm.volumes.map((volume): Pair => ["volume", formatVolumeMount(volume)]),
     ["disk limit", vm.diskLimit && formatRateLimit(vm.diskLimit)],
     ["network", vm.network],
+    ...policyLines(vm.policy),
     ["net limit", vm.netLimit && formatRateLimit(vm.netLimit)],
     ["init", vm.init],
     ["nested", vm.nested ? "yes" : undefined],
@@ -62,6 +64,12 @@ function machine(vm: Vm): readonly Pair[] {
     ...vm.caveats.map((sentence): Pair => ["caveat", sentence]),
     ...vm.guestWarnings.map((sentence): Pair => ["guest warning", sentence]),
   ];
+}
+
+function policyLines(policy: Vm["policy"]): readonly Pair[] {
+  if (policy === undefined) return [];
+  const rules = policy.rules.map((rule): Pair => ["policy", formatRule(rule)]);
+  return [...rules, ["policy", `${policy.default} other public addresses`]];
 }
 
 /** Describes the isolation of the running VMM, or else of the next one. */

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { checkPolicy } from "#model/network-policy.ts";
+import { formatRule, parseRule, policyOf } from "#model/policy-flags.ts";
+
+test("a rule is parsed with its network and ports, and formatted so that it can be parsed again", () => {
+  assert.deepEqual(parseRule("allow", "10.20.0.0/16"), { action: "allow", to: "10.20.0.0/16" });
+  assert.deepEqual(parseRule("deny", "192.0.2.1"), { action: "deny", to: "192.0.2.1/32" });
+  for (const text of ["10.0.0.0/8", "192.0.2.1/32:53/udp", "192.0.2.0/24:80-443/tcp"])
+    assert.equal(formatRule(parseRule("allow", text)), `allow ${text}`);
+  assert.equal(formatRule(parseRule("deny", "192.0.2.1:22")), "deny 192.0.2.1/32:22/tcp");
+});
+
+test("what is no network, no port or too much is refused", () => {
+  for (const text of [
+    "",
+    "example.org",
+    "10.0.0.0/8/9",
+    "10.0.0.0/8:",
+    "10.0.0.0/8:x",
+    "::/0",
+    "10.0.0.0/8:1/icmp",
+    "1 drop",
+  ])
+    assert.throws(() => parseRule("allow", text), { code: "input.invalid", hint: /10\.20\.0\.0/ }, text);
+  const base = "internet";
+  for (const text of [
+    "10.0.0.0/33",
+    "10.0.0.256",
+    "10.0/8",
+    "10.0.0.0/8:0",
+    "10.0.0.0/8:65536",
+    "10.0.0.0/8:9-8",
+  ])
+    assert.throws(() => policyOf({ base, allow: [text], deny: [] }), { code: "input.invalid" }, text);
+  const rules = Array.from({ length: 1_001 }, () => ({ action: "allow", to: "10.0.0.0/8" }) as const);
+  assert.throws(() => checkPolicy({ default: "deny", rules }), { code: "input.invalid", message: /1000/ });
+  const withPorts = { action: "allow", to: "10.0.0.0/8", ports: { first: 1, last: 2 } } as const;
+  assert.throws(() => checkPolicy({ default: "deny", rules: [withPorts] }), { code: "input.invalid" });
+});
+
+test("what is denied wins over what is allowed", () => {
+  const policy = policyOf({ base: "allow-all", allow: ["10.0.0.0/8"], deny: ["10.1.0.0/16"] });
+  assert.deepEqual(policy.rules.map(formatRule), ["deny 10.1.0.0/16", "allow 10.0.0.0/8", "allow 0.0.0.0/0"]);
+  assert.equal(policy.default, "allow");
+  assert.equal(policyOf({ base: "deny-all", allow: [], deny: [] }).default, "deny");
+});
