@@ -52,6 +52,7 @@ export function guestProgram({ mac, policy, resolver }: GuestNetwork, address: s
     "  }",
     "  chain input {",
     "    type filter hook input priority filter; policy drop;",
+    `    iifname "${tap}" ${REJECT}`,
     "  }",
     "  chain to_resolver {",
     "    type nat hook prerouting priority dstnat; policy accept;",
