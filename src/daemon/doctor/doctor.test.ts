@@ -109,6 +109,16 @@ test("the Firecracker that is used is shown with version, source, owner and mode
   assert.equal(program.found, "1.12.1 from config.toml (uid 0, mode 0755): /opt/fc/firecracker");
 });
 
+test("networks that VMs cannot have are a warning, also on a host for production", async (t) => {
+  for (const production of [false, true]) {
+    const checks = await check(t, true, { ok: true }, FOUND, {
+      production,
+      limitations: { network: "Not here." },
+    });
+    assert.deepEqual([checks.get("networks")?.verdict, checks.get("networks")?.found], ["warn", "Not here."]);
+  }
+});
+
 for (const [name, gap] of [
   ["uids", "uid"],
   ["cgroups", "cgroup"],

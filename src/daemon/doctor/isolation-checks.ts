@@ -1,7 +1,12 @@
 import { toHearthError, errorChain } from "#base/error.ts";
 import type { DoctorCheck } from "#api/wire.ts";
 import type { Host } from "#daemon/host.ts";
+import { findProgram } from "#host/find-program.ts";
+import { missingTool } from "#host/run.ts";
 import { findJailHost } from "#jail/jail-host.ts";
+
+/** The programs that make networks for VMs. */
+const NETWORK_PROGRAMS = ["ip", "nft"] as const;
 
 /**
  * Checks the isolation of VMMs.
@@ -13,7 +18,7 @@ export async function checkIsolation(
   signal: AbortSignal,
 ): Promise<DoctorCheck[]> {
   const lacks = production ? "fail" : "warn";
-  return [await checkJail(signal), checkUids(host, lacks), checkCgroups(host, lacks)];
+  return [await checkJail(signal), checkUids(host, lacks), checkCgroups(host, lacks), checkNetworks(host)];
 }
 
 async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
@@ -25,6 +30,20 @@ async function checkJail(signal: AbortSignal): Promise<DoctorCheck> {
     const { hint } = toHearthError(error);
     return { name: "jail", verdict: "fail", found: errorChain(error), fix: hint };
   }
+}
+
+/** Warns only: VMs without a network do not need one. */
+function checkNetworks({ limitations }: Host): DoctorCheck {
+  const name = "networks";
+  const missing = NETWORK_PROGRAMS.find((program) => findProgram(program) === undefined);
+  if (limitations.network !== undefined) {
+    const fix = "Run hearthd as root, or beside a helper that is root: docs/helper.md.";
+    return { name, verdict: "warn", found: limitations.network, fix };
+  }
+  if (missing === undefined)
+    return { name, verdict: "pass", found: "a namespace for each VM with --network nat" };
+  const { message, hint } = missingTool(missing);
+  return { name, verdict: "warn", found: message, fix: hint };
 }
 
 function checkUids({ limitations, config }: Host, lacks: DoctorCheck["verdict"]): DoctorCheck {
