@@ -58,6 +58,9 @@ export async function useFakeDaemon(
   return daemon;
 }
 
+/** VMs have a network, so that every story makes and removes one. */
+const WITH_NETWORK: Omit<CreateVm, "name"> = { image: "debian", network: "nat" };
+
 /** A hearthd on a fake machine, from its start to its end, without an API. */
 export class FakeDaemon {
   readonly host: FakeHost;
@@ -85,7 +88,7 @@ export class FakeDaemon {
   }
 
   /** Makes a running VM whose guest has written to its disk this many times. */
-  async run(name: string, times = 0, more: Omit<CreateVm, "name"> = { image: "debian" }): Promise<VmRecord> {
+  async run(name: string, times = 0, more: Omit<CreateVm, "name"> = WITH_NETWORK): Promise<VmRecord> {
     await this.vms.create({ ...more, name }, false, this.vms.background());
     const vm = await this.vms.start(name, this.vms.background());
     this.work(name, times);

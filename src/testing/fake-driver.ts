@@ -75,7 +75,7 @@ export class FakeDriver implements VmDriver {
     kernelFormat: "bzimage",
     preference: 1,
     nested: { cpusMax: 1 },
-    networks: ["none", "user"],
+    networks: ["none", "nat", "user"],
     limits: { disk: true, net: true },
     balloon: true,
     hotplug: { disk: false },

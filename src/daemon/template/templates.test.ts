@@ -36,7 +36,7 @@ function templatesBooted({ host }: FakeDaemon): number {
 /** Boots `first`, and waits for its template. */
 async function withTemplate(t: TestContext, options: FakeHostOptions = {}): Promise<FakeDaemon> {
   const daemon = await useFakeDaemon(t, { config: ON, ...options });
-  await daemon.run("first");
+  await daemon.run("first", 0, { image: "debian" });
   await until(daemon, "template.made");
   daemon.host.driver.calls.length = 0;
   return daemon;
@@ -47,14 +47,14 @@ test("the first VM of a kind boots, and all later ones are restored from the tem
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, templates } = daemon;
   host.bus.subscribe((event) => events.push(event));
-  await daemon.run("first");
+  await daemon.run("first", 0, { image: "debian" });
   await until(daemon, "template.made");
   assert.deepEqual(
     host.store.listVms().map(({ name }) => name),
     ["first"],
   );
   for (const name of ["second", "third"]) {
-    await daemon.run(name);
+    await daemon.run(name, 0, { image: "debian" });
     assert.equal(host.driver.calls.at(-1), `restore ${name}`);
     await assertRuns(daemon, name);
     assert.equal(host.machine.vmm(name).guest.calls[0], "configure restored");
@@ -75,7 +75,7 @@ test("the first VM of a kind boots, and all later ones are restored from the tem
 test("several VMs of a kind make one template, and so do concurrent requests for it", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON });
   const { vms, templates } = daemon;
-  await Promise.all(["one", "two", "three"].map((name) => daemon.run(name)));
+  await Promise.all(["one", "two", "three"].map((name) => daemon.run(name, 0, { image: "debian" })));
   const vm = daemon.host.store.getVm("one");
   const built = await Promise.all(Array.from({ length: 3 }, () => templates.build(vm, vms.background())));
   await templates.idle();
@@ -198,11 +198,11 @@ describe("templates within their budget", () => {
 test("a template that could not be made is tried again after a while", async (t) => {
   const daemon = await useFakeDaemon(t, { config: ON, timing: { idleMs: 0, patienceMs: 0, retryMs: 0 } });
   daemon.host.driver.faults.finalizeError = BROKEN;
-  await daemon.run("one");
+  await daemon.run("one", 0, { image: "debian" });
   await until(daemon, "template.failed");
-  await daemon.run("two");
+  await daemon.run("two", 0, { image: "debian" });
   await until(daemon, "template.made");
-  await daemon.run("three");
+  await daemon.run("three", 0, { image: "debian" });
   assert.equal(daemon.host.driver.calls.at(-1), "restore three");
 });
 
@@ -210,7 +210,7 @@ test("a template that could not be made is not tried again before that, unless a
   const daemon = await useFakeDaemon(t, { config: ON });
   const { host, vms, templates } = daemon;
   host.driver.faults.finalizeError = BROKEN;
-  const vm = await daemon.run("one");
+  const vm = await daemon.run("one", 0, { image: "debian" });
   await until(daemon, "template.failed");
   assert.equal(templatesBooted(daemon), 1);
   assert.deepEqual(
@@ -219,13 +219,13 @@ test("a template that could not be made is not tried again before that, unless a
     "nothing is left of it",
   );
   assert.deepEqual(host.snapshots.list(), []);
-  await daemon.run("two");
+  await daemon.run("two", 0, { image: "debian" });
   // Another key is queued behind it, so that its turn is over when that one is made.
   await daemon.run("three", 0, { image: "debian", cpus: 4 });
   await until(daemon, "template.made");
   assert.equal(templatesBooted(daemon), 2);
   assert.ok(await templates.build(vm, vms.background()));
-  await daemon.run("four");
+  await daemon.run("four", 0, { image: "debian" });
   assert.equal(host.driver.calls.at(-1), "restore four");
 });
 
@@ -277,9 +277,9 @@ describe("a template that cannot be restored", () => {
     const { host, templates } = daemon;
     const [template] = templates.list();
     host.driver.faults.restoreError = new HearthError("host.disk_full", "The disk is full.");
-    await daemon.run("two");
+    await daemon.run("two", 0, { image: "debian" });
     assert.equal(host.driver.calls.at(-1), "boot two");
-    await daemon.run("three");
+    await daemon.run("three", 0, { image: "debian" });
     assert.equal(host.driver.calls.at(-1), "restore three");
     assert.deepEqual(
       templates.list().map(({ id }) => id),
@@ -291,10 +291,10 @@ describe("a template that cannot be restored", () => {
     const daemon = await withTemplate(t);
     const { host } = daemon;
     host.driver.faults.restoreError = BROKEN;
-    await daemon.run("two");
+    await daemon.run("two", 0, { image: "debian" });
     await until(daemon, "template.made", 2);
     host.driver.faults.restoreError = BROKEN;
-    await daemon.run("three");
+    await daemon.run("three", 0, { image: "debian" });
     await daemon.run("other", 0, { image: "debian", cpus: 4 });
     await until(daemon, "template.made", 3);
     assert.deepEqual(
@@ -310,7 +310,7 @@ for (const step of ["save", "finalize", "restore"] as const) {
     const { host, vms, templates } = daemon;
     const gate = new Gate();
     host.driver.faults[`${step}Gate`] = gate;
-    await daemon.run("web");
+    await daemon.run("web", 0, { image: "debian" });
     await gate.reached;
     await templates.end();
     assert.deepEqual(
@@ -337,7 +337,7 @@ test("a template waits until the host is idle", async (t) => {
   host.driver.faults.saveGate = gate;
   const suspended = daemon.snapshots.suspend("busy", vms.background());
   await gate.reached;
-  await daemon.run("web");
+  await daemon.run("web", 0, { image: "debian" });
   await new Promise((resolve) => setTimeout(resolve, 3 * IDLE_MS)); // Nothing happens, and no event says so.
   assert.equal(templatesBooted(daemon), 0);
   gate.open();
@@ -350,6 +350,6 @@ test("a host that is never quiet gets its template when that has waited long eno
     config: ON,
     timing: { idleMs: 3_600_000, patienceMs: 0, retryMs: 0 },
   });
-  await daemon.run("web");
+  await daemon.run("web", 0, { image: "debian" });
   await until(daemon, "template.made");
 });

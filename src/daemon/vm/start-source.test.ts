@@ -117,7 +117,7 @@ const CASES: readonly Case[] = [
 async function setUp(daemon: FakeDaemon, more: Case["more"] = {}) {
   const { host, vms, snapshots, templates } = daemon;
   const call = vms.background();
-  const source = await daemon.run("source");
+  const source = await daemon.run("source", 0, { image: "debian" });
   await templates.build(source, call);
   await templates.idle();
   await snapshots.create("source", { kind: "named", name: NAME }, call);
