@@ -194,8 +194,8 @@ test("a VMM is not started in a network namespace that is not the VM's", async (
     `${place.roots.networks}/../netns/${VM}`,
   ]) {
     const isolation = { ...SLEEP.isolation, network: { kind: "join", path } } as const;
-    const launch = place.helper().launchVmm(VM, { ...SLEEP, isolation }, never);
-    await assert.rejects(launch, { code: "input.invalid", message: /is not the network namespace of/ });
+    const launching = place.helper().launchVmm(VM, { ...SLEEP, isolation }, never);
+    await assert.rejects(launching, { code: "input.invalid", message: /is not the network namespace of/ });
   }
 });
 
