@@ -22,6 +22,7 @@ import type { VmId } from "#model/ids.ts";
 import { checkPolicy } from "#model/network-policy.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
+const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
 const ADDRESSES = { first: 2, count: 0xffff - 2 };
 /** Every address that is tried is the start of one program. */
@@ -81,11 +82,11 @@ export class VmNetworks {
 }
 
 /**
- * Gives /dev/net/tun the mode that udev gives it; a host without udev has 0600. It is harmless, since making a device
- * takes CAP_NET_ADMIN: see tuntap.rst of the kernel.
+ * Gives /dev/net/tun the mode that udev gives it, if it has the kernel's: the mode of an administrator stays. It is
+ * harmless, since making a device takes CAP_NET_ADMIN: see tuntap.rst of the kernel.
  */
 function openTunDevice(): void {
-  if ((statSync(TUN_DEVICE).mode & 0o777) !== 0o666) chmodSync(TUN_DEVICE, 0o666);
+  if ((statSync(TUN_DEVICE).mode & 0o777) === KERNEL_MODE) chmodSync(TUN_DEVICE, 0o666);
 }
 
 /** Connects the namespace with the host. Returns the VM's address, which no other VM of the host has. */
