@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { signalProcess } from "#host/procfs.ts";
 import { Bed } from "./bed.ts";
+import { commandsOf, typeIn } from "./doc-commands.ts";
 import { HOST, PEERS, PrivateInternet } from "./private-internet.ts";
 
 const isRoot = process.geteuid?.() === 0;
@@ -147,6 +148,17 @@ describe("a VM with --network nat", { skip }, () => {
     await bed.ok(["rm", "-f", ...vms.map(({ name }) => name)]);
     assert.equal(await hostState(), emptyHost);
     for (const { id } of vms) assert.ok(!existsSync(`/run/hearth/netns/${id}`));
+  });
+
+  test("is what docs/network.md says: its commands work, one after the other", async () => {
+    const commands = commandsOf("docs/network.md");
+    assert.ok(commands.length >= 5, "the commands were found");
+    for (const line of commands) {
+      const { code, stdout, stderr } = await typeIn(bed, line);
+      assert.equal(code, 0, `${line}\n${stderr}`);
+      if (line.includes("getent")) assert.match(stdout, new RegExp(PEERS.public.replaceAll(".", "\\.")));
+      if (line.includes("show")) assert.match(stdout, /policy +allow 10\.20\.0\.0\/16:5432\/tcp/);
+    }
   });
 
   test("is refused where it would not be isolated, with what to do", async () => {
