@@ -76,7 +76,7 @@ const FIXED_FLAGS = {
     value: "KIND",
     choices: [...NETWORKS, ...PRESETS],
     default: DEFAULTS.network,
-    help: "Network: nat reaches public addresses, user all that the host does",
+    help: "Network. nat: public addresses; allow-all, deny-all: nat with this policy; user: all that the host reaches",
   },
   init: {
     value: "INIT",
@@ -108,9 +108,13 @@ const POLICY_FLAGS = {
   allowCidr: {
     value: "NETWORK[:PORT]",
     many: true,
-    help: "Let the guest reach this network, such as 10.20.0.0/16:5432",
+    help: "With nat, let the guest reach this network, such as 10.20.0.0/16:5432",
   },
-  denyCidr: { value: "NETWORK[:PORT]", many: true, help: "Deny this network, even if it is allowed" },
+  denyCidr: {
+    value: "NETWORK[:PORT]",
+    many: true,
+    help: "With nat, deny this network, even if it is allowed",
+  },
 } as const satisfies Flags;
 
 /** The flags of `run` and `create`. */
