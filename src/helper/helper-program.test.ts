@@ -1,27 +1,16 @@
 /** Runs bin/hearth-helper.ts as a process, with one end of a socket pair. */
 import assert from "node:assert/strict";
-import { readdirSync, readlinkSync, statSync } from "node:fs";
+import { readlinkSync, statSync } from "node:fs";
 import { test } from "node:test";
 import { PortClient } from "#helper/port-client.ts";
 import { endProcess } from "#host/process-end.ts";
 import { isAlive } from "#host/procfs.ts";
 import { HelperPlace, shell, SLEEP, VM } from "#testing/helper-place.ts";
+import { openFilesOf } from "#testing/open-files.ts";
 import { startHelper } from "#testing/port-pair.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const { signal: never } = new AbortController();
-/** Returns the open files of a process that may still load its libraries: those that it closes meanwhile are left out. */
-function openFilesOf(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
-    try {
-      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-      throw error;
-    }
-  });
-}
-
 test(
   "the helper is a program that serves its fd 3, and ends when hearthd goes",
   { skip: !isRoot },

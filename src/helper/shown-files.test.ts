@@ -4,7 +4,6 @@ import {
   chmodSync,
   chownSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -23,6 +22,7 @@ import { run, startDetached } from "#host/run.ts";
 import { setprivArguments } from "#host/sandbox-root.ts";
 import type { SandboxFile } from "#host/sandbox-root.ts";
 import { HelperPlace, shell, SLEEP, VM } from "#testing/helper-place.ts";
+import { openFilesOf } from "#testing/open-files.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const never = new AbortController().signal;
@@ -72,7 +72,7 @@ describe("with a hearthd without root", { skip: !isRoot }, () => {
     assert.ok(vmm);
     t.after(() => endProcess(vmm, 0, never));
     while (readFileSync(`/proc/${vmm.pid}/comm`, "utf8") !== "sleep\n") await new Promise(setImmediate);
-    const open = readdirSync(`/proc/${vmm.pid}/fd`).map((fd) => readlinkSync(`/proc/${vmm.pid}/fd/${fd}`));
+    const open = openFilesOf(vmm.pid);
     const ofFiles = open.filter((path) => path.startsWith("/")).map((path) => path.replace(/.*\//, ""));
     assert.deepEqual([...new Set(ofFiles)].toSorted(), ["null", "vmm.log"]);
   });

@@ -1,5 +1,5 @@
 /** How a process has files open, as the kernel tells it: its descriptors, its mappings, and the mounts that it sees. */
-import { closeSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import type { Stats } from "node:fs";
 import { readMounts } from "#host/mounts.ts";
 
@@ -83,4 +83,16 @@ export class OpenFiles {
 
 function isSame(one: Stats | undefined, other: Stats): boolean {
   return one !== undefined && one.ino === other.ino && one.dev === other.dev;
+}
+
+/** Returns the open files of a process, without those that it closes meanwhile, as it does while it loads libraries. */
+export function openFilesOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  });
 }
