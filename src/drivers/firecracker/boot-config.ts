@@ -1,13 +1,16 @@
 /** Builds Firecracker's configuration of a VM, in one pure function. */
 import { join } from "node:path";
 import { FIRECRACKER_FILES } from "#base/file-names.ts";
+import { invariant } from "#base/error.ts";
 import { MIB } from "#base/sizes.ts";
 import type { CpuConfig, CpuidModifier } from "#drivers/firecracker/api/cpu-config.ts";
 import type { Drive } from "#drivers/firecracker/api/drive.ts";
+import type { NetworkInterface } from "#drivers/firecracker/api/network-interface.ts";
 import type { FirecrackerConfig } from "#drivers/firecracker/api/firecracker-config.ts";
 import { bucketsOf } from "#drivers/firecracker/disk-limits.ts";
 import { driveId } from "#drivers/firecracker/drive-id.ts";
 import type { BootPlan, DiskPlan } from "#drivers/vm-driver.ts";
+import type { NicPlan } from "#model/nic.ts";
 
 /** The paths in its run directory that a VMM listens on and writes to. */
 export type FirecrackerFiles = {
@@ -67,6 +70,7 @@ export function firecrackerConfig(plan: BootPlan): FirecrackerConfig {
       bootArgs: kernelCommandLine(plan.kernelArgs),
     },
     drives: plan.disks.map((disk, index) => drive(disk, index)),
+    networkInterfaces: plan.nics.map(networkInterface),
     vsock: { guestCid: GUEST_CID, udsPath: join(SELF, VSOCK) },
     entropy: {},
     balloon: { amountMib: 0, deflateOnOom: true, statsPollingIntervalS: BALLOON_STATISTICS_S },
@@ -84,6 +88,12 @@ const NO_NESTING: CpuConfig = { cpuidModifiers: [clear("0x1", 5), clear("0x80000
 
 /** The interval in which the guest reports memory statistics; once a minute costs nothing. */
 const BALLOON_STATISTICS_S = 60;
+
+/** Returns the configuration of a card, whose other end is a TAP device in the VMM's network namespace. */
+function networkInterface({ id, mac, attach }: NicPlan): NetworkInterface {
+  invariant(attach.kind === "tap", "Firecracker's cards are on TAP devices, as its features say");
+  return { ifaceId: id, guestMac: mac, hostDevName: attach.name };
+}
 
 /**
  * Returns the configuration of a disk. No disk is the root device: the initramfs finds its disks by their letters,

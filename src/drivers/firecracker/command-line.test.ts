@@ -100,6 +100,16 @@ test("the paths in a VM state file are equal for all VMs, and none is a path of 
   assert.deepEqual(one, two);
 });
 
+test("a card is a TAP device in the network namespace, which Firecracker opens itself where no jailer makes it", () => {
+  const nics = [{ id: "net0", mac: "02:00:00:00:00:0a", attach: { kind: "tap", name: "tap0" } }] as const;
+  const plan: BootPlan = { ...PLAN, nics };
+  assert.deepEqual(firecrackerConfig(plan).networkInterfaces, [
+    { ifaceId: "net0", guestMac: "02:00:00:00:00:0a", hostDevName: "tap0" },
+  ]);
+  assert.equal(shown(plan, { byJailer: false }).at(-1), "/dev/net/tun device");
+  assert.deepEqual(firecrackerConfig(PLAN).networkInterfaces, []);
+});
+
 test("a guest sees no hardware virtualization", () => {
   const bits = (firecrackerConfig(PLAN).cpuConfig?.cpuidModifiers ?? []).map(({ leaf, modifiers }) => {
     const [{ register, bitmap } = { register: "", bitmap: "" }] = modifiers;

@@ -44,6 +44,12 @@ export function firecrackerJailFiles(plan: BootPlan, start: FirecrackerStart): J
     { path: plan.runDir, access: "write" },
     { path: plan.runDir, access: "write", at: RUN_DIR_IN_JAIL },
     ...(plan.saveDir === undefined ? [] : [{ path: plan.saveDir, access: "write" } as const]),
-    ...(start.byJailer ? [] : [{ path: "/dev/kvm", access: "device" } as const]),
+    // The jailer makes the devices.
+    ...(start.byJailer ? [] : devices(plan)),
   ];
+}
+
+function devices({ nics }: BootPlan): JailFile[] {
+  const paths = ["/dev/kvm", ...(nics.length > 0 ? ["/dev/net/tun"] : [])];
+  return paths.map((path) => ({ path, access: "device" }));
 }

@@ -42,7 +42,7 @@ export function firecrackerFeatures(
     layeredDisks: false,
     pause: true,
     ...(version !== undefined && snapshotFeatures(version, cpu)),
-    networks: ["none"],
+    networks: ["none", "nat"],
     nested: undefined,
     limits: { disk: true, net: false },
     balloon: true,
