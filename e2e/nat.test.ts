@@ -23,7 +23,11 @@ describe("a VM with --network nat", { skip }, () => {
     await internet.startDaemon(bed);
     await bed.ok(["run", "-d", "--name", "web", "--cold", ...SMALL, "debian", "--", "sleep", "100000"]);
   });
-  after(() => internet[Symbol.dispose]());
+  after(async () => {
+    // In order: a template that is being made has a network, too.
+    await bed.hearth(["daemon", "stop"]);
+    internet[Symbol.dispose]();
+  });
 
   /** Returns what a web server says to the guest, or the error of the connection. */
   const get = async (vm: string, address: string): Promise<string> => {
