@@ -6,6 +6,7 @@ import { signalProcess } from "#host/procfs.ts";
 import { Bed } from "./bed.ts";
 import { commandsOf, typeIn } from "./doc-commands.ts";
 import { HOST, PEERS, PrivateInternet } from "./private-internet.ts";
+import { VmNamespace } from "./vm-namespace.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const skip = isRoot ? false : "VMs of a hearthd that is not root have no network of their own";
@@ -132,13 +133,41 @@ describe("a VM with --network nat", { skip }, () => {
     assert.equal(new Set(macs).size, 2);
   });
 
-  test("does not reach other VMs", async () => {
-    const routes = await internet.onHost(["ip", "route"]);
-    const addresses = [...routes.matchAll(/^(198\.18\.\S+) dev hvm/gm)].flatMap(
-      ([, address]) => address ?? [],
-    );
-    assert.ok(addresses.length >= 3);
-    for (const address of addresses) assert.doesNotMatch(await get("web", address), /from/);
+  const namespaceOf = async (vm: string): Promise<VmNamespace> =>
+    new VmNamespace(internet, (await bed.vm(vm)).id);
+
+  test("does not reach other VMs, whatever its policy", async () => {
+    const own = ["--network", "nat", "--allow-cidr", "198.18.0.0/16"];
+    await bed.ok(["create", "--name", "seeker", "--cold", "--memory", "256M", ...own, "debian"]);
+    const web = await namespaceOf("web");
+    const [, address = ""] = /inet (198\.18\.[\d.]+)/.exec(await web.run(["ip", "addr"])) ?? [];
+    await using reached = await web.count("uplink", `ip daddr ${address} tcp dport 80`);
+    assert.match(await get("seeker", address), /No route to host/);
+    assert.equal(await reached.packets(), 0);
+
+    const rules = await internet.onHost(["nft", "list", "table", "inet", "hearth"]);
+    await internet.onHost(["nft", "flush", "chain", "inet", "hearth", "forward"]);
+    await get("seeker", address);
+    assert.ok((await reached.packets()) > 0, "without the host's rule they come");
+    await internet.onHost(["nft", "-f", "-"], { stdin: `delete table inet hearth\n${rules}` });
+    await bed.ok(["rm", "-f", "seeker"]);
+  });
+
+  test("sends no IPv6 past its card", async () => {
+    const web = await namespaceOf("web");
+    const link = JSON.parse(await web.run(["ip", "-j", "link", "show", "tap0"])) as [{ address: string }];
+    const neighbour = `fd00::1 lladdr ${link[0].address} dev eth0`;
+    await bed.sh("web", `ip -6 addr add fd00::2/64 dev eth0 nodad && ip -6 neigh replace ${neighbour}`);
+    const send = (): Promise<string> => bed.sh("web", "bash -c 'echo > /dev/udp/fd00::1/9'");
+    await using came = await web.count("tap0", "ip6 daddr fd00::1 udp dport 9");
+    await send();
+    assert.equal(await came.packets(), 0);
+    {
+      await using _open = await web.without("netdev hearth");
+      await send();
+      assert.equal(await came.packets(), 1, "without the rule it comes");
+    }
+    await bed.sh("web", "ip -6 addr flush dev eth0");
   });
 
   test("keeps its network when hearthd is killed, and leaves nothing when it is removed", async () => {
