@@ -26,6 +26,7 @@ for (const [name, isolation] of Object.entries(ISOLATIONS)) {
       snapshotFiles: (called) => vms.snapshotFiles(called),
       openFiles: ({ processes: [vmm] }) => new OpenFiles(vmm.pid),
       crash: (handle) => void process.kill(handle.processes[0].pid, "SIGKILL"),
+      describe: () => vms.describe(),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
     };

@@ -25,6 +25,7 @@ import { readCounts, tinyInitramfs } from "./tiny-initramfs.ts";
 import type { TinyInit } from "./tiny-initramfs.ts";
 
 const MIB = 1024 ** 2;
+const CONSOLE_SHOWN = 2_000;
 
 /** Disposing of it ends what still runs and removes the directory. */
 export class TinyVms implements AsyncDisposable {
@@ -110,6 +111,16 @@ export class TinyVms implements AsyncDisposable {
     if (uid !== undefined) chownSync(path, uid, uid);
   }
 
+  /** Returns the end of each guest's console, and what each thread of its VMM waits for in the kernel. */
+  describe(): string {
+    return this.#runDirs
+      .flatMap((runDir, number) => [
+        consoleEnd(join(this.dir, `state-${number}`)),
+        ...findOrphanVmms(runDir).map(({ pid }) => describeThreads(pid)),
+      ])
+      .join("\n");
+  }
+
   /** Processes and sockets that are still there. */
   leftovers(): string[] {
     return this.#runDirs.flatMap((runDir) => [
@@ -123,4 +134,23 @@ export class TinyVms implements AsyncDisposable {
       await endProcess(orphan, 0, new AbortController().signal);
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+function consoleEnd(stateDir: string): string {
+  const log = join(stateDir, VM_NAMES.console);
+  return existsSync(log) ? readFileSync(log, "latin1").slice(-CONSOLE_SHOWN) : `There is no ${log}.`;
+}
+
+/** The threads of a process: name, state, time on a CPU in ticks, and the function of the kernel that it waits in. */
+function describeThreads(pid: number): string {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks)
+    .map((tid) => {
+      const stat = readFileSync(join(tasks, tid, "stat"), "latin1");
+      const [state, ...fields] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      const name = readFileSync(join(tasks, tid, "comm"), "utf8").trim();
+      const waiting = readFileSync(join(tasks, tid, "wchan"), "latin1");
+      return `${tid} ${name} ${state} ${fields[10]}+${fields[11]} ticks ${waiting}`;
+    })
+    .join("\n");
 }

@@ -50,6 +50,7 @@ function contract(
       snapshotFiles: (called) => vms.snapshotFiles(called),
       openFiles: ({ processes: [vmm] }) => new OpenFiles(vmm.pid),
       crash: (handle) => void process.kill(handle.processes[0].pid, "SIGKILL"),
+      describe: () => vms.describe(),
       leftovers: () => vms.leftovers(),
       [Symbol.asyncDispose]: () => vms[Symbol.asyncDispose](),
     };

@@ -26,6 +26,8 @@ export type ContractHost = {
   openFiles?(handle: VmHandle): OpenFiles;
   /** kill -9 to the VMM, from outside of the driver. */
   crash(handle: VmHandle): void;
+  /** Describes what the VMs do now: what a promise that was not kept in time was waiting for. */
+  describe?(): string;
   /** Returns everything that is left on the host, as sentences. */
   leftovers(): string[];
 };

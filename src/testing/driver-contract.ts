@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { HearthError } from "#base/error.ts";
+import { inTime } from "#base/deadline.ts";
 import { blockEventLoop } from "#base/event-loop.ts";
 import { MIB } from "#base/sizes.ts";
 import type { DiskPlan, RunSpec, VmDriver } from "#drivers/vm-driver.ts";
@@ -18,6 +19,8 @@ import { ContractRecord } from "#testing/contract-record.ts";
 import { SHARED_MEMORY_PROMISES } from "#testing/shared-memory-contract.ts";
 import { SNAPSHOT_PROMISES } from "#testing/snapshot-contract.ts";
 
+/** Longer than any of them takes, also where KVM is emulated. */
+const PROMISE_MS = 300_000;
 const never = new AbortController().signal;
 const quietly = (): void => {};
 
@@ -57,12 +60,16 @@ export function driverContract(name: string, open: () => Promise<ContractHost & 
         await using host = await open();
         record.began(title, host.makeDriver());
         await assertFeatures(host.makeDriver());
-        const offered = await check(host);
+        const offered = await inTime(check(host), PROMISE_MS, () => new Error(lateText(host)));
         assert.deepEqual(host.leftovers(), [], "nothing is left over");
         record.held(title, offered !== NOT_OFFERED);
       });
     }
   });
+}
+
+function lateText(host: ContractHost): string {
+  return `The promise was neither kept nor broken within ${PROMISE_MS / 1000} s.\n${host.describe?.() ?? ""}`;
 }
 
 /** Callers check only the features: the parts that these deny are missing, or say why they must not be used. */
