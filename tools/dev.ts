@@ -37,7 +37,10 @@ const E2E_AT_ONCE_MAX = 2;
 const LAB_TIMEOUT_MS = 1_500_000;
 const LAB_REPORT = "report.json";
 const GO_SOURCES = "agent/**/*.go";
+const UNIT_TESTS = ["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"];
 const E2E_TESTS = "e2e/**/*.test.ts";
+/** The directory where Node keeps compiled modules. */
+const COMPILE_CACHE = "NODE_COMPILE_CACHE";
 /** In a test: VMs that start as the whole run says, and not as the test does. */
 const OPEN_BED = /\bnew Bed\((?!\{[^}]*\bwarm:)/;
 
@@ -63,8 +66,7 @@ const SECOND_QEMU_MS = 900_000;
 
 const GROUPS: Readonly<Record<string, Group>> = {
   check: async () => allOf([types, lint, format, goLint]),
-  unit: () =>
-    testFiles(["src/**/*.test.ts", "tools/**/*.test.ts", "bench/**/*.test.ts"], cores, UNIT_TIMEOUT_MS),
+  unit,
   go: async () => ({ ok: await inAgent("go", ["test", "./..."]) }),
   e2e: () => e2e(),
   "e2e-boot": e2eBoot,
@@ -234,10 +236,21 @@ async function testFiles(patterns: readonly string[], concurrency: number, timeo
   return { ok, counts };
 }
 
+/** Each file is a process, which compiles the same modules as the others: Node keeps them for all. */
+async function unit() {
+  const before = process.env[COMPILE_CACHE];
+  process.env[COMPILE_CACHE] ??= join(ROOT, "build/compile");
+  try {
+    return await testFiles(UNIT_TESTS, cores, UNIT_TIMEOUT_MS);
+  } finally {
+    if (before === undefined) delete process.env[COMPILE_CACHE];
+  }
+}
+
 /** As e2e/templates.ts does: tests kill hearthd, and then Node does not keep what it has compiled. */
 async function compileHearthd(cache: string): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), "hearth-"));
-  const env = { ...process.env, HEARTH_HOME: home, NODE_COMPILE_CACHE: cache };
+  const env = { ...process.env, HEARTH_HOME: home, [COMPILE_CACHE]: cache };
   try {
     for (const verb of ["start", "stop"])
       await command(process.execPath, ["bin/hearth.ts", "daemon", verb], { env });
@@ -331,7 +344,7 @@ async function labQuietly() {
 
 async function testsInLab(): Promise<{ ok: boolean; counts: Counts }> {
   // An emulated CPU takes half a minute for them.
-  await compileHearthd(process.env["NODE_COMPILE_CACHE"] ?? "");
+  await compileHearthd(process.env[COMPILE_CACHE] ?? "");
   const outcome = await testFiles(["lab/**/*.test.ts"], 1, LAB_TIMEOUT_MS);
   const found = JSON.stringify({ counts: outcome.counts, why: failures });
   writeFileSync(join(process.env["HEARTH_LAB_OUT"] ?? ".", LAB_REPORT), found);
