@@ -38,6 +38,10 @@ const ACTIONS: Record<Kind, { prepare: string[][]; act: string[] }> = {
     prepare: [["create", "--name", "web", ...SMALL, "debian"]],
     act: ["snapshot", "create", "web", "s1"],
   },
+  policy: {
+    prepare: [["create", "--name", "web", "--network", "nat", ...SMALL, "debian"]],
+    act: ["network", "set", "web", "--network", "deny-all"],
+  },
   remove: { prepare: [["create", "--no-start", "--name", "web", ...SMALL, "debian"]], act: ["rm", "web"] },
 };
 

@@ -1,17 +1,31 @@
 /**
  * A host of the Internet that a test makes, in its own network namespace: answers HTTP with the addresses of both ends,
- * and DNS queries with one address. Has the addresses of its arguments, the first of which is the resolver's. Prints a
+ * and DNS queries with one address; echoes on port 7, and sends lines without being asked on port 19 (RFC 862, 864). Has the addresses of its arguments, the first of which is the resolver's. Prints a
  * line when it listens.
  */
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { createServer } from "node:http";
+import { createServer as createTcpServer } from "node:net";
+import type { Socket } from "node:net";
+import { setInterval } from "node:timers";
 
 /** The address that every name has: 198.51.100.7. */
 const ANSWER = [198, 51, 100, 7];
+const LINE_MS = 100;
 
 const web = createServer(({ socket }, response) => {
   response.end(`from ${socket.remoteAddress} to ${socket.localAddress}\n`);
+});
+const echo = createTcpServer((socket: Socket) => {
+  socket.on("error", () => socket.destroy()); // A client that was cut.
+  socket.pipe(socket);
+});
+const lines = createTcpServer((socket: Socket) => {
+  const sending = setInterval(() => socket.write("a line\n"), LINE_MS);
+  socket.on("error", () => socket.destroy());
+  socket.on("close", () => clearInterval(sending));
+  socket.resume();
 });
 const resolver = createSocket("udp4", (query, { port, address }) => {
   const question = query.subarray(12, query.indexOf(0, 12) + 5);
@@ -24,6 +38,8 @@ const [resolverAddress = "127.0.0.1", ...others] = process.argv.slice(2);
 execFileSync("ip", ["link", "set", "lo", "up"]);
 for (const address of [resolverAddress, ...others])
   execFileSync("ip", ["addr", "replace", `${address}/32`, "dev", "lo"]);
+echo.listen(7, "0.0.0.0");
+lines.listen(19, "0.0.0.0");
 web.listen(80, "0.0.0.0", () =>
   resolver.bind(53, resolverAddress, () => process.stdout.write("listening\n")),
 );

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import type { VmNetworkView, VmStats } from "#api/wire.ts";
 import { signalProcess } from "#host/procfs.ts";
 import { Bed } from "./bed.ts";
 import { commandsOf, typeIn } from "./doc-commands.ts";
@@ -135,6 +136,54 @@ describe("a VM with --network nat", { skip }, () => {
 
   const namespaceOf = async (vm: string): Promise<VmNamespace> =>
     new VmNamespace(internet, (await bed.vm(vm)).id);
+
+  /** Opens a connection in the guest that lasts, and writes what comes to a file, and "ended" when it ends. */
+  const connect = async (file: string, port: number): Promise<void> => {
+    const talk = {
+      7: "while echo hi >&3 && read -t 30 -r -u 3 line; do echo $line; sleep 0.1; done",
+      19: "cat <&3",
+    }[port];
+    const script = `exec 3<>/dev/tcp/${PEERS.public}/${port}; ${talk}; echo ended`;
+    await bed.sh("web", `setsid nohup bash -c '${script}' > ${file} 2>&1 < /dev/null &`);
+    await linesBeyond(file, 0);
+  };
+  const linesIn = async (file: string): Promise<number> => Number(await bed.sh("web", `wc -l < ${file}`));
+  const linesBeyond = (file: string, seen: number): Promise<void> =>
+    bed.until(async () => (await linesIn(file)) > seen + 2);
+  const policyOf = async (vm: string): Promise<VmNetworkView> =>
+    JSON.parse(await bed.ok(["network", "policy", vm, "--json"])) as VmNetworkView;
+
+  test("gets another policy while it runs, which cuts connections that it denies and no others", async () => {
+    await connect("/tmp/echo", 7);
+    await connect("/tmp/lines", 19);
+    await bed.ok(["network", "set", "web", "--deny-cidr", "203.0.113.77"]);
+    for (const file of ["/tmp/echo", "/tmp/lines"]) await linesBeyond(file, await linesIn(file));
+
+    await bed.ok(["network", "set", "web", "--deny-cidr", PEERS.public]);
+    await bed.until(async () => (await bed.sh("web", "tail -n 1 /tmp/echo")) === "ended\n");
+    const received = await linesIn("/tmp/lines");
+    const denied = async (): Promise<number> => (await policyOf("web")).counters?.rules[0]?.packets ?? 0;
+    const deniedSoFar = await denied();
+    await bed.until(async () => (await denied()) > deniedSoFar);
+    assert.equal(await linesIn("/tmp/lines"), received, "what the peer goes on to send is denied, too");
+    assert.match(await get("web", PEERS.public), /No route to host/);
+    const tested = await bed.hearth(["network", "test", "web", `${PEERS.public}:80`]);
+    assert.match(tested.stdout, /^deny: rule 1, deny 198\.51\.100\.7\/32\n198\.51\.100\.7 port 80 does not/);
+    assert.equal(tested.code, 1);
+
+    await bed.ok(["network", "set", "web", "--network", "nat"]);
+    await assertPolicy("web");
+    assert.match(
+      await bed.ok(["network", "test", "web", "name.example:80"]),
+      /^allow: the default of the policy\nname\.example \(198\.51\.100\.7\) port 80 accepts connections\n$/,
+    );
+    const { counters } = await policyOf("web");
+    assert.ok(counters && counters.default.packets > 0 && counters.special.packets > 0);
+    assert.ok(counters.resolver.packets > 0);
+    assert.match(await bed.ok(["network", "policy", "web", "--nft"]), /table inet hearth \{/);
+    const stats = JSON.parse(await bed.ok(["stats", "web", "--json"])) as VmStats[];
+    assert.ok((stats[0]?.network?.sentPackets ?? 0) > 0);
+  });
 
   test("does not reach other VMs, whatever its policy", async () => {
     const own = ["--network", "nat", "--allow-cidr", "198.18.0.0/16"];

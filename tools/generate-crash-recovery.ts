@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { CREATE_VM } from "#daemon/flows/create-flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
 import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
+import { SET_POLICY } from "#daemon/flows/policy-flow.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
 import { STOP_VM } from "#daemon/flows/stop-flow.ts";
@@ -91,6 +92,13 @@ export const CHAPTERS: readonly Chapter[] = [
       "kills the VMM",
     ],
     result: "Nothing of the internal VM is left. The snapshot's own flow is undone, too.",
+  },
+  {
+    flow: SET_POLICY,
+    title: "Change the network policy of a running VM",
+    about: "`network set`. The row and all other changes of one request are stored together.",
+    undoes: ["enforces the policy of the row"],
+    result: "The policy of the row is in force, the old one or the new one.",
   },
 ];
 

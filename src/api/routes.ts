@@ -2,6 +2,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { vmFilterQuery } from "#api/label-schemas.ts";
 import { LOST_FOUND_ROUTES } from "#api/lost-found-routes.ts";
+import { NETWORK_ROUTES } from "#api/network-routes.ts";
 import { OPERATION_ROUTES } from "#api/operation-routes.ts";
 import { answers, body, done, fails, json, made, pathText } from "#api/route-parts.ts";
 import * as host from "#api/host-schemas.ts";
@@ -96,7 +97,7 @@ export const ROUTES = {
     path: "/v1/vms/{vm}",
     operationId: "setVm",
     summary:
-      "Change a VM. CPUs and disk size: only while it is stopped. Memory, limits and restart policy: also while it runs, memory up to its size at the start. Labels: always",
+      "Change a VM. CPUs and disk size: only while it is stopped. Memory, limits, network policy and restart policy: also while it runs, memory up to its size at the start. Labels: always",
     request: { params: vmParam, ...body(vms.setVmSchema) },
     responses: answers(vmSchema, "The VM after the change"),
   }),
@@ -158,6 +159,7 @@ export const ROUTES = {
     request: { params: vmParam },
     responses: answers(vmStatsSchema, "The resource usage"),
   }),
+  ...NETWORK_ROUTES,
   vmLogs: createRoute({
     method: "get",
     path: "/v1/vms/{vm}/logs",

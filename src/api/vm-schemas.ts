@@ -140,6 +140,10 @@ export const setVmSchema = z
     netLimit: rateLimitSchema.nullable().optional().openapi({
       description: "Limit of each direction of the network, separately; null removes the limit",
     }),
+    policy: policySchema.nullable().optional().openapi({
+      description:
+        "Network policy, with network nat; null: public addresses only. Applies to open connections too",
+    }),
     labels: labelChangesSchema
       .optional()
       .describe("Labels to set. null removes a label; labels that are not named stay"),

@@ -1,5 +1,6 @@
 /** The resource usage of a VM on the wire; docs/stats.md describes it. */
 import { z } from "@hono/zod-openapi";
+import { trafficSchema } from "#api/network-schemas.ts";
 import { VM_PHASES } from "#model/vm-state.ts";
 
 /** The metrics of a VMM, as the driver reports them. */
@@ -44,6 +45,9 @@ export const vmStatsSchema = z
       .describe("Memory that the guest has now; absent if it is unknown, and while the VM does not run"),
     diskAllocatedBytes: z.int().describe("Space that the VM's writable disk uses on the host"),
     diskBytes: z.int().describe("Size of the VM's writable disk"),
+    network: trafficSchema
+      .optional()
+      .openapi({ description: "Traffic of the running VM; absent without network nat" }),
     vmm: vmmMetricsSchema
       .optional()
       .openapi({ description: "Counters of the VMM; absent if it has none, like QEMU, or does not answer" }),

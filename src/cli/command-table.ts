@@ -4,7 +4,12 @@ import type { Command } from "#cli/command.ts";
 export type Row = {
   readonly summary: string;
   readonly group:
-    "Virtual machines" | "Snapshots and templates" | "Volumes" | "Images and kernels" | "Hearth itself";
+    | "Virtual machines"
+    | "Snapshots and templates"
+    | "Networks"
+    | "Volumes"
+    | "Images and kernels"
+    | "Hearth itself";
   readonly load: () => Promise<{ readonly default: Command }>;
   /** Other names, which users know from elsewhere. */
   readonly aliases?: readonly string[];
@@ -178,6 +183,21 @@ export const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "Remove all unused templates",
     load: () => import("#cli/commands/template/prune.ts"),
   },
+  "network policy": {
+    group: "Networks",
+    summary: "Show the network policy of a VM",
+    load: () => import("#cli/commands/network/policy.ts"),
+  },
+  "network set": {
+    group: "Networks",
+    summary: "Replace the network policy of a VM",
+    load: () => import("#cli/commands/network/set.ts"),
+  },
+  "network test": {
+    group: "Networks",
+    summary: "Test whether a VM reaches a TCP port",
+    load: () => import("#cli/commands/network/test.ts"),
+  },
   "volume create": {
     group: "Volumes",
     summary: "Create a volume: a disk that outlives VMs",
@@ -329,6 +349,7 @@ const HIDDEN: Readonly<Record<string, Row["load"]>> = {
 export const NOUNS = [
   "snapshot",
   "template",
+  "network",
   "volume",
   "image",
   "kernel",

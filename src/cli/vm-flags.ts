@@ -104,7 +104,7 @@ export const SHAPE_FLAGS = {
 } as const satisfies Flags;
 
 /** The network policy of a VM, with network nat. */
-const POLICY_FLAGS = {
+export const POLICY_FLAGS = {
   allowCidr: {
     value: "NETWORK[:PORT]",
     many: true,

@@ -105,6 +105,7 @@ export type Guest = Pick<
   | "resizeExec"
   | "readTar"
   | "writeTar"
+  | "dial"
   | "freeze"
   | "thaw"
   | "shutdown"

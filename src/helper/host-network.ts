@@ -4,9 +4,10 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HOST_TABLE, hostProgram, LINK_PREFIX, ROUTER_CHAIN } from "#helper/nft-program.ts";
+import { HOST_TABLE, hostProgram, ROUTER_CHAIN } from "#helper/nft-program.ts";
 import { waitFileLock } from "#host/file-lock.ts";
 import { run, runOrThrow } from "#host/run.ts";
+import { LINK_PREFIX } from "#model/inside-addresses.ts";
 
 /** The time of one program that changes the network; it takes some milliseconds. */
 export const TOOL_MS = 10_000;

@@ -23,28 +23,31 @@ function chain(program: string, name: string): string[] {
 }
 
 test("the rules of a policy are in their order, before special networks and the default", () => {
-  const egress = chain(guestProgram(NETWORK, "198.18.0.2").replace(/\{ 0\.[^}]*\}/, "SPECIAL"), "egress");
-  const reject = "counter reject with icmpx admin-prohibited";
-  assert.deepEqual(egress, [
-    "ct status dnat accept",
-    `ip daddr 10.20.1.0/24 ${reject}`,
-    "ip daddr 10.20.0.0/16 tcp dport 5432-5433 counter accept",
-    "ip daddr 192.0.2.1/32 meta l4proto icmp counter accept",
-    `ip daddr SPECIAL ${reject}`,
-    reject,
+  const program = guestProgram(NETWORK, "198.18.0.2", 5).replaceAll(/\{ 0\.[^}]*\}/g, "SPECIAL");
+  assert.deepEqual(chain(program, "from_guest"), [
+    'ct status dnat ct mark set 0x5000 counter name "resolver" accept',
+    'ip daddr 10.20.1.0/24 counter name "rule0" goto deny',
+    'ip daddr 10.20.0.0/16 tcp dport 5432-5433 ct mark set 0x5002 counter name "rule1" accept',
+    'ip daddr 192.0.2.1/32 meta l4proto icmp ct mark set 0x5003 counter name "rule2" accept',
+    'ip daddr SPECIAL counter name "special" goto deny',
+    'counter name "default" goto deny',
   ]);
+  const answers = chain(program, "from_guest").map((rule) =>
+    rule.replace("daddr", "saddr").replace("dport", "sport"),
+  );
+  assert.deepEqual(chain(program, "to_guest"), answers, "answers are decided by the same rules");
 });
 
 test("a guest without a resolver has no way to one", () => {
-  assert.doesNotMatch(guestProgram(NETWORK, "198.18.0.2"), /dnat ip/);
+  assert.doesNotMatch(guestProgram(NETWORK, "198.18.0.2", 5), /dnat ip/);
   assert.match(
-    guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2"),
+    guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2", 5),
     /udp dport 53 dnat ip to 192\.0\.2\.53/,
   );
 });
 
 test("nft accepts every program", { skip: isRoot ? false : "nft needs root" }, async () => {
-  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2").replace(
+  const guest = guestProgram({ ...NETWORK, resolver: "192.0.2.53" }, "198.18.0.2", 5).replace(
     '"tap0" priority',
     '"lo" priority',
   );

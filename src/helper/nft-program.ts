@@ -2,14 +2,10 @@
  * Writes the nftables programs of VM networks. One is in the namespace of each VM, and has its policy; the other is on
  * the host, and the same for all VMs. All text comes from arguments that were parsed. Pure.
  */
-import { INSIDE } from "#model/inside-addresses.ts";
-import { SPECIAL_NETWORKS } from "#model/network-policy.ts";
-import type { NetworkPolicy, PolicyRule } from "#model/network-policy.ts";
+import { policyProgram, UPLINK } from "#helper/policy-program.ts";
+import { INSIDE, LINK_PREFIX } from "#model/inside-addresses.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
-/** The host's ends of VM networks: this, and the VM's id. */
-export const LINK_PREFIX = "hvm";
-/** The VM's end. */
-export const UPLINK = "uplink";
 /** Contains the address of each running VM, which the host translates to its own. */
 export const VM_ADDRESSES = { network: "198.18.0.0/16", gateway: "198.18.0.1" } as const;
 
@@ -21,10 +17,15 @@ export type GuestNetwork = {
   readonly resolver?: string | undefined;
 };
 
-const REJECT = "counter reject with icmpx admin-prohibited";
-
-/** Returns the program for the namespace of a VM with this address on the host. */
-export function guestProgram({ mac, policy, resolver }: GuestNetwork, address: string): string {
+/**
+ * Returns the program for the namespace of a VM with this address on the host.
+ * @param policyNumber see `policyProgram`
+ */
+export function guestProgram(
+  { mac, policy, resolver }: GuestNetwork,
+  address: string,
+  policyNumber: number,
+): string {
   const { guest, gateway, tap } = INSIDE;
   const toResolver = ["udp", "tcp"].map(
     (protocol) => `iifname "${tap}" ip daddr ${gateway} ${protocol} dport 53 dnat ip to ${resolver ?? ""}`,
@@ -38,22 +39,7 @@ export function guestProgram({ mac, policy, resolver }: GuestNetwork, address: s
     `    ip saddr ${guest} accept`,
     "  }",
     "}",
-    "table inet hearth {",
-    "  chain forward {",
-    "    type filter hook forward priority filter; policy drop;",
-    "    ct state established,related accept",
-    `    iifname "${tap}" oifname "${UPLINK}" jump egress`,
-    "  }",
-    "  chain egress {",
-    "    ct status dnat accept",
-    ...policy.rules.map((rule) => `    ${ruleText(rule)}`),
-    `    ip daddr { ${SPECIAL_NETWORKS.join(", ")} } ${REJECT}`,
-    `    ${policy.default === "allow" ? "counter accept" : REJECT}`,
-    "  }",
-    "  chain input {",
-    "    type filter hook input priority filter; policy drop;",
-    `    iifname "${tap}" ${REJECT}`,
-    "  }",
+    "table inet hearth_nat {",
     "  chain to_resolver {",
     "    type nat hook prerouting priority dstnat; policy accept;",
     ...(resolver === undefined ? [] : toResolver.map((line) => `    ${line}`)),
@@ -63,19 +49,8 @@ export function guestProgram({ mac, policy, resolver }: GuestNetwork, address: s
     `    oifname "${UPLINK}" snat ip to ${address}`,
     "  }",
     "}",
-    "",
+    policyProgram(policy, policyNumber),
   ].join("\n");
-}
-
-function ruleText({ action, to, protocol, ports }: PolicyRule): string {
-  const verdict = action === "allow" ? "counter accept" : REJECT;
-  const what =
-    protocol === undefined
-      ? ""
-      : ports === undefined
-        ? `meta l4proto ${protocol} `
-        : `${protocol} dport ${ports.first}-${ports.last} `;
-  return `ip daddr ${to} ${what}${verdict}`;
 }
 
 /** Hearth's own table on the host. */

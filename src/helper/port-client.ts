@@ -13,13 +13,14 @@ import {
 } from "#helper/port-wire.ts";
 import type { Answer, VerbArgs, VerbName, VerbResult, WireVerb } from "#helper/port-wire.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
-import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
+import type { Limitations, NetworkListing, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
 import type { CgroupLimits } from "#host/cgroup.ts";
 import type { EndSignal } from "#host/process-end.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { ChildExit, LaunchedVmm } from "#jail/vmm-launch.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
 type Pending = { readonly resolve: (result: unknown) => void; readonly reject: (error: unknown) => void };
 
@@ -110,6 +111,14 @@ export class PortClient implements PrivilegedPort {
   makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
     return this.#call("makeNetwork", [vm, network], signal);
   }
+  setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
+    return this.#call("setNetworkPolicy", [vm, policy], signal);
+  }
+
+  readNetworkRules(vm: string, what: NetworkListing, signal: AbortSignal): Promise<string> {
+    return this.#call("readNetworkRules", [vm, what], signal);
+  }
+
   removeNetwork(vm: string, signal: AbortSignal): Promise<void> {
     return this.#call("removeNetwork", [vm], signal);
   }

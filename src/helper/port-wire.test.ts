@@ -34,6 +34,8 @@ const CALLS: Readonly<Record<VerbName, (port: PrivilegedPort, place: HelperPlace
   cgroupOf: (port) => port.cgroupOf(VM),
   listCgroups: (port) => port.listCgroups(),
   makeNetwork: (port) => port.makeNetwork(VM, { mac: "no address", policy: INTERNET }, never),
+  setNetworkPolicy: (port) => port.setNetworkPolicy(VM, INTERNET, never),
+  readNetworkRules: (port) => port.readNetworkRules(VM, "rules", never),
   listNetworks: (port) => port.listNetworks(),
   removeNetwork: (port) => port.removeNetwork(VM, never),
   launchVmm: async (port, place) => {

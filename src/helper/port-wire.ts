@@ -60,23 +60,20 @@ const network = z.union([
   z.strictObject({ kind: z.literal("join"), path }),
 ]);
 /** Short texts and numbers: the verb parses them. */
-const guestNetwork = z.strictObject({
-  mac: id,
-  resolver: z.optional(id),
-  policy: z.strictObject({
-    default: z.enum(["allow", "deny"]),
-    rules: z
-      .array(
-        z.strictObject({
-          action: z.enum(["allow", "deny"]),
-          to: id,
-          protocol: z.optional(z.enum(POLICY_PROTOCOLS)),
-          ports: z.optional(z.strictObject({ first: positive, last: positive })),
-        }),
-      )
-      .check(z.maxLength(LIMITS.policyRulesMax)),
-  }),
+const policy = z.strictObject({
+  default: z.enum(["allow", "deny"]),
+  rules: z
+    .array(
+      z.strictObject({
+        action: z.enum(["allow", "deny"]),
+        to: id,
+        protocol: z.optional(z.enum(POLICY_PROTOCOLS)),
+        ports: z.optional(z.strictObject({ first: positive, last: positive })),
+      }),
+    )
+    .check(z.maxLength(LIMITS.policyRulesMax)),
 });
+const guestNetwork = z.strictObject({ mac: id, resolver: z.optional(id), policy });
 const launch = z.strictObject({
   program: path,
   args,
@@ -162,6 +159,14 @@ export const WIRE_VERBS = {
   listCgroups: verb(z.tuple([]), ids, (port) => port.listCgroups()),
   makeNetwork: verb(z.tuple([id, guestNetwork]), nothing, (port, [vm, wanted], { signal }) =>
     done(port.makeNetwork(vm, wanted, signal)),
+  ),
+  setNetworkPolicy: verb(z.tuple([id, policy]), nothing, (port, [vm, wanted], { signal }) =>
+    done(port.setNetworkPolicy(vm, wanted, signal)),
+  ),
+  readNetworkRules: verb(
+    z.tuple([id, z.enum(["rules", "counters"])]),
+    z.string(),
+    (port, [vm, what], { signal }) => port.readNetworkRules(vm, what, signal),
   ),
   removeNetwork: verb(ofVm, nothing, (port, [vm], { signal }) => done(port.removeNetwork(vm, signal))),
   listNetworks: verb(z.tuple([]), ids, (port) => port.listNetworks()),

@@ -11,6 +11,7 @@ import type { ProcessRef } from "#host/procfs.ts";
 import type { ToolRun } from "#host/tool-sandbox.ts";
 import type { FaultOptions } from "#jail/isolation-faults.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
 /** Sentences for the isolation that this host or this user cannot have; undefined if there is no limitation. */
 export type Limitations = {
@@ -30,6 +31,9 @@ export type PortLaunch = Omit<VmmLaunch, "vmId" | "logFile" | "dir"> & {
   /** The priority of its CPU time: `background` is for work that may wait. */
   readonly priority: "foreground" | "background";
 };
+
+/** The choice of `readNetworkRules`. */
+export type NetworkListing = "rules" | "counters";
 
 export interface PrivilegedPort {
   /** Tells what the port cannot do. The answer stays the same: hearthd asks once, when it starts. */
@@ -97,6 +101,18 @@ export interface PrivilegedPort {
    * is no address; `host.tool_missing`, `host.tool_failed`, `host.addresses_used_up`
    */
   makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void>;
+  /**
+   * Replaces the network policy of a VM that runs, for its connections too. After an error the earlier one is in force.
+   * @throws HearthError `feature.missing` if `limitations` say why; `input.invalid` for a VM without a network;
+   * `host.tool_missing`, `host.tool_failed`
+   */
+  setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void>;
+  /**
+   * Returns the nftables rules of the VM's network, as nft(8) prints them; or the counters of its policy, in the JSON of
+   * libnftables-json(5).
+   * @throws HearthError as `setNetworkPolicy`
+   */
+  readNetworkRules(vm: string, what: NetworkListing, signal: AbortSignal): Promise<string>;
   /** Removes the VM's network namespace, when its VMM has ended. */
   removeNetwork(vm: string, signal: AbortSignal): Promise<void>;
   /** Lists the VMs of these directories that have a network namespace. */

@@ -10,10 +10,10 @@ import { CGROUP_PARENT, helperPaths } from "#helper/helper-roots.ts";
 import type { HelperPaths, HelperRoots } from "#helper/helper-roots.ts";
 import { checkLimits, findLimitations } from "#helper/limitations.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
-import type { Limitations, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
-import { checkRootsAlone, isRootsAlone } from "#helper/roots-alone.ts";
+import type { Limitations, NetworkListing, PortLaunch, PrivilegedPort } from "#helper/privileged-port.ts";
+import { checkJailer, isRootsAlone } from "#helper/roots-alone.ts";
 import { ShownFiles } from "#helper/shown-files.ts";
-import { checkGrace, checkProcess, isProcessOf, isSame } from "#helper/vm-processes.ts";
+import { checkGrace, checkProcess, endProcessesOf, isProcessOf, isSame } from "#helper/vm-processes.ts";
 import { isStale, UidLeases } from "#helper/uid-leases.ts";
 import type { Lease, UidRange } from "#helper/uid-leases.ts";
 import { VmFiles } from "#helper/vm-files.ts";
@@ -25,7 +25,7 @@ import type { CgroupLimits } from "#host/cgroup.ts";
 import { removeTree } from "#host/managed-path.ts";
 import { endProcess } from "#host/process-end.ts";
 import type { EndSignal } from "#host/process-end.ts";
-import { findProcessesOf, isAlive, signalProcess } from "#host/procfs.ts";
+import { isAlive } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { ToolSandbox } from "#host/tool-sandbox.ts";
 import type { ToolRun, ToolUid } from "#host/tool-sandbox.ts";
@@ -36,6 +36,7 @@ import { OpenStdio } from "#jail/open-stdio.ts";
 import type { LaunchedVmm, LaunchIsolation, VmmLaunch } from "#jail/vmm-launch.ts";
 import { parseVmId, vmIdFrom } from "#model/ids.ts";
 import type { VmId } from "#model/ids.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
 export type VerbOptions = {
   readonly roots: HelperRoots;
@@ -183,13 +184,19 @@ export class PrivilegedVerbs implements PrivilegedPort {
   }
 
   async makeNetwork(vm: string, network: GuestNetwork, signal: AbortSignal): Promise<void> {
-    const { id } = this.#ownPaths(vm);
-    const reason = this.#limitations.network;
-    if (reason !== undefined) throw new HearthError("feature.missing", reason);
+    const id = this.#networked(vm);
     const uid = this.#uidOf(id);
     if (uid === undefined)
       throw new HearthError("input.invalid", `Cannot give ${id} a network: it has no uid.`);
     await this.#networks.make(id, uid, network, signal);
+  }
+
+  async setNetworkPolicy(vm: string, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
+    await this.#networks.setPolicy(this.#networked(vm), policy, signal);
+  }
+
+  async readNetworkRules(vm: string, what: NetworkListing, signal: AbortSignal): Promise<string> {
+    return this.#networks.listRules(this.#networked(vm), what, signal);
   }
 
   async removeNetwork(vm: string, signal: AbortSignal): Promise<void> {
@@ -210,7 +217,8 @@ export class PrivilegedVerbs implements PrivilegedPort {
     const vmm = this.#vmmOf(id, launch);
     using stdio = new OpenStdio(vmm, this.#files.openFor(id, this.#uidOf(id)));
     const inJail = this.#jailOf(id, launch);
-    if (jail && this.#apart !== undefined && vmm.jailer !== undefined) this.#checkJailer(vmm.jailer);
+    if (jail && this.#apart !== undefined && vmm.jailer !== undefined)
+      checkJailer(vmm.jailer, this.#roots.jails);
     // Without a jail the VMM sees the same files as hearthd, with hearthd's rights and the groups of its devices.
     const needed = jail ? jailFiles(vmm) : vmm.files.filter(({ access }) => access === "device");
     using shown = await ShownFiles.open(needed, this.#apart, signal);
@@ -311,6 +319,13 @@ export class PrivilegedVerbs implements PrivilegedPort {
     };
   }
 
+  /** Returns the id of a VM of these directories. @throws HearthError `feature.missing` if VMs have no networks */
+  #networked(vm: string): VmId {
+    const reason = this.#limitations.network;
+    if (reason !== undefined) throw new HearthError("feature.missing", reason);
+    return this.#ownPaths(vm).id;
+  }
+
   #uidOf(vm: string): number | undefined {
     const { id, stateDir } = this.#paths(vm);
     // Without root there are no leases, and those of a hearthd that is root must not be read.
@@ -345,18 +360,6 @@ export class PrivilegedVerbs implements PrivilegedPort {
     return { jail, pidNamespace, network, uid, user, umask, jailDir: this.#paths(id).jail };
   }
 
-  /** Firecracker's jailer runs as root, and makes devices and directories below the jails. */
-  #checkJailer(jailer: string): void {
-    checkRootsAlone(
-      jailer,
-      "Install Firecracker into a directory that only root can write, and name it in config.toml, as [firecracker] program and jailer.",
-    );
-    checkRootsAlone(
-      this.#roots.jails,
-      "Start the helper with a directory for jails that only root can write.",
-    );
-  }
-
   /** hearthd's user, if it has fewer rights than the port. */
   get #apart(): Ids | undefined {
     return this.#isRoot && this.#owner.uid !== ROOT ? this.#owner : undefined;
@@ -379,14 +382,6 @@ export class PrivilegedVerbs implements PrivilegedPort {
   #paths(vm: string): HelperPaths & { readonly id: VmId } {
     const id = parseVmId(String(vm));
     return { id, ...helperPaths(this.#roots, id) };
-  }
-}
-
-/** Repeats until no process is left: one may have made another before it was killed. */
-async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
-  for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
-    for (const process of left) signalProcess(process, "SIGKILL");
-    for (const process of left) await endProcess(process, 0, signal);
   }
 }
 

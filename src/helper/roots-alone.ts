@@ -16,6 +16,18 @@ export function checkRootsAlone(path: string, hint: string): void {
     throw new HearthError("path.unmanaged", `Cannot use ${path} as root: ${why}.`, { hint });
 }
 
+/**
+ * Checks Firecracker's jailer, which runs as root, and makes devices and directories below the jails.
+ * @throws HearthError as `checkRootsAlone`
+ */
+export function checkJailer(jailer: string, jails: string): void {
+  checkRootsAlone(
+    jailer,
+    "Install Firecracker into a directory that only root can write, and name it in config.toml, as [firecracker] program and jailer.",
+  );
+  checkRootsAlone(jails, "Start the helper with a directory for jails that only root can write.");
+}
+
 /** Tells whether only root can change what is at `path`. */
 export function isRootsAlone(path: string): boolean {
   return findOthers(path) === undefined;

@@ -6,21 +6,25 @@
  * The namespace is a file in one directory of the host, and the two links between it and the host end with it. The
  * kernel keeps the lease of an address: a second route to it is refused.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import { failAfter } from "#base/clean-up.ts";
 import { HearthError } from "#base/error.ts";
 import { FORWARDING, prepareHost, restoreHost, TOOL_MS } from "#helper/host-network.ts";
-import { guestProgram, LINK_PREFIX, UPLINK, VM_ADDRESSES } from "#helper/nft-program.ts";
+import { guestProgram, VM_ADDRESSES } from "#helper/nft-program.ts";
 import type { GuestNetwork } from "#helper/nft-program.ts";
+import { POLICY_NUMBER_MAX, POLICY_TABLE, policyProgram, UPLINK } from "#helper/policy-program.ts";
+import type { NetworkListing } from "#helper/privileged-port.ts";
 import { readMounts } from "#host/mounts.ts";
 import { run, runOrThrow } from "#host/run.ts";
-import { INSIDE } from "#model/inside-addresses.ts";
+import { hostLink, INSIDE } from "#model/inside-addresses.ts";
 import type { VmId } from "#model/ids.ts";
 import { checkPolicy } from "#model/network-policy.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
+const POLICY = POLICY_TABLE.split(" ");
 const TUN_DEVICE = "/dev/net/tun";
 const KERNEL_MODE = 0o600;
 /** The VMs of a host have addresses 198.18.0.2 to 198.18.255.254. */
@@ -31,6 +35,7 @@ const TRIES = 64;
 /** The networks of one directory, which all hearthds of a host share. */
 export class VmNetworks {
   readonly #dir: string;
+  #number = randomInt(POLICY_NUMBER_MAX);
 
   /** @param dir contains a file for each namespace; only root may write to it */
   constructor(dir: string) {
@@ -52,7 +57,7 @@ export class VmNetworks {
       await tool("unshare", [`--net=${path}`, "tee", FORWARDING], "1\n", signal);
       const address = await prepareHost(this.#dir, () => connect(id, path, signal), signal);
       await tool("nsenter", [`--net=${path}`, "ip", "-batch", "-"], insideLinks(address, uid), signal);
-      await tool("nsenter", [`--net=${path}`, "nft", "-f", "-"], guestProgram(network, address), signal);
+      await this.#load(path, guestProgram(network, address, this.#nextNumber()), signal);
     } catch (error) {
       await failAfter(error, () => this.remove(id, AbortSignal.timeout(TOOL_MS)));
     }
@@ -62,11 +67,28 @@ export class VmNetworks {
   async remove(id: VmId, signal: AbortSignal): Promise<void> {
     const path = this.path(id);
     if (!existsSync(path)) return;
-    const link = await run("ip", ["link", "delete", linkOf(id)], { timeoutMs: TOOL_MS, signal });
+    const link = await run("ip", ["link", "delete", hostLink(id)], { timeoutMs: TOOL_MS, signal });
     if (!link.ok && !/Cannot find device/.test(link.stderr)) throw link.error;
     if (readMounts().some(({ point }) => point === path)) await tool("umount", [path], "", signal);
     await restoreHost(this.#dir, signal);
     rmSync(path);
+  }
+
+  /**
+   * Replaces the policy of a VM that has a network, for its connections too. After an error the earlier one is in
+   * force.
+   * @throws HearthError `input.invalid`, `host.tool_missing`, `host.tool_failed`
+   */
+  async setPolicy(id: VmId, policy: NetworkPolicy, signal: AbortSignal): Promise<void> {
+    checkPolicy(policy);
+    await this.#load(this.#existing(id), policyProgram(policy, this.#nextNumber()), signal);
+  }
+
+  /** Lists what is in force, see `PrivilegedPort.readNetworkRules`. @throws HearthError as `setPolicy` */
+  async listRules(id: VmId, what: NetworkListing, signal: AbortSignal): Promise<string> {
+    const list = { rules: ["list", "ruleset"], counters: ["-j", "list", "counters", "table", ...POLICY] };
+    const argv = [`--net=${this.#existing(id)}`, "nft", ...list[what]];
+    return runOrThrow("nsenter", argv, { timeoutMs: TOOL_MS, signal });
   }
 
   /** Lists the VMs of the host that have a namespace. */
@@ -78,6 +100,22 @@ export class VmNetworks {
   /** Returns the file of the VM's namespace. */
   path(id: VmId): string {
     return join(this.#dir, id);
+  }
+
+  #existing(id: VmId): string {
+    const path = this.path(id);
+    if (existsSync(path)) return path;
+    throw new HearthError("input.invalid", `${id} has no network namespace.`);
+  }
+
+  /** Returns a number that no policy of this process has had, nor that of one before it, as far as chance goes. */
+  #nextNumber(): number {
+    this.#number = (this.#number % POLICY_NUMBER_MAX) + 1;
+    return this.#number;
+  }
+
+  async #load(path: string, program: string, signal: AbortSignal): Promise<void> {
+    await tool("nsenter", [`--net=${path}`, "nft", "-f", "-"], program, signal);
   }
 }
 
@@ -91,7 +129,7 @@ function openTunDevice(): void {
 
 /** Connects the namespace with the host. Returns the VM's address, which no other VM of the host has. */
 async function connect(id: VmId, path: string, signal: AbortSignal): Promise<string> {
-  const link = linkOf(id);
+  const link = hostLink(id);
   const links = [
     `link add ${link} type veth peer name ${UPLINK} netns ${path}`,
     `addr add ${VM_ADDRESSES.gateway}/32 dev ${link}`,
@@ -128,11 +166,6 @@ function insideLinks(address: string, uid: number): string {
     `link set ${tap} up`,
   ];
   return `${commands.join("\n")}\n`;
-}
-
-/** Returns the name of the host's end; it has 15 characters, the most that Linux takes. */
-function linkOf(id: VmId): string {
-  return `${LINK_PREFIX}${id.slice("vm-".length)}`;
 }
 
 /** Checks what becomes a part of a program. @throws HearthError `input.invalid` */

@@ -1,7 +1,8 @@
 /** Decides which processes belong to a VM. If hearthd may not signal them, it asks the privileged port to end them. */
 import { HearthError } from "#base/error.ts";
 import { cgroupPids } from "#host/cgroup.ts";
-import { isAlive, readEnvironment, readUids } from "#host/procfs.ts";
+import { endProcess } from "#host/process-end.ts";
+import { findProcessesOf, isAlive, readEnvironment, readUids, signalProcess } from "#host/procfs.ts";
 import type { ProcessRef } from "#host/procfs.ts";
 import { LAUNCH_MARK } from "#jail/launch-vmm.ts";
 import type { VmId } from "#model/ids.ts";
@@ -56,4 +57,12 @@ export function checkProcess(process: ProcessRef): void {
 export function checkGrace(graceMs: number): void {
   if (Number.isFinite(graceMs) && graceMs >= 0 && graceMs <= GRACE_MAX_MS) return;
   throw new HearthError("input.invalid", `The grace of a process must be 0 to ${GRACE_MAX_MS} ms.`);
+}
+
+/** Kills the processes of a uid, until none is left: one may have made another before it was killed. */
+export async function endProcessesOf(uid: number, signal: AbortSignal): Promise<void> {
+  for (let left = findProcessesOf(uid); left.length > 0; left = findProcessesOf(uid)) {
+    for (const process of left) signalProcess(process, "SIGKILL");
+    for (const process of left) await endProcess(process, 0, signal);
+  }
 }

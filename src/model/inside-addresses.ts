@@ -1,3 +1,5 @@
+import type { VmId } from "#model/ids.ts";
+
 /**
  * The addresses inside a VM with network `nat`. They are the same in every VM, so that a restored guest keeps its own:
  * the VM's network namespace translates them. 192.0.0.0/29 is reserved for such a link between two hosts (RFC 7335), so
@@ -12,3 +14,11 @@ export const INSIDE = {
   /** The MAC address of that end: restored guests know it. */
   gatewayMac: "02:00:00:00:00:01",
 } as const;
+
+/** The host's ends of VM networks: this, and the VM's id. */
+export const LINK_PREFIX = "hvm";
+
+/** Returns the name of the host's end of a VM's network. It has 15 characters, the most that Linux takes. */
+export function hostLink(id: VmId): string {
+  return `${LINK_PREFIX}${id.slice("vm-".length)}`;
+}

@@ -3,7 +3,7 @@
  * addresses, such as private networks and a cloud's metadata, are denied unless a rule names them. All other addresses
  * follow `default`.
  */
-import { isIPv4 } from "node:net";
+import { BlockList, isIPv4 } from "node:net";
 import { HearthError } from "#base/error.ts";
 import { LIMITS } from "#model/limits.ts";
 
@@ -67,6 +67,36 @@ export function checkPolicy(policy: NetworkPolicy): NetworkPolicy {
       });
   }
   return policy;
+}
+
+/** The decision about a packet, by a rule with this index, the special networks, or the default. */
+export type Decision = {
+  readonly action: "allow" | "deny";
+  readonly by: "special" | "default" | { readonly rule: number };
+};
+
+/** Decides about a packet to an IPv4 address, as the rules in force do. */
+export function decide(
+  { default: action, rules }: NetworkPolicy,
+  packet: { readonly address: string; readonly protocol: PolicyRule["protocol"]; readonly port: number },
+): Decision {
+  const rule = rules.findIndex(({ to, protocol, ports }) => {
+    if (protocol !== undefined && protocol !== packet.protocol) return false;
+    if (ports !== undefined && (packet.port < ports.first || packet.port > ports.last)) return false;
+    return isIn(to, packet.address);
+  });
+  const found = rules[rule];
+  if (found !== undefined) return { action: found.action, by: { rule } };
+  if (SPECIAL_NETWORKS.some((network) => isIn(network, packet.address)))
+    return { action: "deny", by: "special" };
+  return { action, by: "default" };
+}
+
+function isIn(network: string, address: string): boolean {
+  const [base = "", bits] = network.split("/");
+  const list = new BlockList();
+  list.addSubnet(base, Number(bits));
+  return list.check(address);
 }
 
 function isPort(port: number): boolean {

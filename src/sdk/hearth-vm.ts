@@ -1,5 +1,16 @@
 import type { Readable } from "node:stream";
-import type { AttachVolume, Exec, ForkVm, Operation, SetVm, Vm, VmStats } from "#api/wire.ts";
+import type {
+  AttachVolume,
+  Exec,
+  ForkVm,
+  NetworkTest,
+  Operation,
+  SetVm,
+  TestNetwork,
+  Vm,
+  VmNetworkView,
+  VmStats,
+} from "#api/wire.ts";
 import { HearthError } from "#base/error.ts";
 import type { CopyInOptions } from "#sdk/copy-in.ts";
 import type { CopyOutOptions } from "#sdk/copy-out.ts";
@@ -155,6 +166,23 @@ export class HearthVm {
   /** Measures what the VM uses of the host. */
   stats(signal?: AbortSignal): Promise<VmStats> {
     return this.#transport.json("GET", `${this.#path}/stats`, {}, signal);
+  }
+
+  /** Returns the VM's network policy, with the packets that each rule decided; `rules` adds the nftables rules. */
+  network(
+    options: { readonly rules?: boolean | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<VmNetworkView> {
+    const query = { rules: options.rules === true ? true : undefined };
+    return this.#transport.json("GET", `${this.#path}/network`, { query }, signal);
+  }
+
+  /**
+   * Tells what the network policy decides about a TCP connection, and tries it from inside of the guest.
+   * @throws HearthError `input.invalid` without network nat, and for a name that the guest cannot resolve
+   */
+  testNetwork(target: TestNetwork, signal?: AbortSignal): Promise<NetworkTest> {
+    return this.#transport.json("POST", `${this.#path}/network/test`, { body: target }, signal);
   }
 
   /**

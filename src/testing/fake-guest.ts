@@ -44,6 +44,7 @@ type Part = Pick<
   | "resizeExec"
   | "readTar"
   | "writeTar"
+  | "dial"
   | "freeze"
   | "thaw"
   | "shutdown"
@@ -177,8 +178,15 @@ function commandCalls(
 function copyCalls(
   call: (what: string) => FakeVmm,
   answers: (signal: AbortSignal) => Promise<void>,
-): Pick<Guest, "readTar" | "writeTar"> {
+): Pick<Guest, "readTar" | "writeTar" | "dial"> {
   return {
+    // Nothing listens anywhere.
+    async *dial(_target, _source, signal) {
+      await answers(signal);
+      call("dial");
+      yield* [];
+      throw new HearthError("agent.failed", "nothing answers in the guest");
+    },
     readTar: async function* (path, signal) {
       await answers(signal);
       const tar = call(`read ${path}`).tars.get(path);

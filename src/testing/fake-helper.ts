@@ -1,5 +1,7 @@
 import { HearthError } from "#base/error.ts";
+import { COUNTER, ruleCounter } from "#helper/policy-program.ts";
 import type { PrivilegedPort } from "#helper/privileged-port.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
 
 const FIRST_UID = 1_900_000_000;
 
@@ -7,7 +9,8 @@ const FIRST_UID = 1_900_000_000;
 export class FakeIsolation {
   readonly uids = new Map<string, number>();
   readonly cgroups = new Set<string>();
-  readonly networks = new Set<string>();
+  /** The network policies in force, by VM. */
+  readonly networks = new Map<string, NetworkPolicy>();
   /** VMs whose files belong to their uid. */
   readonly given = new Set<string>();
 
@@ -17,7 +20,7 @@ export class FakeIsolation {
     return [
       ...[...this.uids].map(([vm, uid]) => `uid ${uid} of ${vm}`),
       ...[...this.cgroups].map((vm) => `cgroup of ${vm}`),
-      ...[...this.networks].map((vm) => `network of ${vm}`),
+      ...[...this.networks.keys()].map((vm) => `network of ${vm}`),
       ...[...this.given].map((vm) => `files given to ${vm}`),
       ...[...this.givenVolumes].map(([volume, vm]) => `volume ${volume} given to ${vm}`),
     ];
@@ -62,15 +65,44 @@ export function fakeHelper(isolation: FakeIsolation, isRunning: (vm: string) => 
     async giveMemoryCopy() {},
     async giveMemoryBase() {},
     removeCgroup: async (vm) => void isolation.cgroups.delete(vm),
-    async makeNetwork(vm) {
-      if (!isolation.uids.has(vm)) throw new HearthError("input.invalid", "It has no uid.");
-      isolation.networks.add(vm);
-    },
-    removeNetwork: async (vm) => void isolation.networks.delete(vm),
-    listNetworks: async () => [...isolation.networks],
+    ...networkVerbs(isolation),
     removeJail: async () => {},
     listLeases: async () => [...isolation.uids.keys()],
     listCgroups: async () => [...isolation.cgroups],
     listJails: async () => [],
   };
+}
+
+function networkVerbs(
+  isolation: FakeIsolation,
+): Pick<
+  PrivilegedPort,
+  "makeNetwork" | "setNetworkPolicy" | "readNetworkRules" | "removeNetwork" | "listNetworks"
+> {
+  return {
+    async makeNetwork(vm, { policy }) {
+      if (!isolation.uids.has(vm)) throw new HearthError("input.invalid", "It has no uid.");
+      isolation.networks.set(vm, policy);
+    },
+    async setNetworkPolicy(vm, policy) {
+      policyOf(isolation, vm);
+      isolation.networks.set(vm, policy);
+    },
+    async readNetworkRules(vm, what) {
+      const { rules } = policyOf(isolation, vm);
+      if (what === "rules") return "table inet hearth { }\n";
+      const names = [...Object.values(COUNTER), ...rules.map((_, index) => ruleCounter(index))];
+      return JSON.stringify({
+        nftables: names.map((name) => ({ counter: { name, packets: 0, bytes: 0 } })),
+      });
+    },
+    removeNetwork: async (vm) => void isolation.networks.delete(vm),
+    listNetworks: async () => [...isolation.networks.keys()],
+  };
+}
+
+function policyOf(isolation: FakeIsolation, vm: string): NetworkPolicy {
+  const policy = isolation.networks.get(vm);
+  if (policy === undefined) throw new HearthError("input.invalid", "It has no network.");
+  return policy;
 }

@@ -255,6 +255,7 @@ const HELPER_EFFECTS = [
   "makeCgroup",
   "removeCgroup",
   "makeNetwork",
+  "setNetworkPolicy",
   "removeNetwork",
   "removeJail",
 ] as const;

@@ -8,6 +8,8 @@ import assert from "node:assert/strict";
 import { forkVm } from "#daemon/snapshot/fork-vm.ts";
 import type { FlowKind } from "#daemon/store/journal.ts";
 import { parseSnapshotName, parseVmName } from "#model/ids.ts";
+import { INTERNET } from "#model/network-policy.ts";
+import { handleOf } from "#model/vm-state.ts";
 import type { Hearth } from "#sdk/hearth.ts";
 import type { CrashStory } from "#testing/crash-story.ts";
 import type { FakeDaemon } from "#testing/fake-daemon.ts";
@@ -28,6 +30,7 @@ export type FlowStory = CrashStory & {
 
 const NAME = parseSnapshotName("s1");
 const STOP = { mode: "graceful", timeoutMs: 1_000 } as const;
+const CLOSED = { default: "deny", rules: [] } as const;
 const IMAGE = { image: "debian" } as const;
 
 async function isCreated({ vms }: FakeDaemon): Promise<void> {
@@ -63,6 +66,13 @@ function hasWritten(...times: readonly number[]) {
     const written = writtenOn(host.machine.vmm("web"));
     assert.ok(times.includes(written), `${written} times was written to the disk of web`);
   };
+}
+
+/** The network policy of the row is the one that holds. */
+function isInForce({ host }: FakeDaemon): void {
+  const vm = host.store.findVm("web");
+  if (vm === undefined || handleOf(vm.state) === undefined) return; // Something else has stopped or removed it.
+  assert.deepEqual(host.machine.isolation.networks.get(vm.id), vm.spec.policy ?? INTERNET);
 }
 
 export const FLOW_STORIES: readonly FlowStory[] = [
@@ -172,6 +182,17 @@ export const FLOW_STORIES: readonly FlowStory[] = [
     act: (daemon) => forkVm(daemon, "web", { count: 1, name: parseVmName("fork") }, daemon.vms.background()),
     ask: (hearth) => hearth.vm("web").fork({ count: 1, name: "fork" }),
     done: ({ host }) => assert.equal(host.store.getVm("fork").state.phase, "running"),
+    resumed: hasWritten(2),
+    includes: [],
+  },
+  {
+    what: "a change of the network policy",
+    flows: ["policy"],
+    before: runs,
+    act: ({ vms }) => vms.set("web", { policy: CLOSED }, vms.background()),
+    ask: (hearth) => hearth.vm("web").set({ policy: CLOSED }),
+    done: ({ host }) => assert.deepEqual(host.store.getVm("web").spec.policy, CLOSED),
+    after: isInForce,
     resumed: hasWritten(2),
     includes: [],
   },

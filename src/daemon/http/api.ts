@@ -13,6 +13,7 @@ import { onlyVisible } from "#daemon/http/visible-vm.ts";
 import { addDaemonRoutes } from "#daemon/http/daemon-routes.ts";
 import { addEventRoute } from "#daemon/http/event-route.ts";
 import { detachRequest } from "#daemon/http/detach-request.ts";
+import { addNetworkRoutes } from "#daemon/http/network-routes.ts";
 import { addOperationRoutes } from "#daemon/http/operation-routes.ts";
 import { addLostFoundRoutes } from "#daemon/http/lost-found-routes.ts";
 import { addExecSockets } from "#daemon/http/exec-sockets.ts";
@@ -105,6 +106,7 @@ export function makeApi(daemon: Daemon): Api {
   addExecSockets(api, daemon);
   addFileRoutes(api, daemon);
   addImageRoutes(api, daemon);
+  addNetworkRoutes(api, daemon);
   addVolumeRoutes(api, daemon);
   addSnapshotRoutes(api, daemon);
   addTemplateRoutes(api, daemon);

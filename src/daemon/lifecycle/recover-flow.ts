@@ -10,6 +10,7 @@ import { finishFlow, uncleanError, unwindFlow } from "#daemon/flows/flow.ts";
 import type { Flow, UndoFailure } from "#daemon/flows/flow.ts";
 import { REMOVE_VM } from "#daemon/flows/remove-flow.ts";
 import { FINALIZE_SNAPSHOT } from "#daemon/flows/finalize-flow.ts";
+import { SET_POLICY } from "#daemon/flows/policy-flow.ts";
 import { SNAPSHOT_VM } from "#daemon/flows/snapshot-flow.ts";
 import type { SnapshotPlan } from "#daemon/flows/snapshot-flow.ts";
 import { START_VM } from "#daemon/flows/start-flow.ts";
@@ -120,6 +121,8 @@ async function recoverKind(
     }
     case "finalize":
       return unwind(FINALIZE_SNAPSHOT, { host, id });
+    case "policy":
+      return unwind(SET_POLICY, { host, id });
   }
 }
 

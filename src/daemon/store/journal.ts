@@ -8,7 +8,7 @@
 import type { OperationId, VmId } from "#model/ids.ts";
 import type { Store } from "#daemon/store/store.ts";
 
-export type FlowKind = "create" | "start" | "stop" | "remove" | "snapshot" | "finalize";
+export type FlowKind = "create" | "start" | "stop" | "remove" | "snapshot" | "finalize" | "policy";
 export type StepEvent = "started" | "done" | "undone";
 
 export type Journal = {

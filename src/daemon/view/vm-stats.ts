@@ -4,9 +4,11 @@ import type { Host } from "#daemon/host.ts";
 import { readMemoryOf } from "#daemon/spec/lacking-features.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
 import type { VmmMetrics } from "#drivers/vm-driver.ts";
+import { readLinkCounters } from "#host/link-counters.ts";
 import { TICKS_PER_SECOND } from "#host/procfs.ts";
 import type { ProcessUsage } from "#host/procfs.ts";
 import type { VmId } from "#model/ids.ts";
+import { hostLink } from "#model/inside-addresses.ts";
 import type { VmHandle } from "#model/vm-handle.ts";
 import { handleOf } from "#model/vm-state.ts";
 import type { VmRecord } from "#model/vm.ts";
@@ -60,6 +62,7 @@ export class StatsReader {
       memoryBytes: fromVmm?.memoryBytes,
       diskAllocatedBytes: disk.allocatedBytes,
       diskBytes: disk.sizeBytes,
+      network: usage === undefined ? undefined : trafficOf(vm.id),
       vmm: fromVmm?.metrics,
     };
   }
@@ -94,6 +97,18 @@ export class StatsReader {
     ]);
     return { memoryBytes: memory?.bytes, metrics };
   }
+}
+
+/** Returns the traffic from the guest's point of view: the host's end receives what the guest sends. */
+function trafficOf(id: VmId): VmStats["network"] {
+  const link = readLinkCounters(hostLink(id));
+  if (link === undefined) return undefined;
+  return {
+    sentBytes: link.receivedBytes,
+    sentPackets: link.receivedPackets,
+    receivedBytes: link.sentBytes,
+    receivedPackets: link.sentPackets,
+  };
 }
 
 function orUnknown<Value>(asked: Promise<Value> | undefined): Promise<Value | undefined> | undefined {

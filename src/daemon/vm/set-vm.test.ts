@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { MIB } from "#base/sizes.ts";
 import { Vms } from "#daemon/vm/vms.ts";
+import { INTERNET } from "#model/network-policy.ts";
 import { FakeHost, FakeMachine } from "#testing/fake-host.ts";
 import { Gate } from "#testing/gate.ts";
 
@@ -21,7 +22,7 @@ async function setUp(t: TestContext) {
   await vms.create({ ...request, diskLimit: LIMIT }, false, vms.background());
   const vmm = () => machine.vmms.running()[0];
   const set = (change: Parameters<Vms["set"]>[1]) => vms.set("web", change, vms.background());
-  return { host, vms, set, vmm, spec: () => host.store.getVm("web").spec };
+  return { machine, host, vms, set, vmm, spec: () => host.store.getVm("web").spec };
 }
 
 test("limits apply from the boot on, change while the VM runs, and are removed by null", async (t) => {
@@ -134,4 +135,34 @@ test("a change of labels and of the spec is made as a whole, or not at all", asy
   });
   const { spec, labels, generation } = host.store.getVm("web");
   assert.deepEqual([spec, labels, generation], [before.spec, before.labels, 2]);
+});
+
+test("the network policy changes while the VM runs, and stays in force when the change fails", async (t) => {
+  const { machine, host, vms } = await setUp(t);
+  const set = (change: Parameters<Vms["set"]>[1]) => vms.set("nat", change, vms.background());
+  const { id } = await vms.create({ name: "nat", image: "debian", network: "nat" }, false, vms.background());
+  const inForce = () => machine.isolation.networks.get(id);
+  const policy = { default: "deny", rules: [{ action: "allow", to: "192.0.2.0/24" }] } as const;
+  await set({ policy });
+  assert.equal(inForce(), undefined, "a VM that does not run has no network");
+  await vms.start("nat", vms.background());
+  assert.deepEqual(inForce(), policy);
+  await set({ policy: null });
+  assert.deepEqual(inForce(), INTERNET);
+  assert.equal(host.store.getVm("nat").spec.policy, undefined);
+
+  // The memory cannot be changed, after the policy was.
+  await assert.rejects(set({ policy, memoryBytes: 1024 ** 4 }), { code: "input.invalid" });
+  assert.deepEqual(inForce(), INTERNET);
+  assert.equal(host.store.getVm("nat").spec.policy, undefined);
+});
+
+test("a policy for a VM without a network that has one is refused", async (t) => {
+  const { set, spec } = await setUp(t);
+  const policy = { default: "deny", rules: [] } as const;
+  await assert.rejects(set({ policy }), {
+    code: "input.invalid",
+    message: /^policy: the network user has none/,
+  });
+  assert.equal(spec().policy, undefined);
 });

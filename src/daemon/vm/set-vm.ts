@@ -1,5 +1,5 @@
 /**
- * Changes a VM: its sizes while it is stopped; its limits always; its memory, while it runs, up to what it was started
+ * Changes a VM: its sizes while it is stopped; its limits and network policy always; its memory, while it runs, up to what it was started
  * with.
  */
 import { isDeepStrictEqual } from "node:util";
@@ -11,8 +11,12 @@ import { deviceLimits } from "#daemon/vm/boot-disks.ts";
 import { driverOf } from "#daemon/spec/choose-driver.ts";
 import type { Host } from "#daemon/host.ts";
 import { checkRestart } from "#daemon/spec/complete-spec.ts";
+import { checkNetwork } from "#daemon/spec/check-network.ts";
 import { assertLimits } from "#daemon/spec/limit-features.ts";
+import { SET_POLICY } from "#daemon/flows/policy-flow.ts";
+import { runJournaled } from "#daemon/flows/run-journaled.ts";
 import { vmPaths } from "#daemon/store/paths.ts";
+import type { RequestContext as Call } from "#daemon/operations/request-context.ts";
 import type { VmId } from "#model/ids.ts";
 import { changeLabels } from "#model/labels.ts";
 import type { LabelChanges } from "#model/labels.ts";
@@ -32,7 +36,7 @@ export function actionOf({ labels, ...change }: SetVm): VmAction {
 }
 
 /** Changes a VM, or nothing of it. The caller has its lock, in a phase that `actionOf` allows. */
-export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: AbortSignal): Promise<void> {
+export async function setVm(host: Host, vm: VmRecord, change: SetVm, call: Call): Promise<void> {
   const { labels: changes, ...specChange } = change;
   // Invalid labels are reported before anything is changed.
   if (changes !== undefined) changeLabels(vm.labels, changes);
@@ -41,7 +45,8 @@ export async function setVm(host: Host, vm: VmRecord, change: SetVm, signal: Abo
       host.store.setSpec(vm.id, spec);
       if (changes !== undefined) storeLabels(host, vm.id, changes);
     });
-  await setSpec(host, vm, specChange, keep, signal);
+  const set = (): Promise<void> => setSpec(host, vm, specChange, keep, call.signal);
+  await withPolicy(host, vm, change.policy, set, call);
   if (changes !== undefined) tellLabels(host, vm.id);
 }
 
@@ -63,6 +68,25 @@ function storeLabels({ store }: Host, id: VmId, changes: LabelChanges): void {
 function tellLabels(host: Host, id: VmId): void {
   const { name, labels } = host.store.getVm(id);
   host.bus.publish({ type: "vm.labels", atMs: host.now(), id, name, labels });
+}
+
+/**
+ * Puts a new network policy in force if the VM runs, and makes the change that stores it.
+ * @throws HearthError `input.invalid` for a VM that has no policy
+ */
+async function withPolicy(
+  host: Host,
+  vm: VmRecord,
+  policy: SetVm["policy"],
+  store: () => Promise<void>,
+  call: Call,
+): Promise<void> {
+  const wanted = { ...vm.spec, policy: policy ?? undefined };
+  if (policy !== undefined) checkNetwork(host, wanted);
+  const isSame = policy === undefined || isDeepStrictEqual(vm.spec.policy, wanted.policy);
+  if (isSame || handleOf(vm.state) === undefined) return store();
+  const context = { host, id: vm.id, policy: wanted.policy, store, signal: call.signal };
+  await runJournaled(host, SET_POLICY, vm.id, {}, context, call);
 }
 
 /** @param keep changes the row, when all else is changed */

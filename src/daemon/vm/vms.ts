@@ -278,7 +278,8 @@ export class Vms {
     const host = this.#host;
     const action = actionOf(change);
     if (action === "label") return setLabels(host, host.store.getVm(nameOrId).id, change.labels ?? {});
-    const work = (vm: VmRecord, signal: AbortSignal): Promise<void> => setVm(host, vm, change, signal);
+    const work = (vm: VmRecord, signal: AbortSignal): Promise<void> =>
+      setVm(host, vm, change, { ...call, signal });
     return this.#adjust(nameOrId, "set", call, work, action);
   }
 

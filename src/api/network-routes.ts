@@ -1,0 +1,30 @@
+/** The routes about the networks of VMs. */
+import { createRoute, z } from "@hono/zod-openapi";
+import { networkSchema, networkTestSchema, testNetworkSchema } from "#api/network-schemas.ts";
+import { answers, body, pathText } from "#api/route-parts.ts";
+
+const vmParam = z.object({ vm: pathText("vm", "Name or ID of the VM", "web-1") });
+
+export const NETWORK_ROUTES = {
+  vmNetwork: createRoute({
+    method: "get",
+    path: "/v1/vms/{vm}/network",
+    operationId: "vmNetwork",
+    summary: "Show the network policy of a VM, with the packets that each rule decided",
+    request: {
+      params: vmParam,
+      query: z.object({
+        rules: z.enum(["true", "false"]).optional().describe("Include the nftables rules (default: false)"),
+      }),
+    },
+    responses: answers(networkSchema, "The network"),
+  }),
+  testNetwork: createRoute({
+    method: "post",
+    path: "/v1/vms/{vm}/network/test",
+    operationId: "testNetwork",
+    summary: "Tell what the policy decides about a TCP connection, and try it from inside of the guest",
+    request: { params: vmParam, ...body(testNetworkSchema) },
+    responses: answers(networkTestSchema, "The decision, and the result of the connection"),
+  }),
+};

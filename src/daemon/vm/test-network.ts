@@ -1,0 +1,93 @@
+/** Tells what a VM's network policy decides about a connection, and tries the connection from inside of the guest. */
+import { isIPv4 } from "node:net";
+import { networkInterfaces } from "node:os";
+import { HearthError, toHearthError } from "#base/error.ts";
+import type { NetworkTest, TestNetwork } from "#api/wire.ts";
+import type { Guest } from "#daemon/host.ts";
+import { INSIDE } from "#model/inside-addresses.ts";
+import { decide, INTERNET } from "#model/network-policy.ts";
+import type { VmRecord } from "#model/vm.ts";
+
+const PROBE_MS = 5_000;
+const NAME = /^(?!-)[A-Za-z0-9._-]+$/;
+
+/**
+ * Tests a TCP connection.
+ * @throws HearthError `input.invalid` for a VM without a policy, for what is no host, and for a name that the guest
+ * cannot resolve
+ */
+export async function testNetwork(
+  vm: VmRecord,
+  guest: Guest,
+  { host, port }: TestNetwork,
+  signal: AbortSignal,
+): Promise<NetworkTest> {
+  if (vm.spec.network !== "nat")
+    throw new HearthError(
+      "input.invalid",
+      `${vm.name} has no network policy: its network is ${vm.spec.network}.`,
+    );
+  const address = await resolve(guest, host, signal);
+  const error = await probe(guest, address, port, signal);
+  return { address, ...decisionOf(vm, address, port), answered: error === undefined, error };
+}
+
+function decisionOf(
+  vm: VmRecord,
+  address: string,
+  port: number,
+): Pick<NetworkTest, "action" | "by" | "rule"> {
+  // The table of the host decides about these, whatever the policy is.
+  const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  if (address === INSIDE.gateway && port === 53) return { action: "allow", by: "host" };
+  if (address === INSIDE.gateway || own.some((one) => one.address === address))
+    return { action: "deny", by: "host" };
+  if (address.startsWith("198.18.")) return { action: "deny", by: "vm" };
+  const { action, by } = decide(vm.spec.policy ?? INTERNET, { address, protocol: "tcp", port });
+  return typeof by === "object" ? { action, by: "rule", rule: by.rule } : { action, by };
+}
+
+/** Returns the first IPv4 address of a host, as the guest's resolver has it. */
+async function resolve(guest: Guest, host: string, signal: AbortSignal): Promise<string> {
+  if (isIPv4(host)) return host;
+  if (!NAME.test(host))
+    throw new HearthError(
+      "input.invalid",
+      `host: ${JSON.stringify(host)} is neither a name nor an IPv4 address.`,
+    );
+  const spec = {
+    argv: ["getent", "ahostsv4", host],
+    env: {},
+    stdin: false,
+    detach: false,
+    timeoutMs: PROBE_MS,
+  };
+  let output = "";
+  for await (const event of guest.exec(spec, { id: "hearthd" }, signal))
+    if (event.type === "stdout") output += Buffer.from(event.bytes).toString("latin1");
+  const [address = ""] = output.split(/\s/);
+  if (isIPv4(address)) return address;
+  throw new HearthError("input.invalid", `host: the guest finds no IPv4 address for ${host}.`, {
+    hint: "`hearth exec VM -- getent ahostsv4 NAME` shows what its resolver answers.",
+  });
+}
+
+/** Connects from inside of the guest. Returns the error, if there is one. */
+async function probe(
+  guest: Guest,
+  host: string,
+  port: number,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const inTime = AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)]);
+  try {
+    // The end of the source closes the connection, once it is open.
+    for await (const _ of guest.dial({ network: "tcp", host, port }, noBytes(), inTime)) break;
+    return undefined;
+  } catch (error) {
+    signal.throwIfAborted();
+    return inTime.aborted ? `no answer in ${PROBE_MS / 1000} s` : toHearthError(error).message;
+  }
+}
+
+async function* noBytes(): AsyncGenerator<Uint8Array> {}

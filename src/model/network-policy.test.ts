@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decide, INTERNET } from "#model/network-policy.ts";
+import type { NetworkPolicy } from "#model/network-policy.ts";
+
+const POLICY: NetworkPolicy = {
+  default: "deny",
+  rules: [
+    { action: "deny", to: "10.20.1.0/24" },
+    { action: "allow", to: "10.20.0.0/16", protocol: "tcp", ports: { first: 5432, last: 5433 } },
+    { action: "allow", to: "192.0.2.1/32", protocol: "udp" },
+  ],
+};
+
+test("the first rule that matches decides, then special networks, then the default", () => {
+  const rows = [
+    ["10.20.1.7", 5432, "deny", { rule: 0 }],
+    ["10.20.2.7", 5432, "allow", { rule: 1 }],
+    ["10.20.2.7", 5433, "allow", { rule: 1 }],
+    ["10.20.2.7", 5434, "deny", "special"],
+    ["192.0.2.1", 53, "deny", "default"], // The rule is for UDP.
+    ["10.21.0.1", 5432, "deny", "special"],
+    ["169.254.169.254", 80, "deny", "special"],
+    ["198.51.100.7", 80, "deny", "default"],
+  ] as const;
+  for (const [address, port, action, by] of rows)
+    assert.deepEqual(decide(POLICY, { address, protocol: "tcp", port }), { action, by }, address);
+});
+
+test("the policy of VMs without one allows public addresses", () => {
+  const packet = { protocol: "tcp", port: 443 } as const;
+  assert.equal(decide(INTERNET, { ...packet, address: "198.51.100.7" }).action, "allow");
+  for (const address of ["127.0.0.1", "10.0.0.1", "172.31.255.1", "192.168.1.1", "198.19.255.1", "224.0.0.1"])
+    assert.equal(decide(INTERNET, { ...packet, address }).action, "deny", address);
+});
